@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Everything that can go wrong, as a small tree of exceptions.
+
+``str(error)`` is one line: what was wrong with which object, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+import os
+
+
+class IpttctlError(Exception):
+    """Base of all errors; ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy
+
+
+class UsageError(IpttctlError):
+    """The command line or an argument makes no sense."""
+
+    exit_code = 2
+
+
+class ModuleError(IpttctlError):
+    """The kernel module is missing, cannot be built, loaded or unloaded, or is another build."""
+
+    exit_code = 3
+
+
+class ProgramError(IpttctlError):
+    """A BPF program or filter cannot be found, compiled or loaded."""
+
+    exit_code = 4
+
+
+class PrivilegeError(IpttctlError):
+    """The caller may not do this."""
+
+    exit_code = 5
+
+
+class KernelError(IpttctlError):
+    """The module refused a request.
+
+    ``errno`` is the kernel's number, ``extack`` its sentence (may be empty), ``attribute`` the
+    name of the attribute it complains of, if it names one.
+    """
+
+    def __init__(
+        self, action: str, errno: int, extack: str = "", attribute: str | None = None
+    ) -> None:
+        name = errno_names.errorcode.get(errno, str(errno))
+        where = f" (attribute {attribute})" if attribute else ""
+        super().__init__(f"{action}: {extack or os.strerror(errno)} [{name}]{where}")
+        self.errno = errno
+        self.extack = extack
+        self.attribute = attribute
+
+
+class LinkGoneError(KernelError):
+    """There is no link of this id (any more)."""
+
+    exit_code = 6
+
+
+class ExpectationError(KernelError):
+    """A compare-and-swap found another generation or program than it expected."""
+
+    exit_code = 7

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Events: a ring on each CPU, filled where packets are handled, emptied by work that multicasts
+ * whole batches. Nothing is lost without being counted.
+ */
+#include <linux/cpuhotplug.h>
+#include <linux/ktime.h>
+#include <linux/vmalloc.h>
+#include <linux/workqueue.h>
+#include <net/genetlink.h>
+
+#include "events.h"
+#include "netlink.h"
+
+#define RING_MASK	(IPTTRACE_RING_EVENTS - 1)
+/* A batch waits this long for company, unless half the ring is full. */
+#define FLUSH_DELAY	msecs_to_jiffies(10)
+/* Nobody in the right namespace listens: how long to take that for granted. */
+#define BACK_OFF	HZ
+
+/* head and tail wrap around together with the ring */
+static_assert((IPTTRACE_RING_EVENTS & RING_MASK) == 0);
+
+struct ring_entry {
+	u64 sequence;
+	struct ipttrace_event event;
+};
+
+/**
+ * struct ring - events of one CPU on their way out
+ * @entries: the ring; made when the CPU first comes on line, then kept; NULL if memory was short
+ * @sequence: number of the next event; written by its CPU with interrupts off
+ * @head: events put in so far; written by the CPU with interrupts off
+ * @tail: events taken out so far; written by @flush
+ * @lost: by cause; LOSS_MEMORY is written by @flush, the others by the CPU
+ * @flush: sends what is there; runs on any CPU, never twice at once
+ * @cpu: number of the CPU
+ */
+struct ring {
+	struct ring_entry *entries;
+	u64 sequence;
+	unsigned int head;
+	unsigned int tail;
+	u64 lost[IPTTRACE_LOSS_NESTED + 1];
+	struct delayed_work flush;
+	int cpu;
+};
+
+static DEFINE_PER_CPU(struct ring, rings);
+static struct workqueue_struct *flush_queue;
+static int hotplug_state;
+/* End of the back-off; a hint, hence without a lock. */
+static unsigned long silent_until;
+
+/**
+ * ipttrace_events_wanted - whether anybody listens
+ *
+ * The kernel's count of listeners takes in sockets of other namespaces, which never get an event;
+ * once a batch found no receiver we stop making events for a second.
+ */
+bool ipttrace_events_wanted(void)
+{
+	return ipttrace_events_listeners() && !time_before(jiffies, READ_ONCE(silent_until));
+}
+
+/**
+ * ipttrace_events_resume - somebody may have begun to listen: end the back-off
+ */
+void ipttrace_events_resume(void)
+{
+	WRITE_ONCE(silent_until, jiffies);
+}
+
+/**
+ * ipttrace_events_count_nested - count a program run that was left out
+ *
+ * Context: preemption off.
+ */
+void ipttrace_events_count_nested(void)
+{
+	this_cpu_inc(rings.lost[IPTTRACE_LOSS_NESTED]);
+}
+
+/**
+ * ipttrace_events_emit - queue an event for the observers
+ * @event: copied
+ *
+ * Context: process or softirq.
+ */
+void ipttrace_events_emit(const struct ipttrace_event *event)
+{
+	struct ring_entry *entry;
+	unsigned int used;
+	unsigned long flags;
+	struct ring *ring;
+
+	local_irq_save(flags);
+	ring = this_cpu_ptr(&rings);
+	used = ring->head - smp_load_acquire(&ring->tail);
+	if (unlikely(!ring->entries || used >= IPTTRACE_RING_EVENTS)) {
+		ring->lost[IPTTRACE_LOSS_RING]++;
+	} else {
+		entry = &ring->entries[ring->head & RING_MASK];
+		entry->sequence = ring->sequence;
+		entry->event = *event;
+		/* the flush sees the entry before it sees the new head */
+		smp_store_release(&ring->head, ring->head + 1);
+		if (used == IPTTRACE_RING_EVENTS / 2)
+			mod_delayed_work(flush_queue, &ring->flush, 0);
+		else
+			queue_delayed_work(flush_queue, &ring->flush, FLUSH_DELAY);
+	}
+	WRITE_ONCE(ring->sequence, ring->sequence + 1);
+	local_irq_restore(flags);
+}
+
+/* Puts up to a batch of consecutive events into a message; the number of them, or 0. */
+static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring, unsigned int head)
+{
+	const struct ring_entry *first = &ring->entries[ring->tail & RING_MASK];
+	struct ipttrace_batch *batch;
+	unsigned int count, cause;
+	struct nlattr *attr;
+	void *header;
+
+	header = ipttrace_events_header(msg);
+	if (!header)
+		return 0;
+	attr = nla_reserve(msg, IPTTRACE_A_BATCH, sizeof(*batch));
+	if (!attr)
+		return 0;
+	batch = nla_data(attr);
+	for (count = 0; count < IPTTRACE_BATCH_EVENTS && ring->tail + count != head; count++) {
+		const struct ring_entry *entry = &ring->entries[(ring->tail + count) & RING_MASK];
+
+		if (entry->sequence != first->sequence + count)
+			break;
+		if (nla_put(msg, IPTTRACE_A_EVENT, sizeof(entry->event), &entry->event))
+			break;
+	}
+	batch->sequence = first->sequence;
+	for (cause = 0; cause < ARRAY_SIZE(batch->lost); cause++)
+		batch->lost[cause] = READ_ONCE(ring->lost[cause]);
+	batch->clock_offset = ktime_to_ns(ktime_mono_to_real(0));
+	batch->cpu = ring->cpu;
+	batch->count = count;
+	genlmsg_end(msg, header);
+	return count;
+}
+
+static void ring_flush(struct work_struct *work)
+{
+	struct ring *ring = container_of(to_delayed_work(work), struct ring, flush);
+	unsigned int head = smp_load_acquire(&ring->head);
+	struct sk_buff *msg;
+	unsigned int count;
+
+	while (ring->tail != head) {
+		msg = ipttrace_events_message();
+		count = msg ? batch_fill(msg, ring, head) : 0;
+		if (unlikely(!count)) {
+			nlmsg_free(msg);
+			count = min_t(unsigned int, head - ring->tail, IPTTRACE_BATCH_EVENTS);
+			WRITE_ONCE(ring->lost[IPTTRACE_LOSS_MEMORY],
+				   ring->lost[IPTTRACE_LOSS_MEMORY] + count);
+		} else if (ipttrace_events_multicast(msg) == -ESRCH) {
+			WRITE_ONCE(silent_until, jiffies + BACK_OFF);
+		}
+		/* the entries may be written over */
+		smp_store_release(&ring->tail, ring->tail + count);
+		head = smp_load_acquire(&ring->head);
+		cond_resched();
+	}
+}
+
+/**
+ * ipttrace_events_stats - how far the event stream of a CPU is
+ * @cpu: a possible CPU
+ */
+struct ipttrace_cpu_stats ipttrace_events_stats(int cpu)
+{
+	const struct ring *ring = per_cpu_ptr(&rings, cpu);
+	struct ipttrace_cpu_stats stats;
+	unsigned int cause;
+
+	stats.sequence = READ_ONCE(ring->sequence);
+	for (cause = 0; cause < ARRAY_SIZE(stats.lost); cause++)
+		stats.lost[cause] = READ_ONCE(ring->lost[cause]);
+	return stats;
+}
+
+/* A CPU comes on line; without memory it goes without a ring, and its events count as lost. */
+static int ring_prepare(unsigned int cpu)
+{
+	struct ring *ring = per_cpu_ptr(&rings, cpu);
+
+	if (!ring->entries)
+		ring->entries = vmalloc_node(array_size(IPTTRACE_RING_EVENTS,
+							sizeof(*ring->entries)), cpu_to_node(cpu));
+	return 0;
+}
+
+/**
+ * ipttrace_events_init - make the rings of the CPUs on line
+ *
+ * Return: 0 or an errno.
+ */
+int ipttrace_events_init(void)
+{
+	int cpu, err;
+
+	for_each_possible_cpu(cpu) {
+		struct ring *ring = per_cpu_ptr(&rings, cpu);
+
+		ring->cpu = cpu;
+		INIT_DELAYED_WORK(&ring->flush, ring_flush);
+	}
+	ipttrace_events_resume();
+	flush_queue = alloc_workqueue("ipttrace", WQ_UNBOUND, 0);
+	if (!flush_queue)
+		return -ENOMEM;
+	err = cpuhp_setup_state(CPUHP_BP_PREPARE_DYN, "ipttrace:prepare", ring_prepare, NULL);
+	if (err < 0) {
+		ipttrace_events_exit();
+		return err;
+	}
+	hotplug_state = err;
+	return 0;
+}
+
+/**
+ * ipttrace_events_exit - free the rings; no event may come any more
+ */
+void ipttrace_events_exit(void)
+{
+	int cpu;
+
+	if (hotplug_state)
+		cpuhp_remove_state_nocalls(hotplug_state);
+	for_each_possible_cpu(cpu)
+		cancel_delayed_work_sync(&per_cpu_ptr(&rings, cpu)->flush);
+	destroy_workqueue(flush_queue);
+	for_each_possible_cpu(cpu)
+		vfree(per_cpu_ptr(&rings, cpu)->entries);
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Generated from ipttproto/family.py by `make generate`; do not edit. */
+#ifndef _IPTTRACE_NETLINK_H
+#define _IPTTRACE_NETLINK_H
+
+#include <linux/types.h>
+
+#define IPTTRACE_FAMILY_NAME "ipttrace"
+#define IPTTRACE_FAMILY_VERSION 1
+#define IPTTRACE_FINGERPRINT 0xafc325d6U
+#define IPTTRACE_GROUP_EVENTS "events"
+#define IPTTRACE_GROUP_LINKS "links"
+
+/* slots are numbered from 1 to below this */
+#define IPTTRACE_SLOTS 4
+/* links at one hook */
+#define IPTTRACE_MAX_LINKS 128
+/* instructions of a classic-BPF filter (BPF_MAXINSNS) */
+#define IPTTRACE_MAX_FILTER 4096
+/* events in one message */
+#define IPTTRACE_BATCH_EVENTS 64
+/* events that wait on one CPU */
+#define IPTTRACE_RING_EVENTS 4096
+/* bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN) */
+#define IPTTRACE_TABLE_NAME 32
+/* bytes of a chain's name, with its NUL */
+#define IPTTRACE_CHAIN_NAME 32
+/* bytes of a program's name, with its NUL (BPF_OBJ_NAME_LEN) */
+#define IPTTRACE_PROG_NAME 16
+/* bytes of a program's tag (BPF_TAG_SIZE) */
+#define IPTTRACE_PROG_TAG 8
+
+/* A place where programs run. */
+enum ipttrace_hook {
+	/* iptables' tables: ipt_do_table and ip6t_do_table */
+	IPTTRACE_HOOK_TABLE = 1,
+};
+
+/* A program's role at a hook. */
+enum ipttrace_slot {
+	/* at table entry; its return value selects the packet */
+	IPTTRACE_SLOT_ENTRY = 1,
+	/* at each rule that a selected packet matches; non-zero emits an event */
+	IPTTRACE_SLOT_RULE = 2,
+	/* when a selected packet leaves the table; non-zero emits an event */
+	IPTTRACE_SLOT_EXIT = 3,
+};
+
+/* Bits that an entry program returns; any non-zero value selects the packet. */
+enum ipttrace_select {
+	/* follow the packet through this table: rule and exit programs run */
+	IPTTRACE_SELECT_PACKET = 1,
+};
+
+/* Bits that a rule or an exit program returns; any non-zero value emits an event. */
+enum ipttrace_emit {
+	/* emit an event */
+	IPTTRACE_EMIT_EVENT = 1,
+};
+
+/* What an event reports. */
+enum ipttrace_kind {
+	/* a rule matched */
+	IPTTRACE_KIND_RULE = 1,
+	/* the packet reached the RETURN at the end of a user chain */
+	IPTTRACE_KIND_RETURN = 2,
+	/* the packet reached the policy of a built-in chain */
+	IPTTRACE_KIND_POLICY = 3,
+	/* the packet left the table with a verdict */
+	IPTTRACE_KIND_EXIT = 4,
+};
+
+/* Bits of an event's ``flags``. */
+enum ipttrace_event_flag {
+	/* pid is the sender's: the event happened in its process context */
+	IPTTRACE_EVENT_FLAG_PID = 1,
+	/* dmac is valid */
+	IPTTRACE_EVENT_FLAG_DMAC = 2,
+	/* somebody else's TRACE follows the packet too */
+	IPTTRACE_EVENT_FLAG_FOREIGN = 4,
+	/* not the first fragment: there are no ports */
+	IPTTRACE_EVENT_FLAG_FRAGMENT = 8,
+	/* the packet ends before its transport header does */
+	IPTTRACE_EVENT_FLAG_TRUNCATED = 16,
+};
+
+/* Why something was not seen; indexes the batch's ``lost``. */
+enum ipttrace_loss {
+	/* events: the CPU's ring was full */
+	IPTTRACE_LOSS_RING = 0,
+	/* events: no memory for the message that was to carry them */
+	IPTTRACE_LOSS_MEMORY = 1,
+	/* program runs: a program was already running on this CPU */
+	IPTTRACE_LOSS_NESTED = 2,
+};
+
+/* Bits of a link's ``flags``. */
+enum ipttrace_link_flag {
+	/* the link outlives the socket that made it */
+	IPTTRACE_LINK_FLAG_PERSISTENT = 1,
+};
+
+/* Why a link went. */
+enum ipttrace_detach_reason {
+	/* somebody asked for it */
+	IPTTRACE_DETACH_REASON_REQUEST = 1,
+	/* the socket that owned it was closed */
+	IPTTRACE_DETACH_REASON_OWNER = 2,
+};
+
+/* Messages of the family, requests and notifications. */
+enum ipttrace_command {
+	/* make a link: put a program set to a hook */
+	IPTTRACE_CMD_ATTACH = 1,
+	/* replace a link's program set in one step; its generation grows by one */
+	IPTTRACE_CMD_SWAP = 2,
+	/* remove a link */
+	IPTTRACE_CMD_DETACH = 3,
+	/* one link, or all of them */
+	IPTTRACE_CMD_GET = 4,
+	/* the module: version, protocol fingerprint, event stream of each CPU */
+	IPTTRACE_CMD_STATS = 5,
+	/* notification: a link was made */
+	IPTTRACE_CMD_LINK_ATTACHED = 6,
+	/* notification: a link has a new program set */
+	IPTTRACE_CMD_LINK_SWAPPED = 7,
+	/* notification: a link went */
+	IPTTRACE_CMD_LINK_DETACHED = 8,
+	/* notification: table code came or went, so that armed changed */
+	IPTTRACE_CMD_LINK_CHANGED = 9,
+	/* a batch of events of one CPU */
+	IPTTRACE_CMD_EVENTS = 10,
+};
+
+/* Attributes of every message of the family. */
+enum ipttrace_a {
+	/* u32: id of the link */
+	IPTTRACE_A_LINK = 1,
+	/* u32: hook that the link is attached to */
+	IPTTRACE_A_HOOK = 2,
+	/* u32: protocol family: 2 (NFPROTO_IPV4), 10 (NFPROTO_IPV6), or 0 for both */
+	IPTTRACE_A_FAMILY = 3,
+	/* u32: bits of enum link-flag */
+	IPTTRACE_A_FLAGS = 4,
+	/* nest of program-set: the program set */
+	IPTTRACE_A_PROGRAMS = 5,
+	/* u32: generation of the program set, from 1 */
+	IPTTRACE_A_GENERATION = 6,
+	/* u32: swap, detach: only if the link has this generation */
+	IPTTRACE_A_EXPECT_GENERATION = 7,
+	/* nest of program: swap: only if the program in slot has this id; 0 for an empty slot */
+	IPTTRACE_A_EXPECT_PROGRAM = 8,
+	/* u32: netlink port of the socket that owns the link; 0: nobody */
+	IPTTRACE_A_OWNER_PORTID = 9,
+	/* u32: process that made the link */
+	IPTTRACE_A_OWNER_PID = 10,
+	/* string: command of that process */
+	IPTTRACE_A_OWNER_COMM = 11,
+	/*
+	 * u32: bits: 1, IPv4 tables are watched; 2, IPv6 tables are. A bit is missing while the module
+	 * that holds the table code is not loaded
+	 */
+	IPTTRACE_A_ARMED = 12,
+	/* nest of link-stats: counters of the link */
+	IPTTRACE_A_STATS = 13,
+	/* u32: why the link went */
+	IPTTRACE_A_REASON = 14,
+	/* binary: header of the events in this message */
+	IPTTRACE_A_BATCH = 15,
+	/* binary: an event */
+	IPTTRACE_A_EVENT = 16,
+	/* nest of cpu-stats: event stream of a CPU */
+	IPTTRACE_A_CPU = 17,
+	/* u32: checksum of the protocol's definition (CRC-32) */
+	IPTTRACE_A_FINGERPRINT = 18,
+	/* string: version of the module */
+	IPTTRACE_A_MODULE_VERSION = 19,
+	IPTTRACE_A_MAX = 19
+};
+
+/* The programs of a link with their filter and cookie: replaced as one. */
+enum ipttrace_a_program_set {
+	/* nest of program: a program, once for each slot in use */
+	IPTTRACE_A_PROGRAM_SET_PROGRAM = 1,
+	/*
+	 * binary: request: classic-BPF filter (struct sock_filter[]) that runs on the packet, from its
+	 * IP header on, before the entry program; a packet for which it returns 0 is passed over
+	 */
+	IPTTRACE_A_PROGRAM_SET_FILTER = 2,
+	/* u64: what bpf_get_attach_cookie returns to the programs */
+	IPTTRACE_A_PROGRAM_SET_COOKIE = 3,
+	/* u32: reply: instructions of the filter */
+	IPTTRACE_A_PROGRAM_SET_FILTER_LENGTH = 4,
+	IPTTRACE_A_PROGRAM_SET_MAX = 4
+};
+
+/* A program in a slot. */
+enum ipttrace_a_program {
+	/* u32: role of the program */
+	IPTTRACE_A_PROGRAM_SLOT = 1,
+	/* u32: request: file descriptor of the program */
+	IPTTRACE_A_PROGRAM_FD = 2,
+	/* u32: id of the program in the kernel */
+	IPTTRACE_A_PROGRAM_ID = 3,
+	/* binary: tag of the program */
+	IPTTRACE_A_PROGRAM_TAG = 4,
+	/* string: name of the program */
+	IPTTRACE_A_PROGRAM_NAME = 5,
+	IPTTRACE_A_PROGRAM_MAX = 5
+};
+
+/* What a link did so far, summed over the CPUs and the generations. */
+enum ipttrace_a_link_stats {
+	/* u64: packets that reached the hook */
+	IPTTRACE_A_LINK_STATS_PACKETS = 1,
+	/* u64: packets that the filter and the entry program selected */
+	IPTTRACE_A_LINK_STATS_SELECTED = 2,
+	/* u64: events emitted, lost ones included */
+	IPTTRACE_A_LINK_STATS_EVENTS = 3,
+	/* u64: program runs left out: one was already running on the CPU */
+	IPTTRACE_A_LINK_STATS_NESTED = 4,
+	IPTTRACE_A_LINK_STATS_MAX = 4
+};
+
+/* The event stream of one CPU. */
+enum ipttrace_a_cpu_stats {
+	/* u32: number of the CPU */
+	IPTTRACE_A_CPU_STATS_CPU = 1,
+	/* u64: number that the CPU's next event will have */
+	IPTTRACE_A_CPU_STATS_SEQUENCE = 2,
+	/* u64: events: the CPU's ring was full */
+	IPTTRACE_A_CPU_STATS_LOST_RING = 3,
+	/* u64: events: no memory for the message that was to carry them */
+	IPTTRACE_A_CPU_STATS_LOST_MEMORY = 4,
+	/* u64: program runs: a program was already running on this CPU */
+	IPTTRACE_A_CPU_STATS_LOST_NESTED = 5,
+	IPTTRACE_A_CPU_STATS_MAX = 5
+};
+
+/* Header of a message of events. */
+struct ipttrace_batch {
+	/* number of the first event; each CPU counts its own, losses included */
+	__u64 sequence;
+	/* lost on this CPU so far, by cause (enum loss) */
+	__u64 lost[3];
+	/* CLOCK_REALTIME minus CLOCK_MONOTONIC when the batch was sent, ns */
+	__s64 clock_offset;
+	/* the CPU that the events happened on */
+	__u32 cpu;
+	/* events in this message */
+	__u32 count;
+};
+
+/* What happened to a packet. */
+struct ipttrace_event {
+	/* CLOCK_MONOTONIC, ns */
+	__u64 time;
+	/* address of the struct sk_buff: tells packets apart while they live */
+	__u64 skb;
+	/* time from table entry to exit, ns; exit events only */
+	__u64 cost;
+	/* id of the link */
+	__u32 link;
+	/* generation of the link's program set that handled the packet */
+	__u32 generation;
+	/* number of this passage through a table; each CPU counts its own */
+	__u32 traversal;
+	/* inode number of the network namespace */
+	__u32 netns;
+	/* process (tgid) that sends the packet, if flags say so */
+	__u32 pid;
+	/* interface it came in by, or 0 */
+	__u32 in_ifindex;
+	/* interface it goes out by, or 0 */
+	__u32 out_ifindex;
+	/* skb->mark when the packet entered the table */
+	__u32 mark;
+	/* bytes of the packet from its IP header on */
+	__u32 length;
+	/* number of the rule in its chain, from 1; 0 in exit events */
+	__u32 rulenum;
+	/* rules that matched in this passage so far, ends of chains and the policy included */
+	__u32 rules;
+	/* exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE... */
+	__u32 verdict;
+	/* exit: errno of a drop, or number of the queue */
+	__u32 verdict_data;
+	/* source port, host byte order */
+	__u16 sport;
+	/* destination port, host byte order */
+	__u16 dport;
+	/* identifier of an ICMP echo, host byte order */
+	__u16 icmp_id;
+	/* what the event reports */
+	__u8 kind;
+	/* NFPROTO_IPV4 or NFPROTO_IPV6 */
+	__u8 pf;
+	/* netfilter hook number (NF_INET_*) */
+	__u8 hook;
+	/* bits of enum event_flag */
+	__u8 flags;
+	/* transport protocol (IPPROTO_*) */
+	__u8 protocol;
+	/* byte 13 of the TCP header */
+	__u8 tcp_flags;
+	/* type of ICMP or ICMPv6 */
+	__u8 icmp_type;
+	/* code of ICMP or ICMPv6 */
+	__u8 icmp_code;
+	/* destination MAC address, if flags say so */
+	__u8 dmac[6];
+	/* source address; IPv4 in the first four bytes */
+	__u8 saddr[16];
+	/* destination address; IPv4 in the first four bytes */
+	__u8 daddr[16];
+	/* name of the interface it came in by */
+	char in_name[16];
+	/* name of the interface it goes out by */
+	char out_name[16];
+	/* name of the table */
+	char table[32];
+	/* name of the chain; exit: of the hook's chain */
+	char chain[32];
+};
+
+#endif /* _IPTTRACE_NETLINK_H */

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Generated from ipttproto/family.py by `make generate`; do not edit. */
+#ifndef _IPTTRACE_LAYOUT_CHECK_H
+#define _IPTTRACE_LAYOUT_CHECK_H
+
+#ifdef __KERNEL__
+#include <linux/build_bug.h>
+#include <linux/stddef.h>
+#else
+#include <assert.h>
+#include <stddef.h>
+#endif
+
+#include "ipttrace_netlink.h"
+
+static_assert(sizeof(struct ipttrace_batch) == 48, "struct ipttrace_batch");
+static_assert(offsetof(struct ipttrace_batch, sequence) == 0,
+	      "batch.sequence");
+static_assert(offsetof(struct ipttrace_batch, lost) == 8,
+	      "batch.lost");
+static_assert(offsetof(struct ipttrace_batch, clock_offset) == 32,
+	      "batch.clock_offset");
+static_assert(offsetof(struct ipttrace_batch, cpu) == 40,
+	      "batch.cpu");
+static_assert(offsetof(struct ipttrace_batch, count) == 44,
+	      "batch.count");
+static_assert(sizeof(struct ipttrace_event) == 224, "struct ipttrace_event");
+static_assert(offsetof(struct ipttrace_event, time) == 0,
+	      "event.time");
+static_assert(offsetof(struct ipttrace_event, skb) == 8,
+	      "event.skb");
+static_assert(offsetof(struct ipttrace_event, cost) == 16,
+	      "event.cost");
+static_assert(offsetof(struct ipttrace_event, link) == 24,
+	      "event.link");
+static_assert(offsetof(struct ipttrace_event, generation) == 28,
+	      "event.generation");
+static_assert(offsetof(struct ipttrace_event, traversal) == 32,
+	      "event.traversal");
+static_assert(offsetof(struct ipttrace_event, netns) == 36,
+	      "event.netns");
+static_assert(offsetof(struct ipttrace_event, pid) == 40,
+	      "event.pid");
+static_assert(offsetof(struct ipttrace_event, in_ifindex) == 44,
+	      "event.in_ifindex");
+static_assert(offsetof(struct ipttrace_event, out_ifindex) == 48,
+	      "event.out_ifindex");
+static_assert(offsetof(struct ipttrace_event, mark) == 52,
+	      "event.mark");
+static_assert(offsetof(struct ipttrace_event, length) == 56,
+	      "event.length");
+static_assert(offsetof(struct ipttrace_event, rulenum) == 60,
+	      "event.rulenum");
+static_assert(offsetof(struct ipttrace_event, rules) == 64,
+	      "event.rules");
+static_assert(offsetof(struct ipttrace_event, verdict) == 68,
+	      "event.verdict");
+static_assert(offsetof(struct ipttrace_event, verdict_data) == 72,
+	      "event.verdict_data");
+static_assert(offsetof(struct ipttrace_event, sport) == 76,
+	      "event.sport");
+static_assert(offsetof(struct ipttrace_event, dport) == 78,
+	      "event.dport");
+static_assert(offsetof(struct ipttrace_event, icmp_id) == 80,
+	      "event.icmp_id");
+static_assert(offsetof(struct ipttrace_event, kind) == 82,
+	      "event.kind");
+static_assert(offsetof(struct ipttrace_event, pf) == 83,
+	      "event.pf");
+static_assert(offsetof(struct ipttrace_event, hook) == 84,
+	      "event.hook");
+static_assert(offsetof(struct ipttrace_event, flags) == 85,
+	      "event.flags");
+static_assert(offsetof(struct ipttrace_event, protocol) == 86,
+	      "event.protocol");
+static_assert(offsetof(struct ipttrace_event, tcp_flags) == 87,
+	      "event.tcp_flags");
+static_assert(offsetof(struct ipttrace_event, icmp_type) == 88,
+	      "event.icmp_type");
+static_assert(offsetof(struct ipttrace_event, icmp_code) == 89,
+	      "event.icmp_code");
+static_assert(offsetof(struct ipttrace_event, dmac) == 90,
+	      "event.dmac");
+static_assert(offsetof(struct ipttrace_event, saddr) == 96,
+	      "event.saddr");
+static_assert(offsetof(struct ipttrace_event, daddr) == 112,
+	      "event.daddr");
+static_assert(offsetof(struct ipttrace_event, in_name) == 128,
+	      "event.in_name");
+static_assert(offsetof(struct ipttrace_event, out_name) == 144,
+	      "event.out_name");
+static_assert(offsetof(struct ipttrace_event, table) == 160,
+	      "event.table");
+static_assert(offsetof(struct ipttrace_event, chain) == 192,
+	      "event.chain");
+
+#endif /* _IPTTRACE_LAYOUT_CHECK_H */

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * ipttrace: runs BPF programs where netfilter decides over packets.
+ *
+ * netlink.c	the generic-netlink family
+ * link.c	links: which program set is in force at which hook
+ * program.c	program sets: what is accepted, and how it is run
+ * table.c	the table hook
+ * function.c	functions of the kernel that are watched or redirected
+ * packet.c	what an event says about its packet
+ * events.c	events on their way to the observers
+ *
+ * Each link holds a reference to the module: while there are links it cannot be unloaded, and when
+ * it is, no function is redirected any more.
+ */
+#include <linux/module.h>
+
+#include "events.h"
+#include "netlink.h"
+#include "table.h"
+
+static int __init ipttrace_init(void)
+{
+	int err;
+
+	err = ipttrace_events_init();
+	if (err)
+		return err;
+	err = ipttrace_table_init();
+	if (err)
+		goto err_events;
+	err = ipttrace_netlink_init();
+	if (err)
+		goto err_table;
+	return 0;
+
+err_table:
+	ipttrace_table_exit();
+err_events:
+	ipttrace_events_exit();
+	return err;
+}
+
+static void __exit ipttrace_exit(void)
+{
+	ipttrace_netlink_exit();
+	ipttrace_table_exit();
+	ipttrace_events_exit();
+}
+
+module_init(ipttrace_init);
+module_exit(ipttrace_exit);
+
+MODULE_DESCRIPTION("BPF programs where netfilter decides over packets");
+MODULE_VERSION("0.1.0");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What an event says about its packet.
+ */
+#include <linux/icmp.h>
+#include <linux/icmpv6.h>
+#include <linux/if_arp.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/sched/task_stack.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <net/ip.h>
+#include <net/ipv6.h>
+#include <net/net_namespace.h>
+
+#include "packet.h"
+
+/**
+ * ipttrace_packet_sender - the process that is sending a packet
+ * @skb: the packet
+ * @state: of the hook that it is at
+ *
+ * Only a packet that leaves a local socket in the context of a process is that process's: softirqs
+ * run on top of whoever was there. A packet that comes back from a queue (nf_reinject) runs in the
+ * context of whoever gave the verdict; its state lies in the queue entry, not on the stack.
+ *
+ * Return: the tgid, or 0 where there is no saying.
+ */
+u32 ipttrace_packet_sender(const struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	if (!in_task() || (current->flags & PF_KTHREAD))
+		return 0;
+	if (state->hook != NF_INET_LOCAL_OUT && state->hook != NF_INET_POST_ROUTING)
+		return 0;
+	if (!skb->sk || !object_is_on_stack(state))
+		return 0;
+	return task_tgid_nr(current);
+}
+
+static void describe_icmp(struct ipttrace_event *event, const struct sk_buff *skb, int offset,
+			  u8 request, u8 reply)
+{
+	/* type, code, checksum, identifier: the same in ICMPv6 */
+	struct icmphdr header;
+	const struct icmphdr *icmp;
+
+	icmp = skb_header_pointer(skb, offset, sizeof(header), &header);
+	if (!icmp) {
+		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
+		return;
+	}
+	event->icmp_type = icmp->type;
+	event->icmp_code = icmp->code;
+	if (icmp->type == request || icmp->type == reply)
+		event->icmp_id = ntohs(icmp->un.echo.id);
+}
+
+static void describe_ports(struct ipttrace_event *event, const struct sk_buff *skb, int offset)
+{
+	__be16 ports[2];
+	const __be16 *port;
+
+	port = skb_header_pointer(skb, offset, sizeof(ports), ports);
+	if (!port) {
+		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
+		return;
+	}
+	event->sport = ntohs(port[0]);
+	event->dport = ntohs(port[1]);
+}
+
+static void describe_transport(struct ipttrace_event *event, const struct sk_buff *skb, int offset)
+{
+	u8 flags;
+	const u8 *tcp_flags;
+
+	switch (event->protocol) {
+	case IPPROTO_ICMP:
+		describe_icmp(event, skb, offset, ICMP_ECHO, ICMP_ECHOREPLY);
+		break;
+	case IPPROTO_ICMPV6:
+		describe_icmp(event, skb, offset, ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY);
+		break;
+	case IPPROTO_TCP:
+		describe_ports(event, skb, offset);
+		tcp_flags = skb_header_pointer(skb, offset + 13, sizeof(flags), &flags);
+		if (tcp_flags)
+			event->tcp_flags = *tcp_flags;
+		else
+			event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
+		break;
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+	case IPPROTO_SCTP:
+	case IPPROTO_DCCP:
+		describe_ports(event, skb, offset);
+		break;
+	}
+}
+
+static void describe_ipv4(struct ipttrace_event *event, const struct sk_buff *skb)
+{
+	int offset = skb_network_offset(skb);
+	struct iphdr header;
+	const struct iphdr *ip;
+
+	ip = skb_header_pointer(skb, offset, sizeof(header), &header);
+	if (!ip) {
+		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
+		return;
+	}
+	memcpy(event->saddr, &ip->saddr, sizeof(ip->saddr));
+	memcpy(event->daddr, &ip->daddr, sizeof(ip->daddr));
+	event->protocol = ip->protocol;
+	if (ip->frag_off & htons(IP_OFFSET))
+		event->flags |= IPTTRACE_EVENT_FLAG_FRAGMENT;
+	else
+		describe_transport(event, skb, offset + ip->ihl * 4);
+}
+
+static void describe_ipv6(struct ipttrace_event *event, const struct sk_buff *skb)
+{
+	int offset = skb_network_offset(skb);
+	struct ipv6hdr header;
+	const struct ipv6hdr *ip;
+	__be16 fragment = 0;
+	u8 protocol;
+
+	ip = skb_header_pointer(skb, offset, sizeof(header), &header);
+	if (!ip) {
+		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
+		return;
+	}
+	memcpy(event->saddr, &ip->saddr, sizeof(ip->saddr));
+	memcpy(event->daddr, &ip->daddr, sizeof(ip->daddr));
+	protocol = ip->nexthdr;
+	offset = ipv6_skip_exthdr(skb, offset + sizeof(*ip), &protocol, &fragment);
+	event->protocol = protocol;
+	if (offset < 0)
+		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
+	else if (fragment & htons(IP6_OFFSET))
+		event->flags |= IPTTRACE_EVENT_FLAG_FRAGMENT;
+	else
+		describe_transport(event, skb, offset);
+}
+
+/* The MAC header is the received one only on the way in; on the way out it is not written yet. */
+static void describe_dmac(struct ipttrace_event *event, const struct sk_buff *skb,
+			  const struct nf_hook_state *state)
+{
+	if (state->hook == NF_INET_LOCAL_OUT || state->hook == NF_INET_POST_ROUTING)
+		return;
+	if (!state->in || !skb_mac_header_was_set(skb) || skb_mac_header_len(skb) < ETH_HLEN)
+		return;
+	if (state->in->type != ARPHRD_ETHER && state->in->type != ARPHRD_LOOPBACK)
+		return;
+	memcpy(event->dmac, eth_hdr(skb)->h_dest, ETH_ALEN);
+	event->flags |= IPTTRACE_EVENT_FLAG_DMAC;
+}
+
+/**
+ * ipttrace_packet_describe - fill in what an event says about its packet
+ * @event: zeroed
+ * @skb: the packet
+ * @state: of the hook that it is at
+ */
+void ipttrace_packet_describe(struct ipttrace_event *event, const struct sk_buff *skb,
+			      const struct nf_hook_state *state)
+{
+	event->skb = (unsigned long)skb;
+	event->netns = state->net->ns.inum;
+	event->mark = skb->mark;
+	event->length = skb->len - skb_network_offset(skb);
+	event->pf = state->pf;
+	event->hook = state->hook;
+	event->pid = ipttrace_packet_sender(skb, state);
+	if (event->pid)
+		event->flags |= IPTTRACE_EVENT_FLAG_PID;
+	if (state->in) {
+		event->in_ifindex = state->in->ifindex;
+		strscpy(event->in_name, state->in->name, sizeof(event->in_name));
+	}
+	if (state->out) {
+		event->out_ifindex = state->out->ifindex;
+		strscpy(event->out_name, state->out->name, sizeof(event->out_name));
+	}
+	describe_dmac(event, skb, state);
+	if (state->pf == NFPROTO_IPV6)
+		describe_ipv6(event, skb);
+	else
+		describe_ipv4(event, skb);
+}

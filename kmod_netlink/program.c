@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Program sets: taking programs from file descriptors, refusing what we cannot run safely, running
+ * the rest with everything that the kernel's own runner (trace_call_bpf) sets up.
+ */
+#include <net/netlink.h>
+
+#include "compat/bpf.h"
+#include "events.h"
+#include "link.h"
+#include "program.h"
+
+/* Programs running on this CPU; touched with preemption off. */
+static DEFINE_PER_CPU(int, programs_running);
+
+/**
+ * ipttrace_set_alloc - a program set without programs
+ *
+ * Return: the set, which ipttrace_set_free() frees, or NULL.
+ */
+struct ipttrace_set *ipttrace_set_alloc(void)
+{
+	return kzalloc(sizeof(struct ipttrace_set), GFP_KERNEL);
+}
+
+/**
+ * ipttrace_set_free - give back the programs of a set, and the set
+ * @set: a set that no reader can see any more; may be NULL
+ */
+void ipttrace_set_free(struct ipttrace_set *set)
+{
+	unsigned int slot;
+
+	if (!set)
+		return;
+	for (slot = 0; slot < IPTTRACE_SLOTS; slot++)
+		if (set->progs[slot])
+			bpf_prog_put(set->progs[slot]);
+	if (set->filter)
+		bpf_prog_destroy(set->filter);
+	kfree(set);
+}
+
+/* The programs that a tail call enters are not checked by anybody for what we refuse. */
+static bool program_has_tail_calls(const struct bpf_prog *prog)
+{
+	bool found = false;
+	u32 i;
+
+	mutex_lock(&prog->aux->used_maps_mutex);
+	for (i = 0; i < prog->aux->used_map_cnt; i++)
+		if (prog->aux->used_maps[i]->map_type == BPF_MAP_TYPE_PROG_ARRAY)
+			found = true;
+	mutex_unlock(&prog->aux->used_maps_mutex);
+	return found;
+}
+
+static int program_check(const struct bpf_prog *prog, const struct nlattr *attr,
+			 struct netlink_ext_ack *extack)
+{
+	if (ipttrace_prog_sleepable(prog)) {
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "sleepable programs cannot run where packets are handled");
+		return -EOPNOTSUPP;
+	}
+	if (prog->expected_attach_type) {
+		/* their helpers expect the larger run context of a multi link or session */
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "the program is made for another attach type (multi or session); load it as a plain kprobe program");
+		return -EOPNOTSUPP;
+	}
+	if (prog->kprobe_override) {
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "the program calls bpf_override_return, which has no meaning here");
+		return -EOPNOTSUPP;
+	}
+	if (program_has_tail_calls(prog)) {
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "the program makes tail calls: what they enter cannot be checked");
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+/**
+ * ipttrace_set_add_program - put the program behind a file descriptor into a slot
+ * @set: a set that is not published
+ * @slot_attr: the slot; its policy bounds it
+ * @fd_attr: the file descriptor, of the process whose request we handle
+ * @extack: told why not
+ *
+ * The set holds a reference to the program afterwards.
+ *
+ * Return: 0, -EINVAL, -EBADF, -EOPNOTSUPP.
+ */
+int ipttrace_set_add_program(struct ipttrace_set *set, const struct nlattr *slot_attr,
+			     const struct nlattr *fd_attr, struct netlink_ext_ack *extack)
+{
+	u32 slot = nla_get_u32(slot_attr);
+	struct bpf_prog *prog;
+	int err;
+
+	if (set->progs[slot]) {
+		NL_SET_ERR_MSG_ATTR(extack, slot_attr, "the slot is given twice");
+		return -EINVAL;
+	}
+	prog = bpf_prog_get_type_dev(nla_get_u32(fd_attr), BPF_PROG_TYPE_KPROBE, false);
+	if (IS_ERR(prog)) {
+		err = PTR_ERR(prog);
+		if (err == -EBADF)
+			NL_SET_ERR_MSG_ATTR(extack, fd_attr, "no such file descriptor is open");
+		else
+			NL_SET_ERR_MSG_ATTR(extack, fd_attr,
+					    "the file descriptor is not of a BPF program of type kprobe");
+		return err;
+	}
+	err = program_check(prog, fd_attr, extack);
+	if (err) {
+		bpf_prog_put(prog);
+		return err;
+	}
+	set->progs[slot] = prog;
+	return 0;
+}
+
+/**
+ * ipttrace_set_add_filter - give a set its classic-BPF filter
+ * @set: a set that is not published and has none
+ * @attr: struct sock_filter[]
+ * @extack: told why not
+ *
+ * Return: 0, -EINVAL, -ENOMEM.
+ */
+int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
+			    struct netlink_ext_ack *extack)
+{
+	struct sock_fprog_kern fprog = {
+		.len = nla_len(attr) / sizeof(struct sock_filter),
+		.filter = nla_data(attr),
+	};
+	int err;
+
+	if (!fprog.len || nla_len(attr) % sizeof(struct sock_filter)) {
+		NL_SET_ERR_MSG_ATTR(extack, attr, "the filter is not a whole number of instructions");
+		return -EINVAL;
+	}
+	err = bpf_prog_create(&set->filter, &fprog);
+	if (err) {
+		set->filter = NULL;
+		NL_SET_ERR_MSG_ATTR(extack, attr, "the filter is not valid classic BPF");
+		return err;
+	}
+	set->filter_len = fprog.len;
+	return 0;
+}
+
+/**
+ * ipttrace_set_run - run the program in a slot
+ * @set: a set that the caller found under rcu_read_lock() and holds there
+ * @slot: a slot that has a program
+ * @regs: its context
+ *
+ * Context: process or softirq.
+ * Return: what the program returned; 0 if one was running on this CPU already, which is counted.
+ */
+u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot, struct pt_regs *regs)
+{
+	struct bpf_trace_run_ctx run_ctx = { .bpf_cookie = set->cookie };
+	struct bpf_run_ctx *outer;
+	u32 result = 0;
+
+	/* also keeps the program on its CPU, and on PREEMPT_RT others off it */
+	preempt_disable();
+	if (likely(__this_cpu_inc_return(programs_running) == 1)) {
+		outer = bpf_set_run_ctx(&run_ctx.run_ctx);
+		result = bpf_prog_run(set->progs[slot], regs);
+		bpf_reset_run_ctx(outer);
+	} else {
+		this_cpu_inc(set->link->stats->nested);
+		ipttrace_events_count_nested();
+	}
+	__this_cpu_dec(programs_running);
+	preempt_enable();
+	return result;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _IPTTRACE_PROGRAM_H
+#define _IPTTRACE_PROGRAM_H
+
+#include <linux/bpf.h>
+#include <linux/filter.h>
+#include <linux/netlink.h>
+#include <linux/ptrace.h>
+
+#include "ipttrace_netlink.h"
+
+struct ipttrace_link;
+
+/**
+ * struct ipttrace_set - the program set of a link in one generation
+ * @link: the link; it outlives its sets
+ * @generation: number of the generation
+ * @cookie: what bpf_get_attach_cookie() returns
+ * @progs: a reference to the program in each slot, or NULL
+ * @filter: classic-BPF filter of our own, or NULL
+ * @filter_len: its length in instructions as given to us
+ *
+ * Constant once published (link.c), when readers find it under rcu_read_lock(). Owned by the link,
+ * freed with ipttrace_set_free() a grace period after it was taken away.
+ */
+struct ipttrace_set {
+	struct ipttrace_link *link;
+	u32 generation;
+	u64 cookie;
+	struct bpf_prog *progs[IPTTRACE_SLOTS];
+	struct bpf_prog *filter;
+	u32 filter_len;
+};
+
+struct ipttrace_set *ipttrace_set_alloc(void);
+void ipttrace_set_free(struct ipttrace_set *set);
+int ipttrace_set_add_program(struct ipttrace_set *set, const struct nlattr *slot_attr,
+			     const struct nlattr *fd_attr, struct netlink_ext_ack *extack);
+int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
+			    struct netlink_ext_ack *extack);
+
+u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
+		     struct pt_regs *regs);
+
+/* Whether the set's filter lets @skb through; its data must start at the IP header. */
+static inline bool ipttrace_set_filter(const struct ipttrace_set *set, const struct sk_buff *skb)
+{
+	return !set->filter || bpf_prog_run(set->filter, skb);
+}
+
+#endif /* _IPTTRACE_PROGRAM_H */

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0
+"""ipttproto: the wire protocol of the generic-netlink family ``ipttrace``, defined once."""
+
+from ipttproto.batches import EVENT_DTYPE, EventBatch, parse_batch
+from ipttproto.errors import ProtocolError
+from ipttproto.family import (
+    FAMILY,
+    VERSION,
+    Command,
+    DetachReason,
+    Emit,
+    EventFlag,
+    Group,
+    Hook,
+    Kind,
+    LinkFlag,
+    Loss,
+    Select,
+    Slot,
+)
+from ipttproto.fingerprint import FINGERPRINT
+from ipttproto.messages import (
+    Acknowledgement,
+    Done,
+    Flag,
+    Message,
+    build_request,
+    parse_datagram,
+)
+
+__all__ = [
+    "EVENT_DTYPE",
+    "FAMILY",
+    "FINGERPRINT",
+    "VERSION",
+    "Acknowledgement",
+    "Command",
+    "DetachReason",
+    "Done",
+    "Emit",
+    "EventBatch",
+    "EventFlag",
+    "Flag",
+    "Group",
+    "Hook",
+    "Kind",
+    "LinkFlag",
+    "Loss",
+    "Message",
+    "ProtocolError",
+    "Select",
+    "Slot",
+    "build_request",
+    "parse_batch",
+    "parse_datagram",
+]

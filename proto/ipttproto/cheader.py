@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Writes the C side of the protocol: the header that user space, BPF and the module share, and the
+attribute policies of the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from construct import Struct
+
+from ipttproto import family
+from ipttproto.attributes import BINARY, Attribute, AttributeSet
+from ipttproto.family import Documented, Operation
+from ipttproto.fingerprint import FINGERPRINT
+from ipttproto.layout import fields
+from ipttproto.naming import kebab, snake, upper
+
+_NOTICE = "/* Generated from ipttproto/family.py by `make generate`; do not edit. */"
+
+
+def uapi_header() -> str:
+    """The text of ipttrace_netlink.h: names, limits, attributes, commands, records."""
+    lines = [
+        "/* SPDX-License-Identifier: GPL-2.0 */",
+        _NOTICE,
+        "#ifndef _IPTTRACE_NETLINK_H",
+        "#define _IPTTRACE_NETLINK_H",
+        "",
+        "#include <linux/types.h>",
+        "",
+        f'#define IPTTRACE_FAMILY_NAME "{family.FAMILY}"',
+        f"#define IPTTRACE_FAMILY_VERSION {family.VERSION}",
+        f"#define IPTTRACE_FINGERPRINT 0x{FINGERPRINT:08x}U",
+    ]
+    for group in family.Group:
+        lines.append(f'#define IPTTRACE_GROUP_{upper(group.name)} "{group.value}"')
+    lines.append("")
+    for name, (value, doc) in family.LIMITS.items():
+        lines += [f"/* {doc} */", f"#define IPTTRACE_{name} {value}"]
+    for enumeration in Documented.__subclasses__():
+        name = kebab(enumeration.__name__)
+        prefix = "CMD" if enumeration is family.Command else upper(name)
+        lines += ["", *_enum(snake(name), prefix, enumeration)]
+    for space in family.ATTRIBUTE_SETS:
+        lines += ["", *_attribute_enum(space)]
+    for name, (record, doc) in family.RECORDS.items():
+        lines += ["", *_struct(name, record, doc)]
+    lines += ["", "#endif /* _IPTTRACE_NETLINK_H */", ""]
+    return "\n".join(lines)
+
+
+def policy_header() -> str:
+    """The text of netlink_policy.h: one policy for each request, one for each nest it holds."""
+    lines = [
+        "/* SPDX-License-Identifier: GPL-2.0 */",
+        _NOTICE,
+        "#ifndef _IPTTRACE_NETLINK_POLICY_H",
+        "#define _IPTTRACE_NETLINK_POLICY_H",
+        "",
+        "#include <net/netlink.h>",
+        "",
+        '#include "ipttrace_netlink.h"',
+        '#include "layout_check.h"',
+    ]
+    requests = [op for op in family.OPERATIONS if op.group is None]
+    for space in _nests(requests):
+        lines += ["", *_policy(snake(space.name), space, space.by_name)]
+    for operation in requests:
+        lines += ["", *_policy(operation.command.name.lower(), family.Top, operation.request)]
+    lines += ["", "#endif /* _IPTTRACE_NETLINK_POLICY_H */", ""]
+    return "\n".join(lines)
+
+
+def layout_check() -> str:
+    """The text of layout_check.h: asserts that the compiler laid the records out as we did."""
+    lines = [
+        "/* SPDX-License-Identifier: GPL-2.0 */",
+        _NOTICE,
+        "#ifndef _IPTTRACE_LAYOUT_CHECK_H",
+        "#define _IPTTRACE_LAYOUT_CHECK_H",
+        "",
+        "#ifdef __KERNEL__",
+        "#include <linux/build_bug.h>",
+        "#include <linux/stddef.h>",
+        "#else",
+        "#include <assert.h>",
+        "#include <stddef.h>",
+        "#endif",
+        "",
+        '#include "ipttrace_netlink.h"',
+        "",
+    ]
+    for name, (record, _) in family.RECORDS.items():
+        struct = f"struct ipttrace_{name}"
+        lines.append(f'static_assert(sizeof({struct}) == {record.sizeof()}, "{struct}");')
+        for field in fields(record):
+            lines.append(
+                f"static_assert(offsetof({struct}, {field.name}) == {field.offset},\n"
+                f'\t      "{name}.{field.name}");'
+            )
+    lines += ["", "#endif /* _IPTTRACE_LAYOUT_CHECK_H */", ""]
+    return "\n".join(lines)
+
+
+def _enum(name: str, prefix: str, enumeration: type[Documented]) -> Iterator[str]:
+    yield from _comment(enumeration.__doc__ or "")
+    yield f"enum ipttrace_{name} {{"
+    for member in enumeration:
+        yield from _member(f"IPTTRACE_{prefix}_{member.name}", member.value, member.doc)
+    yield "};"
+
+
+def _attribute_enum(space: AttributeSet) -> Iterator[str]:
+    name = _attribute_prefix(space)
+    yield from _comment(space.doc)
+    yield f"enum {name.lower()} {{"
+    for a in space.attributes:
+        kind = f"nest of {a.nested.name}" if a.nested else getattr(a.type, "ynl", "")
+        yield from _member(f"{name}_{upper(a.name)}", a.number, f"{kind}: {a.doc}")
+    yield f"\t{name}_MAX = {max(space.by_number)}"
+    yield "};"
+
+
+def _struct(name: str, record: Struct[Any, Any], doc: str) -> Iterator[str]:
+    yield from _comment(doc)
+    yield f"struct ipttrace_{name} {{"
+    for field in fields(record):
+        count = f"[{field.count}]" if field.count else ""
+        yield from _comment(field.doc, "\t")
+        yield f"\t{field.c_type} {field.name}{count};"
+    yield "};"
+
+
+def _policy(name: str, space: AttributeSet, names: Iterable[str]) -> Iterator[str]:
+    """The policy of a request that may hold ``names``; what is left out is refused."""
+    prefix = _attribute_prefix(space)
+    chosen = sorted((space.by_name[n] for n in names), key=lambda a: a.number)
+    # an array of one entry would mean that nothing is checked
+    last = chosen[-1] if chosen else space.attributes[0]
+    bound = f"{prefix}_{upper(last.name)} + 1"
+    yield "static const struct nla_policy"
+    yield f"ipttrace_{name}_policy[{bound}] = {{"
+    for a in chosen:
+        yield f"\t[{prefix}_{upper(a.name)}] = {_policy_entry(a)},"
+    yield "};"
+
+
+def _policy_entry(a: Attribute) -> str:
+    if a.nested:
+        return f"NLA_POLICY_NESTED(ipttrace_{snake(a.nested.name)}_policy)"
+    policy = getattr(a.type, "policy", "")
+    if a.type is BINARY:
+        return f"{{ .type = NLA_BINARY, .len = {a.max_length} }}"
+    if a.max_length is not None:
+        return f"{{ .type = {policy}, .len = {a.max_length} }}"
+    if a.minimum is not None and a.maximum is not None:
+        return f"NLA_POLICY_RANGE({policy}, {a.minimum}, {a.maximum})"
+    if a.minimum is not None:
+        return f"NLA_POLICY_MIN({policy}, {a.minimum})"
+    if a.maximum is not None:
+        return f"NLA_POLICY_MAX({policy}, {a.maximum})"
+    return f"{{ .type = {policy} }}"
+
+
+def _nests(operations: list[Operation]) -> list[AttributeSet]:
+    """The sets nested in requests, inner ones before the ones that hold them."""
+    found: list[AttributeSet] = []
+
+    def visit(space: AttributeSet) -> None:
+        for attribute in space.attributes:
+            if attribute.nested:
+                visit(attribute.nested)
+        if space not in found:
+            found.append(space)
+
+    for operation in operations:
+        for name in operation.request:
+            nested = family.Top.by_name[name].nested
+            if nested:
+                visit(nested)
+    return found
+
+
+def _member(name: str, value: int, doc: str) -> Iterator[str]:
+    yield from _comment(doc, "\t")
+    yield f"\t{name} = {value},"
+
+
+def _comment(text: str, indent: str = "") -> Iterator[str]:
+    words = " ".join(text.split())
+    width = 92
+    if len(words) <= width:
+        yield f"{indent}/* {words} */"
+        return
+    yield f"{indent}/*"
+    line = ""
+    for word in words.split():
+        if len(line) + len(word) + 1 > width:
+            yield f"{indent} * {line}"
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    yield f"{indent} * {line}"
+    yield f"{indent} */"
+
+
+def _attribute_prefix(space: AttributeSet) -> str:
+    return "IPTTRACE_A" if space is family.Top else f"IPTTRACE_A_{upper(space.name)}"

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A checksum of the protocol's definition, so that two builds can tell whether they agree."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+from ipttproto.family import (
+    ATTRIBUTE_SETS,
+    FAMILY,
+    LIMITS,
+    OPERATIONS,
+    RECORDS,
+    VERSION,
+    Documented,
+)
+from ipttproto.layout import fields
+
+
+def _canonical() -> Iterator[str]:
+    """Everything that two sides must agree on, a line each; the texts for people are left out."""
+    yield f"{FAMILY} {VERSION}"
+    for enumeration in Documented.__subclasses__():
+        for member in enumeration:
+            yield f"enum {enumeration.__name__} {member.name} {member.value}"
+    for name, (value, _) in LIMITS.items():
+        yield f"limit {name} {value}"
+    for name, (record, _) in RECORDS.items():
+        for field in fields(record):
+            yield f"struct {name} {field.name} {field.offset} {field.c_type} {field.count}"
+    for space in ATTRIBUTE_SETS:
+        for a in space.attributes:
+            kind = a.nested.name if a.nested else getattr(a.type, "policy", "")
+            yield f"attribute {space.name} {a.name} {a.number} {kind} {a.minimum} {a.maximum}"
+    for operation in OPERATIONS:
+        yield f"operation {operation.command.name} {operation.request} {operation.dump}"
+
+
+FINGERPRINT: Final = zlib.crc32("\n".join(_canonical()).encode())

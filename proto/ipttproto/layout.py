@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a fixed-layout construct Struct looks like to C, to YNL and to numpy.
+
+Only what such records need: native integers, enumerations over them, byte arrays and strings.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from construct import Array, Bytes, Construct, FormatField, Renamed, Struct
+
+#: struct format letter of a native construct integer -> (C type, YNL type, numpy type)
+_INTEGERS: Final = {
+    "B": ("__u8", "u8", "u1"),
+    "H": ("__u16", "u16", "u2"),
+    "L": ("__u32", "u32", "u4"),
+    "Q": ("__u64", "u64", "u8"),
+    "l": ("__s32", "s32", "i4"),
+    "q": ("__s64", "s64", "i8"),
+}
+
+
+class Chars(Bytes):
+    """A C string in an array of ``length`` bytes, the unused ones NUL."""
+
+
+class EnumField(FormatField):  # type: ignore[misc]  # construct's class is generic in its stubs
+    """An integer field whose values are named by ``enum``; it parses to the plain number."""
+
+    def __init__(self, base: FormatField, names: type[enum.IntEnum]) -> None:
+        super().__init__(base.fmtstr[0], base.fmtstr[1])
+        self.names = names
+
+
+@dataclass(frozen=True)
+class Field:
+    """A member of a record: its name, place in bytes, types and meaning."""
+
+    name: str
+    offset: int
+    size: int
+    c_type: str
+    count: int | None
+    ynl_type: str
+    numpy_type: Any
+    names: type[enum.IntEnum] | None
+    doc: str
+
+
+def fields(record: Struct[Any, Any]) -> list[Field]:
+    """The members of ``record`` in their order; TypeError for a format that C has no name for."""
+    found = []
+    offset = 0
+    for member in record.subcons:
+        if not isinstance(member, Renamed):
+            raise TypeError("a member of a record has no name")
+        if not member.docs:
+            raise TypeError(f"{member.name} has no doc")
+        found.append(_field(member, offset))
+        offset += member.sizeof()
+    return found
+
+
+def dtype(record: Struct[Any, Any]) -> np.dtype[np.void]:
+    """The numpy structured type of ``record``, member by member at the same offsets."""
+    members = fields(record)
+    return np.dtype(
+        {
+            "names": [m.name for m in members],
+            "formats": [m.numpy_type for m in members],
+            "offsets": [m.offset for m in members],
+            "itemsize": record.sizeof(),
+        }
+    )
+
+
+def _field(member: Renamed[Any, Any], offset: int) -> Field:
+    inner: Construct[Any, Any] = member.subcon
+    while isinstance(inner, Renamed):
+        inner = inner.subcon
+    size = member.sizeof()
+    names: type[enum.IntEnum] | None = None
+    count: int | None = None
+    if isinstance(inner, Chars):
+        c_type, ynl_type, numpy_type, count = "char", "string", f"S{size}", size
+    elif isinstance(inner, Bytes):
+        c_type, ynl_type, numpy_type, count = "__u8", "binary", ("u1", (size,)), size
+    elif isinstance(inner, Array):
+        element = _field(Renamed(inner.subcon, newname=member.name), offset)
+        c_type, count = element.c_type, inner.count
+        ynl_type, numpy_type = "binary", (element.numpy_type, (inner.count,))
+    elif isinstance(inner, FormatField):
+        c_type, ynl_type, numpy_type = _INTEGERS[inner.fmtstr[1]]
+        names = getattr(inner, "names", None)
+    else:
+        raise TypeError(f"{member.name}: {inner!r} has no C type")
+    doc = " ".join((member.docs or "").split())
+    return Field(
+        str(member.name), offset, size, c_type, count, ynl_type, numpy_type, names, doc
+    )

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whole messages: netlink and generic-netlink headers, acknowledgements with their extack."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from construct import ConstructError, Int8un, Int16un, Int32sn, Int32un, Struct
+
+from ipttproto.attributes import STRING, U32, Attribute, AttributeSet, align
+from ipttproto.errors import ProtocolError
+from ipttproto.family import VERSION, Command, Top
+
+MessageHeader: Final = Struct(
+    "length" / Int32un,
+    "type" / Int16un,
+    "flags" / Int16un,
+    "sequence" / Int32un,
+    "portid" / Int32un,
+)
+GenericHeader: Final = Struct("command" / Int8un, "version" / Int8un, "reserved" / Int16un)
+ErrorHeader: Final = Struct("error" / Int32sn, "request" / MessageHeader)
+
+PAYLOAD_OFFSET: Final = MessageHeader.sizeof() + GenericHeader.sizeof()
+
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+
+
+class Flag(enum.IntFlag):
+    """Header flags (include/uapi/linux/netlink.h)."""
+
+    REQUEST = 0x1
+    MULTI = 0x2
+    ACK = 0x4
+    DUMP_INTERRUPTED = 0x10
+    CAPPED = 0x100
+    ACK_TLVS = 0x200
+    DUMP = 0x300
+
+
+ErrorAttributes: Final = AttributeSet(
+    "extack",
+    "Attributes of an acknowledgement (enum nlmsgerr_attrs).",
+    Attribute("message", 1, STRING, "what was wrong"),
+    Attribute("offset", 2, U32, "where in the request the bad attribute stands, bytes"),
+    Attribute("miss-type", 5, U32, "number of the attribute that is missing"),
+    Attribute("miss-nest", 6, U32, "offset of the nest that misses it"),
+)
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """The kernel's answer to a request: ``errno`` is 0 for success."""
+
+    sequence: int
+    errno: int
+    message: str = ""
+    offset: int | None = None
+    missing: int | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of the family with its attributes still as bytes."""
+
+    sequence: int
+    command: int
+    flags: int
+    payload: memoryview
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes by name; raises ProtocolError."""
+        return Top.parse(self.payload)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of a dump."""
+
+    sequence: int
+    errno: int
+
+
+def build_request(
+    family_id: int,
+    command: Command,
+    attributes: Mapping[str, Any],
+    *,
+    sequence: int,
+    flags: Flag = Flag.ACK,
+) -> bytes:
+    """A request as sent to the kernel; raises ProtocolError for attributes that do not fit."""
+    payload = Top.build(attributes)
+    header = MessageHeader.build(
+        {
+            "length": PAYLOAD_OFFSET + len(payload),
+            "type": family_id,
+            "flags": int(Flag.REQUEST | flags),
+            "sequence": sequence,
+            "portid": 0,
+        }
+    )
+    return (
+        header
+        + GenericHeader.build({"command": command, "version": VERSION, "reserved": 0})
+        + payload
+    )
+
+
+def parse_datagram(
+    family_id: int, data: bytes | memoryview
+) -> Iterator[Message | Acknowledgement | Done]:
+    """The messages of one datagram; raises ProtocolError if one is cut short."""
+    view = memoryview(data)
+    while view:
+        header = _parse(MessageHeader, view, "message header")
+        if not MessageHeader.sizeof() <= header.length <= len(view):
+            raise ProtocolError(f"message says {header.length} bytes, {len(view)} are there")
+        message, view = view[: header.length], view[align(header.length) :]
+        if header.type == NLMSG_ERROR:
+            yield _parse_acknowledgement(header, message)
+        elif header.type == NLMSG_DONE:
+            body = message[MessageHeader.sizeof() :]
+            yield Done(header.sequence, -_parse(Int32sn, body, "end of dump") if body else 0)
+        elif header.type == family_id:
+            generic = _parse(
+                GenericHeader, message[MessageHeader.sizeof() :], "generic-netlink header"
+            )
+            yield Message(
+                header.sequence, generic.command, header.flags, message[PAYLOAD_OFFSET:]
+            )
+
+
+def _parse_acknowledgement(header: Any, message: memoryview) -> Acknowledgement:
+    body = message[MessageHeader.sizeof() :]
+    error = _parse(ErrorHeader, body, "acknowledgement")
+    extack: dict[str, Any] = {}
+    if header.flags & Flag.ACK_TLVS:
+        request = 0 if header.flags & Flag.CAPPED else error.request.length - MessageHeader.sizeof()
+        extack = ErrorAttributes.parse(body[ErrorHeader.sizeof() + align(max(request, 0)) :])
+    return Acknowledgement(
+        error.request.sequence,
+        -error.error,
+        extack.get("message", ""),
+        extack.get("offset"),
+        extack.get("miss-type"),
+    )
+
+
+def _parse(format_: Any, data: memoryview, what: str) -> Any:
+    try:
+        return format_.parse(data)
+    except ConstructError as error:
+        raise ProtocolError(f"{what}: {error}") from None

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Everything these targets make lies below .build/ (and what apt installs). `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BUILD := $(CURDIR)/.build
+VENV := $(BUILD)/venv
+PYTHON := $(VENV)/bin/python
+SYSTEM_PYTHON ?= /usr/bin/python3
+STAMPS := $(BUILD)/stamps
+PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+
+# Which guest kernels (KERNEL=6.1 takes one), and which tests or further pytest arguments (TESTS=...).
+SERIES := 6.1 6.12
+KERNEL ?= $(SERIES)
+NEWEST := $(lastword $(SERIES))
+TESTS ?= tests/kernel
+TIMEOUT ?= 1500
+
+# Keep what tools leave behind out of the source directories.
+export PYTHONPYCACHEPREFIX := $(BUILD)/cache/python
+export HYPOTHESIS_STORAGE_DIRECTORY := $(BUILD)/cache/hypothesis
+unexport PYTHONPATH PYTHONHOME
+
+GUEST = $(PYTHON) -m tests.guest
+LINTED = $(wildcard proto ctl tests)
+
+.PHONY: help
+help:
+	@awk 'BEGIN { FS = ":.*## " } \
+	     /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	     /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Try it (in a guest: nothing reaches your machine)
+
+.PHONY: demo
+demo: module ## trace packets of two network namespaces, swap programs under traffic
+	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python tests/demo/demo.py
+
+.PHONY: shell
+shell: module ## an interactive guest with the module loaded and ipttctl on the PATH (KERNEL=6.1)
+	@$(GUEST) shell --kernel $(lastword $(KERNEL)) --module
+
+##@ Test
+
+.PHONY: test
+test: test-unit test-kernel ## every test: unit tests here, kernel tests in guests of both kernels
+
+.PHONY: test-unit
+test-unit: setup ## tests that need no kernel module
+	@$(PYTHON) -m pytest -o cache_dir=$(BUILD)/cache/pytest tests/unit
+
+.PHONY: test-kernel
+test-kernel: module ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
+	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) -- \
+		python -m pytest -p no:cacheprovider $(TESTS)
+
+##@ Build
+
+.PHONY: setup
+setup: $(STAMPS)/project ## packages from apt and the Python environment, where missing
+
+.PHONY: module
+module: setup ## the kernel module for every guest kernel
+	@$(GUEST) releases | while read -r series release; do \
+		[[ " $(KERNEL) $(NEWEST) " = *" $$series "* ]] || continue; \
+		tests/guest/build-module.sh "$(BUILD)/kmod/$$release" "$$release" </dev/null; \
+	done
+
+.PHONY: generate
+generate: setup ## the C header and the YNL spec from the protocol's definition
+	@$(PYTHON) -m ipttproto.generate
+
+##@ Check
+
+.PHONY: lint
+lint: setup ## ruff and mypy --strict
+	@$(PYTHON) -m ruff check $(LINTED)
+	@$(PYTHON) -m ruff format --check $(LINTED)
+	@$(PYTHON) -m mypy --strict $(LINTED)
+
+.PHONY: check
+check: setup ## sparse and extra compiler warnings on the module
+	@$(GUEST) releases | while read -r series release; do \
+		tests/guest/build-module.sh "$(BUILD)/check/$$release" "$$release" W=1 C=2 </dev/null; \
+	done
+
+##@ Tidy up
+
+.PHONY: clean
+clean: ## remove everything the targets made
+	rm -rf $(BUILD)
+
+.PHONY: apt
+apt:
+	@wanted=$$(sed 's/#.*//' apt-packages.txt | xargs); \
+	missing=$$(for package in $$wanted; do \
+		[[ $$(dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null) = installed ]] || \
+			echo "$$package"; \
+	done | xargs); \
+	if [[ -n $$missing ]]; then \
+		echo "Installing: $$missing"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -q; \
+		apt-get install -qy --no-install-recommends $$missing; \
+	fi
+
+$(STAMPS)/venv: requirements.txt requirements-dev.txt | apt
+	@echo "Making the Python environment"
+	@rm -rf $(VENV) && mkdir -p $(STAMPS)
+	@$(SYSTEM_PYTHON) -m venv --system-site-packages $(VENV)
+	@PYTHONPYCACHEPREFIX= $(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@
+
+$(STAMPS)/project: $(STAMPS)/venv pyproject.toml
+	@PYTHONPYCACHEPREFIX= $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@rm -rf *.egg-info {proto,ctl}/*.egg-info
+	@touch $@

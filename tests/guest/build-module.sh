@@ -1,0 +1,43 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# build-module.sh DIRECTORY RELEASE [KBUILD-VARIABLE...]
+#
+# Builds the module for an installed kernel release in a copy of its sources, so that the source directory stays
+# clean and kernels do not share objects. Builds again only what changed. With C=2 (sparse) a warning fails.
+set -euo pipefail
+
+directory=$1 release=$2
+shift 2
+root=$(cd "$(dirname "$0")/../.." && pwd)
+source=$root/kmod_netlink
+headers=/lib/modules/$release/build
+
+strict=no
+for variable in "$@"; do
+	[[ $variable != C=2 ]] || strict=yes
+done
+
+mkdir -p "$directory"
+# A file that need not be compiled again would not be checked again either.
+[[ $strict = no ]] || rm -f "$directory/.sources"
+# A source that went away must not linger in the copy.
+listing=$(cd "$source" && find . -type f | sort)
+if [[ ! -f $directory/.sources || $(<"$directory/.sources") != "$listing" ]]; then
+	find "$directory" -mindepth 1 -delete
+	echo "$listing" >"$directory/.sources"
+fi
+cp -a --update "$source/." "$directory/"
+
+report=$directory/.report
+if ! make -s -C "$headers" M="$directory" "$@" modules >"$report" 2>&1; then
+	cat "$report" >&2
+	echo "The module does not build for $release" >&2
+	exit 1
+fi
+grep -vE 'Skipping BTF generation|^warning: the compiler differs|^  (The kernel was built by|You are using):' \
+	"$report" >&2 || true
+if [[ $strict = yes ]] && grep -qE '(warning|error):' "$report"; then
+	echo "Warnings in the module built for $release" >&2
+	exit 1
+fi

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One use of a guest: what to run there, and the directory the two sides share for it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.guest.errors import GuestLostError, GuestSetupError
+from tests.guest.kernels import Kernel
+
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TAIL_LINES = 60
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where the project and what it builds lie."""
+
+    repository: Path
+    build_dir: Path
+    venv: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command for a guest, and how the guest is prepared for it."""
+
+    command: tuple[str, ...]
+    load_module: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class RunDirectory:
+    """The directory of one run, shared with the guest: its job, its console, its status."""
+
+    def __init__(self, workspace: Workspace, kernel: Kernel) -> None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = f"{stamp}-{kernel.series}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.path = workspace.build_dir / "guest" / name
+        self.path.mkdir(parents=True)
+        self.console = self.path / "console.log"
+        self._status = self.path / "status"
+        self._token = secrets.token_hex(8)
+
+    def write_job(self, job: Job, workspace: Workspace, kernel: Kernel) -> None:
+        """Leave the job where the guest finds it."""
+        variables = {
+            "PATH": f"{workspace.venv / 'bin'}:{_SYSTEM_PATH}",
+            "IPTTRACE_KO": str(kernel.module(workspace.build_dir)),
+            "IPTT_KERNEL_SERIES": kernel.series,
+            "IPTT_RUN_DIR": str(self.path),
+            **job.environment,
+        }
+        private = {
+            "JOB_TOKEN": self._token,
+            "JOB_LOAD_MODULE": "yes" if job.load_module else "no",
+        }
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+        lines += [f"{name}={shlex.quote(value)}" for name, value in private.items()]
+        (self.path / "job.env").write_text("\n".join(lines) + "\n")
+        directory = shlex.quote(str(workspace.repository))
+        (self.path / "job.sh").write_text(f"cd {directory} &&\n{shlex.join(job.command)}\n")
+
+    def exit_status(self, why_it_ended: str) -> int:
+        """The command's exit status as the guest reported it.
+
+        Raises:
+            GuestSetupError: the guest could not be prepared; the command did not run.
+            GuestLostError: there is no report.
+        """
+        try:
+            token, stage, status = self._status.read_text().split()
+        except (OSError, ValueError):
+            raise GuestLostError(why_it_ended, self.console_tail()) from None
+        if token != self._token:
+            raise GuestLostError("the status report is not of this run", self.console_tail())
+        if stage != "command":
+            raise GuestSetupError(f"the guest could not be prepared; see {self.console}")
+        return int(status)
+
+    def console_tail(self) -> str:
+        """The last lines of the guest's console."""
+        try:
+            text = self.console.read_text(errors="replace")
+        except OSError:
+            return "(no console output)"
+        return "\n".join(text.splitlines()[-_TAIL_LINES:])

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The machine a guest runs on, as a virtme-ng command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.guest.accelerator import Accelerator
+from tests.guest.kernels import Kernel
+
+_UNUSED_DRIVERS = (
+    # Disks: the root file system is the host's, shared.
+    *("ahci", "ata_generic", "sr_mod", "sd_mod"),
+    # Board devices that nothing here uses.
+    *("i2c_i801", "lpc_ich", "iTCO_wdt", "i6300esb", "button", "psmouse", "evdev", "joydev"),
+    *("floppy", "parport_pc", "pcspkr", "qemu_fw_cfg", "efi_pstore"),
+    # Drivers for what the emulated processor claims to have.
+    *("kvm_amd", "kvm_intel", "powernow_k8", "acpi_cpufreq", "intel_rapl_msr"),
+    *("aesni_intel", "ghash_clmulni_intel", "crc32_pclmul", "crct10dif_pclmul"),
+    *("sha1_ssse3", "sha256_ssse3", "sha512_ssse3"),
+)
+"""Modules that udev would load for devices and features no test needs; half of the boot time."""
+
+_KERNEL_ARGUMENTS = (
+    "oops=panic",
+    "panic=-1",
+    # Warnings and worse reach the console log; informational lines cost boot time.
+    "loglevel=5",
+    f"modprobe.blacklist={','.join(_UNUSED_DRIVERS)}",
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a guest boots on."""
+
+    kernel: Kernel
+    accelerator: Accelerator
+    cpus: int = 2
+    memory: str = "2G"
+    icount: bool = False
+    """Let the clock advance by one nanosecond per instruction, so that times are counts."""
+    append: tuple[str, ...] = ()
+    """More kernel arguments."""
+
+    def __post_init__(self) -> None:
+        if self.icount and (self.cpus != 1 or self.accelerator is not Accelerator.TCG):
+            raise ValueError("counting instructions needs one CPU and the tcg accelerator")
+
+    def qemu_options(self) -> list[str]:
+        """QEMU options beyond those of virtme-ng."""
+        options = self.accelerator.qemu_options()
+        if self.icount:
+            options += ["-icount", "shift=0,sleep=off"]
+        return options
+
+    def virtme_command(self, repository: Path, writable: Path) -> list[str]:
+        """The ``vng`` command that boots this machine on the host's root file system.
+
+        The root is read-only, ``repository`` takes writes that end with the guest, and
+        ``writable`` is shared with the host.
+        """
+        command = ["vng", "-v", "--run", str(self.kernel.image), "--disable-microvm"]
+        if self.accelerator is not Accelerator.KVM:
+            command.append("--disable-kvm")
+        command += ["--cpus", str(self.cpus), "--memory", self.memory]
+        command += ["--name", f"guest-{self.kernel.series.replace('.', '-')}"]
+        command += ["--overlay-rwdir", str(repository), "--rwdir", str(writable)]
+        command += ["--cwd", str(repository)]
+        for argument in (*_KERNEL_ARGUMENTS, *self.append):
+            command += ["--append", argument]
+        if options := self.qemu_options():
+            command.append(f"--qemu-opts={' '.join(options)}")
+        return command

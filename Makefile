@@ -66,10 +66,12 @@ test-kernel: module ## tests inside guests, side by side (KERNEL=6.12 TESTS="tes
 setup: $(STAMPS)/project ## packages from apt and the Python environment, where missing
 
 .PHONY: module
-module: setup ## the kernel module for every guest kernel
+module: setup ## the kernel module, and a test target, for every guest kernel
 	@$(GUEST) releases | while read -r series release; do \
 		[[ " $(KERNEL) $(NEWEST) " = *" $$series "* ]] || continue; \
-		tests/guest/build-module.sh "$(BUILD)/kmod/$$release" "$$release" </dev/null; \
+		tests/guest/build-module.sh kmod_netlink "$(BUILD)/kmod/$$release" "$$release" </dev/null; \
+		tests/guest/build-module.sh tests/kernel/xt_errdrop "$(BUILD)/kmod-test/$$release" \
+			"$$release" </dev/null; \
 	done
 
 .PHONY: generate
@@ -87,7 +89,8 @@ lint: setup ## ruff and mypy --strict
 .PHONY: check
 check: setup ## sparse and extra compiler warnings on the module
 	@$(GUEST) releases | while read -r series release; do \
-		tests/guest/build-module.sh "$(BUILD)/check/$$release" "$$release" W=1 C=2 </dev/null; \
+		tests/guest/build-module.sh kmod_netlink "$(BUILD)/check/$$release" "$$release" \
+			W=1 C=2 </dev/null; \
 	done
 
 ##@ Tidy up

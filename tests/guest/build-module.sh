@@ -1,16 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# build-module.sh DIRECTORY RELEASE [KBUILD-VARIABLE...]
+# build-module.sh SOURCE DIRECTORY RELEASE [KBUILD-VARIABLE...]
 #
-# Builds the module for an installed kernel release in a copy of its sources, so that the source directory stays
+# Builds the module in SOURCE for an installed kernel release in a copy of its sources, so that the source directory stays
 # clean and kernels do not share objects. Builds again only what changed. With C=2 (sparse) a warning fails.
 set -euo pipefail
 
-directory=$1 release=$2
-shift 2
-root=$(cd "$(dirname "$0")/../.." && pwd)
-source=$root/kmod_netlink
+source=$1 directory=$2 release=$3
+shift 3
 headers=/lib/modules/$release/build
 
 strict=no

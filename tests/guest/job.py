@@ -53,6 +53,7 @@ class RunDirectory:
         variables = {
             "PATH": f"{workspace.venv / 'bin'}:{_SYSTEM_PATH}",
             "IPTTRACE_KO": str(kernel.module(workspace.build_dir)),
+            "IPTT_ERRDROP_KO": str(kernel.test_target(workspace.build_dir)),
             "IPTT_KERNEL_SERIES": kernel.series,
             "IPTT_RUN_DIR": str(self.path),
             **job.environment,

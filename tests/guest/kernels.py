@@ -28,6 +28,10 @@ class Kernel:
         """Where the project's module for this kernel is built below ``build_dir``."""
         return build_dir / "kmod" / self.release / "ipttrace.ko"
 
+    def test_target(self, build_dir: Path) -> Path:
+        """Where the target that drops with an errno is built, for the kernel tests."""
+        return build_dir / "kmod-test" / self.release / "xt_errdrop.ko"
+
 
 def _age(release: str) -> tuple[int, ...]:
     """A key that orders releases of one series by age."""

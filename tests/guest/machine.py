@@ -27,6 +27,7 @@ _KERNEL_ARGUMENTS = (
     "panic=-1",
     # Warnings and worse reach the console log; informational lines cost boot time.
     "loglevel=5",
+    "log_buf_len=16M",
     f"modprobe.blacklist={','.join(_UNUSED_DRIVERS)}",
 )
 

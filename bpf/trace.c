@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * `ipttctl trace`: follow the packets that its options want through every table.
+ */
+#include "ipttrace.h"
+#include "packet.h"
+
+IPTTRACE_LICENSE("GPL");
+
+/* Which of the options below count; one whose bit is clear wants any packet. */
+IPTTRACE_CONST(__u32, want);
+#define WANT_PID	1
+#define WANT_NETNS	2
+#define WANT_ADDRESS	4
+#define WANT_PROTOCOL	8
+#define WANT_PORT	16
+#define WANT_ICMP_ID	32
+#define WANT_HEADERS	(WANT_ADDRESS | WANT_PROTOCOL | WANT_PORT | WANT_ICMP_ID)
+
+/* The sending process. */
+IPTTRACE_CONST(__u32, want_pid);
+/* Inode number of the network namespace. */
+IPTTRACE_CONST(__u32, want_netns);
+/* Family of the address (NFPROTO_*), and the address as on the wire, IPv4 in the first bytes. */
+IPTTRACE_CONST(__u8, want_address_pf);
+IPTTRACE_CONST(__u64, want_address_high);
+IPTTRACE_CONST(__u64, want_address_low);
+/* Transport protocol; in IPv6 the one after the extension headers. */
+IPTTRACE_CONST(__u8, want_protocol);
+/* Port at either end. */
+IPTTRACE_CONST(__u16, want_port);
+/* Identifier of an ICMP or ICMPv6 echo. */
+IPTTRACE_CONST(__u16, want_icmp_id);
+
+#ifndef IPTTRACE_BPFCC
+struct ns_common {
+	unsigned int inum;
+} __attribute__((preserve_access_index));
+
+struct net {
+	struct ns_common ns;
+} __attribute__((preserve_access_index));
+
+struct nf_hook_state {
+	__u8 pf;
+	struct net *net;
+} __attribute__((preserve_access_index));
+#endif
+
+IPTTRACE_FIELD(__u32, net_inum, net, ns.inum);
+IPTTRACE_FIELD(__u8, state_pf, nf_hook_state, pf);
+IPTTRACE_FIELD(const struct net *, state_net, nf_hook_state, net);
+
+static inline bool is_wanted_address(const struct packet *packet, const __u64 *address)
+{
+	if (address[0] != IPTTRACE_GET(want_address_high))
+		return false;
+	return packet->pf == NFPROTO_IPV4 || address[1] == IPTTRACE_GET(want_address_low);
+}
+
+static inline bool has_wanted_headers(const struct sk_buff *skb, __u8 pf, __u32 want)
+{
+	struct packet packet = {};
+	__u16 source, destination, id;
+
+	if (want & WANT_ADDRESS && pf != IPTTRACE_GET(want_address_pf))
+		return false;
+	if (!packet_parse(&packet, skb, pf))
+		return false;
+	if (want & WANT_ADDRESS && !is_wanted_address(&packet, packet.saddr) &&
+	    !is_wanted_address(&packet, packet.daddr))
+		return false;
+	if (want & WANT_PROTOCOL && packet.protocol != IPTTRACE_GET(want_protocol))
+		return false;
+	if (want & WANT_PORT) {
+		if (!packet_ports(&packet, &source, &destination))
+			return false;
+		if (source != IPTTRACE_GET(want_port) && destination != IPTTRACE_GET(want_port))
+			return false;
+	}
+	if (want & WANT_ICMP_ID) {
+		if (!packet_echo_id(&packet, &id) || id != IPTTRACE_GET(want_icmp_id))
+			return false;
+	}
+	return true;
+}
+
+IPTTRACE_PROGRAM
+int trace_entry(struct pt_regs *ctx)
+{
+	const struct nf_hook_state *state = ipttrace_entry_state(ctx);
+	__u32 want = IPTTRACE_GET(want);
+
+	if (want & WANT_PID && ipttrace_entry_tgid(ctx) != IPTTRACE_GET(want_pid))
+		return 0;
+	if (want & WANT_NETNS && net_inum(state_net(state)) != IPTTRACE_GET(want_netns))
+		return 0;
+	if (want & WANT_HEADERS &&
+	    !has_wanted_headers(ipttrace_entry_skb(ctx), state_pf(state), want))
+		return 0;
+	return IPTTRACE_SELECT_PACKET;
+}
+
+IPTTRACE_PROGRAM
+int trace_rule(struct pt_regs *ctx)
+{
+	return IPTTRACE_EMIT_EVENT;
+}
+
+IPTTRACE_PROGRAM
+int trace_exit(struct pt_regs *ctx)
+{
+	return IPTTRACE_EMIT_EVENT;
+}

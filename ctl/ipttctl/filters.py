@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tcpdump expressions as classic BPF, compiled by libpcap."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Final
+
+from ipttctl.errors import ProgramError, UsageError
+from ipttproto.family import limit
+
+SNAPLEN: Final = 262144
+"""What an accepting filter returns; any non-zero value accepts."""
+
+_DLT_RAW: Final = 12
+_NETMASK_UNKNOWN: Final = 0xFFFFFFFF
+_SOCK_FILTER_SIZE: Final = 8
+
+
+class _BpfProgram(ctypes.Structure):
+    _fields_ = (("bf_len", ctypes.c_uint), ("bf_insns", ctypes.c_void_p))
+
+
+@cache
+def _libpcap() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libpcap.so.0.8")
+    except OSError as error:
+        raise ProgramError(f"cannot use libpcap: {error}", "run: apt install libpcap0.8") from None
+    handle = ctypes.c_void_p
+    library.pcap_open_dead.restype = handle
+    library.pcap_open_dead.argtypes = [ctypes.c_int, ctypes.c_int]
+    library.pcap_close.restype = None
+    library.pcap_close.argtypes = [handle]
+    library.pcap_geterr.restype = ctypes.c_char_p
+    library.pcap_geterr.argtypes = [handle]
+    library.pcap_compile.restype = ctypes.c_int
+    library.pcap_compile.argtypes = [
+        handle,
+        ctypes.POINTER(_BpfProgram),
+        ctypes.c_char_p,
+        ctypes.c_int,
+        ctypes.c_uint32,
+    ]
+    library.pcap_freecode.restype = None
+    library.pcap_freecode.argtypes = [ctypes.POINTER(_BpfProgram)]
+    return library
+
+
+def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
+    """Compile a tcpdump expression into an array of ``struct sock_filter``.
+
+    The filter sees a packet from its IP header on, so ``ip`` and ``ip6`` both work, and what asks
+    for a link layer (``ether``, ``vlan``) gets libpcap's own complaint. libpcap looks up names of
+    hosts, ports and protocols.
+
+    Raises:
+        UsageError: the expression is empty.
+        ProgramError: libpcap refuses it, or it is too long for the kernel.
+    """
+    if not expression.strip():
+        raise UsageError("the filter is empty", "leave it out to trace every packet")
+    if "\0" in expression:
+        raise UsageError("the filter has a NUL character in it")
+    library = _libpcap()
+    handle = library.pcap_open_dead(_DLT_RAW, SNAPLEN)
+    if not handle:
+        raise ProgramError("libpcap has no memory for a filter")
+    try:
+        program = _BpfProgram()
+        text = expression.encode()
+        if library.pcap_compile(handle, program, text, int(optimize), _NETMASK_UNKNOWN) != 0:
+            message = library.pcap_geterr(handle).decode(errors="replace")
+            raise ProgramError(f"filter '{expression}': {message}", "see: man 7 pcap-filter")
+        try:
+            length = program.bf_len
+            if length > limit("MAX_FILTER"):
+                raise ProgramError(
+                    f"the filter has {length} instructions, the kernel takes {limit('MAX_FILTER')}",
+                    "make it shorter",
+                )
+            return ctypes.string_at(program.bf_insns, length * _SOCK_FILTER_SIZE)
+        finally:
+            library.pcap_freecode(program)
+    finally:
+        library.pcap_close(handle)

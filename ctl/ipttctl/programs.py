@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0
+"""BPF programs, wherever they come from, as objects that own a file descriptor."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+from ipttctl import bpf
+from ipttctl.errors import ProgramError
+
+
+class Program:
+    """A loaded BPF program. It owns a descriptor: close it, or use it as a context manager.
+
+    Once a link holds the program, or it is pinned, closing does not unload it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Take over ``fd``, which must be a program's; see the class methods."""
+        self._fd = fd
+        self._info: bpf.ProgramInfo | None = None
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Self:
+        """A program that the process has open already; the descriptor is duplicated.
+
+        Raises:
+            ProgramError: it is not open, or something else than a program.
+        """
+        _check_program(fd, f"fd {fd}")
+        return cls(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))
+
+    @classmethod
+    def from_pinned(cls, path: str | os.PathLike[str]) -> Self:
+        """A program that is pinned in a BPF file system.
+
+        Raises:
+            ProgramError: nothing is there, or something else, or no such file system is mounted.
+        """
+        place = Path(path)
+        fd = bpf.open_pinned(place)
+        try:
+            _check_program(fd, str(place))
+        except ProgramError:
+            os.close(fd)
+            raise
+        return cls(fd)
+
+    @classmethod
+    def from_id(cls, identifier: int) -> Self:
+        """A loaded program by its id, as bpftool shows it.
+
+        Raises:
+            ProgramError: there is none.
+            PrivilegeError: the caller may not (CAP_SYS_ADMIN).
+        """
+        return cls(bpf.program_by_id(identifier))
+
+    @classmethod
+    def load(
+        cls,
+        instructions: bytes,
+        *,
+        name: str,
+        type: bpf.ProgramType = bpf.ProgramType.KPROBE,  # noqa: A002 - as the kernel calls it
+        license_name: str = "GPL",
+    ) -> Self:
+        """Verify and load bytecode whose maps are descriptors already.
+
+        Raises:
+            ProgramError: the verifier refused.
+            PrivilegeError: the caller may not load programs.
+        """
+        return cls(bpf.load_program(type, name, instructions, license_name))
+
+    @property
+    def fd(self) -> int:
+        """The descriptor; it stays the program's.
+
+        Raises:
+            ProgramError: the program is closed.
+        """
+        if self._fd < 0:
+            raise ProgramError("the program is closed")
+        return self._fd
+
+    @property
+    def id(self) -> int:
+        """The program's id in the kernel."""
+        return self._kernel_info().id
+
+    @property
+    def tag(self) -> str:
+        """The kernel's hash over the instructions, in hex."""
+        return self._kernel_info().tag
+
+    @property
+    def name(self) -> str:
+        """The program's name in the kernel, at most 15 characters."""
+        return self._kernel_info().name
+
+    @property
+    def type(self) -> str:
+        """The program's type as bpftool names it, such as ``kprobe``."""
+        return self._kernel_info().type
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Give the program a name in a BPF file system, so that it stays loaded.
+
+        Raises:
+            ProgramError: the path exists, or is not in a mounted BPF file system.
+        """
+        bpf.pin(self.fd, Path(path))
+
+    def close(self) -> None:
+        """Give the descriptor back; more than once does no harm."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _kernel_info(self) -> bpf.ProgramInfo:
+        if self._info is None:
+            self._info = bpf.program_info(self.fd)
+        return self._info
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        *_: object,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._fd < 0:
+            return "<Program, closed>"
+        return f"<Program {self.name} id={self.id} type={self.type} fd={self._fd}>"
+
+
+def _check_program(fd: int, called: str) -> None:
+    kind = bpf.object_kind(fd)
+    if kind != bpf.ObjectKind.PROGRAM:
+        raise ProgramError(f"{called} is not a BPF program but {kind}", "see: bpftool prog")

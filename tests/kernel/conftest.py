@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fixtures of the kernel tests: they run as root in a guest that may crash.
+
+Around each test: nothing new in the kernel's log that says that something is wrong, and no link,
+program, probe, redirected function or module reference left. At the end the module unloads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from ipttctl.bpf import ProgramType
+from ipttctl.controller import Controller
+from ipttctl.programs import Program
+from ipttctl.trace_programs import remove_trace_pins
+from tests.kernel.support import assembler
+from tests.kernel.support.kernel import (
+    MODULE,
+    KernelLog,
+    Remains,
+    kernel_log,
+    load_module,
+    loaded_modules,
+    splats,
+    unload_module,
+    wait_for,
+)
+from tests.kernel.support.network import Network, network
+
+MakeProgram = Callable[..., Program]
+
+
+@pytest.fixture(scope="session")
+def session_log() -> Iterator[KernelLog]:
+    with kernel_log() as log:
+        yield log
+
+
+@pytest.fixture(scope="session", autouse=True)
+def module(session_log: KernelLog) -> Iterator[None]:
+    """The module under test, loaded for the session; it must unload at the end."""
+    assert os.environ.get("IPTTRACE_KO"), "kernel tests run in a guest: make test-kernel"
+    if MODULE not in loaded_modules():
+        load_module()
+    yield
+    remove_trace_pins()
+    unload_module()
+    assert MODULE not in loaded_modules()
+    assert not splats(session_log.new_lines())
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(module: None, session_log: KernelLog) -> Iterator[None]:
+    """Fail the test that left something behind or made the kernel complain."""
+    before = Remains.now()
+    yield
+    # the kernel frees programs and namespaces in the background
+    with suppress(AssertionError):
+        wait_for(lambda: not Remains.now().since(before))
+    assert not Remains.now().since(before)
+    assert not splats(session_log.new_lines())
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    with Controller() as opened:
+        yield opened
+
+
+@pytest.fixture
+def make_program() -> Iterator[MakeProgram]:
+    """Loads programs from instructions: ``make_program(instructions=returning(1))``."""
+    made: list[Program] = []
+
+    def make(
+        instructions: bytes | None = None,
+        *,
+        name: str = "test",
+        type: ProgramType = ProgramType.KPROBE,  # noqa: A002
+    ) -> Program:
+        code = assembler.returning(1) if instructions is None else instructions
+        program = Program.load(code, name=name, type=type)
+        made.append(program)
+        return program
+
+    yield make
+    for program in made:
+        program.close()
+
+
+@pytest.fixture
+def net() -> Iterator[Network]:
+    with network() as made:
+        yield made

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The running kernel: its log, its modules, and what a test may have left in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MODULE = "ipttrace"
+
+#: what the kernel prints when something is wrong (kernel/panic.c, lib/, mm/, kernel/locking/)
+SPLAT = re.compile(
+    r"WARNING:|BUG:|Oops|Call Trace|general protection|KASAN|UBSAN|kernel BUG|"
+    r"suspicious RCU|possible .* deadlock|INFO: task .* blocked|rcu.*stall|soft lockup|"
+    r"refcount_t:|scheduling while atomic|leaked|stack guard"
+)
+
+
+def run(*command: str, check: bool = True, timeout: float = 60) -> str:
+    """Run a command and return what it printed; its stderr is in the error if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def wait_for(condition: Callable[[], T], timeout: float = 20, what: str = "") -> T:
+    """Poll until ``condition`` holds and return its value; AssertionError when it does not."""
+    end = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout} s: {what or condition}")
+        os.sched_yield()
+        time.sleep(0.02)
+    return value
+
+
+class KernelLog:
+    """The kernel's log from a moment on."""
+
+    def __init__(self) -> None:
+        self._file = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(self._file, 0, os.SEEK_END)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def new_lines(self) -> list[str]:
+        """The lines since the last call."""
+        lines = []
+        while True:
+            try:
+                record = os.read(self._file, 8192).decode(errors="replace")
+            except BlockingIOError:
+                return lines
+            except BrokenPipeError:
+                # the log was overwritten meanwhile: what a test looks for is lost
+                raise AssertionError("the kernel's log ran over") from None
+            lines.append(record.partition(";")[2].split("\n")[0])
+
+
+@contextmanager
+def kernel_log() -> Iterator[KernelLog]:
+    log = KernelLog()
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def splats(lines: list[str]) -> list[str]:
+    """The lines that say that something is wrong in the kernel."""
+    return [line for line in lines if SPLAT.search(line)]
+
+
+def loaded_modules() -> dict[str, int]:
+    """Loaded modules and their reference counts."""
+    return {
+        line.split()[0]: int(line.split()[2])
+        for line in Path("/proc/modules").read_text().splitlines()
+    }
+
+
+def load_module() -> None:
+    """Load the module under test."""
+    run("insmod", os.environ["IPTTRACE_KO"])
+
+
+def unload_module() -> None:
+    run("rmmod", MODULE)
+
+
+def remove_module(name: str) -> None:
+    """Unload a module that namespaces used which the kernel is still taking down."""
+
+    def removed() -> bool:
+        done = subprocess.run(["rmmod", name], capture_output=True, check=False)
+        return done.returncode == 0
+
+    wait_for(removed, what=f"{name} is unloaded")
+
+
+def redirected_functions() -> list[str]:
+    """Functions on which ftrace has one of our handlers."""
+    text = Path("/sys/kernel/tracing/enabled_functions").read_text()
+    return [line for line in text.splitlines() if MODULE in line]
+
+
+def probes() -> list[str]:
+    """Probes that are registered."""
+    return Path("/sys/kernel/debug/kprobes/list").read_text().splitlines()
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What is in the kernel that a test could have left there."""
+
+    programs: frozenset[int]
+    functions: tuple[str, ...]
+    probes: tuple[str, ...]
+    namespaces: frozenset[str]
+    references: int
+
+    @classmethod
+    def now(cls) -> Remains:
+        programs = json.loads(run("bpftool", "-j", "-f", "prog", "list"))
+        netns = Path("/run/netns")
+        return cls(
+            frozenset(p["id"] for p in programs if not p.get("pinned")),
+            tuple(redirected_functions()),
+            tuple(probes()),
+            frozenset(p.name for p in netns.iterdir()) if netns.is_dir() else frozenset(),
+            loaded_modules().get(MODULE, 0),
+        )
+
+    def since(self, before: Remains) -> list[str]:
+        """What is here and was not before, in words; what is pinned is kept on purpose."""
+        left = []
+        if new := self.programs - before.programs:
+            left.append(f"programs {sorted(new)}")
+        if self.functions != before.functions:
+            left.append(f"functions {self.functions}")
+        if self.probes != before.probes:
+            left.append(f"probes {self.probes}")
+        if new_namespaces := self.namespaces - before.namespaces:
+            left.append(f"network namespaces {sorted(new_namespaces)}")
+        if self.references > before.references:
+            left.append(f"{self.references - before.references} references to the module")
+        return left

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Network namespaces with a cable between them, and traffic in them.
+
+    left                 router                  right
+10.77.1.2 --- veth --- 10.77.1.1
+                       10.77.2.1 --- veth --- 10.77.2.2
+fd77:1::2              fd77:1::1
+                       fd77:2::1              fd77:2::2
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from tests.kernel.support.kernel import run, wait_for
+
+CLONE_NEWNET = 0x40000000
+_fork = multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A network namespace by its name."""
+
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return Path("/run/netns") / self.name
+
+    @property
+    def inode(self) -> int:
+        return self.path.stat().st_ino
+
+    def run(self, *command: str, check: bool = True, timeout: float = 60) -> str:
+        """Run a command in the namespace and return what it printed."""
+        return run("ip", "netns", "exec", self.name, *command, check=check, timeout=timeout)
+
+    def iptables(self, *arguments: str) -> str:
+        return self.run("iptables-legacy", *arguments)
+
+    def ip6tables(self, *arguments: str) -> str:
+        return self.run("ip6tables-legacy", *arguments)
+
+    def restore(self, rules: str, *, ipv6: bool = False) -> None:
+        """Replace the tables that ``rules`` names, as iptables-restore does."""
+        tool = "ip6tables-legacy-restore" if ipv6 else "iptables-legacy-restore"
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.name, tool],
+            input=rules,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"{tool}: {done.stderr}")
+
+    def ping(self, address: str, *options: str, check: bool = True) -> str:
+        """Ping once, quietly; further options as ping takes them."""
+        return self.run("ping", "-n", "-q", "-c", "1", "-W", "2", *options, address, check=check)
+
+    def start(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
+        """Call ``target`` in a child process that lives in the namespace."""
+
+        def enter() -> None:
+            enter_namespace(self.path)
+            target(*arguments)
+
+        process = _fork.Process(target=enter, daemon=True)
+        process.start()
+        return process
+
+    def call(self, target: Callable[..., None], *arguments: Any, timeout: float = 60) -> None:
+        """Call ``target`` in the namespace and wait; AssertionError if it failed."""
+        process = self.start(target, *arguments)
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        assert process.exitcode == 0, f"{target.__name__}: exit {process.exitcode}"
+
+
+def enter_namespace(path: Path) -> None:
+    """Move this thread into the network namespace at ``path`` (setns(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if libc.setns(fd, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def namespace(name: str) -> Iterator[Namespace]:
+    """A new namespace with its loopback up; deleted at the end."""
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        yield Namespace(name)
+    finally:
+        run("ip", "netns", "delete", name)
+        wait_for(lambda: not (Path("/run/netns") / name).exists(), what=f"{name} is gone")
+
+
+@dataclass(frozen=True)
+class Network:
+    """The namespaces of the drawing above."""
+
+    left: Namespace
+    router: Namespace
+    right: Namespace
+
+    left_address: str = "10.77.1.2"
+    right_address: str = "10.77.2.2"
+    router_address: str = "10.77.1.1"
+    left_address6: str = "fd77:1::2"
+    right_address6: str = "fd77:2::2"
+    router_address6: str = "fd77:1::1"
+
+
+@contextmanager
+def network(prefix: str = "t") -> Iterator[Network]:
+    """Three namespaces in a row; the router forwards."""
+    with (
+        namespace(f"{prefix}-left") as left,
+        namespace(f"{prefix}-router") as router,
+        namespace(f"{prefix}-right") as right,
+    ):
+        for number, end in ((1, left), (2, right)):
+            run(
+                "ip", "-n", router.name, "link", "add", f"r{number}", "type", "veth",
+                "peer", "name", "eth0", "netns", end.name,
+            )  # fmt: skip
+            for where, device, host in ((router, f"r{number}", 1), (end, "eth0", 2)):
+                run(
+                    "ip",
+                    "-n",
+                    where.name,
+                    "address",
+                    "add",
+                    f"10.77.{number}.{host}/24",
+                    "dev",
+                    device,
+                )
+                run(
+                    "ip", "-n", where.name, "-6", "address", "add",
+                    f"fd77:{number}::{host}/64", "dev", device, "nodad",
+                )  # fmt: skip
+                run("ip", "-n", where.name, "link", "set", device, "up")
+            run("ip", "-n", end.name, "route", "add", "default", "via", f"10.77.{number}.1")
+            run("ip", "-n", end.name, "-6", "route", "add", "default", "via", f"fd77:{number}::1")
+        router.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        yield Network(left, router, right)
+
+
+def send_udp(address: str, port: int, payloads: list[bytes], source_port: int = 0) -> None:
+    """Send datagrams, one for each payload."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        if source_port:
+            sender.bind(("", source_port))
+        for payload in payloads:
+            sender.sendto(payload, (address, port))
+
+
+def flood_udp(address: str, port: int, stop: Any, pause: float = 0) -> None:
+    """Send datagrams until the event ``stop`` is set: as fast as it goes, or ``pause`` s apart."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        while not stop.wait(pause):
+            for _ in range(1 if pause else 50):
+                # a full queue; the rule counter counts what got through
+                with suppress(OSError):
+                    sender.sendto(b"x" * 32, (address, port))
+
+
+def event() -> Any:
+    """An event that processes of ``Namespace.start`` share with us."""
+    return _fork.Event()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Watching events in a test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ipttctl.controller import Controller
+from ipttctl.streams import EventStream
+from ipttproto import Kind
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an event says, without times and addresses: to be compared."""
+
+    table: str
+    chain: str
+    kind: Kind
+    rulenum: int
+
+
+@dataclass
+class Observer:
+    """Collects the events of a stream."""
+
+    stream: EventStream
+    events: list[Any] = field(default_factory=list)
+
+    def collect(
+        self, until: Callable[[list[Any]], bool] = lambda _: True, *, seconds: float = 10
+    ) -> list[Any]:
+        """Take in events until the condition holds; AssertionError if it does not in time."""
+        end = time.monotonic() + seconds
+        self.take()
+        while not until(self.events):
+            left = end - time.monotonic()
+            assert left > 0, f"after {seconds} s only {steps(self.events)}"
+            self.take(left)
+        return self.events
+
+    def take(self, timeout: float = 0) -> None:
+        """Take in what is there, or comes within ``timeout`` seconds."""
+        for batch in self.stream.read(timeout):
+            self.events += list(batch.events)
+
+    def drain(self) -> list[Any]:
+        """Take in all that was emitted until now; ``stream.losses`` is exact afterwards."""
+        for batch in self.stream.drain():
+            self.events += list(batch.events)
+        return self.events
+
+    def complete(self) -> list[Any]:
+        """As ``drain``; AssertionError if an event was lost."""
+        self.drain()
+        assert self.stream.losses.events == 0, self.stream.losses
+        return self.events
+
+
+@contextmanager
+def observing(controller: Controller) -> Iterator[Observer]:
+    """An observer that sees everything from now on."""
+    with controller.events() as stream:
+        yield Observer(stream)
+
+
+def text(value: Any) -> str:
+    """A C string of an event."""
+    return bytes(value).decode()
+
+
+def step(event: Any) -> Step:
+    return Step(
+        text(event["table"]), text(event["chain"]), Kind(int(event["kind"])), int(event["rulenum"])
+    )
+
+
+def steps(events: list[Any]) -> list[Step]:
+    return [step(event) for event in events]
+
+
+def exits(events: list[Any]) -> list[Any]:
+    """The exit events among ``events``."""
+    return [event for event in events if event["kind"] == Kind.EXIT]

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Somebody else's TRACE rules log the same lines with us and without us."""
+
+from __future__ import annotations
+
+import re
+
+from ipttctl.controller import Controller
+from ipttctl.objects import ProgramSet
+from ipttproto import EventFlag, Slot
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support.network import network
+from tests.kernel.support.observing import observing
+from tests.kernel.support.rulesets import router_rules
+from tests.kernel.test_differential import kernel_logging, send_traffic
+
+#: what differs from one packet to the next, whoever logs it
+VARIABLE = re.compile(r" (ID|MAC|SEQ|ACK|ID)=\S*")
+
+
+def _lines(fd: int | None, controller: Controller) -> list[str]:
+    """TRACE lines of the test traffic; with a program, while a link traces the same packets."""
+    programs = dict.fromkeys(Slot, fd) if fd is not None else {}
+    with network() as net, kernel_logging() as log:
+        # TRACE sets the mark while the packet is on its way through raw, inside our own frame
+        net.router.restore(router_rules("-p udp -j TRACE"))
+        link = controller.attach(ProgramSet(programs)) if programs else None
+        send_traffic(net)
+        if link:
+            assert controller.link(link.id).stats.events > 500
+            controller.detach(link.id)
+        return [
+            VARIABLE.sub("", line[line.index("TRACE:") :])
+            for line in log.new_lines()
+            if "TRACE:" in line
+        ]
+
+
+def test_foreign_trace_lines_are_the_same(
+    controller: Controller, make_program: MakeProgram
+) -> None:
+    without = _lines(None, controller)
+    assert len(without) > 300
+    with observing(controller) as observer:
+        with_us = _lines(make_program().fd, controller)
+        observer.complete()
+    assert with_us == without
+    flagged = [bool(event["flags"] & EventFlag.FOREIGN) for event in observer.events]
+    assert any(flagged)
+    assert not all(flagged)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Table code that lies in modules: it comes and goes while links are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ipttctl.controller import Controller
+from ipttctl.objects import Change, ProgramSet
+from ipttproto import Slot
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support.kernel import loaded_modules, remove_module, run
+from tests.kernel.support.network import namespace
+from tests.kernel.test_links import read_all
+
+TABLES = ("filter", "mangle", "nat", "raw", "security")
+
+
+@pytest.fixture
+def no_table_code() -> Iterator[None]:
+    """The legacy tables' modules are not loaded, before and after."""
+    _remove_table_code()
+    yield
+    _remove_table_code()
+
+
+def _remove_table_code() -> None:
+    for family, code in (("iptable", "ip_tables"), ("ip6table", "ip6_tables")):
+        loaded = loaded_modules()
+        for module in [f"{family}_{table}" for table in TABLES] + [code]:
+            if module in loaded:
+                remove_module(module)
+
+
+def test_tables_that_come_later_and_go(
+    no_table_code: None, controller: Controller, make_program: MakeProgram
+) -> None:
+    program = make_program()
+    with controller.link_changes() as changes:
+        link = controller.attach(ProgramSet({Slot.ENTRY: program.fd, Slot.EXIT: program.fd}))
+        assert link.armed == frozenset()
+        assert link.waiting == {4, 6}
+
+        with namespace("later") as later:
+            later.iptables("-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
+            assert controller.link(link.id).armed == {4}
+            later.ping("127.0.0.1")
+            assert controller.link(link.id).stats.selected == 4
+        run("modprobe", "ip6_tables")
+        assert controller.link(link.id).armed == {4, 6}
+
+        remove_module("iptable_filter")
+        remove_module("ip_tables")
+        assert controller.link(link.id).armed == {6}
+        run("ping", "-n", "-q", "-c", "1", "127.0.0.1")
+
+        with namespace("again") as again:
+            again.iptables("-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
+            again.ping("127.0.0.1")
+        assert controller.link(link.id).stats.selected == 8
+        controller.detach(link.id)
+
+        told = read_all(changes, 6)
+    assert [(change.change, change.link.armed) for change in told] == [
+        (Change.ATTACHED, frozenset()),
+        (Change.ARMED, {4}),
+        (Change.ARMED, {4, 6}),
+        (Change.ARMED, {6}),
+        (Change.ARMED, {4, 6}),
+        # the last link: nothing is watched any more
+        (Change.DETACHED, frozenset()),
+    ]
+
+
+def test_links_of_one_family_wait_for_their_tables_only(
+    no_table_code: None, controller: Controller, make_program: MakeProgram
+) -> None:
+    link = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}), family=6)
+    assert link.waiting == {6}
+    run("modprobe", "ip6_tables")
+    assert controller.link(link.id).waiting == frozenset()
+    remove_module("ip6_tables")
+    assert controller.link(link.id).waiting == {6}
+    controller.detach(link.id)

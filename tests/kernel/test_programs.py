@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0
+"""BPF programs on a real kernel: bpfcc compiles them, the verifier takes them, pins keep them.
+
+The one compilation of trace.c in a guest happens in the first test that needs it; its spec lies in
+the cache afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipttctl import trace_programs
+from ipttctl.collection import Collection, CollectionSpec, ProgramSpec
+from ipttctl.errors import ProgramError
+from ipttctl.programs import Program
+from ipttctl.trace_programs import TraceOptions, load_trace_programs, remove_trace_pins
+from ipttproto import Slot
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BPF = REPOSITORY / "bpf"
+INCLUDE = [REPOSITORY / "kmod_netlink"]
+PINS = Path("/sys/fs/bpf/test-programs")
+
+OPTIONS = {
+    "any": TraceOptions(),
+    "IPv4 address": TraceOptions(address=ip_address("10.11.12.13")),
+    "IPv6 address": TraceOptions(address=ip_address("fd00:1:2:3:4:5:6:7")),
+    "protocol": TraceOptions(protocol=0x5B),
+    "port": TraceOptions(port=0x1267),
+    "ICMP id": TraceOptions(icmp_id=0x2B67),
+    "pid": TraceOptions(pid=0x1234567),
+    "namespace": TraceOptions(netns=0x7EEDDCCB),
+    "all": TraceOptions(
+        address=ip_address("fd00:1:2:3:4:5:6:7"),
+        protocol=0x5B,
+        port=0x1267,
+        icmp_id=0x2B67,
+        pid=0x1234567,
+        netns=0x7EEDDCCB,
+    ),
+}
+
+
+def bpftool(*arguments: str | int) -> str:
+    command = ["bpftool", *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def shown(program: Program) -> Any:
+    return json.loads(bpftool("--json", "prog", "show", "id", program.id))
+
+
+def numbers(program: Program) -> set[int]:
+    """The immediates in a program as the kernel runs it, as unsigned numbers."""
+    text = bpftool("prog", "dump", "xlated", "id", program.id)
+    found = re.findall(r"(?<![\w+])(-?(?:0x[0-9a-f]+|[1-9]\d*|0))\b", text)
+    return {int(number, 0) % (1 << 64) for number in found}
+
+
+def instructions(program: Program) -> int:
+    text = bpftool("prog", "dump", "xlated", "id", program.id)
+    return len(re.findall(r"^ *\d+: ", text, re.MULTILINE))
+
+
+def close(programs: dict[Slot, Program]) -> None:
+    for program in programs.values():
+        program.close()
+
+
+@pytest.fixture(autouse=True)
+def pins() -> Iterator[None]:
+    yield
+    remove_trace_pins()
+    shutil.rmtree(PINS, ignore_errors=True)
+
+
+@pytest.fixture
+def count() -> CollectionSpec:
+    return CollectionSpec.from_source(BPF / "count.c", include=INCLUDE)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_verifier_takes_every_option(name: str) -> None:
+    programs = load_trace_programs(OPTIONS[name])
+    try:
+        assert set(programs) == set(Slot)
+        for program in programs.values():
+            known = shown(program)
+            assert known["type"] == program.type == "kprobe"
+            assert known["tag"] == program.tag
+            assert known["name"] == program.name
+            assert known["id"] == program.id
+    finally:
+        close(programs)
+
+
+def test_constants_are_in_the_program_and_rule_out_branches() -> None:
+    programs = load_trace_programs(OPTIONS["any"])
+    everything = instructions(programs[Slot.ENTRY])
+    close(programs)
+    programs = load_trace_programs(OPTIONS["all"])
+    entry = programs[Slot.ENTRY]
+    found = numbers(entry)
+    assert {0x5B, 0x1267, 0x2B67, 0x1234567, 0x7EEDDCCB} <= found
+    for half in ("fd00:1:2:3::", "4:5:6:7::"):
+        assert int.from_bytes(ip_address(half).packed[:8], sys.byteorder) in found
+    assert not {number for number in found if number >> 32 == 0x1B77C0DE}
+    assert instructions(entry) > 10 * everything
+    close(programs)
+
+
+def test_a_second_trace_uses_the_pins_and_does_not_compile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = load_trace_programs(OPTIONS["port"])
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("compiled or loaded again")
+
+    monkeypatch.setattr(CollectionSpec, "from_source", fail)
+    monkeypatch.setattr(Collection, "load", fail)
+    second = load_trace_programs(OPTIONS["port"])
+    assert {slot: program.id for slot, program in first.items()} == {
+        slot: program.id for slot, program in second.items()
+    }
+    close(first)
+    close(second)
+
+
+def test_broken_pins_are_replaced() -> None:
+    first = load_trace_programs(OPTIONS["port"])
+    (place,) = trace_programs.PIN_ROOT.iterdir()
+    (place / "trace_rule").unlink()
+    second = load_trace_programs(OPTIONS["port"])
+    assert second[Slot.RULE].id != first[Slot.RULE].id
+    assert sorted(path.name for path in place.iterdir()) == [
+        "trace_entry",
+        "trace_exit",
+        "trace_rule",
+    ]
+    close(first)
+    close(second)
+
+
+def test_only_the_last_sets_stay_pinned() -> None:
+    for port in range(1, trace_programs.PINS_KEPT + 4):
+        close(load_trace_programs(TraceOptions(port=port)))
+    assert len(list(trace_programs.PIN_ROOT.iterdir())) == trace_programs.PINS_KEPT
+    assert remove_trace_pins() == trace_programs.PINS_KEPT
+
+
+def _load_and_tell(queue: Any) -> None:
+    programs = load_trace_programs(OPTIONS["protocol"])
+    queue.put([programs[slot].id for slot in Slot])
+
+
+def test_processes_at_once_share_one_set() -> None:
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=_load_and_tell, args=(queue,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    told = [queue.get(timeout=300) for _ in processes]
+    for process in processes:
+        process.join()
+    assert len({tuple(ids) for ids in told}) == 1
+    assert [path.name.startswith("trace-") for path in trace_programs.PIN_ROOT.iterdir()] == [True]
+
+
+def test_without_a_bpffs_programs_are_loaded_with_a_warning(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    programs = load_trace_programs(
+        OPTIONS["any"], on_warning=warnings.append, pin_root=tmp_path / "pins"
+    )
+    assert len(warnings) == 1
+    assert "no BPF file system at" in warnings[0]
+    close(programs)
+
+
+def test_a_collection_has_maps_with_the_sizes_and_constants_set(count: CollectionSpec) -> None:
+    count.set_constants({"minimum_cost": 0x123456789A})
+    count.maps["verdicts"].max_entries = 11
+    with Collection.load(count) as collection:
+        verdicts = collection.maps["verdicts"]
+        assert verdicts.info.max_entries == 11
+        assert len(list(verdicts.items())) == 11
+        assert 0x123456789A in numbers(collection.programs["count_exit"])
+        one = bytes([7] * verdicts.value_size)
+        verdicts.update(b"\1\0\0\0", one)
+        assert verdicts.lookup(b"\1\0\0\0") == one
+        assert verdicts.lookup(b"\x0b\0\0\0") is None
+        with pytest.raises(ProgramError, match="no such index or is full"):
+            verdicts.update(b"\x0b\0\0\0", one)
+
+
+def test_a_pinned_collection_opens_again(count: CollectionSpec) -> None:
+    with Collection.load(count) as collection:
+        collection.pin(PINS)
+        ids = {name: program.id for name, program in collection.programs.items()}
+        with pytest.raises(ProgramError, match="exists already"):
+            collection.pin(PINS)
+        assert [path.name for path in PINS.parent.iterdir() if path.name.startswith("tmp-")] == []
+    with Collection.open_pinned(PINS) as again:
+        assert {name: program.id for name, program in again.programs.items()} == ids
+        assert set(again.maps) == {"verdicts"}
+        with pytest.raises(ProgramError, match="is not a BPF program but bpf-map"):
+            Program.from_pinned(PINS / "maps" / "verdicts")
+        with pytest.raises(ProgramError, match="a name in a BPF file system cannot have a dot"):
+            again.programs["count_exit"].pin("/sys/fs/bpf/count.exit")
+
+
+def test_programs_by_fd_and_id_are_the_same_program(count: CollectionSpec) -> None:
+    with Collection.load(count, programs=["count_exit"]) as collection, ExitStack() as stack:
+        program = collection.programs["count_exit"]
+        by_fd = stack.enter_context(Program.from_fd(program.fd))
+        by_id = stack.enter_context(Program.from_id(program.id))
+        assert by_fd.id == by_id.id == program.id
+        assert len({by_fd.fd, by_id.fd, program.fd}) == 3
+
+
+def test_a_program_that_fails_leaves_nothing(count: CollectionSpec) -> None:
+    broken = CollectionSpec(dict(count.programs), count.maps, count.constants)
+    broken.programs["bad"] = ProgramSpec("bad", bytes.fromhex("9500000000000000"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(ProgramError, match="verifier refuses program bad: R0 !read_ok"):
+        Collection.load(broken)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_an_object_that_clang_compiled_loads_with_bpftool(tmp_path: Path) -> None:
+    machine = {"x86_64": "x86", "aarch64": "arm64"}[os.uname().machine]
+    target = tmp_path / "count.o"
+    clang = ["clang", "-O2", "-g", "-target", "bpf", f"-D__TARGET_ARCH_{machine}"]
+    include = [*INCLUDE, Path("/usr/include") / f"{os.uname().machine}-linux-gnu"]
+    options = [f"-I{directory}" for directory in include]
+    subprocess.run([*clang, *options, "-c", BPF / "count.c", "-o", target], check=True)
+    bpftool("prog", "loadall", str(target), str(PINS))
+    with Program.from_pinned(PINS / "count_exit") as program:
+        assert program.type == "kprobe"
+        assert program.name == "count_exit"

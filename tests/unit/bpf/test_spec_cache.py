@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Compiled specs on disk: what hits, what misses, whom it trusts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipttctl import bpfcc
+from ipttctl.errors import ProgramError
+from ipttctl.spec_cache import source_key
+from ipttctl.specs import CollectionSpec
+from tests.unit.bpf.support import EXIT, compiled, wide
+
+SOURCE = """
+IPTTRACE_CONST(__u16, port);
+  IPTTRACE_CONST( struct in_addr , address );
+IPTTRACE_FIELD(const char *, name, sk_buff, a.b);
+"""
+
+
+class Compiler:
+    """Stands in for bpfcc's process and counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def __call__(self, _source: Path, cflags: list[str]) -> dict[str, object]:
+        """Answer as the process would."""
+        self.calls.append(cflags)
+        return compiled()
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
+    compiler = Compiler()
+    monkeypatch.setattr(bpfcc, "compile_source", compiler)
+    return compiler
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "cache"
+    monkeypatch.setenv("IPTTCTL_CACHE", str(directory))
+    return directory
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source" / "x.c"
+    path.parent.mkdir()
+    path.write_text(SOURCE)
+    return path
+
+
+def test_a_second_process_does_not_compile(cache: Path, source: Path, compiler: Compiler) -> None:
+    announced: list[int] = []
+    first = CollectionSpec.from_source(source, on_compile=lambda: announced.append(1))
+    first.set_constants({"port": 7})
+    second = CollectionSpec.from_source(source, on_compile=lambda: announced.append(2))
+    assert compiler.calls == [[f"-I{source.parent}"]]
+    assert announced == [1]
+    assert second.values == {}
+    first.values.clear()
+    assert second == first
+    assert second.constants == {"port": 16, "address": 64}
+    assert second.fields == ["sk_buff.a.b"]
+    assert second.programs["second"].maps == {1: "m"}
+    assert second.programs["second"].instructions == EXIT + wide(0, register=1, source=1) + EXIT
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert [file.stat().st_mode & 0o777 for file in cache.iterdir()] == [0o600]
+
+
+@pytest.mark.usefixtures("cache")
+def test_source_headers_and_options_are_part_of_the_key(source: Path, tmp_path: Path) -> None:
+    include = tmp_path / "include"
+    include.mkdir()
+    keys = [source_key(source, include=[include])]
+    (include / "a.h").write_text("int a;")
+    keys.append(source_key(source, include=[include]))
+    (include / "a.h").write_text("int b;")
+    keys.append(source_key(source, include=[include]))
+    keys.append(source_key(source, include=[include], cflags=["-DX"]))
+    source.write_text(SOURCE + "int c;")
+    keys.append(source_key(source, include=[include], cflags=["-DX"]))
+    assert len(set(keys)) == len(keys)
+    assert keys[-1] == source_key(source, include=[include], cflags=["-DX"])
+
+
+def test_what_others_can_write_to_is_refused(cache: Path, source: Path, compiler: Compiler) -> None:
+    CollectionSpec.from_source(source)
+    (stored,) = cache.iterdir()
+    stored.chmod(0o620)
+    with pytest.raises(ProgramError, match=rf"{stored} can be written to by others; run: chmod"):
+        CollectionSpec.from_source(source)
+    stored.chmod(0o600)
+    cache.chmod(0o777)
+    with pytest.raises(ProgramError, match=f"do not trust {cache}: {cache} can be written to"):
+        CollectionSpec.from_source(source)
+    cache.chmod(0o700)
+    cache.parent.chmod(0o777)
+    with pytest.raises(ProgramError, match=f"do not trust {cache}: {cache.parent} can be written"):
+        CollectionSpec.from_source(source)
+    cache.parent.chmod(0o700)
+    CollectionSpec.from_source(source)
+    assert len(compiler.calls) == 1
+
+
+@pytest.mark.parametrize("content", ["", "\xff", "[]", "{}", '{"programs": {}}'])
+def test_a_broken_entry_is_compiled_again(
+    cache: Path, source: Path, compiler: Compiler, content: str
+) -> None:
+    CollectionSpec.from_source(source)
+    (stored,) = cache.iterdir()
+    good = stored.read_text()
+    stored.write_text(content)
+    CollectionSpec.from_source(source)
+    assert len(compiler.calls) == 2
+    assert stored.read_text() == good
+    assert list(cache.iterdir()) == [stored]
+
+
+def test_without_a_place_to_write_it_still_compiles(
+    source: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPTTCTL_CACHE", "/proc/nowhere/cache")
+    CollectionSpec.from_source(source)
+    CollectionSpec.from_source(source)
+    assert len(compiler.calls) == 2
+
+
+def test_a_missing_source_is_named(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match=f"cannot read BPF source {tmp_path / 'no.c'}"):
+        CollectionSpec.from_source(tmp_path / "no.c")
+    assert not cache.exists()
+
+
+def test_maps_of_maps_are_refused(
+    cache: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = compiled()
+    answer["maps"]["m"]["type"] = 12
+    monkeypatch.setattr(bpfcc, "compile_source", lambda *_: answer)
+    with pytest.raises(ProgramError, match="m is a map of maps"):
+        CollectionSpec.from_source(source)
+    assert list(cache.iterdir()) == []
+
+
+# --- the compiler's process ----------------------------------------------------------------------
+
+
+def answer_with(monkeypatch: pytest.MonkeyPatch, status: int, stderr: str) -> None:
+    done = subprocess.CompletedProcess[str]([], status, "", stderr)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(bpfcc, "_has_kernel_headers", lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "message"),
+    [
+        (3, "No module named 'bcc'\n", "apt install python3-bpfcc"),
+        (1, "Unable to find kernel headers. Try ...\n", "apt install linux-headers-"),
+        (
+            1,
+            "/virtual/main.c:3:2: warning: w\n/virtual/main.c:4:1: error: unknown type\nException",
+            r"x\.c: x\.c:4:1: error: unknown type$",
+        ),
+        (-9, "", "no message"),
+    ],
+)
+@pytest.mark.usefixtures("cache")
+def test_failures_say_what_to_do(
+    source: Path, monkeypatch: pytest.MonkeyPatch, status: int, stderr: str, message: str
+) -> None:
+    answer_with(monkeypatch, status, stderr)
+    with pytest.raises(ProgramError, match=message):
+        CollectionSpec.from_source(source)
+
+
+@pytest.mark.usefixtures("cache")
+def test_missing_headers_are_found_before_compiling(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpfcc, "_has_kernel_headers", lambda: False)
+    with pytest.raises(ProgramError, match="apt install linux-headers-"):
+        CollectionSpec.from_source(source)
+
+
+def test_importing_everything_does_not_import_bpfcc() -> None:
+    command = "import sys, ipttctl.trace_programs; sys.exit('bcc' in sys.modules)"
+    path = {"PYTHONPATH": ":".join(filter(None, sys.path))}
+    assert subprocess.run([sys.executable, "-c", command], env=path, check=False).returncode == 0

@@ -60,6 +60,13 @@ test-kernel: module ## tests inside guests, side by side (KERNEL=6.12 TESTS="tes
 	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) -- \
 		python -m pytest -p no:cacheprovider $(TESTS)
 
+.PHONY: bench
+bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
+	@for series in $(KERNEL); do \
+		$(GUEST) run --kernel $$series --icount --module --timeout $(TIMEOUT) \
+			--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.table_cost; \
+	done
+
 ##@ Build
 
 .PHONY: setup

@@ -120,6 +120,7 @@ int ipttrace_set_add_program(struct ipttrace_set *set, const struct nlattr *slot
 		return err;
 	}
 	set->progs[slot] = prog;
+	__set_bit(slot, &set->slots);
 	return 0;
 }
 
@@ -156,7 +157,7 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 
 /**
  * ipttrace_set_run - run the program in a slot
- * @set: a set that the caller found under rcu_read_lock() and holds there
+ * @set: a set that the caller found through RCU and holds there
  * @slot: a slot that has a program
  * @regs: its context
  *
@@ -171,6 +172,8 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot, st
 
 	/* also keeps the program on its CPU, and on PREEMPT_RT others off it */
 	preempt_disable();
+	/* the helpers of maps look for it */
+	rcu_read_lock();
 	if (likely(__this_cpu_inc_return(programs_running) == 1)) {
 		outer = bpf_set_run_ctx(&run_ctx.run_ctx);
 		result = bpf_prog_run(set->progs[slot], regs);
@@ -180,6 +183,7 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot, st
 		ipttrace_events_count_nested();
 	}
 	__this_cpu_dec(programs_running);
+	rcu_read_unlock();
 	preempt_enable();
 	return result;
 }

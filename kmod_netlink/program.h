@@ -15,17 +15,19 @@ struct ipttrace_link;
  * struct ipttrace_set - the program set of a link in one generation
  * @link: the link; it outlives its sets
  * @generation: number of the generation
+ * @slots: the slots that have a program, a bit each
  * @cookie: what bpf_get_attach_cookie() returns
  * @progs: a reference to the program in each slot, or NULL
  * @filter: classic-BPF filter of our own, or NULL
  * @filter_len: its length in instructions as given to us
  *
- * Constant once published (link.c), when readers find it under rcu_read_lock(). Owned by the link,
- * freed with ipttrace_set_free() a grace period after it was taken away.
+ * Constant once published (link.c), when packets find it through RCU. Owned by the link, freed with
+ * ipttrace_set_free() a grace period after it was taken away.
  */
 struct ipttrace_set {
 	struct ipttrace_link *link;
 	u32 generation;
+	unsigned long slots;
 	u64 cookie;
 	struct bpf_prog *progs[IPTTRACE_SLOTS];
 	struct bpf_prog *filter;

@@ -47,6 +47,7 @@ static struct ipttrace_function functions[FUNCTION_COUNT];
  * @sets: the program sets that are in force for it, to the end
  * @selected: which of them selected it
  * @passing: function that we are about to call ourselves: its handler lets that call through
+ * @slots: slots in which any of the selected sets has a program
  * @foreign: somebody else wants the packet traced as well
  * @event: what all its events have in common
  *
@@ -59,6 +60,7 @@ struct frame {
 	const struct ipttrace_sets *sets;
 	unsigned long selected[SELECTION_WORDS];
 	const struct ipttrace_function *passing;
+	unsigned long slots;
 	bool foreign;
 	struct ipttrace_event event;
 };
@@ -98,7 +100,8 @@ static void frame_run(struct frame *frame, enum ipttrace_slot slot, struct pt_re
 	bool wanted = ipttrace_events_wanted();
 	unsigned int i;
 
-	event->time = ktime_get_ns();
+	if (wanted)
+		event->time = ktime_get_ns();
 	for_each_set_bit(i, frame->selected, frame->sets->count) {
 		const struct ipttrace_set *set = frame->sets->set[i];
 
@@ -118,6 +121,7 @@ static noinline void frame_open(struct frame *frame, const struct xt_table *tabl
 				const struct nf_hook_state *state)
 {
 	struct ipttrace_event *event = &frame->event;
+	unsigned int i;
 
 	memset(event, 0, sizeof(*event));
 	ipttrace_packet_describe(event, frame->skb, state);
@@ -125,6 +129,9 @@ static noinline void frame_open(struct frame *frame, const struct xt_table *tabl
 	strscpy(event->table, table->name, sizeof(event->table));
 
 	frame->passing = NULL;
+	frame->slots = 0;
+	for_each_set_bit(i, frame->selected, frame->sets->count)
+		frame->slots |= frame->sets->set[i]->slots;
 	frame->foreign = frame->skb->nf_trace;
 	frame->skb->nf_trace = 1;
 	preempt_disable();
@@ -168,10 +175,12 @@ static noinline void frame_close(struct frame *frame, const struct ipttrace_func
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
 	strscpy_pad(event->chain, hook_chains[event->hook], sizeof(event->chain));
 
-	ipttrace_regs_init(&regs, fn->address, (unsigned long)__builtin_frame_address(0), 0);
-	ipttrace_regs_set_args(&regs, args);
-	regs_set_return_value(&regs, verdict);
-	frame_run(frame, IPTTRACE_SLOT_EXIT, &regs);
+	if (frame->slots & BIT(IPTTRACE_SLOT_EXIT)) {
+		ipttrace_regs_init(&regs, fn->address, (unsigned long)__builtin_frame_address(0), 0);
+		ipttrace_regs_set_args(&regs, args);
+		regs_set_return_value(&regs, verdict);
+		frame_run(frame, IPTTRACE_SLOT_EXIT, &regs);
+	}
 }
 
 /* Stands in for ipt_do_table() and ip6t_do_table(), for a packet that was selected. */
@@ -221,6 +230,28 @@ static enum ipttrace_kind trace_kind(const char *comment)
 	return IPTTRACE_KIND_RULE;
 }
 
+/* A rule event: the packet is at the rule that the arguments behind TRACE_FORMAT name. */
+static void frame_rule(struct frame *frame, const unsigned long args[6], unsigned long sp,
+		       va_list list)
+{
+	struct ipttrace_event *event = &frame->event;
+	struct pt_regs regs;
+
+	event->rules++;
+	if (!(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
+		return;
+	strscpy_pad(event->table, va_arg(list, const char *), sizeof(event->table));
+	strscpy_pad(event->chain, va_arg(list, const char *), sizeof(event->chain));
+	event->kind = trace_kind(va_arg(list, const char *));
+	event->rulenum = va_arg(list, unsigned int);
+	if (frame->foreign)
+		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
+
+	ipttrace_regs_init(&regs, (unsigned long)nf_log_trace, sp, 0);
+	ipttrace_regs_set_args(&regs, args);
+	frame_run(frame, IPTTRACE_SLOT_RULE, &regs);
+}
+
 /* Stands in for nf_log_trace(), for a packet in a frame; softirqs are off. */
 static __printf(8, 9)
 void log_replacement(struct net *net, u_int8_t pf, unsigned int hooknum,
@@ -232,10 +263,8 @@ void log_replacement(struct net *net, u_int8_t pf, unsigned int hooknum,
 		(unsigned long)net, pf, hooknum,
 		(unsigned long)skb, (unsigned long)in, (unsigned long)out,
 	};
-	unsigned long sp = ipttrace_entry_sp();
 	char prefix[NF_LOG_PREFIXLEN];
 	struct frame *frame;
-	struct pt_regs regs;
 	va_list list;
 
 	preempt_disable();
@@ -243,21 +272,9 @@ void log_replacement(struct net *net, u_int8_t pf, unsigned int hooknum,
 	preempt_enable();
 
 	if (!strcmp(fmt, TRACE_FORMAT)) {
-		struct ipttrace_event *event = &frame->event;
-
 		va_start(list, fmt);
-		strscpy_pad(event->table, va_arg(list, const char *), sizeof(event->table));
-		strscpy_pad(event->chain, va_arg(list, const char *), sizeof(event->chain));
-		event->kind = trace_kind(va_arg(list, const char *));
-		event->rulenum = va_arg(list, unsigned int);
+		frame_rule(frame, args, ipttrace_entry_sp(), list);
 		va_end(list);
-		event->rules++;
-		if (frame->foreign)
-			event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
-
-		ipttrace_regs_init(&regs, (unsigned long)nf_log_trace, sp, 0);
-		ipttrace_regs_set_args(&regs, args);
-		frame_run(frame, IPTTRACE_SLOT_RULE, &regs);
 	}
 	if (frame->foreign) {
 		va_start(list, fmt);
@@ -301,49 +318,6 @@ static void dup_ipv6_replacement(struct net *net, struct sk_buff *skb, unsigned 
 	dup_replacement(net, skb, hooknum, gateway, oif, &functions[NF_DUP_IPV6]);
 }
 
-/* Which sets want the packet; true if its way through the table must be followed for any. */
-static bool packet_select(const struct ipttrace_function *fn, const struct ipttrace_sets *sets,
-			  const struct pt_regs *args, unsigned long *selected)
-{
-	const struct sk_buff *skb = (const struct sk_buff *)args->si;
-	struct pt_regs regs;
-	bool regs_made = false;
-	bool follow = false;
-	unsigned int i;
-
-	for (i = 0; i < sets->count; i++) {
-		const struct ipttrace_set *set = sets->set[i];
-		const struct ipttrace_link *link = set->link;
-
-		if (link->family && link->family != fn->pf)
-			continue;
-		this_cpu_inc(link->stats->packets);
-		if (!ipttrace_set_filter(set, skb))
-			continue;
-		if (set->progs[IPTTRACE_SLOT_ENTRY]) {
-			if (!regs_made) {
-				const struct nf_hook_state *state = (void *)args->dx;
-				const unsigned long params[6] = {
-					args->di, args->si, args->dx,
-					ipttrace_packet_sender(skb, state),
-				};
-
-				ipttrace_regs_init(&regs, fn->address, args->sp, args->bp);
-				ipttrace_regs_set_args(&regs, params);
-				regs_made = true;
-			}
-			if (!ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs))
-				continue;
-		}
-		this_cpu_inc(link->stats->selected);
-		if (set->progs[IPTTRACE_SLOT_RULE] || set->progs[IPTTRACE_SLOT_EXIT]) {
-			__set_bit(i, selected);
-			follow = true;
-		}
-	}
-	return follow;
-}
-
 /*
  * Programs share per-CPU maps with themselves, as networking programs do: a softirq must not run
  * one on top of another. On PREEMPT_RT softirqs are threads, and preemption is off.
@@ -356,7 +330,54 @@ static bool softirqs_off(void)
 	return true;
 }
 
-/* ftrace handler of ipt_do_table() and ip6t_do_table(). */
+static bool entry_wants(const struct ipttrace_function *fn, const struct ipttrace_set *set,
+			const struct pt_regs *args)
+{
+	const unsigned long params[6] = {
+		args->di, args->si, args->dx,
+		ipttrace_packet_sender((const void *)args->si, (const void *)args->dx),
+	};
+	struct pt_regs regs;
+	bool wants, off;
+
+	ipttrace_regs_init(&regs, fn->address, args->sp, args->bp);
+	ipttrace_regs_set_args(&regs, params);
+	off = softirqs_off();
+	wants = ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs);
+	if (off)
+		local_bh_enable();
+	return wants;
+}
+
+/* Which sets want the packet; true if its way through the table must be followed for any. */
+static bool packet_select(const struct ipttrace_function *fn, const struct ipttrace_sets *sets,
+			  const struct pt_regs *args, unsigned long *selected)
+{
+	const struct sk_buff *skb = (const struct sk_buff *)args->si;
+	bool follow = false;
+	unsigned int i;
+
+	for (i = 0; i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+		const struct ipttrace_link *link = set->link;
+
+		if (link->family && link->family != fn->pf)
+			continue;
+		this_cpu_inc(link->stats->packets);
+		if (!ipttrace_set_filter(set, skb))
+			continue;
+		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) && !entry_wants(fn, set, args))
+			continue;
+		this_cpu_inc(link->stats->selected);
+		if (set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)) {
+			__set_bit(i, selected);
+			follow = true;
+		}
+	}
+	return follow;
+}
+
+/* ftrace handler of ipt_do_table() and ip6t_do_table(): what every packet pays for. */
 static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
 				  struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
@@ -365,28 +386,21 @@ static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
 	struct pt_regs *args = ipttrace_args(fregs);
 	const struct ipttrace_sets *sets;
 	struct frame *frame;
-	bool off;
 
 	preempt_disable_notrace();
 	frame = frame_find((const struct sk_buff *)args->si);
 	if (frame && frame_passes(frame, fn))
 		goto out;
 
-	rcu_read_lock();
-	sets = rcu_dereference(published);
-	if (sets) {
-		off = softirqs_off();
-		if (packet_select(fn, sets, args, selected)) {
-			/* the function has three arguments, its replacement six */
-			args->cx = (unsigned long)sets;
-			args->r8 = selected[0];
-			args->r9 = selected[1];
-			ipttrace_redirect(fregs, fn->replacement);
-		}
-		if (off)
-			local_bh_enable();
+	/* the replacement goes on with them inside nf_hook()'s read section */
+	sets = rcu_dereference_sched(published);
+	if (sets && packet_select(fn, sets, args, selected)) {
+		/* the function has three arguments, its replacement six */
+		args->cx = (unsigned long)sets;
+		args->r8 = selected[0];
+		args->r9 = selected[1];
+		ipttrace_redirect(fregs, fn->replacement);
 	}
-	rcu_read_unlock();
 out:
 	preempt_enable_notrace();
 }

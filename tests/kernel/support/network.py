@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from tests.kernel.support.kernel import run, wait_for
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
 
 CLONE_NEWNET = 0x40000000
 _fork = multiprocessing.get_context("fork")
@@ -42,7 +42,7 @@ class Namespace:
     def inode(self) -> int:
         return self.path.stat().st_ino
 
-    def run(self, *command: str, check: bool = True, timeout: float = 60) -> str:
+    def run(self, *command: str, check: bool = True, timeout: float = COMMAND_TIMEOUT) -> str:
         """Run a command in the namespace and return what it printed."""
         return run("ip", "netns", "exec", self.name, *command, check=check, timeout=timeout)
 
@@ -80,7 +80,7 @@ class Namespace:
         process.start()
         return process
 
-    def call(self, target: Callable[..., None], *arguments: Any, timeout: float = 60) -> None:
+    def call(self, target: Callable[..., None], *arguments: Any, timeout: float = COMMAND_TIMEOUT) -> None:
         """Call ``target`` in the namespace and wait; AssertionError if it failed."""
         process = self.start(target, *arguments)
         process.join(timeout)

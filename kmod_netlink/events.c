@@ -5,6 +5,7 @@
  */
 #include <linux/cpuhotplug.h>
 #include <linux/ktime.h>
+#include <linux/seqlock.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include <net/genetlink.h>
@@ -29,6 +30,7 @@ struct ring_entry {
 /**
  * struct ring - events of one CPU on their way out
  * @entries: the ring; made when the CPU first comes on line, then kept; NULL if memory was short
+ * @consistent: guards @sequence and @lost, but LOSS_MEMORY, for readers on other CPUs
  * @sequence: number of the next event; written by its CPU with interrupts off
  * @head: events put in so far; written by the CPU with interrupts off
  * @tail: events taken out so far; written by @flush
@@ -38,6 +40,7 @@ struct ring_entry {
  */
 struct ring {
 	struct ring_entry *entries;
+	seqcount_t consistent;
 	u64 sequence;
 	unsigned int head;
 	unsigned int tail;
@@ -96,6 +99,7 @@ void ipttrace_events_emit(const struct ipttrace_event *event)
 
 	local_irq_save(flags);
 	ring = this_cpu_ptr(&rings);
+	write_seqcount_begin(&ring->consistent);
 	used = ring->head - smp_load_acquire(&ring->tail);
 	if (unlikely(!ring->entries || used >= IPTTRACE_RING_EVENTS)) {
 		ring->lost[IPTTRACE_LOSS_RING]++;
@@ -110,7 +114,8 @@ void ipttrace_events_emit(const struct ipttrace_event *event)
 		else
 			queue_delayed_work(flush_queue, &ring->flush, FLUSH_DELAY);
 	}
-	WRITE_ONCE(ring->sequence, ring->sequence + 1);
+	ring->sequence++;
+	write_seqcount_end(&ring->consistent);
 	local_irq_restore(flags);
 }
 
@@ -181,11 +186,13 @@ struct ipttrace_cpu_stats ipttrace_events_stats(int cpu)
 {
 	const struct ring *ring = per_cpu_ptr(&rings, cpu);
 	struct ipttrace_cpu_stats stats;
-	unsigned int cause;
+	unsigned int start;
 
-	stats.sequence = READ_ONCE(ring->sequence);
-	for (cause = 0; cause < ARRAY_SIZE(stats.lost); cause++)
-		stats.lost[cause] = READ_ONCE(ring->lost[cause]);
+	do {
+		start = read_seqcount_begin(&ring->consistent);
+		stats.sequence = ring->sequence;
+		memcpy(stats.lost, ring->lost, sizeof(stats.lost));
+	} while (read_seqcount_retry(&ring->consistent, start));
 	return stats;
 }
 
@@ -213,6 +220,7 @@ int ipttrace_events_init(void)
 		struct ring *ring = per_cpu_ptr(&rings, cpu);
 
 		ring->cpu = cpu;
+		seqcount_init(&ring->consistent);
 		INIT_DELAYED_WORK(&ring->flush, ring_flush);
 	}
 	ipttrace_events_resume();

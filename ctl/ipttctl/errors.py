@@ -73,3 +73,7 @@ class ExpectationError(KernelError):
     """A compare-and-swap found another generation or program than it expected."""
 
     exit_code = 7
+
+
+class RefusedPrivilegeError(KernelError, PrivilegeError):
+    """The module refused a request because the caller may not make it."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """ipttproto: the wire protocol of the generic-netlink family ``ipttrace``, defined once."""
 
-from ipttproto.batches import EVENT_DTYPE, EventBatch, parse_batch
+from typing import TYPE_CHECKING, Any
+
 from ipttproto.errors import ProtocolError
 from ipttproto.family import (
     FAMILY,
@@ -27,6 +28,9 @@ from ipttproto.messages import (
     build_request,
     parse_datagram,
 )
+
+if TYPE_CHECKING:
+    from ipttproto.batches import EVENT_DTYPE, EventBatch, parse_batch
 
 __all__ = [
     "EVENT_DTYPE",
@@ -54,3 +58,12 @@ __all__ = [
     "parse_batch",
     "parse_datagram",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs numpy when it is first used: it is slow to import."""
+    if name in {"EVENT_DTYPE", "EventBatch", "parse_batch"}:
+        from ipttproto import batches  # noqa: PLC0415
+
+        return getattr(batches, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ import enum
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from construct import (
     Construct,
@@ -49,6 +49,9 @@ STRING: Final = ScalarType("string", "NLA_NUL_STRING", NullTerminated(GreedyByte
 BINARY: Final = ScalarType("binary", "NLA_BINARY", GreedyBytes)
 
 
+IntEnumType: TypeAlias = type[enum.IntEnum]
+
+
 @dataclass(frozen=True)
 class Attribute:
     """One attribute of a set.
@@ -62,7 +65,7 @@ class Attribute:
     type: ScalarType | AttributeSet
     doc: str
     multi: bool = False
-    enum: type[enum.IntEnum] | None = None
+    enum: IntEnumType | None = None
     minimum: int | None = None
     maximum: int | None = None
     max_length: int | None = None
@@ -70,6 +73,7 @@ class Attribute:
 
     @property
     def nested(self) -> AttributeSet | None:
+        """The set that the attribute nests; None for a scalar."""
         return self.type if isinstance(self.type, AttributeSet) else None
 
 

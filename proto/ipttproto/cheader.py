@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Writes the C side of the protocol: the header that user space, BPF and the module share, and the
-attribute policies of the module.
+"""Writes the C side of the protocol.
+
+The header that user space, BPF and the module share, and the attribute policies of the module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from construct import Struct
 
@@ -34,8 +34,7 @@ def uapi_header() -> str:
         f"#define IPTTRACE_FAMILY_VERSION {family.VERSION}",
         f"#define IPTTRACE_FINGERPRINT 0x{FINGERPRINT:08x}U",
     ]
-    for group in family.Group:
-        lines.append(f'#define IPTTRACE_GROUP_{upper(group.name)} "{group.value}"')
+    lines += [f'#define IPTTRACE_GROUP_{upper(g.name)} "{g.value}"' for g in family.Group]
     lines.append("")
     for name, (value, doc) in family.LIMITS.items():
         lines += [f"/* {doc} */", f"#define IPTTRACE_{name} {value}"]
@@ -95,11 +94,11 @@ def layout_check() -> str:
     for name, (record, _) in family.RECORDS.items():
         struct = f"struct ipttrace_{name}"
         lines.append(f'static_assert(sizeof({struct}) == {record.sizeof()}, "{struct}");')
-        for field in fields(record):
-            lines.append(
-                f"static_assert(offsetof({struct}, {field.name}) == {field.offset},\n"
-                f'\t      "{name}.{field.name}");'
-            )
+        lines += [
+            f"static_assert(offsetof({struct}, {field.name}) == {field.offset},\n"
+            f'\t      "{name}.{field.name}");'
+            for field in fields(record)
+        ]
     lines += ["", "#endif /* _IPTTRACE_LAYOUT_CHECK_H */", ""]
     return "\n".join(lines)
 
@@ -123,7 +122,7 @@ def _attribute_enum(space: AttributeSet) -> Iterator[str]:
     yield "};"
 
 
-def _struct(name: str, record: Struct[Any, Any], doc: str) -> Iterator[str]:
+def _struct(name: str, record: Struct, doc: str) -> Iterator[str]:
     yield from _comment(doc)
     yield f"struct ipttrace_{name} {{"
     for field in fields(record):
@@ -155,13 +154,17 @@ def _policy_entry(a: Attribute) -> str:
         return f"{{ .type = NLA_BINARY, .len = {a.max_length} }}"
     if a.max_length is not None:
         return f"{{ .type = {policy}, .len = {a.max_length} }}"
-    if a.minimum is not None and a.maximum is not None:
-        return f"NLA_POLICY_RANGE({policy}, {a.minimum}, {a.maximum})"
-    if a.minimum is not None:
-        return f"NLA_POLICY_MIN({policy}, {a.minimum})"
-    if a.maximum is not None:
-        return f"NLA_POLICY_MAX({policy}, {a.maximum})"
+    if a.minimum is not None or a.maximum is not None:
+        return _bounded(policy, a.minimum, a.maximum)
     return f"{{ .type = {policy} }}"
+
+
+def _bounded(policy: str, minimum: int | None, maximum: int | None) -> str:
+    if maximum is None:
+        return f"NLA_POLICY_MIN({policy}, {minimum})"
+    if minimum is None:
+        return f"NLA_POLICY_MAX({policy}, {maximum})"
+    return f"NLA_POLICY_RANGE({policy}, {minimum}, {maximum})"
 
 
 def _nests(operations: list[Operation]) -> list[AttributeSet]:

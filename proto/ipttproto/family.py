@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from construct import (
     Array,
@@ -35,6 +35,7 @@ class Documented(enum.IntEnum):
     doc: str
 
     def __new__(cls, value: int, doc: str) -> Self:
+        """A member with its meaning."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.doc = doc
@@ -151,7 +152,9 @@ Event: Final = Struct(
     "mark" / Int32un * "skb->mark when the packet entered the table",
     "length" / Int32un * "bytes of the packet from its IP header on",
     "rulenum" / Int32un * "number of the rule in its chain, from 1; 0 in exit events",
-    "rules" / Int32un * "rules that matched in this passage so far, ends of chains and the policy included",
+    "rules"
+    / Int32un
+    * "rules that matched in this passage so far, ends of chains and the policy included",
     "verdict" / Int32un * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...",
     "verdict_data" / Int32un * "exit: errno of a drop, or number of the queue",
     "sport" / Int16un * "source port, host byte order",
@@ -174,7 +177,7 @@ Event: Final = Struct(
     "chain" / Chars(limit("CHAIN_NAME")) * "name of the chain; exit: of the hook's chain",
 )
 
-RECORDS: Final[dict[str, tuple[Struct[Any, Any], str]]] = {
+RECORDS: Final[dict[str, tuple[Struct, str]]] = {
     "batch": (Batch, "Header of a message of events."),
     "event": (Event, "What happened to a packet."),
 }
@@ -199,8 +202,8 @@ ProgramSet: Final = AttributeSet(
         "filter",
         2,
         BINARY,
-        "request: classic-BPF filter (struct sock_filter[]) that runs on the packet, from its IP header on, "
-        "before the entry program; a packet for which it returns 0 is passed over",
+        "request: classic-BPF filter (struct sock_filter[]) that runs on the packet, from its IP "
+        "header on, before the entry program; a packet for which it returns 0 is passed over",
         max_length=limit("MAX_FILTER") * 8,
     ),
     Attribute("cookie", 3, U64, "what bpf_get_attach_cookie returns to the programs"),

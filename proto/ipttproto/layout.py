@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from construct import Array, Bytes, Construct, FormatField, Renamed, Struct
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    IntegerField = FormatField[int, int]
+else:
+    IntegerField = FormatField
 
 #: struct format letter of a native construct integer -> (C type, YNL type, numpy type)
 _INTEGERS: Final = {
@@ -28,11 +34,12 @@ class Chars(Bytes):
     """A C string in an array of ``length`` bytes, the unused ones NUL."""
 
 
-class EnumField(FormatField):  # type: ignore[misc]  # construct's class is generic in its stubs
+class EnumField(IntegerField):
     """An integer field whose values are named by ``enum``; it parses to the plain number."""
 
-    def __init__(self, base: FormatField, names: type[enum.IntEnum]) -> None:
-        super().__init__(base.fmtstr[0], base.fmtstr[1])
+    def __init__(self, base: IntegerField, names: type[enum.IntEnum]) -> None:
+        # construct's stubs only know its __new__
+        super().__init__(base.fmtstr[0], base.fmtstr[1])  # type: ignore[call-arg]
         self.names = names
 
 
@@ -51,7 +58,7 @@ class Field:
     doc: str
 
 
-def fields(record: Struct[Any, Any]) -> list[Field]:
+def fields(record: Struct) -> list[Field]:
     """The members of ``record`` in their order; TypeError for a format that C has no name for."""
     found = []
     offset = 0
@@ -65,8 +72,10 @@ def fields(record: Struct[Any, Any]) -> list[Field]:
     return found
 
 
-def dtype(record: Struct[Any, Any]) -> np.dtype[np.void]:
+def dtype(record: Struct) -> np.dtype[np.void]:
     """The numpy structured type of ``record``, member by member at the same offsets."""
+    import numpy as np  # noqa: PLC0415  # slow to import, and needed for events alone
+
     members = fields(record)
     return np.dtype(
         {
@@ -85,20 +94,19 @@ def _field(member: Renamed[Any, Any], offset: int) -> Field:
     size = member.sizeof()
     names: type[enum.IntEnum] | None = None
     count: int | None = None
+    numpy_type: Any
     if isinstance(inner, Chars):
         c_type, ynl_type, numpy_type, count = "char", "string", f"S{size}", size
     elif isinstance(inner, Bytes):
         c_type, ynl_type, numpy_type, count = "__u8", "binary", ("u1", (size,)), size
     elif isinstance(inner, Array):
         element = _field(Renamed(inner.subcon, newname=member.name), offset)
-        c_type, count = element.c_type, inner.count
-        ynl_type, numpy_type = "binary", (element.numpy_type, (inner.count,))
+        c_type, count = element.c_type, size // element.size
+        ynl_type, numpy_type = "binary", (element.numpy_type, (count,))
     elif isinstance(inner, FormatField):
         c_type, ynl_type, numpy_type = _INTEGERS[inner.fmtstr[1]]
         names = getattr(inner, "names", None)
     else:
         raise TypeError(f"{member.name}: {inner!r} has no C type")
     doc = " ".join((member.docs or "").split())
-    return Field(
-        str(member.name), offset, size, c_type, count, ynl_type, numpy_type, names, doc
-    )
+    return Field(str(member.name), offset, size, c_type, count, ynl_type, numpy_type, names, doc)

@@ -54,13 +54,18 @@ ErrorAttributes: Final = AttributeSet(
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """The kernel's answer to a request: ``errno`` is 0 for success."""
+    """The kernel's answer to a request: ``errno`` is 0 for success.
+
+    ``message``, ``offset`` (of the bad attribute), ``missing`` (number of an attribute) and
+    ``missing_nest`` (offset of the nest that lacks it) are the extended acknowledgement.
+    """
 
     sequence: int
     errno: int
     message: str = ""
     offset: int | None = None
     missing: int | None = None
+    missing_nest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Done:
-    """The end of a dump."""
+    """The end of a dump; ``flags`` tell whether it was interrupted."""
 
     sequence: int
     errno: int
+    flags: int = 0
 
 
 def build_request(
@@ -125,14 +131,13 @@ def parse_datagram(
             yield _parse_acknowledgement(header, message)
         elif header.type == NLMSG_DONE:
             body = message[MessageHeader.sizeof() :]
-            yield Done(header.sequence, -_parse(Int32sn, body, "end of dump") if body else 0)
+            error = _parse(Int32sn, body, "end of dump") if body else 0
+            yield Done(header.sequence, -error, header.flags)
         elif header.type == family_id:
             generic = _parse(
                 GenericHeader, message[MessageHeader.sizeof() :], "generic-netlink header"
             )
-            yield Message(
-                header.sequence, generic.command, header.flags, message[PAYLOAD_OFFSET:]
-            )
+            yield Message(header.sequence, generic.command, header.flags, message[PAYLOAD_OFFSET:])
 
 
 def _parse_acknowledgement(header: Any, message: memoryview) -> Acknowledgement:
@@ -148,6 +153,7 @@ def _parse_acknowledgement(header: Any, message: memoryview) -> Acknowledgement:
         extack.get("message", ""),
         extack.get("offset"),
         extack.get("miss-type"),
+        extack.get("miss-nest"),
     )
 
 

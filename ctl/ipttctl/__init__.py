@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0
+"""ipttctl: run BPF programs inside netfilter through the kernel module ipttrace.
+
+    from ipttctl import Controller, ProgramSet, Slot
+
+    with Controller() as controller, controller.events() as events:
+        link = controller.attach(ProgramSet({Slot.ENTRY: fd}))
+        for record in events.records(link.id):
+            print(record.table, record.verdict)
+
+The names of ``__all__`` are the public face; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ipttctl.collection import Collection, CollectionSpec
+    from ipttctl.controller import Controller
+    from ipttctl.errors import (
+        ExpectationError,
+        IpttctlError,
+        KernelError,
+        LinkGoneError,
+        ModuleError,
+        PrivilegeError,
+        ProgramError,
+        RefusedPrivilegeError,
+        UsageError,
+    )
+    from ipttctl.filters import compile_filter
+    from ipttctl.losses import Losses
+    from ipttctl.objects import (
+        Change,
+        CpuStatus,
+        Link,
+        LinkChange,
+        LinkStats,
+        ModuleStatus,
+        ProgramInfo,
+        ProgramSet,
+    )
+    from ipttctl.programs import Program
+    from ipttctl.records import EventRecord
+    from ipttctl.streams import EventStream, LinkChangeStream
+    from ipttctl.trace_programs import TraceOptions, load_trace_programs
+    from ipttproto import EventBatch, Hook, Loss, Slot
+
+__all__ = [
+    "Change",
+    "Collection",
+    "CollectionSpec",
+    "Controller",
+    "CpuStatus",
+    "EventBatch",
+    "EventRecord",
+    "EventStream",
+    "ExpectationError",
+    "Hook",
+    "IpttctlError",
+    "KernelError",
+    "Link",
+    "LinkChange",
+    "LinkChangeStream",
+    "LinkGoneError",
+    "LinkStats",
+    "Loss",
+    "Losses",
+    "ModuleError",
+    "ModuleStatus",
+    "PrivilegeError",
+    "Program",
+    "ProgramError",
+    "ProgramInfo",
+    "ProgramSet",
+    "RefusedPrivilegeError",
+    "Slot",
+    "TraceOptions",
+    "UsageError",
+    "compile_filter",
+    "load_trace_programs",
+]
+
+_NAMES: Final = {
+    "ipttproto": ("EventBatch", "Hook", "Loss", "Slot"),
+    "ipttctl.collection": ("Collection", "CollectionSpec"),
+    "ipttctl.controller": ("Controller",),
+    "ipttctl.errors": (
+        "ExpectationError",
+        "IpttctlError",
+        "KernelError",
+        "LinkGoneError",
+        "ModuleError",
+        "PrivilegeError",
+        "ProgramError",
+        "RefusedPrivilegeError",
+        "UsageError",
+    ),
+    "ipttctl.filters": ("compile_filter",),
+    "ipttctl.losses": ("Losses",),
+    "ipttctl.objects": (
+        "Change",
+        "CpuStatus",
+        "Link",
+        "LinkChange",
+        "LinkStats",
+        "ModuleStatus",
+        "ProgramInfo",
+        "ProgramSet",
+    ),
+    "ipttctl.programs": ("Program",),
+    "ipttctl.records": ("EventRecord",),
+    "ipttctl.streams": ("EventStream", "LinkChangeStream"),
+    "ipttctl.trace_programs": ("TraceOptions", "load_trace_programs"),
+}
+_HOME: Final = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The command line: ``ipttctl``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+from typer.exceptions import TyperException
+
+from ipttctl.cli import events, links, module, trace
+from ipttctl.cli.options import Output
+from ipttctl.cli.output import ReaderGoneError
+from ipttctl.errors import IpttctlError, ModuleError, UsageError
+from ipttproto import ProtocolError
+
+EXIT_CODES: Final = {
+    0: "done",
+    1: "refused by the kernel, or failed otherwise",
+    2: "the command line makes no sense",
+    3: "the module is missing, does not build or load, is in use, or is of another build",
+    4: "a program or filter is missing, or does not compile or load",
+    5: "not privileged",
+    6: "there is no such link",
+    7: "the link is not as --expect-gen or --expect-prog says",
+    130: "interrupted before there was anything to end",
+}
+"""What the exit status of ``ipttctl`` means."""
+
+_EXPECTED: Final = (IpttctlError, TyperException, ProtocolError, OSError)
+_EPILOG: Final = "Exit status: " + "; ".join(f"{n} {text}" for n, text in EXIT_CODES.items()) + "."
+
+app = typer.Typer(
+    name="ipttctl",
+    help="Run BPF programs inside netfilter, and see which rule decided over a packet.",
+    epilog=_EPILOG,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(trace.trace)
+app.command()(links.attach)
+app.command()(links.swap)
+app.command()(links.detach)
+app.command("links")(links.links)
+app.command("events")(events.events)
+app.command()(events.stats)
+app.add_typer(module.app, name="module")
+
+
+@app.callback(invoke_without_command=True)
+def overview(
+    context: typer.Context,
+    output: Annotated[
+        Output, typer.Option("-o", "--output", help="text for people, json for programs")
+    ] = Output.TEXT,
+) -> None:
+    """Run BPF programs inside netfilter, and see which rule decided over a packet.
+
+    Without a command: show the module and its links.
+    """
+    if context.invoked_subcommand is None:
+        module.overview(output)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; its exit status. Errors become one line on standard error."""
+    try:
+        result = app(args=arguments, prog_name="ipttctl", standalone_mode=False)
+    except ReaderGoneError:
+        # What is left in the buffer must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except _EXPECTED as error:
+        text, status = _explain(error)
+        print(f"ipttctl: {' '.join(text.split())}", file=sys.stderr)
+        return status
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run())
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit status for an error."""
+    if isinstance(error, IpttctlError):
+        return str(error), error.exit_code
+    if isinstance(error, TyperException):
+        return f"{error.format_message().rstrip('.')}; see `ipttctl --help`", UsageError.exit_code
+    if isinstance(error, ProtocolError):
+        return f"the module sent what the protocol does not allow: {error}", ModuleError.exit_code
+    return str(error), IpttctlError.exit_code

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl module``: build, load, unload, status; and bare ``ipttctl``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ipttctl import module, render_json, render_text
+from ipttctl.cli import output
+from ipttctl.cli.options import Output, OutputOption
+
+app = typer.Typer(
+    help="Build, load and unload the kernel module.",
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def default(context: typer.Context, output_form: OutputOption = Output.TEXT) -> None:
+    """Build, load and unload the kernel module. Without a command: show its status."""
+    if context.invoked_subcommand is None:
+        overview(output_form)
+
+
+@app.command()
+def build(
+    kernel: Annotated[
+        str | None,
+        typer.Option("--kernel", metavar="RELEASE", help="for another kernel than this one"),
+    ] = None,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Build the module with the headers of a kernel; prints the file.
+
+    The source is the checkout's kmod_netlink, or where IPTTRACE_SOURCE says.
+    """
+    release = kernel or module.running_release()
+    _file("built", str(module.build(release)), output_form)
+
+
+@app.command()
+def load(output_form: OutputOption = Output.TEXT) -> None:
+    """Load the module that was built for this kernel, or that IPTTRACE_KO names."""
+    _file("loaded", str(module.load()), output_form)
+
+
+@app.command()
+def unload(
+    force: Annotated[bool, typer.Option("--force", help="detach its links first")] = False,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Unload the module; refused while it has links. Prints those that --force detached."""
+    output.links(module.unload(force=force), output_form)
+
+
+@app.command()
+def status(output_form: OutputOption = Output.TEXT) -> None:
+    """Show whether the module is loaded, whether it fits, and what uses it."""
+    overview(output_form)
+
+
+def overview(output_form: Output) -> None:
+    """Show module and links: what ``ipttctl`` alone does."""
+    _state(module.state(), output_form)
+
+
+def _file(what: str, path: str, form: Output) -> None:
+    output.lines([render_json.dumps({what: path}) if form is Output.JSON else f"{what} {path}"])
+
+
+def _state(state: module.ModuleState, form: Output) -> None:
+    if form is Output.JSON:
+        output.lines([render_json.dumps(_state_object(state))])
+        return
+    if not state.loaded:
+        output.lines(["module: not loaded; run `ipttctl module load`"])
+        return
+    lines = [f"module: loaded, {state.references} references"]
+    if state.status:
+        lines[0] += f", version {state.status.version}, protocol {state.status.fingerprint:08x}"
+    if state.problem:
+        lines.append(f"problem: {state.problem}")
+    if state.links is not None:
+        lines.append(f"links: {len(state.links) or 'none'}")
+        lines += [f"  {render_text.link_line(link)}" for link in state.links]
+    output.lines(lines)
+
+
+def _state_object(state: module.ModuleState) -> dict[str, Any]:
+    return {
+        "loaded": state.loaded,
+        "references": state.references,
+        "module": render_json.status(state.status) if state.status else None,
+        "problem": str(state.problem) if state.problem else None,
+        "links": None if state.links is None else [render_json.link(link) for link in state.links],
+    }

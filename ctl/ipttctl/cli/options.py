@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Options that several commands take, and what their values mean."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, Self
+
+import typer
+
+from ipttctl.errors import UsageError
+from ipttctl.objects import ProgramSet
+from ipttproto import Hook, Slot
+
+_LIMITS: Final = {"--fd": 0x7FFFFFFF, "--id": 0xFFFFFFFF, "--expect-prog": 0xFFFFFFFF}
+
+
+class Output(enum.StrEnum):
+    """How a command prints."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class HookName(enum.StrEnum):
+    """Hooks by name."""
+
+    TABLE = "table"
+
+
+class Family(enum.StrEnum):
+    """IP versions."""
+
+    V4 = "4"
+    V6 = "6"
+
+
+OutputOption = Annotated[
+    Output, typer.Option("-o", "--output", help="text for people, json for programs")
+]
+FdOption = Annotated[
+    list[str],
+    typer.Option("--fd", metavar="SLOT=FD", help="a program that the calling process left open"),
+]
+PinnedOption = Annotated[
+    list[str], typer.Option("--pinned", metavar="SLOT=PATH", help="a program pinned in a bpffs")
+]
+IdOption = Annotated[
+    list[str], typer.Option("--id", metavar="SLOT=ID", help="a program by its id in the kernel")
+]
+FilterOption = Annotated[
+    str | None,
+    typer.Option("--filter", metavar="EXPR", help="tcpdump expression that packets must match"),
+]
+CookieOption = Annotated[
+    str | None,
+    typer.Option("--cookie", metavar="N", help="what bpf_get_attach_cookie() returns (0x.. too)"),
+]
+
+
+def hook(name: HookName) -> Hook:
+    """The hook of a name."""
+    return Hook[name.name]
+
+
+def family(value: Family | None) -> Literal[4, 6] | None:
+    """The IP version of an option; None for both."""
+    if value is None:
+        return None
+    return 4 if value is Family.V4 else 6
+
+
+def number(option: str, text: str, maximum: int) -> int:
+    """A number in decimal, or in hex after 0x.
+
+    Raises:
+        UsageError: it is none, or out of range.
+    """
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise UsageError(f"{option}: '{text}' is not a number") from None
+    if not 0 <= value <= maximum:
+        raise UsageError(f"{option}: {text} is not between 0 and {maximum}")
+    return value
+
+
+def by_slot(option: str, values: Sequence[str]) -> Iterator[tuple[Slot, str]]:
+    """The (slot, value) of each SLOT=VALUE.
+
+    Raises:
+        UsageError: one is not of this form, or there is no such slot.
+    """
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise UsageError(f"{option}: '{text}' is not SLOT=VALUE")
+        if name.upper() not in Slot.__members__:
+            known = ", ".join(slot.name.lower() for slot in Slot)
+            raise UsageError(f"{option}: there is no slot '{name}'", f"slots are {known}")
+        yield Slot[name.upper()], value
+
+
+def expected_programs(values: Sequence[str]) -> Mapping[Slot, int]:
+    """Program ids by slot from --expect-prog.
+
+    Raises:
+        UsageError: a value makes no sense.
+    """
+    option = "--expect-prog"
+    return {s: number(option, v, _LIMITS[option]) for s, v in by_slot(option, values)}
+
+
+@dataclass(frozen=True)
+class ProgramChoice:
+    """The program set that options describe, nothing of it opened yet."""
+
+    fds: Mapping[Slot, int]
+    pinned: Mapping[Slot, str]
+    ids: Mapping[Slot, int]
+    filter: str | None
+    cookie: int | None
+
+    @classmethod
+    def parse(
+        cls,
+        fds: Sequence[str],
+        pinned: Sequence[str],
+        ids: Sequence[str],
+        filter_expression: str | None,
+        cookie: str | None,
+    ) -> Self:
+        """The choice that --fd, --pinned, --id, --filter and --cookie make.
+
+        Raises:
+            UsageError: a value makes no sense, a slot is given twice, or no program at all.
+        """
+        given = {"--fd": fds, "--pinned": pinned, "--id": ids}
+        pairs = {option: list(by_slot(option, values)) for option, values in given.items()}
+        slots = [slot for found in pairs.values() for slot, _ in found]
+        for slot in slots:
+            if slots.count(slot) > 1:
+                raise UsageError(f"slot {slot.name.lower()} is given twice")
+        if not slots:
+            raise UsageError("no program is given", "use --fd, --pinned or --id, each SLOT=VALUE")
+        return cls(
+            {slot: number("--fd", value, _LIMITS["--fd"]) for slot, value in pairs["--fd"]},
+            dict(pairs["--pinned"]),
+            {slot: number("--id", value, _LIMITS["--id"]) for slot, value in pairs["--id"]},
+            filter_expression,
+            None if cookie is None else number("--cookie", cookie, (1 << 64) - 1),
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[ProgramSet]:
+        """The program set; what had to be opened for it is closed at the end.
+
+        Raises:
+            ProgramError: there is no such program, or the filter does not compile.
+        """
+        programs = dict(self.fds)
+        with ExitStack() as stack:
+            if self.pinned or self.ids:
+                from ipttctl.programs import Program  # noqa: PLC0415  # loads libbpf
+
+                for slot, path in self.pinned.items():
+                    programs[slot] = stack.enter_context(Program.from_pinned(path)).fd
+                for slot, identifier in self.ids.items():
+                    programs[slot] = stack.enter_context(Program.from_id(identifier)).fd
+            yield ProgramSet(dict(sorted(programs.items())), compiled(self.filter), self.cookie)
+
+
+def compiled(expression: str | None) -> bytes | None:
+    """The classic BPF of a tcpdump expression.
+
+    Raises:
+        ProgramError: it is not an expression, or libpcap is missing.
+    """
+    if not expression:
+        return None
+    from ipttctl.filters import compile_filter  # noqa: PLC0415  # loads libpcap
+
+    return compile_filter(expression)

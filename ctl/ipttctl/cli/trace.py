@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl trace``: which rule of which table saw a packet, what was decided, at what cost."""
+
+from __future__ import annotations
+
+import ipaddress
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from ipttctl import netns
+from ipttctl.cli import options
+from ipttctl.cli.options import Output, OutputOption
+from ipttctl.cli.output import EventPrinter, note, totals
+from ipttctl.cli.signals import on_ending
+from ipttctl.controller import Controller
+from ipttctl.errors import UsageError
+from ipttctl.objects import Change, Link, ProgramSet
+from ipttctl.packets import PacketCounter
+from ipttctl.render_text import TimeFormat
+from ipttctl.streams import EventStream, LinkChangeStream
+
+if TYPE_CHECKING:
+    from ipttctl.trace_programs import TraceOptions
+    from ipttproto import EventBatch
+
+_PROTOCOLS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "icmp6": 58, "any": None}
+_TABLE_CODE: Final = {4: "ip_tables", 6: "ip6_tables"}
+
+
+def trace(
+    *,
+    expression: Annotated[
+        str | None,
+        typer.Argument(metavar="FILTER", help="tcpdump expression; it runs before anything else"),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("-H", "--ipaddr", metavar="ADDRESS", help="either end, v4 or v6"),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option("--proto", metavar="PROTO", help="tcp, udp, icmp, icmp6, a number, any")
+    ] = "any",
+    port: Annotated[
+        int | None, typer.Option("-P", "--port", min=1, max=65535, help="at either end")
+    ] = None,
+    icmp_id: Annotated[
+        int | None, typer.Option("--icmpid", min=0, max=65535, help="identifier of a ping")
+    ] = None,
+    pid: Annotated[
+        int | None, typer.Option("-p", "--pid", min=1, help="process that sends the packet")
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("-N", "--netns", metavar="NETNS", help="inode number, name or path"),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("-c", "--catch-count", min=1, help="end after so many events")
+    ] = None,
+    precise: Annotated[
+        bool, typer.Option("-T", "--time", help="clock time to the nanosecond")
+    ] = False,
+    relative: Annotated[
+        bool, typer.Option("-t", "--timestamp", help="seconds since the first event, to the µs")
+    ] = False,
+    only4: Annotated[bool, typer.Option("-4", "--ipv4", help="IPv4 only")] = False,
+    only6: Annotated[bool, typer.Option("-6", "--ipv6", help="IPv6 only")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="columns for link and generation")
+    ] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Trace packets through iptables: each rule that matches, each verdict and its cost.
+
+    Ends with Ctrl-C, or after -c events, and tells what it saw and what was lost. On standard
+    error a line "tracing: link N" says that packets are watched from now on.
+    """
+    if precise and relative:
+        raise UsageError("-T and -t exclude each other")
+    if only4 and only6:
+        raise UsageError("-4 and -6 exclude each other", "leave both out for both")
+    family: Literal[4, 6] | None = 4 if only4 else 6 if only6 else None
+    host = _address(address)
+    if host and family not in {None, host.version}:
+        raise UsageError(f"{host} is not an IPv{family} address")
+    number = _protocol(protocol)
+    inode = None if namespace is None else netns.resolve(namespace)
+
+    with ExitStack() as stack:
+        controller = stack.enter_context(Controller())
+        bytecode = options.compiled(expression)
+
+        from ipttctl.trace_programs import TraceOptions  # noqa: PLC0415  # loads libbpf
+
+        wanted = TraceOptions(
+            address=host, protocol=number, port=port, icmp_id=icmp_id, pid=pid, netns=inode
+        )
+        changes = stack.enter_context(controller.link_changes())
+        events = stack.enter_context(controller.events())
+        link = _attach(controller, wanted, bytecode, family)
+        with on_ending(events.stop):
+            _announce(link)
+            time_format = TimeFormat.CLOCK
+            if precise or relative:
+                time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
+            printer = EventPrinter(output, time_format=time_format, link_columns=verbose)
+            view = _View(link.id, printer, count)
+            there = _follow(events, changes, view)
+            if there:
+                controller.detach(link.id)
+            for batch in events.drain():
+                view.show(batch)
+            totals(view.events, view.packets.count, events.losses)
+            if not there:
+                note(f"link {link.id} was detached by somebody else")
+
+
+class _View:
+    """Shows the events of one link, up to a count."""
+
+    def __init__(self, link: int, printer: EventPrinter, count: int | None) -> None:
+        from ipttctl.records import decode  # noqa: PLC0415  # imports numpy
+
+        self._decode = decode
+        self.link = link
+        self._printer = printer
+        self._count = count
+        self.events = 0
+        self.packets = PacketCounter()
+
+    @property
+    def full(self) -> bool:
+        return self._count is not None and self.events >= self._count
+
+    def show(self, batch: EventBatch) -> None:
+        records = self._decode(batch, self.link)
+        if self._count is not None:
+            records = records[: self._count - self.events]
+        if not records:
+            return
+        self.events += len(records)
+        for record in records:
+            self.packets.add(record)
+        self._printer.print(records)
+
+
+def _follow(events: EventStream, changes: LinkChangeStream, view: _View) -> bool:
+    """Show events until told to stop; whether the link is still there."""
+    while not events.stopped:
+        if not events.wait(changes.fileno()):
+            continue
+        for change in changes.read(0):
+            if change.link.id != view.link:
+                continue
+            if change.change is Change.DETACHED:
+                return False
+            if change.change is Change.ARMED:
+                _tell_waiting(change.link)
+        for batch in events.read(0):
+            view.show(batch)
+        if view.full:
+            break
+    return True
+
+
+def _attach(
+    controller: Controller,
+    wanted: TraceOptions,
+    bytecode: bytes | None,
+    family: Literal[4, 6] | None,
+) -> Link:
+    from ipttctl.trace_programs import load_trace_programs  # noqa: PLC0415  # loads libbpf
+
+    programs = load_trace_programs(
+        wanted,
+        on_compile=lambda: note("compiling the BPF programs (once; takes some seconds)..."),
+    )
+    try:
+        fds = {slot: program.fd for slot, program in programs.items()}
+        return controller.attach(ProgramSet(fds, bytecode), family=family)
+    finally:
+        for program in programs.values():
+            program.close()
+
+
+def _announce(link: Link) -> None:
+    note(f"tracing: link {link.id}")
+    _tell_waiting(link)
+
+
+def _tell_waiting(link: Link) -> None:
+    for version in sorted(link.waiting):
+        note(f"no IPv{version} tables: {_TABLE_CODE[version]} is not loaded; waiting for it")
+
+
+def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    if text is None:
+        return None
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise UsageError(f"--ipaddr: '{text}' is not an IP address") from None
+
+
+def _protocol(text: str) -> int | None:
+    if text in _PROTOCOLS:
+        return _PROTOCOLS[text]
+    if text.isdecimal():
+        return options.number("--proto", text, 255)
+    raise UsageError(f"--proto: '{text}' is not tcp, udp, icmp, icmp6, any or a number")

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Network namespaces: from what people call them to inode numbers, and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from ipttctl.errors import UsageError
+
+NAMED: Final = (Path("/run/netns"), Path("/var/run/netns"))
+"""Where `ip netns` keeps namespaces by name."""
+
+_OWN: Final = Path("/proc/self/ns/net")
+_SCAN_INTERVAL: Final = 1.0
+
+
+def own() -> int:
+    """The inode number of the caller's network namespace."""
+    return _OWN.stat().st_ino
+
+
+def resolve(text: str, directories: Iterable[Path] = NAMED) -> int:
+    """The inode number of a namespace given as a number, a name or a path.
+
+    Raises:
+        UsageError: there is no such namespace, or the path is of something else.
+    """
+    if text.isdecimal():
+        return int(text)
+    candidates = [Path(text)] if "/" in text else [directory / text for directory in directories]
+    for path in candidates:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if status.st_dev != _OWN.stat().st_dev:
+            raise UsageError(f"{path} is not a network namespace", "see `ip netns`")
+        return status.st_ino
+    raise UsageError(
+        f"there is no network namespace '{text}'",
+        "give an inode number, a name from `ip netns` or a path such as /proc/PID/ns/net",
+    )
+
+
+class NamespaceNames:
+    """Names of namespaces by inode number, as `ip netns` gave them.
+
+    Kept until an unknown number comes; then they are read again, once a second at most.
+    """
+
+    def __init__(self, directories: Iterable[Path] = NAMED) -> None:
+        self._directories = tuple(directories)
+        self._names: dict[int, str] = {}
+        self._scanned = float("-inf")
+
+    def name(self, inode: int) -> str | None:
+        """The name of a namespace, or None if it has none."""
+        if inode not in self._names and time.monotonic() - self._scanned >= _SCAN_INTERVAL:
+            self._scan()
+        return self._names.get(inode)
+
+    def _scan(self) -> None:
+        self._names = {}
+        for directory in self._directories:
+            try:
+                self._names |= {p.stat().st_ino: p.name for p in sorted(directory.iterdir())}
+            except OSError:
+                continue
+        self._scanned = time.monotonic()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Single events as tuples, decoded batch by batch: numpy does the work in one step."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from ipttproto import EVENT_DTYPE, EventBatch
+
+
+class EventRecord(NamedTuple):
+    """An event, with the members of the protocol's record under its names, then its place.
+
+    Times are ns; ``time`` is CLOCK_MONOTONIC, ``clock_offset`` added to it gives CLOCK_REALTIME.
+    Names and addresses are bytes as they came. ``sequence`` is the event's number on its ``cpu``.
+    """
+
+    time: int
+    skb: int
+    cost: int
+    link: int
+    generation: int
+    traversal: int
+    netns: int
+    pid: int
+    in_ifindex: int
+    out_ifindex: int
+    mark: int
+    length: int
+    rulenum: int
+    rules: int
+    verdict: int
+    verdict_data: int
+    sport: int
+    dport: int
+    icmp_id: int
+    kind: int
+    pf: int
+    hook: int
+    flags: int
+    protocol: int
+    tcp_flags: int
+    icmp_type: int
+    icmp_code: int
+    dmac: bytes
+    saddr: bytes
+    daddr: bytes
+    in_name: bytes
+    out_name: bytes
+    table: bytes
+    chain: bytes
+    cpu: int
+    sequence: int
+    clock_offset: int
+
+
+def _plain_dtype() -> np.dtype[np.void]:
+    """The event's dtype with opaque bytes for byte arrays: they decode to ``bytes``."""
+    names, formats, offsets = [], [], []
+    for name, (dtype, offset, *_) in (EVENT_DTYPE.fields or {}).items():
+        names.append(name)
+        formats.append(np.dtype(f"V{dtype.itemsize}") if dtype.subdtype else dtype)
+        offsets.append(offset)
+    if tuple(names) != EventRecord._fields[: len(names)]:
+        raise TypeError("EventRecord does not have the members of the protocol's event")
+    return np.dtype(
+        {
+            "names": names,
+            "formats": formats,
+            "offsets": offsets,
+            "itemsize": EVENT_DTYPE.itemsize,
+        }
+    )
+
+
+_PLAIN: Final = _plain_dtype()
+
+
+def decode(batch: EventBatch, link: int | None = None) -> list[EventRecord]:
+    """The events of a batch in their order; with ``link``, those of this link."""
+    rows = batch.events.view(_PLAIN).tolist()
+    records = [
+        EventRecord._make((*row, batch.cpu, sequence, batch.clock_offset))
+        for sequence, row in enumerate(rows, batch.sequence)
+    ]
+    return records if link is None else [r for r in records if r.link == link]

@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The netlink socket: pyroute2 carries it, ipttproto builds and parses what travels.
+
+pyroute2 makes the socket, in another network namespace if need be, and resolves the family. The
+exchange of requests is done here because pyroute2's errors do not hold the extended
+acknowledgement, which is where the module says what was wrong.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from ipttctl.errors import (
+    ExpectationError,
+    IpttctlError,
+    KernelError,
+    LinkGoneError,
+    ModuleError,
+    PrivilegeError,
+    RefusedPrivilegeError,
+)
+from ipttproto import (
+    FAMILY,
+    Acknowledgement,
+    Command,
+    Done,
+    Flag,
+    Group,
+    Message,
+    ProtocolError,
+    build_request,
+    parse_datagram,
+)
+from ipttproto.attributes import HEADER_SIZE, AttributeSet, align, split
+from ipttproto.family import Top
+from ipttproto.messages import PAYLOAD_OFFSET
+
+EVENT_BUFFER: Final = 32 << 20
+"""Bytes that may wait in the kernel for one observer."""
+
+REPLY_TIMEOUT: Final = 30.0
+"""Seconds to wait for the answer to a request, which takes a grace period at most."""
+
+_SOL_NETLINK: Final = 270
+_NETLINK_ADD_MEMBERSHIP: Final = 1
+_NETLINK_CAP_ACK: Final = 10
+_NETLINK_EXT_ACK: Final = 11
+_NETLINK_GET_STRICT_CHK: Final = 12
+_NETLINK_GENERIC: Final = 16
+_SO_RCVBUFFORCE: Final = 33
+_CAP_NET_ADMIN: Final = 12
+_DATAGRAM: Final = 1 << 18
+_DUMP_ATTEMPTS: Final = 16
+_OWN_STATUS: Final = Path("/proc/self/status")
+_OWN_NAMESPACE: Final = Path("/proc/self/ns/net")
+_INITIAL_NAMESPACE: Final = Path("/proc/1/ns/net")
+_MODULE_DIRECTORY: Final = Path("/sys/module/ipttrace")
+
+_NOT_LOADED: Final = "the ipttrace module is not loaded"
+_LOAD_IT: Final = "run `ipttctl module load`"
+
+
+class OverrunError(Exception):
+    """The kernel dropped messages for this socket: it was not read fast enough."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the kernel calls the family and its multicast groups in this boot."""
+
+    id: int
+    groups: Mapping[str, int]
+
+
+class Connection:
+    """A generic-netlink socket that speaks the family. Requests are safe from several threads."""
+
+    def __init__(self, sock: socket.socket, family: Family) -> None:
+        """Take over ``sock``; see ``open``."""
+        self._socket = sock
+        self._family = family
+        self._sequence = 0
+        self._lock = threading.Lock()
+        self._unsolicited: deque[Message] = deque()
+
+    @classmethod
+    def open(cls) -> Self:
+        """A connection to the module, whatever network namespace the caller is in.
+
+        Raises:
+            PrivilegeError: the caller lacks CAP_NET_ADMIN.
+            ModuleError: the module is not loaded, or cannot be reached from here.
+        """
+        require_privilege()
+        sock = _open_socket()
+        try:
+            for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK):
+                sock.setsockopt(_SOL_NETLINK, option, 1)
+            sock.bind((0, 0))
+            return cls(sock, resolve_family(sock, FAMILY))
+        except BaseException:
+            sock.close()
+            raise
+
+    def request(
+        self, command: Command, attributes: Mapping[str, Any], action: str
+    ) -> list[dict[str, Any]]:
+        """Send a request; the attributes of each reply.
+
+        ``action`` names in errors what was asked for.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            ExpectationError: the link is not as the request expects.
+            PrivilegeError: the caller may not do this.
+            KernelError: the module refused otherwise, or did not answer.
+        """
+        with self._lock:
+            return self._exchange(command, attributes, action, Flag.ACK)
+
+    def dump(self, command: Command, action: str) -> list[dict[str, Any]]:
+        """Send a dump request; the attributes of each part of one consistent answer.
+
+        Raises:
+            PrivilegeError: the caller may not do this.
+            KernelError: the module refused, or what it lists changed at every attempt.
+        """
+        with self._lock:
+            for _ in range(_DUMP_ATTEMPTS):
+                with suppress(_InterruptedDumpError):
+                    return self._exchange(command, {}, action, Flag.DUMP)
+        raise KernelError(action, errno.EINTR, "the links change faster than they can be listed")
+
+    def join(self, group: Group, buffer: int = EVENT_BUFFER) -> None:
+        """Subscribe to a multicast group, with room for ``buffer`` bytes in the kernel.
+
+        Raises:
+            PrivilegeError: the caller may not listen to it.
+            ModuleError: the module has no such group.
+        """
+        number = self._family.groups.get(group)
+        if number is None:
+            raise ModuleError(
+                f"the ipttrace module has no group '{group}': it is of another build",
+                "run `ipttctl module build` and `ipttctl module load`",
+            )
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+        except OSError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        try:
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, number)
+        except PermissionError:
+            raise PrivilegeError(
+                f"listening to '{group}' needs CAP_NET_ADMIN", "run ipttctl as root"
+            ) from None
+
+    def receive(self) -> list[Message]:
+        """The messages that are there now, without waiting; none if there are none.
+
+        Raises:
+            OverrunError: the kernel dropped messages before the ones that come next.
+            ProtocolError: what arrived is not of the protocol.
+        """
+        if self._unsolicited:
+            messages = list(self._unsolicited)
+            self._unsolicited.clear()
+            return messages
+        try:
+            data = self._read(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                raise OverrunError from None
+            raise
+        return [m for m in parse_datagram(self._family.id, data) if isinstance(m, Message)]
+
+    def fileno(self) -> int:
+        """The socket's descriptor, readable when ``receive`` has something; -1 once closed."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket: the module detaches the links that it owns."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _exchange(
+        self, command: Command, attributes: Mapping[str, Any], action: str, flags: Flag
+    ) -> list[dict[str, Any]]:
+        self._sequence = self._sequence % 0xFFFFFFFF + 1
+        try:
+            request = build_request(
+                self._family.id, command, attributes, sequence=self._sequence, flags=flags
+            )
+        except ProtocolError as error:
+            raise KernelError(action, errno.EINVAL, str(error)) from None
+        try:
+            self._socket.send(request)
+        except OSError as error:
+            raise KernelError(action, error.errno or errno.EIO) from None
+        return self._replies(command, request, action)
+
+    def _replies(self, command: Command, request: bytes, action: str) -> list[dict[str, Any]]:
+        replies: list[dict[str, Any]] = []
+        interrupted = False
+        for message in self._answers(action):
+            match message:
+                case Acknowledgement(errno=0):
+                    return replies
+                case Acknowledgement():
+                    raise refusal(command, request, message, action)
+                case Done():
+                    if interrupted or message.flags & Flag.DUMP_INTERRUPTED:
+                        raise _InterruptedDumpError
+                    if message.errno:
+                        raise KernelError(action, message.errno)
+                    return replies
+                case Message():
+                    interrupted |= bool(message.flags & Flag.DUMP_INTERRUPTED)
+                    replies.append(message.attributes())
+        raise AssertionError("the answers ended")
+
+    def _answers(self, action: str) -> Iterator[Message | Acknowledgement | Done]:
+        """What the kernel says to the last request; messages to a group are put aside."""
+        while True:
+            if not wait_readable([self.fileno()], REPLY_TIMEOUT):
+                raise KernelError(action, errno.ETIMEDOUT, "the module does not answer")
+            try:
+                data = self._read(0)
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    continue
+                raise KernelError(action, error.errno or errno.EIO) from None
+            for message in parse_datagram(self._family.id, data):
+                if message.sequence == self._sequence:
+                    yield message
+                elif isinstance(message, Message) and not message.sequence:
+                    self._unsolicited.append(message)
+
+    def _read(self, flags: int) -> bytes:
+        data, _, status, _ = self._socket.recvmsg(_DATAGRAM, 0, flags)
+        if status & socket.MSG_TRUNC:
+            raise ProtocolError(f"a datagram is longer than {_DATAGRAM} bytes")
+        return data
+
+
+class _InterruptedDumpError(Exception):
+    """What a dump lists changed while it was made."""
+
+
+def wait_readable(descriptors: list[int], timeout: float | None) -> list[int]:
+    """The descriptors that can be read, after at most ``timeout`` seconds; None waits for ever."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    milliseconds = None if timeout is None else max(0, round(timeout * 1000))
+    return [descriptor for descriptor, _ in poll.poll(milliseconds)]
+
+
+def require_privilege(status: Path = _OWN_STATUS) -> None:
+    """Check that the caller may use the family at all.
+
+    Raises:
+        PrivilegeError: it lacks CAP_NET_ADMIN.
+    """
+    lines = status.read_text().splitlines()
+    line = next((line for line in lines if line.startswith("CapEff:")), "CapEff: 0")
+    if not int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1:
+        raise PrivilegeError("ipttctl needs CAP_NET_ADMIN and CAP_BPF", "run it as root")
+
+
+def resolve_family(sock: socket.socket, name: str) -> Family:
+    """Ask the kernel for a generic-netlink family.
+
+    Raises:
+        ModuleError: there is none of this name.
+        KernelError: the kernel refused otherwise.
+    """
+    from pyroute2.netlink import (  # noqa: PLC0415  # slow to import
+        CTRL_CMD_GETFAMILY,
+        GENL_ID_CTRL,
+        ctrlmsg,
+    )
+
+    request = ctrlmsg()
+    request["cmd"] = CTRL_CMD_GETFAMILY
+    request["version"] = 1
+    request["attrs"].append(["CTRL_ATTR_FAMILY_NAME", name])
+    request["header"]["type"] = GENL_ID_CTRL
+    request["header"]["flags"] = int(Flag.REQUEST)
+    request.encode()
+    sock.send(bytes(request.data))
+    data = sock.recv(_DATAGRAM)
+    for answer in parse_datagram(GENL_ID_CTRL, data):
+        if isinstance(answer, Acknowledgement):
+            if answer.errno == errno.ENOENT:
+                raise _unreachable()
+            raise KernelError(f"looking up family '{name}'", answer.errno, answer.message)
+    reply = ctrlmsg(data)
+    reply.decode()
+    groups = {
+        group.get_attr("CTRL_ATTR_MCAST_GRP_NAME"): group.get_attr("CTRL_ATTR_MCAST_GRP_ID")
+        for group in reply.get_attr("CTRL_ATTR_MCAST_GROUPS") or []
+    }
+    return Family(reply.get_attr("CTRL_ATTR_FAMILY_ID"), groups)
+
+
+def refusal(command: Command, request: bytes, answer: Acknowledgement, action: str) -> IpttctlError:
+    """The exception that stands for a negative acknowledgement."""
+    kind: type[KernelError] = KernelError
+    if answer.errno == errno.EPERM:
+        kind = RefusedPrivilegeError
+    elif answer.errno == errno.ESTALE:
+        kind = ExpectationError
+    elif answer.errno in {errno.ENOENT, errno.ENODEV} and command != Command.ATTACH:
+        kind = LinkGoneError
+    return kind(action, answer.errno, answer.message, bad_attribute(request, answer))
+
+
+def bad_attribute(request: bytes, answer: Acknowledgement) -> str | None:
+    """The name of the attribute that an acknowledgement points to or misses, with its nests'."""
+    if answer.missing is not None:
+        nest = [("", Top)]
+        if answer.missing_nest is not None:
+            nest = [
+                (f"{path}.", inner)
+                for offset, path, inner in _walk(Top, request, PAYLOAD_OFFSET, len(request))
+                if offset == answer.missing_nest and inner is not None
+            ]
+        for prefix, space in nest:
+            return prefix + _name(space, answer.missing)
+    if answer.offset:
+        for offset, path, _ in _walk(Top, request, PAYLOAD_OFFSET, len(request)):
+            if offset == answer.offset:
+                return path
+    return None
+
+
+def _walk(
+    space: AttributeSet, request: bytes, start: int, end: int
+) -> Iterator[tuple[int, str, AttributeSet | None]]:
+    """(offset, dotted name, nested set) of each attribute of a request, nests before content."""
+    for number, payload in split(memoryview(request)[start:end]):
+        attribute = space.by_number.get(number)
+        name, nested = _name(space, number), attribute.nested if attribute else None
+        yield start, name, nested
+        inside = start + HEADER_SIZE
+        if nested:
+            for offset, path, inner in _walk(nested, request, inside, inside + len(payload)):
+                yield offset, f"{name}.{path}", inner
+        start = inside + align(len(payload))
+
+
+def _name(space: AttributeSet, number: int) -> str:
+    attribute = space.by_number.get(number)
+    return attribute.name if attribute else f"{space.name} attribute {number}"
+
+
+def _open_socket() -> socket.socket:
+    """A socket in the initial network namespace, or in ours if that one is out of reach."""
+    from pyroute2 import netns  # noqa: PLC0415  # slow to import
+
+    namespace = None
+    with suppress(OSError):
+        if _OWN_NAMESPACE.stat().st_ino != _INITIAL_NAMESPACE.stat().st_ino:
+            namespace = str(_INITIAL_NAMESPACE)
+    arguments = {
+        "family": socket.AF_NETLINK,
+        "socket_type": socket.SOCK_RAW | socket.SOCK_CLOEXEC,
+        "proto": _NETLINK_GENERIC,
+    }
+    if namespace:
+        try:
+            return _checked(netns.create_socket(namespace, flags=0, **arguments))
+        except (OSError, TimeoutError):
+            pass
+    return _checked(netns.create_socket(**arguments))
+
+
+def _checked(sock: Any) -> socket.socket:
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"pyroute2 made {sock!r} instead of a socket")
+    # a child that inherited it would keep our links alive after us
+    os.set_inheritable(sock.fileno(), False)
+    return sock
+
+
+def _unreachable() -> ModuleError:
+    if _MODULE_DIRECTORY.is_dir():
+        return ModuleError(
+            "the ipttrace module is loaded, but its family is not in this network namespace",
+            "run ipttctl in the initial one",
+        )
+    return ModuleError(_NOT_LOADED, _LOAD_IT)

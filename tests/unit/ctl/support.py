@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The module's side of the protocol in user space: it answers over a socket pair."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ipttctl.wire import Connection, Family
+from ipttproto import FINGERPRINT, Command, Flag, Kind, Loss, build_request
+from ipttproto.attributes import align
+from ipttproto.family import Batch, Event, Top
+from ipttproto.messages import (
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    PAYLOAD_OFFSET,
+    ErrorAttributes,
+    GenericHeader,
+    MessageHeader,
+)
+
+FAMILY_ID = 29
+
+
+@dataclass
+class RefusalError(Exception):
+    """What a handler raises to have the module refuse a request."""
+
+    errno: int
+    extack: dict[str, Any] = field(default_factory=dict)
+
+
+Handler = Callable[[Command, dict[str, Any]], Sequence[Mapping[str, Any]]]
+
+
+class NetlinkSocket(socket.socket):
+    """One end of a socket pair that takes a netlink socket's options."""
+
+    def setsockopt(self, *_: Any) -> None:
+        """Accept everything."""
+
+
+class FakeModule:
+    """Answers requests with what ``handlers`` return, and sends what a test wants sent."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[Command, Handler] = {Command.STATS: lambda *_: [status()]}
+        self.requests: list[tuple[Command, dict[str, Any]]] = []
+        self.dump_flags: list[tuple[Flag, Flag]] = []
+        """Further flags of the parts and of the end of each dump; a test fills it."""
+        self._ends: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+
+    def connect(self) -> Connection:
+        """A connection to this module."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ends.append(ours)
+        thread = threading.Thread(target=self._serve, args=(ours,), daemon=True)
+        thread.start()
+        self._threads.append(thread)
+        return Connection(
+            NetlinkSocket(fileno=theirs.detach()), Family(FAMILY_ID, {"events": 1, "links": 2})
+        )
+
+    def multicast(self, message: bytes) -> None:
+        """Send a message to every connection."""
+        for end in self._ends:
+            try:
+                end.send(message)
+            except (BrokenPipeError, OSError):
+                continue
+
+    def requested(self, command: Command) -> list[dict[str, Any]]:
+        """The attributes of the requests of a kind so far."""
+        return [attributes for c, attributes in self.requests if c == command]
+
+    def close(self) -> None:
+        """End all connections."""
+        for end in self._ends:
+            end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        for thread in self._threads:
+            thread.join(10)
+        self._ends.clear()
+        self._threads.clear()
+
+    def _serve(self, end: socket.socket) -> None:
+        while True:
+            try:
+                request = end.recv(1 << 17)
+            except OSError:
+                return
+            if not request:
+                return
+            for answer in self._answers(request):
+                end.send(answer)
+
+    def _answers(self, request: bytes) -> list[bytes]:
+        header = MessageHeader.parse(request)
+        generic = GenericHeader.parse(request[MessageHeader.sizeof() :])
+        command = next(c for c in Command if c == generic.command)
+        attributes = Top.parse(request[PAYLOAD_OFFSET:])
+        self.requests.append((command, attributes))
+        try:
+            replies = self.handlers[command](command, attributes)
+        except RefusalError as refusal:
+            return [acknowledgement(request, refusal.errno, refusal.extack)]
+        flags = end_flags = Flag(0)
+        dump = header.flags & Flag.DUMP == Flag.DUMP
+        if dump and self.dump_flags:
+            flags, end_flags = self.dump_flags.pop(0)
+        messages = [
+            build_request(FAMILY_ID, command, reply, sequence=header.sequence, flags=flags)
+            for reply in replies
+        ]
+        if dump:
+            return [*messages, done(header.sequence, end_flags)]
+        return [*messages, acknowledgement(request, 0)]
+
+
+def acknowledgement(request: bytes, number: int, extack: Mapping[str, Any] | None = None) -> bytes:
+    """What the kernel answers to ``request``: an errno, with an extended acknowledgement."""
+    tlvs = ErrorAttributes.build(extack or {})
+    body = (-number).to_bytes(4, "little", signed=True) + request[: MessageHeader.sizeof()] + tlvs
+    sequence = MessageHeader.parse(request).sequence
+    flags = Flag.CAPPED | (Flag.ACK_TLVS if extack else Flag(0))
+    return _message(NLMSG_ERROR, flags, sequence, body)
+
+
+def done(sequence: int, flags: int = 0, number: int = 0) -> bytes:
+    """The end of a dump."""
+    body = (-number).to_bytes(4, "little", signed=True)
+    return _message(NLMSG_DONE, Flag.MULTI | flags, sequence, body)
+
+
+def notification(command: Command, attributes: Mapping[str, Any]) -> bytes:
+    """A message to a group."""
+    return build_request(FAMILY_ID, command, attributes, sequence=0, flags=Flag(0))
+
+
+def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    length = MessageHeader.sizeof() + len(body)
+    header = {"type": kind, "flags": int(flags), "sequence": sequence, "portid": 0}
+    return MessageHeader.build({"length": length, **header}) + body + bytes(align(length) - length)
+
+
+def status(
+    sequences: Sequence[int] = (0,),
+    losses: Sequence[Sequence[int]] | None = None,
+    fingerprint: int = FINGERPRINT,
+) -> dict[str, Any]:
+    """The attributes of a stats reply; ``losses`` in the order of ``Loss``, for each CPU."""
+    losses = losses or [(0,) * len(Loss)] * len(sequences)
+    return {
+        "fingerprint": fingerprint,
+        "module-version": "0.1.0",
+        "cpu": [
+            {
+                "cpu": cpu,
+                "sequence": sequence,
+                **{f"lost-{c.name.lower()}": lost[c] for c in Loss},
+            }
+            for cpu, (sequence, lost) in enumerate(zip(sequences, losses, strict=True))
+        ],
+    }
+
+
+def link(**changes: Any) -> dict[str, Any]:
+    """The attributes of a link."""
+    return {
+        "link": 3,
+        "hook": 1,
+        "family": 0,
+        "flags": 0,
+        "programs": {
+            "program": [
+                {"slot": 1, "id": 12, "tag": bytes(range(8)), "name": "trace_entry"},
+                {"slot": 3, "id": 13, "tag": bytes(8), "name": ""},
+            ],
+            "cookie": 5,
+            "filter-length": 4,
+        },
+        "generation": 2,
+        "owner-portid": 77,
+        "owner-pid": 1234,
+        "owner-comm": "ipttctl",
+        "armed": 1,
+        "stats": {"packets": 9, "selected": 5, "events": 20, "nested": 1},
+        **changes,
+    }
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    """The members of an event: a rule of OUTPUT matched a TCP segment over IPv4."""
+    members: dict[str, Any] = {
+        "time": 5_000_000_000,
+        "skb": 0xFFFF888012345678,
+        "cost": 0,
+        "link": 3,
+        "generation": 1,
+        "traversal": 7,
+        "netns": 4026531840,
+        "pid": 4321,
+        "in_ifindex": 0,
+        "out_ifindex": 2,
+        "mark": 0,
+        "length": 60,
+        "rulenum": 1,
+        "rules": 1,
+        "verdict": 0,
+        "verdict_data": 0,
+        "sport": 22,
+        "dport": 53030,
+        "icmp_id": 0,
+        "kind": Kind.RULE,
+        "pf": 2,
+        "hook": 3,
+        "flags": 0,
+        "protocol": 6,
+        "tcp_flags": 0x18,
+        "icmp_type": 0,
+        "icmp_code": 0,
+        "dmac": bytes.fromhex("0a0b0c0d0e0f"),
+        "saddr": socket.inet_aton("192.168.1.138") + bytes(12),
+        "daddr": socket.inet_aton("192.168.1.12") + bytes(12),
+        "in_name": bytes(16),
+        "out_name": b"enp0s8".ljust(16, b"\0"),
+        "table": b"filter".ljust(32, b"\0"),
+        "chain": b"OUTPUT".ljust(32, b"\0"),
+    }
+    unknown = changes.keys() - members.keys()
+    assert not unknown, unknown
+    for name, value in changes.items():
+        if isinstance(members[name], bytes) and isinstance(value, bytes):
+            value = value.ljust(len(members[name]), b"\0")  # noqa: PLW2901
+        members[name] = value
+    return members
+
+
+def batch_payload(
+    events: Sequence[Mapping[str, Any]],
+    *,
+    cpu: int = 0,
+    sequence: int = 0,
+    lost: Sequence[int] = (0, 0, 0),
+    clock_offset: int = 1_000_000_000_000_000_000,
+    count: int | None = None,
+) -> bytes:
+    """The attributes of an events message."""
+    header = Batch.build(
+        {
+            "sequence": sequence,
+            "lost": lost,
+            "clock_offset": clock_offset,
+            "cpu": cpu,
+            "count": len(events) if count is None else count,
+        }
+    )
+    return Top.build({"batch": header, "event": [Event.build(dict(e)) for e in events]})
+
+
+def events_message(events: Sequence[Mapping[str, Any]], **batch: Any) -> bytes:
+    """A message of events as the group gets it."""
+    payload = batch_payload(events, **batch)
+    generic = GenericHeader.build({"command": Command.EVENTS, "version": 1, "reserved": 0})
+    return _message(FAMILY_ID, Flag(0), 0, generic + payload)
+
+
+def no_such_link(*_: Any) -> Sequence[Mapping[str, Any]]:
+    """A handler: there is no link of the id."""
+    raise RefusalError(errno.ENOENT, {"message": "there is no such link", "offset": PAYLOAD_OFFSET})

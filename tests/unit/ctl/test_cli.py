@@ -1,0 +1,443 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The command line against a module in user space: output, exit status, how commands end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipttctl import trace_programs
+from ipttctl.cli import EXIT_CODES, run
+from ipttctl.errors import IpttctlError, PrivilegeError
+from ipttctl.wire import Connection
+from ipttproto import Command, Kind, Slot
+from tests.unit.ctl.support import (
+    FakeModule,
+    RefusalError,
+    event,
+    events_message,
+    link,
+    no_such_link,
+    notification,
+    status,
+)
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "exit-codes.md"
+
+
+@pytest.fixture(autouse=True)
+def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "open", module.connect)
+    for command in (Command.ATTACH, Command.SWAP, Command.DETACH, Command.GET):
+        module.handlers[command] = lambda *_: [link()]
+
+
+class FakeProgram:
+    """A program that was loaded."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.closed = False
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The options that programs were loaded for."""
+    asked: list[Any] = []
+
+    def load(options: Any, *, on_compile: Callable[[], None] | None = None) -> Any:
+        asked.append(options)
+        if on_compile:
+            on_compile()
+        return {slot: FakeProgram(10 + slot) for slot in Slot}
+
+    monkeypatch.setattr(trace_programs, "load_trace_programs", load)
+    return asked
+
+
+def when_attached(module: FakeModule, *messages: bytes) -> None:
+    """Send messages as soon as a link is asked for."""
+
+    def attach(*_: Any) -> Sequence[dict[str, Any]]:
+        for message in messages:
+            module.multicast(message)
+        return [link(generation=1)]
+
+    module.handlers[Command.ATTACH] = attach
+
+
+def later(seconds: float, number: int = signal.SIGINT) -> None:
+    """Send ourselves a signal."""
+    threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bogus",
+        "trace --bogus",
+        "trace -4 -6",
+        "trace -T -t",
+        "trace -H nonsense",
+        "trace -H ::1 -4",
+        "trace --proto nonsense",
+        "trace --proto 256",
+        "trace -P 0",
+        "trace -N /dev/null",
+        "attach",
+        "attach --fd rule",
+        "attach --fd rule=",
+        "attach --fd bogus=7",
+        "attach --fd rule=x",
+        "attach --fd rule=7 --id rule=8",
+        "attach --fd rule=7 --cookie x",
+        "attach --fd rule=7 --family 5",
+        "attach --fd rule=7 --hook bogus",
+        "swap",
+        "swap 0 --fd rule=7",
+        "swap 3",
+        "swap 3 --fd rule=7 --expect-prog bogus=1",
+        "detach",
+        "detach 3 --all",
+        "links x",
+        "links -o xml",
+    ],
+)
+def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(line.split()) == 2
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"ipttctl: .+\n", captured.err)
+    assert captured.out == ""
+    assert all(command == Command.STATS for command, _ in module.requests)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.ENOENT, 6), (errno.ESTALE, 7), (errno.EPERM, 5), (errno.EINVAL, 1)],
+)
+def test_errors_refusals(
+    number: int, code: int, module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RefusalError(number, {"message": "the module's sentence"})
+
+    module.handlers[Command.SWAP] = refuse
+    assert run(["swap", "3", "--fd", "rule=7"]) == code
+    name = errno.errorcode[number]
+    assert capsys.readouterr().err == (
+        f"ipttctl: swapping link 3: the module's sentence [{name}]\n"
+    )
+
+
+def test_errors_module_of_another_build(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.handlers[Command.STATS] = lambda *_: [status(fingerprint=1)]
+    assert run(["links"]) == 3
+    assert "different builds" in capsys.readouterr().err
+
+
+def test_errors_module_that_talks_nonsense(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.multicast(b"")
+    module.handlers[Command.GET] = lambda *_: [{"link": 3}]
+    assert run(["links"]) == 0
+    assert capsys.readouterr().out.startswith("link=3 gen=0 ")
+
+
+def test_errors_privilege_comes_before_everything_else(
+    monkeypatch: pytest.MonkeyPatch, programs: list[Any]
+) -> None:
+    def refuse() -> Any:
+        raise PrivilegeError("no")
+
+    monkeypatch.setattr(Connection, "open", refuse)
+    for line in ("links", "trace nonsense", "attach --id rule=1", "attach --pinned rule=/x"):
+        assert run(line.split()) == 5
+    assert programs == []
+
+
+def test_errors_exit_codes_are_documented() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", DOCUMENT.read_text(), re.MULTILINE)
+    plain = {int(number): text.replace("`", "") for number, text in rows}
+    assert plain == EXIT_CODES
+
+
+def test_errors_every_error_has_a_documented_code() -> None:
+    def tree(kind: type[IpttctlError]) -> Iterator[type[IpttctlError]]:
+        yield kind
+        for child in kind.__subclasses__():
+            yield from tree(child)
+
+    assert {kind.exit_code for kind in tree(IpttctlError)} == set(range(1, 8))
+
+
+def test_errors_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(f"{number} {meaning}" in text for number, meaning in EXIT_CODES.items())
+
+
+def test_links_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["links"]) == 0
+    assert capsys.readouterr().out.startswith("link=3 gen=2 hook=table ")
+
+
+def test_links_json(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    module.handlers[Command.GET] = lambda *_: [link(), link(link=5)]
+    assert run(["links", "-o", "json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["link"] for line in lines] == [3, 5]
+
+
+def test_links_one(module: FakeModule) -> None:
+    assert run(["links", "3"]) == 0
+    assert module.requested(Command.GET) == [{"link": 3}]
+
+
+def test_links_one_that_is_gone(module: FakeModule) -> None:
+    module.handlers[Command.GET] = no_such_link
+    assert run(["links", "3"]) == 6
+
+
+def test_links_swap(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "swap 3 --fd rule=7 --fd exit=8 --cookie 0x10 --expect-gen 2 --expect-prog entry=0"
+    assert run(line.split()) == 0
+    assert capsys.readouterr().out.startswith("link=3 gen=2 ")
+    assert module.requested(Command.SWAP) == [
+        {
+            "link": 3,
+            "expect-generation": 2,
+            "expect-program": [{"slot": 1, "id": 0}],
+            "programs": {
+                "program": [{"slot": 2, "fd": 7}, {"slot": 3, "fd": 8}],
+                "cookie": 16,
+            },
+        }
+    ]
+
+
+def test_links_detach_all(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    module.handlers[Command.GET] = lambda *_: [link(), link(link=5)]
+    module.handlers[Command.DETACH] = lambda _, asked: [link(link=asked["link"])]
+    assert run(["detach", "--all"]) == 0
+    assert re.findall(r"^link=(\d+)", capsys.readouterr().out, re.MULTILINE) == ["3", "5"]
+
+
+def test_links_detach_all_passes_over_what_went_meanwhile(module: FakeModule) -> None:
+    module.handlers[Command.DETACH] = no_such_link
+    assert run(["detach", "--all"]) == 0
+
+
+def test_attach_persist_returns_at_once(module: FakeModule) -> None:
+    assert run(["attach", "--fd", "rule=7", "--persist", "--family", "6"]) == 0
+    [asked] = module.requested(Command.ATTACH)
+    assert (asked["flags"], asked["family"]) == (1, 10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_attach_holds_the_link_until_a_signal(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+    later(0.1, number)
+    assert run(["attach", "--fd", "rule=7"]) == 0
+    assert capsys.readouterr().out.startswith("link=3 ")
+    assert signal.getsignal(number) == before
+
+
+def test_attach_ends_when_somebody_else_detaches_it(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    when_attached(
+        module,
+        notification(Command.LINK_DETACHED, link(link=9)),
+        notification(Command.LINK_DETACHED, link(reason=1)),
+    )
+    assert run(["attach", "--fd", "rule=7"]) == 0
+    assert "link 3 was detached by somebody else" in capsys.readouterr().err
+
+
+def test_trace_ends_after_a_count(
+    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    exit_event = event(kind=Kind.EXIT, verdict=1)
+    when_attached(
+        module,
+        events_message([event(link=4)], sequence=0),
+        events_message([event(), exit_event, event()], sequence=1),
+    )
+    assert run(["trace", "-c", "2"]) == 0
+    captured = capsys.readouterr()
+    header, *lines = captured.out.splitlines()
+    assert header.split()[0] == "TIME"
+    assert ["ipttrace=" in lines[0], "iptables=" in lines[1], len(lines)] == [True, True, 2]
+    assert captured.err.splitlines() == [
+        "compiling the BPF programs (once; takes some seconds)...",
+        "tracing: link 3",
+        "no IPv6 tables: ip6_tables is not loaded; waiting for it",
+        "2 events, 1 packet, lost 0",
+    ]
+    assert module.requested(Command.DETACH) == [{"link": 3}]
+    assert len(programs) == 1
+
+
+def test_trace_options_reach_programs_and_link(module: FakeModule, programs: list[Any]) -> None:
+    when_attached(module, events_message([event()]))
+    line = "trace -c 1 -H ::1 --proto icmp6 -P 80 --icmpid 7 -p 9 -N 4026531840 -6"
+    assert run([*line.split(), "tcp"]) == 0
+    [options] = programs
+    assert str(options.address) == "::1"
+    assert (options.protocol, options.port, options.icmp_id) == (58, 80, 7)
+    assert (options.pid, options.netns) == (9, 4026531840)
+    [asked] = module.requested(Command.ATTACH)
+    assert asked["family"] == 10
+    assert asked["programs"]["filter"]
+    assert [p["slot"] for p in asked["programs"]["program"]] == [1, 2, 3]
+
+
+def test_trace_filter_that_does_not_compile(module: FakeModule) -> None:
+    assert run(["trace", "no such filter"]) == 4
+    assert module.requested(Command.ATTACH) == []
+
+
+def test_trace_interrupt_shows_what_waits_and_the_totals(
+    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del programs
+    when_attached(module, events_message([event()] * 3, sequence=0))
+
+    def detach(*_: Any) -> Any:
+        module.multicast(events_message([event()] * 2, sequence=7, lost=(3, 0, 0)))
+        module.handlers[Command.STATS] = lambda *_: [status([9], [(3, 0, 0)])]
+        return [link()]
+
+    module.handlers[Command.DETACH] = detach
+    later(0.3)
+    assert run(["trace", "-o", "json"]) == 0
+    captured = capsys.readouterr()
+    found = [json.loads(line) for line in captured.out.splitlines()]
+    assert [value["sequence"] for value in found] == [0, 1, 2, 7, 8]
+    assert captured.err.splitlines()[-1] == (
+        "5 events, 1 packet, lost 4 (1 by this observer, 3 ring full)"
+    )
+
+
+def test_trace_ends_when_somebody_else_detaches_the_link(
+    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del programs
+    when_attached(module, notification(Command.LINK_DETACHED, link(reason=1)))
+    assert run(["trace"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == ("link 3 was detached by somebody else")
+    assert module.requested(Command.DETACH) == []
+
+
+def test_events_follows_every_link_with_its_columns(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threading.Timer(
+        0.2, module.multicast, [events_message([event(), event(link=4, generation=2)])]
+    ).start()
+    assert run(["events", "-c", "2"]) == 0
+    captured = capsys.readouterr()
+    header, *lines = captured.out.splitlines()
+    at = header.split().index("LINK")
+    assert [line.split()[at : at + 2] for line in lines] == [["3", "1"], ["4", "2"]]
+    assert captured.err == "listening\n2 events, 1 packet, lost 0\n"
+
+
+def test_events_of_a_link_that_is_gone(module: FakeModule) -> None:
+    module.handlers[Command.GET] = no_such_link
+    assert run(["events", "--link", "8"]) == 6
+
+
+def test_events_link_changes(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    def send() -> None:
+        for command in (Command.LINK_ATTACHED, Command.LINK_SWAPPED):
+            module.multicast(notification(command, link()))
+
+    threading.Timer(0.2, send).start()
+    assert run(["events", "--links", "-c", "2", "-o", "json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["change"] for line in lines] == ["attached", "swapped"]
+
+
+def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    module.handlers[Command.STATS] = lambda *_: [status([7], [(1, 2, 3)])]
+    assert run(["stats"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["0", "7", "1", "2", "3"]
+    assert run(["stats", "-o", "json"]) == 0
+    [cpu] = json.loads(capsys.readouterr().out)["cpus"]
+    assert cpu == {"cpu": 0, "events": 7, "lost_ring": 1, "lost_memory": 2, "lost_nested": 3}
+
+
+def test_overview_not_loaded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ipttctl import module  # noqa: PLC0415
+
+    monkeypatch.setattr(module, "_SYSFS", tmp_path)
+    monkeypatch.setattr(module, "require_privilege", lambda: None)
+    for line in ([], ["module"], ["module", "status"]):
+        assert run(line) == 0
+        assert capsys.readouterr().out == "module: not loaded; run `ipttctl module load`\n"
+        assert run([*line, "-o", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["loaded"] is False
+
+
+def test_overview_loaded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ipttctl import module  # noqa: PLC0415
+
+    (tmp_path / "ipttrace").mkdir()
+    monkeypatch.setattr(module, "_SYSFS", tmp_path)
+    monkeypatch.setattr(module, "require_privilege", lambda: None)
+    assert run([]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("module: loaded, 0 references, version 0.1.0, protocol ")
+    assert (second, third[:15]) == ("links: 1", "  link=3 gen=2 ")
+
+
+def test_closed_pipe_ends_quietly() -> None:
+    script = (
+        "import sys, time\n"
+        "from ipttctl.cli import output, run\n"
+        "import ipttctl.cli.module as m\n"
+        "def flood(*_):\n"
+        "    while True: output.lines(['x' * 1000])\n"
+        "m.overview = flood\n"
+        "sys.exit(run([]))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline()
+        process.stdout.close()
+        begin = time.monotonic()
+        assert process.wait(30) == 0
+        assert process.stderr.read() == b""
+        assert time.monotonic() - begin < 30

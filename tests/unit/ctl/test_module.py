@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The module as a file: with tools and directories that the test made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipttctl import module
+from ipttctl.errors import ModuleError, PrivilegeError
+from ipttctl.wire import Connection
+from ipttproto import Command
+from tests.unit.ctl.support import FakeModule, link, status
+
+RELEASE = "6.1.0-test"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module_fake: FakeModule) -> Path:
+    """A machine of our own: tools first on the PATH, nothing loaded, nothing built."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "sys").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(module, "_TOOL_PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(module, "_SYSFS", tmp_path / "sys")
+    monkeypatch.setattr(module, "BUILT", tmp_path / "built")
+    monkeypatch.setattr(module, "require_privilege", lambda: None)
+    monkeypatch.setattr(module, "running_release", lambda: RELEASE)
+    monkeypatch.setattr(Connection, "open", module_fake.connect)
+    monkeypatch.delenv(module.FILE_VARIABLE, raising=False)
+    monkeypatch.delenv(module.SOURCE_VARIABLE, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(name="module_fake")
+def _module_fake(module: FakeModule) -> FakeModule:
+    module.handlers[Command.GET] = lambda *_: []
+    return module
+
+
+def tool(place: Path, name: str, script: str) -> None:
+    path = place / "bin" / name
+    path.write_text(f'#!/bin/sh\nPATH=/usr/bin:/bin\necho "{name} $*" >>{place}/calls\n{script}\n')
+    path.chmod(0o755)
+
+
+def calls(place: Path) -> list[str]:
+    path = place / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def built(place: Path) -> Path:
+    path = place / "built" / RELEASE / "ipttrace.ko"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path
+
+
+def loaded(place: Path, references: int = 0) -> None:
+    (place / "sys" / "ipttrace").mkdir()
+    (place / "sys" / "ipttrace" / "refcnt").write_text(f"{references}\n")
+
+
+@pytest.fixture
+def headers(place: Path) -> Path:
+    modules = place / "modules"
+    (modules / RELEASE / "build").mkdir(parents=True)
+    (modules / RELEASE / "build" / "Makefile").touch()
+    return modules
+
+
+@pytest.fixture
+def source(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    source = place / "source"
+    (source / "compat").mkdir(parents=True)
+    (source / "Kbuild").touch()
+    (source / "compat" / "x.h").touch()
+    monkeypatch.setenv(module.SOURCE_VARIABLE, str(source))
+    return source
+
+
+def test_build_builds_a_copy_of_the_source(place: Path, headers: Path, source: Path) -> None:
+    tool(place, "make", "exit 0")
+    path = module.build(RELEASE, headers)
+    assert path == place / "built" / RELEASE / "ipttrace.ko"
+    assert (path.parent / "compat" / "x.h").is_file()
+    assert calls(place) == [f"make -s -C {headers}/{RELEASE}/build M={path.parent} modules"]
+    assert sorted(p.name for p in source.iterdir()) == ["Kbuild", "compat"]
+
+
+def test_build_no_headers(place: Path, source: Path) -> None:
+    del source
+    with pytest.raises(ModuleError, match=f"run `apt install linux-headers-{RELEASE}`"):
+        module.build(RELEASE, place)
+
+
+def test_build_no_source(place: Path, headers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(module.SOURCE_VARIABLE, str(place / "nowhere"))
+    with pytest.raises(ModuleError, match=r"no source .* set IPTTRACE_SOURCE"):
+        module.build(RELEASE, headers)
+
+
+def test_build_no_make(headers: Path, source: Path) -> None:
+    del source
+    with pytest.raises(ModuleError, match="there is no make here; run `apt install make gcc`"):
+        module.build(RELEASE, headers)
+
+
+def test_build_what_the_compiler_says_is_told(place: Path, headers: Path, source: Path) -> None:
+    del source
+    tool(place, "make", "echo noise >&2; echo 'x.c:1: error: bad' >&2; exit 2")
+    with pytest.raises(ModuleError, match=r"does not build for .*: x\.c:1: error: bad$"):
+        module.build(RELEASE, headers)
+
+
+def test_build_the_checkout_is_the_source_by_default(place: Path) -> None:
+    del place
+    directory = module.source_directory()
+    assert directory.name == "kmod_netlink"
+
+
+def test_load_loads_what_was_built(place: Path) -> None:
+    path = built(place)
+    tool(place, "modinfo", f"echo '{RELEASE} SMP preempt mod_unload modversions '")
+    tool(place, "insmod", "exit 0")
+    assert module.load() == path
+    assert calls(place)[-1] == f"insmod {path}"
+
+
+def test_load_loads_the_file_of_the_environment(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = place / "other.ko"
+    path.touch()
+    monkeypatch.setenv(module.FILE_VARIABLE, str(path))
+    tool(place, "modinfo", f"echo '{RELEASE} SMP'")
+    tool(place, "insmod", "exit 0")
+    assert module.load() == path
+
+
+def test_load_not_built(place: Path) -> None:
+    del place
+    with pytest.raises(ModuleError, match=r"no module for kernel .* run `ipttctl module build`"):
+        module.load()
+
+
+def test_load_built_for_another_kernel(place: Path) -> None:
+    built(place)
+    tool(place, "modinfo", "echo '6.12.0-other SMP'")
+    with pytest.raises(ModuleError, match=f"built for kernel 6.12.0-other, this is {RELEASE}"):
+        module.load()
+
+
+def test_load_not_a_module(place: Path) -> None:
+    built(place)
+    tool(place, "modinfo", "echo 'not a module' >&2; exit 1")
+    with pytest.raises(ModuleError, match="is not a kernel module: not a module"):
+        module.load()
+
+
+def test_load_loaded_already(place: Path) -> None:
+    loaded(place)
+    with pytest.raises(ModuleError, match="loaded already"):
+        module.load()
+
+
+def test_load_the_kernel_refuses(place: Path) -> None:
+    built(place)
+    tool(place, "modinfo", f"echo '{RELEASE} SMP'")
+    tool(place, "insmod", "echo 'insmod: ERROR: Key was rejected by service' >&2; exit 1")
+    with pytest.raises(ModuleError, match="Key was rejected by service; see `dmesg`"):
+        module.load()
+
+
+def test_load_another_build_is_told_after_loading(place: Path, module_fake: FakeModule) -> None:
+    built(place)
+    tool(place, "modinfo", f"echo '{RELEASE} SMP'")
+    tool(place, "insmod", "exit 0")
+    module_fake.handlers[Command.STATS] = lambda *_: [status(fingerprint=1)]
+    with pytest.raises(ModuleError, match="different builds"):
+        module.load()
+
+
+def test_unload_without_links(place: Path) -> None:
+    loaded(place)
+    tool(place, "rmmod", "exit 0")
+    assert module.unload() == []
+    assert calls(place) == ["rmmod ipttrace"]
+
+
+def test_unload_refused_while_there_are_links(place: Path, module_fake: FakeModule) -> None:
+    loaded(place)
+    tool(place, "rmmod", "exit 0")
+    module_fake.handlers[Command.GET] = lambda *_: [link(), link(link=4, flags=1)]
+    with pytest.raises(
+        ModuleError,
+        match=r"in use by link 3 \(of ipttctl, pid 1234\), link 4 \(persistent\); run",
+    ):
+        module.unload()
+    assert calls(place) == []
+
+
+def test_unload_force_detaches_them(place: Path, module_fake: FakeModule) -> None:
+    loaded(place)
+    tool(place, "rmmod", "exit 0")
+    module_fake.handlers[Command.GET] = lambda *_: [link(), link(link=4)]
+    module_fake.handlers[Command.DETACH] = lambda _, asked: [link(link=asked["link"])]
+    assert [gone.id for gone in module.unload(force=True)] == [3, 4]
+    assert calls(place) == ["rmmod ipttrace"]
+
+
+def test_unload_a_module_of_another_build_can_be_unloaded(
+    place: Path, module_fake: FakeModule
+) -> None:
+    loaded(place)
+    tool(place, "rmmod", "exit 0")
+    module_fake.handlers[Command.STATS] = lambda *_: [status(fingerprint=1)]
+    module.unload()
+    assert calls(place) == ["rmmod ipttrace"]
+
+
+def test_unload_not_loaded(place: Path) -> None:
+    del place
+    with pytest.raises(ModuleError, match="is not loaded"):
+        module.unload()
+
+
+def test_unload_the_kernel_keeps_it(place: Path) -> None:
+    loaded(place)
+    tool(place, "rmmod", "echo 'rmmod: ERROR: Module ipttrace is in use' >&2; exit 1")
+    with pytest.raises(ModuleError, match=r"keeps .* Module ipttrace is in use"):
+        module.unload()
+
+
+def test_state_not_loaded(place: Path) -> None:
+    del place
+    assert not module.state().loaded
+
+
+def test_state_loaded(place: Path, module_fake: FakeModule) -> None:
+    loaded(place, 2)
+    module_fake.handlers[Command.GET] = lambda *_: [link()]
+    state = module.state()
+    assert (state.loaded, state.references, state.problem) == (True, 2, None)
+    assert [found.id for found in state.links or ()] == [3]
+
+
+def test_state_another_build_is_a_problem_not_an_error(
+    place: Path, module_fake: FakeModule
+) -> None:
+    loaded(place)
+    module_fake.handlers[Command.STATS] = lambda *_: [status(fingerprint=1)]
+    state = module.state()
+    assert state.links is None
+    assert "different builds" in str(state.problem)
+
+
+def test_state_privilege_is_asked_for_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del place
+
+    def refuse() -> None:
+        raise PrivilegeError("no")
+
+    monkeypatch.setattr(module, "require_privilege", refuse)
+    for verb in (module.state, module.load, module.unload):
+        with pytest.raises(PrivilegeError):
+            verb()

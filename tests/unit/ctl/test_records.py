@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Batches as tuples."""
+
+from __future__ import annotations
+
+from ipttctl.records import EventRecord, decode
+from ipttproto import EVENT_DTYPE, parse_batch
+from tests.unit.ctl.support import batch_payload, event
+
+
+def test_record_has_the_members_of_the_event_then_its_place() -> None:
+    assert EventRecord._fields == (*(EVENT_DTYPE.names or ()), "cpu", "sequence", "clock_offset")
+
+
+def test_every_member_keeps_its_value() -> None:
+    sent = event(saddr=bytes(range(16)), dmac=bytes(6), mark=0xFFFFFFFF, time=1 << 63)
+    [found] = decode(parse_batch(batch_payload([sent], cpu=2, sequence=9, clock_offset=-5)))
+    for name, value in sent.items():
+        shown = value.rstrip(b"\0") if name in {"in_name", "out_name", "table", "chain"} else value
+        assert getattr(found, name) == shown, name
+    assert (found.cpu, found.sequence, found.clock_offset) == (2, 9, -5)
+
+
+def test_events_of_one_link_keep_their_numbers() -> None:
+    batch = parse_batch(batch_payload([event(link=n) for n in (3, 4, 3)], sequence=100))
+    assert [(r.link, r.sequence) for r in decode(batch, 3)] == [(3, 100), (3, 102)]
+    assert len(decode(batch)) == 3

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What programs read: stable keys, documented, with plain values."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ipttctl import render_json
+from ipttctl.objects import Link, LinkChange
+from ipttproto import Command, EventFlag, Kind
+from tests.unit.ctl.support import link
+from tests.unit.ctl.test_render_text import record
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "json.md"
+
+
+def documented(section: str) -> list[str]:
+    """The keys of a section's table."""
+    text = DOCUMENT.read_text().split(f"\n## {section}")[1].split("\n## ")[0]
+    return re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+
+
+def parsed(**changes: Any) -> dict[str, Any]:
+    line = render_json.dumps(render_json.event(record(**changes)))
+    assert "\n" not in line
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_keys_are_the_documented_ones() -> None:
+    assert list(render_json.event(record())) == documented("Event")
+    assert list(render_json.link(Link.from_attributes(link()))) == documented("Link")
+
+
+def test_rule() -> None:
+    found = parsed(flags=EventFlag.PID | EventFlag.FOREIGN)
+    expected = {
+        "kind": "rule",
+        "time_ns": 1_000_000_005_000_000_000,
+        "skb": "0xffff888012345678",
+        "cpu": 1,
+        "sequence": 40,
+        "pid": 4321,
+        "dest_mac": None,
+        "in_name": None,
+        "out_name": "enp0s8",
+        "source": "192.168.1.138",
+        "destination_port": 53030,
+        "tcp_flags": ["ACK", "PSH"],
+        "icmp_type": None,
+        "foreign_trace": True,
+        "fragment": False,
+        "table": "filter",
+        "hook": "OUTPUT",
+        "rulenum": 1,
+        "verdict": None,
+        "cost_ns": None,
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_exit() -> None:
+    exit_event = {"kind": Kind.EXIT, "cost": 77425}
+    keys = ("rulenum", "verdict", "errno", "queue", "cost_ns")
+
+    def values(**changes: Any) -> list[Any]:
+        found = parsed(**exit_event, **changes)
+        return [found[key] for key in keys]
+
+    assert values(verdict=1) == [None, "ACCEPT", None, None, 77425]
+    assert values(verdict=0, verdict_data=111) == [None, "DROP", "ECONNREFUSED", None, 77425]
+    assert values(verdict=3, verdict_data=7) == [None, "QUEUE", None, 7, 77425]
+
+
+def test_no_ports_where_there_are_none() -> None:
+    assert parsed(flags=EventFlag.FRAGMENT)["source_port"] is None
+    assert parsed(protocol=1, icmp_type=8, icmp_id=9)["source_port"] is None
+    assert parsed(protocol=1, icmp_type=8, icmp_id=9)["icmp_id"] == 9
+
+
+def test_change_holds_the_link() -> None:
+    value = LinkChange.from_message(Command.LINK_DETACHED, link(reason=1))
+    assert value is not None
+    found = render_json.change(value)
+    assert (found["change"], found["reason"], found["link"]) == ("detached", "request", 3)
+
+
+def test_names_with_any_byte_are_one_line_of_utf8() -> None:
+    assert parsed(chain=b"a\xff\nb")["chain"] == "a\\xff\nb"

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The exchange with the module, and how its refusals become exceptions."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipttctl import netns, wire
+from ipttctl.errors import (
+    ExpectationError,
+    IpttctlError,
+    KernelError,
+    LinkGoneError,
+    ModuleError,
+    PrivilegeError,
+)
+from ipttctl.wire import bad_attribute, refusal, require_privilege, resolve_family
+from ipttproto import Acknowledgement, Command, Flag, build_request
+from ipttproto.attributes import HEADER_SIZE, split
+from ipttproto.family import Top
+from ipttproto.messages import PAYLOAD_OFFSET
+from tests.unit.ctl.support import (
+    FAMILY_ID,
+    FakeModule,
+    RefusalError,
+    events_message,
+    link,
+    no_such_link,
+    notification,
+)
+from tests.unit.ctl.support import event as event_members
+
+SIOCGSKNS = 0x894C
+
+ATTACH: dict[str, Any] = {
+    "hook": 1,
+    "programs": {"program": [{"slot": 1, "fd": 5}, {"slot": 2, "fd": 6}], "cookie": 1},
+}
+
+
+def attach_request() -> bytes:
+    return build_request(FAMILY_ID, Command.ATTACH, ATTACH, sequence=9)
+
+
+def offset_of(*path: int) -> int:
+    """The offset in attach_request() of the attribute reached by these indexes, nest by nest."""
+    request = attach_request()
+    start, end = PAYLOAD_OFFSET, len(request)
+    for depth, index in enumerate(path):
+        attributes = list(split(memoryview(request)[start:end]))
+        for _, payload in attributes[:index]:
+            start += HEADER_SIZE + (len(payload) + 3 & ~3)
+        if depth < len(path) - 1:
+            start, end = (
+                start + HEADER_SIZE,
+                start + HEADER_SIZE + len(attributes[index][1]),
+            )
+    return start
+
+
+def test_request_returns_the_replies(module: FakeModule) -> None:
+    module.handlers[Command.GET] = lambda *_: [link(), link(link=4)]
+    with module.connect() as connection:
+        replies = connection.request(Command.GET, {"link": 3}, "looking")
+    assert [reply["link"] for reply in replies] == [3, 4]
+    assert module.requested(Command.GET) == [{"link": 3}]
+
+
+def test_refusal_carries_all_the_kernel_said(module: FakeModule) -> None:
+    def refuse(*_: Any) -> Any:
+        extack = {"message": "no such file descriptor is open", "offset": offset_of(1, 1, 1)}
+        raise RefusalError(errno.EBADF, extack)
+
+    module.handlers[Command.ATTACH] = refuse
+    with module.connect() as connection, pytest.raises(KernelError) as caught:
+        connection.request(Command.ATTACH, ATTACH, "attaching")
+    assert caught.value.errno == errno.EBADF
+    assert caught.value.extack == "no such file descriptor is open"
+    assert caught.value.attribute == "programs.program.fd"
+    assert str(caught.value) == (
+        "attaching: no such file descriptor is open [EBADF] (attribute programs.program.fd)"
+    )
+
+
+def test_connection_works_after_a_refusal(module: FakeModule) -> None:
+    module.handlers[Command.GET] = no_such_link
+    with module.connect() as connection:
+        with pytest.raises(LinkGoneError):
+            connection.request(Command.GET, {"link": 3}, "looking")
+        assert connection.request(Command.STATS, {}, "asking")
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "kind", "code"),
+    [
+        (Command.SWAP, errno.ENOENT, LinkGoneError, 6),
+        (Command.DETACH, errno.ENODEV, LinkGoneError, 6),
+        (Command.SWAP, errno.ESTALE, ExpectationError, 7),
+        (Command.ATTACH, errno.EPERM, PrivilegeError, 5),
+        (Command.ATTACH, errno.ENODEV, KernelError, 1),
+        (Command.ATTACH, errno.EINVAL, KernelError, 1),
+    ],
+)
+def test_errno_chooses_the_exception(
+    command: Command, number: int, kind: type[IpttctlError], code: int
+) -> None:
+    error = refusal(command, attach_request(), Acknowledgement(9, number), "doing")
+    assert isinstance(error, kind)
+    assert isinstance(error, KernelError)
+    assert error.exit_code == code
+    assert error.errno == number
+    assert errno.errorcode[number] in str(error)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ((0,), "hook"),
+        ((1,), "programs"),
+        ((1, 0), "programs.program"),
+        ((1, 0, 0), "programs.program.slot"),
+        ((1, 1, 1), "programs.program.fd"),
+        ((1, 2), "programs.cookie"),
+    ],
+)
+def test_offset_names_the_attribute(path: tuple[int, ...], name: str) -> None:
+    answer = Acknowledgement(9, errno.EINVAL, offset=offset_of(*path))
+    assert bad_attribute(attach_request(), answer) == name
+
+
+def test_missing_attribute_is_named() -> None:
+    number = Top.by_name["programs"].number
+    answer = Acknowledgement(9, errno.EINVAL, missing=number)
+    assert bad_attribute(attach_request(), answer) == "programs"
+    nested = Acknowledgement(9, errno.EINVAL, missing=2, missing_nest=offset_of(1, 0))
+    assert bad_attribute(attach_request(), nested) == "programs.program.fd"
+
+
+def test_unknown_attribute_is_named_by_number() -> None:
+    request = attach_request() + bytes.fromhex("08004d00 01000000")
+    answer = Acknowledgement(9, errno.EINVAL, offset=len(request) - 8)
+    assert bad_attribute(request, answer) == "ipttrace attribute 77"
+
+
+def test_offset_outside_the_attributes_names_nothing() -> None:
+    answer = Acknowledgement(9, errno.EINVAL, offset=3)
+    assert bad_attribute(attach_request(), answer) is None
+
+
+def test_dump_is_repeated_when_interrupted(module: FakeModule) -> None:
+    module.handlers[Command.GET] = lambda *_: [link()]
+    module.dump_flags = [(Flag.DUMP_INTERRUPTED, Flag(0)), (Flag(0), Flag.DUMP_INTERRUPTED)]
+    with module.connect() as connection:
+        assert len(connection.dump(Command.GET, "listing")) == 1
+    assert len(module.requests) == 3
+
+
+def test_dump_gives_up_at_last(module: FakeModule) -> None:
+    module.handlers[Command.GET] = lambda *_: [link()]
+    module.dump_flags = [(Flag.DUMP_INTERRUPTED, Flag(0))] * 1000
+    with module.connect() as connection, pytest.raises(KernelError, match="change faster"):
+        connection.dump(Command.GET, "listing")
+
+
+def test_group_messages_between_replies_are_kept(module: FakeModule) -> None:
+    def answer(*_: Any) -> Any:
+        module.multicast(events_message([event_members()]))
+        return [link()]
+
+    module.handlers[Command.GET] = answer
+    with module.connect() as connection:
+        assert len(connection.request(Command.GET, {"link": 3}, "looking")) == 1
+        [message] = connection.receive()
+        assert message.command == Command.EVENTS
+        assert connection.receive() == []
+
+
+def test_late_answer_to_an_earlier_request_is_passed_over(module: FakeModule) -> None:
+    stale = build_request(FAMILY_ID, Command.GET, link(link=99), sequence=12345)
+
+    def answer(*_: Any) -> Any:
+        module.multicast(stale)
+        return [link()]
+
+    module.handlers[Command.GET] = answer
+    with module.connect() as connection:
+        replies = connection.request(Command.GET, {"link": 3}, "looking")
+        assert [reply["link"] for reply in replies] == [3]
+        assert connection.receive() == []
+
+
+def test_value_that_does_not_fit_is_refused_before_it_is_sent(module: FakeModule) -> None:
+    with module.connect() as connection, pytest.raises(KernelError, match="below 1"):
+        connection.request(Command.GET, {"link": 0}, "looking")
+    assert module.requests == []
+
+
+def test_joining_a_group_that_the_module_lacks(module: FakeModule) -> None:
+    with module.connect() as connection, pytest.raises(ModuleError, match="no group 'nothing'"):
+        connection.join("nothing")  # type: ignore[arg-type]  # a group of another build
+
+
+def test_receive_does_not_wait(module: FakeModule) -> None:
+    with module.connect() as connection:
+        assert connection.receive() == []
+        module.multicast(notification(Command.LINK_ATTACHED, link()))
+        assert [m.command for m in connection.receive()] == [Command.LINK_ATTACHED]
+
+
+def test_privilege_is_read_from_the_effective_capabilities(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tx\nCapEff:\t0000000000001000\n")
+    require_privilege(status)
+    status.write_text("Name:\tx\nCapPrm:\t0000000000001000\nCapEff:\t000001ffffffefff\n")
+    with pytest.raises(PrivilegeError, match="as root"):
+        require_privilege(status)
+
+
+@pytest.fixture
+def sock() -> Any:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16) as sock:
+        sock.bind((0, 0))
+        yield sock
+
+
+def test_real_families_resolves_a_family_with_its_groups(sock: socket.socket) -> None:
+    family = resolve_family(sock, "nlctrl")
+    assert family.id == 16
+    assert "notify" in family.groups
+
+
+def test_real_families_a_family_that_is_not_there(sock: socket.socket) -> None:
+    with pytest.raises(ModuleError, match=r"ipttctl module load"):
+        resolve_family(sock, "no-such-family")
+
+
+@pytest.fixture
+def other_namespace() -> Iterator[Path]:
+    """A network namespace besides ours."""
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        if not process.stdout.readline():
+            pytest.skip("may not make network namespaces here")
+        yield Path(f"/proc/{process.pid}/ns/net")
+        process.kill()
+
+
+def namespace_of(sock: socket.socket) -> int:
+    namespace = fcntl.ioctl(sock.fileno(), SIOCGSKNS)
+    try:
+        return os.fstat(namespace).st_ino
+    finally:
+        os.close(namespace)
+
+
+def test_socket_is_in_the_initial_namespace_wherever_we_are(
+    other_namespace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wire._open_socket() as sock:
+        assert namespace_of(sock) == netns.own()
+    monkeypatch.setattr(wire, "_INITIAL_NAMESPACE", other_namespace)
+    with wire._open_socket() as sock:
+        assert namespace_of(sock) == other_namespace.stat().st_ino != netns.own()
+        assert not sock.get_inheritable()
+        sock.bind((0, 0))
+        assert resolve_family(sock, "nlctrl").id == 16
+
+
+def test_socket_is_in_our_namespace_if_the_initial_one_is_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "_INITIAL_NAMESPACE", tmp_path / "hidden")
+    with wire._open_socket() as sock:
+        assert namespace_of(sock) == netns.own()
+    monkeypatch.setattr(wire, "_INITIAL_NAMESPACE", tmp_path)
+    with wire._open_socket() as sock:
+        assert namespace_of(sock) == netns.own()

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is generated: up to date, what a C compiler makes of it, and what the spec says."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ipttproto import Command, Slot, family, fingerprint
+from ipttproto.family import OPERATIONS, RECORDS, Documented, Top
+from ipttproto.generate import generated, stale
+from ipttproto.layout import fields
+
+ROOT = Path(__file__).parents[3]
+MODULE = ROOT / "kmod_netlink"
+_CFLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Wpadded", "-Werror")
+
+
+def test_generated_files_are_up_to_date() -> None:
+    assert stale(ROOT) == [], "run `make generate`"
+
+
+def test_stale_files_are_found(tmp_path: Path) -> None:
+    assert stale(tmp_path) == list(generated())
+    for path, text in generated().items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert stale(tmp_path) == []
+    victim = tmp_path / "proto" / "ipttrace.yaml"
+    victim.write_text(victim.read_text() + "\n")
+    assert stale(tmp_path) == ["proto/ipttrace.yaml"]
+
+
+@pytest.fixture
+def gcc() -> str:
+    path = shutil.which("gcc")
+    if path is None:
+        pytest.fail("this test needs gcc: apt install gcc libc6-dev")
+    return path
+
+
+def compiled(gcc: str, directory: Path, source: str) -> subprocess.CompletedProcess[str]:
+    program = directory / "program"
+    (directory / "program.c").write_text(source)
+    result = subprocess.run(
+        [gcc, *_CFLAGS, f"-I{MODULE}", "-o", str(program), str(directory / "program.c")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        return result
+    return subprocess.run([str(program)], capture_output=True, text=True, check=True)
+
+
+def test_compiler_lays_the_records_out_as_we_do(gcc: str, tmp_path: Path) -> None:
+    lines, expected = [], []
+    for name, (record, _) in RECORDS.items():
+        struct = f"struct ipttrace_{name}"
+        for field in fields(record):
+            lines.append(
+                f'printf("{name}.{field.name} %zu %zu\\n", offsetof({struct}, {field.name}), '
+                f"sizeof((({struct} *)0)->{field.name}));"
+            )
+            expected.append(f"{name}.{field.name} {field.offset} {field.size}")
+        lines.append(f'printf("{name} %zu\\n", sizeof({struct}));')
+        expected.append(f"{name} {record.sizeof()}")
+    source = '#include <stdio.h>\n#include "layout_check.h"\nint main(void) {\n'
+    result = compiled(gcc, tmp_path, source + "\n".join(lines) + "\nreturn 0;\n}\n")
+    assert result.stdout.splitlines() == expected, result.stderr
+
+
+def test_layout_check_can_fail(gcc: str, tmp_path: Path) -> None:
+    text = (MODULE / "ipttrace_netlink.h").read_text()
+    swapped = text.replace("__u16 sport;", "__u32 sport;")
+    assert swapped != text
+    (tmp_path / "ipttrace_netlink.h").write_text(swapped)
+    shutil.copy(MODULE / "layout_check.h", tmp_path)
+    source = f'#include "{tmp_path}/layout_check.h"\nint main(void) {{ return 0; }}\n'
+    result = compiled(gcc, tmp_path, source)
+    assert result.returncode != 0
+    assert "event.dport" in result.stderr
+
+
+def test_c_names_have_our_values(gcc: str, tmp_path: Path) -> None:
+    names = {
+        "IPTTRACE_FINGERPRINT": fingerprint.FINGERPRINT,
+        "IPTTRACE_FAMILY_VERSION": family.VERSION,
+        "IPTTRACE_CMD_SWAP": Command.SWAP,
+        "IPTTRACE_SLOT_EXIT": Slot.EXIT,
+        "IPTTRACE_A_MAX": max(Top.by_number),
+        "IPTTRACE_A_EXPECT_PROGRAM": Top.by_name["expect-program"].number,
+        "IPTTRACE_A_PROGRAM_FD": family.Program.by_name["fd"].number,
+        **{f"IPTTRACE_{name}": value for name, (value, _) in family.LIMITS.items()},
+    }
+    prints = "\n".join(f'printf("{name} %lld\\n", (long long){name});' for name in names)
+    source = '#include <stdio.h>\n#include "ipttrace_netlink.h"\nint main(void) {\n'
+    result = compiled(gcc, tmp_path, source + prints + "\nreturn 0;\n}\n")
+    expected = [f"{name} {int(value)}" for name, value in names.items()]
+    assert result.stdout.splitlines() == expected, result.stderr
+
+
+def test_spec_has_every_operation_and_attribute() -> None:
+    spec = yaml.safe_load((ROOT / "proto" / "ipttrace.yaml").read_text())
+    operations = {entry["value"]: entry["name"] for entry in spec["operations"]["list"]}
+    assert operations == {c.value: c.name.lower().replace("_", "-") for c in Command}
+    [top] = [s for s in spec["attribute-sets"] if s["name"] == Top.name]
+    assert {a["name"]: a["value"] for a in top["attributes"]} == {
+        a.name: a.number for a in Top.attributes
+    }
+    structs = {d["name"]: d for d in spec["definitions"] if d["type"] == "struct"}
+    assert {n: len(d["members"]) for n, d in structs.items()} == {
+        name: len(fields(record)) for name, (record, _) in RECORDS.items()
+    }
+
+
+def test_every_attribute_of_an_operation_exists() -> None:
+    assert {operation.command for operation in OPERATIONS} == set(Command)
+    for operation in OPERATIONS:
+        assert {*operation.request, *operation.reply} <= Top.by_name.keys()
+
+
+def test_everything_is_documented() -> None:
+    for enumeration in Documented.__subclasses__():
+        assert enumeration.__doc__
+        assert all(member.doc for member in enumeration)
+    for space in family.ATTRIBUTE_SETS:
+        assert all(attribute.doc for attribute in space.attributes)
+        assert all(field.doc for record, _ in RECORDS.values() for field in fields(record))
+
+
+def test_fingerprint_changes_with_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list(fingerprint._canonical())
+    monkeypatch.setitem(family.LIMITS, "MAX_LINKS", (129, "links at one hook"))
+    after = list(fingerprint._canonical())
+    assert [a for a, b in zip(before, after, strict=True) if a != b] == ["limit MAX_LINKS 128"]

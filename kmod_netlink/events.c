@@ -11,7 +11,7 @@
 #include <net/genetlink.h>
 
 #include "events.h"
-#include "netlink.h"
+#include "message.h"
 
 #define RING_MASK	(IPTTRACE_RING_EVENTS - 1)
 /* A batch waits this long for company, unless half the ring is full. */
@@ -100,6 +100,7 @@ void ipttrace_events_emit(const struct ipttrace_event *event)
 	local_irq_save(flags);
 	ring = this_cpu_ptr(&rings);
 	write_seqcount_begin(&ring->consistent);
+	/* what the flush has read of the ring before it moved the tail may be written over */
 	used = ring->head - smp_load_acquire(&ring->tail);
 	if (unlikely(!ring->entries || used >= IPTTRACE_RING_EVENTS)) {
 		ring->lost[IPTTRACE_LOSS_RING]++;
@@ -156,11 +157,11 @@ static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring, uns
 static void ring_flush(struct work_struct *work)
 {
 	struct ring *ring = container_of(to_delayed_work(work), struct ring, flush);
-	unsigned int head = smp_load_acquire(&ring->head);
 	struct sk_buff *msg;
-	unsigned int count;
+	unsigned int head, count;
 
-	while (ring->tail != head) {
+	/* the entries below the head are whole */
+	while (ring->tail != (head = smp_load_acquire(&ring->head))) {
 		msg = ipttrace_events_message();
 		count = msg ? batch_fill(msg, ring, head) : 0;
 		if (unlikely(!count)) {
@@ -173,7 +174,6 @@ static void ring_flush(struct work_struct *work)
 		}
 		/* the entries may be written over */
 		smp_store_release(&ring->tail, ring->tail + count);
-		head = smp_load_acquire(&ring->head);
 		cond_resched();
 	}
 }
@@ -237,6 +237,17 @@ int ipttrace_events_init(void)
 }
 
 /**
+ * ipttrace_events_flush - send what is waiting, and return when it is sent
+ */
+void ipttrace_events_flush(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		flush_delayed_work(&per_cpu_ptr(&rings, cpu)->flush);
+}
+
+/**
  * ipttrace_events_exit - free the rings; no event may come any more
  */
 void ipttrace_events_exit(void)
@@ -245,8 +256,6 @@ void ipttrace_events_exit(void)
 
 	if (hotplug_state)
 		cpuhp_remove_state_nocalls(hotplug_state);
-	for_each_possible_cpu(cpu)
-		cancel_delayed_work_sync(&per_cpu_ptr(&rings, cpu)->flush);
 	destroy_workqueue(flush_queue);
 	for_each_possible_cpu(cpu)
 		vfree(per_cpu_ptr(&rings, cpu)->entries);

@@ -13,6 +13,7 @@ struct ipttrace_cpu_stats {
 };
 
 int ipttrace_events_init(void);
+void ipttrace_events_flush(void);
 void ipttrace_events_exit(void);
 bool ipttrace_events_wanted(void);
 void ipttrace_events_resume(void);

@@ -10,25 +10,55 @@
  * Finds a function by name. kallsyms_lookup_name() is not exported; a probe that is registered
  * disabled, and so never armed, tells the address.
  */
-static unsigned long function_resolve(const char *module, const char *symbol)
+static int symbol_find(const char *symbol, unsigned long *address)
 {
 	struct kprobe kp = { .symbol_name = symbol, .flags = KPROBE_FLAG_DISABLED };
-	unsigned long address = 0;
-	char *qualified = NULL;
+	int err;
 
-	if (module) {
-		/* two modules may have a function of this name */
-		qualified = kasprintf(GFP_KERNEL, "%s:%s", module, symbol);
-		if (!qualified)
-			return 0;
-		kp.symbol_name = qualified;
-	}
-	if (!register_kprobe(&kp)) {
-		address = ipttrace_kprobe_function(&kp);
-		unregister_kprobe(&kp);
-	}
-	kfree(qualified);
-	return address;
+	err = register_kprobe(&kp);
+	if (err)
+		return err;
+	*address = ipttrace_kprobe_function(&kp);
+	unregister_kprobe(&kp);
+	return 0;
+}
+
+/* Whether the address lies in the kernel itself: then its name has no " [module]" behind it. */
+static int in_kernel_image(unsigned long address, bool *answer)
+{
+	char *name = kasprintf(GFP_KERNEL, "%ps", (void *)address);
+
+	if (!name)
+		return -ENOMEM;
+	*answer = !strchr(name, '[');
+	kfree(name);
+	return 0;
+}
+
+/* Another module may have a function of the same name: ours must not be taken for it. */
+static int function_resolve(const struct ipttrace_function *fn, unsigned long *address)
+{
+	bool built_in;
+	char *name;
+	int err;
+
+	if (!fn->module)
+		return symbol_find(fn->symbol, address);
+
+	name = kasprintf(GFP_KERNEL, "%s:%s", fn->module, fn->symbol);
+	if (!name)
+		return -ENOMEM;
+	err = symbol_find(name, address);
+	kfree(name);
+	if (err != -ENOENT)
+		return err;
+
+	err = symbol_find(fn->symbol, address);
+	if (!err)
+		err = in_kernel_image(*address, &built_in);
+	if (!err && !built_in)
+		err = -ENOENT;
+	return err;
 }
 
 /**
@@ -37,8 +67,8 @@ static unsigned long function_resolve(const char *module, const char *symbol)
  * @extack: told what stands in the way; may be NULL
  *
  * Context: process, may sleep.
- * Return: 0, also if it is armed already; -ENOENT if there is no such function (yet);
- * -EBUSY if something else redirects it or ftrace is off; another errno of ftrace.
+ * Return: 0, also if it is armed already; -ENOENT if there is no such function (yet); -ENOMEM;
+ * -EBUSY if something else redirects it or ftrace is off; another errno of kprobes or ftrace.
  */
 int ipttrace_function_arm(struct ipttrace_function *fn, struct netlink_ext_ack *extack)
 {
@@ -49,9 +79,12 @@ int ipttrace_function_arm(struct ipttrace_function *fn, struct netlink_ext_ack *
 	if (fn->address)
 		return 0;
 
-	address = function_resolve(fn->module, fn->symbol);
-	if (!address)
-		return -ENOENT;
+	err = function_resolve(fn, &address);
+	if (err) {
+		if (err != -ENOENT || !fn->module)
+			NL_SET_ERR_MSG(extack, "a function of the table code cannot be found");
+		return err;
+	}
 
 	/* not traced functions and a kernel built otherwise end here */
 	err = ftrace_set_filter_ip(&fn->ops, address, 0, 0);

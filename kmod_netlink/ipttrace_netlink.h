@@ -157,8 +157,8 @@ enum ipttrace_a {
 	/* string: command of that process */
 	IPTTRACE_A_OWNER_COMM = 11,
 	/*
-	 * u32: bits: 1, IPv4 tables are watched; 2, IPv6 tables are. A bit is missing while the module
-	 * that holds the table code is not loaded
+	 * u32: bits: 1, IPv4 tables are watched; 2, IPv6 tables are. A bit is missing while the
+	 * module that holds the table code is not loaded
 	 */
 	IPTTRACE_A_ARMED = 12,
 	/* nest of link-stats: counters of the link */
@@ -183,8 +183,9 @@ enum ipttrace_a_program_set {
 	/* nest of program: a program, once for each slot in use */
 	IPTTRACE_A_PROGRAM_SET_PROGRAM = 1,
 	/*
-	 * binary: request: classic-BPF filter (struct sock_filter[]) that runs on the packet, from its
-	 * IP header on, before the entry program; a packet for which it returns 0 is passed over
+	 * binary: request: classic-BPF filter (struct sock_filter[]) that runs on the packet, from
+	 * its IP header on, before the entry program; a packet for which it returns 0 is passed
+	 * over
 	 */
 	IPTTRACE_A_PROGRAM_SET_FILTER = 2,
 	/* u64: what bpf_get_attach_cookie returns to the programs */

@@ -7,7 +7,9 @@
 
 #include "link.h"
 #include "table.h"
+#include "traverse.h"
 
+/* what it serialises: link.h */
 DEFINE_MUTEX(ipttrace_lock);
 LIST_HEAD(ipttrace_links);
 unsigned int ipttrace_links_sequence;
@@ -53,7 +55,7 @@ static int links_publish(gfp_t gfp)
 		list_for_each_entry(link, &ipttrace_links, list)
 			sets->set[count++] = link->set;
 	}
-	ipttrace_table_publish(sets);
+	ipttrace_traverse_publish(sets);
 	ipttrace_links_sequence++;
 	return 0;
 }

@@ -2,10 +2,12 @@
 /*
  * ipttrace: runs BPF programs where netfilter decides over packets.
  *
- * netlink.c	the generic-netlink family
+ * netlink.c	the generic-netlink family: requests
+ * message.c	what the module says: replies, notifications, batches of events
  * link.c	links: which program set is in force at which hook
  * program.c	program sets: what is accepted, and how it is run
- * table.c	the table hook
+ * table.c	the table hook: what is watched, and when
+ * traverse.c	packets on their way through a table
  * function.c	functions of the kernel that are watched or redirected
  * packet.c	what an event says about its packet
  * events.c	events on their way to the observers
@@ -43,6 +45,8 @@ err_events:
 
 static void __exit ipttrace_exit(void)
 {
+	/* there are no links and, the module going, there will be none: nothing is emitted now */
+	ipttrace_events_flush();
 	ipttrace_netlink_exit();
 	ipttrace_table_exit();
 	ipttrace_events_exit();

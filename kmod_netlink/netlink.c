@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The generic-netlink family: parses requests, calls, replies and notifies.
+ * The generic-netlink family: parses requests, calls, replies and notifies (message.c says how).
  */
 #include <linux/capability.h>
 #include <linux/module.h>
@@ -9,123 +9,9 @@
 
 #include "events.h"
 #include "link.h"
+#include "message.h"
 #include "netlink.h"
 #include "netlink_policy.h"
-#include "table.h"
-
-enum { GROUP_EVENTS, GROUP_LINKS };
-
-static struct genl_family family;
-
-/* --- replies ------------------------------------------------------------------------------- */
-
-/* Aligned to four bytes, as any attribute; readers cope. */
-static int put_u64(struct sk_buff *msg, int type, u64 value)
-{
-	return nla_put(msg, type, sizeof(value), &value);
-}
-
-static int put_program(struct sk_buff *msg, u32 slot, const struct bpf_prog *prog)
-{
-	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_PROGRAM_SET_PROGRAM);
-
-	if (!nest ||
-	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_SLOT, slot) ||
-	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_ID, prog->aux->id) ||
-	    nla_put(msg, IPTTRACE_A_PROGRAM_TAG, sizeof(prog->tag), prog->tag) ||
-	    nla_put_string(msg, IPTTRACE_A_PROGRAM_NAME, prog->aux->name))
-		return -EMSGSIZE;
-	nla_nest_end(msg, nest);
-	return 0;
-}
-
-static int put_set(struct sk_buff *msg, const struct ipttrace_set *set)
-{
-	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_PROGRAMS);
-	u32 slot;
-
-	if (!nest)
-		return -EMSGSIZE;
-	for (slot = 1; slot < IPTTRACE_SLOTS; slot++)
-		if (set->progs[slot] && put_program(msg, slot, set->progs[slot]))
-			return -EMSGSIZE;
-	if (set->filter &&
-	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_SET_FILTER_LENGTH, set->filter_len))
-		return -EMSGSIZE;
-	if (put_u64(msg, IPTTRACE_A_PROGRAM_SET_COOKIE, set->cookie))
-		return -EMSGSIZE;
-	nla_nest_end(msg, nest);
-	return 0;
-}
-
-static int put_link_stats(struct sk_buff *msg, const struct ipttrace_link *link)
-{
-	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_STATS);
-	struct ipttrace_link_stats stats = ipttrace_link_sum(link);
-
-	if (!nest ||
-	    put_u64(msg, IPTTRACE_A_LINK_STATS_PACKETS, stats.packets) ||
-	    put_u64(msg, IPTTRACE_A_LINK_STATS_SELECTED, stats.selected) ||
-	    put_u64(msg, IPTTRACE_A_LINK_STATS_EVENTS, stats.events) ||
-	    put_u64(msg, IPTTRACE_A_LINK_STATS_NESTED, stats.nested))
-		return -EMSGSIZE;
-	nla_nest_end(msg, nest);
-	return 0;
-}
-
-/* A whole message about a link; what it takes of the message is taken back on failure. */
-static int put_link(struct sk_buff *msg, const struct ipttrace_link *link, u32 portid, u32 seq,
-		    int flags, u8 command, u32 reason)
-{
-	void *header = genlmsg_put(msg, portid, seq, &family, flags, command);
-
-	if (!header)
-		return -EMSGSIZE;
-	if (nla_put_u32(msg, IPTTRACE_A_LINK, link->id) ||
-	    nla_put_u32(msg, IPTTRACE_A_HOOK, link->hook) ||
-	    nla_put_u32(msg, IPTTRACE_A_FAMILY, link->family) ||
-	    nla_put_u32(msg, IPTTRACE_A_FLAGS, link->flags) ||
-	    nla_put_u32(msg, IPTTRACE_A_GENERATION, link->set->generation) ||
-	    nla_put_u32(msg, IPTTRACE_A_OWNER_PORTID, link->owner_portid) ||
-	    nla_put_u32(msg, IPTTRACE_A_OWNER_PID, link->owner_pid) ||
-	    nla_put_string(msg, IPTTRACE_A_OWNER_COMM, link->owner_comm) ||
-	    nla_put_u32(msg, IPTTRACE_A_ARMED, ipttrace_table_armed(link->family)) ||
-	    put_set(msg, link->set) || put_link_stats(msg, link) ||
-	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason))) {
-		genlmsg_cancel(msg, header);
-		return -EMSGSIZE;
-	}
-	genlmsg_end(msg, header);
-	return 0;
-}
-
-/* Tells the links group; observers that cannot be told get ENOBUFS from their sockets. */
-static void notify(const struct ipttrace_link *link, u8 command, u32 reason)
-{
-	struct sk_buff *msg;
-
-	if (!genl_has_listeners(&family, &init_net, GROUP_LINKS))
-		return;
-	msg = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (!msg || put_link(msg, link, 0, 0, 0, command, reason)) {
-		nlmsg_free(msg);
-		genl_set_err(&family, &init_net, 0, GROUP_LINKS, -ENOBUFS);
-		return;
-	}
-	genlmsg_multicast(&family, msg, 0, GROUP_LINKS, GFP_KERNEL);
-}
-
-/**
- * ipttrace_notify_changed - tell that table code came or went
- */
-void ipttrace_notify_changed(void)
-{
-	struct ipttrace_link *link;
-
-	lockdep_assert_held(&ipttrace_lock);
-	list_for_each_entry(link, &ipttrace_links, list)
-		notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
-}
 
 /* --- requests ------------------------------------------------------------------------------ */
 
@@ -293,14 +179,38 @@ static struct sk_buff *reply_new(void)
 static int reply_link(struct sk_buff *msg, struct genl_info *info,
 		      const struct ipttrace_link *link)
 {
-	int err = put_link(msg, link, info->snd_portid, info->snd_seq, 0, info->genlhdr->cmd, 0);
+	int err;
 
+	err = ipttrace_put_link(msg, link, info->snd_portid, info->snd_seq, 0,
+				info->genlhdr->cmd, 0);
 	/* a link takes a small part of the message that reply_new() makes */
 	if (WARN_ON_ONCE(err)) {
 		nlmsg_free(msg);
 		return err;
 	}
 	return genlmsg_reply(msg, info);
+}
+
+/*
+ * What attaching and swapping need before they take the lock: the right, the program set and the
+ * message for the reply. The caller owns both afterwards.
+ */
+static int prepare_change(struct genl_info *info, struct ipttrace_set **set, struct sk_buff **msg)
+{
+	int err;
+
+	err = check_program_capability(info->extack);
+	if (err)
+		return err;
+	*set = parse_set(info);
+	if (IS_ERR(*set))
+		return PTR_ERR(*set);
+	*msg = reply_new();
+	if (!*msg) {
+		ipttrace_set_free(*set);
+		return -ENOMEM;
+	}
+	return 0;
 }
 
 static int attach_doit(struct sk_buff *skb, struct genl_info *info)
@@ -311,36 +221,24 @@ static int attach_doit(struct sk_buff *skb, struct genl_info *info)
 	struct sk_buff *msg;
 	int err;
 
-	err = check_program_capability(info->extack);
-	if (err)
-		return err;
 	err = parse_spec(info, &spec);
 	if (err)
 		return err;
-	set = parse_set(info);
-	if (IS_ERR(set))
-		return PTR_ERR(set);
-	msg = reply_new();
-	if (!msg) {
-		err = -ENOMEM;
-		goto err_free_set;
-	}
+	err = prepare_change(info, &set, &msg);
+	if (err)
+		return err;
+
 	mutex_lock(&ipttrace_lock);
 	link = ipttrace_link_attach(&spec, set, info->extack);
 	if (IS_ERR(link)) {
-		err = PTR_ERR(link);
 		mutex_unlock(&ipttrace_lock);
-		goto err_free_msg;
+		nlmsg_free(msg);
+		ipttrace_set_free(set);
+		return PTR_ERR(link);
 	}
-	notify(link, IPTTRACE_CMD_LINK_ATTACHED, 0);
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_ATTACHED, 0);
 	err = reply_link(msg, info, link);
 	mutex_unlock(&ipttrace_lock);
-	return err;
-
-err_free_msg:
-	nlmsg_free(msg);
-err_free_set:
-	ipttrace_set_free(set);
 	return err;
 }
 
@@ -352,37 +250,26 @@ static int swap_doit(struct sk_buff *skb, struct genl_info *info)
 	struct sk_buff *msg;
 	int err;
 
-	err = check_program_capability(info->extack);
-	if (err)
-		return err;
 	err = parse_expectation(info, &expect);
 	if (err)
 		return err;
-	set = parse_set(info);
-	if (IS_ERR(set))
-		return PTR_ERR(set);
-	msg = reply_new();
-	if (!msg) {
-		err = -ENOMEM;
-		goto err_free_set;
-	}
+	err = prepare_change(info, &set, &msg);
+	if (err)
+		return err;
+
 	mutex_lock(&ipttrace_lock);
 	link = find_link(info);
 	err = IS_ERR(link) ? PTR_ERR(link) :
 			     ipttrace_link_swap(link, set, &expect, info->extack);
 	if (err) {
 		mutex_unlock(&ipttrace_lock);
-		goto err_free_msg;
+		nlmsg_free(msg);
+		ipttrace_set_free(set);
+		return err;
 	}
-	notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0);
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0);
 	err = reply_link(msg, info, link);
 	mutex_unlock(&ipttrace_lock);
-	return err;
-
-err_free_msg:
-	nlmsg_free(msg);
-err_free_set:
-	ipttrace_set_free(set);
 	return err;
 }
 
@@ -411,7 +298,7 @@ static int detach_doit(struct sk_buff *skb, struct genl_info *info)
 	}
 	list_move_tail(&link->list, &leaving);
 	ipttrace_links_detach(&leaving);
-	notify(link, IPTTRACE_CMD_LINK_DETACHED, IPTTRACE_DETACH_REASON_REQUEST);
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED, IPTTRACE_DETACH_REASON_REQUEST);
 	err = reply_link(msg, info, link);
 	mutex_unlock(&ipttrace_lock);
 	ipttrace_link_free(link);
@@ -450,8 +337,8 @@ static int get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 	list_for_each_entry(link, &ipttrace_links, list) {
 		if (link->id <= *last)
 			continue;
-		if (put_link(skb, link, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq,
-			     NLM_F_MULTI, IPTTRACE_CMD_GET, 0))
+		if (ipttrace_put_link(skb, link, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq,
+				      NLM_F_MULTI, IPTTRACE_CMD_GET, 0))
 			break;
 		*last = link->id;
 	}
@@ -459,25 +346,6 @@ static int get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 		nl_dump_check_consistent(cb, nlmsg_hdr(skb));
 	mutex_unlock(&ipttrace_lock);
 	return skb->len;
-}
-
-static int put_cpu_stats(struct sk_buff *msg, int cpu)
-{
-	struct ipttrace_cpu_stats stats = ipttrace_events_stats(cpu);
-	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_CPU);
-
-	if (!nest ||
-	    nla_put_u32(msg, IPTTRACE_A_CPU_STATS_CPU, cpu) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_SEQUENCE, stats.sequence) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_RING,
-			      stats.lost[IPTTRACE_LOSS_RING]) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_MEMORY,
-			      stats.lost[IPTTRACE_LOSS_MEMORY]) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_NESTED,
-			      stats.lost[IPTTRACE_LOSS_NESTED]))
-		return -EMSGSIZE;
-	nla_nest_end(msg, nest);
-	return 0;
 }
 
 static int stats_doit(struct sk_buff *skb, struct genl_info *info)
@@ -492,13 +360,13 @@ static int stats_doit(struct sk_buff *skb, struct genl_info *info)
 		return -ENOMEM;
 	/* whoever asks may have just begun to listen */
 	ipttrace_events_resume();
-	header = genlmsg_put_reply(msg, info, &family, 0, IPTTRACE_CMD_STATS);
+	header = genlmsg_put_reply(msg, info, &ipttrace_family, 0, IPTTRACE_CMD_STATS);
 	if (!header ||
 	    nla_put_u32(msg, IPTTRACE_A_FINGERPRINT, IPTTRACE_FINGERPRINT) ||
 	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, THIS_MODULE->version))
 		goto err_free;
 	for_each_possible_cpu(cpu)
-		if (put_cpu_stats(msg, cpu))
+		if (ipttrace_put_cpu_stats(msg, cpu))
 			goto err_free;
 	genlmsg_end(msg, header);
 	return genlmsg_reply(msg, info);
@@ -550,17 +418,17 @@ static const struct genl_ops operations[] = {
 };
 
 static const struct genl_multicast_group groups[] = {
-	[GROUP_EVENTS] = {
+	[IPTTRACE_EVENTS] = {
 		.name = IPTTRACE_GROUP_EVENTS,
 		.flags = GENL_MCAST_CAP_NET_ADMIN,
 	},
-	[GROUP_LINKS] = {
+	[IPTTRACE_LINKS] = {
 		.name = IPTTRACE_GROUP_LINKS,
 		.flags = GENL_MCAST_CAP_NET_ADMIN,
 	},
 };
 
-static struct genl_family family __ro_after_init = {
+struct genl_family ipttrace_family __ro_after_init = {
 	.name = IPTTRACE_FAMILY_NAME,
 	.version = IPTTRACE_FAMILY_VERSION,
 	.module = THIS_MODULE,
@@ -571,48 +439,6 @@ static struct genl_family family __ro_after_init = {
 	.mcgrps = groups,
 	.n_mcgrps = ARRAY_SIZE(groups),
 };
-
-/* --- events -------------------------------------------------------------------------------- */
-
-/**
- * ipttrace_events_listeners - whether any socket is in the events group, in whatever namespace
- */
-bool ipttrace_events_listeners(void)
-{
-	return genl_has_listeners(&family, &init_net, GROUP_EVENTS);
-}
-
-/**
- * ipttrace_events_message - a message with room for a batch of events, or NULL
- */
-struct sk_buff *ipttrace_events_message(void)
-{
-	return genlmsg_new(nla_total_size(sizeof(struct ipttrace_batch)) +
-			   IPTTRACE_BATCH_EVENTS * nla_total_size(sizeof(struct ipttrace_event)),
-			   GFP_KERNEL);
-}
-
-/**
- * ipttrace_events_header - begin a message of events
- * @msg: the message
- *
- * Return: for genlmsg_end(), or NULL.
- */
-void *ipttrace_events_header(struct sk_buff *msg)
-{
-	return genlmsg_put(msg, 0, 0, &family, 0, IPTTRACE_CMD_EVENTS);
-}
-
-/**
- * ipttrace_events_multicast - send a message of events to the observers
- * @msg: consumed
- *
- * Return: 0 if one got it, -ESRCH if there is none, or another errno.
- */
-int ipttrace_events_multicast(struct sk_buff *msg)
-{
-	return genlmsg_multicast(&family, msg, 0, GROUP_EVENTS, GFP_KERNEL);
-}
 
 /* --- owners -------------------------------------------------------------------------------- */
 
@@ -633,7 +459,7 @@ static int socket_released(struct notifier_block *nb, unsigned long event, void 
 			list_move_tail(&link->list, &leaving);
 	ipttrace_links_detach(&leaving);
 	list_for_each_entry(link, &leaving, list)
-		notify(link, IPTTRACE_CMD_LINK_DETACHED, IPTTRACE_DETACH_REASON_OWNER);
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED, IPTTRACE_DETACH_REASON_OWNER);
 	mutex_unlock(&ipttrace_lock);
 	list_for_each_entry_safe(link, next, &leaving, list)
 		ipttrace_link_free(link);
@@ -654,7 +480,7 @@ int ipttrace_netlink_init(void)
 	err = netlink_register_notifier(&socket_notifier);
 	if (err)
 		return err;
-	err = genl_register_family(&family);
+	err = genl_register_family(&ipttrace_family);
 	if (err)
 		netlink_unregister_notifier(&socket_notifier);
 	return err;
@@ -665,6 +491,6 @@ int ipttrace_netlink_init(void)
  */
 void ipttrace_netlink_exit(void)
 {
-	genl_unregister_family(&family);
+	genl_unregister_family(&ipttrace_family);
 	netlink_unregister_notifier(&socket_notifier);
 }

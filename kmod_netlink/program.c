@@ -142,7 +142,8 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 	int err;
 
 	if (!fprog.len || nla_len(attr) % sizeof(struct sock_filter)) {
-		NL_SET_ERR_MSG_ATTR(extack, attr, "the filter is not a whole number of instructions");
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "the filter is not a whole number of instructions");
 		return -EINVAL;
 	}
 	err = bpf_prog_create(&set->filter, &fprog);

@@ -5,8 +5,6 @@
 #include <linux/bits.h>
 #include <linux/netlink.h>
 
-struct ipttrace_sets;
-
 #define IPTTRACE_ARMED_IPV4	BIT(0)
 #define IPTTRACE_ARMED_IPV6	BIT(1)
 
@@ -15,6 +13,5 @@ void ipttrace_table_exit(void);
 int ipttrace_table_arm(struct netlink_ext_ack *extack);
 void ipttrace_table_disarm(void);
 u32 ipttrace_table_armed(u32 family);
-void ipttrace_table_publish(struct ipttrace_sets *sets);
 
 #endif /* _IPTTRACE_TABLE_H */

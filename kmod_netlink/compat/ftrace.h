@@ -13,7 +13,7 @@
 #error "ipttrace needs x86-64 and CONFIG_DYNAMIC_FTRACE_WITH_ARGS"
 #endif
 
-/* The argument registers, sp and ip in it are valid; the rest is not (no FTRACE_OPS_FL_SAVE_REGS). */
+/* The argument registers, sp, bp and ip in it are valid; without SAVE_REGS the rest is not. */
 static __always_inline struct pt_regs *ipttrace_args(struct ftrace_regs *fregs)
 {
 #ifdef arch_ftrace_regs

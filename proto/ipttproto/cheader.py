@@ -193,7 +193,7 @@ def _member(name: str, value: int, doc: str) -> Iterator[str]:
 
 def _comment(text: str, indent: str = "") -> Iterator[str]:
     words = " ".join(text.split())
-    width = 92
+    width = 88
     if len(words) <= width:
         yield f"{indent}/* {words} */"
         return

@@ -34,7 +34,7 @@ class Documented(enum.IntEnum):
 
     doc: str
 
-    def __new__(cls, value: int, doc: str) -> Self:
+    def __new__(cls, value: int, doc: str = "") -> Self:
         """A member with its meaning."""
         member = int.__new__(cls, value)
         member._value_ = value

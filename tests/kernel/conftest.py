@@ -54,7 +54,7 @@ def module(session_log: KernelLog) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(module: None, session_log: KernelLog) -> Iterator[None]:
+def nothing_left(module: None, session_log: KernelLog) -> Iterator[None]:  # noqa: ARG001 - order
     """Fail the test that left something behind or made the kernel complain."""
     before = Remains.now()
     yield

@@ -34,9 +34,8 @@ def _remove_table_code() -> None:
                 remove_module(module)
 
 
-def test_tables_that_come_later_and_go(
-    no_table_code: None, controller: Controller, make_program: MakeProgram
-) -> None:
+@pytest.mark.usefixtures("no_table_code")
+def test_tables_that_come_later_and_go(controller: Controller, make_program: MakeProgram) -> None:
     program = make_program()
     with controller.link_changes() as changes:
         link = controller.attach(ProgramSet({Slot.ENTRY: program.fd, Slot.EXIT: program.fd}))
@@ -74,8 +73,9 @@ def test_tables_that_come_later_and_go(
     ]
 
 
+@pytest.mark.usefixtures("no_table_code")
 def test_links_of_one_family_wait_for_their_tables_only(
-    no_table_code: None, controller: Controller, make_program: MakeProgram
+    controller: Controller, make_program: MakeProgram
 ) -> None:
     link = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}), family=6)
     assert link.waiting == {6}

@@ -21,6 +21,7 @@ REGS = {
 }
 
 MAP_LOOKUP_ELEM = 1
+PROBE_READ_KERNEL = 113
 GET_ATTACH_COOKIE = 174
 GET_FUNC_IP = 173
 OVERRIDE_RETURN = 58
@@ -49,6 +50,20 @@ def load_reg(dst: int, register: str) -> bytes:
 
 def load_map(dst: int, map_fd: int) -> bytes:
     return instruction(0x18, dst, 1, immediate=map_fd) + instruction(0)
+
+
+def read_stack(slot: int) -> bytes:
+    """r0 = the 64 bits at a slot of the stack when the function was entered; 0 holds the return."""
+    return (
+        load_reg(R3, "sp")
+        + instruction(0x07, R3, immediate=8 * slot)
+        + mov_reg(R1, R10)
+        + instruction(0x07, R1, immediate=-24)
+        + instruction(0x7A, R10, 0, -24, 0)
+        + mov(R2, 8)
+        + call(PROBE_READ_KERNEL)
+        + instruction(0x79, R0, R10, -24)
+    )
 
 
 def call(helper: int) -> bytes:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from tests.kernel.support.kernel import wait_for
@@ -32,15 +33,22 @@ class Running:
 
     def __init__(self, arguments: Sequence[str], out: IO[str], err: IO[str], fds: Sequence[int]):
         self._out, self._err = out, err
+        self._kept: tuple[str, str] | None = None
         self.process = subprocess.Popen(
             [*IPTTCTL, *arguments], stdout=out, stderr=err, pass_fds=fds
         )
 
     def out(self) -> str:
-        return _content(self._out)
+        """What it has printed so far."""
+        return self._kept[0] if self._kept else _content(self._out)
 
     def err(self) -> str:
-        return _content(self._err)
+        """What it has said on standard error so far."""
+        return self._kept[1] if self._kept else _content(self._err)
+
+    def keep(self) -> None:
+        """Read the output for good: the files go."""
+        self._kept = self.out(), self.err()
 
     def wait_for_text(self, words: str, timeout: float = 240) -> None:
         """Wait until the command has printed ``words`` on either stream."""
@@ -66,8 +74,7 @@ class Running:
 
 
 def _content(file: IO[str]) -> str:
-    with open(file.name, encoding="utf-8") as reader:
-        return reader.read()
+    return Path(file.name).read_text()
 
 
 @contextmanager
@@ -81,6 +88,7 @@ def running(*arguments: str, pass_fds: Sequence[int] = ()) -> Iterator[Running]:
             if command.process.poll() is None:
                 command.process.kill()
             command.process.wait()
+            command.keep()
 
 
 @contextmanager

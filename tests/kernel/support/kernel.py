@@ -57,11 +57,12 @@ class KernelLog:
         os.lseek(self._file, 0, os.SEEK_END)
 
     def close(self) -> None:
+        """Stop reading."""
         os.close(self._file)
 
     def new_lines(self) -> list[str]:
         """The lines since the last call."""
-        lines = []
+        lines: list[str] = []
         while True:
             try:
                 record = os.read(self._file, 8192).decode(errors="replace")
@@ -137,6 +138,7 @@ class Remains:
 
     @classmethod
     def now(cls) -> Remains:
+        """What is there at this moment."""
         programs = json.loads(run("bpftool", "-j", "-f", "prog", "list"))
         netns = Path("/run/netns")
         return cls(

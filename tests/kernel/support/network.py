@@ -36,10 +36,12 @@ class Namespace:
 
     @property
     def path(self) -> Path:
+        """The file that holds it."""
         return Path("/run/netns") / self.name
 
     @property
     def inode(self) -> int:
+        """The number that the kernel calls it by."""
         return self.path.stat().st_ino
 
     def run(self, *command: str, check: bool = True, timeout: float = COMMAND_TIMEOUT) -> str:
@@ -47,9 +49,11 @@ class Namespace:
         return run("ip", "netns", "exec", self.name, *command, check=check, timeout=timeout)
 
     def iptables(self, *arguments: str) -> str:
+        """Change or list the IPv4 tables."""
         return self.run("iptables-legacy", *arguments)
 
     def ip6tables(self, *arguments: str) -> str:
+        """Change or list the IPv6 tables."""
         return self.run("ip6tables-legacy", *arguments)
 
     def restore(self, rules: str, *, ipv6: bool = False) -> None:
@@ -80,7 +84,9 @@ class Namespace:
         process.start()
         return process
 
-    def call(self, target: Callable[..., None], *arguments: Any, timeout: float = COMMAND_TIMEOUT) -> None:
+    def call(
+        self, target: Callable[..., None], *arguments: Any, timeout: float = COMMAND_TIMEOUT
+    ) -> None:
         """Call ``target`` in the namespace and wait; AssertionError if it failed."""
         process = self.start(target, *arguments)
         process.join(timeout)

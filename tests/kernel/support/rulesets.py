@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A ruleset for a router that uses what rulesets use: jumps, gotos, returns, marks, NAT, rejects."""
+"""A ruleset for a router: jumps, gotos, returns, marks, NAT, rejects."""
 
 from __future__ import annotations
 

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _IPTTRACE_MESSAGE_H
+#define _IPTTRACE_MESSAGE_H
+
+#include <linux/skbuff.h>
+
+struct genl_family;
+struct ipttrace_link;
+
+/* The family, of netlink.c, and its multicast groups by index. */
+extern struct genl_family ipttrace_family;
+enum { IPTTRACE_EVENTS, IPTTRACE_LINKS };
+
+int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link, u32 portid, u32 seq,
+		      int flags, u8 command, u32 reason);
+int ipttrace_put_cpu_stats(struct sk_buff *msg, int cpu);
+
+void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason);
+void ipttrace_notify_changed(void);
+
+bool ipttrace_events_listeners(void);
+struct sk_buff *ipttrace_events_message(void);
+void *ipttrace_events_header(struct sk_buff *msg);
+int ipttrace_events_multicast(struct sk_buff *msg);
+
+#endif /* _IPTTRACE_MESSAGE_H */

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _IPTTRACE_TRAVERSE_H
+#define _IPTTRACE_TRAVERSE_H
+
+#include "function.h"
+
+struct ipttrace_sets;
+
+enum {
+	IPTTRACE_IPT_DO_TABLE,
+	IPTTRACE_IP6T_DO_TABLE,
+	IPTTRACE_NF_LOG_TRACE,
+	IPTTRACE_TRACE_TG,
+	IPTTRACE_NF_DUP_IPV4,
+	IPTTRACE_NF_DUP_IPV6,
+	IPTTRACE_FUNCTIONS
+};
+
+/* The functions that packets are seen and sent another way at; armed by table.c. */
+extern struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS];
+
+void ipttrace_traverse_publish(struct ipttrace_sets *sets);
+
+#endif /* _IPTTRACE_TRAVERSE_H */

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A demonstration on a real kernel: trace packets through iptables, swap programs under traffic.
+
+Runs as root where the module is loaded and nothing is at stake:
+
+    make demo
+
+Ends with 0 if everything that it shows happened, and with 1 if something did not.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from ipttctl.programs import Program
+from ipttctl.trace_programs import TraceOptions, load_trace_programs, remove_trace_pins
+from ipttproto import Slot
+from tests.demo.stage import (
+    NotShownError,
+    Pair,
+    announce,
+    check,
+    command_line,
+    heading,
+    live,
+    pair,
+    say,
+    show,
+    stay_on_one_cpu,
+)
+from tests.kernel.support.cli import Running, running
+from tests.kernel.support.kernel import kernel_log, splats
+from tests.kernel.support.network import event, flood_udp, send_udp
+
+DROPPED_PORT: Final = 9
+#: seconds of traffic before and after each swap
+_BETWEEN_SWAPS: Final = 1.0
+#: seconds between two datagrams under which programs are swapped
+_PACE: Final = 0.02
+
+RULES: Final = """\
+*nat
+:PREROUTING ACCEPT
+-A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 8080
+COMMIT
+*filter
+:INPUT DROP
+:guard -
+-A INPUT -j guard
+-A INPUT -p icmp -j ACCEPT
+-A INPUT -p tcp --dport 8080 -j ACCEPT
+-A guard -p udp --dport 9 -j DROP
+-A guard -p icmp -j RETURN
+COMMIT
+"""
+
+RULES6: Final = """\
+*filter
+:INPUT DROP
+:pings -
+-A INPUT -p icmpv6 -j pings
+-A pings -j ACCEPT
+COMMIT
+"""
+
+
+def main() -> int:
+    """Show it all; the exit status."""
+    try:
+        with kernel_log() as log, ExitStack() as stack:
+            stack.callback(remove_trace_pins)
+            heading("A client and a server, each in a network namespace")
+            place = stack.enter_context(pair())
+            lay_out(place)
+            heading("Which rules do packets to the server meet?")
+            events = show_trace(place)
+            heading("New programs for a link, while packets come")
+            packets = show_swap(place)
+            complaints = splats(log.new_lines())
+            check(not complaints, f"the kernel complained: {complaints}")
+    except (NotShownError, AssertionError) as problem:
+        print(f"\ndemo: FAILED: {problem}", flush=True)
+        return 1
+    heading("Shown")
+    print(f"1. {events} events of `ipttctl trace`: each rule that matched, each verdict, its cost.")
+    print(f"2. Two swaps under traffic: {packets} packets, each seen by one generation, none lost.")
+    print("3. Link, programs, namespaces are gone; the kernel had nothing to complain of.")
+    return 0
+
+
+def lay_out(place: Pair) -> None:
+    """Set up the server's tables and show them."""
+    for tool, rules, ipv6 in (("iptables", RULES, False), ("ip6tables", RULES6, True)):
+        announce("ip", "netns", "exec", "server", f"{tool}-legacy-restore", "<<EOF")
+        show(rules)
+        place.server.restore(rules, ipv6=ipv6)
+    # neighbours get to know each other, so that no such packet gets between those that we show
+    place.client.ping(place.server_address)
+    place.client.ping(place.server_address6)
+
+
+# --- trace ---------------------------------------------------------------------------------------
+
+
+def show_trace(place: Pair) -> int:
+    """Trace what comes to the server; the number of events."""
+    say("The first trace compiles its BPF programs: some 20 seconds where the CPU is emulated.")
+    to_server = f"dst host {place.server_address} or dst host {place.server_address6}"
+    with live("trace", "-N", "server", "-c", "20", to_server) as trace:
+        trace.wait_for_line("tracing: link")
+        traffic(place)
+        trace.finish()
+    lines = [line for line in trace.lines if "pf=PF_INET" in line]
+    check(len(lines) == 20, f"trace -c 20 printed {len(lines)} events")
+    promised = {
+        "a ping over IPv4": r"I_request:10\.77\.0\.1",
+        "a ping over IPv6": r"I_request:\[fd77::1\].*pf=PF_INET6",
+        "the start of a TCP connection": r"T_SYN:.*:80 .*table=nat chain=PREROUTING .*rulenum=1\]",
+        "the rule that drops": r"U:.*chain=guard hook=1 rulenum=1\]",
+        "the verdict of a drop": r"U:.*table=filter hook=INPUT verdict=DROP",
+        "a RETURN": r"I_request:.*chain=guard hook=1 rulenum=2\]",
+        "the end of a user chain": r"T_SYN:.*chain=guard .*kind=return\]",
+        "a policy": r"kind=policy\]",
+    }
+    for what, pattern in promised.items():
+        check(any(re.search(pattern, line) for line in lines), f"trace did not show {what}")
+    check(any(line.endswith(" lost 0") for line in trace.lines), "trace lost events")
+    print()
+    say("""
+        The datagram to port 9 never arrived: rule 1 of chain guard, called from INPUT, ate it. The
+        second trace of a boot has its programs ready. It asks for such packets only:
+    """)
+    with live("trace", "-N", "server", "-c", "5", "--proto", "udp", "-P", "9", "-t") as trace:
+        trace.wait_for_line("tracing: link")
+        place.client.call(send_udp, place.server_address, DROPPED_PORT, [b"hello?"])
+        trace.finish()
+    check(not any("compiling" in line for line in trace.lines), "the second trace compiled")
+    check(any("verdict=DROP" in line for line in trace.lines), "trace -P did not show the drop")
+    return len(lines)
+
+
+def traffic(place: Pair) -> None:
+    """A ping over IPv4 and IPv6, a datagram that is dropped, a TCP connection."""
+    place.client.ping(place.server_address)
+    place.client.ping(place.server_address6)
+    place.client.call(send_udp, place.server_address, DROPPED_PORT, [b"hello?"])
+    ready = event()
+    server = place.server.start(serve, ready)
+    check(ready.wait(30), "the server does not listen")
+    place.client.call(connect, place.server_address)
+    server.join(30)
+    check(server.exitcode == 0, "the server failed")
+
+
+def serve(ready: Any) -> None:
+    """Take a connection and answer in capitals."""
+    with socket.create_server(("", 8080)) as listener:
+        ready.set()
+        peer, _ = listener.accept()
+        with peer:
+            peer.sendall(peer.recv(100).upper())
+
+
+def connect(address: str) -> None:
+    """Be answered."""
+    with socket.create_connection((address, 80), timeout=30) as connection:
+        connection.sendall(b"hello")
+        if connection.recv(100) != b"HELLO":
+            sys.exit(1)
+
+
+# --- swap ----------------------------------------------------------------------------------------
+
+
+def show_swap(place: Pair) -> int:
+    """Swap a link's programs while a process sends to the port that is dropped.
+
+    Returns:
+        How many packets that were.
+    """
+    programs = load_trace_programs(TraceOptions(netns=place.server.inode))
+    with ExitStack() as stack:
+        for program in programs.values():
+            stack.enter_context(program)
+        say(f"""
+            The programs of the trace are open here as file descriptors. `attach` takes them over
+            and makes a link of them, two observers follow it, one in JSON, and a process sends
+            {1 / _PACE:.0f} datagrams a second to the port that is dropped.
+        """)
+        link, owner = attach(stack, programs)
+        follow = ("events", "--link", str(link))
+        announce("ipttctl", *follow, background=True)
+        announce("ipttctl", *follow, "-o", "json", background=True)
+        text = stack.enter_context(running(*follow))
+        stream = stack.enter_context(running(*follow, "-o", "json"))
+        for observer in (text, stream):
+            observer.wait_for_text("listening")
+        place.server.iptables("-Z")
+        stop = event()
+        sender = place.client.start(flood, place.server_address, stop)
+        swap_twice(link, programs)
+        stop.set()
+        sender.join(30)
+        check(sender.exitcode == 0, "the sender failed")
+        print()
+        command_line("detach", str(link))
+        check(owner.process.wait(30) == 0, f"attach ended otherwise: {owner.err()}")
+        show(owner.err())
+        # both wait for what is on its way to them
+        time.sleep(_BETWEEN_SWAPS)
+        events = stream.finish()
+        check(text.stop() == 0, text.err())
+        print()
+        show_changes(text.out().splitlines())
+        packets = counted(place)
+        count_generations(events, packets)
+        check(stream.err().rstrip().endswith(" lost 0"), f"totals: {stream.err()}")
+        say(f"Totals of the observer: {stream.err().splitlines()[-1]}.")
+    command_line("links", "-o", "json")
+    return packets
+
+
+def attach(stack: ExitStack, programs: dict[Slot, Program]) -> tuple[int, Running]:
+    """Run ``ipttctl attach`` until the link is there: its id, and the command that owns it."""
+    slots = fd_options(programs, *Slot)
+    announce("ipttctl", "attach", *slots, background=True)
+    fds = [program.fd for program in programs.values()]
+    owner = stack.enter_context(running("attach", *slots, pass_fds=fds))
+    owner.wait_for_text("\n")
+    show(owner.out())
+    found = re.match(r"link=(\d+) gen=1 ", owner.out())
+    check(found is not None, f"attach printed {owner.out()!r}")
+    assert found is not None
+    return int(found[1]), owner
+
+
+def swap_twice(link: int, programs: dict[Slot, Program]) -> None:
+    """Verdicts only, then everything again; in between a swap that comes too late."""
+    fds = [program.fd for program in programs.values()]
+
+    def swap(slots: list[str], expected: int, status: int = 0) -> None:
+        time.sleep(_BETWEEN_SWAPS)
+        arguments = ("swap", str(link), *slots, "--expect-gen", str(expected))
+        command_line(*arguments, pass_fds=fds, status=status)
+
+    everything = fd_options(programs, *Slot)
+    print()
+    say("Generation 2 gives up the rules: verdicts only.")
+    swap(fd_options(programs, Slot.ENTRY, Slot.EXIT), expected=1)
+    say("Somebody who still takes the link for generation 1 changes nothing (exit status 7).")
+    swap(everything, expected=1, status=7)
+    say("Generation 3 has them again.")
+    swap(everything, expected=2)
+    time.sleep(_BETWEEN_SWAPS)
+
+
+def fd_options(programs: dict[Slot, Program], *slots: Slot) -> list[str]:
+    """--fd options for slots."""
+    pairs = [f"{slot.name.lower()}={programs[slot].fd}" for slot in slots]
+    return [word for pair_ in pairs for word in ("--fd", pair_)]
+
+
+def flood(address: str, stop: Any) -> None:
+    """Send to the port that is dropped until told to stop, all from one CPU."""
+    stay_on_one_cpu()
+    flood_udp(address, DROPPED_PORT, stop, _PACE)
+
+
+def counted(place: Pair) -> int:
+    """How many packets the rule that drops has counted."""
+    table = place.server.iptables("-nvxL", "guard")
+    return int(table.splitlines()[2].split()[0])
+
+
+def show_changes(lines: list[str]) -> None:
+    """The stream's lines where the generation changes."""
+    header, *lines = lines
+    column = header.split().index("GEN")
+    generations = [int(line.split()[column]) for line in lines]
+    check(generations == sorted(generations), "a generation came back")
+    changes = [i for i, (before, after) in enumerate(pairwise(generations), 1) if before != after]
+    check(len(changes) == 2, f"{len(changes)} changes of generation in the stream")
+    say(f"The observer printed {len(lines)} events. Where the generation (GEN) changes:")
+    print(header)
+    for change in changes:
+        print("\n".join(["...", *lines[change - 2 : change + 2]]), flush=True)
+    print("...")
+
+
+def count_generations(events: list[dict[str, Any]], packets: int) -> None:
+    """Show that no event is missing and that every packet met one generation."""
+    for cpu in sorted({one["cpu"] for one in events}):
+        numbers = [one["sequence"] for one in events if one["cpu"] == cpu]
+        expected = list(range(numbers[0], numbers[0] + len(numbers)))
+        check(numbers == expected, f"a gap in the events of CPU {cpu}")
+        print(f"CPU {cpu}: events {numbers[0]} to {numbers[-1]}, no number is missing", flush=True)
+    ends = Counter(one["generation"] for one in events if one["verdict"] == "DROP")
+    by_kind = Counter((one["generation"], one["kind"]) for one in events)
+    for generation in sorted(ends):
+        rules = sum(n for (g, kind), n in by_kind.items() if g == generation and kind != "exit")
+        print(f"generation {generation}: {ends[generation]} packets dropped, {rules} rule events")
+    total = sum(ends.values())
+    print(f"all: {total} packets; the rule's own counter says {packets}", flush=True)
+    check(set(ends) == {1, 2, 3}, f"packets met generations {sorted(ends)}")
+    check(by_kind[2, "rule"] == 0, "generation 2 has rule events")
+    check(total == packets, "the events do not tell of every packet that the rule counted")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the demonstration happens on: commands shown before they run, and two namespaces."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import textwrap
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.kernel.support.cli import IPTTCTL, ipttctl
+from tests.kernel.support.kernel import run, wait_for
+from tests.kernel.support.network import Namespace, namespace
+
+_WIDTH = 78
+_COMPILE_SECONDS = 240
+
+
+class NotShownError(Exception):
+    """Something that the demonstration promises did not happen."""
+
+
+def check(holds: bool, what: str) -> None:
+    """Fail the demonstration unless ``holds``."""
+    if not holds:
+        raise NotShownError(what)
+
+
+def heading(text: str) -> None:
+    """Begin a part."""
+    print(f"\n{f'== {text} ':=<{_WIDTH}}", flush=True)
+
+
+def say(text: str) -> None:
+    """Tell the reader something."""
+    print(textwrap.fill(" ".join(text.split()), _WIDTH), flush=True)
+
+
+def show(text: str, indent: str = "    ") -> None:
+    """Print output of something that was not streamed, indented."""
+    print(textwrap.indent(text.strip("\n"), indent), flush=True)
+
+
+def announce(*command: str, background: bool = False) -> None:
+    """Print a command line as one would type it."""
+    print(f"$ {shlex.join(command)}{' &' if background else ''}", flush=True)
+
+
+def command_line(*arguments: str, pass_fds: Sequence[int] = (), status: int = 0) -> str:
+    """Run an ``ipttctl`` command, and show what it says; fails if it does not end with ``status``.
+
+    Returns:
+        What it printed on standard output.
+    """
+    announce("ipttctl", *arguments)
+    done = ipttctl(*arguments, pass_fds=pass_fds)
+    said = done.stdout + done.stderr
+    if said.strip():
+        show(said)
+    check(done.returncode == status, f"ipttctl {arguments[0]}: exit status {done.returncode}")
+    return done.stdout
+
+
+class LiveCommand:
+    """An ``ipttctl`` command whose lines appear as they come, and are kept."""
+
+    def __init__(self, *arguments: str) -> None:
+        announce("ipttctl", *arguments)
+        self.lines: list[str] = []
+        self._process = subprocess.Popen(
+            [*IPTTCTL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            print(line, end="", flush=True)
+
+    def wait_for_line(self, start: str) -> None:
+        """Wait until a line begins with ``start``."""
+
+        def there() -> bool:
+            if any(line.startswith(start) for line in list(self.lines)):
+                return True
+            check(self._process.poll() is None, f"the command ended without '{start}'")
+            return False
+
+        wait_for(there, timeout=_COMPILE_SECONDS, what=f"a line '{start}...'")
+
+    def finish(self, timeout: float = 60) -> None:
+        """Wait for its end, which must be a good one."""
+        status = self._process.wait(timeout)
+        self._reader.join(timeout)
+        check(status == 0, f"the command ended with status {status}")
+
+    def kill(self) -> None:
+        """End it in any case."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def live(*arguments: str) -> Iterator[LiveCommand]:
+    """A live command; killed at the end if it still runs."""
+    command = LiveCommand(*arguments)
+    try:
+        yield command
+    finally:
+        command.kill()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two namespaces with a cable between them.
+
+        client                      server
+    eth0 10.77.0.1 --- veth --- eth0 10.77.0.2
+         fd77::1                     fd77::2
+    """
+
+    client: Namespace
+    server: Namespace
+
+    server_address: str = "10.77.0.2"
+    server_address6: str = "fd77::2"
+
+
+@contextmanager
+def pair() -> Iterator[Pair]:
+    """The namespaces ``client`` and ``server``; deleted at the end."""
+    with namespace("client") as client, namespace("server") as server:
+        ip = ("ip", "-n", client.name)
+        run(*ip, "link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", server.name)
+        for number, end in ((1, client), (2, server)):
+            ip = ("ip", "-n", end.name)
+            run(*ip, "address", "add", f"10.77.0.{number}/24", "dev", "eth0")
+            run(*ip, "address", "add", f"fd77::{number}/64", "dev", "eth0", "nodad")
+            run(*ip, "link", "set", "eth0", "up")
+        yield Pair(client, server)
+
+
+def stay_on_one_cpu() -> None:
+    """Keep this process, and the packets that it sends, on one CPU."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

@@ -12,8 +12,8 @@ from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.signals import on_ending
+from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
-from ipttctl.packets import PacketCounter
 
 
 def events(
@@ -56,24 +56,13 @@ def _follow_events(link: int | None, count: int | None, form: Output) -> None:
             controller.link(link)
         with controller.events() as stream, on_ending(stream.stop):
             output.note("listening")
-            from ipttctl.records import decode  # noqa: PLC0415  # imports numpy
-
-            printer = EventPrinter(form, link_columns=True)
-            packets = PacketCounter()
-            shown = 0
-            while not stream.stopped and (count is None or shown < count):
+            view = EventView(EventPrinter(form, link_columns=True), link, count)
+            while not stream.stopped and not view.full:
                 for batch in stream.read():
-                    records = decode(batch, link)
-                    if count is not None:
-                        records = records[: count - shown]
-                    shown += len(records)
-                    for record in records:
-                        packets.add(record)
-                    printer.print(records)
-            # What still waits is not shown, but must not count as lost.
-            for _ in stream.drain():
-                pass
-            output.totals(shown, packets.count, stream.losses)
+                    view.show(batch)
+            for batch in stream.drain():
+                view.show(batch)
+            output.totals(view.events, view.packets.count, stream.losses)
 
 
 def _follow_links(link: int | None, count: int | None, form: Output) -> None:

@@ -14,16 +14,15 @@ from ipttctl.cli import options
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.cli.output import EventPrinter, note, totals
 from ipttctl.cli.signals import on_ending
+from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
 from ipttctl.errors import UsageError
 from ipttctl.objects import Change, Link, ProgramSet
-from ipttctl.packets import PacketCounter
 from ipttctl.render_text import TimeFormat
 from ipttctl.streams import EventStream, LinkChangeStream
 
 if TYPE_CHECKING:
     from ipttctl.trace_programs import TraceOptions
-    from ipttproto import EventBatch
 
 _PROTOCOLS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "icmp6": 58, "any": None}
 _TABLE_CODE: Final = {4: "ip_tables", 6: "ip6_tables"}
@@ -105,8 +104,8 @@ def trace(
             if precise or relative:
                 time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
             printer = EventPrinter(output, time_format=time_format, link_columns=verbose)
-            view = _View(link.id, printer, count)
-            there = _follow(events, changes, view)
+            view = EventView(printer, link.id, count)
+            there = _follow(events, changes, link.id, view)
             if there:
                 controller.detach(link.id)
             for batch in events.drain():
@@ -116,42 +115,13 @@ def trace(
                 note(f"link {link.id} was detached by somebody else")
 
 
-class _View:
-    """Shows the events of one link, up to a count."""
-
-    def __init__(self, link: int, printer: EventPrinter, count: int | None) -> None:
-        from ipttctl.records import decode  # noqa: PLC0415  # imports numpy
-
-        self._decode = decode
-        self.link = link
-        self._printer = printer
-        self._count = count
-        self.events = 0
-        self.packets = PacketCounter()
-
-    @property
-    def full(self) -> bool:
-        return self._count is not None and self.events >= self._count
-
-    def show(self, batch: EventBatch) -> None:
-        records = self._decode(batch, self.link)
-        if self._count is not None:
-            records = records[: self._count - self.events]
-        if not records:
-            return
-        self.events += len(records)
-        for record in records:
-            self.packets.add(record)
-        self._printer.print(records)
-
-
-def _follow(events: EventStream, changes: LinkChangeStream, view: _View) -> bool:
+def _follow(events: EventStream, changes: LinkChangeStream, link: int, view: EventView) -> bool:
     """Show events until told to stop; whether the link is still there."""
     while not events.stopped:
         if not events.wait(changes.fileno()):
             continue
         for change in changes.read(0):
-            if change.link.id != view.link:
+            if change.link.id != link:
                 continue
             if change.change is Change.DETACHED:
                 return False

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Events as a command shows them: of one link or all, up to a count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipttctl.cli.output import EventPrinter
+from ipttctl.packets import PacketCounter
+
+if TYPE_CHECKING:
+    from ipttproto import EventBatch
+
+
+class EventView:
+    """Prints events, and counts them and their packets."""
+
+    def __init__(self, printer: EventPrinter, link: int | None, count: int | None) -> None:
+        """Show the events of ``link``, or of all with None; ``count`` of them, or all with None."""
+        from ipttctl.records import decode  # noqa: PLC0415  # imports numpy
+
+        self._decode = decode
+        self._printer = printer
+        self._link = link
+        self._count = count
+        self.events = 0
+        self.packets = PacketCounter()
+
+    @property
+    def full(self) -> bool:
+        """Whether as many events were shown as were asked for."""
+        return self._count is not None and self.events >= self._count
+
+    def show(self, batch: EventBatch) -> None:
+        """Print the events of a batch, as far as they are wanted."""
+        records = self._decode(batch, self._link)
+        if self._count is not None:
+            records = records[: self._count - self.events]
+        if not records:
+            return
+        self.events += len(records)
+        for record in records:
+            self.packets.add(record)
+        self._printer.print(records)

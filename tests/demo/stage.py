@@ -45,9 +45,9 @@ def show(text: str, indent: str = "    ") -> None:
     print(textwrap.indent(text.strip("\n"), indent), flush=True)
 
 
-def announce(*command: str, background: bool = False) -> None:
-    """Print a command line as one would type it."""
-    print(f"$ {shlex.join(command)}{' &' if background else ''}", flush=True)
+def announce(*command: str, rest: str = "") -> None:
+    """Print a command line as one would type it; ``rest`` is for the shell."""
+    print(f"$ {shlex.join(command)}{rest}", flush=True)
 
 
 def command_line(*arguments: str, pass_fds: Sequence[int] = (), status: int = 0) -> str:

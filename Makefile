@@ -40,7 +40,7 @@ help:
 
 .PHONY: demo
 demo: module ## trace packets of two network namespaces, swap programs under traffic
-	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python tests/demo/demo.py
+	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python -m tests.demo.demo
 
 .PHONY: shell
 shell: module ## an interactive guest with the module loaded and ipttctl on the PATH (KERNEL=6.1)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ipttctl.records import EventRecord
     from ipttctl.streams import EventStream, LinkChangeStream
     from ipttctl.trace_programs import TraceOptions, load_trace_programs
-    from ipttproto import EventBatch, Hook, Loss, Slot
+    from ipttproto import EventBatch, Hook, Kind, Loss, Slot
 
 __all__ = [
     "Change",
@@ -61,6 +61,7 @@ __all__ = [
     "Hook",
     "IpttctlError",
     "KernelError",
+    "Kind",
     "Link",
     "LinkChange",
     "LinkChangeStream",
@@ -84,7 +85,7 @@ __all__ = [
 ]
 
 _NAMES: Final = {
-    "ipttproto": ("EventBatch", "Hook", "Loss", "Slot"),
+    "ipttproto": ("EventBatch", "Hook", "Kind", "Loss", "Slot"),
     "ipttctl.collection": ("Collection", "CollectionSpec"),
     "ipttctl.controller": ("Controller",),
     "ipttctl.errors": (

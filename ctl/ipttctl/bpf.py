@@ -337,7 +337,9 @@ def object_kind(fd: int) -> str:
             f"fd {fd} is not open in this process",
             "leave it open for this command, as in: ipttctl ... 7</path or pass_fds=(7,)",
         ) from None
-    return target.removeprefix("anon_inode:").strip("[]")
+    if target.startswith("anon_inode:"):
+        return target.removeprefix("anon_inode:").strip("[]")
+    return target
 
 
 # --- maps ----------------------------------------------------------------------------------------

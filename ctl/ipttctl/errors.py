@@ -52,12 +52,15 @@ class KernelError(IpttctlError):
     name of the attribute it complains of, if it names one.
     """
 
+    #: what to do about it, where the kind of refusal tells
+    hint = ""
+
     def __init__(
         self, action: str, errno: int, extack: str = "", attribute: str | None = None
     ) -> None:
         name = errno_names.errorcode.get(errno, str(errno))
         where = f" (attribute {attribute})" if attribute else ""
-        super().__init__(f"{action}: {extack or os.strerror(errno)} [{name}]{where}")
+        super().__init__(f"{action}: {extack or os.strerror(errno)} [{name}]{where}", self.hint)
         self.errno = errno
         self.extack = extack
         self.attribute = attribute
@@ -67,13 +70,17 @@ class LinkGoneError(KernelError):
     """There is no link of this id (any more)."""
 
     exit_code = 6
+    hint = "see `ipttctl links`"
 
 
 class ExpectationError(KernelError):
     """A compare-and-swap found another generation or program than it expected."""
 
     exit_code = 7
+    hint = "see `ipttctl links` for what it is now"
 
 
 class RefusedPrivilegeError(KernelError, PrivilegeError):
     """The module refused a request because the caller may not make it."""
+
+    hint = "run it as root of the initial user namespace, with CAP_NET_ADMIN and CAP_BPF"

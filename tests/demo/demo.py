@@ -17,10 +17,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ipttctl.controller import Controller
 from ipttctl.programs import Program

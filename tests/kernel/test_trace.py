@@ -281,8 +281,8 @@ def test_controller_in_another_namespace(place: Namespace) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (("attach", "--fd", "rule=77"), 1, "no such file descriptor"),
-        (("attach", "--fd", "entry=0"), 1, "type kprobe"),
+        (("attach", "--fd", "rule=77"), 4, "fd 77 is not open in this process"),
+        (("attach", "--fd", "entry=0"), 4, "fd 0"),
         (("attach", "--fd", "middle=3"), 2, "no slot 'middle'"),
         (("attach", "--id", "exit=4000000"), 4, "no BPF program with id 4000000"),
         (("attach", "--pinned", "exit=/sys/fs/bpf/none"), 4, "/sys/fs/bpf/none"),

@@ -37,6 +37,7 @@ def build(
     The source is the checkout's kmod_netlink, or where IPTTRACE_SOURCE says.
     """
     release = kernel or module.running_release()
+    output.note(f"building the module for {release} (takes some seconds)...")
     _file("built", str(module.build(release)), output_form)
 
 
@@ -77,7 +78,8 @@ def _state(state: module.ModuleState, form: Output) -> None:
     if not state.loaded:
         output.lines(["module: not loaded; run `ipttctl module load`"])
         return
-    lines = [f"module: loaded, {state.references} references"]
+    number = state.references
+    lines = [f"module: loaded, {number} reference{'' if number == 1 else 's'}"]
     if state.status:
         lines[0] += f", version {state.status.version}, protocol {state.status.fingerprint:08x}"
     if state.problem:

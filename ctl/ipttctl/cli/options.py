@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, Self
 
 import typer
 
-from ipttctl.errors import UsageError
+from ipttctl.errors import KernelError, ProgramError, UsageError
 from ipttctl.objects import ProgramSet
 from ipttproto import Hook, Slot
 
@@ -170,7 +170,29 @@ class ProgramChoice:
                     programs[slot] = stack.enter_context(Program.from_pinned(path)).fd
                 for slot, identifier in self.ids.items():
                     programs[slot] = stack.enter_context(Program.from_id(identifier)).fd
-            yield ProgramSet(dict(sorted(programs.items())), compiled(self.filter), self.cookie)
+            try:
+                yield ProgramSet(dict(sorted(programs.items())), compiled(self.filter), self.cookie)
+            except KernelError as error:
+                if error.attribute == "programs.program.fd":
+                    _blame(programs)
+                raise
+
+
+def _blame(programs: Mapping[Slot, int]) -> None:
+    """The module refused a descriptor; say which, and what it is, where that can be told.
+
+    Raises:
+        ProgramError: one of them is not a program of the type that slots take.
+    """
+    from ipttctl.programs import Program  # noqa: PLC0415  # loads libbpf
+
+    for slot, fd in programs.items():
+        with Program.from_fd(fd) as program:
+            if program.type != "kprobe":
+                raise ProgramError(
+                    f"the program for slot {slot.name.lower()} is of type {program.type}",
+                    "slots of tables take programs of type kprobe",
+                )
 
 
 def compiled(expression: str | None) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
@@ -100,6 +101,8 @@ def trace(
         link = _attach(controller, wanted, bytecode, family)
         with on_ending(events.stop):
             _announce(link)
+            if namespace is None and not link.waiting:
+                _tell_no_tables()
             time_format = TimeFormat.CLOCK
             if precise or relative:
                 time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
@@ -157,6 +160,16 @@ def _attach(
 def _announce(link: Link) -> None:
     note(f"tracing: link {link.id}")
     _tell_waiting(link)
+
+
+def _tell_no_tables() -> None:
+    """A namespace without legacy tables shows nothing, for ever; say so before people wonder."""
+    lists = (Path(f"/proc/net/{family}_tables_names") for family in ("ip", "ip6"))
+    if not any(names.is_file() and names.read_text().strip() for names in lists):
+        note(
+            "this network namespace has no table of iptables-legacy: nothing will be seen here "
+            "(tables of iptables-nft and nft are not watched)"
+        )
 
 
 def _tell_waiting(link: Link) -> None:

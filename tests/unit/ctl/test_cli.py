@@ -128,11 +128,17 @@ def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(errno.ENOENT, 6), (errno.ESTALE, 7), (errno.EPERM, 5), (errno.EINVAL, 1)],
-)
+    ("number", "code", "remedy"),
+    [
+        (errno.ENOENT, 6, "; see `ipttctl links`"),
+        (errno.ESTALE, 7, "; see `ipttctl links` for what it is now"),
+        (errno.EPERM, 5, "; run it as root of the initial user namespace, with CAP_NET_ADMIN "
+         "and CAP_BPF"),
+        (errno.EINVAL, 1, ""),
+    ],
+)  # fmt: skip
 def test_errors_refusals(
-    number: int, code: int, module: FakeModule, capsys: pytest.CaptureFixture[str]
+    number: int, code: int, remedy: str, module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: Any) -> Any:
         raise RefusalError(number, {"message": "the module's sentence"})
@@ -141,7 +147,7 @@ def test_errors_refusals(
     assert run(["swap", "3", "--fd", "rule=7"]) == code
     name = errno.errorcode[number]
     assert capsys.readouterr().err == (
-        f"ipttctl: swapping link 3: the module's sentence [{name}]\n"
+        f"ipttctl: swapping link 3: the module's sentence [{name}]{remedy}\n"
     )
 
 

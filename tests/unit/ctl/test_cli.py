@@ -20,7 +20,7 @@ import pytest
 
 from ipttctl import trace_programs
 from ipttctl.cli import EXIT_CODES, run
-from ipttctl.errors import IpttctlError, PrivilegeError
+from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
 from ipttctl.wire import Connection
 from ipttproto import Command, Kind, Slot
 from tests.unit.ctl.support import (
@@ -132,11 +132,10 @@ def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixtu
     [
         (errno.ENOENT, 6, "; see `ipttctl links`"),
         (errno.ESTALE, 7, "; see `ipttctl links` for what it is now"),
-        (errno.EPERM, 5, "; run it as root of the initial user namespace, with CAP_NET_ADMIN "
-         "and CAP_BPF"),
+        (errno.EPERM, 5, f"; {RefusedPrivilegeError.hint}"),
         (errno.EINVAL, 1, ""),
     ],
-)  # fmt: skip
+)
 def test_errors_refusals(
     number: int, code: int, remedy: str, module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -338,3 +339,21 @@ def test_nobody_may_do_anything(family: Family) -> None:
         process.start()
         process.join(30)
         assert process.exitcode == 0
+
+
+def test_ftrace_that_is_off(controller: Controller, make_program: MakeProgram) -> None:
+    """Without ftrace nothing could be watched; with links it cannot be switched off."""
+    programs = ProgramSet({Slot.ENTRY: make_program().fd})
+    switch = Path("/proc/sys/kernel/ftrace_enabled")
+    switch.write_text("0")
+    try:
+        with pytest.raises(KernelError, match="ftrace_enabled") as refused:
+            controller.attach(programs)
+    finally:
+        switch.write_text("1")
+    assert refused.value.errno == errno.EBUSY
+    assert controller.links() == []
+    link = controller.attach(programs)
+    with pytest.raises(OSError, match="busy"):
+        switch.write_text("0")
+    controller.detach(link.id)

@@ -65,6 +65,7 @@ def attach(
             persistent=persist,
         )
         output.links([link], output_form)
+        output.tell_waiting(link)
         if not persist:
             _hold(link.id, changes)
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipttctl import render_json, render_text
 from ipttctl.cli.options import Output
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ipttctl.records import EventRecord
 
 
+_TABLE_CODE: Final = {4: "ip_tables", 6: "ip6_tables"}
+
+
 class ReaderGoneError(Exception):
     """Nobody reads standard output any more."""
 
@@ -27,6 +30,12 @@ class ReaderGoneError(Exception):
 def note(text: str) -> None:
     """Tell the person at the terminal something that is not data."""
     print(text, file=sys.stderr, flush=True)
+
+
+def tell_waiting(link: Link) -> None:
+    """Say which tables a link waits for, if for any: until then it sees none of their packets."""
+    for version in sorted(link.waiting):
+        note(f"no IPv{version} tables: {_TABLE_CODE[version]} is not loaded; waiting for it")
 
 
 def lines(texts: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ import typer
 from ipttctl import netns
 from ipttctl.cli import options
 from ipttctl.cli.options import Output, OutputOption
-from ipttctl.cli.output import EventPrinter, note, totals
+from ipttctl.cli.output import EventPrinter, note, tell_waiting, totals
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ipttctl.trace_programs import TraceOptions
 
 _PROTOCOLS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "icmp6": 58, "any": None}
-_TABLE_CODE: Final = {4: "ip_tables", 6: "ip6_tables"}
 
 
 def trace(
@@ -129,7 +128,7 @@ def _follow(events: EventStream, changes: LinkChangeStream, link: int, view: Eve
             if change.change is Change.DETACHED:
                 return False
             if change.change is Change.ARMED:
-                _tell_waiting(change.link)
+                tell_waiting(change.link)
         for batch in events.read(0):
             view.show(batch)
         if view.full:
@@ -159,7 +158,7 @@ def _attach(
 
 def _announce(link: Link) -> None:
     note(f"tracing: link {link.id}")
-    _tell_waiting(link)
+    tell_waiting(link)
 
 
 def _tell_no_tables() -> None:
@@ -170,11 +169,6 @@ def _tell_no_tables() -> None:
             "this network namespace has no table of iptables-legacy: nothing will be seen here "
             "(tables of iptables-nft and nft are not watched)"
         )
-
-
-def _tell_waiting(link: Link) -> None:
-    for version in sorted(link.waiting):
-        note(f"no IPv{version} tables: {_TABLE_CODE[version]} is not loaded; waiting for it")
 
 
 def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -20,7 +20,7 @@ SERIES := 6.1 6.12
 KERNEL ?= $(SERIES)
 NEWEST := $(lastword $(SERIES))
 TESTS ?= tests/kernel
-TIMEOUT ?= 1500
+TIMEOUT ?= 2700
 
 # Keep what tools leave behind out of the source directories.
 export PYTHONPYCACHEPREFIX := $(BUILD)/cache/python

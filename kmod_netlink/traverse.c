@@ -100,20 +100,20 @@ static void frame_run(struct frame *frame, enum ipttrace_slot slot, struct pt_re
 	}
 }
 
-/* noinline: what it needs of the stack is given back before the table is walked. */
+/*
+ * Fills in a frame that has its packet, sets and selection, and zeroes otherwise. noinline: what it
+ * needs of the stack is given back before the table is walked.
+ */
 static noinline void frame_open(struct frame *frame, const struct xt_table *table,
 				const struct nf_hook_state *state)
 {
 	struct ipttrace_event *event = &frame->event;
 	unsigned int i;
 
-	memset(event, 0, sizeof(*event));
 	ipttrace_packet_describe(event, frame->skb, state);
 	event->traversal = this_cpu_inc_return(traversals);
 	strscpy(event->table, table->name, sizeof(event->table));
 
-	frame->passing = NULL;
-	frame->slots = 0;
 	for_each_set_bit(i, frame->selected, frame->sets->count)
 		frame->slots |= frame->sets->set[i]->slots;
 	frame->foreign = frame->skb->nf_trace;

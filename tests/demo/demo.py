@@ -41,7 +41,8 @@ from tests.kernel.support.kernel import kernel_log, redirected_functions, run, s
 from tests.kernel.support.network import event, flood_udp, send_udp
 
 DROPPED_PORT: Final = 9
-#: seconds of traffic before and after each swap
+#: seconds of traffic before and after each swap: for the eye, nothing is waited for; what must have
+#: happened is checked in the stream afterwards
 _BETWEEN_SWAPS: Final = 1.0
 #: seconds between two datagrams under which programs are swapped
 _PACE: Final = 0.1

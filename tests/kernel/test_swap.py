@@ -78,6 +78,7 @@ def test_every_packet_is_seen_by_one_generation(
 def _settled(controller: Controller, link_id: int) -> Link:
     link = controller.link(link_id)
     while True:
+        # softirqs have no end to wait for: done when the counters stand still for this long
         time.sleep(0.2)
         again = controller.link(link_id)
         if again.stats == link.stats:

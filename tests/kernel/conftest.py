@@ -2,7 +2,8 @@
 """Fixtures of the kernel tests: they run as root in a guest that may crash.
 
 Around each test: nothing new in the kernel's log that says that something is wrong, and no link,
-program, probe, redirected function or module reference left. At the end the module unloads.
+program, probe, redirected function or module reference left. After each file: no memory lost, as
+far as the kernel can tell. At the end the module unloads.
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ from ipttctl.bpf import ProgramType
 from ipttctl.controller import Controller
 from ipttctl.programs import Program
 from ipttctl.trace_programs import remove_trace_pins
-from tests.kernel.support import assembler
+from tests.kernel.support import assembler, detectors
 from tests.kernel.support.kernel import (
     MODULE,
     KernelLog,
     Remains,
+    assert_kernel_content,
     kernel_log,
     load_module,
     loaded_modules,
-    splats,
+    mark_log,
     unload_module,
     wait_for,
 )
 from tests.kernel.support.network import Network, network
 
 MakeProgram = Callable[..., Program]
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Name the test in the kernel's log: a guest that dies leaves only its console."""
+    mark_log(f"test: {nodeid}")
 
 
 @pytest.fixture(scope="session")
@@ -46,11 +53,23 @@ def module(session_log: KernelLog) -> Iterator[None]:
     assert os.environ.get("IPTTRACE_KO"), "kernel tests run in a guest: make test-kernel"
     if MODULE not in loaded_modules():
         load_module()
+    detectors.switch_on()
     yield
     remove_trace_pins()
     unload_module()
     assert MODULE not in loaded_modules()
-    assert not splats(session_log.new_lines())
+    assert_kernel_content(session_log)
+    assert not detectors.gave_up()
+    leaked = detectors.leaks()
+    assert not leaked, f"after unloading, the kernel reports:\n{leaked}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_leaked(module: None) -> Iterator[None]:  # noqa: ARG001 - order
+    """Fail when a file's tests lost memory; asked once a file, since a scan takes seconds."""
+    yield
+    leaked = detectors.leaks()
+    assert not leaked, f"the kernel reports:\n{leaked}"
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +81,7 @@ def nothing_left(module: None, session_log: KernelLog) -> Iterator[None]:  # noq
     with suppress(AssertionError):
         wait_for(lambda: not Remains.now().since(before))
     assert not Remains.now().since(before)
-    assert not splats(session_log.new_lines())
+    assert_kernel_content(session_log)
 
 
 @pytest.fixture

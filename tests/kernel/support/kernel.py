@@ -22,8 +22,13 @@ MODULE = "ipttrace"
 SPLAT = re.compile(
     r"WARNING:|BUG:|Oops|Call Trace|general protection|KASAN|UBSAN|kernel BUG|"
     r"suspicious RCU|possible .* deadlock|INFO: task .* blocked|rcu.*stall|soft lockup|"
-    r"refcount_t:|scheduling while atomic|leaked|stack guard"
+    r"refcount_t:|scheduling while atomic|leaked|stack guard|ODEBUG|inconsistent lock state|"
+    r"lock held when returning|INFO: trying to register"
 )
+
+#: data races in the kernel's own code, which accepts many; ours name the module
+RACE = re.compile(r"BUG: KCSAN: ")
+REPORT_END = re.compile(r"^=+$")
 
 
 #: seconds that a command may take; a guest whose clock counts instructions has its own idea of them
@@ -83,9 +88,38 @@ def kernel_log() -> Iterator[KernelLog]:
         log.close()
 
 
+def _without_foreign_races(lines: list[str]) -> list[str]:
+    """The lines less KCSAN's reports that have no frame of the module."""
+    kept: list[str] = []
+    pending: list[str] = []
+    for line in lines:
+        if RACE.search(line) or (pending and not REPORT_END.match(line)):
+            pending.append(line)
+        elif pending:
+            if any(f"[{MODULE}]" in part for part in pending):
+                kept += pending
+            pending = []
+        else:
+            kept.append(line)
+    return kept + pending
+
+
 def splats(lines: list[str]) -> list[str]:
-    """The lines that say that something is wrong in the kernel."""
-    return [line for line in lines if SPLAT.search(line)]
+    """The lines that say that something is wrong in the kernel, each with what follows it."""
+    lines = _without_foreign_races(lines)
+    wrong = [number for number, line in enumerate(lines) if SPLAT.search(line)]
+    return lines[wrong[0] : wrong[-1] + 60] if wrong else []
+
+
+def mark_log(text: str) -> None:
+    """Write a line into the kernel's log, so that what follows it there can be placed."""
+    Path("/dev/kmsg").write_text(f"<4>{text}\n")
+
+
+def assert_kernel_content(log: KernelLog) -> None:
+    """Fail with the kernel's own words when it complained since the last call."""
+    wrong = splats(log.new_lines())
+    assert not wrong, "\n".join(["the kernel reports:", *wrong])
 
 
 def loaded_modules() -> dict[str, int]:

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a debug kernel has that looks for faults by itself; on a stock kernel there is none.
+
+Their reports come through the kernel's log, except leaks, which are asked for
+(Documentation/dev-tools/kmemleak.rst, kcsan.rst, Documentation/locking/lockdep-design.rst).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+_KMEMLEAK = Path("/sys/kernel/debug/kmemleak")
+_LOCKDEP = Path("/proc/lockdep_stats")
+_KCSAN = Path("/sys/kernel/debug/kcsan")
+
+#: kmemleak reports what is older than this (mm/kmemleak.c, MSECS_MIN_AGE)
+_LEAK_AGE = 5.5
+
+
+def switch_on() -> None:
+    """Start what does not run from boot; forget what was found before the module came."""
+    if _KMEMLEAK.exists():
+        _KMEMLEAK.write_text("scan")
+        _KMEMLEAK.write_text("clear")
+    if _KCSAN.exists():
+        _KCSAN.write_text("on")
+
+
+def leaks() -> str:
+    """What nobody points to any more, with the stacks that allocated it; empty if there is nothing.
+
+    What is named by two scans is reported: a pointer that was on its way during one is not a leak.
+    """
+    if not _KMEMLEAK.exists():
+        return ""
+    time.sleep(_LEAK_AGE)
+    for _ in range(2):
+        _KMEMLEAK.write_text("scan")
+        found = _KMEMLEAK.read_text()
+        if not found:
+            break
+    if found:
+        _KMEMLEAK.write_text("clear")
+    return found
+
+
+def gave_up() -> list[str]:
+    """Detectors that have switched themselves off: what ran since then was not looked at."""
+    off = []
+    if _LOCKDEP.exists() and not re.search(r"debug_locks:\s+1\b", _LOCKDEP.read_text()):
+        off.append("lockdep")
+    if _KMEMLEAK.exists():
+        try:
+            _KMEMLEAK.write_text("scan=off")
+        except PermissionError:
+            off.append("kmemleak")
+    return off

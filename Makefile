@@ -21,6 +21,7 @@ KERNEL ?= $(SERIES)
 NEWEST := $(lastword $(SERIES))
 TESTS ?= tests/kernel
 TIMEOUT ?= 2700
+DEBUG_TIMEOUT ?= 5400
 
 # Keep what tools leave behind out of the source directories.
 export PYTHONPYCACHEPREFIX := $(BUILD)/cache/python
@@ -60,6 +61,16 @@ test-kernel: module ## tests inside guests, side by side (KERNEL=6.12 TESTS="tes
 	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) -- \
 		python -m pytest -p no:cacheprovider $(TESTS)
 
+.PHONY: test-debug
+test-debug: module-kasan ## every kernel test on a kernel with KASAN, lockdep, kmemleak and fault injection
+	@$(GUEST) run --kernel 6.12-kasan --timeout $(DEBUG_TIMEOUT) -- \
+		python -m pytest -p no:cacheprovider $(TESTS)
+
+.PHONY: test-race
+test-race: module-kcsan ## the same on a kernel with KCSAN, which sees data races
+	@$(GUEST) run --kernel 6.12-kcsan --timeout $(DEBUG_TIMEOUT) -- \
+		python -m pytest -p no:cacheprovider $(TESTS)
+
 .PHONY: bench
 bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \
@@ -80,6 +91,15 @@ module: setup ## the kernel module, and a test target, for every guest kernel
 		tests/guest/build-module.sh tests/kernel/xt_errdrop "$(BUILD)/kmod-test/$$release" \
 			"$$release" </dev/null; \
 	done
+
+# A kernel with debugging in it, kept outside the checkout, and the module for it.
+.PHONY: kernel-kasan kernel-kcsan
+kernel-kasan kernel-kcsan: kernel-%: setup
+	@$(PYTHON) -m tests.guest.debug.build $*
+
+.PHONY: module-kasan module-kcsan
+module-kasan module-kcsan: module-%: kernel-%
+	@$(PYTHON) -m tests.guest.debug.module $*
 
 .PHONY: generate
 generate: setup ## the C header and the YNL spec from the protocol's definition

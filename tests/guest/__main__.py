@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.guest import accelerator, kernels
 from tests.guest.accelerator import Accelerator
+from tests.guest.debug.recipe import recipe
 from tests.guest.errors import GuestError, KernelMissingError
 from tests.guest.job import Job, Workspace
 from tests.guest.machine import Machine
@@ -63,7 +64,8 @@ def _workspace() -> Workspace:
 
 
 def _machine(arguments: argparse.Namespace, series: str, workspace: Workspace) -> Machine:
-    kernel = kernels.newest(series)
+    debug = recipe(series)
+    kernel = debug.kernel() if debug else kernels.newest(series)
     if arguments.accel is not None:
         chosen = Accelerator(arguments.accel)
     else:

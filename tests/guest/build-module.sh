@@ -3,13 +3,14 @@
 #
 # build-module.sh SOURCE DIRECTORY RELEASE [KBUILD-VARIABLE...]
 #
-# Builds the module in SOURCE for an installed kernel release in a copy of its sources, so that the source directory stays
-# clean and kernels do not share objects. Builds again only what changed. With C=2 (sparse) a warning fails.
+# Builds the module in SOURCE for a kernel release that is installed, below KERNEL_ROOT if that is set, in a copy of its
+# sources, so that the source directory stays clean and kernels do not share objects. Builds again only what changed. With
+# C=2 (sparse) a warning fails.
 set -euo pipefail
 
 source=$1 directory=$2 release=$3
 shift 3
-headers=/lib/modules/$release/build
+headers=${KERNEL_ROOT:-}/lib/modules/$release/build
 
 strict=no
 for variable in "$@"; do

@@ -113,3 +113,9 @@ class Recipe:
             image=self.directory / "boot" / f"vmlinuz-{release}",
             headers=self.directory / "lib" / "modules" / release / "build",
         )
+
+
+def recipe(name: str) -> Recipe | None:
+    """The recipe of a kernel's name, as in ``6.12-kasan``; None if it is not one of ours."""
+    series, _, variant = name.partition("-")
+    return Recipe(variant) if series == SOURCE_SERIES and variant in VARIANTS else None

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Builds the module for a debug kernel: ``python -m tests.guest.debug.module kasan``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.guest.debug.recipe import VARIANTS, Recipe
+from tests.guest.errors import GuestError
+
+_REPOSITORY = Path(__file__).resolve().parents[3]
+_BUILD_SCRIPT = _REPOSITORY / "tests" / "guest" / "build-module.sh"
+
+#: what the compiler puts into the module, and nowhere else in the kernel
+_INSTRUMENTS = {"kasan": ("GCOV_PROFILE=y", "KCOV_INSTRUMENT=y"), "kcsan": ()}
+
+
+def build_module(recipe: Recipe, source: Path, directory: Path) -> None:
+    """Build the module in ``source`` for a debug kernel, in ``directory``.
+
+    Raises:
+        KernelMissingError: the kernel is not in the cache.
+        GuestError: the module does not build.
+    """
+    command = [str(_BUILD_SCRIPT), str(source), str(directory), recipe.kernel().release]
+    environment = {**os.environ, "KERNEL_ROOT": str(recipe.directory)}
+    done = subprocess.run([*command, *_INSTRUMENTS[recipe.variant]], env=environment, check=False)
+    if done.returncode:
+        raise GuestError(f"{source} does not build for {recipe.name}")
+
+
+def main() -> int:
+    """Build the module and the test target for one variant."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("variant", choices=VARIANTS)
+    recipe = Recipe(parser.parse_args().variant)
+    build = _REPOSITORY / ".build"
+    try:
+        kernel = recipe.kernel()
+        build_module(recipe, _REPOSITORY / "kmod_netlink", kernel.module(build).parent)
+        target = _REPOSITORY / "tests" / "kernel" / "xt_errdrop"
+        build_module(recipe, target, kernel.test_target(build).parent)
+    except GuestError as error:
+        print(f"debug kernel: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

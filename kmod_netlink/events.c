@@ -13,11 +13,11 @@
 #include "events.h"
 #include "message.h"
 
-#define RING_MASK	(IPTTRACE_RING_EVENTS - 1)
+#define RING_MASK (IPTTRACE_RING_EVENTS - 1)
 /* A batch waits this long for company, unless half the ring is full. */
-#define FLUSH_DELAY	msecs_to_jiffies(10)
+#define FLUSH_DELAY msecs_to_jiffies(10)
 /* Nobody in the right namespace listens: how long to take that for granted. */
-#define BACK_OFF	HZ
+#define BACK_OFF HZ
 
 /* head and tail wrap around together with the ring */
 static_assert((IPTTRACE_RING_EVENTS & RING_MASK) == 0);
@@ -63,7 +63,8 @@ static unsigned long silent_until;
  */
 bool ipttrace_events_wanted(void)
 {
-	return ipttrace_events_listeners() && !time_before(jiffies, READ_ONCE(silent_until));
+	return ipttrace_events_listeners() &&
+	       !time_before(jiffies, READ_ONCE(silent_until));
 }
 
 /**
@@ -113,7 +114,8 @@ void ipttrace_events_emit(const struct ipttrace_event *event)
 		if (used == IPTTRACE_RING_EVENTS / 2)
 			mod_delayed_work(flush_queue, &ring->flush, 0);
 		else
-			queue_delayed_work(flush_queue, &ring->flush, FLUSH_DELAY);
+			queue_delayed_work(flush_queue, &ring->flush,
+					   FLUSH_DELAY);
 	}
 	ring->sequence++;
 	write_seqcount_end(&ring->consistent);
@@ -121,7 +123,8 @@ void ipttrace_events_emit(const struct ipttrace_event *event)
 }
 
 /* Puts up to a batch of consecutive events into a message; the number of them, or 0. */
-static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring, unsigned int head)
+static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring,
+			       unsigned int head)
 {
 	const struct ring_entry *first = &ring->entries[ring->tail & RING_MASK];
 	struct ipttrace_batch *batch;
@@ -136,12 +139,16 @@ static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring, uns
 	if (!attr)
 		return 0;
 	batch = nla_data(attr);
-	for (count = 0; count < IPTTRACE_BATCH_EVENTS && ring->tail + count != head; count++) {
-		const struct ring_entry *entry = &ring->entries[(ring->tail + count) & RING_MASK];
+	for (count = 0;
+	     count < IPTTRACE_BATCH_EVENTS && ring->tail + count != head;
+	     count++) {
+		const struct ring_entry *entry =
+			&ring->entries[(ring->tail + count) & RING_MASK];
 
 		if (entry->sequence != first->sequence + count)
 			break;
-		if (nla_put(msg, IPTTRACE_A_EVENT, sizeof(entry->event), &entry->event))
+		if (nla_put(msg, IPTTRACE_A_EVENT, sizeof(entry->event),
+			    &entry->event))
 			break;
 	}
 	batch->sequence = first->sequence;
@@ -156,7 +163,8 @@ static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring, uns
 
 static void ring_flush(struct work_struct *work)
 {
-	struct ring *ring = container_of(to_delayed_work(work), struct ring, flush);
+	struct ring *ring =
+		container_of(to_delayed_work(work), struct ring, flush);
 	struct sk_buff *msg;
 	unsigned int head, count;
 
@@ -166,7 +174,8 @@ static void ring_flush(struct work_struct *work)
 		count = msg ? batch_fill(msg, ring, head) : 0;
 		if (unlikely(!count)) {
 			nlmsg_free(msg);
-			count = min_t(unsigned int, head - ring->tail, IPTTRACE_BATCH_EVENTS);
+			count = min_t(unsigned int, head - ring->tail,
+				      IPTTRACE_BATCH_EVENTS);
 			WRITE_ONCE(ring->lost[IPTTRACE_LOSS_MEMORY],
 				   ring->lost[IPTTRACE_LOSS_MEMORY] + count);
 		} else if (ipttrace_events_multicast(msg) == -ESRCH) {
@@ -203,7 +212,8 @@ static int ring_prepare(unsigned int cpu)
 
 	if (!ring->entries)
 		ring->entries = vmalloc_node(array_size(IPTTRACE_RING_EVENTS,
-							sizeof(*ring->entries)), cpu_to_node(cpu));
+							sizeof(*ring->entries)),
+					     cpu_to_node(cpu));
 	return 0;
 }
 
@@ -227,7 +237,8 @@ int ipttrace_events_init(void)
 	flush_queue = alloc_workqueue("ipttrace", WQ_UNBOUND, 0);
 	if (!flush_queue)
 		return -ENOMEM;
-	err = cpuhp_setup_state(CPUHP_BP_PREPARE_DYN, "ipttrace:prepare", ring_prepare, NULL);
+	err = cpuhp_setup_state(CPUHP_BP_PREPARE_DYN, "ipttrace:prepare",
+				ring_prepare, NULL);
 	if (err < 0) {
 		ipttrace_events_exit();
 		return err;

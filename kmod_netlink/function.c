@@ -12,7 +12,10 @@
  */
 static int symbol_find(const char *symbol, unsigned long *address)
 {
-	struct kprobe kp = { .symbol_name = symbol, .flags = KPROBE_FLAG_DISABLED };
+	struct kprobe kp = {
+		.symbol_name = symbol,
+		.flags = KPROBE_FLAG_DISABLED,
+	};
 	int err;
 
 	err = register_kprobe(&kp);
@@ -36,7 +39,8 @@ static int in_kernel_image(unsigned long address, bool *answer)
 }
 
 /* Another module may have a function of the same name: ours must not be taken for it. */
-static int function_resolve(const struct ipttrace_function *fn, unsigned long *address)
+static int function_resolve(const struct ipttrace_function *fn,
+			    unsigned long *address)
 {
 	bool built_in;
 	char *name;
@@ -70,7 +74,8 @@ static int function_resolve(const struct ipttrace_function *fn, unsigned long *a
  * Return: 0, also if it is armed already; -ENOENT if there is no such function (yet); -ENOMEM;
  * -EBUSY if something else redirects it or ftrace is off; another errno of kprobes or ftrace.
  */
-int ipttrace_function_arm(struct ipttrace_function *fn, struct netlink_ext_ack *extack)
+int ipttrace_function_arm(struct ipttrace_function *fn,
+			  struct netlink_ext_ack *extack)
 {
 	unsigned long address;
 	int err;
@@ -82,14 +87,18 @@ int ipttrace_function_arm(struct ipttrace_function *fn, struct netlink_ext_ack *
 	err = function_resolve(fn, &address);
 	if (err) {
 		if (err != -ENOENT || !fn->module)
-			NL_SET_ERR_MSG(extack, "a function of the table code cannot be found");
+			NL_SET_ERR_MSG(
+				extack,
+				"a function of the table code cannot be found");
 		return err;
 	}
 
 	/* not traced functions and a kernel built otherwise end here */
 	err = ftrace_set_filter_ip(&fn->ops, address, 0, 0);
 	if (err) {
-		NL_SET_ERR_MSG(extack, "ftrace cannot hook a function of the table code");
+		NL_SET_ERR_MSG(
+			extack,
+			"ftrace cannot hook a function of the table code");
 		return err;
 	}
 	/* before the first redirect, which needs it */
@@ -98,8 +107,9 @@ int ipttrace_function_arm(struct ipttrace_function *fn, struct netlink_ext_ack *
 	if (err) {
 		fn->address = 0;
 		ftrace_set_filter_ip(&fn->ops, address, 1, 0);
-		NL_SET_ERR_MSG(extack,
-			       "the table code is redirected by something else (a live patch?) or ftrace is off (sysctl kernel.ftrace_enabled)");
+		NL_SET_ERR_MSG(
+			extack,
+			"the table code is redirected by something else (a live patch?) or ftrace is off (sysctl kernel.ftrace_enabled)");
 	}
 	return err;
 }

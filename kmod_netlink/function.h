@@ -35,7 +35,8 @@ static inline bool ipttrace_function_armed(const struct ipttrace_function *fn)
 	return fn->address;
 }
 
-int ipttrace_function_arm(struct ipttrace_function *fn, struct netlink_ext_ack *extack);
+int ipttrace_function_arm(struct ipttrace_function *fn,
+			  struct netlink_ext_ack *extack);
 void ipttrace_function_disarm(struct ipttrace_function *fn);
 
 #endif /* _IPTTRACE_FUNCTION_H */

@@ -72,16 +72,17 @@ static int links_publish(gfp_t gfp)
  * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -ENOSPC, -ENOMEM, -ENODEV,
  * or what ipttrace_table_arm() returns.
  */
-struct ipttrace_link *ipttrace_link_attach(const struct ipttrace_link_spec *spec,
-					   struct ipttrace_set *set,
-					   struct netlink_ext_ack *extack)
+struct ipttrace_link *
+ipttrace_link_attach(const struct ipttrace_link_spec *spec,
+		     struct ipttrace_set *set, struct netlink_ext_ack *extack)
 {
 	struct ipttrace_link *link;
 	int err;
 
 	lockdep_assert_held(&ipttrace_lock);
 	if (list_count_nodes(&ipttrace_links) >= IPTTRACE_MAX_LINKS) {
-		NL_SET_ERR_MSG(extack, "there are as many links as one hook takes");
+		NL_SET_ERR_MSG(extack,
+			       "there are as many links as one hook takes");
 		return ERR_PTR(-ENOSPC);
 	}
 	link = kzalloc(sizeof(*link), GFP_KERNEL);
@@ -101,7 +102,8 @@ struct ipttrace_link *ipttrace_link_attach(const struct ipttrace_link_spec *spec
 	link->hook = spec->hook;
 	link->family = spec->family;
 	link->flags = spec->flags;
-	link->owner_portid = spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT ? 0 : spec->portid;
+	link->owner_portid =
+		spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT ? 0 : spec->portid;
 	link->owner_pid = task_tgid_nr(current);
 	get_task_comm(link->owner_comm, current);
 
@@ -141,21 +143,26 @@ err_free:
  * Return: 0 or -ESTALE.
  */
 int ipttrace_link_check(const struct ipttrace_link *link,
-			const struct ipttrace_expectation *expect, struct netlink_ext_ack *extack)
+			const struct ipttrace_expectation *expect,
+			struct netlink_ext_ack *extack)
 {
 	const struct ipttrace_set *set = link->set;
 	unsigned int slot;
 
 	lockdep_assert_held(&ipttrace_lock);
 	if (expect->generation && expect->generation != set->generation) {
-		NL_SET_ERR_MSG(extack, "the link is of another generation than expected");
+		NL_SET_ERR_MSG(
+			extack,
+			"the link is of another generation than expected");
 		return -ESTALE;
 	}
 	for_each_set_bit(slot, &expect->slots, IPTTRACE_SLOTS) {
 		u32 id = set->progs[slot] ? set->progs[slot]->aux->id : 0;
 
 		if (expect->prog_id[slot] != id) {
-			NL_SET_ERR_MSG(extack, "a slot holds another program than expected");
+			NL_SET_ERR_MSG(
+				extack,
+				"a slot holds another program than expected");
 			return -ESTALE;
 		}
 	}
@@ -175,7 +182,8 @@ int ipttrace_link_check(const struct ipttrace_link *link,
  * Return: 0, -ESTALE or -ENOMEM; then nothing has changed.
  */
 int ipttrace_link_swap(struct ipttrace_link *link, struct ipttrace_set *set,
-		       const struct ipttrace_expectation *expect, struct netlink_ext_ack *extack)
+		       const struct ipttrace_expectation *expect,
+		       struct netlink_ext_ack *extack)
 {
 	struct ipttrace_set *old = link->set;
 	int err;
@@ -235,7 +243,8 @@ struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link)
 	int cpu;
 
 	for_each_possible_cpu(cpu) {
-		const struct ipttrace_link_stats *stats = per_cpu_ptr(link->stats, cpu);
+		const struct ipttrace_link_stats *stats =
+			per_cpu_ptr(link->stats, cpu);
 
 		sum.packets += READ_ONCE(stats->packets);
 		sum.selected += READ_ONCE(stats->selected);

@@ -82,13 +82,15 @@ extern struct list_head ipttrace_links;
 extern unsigned int ipttrace_links_sequence;
 
 struct ipttrace_link *ipttrace_link_find(u32 id);
-struct ipttrace_link *ipttrace_link_attach(const struct ipttrace_link_spec *spec,
-					   struct ipttrace_set *set,
-					   struct netlink_ext_ack *extack);
+struct ipttrace_link *
+ipttrace_link_attach(const struct ipttrace_link_spec *spec,
+		     struct ipttrace_set *set, struct netlink_ext_ack *extack);
 int ipttrace_link_swap(struct ipttrace_link *link, struct ipttrace_set *set,
-		       const struct ipttrace_expectation *expect, struct netlink_ext_ack *extack);
+		       const struct ipttrace_expectation *expect,
+		       struct netlink_ext_ack *extack);
 int ipttrace_link_check(const struct ipttrace_link *link,
-			const struct ipttrace_expectation *expect, struct netlink_ext_ack *extack);
+			const struct ipttrace_expectation *expect,
+			struct netlink_ext_ack *extack);
 void ipttrace_links_detach(struct list_head *leaving);
 void ipttrace_link_free(struct ipttrace_link *link);
 struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link);

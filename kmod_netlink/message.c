@@ -15,14 +15,16 @@ static int put_u64(struct sk_buff *msg, int type, u64 value)
 	return nla_put(msg, type, sizeof(value), &value);
 }
 
-static int put_program(struct sk_buff *msg, u32 slot, const struct bpf_prog *prog)
+static int put_program(struct sk_buff *msg, u32 slot,
+		       const struct bpf_prog *prog)
 {
-	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_PROGRAM_SET_PROGRAM);
+	struct nlattr *nest =
+		nla_nest_start(msg, IPTTRACE_A_PROGRAM_SET_PROGRAM);
 
-	if (!nest ||
-	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_SLOT, slot) ||
+	if (!nest || nla_put_u32(msg, IPTTRACE_A_PROGRAM_SLOT, slot) ||
 	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_ID, prog->aux->id) ||
-	    nla_put(msg, IPTTRACE_A_PROGRAM_TAG, sizeof(prog->tag), prog->tag) ||
+	    nla_put(msg, IPTTRACE_A_PROGRAM_TAG, sizeof(prog->tag),
+		    prog->tag) ||
 	    nla_put_string(msg, IPTTRACE_A_PROGRAM_NAME, prog->aux->name))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
@@ -37,10 +39,12 @@ static int put_set(struct sk_buff *msg, const struct ipttrace_set *set)
 	if (!nest)
 		return -EMSGSIZE;
 	for (slot = 1; slot < IPTTRACE_SLOTS; slot++)
-		if (set->progs[slot] && put_program(msg, slot, set->progs[slot]))
+		if (set->progs[slot] &&
+		    put_program(msg, slot, set->progs[slot]))
 			return -EMSGSIZE;
 	if (set->filter &&
-	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_SET_FILTER_LENGTH, set->filter_len))
+	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_SET_FILTER_LENGTH,
+			set->filter_len))
 		return -EMSGSIZE;
 	if (put_u64(msg, IPTTRACE_A_PROGRAM_SET_COOKIE, set->cookie))
 		return -EMSGSIZE;
@@ -75,10 +79,11 @@ static int put_link_stats(struct sk_buff *msg, const struct ipttrace_link *link)
  *
  * Return: 0, or -EMSGSIZE; then @msg is as it was.
  */
-int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link, u32 portid, u32 seq,
-		      int flags, u8 command, u32 reason)
+int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
+		      u32 portid, u32 seq, int flags, u8 command, u32 reason)
 {
-	void *header = genlmsg_put(msg, portid, seq, &ipttrace_family, flags, command);
+	void *header =
+		genlmsg_put(msg, portid, seq, &ipttrace_family, flags, command);
 
 	if (!header)
 		return -EMSGSIZE;
@@ -90,7 +95,8 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link, u32
 	    nla_put_u32(msg, IPTTRACE_A_OWNER_PORTID, link->owner_portid) ||
 	    nla_put_u32(msg, IPTTRACE_A_OWNER_PID, link->owner_pid) ||
 	    nla_put_string(msg, IPTTRACE_A_OWNER_COMM, link->owner_comm) ||
-	    nla_put_u32(msg, IPTTRACE_A_ARMED, ipttrace_table_armed(link->family)) ||
+	    nla_put_u32(msg, IPTTRACE_A_ARMED,
+			ipttrace_table_armed(link->family)) ||
 	    put_set(msg, link->set) || put_link_stats(msg, link) ||
 	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason))) {
 		genlmsg_cancel(msg, header);
@@ -117,7 +123,8 @@ void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason)
 	msg = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
 	if (!msg || ipttrace_put_link(msg, link, 0, 0, 0, command, reason)) {
 		nlmsg_free(msg);
-		genl_set_err(&ipttrace_family, &init_net, 0, IPTTRACE_LINKS, -ENOBUFS);
+		genl_set_err(&ipttrace_family, &init_net, 0, IPTTRACE_LINKS,
+			     -ENOBUFS);
 		return;
 	}
 	genlmsg_multicast(&ipttrace_family, msg, 0, IPTTRACE_LINKS, GFP_KERNEL);
@@ -147,12 +154,14 @@ int ipttrace_put_cpu_stats(struct sk_buff *msg, int cpu)
 	struct ipttrace_cpu_stats stats = ipttrace_events_stats(cpu);
 	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_CPU);
 
-	if (!nest ||
-	    nla_put_u32(msg, IPTTRACE_A_CPU_STATS_CPU, cpu) ||
+	if (!nest || nla_put_u32(msg, IPTTRACE_A_CPU_STATS_CPU, cpu) ||
 	    put_u64(msg, IPTTRACE_A_CPU_STATS_SEQUENCE, stats.sequence) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_RING, stats.lost[IPTTRACE_LOSS_RING]) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_MEMORY, stats.lost[IPTTRACE_LOSS_MEMORY]) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_NESTED, stats.lost[IPTTRACE_LOSS_NESTED]))
+	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_RING,
+		    stats.lost[IPTTRACE_LOSS_RING]) ||
+	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_MEMORY,
+		    stats.lost[IPTTRACE_LOSS_MEMORY]) ||
+	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_NESTED,
+		    stats.lost[IPTTRACE_LOSS_NESTED]))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
@@ -171,9 +180,10 @@ bool ipttrace_events_listeners(void)
  */
 struct sk_buff *ipttrace_events_message(void)
 {
-	return genlmsg_new(nla_total_size(sizeof(struct ipttrace_batch)) +
-			   IPTTRACE_BATCH_EVENTS * nla_total_size(sizeof(struct ipttrace_event)),
-			   GFP_KERNEL);
+	size_t head = nla_total_size(sizeof(struct ipttrace_batch));
+	size_t event = nla_total_size(sizeof(struct ipttrace_event));
+
+	return genlmsg_new(head + IPTTRACE_BATCH_EVENTS * event, GFP_KERNEL);
 }
 
 /**
@@ -195,5 +205,6 @@ void *ipttrace_events_header(struct sk_buff *msg)
  */
 int ipttrace_events_multicast(struct sk_buff *msg)
 {
-	return genlmsg_multicast(&ipttrace_family, msg, 0, IPTTRACE_EVENTS, GFP_KERNEL);
+	return genlmsg_multicast(&ipttrace_family, msg, 0, IPTTRACE_EVENTS,
+				 GFP_KERNEL);
 }

@@ -11,8 +11,8 @@ struct ipttrace_link;
 extern struct genl_family ipttrace_family;
 enum { IPTTRACE_EVENTS, IPTTRACE_LINKS };
 
-int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link, u32 portid, u32 seq,
-		      int flags, u8 command, u32 reason);
+int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
+		      u32 portid, u32 seq, int flags, u8 command, u32 reason);
 int ipttrace_put_cpu_stats(struct sk_buff *msg, int cpu);
 
 void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason);

@@ -21,7 +21,8 @@ static int parse_program(struct ipttrace_set *set, const struct nlattr *nest,
 	struct nlattr *tb[ARRAY_SIZE(ipttrace_program_policy)];
 	int err;
 
-	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest, ipttrace_program_policy, extack);
+	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
+			       ipttrace_program_policy, extack);
 	if (err)
 		return err;
 	if (!tb[IPTTRACE_A_PROGRAM_SLOT]) {
@@ -52,11 +53,13 @@ static struct ipttrace_set *parse_set(struct genl_info *info)
 		NL_SET_ERR_MSG(extack, "no program set is given");
 		return ERR_PTR(-EINVAL);
 	}
-	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest, ipttrace_program_set_policy, extack);
+	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
+			       ipttrace_program_set_policy, extack);
 	if (err)
 		return ERR_PTR(err);
 	if (!tb[IPTTRACE_A_PROGRAM_SET_PROGRAM]) {
-		NL_SET_ERR_MSG_ATTR(extack, nest, "the program set has no program");
+		NL_SET_ERR_MSG_ATTR(extack, nest,
+				    "the program set has no program");
 		return ERR_PTR(-EINVAL);
 	}
 	set = ipttrace_set_alloc();
@@ -70,7 +73,8 @@ static struct ipttrace_set *parse_set(struct genl_info *info)
 			goto err_free;
 	}
 	if (tb[IPTTRACE_A_PROGRAM_SET_FILTER]) {
-		err = ipttrace_set_add_filter(set, tb[IPTTRACE_A_PROGRAM_SET_FILTER], extack);
+		err = ipttrace_set_add_filter(
+			set, tb[IPTTRACE_A_PROGRAM_SET_FILTER], extack);
 		if (err)
 			goto err_free;
 	}
@@ -83,14 +87,16 @@ err_free:
 	return ERR_PTR(err);
 }
 
-static int parse_expectation(struct genl_info *info, struct ipttrace_expectation *expect)
+static int parse_expectation(struct genl_info *info,
+			     struct ipttrace_expectation *expect)
 {
 	const struct nlattr *attr;
 	int remaining, err;
 
 	memset(expect, 0, sizeof(*expect));
 	if (info->attrs[IPTTRACE_A_EXPECT_GENERATION])
-		expect->generation = nla_get_u32(info->attrs[IPTTRACE_A_EXPECT_GENERATION]);
+		expect->generation =
+			nla_get_u32(info->attrs[IPTTRACE_A_EXPECT_GENERATION]);
 
 	nlmsg_for_each_attr(attr, info->nlhdr, GENL_HDRLEN, remaining) {
 		struct nlattr *tb[ARRAY_SIZE(ipttrace_program_policy)];
@@ -98,13 +104,15 @@ static int parse_expectation(struct genl_info *info, struct ipttrace_expectation
 
 		if (nla_type(attr) != IPTTRACE_A_EXPECT_PROGRAM)
 			continue;
-		err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, attr, ipttrace_program_policy,
-				       info->extack);
+		err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, attr,
+				       ipttrace_program_policy, info->extack);
 		if (err)
 			return err;
-		if (!tb[IPTTRACE_A_PROGRAM_SLOT] || !tb[IPTTRACE_A_PROGRAM_ID]) {
-			NL_SET_ERR_MSG_ATTR(info->extack, attr,
-					    "an expected program needs its slot and its id");
+		if (!tb[IPTTRACE_A_PROGRAM_SLOT] ||
+		    !tb[IPTTRACE_A_PROGRAM_ID]) {
+			NL_SET_ERR_MSG_ATTR(
+				info->extack, attr,
+				"an expected program needs its slot and its id");
 			return -EINVAL;
 		}
 		slot = nla_get_u32(tb[IPTTRACE_A_PROGRAM_SLOT]);
@@ -119,7 +127,8 @@ static int check_program_capability(struct netlink_ext_ack *extack)
 {
 	if (bpf_capable() || perfmon_capable())
 		return 0;
-	NL_SET_ERR_MSG(extack, "attaching a program needs CAP_BPF or CAP_PERFMON");
+	NL_SET_ERR_MSG(extack,
+		       "attaching a program needs CAP_BPF or CAP_PERFMON");
 	return -EPERM;
 }
 
@@ -135,7 +144,8 @@ static struct ipttrace_link *find_link(struct genl_info *info)
 	}
 	link = ipttrace_link_find(nla_get_u32(attr));
 	if (!link) {
-		NL_SET_ERR_MSG_ATTR(info->extack, attr, "there is no such link");
+		NL_SET_ERR_MSG_ATTR(info->extack, attr,
+				    "there is no such link");
 		return ERR_PTR(-ENOENT);
 	}
 	return link;
@@ -154,15 +164,17 @@ static int parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
 	}
 	spec->hook = nla_get_u32(attrs[IPTTRACE_A_HOOK]);
 	if (spec->hook != IPTTRACE_HOOK_TABLE) {
-		NL_SET_ERR_MSG_ATTR(info->extack, attrs[IPTTRACE_A_HOOK], "there is no such hook");
+		NL_SET_ERR_MSG_ATTR(info->extack, attrs[IPTTRACE_A_HOOK],
+				    "there is no such hook");
 		return -EOPNOTSUPP;
 	}
 	if (attrs[IPTTRACE_A_FAMILY])
 		spec->family = nla_get_u32(attrs[IPTTRACE_A_FAMILY]);
 	if (spec->family != NFPROTO_UNSPEC && spec->family != NFPROTO_IPV4 &&
 	    spec->family != NFPROTO_IPV6) {
-		NL_SET_ERR_MSG_ATTR(info->extack, attrs[IPTTRACE_A_FAMILY],
-				    "tables are of family 2 (IPv4) or 10 (IPv6)");
+		NL_SET_ERR_MSG_ATTR(
+			info->extack, attrs[IPTTRACE_A_FAMILY],
+			"tables are of family 2 (IPv4) or 10 (IPv6)");
 		return -EAFNOSUPPORT;
 	}
 	if (attrs[IPTTRACE_A_FLAGS])
@@ -195,7 +207,8 @@ static int reply_link(struct sk_buff *msg, struct genl_info *info,
  * What attaching and swapping need before they take the lock: the right, the program set and the
  * message for the reply. The caller owns both afterwards.
  */
-static int prepare_change(struct genl_info *info, struct ipttrace_set **set, struct sk_buff **msg)
+static int prepare_change(struct genl_info *info, struct ipttrace_set **set,
+			  struct sk_buff **msg)
 {
 	int err;
 
@@ -259,8 +272,9 @@ static int swap_doit(struct sk_buff *skb, struct genl_info *info)
 
 	mutex_lock(&ipttrace_lock);
 	link = find_link(info);
-	err = IS_ERR(link) ? PTR_ERR(link) :
-			     ipttrace_link_swap(link, set, &expect, info->extack);
+	err = IS_ERR(link) ?
+		      PTR_ERR(link) :
+		      ipttrace_link_swap(link, set, &expect, info->extack);
 	if (err) {
 		mutex_unlock(&ipttrace_lock);
 		nlmsg_free(msg);
@@ -290,7 +304,8 @@ static int detach_doit(struct sk_buff *skb, struct genl_info *info)
 
 	mutex_lock(&ipttrace_lock);
 	link = find_link(info);
-	err = IS_ERR(link) ? PTR_ERR(link) : ipttrace_link_check(link, &expect, info->extack);
+	err = IS_ERR(link) ? PTR_ERR(link) :
+			     ipttrace_link_check(link, &expect, info->extack);
 	if (err) {
 		mutex_unlock(&ipttrace_lock);
 		nlmsg_free(msg);
@@ -298,7 +313,8 @@ static int detach_doit(struct sk_buff *skb, struct genl_info *info)
 	}
 	list_move_tail(&link->list, &leaving);
 	ipttrace_links_detach(&leaving);
-	ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED, IPTTRACE_DETACH_REASON_REQUEST);
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED,
+			IPTTRACE_DETACH_REASON_REQUEST);
 	err = reply_link(msg, info, link);
 	mutex_unlock(&ipttrace_lock);
 	ipttrace_link_free(link);
@@ -337,8 +353,9 @@ static int get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 	list_for_each_entry(link, &ipttrace_links, list) {
 		if (link->id <= *last)
 			continue;
-		if (ipttrace_put_link(skb, link, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq,
-				      NLM_F_MULTI, IPTTRACE_CMD_GET, 0))
+		if (ipttrace_put_link(skb, link, NETLINK_CB(cb->skb).portid,
+				      cb->nlh->nlmsg_seq, NLM_F_MULTI,
+				      IPTTRACE_CMD_GET, 0))
 			break;
 		*last = link->id;
 	}
@@ -360,10 +377,12 @@ static int stats_doit(struct sk_buff *skb, struct genl_info *info)
 		return -ENOMEM;
 	/* whoever asks may have just begun to listen */
 	ipttrace_events_resume();
-	header = genlmsg_put_reply(msg, info, &ipttrace_family, 0, IPTTRACE_CMD_STATS);
+	header = genlmsg_put_reply(msg, info, &ipttrace_family, 0,
+				   IPTTRACE_CMD_STATS);
 	if (!header ||
 	    nla_put_u32(msg, IPTTRACE_A_FINGERPRINT, IPTTRACE_FINGERPRINT) ||
-	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, THIS_MODULE->version))
+	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION,
+			   THIS_MODULE->version))
 		goto err_free;
 	for_each_possible_cpu(cpu)
 		if (ipttrace_put_cpu_stats(msg, cpu))
@@ -443,13 +462,15 @@ struct genl_family ipttrace_family __ro_after_init = {
 /* --- owners -------------------------------------------------------------------------------- */
 
 /* A socket was closed: the links that it owned go with it. */
-static int socket_released(struct notifier_block *nb, unsigned long event, void *data)
+static int socket_released(struct notifier_block *nb, unsigned long event,
+			   void *data)
 {
 	const struct netlink_notify *released = data;
 	struct ipttrace_link *link, *next;
 	LIST_HEAD(leaving);
 
-	if (event != NETLINK_URELEASE || released->protocol != NETLINK_GENERIC ||
+	if (event != NETLINK_URELEASE ||
+	    released->protocol != NETLINK_GENERIC ||
 	    !net_eq(released->net, &init_net))
 		return NOTIFY_DONE;
 
@@ -459,14 +480,17 @@ static int socket_released(struct notifier_block *nb, unsigned long event, void 
 			list_move_tail(&link->list, &leaving);
 	ipttrace_links_detach(&leaving);
 	list_for_each_entry(link, &leaving, list)
-		ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED, IPTTRACE_DETACH_REASON_OWNER);
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED,
+				IPTTRACE_DETACH_REASON_OWNER);
 	mutex_unlock(&ipttrace_lock);
 	list_for_each_entry_safe(link, next, &leaving, list)
 		ipttrace_link_free(link);
 	return NOTIFY_OK;
 }
 
-static struct notifier_block socket_notifier = { .notifier_call = socket_released };
+static struct notifier_block socket_notifier = {
+	.notifier_call = socket_released,
+};
 
 /**
  * ipttrace_netlink_init - register the family; requests may come at once

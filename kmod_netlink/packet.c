@@ -28,19 +28,22 @@
  *
  * Return: the tgid, or 0 where there is no saying.
  */
-u32 ipttrace_packet_sender(const struct sk_buff *skb, const struct nf_hook_state *state)
+u32 ipttrace_packet_sender(const struct sk_buff *skb,
+			   const struct nf_hook_state *state)
 {
 	if (!in_task() || (current->flags & PF_KTHREAD))
 		return 0;
-	if (state->hook != NF_INET_LOCAL_OUT && state->hook != NF_INET_POST_ROUTING)
+	if (state->hook != NF_INET_LOCAL_OUT &&
+	    state->hook != NF_INET_POST_ROUTING)
 		return 0;
 	if (!skb->sk || !object_is_on_stack(state))
 		return 0;
 	return task_tgid_nr(current);
 }
 
-static void describe_icmp(struct ipttrace_event *event, const struct sk_buff *skb, int offset,
-			  u8 request, u8 reply)
+static void describe_icmp(struct ipttrace_event *event,
+			  const struct sk_buff *skb, int offset, u8 request,
+			  u8 reply)
 {
 	/* type, code, checksum, identifier: the same in ICMPv6 */
 	struct icmphdr header;
@@ -57,7 +60,8 @@ static void describe_icmp(struct ipttrace_event *event, const struct sk_buff *sk
 		event->icmp_id = ntohs(icmp->un.echo.id);
 }
 
-static void describe_ports(struct ipttrace_event *event, const struct sk_buff *skb, int offset)
+static void describe_ports(struct ipttrace_event *event,
+			   const struct sk_buff *skb, int offset)
 {
 	__be16 ports[2];
 	const __be16 *port;
@@ -71,7 +75,8 @@ static void describe_ports(struct ipttrace_event *event, const struct sk_buff *s
 	event->dport = ntohs(port[1]);
 }
 
-static void describe_transport(struct ipttrace_event *event, const struct sk_buff *skb, int offset)
+static void describe_transport(struct ipttrace_event *event,
+			       const struct sk_buff *skb, int offset)
 {
 	u8 flags;
 	const u8 *tcp_flags;
@@ -81,11 +86,13 @@ static void describe_transport(struct ipttrace_event *event, const struct sk_buf
 		describe_icmp(event, skb, offset, ICMP_ECHO, ICMP_ECHOREPLY);
 		break;
 	case IPPROTO_ICMPV6:
-		describe_icmp(event, skb, offset, ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY);
+		describe_icmp(event, skb, offset, ICMPV6_ECHO_REQUEST,
+			      ICMPV6_ECHO_REPLY);
 		break;
 	case IPPROTO_TCP:
 		describe_ports(event, skb, offset);
-		tcp_flags = skb_header_pointer(skb, offset + 13, sizeof(flags), &flags);
+		tcp_flags = skb_header_pointer(skb, offset + 13, sizeof(flags),
+					       &flags);
 		if (tcp_flags)
 			event->tcp_flags = *tcp_flags;
 		else
@@ -100,7 +107,8 @@ static void describe_transport(struct ipttrace_event *event, const struct sk_buf
 	}
 }
 
-static void describe_ipv4(struct ipttrace_event *event, const struct sk_buff *skb)
+static void describe_ipv4(struct ipttrace_event *event,
+			  const struct sk_buff *skb)
 {
 	int offset = skb_network_offset(skb);
 	struct iphdr header;
@@ -120,7 +128,8 @@ static void describe_ipv4(struct ipttrace_event *event, const struct sk_buff *sk
 		describe_transport(event, skb, offset + ip->ihl * 4);
 }
 
-static void describe_ipv6(struct ipttrace_event *event, const struct sk_buff *skb)
+static void describe_ipv6(struct ipttrace_event *event,
+			  const struct sk_buff *skb)
 {
 	int offset = skb_network_offset(skb);
 	struct ipv6hdr header;
@@ -136,7 +145,8 @@ static void describe_ipv6(struct ipttrace_event *event, const struct sk_buff *sk
 	memcpy(event->saddr, &ip->saddr, sizeof(ip->saddr));
 	memcpy(event->daddr, &ip->daddr, sizeof(ip->daddr));
 	protocol = ip->nexthdr;
-	offset = ipv6_skip_exthdr(skb, offset + sizeof(*ip), &protocol, &fragment);
+	offset = ipv6_skip_exthdr(skb, offset + sizeof(*ip), &protocol,
+				  &fragment);
 	event->protocol = protocol;
 	if (offset < 0)
 		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
@@ -147,14 +157,18 @@ static void describe_ipv6(struct ipttrace_event *event, const struct sk_buff *sk
 }
 
 /* The MAC header is the received one only on the way in; on the way out it is not written yet. */
-static void describe_dmac(struct ipttrace_event *event, const struct sk_buff *skb,
+static void describe_dmac(struct ipttrace_event *event,
+			  const struct sk_buff *skb,
 			  const struct nf_hook_state *state)
 {
-	if (state->hook == NF_INET_LOCAL_OUT || state->hook == NF_INET_POST_ROUTING)
+	if (state->hook == NF_INET_LOCAL_OUT ||
+	    state->hook == NF_INET_POST_ROUTING)
 		return;
-	if (!state->in || !skb_mac_header_was_set(skb) || skb_mac_header_len(skb) < ETH_HLEN)
+	if (!state->in || !skb_mac_header_was_set(skb) ||
+	    skb_mac_header_len(skb) < ETH_HLEN)
 		return;
-	if (state->in->type != ARPHRD_ETHER && state->in->type != ARPHRD_LOOPBACK)
+	if (state->in->type != ARPHRD_ETHER &&
+	    state->in->type != ARPHRD_LOOPBACK)
 		return;
 	memcpy(event->dmac, eth_hdr(skb)->h_dest, ETH_ALEN);
 	event->flags |= IPTTRACE_EVENT_FLAG_DMAC;
@@ -166,7 +180,8 @@ static void describe_dmac(struct ipttrace_event *event, const struct sk_buff *sk
  * @skb: the packet
  * @state: of the hook that it is at
  */
-void ipttrace_packet_describe(struct ipttrace_event *event, const struct sk_buff *skb,
+void ipttrace_packet_describe(struct ipttrace_event *event,
+			      const struct sk_buff *skb,
 			      const struct nf_hook_state *state)
 {
 	event->skb = (unsigned long)skb;
@@ -180,11 +195,13 @@ void ipttrace_packet_describe(struct ipttrace_event *event, const struct sk_buff
 		event->flags |= IPTTRACE_EVENT_FLAG_PID;
 	if (state->in) {
 		event->in_ifindex = state->in->ifindex;
-		strscpy(event->in_name, state->in->name, sizeof(event->in_name));
+		strscpy(event->in_name, state->in->name,
+			sizeof(event->in_name));
 	}
 	if (state->out) {
 		event->out_ifindex = state->out->ifindex;
-		strscpy(event->out_name, state->out->name, sizeof(event->out_name));
+		strscpy(event->out_name, state->out->name,
+			sizeof(event->out_name));
 	}
 	describe_dmac(event, skb, state);
 	if (state->pf == NFPROTO_IPV6)

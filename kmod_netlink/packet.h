@@ -7,8 +7,10 @@
 
 #include "ipttrace_netlink.h"
 
-u32 ipttrace_packet_sender(const struct sk_buff *skb, const struct nf_hook_state *state);
-void ipttrace_packet_describe(struct ipttrace_event *event, const struct sk_buff *skb,
+u32 ipttrace_packet_sender(const struct sk_buff *skb,
+			   const struct nf_hook_state *state);
+void ipttrace_packet_describe(struct ipttrace_event *event,
+			      const struct sk_buff *skb,
 			      const struct nf_hook_state *state);
 
 #endif /* _IPTTRACE_PACKET_H */

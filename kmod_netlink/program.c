@@ -49,7 +49,8 @@ static bool program_has_tail_calls(const struct bpf_prog *prog)
 
 	mutex_lock(&prog->aux->used_maps_mutex);
 	for (i = 0; i < prog->aux->used_map_cnt; i++)
-		if (prog->aux->used_maps[i]->map_type == BPF_MAP_TYPE_PROG_ARRAY)
+		if (prog->aux->used_maps[i]->map_type ==
+		    BPF_MAP_TYPE_PROG_ARRAY)
 			found = true;
 	mutex_unlock(&prog->aux->used_maps_mutex);
 	return found;
@@ -59,24 +60,28 @@ static int program_check(const struct bpf_prog *prog, const struct nlattr *attr,
 			 struct netlink_ext_ack *extack)
 {
 	if (ipttrace_prog_sleepable(prog)) {
-		NL_SET_ERR_MSG_ATTR(extack, attr,
-				    "sleepable programs cannot run where packets are handled");
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"sleepable programs cannot run where packets are handled");
 		return -EOPNOTSUPP;
 	}
 	if (prog->expected_attach_type) {
 		/* their helpers expect the larger run context of a multi link or session */
-		NL_SET_ERR_MSG_ATTR(extack, attr,
-				    "the program is made for another attach type (multi or session); load it as a plain kprobe program");
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the program is made for another attach type (multi or session); load it as a plain kprobe program");
 		return -EOPNOTSUPP;
 	}
 	if (prog->kprobe_override) {
-		NL_SET_ERR_MSG_ATTR(extack, attr,
-				    "the program calls bpf_override_return, which has no meaning here");
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the program calls bpf_override_return, which has no meaning here");
 		return -EOPNOTSUPP;
 	}
 	if (program_has_tail_calls(prog)) {
-		NL_SET_ERR_MSG_ATTR(extack, attr,
-				    "the program makes tail calls: what they enter cannot be checked");
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the program makes tail calls: what they enter cannot be checked");
 		return -EOPNOTSUPP;
 	}
 	return 0;
@@ -93,25 +98,31 @@ static int program_check(const struct bpf_prog *prog, const struct nlattr *attr,
  *
  * Return: 0, -EINVAL, -EBADF, -EOPNOTSUPP.
  */
-int ipttrace_set_add_program(struct ipttrace_set *set, const struct nlattr *slot_attr,
-			     const struct nlattr *fd_attr, struct netlink_ext_ack *extack)
+int ipttrace_set_add_program(struct ipttrace_set *set,
+			     const struct nlattr *slot_attr,
+			     const struct nlattr *fd_attr,
+			     struct netlink_ext_ack *extack)
 {
 	u32 slot = nla_get_u32(slot_attr);
 	struct bpf_prog *prog;
 	int err;
 
 	if (set->progs[slot]) {
-		NL_SET_ERR_MSG_ATTR(extack, slot_attr, "the slot is given twice");
+		NL_SET_ERR_MSG_ATTR(extack, slot_attr,
+				    "the slot is given twice");
 		return -EINVAL;
 	}
-	prog = bpf_prog_get_type_dev(nla_get_u32(fd_attr), BPF_PROG_TYPE_KPROBE, false);
+	prog = bpf_prog_get_type_dev(nla_get_u32(fd_attr), BPF_PROG_TYPE_KPROBE,
+				     false);
 	if (IS_ERR(prog)) {
 		err = PTR_ERR(prog);
 		if (err == -EBADF)
-			NL_SET_ERR_MSG_ATTR(extack, fd_attr, "no such file descriptor is open");
-		else
 			NL_SET_ERR_MSG_ATTR(extack, fd_attr,
-					    "the file descriptor is not of a BPF program of type kprobe");
+					    "no such file descriptor is open");
+		else
+			NL_SET_ERR_MSG_ATTR(
+				extack, fd_attr,
+				"the file descriptor is not of a BPF program of type kprobe");
 		return err;
 	}
 	err = program_check(prog, fd_attr, extack);
@@ -142,14 +153,16 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 	int err;
 
 	if (!fprog.len || nla_len(attr) % sizeof(struct sock_filter)) {
-		NL_SET_ERR_MSG_ATTR(extack, attr,
-				    "the filter is not a whole number of instructions");
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the filter is not a whole number of instructions");
 		return -EINVAL;
 	}
 	err = bpf_prog_create(&set->filter, &fprog);
 	if (err) {
 		set->filter = NULL;
-		NL_SET_ERR_MSG_ATTR(extack, attr, "the filter is not valid classic BPF");
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "the filter is not valid classic BPF");
 		return err;
 	}
 	set->filter_len = fprog.len;
@@ -165,7 +178,8 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
  * Context: process or softirq.
  * Return: what the program returned; 0 if one was running on this CPU already, which is counted.
  */
-u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot, struct pt_regs *regs)
+u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
+		     struct pt_regs *regs)
 {
 	struct bpf_trace_run_ctx run_ctx = { .bpf_cookie = set->cookie };
 	struct bpf_run_ctx *outer;

@@ -36,8 +36,10 @@ struct ipttrace_set {
 
 struct ipttrace_set *ipttrace_set_alloc(void);
 void ipttrace_set_free(struct ipttrace_set *set);
-int ipttrace_set_add_program(struct ipttrace_set *set, const struct nlattr *slot_attr,
-			     const struct nlattr *fd_attr, struct netlink_ext_ack *extack);
+int ipttrace_set_add_program(struct ipttrace_set *set,
+			     const struct nlattr *slot_attr,
+			     const struct nlattr *fd_attr,
+			     struct netlink_ext_ack *extack);
 int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 			    struct netlink_ext_ack *extack);
 
@@ -45,7 +47,8 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		     struct pt_regs *regs);
 
 /* Whether the set's filter lets @skb through; its data must start at the IP header. */
-static inline bool ipttrace_set_filter(const struct ipttrace_set *set, const struct sk_buff *skb)
+static inline bool ipttrace_set_filter(const struct ipttrace_set *set,
+				       const struct sk_buff *skb)
 {
 	return !set->filter || bpf_prog_run(set->filter, skb);
 }

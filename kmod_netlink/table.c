@@ -22,8 +22,10 @@ static bool arming;
  */
 u32 ipttrace_table_armed(u32 family)
 {
-	const struct ipttrace_function *ipv4 = &ipttrace_functions[IPTTRACE_IPT_DO_TABLE];
-	const struct ipttrace_function *ipv6 = &ipttrace_functions[IPTTRACE_IP6T_DO_TABLE];
+	const struct ipttrace_function *ipv4 =
+		&ipttrace_functions[IPTTRACE_IPT_DO_TABLE];
+	const struct ipttrace_function *ipv6 =
+		&ipttrace_functions[IPTTRACE_IP6T_DO_TABLE];
 	u32 armed = 0;
 
 	lockdep_assert_held(&ipttrace_lock);
@@ -76,7 +78,8 @@ void ipttrace_table_disarm(void)
 }
 
 /* Arms functions when their module comes, disarms them before its text goes. */
-static int module_event(struct notifier_block *nb, unsigned long event, void *data)
+static int module_event(struct notifier_block *nb, unsigned long event,
+			void *data)
 {
 	const struct module *module = data;
 	bool changed = false;
@@ -108,7 +111,9 @@ static int module_event(struct notifier_block *nb, unsigned long event, void *da
 	return NOTIFY_OK;
 }
 
-static struct notifier_block module_notifier = { .notifier_call = module_event };
+static struct notifier_block module_notifier = {
+	.notifier_call = module_event,
+};
 
 /**
  * ipttrace_table_init - begin to follow modules coming and going

@@ -5,8 +5,8 @@
 #include <linux/bits.h>
 #include <linux/netlink.h>
 
-#define IPTTRACE_ARMED_IPV4	BIT(0)
-#define IPTTRACE_ARMED_IPV6	BIT(1)
+#define IPTTRACE_ARMED_IPV4 BIT(0)
+#define IPTTRACE_ARMED_IPV6 BIT(1)
 
 int ipttrace_table_init(void);
 void ipttrace_table_exit(void);

@@ -19,13 +19,13 @@
 #include "packet.h"
 #include "traverse.h"
 
-#define SELECTION_WORDS	BITS_TO_LONGS(IPTTRACE_MAX_LINKS)
+#define SELECTION_WORDS BITS_TO_LONGS(IPTTRACE_MAX_LINKS)
 
 /* The handler hands the selection to the replacement in two argument registers. */
 static_assert(SELECTION_WORDS == 2);
 
 /* What trace_packet() of ip_tables.c and ip6_tables.c passes to nf_log_trace(). */
-#define TRACE_FORMAT	"TRACE: %s:%s:%s:%u "
+#define TRACE_FORMAT "TRACE: %s:%s:%s:%u "
 
 /**
  * struct frame - a selected packet on its way through a table
@@ -69,7 +69,8 @@ static struct frame *frame_find(const struct sk_buff *skb)
 }
 
 /* Whether this call of @fn is the one that we make ourselves for @frame. */
-static bool frame_passes(struct frame *frame, const struct ipttrace_function *fn)
+static bool frame_passes(struct frame *frame,
+			 const struct ipttrace_function *fn)
 {
 	if (frame->passing != fn)
 		return false;
@@ -78,7 +79,8 @@ static bool frame_passes(struct frame *frame, const struct ipttrace_function *fn
 }
 
 /* Runs the programs in @slot of all sets that selected the packet, and emits what they ask for. */
-static void frame_run(struct frame *frame, enum ipttrace_slot slot, struct pt_regs *regs)
+static void frame_run(struct frame *frame, enum ipttrace_slot slot,
+		      struct pt_regs *regs)
 {
 	struct ipttrace_event *event = &frame->event;
 	bool wanted = ipttrace_events_wanted();
@@ -104,7 +106,8 @@ static void frame_run(struct frame *frame, enum ipttrace_slot slot, struct pt_re
  * Fills in a frame that has its packet, sets and selection, and zeroes otherwise. noinline: what it
  * needs of the stack is given back before the table is walked.
  */
-static noinline void frame_open(struct frame *frame, const struct xt_table *table,
+static noinline void frame_open(struct frame *frame,
+				const struct xt_table *table,
 				const struct nf_hook_state *state)
 {
 	struct ipttrace_event *event = &frame->event;
@@ -123,22 +126,31 @@ static noinline void frame_open(struct frame *frame, const struct xt_table *tabl
 	preempt_enable();
 }
 
-static const char * const hook_chains[NF_INET_NUMHOOKS] = {
-	[NF_INET_PRE_ROUTING]	= "PREROUTING",
-	[NF_INET_LOCAL_IN]	= "INPUT",
-	[NF_INET_FORWARD]	= "FORWARD",
-	[NF_INET_LOCAL_OUT]	= "OUTPUT",
-	[NF_INET_POST_ROUTING]	= "POSTROUTING",
+static const char *const hook_chains[NF_INET_NUMHOOKS] = {
+	/* clang-format off */ /* it would put two on a line */
+	[NF_INET_PRE_ROUTING] = "PREROUTING",
+	[NF_INET_LOCAL_IN] = "INPUT",
+	[NF_INET_FORWARD] = "FORWARD",
+	[NF_INET_LOCAL_OUT] = "OUTPUT",
+	[NF_INET_POST_ROUTING] = "POSTROUTING",
+	/* clang-format on */
 };
 
-static noinline void frame_close(struct frame *frame, const struct ipttrace_function *fn,
-				 const void *table, const struct nf_hook_state *state,
+static noinline void frame_close(struct frame *frame,
+				 const struct ipttrace_function *fn,
+				 const void *table,
+				 const struct nf_hook_state *state,
 				 unsigned int verdict, u64 cost)
 {
 	struct ipttrace_event *event = &frame->event;
 	const unsigned long args[6] = {
-		(unsigned long)table, (unsigned long)frame->skb, (unsigned long)state,
-		cost, event->rules, 0,
+		/* clang-format off */ /* it would put two on a line */
+		(unsigned long)table,
+		(unsigned long)frame->skb,
+		(unsigned long)state,
+		cost,
+		event->rules,
+		/* clang-format on */
 	};
 	struct pt_regs regs;
 
@@ -157,7 +169,8 @@ static noinline void frame_close(struct frame *frame, const struct ipttrace_func
 	event->rulenum = 0;
 	if (frame->foreign)
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
-	strscpy_pad(event->chain, hook_chains[event->hook], sizeof(event->chain));
+	strscpy_pad(event->chain, hook_chains[event->hook],
+		    sizeof(event->chain));
 
 	if (frame->slots & BIT(IPTTRACE_SLOT_EXIT)) {
 		ipttrace_regs_init(&regs, fn->address, ipttrace_entry_sp(), 0);
@@ -167,15 +180,22 @@ static noinline void frame_close(struct frame *frame, const struct ipttrace_func
 	}
 }
 
+typedef unsigned int (*table_function)(void *table, struct sk_buff *skb,
+				       const struct nf_hook_state *state);
+
 /* Stands in for ipt_do_table() and ip6t_do_table(), for a packet that was selected. */
 static __always_inline unsigned int
-table_traverse(const struct ipttrace_function *fn, void *table, struct sk_buff *skb,
-	       const struct nf_hook_state *state, const struct ipttrace_sets *sets,
-	       unsigned long low, unsigned long high)
+table_traverse(const struct ipttrace_function *fn, void *table,
+	       struct sk_buff *skb, const struct nf_hook_state *state,
+	       const struct ipttrace_sets *sets, unsigned long low,
+	       unsigned long high)
 {
-	unsigned int (*original)(void *table, struct sk_buff *skb,
-				 const struct nf_hook_state *state) = (void *)fn->address;
-	struct frame frame = { .skb = skb, .sets = sets, .selected = { low, high } };
+	table_function original = (table_function)fn->address;
+	struct frame frame = {
+		.skb = skb,
+		.sets = sets,
+		.selected = { low, high },
+	};
 	unsigned int verdict;
 	u64 start;
 
@@ -194,8 +214,8 @@ static unsigned int ipt_replacement(void *table, struct sk_buff *skb,
 				    const struct ipttrace_sets *sets,
 				    unsigned long low, unsigned long high)
 {
-	return table_traverse(&ipttrace_functions[IPTTRACE_IPT_DO_TABLE], table, skb, state, sets,
-			      low, high);
+	return table_traverse(&ipttrace_functions[IPTTRACE_IPT_DO_TABLE], table,
+			      skb, state, sets, low, high);
 }
 
 static unsigned int ip6t_replacement(void *table, struct sk_buff *skb,
@@ -203,8 +223,8 @@ static unsigned int ip6t_replacement(void *table, struct sk_buff *skb,
 				     const struct ipttrace_sets *sets,
 				     unsigned long low, unsigned long high)
 {
-	return table_traverse(&ipttrace_functions[IPTTRACE_IP6T_DO_TABLE], table, skb, state, sets,
-			      low, high);
+	return table_traverse(&ipttrace_functions[IPTTRACE_IP6T_DO_TABLE],
+			      table, skb, state, sets, low, high);
 }
 
 static enum ipttrace_kind trace_kind(const char *comment)
@@ -217,8 +237,8 @@ static enum ipttrace_kind trace_kind(const char *comment)
 }
 
 /* A rule event: the packet is at the rule that the arguments behind TRACE_FORMAT name. */
-static void frame_rule(struct frame *frame, const unsigned long args[6], unsigned long sp,
-		       va_list list)
+static void frame_rule(struct frame *frame, const unsigned long args[6],
+		       unsigned long sp, va_list list)
 {
 	struct ipttrace_event *event = &frame->event;
 	struct pt_regs regs;
@@ -226,8 +246,10 @@ static void frame_rule(struct frame *frame, const unsigned long args[6], unsigne
 	event->rules++;
 	if (!(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
 		return;
-	strscpy_pad(event->table, va_arg(list, const char *), sizeof(event->table));
-	strscpy_pad(event->chain, va_arg(list, const char *), sizeof(event->chain));
+	strscpy_pad(event->table, va_arg(list, const char *),
+		    sizeof(event->table));
+	strscpy_pad(event->chain, va_arg(list, const char *),
+		    sizeof(event->chain));
 	event->kind = trace_kind(va_arg(list, const char *));
 	event->rulenum = va_arg(list, unsigned int);
 	if (frame->foreign)
@@ -239,15 +261,21 @@ static void frame_rule(struct frame *frame, const unsigned long args[6], unsigne
 }
 
 /* Stands in for nf_log_trace(), for a packet in a frame; softirqs are off. */
-static __printf(8, 9)
-void log_replacement(struct net *net, u_int8_t pf, unsigned int hooknum,
-		     const struct sk_buff *skb, const struct net_device *in,
-		     const struct net_device *out, const struct nf_loginfo *loginfo,
-		     const char *fmt, ...)
+static __printf(8, 9) void log_replacement(struct net *net, u_int8_t pf,
+					   unsigned int hooknum,
+					   const struct sk_buff *skb,
+					   const struct net_device *in,
+					   const struct net_device *out,
+					   const struct nf_loginfo *loginfo,
+					   const char *fmt, ...)
 {
 	const unsigned long args[6] = {
-		(unsigned long)net, pf, hooknum,
-		(unsigned long)skb, (unsigned long)in, (unsigned long)out,
+		(unsigned long)net,
+		pf,
+		hooknum,
+		(unsigned long)skb,
+		(unsigned long)in,
+		(unsigned long)out,
 	};
 	char prefix[NF_LOG_PREFIXLEN];
 	struct frame *frame;
@@ -267,19 +295,24 @@ void log_replacement(struct net *net, u_int8_t pf, unsigned int hooknum,
 		vsnprintf(prefix, sizeof(prefix), fmt, list);
 		va_end(list);
 		frame->passing = &ipttrace_functions[IPTTRACE_NF_LOG_TRACE];
-		nf_log_trace(net, pf, hooknum, skb, in, out, loginfo, "%s", prefix);
+		nf_log_trace(net, pf, hooknum, skb, in, out, loginfo, "%s",
+			     prefix);
 	}
 }
+
+typedef void (*dup_function)(struct net *net, struct sk_buff *skb,
+			     unsigned int hooknum, const void *gateway,
+			     int oif);
 
 /*
  * Stand in for nf_dup_ipv4() and nf_dup_ipv6(), which copy a packet for the TEE target: the copy
  * must not carry a mark that is only ours.
  */
-static void dup_replacement(struct net *net, struct sk_buff *skb, unsigned int hooknum,
-			    const void *gateway, int oif, const struct ipttrace_function *fn)
+static void dup_replacement(struct net *net, struct sk_buff *skb,
+			    unsigned int hooknum, const void *gateway, int oif,
+			    const struct ipttrace_function *fn)
 {
-	void (*original)(struct net *net, struct sk_buff *skb, unsigned int hooknum,
-			 const void *gateway, int oif) = (void *)fn->address;
+	dup_function original = (dup_function)fn->address;
 	struct frame *frame;
 
 	preempt_disable();
@@ -292,16 +325,20 @@ static void dup_replacement(struct net *net, struct sk_buff *skb, unsigned int h
 	skb->nf_trace = 1;
 }
 
-static void dup_ipv4_replacement(struct net *net, struct sk_buff *skb, unsigned int hooknum,
-				 const void *gateway, int oif)
+static void dup_ipv4_replacement(struct net *net, struct sk_buff *skb,
+				 unsigned int hooknum, const void *gateway,
+				 int oif)
 {
-	dup_replacement(net, skb, hooknum, gateway, oif, &ipttrace_functions[IPTTRACE_NF_DUP_IPV4]);
+	dup_replacement(net, skb, hooknum, gateway, oif,
+			&ipttrace_functions[IPTTRACE_NF_DUP_IPV4]);
 }
 
-static void dup_ipv6_replacement(struct net *net, struct sk_buff *skb, unsigned int hooknum,
-				 const void *gateway, int oif)
+static void dup_ipv6_replacement(struct net *net, struct sk_buff *skb,
+				 unsigned int hooknum, const void *gateway,
+				 int oif)
 {
-	dup_replacement(net, skb, hooknum, gateway, oif, &ipttrace_functions[IPTTRACE_NF_DUP_IPV6]);
+	dup_replacement(net, skb, hooknum, gateway, oif,
+			&ipttrace_functions[IPTTRACE_NF_DUP_IPV6]);
 }
 
 /*
@@ -316,12 +353,16 @@ static bool softirqs_off(void)
 	return true;
 }
 
-static bool entry_wants(const struct ipttrace_function *fn, const struct ipttrace_set *set,
+static bool entry_wants(const struct ipttrace_function *fn,
+			const struct ipttrace_set *set,
 			const struct pt_regs *args)
 {
 	const unsigned long params[6] = {
-		args->di, args->si, args->dx,
-		ipttrace_packet_sender((const void *)args->si, (const void *)args->dx),
+		args->di,
+		args->si,
+		args->dx,
+		ipttrace_packet_sender((const void *)args->si,
+				       (const void *)args->dx),
 	};
 	struct pt_regs regs;
 	bool wants, off;
@@ -336,7 +377,8 @@ static bool entry_wants(const struct ipttrace_function *fn, const struct ipttrac
 }
 
 /* Which sets want the packet; true if its way through the table must be followed for any. */
-static bool packet_select(const struct ipttrace_function *fn, const struct ipttrace_sets *sets,
+static bool packet_select(const struct ipttrace_function *fn,
+			  const struct ipttrace_sets *sets,
 			  const struct pt_regs *args, unsigned long *selected)
 {
 	const struct sk_buff *skb = (const struct sk_buff *)args->si;
@@ -352,7 +394,8 @@ static bool packet_select(const struct ipttrace_function *fn, const struct ipttr
 		this_cpu_inc(link->stats->packets);
 		if (!ipttrace_set_filter(set, skb))
 			continue;
-		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) && !entry_wants(fn, set, args))
+		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
+		    !entry_wants(fn, set, args))
 			continue;
 		this_cpu_inc(link->stats->selected);
 		if (set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)) {
@@ -365,9 +408,11 @@ static bool packet_select(const struct ipttrace_function *fn, const struct ipttr
 
 /* ftrace handler of ipt_do_table() and ip6t_do_table(): what every packet pays for. */
 static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
-				  struct ftrace_ops *ops, struct ftrace_regs *fregs)
+				  struct ftrace_ops *ops,
+				  struct ftrace_regs *fregs)
 {
-	const struct ipttrace_function *fn = container_of(ops, struct ipttrace_function, ops);
+	const struct ipttrace_function *fn =
+		container_of(ops, struct ipttrace_function, ops);
 	unsigned long selected[SELECTION_WORDS] = {};
 	struct pt_regs *args = ipttrace_args(fregs);
 	const struct ipttrace_sets *sets;
@@ -393,9 +438,11 @@ out:
 
 /* ftrace handler of functions that are redirected for a packet in a frame, and for no other. */
 static void notrace frame_handler(unsigned long ip, unsigned long parent_ip,
-				  struct ftrace_ops *ops, struct ftrace_regs *fregs)
+				  struct ftrace_ops *ops,
+				  struct ftrace_regs *fregs)
 {
-	const struct ipttrace_function *fn = container_of(ops, struct ipttrace_function, ops);
+	const struct ipttrace_function *fn =
+		container_of(ops, struct ipttrace_function, ops);
 	struct pt_regs *args = ipttrace_args(fregs);
 	struct frame *frame;
 
@@ -408,13 +455,16 @@ static void notrace frame_handler(unsigned long ip, unsigned long parent_ip,
 
 /* ftrace handler of the TRACE target: the mark that it sets on a packet in a frame is its own. */
 static void notrace trace_handler(unsigned long ip, unsigned long parent_ip,
-				  struct ftrace_ops *ops, struct ftrace_regs *fregs)
+				  struct ftrace_ops *ops,
+				  struct ftrace_regs *fregs)
 {
-	const struct ipttrace_function *fn = container_of(ops, struct ipttrace_function, ops);
+	const struct ipttrace_function *fn =
+		container_of(ops, struct ipttrace_function, ops);
+	struct pt_regs *args = ipttrace_args(fregs);
 	struct frame *frame;
 
 	preempt_disable_notrace();
-	frame = frame_find((void *)regs_get_kernel_argument(ipttrace_args(fregs), fn->skb_arg));
+	frame = frame_find((void *)regs_get_kernel_argument(args, fn->skb_arg));
 	if (frame)
 		frame->foreign = true;
 	preempt_enable_notrace();
@@ -425,8 +475,8 @@ static void notrace trace_handler(unsigned long ip, unsigned long parent_ip,
  * call nothing that they are called for: they do without ftrace's protection against recursion
  * (FTRACE_OPS_FL_RECURSION), which would also keep other tracers from what our programs call.
  */
-#define WATCH		FTRACE_OPS_FL_PERMANENT
-#define REDIRECT	(WATCH | FTRACE_OPS_FL_IPMODIFY)
+#define WATCH FTRACE_OPS_FL_PERMANENT
+#define REDIRECT (WATCH | FTRACE_OPS_FL_IPMODIFY)
 
 struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 	[IPTTRACE_IPT_DO_TABLE] = {
@@ -482,7 +532,8 @@ void ipttrace_traverse_publish(struct ipttrace_sets *sets)
 {
 	struct ipttrace_sets *old;
 
-	old = rcu_replace_pointer(published, sets, lockdep_is_held(&ipttrace_lock));
+	old = rcu_replace_pointer(published, sets,
+				  lockdep_is_held(&ipttrace_lock));
 	synchronize_rcu();
 	kfree(old);
 }

@@ -24,7 +24,8 @@ static __always_inline struct pt_regs *ipttrace_args(struct ftrace_regs *fregs)
 }
 
 /* Goes to @to with the same arguments when the handler returns. */
-static __always_inline void ipttrace_redirect(struct ftrace_regs *fregs, void *to)
+static __always_inline void ipttrace_redirect(struct ftrace_regs *fregs,
+					      void *to)
 {
 #ifdef ftrace_regs_set_instruction_pointer
 	ftrace_regs_set_instruction_pointer(fregs, (unsigned long)to);

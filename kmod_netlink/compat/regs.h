@@ -10,8 +10,8 @@
 #include <linux/string.h>
 #include <asm/segment.h>
 
-static inline void ipttrace_regs_init(struct pt_regs *regs, unsigned long ip, unsigned long sp,
-				      unsigned long bp)
+static inline void ipttrace_regs_init(struct pt_regs *regs, unsigned long ip,
+				      unsigned long sp, unsigned long bp)
 {
 	memset(regs, 0, sizeof(*regs));
 	regs->ip = ip;
@@ -23,7 +23,8 @@ static inline void ipttrace_regs_init(struct pt_regs *regs, unsigned long ip, un
 	regs->flags = X86_EFLAGS_FIXED;
 }
 
-static inline void ipttrace_regs_set_args(struct pt_regs *regs, const unsigned long args[6])
+static inline void ipttrace_regs_set_args(struct pt_regs *regs,
+					  const unsigned long args[6])
 {
 	regs->di = args[0];
 	regs->si = args[1];
@@ -37,6 +38,7 @@ static inline void ipttrace_regs_set_args(struct pt_regs *regs, const unsigned l
  * The stack pointer when the function that uses this macro was entered: it points to the return
  * address, and arguments that did not fit into registers follow.
  */
-#define ipttrace_entry_sp() ((unsigned long)__builtin_frame_address(0) + sizeof(long))
+#define ipttrace_entry_sp() \
+	((unsigned long)__builtin_frame_address(0) + sizeof(long))
 
 #endif /* _IPTTRACE_COMPAT_REGS_H */

@@ -7,7 +7,8 @@
 #include <linux/netfilter/x_tables.h>
 #include <linux/netfilter/xt_AUDIT.h>
 
-static unsigned int errdrop_tg(struct sk_buff *skb, const struct xt_action_param *par)
+static unsigned int errdrop_tg(struct sk_buff *skb,
+			       const struct xt_action_param *par)
 {
 	return NF_DROP_ERR(-EHOSTDOWN);
 }

@@ -15,11 +15,12 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 STAMPS := $(BUILD)/stamps
 PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
-# Which guest kernels (KERNEL=6.1 takes one), and which tests or further pytest arguments (TESTS=...).
-SERIES := 6.1 6.12
-KERNEL ?= $(SERIES)
-NEWEST := $(lastword $(SERIES))
+# Which guest kernels of tests/guest/kernels.yaml (KERNEL=6.1 takes one), and which tests or further pytest arguments
+# (TESTS=...). The list is asked in recipes: it needs the Python environment.
+KERNEL ?= $(shell $(GUEST) kernels test)
+NEWEST = $(lastword $(shell $(GUEST) kernels test))
 TESTS ?= tests/kernel
+RELOADS ?= 300
 TIMEOUT ?= 2700
 DEBUG_TIMEOUT ?= 5400
 
@@ -29,6 +30,10 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(BUILD)/cache/hypothesis
 unexport PYTHONPATH PYTHONHOME
 
 GUEST = $(PYTHON) -m tests.guest
+# in a guest, where there is no cache to keep
+PYTEST = python -m pytest -p no:cacheprovider
+RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) \
+	--env IPTT_RELOADS=$(RELOADS) -- $(PYTEST) -s tests/kernel/test_reload.py
 LINTED = $(wildcard proto ctl tests)
 
 .PHONY: help
@@ -58,18 +63,36 @@ test-unit: setup ## tests that need no kernel module
 
 .PHONY: test-kernel
 test-kernel: module ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
-	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) -- \
-		python -m pytest -p no:cacheprovider $(TESTS)
+	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
+
+# As many guests at a time as there are processors. A kernel that fails does not keep the others from their turn.
+.PHONY: test-all
+test-all: KERNEL = $(shell $(GUEST) kernels test-all)
+test-all: module ## the same on -rt and preempt=full too, with 1, 2 and 4 CPUs, and reloads (KERNEL=6.12-rt)
+	@status=0; \
+	$(GUEST) run --target test-all $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) -- \
+		$(PYTEST) $(TESTS) || status=$$?; \
+	$(RUN_RELOADS) || status=$$?; \
+	exit $$status
+
+.PHONY: test-reload
+test-reload: KERNEL = $(shell $(GUEST) kernels test-reload)
+test-reload: module ## reload the module under a flood on every kernel (RELOADS=300 KERNEL=6.12-rt)
+	@$(RUN_RELOADS)
 
 .PHONY: test-debug
 test-debug: module-kasan ## every kernel test on a kernel with KASAN, lockdep, kmemleak and fault injection
 	@$(GUEST) run --kernel 6.12-kasan --timeout $(DEBUG_TIMEOUT) -- \
-		python -m pytest -p no:cacheprovider $(TESTS)
+		$(PYTEST) $(TESTS)
 
 .PHONY: test-race
 test-race: module-kcsan ## the same on a kernel with KCSAN, which sees data races
 	@$(GUEST) run --kernel 6.12-kcsan --timeout $(DEBUG_TIMEOUT) -- \
-		python -m pytest -p no:cacheprovider $(TESTS)
+		$(PYTEST) $(TESTS)
+
+.PHONY: test-planted
+test-planted: module-kasan ## that the tests find faults which are put into the module on purpose
+	@$(PYTHON) -m tests.planted
 
 .PHONY: bench
 bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
@@ -85,8 +108,7 @@ setup: $(STAMPS)/project ## packages from apt and the Python environment, where 
 
 .PHONY: module
 module: setup ## the kernel module, and a test target, for every guest kernel
-	@$(GUEST) releases | while read -r series release; do \
-		[[ " $(KERNEL) $(NEWEST) " = *" $$series "* ]] || continue; \
+	@$(GUEST) releases $(KERNEL) $(NEWEST) | while read -r release; do \
 		tests/guest/build-module.sh kmod_netlink "$(BUILD)/kmod/$$release" "$$release" </dev/null; \
 		tests/guest/build-module.sh tests/kernel/xt_errdrop "$(BUILD)/kmod-test/$$release" \
 			"$$release" </dev/null; \
@@ -115,7 +137,7 @@ lint: setup ## ruff and mypy --strict
 
 .PHONY: check
 check: setup ## sparse and extra compiler warnings on the module
-	@$(GUEST) releases | while read -r series release; do \
+	@$(GUEST) releases $$($(GUEST) kernels test-all) | while read -r release; do \
 		tests/guest/build-module.sh kmod_netlink "$(BUILD)/check/$$release" "$$release" \
 			W=1 C=2 </dev/null; \
 	done

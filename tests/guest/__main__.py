@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Command line: run commands in guests, open a shell in one, list the kernels there are.
+"""Command line: run commands in guests, open a shell in one, list kernels.
 
 Exit status: the command's own; 124 when a guest failed (crash, timeout, set-up), since then the
 command proved nothing; 2 for wrong usage or a kernel that is not installed.
@@ -13,13 +13,13 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.guest import accelerator, kernels
+from tests.guest import accelerator, kernel_list
 from tests.guest.accelerator import Accelerator
-from tests.guest.debug.recipe import recipe
 from tests.guest.errors import GuestError, KernelMissingError
 from tests.guest.job import Job, Workspace
+from tests.guest.kernel_list import ListedKernel
 from tests.guest.machine import Machine
-from tests.guest.matrix import run_on_all
+from tests.guest.matrix import run_on_all, table
 from tests.guest.runner import run, shell
 
 _EXIT_USAGE = 2
@@ -41,7 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     runner.add_argument(
         "--kernel",
         action="append",
-        help="a series such as 6.12; given more than once, guests run side by side (newest)",
+        help="a name such as 6.12-rt; given more than once, guests run side by side (newest)",
+    )
+    runner.add_argument(
+        "--target",
+        help="instead: the kernels that this make target runs tests on, of those in --kernel if "
+        "given, each with all its numbers of CPUs",
     )
     runner.add_argument("--timeout", type=float, default=600, help="seconds (%(default)s)")
     runner.add_argument("--icount", action="store_true", help="a clock that counts instructions")
@@ -49,9 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     runner.add_argument("command", nargs="+", metavar="COMMAND")
 
     sheller = verbs.add_parser("shell", parents=[machine], help="an interactive guest")
-    sheller.add_argument("--kernel", help="a series such as 6.12 (newest)")
+    sheller.add_argument("--kernel", help="a name such as 6.12-rt (newest)")
 
-    verbs.add_parser("releases", help="list the guest kernels: series and release")
+    lister = verbs.add_parser("kernels", help="list the kernels of a make target")
+    lister.add_argument("target", nargs="?", default="test", help="(%(default)s)")
+
+    releases = verbs.add_parser("releases", help="list the installed releases of kernels")
+    releases.add_argument("kernel", nargs="*", help="names such as 6.12-rt (all of target test)")
     return parser
 
 
@@ -63,9 +72,13 @@ def _workspace() -> Workspace:
     return Workspace(repository, build_dir, venv)
 
 
-def _machine(arguments: argparse.Namespace, series: str, workspace: Workspace) -> Machine:
-    debug = recipe(series)
-    kernel = debug.kernel() if debug else kernels.newest(series)
+def _machine(
+    arguments: argparse.Namespace,
+    listed: ListedKernel,
+    workspace: Workspace,
+    cpus: int | None = None,
+) -> Machine:
+    kernel = listed.find()
     if arguments.accel is not None:
         chosen = Accelerator(arguments.accel)
     else:
@@ -74,7 +87,7 @@ def _machine(arguments: argparse.Namespace, series: str, workspace: Workspace) -
     return Machine(
         kernel,
         chosen,
-        cpus=arguments.cpus or (1 if icount else 2),
+        cpus=cpus or arguments.cpus or (1 if icount else 2),
         memory=arguments.memory,
         icount=icount,
         append=tuple(arguments.append),
@@ -86,21 +99,44 @@ def _write_through(piece: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def _machines(arguments: argparse.Namespace, workspace: Workspace) -> list[Machine]:
+    named = [kernel_list.named(name) for name in arguments.kernel or ()]
+    if arguments.target is None:
+        wanted = named or [kernel_list.default_kernel()]
+        return [_machine(arguments, listed, workspace) for listed in wanted]
+    return [
+        _machine(arguments, listed, workspace, cpus)
+        for listed in kernel_list.of_target(arguments.target)
+        if not named or listed in named
+        for cpus in listed.targets[arguments.target]
+        if arguments.cpus in {None, cpus}
+    ]
+
+
 def _run(arguments: argparse.Namespace, workspace: Workspace) -> int:
-    wanted = arguments.kernel or [kernels.DEFAULT_SERIES[-1]]
-    machines = [_machine(arguments, series, workspace) for series in wanted]
+    machines = _machines(arguments, workspace)
     environment = dict(pair.split("=", 1) for pair in arguments.env)
     for name in ("TERM", "COLUMNS"):
         if name in os.environ:
             environment.setdefault(name, os.environ[name])
+    if not machines:
+        raise ValueError(f"no kernel of target {arguments.target} is among those asked for")
     job = Job(tuple(arguments.command), arguments.module, environment)
     if len(machines) == 1:
         return run(machines[0], job, workspace, _write_through, arguments.timeout)
     outcomes = run_on_all(machines, job, workspace, arguments.timeout)
-    print("\n".join(str(outcome) for outcome in outcomes))
+    print(table(outcomes))
     if any(outcome.error for outcome in outcomes):
         return _EXIT_GUEST_FAILED
     return max(outcome.status or 0 for outcome in outcomes)
+
+
+def _list_releases(names: list[str]) -> int:
+    wanted = [kernel_list.named(name) for name in names] or kernel_list.of_target("test")
+    # kernels that differ in their arguments only are one release
+    for release in dict.fromkeys(listed.find().release for listed in wanted if listed.package):
+        print(release)
+    return 0
 
 
 def main() -> int:
@@ -109,12 +145,15 @@ def main() -> int:
     arguments = _parser().parse_args()
     workspace = _workspace()
     try:
-        if arguments.verb == "releases":
-            for series in kernels.DEFAULT_SERIES:
-                print(series, kernels.newest(series).release)
+        if arguments.verb == "kernels":
+            print(" ".join(listed.name for listed in kernel_list.of_target(arguments.target)))
             return 0
+        if arguments.verb == "releases":
+            return _list_releases(arguments.kernel)
         if arguments.verb == "shell":
-            machine = _machine(arguments, arguments.kernel or kernels.DEFAULT_SERIES[-1], workspace)
+            wanted = arguments.kernel
+            listed = kernel_list.named(wanted) if wanted else kernel_list.default_kernel()
+            machine = _machine(arguments, listed, workspace)
             return shell(machine, workspace, load_module=arguments.module)
         return _run(arguments, workspace)
     except (KernelMissingError, ValueError) as error:

@@ -41,7 +41,7 @@ class RunDirectory:
 
     def __init__(self, workspace: Workspace, kernel: Kernel) -> None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{stamp}-{kernel.series}-{os.getpid()}-{secrets.token_hex(2)}"
+        name = f"{stamp}-{kernel.name}-{os.getpid()}-{secrets.token_hex(2)}"
         self.path = workspace.build_dir / "guest" / name
         self.path.mkdir(parents=True)
         self.console = self.path / "console.log"
@@ -54,7 +54,7 @@ class RunDirectory:
             "PATH": f"{workspace.venv / 'bin'}:{_SYSTEM_PATH}",
             "IPTTRACE_KO": str(kernel.module(workspace.build_dir)),
             "IPTT_ERRDROP_KO": str(kernel.test_target(workspace.build_dir)),
-            "IPTT_KERNEL_SERIES": kernel.series,
+            "IPTT_KERNEL": kernel.name,
             "IPTT_RUN_DIR": str(self.path),
             **job.environment,
         }

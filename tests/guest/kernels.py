@@ -9,9 +9,6 @@ from pathlib import Path
 
 from tests.guest.errors import KernelMissingError
 
-DEFAULT_SERIES = ("6.1", "6.12")
-"""The kernel series the project is tested on, oldest first."""
-
 _RELEASE = re.compile(r"(?P<series>\d+\.\d+)\b.*?(?:-(?P<flavour>rt|cloud))?-[a-z0-9]+$")
 
 
@@ -19,10 +16,13 @@ _RELEASE = re.compile(r"(?P<series>\d+\.\d+)\b.*?(?:-(?P<flavour>rt|cloud))?-[a-
 class Kernel:
     """An installed kernel: its image to boot and its headers to build against."""
 
-    series: str
+    name: str
+    """Its series and flavour as in ``6.12-rt``, or what ``kernels.yaml`` calls it."""
     release: str
     image: Path
     headers: Path
+    arguments: tuple[str, ...] = ()
+    """What it is booted with, on top of what every guest is."""
 
     def module(self, build_dir: Path) -> Path:
         """Where the project's module for this kernel is built below ``build_dir``."""
@@ -41,7 +41,7 @@ def _age(release: str) -> tuple[int, ...]:
 def installed(boot: Path = Path("/boot"), modules: Path = Path("/lib/modules")) -> list[Kernel]:
     """Every kernel that has an image, modules and headers, oldest first.
 
-    The series of a realtime or cloud flavour carries its name, as in ``6.12-rt``.
+    A realtime or cloud flavour is called so, as in ``6.12-rt``.
     """
     found = []
     for image in boot.glob("vmlinuz-*"):
@@ -52,22 +52,22 @@ def installed(boot: Path = Path("/boot"), modules: Path = Path("/lib/modules")) 
             continue
         if not (headers / "Makefile").is_file():
             continue
-        series = "-".join(part for part in match.group("series", "flavour") if part)
-        found.append(Kernel(series, release, image, headers))
+        name = "-".join(part for part in match.group("series", "flavour") if part)
+        found.append(Kernel(name, release, image, headers))
     return sorted(found, key=lambda kernel: _age(kernel.release))
 
 
-def newest(series: str, kernels: list[Kernel] | None = None) -> Kernel:
-    """The newest installed kernel of a series.
+def newest(name: str, kernels: list[Kernel] | None = None) -> Kernel:
+    """The newest installed kernel of a series and flavour.
 
     Raises:
         KernelMissingError: none is installed with image and headers.
     """
     candidates = installed() if kernels is None else kernels
-    matching = [kernel for kernel in candidates if kernel.series == series]
+    matching = [kernel for kernel in candidates if kernel.name == name]
     if not matching:
         raise KernelMissingError(
-            f"no installed kernel {series} has an image in /boot and headers in /lib/modules; "
+            f"no installed kernel {name} has an image in /boot and headers in /lib/modules; "
             "run: make setup"
         )
     return matching[-1]

@@ -45,6 +45,9 @@ class Machine:
     append: tuple[str, ...] = ()
     """More kernel arguments."""
 
+    def __str__(self) -> str:
+        return f"{self.kernel.name}/{self.cpus}"
+
     def __post_init__(self) -> None:
         if self.icount and (self.cpus != 1 or self.accelerator is not Accelerator.TCG):
             raise ValueError("counting instructions needs one CPU and the tcg accelerator")
@@ -66,10 +69,10 @@ class Machine:
         if self.accelerator is not Accelerator.KVM:
             command.append("--disable-kvm")
         command += ["--cpus", str(self.cpus), "--memory", self.memory]
-        command += ["--name", f"guest-{self.kernel.series.replace('.', '-')}"]
+        command += ["--name", f"guest-{self.kernel.name.replace('.', '-')}"]
         command += ["--overlay-rwdir", str(repository), "--rwdir", str(writable)]
         command += ["--cwd", str(repository)]
-        for argument in (*_KERNEL_ARGUMENTS, *self.append):
+        for argument in (*_KERNEL_ARGUMENTS, *self.kernel.arguments, *self.append):
             command += ["--append", argument]
         if options := self.qemu_options():
             command.append(f"--qemu-opts={' '.join(options)}")

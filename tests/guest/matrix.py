@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The same job on several kernels side by side."""
+"""The same job on several machines, as many at a time as this one has processors."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -23,6 +24,8 @@ class PrefixedLines:
         self._prefix = prefix.encode()
         self._lock = lock
         self._rest = b""
+        self.last = ""
+        """The last line that was not empty."""
 
     def __call__(self, piece: bytes) -> None:
         """Take output; print the lines that are complete."""
@@ -38,17 +41,19 @@ class PrefixedLines:
     def _print(self, lines: list[bytes]) -> None:
         with self._lock:
             for line in lines:
+                self.last = line.decode(errors="replace").strip() or self.last
                 sys.stdout.buffer.write(self._prefix + line.rstrip(b"\r") + b"\n")
             sys.stdout.buffer.flush()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job went on one kernel; ``error`` is set when the guest itself failed."""
+    """How a job went on one machine; ``error`` is set when the guest itself failed."""
 
     machine: Machine
     seconds: float
     status: int | None
+    last_line: str
     error: GuestError | None = None
 
     @property
@@ -56,23 +61,41 @@ class Outcome:
         """Whether the guest reported success."""
         return self.status == 0
 
-    def __str__(self) -> str:
-        kernel = self.machine.kernel
+    def row(self) -> tuple[str, ...]:
+        """What a table says of it."""
         if self.error is not None:
             verdict = f"GUEST FAILED: {self.error.args[0]}"
         else:
             verdict = "passed" if self.passed else f"FAILED (exit status {self.status})"
-        return f"{kernel.series:<5} {kernel.release:<24} {self.seconds:6.0f} s  {verdict}"
+        kernel = self.machine.kernel
+        cpus, seconds = str(self.machine.cpus), f"{self.seconds:.0f}"
+        return kernel.name, cpus, kernel.release, seconds, verdict, self.last_line.strip("= ")
+
+
+_HEADING = ("kernel", "CPUs", "release", "seconds", "verdict", "the job's last line")
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes, for people."""
+    rows = [_HEADING, *(outcome.row() for outcome in outcomes)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def run_on_all(
     machines: Sequence[Machine], job: Job, workspace: Workspace, timeout: float
 ) -> list[Outcome]:
-    """Run a job on every machine at once, with output behind the kernel's series."""
+    """Run a job on every machine, with output behind its name; ``timeout`` is of each.
+
+    A guest keeps one processor busy, however many it has itself. More guests than processors
+    would only slow each other down, and tests have deadlines.
+    """
     lock = threading.Lock()
+    width = max(len(str(machine)) for machine in machines)
 
     def on_one(machine: Machine) -> Outcome:
-        sink = PrefixedLines(f"{machine.kernel.series:<5}| ", lock)
+        sink = PrefixedLines(f"{machine!s:<{width}} | ", lock)
         start = time.monotonic()
         status: int | None = None
         error: GuestError | None = None
@@ -81,9 +104,10 @@ def run_on_all(
         except GuestError as caught:
             error = caught
         sink.flush()
+        last = sink.last
         if error is not None:
             sink(f"{error}\n".encode())
-        return Outcome(machine, time.monotonic() - start, status, error)
+        return Outcome(machine, time.monotonic() - start, status, last, error)
 
-    with ThreadPoolExecutor(max_workers=len(machines)) as pool:
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         return list(pool.map(on_one, machines))

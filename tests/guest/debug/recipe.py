@@ -108,14 +108,8 @@ class Recipe:
             )
         release = json.loads((self.directory / _COMPLETE).read_text())["release"]
         return Kernel(
-            series=self.name,
+            name=self.name,
             release=release,
             image=self.directory / "boot" / f"vmlinuz-{release}",
             headers=self.directory / "lib" / "modules" / release / "build",
         )
-
-
-def recipe(name: str) -> Recipe | None:
-    """The recipe of a kernel's name, as in ``6.12-kasan``; None if it is not one of ours."""
-    series, _, variant = name.partition("-")
-    return Recipe(variant) if series == SOURCE_SERIES and variant in VARIANTS else None

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The kernels that the project is tested on: what ``kernels.yaml`` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.guest import kernels
+from tests.guest.debug.recipe import Recipe
+from tests.guest.errors import KernelMissingError
+from tests.guest.kernels import Kernel
+
+LIST = Path(__file__).with_name("kernels.yaml")
+
+
+@dataclass(frozen=True)
+class ListedKernel:
+    """An entry of the list."""
+
+    name: str
+    reason: str
+    targets: Mapping[str, tuple[int, ...]]
+    """Numbers of CPUs with which a make target runs it, by target."""
+    package: str = ""
+    """Debian's package of its image; empty for a kernel that is built here."""
+    built: str = ""
+    """The variant of a kernel that is built here."""
+    installed: str = ""
+    """Series and flavour, if they are not its name."""
+    arguments: tuple[str, ...] = ()
+    """Kernel arguments that make it what it is."""
+
+    def __post_init__(self) -> None:
+        if bool(self.package) == bool(self.built):
+            raise ValueError(f"kernel {self.name}: either a package or a variant to build")
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages that it comes in."""
+        if not self.package:
+            return ()
+        return self.package, self.package.replace("image", "headers", 1)
+
+    def find(self) -> Kernel:
+        """The kernel on this machine, under its name here.
+
+        Raises:
+            KernelMissingError: it is not installed or not built.
+        """
+        if self.built:
+            found = Recipe(self.built).kernel()
+        else:
+            found = kernels.newest(self.installed or self.name)
+        return replace(found, name=self.name, arguments=self.arguments)
+
+
+def _entry(fields: Mapping[str, Any]) -> ListedKernel:
+    return ListedKernel(
+        **{
+            **fields,
+            "arguments": tuple(fields.get("arguments", ())),
+            "targets": {name: tuple(cpus) for name, cpus in fields["targets"].items()},
+        }
+    )
+
+
+def load(path: Path = LIST) -> list[ListedKernel]:
+    """Every kernel on the list, in its order."""
+    return [_entry(fields) for fields in yaml.safe_load(path.read_text())]
+
+
+def named(name: str) -> ListedKernel:
+    """The kernel of a name.
+
+    Raises:
+        KernelMissingError: the list has none.
+    """
+    listed = load()
+    for kernel in listed:
+        if kernel.name == name:
+            return kernel
+    names = ", ".join(kernel.name for kernel in listed)
+    raise KernelMissingError(f"no kernel is called {name}; {LIST.name} lists {names}")
+
+
+def of_target(target: str) -> list[ListedKernel]:
+    """The kernels that a make target runs the tests on.
+
+    Raises:
+        KernelMissingError: it runs them on none.
+    """
+    listed = [kernel for kernel in load() if target in kernel.targets]
+    if not listed:
+        raise KernelMissingError(f"{LIST.name} has no kernel for target {target}")
+    return listed
+
+
+def default_kernel() -> ListedKernel:
+    """The kernel for whoever does not say which: the newest that every change is tested on."""
+    return of_target("test")[-1]
+
+
+def support_table() -> str:
+    """The list as the table of README.md."""
+    lines = ["| Kernel | What it is | Tested by, with CPUs | Why |", "|---|---|---|---|"]
+    for kernel in load():
+        what = f"`{kernel.package}`" if kernel.package else f"built: `make kernel-{kernel.built}`"
+        what += "".join(f", `{argument}`" for argument in kernel.arguments)
+        runs = [
+            f"`make {target}` {', '.join(map(str, cpus))}"
+            for target, cpus in kernel.targets.items()
+        ]
+        lines.append(f"| {kernel.name} | {what} | {'; '.join(runs)} | {kernel.reason} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The list of test kernels, and what other files say of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.guest import kernel_list
+from tests.guest.debug.recipe import VARIANTS
+from tests.guest.errors import KernelMissingError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def test_readme_has_the_list() -> None:
+    table = kernel_list.support_table()
+    assert table in (REPOSITORY / "README.md").read_text(), f"README.md should say:\n{table}"
+
+
+def test_packages_are_installed_by_setup() -> None:
+    text = (REPOSITORY / "apt-packages.txt").read_text()
+    installed = {line.split("#")[0].strip() for line in text.splitlines()}
+    wanted = {package for kernel in kernel_list.load() for package in kernel.packages}
+    kernels = {name for name in installed if re.match("linux-(image|headers)-", name)}
+    assert wanted == kernels
+
+
+def test_targets_are_in_the_makefile() -> None:
+    made = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    assert {target for kernel in kernel_list.load() for target in kernel.targets} <= made
+
+
+def test_names_are_used_once_and_variants_exist() -> None:
+    listed = kernel_list.load()
+    names = [kernel.name for kernel in listed]
+    assert len(set(names)) == len(names)
+    assert {kernel.built for kernel in listed if kernel.built} == set(VARIANTS)
+
+
+def test_every_change_is_tested_on_kernels_of_test_all() -> None:
+    every_change = {kernel.name for kernel in kernel_list.of_target("test")}
+    assert every_change <= {kernel.name for kernel in kernel_list.of_target("test-all")}
+    assert kernel_list.default_kernel().name in every_change
+
+
+def test_what_is_not_listed_is_refused_with_what_is() -> None:
+    with pytest.raises(KernelMissingError, match=r"6\.12-rt"):
+        kernel_list.named("6.13")
+    with pytest.raises(KernelMissingError, match="target nothing"):
+        kernel_list.of_target("nothing")
+
+
+def test_a_kernel_is_installed_or_built() -> None:
+    with pytest.raises(ValueError, match="either"):
+        kernel_list.ListedKernel("x", "why", {}, package="linux-image-x", built="kasan")
+    with pytest.raises(ValueError, match="either"):
+        kernel_list.ListedKernel("x", "why", {})

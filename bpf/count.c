@@ -3,9 +3,10 @@
  * Example: count packets by the verdict that a table gave them, without an event for any.
  *
  * Attach count_entry and count_exit; read the map `verdicts` (index: NF_DROP 0, NF_ACCEPT 1, ...;
- * a u64 for each CPU). Compiles with bpfcc and with clang and libbpf's headers alike:
+ * a u64 for each CPU). Compiles with bpfcc and, in this directory, with clang and libbpf's headers
+ * alike:
  *
- *	clang -O2 -g -target bpf -D__TARGET_ARCH_x86 -Ikmod_netlink -c bpf/count.c -o count.o
+ *	clang -O2 -g -target bpf -D__TARGET_ARCH_x86 -I../kmod_netlink -c count.c
  */
 #include "ipttrace.h"
 

@@ -72,6 +72,7 @@ struct xt_table;
  */
 #define IPTTRACE_CONST_MARK 0x1b77c0deULL
 
+/* clang-format off */ /* empty lines padded with spaces, calls in calls as stairs */
 #ifdef IPTTRACE_BPFCC
 /* One step of the hash takes a byte; past the name's end they are 0, so that no step is skipped. */
 #define ipttrace_hash1(name, i, hash)					\
@@ -110,6 +111,7 @@ struct xt_table;
 	}								\
 	struct ipttrace_const_##name##_semicolon
 #endif
+/* clang-format on */
 
 #define IPTTRACE_GET(name) ipttrace_const_##name()
 
@@ -125,12 +127,14 @@ struct xt_table;
  * the source or its vmlinux.h declares.
  */
 #ifdef IPTTRACE_BPFCC
-#define ipttrace_offset(structure, member) ipttrace_const_value(#structure "." #member)
+#define ipttrace_offset(structure, member) \
+	ipttrace_const_value(#structure "." #member)
 #else
-#define ipttrace_offset(structure, member)				\
+#define ipttrace_offset(structure, member) \
 	__builtin_preserve_field_info(((struct structure *)0)->member, 0)
 #endif
 
+/* clang-format off */ /* empty lines padded with spaces */
 #define IPTTRACE_FIELD(type, name, structure, member)			\
 	IPTTRACE_INLINE type name(const struct structure *pointer)	\
 	{								\
@@ -142,6 +146,7 @@ struct xt_table;
 		return value;						\
 	}								\
 	struct ipttrace_field_##name##_semicolon
+/* clang-format on */
 
 /* The cookie of the link's program set, or 0. In every slot. */
 IPTTRACE_INLINE __u64 ipttrace_cookie(struct pt_regs *ctx)
@@ -168,7 +173,8 @@ IPTTRACE_INLINE struct sk_buff *ipttrace_entry_skb(struct pt_regs *ctx)
 }
 
 /* The hook's state: hook number, family, network namespace, devices. */
-IPTTRACE_INLINE const struct nf_hook_state *ipttrace_entry_state(struct pt_regs *ctx)
+IPTTRACE_INLINE const struct nf_hook_state *
+ipttrace_entry_state(struct pt_regs *ctx)
 {
 	return (const struct nf_hook_state *)PT_REGS_PARM3(ctx);
 }
@@ -233,8 +239,9 @@ IPTTRACE_INLINE unsigned long ipttrace_rule_stack(struct pt_regs *ctx, int slot)
 {
 	unsigned long value = 0;
 
-	bpf_probe_read_kernel(&value, sizeof(value),
-			      (const void *)(PT_REGS_SP(ctx) + slot * sizeof(value)));
+	bpf_probe_read_kernel(
+		&value, sizeof(value),
+		(const void *)(PT_REGS_SP(ctx) + slot * sizeof(value)));
 	return value;
 }
 
@@ -257,13 +264,15 @@ IPTTRACE_INLINE const char *ipttrace_rule_table_name(struct pt_regs *ctx)
 /* Name of the chain, a string in the kernel. */
 IPTTRACE_INLINE const char *ipttrace_rule_chain_name(struct pt_regs *ctx)
 {
-	return (const char *)ipttrace_rule_stack(ctx, IPTTRACE_RULE_TABLE_SLOT + 1);
+	return (const char *)ipttrace_rule_stack(ctx,
+						 IPTTRACE_RULE_TABLE_SLOT + 1);
 }
 
 /* "rule", "return" or "policy", a string in the kernel. */
 IPTTRACE_INLINE const char *ipttrace_rule_comment(struct pt_regs *ctx)
 {
-	return (const char *)ipttrace_rule_stack(ctx, IPTTRACE_RULE_TABLE_SLOT + 2);
+	return (const char *)ipttrace_rule_stack(ctx,
+						 IPTTRACE_RULE_TABLE_SLOT + 2);
 }
 
 /* Number of the rule in its chain, from 1. */
@@ -279,8 +288,9 @@ IPTTRACE_INLINE __u32 ipttrace_rule_number(struct pt_regs *ctx)
  * Returns 0 for no event, or bits of enum ipttrace_emit.
  */
 
-#define IPTTRACE_VERDICT_MASK	0xffU	/* NF_VERDICT_MASK */
-#define IPTTRACE_VERDICT_STOLEN	2U	/* NF_STOLEN */
+/* NF_VERDICT_MASK and NF_STOLEN */
+#define IPTTRACE_VERDICT_MASK 0xffU
+#define IPTTRACE_VERDICT_STOLEN 2U
 
 /* NF_* in the low byte, errno or queue number above it, as the kernel keeps it. */
 IPTTRACE_INLINE __u32 ipttrace_exit_verdict(struct pt_regs *ctx)
@@ -296,12 +306,14 @@ IPTTRACE_INLINE struct xt_table *ipttrace_exit_table(struct pt_regs *ctx)
 /* The packet, or NULL where the table took it (NF_STOLEN): it may be gone. */
 IPTTRACE_INLINE struct sk_buff *ipttrace_exit_skb(struct pt_regs *ctx)
 {
-	if ((ipttrace_exit_verdict(ctx) & IPTTRACE_VERDICT_MASK) == IPTTRACE_VERDICT_STOLEN)
+	if ((ipttrace_exit_verdict(ctx) & IPTTRACE_VERDICT_MASK) ==
+	    IPTTRACE_VERDICT_STOLEN)
 		return 0;
 	return (struct sk_buff *)PT_REGS_PARM2(ctx);
 }
 
-IPTTRACE_INLINE const struct nf_hook_state *ipttrace_exit_state(struct pt_regs *ctx)
+IPTTRACE_INLINE const struct nf_hook_state *
+ipttrace_exit_state(struct pt_regs *ctx)
 {
 	return (const struct nf_hook_state *)PT_REGS_PARM3(ctx);
 }

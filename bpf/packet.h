@@ -40,26 +40,37 @@ IPTTRACE_FIELD(__u32, packet_skb_data_len, sk_buff, data_len);
 IPTTRACE_FIELD(const unsigned char *, packet_skb_data, sk_buff, data);
 
 /* ICMP_ECHO, ...: their headers draw in the C library's where there are no kernel headers. */
-#define PACKET_ICMP_ECHOREPLY		0
-#define PACKET_ICMP_ECHO		8
-#define PACKET_ICMPV6_ECHO_REQUEST	128
-#define PACKET_ICMPV6_ECHO_REPLY	129
+#define PACKET_ICMP_ECHOREPLY 0
+#define PACKET_ICMP_ECHO 8
+#define PACKET_ICMPV6_ECHO_REQUEST 128
+#define PACKET_ICMPV6_ECHO_REPLY 129
 
 /* Extension headers that are walked over; a packet with more counts as one without transport. */
 #define PACKET_EXTENSIONS 8
 
+/**
+ * struct packet - where a packet's headers are, and what they say
+ * @data: the IP header
+ * @linear: bytes that can be read there
+ * @transport: offset of the transport header, or 0 where there is none
+ * @pf: NFPROTO_IPV4 or NFPROTO_IPV6
+ * @protocol: transport protocol
+ * @saddr: source address; IPv4 is in the first four bytes, as on the wire
+ * @daddr: destination address, likewise
+ */
 struct packet {
-	const unsigned char *data;	/* the IP header */
-	__u32 linear;			/* bytes that can be read there */
-	__u32 transport;		/* offset of the transport header, or 0 where there is none */
-	__u8 pf;			/* NFPROTO_IPV4 or NFPROTO_IPV6 */
-	__u8 protocol;			/* transport protocol */
-	__u64 saddr[2];			/* IPv4: in the first four bytes, as on the wire */
+	const unsigned char *data;
+	__u32 linear;
+	__u32 transport;
+	__u8 pf;
+	__u8 protocol;
+	__u64 saddr[2];
 	__u64 daddr[2];
 };
 
 /* Copy size bytes at an offset of the packet; false where the linear part ends before. */
-IPTTRACE_INLINE bool packet_read(const struct packet *packet, void *to, __u32 size, __u32 offset)
+IPTTRACE_INLINE bool packet_read(const struct packet *packet, void *to,
+				 __u32 size, __u32 offset)
 {
 	if (offset > packet->linear || packet->linear - offset < size)
 		return false;
@@ -142,7 +153,8 @@ IPTTRACE_INLINE bool packet_parse_ipv6(struct packet *packet)
  * Find a packet's addresses, transport protocol and transport header.
  * False where not even its IP header can be read.
  */
-IPTTRACE_INLINE bool packet_parse(struct packet *packet, const struct sk_buff *skb, __u8 pf)
+IPTTRACE_INLINE bool packet_parse(struct packet *packet,
+				  const struct sk_buff *skb, __u8 pf)
 {
 	packet->pf = pf;
 	packet->data = packet_skb_data(skb);
@@ -155,7 +167,8 @@ IPTTRACE_INLINE bool packet_parse(struct packet *packet, const struct sk_buff *s
 }
 
 /* Read a packet's ports, in host byte order; false where it has none that can be read. */
-IPTTRACE_INLINE bool packet_ports(const struct packet *packet, __u16 *source, __u16 *destination)
+IPTTRACE_INLINE bool packet_ports(const struct packet *packet, __u16 *source,
+				  __u16 *destination)
 {
 	__be16 ports[2];
 
@@ -169,7 +182,8 @@ IPTTRACE_INLINE bool packet_ports(const struct packet *packet, __u16 *source, __
 	default:
 		return false;
 	}
-	if (!packet->transport || !packet_read(packet, ports, sizeof(ports), packet->transport))
+	if (!packet->transport ||
+	    !packet_read(packet, ports, sizeof(ports), packet->transport))
 		return false;
 	*source = bpf_ntohs(ports[0]);
 	*destination = bpf_ntohs(ports[1]);
@@ -186,13 +200,17 @@ IPTTRACE_INLINE bool packet_echo_id(const struct packet *packet, __u16 *id)
 		__be16 id;
 	} echo;
 
-	if (!packet->transport || !packet_read(packet, &echo, sizeof(echo), packet->transport))
+	if (!packet->transport ||
+	    !packet_read(packet, &echo, sizeof(echo), packet->transport))
 		return false;
 	if (packet->pf == NFPROTO_IPV4 && packet->protocol == IPPROTO_ICMP) {
-		if (echo.type != PACKET_ICMP_ECHO && echo.type != PACKET_ICMP_ECHOREPLY)
+		if (echo.type != PACKET_ICMP_ECHO &&
+		    echo.type != PACKET_ICMP_ECHOREPLY)
 			return false;
-	} else if (packet->pf == NFPROTO_IPV6 && packet->protocol == IPPROTO_ICMPV6) {
-		if (echo.type != PACKET_ICMPV6_ECHO_REQUEST && echo.type != PACKET_ICMPV6_ECHO_REPLY)
+	} else if (packet->pf == NFPROTO_IPV6 &&
+		   packet->protocol == IPPROTO_ICMPV6) {
+		if (echo.type != PACKET_ICMPV6_ECHO_REQUEST &&
+		    echo.type != PACKET_ICMPV6_ECHO_REPLY)
 			return false;
 	} else {
 		return false;

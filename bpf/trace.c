@@ -9,13 +9,13 @@ IPTTRACE_LICENSE("GPL");
 
 /* Which of the options below count; one whose bit is clear wants any packet. */
 IPTTRACE_CONST(__u32, want);
-#define WANT_PID	1
-#define WANT_NETNS	2
-#define WANT_ADDRESS	4
-#define WANT_PROTOCOL	8
-#define WANT_PORT	16
-#define WANT_ICMP_ID	32
-#define WANT_HEADERS	(WANT_ADDRESS | WANT_PROTOCOL | WANT_PORT | WANT_ICMP_ID)
+#define WANT_PID 1
+#define WANT_NETNS 2
+#define WANT_ADDRESS 4
+#define WANT_PROTOCOL 8
+#define WANT_PORT 16
+#define WANT_ICMP_ID 32
+#define WANT_HEADERS (WANT_ADDRESS | WANT_PROTOCOL | WANT_PORT | WANT_ICMP_ID)
 
 /* The sending process. */
 IPTTRACE_CONST(__u32, want_pid);
@@ -51,14 +51,17 @@ IPTTRACE_FIELD(__u32, net_inum, net, ns.inum);
 IPTTRACE_FIELD(__u8, state_pf, nf_hook_state, pf);
 IPTTRACE_FIELD(const struct net *, state_net, nf_hook_state, net);
 
-static inline bool is_wanted_address(const struct packet *packet, const __u64 *address)
+static inline bool is_wanted_address(const struct packet *packet,
+				     const __u64 *address)
 {
 	if (address[0] != IPTTRACE_GET(want_address_high))
 		return false;
-	return packet->pf == NFPROTO_IPV4 || address[1] == IPTTRACE_GET(want_address_low);
+	return packet->pf == NFPROTO_IPV4 ||
+	       address[1] == IPTTRACE_GET(want_address_low);
 }
 
-static inline bool has_wanted_headers(const struct sk_buff *skb, __u8 pf, __u32 want)
+static inline bool has_wanted_headers(const struct sk_buff *skb, __u8 pf,
+				      __u32 want)
 {
 	struct packet packet = {};
 	__u16 source, destination, id;
@@ -70,16 +73,19 @@ static inline bool has_wanted_headers(const struct sk_buff *skb, __u8 pf, __u32 
 	if (want & WANT_ADDRESS && !is_wanted_address(&packet, packet.saddr) &&
 	    !is_wanted_address(&packet, packet.daddr))
 		return false;
-	if (want & WANT_PROTOCOL && packet.protocol != IPTTRACE_GET(want_protocol))
+	if (want & WANT_PROTOCOL &&
+	    packet.protocol != IPTTRACE_GET(want_protocol))
 		return false;
 	if (want & WANT_PORT) {
 		if (!packet_ports(&packet, &source, &destination))
 			return false;
-		if (source != IPTTRACE_GET(want_port) && destination != IPTTRACE_GET(want_port))
+		if (source != IPTTRACE_GET(want_port) &&
+		    destination != IPTTRACE_GET(want_port))
 			return false;
 	}
 	if (want & WANT_ICMP_ID) {
-		if (!packet_echo_id(&packet, &id) || id != IPTTRACE_GET(want_icmp_id))
+		if (!packet_echo_id(&packet, &id) ||
+		    id != IPTTRACE_GET(want_icmp_id))
 			return false;
 	}
 	return true;
@@ -91,9 +97,11 @@ int trace_entry(struct pt_regs *ctx)
 	const struct nf_hook_state *state = ipttrace_entry_state(ctx);
 	__u32 want = IPTTRACE_GET(want);
 
-	if (want & WANT_PID && ipttrace_entry_tgid(ctx) != IPTTRACE_GET(want_pid))
+	if (want & WANT_PID &&
+	    ipttrace_entry_tgid(ctx) != IPTTRACE_GET(want_pid))
 		return 0;
-	if (want & WANT_NETNS && net_inum(state_net(state)) != IPTTRACE_GET(want_netns))
+	if (want & WANT_NETNS &&
+	    net_inum(state_net(state)) != IPTTRACE_GET(want_netns))
 		return 0;
 	if (want & WANT_HEADERS &&
 	    !has_wanted_headers(ipttrace_entry_skb(ctx), state_pf(state), want))

@@ -94,6 +94,15 @@ test-race: module-kcsan ## the same on a kernel with KCSAN, which sees data race
 test-planted: module-kasan ## that the tests find faults which are put into the module on purpose
 	@$(PYTHON) -m tests.planted
 
+# SECONDS is a variable of bash as well: it gets here from make's command line only.
+.PHONY: storm
+storm: SECONDS ?= 120
+storm: SEED ?= 1
+storm: CPUS ?= 4
+storm: module ## everything at once under traffic, replayable (SECONDS=120 SEED=1 CPUS=4 KERNEL=6.12)
+	@$(GUEST) run $(KERNEL:%=--kernel %) --cpus $(CPUS) --timeout $$((10 * $(SECONDS) + 2400)) -- \
+		python -m tests.storm --seconds $(SECONDS) --seed $(SEED)
+
 .PHONY: bench
 bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \

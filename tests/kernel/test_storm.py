@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Everything at once, for a short time; ``make storm`` does it longer.
+
+IPTT_STORM_SECONDS and IPTT_SEED choose how long and which storm.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+SECONDS = os.environ.get("IPTT_STORM_SECONDS", "15")
+SEED = os.environ.get("IPTT_SEED", "1")
+
+
+def test_storm() -> None:
+    """In a process of its own: it forks its actors before it does anything else."""
+    # no timeout: a storm that hangs ends by itself, and says who hangs
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.storm", "--seconds", SECONDS, "--seed", SEED],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert f"blown over, seed {SEED}" in done.stdout

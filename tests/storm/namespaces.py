@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Namespaces that come with rules and traffic, and go while packets are on their way."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from tests.kernel.support.kernel import run
+from tests.kernel.support.network import Namespace
+from tests.storm.actor import Actor
+from tests.storm.journal import Journal
+from tests.storm.rules import random_rules, replace
+from tests.storm.shared import FAMILIES, Shared
+from tests.storm.traffic import start_bursts
+
+_PATIENCE = 300
+
+
+def _ip(*arguments: str) -> None:
+    run("ip", *arguments, timeout=_PATIENCE)
+
+
+class NamespacesActor(Actor):
+    """One namespace after the other, each on a cable to the router.
+
+    storm-nsN  eth0 10.78.0.2 --- veth --- sN 10.78.0.1  router
+                    fd78::2                   fd78::1
+    """
+
+    _number = 0
+
+    def __init__(
+        self, name: str, seed: str, journal: Journal, shared: Shared, router: Namespace
+    ) -> None:
+        super().__init__(name, seed, journal, shared)
+        self._router = router
+
+    def act(self) -> None:
+        """One namespace, from its making to its end."""
+        self._number += 1
+        namespace = Namespace(f"storm-ns{self._number}")
+        with ExitStack() as end:
+            _ip("netns", "add", namespace.name)
+            # the namespace loses its name with packets on their way; the last of its processes,
+            # killed after that, takes the namespace with it
+            going = end.enter_context(ExitStack())
+            end.callback(_ip, "netns", "delete", namespace.name)
+            self._connect(namespace)
+            family = self._family()
+            rules = random_rules(self.random, family, copies=True)
+            replace(namespace, family, rules, self.shared, self.journal)
+            for place, address in (
+                (namespace, "10.78.0.1"), (namespace, "fd78::1"), (self._router, "10.78.0.2"),
+            ):  # fmt: skip
+                going.callback(start_bursts(place, address, (9,), lambda: True).kill)
+            self.journal.write("namespace-made", f"{namespace.name} IPv{family}")
+            self.pause(0.3, 2)
+        self.journal.write("namespace-gone", namespace.name)
+
+    def _family(self) -> int:
+        """Mostly one whose table code stays: rules keep it from being unloaded."""
+        family, stays = self.random.choice(FAMILIES), self.random.random() < 0.7
+        return self.shared.accounted or family if stays else family
+
+    def _connect(self, namespace: Namespace) -> None:
+        near, name = f"s{self._number}", namespace.name
+        _ip(
+            "-n", self._router.name, "link", "add", near, "type", "veth",
+            "peer", "name", "eth0", "netns", name,
+        )  # fmt: skip
+        for where, device, host in ((self._router.name, near, 1), (name, "eth0", 2)):
+            _ip("-n", where, "address", "add", f"10.78.0.{host}/24", "dev", device)
+            _ip("-n", where, "-6", "address", "add", f"fd78::{host}/64", "dev", device, "nodad")
+            _ip("-n", where, "link", "set", device, "up")

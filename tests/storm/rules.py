@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rulesets, replaced as a whole while packets walk them."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+
+from tests.kernel.support.network import Namespace
+from tests.storm.actor import Actor
+from tests.storm.journal import Journal
+from tests.storm.shared import FAMILIES, Shared
+
+TABLES = {
+    "raw": ("PREROUTING", "OUTPUT"),
+    "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+    "filter": ("INPUT", "FORWARD", "OUTPUT"),
+    "security": ("INPUT", "FORWARD", "OUTPUT"),
+}
+#: seconds that a tool may take on a slow machine
+_PATIENCE = 300
+
+_MATCHES = ("", "-p udp", "-p udp --dport 9", "-p {icmp}", "-m mark --mark 1", "-p tcp")
+_TARGETS = ("", "-j ACCEPT", "-j RETURN", "-j {chain}", "-g {chain}")
+_OF_TABLE = {
+    "raw": ("-j TRACE", "-j CT --notrack"),
+    "mangle": ("-j MARK --set-mark 1", "-j TEE --gateway {gateway}", "-j DROP"),
+    "nat": (),
+    "filter": ("-j REJECT", "-j DROP"),
+    "security": (),
+}
+_WORDS = {
+    4: {"icmp": "icmp", "gateway": "10.77.2.2"},
+    6: {"icmp": "icmpv6", "gateway": "fd77:2::2"},
+}
+
+
+def flushed(tables: list[str]) -> str:
+    """No rules in these tables."""
+    lines = []
+    for table in tables:
+        lines += [f"*{table}", *(f":{chain} ACCEPT" for chain in TABLES[table]), "COMMIT"]
+    return "\n".join([*lines, ""])
+
+
+def random_rules(decide: random.Random, family: int, *, copies: bool) -> str:
+    """One to three tables with user chains; most packets get through.
+
+    ``copies`` allows TEE. Not at the host that the copies go to: it would copy them again.
+    """
+    lines = []
+    for table in decide.sample(list(TABLES), decide.randint(1, 3)):
+        users = [f"user{number}" for number in range(decide.randint(1, 3))]
+        lines += [f"*{table}", *(f":{chain} ACCEPT" for chain in TABLES[table])]
+        lines += [f":{chain} -" for chain in users]
+        for chain in TABLES[table]:
+            for _ in range(decide.randint(0, 3)):
+                lines.append(_rule(decide, family, table, chain, users))
+        for number, chain in enumerate(users):
+            # to later chains only, so that there is no loop
+            lines.append(_rule(decide, family, table, chain, users[number + 1 :]))
+        lines.append("COMMIT")
+    return "\n".join(line for line in [*lines, ""] if copies or " TEE " not in line)
+
+
+def _rule(decide: random.Random, family: int, table: str, chain: str, chains: list[str]) -> str:
+    targets = [t for t in _TARGETS if chains or "{chain}" not in t]
+    special = decide.random() < 0.3 and _OF_TABLE[table]
+    match = decide.choice(_MATCHES)
+    target = decide.choice(special or targets)
+    if target in {"-j DROP", "-j REJECT"}:
+        match = "-p udp --dport 10"
+    words = {**_WORDS[family], "chain": decide.choice(chains or [""])}
+    return f"-A {chain} {match} {target}".format(**words)
+
+
+def restore(namespace: Namespace, family: int, rules: str) -> str:
+    """Replace tables; what the tool complains of, empty if it succeeded."""
+    tool = {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}[family]
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace.name, tool, "-w"],
+        input=rules, text=True, capture_output=True, check=False, timeout=_PATIENCE,
+    )  # fmt: skip
+    return "" if done.returncode == 0 else f"{tool}: {done.stderr.strip()}"
+
+
+def replace(
+    namespace: Namespace, family: int, rules: str, shared: Shared, journal: Journal
+) -> bool:
+    """Replace tables, unless somebody is unloading their code; whether it was done."""
+    unloads = shared.table_unloads(family)
+    if shared.closed(family):
+        return False
+    complaint = restore(namespace, family, rules)
+    if not complaint:
+        journal.write(f"restore-{family}", namespace.name)
+        return True
+    unloading = shared.closed(family) or shared.table_unloads(family) != unloads
+    assert unloading, f"{namespace.name}: {complaint}\n{rules}"
+    journal.write("restore-met-an-unload", complaint)
+    return False
+
+
+class RulesActor(Actor):
+    """Replaces rulesets in the namespaces that stay."""
+
+    def __init__(
+        self, name: str, seed: str, journal: Journal, shared: Shared, where: tuple[Namespace, ...]
+    ) -> None:
+        super().__init__(name, seed, journal, shared)
+        self._where = where
+
+    def act(self) -> None:
+        """Replace the rules of one namespace."""
+        namespace, family = self.random.choice(self._where), self.random.choice(FAMILIES)
+        rules = random_rules(self.random, family, copies=namespace.name.endswith("router"))
+        replace(namespace, family, rules, self.shared, self.journal)
+        self.pause(0, 0.4)

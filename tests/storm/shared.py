@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the storm's processes tell each other.
+
+Plain words of shared memory, without any lock: whoever holds one when SIGKILL comes would hold
+it for ever.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.sharedctypes import RawArray, RawValue
+from pathlib import Path
+
+
+class Phase(enum.IntEnum):
+    """Where a round is."""
+
+    CALM = 0
+    """No links but the accountant's: it takes stock."""
+    ROUND = 1
+    """Everything happens. The accountant's link is there, so that the module has to stay."""
+    RELOADS = 2
+    """The module goes and comes; links are short."""
+    END = 3
+    """Everybody stops."""
+
+
+FAMILIES = (4, 6)
+
+
+class Shared:
+    """The words, and one lock that the kernel takes back from the dead. For forked processes."""
+
+    def __init__(self, directory: Path) -> None:
+        """``directory`` is where the file of the lock may lie."""
+        self._phase = RawValue(ctypes.c_int, Phase.CALM)
+        self._reloads = RawValue(ctypes.c_int, 0)
+        self._finish = RawValue(ctypes.c_int, 0)
+        self._accounted = RawValue(ctypes.c_int, 0)
+        self._closed = RawArray(ctypes.c_int, 7)
+        self._table_unloads = RawArray(ctypes.c_int, 7)
+        self._gate = directory / f"storm-gate.{os.getpid()}"
+        self._gate.touch()
+
+    @property
+    def phase(self) -> Phase:
+        """Where the round is. Changed by the accountant only."""
+        return Phase(self._phase.value)
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase.value = phase
+
+    @property
+    def ended(self) -> bool:
+        """Whether everybody is to stop."""
+        return self.phase is Phase.END
+
+    @property
+    def reloads(self) -> int:
+        """How often the module was unloaded. Written by the accountant only."""
+        return int(self._reloads.value)
+
+    def count_reload(self) -> None:
+        """The module was unloaded."""
+        self._reloads.value += 1
+
+    @property
+    def finish(self) -> bool:
+        """Whether the round that is under way is the last."""
+        return bool(self._finish.value)
+
+    @finish.setter
+    def finish(self, value: bool) -> None:
+        self._finish.value = value
+
+    @property
+    def accounted(self) -> int:
+        """The IP version whose tables the accountant needs; 0 for none."""
+        return int(self._accounted.value)
+
+    @accounted.setter
+    def accounted(self, family: int) -> None:
+        self._accounted.value = family
+
+    def closed(self, family: int) -> bool:
+        """Whether somebody wants to unload an IP version's tables: nobody is to add rules there."""
+        return bool(self._closed[family])
+
+    def close(self, family: int, value: bool) -> None:
+        """Ask for no new rules in the tables of an IP version, or allow them again."""
+        self._closed[family] = value
+
+    def table_unloads(self, family: int) -> int:
+        """How often an IP version's tables were unloaded. Written by one actor only."""
+        return int(self._table_unloads[family])
+
+    def count_table_unload(self, family: int) -> None:
+        """The tables of an IP version were unloaded."""
+        self._table_unloads[family] += 1
+
+    @contextmanager
+    def gate(self, *, exclusive: bool = False) -> Iterator[None]:
+        """Hold the phase: it does not leave ROUND while somebody is inside; one changes it."""
+        with self._gate.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            yield
+
+    def remove(self) -> None:
+        """Remove the lock's file."""
+        self._gate.unlink(missing_ok=True)

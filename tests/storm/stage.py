@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The networks, the cast and its supervisor."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.kernel.support.network import Network, network
+from tests.storm.accounting import AccountantActor
+from tests.storm.actor import Actor, Child, waiting_where
+from tests.storm.controllers import ControllerActor, KillerActor
+from tests.storm.journal import Record
+from tests.storm.namespaces import NamespacesActor
+from tests.storm.observers import ObserverActor
+from tests.storm.processors import ProcessorsActor, all_on_line, switchable
+from tests.storm.rules import RulesActor
+from tests.storm.shared import Shared
+from tests.storm.table_modules import TableModulesActor
+from tests.storm.traffic import TrafficActor
+from tests.storm.unloader import UnloaderActor
+
+#: what must have happened; the storm goes on for it
+WANTED = frozenset({
+    "attach", "swap", "swap-refused", "detach", "disconnect", "kill", "remove-persistent",
+    "observer-comes", "observer-goes", "observer-killed", "overrun", "namespace-made",
+    "namespace-gone", "restore-4", "restore-6", "tables-unloaded-4", "tables-unloaded-6",
+    "target-unloaded", "unload-refused", "reload", "round", "traffic",
+})  # fmt: skip
+WANTED_OF_CPUS = frozenset({"cpu-off", "cpu-on"})
+
+
+class StormError(Exception):
+    """Something went wrong that must not: what, and who."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, and from which seed.
+
+    ``seconds`` of storm at least, ``round_seconds`` in a row; ``patience`` is how long an actor
+    may be silent and how long the storm goes on for what has not happened yet.
+    """
+
+    seed: str
+    seconds: float
+    round_seconds: float
+    patience: float
+    wanted: frozenset[str]
+
+
+def cast(plan: Plan, record: Record, shared: Shared, net: Network) -> list[Actor]:
+    """Everybody."""
+    common = (plan.seed, record.journal, shared)
+    places = (net.left, net.router, net.right)
+    actors: list[Actor] = [
+        TrafficActor("traffic-right", *common, net.left, net.right_address),
+        TrafficActor("traffic-right6", *common, net.left, net.right_address6),
+        TrafficActor("traffic-left", *common, net.right, net.left_address),
+        TrafficActor("traffic-left6", *common, net.right, net.left_address6),
+        *(ControllerActor(f"controller-{number}", *common) for number in (1, 2)),
+        *(KillerActor(f"killer-{number}", *common) for number in (1, 2)),
+        *(ObserverActor(f"observers-{number}", *common) for number in (1, 2)),
+        RulesActor("rules", *common, places),
+        NamespacesActor("namespaces", *common, net.router),
+        TableModulesActor("table-modules", *common, places),
+        UnloaderActor("unloader", *common),
+    ]
+    if switchable():
+        actors.append(ProcessorsActor("processors", *common))
+    actors.append(AccountantActor("accountant", *common, plan.round_seconds))
+    return actors
+
+
+def storm(plan: Plan, record: Record, directory: Path) -> None:
+    """Raise the storm and let it blow over; nobody of the cast is left afterwards.
+
+    Raises:
+        StormError: an actor failed, hangs or died; or something never happened.
+    """
+    shared = Shared(directory)
+    try:
+        with network("storm") as net:
+            children: dict[str, Child] = {}
+            try:
+                for actor in cast(plan, record, shared, net):
+                    children[actor.name] = Child(actor.run)
+                _supervise(plan, record, shared, children)
+            finally:
+                for child in children.values():
+                    child.kill()
+    finally:
+        shared.remove()
+        all_on_line()
+
+
+def _supervise(plan: Plan, record: Record, shared: Shared, children: dict[str, Child]) -> None:
+    begin = time.monotonic()
+    sums_before = dict(record.sums)
+    running = dict(children)
+    record.last = dict.fromkeys(running, (begin, "(nothing yet)"))
+
+    def missing() -> list[str]:
+        return sorted(a for a in plan.wanted if record.sums[a] <= sums_before.get(a, 0))
+
+    with _Waiter(record, running) as wait:
+        while running:
+            for name in wait(1.0):
+                status = running.pop(name).wait()
+                if status and not record.failures:
+                    raise StormError(
+                        f"{name} ended with status {status}; last: {_last(record, name)}"
+                    )
+            if record.failures:
+                raise StormError("\n".join(record.failures))
+            now = time.monotonic()
+            if now - begin >= plan.seconds and not (missing() and now - begin < plan.patience):
+                shared.finish = True
+            for name, child in running.items():
+                if now - record.last[name][0] > plan.patience:
+                    raise StormError(
+                        f"{name} has been silent for {plan.patience:g} s; last: "
+                        f"{_last(record, name)}; it is in: {waiting_where(child.pid)}"
+                    )
+    if never := missing():
+        raise StormError(f"never happened: {', '.join(never)}")
+
+
+def _last(record: Record, name: str) -> str:
+    return record.last.get(name, (0, "(nothing)"))[1]
+
+
+class _Waiter:
+    """Reads the journal, and tells who has ended."""
+
+    def __init__(self, record: Record, running: dict[str, Child]) -> None:
+        self._record = record
+        self._poll = select.poll()
+        self._poll.register(record.fileno(), select.POLLIN)
+        self._names = {os.pidfd_open(child.pid): name for name, child in running.items()}
+
+    def __enter__(self) -> Callable[[float], list[str]]:
+        for pidfd in self._names:
+            self._poll.register(pidfd, select.POLLIN)
+        return self._wait
+
+    def _wait(self, seconds: float) -> list[str]:
+        ready = [fd for fd, _ in self._poll.poll(round(seconds * 1000))]
+        ended = [fd for fd in ready if fd in self._names]
+        # after the ends, so that their last words are in
+        self._record.read()
+        for pidfd in ended:
+            self._poll.unregister(pidfd)
+        return [self._names[pidfd] for pidfd in ended]
+
+    def __exit__(self, *_: object) -> None:
+        for pidfd in self._names:
+            os.close(pidfd)

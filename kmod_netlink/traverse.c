@@ -284,6 +284,8 @@ static __printf(8, 9) void log_replacement(struct net *net, u_int8_t pf,
 	preempt_disable();
 	frame = frame_find(skb);
 	preempt_enable();
+	if (WARN_ON_ONCE(!frame))
+		return;
 
 	if (!strcmp(fmt, TRACE_FORMAT)) {
 		va_start(list, fmt);
@@ -318,6 +320,8 @@ static void dup_replacement(struct net *net, struct sk_buff *skb,
 	preempt_disable();
 	frame = frame_find(skb);
 	preempt_enable();
+	if (WARN_ON_ONCE(!frame))
+		return;
 
 	skb->nf_trace = frame->foreign;
 	frame->passing = fn;

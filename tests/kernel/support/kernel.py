@@ -35,9 +35,16 @@ REPORT_END = re.compile(r"^=+$")
 COMMAND_TIMEOUT = float(os.environ.get("IPTT_COMMAND_TIMEOUT", "60"))
 
 
-def run(*command: str, check: bool = True, timeout: float = COMMAND_TIMEOUT) -> str:
-    """Run a command and return what it printed; its stderr is in the error if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+def run(
+    *command: str, check: bool = True, timeout: float = COMMAND_TIMEOUT, text: str | None = None
+) -> str:
+    """Run a command and return what it printed; its stderr is in the error if it fails.
+
+    ``text`` is its standard input.
+    """
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=timeout, check=False
+    )
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()}")
     return done.stdout

@@ -191,7 +191,10 @@ class ModuleStatus:
 
     @classmethod
     def from_attributes(cls, replies: Iterable[Mapping[str, Any]]) -> ModuleStatus:
-        """The status that the replies to a stats request describe, however many they are."""
+        """The status that the replies to a stats request describe, however many they are.
+
+        What is missing is empty: a module of another build may say less.
+        """
         version, fingerprint = "", 0
         cpus = []
         for attributes in replies:
@@ -199,8 +202,8 @@ class ModuleStatus:
             fingerprint = attributes.get("fingerprint", fingerprint)
             cpus += [
                 CpuStatus(
-                    cpu["cpu"],
-                    cpu["sequence"],
+                    cpu.get("cpu", 0),
+                    cpu.get("sequence", 0),
                     {cause: cpu.get(f"lost-{cause.name.lower()}", 0) for cause in Loss},
                 )
                 for cpu in attributes.get("cpu", ())

@@ -22,8 +22,9 @@ from ipttproto import (
     parse_batch,
     parse_datagram,
 )
-from ipttproto.attributes import BINARY, STRING, U32, U64, Attribute, AttributeSet
+from ipttproto.attributes import U32, Attribute, AttributeSet
 from ipttproto.family import ATTRIBUTE_SETS, Top
+from tests.unit.proto.datagrams import values_of
 
 FAMILY_ID = 29
 
@@ -152,32 +153,6 @@ def test_number_or_name_cannot_be_used_twice() -> None:
         AttributeSet("x", "x", Attribute("a", 1, U32, "a"), Attribute("b", 1, U32, "b"))
     with pytest.raises(ValueError, match="used twice"):
         AttributeSet("x", "x", Attribute("a", 1, U32, "a"), Attribute("a", 2, U32, "b"))
-
-
-def values_of(space: AttributeSet) -> st.SearchStrategy[dict[str, Any]]:
-    """Any values that the set allows."""
-
-    def one(attribute: Attribute) -> st.SearchStrategy[Any]:
-        if attribute.nested:
-            return values_of(attribute.nested)
-        most = attribute.max_length if attribute.max_length is not None else 64
-        if attribute.type is STRING:
-            return st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=most)
-        if attribute.type is BINARY:
-            return st.binary(max_size=min(most, 64))
-        bits = {U32: 32, U64: 64}[attribute.type]  # type: ignore[index]  # a scalar
-        least = attribute.minimum or 0
-        return st.integers(
-            least, attribute.maximum if attribute.maximum is not None else (1 << bits) - 1
-        )
-
-    return st.fixed_dictionaries(
-        {},
-        optional={
-            a.name: st.lists(one(a), min_size=1, max_size=3) if a.multi else one(a)
-            for a in space.attributes
-        },
-    )
 
 
 @pytest.mark.parametrize("space", ATTRIBUTE_SETS, ids=lambda space: space.name)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whatever arrives at a socket: streams, records, replies and what is printed of them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ipttctl import wire
+from ipttctl.controller import require_same_build
+from ipttctl.errors import IpttctlError, ModuleError
+from ipttctl.objects import Link, LinkChange, ModuleStatus
+from ipttctl.records import decode
+from ipttctl.streams import EventStream, LinkChangeStream, Stream
+from ipttctl.wire import Connection, Family
+from ipttproto import Command, ProtocolError, parse_batch
+from ipttproto.family import Top
+from tests.unit.ctl.support import NetlinkSocket, event, events_message, link, notification
+from tests.unit.proto.datagrams import FAMILY_ID, anything, batches, bounded, mutated, values_of
+
+EXAMPLES = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+@contextmanager
+def connected() -> Iterator[tuple[Connection, socket.socket]]:
+    """A connection, and the other end of its socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, Connection(NetlinkSocket(fileno=theirs.detach()), Family(FAMILY_ID, {})) as opened:
+        yield opened, ours
+
+
+def _status() -> ModuleStatus:
+    return ModuleStatus("", 0, ())
+
+
+def _read(stream: Stream[Any], kernel: socket.socket, data: list[bytes]) -> list[Any]:
+    """What a stream makes of datagrams; it may say that they are not of the protocol."""
+    found = []
+    for datagram in data:
+        kernel.send(datagram)
+    for _ in data:
+        with suppress(ProtocolError):
+            found += stream.read(0)
+    return found
+
+
+@EXAMPLES
+@given(st.lists(anything().filter(bool), min_size=1, max_size=4))
+def test_event_streams(data: list[bytes]) -> None:
+    """A stream passes over what is wrong or says so, and goes on with what is right."""
+    size = sum(len(datagram) for datagram in data)
+    with connected() as (connection, kernel), EventStream(connection, _status) as stream:
+        with bounded(size):
+            for batch in _read(stream, kernel, data):
+                assert len(decode(batch)) == len(batch.events)
+            assert stream.losses.events >= 0
+        kernel.send(events_message([event(rulenum=77)], cpu=1 << 31, sequence=1 << 62))
+        last = [record for batch in stream.read(5) for record in decode(batch)]
+        assert [record.rulenum for record in last] == [77]
+
+
+@EXAMPLES
+@given(st.lists(anything().filter(bool), min_size=1, max_size=4))
+def test_link_change_streams(data: list[bytes]) -> None:
+    size = sum(len(datagram) for datagram in data)
+    with connected() as (connection, kernel), LinkChangeStream(connection) as stream:
+        with bounded(size):
+            assert all(isinstance(c, LinkChange) for c in _read(stream, kernel, data))
+        kernel.send(notification(Command.LINK_SWAPPED, link(generation=9)))
+        assert [change.link.generation for change in stream.read(5)] == [9]
+
+
+@EXAMPLES
+@given(st.lists(anything().filter(bool), min_size=1, max_size=4))
+def test_replies(monkeypatch: pytest.MonkeyPatch, data: list[bytes]) -> None:
+    """A request is answered, refused, or known not to have been understood."""
+    monkeypatch.setattr(wire, "REPLY_TIMEOUT", 0.0)
+    size = sum(len(datagram) for datagram in data)
+    with connected() as (connection, kernel), bounded(size):
+        for datagram in data:
+            kernel.send(datagram)
+        with suppress(IpttctlError, ProtocolError):
+            for reply in connection.request(Command.GET, {"link": 3}, "asking"):
+                Link.from_attributes(reply)
+        with suppress(IpttctlError, ProtocolError):
+            for reply in connection.dump(Command.GET, "listing"):
+                Link.from_attributes(reply)
+
+
+@EXAMPLES
+@given(st.lists(values_of(Top), max_size=3))
+@example([{"cpu": [{"lost-ring": 1}]}])
+def test_any_attributes_are_a_status_and_links(replies: list[dict[str, Any]]) -> None:
+    """Whether the module speaks our protocol is seen from what it says, whatever that is."""
+    with suppress(ModuleError):
+        require_same_build(ModuleStatus.from_attributes(replies))
+    for reply in replies:
+        Link.from_attributes(reply)
+        for command in Command:
+            LinkChange.from_message(command, reply)
+
+
+@EXAMPLES
+@given(st.one_of(batches(), mutated(batches())))
+def test_records(data: bytes) -> None:
+    with bounded(len(data)), suppress(ProtocolError):
+        batch = parse_batch(data)
+        records = decode(batch)
+        assert [record.sequence - batch.sequence for record in records] == [*range(len(records))]

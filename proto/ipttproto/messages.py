@@ -28,6 +28,7 @@ PAYLOAD_OFFSET: Final = MessageHeader.sizeof() + GenericHeader.sizeof()
 
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
+_MAX_ERRNO: Final = 4095
 
 
 class Flag(enum.IntFlag):
@@ -132,7 +133,7 @@ def parse_datagram(
         elif header.type == NLMSG_DONE:
             body = message[MessageHeader.sizeof() :]
             error = _parse(Int32sn, body, "end of dump") if body else 0
-            yield Done(header.sequence, -error, header.flags)
+            yield Done(header.sequence, _errno(error), header.flags)
         elif header.type == family_id:
             generic = _parse(
                 GenericHeader, message[MessageHeader.sizeof() :], "generic-netlink header"
@@ -149,12 +150,19 @@ def _parse_acknowledgement(header: Any, message: memoryview) -> Acknowledgement:
         extack = ErrorAttributes.parse(body[ErrorHeader.sizeof() + align(max(request, 0)) :])
     return Acknowledgement(
         error.request.sequence,
-        -error.error,
+        _errno(error.error),
         extack.get("message", ""),
         extack.get("offset"),
         extack.get("miss-type"),
         extack.get("miss-nest"),
     )
+
+
+def _errno(error: int) -> int:
+    """The errno of an answer, which has it negated (include/linux/err.h: MAX_ERRNO)."""
+    if not -_MAX_ERRNO <= error <= 0:
+        raise ProtocolError(f"{error} is not an error of the kernel")
+    return -error
 
 
 def _parse(format_: Any, data: memoryview, what: str) -> Any:

@@ -104,6 +104,15 @@ def test_several_messages_of_one_datagram() -> None:
     assert end == Done(1, 4, Flag.MULTI | Flag.DUMP_INTERRUPTED)
 
 
+@pytest.mark.parametrize("error", [1, -4096, -(1 << 31), (1 << 31) - 1])
+@pytest.mark.parametrize("kind", [2, 3])
+def test_an_error_that_the_kernel_cannot_have_is_an_error(kind: int, error: int) -> None:
+    body = error.to_bytes(4, "little", signed=True) + SWAP[:16]
+    head = (16 + len(body)).to_bytes(4, "little") + kind.to_bytes(2, "little")
+    with pytest.raises(ProtocolError, match=f"{error} is not an error"):
+        list(parse_datagram(FAMILY_ID, head + bytes(10) + body))
+
+
 @pytest.mark.parametrize("length", range(1, len(SWAP)))
 def test_every_truncation_is_an_error(length: int) -> None:
     with pytest.raises(ProtocolError):

@@ -1,59 +1,178 @@
 # SPDX-License-Identifier: GPL-2.0
 """Messages that are nearly right, at the live family: refused with an errno, nothing left.
 
-make test-kernel TESTS="tests/kernel/test_fuzz.py" FUZZ=1000000 SEED=7
+make fuzz N=1000000 SEED=7 KERNEL=6.12
 """
 
 from __future__ import annotations
 
 import os
-import random
 import socket
-from collections import Counter
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
 
 from ipttctl.controller import Controller
 from ipttctl.objects import ProgramSet
-from ipttctl.wire import resolve_family
-from ipttproto import FAMILY, Acknowledgement, Done, Slot, parse_datagram
+from ipttproto import Slot
+from ipttproto.family import limit
+from tests.fuzz import refusals
+from tests.fuzz.campaign import Campaign, Target
+from tests.fuzz.kcov import KCOV, Kcov
+from tests.fuzz.world import World
 from tests.kernel.conftest import MakeProgram
-from tests.kernel.support.fuzzing import Fuzzer
-from tests.kernel.support.kernel import redirected_functions
+from tests.kernel.support import assembler as asm
+from tests.kernel.support import loader
+from tests.kernel.support.kernel import redirected_functions, wait_for
+from tests.kernel.support.loader import loaded
+from tests.kernel.support.maps import PROG_ARRAY, one_element_map
+from tests.kernel.support.slab import KernelMemory
 
 MESSAGES = int(os.environ.get("IPTT_FUZZ", "20000"))
 SEED = int(os.environ.get("IPTT_SEED", "1"))
-#: links that messages made are removed after so many messages
+#: below so many messages chance decides whether every sentence is heard
+ENOUGH = 20_000
+#: links that messages made are removed after so many of them
 ROUND = 500
+#: of so many rounds one begins without a link, and one with as many as the hook takes
+ROUNDS = 10
+EMPTY, FULL = 1, 2
+REPORTS = 10
+#: a leak of one object in so many messages is found
+LEAK = 50
+#: what SLUB counts as in use and is not: objects in the slabs that CPUs hold at the moment
+SLACK_OBJECTS = 256
+SLACK_KILOBYTES = 4096
+
+RETURN_ALL = b"\x06\0\0\0\xff\xff\xff\xff"
+LOAD_LENGTH = b"\x80\0\0\0\0\0\0\0"
 
 
-def test_nearly_right_messages(controller: Controller, make_program: MakeProgram) -> None:
-    print(f"{MESSAGES} messages, seed {SEED}")
-    answers: Counter[int] = Counter()
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16) as sender:
-        sender.bind((0, 0))
-        sender.settimeout(30)
-        family = resolve_family(sender, FAMILY)
-        fuzzer = Fuzzer(family.id, (make_program().fd,), random.Random(SEED))
-        for number in range(1, MESSAGES + 1):
-            sender.send(fuzzer.message(number))
-            answers[_answer(sender, family.id, number)] += 1
-            if number % ROUND == 0:
-                for link in controller.links():
-                    controller.detach(link.id)
-    print(dict(answers))
-    for link in controller.links():
-        controller.detach(link.id)
-    assert sum(answers.values()) == MESSAGES
-    # most are refused, for many reasons, and some are not
-    assert len(answers) > 5
-    assert 0 < answers[0] < MESSAGES / 2
+@pytest.fixture
+def world(make_program: MakeProgram) -> Iterator[World]:
+    """Programs that can be attached, and descriptors of many things that cannot."""
+    with ExitStack() as stack:
+        prog_array = stack.enter_context(one_element_map(PROG_ARRAY, 4))
+        tail_call = (
+            asm.load_map(asm.R2, prog_array) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
+            + asm.returning(0)
+        )  # fmt: skip  # one step of the program a piece
+        override = asm.mov(asm.R2, 0) + asm.call(asm.OVERRIDE_RETURN) + asm.returning(0)
+        others = {
+            "tail calls": stack.enter_context(loaded(tail_call)),
+            "sleepable": stack.enter_context(loaded(asm.returning(0), flags=loader.F_SLEEPABLE)),
+            "multi": stack.enter_context(
+                loaded(asm.returning(0), attach_type=loader.TRACE_KPROBE_MULTI)
+            ),
+            "socket filter": stack.enter_context(loaded(asm.returning(0), loader.SOCKET_FILTER)),
+            "array": stack.enter_context(one_element_map()),
+            "program array": prog_array,
+            "socket": stack.enter_context(socket.socket()).fileno(),
+            "directory": os.open("/", os.O_RDONLY),
+            "path": os.open("/proc/self/exe", os.O_PATH),
+            "eventfd": os.eventfd(0),
+        }
+        for name in ("directory", "path", "eventfd"):
+            stack.callback(os.close, others[name])
+        with suppress(OSError):
+            others["override"] = stack.enter_context(loaded(override))
+        closed = os.dup(others["array"])
+        os.close(closed)
+        others["closed"] = closed
+        programs = (make_program().fd, make_program(asm.returning(0)).fd)
+        filters = (RETURN_ALL, LOAD_LENGTH + RETURN_ALL, LOAD_LENGTH * 4095 + RETURN_ALL)
+        yield World(programs, others, filters)
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    opened = Target()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def campaign(target: Target, world: World) -> Iterator[Campaign]:
+    """A campaign against the module; guided where the kernel and the module have KCOV."""
+    with ExitStack() as stack:
+        trace = stack.enter_context(Kcov()).trace if KCOV.exists() else None
+        yield Campaign(target, world, SEED, trace)
+
+
+def _round(campaign: Campaign, target: Target, world: World, number: int, count: int) -> None:
+    """Send ``count`` messages; the number of the round says how many links there are before."""
+    links = {EMPTY: 0, FULL: limit("MAX_LINKS")}.get(number % ROUNDS, 1)
+    with Controller() as others:
+        for _ in range(links):
+            others.attach(ProgramSet({Slot.ENTRY: world.programs[0]}))
+        campaign.run(count)
+        target.reopen()
+        for link in others.links():
+            if link.persistent:
+                others.detach(link.id)
+    world.forget_links()
+
+
+def _report(campaign: Campaign, begin: float) -> None:
+    tally = campaign.tally
+    answered = sum(tally.errnos.values())
+    print(
+        f"{time.monotonic() - begin:6.0f} s  {answered} answered, {len(tally.errnos)} errnos,"
+        f" {len(tally.sentences)} sentences, {len(campaign.corpus)} requests kept,"
+        f" {campaign.corpus.places} places reached",
+        flush=True,
+    )
+
+
+def test_nearly_right_messages(
+    controller: Controller,
+    campaign: Campaign,
+    target: Target,
+    world: World,
+    make_program: MakeProgram,
+) -> None:
+    print(f"\n{MESSAGES} messages, seed {SEED}, {'guided' if KCOV.exists() else 'blind'}")
+    begin = time.monotonic()
+    starts = range(0, MESSAGES, ROUND)
+    before = None
+    for number, start in enumerate(starts, 1):
+        _round(campaign, target, world, number, min(ROUND, MESSAGES - start))
+        if number % max(1, len(starts) // REPORTS) == 0:
+            _report(campaign, begin)
+            # what is only allocated once is there after the first part
+            before = before or KernelMemory.now()
+    assert before
+
+    tally = campaign.tally
+    print(f"errnos {dict(tally.errnos.most_common())}")
+    for sentence, count in tally.sentences.most_common():
+        print(f"{count:7}  {sentence}")
+    wait_for(lambda: controller.links() == [], what="no link is left")
     assert redirected_functions() == []
     good = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
     controller.detach(good.id)
 
+    def grown() -> list[str]:
+        return KernelMemory.now().growth(
+            before, objects=MESSAGES // LEAK + SLACK_OBJECTS, kilobytes=SLACK_KILOBYTES
+        )
 
-def _answer(sender: socket.socket, family_id: int, sequence: int) -> int:
-    """Read until the request is answered; the errno of the answer."""
-    while True:
-        for message in parse_datagram(family_id, sender.recv(1 << 18)):
-            if isinstance(message, (Acknowledgement, Done)) and message.sequence == sequence:
-                return message.errno
+    # programs are freed in the background
+    with suppress(AssertionError):
+        wait_for(lambda: not grown())
+    assert grown() == []
+
+    # the messages came far: taken, refused by the policy, and refused by the module for reasons
+    assert tally.errnos[0] > MESSAGES / 50
+    assert len(tally.errnos) >= 8
+    possible = refusals.sentences() - refusals.NOT_BY_A_MESSAGE.keys()
+    if "override" not in world.others:
+        possible -= {refusals.ONLY_WITH_OVERRIDE}
+    missing = possible - tally.sentences.keys()
+    print(f"{len(possible) - len(missing)} of {len(possible)} sentences of the module heard")
+    if MESSAGES >= ENOUGH:
+        assert missing == set()
+    if KCOV.exists():
+        assert campaign.corpus.places, "KCOV saw nothing: the module is built without it"

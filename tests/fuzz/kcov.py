@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which instructions of instrumented code a system call passed, by KCOV.
+
+A generic-netlink request is handled in its sender's system call, so that the thread's own trace
+holds all of it (Documentation/dev-tools/kcov.rst).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+KCOV: Final = Path("/sys/kernel/debug/kcov")
+
+# include/uapi/linux/kcov.h
+_INIT_TRACE: Final = 0x80086301
+_ENABLE: Final = 0x6364
+_DISABLE: Final = 0x6365
+_TRACE_PC: Final = 0
+_WORD: Final = 8
+#: words of the buffer; the kernel drops what does not fit
+_WORDS: Final = 1 << 16
+
+
+class Kcov:
+    """The trace of one thread: that which calls ``trace``."""
+
+    def __init__(self, device: Path = KCOV) -> None:
+        self._fd = os.open(device, os.O_RDWR)
+        try:
+            fcntl.ioctl(self._fd, _INIT_TRACE, _WORDS)
+            self._buffer = mmap.mmap(self._fd, _WORDS * _WORD, mmap.MAP_SHARED)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._words = memoryview(self._buffer).cast("Q")
+
+    @contextmanager
+    def trace(self) -> Iterator[set[int]]:
+        """A set that holds, after the block, the addresses that the block passed."""
+        passed: set[int] = set()
+        fcntl.ioctl(self._fd, _ENABLE, _TRACE_PC)
+        try:
+            self._words[0] = 0
+            yield passed
+        finally:
+            passed.update(self._words[1 : 1 + self._words[0]])
+            fcntl.ioctl(self._fd, _DISABLE, 0)
+
+    def close(self) -> None:
+        """Give the buffer back."""
+        self._words.release()
+        self._buffer.close()
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

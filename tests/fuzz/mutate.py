@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Ways to get a request wrong, one each; all of them know what an attribute is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from ipttproto import Flag
+from ipttproto.attributes import BINARY, NLA_F_NESTED, NLA_TYPE_MASK, U64, Attribute
+from ipttproto.family import ATTRIBUTE_SETS, LIMITS, Command
+from tests.fuzz.generate import Generator
+from tests.fuzz.request import Node, Request, nest
+from tests.fuzz.world import World
+
+#: deeper than the kernel follows a policy (lib/nlattr.c: MAX_POLICY_RECURSION_DEPTH is 10)
+_DEEPEST: Final = 14
+_NLA_F_NET_BYTEORDER: Final = 1 << 14
+_INSTRUCTION: Final = 8
+#: attributes beyond which a request is not made longer still
+_MANY: Final = 100
+#: how often something of a request from before is replaced by what is there now
+_REFRESHED: Final = 0.8
+_BITS: Final = (7, 8, 15, 16, 31, 32, 63, 64)
+
+
+def _extremes() -> tuple[int, ...]:
+    """Numbers at which code goes wrong: around powers of two and the protocol's bounds."""
+    numbers = {0, 1, 2}
+    for bit in _BITS:
+        numbers |= {(1 << bit) - 1, 1 << bit, (1 << bit) + 1}
+    for value, _ in LIMITS.values():
+        numbers |= {value - 1, value, value + 1}
+    for space in ATTRIBUTE_SETS:
+        for attribute in space.attributes:
+            for bound in (attribute.minimum, attribute.maximum):
+                if bound is not None:
+                    numbers |= {max(0, bound - 1), bound, bound + 1}
+    return tuple(sorted(numbers))
+
+
+EXTREMES: Final = _extremes()
+_KNOWN: Final = tuple(a for space in ATTRIBUTE_SETS for a in space.attributes)
+_COMMANDS: Final = (0, *(int(command) for command in Command), len(Command) + 1, 127, 128, 255)
+_FLAGS: Final = (
+    0,
+    int(Flag.ACK),
+    int(Flag.REQUEST | Flag.ACK | Flag.DUMP),
+    int(Flag.REQUEST | Flag.ACK | Flag.MULTI),
+    0x0105,  # NLM_F_ROOT alone
+    0x0205,  # NLM_F_MATCH alone
+    0x0805,  # NLM_F_APPEND
+    0xFFFF,
+)
+
+
+class Mutator:
+    """Changes requests in place."""
+
+    def __init__(self, world: World, generator: Generator, pick: random.Random) -> None:
+        self._world = world
+        self._generator = generator
+        self._pick = pick
+        self.ways: tuple[Callable[[Request], None], ...] = (
+            self.drop,
+            self.drop,
+            self.duplicate,
+            self.shuffle,
+            self.extreme_number,
+            self.extreme_number,
+            self.other_descriptor,
+            self.other_descriptor,
+            self.right_value,
+            self.wrong_size,
+            self.wrong_filter,
+            self.other_kind,
+            self.type_bits,
+            self.unknown_attribute,
+            self.known_attribute,
+            self.wrap,
+            self.lie_about_length,
+            self.cut_short,
+            self.trail,
+            self.header,
+            self.many_programs,
+            self.patch,
+            self.incapable,
+        )
+
+    def mutate(self, request: Request) -> None:
+        """Get the request wrong in one way, or in a few."""
+        for _ in range(self._pick.choices((1, 2, 3, 6), (45, 25, 20, 10))[0]):
+            self._pick.choice(self.ways)(request)
+
+    def refresh(self, request: Request) -> None:
+        """Have a request from before name what is there now."""
+        link = self._world.some_link(self._pick)
+        for node in request.all_nodes():
+            schema = node.schema
+            if (
+                schema
+                and schema.name in {"link", "fd", "expect-generation"}
+                and isinstance(node.payload, bytes)
+                and self._pick.random() < _REFRESHED
+            ):
+                node.payload = self._generator.value(schema, link)
+
+    # --- which attributes are there ---------------------------------------------------------------
+
+    def drop(self, request: Request) -> None:
+        """An attribute less."""
+        nodes = self._some_list(request)
+        if nodes:
+            del nodes[self._pick.randrange(len(nodes))]
+
+    def duplicate(self, request: Request) -> None:
+        """An attribute twice."""
+        nodes = self._some_list(request)
+        if nodes:
+            nodes.insert(self._pick.randrange(len(nodes) + 1), self._pick.choice(nodes))
+
+    def shuffle(self, request: Request) -> None:
+        """Attributes in another order."""
+        self._pick.shuffle(self._some_list(request))
+
+    def unknown_attribute(self, request: Request) -> None:
+        """An attribute that no set has."""
+        pick = self._pick
+        number = pick.choice((0, len(_KNOWN), 0x3FFF, 0xFFFF, pick.randrange(0x10000)))
+        self._insert(request, Node(number, pick.randbytes(pick.randrange(40))))
+
+    def known_attribute(self, request: Request) -> None:
+        """A right attribute in a place that may not be its own."""
+        for node in self._generator.nodes(self._pick.choice(_KNOWN)):
+            self._insert(request, node)
+
+    def many_programs(self, request: Request) -> None:
+        """More items in a list than there can be."""
+        known = request.all_nodes()
+        lists = [node for node in known if node.schema and node.schema.multi]
+        if lists and len(known) < _MANY:
+            node = self._pick.choice(lists)
+            for nodes in request.lists():
+                if any(node is other for other in nodes):
+                    nodes.extend([node] * self._pick.choice((2, 3, 100, 500)))
+                    return
+
+    # --- what they hold ---------------------------------------------------------------------------
+
+    def extreme_number(self, request: Request) -> None:
+        """A number at the edge of something."""
+        node = self._some_scalar(request)
+        if node:
+            size = 8 if node.schema and node.schema.type is U64 else 4
+            value = self._pick.choice(EXTREMES) & ((1 << 8 * size) - 1)
+            node.payload = value.to_bytes(size, "little")
+
+    def other_descriptor(self, request: Request) -> None:
+        """A descriptor of something that cannot be attached, or of nothing."""
+        found = [n for n in request.all_nodes() if n.schema and n.schema.name == "fd"]
+        if found:
+            wrong = (*self._world.others.values(), 0x7FFFFFFF, 0xFFFFFFFF, 1023, 1 << 20)
+            self._pick.choice(found).payload = self._pick.choice(wrong).to_bytes(4, "little")
+
+    def right_value(self, request: Request) -> None:
+        """Another right value."""
+        node = self._some_scalar(request)
+        if node and node.schema and not node.schema.nested:
+            node.payload = self._generator.value(node.schema)
+
+    def wrong_size(self, request: Request) -> None:
+        """Some bytes more or less."""
+        node = self._some_scalar(request)
+        if node and isinstance(node.payload, bytes):
+            size = self._pick.choice((0, 1, 2, 3, 5, 7, 9, 16, len(node.payload) + 1))
+            node.payload = (node.payload + self._pick.randbytes(size))[:size]
+
+    def wrong_filter(self, request: Request) -> None:
+        """A filter of a length or with instructions that it cannot have."""
+        found = [n for n in request.all_nodes() if n.schema and self._is_long(n.schema)]
+        if not found:
+            return
+        node, pick = self._pick.choice(found), self._pick
+        most = (node.schema.max_length if node.schema else None) or 0
+        right = node.payload if isinstance(node.payload, bytes) else b""
+        node.payload = pick.choice(
+            (
+                bytes(most),
+                bytes(most + _INSTRUCTION),
+                (right or bytes(_INSTRUCTION)) * (most // max(_INSTRUCTION, len(right))),
+                pick.randbytes(_INSTRUCTION * pick.randrange(1, 20)),
+                pick.randbytes(pick.randrange(most)),
+                right + b"\x06\0\0\0\0\0\0\0",
+            )
+        )
+
+    @staticmethod
+    def _is_long(schema: Attribute) -> bool:
+        return schema.type is BINARY and (schema.max_length or 0) > 100
+
+    # --- how they are packed ----------------------------------------------------------------------
+
+    def other_kind(self, request: Request) -> None:
+        """A nest where a value belongs, or bytes where a nest does."""
+        node = self._some_node(request)
+        if node is None:
+            return
+        if isinstance(node.payload, list):
+            node.payload = self._pick.randbytes(self._pick.choice((0, 1, 4, 8, 33)))
+        else:
+            node.payload = self._generator.nodes(self._pick.choice(_KNOWN))
+
+    def type_bits(self, request: Request) -> None:
+        """The flags in an attribute's type are otherwise, or its number is."""
+        node = self._some_node(request)
+        if node:
+            node.number ^= self._pick.choice(
+                (NLA_F_NESTED, NLA_F_NESTED, _NLA_F_NET_BYTEORDER, 1, 2, NLA_TYPE_MASK)
+            )
+
+    def wrap(self, request: Request) -> None:
+        """Nests around an attribute, deeper than anybody would."""
+        nodes = self._some_list(request)
+        if not nodes:
+            return
+        place = self._pick.randrange(len(nodes))
+        node = nodes[place]
+        for _ in range(self._pick.choice((1, 2, _DEEPEST))):
+            node = nest(self._pick.choice((node.number, 1, 5)), [node])
+        nodes[place] = node
+
+    def lie_about_length(self, request: Request) -> None:
+        """An attribute whose header says another length."""
+        node = self._some_node(request)
+        if node:
+            true = len(node.build())
+            node.length = self._pick.choice((0, 1, 3, 4, true + 1, true + 4, true - 1, 0xFFFF))
+
+    # --- the message around them ------------------------------------------------------------------
+
+    def cut_short(self, request: Request) -> None:
+        """A message that ends early."""
+        request.cut = self._pick.choice((1, 2, 3, 4, self._pick.randrange(1, 200)))
+
+    def trail(self, request: Request) -> None:
+        """Bytes behind the last attribute."""
+        request.tail += self._pick.randbytes(self._pick.randrange(1, 12))
+
+    def patch(self, request: Request) -> None:
+        """Bytes anywhere."""
+        for _ in range(self._pick.randrange(1, 4)):
+            request.patches.append((self._pick.randrange(4096), self._pick.randrange(256)))
+
+    def header(self, request: Request) -> None:
+        """A wrong command, version, flag or length in the message's headers."""
+        pick = self._pick
+        match pick.randrange(5):
+            case 0:
+                request.command = pick.choice(_COMMANDS)
+            case 1:
+                request.version = pick.choice((0, 2, 255))
+            case 2:
+                request.flags = pick.choice(_FLAGS) | int(Flag.ACK)
+            case 3:
+                request.reserved = pick.choice((1, 0xFFFF))
+            case _:
+                request.lie = pick.choice((-20, -16, -5, -4, -1, 1, 4, 1000, 0x7FFFFFFF))
+
+    def incapable(self, request: Request) -> None:
+        """A sender that may speak to the family and not load programs."""
+        request.capable = False
+
+    # --- choosing ---------------------------------------------------------------------------------
+
+    def _some_list(self, request: Request) -> list[Node]:
+        return self._pick.choice(list(request.lists()))
+
+    def _some_node(self, request: Request) -> Node | None:
+        nodes = request.all_nodes()
+        return self._pick.choice(nodes) if nodes else None
+
+    def _some_scalar(self, request: Request) -> Node | None:
+        nodes = [node for node in request.all_nodes() if isinstance(node.payload, bytes)]
+        return self._pick.choice(nodes) if nodes else None
+
+    def _insert(self, request: Request, node: Node) -> None:
+        nodes = self._some_list(request)
+        nodes.insert(self._pick.randrange(len(nodes) + 1), node)

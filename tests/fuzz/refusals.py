@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The sentences with which the module refuses, as its source has them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+SOURCES: Final = Path(__file__).resolve().parents[2] / "kmod_netlink"
+
+_LITERAL: Final = r'"(?:[^"\\]|\\.)*"'
+_STRING: Final = re.compile(_LITERAL)
+_REFUSAL: Final = re.compile(
+    rf'(?:NL|GENL)_SET_ERR_MSG\w*\s*\((?P<arguments>(?:{_LITERAL}|[^";])*)\)\s*;'
+)
+
+NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
+    "the module is being unloaded": "only while rmmod runs; the storm does that",
+    "a function of the table code cannot be found": "no kernel that we support lacks one",
+    "ftrace cannot hook a function of the table code": "needs a kernel without ftrace's calls",
+    "the table code is redirected by something else (a live patch?) or ftrace is off"
+    " (sysctl kernel.ftrace_enabled)": "depends on ftrace: test_links.py, test_ftrace_that_is_off",
+}
+"""Sentences that no message brings about, whatever is in it, and why."""
+
+ONLY_WITH_OVERRIDE: Final = "the program calls bpf_override_return, which has no meaning here"
+"""Such a program loads only where CONFIG_BPF_KPROBE_OVERRIDE is set: on the debug kernel."""
+
+
+def sentences(sources: Path = SOURCES) -> frozenset[str]:
+    """Every sentence of the module's C files."""
+    found = set()
+    for path in sources.glob("*.c"):
+        for refusal in _REFUSAL.finditer(path.read_text()):
+            parts = _STRING.findall(refusal["arguments"])
+            found.add("".join(ast.literal_eval(part) for part in parts))
+    return frozenset(found)

@@ -35,6 +35,7 @@ PYTEST = python -m pytest -p no:cacheprovider
 RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) \
 	--env IPTT_RELOADS=$(RELOADS) -- $(PYTEST) -s tests/kernel/test_reload.py
 LINTED = $(wildcard proto ctl tests)
+SCRIPTS = .ci/run $(wildcard tests/guest/*.sh)
 
 .PHONY: help
 help:
@@ -55,7 +56,7 @@ shell: module ## an interactive guest with the module loaded and ipttctl on the 
 ##@ Test
 
 .PHONY: test
-test: test-unit test-kernel ## every test: unit tests here, kernel tests in guests of both kernels
+test: check test-unit test-kernel ## every test: static checks, unit tests here, kernel tests in guests of both kernels
 
 .PHONY: test-unit
 test-unit: setup ## tests that need no kernel module
@@ -144,11 +145,14 @@ lint: setup ## ruff and mypy --strict
 	@$(PYTHON) -m ruff format --check $(LINTED)
 	@$(PYTHON) -m mypy --strict $(LINTED)
 
+# Warnings of sparse, W=1 and gcc's analyzer are errors: see build-module.sh.
 .PHONY: check
-check: setup ## sparse and extra compiler warnings on the module
+check: lint ## everything static: lint, checkpatch, clang-format, shellcheck, sparse, W=1, gcc -fanalyzer
+	@$(PYTHON) -m tests.check
+	@shellcheck $(SCRIPTS)
 	@$(GUEST) releases $$($(GUEST) kernels test-all) | while read -r release; do \
 		tests/guest/build-module.sh kmod_netlink "$(BUILD)/check/$$release" "$$release" \
-			W=1 C=2 </dev/null; \
+			W=1 C=2 KCFLAGS=-fanalyzer </dev/null; \
 	done
 
 ##@ Tidy up

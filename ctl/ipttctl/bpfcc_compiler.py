@@ -53,7 +53,7 @@ def _missing_types() -> str:
 def _compile(source: str, cflags: list[str]) -> dict[str, Any]:
     from bcc import BPF, lib  # noqa: PLC0415 - the caller wants to know if it is missing
 
-    class Compiler(BPF):  # type: ignore[misc]
+    class Compiler(BPF):  # type: ignore[misc]  # bcc has no types
         """Compiles only: bpfcc would attach functions with certain names on its own."""
 
         def _trace_autoload(self) -> None:

@@ -63,7 +63,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what needs numpy when it is first used: it is slow to import."""
     if name in {"EVENT_DTYPE", "EventBatch", "parse_batch"}:
-        from ipttproto import batches  # noqa: PLC0415
+        from ipttproto import batches  # noqa: PLC0415  # imports numpy
 
         return getattr(batches, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -39,7 +39,7 @@ class EnumField(IntegerField):
 
     def __init__(self, base: IntegerField, names: type[enum.IntEnum]) -> None:
         # construct's stubs only know its __new__
-        super().__init__(base.fmtstr[0], base.fmtstr[1])  # type: ignore[call-arg]
+        super().__init__(base.fmtstr[0], base.fmtstr[1])  # type: ignore[call-arg]  # see above
         self.names = names
 
 

@@ -3,7 +3,7 @@
 # Sourced as root in a freshly booted guest: makes it a usable environment. Takes the run's directory as $1,
 # whose job.env the host wrote. Returns non-zero with a sentence on stderr when something is missing.
 
-# shellcheck source=/dev/null
+# shellcheck source=/dev/null # written when the guest starts
 . "$1/job.env" || return 1
 
 mount_if_absent() {

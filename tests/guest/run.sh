@@ -17,5 +17,6 @@ if ! . "$(dirname "$0")/prepare.sh" "$run_dir"; then
 	report setup 1
 	exit 1
 fi
+# shellcheck source=/dev/null # written when the guest starts
 (. "$run_dir/job.sh")
 report command $?

@@ -99,7 +99,7 @@ def make_program() -> Iterator[MakeProgram]:
         instructions: bytes | None = None,
         *,
         name: str = "test",
-        type: ProgramType = ProgramType.KPROBE,  # noqa: A002
+        type: ProgramType = ProgramType.KPROBE,  # noqa: A002 - as the kernel calls it
     ) -> Program:
         code = assembler.returning(1) if instructions is None else instructions
         program = Program.load(code, name=name, type=type)

@@ -151,7 +151,7 @@ def test_stolen_packet_is_not_touched(
     alone.iptables(
         "-A", "INPUT", "-p", "tcp", "--dport", "80", "-m", "conntrack",
         "--ctstate", "INVALID,UNTRACKED", "-j", "SYNPROXY", "--mss", "1460",
-    )  # fmt: skip
+    )  # fmt: skip  # pairs together
 
     def connect() -> None:
         with socket.socket() as client:
@@ -244,7 +244,7 @@ def test_our_mark_leaves_no_trace_in_the_log(
     for table in ("raw", "mangle", "filter"):
         net.router.iptables("-t", table, "-A", "PREROUTING" if table != "filter" else "FORWARD")
     net.router.iptables("-t", "mangle", "-A", "PREROUTING", "-p", "udp", "-j", "TEE",
-                        "--gateway", net.right_address)  # fmt: skip
+                        "--gateway", net.right_address)  # fmt: skip  # pairs together
     with kernel_log() as log, tracing(controller, make_program) as link:
         net.left.call(send_udp, net.right_address, 9, [b"x"] * 5)
         net.left.ping(net.right_address)

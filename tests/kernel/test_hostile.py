@@ -52,7 +52,7 @@ def _stack_id(map_fd: int) -> bytes:
     return (
         asm.load_map(asm.R2, map_fd) + asm.mov(asm.R3, 0) + asm.call(GET_STACKID)
         + asm.returning(1)
-    )  # fmt: skip
+    )  # fmt: skip  # one step of the program a piece
 
 
 def _stack() -> bytes:

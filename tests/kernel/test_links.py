@@ -212,7 +212,7 @@ def _refusals(
     tail = make_program(
         asm.load_map(asm.R2, programs) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
         + asm.returning(0)
-    ).fd  # fmt: skip
+    ).fd  # fmt: skip  # one step of the program a piece
     ret = b"\x06\x00\x00\x00\xff\xff\x00\x00"
     return [
         ({"hook": 1}, errno.EINVAL, "no program set"),

@@ -20,7 +20,7 @@ def test_storm() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.storm", "--seconds", SECONDS, "--seed", SEED],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
+    )  # fmt: skip  # plain options together
     print(done.stdout)
     assert done.returncode == 0, done.stdout
     assert f"blown over, seed {SEED}" in done.stdout

@@ -35,9 +35,9 @@ _EXPECT_GENERATION = Annotated[
 
 def attach(
     *,
-    fd: FdOption = [],  # noqa: B006  # typer makes a new list of it
-    pinned: PinnedOption = [],  # noqa: B006
-    program_id: IdOption = [],  # noqa: B006
+    fd: FdOption = [],  # noqa: B006 - typer copies it
+    pinned: PinnedOption = [],  # noqa: B006 - typer copies it
+    program_id: IdOption = [],  # noqa: B006 - typer copies it
     filter_expression: FilterOption = None,
     cookie: CookieOption = None,
     hook: Annotated[HookName, typer.Option(help="where to attach")] = HookName.TABLE,
@@ -73,9 +73,9 @@ def attach(
 def swap(
     *,
     link: Annotated[int, typer.Argument(metavar="LINK", min=1, help="id of the link")],
-    fd: FdOption = [],  # noqa: B006
-    pinned: PinnedOption = [],  # noqa: B006
-    program_id: IdOption = [],  # noqa: B006
+    fd: FdOption = [],  # noqa: B006 - typer copies it
+    pinned: PinnedOption = [],  # noqa: B006 - typer copies it
+    program_id: IdOption = [],  # noqa: B006 - typer copies it
     filter_expression: FilterOption = None,
     cookie: CookieOption = None,
     expect_generation: _EXPECT_GENERATION = None,
@@ -84,7 +84,7 @@ def swap(
         typer.Option(
             "--expect-prog", metavar="SLOT=ID", help="only if the slot holds it; 0: is empty"
         ),
-    ] = [],  # noqa: B006
+    ] = [],  # noqa: B006 - typer copies it
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Replace all programs, the filter and the cookie of a link in one step.

@@ -236,7 +236,7 @@ def event(**changes: Any) -> dict[str, Any]:
     assert not unknown, unknown
     for name, value in changes.items():
         if isinstance(members[name], bytes) and isinstance(value, bytes):
-            value = value.ljust(len(members[name]), b"\0")  # noqa: PLW2901
+            value = value.ljust(len(members[name]), b"\0")  # noqa: PLW2901 - the same value, padded
         members[name] = value
     return members
 

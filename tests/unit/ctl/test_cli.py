@@ -397,7 +397,7 @@ def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) ->
 def test_overview_not_loaded(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ipttctl import module  # noqa: PLC0415
+    from ipttctl import module  # noqa: PLC0415 - fixtures bear the name
 
     monkeypatch.setattr(module, "_SYSFS", tmp_path)
     monkeypatch.setattr(module, "require_privilege", lambda: None)
@@ -411,7 +411,7 @@ def test_overview_not_loaded(
 def test_overview_loaded(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ipttctl import module  # noqa: PLC0415
+    from ipttctl import module  # noqa: PLC0415 - fixtures bear the name
 
     (tmp_path / "ipttrace").mkdir()
     monkeypatch.setattr(module, "_SYSFS", tmp_path)

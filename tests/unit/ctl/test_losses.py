@@ -33,7 +33,7 @@ class Cpu:
 
     def status(self) -> CpuStatus:
         """What a stats request would tell."""
-        return status(self.sequence, tuple(self.lost), self.number)  # type: ignore[arg-type]
+        return status(self.sequence, tuple(self.lost), self.number)  # type: ignore[arg-type]  # three numbers
 
 
 STEPS = st.lists(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from ipttctl.render_text import (
 )
 from ipttproto import Command, EventFlag, Kind, parse_batch
 from tests.unit.ctl.support import batch_payload, event, link
+from tests.unit.ctl.test_losses import status
 
 
 def record(**changes: Any) -> EventRecord:
@@ -37,8 +39,6 @@ def v6(text: str) -> bytes:
 
 @pytest.fixture(autouse=True)
 def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time  # noqa: PLC0415
-
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
 
@@ -259,8 +259,6 @@ def test_change_line() -> None:
 
 
 def test_cpu_table_lines_up() -> None:
-    from tests.unit.ctl.test_losses import status  # noqa: PLC0415
-
     heading, line = cpu_table([status(7, (1, 2, 3))])
     assert line.split() == ["0", "7", "1", "2", "3"]
     assert len(heading) == len(line)

@@ -161,14 +161,14 @@ def test_link_changes(module: FakeModule, controller: Controller) -> None:
 
 
 def test_stream_is_closed_if_the_module_does_not_answer(module: FakeModule) -> None:
-    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths
     connection = module.connect()
 
     def fail() -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        EventStream(connection, fail)  # type: ignore[arg-type]
+        EventStream(connection, fail)  # type: ignore[arg-type]  # only raises
     connection.close()
     module.close()
-    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
+    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 - numbers, not paths

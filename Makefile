@@ -35,7 +35,7 @@ PYTEST = python -m pytest -p no:cacheprovider
 RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) \
 	--env IPTT_RELOADS=$(RELOADS) -- $(PYTEST) -s tests/kernel/test_reload.py
 LINTED = $(wildcard proto ctl tests)
-SCRIPTS = .ci/run $(wildcard tests/guest/*.sh)
+SCRIPTS = .ci/run tests/guest/virtiofsd $(wildcard tests/guest/*.sh)
 
 .PHONY: help
 help:
@@ -149,7 +149,7 @@ lint: setup ## ruff and mypy --strict
 .PHONY: check
 check: lint ## everything static: lint, checkpatch, clang-format, shellcheck, sparse, W=1, gcc -fanalyzer
 	@$(PYTHON) -m tests.check
-	@shellcheck $(SCRIPTS)
+	@shellcheck --shell=bash $(SCRIPTS)
 	@$(GUEST) releases $$($(GUEST) kernels test-all) | while read -r release; do \
 		tests/guest/build-module.sh kmod_netlink "$(BUILD)/check/$$release" "$$release" \
 			W=1 C=2 KCFLAGS=-fanalyzer </dev/null; \

@@ -173,7 +173,10 @@ static noinline void frame_close(struct frame *frame,
 		    sizeof(event->chain));
 
 	if (frame->slots & BIT(IPTTRACE_SLOT_EXIT)) {
-		ipttrace_regs_init(&regs, fn->address, ipttrace_entry_sp(), 0);
+		const unsigned long sp = ipttrace_entry_sp();
+
+		ipttrace_regs_init(&regs, fn->address, sp,
+				   ipttrace_entry_bp(sp));
 		ipttrace_regs_set_args(&regs, args);
 		regs_set_return_value(&regs, verdict);
 		frame_run(frame, IPTTRACE_SLOT_EXIT, &regs);
@@ -255,7 +258,8 @@ static void frame_rule(struct frame *frame, const unsigned long args[6],
 	if (frame->foreign)
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
 
-	ipttrace_regs_init(&regs, (unsigned long)nf_log_trace, sp, 0);
+	ipttrace_regs_init(&regs, (unsigned long)nf_log_trace, sp,
+			   ipttrace_entry_bp(sp));
 	ipttrace_regs_set_args(&regs, args);
 	frame_run(frame, IPTTRACE_SLOT_RULE, &regs);
 }

@@ -41,4 +41,13 @@ static inline void ipttrace_regs_set_args(struct pt_regs *regs,
 #define ipttrace_entry_sp() \
 	((unsigned long)__builtin_frame_address(0) + sizeof(long))
 
+/*
+ * The frame pointer when that function was entered, for stack walks through callers that use one:
+ * the function saved it below its return address, as ipttrace_entry_sp() makes it keep a frame.
+ */
+static inline unsigned long ipttrace_entry_bp(unsigned long entry_sp)
+{
+	return ((const unsigned long *)entry_sp)[-1];
+}
+
 #endif /* _IPTTRACE_COMPAT_REGS_H */

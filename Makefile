@@ -104,6 +104,15 @@ storm: module ## everything at once under traffic, replayable (SECONDS=120 SEED=
 	@$(GUEST) run $(KERNEL:%=--kernel %) --cpus $(CPUS) --timeout $$((10 * $(SECONDS) + 2400)) -- \
 		python -m tests.storm --seconds $(SECONDS) --seed $(SEED)
 
+# On a kernel with KCOV (KERNEL=6.12-kasan) guided by what messages reach in the module.
+.PHONY: fuzz
+fuzz: N ?= 100000
+fuzz: SEED ?= 1
+fuzz: $(if $(filter %-kasan,$(KERNEL)),module-kasan) $(if $(filter-out %-kasan,$(KERNEL)),module)
+fuzz: ## messages that are nearly right (N=100000 SEED=1 KERNEL=6.12-kasan)
+	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $$(($(N) / 5 + 900)) \
+		--env IPTT_FUZZ=$(N) --env IPTT_SEED=$(SEED) -- $(PYTEST) -s tests/kernel/test_fuzz.py
+
 .PHONY: bench
 bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \

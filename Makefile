@@ -184,10 +184,11 @@ apt:
 		apt-get install -qy --no-install-recommends $$missing; \
 	fi
 
+# The environment may be in use, by a guest for one, while a requirement is added: it is not made anew.
 $(STAMPS)/venv: requirements.txt requirements-dev.txt | apt
 	@echo "Making the Python environment"
-	@rm -rf $(VENV) && mkdir -p $(STAMPS)
-	@$(SYSTEM_PYTHON) -m venv --system-site-packages $(VENV)
+	@mkdir -p $(STAMPS)
+	@[[ -x $(PYTHON) ]] || $(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(VENV)
 	@PYTHONPYCACHEPREFIX= $(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 

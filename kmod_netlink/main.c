@@ -56,5 +56,5 @@ module_init(ipttrace_init);
 module_exit(ipttrace_exit);
 
 MODULE_DESCRIPTION("BPF programs where netfilter decides over packets");
-MODULE_VERSION("0.1.0");
+MODULE_VERSION(IPTTRACE_VERSION);
 MODULE_LICENSE("GPL");

@@ -381,8 +381,7 @@ static int stats_doit(struct sk_buff *skb, struct genl_info *info)
 				   IPTTRACE_CMD_STATS);
 	if (!header ||
 	    nla_put_u32(msg, IPTTRACE_A_FINGERPRINT, IPTTRACE_FINGERPRINT) ||
-	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION,
-			   THIS_MODULE->version))
+	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, IPTTRACE_VERSION))
 		goto err_free;
 	for_each_possible_cpu(cpu)
 		if (ipttrace_put_cpu_stats(msg, cpu))

@@ -93,6 +93,7 @@ class Connection:
         self._sequence = 0
         self._lock = threading.Lock()
         self._unsolicited: deque[Message] = deque()
+        self._joined = False
 
     @classmethod
     def open(cls) -> Self:
@@ -165,6 +166,7 @@ class Connection:
             raise PrivilegeError(
                 f"listening to '{group}' needs CAP_NET_ADMIN", "run ipttctl as root"
             ) from None
+        self._joined = True
 
     def receive(self) -> list[Message]:
         """The messages that are there now, without waiting; none if there are none.
@@ -250,9 +252,14 @@ class Connection:
             try:
                 data = self._read(0)
             except OSError as error:
-                if error.errno == errno.ENOBUFS:
+                if error.errno != errno.ENOBUFS:
+                    raise KernelError(action, error.errno or errno.EIO) from None
+                if self._joined:
+                    # messages to the group were dropped
                     continue
-                raise KernelError(action, error.errno or errno.EIO) from None
+                raise KernelError(
+                    action, errno.ENOBUFS, "the kernel had no memory to say whether it was done"
+                ) from None
             for message in parse_datagram(self._family.id, data):
                 if message.sequence == self._sequence:
                     yield message

@@ -145,13 +145,15 @@ def main() -> int:
         if arguments.cached:
             recipe.kernel()
             return 0
+        if (seconds := recipe.build_seconds()) is not None:
+            print(f"Kernel {recipe.name} is in the cache ({seconds} s to build): {recipe.key}")
+            return 0
         with _locked(cache_directory()):
-            if (seconds := recipe.build_seconds()) is not None:
-                print(f"Kernel {recipe.name} is in the cache ({seconds} s to build): {recipe.key}")
-                return 0
-            print(f"Building kernel {recipe.name}: 10 to 20 minutes on two cores", flush=True)
-            build(recipe, arguments.jobs)
-            print(f"Built kernel {recipe.name} in {recipe.build_seconds()} s: {recipe.key}")
+            # another process may have built it while we waited
+            if recipe.build_seconds() is None:
+                print(f"Building kernel {recipe.name}: 10 to 20 minutes on two cores", flush=True)
+                build(recipe, arguments.jobs)
+        print(f"Built kernel {recipe.name} in {recipe.build_seconds()} s: {recipe.key}")
     except GuestError as error:
         print(f"debug kernel: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Memory runs out at every place in turn: a request succeeds, or leaves what was there before."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ipttctl.controller import Controller
+from ipttctl.errors import IpttctlError, KernelError
+from ipttctl.objects import Link, ProgramSet
+from ipttproto import Kind, Slot
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support import faults
+from tests.kernel.support.faults import each_allocation, module_out_of_memory
+from tests.kernel.support.kernel import (
+    MODULE,
+    KernelLog,
+    load_module,
+    loaded_modules,
+    probes,
+    redirected_functions,
+    splats,
+    unload_module,
+    wait_for,
+)
+from tests.kernel.support.network import Namespace, namespace
+from tests.kernel.support.observing import observing
+
+pytestmark = pytest.mark.skipif(
+    not faults.available(), reason="this kernel cannot make allocations fail: make test-debug"
+)
+
+_NR_FINIT_MODULE = 313  # x86-64
+#: allocations that fail and change nothing: what they were for can be done without
+MINIMUM = 5
+
+
+@pytest.fixture
+def programs(make_program: MakeProgram) -> ProgramSet:
+    accept_all = b"\x06\x00\x00\x00\xff\xff\x00\x00"
+    return ProgramSet(dict.fromkeys(Slot, make_program().fd), filter=accept_all, cookie=7)
+
+
+@pytest.fixture(autouse=True)
+def as_before(session_log: KernelLog) -> Iterator[None]:
+    """No function watched, no probe left, no complaint but of memory, wherever it ran out."""
+    before = probes()
+    yield
+    assert redirected_functions() == []
+    assert probes() == before
+    wrong = splats(faults.without_complaints(session_log.new_lines()))
+    assert not wrong, "\n".join(wrong)
+
+
+def _unanswered(error: Exception | None) -> bool:
+    """Whether the kernel could not even say what became of the request."""
+    return isinstance(error, KernelError) and error.errno == errno.ENOBUFS
+
+
+def test_attach(controller: Controller, programs: ProgramSet) -> None:
+    failed = 0
+    for trial in each_allocation(lambda: controller.attach(programs), IpttctlError):
+        links = controller.links()
+        if trial.error is None:
+            assert links == [trial.result]
+        elif not _unanswered(trial.error):
+            assert links == [], trial
+        failed += trial.error is not None
+        for link in links:
+            controller.detach(link.id)
+        assert redirected_functions() == [], trial
+    print(f"attach: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > MINIMUM
+
+
+def test_attach_beside_another(controller: Controller, programs: ProgramSet) -> None:
+    other = controller.attach(programs)
+    watched = redirected_functions()
+    failed = 0
+    for trial in each_allocation(lambda: controller.attach(programs), IpttctlError):
+        links = [link for link in controller.links() if link.id != other.id]
+        if trial.error is None:
+            assert links == [trial.result]
+        elif not _unanswered(trial.error):
+            assert links == [], trial
+        failed += trial.error is not None
+        for link in links:
+            controller.detach(link.id)
+        assert redirected_functions() == watched
+    print(f"second attach: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > MINIMUM
+    controller.detach(other.id)
+
+
+def test_swap(controller: Controller, programs: ProgramSet, make_program: MakeProgram) -> None:
+    sets = [programs, ProgramSet({Slot.EXIT: make_program(name="other").fd})]
+    link = controller.attach(programs)
+    failed = 0
+
+    def swap() -> Link:
+        return controller.swap(link.id, sets[link.generation % 2])
+
+    for trial in each_allocation(swap, IpttctlError):
+        now = controller.link(link.id)
+        if trial.error is None:
+            assert now == trial.result
+        if trial.error is not None and not _unanswered(trial.error):
+            assert now == link, trial
+        # all of one set or all of the other
+        assert set(now.programs) == set(sets[(now.generation - 1) % 2].programs)
+        assert now.generation in (link.generation, link.generation + 1)
+        failed += trial.error is not None
+        link = now
+    print(f"swap: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > MINIMUM
+    controller.detach(link.id)
+
+
+def test_detach(controller: Controller, programs: ProgramSet) -> None:
+    link = controller.attach(programs)
+    failed = 0
+
+    def detach() -> Link:
+        return controller.detach(link.id)
+
+    for trial in each_allocation(detach, IpttctlError):
+        links = controller.links()
+        if trial.error is None:
+            assert links == []
+        elif not _unanswered(trial.error):
+            assert links == [link], trial
+        failed += trial.error is not None
+        assert bool(redirected_functions()) == bool(links)
+        if not links:
+            link = controller.attach(programs)
+    print(f"detach: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > 0
+    controller.detach(link.id)
+
+
+@pytest.mark.parametrize("verb", ["link", "links", "status"])
+def test_questions(controller: Controller, programs: ProgramSet, verb: str) -> None:
+    link = controller.attach(programs)
+    ask: dict[str, Callable[[], Any]] = {
+        "link": lambda: controller.link(link.id),
+        "links": controller.links,
+        "status": controller.status,
+    }
+    right = ask[verb]()
+    failed = 0
+    for trial in each_allocation(ask[verb], IpttctlError):
+        failed += trial.error is not None
+        if trial.error is None:
+            assert trial.result == right
+        assert controller.link(link.id) == link
+    print(f"{verb}: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > 0
+    controller.detach(link.id)
+
+
+def test_controllers_and_observers(programs: ProgramSet) -> None:
+    """Opening, subscribing, attaching and closing, as a script does it."""
+    failed = 0
+
+    def script() -> int:
+        with Controller() as controller, controller.events(), controller.link_changes() as changes:
+            link = controller.attach(programs)
+            controller.detach(link.id)
+            return len(changes.read(0))
+
+    for trial in each_allocation(script, (IpttctlError, OSError)):
+        failed += trial.error is not None
+        with Controller() as controller:
+            assert controller.links() == [], trial
+    print(f"a script: {trial.number - 1} allocations, {failed} failed")
+    assert failed > MINIMUM
+
+
+def test_an_owner_that_goes(programs: ProgramSet) -> None:
+    """Closing the socket cannot fail, whatever it has to allocate."""
+
+    def close() -> None:
+        owner.close()
+
+    with Controller() as watching:
+        owner = Controller()
+        owner.attach(programs)
+        for _ in each_allocation(close, ()):
+            wait_for(lambda: watching.links() == [], what="the link is gone")
+            assert redirected_functions() == []
+            owner = Controller()
+            owner.attach(programs)
+        owner.close()
+
+
+def _insert() -> None:
+    """finit_module(2) of the module under test."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(os.environ["IPTTRACE_KO"], os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.syscall(_NR_FINIT_MODULE, fd, b"", 0):
+            raise OSError(ctypes.get_errno(), "finit_module")
+    finally:
+        os.close(fd)
+
+
+def test_loading_the_module() -> None:
+    unload_module()
+    failed = 0
+    try:
+        for trial in each_allocation(_insert, OSError):
+            failed += trial.error is not None
+            if trial.error is None:
+                with Controller() as controller:
+                    assert controller.links() == []
+                wait_for(lambda: loaded_modules()[MODULE] == 0)
+                unload_module()
+            assert MODULE not in loaded_modules(), trial
+        print(f"loading: {trial.number - 1} allocations, {failed} failed")
+        assert failed > MINIMUM
+    finally:
+        load_module()
+
+
+@pytest.fixture
+def place() -> Iterator[Namespace]:
+    with namespace("faults") as made:
+        made.iptables("-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
+        yield made
+
+
+def test_events_that_find_no_memory_are_counted(
+    controller: Controller, programs: ProgramSet, place: Namespace
+) -> None:
+    """The rule's own counter is the judge: received and lost make up all."""
+    with observing(controller) as observer:
+        link = controller.attach(programs, family=4)
+        with module_out_of_memory():
+            # takes longer than events wait for company
+            place.ping("127.0.0.1", "-f", "-c", "50")
+        place.ping("127.0.0.1", "-f", "-c", "20")
+        observer.drain()
+        losses = observer.stream.losses
+        stats = controller.link(link.id).stats
+        controller.detach(link.id)
+    matched = int(place.iptables("-nvxL", "OUTPUT").splitlines()[2].split()[0])
+    assert losses.memory > 0
+    assert len(observer.events) + losses.events == stats.events
+    rules = sum(event["kind"] == Kind.RULE for event in observer.events)
+    assert 0 < rules < matched == 140

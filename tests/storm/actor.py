@@ -23,7 +23,9 @@ from tests.storm.shared import Phase, Shared
 _fork = multiprocessing.get_context("fork")
 _PR_SET_PDEATHSIG = 1
 _NR_DELETE_MODULE = 176  # x86-64
-_PATIENCE = 300.0
+#: seconds; an emulated kernel that looks for its own faults is slow
+_PATIENCE = 600.0
+_HEARTBEAT = 10.0
 
 
 class Actor(ABC):
@@ -56,6 +58,8 @@ class Actor(ABC):
             try:
                 while not self.shared.ended:
                     self.act()
+                    if self.journal.silent() > _HEARTBEAT:
+                        self.journal.write("alive")
             finally:
                 self.leave()
         except Exception:

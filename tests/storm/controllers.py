@@ -171,7 +171,7 @@ class ControllerActor(Actor):
             except BaseException:
                 self._forget()
                 raise
-        self.pause(0, 0.05)
+        self.pause(0.02, 0.2)
 
     def leave(self) -> None:
         """Remove the links."""

@@ -25,15 +25,21 @@ class Journal:
     def __init__(self, pipe: int, actor: str, start: float) -> None:
         self._pipe = pipe
         self._start = start
+        self._last = time.monotonic()
         self.actor = actor
 
     def of(self, actor: str) -> Journal:
         """The journal of another actor."""
         return Journal(self._pipe, actor, self._start)
 
+    def silent(self) -> float:
+        """Seconds since it was written."""
+        return time.monotonic() - self._last
+
     def write(self, action: str, details: object = "") -> None:
         """Note an action that has succeeded; FAILED is one that must not be."""
-        line = f"{time.monotonic() - self._start:9.3f} {self.actor} {action} {details}".rstrip()
+        self._last = time.monotonic()
+        line = f"{self._last - self._start:9.3f} {self.actor} {action} {details}".rstrip()
         line = line.replace("\n", "\n" + 10 * " " + "| ")
         os.write(self._pipe, line.encode()[-_LONGEST:] + b"\n")
 

@@ -13,7 +13,7 @@ from tests.storm.rules import random_rules, replace
 from tests.storm.shared import FAMILIES, Shared
 from tests.storm.traffic import start_bursts
 
-_PATIENCE = 300
+_PATIENCE = 600
 
 
 def _ip(*arguments: str) -> None:
@@ -51,7 +51,7 @@ class NamespacesActor(Actor):
             replace(namespace, family, rules, self.shared, self.journal)
             for place, address in (
                 (namespace, "10.78.0.1"), (namespace, "fd78::1"), (self._router, "10.78.0.2"),
-            ):  # fmt: skip
+            ):  # fmt: skip  # pairs together
                 going.callback(start_bursts(place, address, (9,), lambda: True).kill)
             self.journal.write("namespace-made", f"{namespace.name} IPv{family}")
             self.pause(0.3, 2)
@@ -67,7 +67,7 @@ class NamespacesActor(Actor):
         _ip(
             "-n", self._router.name, "link", "add", near, "type", "veth",
             "peer", "name", "eth0", "netns", name,
-        )  # fmt: skip
+        )  # fmt: skip  # pairs together
         for where, device, host in ((self._router.name, near, 1), (name, "eth0", 2)):
             _ip("-n", where, "address", "add", f"10.78.0.{host}/24", "dev", device)
             _ip("-n", where, "-6", "address", "add", f"fd78::{host}/64", "dev", device, "nodad")

@@ -19,7 +19,7 @@ TABLES = {
     "security": ("INPUT", "FORWARD", "OUTPUT"),
 }
 #: seconds that a tool may take on a slow machine
-_PATIENCE = 300
+_PATIENCE = 600
 
 _MATCHES = ("", "-p udp", "-p udp --dport 9", "-p {icmp}", "-m mark --mark 1", "-p tcp")
 _TARGETS = ("", "-j ACCEPT", "-j RETURN", "-j {chain}", "-g {chain}")
@@ -81,7 +81,7 @@ def restore(namespace: Namespace, family: int, rules: str) -> str:
     done = subprocess.run(
         ["ip", "netns", "exec", namespace.name, tool, "-w"],
         input=rules, text=True, capture_output=True, check=False, timeout=_PATIENCE,
-    )  # fmt: skip
+    )  # fmt: skip  # plain options together
     return "" if done.returncode == 0 else f"{tool}: {done.stderr.strip()}"
 
 

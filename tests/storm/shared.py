@@ -11,6 +11,7 @@ import ctypes
 import enum
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.sharedctypes import RawArray, RawValue
@@ -36,16 +37,16 @@ FAMILIES = (4, 6)
 class Shared:
     """The words, and one lock that the kernel takes back from the dead. For forked processes."""
 
-    def __init__(self, directory: Path) -> None:
-        """``directory`` is where the file of the lock may lie."""
+    def __init__(self) -> None:
         self._phase = RawValue(ctypes.c_int, Phase.CALM)
         self._reloads = RawValue(ctypes.c_int, 0)
         self._finish = RawValue(ctypes.c_int, 0)
         self._accounted = RawValue(ctypes.c_int, 0)
         self._closed = RawArray(ctypes.c_int, 7)
         self._table_unloads = RawArray(ctypes.c_int, 7)
-        self._gate = directory / f"storm-gate.{os.getpid()}"
-        self._gate.touch()
+        descriptor, path = tempfile.mkstemp(prefix="storm-gate.")
+        os.close(descriptor)
+        self._gate = Path(path)
 
     @property
     def phase(self) -> Phase:

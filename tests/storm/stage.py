@@ -8,7 +8,6 @@ import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.kernel.support.network import Network, network
 from tests.storm.accounting import AccountantActor
@@ -19,7 +18,7 @@ from tests.storm.namespaces import NamespacesActor
 from tests.storm.observers import ObserverActor
 from tests.storm.processors import ProcessorsActor, all_on_line, switchable
 from tests.storm.rules import RulesActor
-from tests.storm.shared import Shared
+from tests.storm.shared import Phase, Shared
 from tests.storm.table_modules import TableModulesActor
 from tests.storm.traffic import TrafficActor
 from tests.storm.unloader import UnloaderActor
@@ -30,7 +29,10 @@ WANTED = frozenset({
     "observer-comes", "observer-goes", "observer-killed", "overrun", "namespace-made",
     "namespace-gone", "restore-4", "restore-6", "tables-unloaded-4", "tables-unloaded-6",
     "target-unloaded", "unload-refused", "reload", "round", "traffic",
-})  # fmt: skip
+})  # fmt: skip  # pairs together
+#: after a failure, for the others to end by themselves, and take what they started with them
+_LAST_SECONDS = 30
+
 WANTED_OF_CPUS = frozenset({"cpu-off", "cpu-on"})
 
 
@@ -76,13 +78,13 @@ def cast(plan: Plan, record: Record, shared: Shared, net: Network) -> list[Actor
     return actors
 
 
-def storm(plan: Plan, record: Record, directory: Path) -> None:
+def storm(plan: Plan, record: Record) -> None:
     """Raise the storm and let it blow over; nobody of the cast is left afterwards.
 
     Raises:
         StormError: an actor failed, hangs or died; or something never happened.
     """
-    shared = Shared(directory)
+    shared = Shared()
     try:
         with network("storm") as net:
             children: dict[str, Child] = {}
@@ -91,7 +93,10 @@ def storm(plan: Plan, record: Record, directory: Path) -> None:
                     children[actor.name] = Child(actor.run)
                 _supervise(plan, record, shared, children)
             finally:
+                shared.phase = Phase.END
+                end = time.monotonic() + _LAST_SECONDS
                 for child in children.values():
+                    child.process.join(max(0.0, end - time.monotonic()))
                     child.kill()
     finally:
         shared.remove()

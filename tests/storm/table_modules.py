@@ -23,7 +23,7 @@ _TARGETS = ("xt_TRACE", "xt_TEE", "nf_dup_ipv4", "nf_dup_ipv6")
 _HELPERS = (
     "nf_conntrack", "nf_nat", "veth", "xt_mark", "xt_tcpudp", "xt_CT", "xt_comment",
     "ipt_REJECT", "ip6t_REJECT", *_TARGETS,
-)  # fmt: skip
+)  # fmt: skip  # pairs together
 
 
 def loaded_tables(family: int) -> list[str]:
@@ -42,7 +42,7 @@ def unload_tables(family: int) -> bool:
 
 def load_helpers() -> None:
     """Load what rules need besides the table code: the same modules before and after."""
-    run("modprobe", "-a", *_HELPERS, timeout=300)
+    run("modprobe", "-a", *_HELPERS, timeout=600)
 
 
 class TableModulesActor(Actor):
@@ -71,12 +71,12 @@ class TableModulesActor(Actor):
                 # packets meet no table
                 self.pause(0, 0.5)
                 if loads:
-                    run("modprobe", CODE[family], timeout=300)
+                    run("modprobe", CODE[family], timeout=600)
                     self.journal.write(f"tables-loaded-{family}")
         finally:
             self.shared.close(family, False)
         # otherwise the next rule loads it
-        self.pause(0.2, 2)
+        self.pause(1, 4)
 
     def _unload(self, family: int) -> bool:
         """Until it is gone, or the accountant wants it."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import time
@@ -16,9 +17,11 @@ from tests.storm.actor import Actor, Child
 from tests.storm.journal import Journal
 from tests.storm.shared import Shared
 
-_BURST = 10
+_BURST = 6
 #: seconds between bursts
-_PAUSE = 0.05
+_PAUSE = 0.1
+#: an emulated machine is slow: packets get the time that the others leave
+_NICE = 10
 _PORTS = (9, 10)
 
 
@@ -41,13 +44,14 @@ def start_bursts(
     """``send_bursts`` in a process that lives in a namespace."""
 
     def send() -> None:
+        os.nice(_NICE)
         enter_namespace(namespace.path)
         send_bursts(address, ports, going)
 
     child = Child(send)
     own = Path(f"/proc/{child.pid}/ns/net")
     # the namespace's name may be gone soon
-    wait_for(lambda: own.stat().st_ino == namespace.inode, timeout=300, what="it has entered")
+    wait_for(lambda: own.stat().st_ino == namespace.inode, timeout=600, what="it has entered")
     return child
 
 
@@ -65,7 +69,7 @@ class TrafficActor(Actor):
         """Send until the end."""
         flood = start_bursts(self._place, self._to, _PORTS, lambda: not self.shared.ended)
         ping = subprocess.Popen(
-            ["ip", "netns", "exec", self._place.name, "ping", "-nq", "-i", "0.2", self._to],
+            ["ip", "netns", "exec", self._place.name, "ping", "-nq", "-i", "0.5", self._to],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

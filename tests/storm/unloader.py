@@ -17,4 +17,4 @@ class UnloaderActor(Actor):
             if self.shared.phase is Phase.ROUND:
                 assert not delete_module(MODULE), "the module was unloaded under a link"
                 self.journal.write("unload-refused")
-        self.pause(0.02, 0.4)
+        self.pause(0.1, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-R0, R1, R2, R3, R10 = 0, 1, 2, 3, 10
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
 
 #: offsets in struct pt_regs of x86-64 (arch/x86/include/asm/ptrace.h)
 REGS = {
@@ -20,12 +20,45 @@ REGS = {
     "ip": 128,
 }
 
+# helpers by number (enum bpf_func_id)
 MAP_LOOKUP_ELEM = 1
-PROBE_READ_KERNEL = 113
-GET_ATTACH_COOKIE = 174
-GET_FUNC_IP = 173
-OVERRIDE_RETURN = 58
+MAP_UPDATE_ELEM = 2
+MAP_DELETE_ELEM = 3
+KTIME_GET_NS = 5
+TRACE_PRINTK = 6
+SKB_STORE_BYTES = 9
 TAIL_CALL = 12
+CLONE_REDIRECT = 13
+GET_CURRENT_PID_TGID = 14
+REDIRECT = 23
+PERF_EVENT_OUTPUT = 25
+GET_STACKID = 27
+GET_CURRENT_TASK = 35
+PROBE_WRITE_USER = 36
+SK_REDIRECT_MAP = 52
+OVERRIDE_RETURN = 58
+MSG_REDIRECT_MAP = 60
+GET_STACK = 67
+SPIN_LOCK = 93
+SPIN_UNLOCK = 94
+SEND_SIGNAL = 109
+PROBE_READ_USER = 112
+PROBE_READ_KERNEL = 113
+TCP_SEND_ACK = 116
+RINGBUF_OUTPUT = 130
+COPY_FROM_USER = 148
+REDIRECT_NEIGH = 152
+REDIRECT_PEER = 155
+GET_CURRENT_TASK_BTF = 158
+FOR_EACH_MAP_ELEM = 164
+SYS_BPF = 166
+TIMER_INIT = 169
+GET_FUNC_IP = 173
+GET_ATTACH_COOKIE = 174
+LOOP = 181
+KPTR_XCHG = 194
+
+_MAP_FD, _LOCAL_CALL, _LOCAL_FUNCTION = 1, 1, 4
 
 
 def instruction(
@@ -43,26 +76,73 @@ def mov_reg(dst: int, src: int) -> bytes:
     return instruction(0xBF, dst, src)
 
 
+def load_wide(dst: int, value: int) -> bytes:
+    """Dst = a 64-bit number."""
+    low, high = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
+    return struct.pack("=BBhI", 0x18, dst, 0, low) + struct.pack("=BBhI", 0, 0, 0, high)
+
+
+def add(dst: int, immediate: int) -> bytes:
+    return instruction(0x07, dst, immediate=immediate)
+
+
+def load(dst: int, src: int, offset: int = 0) -> bytes:
+    """Dst = the 64 bits at src + offset."""
+    return instruction(0x79, dst, src, offset)
+
+
+def store(dst: int, src: int, offset: int = 0) -> bytes:
+    """The 64 bits at dst + offset = src."""
+    return instruction(0x7B, dst, src, offset)
+
+
+def store_number(dst: int, offset: int, immediate: int) -> bytes:
+    """The 64 bits at dst + offset = a number."""
+    return instruction(0x7A, dst, 0, offset, immediate)
+
+
+def stack_address(dst: int, offset: int) -> bytes:
+    """Dst = the address of a place below the frame pointer."""
+    return mov_reg(dst, R10) + add(dst, offset)
+
+
+def jump_if_equal(dst: int, immediate: int, skip: int) -> bytes:
+    """Pass over ``skip`` instructions if dst is ``immediate``."""
+    return instruction(0x15, dst, 0, skip, immediate)
+
+
+def jump_unless_equal(dst: int, immediate: int, skip: int) -> bytes:
+    """Pass over ``skip`` instructions unless dst is ``immediate``."""
+    return instruction(0x55, dst, 0, skip, immediate)
+
+
 def load_reg(dst: int, register: str) -> bytes:
     """Dst = the register of the context; r1 must hold the context."""
-    return instruction(0x79, dst, R1, REGS[register])
+    return load(dst, R1, REGS[register])
 
 
 def load_map(dst: int, map_fd: int) -> bytes:
-    return instruction(0x18, dst, 1, immediate=map_fd) + instruction(0)
+    return instruction(0x18, dst, _MAP_FD, immediate=map_fd) + instruction(0)
+
+
+def load_function(dst: int, distance: int) -> bytes:
+    """Dst = the function that begins ``distance`` instructions behind this one's first half."""
+    return instruction(0x18, dst, _LOCAL_FUNCTION, immediate=distance - 1) + instruction(0)
 
 
 def read_stack(slot: int) -> bytes:
     """r0 = the 64 bits at a slot of the stack when the function was entered; 0 holds the return."""
+    return load_reg(R3, "sp") + add(R3, 8 * slot) + read_at_r3()
+
+
+def read_at_r3(helper: int = PROBE_READ_KERNEL) -> bytes:
+    """r0 = the 64 bits at the address in r3, or 0."""
     return (
-        load_reg(R3, "sp")
-        + instruction(0x07, R3, immediate=8 * slot)
-        + mov_reg(R1, R10)
-        + instruction(0x07, R1, immediate=-24)
-        + instruction(0x7A, R10, 0, -24, 0)
+        store_number(R10, -24, 0)
+        + stack_address(R1, -24)
         + mov(R2, 8)
-        + call(PROBE_READ_KERNEL)
-        + instruction(0x79, R0, R10, -24)
+        + call(helper)
+        + load(R0, R10, -24)
     )
 
 
@@ -70,7 +150,17 @@ def call(helper: int) -> bytes:
     return instruction(0x85, immediate=helper)
 
 
+def call_function(distance: int) -> bytes:
+    """Call the function that begins ``distance`` instructions behind this one."""
+    return instruction(0x85, 0, _LOCAL_CALL, immediate=distance - 1)
+
+
 EXIT = instruction(0x95)
+
+
+def length(code: bytes) -> int:
+    """Instructions in a piece of code."""
+    return len(code) // 8
 
 
 def returning(value: int) -> bytes:
@@ -80,27 +170,23 @@ def returning(value: int) -> bytes:
 
 def counting(map_fd: int, value: int = 1) -> bytes:
     """A program that adds one to element 0 of an array of 64-bit numbers and returns ``value``."""
-    body = (
-        instruction(0x7A, R10, 0, -8, 0)  # *(u64 *)(r10 - 8) = 0
+    body = look_up(map_fd, 0)
+    increment = mov(R1, 1) + instruction(0xDB, R0, R1, 0, 0)  # lock *(u64 *)r0 += r1
+    return body + jump_if_equal(R0, 0, 2) + increment + mov(R0, value) + EXIT
+
+
+def look_up(map_fd: int, key: int) -> bytes:
+    """r0 = the address of the value of a key of four bytes."""
+    return (
+        store_number(R10, -8, key)
         + load_map(R1, map_fd)
-        + mov_reg(R2, R10)
-        + instruction(0x07, R2, immediate=-8)
+        + stack_address(R2, -8)
         + call(MAP_LOOKUP_ELEM)
     )
-    add = mov(R1, 1) + instruction(0xDB, R0, R1, 0, 0)  # lock *(u64 *)r0 += r1
-    return body + instruction(0x15, R0, 0, 2, 0) + add + mov(R0, value) + EXIT
 
 
 def storing(map_fd: int, what: bytes, value: int = 1) -> bytes:
     """A program that stores r0 of the instructions ``what`` in element 0 of an array."""
-    body = (
-        what
-        + instruction(0x7B, R10, R0, -16)  # *(u64 *)(r10 - 16) = r0
-        + instruction(0x7A, R10, 0, -8, 0)
-        + load_map(R1, map_fd)
-        + mov_reg(R2, R10)
-        + instruction(0x07, R2, immediate=-8)
-        + call(MAP_LOOKUP_ELEM)
-    )
-    store = instruction(0x79, R1, R10, -16) + instruction(0x7B, R0, R1, 0)
-    return body + instruction(0x15, R0, 0, 2, 0) + store + mov(R0, value) + EXIT
+    body = what + store(R10, R0, -16) + look_up(map_fd, 0)
+    keep = load(R1, R10, -16) + store(R0, R1)
+    return body + jump_if_equal(R0, 0, 2) + keep + mov(R0, value) + EXIT

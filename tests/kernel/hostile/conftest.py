@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where hostile programs run: a namespace whose OUTPUT has a rule for ping, alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ipttctl.controller import Controller
+from ipttctl.objects import ProgramSet
+from ipttproto import Slot
+from tests.kernel.support.network import Namespace, namespace
+
+COOKIE = 0x0123456789ABCDEF
+#: passes through the table of a ping to oneself: request and answer, out and in
+PASSES = 4
+#: a rule and a policy for each of the two, and the ends of all passes
+EVENTS = 8
+
+RunInAllSlots = Callable[[int], None]
+"""Runs a program that returns non-zero in every slot; it ran ``RUNS`` times then."""
+RUNS = PASSES + EVENTS
+
+
+@pytest.fixture
+def place() -> Iterator[Namespace]:
+    with namespace("hostile") as made:
+        made.iptables("-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
+        yield made
+
+
+@pytest.fixture
+def run_in_all_slots(controller: Controller, place: Namespace) -> RunInAllSlots:
+    """Run a program for the packets of a ping."""
+
+    def run(fd: int) -> None:
+        link = controller.attach(ProgramSet(dict.fromkeys(Slot, fd), cookie=COOKIE))
+        place.ping("127.0.0.1")
+        stats = controller.detach(link.id).stats
+        assert (stats.packets, stats.selected, stats.events) == (PASSES, PASSES, EVENTS)
+        assert stats.nested == 0
+
+    return run

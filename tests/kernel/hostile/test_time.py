@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Programs that take their time: as long as the verifier lets them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from tests.kernel.hostile.conftest import RUNS, RunInAllSlots
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.btf import GLOBAL, STATIC, Types
+from tests.kernel.support.loader import LoadError, loaded, loaded_btf
+from tests.kernel.support.maps import element, one_element_map
+
+#: the verifier walks a million instructions (BPF_COMPLEXITY_LIMIT_INSNS), two in each turn
+TURNS = 499_000
+ITERATIONS = 1 << 18
+
+
+def _loop(turns: int) -> bytes:
+    return (
+        asm.mov(asm.R6, turns)
+        + asm.add(asm.R6, -1)
+        + asm.jump_unless_equal(asm.R6, 0, -2)
+        + asm.returning(1)
+    )
+
+
+def test_a_loop_to_the_limit(run_in_all_slots: RunInAllSlots) -> None:
+    """Slow, and nothing worse; one beyond does not load."""
+    with loaded(_loop(TURNS)) as program:
+        run_in_all_slots(program)
+    with pytest.raises(LoadError, match=r"too large|BPF program is too"), loaded(_loop(TURNS * 2)):
+        pass
+
+
+def test_a_program_as_long_as_it_can_be(run_in_all_slots: RunInAllSlots) -> None:
+    """Straight on, without a jump."""
+    with loaded(asm.add(asm.R10, 0).join([b""]) + asm.mov(asm.R0, 1) * 100_000 + asm.EXIT) as long:
+        run_in_all_slots(long)
+
+
+def test_bpf_loop(run_in_all_slots: RunInAllSlots) -> None:
+    """The verifier walks its function once: it may run far longer than a loop."""
+    types = Types()
+    main = types.function("main", [("ctx", types.void_pointer)])
+    each = types.function("each", [("index", types.u32), ("ctx", types.void_pointer)])
+    with ExitStack() as stack:
+        kept = stack.enter_context(one_element_map())
+        btf = stack.enter_context(loaded_btf(types.blob()))
+        rest = asm.mov(asm.R3, 0) + asm.mov(asm.R4, 0) + asm.call(asm.LOOP)
+        tail = asm.storing(kept, b"")
+        body = (
+            asm.mov(asm.R1, ITERATIONS)
+            + asm.load_function(asm.R2, 2 + asm.length(rest + tail))
+            + rest
+            + tail
+        )
+        program = stack.enter_context(
+            loaded(
+                body + asm.returning(0),
+                btf=btf,
+                functions=[(0, main), (asm.length(body), each)],
+            )
+        )
+        run_in_all_slots(program)
+        assert element(kept) == ITERATIONS
+
+
+@pytest.mark.parametrize("linkage", [STATIC, GLOBAL], ids=["static", "global"])
+def test_functions_of_its_own(run_in_all_slots: RunInAllSlots, linkage: int) -> None:
+    """Functions that call functions, as deep as the verifier lets them: eight frames."""
+    types = Types()
+    with ExitStack() as stack:
+        counter = stack.enter_context(one_element_map())
+        pieces, functions = [], []
+        for depth in range(8):
+            inside = asm.counting(counter) if depth == 7 else b""
+            step = asm.mov(asm.R1, depth) + asm.call_function(2) + asm.EXIT
+            pieces.append(inside or step)
+            name, parameter = f"f{depth}", ("x", types.s32)
+            if depth == 0:
+                parameter = ("ctx", types.void_pointer)
+            kind = types.function(name, [parameter], linkage if depth else GLOBAL)
+            functions.append((asm.length(b"".join(pieces[:-1])), kind))
+        btf = stack.enter_context(loaded_btf(types.blob()))
+        code = b"".join(pieces)
+        program = stack.enter_context(loaded(code, btf=btf, functions=functions))
+        run_in_all_slots(program)
+        assert element(counter) == RUNS

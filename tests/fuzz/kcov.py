@@ -7,6 +7,7 @@ holds all of it (Documentation/dev-tools/kcov.rst).
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -27,6 +28,27 @@ _WORD: Final = 8
 _WORDS: Final = 1 << 16
 
 
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _mapped(fd: int, size: int) -> int:
+    """The address at which a file is mapped; Python's own mmap takes debugfs for empty files."""
+    libc = _libc()
+    libc.mmap.restype = ctypes.c_void_p
+    address = libc.mmap(
+        None,
+        ctypes.c_size_t(size),
+        mmap.PROT_READ | mmap.PROT_WRITE,
+        mmap.MAP_SHARED,
+        fd,
+        ctypes.c_long(0),
+    )
+    if address is None or address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "cannot map KCOV's buffer")
+    return int(address)
+
+
 class Kcov:
     """The trace of one thread: that which calls ``trace``."""
 
@@ -34,11 +56,12 @@ class Kcov:
         self._fd = os.open(device, os.O_RDWR)
         try:
             fcntl.ioctl(self._fd, _INIT_TRACE, _WORDS)
-            self._buffer = mmap.mmap(self._fd, _WORDS * _WORD, mmap.MAP_SHARED)
+            self._address = _mapped(self._fd, _WORDS * _WORD)
         except BaseException:
             os.close(self._fd)
             raise
-        self._words = memoryview(self._buffer).cast("Q")
+        buffer = (ctypes.c_uint64 * _WORDS).from_address(self._address)
+        self._words = memoryview(buffer).cast("B").cast("Q")
 
     @contextmanager
     def trace(self) -> Iterator[set[int]]:
@@ -55,7 +78,7 @@ class Kcov:
     def close(self) -> None:
         """Give the buffer back."""
         self._words.release()
-        self._buffer.close()
+        _libc().munmap(ctypes.c_void_p(self._address), ctypes.c_size_t(_WORDS * _WORD))
         os.close(self._fd)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What one run of tests left behind: which lines ran, of which state of the sources."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+BUILD: Final = ROOT / ".build"
+
+_DECIDING: Final = ("kmod_netlink", "bpf", "ctl", "proto", "tests/kernel")
+"""Directories of what is measured and of what measures it in guests."""
+_SUFFIXES: Final = {".c", ".h", ".py"}
+_MANIFEST: Final = "run.json"
+
+
+def fingerprint(root: Path = ROOT) -> str:
+    """A hash of the sources: lines that ran say nothing about any other state of them."""
+    found = (path for part in _DECIDING for path in (root / part).rglob("*"))
+    digest = hashlib.sha256()
+    for path in sorted(path for path in found if path.suffix in _SUFFIXES):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(root)} {content}\n".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Run:
+    """The directory in which a run keeps its data."""
+
+    directory: Path
+
+    @property
+    def python_data(self) -> Path:
+        """coverage.py's data of all processes, combined."""
+        return self.directory / "python"
+
+    @property
+    def module_data(self) -> Path:
+        """The module's .gcda and .gcno files; absent where the kernel does not count."""
+        return self.directory / "module"
+
+    @property
+    def of_the_module(self) -> bool:
+        """Whether the kernel counted lines of the module."""
+        return self.module_data.is_dir()
+
+    def describe(self, command: Sequence[str], sources: str, module: Path | None) -> None:
+        """Write down what was run; without this the run does not count."""
+        text = {"command": list(command), "sources": sources, "module": str(module or "")}
+        (self.directory / _MANIFEST).write_text(json.dumps(text) + "\n")
+
+    def _manifest(self) -> dict[str, object]:
+        try:
+            content = json.loads((self.directory / _MANIFEST).read_text())
+        except FileNotFoundError:
+            return {}
+        assert isinstance(content, dict)
+        return content
+
+    @property
+    def sources(self) -> str:
+        """Fingerprint of what was run; empty when the run did not get to its end."""
+        return str(self._manifest().get("sources", ""))
+
+    @property
+    def command(self) -> list[str]:
+        """What was run."""
+        command = self._manifest().get("command", [])
+        assert isinstance(command, list)
+        return command
+
+    @property
+    def module_directory(self) -> str:
+        """Where the module was compiled."""
+        return str(self._manifest().get("module", ""))
+
+    @property
+    def of_every_kernel_test(self) -> bool:
+        """Whether nothing narrowed the kernel tests down."""
+        return self.command[-1:] == ["tests/kernel"]
+
+
+def runs(build: Path = BUILD, root: Path = ROOT) -> list[Run]:
+    """All runs of the sources as they are now, in guests and outside."""
+    now = fingerprint(root)
+    directories = (*build.glob("guest/*/coverage"), *build.glob("coverage/*"))
+    return [run for run in map(Run, sorted(directories)) if run.sources == now]

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is measured in processes of every kind, and when the data still counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.coverage.collect import collect
+from tests.coverage.lines import FileLines
+from tests.coverage.python import python_lines
+from tests.coverage.runs import ROOT, Run, fingerprint, runs
+
+#: ends one process in each way that a process ends by itself, each in another function of ours
+WAYS = """
+import os, subprocess, sys
+
+def child(ending):
+    pid = os.fork()
+    if pid == 0:
+        ending()
+    assert os.waitpid(pid, 0)[1] == 0
+
+def leaves():
+    from ipttproto.naming import kebab
+    kebab("A_B")
+    os._exit(0)
+
+child(leaves)
+subprocess.run([sys.executable, "-c", "import ipttproto.errors"], check=True)
+sys.exit(3)
+"""
+
+
+def _file(files: list[FileLines], name: str) -> FileLines:
+    [found] = [file for file in files if file.name == name]
+    return found
+
+
+def test_forks_and_children_are_measured(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    assert collect([sys.executable, "-c", WAYS], run.directory) == 3
+    files = python_lines([run])
+    assert _file(files, "proto/ipttproto/naming.py").ran
+    assert not _file(files, "proto/ipttproto/errors.py").missed
+    # nobody imported it: all of it is missed, and it is not left out
+    assert not _file(files, "ctl/ipttctl/losses.py").ran
+    assert _file(files, "ctl/ipttctl/losses.py").missed
+    assert run.sources == fingerprint()
+    assert run.command[-1] == WAYS
+
+
+def test_a_command_that_measures_nothing_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert collect(["true"], tmp_path / "run") == 1
+    assert collect(["false"], tmp_path / "run") == 1
+    assert "true is not of the virtual environment" in capsys.readouterr().err
+    assert Run(tmp_path / "run").sources == ""
+
+
+def test_a_killed_command_fails(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    assert collect(command, tmp_path / "run") == 128 + 9
+
+
+def _project(root: Path) -> Path:
+    for name in ("kmod_netlink/a.c", "ctl/b.py", "tests/kernel/test_c.py", "docs/d.md"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text("1\n")
+    return root
+
+
+@pytest.mark.parametrize("name", ["kmod_netlink/a.c", "ctl/b.py", "tests/kernel/test_c.py"])
+def test_data_of_other_sources_does_not_count(tmp_path: Path, name: str) -> None:
+    root = _project(tmp_path / "project")
+    build = tmp_path / "build"
+    for place in ("guest/1/coverage", "coverage/unit", "guest/unfinished/coverage"):
+        (build / place).mkdir(parents=True)
+    for place in ("guest/1/coverage", "coverage/unit"):
+        Run(build / place).describe(["true"], fingerprint(root), None)
+    assert len(runs(build, root)) == 2
+    (root / "docs/d.md").write_text("2\n")
+    assert len(runs(build, root)) == 2
+    (root / name).write_text("2\n")
+    assert runs(build, root) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "every"),
+    [
+        (["python", "-m", "pytest", "tests/kernel"], True),
+        (["python", "-m", "pytest", "tests/kernel/test_links.py"], False),
+        (["python", "-m", "pytest", "tests/kernel", "-k", "swap"], False),
+    ],
+)
+def test_narrowed_runs_are_told_apart(tmp_path: Path, command: list[str], every: bool) -> None:
+    run = Run(tmp_path)
+    run.describe(command, "", None)
+    assert run.of_every_kernel_test is every
+
+
+def test_report_says_whether_data_is_ready(tmp_path: Path) -> None:
+    # with a directory that holds nothing of a kernel: not enough, and the module comes first
+    run = Run(tmp_path / "run")
+    collect([sys.executable, "-c", "import ipttproto.errors"], run.directory)
+    command = [sys.executable, "-m", "tests.coverage.report", str(run.directory)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "module: 0.0 % of the lines ran; 90 % are wanted" in done.stderr
+    assert "Python: " in done.stderr
+    assert "proto/ipttproto/errors.py" in done.stdout

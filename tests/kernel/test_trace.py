@@ -55,7 +55,7 @@ def _connect(address: str, port: int) -> None:
 
 
 def test_text_of_a_trace(place: Namespace) -> None:
-    with running("trace", "-N", place.name, "-c", "8") as trace:
+    with running("trace", "-N", place.name, "-c", "8", fresh=True) as trace:
         trace.wait_for_text("tracing: link")
         place.call(_connect, "127.0.0.1", 7007)
         assert trace.process.wait(60) == 0
@@ -63,7 +63,7 @@ def test_text_of_a_trace(place: Namespace) -> None:
     assert heading.split() == [
         "TIME", "SKB", "NETWORK_NS", "PID", "CPU", "INTERFACE", "DEST_MAC", "IP_LEN", "PKT_INFO",
         "IPTABLES_INFO",
-    ]  # fmt: skip
+    ]  # fmt: skip  # pairs together
     assert len(lines) == 8
     first = RULE_LINE.match(lines[0])
     assert first, lines[0]
@@ -125,7 +125,7 @@ SELECTIONS = [
         ("udp port 53 and host 127.0.0.9",), _udp("127.0.0.9", 53), _udp("127.0.0.8", 53), 2,
         {"destination": "127.0.0.9", "destination_port": 53},
     ),
-]  # fmt: skip
+]  # fmt: skip  # pairs together
 
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=lambda s: " ".join(s.options))
@@ -197,7 +197,7 @@ def test_attach_swap_events_detach(place: Namespace, make_program: MakeProgram) 
             swapped = ipttctl(
                 "swap", str(link["link"]), "--id", f"exit={two.id}", "--expect-gen", "1",
                 "-o", "json",
-            )  # fmt: skip
+            )  # fmt: skip  # pairs together
             assert json.loads(swapped.stdout)["generation"] == 2, swapped.stderr
             place.ping("127.0.0.1")
             seen = events.finish()
@@ -251,7 +251,7 @@ def test_object_of_clang_loaded_by_bpftool(place: Namespace, tmp_path: Path) -> 
     source, target = tmp_path / "plain.c", tmp_path / "plain.o"
     source.write_text(CLANG_PROGRAM)
     run("clang", "-target", "bpf", "-O2", "-I/usr/include/x86_64-linux-gnu", "-c", str(source),
-        "-o", str(target))  # fmt: skip
+        "-o", str(target))  # fmt: skip  # pairs together
     path = Path("/sys/fs/bpf/plain")
     run("bpftool", "prog", "load", str(target), str(path), "type", "kprobe")
     try:
@@ -272,7 +272,7 @@ def test_controller_in_another_namespace(place: Namespace) -> None:
     """The family is in the initial namespace; so is the controller's socket, wherever it runs."""
 
     def links() -> None:
-        done = ipttctl("links")
+        done = ipttctl("links", fresh=True)
         assert done.returncode == 0, done.stderr
 
     place.call(links, timeout=120)
@@ -320,7 +320,7 @@ def test_unprivileged() -> None:
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--clear-groups", *IPTTCTL, "links"],
         capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    )  # fmt: skip  # plain options together
     assert done.returncode == 5, done.stderr
     assert "root" in done.stderr
 
@@ -328,7 +328,7 @@ def test_unprivileged() -> None:
 def test_trace_of_a_forwarded_connection(net: Network) -> None:
     """Through a router that rewrites the destination: the tables of one namespace, in order."""
     net.router.iptables("-t", "nat", "-A", "PREROUTING", "-p", "udp", "--dport", "53", "-j", "DNAT",
-                        "--to", net.right_address)  # fmt: skip
+                        "--to", net.right_address)  # fmt: skip  # pairs together
     net.router.iptables("-A", "FORWARD", "-p", "udp", "-j", "DROP")
     with trace_command("-N", net.router.name, "--proto", "udp") as trace:
         net.left.call(send_udp, net.router_address, 53, [b"question"])

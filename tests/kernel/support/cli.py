@@ -1,42 +1,132 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The command line as a child process."""
+"""The command line as a child process.
+
+Most commands are forked by a server that has imported everything (``cli_server``). What a test
+wants to be started from nothing, as a shell does it, says ``fresh``.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from tests.kernel.support.kernel import wait_for
 
 IPTTCTL = (sys.executable, "-m", "ipttctl")
 
 
+class Process(Protocol):
+    """What there is of ``subprocess.Popen`` for a command of either kind."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Its exit status, or None while it runs; a signal's number negative."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, once it has ended."""
+        ...
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, if it runs."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+class _Server:
+    """The process that forks commands; it ends with this one."""
+
+    def __init__(self) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        module = f"{__package__}.cli_server"
+        with theirs:
+            self._process = subprocess.Popen([sys.executable, "-m", module], stdin=theirs.fileno())
+
+    def ask(self, request: dict[str, Any], fds: Sequence[int] = ()) -> Any:
+        """One request, with descriptors for it; the answer."""
+        with self._lock:
+            socket.send_fds(self._channel, [json.dumps(request).encode()], fds)
+            answer = self._channel.recv(4096)
+        assert answer, f"the server of commands has ended: {self._process.poll()}"
+        return json.loads(answer)
+
+
+@cache
+def _server() -> _Server:
+    return _Server()
+
+
+class _Forked:
+    """A command that the server has forked."""
+
+    def __init__(self, arguments: Sequence[str], out: int, err: int, fds: Sequence[int]) -> None:
+        with Path(os.devnull).open("rb") as nothing:
+            self.pid: int = _server().ask(
+                {"run": list(arguments), "fds": list(fds)}, [nothing.fileno(), out, err, *fds]
+            )
+        self._arguments = arguments
+        self._fd = os.pidfd_open(self.pid)
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        if self._status is None:
+            self._status = _server().ask({"poll": self.pid})
+            if self._status is not None:
+                os.close(self._fd)
+        return self._status
+
+    def wait(self, timeout: float | None = None) -> int:
+        while (status := self.poll()) is None:
+            if not select.select([self._fd], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0)
+        return status
+
+    def send_signal(self, sig: int) -> None:
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._fd, sig)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _start(
+    arguments: Sequence[str], out: IO[str], err: IO[str], fds: Sequence[int], *, fresh: bool
+) -> Process:
+    if fresh:
+        return subprocess.Popen([*IPTTCTL, *arguments], stdout=out, stderr=err, pass_fds=fds)
+    return _Forked(arguments, out.fileno(), err.fileno(), fds)
+
+
 def ipttctl(
-    *arguments: str, pass_fds: Sequence[int] = (), timeout: float = 180
+    *arguments: str, pass_fds: Sequence[int] = (), timeout: float = 180, fresh: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [*IPTTCTL, *arguments],
-        capture_output=True, text=True, check=False, timeout=timeout, pass_fds=pass_fds,
-    )  # fmt: skip
+    with running(*arguments, pass_fds=pass_fds, fresh=fresh) as command:
+        status = command.process.wait(timeout)
+    return subprocess.CompletedProcess(arguments, status, command.out(), command.err())
 
 
 class Running:
     """A command that runs until it is told to stop; its output goes to files."""
 
-    def __init__(self, arguments: Sequence[str], out: IO[str], err: IO[str], fds: Sequence[int]):
+    def __init__(self, process: Process, out: IO[str], err: IO[str]) -> None:
         self._out, self._err = out, err
         self._kept: tuple[str, str] | None = None
-        self.process = subprocess.Popen(
-            [*IPTTCTL, *arguments], stdout=out, stderr=err, pass_fds=fds
-        )
+        self.process = process
 
     def out(self) -> str:
         """What it has printed so far."""
@@ -56,7 +146,8 @@ class Running:
         def printed() -> bool:
             if words in self.out() + self.err():
                 return True
-            assert self.process.poll() is None, f"ended {self.process.returncode}: {self.err()}"
+            status = self.process.poll()
+            assert status is None, f"ended {status}: {self.err()}"
             return False
 
         wait_for(printed, timeout=timeout, what=f"{words!r} in {self.out()[-500:]}{self.err()}")
@@ -78,10 +169,12 @@ def _content(file: IO[str]) -> str:
 
 
 @contextmanager
-def running(*arguments: str, pass_fds: Sequence[int] = ()) -> Iterator[Running]:
+def running(
+    *arguments: str, pass_fds: Sequence[int] = (), fresh: bool = False
+) -> Iterator[Running]:
     """A command in the background; killed at the end if it still runs."""
     with tempfile.NamedTemporaryFile("w+") as out, tempfile.NamedTemporaryFile("w+") as err:
-        command = Running(arguments, out, err, pass_fds)
+        command = Running(_start(arguments, out, err, pass_fds, fresh=fresh), out, err)
         try:
             yield command
         finally:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import json
+import ctypes
 import os
 import re
 import subprocess
@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from ipttctl import bpf
 
 T = TypeVar("T")
 
@@ -167,6 +169,27 @@ def probes() -> list[str]:
     return Path("/sys/kernel/debug/kprobes/list").read_text().splitlines()
 
 
+def _programs() -> frozenset[int]:
+    """Ids of all BPF programs (asked directly: bpftool takes longer than many a test)."""
+    found: list[int] = []
+    last = ctypes.c_uint32(0)
+    while bpf.libbpf().bpf_prog_get_next_id(last, ctypes.byref(last)) == 0:
+        found.append(last.value)
+    return frozenset(found)
+
+
+def _pinned_programs() -> frozenset[int]:
+    """Ids of the BPF programs that have a name: kept on purpose."""
+    found: list[int] = []
+    for path in Path("/sys/fs/bpf").rglob("*"):
+        if path.is_file():
+            fd = bpf.open_pinned(path)
+            if bpf.object_kind(fd) == bpf.ObjectKind.PROGRAM:
+                found.append(bpf.program_info(fd).id)
+            os.close(fd)
+    return frozenset(found)
+
+
 @dataclass(frozen=True)
 class Remains:
     """What is in the kernel that a test could have left there."""
@@ -180,10 +203,9 @@ class Remains:
     @classmethod
     def now(cls) -> Remains:
         """What is there at this moment."""
-        programs = json.loads(run("bpftool", "-j", "-f", "prog", "list"))
         netns = Path("/run/netns")
         return cls(
-            frozenset(p["id"] for p in programs if not p.get("pinned")),
+            _programs() - _pinned_programs(),
             tuple(redirected_functions()),
             tuple(probes()),
             frozenset(p.name for p in netns.iterdir()) if netns.is_dir() else frozenset(),

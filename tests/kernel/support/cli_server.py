@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A process that has imported the command line and forks a child for each command.
+
+Importing takes seconds in an emulated guest, and the tests run some fifty commands. A child has
+what a process that was started by itself has: its own standard files, the descriptors that it was
+given and no others, and the way through ``main()`` to the interpreter's end.
+
+On the socket, which is the process's standard input, packets of JSON: ``{"run": arguments, "fds":
+numbers}`` comes with the descriptors that the child shall have at these numbers and is answered
+with its pid; ``{"poll": pid}`` is answered with the exit status, or null while the child runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import io
+import json
+import os
+import socket
+import sys
+from contextlib import redirect_stdout
+
+import pyroute2  # noqa: F401  # what commands import when they need it
+
+from ipttctl import records  # noqa: F401
+from ipttctl.cli import main, run
+
+_PACKET = 65536
+_MOST_FDS = 64
+#: what a child is given waits above the numbers that it may be wanted at
+_ABOVE = 512
+
+
+def _take_places(fds: list[int], numbers: list[int]) -> None:
+    """Put descriptors at their numbers; close all others."""
+    assert max(numbers) < _ABOVE
+    waiting = [fcntl.fcntl(fd, fcntl.F_DUPFD, _ABOVE) for fd in fds]
+    os.closerange(3, _ABOVE)
+    for fd, number in zip(waiting, numbers, strict=True):
+        os.dup2(fd, number)
+    os.closerange(_ABOVE, max(waiting) + 1)
+
+
+def _poll(pid: int) -> int | None:
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def next_command(channel: socket.socket) -> list[str] | None:
+    """Serve; in a child, return the arguments of its command, in the server None at the end."""
+    while True:
+        packet, fds, _, _ = socket.recv_fds(channel, _PACKET, _MOST_FDS)
+        if not packet:
+            return None
+        request = json.loads(packet)
+        if "poll" in request:
+            answer = _poll(request["poll"])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                _take_places(fds, [0, 1, 2, *request["fds"]])
+                return list(request["run"])
+        for fd in fds:
+            os.close(fd)
+        channel.send(json.dumps(answer).encode())
+
+
+if __name__ == "__main__":
+    # typer imports more when it first reads a command line
+    with redirect_stdout(io.StringIO()):
+        run(["--help"])
+    # children do not copy what their collectors only look at
+    gc.freeze()
+    command = next_command(socket.socket(fileno=0))
+    if command is not None:
+        sys.argv[1:] = command
+        main()

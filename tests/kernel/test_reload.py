@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The module comes and goes under traffic."""
+"""The module comes and goes under traffic.
+
+make test-reload RELOADS=300 KERNEL=6.12-rt
+"""
 
 from __future__ import annotations
+
+import os
+import statistics
+import time
 
 from ipttctl.controller import Controller
 from ipttctl.objects import ProgramSet
@@ -9,8 +16,11 @@ from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.kernel import (
     MODULE,
+    KernelLog,
+    assert_kernel_content,
     load_module,
     loaded_modules,
+    mark_log,
     redirected_functions,
     unload_module,
     wait_for,
@@ -18,10 +28,12 @@ from tests.kernel.support.kernel import (
 from tests.kernel.support.network import Network, event, flood_udp
 from tests.kernel.support.observing import observing
 
-RELOADS = 10
+RELOADS = int(os.environ.get("IPTT_RELOADS", "10"))
 
 
-def test_reload_under_flood(make_program: MakeProgram, net: Network) -> None:
+def test_reload_under_flood(
+    make_program: MakeProgram, net: Network, session_log: KernelLog
+) -> None:
     """Attach, see packets, detach, unload and load again, while both ends send."""
     net.router.iptables("-A", "FORWARD", "-p", "udp")
     programs = ProgramSet(dict.fromkeys(Slot, make_program().fd))
@@ -30,8 +42,12 @@ def test_reload_under_flood(make_program: MakeProgram, net: Network) -> None:
         net.left.start(flood_udp, net.right_address, 9, stop),
         net.right.start(flood_udp, net.left_address, 9, stop),
     ]
+    seconds = []
     try:
-        for _ in range(RELOADS):
+        for number in range(RELOADS):
+            start = time.monotonic()
+            # a guest that dies leaves only its console
+            mark_log(f"reload {number + 1} of {RELOADS}")
             with Controller() as controller, observing(controller) as observer:
                 controller.attach(programs)
                 observer.collect(bool)
@@ -39,8 +55,15 @@ def test_reload_under_flood(make_program: MakeProgram, net: Network) -> None:
             assert redirected_functions() == []
             unload_module()
             load_module()
+            assert [flood.exitcode for flood in floods] == [None, None]
+            assert_kernel_content(session_log)
+            seconds.append(time.monotonic() - start)
     finally:
         stop.set()
         for flood in floods:
             flood.join(30)
     assert [flood.exitcode for flood in floods] == [0, 0]
+    passed = net.router.counted("FORWARD")
+    assert passed > 20 * RELOADS
+    pace = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s"
+    print(f"{RELOADS} reloads, {passed} packets, {pace}")

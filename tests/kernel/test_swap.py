@@ -23,9 +23,7 @@ SECONDS = 10
 
 def _rule_counters(namespace: Namespace) -> int:
     """Packets that the one rule of each of raw's chains counted."""
-    chains = ("PREROUTING", "OUTPUT")
-    tables = [namespace.iptables("-t", "raw", "-nvxL", chain) for chain in chains]
-    return sum(int(table.splitlines()[2].split()[0]) for table in tables)
+    return sum(namespace.counted(chain, "raw") for chain in ("PREROUTING", "OUTPUT"))
 
 
 @pytest.fixture

@@ -55,6 +55,11 @@ class Namespace:
         """Change or list the IPv6 tables."""
         return self.run("ip6tables-legacy", *arguments)
 
+    def counted(self, chain: str, table: str = "filter") -> int:
+        """Packets that the first IPv4 rule of a chain has counted."""
+        listing = self.iptables("-t", table, "-nvxL", chain)
+        return int(listing.splitlines()[2].split()[0])
+
     def restore(self, rules: str, *, ipv6: bool = False) -> None:
         """Replace the tables that ``rules`` names, as iptables-restore does."""
         tool = "ip6tables-legacy-restore" if ipv6 else "iptables-legacy-restore"
@@ -175,7 +180,12 @@ def send_udp(address: str, port: int, payloads: list[bytes], source_port: int = 
 
 
 def flood_udp(address: str, port: int, stop: Any, pause: float = 0) -> None:
-    """Send datagrams until the event ``stop`` is set: as fast as it goes, or ``pause`` s apart."""
+    """Send datagrams until the event ``stop`` is set: as fast as it goes, or ``pause`` s apart.
+
+    With the processor time that others leave: they wait for the kernel all the time, and to wait
+    for the flood as well would take longer without racing with more packets.
+    """
+    os.nice(10)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         while not stop.wait(pause):
             for _ in range(1 if pause else 50):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,14 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+def compiled_programs(workspace: Workspace) -> Path:
+    """Where BPF programs lie that guests have compiled (``ipttctl.spec_cache``).
+
+    Entries are called by a hash of all that they are made of, the kernel included.
+    """
+    return workspace.build_dir / "cache" / "bpf"
+
+
 class RunDirectory:
     """The directory of one run, shared with the guest: its job, its console, its status."""
 
@@ -56,6 +65,7 @@ class RunDirectory:
             "IPTT_ERRDROP_KO": str(kernel.test_target(workspace.build_dir)),
             "IPTT_KERNEL": kernel.name,
             "IPTT_RUN_DIR": str(self.path),
+            "IPTTCTL_CACHE": str(compiled_programs(workspace)),
             **job.environment,
         }
         private = {
@@ -84,6 +94,15 @@ class RunDirectory:
         if stage != "command":
             raise GuestSetupError(f"the guest could not be prepared; see {self.console}")
         return int(status)
+
+    def keep_compiled(self, workspace: Workspace) -> None:
+        """Keep what the guest compiled for the next one of the same kernel."""
+        cache = compiled_programs(workspace)
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        brought = self.path / "compiled"
+        for entry in brought.glob("*.json"):
+            entry.replace(cache / entry.name)
+        shutil.rmtree(brought, ignore_errors=True)
 
     def console_tail(self) -> str:
         """The last lines of the guest's console."""

@@ -19,4 +19,7 @@ if ! . "$(dirname "$0")/prepare.sh" "$run_dir"; then
 fi
 # shellcheck source=/dev/null # written when the guest starts
 (. "$run_dir/job.sh")
-report command $?
+status=$?
+# What was compiled here the next guest need not compile; the guest's own copy ends with it.
+[[ ! -d $IPTTCTL_CACHE ]] || cp -r "$IPTTCTL_CACHE" "$run_dir/compiled"
+report command $status

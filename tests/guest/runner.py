@@ -93,6 +93,7 @@ def run(machine: Machine, job: Job, workspace: Workspace, sink: Sink, timeout: f
         _own_group(command, _environment(workspace, temporary)) as process,
     ):
         in_time = _pump(process, sink, console, timeout)
+    directory.keep_compiled(workspace)
     ended = "the guest ended without a status" if in_time else f"no status after {timeout:g} s"
     return directory.exit_status(f"{ended} (console: {directory.console})")
 

@@ -92,6 +92,7 @@ def run_on_all(
     would only slow each other down, and tests have deadlines.
     """
     lock = threading.Lock()
+    cancelled = threading.Event()
     width = max(len(str(machine)) for machine in machines)
 
     def on_one(machine: Machine) -> Outcome:
@@ -100,7 +101,7 @@ def run_on_all(
         status: int | None = None
         error: GuestError | None = None
         try:
-            status = run(machine, job, workspace, sink, timeout)
+            status = run(machine, job, workspace, sink, timeout, cancelled)
         except GuestError as caught:
             error = caught
         sink.flush()
@@ -110,4 +111,10 @@ def run_on_all(
         return Outcome(machine, time.monotonic() - start, status, last, error)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return list(pool.map(on_one, machines))
+        try:
+            return list(pool.map(on_one, machines))
+        except BaseException:
+            # interrupted: no guest goes on for nobody, and no other begins
+            cancelled.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

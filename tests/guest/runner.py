@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,8 +54,14 @@ def _own_group(
         process.wait()
 
 
-def _pump(process: subprocess.Popen[bytes], sink: Sink, console: IO[bytes], timeout: float) -> bool:
-    """Carry output until the process ends; False when the time was up first."""
+def _pump(
+    process: subprocess.Popen[bytes],
+    sink: Sink,
+    console: IO[bytes],
+    timeout: float,
+    cancelled: threading.Event,
+) -> bool:
+    """Carry output until the process ends; False when the time was up, or all is off, first."""
     assert process.stdout is not None
     assert process.stderr is not None
     deadline = time.monotonic() + timeout
@@ -71,13 +78,22 @@ def _pump(process: subprocess.Popen[bytes], sink: Sink, console: IO[bytes], time
                     selector.unregister(key.fileobj)
             if not ready and process.poll() is not None:
                 break
-            if time.monotonic() > deadline:
+            if cancelled.is_set() or time.monotonic() > deadline:
                 return False
     return True
 
 
-def run(machine: Machine, job: Job, workspace: Workspace, sink: Sink, timeout: float) -> int:
+def run(
+    machine: Machine,
+    job: Job,
+    workspace: Workspace,
+    sink: Sink,
+    timeout: float,
+    cancelled: threading.Event | None = None,
+) -> int:
     """Boot ``machine``, run ``job`` in it, stream its output to ``sink``; return its exit status.
+
+    When ``cancelled`` is set the guest is ended.
 
     Raises:
         GuestSetupError: the guest could not be prepared for the job.
@@ -92,7 +108,7 @@ def run(machine: Machine, job: Job, workspace: Workspace, sink: Sink, timeout: f
         directory.console.open("wb", buffering=0) as console,
         _own_group(command, _environment(workspace, temporary)) as process,
     ):
-        in_time = _pump(process, sink, console, timeout)
+        in_time = _pump(process, sink, console, timeout, cancelled or threading.Event())
     directory.keep_compiled(workspace)
     ended = "the guest ended without a status" if in_time else f"no status after {timeout:g} s"
     return directory.exit_status(f"{ended} (console: {directory.console})")

@@ -72,7 +72,8 @@ def test_a_map_that_is_full(run_in_all_slots: RunInAllSlots) -> None:
         with loaded(asm.storing(kept, _update(full))) as program:
             run_in_all_slots(program)
         assert _keys(full) == 3
-        assert element(kept) == (1 << 64) - errno.E2BIG
+        # 6.1 returns an int in a register of 64 bits
+        assert element(kept) & 0xFFFFFFFF == (1 << 32) - errno.E2BIG
 
 
 @pytest.mark.parametrize("map_type", [HASH, PERCPU_HASH, LRU_HASH])

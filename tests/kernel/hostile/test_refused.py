@@ -203,7 +203,6 @@ SENDING = {
     "tcp_send_ack": asm.TCP_SEND_ACK,
     "skb_store_bytes": asm.SKB_STORE_BYTES,
     "sys_bpf": asm.SYS_BPF,
-    "timer_init": asm.TIMER_INIT,
     "copy_from_user": asm.COPY_FROM_USER,
 }
 

@@ -84,8 +84,8 @@ def loaded(
         log = ctypes.create_string_buffer(_LOG_SIZE)
         try:
             os.close(load(log))
-        except OSError as again:
-            raise LoadError(again.errno or errno.EIO, _last_line(log.value)) from None
+        except OSError:
+            raise LoadError(error.errno or errno.EIO, _last_line(log.value)) from None
         raise LoadError(error.errno or errno.EIO, "loads at the second attempt") from None
     try:
         yield fd

@@ -33,10 +33,11 @@ def check_private(path: Path) -> None:
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and place != path
         if status.st_uid not in {0, os.geteuid()}:
             raise _others(path, place, f"belongs to uid {status.st_uid}", "chown root")
-        if status.st_mode & 0o022 and not sticky:
-            raise _others(path, place, "can be written to by others", "chmod go-w")
+        # its mode is no mode: everybody may write, and chmod goes elsewhere
         if stat.S_ISLNK(status.st_mode):
             raise _others(path, place, "is a symbolic link", "rm")
+        if status.st_mode & 0o022 and not sticky:
+            raise _others(path, place, "can be written to by others", "chmod go-w")
 
 
 def _others(path: Path, place: Path, why: str, command: str) -> ProgramError:

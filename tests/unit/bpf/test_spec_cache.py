@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 
 from ipttctl import bpfcc
 from ipttctl.errors import ProgramError
-from ipttctl.spec_cache import source_key
-from ipttctl.specs import CollectionSpec
+from ipttctl.spec_cache import source_key, write
+from ipttctl.specs import CollectionSpec, const_marker
 from tests.unit.bpf.support import EXIT, compiled, wide
 
 SOURCE = """
@@ -109,6 +110,36 @@ def test_what_others_can_write_to_is_refused(cache: Path, source: Path, compiler
     assert len(compiler.calls) == 1
 
 
+def test_what_somebody_else_put_there_is_refused(
+    cache: Path, source: Path, compiler: Compiler, tmp_path: Path
+) -> None:
+    CollectionSpec.from_source(source)
+    (stored,) = cache.iterdir()
+    stored.rename(tmp_path / "elsewhere")
+    stored.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ProgramError, match=rf"{stored} is a symbolic link; run: rm {stored}"):
+        CollectionSpec.from_source(source)
+    stored.unlink()
+    if os.geteuid() == 0:
+        stored.write_text((tmp_path / "elsewhere").read_text())
+        os.chown(stored, 65534, 65534)
+        with pytest.raises(ProgramError, match=rf"{stored} belongs to uid 65534; run: chown"):
+            CollectionSpec.from_source(source)
+    assert len(compiler.calls) == 1
+
+
+def test_an_entry_that_cannot_be_replaced_leaves_nothing_behind(
+    cache: Path, source: Path, compiler: Compiler
+) -> None:
+    CollectionSpec.from_source(source)
+    (stored,) = cache.iterdir()
+    stored.unlink()
+    (stored / "full").mkdir(parents=True)
+    write(stored, b"content")
+    assert list(cache.iterdir()) == [stored]
+    assert len(compiler.calls) == 1
+
+
 @pytest.mark.parametrize("content", ["", "\xff", "[]", "{}", '{"programs": {}}'])
 def test_a_broken_entry_is_compiled_again(
     cache: Path, source: Path, compiler: Compiler, content: str
@@ -186,6 +217,24 @@ def test_missing_headers_are_found_before_compiling(
 ) -> None:
     monkeypatch.setattr(bpfcc, "_has_kernel_headers", lambda: False)
     with pytest.raises(ProgramError, match="apt install linux-headers-"):
+        CollectionSpec.from_source(source)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_map_of_another_source_is_refused(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = compiled()
+    answer["maps"] = {}
+    monkeypatch.setattr(bpfcc, "compile_source", lambda *_: answer)
+    with pytest.raises(ProgramError, match="program second uses a map of another source"):
+        CollectionSpec.from_source(source)
+
+
+@pytest.mark.usefixtures("cache", "compiler")
+def test_constants_that_cannot_be_told_apart_are_refused(source: Path) -> None:
+    one, two = "port_99540", "port_383166"
+    assert const_marker(one) == const_marker(two)
+    source.write_text(f"IPTTRACE_CONST(__u16, {one});\nIPTTRACE_CONST(__u16, {two});\n")
+    with pytest.raises(ProgramError, match="two constants' names have one hash; rename one"):
         CollectionSpec.from_source(source)
 
 

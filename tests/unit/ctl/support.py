@@ -7,6 +7,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +53,10 @@ class FakeModule:
         self.requests: list[tuple[Command, dict[str, Any]]] = []
         self.dump_flags: list[tuple[Flag, Flag]] = []
         """Further flags of the parts and of the end of each dump; a test fills it."""
+        self.groups = {"events": 1, "links": 2}
+        self.socket_type = NetlinkSocket
+        self.dump_error = 0
+        """With which error dumps end."""
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -63,7 +68,7 @@ class FakeModule:
         thread.start()
         self._threads.append(thread)
         return Connection(
-            NetlinkSocket(fileno=theirs.detach()), Family(FAMILY_ID, {"events": 1, "links": 2})
+            self.socket_type(fileno=theirs.detach()), Family(FAMILY_ID, dict(self.groups))
         )
 
     def multicast(self, message: bytes) -> None:
@@ -97,7 +102,9 @@ class FakeModule:
             if not request:
                 return
             for answer in self._answers(request):
-                end.send(answer)
+                # whoever asked may have gone
+                with suppress(OSError):
+                    end.send(answer)
 
     def _answers(self, request: bytes) -> list[bytes]:
         header = MessageHeader.parse(request)
@@ -118,7 +125,7 @@ class FakeModule:
             for reply in replies
         ]
         if dump:
-            return [*messages, done(header.sequence, end_flags)]
+            return [*messages, done(header.sequence, end_flags, self.dump_error)]
         return [*messages, acknowledgement(request, 0)]
 
 

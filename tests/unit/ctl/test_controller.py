@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ipttctl.controller import Controller
-from ipttctl.errors import ExpectationError, LinkGoneError, ModuleError
+from ipttctl.errors import ExpectationError, KernelError, LinkGoneError, ModuleError
 from ipttctl.objects import ProgramInfo, ProgramSet
 from ipttproto import FINGERPRINT, Command, Hook, LinkFlag, Slot
 from tests.unit.ctl.support import FakeModule, RefusalError, link, no_such_link, status
@@ -120,3 +121,26 @@ def test_module_of_another_build_is_refused(module: FakeModule) -> None:
         Controller(module.connect)
     with Controller(module.connect, check=False) as controller:
         assert controller.status().fingerprint == FINGERPRINT ^ 1
+
+
+def test_streams_that_cannot_begin_leave_no_descriptor(
+    module: FakeModule, controller: Controller
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RefusalError(errno.ENOMEM)
+
+    module.handlers[Command.STATS] = refuse
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths
+    with pytest.raises(KernelError):
+        controller.events()
+    module.groups.clear()
+    with pytest.raises(ModuleError, match="no group 'links'"):
+        controller.link_changes()
+    # the module's ends of the two connections stay with it
+    assert len(set(os.listdir("/proc/self/fd")) - before) == 2  # noqa: PTH208 - numbers, not paths
+
+
+def test_a_module_that_does_not_say_what_it_did(module: FakeModule, controller: Controller) -> None:
+    module.handlers[Command.DETACH] = lambda *_: []
+    with pytest.raises(ModuleError, match="did it and did not say what it is now"):
+        controller.detach(3)

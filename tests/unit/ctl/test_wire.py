@@ -10,7 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -24,13 +24,14 @@ from ipttctl.errors import (
     PrivilegeError,
 )
 from ipttctl.wire import bad_attribute, refusal, require_privilege, resolve_family
-from ipttproto import Acknowledgement, Command, Flag, build_request
+from ipttproto import Acknowledgement, Command, Flag, Group, ProtocolError, build_request
 from ipttproto.attributes import HEADER_SIZE, split
 from ipttproto.family import Top
 from ipttproto.messages import PAYLOAD_OFFSET
 from tests.unit.ctl.support import (
     FAMILY_ID,
     FakeModule,
+    NetlinkSocket,
     RefusalError,
     events_message,
     link,
@@ -216,6 +217,85 @@ def test_receive_does_not_wait(module: FakeModule) -> None:
         assert [m.command for m in connection.receive()] == [Command.LINK_ATTACHED]
 
 
+def test_a_dump_that_ends_with_an_error(module: FakeModule) -> None:
+    module.handlers[Command.GET] = lambda *_: [link()]
+    module.dump_error = errno.ENOMEM
+    with module.connect() as connection, pytest.raises(KernelError) as caught:
+        connection.dump(Command.GET, "listing links")
+    assert caught.value.errno == errno.ENOMEM
+
+
+def test_a_request_that_cannot_be_sent(module: FakeModule) -> None:
+    connection = module.connect()
+    module.close()
+    with connection, pytest.raises(KernelError) as caught:
+        connection.request(Command.GET, {"link": 3}, "looking")
+    assert caught.value.errno == errno.EPIPE
+
+
+class FailingSocket(NetlinkSocket):
+    """Fails to read as often as it is told, with the errors of a netlink socket."""
+
+    errors: ClassVar[list[int]] = []
+
+    def recvmsg(self, *arguments: Any) -> Any:
+        """The next error, or what is there to read."""
+        if self.errors:
+            raise OSError(self.errors.pop(0), "")
+        return super().recvmsg(*arguments)
+
+
+@pytest.fixture
+def failing(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The errors with which the next reads of the connections fail."""
+    errors: list[int] = []
+    monkeypatch.setattr(FailingSocket, "errors", errors)
+    module.socket_type = FailingSocket
+    module.handlers[Command.GET] = lambda *_: [link()]
+    return errors
+
+
+def test_an_answer_that_was_dropped_is_an_error(module: FakeModule, failing: list[int]) -> None:
+    failing.append(errno.ENOBUFS)
+    with module.connect() as connection, pytest.raises(KernelError, match="no memory to say"):
+        connection.request(Command.GET, {"link": 3}, "looking")
+    assert failing == []
+
+
+def test_a_listener_that_lost_messages_still_gets_its_answer(
+    module: FakeModule, failing: list[int]
+) -> None:
+    with module.connect() as connection:
+        connection.join(Group.LINKS)
+        failing += [errno.ENOBUFS, errno.ENOBUFS]
+        [reply] = connection.request(Command.GET, {"link": 3}, "looking")
+    assert reply["link"] == 3
+    assert failing == []
+
+
+def test_other_errors_of_reading_are_told(module: FakeModule, failing: list[int]) -> None:
+    failing += [errno.EBADF, errno.EBADF]
+    with module.connect() as connection:
+        with pytest.raises(KernelError) as caught:
+            connection.request(Command.GET, {"link": 3}, "looking")
+        assert caught.value.errno == errno.EBADF
+        with pytest.raises(OSError, match="Errno 9"):
+            connection.receive()
+
+
+def test_a_datagram_that_is_cut_short_is_an_error(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "_DATAGRAM", 1 << 10)
+    with module.connect() as connection:
+        module.multicast(bytes(1 << 10))
+        module.multicast(bytes((1 << 10) + 1))
+        with pytest.raises(ProtocolError, match="1024 are there"):
+            connection.receive()
+        with pytest.raises(ProtocolError, match="longer than 1024 bytes"):
+            connection.receive()
+
+
 def test_privilege_is_read_from_the_effective_capabilities(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tx\nCapEff:\t0000000000001000\n")
@@ -241,6 +321,11 @@ def test_real_families_resolves_a_family_with_its_groups(sock: socket.socket) ->
 def test_real_families_a_family_that_is_not_there(sock: socket.socket) -> None:
     with pytest.raises(ModuleError, match=r"ipttctl module load"):
         resolve_family(sock, "no-such-family")
+
+
+def test_real_families_a_name_that_none_can_have(sock: socket.socket) -> None:
+    with pytest.raises(KernelError, match="looking up family 'xxx"):
+        resolve_family(sock, "x" * 200)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import yaml
 
 from ipttproto import Command, Slot, family, fingerprint
 from ipttproto.family import OPERATIONS, RECORDS, Documented, Top
-from ipttproto.generate import generated, stale
+from ipttproto.generate import generated, main, stale
 from ipttproto.layout import fields
 
 ROOT = Path(__file__).parents[3]
@@ -33,6 +34,24 @@ def test_stale_files_are_found(tmp_path: Path) -> None:
     victim = tmp_path / "proto" / "ipttrace.yaml"
     victim.write_text(victim.read_text() + "\n")
     assert stale(tmp_path) == ["proto/ipttrace.yaml"]
+
+
+def test_generating_writes_what_is_stale_and_checking_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def generate(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["generate", *arguments, str(tmp_path)])
+        return main(), capsys.readouterr().out
+
+    for path in generated():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    assert generate("--check") == (1, "".join(f"stale: {path}\n" for path in generated()))
+    assert not any((tmp_path / path).exists() for path in generated())
+    assert generate() == (0, "".join(f"generated: {path}\n" for path in generated()))
+    assert generate("--check") == (0, "")
+    (tmp_path / "proto" / "ipttrace.yaml").write_text("")
+    assert generate() == (0, "generated: proto/ipttrace.yaml\n")
+    assert stale(tmp_path) == []
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def _measured(command: Sequence[str], directory: Path) -> int:
     environment = {
         **os.environ,
         "COVERAGE_PROCESS_START": str(_CONFIGURATION),
+        "COVERAGE_ROOT": str(ROOT),
         "COVERAGE_FILE": str(directory / "python"),
     }
     status = subprocess.run(command, env=environment, check=False).returncode

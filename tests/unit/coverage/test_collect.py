@@ -30,7 +30,9 @@ def leaves():
     os._exit(0)
 
 child(leaves)
-subprocess.run([sys.executable, "-c", "import ipttproto.errors"], check=True)
+subprocess.run([sys.executable, "-c", "import ipttproto.errors"], check=True, cwd="/")
+compiler = "ctl/ipttctl/bpfcc_compiler.py"
+subprocess.run([sys.executable, "-P", compiler], input="{", text=True, stderr=subprocess.DEVNULL)
 sys.exit(3)
 """
 
@@ -46,6 +48,8 @@ def test_forks_and_children_are_measured(tmp_path: Path) -> None:
     files = python_lines([run])
     assert _file(files, "proto/ipttproto/naming.py").ran
     assert not _file(files, "proto/ipttproto/errors.py").missed
+    # a script has no package
+    assert _file(files, "ctl/ipttctl/bpfcc_compiler.py").ran
     # nobody imported it: all of it is missed, and it is not left out
     assert not _file(files, "ctl/ipttctl/losses.py").ran
     assert _file(files, "ctl/ipttctl/losses.py").missed

@@ -185,10 +185,10 @@ def flood_udp(address: str, port: int, stop: Any, pause: float = 0) -> None:
 
     As fast as it goes is not quite: the emulator lets a processor that is busy run for 100 ms
     before it turns to the next one, so that whatever one processor asks of another takes that
-    long. Short breaks let it turn earlier; nine tenths of the time go into sending.
+    long. Short breaks let it turn earlier; most of the time goes into sending.
     """
     os.nice(10)
-    burst, rest = (1, pause) if pause else (20, 0.0005)
+    burst, rest = (1, pause) if pause else (20, 0.002)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         while not stop.is_set():
             for _ in range(burst):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import faulthandler
 import multiprocessing
 import os
 import random
@@ -53,6 +54,8 @@ class Actor(ABC):
 
     def run(self) -> None:
         """The life of the actor, in its process; a failure goes to the journal."""
+        # where it is, for whoever wonders why it is silent
+        faulthandler.register(signal.SIGUSR1)
         try:
             self.prepare()
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ def _supervise(plan: Plan, record: Record, shared: Shared, children: dict[str, C
                 shared.finish = True
             for name, child in running.items():
                 if now - record.last[name][0] > plan.patience:
+                    # its Python stack goes to standard error
+                    os.kill(child.pid, signal.SIGUSR1)
                     raise StormError(
                         f"{name} has been silent for {plan.patience:g} s; last: "
                         f"{_last(record, name)}; it is in: {waiting_where(child.pid)}"

@@ -82,16 +82,21 @@ def _storm_and_calm(plan: Plan, record: Record, log: KernelLog) -> None:
     if MODULE not in loaded_modules():
         load_module()
     _import_all()
+    _no_links("before the storm")
     try:
         storm(plan, record)
     except StormError as error:
         raise StormError("\n".join([str(error), *_splats(log)])) from error
-    with Controller() as controller:
-        if left := controller.links():
-            raise StormError(f"links are left: {left}")
+    _no_links("after the storm")
     wait_for(lambda: loaded_modules()[MODULE] == 0, timeout=_PATIENCE, what="no references")
     if not delete_module(MODULE):
         raise StormError("the module does not unload")
+
+
+def _no_links(when: str) -> None:
+    with Controller() as controller:
+        if links := controller.links():
+            raise StormError(f"there are links {when}: {links}")
 
 
 def _import_all() -> None:

@@ -17,9 +17,10 @@ from tests.storm.actor import Actor, Child
 from tests.storm.journal import Journal
 from tests.storm.shared import Shared
 
-_BURST = 6
+#: large and rare, so that events travel in large batches: small ones cost their readers most
+_BURST = 40
 #: seconds between bursts
-_PAUSE = 0.1
+_PAUSE = 0.5
 #: an emulated machine is slow: packets get the time that the others leave
 _NICE = 10
 _PORTS = (9, 10)
@@ -33,7 +34,7 @@ def send_bursts(address: str, ports: tuple[int, ...], going: Callable[[], bool])
             for number in range(_BURST):
                 # what a rule drops or refuses, and queues that are full
                 with suppress(OSError):
-                    sender.sendto(bytes(20 + 20 * number), (address, ports[number % len(ports)]))
+                    sender.sendto(bytes(20 + 5 * number), (address, ports[number % len(ports)]))
             # the rate
             time.sleep(_PAUSE)
 
@@ -69,7 +70,7 @@ class TrafficActor(Actor):
         """Send until the end."""
         flood = start_bursts(self._place, self._to, _PORTS, lambda: not self.shared.ended)
         ping = subprocess.Popen(
-            ["ip", "netns", "exec", self._place.name, "ping", "-nq", "-i", "0.5", self._to],
+            ["ip", "netns", "exec", self._place.name, "ping", "-nq", "-i", "1", self._to],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -65,31 +66,39 @@ SELECTING = {
 }
 
 
-def _selected(controller: Controller, place: Namespace, filter_: bytes) -> int:
+def _passages(
+    controller: Controller, filters: Mapping[str, bytes], send: Callable[[], object]
+) -> dict[str, tuple[int, int]]:
+    """How many packets reached the hook and were selected, by a link with each of the filters."""
     with loaded(asm.returning(1)) as program:
-        link = controller.attach(ProgramSet(dict.fromkeys(Slot, program), filter=filter_))
-        place.ping("127.0.0.1")
-        stats = controller.detach(link.id).stats
-    assert (stats.packets, stats.nested) == (PASSES, 0)
-    return stats.selected
+        links = {
+            name: controller.attach(ProgramSet(dict.fromkeys(Slot, program), filter=filter_)).id
+            for name, filter_ in filters.items()
+        }
+        send()
+        stats = {name: controller.link(link).stats for name, link in links.items()}
+        for link in links.values():
+            controller.detach(link)
+    assert all(one.nested == 0 for one in stats.values())
+    return {name: (one.packets, one.selected) for name, one in stats.items()}
 
 
 def test_what_filters_select(controller: Controller, place: Namespace) -> None:
-    expected = {name: selected for name, (_, selected) in SELECTING.items()}
-    assert {
-        name: _selected(controller, place, filter_) for name, (filter_, _) in SELECTING.items()
-    } == expected
+    filters = {name: filter_ for name, (filter_, _) in SELECTING.items()}
+    assert _passages(controller, filters, lambda: place.ping("127.0.0.1")) == {
+        name: (PASSES, selected) for name, (_, selected) in SELECTING.items()
+    }
 
 
 @pytest.mark.parametrize("index", [0, 1, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_ancillary_loads(controller: Controller, place: Namespace, index: int) -> None:
     registers = step(LD_IMM, index) + step(LDX_IMM, index)
+    filters = {n: registers + step(LD_W, AD + offset) + TAKE for n, offset in ANCILLARY.items()}
     # without a device the filter ends there and returns what it loaded last
     without_device = PASSES if index else PASSES // 2
-    assert {
-        name: _selected(controller, place, registers + step(LD_W, AD + offset) + TAKE)
-        for name, offset in ANCILLARY.items()
-    } == {name: without_device if name in OF_THE_DEVICE else PASSES for name in ANCILLARY}
+    assert _passages(controller, filters, lambda: place.ping("127.0.0.1")) == {
+        name: (PASSES, without_device if name in OF_THE_DEVICE else PASSES) for name in ANCILLARY
+    }
 
 
 def _connect_refused() -> None:
@@ -102,18 +111,10 @@ def test_ancillary_loads_of_a_packet_without_device_and_socket(
 ) -> None:
     """The RST of a REJECT rule is such a packet."""
     place.iptables("-A", "OUTPUT", "-p", "tcp", "--dport", "81", "-j", "REJECT",
-                   "--reject-with", "tcp-reset")  # fmt: skip
-    with loaded(asm.returning(1)) as program:
-        links = {
-            name: controller.attach(
-                ProgramSet(dict.fromkeys(Slot, program), filter=step(LD_W, AD + offset) + TAKE)
-            ).id
-            for name, offset in ANCILLARY.items()
-        }
-        place.call(_connect_refused)
-        stats = {name: controller.detach(link).stats for name, link in links.items()}
+                   "--reject-with", "tcp-reset")  # fmt: skip  # pairs together
+    filters = {name: step(LD_W, AD + offset) + TAKE for name, offset in ANCILLARY.items()}
     # SYN out, RST out and in
-    assert {name: (s.packets, s.selected) for name, s in stats.items()} == {
+    assert _passages(controller, filters, lambda: place.call(_connect_refused)) == {
         name: (3, 1 if name in OF_THE_DEVICE else 3) for name in ANCILLARY
     }
 

@@ -214,7 +214,7 @@ def test_current_task(controller: Controller, place: Namespace) -> None:
 WILD = (
     0, 1, 0xFFF, 0x41414141, USER_END - 8, USER_END, 1 << 63, 0xDEADBEEFDEADBEEF,
     0xFFFFFFFFFF600000, 0xFFFFFFFFFFFFFFFC, (1 << 64) - 1,
-)  # fmt: skip
+)  # fmt: skip  # values, not arguments
 
 
 @pytest.mark.parametrize("helper", [asm.PROBE_READ_KERNEL, asm.PROBE_READ_USER])

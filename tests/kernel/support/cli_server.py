@@ -23,7 +23,7 @@ from contextlib import redirect_stdout
 
 import pyroute2  # noqa: F401  # what commands import when they need it
 
-from ipttctl import records  # noqa: F401
+from ipttctl import records  # noqa: F401  # the same
 from ipttctl.cli import main, run
 
 _PACKET = 65536

@@ -94,7 +94,7 @@ def test_guidance_goes_deeper_than_chance() -> None:
     def depth(*, guided: bool) -> int:
         target = ToyTarget()
         trace = target.trace if guided else None
-        campaign = Campaign(target, World((1,)), 1, trace)  # type: ignore[arg-type]
+        campaign = Campaign(target, World((1,)), 1, trace)  # type: ignore[arg-type]  # a toy
         deepest = 0
         for _ in range(1500):
             campaign.run(1)

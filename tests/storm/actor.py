@@ -82,7 +82,7 @@ class Actor(ABC):
         while not condition():
             if time.monotonic() > end:
                 raise AssertionError(f"not within {_PATIENCE:g} s: {what}")
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     @contextmanager
     def unless_reloading(self) -> Iterator[None]:

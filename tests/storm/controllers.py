@@ -163,6 +163,8 @@ class ControllerActor(Actor):
                     self._links = Links(self.random, self.journal, self.shared)
                 if self.shared.phase is Phase.RELOADS:
                     self._links.drop_all()
+                    # with a link for most of the time the module would hardly ever go
+                    self.pause(0.2, 2)
                 self._links.change()
                 if self.random.random() < 0.01:
                     self._links.close()

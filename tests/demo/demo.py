@@ -284,7 +284,7 @@ def fd_options(programs: dict[Slot, Program], *slots: Slot) -> list[str]:
 def flood(address: str, stop: Any) -> None:
     """Send to the port that is dropped until told to stop, all from one CPU."""
     stay_on_one_cpu()
-    flood_udp(address, DROPPED_PORT, stop, _PACE)
+    flood_udp(address, DROPPED_PORT, stop, _PACE, 1)
 
 
 def counted(place: Pair) -> int:

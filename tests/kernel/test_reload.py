@@ -27,6 +27,8 @@ from tests.kernel.support.kernel import (
 )
 from tests.kernel.support.network import Network, event, flood_udp
 
+#: leaves the emulator half of its time for reloading; bursts still come several times in each step
+PAUSE = 0.01
 RELOADS = int(os.environ.get("IPTT_RELOADS", "10"))
 
 
@@ -38,8 +40,8 @@ def test_reload_under_flood(
     programs = ProgramSet(dict.fromkeys(Slot, make_program().fd))
     stop = event()
     floods = [
-        net.left.start(flood_udp, net.right_address, 9, stop),
-        net.right.start(flood_udp, net.left_address, 9, stop),
+        net.left.start(flood_udp, net.right_address, 9, stop, PAUSE),
+        net.right.start(flood_udp, net.left_address, 9, stop, PAUSE),
     ]
     seconds = []
     try:

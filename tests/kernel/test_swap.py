@@ -95,7 +95,7 @@ def test_a_packet_is_of_one_generation_from_entry_to_exit(
     stop = event()
     with observing(controller) as observer:
         link = controller.attach(programs)
-        flood = net.left.start(flood_udp, net.right_address, 9, stop, 0.002)
+        flood = net.left.start(flood_udp, net.right_address, 9, stop, 0.002, 1)
         for _ in range(30):
             controller.swap(link.id, programs)
             observer.take()

@@ -180,22 +180,20 @@ def send_udp(address: str, port: int, payloads: list[bytes], source_port: int = 
             sender.sendto(payload, (address, port))
 
 
-def flood_udp(address: str, port: int, stop: Any, pause: float = 0) -> None:
-    """Send datagrams until the event ``stop`` is set: as fast as it goes, or ``pause`` s apart.
+def flood_udp(address: str, port: int, stop: Any, pause: float = 0.002, burst: int = 20) -> None:
+    """Send datagrams until the event ``stop`` is set: ``burst`` of them, a pause, and again.
 
-    As fast as it goes is not quite: the emulator lets a processor that is busy run for 100 ms
-    before it turns to the next one, so that whatever one processor asks of another takes that
-    long. Short breaks let it turn earlier; most of the time goes into sending.
+    The pauses are for the emulator, which lets a processor that is busy run for 100 ms before it
+    turns to the next one: whatever a processor asks of another would take that long.
     """
     os.nice(10)
-    burst, rest = (1, pause) if pause else (20, 0.002)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         while not stop.is_set():
             for _ in range(burst):
                 # a full queue; the rule counter counts what got through
                 with suppress(OSError):
                     sender.sendto(b"x" * 32, (address, port))
-            time.sleep(rest)
+            time.sleep(pause)
 
 
 def event() -> Any:

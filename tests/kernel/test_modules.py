@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +86,24 @@ def test_links_of_one_family_wait_for_their_tables_only(
     remove_module("ip6_tables")
     assert controller.link(link.id).waiting == {6}
     controller.detach(link.id)
+
+
+@pytest.mark.usefixtures("no_table_code")
+def test_another_modules_function_of_the_same_name_is_not_taken(
+    controller: Controller, make_program: MakeProgram
+) -> None:
+    run("modprobe", "x_tables")
+    run("insmod", os.environ["IPTT_ERRDROP_KO"])
+    try:
+        addresses = Path("/proc/kallsyms").read_text().splitlines()
+        assert [line.split()[2:] for line in addresses if " ip6t_do_table" in line] == [
+            ["ip6t_do_table", "[xt_errdrop]"]
+        ]
+        link = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
+        assert link.waiting == {4, 6}
+        # nor does it stand in the way of the right one
+        run("modprobe", "ip6_tables")
+        assert controller.link(link.id).armed == {6}
+        controller.detach(link.id)
+    finally:
+        run("rmmod", "xt_errdrop")

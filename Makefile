@@ -83,7 +83,7 @@ test-reload: module ## reload the module under a flood on every kernel (RELOADS=
 
 .PHONY: test-debug
 test-debug: module-kasan ## every kernel test on a kernel with KASAN, lockdep, kmemleak and fault injection
-	@$(GUEST) run --kernel 6.12-kasan --timeout $(DEBUG_TIMEOUT) -- \
+	@$(GUEST) run --kernel 6.12-kasan --timeout $(DEBUG_TIMEOUT) --env IPTT_STORM_SECONDS=120 -- \
 		python -m tests.coverage.collect -- $(PYTEST) $(TESTS)
 
 .PHONY: test-race

@@ -52,7 +52,7 @@ _SENDERS = 2
 _PRIORITY = 15
 _RELOADS = 3
 #: with the small one the accountant loses events to its own socket, with the large one none
-_BUFFERS = (1 << 17, 1 << 26)
+_BUFFERS = (1 << 15, 1 << 26)
 _PATIENCE = 600
 
 

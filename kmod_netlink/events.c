@@ -16,7 +16,7 @@
 #define RING_MASK (IPTTRACE_RING_EVENTS - 1)
 /* A batch waits this long for company, unless half the ring is full. */
 #define FLUSH_DELAY msecs_to_jiffies(10)
-/* Nobody in the right namespace listens: how long to take that for granted. */
+/* No socket in the right namespace took a batch: how long to take that for granted. */
 #define BACK_OFF HZ
 
 /* head and tail wrap around together with the ring */
@@ -59,12 +59,11 @@ static unsigned long silent_until;
  * ipttrace_events_wanted - whether anybody listens
  *
  * The kernel's count of listeners takes in sockets of other namespaces, which never get an event;
- * once a batch found no receiver we stop making events for a second.
+ * ipttrace_events_emit() goes easy on them.
  */
 bool ipttrace_events_wanted(void)
 {
-	return ipttrace_events_listeners() &&
-	       !time_before(jiffies, READ_ONCE(silent_until));
+	return ipttrace_events_listeners();
 }
 
 /**
@@ -89,6 +88,9 @@ void ipttrace_events_count_nested(void)
  * ipttrace_events_emit - queue an event for the observers
  * @event: copied
  *
+ * Once a batch found no receiver, events of the next second only take their numbers: either nobody
+ * is there, or the sockets of all who are were full, and then the numbers tell them what they lost.
+ *
  * Context: process or softirq.
  */
 void ipttrace_events_emit(const struct ipttrace_event *event)
@@ -103,7 +105,9 @@ void ipttrace_events_emit(const struct ipttrace_event *event)
 	write_seqcount_begin(&ring->consistent);
 	/* what the flush has read of the ring before it moved the tail may be written over */
 	used = ring->head - smp_load_acquire(&ring->tail);
-	if (unlikely(!ring->entries || used >= IPTTRACE_RING_EVENTS)) {
+	if (time_before(jiffies, READ_ONCE(silent_until))) {
+		/* the number is all */
+	} else if (unlikely(!ring->entries || used >= IPTTRACE_RING_EVENTS)) {
 		ring->lost[IPTTRACE_LOSS_RING]++;
 	} else {
 		entry = &ring->entries[ring->head & RING_MASK];

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0
+"""No event is lost without being counted."""
+
+from __future__ import annotations
+
+from ipttctl.controller import Controller
+from ipttctl.objects import ProgramSet
+from ipttproto import Slot
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support.network import namespace, send_udp
+from tests.storm.observers import observe
+
+PACKETS = 3000
+#: bytes; a few batches take more
+BUFFER = 1 << 15
+
+
+def test_the_only_observer_overruns(controller: Controller, make_program: MakeProgram) -> None:
+    """Its socket is full, and no other takes the events: to the kernel as if nobody were there."""
+    with namespace("alone") as alone, observe(controller, BUFFER) as stream:
+        alone.iptables("-A", "OUTPUT", "-p", "udp")
+        link = controller.attach(ProgramSet({Slot.EXIT: make_program().fd}))
+        # while it does not read, and while the module takes it for absent
+        for _ in range(3):
+            alone.call(send_udp, "127.0.0.1", 9, [b"x"] * (PACKETS // 3))
+        received = sum(len(batch.events) for batch in stream.drain())
+        asked = controller.detach(link.id).stats.events
+        assert stream.overruns > 0
+        assert stream.losses.observer > 0
+        assert asked >= PACKETS
+        assert asked == received + stream.losses.events

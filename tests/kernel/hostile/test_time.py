@@ -32,7 +32,7 @@ def test_a_loop_to_the_limit(run_in_all_slots: RunInAllSlots) -> None:
     """Slow, and nothing worse; one beyond does not load."""
     with loaded(_loop(TURNS)) as program:
         run_in_all_slots(program)
-    with pytest.raises(LoadError) as refused, loaded(_loop(TURNS * 2)):
+    with pytest.raises(LoadError) as refused, loaded(_loop(TURNS * 2), explain=False):
         pass
     assert refused.value.errno == errno.E2BIG
 

@@ -55,11 +55,13 @@ def loaded(
     functions: Sequence[tuple[int, int]] = (),
     attach_btf_id: int = 0,
     attach_program: int = 0,
+    explain: bool = True,
 ) -> Iterator[int]:
     """A program's file descriptor; LoadError if it does not load.
 
     ``functions`` are (first instruction, type in ``btf``) of each function; ``attach_btf_id`` is
-    what the program is for, in the kernel's types or in those of ``attach_program``.
+    what the program is for, in the kernel's types or in those of ``attach_program``. To
+    ``explain`` a refusal the verifier is asked a second time.
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     gpl = ctypes.create_string_buffer(b"GPL")
@@ -81,6 +83,8 @@ def loaded(
     try:
         fd = load(None)
     except OSError as error:
+        if not explain:
+            raise LoadError(error.errno or errno.EIO, "") from None
         log = ctypes.create_string_buffer(_LOG_SIZE)
         try:
             os.close(load(log))

@@ -141,7 +141,7 @@ class Connection:
             for _ in range(_DUMP_ATTEMPTS):
                 with suppress(_InterruptedDumpError):
                     return self._exchange(command, {}, action, Flag.DUMP)
-        raise KernelError(action, errno.EINTR, "the links change faster than they can be listed")
+        raise _InterruptedDumpError(action)
 
     def join(self, group: Group, buffer: int = EVENT_BUFFER) -> None:
         """Subscribe to a multicast group, with room for ``buffer`` bytes in the kernel.
@@ -235,7 +235,7 @@ class Connection:
                     raise refusal(command, request, message, action)
                 case Done():
                     if interrupted or message.flags & Flag.DUMP_INTERRUPTED:
-                        raise _InterruptedDumpError
+                        raise _InterruptedDumpError(action)
                     if message.errno:
                         raise KernelError(action, message.errno)
                     return replies
@@ -273,8 +273,11 @@ class Connection:
         return data
 
 
-class _InterruptedDumpError(Exception):
+class _InterruptedDumpError(KernelError):
     """What a dump lists changed while it was made."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(action, errno.EINTR, "the links change faster than they can be listed")
 
 
 def wait_readable(descriptors: list[int], timeout: float | None) -> list[int]:

@@ -30,7 +30,7 @@ from ipttproto import FAMILY, Acknowledgement, Command, DetachReason, Slot, pars
 from ipttproto.messages import GenericHeader, MessageHeader
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import redirected_functions, run, wait_for
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, redirected_functions, run, wait_for
 from tests.kernel.support.maps import PROG_ARRAY, one_element_map
 
 fork = multiprocessing.get_context("fork")
@@ -158,7 +158,7 @@ def test_sigkill_takes_the_links_but_persistent_ones(
     ready = fork.Event()
     process = fork.Process(target=_attach_and_wait, args=(make_program().fd, ready), daemon=True)
     process.start()
-    assert ready.wait(30)
+    assert ready.wait(COMMAND_TIMEOUT)
     assert len(controller.links()) == 2
     process.kill()
     process.join()

@@ -17,7 +17,14 @@ import pytest
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.cli import IPTTCTL, ipttctl, running, trace_command
-from tests.kernel.support.kernel import MODULE, load_module, run, unload_module, wait_for
+from tests.kernel.support.kernel import (
+    COMMAND_TIMEOUT,
+    MODULE,
+    load_module,
+    run,
+    unload_module,
+    wait_for,
+)
 from tests.kernel.support.network import Namespace, Network, namespace, send_udp
 
 RULE_LINE = re.compile(
@@ -58,7 +65,7 @@ def test_text_of_a_trace(place: Namespace) -> None:
     with running("trace", "-N", place.name, "-c", "8", fresh=True) as trace:
         trace.wait_for_text("tracing: link")
         place.call(_connect, "127.0.0.1", 7007)
-        assert trace.process.wait(60) == 0
+        assert trace.process.wait(COMMAND_TIMEOUT) == 0
     heading, *lines = trace.out().splitlines()
     assert heading.split() == [
         "TIME", "SKB", "NETWORK_NS", "PID", "CPU", "INTERFACE", "DEST_MAC", "IP_LEN", "PKT_INFO",
@@ -179,7 +186,7 @@ def test_trace_ends_with_its_link(place: Namespace) -> None:
         link = trace.err().split("tracing: link ")[1].split()[0]
         done = ipttctl("detach", link)
         assert done.returncode == 0, done.stderr
-        assert trace.process.wait(30) == 0
+        assert trace.process.wait(COMMAND_TIMEOUT) == 0
     assert f"link {link} was detached by somebody else" in trace.err()
 
 

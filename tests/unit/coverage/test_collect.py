@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.coverage.collect import collect
-from tests.coverage.lines import FileLines
-from tests.coverage.python import python_lines
 from tests.coverage.runs import ROOT, Run, fingerprint, runs
 
 #: ends one process in each way that a process ends by itself, each in another function of ours
@@ -37,38 +35,48 @@ sys.exit(3)
 """
 
 
-def _file(files: list[FileLines], name: str) -> FileLines:
-    [found] = [file for file in files if file.name == name]
-    return found
+def collect(command: Sequence[str], into: Path) -> subprocess.CompletedProcess[str]:
+    """Collect in a process of its own: one that uses coverage.py is not measured itself."""
+    collecting = [sys.executable, "-m", "tests.coverage.collect", "--into", str(into), "--"]
+    return subprocess.run(
+        [*collecting, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def report(*runs: Run) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.coverage.report", *(str(r.directory) for r in runs)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_forks_and_children_are_measured(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    assert collect([sys.executable, "-c", WAYS], run.directory) == 3
-    files = python_lines([run])
-    assert _file(files, "proto/ipttproto/naming.py").ran
-    assert not _file(files, "proto/ipttproto/errors.py").missed
-    # a script has no package
-    assert _file(files, "ctl/ipttctl/bpfcc_compiler.py").ran
-    # nobody imported it: all of it is missed, and it is not left out
-    assert not _file(files, "ctl/ipttctl/losses.py").ran
-    assert _file(files, "ctl/ipttctl/losses.py").missed
+    assert collect([sys.executable, "-c", WAYS], run.directory).returncode == 3
     assert run.sources == fingerprint()
     assert run.command[-1] == WAYS
+    rows = (line.split() for line in report(run).stdout.splitlines())
+    missed = {row[0]: (int(row[1]), int(row[2])) for row in rows if row and row[0].endswith(".py")}
+    lines, not_run = missed["proto/ipttproto/naming.py"]
+    assert not_run < lines
+    assert missed["proto/ipttproto/errors.py"][1] == 0
+    # a script has no package
+    lines, not_run = missed["ctl/ipttctl/bpfcc_compiler.py"]
+    assert 0 < not_run < lines
+    # nobody imported it: all of it is missed, and it is not left out
+    lines, not_run = missed["ctl/ipttctl/losses.py"]
+    assert not_run == lines > 0
 
 
-def test_a_command_that_measures_nothing_fails(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert collect(["true"], tmp_path / "run") == 1
-    assert collect(["false"], tmp_path / "run") == 1
-    assert "true is not of the virtual environment" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["true", "false"])
+def test_a_command_that_measures_nothing_fails(tmp_path: Path, command: str) -> None:
+    done = collect([command], tmp_path / "run")
+    assert done.returncode == 1
+    assert f"{command} is not of the virtual environment" in done.stderr
     assert Run(tmp_path / "run").sources == ""
 
 
 def test_a_killed_command_fails(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
-    assert collect(command, tmp_path / "run") == 128 + 9
+    assert collect(command, tmp_path / "run").returncode == 128 + 9
 
 
 def _project(root: Path) -> Path:
@@ -107,12 +115,10 @@ def test_narrowed_runs_are_told_apart(tmp_path: Path, command: list[str], every:
     assert run.of_every_kernel_test is every
 
 
-def test_report_says_whether_data_is_ready(tmp_path: Path) -> None:
-    # with a directory that holds nothing of a kernel: not enough, and the module comes first
+def test_a_report_says_what_is_wanting(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     collect([sys.executable, "-c", "import ipttproto.errors"], run.directory)
-    command = [sys.executable, "-m", "tests.coverage.report", str(run.directory)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = report(run)
     assert done.returncode == 1
     assert "module: 0.0 % of the lines ran; 90 % are wanted" in done.stderr
     assert "Python: " in done.stderr

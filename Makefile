@@ -23,6 +23,9 @@ TESTS ?= tests/kernel
 RELOADS ?= 300
 TIMEOUT ?= 2700
 DEBUG_TIMEOUT ?= 5400
+# On a debug kernel: seconds that a command in it may take, and that the storm lasts.
+PATIENCE = --env IPTT_COMMAND_TIMEOUT=300
+STORM ?= 120
 
 # Keep what tools leave behind out of the source directories.
 export PYTHONPYCACHEPREFIX := $(BUILD)/cache/python
@@ -83,12 +86,12 @@ test-reload: module ## reload the module under a flood on every kernel (RELOADS=
 
 .PHONY: test-debug
 test-debug: module-kasan ## every kernel test on a kernel with KASAN, lockdep, kmemleak and fault injection
-	@$(GUEST) run --kernel 6.12-kasan --timeout $(DEBUG_TIMEOUT) --env IPTT_STORM_SECONDS=120 -- \
-		python -m tests.coverage.collect -- $(PYTEST) $(TESTS)
+	@$(GUEST) run --kernel 6.12-kasan --timeout $(DEBUG_TIMEOUT) $(PATIENCE) \
+		--env IPTT_STORM_SECONDS=$(STORM) -- python -m tests.coverage.collect -- $(PYTEST) $(TESTS)
 
 .PHONY: test-race
 test-race: module-kcsan ## the same on a kernel with KCSAN, which sees data races
-	@$(GUEST) run --kernel 6.12-kcsan --timeout $(DEBUG_TIMEOUT) -- \
+	@$(GUEST) run --kernel 6.12-kcsan --timeout $(DEBUG_TIMEOUT) $(PATIENCE) -- \
 		$(PYTEST) $(TESTS)
 
 .PHONY: test-planted

@@ -111,8 +111,8 @@ storm: module ## everything at once under traffic, replayable (SECONDS=120 SEED=
 .PHONY: fuzz
 fuzz: N ?= 100000
 fuzz: SEED ?= 1
-fuzz: $(if $(filter %-kasan,$(KERNEL)),module-kasan) $(if $(filter-out %-kasan,$(KERNEL)),module)
-fuzz: ## messages that are nearly right (N=100000 SEED=1 KERNEL=6.12-kasan)
+fuzz: setup ## messages that are nearly right (N=100000 SEED=1 KERNEL=6.12-kasan)
+	@$(MAKE) $(if $(filter %-kasan,$(KERNEL)),module-kasan) $(if $(filter-out %-kasan,$(KERNEL)),module)
 	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $$(($(N) / 5 + 900)) \
 		--env IPTT_FUZZ=$(N) --env IPTT_SEED=$(SEED) -- $(PYTEST) -s tests/kernel/test_fuzz.py
 

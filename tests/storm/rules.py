@@ -71,6 +71,10 @@ def _rule(decide: random.Random, family: int, table: str, chain: str, chains: li
     target = decide.choice(special or targets)
     if target in {"-j DROP", "-j REJECT"}:
         match = "-p udp --dport 10"
+    elif "TEE" in target:
+        # Copies of multicast, such as neighbour discovery, come back to the host that makes them,
+        # are copied again, and with two such rules bring every processor to its knees.
+        match = "-p udp --dport 9"
     words = {**_WORDS[family], "chain": decide.choice(chains or [""])}
     return f"-A {chain} {match} {target}".format(**words)
 

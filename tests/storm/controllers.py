@@ -78,7 +78,7 @@ class Links:
         kind, pick = self._decide.random(), self._decide.random()
         programs = self._program_set()
         family = self._decide.choice(_FAMILIES)
-        persistent = self._decide.random() < 0.1
+        persistent = self._decide.random() < 0.2
         # Links that live through a reload's attempts would keep the module from going.
         short = self._shared.phase is not Phase.ROUND
         if not self._links or (kind < 0.25 and len(self._links) < _MOST_LINKS and not short):
@@ -166,7 +166,7 @@ class ControllerActor(Actor):
                     # with a link for most of the time the module would hardly ever go
                     self.pause(0.2, 2)
                 self._links.change()
-                if self.random.random() < 0.01:
+                if self.random.random() < 0.05:
                     self._links.close()
                     self._links = None
                     self.journal.write("disconnect")

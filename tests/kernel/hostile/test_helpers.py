@@ -111,8 +111,8 @@ def test_kernel_stack(controller: Controller, place: Namespace) -> None:
         for slot in _at_each_slot(controller, place, _stack_into(kept, 0)):
             found = names(_walked(lookup(kept, bytes(4), 8 + 8 * FRAMES) or b""))
             assert found[0] == ("nf_log_trace" if slot == Slot.RULE else "ipt_do_table"), found
-            assert "nf_hook_slow" in found, found
-            if slot == Slot.RULE:
+            assert reaches_the_stack(found), found
+            if slot == Slot.RULE and walks_see_every_caller():
                 assert "ipt_do_table" in found, found
 
 
@@ -159,7 +159,22 @@ def test_stack_ids(run_in_all_slots: RunInAllSlots, flags: int) -> None:
     else:
         heads = {names(trace[:1])[0] for trace in found}
         assert heads == {"ipt_do_table", "nf_log_trace"}
-        assert all("nf_hook_slow" in names(trace) for trace in found)
+        assert all(reaches_the_stack(names(trace)) for trace in found)
+
+
+def walks_see_every_caller() -> bool:
+    """Whether the kernel unwinds with ORC tables.
+
+    By frame pointers (the debug kernel) the caller of a function without a frame is left out.
+    """
+    return any(name == "unwind_module_init" for _, name in symbols())
+
+
+def reaches_the_stack(found: list[str]) -> bool:
+    """Whether a walk came as far as whoever called the hooks."""
+    if walks_see_every_caller():
+        return "nf_hook_slow" in found
+    return any(name.startswith(("nf_hook", "ip_", "__ip_")) for name in found)
 
 
 def _data_at_r4() -> bytes:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Final
 
 from ipttctl.controller import Controller, require_same_build
 from ipttctl.errors import IpttctlError, LinkGoneError, ModuleError
+from ipttctl.installed import module_directory
 from ipttctl.objects import Link, ModuleStatus
 from ipttctl.wire import require_privilege
 
@@ -27,12 +29,15 @@ FILE_VARIABLE: Final = "IPTTRACE_KO"
 """Environment: a module file that is built already."""
 
 BUILT: Final = Path("/var/lib/ipttctl")
-"""Modules are built below this, in a directory for each kernel release."""
+"""`ipttctl module build` builds below this, in a directory for each kernel release."""
+
+MODULES: Final = Path("/lib/modules")
+"""The modules of each kernel release; DKMS installs ours among them."""
 
 _SYSFS: Final = Path("/sys/module")
-_MODULES: Final = Path("/lib/modules")
 _TOOL_PATH: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
 _SHOWN_OUTPUT: Final = 3
+_INSTALLED: Final = re.compile(rf"^((?:.*/)?{NAME}\.ko(?:\.[a-z]+)?):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -85,13 +90,13 @@ def state() -> ModuleState:
 
 
 def source_directory() -> Path:
-    """The module's source: what the environment says, or the checkout that we are in.
+    """The module's source: what the environment says, or what came with us.
 
     Raises:
         ModuleError: there is none.
     """
     given = os.environ.get(SOURCE_VARIABLE)
-    path = Path(given) if given else Path(__file__).resolve().parents[2] / "kmod_netlink"
+    path = Path(given) if given else module_directory()
     if not (path / "Kbuild").is_file() and not (path / "Makefile").is_file():
         raise ModuleError(
             f"there is no source of the module in {path}", f"set {SOURCE_VARIABLE} to its directory"
@@ -99,13 +104,33 @@ def source_directory() -> Path:
     return path
 
 
+def own_file(release: str, directory: Path = BUILT) -> Path:
+    """Where `ipttctl module build` leaves the module for a kernel release."""
+    return directory / release / f"{NAME}.ko"
+
+
+def installed_file(release: str, modules: Path = MODULES) -> Path | None:
+    """The module among those of a kernel release, where DKMS puts it; None if it is not there."""
+    try:
+        listed = _INSTALLED.search((modules / release / "modules.dep").read_text())
+    except OSError:
+        return None
+    return modules / release / listed[1] if listed else None
+
+
 def built_file(release: str) -> Path:
-    """Where the module for a kernel release is, or would be if it were built."""
+    """Where the module for a kernel release is, or would be if `ipttctl module build` built it.
+
+    That is what the environment says, what was built by hand, or what is installed, in this order.
+    """
     given = os.environ.get(FILE_VARIABLE)
-    return Path(given) if given else BUILT / release / f"{NAME}.ko"
+    if given:
+        return Path(given)
+    own = own_file(release)
+    return own if own.exists() else installed_file(release) or own
 
 
-def build(release: str, modules: Path = _MODULES) -> Path:
+def build(release: str, modules: Path = MODULES) -> Path:
     """Build the module for a kernel release from a copy of its source; the file.
 
     Raises:

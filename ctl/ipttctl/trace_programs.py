@@ -18,6 +18,7 @@ from typing import Final
 from ipttctl import bpf
 from ipttctl.collection import Collection, CollectionSpec
 from ipttctl.errors import ProgramError, UsageError
+from ipttctl.installed import module_directory, programs_directory
 from ipttctl.private_dirs import check_private, make_private
 from ipttctl.programs import Program
 from ipttctl.spec_cache import source_key
@@ -148,15 +149,10 @@ def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
 
 def _find_source() -> tuple[Path, list[Path]]:
     """The source of the programs and the directories of the headers it needs."""
-    checkout = Path(__file__).resolve().parents[2]
-    installed = Path(sys.prefix, "share", "ipttctl")
-    for root in (checkout, installed, Path("/usr/share/ipttctl")):
-        source = root / "bpf" / _SOURCE
-        if source.is_file():
-            return source, [root / "kmod_netlink"]
-    raise ProgramError(
-        f"the BPF source {_SOURCE} is missing", f"it has to be in {checkout / 'bpf'}"
-    )
+    source = programs_directory() / _SOURCE
+    if not source.is_file():
+        raise ProgramError(f"the BPF source {source} is missing", "install ipttctl again")
+    return source, [module_directory()]
 
 
 def _load(

@@ -11,11 +11,12 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from ipttctl.cli import events, links, module, trace
+from ipttctl.cli import doctor, events, links, module, trace
 from ipttctl.cli.options import Output
-from ipttctl.cli.output import ReaderGoneError
+from ipttctl.cli.output import ReaderGoneError, lines
 from ipttctl.errors import IpttctlError, ModuleError, UsageError
-from ipttproto import ProtocolError
+from ipttctl.installed import VERSION
+from ipttproto import FINGERPRINT, ProtocolError
 
 EXIT_CODES: Final = {
     0: "done",
@@ -26,6 +27,7 @@ EXIT_CODES: Final = {
     5: "not privileged",
     6: "there is no such link",
     7: "the link is not as --expect-gen or --expect-prog says",
+    doctor.FAILED: "doctor found that something is missing",
     130: "interrupted before there was anything to end",
 }
 """What the exit status of ``ipttctl`` means."""
@@ -49,6 +51,13 @@ app.command("links")(links.links)
 app.command("events")(events.events)
 app.command()(events.stats)
 app.add_typer(module.app, name="module")
+app.command()(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        lines([f"ipttctl {VERSION}, protocol {FINGERPRINT:08x}"])
+        raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
@@ -57,11 +66,21 @@ def overview(
     output: Annotated[
         Output, typer.Option("-o", "--output", help="text for people, json for programs")
     ] = Output.TEXT,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="print the versions of ipttctl and of its protocol, and end",
+        ),
+    ] = False,
 ) -> None:
     """Run BPF programs inside netfilter, and see which rule decided over a packet.
 
     Without a command: show the module and its links.
     """
+    del version
     if context.invoked_subcommand is None:
         module.overview(output)
 

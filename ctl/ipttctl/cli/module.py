@@ -34,7 +34,7 @@ def build(
 ) -> None:
     """Build the module with the headers of a kernel; prints the file.
 
-    The source is the checkout's kmod_netlink, or where IPTTRACE_SOURCE says.
+    The source is the one that came with ipttctl, or where IPTTRACE_SOURCE says.
     """
     release = kernel or module.running_release()
     output.note(f"building the module for {release} (takes some seconds)...")
@@ -43,7 +43,11 @@ def build(
 
 @app.command()
 def load(output_form: OutputOption = Output.TEXT) -> None:
-    """Load the module that was built for this kernel, or that IPTTRACE_KO names."""
+    """Load the module for this kernel; prints its file.
+
+    That is the one that IPTTRACE_KO names, that `ipttctl module build` built, or that is installed
+    (by DKMS), in this order.
+    """
     _file("loaded", str(module.load()), output_form)
 
 

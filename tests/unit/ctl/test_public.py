@@ -17,7 +17,7 @@ PACKAGE = Path(ipttctl.__file__).parent
 
 #: a module of these imports, of these, only those of lines above its own
 LAYERS = (
-    {"errors"},
+    {"errors", "installed"},
     {"wire", "netns"},
     {"objects"},
     {"records", "losses"},
@@ -25,6 +25,8 @@ LAYERS = (
     {"streams", "packets"},
     {"controller"},
     {"render_text", "render_json", "module"},
+    {"host"},
+    {"doctor"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -76,7 +78,7 @@ def test_start_does_not_import_what_it_does_not_need(arguments: list[str]) -> No
     script = (
         "import sys\nfrom ipttctl.cli import run\n"
         f"try: run({arguments!r})\n"
-        "finally: print(sorted({'numpy', 'bcc', 'rich', 'yaml'} & set(sys.modules)))"
+        "finally: print(sorted({'numpy', 'bcc', 'rich', 'yaml', 'pydantic'} & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", script],

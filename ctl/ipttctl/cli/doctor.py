@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl doctor``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Final
+
+from ipttctl import doctor as examination
+from ipttctl import render_json
+from ipttctl.cli import output
+from ipttctl.cli.options import Output, OutputOption
+from ipttctl.doctor import Finding, State
+
+FAILED: Final = 8
+"""Exit status when a check failed."""
+
+_STATE_WIDTH: Final = max(len(state) for state in State)
+_CHECK_WIDTH: Final = 14
+
+
+def doctor(output_form: OutputOption = Output.TEXT) -> int:
+    """Check that this host has all that ipttctl needs, and say what to do where it does not.
+
+    One line for each check: ok, warning (something will not work, or cannot be told) or failure
+    (trace will not work). Changes nothing and loads nothing. Exit status 8 if a check fails.
+    """
+    failed = False
+    for finding in examination.examine():
+        failed = failed or finding.state is State.FAILURE
+        output.lines([_line(finding, output_form)])
+    return FAILED if failed else 0
+
+
+def _line(finding: Finding, form: Output) -> str:
+    if form is Output.JSON:
+        return render_json.dumps({**asdict(finding), "remedy": finding.remedy or None})
+    remedy = f"; {finding.remedy}" if finding.remedy else ""
+    heading = f"{finding.state:<{_STATE_WIDTH}} {finding.check:<{_CHECK_WIDTH}}"
+    return f"{heading} {finding.text}{remedy}"

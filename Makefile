@@ -37,7 +37,7 @@ GUEST = $(PYTHON) -m tests.guest
 PYTEST = python -m pytest -p no:cacheprovider
 RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) \
 	--env IPTT_RELOADS=$(RELOADS) -- $(PYTEST) -s tests/kernel/test_reload.py
-LINTED = $(wildcard proto ctl tests)
+LINTED = $(wildcard proto ctl tests installer)
 SCRIPTS = .ci/run tests/guest/virtiofsd $(wildcard tests/guest/*.sh)
 
 .PHONY: help
@@ -149,6 +149,35 @@ module-kasan module-kcsan: module-%: kernel-%
 generate: setup ## the C header and the YNL spec from the protocol's definition
 	@$(PYTHON) -m ipttproto.generate
 
+##@ Install
+
+# What installs needs little: an environment of its own, that sees the system's packages.
+INSTALLER := $(BUILD)/installer/bin/python
+INSTALL = PYTHONPATH=ctl:proto $(INSTALLER) -m installer
+PREFIX ?= /usr/local
+DESTDIR ?=
+PLACE = --destdir "$(DESTDIR)/" --prefix "$(PREFIX)"
+
+.PHONY: install
+install: wheel ## ipttctl below PREFIX=/usr/local: program, library, pages, completion
+	@$(INSTALL) install $(PLACE) --wheel $(BUILD)/dist/ipttctl-*.whl
+
+.PHONY: uninstall
+uninstall: $(STAMPS)/installer ## remove what install put there
+	@$(INSTALL) uninstall $(PLACE)
+
+.PHONY: wheel
+wheel: $(STAMPS)/installer ## .build/dist/*.whl, the sources of module and programs inside
+	@$(INSTALL) wheel $(BUILD)/dist >/dev/null
+
+.PHONY: deb
+deb: $(STAMPS)/installer ## .build/dist/*.deb, the module by DKMS (needs debhelper and dh-dkms)
+	@$(INSTALL) deb $(BUILD)/dist
+
+.PHONY: test-install
+test-install: setup deb ## install the package in a guest of 6.12, boot 6.1 on the same disk, trace
+	@$(PYTHON) -m tests.install $(BUILD)/dist/ipttctl_*.deb --timeout $(TIMEOUT)
+
 ##@ Check
 
 .PHONY: lint
@@ -201,6 +230,14 @@ $(STAMPS)/venv: requirements.txt requirements-dev.txt | apt
 	@mkdir -p $(STAMPS)
 	@[[ -x $(PYTHON) ]] || $(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(VENV)
 	@PYTHONPYCACHEPREFIX= $(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@
+
+$(STAMPS)/installer: installer/requirements.txt requirements.txt requirements-dev.txt
+	@echo "Making the installer's Python environment"
+	@mkdir -p $(STAMPS)
+	@$(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(BUILD)/installer
+	@PYTHONPYCACHEPREFIX= $(INSTALLER) -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r installer/requirements.txt -c requirements-dev.txt
 	@touch $@
 
 $(STAMPS)/project: $(STAMPS)/venv pyproject.toml

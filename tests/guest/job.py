@@ -35,6 +35,8 @@ class Job:
     command: tuple[str, ...]
     load_module: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    shared: tuple[Path, ...] = ()
+    """Directories, besides the run's own, where what the guest writes reaches the host."""
 
 
 def compiled_programs(workspace: Workspace) -> Path:

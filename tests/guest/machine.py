@@ -59,18 +59,20 @@ class Machine:
             options += ["-icount", "shift=0,sleep=off"]
         return options
 
-    def virtme_command(self, repository: Path, writable: Path) -> list[str]:
+    def virtme_command(self, repository: Path, *writable: Path) -> list[str]:
         """The ``vng`` command that boots this machine on the host's root file system.
 
         The root is read-only, ``repository`` takes writes that end with the guest, and
-        ``writable`` is shared with the host.
+        the ``writable`` directories are shared with the host.
         """
         command = ["vng", "-v", "--run", str(self.kernel.image), "--disable-microvm"]
         if self.accelerator is not Accelerator.KVM:
             command.append("--disable-kvm")
         command += ["--cpus", str(self.cpus), "--memory", self.memory]
         command += ["--name", f"guest-{self.kernel.name.replace('.', '-')}"]
-        command += ["--overlay-rwdir", str(repository), "--rwdir", str(writable)]
+        command += ["--overlay-rwdir", str(repository)]
+        for directory in writable:
+            command += ["--rwdir", str(directory)]
         command += ["--cwd", str(repository)]
         for argument in (*_KERNEL_ARGUMENTS, *self.kernel.arguments, *self.append):
             command += ["--append", argument]

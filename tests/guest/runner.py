@@ -101,7 +101,7 @@ def run(
     """
     directory = RunDirectory(workspace, machine.kernel)
     directory.write_job(job, workspace, machine.kernel)
-    command = machine.virtme_command(workspace.repository, directory.path)
+    command = machine.virtme_command(workspace.repository, directory.path, *job.shared)
     command += ["--exec", shlex.join([str(_HERE / "run.sh"), str(directory.path)])]
     with (
         tempfile.TemporaryDirectory(prefix="ipttctl-guest-") as temporary,

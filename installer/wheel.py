@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The wheel: Python code, and the sources of the module and of the programs inside."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+_SOURCES: Final = ("bpf", "ctl", "kmod_netlink", "proto", "LICENSE", "README.md", "pyproject.toml")
+_DEBIAN: Final = ("debian", "docs", "installer")
+_LEFT_BEHIND: Final = (
+    *("__pycache__", "*.egg-info", "*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd"),
+    *("Module.symvers", "modules.order"),
+)
+"""What building leaves in source directories."""
+
+
+def copy_sources(directory: Path, *, debian: bool = False) -> None:
+    """Copy what a wheel is built from, or a Debian package, to a new directory."""
+    directory.mkdir()
+    ignored = shutil.ignore_patterns(*_LEFT_BEHIND)
+    for name in (*_SOURCES, *(_DEBIAN if debian else ())):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, directory / name, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy2(source, directory)
+
+
+def build(directory: Path) -> Path:
+    """Build the wheel into a directory, where it replaces older ones; the file.
+
+    Raises:
+        subprocess.CalledProcessError: pip cannot build it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ipttctl-wheel-") as temporary:
+        # setuptools leaves its traces in the sources that it builds from
+        copy = Path(temporary, "source")
+        copy_sources(copy)
+        built = Path(temporary, "built")
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel"),
+                *("--no-deps", "--no-build-isolation", "--no-index"),
+                *("--wheel-dir", str(built), str(copy)),
+            ],
+            check=True,
+        )
+        (wheel,) = built.glob("*.whl")
+        for old in directory.glob("ipttctl-*.whl"):
+            old.unlink()
+        return Path(shutil.move(wheel, directory / wheel.name))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Boots the machine twice: installs the package under one kernel, uses it under the other.
+
+The exit status is that of pytest in the guest that failed, or 124 if the guest itself did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.guest import accelerator, kernel_list
+from tests.guest.errors import GuestError
+from tests.guest.job import Job, Workspace
+from tests.guest.machine import Machine
+from tests.guest.runner import run
+from tests.install.machine import DISK
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_DISK_SIZE: Final = "1G"
+_BOOTS: Final = (("6.12", "test_first_boot.py"), ("6.1", "test_second_boot.py"))
+"""The kernel of each boot, and what is tested then."""
+
+
+def _write_through(piece: bytes) -> None:
+    sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.install", description=__doc__)
+    parser.add_argument("package", type=Path, help="the Debian package")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds of each boot")
+    arguments = parser.parse_args()
+
+    workspace = Workspace(_ROOT, _ROOT / ".build", Path(sys.prefix))
+    state = workspace.build_dir / "install" / time.strftime("%Y%m%d-%H%M%S")
+    state.mkdir(parents=True)
+    disk = state / DISK
+    # sparse: it takes what is written to it
+    subprocess.run(["mkfs.ext4", "-q", str(disk), _DISK_SIZE], check=True)
+    kernels = {name: kernel_list.named(name).find() for name, _ in _BOOTS}
+    environment = {
+        "IPTT_STATE": str(state),
+        "IPTT_PACKAGE": str(arguments.package.resolve()),
+        "IPTT_RELEASES": " ".join(kernel.release for kernel in kernels.values()),
+    }
+    for name, tests in _BOOTS:
+        kernel = kernels[name]
+        machine = Machine(kernel, accelerator.choose(kernel, workspace.build_dir))
+        command = ("python", "-m", "pytest", "-p", "no:cacheprovider", f"tests/install/{tests}")
+        print(f"--- boot of {kernel.release}, disk {disk}", flush=True)
+        job = Job(command, environment=environment, shared=(state,))
+        try:
+            status = run(machine, job, workspace, _write_through, arguments.timeout)
+        except GuestError as error:
+            print(f"guest: {error}", file=sys.stderr)
+            return 124
+        if status:
+            return status
+    disk.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

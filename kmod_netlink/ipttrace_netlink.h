@@ -7,14 +7,22 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xafc325d6U
+#define IPTTRACE_FINGERPRINT 0xf57c7f84U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 
 /* slots are numbered from 1 to below this */
-#define IPTTRACE_SLOTS 4
-/* links at one hook */
+#define IPTTRACE_SLOTS 5
+/* links at one kind of hook */
 #define IPTTRACE_MAX_LINKS 128
+/* links that one transaction swaps */
+#define IPTTRACE_MAX_CHANGES 32
+/* longest time until a swap is rolled back, ms */
+#define IPTTRACE_MAX_ROLLBACK 86400000
+/* generations of a link that its history reaches back */
+#define IPTTRACE_HISTORY_GENERATIONS 16
+/* bytes that a program adds to an event */
+#define IPTTRACE_MAX_PAYLOAD 256
 /* instructions of a classic-BPF filter (BPF_MAXINSNS) */
 #define IPTTRACE_MAX_FILTER 4096
 /* events in one message */
@@ -34,6 +42,8 @@
 enum ipttrace_hook {
 	/* iptables' tables: ipt_do_table and ip6t_do_table */
 	IPTTRACE_HOOK_TABLE = 1,
+	/* a netfilter hook of a network namespace */
+	IPTTRACE_HOOK_NF = 2,
 };
 
 /* A program's role at a hook. */
@@ -44,6 +54,8 @@ enum ipttrace_slot {
 	IPTTRACE_SLOT_RULE = 2,
 	/* when a selected packet leaves the table; non-zero emits an event */
 	IPTTRACE_SLOT_EXIT = 3,
+	/* nf: at each packet; observe: non-zero emits an event; filter: 0 drops the packet */
+	IPTTRACE_SLOT_PACKET = 4,
 };
 
 /* Bits that an entry program returns; any non-zero value selects the packet. */
@@ -68,6 +80,8 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_POLICY = 3,
 	/* the packet left the table with a verdict */
 	IPTTRACE_KIND_EXIT = 4,
+	/* nf: a packet passed the hook, or was dropped there: see the verdict */
+	IPTTRACE_KIND_PACKET = 5,
 };
 
 /* Bits of an event's ``flags``. */
@@ -82,6 +96,8 @@ enum ipttrace_event_flag {
 	IPTTRACE_EVENT_FLAG_FRAGMENT = 8,
 	/* the packet ends before its transport header does */
 	IPTTRACE_EVENT_FLAG_TRUNCATED = 16,
+	/* the program added bytes of its own: a payload of the message has them */
+	IPTTRACE_EVENT_FLAG_PAYLOAD = 32,
 };
 
 /* Why something was not seen; indexes the batch's ``lost``. */
@@ -98,6 +114,34 @@ enum ipttrace_loss {
 enum ipttrace_link_flag {
 	/* the link outlives the socket that made it */
 	IPTTRACE_LINK_FLAG_PERSISTENT = 1,
+	/* nf, mode filter: each packet that the link drops is an event */
+	IPTTRACE_LINK_FLAG_REPORT_DROPS = 2,
+};
+
+/* What the return value of a program at a netfilter hook means. */
+enum ipttrace_nf_mode {
+	/* non-zero emits an event; the packet goes on */
+	IPTTRACE_NF_MODE_OBSERVE = 1,
+	/* 0 drops the packet, anything else lets it go on */
+	IPTTRACE_NF_MODE_FILTER = 2,
+};
+
+/* Why an nf link is at no hook any more. */
+enum ipttrace_gone {
+	/* its network namespace was deleted */
+	IPTTRACE_GONE_NETNS = 1,
+	/* its device was removed, or went to another network namespace */
+	IPTTRACE_GONE_DEVICE = 2,
+};
+
+/* How a generation of a link came about. */
+enum ipttrace_action {
+	/* the link was made */
+	IPTTRACE_ACTION_ATTACH = 1,
+	/* somebody replaced the program set, alone or with those of other links */
+	IPTTRACE_ACTION_SWAP = 2,
+	/* a swap was not confirmed in time: the module put the set before it back */
+	IPTTRACE_ACTION_ROLLBACK = 3,
 };
 
 /* Why a link went. */
@@ -126,10 +170,18 @@ enum ipttrace_command {
 	IPTTRACE_CMD_LINK_SWAPPED = 7,
 	/* notification: a link went */
 	IPTTRACE_CMD_LINK_DETACHED = 8,
-	/* notification: table code came or went, so that armed changed */
+	/* notification: armed, gone, owner or rollback-in of a link changed */
 	IPTTRACE_CMD_LINK_CHANGED = 9,
 	/* a batch of events of one CPU */
 	IPTTRACE_CMD_EVENTS = 10,
+	/* swap several links in one step, all or none; a reply for each change, in order */
+	IPTTRACE_CMD_TRANSACT = 11,
+	/* keep what was swapped: the roll-back that a link waits for is off, for all its links */
+	IPTTRACE_CMD_CONFIRM = 12,
+	/* how the last generations of a link came about */
+	IPTTRACE_CMD_HISTORY = 13,
+	/* own a persistent link from now on: it goes with the sender's socket */
+	IPTTRACE_CMD_ADOPT = 14,
 };
 
 /* Attributes of every message of the family. */
@@ -138,7 +190,10 @@ enum ipttrace_a {
 	IPTTRACE_A_LINK = 1,
 	/* u32: hook that the link is attached to */
 	IPTTRACE_A_HOOK = 2,
-	/* u32: protocol family: 2 (NFPROTO_IPV4), 10 (NFPROTO_IPV6), or 0 for both */
+	/*
+	 * u32: protocol family (NFPROTO_*). Tables: 2 (IPv4), 10 (IPv6), or 0 for both. nf: these
+	 * two, 1 (inet: both), 3 (ARP), 5 (netdev), 7 (bridge)
+	 */
 	IPTTRACE_A_FAMILY = 3,
 	/* u32: bits of enum link-flag */
 	IPTTRACE_A_FLAGS = 4,
@@ -148,17 +203,21 @@ enum ipttrace_a {
 	IPTTRACE_A_GENERATION = 6,
 	/* u32: swap, detach: only if the link has this generation */
 	IPTTRACE_A_EXPECT_GENERATION = 7,
-	/* nest of program: swap: only if the program in slot has this id; 0 for an empty slot */
+	/*
+	 * nest of expected-program: swap, detach: only if the program in slot has this id; 0 for
+	 * an empty slot
+	 */
 	IPTTRACE_A_EXPECT_PROGRAM = 8,
 	/* u32: netlink port of the socket that owns the link; 0: nobody */
 	IPTTRACE_A_OWNER_PORTID = 9,
-	/* u32: process that made the link */
+	/* u32: process that made the link, or adopted it */
 	IPTTRACE_A_OWNER_PID = 10,
 	/* string: command of that process */
 	IPTTRACE_A_OWNER_COMM = 11,
 	/*
-	 * u32: bits: 1, IPv4 tables are watched; 2, IPv6 tables are. A bit is missing while the
-	 * module that holds the table code is not loaded
+	 * u32: bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is
+	 * there. A table's bit is missing while the module that holds the table code is not
+	 * loaded, a hook's when the link is gone from it
 	 */
 	IPTTRACE_A_ARMED = 12,
 	/* nest of link-stats: counters of the link */
@@ -175,7 +234,33 @@ enum ipttrace_a {
 	IPTTRACE_A_FINGERPRINT = 18,
 	/* string: version of the module */
 	IPTTRACE_A_MODULE_VERSION = 19,
-	IPTTRACE_A_MAX = 19
+	/* u32: nf: number of the hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...) */
+	IPTTRACE_A_HOOKNUM = 20,
+	/* s32: nf: place among the others at the hook, lowest first */
+	IPTTRACE_A_PRIORITY = 21,
+	/* u32: nf, request: file descriptor of the network namespace; without it, the initial one */
+	IPTTRACE_A_NETNS_FD = 22,
+	/* u32: nf: inode number of the network namespace */
+	IPTTRACE_A_NETNS = 23,
+	/* u32: nf, ingress: the device */
+	IPTTRACE_A_IFINDEX = 24,
+	/* string: nf, ingress: name of the device */
+	IPTTRACE_A_IFNAME = 25,
+	/* u32: nf: what the program's return value means; observe if none is given */
+	IPTTRACE_A_MODE = 26,
+	/* u32: nf: why the link is at no hook any more */
+	IPTTRACE_A_GONE = 27,
+	/* u32: swap, transact: swap back after this time unless confirmed, ms */
+	IPTTRACE_A_ROLLBACK_AFTER = 28,
+	/* u32: time until the last swap is rolled back unless confirmed, ms */
+	IPTTRACE_A_ROLLBACK_IN = 29,
+	/* nest of change: transact: a swap of one link */
+	IPTTRACE_A_CHANGE = 30,
+	/* nest of history: a generation of the link, oldest first */
+	IPTTRACE_A_HISTORY = 31,
+	/* nest of payload: events: what a program added to one; behind all events */
+	IPTTRACE_A_PAYLOAD = 32,
+	IPTTRACE_A_MAX = 32
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */
@@ -190,9 +275,18 @@ enum ipttrace_a_program_set {
 	IPTTRACE_A_PROGRAM_SET_FILTER = 2,
 	/* u64: what bpf_get_attach_cookie returns to the programs */
 	IPTTRACE_A_PROGRAM_SET_COOKIE = 3,
-	/* u32: reply: instructions of the filter */
+	/* u32: instructions of the filter */
 	IPTTRACE_A_PROGRAM_SET_FILTER_LENGTH = 4,
-	IPTTRACE_A_PROGRAM_SET_MAX = 4
+	/*
+	 * u32: request: file descriptor of a per-CPU array that a program of the set uses. What
+	 * the program left in its first element goes with the event that the program asks for
+	 */
+	IPTTRACE_A_PROGRAM_SET_PAYLOAD_FD = 5,
+	/* u32: id of the payload's map */
+	IPTTRACE_A_PROGRAM_SET_PAYLOAD_MAP = 6,
+	/* u32: bytes of the payload */
+	IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE = 7,
+	IPTTRACE_A_PROGRAM_SET_MAX = 7
 };
 
 /* A program in a slot. */
@@ -210,17 +304,49 @@ enum ipttrace_a_program {
 	IPTTRACE_A_PROGRAM_MAX = 5
 };
 
+/* What a slot must hold for a request to be carried out. */
+enum ipttrace_a_expected_program {
+	/* u32: role of the program */
+	IPTTRACE_A_EXPECTED_PROGRAM_SLOT = 1,
+	/* u32: id of the program in the kernel; 0 for an empty slot */
+	IPTTRACE_A_EXPECTED_PROGRAM_ID = 3,
+	IPTTRACE_A_EXPECTED_PROGRAM_MAX = 3
+};
+
 /* What a link did so far, summed over the CPUs and the generations. */
 enum ipttrace_a_link_stats {
 	/* u64: packets that reached the hook */
 	IPTTRACE_A_LINK_STATS_PACKETS = 1,
-	/* u64: packets that the filter and the entry program selected */
+	/*
+	 * u64: packets that the filter and the entry program selected; nf: that the filter let
+	 * through
+	 */
 	IPTTRACE_A_LINK_STATS_SELECTED = 2,
 	/* u64: events emitted, lost ones included */
 	IPTTRACE_A_LINK_STATS_EVENTS = 3,
 	/* u64: program runs left out: one was already running on the CPU */
 	IPTTRACE_A_LINK_STATS_NESTED = 4,
-	IPTTRACE_A_LINK_STATS_MAX = 4
+	/* u64: events lost because the CPU's ring was full */
+	IPTTRACE_A_LINK_STATS_LOST = 5,
+	/* u64: packets that the link dropped (nf, mode filter) */
+	IPTTRACE_A_LINK_STATS_DROPS = 6,
+	/* nest of slot-stats: programs of a slot in use */
+	IPTTRACE_A_LINK_STATS_SLOT = 7,
+	IPTTRACE_A_LINK_STATS_MAX = 7
+};
+
+/* What the programs in a slot did so far, summed over the CPUs and the generations. */
+enum ipttrace_a_slot_stats {
+	/* u32: the slot */
+	IPTTRACE_A_SLOT_STATS_SLOT = 1,
+	/* u64: program runs */
+	IPTTRACE_A_SLOT_STATS_RUNS = 2,
+	/*
+	 * u64: time that they took, ns; measured only while the kernel's BPF statistics are on
+	 * (sysctl kernel.bpf_stats_enabled, BPF_ENABLE_STATS)
+	 */
+	IPTTRACE_A_SLOT_STATS_RUN_TIME = 3,
+	IPTTRACE_A_SLOT_STATS_MAX = 3
 };
 
 /* The event stream of one CPU. */
@@ -236,6 +362,47 @@ enum ipttrace_a_cpu_stats {
 	/* u64: program runs: a program was already running on this CPU */
 	IPTTRACE_A_CPU_STATS_LOST_NESTED = 5,
 	IPTTRACE_A_CPU_STATS_MAX = 5
+};
+
+/* A swap of one link in a transaction. */
+enum ipttrace_a_change {
+	/* u32: id of the link */
+	IPTTRACE_A_CHANGE_LINK = 1,
+	/* nest of program-set: the program set */
+	IPTTRACE_A_CHANGE_PROGRAMS = 2,
+	/* u32: only if the link has this generation */
+	IPTTRACE_A_CHANGE_EXPECT_GENERATION = 3,
+	/* nest of expected-program: only if the program in slot has this id; 0 for an empty slot */
+	IPTTRACE_A_CHANGE_EXPECT_PROGRAM = 4,
+	IPTTRACE_A_CHANGE_MAX = 4
+};
+
+/* How a generation of a link came about. */
+enum ipttrace_a_history {
+	/* u32: the generation */
+	IPTTRACE_A_HISTORY_GENERATION = 1,
+	/* u32: how it came about */
+	IPTTRACE_A_HISTORY_ACTION = 2,
+	/* u64: when: CLOCK_REALTIME, ns */
+	IPTTRACE_A_HISTORY_TIME = 3,
+	/* u32: process that asked for it; 0 for a roll-back, which the module did */
+	IPTTRACE_A_HISTORY_PID = 4,
+	/* u32: user of that process, in the initial user namespace */
+	IPTTRACE_A_HISTORY_UID = 5,
+	/* string: command of that process; empty for a roll-back */
+	IPTTRACE_A_HISTORY_COMM = 6,
+	/* nest of program: a program of the set */
+	IPTTRACE_A_HISTORY_PROGRAM = 7,
+	IPTTRACE_A_HISTORY_MAX = 7
+};
+
+/* What a program added to an event. */
+enum ipttrace_a_payload {
+	/* u32: index of the event in this message, from 0 */
+	IPTTRACE_A_PAYLOAD_EVENT = 1,
+	/* binary: the bytes */
+	IPTTRACE_A_PAYLOAD_DATA = 2,
+	IPTTRACE_A_PAYLOAD_MAX = 2
 };
 
 /* Header of a message of events. */
@@ -264,7 +431,7 @@ struct ipttrace_event {
 	__u32 link;
 	/* generation of the link's program set that handled the packet */
 	__u32 generation;
-	/* number of this passage through a table; each CPU counts its own */
+	/* number of this passage through a table; each CPU counts its own; 0 at netfilter hooks */
 	__u32 traversal;
 	/* inode number of the network namespace */
 	__u32 netns;
@@ -274,29 +441,35 @@ struct ipttrace_event {
 	__u32 in_ifindex;
 	/* interface it goes out by, or 0 */
 	__u32 out_ifindex;
-	/* skb->mark when the packet entered the table */
+	/* skb->mark when the packet entered the table, or was at the hook */
 	__u32 mark;
-	/* bytes of the packet from its IP header on */
+	/* bytes of the packet from its network (IP, ARP) header on */
 	__u32 length;
 	/* number of the rule in its chain, from 1; 0 in exit events */
 	__u32 rulenum;
 	/* rules that matched in this passage so far, ends of chains and the policy included */
 	__u32 rules;
-	/* exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE... */
+	/* exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's */
 	__u32 verdict;
 	/* exit: errno of a drop, or number of the queue */
 	__u32 verdict_data;
+	/* packet: priority of the link at its netfilter hook */
+	__s32 priority;
 	/* source port, host byte order */
 	__u16 sport;
 	/* destination port, host byte order */
 	__u16 dport;
 	/* identifier of an ICMP echo, host byte order */
 	__u16 icmp_id;
+	/* network protocol of the packet (ETH_P_*), host byte order */
+	__u16 ethertype;
+	/* ARP: what is asked or answered (ARPOP_*), host byte order */
+	__u16 arp_operation;
 	/* what the event reports */
 	__u8 kind;
-	/* NFPROTO_IPV4 or NFPROTO_IPV6 */
+	/* NFPROTO_* of the hook that the packet was at */
 	__u8 pf;
-	/* netfilter hook number (NF_INET_*) */
+	/* number of that hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...) */
 	__u8 hook;
 	/* bits of enum event_flag */
 	__u8 flags;
@@ -310,9 +483,9 @@ struct ipttrace_event {
 	__u8 icmp_code;
 	/* destination MAC address, if flags say so */
 	__u8 dmac[6];
-	/* source address; IPv4 in the first four bytes */
+	/* source IP address, IPv4 in the first four bytes; ARP: the sender's */
 	__u8 saddr[16];
-	/* destination address; IPv4 in the first four bytes */
+	/* destination IP address, IPv4 in the first four bytes; ARP: the target's */
 	__u8 daddr[16];
 	/* name of the interface it came in by */
 	char in_name[16];

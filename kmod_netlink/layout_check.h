@@ -24,7 +24,7 @@ static_assert(offsetof(struct ipttrace_batch, cpu) == 40,
 	      "batch.cpu");
 static_assert(offsetof(struct ipttrace_batch, count) == 44,
 	      "batch.count");
-static_assert(sizeof(struct ipttrace_event) == 224, "struct ipttrace_event");
+static_assert(sizeof(struct ipttrace_event) == 232, "struct ipttrace_event");
 static_assert(offsetof(struct ipttrace_event, time) == 0,
 	      "event.time");
 static_assert(offsetof(struct ipttrace_event, skb) == 8,
@@ -57,41 +57,47 @@ static_assert(offsetof(struct ipttrace_event, verdict) == 68,
 	      "event.verdict");
 static_assert(offsetof(struct ipttrace_event, verdict_data) == 72,
 	      "event.verdict_data");
-static_assert(offsetof(struct ipttrace_event, sport) == 76,
+static_assert(offsetof(struct ipttrace_event, priority) == 76,
+	      "event.priority");
+static_assert(offsetof(struct ipttrace_event, sport) == 80,
 	      "event.sport");
-static_assert(offsetof(struct ipttrace_event, dport) == 78,
+static_assert(offsetof(struct ipttrace_event, dport) == 82,
 	      "event.dport");
-static_assert(offsetof(struct ipttrace_event, icmp_id) == 80,
+static_assert(offsetof(struct ipttrace_event, icmp_id) == 84,
 	      "event.icmp_id");
-static_assert(offsetof(struct ipttrace_event, kind) == 82,
+static_assert(offsetof(struct ipttrace_event, ethertype) == 86,
+	      "event.ethertype");
+static_assert(offsetof(struct ipttrace_event, arp_operation) == 88,
+	      "event.arp_operation");
+static_assert(offsetof(struct ipttrace_event, kind) == 90,
 	      "event.kind");
-static_assert(offsetof(struct ipttrace_event, pf) == 83,
+static_assert(offsetof(struct ipttrace_event, pf) == 91,
 	      "event.pf");
-static_assert(offsetof(struct ipttrace_event, hook) == 84,
+static_assert(offsetof(struct ipttrace_event, hook) == 92,
 	      "event.hook");
-static_assert(offsetof(struct ipttrace_event, flags) == 85,
+static_assert(offsetof(struct ipttrace_event, flags) == 93,
 	      "event.flags");
-static_assert(offsetof(struct ipttrace_event, protocol) == 86,
+static_assert(offsetof(struct ipttrace_event, protocol) == 94,
 	      "event.protocol");
-static_assert(offsetof(struct ipttrace_event, tcp_flags) == 87,
+static_assert(offsetof(struct ipttrace_event, tcp_flags) == 95,
 	      "event.tcp_flags");
-static_assert(offsetof(struct ipttrace_event, icmp_type) == 88,
+static_assert(offsetof(struct ipttrace_event, icmp_type) == 96,
 	      "event.icmp_type");
-static_assert(offsetof(struct ipttrace_event, icmp_code) == 89,
+static_assert(offsetof(struct ipttrace_event, icmp_code) == 97,
 	      "event.icmp_code");
-static_assert(offsetof(struct ipttrace_event, dmac) == 90,
+static_assert(offsetof(struct ipttrace_event, dmac) == 98,
 	      "event.dmac");
-static_assert(offsetof(struct ipttrace_event, saddr) == 96,
+static_assert(offsetof(struct ipttrace_event, saddr) == 104,
 	      "event.saddr");
-static_assert(offsetof(struct ipttrace_event, daddr) == 112,
+static_assert(offsetof(struct ipttrace_event, daddr) == 120,
 	      "event.daddr");
-static_assert(offsetof(struct ipttrace_event, in_name) == 128,
+static_assert(offsetof(struct ipttrace_event, in_name) == 136,
 	      "event.in_name");
-static_assert(offsetof(struct ipttrace_event, out_name) == 144,
+static_assert(offsetof(struct ipttrace_event, out_name) == 152,
 	      "event.out_name");
-static_assert(offsetof(struct ipttrace_event, table) == 160,
+static_assert(offsetof(struct ipttrace_event, table) == 168,
 	      "event.table");
-static_assert(offsetof(struct ipttrace_event, chain) == 192,
+static_assert(offsetof(struct ipttrace_event, chain) == 200,
 	      "event.chain");
 
 #endif /* _IPTTRACE_LAYOUT_CHECK_H */

@@ -99,25 +99,27 @@ static int parse_expectation(struct genl_info *info,
 			nla_get_u32(info->attrs[IPTTRACE_A_EXPECT_GENERATION]);
 
 	nlmsg_for_each_attr(attr, info->nlhdr, GENL_HDRLEN, remaining) {
-		struct nlattr *tb[ARRAY_SIZE(ipttrace_program_policy)];
+		struct nlattr *tb[ARRAY_SIZE(ipttrace_expected_program_policy)];
 		u32 slot;
 
 		if (nla_type(attr) != IPTTRACE_A_EXPECT_PROGRAM)
 			continue;
 		err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, attr,
-				       ipttrace_program_policy, info->extack);
+				       ipttrace_expected_program_policy,
+				       info->extack);
 		if (err)
 			return err;
-		if (!tb[IPTTRACE_A_PROGRAM_SLOT] ||
-		    !tb[IPTTRACE_A_PROGRAM_ID]) {
+		if (!tb[IPTTRACE_A_EXPECTED_PROGRAM_SLOT] ||
+		    !tb[IPTTRACE_A_EXPECTED_PROGRAM_ID]) {
 			NL_SET_ERR_MSG_ATTR(
 				info->extack, attr,
 				"an expected program needs its slot and its id");
 			return -EINVAL;
 		}
-		slot = nla_get_u32(tb[IPTTRACE_A_PROGRAM_SLOT]);
+		slot = nla_get_u32(tb[IPTTRACE_A_EXPECTED_PROGRAM_SLOT]);
 		__set_bit(slot, &expect->slots);
-		expect->prog_id[slot] = nla_get_u32(tb[IPTTRACE_A_PROGRAM_ID]);
+		expect->prog_id[slot] =
+			nla_get_u32(tb[IPTTRACE_A_EXPECTED_PROGRAM_ID]);
 	}
 	return 0;
 }

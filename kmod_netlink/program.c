@@ -107,6 +107,10 @@ int ipttrace_set_add_program(struct ipttrace_set *set,
 	struct bpf_prog *prog;
 	int err;
 
+	if (slot == IPTTRACE_SLOT_PACKET) {
+		NL_SET_ERR_MSG_ATTR(extack, slot_attr, "not yet");
+		return -EOPNOTSUPP;
+	}
 	if (set->progs[slot]) {
 		NL_SET_ERR_MSG_ATTR(extack, slot_attr,
 				    "the slot is given twice");

@@ -30,34 +30,43 @@ if TYPE_CHECKING:
         RefusedPrivilegeError,
         UsageError,
     )
+    from ipttctl.event_filter import EventFilter
     from ipttctl.filters import compile_filter
+    from ipttctl.hooks import NfFamily, NfHook
     from ipttctl.losses import Losses
     from ipttctl.objects import (
         Change,
         CpuStatus,
+        HistoryEntry,
         Link,
         LinkChange,
         LinkStats,
         ModuleStatus,
         ProgramInfo,
         ProgramSet,
+        SlotStats,
+        Swap,
     )
     from ipttctl.programs import Program
     from ipttctl.records import EventRecord
     from ipttctl.streams import EventStream, LinkChangeStream
     from ipttctl.trace_programs import TraceOptions, load_trace_programs
-    from ipttproto import EventBatch, Hook, Kind, Loss, Slot
+    from ipttproto import Action, EventBatch, Gone, Hook, Kind, Loss, NfMode, Slot
 
 __all__ = [
+    "Action",
     "Change",
     "Collection",
     "CollectionSpec",
     "Controller",
     "CpuStatus",
     "EventBatch",
+    "EventFilter",
     "EventRecord",
     "EventStream",
     "ExpectationError",
+    "Gone",
+    "HistoryEntry",
     "Hook",
     "IpttctlError",
     "KernelError",
@@ -71,6 +80,9 @@ __all__ = [
     "Losses",
     "ModuleError",
     "ModuleStatus",
+    "NfFamily",
+    "NfHook",
+    "NfMode",
     "PrivilegeError",
     "Program",
     "ProgramError",
@@ -78,6 +90,8 @@ __all__ = [
     "ProgramSet",
     "RefusedPrivilegeError",
     "Slot",
+    "SlotStats",
+    "Swap",
     "TraceOptions",
     "UsageError",
     "compile_filter",
@@ -85,7 +99,7 @@ __all__ = [
 ]
 
 _NAMES: Final = {
-    "ipttproto": ("EventBatch", "Hook", "Kind", "Loss", "Slot"),
+    "ipttproto": ("Action", "EventBatch", "Gone", "Hook", "Kind", "Loss", "NfMode", "Slot"),
     "ipttctl.collection": ("Collection", "CollectionSpec"),
     "ipttctl.controller": ("Controller",),
     "ipttctl.errors": (
@@ -99,17 +113,22 @@ _NAMES: Final = {
         "RefusedPrivilegeError",
         "UsageError",
     ),
+    "ipttctl.event_filter": ("EventFilter",),
     "ipttctl.filters": ("compile_filter",),
+    "ipttctl.hooks": ("NfFamily", "NfHook"),
     "ipttctl.losses": ("Losses",),
     "ipttctl.objects": (
         "Change",
         "CpuStatus",
+        "HistoryEntry",
         "Link",
         "LinkChange",
         "LinkStats",
         "ModuleStatus",
         "ProgramInfo",
         "ProgramSet",
+        "SlotStats",
+        "Swap",
     ),
     "ipttctl.programs": ("Program",),
     "ipttctl.records": ("EventRecord",),

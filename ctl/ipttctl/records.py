@@ -14,7 +14,8 @@ class EventRecord(NamedTuple):
     """An event, with the members of the protocol's record under its names, then its place.
 
     Times are ns; ``time`` is CLOCK_MONOTONIC, ``clock_offset`` added to it gives CLOCK_REALTIME.
-    Names and addresses are bytes as they came. ``sequence`` is the event's number on its ``cpu``.
+    Names and addresses are bytes as they came. ``sequence`` is the event's number on its ``cpu``,
+    ``payload`` what the program added, if anything.
     """
 
     time: int
@@ -33,9 +34,12 @@ class EventRecord(NamedTuple):
     rules: int
     verdict: int
     verdict_data: int
+    priority: int
     sport: int
     dport: int
     icmp_id: int
+    ethertype: int
+    arp_operation: int
     kind: int
     pf: int
     hook: int
@@ -54,6 +58,7 @@ class EventRecord(NamedTuple):
     cpu: int
     sequence: int
     clock_offset: int
+    payload: bytes = b""
 
 
 def _plain_dtype() -> np.dtype[np.void]:
@@ -82,7 +87,9 @@ def decode(batch: EventBatch, link: int | None = None) -> list[EventRecord]:
     """The events of a batch in their order; with ``link``, those of this link."""
     rows = batch.events.view(_PLAIN).tolist()
     records = [
-        EventRecord._make((*row, batch.cpu, sequence, batch.clock_offset))
-        for sequence, row in enumerate(rows, batch.sequence)
+        EventRecord._make((*row, batch.cpu, sequence, batch.clock_offset, b""))
+        for sequence, row in zip(batch.sequences(), rows, strict=True)
     ]
+    for place, payload in batch.payloads.items():
+        records[place] = records[place]._replace(payload=payload)
     return records if link is None else [r for r in records if r.link == link]

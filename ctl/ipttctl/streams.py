@@ -10,7 +10,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
@@ -20,6 +19,7 @@ from ipttctl.wire import Connection, OverrunError, wait_readable
 from ipttproto import Command, Message
 
 if TYPE_CHECKING:
+    from ipttctl.event_filter import EventFilter
     from ipttctl.records import EventRecord
     from ipttproto import EventBatch
 
@@ -151,14 +151,24 @@ class LinkChangeStream(Stream[LinkChange]):
 
 
 class EventStream(Stream["EventBatch"]):
-    """Events in batches, from the moment the stream is open, with exact loss totals."""
+    """Events in batches, from the moment the stream is open, with exact loss totals.
 
-    def __init__(self, connection: Connection, status: Callable[[], ModuleStatus]) -> None:
+    With a filter, the events that pass it; losses are those of all events, as nobody can know what
+    a lost one would have been.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        status: Callable[[], ModuleStatus],
+        wanted: EventFilter | None = None,
+    ) -> None:
         """Take over ``connection``, which has joined the group; ``status`` asks the module."""
         from ipttproto import parse_batch  # noqa: PLC0415  # imports numpy
 
         self._parse = parse_batch
         self._status = status
+        self._wanted = wanted
         self._counter = LossCounter(status().cpus)
         super().__init__(connection)
 
@@ -209,8 +219,8 @@ class EventStream(Stream["EventBatch"]):
             return None
         batch = self._parse(message.payload)
         early = self._counter.add(batch)
-        if not early:
-            return batch
-        if early == len(batch.events):
-            return None
-        return replace(batch, sequence=batch.sequence + early, events=batch.events[early:])
+        if early:
+            batch = batch.without_first(early)
+        if self._wanted is not None:
+            batch = batch.select(self._wanted.wanted(batch.events))
+        return batch if len(batch.events) else None

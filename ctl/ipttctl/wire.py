@@ -13,9 +13,9 @@ import os
 import select
 import socket
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -280,6 +280,21 @@ class _InterruptedDumpError(KernelError):
         super().__init__(action, errno.EINTR, "the links change faster than they can be listed")
 
 
+@contextmanager
+def initial_namespace() -> Iterator[int | None]:
+    """A descriptor of the initial network namespace; None if that is where the caller is."""
+    try:
+        inside = _OWN_NAMESPACE.stat().st_ino == _INITIAL_NAMESPACE.stat().st_ino
+        netns = None if inside else os.open(_INITIAL_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        netns = None
+    try:
+        yield netns
+    finally:
+        if netns is not None:
+            os.close(netns)
+
+
 def wait_readable(descriptors: list[int], timeout: float | None) -> list[int]:
     """The descriptors that can be read, after at most ``timeout`` seconds; None waits for ever."""
     poll = select.poll()
@@ -371,10 +386,19 @@ def bad_attribute(request: bytes, answer: Acknowledgement) -> str | None:
 def _walk(
     space: AttributeSet, request: bytes, start: int, end: int
 ) -> Iterator[tuple[int, str, AttributeSet | None]]:
-    """(offset, dotted name, nested set) of each attribute of a request, nests before content."""
-    for number, payload in split(memoryview(request)[start:end]):
+    """(offset, dotted name, nested set) of each attribute of a request, nests before content.
+
+    Where a message has several of a nest, each has its index behind its name.
+    """
+    attributes = list(split(memoryview(request)[start:end]))
+    counts = Counter(number for number, _ in attributes)
+    seen: Counter[int] = Counter()
+    for number, payload in attributes:
         attribute = space.by_number.get(number)
         name, nested = _name(space, number), attribute.nested if attribute else None
+        if space is Top and nested and counts[number] > 1:
+            name = f"{name}[{seen[number]}]"
+            seen[number] += 1
         yield start, name, nested
         inside = start + HEADER_SIZE
         if nested:

@@ -18,6 +18,7 @@ from construct import (
     ConstructError,
     GreedyBytes,
     Int16un,
+    Int32sn,
     Int32un,
     Int64un,
     NullTerminated,
@@ -36,15 +37,20 @@ HEADER_SIZE: Final = AttributeHeader.sizeof()
 
 @dataclass(frozen=True)
 class ScalarType:
-    """How a value without a nest travels: its construct format, policy type and YNL name."""
+    """How a value without a nest travels: its construct format, policy type and YNL name.
+
+    A number lies in ``range``.
+    """
 
     ynl: str
     policy: str
     format: Construct[Any, Any]
+    range: range = range(0)
 
 
-U32: Final = ScalarType("u32", "NLA_U32", Int32un)
-U64: Final = ScalarType("u64", "NLA_U64", Int64un)
+U32: Final = ScalarType("u32", "NLA_U32", Int32un, range(1 << 32))
+S32: Final = ScalarType("s32", "NLA_S32", Int32sn, range(-(1 << 31), 1 << 31))
+U64: Final = ScalarType("u64", "NLA_U64", Int64un, range(1 << 64))
 STRING: Final = ScalarType("string", "NLA_NUL_STRING", NullTerminated(GreedyBytes))
 BINARY: Final = ScalarType("binary", "NLA_BINARY", GreedyBytes)
 
@@ -57,7 +63,8 @@ class Attribute:
     """One attribute of a set.
 
     ``minimum`` and ``maximum`` bound a number; ``max_length`` bounds the bytes of a string (without
-    its NUL) or of a binary value; ``record`` is the struct that a binary value holds.
+    its NUL) or of a binary value; ``record`` is the struct that a binary value holds; ``reply``
+    keeps an attribute out of requests where its set also travels in replies.
     """
 
     name: str
@@ -70,6 +77,7 @@ class Attribute:
     maximum: int | None = None
     max_length: int | None = None
     record: Any = None
+    reply: bool = False
 
     @property
     def nested(self) -> AttributeSet | None:

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from construct import ConstructError
 
-from ipttproto.attributes import HEADER_SIZE, NLA_TYPE_MASK, AttributeHeader, align
+from ipttproto.attributes import HEADER_SIZE, NLA_TYPE_MASK, AttributeHeader, align, split
 from ipttproto.errors import ProtocolError
-from ipttproto.family import Batch, Event, Loss, Top
+from ipttproto.family import Batch, Event, Loss, Payload, Top
 from ipttproto.layout import dtype
 
 EVENT_DTYPE: Final = dtype(Event)
@@ -32,10 +33,12 @@ _WIRE_DTYPE: Final = np.dtype(
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Consecutive events of one CPU.
+    """Events of one CPU, consecutive ones unless some were left out by ``select``.
 
-    ``sequence`` is the number of ``events[0]``; ``lost`` counts what this CPU lost so far, by
-    cause; ``clock_offset`` added to an event's time gives CLOCK_REALTIME, both in ns.
+    ``sequence`` is the number of the first event that the module sent; ``lost`` counts what this
+    CPU lost so far, by cause; ``clock_offset`` added to an event's time gives CLOCK_REALTIME, both
+    in ns. ``payloads`` has what programs added to events, by index into ``events``. ``places``,
+    unless it is None, has the place of each event among those that the module sent.
     """
 
     cpu: int
@@ -43,12 +46,40 @@ class EventBatch:
     lost: dict[Loss, int]
     clock_offset: int
     events: npt.NDArray[np.void]
+    payloads: Mapping[int, bytes] = field(default_factory=dict)
+    places: npt.NDArray[np.intp] | None = None
+
+    def select(self, wanted: npt.NDArray[np.bool_]) -> EventBatch:
+        """The events for which ``wanted``, an array as long as they are, is true."""
+        kept = np.flatnonzero(wanted)
+        payloads = self.payloads and {
+            new: self.payloads[old] for new, old in enumerate(kept.tolist()) if old in self.payloads
+        }
+        places = kept if self.places is None else self.places[kept]
+        return replace(self, events=self.events[kept], payloads=payloads, places=places)
+
+    def without_first(self, count: int) -> EventBatch:
+        """The batch as if the module had sent it without its first ``count`` events."""
+        payloads = {event - count: data for event, data in self.payloads.items() if event >= count}
+        return replace(
+            self,
+            sequence=self.sequence + count,
+            events=self.events[count:],
+            payloads=payloads,
+        )
+
+    def sequences(self) -> list[int]:
+        """The number of each event."""
+        if self.places is None:
+            return list(range(self.sequence, self.sequence + len(self.events)))
+        return [self.sequence + place for place in self.places.tolist()]
 
 
 def parse_batch(payload: bytes | memoryview) -> EventBatch:
     """Decode the attributes of an ``events`` message; raises ProtocolError.
 
-    The module puts the batch header first and the events behind it, so that they are an array.
+    The module puts the batch header first, the events behind it, so that they are an array, and
+    what programs added to them last.
     """
     view = memoryview(payload)
     try:
@@ -62,9 +93,10 @@ def parse_batch(payload: bytes | memoryview) -> EventBatch:
     ):
         raise ProtocolError("an events message does not start with a batch header of our layout")
     body = view[_BATCH_SIZE:]
-    if len(body) != header.count * _STRIDE:
+    end = header.count * _STRIDE
+    if len(body) < end:
         raise ProtocolError(f"batch says {header.count} events, {len(body)} bytes are there")
-    wire = np.frombuffer(body, _WIRE_DTYPE)
+    wire = np.frombuffer(body[:end], _WIRE_DTYPE)
     if (wire["type"] != Top.by_name["event"].number).any() or (
         wire["length"] != HEADER_SIZE + Event.sizeof()
     ).any():
@@ -75,4 +107,18 @@ def parse_batch(payload: bytes | memoryview) -> EventBatch:
         {cause: header.lost[cause] for cause in Loss},
         header.clock_offset,
         wire["event"],
+        _parse_payloads(body[end:], header.count),
     )
+
+
+def _parse_payloads(body: memoryview, events: int) -> dict[int, bytes]:
+    """What programs added, by the index of its event."""
+    found: dict[int, bytes] = {}
+    for number, nest in split(body):
+        if number != Top.by_name["payload"].number:
+            raise ProtocolError("a batch holds something else than events of our layout")
+        payload = Payload.parse(nest)
+        if payload.get("event", events) >= events:
+            raise ProtocolError("a payload is of no event in its batch")
+        found[payload["event"]] = payload.get("data", b"")
+    return found

@@ -7,15 +7,22 @@ The header that user space, BPF and the module share, and the attribute policies
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from construct import Struct
 
 from ipttproto import family
-from ipttproto.attributes import BINARY, Attribute, AttributeSet
+from ipttproto.attributes import Attribute, AttributeSet
 from ipttproto.family import Documented, Operation
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.layout import fields
 from ipttproto.naming import kebab, snake, upper
+
+REPLY_ONLY: Final = "the attribute is for replies: a request does not have it"
+"""What the kernel says of an attribute of a request's nest that only replies carry."""
+
+_POLICY_MOST: Final = (1 << 15) - 1
+"""The largest bound that struct nla_policy holds itself: its members are s16."""
 
 _NOTICE = "/* Generated from ipttproto/family.py by `make generate`; do not edit. */"
 
@@ -64,6 +71,8 @@ def policy_header() -> str:
         '#include "layout_check.h"',
     ]
     requests = [op for op in family.OPERATIONS if op.group is None]
+    for a in _wide(requests):
+        lines += ["", *_range(a)]
     for space in _nests(requests):
         lines += ["", *_policy(snake(space.name), space, space.by_name)]
     for operation in requests:
@@ -146,25 +155,48 @@ def _policy(name: str, space: AttributeSet, names: Iterable[str]) -> Iterator[st
     yield "};"
 
 
+def _wide(operations: list[Operation]) -> list[Attribute]:
+    """The attributes of requests whose bounds do not fit into a policy's own 16 bits."""
+    spaces = [(space, space.by_name) for space in _nests(operations)]
+    named = {name: None for op in operations for name in op.request}
+    return [
+        a
+        for space, names in [*spaces, (family.Top, named)]
+        for a in (space.by_name[name] for name in names)
+        if max(a.minimum or 0, a.maximum or 0) > _POLICY_MOST
+    ]
+
+
+def _range(a: Attribute) -> Iterator[str]:
+    # const only where struct nla_policy takes it so, which 6.1 does not
+    yield "static struct netlink_range_validation"
+    yield f"ipttrace_{snake(a.name)}_range = {{"
+    yield f"\t.min = {a.minimum or 0},"
+    yield f"\t.max = {a.maximum},"
+    yield "};"
+
+
 def _policy_entry(a: Attribute) -> str:
     if a.nested:
         return f"NLA_POLICY_NESTED(ipttrace_{snake(a.nested.name)}_policy)"
+    if a.reply:
+        return f'{{ .type = NLA_REJECT, .reject_message = "{REPLY_ONLY}" }}'
     policy = getattr(a.type, "policy", "")
-    if a.type is BINARY:
-        return f"{{ .type = NLA_BINARY, .len = {a.max_length} }}"
     if a.max_length is not None:
         return f"{{ .type = {policy}, .len = {a.max_length} }}"
     if a.minimum is not None or a.maximum is not None:
-        return _bounded(policy, a.minimum, a.maximum)
+        return _bounded(policy, a)
     return f"{{ .type = {policy} }}"
 
 
-def _bounded(policy: str, minimum: int | None, maximum: int | None) -> str:
-    if maximum is None:
-        return f"NLA_POLICY_MIN({policy}, {minimum})"
-    if minimum is None:
-        return f"NLA_POLICY_MAX({policy}, {maximum})"
-    return f"NLA_POLICY_RANGE({policy}, {minimum}, {maximum})"
+def _bounded(policy: str, a: Attribute) -> str:
+    if a.maximum is None:
+        return f"NLA_POLICY_MIN({policy}, {a.minimum})"
+    if a.maximum > _POLICY_MOST:
+        return f"NLA_POLICY_FULL_RANGE({policy}, &ipttrace_{snake(a.name)}_range)"
+    if a.minimum is None:
+        return f"NLA_POLICY_MAX({policy}, {a.maximum})"
+    return f"NLA_POLICY_RANGE({policy}, {a.minimum}, {a.maximum})"
 
 
 def _nests(operations: list[Operation]) -> list[AttributeSet]:

@@ -16,13 +16,14 @@ from construct import (
     Bytes,
     Int8un,
     Int16un,
+    Int32sn,
     Int32un,
     Int64sn,
     Int64un,
     Struct,
 )
 
-from ipttproto.attributes import BINARY, STRING, U32, U64, Attribute, AttributeSet
+from ipttproto.attributes import BINARY, S32, STRING, U32, U64, Attribute, AttributeSet
 from ipttproto.layout import Chars, EnumField
 
 FAMILY: Final = "ipttrace"
@@ -46,6 +47,7 @@ class Hook(Documented):
     """A place where programs run."""
 
     TABLE = 1, "iptables' tables: ipt_do_table and ip6t_do_table"
+    NF = 2, "a netfilter hook of a network namespace"
 
 
 class Slot(Documented):
@@ -54,6 +56,11 @@ class Slot(Documented):
     ENTRY = 1, "at table entry; its return value selects the packet"
     RULE = 2, "at each rule that a selected packet matches; non-zero emits an event"
     EXIT = 3, "when a selected packet leaves the table; non-zero emits an event"
+    PACKET = 4, "nf: at each packet; observe: non-zero emits an event; filter: 0 drops the packet"
+
+
+TABLE_SLOTS: Final = (Slot.ENTRY, Slot.RULE, Slot.EXIT)
+"""The slots of tables."""
 
 
 class Select(Documented):
@@ -75,6 +82,7 @@ class Kind(Documented):
     RETURN = 2, "the packet reached the RETURN at the end of a user chain"
     POLICY = 3, "the packet reached the policy of a built-in chain"
     EXIT = 4, "the packet left the table with a verdict"
+    PACKET = 5, "nf: a packet passed the hook, or was dropped there: see the verdict"
 
 
 class EventFlag(Documented):
@@ -85,6 +93,7 @@ class EventFlag(Documented):
     FOREIGN = 4, "somebody else's TRACE follows the packet too"
     FRAGMENT = 8, "not the first fragment: there are no ports"
     TRUNCATED = 16, "the packet ends before its transport header does"
+    PAYLOAD = 32, "the program added bytes of its own: a payload of the message has them"
 
 
 class Loss(Documented):
@@ -99,6 +108,29 @@ class LinkFlag(Documented):
     """Bits of a link's ``flags``."""
 
     PERSISTENT = 1, "the link outlives the socket that made it"
+    REPORT_DROPS = 2, "nf, mode filter: each packet that the link drops is an event"
+
+
+class NfMode(Documented):
+    """What the return value of a program at a netfilter hook means."""
+
+    OBSERVE = 1, "non-zero emits an event; the packet goes on"
+    FILTER = 2, "0 drops the packet, anything else lets it go on"
+
+
+class Gone(Documented):
+    """Why an nf link is at no hook any more."""
+
+    NETNS = 1, "its network namespace was deleted"
+    DEVICE = 2, "its device was removed, or went to another network namespace"
+
+
+class Action(Documented):
+    """How a generation of a link came about."""
+
+    ATTACH = 1, "the link was made"
+    SWAP = 2, "somebody replaced the program set, alone or with those of other links"
+    ROLLBACK = 3, "a swap was not confirmed in time: the module put the set before it back"
 
 
 class DetachReason(Documented):
@@ -111,8 +143,12 @@ class DetachReason(Documented):
 # --- limits --------------------------------------------------------------------------------------
 
 LIMITS: Final[dict[str, tuple[int, str]]] = {
-    "SLOTS": (4, "slots are numbered from 1 to below this"),
-    "MAX_LINKS": (128, "links at one hook"),
+    "SLOTS": (5, "slots are numbered from 1 to below this"),
+    "MAX_LINKS": (128, "links at one kind of hook"),
+    "MAX_CHANGES": (32, "links that one transaction swaps"),
+    "MAX_ROLLBACK": (86_400_000, "longest time until a swap is rolled back, ms"),
+    "HISTORY_GENERATIONS": (16, "generations of a link that its history reaches back"),
+    "MAX_PAYLOAD": (256, "bytes that a program adds to an event"),
     "MAX_FILTER": (4096, "instructions of a classic-BPF filter (BPF_MAXINSNS)"),
     "BATCH_EVENTS": (64, "events in one message"),
     "RING_EVENTS": (4096, "events that wait on one CPU"),
@@ -144,33 +180,38 @@ Event: Final = Struct(
     "cost" / Int64un * "time from table entry to exit, ns; exit events only",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
-    "traversal" / Int32un * "number of this passage through a table; each CPU counts its own",
+    "traversal"
+    / Int32un
+    * "number of this passage through a table; each CPU counts its own; 0 at netfilter hooks",
     "netns" / Int32un * "inode number of the network namespace",
     "pid" / Int32un * "process (tgid) that sends the packet, if flags say so",
     "in_ifindex" / Int32un * "interface it came in by, or 0",
     "out_ifindex" / Int32un * "interface it goes out by, or 0",
-    "mark" / Int32un * "skb->mark when the packet entered the table",
-    "length" / Int32un * "bytes of the packet from its IP header on",
+    "mark" / Int32un * "skb->mark when the packet entered the table, or was at the hook",
+    "length" / Int32un * "bytes of the packet from its network (IP, ARP) header on",
     "rulenum" / Int32un * "number of the rule in its chain, from 1; 0 in exit events",
     "rules"
     / Int32un
     * "rules that matched in this passage so far, ends of chains and the policy included",
-    "verdict" / Int32un * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...",
+    "verdict" / Int32un * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's",
     "verdict_data" / Int32un * "exit: errno of a drop, or number of the queue",
+    "priority" / Int32sn * "packet: priority of the link at its netfilter hook",
     "sport" / Int16un * "source port, host byte order",
     "dport" / Int16un * "destination port, host byte order",
     "icmp_id" / Int16un * "identifier of an ICMP echo, host byte order",
+    "ethertype" / Int16un * "network protocol of the packet (ETH_P_*), host byte order",
+    "arp_operation" / Int16un * "ARP: what is asked or answered (ARPOP_*), host byte order",
     "kind" / EnumField(Int8un, Kind) * "what the event reports",
-    "pf" / Int8un * "NFPROTO_IPV4 or NFPROTO_IPV6",
-    "hook" / Int8un * "netfilter hook number (NF_INET_*)",
+    "pf" / Int8un * "NFPROTO_* of the hook that the packet was at",
+    "hook" / Int8un * "number of that hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...)",
     "flags" / Int8un * "bits of enum event_flag",
     "protocol" / Int8un * "transport protocol (IPPROTO_*)",
     "tcp_flags" / Int8un * "byte 13 of the TCP header",
     "icmp_type" / Int8un * "type of ICMP or ICMPv6",
     "icmp_code" / Int8un * "code of ICMP or ICMPv6",
     "dmac" / Bytes(6) * "destination MAC address, if flags say so",
-    "saddr" / Bytes(16) * "source address; IPv4 in the first four bytes",
-    "daddr" / Bytes(16) * "destination address; IPv4 in the first four bytes",
+    "saddr" / Bytes(16) * "source IP address, IPv4 in the first four bytes; ARP: the sender's",
+    "daddr" / Bytes(16) * "destination IP address, IPv4 in the first four bytes; ARP: the target's",
     "in_name" / Chars(16) * "name of the interface it came in by",
     "out_name" / Chars(16) * "name of the interface it goes out by",
     "table" / Chars(limit("TABLE_NAME")) * "name of the table",
@@ -189,9 +230,19 @@ Program: Final = AttributeSet(
     "A program in a slot.",
     Attribute("slot", 1, U32, "role of the program", enum=Slot, minimum=1, maximum=max(Slot)),
     Attribute("fd", 2, U32, "request: file descriptor of the program"),
-    Attribute("id", 3, U32, "id of the program in the kernel"),
-    Attribute("tag", 4, BINARY, "tag of the program", max_length=limit("PROG_TAG")),
-    Attribute("name", 5, STRING, "name of the program", max_length=limit("PROG_NAME") - 1),
+    Attribute("id", 3, U32, "id of the program in the kernel", reply=True),
+    Attribute("tag", 4, BINARY, "tag of the program", max_length=limit("PROG_TAG"), reply=True),
+    Attribute(
+        "name", 5, STRING, "name of the program", max_length=limit("PROG_NAME") - 1, reply=True
+    ),
+)
+
+ExpectedProgram: Final = AttributeSet(
+    "expected-program",
+    "What a slot must hold for a request to be carried out.",
+    Attribute("slot", 1, U32, "role of the program", enum=Slot, minimum=1, maximum=max(Slot)),
+    # 2 is the descriptor of a program
+    Attribute("id", 3, U32, "id of the program in the kernel; 0 for an empty slot"),
 )
 
 ProgramSet: Final = AttributeSet(
@@ -207,16 +258,47 @@ ProgramSet: Final = AttributeSet(
         max_length=limit("MAX_FILTER") * 8,
     ),
     Attribute("cookie", 3, U64, "what bpf_get_attach_cookie returns to the programs"),
-    Attribute("filter-length", 4, U32, "reply: instructions of the filter"),
+    Attribute("filter-length", 4, U32, "instructions of the filter", reply=True),
+    Attribute(
+        "payload-fd",
+        5,
+        U32,
+        "request: file descriptor of a per-CPU array that a program of the set uses. What the "
+        "program left in its first element goes with the event that the program asks for",
+    ),
+    Attribute("payload-map", 6, U32, "id of the payload's map", reply=True),
+    Attribute("payload-size", 7, U32, "bytes of the payload", reply=True),
+)
+
+SlotStats: Final = AttributeSet(
+    "slot-stats",
+    "What the programs in a slot did so far, summed over the CPUs and the generations.",
+    Attribute("slot", 1, U32, "the slot", enum=Slot),
+    Attribute("runs", 2, U64, "program runs"),
+    Attribute(
+        "run-time",
+        3,
+        U64,
+        "time that they took, ns; measured only while the kernel's BPF statistics are on (sysctl "
+        "kernel.bpf_stats_enabled, BPF_ENABLE_STATS)",
+    ),
 )
 
 LinkStats: Final = AttributeSet(
     "link-stats",
     "What a link did so far, summed over the CPUs and the generations.",
     Attribute("packets", 1, U64, "packets that reached the hook"),
-    Attribute("selected", 2, U64, "packets that the filter and the entry program selected"),
+    Attribute(
+        "selected",
+        2,
+        U64,
+        "packets that the filter and the entry program selected; nf: that the filter let through",
+    ),
     Attribute("events", 3, U64, "events emitted, lost ones included"),
     Attribute("nested", 4, U64, "program runs left out: one was already running on the CPU"),
+    Attribute("lost", 5, U64, "events lost because the CPU's ring was full"),
+    Attribute("drops", 6, U64, "packets that the link dropped (nf, mode filter)"),
+    Attribute("slot", 7, SlotStats, "programs of a slot in use", multi=True),
 )
 
 CpuStats: Final = AttributeSet(
@@ -229,6 +311,40 @@ CpuStats: Final = AttributeSet(
     Attribute("lost-nested", 5, U64, Loss.NESTED.doc),
 )
 
+Change: Final = AttributeSet(
+    "change",
+    "A swap of one link in a transaction.",
+    Attribute("link", 1, U32, "id of the link", minimum=1),
+    Attribute("programs", 2, ProgramSet, "the program set"),
+    Attribute("expect-generation", 3, U32, "only if the link has this generation", minimum=1),
+    Attribute(
+        "expect-program",
+        4,
+        ExpectedProgram,
+        "only if the program in slot has this id; 0 for an empty slot",
+        multi=True,
+    ),
+)
+
+History: Final = AttributeSet(
+    "history",
+    "How a generation of a link came about.",
+    Attribute("generation", 1, U32, "the generation"),
+    Attribute("action", 2, U32, "how it came about", enum=Action),
+    Attribute("time", 3, U64, "when: CLOCK_REALTIME, ns"),
+    Attribute("pid", 4, U32, "process that asked for it; 0 for a roll-back, which the module did"),
+    Attribute("uid", 5, U32, "user of that process, in the initial user namespace"),
+    Attribute("comm", 6, STRING, "command of that process; empty for a roll-back", max_length=15),
+    Attribute("program", 7, Program, "a program of the set", multi=True),
+)
+
+Payload: Final = AttributeSet(
+    "payload",
+    "What a program added to an event.",
+    Attribute("event", 1, U32, "index of the event in this message, from 0"),
+    Attribute("data", 2, BINARY, "the bytes", max_length=limit("MAX_PAYLOAD")),
+)
+
 Top: Final = AttributeSet(
     "ipttrace",
     "Attributes of every message of the family.",
@@ -238,7 +354,8 @@ Top: Final = AttributeSet(
         "family",
         3,
         U32,
-        "protocol family: 2 (NFPROTO_IPV4), 10 (NFPROTO_IPV6), or 0 for both",
+        "protocol family (NFPROTO_*). Tables: 2 (IPv4), 10 (IPv6), or 0 for both. nf: these two, 1 "
+        "(inet: both), 3 (ARP), 5 (netdev), 7 (bridge)",
         maximum=10,
     ),
     Attribute("flags", 4, U32, "bits of enum link-flag", maximum=sum(LinkFlag)),
@@ -250,19 +367,20 @@ Top: Final = AttributeSet(
     Attribute(
         "expect-program",
         8,
-        Program,
-        "swap: only if the program in slot has this id; 0 for an empty slot",
+        ExpectedProgram,
+        "swap, detach: only if the program in slot has this id; 0 for an empty slot",
         multi=True,
     ),
     Attribute("owner-portid", 9, U32, "netlink port of the socket that owns the link; 0: nobody"),
-    Attribute("owner-pid", 10, U32, "process that made the link"),
+    Attribute("owner-pid", 10, U32, "process that made the link, or adopted it"),
     Attribute("owner-comm", 11, STRING, "command of that process", max_length=15),
     Attribute(
         "armed",
         12,
         U32,
-        "bits: 1, IPv4 tables are watched; 2, IPv6 tables are. A bit is missing while the module "
-        "that holds the table code is not loaded",
+        "bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is there. A "
+        "table's bit is missing while the module that holds the table code is not loaded, a hook's "
+        "when the link is gone from it",
     ),
     Attribute("stats", 13, LinkStats, "counters of the link"),
     Attribute("reason", 14, U32, "why the link went", enum=DetachReason),
@@ -271,9 +389,59 @@ Top: Final = AttributeSet(
     Attribute("cpu", 17, CpuStats, "event stream of a CPU", multi=True),
     Attribute("fingerprint", 18, U32, "checksum of the protocol's definition (CRC-32)"),
     Attribute("module-version", 19, STRING, "version of the module", max_length=63),
+    Attribute(
+        "hooknum", 20, U32, "nf: number of the hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...)"
+    ),
+    Attribute("priority", 21, S32, "nf: place among the others at the hook, lowest first"),
+    Attribute(
+        "netns-fd",
+        22,
+        U32,
+        "nf, request: file descriptor of the network namespace; without it, the initial one",
+    ),
+    Attribute("netns", 23, U32, "nf: inode number of the network namespace"),
+    Attribute("ifindex", 24, U32, "nf, ingress: the device", minimum=1),
+    Attribute("ifname", 25, STRING, "nf, ingress: name of the device", max_length=15),
+    Attribute(
+        "mode",
+        26,
+        U32,
+        "nf: what the program's return value means; observe if none is given",
+        enum=NfMode,
+        minimum=min(NfMode),
+        maximum=max(NfMode),
+    ),
+    Attribute("gone", 27, U32, "nf: why the link is at no hook any more", enum=Gone),
+    Attribute(
+        "rollback-after",
+        28,
+        U32,
+        "swap, transact: swap back after this time unless confirmed, ms",
+        minimum=1,
+        maximum=limit("MAX_ROLLBACK"),
+    ),
+    Attribute(
+        "rollback-in", 29, U32, "time until the last swap is rolled back unless confirmed, ms"
+    ),
+    Attribute("change", 30, Change, "transact: a swap of one link", multi=True),
+    Attribute("history", 31, History, "a generation of the link, oldest first", multi=True),
+    Attribute(
+        "payload", 32, Payload, "events: what a program added to one; behind all events", multi=True
+    ),
 )
 
-ATTRIBUTE_SETS: Final = (Top, ProgramSet, Program, LinkStats, CpuStats)
+ATTRIBUTE_SETS: Final = (
+    Top,
+    ProgramSet,
+    Program,
+    ExpectedProgram,
+    LinkStats,
+    SlotStats,
+    CpuStats,
+    Change,
+    History,
+    Payload,
+)
 
 # --- commands ------------------------------------------------------------------------------------
 
@@ -296,8 +464,15 @@ class Command(Documented):
     LINK_ATTACHED = 6, "notification: a link was made"
     LINK_SWAPPED = 7, "notification: a link has a new program set"
     LINK_DETACHED = 8, "notification: a link went"
-    LINK_CHANGED = 9, "notification: table code came or went, so that armed changed"
+    LINK_CHANGED = 9, "notification: armed, gone, owner or rollback-in of a link changed"
     EVENTS = 10, "a batch of events of one CPU"
+    TRANSACT = 11, "swap several links in one step, all or none; a reply for each change, in order"
+    CONFIRM = (
+        12,
+        "keep what was swapped: the roll-back that a link waits for is off, for all its links",
+    )
+    HISTORY = 13, "how the last generations of a link came about"
+    ADOPT = 14, "own a persistent link from now on: it goes with the sender's socket"
 
 
 @dataclass(frozen=True)
@@ -324,17 +499,47 @@ _LINK: Final = (
     "owner-comm",
     "armed",
     "stats",
+    "hooknum",
+    "priority",
+    "netns",
+    "ifindex",
+    "ifname",
+    "mode",
+    "gone",
+    "rollback-in",
 )
 
 OPERATIONS: Final = (
-    Operation(Command.ATTACH, ("hook", "family", "flags", "programs"), _LINK),
-    Operation(Command.SWAP, ("link", "programs", "expect-generation", "expect-program"), _LINK),
-    Operation(Command.DETACH, ("link", "expect-generation"), _LINK),
+    Operation(
+        Command.ATTACH,
+        (
+            "hook",
+            "family",
+            "flags",
+            "programs",
+            "hooknum",
+            "priority",
+            "netns-fd",
+            "ifindex",
+            "mode",
+        ),
+        _LINK,
+    ),
+    Operation(
+        Command.SWAP,
+        ("link", "programs", "expect-generation", "expect-program", "rollback-after"),
+        _LINK,
+    ),
+    Operation(Command.DETACH, ("link", "expect-generation", "expect-program"), _LINK),
     Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
     Operation(Command.STATS, (), ("fingerprint", "module-version", "cpu")),
+    Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
+    Operation(Command.CONFIRM, ("link",), _LINK),
+    Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
+    Operation(Command.ADOPT, ("link",), _LINK),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_CHANGED, notify=Command.GET, group=Group.LINKS),
-    Operation(Command.EVENTS, reply=("batch", "event"), group=Group.EVENTS),
+    Operation(Command.EVENTS, reply=("batch", "event", "payload"), group=Group.EVENTS),
 )

@@ -33,7 +33,8 @@ def _canonical() -> Iterator[str]:
     for space in ATTRIBUTE_SETS:
         for a in space.attributes:
             kind = a.nested.name if a.nested else getattr(a.type, "policy", "")
-            yield f"attribute {space.name} {a.name} {a.number} {kind} {a.minimum} {a.maximum}"
+            bounds = f"{a.minimum} {a.maximum} {a.reply}"
+            yield f"attribute {space.name} {a.name} {a.number} {kind} {bounds}"
     for operation in OPERATIONS:
         yield f"operation {operation.command.name} {operation.request} {operation.dump}"
 

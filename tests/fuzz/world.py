@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ipttproto import Command, ProtocolError, Slot
+from ipttproto import TABLE_SLOTS, Command, ProtocolError
 
 
 @dataclass
@@ -57,4 +57,4 @@ class World:
         """A link that is there; if none is, one that may be."""
         if self.links:
             return pick.choice(list(self.links.values()))
-        return KnownLink(pick.randrange(1, 4), 1, dict.fromkeys(Slot, 1))
+        return KnownLink(pick.randrange(1, 4), 1, dict.fromkeys(TABLE_SLOTS, 1))

@@ -14,7 +14,7 @@ import pytest
 from ipttctl.controller import Controller
 from ipttctl.errors import IpttctlError, KernelError
 from ipttctl.objects import Link, ProgramSet
-from ipttproto import Kind, Slot
+from ipttproto import TABLE_SLOTS, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import faults
 from tests.kernel.support.faults import each_allocation, module_out_of_memory
@@ -44,7 +44,7 @@ MINIMUM = 5
 @pytest.fixture
 def programs(make_program: MakeProgram) -> ProgramSet:
     accept_all = b"\x06\x00\x00\x00\xff\xff\x00\x00"
-    return ProgramSet(dict.fromkeys(Slot, make_program().fd), filter=accept_all, cookie=7)
+    return ProgramSet(dict.fromkeys(TABLE_SLOTS, make_program().fd), filter=accept_all, cookie=7)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import re
 
 from ipttctl.controller import Controller
 from ipttctl.objects import ProgramSet
-from ipttproto import EventFlag, Slot
+from ipttproto import TABLE_SLOTS, EventFlag
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.network import network
 from tests.kernel.support.observing import observing
@@ -20,7 +20,7 @@ VARIABLE = re.compile(r" (ID|MAC|SEQ|ACK|ID)=\S*")
 
 def _lines(fd: int | None, controller: Controller) -> list[str]:
     """TRACE lines of the test traffic; with a program, while a link traces the same packets."""
-    programs = dict.fromkeys(Slot, fd) if fd is not None else {}
+    programs = dict.fromkeys(TABLE_SLOTS, fd) if fd is not None else {}
     with network() as net, kernel_logging() as log:
         # TRACE sets the mark while the packet is on its way through raw, inside our own frame
         net.router.restore(router_rules("-p udp -j TRACE"))

@@ -66,10 +66,10 @@ def test_tables_that_come_later_and_go(controller: Controller, make_program: Mak
         told = read_all(changes, 6)
     assert [(change.change, change.link.armed) for change in told] == [
         (Change.ATTACHED, frozenset()),
-        (Change.ARMED, {4}),
-        (Change.ARMED, {4, 6}),
-        (Change.ARMED, {6}),
-        (Change.ARMED, {4, 6}),
+        (Change.CHANGED, {4}),
+        (Change.CHANGED, {4, 6}),
+        (Change.CHANGED, {6}),
+        (Change.CHANGED, {4, 6}),
         # the last link: nothing is watched any more
         (Change.DETACHED, frozenset()),
     ]

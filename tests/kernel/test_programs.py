@@ -27,7 +27,7 @@ from ipttctl.collection import Collection, CollectionSpec, ProgramSpec
 from ipttctl.errors import ProgramError
 from ipttctl.programs import Program
 from ipttctl.trace_programs import TraceOptions, load_trace_programs, remove_trace_pins
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS, Slot
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BPF = REPOSITORY / "bpf"
@@ -96,7 +96,7 @@ def count() -> CollectionSpec:
 def test_the_verifier_takes_every_option(name: str) -> None:
     programs = load_trace_programs(OPTIONS[name])
     try:
-        assert set(programs) == set(Slot)
+        assert set(programs) == set(TABLE_SLOTS)
         for program in programs.values():
             known = shown(program)
             assert known["type"] == program.type == "kprobe"
@@ -164,7 +164,7 @@ def test_only_the_last_sets_stay_pinned() -> None:
 
 def _load_and_tell(queue: Any) -> None:
     programs = load_trace_programs(OPTIONS["protocol"])
-    queue.put([programs[slot].id for slot in Slot])
+    queue.put([programs[slot].id for slot in TABLE_SLOTS])
 
 
 def test_processes_at_once_share_one_set() -> None:

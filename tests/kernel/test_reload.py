@@ -12,7 +12,7 @@ import time
 
 from ipttctl.controller import Controller
 from ipttctl.objects import ProgramSet
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.kernel import (
     MODULE,
@@ -37,7 +37,7 @@ def test_reload_under_flood(
 ) -> None:
     """Attach, see packets, detach, unload and load again, while both ends send."""
     net.router.iptables("-A", "FORWARD", "-p", "udp")
-    programs = ProgramSet(dict.fromkeys(Slot, make_program().fd))
+    programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, make_program().fd))
     stop = event()
     floods = [
         net.left.start(flood_udp, net.right_address, 9, stop, PAUSE),

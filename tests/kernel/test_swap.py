@@ -11,7 +11,7 @@ import pytest
 
 from ipttctl.controller import Controller
 from ipttctl.objects import Link, ProgramSet
-from ipttproto import Kind, Slot
+from ipttproto import TABLE_SLOTS, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.maps import element, one_element_map
@@ -91,7 +91,7 @@ def test_a_packet_is_of_one_generation_from_entry_to_exit(
     for _ in range(5):
         net.router.iptables("-t", "mangle", "-A", "FORWARD", "-p", "udp")
     program = make_program()
-    programs = ProgramSet(dict.fromkeys(Slot, program.fd))
+    programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program.fd))
     stop = event()
     with observing(controller) as observer:
         link = controller.attach(programs)

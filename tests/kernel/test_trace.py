@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.cli import IPTTCTL, ipttctl, running, trace_command
 from tests.kernel.support.kernel import (
@@ -192,7 +192,7 @@ def test_trace_ends_with_its_link(place: Namespace) -> None:
 
 def test_attach_swap_events_detach(place: Namespace, make_program: MakeProgram) -> None:
     one, two = make_program(name="one"), make_program(name="two")
-    slots = [slot.name.lower() for slot in Slot]
+    slots = [slot.name.lower() for slot in TABLE_SLOTS]
     given = [text for slot in slots for text in ("--fd", f"{slot}={one.fd}")]
     with running("attach", *given, "-o", "json", pass_fds=[one.fd]) as owner:
         owner.wait_for_text("\n")
@@ -263,7 +263,10 @@ def test_object_of_clang_loaded_by_bpftool(place: Namespace, tmp_path: Path) -> 
     run("bpftool", "prog", "load", str(target), str(path), "type", "kprobe")
     try:
         with running(
-            "attach", *(f"--pinned={slot.name.lower()}={path}" for slot in Slot), "-o", "json"
+            "attach",
+            *(f"--pinned={slot.name.lower()}={path}" for slot in TABLE_SLOTS),
+            "-o",
+            "json",
         ) as owner:
             owner.wait_for_text("\n")
             link = json.loads(owner.out())["link"]

@@ -127,7 +127,7 @@ def _follow(events: EventStream, changes: LinkChangeStream, link: int, view: Eve
                 continue
             if change.change is Change.DETACHED:
                 return False
-            if change.change is Change.ARMED:
+            if change.change is Change.CHANGED:
                 tell_waiting(change.link)
         for batch in events.read(0):
             view.show(batch)

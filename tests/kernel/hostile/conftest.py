@@ -9,7 +9,7 @@ import pytest
 
 from ipttctl.controller import Controller
 from ipttctl.objects import ProgramSet
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS
 from tests.kernel.support.network import Namespace, namespace
 
 COOKIE = 0x0123456789ABCDEF
@@ -35,7 +35,7 @@ def run_in_all_slots(controller: Controller, place: Namespace) -> RunInAllSlots:
     """Run a program for the packets of a ping."""
 
     def run(fd: int) -> None:
-        link = controller.attach(ProgramSet(dict.fromkeys(Slot, fd), cookie=COOKIE))
+        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, fd), cookie=COOKIE))
         place.ping("127.0.0.1")
         stats = controller.detach(link.id).stats
         assert (stats.packets, stats.selected, stats.events) == (PASSES, PASSES, EVENTS)

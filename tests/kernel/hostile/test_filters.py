@@ -13,7 +13,7 @@ import pytest
 from ipttctl.controller import Controller
 from ipttctl.errors import KernelError
 from ipttctl.objects import ProgramSet
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS, Slot
 from ipttproto.family import limit
 from tests.kernel.hostile.conftest import PASSES
 from tests.kernel.support import assembler as asm
@@ -72,7 +72,9 @@ def _passages(
     """How many packets reached the hook and were selected, by a link with each of the filters."""
     with loaded(asm.returning(1)) as program:
         links = {
-            name: controller.attach(ProgramSet(dict.fromkeys(Slot, program), filter=filter_)).id
+            name: controller.attach(
+                ProgramSet(dict.fromkeys(TABLE_SLOTS, program), filter=filter_)
+            ).id
             for name, filter_ in filters.items()
         }
         send()

@@ -18,7 +18,7 @@ import pytest
 from ipttctl.bpf import create_map, lookup, next_key
 from ipttctl.controller import Controller
 from ipttctl.objects import ProgramSet
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS, Slot
 from tests.kernel.hostile.conftest import COOKIE, RUNS, RunInAllSlots
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.buffers import perf_buffers, ring_buffer
@@ -58,8 +58,8 @@ def names(addresses: Iterator[int] | list[int]) -> list[str]:
 def _at_each_slot(controller: Controller, place: Namespace, code: bytes) -> Iterator[Slot]:
     """Run a program in one slot after the other, with programs that select in the others."""
     with loaded(code) as looking, loaded(asm.returning(1)) as plain:
-        for slot in Slot:
-            programs = {**dict.fromkeys(Slot, plain), slot: looking}
+        for slot in TABLE_SLOTS:
+            programs = {**dict.fromkeys(TABLE_SLOTS, plain), slot: looking}
             link = controller.attach(ProgramSet(programs, cookie=COOKIE))
             place.ping("127.0.0.1")
             controller.detach(link.id)
@@ -121,7 +121,7 @@ def test_user_stack(controller: Controller, place: Namespace) -> None:
     with one_element_map(value_size=8 + 8 * FRAMES) as kept:
         place.iptables("-A", "OUTPUT", "-p", "udp", "-j", "DROP")
         with loaded(_stack_into(kept, USER_STACK)) as program:
-            link = controller.attach(ProgramSet(dict.fromkeys(Slot, program)))
+            link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
             place.call(_send_dropped)
             controller.detach(link.id)
         found = _walked(lookup(kept, bytes(4), 8 + 8 * FRAMES) or b"")
@@ -278,7 +278,7 @@ def test_printing_under_a_flood(controller: Controller, place: Namespace) -> Non
         + asm.returning(1)
     )
     with loaded(code) as program:
-        link = controller.attach(ProgramSet(dict.fromkeys(Slot, program)))
+        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.run("ping", "-q", "-f", "-c", "200", "127.0.0.1")
         stats = controller.detach(link.id).stats
     assert (stats.packets, stats.nested) == (800, 0)
@@ -303,7 +303,7 @@ def test_writing_to_its_sender(controller: Controller, place: Namespace) -> None
             assert victim.value == b"untouched"
 
         with loaded(asm.storing(kept, write)) as program:
-            link = controller.attach(ProgramSet(dict.fromkeys(Slot, program)))
+            link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
             # the child has the buffer at the same address
             place.call(send)
             controller.detach(link.id)

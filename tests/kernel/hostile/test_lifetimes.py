@@ -16,7 +16,7 @@ from ipttctl import bpf
 from ipttctl.controller import Controller
 from ipttctl.errors import KernelError, ProgramError
 from ipttctl.objects import ProgramSet
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS, Slot
 from ipttproto.family import limit
 from tests.kernel.hostile.conftest import EVENTS, PASSES, RUNS, RunInAllSlots
 from tests.kernel.support import assembler as asm
@@ -39,7 +39,7 @@ def test_one_program_in_all_slots_of_all_links(controller: Controller, place: Na
         loaded(asm.counting(counter)) as program,
         observing(controller) as observer,
     ):
-        programs = ProgramSet(dict.fromkeys(Slot, program))
+        programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program))
         made = [controller.attach(programs) for _ in range(links)]
         place.ping("127.0.0.1")
         for link in controller.links():
@@ -61,7 +61,7 @@ def _attach_and_die() -> None:
     with one_element_map() as counter, loaded(asm.counting(counter)) as program:
         bpf.pin(counter, PIN)
         with Controller() as controller:
-            controller.attach(ProgramSet(dict.fromkeys(Slot, program)), persistent=True)
+            controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)), persistent=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -147,7 +147,7 @@ def test_an_extension_of_a_program_that_is_attached(
                 attach_program=program,
             )
         )
-        link = controller.attach(ProgramSet(dict.fromkeys(Slot, program)))
+        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
 
         def selected() -> int:
             before = controller.link(link.id).stats.selected

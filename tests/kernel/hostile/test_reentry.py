@@ -13,7 +13,7 @@ import pytest
 
 from ipttctl.controller import Controller
 from ipttctl.objects import ProgramSet
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.loader import loaded
 from tests.kernel.support.maps import element, one_element_map
@@ -55,7 +55,7 @@ def test_a_reply_from_within_the_table(
         loaded(asm.counting(counter)) as program,
         observing(controller) as observer,
     ):
-        programs = ProgramSet(dict.fromkeys(Slot, program))
+        programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program))
         first, *others = [controller.attach(programs) for _ in range(LINKS)]
         place.call(send)
         stats = [controller.link(link.id).stats for link in (first, *others)]
@@ -83,7 +83,7 @@ def test_a_copy_from_within_the_table(controller: Controller, place: Namespace) 
     place.iptables("-t", "mangle", "-A", "OUTPUT", "-p", "udp", "-j", "TEE",
                    "--gateway", "127.0.0.2")  # fmt: skip  # pairs together
     with one_element_map() as counter, loaded(asm.counting(counter)) as program:
-        link = controller.attach(ProgramSet(dict.fromkeys(Slot, program)))
+        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.call(_send_two)
         counted = place.iptables("-t", "mangle", "-L", "OUTPUT", "-v", "-x", "-n")
         stats = controller.detach(link.id).stats

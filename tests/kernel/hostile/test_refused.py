@@ -13,7 +13,7 @@ import pytest
 from ipttctl.controller import Controller
 from ipttctl.errors import KernelError
 from ipttctl.objects import ProgramSet
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import loader
 from tests.kernel.support.btf import GLOBAL, Types
@@ -175,8 +175,8 @@ def test_refused_at_attach(controller: Controller, case: Refused) -> None:
             if not case.optional:
                 raise
             pytest.skip(f"{case.optional}: {error}")
-        others = dict.fromkeys(Slot, good)
-        for slot in Slot:
+        others = dict.fromkeys(TABLE_SLOTS, good)
+        for slot in TABLE_SLOTS:
             with pytest.raises(KernelError, match=case.words) as refused:
                 controller.attach(ProgramSet({**others, slot: fd}))
             assert refused.value.errno == case.errno
@@ -185,7 +185,7 @@ def test_refused_at_attach(controller: Controller, case: Refused) -> None:
 
         # neither does it take a good program's place
         link = controller.attach(ProgramSet(others))
-        for slot in Slot:
+        for slot in TABLE_SLOTS:
             with pytest.raises(KernelError, match=case.words):
                 controller.swap(link.id, ProgramSet({slot: fd}))
             assert controller.link(link.id) == link

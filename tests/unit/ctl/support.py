@@ -220,9 +220,12 @@ def event(**changes: Any) -> dict[str, Any]:
         "rules": 1,
         "verdict": 0,
         "verdict_data": 0,
+        "priority": 0,
         "sport": 22,
         "dport": 53030,
         "icmp_id": 0,
+        "ethertype": 0x0800,
+        "arp_operation": 0,
         "kind": Kind.RULE,
         "pf": 2,
         "hook": 3,
@@ -256,6 +259,7 @@ def batch_payload(
     lost: Sequence[int] = (0, 0, 0),
     clock_offset: int = 1_000_000_000_000_000_000,
     count: int | None = None,
+    payloads: Mapping[int, bytes] | None = None,
 ) -> bytes:
     """The attributes of an events message."""
     header = Batch.build(
@@ -267,7 +271,12 @@ def batch_payload(
             "count": len(events) if count is None else count,
         }
     )
-    return Top.build({"batch": header, "event": [Event.build(dict(e)) for e in events]})
+    attributes: dict[str, Any] = {
+        "batch": header,
+        "event": [Event.build(dict(e)) for e in events],
+        "payload": [{"event": e, "data": data} for e, data in (payloads or {}).items()],
+    }
+    return Top.build(attributes)
 
 
 def events_message(events: Sequence[Mapping[str, Any]], **batch: Any) -> bytes:

@@ -22,7 +22,7 @@ from ipttctl import trace_programs
 from ipttctl.cli import EXIT_CODES, run
 from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
 from ipttctl.wire import Connection
-from ipttproto import Command, Kind, Slot
+from ipttproto import TABLE_SLOTS, Command, Kind
 from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
@@ -65,7 +65,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         asked.append(options)
         if on_compile:
             on_compile()
-        return {slot: FakeProgram(10 + slot) for slot in Slot}
+        return {slot: FakeProgram(10 + slot) for slot in TABLE_SLOTS}
 
     monkeypatch.setattr(trace_programs, "load_trace_programs", load)
     return asked

@@ -5,16 +5,46 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ipttctl.controller import Controller
-from ipttctl.errors import ExpectationError, KernelError, LinkGoneError, ModuleError
-from ipttctl.objects import ProgramInfo, ProgramSet
-from ipttproto import FINGERPRINT, Command, Hook, LinkFlag, Slot
-from tests.unit.ctl.support import FakeModule, RefusalError, link, no_such_link, status
+from ipttctl.errors import (
+    ExpectationError,
+    KernelError,
+    LinkGoneError,
+    ModuleError,
+    UsageError,
+)
+from ipttctl.event_filter import EventFilter
+from ipttctl.hooks import NfFamily, NfHook
+from ipttctl.objects import HistoryEntry, ProgramInfo, ProgramSet, SlotStats, Swap
+from ipttctl.streams import EventStream
+from ipttproto import (
+    FINGERPRINT,
+    Action,
+    Command,
+    EventBatch,
+    Gone,
+    Hook,
+    LinkFlag,
+    NfMode,
+    Slot,
+)
+from ipttproto.family import Top
+from ipttproto.messages import PAYLOAD_OFFSET
+from tests.unit.ctl.support import (
+    FakeModule,
+    RefusalError,
+    event,
+    events_message,
+    link,
+    no_such_link,
+    status,
+)
 
 
 @pytest.fixture
@@ -80,6 +110,149 @@ def test_swap_sends_what_it_expects(module: FakeModule, controller: Controller) 
             "programs": {"program": [{"slot": 3, "fd": 7}]},
         }
     ]
+
+
+def test_attach_to_a_netfilter_hook(module: FakeModule, controller: Controller) -> None:
+    hook = NfHook(NfFamily.NETDEV, 0, -7, netns="/proc/self/ns/net", device="lo")
+    controller.attach(ProgramSet({Slot.PACKET: 5}, payload=8), hook=hook, persistent=True)
+    [asked] = module.requested(Command.ATTACH)
+    assert asked.pop("netns-fd") > 2
+    assert asked == {
+        "hook": Hook.NF,
+        "family": 5,
+        "hooknum": 0,
+        "priority": -7,
+        "mode": NfMode.OBSERVE,
+        "flags": LinkFlag.PERSISTENT,
+        "ifindex": socket.if_nametoindex("lo"),
+        "programs": {"program": [{"slot": 4, "fd": 5}], "payload-fd": 8},
+    }
+
+
+def test_flags_of_a_netfilter_hook_are_joined(module: FakeModule, controller: Controller) -> None:
+    hook = NfHook(NfFamily.ARP, 1, mode=NfMode.FILTER, report_drops=True)
+    controller.attach(ProgramSet({Slot.PACKET: 5}), hook=hook, persistent=True)
+    [asked] = module.requested(Command.ATTACH)
+    assert asked["flags"] == LinkFlag.PERSISTENT | LinkFlag.REPORT_DROPS
+    assert "netns-fd" not in asked
+
+
+def test_device_that_is_not_there(module: FakeModule, controller: Controller) -> None:
+    hook = NfHook(NfFamily.NETDEV, 0, netns="/proc/self/ns/net", device="nonsense0")
+    with pytest.raises(UsageError, match="no device 'nonsense0'"):
+        controller.attach(ProgramSet({Slot.PACKET: 5}), hook=hook)
+    assert module.requested(Command.ATTACH) == []
+
+
+def test_link_at_a_netfilter_hook(module: FakeModule, controller: Controller) -> None:
+    attributes = link(
+        hook=Hook.NF,
+        family=5,
+        hooknum=0,
+        priority=-7,
+        netns=4026532000,
+        ifindex=2,
+        ifname="eth0",
+        mode=NfMode.FILTER,
+        flags=LinkFlag.REPORT_DROPS,
+        gone=Gone.DEVICE,
+        armed=4,
+        stats={"drops": 4, "lost": 2, "slot": [{"slot": 4, "runs": 9, "run-time": 800}]},
+        programs={"program": [{"slot": 4, "id": 9}], "payload-map": 3, "payload-size": 16},
+    )
+    module.handlers[Command.GET] = lambda *_: [attributes | {"rollback-in": 1500}]
+    found = controller.link(3)
+    assert (found.nf_family, found.hooknum, found.priority) == (NfFamily.NETDEV, 0, -7)
+    assert (found.netns, found.ifindex, found.ifname) == (4026532000, 2, "eth0")
+    assert (found.mode, found.gone, found.registered) == (NfMode.FILTER, Gone.DEVICE, True)
+    assert (found.family, found.waiting, found.report_drops) == (None, frozenset(), True)
+    assert (found.payload_map, found.payload_size, found.rollback_in) == (3, 16, 1.5)
+    assert (found.stats.drops, found.stats.lost) == (4, 2)
+    assert found.stats.slots == {Slot.PACKET: SlotStats(9, 800)}
+
+
+def test_transaction_sends_each_change(module: FakeModule, controller: Controller) -> None:
+    module.handlers[Command.TRANSACT] = lambda *_: [link(link=3), link(link=9)]
+    swaps = [Swap(3, ProgramSet({Slot.EXIT: 7}), 2), Swap(9, ProgramSet({Slot.PACKET: 8}))]
+    assert [found.id for found in controller.transact(swaps, rollback_after=0.25)] == [3, 9]
+    assert module.requested(Command.TRANSACT) == [
+        {
+            "change": [
+                {
+                    "link": 3,
+                    "expect-generation": 2,
+                    "programs": {"program": [{"slot": 3, "fd": 7}]},
+                },
+                {"link": 9, "programs": {"program": [{"slot": 4, "fd": 8}]}},
+            ],
+            "rollback-after": 250,
+        }
+    ]
+    module.handlers[Command.TRANSACT] = lambda *_: [link()]
+    with pytest.raises(ModuleError, match="swapping links 3, 9: the module did it"):
+        controller.transact(swaps)
+
+
+def test_refused_change_is_named(module: FakeModule, controller: Controller) -> None:
+    swaps = [Swap(3, ProgramSet({Slot.EXIT: 7})), Swap(9, ProgramSet({Slot.EXIT: 8}))]
+    first = len(Top.build({"change": [swaps[0].attributes()]}))
+
+    def refuse(*_: Any) -> Any:
+        offset = PAYLOAD_OFFSET + first + 4
+        raise RefusalError(errno.ENOENT, {"message": "there is no such link", "offset": offset})
+
+    module.handlers[Command.TRANSACT] = refuse
+    with pytest.raises(LinkGoneError, match=r"no such link .*\(attribute change\[1\]\.link\)"):
+        controller.transact(swaps)
+
+
+def test_swap_that_is_rolled_back(module: FakeModule, controller: Controller) -> None:
+    controller.swap(3, ProgramSet({Slot.EXIT: 7}), rollback_after=30)
+    [asked] = module.requested(Command.SWAP)
+    assert asked["rollback-after"] == 30000
+    module.handlers[Command.CONFIRM] = lambda *_: [link()]
+    assert controller.confirm(3).id == 3
+    assert module.requested(Command.CONFIRM) == [{"link": 3}]
+
+
+def test_history_and_adoption(module: FakeModule, controller: Controller) -> None:
+    entry = {
+        "generation": 1,
+        "action": Action.ATTACH,
+        "time": 5,
+        "pid": 7,
+        "uid": 0,
+        "comm": "ipttctl",
+        "program": [{"slot": 4, "id": 9, "tag": bytes(8), "name": "x"}],
+    }
+    reply = {"link": 3, "generation": 2, "history": [entry, {"generation": 2, "action": 77}]}
+    module.handlers[Command.HISTORY] = lambda *_: [reply]
+    first, second = controller.history(3)
+    assert first == HistoryEntry(
+        1, Action.ATTACH, 5, 7, 0, "ipttctl", {Slot.PACKET: ProgramInfo(9, "0" * 16, "x")}
+    )
+    assert (second.generation, second.action, second.programs) == (2, 77, {})
+    module.handlers[Command.ADOPT] = lambda *_: [link()]
+    assert controller.adopt(3).owner_portid == 77
+
+
+def test_observer_gets_what_it_wants(module: FakeModule, controller: Controller) -> None:
+    with controller.events(EventFilter(links={3})) as events:
+        module.multicast(events_message([event(link=9)]))
+        module.multicast(events_message([event(link=9), event(link=3)], sequence=1))
+        [batch] = wait_for_batches(events)
+        assert batch.sequences() == [2]
+        module.handlers[Command.STATS] = lambda *_: [status([5])]
+        assert list(events.drain(0)) == []
+        # of five events three were seen, whatever was wanted
+        assert events.losses.events == 2
+
+
+def wait_for_batches(events: EventStream) -> list[EventBatch]:
+    """What the stream has next."""
+    while not (found := events.read(10)):
+        assert events.wait(timeout=10)
+    return found
 
 
 def test_failed_expectation(module: FakeModule, controller: Controller) -> None:

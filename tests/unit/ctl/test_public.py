@@ -18,7 +18,7 @@ PACKAGE = Path(ipttctl.__file__).parent
 #: a module of these imports, of these, only those of lines above its own
 LAYERS = (
     {"errors", "installed"},
-    {"wire", "netns"},
+    {"wire", "netns", "hooks", "devices", "event_filter"},
     {"objects"},
     {"records", "losses"},
     {"describe"},

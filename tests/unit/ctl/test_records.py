@@ -9,7 +9,8 @@ from tests.unit.ctl.support import batch_payload, event
 
 
 def test_record_has_the_members_of_the_event_then_its_place() -> None:
-    assert EventRecord._fields == (*(EVENT_DTYPE.names or ()), "cpu", "sequence", "clock_offset")
+    place = ("cpu", "sequence", "clock_offset", "payload")
+    assert EventRecord._fields == (*(EVENT_DTYPE.names or ()), *place)
 
 
 def test_every_member_keeps_its_value() -> None:

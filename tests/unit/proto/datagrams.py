@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ipttproto import Command, Flag, build_request
-from ipttproto.attributes import BINARY, STRING, U32, Attribute, AttributeSet
+from ipttproto.attributes import BINARY, STRING, Attribute, AttributeSet, ScalarType
 from ipttproto.family import Batch, Event, Top
 from ipttproto.messages import (
     NLMSG_DONE,
@@ -39,10 +39,11 @@ def values_of(space: AttributeSet) -> st.SearchStrategy[dict[str, Any]]:
             return st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=most)
         if attribute.type is BINARY:
             return st.binary(max_size=min(most, 64))
-        bits = 32 if attribute.type is U32 else 64
-        least = attribute.minimum or 0
+        assert isinstance(attribute.type, ScalarType)
+        numbers = attribute.type.range
         return st.integers(
-            least, attribute.maximum if attribute.maximum is not None else (1 << bits) - 1
+            numbers[0] if attribute.minimum is None else attribute.minimum,
+            numbers[-1] if attribute.maximum is None else attribute.maximum,
         )
 
     return st.fixed_dictionaries(

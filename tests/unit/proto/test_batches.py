@@ -60,10 +60,43 @@ def test_no_events() -> None:
     assert len(parse_batch(payload([])).events) == 0
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_count_that_is_not_the_events(count: int) -> None:
-    with pytest.raises(ProtocolError, match=f"batch says {count} events"):
+@pytest.mark.parametrize(
+    ("count", "sentence"),
+    [(0, "something else than events"), (1, "something else"), (3, "batch says 3 events")],
+)
+def test_count_that_is_not_the_events(count: int, sentence: str) -> None:
+    with pytest.raises(ProtocolError, match=sentence):
         parse_batch(payload([bytes(Event.sizeof())] * 2, count))
+
+
+PAYLOADS = Top.build(
+    {"payload": [{"event": 0, "data": b"first"}, {"event": 2, "data": b"x" * 256}]}
+)
+
+
+def test_payloads_belong_to_their_events() -> None:
+    batch = parse_batch(payload([bytes(Event.sizeof())] * 3) + PAYLOADS)
+    assert batch.payloads == {0: b"first", 2: b"x" * 256}
+    assert batch.without_first(1).payloads == {1: b"x" * 256}
+    assert batch.without_first(1).sequences() == [(1 << 40) + 1, (1 << 40) + 2]
+
+
+def test_selected_events_keep_their_numbers_and_payloads() -> None:
+    batch = parse_batch(payload([bytes(Event.sizeof())] * 3) + PAYLOADS)
+    picked = batch.select(np.array([False, True, True]))
+    assert picked.sequences() == [(1 << 40) + 1, (1 << 40) + 2]
+    assert picked.payloads == {1: b"x" * 256}
+    last = picked.select(np.array([False, True]))
+    assert (last.sequences(), last.payloads) == ([(1 << 40) + 2], {0: b"x" * 256})
+    assert len(picked.select(np.array([False, False])).events) == 0
+
+
+def test_payload_of_no_event() -> None:
+    with pytest.raises(ProtocolError, match="payload is of no event"):
+        parse_batch(payload([bytes(Event.sizeof())] * 2) + PAYLOADS)
+    nameless = Top.build({"payload": [{"data": b"x"}]})
+    with pytest.raises(ProtocolError, match="payload is of no event"):
+        parse_batch(payload([bytes(Event.sizeof())]) + nameless)
 
 
 def test_truncated() -> None:

@@ -70,6 +70,47 @@ def test_golden_bytes_parse() -> None:
     assert message.attributes() == SWAP_VALUES
 
 
+TRANSACT = bytes.fromhex(
+    # netlink: length 96, type 29, REQUEST|ACK, sequence 8, portid 0
+    "60000000 1d00 0500 08000000 00000000"
+    # generic: transact, version 1
+    "0b 01 0000"
+    # change (nest): link 3, generation 2
+    "3400 1e80  0800 0100 03000000  0800 0300 02000000"
+    #   expect-program (nest): slot 4, id 77
+    "1400 0480  0800 0100 04000000  0800 0300 4d000000"
+    #   programs (nest): payload-fd 6
+    "0c00 0280  0800 0500 06000000"
+    # rollback-after 30000
+    "0800 1c00 30750000"
+    # priority, signed, -150
+    "0800 1500 6affffff"
+    # mode 2
+    "0800 1a00 02000000"
+)
+TRANSACT_VALUES: dict[str, Any] = {
+    "change": [
+        {
+            "link": 3,
+            "expect-generation": 2,
+            "expect-program": [{"slot": 4, "id": 77}],
+            "programs": {"payload-fd": 6},
+        }
+    ],
+    "rollback-after": 30000,
+    "priority": -150,
+    "mode": 2,
+}
+
+
+def test_signed_numbers_and_nested_changes_golden_bytes() -> None:
+    built = build_request(FAMILY_ID, Command.TRANSACT, TRANSACT_VALUES, sequence=8)
+    assert built.hex(" ") == TRANSACT.hex(" ")
+    [message] = parse_datagram(FAMILY_ID, TRANSACT)
+    assert isinstance(message, Message)
+    assert message.attributes() == TRANSACT_VALUES
+
+
 def test_refusal_with_extack_golden_bytes() -> None:
     data = bytes.fromhex(
         # length 56, NLMSG_ERROR, CAPPED|ACK_TLVS, sequence 7
@@ -135,7 +176,7 @@ def test_attributes_cut_short_are_an_error(cut: int) -> None:
         ({"link": 1 << 32}, "ipttrace.link"),
         ({"link": "three"}, "ipttrace.link"),
         ({"owner-comm": "x" * 16}, "16 bytes, at most 15"),
-        ({"programs": {"program": [{"slot": 9}]}}, "program.slot: 9 is above 3"),
+        ({"programs": {"program": [{"slot": 9}]}}, "program.slot: 9 is above 4"),
         ({"programs": {"filter": bytes(32769)}}, "at most 32768"),
         ({"batch": bytes(70000)}, "do not fit into an attribute"),
     ],

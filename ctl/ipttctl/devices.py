@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Network devices of any network namespace."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+from typing import Final
+
+from ipttctl.errors import UsageError
+
+_SIOCGIFINDEX: Final = 0x8933
+_IFREQ: Final = struct.Struct("16si20x")
+
+
+def device_index(name: str, netns: int | None = None) -> int:
+    """The index of a device by its name in a namespace, given by a descriptor; None is ours.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    with _socket_in(netns) as sock:
+        request = _IFREQ.pack(name.encode(), 0)
+        try:
+            answer = fcntl.ioctl(sock, _SIOCGIFINDEX, request)
+        except OSError as error:
+            raise UsageError(
+                f"there is no device '{name}' in the network namespace: {error.strerror}",
+                "see `ip link`, and `ip -n NAME link` for another namespace",
+            ) from None
+        index = _IFREQ.unpack(answer)[1]
+        if not isinstance(index, int):
+            raise TypeError("an interface index is not a number")
+        return index
+
+
+def _socket_in(netns: int | None) -> socket.socket:
+    if netns is None:
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    from pyroute2 import netns as namespaces  # noqa: PLC0415  # slow to import
+
+    made = namespaces.create_socket(
+        f"/proc/{os.getpid()}/fd/{netns}",
+        family=socket.AF_INET,
+        socket_type=socket.SOCK_DGRAM | socket.SOCK_CLOEXEC,
+        proto=0,
+        flags=0,
+    )
+    if not isinstance(made, socket.socket):
+        raise TypeError(f"pyroute2 made {made!r} instead of a socket")
+    return made

@@ -12,7 +12,7 @@ from typing import Final
 
 from installer import deb, tree, wheel
 
-_NEEDED: Final = {
+NEEDED: Final = {
     "construct": "python3-construct",
     "numpy": "python3-numpy",
     "shellingham": "python3-shellingham",
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _missing() -> list[str]:
     """Packages that the system's Python lacks."""
-    return [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
+    return [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
 
 
 def main() -> int:

@@ -104,13 +104,16 @@ def source_directory() -> Path:
     return path
 
 
-def own_file(release: str, directory: Path = BUILT) -> Path:
-    """Where `ipttctl module build` leaves the module for a kernel release."""
+def own_file(release: str, directory: Path) -> Path:
+    """Where `ipttctl module build` leaves the module for a release, below a directory as BUILT."""
     return directory / release / f"{NAME}.ko"
 
 
-def installed_file(release: str, modules: Path = MODULES) -> Path | None:
-    """The module among those of a kernel release, where DKMS puts it; None if it is not there."""
+def installed_file(release: str, modules: Path) -> Path | None:
+    """The module among those of a release, below a directory as MODULES, or None.
+
+    DKMS puts it there, and the kernel's tools list it.
+    """
     try:
         listed = _INSTALLED.search((modules / release / "modules.dep").read_text())
     except OSError:
@@ -126,8 +129,8 @@ def built_file(release: str) -> Path:
     given = os.environ.get(FILE_VARIABLE)
     if given:
         return Path(given)
-    own = own_file(release)
-    return own if own.exists() else installed_file(release) or own
+    own = own_file(release, BUILT)
+    return own if own.exists() else installed_file(release, MODULES) or own
 
 
 def build(release: str, modules: Path = MODULES) -> Path:

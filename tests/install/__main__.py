@@ -7,6 +7,7 @@ The exit status is that of pytest in the guest that failed, or 124 if the guest 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from tests.guest.runner import run
 from tests.install.machine import DISK
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_DISK_SIZE: Final = "1G"
+_DISK_SIZE: Final = 1 << 30
 _BOOTS: Final = (("6.12", "test_first_boot.py"), ("6.1", "test_second_boot.py"))
 """The kernel of each boot, and what is tested then."""
 
@@ -33,6 +34,7 @@ def _write_through(piece: bytes) -> None:
 
 def main() -> int:
     """Run the command line; return the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(prog="python -m tests.install", description=__doc__)
     parser.add_argument("package", type=Path, help="the Debian package")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds of each boot")
@@ -42,8 +44,10 @@ def main() -> int:
     state = workspace.build_dir / "install" / time.strftime("%Y%m%d-%H%M%S")
     state.mkdir(parents=True)
     disk = state / DISK
-    # sparse: it takes what is written to it
-    subprocess.run(["mkfs.ext4", "-q", str(disk), _DISK_SIZE], check=True)
+    with disk.open("wb") as file:
+        # sparse: it takes what is written to it
+        file.truncate(_DISK_SIZE)
+    subprocess.run(["/sbin/mkfs.ext4", "-q", str(disk)], check=True)
     kernels = {name: kernel_list.named(name).find() for name, _ in _BOOTS}
     environment = {
         "IPTT_STATE": str(state),
@@ -53,7 +57,15 @@ def main() -> int:
     for name, tests in _BOOTS:
         kernel = kernels[name]
         machine = Machine(kernel, accelerator.choose(kernel, workspace.build_dir))
-        command = ("python", "-m", "pytest", "-p", "no:cacheprovider", f"tests/install/{tests}")
+        command = (
+            "python",
+            "-m",
+            "pytest",
+            "-v",
+            "-p",
+            "no:cacheprovider",
+            f"tests/install/{tests}",
+        )
         print(f"--- boot of {kernel.release}, disk {disk}", flush=True)
         job = Job(command, environment=environment, shared=(state,))
         try:

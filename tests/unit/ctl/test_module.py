@@ -114,6 +114,20 @@ def test_build_what_the_compiler_says_is_told(place: Path, headers: Path, source
         module.build(RELEASE, headers)
 
 
+def test_load_loads_what_is_installed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = place / "modules"
+    (modules / RELEASE).mkdir(parents=True)
+    monkeypatch.setattr(module, "MODULES", modules)
+    (modules / RELEASE / "modules.dep").write_text(
+        "kernel/net/other_ipttrace.ko: x\nupdates/dkms/ipttrace.ko.xz: kernel/net/y.ko\n"
+    )
+    path = modules / RELEASE / "updates/dkms/ipttrace.ko.xz"
+    assert module.installed_file(RELEASE, modules) == path
+    assert module.installed_file("6.0", modules) is None
+    own = built(place)
+    assert module.built_file(RELEASE) == own, "what was built by hand comes first"
+
+
 def test_build_the_checkout_is_the_source_by_default(place: Path) -> None:
     del place
     directory = module.source_directory()

@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What ``doctor`` finds on hosts that the tests made: a directory each, tools included."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipttctl import doctor
+from ipttctl.cli import run
+from ipttctl.doctor import Finding, State
+from ipttctl.errors import ModuleError, PrivilegeError
+from ipttctl.host import Host
+from ipttctl.installed import VERSION
+from ipttctl.module import ModuleState
+from ipttctl.objects import ModuleStatus
+from ipttproto import FINGERPRINT
+from tests.unit.ctl.test_render_json import documented
+
+RELEASE = "6.12.1-test"
+SIGNED = b"\x7fELF...~Module signature appended~\n"
+KEY = b"\x30\x82 a certificate"
+MODULE = f"lib/modules/{RELEASE}/updates/dkms/ipttrace.ko"
+EFIVARS = "sys/firmware/efi/efivars"
+SECURE_BOOT = f"{EFIVARS}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+KEYS = f"{EFIVARS}/MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23"
+SYMBOLS = (
+    "0000000000000000 T nf_log_trace\n"
+    "0000000000000000 T ipt_do_table\t[ip_tables]\n"
+    "0000000000000000 t ip6t_do_table\t[ip6_tables]\n"
+)
+
+
+class Tree:
+    """A host on which everything is well, to be changed by a test."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.release = RELEASE
+        self.machine = "x86_64"
+        self.state: ModuleState | Exception = ModuleState(
+            True, 0, ModuleStatus(VERSION, FINGERPRINT, ())
+        )
+        options = [*doctor.REQUIRED, *(names.split("|")[-1] for names in doctor.OPTIONAL)]
+        self.write(f"boot/config-{RELEASE}", "".join(f"CONFIG_{name}=y\n" for name in options))
+        self.write("proc/self/status", "CapEff:\t000001ffffffffff\n")
+        self.write("proc/kallsyms", SYMBOLS)
+        self.write("proc/sys/kernel/ftrace_enabled", "1\n")
+        self.write("proc/mounts", "bpf /sys/fs/bpf bpf rw 0 0\n")
+        self.write("proc/modules", "")
+        self.write("sys/kernel/btf/vmlinux", "")
+        self.write("sys/kernel/security/lockdown", "[none] integrity confidentiality\n")
+        self.write(f"lib/modules/{RELEASE}/build/Makefile", "")
+        self.write(f"lib/modules/{RELEASE}/modules.dep", "updates/dkms/ipttrace.ko:\n")
+        self.write(MODULE, "")
+        self.write("usr/lib/python3/dist-packages/bcc/version.py", "__version__ = '0.26.0'\n")
+        self.write("usr/lib/python3/dist-packages/bcc/__init__.py", "")
+        self.write("usr/lib/x86_64-linux-gnu/libbpf.so.1", "")
+        self.write("usr/lib/x86_64-linux-gnu/libpcap.so.0.8", "")
+        self.tool("gcc", "echo 12.2.0")
+        self.tool("make", "exit 0")
+        self.tool("modinfo", f"echo {VERSION}")
+        self.tool("iptables-legacy", "echo 'iptables v1.8.9 (legacy)'")
+        self.tool("cat", 'exec /bin/cat "$@"')
+        # as nsenter: in the directory of what it is told to enter, the rest of the command
+        self.tool("nsenter", 'NS="${1#--net=}"; export NS; shift; exec "$@"')
+        self.link("usr/sbin/iptables", "iptables-legacy")
+        self.process(1, 4026531840, "init", ip="filter\n")
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        (self.root / name).unlink()
+
+    def link(self, name: str, target: str) -> None:
+        """Make a symbolic link."""
+        (self.root / name).unlink(missing_ok=True)
+        (self.root / name).symlink_to(target)
+
+    def tool(self, name: str, script: str) -> None:
+        """Make a program."""
+        self.write(f"usr/sbin/{name}", f"#!/bin/sh\n{script}\n")
+        (self.root / "usr/sbin" / name).chmod(0o755)
+
+    def process(self, pid: int, inode: int, comm: str, ip: str = "", ip6: str = "") -> None:
+        """Make a process in a network namespace with tables."""
+        self.write(f"proc/{pid}/comm", f"{comm}\n")
+        (self.root / f"proc/{pid}/ns").mkdir()
+        self.link(f"proc/{pid}/ns/net", f"net:[{inode}]")
+        self.write(f"proc/{pid}/net/ip_tables_names", ip)
+        self.write(f"proc/{pid}/net/ip6_tables_names", ip6)
+
+    def _module_state(self) -> ModuleState:
+        if isinstance(self.state, Exception):
+            raise self.state
+        return self.state
+
+    def host(self) -> Host:
+        """The host as doctor gets it."""
+        return Host(self.root, self.release, self.machine, sys.path, self._module_state)
+
+    def find(self, check: str) -> Finding:
+        """What a check finds."""
+        (finding,) = (found for found in doctor.examine(self.host()) if found.check == check)
+        return finding
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def expect(tree: Tree, check: str, state: State, *parts: str) -> None:
+    """A check ends so, says these things, and what to do about it if it can be helped."""
+    finding = tree.find(check)
+    assert finding.state == state, finding
+    for part in parts:
+        assert part in f"{finding.text}; {finding.remedy}", finding
+
+
+def test_all_is_well(tree: Tree) -> None:
+    found = list(doctor.examine(tree.host()))
+    assert len({finding.check for finding in found}) == len(found) == len(doctor.CHECKS)
+    assert [finding for finding in found if finding.state != State.OK] == []
+    assert not any(finding.remedy or "\n" in finding.text for finding in found)
+
+
+def test_a_host_with_nothing_on_it(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/status").touch()
+    host = Host(tmp_path, RELEASE, "x86_64", [], lambda: ModuleState(loaded=False))
+    assert len(list(doctor.examine(host))) == len(doctor.CHECKS)
+
+
+def test_privilege(tree: Tree) -> None:
+    tree.write("proc/self/status", "CapEff:\t0000000000000000\n")
+    expect(tree, "privilege", State.FAILURE, "CAP_NET_ADMIN", "run it as root")
+
+
+@pytest.mark.parametrize(
+    ("release", "state"),
+    [
+        ("5.10.0-30-amd64", State.FAILURE),
+        ("6.0.9", State.FAILURE),
+        ("6.1.0-56-amd64", State.OK),
+        ("6.12.117+deb12-amd64", State.OK),
+        ("6.13-rc1", State.WARNING),
+        ("7.0", State.WARNING),
+    ],
+)
+def test_kernel(tree: Tree, release: str, state: State) -> None:
+    tree.release = release
+    expect(tree, "kernel", state, release)
+
+
+def test_kernel_of_another_architecture(tree: Tree) -> None:
+    tree.machine = "aarch64"
+    expect(tree, "kernel", State.FAILURE, "aarch64", "x86_64")
+
+
+@pytest.mark.parametrize("option", doctor.REQUIRED)
+def test_configuration_lacks_what_is_needed(tree: Tree, option: str) -> None:
+    text = (tree.root / f"boot/config-{RELEASE}").read_text()
+    tree.write(f"boot/config-{RELEASE}", text.replace(f"CONFIG_{option}=y\n", ""))
+    expect(tree, "configuration", State.FAILURE, f"CONFIG_{option} (", "boot a kernel")
+
+
+def test_configuration_lacks_what_something_needs(tree: Tree) -> None:
+    text = (tree.root / f"boot/config-{RELEASE}").read_text()
+    tree.write(f"boot/config-{RELEASE}", text.replace("CONFIG_NETFILTER_INGRESS=y\n", ""))
+    expect(tree, "configuration", State.WARNING, "CONFIG_NETFILTER_INGRESS (nf:netdev/ingress")
+
+
+def test_configuration_elsewhere(tree: Tree) -> None:
+    text = (tree.root / f"boot/config-{RELEASE}").read_bytes()
+    tree.remove(f"boot/config-{RELEASE}")
+    expect(tree, "configuration", State.WARNING, "cannot tell", f"/boot/config-{RELEASE}")
+    tree.write("proc/config.gz", gzip.compress(text))
+    expect(tree, "configuration", State.OK)
+    tree.remove("proc/config.gz")
+    tree.write(f"lib/modules/{RELEASE}/config", text)
+    expect(tree, "configuration", State.OK)
+
+
+def test_symbols(tree: Tree) -> None:
+    tree.write("proc/kallsyms", SYMBOLS.replace("nf_log_trace", "nf_log_trace_other"))
+    expect(tree, "symbols", State.FAILURE, "no nf_log_trace")
+    tree.write("proc/kallsyms", SYMBOLS.splitlines()[0])
+    expect(tree, "symbols", State.WARNING, "ip_tables, ip6_tables", "trace sees nothing")
+    path = "kernel/net/ipv4/netfilter/ip_tables.ko: kernel/net/netfilter/x_tables.ko"
+    dependencies = f"{path}\n{path.replace('ip_', 'ip6_').replace('ipv4', 'ipv6')}\n"
+    tree.write(f"lib/modules/{RELEASE}/modules.dep", dependencies)
+    expect(tree, "symbols", State.OK, "ip_tables, ip6_tables not loaded yet")
+    tree.remove("proc/kallsyms")
+    expect(tree, "symbols", State.WARNING, "does not list")
+
+
+def test_ftrace(tree: Tree) -> None:
+    tree.write("proc/sys/kernel/ftrace_enabled", "0\n")
+    expect(tree, "ftrace", State.FAILURE, "switched off", "sysctl kernel.ftrace_enabled=1")
+    tree.remove("proc/sys/kernel/ftrace_enabled")
+    expect(tree, "ftrace", State.FAILURE, "CONFIG_DYNAMIC_FTRACE")
+
+
+def test_btf(tree: Tree) -> None:
+    tree.remove("sys/kernel/btf/vmlinux")
+    expect(tree, "btf", State.FAILURE, "CONFIG_DEBUG_INFO_BTF")
+
+
+def test_headers(tree: Tree) -> None:
+    tree.remove(f"lib/modules/{RELEASE}/build/Makefile")
+    expect(tree, "headers", State.FAILURE, f"apt install linux-headers-{RELEASE}")
+
+
+def test_compiler(tree: Tree) -> None:
+    text = (tree.root / f"boot/config-{RELEASE}").read_text()
+    tree.write(f"boot/config-{RELEASE}", f"{text}CONFIG_GCC_VERSION=120200\n")
+    expect(tree, "compiler", State.OK, "gcc 12.2.0")
+    tree.write(f"boot/config-{RELEASE}", f"{text}CONFIG_GCC_VERSION=140100\n")
+    expect(tree, "compiler", State.WARNING, "gcc 12.2.0", "built with gcc 14")
+    tree.remove("usr/sbin/gcc")
+    expect(tree, "compiler", State.FAILURE, "no gcc", "apt install gcc")
+    tree.remove("usr/sbin/make")
+    expect(tree, "compiler", State.FAILURE, "no gcc and no make", "apt install gcc make")
+
+
+def test_bpfcc(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    expect(tree, "bpfcc", State.OK, "0.26.0")
+    tree.remove("usr/lib/python3/dist-packages/bcc/__init__.py")
+    tree.remove("usr/lib/python3/dist-packages/bcc/version.py")
+    (tree.root / "usr/lib/python3/dist-packages/bcc").rmdir()
+    expect(tree, "bpfcc", State.FAILURE, "apt install python3-bpfcc")
+
+
+def test_libraries(tree: Tree) -> None:
+    tree.remove("usr/lib/x86_64-linux-gnu/libpcap.so.0.8")
+    expect(tree, "libraries", State.FAILURE, "libpcap (compiles FILTER)", "apt install libpcap0.8")
+    tree.write("usr/lib64/libpcap.so.0.8", "")
+    expect(tree, "libraries", State.OK)
+    tree.remove("usr/lib/x86_64-linux-gnu/libbpf.so.1")
+    expect(tree, "libraries", State.FAILURE, "apt install libbpf1")
+
+
+def test_python(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    expect(tree, "python", State.FAILURE, "construct, numpy, pyroute2, typer, yaml")
+
+
+def test_lockdown(tree: Tree) -> None:
+    tree.write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+    expect(tree, "lockdown", State.OK, "signed modules only")
+    tree.write("sys/kernel/security/lockdown", "none integrity [confidentiality]\n")
+    expect(tree, "lockdown", State.FAILURE, "neither kprobes", "boot without")
+    tree.remove("sys/kernel/security/lockdown")
+    expect(tree, "lockdown", State.OK, "none")
+
+
+def test_secure_boot(tree: Tree) -> None:
+    expect(tree, "secure boot", State.OK, "did not boot by EFI")
+    (tree.root / EFIVARS).mkdir(parents=True)
+    expect(tree, "secure boot", State.WARNING, "mount -t efivarfs")
+    tree.write(SECURE_BOOT, b"\6\0\0\0\0")
+    expect(tree, "secure boot", State.OK, "off")
+    tree.write(SECURE_BOOT, b"\6\0\0\0\1")
+    expect(tree, "secure boot", State.OK, "on: ")
+
+
+@pytest.mark.parametrize("why", ["secure boot", "lockdown", "sig_enforce"])
+def test_signature_that_is_required(tree: Tree, why: str) -> None:
+    expect(tree, "signature", State.OK, "not required")
+    if why == "secure boot":
+        tree.write(SECURE_BOOT, b"\6\0\0\0\1")
+    elif why == "lockdown":
+        tree.write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+    else:
+        tree.write("sys/module/module/parameters/sig_enforce", "Y\n")
+    expect(tree, "signature", State.FAILURE, "is not signed", "DKMS")
+    tree.write(MODULE, SIGNED)
+    expect(tree, "signature", State.WARNING, "cannot tell whether the key is trusted")
+    tree.write("var/lib/dkms/mok.pub", KEY)
+    expect(tree, "signature", State.FAILURE, "mokutil --import /var/lib/dkms/mok.pub")
+    tree.write(KEYS, b"\6\0\0\0" + b"others" + KEY + b"more")
+    expect(tree, "signature", State.OK, "enrolled")
+    tree.write(f"lib/modules/{RELEASE}/modules.dep", "")
+    expect(tree, "signature", State.WARNING, "no module yet")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "state"),
+    [  # a signature without the key to compare with is a warning
+        (".xz", lzma.compress(SIGNED), State.WARNING),
+        (".xz", lzma.compress(b"unsigned"), State.FAILURE),
+        (".xz", b"not xz", State.WARNING),
+        (".gz", gzip.compress(b"unsigned"), State.FAILURE),
+        (".zst", b"no way to tell", State.WARNING),
+    ],
+    ids=["signed.xz", "unsigned.xz", "broken.xz", "unsigned.gz", "zst"],
+)
+def test_signature_of_a_compressed_module(
+    tree: Tree, suffix: str, content: bytes, state: State
+) -> None:
+    tree.write("sys/module/module/parameters/sig_enforce", "Y\n")
+    tree.write(f"lib/modules/{RELEASE}/modules.dep", f"updates/dkms/ipttrace.ko{suffix}:\n")
+    tree.write(f"{MODULE}{suffix}", content)
+    expect(tree, "signature", state)
+
+
+def test_module_file(tree: Tree) -> None:
+    expect(tree, "module file", State.OK, "/updates/dkms/ipttrace.ko")
+    tree.write("boot/vmlinuz-6.1.0-other", "")
+    expect(tree, "module file", State.WARNING, "6.1.0-other", "dkms autoinstall -k 6.1.0-other")
+    tree.write(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko", "")
+    expect(tree, "module file", State.OK, f"/var/lib/ipttctl/{RELEASE}/ipttrace.ko")
+    tree.tool("modinfo", "echo 0.0.1")
+    expect(tree, "module file", State.FAILURE, "is version 0.0.1", f"ipttctl {VERSION}")
+    tree.remove(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko")
+    tree.write(f"lib/modules/{RELEASE}/modules.dep", "")
+    expect(tree, "module file", State.FAILURE, "ipttctl module build")
+
+
+def test_module(tree: Tree) -> None:
+    expect(tree, "module", State.OK, "loaded, version 0.1.0, protocol ")
+    tree.state = ModuleState(loaded=False)
+    expect(tree, "module", State.WARNING, "not loaded", "ipttctl module load")
+    tree.state = ModuleState(True, problem=ModuleError("of different builds", "build it"))
+    expect(tree, "module", State.FAILURE, "of different builds", "build it")
+    tree.state = PrivilegeError("may not ask", "run it as root")
+    expect(tree, "module", State.WARNING, "cannot tell: may not ask", "run it as root")
+
+
+def test_bpffs(tree: Tree) -> None:
+    tree.write("proc/mounts", "none /sys/fs/bpf-other bpf rw 0 0\ntmpfs /sys/fs/bpf tmpfs rw 0 0\n")
+    expect(tree, "bpffs", State.WARNING, "mount -t bpf")
+
+
+def test_legacy_tables_of_every_namespace(tree: Tree) -> None:
+    tree.process(70, 4026531840, "same")
+    tree.process(71, 4026532222, "container", ip="nat\nfilter\n", ip6="filter\n")
+    tree.write("run/netns/named", "")
+    tree.tool(
+        "cat", "case $NS in */named) [ $1 = /proc/self/net/ip_tables_names ] && echo raw;; esac"
+    )
+    tree.tool("iptables-legacy-save", "echo '*filter'; echo '-A INPUT'; echo '-A INPUT -j DROP'")
+    expect(
+        tree,
+        "legacy tables",
+        State.OK,
+        "initial: ip filter, 2 rules; 4026532222 (of container, pid 71): ip filter nat, 2 rules; "
+        "4026532222 (of container, pid 71): ip6 filter; named: ip raw, 2 rules",
+    )
+    for pid in (1, 71):
+        tree.write(f"proc/{pid}/net/ip_tables_names", "")
+        tree.write(f"proc/{pid}/net/ip6_tables_names", "")
+    tree.remove("run/netns/named")
+    expect(tree, "legacy tables", State.WARNING, "nothing to show", "use iptables-legacy")
+
+
+def test_nf_tables(tree: Tree) -> None:
+    expect(tree, "nf_tables", State.OK, "not loaded")
+    tree.write("proc/modules", "nf_tables 311296 0 - Live 0x0\n")
+    expect(tree, "nf_tables", State.WARNING, "cannot tell", "apt install nftables")
+    tree.process(71, 4026532222, "container")
+    tree.tool("nft", 'case $NS in */71/*) echo "table ip filter"; echo "table inet x";; esac')
+    text = "trace does not see rules of 4026532222 (of container, pid 71): ip filter, inet x"
+    expect(tree, "nf_tables", State.WARNING, text, "nf hooks")
+    tree.tool("nft", "exit 0")
+    expect(tree, "nf_tables", State.OK, "no tables")
+
+
+def test_which_iptables(tree: Tree) -> None:
+    expect(tree, "iptables", State.OK, "is iptables-legacy")
+    tree.tool("xtables-nft-multi", "echo 'iptables v1.8.9 (nf_tables)'")
+    tree.link("usr/sbin/iptables", "xtables-nft-multi")
+    expect(tree, "iptables", State.WARNING, "is iptables-nft", "update-alternatives")
+    tree.remove("usr/sbin/iptables")
+    expect(tree, "iptables", State.OK, "not installed")
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        Finding("one", State.OK, "well"),
+        Finding("two", State.WARNING, "not so well", "do this"),
+    ]
+    monkeypatch.setattr(doctor, "examine", lambda: iter(found))
+    assert run(["doctor"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "ok      one            well",
+        "warning two            not so well; do this",
+    ]
+    found.append(Finding("three", State.FAILURE, "bad", "do that"))
+    assert run(["doctor", "-o", "json"]) == 8
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(list(shown) == documented("Finding") for shown in objects)
+    assert [shown["state"] for shown in objects] == ["ok", "warning", "failure"]
+    assert [shown["remedy"] for shown in objects] == [None, "do this", "do that"]
+
+
+def test_this_host_can_be_examined() -> None:
+    assert len(list(doctor.examine())) == len(doctor.CHECKS)
+    assert Host().release == os.uname().release

@@ -22,6 +22,7 @@ from tests.guest.runner import run
 from tests.install.machine import DISK
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
+_PYTEST: Final = ("python", "-m", "pytest", "-v", "-p", "no:cacheprovider")
 _DISK_SIZE: Final = 1 << 30
 _BOOTS: Final = (("6.12", "test_first_boot.py"), ("6.1", "test_second_boot.py"))
 """The kernel of each boot, and what is tested then."""
@@ -57,15 +58,7 @@ def main() -> int:
     for name, tests in _BOOTS:
         kernel = kernels[name]
         machine = Machine(kernel, accelerator.choose(kernel, workspace.build_dir))
-        command = (
-            "python",
-            "-m",
-            "pytest",
-            "-v",
-            "-p",
-            "no:cacheprovider",
-            f"tests/install/{tests}",
-        )
+        command = (*_PYTEST, f"tests/install/{tests}")
         print(f"--- boot of {kernel.release}, disk {disk}", flush=True)
         job = Job(command, environment=environment, shared=(state,))
         try:

@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ipttctl.objects import ModuleStatus
 from ipttproto import FINGERPRINT
 from tests.unit.ctl.test_render_json import documented
 
+DOCUMENT = Path(__file__).parents[3] / "docs" / "install.md"
 RELEASE = "6.12.1-test"
 SIGNED = b"\x7fELF...~Module signature appended~\n"
 KEY = b"\x30\x82 a certificate"
@@ -405,6 +407,12 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert all(list(shown) == documented("Finding") for shown in objects)
     assert [shown["state"] for shown in objects] == ["ok", "warning", "failure"]
     assert [shown["remedy"] for shown in objects] == [None, "do this", "do that"]
+
+
+def test_the_document_lists_every_check(tree: Tree) -> None:
+    rows = re.findall(r"^\| (`.*?`) \|", DOCUMENT.read_text().split("\n## Doctor")[1], re.MULTILINE)
+    listed = [check for row in rows for check in re.findall(r"`(.*?)`", row)]
+    assert sorted(listed) == sorted(finding.check for finding in doctor.examine(tree.host()))
 
 
 def test_this_host_can_be_examined() -> None:

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl doctor`` on a real kernel: rules of both kinds, in different namespaces.
+
+legacy: a rule in filter; a process lives there      native: a table of nft; nobody lives there
+quiet: no rules
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipttctl import doctor
+from ipttctl.cli.doctor import FAILED
+from ipttctl.doctor import Finding, State
+from ipttproto import FINGERPRINT
+from tests.kernel.support.cli import IPTTCTL, ipttctl
+from tests.kernel.support.kernel import wait_for
+from tests.kernel.support.network import namespace
+
+FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
+
+
+@pytest.fixture
+def rules() -> Iterator[None]:
+    with namespace("legacy") as legacy, namespace("native") as native, namespace("quiet"):
+        legacy.iptables("-A", "INPUT", "-j", "ACCEPT")
+        legacy.ip6tables("-t", "raw", "-A", "OUTPUT", "-p", "udp")
+        native.run("nft", "add", "table", "inet", "mine")
+        resident = legacy.start(signal.pause)
+        wait_for(lambda: inside(resident.pid) == legacy.inode, what="the resident moved in")
+        yield
+        resident.terminate()
+        resident.join()
+
+
+@pytest.fixture
+def no_ftrace() -> Iterator[None]:
+    FTRACE.write_text("0\n")
+    yield
+    FTRACE.write_text("1\n")
+
+
+def inside(pid: int | None) -> int:
+    """The network namespace of a process."""
+    return Path(f"/proc/{pid}/ns/net").stat().st_ino
+
+
+def examined() -> dict[str, Finding]:
+    return {finding.check: finding for finding in doctor.examine()}
+
+
+@pytest.mark.usefixtures("rules")
+def test_this_kernel_has_what_is_needed_and_rules_are_found() -> None:
+    before = Path("/proc/modules").read_text()
+    found = examined()
+    for check in ("kernel", "configuration", "symbols", "ftrace", "btf", "headers", "bpffs"):
+        assert found[check].state is State.OK, found[check]
+    for check in ("privilege", "bpfcc", "libraries", "python", "lockdown", "signature"):
+        assert found[check].state is State.OK, found[check]
+    assert found["module"].text.endswith(f"protocol {FINGERPRINT:08x}")
+    assert os.uname().release in found["kernel"].text
+
+    legacy = found["legacy tables"]
+    assert legacy.state is State.OK
+    assert ": ip filter, 1 rules" in legacy.text
+    assert ": ip6 raw, 1 rules" in legacy.text
+    assert "quiet" not in legacy.text
+    assert found["nf_tables"].state is State.WARNING
+    assert "native: inet mine" in found["nf_tables"].text
+    assert "legacy" not in found["nf_tables"].text
+    names = {line.split()[0] for line in before.splitlines()}
+    assert {line.split()[0] for line in Path("/proc/modules").read_text().splitlines()} == names
+
+
+@pytest.mark.usefixtures("no_ftrace")
+def test_ftrace_that_is_switched_off_is_a_failure() -> None:
+    assert examined()["ftrace"].remedy == "sysctl kernel.ftrace_enabled=1"
+
+
+def test_the_command_ends_as_its_findings_say() -> None:
+    done = ipttctl("doctor", "-o", "json")
+    states = [json.loads(line)["state"] for line in done.stdout.splitlines()]
+    assert len(states) == len(doctor.CHECKS)
+    assert done.returncode == (FAILED if "failure" in states else 0)
+
+
+def test_without_privilege_it_says_so_and_goes_on() -> None:
+    powerless = ("setpriv", "--bounding-set", "-all", "--", *IPTTCTL, "doctor", "-o", "json")
+    done = subprocess.run(powerless, capture_output=True, text=True, check=False)
+    found = {finding["check"]: finding for finding in map(json.loads, done.stdout.splitlines())}
+    assert len(found) == len(doctor.CHECKS), done.stderr
+    assert found["privilege"]["state"] == "failure"
+    assert found["module"]["state"] == "warning"
+    assert done.returncode == FAILED

@@ -3,8 +3,9 @@
  * Events: a ring on each CPU, filled where packets are handled, emptied by work that multicasts
  * whole batches. Nothing is lost without being counted.
  */
-#include <linux/cpuhotplug.h>
+#include <linux/cpu.h>
 #include <linux/ktime.h>
+#include <linux/mutex.h>
 #include <linux/seqlock.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -24,12 +25,20 @@ static_assert((IPTTRACE_RING_EVENTS & RING_MASK) == 0);
 
 struct ring_entry {
 	u64 sequence;
+	u32 payload;
 	struct ipttrace_event event;
+};
+
+/* What programs add to events, in the same place as the event; ring_entry's payload tells its size. */
+struct ring_payload {
+	u8 data[IPTTRACE_MAX_PAYLOAD];
 };
 
 /**
  * struct ring - events of one CPU on their way out
  * @entries: the ring; made when the CPU first comes on line, then kept; NULL if memory was short
+ * @payloads: room for what programs add to events; made for CPUs on line when the first link needs
+ *	it, for others when they come; then kept; NULL otherwise, or if memory was short
  * @consistent: guards @sequence and @lost, but LOSS_MEMORY, for readers on other CPUs
  * @sequence: number of the next event; written by its CPU with interrupts off
  * @head: events put in so far; written by the CPU with interrupts off
@@ -40,6 +49,7 @@ struct ring_entry {
  */
 struct ring {
 	struct ring_entry *entries;
+	struct ring_payload *payloads;
 	seqcount_t consistent;
 	u64 sequence;
 	unsigned int head;
@@ -52,6 +62,10 @@ struct ring {
 static DEFINE_PER_CPU(struct ring, rings);
 static struct workqueue_struct *flush_queue;
 static int hotplug_state;
+/* Serialises making room for payloads on CPUs that are on line. */
+static DEFINE_MUTEX(room_lock);
+/* Some link adds payloads, or has; written with no CPU coming or going. */
+static bool room_wanted;
 /* End of the back-off; a hint, hence without a lock. */
 static unsigned long silent_until;
 
@@ -84,18 +98,41 @@ void ipttrace_events_count_nested(void)
 	this_cpu_inc(rings.lost[IPTTRACE_LOSS_NESTED]);
 }
 
+/* Puts an event and its payload into the ring; a CPU without room for payloads leaves that out. */
+static void ring_put(struct ring *ring, const struct ipttrace_event *event,
+		     const void *payload, u32 size)
+{
+	unsigned int place = ring->head & RING_MASK;
+	struct ring_entry *entry = &ring->entries[place];
+
+	entry->sequence = ring->sequence;
+	entry->event = *event;
+	entry->payload = 0;
+	if (payload && ring->payloads) {
+		entry->payload = size;
+		entry->event.flags |= IPTTRACE_EVENT_FLAG_PAYLOAD;
+		memcpy(ring->payloads[place].data, payload, size);
+	}
+	/* the flush sees the entry before it sees the new head */
+	smp_store_release(&ring->head, ring->head + 1);
+}
+
 /**
  * ipttrace_events_emit - queue an event for the observers
  * @event: copied
+ * @payload: what the program adds to it, copied, or NULL
+ * @size: how many bytes, IPTTRACE_MAX_PAYLOAD at most
  *
  * Once a batch found no receiver, events of the next second only take their numbers: either nobody
  * is there, or the sockets of all who are were full, and then the numbers tell them what they lost.
  *
  * Context: process or softirq.
+ * Return: false if the ring was full, which is counted.
  */
-void ipttrace_events_emit(const struct ipttrace_event *event)
+bool ipttrace_events_emit(const struct ipttrace_event *event,
+			  const void *payload, u32 size)
 {
-	struct ring_entry *entry;
+	bool room = true;
 	unsigned int used;
 	unsigned long flags;
 	struct ring *ring;
@@ -109,12 +146,9 @@ void ipttrace_events_emit(const struct ipttrace_event *event)
 		/* the number is all */
 	} else if (unlikely(!ring->entries || used >= IPTTRACE_RING_EVENTS)) {
 		ring->lost[IPTTRACE_LOSS_RING]++;
+		room = false;
 	} else {
-		entry = &ring->entries[ring->head & RING_MASK];
-		entry->sequence = ring->sequence;
-		entry->event = *event;
-		/* the flush sees the entry before it sees the new head */
-		smp_store_release(&ring->head, ring->head + 1);
+		ring_put(ring, event, payload, size);
 		if (used == IPTTRACE_RING_EVENTS / 2)
 			mod_delayed_work(flush_queue, &ring->flush, 0);
 		else
@@ -124,17 +158,45 @@ void ipttrace_events_emit(const struct ipttrace_event *event)
 	ring->sequence++;
 	write_seqcount_end(&ring->consistent);
 	local_irq_restore(flags);
+	return room;
 }
 
-/* Puts up to a batch of consecutive events into a message; the number of them, or 0. */
+static int put_payload(struct sk_buff *msg, unsigned int event,
+		       const struct ring_payload *payload, u32 size)
+{
+	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_PAYLOAD);
+
+	if (!nest || nla_put_u32(msg, IPTTRACE_A_PAYLOAD_EVENT, event) ||
+	    nla_put(msg, IPTTRACE_A_PAYLOAD_DATA, size, payload->data))
+		return -EMSGSIZE;
+	nla_nest_end(msg, nest);
+	return 0;
+}
+
+/* What an event takes of a message, with its payload. */
+static int entry_space(const struct ring_entry *entry)
+{
+	int space = nla_total_size(sizeof(entry->event));
+
+	if (entry->payload)
+		space += nla_total_size(0) + nla_total_size(sizeof(u32)) +
+			 nla_total_size(entry->payload);
+	return space;
+}
+
+/*
+ * Puts up to a batch of consecutive events into a message, and behind them what programs added;
+ * the number of events, or 0. With payloads there are fewer, as the message is as large as ever.
+ */
 static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring,
 			       unsigned int head)
 {
 	const struct ring_entry *first = &ring->entries[ring->tail & RING_MASK];
 	struct ipttrace_batch *batch;
-	unsigned int count, cause;
+	unsigned int count, cause, i;
 	struct nlattr *attr;
 	void *header;
+	int room;
 
 	header = ipttrace_events_header(msg);
 	if (!header)
@@ -143,17 +205,28 @@ static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring,
 	if (!attr)
 		return 0;
 	batch = nla_data(attr);
+	room = skb_tailroom(msg);
 	for (count = 0;
 	     count < IPTTRACE_BATCH_EVENTS && ring->tail + count != head;
 	     count++) {
 		const struct ring_entry *entry =
 			&ring->entries[(ring->tail + count) & RING_MASK];
 
-		if (entry->sequence != first->sequence + count)
+		room -= entry_space(entry);
+		if (entry->sequence != first->sequence + count || room < 0)
 			break;
 		if (nla_put(msg, IPTTRACE_A_EVENT, sizeof(entry->event),
 			    &entry->event))
 			break;
+	}
+	for (i = 0; i < count; i++) {
+		unsigned int place = (ring->tail + i) & RING_MASK;
+		u32 size = ring->entries[place].payload;
+
+		/* there is room for it */
+		if (size && WARN_ON_ONCE(put_payload(
+				    msg, i, &ring->payloads[place], size)))
+			return 0;
 	}
 	batch->sequence = first->sequence;
 	for (cause = 0; cause < ARRAY_SIZE(batch->lost); cause++)
@@ -209,16 +282,53 @@ struct ipttrace_cpu_stats ipttrace_events_stats(int cpu)
 	return stats;
 }
 
+static void *ring_array(int cpu, size_t size)
+{
+	return vmalloc_node(array_size(IPTTRACE_RING_EVENTS, size),
+			    cpu_to_node(cpu));
+}
+
 /* A CPU comes on line; without memory it goes without a ring, and its events count as lost. */
 static int ring_prepare(unsigned int cpu)
 {
 	struct ring *ring = per_cpu_ptr(&rings, cpu);
 
 	if (!ring->entries)
-		ring->entries = vmalloc_node(array_size(IPTTRACE_RING_EVENTS,
-							sizeof(*ring->entries)),
-					     cpu_to_node(cpu));
+		ring->entries = ring_array(cpu, sizeof(*ring->entries));
+	if (room_wanted && !ring->payloads)
+		ring->payloads = ring_array(cpu, sizeof(*ring->payloads));
 	return 0;
+}
+
+/**
+ * ipttrace_events_make_room - have room for what programs add to events, until the module goes
+ *
+ * Context: process, may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int ipttrace_events_make_room(void)
+{
+	int err = 0;
+	int cpu;
+
+	mutex_lock(&room_lock);
+	cpus_read_lock();
+	room_wanted = true;
+	for_each_online_cpu(cpu) {
+		struct ring *ring = per_cpu_ptr(&rings, cpu);
+
+		if (ring->payloads)
+			continue;
+		/* packets read it once a set with a payload is published */
+		ring->payloads = ring_array(cpu, sizeof(*ring->payloads));
+		if (!ring->payloads) {
+			err = -ENOMEM;
+			break;
+		}
+	}
+	cpus_read_unlock();
+	mutex_unlock(&room_lock);
+	return err;
 }
 
 /**
@@ -272,6 +382,8 @@ void ipttrace_events_exit(void)
 	if (hotplug_state)
 		cpuhp_remove_state_nocalls(hotplug_state);
 	destroy_workqueue(flush_queue);
-	for_each_possible_cpu(cpu)
+	for_each_possible_cpu(cpu) {
 		vfree(per_cpu_ptr(&rings, cpu)->entries);
+		vfree(per_cpu_ptr(&rings, cpu)->payloads);
+	}
 }

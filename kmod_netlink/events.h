@@ -17,7 +17,9 @@ void ipttrace_events_flush(void);
 void ipttrace_events_exit(void);
 bool ipttrace_events_wanted(void);
 void ipttrace_events_resume(void);
-void ipttrace_events_emit(const struct ipttrace_event *event);
+bool ipttrace_events_emit(const struct ipttrace_event *event,
+			  const void *payload, u32 size);
+int ipttrace_events_make_room(void);
 void ipttrace_events_count_nested(void);
 struct ipttrace_cpu_stats ipttrace_events_stats(int cpu);
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Links: made, swapped and removed under one mutex, published to packets as one RCU pointer.
+ * Links: made and removed under one mutex. Those at tables are published to packets as one RCU
+ * pointer, each nf link's program set as one of its own.
  */
 #include <linux/module.h>
+#include <linux/netfilter.h>
 #include <linux/slab.h>
+#include <net/netlink.h>
 
 #include "link.h"
 #include "table.h"
-#include "traverse.h"
+#include "transaction.h"
 
 /* what it serialises: link.h */
 DEFINE_MUTEX(ipttrace_lock);
@@ -33,30 +36,117 @@ struct ipttrace_link *ipttrace_link_find(u32 id)
 	return NULL;
 }
 
-/*
- * Publishes the links as they are now and waits until no packet is handled as they were before.
- * Fails only with -ENOMEM, and never if @gfp says so.
- */
-static int links_publish(gfp_t gfp)
+/* The current process owns the link from now on, through the socket @portid; 0 for none. */
+static void link_own(struct ipttrace_link *link, u32 portid)
 {
-	struct ipttrace_sets *sets = NULL;
-	struct ipttrace_link *link;
+	link->owner_portid = portid;
+	link->owner_pid = task_tgid_nr(current);
+	get_task_comm(link->owner_comm, current);
+}
+
+/**
+ * ipttrace_link_takes - whether a program set suits a link
+ * @hook: of the link
+ * @family: of the link
+ * @set: the set
+ * @attr: what to complain of
+ * @extack: told why not
+ *
+ * Return: 0, -EINVAL or -EOPNOTSUPP.
+ */
+int ipttrace_link_takes(u32 hook, u32 family, const struct ipttrace_set *set,
+			const struct nlattr *attr,
+			struct netlink_ext_ack *extack)
+{
+	bool packet = set->slots & BIT(IPTTRACE_SLOT_PACKET);
+	bool others = set->slots & ~BIT(IPTTRACE_SLOT_PACKET);
+
+	if (hook == IPTTRACE_HOOK_TABLE && packet) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the packet slot is of netfilter hooks; tables have entry, rule and exit");
+		return -EINVAL;
+	}
+	if (hook == IPTTRACE_HOOK_NF && others) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"a netfilter hook has the packet slot only; entry, rule and exit are of tables");
+		return -EINVAL;
+	}
+	if (family == NFPROTO_ARP && set->filter) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"a classic filter sees packets from their IP header on, and ARP has none");
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+static bool hook_is_full(u32 hook)
+{
+	const struct ipttrace_link *link;
 	unsigned int count = 0;
 
-	lockdep_assert_held(&ipttrace_lock);
 	list_for_each_entry(link, &ipttrace_links, list)
-		count++;
-	if (count) {
-		sets = kmalloc(struct_size(sets, set, count), gfp);
-		if (!sets)
-			return -ENOMEM;
-		sets->count = count;
-		count = 0;
-		list_for_each_entry(link, &ipttrace_links, list)
-			sets->set[count++] = link->set;
+		if (link->hook == hook)
+			count++;
+	return count >= IPTTRACE_MAX_LINKS;
+}
+
+/* Makes a link with its set and owner, which is at no hook and on no list. */
+static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
+					struct ipttrace_set *set,
+					struct netlink_ext_ack *extack)
+{
+	struct ipttrace_link *link;
+	int err = -ENOMEM;
+
+	link = kzalloc(sizeof(*link), GFP_KERNEL);
+	if (!link)
+		return ERR_PTR(-ENOMEM);
+	link->stats = alloc_percpu(struct ipttrace_link_stats);
+	if (!link->stats)
+		goto err_free;
+	/* the family is still registered when the module has begun to go */
+	if (!try_module_get(THIS_MODULE)) {
+		NL_SET_ERR_MSG(extack, "the module is being unloaded");
+		err = -ENODEV;
+		goto err_free;
 	}
-	ipttrace_traverse_publish(sets);
-	ipttrace_links_sequence++;
+	INIT_LIST_HEAD(&link->change);
+	link->id = last_id + 1;
+	link->hook = spec->hook;
+	link->family = spec->family;
+	link->flags = spec->flags;
+	link_own(link, spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT ?
+			       0 :
+			       spec->portid);
+	link->set = set;
+	set->link = link;
+	set->generation = 1;
+	return link;
+
+err_free:
+	free_percpu(link->stats);
+	kfree(link);
+	return ERR_PTR(err);
+}
+
+/* Puts a link that is listed to the tables. */
+static int link_attach_table(struct netlink_ext_ack *extack)
+{
+	struct ipttrace_sets *sets;
+	int err;
+
+	err = ipttrace_table_arm(extack);
+	if (err)
+		return err;
+	sets = ipttrace_table_prepare(GFP_KERNEL);
+	if (IS_ERR(sets))
+		return PTR_ERR(sets);
+	sets = ipttrace_table_publish(sets);
+	synchronize_rcu();
+	kfree(sets);
 	return 0;
 }
 
@@ -66,11 +156,12 @@ static int links_publish(gfp_t gfp)
  * @set: its program set; becomes the link's on success
  * @extack: told why not
  *
- * When it returns, every packet that reaches the hook is handled by the set, as far as the table
- * code is loaded.
+ * When it returns, every packet that reaches the hook is handled by the set, at tables as far as
+ * their code is loaded.
  *
- * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -ENOSPC, -ENOMEM, -ENODEV,
- * or what ipttrace_table_arm() returns.
+ * Context: ipttrace_lock is held, and rtnl_mutex if the hook is a device's.
+ * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -EINVAL, -EOPNOTSUPP,
+ * -ENOSPC, -ENOMEM, -ENODEV, or what ipttrace_table_arm() or ipttrace_nf_attach() returns.
  */
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
@@ -80,57 +171,37 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	int err;
 
 	lockdep_assert_held(&ipttrace_lock);
-	if (list_count_nodes(&ipttrace_links) >= IPTTRACE_MAX_LINKS) {
+	err = ipttrace_link_takes(spec->hook, spec->family, set, spec->programs,
+				  extack);
+	if (err)
+		return ERR_PTR(err);
+	if (hook_is_full(spec->hook)) {
 		NL_SET_ERR_MSG(extack,
 			       "there are as many links as one hook takes");
 		return ERR_PTR(-ENOSPC);
 	}
-	link = kzalloc(sizeof(*link), GFP_KERNEL);
-	if (!link)
-		return ERR_PTR(-ENOMEM);
-	link->stats = alloc_percpu(struct ipttrace_link_stats);
-	if (!link->stats) {
-		err = -ENOMEM;
-		goto err_free;
-	}
-	/* the family is still registered when the module has begun to go */
-	if (!try_module_get(THIS_MODULE)) {
-		NL_SET_ERR_MSG(extack, "the module is being unloaded");
-		err = -ENODEV;
-		goto err_free;
-	}
-	link->hook = spec->hook;
-	link->family = spec->family;
-	link->flags = spec->flags;
-	link->owner_portid =
-		spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT ? 0 : spec->portid;
-	link->owner_pid = task_tgid_nr(current);
-	get_task_comm(link->owner_comm, current);
+	link = link_alloc(spec, set, extack);
+	if (IS_ERR(link))
+		return link;
 
-	err = ipttrace_table_arm(extack);
-	if (err)
-		goto err_put;
-
-	link->id = last_id + 1;
-	link->set = set;
-	set->link = link;
-	set->generation = 1;
 	list_add_tail(&link->list, &ipttrace_links);
-	err = links_publish(GFP_KERNEL);
+	if (spec->hook == IPTTRACE_HOOK_NF)
+		err = ipttrace_nf_attach(link, &spec->nf, extack);
+	else
+		err = link_attach_table(extack);
 	if (err)
 		goto err_unlist;
 	last_id++;
+	ipttrace_links_sequence++;
+	ipttrace_history_add(&link->history, set, IPTTRACE_ACTION_ATTACH);
 	return link;
 
 err_unlist:
 	list_del(&link->list);
-	if (list_empty(&ipttrace_links))
-		ipttrace_table_disarm();
-err_put:
-	module_put(THIS_MODULE);
-err_free:
-	free_percpu(link->stats);
-	kfree(link);
+	ipttrace_table_release();
+	/* the set stays the caller's */
+	link->set = NULL;
+	ipttrace_link_free(link);
 	return ERR_PTR(err);
 }
 
@@ -151,8 +222,8 @@ int ipttrace_link_check(const struct ipttrace_link *link,
 
 	lockdep_assert_held(&ipttrace_lock);
 	if (expect->generation && expect->generation != set->generation) {
-		NL_SET_ERR_MSG(
-			extack,
+		NL_SET_ERR_MSG_ATTR(
+			extack, expect->generation_attr,
 			"the link is of another generation than expected");
 		return -ESTALE;
 	}
@@ -160,8 +231,8 @@ int ipttrace_link_check(const struct ipttrace_link *link,
 		u32 id = set->progs[slot] ? set->progs[slot]->aux->id : 0;
 
 		if (expect->prog_id[slot] != id) {
-			NL_SET_ERR_MSG(
-				extack,
+			NL_SET_ERR_MSG_ATTR(
+				extack, expect->program_attr[slot],
 				"a slot holds another program than expected");
 			return -ESTALE;
 		}
@@ -170,37 +241,27 @@ int ipttrace_link_check(const struct ipttrace_link *link,
 }
 
 /**
- * ipttrace_link_swap - replace a link's program set in one step
+ * ipttrace_link_adopt - give a persistent link an owner
  * @link: the link
- * @set: its next program set; becomes the link's on success
- * @expect: what must hold for the link as it is
+ * @portid: the owner's socket
+ * @attr: what to complain of
  * @extack: told why not
  *
- * Each packet is handled by one of the two sets from entry to exit, none by neither. When it
- * returns, no packet is handled by the old set any more.
- *
- * Return: 0, -ESTALE or -ENOMEM; then nothing has changed.
+ * Return: 0, also if it is the owner's already; -EBUSY if another socket owns it.
  */
-int ipttrace_link_swap(struct ipttrace_link *link, struct ipttrace_set *set,
-		       const struct ipttrace_expectation *expect,
-		       struct netlink_ext_ack *extack)
+int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
+			const struct nlattr *attr,
+			struct netlink_ext_ack *extack)
 {
-	struct ipttrace_set *old = link->set;
-	int err;
-
 	lockdep_assert_held(&ipttrace_lock);
-	err = ipttrace_link_check(link, expect, extack);
-	if (err)
-		return err;
-	set->link = link;
-	set->generation = old->generation + 1;
-	link->set = set;
-	err = links_publish(GFP_KERNEL);
-	if (err) {
-		link->set = old;
-		return err;
+	if (link->owner_portid && link->owner_portid != portid) {
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "another socket owns the link");
+		return -EBUSY;
 	}
-	ipttrace_set_free(old);
+	link->flags &= ~IPTTRACE_LINK_FLAG_PERSISTENT;
+	link_own(link, portid);
+	ipttrace_links_sequence++;
 	return 0;
 }
 
@@ -209,16 +270,32 @@ int ipttrace_link_swap(struct ipttrace_link *link, struct ipttrace_set *set,
  * @leaving: the links, which the caller moved here from ipttrace_links; it frees them afterwards
  *	with ipttrace_link_free()
  *
- * Cannot fail: the owner may be gone.
+ * Cannot fail: the owner may be gone. When it returns, no packet is handled by the links.
  */
 void ipttrace_links_detach(struct list_head *leaving)
 {
+	struct ipttrace_sets *old = NULL;
+	struct ipttrace_link *link;
+	bool table = false;
+
 	lockdep_assert_held(&ipttrace_lock);
 	if (list_empty(leaving))
 		return;
-	links_publish(GFP_KERNEL | __GFP_NOFAIL);
-	if (list_empty(&ipttrace_links))
-		ipttrace_table_disarm();
+	list_for_each_entry(link, leaving, list) {
+		ipttrace_rollback_leave(link);
+		if (link->nf)
+			ipttrace_nf_detach(link->nf);
+		else
+			table = true;
+	}
+	if (table)
+		old = ipttrace_table_publish(
+			ipttrace_table_prepare(GFP_KERNEL | __GFP_NOFAIL));
+	synchronize_rcu();
+	kfree(old);
+	if (table)
+		ipttrace_table_release();
+	ipttrace_links_sequence++;
 }
 
 /**
@@ -229,6 +306,7 @@ void ipttrace_link_free(struct ipttrace_link *link)
 {
 	ipttrace_set_free(link->set);
 	free_percpu(link->stats);
+	kfree(link->nf);
 	kfree(link);
 	module_put(THIS_MODULE);
 }
@@ -240,6 +318,7 @@ void ipttrace_link_free(struct ipttrace_link *link)
 struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link)
 {
 	struct ipttrace_link_stats sum = {};
+	unsigned int slot;
 	int cpu;
 
 	for_each_possible_cpu(cpu) {
@@ -250,6 +329,14 @@ struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link)
 		sum.selected += READ_ONCE(stats->selected);
 		sum.events += READ_ONCE(stats->events);
 		sum.nested += READ_ONCE(stats->nested);
+		sum.lost += READ_ONCE(stats->lost);
+		sum.drops += READ_ONCE(stats->drops);
+		for (slot = 0; slot < IPTTRACE_SLOTS; slot++) {
+			sum.slots[slot].runs +=
+				READ_ONCE(stats->slots[slot].runs);
+			sum.slots[slot].run_time +=
+				READ_ONCE(stats->slots[slot].run_time);
+		}
 	}
 	return sum;
 }

@@ -7,7 +7,17 @@
 #include <linux/netlink.h>
 #include <linux/sched.h>
 
+#include "history.h"
+#include "nf.h"
 #include "program.h"
+
+struct ipttrace_rollback;
+
+/* Counters of a slot on one CPU; the time is in ns. */
+struct ipttrace_slot_stats {
+	u64 runs;
+	u64 run_time;
+};
 
 /* Counters of a link on one CPU; bumped with this_cpu_inc(). */
 struct ipttrace_link_stats {
@@ -15,6 +25,9 @@ struct ipttrace_link_stats {
 	u64 selected;
 	u64 events;
 	u64 nested;
+	u64 lost;
+	u64 drops;
+	struct ipttrace_slot_stats slots[IPTTRACE_SLOTS];
 };
 
 /**
@@ -22,17 +35,22 @@ struct ipttrace_link_stats {
  * @list: in ipttrace_links, or in a list of links that are leaving
  * @id: never used again while the module is loaded
  * @hook: enum ipttrace_hook
- * @family: NFPROTO_IPV4, NFPROTO_IPV6 or NFPROTO_UNSPEC for both
+ * @family: NFPROTO_*; of a table link NFPROTO_UNSPEC for both IP versions
  * @flags: enum ipttrace_link_flag
  * @owner_portid: netlink socket whose end is the link's end; 0 if it is persistent
- * @owner_pid: process that made it
+ * @owner_pid: process that made it, or adopted it
  * @owner_comm: its command
- * @set: the program set, owned; packets find it through ipttrace_sets
+ * @set: the program set, owned; packets find it through ipttrace_sets or ipttrace_nf
  * @stats: counters
+ * @nf: the place of an nf link, owned; NULL for a table link
+ * @change: in a list of links that are swapped, or will be rolled back, together
+ * @other: owned: the next set while a swap is made, the one before while a roll-back waits, or NULL
+ * @rollback: what waits to swap @set and @other, or NULL
+ * @history: of the link
  *
- * Everything is under ipttrace_lock but what published sets need: @family and @stats, which are
- * constant. Freed a grace period after it left the published sets. A link holds a reference to
- * this module, so that there is none when the module goes.
+ * Everything is under ipttrace_lock but what packets need: @id, @family, @stats and @nf, which are
+ * constant while the link is published. Freed a grace period after packets could find it. A link
+ * holds a reference to this module, so that there is none when the module goes.
  */
 struct ipttrace_link {
 	struct list_head list;
@@ -45,6 +63,11 @@ struct ipttrace_link {
 	char owner_comm[TASK_COMM_LEN];
 	struct ipttrace_set *set;
 	struct ipttrace_link_stats __percpu *stats;
+	struct ipttrace_nf *nf;
+	struct list_head change;
+	struct ipttrace_set *other;
+	struct ipttrace_rollback *rollback;
+	struct ipttrace_history history;
 };
 
 /**
@@ -59,22 +82,33 @@ struct ipttrace_sets {
 	struct ipttrace_set *set[] __counted_by(count);
 };
 
-/* What an attach request asks for, the program set aside. */
+/* What an attach request asks for, the program set aside; @programs is what to complain of there. */
 struct ipttrace_link_spec {
 	u32 hook;
 	u32 family;
 	u32 flags;
 	u32 portid;
+	struct ipttrace_nf_spec nf;
+	const struct nlattr *programs;
 };
 
-/* What a swap or a detach takes for granted; 0 or an unset bit means: nothing. */
+/**
+ * struct ipttrace_expectation - what a request takes for granted about a link
+ * @generation: 0 for nothing
+ * @slots: slots that are expected to hold something, a bit each
+ * @prog_id: what; 0 for nothing
+ * @generation_attr: what to complain of
+ * @program_attr: what to complain of
+ */
 struct ipttrace_expectation {
 	u32 generation;
 	unsigned long slots;
 	u32 prog_id[IPTTRACE_SLOTS];
+	const struct nlattr *generation_attr;
+	const struct nlattr *program_attr[IPTTRACE_SLOTS];
 };
 
-/* Serialises every change of a link, and arming. */
+/* Serialises every change of a link, and arming. Lock order: nf.c. */
 extern struct mutex ipttrace_lock;
 /* All links in the order of their ids; under ipttrace_lock. */
 extern struct list_head ipttrace_links;
@@ -82,14 +116,17 @@ extern struct list_head ipttrace_links;
 extern unsigned int ipttrace_links_sequence;
 
 struct ipttrace_link *ipttrace_link_find(u32 id);
+int ipttrace_link_takes(u32 hook, u32 family, const struct ipttrace_set *set,
+			const struct nlattr *attr,
+			struct netlink_ext_ack *extack);
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 		     struct ipttrace_set *set, struct netlink_ext_ack *extack);
-int ipttrace_link_swap(struct ipttrace_link *link, struct ipttrace_set *set,
-		       const struct ipttrace_expectation *expect,
-		       struct netlink_ext_ack *extack);
 int ipttrace_link_check(const struct ipttrace_link *link,
 			const struct ipttrace_expectation *expect,
+			struct netlink_ext_ack *extack);
+int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
+			const struct nlattr *attr,
 			struct netlink_ext_ack *extack);
 void ipttrace_links_detach(struct list_head *leaving);
 void ipttrace_link_free(struct ipttrace_link *link);

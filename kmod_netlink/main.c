@@ -2,10 +2,15 @@
 /*
  * ipttrace: runs BPF programs where netfilter decides over packets.
  *
- * netlink.c	the generic-netlink family: requests
+ * netlink.c	the generic-netlink family: what each command does
+ * parse.c	what requests say
  * message.c	what the module says: replies, notifications, batches of events
  * link.c	links: which program set is in force at which hook
+ * transaction.c	swaps of one link or several, and their roll-back
+ * history.c	what a link remembers of its generations
  * program.c	program sets: what is accepted, and how it is run
+ * payload.c	what a program adds to an event
+ * nf.c		the nf hook: links at netfilter's own hooks
  * table.c	the table hook: what is watched, and when
  * traverse.c	packets on their way through a table
  * function.c	functions of the kernel that are watched or redirected
@@ -19,7 +24,9 @@
 
 #include "events.h"
 #include "netlink.h"
+#include "nf.h"
 #include "table.h"
+#include "transaction.h"
 
 static int __init ipttrace_init(void)
 {
@@ -28,16 +35,26 @@ static int __init ipttrace_init(void)
 	err = ipttrace_events_init();
 	if (err)
 		return err;
-	err = ipttrace_table_init();
+	err = ipttrace_transaction_init();
 	if (err)
 		goto err_events;
-	err = ipttrace_netlink_init();
+	err = ipttrace_table_init();
+	if (err)
+		goto err_transaction;
+	err = ipttrace_nf_init();
 	if (err)
 		goto err_table;
+	err = ipttrace_netlink_init();
+	if (err)
+		goto err_nf;
 	return 0;
 
+err_nf:
+	ipttrace_nf_exit();
 err_table:
 	ipttrace_table_exit();
+err_transaction:
+	ipttrace_transaction_exit();
 err_events:
 	ipttrace_events_exit();
 	return err;
@@ -48,7 +65,9 @@ static void __exit ipttrace_exit(void)
 	/* there are no links and, the module going, there will be none: nothing is emitted now */
 	ipttrace_events_flush();
 	ipttrace_netlink_exit();
+	ipttrace_nf_exit();
 	ipttrace_table_exit();
+	ipttrace_transaction_exit();
 	ipttrace_events_exit();
 }
 

@@ -8,24 +8,41 @@
 #include "link.h"
 #include "message.h"
 #include "table.h"
+#include "transaction.h"
 
-/* Aligned to four bytes, as any attribute; readers cope. */
-static int put_u64(struct sk_buff *msg, int type, u64 value)
+/**
+ * ipttrace_put_u64 - add a number of 64 bits
+ * @msg: where to
+ * @type: number of the attribute
+ * @value: aligned to four bytes, as any attribute; readers cope
+ *
+ * Return: 0 or -EMSGSIZE.
+ */
+int ipttrace_put_u64(struct sk_buff *msg, int type, u64 value)
 {
 	return nla_put(msg, type, sizeof(value), &value);
 }
 
-static int put_program(struct sk_buff *msg, u32 slot,
-		       const struct bpf_prog *prog)
+/**
+ * ipttrace_put_program - add a nest about a program
+ * @msg: where to
+ * @type: number of the nest
+ * @slot: its slot
+ * @id: its id
+ * @tag: its tag, of IPTTRACE_PROG_TAG bytes
+ * @name: its name
+ *
+ * Return: 0 or -EMSGSIZE.
+ */
+int ipttrace_put_program(struct sk_buff *msg, int type, u32 slot, u32 id,
+			 const u8 *tag, const char *name)
 {
-	struct nlattr *nest =
-		nla_nest_start(msg, IPTTRACE_A_PROGRAM_SET_PROGRAM);
+	struct nlattr *nest = nla_nest_start(msg, type);
 
 	if (!nest || nla_put_u32(msg, IPTTRACE_A_PROGRAM_SLOT, slot) ||
-	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_ID, prog->aux->id) ||
-	    nla_put(msg, IPTTRACE_A_PROGRAM_TAG, sizeof(prog->tag),
-		    prog->tag) ||
-	    nla_put_string(msg, IPTTRACE_A_PROGRAM_NAME, prog->aux->name))
+	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_ID, id) ||
+	    nla_put(msg, IPTTRACE_A_PROGRAM_TAG, IPTTRACE_PROG_TAG, tag) ||
+	    nla_put_string(msg, IPTTRACE_A_PROGRAM_NAME, name))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
@@ -38,15 +55,39 @@ static int put_set(struct sk_buff *msg, const struct ipttrace_set *set)
 
 	if (!nest)
 		return -EMSGSIZE;
-	for (slot = 1; slot < IPTTRACE_SLOTS; slot++)
-		if (set->progs[slot] &&
-		    put_program(msg, slot, set->progs[slot]))
+	for (slot = 1; slot < IPTTRACE_SLOTS; slot++) {
+		const struct bpf_prog *prog = set->progs[slot];
+
+		if (prog && ipttrace_put_program(
+				    msg, IPTTRACE_A_PROGRAM_SET_PROGRAM, slot,
+				    prog->aux->id, prog->tag, prog->aux->name))
 			return -EMSGSIZE;
+	}
 	if (set->filter &&
 	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_SET_FILTER_LENGTH,
 			set->filter_len))
 		return -EMSGSIZE;
-	if (put_u64(msg, IPTTRACE_A_PROGRAM_SET_COOKIE, set->cookie))
+	if (set->payload &&
+	    (nla_put_u32(msg, IPTTRACE_A_PROGRAM_SET_PAYLOAD_MAP,
+			 set->payload->id) ||
+	     nla_put_u32(msg, IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE,
+			 set->payload->value_size)))
+		return -EMSGSIZE;
+	if (ipttrace_put_u64(msg, IPTTRACE_A_PROGRAM_SET_COOKIE, set->cookie))
+		return -EMSGSIZE;
+	nla_nest_end(msg, nest);
+	return 0;
+}
+
+static int put_slot_stats(struct sk_buff *msg, u32 slot,
+			  const struct ipttrace_slot_stats *stats)
+{
+	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_LINK_STATS_SLOT);
+
+	if (!nest || nla_put_u32(msg, IPTTRACE_A_SLOT_STATS_SLOT, slot) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_SLOT_STATS_RUNS, stats->runs) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_SLOT_STATS_RUN_TIME,
+			     stats->run_time))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
@@ -56,15 +97,68 @@ static int put_link_stats(struct sk_buff *msg, const struct ipttrace_link *link)
 {
 	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_STATS);
 	struct ipttrace_link_stats stats = ipttrace_link_sum(link);
+	u32 slot;
 
 	if (!nest ||
-	    put_u64(msg, IPTTRACE_A_LINK_STATS_PACKETS, stats.packets) ||
-	    put_u64(msg, IPTTRACE_A_LINK_STATS_SELECTED, stats.selected) ||
-	    put_u64(msg, IPTTRACE_A_LINK_STATS_EVENTS, stats.events) ||
-	    put_u64(msg, IPTTRACE_A_LINK_STATS_NESTED, stats.nested))
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_PACKETS,
+			     stats.packets) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_SELECTED,
+			     stats.selected) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_EVENTS, stats.events) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_NESTED, stats.nested) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_LOST, stats.lost) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_DROPS, stats.drops))
 		return -EMSGSIZE;
+	/* a slot that was in use once has something to tell */
+	for (slot = 1; slot < IPTTRACE_SLOTS; slot++)
+		if ((link->set->progs[slot] || stats.slots[slot].runs) &&
+		    put_slot_stats(msg, slot, &stats.slots[slot]))
+			return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
+}
+
+static int put_nf(struct sk_buff *msg, const struct ipttrace_nf *nf)
+{
+	if (nla_put_u32(msg, IPTTRACE_A_HOOKNUM, nf->ops.hooknum) ||
+	    nla_put_s32(msg, IPTTRACE_A_PRIORITY, nf->ops.priority) ||
+	    nla_put_u32(msg, IPTTRACE_A_NETNS, nf->netns) ||
+	    nla_put_u32(msg, IPTTRACE_A_MODE, nf->mode))
+		return -EMSGSIZE;
+	if (nf->ifindex && (nla_put_u32(msg, IPTTRACE_A_IFINDEX, nf->ifindex) ||
+			    nla_put_string(msg, IPTTRACE_A_IFNAME, nf->ifname)))
+		return -EMSGSIZE;
+	if (nf->gone && nla_put_u32(msg, IPTTRACE_A_GONE, nf->gone))
+		return -EMSGSIZE;
+	return 0;
+}
+
+static u32 link_armed(const struct ipttrace_link *link)
+{
+	if (!link->nf)
+		return ipttrace_table_armed(link->family);
+	return link->nf->gone ? 0 : IPTTRACE_ARMED_NF;
+}
+
+/**
+ * ipttrace_link_size - room that ipttrace_put_link() needs in a message
+ */
+size_t ipttrace_link_size(void)
+{
+	/* members, programs and counters of all slots; headers of messages and nests besides */
+	size_t program = 2 * nla_total_size(sizeof(u32)) +
+			 nla_total_size(IPTTRACE_PROG_TAG) +
+			 nla_total_size(IPTTRACE_PROG_NAME);
+	size_t stats =
+		nla_total_size(sizeof(u32)) + 2 * nla_total_size(sizeof(u64));
+	size_t nests = (2 * IPTTRACE_SLOTS + 2) * nla_total_size(0);
+
+	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
+			   IPTTRACE_SLOTS * (program + stats) +
+			   22 * nla_total_size(sizeof(u32)) +
+			   7 * nla_total_size(sizeof(u64)) +
+			   nla_total_size(TASK_COMM_LEN) +
+			   nla_total_size(IFNAMSIZ));
 }
 
 /**
@@ -95,9 +189,11 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    nla_put_u32(msg, IPTTRACE_A_OWNER_PORTID, link->owner_portid) ||
 	    nla_put_u32(msg, IPTTRACE_A_OWNER_PID, link->owner_pid) ||
 	    nla_put_string(msg, IPTTRACE_A_OWNER_COMM, link->owner_comm) ||
-	    nla_put_u32(msg, IPTTRACE_A_ARMED,
-			ipttrace_table_armed(link->family)) ||
+	    nla_put_u32(msg, IPTTRACE_A_ARMED, link_armed(link)) ||
 	    put_set(msg, link->set) || put_link_stats(msg, link) ||
+	    (link->nf && put_nf(msg, link->nf)) ||
+	    (link->rollback && nla_put_u32(msg, IPTTRACE_A_ROLLBACK_IN,
+					   ipttrace_rollback_in(link))) ||
 	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason))) {
 		genlmsg_cancel(msg, header);
 		return -EMSGSIZE;
@@ -120,7 +216,7 @@ void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason)
 
 	if (!genl_has_listeners(&ipttrace_family, &init_net, IPTTRACE_LINKS))
 		return;
-	msg = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	msg = genlmsg_new(ipttrace_link_size(), GFP_KERNEL);
 	if (!msg || ipttrace_put_link(msg, link, 0, 0, 0, command, reason)) {
 		nlmsg_free(msg);
 		genl_set_err(&ipttrace_family, &init_net, 0, IPTTRACE_LINKS,
@@ -155,13 +251,14 @@ int ipttrace_put_cpu_stats(struct sk_buff *msg, int cpu)
 	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_CPU);
 
 	if (!nest || nla_put_u32(msg, IPTTRACE_A_CPU_STATS_CPU, cpu) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_SEQUENCE, stats.sequence) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_RING,
-		    stats.lost[IPTTRACE_LOSS_RING]) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_MEMORY,
-		    stats.lost[IPTTRACE_LOSS_MEMORY]) ||
-	    put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_NESTED,
-		    stats.lost[IPTTRACE_LOSS_NESTED]))
+	    ipttrace_put_u64(msg, IPTTRACE_A_CPU_STATS_SEQUENCE,
+			     stats.sequence) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_RING,
+			     stats.lost[IPTTRACE_LOSS_RING]) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_MEMORY,
+			     stats.lost[IPTTRACE_LOSS_MEMORY]) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_CPU_STATS_LOST_NESTED,
+			     stats.lost[IPTTRACE_LOSS_NESTED]))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;

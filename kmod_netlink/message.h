@@ -11,6 +11,10 @@ struct ipttrace_link;
 extern struct genl_family ipttrace_family;
 enum { IPTTRACE_EVENTS, IPTTRACE_LINKS };
 
+int ipttrace_put_u64(struct sk_buff *msg, int type, u64 value);
+int ipttrace_put_program(struct sk_buff *msg, int type, u32 slot, u32 id,
+			 const u8 *tag, const char *name);
+size_t ipttrace_link_size(void);
 int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 		      u32 portid, u32 seq, int flags, u8 command, u32 reason);
 int ipttrace_put_cpu_stats(struct sk_buff *msg, int cpu);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The generic-netlink family: parses requests, calls, replies and notifies (message.c says how).
+ * The generic-netlink family: what each command does. parse.c reads requests, message.c says what
+ * there is to say.
  */
-#include <linux/capability.h>
 #include <linux/module.h>
-#include <linux/netfilter.h>
+#include <linux/rtnetlink.h>
 #include <net/genetlink.h>
 
 #include "events.h"
@@ -12,138 +12,19 @@
 #include "message.h"
 #include "netlink.h"
 #include "netlink_policy.h"
+#include "parse.h"
+#include "transaction.h"
 
-/* --- requests ------------------------------------------------------------------------------ */
+/* --- commands ------------------------------------------------------------------------------ */
 
-static int parse_program(struct ipttrace_set *set, const struct nlattr *nest,
-			 struct netlink_ext_ack *extack)
-{
-	struct nlattr *tb[ARRAY_SIZE(ipttrace_program_policy)];
-	int err;
-
-	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
-			       ipttrace_program_policy, extack);
-	if (err)
-		return err;
-	if (!tb[IPTTRACE_A_PROGRAM_SLOT]) {
-		NL_SET_ERR_ATTR_MISS(extack, nest, IPTTRACE_A_PROGRAM_SLOT);
-		NL_SET_ERR_MSG(extack, "a program has no slot");
-		return -EINVAL;
-	}
-	if (!tb[IPTTRACE_A_PROGRAM_FD]) {
-		NL_SET_ERR_ATTR_MISS(extack, nest, IPTTRACE_A_PROGRAM_FD);
-		NL_SET_ERR_MSG(extack, "a program has no file descriptor");
-		return -EINVAL;
-	}
-	return ipttrace_set_add_program(set, tb[IPTTRACE_A_PROGRAM_SLOT],
-					tb[IPTTRACE_A_PROGRAM_FD], extack);
-}
-
-static struct ipttrace_set *parse_set(struct genl_info *info)
-{
-	const struct nlattr *nest = info->attrs[IPTTRACE_A_PROGRAMS];
-	struct nlattr *tb[ARRAY_SIZE(ipttrace_program_set_policy)];
-	struct netlink_ext_ack *extack = info->extack;
-	const struct nlattr *attr;
-	struct ipttrace_set *set;
-	int remaining, err;
-
-	if (!nest) {
-		NL_SET_ERR_ATTR_MISS(extack, NULL, IPTTRACE_A_PROGRAMS);
-		NL_SET_ERR_MSG(extack, "no program set is given");
-		return ERR_PTR(-EINVAL);
-	}
-	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
-			       ipttrace_program_set_policy, extack);
-	if (err)
-		return ERR_PTR(err);
-	if (!tb[IPTTRACE_A_PROGRAM_SET_PROGRAM]) {
-		NL_SET_ERR_MSG_ATTR(extack, nest,
-				    "the program set has no program");
-		return ERR_PTR(-EINVAL);
-	}
-	set = ipttrace_set_alloc();
-	if (!set)
-		return ERR_PTR(-ENOMEM);
-	nla_for_each_nested(attr, nest, remaining) {
-		if (nla_type(attr) != IPTTRACE_A_PROGRAM_SET_PROGRAM)
-			continue;
-		err = parse_program(set, attr, extack);
-		if (err)
-			goto err_free;
-	}
-	if (tb[IPTTRACE_A_PROGRAM_SET_FILTER]) {
-		err = ipttrace_set_add_filter(
-			set, tb[IPTTRACE_A_PROGRAM_SET_FILTER], extack);
-		if (err)
-			goto err_free;
-	}
-	if (tb[IPTTRACE_A_PROGRAM_SET_COOKIE])
-		set->cookie = nla_get_u64(tb[IPTTRACE_A_PROGRAM_SET_COOKIE]);
-	return set;
-
-err_free:
-	ipttrace_set_free(set);
-	return ERR_PTR(err);
-}
-
-static int parse_expectation(struct genl_info *info,
-			     struct ipttrace_expectation *expect)
-{
-	const struct nlattr *attr;
-	int remaining, err;
-
-	memset(expect, 0, sizeof(*expect));
-	if (info->attrs[IPTTRACE_A_EXPECT_GENERATION])
-		expect->generation =
-			nla_get_u32(info->attrs[IPTTRACE_A_EXPECT_GENERATION]);
-
-	nlmsg_for_each_attr(attr, info->nlhdr, GENL_HDRLEN, remaining) {
-		struct nlattr *tb[ARRAY_SIZE(ipttrace_expected_program_policy)];
-		u32 slot;
-
-		if (nla_type(attr) != IPTTRACE_A_EXPECT_PROGRAM)
-			continue;
-		err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, attr,
-				       ipttrace_expected_program_policy,
-				       info->extack);
-		if (err)
-			return err;
-		if (!tb[IPTTRACE_A_EXPECTED_PROGRAM_SLOT] ||
-		    !tb[IPTTRACE_A_EXPECTED_PROGRAM_ID]) {
-			NL_SET_ERR_MSG_ATTR(
-				info->extack, attr,
-				"an expected program needs its slot and its id");
-			return -EINVAL;
-		}
-		slot = nla_get_u32(tb[IPTTRACE_A_EXPECTED_PROGRAM_SLOT]);
-		__set_bit(slot, &expect->slots);
-		expect->prog_id[slot] =
-			nla_get_u32(tb[IPTTRACE_A_EXPECTED_PROGRAM_ID]);
-	}
-	return 0;
-}
-
-/* CAP_NET_ADMIN lets one speak to the family; running a program takes what loading it takes. */
-static int check_program_capability(struct netlink_ext_ack *extack)
-{
-	if (bpf_capable() || perfmon_capable())
-		return 0;
-	NL_SET_ERR_MSG(extack,
-		       "attaching a program needs CAP_BPF or CAP_PERFMON");
-	return -EPERM;
-}
-
+/* The link that a request names, valid while ipttrace_lock is held. */
 static struct ipttrace_link *find_link(struct genl_info *info)
 {
-	const struct nlattr *attr = info->attrs[IPTTRACE_A_LINK];
+	const struct nlattr *attr = ipttrace_parse_link(info);
 	struct ipttrace_link *link;
 
-	if (!attr) {
-		NL_SET_ERR_ATTR_MISS(info->extack, NULL, IPTTRACE_A_LINK);
-		NL_SET_ERR_MSG(info->extack, "no link is given");
-		return ERR_PTR(-EINVAL);
-	}
+	if (IS_ERR(attr))
+		return ERR_CAST(attr);
 	link = ipttrace_link_find(nla_get_u32(attr));
 	if (!link) {
 		NL_SET_ERR_MSG_ATTR(info->extack, attr,
@@ -153,41 +34,25 @@ static struct ipttrace_link *find_link(struct genl_info *info)
 	return link;
 }
 
-static int parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
+/*
+ * A message for replies about some links, made before anything changes, so that no change goes
+ * unanswered.
+ */
+static struct sk_buff *reply_new(unsigned int links)
 {
-	struct nlattr **attrs = info->attrs;
-
-	memset(spec, 0, sizeof(*spec));
-	spec->portid = info->snd_portid;
-	if (!attrs[IPTTRACE_A_HOOK]) {
-		NL_SET_ERR_ATTR_MISS(info->extack, NULL, IPTTRACE_A_HOOK);
-		NL_SET_ERR_MSG(info->extack, "no hook is given");
-		return -EINVAL;
-	}
-	spec->hook = nla_get_u32(attrs[IPTTRACE_A_HOOK]);
-	if (spec->hook != IPTTRACE_HOOK_TABLE) {
-		NL_SET_ERR_MSG_ATTR(info->extack, attrs[IPTTRACE_A_HOOK],
-				    "there is no such hook");
-		return -EOPNOTSUPP;
-	}
-	if (attrs[IPTTRACE_A_FAMILY])
-		spec->family = nla_get_u32(attrs[IPTTRACE_A_FAMILY]);
-	if (spec->family != NFPROTO_UNSPEC && spec->family != NFPROTO_IPV4 &&
-	    spec->family != NFPROTO_IPV6) {
-		NL_SET_ERR_MSG_ATTR(
-			info->extack, attrs[IPTTRACE_A_FAMILY],
-			"tables are of family 2 (IPv4) or 10 (IPv6)");
-		return -EAFNOSUPPORT;
-	}
-	if (attrs[IPTTRACE_A_FLAGS])
-		spec->flags = nla_get_u32(attrs[IPTTRACE_A_FLAGS]);
-	return 0;
+	return genlmsg_new(links * ipttrace_link_size(), GFP_KERNEL);
 }
 
-/* A message for the reply, made before anything changes, so that no change goes unanswered. */
-static struct sk_buff *reply_new(void)
+/* Adds a reply to a message of reply_new(); 0, or an error that there is room enough to prevent. */
+static int reply_add(struct sk_buff *msg, struct genl_info *info,
+		     const struct ipttrace_link *link)
 {
-	return genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	int err;
+
+	err = ipttrace_put_link(msg, link, info->snd_portid, info->snd_seq, 0,
+				info->genlhdr->cmd, 0);
+	WARN_ON_ONCE(err);
+	return err;
 }
 
 static int reply_link(struct sk_buff *msg, struct genl_info *info,
@@ -195,98 +60,120 @@ static int reply_link(struct sk_buff *msg, struct genl_info *info,
 {
 	int err;
 
-	err = ipttrace_put_link(msg, link, info->snd_portid, info->snd_seq, 0,
-				info->genlhdr->cmd, 0);
-	/* a link takes a small part of the message that reply_new() makes */
-	if (WARN_ON_ONCE(err)) {
+	err = reply_add(msg, info, link);
+	if (err) {
 		nlmsg_free(msg);
 		return err;
 	}
 	return genlmsg_reply(msg, info);
 }
 
-/*
- * What attaching and swapping need before they take the lock: the right, the program set and the
- * message for the reply. The caller owns both afterwards.
- */
-static int prepare_change(struct genl_info *info, struct ipttrace_set **set,
-			  struct sk_buff **msg)
+static int attach(struct genl_info *info, const struct ipttrace_link_spec *spec,
+		  struct ipttrace_set *set, struct sk_buff *msg)
 {
+	struct ipttrace_link *link;
 	int err;
 
-	err = check_program_capability(info->extack);
-	if (err)
-		return err;
-	*set = parse_set(info);
-	if (IS_ERR(*set))
-		return PTR_ERR(*set);
-	*msg = reply_new();
-	if (!*msg) {
-		ipttrace_set_free(*set);
-		return -ENOMEM;
+	/* before ipttrace_lock, as the notifier of devices has it */
+	if (spec->nf.ifindex)
+		rtnl_lock();
+	mutex_lock(&ipttrace_lock);
+	link = ipttrace_link_attach(spec, set, info->extack);
+	if (IS_ERR(link)) {
+		err = PTR_ERR(link);
+		nlmsg_free(msg);
+		ipttrace_set_free(set);
+	} else {
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_ATTACHED, 0);
+		err = reply_link(msg, info, link);
 	}
-	return 0;
+	mutex_unlock(&ipttrace_lock);
+	if (spec->nf.ifindex)
+		rtnl_unlock();
+	return err;
 }
 
 static int attach_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ipttrace_link_spec spec;
-	struct ipttrace_link *link;
 	struct ipttrace_set *set;
 	struct sk_buff *msg;
 	int err;
 
-	err = parse_spec(info, &spec);
+	err = ipttrace_parse_spec(info, &spec);
 	if (err)
 		return err;
-	err = prepare_change(info, &set, &msg);
+	set = ipttrace_parse_set(info);
+	err = PTR_ERR_OR_ZERO(set);
 	if (err)
-		return err;
+		goto out;
+	msg = reply_new(1);
+	if (!msg) {
+		ipttrace_set_free(set);
+		err = -ENOMEM;
+		goto out;
+	}
+	err = attach(info, &spec, set, msg);
+out:
+	ipttrace_nf_spec_release(&spec.nf);
+	return err;
+}
 
+/* Makes a transaction of changes, which are freed, and tells everybody. */
+static int transact(struct genl_info *info, struct ipttrace_change *changes,
+		    unsigned int count)
+{
+	const struct nlattr *after = info->attrs[IPTTRACE_A_ROLLBACK_AFTER];
+	struct sk_buff *msg;
+	unsigned int i;
+	int err;
+
+	msg = reply_new(count);
+	if (!msg) {
+		ipttrace_changes_free(changes, count, false);
+		return -ENOMEM;
+	}
 	mutex_lock(&ipttrace_lock);
-	link = ipttrace_link_attach(&spec, set, info->extack);
-	if (IS_ERR(link)) {
+	err = ipttrace_links_swap(changes, count,
+				  after ? nla_get_u32(after) : 0, info->extack);
+	if (err) {
 		mutex_unlock(&ipttrace_lock);
 		nlmsg_free(msg);
-		ipttrace_set_free(set);
-		return PTR_ERR(link);
+		ipttrace_changes_free(changes, count, false);
+		return err;
 	}
-	ipttrace_notify(link, IPTTRACE_CMD_LINK_ATTACHED, 0);
-	err = reply_link(msg, info, link);
+	for (i = 0; i < count; i++) {
+		ipttrace_notify(changes[i].link, IPTTRACE_CMD_LINK_SWAPPED, 0);
+		err = err ?: reply_add(msg, info, changes[i].link);
+	}
+	/* under the lock: whoever asks next finds what was answered, or later */
+	if (err)
+		nlmsg_free(msg);
+	else
+		err = genlmsg_reply(msg, info);
 	mutex_unlock(&ipttrace_lock);
+	ipttrace_changes_free(changes, count, true);
 	return err;
 }
 
 static int swap_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	struct ipttrace_expectation expect;
-	struct ipttrace_link *link;
-	struct ipttrace_set *set;
-	struct sk_buff *msg;
-	int err;
+	struct ipttrace_change *change = ipttrace_parse_swap(info);
 
-	err = parse_expectation(info, &expect);
-	if (err)
-		return err;
-	err = prepare_change(info, &set, &msg);
-	if (err)
-		return err;
+	if (IS_ERR(change))
+		return PTR_ERR(change);
+	return transact(info, change, 1);
+}
 
-	mutex_lock(&ipttrace_lock);
-	link = find_link(info);
-	err = IS_ERR(link) ?
-		      PTR_ERR(link) :
-		      ipttrace_link_swap(link, set, &expect, info->extack);
-	if (err) {
-		mutex_unlock(&ipttrace_lock);
-		nlmsg_free(msg);
-		ipttrace_set_free(set);
-		return err;
-	}
-	ipttrace_notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0);
-	err = reply_link(msg, info, link);
-	mutex_unlock(&ipttrace_lock);
-	return err;
+static int transact_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct ipttrace_change *changes;
+	unsigned int count;
+
+	changes = ipttrace_parse_changes(info, &count);
+	if (IS_ERR(changes))
+		return PTR_ERR(changes);
+	return transact(info, changes, count);
 }
 
 static int detach_doit(struct sk_buff *skb, struct genl_info *info)
@@ -297,10 +184,10 @@ static int detach_doit(struct sk_buff *skb, struct genl_info *info)
 	LIST_HEAD(leaving);
 	int err;
 
-	err = parse_expectation(info, &expect);
+	err = ipttrace_parse_expectation(info, &expect);
 	if (err)
 		return err;
-	msg = reply_new();
+	msg = reply_new(1);
 	if (!msg)
 		return -ENOMEM;
 
@@ -323,25 +210,76 @@ static int detach_doit(struct sk_buff *skb, struct genl_info *info)
 	return err;
 }
 
-static int get_doit(struct sk_buff *skb, struct genl_info *info)
+/*
+ * Does something to the link that a request names, unless @change is NULL, and answers with the
+ * link as it is then.
+ */
+static int with_link(struct genl_info *info,
+		     int (*change)(struct ipttrace_link *link,
+				   struct genl_info *info))
 {
 	struct ipttrace_link *link;
 	struct sk_buff *msg;
 	int err;
 
-	msg = reply_new();
+	msg = reply_new(1);
 	if (!msg)
 		return -ENOMEM;
 	mutex_lock(&ipttrace_lock);
 	link = find_link(info);
-	if (IS_ERR(link)) {
-		err = PTR_ERR(link);
+	err = PTR_ERR_OR_ZERO(link);
+	if (!err && change)
+		err = change(link, info);
+	if (err)
 		nlmsg_free(msg);
-	} else {
+	else
 		err = reply_link(msg, info, link);
-	}
 	mutex_unlock(&ipttrace_lock);
 	return err;
+}
+
+static int get_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return with_link(info, NULL);
+}
+
+static int confirm_link(struct ipttrace_link *link, struct genl_info *info)
+{
+	return ipttrace_rollback_confirm(link, info->attrs[IPTTRACE_A_LINK],
+					 info->extack);
+}
+
+static int confirm_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return with_link(info, confirm_link);
+}
+
+static int adopt_link(struct ipttrace_link *link, struct genl_info *info)
+{
+	int err;
+
+	err = ipttrace_link_adopt(link, info->snd_portid,
+				  info->attrs[IPTTRACE_A_LINK], info->extack);
+	if (!err)
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+	return err;
+}
+
+static int adopt_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return with_link(info, adopt_link);
+}
+
+static int get_start(struct netlink_callback *cb)
+{
+	const struct nlattr *link =
+		nlmsg_find_attr(cb->nlh, GENL_HDRLEN, IPTTRACE_A_LINK);
+
+	if (!link)
+		return 0;
+	NL_SET_ERR_MSG_ATTR(cb->extack, link,
+			    "a dump is of all links: ask for one without it");
+	return -EINVAL;
 }
 
 static int get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
@@ -365,6 +303,37 @@ static int get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 		nl_dump_check_consistent(cb, nlmsg_hdr(skb));
 	mutex_unlock(&ipttrace_lock);
 	return skb->len;
+}
+
+static int history_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct ipttrace_link *link;
+	struct sk_buff *msg;
+	void *header;
+	int err;
+
+	msg = genlmsg_new(NLMSG_DEFAULT_SIZE + ipttrace_history_size(),
+			  GFP_KERNEL);
+	if (!msg)
+		return -ENOMEM;
+	header = genlmsg_put_reply(msg, info, &ipttrace_family, 0,
+				   IPTTRACE_CMD_HISTORY);
+	mutex_lock(&ipttrace_lock);
+	link = find_link(info);
+	if (IS_ERR(link))
+		err = PTR_ERR(link);
+	else if (!header || nla_put_u32(msg, IPTTRACE_A_LINK, link->id) ||
+		 nla_put_u32(msg, IPTTRACE_A_GENERATION, link->set->generation))
+		err = -EMSGSIZE;
+	else
+		err = ipttrace_put_history(msg, &link->history);
+	mutex_unlock(&ipttrace_lock);
+	if (err) {
+		nlmsg_free(msg);
+		return err;
+	}
+	genlmsg_end(msg, header);
+	return genlmsg_reply(msg, info);
 }
 
 static int stats_doit(struct sk_buff *skb, struct genl_info *info)
@@ -424,6 +393,7 @@ static const struct genl_ops operations[] = {
 		.cmd = IPTTRACE_CMD_GET,
 		.flags = GENL_ADMIN_PERM,
 		.doit = get_doit,
+		.start = get_start,
 		.dumpit = get_dumpit,
 		.policy = ipttrace_get_policy,
 		.maxattr = ARRAY_SIZE(ipttrace_get_policy) - 1,
@@ -434,6 +404,34 @@ static const struct genl_ops operations[] = {
 		.doit = stats_doit,
 		.policy = ipttrace_stats_policy,
 		.maxattr = ARRAY_SIZE(ipttrace_stats_policy) - 1,
+	},
+	{
+		.cmd = IPTTRACE_CMD_TRANSACT,
+		.flags = GENL_ADMIN_PERM,
+		.doit = transact_doit,
+		.policy = ipttrace_transact_policy,
+		.maxattr = ARRAY_SIZE(ipttrace_transact_policy) - 1,
+	},
+	{
+		.cmd = IPTTRACE_CMD_CONFIRM,
+		.flags = GENL_ADMIN_PERM,
+		.doit = confirm_doit,
+		.policy = ipttrace_confirm_policy,
+		.maxattr = ARRAY_SIZE(ipttrace_confirm_policy) - 1,
+	},
+	{
+		.cmd = IPTTRACE_CMD_HISTORY,
+		.flags = GENL_ADMIN_PERM,
+		.doit = history_doit,
+		.policy = ipttrace_history_policy,
+		.maxattr = ARRAY_SIZE(ipttrace_history_policy) - 1,
+	},
+	{
+		.cmd = IPTTRACE_CMD_ADOPT,
+		.flags = GENL_ADMIN_PERM,
+		.doit = adopt_doit,
+		.policy = ipttrace_adopt_policy,
+		.maxattr = ARRAY_SIZE(ipttrace_adopt_policy) - 1,
 	},
 };
 

@@ -8,6 +8,7 @@
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/netfilter_arp.h>
 #include <linux/sched/task_stack.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
@@ -33,6 +34,7 @@ u32 ipttrace_packet_sender(const struct sk_buff *skb,
 {
 	if (!in_task() || (current->flags & PF_KTHREAD))
 		return 0;
+	/* bridges number these two alike; the other families do not get that far */
 	if (state->hook != NF_INET_LOCAL_OUT &&
 	    state->hook != NF_INET_POST_ROUTING)
 		return 0;
@@ -156,13 +158,72 @@ static void describe_ipv6(struct ipttrace_event *event,
 		describe_transport(event, skb, offset);
 }
 
+/* Addresses of IPv4; an ARP packet without them, or cut short, shows none. */
+static void describe_arp(struct ipttrace_event *event,
+			 const struct sk_buff *skb)
+{
+	int offset = skb_network_offset(skb);
+	struct arphdr header;
+	const struct arphdr *arp;
+	__be32 address;
+	const __be32 *ip;
+
+	arp = skb_header_pointer(skb, offset, sizeof(header), &header);
+	if (!arp) {
+		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
+		return;
+	}
+	event->arp_operation = ntohs(arp->ar_op);
+	/* on IEEE 1394 there is no target hardware address */
+	if (arp->ar_pro != htons(ETH_P_IP) || arp->ar_pln != sizeof(address) ||
+	    arp->ar_hrd == htons(ARPHRD_IEEE1394))
+		return;
+
+	/* sender's hardware and IP address, then the target's */
+	offset += sizeof(header) + arp->ar_hln;
+	ip = skb_header_pointer(skb, offset, sizeof(address), &address);
+	if (ip) {
+		memcpy(event->saddr, ip, sizeof(address));
+		offset += sizeof(address) + arp->ar_hln;
+		ip = skb_header_pointer(skb, offset, sizeof(address), &address);
+	}
+	if (ip)
+		memcpy(event->daddr, ip, sizeof(address));
+	else
+		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
+}
+
+/* The protocol of the network header: what the family says, or else what the link layer said. */
+static u16 packet_ethertype(const struct sk_buff *skb, u8 pf)
+{
+	switch (pf) {
+	case NFPROTO_IPV4:
+		return ETH_P_IP;
+	case NFPROTO_IPV6:
+		return ETH_P_IPV6;
+	case NFPROTO_ARP:
+		return ETH_P_ARP;
+	default:
+		return ntohs(skb->protocol);
+	}
+}
+
+static bool is_outward(const struct nf_hook_state *state)
+{
+	if (state->pf == NFPROTO_ARP)
+		return state->hook == NF_ARP_OUT;
+	if (state->pf == NFPROTO_IPV4 || state->pf == NFPROTO_IPV6)
+		return state->hook == NF_INET_LOCAL_OUT ||
+		       state->hook == NF_INET_POST_ROUTING;
+	return false;
+}
+
 /* The MAC header is the received one only on the way in; on the way out it is not written yet. */
 static void describe_dmac(struct ipttrace_event *event,
 			  const struct sk_buff *skb,
 			  const struct nf_hook_state *state)
 {
-	if (state->hook == NF_INET_LOCAL_OUT ||
-	    state->hook == NF_INET_POST_ROUTING)
+	if (is_outward(state))
 		return;
 	if (!state->in || !skb_mac_header_was_set(skb) ||
 	    skb_mac_header_len(skb) < ETH_HLEN)
@@ -204,8 +265,16 @@ void ipttrace_packet_describe(struct ipttrace_event *event,
 			sizeof(event->out_name));
 	}
 	describe_dmac(event, skb, state);
-	if (state->pf == NFPROTO_IPV6)
-		describe_ipv6(event, skb);
-	else
+	event->ethertype = packet_ethertype(skb, state->pf);
+	switch (event->ethertype) {
+	case ETH_P_IP:
 		describe_ipv4(event, skb);
+		break;
+	case ETH_P_IPV6:
+		describe_ipv6(event, skb);
+		break;
+	case ETH_P_ARP:
+		describe_arp(event, skb);
+		break;
+	}
 }

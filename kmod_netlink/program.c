@@ -8,6 +8,7 @@
 #include "compat/bpf.h"
 #include "events.h"
 #include "link.h"
+#include "payload.h"
 #include "program.h"
 
 /* Programs running on this CPU; touched with preemption off. */
@@ -38,6 +39,8 @@ void ipttrace_set_free(struct ipttrace_set *set)
 			bpf_prog_put(set->progs[slot]);
 	if (set->filter)
 		bpf_prog_destroy(set->filter);
+	if (set->payload)
+		bpf_map_put(set->payload);
 	kfree(set);
 }
 
@@ -56,8 +59,12 @@ static bool program_has_tail_calls(const struct bpf_prog *prog)
 	return found;
 }
 
-static int program_check(const struct bpf_prog *prog, const struct nlattr *attr,
-			 struct netlink_ext_ack *extack)
+/*
+ * What a kprobe program may not be. A socket filter may be anything that the verifier lets it be:
+ * nothing of it needs more than xt_bpf gives, and its tail calls enter socket filters.
+ */
+static int kprobe_check(const struct bpf_prog *prog, const struct nlattr *attr,
+			struct netlink_ext_ack *extack)
 {
 	if (ipttrace_prog_sleepable(prog)) {
 		NL_SET_ERR_MSG_ATTR(
@@ -87,6 +94,39 @@ static int program_check(const struct bpf_prog *prog, const struct nlattr *attr,
 	return 0;
 }
 
+/* Takes the program of a kind of slot; tells why it is not one. */
+static struct bpf_prog *program_get(const struct nlattr *fd_attr, u32 slot,
+				    struct netlink_ext_ack *extack)
+{
+	bool packet = slot == IPTTRACE_SLOT_PACKET;
+	struct bpf_prog *prog;
+	int err;
+
+	prog = bpf_prog_get_type_dev(nla_get_u32(fd_attr),
+				     packet ? BPF_PROG_TYPE_SOCKET_FILTER :
+					      BPF_PROG_TYPE_KPROBE,
+				     false);
+	if (PTR_ERR_OR_ZERO(prog) == -EBADF)
+		NL_SET_ERR_MSG_ATTR(extack, fd_attr,
+				    "no such file descriptor is open");
+	else if (IS_ERR(prog) && packet)
+		NL_SET_ERR_MSG_ATTR(
+			extack, fd_attr,
+			"the file descriptor is not of a BPF program of type socket filter");
+	else if (IS_ERR(prog))
+		NL_SET_ERR_MSG_ATTR(
+			extack, fd_attr,
+			"the file descriptor is not of a BPF program of type kprobe");
+	if (IS_ERR(prog) || packet)
+		return prog;
+	err = kprobe_check(prog, fd_attr, extack);
+	if (err) {
+		bpf_prog_put(prog);
+		return ERR_PTR(err);
+	}
+	return prog;
+}
+
 /**
  * ipttrace_set_add_program - put the program behind a file descriptor into a slot
  * @set: a set that is not published
@@ -105,35 +145,15 @@ int ipttrace_set_add_program(struct ipttrace_set *set,
 {
 	u32 slot = nla_get_u32(slot_attr);
 	struct bpf_prog *prog;
-	int err;
 
-	if (slot == IPTTRACE_SLOT_PACKET) {
-		NL_SET_ERR_MSG_ATTR(extack, slot_attr, "not yet");
-		return -EOPNOTSUPP;
-	}
 	if (set->progs[slot]) {
 		NL_SET_ERR_MSG_ATTR(extack, slot_attr,
 				    "the slot is given twice");
 		return -EINVAL;
 	}
-	prog = bpf_prog_get_type_dev(nla_get_u32(fd_attr), BPF_PROG_TYPE_KPROBE,
-				     false);
-	if (IS_ERR(prog)) {
-		err = PTR_ERR(prog);
-		if (err == -EBADF)
-			NL_SET_ERR_MSG_ATTR(extack, fd_attr,
-					    "no such file descriptor is open");
-		else
-			NL_SET_ERR_MSG_ATTR(
-				extack, fd_attr,
-				"the file descriptor is not of a BPF program of type kprobe");
-		return err;
-	}
-	err = program_check(prog, fd_attr, extack);
-	if (err) {
-		bpf_prog_put(prog);
-		return err;
-	}
+	prog = program_get(fd_attr, slot, extack);
+	if (IS_ERR(prog))
+		return PTR_ERR(prog);
 	set->progs[slot] = prog;
 	__set_bit(slot, &set->slots);
 	return 0;
@@ -173,8 +193,30 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 	return 0;
 }
 
+/*
+ * Times a program run while the kernel times programs too. The link's own times are of this link;
+ * the kernel's are of the program, wherever it runs.
+ */
+static u64 run_begin(void)
+{
+	return static_branch_unlikely(&bpf_stats_enabled_key) ? sched_clock() :
+								0;
+}
+
+/* On the CPU of run_begin(). */
+static void run_end(const struct ipttrace_set *set, enum ipttrace_slot slot,
+		    u64 begin)
+{
+	struct ipttrace_link_stats __percpu *stats = set->link->stats;
+
+	this_cpu_inc(stats->slots[slot].runs);
+	if (begin)
+		this_cpu_add(stats->slots[slot].run_time,
+			     sched_clock() - begin);
+}
+
 /**
- * ipttrace_set_run - run the program in a slot
+ * ipttrace_set_run - run the program in a slot of a table
  * @set: a set that the caller found through RCU and holds there
  * @slot: a slot that has a program
  * @regs: its context
@@ -188,6 +230,7 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 	struct bpf_trace_run_ctx run_ctx = { .bpf_cookie = set->cookie };
 	struct bpf_run_ctx *outer;
 	u32 result = 0;
+	u64 begin;
 
 	/* also keeps the program on its CPU, and on PREEMPT_RT others off it */
 	preempt_disable();
@@ -195,7 +238,9 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 	rcu_read_lock();
 	if (likely(__this_cpu_inc_return(programs_running) == 1)) {
 		outer = bpf_set_run_ctx(&run_ctx.run_ctx);
+		begin = run_begin();
 		result = bpf_prog_run(set->progs[slot], regs);
+		run_end(set, slot, begin);
 		bpf_reset_run_ctx(outer);
 	} else {
 		this_cpu_inc(set->link->stats->nested);
@@ -205,4 +250,44 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 	rcu_read_unlock();
 	preempt_enable();
 	return result;
+}
+
+/**
+ * ipttrace_set_run_packet - run the program in the packet slot, as xt_bpf runs it
+ * @set: a set that the caller found through RCU and holds there
+ * @skb: the packet; its control block is as before afterwards
+ *
+ * No guard against recursion: a socket filter has no helper that sends a packet.
+ *
+ * Context: softirqs off.
+ * Return: what the program returned.
+ */
+u32 ipttrace_set_run_packet(const struct ipttrace_set *set, struct sk_buff *skb)
+{
+	u64 begin = run_begin();
+	u32 result;
+
+	result = bpf_prog_run_save_cb(set->progs[IPTTRACE_SLOT_PACKET], skb);
+	run_end(set, IPTTRACE_SLOT_PACKET, begin);
+	return result;
+}
+
+/**
+ * ipttrace_set_emit - send the event that a program asked for
+ * @set: its program set
+ * @slot: its slot
+ * @event: filled in but for link and generation
+ *
+ * Context: see ipttrace_set_payload().
+ */
+void ipttrace_set_emit(const struct ipttrace_set *set, enum ipttrace_slot slot,
+		       struct ipttrace_event *event)
+{
+	const void *payload = ipttrace_set_payload(set, slot);
+
+	event->link = set->link->id;
+	event->generation = set->generation;
+	if (!ipttrace_events_emit(event, payload,
+				  payload ? set->payload->value_size : 0))
+		this_cpu_inc(set->link->stats->lost);
 }

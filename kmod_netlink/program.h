@@ -20,9 +20,12 @@ struct ipttrace_link;
  * @progs: a reference to the program in each slot, or NULL
  * @filter: classic-BPF filter of our own, or NULL
  * @filter_len: its length in instructions as given to us
+ * @payload: a reference to the map whose first element goes with events, or NULL
+ * @payload_slots: the slots whose programs use it, a bit each
  *
- * Constant once published (link.c), when packets find it through RCU. Owned by the link, freed with
- * ipttrace_set_free() a grace period after it was taken away.
+ * Constant while published (transaction.c), when packets find it through RCU. Owned by the link,
+ * freed with ipttrace_set_free() a grace period after it was taken away; one that is kept for a
+ * roll-back may then be given another generation and be published again.
  */
 struct ipttrace_set {
 	struct ipttrace_link *link;
@@ -32,6 +35,8 @@ struct ipttrace_set {
 	struct bpf_prog *progs[IPTTRACE_SLOTS];
 	struct bpf_prog *filter;
 	u32 filter_len;
+	struct bpf_map *payload;
+	unsigned long payload_slots;
 };
 
 struct ipttrace_set *ipttrace_set_alloc(void);
@@ -45,8 +50,12 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 
 u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		     struct pt_regs *regs);
+u32 ipttrace_set_run_packet(const struct ipttrace_set *set,
+			    struct sk_buff *skb);
+void ipttrace_set_emit(const struct ipttrace_set *set, enum ipttrace_slot slot,
+		       struct ipttrace_event *event);
 
-/* Whether the set's filter lets @skb through; its data must start at the IP header. */
+/* Whether the set's filter lets @skb through; its data must start at the network header. */
 static inline bool ipttrace_set_filter(const struct ipttrace_set *set,
 				       const struct sk_buff *skb)
 {

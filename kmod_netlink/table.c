@@ -5,6 +5,7 @@
  */
 #include <linux/module.h>
 #include <linux/netfilter.h>
+#include <linux/slab.h>
 
 #include "link.h"
 #include "message.h"
@@ -64,17 +65,75 @@ err_disarm:
 	return err;
 }
 
-/**
- * ipttrace_table_disarm - watch no table any more; no sets may be published
- */
-void ipttrace_table_disarm(void)
+/* No sets may be published. */
+static void table_disarm(void)
 {
 	unsigned int i;
 
-	lockdep_assert_held(&ipttrace_lock);
 	arming = false;
 	for (i = 0; i < IPTTRACE_FUNCTIONS; i++)
 		ipttrace_function_disarm(&ipttrace_functions[i]);
+}
+
+static unsigned int table_links(void)
+{
+	struct ipttrace_link *link;
+	unsigned int count = 0;
+
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (link->hook == IPTTRACE_HOOK_TABLE)
+			count++;
+	return count;
+}
+
+/**
+ * ipttrace_table_prepare - what ipttrace_table_publish() needs for the links as they are listed
+ * @gfp: with __GFP_NOFAIL it cannot fail
+ *
+ * Return: it, NULL if there are no table links, or ERR_PTR(-ENOMEM).
+ */
+struct ipttrace_sets *ipttrace_table_prepare(gfp_t gfp)
+{
+	unsigned int count = table_links();
+	struct ipttrace_sets *sets;
+
+	lockdep_assert_held(&ipttrace_lock);
+	if (!count)
+		return NULL;
+	sets = kmalloc(struct_size(sets, set, count), gfp);
+	if (!sets)
+		return ERR_PTR(-ENOMEM);
+	sets->count = count;
+	return sets;
+}
+
+/**
+ * ipttrace_table_publish - put the program sets of all table links in force, in one step
+ * @sets: of ipttrace_table_prepare(); the same links are listed still
+ *
+ * Return: what the caller passes to kfree() a grace period later: then no packet is handled by what
+ * was in force before.
+ */
+struct ipttrace_sets *ipttrace_table_publish(struct ipttrace_sets *sets)
+{
+	struct ipttrace_link *link;
+	unsigned int i = 0;
+
+	lockdep_assert_held(&ipttrace_lock);
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (link->hook == IPTTRACE_HOOK_TABLE)
+			sets->set[i++] = link->set;
+	return ipttrace_traverse_publish(sets);
+}
+
+/**
+ * ipttrace_table_release - watch no table any more if no table link is left
+ */
+void ipttrace_table_release(void)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	if (!table_links())
+		table_disarm();
 }
 
 /* Arms functions when their module comes, disarms them before its text goes. */

@@ -91,14 +91,16 @@ static void frame_run(struct frame *frame, enum ipttrace_slot slot,
 	for_each_set_bit(i, frame->selected, frame->sets->count) {
 		const struct ipttrace_set *set = frame->sets->set[i];
 
-		if (!set->progs[slot] || !ipttrace_set_run(set, slot, regs))
+		if (!set->progs[slot])
 			continue;
-		this_cpu_inc(set->link->stats->events);
-		if (!wanted)
-			continue;
-		event->link = set->link->id;
-		event->generation = set->generation;
-		ipttrace_events_emit(event);
+		/* on PREEMPT_RT an entry program could write into the payload of this one */
+		preempt_disable();
+		if (ipttrace_set_run(set, slot, regs)) {
+			this_cpu_inc(set->link->stats->events);
+			if (wanted)
+				ipttrace_set_emit(set, slot, event);
+		}
+		preempt_enable();
 	}
 }
 
@@ -534,14 +536,11 @@ struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
  * ipttrace_traverse_publish - put program sets in force
  * @sets: them, ours from now on; NULL if there are none
  *
- * When it returns, no packet is handled by the sets that were in force before.
+ * Return: those that were in force before, or NULL. A grace period later no packet is handled by
+ * them any more, and the caller frees them.
  */
-void ipttrace_traverse_publish(struct ipttrace_sets *sets)
+struct ipttrace_sets *ipttrace_traverse_publish(struct ipttrace_sets *sets)
 {
-	struct ipttrace_sets *old;
-
-	old = rcu_replace_pointer(published, sets,
-				  lockdep_is_held(&ipttrace_lock));
-	synchronize_rcu();
-	kfree(old);
+	return rcu_replace_pointer(published, sets,
+				   lockdep_is_held(&ipttrace_lock));
 }

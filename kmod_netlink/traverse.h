@@ -19,6 +19,6 @@ enum {
 /* The functions that packets are seen and sent another way at; armed by table.c. */
 extern struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS];
 
-void ipttrace_traverse_publish(struct ipttrace_sets *sets);
+struct ipttrace_sets *ipttrace_traverse_publish(struct ipttrace_sets *sets);
 
 #endif /* _IPTTRACE_TRAVERSE_H */

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a link remembers of its generations: who brought about which programs, and when.
+ */
+#include <linux/cred.h>
+#include <linux/ktime.h>
+#include <net/netlink.h>
+
+#include "history.h"
+#include "message.h"
+#include "program.h"
+
+/**
+ * ipttrace_history_add - remember a program set that was put in force
+ * @history: of its link, under ipttrace_lock
+ * @set: the set
+ * @action: how; a roll-back is the module's own doing, anything else that of the current process
+ */
+void ipttrace_history_add(struct ipttrace_history *history,
+			  const struct ipttrace_set *set,
+			  enum ipttrace_action action)
+{
+	struct ipttrace_past *past =
+		&history->past[history->count++ % ARRAY_SIZE(history->past)];
+	u32 slot;
+
+	memset(past, 0, sizeof(*past));
+	past->generation = set->generation;
+	past->action = action;
+	past->time = ktime_get_real_ns();
+	if (action != IPTTRACE_ACTION_ROLLBACK) {
+		past->pid = task_tgid_nr(current);
+		past->uid = from_kuid(&init_user_ns, current_uid());
+		get_task_comm(past->comm, current);
+	}
+	for (slot = 1; slot < IPTTRACE_SLOTS; slot++) {
+		const struct bpf_prog *prog = set->progs[slot];
+
+		if (!prog)
+			continue;
+		past->progs[slot].id = prog->aux->id;
+		memcpy(past->progs[slot].tag, prog->tag,
+		       sizeof(past->progs[slot].tag));
+		strscpy(past->progs[slot].name, prog->aux->name,
+			sizeof(past->progs[slot].name));
+	}
+}
+
+static int put_past(struct sk_buff *msg, const struct ipttrace_past *past)
+{
+	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_HISTORY);
+	u32 slot;
+
+	if (!nest ||
+	    nla_put_u32(msg, IPTTRACE_A_HISTORY_GENERATION, past->generation) ||
+	    nla_put_u32(msg, IPTTRACE_A_HISTORY_ACTION, past->action) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_HISTORY_TIME, past->time) ||
+	    nla_put_u32(msg, IPTTRACE_A_HISTORY_PID, past->pid) ||
+	    nla_put_u32(msg, IPTTRACE_A_HISTORY_UID, past->uid) ||
+	    nla_put_string(msg, IPTTRACE_A_HISTORY_COMM, past->comm))
+		return -EMSGSIZE;
+	for (slot = 1; slot < IPTTRACE_SLOTS; slot++) {
+		const struct ipttrace_past_program *prog = &past->progs[slot];
+
+		if (prog->id &&
+		    ipttrace_put_program(msg, IPTTRACE_A_HISTORY_PROGRAM, slot,
+					 prog->id, prog->tag, prog->name))
+			return -EMSGSIZE;
+	}
+	nla_nest_end(msg, nest);
+	return 0;
+}
+
+/**
+ * ipttrace_history_size - room that ipttrace_put_history() needs in a message
+ */
+size_t ipttrace_history_size(void)
+{
+	/* a nest with its members, all slots in use */
+	size_t program = nla_total_size(0) + 2 * nla_total_size(sizeof(u32)) +
+			 nla_total_size(IPTTRACE_PROG_TAG) +
+			 nla_total_size(IPTTRACE_PROG_NAME);
+	size_t past = nla_total_size(0) + 4 * nla_total_size(sizeof(u32)) +
+		      nla_total_size(sizeof(u64)) +
+		      nla_total_size(TASK_COMM_LEN) +
+		      (IPTTRACE_SLOTS - 1) * program;
+
+	return IPTTRACE_HISTORY_GENERATIONS * past;
+}
+
+/**
+ * ipttrace_put_history - add what a link remembers to a message, oldest first
+ * @msg: where to
+ * @history: of the link, under ipttrace_lock
+ *
+ * Return: 0 or -EMSGSIZE.
+ */
+int ipttrace_put_history(struct sk_buff *msg,
+			 const struct ipttrace_history *history)
+{
+	unsigned int size = ARRAY_SIZE(history->past);
+	unsigned int i;
+
+	for (i = history->count > size ? history->count - size : 0;
+	     i < history->count; i++)
+		if (put_past(msg, &history->past[i % size]))
+			return -EMSGSIZE;
+	return 0;
+}

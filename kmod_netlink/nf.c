@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The nf hook: links at netfilter's own hooks, of any family and network namespace.
+ *
+ * Locks, outer to inner: rtnl_mutex (attaching to a device, and its notifier) or pernet_ops_rwsem
+ * (a namespace goes), ipttrace_lock, netfilter's nf_hook_mutex. Attaching to a device takes
+ * rtnl_mutex so that the device cannot go unnoticed between being found and the link being listed;
+ * a namespace cannot, since the request holds a reference to it until then.
+ */
+#include <linux/netdevice.h>
+#include <linux/netfilter_arp.h>
+#include <linux/rtnetlink.h>
+#include <linux/slab.h>
+#include <net/net_namespace.h>
+
+#include "events.h"
+#include "link.h"
+#include "message.h"
+#include "nf.h"
+#include "packet.h"
+
+/* --- packets ------------------------------------------------------------------------------- */
+
+/* noinline: a packet that nobody asks to report does not pay for an event on the stack. */
+static noinline void nf_report(const struct ipttrace_nf *nf,
+			       const struct ipttrace_set *set,
+			       const struct sk_buff *skb,
+			       const struct nf_hook_state *state,
+			       unsigned int verdict)
+{
+	struct ipttrace_event event = {
+		.kind = IPTTRACE_KIND_PACKET,
+		.verdict = verdict,
+		.priority = nf->ops.priority,
+	};
+
+	this_cpu_inc(set->link->stats->events);
+	if (!ipttrace_events_wanted())
+		return;
+	event.time = ktime_get_ns();
+	ipttrace_packet_describe(&event, skb, state);
+	ipttrace_set_emit(set, IPTTRACE_SLOT_PACKET, &event);
+}
+
+/*
+ * A packet is at the hook of a link. Netfilter holds the RCU read lock around all hooks; softirqs
+ * are off around the program as ipt_do_table() has them for xt_bpf, since programs share per-CPU
+ * maps with themselves. On PREEMPT_RT that is a lock of the CPU and does the same.
+ */
+static unsigned int nf_packet(void *priv, struct sk_buff *skb,
+			      const struct nf_hook_state *state)
+{
+	const struct ipttrace_nf *nf = priv;
+	const struct ipttrace_set *set = rcu_dereference(nf->active);
+	struct ipttrace_link_stats __percpu *stats = set->link->stats;
+	unsigned int verdict = NF_ACCEPT;
+	bool report;
+	u32 result;
+
+	local_bh_disable();
+	this_cpu_inc(stats->packets);
+	if (!ipttrace_set_filter(set, skb))
+		goto out;
+	this_cpu_inc(stats->selected);
+	result = ipttrace_set_run_packet(set, skb);
+	report = result;
+	if (nf->mode == IPTTRACE_NF_MODE_FILTER) {
+		report = !result && nf->report_drops;
+		if (!result) {
+			this_cpu_inc(stats->drops);
+			verdict = NF_DROP;
+		}
+	}
+	if (report)
+		nf_report(nf, set, skb, state, verdict);
+out:
+	local_bh_enable();
+	return verdict;
+}
+
+/* --- requests ------------------------------------------------------------------------------ */
+
+/* Checks a hook, since netfilter only warns; @device tells whether it is one of a device. */
+static int nf_check_hook(u32 family, u32 hooknum, bool *device,
+			 struct nlattr **attrs, struct netlink_ext_ack *extack)
+{
+	bool enabled = true;
+	u32 ingress = U32_MAX;
+	u32 hooks = 0;
+
+	switch (family) {
+	case NFPROTO_INET:
+		ingress = NF_INET_INGRESS;
+		fallthrough;
+	case NFPROTO_IPV4:
+	case NFPROTO_IPV6:
+		hooks = NF_INET_NUMHOOKS;
+		break;
+	case NFPROTO_BRIDGE:
+		enabled = IS_ENABLED(CONFIG_NETFILTER_FAMILY_BRIDGE);
+		/* what is called brouting is no hook in a list */
+		hooks = NF_INET_NUMHOOKS;
+		break;
+	case NFPROTO_ARP:
+		enabled = IS_ENABLED(CONFIG_NETFILTER_FAMILY_ARP);
+		hooks = NF_ARP_NUMHOOKS;
+		break;
+	case NFPROTO_NETDEV:
+		ingress = NF_NETDEV_INGRESS;
+		break;
+	default:
+		NL_SET_ERR_MSG_ATTR(
+			extack, attrs[IPTTRACE_A_FAMILY],
+			"netfilter hooks are of family 1 (inet), 2 (IPv4), 3 (ARP), 5 (netdev), 7 (bridge) or 10 (IPv6)");
+		return -EAFNOSUPPORT;
+	}
+	if (family == NFPROTO_NETDEV && hooknum == NF_NETDEV_EGRESS) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attrs[IPTTRACE_A_HOOKNUM],
+			"of a device's hooks only ingress is supported, not egress");
+		return -EOPNOTSUPP;
+	}
+	*device = hooknum == ingress;
+	if (*device)
+		enabled = IS_ENABLED(CONFIG_NETFILTER_INGRESS);
+	if (!enabled) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attrs[IPTTRACE_A_HOOKNUM],
+			"this kernel is built without netfilter for this family and hook");
+		return -EOPNOTSUPP;
+	}
+	if (!*device && hooknum >= hooks) {
+		NL_SET_ERR_MSG_ATTR(extack, attrs[IPTTRACE_A_HOOKNUM],
+				    "the family has no hook of this number");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static struct net *nf_get_net(const struct nlattr *attr,
+			      struct netlink_ext_ack *extack)
+{
+	struct net *net;
+
+	if (!attr)
+		return get_net(&init_net);
+	net = get_net_ns_by_fd(nla_get_u32(attr));
+	if (IS_ERR(net))
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the file descriptor is not of a network namespace");
+	return net;
+}
+
+/**
+ * ipttrace_nf_parse - what an attach request says of the place of an nf link
+ * @spec: filled in; the caller releases it with ipttrace_nf_spec_release()
+ * @family: protocol family
+ * @flags: enum ipttrace_link_flag
+ * @attrs: of the request
+ * @extack: told what is wrong
+ *
+ * Return: 0, -EINVAL, -EAFNOSUPPORT, -EOPNOTSUPP, -EBADF; then there is nothing to release.
+ */
+int ipttrace_nf_parse(struct ipttrace_nf_spec *spec, u32 family, u32 flags,
+		      struct nlattr **attrs, struct netlink_ext_ack *extack)
+{
+	bool device;
+	int err;
+
+	if (!attrs[IPTTRACE_A_FAMILY]) {
+		NL_SET_ERR_ATTR_MISS(extack, NULL, IPTTRACE_A_FAMILY);
+		NL_SET_ERR_MSG(extack, "a netfilter hook needs its family");
+		return -EINVAL;
+	}
+	if (!attrs[IPTTRACE_A_HOOKNUM]) {
+		NL_SET_ERR_ATTR_MISS(extack, NULL, IPTTRACE_A_HOOKNUM);
+		NL_SET_ERR_MSG(extack, "a netfilter hook needs its number");
+		return -EINVAL;
+	}
+	spec->hooknum = nla_get_u32(attrs[IPTTRACE_A_HOOKNUM]);
+	err = nf_check_hook(family, spec->hooknum, &device, attrs, extack);
+	if (err)
+		return err;
+	if (device && !attrs[IPTTRACE_A_IFINDEX]) {
+		NL_SET_ERR_ATTR_MISS(extack, NULL, IPTTRACE_A_IFINDEX);
+		NL_SET_ERR_MSG(extack, "an ingress hook needs its device");
+		return -EINVAL;
+	}
+	if (!device && attrs[IPTTRACE_A_IFINDEX]) {
+		NL_SET_ERR_MSG_ATTR(extack, attrs[IPTTRACE_A_IFINDEX],
+				    "only an ingress hook is of a device");
+		return -EINVAL;
+	}
+	if (device) {
+		spec->ifindex_attr = attrs[IPTTRACE_A_IFINDEX];
+		spec->ifindex = nla_get_u32(spec->ifindex_attr);
+	}
+	if (attrs[IPTTRACE_A_PRIORITY])
+		spec->priority = nla_get_s32(attrs[IPTTRACE_A_PRIORITY]);
+	spec->mode = IPTTRACE_NF_MODE_OBSERVE;
+	if (attrs[IPTTRACE_A_MODE])
+		spec->mode = nla_get_u32(attrs[IPTTRACE_A_MODE]);
+	if (flags & IPTTRACE_LINK_FLAG_REPORT_DROPS &&
+	    spec->mode != IPTTRACE_NF_MODE_FILTER) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attrs[IPTTRACE_A_FLAGS],
+			"only a link in filter mode has drops to report");
+		return -EINVAL;
+	}
+	spec->net = nf_get_net(attrs[IPTTRACE_A_NETNS_FD], extack);
+	return PTR_ERR_OR_ZERO(spec->net);
+}
+
+/**
+ * ipttrace_nf_spec_release - give back what ipttrace_nf_parse() took
+ * @spec: zeroed, or filled in by it
+ */
+void ipttrace_nf_spec_release(struct ipttrace_nf_spec *spec)
+{
+	if (!IS_ERR_OR_NULL(spec->net))
+		put_net(spec->net);
+}
+
+/* --- links --------------------------------------------------------------------------------- */
+
+/**
+ * ipttrace_nf_attach - put a link to its netfilter hook
+ * @link: a link that has its program set, on no list yet; afterwards it has its place too
+ * @spec: the place
+ * @extack: told why not
+ *
+ * Context: ipttrace_lock is held, and rtnl_mutex if the place is a device's.
+ * Return: 0, -ENODEV, -ENOMEM, or what nf_register_net_hook() returns.
+ */
+int ipttrace_nf_attach(struct ipttrace_link *link,
+		       const struct ipttrace_nf_spec *spec,
+		       struct netlink_ext_ack *extack)
+{
+	struct net_device *dev = NULL;
+	struct ipttrace_nf *nf;
+	int err;
+
+	lockdep_assert_held(&ipttrace_lock);
+	if (spec->ifindex) {
+		ASSERT_RTNL();
+		dev = __dev_get_by_index(spec->net, spec->ifindex);
+		if (!dev) {
+			NL_SET_ERR_MSG_ATTR(
+				extack, spec->ifindex_attr,
+				"the network namespace has no such device");
+			return -ENODEV;
+		}
+	}
+	nf = kzalloc(sizeof(*nf), GFP_KERNEL);
+	if (!nf)
+		return -ENOMEM;
+	nf->ops.hook = nf_packet;
+	nf->ops.priv = nf;
+	nf->ops.dev = dev;
+	nf->ops.pf = link->family;
+	nf->ops.hooknum = spec->hooknum;
+	nf->ops.priority = spec->priority;
+	nf->net = spec->net;
+	nf->netns = spec->net->ns.inum;
+	nf->mode = spec->mode;
+	nf->report_drops = link->flags & IPTTRACE_LINK_FLAG_REPORT_DROPS;
+	if (dev) {
+		nf->ifindex = dev->ifindex;
+		strscpy(nf->ifname, dev->name, sizeof(nf->ifname));
+	}
+	RCU_INIT_POINTER(nf->active, link->set);
+	err = nf_register_net_hook(nf->net, &nf->ops);
+	if (err) {
+		NL_SET_ERR_MSG(extack,
+			       "netfilter does not take another hook there");
+		/* inet is two hooks: the first one may have been there when the second failed */
+		synchronize_rcu();
+		kfree(nf);
+		return err;
+	}
+	link->nf = nf;
+	return 0;
+}
+
+/**
+ * ipttrace_nf_detach - take a link from its netfilter hook, if it is still there
+ * @nf: its place; packets may be there until a grace period has passed
+ */
+void ipttrace_nf_detach(struct ipttrace_nf *nf)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	if (!nf->gone)
+		nf_unregister_net_hook(nf->net, &nf->ops);
+}
+
+/* --- what goes from under a link ------------------------------------------------------------ */
+
+static void link_gone(struct ipttrace_link *link, enum ipttrace_gone why)
+{
+	struct ipttrace_nf *nf = link->nf;
+
+	ipttrace_nf_detach(nf);
+	nf->gone = why;
+	nf->net = NULL;
+	nf->ops.dev = NULL;
+	ipttrace_links_sequence++;
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+}
+
+/* A namespace is about to go: its devices and hooks are still there. */
+static void __net_exit namespace_leaves(struct net *net)
+{
+	struct ipttrace_link *link;
+
+	mutex_lock(&ipttrace_lock);
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (link->nf && link->nf->net == net)
+			link_gone(link, IPTTRACE_GONE_NETNS);
+	mutex_unlock(&ipttrace_lock);
+}
+
+static struct pernet_operations namespace_operations = {
+	.pre_exit = namespace_leaves,
+};
+
+/* A device is about to go, or to another namespace; or it has another name. */
+static int device_event(struct notifier_block *nb, unsigned long event,
+			void *info)
+{
+	const struct net_device *dev = netdev_notifier_info_to_dev(info);
+	struct ipttrace_link *link;
+
+	if (event != NETDEV_UNREGISTER && event != NETDEV_CHANGENAME)
+		return NOTIFY_DONE;
+
+	mutex_lock(&ipttrace_lock);
+	list_for_each_entry(link, &ipttrace_links, list) {
+		if (!link->nf || link->nf->ops.dev != dev)
+			continue;
+		if (event == NETDEV_UNREGISTER) {
+			link_gone(link, IPTTRACE_GONE_DEVICE);
+			continue;
+		}
+		strscpy(link->nf->ifname, dev->name, sizeof(link->nf->ifname));
+		ipttrace_links_sequence++;
+	}
+	mutex_unlock(&ipttrace_lock);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block device_notifier = {
+	.notifier_call = device_event,
+};
+
+/**
+ * ipttrace_nf_init - begin to follow namespaces and devices going
+ *
+ * Return: 0 or an errno.
+ */
+int ipttrace_nf_init(void)
+{
+	int err;
+
+	err = register_pernet_subsys(&namespace_operations);
+	if (err)
+		return err;
+	err = register_netdevice_notifier(&device_notifier);
+	if (err)
+		unregister_pernet_subsys(&namespace_operations);
+	return err;
+}
+
+/**
+ * ipttrace_nf_exit - end it; no link may be left
+ */
+void ipttrace_nf_exit(void)
+{
+	unregister_netdevice_notifier(&device_notifier);
+	unregister_pernet_subsys(&namespace_operations);
+}

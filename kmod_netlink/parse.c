@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What requests say: attributes into program sets, places, expectations, changes.
+ */
+#include <linux/capability.h>
+#include <linux/netfilter.h>
+#include <net/genetlink.h>
+
+#include "netlink.h"
+#include "netlink_policy.h"
+#include "parse.h"
+#include "payload.h"
+
+/* --- program sets -------------------------------------------------------------------------- */
+
+static int parse_program(struct ipttrace_set *set, const struct nlattr *nest,
+			 struct netlink_ext_ack *extack)
+{
+	struct nlattr *tb[ARRAY_SIZE(ipttrace_program_policy)];
+	int err;
+
+	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
+			       ipttrace_program_policy, extack);
+	if (err)
+		return err;
+	if (!tb[IPTTRACE_A_PROGRAM_SLOT]) {
+		NL_SET_ERR_ATTR_MISS(extack, nest, IPTTRACE_A_PROGRAM_SLOT);
+		NL_SET_ERR_MSG(extack, "a program has no slot");
+		return -EINVAL;
+	}
+	if (!tb[IPTTRACE_A_PROGRAM_FD]) {
+		NL_SET_ERR_ATTR_MISS(extack, nest, IPTTRACE_A_PROGRAM_FD);
+		NL_SET_ERR_MSG(extack, "a program has no file descriptor");
+		return -EINVAL;
+	}
+	return ipttrace_set_add_program(set, tb[IPTTRACE_A_PROGRAM_SLOT],
+					tb[IPTTRACE_A_PROGRAM_FD], extack);
+}
+
+/* CAP_NET_ADMIN lets one speak to the family; a kprobe program takes what loading it takes. */
+static int check_program_capability(const struct ipttrace_set *set,
+				    struct netlink_ext_ack *extack)
+{
+	if (!(set->slots & ~BIT(IPTTRACE_SLOT_PACKET)))
+		return 0;
+	if (bpf_capable() || perfmon_capable())
+		return 0;
+	NL_SET_ERR_MSG(extack,
+		       "attaching a program needs CAP_BPF or CAP_PERFMON");
+	return -EPERM;
+}
+
+static int fill_set(struct ipttrace_set *set, const struct nlattr *nest,
+		    struct nlattr **tb, struct netlink_ext_ack *extack)
+{
+	const struct nlattr *attr;
+	int remaining, err;
+
+	nla_for_each_nested(attr, nest, remaining) {
+		if (nla_type(attr) != IPTTRACE_A_PROGRAM_SET_PROGRAM)
+			continue;
+		err = parse_program(set, attr, extack);
+		if (err)
+			return err;
+	}
+	err = check_program_capability(set, extack);
+	if (err)
+		return err;
+	if (tb[IPTTRACE_A_PROGRAM_SET_FILTER]) {
+		err = ipttrace_set_add_filter(
+			set, tb[IPTTRACE_A_PROGRAM_SET_FILTER], extack);
+		if (err)
+			return err;
+	}
+	if (tb[IPTTRACE_A_PROGRAM_SET_PAYLOAD_FD]) {
+		err = ipttrace_set_add_payload(
+			set, tb[IPTTRACE_A_PROGRAM_SET_PAYLOAD_FD], extack);
+		if (err)
+			return err;
+	}
+	if (tb[IPTTRACE_A_PROGRAM_SET_COOKIE])
+		set->cookie = nla_get_u64(tb[IPTTRACE_A_PROGRAM_SET_COOKIE]);
+	return 0;
+}
+
+/* The set of a nest, which is missing from @outer if it is NULL. */
+static struct ipttrace_set *parse_set(const struct nlattr *nest,
+				      const struct nlattr *outer, int type,
+				      struct netlink_ext_ack *extack)
+{
+	struct nlattr *tb[ARRAY_SIZE(ipttrace_program_set_policy)];
+	struct ipttrace_set *set;
+	int err;
+
+	if (!nest) {
+		NL_SET_ERR_ATTR_MISS(extack, outer, type);
+		NL_SET_ERR_MSG(extack, "no program set is given");
+		return ERR_PTR(-EINVAL);
+	}
+	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
+			       ipttrace_program_set_policy, extack);
+	if (err)
+		return ERR_PTR(err);
+	if (!tb[IPTTRACE_A_PROGRAM_SET_PROGRAM]) {
+		NL_SET_ERR_MSG_ATTR(extack, nest,
+				    "the program set has no program");
+		return ERR_PTR(-EINVAL);
+	}
+	set = ipttrace_set_alloc();
+	if (!set)
+		return ERR_PTR(-ENOMEM);
+	err = fill_set(set, nest, tb, extack);
+	if (err) {
+		ipttrace_set_free(set);
+		return ERR_PTR(err);
+	}
+	return set;
+}
+
+/**
+ * ipttrace_parse_set - the program set of an attach request
+ * @info: the request
+ *
+ * Return: the set, which the caller owns, or an ERR_PTR().
+ */
+struct ipttrace_set *ipttrace_parse_set(struct genl_info *info)
+{
+	return parse_set(info->attrs[IPTTRACE_A_PROGRAMS], NULL,
+			 IPTTRACE_A_PROGRAMS, info->extack);
+}
+
+/* --- links --------------------------------------------------------------------------------- */
+
+/**
+ * ipttrace_parse_link - the attribute by which a request names its link
+ * @info: the request
+ *
+ * Return: the attribute or ERR_PTR(-EINVAL).
+ */
+const struct nlattr *ipttrace_parse_link(struct genl_info *info)
+{
+	if (info->attrs[IPTTRACE_A_LINK])
+		return info->attrs[IPTTRACE_A_LINK];
+	NL_SET_ERR_ATTR_MISS(info->extack, NULL, IPTTRACE_A_LINK);
+	NL_SET_ERR_MSG(info->extack, "no link is given");
+	return ERR_PTR(-EINVAL);
+}
+
+/* What only netfilter hooks have is refused at tables rather than passed over. */
+static int parse_table_spec(struct genl_info *info,
+			    const struct ipttrace_link_spec *spec)
+{
+	static const int of_nf[] = {
+		IPTTRACE_A_HOOKNUM, IPTTRACE_A_PRIORITY, IPTTRACE_A_NETNS_FD,
+		IPTTRACE_A_IFINDEX, IPTTRACE_A_MODE,
+	};
+	struct nlattr **attrs = info->attrs;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(of_nf); i++) {
+		if (!attrs[of_nf[i]])
+			continue;
+		NL_SET_ERR_MSG_ATTR(
+			info->extack, attrs[of_nf[i]],
+			"tables have no hook number, priority, namespace, device or mode: netfilter hooks do");
+		return -EINVAL;
+	}
+	if (spec->flags & IPTTRACE_LINK_FLAG_REPORT_DROPS) {
+		NL_SET_ERR_MSG_ATTR(info->extack, attrs[IPTTRACE_A_FLAGS],
+				    "a link at tables drops no packets");
+		return -EINVAL;
+	}
+	if (spec->family != NFPROTO_UNSPEC && spec->family != NFPROTO_IPV4 &&
+	    spec->family != NFPROTO_IPV6) {
+		NL_SET_ERR_MSG_ATTR(
+			info->extack, attrs[IPTTRACE_A_FAMILY],
+			"tables are of family 2 (IPv4) or 10 (IPv6)");
+		return -EAFNOSUPPORT;
+	}
+	return 0;
+}
+
+/**
+ * ipttrace_parse_spec - what an attach request asks for, the program set aside
+ * @info: the request
+ * @spec: filled in; afterwards the caller calls ipttrace_nf_spec_release() on its nf
+ *
+ * Return: 0, -EINVAL, -EOPNOTSUPP, -EAFNOSUPPORT, -EBADF; then there is nothing to release.
+ */
+int ipttrace_parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
+{
+	struct nlattr **attrs = info->attrs;
+
+	memset(spec, 0, sizeof(*spec));
+	spec->portid = info->snd_portid;
+	spec->programs = attrs[IPTTRACE_A_PROGRAMS];
+	if (!attrs[IPTTRACE_A_HOOK]) {
+		NL_SET_ERR_ATTR_MISS(info->extack, NULL, IPTTRACE_A_HOOK);
+		NL_SET_ERR_MSG(info->extack, "no hook is given");
+		return -EINVAL;
+	}
+	spec->hook = nla_get_u32(attrs[IPTTRACE_A_HOOK]);
+	if (attrs[IPTTRACE_A_FAMILY])
+		spec->family = nla_get_u32(attrs[IPTTRACE_A_FAMILY]);
+	if (attrs[IPTTRACE_A_FLAGS])
+		spec->flags = nla_get_u32(attrs[IPTTRACE_A_FLAGS]);
+	switch (spec->hook) {
+	case IPTTRACE_HOOK_TABLE:
+		return parse_table_spec(info, spec);
+	case IPTTRACE_HOOK_NF:
+		return ipttrace_nf_parse(&spec->nf, spec->family, spec->flags,
+					 attrs, info->extack);
+	default:
+		NL_SET_ERR_MSG_ATTR(info->extack, attrs[IPTTRACE_A_HOOK],
+				    "there is no such hook");
+		return -EOPNOTSUPP;
+	}
+}
+
+/* --- swaps --------------------------------------------------------------------------------- */
+
+static int parse_expected_program(struct ipttrace_expectation *expect,
+				  const struct nlattr *attr,
+				  struct netlink_ext_ack *extack)
+{
+	struct nlattr *tb[ARRAY_SIZE(ipttrace_expected_program_policy)];
+	u32 slot;
+	int err;
+
+	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, attr,
+			       ipttrace_expected_program_policy, extack);
+	if (err)
+		return err;
+	if (!tb[IPTTRACE_A_EXPECTED_PROGRAM_SLOT] ||
+	    !tb[IPTTRACE_A_EXPECTED_PROGRAM_ID]) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"an expected program needs its slot and its id");
+		return -EINVAL;
+	}
+	slot = nla_get_u32(tb[IPTTRACE_A_EXPECTED_PROGRAM_SLOT]);
+	__set_bit(slot, &expect->slots);
+	expect->prog_id[slot] = nla_get_u32(tb[IPTTRACE_A_EXPECTED_PROGRAM_ID]);
+	expect->program_attr[slot] = attr;
+	return 0;
+}
+
+/*
+ * An expectation from an attribute that was parsed and from those among the attributes at @head
+ * that may come several times, of number @type.
+ */
+static int parse_expectation(struct ipttrace_expectation *expect,
+			     const struct nlattr *generation,
+			     const struct nlattr *head, int length, int type,
+			     struct netlink_ext_ack *extack)
+{
+	const struct nlattr *attr;
+	int remaining, err;
+
+	memset(expect, 0, sizeof(*expect));
+	if (generation) {
+		expect->generation = nla_get_u32(generation);
+		expect->generation_attr = generation;
+	}
+	nla_for_each_attr(attr, head, length, remaining) {
+		if (nla_type(attr) != type)
+			continue;
+		err = parse_expected_program(expect, attr, extack);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/**
+ * ipttrace_parse_expectation - what a request takes for granted about its link
+ * @info: the request
+ * @expect: filled in
+ *
+ * Return: 0 or -EINVAL.
+ */
+int ipttrace_parse_expectation(struct genl_info *info,
+			       struct ipttrace_expectation *expect)
+{
+	return parse_expectation(expect,
+				 info->attrs[IPTTRACE_A_EXPECT_GENERATION],
+				 nlmsg_attrdata(info->nlhdr, GENL_HDRLEN),
+				 nlmsg_attrlen(info->nlhdr, GENL_HDRLEN),
+				 IPTTRACE_A_EXPECT_PROGRAM, info->extack);
+}
+
+/**
+ * ipttrace_parse_swap - the change that a swap request asks for
+ * @info: the request
+ *
+ * Return: an array of one, which the caller frees with ipttrace_changes_free(), or an ERR_PTR().
+ */
+struct ipttrace_change *ipttrace_parse_swap(struct genl_info *info)
+{
+	struct ipttrace_change *change;
+	int err;
+
+	change = kzalloc(sizeof(*change), GFP_KERNEL);
+	if (!change)
+		return ERR_PTR(-ENOMEM);
+	change->link_attr = ipttrace_parse_link(info);
+	err = PTR_ERR_OR_ZERO(change->link_attr);
+	if (!err)
+		err = ipttrace_parse_expectation(info, &change->expect);
+	if (err)
+		goto err_free;
+	change->programs_attr = info->attrs[IPTTRACE_A_PROGRAMS];
+	change->set = ipttrace_parse_set(info);
+	err = PTR_ERR_OR_ZERO(change->set);
+	if (err)
+		goto err_free;
+	return change;
+
+err_free:
+	kfree(change);
+	return ERR_PTR(err);
+}
+
+static int parse_change(struct ipttrace_change *change,
+			const struct nlattr *nest,
+			struct netlink_ext_ack *extack)
+{
+	struct nlattr *tb[ARRAY_SIZE(ipttrace_change_policy)];
+	struct ipttrace_set *set;
+	int err;
+
+	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
+			       ipttrace_change_policy, extack);
+	if (err)
+		return err;
+	change->link_attr = tb[IPTTRACE_A_CHANGE_LINK];
+	if (!change->link_attr) {
+		NL_SET_ERR_ATTR_MISS(extack, nest, IPTTRACE_A_CHANGE_LINK);
+		NL_SET_ERR_MSG(extack, "no link is given");
+		return -EINVAL;
+	}
+	err = parse_expectation(&change->expect,
+				tb[IPTTRACE_A_CHANGE_EXPECT_GENERATION],
+				nla_data(nest), nla_len(nest),
+				IPTTRACE_A_CHANGE_EXPECT_PROGRAM, extack);
+	if (err)
+		return err;
+	change->programs_attr = tb[IPTTRACE_A_CHANGE_PROGRAMS];
+	set = parse_set(change->programs_attr, nest, IPTTRACE_A_CHANGE_PROGRAMS,
+			extack);
+	if (IS_ERR(set))
+		return PTR_ERR(set);
+	change->set = set;
+	return 0;
+}
+
+static unsigned int count_changes(struct genl_info *info)
+{
+	const struct nlattr *attr;
+	unsigned int count = 0;
+	int remaining;
+
+	nlmsg_for_each_attr(attr, info->nlhdr, GENL_HDRLEN, remaining)
+		if (nla_type(attr) == IPTTRACE_A_CHANGE)
+			count++;
+	return count;
+}
+
+/**
+ * ipttrace_parse_changes - the changes that a transaction asks for
+ * @info: the request
+ * @count: told how many
+ *
+ * Return: them, which the caller frees with ipttrace_changes_free(), or an ERR_PTR().
+ */
+struct ipttrace_change *ipttrace_parse_changes(struct genl_info *info,
+					       unsigned int *count)
+{
+	struct ipttrace_change *changes;
+	const struct nlattr *attr;
+	unsigned int i = 0;
+	int remaining, err;
+
+	*count = count_changes(info);
+	if (!*count) {
+		NL_SET_ERR_ATTR_MISS(info->extack, NULL, IPTTRACE_A_CHANGE);
+		NL_SET_ERR_MSG(info->extack, "no change is given");
+		return ERR_PTR(-EINVAL);
+	}
+	if (*count > IPTTRACE_MAX_CHANGES) {
+		NL_SET_ERR_MSG_ATTR(
+			info->extack, info->attrs[IPTTRACE_A_CHANGE],
+			"there are more changes than one transaction takes");
+		return ERR_PTR(-E2BIG);
+	}
+	changes = kcalloc(*count, sizeof(*changes), GFP_KERNEL);
+	if (!changes)
+		return ERR_PTR(-ENOMEM);
+	nlmsg_for_each_attr(attr, info->nlhdr, GENL_HDRLEN, remaining) {
+		if (nla_type(attr) != IPTTRACE_A_CHANGE)
+			continue;
+		err = parse_change(&changes[i++], attr, info->extack);
+		if (err)
+			goto err_free;
+	}
+	return changes;
+
+err_free:
+	ipttrace_changes_free(changes, *count, false);
+	return ERR_PTR(err);
+}
+
+/**
+ * ipttrace_changes_free - free changes, and their sets unless they were swapped
+ * @changes: them
+ * @count: how many
+ * @swapped: the links own the sets now
+ */
+void ipttrace_changes_free(struct ipttrace_change *changes, unsigned int count,
+			   bool swapped)
+{
+	unsigned int i;
+
+	for (i = 0; i < count && !swapped; i++)
+		ipttrace_set_free(changes[i].set);
+	kfree(changes);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _IPTTRACE_PARSE_H
+#define _IPTTRACE_PARSE_H
+
+#include "transaction.h"
+
+struct genl_info;
+
+int ipttrace_parse_spec(struct genl_info *info,
+			struct ipttrace_link_spec *spec);
+struct ipttrace_set *ipttrace_parse_set(struct genl_info *info);
+int ipttrace_parse_expectation(struct genl_info *info,
+			       struct ipttrace_expectation *expect);
+struct ipttrace_change *ipttrace_parse_swap(struct genl_info *info);
+struct ipttrace_change *ipttrace_parse_changes(struct genl_info *info,
+					       unsigned int *count);
+void ipttrace_changes_free(struct ipttrace_change *changes, unsigned int count,
+			   bool swapped);
+const struct nlattr *ipttrace_parse_link(struct genl_info *info);
+
+#endif /* _IPTTRACE_PARSE_H */

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Swaps: the program sets of one link or of several are replaced, all or none, for good or until
+ * the time for confirming it has run out.
+ *
+ * Everything that can fail comes before the first pointer is published. Then nothing can fail: the
+ * sets of all table links are one pointer, each nf link's is one, and one grace period is for all.
+ */
+#include <linux/jiffies.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+
+#include "message.h"
+#include "table.h"
+#include "transaction.h"
+
+/**
+ * struct ipttrace_rollback - links that go back to their sets before unless somebody confirms
+ * @links: them, by their change
+ * @work: does it, at @deadline
+ * @deadline: in jiffies
+ *
+ * Under ipttrace_lock. Its links point to it until it has been done, they are confirmed, or they
+ * are detached. Freed by whoever takes the last link away, or by @work if that has begun: it
+ * then waits for the lock and finds no link. The queue is drained before the module goes.
+ */
+struct ipttrace_rollback {
+	struct list_head links;
+	struct delayed_work work;
+	unsigned long deadline;
+};
+
+static struct workqueue_struct *rollback_queue;
+
+/* Whether any of the links is at tables. */
+static bool any_table(const struct list_head *changing)
+{
+	const struct ipttrace_link *link;
+
+	list_for_each_entry(link, changing, change)
+		if (link->hook == IPTTRACE_HOOK_TABLE)
+			return true;
+	return false;
+}
+
+/*
+ * Swaps set and other of each link in @changing. When it returns, no packet is handled by what is
+ * other now. @sets comes from ipttrace_table_prepare() if any of the links is at tables.
+ */
+static void links_exchange(struct list_head *changing, bool table,
+			   struct ipttrace_sets *sets)
+{
+	struct ipttrace_sets *old = NULL;
+	struct ipttrace_link *link;
+
+	list_for_each_entry(link, changing, change) {
+		link->other->link = link;
+		link->other->generation = link->set->generation + 1;
+		swap(link->set, link->other);
+	}
+	/* the fewer instructions lie between these, the shorter is one hook ahead of another */
+	list_for_each_entry(link, changing, change)
+		if (link->nf)
+			rcu_assign_pointer(link->nf->active, link->set);
+	if (table)
+		old = ipttrace_table_publish(sets);
+	synchronize_rcu();
+	kfree(old);
+	ipttrace_links_sequence++;
+}
+
+static void other_free(struct ipttrace_link *link)
+{
+	ipttrace_set_free(link->other);
+	link->other = NULL;
+}
+
+/* --- roll-back ----------------------------------------------------------------------------- */
+
+static void rollback_work(struct work_struct *work)
+{
+	struct ipttrace_rollback *rollback = container_of(
+		to_delayed_work(work), struct ipttrace_rollback, work);
+	struct ipttrace_sets *sets = NULL;
+	struct ipttrace_link *link, *next;
+	bool table;
+
+	mutex_lock(&ipttrace_lock);
+	if (list_empty(&rollback->links))
+		goto out;
+	table = any_table(&rollback->links);
+	/* must not fail: nobody is there who could be told */
+	if (table)
+		sets = ipttrace_table_prepare(GFP_KERNEL | __GFP_NOFAIL);
+	links_exchange(&rollback->links, table, sets);
+	list_for_each_entry_safe(link, next, &rollback->links, change) {
+		list_del_init(&link->change);
+		link->rollback = NULL;
+		other_free(link);
+		ipttrace_history_add(&link->history, link->set,
+				     IPTTRACE_ACTION_ROLLBACK);
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0);
+	}
+out:
+	mutex_unlock(&ipttrace_lock);
+	kfree(rollback);
+}
+
+static struct ipttrace_rollback *rollback_alloc(void)
+{
+	struct ipttrace_rollback *rollback =
+		kzalloc(sizeof(*rollback), GFP_KERNEL);
+
+	if (!rollback)
+		return NULL;
+	INIT_LIST_HEAD(&rollback->links);
+	INIT_DELAYED_WORK(&rollback->work, rollback_work);
+	return rollback;
+}
+
+/* The links in @changing have been exchanged: they wait from now on. */
+static void rollback_arm(struct ipttrace_rollback *rollback,
+			 struct list_head *changing, u32 milliseconds)
+{
+	unsigned long delay = msecs_to_jiffies(milliseconds);
+	struct ipttrace_link *link;
+
+	list_splice_init(changing, &rollback->links);
+	list_for_each_entry(link, &rollback->links, change)
+		link->rollback = rollback;
+	rollback->deadline = jiffies + delay;
+	queue_delayed_work(rollback_queue, &rollback->work, delay);
+}
+
+/**
+ * ipttrace_rollback_leave - a link does not go back any more
+ * @link: a link; may wait for no roll-back
+ *
+ * The others that were swapped with it still do.
+ */
+void ipttrace_rollback_leave(struct ipttrace_link *link)
+{
+	struct ipttrace_rollback *rollback = link->rollback;
+
+	lockdep_assert_held(&ipttrace_lock);
+	if (!rollback)
+		return;
+	link->rollback = NULL;
+	list_del_init(&link->change);
+	other_free(link);
+	/* work that could not be cancelled has begun: it waits for the lock, and frees itself */
+	if (list_empty(&rollback->links) &&
+	    cancel_delayed_work(&rollback->work))
+		kfree(rollback);
+}
+
+/**
+ * ipttrace_rollback_confirm - keep what was swapped, of all links that were swapped together
+ * @link: one of them
+ * @attr: what to complain of
+ * @extack: told why not
+ *
+ * Return: 0 or -ENODATA.
+ */
+int ipttrace_rollback_confirm(struct ipttrace_link *link,
+			      const struct nlattr *attr,
+			      struct netlink_ext_ack *extack)
+{
+	struct ipttrace_link *other, *next;
+	LIST_HEAD(confirmed);
+
+	lockdep_assert_held(&ipttrace_lock);
+	if (!link->rollback) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the link waits for no confirmation: nothing was swapped for a time, or it was confirmed or rolled back");
+		return -ENODATA;
+	}
+	/* the last one takes the list's head with it */
+	list_for_each_entry_safe(other, next, &link->rollback->links, change)
+		if (other != link) {
+			ipttrace_rollback_leave(other);
+			list_add_tail(&other->change, &confirmed);
+		}
+	ipttrace_rollback_leave(link);
+	list_add_tail(&link->change, &confirmed);
+
+	ipttrace_links_sequence++;
+	list_for_each_entry_safe(other, next, &confirmed, change) {
+		list_del_init(&other->change);
+		ipttrace_notify(other, IPTTRACE_CMD_LINK_CHANGED, 0);
+	}
+	return 0;
+}
+
+/**
+ * ipttrace_rollback_in - time until a link is rolled back
+ * @link: a link that waits for it
+ *
+ * Return: milliseconds.
+ */
+u32 ipttrace_rollback_in(const struct ipttrace_link *link)
+{
+	long left = link->rollback->deadline - jiffies;
+
+	lockdep_assert_held(&ipttrace_lock);
+	return left > 0 ? jiffies_to_msecs(left) : 0;
+}
+
+/* --- swapping ------------------------------------------------------------------------------ */
+
+static int change_check(struct ipttrace_change *change,
+			struct netlink_ext_ack *extack)
+{
+	struct ipttrace_link *link;
+	int err;
+
+	link = ipttrace_link_find(nla_get_u32(change->link_attr));
+	if (!link) {
+		NL_SET_ERR_MSG_ATTR(extack, change->link_attr,
+				    "there is no such link");
+		return -ENOENT;
+	}
+	if (link->other && !link->rollback) {
+		NL_SET_ERR_MSG_ATTR(extack, change->link_attr,
+				    "the link is in the transaction twice");
+		return -EINVAL;
+	}
+	if (link->rollback) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, change->link_attr,
+			"the last swap of the link waits to be confirmed or rolled back");
+		return -EBUSY;
+	}
+	err = ipttrace_link_takes(link->hook, link->family, change->set,
+				  change->programs_attr, extack);
+	if (!err)
+		err = ipttrace_link_check(link, &change->expect, extack);
+	if (!err)
+		change->link = link;
+	return err;
+}
+
+/**
+ * ipttrace_links_swap - replace the program sets of links, all or none
+ * @changes: what is to become of each link; the sets are the links' on success
+ * @count: how many
+ * @rollback_after: put the sets of now back after so many milliseconds, unless it is 0
+ * @extack: told why not
+ *
+ * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
+ * returns, no packet is handled by an old set any more.
+ *
+ * Return: 0, -ENOENT, -EINVAL, -EOPNOTSUPP, -EBUSY, -ESTALE or -ENOMEM; then nothing has changed.
+ */
+int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
+			u32 rollback_after, struct netlink_ext_ack *extack)
+{
+	struct ipttrace_rollback *rollback = NULL;
+	struct ipttrace_sets *sets = NULL;
+	struct ipttrace_link *link, *next;
+	LIST_HEAD(changing);
+	unsigned int i;
+	bool table;
+	int err;
+
+	lockdep_assert_held(&ipttrace_lock);
+	for (i = 0; i < count; i++) {
+		err = change_check(&changes[i], extack);
+		if (err)
+			goto err_undo;
+		link = changes[i].link;
+		link->other = changes[i].set;
+		list_add_tail(&link->change, &changing);
+	}
+	err = -ENOMEM;
+	if (rollback_after) {
+		rollback = rollback_alloc();
+		if (!rollback)
+			goto err_undo;
+	}
+	table = any_table(&changing);
+	if (table)
+		sets = ipttrace_table_prepare(GFP_KERNEL);
+	if (IS_ERR(sets))
+		goto err_free;
+
+	links_exchange(&changing, table, sets);
+	list_for_each_entry(link, &changing, change)
+		ipttrace_history_add(&link->history, link->set,
+				     IPTTRACE_ACTION_SWAP);
+	if (rollback)
+		rollback_arm(rollback, &changing, rollback_after);
+	list_for_each_entry_safe(link, next, &changing, change) {
+		list_del_init(&link->change);
+		other_free(link);
+	}
+	return 0;
+
+err_free:
+	kfree(rollback);
+err_undo:
+	list_for_each_entry_safe(link, next, &changing, change) {
+		list_del_init(&link->change);
+		link->other = NULL;
+	}
+	return err;
+}
+
+/**
+ * ipttrace_transaction_init - make what roll-backs need
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int ipttrace_transaction_init(void)
+{
+	rollback_queue = alloc_workqueue("ipttrace_rollback", WQ_UNBOUND, 0);
+	return rollback_queue ? 0 : -ENOMEM;
+}
+
+/**
+ * ipttrace_transaction_exit - end it; no link may be left
+ */
+void ipttrace_transaction_exit(void)
+{
+	destroy_workqueue(rollback_queue);
+}

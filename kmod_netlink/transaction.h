@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _IPTTRACE_TRANSACTION_H
+#define _IPTTRACE_TRANSACTION_H
+
+#include "link.h"
+
+/**
+ * struct ipttrace_change - the swap of one link in a transaction
+ * @link: the link; found when the transaction is made
+ * @link_attr: its id
+ * @programs_attr: what to complain of when the set does not suit the link
+ * @set: the next program set; the link's afterwards, else the caller's
+ * @expect: what must hold for the link before
+ */
+struct ipttrace_change {
+	struct ipttrace_link *link;
+	const struct nlattr *link_attr;
+	const struct nlattr *programs_attr;
+	struct ipttrace_set *set;
+	struct ipttrace_expectation expect;
+};
+
+int ipttrace_transaction_init(void);
+void ipttrace_transaction_exit(void);
+int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
+			u32 rollback_after, struct netlink_ext_ack *extack);
+int ipttrace_rollback_confirm(struct ipttrace_link *link,
+			      const struct nlattr *attr,
+			      struct netlink_ext_ack *extack);
+void ipttrace_rollback_leave(struct ipttrace_link *link);
+u32 ipttrace_rollback_in(const struct ipttrace_link *link);
+
+#endif /* _IPTTRACE_TRANSACTION_H */

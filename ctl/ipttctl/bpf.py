@@ -29,6 +29,7 @@ _LD_IMM64: Final = 0x18
 _PSEUDO_MAP_FD: Final = 1
 _LOG_SIZE: Final = 1 << 20
 _BPF_FS_MAGIC: Final = 0xCAFE4A11
+_STATS_RUN_TIME: Final = 0
 
 
 class ProgramType(enum.IntEnum):
@@ -310,6 +311,21 @@ def program_type_name(number: int) -> str:
     """A program type as bpftool names it, or its number where libbpf does not know it."""
     name: bytes | None = libbpf().libbpf_bpf_prog_type_str(ctypes.c_int(number))
     return name.decode() if name else str(number)
+
+
+def enable_run_time() -> int:
+    """Have the kernel measure the run time of all programs (BPF_ENABLE_STATS).
+
+    Returns a descriptor: it does so until the last such descriptor is closed.
+
+    Raises:
+        ProgramError: the kernel cannot.
+        PrivilegeError: the caller may not (CAP_SYS_ADMIN).
+    """
+    fd = _call("bpf_enable_stats", ctypes.c_int(_STATS_RUN_TIME))
+    if fd < 0:
+        raise _failure("cannot have run times measured", -fd)
+    return fd
 
 
 def _read_info(fd: int, info: ctypes.Structure) -> None:

@@ -5,22 +5,30 @@ from __future__ import annotations
 
 import errno
 import socket
+from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from ipttctl import hooks
 from ipttproto import EventFlag, Kind
 
 if TYPE_CHECKING:
+    from ipttctl.objects import Link
     from ipttctl.records import EventRecord
-
-HOOKS: Final = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
-"""Netfilter hooks by their number."""
 
 VERDICTS: Final = ("DROP", "ACCEPT", "STOLEN", "QUEUE", "REPEAT", "STOP")
 """Netfilter verdicts by their number."""
 
 PROTOCOL_FAMILIES: Final = {2: "PF_INET", 10: "PF_INET6"}
-"""Names of the values of an event's ``pf``."""
+"""Names of the values of an event's ``pf`` at tables."""
+
+ARP: Final = 0x0806
+IPV6: Final = 0x86DD
+_IPV4: Final = 0x0800
+
+_ETHERTYPES: Final = {0x8100: "VLAN", 0x8863: "PPPoE-discovery", 0x8864: "PPPoE", 0x88CC: "LLDP"}
+_VERSIONS: Final = {2: 4, 10: 6}
+_ARP_OPERATIONS: Final = {1: "request", 2: "reply"}
 
 ICMP: Final = 1
 TCP: Final = 6
@@ -34,7 +42,11 @@ _ECHO: Final = {(ICMP, 8): "request", (ICMP, 0): "reply", (ICMPV6, 128): "reques
 _KINDS: Final = {int(kind): kind.name.lower() for kind in Kind}
 _DROP: Final = 0
 _QUEUE: Final = 3
-_FIRST_OUT_HOOK: Final = 3
+_OUTWARD: Final = {"output", "postrouting", "out"}
+_TRANSPORTS: Final = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6", 47: "GRE"} | {
+    50: "ESP",
+    132: "SCTP",
+}
 
 
 @lru_cache(maxsize=4096)
@@ -44,11 +56,34 @@ def text(name: bytes) -> str:
 
 
 @lru_cache(maxsize=4096)
-def address(raw: bytes, pf: int) -> str:
-    """An address as people write it."""
-    if pf == 10:
+def address(raw: bytes, version: int | None) -> str:
+    """An address of an IP version, or of ARP, as people write it."""
+    if version == 6:
         return socket.inet_ntop(socket.AF_INET6, raw)
     return socket.inet_ntop(socket.AF_INET, raw[:4])
+
+
+def version(record: EventRecord) -> int | None:
+    """The packet's IP version; None if it is of another protocol."""
+    if record.pf in _VERSIONS:
+        return _VERSIONS[record.pf]
+    return {_IPV4: 4, IPV6: 6}.get(record.ethertype)
+
+
+def ethertype(number: int) -> str:
+    """``LLDP(0x88cc)``, or the number alone."""
+    name = _ETHERTYPES.get(number)
+    return f"{name}(0x{number:04x})" if name else f"0x{number:04x}"
+
+
+def arp_operation(number: int) -> str:
+    """``request`` for 1."""
+    return _ARP_OPERATIONS.get(number, str(number))
+
+
+def transport(number: int) -> str:
+    """``TCP`` for 6."""
+    return _TRANSPORTS.get(number, f"P_{number}")
 
 
 def mac(raw: bytes) -> str:
@@ -57,17 +92,22 @@ def mac(raw: bytes) -> str:
 
 
 def kind(record: EventRecord) -> str:
-    """``rule``, ``return``, ``policy`` or ``exit``."""
+    """``rule``, ``return``, ``policy``, ``exit`` or ``packet``."""
     return _KINDS.get(record.kind, str(record.kind))
 
 
 def verdict(record: EventRecord) -> str:
-    """``ACCEPT``, ``DROP``, ``DROP(EPERM)``, ``QUEUE(3)``..., for an exit event."""
+    """``ACCEPT``, ``DROP``, ``DROP(EPERM)``, ``QUEUE(3)``..., for an exit or a packet event."""
     number, data = record.verdict, record.verdict_data
-    name = VERDICTS[number] if number < len(VERDICTS) else str(number)
+    name = verdict_name(number)
     if number == _DROP and data:
         return f"{name}({error_name(data)})"
     return f"{name}({data})" if number == _QUEUE else name
+
+
+def verdict_name(number: int) -> str:
+    """``ACCEPT`` for 1."""
+    return VERDICTS[number] if number < len(VERDICTS) else str(number)
 
 
 def error_name(number: int) -> str:
@@ -75,9 +115,16 @@ def error_name(number: int) -> str:
     return errno.errorcode.get(number, str(number))
 
 
-def hook(number: int) -> str:
-    """``OUTPUT`` for 3."""
-    return HOOKS[number] if number < len(HOOKS) else str(number)
+def hook(record: EventRecord) -> str:
+    """``OUTPUT`` for hook 3 of an IP family."""
+    return hooks.hook_name(record.pf, record.hook).upper()
+
+
+def place(link: Link) -> str:
+    """Where a link is, as --hook takes it: ``table``, ``nf:inet4/output@filter``."""
+    if link.nf_family is None or link.hooknum is None:
+        return member(link.hook)
+    return hooks.hook_text(link.nf_family, link.hooknum, link.priority or 0)
 
 
 def protocol_family(number: int) -> str:
@@ -102,6 +149,11 @@ def has_ports(record: EventRecord) -> bool:
 
 def interface(record: EventRecord) -> tuple[str, int]:
     """(name, index) of the interface that matters at the hook: where it came in, or goes out."""
-    if record.hook < _FIRST_OUT_HOOK:
-        return text(record.in_name), record.in_ifindex
-    return text(record.out_name), record.out_ifindex
+    if hooks.hook_name(record.pf, record.hook) in _OUTWARD:
+        return text(record.out_name), record.out_ifindex
+    return text(record.in_name), record.in_ifindex
+
+
+def member(value: int) -> str:
+    """A member of an enumeration in print; the number of one that we do not know."""
+    return value.name.lower() if isinstance(value, IntEnum) else str(value)

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -103,6 +104,9 @@ BRIDGE_PRIORITIES: Final[Mapping[str, int]] = MappingProxyType(
 )
 """Standard priorities of the bridge family (enum nf_br_hook_priorities)."""
 
+HOOK_SYNTAX: Final = "nf:FAMILY/HOOK[@PRIORITY]"
+"""How a netfilter hook is written; ``NfHook.parse`` reads it and ``str`` writes it."""
+
 _HOOK: Final = re.compile(r"nf:(?P<family>[^/@]+)/(?P<hook>[^/@]+)(?:@(?P<priority>[^@]+))?")
 
 
@@ -125,6 +129,14 @@ class NfHook:
     mode: NfMode = NfMode.OBSERVE
     report_drops: bool = False
 
+    @property
+    def of_device(self) -> bool:
+        """Whether it is a hook of a single device."""
+        return hook_name(self.family, self.hook) == "ingress"
+
+    def __str__(self) -> str:
+        return hook_text(self.family, self.hook, self.priority)
+
     @classmethod
     def parse(cls, text: str, **options: Any) -> NfHook:
         """The hook that ``nf:FAMILY/HOOK[@PRIORITY]`` names; ``options`` are further members.
@@ -134,20 +146,20 @@ class NfHook:
         """
         match = _HOOK.fullmatch(text)
         if match is None:
-            raise UsageError(f"'{text}' is not a netfilter hook", "write nf:FAMILY/HOOK[@PRIORITY]")
+            raise UsageError(f"'{text}' is not a netfilter hook", f"write {HOOK_SYNTAX}")
         family = FAMILY_NAMES.get(match["family"])
         if family is None:
             raise UsageError(
                 f"there is no family '{match['family']}'", f"use one of {', '.join(FAMILY_NAMES)}"
             )
-        name = _OTHER_HOOK_NAMES.get(match["hook"], match["hook"])
-        if name not in HOOKS[family]:
+        number = hook_number(family, match["hook"])
+        if number is None:
             raise UsageError(
                 f"family {match['family']} has no hook '{match['hook']}'",
                 f"use one of {', '.join(HOOKS[family])}",
             )
         priority = parse_priority(family, match["priority"] or "0")
-        return cls(family, HOOKS[family][name], priority, **options)
+        return cls(family, number, priority, **options)
 
     def attributes(self) -> dict[str, Any]:
         """What an attach request says of the place, devices and namespaces aside."""
@@ -201,17 +213,31 @@ def parse_priority(family: NfFamily, text: str) -> int:
     return number
 
 
+def hook_text(family: int, hooknum: int, priority: int) -> str:
+    """A hook as ``NfHook.parse`` reads it."""
+    place = f"nf:{family_name(family)}/{hook_name(family, hooknum)}"
+    return f"{place}@{priority_name(family, priority)}"
+
+
+@lru_cache
 def family_name(family: int) -> str:
     """What a family is called in print; its number if we do not know it."""
     return next((name for name, value in FAMILY_NAMES.items() if value == family), str(family))
 
 
+def hook_number(family: NfFamily, name: str) -> int | None:
+    """The number of a hook of a family by its name, or None."""
+    return HOOKS[family].get(_OTHER_HOOK_NAMES.get(name, name))
+
+
+@lru_cache
 def hook_name(family: int, hooknum: int) -> str:
     """What a hook of a family is called in print; its number if we do not know it."""
     hooks = next((names for known, names in HOOKS.items() if known == family), {})
     return next((name for name, value in hooks.items() if value == hooknum), str(hooknum))
 
 
+@lru_cache
 def priority_name(family: int, priority: int) -> str:
     """The standard name of a priority in a family, or its number."""
     names = BRIDGE_PRIORITIES if family == NfFamily.BRIDGE else PRIORITIES

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +14,15 @@ from ipttctl.errors import UsageError
 NAMED: Final = (Path("/run/netns"), Path("/var/run/netns"))
 """Where `ip netns` keeps namespaces by name."""
 
-_OWN: Final = Path("/proc/self/ns/net")
+OWN: Final = Path("/proc/self/ns/net")
+"""The network namespace of the caller."""
+
 _SCAN_INTERVAL: Final = 1.0
 
 
 def own() -> int:
     """The inode number of the caller's network namespace."""
-    return _OWN.stat().st_ino
+    return OWN.stat().st_ino
 
 
 def resolve(text: str, directories: Iterable[Path] = NAMED) -> int:
@@ -28,17 +31,45 @@ def resolve(text: str, directories: Iterable[Path] = NAMED) -> int:
     Raises:
         UsageError: there is no such namespace, or the path is of something else.
     """
-    if text.isdecimal():
-        return int(text)
+    return int(text) if text.isdecimal() else _named(text, directories).stat().st_ino
+
+
+def find(text: str, directories: Iterable[Path] = NAMED) -> Path:
+    """A file by which a namespace, given as ``resolve`` takes it, can be opened.
+
+    Raises:
+        UsageError: there is none, or the path is of something else.
+    """
+    if not text.isdecimal():
+        return _named(text, directories)
+    device = OWN.stat().st_dev
+    for path in (OWN, *_named_files(directories), *Path("/proc").glob("[0-9]*/ns/net")):
+        # what is not a namespace, and processes that end meanwhile
+        with suppress(OSError):
+            status = path.stat()
+            if (status.st_dev, status.st_ino) == (device, int(text)):
+                return path
+    raise UsageError(
+        f"no name and no process has network namespace {text}", "see `ip netns` and `lsns -t net`"
+    )
+
+
+def _named_files(directories: Iterable[Path]) -> Iterator[Path]:
+    for directory in directories:
+        with suppress(OSError):
+            yield from sorted(directory.iterdir())
+
+
+def _named(text: str, directories: Iterable[Path]) -> Path:
     candidates = [Path(text)] if "/" in text else [directory / text for directory in directories]
     for path in candidates:
         try:
             status = path.stat()
         except OSError:
             continue
-        if status.st_dev != _OWN.stat().st_dev:
+        if status.st_dev != OWN.stat().st_dev:
             raise UsageError(f"{path} is not a network namespace", "see `ip netns`")
-        return status.st_ino
+        return path
     raise UsageError(
         f"there is no network namespace '{text}'",
         "give an inode number, a name from `ip netns` or a path such as /proc/PID/ns/net",

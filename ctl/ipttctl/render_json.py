@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ipttctl import describe
+from ipttctl import describe, hooks
 from ipttctl.losses import Losses
+from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
-from ipttctl.objects import Link, LinkChange, ModuleStatus
-from ipttproto import DetachReason, EventFlag, Hook, Kind
+from ipttctl.objects import HistoryEntry, Link, LinkChange, ModuleStatus, ProgramInfo
+from ipttproto import EventFlag, Kind, Slot
 
 if TYPE_CHECKING:
     from ipttctl.records import EventRecord
@@ -22,14 +23,26 @@ def dumps(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def event(record: EventRecord, names: NamespaceNames | None = None) -> dict[str, Any]:
-    """An event. What does not apply to it is null."""
+def event(
+    record: EventRecord,
+    names: NamespaceNames | None = None,
+    payload: Callable[[EventRecord], Any] | None = None,
+) -> dict[str, Any]:
+    """An event. What does not apply to it is null.
+
+    ``payload`` tells what the bytes mean that a program added, if that is known.
+    """
     flags = record.flags
     is_exit = record.kind == Kind.EXIT
-    whole = describe.has_ports(record)
+    is_packet = record.kind == Kind.PACKET
+    version = describe.version(record)
+    is_arp = is_packet and record.ethertype == describe.ARP
+    whole = version is not None and describe.has_ports(record)
     ports = whole and record.protocol in {describe.TCP, describe.UDP}
     icmp = whole and record.protocol in {describe.ICMP, describe.ICMPV6}
-    verdict = describe.VERDICTS[record.verdict] if record.verdict < 6 else str(record.verdict)
+    addresses = version is not None or is_arp
+    verdict = describe.verdict_name(record.verdict)
+    has_payload = bool(flags & EventFlag.PAYLOAD)
     return {
         "kind": describe.kind(record),
         "time_ns": record.time + record.clock_offset,
@@ -38,7 +51,7 @@ def event(record: EventRecord, names: NamespaceNames | None = None) -> dict[str,
         "generation": record.generation,
         "cpu": record.cpu,
         "sequence": record.sequence,
-        "traversal": record.traversal,
+        "traversal": None if is_packet else record.traversal,
         "skb": f"0x{record.skb:x}",
         "netns": record.netns,
         "netns_name": names.name(record.netns) if names else None,
@@ -50,10 +63,11 @@ def event(record: EventRecord, names: NamespaceNames | None = None) -> dict[str,
         "dest_mac": describe.mac(record.dmac) if flags & EventFlag.DMAC else None,
         "mark": record.mark,
         "length": record.length,
-        "family": 6 if record.pf == 10 else 4,
-        "protocol": record.protocol,
-        "source": describe.address(record.saddr, record.pf),
-        "destination": describe.address(record.daddr, record.pf),
+        "ethertype": record.ethertype,
+        "family": version,
+        "protocol": None if version is None else record.protocol,
+        "source": describe.address(record.saddr, version) if addresses else None,
+        "destination": describe.address(record.daddr, version) if addresses else None,
         "source_port": record.sport if ports else None,
         "destination_port": record.dport if ports else None,
         "tcp_flags": (
@@ -64,15 +78,18 @@ def event(record: EventRecord, names: NamespaceNames | None = None) -> dict[str,
         "icmp_type": record.icmp_type if icmp else None,
         "icmp_code": record.icmp_code if icmp else None,
         "icmp_id": record.icmp_id if icmp and describe.echo(record) else None,
+        "arp_operation": describe.arp_operation(record.arp_operation) if is_arp else None,
         "fragment": bool(flags & EventFlag.FRAGMENT),
         "truncated": bool(flags & EventFlag.TRUNCATED),
         "foreign_trace": bool(flags & EventFlag.FOREIGN),
-        "table": describe.text(record.table),
-        "chain": describe.text(record.chain),
-        "hook": describe.hook(record.hook),
-        "rulenum": None if is_exit else record.rulenum,
-        "rules": record.rules,
-        "verdict": verdict if is_exit else None,
+        "table": None if is_packet else describe.text(record.table),
+        "chain": None if is_packet else describe.text(record.chain),
+        "hook": describe.hook(record),
+        "hook_family": hooks.family_name(record.pf),
+        "priority": record.priority if is_packet else None,
+        "rulenum": None if is_exit or is_packet else record.rulenum,
+        "rules": None if is_packet else record.rules,
+        "verdict": verdict if is_exit or is_packet else None,
         "errno": (
             describe.error_name(record.verdict_data)
             if is_exit and verdict == "DROP" and record.verdict_data
@@ -80,42 +97,76 @@ def event(record: EventRecord, names: NamespaceNames | None = None) -> dict[str,
         ),
         "queue": record.verdict_data if is_exit and verdict == "QUEUE" else None,
         "cost_ns": record.cost if is_exit else None,
+        "payload": record.payload.hex() if has_payload else None,
+        "payload_value": payload(record) if has_payload and payload else None,
     }
 
 
-def link(value: Link) -> dict[str, Any]:
-    """A link."""
+def link(
+    value: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
+) -> dict[str, Any]:
+    """A link, with what its programs did in an interval."""
     stats = value.stats
     return {
         "link": value.id,
         "generation": value.generation,
-        "hook": value.hook.name.lower() if isinstance(value.hook, Hook) else value.hook,
+        "hook": describe.place(value),
         "family": value.family,
+        "netns": value.netns,
+        "netns_name": names.name(value.netns) if names and value.netns else None,
+        "device": value.ifname,
+        "ifindex": value.ifindex,
+        "mode": _member(value.mode),
+        "report_drops": value.report_drops,
+        "gone": _member(value.gone),
         "persistent": value.persistent,
-        "programs": {
-            slot.name.lower(): {"id": program.id, "tag": program.tag, "name": program.name}
-            for slot, program in value.programs.items()
+        "programs": _programs(value.programs),
+        "slots": {
+            _slot(slot): {"runs": slot_stats.runs, "run_time_ns": slot_stats.run_time}
+            for slot, slot_stats in stats.slots.items()
         },
+        "measured": None if measured is None else _measured(measured),
         "filter_length": value.filter_length,
         "cookie": value.cookie,
+        "payload_map": value.payload_map or None,
+        "payload_size": value.payload_size,
         "owner_portid": value.owner_portid or None,
         "owner_pid": value.owner_pid,
         "owner_comm": value.owner_comm,
         "armed": sorted(value.armed),
+        "rollback_in_s": value.rollback_in,
         "packets": stats.packets,
         "selected": stats.selected,
         "events": stats.events,
+        "drops": stats.drops,
+        "lost": stats.lost,
         "nested": stats.nested,
     }
 
 
-def change(value: LinkChange) -> dict[str, Any]:
-    """What happened to a link, with the link."""
-    reason = value.reason
+def change(
+    value: LinkChange, names: NamespaceNames | None = None, made: HistoryEntry | None = None
+) -> dict[str, Any]:
+    """What happened to a link, with the link; ``made`` tells how its new generation came about."""
     return {
         "change": value.change.value,
-        "reason": reason.name.lower() if isinstance(reason, DetachReason) else reason,
-        **link(value.link),
+        "reason": _member(value.reason),
+        "made": None if made is None else history(made),
+        **link(value.link, names),
+    }
+
+
+def history(entry: HistoryEntry) -> dict[str, Any]:
+    """How a generation of a link came about."""
+    by_module = not entry.pid
+    return {
+        "generation": entry.generation,
+        "action": _member(entry.action),
+        "time_ns": entry.time,
+        "pid": entry.pid or None,
+        "uid": None if by_module else entry.uid,
+        "comm": entry.comm or None,
+        "programs": _programs(entry.programs),
     }
 
 
@@ -146,3 +197,32 @@ def totals(events: int, packets: int | None, losses: Losses) -> dict[str, Any]:
         "lost_memory": losses.memory,
         "nested": losses.nested,
     }
+
+
+def _programs(programs: Mapping[Slot, ProgramInfo]) -> dict[str, Any]:
+    return {
+        _slot(slot): {"id": program.id, "tag": program.tag, "name": program.name}
+        for slot, program in programs.items()
+    }
+
+
+def _measured(measured: Measurement) -> dict[str, Any]:
+    return {
+        "seconds": measured.seconds,
+        "slots": {
+            _slot(slot): {
+                "runs": stats.runs,
+                "run_time_ns": stats.run_time,
+                "ns_per_run": stats.run_time / stats.runs if stats.runs else None,
+            }
+            for slot, stats in measured.slots.items()
+        },
+    }
+
+
+def _member(value: int | None) -> str | None:
+    return None if value is None else describe.member(value)
+
+
+def _slot(slot: Slot) -> str:
+    return slot.name.lower()

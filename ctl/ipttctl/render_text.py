@@ -4,15 +4,23 @@
 from __future__ import annotations
 
 import enum
+import json
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-from ipttctl import describe
+from ipttctl import describe, hooks
 from ipttctl.losses import Losses
+from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
-from ipttctl.objects import CpuStatus, Link, LinkChange, ProgramInfo
-from ipttproto import DetachReason, EventFlag, Hook, Loss
+from ipttctl.objects import (
+    CpuStatus,
+    HistoryEntry,
+    Link,
+    LinkChange,
+    ProgramInfo,
+)
+from ipttproto import EventFlag, Hook, Kind, Loss, Slot
 
 if TYPE_CHECKING:
     from ipttctl.records import EventRecord
@@ -69,16 +77,19 @@ class EventText:
         colour: bool = False,
         align: bool = True,
         names: NamespaceNames | None = None,
+        payload: Callable[[EventRecord], Any] | None = None,
     ) -> None:
         """Without ``link_columns`` a line names its link once there is more than one.
 
-        One link after a swap counts as more than one. ``names`` tells names of namespaces.
+        One link after a swap counts as more than one. ``names`` tells names of namespaces,
+        ``payload`` what the bytes mean that a program added to an event, if that is known.
         """
         self._time_format = time_format
         self._link_columns = link_columns
         self._colour = colour
         self._align = align
         self._names = names
+        self._payload = payload
         self._columns = [c for c in _COLUMNS if link_columns or c not in _LINK_COLUMNS]
         self._widths = [max(len(c), _COLUMNS[c] if align else 0) for c in self._columns]
         self._widths[-1] = 0
@@ -102,7 +113,7 @@ class EventText:
         fields = [
             self._time(record),
             f"0x{record.skb:x}",
-            self._namespace(record.netns),
+            namespace(record.netns, self._names),
             str(record.pid) if flags & EventFlag.PID else "-",
             str(record.cpu),
             f"{name}({index})" if name else "-",
@@ -124,37 +135,70 @@ class EventText:
         return " ".join(fields)
 
     def packet(self, record: EventRecord) -> str:
-        """Protocol and ends: ``T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030``."""
-        source = describe.address(record.saddr, record.pf)
-        destination = describe.address(record.daddr, record.pf)
-        if record.pf == 10:
+        """Protocol and ends: ``T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030``.
+
+        At netfilter hooks, where packets are of any protocol, the ends come first:
+        ``10.0.2.15 -> 223.5.5.5 ICMP request``.
+        """
+        if record.kind == Kind.PACKET:
+            return self._any_packet(record)
+        version = describe.version(record)
+        source = describe.address(record.saddr, version)
+        destination = describe.address(record.daddr, version)
+        if version == 6:
             source, destination = f"[{source}]", f"[{destination}]"
         protocol = record.protocol
         whole = describe.has_ports(record)
         if protocol in {describe.TCP, describe.UDP} and whole:
             source, destination = f"{source}:{record.sport}", f"{destination}:{record.dport}"
         if not whole:
-            kind = "fragment" if record.flags & EventFlag.FRAGMENT else "truncated"
-            what = f"{_LETTERS.get(protocol, f'P_{protocol}')}_{kind}"
+            what = f"{_LETTERS.get(protocol, f'P_{protocol}')}_{_part(record)}"
         elif protocol == describe.TCP:
             what = f"T_{describe.tcp_flags(record.tcp_flags)}"
         elif protocol == describe.UDP:
             what = "U"
         elif protocol in {describe.ICMP, describe.ICMPV6}:
-            kind = describe.echo(record) or f"{record.icmp_type}/{record.icmp_code}"
-            what = f"I_{kind}"
+            what = f"I_{_icmp(record)}"
         else:
             what = f"P_{protocol}"
         return f"{what}:{source}->{destination}"
 
+    @staticmethod
+    def _any_packet(record: EventRecord) -> str:
+        version = describe.version(record)
+        is_arp = record.ethertype == describe.ARP
+        if version is None and not is_arp:
+            return f"ethertype {describe.ethertype(record.ethertype)}"
+        source = describe.address(record.saddr, version)
+        destination = describe.address(record.daddr, version)
+        if is_arp:
+            what = f"ARP {describe.arp_operation(record.arp_operation)}"
+        else:
+            what = describe.transport(record.protocol)
+            if not describe.has_ports(record):
+                what += f" {_part(record)}"
+            elif record.protocol in {describe.TCP, describe.UDP}:
+                what += f" {record.sport}->{record.dport}"
+                if record.protocol == describe.TCP:
+                    what += f" {describe.tcp_flags(record.tcp_flags)}"
+            elif record.protocol in {describe.ICMP, describe.ICMPV6}:
+                what += f" {_icmp(record)}"
+        return f"{source} -> {destination} {what}".rstrip()
+
     def tables(self, record: EventRecord) -> str:
-        """The rule that matched, or what the table decided."""
+        """The rule that matched, or what the table, or the link at a hook, decided."""
+        if record.kind == Kind.PACKET:
+            where = hooks.hook_text(record.pf, record.hook, record.priority)
+            return (
+                f"nf=[hook={where} in={describe.text(record.in_name)} "
+                f"out={describe.text(record.out_name)} verdict={describe.verdict(record)}]"
+            )
         family = describe.protocol_family(record.pf)
         table = describe.text(record.table)
         kind = describe.kind(record)
         if kind == "exit":
             return (
-                f"iptables=[pf={family} table={table} hook={describe.hook(record.hook)} "
+                f"iptables=[pf={family} table={table} hook={describe.hook(record)} "
                 f"verdict={describe.verdict(record)} cost={record.cost / 1000:.3f}µs "
                 f"rules={record.rules}]"
             )
@@ -168,6 +212,8 @@ class EventText:
 
     def _decision(self, record: EventRecord) -> str:
         tables = self.tables(record)
+        if record.flags & EventFlag.PAYLOAD:
+            tables += f" payload={self._payload_text(record)}"
         if self._link_columns:
             return tables
         link = record.link, record.generation
@@ -175,6 +221,10 @@ class EventText:
             self._first_link = link
         self._several |= link != self._first_link
         return f"{tables} link={link[0]} gen={link[1]}" if self._several else tables
+
+    def _payload_text(self, record: EventRecord) -> str:
+        value = self._payload(record) if self._payload else None
+        return record.payload.hex() if value is None else _compact(value)
 
     def _time(self, record: EventRecord) -> str:
         if self._time_format is TimeFormat.RELATIVE:
@@ -189,13 +239,9 @@ class EventText:
             return f"{self._clock}.{rest:09}"
         return f"{self._clock}.{rest // 1000:06}"
 
-    def _namespace(self, inode: int) -> str:
-        name = self._names.name(inode) if self._names else None
-        return f"{inode}({name})" if name else str(inode)
-
     def _coloured(self, record: EventRecord, decision: str) -> str:
         kind = describe.kind(record)
-        if kind == "exit":
+        if kind in {"exit", "packet"}:
             colour = {"ACCEPT": _GREEN, "DROP": _RED}.get(
                 describe.verdict(record).partition("(")[0], _YELLOW
             )
@@ -204,36 +250,76 @@ class EventText:
         return f"{colour}{decision}{_PLAIN}" if colour else decision
 
 
-def link_line(link: Link) -> str:
-    """A link on one line, as ``key=value`` fields."""
-    fields = [
-        f"link={link.id}",
-        f"gen={link.generation}",
-        f"hook={link.hook.name.lower() if isinstance(link.hook, Hook) else link.hook}",
-        f"family={link.family or 'any'}",
-        *(f"{slot.name.lower()}={_program(p)}" for slot, p in sorted(link.programs.items())),
-    ]
+def link_line(
+    link: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
+) -> str:
+    """A link on one line, as ``key=value`` fields; with what its programs did in an interval."""
+    fields = [f"link={link.id}", f"gen={link.generation}", f"hook={describe.place(link)}"]
+    if link.hook == Hook.NF:
+        fields += _place(link, names)
+    else:
+        fields.append(f"family={link.family or 'any'}")
+    fields += _programs(link.programs)
+    for slot, done in sorted(link.stats.slots.items()):
+        name = _slot(slot)
+        fields.append(f"{name}.runs={done.runs}")
+        if done.run_time:
+            fields.append(f"{name}.ns={done.run_time}")
+        if measured is not None:
+            fields += _measured(name, measured, slot)
     if link.filter_length:
         fields.append(f"filter={link.filter_length}")
     if link.cookie:
         fields.append(f"cookie=0x{link.cookie:x}")
-    owner = "persistent" if link.persistent else f"{link.owner_pid}({link.owner_comm})"
-    fields.append(f"owner={owner}")
-    fields.append(f"armed={','.join(map(str, sorted(link.armed))) or 'none'}")
+    if link.payload_size:
+        fields.append(f"payload={link.payload_map}({link.payload_size})")
+    fields.append(f"owner={owner(link)}")
+    if link.hook == Hook.TABLE:
+        fields.append(f"armed={','.join(map(str, sorted(link.armed))) or 'none'}")
+    if link.rollback_in is not None:
+        fields.append(f"rollback-in={link.rollback_in:.3f}s")
     stats = link.stats
     fields += [f"packets={stats.packets}", f"selected={stats.selected}", f"events={stats.events}"]
-    if stats.nested:
-        fields.append(f"nested={stats.nested}")
+    optional = {"drops": stats.drops, "lost": stats.lost, "nested": stats.nested}
+    fields += [f"{name}={value}" for name, value in optional.items() if value]
     return " ".join(fields)
 
 
-def change_line(change: LinkChange) -> str:
-    """What happened to a link, on one line."""
-    reason = ""
+def namespace(inode: int, names: NamespaceNames | None) -> str:
+    """A network namespace: ``4026532355(blue)``, or the number alone."""
+    name = names.name(inode) if names else None
+    return f"{inode}({name})" if name else str(inode)
+
+
+def owner(link: Link) -> str:
+    """Who holds a link: ``1234(ipttctl)``, or ``persistent``."""
+    return "persistent" if link.persistent else f"{link.owner_pid}({link.owner_comm})"
+
+
+def change_line(
+    change: LinkChange, names: NamespaceNames | None = None, made: HistoryEntry | None = None
+) -> str:
+    """What happened to a link, on one line; ``made`` tells how its new generation came about."""
+    fields = [change.change.value]
     if change.reason is not None:
-        why = change.reason
-        reason = f" reason={why.name.lower() if isinstance(why, DetachReason) else why}"
-    return f"{change.change.value}{reason} {link_line(change.link)}"
+        fields.append(f"reason={describe.member(change.reason)}")
+    if made is not None:
+        fields += [f"action={describe.member(made.action)}", f"by={_who(made)}"]
+    return " ".join([*fields, link_line(change.link, names)])
+
+
+def history_line(entry: HistoryEntry) -> str:
+    """How a generation of a link came about, on one line."""
+    second, rest = divmod(entry.time, _NANO)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
+    fields = [
+        f"gen={entry.generation}",
+        f"action={describe.member(entry.action)}",
+        f"time={moment}.{rest // 1000:06}",
+        f"by={_who(entry)}",
+        *_programs(entry.programs),
+    ]
+    return " ".join(fields)
 
 
 def cpu_table(cpus: Iterable[CpuStatus]) -> Iterator[str]:
@@ -270,5 +356,50 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _program(program: ProgramInfo) -> str:
-    return f"{program.id}({program.name})" if program.name else str(program.id)
+def _place(link: Link, names: NamespaceNames | None) -> Iterator[str]:
+    yield f"netns={namespace(link.netns or 0, names)}"
+    if link.ifindex:
+        yield f"device={link.ifname or ''}({link.ifindex})"
+    if link.mode is not None:
+        yield f"mode={describe.member(link.mode)}"
+    if link.report_drops:
+        yield "report-drops"
+    if link.gone is not None:
+        yield f"gone={describe.member(link.gone)}"
+
+
+def _programs(programs: Mapping[Slot, ProgramInfo]) -> Iterator[str]:
+    for slot, program in sorted(programs.items()):
+        name = _slot(slot)
+        yield f"{name}={program.id}({program.name})" if program.name else f"{name}={program.id}"
+        if program.tag:
+            yield f"{name}.tag={program.tag}"
+
+
+def _measured(name: str, measured: Measurement, slot: Slot) -> Iterator[str]:
+    stats = measured.slots.get(slot)
+    if stats is not None:
+        yield f"{name}.measured-runs={stats.runs}"
+        if stats.runs:
+            yield f"{name}.ns-per-run={stats.run_time / stats.runs:.0f}"
+
+
+def _who(entry: HistoryEntry) -> str:
+    return f"{entry.pid}({entry.comm}) uid={entry.uid}" if entry.pid else "module"
+
+
+def _slot(slot: Slot) -> str:
+    return slot.name.lower()
+
+
+def _part(record: EventRecord) -> str:
+    return "fragment" if record.flags & EventFlag.FRAGMENT else "truncated"
+
+
+def _icmp(record: EventRecord) -> str:
+    return describe.echo(record) or f"{record.icmp_type}/{record.icmp_code}"
+
+
+def _compact(value: Any) -> str:
+    """A decoded value without spaces, so that it stays one field."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from ipttctl.cli import doctor, events, links, module, trace
+from ipttctl.cli import doctor, events, links, module, run_command, swap, trace
 from ipttctl.cli.options import Output
 from ipttctl.cli.output import ReaderGoneError, lines
 from ipttctl.errors import IpttctlError, ModuleError, UsageError
@@ -28,6 +28,8 @@ EXIT_CODES: Final = {
     6: "there is no such link",
     7: "the link is not as --expect-gen or --expect-prog says",
     doctor.FAILED: "doctor found that something is missing",
+    run_command.NOT_EXECUTABLE: "run: the command cannot be executed",
+    run_command.NOT_FOUND: "run: there is no such command",
     130: "interrupted before there was anything to end",
 }
 """What the exit status of ``ipttctl`` means."""
@@ -45,10 +47,19 @@ app = typer.Typer(
 )
 app.command()(trace.trace)
 app.command()(links.attach)
-app.command()(links.swap)
+app.command()(swap.swap)
+app.command()(swap.confirm)
+app.command()(swap.history)
+app.command()(links.adopt)
 app.command()(links.detach)
 app.command("links")(links.links)
 app.command("events")(events.events)
+app.command(
+    "run",
+    # options after COMMAND are its own
+    context_settings={"allow_interspersed_args": False},
+    epilog="Exit status: COMMAND's; or that of ipttctl, see `ipttctl --help`.",
+)(run_command.run)
 app.command()(events.stats)
 app.add_typer(module.app, name="module")
 app.command()(doctor.doctor)

@@ -3,23 +3,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from ipttctl import render_json, render_text
 from ipttctl.cli import output
+from ipttctl.cli.event_options import EventOptions
+from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
+from ipttctl.errors import LinkGoneError, UsageError
+from ipttctl.event_filter import EventFilter
+from ipttctl.netns import NamespaceNames
+from ipttctl.objects import Change, HistoryEntry, LinkChange
+from ipttctl.payloads import PayloadTypes
 
 
+@grouped
 def events(
-    link: Annotated[
-        int | None, typer.Option("--link", metavar="N", min=1, help="of this link only")
-    ] = None,
+    *,
+    wanted: EventOptions,
     count: Annotated[
         int | None, typer.Option("-c", "--catch-count", min=1, help="end after so many")
     ] = None,
@@ -30,13 +39,20 @@ def events(
 ) -> None:
     """Follow the events of links that exist, whoever made them.
 
-    Ends with Ctrl-C, or after -c events, and tells what it saw and what was lost. On standard
-    error a line "listening" says that nothing is missed from now on.
+    Options that choose events: of those that are given twice one has to fit, and of each that is
+    given. There can be any number of observers, each with its own choice; one that is slow or
+    stopped loses events of its own only.
+
+    Ends with Ctrl-C, or after -c events, and tells what it saw and what was lost: of all events,
+    as nobody can know which of those were wanted. On standard error a line "listening" says that
+    nothing is missed from now on.
     """
     if links:
-        _follow_links(link, count, output_form)
+        if wanted.of_packets:
+            raise UsageError("--links takes no option that chooses packets", "use --link")
+        _follow_links(frozenset(wanted.link), count, output_form)
     else:
-        _follow_events(link, count, output_form)
+        _follow_events(wanted.filter(), wanted.link, count, output_form)
 
 
 def stats(output_form: OutputOption = Output.TEXT) -> None:
@@ -50,13 +66,19 @@ def stats(output_form: OutputOption = Output.TEXT) -> None:
         output.lines([heading, *render_text.cpu_table(status.cpus)])
 
 
-def _follow_events(link: int | None, count: int | None, form: Output) -> None:
+def _follow_events(
+    wanted: EventFilter, links: Collection[int], count: int | None, form: Output
+) -> None:
     with Controller() as controller:
-        if link is not None:
+        for link in links:
             controller.link(link)
-        with controller.events() as stream, on_ending(stream.stop):
+        types = PayloadTypes(controller.link)
+        with controller.events(wanted) as stream, on_ending(stream.stop):
+            for known in controller.links():
+                types.learn(known)
             output.note("listening")
-            view = EventView(EventPrinter(form, link_columns=True), link, count)
+            printer = EventPrinter(form, link_columns=True, payload=types.value)
+            view = EventView(printer, None, count)
             while not stream.stopped and not view.full:
                 for batch in stream.read():
                     view.show(batch)
@@ -65,17 +87,30 @@ def _follow_events(link: int | None, count: int | None, form: Output) -> None:
             output.totals(view.events, view.packets.count, stream.losses)
 
 
-def _follow_links(link: int | None, count: int | None, form: Output) -> None:
+def _follow_links(links: Collection[int], count: int | None, form: Output) -> None:
     with (
         Controller() as controller,
         controller.link_changes() as stream,
         on_ending(stream.stop),
     ):
         output.note("listening")
+        names = NamespaceNames()
         shown = 0
         for change in stream:
-            if link is None or change.link.id == link:
-                output.change(change, form)
+            if not links or change.link.id in links:
+                output.change(change, form, names, _made(controller, change))
                 shown += 1
             if shown == count:
                 break
+
+
+def _made(controller: Controller, change: LinkChange) -> HistoryEntry | None:
+    """How the new generation of a link came about: by whom, and whether it is a roll-back."""
+    if change.change is not Change.SWAPPED:
+        return None
+    # it may have gone, or been swapped often, before we ask
+    with suppress(LinkGoneError):
+        for entry in controller.history(change.link.id):
+            if entry.generation == change.link.generation:
+                return entry
+    return None

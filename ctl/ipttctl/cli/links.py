@@ -1,47 +1,43 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl attach``, ``swap``, ``detach`` and ``links``."""
+"""``ipttctl attach``, ``adopt``, ``detach`` and ``links``."""
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from ipttctl.cli import options, output
+from ipttctl.cli import output
+from ipttctl.cli.groups import grouped
+from ipttctl.cli.hook_options import HookOptions
 from ipttctl.cli.options import (
-    CookieOption,
-    Family,
-    FdOption,
-    FilterOption,
-    HookName,
-    IdOption,
+    ExpectGenerationOption,
+    ExpectProgramOption,
     Output,
     OutputOption,
-    PinnedOption,
-    ProgramChoice,
+    ProgramOptions,
+    expected_programs,
 )
-from ipttctl.cli.signals import on_ending
+from ipttctl.cli.signals import on_ending, wait_ending
 from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError, UsageError
-from ipttctl.objects import Change
+from ipttctl.measurement import Measurement
+from ipttctl.objects import Change, Link
 from ipttctl.streams import LinkChangeStream
 
-_EXPECT_GENERATION = Annotated[
-    int | None,
-    typer.Option("--expect-gen", metavar="N", min=1, help="only if the link has this generation"),
-]
+_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, help="id of the link")]
 
 
+@grouped
 def attach(
     *,
-    fd: FdOption = [],  # noqa: B006 - typer copies it
-    pinned: PinnedOption = [],  # noqa: B006 - typer copies it
-    program_id: IdOption = [],  # noqa: B006 - typer copies it
-    filter_expression: FilterOption = None,
-    cookie: CookieOption = None,
-    hook: Annotated[HookName, typer.Option(help="where to attach")] = HookName.TABLE,
-    family: Annotated[Family | None, typer.Option(help="this IP version only")] = None,
+    programs: ProgramOptions,
+    where: HookOptions,
     persist: Annotated[
         bool, typer.Option("--persist", help="leave the link behind and return")
     ] = False,
@@ -49,58 +45,39 @@ def attach(
 ) -> None:
     """Make a link out of programs: --fd rule=7 --pinned exit=/sys/fs/bpf/x --id entry=12.
 
-    Prints the link. Without --persist it then stays until Ctrl-C, and the link with it.
+    Prints the link. Without --persist it then stays until Ctrl-C, and the link with it; what
+    becomes of the link meanwhile is told on standard error: tables that it waits for, a network
+    namespace or a device that has gone.
     """
-    choice = ProgramChoice.parse(fd, pinned, program_id, filter_expression, cookie)
+    place = where.place()
+    choice = programs.choice()
     with (
         Controller() as controller,
-        choice.open() as programs,
+        choice.open() as opened,
         controller.link_changes() as changes,
         on_ending(changes.stop),
     ):
-        link = controller.attach(
-            programs,
-            hook=options.hook(hook),
-            family=options.family(family),
-            persistent=persist,
-        )
+        link = place.attach(controller, opened, persistent=persist)
         output.links([link], output_form)
-        output.tell_waiting(link)
+        output.tell_state(link)
         if not persist:
-            _hold(link.id, changes)
+            _hold(link, changes)
 
 
-def swap(
-    *,
-    link: Annotated[int, typer.Argument(metavar="LINK", min=1, help="id of the link")],
-    fd: FdOption = [],  # noqa: B006 - typer copies it
-    pinned: PinnedOption = [],  # noqa: B006 - typer copies it
-    program_id: IdOption = [],  # noqa: B006 - typer copies it
-    filter_expression: FilterOption = None,
-    cookie: CookieOption = None,
-    expect_generation: _EXPECT_GENERATION = None,
-    expect_program: Annotated[
-        list[str],
-        typer.Option(
-            "--expect-prog", metavar="SLOT=ID", help="only if the slot holds it; 0: is empty"
-        ),
-    ] = [],  # noqa: B006 - typer copies it
-    output_form: OutputOption = Output.TEXT,
-) -> None:
-    """Replace all programs, the filter and the cookie of a link in one step.
+def adopt(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
+    """Take a persistent link: from now on it ends with this command, as after attach.
 
-    What is not given is empty afterwards. Prints the link as it is then.
+    Prints the link. It stays until Ctrl-C.
     """
-    expected = options.expected_programs(expect_program)
-    choice = ProgramChoice.parse(fd, pinned, program_id, filter_expression, cookie)
-    with Controller() as controller, choice.open() as programs:
-        changed = controller.swap(
-            link,
-            programs,
-            expect_generation=expect_generation,
-            expect_programs=expected,
-        )
-        output.links([changed], output_form)
+    with (
+        Controller() as controller,
+        controller.link_changes() as changes,
+        on_ending(changes.stop),
+    ):
+        adopted = controller.adopt(link)
+        output.links([adopted], output_form)
+        output.tell_state(adopted)
+        _hold(adopted, changes)
 
 
 def detach(
@@ -108,35 +85,91 @@ def detach(
         list[int] | None, typer.Argument(metavar="LINK...", min=1, help="ids of links")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="every link there is")] = False,
-    expect_generation: _EXPECT_GENERATION = None,
+    expect_generation: ExpectGenerationOption = None,
+    expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Remove links, whoever owns them. Prints each as it was at the end."""
     if bool(links) == everything:
         raise UsageError("give ids of links, or --all")
+    expected = expected_programs(expect_program)
     with Controller() as controller:
-        for link_id in links or ():
-            gone = controller.detach(link_id, expect_generation=expect_generation)
+
+        def remove(link_id: int) -> None:
+            gone = controller.detach(
+                link_id, expect_generation=expect_generation, expect_programs=expected
+            )
             output.links([gone], output_form)
+
+        for link_id in links or ():
+            remove(link_id)
         if everything:
             for link in controller.links():
                 with suppress(LinkGoneError):
-                    gone = controller.detach(link.id, expect_generation=expect_generation)
-                    output.links([gone], output_form)
+                    remove(link.id)
 
 
 def links(
     link: Annotated[int | None, typer.Argument(metavar="LINK", min=1, help="only this one")] = None,
+    measure: Annotated[
+        float | None,
+        typer.Option(
+            "--measure",
+            metavar="SECONDS",
+            min=0.01,
+            max=86400,
+            help="have the kernel measure run times for so long, and show the runs and ns a run",
+        ),
+    ] = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Show links, one a line."""
+    """Show links: a table on a terminal, otherwise one a line.
+
+    Each slot's runs are counted always. Their time grows only while the kernel measures it: with
+    sysctl kernel.bpf_stats_enabled, or with --measure, which slows all BPF programs meanwhile.
+    """
     with Controller() as controller:
-        found = controller.links() if link is None else [controller.link(link)]
-        output.links(found, output_form)
+
+        def look() -> list[Link]:
+            return controller.links() if link is None else [controller.link(link)]
+
+        found, measured = (look(), {}) if measure is None else _measured(look, measure)
+        if output_form is Output.TEXT and sys.stdout.isatty():
+            from ipttctl.cli.link_table import print_links  # noqa: PLC0415  # imports rich
+
+            print_links(found, measured)
+        else:
+            output.links(found, output_form, measured)
 
 
-def _hold(link: int, changes: LinkChangeStream) -> None:
+def _measured(
+    look: Callable[[], list[Link]], seconds: float
+) -> tuple[list[Link], dict[int, Measurement]]:
+    """Links after so many seconds, and by their ids what their programs did meanwhile."""
+    from ipttctl import bpf  # noqa: PLC0415  # loads libbpf
+
+    measuring = bpf.enable_run_time()
+    try:
+        before, begin = {link.id: link for link in look()}, time.monotonic()
+        wait_ending(seconds)
+        after, end = look(), time.monotonic()
+    finally:
+        os.close(measuring)
+    return after, {
+        link.id: Measurement.between(before.get(link.id), link, end - begin) for link in after
+    }
+
+
+def _hold(link: Link, changes: LinkChangeStream) -> None:
+    """Tell what becomes of a link, until we are to end or the link went."""
+    told = link.waiting, link.gone
     for change in changes:
-        if change.link.id == link and change.change is Change.DETACHED:
-            output.note(f"link {link} was detached by somebody else")
+        if change.link.id != link.id:
+            continue
+        if change.change is Change.DETACHED:
+            output.note(f"link {link.id} was detached by somebody else")
             return
+        state = change.link.waiting, change.link.gone
+        if state != told:
+            output.tell_state(change.link)
+            told = state

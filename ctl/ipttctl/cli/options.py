@@ -6,14 +6,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Annotated, Final, Literal, Self
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Final, Self
 
 import typer
 
 from ipttctl.errors import KernelError, ProgramError, UsageError
 from ipttctl.objects import ProgramSet
-from ipttproto import Hook, Slot
+from ipttproto import Slot
 
 _LIMITS: Final = {"--fd": 0x7FFFFFFF, "--id": 0xFFFFFFFF, "--expect-prog": 0xFFFFFFFF}
 
@@ -23,19 +23,6 @@ class Output(enum.StrEnum):
 
     TEXT = "text"
     JSON = "json"
-
-
-class HookName(enum.StrEnum):
-    """Hooks by name."""
-
-    TABLE = "table"
-
-
-class Family(enum.StrEnum):
-    """IP versions."""
-
-    V4 = "4"
-    V6 = "6"
 
 
 OutputOption = Annotated[
@@ -59,18 +46,14 @@ CookieOption = Annotated[
     str | None,
     typer.Option("--cookie", metavar="N", help="what bpf_get_attach_cookie() returns (0x.. too)"),
 ]
-
-
-def hook(name: HookName) -> Hook:
-    """The hook of a name."""
-    return Hook[name.name]
-
-
-def family(value: Family | None) -> Literal[4, 6] | None:
-    """The IP version of an option; None for both."""
-    if value is None:
-        return None
-    return 4 if value is Family.V4 else 6
+ExpectGenerationOption = Annotated[
+    int | None,
+    typer.Option("--expect-gen", metavar="N", min=1, help="only if the link has this generation"),
+]
+ExpectProgramOption = Annotated[
+    list[str],
+    typer.Option("--expect-prog", metavar="SLOT=ID", help="only if the slot holds it; 0: is empty"),
+]
 
 
 def number(option: str, text: str, maximum: int) -> int:
@@ -112,6 +95,32 @@ def expected_programs(values: Sequence[str]) -> Mapping[Slot, int]:
     """
     option = "--expect-prog"
     return {s: number(option, v, _LIMITS[option]) for s, v in by_slot(option, values)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramOptions:
+    """The options by which commands are given a program set (see ``ipttctl.cli.groups``)."""
+
+    fd: FdOption = field(default_factory=list)
+    pinned: PinnedOption = field(default_factory=list)
+    program_id: IdOption = field(default_factory=list)
+    filter_expression: FilterOption = None
+    cookie: CookieOption = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any of them."""
+        return any(value not in ([], None) for value in asdict(self).values())
+
+    def choice(self) -> ProgramChoice:
+        """What they say.
+
+        Raises:
+            UsageError: a value makes no sense, a slot is given twice, or no program at all.
+        """
+        return ProgramChoice.parse(
+            self.fd, self.pinned, self.program_id, self.filter_expression, self.cookie
+        )
 
 
 @dataclass(frozen=True)

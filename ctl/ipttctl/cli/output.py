@@ -6,21 +6,28 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ipttctl import render_json, render_text
 from ipttctl.cli.options import Output
 from ipttctl.losses import Losses
+from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
-from ipttctl.objects import Link, LinkChange
+from ipttctl.objects import HistoryEntry, Link, LinkChange
 from ipttctl.render_text import EventText, TimeFormat
+from ipttproto import Gone
 
 if TYPE_CHECKING:
     from ipttctl.records import EventRecord
 
 
 _TABLE_CODE: Final = {4: "ip_tables", 6: "ip6_tables"}
+_GONE: Final[Mapping[int, str]] = {
+    Gone.NETNS: "its network namespace is gone",
+    Gone.DEVICE: "its device is gone",
+}
 
 
 class ReaderGoneError(Exception):
@@ -32,39 +39,68 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def tell_waiting(link: Link) -> None:
-    """Say which tables a link waits for, if for any: until then it sees none of their packets."""
+def tell_state(link: Link) -> None:
+    """Say what a link misses, if anything: tables that it waits for, or its hook."""
     for version in sorted(link.waiting):
         note(f"no IPv{version} tables: {_TABLE_CODE[version]} is not loaded; waiting for it")
+    if link.gone is not None:
+        why = _GONE.get(link.gone, f"reason {link.gone}")
+        note(f"link {link.id} is at no hook any more: {why}; it stays until it is detached")
 
 
-def lines(texts: Iterable[str]) -> None:
-    """Print lines, and have them out before returning.
+def lines(texts: Iterable[str], to: TextIO | None = None) -> None:
+    """Print lines, to standard output unless told, and have them out before returning.
 
     Raises:
         ReaderGoneError: instead of BrokenPipeError, which typer would make an error of.
     """
+    file = to or sys.stdout
     try:
-        sys.stdout.writelines(f"{text}\n" for text in texts)
-        sys.stdout.flush()
+        file.writelines(f"{text}\n" for text in texts)
+        file.flush()
     except BrokenPipeError:
         raise ReaderGoneError from None
 
 
-def links(values: Sequence[Link], output: Output) -> None:
-    """Print links, one a line."""
-    if output is Output.JSON:
-        lines(render_json.dumps(render_json.link(link)) for link in values)
-    else:
-        lines(render_text.link_line(link) for link in values)
+def links(
+    values: Sequence[Link],
+    output: Output,
+    measured: Mapping[int, Measurement] = MappingProxyType({}),
+    *,
+    to: TextIO | None = None,
+) -> None:
+    """Print links, one a line, with what their programs did in an interval, by link."""
+    names = NamespaceNames()
+    texts = (
+        render_json.dumps(render_json.link(link, names, measured.get(link.id)))
+        if output is Output.JSON
+        else render_text.link_line(link, names, measured.get(link.id))
+        for link in values
+    )
+    lines(texts, to)
 
 
-def change(value: LinkChange, output: Output) -> None:
-    """Print what happened to a link."""
+def history(entries: Sequence[HistoryEntry], output: Output) -> None:
+    """Print how the generations of a link came about, one a line."""
+    lines(
+        render_json.dumps(render_json.history(entry))
+        if output is Output.JSON
+        else render_text.history_line(entry)
+        for entry in entries
+    )
+
+
+def change(
+    value: LinkChange,
+    output: Output,
+    names: NamespaceNames | None = None,
+    made: HistoryEntry | None = None,
+) -> None:
+    """Print what happened to a link, and how its new generation came about."""
     if output is Output.JSON:
-        lines([render_json.dumps(render_json.change(value))])
+        lines([render_json.dumps(render_json.change(value, names, made))])
     else:
-        lines([render_text.change_line(value)])
+        lines([render_text.change_line(value, names, made)])
 
 
 def totals(events: int, packets: int | None, losses: Losses) -> None:
@@ -81,7 +117,10 @@ class EventPrinter:
         *,
         time_format: TimeFormat = TimeFormat.CLOCK,
         link_columns: bool = False,
+        payload: Callable[[EventRecord], Any] | None = None,
     ) -> None:
+        """``payload`` tells what the bytes mean that a program added to an event."""
+        self._payload = payload
         self._names = NamespaceNames()
         self._text: EventText | None = None
         if output is Output.TEXT:
@@ -93,6 +132,7 @@ class EventPrinter:
                 colour=terminal and "NO_COLOR" not in os.environ,
                 align=not terminal or columns >= render_text.WIDE,
                 names=self._names,
+                payload=payload,
             )
             lines([self._text.header()])
 
@@ -101,5 +141,7 @@ class EventPrinter:
         if self._text:
             lines(map(self._text.line, records))
         else:
-            names = self._names
-            lines(render_json.dumps(render_json.event(record, names)) for record in records)
+            lines(
+                render_json.dumps(render_json.event(record, self._names, self._payload))
+                for record in records
+            )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,3 +22,13 @@ def on_ending(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def wait_ending(seconds: float) -> None:
+    """Wait for so long, or until the process is asked to end."""
+    wake = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        with on_ending(lambda: os.eventfd_write(wake, 1)):
+            select.select([wake], [], [], seconds)
+    finally:
+        os.close(wake)

@@ -13,7 +13,7 @@ import typer
 from ipttctl import netns
 from ipttctl.cli import options
 from ipttctl.cli.options import Output, OutputOption
-from ipttctl.cli.output import EventPrinter, note, tell_waiting, totals
+from ipttctl.cli.output import EventPrinter, note, tell_state, totals
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
@@ -128,7 +128,7 @@ def _follow(events: EventStream, changes: LinkChangeStream, link: int, view: Eve
             if change.change is Change.DETACHED:
                 return False
             if change.change is Change.CHANGED:
-                tell_waiting(change.link)
+                tell_state(change.link)
         for batch in events.read(0):
             view.show(batch)
         if view.full:
@@ -158,7 +158,7 @@ def _attach(
 
 def _announce(link: Link) -> None:
     note(f"tracing: link {link.id}")
-    tell_waiting(link)
+    tell_state(link)
 
 
 def _tell_no_tables() -> None:

@@ -259,10 +259,14 @@ def test_attach_persist_returns_at_once(module: FakeModule) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_attach_holds_the_link_until_a_signal(
-    number: int, capsys: pytest.CaptureFixture[str]
+    number: int, module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def attach(*_: Any) -> Sequence[dict[str, Any]]:
+        later(0.1, number)
+        return [link(generation=1)]
+
+    module.handlers[Command.ATTACH] = attach
     before = signal.getsignal(number)
-    later(0.1, number)
     assert run(["attach", "--fd", "rule=7"]) == 0
     assert capsys.readouterr().out.startswith("link=3 ")
     assert signal.getsignal(number) == before

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which events pass a filter."""
+"""Which events pass a filter, and what the command line's words for it mean."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from ipttctl.event_filter import EventFilter
+from ipttctl.errors import UsageError
+from ipttctl.event_filter import EventFilter, HookPattern, RulePattern
+from ipttctl.hooks import NfFamily
 from ipttctl.records import decode
 from ipttproto import Kind, parse_batch
 from tests.unit.ctl.support import batch_payload, event
@@ -18,29 +21,99 @@ EVENTS: list[dict[str, Any]] = [
     event(link=4, kind=Kind.EXIT, rulenum=0, verdict=1, pf=10, netns=7),
     event(link=5, kind=Kind.PACKET, rulenum=0, verdict=0, in_name=b"eth0", table=b"", chain=b""),
     event(link=4, kind=Kind.POLICY, rulenum=2, chain=b"INPUT"),
+    event(link=6, kind=Kind.PACKET, verdict=1, pf=5, hook=0, priority=-5, table=b"", chain=b""),
 ]
+PARSE = HookPattern.parse
+RULE = RulePattern.parse
+
+
+def passing(wanted: EventFilter) -> list[int]:
+    batch = parse_batch(batch_payload(EVENTS, sequence=100))
+    found = decode(batch.select(wanted.wanted(batch.events)))
+    return [record.sequence - 100 for record in found]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "passing"),
+    ("wanted", "numbers"),
     [
-        (EventFilter(), [0, 1, 2, 3, 4]),
+        (EventFilter(), [0, 1, 2, 3, 4, 5]),
         (EventFilter(links=[4, 5]), [2, 3, 4]),
         (EventFilter(links=[]), []),
         (EventFilter(kinds={Kind.EXIT}), [1, 2]),
-        (EventFilter(families={10}), [2]),
-        (EventFilter(hooks={1}), [1]),
         # NF_DROP is 0, which is what events without a verdict hold too
         (EventFilter(verdicts={0}), [1, 3]),
-        (EventFilter(rules={1, 0}), [0]),
-        (EventFilter(rules={2}, chains={"INPUT"}), [4]),
-        (EventFilter(tables={"raw", "a name that is longer than any name of the kernel"}), [0]),
+        (EventFilter(verdicts={0, 1}, links={3, 6}), [1, 5]),
         (EventFilter(namespaces={7}), [2]),
         (EventFilter(devices={"eth0"}), [3]),
         (EventFilter(devices={"enp0s8"}, links={4}), [2, 4]),
+        (EventFilter(devices={"a name that is longer than any device's"}), []),
     ],
 )
-def test_what_passes(wanted: EventFilter, passing: list[int]) -> None:
-    batch = parse_batch(batch_payload(EVENTS, sequence=100))
-    found = decode(batch.select(wanted.wanted(batch.events)))
-    assert [record.sequence - 100 for record in found] == passing
+def test_members(wanted: EventFilter, numbers: list[int]) -> None:
+    assert passing(wanted) == numbers
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers"),
+    [
+        (["table"], [0, 1, 2, 4]),
+        (["nf"], [3, 5]),
+        (["table", "nf"], [0, 1, 2, 3, 4, 5]),
+        (["output"], [0, 2, 3, 4]),
+        (["LOCAL_OUT"], [0, 2, 3, 4]),
+        (["input"], [1]),
+        (["nf:inet4/output"], [3]),
+        (["nf:inet/output"], [3]),
+        (["nf:inet6/output"], []),
+        (["nf:inet4/output@filter"], [3]),
+        (["nf:inet4/output@raw"], []),
+        (["nf:netdev/ingress"], [5]),
+        (["nf:inet/ingress@-5"], [5]),
+        (["nf:netdev/ingress", "input"], [1, 5]),
+    ],
+)
+def test_hooks(texts: list[str], numbers: list[int]) -> None:
+    assert passing(EventFilter(hooks=[HookPattern.parse(text) for text in texts])) == numbers
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers"),
+    [
+        (["raw"], [0]),
+        (["filter"], [1, 2, 4]),
+        (["*"], [0, 1, 2, 4]),
+        (["filter/INPUT"], [4]),
+        (["filter/INPUT/2"], [4]),
+        (["filter/INPUT/1"], []),
+        (["*/*/1"], [0]),
+        (["*/OUTPUT"], [0, 1, 2]),
+        (["raw/*/1", "filter/INPUT/2"], [0, 4]),
+        (["a name that is longer than any name of the kernel"], []),
+    ],
+)
+def test_rules(texts: list[str], numbers: list[int]) -> None:
+    assert passing(EventFilter(rules=[RulePattern.parse(text) for text in texts])) == numbers
+
+
+def test_patterns_are_values() -> None:
+    assert RULE("filter/*/3") == RulePattern("filter", None, 3)
+    assert PARSE("nf:bridge/forward@-7") == HookPattern((Kind.PACKET,), [(NfFamily.BRIDGE, 2)], -7)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "sentence"),
+    [
+        (PARSE, "egress", "there is no hook 'egress'; use table, nf, nf:FAMILY/HOOK[@PRIORITY] or"),
+        (PARSE, "nf:ip", "'nf:ip' is not a netfilter hook"),
+        (PARSE, "nf:arp/output", "family arp has no hook 'output'"),
+        (RULE, "", "'' is not a rule; write TABLE, TABLE/CHAIN or .../NUMBER"),
+        (RULE, "filter/", "'filter/' is not a rule"),
+        (RULE, "a/b/1/2", "'a/b/1/2' is not a rule"),
+        (RULE, "a/b/0", "'0' is not the number of a rule"),
+        (RULE, "a/b/x", "'x' is not the number of a rule"),
+        (RULE, "a/b/4294967296", "'4294967296' is not the number of a rule"),
+    ],
+)
+def test_words_that_mean_nothing(parse: Any, text: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        parse(text)

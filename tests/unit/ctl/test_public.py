@@ -18,10 +18,10 @@ PACKAGE = Path(ipttctl.__file__).parent
 #: a module of these imports, of these, only those of lines above its own
 LAYERS = (
     {"errors", "installed"},
-    {"wire", "netns", "hooks", "devices", "event_filter"},
-    {"objects"},
-    {"records", "losses"},
-    {"describe"},
+    {"wire", "netns", "hooks", "devices"},
+    {"objects", "event_filter"},
+    {"records", "losses", "measurement"},
+    {"describe", "payloads"},
     {"streams", "packets"},
     {"controller"},
     {"render_text", "render_json", "module"},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ipttctl import render_json
-from ipttctl.objects import Link, LinkChange
+from ipttctl.objects import HistoryEntry, Link, LinkChange
 from ipttproto import Command, EventFlag, Kind
 from tests.unit.ctl.support import link
 from tests.unit.ctl.test_render_text import record
@@ -33,6 +33,7 @@ def parsed(**changes: Any) -> dict[str, Any]:
 def test_keys_are_the_documented_ones() -> None:
     assert list(render_json.event(record())) == documented("Event")
     assert list(render_json.link(Link.from_attributes(link()))) == documented("Link")
+    assert list(render_json.history(HistoryEntry.from_attributes({}))) == documented("Generation")
 
 
 def test_rule() -> None:

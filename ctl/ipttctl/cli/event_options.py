@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which events to show: ``--hook``, ``--verdict``, ``--rule`` and the like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import typer
+
+from ipttctl import netns
+from ipttctl.describe import VERDICTS
+from ipttctl.errors import UsageError
+from ipttctl.event_filter import EventFilter, HookPattern, RulePattern
+from ipttctl.hooks import HOOK_SYNTAX
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventOptions:
+    """The options that choose events (see ``ipttctl.cli.groups``); each can be given repeatedly."""
+
+    link: Annotated[
+        list[int], typer.Option("--link", metavar="N", min=1, help="of this link; repeatable")
+    ] = field(default_factory=list)
+    hook: Annotated[
+        list[str],
+        typer.Option(
+            "--hook",
+            metavar="HOOK",
+            help=f"at table, nf, {HOOK_SYNTAX}, or input, output... of both; repeatable",
+        ),
+    ] = field(default_factory=list)
+    verdict: Annotated[
+        list[str],
+        typer.Option(
+            "--verdict", metavar="VERDICT", help="with this verdict: accept, drop...; repeatable"
+        ),
+    ] = field(default_factory=list)
+    rule: Annotated[
+        list[str],
+        typer.Option(
+            "--rule",
+            metavar="TABLE[/CHAIN[/N]]",
+            help="of this rule, chain or table; * is any; repeatable",
+        ),
+    ] = field(default_factory=list)
+    namespace: Annotated[
+        list[str],
+        typer.Option(
+            "--netns",
+            metavar="NETNS",
+            help="in this network namespace: inode number, name or path; repeatable",
+        ),
+    ] = field(default_factory=list)
+
+    @property
+    def of_packets(self) -> bool:
+        """Whether there is an option that only makes sense of packets."""
+        return bool(self.hook or self.verdict or self.rule or self.namespace)
+
+    def filter(self) -> EventFilter:
+        """What they say; options of a kind are alternatives, kinds of them all have to fit.
+
+        Raises:
+            UsageError: there is no such hook, verdict or namespace, or no rule can be so.
+        """
+        return EventFilter(
+            links=self.link or None,
+            hooks=[HookPattern.parse(text) for text in self.hook] or None,
+            verdicts=[_verdict(name) for name in self.verdict] or None,
+            rules=[RulePattern.parse(text) for text in self.rule] or None,
+            namespaces=[netns.resolve(text) for text in self.namespace] or None,
+        )
+
+
+def _verdict(name: str) -> int:
+    if name.upper() not in VERDICTS:
+        known = ", ".join(VERDICTS).lower()
+        raise UsageError(f"--verdict: there is no verdict '{name}'", f"verdicts are {known}")
+    return VERDICTS.index(name.upper())

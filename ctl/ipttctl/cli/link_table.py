@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Links as a table, for terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ipttctl import describe, render_text
+from ipttctl.measurement import Measurement
+from ipttctl.netns import NamespaceNames
+from ipttctl.objects import Link, SlotStats
+from ipttproto import Hook, Slot
+
+_NUMBERS = frozenset({"PACKETS", "SELECTED", "EVENTS", "LOST", "DROPS", "RUNS", "NS/RUN"})
+_OF_LINK = ("LINK", "GEN", "HOOK", "OWNER", "PACKETS", "SELECTED", "EVENTS", "LOST", "DROPS")
+_OF_SLOT = ("SLOT", "PROGRAM", "TAG", "RUNS", "NS/RUN")
+
+
+def print_links(
+    links: Sequence[Link],
+    measured: Mapping[int, Measurement],
+    console: Console | None = None,
+    names: NamespaceNames | None = None,
+) -> None:
+    """Print links as a table, a row for each slot of each."""
+    console = console or Console(highlight=False)
+    if not links:
+        console.print("no links")
+        return
+    console.print(_table(links, measured, names or NamespaceNames()))
+
+
+def _table(
+    links: Iterable[Link], measured: Mapping[int, Measurement], names: NamespaceNames
+) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in (*_OF_LINK, *_OF_SLOT):
+        number = name in _NUMBERS
+        table.add_column(name, justify="right" if number else "left", no_wrap=name != "HOOK")
+    for link in links:
+        slots = list(_slots(link, measured.get(link.id))) or [("",) * len(_OF_SLOT)]
+        table.add_row(*map(Text, (*_link(link, names), *slots[0])))
+        for slot in slots[1:]:
+            table.add_row(*map(Text, (*("",) * len(_OF_LINK), *slot)))
+        table.add_section()
+    return table
+
+
+def _link(link: Link, names: NamespaceNames) -> tuple[str, ...]:
+    stats = link.stats
+    return (
+        str(link.id),
+        str(link.generation),
+        "\n".join(_where(link, names)),
+        render_text.owner(link),
+        str(stats.packets),
+        str(stats.selected),
+        str(stats.events),
+        str(stats.lost),
+        str(stats.drops) if link.hook == Hook.NF else "",
+    )
+
+
+def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
+    """A link's hook, and what there is to know about it there, line by line."""
+    yield describe.place(link)
+    if link.hook == Hook.NF:
+        yield f"netns {render_text.namespace(link.netns or 0, names)}"
+        if link.ifname:
+            yield f"device {link.ifname}"
+        if link.mode is not None:
+            yield describe.member(link.mode)
+    elif link.family:
+        yield f"IPv{link.family} only"
+    if link.waiting:
+        yield f"no IPv{' and IPv'.join(map(str, sorted(link.waiting)))} tables"
+    if link.gone is not None:
+        yield f"GONE: {describe.member(link.gone)}"
+    if link.rollback_in is not None:
+        yield f"back in {link.rollback_in:.1f}s"
+
+
+def _slots(link: Link, measured: Measurement | None) -> Iterator[tuple[str, ...]]:
+    for slot in sorted(link.programs.keys() | link.stats.slots.keys()):
+        program = link.programs.get(slot)
+        stats = link.stats.slots.get(slot, SlotStats())
+        if measured is not None:
+            stats = measured.slots.get(slot, SlotStats())
+        yield (
+            _name(slot),
+            "-" if program is None else f"{program.id} {program.name}".rstrip(),
+            "" if program is None else program.tag,
+            str(stats.runs),
+            f"{stats.run_time / stats.runs:.0f}" if measured and stats.runs else "",
+        )
+
+
+def _name(slot: Slot) -> str:
+    return slot.name.lower()

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl swap``, ``confirm`` and ``history``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Annotated, Final
+
+import typer
+
+from ipttctl.cli import durations, options, output
+from ipttctl.cli.groups import grouped
+from ipttctl.cli.options import (
+    ExpectGenerationOption,
+    ExpectProgramOption,
+    Output,
+    OutputOption,
+    ProgramOptions,
+)
+from ipttctl.controller import Controller
+from ipttctl.errors import UsageError
+from ipttctl.objects import Swap
+from ipttproto.family import limit
+
+_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, help="id of the link")]
+_LONGEST: Final = limit("MAX_ROLLBACK") / 1000
+
+
+@grouped
+def swap(
+    *,
+    programs: ProgramOptions,
+    link: Annotated[
+        int | None, typer.Argument(metavar="[LINK]", min=1, help="id of the link")
+    ] = None,
+    expect_generation: ExpectGenerationOption = None,
+    expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it
+    rollback_after: Annotated[
+        str | None,
+        typer.Option(
+            "--rollback-after",
+            metavar="TIME",
+            help="swap back after this time (500ms, 30s, 2m) unless `ipttctl confirm` comes first",
+        ),
+    ] = None,
+    transaction: Annotated[
+        str | None,
+        typer.Option(
+            "--txn",
+            metavar="FILE",
+            help="several links in one step, all or none: a YAML or JSON list; - is standard input",
+        ),
+    ] = None,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Replace all programs, the filter and the cookie of a link in one step.
+
+    What is not given is empty afterwards. Prints the link as it is then.
+
+    With --txn the links and what they get are in FILE, a list with an object for each link: "link"
+    and this command's options by their long names, as in
+    [{"link": 3, "fd": {"rule": 7}, "expect-gen": 1}, {"link": 4, "pinned": {"packet": "/x/y"}}].
+    Either all of them are swapped or, if anything is refused, none.
+
+    --rollback-after is kept by the kernel module: it holds when ipttctl is killed. Until then the
+    links cannot be swapped again.
+    """
+    back = (
+        None
+        if rollback_after is None
+        else durations.seconds("--rollback-after", rollback_after, _LONGEST)
+    )
+    if transaction is not None:
+        if link is not None or programs.given or expect_generation or expect_program:
+            raise UsageError("--txn has links, programs and expectations in its file")
+        _transact(transaction, back, output_form)
+        return
+    if link is None:
+        raise UsageError("give the id of a link, or --txn")
+    expected = options.expected_programs(expect_program)
+    choice = programs.choice()
+    with Controller() as controller, choice.open() as opened:
+        changed = controller.swap(
+            link,
+            opened,
+            expect_generation=expect_generation,
+            expect_programs=expected,
+            rollback_after=back,
+        )
+        output.links([changed], output_form)
+
+
+def confirm(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
+    """Keep what was swapped with --rollback-after: the link, and those swapped together with it.
+
+    Prints the link.
+    """
+    with Controller() as controller:
+        output.links([controller.confirm(link)], output_form)
+
+
+def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
+    """Show how the last generations of a link came about, oldest first: what, when and by whom."""
+    with Controller() as controller:
+        output.history(controller.history(link), output_form)
+
+
+def _transact(file: str, rollback_after: float | None, form: Output) -> None:
+    from ipttctl.cli.transaction import read_transaction  # noqa: PLC0415  # imports yaml
+
+    changes = read_transaction(file)
+    with Controller() as controller, ExitStack() as stack:
+        swaps = [
+            Swap(
+                change.link,
+                stack.enter_context(change.choice.open()),
+                change.expect_generation,
+                change.expect_programs,
+            )
+            for change in changes
+        ]
+        output.links(controller.transact(swaps, rollback_after=rollback_after), form)

@@ -13,6 +13,7 @@ import enum
 import errno
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,7 @@ NAME_SIZE: Final = 16
 _INSTRUCTION: Final = struct.Struct("=BBhi")
 _LD_IMM64: Final = 0x18
 _PSEUDO_MAP_FD: Final = 1
-_LOG_SIZE: Final = 1 << 20
+LOG_SIZE: Final = 1 << 20
 _BPF_FS_MAGIC: Final = 0xCAFE4A11
 _STATS_RUN_TIME: Final = 0
 
@@ -42,9 +43,12 @@ class ProgramType(enum.IntEnum):
 class MapType(enum.IntEnum):
     """Map types that need something of their own (enum bpf_map_type)."""
 
+    ARRAY = 2
+    PROG_ARRAY = 3
     PERCPU_HASH = 5
     PERCPU_ARRAY = 6
     LRU_PERCPU_HASH = 10
+    LPM_TRIE = 11
     ARRAY_OF_MAPS = 12
     HASH_OF_MAPS = 13
     PERCPU_CGROUP_STORAGE = 21
@@ -80,7 +84,11 @@ class ProgramInfo:
 
 @dataclass(frozen=True)
 class MapInfo:
-    """What the kernel says about a map."""
+    """What the kernel says about a map.
+
+    ``btf`` is the id of the types that its keys and values are described by, 0 without;
+    ``key_type`` and ``value_type`` are their numbers there, 0 where one has none.
+    """
 
     id: int
     type: int
@@ -89,6 +97,9 @@ class MapInfo:
     max_entries: int
     flags: int
     name: str
+    btf: int = 0
+    key_type: int = 0
+    value_type: int = 0
 
 
 # --- instructions --------------------------------------------------------------------------------
@@ -207,6 +218,13 @@ class _MapInfo(ctypes.Structure):
         ("max_entries", ctypes.c_uint32),
         ("map_flags", ctypes.c_uint32),
         ("name", ctypes.c_char * NAME_SIZE),
+        ("ifindex", ctypes.c_uint32),
+        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
+        ("netns_dev", ctypes.c_uint64),
+        ("netns_ino", ctypes.c_uint64),
+        ("btf_id", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
     )
 
 
@@ -219,11 +237,12 @@ def libbpf() -> ctypes.CDLL:
     """
     try:
         library = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        for name in ("bpf_prog_load", "bpf_map_create", "libbpf_bpf_prog_type_str"):
+        for name in ("bpf_prog_load", "bpf_map_create", "libbpf_bpf_map_type_str"):
             getattr(library, name)
     except (OSError, AttributeError) as error:
         raise ProgramError(f"cannot use libbpf: {error}", "run: apt install libbpf1") from None
     library.libbpf_bpf_prog_type_str.restype = ctypes.c_char_p
+    library.libbpf_bpf_map_type_str.restype = ctypes.c_char_p
     # Its hints on standard error repeat what our errors say.
     library.libbpf_set_print.restype = ctypes.c_void_p
     library.libbpf_set_print(None)
@@ -256,11 +275,11 @@ def load_program(
         ProgramError: the verifier refused; the message has its last meaningful line.
         PrivilegeError: the caller may not load programs.
     """
-    log = ctypes.create_string_buffer(_LOG_SIZE)
+    log = ctypes.create_string_buffer(LOG_SIZE)
     options = _ProgLoadOpts(sz=ctypes.sizeof(_ProgLoadOpts))
     # libbpf asks for the log only after a load without it has failed.
     options.log_buf = ctypes.addressof(log)
-    options.log_size = _LOG_SIZE
+    options.log_size = LOG_SIZE
     fd = _call(
         "bpf_prog_load",
         ctypes.c_int(program_type),
@@ -300,11 +319,40 @@ def program_by_id(identifier: int) -> int:
     return fd
 
 
+def programs() -> Iterator[int]:
+    """The ids of the programs that are loaded, ascending.
+
+    Raises:
+        PrivilegeError: the caller may not ask (CAP_SYS_ADMIN).
+    """
+    following = ctypes.c_uint32(0)
+    while True:
+        result = _call("bpf_prog_get_next_id", following, ctypes.byref(following))
+        if result == -errno.ENOENT:
+            return
+        if result < 0:
+            raise _failure("cannot list the loaded programs", -result)
+        yield following.value
+
+
 def program_info(fd: int) -> ProgramInfo:
     """What the kernel says about the program behind a descriptor."""
     info = _ProgInfo()
     _read_info(fd, info)
     return ProgramInfo(info.id, program_type_name(info.type), bytes(info.tag).hex(), _text(info))
+
+
+def program_maps(fd: int) -> list[int]:
+    """The ids of the maps that the program behind a descriptor uses."""
+    info = _ProgInfo()
+    _read_info(fd, info)
+    count = int(info.nr_map_ids)
+    if not count:
+        return []
+    ids = (ctypes.c_uint32 * count)()
+    info = _ProgInfo(nr_map_ids=count, map_ids=ctypes.addressof(ids))
+    _read_info(fd, info)
+    return list(ids)
 
 
 def program_type_name(number: int) -> str:
@@ -361,23 +409,65 @@ def object_kind(fd: int) -> str:
 # --- maps ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class MapTypes:
+    """What describes a map's keys and values: a descriptor of BTF, and their numbers there."""
+
+    fd: int
+    key: int
+    value: int
+
+
 def create_map(
-    name: str, *, map_type: int, key_size: int, value_size: int, max_entries: int, flags: int
+    name: str,
+    *,
+    map_type: int,
+    key_size: int,
+    value_size: int,
+    max_entries: int,
+    flags: int,
+    types: MapTypes | None = None,
 ) -> int:
-    """Create a map; returns its descriptor."""
+    """Create a map; returns its descriptor. ``types`` are left out if its type cannot have any."""
     options = _MapCreateOpts(sz=ctypes.sizeof(_MapCreateOpts), map_flags=flags)
-    fd = _call(
-        "bpf_map_create",
-        ctypes.c_int(map_type),
-        name.encode()[: NAME_SIZE - 1],
-        ctypes.c_uint32(key_size),
-        ctypes.c_uint32(value_size),
-        ctypes.c_uint32(max_entries),
-        ctypes.byref(options),
-    )
+    if types:
+        options.btf_fd = types.fd
+        options.btf_key_type_id, options.btf_value_type_id = types.key, types.value
+
+    def create() -> int:
+        return _call(
+            "bpf_map_create",
+            ctypes.c_int(map_type),
+            name.encode()[: NAME_SIZE - 1],
+            ctypes.c_uint32(key_size),
+            ctypes.c_uint32(value_size),
+            ctypes.c_uint32(max_entries),
+            ctypes.byref(options),
+        )
+
+    fd = create()
+    if fd < 0 and types:
+        options.btf_fd = options.btf_key_type_id = options.btf_value_type_id = 0
+        fd = create()
     if fd < 0:
         raise _failure(f"cannot create map {name} with {max_entries} entries", -fd)
     return fd
+
+
+def map_by_id(identifier: int) -> int:
+    """Open a map by its id; returns a descriptor."""
+    fd = _call("bpf_map_get_fd_by_id", ctypes.c_uint32(identifier))
+    if fd == -errno.ENOENT:
+        raise ProgramError(f"there is no BPF map with id {identifier}", "see: bpftool map")
+    if fd < 0:
+        raise _failure(f"cannot open map {identifier}", -fd)
+    return fd
+
+
+def map_type_name(number: int) -> str:
+    """A map type as bpftool names it, or its number where libbpf does not know it."""
+    name: bytes | None = libbpf().libbpf_bpf_map_type_str(ctypes.c_int(number))
+    return name.decode() if name else str(number)
 
 
 def map_info(fd: int) -> MapInfo:
@@ -392,6 +482,9 @@ def map_info(fd: int) -> MapInfo:
         info.max_entries,
         info.map_flags,
         _text(info),
+        info.btf_id,
+        info.btf_key_type_id,
+        info.btf_value_type_id,
     )
 
 
@@ -409,8 +502,10 @@ def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
 def update(fd: int, key: bytes, value: bytes) -> None:
     """Set a map's value for a key."""
     result = _call("bpf_map_update_elem", fd, key, value, ctypes.c_uint64(0))
-    if result == -errno.E2BIG:
+    if result in {-errno.E2BIG, -errno.ENOSPC}:
         raise ProgramError("the map has no such index or is full", "raise its max_entries")
+    if result == -errno.EPERM and _read_only(fd):
+        raise _read_only_failure()
     if result < 0:
         raise _failure("cannot write to the map", -result)
 
@@ -420,9 +515,22 @@ def delete(fd: int, key: bytes) -> bool:
     result = _call("bpf_map_delete_elem", fd, key)
     if result == -errno.ENOENT:
         return False
+    if result == -errno.EPERM and _read_only(fd):
+        raise _read_only_failure()
     if result < 0:
         raise _failure("cannot delete from the map", -result)
     return True
+
+
+def _read_only(fd: int) -> bool:
+    """Whether nobody may write to a map any more, as to a program's constants."""
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return int(fields.get("frozen", "0")) == 1
+
+
+def _read_only_failure() -> ProgramError:
+    return ProgramError("the map is read-only (frozen)", "set its content before it is loaded")
 
 
 def next_key(fd: int, key: bytes | None, key_size: int) -> bytes | None:

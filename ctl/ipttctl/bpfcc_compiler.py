@@ -74,21 +74,65 @@ def _compile(source: str, cflags: list[str]) -> dict[str, Any]:
     module = Compiler(text=f"{_missing_types()}\n#line 1\n{text}", cflags=cflags)
     handle = module.module
     functions = [lib.bpf_function_name(handle, i) for i in range(lib.bpf_num_functions(handle))]
+    count = lib.bpf_num_tables(handle)
+    names = [lib.bpf_table_name(handle, i).decode() for i in range(count)]
+    types = [_types(lib.bpf_table_fd_id(handle, i)) for i in range(count)]
     return {
         "license": lib.bpf_module_license(handle).decode(),
         "programs": {name.decode(): module.dump_func(name).hex() for name in functions},
+        "btf": _btf(types),
         "maps": {
-            lib.bpf_table_name(handle, i).decode(): {
+            name: {
                 "fd": lib.bpf_table_fd_id(handle, i),
                 "type": lib.bpf_table_type_id(handle, i),
                 "key_size": lib.bpf_table_key_size_id(handle, i),
                 "value_size": lib.bpf_table_leaf_size_id(handle, i),
                 "max_entries": lib.bpf_table_max_entries_id(handle, i),
                 "flags": lib.bpf_table_flags_id(handle, i),
+                "key_type": types[i].btf_key_type_id,
+                "value_type": types[i].btf_value_type_id,
             }
-            for i in range(lib.bpf_num_tables(handle))
+            for i, name in enumerate(names)
         },
     }
+
+
+class _MapInfo(ctypes.Structure):
+    """The head of struct bpf_map_info."""
+
+    _fields_ = (
+        ("head", ctypes.c_uint32 * 6),
+        ("name", ctypes.c_char * 16),
+        ("devices", ctypes.c_uint32 * 6),
+        ("btf_id", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
+    )
+
+
+def _types(fd: int) -> _MapInfo:
+    """Where the types of a map are; all are 0 where bpfcc gave it none."""
+    info = _MapInfo()
+    size = ctypes.c_uint32(ctypes.sizeof(info))
+    libbpf = ctypes.CDLL("libbpf.so.1")
+    if libbpf.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)) != 0:
+        return _MapInfo()
+    return info
+
+
+def _btf(types: list[_MapInfo]) -> str:
+    """The types, which all maps share, in hex; empty without."""
+    libbpf = ctypes.CDLL("libbpf.so.1")
+    for name in ("btf__load_from_kernel_by_id", "btf__raw_data"):
+        getattr(libbpf, name).restype = ctypes.c_void_p
+    known = {info.btf_id for info in types if info.btf_id}
+    handle = libbpf.btf__load_from_kernel_by_id(known.pop()) if len(known) == 1 else None
+    if not handle:
+        return ""
+    size = ctypes.c_uint32()
+    start = libbpf.btf__raw_data(ctypes.c_void_p(handle), ctypes.byref(size))
+    # the handle ends with the process
+    return ctypes.string_at(start, size.value).hex() if start else ""
 
 
 def main() -> int:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Sets of BPF programs and their maps, loaded as one and with an explicit end.
 
-spec = CollectionSpec.from_source("bpf/count.c")
+spec = CollectionSpec.from_source("bpf/count.c")  # or from_object("count.o")
 spec.set_constants({"minimum_cost": 1000})
+spec.maps["verdicts"].max_entries = 16
 with Collection.load(spec) as collection:
-fd = collection.programs["count_exit"].fd
+    fd = collection.programs["count_exit"].fd
+    print(collection.maps["verdicts"].get(1))
 """
 
 from __future__ import annotations
@@ -12,22 +14,27 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from ipttctl import bpf
+from ipttctl import bpf, libbpf_object
 from ipttctl.bpf import ProgramType
+from ipttctl.btf import Btf
 from ipttctl.errors import ProgramError
 from ipttctl.kernel_types import field_offsets
 from ipttctl.maps import Map
 from ipttctl.programs import Program
-from ipttctl.specs import CollectionSpec, MapSpec, ProgramSpec
+from ipttctl.specs import CollectionSpec, MapSpec, ObjectFile, ProgramSpec
 
 __all__ = ["Collection", "CollectionSpec", "Map", "MapSpec", "ProgramSpec"]
 
+PIN_DIRECTORY: Final = Path("/sys/fs/bpf")
+"""Where maps lie that are shared by name, as libbpf has it."""
+
 _MAPS_DIR: Final = "maps"
+_COMPARED: Final = ("type", "key_size", "value_size", "max_entries", "flags")
 
 
 class Collection:
@@ -43,29 +50,55 @@ class Collection:
         cls,
         spec: CollectionSpec,
         *,
-        programs: Sequence[str] | None = None,
+        programs: Sequence[str] | Mapping[str, ProgramType] | None = None,
         program_type: ProgramType = ProgramType.KPROBE,
+        maps: Mapping[str, Map] | None = None,
+        pins: str | os.PathLike[str] = PIN_DIRECTORY,
     ) -> Self:
-        """Create a spec's maps and load its programs, or those named; all of it or nothing.
+        """Create a spec's maps and load its programs; all of it or nothing.
+
+        Args:
+            spec: what to load; it can be loaded any number of times.
+            programs: names of those to load, or their types by name; all of them without.
+            program_type: type of those that neither ``programs`` nor the spec says it of.
+            maps: maps to use in the place of the spec's of these names. They stay the caller's.
+            pins: directory of the maps whose specs say ``pinned``: those that are there are used,
+                the others are pinned there.
 
         Raises:
-            ProgramError: no such program, or the kernel refuses one or a map.
+            ProgramError: no such program or map, a map that is not as the spec says, or the kernel
+                refuses one.
             PrivilegeError: the caller may not load programs.
         """
-        wanted = list(spec.programs) if programs is None else list(programs)
-        for name in wanted:
-            if name not in spec.programs:
-                known = ", ".join(sorted(spec.programs))
-                raise ProgramError(f"the source has no program {name}", f"there are: {known}")
-        with ExitStack() as undo:
+        types = _types(spec, programs, program_type)
+        with _reused(spec, maps or {}, Path(pins)) as reused, ExitStack() as undo:
+            if spec.elf:
+                collection = cls._load_object(spec, spec.elf, types, reused)
+            else:
+                collection = cls._load_source(spec, types, reused)
+            undo.callback(collection.close)
+            for name, entry in spec.maps.items():
+                if entry.pinned and name not in reused:
+                    collection.maps[name].pin(Path(pins, name))
+                    undo.callback(Path(pins, name).unlink)
+            undo.pop_all()
+        return collection
+
+    @classmethod
+    def _load_source(
+        cls, spec: CollectionSpec, types: Mapping[str, ProgramType], reused: Mapping[str, Map]
+    ) -> Self:
+        with ExitStack() as temporary, ExitStack() as undo:
+            types_of_maps = temporary.enter_context(Btf.from_data(spec.btf)) if spec.btf else None
             maps: dict[str, Map] = {}
             for name, map_spec in spec.maps.items():
-                maps[name] = Map.create(map_spec)
+                given = reused.get(name)
+                maps[name] = given.duplicate() if given else Map.create(map_spec, types_of_maps)
                 undo.callback(maps[name].close)
-            fields = {field for name in wanted for field in spec.used_fields(name)}
+            fields = {field for name in types for field in spec.used_fields(name)}
             offsets = field_offsets(fields) if fields else {}
             loaded: dict[str, Program] = {}
-            for name in wanted:
+            for name, program_type in types.items():
                 code = bytearray(spec.instructions(name, offsets))
                 for index, used in spec.programs[name].maps.items():
                     bpf.set_wide_load(code, index, maps[used].fd)
@@ -75,6 +108,22 @@ class Collection:
                 undo.callback(loaded[name].close)
             undo.pop_all()
         return cls(loaded, maps)
+
+    @classmethod
+    def _load_object(
+        cls,
+        spec: CollectionSpec,
+        elf: ObjectFile,
+        types: Mapping[str, ProgramType],
+        reused: Mapping[str, Map],
+    ) -> Self:
+        given = {name: entry.fd for name, entry in reused.items()}
+        plan = elf.plan(types, spec.maps, spec.values, given)
+        loaded = libbpf_object.load(elf.data, elf.name, plan)
+        return cls(
+            {name: Program(fd) for name, fd in loaded.programs.items()},
+            {name: Map(fd) for name, fd in loaded.maps.items()},
+        )
 
     @classmethod
     def open_pinned(cls, directory: str | os.PathLike[str]) -> Self:
@@ -149,3 +198,64 @@ class Collection:
         *_: object,
     ) -> None:
         self.close()
+
+
+def _types(
+    spec: CollectionSpec,
+    programs: Sequence[str] | Mapping[str, ProgramType] | None,
+    default: ProgramType,
+) -> dict[str, ProgramType]:
+    """The programs to load and as what.
+
+    Raises:
+        ProgramError: there is no such program, or it is of another type.
+    """
+    types: dict[str, ProgramType] = {}
+    for name in spec.programs if programs is None else programs:
+        if name not in spec.programs:
+            known = ", ".join(sorted(spec.programs))
+            raise ProgramError(f"the source has no program {name}", f"there are: {known}")
+        own = spec.programs[name].type
+        wanted = programs[name] if isinstance(programs, Mapping) else own or default
+        if own not in {0, wanted}:
+            raise ProgramError(
+                f"program {name} is of type {bpf.program_type_name(own)} by its section "
+                f"{spec.programs[name].section}, not {bpf.program_type_name(wanted)}"
+            )
+        try:
+            types[name] = ProgramType(wanted)
+        except ValueError:
+            raise ProgramError(
+                f"program {name} is of type {bpf.program_type_name(wanted)}",
+                f"ipttrace takes {' and '.join(bpf.program_type_name(t) for t in ProgramType)}",
+            ) from None
+    return types
+
+
+@contextmanager
+def _reused(spec: CollectionSpec, given: Mapping[str, Map], pins: Path) -> Iterator[dict[str, Map]]:
+    """The maps that exist already, opened anew, by the spec's names; closed at the end.
+
+    Raises:
+        ProgramError: the spec has no such map, or says something else about it.
+    """
+    for name in given:
+        if name not in spec.maps:
+            known = ", ".join(sorted(spec.maps)) or "none"
+            raise ProgramError(f"the programs have no map {name}", f"there are: {known}")
+    with ExitStack() as opened:
+        found: dict[str, Map] = {}
+        for name, entry in spec.maps.items():
+            if name in given:
+                found[name] = opened.enter_context(given[name].duplicate())
+            elif entry.pinned and Path(pins, name).exists():
+                found[name] = opened.enter_context(Map.from_pinned(Path(pins, name)))
+        for name, existing in found.items():
+            for what in _COMPARED:
+                has, wanted = getattr(existing.info, what), getattr(spec.maps[name], what)
+                if has != wanted:
+                    raise ProgramError(
+                        f"map {name} exists already and has {what} {has}, not {wanted}",
+                        "remove it or use another",
+                    )
+        yield found

@@ -3,21 +3,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
 from ipttctl import bpf
+from ipttctl.btf import Btf
 from ipttctl.errors import ProgramError
+from ipttctl.map_format import MapFormat
 from ipttctl.specs import MapSpec
+
+_ARRAYS: Final = frozenset({bpf.MapType.ARRAY, bpf.MapType.PERCPU_ARRAY})
+_OF_DESCRIPTORS: Final = frozenset(
+    {bpf.MapType.PROG_ARRAY, bpf.MapType.ARRAY_OF_MAPS, bpf.MapType.HASH_OF_MAPS}
+)
 
 
 class Map:
-    """A BPF map with keys and values as bytes. It owns a descriptor.
+    """A BPF map. It owns a descriptor: close it, or use it as a context manager.
 
-    A value of a per-CPU map is that of every possible CPU, one after the other, each rounded up to
-    eight bytes.
+    ``get``, ``set``, ``remove`` and ``dump`` take and give values as people and JSON write them
+    (see ``map_format``), the others bytes. In those a value of a per-CPU map is that of every
+    possible CPU, one after the other, each rounded up to eight bytes.
     """
 
     def __init__(self, fd: int) -> None:
@@ -26,13 +37,15 @@ class Map:
         self.info = bpf.map_info(fd)
 
     @classmethod
-    def create(cls, spec: MapSpec) -> Self:
-        """Make the map that a spec describes.
+    def create(cls, spec: MapSpec, types: Btf | None = None) -> Self:
+        """Make the map that a spec describes, with its ``types``.
 
         Raises:
             ProgramError: the kernel refuses its sizes.
             PrivilegeError: the caller may not make maps.
         """
+        # a map of data alone has a type for its values only
+        described = types.load() if types and spec.value_type else None
         return cls(
             bpf.create_map(
                 spec.name,
@@ -41,8 +54,23 @@ class Map:
                 value_size=spec.value_size,
                 max_entries=spec.max_entries,
                 flags=spec.flags,
+                types=(
+                    None
+                    if described is None
+                    else bpf.MapTypes(described, spec.key_type, spec.value_type)
+                ),
             )
         )
+
+    @classmethod
+    def from_id(cls, identifier: int) -> Self:
+        """A map by its id, as bpftool shows it.
+
+        Raises:
+            ProgramError: there is none.
+            PrivilegeError: the caller may not (CAP_SYS_ADMIN).
+        """
+        return cls(bpf.map_by_id(identifier))
 
     @classmethod
     def from_pinned(cls, path: str | os.PathLike[str]) -> Self:
@@ -67,6 +95,65 @@ class Map:
         if self._fd < 0:
             raise ProgramError("the map is closed")
         return self._fd
+
+    @property
+    def name(self) -> str:
+        """The map's name in the kernel, at most 15 characters."""
+        return self.info.name
+
+    @property
+    def type(self) -> str:
+        """The map's type as bpftool names it, such as ``lpm_trie``."""
+        return bpf.map_type_name(self.info.type)
+
+    @cached_property
+    def format(self) -> MapFormat:
+        """How its keys and values are written; by their sizes alone if its types cannot be read."""
+        with suppress(ProgramError):
+            return MapFormat.of_map(self.info)
+        return MapFormat(self.info)
+
+    def get(self, key: Any) -> Any:
+        """The value of a key, or None. In an LPM trie that of the longest prefix that fits.
+
+        Raises:
+            UsageError: it cannot be a key of this map.
+        """
+        self._require_keys("read")
+        value = self.lookup(self.format.key_bytes(key))
+        return None if value is None else self.format.value(value)
+
+    def set(self, key: Any, value: Any) -> None:
+        """Set the value of a key.
+
+        Raises:
+            UsageError: they cannot be key and value of this map.
+            ProgramError: the map is full, read-only, or of descriptors.
+        """
+        self._require_keys("written")
+        if self.info.type in _OF_DESCRIPTORS:
+            raise ProgramError(f"map {self.name} is of type {self.type}: its values are objects")
+        self.update(self.format.key_bytes(key), self.format.value_bytes(value))
+
+    def remove(self, key: Any) -> bool:
+        """Remove a key; False if it was not there.
+
+        Raises:
+            UsageError: it cannot be a key of this map.
+            ProgramError: the map is read-only, or an array.
+        """
+        self._require_keys("written")
+        if self.info.type in _ARRAYS:
+            raise ProgramError(
+                f"map {self.name} is an array, whose elements stay", "set the element to 0"
+            )
+        return self.delete(self.format.key_bytes(key))
+
+    def dump(self) -> Iterator[tuple[Any, Any]]:
+        """All keys and values, as ``items``."""
+        self._require_keys("read")
+        for key, value in self.items():
+            yield self.format.key(key), self.format.value(value)
 
     @property
     def value_size(self) -> int:
@@ -104,6 +191,10 @@ class Map:
                 yield key, value
             key = bpf.next_key(self.fd, key, self.info.key_size)
 
+    def duplicate(self) -> Self:
+        """The same map with a descriptor of its own."""
+        return type(self)(fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, 0))
+
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Give the map a name in a BPF file system, so that it stays."""
         bpf.pin(self.fd, Path(path))
@@ -113,6 +204,18 @@ class Map:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _require_keys(self, done: str) -> None:
+        if not self.info.key_size:
+            raise ProgramError(
+                f"map {self.name} is of type {self.type}, which is not {done} by keys"
+            )
 
     def _sized(self, key: bytes) -> bytes:
         if len(key) != self.info.key_size:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
 from ipttctl import bpf
 from ipttctl.errors import ProgramError
+from ipttctl.processes import foreign_descriptor
 
 
 class Program:
@@ -60,6 +62,49 @@ class Program:
         return cls(bpf.program_by_id(identifier))
 
     @classmethod
+    def from_tag(cls, tag: str) -> Self:
+        """The only loaded program of a tag (16 hex digits).
+
+        Raises:
+            ProgramError: there is none, or more than one; the message lists their ids.
+            PrivilegeError: the caller may not (CAP_SYS_ADMIN).
+        """
+        with ExitStack() as found:
+            matching: list[Self] = []
+            for identifier in bpf.programs():
+                with suppress(ProgramError):  # unloaded meanwhile
+                    program = cls.from_id(identifier)
+                    if program.tag == tag:
+                        found.callback(program.close)
+                        matching.append(program)
+                    else:
+                        program.close()
+            if len(matching) == 1:
+                found.pop_all()
+                return matching[0]
+            if not matching:
+                raise ProgramError(f"no loaded program has tag {tag}", "see: bpftool prog")
+            ids = ", ".join(str(program.id) for program in matching)
+            raise ProgramError(f"programs {ids} have tag {tag}", "take one by its id")
+
+    @classmethod
+    def from_process(cls, pid: int, fd: int) -> Self:
+        """A program that another process has open as ``fd``.
+
+        Raises:
+            ProgramError: there is no such process, it ends meanwhile, or what it has there, if
+                anything, is no program.
+            PrivilegeError: the caller may not look into the process (PTRACE_MODE_ATTACH).
+        """
+        copy = foreign_descriptor(pid, fd)
+        try:
+            _check_program(copy, f"fd {fd} of process {pid}")
+        except ProgramError:
+            os.close(copy)
+            raise
+        return cls(copy)
+
+    @classmethod
     def load(
         cls,
         instructions: bytes,
@@ -106,6 +151,10 @@ class Program:
     def type(self) -> str:
         """The program's type as bpftool names it, such as ``kprobe``."""
         return self._kernel_info().type
+
+    def maps(self) -> list[int]:
+        """The ids of the maps that the program uses."""
+        return bpf.program_maps(self.fd)
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Give the program a name in a BPF file system, so that it stays loaded.

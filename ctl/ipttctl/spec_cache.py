@@ -19,7 +19,7 @@ from ipttctl import bpfcc
 from ipttctl.errors import ProgramError
 from ipttctl.private_dirs import check_private, make_private
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 """Goes up when the entries' content changes."""
 
 _ENVIRONMENT: Final = "IPTTCTL_CACHE"

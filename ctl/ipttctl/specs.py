@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What BPF sources compile to: plain values, without anything of the kernel's.
+"""What BPF sources compile to, or object files hold: plain values, nothing of the kernel's.
 
 In the manner of cilium/ebpf: constants and map sizes are set on a ``CollectionSpec``, which a
 ``Collection`` is then loaded from.
@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ipttctl import bpf, bpfcc, spec_cache
-from ipttctl.errors import ProgramError
+from ipttctl import bpf, bpfcc, libbpf_object, spec_cache
+from ipttctl.errors import ProgramError, UsageError
+from ipttctl.values import encode
 
 CONST_MARK: Final = 0x1B77C0DE
 """Upper half of the 64-bit loads that stand for constants (bpf/ipttrace.h)."""
@@ -37,17 +38,29 @@ _WIDTH: Final = re.compile(r"^(?:__)?[us](8|16|32|64)$")
 
 @dataclass
 class ProgramSpec:
-    """A program's bytecode, with the maps it uses by name."""
+    """A program.
+
+    ``instructions`` and ``maps`` (names by the index of the instruction that loads them) are those
+    of a compiled source; of an object file libbpf knows them. ``section`` and ``type`` are what an
+    object file says; a compiled source says neither, and its programs are of whatever type they
+    are loaded as.
+    """
 
     name: str
-    instructions: bytes
+    instructions: bytes = b""
     maps: dict[int, str] = field(default_factory=dict)
-    """Map names by the index of the instruction that loads them."""
+    section: str = ""
+    type: int = 0
 
 
 @dataclass
 class MapSpec:
-    """A map to create."""
+    """A map to create: change what you like before the collection is loaded.
+
+    ``pinned`` has it shared by name: loading uses the map of its name that is pinned in the
+    directory for this, or creates one and pins it there. ``key_type`` and ``value_type`` are their
+    numbers in the collection's ``btf``, 0 for none.
+    """
 
     name: str
     type: int
@@ -55,11 +68,49 @@ class MapSpec:
     value_size: int
     max_entries: int
     flags: int = 0
+    pinned: bool = False
+    key_type: int = 0
+    value_type: int = 0
+
+
+@dataclass(frozen=True)
+class ObjectFile:
+    """An object file: its name, its bytes, and what libbpf finds in them."""
+
+    name: str
+    data: bytes
+    content: libbpf_object.ObjectContent
+
+    def plan(
+        self,
+        programs: Mapping[str, int],
+        maps: Mapping[str, MapSpec],
+        values: Mapping[str, Any],
+        reused: Mapping[str, int],
+    ) -> libbpf_object.LoadPlan:
+        """How to load it with programs of these types, what differs in its maps, constants."""
+        changed = {}
+        for entry in self.content.maps:
+            spec = maps[entry.name]
+            wanted = {
+                "type": (entry.type, spec.type),
+                "key_size": (entry.key_size, spec.key_size),
+                "value_size": (entry.value_size, spec.value_size),
+                "max_entries": (entry.max_entries, spec.max_entries),
+                "map_flags": (entry.flags, spec.flags),
+            }
+            changed[entry.name] = {n: new for n, (old, new) in wanted.items() if new != old}
+        constants: dict[str, dict[int, bytes]] = {}
+        for name, value in values.items():
+            constant = self.content.constants[name]
+            data = encode(constant.place.type, value, f"constant {name}")
+            constants.setdefault(constant.map, {})[constant.place.bits // 8] = data
+        return libbpf_object.LoadPlan(programs, changed, reused, constants)
 
 
 @dataclass
 class CollectionSpec:
-    """Programs, maps and constants of one compiled source; nothing in the kernel yet."""
+    """Programs, maps and constants of a source or an object file; nothing in the kernel yet."""
 
     programs: dict[str, ProgramSpec]
     maps: dict[str, MapSpec]
@@ -68,8 +119,12 @@ class CollectionSpec:
     fields: list[str] = field(default_factory=list)
     """Fields of kernel structs, such as ``sk_buff.len``, that the source declares."""
     license: str = "GPL"
-    values: dict[str, int] = field(default_factory=dict)
-    """Values of the constants that are set; the others are 0."""
+    btf: bytes = b""
+    """Types of the maps' keys and values."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Values of the constants that are set; the others are 0, or what an object file says."""
+    elf: ObjectFile | None = None
+    """The object file that libbpf loads, if the collection comes from one."""
 
     @classmethod
     def from_source(
@@ -110,8 +165,33 @@ class CollectionSpec:
             spec_cache.write(stored, spec._to_json())
         return spec
 
-    def set_constants(self, values: Mapping[str, int]) -> None:
-        """Set constants that the source declares with IPTTRACE_CONST.
+    @classmethod
+    def from_object(cls, path: str | os.PathLike[str]) -> Self:
+        """Read an object file that ``clang -O2 -g -target bpf`` made.
+
+        Raises:
+            ProgramError: no such file, or it is no object file of BPF programs.
+        """
+        place = Path(path)
+        try:
+            data = place.read_bytes()
+        except OSError as error:
+            raise ProgramError(f"cannot read BPF object {place}: {error.strerror}") from None
+        content = libbpf_object.read(data, place.name)
+        return cls(
+            programs={
+                p.name: ProgramSpec(p.name, section=p.section, type=p.type)
+                for p in content.programs
+            },
+            maps={entry.name: MapSpec(**asdict(entry)) for entry in content.maps},
+            constants={n: 8 * c.place.type.size for n, c in content.constants.items()},
+            elf=ObjectFile(place.name, data, content),
+        )
+
+    def set_constants(self, values: Mapping[str, Any]) -> None:
+        """Set constants: IPTTRACE_CONST in sources, the variables of .rodata in object files.
+
+        Values are numbers; those of an object file can be of any type, written as in a map.
 
         Raises:
             ProgramError: there is no such constant, or the value does not fit its type.
@@ -120,10 +200,35 @@ class CollectionSpec:
             if name not in self.constants:
                 known = ", ".join(sorted(self.constants)) or "none"
                 raise ProgramError(f"the programs have no constant {name}", f"there are: {known}")
+            if self.elf:
+                try:
+                    encode(self.elf.content.constants[name].place.type, value, f"constant {name}")
+                except UsageError as error:
+                    raise ProgramError(error.problem, error.remedy) from None
+                continue
             width = self.constants[name]
             if not -(1 << width - 1) <= value < 1 << width:
                 raise ProgramError(f"constant {name} has {width} bits, which cannot hold {value}")
         self.values.update(values)
+
+    def find_program(self, name: str) -> str:
+        """The program of a name, or the only one in an object file's section of that name.
+
+        Raises:
+            ProgramError: there is none, or the section has several.
+        """
+        inside = [p.name for p in self.programs.values() if p.section and p.section == name]
+        if len(inside) == 1:
+            return inside[0]
+        if name in self.programs:
+            return name
+        if inside:
+            listed = ", ".join(sorted(inside))
+            raise ProgramError(f"section {name} has several programs", f"name one: {listed}")
+        known = ", ".join(
+            f"{p.name} ({p.section})" if p.section else p.name for p in self.programs.values()
+        )
+        raise ProgramError(f"there is no program {name}", f"there are: {known or 'none'}")
 
     def used_fields(self, program: str) -> list[str]:
         """The fields of kernel structs whose offsets a program needs."""
@@ -172,7 +277,8 @@ class CollectionSpec:
             if entry["type"] in {bpf.MapType.ARRAY_OF_MAPS, bpf.MapType.HASH_OF_MAPS}:
                 raise ProgramError(f"map {name} is a map of maps", "use one map with a larger key")
             specs[name] = MapSpec(name, **{k: v for k, v in entry.items() if k != "fd"})
-        return cls(programs, specs, license=compiled["license"])
+        types = bytes.fromhex(compiled.get("btf", ""))
+        return cls(programs, specs, license=compiled["license"], btf=types)
 
     @classmethod
     def _from_json(cls, content: bytes) -> Self:
@@ -188,11 +294,13 @@ class CollectionSpec:
         }
         maps = {name: MapSpec(**entry) for name, entry in stored["maps"].items()}
         constants, fields = stored["constants"], stored["fields"]
-        return cls(programs, maps, constants, fields, stored["license"])
+        types = bytes.fromhex(stored["btf"])
+        return cls(programs, maps, constants, fields, stored["license"], types)
 
     def _to_json(self) -> bytes:
         stored = {
             "license": self.license,
+            "btf": self.btf.hex(),
             "constants": self.constants,
             "fields": self.fields,
             "programs": {

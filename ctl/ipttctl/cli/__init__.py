@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from ipttctl.cli import doctor, events, links, module, run_command, swap, trace
+from ipttctl.cli import doctor, events, links, maps, module, run_command, swap, trace
 from ipttctl.cli.options import Output
 from ipttctl.cli.output import ReaderGoneError, lines
 from ipttctl.errors import IpttctlError, ModuleError, UsageError
@@ -23,7 +23,7 @@ EXIT_CODES: Final = {
     1: "refused by the kernel, or failed otherwise",
     2: "the command line makes no sense",
     3: "the module is missing, does not build or load, is in use, or is of another build",
-    4: "a program or filter is missing, or does not compile or load",
+    4: "a program, a filter, a map or its key is missing, or does not compile or load",
     5: "not privileged",
     6: "there is no such link",
     7: "the link is not as --expect-gen or --expect-prog says",
@@ -61,6 +61,8 @@ app.command(
     epilog="Exit status: COMMAND's; or that of ipttctl, see `ipttctl --help`.",
 )(run_command.run)
 app.command()(events.stats)
+app.command("maps")(maps.maps)
+app.add_typer(maps.app, name="map")
 app.add_typer(module.app, name="module")
 app.command()(doctor.doctor)
 

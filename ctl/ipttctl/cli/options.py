@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Final, Self
 
@@ -13,9 +13,10 @@ import typer
 
 from ipttctl.errors import KernelError, ProgramError, UsageError
 from ipttctl.objects import ProgramSet
+from ipttctl.sources import KINDS, ProgramSource, open_sources, parse_source, program_type
 from ipttproto import Slot
 
-_LIMITS: Final = {"--fd": 0x7FFFFFFF, "--id": 0xFFFFFFFF, "--expect-prog": 0xFFFFFFFF}
+_LIMITS: Final = {"--expect-prog": 0xFFFFFFFF}
 
 
 class Output(enum.StrEnum):
@@ -37,6 +38,28 @@ PinnedOption = Annotated[
 ]
 IdOption = Annotated[
     list[str], typer.Option("--id", metavar="SLOT=ID", help="a program by its id in the kernel")
+]
+TagOption = Annotated[
+    list[str],
+    typer.Option("--tag", metavar="SLOT=TAG", help="the only loaded program of a tag"),
+]
+ProcessOption = Annotated[
+    list[str],
+    typer.Option("--pid", metavar="SLOT=PID:FD", help="a program that another process has open"),
+]
+SourceOption = Annotated[
+    list[str],
+    typer.Option(
+        "--source", metavar="SLOT=FILE.c:FUNCTION", help="a function of a C file, by bpfcc"
+    ),
+]
+ObjectOption = Annotated[
+    list[str],
+    typer.Option(
+        "--object",
+        metavar="SLOT=FILE.o:SECTION",
+        help="a program of an object file, by its section or its name",
+    ),
 ]
 FilterOption = Annotated[
     str | None,
@@ -104,6 +127,10 @@ class ProgramOptions:
     fd: FdOption = field(default_factory=list)
     pinned: PinnedOption = field(default_factory=list)
     program_id: IdOption = field(default_factory=list)
+    tag: TagOption = field(default_factory=list)
+    process: ProcessOption = field(default_factory=list)
+    source: SourceOption = field(default_factory=list)
+    object_file: ObjectOption = field(default_factory=list)
     filter_expression: FilterOption = None
     cookie: CookieOption = None
 
@@ -118,47 +145,53 @@ class ProgramOptions:
         Raises:
             UsageError: a value makes no sense, a slot is given twice, or no program at all.
         """
-        return ProgramChoice.parse(
-            self.fd, self.pinned, self.program_id, self.filter_expression, self.cookie
-        )
+        programs = {
+            "fd": self.fd,
+            "pinned": self.pinned,
+            "id": self.program_id,
+            "tag": self.tag,
+            "pid": self.process,
+            "source": self.source,
+            "object": self.object_file,
+        }
+        return ProgramChoice.parse(programs, self.filter_expression, self.cookie)
 
 
 @dataclass(frozen=True)
 class ProgramChoice:
     """The program set that options describe, nothing of it opened yet."""
 
-    fds: Mapping[Slot, int]
-    pinned: Mapping[Slot, str]
-    ids: Mapping[Slot, int]
+    sources: Mapping[Slot, ProgramSource]
     filter: str | None
     cookie: int | None
 
     @classmethod
     def parse(
         cls,
-        fds: Sequence[str],
-        pinned: Sequence[str],
-        ids: Sequence[str],
+        programs: Mapping[str, Sequence[str]],
         filter_expression: str | None,
         cookie: str | None,
     ) -> Self:
-        """The choice that --fd, --pinned, --id, --filter and --cookie make.
+        """The choice that options make: SLOT=VALUE by the kind of source, --filter and --cookie.
 
         Raises:
             UsageError: a value makes no sense, a slot is given twice, or no program at all.
         """
-        given = {"--fd": fds, "--pinned": pinned, "--id": ids}
-        pairs = {option: list(by_slot(option, values)) for option, values in given.items()}
-        slots = [slot for found in pairs.values() for slot, _ in found]
-        for slot in slots:
-            if slots.count(slot) > 1:
-                raise UsageError(f"slot {slot.name.lower()} is given twice")
-        if not slots:
-            raise UsageError("no program is given", "use --fd, --pinned or --id, each SLOT=VALUE")
+        sources: dict[Slot, ProgramSource] = {}
+        for kind, values in programs.items():
+            option = f"--{kind}"
+            for slot, text in by_slot(option, values):
+                if slot in sources:
+                    raise UsageError(f"slot {slot.name.lower()} is given twice")
+                try:
+                    sources[slot] = parse_source(kind, text)
+                except UsageError as error:
+                    raise UsageError(f"{option}: {error.problem}", error.remedy) from None
+        if not sources:
+            known = ", ".join(f"--{kind}" for kind in KINDS)
+            raise UsageError("no program is given", f"use {known}, each SLOT=VALUE")
         return cls(
-            {slot: number("--fd", value, _LIMITS["--fd"]) for slot, value in pairs["--fd"]},
-            dict(pairs["--pinned"]),
-            {slot: number("--id", value, _LIMITS["--id"]) for slot, value in pairs["--id"]},
+            sources,
             filter_expression,
             None if cookie is None else number("--cookie", cookie, (1 << 64) - 1),
         )
@@ -168,23 +201,19 @@ class ProgramChoice:
         """The program set; what had to be opened for it is closed at the end.
 
         Raises:
-            ProgramError: there is no such program, or the filter does not compile.
+            ProgramError: there is no such program, or it or the filter does not compile or load.
         """
-        programs = dict(self.fds)
-        with ExitStack() as stack:
-            if self.pinned or self.ids:
-                from ipttctl.programs import Program  # noqa: PLC0415  # loads libbpf
-
-                for slot, path in self.pinned.items():
-                    programs[slot] = stack.enter_context(Program.from_pinned(path)).fd
-                for slot, identifier in self.ids.items():
-                    programs[slot] = stack.enter_context(Program.from_id(identifier)).fd
+        with open_sources(self.sources, on_compile=_tell_compiling) as programs:
             try:
-                yield ProgramSet(dict(sorted(programs.items())), compiled(self.filter), self.cookie)
+                yield ProgramSet(programs, compiled(self.filter), self.cookie)
             except KernelError as error:
                 if error.attribute == "programs.program.fd":
                     _blame(programs)
                 raise
+
+
+def _tell_compiling() -> None:
+    typer.echo("compiling the BPF programs (once; takes some seconds)...", err=True)
 
 
 def _blame(programs: Mapping[Slot, int]) -> None:
@@ -193,14 +222,16 @@ def _blame(programs: Mapping[Slot, int]) -> None:
     Raises:
         ProgramError: one of them is not a program of the type that slots take.
     """
+    from ipttctl import bpf  # noqa: PLC0415  # loads libbpf
     from ipttctl.programs import Program  # noqa: PLC0415  # loads libbpf
 
     for slot, fd in programs.items():
+        wanted = bpf.program_type_name(program_type(slot))
         with Program.from_fd(fd) as program:
-            if program.type != "kprobe":
+            if program.type != wanted:
                 raise ProgramError(
                     f"the program for slot {slot.name.lower()} is of type {program.type}",
-                    "slots of tables take programs of type kprobe",
+                    f"this slot takes programs of type {wanted}",
                 )
 
 

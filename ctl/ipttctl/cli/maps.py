@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl maps`` and ``ipttctl map``: what programs keep in their maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ipttctl import render_json
+from ipttctl.cli import output
+from ipttctl.cli.options import Output, OutputOption
+from ipttctl.controller import Controller
+from ipttctl.errors import ProgramError, UsageError
+
+if TYPE_CHECKING:
+    from ipttctl.link_maps import UsedMap
+    from ipttctl.maps import Map
+
+_MAP = Annotated[
+    str, typer.Argument(metavar="LINK/NAME", help="map of a link by its name or its id")
+]
+_KEY = Annotated[str, typer.Argument(metavar="KEY", help="a number, an address, JSON, 0a:00:..")]
+_VALUE = Annotated[str, typer.Argument(metavar="VALUE", help="likewise")]
+
+app = typer.Typer(
+    help=(
+        "Read and write a map that programs of a link use, while they run. Keys and values are "
+        "written as the map's types (BTF) say, or by their sizes where there are none."
+    )
+)
+
+
+def maps(
+    link: Annotated[int, typer.Argument(metavar="LINK", min=1, help="id of the link")],
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Show the maps that the programs of a link use."""
+    from ipttctl.link_maps import maps_of  # noqa: PLC0415  # loads libbpf
+
+    with Controller() as controller, maps_of(controller.link(link)) as used:
+        if output_form is Output.JSON:
+            output.lines(render_json.dumps(_json(entry)) for entry in used)
+        else:
+            output.lines(map(_line, used))
+
+
+@app.command("get")
+def get(name: _MAP, key: _KEY, output_form: OutputOption = Output.TEXT) -> None:
+    """Print the value of a key; in an LPM trie, that of the longest prefix that holds it."""
+    with _opened(name) as found:
+        value = found.get(key)
+        if value is None:
+            raise _missing(found, key)
+        _print(found, found.format.key(found.format.key_bytes(key)), value, output_form)
+
+
+@app.command("set")
+def set_value(name: _MAP, key: _KEY, value: _VALUE) -> None:
+    """Set the value of a key: the next packet meets it. A per-CPU map's, for every CPU."""
+    with _opened(name) as found:
+        found.set(key, value)
+
+
+@app.command("delete")
+def delete(name: _MAP, key: _KEY) -> None:
+    """Remove a key."""
+    with _opened(name) as found:
+        if not found.remove(key):
+            raise _missing(found, key)
+
+
+@app.command("dump")
+def dump(name: _MAP, output_form: OutputOption = Output.TEXT) -> None:
+    """Print every key with its value, one a line."""
+    with _opened(name) as found:
+        for key, value in found.dump():
+            _print(found, key, value, output_form)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[Map]:
+    """The map that LINK/NAME means.
+
+    Raises:
+        UsageError: it is not of this form.
+        ProgramError: there is no such map.
+    """
+    link, slash, wanted = name.partition("/")
+    if not slash or not wanted or not link.isdecimal() or not int(link):
+        raise UsageError(f"'{name}' is not LINK/NAME", "see `ipttctl maps LINK` for the names")
+    from ipttctl.link_maps import map_of  # noqa: PLC0415  # loads libbpf
+
+    with Controller() as controller, map_of(controller.link(int(link)), wanted) as found:
+        yield found
+
+
+def _missing(found: Map, key: str) -> ProgramError:
+    return ProgramError(f"map {found.name} has no key {key}", "see `ipttctl map dump`")
+
+
+def _print(found: Map, key: Any, value: Any, form: Output) -> None:
+    if form is Output.JSON:
+        texts = render_json.dumps({"map": found.info.id, "key": key, "value": value})
+    else:
+        texts = f"{_text(key)}\t{_text(value)}"
+    output.lines([texts])
+
+
+def _text(value: Any) -> str:
+    """A value as `map set` takes it."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _json(used: UsedMap) -> dict[str, Any]:
+    found = used.map
+    info, form = found.info, found.format
+    return {
+        "map": info.id,
+        "name": info.name,
+        "type": found.type,
+        "key_size": info.key_size,
+        "value_size": info.value_size,
+        "max_entries": info.max_entries,
+        "flags": info.flags,
+        "key_type": str(form.key_type) if form.key_type else None,
+        "value_type": str(form.value_type) if form.value_type else None,
+        "slots": [slot.name.lower() for slot in used.slots],
+    }
+
+
+def _line(used: UsedMap) -> str:
+    """A map on one line, as links are."""
+    found = used.map
+    info, form = found.info, found.format
+    fields = [f"map={info.id}", f"name={info.name}", f"type={found.type}"]
+    for name, size, kind in (
+        ("key", info.key_size, form.key_type),
+        ("value", info.value_size, form.value_type),
+    ):
+        fields.append(f"{name}={size}" + (f"({kind})" if kind else ""))
+    slots = ",".join(slot.name.lower() for slot in used.slots)
+    return " ".join([*fields, f"entries={info.max_entries}", f"slots={slots}"])

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where programs come from: what texts mean, and what cannot be had."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipttctl import processes
+from ipttctl.bpf import ProgramType
+from ipttctl.errors import ProgramError, UsageError
+from ipttctl.programs import Program
+from ipttctl.sources import (
+    KINDS,
+    ById,
+    ByTag,
+    FromObject,
+    FromSource,
+    OfDescriptor,
+    OfProcess,
+    Pinned,
+    ProgramSource,
+    open_sources,
+    parse_source,
+    program_type,
+)
+from ipttproto import Slot
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "source"),
+    [
+        ("fd", "7", OfDescriptor(7)),
+        ("pinned", "/sys/fs/bpf/x", Pinned("/sys/fs/bpf/x")),
+        ("id", "0x10", ById(16)),
+        ("tag", "0123456789ABCDEF", ByTag("0123456789abcdef")),
+        ("pid", "4711:7", OfProcess(4711, 7)),
+        ("source", "a:b.c:f", FromSource("a:b.c", "f")),
+        ("object", "x.o:kprobe/x", FromObject("x.o", "kprobe/x")),
+    ],
+)
+def test_texts(kind: str, text: str, source: ProgramSource) -> None:
+    assert parse_source(kind, text) == source
+    assert kind in KINDS
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        ("fd", "x", "fd: 'x' is not a number"),
+        ("fd", "-1", "fd: -1 is not between 0 and"),
+        ("id", str(1 << 32), "id: 4294967296 is not between 0 and 4294967295"),
+        ("tag", "12", "'12' is not a program's tag; it has 16 hex digits"),
+        ("pid", "1", "'1' is not PID:FD"),
+        ("pid", "0:1", "pid: 0 is not between 1 and"),
+        ("pid", "1:", "fd: '' is not a number"),
+        ("source", "x.c", "'x.c' is not FILE:FUNCTION"),
+        ("source", ":f", "':f' is not FILE:FUNCTION"),
+        ("object", "x.o:", "'x.o:' is not FILE:SECTION"),
+        ("url", "x", "there is no program source 'url'; there are: fd, pinned, id, tag, pid, sou"),
+    ],
+)
+def test_texts_that_mean_nothing(kind: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_source(kind, text)
+
+
+def test_types_follow_slots() -> None:
+    types = {slot: program_type(slot) for slot in Slot}
+    assert types.pop(Slot.PACKET) == ProgramType.SOCKET_FILTER
+    assert set(types.values()) == {ProgramType.KPROBE}
+
+
+def test_descriptors_stay_their_owners() -> None:
+    with open_sources({Slot.EXIT: OfDescriptor(9), Slot.ENTRY: OfDescriptor(7)}) as fds:
+        assert list(fds.items()) == [(Slot.ENTRY, 7), (Slot.EXIT, 9)]
+
+
+def test_programs_of_an_object_that_are_not_for_their_slot(object_file: Path) -> None:
+    source = parse_source("object", f"{object_file}:socket")
+    with (
+        pytest.raises(ProgramError, match=r"types.o: program drop is of type socket_filter"),
+        open_sources({Slot.RULE: source}),
+    ):
+        pass
+    source = parse_source("object", f"{object_file}:xdp")
+    with (
+        pytest.raises(ProgramError, match=r"types.o: there is no program xdp; there are: drop"),
+        open_sources({Slot.RULE: source}),
+    ):
+        pass
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[str]]:
+    """A process that ends when its standard input does."""
+    command = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        yield process
+        process.kill()
+
+
+def test_descriptors_of_another_process(child: subprocess.Popen[str]) -> None:
+    copy = processes.foreign_descriptor(child.pid, 1)
+    try:
+        assert (
+            Path(f"/proc/self/fd/{copy}").readlink() == Path(f"/proc/{child.pid}/fd/1").readlink()
+        )
+        assert not os.get_inheritable(copy)
+    finally:
+        os.close(copy)
+    with pytest.raises(ProgramError, match=f"process {child.pid} has no fd 99 open; see: ls -l"):
+        processes.foreign_descriptor(child.pid, 99)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - an order of the list is not needed
+    with pytest.raises(
+        ProgramError, match=rf"fd 1 of process {child.pid} is not a BPF program but pipe:"
+    ):
+        Program.from_process(child.pid, 1)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - as above
+
+
+def test_processes_that_have_ended(child: subprocess.Popen[str]) -> None:
+    assert child.stdin
+    child.stdin.close()
+    # dead, and not yet waited for
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(ProgramError, match=f"process {child.pid} has ended, and its fd 1 with it"):
+        processes.foreign_descriptor(child.pid, 1)
+    child.wait()
+    with pytest.raises(ProgramError, match=f"there is no process {child.pid}"):
+        processes.foreign_descriptor(child.pid, 1)

@@ -7,6 +7,11 @@
  * own function would see, and a little more. The accessors below name what is in it. Pointers that
  * they return point into the kernel: read through IPTTRACE_FIELD() or bpf_probe_read_kernel().
  *
+ * A program of a netfilter hook's slot has type BPF_PROG_TYPE_SOCKET_FILTER and the packet, a
+ * struct __sk_buff, as its context, just as `iptables -m bpf` runs it: skb->data is at the network
+ * header, except at ingress. In mode filter 0 drops the packet, in mode observe anything else emits
+ * an event.
+ *
  * The same source compiles with bpfcc and with `clang -target bpf` and libbpf's headers.
  */
 #ifndef _IPTTRACE_H
@@ -43,11 +48,14 @@ struct xt_table;
 /*
  * IPTTRACE_PROGRAM marks a program: `IPTTRACE_PROGRAM int name(struct pt_regs *ctx)`. bpfcc makes a
  * program of every function that is not static; elsewhere the section tells its type.
+ * IPTTRACE_PACKET_PROGRAM marks one of the slot `packet`: `int name(struct __sk_buff *skb)`.
  */
 #ifdef IPTTRACE_BPFCC
 #define IPTTRACE_PROGRAM
+#define IPTTRACE_PACKET_PROGRAM
 #else
 #define IPTTRACE_PROGRAM SEC("kprobe")
+#define IPTTRACE_PACKET_PROGRAM SEC("socket")
 #endif
 
 /* IPTTRACE_LICENSE("GPL"); once in each source. */

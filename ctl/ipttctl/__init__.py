@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from ipttctl.event_filter import EventFilter
     from ipttctl.filters import compile_filter
     from ipttctl.hooks import NfFamily, NfHook
+    from ipttctl.link_maps import map_of, maps_of
     from ipttctl.losses import Losses
+    from ipttctl.maps import Map
     from ipttctl.objects import (
         Change,
         CpuStatus,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     )
     from ipttctl.programs import Program
     from ipttctl.records import EventRecord
+    from ipttctl.sources import open_sources, parse_source
     from ipttctl.streams import EventStream, LinkChangeStream
     from ipttctl.trace_programs import TraceOptions, load_trace_programs
     from ipttproto import Action, EventBatch, Gone, Hook, Kind, Loss, NfMode, Slot
@@ -78,6 +81,7 @@ __all__ = [
     "LinkStats",
     "Loss",
     "Losses",
+    "Map",
     "ModuleError",
     "ModuleStatus",
     "NfFamily",
@@ -96,6 +100,10 @@ __all__ = [
     "UsageError",
     "compile_filter",
     "load_trace_programs",
+    "map_of",
+    "maps_of",
+    "open_sources",
+    "parse_source",
 ]
 
 _NAMES: Final = {
@@ -116,7 +124,9 @@ _NAMES: Final = {
     "ipttctl.event_filter": ("EventFilter",),
     "ipttctl.filters": ("compile_filter",),
     "ipttctl.hooks": ("NfFamily", "NfHook"),
+    "ipttctl.link_maps": ("map_of", "maps_of"),
     "ipttctl.losses": ("Losses",),
+    "ipttctl.maps": ("Map",),
     "ipttctl.objects": (
         "Change",
         "CpuStatus",
@@ -132,6 +142,7 @@ _NAMES: Final = {
     ),
     "ipttctl.programs": ("Program",),
     "ipttctl.records": ("EventRecord",),
+    "ipttctl.sources": ("open_sources", "parse_source"),
     "ipttctl.streams": ("EventStream", "LinkChangeStream"),
     "ipttctl.trace_programs": ("TraceOptions", "load_trace_programs"),
 }

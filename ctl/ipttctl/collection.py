@@ -79,8 +79,9 @@ class Collection:
             undo.callback(collection.close)
             for name, entry in spec.maps.items():
                 if entry.pinned and name not in reused:
-                    collection.maps[name].pin(Path(pins, name))
-                    undo.callback(Path(pins, name).unlink)
+                    place = Path(pins, _pin_name(name))
+                    collection.maps[name].pin(place)
+                    undo.callback(place.unlink)
             undo.pop_all()
         return collection
 
@@ -143,16 +144,18 @@ class Collection:
                 undo.callback(programs[path.name].close)
             maps: dict[str, Map] = {}
             for path in sorted((place / _MAPS_DIR).glob("*")):
-                maps[path.name] = Map.from_pinned(path)
-                undo.callback(maps[path.name].close)
+                opened = Map.from_pinned(path)
+                undo.callback(opened.close)
+                own = _pin_name(opened.name) == path.name
+                maps[opened.name if own else path.name] = opened
             undo.pop_all()
         return cls(programs, maps)
 
     def pin(self, directory: str | os.PathLike[str]) -> None:
         """Pin everything below a new directory of a BPF file system, all of it or nothing.
 
-        Programs get their names there, maps theirs in ``maps``. The directory appears when it is
-        complete.
+        Programs get their names there, maps theirs in ``maps``, with ``_`` for each dot. The
+        directory appears when it is complete.
 
         Raises:
             ProgramError: it exists, or does not lie in a mounted BPF file system.
@@ -170,7 +173,7 @@ class Collection:
             if self.maps:
                 (temporary / _MAPS_DIR).mkdir(mode=0o700)
             for name, entry in self.maps.items():
-                entry.pin(temporary / _MAPS_DIR / name)
+                entry.pin(temporary / _MAPS_DIR / _pin_name(name))
             temporary.rename(place)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -198,6 +201,11 @@ class Collection:
         *_: object,
     ) -> None:
         self.close()
+
+
+def _pin_name(name: str) -> str:
+    """A map's name in a BPF file system, where none has a dot; as libbpf has it."""
+    return name.replace(".", "_")
 
 
 def _types(
@@ -248,8 +256,8 @@ def _reused(spec: CollectionSpec, given: Mapping[str, Map], pins: Path) -> Itera
         for name, entry in spec.maps.items():
             if name in given:
                 found[name] = opened.enter_context(given[name].duplicate())
-            elif entry.pinned and Path(pins, name).exists():
-                found[name] = opened.enter_context(Map.from_pinned(Path(pins, name)))
+            elif entry.pinned and (place := pins / _pin_name(name)).exists():
+                found[name] = opened.enter_context(Map.from_pinned(place))
         for name, existing in found.items():
             for what in _COMPARED:
                 has, wanted = getattr(existing.info, what), getattr(spec.maps[name], what)

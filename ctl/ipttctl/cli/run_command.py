@@ -91,7 +91,10 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
 
 
 def _await(pid: int) -> int:
-    """Pass signals on to a child until it ends; its exit status as a shell tells it."""
+    """Pass signals on to a child until it ends; its exit status as a shell tells it.
+
+    The process must have no other thread that takes signals, or they would be lost there.
+    """
     while True:
         told = signal.sigwaitinfo(_AWAITED)
         if told.si_signo == signal.SIGCHLD:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,7 @@ class FakeModule:
         """With which error dumps end."""
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
+        self._due: list[tuple[int, tuple[bytes, ...]]] = []
 
     def connect(self) -> Connection:
         """A connection to this module."""
@@ -67,6 +69,10 @@ class FakeModule:
         thread = threading.Thread(target=self._serve, args=(ours,), daemon=True)
         thread.start()
         self._threads.append(thread)
+        for count, messages in self._due:
+            if count == len(self._ends):
+                for message in messages:
+                    ours.send(message)
         return Connection(
             self.socket_type(fileno=theirs.detach()), Family(FAMILY_ID, dict(self.groups))
         )
@@ -78,6 +84,10 @@ class FakeModule:
                 end.send(message)
             except (BrokenPipeError, OSError):
                 continue
+
+    def when_connected(self, count: int, *messages: bytes) -> None:
+        """Send messages once there are so many connections: the last of them listens."""
+        self._due.append((count, messages))
 
     def requested(self, command: Command) -> list[dict[str, Any]]:
         """The attributes of the requests of a kind so far."""
@@ -94,6 +104,8 @@ class FakeModule:
         self._threads.clear()
 
     def _serve(self, end: socket.socket) -> None:
+        # signals are for the thread that a command runs in, which alone waits for some
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             try:
                 request = end.recv(1 << 17)
@@ -199,6 +211,37 @@ def link(**changes: Any) -> dict[str, Any]:
         "stats": {"packets": 9, "selected": 5, "events": 20, "nested": 1},
         **changes,
     }
+
+
+def nf_link(**changes: Any) -> dict[str, Any]:
+    """The attributes of a link at the ingress of a device."""
+    return link(
+        link=4,
+        hook=2,
+        family=5,
+        hooknum=0,
+        priority=-10,
+        netns=4026532201,
+        ifindex=2,
+        ifname="eth0",
+        mode=2,
+        flags=2,
+        programs={
+            "program": [{"slot": 4, "id": 21, "tag": bytes(range(8)), "name": "drop"}],
+            "payload-map": 33,
+            "payload-size": 16,
+        },
+        generation=1,
+        armed=4,
+        stats={
+            "packets": 10,
+            "selected": 9,
+            "events": 3,
+            "lost": 1,
+            "drops": 3,
+            "slot": [{"slot": 4, "runs": 9, "run-time": 900}],
+        },
+    ) | {"rollback-in": 1500, **changes}
 
 
 def event(**changes: Any) -> dict[str, Any]:

@@ -362,9 +362,7 @@ def test_trace_ends_when_somebody_else_detaches_the_link(
 def test_events_follows_every_link_with_its_columns(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    threading.Timer(
-        0.2, module.multicast, [events_message([event(), event(link=4, generation=2)])]
-    ).start()
+    module.when_connected(2, events_message([event(), event(link=4, generation=2)]))
     assert run(["events", "-c", "2"]) == 0
     captured = capsys.readouterr()
     header, *lines = captured.out.splitlines()
@@ -379,14 +377,11 @@ def test_events_of_a_link_that_is_gone(module: FakeModule) -> None:
 
 
 def test_events_link_changes(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
-    def send() -> None:
-        for command in (Command.LINK_ATTACHED, Command.LINK_SWAPPED):
-            module.multicast(notification(command, link()))
-
-    threading.Timer(0.2, send).start()
+    changes = (Command.LINK_ATTACHED, Command.LINK_DETACHED)
+    module.when_connected(2, *(notification(command, link()) for command in changes))
     assert run(["events", "--links", "-c", "2", "-o", "json"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [json.loads(line)["change"] for line in lines] == ["attached", "swapped"]
+    assert [json.loads(line)["change"] for line in lines] == ["attached", "detached"]
 
 
 def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:

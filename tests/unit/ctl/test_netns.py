@@ -45,3 +45,14 @@ def test_names_are_read_again_for_an_unknown_number(
     assert names.name(netns.own()) is None
     now += 1
     assert names.name(netns.own()) == "blue"
+
+
+def test_find_gives_a_file_to_open(tmp_path: Path) -> None:
+    own = Path("/proc/self/ns/net")
+    assert netns.find(str(own.stat().st_ino)) == netns.OWN
+    assert netns.find(str(own)) == own
+    (tmp_path / "blue").symlink_to(own)
+    assert netns.find("blue", [tmp_path]) == tmp_path / "blue"
+    for wrong in ("1", "red", "/dev/null"):
+        with pytest.raises(UsageError, match="network namespace"):
+            netns.find(wrong, [tmp_path])

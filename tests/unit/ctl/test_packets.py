@@ -20,6 +20,11 @@ def step(hook: int, netns: int = A, table: bytes = b"filter", **changes: Any) ->
     return {"hook": hook, "netns": netns, "table": table, "kind": Kind.EXIT, "verdict": 1} | changes
 
 
+def nf(hook: int, link: int = 1, priority: int = 0, **changes: Any) -> dict[str, Any]:
+    place = {"hook": hook, "link": link, "priority": priority, "traversal": 0, "table": b""}
+    return step(hook, kind=Kind.PACKET) | place | changes
+
+
 def count(steps: Iterable[dict[str, Any]]) -> int:
     counter = PacketCounter()
     for traversal, changes in enumerate(steps):
@@ -43,6 +48,17 @@ def count(steps: Iterable[dict[str, Any]]) -> int:
         (2, [step(OUTPUT), step(POSTROUTING, pf=10)]),
         (3, [step(INPUT, in_name=b"lo")] * 3),
         (2, [step(OUTPUT, skb=1), step(OUTPUT, skb=2)]),
+        # a link sees a packet once; links at one hook see it in their order
+        (3, [nf(OUTPUT)] * 3),
+        (1, [nf(OUTPUT, 1), nf(OUTPUT, 2), nf(OUTPUT, 3, 5)]),
+        (2, [nf(OUTPUT, 1, 5), nf(OUTPUT, 2)]),
+        (2, [nf(OUTPUT, 1, verdict=0), nf(OUTPUT, 2)]),
+        (1, [nf(OUTPUT), nf(POSTROUTING)]),
+        (1, [nf(OUTPUT, 1, -300), step(OUTPUT), nf(POSTROUTING, 2)]),
+        (1, [nf(PREROUTING, pf=5), nf(INPUT)]),
+        (1, [nf(PREROUTING, pf=7), nf(PREROUTING)]),
+        (2, [nf(PREROUTING, pf=5), nf(PREROUTING, pf=5)]),
+        (2, [nf(INPUT), nf(PREROUTING, pf=5)]),
     ],
 )
 def test_packets(packets: int, steps: list[dict[str, Any]]) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ipttctl import render_json
+from ipttctl.measurement import Measurement
 from ipttctl.objects import HistoryEntry, Link, LinkChange
-from ipttproto import Command, EventFlag, Kind
-from tests.unit.ctl.support import link
+from ipttctl.records import decode
+from ipttproto import Command, EventFlag, Kind, parse_batch
+from tests.unit.ctl.support import batch_payload, event, link, nf_link
 from tests.unit.ctl.test_render_text import record
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "json.md"
@@ -74,6 +76,62 @@ def test_exit() -> None:
     assert values(verdict=1) == [None, "ACCEPT", None, None, 77425]
     assert values(verdict=0, verdict_data=111) == [None, "DROP", "ECONNREFUSED", None, 77425]
     assert values(verdict=3, verdict_data=7) == [None, "QUEUE", None, 7, 77425]
+
+
+def test_packet_at_a_netfilter_hook() -> None:
+    nf = {"kind": Kind.PACKET, "pf": 7, "priority": -5, "verdict": 0, "traversal": 0}
+    found = parsed(**nf)
+    expected = {
+        "kind": "packet", "hook": "OUTPUT", "hook_family": "bridge", "priority": -5,
+        "verdict": "DROP", "family": 4, "ethertype": 2048, "source": "192.168.1.138",
+        "source_port": 22, "arp_operation": None, "table": None, "chain": None, "rulenum": None,
+        "rules": None, "traversal": None, "cost_ns": None, "payload": None, "payload_value": None,
+    }  # fmt: skip  # pairs together
+    assert {key: found[key] for key in expected} == expected
+
+    arp = parsed(**nf | {"pf": 3, "hook": 1}, ethertype=0x0806, arp_operation=1)
+    keys = ("hook", "family", "protocol", "source", "destination", "source_port", "arp_operation")
+    assert [arp[key] for key in keys] == [
+        "OUT", None, None, "192.168.1.138", "192.168.1.12", None, "request",
+    ]  # fmt: skip  # pairs together
+    other = parsed(**nf | {"pf": 5, "hook": 0}, ethertype=0x88CC)
+    assert [other[key] for key in keys] == ["INGRESS", *[None] * 6]
+
+
+def test_payload() -> None:
+    plain = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"\x01\xff"})
+    [found] = decode(parse_batch(plain))
+    shown = render_json.event(found)
+    assert (shown["payload"], shown["payload_value"]) == ("01ff", None)
+    shown = render_json.event(found, payload=lambda record: {"length": len(record.payload)})
+    assert (shown["payload"], shown["payload_value"]) == ("01ff", {"length": 2})
+
+
+def test_link_at_a_netfilter_hook() -> None:
+    value = Link.from_attributes(nf_link(gone=2))
+    measured = Measurement.between(None, value, 1.5)
+    found = render_json.link(value, measured=measured)
+    expected = {
+        "hook": "nf:netdev/ingress@-10", "family": None, "netns": 4026532201, "device": "eth0",
+        "ifindex": 2, "mode": "filter", "report_drops": True, "gone": "device",
+        "slots": {"packet": {"runs": 9, "run_time_ns": 900}}, "drops": 3, "lost": 1,
+        "measured": {
+            "seconds": 1.5,
+            "slots": {"packet": {"runs": 9, "run_time_ns": 900, "ns_per_run": 100.0}},
+        },
+        "payload_map": 33, "payload_size": 16, "rollback_in_s": 1.5, "armed": [],
+    }  # fmt: skip  # pairs together
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_history() -> None:
+    back = {"generation": 3, "action": 3, "time": 5, "pid": 0, "comm": "", "uid": 0}
+    assert render_json.history(HistoryEntry.from_attributes(back)) == {
+        "generation": 3, "action": "rollback", "time_ns": 5, "pid": None, "uid": None,
+        "comm": None, "programs": {},
+    }  # fmt: skip  # pairs together
+    own = render_json.history(HistoryEntry.from_attributes(back | {"pid": 7, "comm": "x"}))
+    assert (own["pid"], own["uid"], own["comm"]) == (7, 0, "x")
 
 
 def test_no_ports_where_there_are_none() -> None:

@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 
 from ipttctl.losses import Losses
+from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
-from ipttctl.objects import Link, LinkChange
+from ipttctl.objects import HistoryEntry, Link, LinkChange, SlotStats
 from ipttctl.records import EventRecord, decode
 from ipttctl.render_text import (
     EventText,
     TimeFormat,
     change_line,
     cpu_table,
+    history_line,
     link_line,
     totals_line,
 )
-from ipttproto import Command, EventFlag, Kind, parse_batch
-from tests.unit.ctl.support import batch_payload, event, link
+from ipttproto import Action, Command, EventFlag, Kind, Slot, parse_batch
+from tests.unit.ctl.support import batch_payload, event, link, nf_link
 from tests.unit.ctl.test_losses import status
 
 
@@ -76,6 +78,44 @@ def test_packet(changes: dict[str, Any], packet: str) -> None:
     assert EventText().packet(record(**changes)) == packet
 
 
+@pytest.mark.parametrize(
+    ("changes", "packet"),
+    [
+        ({}, "192.168.1.138 -> 192.168.1.12 TCP 22->53030 ACK,PSH"),
+        ({"tcp_flags": 0}, "192.168.1.138 -> 192.168.1.12 TCP 22->53030"),
+        ({"protocol": 17}, "192.168.1.138 -> 192.168.1.12 UDP 22->53030"),
+        ({"protocol": 1, "icmp_type": 8}, "192.168.1.138 -> 192.168.1.12 ICMP request"),
+        ({"protocol": 1, "icmp_type": 3}, "192.168.1.138 -> 192.168.1.12 ICMP 3/0"),
+        ({"protocol": 99}, "192.168.1.138 -> 192.168.1.12 P_99"),
+        ({"flags": EventFlag.FRAGMENT}, "192.168.1.138 -> 192.168.1.12 TCP fragment"),
+        ({"flags": EventFlag.TRUNCATED}, "192.168.1.138 -> 192.168.1.12 TCP truncated"),
+        (
+            {"pf": 10, "saddr": v6("::1"), "daddr": v6("fe80::2"), "protocol": 17},
+            "::1 -> fe80::2 UDP 22->53030",
+        ),
+        # on a bridge and at a device the packet itself tells what it is
+        (
+            {"pf": 7, "ethertype": 0x86DD, "saddr": v6("::1"), "daddr": v6("::1"), "protocol": 58}
+            | {"icmp_type": 128},
+            "::1 -> ::1 ICMPv6 request",
+        ),
+        (
+            {"pf": 3, "ethertype": 0x0806, "arp_operation": 1},
+            "192.168.1.138 -> 192.168.1.12 ARP request",
+        ),
+        (
+            {"pf": 7, "ethertype": 0x0806, "arp_operation": 2},
+            "192.168.1.138 -> 192.168.1.12 ARP reply",
+        ),
+        ({"pf": 3, "ethertype": 0x0806, "arp_operation": 9}, "192.168.1.138 -> 192.168.1.12 ARP 9"),
+        ({"pf": 5, "ethertype": 0x88CC}, "ethertype LLDP(0x88cc)"),
+        ({"pf": 5, "ethertype": 0x88B5}, "ethertype 0x88b5"),
+    ],
+)
+def test_packet_at_a_netfilter_hook(changes: dict[str, Any], packet: str) -> None:
+    assert EventText().packet(record(kind=Kind.PACKET, **changes)) == packet
+
+
 EXIT = {"kind": Kind.EXIT, "cost": 77425, "rules": 3}
 
 
@@ -126,6 +166,14 @@ EXIT = {"kind": Kind.EXIT, "cost": 77425, "rules": 3}
         (
             {**EXIT, "verdict": 4},
             "iptables=[pf=PF_INET table=filter hook=OUTPUT verdict=REPEAT cost=77.425µs rules=3]",
+        ),
+        (
+            {"kind": Kind.PACKET, "verdict": 1, "priority": -300},
+            "nf=[hook=nf:inet4/output@raw in= out=enp0s8 verdict=ACCEPT]",
+        ),
+        (
+            {"kind": Kind.PACKET, "pf": 3, "hook": 0, "priority": 7, "in_name": b"eth0"},
+            "nf=[hook=nf:arp/in@7 in=eth0 out=enp0s8 verdict=DROP]",
         ),
     ],
 )
@@ -183,6 +231,25 @@ def test_what_is_not_known_is_a_dash() -> None:
 def test_interface_of_incoming_hooks_is_where_it_came_in(hook: int) -> None:
     found = fields(EventText(), hook=hook, in_name=b"eth0", in_ifindex=7)
     assert found["INTERFACE"] == "eth0(7)"
+
+
+@pytest.mark.parametrize(
+    ("pf", "hook", "interface"),
+    [(3, 0, "eth0(7)"), (3, 1, "enp0s8(2)"), (5, 0, "eth0(7)"), (7, 4, "enp0s8(2)")],
+)
+def test_interface_of_other_families(pf: int, hook: int, interface: str) -> None:
+    at = {"kind": Kind.PACKET, "pf": pf, "hook": hook, "ethertype": 0x88CC}
+    line = EventText().line(record(**at, in_name=b"eth0", in_ifindex=7))
+    assert f" {interface} " in line
+
+
+def test_payload() -> None:
+    payload = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"\x01\xff"})
+    [found] = decode(parse_batch(payload))
+    assert EventText().line(found).endswith("rulenum=1] payload=01ff")
+    text = EventText(payload=lambda _: {"why": "it is", "n": [1, 2]})
+    assert text.line(found).endswith(' payload={"why":"it is","n":[1,2]}')
+    assert EventText(payload=lambda _: None).line(found).endswith(" payload=01ff")
 
 
 def test_time_formats() -> None:
@@ -243,8 +310,9 @@ def test_colour_only_when_asked_for_and_only_around_the_decision() -> None:
 
 def test_link_line() -> None:
     assert link_line(Link.from_attributes(link())) == (
-        "link=3 gen=2 hook=table family=any entry=12(trace_entry) exit=13 filter=4 cookie=0x5 "
-        "owner=1234(ipttctl) armed=4 packets=9 selected=5 events=20 nested=1"
+        "link=3 gen=2 hook=table family=any entry=12(trace_entry) entry.tag=0001020304050607 "
+        "exit=13 exit.tag=0000000000000000 filter=4 cookie=0x5 owner=1234(ipttctl) armed=4 "
+        "packets=9 selected=5 events=20 nested=1"
     )
     other = link(flags=1, family=10, armed=0, stats={}, programs={})
     assert link_line(Link.from_attributes(other)) == (
@@ -252,10 +320,65 @@ def test_link_line() -> None:
     )
 
 
+def test_link_line_of_a_netfilter_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = NamespaceNames(())
+    monkeypatch.setattr(names, "name", {4026532201: "blue"}.get)
+    value = Link.from_attributes(nf_link())
+    assert link_line(value, names) == (
+        "link=4 gen=1 hook=nf:netdev/ingress@-10 netns=4026532201(blue) device=eth0(2) mode=filter "
+        "report-drops packet=21(drop) packet.tag=0001020304050607 packet.runs=9 packet.ns=900 "
+        "payload=33(16) owner=1234(ipttctl) rollback-in=1.500s packets=10 selected=9 events=3 "
+        "drops=3 lost=1"
+    )
+    gone = Link.from_attributes(nf_link(gone=1, armed=0, netns=7))
+    assert " netns=7 device=eth0(2) mode=filter report-drops gone=netns " in link_line(gone, names)
+    assert "gone=99" in link_line(Link.from_attributes(nf_link(gone=99)))
+
+
+def test_link_line_with_a_measurement() -> None:
+    before = Link.from_attributes(nf_link())
+    slots = [{"slot": Slot.PACKET, "runs": 12, "run-time": 1350}]
+    after = Link.from_attributes(nf_link(stats={"slot": slots}))
+    line = link_line(after, measured=Measurement.between(before, after, 2.0))
+    assert "packet.runs=12 packet.ns=1350 packet.measured-runs=3 packet.ns-per-run=150 " in line
+    idle = link_line(after, measured=Measurement.between(after, after, 2.0))
+    assert "packet.measured-runs=0 payload=" in idle
+    new = Measurement.between(None, after, 2.0)
+    assert new.slots[Slot.PACKET] == SlotStats(12, 1350)
+
+
+ENTRY = {
+    "generation": 2,
+    "action": Action.SWAP,
+    "time": 1_000_000_005_123_456_789,
+    "pid": 77,
+    "uid": 1000,
+    "comm": "ipttctl",
+    "program": [{"slot": 4, "id": 21, "tag": bytes(range(8)), "name": "drop"}],
+}
+
+
+def test_history_line() -> None:
+    assert history_line(HistoryEntry.from_attributes(ENTRY)) == (
+        "gen=2 action=swap time=2001-09-09T01:46:45.123456 by=77(ipttctl) uid=1000 "
+        "packet=21(drop) packet.tag=0001020304050607"
+    )
+    back = ENTRY | {"action": Action.ROLLBACK, "pid": 0, "uid": 0, "comm": "", "program": []}
+    assert history_line(HistoryEntry.from_attributes(back)) == (
+        "gen=2 action=rollback time=2001-09-09T01:46:45.123456 by=module"
+    )
+
+
 def test_change_line() -> None:
     change = LinkChange.from_message(Command.LINK_DETACHED, link(reason=2))
     assert change is not None
     assert change_line(change).startswith("detached reason=owner link=3 gen=2 ")
+    swapped = LinkChange.from_message(Command.LINK_SWAPPED, link())
+    assert swapped is not None
+    assert change_line(swapped).startswith("swapped link=3 gen=2 ")
+    made = HistoryEntry.from_attributes(ENTRY)
+    line = change_line(swapped, made=made)
+    assert line.startswith("swapped action=swap by=77(ipttctl) uid=1000 link=3 gen=2 ")
 
 
 def test_cpu_table_lines_up() -> None:

@@ -1,0 +1,568 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The commands that control links, against a module in user space."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from rich.console import Console
+
+from ipttctl.cli import app, run
+from ipttctl.cli.link_table import print_links
+from ipttctl.measurement import Measurement
+from ipttctl.netns import NamespaceNames
+from ipttctl.objects import Link
+from ipttctl.wire import Connection
+from ipttproto import Command, Kind
+from tests.unit.ctl.support import (
+    FakeModule,
+    RefusalError,
+    event,
+    events_message,
+    link,
+    nf_link,
+    no_such_link,
+    notification,
+)
+
+OWN_NETNS = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - a link that leads nowhere
+NF = "--hook nf:inet4/local_out"
+
+
+@pytest.fixture(autouse=True)
+def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "open", module.connect)
+    for command in (Command.ATTACH, Command.GET, Command.DETACH):
+        module.handlers[command] = lambda *_: [link()]
+    for command in (Command.SWAP, Command.CONFIRM, Command.ADOPT):
+        module.handlers[command] = lambda _, asked: [link(link=asked["link"])]
+    module.handlers[Command.TRANSACT] = lambda _, asked: [
+        link(link=change["link"], generation=3) for change in asked["change"]
+    ]
+
+
+def transaction(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "attach --fd packet=7 --hook nf:inet4/nowhere",
+        "attach --fd packet=7 --hook nf:inet4/input@soon",
+        "attach --fd packet=7 --hook nf:",
+        "attach --fd packet=7",
+        "attach --fd rule=7 --hook nf:ip/input",
+        "attach --fd rule=7 --netns x",
+        "attach --fd rule=7 --device lo",
+        "attach --fd rule=7 --mode filter",
+        "attach --fd rule=7 --report-drops",
+        f"attach --fd packet=7 {NF} --family 4",
+        f"attach --fd packet=7 {NF} --report-drops",
+        f"attach --fd packet=7 {NF} --mode observe --report-drops",
+        f"attach --fd packet=7 {NF} --mode bogus",
+        f"attach --fd packet=7 {NF} --netns no-such-namespace",
+        f"attach --fd packet=7 {NF} --netns 1",
+        f"attach --fd packet=7 {NF} --netns /dev/null",
+        f"attach --fd packet=7 {NF} --device lo",
+        "attach --fd packet=7 --hook nf:netdev/ingress",
+        "swap --fd rule=7",
+        "swap 3 --fd rule=7 --rollback-after 30",
+        "swap 3 --fd rule=7 --rollback-after 0s",
+        "swap 3 --fd rule=7 --rollback-after 25h",
+        "swap 3 --txn /dev/null",
+        "swap --txn /dev/null --fd rule=7",
+        "swap --txn /dev/null --expect-gen 1",
+        "swap --txn /dev/null --expect-prog rule=1",
+        "swap --txn /no/such/file",
+        "swap --txn /dev/null",
+        "confirm",
+        "confirm 0",
+        "history x",
+        "adopt",
+        "links --measure 0",
+        "links --measure x",
+        "run --fd rule=7",
+        "run --fd rule=7 --",
+        "run -- true",
+        "events --hook bogus",
+        "events --verdict bogus",
+        "events --rule a/b/c",
+        "events --netns no-such-namespace",
+        "events --link x",
+        "events --links --hook table",
+        "events --links --rule filter",
+    ],
+)
+def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(line.split()) == 2
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"ipttctl: .+\n", captured.err)
+    assert captured.out == ""
+    assert all(command == Command.STATS for command, _ in module.requests)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is not a list of 1 to 32 changes"),
+        ("link: 3", "is not a list of 1 to 32 changes"),
+        ("[]", "is not a list of 1 to 32 changes"),
+        ("[" + "{link: 3, fd: rule=7}," * 33 + "]", "is not a list of 1 to 32 changes"),
+        ("{", "is neither YAML nor JSON"),
+        ("[3]", "change 1 is not an object"),
+        ("[{fd: rule=7}]", "change 1: link is not a number from 1 on"),
+        ("[{link: 0, fd: rule=7}]", "change 1: link is not a number from 1 on"),
+        ("[{link: true, fd: rule=7}]", "change 1: link is not a number from 1 on"),
+        ("[{link: 3}]", "change 1: no program is given"),
+        ("[{link: 3, fd: rule=7}, {link: 4, fd: 7}]", "change 2: --fd: '7' is not SLOT=VALUE"),
+        ("[{link: 3, fd: {bogus: 7}}]", "change 1: --fd: there is no slot 'bogus'"),
+        ("[{link: 3, fd: {rule: [7]}}]", "change 1: fd: [7] is neither text nor a number"),
+        ("[{link: 3, fd: null}]", "change 1: fd: None is neither text nor a number"),
+        ("[{link: 3, fd: rule=7, cookie: [1, 2]}]", "change 1: cookie takes one value"),
+        ("[{link: 3, fd: rule=7, expect-gen: x}]", "change 1: expect-gen is not a number"),
+        ("[{link: 3, fd: rule=7, expect-prog: {rule: x}}]", "--expect-prog: 'x' is not a number"),
+        ("[{link: 3, fd: rule=7, what: 1}]", "change 1: there is no key 'what'; there are: link, "),
+        ("[{link: 3, fd: rule=7}, {link: 3, fd: rule=8}]", "link 3 is there twice"),
+    ],
+)
+def test_errors_in_a_transaction(
+    text: str, sentence: str, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["swap", "--txn", transaction(tmp_path / "changes", text)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert module.requested(Command.TRANSACT) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "code"),
+    [
+        ("confirm 3", errno.ENODATA, 1),
+        ("confirm 3", errno.ENOENT, 6),
+        ("history 3", errno.ENOENT, 6),
+        ("adopt 3", errno.EBUSY, 1),
+        ("adopt 3", errno.ENOENT, 6),
+        ("swap 3 --fd rule=7", errno.EBUSY, 1),
+        ("links 3", errno.ENOENT, 6),
+        ("run --fd rule=7 -- true", errno.EBUSY, 1),
+    ],
+)
+def test_errors_refusals(
+    line: str, number: int, code: int, module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RefusalError(number, {"message": "the module's sentence"})
+
+    for command in set(Command) - {Command.STATS}:
+        module.handlers[command] = refuse
+    assert run(line.split()) == code
+    captured = capsys.readouterr()
+    assert re.fullmatch(rf"ipttctl: .+the module's sentence \[{errno.errorcode[number]}\].*\n",
+                        captured.err)  # fmt: skip  # plain
+    assert captured.out == ""
+
+
+#: commands that print nothing
+SILENT = ("map set", "map delete")
+
+
+def commands() -> list[str]:
+    """Every command, those of groups included."""
+    top = typer.main.get_command(app)
+    found = []
+    for name, command in getattr(top, "commands").items():  # noqa: B009 - of a group, at run time
+        found += [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert ("--output <text|json>" in text) is (command not in SILENT)
+    assert text.startswith(f"Usage: ipttctl {command} ")
+
+
+def test_help_tells_which_exit_status_run_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "126 if it cannot be executed and 127 if there is none" in text
+    assert "Exit status: COMMAND's; or that of ipttctl" in text
+
+
+def test_attach_to_a_netfilter_hook(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    module.handlers[Command.ATTACH] = lambda *_: [nf_link()]
+    line = "attach --fd packet=7 --hook nf:netdev/ingress@-10 --device lo --mode filter"
+    assert run([*line.split(), "--report-drops", "--persist"]) == 0
+    [asked] = module.requested(Command.ATTACH)
+    assert asked.pop("netns-fd") > 2
+    assert asked == {
+        "hook": 2,
+        "family": 5,
+        "hooknum": 0,
+        "priority": -10,
+        "ifindex": 1,
+        "mode": 2,
+        "flags": 3,
+        "programs": {"program": [{"slot": 4, "fd": 7}]},
+    }
+    assert capsys.readouterr().out.startswith("link=4 gen=1 hook=nf:netdev/ingress@-10 netns=")
+
+
+@pytest.mark.parametrize("netns", [[], ["--netns", "/proc/self/ns/net"]])
+def test_attach_takes_our_namespace_unless_told(netns: list[str], module: FakeModule) -> None:
+    """The descriptor is looked at while the request is answered: it is closed afterwards."""
+    inodes = []
+
+    def attach(_: Command, asked: dict[str, Any]) -> Sequence[dict[str, Any]]:
+        inodes.append(os.fstat(asked["netns-fd"]).st_ino)
+        return [nf_link()]
+
+    module.handlers[Command.ATTACH] = attach
+    assert run(["attach", "--fd", "packet=7", *NF.split(), "--persist", *netns]) == 0
+    assert inodes == [OWN_NETNS]
+
+
+def test_attach_tells_that_the_hook_has_gone(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def attach(*_: Any) -> Sequence[dict[str, Any]]:
+        for change in (nf_link(gone=1), nf_link(gone=1, **{"owner-pid": 9}), nf_link(link=9)):
+            module.multicast(notification(Command.LINK_CHANGED, change))
+        module.multicast(notification(Command.LINK_DETACHED, nf_link(gone=1, reason=1)))
+        return [nf_link()]
+
+    module.handlers[Command.ATTACH] = attach
+    assert run(["attach", "--fd", "packet=7", *NF.split()]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        (
+            "link 4 is at no hook any more: its network namespace is gone; it stays until it is "
+            "detached"
+        ),
+        "link 4 was detached by somebody else",
+    ]
+
+
+def test_attach_tells_which_tables_came(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def attach(*_: Any) -> Sequence[dict[str, Any]]:
+        module.multicast(notification(Command.LINK_CHANGED, link(armed=0)))
+        module.multicast(notification(Command.LINK_CHANGED, link(armed=3)))
+        module.multicast(notification(Command.LINK_DETACHED, link(reason=1)))
+        return [link(armed=3)]
+
+    module.handlers[Command.ATTACH] = attach
+    assert run(["attach", "--fd", "rule=7"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "no IPv4 tables: ip_tables is not loaded; waiting for it",
+        "no IPv6 tables: ip6_tables is not loaded; waiting for it",
+        "link 3 was detached by somebody else",
+    ]
+
+
+def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    def adopt(_: Command, asked: dict[str, Any]) -> Sequence[dict[str, Any]]:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return [link(link=asked["link"])]
+
+    module.handlers[Command.ADOPT] = adopt
+    assert run(["adopt", "8", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["link"] == 8
+    assert module.requested(Command.ADOPT) == [{"link": 8}]
+
+
+def test_confirm(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["confirm", "8"]) == 0
+    assert capsys.readouterr().out.startswith("link=8 ")
+    assert module.requested(Command.CONFIRM) == [{"link": 8}]
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [("30s", 30000), ("500ms", 500), ("1.5m", 90000), ("24h", 86400000), ("1ms", 1)],
+)
+def test_swap_rollback(text: str, milliseconds: int, module: FakeModule) -> None:
+    assert run(["swap", "3", "--fd", "rule=7", "--rollback-after", text]) == 0
+    [asked] = module.requested(Command.SWAP)
+    assert asked["rollback-after"] == milliseconds
+
+
+YAML = """
+- link: 3
+  fd: {rule: 7, exit: 8}
+  cookie: 0x10
+  expect-gen: 2
+  expect-prog: {entry: 0}
+- link: 5
+  fd: packet=9
+"""
+JSON = json.dumps(
+    [
+        {"link": 3, "fd": ["rule=7", "exit=8"], "cookie": "0x10", "expect-gen": 2,
+         "expect-prog": "entry=0"},
+        {"link": 5, "fd": ["packet=9"]},
+    ]
+)  # fmt: skip  # pairs together
+
+
+@pytest.mark.parametrize("text", [YAML, JSON])
+@pytest.mark.parametrize("standard_input", [False, True])
+def test_swap_several(
+    text: str,
+    standard_input: bool,
+    module: FakeModule,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = transaction(tmp_path / "changes", text)
+    if standard_input:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        file = "-"
+    assert run(["swap", "--txn", file, "--rollback-after", "2s", "-o", "json"]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(value["link"], value["generation"]) for value in shown] == [(3, 3), (5, 3)]
+    assert module.requested(Command.TRANSACT) == [
+        {
+            "rollback-after": 2000,
+            "change": [
+                {
+                    "link": 3,
+                    "expect-generation": 2,
+                    "expect-program": [{"slot": 1, "id": 0}],
+                    "programs": {
+                        "program": [{"slot": 2, "fd": 7}, {"slot": 3, "fd": 8}],
+                        "cookie": 16,
+                    },
+                },
+                {"link": 5, "programs": {"program": [{"slot": 4, "fd": 9}]}},
+            ],
+        }
+    ]
+
+
+ENTRIES = [
+    {"generation": 1, "action": 1, "time": 5, "pid": 7, "uid": 0, "comm": "one"},
+    {"generation": 2, "action": 3, "time": 6, "pid": 0, "uid": 0, "comm": ""},
+]
+
+
+def test_history(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    module.handlers[Command.HISTORY] = lambda *_: [
+        {"link": 3, "generation": 2, "history": ENTRIES[:1]},
+        {"link": 3, "generation": 2, "history": ENTRIES[1:]},
+    ]
+    assert run(["history", "3"]) == 0
+    assert re.findall(r"^gen=(\d) action=(\w+) ", capsys.readouterr().out, re.MULTILINE) == [
+        ("1", "attach"),
+        ("2", "rollback"),
+    ]
+    assert run(["history", "3", "-o", "json"]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [value["comm"] for value in shown] == ["one", None]
+
+
+def test_links_measures_an_interval(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ipttctl import bpf  # noqa: PLC0415 - loads libbpf
+
+    opened: list[int] = []
+
+    def enable() -> int:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        return opened[-1]
+
+    monkeypatch.setattr(bpf, "enable_run_time", enable)
+    looks = iter([(9, 900), (12, 1350)])
+
+    def get(*_: Any) -> Sequence[dict[str, Any]]:
+        # measuring is on while links are looked at
+        os.fstat(opened[-1])
+        runs, run_time = next(looks)
+        return [nf_link(stats={"slot": [{"slot": 4, "runs": runs, "run-time": run_time}]})]
+
+    module.handlers[Command.GET] = get
+    assert run(["links", "--measure", "0.05", "-o", "json"]) == 0
+    measured = json.loads(capsys.readouterr().out)["measured"]
+    assert measured["seconds"] >= 0.05
+    assert measured["slots"] == {"packet": {"runs": 3, "run_time_ns": 450, "ns_per_run": 150.0}}
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(opened[-1])
+
+
+def table(links: Sequence[Link], measured: dict[int, Measurement] | None = None) -> list[str]:
+    file = io.StringIO()
+    console = Console(file=file, width=200, highlight=False)
+    print_links(links, measured or {}, console, NamespaceNames(()))
+    return [line.rstrip() for line in file.getvalue().splitlines() if line.strip()]
+
+
+def test_links_table() -> None:
+    links = [Link.from_attributes(link()), Link.from_attributes(nf_link(gone=1))]
+    heading, _, *lines = table(links)
+    assert heading.split() == [
+        "LINK", "GEN", "HOOK", "OWNER", "PACKETS", "SELECTED", "EVENTS", "LOST", "DROPS", "SLOT",
+        "PROGRAM", "TAG", "RUNS", "NS/RUN",
+    ]  # fmt: skip  # a line of them
+    text = "\n".join(lines)
+    for row in (
+        r"3 +2 +table +1234\(ipttctl\) +9 +5 +20 +0 +entry +12 trace_entry +0001020304050607 +0$",
+        r"^ +no IPv6 tables$|^ +exit +13 +0000000000000000 +0$",
+        r"4 +1 +nf:netdev/ingress@-10 +1234\(ipttctl\) +10 +9 +3 +1 +3 +packet +21 drop +\w+ +9$",
+        r"^ +netns 4026532201$",
+        r"^ +device eth0$",
+        r"^ +filter$",
+        r"^ +GONE: netns$",
+        r"^ +back in 1.5s$",
+    ):
+        assert re.search(row, text, re.MULTILINE), (row, text)
+    measured = {4: Measurement.between(None, links[1], 1.0)}
+    assert any(re.search(r" 9 +100$", line) for line in table(links, measured))
+    assert table([]) == ["no links"]
+
+
+def test_events_are_chosen(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    events = [
+        event(link=3, table=b"raw"),
+        event(link=4, kind=Kind.PACKET, verdict=0, netns=OWN_NETNS, table=b"", chain=b""),
+        event(link=4, kind=Kind.EXIT, verdict=1),
+        event(link=5, kind=Kind.PACKET, verdict=0, netns=7, table=b"", chain=b""),
+        event(link=5, kind=Kind.PACKET, verdict=1, netns=OWN_NETNS, table=b"", chain=b""),
+        event(link=6, kind=Kind.PACKET, verdict=0, netns=OWN_NETNS, table=b"", chain=b""),
+    ]
+    module.when_connected(2, events_message(events))
+    line = "events --link 4 --link 5 --hook nf --verdict drop --netns /proc/self/ns/net -c 1"
+    assert run([*line.split(), "-o", "json"]) == 0
+    captured = capsys.readouterr()
+    assert [json.loads(text)["sequence"] for text in captured.out.splitlines()] == [1]
+    assert captured.err.splitlines()[-1] == "1 event, 1 packet, lost 0"
+
+
+def test_events_of_a_link_that_is_gone(module: FakeModule) -> None:
+    module.handlers[Command.GET] = no_such_link
+    assert run(["events", "--link", "8", "--link", "9"]) == 6
+
+
+def test_events_tell_what_changed_links(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A roll-back looks like a swap but for its history, and a link may go before that is read."""
+    module.handlers[Command.HISTORY] = lambda _, asked: (
+        [{"history": ENTRIES}] if asked["link"] == 3 else no_such_link()
+    )
+
+    changes = [
+        (Command.LINK_SWAPPED, link()),
+        (Command.LINK_SWAPPED, link(generation=99)),
+        (Command.LINK_SWAPPED, link(link=8)),
+        (Command.LINK_SWAPPED, link(link=9)),
+        (Command.LINK_CHANGED, link(**{"rollback-in": 2500})),
+    ]
+    module.when_connected(2, *(notification(command, change) for command, change in changes))
+    assert run(["events", "--links", "--link", "3", "--link", "8", "-c", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" gen=")[0] for line in lines] == [
+        "swapped action=rollback by=module link=3",
+        "swapped link=3",
+        "swapped link=8",
+        "changed link=3",
+    ]
+    assert " rollback-in=2.500s " in lines[3]
+
+
+def test_run_ends_as_its_command_does(
+    module: FakeModule, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module.handlers[Command.DETACH] = lambda *_: [link(stats={"events": 77})]
+    line = ["run", "--fd", "rule=7", "--family", "4", "-o", "json"]
+    assert run([*line, "--", "sh", "-c", "echo $IPTTCTL_LINK; exit 9"]) == 9
+    captured = capfd.readouterr()
+    assert captured.out == "3\n"
+    before, waiting, after = captured.err.splitlines()
+    assert "no IPv6 tables" in waiting
+    assert (json.loads(before)["events"], json.loads(after)["events"]) == (20, 77)
+    assert module.requested(Command.DETACH) == [{"link": 3}]
+    [asked] = module.requested(Command.ATTACH)
+    assert asked["family"] == 2
+
+
+def test_run_when_somebody_else_detached_the_link(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.handlers[Command.DETACH] = no_such_link
+    assert run(["run", "--fd", "rule=7", "true"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "link 3 was detached by somebody else"
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "words"),
+    [
+        ("/no/such/command", 127, "there is no command '/no/such/command'"),
+        ("no-such-command", 127, "there is no command 'no-such-command'"),
+        ("/dev/null", 126, "cannot execute '/dev/null': Permission denied"),
+    ],
+)
+def test_run_of_what_does_not_run(
+    command: str,
+    status: int,
+    words: str,
+    module: FakeModule,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["run", "--fd", "rule=7", "--", command, "-x"]) == status
+    assert f"ipttctl: {words}" in capsys.readouterr().err
+    assert module.requested(Command.DETACH) == [{"link": 3}]
+
+
+def wrapped(script: str) -> subprocess.Popen[str]:
+    """A shell below what `ipttctl run` does; it leads a session of its own."""
+    code = (
+        "import os, sys\nfrom ipttctl.cli.run_command import _run\n"
+        f"sys.exit(_run(['sh', '-c', {script!r}], dict(os.environ)))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    )
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1]
+)
+def test_run_passes_signals_on(number: signal.Signals) -> None:
+    script = f"trap 'exit 7' {number.value}; echo ready; while :; do sleep 0.05; done"
+    with wrapped(script) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(30) == 7
+
+
+def test_run_tells_which_signal_ended_its_command() -> None:
+    with wrapped("kill -KILL $$") as process:
+        assert process.wait(30) == 128 + signal.SIGKILL
+
+
+def test_run_does_not_pass_a_signal_of_its_command_back() -> None:
+    script = "trap 'exit 7' USR1; kill -USR1 $PPID; sleep 0.3; exit 8"
+    with wrapped(script) as process:
+        assert process.wait(30) == 8

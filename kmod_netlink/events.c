@@ -29,7 +29,7 @@ struct ring_entry {
 	struct ipttrace_event event;
 };
 
-/* What programs add to events, in the same place as the event; ring_entry's payload tells its size. */
+/* What a program added to the event in the same place; ring_entry's payload tells its size. */
 struct ring_payload {
 	u8 data[IPTTRACE_MAX_PAYLOAD];
 };

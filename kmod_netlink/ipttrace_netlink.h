@@ -191,8 +191,8 @@ enum ipttrace_a {
 	/* u32: hook that the link is attached to */
 	IPTTRACE_A_HOOK = 2,
 	/*
-	 * u32: protocol family (NFPROTO_*). Tables: 2 (IPv4), 10 (IPv6), or 0 for both. nf: these
-	 * two, 1 (inet: both), 3 (ARP), 5 (netdev), 7 (bridge)
+	 * u32: protocol family (NFPROTO_*). Tables: 2 (IPv4), 10 (IPv6), or 0 for both. nf:
+	 * these two, 1 (inet: both), 3 (ARP), 5 (netdev), 7 (bridge)
 	 */
 	IPTTRACE_A_FAMILY = 3,
 	/* u32: bits of enum link-flag */
@@ -238,7 +238,10 @@ enum ipttrace_a {
 	IPTTRACE_A_HOOKNUM = 20,
 	/* s32: nf: place among the others at the hook, lowest first */
 	IPTTRACE_A_PRIORITY = 21,
-	/* u32: nf, request: file descriptor of the network namespace; without it, the initial one */
+	/*
+	 * u32: nf, request: file descriptor of the network namespace; without it, the initial
+	 * one
+	 */
 	IPTTRACE_A_NETNS_FD = 22,
 	/* u32: nf: inode number of the network namespace */
 	IPTTRACE_A_NETNS = 23,
@@ -268,9 +271,9 @@ enum ipttrace_a_program_set {
 	/* nest of program: a program, once for each slot in use */
 	IPTTRACE_A_PROGRAM_SET_PROGRAM = 1,
 	/*
-	 * binary: request: classic-BPF filter (struct sock_filter[]) that runs on the packet, from
-	 * its IP header on, before the entry program; a packet for which it returns 0 is passed
-	 * over
+	 * binary: request: classic-BPF filter (struct sock_filter[]) that runs on the packet,
+	 * from its IP header on, before the entry program; a packet for which it returns 0 is
+	 * passed over
 	 */
 	IPTTRACE_A_PROGRAM_SET_FILTER = 2,
 	/* u64: what bpf_get_attach_cookie returns to the programs */

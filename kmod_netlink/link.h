@@ -82,7 +82,7 @@ struct ipttrace_sets {
 	struct ipttrace_set *set[] __counted_by(count);
 };
 
-/* What an attach request asks for, the program set aside; @programs is what to complain of there. */
+/* What an attach request asks for, the program set aside; @programs is to complain of that. */
 struct ipttrace_link_spec {
 	u32 hook;
 	u32 family;

@@ -6,105 +6,32 @@
 #include <net/netlink.h>
 
 #include "ipttrace_netlink.h"
-#include "layout_check.h"
 
-static struct netlink_range_validation
-ipttrace_rollback_after_range = {
-	.min = 1,
-	.max = 86400000,
-};
-
-static const struct nla_policy
-ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1] = {
-	[IPTTRACE_A_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 4),
-	[IPTTRACE_A_PROGRAM_FD] = { .type = NLA_U32 },
-	[IPTTRACE_A_PROGRAM_ID] = { .type = NLA_REJECT, .reject_message = "the attribute is for replies: a request does not have it" },
-	[IPTTRACE_A_PROGRAM_TAG] = { .type = NLA_REJECT, .reject_message = "the attribute is for replies: a request does not have it" },
-	[IPTTRACE_A_PROGRAM_NAME] = { .type = NLA_REJECT, .reject_message = "the attribute is for replies: a request does not have it" },
-};
-
-static const struct nla_policy
-ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE + 1] = {
-	[IPTTRACE_A_PROGRAM_SET_PROGRAM] = NLA_POLICY_NESTED(ipttrace_program_policy),
-	[IPTTRACE_A_PROGRAM_SET_FILTER] = { .type = NLA_BINARY, .len = 32768 },
-	[IPTTRACE_A_PROGRAM_SET_COOKIE] = { .type = NLA_U64 },
-	[IPTTRACE_A_PROGRAM_SET_FILTER_LENGTH] = { .type = NLA_REJECT, .reject_message = "the attribute is for replies: a request does not have it" },
-	[IPTTRACE_A_PROGRAM_SET_PAYLOAD_FD] = { .type = NLA_U32 },
-	[IPTTRACE_A_PROGRAM_SET_PAYLOAD_MAP] = { .type = NLA_REJECT, .reject_message = "the attribute is for replies: a request does not have it" },
-	[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE] = { .type = NLA_REJECT, .reject_message = "the attribute is for replies: a request does not have it" },
-};
-
-static const struct nla_policy
-ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1] = {
-	[IPTTRACE_A_EXPECTED_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 4),
-	[IPTTRACE_A_EXPECTED_PROGRAM_ID] = { .type = NLA_U32 },
-};
-
-static const struct nla_policy
-ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1] = {
-	[IPTTRACE_A_CHANGE_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
-	[IPTTRACE_A_CHANGE_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
-	[IPTTRACE_A_CHANGE_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
-	[IPTTRACE_A_CHANGE_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
-};
-
-static const struct nla_policy
-ipttrace_attach_policy[IPTTRACE_A_MODE + 1] = {
-	[IPTTRACE_A_HOOK] = { .type = NLA_U32 },
-	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
-	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 3),
-	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
-	[IPTTRACE_A_HOOKNUM] = { .type = NLA_U32 },
-	[IPTTRACE_A_PRIORITY] = { .type = NLA_S32 },
-	[IPTTRACE_A_NETNS_FD] = { .type = NLA_U32 },
-	[IPTTRACE_A_IFINDEX] = NLA_POLICY_MIN(NLA_U32, 1),
-	[IPTTRACE_A_MODE] = NLA_POLICY_RANGE(NLA_U32, 1, 2),
-};
-
-static const struct nla_policy
-ipttrace_swap_policy[IPTTRACE_A_ROLLBACK_AFTER + 1] = {
-	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
-	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
-	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
-	[IPTTRACE_A_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
-	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &ipttrace_rollback_after_range),
-};
-
-static const struct nla_policy
-ipttrace_detach_policy[IPTTRACE_A_EXPECT_PROGRAM + 1] = {
-	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
-	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
-	[IPTTRACE_A_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
-};
-
-static const struct nla_policy
-ipttrace_get_policy[IPTTRACE_A_LINK + 1] = {
-	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
-};
-
-static const struct nla_policy
-ipttrace_stats_policy[IPTTRACE_A_LINK + 1] = {
-};
-
-static const struct nla_policy
-ipttrace_transact_policy[IPTTRACE_A_CHANGE + 1] = {
-	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &ipttrace_rollback_after_range),
-	[IPTTRACE_A_CHANGE] = NLA_POLICY_NESTED(ipttrace_change_policy),
-};
-
-static const struct nla_policy
-ipttrace_confirm_policy[IPTTRACE_A_LINK + 1] = {
-	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
-};
-
-static const struct nla_policy
-ipttrace_history_policy[IPTTRACE_A_LINK + 1] = {
-	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
-};
-
-static const struct nla_policy
-ipttrace_adopt_policy[IPTTRACE_A_LINK + 1] = {
-	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
-};
+extern const struct nla_policy
+ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1];
+extern const struct nla_policy
+ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE + 1];
+extern const struct nla_policy
+ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1];
+extern const struct nla_policy
+ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1];
+extern const struct nla_policy
+ipttrace_attach_policy[IPTTRACE_A_MODE + 1];
+extern const struct nla_policy
+ipttrace_swap_policy[IPTTRACE_A_ROLLBACK_AFTER + 1];
+extern const struct nla_policy
+ipttrace_detach_policy[IPTTRACE_A_EXPECT_PROGRAM + 1];
+extern const struct nla_policy
+ipttrace_get_policy[IPTTRACE_A_LINK + 1];
+extern const struct nla_policy
+ipttrace_stats_policy[IPTTRACE_A_LINK + 1];
+extern const struct nla_policy
+ipttrace_transact_policy[IPTTRACE_A_CHANGE + 1];
+extern const struct nla_policy
+ipttrace_confirm_policy[IPTTRACE_A_LINK + 1];
+extern const struct nla_policy
+ipttrace_history_policy[IPTTRACE_A_LINK + 1];
+extern const struct nla_policy
+ipttrace_adopt_policy[IPTTRACE_A_LINK + 1];
 
 #endif /* _IPTTRACE_NETLINK_POLICY_H */

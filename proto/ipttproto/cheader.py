@@ -13,7 +13,7 @@ from construct import Struct
 
 from ipttproto import family
 from ipttproto.attributes import Attribute, AttributeSet
-from ipttproto.family import Documented, Operation
+from ipttproto.family import Documented
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.layout import fields
 from ipttproto.naming import kebab, snake, upper
@@ -23,6 +23,8 @@ REPLY_ONLY: Final = "the attribute is for replies: a request does not have it"
 
 _POLICY_MOST: Final = (1 << 15) - 1
 """The largest bound that struct nla_policy holds itself: its members are s16."""
+
+_REQUESTS: Final = tuple(op for op in family.OPERATIONS if op.group is None)
 
 _NOTICE = "/* Generated from ipttproto/family.py by `make generate`; do not edit. */"
 
@@ -58,7 +60,7 @@ def uapi_header() -> str:
 
 
 def policy_header() -> str:
-    """The text of netlink_policy.h: one policy for each request, one for each nest it holds."""
+    """The text of netlink_policy.h: declares what netlink_policy.c defines."""
     lines = [
         "/* SPDX-License-Identifier: GPL-2.0 */",
         _NOTICE,
@@ -68,17 +70,31 @@ def policy_header() -> str:
         "#include <net/netlink.h>",
         "",
         '#include "ipttrace_netlink.h"',
-        '#include "layout_check.h"',
+        "",
     ]
-    requests = [op for op in family.OPERATIONS if op.group is None]
-    for a in _wide(requests):
-        lines += ["", *_range(a)]
-    for space in _nests(requests):
-        lines += ["", *_policy(snake(space.name), space, space.by_name)]
-    for operation in requests:
-        lines += ["", *_policy(operation.command.name.lower(), family.Top, operation.request)]
+    for name, space, names in _policies():
+        lines += [f"extern const struct nla_policy\n{_policy_array(name, space, names)};"]
     lines += ["", "#endif /* _IPTTRACE_NETLINK_POLICY_H */", ""]
     return "\n".join(lines)
+
+
+def policy_source() -> str:
+    """The text of netlink_policy.c: one policy for each request, one for each nest it holds."""
+    lines = [
+        "// SPDX-License-Identifier: GPL-2.0",
+        _NOTICE,
+        '#include "layout_check.h"',
+        '#include "netlink_policy.h"',
+        "",
+        "#define REPLY_ONLY \\",
+        "\t{ .type = NLA_REJECT, \\",
+        f'\t  .reject_message = "{REPLY_ONLY}" }}',
+    ]
+    for a in _wide():
+        lines += ["", *_range(a)]
+    for name, space, names in _policies():
+        lines += ["", *_policy(name, space, names)]
+    return "\n".join([*lines, ""])
 
 
 def layout_check() -> str:
@@ -141,36 +157,42 @@ def _struct(name: str, record: Struct, doc: str) -> Iterator[str]:
     yield "};"
 
 
-def _policy(name: str, space: AttributeSet, names: Iterable[str]) -> Iterator[str]:
-    """The policy of a request that may hold ``names``; what is left out is refused."""
+def _policies() -> Iterator[tuple[str, AttributeSet, Iterable[str]]]:
+    """(name, set, attributes that may be there) of each policy, nested ones first."""
+    for space in _nests():
+        yield snake(space.name), space, space.by_name
+    for operation in _REQUESTS:
+        yield operation.command.name.lower(), family.Top, operation.request
+
+
+def _policy_array(name: str, space: AttributeSet, names: Iterable[str]) -> str:
+    """The array's declarator."""
     prefix = _attribute_prefix(space)
     chosen = sorted((space.by_name[n] for n in names), key=lambda a: a.number)
     # an array of one entry would mean that nothing is checked
     last = chosen[-1] if chosen else space.attributes[0]
-    bound = f"{prefix}_{upper(last.name)} + 1"
-    yield "static const struct nla_policy"
-    yield f"ipttrace_{name}_policy[{bound}] = {{"
-    for a in chosen:
-        yield f"\t[{prefix}_{upper(a.name)}] = {_policy_entry(a)},"
+    return f"ipttrace_{name}_policy[{prefix}_{upper(last.name)} + 1]"
+
+
+def _policy(name: str, space: AttributeSet, names: Iterable[str]) -> Iterator[str]:
+    """The policy of a request that may hold ``names``; what is left out is refused."""
+    yield "const struct nla_policy"
+    yield f"{_policy_array(name, space, names)} = {{"
+    for a in sorted((space.by_name[n] for n in names), key=lambda a: a.number):
+        yield f"\t[{_attribute_prefix(space)}_{upper(a.name)}] = {_policy_entry(a)},"
     yield "};"
 
 
-def _wide(operations: list[Operation]) -> list[Attribute]:
+def _wide() -> list[Attribute]:
     """The attributes of requests whose bounds do not fit into a policy's own 16 bits."""
-    spaces = [(space, space.by_name) for space in _nests(operations)]
-    named = {name: None for op in operations for name in op.request}
-    return [
-        a
-        for space, names in [*spaces, (family.Top, named)]
-        for a in (space.by_name[name] for name in names)
-        if max(a.minimum or 0, a.maximum or 0) > _POLICY_MOST
-    ]
+    held = {id(a): a for _, space, names in _policies() for a in (space.by_name[n] for n in names)}
+    return [a for a in held.values() if (a.maximum or 0) > _POLICY_MOST]
 
 
 def _range(a: Attribute) -> Iterator[str]:
     # const only where struct nla_policy takes it so, which 6.1 does not
     yield "static struct netlink_range_validation"
-    yield f"ipttrace_{snake(a.name)}_range = {{"
+    yield f"{snake(a.name)}_range = {{"
     yield f"\t.min = {a.minimum or 0},"
     yield f"\t.max = {a.maximum},"
     yield "};"
@@ -180,7 +202,7 @@ def _policy_entry(a: Attribute) -> str:
     if a.nested:
         return f"NLA_POLICY_NESTED(ipttrace_{snake(a.nested.name)}_policy)"
     if a.reply:
-        return f'{{ .type = NLA_REJECT, .reject_message = "{REPLY_ONLY}" }}'
+        return "REPLY_ONLY"
     policy = getattr(a.type, "policy", "")
     if a.max_length is not None:
         return f"{{ .type = {policy}, .len = {a.max_length} }}"
@@ -193,13 +215,13 @@ def _bounded(policy: str, a: Attribute) -> str:
     if a.maximum is None:
         return f"NLA_POLICY_MIN({policy}, {a.minimum})"
     if a.maximum > _POLICY_MOST:
-        return f"NLA_POLICY_FULL_RANGE({policy}, &ipttrace_{snake(a.name)}_range)"
+        return f"NLA_POLICY_FULL_RANGE({policy}, &{snake(a.name)}_range)"
     if a.minimum is None:
         return f"NLA_POLICY_MAX({policy}, {a.maximum})"
     return f"NLA_POLICY_RANGE({policy}, {a.minimum}, {a.maximum})"
 
 
-def _nests(operations: list[Operation]) -> list[AttributeSet]:
+def _nests() -> list[AttributeSet]:
     """The sets nested in requests, inner ones before the ones that hold them."""
     found: list[AttributeSet] = []
 
@@ -210,7 +232,7 @@ def _nests(operations: list[Operation]) -> list[AttributeSet]:
         if space not in found:
             found.append(space)
 
-    for operation in operations:
+    for operation in _REQUESTS:
         for name in operation.request:
             nested = family.Top.by_name[name].nested
             if nested:
@@ -225,7 +247,7 @@ def _member(name: str, value: int, doc: str) -> Iterator[str]:
 
 def _comment(text: str, indent: str = "") -> Iterator[str]:
     words = " ".join(text.split())
-    width = 88
+    width = 86
     if len(words) <= width:
         yield f"{indent}/* {words} */"
         return

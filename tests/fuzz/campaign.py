@@ -36,6 +36,8 @@ _ANSWER_SECONDS: Final = 60.0
 _RIGHT: Final = 0.05
 #: how often a request that reached something new is taken up again
 _AGAIN: Final = 0.6
+#: commands whose replies tell of a change
+_TELLING: Final = {Command.ATTACH, Command.SWAP, Command.TRANSACT, Command.DETACH}
 #: sequence numbers of requests that ask whether the one before was passed over
 _FENCE: Final = 1 << 31
 
@@ -194,5 +196,5 @@ class Campaign:
 
     def _learn(self, message: Message) -> None:
         # a listing tells nothing that changes did not, and takes long to decode
-        if message.command in {Command.ATTACH, Command.SWAP, Command.DETACH}:
+        if message.command in _TELLING:
             self._world.learn(message.command, message.attributes())

@@ -7,13 +7,20 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ipttproto.attributes import BINARY, STRING, U64, Attribute, AttributeSet
-from ipttproto.family import OPERATIONS, RECORDS, Operation, Top
+from ipttctl.hooks import HOOKS, NfFamily
+from ipttproto import TABLE_SLOTS, Command, Hook, LinkFlag, NfMode, Slot
+from ipttproto.attributes import BINARY, STRING, U64, Attribute, AttributeSet, ScalarType
+from ipttproto.family import OPERATIONS, RECORDS, Change, Operation, Program, ProgramSet, Top
 from tests.fuzz.request import Node, Request, nest
 from tests.fuzz.world import KnownLink, World
 
 REQUESTS: Final = tuple(operation for operation in OPERATIONS if operation.group is None)
-_FAMILIES: Final = (0, 2, 10)
+_TABLE_FAMILIES: Final = (0, 2, 10)
+_EMITTING: Final = (Slot.RULE, Slot.EXIT, Slot.PACKET)
+#: the loopback device of every namespace
+_LOOPBACK: Final = 1
+#: how often a swap is to be rolled back, a set has a payload, a question is for all
+_SOMETIMES: Final = 0.2
 
 
 class Generator:
@@ -28,19 +35,68 @@ class Generator:
         pick = self._pick
         if operation is None:
             # those that take a program set have the most to get wrong
-            weights = [4 if "programs" in o.request else 1 for o in REQUESTS]
+            weights = [4 if {"programs", "change"} & {*o.request} else 1 for o in REQUESTS]
             operation = pick.choices(REQUESTS, weights)[0]
+        if operation.command == Command.ATTACH:
+            return Request(operation.command, self._attach())
         link = self._world.some_link(pick)
         nodes = []
         for name in operation.request:
-            nodes += self.nodes(Top.by_name[name], link)
+            if name != "rollback-after" or pick.random() < _SOMETIMES:
+                nodes += self.nodes(Top.by_name[name], link)
         return Request(operation.command, nodes)
+
+    def _attach(self) -> list[Node]:
+        """What an attach to tables or to a netfilter hook says, in the schema's order."""
+        pick = self._pick
+        flags = pick.choice((0, int(LinkFlag.PERSISTENT)))
+        place: dict[str, int]
+        if pick.random() < 0.5:
+            place = {"hook": Hook.TABLE, "family": pick.choice(_TABLE_FAMILIES), "flags": flags}
+        else:
+            place = self._nf_place(flags)
+        link = KnownLink(0, 1, {}, place["hook"], place["family"])
+        nodes = []
+        operation = next(o for o in REQUESTS if o.command == Command.ATTACH)
+        for name in operation.request:
+            attribute = Top.by_name[name]
+            if name == "programs":
+                nodes += self.nodes(attribute, link)
+            elif name in place:
+                nodes.append(Node(attribute.number, _bytes(place[name], 4), attribute))
+        return nodes
+
+    def _nf_place(self, flags: int) -> dict[str, int]:
+        pick = self._pick
+        family = pick.choice(list(HOOKS))
+        hook, number = pick.choice(list(HOOKS[family].items()))
+        mode = pick.choice(list(NfMode))
+        if mode == NfMode.FILTER:
+            flags |= pick.choice((0, int(LinkFlag.REPORT_DROPS)))
+        place = {"hook": Hook.NF, "family": family, "flags": flags, "hooknum": number}
+        optional = {
+            "priority": pick.randint(-(1 << 31), (1 << 31) - 1),
+            "netns-fd": pick.choice(self._world.namespaces),
+            "mode": mode,
+        }
+        # without a mode, it is not the one that drops
+        whole = flags & LinkFlag.REPORT_DROPS
+        place |= {name: value for name, value in optional.items() if whole or pick.random() < 0.5}
+        if hook == "ingress":
+            place["ifindex"] = _LOOPBACK
+        return place
 
     def nodes(self, attribute: Attribute, link: KnownLink | None = None) -> list[Node]:
         """The attribute with a right value; several of them if it may come several times."""
         link = link or self._world.some_link(self._pick)
         if attribute.nested is None:
             return [Node(attribute.number, self.value(attribute, link), attribute)]
+        if attribute.nested is ProgramSet:
+            return [nest(attribute.number, self._program_set(link), attribute)]
+        if attribute.nested is Change:
+            return [
+                nest(attribute.number, self._change(other), attribute) for other in self._links()
+            ]
         if not attribute.multi:
             return [nest(attribute.number, self._content(attribute.nested, link, {}), attribute)]
         return [
@@ -59,12 +115,51 @@ class Generator:
             return bytes(pick.randrange(33, 127) for _ in range(length)) + b"\0"
         if attribute.type is BINARY:
             return self._binary(attribute)
-        size = 8 if attribute.type is U64 else 4
-        return self._number(attribute, link, slot, size).to_bytes(size, "little")
+        return _bytes(self._number(attribute, link, slot), 8 if attribute.type is U64 else 4)
+
+    def _links(self) -> list[KnownLink]:
+        """Different links, a few; if there is none, one that may be."""
+        known = list(self._world.links.values())
+        if not known:
+            return [self._world.some_link(self._pick)]
+        return self._pick.sample(known, min(len(known), self._pick.randrange(1, 5)))
+
+    def _change(self, link: KnownLink) -> list[Node]:
+        nodes = []
+        for attribute in Change.attributes:
+            nodes += self.nodes(attribute, link)
+        return nodes
+
+    def _program_set(self, link: KnownLink) -> list[Node]:
+        """Programs for the hook of a link, with everything that it takes besides."""
+        pick = self._pick
+        nf = link.hook == Hook.NF
+        slots = [Slot.PACKET] if nf else pick.sample(TABLE_SLOTS, pick.randrange(1, 4))
+        programs = self._world.packet_programs if nf else self._world.programs
+        chosen = {slot: pick.choice(programs) for slot in slots}
+        nodes: list[Node] = []
+        users = [fd for fd in programs if fd in self._world.payloads]
+        emitting = [slot for slot in slots if slot in _EMITTING]
+        if users and emitting and pick.random() < _SOMETIMES:
+            chosen[pick.choice(emitting)] = user = pick.choice(users)
+            attribute = ProgramSet.by_name["payload-fd"]
+            nodes.append(Node(attribute.number, _bytes(self._world.payloads[user], 4), attribute))
+        for name in ("filter", "cookie"):
+            attribute = ProgramSet.by_name[name]
+            # ARP has no IP header
+            if name != "filter" or link.family != NfFamily.ARP:
+                nodes.append(Node(attribute.number, self.value(attribute, link), attribute))
+        program = ProgramSet.by_name["program"]
+        return [
+            *(nest(program.number, _program(slot, fd), program) for slot, fd in chosen.items()),
+            *nodes,
+        ]
 
     def _content(self, space: AttributeSet, link: KnownLink, key: Mapping[str, int]) -> list[Node]:
         nodes = []
         for attribute in space.attributes:
+            if attribute.reply:
+                continue
             if attribute.name in key:
                 value = key[attribute.name].to_bytes(4, "little")
                 nodes.append(Node(attribute.number, value, attribute))
@@ -91,20 +186,36 @@ class Generator:
             return self._pick.randbytes(RECORDS[attribute.record][0].sizeof())
         return self._pick.randbytes(self._pick.randrange((attribute.max_length or 64) + 1))
 
-    def _number(self, attribute: Attribute, link: KnownLink, slot: int | None, size: int) -> int:
+    def _number(self, attribute: Attribute, link: KnownLink, slot: int | None) -> int:
         pick = self._pick
         # what the schema does not know
         known: dict[str, Callable[[], int]] = {
-            "fd": lambda: pick.choice(self._world.programs),
+            "fd": lambda: pick.choice(self._world.programs + self._world.packet_programs),
+            "payload-fd": lambda: pick.choice([*self._world.payloads.values(), 0]),
+            "netns-fd": lambda: pick.choice(self._world.namespaces),
             "link": lambda: link.id,
             "expect-generation": lambda: link.generation,
             "id": lambda: link.programs.get(slot or 0, 0),
-            "family": lambda: pick.choice(_FAMILIES),
+            "family": lambda: pick.choice(_TABLE_FAMILIES),
         }
         if attribute.name in known:
             return known[attribute.name]()
         if attribute.enum:
             return int(pick.choice(list(attribute.enum)))
-        least = attribute.minimum or 0
-        most = attribute.maximum if attribute.maximum is not None else (1 << 8 * size) - 1
+        assert isinstance(attribute.type, ScalarType)
+        numbers = attribute.type.range
+        least = numbers[0] if attribute.minimum is None else attribute.minimum
+        most = numbers[-1] if attribute.maximum is None else attribute.maximum
         return pick.randint(least, most)
+
+
+def _program(slot: int, fd: int) -> list[Node]:
+    return [
+        Node(Program.by_name[name].number, _bytes(value, 4), Program.by_name[name])
+        for name, value in (("slot", slot), ("fd", fd))
+    ]
+
+
+def _bytes(number: int, size: int) -> bytes:
+    """A number as it travels, whatever its sign."""
+    return (number & ((1 << 8 * size) - 1)).to_bytes(size, "little")

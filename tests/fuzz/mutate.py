@@ -22,6 +22,8 @@ _INSTRUCTION: Final = 8
 _MANY: Final = 100
 #: how often something of a request from before is replaced by what is there now
 _REFRESHED: Final = 0.8
+#: NFPROTO_NUMPROTO and more than any family has hooks
+_FAMILIES, _HOOKS = 13, 8
 _BITS: Final = (7, 8, 15, 16, 31, 32, 63, 64)
 
 
@@ -86,6 +88,8 @@ class Mutator:
             self.many_programs,
             self.patch,
             self.incapable,
+            self.elsewhere,
+            self.dump,
         )
 
     def mutate(self, request: Request) -> None:
@@ -158,7 +162,7 @@ class Mutator:
 
     def other_descriptor(self, request: Request) -> None:
         """A descriptor of something that cannot be attached, or of nothing."""
-        found = [n for n in request.all_nodes() if n.schema and n.schema.name == "fd"]
+        found = [n for n in request.all_nodes() if n.schema and n.schema.name.endswith("fd")]
         if found:
             wrong = (*self._world.others.values(), 0x7FFFFFFF, 0xFFFFFFFF, 1023, 1 << 20)
             self._pick.choice(found).payload = self._pick.choice(wrong).to_bytes(4, "little")
@@ -266,6 +270,17 @@ class Mutator:
                 request.reserved = pick.choice((1, 0xFFFF))
             case _:
                 request.lie = pick.choice((-20, -16, -5, -4, -1, 1, 4, 1000, 0x7FFFFFFF))
+
+    def dump(self, request: Request) -> None:
+        """A question for one of something as if it were for all."""
+        request.flags |= int(Flag.DUMP)
+
+    def elsewhere(self, request: Request) -> None:
+        """Another family, or another hook of it: few numbers are right, and few beyond."""
+        name, most = self._pick.choice((("family", _FAMILIES), ("hooknum", _HOOKS)))
+        for node in request.all_nodes():
+            if node.schema and node.schema.name == name:
+                node.payload = self._pick.randrange(most).to_bytes(4, "little")
 
     def incapable(self, request: Request) -> None:
         """A sender that may speak to the family and not load programs."""

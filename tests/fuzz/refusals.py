@@ -17,12 +17,17 @@ _REFUSAL: Final = re.compile(
     rf'(?:NL|GENL)_SET_ERR_MSG\w*\s*\((?P<arguments>(?:{_LITERAL}|[^";])*)\)\s*;'
 )
 
+#: what a policy has the kernel say
+_POLICY: Final = re.compile(rf"\.reject_message = (?P<sentence>{_LITERAL})")
+
 NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
     "the module is being unloaded": "only while rmmod runs; the storm does that",
     "a function of the table code cannot be found": "no kernel that we support lacks one",
     "ftrace cannot hook a function of the table code": "needs a kernel without ftrace's calls",
     "the table code is redirected by something else (a live patch?) or ftrace is off"
     " (sysctl kernel.ftrace_enabled)": "depends on ftrace: test_links.py, test_ftrace_that_is_off",
+    "this kernel is built without netfilter for this family and hook": "Debian's kernels have all",
+    "netfilter does not take another hook there": "a hook takes 1024, of which we have 128",
 }
 """Sentences that no message brings about, whatever is in it, and why."""
 
@@ -34,7 +39,9 @@ def sentences(sources: Path = SOURCES) -> frozenset[str]:
     """Every sentence of the module's C files."""
     found = set()
     for path in sources.glob("*.c"):
-        for refusal in _REFUSAL.finditer(path.read_text()):
+        text = path.read_text()
+        found |= {ast.literal_eval(said["sentence"]) for said in _POLICY.finditer(text)}
+        for refusal in _REFUSAL.finditer(text):
             parts = _STRING.findall(refusal["arguments"])
             found.add("".join(ast.literal_eval(part) for part in parts))
     return frozenset(found)

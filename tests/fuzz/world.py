@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ipttproto import TABLE_SLOTS, Command, ProtocolError
+from ipttproto import TABLE_SLOTS, Command, Hook, ProtocolError
 
 
 @dataclass
@@ -18,19 +18,26 @@ class KnownLink:
     id: int
     generation: int
     programs: Mapping[int, int]
+    hook: int = Hook.TABLE
+    family: int = 0
 
 
 @dataclass
 class World:
     """What is there at the moment.
 
-    ``programs`` are descriptors that an attach may name, ``others`` descriptors that it may not,
-    each by what it is; ``filters`` are right classic-BPF filters.
+    ``programs`` and ``packet_programs`` are descriptors that an attach to tables and to netfilter
+    hooks may name, ``others`` descriptors that it may not, each by what it is; ``filters`` are
+    right classic-BPF filters. ``payloads`` has for some of the programs the map that they use, and
+    ``namespaces`` are descriptors of network namespaces.
     """
 
     programs: tuple[int, ...]
     others: Mapping[str, int] = field(default_factory=dict)
     filters: tuple[bytes, ...] = (b"",)
+    packet_programs: tuple[int, ...] = (0,)
+    payloads: Mapping[int, int] = field(default_factory=dict)
+    namespaces: tuple[int, ...] = (0,)
     links: dict[int, KnownLink] = field(default_factory=dict)
 
     def learn(self, command: int, attributes: Mapping[str, Any]) -> None:
@@ -44,7 +51,11 @@ class World:
         programs = attributes.get("programs", {}).get("program", [])
         try:
             self.links[link] = KnownLink(
-                link, attributes["generation"], {p["slot"]: p["id"] for p in programs}
+                link,
+                attributes["generation"],
+                {p["slot"]: p["id"] for p in programs},
+                attributes.get("hook", Hook.TABLE),
+                attributes.get("family", 0),
             )
         except KeyError as missing:
             raise ProtocolError(f"a reply about a link has no {missing}") from None

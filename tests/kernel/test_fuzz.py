@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.bpf import ProgramType
 from ipttctl.controller import Controller
 from ipttctl.objects import ProgramSet
 from ipttproto import Slot
@@ -22,13 +23,14 @@ from ipttproto.family import limit
 from tests.fuzz import refusals
 from tests.fuzz.campaign import Campaign, Target
 from tests.fuzz.kcov import KCOV, Kcov
-from tests.fuzz.world import World
+from tests.fuzz.world import KnownLink, World
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import loader
 from tests.kernel.support.kernel import redirected_functions, wait_for
 from tests.kernel.support.loader import loaded
-from tests.kernel.support.maps import PROG_ARRAY, one_element_map
+from tests.kernel.support.maps import PERCPU_ARRAY, PROG_ARRAY, one_element_map
+from tests.kernel.support.network import namespace
 from tests.kernel.support.slab import KernelMemory
 
 MESSAGES = int(os.environ.get("IPTT_FUZZ", "20000"))
@@ -69,6 +71,8 @@ def world(make_program: MakeProgram) -> Iterator[World]:
             ),
             "socket filter": stack.enter_context(loaded(asm.returning(0), loader.SOCKET_FILTER)),
             "array": stack.enter_context(one_element_map()),
+            "per-CPU array": stack.enter_context(one_element_map(PERCPU_ARRAY)),
+            "long per-CPU array": stack.enter_context(one_element_map(PERCPU_ARRAY, 264)),
             "program array": prog_array,
             "socket": stack.enter_context(socket.socket()).fileno(),
             "directory": os.open("/", os.O_RDONLY),
@@ -82,9 +86,24 @@ def world(make_program: MakeProgram) -> Iterator[World]:
         closed = os.dup(others["array"])
         os.close(closed)
         others["closed"] = closed
-        programs = (make_program().fd, make_program(asm.returning(0)).fd)
+        payload = stack.enter_context(one_element_map(PERCPU_ARRAY, 256))
+        using = asm.look_up(payload, 0) + asm.returning(1)
+        programs = (
+            make_program().fd,
+            make_program(asm.returning(0)).fd,
+            make_program(using).fd,
+        )
+        packet_programs = tuple(
+            make_program(code, type=ProgramType.SOCKET_FILTER).fd
+            for code in (asm.returning(1), using)
+        )
         filters = (RETURN_ALL, LOAD_LENGTH + RETURN_ALL, LOAD_LENGTH * 4095 + RETURN_ALL)
-        yield World(programs, others, filters)
+        place = stack.enter_context(namespace("fuzz"))
+        namespaces = tuple(os.open(path, os.O_RDONLY) for path in (place.path, "/proc/self/ns/net"))
+        for namespace_fd in namespaces:
+            stack.callback(os.close, namespace_fd)
+        payloads = {programs[-1]: payload, packet_programs[-1]: payload}
+        yield World(programs, others, filters, packet_programs, payloads, namespaces)
 
 
 @pytest.fixture
@@ -116,7 +135,10 @@ def _round(campaign: Campaign, target: Target, world: World, number: int, count:
     links = {EMPTY: 0, FULL: limit("MAX_LINKS")}.get(number % ROUNDS, 1)
     with Controller() as others:
         for _ in range(links):
-            others.attach(ProgramSet({Slot.ENTRY: world.programs[0]}))
+            link = others.attach(ProgramSet({Slot.ENTRY: world.programs[0]}))
+        if links:
+            programs = {int(slot): info.id for slot, info in link.programs.items()}
+            world.links[link.id] = KnownLink(link.id, link.generation, programs)
         campaign.run(count)
         target.reopen()
         for link in others.links():

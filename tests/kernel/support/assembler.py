@@ -145,6 +145,27 @@ def read_at_r3(helper: int = PROBE_READ_KERNEL) -> bytes:
     )
 
 
+def load_packet_byte(offset: int) -> bytes:
+    """r0 = a byte of the packet of a socket filter, which r6 holds; the program ends without it."""
+    return instruction(0x30, immediate=offset)
+
+
+def load_context_word(dst: int, offset: int) -> bytes:
+    """Dst = 32 bits of the context that r1 holds."""
+    return instruction(0x61, dst, R1, offset)
+
+
+def store_context_word(offset: int, src: int) -> bytes:
+    """32 bits of the context that r1 holds = src."""
+    return instruction(0x63, R1, src, offset)
+
+
+def spinning(iterations: int, value: int) -> bytes:
+    """A program that counts down from a number and returns ``value``: two instructions a step."""
+    step = add(R1, -1)
+    return mov(R1, iterations) + step + instruction(0x55, R1, 0, -2) + returning(value)
+
+
 def call(helper: int) -> bytes:
     return instruction(0x85, immediate=helper)
 

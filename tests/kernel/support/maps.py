@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from ipttctl.bpf import create_map, lookup
 
-ARRAY, PROG_ARRAY = 2, 3
+ARRAY, PROG_ARRAY, PERCPU_ARRAY = 2, 3, 6
 
 
 @contextmanager

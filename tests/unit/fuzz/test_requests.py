@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import random
 import struct
+from typing import Any
 
 import pytest
 
-from ipttproto import Command, Message, ProtocolError, Slot, parse_datagram
+from ipttctl.hooks import HOOKS, NfFamily
+from ipttproto import Command, Hook, Message, ProtocolError, Slot, parse_datagram
 from ipttproto.attributes import NLA_F_NESTED
 from ipttproto.family import Top
 from tests.fuzz.campaign import Campaign
@@ -22,7 +24,7 @@ FILTER = struct.pack("=HBBI", 6, 0, 0, 1)
 
 
 def world() -> World:
-    made = World((5, 6), {"socket": 7, "closed": 8}, (FILTER,))
+    made = World((5, 6), {"socket": 7, "closed": 8}, (FILTER,), (9, 10), {6: 11, 10: 11}, (12,))
     made.learn(
         Command.ATTACH,
         {"link": 40, "generation": 3, "programs": {"program": [{"slot": 2, "id": 77}]}},
@@ -46,7 +48,8 @@ def test_right_requests_are_right(operation: object, seed: int) -> None:
         message = parsed(generator.request(chosen).build(FAMILY_ID, 9))
         values = message.attributes()
         assert message.command == chosen.command
-        assert tuple(values) == chosen.request
+        assert tuple(values) == tuple(name for name in chosen.request if name in values)
+        assert {*chosen.request} - {*values} <= OPTIONAL
         # what is parsed can be built: everything is within the protocol's bounds
         assert Top.parse(Top.build(values)) == values
         if "link" in values:
@@ -56,10 +59,33 @@ def test_right_requests_are_right(operation: object, seed: int) -> None:
         for expected in values.get("expect-program", ()):
             assert expected["id"] == (77 if expected["slot"] == Slot.RULE else 0)
         if "programs" in values:
-            slots = [program["slot"] for program in values["programs"]["program"]]
-            assert len(slots) == len(set(slots))
-            assert {program["fd"] for program in values["programs"]["program"]} <= {5, 6}
-            assert values["programs"]["filter"] == FILTER
+            check_programs(values["programs"], values)
+        for change in values.get("change", ()):
+            assert change["link"] == 40
+            check_programs(change["programs"], {})
+        if values.get("hook") == Hook.NF:
+            assert values["hooknum"] in HOOKS[NfFamily(values["family"])].values()
+            ingress = values["hooknum"] == HOOKS[NfFamily(values["family"])].get("ingress")
+            assert ("ifindex" in values) == ingress
+        elif "hook" in values:
+            assert not {"hooknum", "priority", "netns-fd", "ifindex", "mode"} & values.keys()
+
+
+OPTIONAL = {"hooknum", "priority", "netns-fd", "ifindex", "mode", "rollback-after"}
+
+
+def check_programs(programs: dict[str, Any], place: dict[str, Any]) -> None:
+    """Whether a set suits the hook that ``place`` names, tables if it names none."""
+    slots = [program["slot"] for program in programs["program"]]
+    assert len(slots) == len(set(slots))
+    nf = place.get("hook") == Hook.NF
+    fds = {program["fd"] for program in programs["program"]}
+    assert fds <= ({9, 10} if nf else {5, 6})
+    assert set(slots) == {Slot.PACKET} if nf else Slot.PACKET not in slots
+    assert programs.get("filter") == (None if place.get("family") == NfFamily.ARP else FILTER)
+    if "payload-fd" in programs:
+        assert programs["payload-fd"] == 11
+        assert fds & {6, 10}
 
 
 def test_every_operation_and_every_way_to_go_wrong_comes_up() -> None:

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Links at netfilter's hooks, as the tests make them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ipttctl.bpf import ProgramType
+from ipttctl.controller import Controller
+from ipttctl.hooks import NfHook
+from ipttctl.objects import Link, ProgramSet
+from ipttctl.programs import Program
+from ipttproto import Slot
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.network import Namespace
+
+NF_DROP, NF_ACCEPT = 0, 1
+UDP, ICMP = 17, 1
+
+#: struct __sk_buff: cb[0]
+CB = 48
+
+
+def of_protocol(number: int) -> bytes:
+    """A socket filter that wants the IPv4 packets of a transport protocol: 1, any other 0."""
+    return (
+        asm.mov_reg(asm.R6, asm.R1)
+        + asm.load_packet_byte(9)
+        + asm.jump_if_equal(asm.R0, number, 2)
+        + asm.returning(0)
+        + asm.returning(1)
+    )
+
+
+def all_but(number: int) -> bytes:
+    """A socket filter that returns 0 for the IPv4 packets of a protocol, 1 for others."""
+    return (
+        asm.mov_reg(asm.R6, asm.R1)
+        + asm.load_packet_byte(9)
+        + asm.jump_if_equal(asm.R0, number, 2)
+        + asm.returning(1)
+        + asm.returning(0)
+    )
+
+
+def socket_filter(make_program: MakeProgram, code: bytes, name: str = "test") -> Program:
+    """A loaded socket filter."""
+    return make_program(code, name=name, type=ProgramType.SOCKET_FILTER)
+
+
+def attach(
+    controller: Controller,
+    program: Program,
+    where: str,
+    namespace: Namespace | None = None,
+    *,
+    persistent: bool = False,
+    payload: int | None = None,
+    **options: Any,
+) -> Link:
+    """Attach a program to the hook ``where``, which is written as the command line has it."""
+    netns = namespace.path if namespace else None
+    hook = NfHook.parse(where, netns=netns, **options)
+    programs = ProgramSet({Slot.PACKET: program.fd}, payload=payload)
+    return controller.attach(programs, hook=hook, persistent=persistent)

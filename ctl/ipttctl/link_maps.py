@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -58,21 +58,32 @@ def map_of(link: Link, name: str) -> Iterator[Map]:
         PrivilegeError: as for ``maps_of``.
     """
     with maps_of(link) as used:
-        maps = [entry.map for entry in used]
-        found = [entry for entry in maps if str(entry.info.id) == name]
-        found = found or [entry for entry in maps if entry.name == _cut(name)]
-        if not found:
-            known = ", ".join(f"{entry.name or '-'} ({entry.info.id})" for entry in maps)
-            raise ProgramError(
-                f"link {link.id} has no map {name}", f"there are: {known}" if known else ""
-            )
-        if len(found) > 1:
-            ids = ", ".join(str(entry.info.id) for entry in found)
-            raise ProgramError(
-                f"link {link.id} has maps {ids} of the name {name}",
-                f"take one by its id, as in {link.id}/{found[0].info.id}",
-            )
-        yield found[0]
+        yield _chosen([entry.map for entry in used], name, f"link {link.id}", f"{link.id}/")
+
+
+@contextmanager
+def map_of_programs(programs: Iterable[int], name: str) -> Iterator[Map]:
+    """As ``map_of``, for programs that are given as descriptors."""
+    identifiers = sorted({number for fd in programs for number in bpf.program_maps(fd)})
+    with ExitStack() as stack:
+        maps = [stack.enter_context(Map.from_id(number)) for number in identifiers]
+        yield _chosen(maps, name, "the program set", "")
+
+
+def _chosen(maps: Sequence[Map], name: str, owner: str, prefix: str) -> Map:
+    """The one map of a name or an id; ``owner`` and ``prefix`` are for complaints."""
+    found = [entry for entry in maps if str(entry.info.id) == name]
+    found = found or [entry for entry in maps if entry.name == _cut(name)]
+    if not found:
+        known = ", ".join(f"{entry.name or '-'} ({entry.info.id})" for entry in maps)
+        raise ProgramError(f"{owner} has no map {name}", f"there are: {known}" if known else "")
+    if len(found) > 1:
+        ids = ", ".join(str(entry.info.id) for entry in found)
+        raise ProgramError(
+            f"{owner} has maps {ids} of the name {name}",
+            f"take one by its id, as in {prefix}{found[0].info.id}",
+        )
+    return found[0]
 
 
 def _cut(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Final, Self
 
@@ -68,6 +68,14 @@ FilterOption = Annotated[
 CookieOption = Annotated[
     str | None,
     typer.Option("--cookie", metavar="N", help="what bpf_get_attach_cookie() returns (0x.. too)"),
+]
+PayloadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--payload",
+        metavar="MAP",
+        help="per-CPU array of the programs, by name or id: its bytes go with their events",
+    ),
 ]
 ExpectGenerationOption = Annotated[
     int | None,
@@ -133,6 +141,7 @@ class ProgramOptions:
     object_file: ObjectOption = field(default_factory=list)
     filter_expression: FilterOption = None
     cookie: CookieOption = None
+    payload: PayloadOption = None
 
     @property
     def given(self) -> bool:
@@ -154,7 +163,7 @@ class ProgramOptions:
             "source": self.source,
             "object": self.object_file,
         }
-        return ProgramChoice.parse(programs, self.filter_expression, self.cookie)
+        return ProgramChoice.parse(programs, self.filter_expression, self.cookie, self.payload)
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,7 @@ class ProgramChoice:
     sources: Mapping[Slot, ProgramSource]
     filter: str | None
     cookie: int | None
+    payload: str | None = None
 
     @classmethod
     def parse(
@@ -171,8 +181,9 @@ class ProgramChoice:
         programs: Mapping[str, Sequence[str]],
         filter_expression: str | None,
         cookie: str | None,
+        payload: str | None = None,
     ) -> Self:
-        """The choice that options make: SLOT=VALUE by the kind of source, --filter and --cookie.
+        """The choice that options make: SLOT=VALUE by the kind of source, --filter and the others.
 
         Raises:
             UsageError: a value makes no sense, a slot is given twice, or no program at all.
@@ -194,6 +205,7 @@ class ProgramChoice:
             sources,
             filter_expression,
             None if cookie is None else number("--cookie", cookie, (1 << 64) - 1),
+            payload,
         )
 
     @contextmanager
@@ -203,9 +215,15 @@ class ProgramChoice:
         Raises:
             ProgramError: there is no such program, or it or the filter does not compile or load.
         """
-        with open_sources(self.sources, on_compile=_tell_compiling) as programs:
+        with ExitStack() as stack:
+            programs = stack.enter_context(open_sources(self.sources, on_compile=_tell_compiling))
+            payload = None
+            if self.payload is not None:
+                from ipttctl.link_maps import map_of_programs  # noqa: PLC0415  # loads libbpf
+
+                payload = stack.enter_context(map_of_programs(programs.values(), self.payload)).fd
             try:
-                yield ProgramSet(programs, compiled(self.filter), self.cookie)
+                yield ProgramSet(programs, compiled(self.filter), self.cookie, payload)
             except KernelError as error:
                 if error.attribute == "programs.program.fd":
                     _blame(programs)

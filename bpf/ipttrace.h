@@ -8,9 +8,7 @@
  * they return point into the kernel: read through IPTTRACE_FIELD() or bpf_probe_read_kernel().
  *
  * A program of a netfilter hook's slot has type BPF_PROG_TYPE_SOCKET_FILTER and the packet, a
- * struct __sk_buff, as its context, just as `iptables -m bpf` runs it: skb->data is at the network
- * header, except at ingress. In mode filter 0 drops the packet, in mode observe anything else emits
- * an event.
+ * struct __sk_buff, as its context, just as `iptables -m bpf` runs it. See the end of this file.
  *
  * The same source compiles with bpfcc and with `clang -target bpf` and libbpf's headers.
  */
@@ -156,7 +154,7 @@ struct xt_table;
 	struct ipttrace_field_##name##_semicolon
 /* clang-format on */
 
-/* The cookie of the link's program set, or 0. In every slot. */
+/* The cookie of the link's program set, or 0. In every slot of a table. */
 IPTTRACE_INLINE __u64 ipttrace_cookie(struct pt_regs *ctx)
 {
 	return bpf_get_attach_cookie(ctx);
@@ -337,5 +335,24 @@ IPTTRACE_INLINE __u32 ipttrace_exit_rules(struct pt_regs *ctx)
 {
 	return (__u32)PT_REGS_PARM5(ctx);
 }
+
+/*
+ * packet: a packet is at a netfilter hook. Loads at constant offsets (bpf_skb_load_bytes(),
+ * load_byte() of bpfcc) count from the network header; of ARP packets on their way out (arp/out)
+ * from the link layer's. __sk_buff tells of the rest: len, protocol, mark, ifindex,
+ * ingress_ifindex, vlan_tci, hash, and cb[], which is zeroed for the program and put back after it.
+ *
+ * Mode observe: returns 0 for no event, or bits of enum ipttrace_emit.
+ * Mode filter: returns IPTTRACE_DROP, or anything else to let the packet go on.
+ */
+#define IPTTRACE_DROP 0
+#define IPTTRACE_ACCEPT 1
+
+/*
+ * Payload: what a program adds to its event. The set names a map of the program
+ * (BPF_MAP_TYPE_PERCPU_ARRAY, values of 256 bytes at most). Whatever the program has left in its
+ * element 0 when it asks for an event (rule, exit, packet) goes with that event. Elements keep
+ * their value from run to run: write all of it each time.
+ */
 
 #endif /* _IPTTRACE_H */

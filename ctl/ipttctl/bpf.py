@@ -255,11 +255,11 @@ def _call(function: str, *arguments: Any) -> int:
     return -ctypes.get_errno() if result == -1 else result
 
 
-def _failure(action: str, number: int, remedy: str = "") -> IpttctlError:
+def _failure(
+    action: str, number: int, remedy: str = "", needs: str = "CAP_BPF and CAP_PERFMON"
+) -> IpttctlError:
     if number == errno.EPERM:
-        return PrivilegeError(
-            f"{action}: not permitted", "run as root, or with CAP_BPF and CAP_PERFMON"
-        )
+        return PrivilegeError(f"{action}: not permitted", f"run as root, or with {needs}")
     return ProgramError(f"{action}: {os.strerror(number)}", remedy)
 
 
@@ -315,7 +315,7 @@ def program_by_id(identifier: int) -> int:
     if fd == -errno.ENOENT:
         raise ProgramError(f"there is no BPF program with id {identifier}", "see: bpftool prog")
     if fd < 0:
-        raise _failure(f"cannot open program {identifier}", -fd)
+        raise _failure(f"cannot open program {identifier}", -fd, needs="CAP_SYS_ADMIN")
     return fd
 
 
@@ -331,7 +331,7 @@ def programs() -> Iterator[int]:
         if result == -errno.ENOENT:
             return
         if result < 0:
-            raise _failure("cannot list the loaded programs", -result)
+            raise _failure("cannot list the loaded programs", -result, needs="CAP_SYS_ADMIN")
         yield following.value
 
 
@@ -460,7 +460,7 @@ def map_by_id(identifier: int) -> int:
     if fd == -errno.ENOENT:
         raise ProgramError(f"there is no BPF map with id {identifier}", "see: bpftool map")
     if fd < 0:
-        raise _failure(f"cannot open map {identifier}", -fd)
+        raise _failure(f"cannot open map {identifier}", -fd, needs="CAP_SYS_ADMIN")
     return fd
 
 

@@ -183,12 +183,18 @@ class Map:
         return bpf.delete(self.fd, self._sized(key))
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All keys and values. Keys that come or go meanwhile may be left out or come twice."""
+        """All keys and values. Keys that come or go meanwhile may be left out."""
+        seen: set[bytes] = set()
         key = bpf.next_key(self.fd, None, self.info.key_size)
-        while key is not None:
-            value = self.lookup(key)
-            if value is not None:
-                yield key, value
+        # the kernel begins anew behind a key that has gone: in a map that changes, for ever
+        for _ in range(2 * self.info.max_entries):
+            if key is None:
+                return
+            if key not in seen:
+                seen.add(key)
+                value = self.lookup(key)
+                if value is not None:
+                    yield key, value
             key = bpf.next_key(self.fd, key, self.info.key_size)
 
     def duplicate(self) -> Self:

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from ipttctl.bpf import ProgramType
 from ipttctl.controller import Controller
 from ipttctl.errors import IpttctlError, KernelError
-from ipttctl.objects import Link, ProgramSet
+from ipttctl.hooks import NfHook
+from ipttctl.objects import Link, ProgramSet, Swap
 from ipttproto import TABLE_SLOTS, Kind, Slot
 from tests.kernel.conftest import MakeProgram
+from tests.kernel.support import assembler as asm
 from tests.kernel.support import faults
 from tests.kernel.support.faults import each_allocation, module_out_of_memory
 from tests.kernel.support.kernel import (
@@ -29,6 +32,7 @@ from tests.kernel.support.kernel import (
     unload_module,
     wait_for,
 )
+from tests.kernel.support.maps import PERCPU_ARRAY, one_element_map
 from tests.kernel.support.network import Namespace, namespace
 from tests.kernel.support.observing import observing
 
@@ -122,6 +126,60 @@ def test_swap(controller: Controller, programs: ProgramSet, make_program: MakePr
     controller.detach(link.id)
 
 
+def test_attach_to_a_netfilter_hook(controller: Controller, make_program: MakeProgram) -> None:
+    """Inet is two hooks, of which the second can fail."""
+    hook = NfHook.parse("nf:inet/output")
+    failed = 0
+    with one_element_map(PERCPU_ARRAY) as payload:
+        code = asm.look_up(payload, 0) + asm.returning(1)
+        packet = make_program(code, type=ProgramType.SOCKET_FILTER).fd
+        programs = ProgramSet({Slot.PACKET: packet}, payload=payload)
+        for trial in each_allocation(lambda: controller.attach(programs, hook=hook), IpttctlError):
+            links = controller.links()
+            if trial.error is None:
+                assert [link.id for link in links] == [trial.result.id if trial.result else 0]
+            elif not _unanswered(trial.error):
+                assert links == [], trial
+            failed += trial.error is not None
+            for link in links:
+                controller.detach(link.id)
+    print(f"attach to a hook: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > MINIMUM
+
+
+def test_transaction(
+    controller: Controller, programs: ProgramSet, make_program: MakeProgram
+) -> None:
+    """Links of both kinds, to be rolled back: all are swapped, or none."""
+    packet = ProgramSet({Slot.PACKET: make_program(type=ProgramType.SOCKET_FILTER).fd})
+    links = [
+        controller.attach(programs),
+        controller.attach(packet, hook=NfHook.parse("nf:inet4/output")),
+    ]
+    swaps = [Swap(links[0].id, programs), Swap(links[1].id, packet)]
+    failed = 0
+
+    def transact() -> list[Link]:
+        return controller.transact(swaps, rollback_after=3600)
+
+    generation = 1
+    for trial in each_allocation(transact, IpttctlError):
+        now = controller.links()
+        done = now[0].generation != generation
+        assert [link.generation for link in now] == [generation + done] * 2, trial
+        assert [link.rollback_in is not None for link in now] == [done] * 2
+        assert done or trial.error is not None
+        assert trial.error is None or not done or _unanswered(trial.error)
+        if done:
+            generation += 1
+            controller.confirm(links[0].id)
+        failed += trial.error is not None
+    print(f"transaction: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > MINIMUM
+    for link in links:
+        controller.detach(link.id)
+
+
 def test_detach(controller: Controller, programs: ProgramSet) -> None:
     link = controller.attach(programs)
     failed = 0
@@ -144,13 +202,14 @@ def test_detach(controller: Controller, programs: ProgramSet) -> None:
     controller.detach(link.id)
 
 
-@pytest.mark.parametrize("verb", ["link", "links", "status"])
+@pytest.mark.parametrize("verb", ["link", "links", "status", "history"])
 def test_questions(controller: Controller, programs: ProgramSet, verb: str) -> None:
     link = controller.attach(programs)
     ask: dict[str, Callable[[], Any]] = {
         "link": lambda: controller.link(link.id),
         "links": controller.links,
         "status": controller.status,
+        "history": lambda: controller.history(link.id),
     }
     right = ask[verb]()
     failed = 0

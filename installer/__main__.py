@@ -15,6 +15,7 @@ from installer import deb, tree, wheel
 NEEDED: Final = {
     "construct": "python3-construct",
     "numpy": "python3-numpy",
+    "rich": "python3-rich",
     "shellingham": "python3-shellingham",
     "yaml": "python3-yaml",
 }

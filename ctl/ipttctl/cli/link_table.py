@@ -17,6 +17,7 @@ from ipttctl.objects import Link, SlotStats
 from ipttproto import Hook, Slot
 
 _NUMBERS = frozenset({"PACKETS", "SELECTED", "EVENTS", "LOST", "DROPS", "RUNS", "NS/RUN"})
+_UNBOUNDED = 1 << 16
 _OF_LINK = ("LINK", "GEN", "HOOK", "OWNER", "PACKETS", "SELECTED", "EVENTS", "LOST", "DROPS")
 _OF_SLOT = ("SLOT", "PROGRAM", "TAG", "RUNS", "NS/RUN")
 
@@ -27,27 +28,35 @@ def print_links(
     console: Console | None = None,
     names: NamespaceNames | None = None,
 ) -> None:
-    """Print links as a table, a row for each slot of each."""
+    """Print links as a table, a row for each slot of each; as lines where that is too wide."""
     console = console or Console(highlight=False)
+    names = names or NamespaceNames()
     if not links:
         console.print("no links")
         return
-    console.print(_table(links, measured, names or NamespaceNames()))
+    table = _table(links, measured, names)
+    unbounded = console.options.update_width(_UNBOUNDED)
+    if console.measure(table, options=unbounded).maximum <= console.width:
+        console.print(table)
+        return
+    for link in links:
+        # nothing is cut: the terminal wraps it
+        line = render_text.link_line(link, names, measured.get(link.id))
+        console.print(Text(line), soft_wrap=True)
 
 
 def _table(
     links: Iterable[Link], measured: Mapping[int, Measurement], names: NamespaceNames
 ) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in (*_OF_LINK, *_OF_SLOT):
         number = name in _NUMBERS
-        table.add_column(name, justify="right" if number else "left", no_wrap=name != "HOOK")
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for link in links:
         slots = list(_slots(link, measured.get(link.id))) or [("",) * len(_OF_SLOT)]
         table.add_row(*map(Text, (*_link(link, names), *slots[0])))
         for slot in slots[1:]:
             table.add_row(*map(Text, (*("",) * len(_OF_LINK), *slot)))
-        table.add_section()
     return table
 
 

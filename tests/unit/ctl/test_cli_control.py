@@ -25,6 +25,7 @@ from ipttctl.cli.link_table import print_links
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
 from ipttctl.objects import Link
+from ipttctl.render_text import link_line
 from ipttctl.wire import Connection
 from ipttproto import Command, Kind
 from tests.unit.ctl.support import (
@@ -406,16 +407,18 @@ def test_links_measures_an_interval(
         os.fstat(opened[-1])
 
 
-def table(links: Sequence[Link], measured: dict[int, Measurement] | None = None) -> list[str]:
+def table(
+    links: Sequence[Link], measured: dict[int, Measurement] | None = None, width: int = 200
+) -> list[str]:
     file = io.StringIO()
-    console = Console(file=file, width=200, highlight=False)
+    console = Console(file=file, width=width, highlight=False)
     print_links(links, measured or {}, console, NamespaceNames(()))
     return [line.rstrip() for line in file.getvalue().splitlines() if line.strip()]
 
 
 def test_links_table() -> None:
     links = [Link.from_attributes(link()), Link.from_attributes(nf_link(gone=1))]
-    heading, _, *lines = table(links)
+    heading, *lines = table(links)
     assert heading.split() == [
         "LINK", "GEN", "HOOK", "OWNER", "PACKETS", "SELECTED", "EVENTS", "LOST", "DROPS", "SLOT",
         "PROGRAM", "TAG", "RUNS", "NS/RUN",
@@ -435,6 +438,8 @@ def test_links_table() -> None:
     measured = {4: Measurement.between(None, links[1], 1.0)}
     assert any(re.search(r" 9 +100$", line) for line in table(links, measured))
     assert table([]) == ["no links"]
+    narrow = table(links, width=80)
+    assert narrow == [link_line(value) for value in links]
 
 
 def test_events_are_chosen(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:

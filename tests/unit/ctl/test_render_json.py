@@ -111,7 +111,7 @@ def test_link_at_a_netfilter_hook() -> None:
     value = Link.from_attributes(nf_link(gone=2))
     measured = Measurement.between(None, value, 1.5)
     found = render_json.link(value, measured=measured)
-    expected = {
+    expected: dict[str, Any] = {
         "hook": "nf:netdev/ingress@-10", "family": None, "netns": 4026532201, "device": "eth0",
         "ifindex": 2, "mode": "filter", "report_drops": True, "gone": "device",
         "slots": {"packet": {"runs": 9, "run_time_ns": 900}}, "drops": 3, "lost": 1,

@@ -85,6 +85,9 @@ def _rule(decide: random.Random, family: int, table: str, chain: str, chains: li
         # Copies of multicast, such as neighbour discovery, come back to the host that makes them,
         # are copied again, and with two such rules bring every processor to its knees.
         match = "-p udp --dport 9"
+    elif "TRACE" in target:
+        # a line in the kernel's log for each rule that such a packet meets from there on
+        match = "-p {icmp}"
     words = {**_WORDS[family], "chain": decide.choice(chains or [""])}
     return f"-A {chain} {match} {target}".format(**words)
 

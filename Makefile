@@ -118,6 +118,12 @@ fuzz: setup ## messages that are nearly right (N=100000 SEED=1 KERNEL=6.12-kasan
 	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $$(($(N) / 5 + 900)) \
 		--env IPTT_FUZZ=$(N) --env IPTT_SEED=$(SEED) -- $(PYTEST) -s tests/kernel/test_fuzz.py
 
+.PHONY: hot-swap
+hot-swap: CHANGES ?= 30
+hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways to change programs (KERNEL=6.1)
+	@$(GUEST) run $(KERNEL:%=--kernel %) --module --timeout $(TIMEOUT) -- \
+		python -m tests.hot_swap --changes $(CHANGES)
+
 .PHONY: bench
 bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Prints docs/hot-swap.md's table: ``make hot-swap``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from tests.hot_swap.compare import measure, two_sets
+from tests.hot_swap.ways import WAYS
+from tests.kernel.support.kernel import unload_module
+from tests.kernel.support.network import network
+
+
+def main() -> int:
+    """Compare all ways and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--changes", type=int, default=30)
+    changes = parser.parse_args().changes
+    print(f"Kernel {os.uname().release}, {changes} changes each.\n")
+    print("| The change is made by | Packets | seen by none | by both | by a torn set | longest |")
+    print("|---|---:|---:|---:|---:|---:|", flush=True)
+    with network() as net, two_sets() as sets:
+        for name, way in WAYS.items():
+            result = measure(net, way, sets, changes)
+            print(
+                f"| {name} | {result.packets} | {result.none} | {result.both} | {result.torn} |"
+                f" {result.longest:.2f} s |",
+                flush=True,
+            )
+    unload_module()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Ways of replacing one program set by another, under whatever traffic there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final
+
+from ipttctl.controller import Controller
+from ipttctl.objects import ProgramSet
+from ipttproto import Slot
+from tests.kernel.support.kernel import load_module, unload_module
+
+Fds = Mapping[Slot, int]
+#: puts the programs that it is given in the place of those that were there
+Replace = Callable[[Fds], None]
+Way = Callable[[Fds], AbstractContextManager[Replace]]
+
+
+@contextmanager
+def swap(first: Fds) -> Iterator[Replace]:
+    """``ipttctl swap``: all slots in one step."""
+    with Controller() as controller:
+        link = controller.attach(ProgramSet(first), family=4)
+        yield lambda fds: _drop(controller.swap(link.id, ProgramSet(fds)))
+
+
+@contextmanager
+def slot_by_slot(first: Fds) -> Iterator[Replace]:
+    """The new entry program with the old exit program, then both new: two swaps."""
+    with Controller() as controller:
+        link = controller.attach(ProgramSet(first), family=4)
+        old = dict(first)
+
+        def replace(fds: Fds) -> None:
+            controller.swap(link.id, ProgramSet({**old, Slot.ENTRY: fds[Slot.ENTRY]}))
+            controller.swap(link.id, ProgramSet(fds))
+            old.update(fds)
+
+        yield replace
+
+
+@contextmanager
+def attach_then_detach(first: Fds) -> Iterator[Replace]:
+    """A new link, and then the old one goes."""
+    with Controller() as controller:
+        links = [controller.attach(ProgramSet(first), family=4)]
+
+        def replace(fds: Fds) -> None:
+            links.append(controller.attach(ProgramSet(fds), family=4))
+            controller.detach(links.pop(0).id)
+
+        yield replace
+
+
+@contextmanager
+def reload(first: Fds) -> Iterator[Replace]:
+    """The module is unloaded and loaded, as one that takes its programs when it is loaded."""
+    controllers: list[Controller] = []
+
+    def attach(fds: Fds) -> None:
+        controllers.append(Controller())
+        controllers[0].attach(ProgramSet(fds), family=4)
+
+    def replace(fds: Fds) -> None:
+        controllers.pop().close()
+        unload_module()
+        load_module()
+        attach(fds)
+
+    attach(first)
+    try:
+        yield replace
+    finally:
+        for controller in controllers:
+            controller.close()
+
+
+WAYS: Final[Mapping[str, Way]] = {
+    "`swap`": swap,
+    "one slot at a time": slot_by_slot,
+    "attach the new link, then detach the old": attach_then_detach,
+    "rmmod, insmod, attach": reload,
+}
+
+
+def _drop(_: object) -> None:
+    """Takes a result that nobody needs."""

@@ -22,10 +22,11 @@ NEWEST = $(lastword $(shell $(GUEST) kernels test))
 TESTS ?= tests/kernel
 RELOADS ?= 300
 TIMEOUT ?= 2700
-DEBUG_TIMEOUT ?= 5400
-# On a debug kernel: seconds that a command in it may take, and that the storm lasts.
+DEBUG_TIMEOUT ?= 10800
+# On a debug kernel: seconds that a command in it may take, that the storm lasts, and messages of the fuzz test.
 PATIENCE = --env IPTT_COMMAND_TIMEOUT=300
 STORM ?= 120
+DEBUG_FUZZ ?= 5000
 
 # Keep what tools leave behind out of the source directories.
 export PYTHONPYCACHEPREFIX := $(BUILD)/cache/python
@@ -87,7 +88,8 @@ test-reload: module ## reload the module under a flood on every kernel (RELOADS=
 .PHONY: test-debug
 test-debug: module-kasan ## every kernel test on a kernel with KASAN, lockdep, kmemleak and fault injection
 	@$(GUEST) run --kernel 6.12-kasan --timeout $(DEBUG_TIMEOUT) $(PATIENCE) \
-		--env IPTT_STORM_SECONDS=$(STORM) -- python -m tests.coverage.collect -- $(PYTEST) $(TESTS)
+		--env IPTT_STORM_SECONDS=$(STORM) --env IPTT_FUZZ=$(DEBUG_FUZZ) -- \
+		python -m tests.coverage.collect -- $(PYTEST) $(TESTS)
 
 .PHONY: test-race
 test-race: module-kcsan ## the same on a kernel with KCSAN, which sees data races
@@ -117,7 +119,7 @@ fuzz: setup ## messages that are nearly right (N=100000 SEED=1 KERNEL=6.12-kasan
 		--env IPTT_FUZZ=$(N) --env IPTT_SEED=$(SEED) -- $(PYTEST) -s tests/kernel/test_fuzz.py
 
 .PHONY: hot-swap
-hot-swap: CHANGES ?= 50
+hot-swap: CHANGES ?= 30
 hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways to change programs (KERNEL=6.1)
 	@$(GUEST) run $(KERNEL:%=--kernel %) --module --timeout $(TIMEOUT) -- \
 		python -m tests.hot_swap --changes $(CHANGES)

@@ -413,7 +413,11 @@ def _name(space: AttributeSet, number: int) -> str:
 
 
 def _open_socket() -> socket.socket:
-    """A socket in the initial network namespace, or in ours if that one is out of reach."""
+    """A socket in the initial network namespace, or in ours if that one is out of reach.
+
+    Raises:
+        ModuleError: the process that pyroute2 sends there did not answer in time.
+    """
     from pyroute2 import netns  # noqa: PLC0415  # slow to import
 
     namespace = None
@@ -428,7 +432,12 @@ def _open_socket() -> socket.socket:
     if namespace:
         try:
             return _checked(netns.create_socket(namespace, flags=0, **arguments))
-        except (OSError, TimeoutError):
+        except TimeoutError:
+            raise ModuleError(
+                "making a socket in the initial network namespace took too long",
+                "try again when the machine is less busy",
+            ) from None
+        except OSError:
             pass
     return _checked(netns.create_socket(**arguments))
 

@@ -16,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from coverage import Coverage
+from coverage.exceptions import NoDataError
 
 from tests.coverage.runs import ROOT, Run, fingerprint
 
@@ -42,7 +44,10 @@ def _measured(command: Sequence[str], directory: Path) -> int:
 
 def _combine(directory: Path, into: Path) -> None:
     combined = Coverage(data_file=str(into), config_file=str(_CONFIGURATION))
-    combined.combine([str(path) for path in directory.iterdir()], strict=True)
+    for path in sorted(directory.iterdir()):
+        # one whose process is still at it when the tests are over comes or goes meanwhile
+        with suppress(NoDataError):
+            combined.combine([str(path)])
     combined.save()
 
 
@@ -73,11 +78,11 @@ def collect(command: Sequence[str], into: Path) -> int:
         if not any(Path(name).iterdir()):
             print(f"coverage: {command[0]} is not of the virtual environment", file=sys.stderr)
             return status or 1
+        module = None
+        if _GCOV.is_dir() and "IPTTRACE_KO" in os.environ:
+            module = Path(os.environ["IPTTRACE_KO"]).resolve().parent
+            save_counters(module, run.module_data)
         _combine(Path(name), run.python_data)
-    module = None
-    if _GCOV.is_dir() and "IPTTRACE_KO" in os.environ:
-        module = Path(os.environ["IPTTRACE_KO"]).resolve().parent
-        save_counters(module, run.module_data)
     run.describe(command, sources, module)
     return status
 

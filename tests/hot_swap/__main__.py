@@ -16,7 +16,7 @@ from tests.kernel.support.network import network
 def main() -> int:
     """Compare all ways and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--changes", type=int, default=50)
+    parser.add_argument("--changes", type=int, default=30)
     changes = parser.parse_args().changes
     print(f"Kernel {os.uname().release}, {changes} changes each.\n")
     print("| The change is made by | Packets | seen by none | by both | by a torn set | longest |")

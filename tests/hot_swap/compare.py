@@ -38,26 +38,26 @@ PACKETS: Final = 1 << 18
 _SOURCE: Final = Path(__file__).with_name("seen.c")
 _INCLUDE: Final = (Path(__file__).parents[2] / "bpf", Path(__file__).parents[2] / "kmod_netlink")
 _MMAPABLE: Final = 1 << 10
-_BY_ENTRY: Final = np.uint32(0xFFFF)
-_EXIT_SHIFT: Final = np.uint32(16)
+_BY_ENTRY: Final = np.uint64(0xFFFFFFFF)
+_EXIT_SHIFT: Final = np.uint64(32)
 _BURST: Final = 20
 _PAUSE: Final = 0.002
 
 
 @dataclass
 class Seen:
-    """A program set, and what it noted of each packet: 16 bits entry, 16 bits exit."""
+    """A program set, and what it noted of each packet: 32 bits entry, 32 bits exit."""
 
     fds: Fds
-    packets: npt.NDArray[np.uint32]
+    packets: npt.NDArray[np.uint64]
 
     @property
-    def entries(self) -> npt.NDArray[np.uint32]:
+    def entries(self) -> npt.NDArray[np.uint64]:
         """How often its entry program saw each packet."""
         return self.packets & _BY_ENTRY
 
     @property
-    def exits(self) -> npt.NDArray[np.uint32]:
+    def exits(self) -> npt.NDArray[np.uint64]:
         """How often its exit program did."""
         return self.packets >> _EXIT_SHIFT
 
@@ -85,12 +85,12 @@ def two_sets() -> Iterator[tuple[Seen, Seen]]:
         sets = []
         for _ in range(2):
             collection = stack.enter_context(Collection.load(spec))
-            memory = mmap.mmap(collection.maps["seen"].fd, PACKETS * 4)
+            memory = mmap.mmap(collection.maps["seen"].fd, PACKETS * 8)
             fds = {
                 Slot.ENTRY: collection.programs["seen_entry"].fd,
                 Slot.EXIT: collection.programs["seen_exit"].fd,
             }
-            sets.append(Seen(fds, np.frombuffer(memory, np.uint32)))
+            sets.append(Seen(fds, np.frombuffer(memory, np.uint64)))
         yield sets[0], sets[1]
 
 

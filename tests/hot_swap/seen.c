@@ -9,18 +9,20 @@ IPTTRACE_LICENSE("GPL");
 #define PACKETS 262144
 /* What a packet's element grows by. */
 #define SEEN_BY_ENTRY 1
-#define SEEN_BY_EXIT 0x10000
+#define SEEN_BY_EXIT 0x100000000ULL
 
-BPF_ARRAY(seen, __u32, PACKETS);
+/* 64 bits wide: smaller elements of an array have gaps between them. */
+BPF_ARRAY(seen, __u64, PACKETS);
 
 /* The destination port of the packets that are numbered. */
 IPTTRACE_CONST(__u16, port);
 
-static inline void note(const struct sk_buff *skb, __u32 by)
+static inline void note(const struct sk_buff *skb, __u64 by)
 {
 	__u16 source, destination;
 	struct packet packet = {};
-	__u32 number, *element;
+	__u64 *element;
+	__u32 number;
 
 	if (!skb || !packet_parse(&packet, skb, NFPROTO_IPV4) ||
 	    !packet_ports(&packet, &source, &destination) ||

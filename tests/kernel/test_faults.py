@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -258,22 +259,19 @@ def test_an_owner_that_goes(programs: ProgramSet) -> None:
         owner.close()
 
 
-def _insert() -> None:
-    """finit_module(2) of the module under test."""
+def _insert(fd: int) -> None:
+    """finit_module(2) of the module under test, and nothing else that could fail."""
     libc = ctypes.CDLL(None, use_errno=True)
-    fd = os.open(os.environ["IPTTRACE_KO"], os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if libc.syscall(_NR_FINIT_MODULE, fd, b"", 0):
-            raise OSError(ctypes.get_errno(), "finit_module")
-    finally:
-        os.close(fd)
+    if libc.syscall(_NR_FINIT_MODULE, fd, b"", 0):
+        raise OSError(ctypes.get_errno(), "finit_module")
 
 
 def test_loading_the_module() -> None:
     unload_module()
     failed = 0
+    fd = os.open(os.environ["IPTTRACE_KO"], os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for trial in each_allocation(_insert, OSError):
+        for trial in each_allocation(partial(_insert, fd), OSError):
             failed += trial.error is not None
             if trial.error is None:
                 with Controller() as controller:
@@ -284,6 +282,7 @@ def test_loading_the_module() -> None:
         print(f"loading: {trial.number - 1} allocations, {failed} failed")
         assert failed > MINIMUM
     finally:
+        os.close(fd)
         load_module()
 
 

@@ -9,7 +9,7 @@ from tests.kernel.support.kernel import run
 from tests.kernel.support.network import Namespace
 from tests.storm.actor import Actor
 from tests.storm.journal import Journal
-from tests.storm.rules import random_rules, replace
+from tests.storm.rules import kernel_tables, random_rules, replace
 from tests.storm.shared import FAMILIES, Shared
 from tests.storm.traffic import start_bursts
 
@@ -34,6 +34,7 @@ class NamespacesActor(Actor):
     ) -> None:
         super().__init__(name, seed, journal, shared)
         self._router = router
+        self._tables = kernel_tables()
 
     def act(self) -> None:
         """One namespace, from its making to its end."""
@@ -47,7 +48,7 @@ class NamespacesActor(Actor):
             end.callback(_ip, "netns", "delete", namespace.name)
             self._connect(namespace)
             family = self._family()
-            rules = random_rules(self.random, family, copies=True)
+            rules = random_rules(self.random, family, self._tables, copies=True)
             replace(namespace, family, rules, self.shared, self.journal)
             for place, address in (
                 (namespace, "10.78.0.1"), (namespace, "fd78::1"), (self._router, "10.78.0.2"),

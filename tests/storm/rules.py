@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+from collections.abc import Sequence
 
 from tests.kernel.support.network import Namespace
 from tests.storm.actor import Actor
@@ -36,6 +37,15 @@ _WORDS = {
 }
 
 
+def kernel_tables() -> list[str]:
+    """The tables that this kernel has code for: the small debug kernels lack one."""
+    return [
+        table
+        for table in TABLES
+        if subprocess.run(["modprobe", "-nq", f"iptable_{table}"], check=False).returncode == 0
+    ]
+
+
 def flushed(tables: list[str]) -> str:
     """No rules in these tables."""
     lines = []
@@ -44,13 +54,13 @@ def flushed(tables: list[str]) -> str:
     return "\n".join([*lines, ""])
 
 
-def random_rules(decide: random.Random, family: int, *, copies: bool) -> str:
-    """One to three tables with user chains; most packets get through.
+def random_rules(decide: random.Random, family: int, tables: Sequence[str], *, copies: bool) -> str:
+    """One to three of the tables with user chains; most packets get through.
 
     ``copies`` allows TEE. Not at the host that the copies go to: it would copy them again.
     """
     lines = []
-    for table in decide.sample(list(TABLES), decide.randint(1, 3)):
+    for table in decide.sample(tables, decide.randint(1, 3)):
         users = [f"user{number}" for number in range(decide.randint(1, 3))]
         lines += [f"*{table}", *(f":{chain} ACCEPT" for chain in TABLES[table])]
         lines += [f":{chain} -" for chain in users]
@@ -75,6 +85,9 @@ def _rule(decide: random.Random, family: int, table: str, chain: str, chains: li
         # Copies of multicast, such as neighbour discovery, come back to the host that makes them,
         # are copied again, and with two such rules bring every processor to its knees.
         match = "-p udp --dport 9"
+    elif "TRACE" in target:
+        # a line in the kernel's log for each rule that such a packet meets from there on
+        match = "-p {icmp}"
     words = {**_WORDS[family], "chain": decide.choice(chains or [""])}
     return f"-A {chain} {match} {target}".format(**words)
 
@@ -114,10 +127,12 @@ class RulesActor(Actor):
     ) -> None:
         super().__init__(name, seed, journal, shared)
         self._where = where
+        self._tables = kernel_tables()
 
     def act(self) -> None:
         """Replace the rules of one namespace."""
         namespace, family = self.random.choice(self._where), self.random.choice(FAMILIES)
-        rules = random_rules(self.random, family, copies=namespace.name.endswith("router"))
+        copies = namespace.name.endswith("router")
+        rules = random_rules(self.random, family, self._tables, copies=copies)
         replace(namespace, family, rules, self.shared, self.journal)
         self.pause(0, 0.4)

@@ -31,6 +31,8 @@ WANTED = frozenset({
     "namespace-gone", "restore-4", "restore-6", "tables-unloaded-4", "tables-unloaded-6",
     "target-unloaded", "unload-refused", "reload", "round", "traffic",
 })  # fmt: skip  # pairs together
+#: a slow machine gets so many rounds for what is wanted, however long they take
+_ROUNDS = 8
 #: after a failure, for the others to end by themselves, and take what they started with them
 _LAST_SECONDS = 30
 
@@ -46,7 +48,8 @@ class Plan:
     """How long, and from which seed.
 
     ``seconds`` of storm at least, ``round_seconds`` in a row; ``patience`` is how long an actor
-    may be silent and how long the storm goes on for what has not happened yet.
+    may be silent and how long the storm goes on, or eight rounds if they take longer, for what has
+    not happened yet.
     """
 
     seed: str
@@ -110,8 +113,14 @@ def _supervise(plan: Plan, record: Record, shared: Shared, children: dict[str, C
     running = dict(children)
     record.last = dict.fromkeys(running, (begin, "(nothing yet)"))
 
+    def times(action: str) -> int:
+        return record.sums[action] - sums_before.get(action, 0)
+
     def missing() -> list[str]:
-        return sorted(a for a in plan.wanted if record.sums[a] <= sums_before.get(a, 0))
+        return sorted(action for action in plan.wanted if not times(action))
+
+    def patient(now: float) -> bool:
+        return now - begin < plan.patience or times("round") < _ROUNDS
 
     with _Waiter(record, running) as wait:
         while running:
@@ -124,7 +133,7 @@ def _supervise(plan: Plan, record: Record, shared: Shared, children: dict[str, C
             if record.failures:
                 raise StormError("\n".join(record.failures))
             now = time.monotonic()
-            if now - begin >= plan.seconds and not (missing() and now - begin < plan.patience):
+            if now - begin >= plan.seconds and not (missing() and patient(now)):
                 shared.finish = True
             for name, child in running.items():
                 if now - record.last[name][0] > plan.patience:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ipttctl import bpf
+from tests.kernel.support.races import without_foreign_races
 
 T = TypeVar("T")
 
@@ -27,11 +28,6 @@ SPLAT = re.compile(
     r"refcount_t:|scheduling while atomic|leaked|stack guard|ODEBUG|inconsistent lock state|"
     r"lock held when returning|INFO: trying to register"
 )
-
-#: data races in the kernel's own code, which accepts many; ours name the module
-RACE = re.compile(r"BUG: KCSAN: ")
-REPORT_END = re.compile(r"^=+$")
-
 
 #: seconds that a command may take; a guest whose clock counts instructions has its own idea of them
 COMMAND_TIMEOUT = float(os.environ.get("IPTT_COMMAND_TIMEOUT", "60"))
@@ -97,25 +93,9 @@ def kernel_log() -> Iterator[KernelLog]:
         log.close()
 
 
-def _without_foreign_races(lines: list[str]) -> list[str]:
-    """The lines less KCSAN's reports that have no frame of the module."""
-    kept: list[str] = []
-    pending: list[str] = []
-    for line in lines:
-        if RACE.search(line) or (pending and not REPORT_END.match(line)):
-            pending.append(line)
-        elif pending:
-            if any(f"[{MODULE}]" in part for part in pending):
-                kept += pending
-            pending = []
-        else:
-            kept.append(line)
-    return kept + pending
-
-
 def splats(lines: list[str]) -> list[str]:
     """The lines that say that something is wrong in the kernel, each with what follows it."""
-    lines = _without_foreign_races(lines)
+    lines = without_foreign_races(lines, MODULE)
     wrong = [number for number, line in enumerate(lines) if SPLAT.search(line)]
     return lines[wrong[0] : wrong[-1] + 60] if wrong else []
 

@@ -74,6 +74,14 @@ def test_a_command_that_measures_nothing_fails(tmp_path: Path, command: str) -> 
     assert Run(tmp_path / "run").sources == ""
 
 
+def test_data_that_vanishes_does_not_take_the_rest_along(tmp_path: Path) -> None:
+    vanished = "os.symlink('/nowhere', os.environ['COVERAGE_FILE'] + '.vanished')"
+    command = [sys.executable, "-c", f"import os, ipttproto.errors; {vanished}"]
+    run = Run(tmp_path / "run")
+    assert collect(command, run.directory).returncode == 0
+    assert "proto/ipttproto/errors.py" in report(run).stdout
+
+
 def test_a_killed_command_fails(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
     assert collect(command, tmp_path / "run").returncode == 128 + 9

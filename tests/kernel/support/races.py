@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""KCSAN's reports: which data races are the module's; the kernel accepts many of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_REPORT = re.compile(r"BUG: KCSAN: ")
+_REPORT_END = re.compile(r"^=+$")
+#: entry of an interrupt: what stands below it in a stack was only interrupted
+_INTERRUPT = re.compile(r"^\s*asm_(sysvec_|common_interrupt|exc_)")
+#: functions of the kernel that race on purpose, whoever calls them
+_ON_PURPOSE = re.compile(
+    r"ktime_get_mono_fast_ns"  # a latch: what was written meanwhile is read again (timekeeping.c)
+)
+
+
+def without_foreign_races(lines: Iterable[str], module: str) -> list[str]:
+    """The lines of a kernel log less the reports of races that are not of ``module``.
+
+    A race is the module's if one of the two accesses happened in it or in what it called.
+    """
+    kept: list[str] = []
+    report: list[str] = []
+    for line in lines:
+        if not report and not _REPORT.search(line):
+            kept.append(line)
+            continue
+        report.append(line)
+        if _REPORT_END.match(line):
+            kept += report if _is_of(module, report) else []
+            report = []
+    # one that is cut off tells too little to be passed over
+    return kept + report
+
+
+def _is_of(module: str, report: list[str]) -> bool:
+    if _ON_PURPOSE.search(report[0]):
+        return False
+    interrupted = False
+    for line in report:
+        if not line.strip():
+            # the next stack
+            interrupted = False
+        interrupted |= bool(_INTERRUPT.match(line))
+        if f"[{module}]" in line and not interrupted:
+            return True
+    return False

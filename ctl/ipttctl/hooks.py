@@ -115,7 +115,9 @@ class NfHook:
     """A netfilter hook to attach to.
 
     ``family`` is one of ``NfFamily`` and ``hook`` the hook's number in it, see ``HOOKS``. Links
-    of a lower ``priority`` see a packet first, of equal ones the link that was attached last.
+    of a lower ``priority`` see a packet first, of equal ones the link that was attached last. At 0 a
+    bridge's forward hook misses the IP packets that br_netfilter hands to iptables: what comes
+    behind it in that priority is passed over (br_nf_hook_thresh).
     ``netns`` is a descriptor or the path of a network namespace; None is the initial one. Ingress
     hooks are of a ``device``, by its name there or its index. With ``NfMode.FILTER`` the program
     drops packets by returning 0; ``report_drops`` makes each of them an event.
@@ -141,6 +143,8 @@ class NfHook:
     def parse(cls, text: str, **options: Any) -> NfHook:
         """The hook that ``nf:FAMILY/HOOK[@PRIORITY]`` names; ``options`` are further members.
 
+        Without a priority it is the one called ``filter``.
+
         Raises:
             UsageError: there is no such family, hook or priority.
         """
@@ -158,7 +162,7 @@ class NfHook:
                 f"family {match['family']} has no hook '{match['hook']}'",
                 f"use one of {', '.join(HOOKS[family])}",
             )
-        priority = parse_priority(family, match["priority"] or "0")
+        priority = parse_priority(family, match["priority"] or "filter")
         return cls(family, number, priority, **options)
 
     def attributes(self) -> dict[str, Any]:

@@ -52,9 +52,9 @@ def test_an_object_made_for_iptables(
     program = socket_filter(make_program, of_protocol(UDP), name="for_iptables")
     bpf.pin(program.fd, pin)
     try:
-        net.router.iptables(
-            "-t", "raw", "-A", "PREROUTING", "-m", "bpf", "--object-pinned", str(pin)
-        )
+        # ip netns exec would hide the pin: it mounts a /sys of its own
+        rule = ("-t", "raw", "-A", "PREROUTING", "-m", "bpf", "--object-pinned", str(pin))
+        run("nsenter", f"--net={net.router.path}", "iptables-legacy", *rule)
         fd = bpf.open_pinned(pin)
         try:
             hook = NfHook.parse("nf:inet4/prerouting@raw", netns=net.router.path)
@@ -116,7 +116,7 @@ def test_a_slow_program_shows(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
     """Run counts always grow, run times while BPF statistics are on."""
-    steps = 20_000
+    steps = 400_000
     slow = socket_filter(make_program, asm.spinning(steps, 0), name="slow")
     fast = socket_filter(make_program, asm.returning(0), name="fast")
     links = [attach(controller, program, "nf:inet4/output", net.left) for program in (slow, fast)]
@@ -133,8 +133,8 @@ def test_a_slow_program_shows(
     times = [controller.link(link.id).stats.slots[Slot.PACKET] for link in links]
     print(f"slow: {times[0]}, fast: {times[1]}")
     assert times[0].runs == times[1].runs >= 11
-    # even at two instructions a nanosecond
-    assert times[0].run_time > 10 * steps
+    # a step is two instructions, and no machine does twenty in a nanosecond
+    assert times[0].run_time > 10 * steps / 10
     assert times[0].run_time > 10 * times[1].run_time > 0
 
 

@@ -142,6 +142,9 @@ def _addresses(device: str, net: int, host: int) -> list[str]:
     return [
         f"address add 10.77.{net}.{host}/24 dev {device}",
         f"address add fd77:{net}::{host}/64 dev {device} nodad",
+        # neighbours are asked for from this one, which the kernel's own would keep waiting
+        f"link set {device} addrgenmode none",
+        f"address add fe80::{host}/64 dev {device} nodad",
         f"link set {device} up",
     ]
 

@@ -135,7 +135,7 @@ def test_a_slow_program_shows(
     assert times[0].runs == times[1].runs >= 11
     # a step is two instructions, and no machine does twenty in a nanosecond
     assert times[0].run_time > 10 * steps / 10
-    assert times[0].run_time > 10 * times[1].run_time > 0
+    assert times[0].run_time > 3 * times[1].run_time > 0
 
 
 # --- many, and what goes --------------------------------------------------------------------------

@@ -62,9 +62,10 @@ IntEnumType: TypeAlias = type[enum.IntEnum]
 class Attribute:
     """One attribute of a set.
 
-    ``minimum`` and ``maximum`` bound a number; ``max_length`` bounds the bytes of a string (without
-    its NUL) or of a binary value; ``record`` is the struct that a binary value holds; ``reply``
-    keeps an attribute out of requests where its set also travels in replies.
+    ``enum`` names the values of a number, or ``bits`` its bits; ``minimum`` and ``maximum`` bound
+    a number; ``max_length`` bounds the bytes of a string (without its NUL) or of a binary value;
+    ``record`` is the struct that a binary value holds; ``reply`` keeps an attribute out of requests
+    where its set also travels in replies.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Attribute:
     doc: str
     multi: bool = False
     enum: IntEnumType | None = None
+    bits: IntEnumType | None = None
     minimum: int | None = None
     maximum: int | None = None
     max_length: int | None = None

@@ -204,7 +204,7 @@ Event: Final = Struct(
     "kind" / EnumField(Int8un, Kind) * "what the event reports",
     "pf" / Int8un * "NFPROTO_* of the hook that the packet was at",
     "hook" / Int8un * "number of that hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...)",
-    "flags" / Int8un * "bits of enum event_flag",
+    "flags" / EnumField(Int8un, EventFlag) * "bits of enum event_flag",
     "protocol" / Int8un * "transport protocol (IPPROTO_*)",
     "tcp_flags" / Int8un * "byte 13 of the TCP header",
     "icmp_type" / Int8un * "type of ICMP or ICMPv6",
@@ -358,7 +358,7 @@ Top: Final = AttributeSet(
         "(inet: both), 3 (ARP), 5 (netdev), 7 (bridge)",
         maximum=10,
     ),
-    Attribute("flags", 4, U32, "bits of enum link-flag", maximum=sum(LinkFlag)),
+    Attribute("flags", 4, U32, "bits of enum link-flag", bits=LinkFlag, maximum=sum(LinkFlag)),
     Attribute("programs", 5, ProgramSet, "the program set"),
     Attribute("generation", 6, U32, "generation of the program set, from 1"),
     Attribute(

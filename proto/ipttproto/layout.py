@@ -35,7 +35,7 @@ class Chars(Bytes):
 
 
 class EnumField(IntegerField):
-    """An integer field whose values are named by ``enum``; it parses to the plain number."""
+    """An integer field whose values, or bits, ``names`` names; it parses to the plain number."""
 
     def __init__(self, base: IntegerField, names: type[enum.IntEnum]) -> None:
         # construct's stubs only know its __new__
@@ -96,7 +96,8 @@ def _field(member: Renamed[Any, Any], offset: int) -> Field:
     count: int | None = None
     numpy_type: Any
     if isinstance(inner, Chars):
-        c_type, ynl_type, numpy_type, count = "char", "string", f"S{size}", size
+        # the kernel's own client knows no strings in structs, whatever its schema says
+        c_type, ynl_type, numpy_type, count = "char", "binary", f"S{size}", size
     elif isinstance(inner, Bytes):
         c_type, ynl_type, numpy_type, count = "__u8", "binary", ("u1", (size,)), size
     elif isinstance(inner, Array):

@@ -50,7 +50,9 @@ def spec() -> dict[str, Any]:
             "name-prefix": "ipttrace-cmd-",
             "list": [_operation(op) for op in family.OPERATIONS],
         },
-        "mcast-groups": {"list": [{"name": group.value} for group in family.Group]},
+        "mcast-groups": {
+            "list": [{"name": group.value, "flags": ["admin-perm"]} for group in family.Group]
+        },
     }
 
 
@@ -107,8 +109,8 @@ def _attribute(a: Attribute) -> dict[str, Any]:
         out["type"] = getattr(a.type, "ynl", "")
     if a.multi:
         out["multi-attr"] = True
-    if a.enum:
-        out["enum"] = kebab(a.enum.__name__)
+    if names := a.enum or a.bits:
+        out["enum"] = kebab(names.__name__)
     if a.record:
         out["struct"] = a.record
     checks: dict[str, Any] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lays capabilities of this thread down for a while (capset(2); they stay permitted)."""
+"""Lays capabilities of this thread down: for a while, or for good (capset(2))."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+NET_ADMIN: Final = 12
+PERFMON: Final = 38
+BPF: Final = 39
+
 _VERSION_3: Final = 0x20080522
-_NET_ADMIN: Final = 12
 _SYS_ADMIN: Final = 21
-_PERFMON: Final = 38
-_BPF: Final = 39
+#: effective, permitted, inheritable: of capabilities 0 to 31, then of those from 32 on
 _SETS: Final = struct.Struct("=6I")
 
 
@@ -31,10 +33,17 @@ def without_bpf() -> Iterator[None]:
     _call("capget", before)
     low, permitted, inheritable, high, permitted2, inheritable2 = _SETS.unpack(before.raw)
     low &= ~(1 << _SYS_ADMIN)
-    high &= ~(1 << (_PERFMON - 32) | 1 << (_BPF - 32))
+    high &= ~(1 << (PERFMON - 32) | 1 << (BPF - 32))
     less = _SETS.pack(low, permitted, inheritable, high, permitted2, inheritable2)
     _call("capset", ctypes.create_string_buffer(less, _SETS.size))
     try:
         yield
     finally:
         _call("capset", before)
+
+
+def keep_only(*capabilities: int) -> None:
+    """This thread has these capabilities, which it must have now, and no others, for good."""
+    wanted = sum(1 << number for number in capabilities)
+    low, high = wanted & 0xFFFFFFFF, wanted >> 32
+    _call("capset", ctypes.create_string_buffer(_SETS.pack(low, low, 0, high, high, 0), _SETS.size))

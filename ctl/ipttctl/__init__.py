@@ -17,8 +17,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ipttctl.cli.declared_file import read_state, state_text
     from ipttctl.collection import Collection, CollectionSpec
     from ipttctl.controller import Controller
+    from ipttctl.declared import (
+        DeclaredLink,
+        DeclaredMap,
+        SavedState,
+        State,
+        Step,
+        StepAction,
+        apply_state,
+        diff_state,
+        save_state,
+    )
     from ipttctl.errors import (
         ExpectationError,
         IpttctlError,
@@ -49,6 +61,8 @@ if TYPE_CHECKING:
         SlotStats,
         Swap,
     )
+    from ipttctl.places import Place
+    from ipttctl.program_choice import ProgramChoice
     from ipttctl.programs import Program
     from ipttctl.records import EventRecord
     from ipttctl.sources import open_sources, parse_source
@@ -63,6 +77,8 @@ __all__ = [
     "CollectionSpec",
     "Controller",
     "CpuStatus",
+    "DeclaredLink",
+    "DeclaredMap",
     "EventBatch",
     "EventFilter",
     "EventRecord",
@@ -87,29 +103,52 @@ __all__ = [
     "NfFamily",
     "NfHook",
     "NfMode",
+    "Place",
     "PrivilegeError",
     "Program",
+    "ProgramChoice",
     "ProgramError",
     "ProgramInfo",
     "ProgramSet",
     "RefusedPrivilegeError",
+    "SavedState",
     "Slot",
     "SlotStats",
+    "State",
+    "Step",
+    "StepAction",
     "Swap",
     "TraceOptions",
     "UsageError",
+    "apply_state",
     "compile_filter",
+    "diff_state",
     "load_trace_programs",
     "map_of",
     "maps_of",
     "open_sources",
     "parse_source",
+    "read_state",
+    "save_state",
+    "state_text",
 ]
 
 _NAMES: Final = {
     "ipttproto": ("Action", "EventBatch", "Gone", "Hook", "Kind", "Loss", "NfMode", "Slot"),
     "ipttctl.collection": ("Collection", "CollectionSpec"),
     "ipttctl.controller": ("Controller",),
+    "ipttctl.cli.declared_file": ("read_state", "state_text"),
+    "ipttctl.declared": (
+        "DeclaredLink",
+        "DeclaredMap",
+        "SavedState",
+        "State",
+        "Step",
+        "StepAction",
+        "apply_state",
+        "diff_state",
+        "save_state",
+    ),
     "ipttctl.errors": (
         "ExpectationError",
         "IpttctlError",
@@ -140,6 +179,8 @@ _NAMES: Final = {
         "SlotStats",
         "Swap",
     ),
+    "ipttctl.places": ("Place",),
+    "ipttctl.program_choice": ("ProgramChoice",),
     "ipttctl.programs": ("Program",),
     "ipttctl.records": ("EventRecord",),
     "ipttctl.sources": ("open_sources", "parse_source"),

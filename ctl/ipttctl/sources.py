@@ -11,10 +11,11 @@ its maps.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -101,6 +102,37 @@ def parse_source(kind: str, text: str) -> ProgramSource:
     return parser(text)
 
 
+def source_text(source: ProgramSource) -> tuple[str, str]:
+    """The kind and the text by which ``parse_source`` makes a source."""
+    return _NAMES[type(source)], ":".join(str(part) for part in astuple(source))
+
+
+def relative_to(directory: Path, source: ProgramSource) -> ProgramSource:
+    """A source whose path, if it has one, is taken from a directory on."""
+    match source:
+        case Pinned(path):
+            return Pinned(str(directory / path))
+        case FromSource(file, name):
+            return FromSource(str(directory / file), name)
+        case FromObject(file, name):
+            return FromObject(str(directory / file), name)
+        case _:
+            return source
+
+
+def source_digest(
+    source: FromSource | FromObject, *, on_compile: Callable[[], None] | None = None
+) -> str:
+    """A hash, in hex, of what would be loaded of a file; nothing is loaded.
+
+    Raises:
+        ProgramError: there is no such file or program, or it does not compile.
+    """
+    spec = _read(type(source), source.file, on_compile)
+    program = spec.find_program(source_text(source)[1].rpartition(":")[2])
+    return hashlib.sha256(spec.content() + program.encode()).hexdigest()
+
+
 def _fd(text: str) -> OfDescriptor:
     return OfDescriptor(_number("fd", text, _INT_MAX))
 
@@ -155,6 +187,16 @@ _PARSERS: Final[Mapping[str, Callable[[str], ProgramSource]]] = {
     "pid": _process,
     "source": _source,
     "object": _object,
+}
+
+_NAMES: Final = {
+    OfDescriptor: "fd",
+    Pinned: "pinned",
+    ById: "id",
+    ByTag: "tag",
+    OfProcess: "pid",
+    FromSource: "source",
+    FromObject: "object",
 }
 
 KINDS: Final = tuple(_PARSERS)

@@ -230,6 +230,10 @@ class CollectionSpec:
         )
         raise ProgramError(f"there is no program {name}", f"there are: {known or 'none'}")
 
+    def content(self) -> bytes:
+        """What the file says or compiled to, as bytes that differ when it does."""
+        return self.elf.data if self.elf else self._to_json()
+
     def used_fields(self, program: str) -> list[str]:
         """The fields of kernel structs whose offsets a program needs."""
         loaded = {load.value for load in bpf.wide_loads(self.programs[program].instructions)}

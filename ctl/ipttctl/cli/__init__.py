@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from ipttctl.cli import doctor, events, links, maps, module, run_command, swap, trace
+from ipttctl.cli import declared, doctor, events, links, maps, module, run_command, swap, trace
 from ipttctl.cli.options import Output
 from ipttctl.cli.output import ReaderGoneError, lines
 from ipttctl.errors import IpttctlError, ModuleError, UsageError
@@ -28,6 +28,7 @@ EXIT_CODES: Final = {
     6: "there is no such link",
     7: "the link is not as --expect-gen or --expect-prog says",
     doctor.FAILED: "doctor found that something is missing",
+    declared.DIFFERS: "diff found that something is not as declared",
     run_command.NOT_EXECUTABLE: "run: the command cannot be executed",
     run_command.NOT_FOUND: "run: there is no such command",
     130: "interrupted before there was anything to end",
@@ -50,6 +51,9 @@ app.command()(links.attach)
 app.command()(swap.swap)
 app.command()(swap.confirm)
 app.command()(swap.history)
+app.command()(declared.apply)
+app.command()(declared.diff)
+app.command()(declared.save)
 app.command()(links.adopt)
 app.command()(links.detach)
 app.command("links")(links.links)

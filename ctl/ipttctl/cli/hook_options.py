@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import typer
 
 from ipttctl import netns
-from ipttctl.controller import Controller
 from ipttctl.errors import UsageError
 from ipttctl.hooks import HOOK_SYNTAX, NfHook
-from ipttctl.objects import Link, ProgramSet
-from ipttproto import TABLE_SLOTS, Hook, NfMode, Slot
+from ipttctl.places import Place
+from ipttproto import Hook, NfMode
 
 _TABLE: Final = "table"
 
@@ -111,35 +109,3 @@ class HookOptions:
 
 
 _VERSIONS: Final[dict[Family, Literal[4, 6]]] = {Family.V4: 4, Family.V6: 6}
-
-
-@dataclass(frozen=True)
-class Place:
-    """A hook as ``Controller.attach`` takes it; ``family`` is an IP version, of tables."""
-
-    hook: Literal[Hook.TABLE] | NfHook
-    family: Literal[4, 6] | None = None
-
-    def check(self, slots: Collection[Slot]) -> None:
-        """Check that the hook has the slots that programs are given for.
-
-        Raises:
-            UsageError: it has not.
-        """
-        known = (Slot.PACKET,) if isinstance(self.hook, NfHook) else TABLE_SLOTS
-        wrong = next((slot for slot in slots if slot not in known), None)
-        if wrong is not None:
-            where = f"hook {self.hook}" if isinstance(self.hook, NfHook) else "a table"
-            names = ", ".join(slot.name.lower() for slot in known)
-            raise UsageError(f"{where} has no slot '{wrong.name.lower()}'", f"it has: {names}")
-
-    def attach(self, controller: Controller, programs: ProgramSet, *, persistent: bool) -> Link:
-        """Make a link here.
-
-        Raises:
-            UsageError: the programs are for slots of another hook.
-        """
-        self.check(programs.programs.keys())
-        return controller.attach(
-            programs, hook=self.hook, family=self.family, persistent=persistent
-        )

@@ -22,6 +22,7 @@ from ipttctl.cli.options import (
     OutputOption,
     ProgramOptions,
     expected_programs,
+    tell_compiling,
 )
 from ipttctl.cli.signals import on_ending, wait_ending
 from ipttctl.controller import Controller
@@ -53,7 +54,7 @@ def attach(
     choice = programs.choice()
     with (
         Controller() as controller,
-        choice.open() as opened,
+        choice.open(tell_compiling) as opened,
         controller.link_changes() as changes,
         on_ending(changes.stop),
     ):

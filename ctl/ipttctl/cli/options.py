@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
 import typer
 
-from ipttctl.errors import KernelError, ProgramError, UsageError
-from ipttctl.objects import ProgramSet
-from ipttctl.sources import KINDS, ProgramSource, open_sources, parse_source, program_type
+from ipttctl.errors import UsageError
+from ipttctl.program_choice import ProgramChoice
+from ipttctl.sources import KINDS, ProgramSource, parse_source
 from ipttproto import Slot
 
 _LIMITS: Final = {"--expect-prog": 0xFFFFFFFF}
+_COOKIE_MAX: Final = (1 << 64) - 1
 
 
 class Output(enum.StrEnum):
@@ -163,31 +163,6 @@ class ProgramOptions:
             "source": self.source,
             "object": self.object_file,
         }
-        return ProgramChoice.parse(programs, self.filter_expression, self.cookie, self.payload)
-
-
-@dataclass(frozen=True)
-class ProgramChoice:
-    """The program set that options describe, nothing of it opened yet."""
-
-    sources: Mapping[Slot, ProgramSource]
-    filter: str | None
-    cookie: int | None
-    payload: str | None = None
-
-    @classmethod
-    def parse(
-        cls,
-        programs: Mapping[str, Sequence[str]],
-        filter_expression: str | None,
-        cookie: str | None,
-        payload: str | None = None,
-    ) -> Self:
-        """The choice that options make: SLOT=VALUE by the kind of source, --filter and the others.
-
-        Raises:
-            UsageError: a value makes no sense, a slot is given twice, or no program at all.
-        """
         sources: dict[Slot, ProgramSource] = {}
         for kind, values in programs.items():
             option = f"--{kind}"
@@ -201,66 +176,10 @@ class ProgramChoice:
         if not sources:
             known = ", ".join(f"--{kind}" for kind in KINDS)
             raise UsageError("no program is given", f"use {known}, each SLOT=VALUE")
-        return cls(
-            sources,
-            filter_expression,
-            None if cookie is None else number("--cookie", cookie, (1 << 64) - 1),
-            payload,
-        )
-
-    @contextmanager
-    def open(self) -> Iterator[ProgramSet]:
-        """The program set; what had to be opened for it is closed at the end.
-
-        Raises:
-            ProgramError: there is no such program, or it or the filter does not compile or load.
-        """
-        with ExitStack() as stack:
-            programs = stack.enter_context(open_sources(self.sources, on_compile=_tell_compiling))
-            payload = None
-            if self.payload is not None:
-                from ipttctl.link_maps import map_of_programs  # noqa: PLC0415  # loads libbpf
-
-                payload = stack.enter_context(map_of_programs(programs.values(), self.payload)).fd
-            try:
-                yield ProgramSet(programs, compiled(self.filter), self.cookie, payload)
-            except KernelError as error:
-                if error.attribute == "programs.program.fd":
-                    _blame(programs)
-                raise
+        cookie = None if self.cookie is None else number("--cookie", self.cookie, _COOKIE_MAX)
+        return ProgramChoice(sources, self.filter_expression, cookie, self.payload)
 
 
-def _tell_compiling() -> None:
+def tell_compiling() -> None:
+    """Say why it takes long."""
     typer.echo("compiling the BPF programs (once; takes some seconds)...", err=True)
-
-
-def _blame(programs: Mapping[Slot, int]) -> None:
-    """The module refused a descriptor; say which, and what it is, where that can be told.
-
-    Raises:
-        ProgramError: one of them is not a program of the type that slots take.
-    """
-    from ipttctl import bpf  # noqa: PLC0415  # loads libbpf
-    from ipttctl.programs import Program  # noqa: PLC0415  # loads libbpf
-
-    for slot, fd in programs.items():
-        wanted = bpf.program_type_name(program_type(slot))
-        with Program.from_fd(fd) as program:
-            if program.type != wanted:
-                raise ProgramError(
-                    f"the program for slot {slot.name.lower()} is of type {program.type}",
-                    f"this slot takes programs of type {wanted}",
-                )
-
-
-def compiled(expression: str | None) -> bytes | None:
-    """The classic BPF of a tcpdump expression.
-
-    Raises:
-        ProgramError: it is not an expression, or libpcap is missing.
-    """
-    if not expression:
-        return None
-    from ipttctl.filters import compile_filter  # noqa: PLC0415  # loads libpcap
-
-    return compile_filter(expression)

@@ -13,7 +13,7 @@ import typer
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.hook_options import HookOptions
-from ipttctl.cli.options import Output, OutputOption, ProgramOptions
+from ipttctl.cli.options import Output, OutputOption, ProgramOptions, tell_compiling
 from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError
 
@@ -58,7 +58,7 @@ def run(
     place = where.place()
     choice = programs.choice()
     with Controller() as controller:
-        with choice.open() as opened:
+        with choice.open(tell_compiling) as opened:
             link = place.attach(controller, opened, persistent=False)
         output.links([link], output_form, to=sys.stderr)
         output.tell_state(link)

@@ -16,6 +16,7 @@ from ipttctl.cli.options import (
     Output,
     OutputOption,
     ProgramOptions,
+    tell_compiling,
 )
 from ipttctl.controller import Controller
 from ipttctl.errors import UsageError
@@ -79,7 +80,7 @@ def swap(
         raise UsageError("give the id of a link, or --txn")
     expected = options.expected_programs(expect_program)
     choice = programs.choice()
-    with Controller() as controller, choice.open() as opened:
+    with Controller() as controller, choice.open(tell_compiling) as opened:
         changed = controller.swap(
             link,
             opened,
@@ -113,7 +114,7 @@ def _transact(file: str, rollback_after: float | None, form: Output) -> None:
         swaps = [
             Swap(
                 change.link,
-                stack.enter_context(change.choice.open()),
+                stack.enter_context(change.choice.open(tell_compiling)),
                 change.expect_generation,
                 change.expect_programs,
             )

@@ -19,6 +19,7 @@ from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
 from ipttctl.errors import UsageError
 from ipttctl.objects import Change, Link, ProgramSet
+from ipttctl.program_choice import compiled
 from ipttctl.render_text import TimeFormat
 from ipttctl.streams import EventStream, LinkChangeStream
 
@@ -88,7 +89,7 @@ def trace(
 
     with ExitStack() as stack:
         controller = stack.enter_context(Controller())
-        bytecode = options.compiled(expression)
+        bytecode = compiled(expression)
 
         from ipttctl.trace_programs import TraceOptions  # noqa: PLC0415  # loads libbpf
 

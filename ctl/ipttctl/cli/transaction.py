@@ -3,27 +3,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin, get_type_hints
-
-import yaml
-from typer.models import OptionInfo
+from typing import Any, Final
 
 from ipttctl.cli import options
-from ipttctl.cli.options import ProgramChoice, ProgramOptions
+from ipttctl.cli.option_files import Options, directory_of, read_file
+from ipttctl.cli.options import ProgramOptions
 from ipttctl.errors import UsageError
+from ipttctl.program_choice import ProgramChoice
 from ipttproto import Slot
 from ipttproto.family import limit
 
-_STANDARD_INPUT: Final = "-"
-_LINK: Final = "link"
-_EXPECT_GENERATION: Final = "expect-gen"
-_EXPECT_PROGRAM: Final = "expect-prog"
+_OPTION: Final = "--txn"
 _MOST: Final = limit("MAX_CHANGES")
-_HIGHEST: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -42,76 +36,34 @@ def read_transaction(file: str) -> list[LinkChange]:
     Raises:
         UsageError: it cannot be read, or is not a list of changes of different links.
     """
-    try:
-        text = sys.stdin.read() if file == _STANDARD_INPUT else Path(file).read_text()
-        entries = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--txn: cannot read {file}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"--txn: {file} is neither YAML nor JSON: {error}") from None
+    entries = read_file(file, _OPTION)
     if not isinstance(entries, list) or not 0 < len(entries) <= _MOST:
-        raise UsageError(f"--txn: {file} is not a list of 1 to {_MOST} changes")
-    changes = [_change(f"--txn: change {place}", entry) for place, entry in enumerate(entries, 1)]
+        raise UsageError(f"{_OPTION}: {file} is not a list of 1 to {_MOST} changes")
+    directory = directory_of(file)
+    changes = [
+        _change(f"{_OPTION}: change {place}", entry, directory)
+        for place, entry in enumerate(entries, 1)
+    ]
     links = [change.link for change in changes]
     twice = next((link for link in links if links.count(link) > 1), None)
     if twice is not None:
-        raise UsageError(f"--txn: link {twice} is there twice", "a transaction swaps it once")
+        raise UsageError(f"{_OPTION}: link {twice} is there twice", "a transaction swaps it once")
     return changes
 
 
-def _change(called: str, entry: Any) -> LinkChange:
-    if not isinstance(entry, Mapping):
-        raise UsageError(f"{called} is not an object", 'it begins with "link: ID"')
-    given = dict(entry)
-    programs: dict[str, Any] = {}
-    for key, (name, several) in _program_keys().items():
-        if key in given:
-            texts = _texts(f"{called}: {key}", given.pop(key))
-            if not several and len(texts) != 1:
-                raise UsageError(f"{called}: {key} takes one value")
-            programs[name] = texts if several else texts[0]
-    link = _number(f"{called}: {_LINK}", given.pop(_LINK, None))
-    generation = given.pop(_EXPECT_GENERATION, None)
-    expected = _texts(f"{called}: {_EXPECT_PROGRAM}", given.pop(_EXPECT_PROGRAM, []))
-    if given:
-        known = ", ".join((_LINK, *_program_keys(), _EXPECT_GENERATION, _EXPECT_PROGRAM))
-        raise UsageError(f"{called}: there is no key '{next(iter(given))}'", f"there are: {known}")
+def _change(called: str, entry: Any, directory: Path) -> LinkChange:
+    given = Options(called, entry, "link: ID")
+    link = given.number("link", required=True) or 0
+    programs = given.group(ProgramOptions)
+    generation = given.number("expect-gen")
+    expected = given.texts("expect-prog")
+    given.finish()
     try:
         return LinkChange(
             link,
-            ProgramOptions(**programs).choice(),
-            None if generation is None else _number(f"{called}: {_EXPECT_GENERATION}", generation),
+            programs.choice().relative_to(directory),
+            generation,
             options.expected_programs(expected),
         )
     except UsageError as error:
         raise UsageError(f"{called}: {error.problem}", error.remedy) from None
-
-
-def _program_keys() -> dict[str, tuple[str, bool]]:
-    """Long names of the options for programs -> the member, and whether it takes several."""
-    hints = get_type_hints(ProgramOptions, include_extras=True)
-    keys = {}
-    for field in fields(ProgramOptions):
-        kind, *notes = get_args(hints[field.name])
-        option = next(note for note in notes if isinstance(note, OptionInfo))
-        keys[str(option.default).removeprefix("--")] = field.name, get_origin(kind) is list
-    return keys
-
-
-def _texts(called: str, value: Any) -> list[str]:
-    """What an option gets on a command line; an object gives KEY=VALUE for each of its members."""
-    if isinstance(value, Mapping):
-        return [f"{key}={_scalar(called, part)}" for key, part in value.items()]
-    return [_scalar(called, part) for part in (value if isinstance(value, list) else [value])]
-
-
-def _scalar(called: str, value: Any) -> str:
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise UsageError(f"{called}: {value!r} is neither text nor a number")
-    return str(value)
-
-
-def _number(called: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _HIGHEST:
-        raise UsageError(f"{called} is not a number from 1 on")
-    return value

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl apply``, ``diff`` and ``save``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from ipttctl import render_json
+from ipttctl.cli import output
+from ipttctl.cli.options import Output, OutputOption, tell_compiling
+from ipttctl.cli.signals import on_ending
+from ipttctl.controller import Controller
+from ipttctl.sources import source_text
+
+if TYPE_CHECKING:
+    from ipttctl.declared import DeclaredLink, Step
+
+DIFFERS: Final = 9
+"""Exit status of diff when something would change."""
+
+_FILE = Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - is standard input")]
+_PRUNE = Annotated[
+    bool,
+    typer.Option(
+        "--prune", help="persistent links go too that are not declared and apply not made"
+    ),
+]
+
+
+def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.TEXT) -> None:
+    """Make links and maps as FILE declares them; print what was changed for it.
+
+    FILE has an object "links" with an object for each link by its name: attach's options by their
+    long names, "maps" with what maps are to hold, and "link", the id of a persistent link to take
+    over. Links that apply made and FILE does not have are detached. Links that a process owns are
+    left alone.
+
+    What fails changes nothing: all programs are loaded first, and all links that change do so in
+    one step. Applying twice changes nothing.
+    """
+    from ipttctl.cli.declared_file import read_state  # noqa: PLC0415  # imports yaml
+    from ipttctl.declared import apply_state  # noqa: PLC0415  # with it
+
+    state = read_state(file)
+    with on_ending(_interrupt), Controller() as controller:
+        _print(apply_state(controller, state, prune=prune, on_compile=tell_compiling), output_form)
+
+
+def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.TEXT) -> int:
+    """Print what apply would change, one a line. Exit status 9 if there is something.
+
+    Changes nothing and loads nothing: maps of programs that apply would load are not compared.
+    """
+    from ipttctl.cli.declared_file import read_state  # noqa: PLC0415  # imports yaml
+    from ipttctl.declared import diff_state  # noqa: PLC0415  # with it
+
+    state = read_state(file)
+    with Controller() as controller:
+        steps = diff_state(controller, state, prune=prune, on_compile=tell_compiling)
+    _print(steps, output_form)
+    return DIFFERS if steps else 0
+
+
+def save(
+    maps: Annotated[
+        bool, typer.Option("--maps", help="what all maps hold, not only what apply filled")
+    ] = False,
+    pin: Annotated[
+        Path | None,
+        typer.Option("--pin", metavar="DIRECTORY", help="pin programs there that only have an id"),
+    ] = None,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Print the persistent links as apply takes them: applying that changes nothing.
+
+    Programs are printed as apply was given them, others by their ids, which end with the last link
+    that holds them, or a reboot. With --pin those are pinned in a BPF file system and printed as
+    that. Links that cannot be brought back are named on standard error.
+    """
+    from ipttctl.cli.declared_file import state_object, state_text  # noqa: PLC0415  # imports yaml
+    from ipttctl.declared import save_state  # noqa: PLC0415  # with it
+
+    with Controller() as controller:
+        saved = save_state(controller, maps=maps, pins=pin)
+    if output_form is Output.JSON:
+        output.lines([json.dumps(state_object(saved.state), ensure_ascii=False)])
+    else:
+        output.lines(state_text(saved.state).splitlines())
+    for link, why in saved.left_out:
+        output.note(f"link {link.id} is left out: {why}")
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _print(steps: list[Step], form: Output) -> None:
+    output.lines(
+        render_json.dumps(_json(step)) if form is Output.JSON else " ".join(_words(step))
+        for step in steps
+    )
+
+
+def _json(step: Step) -> dict[str, Any]:
+    return {
+        "action": step.action,
+        "name": step.name,
+        "link": step.link,
+        "changes": list(step.changes),
+        "map": step.map,
+        "key": step.key,
+        "value": step.value,
+    }
+
+
+def _words(step: Step) -> Iterator[str]:
+    yield step.action
+    if step.map is not None:
+        yield f"{step.name}/{step.map}"
+        yield _text(step.key)
+        if step.value is not None:
+            yield _text(step.value)
+        return
+    yield step.name or "-"
+    if step.link is not None:
+        yield f"link={step.link}"
+    if step.changes:
+        yield f"changes={','.join(step.changes)}"
+    if step.declared:
+        yield from _declared(step.declared)
+
+
+def _declared(link: DeclaredLink) -> Iterator[str]:
+    for slot, source in link.programs.sources.items():
+        yield f"{slot.name.lower()}={':'.join(source_text(source))}"
+    if link.programs.filter:
+        yield f"filter='{link.programs.filter}'"
+    if link.maps:
+        yield f"maps={','.join(link.maps)}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

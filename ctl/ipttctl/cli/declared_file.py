@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The file of ``ipttctl apply``: for each link by its name the options of attach, and its maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from ipttctl import netns
+from ipttctl.cli.hook_options import HookOptions
+from ipttctl.cli.option_files import Options, directory_of, read_file
+from ipttctl.cli.options import ProgramOptions
+from ipttctl.declared import DeclaredLink, DeclaredMap, State
+from ipttctl.errors import UsageError
+from ipttctl.hooks import NfHook
+from ipttctl.places import Place
+from ipttctl.sources import source_text
+from ipttproto import NfMode
+
+_LINKS: Final = "links"
+_LINK: Final = "link"
+_MAPS: Final = "maps"
+_FILTER_LENGTH: Final = "filter-length"
+_NUMBERS: Final = ("fd", "id")
+
+
+def read_state(file: str) -> State:
+    """The state that a YAML or JSON file declares; ``-`` is standard input.
+
+    Paths in it begin at its directory.
+
+    Raises:
+        UsageError: it cannot be read, or something in it makes no sense.
+    """
+    content = read_file(file)
+    links = content.get(_LINKS) if isinstance(content, Mapping) and len(content) == 1 else None
+    if not isinstance(links, Mapping):
+        raise UsageError(f"{file} is not an object of links", f'it begins with "{_LINKS}: NAME:"')
+    directory = directory_of(file)
+    return State(tuple(_read(str(name), entry, directory) for name, entry in links.items()))
+
+
+def _read(name: str, entry: Any, directory: Path) -> DeclaredLink:
+    given = Options(f"link {name}", entry, "hook: HOOK")
+    where = given.group(HookOptions)
+    programs = given.group(ProgramOptions)
+    link = given.number(_LINK)
+    filter_length = given.number(_FILTER_LENGTH) or 0
+    maps = given.take(_MAPS) or {}
+    given.finish()
+    if not isinstance(maps, Mapping):
+        raise UsageError(f"link {name}: {_MAPS} is not an object", "each map by its name")
+    try:
+        return DeclaredLink(
+            name,
+            where.place(),
+            programs.choice().relative_to(directory),
+            {str(key): _read_map(f"{_MAPS}: {key}", value) for key, value in maps.items()},
+            link,
+            filter_length,
+        )
+    except UsageError as error:
+        raise UsageError(f"link {name}: {error.problem}", error.remedy) from None
+
+
+def _read_map(called: str, value: Any) -> DeclaredMap:
+    if isinstance(value, Mapping):
+        return DeclaredMap(tuple(value.items()))
+    if isinstance(value, list):
+        return DeclaredMap(tuple((key, None) for key in value))
+    raise UsageError(f"{called}: there are neither keys nor values", "a list or an object of them")
+
+
+def state_text(state: State) -> str:
+    """A state as YAML that ``read_state`` reads."""
+    return yaml.safe_dump(state_object(state), sort_keys=False, allow_unicode=True, width=100)
+
+
+def state_object(state: State) -> dict[str, Any]:
+    """A state as the object that files hold."""
+    return {_LINKS: {link.name: _object(link) for link in state.links}}
+
+
+def _object(link: DeclaredLink) -> dict[str, Any]:
+    programs: dict[str, dict[str, Any]] = {}
+    for slot, source in link.programs.sources.items():
+        kind, text = source_text(source)
+        programs.setdefault(kind, {})[slot.name.lower()] = int(text) if kind in _NUMBERS else text
+    options = {
+        _LINK: link.link,
+        **_place(link.place),
+        **programs,
+        "filter": link.programs.filter,
+        _FILTER_LENGTH: link.filter_length or None,
+        "cookie": link.programs.cookie,
+        "payload": link.programs.payload,
+        _MAPS: {name: _map(content) for name, content in link.maps.items()} or None,
+    }
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _place(place: Place) -> dict[str, Any]:
+    hook = place.hook
+    if not isinstance(hook, NfHook):
+        return {"hook": "table", "family": place.family}
+    return {
+        "hook": str(hook),
+        "netns": _netns(hook),
+        "device": hook.device,
+        "mode": hook.mode.name.lower() if hook.mode is not NfMode.OBSERVE else None,
+        "report-drops": hook.report_drops or None,
+    }
+
+
+def _netns(hook: NfHook) -> str | int | None:
+    """The name of a namespace, or its number; None for our own."""
+    path = Path(str(hook.netns))
+    if path == netns.OWN:
+        return None
+    return path.name if path.parent in netns.NAMED else path.stat().st_ino
+
+
+def _map(content: DeclaredMap) -> Any:
+    if content.entries and content.keys_only:
+        return [_key(key) for key, _ in content.entries]
+    return {_key(key): value for key, value in content.entries}
+
+
+def _key(key: Any) -> Any:
+    """A key that an object can have: what has parts is JSON in text, as `map set` takes it."""
+    return json.dumps(key) if isinstance(key, dict | list) else key

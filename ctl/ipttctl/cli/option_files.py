@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Options in files: YAML or JSON objects whose keys are the long names of a command's options.
+
+The values are what an option takes on the command line: text, a number, a list of them for an
+option that can be given several times, or for ``SLOT=VALUE`` an object.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+from typer.models import OptionInfo
+
+from ipttctl.errors import UsageError
+
+STANDARD_INPUT: Final = "-"
+_HIGHEST: Final = 0xFFFFFFFF
+
+_T = TypeVar("_T")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose plain texts are what they look like: no 10:20 in base 60, no ``on`` for true."""
+
+    yaml_implicit_resolvers: Final = {}  # type: ignore[misc]  # it is the class's own
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The object of a node; a key that is there twice is an error."""
+        found = super().construct_mapping(node, deep=deep)
+        if len(found) < len(node.value):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key is there twice in one object", node.start_mark
+            )
+        return found
+
+
+for _kind, _pattern, _first in (
+    ("bool", r"true|false", "tf"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?", "-+0123456789"),
+    ("null", r"~|null|", ["~", "n", ""]),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})$"), list(_first)
+    )
+
+
+def read_file(file: str, option: str = "") -> Any:
+    """What a YAML or JSON file holds; ``-`` is standard input.
+
+    Raises:
+        UsageError: it cannot be read, or is neither.
+    """
+    prefix = f"{option}: " if option else ""
+    try:
+        text = sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text()
+        return yaml.load(text, _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{prefix}cannot read {file}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{prefix}{file} is neither YAML nor JSON: {error}") from None
+
+
+def directory_of(file: str) -> Path:
+    """Where the paths in a file begin: its directory; of standard input our own."""
+    return Path() if file == STANDARD_INPUT else Path(file).absolute().parent
+
+
+class Options:
+    """An object of a file; what is taken out of it is known, what is left is complained of."""
+
+    def __init__(self, called: str, given: Any, example: str) -> None:
+        """``called`` is what complaints begin with.
+
+        Raises:
+            UsageError: ``given`` is no object.
+        """
+        if not isinstance(given, Mapping):
+            raise UsageError(f"{called} is not an object", f'it begins with "{example}"')
+        self.called = called
+        self._left = dict(given)
+        self._known: list[str] = []
+
+    def group(self, kind: type[_T]) -> _T:
+        """A group of options (see ``groups``).
+
+        Raises:
+            UsageError: a value makes no sense.
+        """
+        hints = get_type_hints(kind, include_extras=True)
+        values = {}
+        for field in fields(kind):  # type: ignore[arg-type]  # groups are dataclasses
+            wanted, *notes = get_args(hints[field.name])
+            option = next(note for note in notes if isinstance(note, OptionInfo))
+            key = str(option.default).removeprefix("--")
+            if self.has(key):
+                values[field.name] = self._value(key, wanted)
+        return kind(**values)
+
+    def has(self, key: str) -> bool:
+        """Whether a key, which is known from now on, is there."""
+        self._known.append(key)
+        return key in self._left
+
+    def take(self, key: str) -> Any:
+        """The value of a key as it is in the file, None without."""
+        return self._left.pop(key) if self.has(key) else None
+
+    def texts(self, key: str) -> list[str]:
+        """What an option gets that can be given several times."""
+        return self._texts(key, self.take(key)) if self.has(key) else []
+
+    def number(self, key: str, *, required: bool = False) -> int | None:
+        """A number from 1 on."""
+        value = self.take(key)
+        if value is None and not required:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _HIGHEST:
+            raise UsageError(f"{self.called}: {key} is not a number from 1 on")
+        return value
+
+    def finish(self) -> None:
+        """Check that nothing is left.
+
+        Raises:
+            UsageError: there is a key that nobody knows.
+        """
+        if self._left:
+            known = ", ".join(dict.fromkeys(self._known))
+            raise UsageError(
+                f"{self.called}: there is no key '{next(iter(self._left))}'", f"there are: {known}"
+            )
+
+    def _value(self, key: str, wanted: Any) -> Any:
+        value = self._left.pop(key)
+        if get_origin(wanted) is list:
+            return self._texts(key, value)
+        if wanted is bool:
+            if not isinstance(value, bool):
+                raise UsageError(f"{self.called}: {key} is neither true nor false")
+            return value
+        texts = self._texts(key, value)
+        if len(texts) != 1:
+            raise UsageError(f"{self.called}: {key} takes one value")
+        choices = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+        names = next((c for c in choices if isinstance(c, enum.EnumMeta)), None)
+        if names is None:
+            return texts[0]
+        known = [str(member.value) for member in names]  # type: ignore[var-annotated]
+        if texts[0] not in known:
+            raise UsageError(f"{self.called}: {key} is one of {', '.join(known)}, not {texts[0]}")
+        return names(texts[0])
+
+    def _texts(self, key: str, value: Any) -> list[str]:
+        """What an option gets; an object gives KEY=VALUE for each of its members."""
+        if isinstance(value, Mapping):
+            return [f"{name}={self._scalar(key, part)}" for name, part in value.items()]
+        return [self._scalar(key, part) for part in (value if isinstance(value, list) else [value])]
+
+    def _scalar(self, key: str, value: Any) -> str:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise UsageError(f"{self.called}: {key}: {value!r} is neither text nor a number")
+        return str(value)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a map holds against what it is declared to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ipttctl import bpf
+from ipttctl.errors import ProgramError
+from ipttctl.maps import Map
+
+ARRAYS: Final = frozenset({bpf.MapType.ARRAY, bpf.MapType.PERCPU_ARRAY})
+"""Types of maps whose keys neither come nor go."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key of a map: before and after, None for not there."""
+
+    key: bytes
+    before: bytes | None
+    after: bytes | None
+
+
+@dataclass(frozen=True)
+class MapDifference:
+    """What is to change in a map, which stays its owner's."""
+
+    map: Map
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def between(cls, found: Map, declared: Iterable[tuple[Any, Any]]) -> MapDifference:
+        """What makes a map hold these keys and, but of an array, no others.
+
+        A value of None stands for any; the keys that are not there get 0.
+
+        Raises:
+            UsageError: something cannot be key or value of the map.
+            ProgramError: the map has no keys.
+        """
+        if not found.info.key_size:
+            raise ProgramError(f"map {found.name} is of type {found.type}, which has no keys")
+        shape = found.format
+        present = dict(found.items())
+        wanted = {shape.key_bytes(key): value for key, value in declared}
+        entries = []
+        for key, value in wanted.items():
+            before = present.get(key)
+            if value is None:
+                after = bytes(found.value_size) if before is None else before
+            else:
+                after = shape.value_bytes(value)
+            # not the bytes: there may be padding between them
+            if before is None or shape.value(before) != shape.value(after):
+                entries.append(Entry(key, before, after))
+        if found.info.type not in ARRAYS:
+            entries += [Entry(k, v, None) for k, v in present.items() if k not in wanted]
+        return cls(found, tuple(entries))
+
+    def make(self) -> None:
+        """Change the map.
+
+        Raises:
+            ProgramError: it is full, or read-only; what was changed by then stays so.
+        """
+        # what goes makes room for what comes
+        for entry in sorted(self.entries, key=lambda entry: entry.after is not None):
+            self._put(entry.key, entry.after)
+
+    def undo(self) -> None:
+        """Change it back, as much as was changed."""
+        for entry in sorted(self.entries, key=lambda entry: entry.before is not None):
+            self._put(entry.key, entry.before)
+
+    def _put(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self.map.delete(key)
+        else:
+            self.map.update(key, value)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A program set by where its parts come from: nothing is opened before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from ipttctl.errors import KernelError, ProgramError
+from ipttctl.objects import ProgramSet
+from ipttctl.sources import ProgramSource, open_sources, program_type, relative_to
+from ipttproto import Slot
+
+
+@dataclass(frozen=True)
+class ProgramChoice:
+    """The programs by slot, a tcpdump expression, the cookie, the payload map by name or id."""
+
+    sources: Mapping[Slot, ProgramSource]
+    filter: str | None = None
+    cookie: int | None = None
+    payload: str | None = None
+
+    def relative_to(self, directory: Path) -> Self:
+        """The same with paths taken from a directory on."""
+        sources = {slot: relative_to(directory, source) for slot, source in self.sources.items()}
+        return replace(self, sources=sources)
+
+    @contextmanager
+    def open(self, on_compile: Callable[[], None] | None = None) -> Iterator[ProgramSet]:
+        """The program set; what had to be opened for it is closed at the end.
+
+        ``on_compile`` is called before a compilation, which takes seconds.
+
+        Raises:
+            ProgramError: there is no such program, or it or the filter does not compile or load.
+        """
+        with ExitStack() as stack:
+            programs = stack.enter_context(open_sources(self.sources, on_compile=on_compile))
+            payload = None
+            if self.payload is not None:
+                from ipttctl.link_maps import map_of_programs  # noqa: PLC0415  # loads libbpf
+
+                payload = stack.enter_context(map_of_programs(programs.values(), self.payload)).fd
+            try:
+                yield ProgramSet(programs, compiled(self.filter), self.cookie, payload)
+            except KernelError as error:
+                if error.attribute == "programs.program.fd":
+                    _blame(programs)
+                raise
+
+
+def _blame(programs: Mapping[Slot, int]) -> None:
+    """The module refused a descriptor; say which, and what it is, where that can be told.
+
+    Raises:
+        ProgramError: one of them is not a program of the type that slots take.
+    """
+    from ipttctl import bpf  # noqa: PLC0415  # loads libbpf
+    from ipttctl.programs import Program  # noqa: PLC0415  # loads libbpf
+
+    for slot, fd in programs.items():
+        wanted = bpf.program_type_name(program_type(slot))
+        with Program.from_fd(fd) as program:
+            if program.type != wanted:
+                raise ProgramError(
+                    f"the program for slot {slot.name.lower()} is of type {program.type}",
+                    f"this slot takes programs of type {wanted}",
+                )
+
+
+def compiled(expression: str | None) -> bytes | None:
+    """The classic BPF of a tcpdump expression.
+
+    Raises:
+        ProgramError: it is not an expression, or libpcap is missing.
+    """
+    if not expression:
+        return None
+    from ipttctl.filters import compile_filter  # noqa: PLC0415  # loads libpcap
+
+    return compile_filter(expression)

@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``apply``, ``diff`` and ``save`` against a module in user space."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ipttctl import declared
+from ipttctl.cli import run
+from ipttctl.cli.declared_file import read_state, state_object, state_text
+from ipttctl.controller import Controller
+from ipttctl.declared import State, StepAction, apply_state, diff_state
+from ipttctl.declared_record import Record
+from ipttctl.errors import UsageError
+from ipttctl.wire import Connection
+from ipttproto import Command, Hook, LinkFlag
+from tests.unit.ctl.support import FakeModule, RefusalError, link, nf_link
+
+OWN_NETNS = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - a link that leads nowhere
+PERSISTENT = int(LinkFlag.PERSISTENT)
+MISSING = 0x7FFFFFFF
+
+
+class Machine:
+    """Links that are attached, swapped and detached as the module does it, by ids of programs."""
+
+    def __init__(self, module: FakeModule) -> None:
+        self.links: dict[int, dict[str, Any]] = {}
+        self.refused: dict[Command, int] = {}
+        self._last = 0
+        for command, handler in (
+            (Command.GET, self._get),
+            (Command.ATTACH, self._attach),
+            (Command.TRANSACT, self._transact),
+            (Command.DETACH, self._detach),
+        ):
+            module.handlers[command] = handler
+
+    def add(self, **changes: Any) -> int:
+        """A link that is there already."""
+        self._last += 1
+        made = link(link=self._last, flags=PERSISTENT, owner_portid=0, programs={})
+        made.pop("owner_portid")
+        self.links[self._last] = made | {"generation": 1} | changes
+        return self._last
+
+    def _refuse(self, command: Command) -> None:
+        if command in self.refused:
+            raise RefusalError(self.refused[command], {"message": "not today"})
+
+    def _get(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        return [self.links[asked["link"]]] if "link" in asked else list(self.links.values())
+
+    def _attach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        place = {
+            k: asked[k] for k in ("hook", "family", "hooknum", "priority", "mode") if k in asked
+        }
+        netns = {"netns": OWN_NETNS} if asked["hook"] == Hook.NF else {}
+        number = self.add(**place, **netns, flags=asked["flags"], programs=_reply(asked))
+        return [self.links[number]]
+
+    def _transact(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        for change in asked["change"]:
+            found = self.links[change["link"]]
+            assert change["expect-generation"] == found["generation"]
+            found |= {"programs": _reply(change), "generation": found["generation"] + 1}
+        return [self.links[change["link"]] for change in asked["change"]]
+
+    def _detach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        return [self.links.pop(asked["link"])]
+
+
+def _reply(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """How a program set is told; the descriptors stand for ids."""
+    given = asked["programs"]
+    return {
+        "program": [
+            {"slot": p["slot"], "id": p["fd"], "tag": bytes(8), "name": "x"}
+            for p in given["program"]
+        ],
+        "filter-length": len(given.get("filter", b"")) // 8,
+        "cookie": given.get("cookie", 0),
+    }
+
+
+@pytest.fixture
+def machine(module: FakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    """Programs are given as --fd N, and N is their id."""
+    from ipttctl import bpf  # noqa: PLC0415 - what the commands look up
+
+    monkeypatch.setattr(Connection, "open", module.connect)
+    monkeypatch.setattr(
+        bpf, "program_info", lambda fd: bpf.ProgramInfo(fd, "0" * 16, "x", "kprobe")
+    )
+    for name in ("apply_state", "diff_state", "save_state"):
+        defaults = getattr(declared, name).__kwdefaults__
+        monkeypatch.setitem(defaults, "record", tmp_path / "record" / "declared.json")
+    return Machine(module)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    return tmp_path / "record" / "declared.json"
+
+
+def given(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+TWO = """
+links:
+  verdicts: {fd: {exit: 7}, cookie: 0x10, filter: udp port 53}
+  input: {hook: "nf:inet4/input@raw", fd: {packet: 8}}
+"""
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_applying_twice_changes_nothing(
+    machine: Machine, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["diff", file]) == 9
+    assert lines(capsys) == [
+        "attach verdicts exit=fd:7 filter='udp port 53'",
+        "attach input packet=fd:8",
+    ]
+    assert machine.links == {}
+    assert run(["apply", file]) == 0
+    assert lines(capsys) == [
+        "attach verdicts link=1 exit=fd:7 filter='udp port 53'",
+        "attach input link=2 packet=fd:8",
+    ]
+    assert [made["flags"] for made in machine.links.values()] == [PERSISTENT] * 2
+    asked = len(module.requests)
+    assert run(["apply", file]) == 0
+    assert run(["diff", file]) == 0
+    assert lines(capsys) == []
+    changed = {command for command, _ in module.requests[asked:]}
+    assert changed == {Command.STATS, Command.GET}
+
+
+def test_what_differs_is_swapped_in_one_step(
+    machine: Machine, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    lines(capsys)
+    given(
+        tmp_path / "state.yaml",
+        TWO.replace("port 53", "port 54").replace("0x10", "17").replace("packet: 8", "packet: 9"),
+    )
+    assert run(["apply", file, "-o", "json"]) == 0
+    steps = [json.loads(line) for line in lines(capsys)]
+    assert [(s["action"], s["name"], s["link"], s["changes"]) for s in steps] == [
+        ("swap", "verdicts", 1, ["filter", "cookie"]),
+        ("swap", "input", 2, ["packet"]),
+    ]
+    assert len(module.requested(Command.TRANSACT)) == 1
+    assert [one["generation"] for one in machine.links.values()] == [2, 2]
+    assert run(["diff", file]) == 0
+
+
+def test_a_swap_by_somebody_else_is_found(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kernel does not tell a filter: one of the same length may be another."""
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    machine.links[1]["generation"] = 2
+    lines(capsys)
+    assert run(["diff", file]) == 9
+    assert lines(capsys)[0].startswith("swap verdicts link=1 changes=filter ")
+    assert run(["apply", file]) == 0
+    assert machine.links[1]["generation"] == 3
+    assert run(["diff", file]) == 0
+
+
+def test_what_is_not_declared_any_more_goes_and_what_others_made_stays(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = machine.add()
+    owned = machine.add(flags=0, **{"owner-portid": 9})
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    given(tmp_path / "state.yaml", "links: {}")
+    lines(capsys)
+    assert run(["apply", file]) == 0
+    assert lines(capsys) == ["detach verdicts link=3", "detach input link=4"]
+    assert set(machine.links) == {others, owned}
+    assert run(["apply", "--prune", file]) == 0
+    assert lines(capsys) == [f"detach - link={others}"]
+    assert set(machine.links) == {owned}
+
+
+def test_a_link_that_was_adopted_is_not_apply_s_any_more(machine: Machine, tmp_path: Path) -> None:
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    machine.links[2] |= {"flags": 0, "owner-portid": 9}
+    assert run(["apply", file]) == 0
+    assert sorted(machine.links) == [1, 2, 3]
+    assert machine.links[3]["hooknum"] == machine.links[2]["hooknum"]
+
+
+@pytest.mark.usefixtures("machine")
+def test_another_place_is_another_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    given(tmp_path / "state.yaml", TWO.replace("@raw", "@mangle"))
+    lines(capsys)
+    assert run(["apply", file]) == 0
+    assert lines(capsys) == ["attach input link=3 packet=fd:8", "detach input link=2"]
+    assert run(["diff", file]) == 0
+
+
+@pytest.mark.parametrize("command", [Command.ATTACH, Command.TRANSACT])
+def test_a_failure_leaves_what_was_there(
+    command: Command, machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    before = json.dumps({n: v["generation"] for n, v in machine.links.items()})
+    more = "  third: {fd: {entry: 9}}\n  fourth: {fd: {entry: 9}}\n"
+    given(tmp_path / "state.yaml", TWO.replace("exit: 7", "exit: 10") + more)
+    machine.refused[command] = errno.ENOMEM
+    lines(capsys)
+    assert run(["apply", file]) == 1
+    assert "not today [ENOMEM]" in capsys.readouterr().err
+    assert json.dumps({n: v["generation"] for n, v in machine.links.items()}) == before
+    machine.refused.clear()
+    given(tmp_path / "state.yaml", TWO)
+    assert run(["diff", file]) == 0
+
+
+def test_a_link_made_just_before_the_end_is_found_again(
+    machine: Machine, module: FakeModule, record: Path, tmp_path: Path
+) -> None:
+    """As after SIGKILL between an attach and what is written after it."""
+    file = given(tmp_path / "state.yaml", TWO)
+    kept: list[bytes] = []
+    attach = module.handlers[Command.ATTACH]
+
+    def noting(command: Command, asked: dict[str, Any]) -> Sequence[Mapping[str, Any]]:
+        kept.append(record.read_bytes())
+        answer = attach(command, asked)
+        machine.links[answer[0]["link"]]["owner-pid"] = os.getpid()
+        return answer
+
+    module.handlers[Command.ATTACH] = noting
+    assert run(["apply", file]) == 0
+    # the second was never attached
+    del machine.links[2]
+    record.write_bytes(kept[-1])
+    assert run(["apply", file]) == 0
+    # what its filter was nobody knows: it is swapped
+    assert {n: v["generation"] for n, v in machine.links.items()} == {1: 2, 3: 1}
+    record.write_bytes(kept[1])
+    given(tmp_path / "state.yaml", "links: {}")
+    assert run(["apply", file]) == 0
+    assert machine.links.keys() <= {3}
+
+
+def test_a_link_is_taken_over_by_its_id(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs = {"program": [{"slot": 3, "id": 7, "tag": bytes(8), "name": ""}], "filter-length": 5}
+    number = machine.add(programs=programs)
+    text = f"links: {{mine: {{link: {number}, id: exit=7, filter-length: 5}}}}"
+    file = given(tmp_path / "state.yaml", text)
+    assert run(["apply", file]) == 0
+    assert lines(capsys) == []
+    assert Record.read(tmp_path / "record" / "declared.json").links[0].name == "mine"
+    given(tmp_path / "state.yaml", text.replace("exit=7", "exit=8"))
+    assert run(["apply", file]) == 2
+    assert capsys.readouterr().err == (
+        "ipttctl: mine: its filter of 5 instructions cannot be read back from the kernel; "
+        "write it as `filter` in the place of `filter-length`\n"
+    )
+
+
+def test_save_prints_what_apply_takes(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    machine.add(programs={"program": [{"slot": 3, "id": 7, "tag": bytes(8), "name": ""}]}, family=2)
+    machine.add(flags=0, **{"owner-portid": 9})
+    machine.add(**nf_link(flags=PERSISTENT, gone=1) | {"link": 5})
+    lines(capsys)
+    assert run(["save"]) == 0
+    printed = capsys.readouterr()
+    assert yaml.safe_load(printed.out) == {
+        "links": {
+            "verdicts": {
+                "hook": "table", "id": {"exit": 7}, "filter": "udp port 53", "cookie": 16,
+            },
+            "input": {"hook": "nf:inet4/input@raw", "id": {"packet": 8}},
+            "link-3": {"link": 3, "hook": "table", "family": 4, "id": {"exit": 7}},
+        }
+    }  # fmt: skip  # pairs together
+    assert printed.err == (
+        "link 4 is left out: process 1234 (ipttctl) owns it\n"
+        "link 5 is left out: it is at no hook any more\n"
+    )
+    assert run(["save", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == yaml.safe_load(printed.out)
+    assert run(["apply", given(tmp_path / "saved.yaml", printed.out)]) == 0
+    assert run(["diff", given(tmp_path / "saved.yaml", printed.out)]) == 0
+    assert lines(capsys) == []
+
+
+FULL = {
+    "links": {
+        "a": {
+            "link": 4,
+            "hook": "nf:netdev/ingress@5",
+            "device": "lo",
+            "mode": "filter",
+            "report-drops": True,
+            "object": {"packet": "/x/y.o:blocklist"},
+            "filter": "tcp",
+            "payload": "bytes",
+            "maps": {
+                "blocked4": ["10.0.0.0/8", "10.1.0.0/16"],
+                "names": {'{"a": 1}': [1, 2], 7: None, "00:10:20": 12},
+            },
+        },
+        "b": {
+            "hook": "table",
+            "family": 6,
+            "tag": {"entry": "0000000000000012"},
+            "pid": {"rule": "12:7"},
+            "pinned": {"exit": "/sys/fs/bpf/x"},
+            "filter-length": 12,
+            "cookie": 18446744073709551615,
+        },
+    }
+}
+
+
+def test_files_are_read_as_they_are_written(tmp_path: Path) -> None:
+    file = given(tmp_path / "full.yaml", yaml.safe_dump(FULL, sort_keys=False))
+    state = read_state(file)
+    assert state_object(state) == FULL
+    assert read_state(given(tmp_path / "again.yaml", state_text(state))) == state
+
+
+def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'links: {a: {source: "exit=x.c:f", object: {rule: "sub/x.o:g"}, pinned: entry=/p}}'
+    found = state_object(read_state(given(tmp_path / "state.yaml", text)))["links"]["a"]
+    assert found["source"] == {"exit": f"{tmp_path}/x.c:f"}
+    assert found["object"] == {"rule": f"{tmp_path}/sub/x.o:g"}
+    assert found["pinned"] == {"entry": "/p"}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    found = state_object(read_state("-"))["links"]["a"]
+    assert found["source"] == {"exit": "x.c:f"}
+
+
+def test_plain_texts_are_what_they_look_like(tmp_path: Path) -> None:
+    """YAML 1.1 would make numbers in base 60, octal numbers and truth values of these."""
+    text = """
+links:
+  on: {tag: {exit: 0123456701234567}, maps: {m: {00:10:20: 0x10, yes: no, 1.5: true, 8: ~}}}
+"""
+    (found,) = read_state(given(tmp_path / "state.yaml", text)).links
+    assert found.name == "on"
+    assert found.maps["m"].entries == (
+        ("00:10:20", 16), ("yes", "no"), (1.5, True), (8, None),
+    )  # fmt: skip  # pairs together
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[]", 'is not an object of links; it begins with "links: NAME:"'),
+        ("{links: [], more: 1}", "is not an object of links"),
+        ("links: {a: }", "link a is not an object"),
+        ("links: {a: {fd: rule=1}, a: {fd: rule=2}}", "a key is there twice in one object"),
+        ("links: {a: {}}", "link a: no program is given"),
+        ("links: {a b: {fd: rule=7}}", "'a b' is not a name of a link"),
+        ("links: {a: {fd: packet=7}}", "a: a table has no slot 'packet'"),
+        ("links: {a: {fd: rule=7, hook: nf:ip/input}}", "has no slot 'rule'"),
+        ("links: {a: {fd: rule=7, family: 5}}", "link a: family is one of 4, 6, not 5"),
+        ("links: {a: {fd: rule=7, mode: 5}}", "link a: mode is one of observe, filter, not 5"),
+        ("links: {a: {fd: rule=7, report-drops: 1}}", "report-drops is neither true nor false"),
+        ("links: {a: {fd: rule=7, what: 1}}", "link a: there is no key 'what'; there are: hook,"),
+        ("links: {a: {fd: rule=7, maps: []}}", None),
+        ("links: {a: {fd: rule=7, maps: [1]}}", "link a: maps is not an object"),
+        ("links: {a: {fd: rule=7, maps: {x: 1}}}", "maps: x: there are neither keys nor values"),
+        ("links: {a: {fd: rule=7, link: 0}}", "link a: link is not a number from 1 on"),
+        ("links: {a: {fd: rule=7, filter: tcp, filter-length: 1}}", "both a filter and its length"),
+        ("links: {a: {fd: rule=7, link: 3}, b: {fd: rule=7, link: 3}}", "link 3 is declared twice"),
+        (
+            "links: {a: {fd: packet=7, hook: nf:ip/input, netns: no-such}}",
+            "there is no network namespace 'no-such'",
+        ),
+        ("a: [", "is neither YAML nor JSON"),
+    ],
+)
+def test_errors_in_a_file(
+    text: str, sentence: str | None, machine: Machine, tmp_path: Path
+) -> None:
+    del machine
+    file = given(tmp_path / "state.yaml", text)
+    if sentence is None:
+        assert len(read_state(file).links) == 1
+        return
+    with pytest.raises(UsageError) as caught:
+        read_state(file)
+    assert sentence in str(caught.value)
+    assert run(["apply", file]) == 2
+
+
+def test_more_links_than_a_transaction_takes(machine: Machine, tmp_path: Path) -> None:
+    text = "links: {" + ", ".join(f"l{n}: {{fd: exit=7}}" for n in range(33)) + "}"
+    state = read_state(given(tmp_path / "state.yaml", text))
+    with Controller() as controller:
+        assert len(apply_state(controller, state)) == 33
+        other = read_state(given(tmp_path / "state.yaml", text.replace("=7", "=8")))
+        with pytest.raises(UsageError, match="more than 32 links change"):
+            apply_state(controller, other)
+        assert {step.action for step in diff_state(controller, other)} == {StepAction.SWAP}
+        assert apply_state(controller, State(state.links[:32])) != []
+    assert len(machine.links) == 32

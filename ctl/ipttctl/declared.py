@@ -31,7 +31,7 @@ from ipttctl.errors import IpttctlError, LinkGoneError, ProgramError, UsageError
 from ipttctl.hooks import NfFamily, NfHook
 from ipttctl.objects import Link, ProgramSet, Swap
 from ipttctl.places import Place, PlaceIdentity
-from ipttctl.program_choice import ProgramChoice, compiled
+from ipttctl.program_choice import ProgramChoice, check_types, compiled
 from ipttctl.sources import (
     ById,
     ByTag,
@@ -269,6 +269,7 @@ class _Application:
                         found = list(_live_maps(match, opened))
                     else:
                         sets[name] = opened.enter_context(match.declared.programs.open(on_compile))
+                        check_types(sets[name].programs)
                         found = list(_new_maps(match, sets[name], opened))
                     differences += [(match, map_name, entry) for map_name, entry in found]
             steps = [*_map_steps(differences), *_link_steps(plan)]

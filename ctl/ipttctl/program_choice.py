@@ -49,15 +49,17 @@ class ProgramChoice:
                 yield ProgramSet(programs, compiled(self.filter), self.cookie, payload)
             except KernelError as error:
                 if error.attribute == "programs.program.fd":
-                    _blame(programs)
+                    check_types(programs)
                 raise
 
 
-def _blame(programs: Mapping[Slot, int]) -> None:
-    """The module refused a descriptor; say which, and what it is, where that can be told.
+def check_types(programs: Mapping[Slot, int]) -> None:
+    """Check that programs, given as descriptors, are of the types that their slots take.
+
+    The module refuses the others, but cannot tell what they are.
 
     Raises:
-        ProgramError: one of them is not a program of the type that slots take.
+        ProgramError: one is of another type, or no program.
     """
     from ipttctl import bpf  # noqa: PLC0415  # loads libbpf
     from ipttctl.programs import Program  # noqa: PLC0415  # loads libbpf

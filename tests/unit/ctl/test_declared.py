@@ -106,6 +106,7 @@ def machine(module: FakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(
         bpf, "program_info", lambda fd: bpf.ProgramInfo(fd, "0" * 16, "x", "kprobe")
     )
+    monkeypatch.setattr(declared, "check_types", lambda _: None)
     for name in ("apply_state", "diff_state", "save_state"):
         defaults = getattr(declared, name).__kwdefaults__
         monkeypatch.setitem(defaults, "record", tmp_path / "record" / "declared.json")

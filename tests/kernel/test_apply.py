@@ -1,0 +1,471 @@
+# SPDX-License-Identifier: GPL-2.0
+"""apply, diff and save: the machine becomes what a file says, or stays what it was."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipttctl import Map, apply_state, read_state
+from ipttctl.controller import Controller
+from ipttctl.errors import LinkGoneError
+from ipttctl.link_maps import map_of
+from ipttctl.objects import Link, Swap
+from ipttctl.programs import Program
+from ipttctl.specs import MapSpec
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.cli import ipttctl, running
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, load_module, unload_module, wait_for
+from tests.kernel.support.network import Namespace, namespace
+from tests.kernel.support.nf import socket_filter
+from tests.kernel.support.objects import BPF, compile_object
+
+PINS = Path("/sys/fs/bpf/test-apply")
+HASH = 1
+
+_fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(scope="module")
+def blocklist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_object(BPF / "blocklist.c", tmp_path_factory.mktemp("objects"))
+
+
+@pytest.fixture
+def place() -> Iterator[Namespace]:
+    with namespace("declared") as made:
+        yield made
+
+
+@pytest.fixture
+def accept(make_program: MakeProgram) -> Program:
+    return socket_filter(make_program, asm.returning(1), name="accept")
+
+
+@pytest.fixture
+def other(make_program: MakeProgram) -> Program:
+    return socket_filter(make_program, asm.mov(asm.R3, 5) + asm.returning(1), name="other")
+
+
+@pytest.fixture(autouse=True)
+def no_links() -> Iterator[None]:
+    """A test that fails half way leaves no persistent link to the next one."""
+    yield
+    with Controller() as controller:
+        for link in controller.links():
+            with suppress(LinkGoneError):
+                controller.detach(link.id)
+
+
+def links() -> dict[int, Link]:
+    with Controller() as controller:
+        return {link.id: link for link in controller.links()}
+
+
+def contents() -> list[tuple[int, int, list[int]]]:
+    """What the links are: ids, generations, programs."""
+    return [
+        (link.id, link.generation, sorted(p.id for p in link.programs.values()))
+        for link in links().values()
+    ]
+
+
+class File:
+    """A declaration, which is written anew for each use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, declared: Mapping[str, Any]) -> None:
+        """Declare these links."""
+        self.path.write_text(json.dumps({"links": declared}))
+
+    def apply(self, *options: str) -> list[dict[str, Any]]:
+        """What was done."""
+        done = ipttctl("apply", str(self.path), "-o", "json", *options)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def actions(self) -> list[str]:
+        """Apply it; what kinds of things were done."""
+        return [step["action"] for step in self.apply()]
+
+    def differs(self) -> bool:
+        """Whether diff says so."""
+        done = ipttctl("diff", str(self.path))
+        assert done.returncode in {0, 9}, done.stderr
+        assert bool(done.stdout) == (done.returncode == 9)
+        return done.returncode == 9
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    return File(tmp_path / "state.json")
+
+
+def at(place: Namespace, **options: Any) -> dict[str, Any]:
+    return {"hook": "nf:inet4/output", "netns": place.name, **options}
+
+
+def blocking(place: Namespace, blocklist: Path, **options: Any) -> dict[str, Any]:
+    source = {"packet": f"{blocklist}:blocklist"}
+    return at(place, mode="filter", object=source, **options)
+
+
+def arrives(place: Namespace, address: str) -> bool:
+    return " 0% packet loss" in place.ping(address, check=False)
+
+
+# --- what it is for -------------------------------------------------------------------------------
+
+
+def test_a_file_becomes_what_is_and_stays_so(
+    place: Namespace, file: File, accept: Program, other: Program, blocklist: Path
+) -> None:
+    wanted = {
+        "guard": blocking(place, blocklist, maps={"blocked4": ["127.1.0.0/16"]}),
+        "seen": at(place, hook="nf:inet4/input@raw", id={"packet": accept.id}, filter="icmp"),
+    }
+    file.write(wanted)
+    assert file.differs()
+    assert links() == {}
+    assert file.actions() == ["set", "attach", "attach"]
+    guard, seen = links().values()
+    assert (guard.persistent, seen.persistent) == (True, True)
+    assert arrives(place, "127.0.0.1")
+    assert not arrives(place, "127.1.0.1")
+
+    # the packets counted in the map do not matter, and neither does who declares it how often
+    assert not file.differs()
+    assert file.apply() == []
+    assert contents() == [
+        (link.id, 1, [p.id for p in link.programs.values()]) for link in (guard, seen)
+    ]
+
+    # only what changed is touched: a map without a swap, programs in a swap
+    wanted["guard"]["maps"] = {"blocked4": ["127.2.0.0/16"]}
+    wanted["seen"] |= {"id": {"packet": other.id}}
+    file.write(wanted)
+    steps = file.apply()
+    assert [(s["action"], s["name"], s["link"]) for s in steps] == [
+        ("set", "guard", guard.id),
+        ("delete", "guard", guard.id),
+        ("swap", "seen", seen.id),
+    ]
+    assert [link.generation for link in links().values()] == [1, 2]
+    assert arrives(place, "127.1.0.1")
+    assert not arrives(place, "127.2.0.1")
+    wanted["seen"]["filter"] = "udp"
+    file.write(wanted)
+    assert file.actions() == ["swap"]
+
+    # a map that is not declared is left to whoever fills it
+    del wanted["guard"]["maps"]
+    file.write(wanted)
+    assert file.apply() == []
+    assert not arrives(place, "127.2.0.1")
+
+    del wanted["guard"]
+    file.write(wanted)
+    assert file.actions() == ["detach"]
+    assert list(links()) == [seen.id]
+
+
+def test_an_object_file_that_changed_is_loaded_again(
+    place: Namespace, file: File, blocklist: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.o"
+    shutil.copy(blocklist, copy)
+    file.write({"guard": blocking(place, copy)})
+    assert file.actions() == ["attach"]
+    copy.touch()
+    assert not file.differs()
+    # what follows the sections changes no program, but who knows
+    with copy.open("ab") as end:
+        end.write(bytes(16))
+    assert file.actions() == ["swap"]
+    assert not file.differs()
+
+
+def test_what_others_own_is_left_alone(place: Namespace, file: File, accept: Program) -> None:
+    given = ("--hook", "nf:inet4/output", "--netns", place.name, "--id", f"packet={accept.id}")
+    assert ipttctl("attach", "--persist", *given).returncode == 0
+    with running("attach", *given) as owner:
+        owner.wait_for_text("\n")
+        theirs = list(links())
+        file.write({"mine": at(place, id={"packet": accept.id})})
+        (step,) = file.apply()
+        assert (step["action"], step["link"] in theirs) == ("attach", False)
+        # taken away from apply, by which it is made anew
+        with running("adopt", str(step["link"])) as adopted:
+            adopted.wait_for_text("\n")
+            (step,) = file.apply()
+            assert step["action"] == "attach"
+            file.write({})
+            assert [s["link"] for s in file.apply()] == [step["link"]]
+            assert [s["link"] for s in file.apply("--prune")] == theirs[:1]
+            assert len(links()) == 2
+            assert adopted.stop() == 0
+        assert owner.stop() == 0
+    assert links() == {}
+
+
+def test_another_life_of_the_module(place: Namespace, file: File, accept: Program) -> None:
+    """Ids begin anew: what is remembered of a link must not be taken for another."""
+    file.write({"mine": at(place, id={"packet": accept.id})})
+    (made,) = file.apply()
+    assert ipttctl("detach", "--all").returncode == 0
+    unload_module()
+    load_module()
+    given = ("--hook", "nf:inet4/output", "--netns", place.name, "--id", f"packet={accept.id}")
+    while made["link"] not in links():
+        assert ipttctl("attach", "--persist", *given).returncode == 0
+    file.write({})
+    assert file.apply() == []
+    assert made["link"] in links()
+
+
+# --- a failure ------------------------------------------------------------------------------------
+
+
+def test_a_failure_half_way_leaves_what_was_there(
+    place: Namespace, file: File, accept: Program, other: Program, blocklist: Path,
+    make_program: MakeProgram,
+) -> None:  # fmt: skip  # pairs together
+    wanted: dict[str, Any] = {
+        "guard": blocking(place, blocklist, maps={"blocked4": ["127.1.0.0/16"]}),
+        "seen": at(place, hook="nf:inet4/input@raw", id={"packet": accept.id}),
+    }
+    file.write(wanted)
+    assert len(file.apply()) == 3
+    before = contents()
+    # all at once: a map changes, a link is new, and one is swapped
+    changed: dict[str, Any] = {
+        "guard": wanted["guard"] | {"maps": {"blocked4": ["127.2.0.0/16"]}},
+        "seen": wanted["seen"] | {"id": {"packet": other.id}},
+        "new": at(place, id={"packet": other.id}),
+    }
+
+    def refused(status: int, sentence: str) -> None:
+        done = ipttctl("apply", str(file.path))
+        assert (done.returncode, done.stdout) == (status, ""), done
+        assert sentence in done.stderr
+        assert contents() == before
+        assert arrives(place, "127.2.0.1")
+        assert not arrives(place, "127.1.0.1")
+
+    # a map that cannot be a payload: noticed when its link is attached, behind another
+    with Map.create(MapSpec("small", HASH, 4, 4, 2)) as small:
+        code = asm.load_map(asm.R1, small.fd) + asm.returning(1)
+        program = socket_filter(make_program, code, name="small")
+    file.write({**changed, "wrong": at(place, id={"packet": program.id}, payload="small")})
+    refused(1, "ipttctl: wrong: attaching: ")
+    # a program that does not fit is noticed before anything is changed
+    kprobe = make_program(name="kprobe")
+    file.write({**changed, "wrong": at(place, id={"packet": kprobe.id})})
+    refused(4, "wrong: the program for slot packet is of type kprobe")
+    # a link that waits for a roll-back is not swapped: noticed in the transaction
+    swapped = ipttctl("swap", str(before[1][0]), "--id", f"packet={accept.id}",
+                      "--rollback-after", "1h")  # fmt: skip  # pairs together
+    assert swapped.returncode == 0, swapped.stderr
+    before = contents()
+    file.write(changed)
+    refused(1, "[EBUSY]")
+    assert ipttctl("confirm", str(before[1][0])).returncode == 0
+    # nothing is begun if something is missing
+    file.write({**changed, "none": at(place, object={"packet": "/no/such.o:x"})})
+    refused(4, "none: cannot read BPF object /no/such.o")
+    file.write(changed)
+    assert sorted(file.actions()) == ["attach", "delete", "set", "swap"]
+    assert not arrives(place, "127.2.0.1")
+    file.write({})
+    assert file.actions() == ["detach"] * 3
+
+
+def test_a_map_that_is_full_gets_back_what_it_had(
+    place: Namespace, file: File, make_program: MakeProgram
+) -> None:
+    spec = MapSpec("small", HASH, 4, 4, 2)
+    with Map.create(spec) as small:
+        code = asm.load_map(asm.R1, small.fd) + asm.returning(1)
+        program = socket_filter(make_program, code, name="small")
+        wanted = at(place, id={"packet": program.id}, maps={"small": {"1": 10, "2": 20}})
+        file.write({"a": wanted})
+        assert file.actions() == ["set", "set", "attach"]
+        file.write({"a": wanted | {"maps": {"small": {"2": 21, "3": 30, "4": 40}}}})
+        done = ipttctl("apply", str(file.path))
+        assert done.returncode == 4, done
+        assert done.stderr.startswith("ipttctl: a/small: ")
+        assert dict(small.dump()) == {1: 10, 2: 20}
+        file.write({"a": wanted | {"maps": {"small": {"4": 40}}}})
+        assert sorted(file.actions()) == ["delete", "delete", "set"]
+        assert dict(small.dump()) == {4: 40}
+
+
+# --- SIGKILL --------------------------------------------------------------------------------------
+
+
+class Stopping(Controller):
+    """A controller whose process waits at a defined point, to be killed there."""
+
+    def __init__(self, point: str, reached: int) -> None:
+        super().__init__()
+        self._point, self._reached = point, reached
+
+    def _at(self, point: str) -> None:
+        if point == self._point:
+            os.write(self._reached, b".")
+            signal.pause()
+
+    def attach(self, *arguments: Any, **options: Any) -> Link:
+        """Stop on either side of it."""
+        self._at("before attach")
+        link = super().attach(*arguments, **options)
+        self._at("after attach")
+        return link
+
+    def transact(self, swaps: Sequence[Swap], *, rollback_after: float | None = None) -> list[Link]:
+        """Stop on either side of it."""
+        self._at("before swap")
+        swapped = super().transact(swaps, rollback_after=rollback_after)
+        self._at("after swap")
+        return swapped
+
+    def detach(self, link_id: int, **options: Any) -> Link:
+        """Stop before it."""
+        self._at("before detach")
+        return super().detach(link_id, **options)
+
+
+def _apply(path: Path, point: str, reached: int) -> None:
+    with Stopping(point, reached) as controller:
+        apply_state(controller, read_state(str(path)))
+
+
+@pytest.mark.parametrize(
+    "point", ["before attach", "after attach", "before swap", "after swap", "before detach"]
+)
+def test_whoever_is_killed_half_way_is_followed_by_the_next(
+    point: str, place: Namespace, file: File, accept: Program, other: Program
+) -> None:
+    one = at(place, id={"packet": accept.id}, filter="icmp")
+    file.write({"kept": one, "swapped": one, "going": one})
+    assert file.actions() == ["attach"] * 3
+    kept, swapped, going = links()
+    changed = one | {"id": {"packet": other.id}}
+    file.write({"kept": one, "swapped": changed, "first": changed, "second": changed})
+
+    ours, theirs = os.pipe()
+    process = _fork.Process(target=_apply, args=(file.path, point, theirs))
+    process.start()
+    os.close(theirs)
+    assert os.read(ours, 1) == b"."
+    os.close(ours)
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(COMMAND_TIMEOUT)
+    assert process.exitcode == -signal.SIGKILL
+
+    # nothing of what was there is lost, and each link has the old programs or the new ones
+    found = links()
+    assert {kept, swapped, going} <= set(found)
+    assert found[kept].generation == found[going].generation == 1
+    assert found[swapped].generation == (2 if point in {"after swap", "before detach"} else 1)
+    attached = {"before attach": 0, "after attach": 1}.get(point, 2)
+    assert len(found) == 3 + attached
+
+    file.apply()
+    now = links()
+    assert len(now) == 4
+    assert {kept, swapped} < set(now)
+    assert going not in now
+    # what was attached by then is one of the four, and none was made twice
+    assert set(found) - {going} <= set(now)
+    assert now[kept].generation == 1
+    assert [p.id for n in set(now) - {kept} for p in now[n].programs.values()] == [other.id] * 3
+    assert file.apply() == []
+    file.write({})
+    assert file.actions() == ["detach"] * 4
+    assert links() == {}
+
+
+def test_whoever_is_killed_while_it_loads_has_changed_nothing(
+    place: Namespace, file: File, accept: Program, other: Program, tmp_path: Path
+) -> None:
+    """An object file that does not come: a pipe that nobody writes to."""
+    file.write({"a": at(place, id={"packet": accept.id})})
+    assert file.actions() == ["attach"]
+    before = contents()
+    pipe = tmp_path / "slow.o"
+    os.mkfifo(pipe)
+    changed = at(place, id={"packet": other.id})
+    file.write({"a": changed, "b": changed, "c": at(place, object={"packet": f"{pipe}:x"})})
+    with running("apply", str(file.path)) as applying:
+        # succeeds once there is somebody who reads
+        writer = os.open(pipe, os.O_WRONLY)
+        applying.process.kill()
+        applying.process.wait(COMMAND_TIMEOUT)
+        os.close(writer)
+    assert contents() == before
+    file.write({"a": changed, "b": changed})
+    assert sorted(file.actions()) == ["attach", "swap"]
+
+
+# --- save -----------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_is_what_is_applied(
+    place: Namespace, file: File, accept: Program, blocklist: Path, tmp_path: Path
+) -> None:
+    file.write({"guard": blocking(place, blocklist, maps={"blocked4": ["127.1.0.0/16"]})})
+    assert file.actions() == ["set", "attach"]
+    given = ("--netns", place.name, "--id", f"packet={accept.id}", "--persist")
+    foreign = ipttctl("attach", "--hook", "nf:inet4/input@raw", *given, "--filter", "icmp",
+                      "--cookie", "0x10")  # fmt: skip  # pairs together
+    assert foreign.returncode == 0, foreign.stderr
+    assert ipttctl("attach", "--hook", "nf:inet6/input", *given).returncode == 0
+    with Controller() as controller:
+        (guard, *_) = controller.links()
+        with map_of(guard, "blocked4") as found:
+            found.set("127.9.0.0/16", 3)
+    before = contents()
+
+    PINS.mkdir(mode=0o700)
+    try:
+        saved = ipttctl("save", "--pin", str(PINS))
+        assert (saved.returncode, saved.stderr) == (0, "")
+        again = File(tmp_path / "saved.yaml")
+        again.path.write_text(saved.stdout)
+        assert not again.differs()
+        assert again.apply() == []
+        assert contents() == before
+        assert ipttctl("save", "--pin", str(PINS)).stdout.replace("link-", "") != ""
+
+        # gone, and brought back, but for a filter that nobody knows
+        assert ipttctl("detach", "--all").returncode == 0
+        lost = ipttctl("apply", str(again.path))
+        assert lost.returncode == 2
+        assert "cannot be read back from the kernel" in lost.stderr
+        text = saved.stdout
+        start = text.index("filter-length: ")
+        line = text[start : text.index("\n", start)]
+        again.path.write_text(text.replace(line, "filter: icmp"))
+        assert sorted(again.actions()) == ["attach"] * 3 + ["set"] * 2
+        assert [ids for _, _, ids in contents()][1:] == [ids for _, _, ids in before][1:]
+        assert not arrives(place, "127.9.0.1")
+        assert {link.cookie for link in links().values()} == {0, 16}
+        assert not again.differs()
+        assert ipttctl("detach", "--all").returncode == 0
+    finally:
+        shutil.rmtree(PINS)
+    wait_for(lambda: links() == {}, what="the links go")

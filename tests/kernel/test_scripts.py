@@ -98,7 +98,7 @@ def test_a_canary_stays_or_goes_back(
         flood = place.start(flood_udp, "127.0.0.1", 9, stop)
         try:
             code_, out, err = ended(
-                started("canary-swap", str(link.id), "20", "50", "--id", f"packet={new.id}",
+                started("canary-swap", str(link.id), "30", "50", "--id", f"packet={new.id}",
                         path=path, directory=tmp_path)
             )  # fmt: skip  # pairs together
         finally:

@@ -20,7 +20,7 @@ from ipttctl.cli import run
 from ipttctl.cli.declared_file import read_state, state_object, state_text
 from ipttctl.controller import Controller
 from ipttctl.declared import State, StepAction, apply_state, diff_state
-from ipttctl.declared_record import Record
+from ipttctl.declared.record import Record
 from ipttctl.errors import UsageError
 from ipttctl.wire import Connection
 from ipttproto import Command, Hook, LinkFlag
@@ -106,7 +106,7 @@ def machine(module: FakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(
         bpf, "program_info", lambda fd: bpf.ProgramInfo(fd, "0" * 16, "x", "kprobe")
     )
-    monkeypatch.setattr(declared, "check_types", lambda _: None)
+    monkeypatch.setattr("ipttctl.declared.apply.check_types", lambda _: None)
     for name in ("apply_state", "diff_state", "save_state"):
         defaults = getattr(declared, name).__kwdefaults__
         monkeypatch.setitem(defaults, "record", tmp_path / "record" / "declared.json")

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What there is, as a state to declare."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ipttctl import netns
+from ipttctl.controller import Controller
+from ipttctl.declared.plan import claimed, is_payload, is_program
+from ipttctl.declared.record import RECORD, Record, RecordedLink
+from ipttctl.declared.state import DeclaredLink, DeclaredMap, State, about
+from ipttctl.errors import ProgramError, UsageError
+from ipttctl.hooks import NfFamily, NfHook
+from ipttctl.objects import Link
+from ipttctl.places import Place
+from ipttctl.program_choice import ProgramChoice
+from ipttctl.sources import ById, OfDescriptor, OfProcess, Pinned, ProgramSource, parse_source
+from ipttproto import Hook, NfMode, Slot
+
+if TYPE_CHECKING:
+    from ipttctl.maps import Map
+
+_VERSIONS: Final = {4: 4, 6: 6}
+#: flags of maps that programs only read (BPF_F_RDONLY_PROG): the constants of an object file
+_CONSTANTS: Final = 1 << 7
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What there is, and the links that no file can bring back, with the reason of each."""
+
+    state: State
+    left_out: tuple[tuple[Link, str], ...]
+
+
+def save_state(
+    controller: Controller,
+    *,
+    maps: bool = False,
+    pins: Path | None = None,
+    record: Path = RECORD,
+) -> SavedState:
+    """The persistent links as ``apply_state`` takes them: then nothing changes.
+
+    Programs whose source apply remembers are saved as that, others by their ids, which end with the
+    last link that holds them; with ``pins`` they are pinned in that directory of a BPF file system,
+    and saved as its files. Of the maps those are saved that apply was told to fill, with what they
+    hold now; with ``maps`` all that can be written.
+
+    Raises:
+        ProgramError: something cannot be pinned.
+        PrivilegeError: the caller may not open programs and maps (CAP_SYS_ADMIN).
+    """
+    links = controller.links()
+    ours = {entry.link: entry for entry in claimed(Record.read(record), links)}
+    saved: list[DeclaredLink] = []
+    left_out: list[tuple[Link, str]] = []
+    for link in links:
+        if not link.persistent:
+            left_out.append((link, f"process {link.owner_pid} ({link.owner_comm}) owns it"))
+        elif link.gone is not None:
+            left_out.append((link, "it is at no hook any more"))
+        else:
+            names = {entry.name for entry in ours.values()}
+            try:
+                saved.append(_saved(link, ours.get(link.id), names, maps, pins))
+            except UsageError as error:  # a namespace without a name and a process
+                left_out.append((link, error.problem))
+    return SavedState(State(tuple(saved)), tuple(left_out))
+
+
+def _saved(
+    link: Link, entry: RecordedLink | None, names: set[str], all_maps: bool, pins: Path | None
+) -> DeclaredLink:
+    name = entry.name if entry else f"link-{link.id}"
+    while not entry and name in names:
+        name += "-"
+    known = entry if entry and entry.knows(link) else None
+    sources = {slot: _saved_source(slot, link, known) for slot in link.programs}
+    if pins is not None:
+        sources = {slot: _pinned(source, pins) for slot, source in sources.items()}
+    with about(f"link {link.id}"):
+        return DeclaredLink(
+            name,
+            _place_of(link),
+            ProgramChoice(
+                sources,
+                known.filter if known else None,
+                link.cookie or None,
+                _payload_name(link),
+            ),
+            _saved_maps(link, entry, all_maps),
+            None if entry else link.id,
+            0 if known else link.filter_length,
+        )
+
+
+def _saved_source(slot: Slot, link: Link, known: RecordedLink | None) -> ProgramSource:
+    if known and slot.name.lower() in known.programs:
+        source = parse_source(*known.programs[slot.name.lower()])
+        match source:
+            case OfDescriptor() | OfProcess():
+                pass  # they end with a process
+            case Pinned():
+                with suppress(ProgramError):
+                    if is_program(source, slot, link, known, None):
+                        return source
+            case _:
+                return source
+    return ById(link.programs[slot].id)
+
+
+def _pinned(source: ProgramSource, directory: Path) -> ProgramSource:
+    """A program's pin in a directory, made where there is none, if it is known by its id only."""
+    if not isinstance(source, ById):
+        return source
+    from ipttctl.programs import Program  # noqa: PLC0415  # loads libbpf
+
+    with Program.from_id(source.id) as program:
+        place = directory / f"{program.id}-{program.name or 'program'}"
+        if not place.exists():
+            program.pin(place)
+    return Pinned(str(place))
+
+
+def _payload_name(link: Link) -> str | None:
+    if not link.payload_map:
+        return None
+    from ipttctl.maps import Map  # noqa: PLC0415  # loads libbpf
+
+    with Map.from_id(link.payload_map) as found:
+        name = found.name
+    return name if name and is_payload(name, link) else str(link.payload_map)
+
+
+def _saved_maps(link: Link, entry: RecordedLink | None, everything: bool) -> dict[str, DeclaredMap]:
+    declared = {} if entry is None else dict(entry.maps)
+    if not declared and not everything:
+        return {}
+    from ipttctl.declared.maps import ARRAYS  # noqa: PLC0415  # loads libbpf
+    from ipttctl.link_maps import maps_of  # noqa: PLC0415  # loads libbpf
+
+    saved = {}
+    with maps_of(link) as used:
+        names = [one.map.name for one in used]
+        for one in used:
+            found = one.map
+            told = next(
+                (n for n in declared if n in (found.name, str(found.info.id))), None
+            ) or next((n for n in declared if found.name and n.startswith(found.name)), None)
+            if told is None and (not everything or not _is_data(found)):
+                continue
+            alone = found.name and names.count(found.name) == 1
+            called = told or (found.name if alone else str(found.info.id))
+            content = dict(found.items())
+            entries = declared.get(told, ()) if told else ()
+            any_value = {found.format.key_bytes(key) for key, value in entries if value is None}
+            listed = {found.format.key_bytes(key) for key, _ in entries}
+            saved[called] = DeclaredMap(
+                tuple(
+                    (found.format.key(k), None if k in any_value else found.format.value(v))
+                    for k, v in content.items()
+                    # of an array only what was declared is: the rest is left alone
+                    if told is None or found.info.type not in ARRAYS or k in listed
+                )
+            )
+            if told and entries and len(any_value) == len(listed):
+                saved[called] = DeclaredMap(tuple((k, None) for k, _ in saved[called].entries))
+    return saved
+
+
+def _is_data(found: Map) -> bool:
+    from ipttctl import bpf  # noqa: PLC0415  # loads libbpf
+
+    kinds = (
+        bpf.MapType.PROG_ARRAY,
+        bpf.MapType.ARRAY_OF_MAPS,
+        bpf.MapType.HASH_OF_MAPS,
+    )
+    return (
+        bool(found.info.key_size)
+        and found.info.type not in kinds
+        and not found.info.flags & _CONSTANTS
+    )
+
+
+def _place_of(link: Link) -> Place:
+    """A link's place, as it is declared."""
+    if link.hook != Hook.NF:
+        return Place(Hook.TABLE, _VERSIONS.get(link.family or 0))  # type: ignore[arg-type]
+    return Place(
+        NfHook(
+            NfFamily(link.nf_family or 0),
+            link.hooknum or 0,
+            link.priority or 0,
+            netns=netns.find(str(link.netns)),
+            device=link.ifname if link.ifindex else None,
+            mode=NfMode(link.mode or NfMode.OBSERVE),
+            report_drops=link.report_drops,
+        )
+    )

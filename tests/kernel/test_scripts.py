@@ -95,10 +95,11 @@ def test_a_canary_stays_or_goes_back(
             controller, old, "nf:inet4/output", place, persistent=True, mode=NfMode.FILTER
         )
         stop = event()
-        flood = place.start(flood_udp, "127.0.0.1", 9, stop)
+        # gently: the script starts commands, which takes its time
+        flood = place.start(flood_udp, "127.0.0.1", 9, stop, 0.05, 5)
         try:
             code_, out, err = ended(
-                started("canary-swap", str(link.id), "30", "50", "--id", f"packet={new.id}",
+                started("canary-swap", str(link.id), "40", "50", "--id", f"packet={new.id}",
                         path=path, directory=tmp_path)
             )  # fmt: skip  # pairs together
         finally:

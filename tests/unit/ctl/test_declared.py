@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -248,6 +249,35 @@ def test_a_failure_leaves_what_was_there(
     machine.refused.clear()
     given(tmp_path / "state.yaml", TWO)
     assert run(["diff", file]) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_interrupted_is_undone_or_finished(
+    number: int, machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    """A signal that comes while the module works: before the transaction, and in it."""
+    file = given(tmp_path / "state.yaml", TWO)
+
+    def interrupt(command: Command) -> None:
+        handler = module.handlers[command]
+
+        def interrupting(*asked: Any) -> Sequence[Mapping[str, Any]]:
+            module.handlers[command] = handler
+            os.kill(os.getpid(), number)
+            return handler(*asked)
+
+        module.handlers[command] = interrupting
+
+    interrupt(Command.ATTACH)
+    assert run(["apply", file]) == 130
+    assert len(module.requested(Command.ATTACH)) == 1
+    assert machine.links == {}
+    assert run(["apply", file]) == 0
+    given(tmp_path / "state.yaml", TWO.replace("exit: 7", "exit: 9"))
+    interrupt(Command.TRANSACT)
+    assert run(["apply", file]) == 130
+    assert run(["diff", file]) == 0
+    assert machine.links[2]["generation"] == 2
 
 
 def test_a_link_made_just_before_the_end_is_found_again(

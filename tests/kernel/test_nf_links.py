@@ -354,8 +354,10 @@ def test_a_dump_does_not_take_a_link() -> None:
     with Connection.open() as connection, pytest.raises(KernelError) as refused:
         connection._exchange(Command.GET, {"link": 1}, "listing", Flag.DUMP)
     assert refused.value.errno == errno.EINVAL
-    assert "a dump is of all links" in refused.value.extack
-    assert refused.value.attribute == "link"
+    # 6.1 has no room for a sentence where a dump starts (__netlink_dump_start)
+    if not os.uname().release.startswith("6.1."):
+        assert "a dump is of all links" in refused.value.extack
+        assert refused.value.attribute == "link"
 
 
 def test_an_interface_is_found_by_name_only_where_it_is(

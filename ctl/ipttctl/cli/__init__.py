@@ -81,8 +81,8 @@ def _print_version(wanted: bool) -> None:
 def overview(
     context: typer.Context,
     output: Annotated[
-        Output, typer.Option("-o", "--output", help="text for people, json for programs")
-    ] = Output.TEXT,
+        Output | None, typer.Option("-o", "--output", help="text for people, json for programs")
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -99,7 +99,12 @@ def overview(
     """
     del version
     if context.invoked_subcommand is None:
-        module.overview(output)
+        module.overview(output or Output.TEXT)
+    elif output is not None:
+        raise UsageError(
+            "--output is a command's own option",
+            f"write `ipttctl {context.invoked_subcommand} --output {output}`",
+        )
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ipttctl import netns
 from ipttctl.controller import Controller
@@ -138,39 +139,47 @@ def _payload_name(link: Link) -> str | None:
 
 
 def _saved_maps(link: Link, entry: RecordedLink | None, everything: bool) -> dict[str, DeclaredMap]:
-    declared = {} if entry is None else dict(entry.maps)
-    if not declared and not everything:
+    """What the declared maps of a link hold now, and if wanted all others."""
+    told = {} if entry is None else entry.maps
+    if not told and not everything:
         return {}
-    from ipttctl.declared.maps import ARRAYS  # noqa: PLC0415  # loads libbpf
-    from ipttctl.link_maps import maps_of  # noqa: PLC0415  # loads libbpf
+    from ipttctl.link_maps import map_of, maps_of  # noqa: PLC0415  # loads libbpf
 
-    saved = {}
-    with maps_of(link) as used:
-        names = [one.map.name for one in used]
-        for one in used:
-            found = one.map
-            told = next(
-                (n for n in declared if n in (found.name, str(found.info.id))), None
-            ) or next((n for n in declared if found.name and n.startswith(found.name)), None)
-            if told is None and (not everything or not _is_data(found)):
-                continue
-            alone = found.name and names.count(found.name) == 1
-            called = told or (found.name if alone else str(found.info.id))
-            content = dict(found.items())
-            entries = declared.get(told, ()) if told else ()
-            any_value = {found.format.key_bytes(key) for key, value in entries if value is None}
-            listed = {found.format.key_bytes(key) for key, _ in entries}
-            saved[called] = DeclaredMap(
-                tuple(
-                    (found.format.key(k), None if k in any_value else found.format.value(v))
-                    for k, v in content.items()
-                    # of an array only what was declared is: the rest is left alone
-                    if told is None or found.info.type not in ARRAYS or k in listed
-                )
-            )
-            if told and entries and len(any_value) == len(listed):
-                saved[called] = DeclaredMap(tuple((k, None) for k, _ in saved[called].entries))
+    saved, seen = {}, set()
+    for name, entries in told.items():
+        # programs that somebody swapped may have no such map
+        with suppress(ProgramError), map_of(link, name) as found:
+            saved[name] = _as_declared(found, entries)
+            seen.add(found.info.id)
+    if everything:
+        with maps_of(link) as used:
+            names = [one.map.name for one in used]
+            for one in used:
+                if one.map.info.id not in seen and _is_data(one.map):
+                    alone = one.map.name and names.count(one.map.name) == 1
+                    name = one.map.name if alone else str(one.map.info.id)
+                    saved[name] = DeclaredMap(tuple(one.map.dump()))
     return saved
+
+
+def _as_declared(found: Map, entries: Sequence[Sequence[Any]]) -> DeclaredMap:
+    """What a map holds, in the form in which it was declared: keys alone, or with values."""
+    from ipttctl.declared.maps import ARRAYS  # noqa: PLC0415  # loads libbpf
+
+    shape = found.format
+    listed = {shape.key_bytes(key): value for key, value in entries}
+    keys_only = bool(listed) and all(value is None for value in listed.values())
+    return DeclaredMap(
+        tuple(
+            (
+                shape.key(key),
+                None if keys_only or listed.get(key, 0) is None else shape.value(value),
+            )
+            for key, value in found.items()
+            # of arrays the elements that were not declared are left alone
+            if found.info.type not in ARRAYS or key in listed
+        )
+    )
 
 
 def _is_data(found: Map) -> bool:

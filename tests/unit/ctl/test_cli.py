@@ -82,9 +82,16 @@ def when_attached(module: FakeModule, *messages: bytes) -> None:
     module.handlers[Command.ATTACH] = attach
 
 
-def later(seconds: float, number: int = signal.SIGINT) -> None:
-    """Send ourselves a signal."""
-    threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
+def interrupt_when_handled() -> None:
+    """Interrupt ourselves, once there is another handler for it than now."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def send() -> None:
+        while signal.getsignal(signal.SIGINT) == before:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=send, daemon=True).start()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +124,7 @@ def later(seconds: float, number: int = signal.SIGINT) -> None:
         "detach 3 --all",
         "links x",
         "links -o xml",
+        "-o json links",
     ],
 )
 def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,7 +270,8 @@ def test_attach_holds_the_link_until_a_signal(
     number: int, module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def attach(*_: Any) -> Sequence[dict[str, Any]]:
-        later(0.1, number)
+        # the command is ready for it before the link is there
+        os.kill(os.getpid(), number)
         return [link(generation=1)]
 
     module.handlers[Command.ATTACH] = attach
@@ -339,7 +348,7 @@ def test_trace_interrupt_shows_what_waits_and_the_totals(
         return [link()]
 
     module.handlers[Command.DETACH] = detach
-    later(0.3)
+    interrupt_when_handled()
     assert run(["trace", "-o", "json"]) == 0
     captured = capsys.readouterr()
     found = [json.loads(line) for line in captured.out.splitlines()]

@@ -115,9 +115,10 @@ class NfHook:
     """A netfilter hook to attach to.
 
     ``family`` is one of ``NfFamily`` and ``hook`` the hook's number in it, see ``HOOKS``. Links
-    of a lower ``priority`` see a packet first, of equal ones the link that was attached last. At 0 a
-    bridge's forward hook misses the IP packets that br_netfilter hands to iptables: what comes
-    behind it in that priority is passed over (br_nf_hook_thresh).
+    of a lower ``priority`` see a packet first, of equal ones the link that was attached last. At 0
+    of a bridge's forward hook, a link misses IP packets that br_netfilter hands to iptables: what
+    comes behind that one in its priority is passed over (br_nf_hook_thresh).
+
     ``netns`` is a descriptor or the path of a network namespace; None is the initial one. Ingress
     hooks are of a ``device``, by its name there or its index. With ``NfMode.FILTER`` the program
     drops packets by returning 0; ``report_drops`` makes each of them an event.

@@ -23,7 +23,7 @@ from ipttctl.declared.plan import (
     map_steps,
     new_maps,
 )
-from ipttctl.declared.record import RECORD, Record, RecordedLink, locked
+from ipttctl.declared.record import RECORD, UNKNOWN, Record, RecordedLink, locked
 from ipttctl.declared.state import State, Step, about
 from ipttctl.errors import LinkGoneError, UsageError
 from ipttctl.objects import Link, ProgramSet, Swap
@@ -198,9 +198,10 @@ class _Application:
         return RecordedLink(
             match.declared.name,
             link=0,
-            generation=self._plan.highest,
+            generation=0,
             place=match.identity,
             programs={},
+            after=self._plan.highest,
             pid=os.getpid(),
             ids=ids,
         )
@@ -217,8 +218,7 @@ def _recorded(match: Match, link: Link) -> RecordedLink:
         {slot.name.lower(): source_text(s) for slot, s in wanted.sources.items()},
         {slot.name.lower(): digest for slot, digest in match.digests.items()},
         wanted.filter,
-        code_hash(compiled(wanted.filter) or b""),
-        wanted.payload,
+        UNKNOWN if declared.filter_length else code_hash(compiled(wanted.filter) or b""),
         {name: [list(entry) for entry in m.entries] for name, m in declared.maps.items()},
     )
 

@@ -121,7 +121,7 @@ def claimed(record: Record, links: Sequence[Link]) -> list[RecordedLink]:
         link = next((one for one in links if one.id not in taken and entry.is_of(one)), None)
         if link is not None:
             # of one that was about to be made nothing else is known
-            found.append(entry if entry.link else replace(entry, link=link.id, generation=0))
+            found.append(entry if entry.link else replace(entry, link=link.id))
     return found
 
 

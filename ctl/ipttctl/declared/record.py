@@ -26,6 +26,9 @@ from ipttctl.private_dirs import check_private, make_private
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """Where it is kept."""
 
+UNKNOWN: Final = "?"
+"""In the place of the hash of a filter that was there before apply was, which nobody can read."""
+
 _FORMAT: Final = 1
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _MODULE: Final = Path("/sys/module/ipttrace")
@@ -36,9 +39,9 @@ class RecordedLink:
     """A link that apply made, or is about to make.
 
     ``link`` and ``generation`` are what it was when apply left it. ``programs`` are kind and text
-    of each slot's source (see ``parse_source``), ``digests`` those of files. ``maps`` are the
-    declared ones. About to be made, ``link`` is 0, ``generation`` the highest id there was, and
-    ``pid`` with ``ids``, the programs' by slot, tell it from all others.
+    of each slot's source (see ``parse_source``), ``digests`` those of files, ``filter_code`` that
+    of the filter. ``maps`` are the declared ones. About to be made, ``link`` is 0; ``after``, the
+    highest id there was, ``pid`` and ``ids``, the programs' by slot, tell it from all others.
     """
 
     name: str
@@ -49,8 +52,8 @@ class RecordedLink:
     digests: Mapping[str, str] = field(default_factory=dict)
     filter: str | None = None
     filter_code: str = ""
-    payload: str | None = None
     maps: Mapping[str, Any] = field(default_factory=dict)
+    after: int = 0
     pid: int = 0
     ids: Mapping[str, int] = field(default_factory=dict)
 
@@ -61,7 +64,7 @@ class RecordedLink:
         if self.link:
             return self.link == link.id
         return (
-            link.id > self.generation
+            link.id > self.after
             and link.owner_pid == self.pid
             and PlaceIdentity.of(link) == self.place
             and {s.name.lower(): p.id for s, p in link.programs.items()} == dict(self.ids)

@@ -96,7 +96,7 @@ def _saved(
             ),
             _saved_maps(link, entry, all_maps),
             None if entry else link.id,
-            0 if known else link.filter_length,
+            0 if known and known.filter else link.filter_length,
         )
 
 

@@ -312,12 +312,20 @@ def test_a_link_is_taken_over_by_its_id(
     machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     programs = {"program": [{"slot": 3, "id": 7, "tag": bytes(8), "name": ""}], "filter-length": 5}
+    programs["cookie"] = 5
     number = machine.add(programs=programs)
-    text = f"links: {{mine: {{link: {number}, id: exit=7, filter-length: 5}}}}"
+    text = f"links: {{mine: {{link: {number}, id: exit=7, cookie: 5, filter-length: 5}}}}"
     file = given(tmp_path / "state.yaml", text)
     assert run(["apply", file]) == 0
     assert lines(capsys) == []
     assert Record.read(tmp_path / "record" / "declared.json").links[0].name == "mine"
+    assert run(["save"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["links"]["mine"] == {
+        "hook": "table", "id": {"exit": 7}, "filter-length": 5, "cookie": 5,
+    }  # fmt: skip  # pairs together
+    given(tmp_path / "state.yaml", text.replace(", filter-length: 5", ""))
+    assert run(["diff", file]) == 9
+    assert lines(capsys)[0].startswith(f"swap mine link={number} changes=filter ")
     given(tmp_path / "state.yaml", text.replace("exit=7", "exit=8"))
     assert run(["apply", file]) == 2
     assert capsys.readouterr().err == (

@@ -15,6 +15,8 @@ from tests.check.linux_scripts import CHECKPATCH, CLANG_FORMAT
 
 _DIRECTORIES: Final = ("kmod_netlink", "bpf", "tests")
 
+_CONSTANTS: Final = "constants in .rodata, which the loader writes and clang must not fold"
+
 _IGNORED: Final = {
     "*": {
         "OPEN_ENDED_LINE": "clang-format, with the kernel's configuration, ends lines with '('",
@@ -30,7 +32,11 @@ _IGNORED: Final = {
         "MACRO_ARG_REUSE": "the arguments are names and numbers, without side effects",
         "MACRO_ARG_UNUSED": "bpfcc has no use for the license",
         "PREFER_DEFINED_ATTRIBUTE_MACRO": "the C library's headers lack __always_inline",
-        "VOLATILE": "constants in .rodata, which the loader writes and clang must not fold",
+        "VOLATILE": _CONSTANTS,
+    },
+    "tests/unit/bpf/types.c": {
+        "CAMELCASE": "it means the type _Bool",
+        "VOLATILE": _CONSTANTS,
     },
 }
 """Files -> what checkpatch need not say about them, with the reason."""

@@ -179,8 +179,10 @@ def test_a_container_is_traced_for_some_time(
         )
         container = place.name if by == "name" else str(sleeper.pid)
         with Controller() as controller:
-            script = started("trace-container", container, "icmp",
-                             path=path, directory=tmp_path, TRACE_SECONDS="25")  # fmt: skip
+            script = started(
+                "trace-container", container, "icmp",
+                path=path, directory=tmp_path, TRACE_SECONDS="25",
+            )  # fmt: skip  # a line a kind of argument
             wait_for(lambda: controller.links() != [], timeout=60, what="it traces")
             place.ping("127.0.0.2")
             place.ping("127.0.0.3", check=False)

@@ -151,10 +151,10 @@ class Options:
         if len(texts) != 1:
             raise UsageError(f"{self.called}: {key} takes one value")
         choices = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
-        names = next((c for c in choices if isinstance(c, enum.EnumMeta)), None)
+        names = next((c for c in choices if isinstance(c, type) and issubclass(c, enum.Enum)), None)
         if names is None:
             return texts[0]
-        known = [str(member.value) for member in names]  # type: ignore[var-annotated]
+        known = [str(member.value) for member in names]
         if texts[0] not in known:
             raise UsageError(f"{self.called}: {key} is one of {', '.join(known)}, not {texts[0]}")
         return names(texts[0])

@@ -33,6 +33,8 @@ _PASSED_ON: Final = (
     signal.SIGWINCH,
 )
 _AWAITED: Final = (signal.SIGCHLD, *_PASSED_ON)
+#: seconds after which a child is looked for that has ended unheard
+_PATIENCE: Final = 1.0
 #: what Python ignores and a command should not: exec() keeps what is ignored
 _TO_DEFAULT: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -91,13 +93,11 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
 
 
 def _await(pid: int) -> int:
-    """Pass signals on to a child until it ends; its exit status as a shell tells it.
-
-    The process must have no other thread that takes signals, or they would be lost there.
-    """
+    """Pass signals on to a child until it ends; its exit status as a shell tells it."""
     while True:
-        told = signal.sigwaitinfo(_AWAITED)
-        if told.si_signo == signal.SIGCHLD:
+        # a library's thread that does not block SIGCHLD may have taken it: then the time is up
+        told = signal.sigtimedwait(_AWAITED, _PATIENCE)
+        if told is None or told.si_signo == signal.SIGCHLD:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 code = os.waitstatus_to_exitcode(status)

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ipttctl import netns
 from ipttctl.controller import Controller
@@ -25,7 +25,7 @@ from ipttproto import Hook, NfMode, Slot
 if TYPE_CHECKING:
     from ipttctl.maps import Map
 
-_VERSIONS: Final = {4: 4, 6: 6}
+_VERSIONS: Final[Mapping[int, Literal[4, 6]]] = {4: 4, 6: 6}
 #: flags of maps that programs only read (BPF_F_RDONLY_PROG): the constants of an object file
 _CONSTANTS: Final = 1 << 7
 
@@ -200,7 +200,7 @@ def _is_data(found: Map) -> bool:
 def _place_of(link: Link) -> Place:
     """A link's place, as it is declared."""
     if link.hook != Hook.NF:
-        return Place(Hook.TABLE, _VERSIONS.get(link.family or 0))  # type: ignore[arg-type]
+        return Place(Hook.TABLE, _VERSIONS.get(link.family or 0))
     return Place(
         NfHook(
             NfFamily(link.nf_family or 0),

@@ -19,6 +19,7 @@ from ipttctl.hooks import (
     NfHook,
     family_name,
     hook_name,
+    parse_priority,
     priority_name,
 )
 from ipttproto import Hook, LinkFlag, NfMode
@@ -68,7 +69,8 @@ def test_numbers_become_names() -> None:
     for family in HOOKS:
         for name, number in HOOKS[family].items():
             assert hook_name(family, number) == name
-            assert NfHook.parse(f"nf:{family_name(family)}/{name}") == NfHook(family, number)
+            without = NfHook.parse(f"nf:{family_name(family)}/{name}")
+            assert without == NfHook(family, number, parse_priority(family, "filter"))
     assert (family_name(99), hook_name(2, 99), hook_name(99, 1)) == ("99", "99", "1")
     assert (priority_name(2, -300), priority_name(7, -300)) == ("raw", "dstnat")
     assert priority_name(2, -299) == "-299"

@@ -223,16 +223,17 @@ def test_what_others_own_is_left_alone(place: Namespace, file: File, accept: Pro
 def test_another_life_of_the_module(place: Namespace, file: File, accept: Program) -> None:
     """Ids begin anew: what is remembered of a link must not be taken for another."""
     file.write({"mine": at(place, id={"packet": accept.id})})
+    unload_module()
+    load_module()
     (made,) = file.apply()
     assert ipttctl("detach", "--all").returncode == 0
     unload_module()
     load_module()
     given = ("--hook", "nf:inet4/output", "--netns", place.name, "--id", f"packet={accept.id}")
-    while made["link"] not in links():
-        assert ipttctl("attach", "--persist", *given).returncode == 0
+    assert ipttctl("attach", "--persist", *given).returncode == 0
     file.write({})
     assert file.apply() == []
-    assert made["link"] in links()
+    assert list(links()) == [made["link"]]
 
 
 # --- a failure ------------------------------------------------------------------------------------

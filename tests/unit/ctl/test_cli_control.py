@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -535,19 +536,28 @@ def test_run_of_what_does_not_run(
     assert module.requested(Command.DETACH) == [{"link": 3}]
 
 
-def wrapped(script: str) -> subprocess.Popen[str]:
-    """A shell below what `ipttctl run` does; it leads a session of its own."""
+@contextmanager
+def wrapped(script: str) -> Iterator[subprocess.Popen[str]]:
+    """A shell below what `ipttctl run` does, in a session of its own that ends with the block."""
     code = (
-        "import os, sys\nfrom ipttctl.cli.run_command import _run\n"
+        "import os, signal, sys\nfrom ipttctl.cli.run_command import _run\n"
+        # a shell cannot trap what it was started without, as by nohup
+        "for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):\n"
+        "    signal.signal(number, signal.SIG_DFL)\n"
         f"sys.exit(_run(['sh', '-c', {script!r}], dict(os.environ)))"
     )
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import socket
 import struct
 from typing import Final
 
 from ipttctl.errors import UsageError
+from ipttctl.netns import socket_in
 
 _SIOCGIFINDEX: Final = 0x8933
 _IFREQ: Final = struct.Struct("16si20x")
@@ -37,17 +37,5 @@ def device_index(name: str, netns: int | None = None) -> int:
 
 
 def _socket_in(netns: int | None) -> socket.socket:
-    if netns is None:
-        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    from pyroute2 import netns as namespaces  # noqa: PLC0415  # slow to import
-
-    made = namespaces.create_socket(
-        f"/proc/{os.getpid()}/fd/{netns}",
-        family=socket.AF_INET,
-        socket_type=socket.SOCK_DGRAM | socket.SOCK_CLOEXEC,
-        proto=0,
-        flags=0,
-    )
-    if not isinstance(made, socket.socket):
-        raise TypeError(f"pyroute2 made {made!r} instead of a socket")
-    return made
+    kind = socket.AF_INET, socket.SOCK_DGRAM
+    return socket.socket(*kind) if netns is None else socket_in(netns, *kind)

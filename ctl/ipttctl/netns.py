@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -52,6 +54,25 @@ def find(text: str, directories: Iterable[Path] = NAMED) -> Path:
     raise UsageError(
         f"no name and no process has network namespace {text}", "see `ip netns` and `lsns -t net`"
     )
+
+
+def socket_in(namespace: int, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """A socket in a network namespace that is given by a descriptor.
+
+    A thread goes there and makes it: setns(2) is for one thread, and a child process would be a
+    copy of all that the caller has in memory.
+
+    Raises:
+        OSError: the caller may not enter it, or it is no network namespace.
+    """
+    from pyroute2.netns import setns  # noqa: PLC0415  # slow to import
+
+    def make() -> socket.socket:
+        setns(namespace)
+        return socket.socket(family, kind, protocol)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(make).result()
 
 
 def _named_files(directories: Iterable[Path]) -> Iterator[Path]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The netlink socket: pyroute2 carries it, ipttproto builds and parses what travels.
+"""The netlink socket: what travels on it is built and parsed by ipttproto.
 
-pyroute2 makes the socket, in another network namespace if need be, and resolves the family. The
+pyroute2 goes to the initial network namespace for it, if need be, and resolves the family. The
 exchange of requests is done here because pyroute2's errors do not hold the extended
 acknowledgement, which is where the module says what was wrong.
 """
@@ -30,6 +30,7 @@ from ipttctl.errors import (
     PrivilegeError,
     RefusedPrivilegeError,
 )
+from ipttctl.netns import socket_in
 from ipttproto import (
     FAMILY,
     Acknowledgement,
@@ -413,41 +414,12 @@ def _name(space: AttributeSet, number: int) -> str:
 
 
 def _open_socket() -> socket.socket:
-    """A socket in the initial network namespace, or in ours if that one is out of reach.
-
-    Raises:
-        ModuleError: the process that pyroute2 sends there did not answer in time.
-    """
-    from pyroute2 import netns  # noqa: PLC0415  # slow to import
-
-    namespace = None
-    with suppress(OSError):
-        if _OWN_NAMESPACE.stat().st_ino != _INITIAL_NAMESPACE.stat().st_ino:
-            namespace = str(_INITIAL_NAMESPACE)
-    arguments = {
-        "family": socket.AF_NETLINK,
-        "socket_type": socket.SOCK_RAW | socket.SOCK_CLOEXEC,
-        "proto": _NETLINK_GENERIC,
-    }
-    if namespace:
-        try:
-            return _checked(netns.create_socket(namespace, flags=0, **arguments))
-        except TimeoutError:
-            raise ModuleError(
-                "making a socket in the initial network namespace took too long",
-                "try again when the machine is less busy",
-            ) from None
-        except OSError:
-            pass
-    return _checked(netns.create_socket(**arguments))
-
-
-def _checked(sock: Any) -> socket.socket:
-    if not isinstance(sock, socket.socket):
-        raise TypeError(f"pyroute2 made {sock!r} instead of a socket")
-    # a child that inherited it would keep our links alive after us
-    os.set_inheritable(sock.fileno(), False)
-    return sock
+    """A socket in the initial network namespace, or in ours if that one is out of reach."""
+    kind = socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC
+    with initial_namespace() as namespace, suppress(OSError):
+        if namespace is not None:
+            return socket_in(namespace, *kind)
+    return socket.socket(*kind)
 
 
 def _unreachable() -> ModuleError:

@@ -14,6 +14,7 @@ from ipttctl.objects import Link, ProgramSet
 from ipttproto import TABLE_SLOTS, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
+from tests.kernel.support.kernel import wait_for
 from tests.kernel.support.maps import element, one_element_map
 from tests.kernel.support.network import Namespace, Network, event, flood_udp
 from tests.kernel.support.observing import observing
@@ -48,6 +49,7 @@ def test_every_packet_is_seen_by_one_generation(
         net.left.start(flood_udp, net.right_address, 9, stop),
         net.right.start(flood_udp, net.left_address, 9, stop),
     ]
+    _wait_for_packets(controller, link.id)
     swaps = 0
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -73,6 +75,11 @@ def test_every_packet_is_seen_by_one_generation(
     assert sum(seen) == 2 * counted
 
 
+def _wait_for_packets(controller: Controller, link_id: int) -> None:
+    """A process that floods takes its time to begin, most of all on a debug kernel."""
+    wait_for(lambda: controller.link(link_id).stats.packets > 0, timeout=60, what="a flood")
+
+
 def _settled(controller: Controller, link_id: int) -> Link:
     link = controller.link(link_id)
     while True:
@@ -96,6 +103,7 @@ def test_a_packet_is_of_one_generation_from_entry_to_exit(
     with observing(controller) as observer:
         link = controller.attach(programs)
         flood = net.left.start(flood_udp, net.right_address, 9, stop, 0.002, 1)
+        _wait_for_packets(controller, link.id)
         for _ in range(30):
             controller.swap(link.id, programs)
             observer.take()

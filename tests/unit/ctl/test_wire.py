@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pyroute2.netns
 import pytest
 
 from ipttctl import netns, wire
@@ -372,19 +371,3 @@ def test_socket_is_in_our_namespace_if_the_initial_one_is_out_of_reach(
     monkeypatch.setattr(wire, "_INITIAL_NAMESPACE", tmp_path)
     with wire._open_socket() as sock:
         assert namespace_of(sock) == netns.own()
-
-
-def test_making_the_socket_in_the_initial_namespace_takes_too_long(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Not taken for a namespace that is out of reach: the remedy is another one."""
-    other = tmp_path / "initial"
-    other.touch()
-
-    def late(*_: object, **__: object) -> socket.socket:
-        raise TimeoutError("no response from the child")
-
-    monkeypatch.setattr(wire, "_INITIAL_NAMESPACE", other)
-    monkeypatch.setattr(pyroute2.netns, "create_socket", late)
-    with pytest.raises(ModuleError, match="took too long; try again"):
-        wire._open_socket()

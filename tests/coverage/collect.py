@@ -43,12 +43,16 @@ def _measured(command: Sequence[str], directory: Path) -> int:
 
 
 def _combine(directory: Path, into: Path) -> None:
-    combined = Coverage(data_file=str(into), config_file=str(_CONFIGURATION))
-    for path in sorted(directory.iterdir()):
-        # one whose process is still at it when the tests are over comes or goes meanwhile
-        with suppress(NoDataError):
-            combined.combine([str(path)])
-    combined.save()
+    with tempfile.TemporaryDirectory(prefix="combined-") as name:
+        # not at once where it is to be: each write to a file system of the host is waited for
+        local = Path(name, "python")
+        combined = Coverage(data_file=str(local), config_file=str(_CONFIGURATION))
+        for path in sorted(directory.iterdir()):
+            # one whose process is still at it when the tests are over comes or goes meanwhile
+            with suppress(NoDataError):
+                combined.combine([str(path)])
+        combined.save()
+        shutil.copy(local, into)
 
 
 def save_counters(module_directory: Path, into: Path, gcov: Path = _GCOV) -> None:

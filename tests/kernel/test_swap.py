@@ -14,7 +14,7 @@ from ipttctl.objects import Link, ProgramSet
 from ipttproto import TABLE_SLOTS, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import wait_for
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, wait_for
 from tests.kernel.support.maps import element, one_element_map
 from tests.kernel.support.network import Namespace, Network, event, flood_udp
 from tests.kernel.support.observing import observing
@@ -77,7 +77,7 @@ def test_every_packet_is_seen_by_one_generation(
 
 def _wait_for_packets(controller: Controller, link_id: int) -> None:
     """A process that floods takes its time to begin, most of all on a debug kernel."""
-    wait_for(lambda: controller.link(link_id).stats.packets > 0, timeout=60, what="a flood")
+    wait_for(lambda: controller.link(link_id).stats.packets > 0, COMMAND_TIMEOUT, "a flood")
 
 
 def _settled(controller: Controller, link_id: int) -> Link:

@@ -20,6 +20,8 @@ from tests.kernel.support.network import Namespace, Network, event, flood_udp
 from tests.kernel.support.observing import observing
 
 SECONDS = 10
+#: swaps, at least
+ENOUGH = 20
 
 
 def _rule_counters(namespace: Namespace) -> int:
@@ -52,7 +54,7 @@ def test_every_packet_is_seen_by_one_generation(
     _wait_for_packets(controller, link.id)
     swaps = 0
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
+    while time.monotonic() < end or swaps <= ENOUGH:
         swaps += 1
         controller.swap(link.id, sets[swaps % 2])
     stop.set()
@@ -66,7 +68,6 @@ def test_every_packet_is_seen_by_one_generation(
     controller.detach(link.id)
 
     print(f"{swaps} swaps, {counted} packets counted, {seen} runs by program, {link.stats}")
-    assert swaps > 20
     assert counted > 1000
     assert link.generation == swaps + 1
     assert link.stats.packets == link.stats.selected == counted

@@ -183,7 +183,8 @@ def test_a_container_is_traced_for_some_time(
                 "trace-container", container, "icmp",
                 path=path, directory=tmp_path, TRACE_SECONDS="25",
             )  # fmt: skip  # a line a kind of argument
-            wait_for(lambda: controller.links() != [], timeout=60, what="it traces")
+            # programs are compiled first, unless that was done on this boot
+            wait_for(lambda: controller.links() != [], timeout=180, what="it traces")
             place.ping("127.0.0.2")
             place.ping("127.0.0.3", check=False)
             status, out, err = ended(script)

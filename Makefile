@@ -21,7 +21,7 @@ KERNEL ?= $(shell $(GUEST) kernels test)
 NEWEST = $(lastword $(shell $(GUEST) kernels test))
 TESTS ?= tests/kernel
 RELOADS ?= 300
-TIMEOUT ?= 2700
+TIMEOUT ?= 3600
 DEBUG_TIMEOUT ?= 10800
 # On a debug kernel: seconds that a command in it may take, that the storm lasts, and messages of the fuzz test.
 PATIENCE = --env IPTT_COMMAND_TIMEOUT=300

@@ -18,7 +18,8 @@ PACKAGE = Path(ipttctl.__file__).parent
 #: a module of these imports, of these, only those of lines above its own
 LAYERS = (
     {"errors", "installed"},
-    {"wire", "netns", "hooks", "devices"},
+    {"netns"},
+    {"wire", "hooks", "devices"},
     {"objects", "event_filter"},
     {"records", "losses", "measurement"},
     {"describe", "payloads"},

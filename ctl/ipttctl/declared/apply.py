@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -225,9 +226,19 @@ def _recorded(match: Match, link: Link) -> RecordedLink:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Signals that end a process wait: what is begun here is finished."""
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    """Signals that end a process wait: what is begun here is finished.
+
+    Handlers, not a mask: that is for one thread, and a library's threads take what it keeps out.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: told.append(number)) for n in _ENDING}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in told:
+            signal.raise_signal(late)

@@ -34,6 +34,9 @@ NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
 ONLY_WITH_OVERRIDE: Final = "the program calls bpf_override_return, which has no meaning here"
 """Such a program loads only where CONFIG_BPF_KPROBE_OVERRIDE is set: on the debug kernel."""
 
+WHERE_A_DUMP_BEGINS: Final = "a dump is of all links: ask for one without it"
+"""Heard only where ``refused_dumps_are_explained``."""
+
 
 def sentences(sources: Path = SOURCES) -> frozenset[str]:
     """Every sentence of the module's C files."""

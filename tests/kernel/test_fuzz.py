@@ -27,7 +27,7 @@ from tests.fuzz.world import KnownLink, World
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import loader
-from tests.kernel.support.kernel import redirected_functions, wait_for
+from tests.kernel.support.kernel import redirected_functions, refused_dumps_are_explained, wait_for
 from tests.kernel.support.loader import loaded
 from tests.kernel.support.maps import PERCPU_ARRAY, PROG_ARRAY, one_element_map
 from tests.kernel.support.network import namespace
@@ -203,6 +203,8 @@ def test_nearly_right_messages(
     possible = refusals.sentences() - refusals.NOT_BY_A_MESSAGE.keys()
     if "override" not in world.others:
         possible -= {refusals.ONLY_WITH_OVERRIDE}
+    if not refused_dumps_are_explained():
+        possible -= {refusals.WHERE_A_DUMP_BEGINS}
     missing = possible - tally.sentences.keys()
     print(f"{len(possible) - len(missing)} of {len(possible)} sentences of the module heard")
     if MESSAGES >= ENOUGH:

@@ -28,7 +28,7 @@ from ipttctl.collection import Collection
 from ipttctl.specs import CollectionSpec
 from ipttproto import Slot
 from tests.hot_swap.ways import Fds, Way
-from tests.kernel.support.kernel import wait_for
+from tests.kernel.support.kernel import settled, wait_for
 from tests.kernel.support.network import Namespace, Network, event
 
 PORT: Final = 9
@@ -135,7 +135,7 @@ def measure(net: Network, way: Way, sets: tuple[Seen, Seen], changes: int) -> Re
         stop.set()
         sender.join(60)
         assert sender.exitcode == 0
-        counted = _settled(net.router)
+        counted = settled(lambda: _counted(net.router))
     return _judge(sets, counted, seconds)
 
 
@@ -162,13 +162,3 @@ def _counted(router: Namespace) -> int:
 def _await_packets(router: Namespace) -> None:
     before = _counted(router)
     wait_for(lambda: _counted(router) >= before + _BURST, 60, "packets go through")
-
-
-def _settled(router: Namespace) -> int:
-    """Packets that the rule counted, once softirqs have finished what was sent."""
-    counts = [-1, _counted(router)]
-    while counts[-1] != counts[-2]:
-        # nothing says that the last packet is through; the counter stands still for this long
-        time.sleep(0.3)
-        counts.append(_counted(router))
-    return counts[-1]

@@ -16,6 +16,7 @@ import pytest
 
 from ipttctl.bpf import ProgramType
 from ipttctl.controller import Controller
+from ipttctl.errors import LinkGoneError
 from ipttctl.programs import Program
 from ipttctl.trace_programs import remove_trace_pins
 from tests.kernel.support import assembler, detectors
@@ -88,6 +89,16 @@ def nothing_left(module: None, session_log: KernelLog) -> Iterator[None]:  # noq
 def controller() -> Iterator[Controller]:
     with Controller() as opened:
         yield opened
+
+
+@pytest.fixture
+def no_links() -> Iterator[None]:
+    """A test that fails half way leaves no persistent link to the next one."""
+    yield
+    with Controller() as controller:
+        for link in controller.links():
+            with suppress(LinkGoneError):
+                controller.detach(link.id)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 
 from ipttctl import Map, apply_state, read_state
 from ipttctl.controller import Controller
-from ipttctl.errors import LinkGoneError
 from ipttctl.link_maps import map_of
 from ipttctl.objects import Link, Swap
 from ipttctl.programs import Program
@@ -34,6 +32,8 @@ PINS = Path("/sys/fs/bpf/test-apply")
 HASH = 1
 
 _fork = multiprocessing.get_context("fork")
+
+pytestmark = pytest.mark.usefixtures("no_links")
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +55,6 @@ def accept(make_program: MakeProgram) -> Program:
 @pytest.fixture
 def other(make_program: MakeProgram) -> Program:
     return socket_filter(make_program, asm.mov(asm.R3, 5) + asm.returning(1), name="other")
-
-
-@pytest.fixture(autouse=True)
-def no_links() -> Iterator[None]:
-    """A test that fails half way leaves no persistent link to the next one."""
-    yield
-    with Controller() as controller:
-        for link in controller.links():
-            with suppress(LinkGoneError):
-                controller.detach(link.id)
 
 
 def links() -> dict[int, Link]:

@@ -8,14 +8,12 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.errors import LinkGoneError
 from ipttctl.programs import Program
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -26,6 +24,8 @@ from tests.kernel.support.loader import loaded_btf, typed_map
 from tests.kernel.support.maps import PERCPU_ARRAY
 from tests.kernel.support.network import Namespace, Network, namespace, send_udp
 from tests.kernel.support.nf import ICMP, all_but, of_protocol, socket_filter
+
+pytestmark = pytest.mark.usefixtures("no_links")
 
 
 @pytest.fixture
@@ -41,16 +41,6 @@ def place() -> Iterator[Namespace]:
 def accept(make_program: MakeProgram) -> Program:
     """A program that wants every packet."""
     return socket_filter(make_program, asm.returning(1), name="accept")
-
-
-@pytest.fixture(autouse=True)
-def no_links() -> Iterator[None]:
-    """A test that fails half way leaves no persistent link to the next one."""
-    yield
-    with Controller() as controller:
-        for link in controller.links():
-            with suppress(LinkGoneError):
-                controller.detach(link.id)
 
 
 def made(*arguments: str) -> dict[str, Any]:

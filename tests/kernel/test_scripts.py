@@ -8,13 +8,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from ipttctl.controller import Controller
-from ipttctl.errors import LinkGoneError
 from ipttctl.hooks import NfHook
 from ipttctl.link_maps import map_of
 from ipttctl.objects import ProgramSet
@@ -30,6 +28,8 @@ from tests.kernel.support.objects import BPF, REPOSITORY, compile_object
 
 SCRIPTS = REPOSITORY / "docs" / "scripts"
 TIMEOUT = 240
+
+pytestmark = pytest.mark.usefixtures("no_links")
 
 
 @pytest.fixture
@@ -48,16 +48,6 @@ def path(tmp_path: Path) -> str:
 def place() -> Iterator[Namespace]:
     with namespace("scripts") as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def no_links() -> Iterator[None]:
-    """A test that fails half way leaves no persistent link to the next one."""
-    yield
-    with Controller() as controller:
-        for link in controller.links():
-            with suppress(LinkGoneError):
-                controller.detach(link.id)
 
 
 def started(

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from ipttctl.controller import Controller
-from ipttctl.objects import Link, ProgramSet
+from ipttctl.objects import ProgramSet
 from ipttproto import TABLE_SLOTS, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import COMMAND_TIMEOUT, wait_for
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, settled, wait_for
 from tests.kernel.support.maps import element, one_element_map
 from tests.kernel.support.network import Namespace, Network, event, flood_udp
 from tests.kernel.support.observing import observing
@@ -61,8 +61,7 @@ def test_every_packet_is_seen_by_one_generation(
     for flood in floods:
         flood.join(30)
         assert flood.exitcode == 0
-    # softirqs finish what the processes sent
-    link = _settled(controller, link.id)
+    link = settled(lambda: controller.link(link.id))
     counted = _rule_counters(net.router)
     seen = [element(fd) for fd in counters]
     controller.detach(link.id)
@@ -79,17 +78,6 @@ def test_every_packet_is_seen_by_one_generation(
 def _wait_for_packets(controller: Controller, link_id: int) -> None:
     """A process that floods takes its time to begin, most of all on a debug kernel."""
     wait_for(lambda: controller.link(link_id).stats.packets > 0, COMMAND_TIMEOUT, "a flood")
-
-
-def _settled(controller: Controller, link_id: int) -> Link:
-    link = controller.link(link_id)
-    while True:
-        # softirqs have no end to wait for: done when the counters stand still for this long
-        time.sleep(0.2)
-        again = controller.link(link_id)
-        if again.stats == link.stats:
-            return again
-        link = again
 
 
 def test_a_packet_is_of_one_generation_from_entry_to_exit(

@@ -7,7 +7,7 @@ import errno
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from tests.kernel.support.kernel import (
     MODULE,
     load_module,
     loaded_modules,
+    settled,
     unload_module,
     wait_for,
 )
@@ -210,7 +211,7 @@ def test_no_packet_is_unseen_or_seen_twice(
             controller.transact(swaps_of(links, [entry, packet, packet]))
         stop.set()
         flood.join(30)
-        stats = _settled(lambda: [controller.link(link.id).stats for link in links])
+        stats = settled(lambda: [controller.link(link.id).stats for link in links])
         counted = net.router.counted("FORWARD", "mangle")
         runs = element(first) + element(second)
     print(f"{rounds} transactions, {counted} packets, {runs} runs")
@@ -219,17 +220,6 @@ def test_no_packet_is_unseen_or_seen_twice(
     assert stats[1].packets == stats[2].packets == counted
     assert runs == sum(one.packets for one in stats)
     assert all(element_ > 0 for element_ in (stats[0].packets, runs))
-
-
-def _settled(read: Callable[[], list[Any]]) -> list[Any]:
-    before = read()
-    while True:
-        # softirqs have no end to wait for: done when the counters stand still for this long
-        time.sleep(0.2)
-        again = read()
-        if again == before:
-            return again
-        before = again
 
 
 # --- back unless confirmed ------------------------------------------------------------------------

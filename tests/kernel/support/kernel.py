@@ -59,6 +59,17 @@ def wait_for(condition: Callable[[], T], timeout: float = 20, what: str = "") ->
     return value
 
 
+def settled(read: Callable[[], T]) -> T:
+    """What ``read`` gives once it gives the same twice: softirqs have finished what was sent."""
+    before = read()
+    while True:
+        # nothing says that the last packet is through; what counts them stands still for this long
+        time.sleep(0.3)
+        if (now := read()) == before:
+            return now
+        before = now
+
+
 class KernelLog:
     """The kernel's log from a moment on."""
 

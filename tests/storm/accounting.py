@@ -37,8 +37,8 @@ from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import MODULE, load_module, loaded_modules
 from tests.kernel.support.network import Namespace, enter_namespace, namespace
 from tests.storm.actor import Actor, Child, delete_module
-from tests.storm.controllers import all_links
 from tests.storm.journal import Journal
+from tests.storm.links import all_links
 from tests.storm.observers import Order, observe
 from tests.storm.shared import FAMILIES, Phase, Shared
 from tests.storm.traffic import send_bursts

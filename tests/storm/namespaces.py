@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Namespaces that come with rules and traffic, and go while packets are on their way."""
+"""Namespaces that come with rules, traffic and a link, and go while packets are on their way."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 
+from ipttctl.bpf import ProgramType
+from ipttctl.controller import Controller
+from ipttctl.hooks import NfHook
+from ipttctl.objects import Link, ProgramSet
+from ipttctl.programs import Program
+from ipttproto import Gone, Slot
+from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import run
 from tests.kernel.support.network import Namespace
 from tests.storm.actor import Actor
 from tests.storm.journal import Journal
 from tests.storm.rules import kernel_tables, random_rules, replace
-from tests.storm.shared import FAMILIES, Shared
+from tests.storm.shared import FAMILIES, Phase, Shared
 from tests.storm.traffic import start_bursts
 
 _PATIENCE = 600
@@ -40,23 +47,51 @@ class NamespacesActor(Actor):
         """One namespace, from its making to its end."""
         self._number += 1
         namespace = Namespace(f"storm-ns{self._number}")
-        with ExitStack() as end:
-            _ip("netns", "add", namespace.name)
-            # the namespace loses its name with packets on their way; the last of its processes,
-            # killed after that, takes the namespace with it
-            going = end.enter_context(ExitStack())
-            end.callback(_ip, "netns", "delete", namespace.name)
-            self._connect(namespace)
-            family = self._family()
-            rules = random_rules(self.random, family, self._tables, copies=True)
-            replace(namespace, family, rules, self.shared, self.journal)
-            for place, address in (
-                (namespace, "10.78.0.1"), (namespace, "fd78::1"), (self._router, "10.78.0.2"),
-            ):  # fmt: skip  # pairs together
-                going.callback(start_bursts(place, address, (9,), lambda: True).kill)
-            self.journal.write("namespace-made", f"{namespace.name} IPv{family}")
-            self.pause(0.3, 2)
-        self.journal.write("namespace-gone", namespace.name)
+        with ExitStack() as watching:
+            with ExitStack() as end:
+                _ip("netns", "add", namespace.name)
+                # the namespace loses its name with packets on their way; the last of its
+                # processes, killed after that, takes the namespace with it
+                going = end.enter_context(ExitStack())
+                end.callback(_ip, "netns", "delete", namespace.name)
+                self._connect(namespace)
+                watch = None
+                # not while the module may go
+                if self.shared.phase is Phase.ROUND:
+                    with self.unless_reloading():
+                        watch = self._watch(namespace, watching)
+                family = self._family()
+                rules = random_rules(self.random, family, self._tables, copies=True)
+                replace(namespace, family, rules, self.shared, self.journal)
+                for place, address in (
+                    (namespace, "10.78.0.1"), (namespace, "fd78::1"), (self._router, "10.78.0.2"),
+                ):  # fmt: skip  # pairs together
+                    going.callback(start_bursts(place, address, (9,), lambda: True).kill)
+                self.journal.write("namespace-made", f"{namespace.name} IPv{family}")
+                self.pause(0.3, 2)
+            self.journal.write("namespace-gone", namespace.name)
+            if watch is not None:
+                self._see_it_gone(*watch)
+
+    def _watch(self, namespace: Namespace, end: ExitStack) -> tuple[Controller, Link]:
+        """A link in the namespace, until the end."""
+        program = end.enter_context(
+            Program.load(asm.returning(0), name="doomed", type=ProgramType.SOCKET_FILTER)
+        )
+        controller = end.enter_context(Controller())
+        hook = NfHook.parse("nf:inet/prerouting", netns=namespace.path)
+        return controller, controller.attach(ProgramSet({Slot.PACKET: program.fd}), hook=hook)
+
+    def _see_it_gone(self, controller: Controller, link: Link) -> None:
+        """The link says that its hook is gone, and can be removed."""
+        with self.unless_reloading():
+            self.wait_until(
+                lambda: controller.link(link.id).gone is not None,
+                f"link {link.id} is gone with its namespace",
+            )
+            last = controller.detach(link.id)
+            assert (last.gone, last.registered) == (Gone.NETNS, False), last
+            self.journal.write("hook-gone", f"link {link.id}, {last.stats.packets} packets")
 
     def _family(self) -> int:
         """Mostly one whose table code stays: rules keep it from being unloaded."""

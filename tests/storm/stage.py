@@ -26,10 +26,11 @@ from tests.storm.unloader import UnloaderActor
 
 #: what must have happened; the storm goes on for it
 WANTED = frozenset({
-    "attach", "swap", "swap-refused", "detach", "disconnect", "kill", "remove-persistent",
+    "attach", "attach-nf", "swap", "swap-refused", "transaction", "transaction-refused",
+    "confirm", "rolled-back", "detach", "disconnect", "kill", "remove-persistent", "adopt",
     "observer-comes", "observer-goes", "observer-killed", "overrun", "namespace-made",
-    "namespace-gone", "restore-4", "restore-6", "tables-unloaded-4", "tables-unloaded-6",
-    "target-unloaded", "unload-refused", "reload", "round", "traffic",
+    "namespace-gone", "hook-gone", "restore-4", "restore-6", "tables-unloaded-4",
+    "tables-unloaded-6", "target-unloaded", "unload-refused", "reload", "round", "traffic",
 })  # fmt: skip  # pairs together
 #: a slow machine gets so many rounds for what is wanted, however long they take
 _ROUNDS = 8
@@ -68,8 +69,8 @@ def cast(plan: Plan, record: Record, shared: Shared, net: Network) -> list[Actor
         TrafficActor("traffic-right6", *common, net.left, net.right_address6),
         TrafficActor("traffic-left", *common, net.right, net.left_address),
         TrafficActor("traffic-left6", *common, net.right, net.left_address6),
-        *(ControllerActor(f"controller-{number}", *common) for number in (1, 2)),
-        *(KillerActor(f"killer-{number}", *common) for number in (1, 2)),
+        *(ControllerActor(f"controller-{number}", *common, places) for number in (1, 2)),
+        *(KillerActor(f"killer-{number}", *common, places) for number in (1, 2)),
         *(ObserverActor(f"observers-{number}", *common) for number in (1, 2)),
         RulesActor("rules", *common, places),
         NamespacesActor("namespaces", *common, net.router),

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A controller with links of every kind, and random changes of them."""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from ipttctl.bpf import ProgramType
+from ipttctl.controller import Controller
+from ipttctl.errors import ExpectationError, KernelError
+from ipttctl.filters import compile_filter
+from ipttctl.hooks import NfFamily, NfHook
+from ipttctl.objects import Link, ProgramSet, Swap
+from ipttctl.programs import Program
+from ipttproto import Hook, NfMode, Slot
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.network import Namespace
+from tests.storm.journal import Journal
+from tests.storm.shared import Phase, Shared
+
+FILTERS = ("udp", "ip6", "icmp or icmp6", "udp dst port 9 and ip", "len > 100", "tcp")
+
+_MOST_LINKS = 6
+#: program sets of table links by their slots: those with fewer events more often
+_SHAPES = (
+    (Slot.ENTRY,),
+    (Slot.ENTRY, Slot.EXIT),
+    (Slot.RULE,),
+    (Slot.EXIT,),
+    (Slot.ENTRY, Slot.RULE, Slot.EXIT),
+)
+_FAMILIES: tuple[Literal[4, 6] | None, ...] = (None, None, 4, 6)
+#: netfilter hooks; those of a device are of the loopback device, which every namespace has
+_NF_HOOKS = (
+    "nf:inet/prerouting@first", "nf:inet/input", "nf:inet4/forward@mangle", "nf:inet6/forward",
+    "nf:inet4/output@raw", "nf:inet/postrouting@last", "nf:netdev/ingress", "nf:inet/ingress",
+    "nf:arp/in", "nf:bridge/prerouting",
+)  # fmt: skip  # families together
+#: how often a link is at a netfilter hook
+_NF: Final = 0.4
+#: what programs return: they select and emit, let pass or drop
+_RETURNS = (0, 0, 1)
+#: links that are swapped in one step
+_TOGETHER = (1, 2, 3)
+#: seconds until a swap is rolled back: too soon for somebody to confirm it, or late enough
+_ROLLBACK = (None, None, 0.05, 3)
+_PATIENCE: Final = 600.0
+_POLL: Final = 0.01
+
+
+def all_links(controller: Controller) -> list[Link]:
+    """The links, however fast they change."""
+    while True:
+        try:
+            return controller.links()
+        except KernelError as error:
+            if error.errno != errno.EINTR:
+                raise
+
+
+class Links:
+    """A controller and its links: one random change after the other.
+
+    Programs are loaded anew for every controller, so that each that is killed leaves some behind.
+    Those at netfilter hooks are in one of ``places``.
+    """
+
+    def __init__(
+        self,
+        decide: random.Random,
+        journal: Journal,
+        shared: Shared,
+        places: Sequence[Namespace],
+    ) -> None:
+        self._decide = decide
+        self._journal = journal
+        self._shared = shared
+        self._places = places
+        self._links: list[Link] = []
+        self._programs = {
+            (kind, value): Program.load(asm.returning(value), name=f"storm{value}", type=kind)
+            for kind in (ProgramType.KPROBE, ProgramType.SOCKET_FILTER)
+            for value in {*_RETURNS}
+        }
+        try:
+            self._controller = Controller()
+        except BaseException:
+            self._close_programs()
+            raise
+
+    @property
+    def held(self) -> int:
+        """How many links there are."""
+        return len(self._links)
+
+    def change(self) -> None:
+        """Make a link, swap some, keep or see rolled back what was swapped, or remove one."""
+        kind, pick = self._decide.random(), self._decide.random()
+        index = int(pick * len(self._links))
+        # Links that live through a reload's attempts would keep the module from going.
+        short = self._shared.phase is not Phase.ROUND
+        if not self._links or (kind < 0.25 and len(self._links) < _MOST_LINKS and not short):
+            self._attach()
+        elif kind >= 0.75 or short:
+            self._detach(index)
+        elif self._links[index].rollback_in is None:
+            self._swap(index)
+        else:
+            self._conclude(index)
+
+    def drop_all(self) -> None:
+        """Remove all links."""
+        while self._links:
+            self._detach(0)
+
+    def close(self, *, detach: bool = True) -> None:
+        """Remove what would stay, disconnect, and unload the programs."""
+        try:
+            for link in self._links if detach else ():
+                if link.persistent:
+                    self._controller.detach(link.id)
+        finally:
+            self._links = []
+            self._controller.close()
+            self._close_programs()
+
+    def _close_programs(self) -> None:
+        for program in self._programs.values():
+            program.close()
+
+    def _program_set(self, hook: Hook | int, nf_family: int | None = None) -> ProgramSet:
+        decide = self._decide
+        nf = hook == Hook.NF
+        kind = ProgramType.SOCKET_FILTER if nf else ProgramType.KPROBE
+        shape = (Slot.PACKET,) if nf else decide.choice(_SHAPES)
+        programs = {slot: self._programs[kind, decide.choice(_RETURNS)].fd for slot in shape}
+        # ARP has no IP header for a filter to look at
+        expression = decide.choice((None, *FILTERS)) if nf_family != NfFamily.ARP else None
+        cookie = None if nf else decide.choice((None, decide.getrandbits(64)))
+        return ProgramSet(programs, compile_filter(expression) if expression else None, cookie)
+
+    def _nf_hook(self) -> NfHook:
+        decide = self._decide
+        hook = decide.choice(_NF_HOOKS)
+        mode = decide.choice((NfMode.OBSERVE, NfMode.OBSERVE, NfMode.FILTER))
+        return NfHook.parse(
+            hook,
+            netns=decide.choice(self._places).path,
+            device="lo" if hook.endswith("ingress") else None,
+            mode=mode,
+            report_drops=mode is NfMode.FILTER and decide.random() < 0.5,
+        )
+
+    def _attach(self) -> None:
+        decide = self._decide
+        persistent = decide.random() < 0.2
+        if decide.random() < _NF:
+            hook = self._nf_hook()
+            programs = self._program_set(Hook.NF, hook.family)
+            link = self._controller.attach(programs, hook=hook, persistent=persistent)
+            self._journal.write("attach-nf", f"link {link.id} persistent={persistent} {hook}")
+        else:
+            programs, family = self._program_set(Hook.TABLE), decide.choice(_FAMILIES)
+            link = self._controller.attach(programs, family=family, persistent=persistent)
+            self._journal.write("attach", f"link {link.id} persistent={persistent} family={family}")
+        self._links.append(link)
+
+    def _swap(self, index: int) -> None:
+        """Swap a link, or several in one step: all or, if one is not as expected, none."""
+        decide = self._decide
+        others = [n for n, link in enumerate(self._links) if link.rollback_in is None]
+        others.remove(index)
+        together = min(decide.choice(_TOGETHER), len(others) + 1)
+        chosen = [index, *decide.sample(others, together - 1)]
+        wrong = chosen[-1] if decide.random() < 0.1 else None
+        rollback_after = decide.choice(_ROLLBACK)
+        links = [self._links[n] for n in chosen]
+        swaps = [
+            Swap(
+                link.id,
+                self._program_set(link.hook, link.nf_family),
+                expect_generation=link.generation + (n == wrong),
+            )
+            for n, link in zip(chosen, links, strict=True)
+        ]
+        words = ", ".join(f"link {link.id} generation {link.generation}" for link in links)
+        kind = "swap" if together == 1 else "transaction"
+        try:
+            swapped = self._exchange(swaps, rollback_after)
+        except ExpectationError:
+            assert wrong is not None, f"not as expected: {words}"
+            self._look_again()
+            self._journal.write(f"{kind}-refused", words)
+            return
+        assert wrong is None, f"swapped in spite of a wrong generation: {words}"
+        for n, before, now in zip(chosen, links, swapped, strict=True):
+            assert (now.id, now.generation) == (before.id, before.generation + 1)
+            assert (now.rollback_in is None) == (rollback_after is None)
+            self._links[n] = now
+        self._journal.write(kind, f"{words}, back after {rollback_after} s")
+
+    def _exchange(self, swaps: Sequence[Swap], rollback_after: float | None) -> list[Link]:
+        if len(swaps) > 1:
+            return self._controller.transact(swaps, rollback_after=rollback_after)
+        (swap,) = swaps
+        return [
+            self._controller.swap(
+                swap.link,
+                swap.programs,
+                expect_generation=swap.expect_generation,
+                rollback_after=rollback_after,
+            )
+        ]
+
+    def _conclude(self, index: int) -> None:
+        """Confirm what was swapped for a time, or wait until it is rolled back."""
+        link = self._links[index]
+        if self._decide.random() < 0.5:
+            try:
+                self._controller.confirm(link.id)
+                self._journal.write("confirm", f"link {link.id} generation {link.generation}")
+            except KernelError as error:
+                # its time had come
+                if error.errno != errno.ENODATA:
+                    raise
+        else:
+            end = time.monotonic() + _PATIENCE
+            while self._controller.link(link.id).rollback_in is not None:
+                assert time.monotonic() < end, f"link {link.id} is not rolled back"
+                time.sleep(_POLL)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Only what waited to be rolled back may have changed meanwhile."""
+        for index, before in enumerate(self._links):
+            now = self._controller.link(before.id)
+            self._check_generation(before, now)
+            self._links[index] = now
+
+    def _check_generation(self, before: Link, now: Link) -> None:
+        back = now.generation - before.generation
+        waited = before.rollback_in is not None
+        assert back == 0 or (back == 1 and waited), (
+            f"link {now.id} is of generation {now.generation}, was of {before.generation}"
+            f"{', to be rolled back' if waited else ''}"
+        )
+        if back:
+            self._journal.write("rolled-back", f"link {now.id} generation {now.generation}")
+
+    def _detach(self, index: int) -> None:
+        link = self._links[index]
+        last = self._controller.detach(link.id)
+        del self._links[index]
+        self._check_generation(link, last)
+        self._journal.write("detach", f"link {link.id}")

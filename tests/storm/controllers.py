@@ -124,17 +124,18 @@ class KillerActor(_WithLinks):
                 journal.write(FAILED, traceback.format_exc())
 
     def _look_for_remains(self, pid: int, name: str) -> None:
-        """Links that are not persistent are gone with their owner; the others can be taken over.
+        """Links that are not persistent are gone with their owner; the others can be adopted.
 
-        One that is adopted goes with the controller here, if it is not removed before.
+        Then they can be removed, or go with the controller here.
         """
         with self.unless_reloading(), Controller() as controller:
             for link in all_links(controller):
                 if link.owner_pid != pid:
                     continue
                 assert link.persistent, f"link {link.id} outlived its owner {name}"
-                adopts = self.random.random() < 0.5
+                removed = self.random.random() < 0.5
                 with suppress(LinkGoneError):
-                    (controller.adopt if adopts else controller.detach)(link.id)
-                done = "adopt" if adopts else "remove-persistent"
-                self.journal.write(done, f"link {link.id} of {name}")
+                    controller.adopt(link.id)
+                    if removed:
+                        controller.detach(link.id)
+                self.journal.write("adopt", f"link {link.id} of {name}, removed={removed}")

@@ -44,10 +44,12 @@ _NF_HOOKS = (
 _NF: Final = 0.4
 #: what programs return: they select and emit, let pass or drop
 _RETURNS = (0, 0, 1)
+#: how often a swap expects another generation than there is
+_WRONG: Final = 0.2
 #: links that are swapped in one step
 _TOGETHER = (1, 2, 3)
 #: seconds until a swap is rolled back: too soon for somebody to confirm it, or late enough
-_ROLLBACK = (None, None, 0.05, 3)
+_ROLLBACK = (None, 0.05, 3)
 _PATIENCE: Final = 600.0
 _POLL: Final = 0.01
 
@@ -103,9 +105,9 @@ class Links:
         index = int(pick * len(self._links))
         # Links that live through a reload's attempts would keep the module from going.
         short = self._shared.phase is not Phase.ROUND
-        if not self._links or (kind < 0.25 and len(self._links) < _MOST_LINKS and not short):
+        if not self._links or (kind < 0.35 and len(self._links) < _MOST_LINKS and not short):
             self._attach()
-        elif kind >= 0.75 or short:
+        elif kind >= 0.8 or short:
             self._detach(index)
         elif self._links[index].rollback_in is None:
             self._swap(index)
@@ -176,7 +178,7 @@ class Links:
         others.remove(index)
         together = min(decide.choice(_TOGETHER), len(others) + 1)
         chosen = [index, *decide.sample(others, together - 1)]
-        wrong = chosen[-1] if decide.random() < 0.1 else None
+        wrong = chosen[-1] if decide.random() < _WRONG else None
         rollback_after = decide.choice(_ROLLBACK)
         links = [self._links[n] for n in chosen]
         swaps = [

@@ -27,7 +27,7 @@ from tests.storm.unloader import UnloaderActor
 #: what must have happened; the storm goes on for it
 WANTED = frozenset({
     "attach", "attach-nf", "swap", "swap-refused", "transaction", "transaction-refused",
-    "confirm", "rolled-back", "detach", "disconnect", "kill", "remove-persistent", "adopt",
+    "confirm", "rolled-back", "detach", "disconnect", "kill", "adopt",
     "observer-comes", "observer-goes", "observer-killed", "overrun", "namespace-made",
     "namespace-gone", "hook-gone", "restore-4", "restore-6", "tables-unloaded-4",
     "tables-unloaded-6", "target-unloaded", "unload-refused", "reload", "round", "traffic",

@@ -23,6 +23,8 @@ TESTS ?= tests/kernel
 RELOADS ?= 300
 TIMEOUT ?= 3600
 DEBUG_TIMEOUT ?= 10800
+# Guests with a debug kernel, which share out the test files: an emulated one keeps a processor busy.
+GUESTS ?= $(shell processors=$$(nproc); echo $$((processors < 4 ? processors : 4)))
 # On a debug kernel: seconds that a command in it may take, that the storm lasts, and messages of the fuzz test.
 PATIENCE = --env IPTT_COMMAND_TIMEOUT=300
 STORM ?= 120
@@ -87,13 +89,13 @@ test-reload: module ## reload the module under a flood on every kernel (RELOADS=
 
 .PHONY: test-debug
 test-debug: module-kasan ynl ## every kernel test on a kernel with KASAN, lockdep, kmemleak and fault injection
-	@$(GUEST) run --kernel 6.12-kasan --timeout $(DEBUG_TIMEOUT) $(PATIENCE) \
+	@$(GUEST) run --kernel 6.12-kasan --guests $(GUESTS) --timeout $(DEBUG_TIMEOUT) $(PATIENCE) \
 		--env IPTT_STORM_SECONDS=$(STORM) --env IPTT_FUZZ=$(DEBUG_FUZZ) -- \
 		python -m tests.coverage.collect -- $(PYTEST) $(TESTS)
 
 .PHONY: test-race
 test-race: module-kcsan ynl ## the same on a kernel with KCSAN, which sees data races
-	@$(GUEST) run --kernel 6.12-kcsan --timeout $(DEBUG_TIMEOUT) $(PATIENCE) -- \
+	@$(GUEST) run --kernel 6.12-kcsan --guests $(GUESTS) --timeout $(DEBUG_TIMEOUT) $(PATIENCE) -- \
 		$(PYTEST) $(TESTS)
 
 .PHONY: test-planted

@@ -87,7 +87,8 @@ def collect(command: Sequence[str], into: Path) -> int:
             module = Path(os.environ["IPTTRACE_KO"]).resolve().parent
             save_counters(module, run.module_data)
         _combine(Path(name), run.python_data)
-    run.describe(command, sources, module)
+    shared, sharers = os.environ.get("IPTT_SHARED", ""), os.environ.get("IPTT_SHARERS", "1")
+    run.describe(command, sources, module, shared=shared, sharers=int(sharers))
     return status
 
 

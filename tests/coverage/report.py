@@ -16,15 +16,11 @@ from pathlib import Path
 from tests.coverage.lines import FileLines, percentage, table
 from tests.coverage.module import module_lines
 from tests.coverage.python import python_lines
-from tests.coverage.runs import Run, runs
+from tests.coverage.runs import Run, complete, runs
 
 #: per cent of the lines
 MODULE_THRESHOLD = 90
 PYTHON_THRESHOLD = 95
-
-
-def _ready(found: Sequence[Run]) -> bool:
-    return any(run.of_the_module and run.of_every_kernel_test for run in found)
 
 
 def _enough(what: str, files: Sequence[FileLines], threshold: float) -> bool:
@@ -43,7 +39,7 @@ def main() -> int:
     arguments = parser.parse_args()
     found = [Run(directory) for directory in arguments.directories] or runs()
     if arguments.ready:
-        return 0 if _ready(found) else 1
+        return 0 if complete(found) else 1
     if not found:
         print("coverage: no run of the sources as they are; run: make coverage", file=sys.stderr)
         return 1

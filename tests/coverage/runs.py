@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +51,23 @@ class Run:
         """Whether the kernel counted lines of the module."""
         return self.module_data.is_dir()
 
-    def describe(self, command: Sequence[str], sources: str, module: Path | None) -> None:
-        """Write down what was run; without this the run does not count."""
-        text = {"command": list(command), "sources": sources, "module": str(module or "")}
+    def describe(
+        self,
+        command: Sequence[str],
+        sources: str,
+        module: Path | None,
+        *,
+        shared: str = "",
+        sharers: int = 1,
+    ) -> None:
+        """Write down what was run; without this the run does not count.
+
+        Runs with the same ``shared`` did it together, ``sharers`` of them.
+        """
+        text = {
+            "command": list(command), "sources": sources, "module": str(module or ""),
+            "shared": shared, "sharers": sharers,
+        }  # fmt: skip  # pairs together
         (self.directory / _MANIFEST).write_text(json.dumps(text) + "\n")
 
     def _manifest(self) -> dict[str, object]:
@@ -81,9 +96,21 @@ class Run:
         return str(self._manifest().get("module", ""))
 
     @property
+    def share(self) -> tuple[object, object]:
+        """What tells the runs that it was shared with, and how many they are."""
+        manifest = self._manifest()
+        return manifest.get("shared") or self.directory, manifest.get("sharers", 1)
+
+    @property
     def of_every_kernel_test(self) -> bool:
         """Whether nothing narrowed the kernel tests down."""
         return self.command[-1:] == ["tests/kernel"]
+
+
+def complete(found: Sequence[Run]) -> bool:
+    """Whether every kernel test has run on a kernel that counts lines of the module."""
+    shares = Counter(run.share for run in found if run.of_the_module and run.of_every_kernel_test)
+    return any(count == sharers for (_, sharers), count in shares.items())
 
 
 def runs(build: Path = BUILD, root: Path = ROOT) -> list[Run]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.guest import accelerator, kernel_list
 from tests.guest.accelerator import Accelerator
 from tests.guest.errors import GuestError, KernelMissingError
-from tests.guest.job import Job, Workspace
+from tests.guest.job import Job, Workspace, shared_directory
 from tests.guest.kernel_list import ListedKernel
 from tests.guest.machine import Machine
 from tests.guest.matrix import run_on_all, table
@@ -47,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
         "--target",
         help="instead: the kernels that this make target runs tests on, of those in --kernel if "
         "given, each with all its numbers of CPUs",
+    )
+    runner.add_argument(
+        "--guests",
+        type=int,
+        default=1,
+        help="so many of one machine, which share out the files of the kernel tests (%(default)s)",
     )
     runner.add_argument("--timeout", type=float, default=600, help="seconds (%(default)s)")
     runner.add_argument("--icount", action="store_true", help="a clock that counts instructions")
@@ -121,7 +127,15 @@ def _run(arguments: argparse.Namespace, workspace: Workspace) -> int:
             environment.setdefault(name, os.environ[name])
     if not machines:
         raise ValueError(f"no kernel of target {arguments.target} is among those asked for")
-    job = Job(tuple(arguments.command), arguments.module, environment)
+    shared: tuple[Path, ...] = ()
+    if arguments.guests > 1:
+        if len(machines) > 1:
+            raise ValueError("guests of different machines cannot share out tests")
+        shared = (shared_directory(workspace),)
+        environment["IPTT_SHARED"] = str(shared[0])
+        environment["IPTT_SHARERS"] = str(arguments.guests)
+        machines *= arguments.guests
+    job = Job(tuple(arguments.command), arguments.module, environment, shared)
     if len(machines) == 1:
         return run(machines[0], job, workspace, _write_through, arguments.timeout)
     outcomes = run_on_all(machines, job, workspace, arguments.timeout)

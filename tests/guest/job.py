@@ -7,6 +7,7 @@ import os
 import secrets
 import shlex
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,13 @@ def compiled_programs(workspace: Workspace) -> Path:
     Entries are called by a hash of all that they are made of, the kernel included.
     """
     return workspace.build_dir / "cache" / "bpf"
+
+
+def shared_directory(workspace: Workspace) -> Path:
+    """A new directory for guests that share a run."""
+    runs = workspace.build_dir / "guest"
+    runs.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="shared-", dir=runs))
 
 
 class RunDirectory:

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -83,6 +84,16 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that are there more than once."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(f"{name}#{seen[name]}" if names.count(name) > 1 else name)
+    return unique
+
+
 def run_on_all(
     machines: Sequence[Machine], job: Job, workspace: Workspace, timeout: float
 ) -> list[Outcome]:
@@ -93,10 +104,11 @@ def run_on_all(
     """
     lock = threading.Lock()
     cancelled = threading.Event()
-    width = max(len(str(machine)) for machine in machines)
+    names = numbered(list(map(str, machines)))
+    width = max(map(len, names))
 
-    def on_one(machine: Machine) -> Outcome:
-        sink = PrefixedLines(f"{machine!s:<{width}} | ", lock)
+    def on_one(machine: Machine, name: str) -> Outcome:
+        sink = PrefixedLines(f"{name:<{width}} | ", lock)
         start = time.monotonic()
         status: int | None = None
         error: GuestError | None = None
@@ -112,7 +124,7 @@ def run_on_all(
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         try:
-            return list(pool.map(on_one, machines))
+            return list(pool.map(on_one, machines, names))
         except BaseException:
             # interrupted: no guest goes on for nobody, and no other begins
             cancelled.set()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -33,8 +34,27 @@ from tests.kernel.support.kernel import (
     wait_for,
 )
 from tests.kernel.support.network import Network, network
+from tests.kernel.support.sharing import taken
 
 MakeProgram = Callable[..., Program]
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the files that no other guest has taken, where several share a run."""
+    shared = os.environ.get("IPTT_SHARED")
+    if not shared or session.config.option.collectonly or session.testsfailed:
+        return None
+    items = taken(session.items, Path(shared))
+    item = next(items, None)
+    while item is not None:
+        following = next(items, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.coverage.runs import ROOT, Run, fingerprint, runs
+from tests.coverage.runs import ROOT, Run, complete, fingerprint, runs
 
 #: ends one process in each way that a process ends by itself, each in another function of ours
 WAYS = """
@@ -121,6 +122,24 @@ def test_narrowed_runs_are_told_apart(tmp_path: Path, command: list[str], every:
     run = Run(tmp_path)
     run.describe(command, "", None)
     assert run.of_every_kernel_test is every
+
+
+def test_guests_that_share_a_run_have_to_end_all(tmp_path: Path) -> None:
+    def ended(name: str, **shared: Any) -> Run:
+        run = Run(tmp_path / name)
+        run.module_data.mkdir(parents=True)
+        run.describe(["tests/kernel"], "", None, **shared)
+        return run
+
+    first = ended("1", shared="a", sharers=2)
+    other = ended("2", shared="b", sharers=2)
+    assert not complete([])
+    assert not complete([first, other])
+    assert complete([first, other, ended("3", shared="a", sharers=2)])
+    alone = ended("4")
+    assert complete([alone])
+    (alone.module_data).rmdir()
+    assert not complete([alone])
 
 
 def test_a_report_says_what_is_wanting(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.guest.accelerator import Accelerator
 from tests.guest.errors import GuestLostError
 from tests.guest.kernels import Kernel
 from tests.guest.machine import Machine
-from tests.guest.matrix import Outcome, PrefixedLines, table
+from tests.guest.matrix import Outcome, PrefixedLines, numbered, table
 
 
 def machine(name: str, cpus: int) -> Machine:
@@ -21,6 +21,11 @@ def machine(name: str, cpus: int) -> Machine:
         Accelerator.TCG,
         cpus=cpus,
     )
+
+
+def test_names_are_told_apart() -> None:
+    assert numbered(["a", "b"]) == ["a", "b"]
+    assert numbered(["a", "b", "a"]) == ["a#1", "b", "a#2"]
 
 
 def test_the_table_tells_failed_tests_from_failed_guests() -> None:

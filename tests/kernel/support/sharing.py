@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Guests that share a run: each takes the next file of tests that none has taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+
+class Test(Protocol):
+    """A test, as far as it matters here."""
+
+    @property
+    def nodeid(self) -> str:
+        """``FILE::TEST``."""
+
+
+T = TypeVar("T", bound=Test)
+
+
+def taken(tests: Sequence[T], directory: Path) -> Iterator[T]:
+    """Those tests whose files nobody had taken when they were asked for.
+
+    ``directory`` is where guests see each other: who makes a file's mark there has taken the file.
+    """
+    for file, of_file in groupby(tests, key=lambda test: test.nodeid.partition("::")[0]):
+        try:
+            (directory / file.replace("/", "-")).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        yield from of_file

@@ -271,9 +271,9 @@ enum ipttrace_a_program_set {
 	/* nest of program: a program, once for each slot in use */
 	IPTTRACE_A_PROGRAM_SET_PROGRAM = 1,
 	/*
-	 * binary: request: classic-BPF filter (struct sock_filter[]) that runs on the packet,
-	 * from its IP header on, before the entry program; a packet for which it returns 0 is
-	 * passed over
+	 * binary: classic-BPF filter (struct sock_filter[]) that runs on the packet, from its IP
+	 * header on, before the entry program; a packet for which it returns 0 is passed over.
+	 * Told to who asks for one link
 	 */
 	IPTTRACE_A_PROGRAM_SET_FILTER = 2,
 	/* u64: what bpf_get_attach_cookie returns to the programs */

@@ -48,7 +48,8 @@ int ipttrace_put_program(struct sk_buff *msg, int type, u32 slot, u32 id,
 	return 0;
 }
 
-static int put_set(struct sk_buff *msg, const struct ipttrace_set *set)
+static int put_set(struct sk_buff *msg, const struct ipttrace_set *set,
+		   bool filter)
 {
 	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_PROGRAMS);
 	u32 slot;
@@ -66,6 +67,10 @@ static int put_set(struct sk_buff *msg, const struct ipttrace_set *set)
 	if (set->filter &&
 	    nla_put_u32(msg, IPTTRACE_A_PROGRAM_SET_FILTER_LENGTH,
 			set->filter_len))
+		return -EMSGSIZE;
+	if (set->filter && filter &&
+	    nla_put(msg, IPTTRACE_A_PROGRAM_SET_FILTER,
+		    ipttrace_filter_size(set), set->filter_code))
 		return -EMSGSIZE;
 	if (set->payload &&
 	    (nla_put_u32(msg, IPTTRACE_A_PROGRAM_SET_PAYLOAD_MAP,
@@ -141,7 +146,7 @@ static u32 link_armed(const struct ipttrace_link *link)
 }
 
 /**
- * ipttrace_link_size - room that ipttrace_put_link() needs in a message
+ * ipttrace_link_size - room that ipttrace_put_link() needs in a message, less a filter
  */
 size_t ipttrace_link_size(void)
 {
@@ -178,6 +183,8 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 {
 	void *header =
 		genlmsg_put(msg, portid, seq, &ipttrace_family, flags, command);
+	/* who asks for one link is told its filter; a dump might never have the room */
+	bool filter = command == IPTTRACE_CMD_GET && !(flags & NLM_F_MULTI);
 
 	if (!header)
 		return -EMSGSIZE;
@@ -190,7 +197,7 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    nla_put_u32(msg, IPTTRACE_A_OWNER_PID, link->owner_pid) ||
 	    nla_put_string(msg, IPTTRACE_A_OWNER_COMM, link->owner_comm) ||
 	    nla_put_u32(msg, IPTTRACE_A_ARMED, link_armed(link)) ||
-	    put_set(msg, link->set) || put_link_stats(msg, link) ||
+	    put_set(msg, link->set, filter) || put_link_stats(msg, link) ||
 	    (link->nf && put_nf(msg, link->nf)) ||
 	    (link->rollback && nla_put_u32(msg, IPTTRACE_A_ROLLBACK_IN,
 					   ipttrace_rollback_in(link))) ||

@@ -210,10 +210,7 @@ static int detach_doit(struct sk_buff *skb, struct genl_info *info)
 	return err;
 }
 
-/*
- * Does something to the link that a request names, unless @change is NULL, and answers with the
- * link as it is then.
- */
+/* Does something to the link that a request names, and answers with the link as it is then. */
 static int with_link(struct genl_info *info,
 		     int (*change)(struct ipttrace_link *link,
 				   struct genl_info *info))
@@ -227,9 +224,7 @@ static int with_link(struct genl_info *info,
 		return -ENOMEM;
 	mutex_lock(&ipttrace_lock);
 	link = find_link(info);
-	err = PTR_ERR_OR_ZERO(link);
-	if (!err && change)
-		err = change(link, info);
+	err = IS_ERR(link) ? PTR_ERR(link) : change(link, info);
 	if (err)
 		nlmsg_free(msg);
 	else
@@ -240,7 +235,25 @@ static int with_link(struct genl_info *info,
 
 static int get_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	return with_link(info, NULL);
+	struct ipttrace_link *link;
+	struct sk_buff *answer;
+	size_t size;
+	int err;
+
+	mutex_lock(&ipttrace_lock);
+	link = find_link(info);
+	err = PTR_ERR_OR_ZERO(link);
+	if (err)
+		goto out;
+	err = -ENOMEM;
+	size = ipttrace_link_size();
+	size += nla_total_size(ipttrace_filter_size(link->set));
+	answer = genlmsg_new(size, GFP_KERNEL);
+	if (answer)
+		err = reply_link(answer, info, link);
+out:
+	mutex_unlock(&ipttrace_lock);
+	return err;
 }
 
 static int confirm_link(struct ipttrace_link *link, struct genl_info *info)

@@ -39,6 +39,7 @@ void ipttrace_set_free(struct ipttrace_set *set)
 			bpf_prog_put(set->progs[slot]);
 	if (set->filter)
 		bpf_prog_destroy(set->filter);
+	kfree(set->filter_code);
 	if (set->payload)
 		bpf_map_put(set->payload);
 	kfree(set);
@@ -182,6 +183,10 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 			"the filter is not a whole number of instructions");
 		return -EINVAL;
 	}
+	/* the kernel translates them and keeps nothing that could be told */
+	set->filter_code = kmemdup(nla_data(attr), nla_len(attr), GFP_KERNEL);
+	if (!set->filter_code)
+		return -ENOMEM;
 	err = bpf_prog_create(&set->filter, &fprog);
 	if (err) {
 		set->filter = NULL;

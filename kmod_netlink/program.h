@@ -19,7 +19,8 @@ struct ipttrace_link;
  * @cookie: what bpf_get_attach_cookie() returns
  * @progs: a reference to the program in each slot, or NULL
  * @filter: classic-BPF filter of our own, or NULL
- * @filter_len: its length in instructions as given to us
+ * @filter_code: its instructions as given to us, owned, or NULL
+ * @filter_len: how many
  * @payload: a reference to the map whose first element goes with events, or NULL
  * @payload_slots: the slots whose programs use it, a bit each
  *
@@ -34,6 +35,7 @@ struct ipttrace_set {
 	u64 cookie;
 	struct bpf_prog *progs[IPTTRACE_SLOTS];
 	struct bpf_prog *filter;
+	struct sock_filter *filter_code;
 	u32 filter_len;
 	struct bpf_map *payload;
 	unsigned long payload_slots;
@@ -54,6 +56,12 @@ u32 ipttrace_set_run_packet(const struct ipttrace_set *set,
 			    struct sk_buff *skb);
 void ipttrace_set_emit(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		       struct ipttrace_event *event);
+
+/* Bytes of the set's filter, as it was given to us. */
+static inline size_t ipttrace_filter_size(const struct ipttrace_set *set)
+{
+	return set->filter_len * sizeof(struct sock_filter);
+}
 
 /* Whether the set's filter lets @skb through; its data must start at the network header. */
 static inline bool ipttrace_set_filter(const struct ipttrace_set *set,

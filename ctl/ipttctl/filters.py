@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcpdump expressions as classic BPF, compiled by libpcap."""
+"""Classic BPF: tcpdump expressions, compiled by libpcap, and instructions as text."""
 
 from __future__ import annotations
 
 import ctypes
+import re
+import struct
 from functools import cache
 from typing import Final
 
@@ -15,7 +17,9 @@ SNAPLEN: Final = 262144
 
 _DLT_RAW: Final = 12
 _NETMASK_UNKNOWN: Final = 0xFFFFFFFF
-_SOCK_FILTER_SIZE: Final = 8
+#: struct sock_filter: code, jt, jf, k (linux/filter.h)
+_SOCK_FILTER: Final = struct.Struct("=HBBI")
+_INSTRUCTIONS: Final = re.compile(r"\d+(?:,\d+ \d+ \d+ \d+)+")
 
 
 class _BpfProgram(ctypes.Structure):
@@ -48,8 +52,48 @@ def _libpcap() -> ctypes.CDLL:
     return library
 
 
+def filter_text(code: bytes) -> str:
+    """An array of ``struct sock_filter`` as text that ``compile_filter`` takes.
+
+    That is what ``tcpdump -ddd`` prints, with commas for line ends, as in
+    ``iptables -m bpf --bytecode``.
+    """
+    instructions = [f"{code} {jt} {jf} {k}" for code, jt, jf, k in _SOCK_FILTER.iter_unpack(code)]
+    return ",".join([str(len(instructions)), *instructions])
+
+
+def _assemble(text: str) -> bytes:
+    """The instructions that a text is, the kernel looks at what they mean."""
+    count, *instructions = text.split(",")
+    if int(count) != len(instructions):
+        raise ProgramError(
+            f"the filter says that it has {count} instructions and has {len(instructions)}"
+        )
+    _check_length(len(instructions))
+    code = bytearray()
+    for instruction in instructions:
+        try:
+            code += _SOCK_FILTER.pack(*map(int, instruction.split(" ")))
+        except struct.error:
+            raise ProgramError(
+                f"'{instruction}' is no instruction of a filter",
+                "it is code, jt, jf and k, of 16, 8, 8 and 32 bits",
+            ) from None
+    return bytes(code)
+
+
+def _check_length(length: int) -> None:
+    if length > limit("MAX_FILTER"):
+        raise ProgramError(
+            f"the filter has {length} instructions, the kernel takes {limit('MAX_FILTER')}",
+            "make it shorter",
+        )
+
+
 def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
     """Compile a tcpdump expression into an array of ``struct sock_filter``.
+
+    Instructions, as ``filter_text`` and ``tcpdump -ddd`` write them, are taken as they are.
 
     The filter sees a packet from its IP header on, so ``ip`` and ``ip6`` both work, and what asks
     for a link layer (``ether``, ``vlan``) gets libpcap's own complaint. libpcap looks up names of
@@ -57,12 +101,14 @@ def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
 
     Raises:
         UsageError: the expression is empty.
-        ProgramError: libpcap refuses it, or it is too long for the kernel.
+        ProgramError: libpcap refuses it, it is too long for the kernel, or no instructions.
     """
     if not expression.strip():
         raise UsageError("the filter is empty", "leave it out to trace every packet")
     if "\0" in expression:
         raise UsageError("the filter has a NUL character in it")
+    if _INSTRUCTIONS.fullmatch(expression):
+        return _assemble(expression)
     library = _libpcap()
     handle = library.pcap_open_dead(_DLT_RAW, SNAPLEN)
     if not handle:
@@ -75,12 +121,8 @@ def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
             raise ProgramError(f"filter '{expression}': {message}", "see: man 7 pcap-filter")
         try:
             length = program.bf_len
-            if length > limit("MAX_FILTER"):
-                raise ProgramError(
-                    f"the filter has {length} instructions, the kernel takes {limit('MAX_FILTER')}",
-                    "make it shorter",
-                )
-            return ctypes.string_at(program.bf_insns, length * _SOCK_FILTER_SIZE)
+            _check_length(length)
+            return ctypes.string_at(program.bf_insns, length * _SOCK_FILTER.size)
         finally:
             library.pcap_freecode(program)
     finally:

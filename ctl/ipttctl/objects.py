@@ -19,7 +19,6 @@ _SLOTS: Final = {int(slot): slot for slot in Slot}
 _ARMED_BITS: Final = {4: 1, 6: 2}
 _ARMED_HOOK: Final = 4
 _MILLI: Final = 1000
-_FILTER_INSTRUCTION: Final = 8
 
 _E = TypeVar("_E", bound=enum.IntEnum)
 
@@ -81,10 +80,11 @@ class LinkStats:
 class Link:
     """An attachment of a program set to a hook, as it was when the module told.
 
-    ``filter_length`` counts instructions, 0 is no filter. ``payload_map`` is the id of the map that
-    programs add bytes to events from, ``payload_size`` how many; 0 is none. ``owner_portid`` is 0
-    if the link is persistent. ``rollback_in`` is the time until the last swap is rolled back unless
-    confirmed, in seconds.
+    ``filter_length`` counts instructions, 0 is no filter; ``filter`` holds them, as an array of
+    struct sock_filter, if a single link was asked for (``Controller.link``). ``payload_map`` is the
+    id of the map that programs add bytes to events from, ``payload_size`` how many; 0 is none.
+    ``owner_portid`` is 0 if the link is persistent. ``rollback_in`` is the time until the last swap
+    is rolled back unless confirmed, in seconds.
 
     Tables: ``family`` is 4, 6, or None for both. ``armed`` holds the IP versions whose table code
     is loaded and watched.
@@ -107,6 +107,7 @@ class Link:
     owner_comm: str
     armed: frozenset[int]
     stats: LinkStats = field(default_factory=LinkStats)
+    filter: bytes | None = field(default=None, compare=False)
     payload_map: int = 0
     payload_size: int = 0
     rollback_in: float | None = None
@@ -152,9 +153,8 @@ class Link:
             family=None if nf else _VERSIONS.get(attributes.get("family", 0)),
             flags=attributes.get("flags", 0),
             programs=dict(_programs(programs.get("program", ()))),
-            filter_length=programs.get(
-                "filter-length", len(programs.get("filter", b"")) // _FILTER_INSTRUCTION
-            ),
+            filter_length=programs.get("filter-length", 0),
+            filter=programs.get("filter"),
             cookie=programs.get("cookie", 0),
             generation=attributes.get("generation", 0),
             owner_portid=attributes.get("owner-portid", 0),

@@ -17,7 +17,10 @@ from ipttproto import Slot
 
 @dataclass(frozen=True)
 class ProgramChoice:
-    """The programs by slot, a tcpdump expression, the cookie, the payload map by name or id."""
+    """The programs by slot, a filter, the cookie, the payload map by name or id.
+
+    ``filter`` is a tcpdump expression or instructions, as ``compile_filter`` takes them.
+    """
 
     sources: Mapping[Slot, ProgramSource]
     filter: str | None = None
@@ -75,7 +78,7 @@ def check_types(programs: Mapping[Slot, int]) -> None:
 
 
 def compiled(expression: str | None) -> bytes | None:
-    """The classic BPF of a tcpdump expression.
+    """The classic BPF of a tcpdump expression or of instructions, as ``compile_filter`` makes it.
 
     Raises:
         ProgramError: it is not an expression, or libpcap is missing.

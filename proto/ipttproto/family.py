@@ -253,8 +253,9 @@ ProgramSet: Final = AttributeSet(
         "filter",
         2,
         BINARY,
-        "request: classic-BPF filter (struct sock_filter[]) that runs on the packet, from its IP "
-        "header on, before the entry program; a packet for which it returns 0 is passed over",
+        "classic-BPF filter (struct sock_filter[]) that runs on the packet, from its IP header on, "
+        "before the entry program; a packet for which it returns 0 is passed over. Told to who "
+        "asks for one link",
         max_length=limit("MAX_FILTER") * 8,
     ),
     Attribute("cookie", 3, U64, "what bpf_get_attach_cookie returns to the programs"),

@@ -23,10 +23,12 @@ from ipttctl.errors import (
     LinkGoneError,
     PrivilegeError,
 )
+from ipttctl.filters import compile_filter
 from ipttctl.objects import Change, LinkChange, ProgramSet
 from ipttctl.streams import LinkChangeStream
 from ipttctl.wire import Connection, Family, resolve_family
 from ipttproto import FAMILY, Acknowledgement, Command, DetachReason, Slot, parse_datagram
+from ipttproto.family import limit
 from ipttproto.messages import GenericHeader, MessageHeader
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -294,6 +296,23 @@ def test_malformed_attributes(family: Family, attributes: bytes, number: int, wo
     answer = _send_raw(family, Command.ATTACH, attributes)
     assert answer.errno == number
     assert words in answer.message
+
+
+def test_a_filter_is_given_back(controller: Controller, make_program: MakeProgram) -> None:
+    """By whoever asks for the link, as it was given; lists and changes have its length."""
+    one = compile_filter("1,6 0 0 1")
+    longest = one * limit("MAX_FILTER")
+    program = {Slot.ENTRY: make_program().fd}
+    made = controller.attach(ProgramSet(program, longest))
+    assert (made.filter, made.filter_length) == (None, limit("MAX_FILTER"))
+    other = controller.attach(ProgramSet(program))
+    for code, length in ((longest, limit("MAX_FILTER")), (one, 1), (None, 0)):
+        swapped = controller.swap(made.id, ProgramSet(program, code))
+        assert (swapped.filter, swapped.filter_length) == (None, length)
+        told = controller.link(made.id)
+        assert (told.filter, told.filter_length) == (code, length)
+        assert [link.filter_length for link in controller.links()] == [length, 0]
+    assert controller.link(other.id).filter is None
 
 
 @pytest.mark.parametrize("verb", ["swap", "detach", "link"])

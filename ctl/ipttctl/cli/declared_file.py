@@ -24,7 +24,6 @@ from ipttproto import NfMode
 _LINKS: Final = "links"
 _LINK: Final = "link"
 _MAPS: Final = "maps"
-_FILTER_LENGTH: Final = "filter-length"
 _NUMBERS: Final = ("fd", "id")
 
 
@@ -49,7 +48,6 @@ def _read(name: str, entry: Any, directory: Path) -> DeclaredLink:
     where = given.group(HookOptions)
     programs = given.group(ProgramOptions)
     link = given.number(_LINK)
-    filter_length = given.number(_FILTER_LENGTH) or 0
     maps = given.take(_MAPS) or {}
     given.finish()
     if not isinstance(maps, Mapping):
@@ -61,7 +59,6 @@ def _read(name: str, entry: Any, directory: Path) -> DeclaredLink:
             programs.choice().relative_to(directory),
             {str(key): _read_map(f"{_MAPS}: {key}", value) for key, value in maps.items()},
             link,
-            filter_length,
         )
     except UsageError as error:
         raise UsageError(f"link {name}: {error.problem}", error.remedy) from None
@@ -95,7 +92,6 @@ def _object(link: DeclaredLink) -> dict[str, Any]:
         **_place(link.place),
         **programs,
         "filter": link.programs.filter,
-        _FILTER_LENGTH: link.filter_length or None,
         "cookie": link.programs.cookie,
         "payload": link.programs.payload,
         _MAPS: {name: _map(content) for name, content in link.maps.items()} or None,

@@ -63,7 +63,11 @@ ObjectOption = Annotated[
 ]
 FilterOption = Annotated[
     str | None,
-    typer.Option("--filter", metavar="EXPR", help="tcpdump expression that packets must match"),
+    typer.Option(
+        "--filter",
+        metavar="EXPR",
+        help="tcpdump expression that packets must match (or bytecode as of iptables -m bpf)",
+    ),
 ]
 CookieOption = Annotated[
     str | None,

@@ -16,7 +16,6 @@ from ipttctl.controller import Controller
 from ipttctl.declared.plan import (
     Match,
     Plan,
-    code_hash,
     detach_steps,
     link_steps,
     live_maps,
@@ -24,12 +23,12 @@ from ipttctl.declared.plan import (
     map_steps,
     new_maps,
 )
-from ipttctl.declared.record import RECORD, UNKNOWN, Record, RecordedLink, locked
+from ipttctl.declared.record import RECORD, Record, RecordedLink, locked
 from ipttctl.declared.state import State, Step, about
 from ipttctl.errors import LinkGoneError, UsageError
 from ipttctl.objects import Link, ProgramSet, Swap
 from ipttctl.places import PlaceIdentity
-from ipttctl.program_choice import check_types, compiled
+from ipttctl.program_choice import check_types
 from ipttctl.sources import source_text
 from ipttproto.family import limit
 
@@ -54,7 +53,7 @@ def diff_state(
     the link's own step.
 
     Raises:
-        UsageError: a namespace or a device is missing, or a filter that nobody knows is to change.
+        UsageError: a namespace or a device is missing.
         ProgramError: a program or a map is missing, or a source does not compile.
         PrivilegeError: the caller may not look (CAP_NET_ADMIN; for maps CAP_SYS_ADMIN).
     """
@@ -219,7 +218,6 @@ def _recorded(match: Match, link: Link) -> RecordedLink:
         {slot.name.lower(): source_text(s) for slot, s in wanted.sources.items()},
         {slot.name.lower(): digest for slot, digest in match.digests.items()},
         wanted.filter,
-        UNKNOWN if declared.filter_length else code_hash(compiled(wanted.filter) or b""),
         {name: [list(entry) for entry in m.entries] for name, m in declared.maps.items()},
     )
 

@@ -8,7 +8,6 @@ apply made and that are not declared any more go.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from ipttctl.controller import Controller
 from ipttctl.declared.record import Record, RecordedLink
 from ipttctl.declared.state import DeclaredLink, DeclaredMap, State, Step, StepAction, about
-from ipttctl.errors import ProgramError, UsageError
+from ipttctl.errors import ProgramError
 from ipttctl.objects import Link, ProgramSet
 from ipttctl.places import PlaceIdentity
 from ipttctl.program_choice import compiled
@@ -91,14 +90,13 @@ def make_plan(
             )
             digests = _digests(declared, on_compile)
             if link is None:
-                _require_filter(declared.filter_length)
                 matches.append(Match(declared, identity, digests, None))
                 continue
             del free[link.id]
+            # with its filter
+            link = controller.link(link.id)
             known = next((e for e in ours if e.knows(link)), None)
             changes = tuple(_changes(declared, digests, link, known))
-            if changes:
-                _require_filter(declared.filter_length)
             matches.append(Match(declared, identity, digests, link, changes))
     order = {declared.name: place for place, declared in enumerate(state.links)}
     matches.sort(key=lambda match: order[match.declared.name])
@@ -125,15 +123,6 @@ def claimed(record: Record, links: Sequence[Link]) -> list[RecordedLink]:
     return found
 
 
-def _require_filter(length: int) -> None:
-    """Refuse to make a program set whose filter only its length is known of."""
-    if length:
-        raise UsageError(
-            f"its filter of {length} instructions cannot be read back from the kernel",
-            "write it as `filter` in the place of `filter-length`",
-        )
-
-
 def _digests(declared: DeclaredLink, on_compile: Callable[[], None] | None) -> dict[Slot, str]:
     return {
         slot: source_digest(source, on_compile=on_compile)
@@ -154,13 +143,7 @@ def _changes(
         source = wanted.sources.get(slot)
         if source is None or not is_program(source, slot, link, known, digests.get(slot)):
             yield slot.name.lower()
-    code = compiled(wanted.filter) or b""
-    if known is not None and not declared.filter_length:
-        same = known.filter_code == code_hash(code)
-    else:
-        # somebody else's filter can be told by its length only
-        same = link.filter_length == declared.filter_length and not code
-    if not same:
+    if compiled(wanted.filter) != link.filter:
         yield "filter"
     if (wanted.cookie or 0) != link.cookie:
         yield "cookie"
@@ -203,11 +186,6 @@ def is_payload(name: str | None, link: Link) -> bool:
             return found.info.id == link.payload_map
     except ProgramError:
         return False
-
-
-def code_hash(code: bytes) -> str:
-    """What tells a filter from others; empty without one."""
-    return hashlib.sha256(code).hexdigest() if code else ""
 
 
 def live_maps(match: Match, opened: ExitStack) -> Iterator[tuple[str, MapDifference]]:

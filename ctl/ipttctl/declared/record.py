@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """What ``apply`` remembers of the links that it made, because the kernel does not keep it.
 
-That is a link's name, which files its programs came from, and its filter. A file below /run holds
-it, for one life of the module, in which no id of a link is used twice. What is remembered of a
-link's programs is void once somebody else has swapped them, which the generation tells.
+That is a link's name, which files its programs came from, and the expression that its filter was.
+A file below /run holds it, for one life of the module, in which no id of a link is used twice. What
+is remembered of a link's programs is void once somebody else has swapped them, which the generation
+tells.
 """
 
 from __future__ import annotations
@@ -26,10 +27,7 @@ from ipttctl.private_dirs import check_private, make_private
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """Where it is kept."""
 
-UNKNOWN: Final = "?"
-"""In the place of the hash of a filter that was there before apply was, which nobody can read."""
-
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _MODULE: Final = Path("/sys/module/ipttrace")
 
@@ -39,8 +37,8 @@ class RecordedLink:
     """A link that apply made, or is about to make.
 
     ``link`` and ``generation`` are what it was when apply left it. ``programs`` are kind and text
-    of each slot's source (see ``parse_source``), ``digests`` those of files, ``filter_code`` that
-    of the filter. ``maps`` are the declared ones. About to be made, ``link`` is 0; ``after``, the
+    of each slot's source (see ``parse_source``), ``digests`` are of files, ``filter`` is the
+    expression, ``maps`` are the declared ones. About to be made, ``link`` is 0; ``after``, the
     highest id there was, ``pid`` and ``ids``, the programs' by slot, tell it from all others.
     """
 
@@ -51,7 +49,6 @@ class RecordedLink:
     programs: Mapping[str, Sequence[str]]
     digests: Mapping[str, str] = field(default_factory=dict)
     filter: str | None = None
-    filter_code: str = ""
     maps: Mapping[str, Any] = field(default_factory=dict)
     after: int = 0
     pid: int = 0

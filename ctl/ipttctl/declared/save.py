@@ -14,7 +14,7 @@ from ipttctl.controller import Controller
 from ipttctl.declared.plan import claimed, is_payload, is_program
 from ipttctl.declared.record import RECORD, Record, RecordedLink
 from ipttctl.declared.state import DeclaredLink, DeclaredMap, State, about
-from ipttctl.errors import ProgramError, UsageError
+from ipttctl.errors import LinkGoneError, ProgramError, UsageError
 from ipttctl.hooks import NfFamily, NfHook
 from ipttctl.objects import Link
 from ipttctl.places import Place
@@ -68,7 +68,10 @@ def save_state(
         else:
             names = {entry.name for entry in ours.values()}
             try:
-                saved.append(_saved(link, ours.get(link.id), names, maps, pins))
+                whole = controller.link(link.id)  # with its filter
+                saved.append(_saved(whole, ours.get(link.id), names, maps, pins))
+            except LinkGoneError:
+                continue
             except UsageError as error:  # a namespace without a name and a process
                 left_out.append((link, error.problem))
     return SavedState(State(tuple(saved)), tuple(left_out))
@@ -90,14 +93,21 @@ def _saved(
             _place_of(link),
             ProgramChoice(
                 sources,
-                known.filter if known else None,
+                known.filter if known and known.filter else _filter_text(link),
                 link.cookie or None,
                 _payload_name(link),
             ),
             _saved_maps(link, entry, all_maps),
             None if entry else link.id,
-            0 if known and known.filter else link.filter_length,
         )
+
+
+def _filter_text(link: Link) -> str | None:
+    if not link.filter:
+        return None
+    from ipttctl.filters import filter_text  # noqa: PLC0415  # loads libpcap
+
+    return filter_text(link.filter)
 
 
 def _saved_source(slot: Slot, link: Link, known: RecordedLink | None) -> ProgramSource:

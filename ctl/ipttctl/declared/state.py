@@ -37,8 +37,7 @@ class DeclaredLink:
     """A link as it is to be.
 
     ``maps`` are by the names of the maps that its programs use; others are left alone. ``link`` is
-    the id of a persistent link to take over, if it is at this place. ``filter_length`` is for one
-    whose filter nobody can read back: so many instructions are there, and shall stay.
+    the id of a persistent link to take over, if it is at this place.
     """
 
     name: str
@@ -46,7 +45,6 @@ class DeclaredLink:
     programs: ProgramChoice
     maps: Mapping[str, DeclaredMap] = field(default_factory=dict)
     link: int | None = None
-    filter_length: int = 0
 
     def check(self) -> None:
         """Check what can be told without the machine.
@@ -58,8 +56,6 @@ class DeclaredLink:
             raise UsageError(
                 f"'{self.name}' is not a name of a link", "letters, digits, '_', '.' and '-'"
             )
-        if self.filter_length and self.programs.filter:
-            raise UsageError("there are both a filter and its length", "leave one out")
         self.place.check(self.programs.sources.keys())
 
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.filters import compile_filter
+from ipttctl.filters import compile_filter, filter_text
 
 
 def run(code: bytes, packet: bytes) -> int:  # noqa: PLR0912 - an interpreter
@@ -133,3 +133,35 @@ def test_a_filter_too_long_for_the_kernel_is_refused() -> None:
     hosts = " or ".join(f"host fd00::{i:x}" for i in range(1, 1200))
     with pytest.raises(ProgramError, match="instructions, the kernel takes 4096; make it shorter"):
         compile_filter(hosts, optimize=False)
+
+
+@pytest.mark.parametrize("expression", ["udp port 53", "icmp6 or host fd00::1", "len > 1000"])
+def test_instructions_as_text_are_taken_back(expression: str) -> None:
+    code = compile_filter(expression)
+    text = filter_text(code)
+    assert text.startswith(f"{len(code) // 8},")
+    assert compile_filter(text) == code
+
+
+def test_bytecode_of_iptables() -> None:
+    """The example of iptables-extensions(8): TCP."""
+    code = compile_filter("4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0")
+    assert [run(code, packet) for packet in (TCP4, UDP4)] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2,6 0 0 1", "says that it has 2 instructions and has 1"),
+        ("1,65536 0 0 1", "'65536 0 0 1' is no instruction of a filter; it is code, jt, jf and k"),
+        ("1,6 256 0 1", "no instruction"),
+        ("1,6 0 0 4294967296", "no instruction"),
+        ("4097" + ",6 0 0 1" * 4097, "has 4097 instructions, the kernel takes 4096"),
+        # not instructions at all
+        ("1,6 0 0", "syntax error"),
+        ("1,6 0 0 -1", "syntax error"),
+    ],
+)
+def test_instructions_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(ProgramError, match=message):
+        compile_filter(text)

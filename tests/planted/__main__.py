@@ -23,13 +23,12 @@ _BUILD = _REPOSITORY / ".build"
 _RECIPE = Recipe("kasan")
 
 
-def _planted_module(fault: PlantedFault) -> Path:
-    """Build the module with the fault in it, in a directory of its own.
+def plant(fault: PlantedFault, source: Path) -> None:
+    """Make ``source`` the module's source with the fault in it.
 
     Raises:
-        GuestError: the patch does not fit the module any more, or it does not build.
+        GuestError: the patch does not fit the module any more.
     """
-    source = _BUILD / "planted" / fault.name / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(_REPOSITORY / "kmod_netlink", source)
     patched = subprocess.run(
@@ -40,6 +39,16 @@ def _planted_module(fault: PlantedFault) -> Path:
     )
     if patched.returncode:
         raise GuestError(f"{fault.patch.name} does not fit the module:\n{patched.stdout}")
+
+
+def _planted_module(fault: PlantedFault) -> Path:
+    """Build the module with the fault in it, in a directory of its own.
+
+    Raises:
+        GuestError: it does not fit, or it does not build.
+    """
+    source = _BUILD / "planted" / fault.name / "source"
+    plant(fault, source)
     directory = source.with_name("module")
     build_module(_RECIPE, source, directory)
     return directory / "ipttrace.ko"

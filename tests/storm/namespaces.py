@@ -55,11 +55,6 @@ class NamespacesActor(Actor):
                 going = end.enter_context(ExitStack())
                 end.callback(_ip, "netns", "delete", namespace.name)
                 self._connect(namespace)
-                watch = None
-                # not while the module may go
-                if self.shared.phase is Phase.ROUND:
-                    with self.unless_reloading():
-                        watch = self._watch(namespace, watching)
                 family = self._family()
                 rules = random_rules(self.random, family, self._tables, copies=True)
                 replace(namespace, family, rules, self.shared, self.journal)
@@ -67,6 +62,11 @@ class NamespacesActor(Actor):
                     (namespace, "10.78.0.1"), (namespace, "fd78::1"), (self._router, "10.78.0.2"),
                 ):  # fmt: skip  # pairs together
                     going.callback(start_bursts(place, address, (9,), lambda: True).kill)
+                watch = None
+                # not while the module may go; last, since a round does not end before its links
+                if self.shared.phase is Phase.ROUND:
+                    with self.unless_reloading():
+                        watch = self._watch(namespace, watching)
                 self.journal.write("namespace-made", f"{namespace.name} IPv{family}")
                 self.pause(0.3, 2)
             self.journal.write("namespace-gone", namespace.name)

@@ -21,13 +21,17 @@ from ipttproto import NfMode, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import trace_command
-from tests.kernel.support.kernel import wait_for
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, wait_for
 from tests.kernel.support.network import Namespace, event, flood_udp, namespace
 from tests.kernel.support.nf import attach, socket_filter
 from tests.kernel.support.objects import BPF, REPOSITORY, compile_object
 
 SCRIPTS = REPOSITORY / "docs" / "scripts"
-TIMEOUT = 240
+TIMEOUT = 4 * COMMAND_TIMEOUT
+#: seconds that the canary has; its script starts a command each second, which must not take longer
+CANARY_SECONDS = round(max(40, COMMAND_TIMEOUT / 3))
+#: seconds that a container is traced, of which ipttctl needs some to start
+TRACE_SECONDS = round(COMMAND_TIMEOUT * 0.6)
 
 pytestmark = pytest.mark.usefixtures("no_links")
 
@@ -89,8 +93,10 @@ def test_a_canary_stays_or_goes_back(
         flood = place.start(flood_udp, "127.0.0.1", 9, stop, 0.05, 5)
         try:
             code_, out, err = ended(
-                started("canary-swap", str(link.id), "40", "50", "--id", f"packet={new.id}",
-                        path=path, directory=tmp_path)
+                started(
+                    "canary-swap", str(link.id), str(CANARY_SECONDS), "50", "--id",
+                    f"packet={new.id}", path=path, directory=tmp_path,
+                )
             )  # fmt: skip  # pairs together
         finally:
             stop.set()
@@ -171,10 +177,10 @@ def test_a_container_is_traced_for_some_time(
         with Controller() as controller:
             script = started(
                 "trace-container", container, "icmp",
-                path=path, directory=tmp_path, TRACE_SECONDS="25",
+                path=path, directory=tmp_path, TRACE_SECONDS=str(TRACE_SECONDS),
             )  # fmt: skip  # a line a kind of argument
             # programs are compiled first, unless that was done on this boot
-            wait_for(lambda: controller.links() != [], timeout=180, what="it traces")
+            wait_for(lambda: controller.links() != [], timeout=TIMEOUT, what="it traces")
             place.ping("127.0.0.2")
             place.ping("127.0.0.3", check=False)
             status, out, err = ended(script)

@@ -243,7 +243,7 @@ def show_swap(place: Pair) -> int:
 
 def attach(stack: ExitStack, programs: dict[Slot, Program]) -> tuple[int, Running]:
     """Run ``ipttctl attach`` until the link is there: its id, and the command that owns it."""
-    slots = fd_options(programs, *Slot)
+    slots = fd_options(programs, *programs)
     announce("ipttctl", "attach", *slots, rest=" &")
     fds = [program.fd for program in programs.values()]
     owner = stack.enter_context(running("attach", *slots, pass_fds=fds))
@@ -264,7 +264,7 @@ def swap_twice(link: int, programs: dict[Slot, Program]) -> None:
         arguments = ("swap", str(link), *slots, "--expect-gen", str(expected))
         command_line(*arguments, pass_fds=fds, status=status)
 
-    everything = fd_options(programs, *Slot)
+    everything = fd_options(programs, *programs)
     print()
     say("Generation 2 gives up the rules: verdicts only.")
     swap(fd_options(programs, Slot.ENTRY, Slot.EXIT), expected=1)

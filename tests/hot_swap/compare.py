@@ -40,6 +40,7 @@ _INCLUDE: Final = (Path(__file__).parents[2] / "bpf", Path(__file__).parents[2] 
 _MMAPABLE: Final = 1 << 10
 _BY_ENTRY: Final = np.uint64(0xFFFFFFFF)
 _EXIT_SHIFT: Final = np.uint64(32)
+#: datagrams at a time, and seconds between: the rate; why there are pauses, `flood_udp` says
 _BURST: Final = 20
 _PAUSE: Final = 0.002
 

@@ -28,7 +28,8 @@ from tests.kernel.support.objects import BPF, REPOSITORY, compile_object
 
 SCRIPTS = REPOSITORY / "docs" / "scripts"
 TIMEOUT = 4 * COMMAND_TIMEOUT
-#: seconds that the canary has; its script starts a command each second, which must not take longer
+#: seconds that the canary has, and after which it must be confirmed within as many: the script's
+#: last look and its confirmation, a command each, have to fit in
 CANARY_SECONDS = round(max(40, COMMAND_TIMEOUT / 3))
 #: seconds that a container is traced, of which ipttctl needs some to start
 TRACE_SECONDS = round(COMMAND_TIMEOUT * 0.6)

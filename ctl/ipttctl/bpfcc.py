@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from ipttctl import tools
 from ipttctl.errors import ProgramError
 
 COMPILER: Final = Path(__file__).with_name("bpfcc_compiler.py")
@@ -49,6 +50,9 @@ def compile_source(source: Path, cflags: Sequence[str]) -> dict[str, Any]:
     done = subprocess.run(
         [python, "-P", str(COMPILER)] if here else [python, "-I", str(COMPILER)],
         input=request,
+        # bpfcc looks for headers in the current directory first, and for modprobe on the PATH
+        cwd="/",
+        env=tools.environment(),
         capture_output=True,
         text=True,
         errors="replace",

@@ -6,7 +6,6 @@ from __future__ import annotations
 import gzip
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
-from ipttctl import module
+from ipttctl import module, tools
 from ipttctl.module import ModuleState
-
-_TOOL_PATH: Final = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Host:
 
     def tool(self, name: str) -> str | None:
         """Where a program is, or None."""
-        return shutil.which(name, path=":".join(str(self.root / part) for part in _TOOL_PATH))
+        return tools.find(name, self.root)
 
     def run(self, name: str, *arguments: str) -> str | None:
         """What a program prints; None if it is not there or fails."""
@@ -74,7 +70,7 @@ class Host:
             text=True,
             errors="replace",
             check=False,
-            env={**os.environ, "LC_ALL": "C"},
+            env=tools.environment(),
         )
         return done.stdout if done.returncode == 0 else None
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ipttctl import tools
 from ipttctl.controller import Controller, require_same_build
-from ipttctl.errors import IpttctlError, LinkGoneError, ModuleError
+from ipttctl.errors import IpttctlError, LinkGoneError, ModuleError, ProgramError
 from ipttctl.installed import module_directory
 from ipttctl.objects import Link, ModuleStatus
+from ipttctl.private_dirs import check_private
 from ipttctl.wire import require_privilege
 
 NAME: Final = "ipttrace"
@@ -35,7 +37,6 @@ MODULES: Final = Path("/lib/modules")
 """The modules of each kernel release; DKMS installs ours among them."""
 
 _SYSFS: Final = Path("/sys/module")
-_TOOL_PATH: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
 _SHOWN_OUTPUT: Final = 3
 _INSTALLED: Final = re.compile(rf"^((?:.*/)?{NAME}\.ko(?:\.[a-z]+)?):", re.MULTILINE)
 
@@ -165,7 +166,7 @@ def load(release: str | None = None) -> Path:
     Raises:
         PrivilegeError: the caller may not load modules.
         ModuleError: it is loaded already, not built, built for another kernel, of another build,
-            or the kernel refuses it.
+            somebody else can have written it, or the kernel refuses it.
     """
     require_privilege()
     release = release or running_release()
@@ -179,6 +180,10 @@ def load(release: str | None = None) -> Path:
             else "run `ipttctl module build`"
         )
         raise ModuleError(f"there is no module for kernel {release} at {path}", remedy)
+    try:
+        check_private(path, follow=True)
+    except ProgramError as error:
+        raise ModuleError(error.problem, error.remedy) from None
     made_for = built_for(path)
     if made_for != release:
         raise ModuleError(
@@ -243,8 +248,7 @@ def _holder(link: Link) -> str:
 
 
 def _run(command: Sequence[str], remedy: str) -> subprocess.CompletedProcess[str]:
-    path = f"{os.environ.get('PATH', '')}:{_TOOL_PATH}"
-    tool = shutil.which(command[0], path=path)
+    tool = tools.find(command[0])
     if tool is None:
         raise ModuleError(f"there is no {command[0]} here", f"run `{remedy}`")
     return subprocess.run(
@@ -253,7 +257,7 @@ def _run(command: Sequence[str], remedy: str) -> subprocess.CompletedProcess[str
         text=True,
         errors="replace",
         check=False,
-        env={**os.environ, "PATH": path, "LC_ALL": "C"},
+        env=tools.environment(),
     )
 
 

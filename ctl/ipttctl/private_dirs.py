@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Directories whose content is trusted as code: only their owner, or root, may write there."""
+"""Files whose content is trusted as code: only their owner, or root, can have written them."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from ipttctl.errors import ProgramError
+
+#: symbolic links that a path may lead through, as in the kernel (MAXSYMLINKS)
+_MOST_LINKS: Final = 40
 
 
 def make_private(directory: Path) -> None:
@@ -22,22 +28,53 @@ def make_private(directory: Path) -> None:
     check_private(directory)
 
 
-def check_private(path: Path) -> None:
-    """Check that nobody else could have put content at a path, itself or through a parent.
+def check_private(path: Path, *, follow: bool = False) -> None:
+    """Check that nobody else could have put content at a path, itself or on the way to it.
+
+    The way is every directory and symbolic link that opening the path leads through. With
+    ``follow`` the path itself may be a symbolic link too.
 
     Raises:
         ProgramError: somebody could have.
+        OSError: there is no such path.
     """
-    for place in (path, *path.absolute().parents):
-        status = place.lstat() if place == path else place.stat()
-        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and place != path
+    for place, last in _way(path):
+        status = place.lstat()
+        link = stat.S_ISLNK(status.st_mode)
         if status.st_uid not in {0, os.geteuid()}:
-            raise _others(path, place, f"belongs to uid {status.st_uid}", "chown root")
-        # its mode is no mode: everybody may write, and chmod goes elsewhere
-        if stat.S_ISLNK(status.st_mode):
-            raise _others(path, place, "is a symbolic link", "rm")
+            command = "chown -h root" if link else "chown root"
+            raise _others(path, place, f"belongs to uid {status.st_uid}", command)
+        if link:
+            if last and not follow:
+                raise _others(path, place, "is a symbolic link", "rm")
+            continue  # its mode is no mode
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and not last
         if status.st_mode & 0o022 and not sticky:
             raise _others(path, place, "can be written to by others", "chmod go-w")
+
+
+def _way(path: Path) -> Iterator[tuple[Path, bool]]:
+    """The directories, links and files from the root to a path, and whether each is its end.
+
+    Raises:
+        OSError: one is not there, or links lead in circles.
+    """
+    here, links = Path("/"), 0
+    ahead = [*reversed(path.absolute().parts)]
+    while ahead:
+        part = ahead.pop()
+        if part == "..":
+            here = here.parent
+            continue
+        place = here / part
+        yield place, not ahead
+        if not place.is_symlink():
+            here = place
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        ahead += reversed(place.readlink().parts)
 
 
 def _others(path: Path, place: Path, why: str, command: str) -> ProgramError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import bpfcc
+from ipttctl import bpfcc, tools
 from ipttctl.errors import ProgramError
 from ipttctl.spec_cache import source_key, write
 from ipttctl.specs import CollectionSpec, const_marker
@@ -209,6 +209,22 @@ def test_failures_say_what_to_do(
     answer_with(monkeypatch, status, stderr)
     with pytest.raises(ProgramError, match=message):
         CollectionSpec.from_source(source)
+
+
+def test_the_compiler_is_told_nothing_of_where_the_caller_is(
+    source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "compiler.py"
+    script.write_text(
+        "import json, os\n"
+        "print(json.dumps({'directory': os.getcwd(), 'PATH': os.environ['PATH']}))\n"
+    )
+    monkeypatch.setattr(bpfcc, "COMPILER", script)
+    monkeypatch.setattr(bpfcc, "_has_kernel_headers", lambda: True)
+    monkeypatch.chdir(source.parent)
+    monkeypatch.setenv("PATH", "")
+    said = bpfcc.compile_source(source, [])
+    assert said == {"directory": "/", "PATH": tools.search_path()}
 
 
 @pytest.mark.usefixtures("cache")

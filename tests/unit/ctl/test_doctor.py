@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import doctor
+from ipttctl import doctor, tools
 from ipttctl.cli import run
 from ipttctl.doctor import Finding, State
 from ipttctl.errors import ModuleError, PrivilegeError
@@ -218,6 +218,12 @@ def test_ftrace(tree: Tree) -> None:
 def test_btf(tree: Tree) -> None:
     tree.remove("sys/kernel/btf/vmlinux")
     expect(tree, "btf", State.FAILURE, "CONFIG_DEBUG_INFO_BTF")
+
+
+def test_tools_find_the_systems_tools(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.tool("modinfo", 'echo "$PATH"')
+    monkeypatch.setenv("PATH", ".")
+    assert Host(root=tree.root).run("modinfo") == f"{tools.search_path()}\n"
 
 
 def test_headers(tree: Tree) -> None:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
-from ipttctl import module
+from ipttctl import module, tools
 from ipttctl.errors import ModuleError, PrivilegeError
 from ipttctl.wire import Connection
 from ipttproto import Command
@@ -18,11 +20,10 @@ RELEASE = "6.1.0-test"
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module_fake: FakeModule) -> Path:
-    """A machine of our own: tools first on the PATH, nothing loaded, nothing built."""
+    """A machine of our own: its tools, nothing loaded, nothing built."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "sys").mkdir()
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(module, "_TOOL_PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(tools, "DIRECTORIES", (str(tmp_path / "bin"),))
     monkeypatch.setattr(module, "_SYSFS", tmp_path / "sys")
     monkeypatch.setattr(module, "BUILT", tmp_path / "built")
     monkeypatch.setattr(module, "require_privilege", lambda: None)
@@ -151,6 +152,83 @@ def test_load_loads_the_file_of_the_environment(
     tool(place, "modinfo", f"echo '{RELEASE} SMP'")
     tool(place, "insmod", "exit 0")
     assert module.load() == path
+
+
+@pytest.mark.parametrize("path", ["", ".", "bin:", ":/usr/bin", "elsewhere"])
+def test_no_tool_comes_from_where_the_caller_is_or_says(
+    place: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    built(place)
+    tool(place, "modinfo", "echo 'the other one ran' >&2; exit 1")
+    elsewhere = place / "elsewhere"
+    (place / "bin").rename(elsewhere)
+    (elsewhere / "bin").symlink_to(elsewhere)
+    (elsewhere / "elsewhere").symlink_to(elsewhere)
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("PATH", path)
+    with pytest.raises(ModuleError, match="there is no modinfo here; run `apt install kmod`"):
+        module.load()
+    assert calls(place) == []
+
+
+def test_tools_start_the_systems_tools(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = built(place)
+    (place / "bin" / "modinfo").write_text('#!/bin/sh\necho "$PATH"\n')
+    (place / "bin" / "modinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", ".:/elsewhere")
+    assert module.built_for(path) == str(place / "bin")
+
+
+def test_load_a_module_that_others_can_write(place: Path) -> None:
+    path = built(place)
+    tool(place, "modinfo", f"echo '{RELEASE} SMP'")
+    tool(place, "insmod", "exit 0")
+    for writable in (path, path.parent, place / "built", place):
+        mode = writable.stat().st_mode
+        writable.chmod(0o777)
+        said = f"do not trust {path}: {writable} can be written to by others; run: chmod go-w"
+        with pytest.raises(ModuleError, match=re.escape(said)):
+            module.load()
+        writable.chmod(mode)
+    assert calls(place) == []
+    assert module.load() == path
+
+
+def test_load_a_module_that_is_linked_to_where_others_can_write(place: Path) -> None:
+    path = built(place)
+    tool(place, "modinfo", f"echo '{RELEASE} SMP'")
+    tool(place, "insmod", "exit 0")
+    public, real = place / "public", place / "real.ko"
+    path.rename(real)
+    public.mkdir()
+    path.symlink_to("../../public/link.ko")
+    (public / "link.ko").symlink_to(real)
+    assert module.load() == path, "links alone do no harm"
+    public.chmod(0o777)
+    with pytest.raises(ModuleError, match=f"{public} can be written to by others"):
+        module.load()
+    public.chmod(0o1777)
+    assert module.load() == path, "in a sticky directory others cannot replace what is ours"
+    real.chmod(0o666)
+    with pytest.raises(ModuleError, match=f"{real} can be written to by others"):
+        module.load()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away, which takes root")
+def test_load_a_module_of_somebody_else(place: Path) -> None:
+    path = built(place)
+    tool(place, "modinfo", f"echo '{RELEASE} SMP'")
+    os.chown(path, 65534, 65534)
+    with pytest.raises(ModuleError, match=f"{path} belongs to uid 65534; run: chown root {path}"):
+        module.load()
+    real = place / "real.ko"
+    path.rename(real)
+    os.chown(real, 0, 0)
+    path.symlink_to(real)
+    os.chown(path, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(ModuleError, match=f"{path} belongs to uid 65534; run: chown -h root"):
+        module.load()
+    assert calls(place) == []
 
 
 def test_load_not_built(place: Path) -> None:

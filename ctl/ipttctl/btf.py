@@ -46,6 +46,10 @@ _INT_SIGNED: Final = 1
 _INT_CHAR: Final = 2
 _INT_BOOL: Final = 4
 _NETWORK_ORDER: Final = frozenset({"__be16", "__be32", "__be64"})
+_INT_SIZES: Final = frozenset({1, 2, 4, 8, 16})
+_SIZE_MAX: Final = 0xFFFFFFFF
+#: types within types that the kernel follows (MAX_RESOLVE_DEPTH); object files may have circles
+_DEPTH_MAX: Final = 32
 
 
 # --- types ---------------------------------------------------------------------------------------
@@ -221,6 +225,7 @@ class Btf:
         self._handle = handle
         self._owner = not borrowed
         self._known: dict[int, Type] = {}
+        self._depth = 0
 
     @classmethod
     def of_kernel(cls) -> Self:
@@ -289,10 +294,17 @@ class Btf:
         """A type by its number; 0 is void.
 
         Raises:
-            ProgramError: it is no type of data (a function, say), or there is no such number.
+            ProgramError: it is no type of data (a function, say), there is no such number, or it
+                is none that a compiler makes, such as a struct that contains itself.
         """
         if number not in self._known:
-            self._known[number] = self._read(number)
+            self._depth += 1
+            try:
+                if self._depth > _DEPTH_MAX:
+                    raise _broken(f"more than {_DEPTH_MAX} lie in one another")
+                self._known[number] = self._read(number)
+            finally:
+                self._depth -= 1
         return self._known[number]
 
     def members(self, number: int) -> Iterator[RawMember]:
@@ -330,9 +342,11 @@ class Btf:
 
     def _skip(self, number: int, kinds: frozenset[_Kind]) -> tuple[_Type, int]:
         head, rest = self._head(number)
-        while head.kind in kinds:
+        for _ in range(_DEPTH_MAX):
+            if head.kind not in kinds:
+                return head, rest
             head, rest = self._head(head.size_or_type)
-        return head, rest
+        raise _broken(f"more than {_DEPTH_MAX} name one another")
 
     def _name(self, offset: int) -> str:
         name: bytes | None = _library().btf__name_by_offset(self._handle, offset)
@@ -344,6 +358,8 @@ class Btf:
         head, rest = self._skip(number, _QUALIFIERS)
         name, size = self._name(head.name_off), int(head.size_or_type)
         match head.kind:
+            case _Kind.INT | _Kind.ENUM | _Kind.ENUM64 if size not in _INT_SIZES:
+                raise _broken(f"'{name}' has {size} bytes")
             case _Kind.INT:
                 encoding = ctypes.c_uint32.from_address(rest).value >> 24
                 return Int(
@@ -360,16 +376,9 @@ class Btf:
             case _Kind.ENUM | _Kind.ENUM64:
                 return self._enum(head, rest, name)
             case _Kind.ARRAY:
-                array = _Array.from_address(rest)
-                element, count = self.type(array.type), int(array.count)
-                return Array(f"{element}[{count}]", element.size * count, element, count)
+                return self._array(_Array.from_address(rest))
             case _Kind.STRUCT | _Kind.UNION:
-                members = tuple(
-                    Member(m.name, self.type(m.type), m.bits, m.width) for m in self.members(number)
-                )
-                union = head.kind == _Kind.UNION
-                keyword = "union" if union else "struct"
-                return Struct(f"{keyword} {name}".rstrip(), size, members, union)
+                return self._struct(number, head, name)
             case _Kind.DATASEC:
                 variables = (_Variable * head.count).from_address(rest)
                 return Struct(name, size, tuple(map(self._variable, variables)))
@@ -379,6 +388,26 @@ class Btf:
                 return _named(name, self.type(head.size_or_type))
             case kind:
                 raise ProgramError(f"type {number} ({name}) is of kind {kind}, which is not data")
+
+    def _array(self, array: _Array) -> Array:
+        element, count = self.type(array.type), int(array.count)
+        if element.size * count > _SIZE_MAX:
+            raise _broken(f"an array has {element.size * count} bytes")
+        if not element.size:
+            count = 0  # any number is as good, and may be a large one
+        return Array(f"{element}[{count}]", element.size * count, element, count)
+
+    def _struct(self, number: int, head: _Type, name: str) -> Struct:
+        size, union = int(head.size_or_type), head.kind == _Kind.UNION
+        members = tuple(
+            Member(m.name, self.type(m.type), m.bits, m.width) for m in self.members(number)
+        )
+        for member in members:
+            whole = 8 * member.type.size
+            if member.bits + (member.width or whole) > 8 * size or member.width > whole:
+                raise _broken(f"'{member.name}' does not fit into '{name}'")
+        keyword = "union" if union else "struct"
+        return Struct(f"{keyword} {name}".rstrip(), size, members, union)
 
     def _enum(self, head: _Type, rest: int, name: str) -> Enum:
         if head.kind == _Kind.ENUM:
@@ -396,6 +425,10 @@ class Btf:
     def _variable(self, variable: _Variable) -> Member:
         head, _ = self._head(variable.type)
         return Member(self._name(head.name_off), self.type(variable.type), 8 * variable.offset)
+
+
+def _broken(why: str) -> ProgramError:
+    return ProgramError(f"the types (BTF) are broken: {why}")
 
 
 def _named(name: str, target: Type) -> Type:

@@ -21,6 +21,8 @@ COMPILER: Final = Path(__file__).with_name("bpfcc_compiler.py")
 _SYSTEM_PYTHON: Final = Path("/usr/bin/python3")
 _SYSTEM_BPFCC: Final = Path("/usr/lib/python3/dist-packages/bcc/version.py")
 _NO_BPFCC: Final = 3
+#: a directory without headers, where nobody can put any
+_EMPTY: Final = Path("/proc/sys")
 
 
 def version() -> str:
@@ -35,8 +37,13 @@ def version() -> str:
     return ""
 
 
-def compile_source(source: Path, cflags: Sequence[str]) -> dict[str, Any]:
-    """Compile a source; the answer is that of ``bpfcc_compiler``.
+def compile_source(source: Path, text: bytes, cflags: Sequence[str]) -> dict[str, Any]:
+    """Compile what a source says; the answer is that of ``bpfcc_compiler``.
+
+    Args:
+        source: what messages call it.
+        text: what it says.
+        cflags: options for clang.
 
     Raises:
         ProgramError: it does not compile; bpfcc or the kernel's headers are missing.
@@ -46,12 +53,12 @@ def compile_source(source: Path, cflags: Sequence[str]) -> dict[str, Any]:
     # A virtual environment need not see the system's packages, where bpfcc lives.
     here = importlib.util.find_spec("bcc") is not None
     python = sys.executable if here or not _SYSTEM_PYTHON.exists() else str(_SYSTEM_PYTHON)
-    request = json.dumps({"source": str(source.absolute()), "cflags": list(cflags)})
+    request = json.dumps({"text": text.decode(errors="surrogateescape"), "cflags": list(cflags)})
     done = subprocess.run(
         [python, "-P", str(COMPILER)] if here else [python, "-I", str(COMPILER)],
         input=request,
         # bpfcc looks for headers in the current directory first, and for modprobe on the PATH
-        cwd="/",
+        cwd=_EMPTY,
         env=tools.environment(),
         capture_output=True,
         text=True,

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Compiles a BPF source with bpfcc, in a process of its own.
 
-Reads a JSON request (``source``, ``cflags``) from standard input and writes the programs' bytecode
-and the maps' definitions as JSON to standard output; clang complains on standard error. In its own
-process, so that neither bpfcc's 100 MB of compiler nor the maps it creates stay with the caller,
-and so that it may run in another interpreter than the caller's, the one that has bpfcc. It
-therefore imports nothing of ipttctl.
+Reads a JSON request (``text``, ``cflags``) from standard input and writes the programs' bytecode,
+the maps' definitions and the files that were read, besides the source, as JSON to standard output;
+clang complains on standard error. In its own process, so that neither bpfcc's 100 MB of compiler
+nor the maps it creates stay with the caller, and so that it may run in another interpreter than the
+caller's, the one that has bpfcc. It therefore imports nothing of ipttctl.
 
 Exit status: 0; 3 without bpfcc; 1 for everything else.
 """
@@ -15,6 +15,8 @@ from __future__ import annotations
 import ctypes
 import json
 import mmap
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,25 @@ def _missing_types() -> str:
         )
 
 
-def _compile(source: str, cflags: list[str]) -> dict[str, Any]:
+def _read(rule: str) -> list[str]:
+    """The files in the make rule that clang writes, but those that bpfcc has in its library."""
+    # make's way to write blanks, "#" and "$" in names
+    words = re.findall(r"(?:\\[ #]|[^\s])+", rule.replace("\\\n", " ").partition(":")[2])
+    names = [re.sub(r"\\([ #])|\$(\$)", r"\1\2", word) for word in words]
+    relative = [name for name in names if not name.startswith("/")]
+    # bpfcc runs clang in the first of these that there is
+    release = os.uname().release
+    kernels = (
+        os.environ.get("BCC_KERNEL_SOURCE", ""),
+        f"/lib/modules/{release}/source",
+        f"/lib/modules/{release}/build",
+        f"/tmp/kheaders-{release}",  # the kernel's own, unpacked by bpfcc
+    )
+    here = next((k for k in kernels if k and all(Path(k, name).exists() for name in relative)), "")
+    return [str(Path(here, name)) for name in names if not name.startswith("/virtual/")]
+
+
+def _compile(source: bytes, cflags: list[str]) -> dict[str, Any]:
     from bcc import BPF, lib  # noqa: PLC0415 - the caller wants to know if it is missing
 
     class Compiler(BPF):  # type: ignore[misc]  # bcc has no types
@@ -70,8 +90,9 @@ def _compile(source: str, cflags: list[str]) -> dict[str, Any]:
         function.restype = result
         function.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
-    text = Path(source).read_text()
-    module = Compiler(text=f"{_missing_types()}\n#line 1\n{text}", cflags=cflags)
+    rule = os.memfd_create("rule")
+    text = f"{_missing_types()}\n#line 1\n".encode() + source
+    module = Compiler(text=text, cflags=[*cflags, "-MD", "-MF", f"/proc/self/fd/{rule}"])
     handle = module.module
     functions = [lib.bpf_function_name(handle, i) for i in range(lib.bpf_num_functions(handle))]
     count = lib.bpf_num_tables(handle)
@@ -81,6 +102,7 @@ def _compile(source: str, cflags: list[str]) -> dict[str, Any]:
         "license": lib.bpf_module_license(handle).decode(),
         "programs": {name.decode(): module.dump_func(name).hex() for name in functions},
         "btf": _btf(types),
+        "read": _read(Path(f"/proc/self/fd/{rule}").read_text(errors="surrogateescape")),
         "maps": {
             name: {
                 "fd": lib.bpf_table_fd_id(handle, i),
@@ -139,7 +161,7 @@ def main() -> int:
     """Compile what standard input asks for."""
     request = json.load(sys.stdin)
     try:
-        result = _compile(request["source"], request["cflags"])
+        result = _compile(request["text"].encode(errors="surrogateescape"), request["cflags"])
     except ImportError as error:
         print(error, file=sys.stderr)
         return EXIT_NO_BPFCC

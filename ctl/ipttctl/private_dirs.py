@@ -38,7 +38,7 @@ def check_private(path: Path, *, follow: bool = False) -> None:
         ProgramError: somebody could have.
         OSError: there is no such path.
     """
-    for place, last in _way(path):
+    for place, last in way(path):
         status = place.lstat()
         link = stat.S_ISLNK(status.st_mode)
         if status.st_uid not in {0, os.geteuid()}:
@@ -53,8 +53,8 @@ def check_private(path: Path, *, follow: bool = False) -> None:
             raise _others(path, place, "can be written to by others", "chmod go-w")
 
 
-def _way(path: Path) -> Iterator[tuple[Path, bool]]:
-    """The directories, links and files from the root to a path, and whether each is its end.
+def way(path: Path) -> Iterator[tuple[Path, bool]]:
+    """The directories, links and files that a path leads through, and whether each is its end.
 
     Raises:
         OSError: one is not there, or links lead in circles.

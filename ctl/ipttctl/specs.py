@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ipttctl import bpf, bpfcc, libbpf_object, spec_cache
+from ipttctl import bpf, bpfcc, files_read, libbpf_object
 from ipttctl.errors import ProgramError, UsageError
+from ipttctl.files_read import FilesRead
+from ipttctl.spec_cache import SpecCache, source_key
 from ipttctl.values import encode
 
 CONST_MARK: Final = 0x1B77C0DE
@@ -151,18 +153,25 @@ class CollectionSpec:
         """
         path = Path(source)
         directories = [path.parent, *include]
-        key = spec_cache.source_key(path, include=include, cflags=cflags)
-        stored = spec_cache.entry(key) if use_cache else None
-        if stored and (content := spec_cache.read(stored)) is not None:
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise ProgramError(f"cannot read BPF source {path}: {error.strerror}") from None
+        key = source_key(text, directories, cflags)
+        cache = SpecCache.open() if use_cache else None
+        for stored in cache.find(key, directories) if cache else ():
             with suppress(ValueError, KeyError, TypeError, AttributeError):
-                return cls._from_json(content)
+                return cls._from_stored(stored)
         if on_compile:
             on_compile()
         options = [*(f"-I{directory.absolute()}" for directory in directories), *cflags]
-        spec = cls._from_compiled(bpfcc.compile_source(path, options))
-        spec.constants, spec.fields = _declarations(path, directories)
-        if stored:
-            spec_cache.write(stored, spec._to_json())
+        begun = files_read.begin()
+        compiled = bpfcc.compile_source(path, text, options)
+        files = files_read.read_files(compiled["read"])
+        spec = cls._from_compiled(compiled)
+        spec.constants, spec.fields = _declarations(path, [text, *files.values()])
+        if cache and (origin := FilesRead.of(text, files, directories, begun)):
+            cache.store(key, origin, spec._to_store())
         return spec
 
     @classmethod
@@ -232,7 +241,7 @@ class CollectionSpec:
 
     def content(self) -> bytes:
         """What the file says or compiled to, as bytes that differ when it does."""
-        return self.elf.data if self.elf else self._to_json()
+        return self.elf.data if self.elf else json.dumps(self._to_store()).encode()
 
     def used_fields(self, program: str) -> list[str]:
         """The fields of kernel structs whose offsets a program needs."""
@@ -285,9 +294,8 @@ class CollectionSpec:
         return cls(programs, specs, license=compiled["license"], btf=types)
 
     @classmethod
-    def _from_json(cls, content: bytes) -> Self:
-        """The spec that ``_to_json`` wrote; whatever error where it is none."""
-        stored = json.loads(content)
+    def _from_stored(cls, stored: Any) -> Self:
+        """The spec that ``_to_store`` gave; whatever error where it is none."""
         programs = {
             name: ProgramSpec(
                 name,
@@ -301,8 +309,9 @@ class CollectionSpec:
         types = bytes.fromhex(stored["btf"])
         return cls(programs, maps, constants, fields, stored["license"], types)
 
-    def _to_json(self) -> bytes:
-        stored = {
+    def _to_store(self) -> dict[str, Any]:
+        """The spec as JSON can have it, without the values of constants."""
+        return {
             "license": self.license,
             "btf": self.btf.hex(),
             "constants": self.constants,
@@ -313,7 +322,6 @@ class CollectionSpec:
             },
             "maps": {name: asdict(spec) for name, spec in self.maps.items()},
         }
-        return json.dumps(stored).encode()
 
 
 def const_marker(name: str) -> int:
@@ -324,12 +332,11 @@ def const_marker(name: str) -> int:
     return CONST_MARK << 32 | value
 
 
-def _declarations(source: Path, directories: Sequence[Path]) -> tuple[dict[str, int], list[str]]:
-    """The constants, with their widths, and the fields that a source and its headers declare."""
+def _declarations(source: Path, texts: Iterable[bytes]) -> tuple[dict[str, int], list[str]]:
+    """The constants, with their widths, and the fields that the texts of a source declare."""
     constants: dict[str, int] = {}
     fields: set[str] = set()
-    for file in (source, *spec_cache.headers(directories)):
-        text = file.read_text()
+    for text in (text.decode(errors="replace") for text in texts):
         fields |= {f"{match['structure']}.{match['member']}" for match in _FIELD.finditer(text)}
         for match in _DECLARATION.finditer(text):
             width = _WIDTH.match(match["type"])

@@ -21,7 +21,6 @@ from ipttctl.errors import ProgramError, UsageError
 from ipttctl.installed import module_directory, programs_directory
 from ipttctl.private_dirs import check_private, make_private
 from ipttctl.programs import Program
-from ipttctl.spec_cache import source_key
 from ipttproto import Slot
 
 PIN_ROOT: Final = Path("/sys/fs/bpf/ipttrace")
@@ -121,17 +120,17 @@ def load_trace_programs(
         PrivilegeError: the caller may not load programs.
     """
     constants = options.constants()
-    source, include = _find_source()
     if reason := _cannot_pin(pin_root):
         if on_warning:
             on_warning(f"the programs are not kept for the next trace: {reason}")
-        return _load(source, include, constants, on_compile, None)
-    identity = f"{source_key(source, include=include)} {sorted(constants.items())}"
-    place = pin_root / (_PREFIX + hashlib.sha256(identity.encode()).hexdigest()[:16])
+        return _load(_compile(constants, on_compile), None)
     with _turn(pin_root):
+        spec = _compile(constants, on_compile)
+        identity = spec.content() + repr(sorted(constants.items())).encode()
+        place = pin_root / (_PREFIX + hashlib.sha256(identity).hexdigest()[:16])
         programs = _open_pins(place)
         if programs is None:
-            programs = _load(source, include, constants, on_compile, place)
+            programs = _load(spec, place)
         _forget_old(pin_root, keep=place)
     return programs
 
@@ -147,23 +146,18 @@ def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
     return len(places)
 
 
-def _find_source() -> tuple[Path, list[Path]]:
-    """The source of the programs and the directories of the headers it needs."""
+def _compile(constants: dict[str, int], on_compile: Callable[[], None] | None) -> CollectionSpec:
+    """The programs with constants in them, compiled now or before."""
     source = programs_directory() / _SOURCE
     if not source.is_file():
         raise ProgramError(f"the BPF source {source} is missing", "install ipttctl again")
-    return source, [module_directory()]
-
-
-def _load(
-    source: Path,
-    include: list[Path],
-    constants: dict[str, int],
-    on_compile: Callable[[], None] | None,
-    place: Path | None,
-) -> dict[Slot, Program]:
+    include = [module_directory()]
     spec = CollectionSpec.from_source(source, include=include, on_compile=on_compile)
     spec.set_constants(constants)
+    return spec
+
+
+def _load(spec: CollectionSpec, place: Path | None) -> dict[Slot, Program]:
     collection = Collection.load(spec, programs=list(_SLOTS.values()))
     try:
         if place is not None:

@@ -188,6 +188,25 @@ def test_an_object_file_that_changed_is_loaded_again(
     assert not file.differs()
 
 
+def test_a_header_of_a_header_that_changed_is_compiled_again(
+    place: Namespace, file: File, tmp_path: Path
+) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "x.c").write_text('#include "lib/a.h"\nint x(void *packet) { return VALUE; }\n')
+    (tmp_path / "lib" / "a.h").write_text('#include "b.h"\n')
+    header = tmp_path / "lib" / "b.h"
+    header.write_text("#define VALUE 1\n")
+    file.write({"x": at(place, mode="filter", source={"packet": "x.c:x"})})
+    assert file.actions() == ["attach"]
+    assert arrives(place, "127.0.0.1")
+    assert not file.differs()
+    header.write_text("#define VALUE 0\n")
+    assert file.differs()
+    assert file.actions() == ["swap"]
+    assert not arrives(place, "127.0.0.1")
+    assert not file.differs()
+
+
 def test_what_others_own_is_left_alone(place: Namespace, file: File, accept: Program) -> None:
     given = ("--hook", "nf:inet4/output", "--netns", place.name, "--id", f"packet={accept.id}")
     assert ipttctl("attach", "--persist", *given).returncode == 0

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from ipttctl import trace_programs
+from ipttctl import bpfcc, trace_programs
 from ipttctl.collection import Collection, CollectionSpec, ProgramSpec
 from ipttctl.errors import ProgramError
 from ipttctl.programs import Program
@@ -130,7 +130,7 @@ def test_a_second_trace_uses_the_pins_and_does_not_compile(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("compiled or loaded again")
 
-    monkeypatch.setattr(CollectionSpec, "from_source", fail)
+    monkeypatch.setattr(bpfcc, "compile_source", fail)
     monkeypatch.setattr(Collection, "load", fail)
     second = load_trace_programs(OPTIONS["port"])
     assert {slot: program.id for slot, program in first.items()} == {
@@ -153,6 +153,27 @@ def test_broken_pins_are_replaced() -> None:
     ]
     close(first)
     close(second)
+
+
+def test_pins_that_others_can_replace_are_refused() -> None:
+    close(load_trace_programs(OPTIONS["port"]))
+    (place,) = trace_programs.PIN_ROOT.iterdir()
+    for writable in (place, trace_programs.PIN_ROOT):
+        mode = writable.stat().st_mode & 0o7777
+        writable.chmod(0o777)
+        said: list[str] = []
+        trust = f"do not trust {writable}: {writable} can be written to by others"
+        try:
+            close(load_trace_programs(OPTIONS["port"], on_warning=said.append))
+        except ProgramError as error:
+            said.append(error.problem)
+        assert trust in said[0]
+        writable.chmod(mode)
+    os.chown(place, 65534, 65534)
+    with pytest.raises(ProgramError, match=f"{place} belongs to uid 65534"):
+        load_trace_programs(OPTIONS["port"])
+    os.chown(place, 0, 0)
+    close(load_trace_programs(OPTIONS["port"]))
 
 
 def test_only_the_last_sets_stay_pinned() -> None:

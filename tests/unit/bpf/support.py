@@ -52,4 +52,5 @@ def compiled(fd: int = 42) -> dict[str, Any]:
                 "flags": 0,
             }
         },
+        "read": [],
     }

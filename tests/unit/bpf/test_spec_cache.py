@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import pytest
 
 from ipttctl import bpfcc, tools
 from ipttctl.errors import ProgramError
-from ipttctl.spec_cache import source_key, write
 from ipttctl.specs import CollectionSpec, const_marker
 from tests.unit.bpf.support import EXIT, compiled, wide
 
@@ -24,15 +24,15 @@ IPTTRACE_FIELD(const char *, name, sk_buff, a.b);
 
 
 class Compiler:
-    """Stands in for bpfcc's process and counts its calls."""
+    """Stands in for bpfcc's process: counts its calls, and has read a header besides the source."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
 
-    def __call__(self, _source: Path, cflags: list[str]) -> dict[str, object]:
+    def __call__(self, source: Path, _text: bytes, cflags: list[str]) -> dict[str, object]:
         """Answer as the process would."""
         self.calls.append(cflags)
-        return compiled()
+        return compiled() | {"read": [str(source.with_name("x.h"))]}
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "source" / "x.c"
     path.parent.mkdir()
     path.write_text(SOURCE)
+    path.with_name("x.h").touch()
     return path
 
 
@@ -73,22 +74,6 @@ def test_a_second_process_does_not_compile(cache: Path, source: Path, compiler: 
     assert second.programs["second"].instructions == EXIT + wide(0, register=1, source=1) + EXIT
     assert cache.stat().st_mode & 0o777 == 0o700
     assert [file.stat().st_mode & 0o777 for file in cache.iterdir()] == [0o600]
-
-
-@pytest.mark.usefixtures("cache")
-def test_source_headers_and_options_are_part_of_the_key(source: Path, tmp_path: Path) -> None:
-    include = tmp_path / "include"
-    include.mkdir()
-    keys = [source_key(source, include=[include])]
-    (include / "a.h").write_text("int a;")
-    keys.append(source_key(source, include=[include]))
-    (include / "a.h").write_text("int b;")
-    keys.append(source_key(source, include=[include]))
-    keys.append(source_key(source, include=[include], cflags=["-DX"]))
-    source.write_text(SOURCE + "int c;")
-    keys.append(source_key(source, include=[include], cflags=["-DX"]))
-    assert len(set(keys)) == len(keys)
-    assert keys[-1] == source_key(source, include=[include], cflags=["-DX"])
 
 
 def test_what_others_can_write_to_is_refused(cache: Path, source: Path, compiler: Compiler) -> None:
@@ -135,9 +120,9 @@ def test_an_entry_that_cannot_be_replaced_leaves_nothing_behind(
     (stored,) = cache.iterdir()
     stored.unlink()
     (stored / "full").mkdir(parents=True)
-    write(stored, b"content")
+    CollectionSpec.from_source(source)
     assert list(cache.iterdir()) == [stored]
-    assert len(compiler.calls) == 1
+    assert len(compiler.calls) == 2
 
 
 @pytest.mark.parametrize("content", ["", "\xff", "[]", "{}", '{"programs": {}}'])
@@ -150,8 +135,21 @@ def test_a_broken_entry_is_compiled_again(
     stored.write_text(content)
     CollectionSpec.from_source(source)
     assert len(compiler.calls) == 2
-    assert stored.read_text() == good
+    assert json.loads(stored.read_text()) == json.loads(good)
     assert list(cache.iterdir()) == [stored]
+
+
+@pytest.mark.parametrize("part", ["spec", "read", "absent"])
+def test_an_entry_that_is_broken_in_parts(
+    cache: Path, source: Path, compiler: Compiler, part: str
+) -> None:
+    CollectionSpec.from_source(source)
+    (stored,) = cache.iterdir()
+    for nonsense in (None, 7, [7], {"7": 7}):
+        stored.write_text(json.dumps({**json.loads(stored.read_text()), part: nonsense}))
+        before = len(compiler.calls)
+        CollectionSpec.from_source(source)
+        assert len(compiler.calls) == before + 1
 
 
 def test_without_a_place_to_write_it_still_compiles(
@@ -223,8 +221,8 @@ def test_the_compiler_is_told_nothing_of_where_the_caller_is(
     monkeypatch.setattr(bpfcc, "_has_kernel_headers", lambda: True)
     monkeypatch.chdir(source.parent)
     monkeypatch.setenv("PATH", "")
-    said = bpfcc.compile_source(source, [])
-    assert said == {"directory": "/", "PATH": tools.search_path()}
+    said = bpfcc.compile_source(source, b"", [])
+    assert said == {"directory": "/proc/sys", "PATH": tools.search_path()}
 
 
 @pytest.mark.usefixtures("cache")

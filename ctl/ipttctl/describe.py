@@ -147,11 +147,11 @@ def has_ports(record: EventRecord) -> bool:
     return not record.flags & (EventFlag.FRAGMENT | EventFlag.TRUNCATED)
 
 
-def interface(record: EventRecord) -> tuple[str, int]:
+def interface(record: EventRecord) -> tuple[bytes, int]:
     """(name, index) of the interface that matters at the hook: where it came in, or goes out."""
     if hooks.hook_name(record.pf, record.hook) in _OUTWARD:
-        return text(record.out_name), record.out_ifindex
-    return text(record.in_name), record.in_ifindex
+        return record.out_name, record.out_ifindex
+    return record.in_name, record.in_ifindex
 
 
 def member(value: int) -> str:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ipttctl import describe, hooks
+from ipttctl.escape import code
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
@@ -18,9 +20,17 @@ if TYPE_CHECKING:
     from ipttctl.records import EventRecord
 
 
+_NOT_PLAIN: Final = re.compile("[^ -~]")
+
+
 def dumps(value: Mapping[str, Any]) -> str:
-    """An object on one line."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    r"""An object on one line of printable ASCII.
+
+    A byte that is not UTF-8, which Python has as a lone surrogate and JSON does not have, becomes
+    the text ``\xff``.
+    """
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text if text.isascii() and text.isprintable() else _NOT_PLAIN.sub(_escaped, text)
 
 
 def event(
@@ -226,3 +236,14 @@ def _member(value: int | None) -> str | None:
 
 def _slot(slot: Slot) -> str:
     return slot.name.lower()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """A character that is not plain, as it stands in a string of JSON."""
+    try:
+        units = found[0].encode("utf-16-be")
+    except UnicodeEncodeError:
+        return code(found[0]).replace("\\", r"\\")
+    return "".join(
+        rf"\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True)
+    )

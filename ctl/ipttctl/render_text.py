@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ipttctl import describe, hooks
+from ipttctl.escape import Escaped, escape, word
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
@@ -99,14 +100,14 @@ class EventText:
         self._second = -1
         self._clock = ""
 
-    def header(self) -> str:
+    def header(self) -> Escaped:
         """The line above the first event."""
         line = " ".join(
             name.ljust(width) for name, width in zip(self._columns, self._widths, strict=True)
         ).rstrip()
-        return f"{_BOLD}{line}{_PLAIN}" if self._colour else line
+        return Escaped(f"{_BOLD}{line}{_PLAIN}" if self._colour else line)
 
-    def line(self, record: EventRecord) -> str:
+    def line(self, record: EventRecord) -> Escaped:
         """The line for an event."""
         name, index = describe.interface(record)
         flags = record.flags
@@ -116,7 +117,7 @@ class EventText:
             namespace(record.netns, self._names),
             str(record.pid) if flags & EventFlag.PID else "-",
             str(record.cpu),
-            f"{name}({index})" if name else "-",
+            f"{word(name)}({index})" if name else "-",
             describe.mac(record.dmac) if flags & EventFlag.DMAC else "-",
             str(record.length),
             self.packet(record),
@@ -130,9 +131,9 @@ class EventText:
                 fields[i] = field.ljust(widths[i])
             elif self._align and i < len(fields) - 1:
                 widths[i] = len(field)
-        if self._colour:
-            fields[-1] = self._coloured(record, fields[-1])
-        return " ".join(fields)
+        if not self._colour:
+            return escape(" ".join(fields))
+        return Escaped(f"{escape(' '.join(fields[:-1]))} {self._coloured(record, fields[-1])}")
 
     def packet(self, record: EventRecord) -> str:
         """Protocol and ends: ``T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030``.
@@ -190,11 +191,11 @@ class EventText:
         if record.kind == Kind.PACKET:
             where = hooks.hook_text(record.pf, record.hook, record.priority)
             return (
-                f"nf=[hook={where} in={describe.text(record.in_name)} "
-                f"out={describe.text(record.out_name)} verdict={describe.verdict(record)}]"
+                f"nf=[hook={where} in={word(record.in_name)} "
+                f"out={word(record.out_name)} verdict={describe.verdict(record)}]"
             )
         family = describe.protocol_family(record.pf)
-        table = describe.text(record.table)
+        table = word(record.table)
         kind = describe.kind(record)
         if kind == "exit":
             return (
@@ -204,9 +205,9 @@ class EventText:
             )
         suffix = "" if kind == "rule" else f" kind={kind}"
         return (
-            f"ipttrace=[pf={family} in={describe.text(record.in_name)} "
-            f"out={describe.text(record.out_name)} table={table} "
-            f"chain={describe.text(record.chain)} hook={record.hook} "
+            f"ipttrace=[pf={family} in={word(record.in_name)} "
+            f"out={word(record.out_name)} table={table} "
+            f"chain={word(record.chain)} hook={record.hook} "
             f"rulenum={record.rulenum}{suffix}]"
         )
 
@@ -240,6 +241,7 @@ class EventText:
         return f"{self._clock}.{rest // 1000:06}"
 
     def _coloured(self, record: EventRecord, decision: str) -> str:
+        text = escape(decision)
         kind = describe.kind(record)
         if kind in {"exit", "packet"}:
             colour = {"ACCEPT": _GREEN, "DROP": _RED}.get(
@@ -247,7 +249,7 @@ class EventText:
             )
         else:
             colour = _CYAN if kind == "rule" else ""
-        return f"{colour}{decision}{_PLAIN}" if colour else decision
+        return f"{colour}{text}{_PLAIN}" if colour else text
 
 
 def link_line(
@@ -288,12 +290,12 @@ def link_line(
 def namespace(inode: int, names: NamespaceNames | None) -> str:
     """A network namespace: ``4026532355(blue)``, or the number alone."""
     name = names.name(inode) if names else None
-    return f"{inode}({name})" if name else str(inode)
+    return f"{inode}({word(name)})" if name else str(inode)
 
 
 def owner(link: Link) -> str:
     """Who holds a link: ``1234(ipttctl)``, or ``persistent``."""
-    return "persistent" if link.persistent else f"{link.owner_pid}({link.owner_comm})"
+    return "persistent" if link.persistent else f"{link.owner_pid}({word(link.owner_comm)})"
 
 
 def change_line(
@@ -359,7 +361,7 @@ def _count(number: int, noun: str) -> str:
 def _place(link: Link, names: NamespaceNames | None) -> Iterator[str]:
     yield f"netns={namespace(link.netns or 0, names)}"
     if link.ifindex:
-        yield f"device={link.ifname or ''}({link.ifindex})"
+        yield f"device={word(link.ifname or '')}({link.ifindex})"
     if link.mode is not None:
         yield f"mode={describe.member(link.mode)}"
     if link.report_drops:
@@ -371,7 +373,9 @@ def _place(link: Link, names: NamespaceNames | None) -> Iterator[str]:
 def _programs(programs: Mapping[Slot, ProgramInfo]) -> Iterator[str]:
     for slot, program in sorted(programs.items()):
         name = _slot(slot)
-        yield f"{name}={program.id}({program.name})" if program.name else f"{name}={program.id}"
+        yield (
+            f"{name}={program.id}({word(program.name)})" if program.name else f"{name}={program.id}"
+        )
         if program.tag:
             yield f"{name}.tag={program.tag}"
 
@@ -385,7 +389,7 @@ def _measured(name: str, measured: Measurement, slot: Slot) -> Iterator[str]:
 
 
 def _who(entry: HistoryEntry) -> str:
-    return f"{entry.pid}({entry.comm}) uid={entry.uid}" if entry.pid else "module"
+    return f"{entry.pid}({word(entry.comm)}) uid={entry.uid}" if entry.pid else "module"
 
 
 def _slot(slot: Slot) -> str:
@@ -402,4 +406,4 @@ def _icmp(record: EventRecord) -> str:
 
 def _compact(value: Any) -> str:
     """A decoded value without spaces, so that it stays one field."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace(" ", r"\u0020")

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from ipttctl.cli import declared, doctor, events, links, maps, module, run_command, swap, trace
 from ipttctl.cli.options import Output
-from ipttctl.cli.output import ReaderGoneError, lines
+from ipttctl.cli.output import ReaderGoneError, lines, note
 from ipttctl.errors import IpttctlError, ModuleError, UsageError
 from ipttctl.installed import VERSION
 from ipttproto import FINGERPRINT, ProtocolError
@@ -119,7 +119,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 130
     except _EXPECTED as error:
         text, status = _explain(error)
-        print(f"ipttctl: {' '.join(text.split())}", file=sys.stderr)
+        note(f"ipttctl: {' '.join(text.split())}")
         return status
     return result if isinstance(result, int) else 0
 

@@ -88,7 +88,7 @@ def save(
     with Controller() as controller:
         saved = save_state(controller, maps=maps, pins=pin)
     if output_form is Output.JSON:
-        output.lines([json.dumps(state_object(saved.state), ensure_ascii=False)])
+        output.lines([render_json.dumps(state_object(saved.state))])
     else:
         output.lines(state_text(saved.state).splitlines())
     for link, why in saved.left_out:

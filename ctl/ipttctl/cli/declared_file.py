@@ -74,7 +74,7 @@ def _read_map(called: str, value: Any) -> DeclaredMap:
 
 def state_text(state: State) -> str:
     """A state as YAML that ``read_state`` reads."""
-    return yaml.safe_dump(state_object(state), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(state_object(state), sort_keys=False, width=100)
 
 
 def state_object(state: State) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ipttctl import describe, render_text
+from ipttctl.escape import escape, word
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
 from ipttctl.objects import Link, SlotStats
@@ -41,7 +42,7 @@ def print_links(
     for link in links:
         # nothing is cut: the terminal wraps it
         line = render_text.link_line(link, names, measured.get(link.id))
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(escape(line)), soft_wrap=True)
 
 
 def _table(
@@ -53,10 +54,15 @@ def _table(
         table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for link in links:
         slots = list(_slots(link, measured.get(link.id))) or [("",) * len(_OF_SLOT)]
-        table.add_row(*map(Text, (*_link(link, names), *slots[0])))
+        table.add_row(*map(_cell, (*_link(link, names), *slots[0])))
         for slot in slots[1:]:
-            table.add_row(*map(Text, (*("",) * len(_OF_LINK), *slot)))
+            table.add_row(*map(_cell, (*("",) * len(_OF_LINK), *slot)))
     return table
+
+
+def _cell(text: str) -> Text:
+    """What a cell shows, of one line or several: as it is, without rich's markup."""
+    return Text("\n".join(map(escape, text.split("\n"))))
 
 
 def _link(link: Link, names: NamespaceNames) -> tuple[str, ...]:
@@ -80,7 +86,7 @@ def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
     if link.hook == Hook.NF:
         yield f"netns {render_text.namespace(link.netns or 0, names)}"
         if link.ifname:
-            yield f"device {link.ifname}"
+            yield f"device {word(link.ifname)}"
         if link.mode is not None:
             yield describe.member(link.mode)
     elif link.family:
@@ -101,7 +107,7 @@ def _slots(link: Link, measured: Measurement | None) -> Iterator[tuple[str, ...]
             stats = measured.slots.get(slot, SlotStats())
         yield (
             _name(slot),
-            "-" if program is None else f"{program.id} {program.name}".rstrip(),
+            "-" if program is None else f"{program.id} {word(program.name)}".rstrip(),
             "" if program is None else program.tag,
             str(stats.runs),
             f"{stats.run_time / stats.runs:.0f}" if measured and stats.runs else "",

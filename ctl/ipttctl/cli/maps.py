@@ -15,6 +15,7 @@ from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.controller import Controller
 from ipttctl.errors import ProgramError, UsageError
+from ipttctl.escape import Escaped, escape, word
 
 if TYPE_CHECKING:
     from ipttctl.link_maps import UsedMap
@@ -30,7 +31,8 @@ app = typer.Typer(
     help=(
         "Read and write a map that programs of a link use, while they run. Keys and values are "
         "written as the map's types (BTF) say, or by their sizes where there are none."
-    )
+    ),
+    rich_markup_mode=None,
 )
 
 
@@ -106,7 +108,7 @@ def _print(found: Map, key: Any, value: Any, form: Output) -> None:
     if form is Output.JSON:
         texts = render_json.dumps({"map": found.info.id, "key": key, "value": value})
     else:
-        texts = f"{_text(key)}\t{_text(value)}"
+        texts = Escaped(f"{escape(_text(key))}\t{escape(_text(value))}")
     output.lines([texts])
 
 
@@ -138,11 +140,11 @@ def _line(used: UsedMap) -> str:
     """A map on one line, as links are."""
     found = used.map
     info, form = found.info, found.format
-    fields = [f"map={info.id}", f"name={info.name}", f"type={found.type}"]
+    fields = [f"map={info.id}", f"name={word(info.name)}", f"type={found.type}"]
     for name, size, kind in (
         ("key", info.key_size, form.key_type),
         ("value", info.value_size, form.value_type),
     ):
-        fields.append(f"{name}={size}" + (f"({kind})" if kind else ""))
+        fields.append(f"{name}={size}" + (f"({word(str(kind))})" if kind else ""))
     slots = ",".join(slot.name.lower() for slot in used.slots)
     return " ".join([*fields, f"entries={info.max_entries}", f"slots={slots}"])

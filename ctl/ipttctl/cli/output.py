@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ipttctl import render_json, render_text
 from ipttctl.cli.options import Output
+from ipttctl.escape import escape
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
@@ -35,8 +36,8 @@ class ReaderGoneError(Exception):
 
 
 def note(text: str) -> None:
-    """Tell the person at the terminal something that is not data."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell the person at the terminal something that is not data, on one line, escaped."""
+    print(escape(text), file=sys.stderr, flush=True)
 
 
 def tell_state(link: Link) -> None:
@@ -51,12 +52,15 @@ def tell_state(link: Link) -> None:
 def lines(texts: Iterable[str], to: TextIO | None = None) -> None:
     """Print lines, to standard output unless told, and have them out before returning.
 
+    They are escaped here, unless they are ``Escaped``: nothing from outside ends a line, or gets
+    to the terminal as a command.
+
     Raises:
         ReaderGoneError: instead of BrokenPipeError, which typer would make an error of.
     """
     file = to or sys.stdout
     try:
-        file.writelines(f"{text}\n" for text in texts)
+        file.writelines(f"{escape(text)}\n" for text in texts)
         file.flush()
     except BrokenPipeError:
         raise ReaderGoneError from None

@@ -248,7 +248,7 @@ def test_payload() -> None:
     [found] = decode(parse_batch(payload))
     assert EventText().line(found).endswith("rulenum=1] payload=01ff")
     text = EventText(payload=lambda _: {"why": "it is", "n": [1, 2]})
-    assert text.line(found).endswith(' payload={"why":"it is","n":[1,2]}')
+    assert text.line(found).endswith(r' payload={"why":"it\u0020is","n":[1,2]}')
     assert EventText(payload=lambda _: None).line(found).endswith(" payload=01ff")
 
 

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Names chosen by somebody else reach the terminal as text: by every way there is to it."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import ipttctl
+from ipttctl import declared, doctor, link_maps, trace_programs
+from ipttctl import module as kernel_module
+from ipttctl.cli import run
+from ipttctl.cli.link_table import print_links
+from ipttctl.declared import SavedState, State, Step, StepAction
+from ipttctl.doctor import Finding
+from ipttctl.errors import ModuleError, ProgramError
+from ipttctl.escape import escape, word
+from ipttctl.module import ModuleState
+from ipttctl.netns import NamespaceNames
+from ipttctl.objects import Link, ModuleStatus
+from ipttctl.records import decode
+from ipttctl.render_json import dumps
+from ipttctl.render_text import EventText
+from ipttctl.wire import Connection
+from ipttproto import Command, EventFlag, Kind, Slot, parse_batch
+from tests.unit.ctl.support import (
+    FakeModule,
+    RefusalError,
+    batch_payload,
+    event,
+    events_message,
+    link,
+    nf_link,
+    notification,
+    status,
+)
+
+HOSTILE = "\x1b]0;p\a\x9b\n[red]"
+"""As long as a device's name can be: it sets the title, ends the line, and is markup of rich."""
+SHOWN = r"\x1b]0;p\x07\x9b\n[red]"
+
+LINK = link(
+    **{"owner-comm": HOSTILE},
+    programs={"program": [{"slot": 1, "id": 12, "tag": bytes(8), "name": HOSTILE}]},
+)
+NF_LINK = nf_link(
+    **{"owner-comm": HOSTILE},
+    ifname=HOSTILE,
+    programs={"program": [{"slot": 4, "id": 21, "tag": bytes(8), "name": HOSTILE}]},
+)
+EVENT = event(
+    in_name=HOSTILE.encode(),
+    out_name=HOSTILE.encode(),
+    table=HOSTILE.encode(),
+    chain=HOSTILE.encode(),
+)
+PACKET = {**EVENT, "kind": Kind.PACKET}
+HISTORY = {
+    "generation": 2,
+    "action": 1,
+    "time": 0,
+    "pid": 7,
+    "uid": 0,
+    "comm": HOSTILE,
+    "program": [{"slot": 1, "id": 12, "tag": bytes(8), "name": HOSTILE}],
+}
+
+
+class _Map:
+    """A map that anybody may have named, and filled."""
+
+    name = HOSTILE
+    type = "hash"
+    info = SimpleNamespace(id=7, name=HOSTILE, key_size=4, value_size=4, max_entries=1, flags=0)
+    format = SimpleNamespace(
+        key_type=HOSTILE, value_type=HOSTILE, key=str, key_bytes=lambda key: key
+    )
+
+    def get(self, key: str) -> Any:
+        return {"comm": HOSTILE, key: HOSTILE} if key == HOSTILE else None
+
+    def dump(self) -> Iterator[tuple[Any, Any]]:
+        yield HOSTILE, HOSTILE
+        yield {"name": HOSTILE}, [HOSTILE]
+
+
+@contextmanager
+def _one_map(*_: object) -> Iterator[_Map]:
+    yield _Map()
+
+
+@contextmanager
+def _maps(*_: object) -> Iterator[list[Any]]:
+    yield [SimpleNamespace(map=_Map(), slots=(Slot.ENTRY,))]
+
+
+class _Program:
+    fd = 10
+
+    def close(self) -> None:
+        """There is nothing to."""
+
+
+@pytest.fixture(autouse=True)
+def _world(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that has a name has a hostile one."""
+    monkeypatch.setattr(Connection, "open", module.connect)
+    monkeypatch.setattr(NamespaceNames, "name", lambda *_: HOSTILE)
+    for command in (Command.GET, Command.DETACH, Command.CONFIRM):
+        module.handlers[command] = lambda *_: [LINK, NF_LINK]
+    module.handlers[Command.HISTORY] = lambda *_: [
+        {"link": 3, "generation": 2, "history": [HISTORY]}
+    ]
+    module.handlers[Command.STATS] = lambda *_: [{**status(), "module-version": HOSTILE}]
+
+    def attach(*_: Any) -> Any:
+        module.multicast(events_message([EVENT, PACKET, {**EVENT, "kind": Kind.EXIT}]))
+        module.multicast(notification(Command.LINK_DETACHED, {**LINK, "reason": 1}))
+        return [LINK]
+
+    def refuse(*_: Any) -> Any:
+        raise RefusalError(22, {"message": HOSTILE})
+
+    module.handlers[Command.ATTACH] = attach
+    module.handlers[Command.SWAP] = refuse
+    # once the second socket is there, events or changes are listened to
+    module.when_connected(
+        2,
+        events_message([EVENT, PACKET]),
+        notification(Command.LINK_SWAPPED, LINK),
+        notification(Command.LINK_DETACHED, {**NF_LINK, "reason": 1}),
+    )
+    monkeypatch.setattr(trace_programs, "load_trace_programs", lambda *_, **__: {1: _Program()})
+    monkeypatch.setattr(link_maps, "map_of", _one_map)
+    monkeypatch.setattr(link_maps, "maps_of", _maps)
+    finding = Finding(HOSTILE, doctor.State.WARNING, f"{HOSTILE} of {HOSTILE}", HOSTILE)
+    monkeypatch.setattr(doctor, "examine", lambda: iter([finding]))
+    state = ModuleState(
+        loaded=True,
+        status=ModuleStatus.from_attributes([{**status(), "module-version": HOSTILE}]),
+        links=(Link.from_attributes(LINK), Link.from_attributes(NF_LINK)),
+        problem=ModuleError(HOSTILE),
+    )
+    monkeypatch.setattr(kernel_module, "state", lambda: state)
+    saved = SavedState(State(), ((Link.from_attributes(LINK), HOSTILE),))
+    monkeypatch.setattr(declared, "save_state", lambda *_, **__: saved)
+    step = Step(StepAction.SET, HOSTILE, 3, (HOSTILE,), HOSTILE, HOSTILE, {HOSTILE: HOSTILE})
+    monkeypatch.setattr(declared, "diff_state", lambda *_, **__: [step])
+
+
+COMMANDS = {
+    "": 0,
+    "module": 0,
+    "links": 0,
+    "links 3": 0,
+    "attach --fd rule=7": 0,
+    "detach 3": 0,
+    "swap 3 --fd rule=7": 1,
+    "confirm 3": 0,
+    "history 3": 0,
+    "trace -c 3": 0,
+    "trace -v -c 3": 0,
+    "events -c 2": 0,
+    "events --links -c 2": 0,
+    "stats": 0,
+    "maps 3": 0,
+    "map get 3/x HOSTILE": 0,
+    "map get 3/x HOSTILE-": 4,
+    "map dump 3/x": 0,
+    "save": 0,
+    "diff FILE": 9,
+    "doctor": 0,
+    "run --fd rule=7 HOSTILE": 127,
+    "HOSTILE": 2,
+    "attach --fd HOSTILE": 2,
+    "trace -N HOSTILE": 2,
+}
+SILENT = {"map get 3/x HOSTILE-", "swap 3 --fd rule=7", "run --fd rule=7 HOSTILE"}
+
+
+def arguments(line: str, path: Path) -> list[str]:
+    """The command line, with what stands for names in it."""
+    path.write_text("links: {}\n")
+    return [w.replace("HOSTILE", HOSTILE).replace("FILE", str(path)) for w in line.split()]
+
+
+def check(text: str) -> None:
+    """Nothing that a terminal acts on, and no line that a name began."""
+    acted_on = [c for c in text if not c.isprintable() and c not in "\n\t"]
+    assert not acted_on
+    assert not re.search(r"^\[red\]", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_text(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments(line, tmp_path / "state")) == COMMANDS[line]
+    captured = capsys.readouterr()
+    check(captured.out)
+    check(captured.err)
+    # it was there to be shown; errors that a command line is refused with fold white space
+    assert SHOWN in captured.out + captured.err or SHOWN.replace(r"\n", " ") in captured.err
+
+
+@pytest.mark.parametrize(
+    "line", [line for line, code in COMMANDS.items() if code != 2 and line not in SILENT]
+)
+def test_json(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = arguments(line, tmp_path / "state")
+    assert run([*words, "-o", "json"]) == COMMANDS[line]
+    out = capsys.readouterr().out
+    assert out.isascii()
+    check(out)
+    objects = [json.loads(one) for one in out.splitlines()]
+    if line != "save":
+        assert all(HOSTILE in _strings(value) for value in objects)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield key
+            yield from _strings(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _strings(entry)
+
+
+def test_table_of_links() -> None:
+    links = [Link.from_attributes(LINK), Link.from_attributes(NF_LINK)]
+    for width in (80, 400):
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=True, width=width, highlight=False)
+        print_links(links, {}, console, NamespaceNames())
+        text = file.getvalue()
+        check(re.sub(r"\x1b\[[01]m", "", text))
+        assert text.count("[red]") >= 6
+
+
+def test_colours_are_ours() -> None:
+    [found] = decode(parse_batch(batch_payload([EVENT])))
+    text = EventText(colour=True).line(found)
+    assert re.findall(r"\x1b\[\d*m", text) == ["\x1b[36m", "\x1b[0m"]
+    check(re.sub(r"\x1b\[\d*m", "", text))
+
+
+def test_payloads_stay_one_field() -> None:
+    payload = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"x"})
+    [found] = decode(parse_batch(payload))
+    line = EventText(payload=lambda _: {"host": "x rulenum=7] " + HOSTILE}).line(found)
+    check(line)
+    assert line.split()[-1].startswith("payload=")
+
+
+def test_errors_of_tools(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> Any:
+        raise ProgramError(f"cannot compile: {HOSTILE}", HOSTILE)
+
+    monkeypatch.setattr(doctor, "examine", fail)
+    assert run(["doctor"]) == 4
+    check(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped", "as_word"),
+    [
+        ("eth0", "eth0", "eth0"),
+        ("Web Content", "Web Content", r"Web\x20Content"),
+        (r"a\x1b", r"a\x1b", r"a\\x1b"),
+        ("a\x1b", r"a\x1b", r"a\x1b"),
+        ("\x7f\x80\x9f\xa0", r"\x7f\x80\x9f\xa0", r"\x7f\x80\x9f\xa0"),
+        ("\r\n\t", r"\r\n\t", r"\r\n\t"),
+        ("\u202egpj.\u2028", r"\u202egpj.\u2028", r"\u202egpj.\u2028"),
+        ("\U000e0001", r"\U000e0001", r"\U000e0001"),
+        ("\udcff\ud800", r"\xff\ud800", r"\xff\ud800"),
+        ("Zoë", "Zoë", "Zoë"),
+    ],
+)
+def test_escape(text: str, escaped: str, as_word: str) -> None:
+    assert escape(text) == escaped
+    assert escape(escape(text)) == escaped
+    assert word(text) == as_word
+    json_text = dumps({text: text})
+    assert json_text.isascii()
+    assert json_text.isprintable()
+    same = text.replace("\udcff", r"\xff").replace("\ud800", r"\ud800")
+    assert json.loads(json_text) == {same: same}
+
+
+def test_bytes() -> None:
+    assert word(b"\xff\\\x1b \xc2\x9b") == r"\xff\\\x1b\x20\x9b"
+
+
+def test_nothing_goes_to_the_terminal_by_another_way() -> None:
+    """Where standard output and standard error are written to, in all of the controller."""
+    writers = set()
+    root = Path(ipttctl.__file__).parent
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            printed = isinstance(node, ast.Call) and (
+                (isinstance(node.func, ast.Name) and node.func.id == "print")
+                or (
+                    isinstance(node.func, ast.Attribute)
+                    and ast.unparse(node.func).endswith((".print", "typer.echo", ".writelines"))
+                )
+            )
+            if printed:
+                writers.add(str(path.relative_to(root)))
+    assert writers == {
+        # the outlet
+        "cli/output.py",
+        # rich: cells are escaped
+        "cli/link_table.py",
+        # hands over events to the outlet
+        "cli/view.py",
+        # a child whose output we read
+        "bpfcc_compiler.py",
+        # a sentence of our own
+        "cli/options.py",
+    }

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from ipttctl.cli import declared, doctor, events, links, maps, module, run_command, swap, trace
 from ipttctl.cli.options import Output
-from ipttctl.cli.output import ReaderGoneError, lines, note
+from ipttctl.cli.output import ReaderGoneError, lines, note, take_any_encoding
 from ipttctl.errors import IpttctlError, ModuleError, UsageError
 from ipttctl.installed import VERSION
 from ipttproto import FINGERPRINT, ProtocolError
@@ -126,6 +126,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """The console script."""
+    take_any_encoding()
     sys.exit(run())
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import shutil
 import sys
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ipttctl import render_json, render_text
 from ipttctl.cli.options import Output
-from ipttctl.escape import escape
+from ipttctl.escape import code, escape
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
@@ -29,6 +31,29 @@ _GONE: Final[Mapping[int, str]] = {
     Gone.NETNS: "its network namespace is gone",
     Gone.DEVICE: "its device is gone",
 }
+
+
+#: characters of ours that an encoding may lack, and how they are written then
+_PLAIN: Final = {"µ": "u"}
+
+
+def _encoded_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Stand in for characters that the encoding of a stream lacks (a codec's error handler)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(c) or code(c) for c in lacking), error.end
+
+
+_ENCODED_PLAINLY: Final = "ipttctl"
+codecs.register_error(_ENCODED_PLAINLY, _encoded_plainly)
+
+
+def take_any_encoding() -> None:
+    """Have no character end a command, whatever the encoding of the standard streams is."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ENCODED_PLAINLY)
 
 
 class ReaderGoneError(Exception):

@@ -62,7 +62,7 @@ def trace(
         bool, typer.Option("-T", "--time", help="clock time to the nanosecond")
     ] = False,
     relative: Annotated[
-        bool, typer.Option("-t", "--timestamp", help="seconds since the first event, to the µs")
+        bool, typer.Option("-t", "--timestamp", help="seconds since the first event, to the us")
     ] = False,
     only4: Annotated[bool, typer.Option("-4", "--ipv4", help="IPv4 only")] = False,
     only6: Annotated[bool, typer.Option("-6", "--ipv6", help="IPv6 only")] = False,

@@ -197,6 +197,7 @@ def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str])
     text = capsys.readouterr().out
     assert ("--output <text|json>" in text) is (command not in SILENT)
     assert text.startswith(f"Usage: ipttctl {command} ")
+    assert text.isascii()
 
 
 def test_help_tells_which_exit_status_run_has(capsys: pytest.CaptureFixture[str]) -> None:

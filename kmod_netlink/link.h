@@ -7,6 +7,7 @@
 #include <linux/netlink.h>
 #include <linux/sched.h>
 
+#include "compat/compiler.h"
 #include "history.h"
 #include "nf.h"
 #include "program.h"

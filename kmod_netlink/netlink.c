@@ -5,8 +5,8 @@
  */
 #include <linux/module.h>
 #include <linux/rtnetlink.h>
-#include <net/genetlink.h>
 
+#include "compat/genetlink.h"
 #include "events.h"
 #include "link.h"
 #include "message.h"

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from installer import __main__ as command
 from installer import tree
 from ipttctl.installed import VERSION
@@ -37,3 +39,29 @@ def test_every_requirement_is_bundled_or_the_systems() -> None:
     systems = {name.lower() for name in command.NEEDED} | {"pyyaml"}
     assert required
     assert not {name.lower() for name in required} - systems - set(tree.BUNDLED)
+
+
+def test_the_wheel_does_not_take_what_requirements_keep_out() -> None:
+    pinned = (ROOT / "requirements.txt").read_text()
+    kept_out = re.findall(r"^(\w+)==\S+ # ([\d.]+) ", pinned, re.MULTILINE)
+    assert kept_out
+    text = (ROOT / "pyproject.toml").read_text()
+    for name, version in kept_out:
+        assert re.search(rf'"{name}>=[\d.]+,<{re.escape(version)}"', text), (name, version)
+
+
+@pytest.mark.parametrize(
+    ("release", "built"),
+    [
+        ("5.10.0-30-amd64", False),
+        ("6.0.0-1-amd64", False),
+        ("6.1.0-47-amd64", True),
+        ("6.12.117+deb12-rt-amd64", True),
+        ("7.3.4+deb13-amd64", True),
+    ],
+)
+def test_dkms_builds_for_the_kernels_that_are_supported(release: str, built: bool) -> None:
+    text = (ROOT / "kmod_netlink" / "dkms.conf").read_text()
+    pattern = re.search(r'^BUILD_EXCLUSIVE_KERNEL="(.*)"$', text, re.MULTILINE)
+    assert pattern is not None
+    assert (re.match(pattern.group(1), release) is not None) is built

@@ -17,8 +17,12 @@
 #define RING_MASK (IPTTRACE_RING_EVENTS - 1)
 /* A batch waits this long for company, unless half the ring is full. */
 #define FLUSH_DELAY msecs_to_jiffies(10)
-/* No socket in the right namespace took a batch: how long to take that for granted. */
-#define BACK_OFF HZ
+/*
+ * Nobody took a batch: how long to take it for granted that nobody is there, at first and at most.
+ * Sockets that are full look like that, unless they ask to be told apart (NETLINK_BROADCAST_ERROR).
+ */
+#define BACK_OFF_FIRST FLUSH_DELAY
+#define BACK_OFF_MOST HZ
 
 /* head and tail wrap around together with the ring */
 static_assert((IPTTRACE_RING_EVENTS & RING_MASK) == 0);
@@ -66,8 +70,9 @@ static int hotplug_state;
 static DEFINE_MUTEX(room_lock);
 /* Some link adds payloads, or has; written with no CPU coming or going. */
 static bool room_wanted;
-/* End of the back-off; a hint, hence without a lock. */
+/* End of the back-off, and how long it was, in jiffies; hints, hence without a lock. */
 static unsigned long silent_until;
+static unsigned long back_off;
 
 /**
  * ipttrace_events_wanted - whether anybody listens
@@ -86,6 +91,25 @@ bool ipttrace_events_wanted(void)
 void ipttrace_events_resume(void)
 {
 	WRITE_ONCE(silent_until, jiffies);
+	WRITE_ONCE(back_off, 0);
+}
+
+/*
+ * Learns from what became of a batch. -ENOBUFS: somebody is there, whose socket is full and may
+ * have room again in a millisecond; what it misses its numbers tell.
+ */
+static void listen_for(int err)
+{
+	unsigned long wait = READ_ONCE(back_off);
+
+	if (err != -ESRCH) {
+		if (wait)
+			WRITE_ONCE(back_off, 0);
+		return;
+	}
+	wait = clamp_t(unsigned long, 2 * wait, BACK_OFF_FIRST, BACK_OFF_MOST);
+	WRITE_ONCE(back_off, wait);
+	WRITE_ONCE(silent_until, jiffies + wait);
 }
 
 /**
@@ -123,8 +147,9 @@ static void ring_put(struct ring *ring, const struct ipttrace_event *event,
  * @payload: what the program adds to it, copied, or NULL
  * @size: how many bytes, IPTTRACE_MAX_PAYLOAD at most
  *
- * Once a batch found no receiver, events of the next second only take their numbers: either nobody
- * is there, or the sockets of all who are were full, and then the numbers tell them what they lost.
+ * Once a batch found no receiver, events only take their numbers for a while, longer each time, up
+ * to a second: nobody is there, or the sockets of all who are were full. The numbers tell these
+ * what they lost.
  *
  * Context: process or softirq.
  * Return: false if the ring was full, which is counted.
@@ -255,8 +280,8 @@ static void ring_flush(struct work_struct *work)
 				      IPTTRACE_BATCH_EVENTS);
 			WRITE_ONCE(ring->lost[IPTTRACE_LOSS_MEMORY],
 				   ring->lost[IPTTRACE_LOSS_MEMORY] + count);
-		} else if (ipttrace_events_multicast(msg) == -ESRCH) {
-			WRITE_ONCE(silent_until, jiffies + BACK_OFF);
+		} else {
+			listen_for(ipttrace_events_multicast(msg));
 		}
 		/* the entries may be written over */
 		smp_store_release(&ring->tail, ring->tail + count);

@@ -305,7 +305,8 @@ void *ipttrace_events_header(struct sk_buff *msg)
  * ipttrace_events_multicast - send a message of events to the observers
  * @msg: consumed
  *
- * Return: 0 if one got it, -ESRCH if there is none, or another errno.
+ * Return: 0 if one got it, and all that asked to be told (NETLINK_BROADCAST_ERROR); -ENOBUFS if the
+ * socket of one of these was full; -ESRCH if nobody got it otherwise; or another errno.
  */
 int ipttrace_events_multicast(struct sk_buff *msg)
 {

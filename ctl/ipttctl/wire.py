@@ -55,6 +55,7 @@ REPLY_TIMEOUT: Final = 30.0
 
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
+_NETLINK_BROADCAST_ERROR: Final = 4
 _NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
@@ -162,6 +163,8 @@ class Connection:
         except OSError:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         try:
+            # the module is to know that somebody is here whose socket is full at the moment
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_BROADCAST_ERROR, 1)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, number)
         except PermissionError:
             raise PrivilegeError(

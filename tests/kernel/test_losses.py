@@ -15,12 +15,31 @@ PACKETS = 3000
 BUFFER = 1 << 15
 
 
-def test_the_only_observer_overruns(controller: Controller, make_program: MakeProgram) -> None:
-    """Its socket is full, and no other takes the events: to the kernel as if nobody were there."""
+def test_a_full_socket_silences_nobody(controller: Controller, make_program: MakeProgram) -> None:
+    """The events that come once it has been read arrive: the module does not take it for absent."""
     with namespace("alone") as alone, observe(controller, BUFFER) as stream:
         alone.iptables("-A", "OUTPUT", "-p", "udp")
         link = controller.attach(ProgramSet({Slot.EXIT: make_program().fd}))
-        # while it does not read, and while the module takes it for absent
+        for _ in range(5):
+            overruns = stream.overruns
+            while stream.overruns == overruns:
+                alone.call(send_udp, "127.0.0.1", 9, [b"x"] * 500)
+                # one may say that it overran, and no more
+                while stream.read(0.1) or stream.read(0.1):
+                    pass
+            # no status is asked for, which would tell the module that somebody is there
+            alone.call(send_udp, "127.0.0.1", 9, [b"x"])
+            seen = sum(len(batch.events) for batch in stream.read(5))
+            assert seen > 0
+        controller.detach(link.id)
+
+
+def test_the_only_observer_overruns(controller: Controller, make_program: MakeProgram) -> None:
+    """Its socket is full again and again, and no other takes the events."""
+    with namespace("alone") as alone, observe(controller, BUFFER) as stream:
+        alone.iptables("-A", "OUTPUT", "-p", "udp")
+        link = controller.attach(ProgramSet({Slot.EXIT: make_program().fd}))
+        # while it does not read
         for _ in range(3):
             alone.call(send_udp, "127.0.0.1", 9, [b"x"] * (PACKETS // 3))
         received = sum(len(batch.events) for batch in stream.drain())

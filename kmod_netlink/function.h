@@ -7,36 +7,59 @@
 #include <linux/netlink.h>
 
 /**
+ * struct ipttrace_watch - an ftrace handler and the functions that it is called for
+ * @ops: calls the handler; its filter is the sites of the functions that are armed
+ * @armed: how many are
+ * @registered: @ops is; never while @armed is 0, since no filter means every function there is
+ *
+ * Under the lock of the caller, see struct ipttrace_function.
+ */
+struct ipttrace_watch {
+	struct ftrace_ops ops;
+	unsigned int armed;
+	bool registered;
+};
+
+/**
  * struct ipttrace_function - a kernel function that we watch or redirect with ftrace
  * @symbol: its name
  * @module: module that it may live in; when that is loaded later, the function is armed then
+ * @watch: whose handler is called for it; the handler finds the function by its site
  * @replacement: where a call goes that the handler redirects; NULL if it only watches
+ * @behind: told where the function goes on behind its patch site (compat/behind.h), or NULL
  * @skb_arg: which argument is the sk_buff
  * @pf: protocol family whose tables it walks, or NFPROTO_UNSPEC
- * @ops: calls the handler
- * @address: start of the function, to call it; 0 while it is not armed
+ * @site: where ftrace patches the function: the first instruction, or the one behind an ENDBR; 0
+ *	while it is not armed
  *
- * All but @address is constant. @address is written under the lock of the caller of
- * ipttrace_function_arm() and ipttrace_function_disarm(); replacements read it: they run only
- * between the two and an RCU grace period later at most.
+ * All but @site and *@behind is constant. These are written under the lock of whoever calls
+ * ipttrace_functions_arm() and the like, before the handler can be called. Replacements read them:
+ * they run only until an RCU grace period after that. *@behind stays.
  */
 struct ipttrace_function {
 	const char *symbol;
 	const char *module;
+	struct ipttrace_watch *watch;
 	void *replacement;
+	unsigned long *behind;
 	unsigned int skb_arg;
 	u8 pf;
-	struct ftrace_ops ops;
-	unsigned long address;
+	unsigned long site;
 };
 
+/* A hint without the lock. */
 static inline bool ipttrace_function_armed(const struct ipttrace_function *fn)
 {
-	return fn->address;
+	return READ_ONCE(fn->site);
 }
 
+int ipttrace_site_find(const char *symbol, unsigned long *site);
 int ipttrace_function_arm(struct ipttrace_function *fn,
 			  struct netlink_ext_ack *extack);
 void ipttrace_function_disarm(struct ipttrace_function *fn);
+int ipttrace_functions_arm(struct ipttrace_function *functions,
+			   unsigned int count, struct netlink_ext_ack *extack);
+void ipttrace_functions_disarm(struct ipttrace_function *functions,
+			       unsigned int count);
 
 #endif /* _IPTTRACE_FUNCTION_H */

@@ -7,7 +7,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xf57c7f84U
+#define IPTTRACE_FINGERPRINT 0x7eafe35eU
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 
@@ -98,6 +98,8 @@ enum ipttrace_event_flag {
 	IPTTRACE_EVENT_FLAG_TRUNCATED = 16,
 	/* the program added bytes of its own: a payload of the message has them */
 	IPTTRACE_EVENT_FLAG_PAYLOAD = 32,
+	/* rules is valid: the matching rules of this passage are counted */
+	IPTTRACE_EVENT_FLAG_COUNTED = 64,
 };
 
 /* Why something was not seen; indexes the batch's ``lost``. */
@@ -116,6 +118,8 @@ enum ipttrace_link_flag {
 	IPTTRACE_LINK_FLAG_PERSISTENT = 1,
 	/* nf, mode filter: each packet that the link drops is an event */
 	IPTTRACE_LINK_FLAG_REPORT_DROPS = 2,
+	/* table: exit events tell how many rules matched, without a rule program too */
+	IPTTRACE_LINK_FLAG_COUNT_RULES = 4,
 };
 
 /* What the return value of a program at a netfilter hook means. */
@@ -450,7 +454,10 @@ struct ipttrace_event {
 	__u32 length;
 	/* number of the rule in its chain, from 1; 0 in exit events */
 	__u32 rulenum;
-	/* rules that matched in this passage so far, ends of chains and the policy included */
+	/*
+	 * rules that matched in this passage so far, ends of chains and the policy included, if
+	 * flags say so
+	 */
 	__u32 rules;
 	/* exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's */
 	__u32 verdict;

@@ -2,9 +2,15 @@
 /*
  * Links: made and removed under one mutex. Those at tables are published to packets as one RCU
  * pointer, each nf link's program set as one of its own.
+ *
+ * Locks, outer to inner: rtnl_mutex (attaching to a device, and the notifier of devices),
+ * pernet_ops_rwsem (a namespace goes) or the arming lock of table.c; ipttrace_lock;
+ * ipttrace_links_index, and netfilter's nf_hook_mutex. ipttrace_lock is held for no longer than an
+ * RCU grace period takes, and by a notifier only if something of its own has a link.
  */
 #include <linux/module.h>
 #include <linux/netfilter.h>
+#include <linux/rtnetlink.h>
 #include <linux/slab.h>
 #include <net/netlink.h>
 
@@ -15,6 +21,7 @@
 /* what it serialises: link.h */
 DEFINE_MUTEX(ipttrace_lock);
 LIST_HEAD(ipttrace_links);
+DEFINE_SPINLOCK(ipttrace_links_index);
 unsigned int ipttrace_links_sequence;
 
 static u32 last_id;
@@ -36,10 +43,36 @@ struct ipttrace_link *ipttrace_link_find(u32 id)
 	return NULL;
 }
 
+/**
+ * ipttrace_links_any - whether any link is of a kind, told without waiting for ipttrace_lock
+ * @concerned: whether a link is; looks at its owner_portid and nf only
+ * @what: for it
+ *
+ * The answer stands until the caller returns if no link of the kind can be made meanwhile.
+ */
+bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
+					  const void *what),
+			const void *what)
+{
+	struct ipttrace_link *link;
+	bool any = false;
+
+	spin_lock(&ipttrace_links_index);
+	list_for_each_entry(link, &ipttrace_links, list) {
+		any = concerned(link, what);
+		if (any)
+			break;
+	}
+	spin_unlock(&ipttrace_links_index);
+	return any;
+}
+
 /* The current process owns the link from now on, through the socket @portid; 0 for none. */
 static void link_own(struct ipttrace_link *link, u32 portid)
 {
+	spin_lock(&ipttrace_links_index);
 	link->owner_portid = portid;
+	spin_unlock(&ipttrace_links_index);
 	link->owner_pid = task_tgid_nr(current);
 	get_task_comm(link->owner_comm, current);
 }
@@ -118,6 +151,7 @@ static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 	link->hook = spec->hook;
 	link->family = spec->family;
 	link->flags = spec->flags;
+	link->count_rules = spec->flags & IPTTRACE_LINK_FLAG_COUNT_RULES;
 	link_own(link, spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT ?
 			       0 :
 			       spec->portid);
@@ -133,14 +167,10 @@ err_free:
 }
 
 /* Puts a link that is listed to the tables. */
-static int link_attach_table(struct netlink_ext_ack *extack)
+static int link_attach_table(void)
 {
 	struct ipttrace_sets *sets;
-	int err;
 
-	err = ipttrace_table_arm(extack);
-	if (err)
-		return err;
 	sets = ipttrace_table_prepare(GFP_KERNEL);
 	if (IS_ERR(sets))
 		return PTR_ERR(sets);
@@ -148,6 +178,39 @@ static int link_attach_table(struct netlink_ext_ack *extack)
 	synchronize_rcu();
 	kfree(sets);
 	return 0;
+}
+
+/**
+ * ipttrace_link_attach_begin - take the locks outside ipttrace_lock that attaching needs, and do
+ *	what takes long
+ * @spec: what is asked for
+ * @extack: told what stands in the way
+ *
+ * Return: 0, and then ipttrace_link_attach_end() must follow; or what ipttrace_table_arm() returns.
+ */
+int ipttrace_link_attach_begin(const struct ipttrace_link_spec *spec,
+			       struct netlink_ext_ack *extack)
+{
+	if (spec->hook == IPTTRACE_HOOK_TABLE)
+		return ipttrace_table_arm(extack);
+	/* before ipttrace_lock, as the notifier of devices has it */
+	if (spec->nf.ifindex)
+		rtnl_lock();
+	return 0;
+}
+
+/**
+ * ipttrace_link_attach_end - give back the locks of ipttrace_link_attach_begin()
+ * @spec: what was asked for
+ *
+ * Whether the link was made or not.
+ */
+void ipttrace_link_attach_end(const struct ipttrace_link_spec *spec)
+{
+	if (spec->hook == IPTTRACE_HOOK_TABLE)
+		ipttrace_table_armed_end();
+	else if (spec->nf.ifindex)
+		rtnl_unlock();
 }
 
 /**
@@ -159,9 +222,9 @@ static int link_attach_table(struct netlink_ext_ack *extack)
  * When it returns, every packet that reaches the hook is handled by the set, at tables as far as
  * their code is loaded.
  *
- * Context: ipttrace_lock is held, and rtnl_mutex if the hook is a device's.
+ * Context: after ipttrace_link_attach_begin(), with ipttrace_lock held.
  * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -EINVAL, -EOPNOTSUPP,
- * -ENOSPC, -ENOMEM, -ENODEV, or what ipttrace_table_arm() or ipttrace_nf_attach() returns.
+ * -ENOSPC, -ENOMEM, -ENODEV, or what ipttrace_nf_attach() returns.
  */
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
@@ -184,11 +247,13 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	if (IS_ERR(link))
 		return link;
 
+	spin_lock(&ipttrace_links_index);
 	list_add_tail(&link->list, &ipttrace_links);
+	spin_unlock(&ipttrace_links_index);
 	if (spec->hook == IPTTRACE_HOOK_NF)
 		err = ipttrace_nf_attach(link, &spec->nf, extack);
 	else
-		err = link_attach_table(extack);
+		err = link_attach_table();
 	if (err)
 		goto err_unlist;
 	last_id++;
@@ -197,8 +262,9 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	return link;
 
 err_unlist:
+	spin_lock(&ipttrace_links_index);
 	list_del(&link->list);
-	ipttrace_table_release();
+	spin_unlock(&ipttrace_links_index);
 	/* the set stays the caller's */
 	link->set = NULL;
 	ipttrace_link_free(link);
@@ -266,9 +332,22 @@ int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
 }
 
 /**
+ * ipttrace_link_leave - take a link from the list of links
+ * @link: the link
+ * @leaving: goes to the end of this one, for ipttrace_links_detach()
+ */
+void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	spin_lock(&ipttrace_links_index);
+	list_move_tail(&link->list, leaving);
+	spin_unlock(&ipttrace_links_index);
+}
+
+/**
  * ipttrace_links_detach - take links from their hooks, in one step
- * @leaving: the links, which the caller moved here from ipttrace_links; it frees them afterwards
- *	with ipttrace_link_free()
+ * @leaving: the links, by ipttrace_link_leave(); the caller frees them afterwards with
+ *	ipttrace_link_free()
  *
  * Cannot fail: the owner may be gone. When it returns, no packet is handled by the links.
  */

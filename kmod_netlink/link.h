@@ -6,6 +6,7 @@
 #include <linux/mutex.h>
 #include <linux/netlink.h>
 #include <linux/sched.h>
+#include <linux/spinlock.h>
 
 #include "compat/compiler.h"
 #include "history.h"
@@ -43,14 +44,16 @@ struct ipttrace_link_stats {
  * @owner_comm: its command
  * @set: the program set, owned; packets find it through ipttrace_sets or ipttrace_nf
  * @stats: counters
+ * @count_rules: at tables: rules are counted for it though no program asks for their events
  * @nf: the place of an nf link, owned; NULL for a table link
  * @change: in a list of links that are swapped, or will be rolled back, together
  * @other: owned: the next set while a swap is made, the one before while a roll-back waits, or NULL
  * @rollback: what waits to swap @set and @other, or NULL
  * @history: of the link
  *
- * Everything is under ipttrace_lock but what packets need: @id, @family, @stats and @nf, which are
- * constant while the link is published. Freed a grace period after packets could find it. A link
+ * Everything is under ipttrace_lock but what packets need: @id, @family, @stats,
+ * @count_rules and @nf, which are constant while the link is published, and but for what notifiers
+ * look for: see ipttrace_links_any(). Freed a grace period after packets could find it. A link
  * holds a reference to this module, so that there is none when the module goes.
  */
 struct ipttrace_link {
@@ -64,6 +67,7 @@ struct ipttrace_link {
 	char owner_comm[TASK_COMM_LEN];
 	struct ipttrace_set *set;
 	struct ipttrace_link_stats __percpu *stats;
+	bool count_rules;
 	struct ipttrace_nf *nf;
 	struct list_head change;
 	struct ipttrace_set *other;
@@ -109,14 +113,27 @@ struct ipttrace_expectation {
 	const struct nlattr *program_attr[IPTTRACE_SLOTS];
 };
 
-/* Serialises every change of a link, and arming. Lock order: nf.c. */
+/* Serialises every change of a link. Lock order: link.c. */
 extern struct mutex ipttrace_lock;
-/* All links in the order of their ids; under ipttrace_lock. */
+/*
+ * All links in the order of their ids; under ipttrace_lock, and ipttrace_links_index to change it.
+ */
 extern struct list_head ipttrace_links;
+/*
+ * Held, inside ipttrace_lock, by whoever changes which links are listed, and the owner_portid and
+ * the nf of one that is. It lets notifiers see at once whether they have anything to do.
+ */
+extern spinlock_t ipttrace_links_index;
 /* Grows with every change of a link, for dumps; under ipttrace_lock. */
 extern unsigned int ipttrace_links_sequence;
 
 struct ipttrace_link *ipttrace_link_find(u32 id);
+bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
+					  const void *what),
+			const void *what);
+int ipttrace_link_attach_begin(const struct ipttrace_link_spec *spec,
+			       struct netlink_ext_ack *extack);
+void ipttrace_link_attach_end(const struct ipttrace_link_spec *spec);
 int ipttrace_link_takes(u32 hook, u32 family, const struct ipttrace_set *set,
 			const struct nlattr *attr,
 			struct netlink_ext_ack *extack);
@@ -129,6 +146,7 @@ int ipttrace_link_check(const struct ipttrace_link *link,
 int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
 			const struct nlattr *attr,
 			struct netlink_ext_ack *extack);
+void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving);
 void ipttrace_links_detach(struct list_head *leaving);
 void ipttrace_link_free(struct ipttrace_link *link);
 struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link);

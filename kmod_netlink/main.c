@@ -14,6 +14,7 @@
  * table.c	the table hook: what is watched, and when
  * traverse.c	packets on their way through a table
  * function.c	functions of the kernel that are watched or redirected
+ * active.c	the kernel's own guard against programs on top of each other
  * packet.c	what an event says about its packet
  * events.c	events on their way to the observers
  *

@@ -74,9 +74,12 @@ static int attach(struct genl_info *info, const struct ipttrace_link_spec *spec,
 	struct ipttrace_link *link;
 	int err;
 
-	/* before ipttrace_lock, as the notifier of devices has it */
-	if (spec->nf.ifindex)
-		rtnl_lock();
+	err = ipttrace_link_attach_begin(spec, info->extack);
+	if (err) {
+		nlmsg_free(msg);
+		ipttrace_set_free(set);
+		return err;
+	}
 	mutex_lock(&ipttrace_lock);
 	link = ipttrace_link_attach(spec, set, info->extack);
 	if (IS_ERR(link)) {
@@ -88,8 +91,7 @@ static int attach(struct genl_info *info, const struct ipttrace_link_spec *spec,
 		err = reply_link(msg, info, link);
 	}
 	mutex_unlock(&ipttrace_lock);
-	if (spec->nf.ifindex)
-		rtnl_unlock();
+	ipttrace_link_attach_end(spec);
 	return err;
 }
 
@@ -200,7 +202,7 @@ static int detach_doit(struct sk_buff *skb, struct genl_info *info)
 		nlmsg_free(msg);
 		return err;
 	}
-	list_move_tail(&link->list, &leaving);
+	ipttrace_link_leave(link, &leaving);
 	ipttrace_links_detach(&leaving);
 	ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED,
 			IPTTRACE_DETACH_REASON_REQUEST);
@@ -473,6 +475,11 @@ struct genl_family ipttrace_family __ro_after_init = {
 
 /* --- owners -------------------------------------------------------------------------------- */
 
+static bool owned_by(const struct ipttrace_link *link, const void *portid)
+{
+	return link->owner_portid == *(const u32 *)portid;
+}
+
 /* A socket was closed: the links that it owned go with it. */
 static int socket_released(struct notifier_block *nb, unsigned long event,
 			   void *data)
@@ -485,11 +492,14 @@ static int socket_released(struct notifier_block *nb, unsigned long event,
 	    released->protocol != NETLINK_GENERIC ||
 	    !net_eq(released->net, &init_net))
 		return NOTIFY_DONE;
+	/* every generic netlink socket comes here; one that is closed makes no more links */
+	if (!ipttrace_links_any(owned_by, &released->portid))
+		return NOTIFY_DONE;
 
 	mutex_lock(&ipttrace_lock);
 	list_for_each_entry_safe(link, next, &ipttrace_links, list)
 		if (link->owner_portid == released->portid)
-			list_move_tail(&link->list, &leaving);
+			ipttrace_link_leave(link, &leaving);
 	ipttrace_links_detach(&leaving);
 	list_for_each_entry(link, &leaving, list)
 		ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED,

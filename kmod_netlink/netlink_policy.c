@@ -51,7 +51,7 @@ const struct nla_policy
 ipttrace_attach_policy[IPTTRACE_A_MODE + 1] = {
 	[IPTTRACE_A_HOOK] = { .type = NLA_U32 },
 	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
-	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 3),
+	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 7),
 	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
 	[IPTTRACE_A_HOOKNUM] = { .type = NLA_U32 },
 	[IPTTRACE_A_PRIORITY] = { .type = NLA_S32 },

@@ -2,15 +2,15 @@
 /*
  * The nf hook: links at netfilter's own hooks, of any family and network namespace.
  *
- * Locks, outer to inner: rtnl_mutex (attaching to a device, and its notifier) or pernet_ops_rwsem
- * (a namespace goes), ipttrace_lock, netfilter's nf_hook_mutex. Attaching to a device takes
- * rtnl_mutex so that the device cannot go unnoticed between being found and the link being listed;
- * a namespace cannot, since the request holds a reference to it until then.
+ * Attaching to a device takes rtnl_mutex so that the device cannot go unnoticed between being found
+ * and the link being listed; a namespace cannot, since the request holds a reference to it until
+ * then.
  */
 #include <linux/netdevice.h>
 #include <linux/netfilter_arp.h>
 #include <linux/rtnetlink.h>
 #include <linux/slab.h>
+#include <linux/local_lock.h> /* behind the others: on PREEMPT_RT it needs a spinlock_t */
 #include <net/net_namespace.h>
 
 #include "events.h"
@@ -43,10 +43,15 @@ static noinline void nf_report(const struct ipttrace_nf *nf,
 }
 
 /*
- * A packet is at the hook of a link. Netfilter holds the RCU read lock around all hooks; softirqs
- * are off around the program as ipt_do_table() has them for xt_bpf, since programs share per-CPU
- * maps with themselves. On PREEMPT_RT that is a lock of the CPU and does the same.
+ * Keeps the packet programs of a CPU apart, with what they add to their events: they share per-CPU
+ * maps with themselves. Softirqs are off as well, as ipt_do_table() has them for xt_bpf; on
+ * PREEMPT_RT these do not exclude each other by that (from 6.18 on in no case), and this is a lock
+ * that sleeps, since socket filters may use maps with such locks.
  */
+static DEFINE_PER_CPU(local_lock_t,
+		      packet_programs) = INIT_LOCAL_LOCK(packet_programs);
+
+/* A packet is at the hook of a link. Netfilter holds the RCU read lock around all hooks. */
 static unsigned int nf_packet(void *priv, struct sk_buff *skb,
 			      const struct nf_hook_state *state)
 {
@@ -58,6 +63,7 @@ static unsigned int nf_packet(void *priv, struct sk_buff *skb,
 	u32 result;
 
 	local_bh_disable();
+	local_lock(&packet_programs);
 	this_cpu_inc(stats->packets);
 	if (!ipttrace_set_filter(set, skb))
 		goto out;
@@ -74,6 +80,7 @@ static unsigned int nf_packet(void *priv, struct sk_buff *skb,
 	if (report)
 		nf_report(nf, set, skb, state, verdict);
 out:
+	local_unlock(&packet_programs);
 	local_bh_enable();
 	return verdict;
 }
@@ -201,6 +208,12 @@ int ipttrace_nf_parse(struct ipttrace_nf_spec *spec, u32 family, u32 flags,
 	spec->mode = IPTTRACE_NF_MODE_OBSERVE;
 	if (attrs[IPTTRACE_A_MODE])
 		spec->mode = nla_get_u32(attrs[IPTTRACE_A_MODE]);
+	if (flags & IPTTRACE_LINK_FLAG_COUNT_RULES) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attrs[IPTTRACE_A_FLAGS],
+			"at a netfilter hook there are no rules to count");
+		return -EINVAL;
+	}
 	if (flags & IPTTRACE_LINK_FLAG_REPORT_DROPS &&
 	    spec->mode != IPTTRACE_NF_MODE_FILTER) {
 		NL_SET_ERR_MSG_ATTR(
@@ -279,7 +292,9 @@ int ipttrace_nf_attach(struct ipttrace_link *link,
 		kfree(nf);
 		return err;
 	}
+	spin_lock(&ipttrace_links_index);
 	link->nf = nf;
+	spin_unlock(&ipttrace_links_index);
 	return 0;
 }
 
@@ -301,11 +316,18 @@ static void link_gone(struct ipttrace_link *link, enum ipttrace_gone why)
 	struct ipttrace_nf *nf = link->nf;
 
 	ipttrace_nf_detach(nf);
+	spin_lock(&ipttrace_links_index);
 	nf->gone = why;
 	nf->net = NULL;
 	nf->ops.dev = NULL;
+	spin_unlock(&ipttrace_links_index);
 	ipttrace_links_sequence++;
 	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+}
+
+static bool in_namespace(const struct ipttrace_link *link, const void *net)
+{
+	return link->nf && link->nf->net == net;
 }
 
 /* A namespace is about to go: its devices and hooks are still there. */
@@ -313,9 +335,11 @@ static void __net_exit namespace_leaves(struct net *net)
 {
 	struct ipttrace_link *link;
 
+	if (!ipttrace_links_any(in_namespace, net))
+		return;
 	mutex_lock(&ipttrace_lock);
 	list_for_each_entry(link, &ipttrace_links, list)
-		if (link->nf && link->nf->net == net)
+		if (in_namespace(link, net))
 			link_gone(link, IPTTRACE_GONE_NETNS);
 	mutex_unlock(&ipttrace_lock);
 }
@@ -323,6 +347,11 @@ static void __net_exit namespace_leaves(struct net *net)
 static struct pernet_operations namespace_operations = {
 	.pre_exit = namespace_leaves,
 };
+
+static bool at_device(const struct ipttrace_link *link, const void *dev)
+{
+	return link->nf && link->nf->ops.dev == dev;
+}
 
 /* A device is about to go, or to another namespace; or it has another name. */
 static int device_event(struct notifier_block *nb, unsigned long event,
@@ -333,10 +362,13 @@ static int device_event(struct notifier_block *nb, unsigned long event,
 
 	if (event != NETDEV_UNREGISTER && event != NETDEV_CHANGENAME)
 		return NOTIFY_DONE;
+	/* under rtnl_mutex, as attaching to a device is */
+	if (!ipttrace_links_any(at_device, dev))
+		return NOTIFY_DONE;
 
 	mutex_lock(&ipttrace_lock);
 	list_for_each_entry(link, &ipttrace_links, list) {
-		if (!link->nf || link->nf->ops.dev != dev)
+		if (!at_device(link, dev))
 			continue;
 		if (event == NETDEV_UNREGISTER) {
 			link_gone(link, IPTTRACE_GONE_DEVICE);

@@ -5,6 +5,7 @@
  */
 #include <net/netlink.h>
 
+#include "active.h"
 #include "compat/bpf.h"
 #include "events.h"
 #include "link.h"
@@ -92,6 +93,12 @@ static int kprobe_check(const struct bpf_prog *prog, const struct nlattr *attr,
 			"the program makes tail calls: what they enter cannot be checked");
 		return -EOPNOTSUPP;
 	}
+	if (ipttrace_prog_private_stack(prog) && !ipttrace_active_find()) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the program has a private stack, and this kernel hides what keeps another program off it (bpf_prog_active)");
+		return -EOPNOTSUPP;
+	}
 	return 0;
 }
 
@@ -157,7 +164,24 @@ int ipttrace_set_add_program(struct ipttrace_set *set,
 		return PTR_ERR(prog);
 	set->progs[slot] = prog;
 	__set_bit(slot, &set->slots);
+	if (slot != IPTTRACE_SLOT_PACKET && ipttrace_prog_private_stack(prog))
+		__set_bit(slot, &set->alone);
 	return 0;
+}
+
+static bool filter_draws(const struct sock_fprog_kern *fprog)
+{
+	unsigned int i;
+
+	for (i = 0; i < fprog->len; i++) {
+		const struct sock_filter *insn = &fprog->filter[i];
+
+		if (BPF_CLASS(insn->code) == BPF_LD &&
+		    BPF_MODE(insn->code) == BPF_ABS &&
+		    insn->k == (u32)(SKF_AD_OFF + SKF_AD_RANDOM))
+			return true;
+	}
+	return false;
 }
 
 /**
@@ -195,6 +219,7 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 		return err;
 	}
 	set->filter_len = fprog.len;
+	set->filter_draws = filter_draws(&fprog);
 	return 0;
 }
 
@@ -220,6 +245,27 @@ static void run_end(const struct ipttrace_set *set, enum ipttrace_slot slot,
 			     sched_clock() - begin);
 }
 
+/*
+ * Whether the program in a slot may run now; run_leave() must follow. Our own programs never run
+ * one on top of another. Others count only where the program needs it: it would miss the packets of
+ * every softirq that comes while one of theirs runs.
+ */
+static bool run_enter(const struct ipttrace_set *set, enum ipttrace_slot slot)
+{
+	bool alone = __this_cpu_inc_return(programs_running) == 1;
+
+	if (unlikely(set->alone & BIT(slot)))
+		alone &= ipttrace_active_enter();
+	return alone;
+}
+
+static void run_leave(const struct ipttrace_set *set, enum ipttrace_slot slot)
+{
+	if (unlikely(set->alone & BIT(slot)))
+		ipttrace_active_leave();
+	__this_cpu_dec(programs_running);
+}
+
 /**
  * ipttrace_set_run - run the program in a slot of a table
  * @set: a set that the caller found through RCU and holds there
@@ -227,7 +273,8 @@ static void run_end(const struct ipttrace_set *set, enum ipttrace_slot slot,
  * @regs: its context
  *
  * Context: process or softirq.
- * Return: what the program returned; 0 if one was running on this CPU already, which is counted.
+ * Return: what the program returned; 0 if one was running on this CPU already, or any tracing
+ * program and this one must not run on top of that; both are counted.
  */
 u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		     struct pt_regs *regs)
@@ -241,7 +288,7 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 	preempt_disable();
 	/* the helpers of maps look for it */
 	rcu_read_lock();
-	if (likely(__this_cpu_inc_return(programs_running) == 1)) {
+	if (likely(run_enter(set, slot))) {
 		outer = bpf_set_run_ctx(&run_ctx.run_ctx);
 		begin = run_begin();
 		result = bpf_prog_run(set->progs[slot], regs);
@@ -251,7 +298,7 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		this_cpu_inc(set->link->stats->nested);
 		ipttrace_events_count_nested();
 	}
-	__this_cpu_dec(programs_running);
+	run_leave(set, slot);
 	rcu_read_unlock();
 	preempt_enable();
 	return result;

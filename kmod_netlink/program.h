@@ -17,10 +17,12 @@ struct ipttrace_link;
  * @generation: number of the generation
  * @slots: the slots that have a program, a bit each
  * @cookie: what bpf_get_attach_cookie() returns
+ * @alone: the slots whose programs must be the only tracing program on their CPU, a bit each
  * @progs: a reference to the program in each slot, or NULL
  * @filter: classic-BPF filter of our own, or NULL
  * @filter_code: its instructions as given to us, owned, or NULL
  * @filter_len: how many
+ * @filter_draws: the filter draws random numbers: asked twice, it may answer otherwise
  * @payload: a reference to the map whose first element goes with events, or NULL
  * @payload_slots: the slots whose programs use it, a bit each
  *
@@ -33,10 +35,12 @@ struct ipttrace_set {
 	u32 generation;
 	unsigned long slots;
 	u64 cookie;
+	unsigned long alone;
 	struct bpf_prog *progs[IPTTRACE_SLOTS];
 	struct bpf_prog *filter;
 	struct sock_filter *filter_code;
 	u32 filter_len;
+	bool filter_draws;
 	struct bpf_map *payload;
 	unsigned long payload_slots;
 };
@@ -68,6 +72,13 @@ static inline bool ipttrace_set_filter(const struct ipttrace_set *set,
 				       const struct sk_buff *skb)
 {
 	return !set->filter || bpf_prog_run(set->filter, skb);
+}
+
+/* False if the filter passes @skb over, and would again. */
+static inline bool ipttrace_set_may_want(const struct ipttrace_set *set,
+					 const struct sk_buff *skb)
+{
+	return set->filter_draws || ipttrace_set_filter(set, skb);
 }
 
 #endif /* _IPTTRACE_PROGRAM_H */

@@ -6,13 +6,19 @@
 #include <linux/module.h>
 #include <linux/netfilter.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #include "link.h"
 #include "message.h"
 #include "table.h"
 #include "traverse.h"
 
-/* Under ipttrace_lock: whether functions are armed when their modules come. */
+/*
+ * Serialises arming and disarming, outside ipttrace_lock: who waits for that does not wait for
+ * ftrace, which takes grace periods of RCU-tasks to take a handler away.
+ */
+static DEFINE_MUTEX(arming_lock);
+/* Under arming_lock: functions are armed, and are when their modules come. */
 static bool arming;
 
 /**
@@ -37,44 +43,6 @@ u32 ipttrace_table_armed(u32 family)
 	return armed;
 }
 
-/**
- * ipttrace_table_arm - watch the tables, those whose code is loaded now and the others later
- * @extack: told what stands in the way
- *
- * Return: 0 or what ipttrace_function_arm() returns; then nothing is watched that was not before.
- */
-int ipttrace_table_arm(struct netlink_ext_ack *extack)
-{
-	unsigned int i;
-	int err;
-
-	lockdep_assert_held(&ipttrace_lock);
-	if (arming)
-		return 0;
-	for (i = 0; i < IPTTRACE_FUNCTIONS; i++) {
-		err = ipttrace_function_arm(&ipttrace_functions[i], extack);
-		if (err && (err != -ENOENT || !ipttrace_functions[i].module))
-			goto err_disarm;
-	}
-	arming = true;
-	return 0;
-
-err_disarm:
-	while (i--)
-		ipttrace_function_disarm(&ipttrace_functions[i]);
-	return err;
-}
-
-/* No sets may be published. */
-static void table_disarm(void)
-{
-	unsigned int i;
-
-	arming = false;
-	for (i = 0; i < IPTTRACE_FUNCTIONS; i++)
-		ipttrace_function_disarm(&ipttrace_functions[i]);
-}
-
 static unsigned int table_links(void)
 {
 	struct ipttrace_link *link;
@@ -84,6 +52,78 @@ static unsigned int table_links(void)
 		if (link->hook == IPTTRACE_HOOK_TABLE)
 			count++;
 	return count;
+}
+
+static bool any_links(void)
+{
+	bool any;
+
+	mutex_lock(&ipttrace_lock);
+	any = table_links();
+	mutex_unlock(&ipttrace_lock);
+	return any;
+}
+
+/*
+ * Watches no table any more unless there is a link. None can come meanwhile: it would arm first. A
+ * packet that passes until then finds no sets and goes on.
+ */
+static void disarm(struct work_struct *work)
+{
+	mutex_lock(&arming_lock);
+	if (arming && !any_links()) {
+		arming = false;
+		ipttrace_functions_disarm(ipttrace_functions,
+					  IPTTRACE_FUNCTIONS);
+	}
+	mutex_unlock(&arming_lock);
+}
+
+static DECLARE_WORK(disarm_work, disarm);
+
+/**
+ * ipttrace_table_release - a link at tables went: maybe no table need be watched
+ *
+ * Context: process; does not wait.
+ */
+void ipttrace_table_release(void)
+{
+	queue_work(system_unbound_wq, &disarm_work);
+}
+
+/**
+ * ipttrace_table_arm - watch the tables, those whose code is loaded now and the others later
+ * @extack: told what stands in the way
+ *
+ * Must be called before ipttrace_lock is taken, to list a link. Waits for disarming that is under
+ * way.
+ *
+ * Return: 0, and then ipttrace_table_armed_end() must follow; or what ipttrace_functions_arm()
+ * returns.
+ */
+int ipttrace_table_arm(struct netlink_ext_ack *extack)
+{
+	int err = 0;
+
+	mutex_lock(&arming_lock);
+	if (!arming)
+		err = ipttrace_functions_arm(ipttrace_functions,
+					     IPTTRACE_FUNCTIONS, extack);
+	if (err)
+		mutex_unlock(&arming_lock);
+	else
+		arming = true;
+	return err;
+}
+
+/**
+ * ipttrace_table_armed_end - the link for which the tables are watched is listed, or was not made
+ */
+void ipttrace_table_armed_end(void)
+{
+	if (!any_links())
+		ipttrace_table_release();
+	mutex_unlock(&arming_lock);
 }
 
 /**
@@ -126,47 +166,58 @@ struct ipttrace_sets *ipttrace_table_publish(struct ipttrace_sets *sets)
 	return ipttrace_traverse_publish(sets);
 }
 
-/**
- * ipttrace_table_release - watch no table any more if no table link is left
- */
-void ipttrace_table_release(void)
+static bool holds_functions(const struct module *module)
 {
-	lockdep_assert_held(&ipttrace_lock);
-	if (!table_links())
-		table_disarm();
+	unsigned int i;
+
+	for (i = 0; i < IPTTRACE_FUNCTIONS; i++)
+		if (ipttrace_functions[i].module &&
+		    !strcmp(ipttrace_functions[i].module, module->name))
+			return true;
+	return false;
 }
 
-/* Arms functions when their module comes, disarms them before its text goes. */
+/* Arms a function when its module comes, disarms it before its text goes; true if links show it. */
+static bool follow_module(struct ipttrace_function *fn, unsigned long event)
+{
+	int err;
+
+	if (event == MODULE_STATE_GOING) {
+		ipttrace_function_disarm(fn);
+	} else {
+		err = ipttrace_function_arm(fn, NULL);
+		if (err)
+			pr_warn("ipttrace: %s of module %s cannot be watched: error %d\n",
+				fn->symbol, fn->module, err);
+	}
+	return fn->pf != NFPROTO_UNSPEC;
+}
+
 static int module_event(struct notifier_block *nb, unsigned long event,
 			void *data)
 {
 	const struct module *module = data;
 	bool changed = false;
 	unsigned int i;
-	int err;
 
 	if (event != MODULE_STATE_COMING && event != MODULE_STATE_GOING)
 		return NOTIFY_DONE;
+	if (!holds_functions(module))
+		return NOTIFY_DONE;
 
-	mutex_lock(&ipttrace_lock);
+	mutex_lock(&arming_lock);
 	for (i = 0; arming && i < IPTTRACE_FUNCTIONS; i++) {
 		struct ipttrace_function *fn = &ipttrace_functions[i];
 
-		if (!fn->module || strcmp(fn->module, module->name))
-			continue;
-		changed |= fn->pf != NFPROTO_UNSPEC;
-		if (event == MODULE_STATE_GOING) {
-			ipttrace_function_disarm(fn);
-			continue;
-		}
-		err = ipttrace_function_arm(fn, NULL);
-		if (err)
-			pr_warn("ipttrace: %s of module %s cannot be watched: error %d\n",
-				fn->symbol, fn->module, err);
+		if (fn->module && !strcmp(fn->module, module->name))
+			changed |= follow_module(fn, event);
 	}
-	if (changed)
+	if (changed) {
+		mutex_lock(&ipttrace_lock);
 		ipttrace_notify_changed();
-	mutex_unlock(&ipttrace_lock);
+		mutex_unlock(&ipttrace_lock);
+	}
+	mutex_unlock(&arming_lock);
 	return NOTIFY_OK;
 }
 
@@ -190,5 +241,6 @@ int ipttrace_table_init(void)
 void ipttrace_table_exit(void)
 {
 	unregister_module_notifier(&module_notifier);
+	flush_work(&disarm_work);
 	WARN_ON_ONCE(arming);
 }

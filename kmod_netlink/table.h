@@ -14,6 +14,7 @@ struct ipttrace_sets;
 int ipttrace_table_init(void);
 void ipttrace_table_exit(void);
 int ipttrace_table_arm(struct netlink_ext_ack *extack);
+void ipttrace_table_armed_end(void);
 struct ipttrace_sets *ipttrace_table_prepare(gfp_t gfp);
 struct ipttrace_sets *ipttrace_table_publish(struct ipttrace_sets *sets);
 void ipttrace_table_release(void);

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Packets on their way through a table. ftrace calls us when ipt_do_table() or ip6t_do_table() is
- * entered. A packet that no link selects goes on and has paid for that look. A packet that is
- * selected is sent through table_traverse() instead, which marks it, lets the original function
- * handle it, and sees the verdict as a return value. In between, nf_log_trace() is redirected for
- * the packets that are on their way through table_traverse(), and only for those.
+ * entered. A packet that no link can want goes on and has paid for that look. Any other is sent
+ * through table_traverse() instead, which runs the entry programs, lets the original function
+ * handle the packet, and sees the verdict as a return value. Where rules are asked for it marks the
+ * packet, and nf_log_trace() is redirected for it meanwhile, and only for it.
+ *
+ * A handler only decides whether to redirect: nothing else of it reaches the replacement. Between
+ * the two ftrace may run others, BPF trampolines among them, which keep no register that the
+ * original function does not take.
  *
  * Everything here runs inside the RCU read section that nf_hook() holds around the hooks.
  */
 #include <linux/netfilter/x_tables.h>
 #include <net/netfilter/nf_log.h>
 
+#include "compat/behind.h"
 #include "compat/ftrace.h"
 #include "compat/regs.h"
 #include "events.h"
@@ -19,22 +24,26 @@
 #include "packet.h"
 #include "traverse.h"
 
-#define SELECTION_WORDS BITS_TO_LONGS(IPTTRACE_MAX_LINKS)
-
-/* The handler hands the selection to the replacement in two argument registers. */
-static_assert(SELECTION_WORDS == 2);
-
 /* What trace_packet() of ip_tables.c and ip6_tables.c passes to nf_log_trace(). */
 #define TRACE_FORMAT "TRACE: %s:%s:%s:%u "
 
 /**
+ * struct selection - what a packet at a table meets of the links
+ * @sets: the program sets that are in force for it, from entry to exit
+ * @selected: which of them selected it and have more programs to run
+ */
+struct selection {
+	const struct ipttrace_sets *sets;
+	DECLARE_BITMAP(selected, IPTTRACE_MAX_LINKS);
+};
+
+/**
  * struct frame - a selected packet on its way through a table
- * @node: in this CPU's frames
+ * @node: in this CPU's frames if @marked
  * @skb: the packet
- * @sets: the program sets that are in force for it, to the end
- * @selected: which of them selected it
- * @passing: function that we are about to call ourselves: its handler lets that call through
- * @slots: slots in which any of the selected sets has a program
+ * @selection: the program sets that follow it
+ * @slots: slots in which any of them has a program
+ * @marked: nf_trace is set for us, so that the kernel tells the rules
  * @foreign: somebody else wants the packet traced as well
  * @event: what all its events have in common
  *
@@ -44,10 +53,9 @@ static_assert(SELECTION_WORDS == 2);
 struct frame {
 	struct hlist_node node;
 	struct sk_buff *skb;
-	const struct ipttrace_sets *sets;
-	unsigned long selected[SELECTION_WORDS];
-	const struct ipttrace_function *passing;
+	const struct selection *selection;
 	unsigned long slots;
+	bool marked;
 	bool foreign;
 	struct ipttrace_event event;
 };
@@ -68,28 +76,19 @@ static struct frame *frame_find(const struct sk_buff *skb)
 	return NULL;
 }
 
-/* Whether this call of @fn is the one that we make ourselves for @frame. */
-static bool frame_passes(struct frame *frame,
-			 const struct ipttrace_function *fn)
-{
-	if (frame->passing != fn)
-		return false;
-	frame->passing = NULL;
-	return true;
-}
-
 /* Runs the programs in @slot of all sets that selected the packet, and emits what they ask for. */
 static void frame_run(struct frame *frame, enum ipttrace_slot slot,
 		      struct pt_regs *regs)
 {
 	struct ipttrace_event *event = &frame->event;
+	const struct selection *selection = frame->selection;
 	bool wanted = ipttrace_events_wanted();
 	unsigned int i;
 
 	if (wanted)
 		event->time = ktime_get_ns();
-	for_each_set_bit(i, frame->selected, frame->sets->count) {
-		const struct ipttrace_set *set = frame->sets->set[i];
+	for_each_set_bit(i, selection->selected, selection->sets->count) {
+		const struct ipttrace_set *set = selection->sets->set[i];
 
 		if (!set->progs[slot])
 			continue;
@@ -105,24 +104,37 @@ static void frame_run(struct frame *frame, enum ipttrace_slot slot,
 }
 
 /*
- * Fills in a frame that has its packet, sets and selection, and zeroes otherwise. noinline: what it
- * needs of the stack is given back before the table is walked.
+ * Makes a frame for a packet that was selected. noinline: what it needs of the stack is given back
+ * before the table is walked.
  */
-static noinline void frame_open(struct frame *frame,
+static noinline void frame_open(struct frame *frame, struct sk_buff *skb,
+				const struct selection *selection,
 				const struct xt_table *table,
 				const struct nf_hook_state *state)
 {
 	struct ipttrace_event *event = &frame->event;
+	bool count = false;
 	unsigned int i;
 
-	ipttrace_packet_describe(event, frame->skb, state);
+	memset(frame, 0, sizeof(*frame));
+	frame->skb = skb;
+	frame->selection = selection;
+	ipttrace_packet_describe(event, skb, state);
 	event->traversal = this_cpu_inc_return(traversals);
 	strscpy(event->table, table->name, sizeof(event->table));
 
-	for_each_set_bit(i, frame->selected, frame->sets->count)
-		frame->slots |= frame->sets->set[i]->slots;
-	frame->foreign = frame->skb->nf_trace;
-	frame->skb->nf_trace = 1;
+	for_each_set_bit(i, selection->selected, selection->sets->count) {
+		const struct ipttrace_set *set = selection->sets->set[i];
+
+		frame->slots |= set->slots;
+		count |= set->link->count_rules;
+	}
+	frame->foreign = skb->nf_trace;
+	if (!count && !(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
+		return;
+	event->flags |= IPTTRACE_EVENT_FLAG_COUNTED;
+	frame->marked = true;
+	skb->nf_trace = 1;
 	preempt_disable();
 	hlist_add_head(&frame->node, this_cpu_ptr(&frames));
 	preempt_enable();
@@ -137,6 +149,24 @@ static const char *const hook_chains[NF_INET_NUMHOOKS] = {
 	[NF_INET_POST_ROUTING] = "POSTROUTING",
 	/* clang-format on */
 };
+
+/*
+ * Takes the mark from a packet that has left the table, and learns whether it is somebody else's.
+ */
+static void frame_unmark(struct frame *frame, bool stolen)
+{
+	/* otherwise the packet may be gone, or somebody else's */
+	if (!frame->marked) {
+		if (!stolen)
+			frame->foreign |= frame->skb->nf_trace;
+		return;
+	}
+	preempt_disable();
+	hlist_del(&frame->node);
+	preempt_enable();
+	if (!stolen)
+		frame->skb->nf_trace = frame->foreign;
+}
 
 static noinline void frame_close(struct frame *frame,
 				 const struct ipttrace_function *fn,
@@ -156,15 +186,9 @@ static noinline void frame_close(struct frame *frame,
 	};
 	struct pt_regs regs;
 
-	preempt_disable();
-	hlist_del(&frame->node);
-	preempt_enable();
-
 	event->verdict = verdict & NF_VERDICT_MASK;
 	event->verdict_data = verdict >> NF_VERDICT_QBITS;
-	/* otherwise the packet may be gone, or somebody else's */
-	if (event->verdict != NF_STOLEN)
-		frame->skb->nf_trace = frame->foreign;
+	frame_unmark(frame, event->verdict == NF_STOLEN);
 
 	event->kind = IPTTRACE_KIND_EXIT;
 	event->cost = cost;
@@ -177,60 +201,142 @@ static noinline void frame_close(struct frame *frame,
 	if (frame->slots & BIT(IPTTRACE_SLOT_EXIT)) {
 		const unsigned long sp = ipttrace_entry_sp();
 
-		ipttrace_regs_init(&regs, fn->address, sp,
-				   ipttrace_entry_bp(sp));
+		ipttrace_regs_init(&regs, fn->site, sp, ipttrace_entry_bp(sp));
 		ipttrace_regs_set_args(&regs, args);
 		regs_set_return_value(&regs, verdict);
 		frame_run(frame, IPTTRACE_SLOT_EXIT, &regs);
 	}
 }
 
-typedef unsigned int (*table_function)(void *table, struct sk_buff *skb,
-				       const struct nf_hook_state *state);
+/* --- selecting packets --------------------------------------------------------------------- */
 
-/* Stands in for ipt_do_table() and ip6t_do_table(), for a packet that was selected. */
-static __always_inline unsigned int
-table_traverse(const struct ipttrace_function *fn, void *table,
-	       struct sk_buff *skb, const struct nf_hook_state *state,
-	       const struct ipttrace_sets *sets, unsigned long low,
-	       unsigned long high)
+static bool link_concerns(const struct ipttrace_link *link,
+			  const struct ipttrace_function *fn)
 {
-	table_function original = (table_function)fn->address;
-	struct frame frame = {
-		.skb = skb,
-		.sets = sets,
-		.selected = { low, high },
-	};
+	return !link->family || link->family == fn->pf;
+}
+
+/*
+ * Whether any set may want the packet: what can be told without running a program. A packet that
+ * none can want is counted here, any other where its selection is made.
+ */
+static __always_inline bool
+packet_may_be_wanted(const struct ipttrace_function *fn,
+		     const struct ipttrace_sets *sets,
+		     const struct sk_buff *skb)
+{
+	unsigned int i;
+
+	for (i = 0; i < sets->count; i++)
+		if (link_concerns(sets->set[i]->link, fn) &&
+		    ipttrace_set_may_want(sets->set[i], skb))
+			return true;
+	for (i = 0; i < sets->count; i++)
+		if (link_concerns(sets->set[i]->link, fn))
+			this_cpu_inc(sets->set[i]->link->stats->packets);
+	return false;
+}
+
+/*
+ * Makes the selection of a packet: runs filters and entry programs. True if its way through the
+ * table must be followed for any set. @sp and @bp are of the table function's entry. noinline: as
+ * frame_open().
+ */
+static noinline bool packet_select(struct selection *selection,
+				   const struct ipttrace_function *fn,
+				   const void *table, const struct sk_buff *skb,
+				   const struct nf_hook_state *state,
+				   unsigned long sp, unsigned long bp)
+{
+	const struct ipttrace_sets *sets = rcu_dereference(published);
+	struct pt_regs regs;
+	bool follow = false;
+	unsigned int i;
+
+	selection->sets = sets;
+	/* the last link may have gone since the handler looked */
+	if (!sets)
+		return false;
+	bitmap_zero(selection->selected, IPTTRACE_MAX_LINKS);
+	for (i = 0; i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+		const struct ipttrace_link *link = set->link;
+
+		if (!link_concerns(link, fn))
+			continue;
+		this_cpu_inc(link->stats->packets);
+		if (!ipttrace_set_filter(set, skb))
+			continue;
+		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY)) {
+			const unsigned long args[6] = {
+				/* clang-format off */ /* it would put two on a line */
+				(unsigned long)table,
+				(unsigned long)skb,
+				(unsigned long)state,
+				ipttrace_packet_sender(skb, state),
+				/* clang-format on */
+			};
+
+			/* each program has its own: none sees what another wrote */
+			ipttrace_regs_init(&regs, fn->site, sp, bp);
+			ipttrace_regs_set_args(&regs, args);
+			if (!ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs))
+				continue;
+		}
+		this_cpu_inc(link->stats->selected);
+		if (set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)) {
+			__set_bit(i, selection->selected);
+			follow = true;
+		}
+	}
+	return follow;
+}
+
+/*
+ * Stands in for ipt_do_table() and ip6t_do_table(), for a packet that may be wanted. Softirqs stay
+ * off around programs, which share per-CPU maps with themselves as networking programs do: none may
+ * run on top of another. On PREEMPT_RT softirqs are threads, and programs run with preemption off.
+ */
+static __always_inline unsigned int
+table_traverse(const struct ipttrace_function *fn,
+	       typeof(ipttrace_behind_ipt_do_table) *behind, void *table,
+	       struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	const unsigned long sp = ipttrace_entry_sp();
+	struct selection selection;
+	struct frame frame;
 	unsigned int verdict;
 	u64 start;
 
 	local_bh_disable();
-	frame_open(&frame, table, state);
+	if (!packet_select(&selection, fn, table, skb, state, sp,
+			   ipttrace_entry_bp(sp))) {
+		local_bh_enable();
+		return behind(table, skb, state);
+	}
+	frame_open(&frame, skb, &selection, table, state);
 	start = ktime_get_ns();
-	frame.passing = fn;
-	verdict = original(table, skb, state);
+	verdict = behind(table, skb, state);
 	frame_close(&frame, fn, table, state, verdict, ktime_get_ns() - start);
 	local_bh_enable();
 	return verdict;
 }
 
 static unsigned int ipt_replacement(void *table, struct sk_buff *skb,
-				    const struct nf_hook_state *state,
-				    const struct ipttrace_sets *sets,
-				    unsigned long low, unsigned long high)
+				    const struct nf_hook_state *state)
 {
-	return table_traverse(&ipttrace_functions[IPTTRACE_IPT_DO_TABLE], table,
-			      skb, state, sets, low, high);
+	return table_traverse(&ipttrace_functions[IPTTRACE_IPT_DO_TABLE],
+			      ipttrace_behind_ipt_do_table, table, skb, state);
 }
 
 static unsigned int ip6t_replacement(void *table, struct sk_buff *skb,
-				     const struct nf_hook_state *state,
-				     const struct ipttrace_sets *sets,
-				     unsigned long low, unsigned long high)
+				     const struct nf_hook_state *state)
 {
 	return table_traverse(&ipttrace_functions[IPTTRACE_IP6T_DO_TABLE],
-			      table, skb, state, sets, low, high);
+			      ipttrace_behind_ip6t_do_table, table, skb, state);
 }
+
+/* --- rules --------------------------------------------------------------------------------- */
 
 static enum ipttrace_kind trace_kind(const char *comment)
 {
@@ -260,7 +366,8 @@ static void frame_rule(struct frame *frame, const unsigned long args[6],
 	if (frame->foreign)
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
 
-	ipttrace_regs_init(&regs, (unsigned long)nf_log_trace, sp,
+	ipttrace_regs_init(&regs,
+			   ipttrace_functions[IPTTRACE_NF_LOG_TRACE].site, sp,
 			   ipttrace_entry_bp(sp));
 	ipttrace_regs_set_args(&regs, args);
 	frame_run(frame, IPTTRACE_SLOT_RULE, &regs);
@@ -302,118 +409,60 @@ static __printf(8, 9) void log_replacement(struct net *net, u_int8_t pf,
 		va_start(list, fmt);
 		vsnprintf(prefix, sizeof(prefix), fmt, list);
 		va_end(list);
-		frame->passing = &ipttrace_functions[IPTTRACE_NF_LOG_TRACE];
-		nf_log_trace(net, pf, hooknum, skb, in, out, loginfo, "%s",
-			     prefix);
+		ipttrace_behind_nf_log_trace(net, pf, hooknum, skb, in, out,
+					     loginfo, "%s", prefix);
 	}
 }
 
-typedef void (*dup_function)(struct net *net, struct sk_buff *skb,
-			     unsigned int hooknum, const void *gateway,
-			     int oif);
-
 /*
- * Stand in for nf_dup_ipv4() and nf_dup_ipv6(), which copy a packet for the TEE target: the copy
- * must not carry a mark that is only ours.
+ * While a packet is copied for the TEE target it does not carry a mark that is only ours, or the
+ * copy would too.
  */
-static void dup_replacement(struct net *net, struct sk_buff *skb,
-			    unsigned int hooknum, const void *gateway, int oif,
-			    const struct ipttrace_function *fn)
+static void dup_mark(struct sk_buff *skb, bool ours)
 {
-	dup_function original = (dup_function)fn->address;
-	struct frame *frame;
+	const struct frame *frame;
 
 	preempt_disable();
 	frame = frame_find(skb);
 	preempt_enable();
-	if (WARN_ON_ONCE(!frame))
-		return;
-
-	skb->nf_trace = frame->foreign;
-	frame->passing = fn;
-	original(net, skb, hooknum, gateway, oif);
-	skb->nf_trace = 1;
+	if (!WARN_ON_ONCE(!frame))
+		skb->nf_trace = ours || frame->foreign;
 }
 
+/* Stand in for nf_dup_ipv4() and nf_dup_ipv6(), for a packet in a frame. */
 static void dup_ipv4_replacement(struct net *net, struct sk_buff *skb,
-				 unsigned int hooknum, const void *gateway,
-				 int oif)
+				 unsigned int hooknum,
+				 const struct in_addr *gateway, int oif)
 {
-	dup_replacement(net, skb, hooknum, gateway, oif,
-			&ipttrace_functions[IPTTRACE_NF_DUP_IPV4]);
+	dup_mark(skb, false);
+	ipttrace_behind_nf_dup_ipv4(net, skb, hooknum, gateway, oif);
+	dup_mark(skb, true);
 }
 
 static void dup_ipv6_replacement(struct net *net, struct sk_buff *skb,
-				 unsigned int hooknum, const void *gateway,
-				 int oif)
+				 unsigned int hooknum,
+				 const struct in6_addr *gateway, int oif)
 {
-	dup_replacement(net, skb, hooknum, gateway, oif,
-			&ipttrace_functions[IPTTRACE_NF_DUP_IPV6]);
+	dup_mark(skb, false);
+	ipttrace_behind_nf_dup_ipv6(net, skb, hooknum, gateway, oif);
+	dup_mark(skb, true);
 }
+
+/* --- handlers ------------------------------------------------------------------------------ */
 
 /*
- * Programs share per-CPU maps with themselves, as networking programs do: a softirq must not run
- * one on top of another. On PREEMPT_RT softirqs are threads, and preemption is off.
+ * Which of the functions from @first to @last is entered. None: ftrace could not forget an address
+ * (function.c).
  */
-static bool softirqs_off(void)
+static __always_inline const struct ipttrace_function *
+function_at(unsigned long site, unsigned int first, unsigned int last)
 {
-	if (IS_ENABLED(CONFIG_PREEMPT_RT) || in_softirq())
-		return false;
-	local_bh_disable();
-	return true;
-}
-
-static bool entry_wants(const struct ipttrace_function *fn,
-			const struct ipttrace_set *set,
-			const struct pt_regs *args)
-{
-	const unsigned long params[6] = {
-		args->di,
-		args->si,
-		args->dx,
-		ipttrace_packet_sender((const void *)args->si,
-				       (const void *)args->dx),
-	};
-	struct pt_regs regs;
-	bool wants, off;
-
-	ipttrace_regs_init(&regs, fn->address, args->sp, args->bp);
-	ipttrace_regs_set_args(&regs, params);
-	off = softirqs_off();
-	wants = ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs);
-	if (off)
-		local_bh_enable();
-	return wants;
-}
-
-/* Which sets want the packet; true if its way through the table must be followed for any. */
-static bool packet_select(const struct ipttrace_function *fn,
-			  const struct ipttrace_sets *sets,
-			  const struct pt_regs *args, unsigned long *selected)
-{
-	const struct sk_buff *skb = (const struct sk_buff *)args->si;
-	bool follow = false;
 	unsigned int i;
 
-	for (i = 0; i < sets->count; i++) {
-		const struct ipttrace_set *set = sets->set[i];
-		const struct ipttrace_link *link = set->link;
-
-		if (link->family && link->family != fn->pf)
-			continue;
-		this_cpu_inc(link->stats->packets);
-		if (!ipttrace_set_filter(set, skb))
-			continue;
-		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
-		    !entry_wants(fn, set, args))
-			continue;
-		this_cpu_inc(link->stats->selected);
-		if (set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)) {
-			__set_bit(i, selected);
-			follow = true;
-		}
-	}
-	return follow;
+	for (i = first; i <= last; i++)
+		if (READ_ONCE(ipttrace_functions[i].site) == site)
+			return &ipttrace_functions[i];
+	return NULL;
 }
 
 /* ftrace handler of ipt_do_table() and ip6t_do_table(): what every packet pays for. */
@@ -422,28 +471,24 @@ static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
 				  struct ftrace_regs *fregs)
 {
 	const struct ipttrace_function *fn =
-		container_of(ops, struct ipttrace_function, ops);
-	unsigned long selected[SELECTION_WORDS] = {};
-	struct pt_regs *args = ipttrace_args(fregs);
+		function_at(ip, IPTTRACE_IPT_DO_TABLE, IPTTRACE_IP6T_DO_TABLE);
+	const struct pt_regs *args = ipttrace_args(fregs);
 	const struct ipttrace_sets *sets;
-	struct frame *frame;
 
 	preempt_disable_notrace();
-	frame = frame_find((const struct sk_buff *)args->si);
-	if (frame && frame_passes(frame, fn))
-		goto out;
-
-	/* the replacement goes on with them inside nf_hook()'s read section */
 	sets = rcu_dereference_sched(published);
-	if (sets && packet_select(fn, sets, args, selected)) {
-		/* the function has three arguments, its replacement six */
-		args->cx = (unsigned long)sets;
-		args->r8 = selected[0];
-		args->r9 = selected[1];
+	if (sets && fn && packet_may_be_wanted(fn, sets, (void *)args->si))
 		ipttrace_redirect(fregs, fn->replacement);
-	}
-out:
 	preempt_enable_notrace();
+}
+
+/* The frame of the packet that a function is called for. */
+static struct frame *frame_of(const struct ipttrace_function *fn,
+			      struct ftrace_regs *fregs)
+{
+	struct pt_regs *args = ipttrace_args(fregs);
+
+	return frame_find((void *)regs_get_kernel_argument(args, fn->skb_arg));
 }
 
 /* ftrace handler of functions that are redirected for a packet in a frame, and for no other. */
@@ -452,13 +497,10 @@ static void notrace frame_handler(unsigned long ip, unsigned long parent_ip,
 				  struct ftrace_regs *fregs)
 {
 	const struct ipttrace_function *fn =
-		container_of(ops, struct ipttrace_function, ops);
-	struct pt_regs *args = ipttrace_args(fregs);
-	struct frame *frame;
+		function_at(ip, IPTTRACE_NF_LOG_TRACE, IPTTRACE_NF_DUP_IPV6);
 
 	preempt_disable_notrace();
-	frame = frame_find((void *)regs_get_kernel_argument(args, fn->skb_arg));
-	if (frame && !frame_passes(frame, fn))
+	if (fn && frame_of(fn, fregs))
 		ipttrace_redirect(fregs, fn->replacement);
 	preempt_enable_notrace();
 }
@@ -469,12 +511,11 @@ static void notrace trace_handler(unsigned long ip, unsigned long parent_ip,
 				  struct ftrace_regs *fregs)
 {
 	const struct ipttrace_function *fn =
-		container_of(ops, struct ipttrace_function, ops);
-	struct pt_regs *args = ipttrace_args(fregs);
+		function_at(ip, IPTTRACE_TRACE_TG, IPTTRACE_TRACE_TG);
 	struct frame *frame;
 
 	preempt_disable_notrace();
-	frame = frame_find((void *)regs_get_kernel_argument(args, fn->skb_arg));
+	frame = fn ? frame_of(fn, fregs) : NULL;
 	if (frame)
 		frame->foreign = true;
 	preempt_enable_notrace();
@@ -488,47 +529,64 @@ static void notrace trace_handler(unsigned long ip, unsigned long parent_ip,
 #define WATCH FTRACE_OPS_FL_PERMANENT
 #define REDIRECT (WATCH | FTRACE_OPS_FL_IPMODIFY)
 
+static struct ipttrace_watch table_watch = {
+	.ops = { .func = table_handler, .flags = REDIRECT },
+};
+
+static struct ipttrace_watch frame_watch = {
+	.ops = { .func = frame_handler, .flags = REDIRECT },
+};
+
+static struct ipttrace_watch trace_watch = {
+	.ops = { .func = trace_handler, .flags = WATCH },
+};
+
 struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 	[IPTTRACE_IPT_DO_TABLE] = {
 		.symbol = "ipt_do_table",
 		.module = "ip_tables",
+		.watch = &table_watch,
 		.replacement = ipt_replacement,
+		.behind = &ipttrace_behind_ipt_do_table_address,
 		.skb_arg = 1,
 		.pf = NFPROTO_IPV4,
-		.ops = { .func = table_handler, .flags = REDIRECT },
 	},
 	[IPTTRACE_IP6T_DO_TABLE] = {
 		.symbol = "ip6t_do_table",
 		.module = "ip6_tables",
+		.watch = &table_watch,
 		.replacement = ip6t_replacement,
+		.behind = &ipttrace_behind_ip6t_do_table_address,
 		.skb_arg = 1,
 		.pf = NFPROTO_IPV6,
-		.ops = { .func = table_handler, .flags = REDIRECT },
-	},
-	[IPTTRACE_NF_LOG_TRACE] = {
-		.symbol = "nf_log_trace",
-		.replacement = (void *)log_replacement,
-		.skb_arg = 3,
-		.ops = { .func = frame_handler, .flags = REDIRECT },
 	},
 	[IPTTRACE_TRACE_TG] = {
 		.symbol = "trace_tg",
 		.module = "xt_TRACE",
-		.ops = { .func = trace_handler, .flags = WATCH },
+		.watch = &trace_watch,
+	},
+	[IPTTRACE_NF_LOG_TRACE] = {
+		.symbol = "nf_log_trace",
+		.watch = &frame_watch,
+		.replacement = (void *)log_replacement,
+		.behind = &ipttrace_behind_nf_log_trace_address,
+		.skb_arg = 3,
 	},
 	[IPTTRACE_NF_DUP_IPV4] = {
 		.symbol = "nf_dup_ipv4",
 		.module = "nf_dup_ipv4",
+		.watch = &frame_watch,
 		.replacement = dup_ipv4_replacement,
+		.behind = &ipttrace_behind_nf_dup_ipv4_address,
 		.skb_arg = 1,
-		.ops = { .func = frame_handler, .flags = REDIRECT },
 	},
 	[IPTTRACE_NF_DUP_IPV6] = {
 		.symbol = "nf_dup_ipv6",
 		.module = "nf_dup_ipv6",
+		.watch = &frame_watch,
 		.replacement = dup_ipv6_replacement,
+		.behind = &ipttrace_behind_nf_dup_ipv6_address,
 		.skb_arg = 1,
-		.ops = { .func = frame_handler, .flags = REDIRECT },
 	},
 };
 

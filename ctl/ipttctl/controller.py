@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from ipttctl.devices import device_index
-from ipttctl.errors import ModuleError
+from ipttctl.errors import ModuleError, UsageError
 from ipttctl.hooks import NfHook
 from ipttctl.objects import (
     FAMILIES,
@@ -71,23 +71,28 @@ class Controller:
         hook: Hook | NfHook = Hook.TABLE,
         family: Literal[4, 6] | None = None,
         persistent: bool = False,
+        count_rules: bool = False,
     ) -> Link:
         """Make a link. When this returns every packet at the hook meets its programs.
 
         At tables, ``family`` limits it to an IP version. See ``Link.waiting`` for table code that
-        is not loaded yet: the link works there once it is. At a netfilter hook the set has one
-        program, a socket filter in ``Slot.PACKET``.
+        is not loaded yet: the link works there once it is. With ``count_rules`` events of exit
+        programs tell how many rules matched; with a rule program they do anyway. At a netfilter
+        hook the set has one program, a socket filter in ``Slot.PACKET``.
 
         Raises:
-            UsageError: there is no such namespace or device.
+            UsageError: there is no such namespace or device, or no rule to count.
         """
         if isinstance(hook, NfHook):
+            if count_rules:
+                raise UsageError("at a netfilter hook there are no rules to count")
             return self._attach_nf(programs, hook, persistent)
         attributes: dict[str, Any] = {"hook": hook}
         if family is not None:
             attributes["family"] = FAMILIES[family]
-        if persistent:
-            attributes["flags"] = LinkFlag.PERSISTENT
+        flags = LinkFlag.PERSISTENT * persistent | LinkFlag.COUNT_RULES * count_rules
+        if flags:
+            attributes["flags"] = flags
         attributes["programs"] = programs.attributes()
         return self._link(Command.ATTACH, attributes, "attaching")
 

@@ -133,6 +133,11 @@ class Link:
         return bool(self.flags & LinkFlag.REPORT_DROPS)
 
     @property
+    def count_rules(self) -> bool:
+        """Whether rules are counted for the link though it has no program for them."""
+        return bool(self.flags & LinkFlag.COUNT_RULES)
+
+    @property
     def waiting(self) -> frozenset[int]:
         """The IP versions that a table link asks for and whose table code is not loaded."""
         if self.hook != Hook.TABLE:

@@ -21,10 +21,14 @@ from ipttproto import TABLE_SLOTS, Hook, Slot
 
 @dataclass(frozen=True)
 class Place:
-    """A hook as ``Controller.attach`` takes it; ``family`` is an IP version, of tables."""
+    """A hook as ``Controller.attach`` takes it.
+
+    ``family``, an IP version, and ``count_rules`` are of tables.
+    """
 
     hook: Literal[Hook.TABLE] | NfHook
     family: Literal[4, 6] | None = None
+    count_rules: bool = False
 
     def check(self, slots: Collection[Slot]) -> None:
         """Check that the hook has the slots that programs are given for.
@@ -47,7 +51,11 @@ class Place:
         """
         self.check(programs.programs.keys())
         return controller.attach(
-            programs, hook=self.hook, family=self.family, persistent=persistent
+            programs,
+            hook=self.hook,
+            family=self.family,
+            persistent=persistent,
+            count_rules=self.count_rules,
         )
 
     def identity(self) -> PlaceIdentity:
@@ -57,7 +65,7 @@ class Place:
             UsageError: there is no such namespace or device.
         """
         if not isinstance(self.hook, NfHook):
-            return PlaceIdentity(Hook.TABLE, self.family or 0)
+            return PlaceIdentity(Hook.TABLE, self.family or 0, count_rules=self.count_rules)
         with ExitStack() as stack:
             netns = self.hook.open_netns()
             if netns is None:
@@ -78,7 +86,7 @@ class Place:
 
 
 class PlaceIdentity(NamedTuple):
-    """A place by numbers; those behind ``family`` are of netfilter hooks."""
+    """A place by numbers; those behind ``family`` are of netfilter hooks, the last of tables."""
 
     hook: int
     family: int
@@ -88,12 +96,13 @@ class PlaceIdentity(NamedTuple):
     ifindex: int = 0
     mode: int = 0
     report_drops: bool = False
+    count_rules: bool = False
 
     @classmethod
     def of(cls, link: Link) -> Self:
         """Where a link is, or was before it was gone."""
         if link.hook != Hook.NF:
-            return cls(link.hook, link.family or 0)
+            return cls(link.hook, link.family or 0, count_rules=link.count_rules)
         return cls(
             link.hook,
             link.nf_family or 0,

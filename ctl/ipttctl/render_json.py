@@ -98,7 +98,7 @@ def event(
         "hook_family": hooks.family_name(record.pf),
         "priority": record.priority if is_packet else None,
         "rulenum": None if is_exit or is_packet else record.rulenum,
-        "rules": None if is_packet else record.rules,
+        "rules": record.rules if flags & EventFlag.COUNTED else None,
         "verdict": verdict if is_exit or is_packet else None,
         "errno": (
             describe.error_name(record.verdict_data)
@@ -128,6 +128,7 @@ def link(
         "ifindex": value.ifindex,
         "mode": _member(value.mode),
         "report_drops": value.report_drops,
+        "count_rules": value.count_rules,
         "gone": _member(value.gone),
         "persistent": value.persistent,
         "programs": _programs(value.programs),

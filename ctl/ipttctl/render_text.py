@@ -198,10 +198,10 @@ class EventText:
         table = word(record.table)
         kind = describe.kind(record)
         if kind == "exit":
+            rules = f" rules={record.rules}" if record.flags & EventFlag.COUNTED else ""
             return (
                 f"iptables=[pf={family} table={table} hook={describe.hook(record)} "
-                f"verdict={describe.verdict(record)} cost={record.cost / 1000:.3f}µs "
-                f"rules={record.rules}]"
+                f"verdict={describe.verdict(record)} cost={record.cost / 1000:.3f}µs{rules}]"
             )
         suffix = "" if kind == "rule" else f" kind={kind}"
         return (
@@ -278,6 +278,8 @@ def link_line(
     fields.append(f"owner={owner(link)}")
     if link.hook == Hook.TABLE:
         fields.append(f"armed={','.join(map(str, sorted(link.armed))) or 'none'}")
+        if link.count_rules:
+            fields.append("count-rules")
     if link.rollback_in is not None:
         fields.append(f"rollback-in={link.rollback_in:.3f}s")
     stats = link.stats

@@ -24,4 +24,17 @@ static inline bool ipttrace_prog_sleepable(const struct bpf_prog *prog)
 #endif
 }
 
+/*
+ * Whether the program, or a function of it, has a stack of its own on each CPU, as from v6.13
+ * on: it must not run on top of itself.
+ */
+static inline bool ipttrace_prog_private_stack(const struct bpf_prog *prog)
+{
+#ifdef IPTTRACE_HAVE_PROG_PRIVATE_STACK
+	return prog->aux->jits_use_priv_stack;
+#else
+	return false;
+#endif
+}
+
 #endif /* _IPTTRACE_COMPAT_BPF_H */

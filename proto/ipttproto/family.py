@@ -94,6 +94,7 @@ class EventFlag(Documented):
     FRAGMENT = 8, "not the first fragment: there are no ports"
     TRUNCATED = 16, "the packet ends before its transport header does"
     PAYLOAD = 32, "the program added bytes of its own: a payload of the message has them"
+    COUNTED = 64, "rules is valid: the matching rules of this passage are counted"
 
 
 class Loss(Documented):
@@ -109,6 +110,7 @@ class LinkFlag(Documented):
 
     PERSISTENT = 1, "the link outlives the socket that made it"
     REPORT_DROPS = 2, "nf, mode filter: each packet that the link drops is an event"
+    COUNT_RULES = 4, "table: exit events tell how many rules matched, without a rule program too"
 
 
 class NfMode(Documented):
@@ -192,7 +194,8 @@ Event: Final = Struct(
     "rulenum" / Int32un * "number of the rule in its chain, from 1; 0 in exit events",
     "rules"
     / Int32un
-    * "rules that matched in this passage so far, ends of chains and the policy included",
+    * "rules that matched in this passage so far, ends of chains and the policy included, if flags "
+    "say so",
     "verdict" / Int32un * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's",
     "verdict_data" / Int32un * "exit: errno of a drop, or number of the queue",
     "priority" / Int32sn * "packet: priority of the link at its netfilter hook",

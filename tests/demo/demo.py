@@ -37,7 +37,13 @@ from tests.demo.stage import (
     stay_on_one_cpu,
 )
 from tests.kernel.support.cli import Running, running
-from tests.kernel.support.kernel import kernel_log, redirected_functions, run, splats, wait_for
+from tests.kernel.support.kernel import (
+    kernel_log,
+    run,
+    splats,
+    wait_for,
+    wait_for_no_redirection,
+)
 from tests.kernel.support.network import event, flood_udp, send_udp
 
 DROPPED_PORT: Final = 9
@@ -103,7 +109,7 @@ def nothing_left() -> None:
     """Check that links, redirects, pins and namespaces are gone."""
     with Controller() as controller:
         check(not controller.links(), "a link is left")
-    check(not redirected_functions(), "a function is still redirected")
+    wait_for_no_redirection()
     check(not list(PIN_ROOT.iterdir()), "a program is still pinned")
     names = run("ip", "netns", "list").split()
     check(not {"client", "server"} & set(names), "a network namespace is left")

@@ -212,7 +212,7 @@ def test_links_see_their_own_packets(
 ) -> None:
     alone.iptables("-A", "OUTPUT", "-p", "icmp")
     everything, nothing = make_program(), make_program(asm.returning(0))
-    first = controller.attach(ProgramSet({Slot.EXIT: everything.fd}))
+    first = controller.attach(ProgramSet({Slot.EXIT: everything.fd}), count_rules=True)
     second = controller.attach(ProgramSet({Slot.ENTRY: nothing.fd, Slot.EXIT: everything.fd}))
     third = controller.attach(ProgramSet({Slot.RULE: everything.fd}), family=6)
     alone.ping("127.0.0.1")
@@ -233,6 +233,36 @@ def test_links_see_their_own_packets(
     assert stats[third.id].packets == 0
     # rules are counted though nobody wanted their events
     assert {int(event["rules"]) for event in observer.events} == {1, 2}
+
+
+def test_rules_are_counted_only_for_who_asks(
+    controller: Controller, make_program: MakeProgram, alone: Namespace
+) -> None:
+    """A link without a rule program does not make the kernel look for the numbers of rules."""
+    alone.iptables("-A", "OUTPUT", "-p", "icmp")
+    everything = make_program()
+
+    def rules() -> set[tuple[int, bool]]:
+        with observing(controller) as observer:
+            alone.ping("127.0.0.1")
+            observer.complete()
+        return {
+            (int(event["rules"]), bool(event["flags"] & EventFlag.COUNTED))
+            for event in exits(observer.events)
+        }
+
+    plain = controller.attach(ProgramSet({Slot.EXIT: everything.fd}))
+    # it would be another number if the kernel had told of a rule
+    assert rules() == {(0, False)}
+    # counted for one, they are for all that follow the packet
+    counting = controller.attach(ProgramSet({Slot.EXIT: everything.fd}), count_rules=True)
+    assert counting.count_rules
+    assert rules() == {(1, True), (2, True)}
+    controller.detach(counting.id)
+    with_rule = controller.attach(ProgramSet({Slot.RULE: everything.fd}))
+    assert rules() == {(1, True), (2, True)}
+    controller.detach(with_rule.id)
+    controller.detach(plain.id)
 
 
 def test_our_mark_leaves_no_trace_in_the_log(
@@ -263,7 +293,9 @@ def test_programs_see_what_the_contract_promises(
         """What a program in ``slot`` reads when a datagram is dropped in OUTPUT."""
         with one_element_map() as array:
             programs = {slot: make_program(asm.storing(array, what)).fd}
-            link = controller.attach(ProgramSet(programs, cookie=0x1122334455667788))
+            link = controller.attach(
+                ProgramSet(programs, cookie=0x1122334455667788), count_rules=slot is Slot.EXIT
+            )
             alone.call(_send_dropped)
             controller.detach(link.id)
             return element(array)

@@ -27,7 +27,11 @@ from tests.fuzz.world import KnownLink, World
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import loader
-from tests.kernel.support.kernel import redirected_functions, refused_dumps_are_explained, wait_for
+from tests.kernel.support.kernel import (
+    refused_dumps_are_explained,
+    wait_for,
+    wait_for_no_redirection,
+)
 from tests.kernel.support.loader import loaded
 from tests.kernel.support.maps import PERCPU_ARRAY, PROG_ARRAY, one_element_map
 from tests.kernel.support.network import namespace
@@ -183,7 +187,7 @@ def test_nearly_right_messages(
     for sentence, count in tally.sentences.most_common():
         print(f"{count:7}  {sentence}")
     wait_for(lambda: controller.links() == [], what="no link is left")
-    assert redirected_functions() == []
+    wait_for_no_redirection()
     good = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
     controller.detach(good.id)
 

@@ -32,7 +32,13 @@ from ipttproto.family import limit
 from ipttproto.messages import GenericHeader, MessageHeader
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import COMMAND_TIMEOUT, redirected_functions, run, wait_for
+from tests.kernel.support.kernel import (
+    COMMAND_TIMEOUT,
+    redirected_functions,
+    run,
+    wait_for,
+    wait_for_no_redirection,
+)
 from tests.kernel.support.maps import PROG_ARRAY, one_element_map
 
 fork = multiprocessing.get_context("fork")
@@ -74,7 +80,7 @@ def test_attach_get_swap_detach(controller: Controller, make_program: MakeProgra
     gone = controller.detach(made.id)
     assert (gone.id, gone.generation) == (made.id, 2)
     assert controller.links() == []
-    assert redirected_functions() == []
+    wait_for_no_redirection()
 
 
 def test_ids_are_not_used_again(controller: Controller, make_program: MakeProgram) -> None:

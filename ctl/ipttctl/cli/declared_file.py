@@ -102,7 +102,8 @@ def _object(link: DeclaredLink) -> dict[str, Any]:
 def _place(place: Place) -> dict[str, Any]:
     hook = place.hook
     if not isinstance(hook, NfHook):
-        return {"hook": "table", "family": place.family}
+        counting = place.count_rules or None
+        return {"hook": "table", "family": place.family, "count-rules": counting}
     return {
         "hook": str(hook),
         "netns": _netns(hook),

@@ -68,6 +68,12 @@ class HookOptions:
     report_drops: Annotated[
         bool, typer.Option("--report-drops", help="nf, filter: each drop is an event")
     ] = False
+    count_rules: Annotated[
+        bool,
+        typer.Option(
+            "--count-rules", help="tables: exit events count rules, without a rule program too"
+        ),
+    ] = False
 
     def place(self) -> Place:
         """What they say.
@@ -86,9 +92,12 @@ class HookOptions:
                     raise UsageError(
                         f"{option} does not go with tables", f"use it with --hook {HOOK_SYNTAX}"
                     )
-            return Place(Hook.TABLE, None if self.family is None else _VERSIONS[self.family])
+            version = None if self.family is None else _VERSIONS[self.family]
+            return Place(Hook.TABLE, version, self.count_rules)
         if self.family:
             raise UsageError("--family is for tables", f"the family of a hook is in {HOOK_SYNTAX}")
+        if self.count_rules:
+            raise UsageError("--count-rules is for tables", "netfilter hooks have no rules")
         mode = NfMode.FILTER if self.mode is Mode.FILTER else NfMode.OBSERVE
         if self.report_drops and mode is not NfMode.FILTER:
             raise UsageError("--report-drops: without --mode filter nothing is dropped")

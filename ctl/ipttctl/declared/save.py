@@ -210,7 +210,7 @@ def _is_data(found: Map) -> bool:
 def _place_of(link: Link) -> Place:
     """A link's place, as it is declared."""
     if link.hook != Hook.NF:
-        return Place(Hook.TABLE, _VERSIONS.get(link.family or 0))
+        return Place(Hook.TABLE, _VERSIONS.get(link.family or 0), link.count_rules)
     return Place(
         NfHook(
             NfFamily(link.nf_family or 0),

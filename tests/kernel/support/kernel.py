@@ -155,6 +155,11 @@ def redirected_functions() -> list[str]:
     return [line for line in text.splitlines() if MODULE in line]
 
 
+def wait_for_no_redirection() -> None:
+    """Wait until ftrace has no handler of ours: they are taken away behind the last link."""
+    wait_for(lambda: not redirected_functions(), what="no function is redirected")
+
+
 def refused_dumps_are_explained() -> bool:
     """Whether the kernel has room for a sentence where a dump begins; 6.1 has none.
 

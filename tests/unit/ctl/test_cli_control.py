@@ -75,6 +75,7 @@ def transaction(path: Path, text: str) -> str:
         "attach --fd rule=7 --report-drops",
         f"attach --fd packet=7 {NF} --family 4",
         f"attach --fd packet=7 {NF} --report-drops",
+        f"attach --fd packet=7 {NF} --count-rules",
         f"attach --fd packet=7 {NF} --mode observe --report-drops",
         f"attach --fd packet=7 {NF} --mode bogus",
         f"attach --fd packet=7 {NF} --netns no-such-namespace",

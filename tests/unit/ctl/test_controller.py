@@ -137,6 +137,16 @@ def test_flags_of_a_netfilter_hook_are_joined(module: FakeModule, controller: Co
     assert "netns-fd" not in asked
 
 
+def test_rules_are_counted_at_tables(module: FakeModule, controller: Controller) -> None:
+    programs = ProgramSet({Slot.EXIT: 5})
+    link = controller.attach(programs, persistent=True, count_rules=True)
+    [asked] = module.requested(Command.ATTACH)
+    assert asked["flags"] == LinkFlag.PERSISTENT | LinkFlag.COUNT_RULES
+    assert isinstance(link.count_rules, bool)
+    with pytest.raises(UsageError, match="no rules"):
+        controller.attach(programs, hook=NfHook(NfFamily.ARP, 1), count_rules=True)
+
+
 def test_device_that_is_not_there(module: FakeModule, controller: Controller) -> None:
     hook = NfHook(NfFamily.NETDEV, 0, netns="/proc/self/ns/net", device="nonsense0")
     with pytest.raises(UsageError, match="no device 'nonsense0'"):

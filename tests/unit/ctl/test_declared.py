@@ -390,6 +390,7 @@ FULL = {
         "b": {
             "hook": "table",
             "family": 6,
+            "count-rules": True,
             "tag": {"entry": "0000000000000012"},
             "pid": {"rule": "12:7"},
             "pinned": {"exit": "/sys/fs/bpf/x"},

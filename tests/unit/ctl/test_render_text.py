@@ -116,7 +116,7 @@ def test_packet_at_a_netfilter_hook(changes: dict[str, Any], packet: str) -> Non
     assert EventText().packet(record(kind=Kind.PACKET, **changes)) == packet
 
 
-EXIT = {"kind": Kind.EXIT, "cost": 77425, "rules": 3}
+EXIT = {"kind": Kind.EXIT, "cost": 77425, "rules": 3, "flags": EventFlag.COUNTED}
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,10 @@ EXIT = {"kind": Kind.EXIT, "cost": 77425, "rules": 3}
         (
             {**EXIT, "verdict": 4},
             "iptables=[pf=PF_INET table=filter hook=OUTPUT verdict=REPEAT cost=77.425µs rules=3]",
+        ),
+        (
+            {**EXIT, "verdict": 1, "flags": 0},
+            "iptables=[pf=PF_INET table=filter hook=OUTPUT verdict=ACCEPT cost=77.425µs]",
         ),
         (
             {"kind": Kind.PACKET, "verdict": 1, "priority": -300},

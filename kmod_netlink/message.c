@@ -138,8 +138,12 @@ static int put_nf(struct sk_buff *msg, const struct ipttrace_nf *nf)
 	return 0;
 }
 
-static u32 link_armed(const struct ipttrace_link *link)
+static u32 link_armed(const struct ipttrace_link *link, u8 command)
 {
+	/* it has left its hook; that tables are watched is for others, or not yet undone */
+	if (command == IPTTRACE_CMD_DETACH ||
+	    command == IPTTRACE_CMD_LINK_DETACHED)
+		return 0;
 	if (!link->nf)
 		return ipttrace_table_armed(link->family);
 	return link->nf->gone ? 0 : IPTTRACE_ARMED_NF;
@@ -196,7 +200,7 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    nla_put_u32(msg, IPTTRACE_A_OWNER_PORTID, link->owner_portid) ||
 	    nla_put_u32(msg, IPTTRACE_A_OWNER_PID, link->owner_pid) ||
 	    nla_put_string(msg, IPTTRACE_A_OWNER_COMM, link->owner_comm) ||
-	    nla_put_u32(msg, IPTTRACE_A_ARMED, link_armed(link)) ||
+	    nla_put_u32(msg, IPTTRACE_A_ARMED, link_armed(link, command)) ||
 	    put_set(msg, link->set, filter) || put_link_stats(msg, link) ||
 	    (link->nf && put_nf(msg, link->nf)) ||
 	    (link->rollback && nla_put_u32(msg, IPTTRACE_A_ROLLBACK_IN,

@@ -33,6 +33,8 @@ from tests.kernel.support.nf import UDP, all_but, attach, socket_filter
 from tests.ynl import SPEC, ynl
 
 NETLINK_GENERIC = 16
+#: number of the system call on x86-64
+CLOCK_NANOSLEEP = 230
 
 #: its checks of the spec against the schema take seconds in a guest: one call does them
 UNCHECKED = ("--no-schema",)
@@ -174,6 +176,11 @@ def expect_dropped() -> None:
         send_udp("127.0.0.1", 9, [b"x"])
 
 
+def asleep(pid: int) -> bool:
+    """Whether a process waits for a time to pass."""
+    return Path(f"/proc/{pid}/syscall").read_text().startswith(f"{CLOCK_NANOSLEEP} ")
+
+
 def waiting(port: int) -> int:
     """Bytes that wait in the kernel for the netlink socket of a port."""
     lines = Path("/proc/net/netlink").read_text().splitlines()[1:]
@@ -312,6 +319,8 @@ def test_events_are_decoded(controller: Controller, make_program: MakeProgram) -
                 send_udp("127.0.0.1", 9, [b"x"])
                 return waiting(client.pid) > 0
 
+            # before, answers of the kernel may wait there
+            wait_for(lambda: asleep(client.pid), timeout=COMMAND_TIMEOUT, what="the client sleeps")
             wait_for(heard, timeout=COMMAND_TIMEOUT, what="the client listens")
             output, _ = client.communicate(timeout=COMMAND_TIMEOUT)
         controller.detach(link.id)

@@ -26,7 +26,7 @@ from ipttctl.objects import ProgramSet
 from ipttctl.programs import Program
 from ipttproto import Slot
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import run
+from tests.kernel.support.kernel import run, wait_for_no_redirection
 from tests.kernel.support.network import enter_namespace, namespace
 from tests.kernel.support.observing import observing
 
@@ -55,23 +55,28 @@ def settings(controller: Controller, keep: ExitStack) -> dict[str, Setting]:
     no, yes = program(0), program(1)
 
     @contextmanager
-    def link(programs: ProgramSet, *, watched: bool = False) -> Iterator[None]:
+    def link(
+        programs: ProgramSet, *, watched: bool = False, count_rules: bool = False
+    ) -> Iterator[None]:
         with ExitStack() as stack:
             observer = stack.enter_context(observing(controller)) if watched else None
-            made = controller.attach(programs)
+            made = controller.attach(programs, count_rules=count_rules)
             yield
             controller.detach(made.id)
+            wait_for_no_redirection()
             if observer:
                 observer.drain()
 
     every = {Slot.ENTRY: yes, Slot.RULE: yes, Slot.EXIT: yes}
+    leaving = ProgramSet({Slot.ENTRY: yes, Slot.EXIT: no})
     other = compile_filter("tcp port 9999")
     return {
         "no link": nullcontext,
         "a filter passes the packet over": lambda: link(ProgramSet(every, filter=other)),
         "the entry program passes it over": lambda: link(ProgramSet({**every, Slot.ENTRY: no})),
         "selected, no rule and exit program": lambda: link(ProgramSet({Slot.ENTRY: yes})),
-        "followed, exit program only": lambda: link(ProgramSet({Slot.ENTRY: yes, Slot.EXIT: no})),
+        "followed, exit program only": lambda: link(leaving),
+        "followed, exit program, rules counted": lambda: link(leaving, count_rules=True),
         "followed, all programs, nobody listens": lambda: link(ProgramSet(every)),
         "followed, all programs, one observer": lambda: link(ProgramSet(every), watched=True),
     }

@@ -83,6 +83,22 @@ def test_attach_get_swap_detach(controller: Controller, make_program: MakeProgra
     wait_for_no_redirection()
 
 
+def test_who_detaches_does_not_wait_for_ftrace(
+    controller: Controller, make_program: MakeProgram
+) -> None:
+    """Handlers go a moment after the last link, and are there again when the next is made."""
+    programs = ProgramSet({Slot.ENTRY: make_program().fd})
+    still_there = []
+    for _ in range(5):
+        link = controller.attach(programs)
+        assert len(redirected_functions()) > 1
+        run("ping", "-n", "-q", "-c", "1", "127.0.0.1")
+        controller.detach(link.id)
+        still_there += redirected_functions()
+    assert still_there
+    wait_for_no_redirection()
+
+
 def test_ids_are_not_used_again(controller: Controller, make_program: MakeProgram) -> None:
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
     first = controller.attach(programs)

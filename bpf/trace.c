@@ -21,10 +21,15 @@ IPTTRACE_CONST(__u32, want);
 IPTTRACE_CONST(__u32, want_pid);
 /* Inode number of the network namespace. */
 IPTTRACE_CONST(__u32, want_netns);
-/* Family of the address (NFPROTO_*), and the address as on the wire, IPv4 in the first bytes. */
+/*
+ * Family of the network (NFPROTO_*), its address and its mask as on the wire, IPv4 in the first
+ * bytes and zeros after it. One address is the network with a mask of ones.
+ */
 IPTTRACE_CONST(__u8, want_address_pf);
 IPTTRACE_CONST(__u64, want_address_high);
 IPTTRACE_CONST(__u64, want_address_low);
+IPTTRACE_CONST(__u64, want_mask_high);
+IPTTRACE_CONST(__u64, want_mask_low);
 /* Transport protocol; in IPv6 the one after the extension headers. */
 IPTTRACE_CONST(__u8, want_protocol);
 /* Port at either end. */
@@ -51,13 +56,12 @@ IPTTRACE_FIELD(__u32, net_inum, net, ns.inum);
 IPTTRACE_FIELD(__u8, state_pf, nf_hook_state, pf);
 IPTTRACE_FIELD(const struct net *, state_net, nf_hook_state, net);
 
-static inline bool is_wanted_address(const struct packet *packet,
-				     const __u64 *address)
+static inline bool is_wanted_address(const __u64 *address)
 {
-	if (address[0] != IPTTRACE_GET(want_address_high))
-		return false;
-	return packet->pf == NFPROTO_IPV4 ||
-	       address[1] == IPTTRACE_GET(want_address_low);
+	return (address[0] & IPTTRACE_GET(want_mask_high)) ==
+		       IPTTRACE_GET(want_address_high) &&
+	       (address[1] & IPTTRACE_GET(want_mask_low)) ==
+		       IPTTRACE_GET(want_address_low);
 }
 
 static inline bool has_wanted_headers(const struct sk_buff *skb, __u8 pf,
@@ -70,8 +74,8 @@ static inline bool has_wanted_headers(const struct sk_buff *skb, __u8 pf,
 		return false;
 	if (!packet_parse(&packet, skb, pf))
 		return false;
-	if (want & WANT_ADDRESS && !is_wanted_address(&packet, packet.saddr) &&
-	    !is_wanted_address(&packet, packet.daddr))
+	if (want & WANT_ADDRESS && !is_wanted_address(packet.saddr) &&
+	    !is_wanted_address(packet.daddr))
 		return false;
 	if (want & WANT_PROTOCOL &&
 	    packet.protocol != IPTTRACE_GET(want_protocol))

@@ -26,6 +26,9 @@ from ipttproto import Slot
 PIN_ROOT: Final = Path("/sys/fs/bpf/ipttrace")
 """Where loaded programs wait for the next trace in the same boot."""
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 PINS_KEPT: Final = 8
 """Sets of programs that are kept there; the least recently used go first."""
 
@@ -53,8 +56,8 @@ _NFPROTO: Final = {4: 2, 6: 10}
 class TraceOptions:
     """Which packets to trace; None is any. All that are given have to hold."""
 
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
-    """At either end."""
+    address: Address | Network | None = None
+    """At either end; a network stands for all of its addresses."""
     protocol: int | None = None
     """Transport protocol; in IPv6 the one after the extension headers."""
     port: int | None = None
@@ -88,12 +91,21 @@ class TraceOptions:
             constants["want"] |= bit
             constants[f"want_{name}"] = value
         if self.address is not None:
-            wire = self.address.packed.ljust(16, b"\0")
             constants["want"] |= _WANT_ADDRESS
             constants["want_address_pf"] = _NFPROTO[self.address.version]
-            constants["want_address_high"] = int.from_bytes(wire[:8], sys.byteorder)
-            constants["want_address_low"] = int.from_bytes(wire[8:], sys.byteorder)
+            network = _network(self.address)
+            for name, part in (("address", network.network_address), ("mask", network.netmask)):
+                wire = part.packed.ljust(16, b"\0")
+                constants[f"want_{name}_high"] = int.from_bytes(wire[:8], sys.byteorder)
+                constants[f"want_{name}_low"] = int.from_bytes(wire[8:], sys.byteorder)
         return constants
+
+
+def _network(address: Address | Network) -> Network:
+    """A network; of an address that of this one alone. A zone (``%eth0``) counts for nothing."""
+    if isinstance(address, Address):
+        return ipaddress.ip_network(address.packed)
+    return address
 
 
 def load_trace_programs(

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ PINS = Path("/sys/fs/bpf/test-programs")
 OPTIONS = {
     "any": TraceOptions(),
     "IPv4 address": TraceOptions(address=ip_address("10.11.12.13")),
+    "IPv6 network": TraceOptions(address=ip_network("fd00:1:2:3:4:5:6:0/112")),
     "IPv6 address": TraceOptions(address=ip_address("fd00:1:2:3:4:5:6:7")),
     "protocol": TraceOptions(protocol=0x5B),
     "port": TraceOptions(port=0x1267),

@@ -117,12 +117,21 @@ SELECTIONS = [
         {"destination": "127.0.0.2"},
     ),
     Selection(
+        ("-H", "127.7.0.0/16"), _udp("127.7.255.254", 9), _udp("127.8.0.1", 9), 2,
+        {"destination": "127.7.255.254"},
+    ),
+    # more than the half of an address that a program compares at once
+    Selection(
+        ("-H", "::/127"), _ping("::1", "-s", "24"), _udp("127.0.0.1", 9), 4, {"family": 6},
+    ),
+    Selection(
         ("--ipaddr", "::1", "--proto", "udp"), _udp("::1", 9), _udp("127.0.0.1", 9), 2,
         {"destination": "::1", "protocol": 17},
     ),
     Selection(("--proto", "icmp"), _ping("127.0.0.1"), _udp("127.0.0.1", 9), 4, {"protocol": 1}),
     Selection(("--proto", "icmp6"), _ping("::1"), _ping("127.0.0.1"), 4, {"protocol": 58}),
     Selection(("-P", "99"), _udp("::1", 99), _udp("::1", 98), 2, {"destination_port": 99}),
+    Selection(("-P", "domain"), _udp("::1", 53), _udp("::1", 54), 2, {"destination_port": 53}),
     Selection(
         ("--icmpid", "777"), _ping("127.0.0.1", "-e", "777"), _ping("127.0.0.1", "-e", "778"), 4,
         {"icmp_id": 777},
@@ -131,6 +140,10 @@ SELECTIONS = [
     Selection(
         ("udp port 53 and host 127.0.0.9",), _udp("127.0.0.9", 53), _udp("127.0.0.8", 53), 2,
         {"destination": "127.0.0.9", "destination_port": 53},
+    ),
+    Selection(
+        ("udp", "port", "53", "and", "host", "127.0.0.9"), _udp("127.0.0.9", 53),
+        _udp("127.0.0.8", 53), 2, {"destination": "127.0.0.9"},
     ),
 ]  # fmt: skip  # pairs together
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -26,6 +26,9 @@ _MAP = Annotated[
 ]
 _KEY = Annotated[str, typer.Argument(metavar="KEY", help="a number, an address, JSON, 0a:00:..")]
 _VALUE = Annotated[str, typer.Argument(metavar="VALUE", help="likewise")]
+
+#: a value that begins with a minus sign is none of the options, which have a letter there
+_NEGATIVE: Final = {"ignore_unknown_options": True}
 
 app = typer.Typer(
     help=(
@@ -50,7 +53,7 @@ def maps(
             output.lines(map(_line, used))
 
 
-@app.command("get")
+@app.command("get", context_settings=_NEGATIVE)
 def get(name: _MAP, key: _KEY, output_form: OutputOption = Output.TEXT) -> None:
     """Print the value of a key; in an LPM trie, that of the longest prefix that holds it."""
     with _opened(name) as found:
@@ -60,14 +63,14 @@ def get(name: _MAP, key: _KEY, output_form: OutputOption = Output.TEXT) -> None:
         _print(found, found.format.key(found.format.key_bytes(key)), value, output_form)
 
 
-@app.command("set")
+@app.command("set", context_settings=_NEGATIVE)
 def set_value(name: _MAP, key: _KEY, value: _VALUE) -> None:
     """Set the value of a key: the next packet meets it. A per-CPU map's, for every CPU."""
     with _opened(name) as found:
         found.set(key, value)
 
 
-@app.command("delete")
+@app.command("delete", context_settings=_NEGATIVE)
 def delete(name: _MAP, key: _KEY) -> None:
     """Remove a key."""
     with _opened(name) as found:

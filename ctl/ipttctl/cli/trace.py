@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ipttctl import netns
-from ipttctl.cli import options
+from ipttctl.cli import selection
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.cli.output import EventPrinter, note, tell_state, totals
 from ipttctl.cli.signals import on_ending
@@ -26,24 +25,39 @@ from ipttctl.streams import EventStream, LinkChangeStream
 if TYPE_CHECKING:
     from ipttctl.trace_programs import TraceOptions
 
-_PROTOCOLS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "icmp6": 58, "any": None}
-
 
 def trace(
     *,
     expression: Annotated[
-        str | None,
-        typer.Argument(metavar="FILTER", help="tcpdump expression; it runs before anything else"),
+        list[str] | None,
+        typer.Argument(
+            metavar="FILTER",
+            help="tcpdump expression, in one word or several; it runs before anything else",
+        ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option("-H", "--ipaddr", metavar="ADDRESS", help="either end, v4 or v6"),
+        typer.Option(
+            "-H",
+            "--ipaddr",
+            metavar="ADDRESS",
+            help="either end: an address or a network, v4 or v6",
+        ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option("--proto", metavar="PROTO", help="tcp, udp, icmp, icmp6, a number, any")
+        str,
+        typer.Option(
+            "--proto", metavar="PROTO", help="a name as in /etc/protocols, icmp6, a number, any"
+        ),
     ] = "any",
     port: Annotated[
-        int | None, typer.Option("-P", "--port", min=1, max=65535, help="at either end")
+        str | None,
+        typer.Option(
+            "-P",
+            "--port",
+            metavar="PORT",
+            help="either end: a number or a name as in /etc/services",
+        ),
     ] = None,
     icmp_id: Annotated[
         int | None, typer.Option("--icmpid", min=0, max=65535, help="identifier of a ping")
@@ -81,20 +95,26 @@ def trace(
     if only4 and only6:
         raise UsageError("-4 and -6 exclude each other", "leave both out for both")
     family: Literal[4, 6] | None = 4 if only4 else 6 if only6 else None
-    host = _address(address)
+    host = None if address is None else selection.network(address)
     if host and family not in {None, host.version}:
-        raise UsageError(f"{host} is not an IPv{family} address")
-    number = _protocol(protocol)
+        raise UsageError(f"--ipaddr: {address} is not of IPv{family}")
+    number = selection.protocol(protocol)
+    port_number = None if port is None else selection.port(port, number)
     inode = None if namespace is None else netns.resolve(namespace)
 
     with ExitStack() as stack:
         controller = stack.enter_context(Controller())
-        bytecode = compiled(expression)
+        bytecode = compiled(" ".join(expression) if expression else None)
 
         from ipttctl.trace_programs import TraceOptions  # noqa: PLC0415  # loads libbpf
 
         wanted = TraceOptions(
-            address=host, protocol=number, port=port, icmp_id=icmp_id, pid=pid, netns=inode
+            address=host,
+            protocol=number,
+            port=port_number,
+            icmp_id=icmp_id,
+            pid=pid,
+            netns=inode,
         )
         changes = stack.enter_context(controller.link_changes())
         events = stack.enter_context(controller.events())
@@ -170,20 +190,3 @@ def _tell_no_tables() -> None:
             "this network namespace has no table of iptables-legacy: nothing will be seen here "
             "(tables of iptables-nft and nft are not watched)"
         )
-
-
-def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    if text is None:
-        return None
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        raise UsageError(f"--ipaddr: '{text}' is not an IP address") from None
-
-
-def _protocol(text: str) -> int | None:
-    if text in _PROTOCOLS:
-        return _PROTOCOLS[text]
-    if text.isdecimal():
-        return options.number("--proto", text, 255)
-    raise UsageError(f"--proto: '{text}' is not tcp, udp, icmp, icmp6, any or a number")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,29 @@ def test_addresses_are_as_on_the_wire() -> None:
     ipv6 = TraceOptions(address=ip_address("fd00::7")).constants()
     assert ipv6["want_address_pf"] == 10
     assert ipv6["want_address_low"].to_bytes(8, sys.byteorder) == bytes([0] * 7 + [7])
+
+
+@pytest.mark.parametrize(
+    ("text", "mask"),
+    [
+        ("10.1.0.0/20", "ffff f000 0000 0000 0000 0000 0000 0000"),
+        ("10.1.2.3/32", "ffff ffff 0000 0000 0000 0000 0000 0000"),
+        ("0.0.0.0/0", "0000 0000 0000 0000 0000 0000 0000 0000"),
+        ("fd00::/9", "ff80 0000 0000 0000 0000 0000 0000 0000"),
+        ("fd00::/65", "ffff ffff ffff ffff 8000 0000 0000 0000"),
+        ("fd00::7/128", "ffff ffff ffff ffff ffff ffff ffff ffff"),
+    ],
+)
+def test_networks_have_masks(text: str, mask: str) -> None:
+    constants = TraceOptions(address=ip_network(text)).constants()
+    halves = (constants[f"want_mask_{half}"] for half in ("high", "low"))
+    assert b"".join(half.to_bytes(8, sys.byteorder) for half in halves) == bytes.fromhex(mask)
+
+
+def test_an_address_is_a_network_of_one() -> None:
+    for text in ("10.1.2.3", "fd00::7", "fe80::1%eth0"):
+        one = TraceOptions(address=ip_address(text)).constants()
+        assert one == TraceOptions(address=ip_network(text.partition("%")[0])).constants()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import pytest
 from ipttctl import trace_programs
 from ipttctl.cli import EXIT_CODES, run
 from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
+from ipttctl.filters import compile_filter
 from ipttctl.wire import Connection
 from ipttproto import TABLE_SLOTS, Command, Kind
 from tests.unit.ctl.support import (
@@ -103,6 +104,12 @@ def interrupt_when_handled() -> None:
         "trace -T -t",
         "trace -H nonsense",
         "trace -H ::1 -4",
+        "trace -H fd00::/8 -4",
+        "trace -H 10.0.0.0/33",
+        "trace -P no-such-service",
+        "trace -P bgp --proto udp",
+        "trace -P 65536",
+        "trace --proto no-such-protocol",
         "trace --proto nonsense",
         "trace --proto 256",
         "trace -P 0",
@@ -322,13 +329,44 @@ def test_trace_options_reach_programs_and_link(module: FakeModule, programs: lis
     line = "trace -c 1 -H ::1 --proto icmp6 -P 80 --icmpid 7 -p 9 -N 4026531840 -6"
     assert run([*line.split(), "tcp"]) == 0
     [options] = programs
-    assert str(options.address) == "::1"
+    assert str(options.address) == "::1/128"
     assert (options.protocol, options.port, options.icmp_id) == (58, 80, 7)
     assert (options.pid, options.netns) == (9, 4026531840)
     [asked] = module.requested(Command.ATTACH)
     assert asked["family"] == 10
     assert asked["programs"]["filter"]
     assert [p["slot"] for p in asked["programs"]["program"]] == [1, 2, 3]
+
+
+def test_trace_takes_a_filter_of_several_words(module: FakeModule, programs: list[Any]) -> None:
+    del programs
+    when_attached(module, events_message([event()] * 4))
+    words = "udp port 53 and host 10.1.0.1"
+    assert run(["trace", "-c", "1", words]) == 0
+    assert run(["trace", *words.split()[:3], "-c", "1", *words.split()[3:]]) == 0
+    quoted, unquoted = (asked["programs"]["filter"] for asked in module.requested(Command.ATTACH))
+    assert quoted == unquoted == compile_filter(words)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-H 10.1.0.77/24", ("10.1.0.0/24", None, None)),
+        ("-H fd00::/8 -6", ("fd00::/8", None, None)),
+        ("-P domain", (None, None, 53)),
+        ("-P domain --proto 17", (None, 17, 53)),
+        ("-P 8080 --proto esp", (None, 50, 8080)),
+        ("--proto ipv6-icmp", (None, 58, None)),
+    ],
+)
+def test_trace_takes_networks_and_names(
+    line: str, expected: tuple[Any, ...], module: FakeModule, programs: list[Any]
+) -> None:
+    when_attached(module, events_message([event()]))
+    assert run(["trace", "-c", "1", *line.split()]) == 0
+    [options] = programs
+    network = options.address and str(options.address)
+    assert (network, options.protocol, options.port) == expected
 
 
 def test_trace_filter_that_does_not_compile(module: FakeModule) -> None:

@@ -56,6 +56,25 @@ def test_links_that_are_not_there(line: str, capsys: pytest.CaptureFixture[str])
     )
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "map set 3/x 8 -1",
+        "map set 3/x -8 -0x1",
+        "map set 3/x -8 -1.5e3",
+        "map get 3/x -1 -o json",
+        "map delete 3/x -1",
+    ],
+)
+def test_values_below_zero_are_no_options(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(line.split()) == 6, capsys.readouterr().err
+
+
+def test_words_that_are_too_many_are_refused() -> None:
+    for line in ("map get 3/x 1 --outptu json", "map set 3/x 1 2 -3", "map dump 3/x -o xml"):
+        assert run(line.split()) == 2
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_links_without_programs_have_no_maps(
     form: str, module: FakeModule, capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Addresses, protocols and ports as people write them to select packets."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from ipttctl.cli import options
+from ipttctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ipttctl.trace_programs import Network
+
+_ANY: Final = "any"
+#: what /etc/protocols calls otherwise, or hosts without that file are to know too
+_PROTOCOLS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "icmp6": 58}
+#: protocols with ports, as /etc/services calls them
+_WITH_PORTS: Final = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
+_PROTOCOL_MAX: Final = 0xFF
+_PORT_MAX: Final = 0xFFFF
+
+
+def network(text: str) -> Network:
+    """The network that ``10.0.0.0/8``, or an address as one of a single host, is.
+
+    Bits behind the prefix count for nothing.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise UsageError(
+            f"--ipaddr: '{text}' is neither an IP address nor a network", "as in 10.0.0.0/8"
+        ) from None
+
+
+def protocol(text: str) -> int | None:
+    """The number of a transport protocol, None for any.
+
+    Raises:
+        UsageError: it is neither a number nor a name that is known.
+    """
+    if text == _ANY:
+        return None
+    if text in _PROTOCOLS:
+        return _PROTOCOLS[text]
+    if text[:1].isdecimal():
+        return options.number("--proto", text, _PROTOCOL_MAX)
+    with suppress(OSError, ValueError):
+        return socket.getprotobyname(text)
+    known = ", ".join((*_PROTOCOLS, _ANY))
+    raise UsageError(
+        f"--proto: there is no protocol '{text}'",
+        f"it is {known}, a name of /etc/protocols or a number",
+    )
+
+
+def port(text: str, of_protocol: int | None) -> int:
+    """The number of a port that is given as one or by the name of its service.
+
+    Args:
+        text: number or name.
+        of_protocol: the protocol whose service is meant, None for any that has ports.
+
+    Raises:
+        UsageError: there is no such port or service, or protocols have different ports for it.
+    """
+    if text[:1].isdecimal():
+        number = options.number("--port", text, _PORT_MAX)
+        if not number:
+            raise UsageError(f"--port: {text} is not between 1 and {_PORT_MAX}")
+        return number
+    found: dict[int, str] = {}
+    for number, name in _WITH_PORTS.items():
+        if of_protocol in {None, number}:
+            with suppress(OSError, ValueError):
+                found.setdefault(socket.getservbyname(text, name), name)
+    if not found:
+        whose = f" of {_WITH_PORTS[of_protocol]}" if of_protocol in _WITH_PORTS else ""
+        raise UsageError(
+            f"--port: there is no service '{text}'{whose}",
+            "give a number, or a name of /etc/services",
+        )
+    if len(found) > 1:
+        ports = " and ".join(f"{number} of {name}" for number, name in found.items())
+        raise UsageError(f"--port: '{text}' is port {ports}", "choose one by --proto")
+    return next(iter(found))

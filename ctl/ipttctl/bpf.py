@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError
+from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, os_reason
 
 INSTRUCTION_SIZE: Final = 8
 NAME_SIZE: Final = 16
@@ -239,14 +239,20 @@ def libbpf() -> ctypes.CDLL:
         library = ctypes.CDLL("libbpf.so.1", use_errno=True)
         for name in ("bpf_prog_load", "bpf_map_create", "libbpf_bpf_map_type_str"):
             getattr(library, name)
-    except (OSError, AttributeError) as error:
-        raise ProgramError(f"cannot use libbpf: {error}", "run: apt install libbpf1") from None
+    except OSError as error:
+        raise _no_libbpf(os_reason(error)) from None
+    except AttributeError as error:
+        raise _no_libbpf(f"it is too old: {error}") from None
     library.libbpf_bpf_prog_type_str.restype = ctypes.c_char_p
     library.libbpf_bpf_map_type_str.restype = ctypes.c_char_p
     # Its hints on standard error repeat what our errors say.
     library.libbpf_set_print.restype = ctypes.c_void_p
     library.libbpf_set_print(None)
     return library
+
+
+def _no_libbpf(why: str) -> ProgramError:
+    return ProgramError(f"cannot use libbpf: {why}", "run: apt install libbpf1")
 
 
 def _call(function: str, *arguments: Any) -> int:

@@ -22,7 +22,7 @@ from typing import Final, Self
 from ipttctl import bpf, libbpf_object
 from ipttctl.bpf import ProgramType
 from ipttctl.btf import Btf
-from ipttctl.errors import ProgramError
+from ipttctl.errors import ProgramError, os_reason
 from ipttctl.kernel_types import field_offsets
 from ipttctl.maps import Map
 from ipttctl.programs import Program
@@ -181,7 +181,7 @@ class Collection:
                 raise ProgramError(
                     f"{place} exists already", "remove it or choose another"
                 ) from None
-            raise ProgramError(f"cannot pin to {place}: {error.strerror}") from None
+            raise ProgramError(f"cannot pin to {place}: {os_reason(error)}") from None
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

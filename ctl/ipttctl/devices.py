@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
 from typing import Final
 
-from ipttctl.errors import UsageError
+from ipttctl.errors import UsageError, os_reason
 from ipttctl.netns import socket_in
 
 _SIOCGIFINDEX: Final = 0x8933
@@ -22,12 +23,12 @@ def device_index(name: str, netns: int | None = None) -> int:
         UsageError: there is no such device.
     """
     with _socket_in(netns) as sock:
-        request = _IFREQ.pack(name.encode(), 0)
+        request = _IFREQ.pack(os.fsencode(name), 0)
         try:
             answer = fcntl.ioctl(sock, _SIOCGIFINDEX, request)
         except OSError as error:
             raise UsageError(
-                f"there is no device '{name}' in the network namespace: {error.strerror}",
+                f"there is no device '{name}' in the network namespace: {os_reason(error)}",
                 "see `ip link`, and `ip -n NAME link` for another namespace",
             ) from None
         index = _IFREQ.unpack(answer)[1]

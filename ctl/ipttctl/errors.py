@@ -10,6 +10,11 @@ import errno as errno_names
 import os
 
 
+def os_reason(error: OSError) -> str:
+    """Why something failed, without the object, which the sentence around it names."""
+    return error.strerror or str(error)
+
+
 class IpttctlError(Exception):
     """Base of all errors; ``exit_code`` is what the command line ends with."""
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ipttctl.errors import UsageError
 from ipttctl.hooks import HOOK_SYNTAX, HOOKS, NfFamily, NfHook, hook_number
+from ipttctl.numbers import U32_MAX, decimal
 from ipttproto import Kind
 
 if TYPE_CHECKING:
@@ -100,12 +102,13 @@ class RulePattern:
         if len(parts) > _RULE_PARTS or not all(parts):
             raise UsageError(f"'{text}' is not a rule", "write TABLE, TABLE/CHAIN or .../NUMBER")
         table, chain, number = parts + [_ANY] * (_RULE_PARTS - len(parts))
-        if number != _ANY and not (number.isdecimal() and 0 < int(number) < 1 << 32):
+        value = None if number == _ANY else decimal(number, U32_MAX)
+        if number != _ANY and not value:
             raise UsageError(f"'{number}' is not the number of a rule", "rules count from 1")
         return cls(
             None if table == _ANY else table,
             None if chain == _ANY else chain,
-            None if number == _ANY else int(number),
+            value,
         )
 
     def wanted(self, events: Events) -> Choice:
@@ -113,7 +116,7 @@ class RulePattern:
         passing = _one_of(events, "kind", _OF_TABLES)
         for member, name in (("table", self.table), ("chain", self.chain)):
             if name is not None:
-                passing &= events[member] == name.encode()
+                passing &= events[member] == os.fsencode(name)
         if self.number is not None:
             passing &= events["rulenum"] == self.number
             passing &= _one_of(events, "kind", _OF_RULES)
@@ -156,7 +159,7 @@ class EventFilter:
             passing &= _one_of(events, "verdict", self.verdicts)
             passing &= _one_of(events, "kind", _WITH_VERDICT)
         if self.devices is not None:
-            names = [name.encode() for name in self.devices]
+            names = [os.fsencode(name) for name in self.devices]
             passing &= _one_of(events, "in_name", names) | _one_of(events, "out_name", names)
         return passing
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import struct
 from functools import cache
 from typing import Final
 
-from ipttctl.errors import ProgramError, UsageError
+from ipttctl.errors import ProgramError, UsageError, os_reason
+from ipttctl.numbers import decimal
 from ipttproto.family import limit
 
 SNAPLEN: Final = 262144
@@ -31,7 +33,9 @@ def _libpcap() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL("libpcap.so.0.8")
     except OSError as error:
-        raise ProgramError(f"cannot use libpcap: {error}", "run: apt install libpcap0.8") from None
+        raise ProgramError(
+            f"cannot use libpcap: {os_reason(error)}", "run: apt install libpcap0.8"
+        ) from None
     handle = ctypes.c_void_p
     library.pcap_open_dead.restype = handle
     library.pcap_open_dead.argtypes = [ctypes.c_int, ctypes.c_int]
@@ -65,7 +69,7 @@ def filter_text(code: bytes) -> str:
 def _assemble(text: str) -> bytes:
     """The instructions that a text is, the kernel looks at what they mean."""
     count, *instructions = text.split(",")
-    if int(count) != len(instructions):
+    if decimal(count, len(instructions)) != len(instructions):
         raise ProgramError(
             f"the filter says that it has {count} instructions and has {len(instructions)}"
         )
@@ -74,7 +78,7 @@ def _assemble(text: str) -> bytes:
     for instruction in instructions:
         try:
             code += _SOCK_FILTER.pack(*map(int, instruction.split(" ")))
-        except struct.error:
+        except (struct.error, ValueError):
             raise ProgramError(
                 f"'{instruction}' is no instruction of a filter",
                 "it is code, jt, jf and k, of 16, 8, 8 and 32 bits",
@@ -115,7 +119,7 @@ def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
         raise ProgramError("libpcap has no memory for a filter")
     try:
         program = _BpfProgram()
-        text = expression.encode()
+        text = os.fsencode(expression)
         if library.pcap_compile(handle, program, text, int(optimize), _NETMASK_UNKNOWN) != 0:
             message = library.pcap_geterr(handle).decode(errors="replace")
             raise ProgramError(f"filter '{expression}': {message}", "see: man 7 pcap-filter")

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from ipttctl.errors import UsageError
+from ipttctl.errors import UsageError, os_reason
 from ipttproto import Hook, LinkFlag, NfMode
 
 
@@ -193,7 +193,7 @@ class NfHook:
             return os.open(self.netns, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise UsageError(
-                f"the network namespace {self.netns} cannot be opened: {error.strerror}",
+                f"the network namespace {self.netns} cannot be opened: {os_reason(error)}",
                 "see `ip netns`",
             ) from None
 

@@ -312,7 +312,7 @@ _printing: Final = threading.Lock()
 def _opened(elf: bytes, name: str) -> Iterator[_Object]:
     library = _library()
     # as libbpf names it after its file; the maps of variables begin with it
-    options = _OpenOpts(ctypes.sizeof(_OpenOpts), name.partition(".")[0].encode())
+    options = _OpenOpts(ctypes.sizeof(_OpenOpts), os.fsencode(name.partition(".")[0]))
     with _printing, _collected_warnings() as warnings:
         handle = library.bpf_object__open_mem(elf, len(elf), ctypes.byref(options))
         if not handle:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -87,4 +88,4 @@ def _chosen(maps: Sequence[Map], name: str, owner: str, prefix: str) -> Map:
 
 
 def _cut(name: str) -> str:
-    return name.encode()[:_NAME_LENGTH].decode(errors="replace")
+    return os.fsencode(name)[:_NAME_LENGTH].decode(errors="replace")

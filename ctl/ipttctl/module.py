@@ -15,7 +15,13 @@ from typing import Final
 
 from ipttctl import tools
 from ipttctl.controller import Controller, require_same_build
-from ipttctl.errors import IpttctlError, LinkGoneError, ModuleError, ProgramError
+from ipttctl.errors import (
+    IpttctlError,
+    LinkGoneError,
+    ModuleError,
+    ProgramError,
+    os_reason,
+)
 from ipttctl.installed import module_directory
 from ipttctl.objects import Link, ModuleStatus
 from ipttctl.private_dirs import check_private
@@ -149,15 +155,29 @@ def build(release: str, modules: Path = MODULES) -> Path:
     source = source_directory()
     directory = BUILT / release
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, directory, dirs_exist_ok=True)
-    except (OSError, shutil.Error) as error:
-        raise ModuleError(f"cannot copy {source} to {directory}: {error}") from None
+        _copy(source, directory)
+    except OSError as error:
+        raise ModuleError(f"cannot copy {source} to {directory}: {os_reason(error)}") from None
     command = ["make", "-s", "-C", str(headers), f"M={directory}", "modules"]
     result = _run(command, "apt install make gcc")
     if result.returncode:
         raise ModuleError(f"the module does not build for {release}: {_excerpt(result.stderr)}")
     return directory / f"{NAME}.ko"
+
+
+def _copy(source: Path, directory: Path) -> None:
+    """Copy what lies in a directory, over what there is in another, which is made.
+
+    Raises:
+        OSError: the first file or directory that cannot be.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for place in sorted(source.rglob("*")):
+        copy = directory / place.relative_to(source)
+        if place.is_dir():
+            copy.mkdir(exist_ok=True)
+        else:
+            shutil.copy2(place, copy)
 
 
 def load(release: str | None = None) -> Path:

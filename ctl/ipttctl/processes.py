@@ -9,7 +9,7 @@ import os
 import select
 from typing import Final
 
-from ipttctl.errors import PrivilegeError, ProgramError
+from ipttctl.errors import PrivilegeError, ProgramError, os_reason
 
 _NR_PIDFD_GETFD: Final = 438  # of all architectures
 
@@ -26,7 +26,7 @@ def foreign_descriptor(pid: int, fd: int) -> int:
     except ProcessLookupError:
         raise ProgramError(f"there is no process {pid}") from None
     except OSError as error:
-        raise ProgramError(f"cannot open process {pid}: {error.strerror}") from None
+        raise ProgramError(f"cannot open process {pid}: {os_reason(error)}") from None
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         copy = int(libc.syscall(_NR_PIDFD_GETFD, process, fd, 0))

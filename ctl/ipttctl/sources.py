@@ -12,6 +12,7 @@ its maps.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.installed import module_directory, programs_directory
+from ipttctl.numbers import U32_MAX, number
 from ipttproto import Slot
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from ipttctl.collection import CollectionSpec
 
 _INT_MAX: Final = 0x7FFFFFFF
-_ID_MAX: Final = 0xFFFFFFFF
 _TAG: Final = re.compile(r"[0-9a-f]{16}")
 
 #: types of the slots' programs, where they are not kprobe
@@ -130,15 +131,15 @@ def source_digest(
     """
     spec = _read(type(source), source.file, on_compile)
     program = spec.find_program(source_text(source)[1].rpartition(":")[2])
-    return hashlib.sha256(spec.content() + program.encode()).hexdigest()
+    return hashlib.sha256(spec.content() + os.fsencode(program)).hexdigest()
 
 
 def _fd(text: str) -> OfDescriptor:
-    return OfDescriptor(_number("fd", text, _INT_MAX))
+    return OfDescriptor(number("fd", text, _INT_MAX))
 
 
 def _id(text: str) -> ById:
-    return ById(_number("id", text, _ID_MAX))
+    return ById(number("id", text, U32_MAX))
 
 
 def _tag(text: str) -> ByTag:
@@ -151,7 +152,7 @@ def _process(text: str) -> OfProcess:
     pid, colon, fd = text.partition(":")
     if not colon:
         raise UsageError(f"'{text}' is not PID:FD")
-    return OfProcess(_number("pid", pid, _INT_MAX, 1), _number("fd", fd, _INT_MAX))
+    return OfProcess(number("pid", pid, _INT_MAX, 1), number("fd", fd, _INT_MAX))
 
 
 def _source(text: str) -> FromSource:
@@ -167,16 +168,6 @@ def _in_file(text: str, what: str) -> tuple[str, str]:
     if not colon or not file or not name:
         raise UsageError(f"'{text}' is not FILE:{what}")
     return file, name
-
-
-def _number(called: str, text: str, maximum: int, minimum: int = 0) -> int:
-    try:
-        value = int(text, 0)
-    except ValueError:
-        raise UsageError(f"{called}: '{text}' is not a number") from None
-    if not minimum <= value <= maximum:
-        raise UsageError(f"{called}: {text} is not between {minimum} and {maximum}")
-    return value
 
 
 _PARSERS: Final[Mapping[str, Callable[[str], ProgramSource]]] = {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ipttctl import bpf, bpfcc, files_read, libbpf_object
-from ipttctl.errors import ProgramError, UsageError
+from ipttctl.errors import ProgramError, UsageError, os_reason
 from ipttctl.files_read import FilesRead
 from ipttctl.spec_cache import SpecCache, source_key
 from ipttctl.values import encode
@@ -156,7 +156,7 @@ class CollectionSpec:
         try:
             text = path.read_bytes()
         except OSError as error:
-            raise ProgramError(f"cannot read BPF source {path}: {error.strerror}") from None
+            raise ProgramError(f"cannot read BPF source {path}: {os_reason(error)}") from None
         key = source_key(text, directories, cflags)
         cache = SpecCache.open() if use_cache else None
         for stored in cache.find(key, directories) if cache else ():
@@ -185,7 +185,7 @@ class CollectionSpec:
         try:
             data = place.read_bytes()
         except OSError as error:
-            raise ProgramError(f"cannot read BPF object {place}: {error.strerror}") from None
+            raise ProgramError(f"cannot read BPF object {place}: {os_reason(error)}") from None
         content = libbpf_object.read(data, place.name)
         return cls(
             programs={

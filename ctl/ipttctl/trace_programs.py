@@ -17,7 +17,7 @@ from typing import Final
 
 from ipttctl import bpf
 from ipttctl.collection import Collection, CollectionSpec
-from ipttctl.errors import ProgramError, UsageError
+from ipttctl.errors import ProgramError, UsageError, os_reason
 from ipttctl.installed import module_directory, programs_directory
 from ipttctl.private_dirs import check_private, make_private
 from ipttctl.programs import Program
@@ -205,7 +205,9 @@ def _cannot_pin(pin_root: Path) -> str:
         return f"no BPF file system at {parent}; run: mount -t bpf -o mode=0700 bpf {parent}"
     try:
         make_private(pin_root)
-    except (OSError, ProgramError) as error:
+    except OSError as error:
+        return f"{pin_root}: {os_reason(error)}"
+    except ProgramError as error:
         return str(error)
     return ""
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import re
 import struct
 import sys
@@ -293,7 +294,7 @@ def _enumerated(kind: Enum, value: Any, called: str) -> bytes:
 
 
 def _characters(kind: Array, value: str, called: str) -> bytes:
-    data = value.encode()
+    data = os.fsencode(value)
     if len(data) >= kind.size or b"\0" in data:
         raise UsageError(f"{called}: '{value}' is longer than {kind.size - 1} bytes, or has a NUL")
     return data.ljust(kind.size, b"\0")

@@ -13,8 +13,9 @@ from typer.exceptions import TyperException
 
 from ipttctl.cli import declared, doctor, events, links, maps, module, run_command, swap, trace
 from ipttctl.cli.options import Output
-from ipttctl.cli.output import ReaderGoneError, lines, note, take_any_encoding
-from ipttctl.errors import IpttctlError, ModuleError, UsageError
+from ipttctl.cli.output import lines, note
+from ipttctl.cli.standard_files import ReaderGoneError, checked, keep_numbers, take_any_encoding
+from ipttctl.errors import IpttctlError, ModuleError, UsageError, os_reason
 from ipttctl.installed import VERSION
 from ipttproto import FINGERPRINT, ProtocolError
 
@@ -109,23 +110,23 @@ def overview(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; its exit status. Errors become one line on standard error."""
-    try:
-        result = app(args=arguments, prog_name="ipttctl", standalone_mode=False)
-    except ReaderGoneError:
-        # What is left in the buffer must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except _EXPECTED as error:
-        text, status = _explain(error)
-        note(f"ipttctl: {' '.join(text.split())}")
-        return status
-    return result if isinstance(result, int) else 0
+    with checked():
+        try:
+            result = app(args=arguments, prog_name="ipttctl", standalone_mode=False)
+        except ReaderGoneError:
+            return 0
+        except (KeyboardInterrupt, typer.Abort):
+            return 130
+        except _EXPECTED as error:
+            text, status = _explain(error)
+            note(f"ipttctl: {' '.join(text.split())}")
+            return status
+        return result if isinstance(result, int) else 0
 
 
 def main() -> None:
     """The console script."""
+    keep_numbers()
     take_any_encoding()
     sys.exit(run())
 
@@ -138,4 +139,6 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"{error.format_message().rstrip('.')}; see `ipttctl --help`", UsageError.exit_code
     if isinstance(error, ProtocolError):
         return f"the module sent what the protocol does not allow: {error}", ModuleError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {os_reason(error)}", IpttctlError.exit_code
     return str(error), IpttctlError.exit_code

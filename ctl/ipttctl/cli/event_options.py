@@ -13,6 +13,7 @@ from ipttctl.describe import VERDICTS
 from ipttctl.errors import UsageError
 from ipttctl.event_filter import EventFilter, HookPattern, RulePattern
 from ipttctl.hooks import HOOK_SYNTAX
+from ipttctl.numbers import U32_MAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,8 @@ class EventOptions:
     """The options that choose events (see ``ipttctl.cli.groups``); each can be given repeatedly."""
 
     link: Annotated[
-        list[int], typer.Option("--link", metavar="N", min=1, help="of this link; repeatable")
+        list[int],
+        typer.Option("--link", metavar="N", min=1, max=U32_MAX, help="of this link; repeatable"),
     ] = field(default_factory=list)
     hook: Annotated[
         list[str],

@@ -28,10 +28,11 @@ from ipttctl.cli.signals import on_ending, wait_ending
 from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError, UsageError
 from ipttctl.measurement import Measurement
+from ipttctl.numbers import U32_MAX
 from ipttctl.objects import Change, Link
 from ipttctl.streams import LinkChangeStream
 
-_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, help="id of the link")]
+_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
 
 
 @grouped
@@ -83,7 +84,7 @@ def adopt(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
 
 def detach(
     links: Annotated[
-        list[int] | None, typer.Argument(metavar="LINK...", min=1, help="ids of links")
+        list[int] | None, typer.Argument(metavar="LINK...", min=1, max=U32_MAX, help="ids of links")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="every link there is")] = False,
     expect_generation: ExpectGenerationOption = None,
@@ -111,7 +112,9 @@ def detach(
 
 
 def links(
-    link: Annotated[int | None, typer.Argument(metavar="LINK", min=1, help="only this one")] = None,
+    link: Annotated[
+        int | None, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="only this one")
+    ] = None,
     measure: Annotated[
         float | None,
         typer.Option(

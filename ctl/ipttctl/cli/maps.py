@@ -16,6 +16,7 @@ from ipttctl.cli.options import Output, OutputOption
 from ipttctl.controller import Controller
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.escape import Escaped, escape, word
+from ipttctl.numbers import U32_MAX, decimal
 
 if TYPE_CHECKING:
     from ipttctl.link_maps import UsedMap
@@ -40,7 +41,7 @@ app = typer.Typer(
 
 
 def maps(
-    link: Annotated[int, typer.Argument(metavar="LINK", min=1, help="id of the link")],
+    link: Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")],
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Show the maps that the programs of a link use."""
@@ -95,11 +96,12 @@ def _opened(name: str) -> Iterator[Map]:
         ProgramError: there is no such map.
     """
     link, slash, wanted = name.partition("/")
-    if not slash or not wanted or not link.isdecimal() or not int(link):
+    number = decimal(link, U32_MAX)
+    if not slash or not wanted or not number:
         raise UsageError(f"'{name}' is not LINK/NAME", "see `ipttctl maps LINK` for the names")
     from ipttctl.link_maps import map_of  # noqa: PLC0415  # loads libbpf
 
-    with Controller() as controller, map_of(controller.link(int(link)), wanted) as found:
+    with Controller() as controller, map_of(controller.link(number), wanted) as found:
         yield found
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import enum
 import re
-import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
@@ -19,10 +19,14 @@ from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 from typer.models import OptionInfo
 
-from ipttctl.errors import UsageError
+from ipttctl.cli.standard_files import standard_input
+from ipttctl.errors import UsageError, os_reason
+from ipttctl.numbers import U32_MAX
 
 STANDARD_INPUT: Final = "-"
-_HIGHEST: Final = 0xFFFFFFFF
+#: characters of a file; devices such as /dev/zero have no end
+_LONGEST: Final = 1 << 26
+_MOST_DIGITS: Final = 40
 
 _T = TypeVar("_T")
 
@@ -31,6 +35,23 @@ class _Loader(yaml.SafeLoader):
     """YAML whose plain texts are what they look like: no 10:20 in base 60, no ``on`` for true."""
 
     yaml_implicit_resolvers: Final = {}  # type: ignore[misc]  # it is the class's own
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        """The text of a node; one that nothing in the system can be called by is an error."""
+        text = super().construct_scalar(node)
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a text has a NUL or half a character in it", node.start_mark
+            )
+        return text
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+        """The number of a node; one that is too long for any use is an error."""
+        if len(node.value) > _MOST_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, "a number is too long", node.start_mark
+            )
+        return super().construct_yaml_int(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The object of a node; a key that is there twice is an error."""
@@ -42,6 +63,7 @@ class _Loader(yaml.SafeLoader):
         return found
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 for _kind, _pattern, _first in (
     ("bool", r"true|false", "tf"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+", "-+0123456789"),
@@ -61,12 +83,29 @@ def read_file(file: str, option: str = "") -> Any:
     """
     prefix = f"{option}: " if option else ""
     try:
-        text = sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text()
+        with (
+            nullcontext(standard_input()) if file == STANDARD_INPUT else Path(file).open() as opened
+        ):
+            text = opened.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise UsageError(f"{prefix}{file} is longer than {_LONGEST} characters")
         return yaml.load(text, _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{prefix}cannot read {file}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{prefix}cannot read {file}: {os_reason(error)}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{prefix}{file} is no text in UTF-8: {error.reason}") from None
+    except RecursionError:
+        raise UsageError(f"{prefix}{file} is nested too deeply") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"{prefix}{file} is neither YAML nor JSON: {error}") from None
+        raise UsageError(f"{prefix}{file} is neither YAML nor JSON: {_complaint(error)}") from None
+
+
+def _complaint(error: yaml.YAMLError) -> str:
+    """What the parser says, without the excerpt of the file that it draws."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(error)
 
 
 def directory_of(file: str) -> Path:
@@ -123,7 +162,7 @@ class Options:
         value = self.take(key)
         if value is None and not required:
             return None
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _HIGHEST:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= U32_MAX:
             raise UsageError(f"{self.called}: {key} is not a number from 1 on")
         return value
 

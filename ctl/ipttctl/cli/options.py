@@ -11,11 +11,11 @@ from typing import Annotated, Final
 import typer
 
 from ipttctl.errors import UsageError
+from ipttctl.numbers import U32_MAX, number
 from ipttctl.program_choice import ProgramChoice
 from ipttctl.sources import KINDS, ProgramSource, parse_source
 from ipttproto import Slot
 
-_LIMITS: Final = {"--expect-prog": 0xFFFFFFFF}
 _COOKIE_MAX: Final = (1 << 64) - 1
 
 
@@ -83,27 +83,14 @@ PayloadOption = Annotated[
 ]
 ExpectGenerationOption = Annotated[
     int | None,
-    typer.Option("--expect-gen", metavar="N", min=1, help="only if the link has this generation"),
+    typer.Option(
+        "--expect-gen", metavar="N", min=1, max=U32_MAX, help="only if the link has this generation"
+    ),
 ]
 ExpectProgramOption = Annotated[
     list[str],
     typer.Option("--expect-prog", metavar="SLOT=ID", help="only if the slot holds it; 0: is empty"),
 ]
-
-
-def number(option: str, text: str, maximum: int) -> int:
-    """A number in decimal, or in hex after 0x.
-
-    Raises:
-        UsageError: it is none, or out of range.
-    """
-    try:
-        value = int(text, 0)
-    except ValueError:
-        raise UsageError(f"{option}: '{text}' is not a number") from None
-    if not 0 <= value <= maximum:
-        raise UsageError(f"{option}: {text} is not between 0 and {maximum}")
-    return value
 
 
 def by_slot(option: str, values: Sequence[str]) -> Iterator[tuple[Slot, str]]:
@@ -129,7 +116,7 @@ def expected_programs(values: Sequence[str]) -> Mapping[Slot, int]:
         UsageError: a value makes no sense.
     """
     option = "--expect-prog"
-    return {s: number(option, v, _LIMITS[option]) for s, v in by_slot(option, values)}
+    return {s: number(option, v, U32_MAX) for s, v in by_slot(option, values)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import shutil
 import sys
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ipttctl import render_json, render_text
 from ipttctl.cli.options import Output
-from ipttctl.escape import code, escape
+from ipttctl.escape import escape
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
@@ -31,33 +29,6 @@ _GONE: Final[Mapping[int, str]] = {
     Gone.NETNS: "its network namespace is gone",
     Gone.DEVICE: "its device is gone",
 }
-
-
-#: characters of ours that an encoding may lack, and how they are written then
-_PLAIN: Final = {"µ": "u"}
-
-
-def _encoded_plainly(error: UnicodeError) -> tuple[str, int]:
-    """Stand in for characters that the encoding of a stream lacks (a codec's error handler)."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    lacking = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(c) or code(c) for c in lacking), error.end
-
-
-_ENCODED_PLAINLY: Final = "ipttctl"
-codecs.register_error(_ENCODED_PLAINLY, _encoded_plainly)
-
-
-def take_any_encoding() -> None:
-    """Have no character end a command, whatever the encoding of the standard streams is."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_ENCODED_PLAINLY)
-
-
-class ReaderGoneError(Exception):
-    """Nobody reads standard output any more."""
 
 
 def note(text: str) -> None:
@@ -79,16 +50,10 @@ def lines(texts: Iterable[str], to: TextIO | None = None) -> None:
 
     They are escaped here, unless they are ``Escaped``: nothing from outside ends a line, or gets
     to the terminal as a command.
-
-    Raises:
-        ReaderGoneError: instead of BrokenPipeError, which typer would make an error of.
     """
     file = to or sys.stdout
-    try:
-        file.writelines(f"{escape(text)}\n" for text in texts)
-        file.flush()
-    except BrokenPipeError:
-        raise ReaderGoneError from None
+    file.writelines(f"{escape(text)}\n" for text in texts)
+    file.flush()
 
 
 def links(

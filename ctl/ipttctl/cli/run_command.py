@@ -15,7 +15,7 @@ from ipttctl.cli.groups import grouped
 from ipttctl.cli.hook_options import HookOptions
 from ipttctl.cli.options import Output, OutputOption, ProgramOptions, tell_compiling
 from ipttctl.controller import Controller
-from ipttctl.errors import LinkGoneError
+from ipttctl.errors import LinkGoneError, os_reason
 
 NOT_EXECUTABLE: Final = 126
 """Exit status when the command cannot be executed, as shells have it."""
@@ -84,7 +84,7 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
         output.note(f"ipttctl: there is no command '{command[0]}'")
         return NOT_FOUND
     except OSError as error:
-        output.note(f"ipttctl: cannot execute '{command[0]}': {error.strerror}")
+        output.note(f"ipttctl: cannot execute '{command[0]}': {os_reason(error)}")
         return NOT_EXECUTABLE
     else:
         return _await(pid)

@@ -8,8 +8,8 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from ipttctl.cli import options
 from ipttctl.errors import UsageError
+from ipttctl.numbers import number
 
 if TYPE_CHECKING:
     from ipttctl.trace_programs import Network
@@ -50,7 +50,7 @@ def protocol(text: str) -> int | None:
     if text in _PROTOCOLS:
         return _PROTOCOLS[text]
     if text[:1].isdecimal():
-        return options.number("--proto", text, _PROTOCOL_MAX)
+        return number("--proto", text, _PROTOCOL_MAX)
     with suppress(OSError, ValueError):
         return socket.getprotobyname(text)
     known = ", ".join((*_PROTOCOLS, _ANY))
@@ -71,13 +71,10 @@ def port(text: str, of_protocol: int | None) -> int:
         UsageError: there is no such port or service, or protocols have different ports for it.
     """
     if text[:1].isdecimal():
-        number = options.number("--port", text, _PORT_MAX)
-        if not number:
-            raise UsageError(f"--port: {text} is not between 1 and {_PORT_MAX}")
-        return number
+        return number("--port", text, _PORT_MAX, 1)
     found: dict[int, str] = {}
-    for number, name in _WITH_PORTS.items():
-        if of_protocol in {None, number}:
+    for wanted, name in _WITH_PORTS.items():
+        if of_protocol in {None, wanted}:
             with suppress(OSError, ValueError):
                 found.setdefault(socket.getservbyname(text, name), name)
     if not found:
@@ -87,6 +84,6 @@ def port(text: str, of_protocol: int | None) -> int:
             "give a number, or a name of /etc/services",
         )
     if len(found) > 1:
-        ports = " and ".join(f"{number} of {name}" for number, name in found.items())
+        ports = " and ".join(f"{port} of {name}" for port, name in found.items())
         raise UsageError(f"--port: '{text}' is port {ports}", "choose one by --proto")
     return next(iter(found))

@@ -20,10 +20,11 @@ from ipttctl.cli.options import (
 )
 from ipttctl.controller import Controller
 from ipttctl.errors import UsageError
+from ipttctl.numbers import U32_MAX
 from ipttctl.objects import Swap
 from ipttproto.family import limit
 
-_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, help="id of the link")]
+_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
 _LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 
 
@@ -32,7 +33,7 @@ def swap(
     *,
     programs: ProgramOptions,
     link: Annotated[
-        int | None, typer.Argument(metavar="[LINK]", min=1, help="id of the link")
+        int | None, typer.Argument(metavar="[LINK]", min=1, max=U32_MAX, help="id of the link")
     ] = None,
     expect_generation: ExpectGenerationOption = None,
     expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it

@@ -17,6 +17,7 @@ from ipttctl.cli.signals import on_ending
 from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
 from ipttctl.errors import UsageError
+from ipttctl.numbers import U32_MAX
 from ipttctl.objects import Change, Link, ProgramSet
 from ipttctl.program_choice import compiled
 from ipttctl.render_text import TimeFormat
@@ -63,7 +64,8 @@ def trace(
         int | None, typer.Option("--icmpid", min=0, max=65535, help="identifier of a ping")
     ] = None,
     pid: Annotated[
-        int | None, typer.Option("-p", "--pid", min=1, help="process that sends the packet")
+        int | None,
+        typer.Option("-p", "--pid", min=1, max=U32_MAX, help="process that sends the packet"),
     ] = None,
     namespace: Annotated[
         str | None,

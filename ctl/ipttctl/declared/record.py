@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ipttctl.errors import IpttctlError
+from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.objects import Link
 from ipttctl.places import PlaceIdentity
 from ipttctl.private_dirs import check_private, make_private
@@ -83,7 +83,7 @@ def locked(path: Path) -> Iterator[None]:
         make_private(path.parent)
         lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise IpttctlError(f"cannot write below {path.parent}: {error.strerror}") from None
+        raise IpttctlError(f"cannot write below {path.parent}: {os_reason(error)}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -132,7 +132,7 @@ class Record:
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink()
-            raise IpttctlError(f"cannot write {path}: {error.strerror}") from None
+            raise IpttctlError(f"cannot write {path}: {os_reason(error)}") from None
 
 
 def _life() -> list[str | int]:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from ipttctl import doctor, trace_programs
-from ipttctl.cli import link_table, main, output
+from ipttctl.cli import link_table, main
 from ipttctl.doctor import Finding, State
 from ipttctl.objects import Link
 from ipttctl.wire import Connection
@@ -85,7 +85,7 @@ def test_table_of_links_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     stream = io.TextIOWrapper(written, "ascii", errors="strict")
     monkeypatch.setattr(sys, "stdout", stream)
-    output.take_any_encoding()
+    standard_files.take_any_encoding()
     console = Console(force_terminal=True, width=300, highlight=False)
     link_table.print_links([Link.from_attributes(link(**{"owner-comm": "Zoë"}))], {}, console)
     stream.flush()

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Standard input, output and error, as far as the caller gave us any that work."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, BinaryIO, Final, TextIO
+
+from ipttctl.errors import IpttctlError, os_reason
+from ipttctl.escape import code
+
+_STANDARD: Final = 3
+#: characters of ours that an encoding may lack, and how they are written then
+_PLAIN: Final = {"µ": "u"}
+
+
+class ReaderGoneError(Exception):
+    """Nobody reads standard output any more."""
+
+
+class OutputError(IpttctlError):
+    """Standard output takes nothing: it is full, closed, or broken otherwise."""
+
+
+def keep_numbers() -> None:
+    """Keep the numbers of standard files that are closed from being given to other files.
+
+    What libraries print would otherwise go into them. A command that we execute still has them
+    closed.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) < _STANDARD:
+        pass
+    os.close(fd)
+
+
+def _encoded_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Stand in for characters that the encoding of a stream lacks (a codec's error handler)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(c) or code(c) for c in lacking), error.end
+
+
+_ENCODED_PLAINLY: Final = "ipttctl"
+codecs.register_error(_ENCODED_PLAINLY, _encoded_plainly)
+
+
+def take_any_encoding() -> None:
+    """Have no character end a command, whatever the encoding of the standard streams is."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ENCODED_PLAINLY)
+
+
+def standard_input() -> TextIO:
+    """Standard input, which stays open.
+
+    Raises:
+        OSError: it is closed.
+    """
+    if sys.stdin is None:
+        raise OSError("standard input is closed")
+    return sys.stdin
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Tell standard output's errors from all others, and let those of standard error be.
+
+    Whoever prints, typer included, gets a ReaderGoneError or an OutputError for what standard
+    output does not take. Where standard error takes nothing nobody can be told, and commands go
+    on all the same.
+    """
+    with redirect_stdout(_Output(sys.stdout)), redirect_stderr(_Messages(sys.stderr)):
+        yield
+
+
+class _Checked(io.TextIOBase):
+    """A text file whose errors are told by ``_failed``; None stands for one that is closed.
+
+    What failed once fails ever after: libraries try files out and swallow what they find.
+    """
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        self._try(lambda: self._open().write(text))
+        return len(text)
+
+    def writelines(self, texts: Iterable[str]) -> None:  # type: ignore[override]  # of text only
+        """Write texts one after the other."""
+        for text in texts:
+            self.write(text)
+
+    def flush(self) -> None:
+        """Have out all that was written."""
+        # a closed one has nothing to have out
+        if self._file is not None:
+            self._try(self._file.flush)
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._file is not None and self._file.isatty()
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return super().fileno() if self._file is None else self._file.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # what files have
+        """The encoding of what is written."""
+        return "utf-8" if self._file is None else self._file.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]  # likewise
+        """How what cannot be encoded is written."""
+        return "strict" if self._file is None else self._file.errors
+
+    @property
+    def buffer(self) -> BinaryIO:
+        """Where typer writes past us if the encoding is ASCII."""
+        self._try(self.flush)
+        return self._open().buffer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def _open(self) -> TextIO:
+        if self._file is None:
+            raise OSError("it is closed")
+        return self._file
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if self._error is None:
+            try:
+                action()
+            except OSError as error:
+                self._error = error
+                self._drop()
+        if self._error is not None:
+            self._failed(self._error)
+
+    def _drop(self) -> None:
+        """Let what is left in the buffer go nowhere: it must not fail again at exit."""
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.dup2(nowhere, self.fileno())
+            finally:
+                os.close(nowhere)
+
+    def _failed(self, error: OSError) -> None:
+        raise NotImplementedError
+
+
+class _Output(_Checked):
+    def _failed(self, error: OSError) -> None:
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGoneError from None
+        raise OutputError(f"cannot write to standard output: {os_reason(error)}") from None
+
+
+class _Messages(_Checked):
+    def _failed(self, error: OSError) -> None:
+        """Nobody is there to be told."""

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Numbers as people write them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ipttctl.errors import UsageError
+
+U32_MAX: Final = (1 << 32) - 1
+
+
+def decimal(text: str, maximum: int) -> int | None:
+    """The number from 0 to ``maximum`` that decimal digits are; None if they are none."""
+    # int() does not take any number of digits, but any number of zeros before them is well
+    digits = text.lstrip("0") or text[:1]
+    if not digits.isdecimal() or len(digits) > len(str(maximum)):
+        return None
+    value = int(digits)
+    return value if value <= maximum else None
+
+
+def number(called: str, text: str, maximum: int, minimum: int = 0) -> int:
+    """A number in decimal, or in hex after 0x; ``called`` names it in complaints.
+
+    Raises:
+        UsageError: it is none, or out of range.
+    """
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise UsageError(f"{called}: '{text}' is not a number") from None
+    if not minimum <= value <= maximum:
+        raise UsageError(f"{called}: {text} is not between {minimum} and {maximum}")
+    return value

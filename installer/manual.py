@@ -56,12 +56,19 @@ class Command:
             if record := parameter.get_help_record(self._context):
                 yield record
 
+    def parameters_of(self, kind: str) -> list[Any]:
+        """Typer's objects for its arguments or its options, as ``kind`` says, but those hidden."""
+        return [
+            parameter
+            for parameter in self._command.get_params(self._context)
+            if parameter.param_type_name == kind and not parameter.hidden
+        ]
+
     def options(self) -> set[str]:
         """Everything with a dash that it takes."""
         return {
             name
-            for parameter in self._command.get_params(self._context)
-            if parameter.param_type_name == "option" and not parameter.hidden
+            for parameter in self.parameters_of("option")
             for name in (*parameter.opts, *parameter.secondary_opts)
         }
 

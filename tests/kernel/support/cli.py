@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -46,13 +46,12 @@ class Process(Protocol):
         """End it."""
 
 
-class _Server:
-    """The process that forks commands; it ends with this one."""
+class Server:
+    """The process that forks commands, a module like ``cli_server``; it ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = f"{__package__}.cli_server") -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
-        module = f"{__package__}.cli_server"
         with theirs:
             self._process = subprocess.Popen([sys.executable, "-m", module], stdin=theirs.fileno())
 
@@ -64,42 +63,50 @@ class _Server:
         assert answer, f"the server of commands has ended: {self._process.poll()}"
         return json.loads(answer)
 
+    def close(self) -> None:
+        """End the process."""
+        self._channel.close()
+        self._process.wait(60)
+
 
 @cache
-def _server() -> _Server:
-    return _Server()
+def _server() -> Server:
+    return Server()
 
 
-class _Forked:
-    """A command that the server has forked."""
+class Forked:
+    """A command that a server has forked."""
 
-    def __init__(self, arguments: Sequence[str], out: int, err: int, fds: Sequence[int]) -> None:
-        with Path(os.devnull).open("rb") as nothing:
-            self.pid: int = _server().ask(
-                {"run": list(arguments), "fds": list(fds)}, [nothing.fileno(), out, err, *fds]
-            )
+    def __init__(self, server: Server, arguments: Sequence[str], fds: Mapping[int, int]) -> None:
+        """``fds`` are all its descriptors, by the number that each shall have."""
+        self.pid: int = server.ask({"run": list(arguments), "fds": list(fds)}, list(fds.values()))
+        self._server = server
         self._arguments = arguments
         self._fd = os.pidfd_open(self.pid)
         self._status: int | None = None
 
     def poll(self) -> int | None:
+        """Its exit status, or None while it runs."""
         if self._status is None:
-            self._status = _server().ask({"poll": self.pid})
+            self._status = self._server.ask({"poll": self.pid})
             if self._status is not None:
                 os.close(self._fd)
         return self._status
 
     def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, once it has ended."""
         while (status := self.poll()) is None:
             if not select.select([self._fd], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0)
         return status
 
     def send_signal(self, sig: int) -> None:
+        """Send a signal, if it runs."""
         if self.poll() is None:
             signal.pidfd_send_signal(self._fd, sig)
 
     def kill(self) -> None:
+        """End it."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -108,7 +115,9 @@ def _start(
 ) -> Process:
     if fresh:
         return subprocess.Popen([*IPTTCTL, *arguments], stdout=out, stderr=err, pass_fds=fds)
-    return _Forked(arguments, out.fileno(), err.fileno(), fds)
+    with Path(os.devnull).open("rb") as nothing:
+        standard = {0: nothing.fileno(), 1: out.fileno(), 2: err.fileno()}
+        return Forked(_server(), arguments, {**standard, **{fd: fd for fd in fds}})
 
 
 def ipttctl(

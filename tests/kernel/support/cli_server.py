@@ -6,8 +6,9 @@ what a process that was started by itself has: its own standard files, the descr
 given and no others, and the way through ``main()`` to the interpreter's end.
 
 On the socket, which is the process's standard input, packets of JSON: ``{"run": arguments, "fds":
-numbers}`` comes with the descriptors that the child shall have at these numbers and is answered
-with its pid; ``{"poll": pid}`` is answered with the exit status, or null while the child runs.
+numbers}`` comes with the descriptors that the child shall have at these numbers, standard files
+among them, and is answered with its pid; ``{"poll": pid}`` is answered with the exit status, or
+null while the child runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import socket
 import sys
 from contextlib import redirect_stdout
+from typing import TextIO
 
 import pyroute2  # noqa: F401  # what commands import when they need it
 
@@ -28,18 +30,36 @@ from ipttctl.cli import main, run
 
 _PACKET = 65536
 _MOST_FDS = 64
+_STANDARD_ERROR = 2
 #: what a child is given waits above the numbers that it may be wanted at
 _ABOVE = 512
 
 
 def _take_places(fds: list[int], numbers: list[int]) -> None:
     """Put descriptors at their numbers; close all others."""
-    assert max(numbers) < _ABOVE
+    assert max(numbers, default=0) < _ABOVE
     waiting = [fcntl.fcntl(fd, fcntl.F_DUPFD, _ABOVE) for fd in fds]
-    os.closerange(3, _ABOVE)
+    os.closerange(0, _ABOVE)
     for fd, number in zip(waiting, numbers, strict=True):
         os.dup2(fd, number)
-    os.closerange(_ABOVE, max(waiting) + 1)
+    os.closerange(_ABOVE, max(waiting, default=0) + 1)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        # as the interpreter has it at its start
+        file = _standard_file(number, getattr(sys, name)) if number in numbers else None
+        setattr(sys, name, file)
+        setattr(sys, f"__{name}__", file)
+
+
+def _standard_file(number: int, like: TextIO) -> TextIO:
+    buffering = 1 if number == _STANDARD_ERROR else -1
+    return open(
+        number,
+        "w" if number else "r",
+        buffering,
+        encoding=like.encoding,
+        errors=like.errors,
+        closefd=False,
+    )
 
 
 def _poll(pid: int) -> int | None:
@@ -59,20 +79,27 @@ def next_command(channel: socket.socket) -> list[str] | None:
         else:
             answer = os.fork()
             if answer == 0:
-                _take_places(fds, [0, 1, 2, *request["fds"]])
+                # its number is the command's now, or nobody's
+                channel.detach()
+                _take_places(fds, request["fds"])
                 return list(request["run"])
         for fd in fds:
             os.close(fd)
         channel.send(json.dumps(answer).encode())
 
 
-if __name__ == "__main__":
+def serve() -> list[str] | None:
+    """``next_command`` of the socket that is standard input, once everything is there."""
     # typer imports more when it first reads a command line
     with redirect_stdout(io.StringIO()):
         run(["--help"])
     # children do not copy what their collectors only look at
     gc.freeze()
-    command = next_command(socket.socket(fileno=0))
+    return next_command(socket.socket(fileno=0))
+
+
+if __name__ == "__main__":
+    command = serve()
     if command is not None:
         sys.argv[1:] = command
         main()

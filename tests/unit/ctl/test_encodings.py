@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from ipttctl import doctor, trace_programs
-from ipttctl.cli import link_table, main
+from ipttctl.cli import link_table, main, standard_files
 from ipttctl.doctor import Finding, State
 from ipttctl.objects import Link
 from ipttctl.wire import Connection

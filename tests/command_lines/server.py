@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A process that forks commands as ``cli_server`` does, whose module lives in user space.
+
+The first argument of a command is the number of a signal that the module sends it before it
+answers, or 0. What would run until it is told to stop is told;
+``apply`` only listens to that and ends by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ipttctl import controller, declared, doctor, link_maps, module, trace_programs, wire
+from ipttctl.cli import declared_file, link_table, main, transaction
+from ipttproto import TABLE_SLOTS, Command, Slot
+from tests.kernel.support.cli_server import serve
+from tests.unit.ctl.support import FakeModule, link, nf_link, status
+
+PRELOADED = (controller, declared_file, link_maps, link_table, transaction)
+
+
+class _Program:
+    """A program of ``trace``."""
+
+    fd = 0
+
+    def close(self) -> None:
+        """It has nothing to close."""
+
+
+def _answers(command: Command, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    match command:
+        case Command.STATS:
+            return [status()]
+        case Command.TRANSACT:
+            return [link(link=change["link"]) for change in asked["change"]]
+        case Command.HISTORY:
+            entry = {"generation": 1, "action": 1, "time": 5, "pid": 7, "uid": 0, "comm": "one"}
+            return [{"link": 3, "generation": 1, "history": [entry]}]
+        case Command.GET if "link" not in asked:
+            return [link(), nf_link()]
+    return [link()]
+
+
+def _fake(number: int) -> FakeModule:
+    """A module that sends this process a signal before it first answers."""
+    fake = FakeModule()
+    left = [number] if number else []
+
+    def handle(command: Command, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        if left:
+            os.kill(os.getpid(), left.pop())
+        return _answers(command, asked)
+
+    fake.handlers = dict.fromkeys(Command, handle)
+    return fake
+
+
+def _interrupt_streams() -> None:
+    """Interrupt this process once it waits for that."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def send() -> None:
+        while signal.getsignal(signal.SIGINT) == before:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=send, daemon=True).start()
+
+
+def _load_trace_programs(*_: Any, **__: Any) -> dict[Slot, _Program]:
+    return {slot: _Program() for slot in TABLE_SLOTS}
+
+
+def _allowed(*_: Any) -> None:
+    """Nothing is refused."""
+
+
+def _isolate(place: Path) -> None:
+    """Have nothing of this machine read or written that a command could break."""
+    vars(trace_programs)["load_trace_programs"] = _load_trace_programs
+    vars(module).update(BUILT=place, MODULES=place, _SYSFS=place, require_privilege=_allowed)
+    vars(doctor)["require_privilege"] = _allowed
+    for function in (declared.apply_state, declared.diff_state, declared.save_state):
+        defaults = function.__kwdefaults__ or {}
+        defaults["record"] = place / "record/declared.json"
+    os.environ["IPTTCTL_CACHE"] = str(place / "cache")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="ipttctl-") as directory:
+        _isolate(Path(directory))
+        command = serve()
+        if command is not None:
+            fake = _fake(int(command[0]))
+            wire.Connection.open = fake.connect  # type: ignore[method-assign]  # as a test patches it
+            if command[1] != "apply":
+                _interrupt_streams()
+            sys.argv[1:] = command[1:]
+            main()

@@ -67,7 +67,7 @@ def test_errors_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert rb"'Zo\xeb\xff\u202e' is not an IP address" in written.getvalue()
+    assert rb"'Zo\xeb\xff\u202e' is neither an IP address nor a network" in written.getvalue()
 
 
 def test_doctor_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0x7eafe35eU
+#define IPTTRACE_FINGERPRINT 0x47ceb55eU
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 
@@ -100,6 +100,8 @@ enum ipttrace_event_flag {
 	IPTTRACE_EVENT_FLAG_PAYLOAD = 32,
 	/* rules is valid: the matching rules of this passage are counted */
 	IPTTRACE_EVENT_FLAG_COUNTED = 64,
+	/* exit: the packet passes if nobody listens at the queue */
+	IPTTRACE_EVENT_FLAG_QUEUE_BYPASS = 128,
 };
 
 /* Why something was not seen; indexes the batch's ``lost``. */
@@ -448,6 +450,10 @@ struct ipttrace_event {
 	__u32 in_ifindex;
 	/* interface it goes out by, or 0 */
 	__u32 out_ifindex;
+	/* port of a bridge that it came in by, or 0 (br_netfilter) */
+	__u32 physin_ifindex;
+	/* port of a bridge that it goes out by, or 0 (br_netfilter) */
+	__u32 physout_ifindex;
 	/* skb->mark when the packet entered the table, or was at the hook */
 	__u32 mark;
 	/* bytes of the packet from its network (IP, ARP) header on */
@@ -501,6 +507,10 @@ struct ipttrace_event {
 	char in_name[16];
 	/* name of the interface it goes out by */
 	char out_name[16];
+	/* name of the bridge's port that it came in by */
+	char physin_name[16];
+	/* name of the bridge's port that it goes out by */
+	char physout_name[16];
 	/* name of the table */
 	char table[32];
 	/* name of the chain; exit: of the hook's chain */

@@ -24,7 +24,7 @@ static_assert(offsetof(struct ipttrace_batch, cpu) == 40,
 	      "batch.cpu");
 static_assert(offsetof(struct ipttrace_batch, count) == 44,
 	      "batch.count");
-static_assert(sizeof(struct ipttrace_event) == 232, "struct ipttrace_event");
+static_assert(sizeof(struct ipttrace_event) == 272, "struct ipttrace_event");
 static_assert(offsetof(struct ipttrace_event, time) == 0,
 	      "event.time");
 static_assert(offsetof(struct ipttrace_event, skb) == 8,
@@ -45,59 +45,67 @@ static_assert(offsetof(struct ipttrace_event, in_ifindex) == 44,
 	      "event.in_ifindex");
 static_assert(offsetof(struct ipttrace_event, out_ifindex) == 48,
 	      "event.out_ifindex");
-static_assert(offsetof(struct ipttrace_event, mark) == 52,
+static_assert(offsetof(struct ipttrace_event, physin_ifindex) == 52,
+	      "event.physin_ifindex");
+static_assert(offsetof(struct ipttrace_event, physout_ifindex) == 56,
+	      "event.physout_ifindex");
+static_assert(offsetof(struct ipttrace_event, mark) == 60,
 	      "event.mark");
-static_assert(offsetof(struct ipttrace_event, length) == 56,
+static_assert(offsetof(struct ipttrace_event, length) == 64,
 	      "event.length");
-static_assert(offsetof(struct ipttrace_event, rulenum) == 60,
+static_assert(offsetof(struct ipttrace_event, rulenum) == 68,
 	      "event.rulenum");
-static_assert(offsetof(struct ipttrace_event, rules) == 64,
+static_assert(offsetof(struct ipttrace_event, rules) == 72,
 	      "event.rules");
-static_assert(offsetof(struct ipttrace_event, verdict) == 68,
+static_assert(offsetof(struct ipttrace_event, verdict) == 76,
 	      "event.verdict");
-static_assert(offsetof(struct ipttrace_event, verdict_data) == 72,
+static_assert(offsetof(struct ipttrace_event, verdict_data) == 80,
 	      "event.verdict_data");
-static_assert(offsetof(struct ipttrace_event, priority) == 76,
+static_assert(offsetof(struct ipttrace_event, priority) == 84,
 	      "event.priority");
-static_assert(offsetof(struct ipttrace_event, sport) == 80,
+static_assert(offsetof(struct ipttrace_event, sport) == 88,
 	      "event.sport");
-static_assert(offsetof(struct ipttrace_event, dport) == 82,
+static_assert(offsetof(struct ipttrace_event, dport) == 90,
 	      "event.dport");
-static_assert(offsetof(struct ipttrace_event, icmp_id) == 84,
+static_assert(offsetof(struct ipttrace_event, icmp_id) == 92,
 	      "event.icmp_id");
-static_assert(offsetof(struct ipttrace_event, ethertype) == 86,
+static_assert(offsetof(struct ipttrace_event, ethertype) == 94,
 	      "event.ethertype");
-static_assert(offsetof(struct ipttrace_event, arp_operation) == 88,
+static_assert(offsetof(struct ipttrace_event, arp_operation) == 96,
 	      "event.arp_operation");
-static_assert(offsetof(struct ipttrace_event, kind) == 90,
+static_assert(offsetof(struct ipttrace_event, kind) == 98,
 	      "event.kind");
-static_assert(offsetof(struct ipttrace_event, pf) == 91,
+static_assert(offsetof(struct ipttrace_event, pf) == 99,
 	      "event.pf");
-static_assert(offsetof(struct ipttrace_event, hook) == 92,
+static_assert(offsetof(struct ipttrace_event, hook) == 100,
 	      "event.hook");
-static_assert(offsetof(struct ipttrace_event, flags) == 93,
+static_assert(offsetof(struct ipttrace_event, flags) == 101,
 	      "event.flags");
-static_assert(offsetof(struct ipttrace_event, protocol) == 94,
+static_assert(offsetof(struct ipttrace_event, protocol) == 102,
 	      "event.protocol");
-static_assert(offsetof(struct ipttrace_event, tcp_flags) == 95,
+static_assert(offsetof(struct ipttrace_event, tcp_flags) == 103,
 	      "event.tcp_flags");
-static_assert(offsetof(struct ipttrace_event, icmp_type) == 96,
+static_assert(offsetof(struct ipttrace_event, icmp_type) == 104,
 	      "event.icmp_type");
-static_assert(offsetof(struct ipttrace_event, icmp_code) == 97,
+static_assert(offsetof(struct ipttrace_event, icmp_code) == 105,
 	      "event.icmp_code");
-static_assert(offsetof(struct ipttrace_event, dmac) == 98,
+static_assert(offsetof(struct ipttrace_event, dmac) == 106,
 	      "event.dmac");
-static_assert(offsetof(struct ipttrace_event, saddr) == 104,
+static_assert(offsetof(struct ipttrace_event, saddr) == 112,
 	      "event.saddr");
-static_assert(offsetof(struct ipttrace_event, daddr) == 120,
+static_assert(offsetof(struct ipttrace_event, daddr) == 128,
 	      "event.daddr");
-static_assert(offsetof(struct ipttrace_event, in_name) == 136,
+static_assert(offsetof(struct ipttrace_event, in_name) == 144,
 	      "event.in_name");
-static_assert(offsetof(struct ipttrace_event, out_name) == 152,
+static_assert(offsetof(struct ipttrace_event, out_name) == 160,
 	      "event.out_name");
-static_assert(offsetof(struct ipttrace_event, table) == 168,
+static_assert(offsetof(struct ipttrace_event, physin_name) == 176,
+	      "event.physin_name");
+static_assert(offsetof(struct ipttrace_event, physout_name) == 192,
+	      "event.physout_name");
+static_assert(offsetof(struct ipttrace_event, table) == 208,
 	      "event.table");
-static_assert(offsetof(struct ipttrace_event, chain) == 200,
+static_assert(offsetof(struct ipttrace_event, chain) == 240,
 	      "event.chain");
 
 #endif /* _IPTTRACE_LAYOUT_CHECK_H */

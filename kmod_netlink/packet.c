@@ -8,7 +8,9 @@
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/netdevice.h>
 #include <linux/netfilter_arp.h>
+#include <linux/netfilter_bridge.h>
 #include <linux/sched/task_stack.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
@@ -130,14 +132,54 @@ static void describe_ipv4(struct ipttrace_event *event,
 		describe_transport(event, skb, offset + ip->ihl * 4);
 }
 
+/*
+ * Behind the header of IPv6. ipv6_skip_exthdr() stops at the header of a later fragment, and takes
+ * "no next header" for the end of a packet that is cut short.
+ */
+static void describe_ipv6_payload(struct ipttrace_event *event,
+				  const struct sk_buff *skb, int offset)
+{
+	struct frag_hdr buffer;
+	const struct frag_hdr *fragment;
+	const struct ipv6_opt_hdr *header;
+
+	while (ipv6_ext_hdr(event->protocol) &&
+	       event->protocol != NEXTHDR_NONE) {
+		if (event->protocol == NEXTHDR_FRAGMENT) {
+			fragment = skb_header_pointer(skb, offset,
+						      sizeof(buffer), &buffer);
+			if (!fragment)
+				goto truncated;
+			event->protocol = fragment->nexthdr;
+			if (fragment->frag_off & htons(IP6_OFFSET)) {
+				event->flags |= IPTTRACE_EVENT_FLAG_FRAGMENT;
+				return;
+			}
+			offset += sizeof(*fragment);
+			continue;
+		}
+		header = skb_header_pointer(skb, offset, sizeof(*header),
+					    &buffer);
+		if (!header)
+			goto truncated;
+		offset += event->protocol == NEXTHDR_AUTH ?
+				  ipv6_authlen(header) :
+				  ipv6_optlen(header);
+		event->protocol = header->nexthdr;
+	}
+	describe_transport(event, skb, offset);
+	return;
+
+truncated:
+	event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
+}
+
 static void describe_ipv6(struct ipttrace_event *event,
 			  const struct sk_buff *skb)
 {
 	int offset = skb_network_offset(skb);
 	struct ipv6hdr header;
 	const struct ipv6hdr *ip;
-	__be16 fragment = 0;
-	u8 protocol;
 
 	ip = skb_header_pointer(skb, offset, sizeof(header), &header);
 	if (!ip) {
@@ -146,16 +188,8 @@ static void describe_ipv6(struct ipttrace_event *event,
 	}
 	memcpy(event->saddr, &ip->saddr, sizeof(ip->saddr));
 	memcpy(event->daddr, &ip->daddr, sizeof(ip->daddr));
-	protocol = ip->nexthdr;
-	offset = ipv6_skip_exthdr(skb, offset + sizeof(*ip), &protocol,
-				  &fragment);
-	event->protocol = protocol;
-	if (offset < 0)
-		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
-	else if (fragment & htons(IP6_OFFSET))
-		event->flags |= IPTTRACE_EVENT_FLAG_FRAGMENT;
-	else
-		describe_transport(event, skb, offset);
+	event->protocol = ip->nexthdr;
+	describe_ipv6_payload(event, skb, offset + sizeof(*ip));
 }
 
 /* Addresses of IPv4; an ARP packet without them, or cut short, shows none. */
@@ -235,6 +269,41 @@ static void describe_dmac(struct ipttrace_event *event,
 	event->flags |= IPTTRACE_EVENT_FLAG_DMAC;
 }
 
+#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
+/* A bridge's port by its index: what is kept of it changed between versions, but the index. */
+static void describe_bridge_port(const struct nf_hook_state *state, int ifindex,
+				 u32 *to, char *name, size_t size)
+{
+	const struct net_device *port;
+
+	/* nf_hook() holds rcu_read_lock() */
+	port = ifindex ? dev_get_by_index_rcu(state->net, ifindex) : NULL;
+	if (!port)
+		return;
+	*to = ifindex;
+	strscpy(name, port->name, size);
+}
+
+/* The bridge's ports, where br_netfilter hands the packet of a bridge to IP. */
+static void describe_bridge_ports(struct ipttrace_event *event,
+				  const struct sk_buff *skb,
+				  const struct nf_hook_state *state)
+{
+	describe_bridge_port(state, nf_bridge_get_physinif(skb),
+			     &event->physin_ifindex, event->physin_name,
+			     sizeof(event->physin_name));
+	describe_bridge_port(state, nf_bridge_get_physoutif(skb),
+			     &event->physout_ifindex, event->physout_name,
+			     sizeof(event->physout_name));
+}
+#else
+static void describe_bridge_ports(struct ipttrace_event *event,
+				  const struct sk_buff *skb,
+				  const struct nf_hook_state *state)
+{
+}
+#endif
+
 /**
  * ipttrace_packet_describe - fill in what an event says about its packet
  * @event: zeroed
@@ -264,6 +333,7 @@ void ipttrace_packet_describe(struct ipttrace_event *event,
 		strscpy(event->out_name, state->out->name,
 			sizeof(event->out_name));
 	}
+	describe_bridge_ports(event, skb, state);
 	describe_dmac(event, skb, state);
 	event->ethertype = packet_ethertype(skb, state->pf);
 	switch (event->ethertype) {

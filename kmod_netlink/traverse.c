@@ -188,6 +188,9 @@ static noinline void frame_close(struct frame *frame,
 
 	event->verdict = verdict & NF_VERDICT_MASK;
 	event->verdict_data = verdict >> NF_VERDICT_QBITS;
+	if (event->verdict == NF_QUEUE &&
+	    (verdict & NF_VERDICT_FLAG_QUEUE_BYPASS))
+		event->flags |= IPTTRACE_EVENT_FLAG_QUEUE_BYPASS;
 	frame_unmark(frame, event->verdict == NF_STOLEN);
 
 	event->kind = IPTTRACE_KIND_EXIT;

@@ -9,7 +9,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from ipttctl import hooks
+from ipttctl import hooks, protocols
 from ipttproto import EventFlag, Kind
 
 if TYPE_CHECKING:
@@ -30,23 +30,11 @@ _ETHERTYPES: Final = {0x8100: "VLAN", 0x8863: "PPPoE-discovery", 0x8864: "PPPoE"
 _VERSIONS: Final = {2: 4, 10: 6}
 _ARP_OPERATIONS: Final = {1: "request", 2: "reply"}
 
-ICMP: Final = 1
-TCP: Final = 6
-UDP: Final = 17
-ICMPV6: Final = 58
-
 _TCP_FLAGS: Final = ("CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN")
-_ECHO: Final = {(ICMP, 8): "request", (ICMP, 0): "reply", (ICMPV6, 128): "request"} | {
-    (ICMPV6, 129): "reply"
-}
 _KINDS: Final = {int(kind): kind.name.lower() for kind in Kind}
 _DROP: Final = 0
 _QUEUE: Final = 3
 _OUTWARD: Final = {"output", "postrouting", "out"}
-_TRANSPORTS: Final = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6", 47: "GRE"} | {
-    50: "ESP",
-    132: "SCTP",
-}
 
 
 @lru_cache(maxsize=4096)
@@ -81,11 +69,6 @@ def arp_operation(number: int) -> str:
     return _ARP_OPERATIONS.get(number, str(number))
 
 
-def transport(number: int) -> str:
-    """``TCP`` for 6."""
-    return _TRANSPORTS.get(number, f"P_{number}")
-
-
 def mac(raw: bytes) -> str:
     """A hardware address as people write it."""
     return raw.hex(":")
@@ -97,12 +80,14 @@ def kind(record: EventRecord) -> str:
 
 
 def verdict(record: EventRecord) -> str:
-    """``ACCEPT``, ``DROP``, ``DROP(EPERM)``, ``QUEUE(3)``..., for an exit or a packet event."""
+    """``ACCEPT``, ``DROP(EPERM)``, ``QUEUE(3,bypass)``..., for an exit or a packet event."""
     number, data = record.verdict, record.verdict_data
     name = verdict_name(number)
     if number == _DROP and data:
         return f"{name}({error_name(data)})"
-    return f"{name}({data})" if number == _QUEUE else name
+    if number == _QUEUE:
+        return f"{name}({data}{',bypass' if record.flags & EventFlag.QUEUE_BYPASS else ''})"
+    return name
 
 
 def verdict_name(number: int) -> str:
@@ -137,13 +122,17 @@ def tcp_flags(bits: int) -> str:
     return ",".join(name for i, name in enumerate(_TCP_FLAGS) if bits & 0x80 >> i)
 
 
-def echo(record: EventRecord) -> str | None:
-    """``request`` or ``reply`` of a ping, None for another packet."""
-    return _ECHO.get((record.protocol, record.icmp_type))
-
-
 def has_ports(record: EventRecord) -> bool:
-    """Whether the event could read the packet's transport header."""
+    """Whether the event could read ports in the packet's transport header."""
+    return record.protocol in protocols.WITH_PORTS and _has_transport(record)
+
+
+def is_icmp(record: EventRecord) -> bool:
+    """Whether the event could read type and code of an ICMP or ICMPv6 packet."""
+    return record.protocol in {protocols.ICMP, protocols.ICMPV6} and _has_transport(record)
+
+
+def _has_transport(record: EventRecord) -> bool:
     return not record.flags & (EventFlag.FRAGMENT | EventFlag.TRUNCATED)
 
 

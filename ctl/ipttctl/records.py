@@ -28,6 +28,8 @@ class EventRecord(NamedTuple):
     pid: int
     in_ifindex: int
     out_ifindex: int
+    physin_ifindex: int
+    physout_ifindex: int
     mark: int
     length: int
     rulenum: int
@@ -53,6 +55,8 @@ class EventRecord(NamedTuple):
     daddr: bytes
     in_name: bytes
     out_name: bytes
+    physin_name: bytes
+    physout_name: bytes
     table: bytes
     chain: bytes
     cpu: int

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ipttctl import describe, hooks
+from ipttctl import describe, hooks, protocols
 from ipttctl.escape import code
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
@@ -47,11 +47,11 @@ def event(
     is_packet = record.kind == Kind.PACKET
     version = describe.version(record)
     is_arp = is_packet and record.ethertype == describe.ARP
-    whole = version is not None and describe.has_ports(record)
-    ports = whole and record.protocol in {describe.TCP, describe.UDP}
-    icmp = whole and record.protocol in {describe.ICMP, describe.ICMPV6}
+    ports = version is not None and describe.has_ports(record)
+    icmp = version is not None and describe.is_icmp(record)
     addresses = version is not None or is_arp
     verdict = describe.verdict_name(record.verdict)
+    queued = is_exit and verdict == "QUEUE"
     has_payload = bool(flags & EventFlag.PAYLOAD)
     return {
         "kind": describe.kind(record),
@@ -70,24 +70,31 @@ def event(
         "in_ifindex": record.in_ifindex or None,
         "out_name": describe.text(record.out_name) or None,
         "out_ifindex": record.out_ifindex or None,
+        "physin_name": describe.text(record.physin_name) or None,
+        "physin_ifindex": record.physin_ifindex or None,
+        "physout_name": describe.text(record.physout_name) or None,
+        "physout_ifindex": record.physout_ifindex or None,
         "dest_mac": describe.mac(record.dmac) if flags & EventFlag.DMAC else None,
         "mark": record.mark,
         "length": record.length,
         "ethertype": record.ethertype,
         "family": version,
         "protocol": None if version is None else record.protocol,
+        "protocol_name": None if version is None else protocols.NAMES.get(record.protocol),
         "source": describe.address(record.saddr, version) if addresses else None,
         "destination": describe.address(record.daddr, version) if addresses else None,
         "source_port": record.sport if ports else None,
         "destination_port": record.dport if ports else None,
         "tcp_flags": (
             [name for name in describe.tcp_flags(record.tcp_flags).split(",") if name]
-            if ports and record.protocol == describe.TCP
+            if ports and record.protocol == protocols.TCP
             else None
         ),
         "icmp_type": record.icmp_type if icmp else None,
         "icmp_code": record.icmp_code if icmp else None,
-        "icmp_id": record.icmp_id if icmp and describe.echo(record) else None,
+        "icmp_id": (
+            record.icmp_id if icmp and protocols.echo(record.protocol, record.icmp_type) else None
+        ),
         "arp_operation": describe.arp_operation(record.arp_operation) if is_arp else None,
         "fragment": bool(flags & EventFlag.FRAGMENT),
         "truncated": bool(flags & EventFlag.TRUNCATED),
@@ -105,7 +112,8 @@ def event(
             if is_exit and verdict == "DROP" and record.verdict_data
             else None
         ),
-        "queue": record.verdict_data if is_exit and verdict == "QUEUE" else None,
+        "queue": record.verdict_data if queued else None,
+        "queue_bypass": bool(flags & EventFlag.QUEUE_BYPASS) if queued else None,
         "cost_ns": record.cost if is_exit else None,
         "payload": record.payload.hex() if has_payload else None,
         "payload_value": payload(record) if has_payload and payload else None,

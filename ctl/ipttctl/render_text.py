@@ -21,6 +21,7 @@ from ipttctl.objects import (
     LinkChange,
     ProgramInfo,
 )
+from ipttctl.packet_text import packet_text
 from ipttproto import EventFlag, Hook, Kind, Loss, Slot
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ _COLUMNS: Final = {
     "IPTABLES_INFO": 0,
 }
 _LINK_COLUMNS: Final = ("LINK", "GEN")
-#: protocol -> how its packets begin
-_LETTERS: Final = {6: "T", 17: "U", 1: "I", 58: "I"}
 #: terminals that are narrower get columns without padding where the content varies
 WIDE: Final = 160
 
@@ -120,7 +119,7 @@ class EventText:
             f"{word(name)}({index})" if name else "-",
             describe.mac(record.dmac) if flags & EventFlag.DMAC else "-",
             str(record.length),
-            self.packet(record),
+            packet_text(record),
             self._decision(record),
         ]
         if self._link_columns:
@@ -135,64 +134,14 @@ class EventText:
             return escape(" ".join(fields))
         return Escaped(f"{escape(' '.join(fields[:-1]))} {self._coloured(record, fields[-1])}")
 
-    def packet(self, record: EventRecord) -> str:
-        """Protocol and ends: ``T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030``.
-
-        At netfilter hooks, where packets are of any protocol, the ends come first:
-        ``10.0.2.15 -> 223.5.5.5 ICMP request``.
-        """
-        if record.kind == Kind.PACKET:
-            return self._any_packet(record)
-        version = describe.version(record)
-        source = describe.address(record.saddr, version)
-        destination = describe.address(record.daddr, version)
-        if version == 6:
-            source, destination = f"[{source}]", f"[{destination}]"
-        protocol = record.protocol
-        whole = describe.has_ports(record)
-        if protocol in {describe.TCP, describe.UDP} and whole:
-            source, destination = f"{source}:{record.sport}", f"{destination}:{record.dport}"
-        if not whole:
-            what = f"{_LETTERS.get(protocol, f'P_{protocol}')}_{_part(record)}"
-        elif protocol == describe.TCP:
-            what = f"T_{describe.tcp_flags(record.tcp_flags)}"
-        elif protocol == describe.UDP:
-            what = "U"
-        elif protocol in {describe.ICMP, describe.ICMPV6}:
-            what = f"I_{_icmp(record)}"
-        else:
-            what = f"P_{protocol}"
-        return f"{what}:{source}->{destination}"
-
-    @staticmethod
-    def _any_packet(record: EventRecord) -> str:
-        version = describe.version(record)
-        is_arp = record.ethertype == describe.ARP
-        if version is None and not is_arp:
-            return f"ethertype {describe.ethertype(record.ethertype)}"
-        source = describe.address(record.saddr, version)
-        destination = describe.address(record.daddr, version)
-        if is_arp:
-            what = f"ARP {describe.arp_operation(record.arp_operation)}"
-        else:
-            what = describe.transport(record.protocol)
-            if not describe.has_ports(record):
-                what += f" {_part(record)}"
-            elif record.protocol in {describe.TCP, describe.UDP}:
-                what += f" {record.sport}->{record.dport}"
-                if record.protocol == describe.TCP:
-                    what += f" {describe.tcp_flags(record.tcp_flags)}"
-            elif record.protocol in {describe.ICMP, describe.ICMPV6}:
-                what += f" {_icmp(record)}"
-        return f"{source} -> {destination} {what}".rstrip()
-
     def tables(self, record: EventRecord) -> str:
         """The rule that matched, or what the table, or the link at a hook, decided."""
         if record.kind == Kind.PACKET:
             where = hooks.hook_text(record.pf, record.hook, record.priority)
             return (
                 f"nf=[hook={where} in={word(record.in_name)} "
-                f"out={word(record.out_name)} verdict={describe.verdict(record)}]"
+                f"out={word(record.out_name)}{_ports(record)} "
+                f"verdict={describe.verdict(record)}]"
             )
         family = describe.protocol_family(record.pf)
         table = word(record.table)
@@ -200,13 +149,14 @@ class EventText:
         if kind == "exit":
             rules = f" rules={record.rules}" if record.flags & EventFlag.COUNTED else ""
             return (
-                f"iptables=[pf={family} table={table} hook={describe.hook(record)} "
-                f"verdict={describe.verdict(record)} cost={record.cost / 1000:.3f}µs{rules}]"
+                f"iptables=[pf={family} table={table} hook={describe.hook(record)}"
+                f"{_ports(record)} verdict={describe.verdict(record)} "
+                f"cost={record.cost / 1000:.3f}µs{rules}]"
             )
         suffix = "" if kind == "rule" else f" kind={kind}"
         return (
             f"ipttrace=[pf={family} in={word(record.in_name)} "
-            f"out={word(record.out_name)} table={table} "
+            f"out={word(record.out_name)}{_ports(record)} table={table} "
             f"chain={word(record.chain)} hook={record.hook} "
             f"rulenum={record.rulenum}{suffix}]"
         )
@@ -398,12 +348,10 @@ def _slot(slot: Slot) -> str:
     return slot.name.lower()
 
 
-def _part(record: EventRecord) -> str:
-    return "fragment" if record.flags & EventFlag.FRAGMENT else "truncated"
-
-
-def _icmp(record: EventRecord) -> str:
-    return describe.echo(record) or f"{record.icmp_type}/{record.icmp_code}"
+def _ports(record: EventRecord) -> str:
+    """The ports of a bridge that the packet crosses, as fields; nothing for others."""
+    ports = {"physin": record.physin_name, "physout": record.physout_name}
+    return "".join(f" {name}={word(port)}" for name, port in ports.items() if port)
 
 
 def _compact(value: Any) -> str:

@@ -95,6 +95,7 @@ class EventFlag(Documented):
     TRUNCATED = 16, "the packet ends before its transport header does"
     PAYLOAD = 32, "the program added bytes of its own: a payload of the message has them"
     COUNTED = 64, "rules is valid: the matching rules of this passage are counted"
+    QUEUE_BYPASS = 128, "exit: the packet passes if nobody listens at the queue"
 
 
 class Loss(Documented):
@@ -189,6 +190,8 @@ Event: Final = Struct(
     "pid" / Int32un * "process (tgid) that sends the packet, if flags say so",
     "in_ifindex" / Int32un * "interface it came in by, or 0",
     "out_ifindex" / Int32un * "interface it goes out by, or 0",
+    "physin_ifindex" / Int32un * "port of a bridge that it came in by, or 0 (br_netfilter)",
+    "physout_ifindex" / Int32un * "port of a bridge that it goes out by, or 0 (br_netfilter)",
     "mark" / Int32un * "skb->mark when the packet entered the table, or was at the hook",
     "length" / Int32un * "bytes of the packet from its network (IP, ARP) header on",
     "rulenum" / Int32un * "number of the rule in its chain, from 1; 0 in exit events",
@@ -217,6 +220,8 @@ Event: Final = Struct(
     "daddr" / Bytes(16) * "destination IP address, IPv4 in the first four bytes; ARP: the target's",
     "in_name" / Chars(16) * "name of the interface it came in by",
     "out_name" / Chars(16) * "name of the interface it goes out by",
+    "physin_name" / Chars(16) * "name of the bridge's port that it came in by",
+    "physout_name" / Chars(16) * "name of the bridge's port that it goes out by",
     "table" / Chars(limit("TABLE_NAME")) * "name of the table",
     "chain" / Chars(limit("CHAIN_NAME")) * "name of the chain; exit: of the hook's chain",
 )

@@ -257,6 +257,8 @@ def event(**changes: Any) -> dict[str, Any]:
         "pid": 4321,
         "in_ifindex": 0,
         "out_ifindex": 2,
+        "physin_ifindex": 0,
+        "physout_ifindex": 0,
         "mark": 0,
         "length": 60,
         "rulenum": 1,
@@ -282,6 +284,8 @@ def event(**changes: Any) -> dict[str, Any]:
         "daddr": socket.inet_aton("192.168.1.12") + bytes(12),
         "in_name": bytes(16),
         "out_name": b"enp0s8".ljust(16, b"\0"),
+        "physin_name": bytes(16),
+        "physout_name": bytes(16),
         "table": b"filter".ljust(32, b"\0"),
         "chain": b"OUTPUT".ljust(32, b"\0"),
     }

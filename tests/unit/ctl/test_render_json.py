@@ -67,15 +67,34 @@ def test_rule() -> None:
 
 def test_exit() -> None:
     exit_event = {"kind": Kind.EXIT, "cost": 77425}
-    keys = ("rulenum", "verdict", "errno", "queue", "cost_ns")
+    keys = ("rulenum", "verdict", "errno", "queue", "queue_bypass", "cost_ns")
 
     def values(**changes: Any) -> list[Any]:
         found = parsed(**exit_event, **changes)
         return [found[key] for key in keys]
 
-    assert values(verdict=1) == [None, "ACCEPT", None, None, 77425]
-    assert values(verdict=0, verdict_data=111) == [None, "DROP", "ECONNREFUSED", None, 77425]
-    assert values(verdict=3, verdict_data=7) == [None, "QUEUE", None, 7, 77425]
+    assert values(verdict=1) == [None, "ACCEPT", None, None, None, 77425]
+    assert values(verdict=0, verdict_data=111) == [None, "DROP", "ECONNREFUSED", None, None, 77425]
+    assert values(verdict=3, verdict_data=7) == [None, "QUEUE", None, 7, False, 77425]
+    bypass = values(verdict=3, flags=EventFlag.QUEUE_BYPASS)
+    assert bypass == [None, "QUEUE", None, 0, True, 77425]
+
+
+def test_protocols() -> None:
+    keys = ("protocol", "protocol_name", "source_port", "destination_port", "tcp_flags")
+    for number, name in ((132, "SCTP"), (136, "UDPLITE"), (33, "DCCP")):
+        found = parsed(protocol=number)
+        assert [found[key] for key in keys] == [number, name, 22, 53030, None]
+    found = parsed(protocol=89)
+    assert [found[key] for key in keys] == [89, "OSPF", None, None, None]
+    assert parsed(protocol=253)["protocol_name"] is None
+
+
+def test_ports_of_a_bridge() -> None:
+    keys = ("physin_name", "physin_ifindex", "physout_name", "physout_ifindex")
+    assert [parsed()[key] for key in keys] == [None] * 4
+    found = parsed(physin_name=b"eth0", physin_ifindex=3, physout_name=b"eth1", physout_ifindex=4)
+    assert [found[key] for key in keys] == ["eth0", 3, "eth1", 4]
 
 
 def test_packet_at_a_netfilter_hook() -> None:

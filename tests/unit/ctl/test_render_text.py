@@ -13,6 +13,7 @@ from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
 from ipttctl.objects import HistoryEntry, Link, LinkChange, SlotStats
+from ipttctl.packet_text import packet_text
 from ipttctl.records import EventRecord, decode
 from ipttctl.render_text import (
     EventText,
@@ -57,8 +58,11 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"protocol": 17}, "U:192.168.1.138:22->192.168.1.12:53030"),
         ({"protocol": 1, "icmp_type": 8}, "I_request:192.168.1.138->192.168.1.12"),
         ({"protocol": 1, "icmp_type": 0}, "I_reply:192.168.1.138->192.168.1.12"),
-        ({"protocol": 1, "icmp_type": 3, "icmp_code": 1}, "I_3/1:192.168.1.138->192.168.1.12"),
-        ({"protocol": 47}, "P_47:192.168.1.138->192.168.1.12"),
+        (
+            {"protocol": 1, "icmp_type": 3, "icmp_code": 1},
+            "I_host-unreachable:192.168.1.138->192.168.1.12",
+        ),
+        ({"protocol": 47}, "GRE:192.168.1.138->192.168.1.12"),
         (
             {"pf": 10, "saddr": v6("::1"), "daddr": v6("fe80::2"), "tcp_flags": 2},
             "T_SYN:[::1]:22->[fe80::2]:53030",
@@ -67,15 +71,51 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
             {"pf": 10, "saddr": v6("::1"), "daddr": v6("::1"), "protocol": 58, "icmp_type": 128},
             "I_request:[::1]->[::1]",
         ),
+        ({"tcp_flags": 0}, "T:192.168.1.138:22->192.168.1.12:53030"),
+        ({"protocol": 132}, "SCTP:192.168.1.138:22->192.168.1.12:53030"),
+        ({"protocol": 136}, "UDPLITE:192.168.1.138:22->192.168.1.12:53030"),
+        ({"protocol": 33}, "DCCP:192.168.1.138:22->192.168.1.12:53030"),
+        ({"protocol": 112}, "VRRP:192.168.1.138->192.168.1.12"),
+        ({"protocol": 89}, "OSPF:192.168.1.138->192.168.1.12"),
+        ({"protocol": 253}, "P_253:192.168.1.138->192.168.1.12"),
+        (
+            {"pf": 10, "saddr": v6("::1"), "daddr": v6("ff02::1"), "protocol": 59},
+            "NONE:[::1]->[ff02::1]",
+        ),
+        (
+            {"flags": EventFlag.FRAGMENT, "protocol": 132},
+            "SCTP_fragment:192.168.1.138->192.168.1.12",
+        ),
         ({"flags": EventFlag.FRAGMENT}, "T_fragment:192.168.1.138->192.168.1.12"),
         (
             {"flags": EventFlag.TRUNCATED, "protocol": 47},
-            "P_47_truncated:192.168.1.138->192.168.1.12",
+            "GRE_truncated:192.168.1.138->192.168.1.12",
         ),
     ],
 )
 def test_packet(changes: dict[str, Any], packet: str) -> None:
-    assert EventText().packet(record(**changes)) == packet
+    assert packet_text(record(**changes)) == packet
+
+
+@pytest.mark.parametrize(
+    ("protocol", "icmp_type", "code", "name"),
+    [
+        (1, 3, 3, "port-unreachable"),
+        (1, 3, 15, "destination-unreachable/15"),
+        (1, 11, 0, "time-exceeded"),
+        (1, 5, 1, "redirect/1"),
+        (1, 44, 2, "44/2"),
+        (58, 1, 4, "port-unreachable"),
+        (58, 2, 0, "packet-too-big"),
+        (58, 130, 0, "mld-query"),
+        (58, 135, 0, "neighbour-solicitation"),
+        (58, 143, 0, "mld2-report"),
+        (58, 200, 0, "200/0"),
+    ],
+)
+def test_types_of_icmp(protocol: int, icmp_type: int, code: int, name: str) -> None:
+    found = record(protocol=protocol, icmp_type=icmp_type, icmp_code=code)
+    assert packet_text(found) == f"I_{name}:192.168.1.138->192.168.1.12"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +125,7 @@ def test_packet(changes: dict[str, Any], packet: str) -> None:
         ({"tcp_flags": 0}, "192.168.1.138 -> 192.168.1.12 TCP 22->53030"),
         ({"protocol": 17}, "192.168.1.138 -> 192.168.1.12 UDP 22->53030"),
         ({"protocol": 1, "icmp_type": 8}, "192.168.1.138 -> 192.168.1.12 ICMP request"),
-        ({"protocol": 1, "icmp_type": 3}, "192.168.1.138 -> 192.168.1.12 ICMP 3/0"),
+        ({"protocol": 1, "icmp_type": 3}, "192.168.1.138 -> 192.168.1.12 ICMP network-unreachable"),
         ({"protocol": 99}, "192.168.1.138 -> 192.168.1.12 P_99"),
         ({"flags": EventFlag.FRAGMENT}, "192.168.1.138 -> 192.168.1.12 TCP fragment"),
         ({"flags": EventFlag.TRUNCATED}, "192.168.1.138 -> 192.168.1.12 TCP truncated"),
@@ -113,7 +153,7 @@ def test_packet(changes: dict[str, Any], packet: str) -> None:
     ],
 )
 def test_packet_at_a_netfilter_hook(changes: dict[str, Any], packet: str) -> None:
-    assert EventText().packet(record(kind=Kind.PACKET, **changes)) == packet
+    assert packet_text(record(kind=Kind.PACKET, **changes)) == packet
 
 
 EXIT = {"kind": Kind.EXIT, "cost": 77425, "rules": 3, "flags": EventFlag.COUNTED}
@@ -158,6 +198,27 @@ EXIT = {"kind": Kind.EXIT, "cost": 77425, "rules": 3, "flags": EventFlag.COUNTED
         (
             {**EXIT, "verdict": 3, "verdict_data": 5},
             "iptables=[pf=PF_INET table=filter hook=OUTPUT verdict=QUEUE(5) cost=77.425µs rules=3]",
+        ),
+        (
+            {**EXIT, "verdict": 3, "flags": EventFlag.QUEUE_BYPASS | EventFlag.COUNTED},
+            (
+                "iptables=[pf=PF_INET table=filter hook=OUTPUT verdict=QUEUE(0,bypass) "
+                "cost=77.425µs rules=3]"
+            ),
+        ),
+        (
+            {"in_name": b"br0", "physin_name": b"eth0", "physout_name": b"eth 1"},
+            (
+                "ipttrace=[pf=PF_INET in=br0 out=enp0s8 physin=eth0 physout=eth\\x201 table=filter "
+                "chain=OUTPUT hook=3 rulenum=1]"
+            ),
+        ),
+        (
+            {**EXIT, "verdict": 1, "physin_name": b"eth0"},
+            (
+                "iptables=[pf=PF_INET table=filter hook=OUTPUT physin=eth0 verdict=ACCEPT "
+                "cost=77.425µs rules=3]"
+            ),
         ),
         (
             {**EXIT, "verdict": 2},

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Events, links and the module for people: lines of text."""
+"""Links and the module for people: lines of text."""
 
 from __future__ import annotations
 
-import enum
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
-from ipttctl import describe, hooks
-from ipttctl.escape import Escaped, escape, word
+from ipttctl import describe
+from ipttctl.escape import word
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
@@ -21,185 +19,9 @@ from ipttctl.objects import (
     LinkChange,
     ProgramInfo,
 )
-from ipttctl.packet_text import packet_text
-from ipttproto import EventFlag, Hook, Kind, Loss, Slot
-
-if TYPE_CHECKING:
-    from ipttctl.records import EventRecord
+from ipttproto import Hook, Loss, Slot
 
 _NANO: Final = 10**9
-_BOLD: Final = "\033[1m"
-_RED: Final = "\033[31m"
-_GREEN: Final = "\033[32m"
-_YELLOW: Final = "\033[33m"
-_CYAN: Final = "\033[36m"
-_PLAIN: Final = "\033[0m"
-
-#: column -> the width that it has at least
-_COLUMNS: Final = {
-    "TIME": 15,
-    "SKB": 18,
-    "NETWORK_NS": 10,
-    "PID": 7,
-    "CPU": 3,
-    "LINK": 4,
-    "GEN": 3,
-    "INTERFACE": 12,
-    "DEST_MAC": 17,
-    "IP_LEN": 6,
-    "PKT_INFO": 48,
-    "IPTABLES_INFO": 0,
-}
-_LINK_COLUMNS: Final = ("LINK", "GEN")
-#: terminals that are narrower get columns without padding where the content varies
-WIDE: Final = 160
-
-
-class TimeFormat(enum.Enum):
-    """What the column TIME shows."""
-
-    CLOCK = "clock"
-    """Local time to the microsecond."""
-    NANOSECONDS = "nanoseconds"
-    """Local time to the nanosecond."""
-    RELATIVE = "relative"
-    """Seconds since the first event, to the microsecond."""
-
-
-class EventText:
-    """Renders events as lines of a table whose columns grow with their content."""
-
-    def __init__(
-        self,
-        *,
-        time_format: TimeFormat = TimeFormat.CLOCK,
-        link_columns: bool = False,
-        colour: bool = False,
-        align: bool = True,
-        names: NamespaceNames | None = None,
-        payload: Callable[[EventRecord], Any] | None = None,
-    ) -> None:
-        """Without ``link_columns`` a line names its link once there is more than one.
-
-        One link after a swap counts as more than one. ``names`` tells names of namespaces,
-        ``payload`` what the bytes mean that a program added to an event, if that is known.
-        """
-        self._time_format = time_format
-        self._link_columns = link_columns
-        self._colour = colour
-        self._align = align
-        self._names = names
-        self._payload = payload
-        self._columns = [c for c in _COLUMNS if link_columns or c not in _LINK_COLUMNS]
-        self._widths = [max(len(c), _COLUMNS[c] if align else 0) for c in self._columns]
-        self._widths[-1] = 0
-        self._first_time: int | None = None
-        self._first_link: tuple[int, int] | None = None
-        self._several = False
-        self._second = -1
-        self._clock = ""
-
-    def header(self) -> Escaped:
-        """The line above the first event."""
-        line = " ".join(
-            name.ljust(width) for name, width in zip(self._columns, self._widths, strict=True)
-        ).rstrip()
-        return Escaped(f"{_BOLD}{line}{_PLAIN}" if self._colour else line)
-
-    def line(self, record: EventRecord) -> Escaped:
-        """The line for an event."""
-        name, index = describe.interface(record)
-        flags = record.flags
-        fields = [
-            self._time(record),
-            f"0x{record.skb:x}",
-            namespace(record.netns, self._names),
-            str(record.pid) if flags & EventFlag.PID else "-",
-            str(record.cpu),
-            f"{word(name)}({index})" if name else "-",
-            describe.mac(record.dmac) if flags & EventFlag.DMAC else "-",
-            str(record.length),
-            packet_text(record),
-            self._decision(record),
-        ]
-        if self._link_columns:
-            fields[5:5] = [str(record.link), str(record.generation)]
-        widths = self._widths
-        for i, field in enumerate(fields):
-            if len(field) < widths[i]:
-                fields[i] = field.ljust(widths[i])
-            elif self._align and i < len(fields) - 1:
-                widths[i] = len(field)
-        if not self._colour:
-            return escape(" ".join(fields))
-        return Escaped(f"{escape(' '.join(fields[:-1]))} {self._coloured(record, fields[-1])}")
-
-    def tables(self, record: EventRecord) -> str:
-        """The rule that matched, or what the table, or the link at a hook, decided."""
-        if record.kind == Kind.PACKET:
-            where = hooks.hook_text(record.pf, record.hook, record.priority)
-            return (
-                f"nf=[hook={where} in={word(record.in_name)} "
-                f"out={word(record.out_name)}{_ports(record)} "
-                f"verdict={describe.verdict(record)}]"
-            )
-        family = describe.protocol_family(record.pf)
-        table = word(record.table)
-        kind = describe.kind(record)
-        if kind == "exit":
-            rules = f" rules={record.rules}" if record.flags & EventFlag.COUNTED else ""
-            return (
-                f"iptables=[pf={family} table={table} hook={describe.hook(record)}"
-                f"{_ports(record)} verdict={describe.verdict(record)} "
-                f"cost={record.cost / 1000:.3f}µs{rules}]"
-            )
-        suffix = "" if kind == "rule" else f" kind={kind}"
-        return (
-            f"ipttrace=[pf={family} in={word(record.in_name)} "
-            f"out={word(record.out_name)}{_ports(record)} table={table} "
-            f"chain={word(record.chain)} hook={record.hook} "
-            f"rulenum={record.rulenum}{suffix}]"
-        )
-
-    def _decision(self, record: EventRecord) -> str:
-        tables = self.tables(record)
-        if record.flags & EventFlag.PAYLOAD:
-            tables += f" payload={self._payload_text(record)}"
-        if self._link_columns:
-            return tables
-        link = record.link, record.generation
-        if self._first_link is None:
-            self._first_link = link
-        self._several |= link != self._first_link
-        return f"{tables} link={link[0]} gen={link[1]}" if self._several else tables
-
-    def _payload_text(self, record: EventRecord) -> str:
-        value = self._payload(record) if self._payload else None
-        return record.payload.hex() if value is None else _compact(value)
-
-    def _time(self, record: EventRecord) -> str:
-        if self._time_format is TimeFormat.RELATIVE:
-            if self._first_time is None:
-                self._first_time = record.time
-            return f"{(record.time - self._first_time) / _NANO:.6f}"
-        second, rest = divmod(record.time + record.clock_offset, _NANO)
-        if second != self._second:
-            self._second = second
-            self._clock = time.strftime("%H:%M:%S", time.localtime(second))
-        if self._time_format is TimeFormat.NANOSECONDS:
-            return f"{self._clock}.{rest:09}"
-        return f"{self._clock}.{rest // 1000:06}"
-
-    def _coloured(self, record: EventRecord, decision: str) -> str:
-        text = escape(decision)
-        kind = describe.kind(record)
-        if kind in {"exit", "packet"}:
-            colour = {"ACCEPT": _GREEN, "DROP": _RED}.get(
-                describe.verdict(record).partition("(")[0], _YELLOW
-            )
-        else:
-            colour = _CYAN if kind == "rule" else ""
-        return f"{colour}{text}{_PLAIN}" if colour else text
 
 
 def link_line(
@@ -346,14 +168,3 @@ def _who(entry: HistoryEntry) -> str:
 
 def _slot(slot: Slot) -> str:
     return slot.name.lower()
-
-
-def _ports(record: EventRecord) -> str:
-    """The ports of a bridge that the packet crosses, as fields; nothing for others."""
-    ports = {"physin": record.physin_name, "physout": record.physout_name}
-    return "".join(f" {name}={word(port)}" for name, port in ports.items() if port)
-
-
-def _compact(value: Any) -> str:
-    """A decoded value without spaces, so that it stays one field."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace(" ", r"\u0020")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from ipttctl import render_json, render_text
 from ipttctl.cli import output
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.options import Output, OutputOption
+from ipttctl.cli.options import ColumnsOption, Output, OutputOption
 from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.view import EventView
@@ -35,6 +35,7 @@ def events(
     links: Annotated[
         bool, typer.Option("--links", help="what happens to links, instead of packets")
     ] = False,
+    columns: ColumnsOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Follow the events of links that exist, whoever made them.
@@ -50,9 +51,12 @@ def events(
     if links:
         if wanted.of_packets:
             raise UsageError("--links takes no option that chooses packets", "use --link")
+        if columns is not None:
+            raise UsageError("--columns is of packets", "leave out --links")
         _follow_links(frozenset(wanted.link), count, output_form)
     else:
-        _follow_events(wanted.filter(), wanted.link, count, output_form)
+        shown = output.event_columns(columns, output_form)
+        _follow_events(wanted.filter(), wanted.link, count, output_form, shown)
 
 
 def stats(output_form: OutputOption = Output.TEXT) -> None:
@@ -67,7 +71,11 @@ def stats(output_form: OutputOption = Output.TEXT) -> None:
 
 
 def _follow_events(
-    wanted: EventFilter, links: Collection[int], count: int | None, form: Output
+    wanted: EventFilter,
+    links: Collection[int],
+    count: int | None,
+    form: Output,
+    columns: Sequence[str] | None,
 ) -> None:
     with Controller() as controller:
         for link in links:
@@ -77,7 +85,7 @@ def _follow_events(
             for known in controller.links():
                 types.learn(known)
             output.note("listening")
-            printer = EventPrinter(form, link_columns=True, payload=types.value)
+            printer = EventPrinter(form, link_columns=True, columns=columns, payload=types.value)
             view = EventView(printer, None, count)
             while not stream.stopped and not view.full:
                 for batch in stream.read():

@@ -29,6 +29,14 @@ class Output(enum.StrEnum):
 OutputOption = Annotated[
     Output, typer.Option("-o", "--output", help="text for people, json for programs")
 ]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAMES",
+        help="only these columns, in this order: time,pkt_info,iptables_info",
+    ),
+]
 FdOption = Annotated[
     list[str],
     typer.Option("--fd", metavar="SLOT=FD", help="a program that the calling process left open"),

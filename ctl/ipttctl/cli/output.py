@@ -7,17 +7,19 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ipttctl import render_json, render_text
 from ipttctl.cli.options import Output
+from ipttctl.errors import UsageError
 from ipttctl.escape import escape
+from ipttctl.event_text import WIDE, EventBlocks, EventTable, TimeFormat, parse_columns
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
 from ipttctl.netns import NamespaceNames
 from ipttctl.objects import HistoryEntry, Link, LinkChange
-from ipttctl.render_text import EventText, TimeFormat
 from ipttproto import Gone
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ def totals(events: int, packets: int | None, losses: Losses) -> None:
 
 
 class EventPrinter:
-    """Prints events as lines, in either form."""
+    """Prints events in either form: as text in a table, or in blocks where that is too wide."""
 
     def __init__(
         self,
@@ -111,31 +113,51 @@ class EventPrinter:
         *,
         time_format: TimeFormat = TimeFormat.CLOCK,
         link_columns: bool = False,
+        columns: Sequence[str] | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
     ) -> None:
-        """``payload`` tells what the bytes mean that a program added to an event."""
+        """``columns`` are those of the table to show, whatever the terminal's width is.
+
+        ``payload`` tells what the bytes mean that a program added to an event.
+        """
         self._payload = payload
         self._names = NamespaceNames()
-        self._text: EventText | None = None
+        self._text: EventTable | EventBlocks | None = None
         if output is Output.TEXT:
             terminal = sys.stdout.isatty()
-            columns = shutil.get_terminal_size().columns
-            self._text = EventText(
-                time_format=time_format,
-                link_columns=link_columns,
-                colour=terminal and "NO_COLOR" not in os.environ,
-                align=not terminal or columns >= render_text.WIDE,
-                names=self._names,
-                payload=payload,
-            )
-            lines([self._text.header()])
+            width = shutil.get_terminal_size().columns
+            options: dict[str, Any] = {
+                "time_format": time_format,
+                "link_columns": link_columns,
+                "colour": terminal and "NO_COLOR" not in os.environ,
+                "names": self._names,
+                "payload": payload,
+            }
+            if terminal and columns is None and width < WIDE:
+                self._text = EventBlocks(width, **options)
+            else:
+                self._text = EventTable(columns, **options)
+            lines(self._text.header())
 
     def print(self, records: Iterable[EventRecord]) -> None:
         """Print events, and have them out before returning."""
         if self._text:
-            lines(map(self._text.line, records))
+            lines(chain.from_iterable(map(self._text.lines, records)))
         else:
             lines(
                 render_json.dumps(render_json.event(record, self._names, self._payload))
                 for record in records
             )
+
+
+def event_columns(text: str | None, output: Output) -> tuple[str, ...] | None:
+    """The columns that --columns names; None for those that fit.
+
+    Raises:
+        UsageError: there is none of a name, or there are no columns in the output.
+    """
+    if text is None:
+        return None
+    if output is not Output.TEXT:
+        raise UsageError(f"--columns: -o {output} has no columns", "choose keys of its objects")
+    return parse_columns(text)

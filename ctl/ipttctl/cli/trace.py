@@ -11,16 +11,16 @@ import typer
 
 from ipttctl import netns
 from ipttctl.cli import selection
-from ipttctl.cli.options import Output, OutputOption
-from ipttctl.cli.output import EventPrinter, note, tell_state, totals
+from ipttctl.cli.options import ColumnsOption, Output, OutputOption
+from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, totals
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
 from ipttctl.errors import UsageError
+from ipttctl.event_text import TimeFormat
 from ipttctl.numbers import U32_MAX
 from ipttctl.objects import Change, Link, ProgramSet
 from ipttctl.program_choice import compiled
-from ipttctl.render_text import TimeFormat
 from ipttctl.streams import EventStream, LinkChangeStream
 
 if TYPE_CHECKING:
@@ -85,9 +85,13 @@ def trace(
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="columns for link and generation")
     ] = False,
+    columns: ColumnsOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Trace packets through iptables: each rule that matches, each verdict and its cost.
+
+    On a terminal of less than 200 columns a packet has a heading, and its rules and verdicts stand
+    below it; otherwise, and to a pipe, each has a line with all columns, or those of --columns.
 
     Ends with Ctrl-C, or after -c events, and tells what it saw and what was lost. On standard
     error a line "tracing: link N" says that packets are watched from now on.
@@ -102,6 +106,7 @@ def trace(
         raise UsageError(f"--ipaddr: {address} is not of IPv{family}")
     number = selection.protocol(protocol)
     port_number = None if port is None else selection.port(port, number)
+    shown = event_columns(columns, output)
     inode = None if namespace is None else netns.resolve(namespace)
 
     with ExitStack() as stack:
@@ -128,7 +133,9 @@ def trace(
             time_format = TimeFormat.CLOCK
             if precise or relative:
                 time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
-            printer = EventPrinter(output, time_format=time_format, link_columns=verbose)
+            printer = EventPrinter(
+                output, time_format=time_format, link_columns=verbose, columns=shown
+            )
             view = EventView(printer, link.id, count)
             there = _follow(events, changes, link.id, view)
             if there:

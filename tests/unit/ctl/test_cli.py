@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -492,3 +493,67 @@ def test_closed_pipe_ends_quietly() -> None:
         assert process.wait(30) == 0
         assert process.stderr.read() == b""
         assert time.monotonic() - begin < 30
+
+
+class _Terminal(io.StringIO):
+    """A terminal; its width is what COLUMNS says."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("width", "arguments", "first", "count"),
+    [
+        ("80", [], "OUTPUT T_ACK,PSH:", 4),
+        ("199", [], "OUTPUT T_ACK,PSH:", 3),
+        ("200", [], "TIME ", 3),
+        ("80", ["--columns", "cpu,pkt_info"], "CPU PKT_INFO", 3),
+    ],
+)
+def test_trace_fits_the_terminal(
+    width: str,
+    arguments: list[str],
+    first: str,
+    count: int,
+    module: FakeModule,
+    programs: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", terminal := _Terminal())
+    when_attached(module, events_message([event(), event(kind=Kind.EXIT, verdict=1)]))
+    assert run(["trace", "-c", "2", *arguments]) == 0
+    lines = terminal.getvalue().splitlines()
+    assert lines[0].startswith(first)
+    assert len(lines) == count
+    assert programs
+
+
+def test_trace_columns_to_a_pipe(
+    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    when_attached(module, events_message([event()]))
+    assert run(["trace", "-c", "1", "--columns", "PKT_INFO,CPU"]) == 0
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["PKT_INFO", "CPU"]
+    assert line.split() == ["T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030", "0"]
+    assert programs
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("trace --columns when", "--columns: there is no column 'when'; they are time, skb"),
+        ("events --columns time,time", "--columns: 'time' is given twice"),
+        ("trace --columns time -o json", "--columns: -o json has no columns"),
+        ("events --links --columns time", "--columns is of packets; leave out --links"),
+    ],
+)
+def test_columns_that_make_no_sense(
+    line: str, message: str, module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line.split()) == 2
+    assert capsys.readouterr().err.startswith(f"ipttctl: {message}")
+    assert not module.requests

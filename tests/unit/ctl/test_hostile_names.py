@@ -25,12 +25,12 @@ from ipttctl.declared import SavedState, State, Step, StepAction
 from ipttctl.doctor import Finding
 from ipttctl.errors import ModuleError, ProgramError
 from ipttctl.escape import escape, word
+from ipttctl.event_text import EventBlocks, EventTable
 from ipttctl.module import ModuleState
 from ipttctl.netns import NamespaceNames
 from ipttctl.objects import Link, ModuleStatus
 from ipttctl.records import decode
 from ipttctl.render_json import dumps
-from ipttctl.render_text import EventText
 from ipttctl.wire import Connection
 from ipttproto import Command, EventFlag, Kind, Slot, parse_batch
 from tests.unit.ctl.support import (
@@ -250,15 +250,24 @@ def test_table_of_links() -> None:
 
 def test_colours_are_ours() -> None:
     [found] = decode(parse_batch(batch_payload([EVENT])))
-    text = EventText(colour=True).line(found)
+    [text] = EventTable(colour=True).lines(found)
     assert re.findall(r"\x1b\[\d*m", text) == ["\x1b[36m", "\x1b[0m"]
     check(re.sub(r"\x1b\[\d*m", "", text))
+
+
+def test_blocks() -> None:
+    for given in (EVENT, PACKET, {**EVENT, "kind": Kind.EXIT}):
+        [found] = decode(parse_batch(batch_payload([given])))
+        for colour in (True, False):
+            text = "\n".join(EventBlocks(80, colour=colour).lines(found))
+            check(re.sub(r"\x1b\[\d*m", "", text))
+            assert SHOWN in text
 
 
 def test_payloads_stay_one_field() -> None:
     payload = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"x"})
     [found] = decode(parse_batch(payload))
-    line = EventText(payload=lambda _: {"host": "x rulenum=7] " + HOSTILE}).line(found)
+    [line] = EventTable(payload=lambda _: {"host": "x rulenum=7] " + HOSTILE}).lines(found)
     check(line)
     assert line.split()[-1].startswith("payload=")
 

@@ -17,15 +17,17 @@ PACKAGE = Path(ipttctl.__file__).parent
 
 #: a module of these imports, of these, only those of lines above its own
 LAYERS = (
-    {"errors", "installed"},
+    {"errors", "installed", "escape", "protocols"},
     {"netns"},
     {"wire", "hooks", "devices"},
     {"objects", "event_filter"},
     {"records", "losses", "measurement"},
     {"describe", "payloads"},
+    {"packet_text"},
     {"streams", "packets"},
     {"controller"},
     {"render_text", "render_json", "module"},
+    {"event_text"},
     {"host"},
     {"doctor"},
     {"cli"},
@@ -70,7 +72,7 @@ def test_imports_go_downwards(name: str) -> None:
 
 
 def test_rendering_does_not_talk_to_the_module() -> None:
-    for name in ("describe", "render_text", "render_json"):
+    for name in ("describe", "packet_text", "render_text", "event_text", "render_json"):
         assert not imported(PACKAGE / f"{name}.py") & {"wire", "streams", "controller"}
 
 

@@ -14,7 +14,7 @@ from ipttctl.objects import HistoryEntry, Link, LinkChange
 from ipttctl.records import decode
 from ipttproto import Command, EventFlag, Kind, parse_batch
 from tests.unit.ctl.support import batch_payload, event, link, nf_link
-from tests.unit.ctl.test_render_text import record
+from tests.unit.ctl.test_event_text import record
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "json.md"
 

@@ -53,6 +53,7 @@ _EFI: Final = "sys/firmware/efi"
 _SECURE_BOOT: Final = f"{_EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _MACHINE_OWNER_KEYS: Final = f"{_EFI}/efivars/MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23"
 _DKMS_KEY: Final = "var/lib/dkms/mok.pub"
+_AS_ROOT: Final = "run it as root"
 _SIGNED: Final = b"~Module signature appended~\n"
 
 
@@ -166,7 +167,7 @@ def _compiler(host: Host) -> Finding:
     missing = [name for name in ("gcc", "make") if host.tool(name) is None]
     if missing:
         text = f"no {' and no '.join(missing)} to build the module with"
-        return _failure("compiler", text, f"apt install {' '.join(missing)}")
+        return _of_the_next_load(host, "compiler", text, f"apt install {' '.join(missing)}")
     version = (host.run("gcc", "-dumpfullversion") or "").strip()
     built = (host.configuration or {}).get("GCC_VERSION", "")
     if built.isdecimal() and version.partition(".")[0] != str(int(built) // 10000):
@@ -337,6 +338,9 @@ def _legacy(host: Host) -> Finding:
                 rules = (host.within(namespace, save) or "").count("\n-A ")
                 count = f", {rules} rules" if host.tool(save) else ""
                 found.append(f"{namespace.name}: {version} {' '.join(sorted(tables))}{count}")
+    if not host.shows_namespaces:
+        text = "cannot tell: tables of other users' network namespaces are hidden from this user"
+        return _warning("legacy tables", text, _AS_ROOT)
     if found:
         return _ok("legacy tables", "; ".join(found))
     return _warning(
@@ -368,6 +372,9 @@ def _nf_tables(host: Host) -> Finding:
         tables = re.findall(r"^table (.+)$", listed, re.MULTILINE)
         if tables:
             found.append(f"{namespace.name}: {', '.join(tables)}")
+    if not host.shows_namespaces:
+        text = "cannot tell: rules are hidden from this user"
+        return _warning("nf_tables", text, _AS_ROOT)
     if found:
         return _warning(
             "nf_tables",
@@ -395,7 +402,8 @@ def _front_end(host: Host) -> Finding:
 def _module_file(host: Host) -> Finding:
     path = host.module_file
     if path is None:
-        return _failure(
+        return _of_the_next_load(
+            host,
             "module file",
             f"the module is not built for kernel {host.release}",
             "run `ipttctl module build`, or `dkms autoinstall` where DKMS has it",
@@ -403,7 +411,7 @@ def _module_file(host: Host) -> Finding:
     version = (host.run("modinfo", "-F", "version", str(path)) or "").strip()
     if version != VERSION:
         text = f"{path} is version {version or 'unknown'}, this is ipttctl {VERSION}"
-        return _failure("module file", text, "run `ipttctl module build`")
+        return _of_the_next_load(host, "module file", text, "run `ipttctl module build`")
     if path == host.installed_module(host.release):
         lacking = [release for release in _kernels(host) if not host.installed_module(release)]
         if lacking:
@@ -416,6 +424,13 @@ def _module_file(host: Host) -> Finding:
 def _kernels(host: Host) -> list[str]:
     images = (host.root / "boot").glob("vmlinuz-*")
     return sorted(image.name.removeprefix("vmlinuz-") for image in images)
+
+
+def _of_the_next_load(host: Host, check: str, text: str, remedy: str) -> Finding:
+    """A finding that keeps the module from being loaded: no failure where one works already."""
+    if host.module_works:
+        return _warning(check, f"{text}; the one that is loaded works until the next boot", remedy)
+    return _failure(check, text, remedy)
 
 
 def _module(host: Host) -> Finding:

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ipttctl import module, tools
+from ipttctl.errors import IpttctlError
 from ipttctl.module import ModuleState
 
 
@@ -95,6 +96,25 @@ class Host:
     def installed_module(self, release: str) -> Path | None:
         """The module that is installed for a kernel."""
         return module.installed_file(release, self.root / "lib/modules")
+
+    @cached_property
+    def shows_namespaces(self) -> bool:
+        """Whether the caller may see the network namespaces of all processes, and their tables."""
+        try:
+            (self.root / "proc/1/ns/net").readlink()
+        except PermissionError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    @cached_property
+    def module_works(self) -> bool:
+        """Whether the module is loaded and answers; False too where that cannot be told."""
+        with suppress(IpttctlError):
+            state = self.module_state()
+            return state.loaded and state.problem is None
+        return False
 
     def namespaces(self) -> Iterator[Namespace]:
         """Network namespaces: of processes, and those that `ip netns` keeps."""

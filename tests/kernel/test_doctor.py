@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import doctor
+from ipttctl import doctor, module
 from ipttctl.cli.doctor import FAILED
 from ipttctl.doctor import Finding, State
 from ipttproto import FINGERPRINT
@@ -89,6 +89,26 @@ def test_the_command_ends_as_its_findings_say() -> None:
     states = [json.loads(line)["state"] for line in done.stdout.splitlines()]
     assert len(states) == len(doctor.CHECKS)
     assert done.returncode == (FAILED if "failure" in states else 0)
+
+
+@pytest.mark.usefixtures("rules")
+def test_hidden_tables_are_not_taken_for_none() -> None:
+    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    command = (*nobody, "--", *IPTTCTL, "doctor", "-o", "json")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = {finding["check"]: finding for finding in map(json.loads, done.stdout.splitlines())}
+    for check in ("legacy tables", "nf_tables"):
+        assert found[check]["text"].startswith("cannot tell: "), (found[check], done.stderr)
+        assert found[check]["remedy"] == "run it as root"
+
+
+def test_a_module_that_insmod_loaded_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUILT", Path("/nowhere"))
+    monkeypatch.setattr(module, "own_file", lambda *_: Path("/nowhere"))
+    found = examined()
+    assert found["module"].state is State.OK
+    assert found["module file"].state is State.WARNING
+    assert "the one that is loaded works" in found["module file"].text
 
 
 def test_without_privilege_it_says_so_and_goes_on() -> None:

@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tests.unit.ctl.test_render_json import documented
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "install.md"
 RELEASE = "6.12.1-test"
+NOBODY = 65534
 SIGNED = b"\x7fELF...~Module signature appended~\n"
 KEY = b"\x30\x82 a certificate"
 MODULE = f"lib/modules/{RELEASE}/updates/dkms/ipttrace.ko"
@@ -238,6 +240,8 @@ def test_compiler(tree: Tree) -> None:
     tree.write(f"boot/config-{RELEASE}", f"{text}CONFIG_GCC_VERSION=140100\n")
     expect(tree, "compiler", State.WARNING, "gcc 12.2.0", "built with gcc 14")
     tree.remove("usr/sbin/gcc")
+    expect(tree, "compiler", State.WARNING, "no gcc", "the one that is loaded works", "apt install")
+    tree.state = ModuleState(loaded=False)
     expect(tree, "compiler", State.FAILURE, "no gcc", "apt install gcc")
     tree.remove("usr/sbin/make")
     expect(tree, "compiler", State.FAILURE, "no gcc and no make", "apt install gcc make")
@@ -332,10 +336,42 @@ def test_module_file(tree: Tree) -> None:
     tree.write(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko", "")
     expect(tree, "module file", State.OK, f"/var/lib/ipttctl/{RELEASE}/ipttrace.ko")
     tree.tool("modinfo", "echo 0.0.1")
+    tree.state = ModuleState(loaded=False)
     expect(tree, "module file", State.FAILURE, "is version 0.0.1", f"ipttctl {VERSION}")
     tree.remove(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko")
     tree.write(f"lib/modules/{RELEASE}/modules.dep", "")
     expect(tree, "module file", State.FAILURE, "ipttctl module build")
+
+
+def test_a_module_that_was_loaded_by_hand_works(tree: Tree) -> None:
+    tree.write(f"lib/modules/{RELEASE}/modules.dep", "")
+    works = "the one that is loaded works until the next boot"
+    expect(tree, "module file", State.WARNING, "not built", works, "ipttctl module build")
+    tree.write(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko", "")
+    tree.tool("modinfo", "echo 0.0.1")
+    expect(tree, "module file", State.WARNING, "is version 0.0.1", works)
+    tree.state = ModuleState(True, problem=ModuleError("of different builds", "build it"))
+    expect(tree, "module file", State.FAILURE, "is version 0.0.1")
+    tree.state = PrivilegeError("no", "run it as root")
+    expect(tree, "module file", State.FAILURE, "is version 0.0.1")
+
+
+def test_tables_that_are_hidden_are_not_taken_for_none() -> None:
+    """On this machine itself, as a user without rights."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            if os.geteuid() == 0:
+                os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.write(write, doctor._legacy(Host()).text.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        assert answer.read() == (
+            "cannot tell: tables of other users' network namespaces are hidden from this user"
+        )
+    os.waitpid(child, 0)
 
 
 def test_module(tree: Tree) -> None:

@@ -12,6 +12,7 @@ import ctypes.util
 import enum
 import errno
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, os_reason
+from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, VerifierError, os_reason
 
 INSTRUCTION_SIZE: Final = 8
 NAME_SIZE: Final = 16
@@ -28,6 +29,10 @@ NAME_SIZE: Final = 16
 _INSTRUCTION: Final = struct.Struct("=BBhi")
 _LD_IMM64: Final = 0x18
 _PSEUDO_MAP_FD: Final = 1
+#: a line of the source in the verifier's log; newer kernels put file and number behind it
+_LOGGED_LINE: Final = re.compile(r"^; (.+)$", re.MULTILINE)
+#: an instruction in the verifier's log, with its code in hex
+_LOGGED_INSTRUCTION: Final = re.compile(r"^(\d+): \([0-9a-f]{2}\) ", re.MULTILINE)
 LOG_SIZE: Final = 1 << 20
 _BPF_FS_MAGIC: Final = 0xCAFE4A11
 _STATS_RUN_TIME: Final = 0
@@ -297,13 +302,22 @@ def load_program(
     )
     if fd >= 0:
         return fd
-    reason = verifier_reason(log.value.decode(errors="replace"))
+    said = log.value.decode(errors="replace")
+    reason = verifier_reason(said)
     if not reason:
         raise _failure(f"cannot load program {name}", -fd)
-    raise ProgramError(
-        f"the kernel's verifier refuses program {name}: {reason}",
+    raise VerifierError(
+        name,
+        reason,
+        refused_instruction(said),
         f"the program has to change for kernel {os.uname().release}",
     )
+
+
+def refused_instruction(log: str) -> int | None:
+    """The index of the last instruction that the verifier looked at, None without."""
+    found = _LOGGED_INSTRUCTION.findall(log)
+    return int(found[-1]) if found else None
 
 
 def verifier_reason(log: str) -> str:
@@ -313,6 +327,12 @@ def verifier_reason(log: str) -> str:
         if text and not text.startswith(("processed ", "verification time", "stack depth", ";")):
             return text
     return ""
+
+
+def refused_line(log: str) -> str:
+    """The line of the source that the verifier last came to, nothing without BTF of lines."""
+    found = _LOGGED_LINE.findall(log)
+    return str(found[-1]).strip() if found else ""
 
 
 def program_by_id(identifier: int) -> int:
@@ -510,8 +530,8 @@ def update(fd: int, key: bytes, value: bytes) -> None:
     result = _call("bpf_map_update_elem", fd, key, value, ctypes.c_uint64(0))
     if result in {-errno.E2BIG, -errno.ENOSPC}:
         raise ProgramError("the map has no such index or is full", "raise its max_entries")
-    if result == -errno.EPERM and _read_only(fd):
-        raise _read_only_failure()
+    if result == -errno.EPERM:
+        require_writable(fd)
     if result < 0:
         raise _failure("cannot write to the map", -result)
 
@@ -521,22 +541,23 @@ def delete(fd: int, key: bytes) -> bool:
     result = _call("bpf_map_delete_elem", fd, key)
     if result == -errno.ENOENT:
         return False
-    if result == -errno.EPERM and _read_only(fd):
-        raise _read_only_failure()
+    if result == -errno.EPERM:
+        require_writable(fd)
     if result < 0:
         raise _failure("cannot delete from the map", -result)
     return True
 
 
-def _read_only(fd: int) -> bool:
-    """Whether nobody may write to a map any more, as to a program's constants."""
+def require_writable(fd: int) -> None:
+    """Check that a map can be written to, unlike a program's constants.
+
+    Raises:
+        ProgramError: nobody may any more.
+    """
     lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return int(fields.get("frozen", "0")) == 1
-
-
-def _read_only_failure() -> ProgramError:
-    return ProgramError("the map is read-only (frozen)", "set its content before it is loaded")
+    if int(fields.get("frozen", "0")) == 1:
+        raise ProgramError("the map is read-only (frozen)", "set its content before it is loaded")
 
 
 def next_key(fd: int, key: bytes | None, key_size: int) -> bytes | None:

@@ -48,15 +48,37 @@ def compile_source(source: Path, text: bytes, cflags: Sequence[str]) -> dict[str
     Raises:
         ProgramError: it does not compile; bpfcc or the kernel's headers are missing.
     """
+    done = _run(source, text, cflags)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def debug_information(source: Path, text: bytes, cflags: Sequence[str]) -> str:
+    """The instructions of all programs between the lines that they come from, as bpfcc has them.
+
+    Raises:
+        ProgramError: as for ``compile_source``.
+    """
+    return _run(source, text, cflags, debug=True).stderr
+
+
+def _run(
+    source: Path, text: bytes, cflags: Sequence[str], *, debug: bool = False
+) -> subprocess.CompletedProcess[str]:
     if not _has_kernel_headers():
         raise _no_headers()
     # A virtual environment need not see the system's packages, where bpfcc lives.
     here = importlib.util.find_spec("bcc") is not None
     python = sys.executable if here or not _SYSTEM_PYTHON.exists() else str(_SYSTEM_PYTHON)
-    request = json.dumps({"text": text.decode(errors="surrogateescape"), "cflags": list(cflags)})
+    request = {
+        "text": text.decode(errors="surrogateescape"),
+        "cflags": list(cflags),
+        "debug": debug,
+        "parent": os.getpid(),
+    }
     done = subprocess.run(
         [python, "-P", str(COMPILER)] if here else [python, "-I", str(COMPILER)],
-        input=request,
+        input=json.dumps(request),
         # bpfcc looks for headers in the current directory first, and for modprobe on the PATH
         cwd=_EMPTY,
         env=tools.environment(),
@@ -74,8 +96,7 @@ def compile_source(source: Path, text: bytes, cflags: Sequence[str]) -> dict[str
         if "kernel headers" in done.stderr:
             raise _no_headers()
         raise ProgramError(f"cannot compile {source}: {_clang_error(done.stderr, source)}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return done
 
 
 def _has_kernel_headers() -> bool:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Compiles a BPF source with bpfcc, in a process of its own.
 
-Reads a JSON request (``text``, ``cflags``) from standard input and writes the programs' bytecode,
-the maps' definitions and the files that were read, besides the source, as JSON to standard output;
-clang complains on standard error. In its own process, so that neither bpfcc's 100 MB of compiler
-nor the maps it creates stay with the caller, and so that it may run in another interpreter than the
-caller's, the one that has bpfcc. It therefore imports nothing of ipttctl.
+Reads a JSON request (``text``, ``cflags``, ``debug``, ``parent``) from standard input and writes
+the programs' bytecode, the maps' definitions and the files that were read, besides the source, as
+JSON to standard output; clang complains on standard error, where ``debug`` has bpfcc print the
+lines that instructions come from. It ends with ``parent``, the process that asks. In its own
+process, so that neither bpfcc's 100 MB of compiler nor the maps it creates stay with the caller,
+and so that it may run in another interpreter than the caller's, the one that has bpfcc. It
+therefore imports nothing of ipttctl.
 
 Exit status: 0; 3 without bpfcc; 1 for everything else.
 """
@@ -17,11 +19,18 @@ import json
 import mmap
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 EXIT_NO_BPFCC = 3
+#: A function that is not there compiles to a call that the verifier refuses: say it at once.
+_CFLAGS = ("-Werror=implicit-function-declaration",)
+#: prints the instructions and the lines of the source that they come from (bcc's debug flags)
+_DEBUG_SOURCE = 8
+#: from linux/prctl.h
+_PR_SET_PDEATHSIG = 1
 
 # Types that inline functions in new kernels' headers take the size of. bpfcc puts its own copy of
 # linux/bpf.h before the kernel's, and an old bpfcc's does not have them.
@@ -70,7 +79,7 @@ def _read(rule: str) -> list[str]:
     return [str(Path(here, name)) for name in names if not name.startswith("/virtual/")]
 
 
-def _compile(source: bytes, cflags: list[str]) -> dict[str, Any]:
+def _compile(source: bytes, cflags: list[str], debug: bool) -> dict[str, Any]:
     from bcc import BPF, lib  # noqa: PLC0415 - the caller wants to know if it is missing
 
     class Compiler(BPF):  # type: ignore[misc]  # bcc has no types
@@ -92,7 +101,11 @@ def _compile(source: bytes, cflags: list[str]) -> dict[str, Any]:
 
     rule = os.memfd_create("rule")
     text = f"{_missing_types()}\n#line 1\n".encode() + source
-    module = Compiler(text=text, cflags=[*cflags, "-MD", "-MF", f"/proc/self/fd/{rule}"])
+    module = Compiler(
+        text=text,
+        cflags=[*cflags, *_CFLAGS, "-MD", "-MF", f"/proc/self/fd/{rule}"],
+        debug=_DEBUG_SOURCE if debug else 0,
+    )
     handle = module.module
     functions = [lib.bpf_function_name(handle, i) for i in range(lib.bpf_num_functions(handle))]
     count = lib.bpf_num_tables(handle)
@@ -157,11 +170,20 @@ def _btf(types: list[_MapInfo]) -> str:
     return ctypes.string_at(start, size.value).hex() if start else ""
 
 
+def _end_with(parent: int) -> None:
+    """End when the caller does, however that ends: nobody waits for the answer any more."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
 def main() -> int:
     """Compile what standard input asks for."""
     request = json.load(sys.stdin)
+    _end_with(request["parent"])
     try:
-        result = _compile(request["text"].encode(errors="surrogateescape"), request["cflags"])
+        text = request["text"].encode(errors="surrogateescape")
+        result = _compile(text, request["cflags"], request["debug"])
     except ImportError as error:
         print(error, file=sys.stderr)
         return EXIT_NO_BPFCC

@@ -44,6 +44,23 @@ class ProgramError(IpttctlError):
     exit_code = 4
 
 
+class VerifierError(ProgramError):
+    """The kernel's verifier refuses a program.
+
+    ``program`` is its name, ``reason`` the verifier's, ``instruction`` the index of the
+    instruction that it refuses, None where it does not tell.
+    """
+
+    def __init__(
+        self, program: str, reason: str, instruction: int | None, remedy: str, where: str = ""
+    ) -> None:
+        refused = f"the kernel's verifier refuses program {program}: {reason}"
+        super().__init__(f"{where}: {refused}" if where else refused, remedy)
+        self.program = program
+        self.reason = reason
+        self.instruction = instruction
+
+
 class PrivilegeError(IpttctlError):
     """The caller may not do this."""
 

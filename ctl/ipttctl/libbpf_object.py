@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from ipttctl.bpf import LOG_SIZE, libbpf, verifier_reason
+from ipttctl.bpf import LOG_SIZE, libbpf, refused_instruction, refused_line, verifier_reason
 from ipttctl.btf import Btf, Member
-from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError
+from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, VerifierError
 
 _RODATA: Final = ".rodata"
 _WARN: Final = 0
@@ -279,10 +279,16 @@ class _Object:
         if result == 0:
             return
         for name, log in logs.items():
-            if reason := verifier_reason(log.value.decode(errors="replace")):
-                raise ProgramError(
-                    f"the kernel's verifier refuses program {name} of {self._name}: {reason}",
-                    f"the program has to change for kernel {os.uname().release}",
+            said = log.value.decode(errors="replace")
+            if reason := verifier_reason(said):
+                line = refused_line(said)
+                raise VerifierError(
+                    f"{name} of {self._name}",
+                    reason,
+                    refused_instruction(said),
+                    f"the line is `{line}`"
+                    if line
+                    else f"the program has to change for kernel {os.uname().release}",
                 )
         raise self.failure(f"cannot load object {self._name}", -result)
 

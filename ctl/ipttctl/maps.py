@@ -130,7 +130,7 @@ class Map:
             UsageError: they cannot be key and value of this map.
             ProgramError: the map is full, read-only, or of descriptors.
         """
-        self._require_keys("written")
+        self._require_writable()
         if self.info.type in _OF_DESCRIPTORS:
             raise ProgramError(f"map {self.name} is of type {self.type}: its values are objects")
         self.update(self.format.key_bytes(key), self.format.value_bytes(value))
@@ -142,7 +142,7 @@ class Map:
             UsageError: it cannot be a key of this map.
             ProgramError: the map is read-only, or an array.
         """
-        self._require_keys("written")
+        self._require_writable()
         if self.info.type in _ARRAYS:
             raise ProgramError(
                 f"map {self.name} is an array, whose elements stay", "set the element to 0"
@@ -222,6 +222,11 @@ class Map:
             raise ProgramError(
                 f"map {self.name} is of type {self.type}, which is not {done} by keys"
             )
+
+    def _require_writable(self) -> None:
+        self._require_keys("written")
+        # said before what is wrong with a value
+        bpf.require_writable(self.fd)
 
     def _sized(self, key: bytes) -> bytes:
         if len(key) != self.info.key_size:

@@ -20,7 +20,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipttctl.errors import ProgramError, UsageError
+from ipttctl.errors import ProgramError, UsageError, VerifierError
 from ipttctl.installed import module_directory, programs_directory
 from ipttctl.numbers import U32_MAX, number
 from ipttproto import Slot
@@ -228,7 +228,10 @@ def open_sources(
                     fds[slot] = _opened(source, stack)
         for (kind, file), names in by_file.items():
             spec = _read(kind, file, on_compile)
-            fds |= _loaded(spec, file, names, stack)
+            try:
+                fds |= _loaded(spec, file, names, stack)
+            except VerifierError as error:
+                raise (_in_source(file, error) if kind is FromSource else error) from None
         yield dict(sorted(fds.items()))
 
 
@@ -252,9 +255,24 @@ def _read(kind: type, file: str, on_compile: Callable[[], None] | None) -> Colle
 
     if kind is FromObject:
         return CollectionSpec.from_object(file)
-    # what ipttrace.h, and what it includes, lie in
-    include = [programs_directory(), module_directory()]
-    return CollectionSpec.from_source(file, include=include, on_compile=on_compile)
+    return CollectionSpec.from_source(file, include=_include(), on_compile=on_compile)
+
+
+def _include() -> list[Path]:
+    """The directories that ipttrace.h, and what it includes, lie in."""
+    return [programs_directory(), module_directory()]
+
+
+def _in_source(file: str, error: VerifierError) -> VerifierError:
+    """A refusal of a program with the line of its source that was refused."""
+    from ipttctl.source_lines import line_of  # noqa: PLC0415  # only when something is wrong
+
+    line = None
+    if error.instruction is not None:
+        line = line_of(Path(file), _include(), error.program, error.instruction)
+    remedy = f"the line is `{line.text}`" if line else error.remedy
+    where = f"{file}:{line.number}" if line else file
+    return VerifierError(error.program, error.reason, error.instruction, remedy, where)
 
 
 def _loaded(
@@ -267,6 +285,8 @@ def _loaded(
         found = {slot: spec.find_program(name) for slot, name in names.items()}
         types = {name: program_type(slot) for slot, name in found.items()}
         collection = stack.enter_context(Collection.load(spec, programs=types))
+    except VerifierError:
+        raise
     except ProgramError as error:
         if Path(file).name in error.problem:
             raise

@@ -211,6 +211,8 @@ def test_keys_and_values_by_their_types(
             assert refused(4, "map", "set", constants, "0", value) == (
                 "the map is read-only (frozen); set its content before it is loaded"
             )
+            # whatever it is that it cannot be set to
+            assert refused(4, "map", "set", constants, "0", "-1").startswith("the map is read-only")
     finally:
         (Path("/sys/fs/bpf") / "shared").unlink()
 

@@ -169,6 +169,37 @@ def test_a_verifier_that_refuses_an_object_is_quoted(tmp_path: Path) -> None:
     sentence = refused("--object", f"rule={compile_object(source, tmp_path)}:bad")
     assert "the kernel's verifier refuses program bad of bad.o: " in sentence
     assert "invalid mem access" in sentence
+    assert "the line is `int bad(void *ctx)" in sentence.replace('SEC("kprobe") ', "")
+
+
+def test_a_source_that_the_verifier_refuses_has_its_line(tmp_path: Path) -> None:
+    source = tmp_path / "bad.c"
+    source.write_text(
+        '#include "ipttrace.h"\n\nIPTTRACE_LICENSE("GPL");\n\n'
+        "IPTTRACE_PROGRAM\nint bad(struct pt_regs *ctx)\n{\n"
+        "\tint *nowhere = (void *)8;\n\n"
+        "\treturn *(volatile int *)nowhere;\n}\n"
+    )
+    sentence = refused("--source", f"rule={source}:bad")
+    assert sentence.startswith(f"{source}:10: the kernel's verifier refuses program bad: ")
+    assert "invalid mem access" in sentence
+    assert sentence.rstrip().endswith("the line is `return *(volatile int *)nowhere;`")
+
+
+def test_a_function_that_is_not_there_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "bad.c"
+    text = (
+        '#include "ipttrace.h"\n\nIPTTRACE_LICENSE("GPL");\n\n'
+        "IPTTRACE_PROGRAM\nint bad(struct pt_regs *ctx)\n{\n\treturn elsewhere(1);\n}\n"
+    )
+    source.write_text(text)
+    sentence = refused("--source", f"rule={source}:bad")
+    assert "bad.c:8:" in sentence
+    assert "elsewhere" in sentence
+    source.write_text(text.replace("elsewhere(1)", "1"))
+    assert "there is no program worse; there are: bad" in refused(
+        "--source", f"rule={source}:worse"
+    )
 
 
 def test_tags_have_to_be_of_one_program(make_program: MakeProgram) -> None:

@@ -13,6 +13,7 @@ import enum
 import errno
 import os
 import re
+import resource
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -271,6 +272,10 @@ def _failure(
 ) -> IpttctlError:
     if number == errno.EPERM:
         return PrivilegeError(f"{action}: not permitted", f"run as root, or with {needs}")
+    if number in {errno.EMFILE, errno.ENFILE}:
+        # not a fault of the object's, which callers may take for gone otherwise
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return IpttctlError(f"{action}: all {limit} descriptors are in use", "raise `ulimit -n`")
     return ProgramError(f"{action}: {os.strerror(number)}", remedy)
 
 

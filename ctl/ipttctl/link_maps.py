@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -35,22 +35,16 @@ def maps_of(link: Link) -> Iterator[list[UsedMap]]:
         PrivilegeError: the caller may not open programs and maps by id (CAP_SYS_ADMIN).
     """
     with ExitStack() as stack:
-        slots: dict[int, list[Slot]] = {}
-        for slot, info in sorted(link.programs.items()):
-            with suppress(ProgramError), Program.from_id(info.id) as program:  # swapped meanwhile
-                for identifier in program.maps():
-                    slots.setdefault(identifier, []).append(slot)
         used = []
-        for identifier in sorted(slots):
+        for identifier, slots in sorted(_slots_of_maps(link).items()):
             with suppress(ProgramError):
                 opened = stack.enter_context(Map.from_id(identifier))
-                used.append(UsedMap(opened, tuple(slots[identifier])))
+                used.append(UsedMap(opened, tuple(slots)))
         yield used
 
 
-@contextmanager
-def map_of(link: Link, name: str) -> Iterator[Map]:
-    """The map of a link's programs that has a name, or that has it as its id.
+def map_of(link: Link, name: str) -> Map:
+    """The map of a link's programs that has a name, or that has it as its id; it is to be closed.
 
     A name longer than the kernel keeps is cut as the kernel cuts it.
 
@@ -58,33 +52,46 @@ def map_of(link: Link, name: str) -> Iterator[Map]:
         ProgramError: there is none, or more than one of the name.
         PrivilegeError: as for ``maps_of``.
     """
-    with maps_of(link) as used:
-        yield _chosen([entry.map for entry in used], name, f"link {link.id}", f"{link.id}/")
+    return _chosen(_slots_of_maps(link), name, f"link {link.id}", f"{link.id}/")
 
 
-@contextmanager
-def map_of_programs(programs: Iterable[int], name: str) -> Iterator[Map]:
+def map_of_programs(programs: Iterable[int], name: str) -> Map:
     """As ``map_of``, for programs that are given as descriptors."""
-    identifiers = sorted({number for fd in programs for number in bpf.program_maps(fd)})
-    with ExitStack() as stack:
-        maps = [stack.enter_context(Map.from_id(number)) for number in identifiers]
-        yield _chosen(maps, name, "the program set", "")
+    identifiers = {number for fd in programs for number in bpf.program_maps(fd)}
+    return _chosen(identifiers, name, "the program set", "")
 
 
-def _chosen(maps: Sequence[Map], name: str, owner: str, prefix: str) -> Map:
-    """The one map of a name or an id; ``owner`` and ``prefix`` are for complaints."""
-    found = [entry for entry in maps if str(entry.info.id) == name]
-    found = found or [entry for entry in maps if entry.name == _cut(name)]
+def _slots_of_maps(link: Link) -> dict[int, list[Slot]]:
+    """The ids of the maps that a link's programs use, with the slots of these."""
+    slots: dict[int, list[Slot]] = {}
+    for slot, info in sorted(link.programs.items()):
+        with suppress(ProgramError), Program.from_id(info.id) as program:  # swapped meanwhile
+            for identifier in program.maps():
+                slots.setdefault(identifier, []).append(slot)
+    return slots
+
+
+def _chosen(identifiers: Iterable[int], name: str, owner: str, prefix: str) -> Map:
+    """The one map of a name or an id; ``owner`` and ``prefix`` are for complaints.
+
+    One is open at a time: a link may have more maps than a process may have descriptors.
+    """
+    known: dict[int, str] = {}
+    for identifier in sorted(identifiers):
+        with suppress(ProgramError), Map.from_id(identifier) as one:
+            known[identifier] = one.name
+    found = [number for number in known if str(number) == name]
+    found = found or [number for number, own in known.items() if own == _cut(name)]
     if not found:
-        known = ", ".join(f"{entry.name or '-'} ({entry.info.id})" for entry in maps)
-        raise ProgramError(f"{owner} has no map {name}", f"there are: {known}" if known else "")
+        listed = ", ".join(f"{own or '-'} ({number})" for number, own in known.items())
+        raise ProgramError(f"{owner} has no map {name}", f"there are: {listed}" if listed else "")
     if len(found) > 1:
-        ids = ", ".join(str(entry.info.id) for entry in found)
+        ids = ", ".join(map(str, found))
         raise ProgramError(
             f"{owner} has maps {ids} of the name {name}",
-            f"take one by its id, as in {prefix}{found[0].info.id}",
+            f"take one by its id, as in {prefix}{found[0]}",
         )
-    return found[0]
+    return Map.from_id(found[0])
 
 
 def _cut(name: str) -> str:

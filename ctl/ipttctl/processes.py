@@ -50,4 +50,6 @@ def foreign_descriptor(pid: int, fd: int) -> int:
 
 def _has_ended(process: int) -> bool:
     """Whether the process of a pidfd is gone, or a zombie."""
-    return bool(select.select([process], [], [], 0)[0])
+    poll = select.poll()  # select() knows the first 1024 descriptors only
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(0))

@@ -8,7 +8,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from ipttctl.programs import Program
 from ipttctl.specs import MapSpec
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.cli import ipttctl, running
+from tests.kernel.support.cli import IPTTCTL, ipttctl, running
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, load_module, unload_module, wait_for
 from tests.kernel.support.network import Namespace, namespace
 from tests.kernel.support.nf import socket_filter
@@ -321,6 +323,57 @@ def test_a_map_that_is_full_gets_back_what_it_had(
         file.write({"a": wanted | {"maps": {"small": {"4": 40}}}})
         assert sorted(file.actions()) == ["delete", "delete", "set"]
         assert dict(small.dump()) == {4: 40}
+
+
+def limited(descriptors: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that may have so many descriptors: a soft limit and a hard one."""
+    command = ["prlimit", f"--nofile={descriptors}", *IPTTCTL, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_more_maps_than_descriptors(place: Namespace, file: File, tmp_path: Path) -> None:
+    """With 8 links of 12 maps each: all are looked at, and few held."""
+    maps = "".join(
+        f"struct {{ __uint(type, BPF_MAP_TYPE_HASH); __type(key, __u32); __type(value, __u32);"
+        f' __uint(max_entries, 4); }} m{number} SEC(".maps");\n'
+        for number in range(12)
+    )
+    uses = " + ".join(f"!!bpf_map_lookup_elem(&m{number}, &key)" for number in range(12))
+    (tmp_path / "maps.c").write_text(
+        f"#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n{maps}"
+        f'SEC("socket") int maps(struct __sk_buff *packet) {{ __u32 key = 1; return {uses}; }}\n'
+        'char terms[] SEC("license") = "GPL";\n'
+    )
+    built = compile_object(tmp_path / "maps.c", tmp_path)
+    source = {"packet": f"{built}:maps"}
+
+    def declare(value: int) -> None:
+        holding = {f"m{number}": {"1": value} for number in range(12)}
+        file.write({f"l{n}": at(place, object=source, maps=holding) for n in range(8)})
+
+    declare(1)
+    assert len(file.apply()) == 8 * 12 + 8
+    # 96 maps, and what a process has anyway
+    declare(2)
+    done = limited("140:140", "apply", str(file.path))
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 8 * 12), done.stderr
+    declare(3)
+    done = limited("100:100", "apply", str(file.path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "all 100 descriptors are in use; raise `ulimit -n`" in done.stderr
+    assert limited("100:140", "apply", str(file.path)).returncode == 0
+    # nothing differs, and so nothing is held
+    assert limited("60:60", "diff", str(file.path)).returncode == 0
+
+
+def test_two_at_once_make_each_link_once(place: Namespace, file: File, accept: Program) -> None:
+    file.write({f"l{n}": at(place, id={"packet": accept.id}) for n in range(4)})
+    with ExitStack() as running_now:
+        at_once = [running_now.enter_context(running("apply", str(file.path))) for _ in range(3)]
+        for one in at_once:
+            assert one.process.wait(COMMAND_TIMEOUT) == 0
+    assert len(links()) == 4
+    assert not file.differs()
 
 
 # --- SIGKILL --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -47,6 +48,7 @@ def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output
     from ipttctl.declared import apply_state  # noqa: PLC0415  # with it
 
     state = read_state(file)
+    _take_all_descriptors()
     with on_ending(_interrupt), Controller() as controller:
         _print(apply_state(controller, state, prune=prune, on_compile=tell_compiling), output_form)
 
@@ -60,6 +62,7 @@ def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.
     from ipttctl.declared import diff_state  # noqa: PLC0415  # with it
 
     state = read_state(file)
+    _take_all_descriptors()
     with Controller() as controller:
         steps = diff_state(controller, state, prune=prune, on_compile=tell_compiling)
     _print(steps, output_form)
@@ -93,6 +96,12 @@ def save(
         output.lines(state_text(saved.state).splitlines())
     for link, why in saved.left_out:
         output.note(f"link {link.id} is left out: {why}")
+
+
+def _take_all_descriptors() -> None:
+    """Have as many descriptors as may be: all that changes is open at once."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _interrupt() -> None:

@@ -195,7 +195,7 @@ def live_maps(match: Match, opened: ExitStack) -> Iterator[tuple[str, MapDiffere
     from ipttctl.link_maps import map_of  # noqa: PLC0415  # loads libbpf
 
     for name, declared in match.declared.maps.items():
-        yield from _difference(name, declared, opened.enter_context(map_of(match.link, name)))
+        yield from _difference(name, declared, map_of(match.link, name), opened)
 
 
 def new_maps(
@@ -208,18 +208,22 @@ def new_maps(
 
     fds = list(programs.programs.values())
     for name, declared in match.declared.maps.items():
-        yield from _difference(name, declared, opened.enter_context(map_of_programs(fds, name)))
+        yield from _difference(name, declared, map_of_programs(fds, name), opened)
 
 
 def _difference(
-    name: str, declared: DeclaredMap, found: Map
+    name: str, declared: DeclaredMap, found: Map, opened: ExitStack
 ) -> Iterator[tuple[str, MapDifference]]:
+    """What differs in a map, if anything: then it stays open as long as others do."""
     from ipttctl.declared.maps import MapDifference  # noqa: PLC0415  # loads libbpf
 
-    with about(name):
-        difference = MapDifference.between(found, declared.entries)
-    if difference.entries:
-        yield name, difference
+    with ExitStack() as ours:
+        ours.enter_context(found)
+        with about(name):
+            difference = MapDifference.between(found, declared.entries)
+        if difference.entries:
+            opened.push(ours.pop_all())
+            yield name, difference
 
 
 def map_steps(differences: Sequence[tuple[Match, str, MapDifference]]) -> Iterator[Step]:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,64 @@ def test_what_is_interrupted_is_undone_or_finished(
     assert run(["apply", file]) == 130
     assert run(["diff", file]) == 0
     assert machine.links[2]["generation"] == 2
+
+
+def waits_for(path: Path, other: threading.Thread) -> bool:
+    """Whether somebody waits for the lock of a file, sooner or later; not if the other one ends."""
+    inode = path.stat().st_ino
+    while other.is_alive():
+        for line in Path("/proc/locks").read_text().splitlines():
+            if " -> " in line and f":{inode} " in line:
+                return True
+    return False
+
+
+def test_two_take_turns(machine: Machine, module: FakeModule, record: Path, tmp_path: Path) -> None:
+    """The second finds what the first made: neither makes a link that the other has made."""
+    state = read_state(given(tmp_path / "state.yaml", TWO))
+    results: list[list[StepAction]] = []
+
+    def apply() -> None:
+        with Controller() as controller:
+            results.append([step.action for step in apply_state(controller, state)])
+
+    second = threading.Thread(target=apply)
+    attach = module.handlers[Command.ATTACH]
+
+    def attaching(*asked: Any) -> Sequence[Mapping[str, Any]]:
+        if not second.ident:
+            second.start()
+            assert waits_for(record.with_suffix(".lock"), second)
+        return attach(*asked)
+
+    module.handlers[Command.ATTACH] = attaching
+    apply()
+    second.join()
+    assert results == [[StepAction.ATTACH] * 2, []]
+    assert len(machine.links) == 2
+
+
+def test_a_record_that_others_can_write_is_refused(
+    machine: Machine, record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    given(tmp_path / "state.yaml", "links: {}")
+    for place in (record, record.parent):
+        mode = place.stat().st_mode & 0o7777
+        place.chmod(0o777)
+        for command in ("apply", "diff", "save"):
+            capsys.readouterr()
+            assert run([command, *([] if command == "save" else [file])]) == 4
+            said = capsys.readouterr().err
+            assert said.startswith("ipttctl: do not trust ")
+            assert said.endswith(
+                f": {place} can be written to by others; run: chmod go-w {place}\n"
+            )
+        place.chmod(mode)
+    assert len(machine.links) == 2
+    assert run(["apply", file]) == 0
+    assert machine.links == {}
 
 
 def test_a_link_made_just_before_the_end_is_found_again(

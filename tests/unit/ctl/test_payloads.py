@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -81,9 +82,10 @@ def test_swaps_do_not_fill_the_memory(asked: list[int]) -> None:
     current = Link.from_attributes(nf_link())
     other = Link.from_attributes(nf_link(link=5))
     types = PayloadTypes(lambda identifier: current if identifier == 4 else other)
+    one, two = record(b"\x07\0\0\0"), record(b"\x08\0\0\0", link=5)
     for generation in range(1, 10_001):
-        current = Link.from_attributes(nf_link(generation=generation))
-        assert types.value(record(b"\x07\0\0\0", generation=generation)) == 7
-        assert types.value(record(b"\x08\0\0\0", link=5)) == 8
+        current = replace(current, generation=generation)
+        assert types.value(one._replace(generation=generation)) == 7
+        assert types.value(two) == 8
     assert len(types) == payloads._REMEMBERED < 10_000
     assert len(asked) == 10_001, "a link that is not swapped is looked up once"

@@ -163,8 +163,14 @@ def test_every_truncation_is_an_error(length: int) -> None:
 @pytest.mark.parametrize("cut", [1, 3, 4, 7, 9])
 def test_attributes_cut_short_are_an_error(cut: int) -> None:
     payload = Top.build({"programs": {"program": [{"slot": 1, "fd": 2}]}})
-    with pytest.raises(ProtocolError):
+    said = f"attribute 5 says {len(payload)} bytes, {len(payload) - cut} are there"
+    with pytest.raises(ProtocolError, match=said):
         Top.parse(payload[:-cut])
+
+
+def test_bytes_that_are_no_attribute_are_an_error() -> None:
+    with pytest.raises(ProtocolError, match="1 bytes after the last attribute"):
+        Top.parse(Top.build({"link": 3}) + bytes(1))
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ struct selection {
  * @foreign: somebody else wants the packet traced as well
  * @event: what all its events have in common
  *
- * Lives on the stack of table_traverse(), which keeps softirqs off and so stays on one CPU. Found
+ * Lives on the stack of table_follow(), which runs with softirqs off and so stays on one CPU. Found
  * by its packet: a packet is in one table at a time. The lists are touched with preemption off.
  */
 struct frame {
@@ -184,7 +184,6 @@ static noinline void frame_close(struct frame *frame,
 		event->rules,
 		/* clang-format on */
 	};
-	struct pt_regs regs;
 
 	event->verdict = verdict & NF_VERDICT_MASK;
 	event->verdict_data = verdict >> NF_VERDICT_QBITS;
@@ -203,9 +202,9 @@ static noinline void frame_close(struct frame *frame,
 
 	if (frame->slots & BIT(IPTTRACE_SLOT_EXIT)) {
 		const unsigned long sp = ipttrace_entry_sp();
+		struct pt_regs regs = ipttrace_regs(
+			fn->site, sp, ipttrace_entry_bp(sp), args);
 
-		ipttrace_regs_init(&regs, fn->site, sp, ipttrace_entry_bp(sp));
-		ipttrace_regs_set_args(&regs, args);
 		regs_set_return_value(&regs, verdict);
 		frame_run(frame, IPTTRACE_SLOT_EXIT, &regs);
 	}
@@ -240,19 +239,40 @@ packet_may_be_wanted(const struct ipttrace_function *fn,
 	return false;
 }
 
+/* Runs the entry program of a set. @sp and @bp are of the table function's entry. */
+static __always_inline bool entry_selects(const struct ipttrace_set *set,
+					  const struct ipttrace_function *fn,
+					  const void *table,
+					  const struct sk_buff *skb,
+					  const struct nf_hook_state *state,
+					  unsigned long sp, unsigned long bp)
+{
+	const unsigned long args[6] = {
+		/* clang-format off */ /* it would put two on a line */
+		(unsigned long)table,
+		(unsigned long)skb,
+		(unsigned long)state,
+		ipttrace_packet_sender(skb, state),
+		/* clang-format on */
+	};
+	struct pt_regs regs = ipttrace_regs(fn->site, sp, bp, args);
+
+	return ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs);
+}
+
 /*
  * Makes the selection of a packet: runs filters and entry programs. True if its way through the
- * table must be followed for any set. @sp and @bp are of the table function's entry. noinline: as
- * frame_open().
+ * table must be followed for any set. Inline, like what it calls, since a packet that is passed over
+ * pays for every call.
  */
-static noinline bool packet_select(struct selection *selection,
-				   const struct ipttrace_function *fn,
-				   const void *table, const struct sk_buff *skb,
-				   const struct nf_hook_state *state,
-				   unsigned long sp, unsigned long bp)
+static __always_inline bool packet_select(struct selection *selection,
+					  const struct ipttrace_function *fn,
+					  const void *table,
+					  const struct sk_buff *skb,
+					  const struct nf_hook_state *state,
+					  unsigned long sp, unsigned long bp)
 {
 	const struct ipttrace_sets *sets = rcu_dereference(published);
-	struct pt_regs regs;
 	bool follow = false;
 	unsigned int i;
 
@@ -260,7 +280,6 @@ static noinline bool packet_select(struct selection *selection,
 	/* the last link may have gone since the handler looked */
 	if (!sets)
 		return false;
-	bitmap_zero(selection->selected, IPTTRACE_MAX_LINKS);
 	for (i = 0; i < sets->count; i++) {
 		const struct ipttrace_set *set = sets->set[i];
 		const struct ipttrace_link *link = set->link;
@@ -270,22 +289,9 @@ static noinline bool packet_select(struct selection *selection,
 		this_cpu_inc(link->stats->packets);
 		if (!ipttrace_set_filter(set, skb))
 			continue;
-		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY)) {
-			const unsigned long args[6] = {
-				/* clang-format off */ /* it would put two on a line */
-				(unsigned long)table,
-				(unsigned long)skb,
-				(unsigned long)state,
-				ipttrace_packet_sender(skb, state),
-				/* clang-format on */
-			};
-
-			/* each program has its own: none sees what another wrote */
-			ipttrace_regs_init(&regs, fn->site, sp, bp);
-			ipttrace_regs_set_args(&regs, args);
-			if (!ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs))
-				continue;
-		}
+		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
+		    !entry_selects(set, fn, table, skb, state, sp, bp))
+			continue;
 		this_cpu_inc(link->stats->selected);
 		if (set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)) {
 			__set_bit(i, selection->selected);
@@ -295,48 +301,83 @@ static noinline bool packet_select(struct selection *selection,
 	return follow;
 }
 
+/* Lets the original function have the packet. */
+static unsigned int table_original(const struct ipttrace_function *fn,
+				   void *table, struct sk_buff *skb,
+				   const struct nf_hook_state *state)
+{
+	if (fn->pf == NFPROTO_IPV4)
+		return ipttrace_behind_ipt_do_table(table, skb, state);
+	return ipttrace_behind_ip6t_do_table(table, skb, state);
+}
+
+/*
+ * Sees a packet that was selected through the table, with softirqs off. noinline: one that was not
+ * does not pay for the frame.
+ */
+static noinline unsigned int table_follow(const struct ipttrace_function *fn,
+					  const struct selection *selection,
+					  void *table, struct sk_buff *skb,
+					  const struct nf_hook_state *state)
+{
+	struct frame frame;
+	unsigned int verdict;
+	u64 start;
+
+	frame_open(&frame, skb, selection, table, state);
+	start = ktime_get_ns();
+	verdict = table_original(fn, table, skb, state);
+	frame_close(&frame, fn, table, state, verdict, ktime_get_ns() - start);
+	return verdict;
+}
+
+/* A packet that comes in is in a softirq already. */
+static bool softirqs_off(void)
+{
+	if (in_softirq())
+		return false;
+	local_bh_disable();
+	return true;
+}
+
 /*
  * Stands in for ipt_do_table() and ip6t_do_table(), for a packet that may be wanted. Softirqs stay
  * off around programs, which share per-CPU maps with themselves as networking programs do: none may
  * run on top of another. On PREEMPT_RT softirqs are threads, and programs run with preemption off.
  */
 static __always_inline unsigned int
-table_traverse(const struct ipttrace_function *fn,
-	       typeof(ipttrace_behind_ipt_do_table) *behind, void *table,
+table_traverse(const struct ipttrace_function *fn, void *table,
 	       struct sk_buff *skb, const struct nf_hook_state *state)
 {
 	const unsigned long sp = ipttrace_entry_sp();
-	struct selection selection;
-	struct frame frame;
+	struct selection selection = {};
+	bool off = softirqs_off();
 	unsigned int verdict;
-	u64 start;
 
-	local_bh_disable();
-	if (!packet_select(&selection, fn, table, skb, state, sp,
-			   ipttrace_entry_bp(sp))) {
-		local_bh_enable();
-		return behind(table, skb, state);
+	if (packet_select(&selection, fn, table, skb, state, sp,
+			  ipttrace_entry_bp(sp))) {
+		verdict = table_follow(fn, &selection, table, skb, state);
+		if (off)
+			local_bh_enable();
+		return verdict;
 	}
-	frame_open(&frame, skb, &selection, table, state);
-	start = ktime_get_ns();
-	verdict = behind(table, skb, state);
-	frame_close(&frame, fn, table, state, verdict, ktime_get_ns() - start);
-	local_bh_enable();
-	return verdict;
+	if (off)
+		local_bh_enable();
+	return table_original(fn, table, skb, state);
 }
 
 static unsigned int ipt_replacement(void *table, struct sk_buff *skb,
 				    const struct nf_hook_state *state)
 {
-	return table_traverse(&ipttrace_functions[IPTTRACE_IPT_DO_TABLE],
-			      ipttrace_behind_ipt_do_table, table, skb, state);
+	return table_traverse(&ipttrace_functions[IPTTRACE_IPT_DO_TABLE], table,
+			      skb, state);
 }
 
 static unsigned int ip6t_replacement(void *table, struct sk_buff *skb,
 				     const struct nf_hook_state *state)
 {
 	return table_traverse(&ipttrace_functions[IPTTRACE_IP6T_DO_TABLE],
-			      ipttrace_behind_ip6t_do_table, table, skb, state);
+			      table, skb, state);
 }
 
 /* --- rules --------------------------------------------------------------------------------- */
@@ -369,10 +410,8 @@ static void frame_rule(struct frame *frame, const unsigned long args[6],
 	if (frame->foreign)
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
 
-	ipttrace_regs_init(&regs,
-			   ipttrace_functions[IPTTRACE_NF_LOG_TRACE].site, sp,
-			   ipttrace_entry_bp(sp));
-	ipttrace_regs_set_args(&regs, args);
+	regs = ipttrace_regs(ipttrace_functions[IPTTRACE_NF_LOG_TRACE].site, sp,
+			     ipttrace_entry_bp(sp), args);
 	frame_run(frame, IPTTRACE_SLOT_RULE, &regs);
 }
 

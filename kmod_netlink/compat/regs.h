@@ -7,31 +7,31 @@
 #define _IPTTRACE_COMPAT_REGS_H
 
 #include <linux/ptrace.h>
-#include <linux/string.h>
 #include <asm/segment.h>
 
-static inline void ipttrace_regs_init(struct pt_regs *regs, unsigned long ip,
-				      unsigned long sp, unsigned long bp)
+/* Registers at @ip with six arguments; an initializer of its own spares the compiler's zeroes. */
+static __always_inline struct pt_regs ipttrace_regs(unsigned long ip,
+						    unsigned long sp,
+						    unsigned long bp,
+						    const unsigned long args[6])
 {
-	memset(regs, 0, sizeof(*regs));
-	regs->ip = ip;
-	regs->sp = sp;
-	regs->bp = bp;
-	/* user_mode() must say no: stack walks start from here */
-	regs->cs = __KERNEL_CS;
-	regs->ss = __KERNEL_DS;
-	regs->flags = X86_EFLAGS_FIXED;
-}
-
-static inline void ipttrace_regs_set_args(struct pt_regs *regs,
-					  const unsigned long args[6])
-{
-	regs->di = args[0];
-	regs->si = args[1];
-	regs->dx = args[2];
-	regs->cx = args[3];
-	regs->r8 = args[4];
-	regs->r9 = args[5];
+	return (struct pt_regs){
+		/* clang-format off */ /* it would put several on a line */
+		.ip = ip,
+		.sp = sp,
+		.bp = bp,
+		.di = args[0],
+		.si = args[1],
+		.dx = args[2],
+		.cx = args[3],
+		.r8 = args[4],
+		.r9 = args[5],
+		/* user_mode() must say no: stack walks start from here */
+		.cs = __KERNEL_CS,
+		.ss = __KERNEL_DS,
+		.flags = X86_EFLAGS_FIXED,
+		/* clang-format on */
+	};
 }
 
 /*

@@ -96,7 +96,7 @@ def test_who_detaches_does_not_wait_for_ftrace(
     detaching = disarming = 0.0
     for _ in range(5):
         link = controller.attach(programs)
-        assert len(redirected_functions()) > 1
+        assert redirected_functions()
         run("ping", "-n", "-q", "-c", "1", "127.0.0.1")
         begin = time.monotonic()
         controller.detach(link.id)

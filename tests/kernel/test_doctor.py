@@ -21,10 +21,8 @@ from ipttctl.cli.doctor import FAILED
 from ipttctl.doctor import Finding, State
 from ipttproto import FINGERPRINT
 from tests.kernel.support.cli import IPTTCTL, ipttctl
-from tests.kernel.support.kernel import wait_for
+from tests.kernel.support.kernel import ftrace_switched_off, wait_for
 from tests.kernel.support.network import namespace
-
-FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
 
 
 @pytest.fixture
@@ -38,13 +36,6 @@ def rules() -> Iterator[None]:
         yield
         resident.terminate()
         resident.join()
-
-
-@pytest.fixture
-def no_ftrace() -> Iterator[None]:
-    FTRACE.write_text("0\n")
-    yield
-    FTRACE.write_text("1\n")
 
 
 def inside(pid: int | None) -> int:
@@ -79,9 +70,9 @@ def test_this_kernel_has_what_is_needed_and_rules_are_found() -> None:
     assert {line.split()[0] for line in Path("/proc/modules").read_text().splitlines()} == names
 
 
-@pytest.mark.usefixtures("no_ftrace")
 def test_ftrace_that_is_switched_off_is_a_failure() -> None:
-    assert examined()["ftrace"].remedy == "sysctl kernel.ftrace_enabled=1"
+    with ftrace_switched_off():
+        assert examined()["ftrace"].remedy == "sysctl kernel.ftrace_enabled=1"
 
 
 def test_the_command_ends_as_its_findings_say() -> None:

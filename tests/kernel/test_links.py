@@ -35,6 +35,7 @@ from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import (
     COMMAND_TIMEOUT,
+    ftrace_switched_off,
     redirected_functions,
     run,
     wait_for,
@@ -396,16 +397,14 @@ def test_nobody_may_do_anything(family: Family) -> None:
 def test_ftrace_that_is_off(controller: Controller, make_program: MakeProgram) -> None:
     """Without ftrace nothing could be watched; with links it cannot be switched off."""
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
-    switch = Path("/proc/sys/kernel/ftrace_enabled")
-    switch.write_text("0")
-    try:
-        with pytest.raises(KernelError, match="ftrace_enabled") as refused:
-            controller.attach(programs)
-    finally:
-        switch.write_text("1")
+    with (
+        ftrace_switched_off(),
+        pytest.raises(KernelError, match="ftrace_enabled") as refused,
+    ):
+        controller.attach(programs)
     assert refused.value.errno == errno.EBUSY
     assert controller.links() == []
     link = controller.attach(programs)
     with pytest.raises(OSError, match="busy"):
-        switch.write_text("0")
+        Path("/proc/sys/kernel/ftrace_enabled").write_text("0")
     controller.detach(link.id)

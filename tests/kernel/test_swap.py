@@ -100,11 +100,12 @@ def test_a_packet_is_of_one_generation_from_entry_to_exit(
         flood.join(30)
         controller.detach(link.id)
         observer.drain()
-    generations: dict[tuple[int, int], set[int]] = {}
-    ends: Counter[tuple[int, int]] = Counter()
-    for one in observer.events:
-        # one CPU numbers its passages; two CPUs may use a number for two packets
-        passage = (int(one["traversal"]), int(one["skb"]))
+    generations: dict[tuple[int, int, int], set[int]] = {}
+    ends: Counter[tuple[int, int, int]] = Counter()
+    for cpu, one in zip(observer.cpus, observer.events, strict=True):
+        # each CPU numbers its own passages: two may use a number for two packets, and the second
+        # packet may have the memory that the first one had
+        passage = (cpu, int(one["traversal"]), int(one["skb"]))
         generations.setdefault(passage, set()).add(int(one["generation"]))
         ends[passage] += one["kind"] == Kind.EXIT
     assert len({g for gs in generations.values() for g in gs}) > 10

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from ipttctl import bpf
 from tests.kernel.support.races import without_foreign_races
 
@@ -147,6 +149,20 @@ def remove_module(name: str) -> None:
         return done.returncode == 0
 
     wait_for(removed, what=f"{name} is unloaded")
+
+
+@contextmanager
+def ftrace_switched_off() -> Iterator[None]:
+    """Ftrace off for a while; skips the test on a kernel (7.3) that does not let go of it."""
+    switch = Path("/proc/sys/kernel/ftrace_enabled")
+    try:
+        switch.write_text("0\n")
+    except OSError as error:
+        pytest.skip(f"this kernel does not let ftrace be switched off: {error.strerror}")
+    try:
+        yield
+    finally:
+        switch.write_text("1\n")
 
 
 def redirected_functions() -> list[str]:

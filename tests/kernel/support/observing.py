@@ -11,7 +11,7 @@ from typing import Any
 
 from ipttctl.controller import Controller
 from ipttctl.streams import EventStream
-from ipttproto import Kind
+from ipttproto import EventBatch, Kind
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Observer:
 
     stream: EventStream
     events: list[Any] = field(default_factory=list)
+    cpus: list[int] = field(default_factory=list)
+    """For each of them the CPU that made it."""
 
     def collect(
         self, until: Callable[[list[Any]], bool] = lambda _: True, *, seconds: float = 10
@@ -46,13 +48,17 @@ class Observer:
     def take(self, timeout: float = 0) -> None:
         """Take in what is there, or comes within ``timeout`` seconds."""
         for batch in self.stream.read(timeout):
-            self.events += list(batch.events)
+            self._add(batch)
 
     def drain(self) -> list[Any]:
         """Take in all that was emitted until now; ``stream.losses`` is exact afterwards."""
         for batch in self.stream.drain():
-            self.events += list(batch.events)
+            self._add(batch)
         return self.events
+
+    def _add(self, batch: EventBatch) -> None:
+        self.events += list(batch.events)
+        self.cpus += [batch.cpu] * len(batch.events)
 
     def complete(self) -> list[Any]:
         """As ``drain``; AssertionError if an event was lost."""

@@ -77,7 +77,7 @@ test-kernel: module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS=
 test-all: KERNEL = $(shell $(GUEST) kernels test-all)
 test-all: module ynl ## the same on -rt and preempt=full too, with 1, 2 and 4 CPUs, and reloads (KERNEL=6.12-rt)
 	@status=0; \
-	$(GUEST) run --target test-all $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) -- \
+	$(GUEST) run --target test-all $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) --env IPTT_COEXISTENCE=whole -- \
 		$(PYTEST) $(TESTS) || status=$$?; \
 	$(RUN_RELOADS) || status=$$?; \
 	exit $$status
@@ -139,10 +139,10 @@ bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1
 setup: $(STAMPS)/project ## packages from apt and the Python environment, where missing
 
 .PHONY: module
-module: setup ## the kernel module, and a test target, for every guest kernel
+module: setup ## the kernel module, and those of the tests, for every guest kernel
 	@$(GUEST) releases $(KERNEL) $(NEWEST) | while read -r release; do \
 		tests/guest/build-module.sh kmod_netlink "$(BUILD)/kmod/$$release" "$$release" </dev/null; \
-		tests/guest/build-module.sh tests/kernel/xt_errdrop "$(BUILD)/kmod-test/$$release" \
+		tests/guest/build-module.sh tests/kernel/modules "$(BUILD)/kmod-test/$$release" \
 			"$$release" </dev/null; \
 	done
 

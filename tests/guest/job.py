@@ -72,7 +72,7 @@ class RunDirectory:
         variables = {
             "PATH": f"{workspace.venv / 'bin'}:{_SYSTEM_PATH}",
             "IPTTRACE_KO": str(kernel.module(workspace.build_dir)),
-            "IPTT_ERRDROP_KO": str(kernel.test_target(workspace.build_dir)),
+            "IPTT_TEST_MODULES": str(kernel.test_modules(workspace.build_dir)),
             "IPTT_KERNEL": kernel.name,
             "IPTT_RUN_DIR": str(self.path),
             "IPTTCTL_CACHE": str(compiled_programs(workspace)),

@@ -28,9 +28,9 @@ class Kernel:
         """Where the project's module for this kernel is built below ``build_dir``."""
         return build_dir / "kmod" / self.release / "ipttrace.ko"
 
-    def test_target(self, build_dir: Path) -> Path:
-        """Where the target that drops with an errno is built, for the kernel tests."""
-        return build_dir / "kmod-test" / self.release / "xt_errdrop.ko"
+    def test_modules(self, build_dir: Path) -> Path:
+        """Directory where the modules of the kernel tests are built."""
+        return build_dir / "kmod-test" / self.release
 
 
 def _age(release: str) -> tuple[int, ...]:

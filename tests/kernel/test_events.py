@@ -17,7 +17,7 @@ from ipttctl.objects import Link, ProgramSet
 from ipttproto import EventFlag, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import kernel_log, run
+from tests.kernel.support.kernel import kernel_log, load_test_module, run
 from tests.kernel.support.maps import element, one_element_map
 from tests.kernel.support.network import Namespace, Network, namespace, send_udp
 from tests.kernel.support.observing import Observer, Step, exits, observing, step, steps, text
@@ -169,8 +169,7 @@ def test_drop_with_errno(
     controller: Controller, make_program: MakeProgram, alone: Namespace, observer: Observer
 ) -> None:
     """No target of the stock kernels drops with an errno: a test module brings one."""
-    module = os.environ["IPTT_ERRDROP_KO"]
-    run("insmod", module)
+    load_test_module("xt_errdrop")
     try:
         alone.iptables("-A", "OUTPUT", "-p", "udp", "--dport", "9", "-j", "AUDIT", "--type", "drop")
         with tracing(controller, make_program):

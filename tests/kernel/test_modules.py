@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from ipttctl.controller import Controller
 from ipttctl.objects import Change, ProgramSet
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
-from tests.kernel.support.kernel import loaded_modules, remove_module, run
+from tests.kernel.support.kernel import load_test_module, loaded_modules, remove_module, run
 from tests.kernel.support.network import namespace
 from tests.kernel.test_links import read_all
 
@@ -93,7 +92,7 @@ def test_another_modules_function_of_the_same_name_is_not_taken(
     controller: Controller, make_program: MakeProgram
 ) -> None:
     run("modprobe", "x_tables")
-    run("insmod", os.environ["IPTT_ERRDROP_KO"])
+    load_test_module("xt_errdrop")
     try:
         addresses = Path("/proc/kallsyms").read_text().splitlines()
         assert [line.split()[2:] for line in addresses if " ip6t_do_table" in line] == [

@@ -34,7 +34,7 @@ def build_module(recipe: Recipe, source: Path, directory: Path) -> None:
 
 
 def main() -> int:
-    """Build the module and the test target for one variant."""
+    """Build the module and those of the tests for one variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=VARIANTS)
     recipe = Recipe(parser.parse_args().variant)
@@ -42,8 +42,8 @@ def main() -> int:
     try:
         kernel = recipe.kernel()
         build_module(recipe, _REPOSITORY / "kmod_netlink", kernel.module(build).parent)
-        target = _REPOSITORY / "tests" / "kernel" / "xt_errdrop"
-        build_module(recipe, target, kernel.test_target(build).parent)
+        tests = _REPOSITORY / "tests" / "kernel" / "modules"
+        build_module(recipe, tests, kernel.test_modules(build))
     except GuestError as error:
         print(f"debug kernel: {error}", file=sys.stderr)
         return 1

@@ -23,7 +23,7 @@ from tests.kernel.support import assembler as asm
 from tests.kernel.support import loader
 from tests.kernel.support.btf import GLOBAL, Types
 from tests.kernel.support.kernel import wait_for
-from tests.kernel.support.loader import attached_extension, loaded, loaded_btf
+from tests.kernel.support.loader import attached, loaded, loaded_btf
 from tests.kernel.support.maps import PROG_ARRAY, element, one_element_map
 from tests.kernel.support.network import Namespace
 from tests.kernel.support.observing import observing
@@ -155,7 +155,7 @@ def test_an_extension_of_a_program_that_is_attached(
             return controller.link(link.id).stats.selected - before
 
         assert selected() == PASSES
-        with attached_extension(extension):
+        with attached(extension):
             assert selected() == 0
             # one that is extended already can be attached as well
             other = controller.attach(ProgramSet({Slot.ENTRY: program}))

@@ -137,6 +137,11 @@ def load_module() -> None:
     run("insmod", os.environ["IPTTRACE_KO"])
 
 
+def load_test_module(name: str) -> None:
+    """Load a module of ``tests/kernel/modules``."""
+    run("insmod", f"{os.environ['IPTT_TEST_MODULES']}/{name}.ko")
+
+
 def unload_module() -> None:
     run("rmmod", MODULE)
 
@@ -226,7 +231,8 @@ class Remains:
         netns = Path("/run/netns")
         return cls(
             _programs() - _pinned_programs(),
-            tuple(redirected_functions()),
+            # the name; what follows it says too what once was there
+            tuple(line.split()[0] for line in redirected_functions()),
             tuple(probes()),
             frozenset(p.name for p in netns.iterdir()) if netns.is_dir() else frozenset(),
             loaded_modules().get(MODULE, 0),

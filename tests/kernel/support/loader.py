@@ -18,7 +18,7 @@ _LOG_SIZE = 1 << 20
 SOCKET_FILTER, KPROBE, SCHED_CLS, TRACEPOINT, XDP, PERF_EVENT, CGROUP_SKB = 1, 2, 3, 5, 6, 7, 8
 RAW_TRACEPOINT, TRACING, STRUCT_OPS, EXT, LSM, SYSCALL, NETFILTER = 17, 26, 27, 28, 29, 31, 32
 F_SLEEPABLE = 1 << 4
-TRACE_FENTRY, MODIFY_RETURN, LSM_MAC, NETFILTER_ATTACH = 24, 26, 27, 45
+TRACE_FENTRY, TRACE_FEXIT, MODIFY_RETURN, LSM_MAC, NETFILTER_ATTACH = 24, 25, 26, 27, 45
 TRACE_KPROBE_MULTI, TRACE_UPROBE_MULTI, TRACE_KPROBE_SESSION = 42, 48, 56
 
 
@@ -139,9 +139,11 @@ def typed_map(
 
 
 @contextmanager
-def attached_extension(program: int) -> Iterator[None]:
-    """An extension stands in for the function that it was loaded for."""
-    fd = bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
+def attached(program: int, tracepoint: str | None = None) -> Iterator[None]:
+    """A program is attached to a tracepoint, or to the function that it was loaded for."""
+    name = ctypes.create_string_buffer(tracepoint.encode()) if tracepoint else None
+    place = ctypes.addressof(name) if name else 0
+    fd = bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", place, program))
     try:
         yield
     finally:

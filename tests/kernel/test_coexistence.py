@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The same traffic, the same events, whatever other tracer stands at the same functions.
+
+The router of ``network`` has rules of every kind that concerns us in the tables of both IP
+versions. Links at its tables and netfilter hooks say what becomes of the packets that left sends;
+that, and the counters of the rules, must be what they are without the tracer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ipttctl.bpf import ProgramType
+from ipttctl.controller import Controller
+from ipttctl.errors import KernelError
+from ipttctl.filters import compile_filter
+from ipttctl.hooks import NfHook
+from ipttctl.objects import Link, ProgramSet
+from ipttctl.programs import Program
+from ipttproto import TABLE_SLOTS, EventFlag, Kind, Slot
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.bpf_tracers import Counts
+from tests.kernel.support.kernel import (
+    load_test_module,
+    remove_module,
+    run,
+    settled,
+    wait_for,
+    wait_for_no_redirection,
+)
+from tests.kernel.support.network import Network, ip_batch, network
+from tests.kernel.support.observing import Observer, observing
+from tests.kernel.support.tracers import TRACERS, Tracer, hooked_functions
+
+#: how often whatever probes a function fires for one call of it that is redirected: a replacement
+#: enters the original behind the place where others are called
+FIRINGS = 1
+
+LIVE_PATCH = "livepatch_ipt"
+
+#: every tracer, before the links and after them; otherwise a few before, and not those that stop at
+#: every function of the kernel or of the module for a minute of emulation
+WHOLE = os.environ.get("IPTT_COEXISTENCE") == "whole"
+BEFORE = frozenset({"kprobe", "BPF fentry", "BPF fexit"})
+LONG = frozenset({"function_graph tracer", "kretprobe on the module's functions"})
+
+needs_live_patches = pytest.mark.skipif(
+    not Path("/sys/kernel/livepatch").is_dir(), reason="this kernel has no live patches"
+)
+
+PORTS = range(1000, 1007)
+SOURCE_PORT = 6000
+FILTER = "udp or tcp or icmp or (icmp6 and ip6[40] < 128)"
+
+#: of an event, what does not depend on when it happened, or where in memory
+SAME = (
+    "pf", "hook", "protocol", "length", "saddr", "daddr", "sport", "dport", "tcp_flags",
+    "icmp_type", "icmp_code", "in_name", "out_name", "mark", "netns", "flags",
+    "table", "chain", "kind", "rulenum", "rules", "verdict", "verdict_data",
+)  # fmt: skip  # by what they tell
+
+NF_HOOKS = ("nf:inet/prerouting", "nf:inet/forward")
+
+#: each rule: itself, the packets and bytes that it has counted
+Counters = list[tuple[str, int, int]]
+
+#: (link, what tells its packet from others) -> its events in the order of their times
+Events = dict[tuple[Any, ...], list[tuple[Any, ...]]]
+
+
+def _rules(copies_to: str) -> str:
+    lines = ["*raw", ":PREROUTING ACCEPT", ":OUTPUT ACCEPT", ":early -"]
+    lines += ["-A PREROUTING -p udp --dport 1005 -j TRACE", "-A PREROUTING -p udp -j early"]
+    lines += ["-A early -p udp --dport 1000 -j RETURN", "-A early -p udp", "COMMIT"]
+    lines += ["*mangle", ":PREROUTING ACCEPT", ":INPUT ACCEPT", ":FORWARD ACCEPT"]
+    lines += [":OUTPUT ACCEPT", ":POSTROUTING ACCEPT", ":paint -"]
+    lines += [f"-A PREROUTING -p udp --dport 1004 -j TEE --gateway {copies_to}"]
+    lines += ["-A FORWARD -p udp -j paint", "-A paint -j MARK --set-mark 7", "COMMIT"]
+    lines += ["*filter", ":INPUT ACCEPT", ":FORWARD DROP", ":OUTPUT ACCEPT", ":a -", ":b -"]
+    lines += ["-A FORWARD -p udp --dport 1001 -j DROP", "-A FORWARD -p udp --dport 1002 -j REJECT"]
+    lines += ["-A FORWARD -p udp --dport 1003 -g b", "-A FORWARD -p udp -j a"]
+    lines += ["-A a -m mark --mark 7", "-A a -p udp --dport 1000:1005 -j ACCEPT", "-A b -p udp"]
+    lines += ["COMMIT"]
+    return "\n".join(lines) + "\n"
+
+
+def _send(net: Network) -> None:
+    """Datagrams of different lengths to and through the router; a connection that it refuses."""
+    for target, itself in (
+        (net.right_address, net.router_address),
+        (net.right_address6, net.router_address6),
+    ):
+        family = socket.AF_INET6 if ":" in target else socket.AF_INET
+        for number, address in enumerate([target] * len(PORTS) + [itself]):
+            # a new socket each: the last one may have been told that nobody listens
+            with socket.socket(family, socket.SOCK_DGRAM) as sender:
+                sender.bind(("", SOURCE_PORT))
+                port = PORTS[number % len(PORTS)]
+                sender.sendto(bytes(50 + number), (address, port))
+        with socket.socket(family, socket.SOCK_STREAM) as client:
+            client.bind(("", SOURCE_PORT))
+            client.settimeout(10)
+            assert client.connect_ex((itself, 80)) == errno.ECONNREFUSED
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Events, rule counters, and what the links at tables counted by IP version."""
+
+    events: Events
+    counters: Counters
+    passages: dict[int, int] = field(compare=False)
+    followed: dict[int, int]
+
+    def rule_events(self, **wanted: Any) -> int:
+        """How many events of rules have certain members."""
+        places = {SAME.index(name): value for name, value in wanted.items()}
+        kind = SAME.index("kind")
+        return sum(
+            event[kind] in (Kind.RULE, Kind.RETURN, Kind.POLICY)
+            and all(event[place] == value for place, value in places.items())
+            for events in self.events.values()
+            for event in events
+        )
+
+    def calls(self) -> dict[str, int]:
+        """How often each function that stands for tables was called, our own calls included."""
+        marked = self.rule_events(flags=EventFlag.FOREIGN)
+        again = FIRINGS - 1
+        calls = {
+            "ipt_do_table": self.passages[4] + self.followed[4] * again,
+            "ip6t_do_table": self.passages[6] + self.followed[6] * again,
+            # only somebody else's trace goes on to the original
+            "nf_log_trace": self.rule_events() + marked * again,
+            "trace_tg": self.rule_events(table=b"raw", chain=b"PREROUTING", rulenum=1, dport=1005),
+        }
+        for pf, name in ((socket.AF_INET, "nf_dup_ipv4"), (socket.AF_INET6, "nf_dup_ipv6")):
+            copied = self.rule_events(table=b"mangle", chain=b"PREROUTING", dport=1004, pf=pf)
+            calls[name] = copied // 2 * FIRINGS  # its rule, and the policy
+        return calls
+
+
+def assert_same(now: Measured, alone: Measured) -> None:
+    """Fail with what is different, packet by packet."""
+    assert now.counters == alone.counters
+    for packet in alone.events.keys() | now.events.keys():
+        steps, expected = now.events.get(packet), alone.events.get(packet)
+        assert steps == expected, f"link, pf, protocol, length: {packet}"
+    assert now.followed == alone.followed
+
+
+@dataclass
+class Scene:
+    """The network, programs for links in it, and what is measured without a tracer."""
+
+    net: Network
+    table: Program
+    packet: Program
+    controller: Controller
+    counted: Counters = field(default_factory=list)
+
+    @contextmanager
+    def links(self) -> Iterator[list[Link]]:
+        """Links at the tables of IPv4, of IPv6, and at hooks; detached at the end."""
+        code = compile_filter(FILTER)
+        at_tables = ProgramSet(dict.fromkeys(TABLE_SLOTS, self.table.fd), filter=code)
+        at_hooks = ProgramSet({Slot.PACKET: self.packet.fd}, filter=code)
+        made = [self.controller.attach(at_tables, family=4)]
+        made.append(self.controller.attach(at_tables, family=6))
+        for name in NF_HOOKS:
+            hook = NfHook.parse(name, netns=self.net.router.path)
+            made.append(self.controller.attach(at_hooks, hook=hook))
+        try:
+            yield made
+        finally:
+            for link in made:
+                self.controller.detach(link.id)
+
+    def counters(self) -> Counters:
+        """The rules, IPv4's and IPv6's, and what each has counted."""
+        tools = ("iptables-legacy-save", "ip6tables-legacy-save")
+        saved = "".join(self.net.router.run(tool, "-c") for tool in tools)
+        found = re.findall(r"^\[(\d+):(\d+)\] (-A .*)$", saved, re.MULTILINE)
+        return [(rule, int(packets), int(size)) for packets, size, rule in found]
+
+    def measure(self, links: list[Link], expected: int | None = None) -> Measured:
+        """Send the traffic; wait for as many events as are expected, or until no more come."""
+        before = [self.controller.link(link.id).stats for link in links]
+        with observing(self.controller) as observer:
+            self.net.left.call(_send, self.net)
+            if expected is None:
+                settled(lambda: len(observer.drain()))
+            else:
+                observer.collect(lambda events: len(events) >= expected, seconds=30)
+            observer.complete()
+        after = [self.controller.link(link.id).stats for link in links]
+        assert not any(stats.nested or stats.lost for stats in after)
+        at_tables = list(zip((4, 6), before, after, strict=False))
+        last, self.counted = self.counted, self.counters()
+        return Measured(
+            _sequences(observer, links),
+            [
+                (rule, packets - old[1], size - old[2])
+                for old, (rule, packets, size) in zip(last, self.counted, strict=True)
+            ],
+            {version: now.packets - old.packets for version, old, now in at_tables},
+            {version: now.selected - old.selected for version, old, now in at_tables},
+        )
+
+
+def _sequences(observer: Observer, links: list[Link]) -> Events:
+    numbers = {link.id: number for number, link in enumerate(links)}
+    sequences: Events = defaultdict(list)
+    for event in sorted(observer.events, key=lambda event: int(event["time"])):
+        key = [int(event[name]) for name in ("pf", "protocol", "length")]
+        same = tuple(_plain(event[name]) for name in SAME)
+        sequences[numbers[event["link"]], *key].append(same)
+    return dict(sequences)
+
+
+def _plain(value: Any) -> int | bytes:
+    return bytes(value) if isinstance(value, np.ndarray | bytes) else int(value)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    with network() as net, Controller() as controller, ExitStack() as stack:
+        run("modprobe", "nf_log_syslog")
+        for namespace in (net.left, net.router, net.right):
+            namespace.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
+        _introduce_neighbours(net)
+        code = asm.returning(1)
+        packet = stack.enter_context(
+            Program.load(code, name="packet", type=ProgramType.SOCKET_FILTER)
+        )
+        table = stack.enter_context(Program.load(code, name="table"))
+        made = Scene(net, table, stack.enter_context(packet), controller)
+        # the tables are at their hooks before the links are, and routes are known
+        net.router.restore(_rules("10.77.2.2"))
+        net.router.restore(_rules("fd77:2::2"), ipv6=True)
+        net.left.call(_send, net)
+        made.counted = settled(made.counters)
+        yield made
+
+
+def _introduce_neighbours(net: Network) -> None:
+    """Nobody has to ask for an address: questions are packets that come at any time."""
+    for number, end in ((1, net.left), (2, net.right)):
+        port = f"r{number}"
+        for one, device, other, its, host in (
+            (end, "eth0", net.router, port, 1),
+            (net.router, port, end, "eth0", 2),
+        ):
+            address = other.run("cat", f"/sys/class/net/{its}/address").strip()
+            known = f"lladdr {address} dev {device} nud permanent"
+            ip_batch(
+                one.name,
+                f"neighbour replace 10.77.{number}.{host} {known}",
+                f"neighbour replace fd77:{number}::{host} {known}",
+            )
+
+
+@pytest.fixture(scope="module")
+def alone(scene: Scene) -> Measured:
+    """What is measured without any other tracer."""
+    with scene.links() as links:
+        measured = scene.measure(links)
+    wait_for_no_redirection()
+    return measured
+
+
+@pytest.fixture(scope="module")
+def links(scene: Scene) -> Iterator[list[Link]]:
+    """Links that are there before the tracers."""
+    with scene.links() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def nothing_hooked() -> Iterator[None]:
+    """A tracer that has gone leaves nothing, wherever it stood in the order."""
+    before = hooked_functions()
+    yield
+    with suppress(AssertionError):
+        wait_for(lambda: hooked_functions() == before, timeout=60)
+    assert hooked_functions() == before
+
+
+def test_the_traffic_meets_all_that_is_redirected(scene: Scene, alone: Measured) -> None:
+    """What the comparison rests on; and that nothing differs when nothing has changed."""
+    assert all(alone.calls().values()), alone.calls()
+    assert len(alone.events) > 60
+    with scene.links() as links:
+        assert_same(scene.measure(links), alone)
+
+
+def _cases(wanted: Callable[[str], bool]) -> Callable[[Any], Any]:
+    chosen = [tracer for tracer in TRACERS if WHOLE or wanted(tracer.name)]
+    return pytest.mark.parametrize("tracer", chosen, ids=lambda tracer: tracer.name)
+
+
+def _assert_same_beside(
+    tracer: Tracer, counts: Counts, scene: Scene, links: list[Link], alone: Measured
+) -> None:
+    """Events and rule counters are the same beside a tracer, and it has counted what it should."""
+    before = counts()
+    beside = scene.measure(links, sum(map(len, alone.events.values())))
+    after = counts()
+    assert_same(beside, alone)
+    calls = beside.calls()
+    for name in after:
+        fired = after[name] - before.get(name, 0)
+        assert fired == calls[name] if name in calls else fired, (tracer.name, name, fired, calls)
+
+
+@_cases(lambda name: name in BEFORE)
+def test_a_tracer_that_comes_before_the_links(
+    scene: Scene, alone: Measured, tracer: Tracer
+) -> None:
+    if reason := tracer.missing():
+        pytest.skip(reason)
+    with tracer.start() as counts, scene.links() as links:
+        _assert_same_beside(tracer, counts, scene, links, alone)
+
+
+@needs_live_patches
+def test_links_do_not_go_with_a_live_patch_that_is_there(scene: Scene, alone: Measured) -> None:
+    with _live_patch():
+        with pytest.raises(KernelError, match="live patch") as refused, scene.links():
+            pass
+        assert refused.value.errno == errno.EBUSY
+        assert scene.controller.links() == []
+    with scene.links() as links:
+        assert_same(scene.measure(links), alone)
+
+
+@contextmanager
+def _live_patch() -> Iterator[None]:
+    load_test_module(LIVE_PATCH)
+    try:
+        yield
+    finally:
+        Path(f"/sys/kernel/livepatch/{LIVE_PATCH}/enabled").write_text("0")
+        # not before every task has left it
+        remove_module(LIVE_PATCH)
+
+
+@needs_live_patches
+def test_a_live_patch_does_not_go_with_links_that_are_there(
+    scene: Scene, alone: Measured, links: list[Link]
+) -> None:
+    with pytest.raises(AssertionError, match="Device or resource busy"), _live_patch():
+        pass
+    assert_same(scene.measure(links), alone)
+
+
+@_cases(lambda name: name not in LONG)
+def test_a_tracer_that_comes_after_the_links(
+    scene: Scene, alone: Measured, links: list[Link], tracer: Tracer
+) -> None:
+    if reason := tracer.missing():
+        pytest.skip(reason)
+    with tracer.start() as counts:
+        _assert_same_beside(tracer, counts, scene, links, alone)
+    assert_same(scene.measure(links, sum(map(len, alone.events.values()))), alone)

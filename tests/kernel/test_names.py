@@ -39,7 +39,11 @@ def place() -> Iterator[Namespace]:
         made.iptables("-A", "OUTPUT", "-p", "icmp", "-j", PLACEHOLDER.decode())
         made.call(rename_chain, "filter", PLACEHOLDER, CHAIN)
         # as in: unshare -Urn ip link set lo name $'\e]0;p\a'
-        made.run("ip", "link", "set", "lo", "name", os.fsdecode(DEVICE))
+        device = os.fsdecode(DEVICE)
+        # before 6.2 a device that is up keeps its name
+        made.run("ip", "link", "set", "lo", "down")
+        made.run("ip", "link", "set", "lo", "name", device)
+        made.run("ip", "link", "set", device, "up")
         yield made
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, VerifierError, os_reason
+from ipttctl.verifier_log import verifier_reason
 
 INSTRUCTION_SIZE: Final = 8
 NAME_SIZE: Final = 16
@@ -288,7 +289,7 @@ def load_program(
     """Have the kernel verify and load a program; returns its descriptor.
 
     Raises:
-        ProgramError: the verifier refused; the message has its last meaningful line.
+        ProgramError: the verifier refused; the message has its reason.
         PrivilegeError: the caller may not load programs.
     """
     log = ctypes.create_string_buffer(LOG_SIZE)
@@ -323,15 +324,6 @@ def refused_instruction(log: str) -> int | None:
     """The index of the last instruction that the verifier looked at, None without."""
     found = _LOGGED_INSTRUCTION.findall(log)
     return int(found[-1]) if found else None
-
-
-def verifier_reason(log: str) -> str:
-    """The last line of a verifier log that says something about the program, or nothing."""
-    for line in reversed(log.splitlines()):
-        text = line.strip()
-        if text and not text.startswith(("processed ", "verification time", "stack depth", ";")):
-            return text
-    return ""
 
 
 def refused_line(log: str) -> str:

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from ipttctl.bpf import LOG_SIZE, libbpf, refused_instruction, refused_line, verifier_reason
+from ipttctl.bpf import LOG_SIZE, libbpf, refused_instruction, refused_line
 from ipttctl.btf import Btf, Member
 from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, VerifierError
+from ipttctl.verifier_log import verifier_reason
 
 _RODATA: Final = ".rodata"
 _WARN: Final = 0

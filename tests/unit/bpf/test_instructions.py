@@ -78,9 +78,3 @@ def test_an_undeclared_mark_is_an_error() -> None:
     del spec.constants["limit"]
     with pytest.raises(ProgramError, match="first uses a constant or a field that is not declared"):
         spec.instructions("first")
-
-
-def test_the_reason_is_the_last_line_about_the_program() -> None:
-    log = "0: (95) exit\nR0 !read_ok\nprocessed 1 insns (limit 1000000)\nverification time 5\n"
-    assert bpf.verifier_reason(log) == "R0 !read_ok"
-    assert bpf.verifier_reason("") == ""

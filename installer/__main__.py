@@ -50,7 +50,11 @@ def main() -> int:
     arguments = _parser().parse_args()
     if arguments.verb in {"wheel", "deb"}:
         build = wheel.build if arguments.verb == "wheel" else deb.build
-        print(build(arguments.directory))
+        try:
+            print(build(arguments.directory))
+        except deb.ToolsMissingError as error:
+            print(f"installer: {error}", file=sys.stderr)
+            return 1
         return 0
     directory = arguments.destdir / arguments.prefix.relative_to("/")
     if arguments.verb == "uninstall":

@@ -18,7 +18,8 @@ PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 # Which guest kernels of tests/guest/kernels.yaml (KERNEL=6.1 takes one), and which tests or further pytest arguments
 # (TESTS=...). The list is asked in recipes: it needs the Python environment.
 KERNEL ?= $(shell $(GUEST) kernels test)
-NEWEST = $(lastword $(shell $(GUEST) kernels test))
+INSTALLED = $(shell $(GUEST) kernels test --installed)
+NEWEST = $(lastword $(INSTALLED))
 TESTS ?= tests/kernel
 RELOADS ?= 300
 TIMEOUT ?= 3600
@@ -52,30 +53,32 @@ help:
 ##@ Try it (in a guest: nothing reaches your machine)
 
 .PHONY: demo
+demo: KERNEL = $(INSTALLED)
 demo: module ## trace packets of two network namespaces, swap programs under traffic
 	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python -m tests.demo.demo
 
 .PHONY: shell
+shell: KERNEL = $(INSTALLED)
 shell: module ## an interactive guest with the module loaded and ipttctl on the PATH (KERNEL=6.1)
 	@$(GUEST) shell --kernel $(lastword $(KERNEL)) --module
 
 ##@ Test
 
 .PHONY: test
-test: check test-unit test-kernel ## every test: static checks, unit tests here, kernel tests in guests of both kernels
+test: check test-unit test-kernel ## every test: static checks, unit tests here, kernel tests in guests of three kernels
 
 .PHONY: test-unit
 test-unit: setup ## tests that need no kernel module
 	@$(PYTHON) -m pytest -o cache_dir=$(BUILD)/cache/pytest tests/unit
 
 .PHONY: test-kernel
-test-kernel: module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
-	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
+test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
+	@$(GUEST) run $(if $(filter file,$(origin KERNEL)),--target test,$(KERNEL:%=--kernel %)) --timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
 
 # As many guests at a time as there are processors. A kernel that fails does not keep the others from their turn.
 .PHONY: test-all
 test-all: KERNEL = $(shell $(GUEST) kernels test-all)
-test-all: module ynl ## the same on -rt and preempt=full too, with 1, 2 and 4 CPUs, and reloads (KERNEL=6.12-rt)
+test-all: suites module ynl ## the same on -rt and preempt=full too, with 1, 2 and 4 CPUs, and reloads (KERNEL=6.12-rt)
 	@status=0; \
 	$(GUEST) run --target test-all $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) --env IPTT_COEXISTENCE=whole -- \
 		$(PYTEST) $(TESTS) || status=$$?; \
@@ -104,6 +107,7 @@ test-planted: module-kasan ## that the tests find faults which are put into the 
 
 # SECONDS is a variable of bash as well: it gets here from make's command line only.
 .PHONY: storm
+storm: KERNEL = $(INSTALLED)
 storm: SECONDS ?= 120
 storm: SEED ?= 1
 storm: CPUS ?= 4
@@ -113,6 +117,7 @@ storm: module ## everything at once under traffic, replayable (SECONDS=120 SEED=
 
 # On a kernel with KCOV (KERNEL=6.12-kasan) guided by what messages reach in the module.
 .PHONY: fuzz
+fuzz: KERNEL = $(INSTALLED)
 fuzz: N ?= 100000
 fuzz: SEED ?= 1
 fuzz: setup ## messages that are nearly right (N=100000 SEED=1 KERNEL=6.12-kasan)
@@ -121,12 +126,14 @@ fuzz: setup ## messages that are nearly right (N=100000 SEED=1 KERNEL=6.12-kasan
 		--env IPTT_FUZZ=$(N) --env IPTT_SEED=$(SEED) -- $(PYTEST) -s tests/kernel/test_fuzz.py
 
 .PHONY: hot-swap
+hot-swap: KERNEL = $(INSTALLED)
 hot-swap: CHANGES ?= 30
 hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways to change programs (KERNEL=6.1)
 	@$(GUEST) run $(KERNEL:%=--kernel %) --module --timeout $(TIMEOUT) -- \
 		python -m tests.hot_swap --changes $(CHANGES)
 
 .PHONY: bench
+bench: KERNEL = $(INSTALLED)
 bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \
 		$(GUEST) run --kernel $$series --icount --module --timeout $(TIMEOUT) \
@@ -134,6 +141,11 @@ bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1
 	done
 
 ##@ Build
+
+# What is there stays as it is for half a day.
+.PHONY: suites
+suites: setup ## kernels of other suites below .build/suites, and the module for them (KERNEL=7.x)
+	@$(PYTHON) -m tests.guest.suite_modules $(KERNEL)
 
 .PHONY: setup
 setup: $(STAMPS)/project ## packages from apt and the Python environment, where missing

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.guest import kernels
 from tests.guest.debug.recipe import Recipe
 from tests.guest.errors import KernelMissingError
 from tests.guest.kernels import Kernel
+from tests.guest.suites import Suite
 
 LIST = Path(__file__).with_name("kernels.yaml")
 
@@ -34,15 +36,23 @@ class ListedKernel:
     """Series and flavour, if they are not its name."""
     arguments: tuple[str, ...] = ()
     """Kernel arguments that make it what it is."""
+    suite: str = ""
+    """The suite that the package is of, if it is not this machine's."""
+    passed: str = ""
+    """The newest version in the suite that all tests passed with."""
+    chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Files of kernel tests that a make target runs, by target, where that is not all."""
 
     def __post_init__(self) -> None:
         if bool(self.package) == bool(self.built):
             raise ValueError(f"kernel {self.name}: either a package or a variant to build")
+        if bool(self.suite) != bool(self.passed):
+            raise ValueError(f"kernel {self.name}: a suite moves on, so say which version passed")
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The Debian packages that it comes in."""
-        if not self.package:
+        """The Debian packages that it comes in, of this machine's own suite."""
+        if not self.package or self.suite:
             return ()
         return self.package, self.package.replace("image", "headers", 1)
 
@@ -54,9 +64,21 @@ class ListedKernel:
         """
         if self.built:
             found = Recipe(self.built).kernel()
+        elif self.suite:
+            found = Suite(self.suite, self.package).kernel(self.name)
         else:
             found = kernels.newest(self.installed or self.name)
         return replace(found, name=self.name, arguments=self.arguments)
+
+    def is_newer(self, kernel: Kernel) -> bool:
+        """Whether this kernel of a suite is newer than the last one that passed."""
+        return bool(self.passed) and _version(kernel.release) > _version(self.passed)
+
+
+def _version(release: str) -> tuple[int, ...]:
+    """The numbers at the beginning of a release."""
+    matched = re.match(r"[\d.]+\d", release)
+    return tuple(map(int, matched.group().split("."))) if matched else ()
 
 
 def _entry(fields: Mapping[str, Any]) -> ListedKernel:
@@ -65,6 +87,7 @@ def _entry(fields: Mapping[str, Any]) -> ListedKernel:
             **fields,
             "arguments": tuple(fields.get("arguments", ())),
             "targets": {name: tuple(cpus) for name, cpus in fields["targets"].items()},
+            "chosen": {name: tuple(files) for name, files in fields.get("chosen", {}).items()},
         }
     )
 
@@ -101,8 +124,8 @@ def of_target(target: str) -> list[ListedKernel]:
 
 
 def default_kernel() -> ListedKernel:
-    """The kernel for whoever does not say which: the newest that every change is tested on."""
-    return of_target("test")[-1]
+    """The kernel for whoever does not say which: the newest installed that every change meets."""
+    return [kernel for kernel in of_target("test") if not kernel.suite][-1]
 
 
 def support_table() -> str:
@@ -110,9 +133,11 @@ def support_table() -> str:
     lines = ["| Kernel | What it is | Tested by, with CPUs | Why |", "|---|---|---|---|"]
     for kernel in load():
         what = f"`{kernel.package}`" if kernel.package else f"built: `make kernel-{kernel.built}`"
+        what += f" of {kernel.suite}; {kernel.passed} passed" if kernel.suite else ""
         what += "".join(f", `{argument}`" for argument in kernel.arguments)
         runs = [
             f"`make {target}` {', '.join(map(str, cpus))}"
+            + (f" ({len(kernel.chosen[target])} files)" if target in kernel.chosen else "")
             for target, cpus in kernel.targets.items()
         ]
         lines.append(f"| {kernel.name} | {what} | {'; '.join(runs)} | {kernel.reason} |")

@@ -56,6 +56,8 @@ class Outcome:
     status: int | None
     last_line: str
     error: GuestError | None = None
+    counts: bool = True
+    """Whether the whole fails with it."""
 
     @property
     def passed(self) -> bool:
@@ -68,6 +70,8 @@ class Outcome:
             verdict = f"GUEST FAILED: {self.error.args[0]}"
         else:
             verdict = "passed" if self.passed else f"FAILED (exit status {self.status})"
+        if not self.passed and not self.counts:
+            verdict += "; newer than the last that passed: does not count here"
         kernel = self.machine.kernel
         cpus, seconds = str(self.machine.cpus), f"{self.seconds:.0f}"
         return kernel.name, cpus, kernel.release, seconds, verdict, self.last_line.strip("= ")

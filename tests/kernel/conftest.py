@@ -20,6 +20,7 @@ from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError
 from ipttctl.programs import Program
 from ipttctl.trace_programs import remove_trace_pins
+from tests.guest import kernel_list
 from tests.kernel.support import assembler, detectors
 from tests.kernel.support.kernel import (
     MODULE,
@@ -37,6 +38,15 @@ from tests.kernel.support.network import Network, network
 from tests.kernel.support.sharing import taken
 
 MakeProgram = Callable[..., Program]
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out files that the make target does not run on this kernel, unless they are named."""
+    target = os.environ.get("IPTT_TARGET", "")
+    chosen = kernel_list.named(os.environ["IPTT_KERNEL"]).chosen.get(target) if target else None
+    if chosen is None or not collection_path.name.startswith("test_"):
+        return None
+    return collection_path.name not in chosen
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:

@@ -58,3 +58,11 @@ def test_a_kernel_is_installed_or_built() -> None:
         kernel_list.ListedKernel("x", "why", {}, package="linux-image-x", built="kasan")
     with pytest.raises(ValueError, match="either"):
         kernel_list.ListedKernel("x", "why", {})
+
+
+def test_chosen_files_exist_and_are_some_of_them() -> None:
+    there = {path.name for path in (REPOSITORY / "tests" / "kernel").rglob("test_*.py")}
+    for kernel in kernel_list.load():
+        assert set(kernel.chosen) <= set(kernel.targets)
+        for files in kernel.chosen.values():
+            assert set(files) < there

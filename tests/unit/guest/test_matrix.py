@@ -48,6 +48,13 @@ def test_the_table_tells_failed_tests_from_failed_guests() -> None:
     assert [outcome.passed for outcome in outcomes] == [True, False, False]
 
 
+def test_the_table_says_which_failures_do_not_count() -> None:
+    failed = Outcome(machine("7.x", 2), 9, 1, "1 failed", counts=False)
+    passed = Outcome(machine("7.x", 2), 9, 0, "1 passed", counts=False)
+    assert "FAILED (exit status 1); newer than the last that passed" in table([failed])
+    assert "newer" not in table([passed])
+
+
 def test_lines_are_printed_whole_behind_the_machine(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Builds the module for kernels of other suites: ``python -m tests.guest.suite_modules 7.x``.
+
+A suite that cannot be had, and a kernel newer than the last one that passed for which the module
+does not build, are said and left out: ``python -m tests.guest run`` judges what that means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.guest import kernel_list
+from tests.guest.errors import GuestError, KernelMissingError
+from tests.guest.kernel_list import ListedKernel
+from tests.guest.kernels import Kernel
+from tests.guest.suites import Suite
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_BUILD = _REPOSITORY / ".build"
+_BUILD_SCRIPT = _REPOSITORY / "tests" / "guest" / "build-module.sh"
+
+
+def _build(suite: Suite, kernel: Kernel, source: Path, module: Path) -> None:
+    """Build one module with the suite's compiler; without one, none from before is left.
+
+    Raises:
+        GuestError: it does not build.
+    """
+    command = suite.command(
+        str(_BUILD_SCRIPT), str(source), str(module.parent), kernel.release, shared=_REPOSITORY
+    )
+    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
+        module.unlink(missing_ok=True)
+        raise GuestError(f"{source.name} does not build")
+
+
+def prepare(listed: ListedKernel) -> int:
+    """Make or refresh the kernel's root and build for it; return the exit status."""
+    suite = Suite(listed.suite, listed.package)
+    try:
+        suite.prepare()
+        kernel = listed.find()
+    except KernelMissingError as error:
+        print(f"LEFT OUT: kernel {listed.name}: {error}", file=sys.stderr)
+        return 0
+    try:
+        for source, module in (
+            (_REPOSITORY / "kmod_netlink", kernel.module(_BUILD)),
+            (_REPOSITORY / "tests" / "kernel" / "xt_errdrop", kernel.test_target(_BUILD)),
+        ):
+            _build(suite, kernel, source, module)
+    except GuestError as error:
+        print(f"FAILED: {kernel.release} of {listed.suite}: {error}", file=sys.stderr)
+        if listed.is_newer(kernel):
+            print(f"It is newer than {listed.passed}, the last that passed", file=sys.stderr)
+            return 0
+        return 1
+    return 0
+
+
+def main() -> int:
+    """Prepare those of the named kernels that are of other suites."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kernel", nargs="*", help="names such as 7.x")
+    try:
+        wanted = [kernel_list.named(name) for name in parser.parse_args().kernel]
+        return max([prepare(listed) for listed in wanted if listed.suite], default=0)
+    except GuestError as error:
+        print(f"suites: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

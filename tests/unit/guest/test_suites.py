@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Kernels of other suites: where they are taken from, and what a run makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.guest import __main__ as command
+from tests.guest import kernel_list, suites
+from tests.guest.errors import KernelMissingError
+from tests.guest.job import Workspace
+from tests.guest.kernel_list import ListedKernel
+from tests.guest.kernels import Kernel
+from tests.guest.suites import Archive, Suite, SuiteError
+
+ARCHIVES = [
+    Archive("http://mirror/debian/", "bookworm", "/usr/share/keyrings/d.gpg"),
+    Archive("http://mirror/debian/", "bookworm-updates"),
+    Archive("http://mirror/security/", "bookworm-security"),
+    Archive("http://elsewhere/tools/", "nodistro"),
+]
+
+
+def test_a_suite_comes_from_the_archives_of_this_machine() -> None:
+    assert suites.sources(ARCHIVES, "bookworm", "trixie-backports") == [
+        "deb [signed-by=/usr/share/keyrings/d.gpg] http://mirror/debian/ trixie main",
+        "deb [signed-by=/usr/share/keyrings/d.gpg] http://mirror/debian/ trixie-backports main",
+        "deb http://mirror/debian/ trixie-updates main",
+        "deb http://mirror/security/ trixie-security main",
+    ]
+    of_this = suites.sources(ARCHIVES, "bookworm", "bookworm")
+    assert [line.split()[-2] for line in of_this] == [
+        "bookworm",
+        "bookworm-updates",
+        "bookworm-security",
+    ]
+
+
+def test_without_an_archive_of_this_release_there_is_no_suite() -> None:
+    with pytest.raises(SuiteError, match="no archive of sid to take suite trixie from"):
+        suites.sources(ARCHIVES, "sid", "trixie")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("debian.sources", "Types: deb\nURIs: http://x\nSigned-By: /usr/share/keyrings/a.gpg\n"),
+        ("debian.list", "deb [arch=amd64 signed-by=/usr/share/keyrings/a.gpg] http://x sid main\n"),
+    ],
+)
+def test_the_keyring_is_that_of_the_machines_sources(name: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    assert suites._keyring(file) == "/usr/share/keyrings/a.gpg"
+    file.write_text("deb http://x sid main\n")
+    assert suites._keyring(file) == ""
+
+
+def test_the_kernel_of_a_suite_is_the_newest_in_its_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suites, "DIRECTORY", tmp_path)
+    suite = Suite("trixie-backports", "linux-image-amd64")
+    with pytest.raises(KernelMissingError, match=r"kernel 7\.x of suite trixie-backports is not"):
+        suite.kernel("7.x")
+    for release in ("7.3.4+deb13-amd64", "7.3.10+deb13-amd64"):
+        (suite.root / "boot").mkdir(parents=True, exist_ok=True)
+        (suite.root / "boot" / f"vmlinuz-{release}").touch()
+        headers = suite.root / "lib" / "modules" / release / "build"
+        headers.mkdir(parents=True)
+        (headers / "Makefile").touch()
+        (headers.parent / "kernel").mkdir()
+    with pytest.raises(KernelMissingError, match="run: make suites"):
+        suite.kernel("7.x")  # a root that is half made
+    (suite.root / ".complete").touch()
+    assert suite.kernel("7.x").release == "7.3.10+deb13-amd64"
+
+
+LISTED = ListedKernel(
+    "7.x",
+    "why",
+    {"test": (2,), "test-all": (2,)},
+    package="linux-image-amd64",
+    suite="trixie-backports",
+    passed="7.3.4",
+)
+
+
+@pytest.mark.parametrize(
+    ("release", "newer"),
+    [
+        ("7.3.4+deb13-amd64", False),
+        ("7.3.4-1-amd64", False),
+        ("6.18.15+deb13-amd64", False),
+        ("7.3.10+deb13-amd64", True),
+        ("7.10.1+deb13-amd64", True),
+    ],
+)
+def test_newer_than_what_passed(release: str, newer: bool) -> None:
+    assert LISTED.is_newer(Kernel("7.x", release, Path("image"), Path("headers"))) is newer
+
+
+def test_a_suite_says_which_version_passed() -> None:
+    with pytest.raises(ValueError, match="say which version passed"):
+        replace(LISTED, passed="")
+
+
+class Listing:
+    """What the command line selects for a target, with this list of kernels."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, build: Path) -> None:
+        monkeypatch.setattr(kernel_list, "of_target", lambda _: [LISTED])
+        self.patch = monkeypatch
+        self.workspace = Workspace(build, build, build)
+
+    def found(self, release: str) -> Kernel:
+        """Let the kernel be there, in this release."""
+        kernel = Kernel("7.x", release, Path("image"), Path("headers"))
+        self.patch.setattr(ListedKernel, "find", lambda _: kernel)
+        return kernel
+
+    def select(self, target: str) -> command._Selection:
+        """What a run for the target takes."""
+        words = ["run", "--accel", "tcg", "--target", target, "true"]
+        return command._selection(command._parser().parse_args(words), self.workspace)
+
+
+@pytest.fixture(name="listing")
+def _listing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Listing:
+    return Listing(monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("target", ["test", "test-all"])
+def test_a_suite_that_cannot_be_had_is_left_out_and_said(listing: Listing, target: str) -> None:
+    def missing(_: ListedKernel) -> Kernel:
+        raise KernelMissingError("the archive does not answer")
+
+    listing.patch.setattr(ListedKernel, "find", missing)
+    selection = listing.select(target)
+    assert selection.machines == []
+    assert selection.left_out == ("LEFT OUT: kernel 7.x: the archive does not answer",)
+
+
+def test_a_newer_kernel_is_tried_and_decides_test_all_only(listing: Listing) -> None:
+    kernel = listing.found("7.4.1+deb13-amd64")
+    module = kernel.module(listing.workspace.build_dir)
+    module.parent.mkdir(parents=True)
+    module.touch()
+    assert listing.select("test").uncounted == {"7.x"}
+    assert listing.select("test-all").uncounted == set()
+    module.unlink()
+    selection = listing.select("test")
+    assert selection.machines == []
+    assert (
+        "does not build for 7.4.1+deb13-amd64, which is newer than 7.3.4" in selection.left_out[0]
+    )
+    assert len(listing.select("test-all").machines) == 1
+
+
+def test_a_kernel_that_passed_decides(listing: Listing) -> None:
+    listing.found("7.3.4+deb13-amd64")
+    selection = listing.select("test")
+    assert [str(machine) for machine in selection.machines] == ["7.x/2"]
+    assert not selection.uncounted

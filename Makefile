@@ -205,6 +205,11 @@ deb: $(STAMPS)/installer ## .build/dist/*.deb, the module by DKMS (needs debhelp
 test-install: setup deb ## install the package in a guest of 6.12, boot 6.1 on the same disk, trace
 	@$(PYTHON) -m tests.install $(BUILD)/dist/ipttctl_*.deb --timeout $(TIMEOUT)
 
+.PHONY: test-install-trixie
+test-install-trixie: KERNEL = 6.12-trixie
+test-install-trixie: suites $(STAMPS)/installer ## build the package on Debian 13, install it in a guest there, trace
+	@$(PYTHON) -m tests.install.debian_13 --kernel $(KERNEL) --timeout $(TIMEOUT)
+
 ##@ Check
 
 .PHONY: lint
@@ -263,8 +268,10 @@ $(STAMPS)/installer: installer/requirements.txt requirements.txt requirements-de
 	@echo "Making the installer's Python environment"
 	@mkdir -p $(STAMPS)
 	@$(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(BUILD)/installer
+	@# what a file of constraints includes would be installed
+	@sed '/^-r/d' requirements.txt requirements-dev.txt >$(BUILD)/installer/constraints.txt
 	@PYTHONPYCACHEPREFIX= $(INSTALLER) -m pip install --quiet --disable-pip-version-check --no-deps \
-		-r installer/requirements.txt -c requirements-dev.txt
+		-r installer/requirements.txt -c $(BUILD)/installer/constraints.txt
 	@touch $@
 
 $(STAMPS)/project: $(STAMPS)/venv pyproject.toml

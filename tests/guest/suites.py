@@ -150,17 +150,24 @@ class Suite:
                 self._make()
             elif time.time() - complete.stat().st_mtime < _REFRESHED_AFTER:
                 return
-            apt_get = ("apt-get", *_QUIET_APT)
-            install = ("install", "-y", "--no-install-recommends")
             try:
-                _run(*self.command(*apt_get, "update"))
-                _run(*self.command(*apt_get, *install, *_TOOLS, *self._packages()))
+                _run(*self.command("apt-get", *_QUIET_APT, "update"))
+                self.install(*_TOOLS, *self._packages())
                 self._link_within()
             except SuiteError as error:
                 if not complete.exists():
                     raise
                 print(f"Suite {self.name} is used as it was: {error}", flush=True)
             complete.touch()
+
+    def install(self, *packages: str) -> None:
+        """Install packages in the root, where they are missing or outdated.
+
+        Raises:
+            SuiteError: the archive does not answer, or lacks one.
+        """
+        options = ("install", "-y", "--no-install-recommends")
+        _run(*self.command("apt-get", *_QUIET_APT, *options, *packages))
 
     def _make(self) -> None:
         print(f"Making a root of {self.name}: some minutes, a gigabyte", flush=True)

@@ -33,6 +33,17 @@ def _write_through(piece: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def new_disk(workspace: Workspace) -> Path:
+    """A directory with an empty disk for the machine."""
+    state = workspace.build_dir / "install" / time.strftime("%Y%m%d-%H%M%S")
+    state.mkdir(parents=True)
+    with (state / DISK).open("wb") as file:
+        # sparse: it takes what is written to it
+        file.truncate(_DISK_SIZE)
+    subprocess.run(["/sbin/mkfs.ext4", "-q", str(state / DISK)], check=True)
+    return state
+
+
 def main() -> int:
     """Run the command line; return the exit status."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -42,13 +53,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     workspace = Workspace(_ROOT, _ROOT / ".build", Path(sys.prefix))
-    state = workspace.build_dir / "install" / time.strftime("%Y%m%d-%H%M%S")
-    state.mkdir(parents=True)
-    disk = state / DISK
-    with disk.open("wb") as file:
-        # sparse: it takes what is written to it
-        file.truncate(_DISK_SIZE)
-    subprocess.run(["/sbin/mkfs.ext4", "-q", str(disk)], check=True)
+    state = new_disk(workspace)
     kernels = {name: kernel_list.named(name).find() for name, _ in _BOOTS}
     environment = {
         "IPTT_STATE": str(state),
@@ -59,7 +64,7 @@ def main() -> int:
         kernel = kernels[name]
         machine = Machine(kernel, accelerator.choose(kernel, workspace.build_dir))
         command = (*_PYTEST, f"tests/install/{tests}")
-        print(f"--- boot of {kernel.release}, disk {disk}", flush=True)
+        print(f"--- boot of {kernel.release}, disk {state / DISK}", flush=True)
         job = Job(command, environment=environment, shared=(state,))
         try:
             status = run(machine, job, workspace, _write_through, arguments.timeout)
@@ -68,7 +73,7 @@ def main() -> int:
             return 124
         if status:
             return status
-    disk.unlink()
+    (state / DISK).unlink()
     return 0
 
 

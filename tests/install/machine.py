@@ -3,7 +3,8 @@
 
       /run/machine          overlay: what the machine's programs see as /  (chroot)
         |-- upper: /run/disk/changes    on the disk, kept from one boot to the next
-        `-- lower: /                    the host's root file system, read-only
+        `-- lower: /                    the host's root file system, read-only; or $IPTT_LOWER,
+                                        the root of another suite
       /run/disk             ext4 on a loop device on $IPTT_STATE/disk.ext4, shared with the host
 
 The guests boot without this disk, over the host's root, and without an init system: what the
@@ -73,7 +74,8 @@ def machine() -> Iterator[InstalledMachine]:
         _mount(stack, _DISK_AT, "-o", "loop", str(Path(os.environ["IPTT_STATE"], DISK)))
         for name in ("changes", "work"):
             (_DISK_AT / name).mkdir(exist_ok=True)
-        layers = f"lowerdir=/,upperdir={_DISK_AT}/changes,workdir={_DISK_AT}/work"
+        lower = os.environ.get("IPTT_LOWER", "/")
+        layers = f"lowerdir={lower},upperdir={_DISK_AT}/changes,workdir={_DISK_AT}/work"
         _mount(stack, _ROOT, "-t", "overlay", "-o", layers, "machine")
         for name in ("proc", "sys", "dev"):
             _mount(stack, _ROOT / name, "--rbind", "--make-rslave", f"/{name}")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Builds the package on Debian 13, and installs and uses it there, under Debian 13's kernel.
+
+Debian 13 is the root of the kernel's suite (``tests.guest.suites``). The exit status is that of
+pytest in the guest, or 124 if the guest itself failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.guest import accelerator, kernel_list
+from tests.guest.errors import GuestError
+from tests.guest.job import Job, Workspace
+from tests.guest.machine import Machine
+from tests.guest.runner import run
+from tests.guest.suites import Suite
+from tests.install.__main__ import new_disk
+from tests.install.machine import DISK
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_BUILDERS: Final = ("build-essential", "debhelper", "dh-dkms", "python3-venv")
+_USED: Final = ("dkms", "iptables", "iproute2", "iputils-ping", "man-db")
+
+
+def _dependencies() -> list[str]:
+    """What the package needs on Debian, by its control file."""
+    control = (_ROOT / "debian" / "control").read_text()
+    listed = control.partition("\nDepends:")[2].partition("\nRecommends:")[0]
+    lines = [line.strip() for line in listed.splitlines() if not line.startswith("#")]
+    return [line.split()[0].rstrip(",") for line in lines if line and "$" not in line]
+
+
+def _build(suite: Suite, workspace: Workspace) -> Path:
+    """The package, built in the suite's root from the files that git knows.
+
+    Raises:
+        SuiteError: what builds it cannot be installed.
+        subprocess.CalledProcessError: it cannot be built.
+    """
+    suite.install(*_BUILDERS, *_USED, *_dependencies())
+    work = workspace.build_dir / "install" / suite.name
+    shutil.rmtree(work, ignore_errors=True)
+    source, wheels = work / "source", work / "wheels"
+    source.mkdir(parents=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=_ROOT, capture_output=True, check=True)
+    for name in listed.stdout.decode().rstrip("\0").split("\0"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(_ROOT / name, source / name, follow_symlinks=False)
+    # the root knows nothing of where this machine's pip takes packages from
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(wheels)]
+    constraints = workspace.build_dir / "installer" / "constraints.txt"
+    subprocess.run(
+        [*pip, "-r", "installer/requirements.txt", "-c", constraints], cwd=_ROOT, check=True
+    )
+    offline = ("PIP_NO_INDEX=1", f"PIP_FIND_LINKS={wheels}")
+    command = ("env", *offline, "make", "-C", str(source), "deb")
+    subprocess.run(suite.command(*command, shared=_ROOT), check=True)
+    (package,) = (source / ".build" / "dist").glob("*.deb")
+    return package
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.install.debian_13", description=__doc__)
+    parser.add_argument("--kernel", default="6.12-trixie", help="(%(default)s)")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds of the guest")
+    arguments = parser.parse_args()
+
+    workspace = Workspace(_ROOT, _ROOT / ".build", Path(sys.prefix))
+    try:
+        listed = kernel_list.named(arguments.kernel)
+        kernel = listed.find()
+        suite = Suite(listed.suite, listed.package)
+        package = _build(suite, workspace)
+        state = new_disk(workspace)
+        environment = {
+            "IPTT_STATE": str(state),
+            "IPTT_PACKAGE": str(package),
+            "IPTT_RELEASES": f"{kernel.release} {kernel.release}",
+            "IPTT_LOWER": str(suite.root),
+        }
+        command = ("python", "-m", "pytest", "-v", "-p", "no:cacheprovider")
+        job = Job(
+            (*command, "tests/install/test_debian_13.py"), environment=environment, shared=(state,)
+        )
+        machine = Machine(kernel, accelerator.choose(kernel, workspace.build_dir))
+        status = run(machine, job, workspace, _write_through, arguments.timeout)
+    except GuestError as error:
+        print(f"guest: {error}", file=sys.stderr)
+        return 124
+    (state / DISK).unlink()
+    return status
+
+
+def _write_through(piece: bytes) -> None:
+    sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,6 +27,9 @@
 /* What trace_packet() of ip_tables.c and ip6_tables.c passes to nf_log_trace(). */
 #define TRACE_FORMAT "TRACE: %s:%s:%s:%u "
 
+/* Which argument of ipt_do_table() and ip6t_do_table() the packet is: a constant costs least. */
+#define TABLE_SKB_ARG 1
+
 /**
  * struct selection - what a packet at a table meets of the links
  * @sets: the program sets that are in force for it, from entry to exit
@@ -514,12 +517,12 @@ static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
 {
 	const struct ipttrace_function *fn =
 		function_at(ip, IPTTRACE_IPT_DO_TABLE, IPTTRACE_IP6T_DO_TABLE);
-	const struct pt_regs *args = ipttrace_args(fregs);
+	void *skb = (void *)ipttrace_argument(fregs, TABLE_SKB_ARG);
 	const struct ipttrace_sets *sets;
 
 	preempt_disable_notrace();
 	sets = rcu_dereference_sched(published);
-	if (sets && fn && packet_may_be_wanted(fn, sets, (void *)args->si))
+	if (sets && fn && packet_may_be_wanted(fn, sets, skb))
 		ipttrace_redirect(fregs, fn->replacement);
 	preempt_enable_notrace();
 }
@@ -528,9 +531,7 @@ static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
 static struct frame *frame_of(const struct ipttrace_function *fn,
 			      struct ftrace_regs *fregs)
 {
-	struct pt_regs *args = ipttrace_args(fregs);
-
-	return frame_find((void *)regs_get_kernel_argument(args, fn->skb_arg));
+	return frame_find((void *)ipttrace_argument(fregs, fn->skb_arg));
 }
 
 /* ftrace handler of functions that are redirected for a packet in a frame, and for no other. */
@@ -590,7 +591,7 @@ struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 		.watch = &table_watch,
 		.replacement = ipt_replacement,
 		.behind = &ipttrace_behind_ipt_do_table_address,
-		.skb_arg = 1,
+		.skb_arg = TABLE_SKB_ARG,
 		.pf = NFPROTO_IPV4,
 	},
 	[IPTTRACE_IP6T_DO_TABLE] = {
@@ -599,7 +600,7 @@ struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 		.watch = &table_watch,
 		.replacement = ip6t_replacement,
 		.behind = &ipttrace_behind_ip6t_do_table_address,
-		.skb_arg = 1,
+		.skb_arg = TABLE_SKB_ARG,
 		.pf = NFPROTO_IPV6,
 	},
 	[IPTTRACE_TRACE_TG] = {

@@ -13,13 +13,17 @@
 #error "ipttrace needs x86-64 and CONFIG_DYNAMIC_FTRACE_WITH_ARGS"
 #endif
 
-/* The argument registers, sp, bp and ip in it are valid; without SAVE_REGS the rest is not. */
-static __always_inline struct pt_regs *ipttrace_args(struct ftrace_regs *fregs)
+/*
+ * An argument of the function that is called, one of those in registers, counted from 0. Where an
+ * architecture has it from is its own affair; with a constant @n it costs one load.
+ */
+static __always_inline unsigned long
+ipttrace_argument(struct ftrace_regs *fregs, unsigned int n)
 {
-#ifdef arch_ftrace_regs
-	return &arch_ftrace_regs(fregs)->regs;
+#ifdef ftrace_regs_get_argument
+	return ftrace_regs_get_argument(fregs, n);
 #else
-	return &fregs->regs;
+	return regs_get_kernel_argument(&fregs->regs, n);
 #endif
 }
 

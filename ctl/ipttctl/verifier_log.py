@@ -23,13 +23,18 @@ _ASIDE: Final = re.compile(
 """Beginnings of lines that tell what the verifier did, not what it found."""
 
 
+_ADVICE: Final = "\nVerification failed:"
+"""Where 7.3 begins to explain, over a page."""
+
+
 def verifier_reason(log: str) -> str:
     """The reason that a verifier log gives, or nothing.
 
     It is what the verifier says first after the last instruction that it looked at: newer kernels
     go on with states and with advice, in lines of their own.
     """
-    lines = [line.strip() for line in log.splitlines()]
+    said, _, _ = log.partition(_ADVICE)
+    lines = [line.strip() for line in said.splitlines()]
     steps = [number for number, line in enumerate(lines) if _STEP.match(line)]
     after = lines[steps[-1] + 1 :] if steps else lines
     return next((line for line in after if line and not _ASIDE.match(line)), "")

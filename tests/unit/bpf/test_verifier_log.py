@@ -36,6 +36,52 @@ arg#0 reference type('UNKNOWN ') size cannot be determined: -22
 R0 invalid mem access 'map_value_or_null'
 """
 
+EXPLAINED = """\
+0: R1=ctx() R10=fp0
+0: (b7) r1 = 5                        ; R1=5
+1: (85) call bpf_map_lookup_elem#1
+R1 type=scalar expected=map_ptr
+
+Verification failed: Call Type Safety: Invalid call argument
+
+Reason:
+  The first argument (R1) to bpf_map_lookup_elem does not satisfy the verifier contract: it has type
+  scalar, but this argument accepts map_ptr.
+
+At:
+  insn 1
+       | ^-- error: invalid first argument (R1) for bpf_map_lookup_elem
+  Instruction context:
+      0 | (b7) r1 = 5
+  >>> 1 | (85) call bpf_map_lookup_elem#1
+      2 | (95) exit
+
+Causal path:
+  insn 0
+       | ^-- update: R1 changed from context pointer at offset 0 to integer scalar value 5
+  Instruction context:
+  >>> 0 | (b7) r1 = 5
+      1 | (85) call bpf_map_lookup_elem#1
+      2 | (95) exit
+
+Suggestion:
+  Pass a value with one of the accepted pointer or scalar types for this call.
+
+"""
+
+UNREACHABLE = """\
+unreachable insn 2
+
+Verification failed: Program Structure: Unreachable instruction
+
+Reason:
+  Instruction 2 is not reachable from the program entry point.
+
+Suggestion:
+  Remove the unreachable instruction or add valid control flow that reaches it.
+
+"""
+
 
 @pytest.mark.parametrize(
     ("kernel", "log", "reason"),
@@ -44,6 +90,8 @@ R0 invalid mem access 'map_value_or_null'
         ("6.12", LOOP, "infinite loop detected at insn 1"),
         ("6.18", UNCHECKED, "R0 invalid mem access 'map_value_or_null'"),
         ("6.18", "unreachable insn 2\n", "unreachable insn 2"),
+        ("7.3", EXPLAINED, "R1 type=scalar expected=map_ptr"),
+        ("7.3", UNREACHABLE, "unreachable insn 2"),
     ],
 )
 def test_the_reason(kernel: str, log: str, reason: str) -> None:

@@ -90,8 +90,8 @@ def test_who_detaches_does_not_wait_for_ftrace(
 ) -> None:
     """Handlers go a moment after the last link, and are there again when the next is made.
 
-    To take them away takes grace periods of RCU-tasks, about as long as the one of RCU that detaching
-    waits for, or longer. If detaching waited for both, there would be nothing left to wait for.
+    To take them away takes grace periods of RCU-tasks, about as long as the one of RCU that
+    detaching waits for, or longer. If it waited for both, there would be nothing left to wait for.
     """
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
     detaching = disarming = 0.0

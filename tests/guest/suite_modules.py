@@ -49,7 +49,10 @@ def prepare(listed: ListedKernel) -> int:
     try:
         for source, module in (
             (_REPOSITORY / "kmod_netlink", kernel.module(_BUILD)),
-            (_REPOSITORY / "tests" / "kernel" / "xt_errdrop", kernel.test_target(_BUILD)),
+            (
+                _REPOSITORY / "tests" / "kernel" / "modules",
+                kernel.test_modules(_BUILD) / "xt_errdrop.ko",
+            ),
         ):
             _build(suite, kernel, source, module)
     except GuestError as error:

@@ -90,26 +90,23 @@ class LossCounter:
         for cpu in cpus:
             stream = self._streams.get(cpu.cpu)
             if stream is None:
-                none = CpuStatus(cpu.cpu, 0, dict.fromkeys(Loss, 0))
-                stream = self._streams[cpu.cpu] = _Stream(none)
+                stream = self._streams[cpu.cpu] = _Stream(_nothing(cpu.cpu))
             if cpu.sequence >= stream.next:
                 stream.next = cpu.sequence
                 stream.lost = cpu.lost
 
-    def outstanding(self, cpus: Iterable[CpuStatus]) -> int:
-        """How many events up to a status were neither seen nor lost in the module.
+    def awaits(self, cpus: Iterable[CpuStatus]) -> bool:
+        """Whether events up to a status may still come: neither seen nor lost in the module.
 
-        They are on their way, or were dropped at the observer's socket.
+        A CPU's events come in order: none does after a later one.
         """
-        total = 0
         for cpu in cpus:
-            stream = self._streams.get(cpu.cpu)
-            if stream is None:
-                total += cpu.sequence - sum(cpu.lost[cause] for cause in _IN_MODULE)
-                continue
+            stream = self._streams.get(cpu.cpu) or _Stream(_nothing(cpu.cpu))
             lost = sum(cpu.lost[cause] - stream.start.lost[cause] for cause in _IN_MODULE)
-            total += max(0, cpu.sequence - stream.start.sequence - stream.seen - lost)
-        return total
+            missing = cpu.sequence - stream.start.sequence - stream.seen - lost
+            if cpu.sequence > stream.next and missing > 0:
+                return True
+        return False
 
     def totals(self) -> Losses:
         """What was lost so far."""
@@ -120,3 +117,8 @@ class LossCounter:
             memory=sum(s.since_start(Loss.MEMORY) for s in streams),
             nested=sum(s.since_start(Loss.NESTED) for s in streams),
         )
+
+
+def _nothing(cpu: int) -> CpuStatus:
+    """A CPU that has emitted nothing."""
+    return CpuStatus(cpu, 0, dict.fromkeys(Loss, 0))

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from ipttctl import bpf
 from ipttctl.btf import Btf
+from ipttctl.descriptors import ClosedError, owned_descriptor
 from ipttctl.errors import ProgramError
 from ipttctl.map_format import MapFormat
 from ipttctl.specs import MapSpec
@@ -33,8 +34,12 @@ class Map:
 
     def __init__(self, fd: int) -> None:
         """Take over ``fd``, which must be a map's."""
-        self._fd = fd
-        self.info = bpf.map_info(fd)
+        self._descriptor = owned_descriptor(fd)
+        try:
+            self.info = bpf.map_info(fd)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def create(cls, spec: MapSpec, types: Btf | None = None) -> Self:
@@ -92,9 +97,11 @@ class Map:
         Raises:
             ProgramError: the map is closed.
         """
-        if self._fd < 0:
-            raise ProgramError("the map is closed")
-        return self._fd
+        try:
+            with self._descriptor as fd:
+                return fd
+        except ClosedError:
+            raise ProgramError("the map is closed") from None
 
     @property
     def name(self) -> str:
@@ -207,9 +214,7 @@ class Map:
 
     def close(self) -> None:
         """Give the descriptor back; more than once does no harm."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._descriptor.close()
 
     def __enter__(self) -> Self:
         return self

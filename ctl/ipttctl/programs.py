@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from ipttctl import bpf
+from ipttctl.descriptors import ClosedError, owned_descriptor
 from ipttctl.errors import ProgramError
 from ipttctl.processes import foreign_descriptor
 
@@ -22,7 +23,7 @@ class Program:
 
     def __init__(self, fd: int) -> None:
         """Take over ``fd``, which must be a program's; see the class methods."""
-        self._fd = fd
+        self._descriptor = owned_descriptor(fd)
         self._info: bpf.ProgramInfo | None = None
 
     @classmethod
@@ -128,9 +129,11 @@ class Program:
         Raises:
             ProgramError: the program is closed.
         """
-        if self._fd < 0:
-            raise ProgramError("the program is closed")
-        return self._fd
+        try:
+            with self._descriptor as fd:
+                return fd
+        except ClosedError:
+            raise ProgramError("the program is closed") from None
 
     @property
     def id(self) -> int:
@@ -166,9 +169,7 @@ class Program:
 
     def close(self) -> None:
         """Give the descriptor back; more than once does no harm."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._descriptor.close()
 
     def _kernel_info(self) -> bpf.ProgramInfo:
         if self._info is None:
@@ -185,9 +186,9 @@ class Program:
         self.close()
 
     def __repr__(self) -> str:
-        if self._fd < 0:
+        if self._descriptor.closed:
             return "<Program, closed>"
-        return f"<Program {self.name} id={self.id} type={self.type} fd={self._fd}>"
+        return f"<Program {self.name} id={self.id} type={self.type} fd={self.fd}>"
 
 
 def _check_program(fd: int, called: str) -> None:

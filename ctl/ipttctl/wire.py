@@ -15,12 +15,13 @@ import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from ipttctl.descriptors import ClosedError, Owned
 from ipttctl.errors import (
     ExpectationError,
     IpttctlError,
@@ -86,11 +87,16 @@ class Family:
 
 
 class Connection:
-    """A generic-netlink socket that speaks the family. Requests are safe from several threads."""
+    """A generic-netlink socket that speaks the family.
+
+    Requests are safe from several threads, and ``close`` from signal handlers too: a request or a
+    ``held`` block that has begun goes on to its end.
+    """
 
     def __init__(self, sock: socket.socket, family: Family) -> None:
         """Take over ``sock``; see ``open``."""
         self._socket = sock
+        self._open = Owned(sock.fileno(), lambda _: sock.close())
         self._family = family
         self._sequence = 0
         self._lock = threading.Lock()
@@ -129,7 +135,7 @@ class Connection:
             PrivilegeError: the caller may not do this.
             KernelError: the module refused otherwise, or did not answer.
         """
-        with self._lock:
+        with self._lock, self._used(action):
             return self._exchange(command, attributes, action, Flag.ACK)
 
     def dump(self, command: Command, action: str) -> list[dict[str, Any]]:
@@ -139,7 +145,7 @@ class Connection:
             PrivilegeError: the caller may not do this.
             KernelError: the module refused, or what it lists changed at every attempt.
         """
-        with self._lock:
+        with self._lock, self._used(action):
             for _ in range(_DUMP_ATTEMPTS):
                 with suppress(_InterruptedDumpError):
                     return self._exchange(command, {}, action, Flag.DUMP)
@@ -178,13 +184,15 @@ class Connection:
         Raises:
             OverrunError: the kernel dropped messages before the ones that come next.
             ProtocolError: what arrived is not of the protocol.
+            ClosedError: the connection is closed.
         """
         if self._unsolicited:
             messages = list(self._unsolicited)
             self._unsolicited.clear()
             return messages
         try:
-            data = self._read(socket.MSG_DONTWAIT)
+            with self._open:
+                data = self._read(socket.MSG_DONTWAIT)
         except BlockingIOError:
             return []
         except OSError as error:
@@ -195,11 +203,19 @@ class Connection:
 
     def fileno(self) -> int:
         """The socket's descriptor, readable when ``receive`` has something; -1 once closed."""
-        return self._socket.fileno()
+        return -1 if self._open.closed else self._socket.fileno()
+
+    def held(self) -> AbstractContextManager[int]:
+        """The socket's descriptor, which stays open meanwhile.
+
+        Raises:
+            ClosedError: the connection is closed.
+        """
+        return self._open
 
     def close(self) -> None:
         """Close the socket: the module detaches the links that it owns."""
-        self._socket.close()
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self
@@ -211,6 +227,16 @@ class Connection:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @contextmanager
+    def _used(self, action: str) -> Iterator[None]:
+        """The socket stays open meanwhile."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._open)
+            except ClosedError:
+                raise KernelError(action, errno.EBADF, "the connection is closed") from None
+            yield
 
     def _exchange(
         self, command: Command, attributes: Mapping[str, Any], action: str, flags: Flag
@@ -251,7 +277,7 @@ class Connection:
     def _answers(self, action: str) -> Iterator[Message | Acknowledgement | Done]:
         """What the kernel says to the last request; messages to a group are put aside."""
         while True:
-            if not wait_readable([self.fileno()], REPLY_TIMEOUT):
+            if not wait_readable([self._socket.fileno()], REPLY_TIMEOUT):
                 raise KernelError(action, errno.ETIMEDOUT, "the module does not answer")
             try:
                 data = self._read(0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
@@ -116,12 +117,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except ReaderGoneError:
             return 0
         except (KeyboardInterrupt, typer.Abort):
+            _drop_output()
             return 130
         except _EXPECTED as error:
             text, status = _explain(error)
             note(f"ipttctl: {' '.join(text.split())}")
             return status
         return result if isinstance(result, int) else 0
+
+
+def _drop_output() -> None:
+    """Keep what is left in the buffer from waiting for a reader at exit."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:

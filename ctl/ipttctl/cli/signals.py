@@ -3,32 +3,63 @@
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
+from ipttctl.descriptors import Wakeup
+from ipttctl.wire import wait_readable
+
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+#: signals after which a process that still runs is ended as if nobody had asked to be told
+_PATIENT: Final = 2
 
 
 @contextmanager
 def on_ending(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` when the user or the system asks the process to end, instead of dying."""
-    previous = {number: signal.signal(number, lambda *_: stop()) for number in _ENDING}
+    """Call ``stop`` when the user or the system asks the process to end, instead of dying.
+
+    So too the second time; the third ends the process. Signals that are ignored stay so.
+    """
+    told: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        told.append(number)
+        if len(told) <= _PATIENT:
+            stop()
+        else:
+            restore()
+            signal.raise_signal(number)
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {number: signal.getsignal(number) for number in not_ignored()}
+    for number in previous:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        restore()
+
+
+def not_ignored() -> list[signal.Signals]:
+    """The signals that ask a process to end, but those that it was started without.
+
+    Those are SIGHUP below nohup, and SIGINT in the background of a shell.
+    """
+    return [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def wait_ending(seconds: float) -> None:
     """Wait for so long, or until the process is asked to end."""
-    wake = os.eventfd(0, os.EFD_CLOEXEC)
+    wake = Wakeup()
     try:
-        with on_ending(lambda: os.eventfd_write(wake, 1)):
-            select.select([wake], [], [], seconds)
+        with on_ending(wake.set), wake.descriptor as fd:
+            wait_readable([fd], seconds)
     finally:
-        os.close(wake)
+        wake.close()

@@ -33,6 +33,8 @@ class EventView:
 
     def show(self, batch: EventBatch) -> None:
         """Print the events of a batch, as far as they are wanted."""
+        if self.full:
+            return
         records = self._decode(batch, self._link)
         if self._count is not None:
             records = records[: self._count - self.events]

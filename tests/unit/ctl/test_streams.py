@@ -5,19 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 import pytest
 
 from ipttctl.controller import Controller
+from ipttctl.errors import KernelError
 from ipttctl.losses import Losses
 from ipttctl.objects import Change, LinkChange
 from ipttctl.streams import EventStream
 from ipttctl.wire import Connection, OverrunError
-from ipttproto import Command, DetachReason, Message
+from ipttproto import Command, DetachReason, EventBatch, Message
 from tests.unit.ctl.support import FakeModule, event, events_message, link, notification, status
 
 
@@ -76,6 +82,186 @@ def test_close_from_another_thread_ends_the_iteration(controller: Controller) ->
     assert events.fileno() == -1
 
 
+@contextmanager
+def taken(numbers: Iterable[int]) -> Iterator[None]:
+    """Others open files that get these numbers; nobody may touch them."""
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(8))
+        file.flush()
+        file.seek(0)
+        for number in numbers:
+            os.dup2(file.fileno(), number)
+        try:
+            yield
+            assert os.fstat(file.fileno()).st_size == 8
+            assert file.tell() == 0
+            for number in numbers:
+                assert os.fstat(number).st_ino == os.fstat(file.fileno()).st_ino
+        finally:
+            for number in numbers:
+                os.close(number)
+
+
+def open_descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208 - numbers, not paths
+
+
+def test_a_closed_stream_touches_no_descriptor(controller: Controller) -> None:
+    before = open_descriptors()
+    events = controller.events()
+    # with the module's end of its socket
+    ours = open_descriptors() - before
+    events.close()
+    gone = ours - open_descriptors()
+    assert len(gone) >= 3
+    with taken(gone):
+        events.stop()
+        events.close()
+        events.stop()
+        assert events.wait()
+        assert events.read() == []
+        assert list(events) == []
+        assert list(events.drain()) == []
+        assert events.fileno() == -1
+    events.close()
+
+
+def test_a_closed_controller_touches_no_descriptor(module: FakeModule) -> None:
+    before = open_descriptors()
+    controller = Controller(module.connect)
+    ours = open_descriptors() - before
+    controller.close()
+    with taken(ours - open_descriptors()):
+        controller.close()
+        with pytest.raises(KernelError, match="asking for statistics: the connection is closed"):
+            controller.status()
+        with pytest.raises(KernelError, match="the connection is closed"):
+            controller.links()
+
+
+def test_close_in_a_signal_handler_while_messages_are_taken(
+    module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = Connection.receive
+    events = controller.events()
+
+    def interrupted(connection: Connection) -> list[Message]:
+        signal.raise_signal(signal.SIGUSR1)
+        return receive(connection)
+
+    previous = signal.signal(signal.SIGUSR1, lambda *_: events.close())
+    try:
+        monkeypatch.setattr(Connection, "receive", interrupted)
+        module.multicast(events_message([event()]))
+        assert list(events) == []
+        assert events.fileno() == -1
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def test_only_one_thread_at_a_time_takes_messages(
+    module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts losses is for one at a time."""
+    decode = EventStream._decode
+    inside = threading.Event()
+    met: list[int] = []
+    second = threading.Event()
+
+    def count(stream: EventStream, message: Message) -> EventBatch | None:
+        met.append(threading.get_ident())
+        inside.set()
+        second.wait(0.3)
+        return decode(stream, message)
+
+    monkeypatch.setattr(EventStream, "_decode", count)
+    with controller.events() as events:
+        module.multicast(events_message([event()], sequence=0))
+        first = threading.Thread(target=events.read, args=(5,))
+        first.start()
+        assert inside.wait(5)
+        module.multicast(events_message([event()], sequence=1))
+        other = threading.Thread(target=events.read, args=(5,))
+        other.start()
+        other.join(0.1)
+        assert set(met) == {first.ident}
+        second.set()
+        first.join()
+        events.stop()
+        other.join()
+
+
+def test_async_close_inside_the_loop_ends_it(module: FakeModule, controller: Controller) -> None:
+    async def follow() -> list[int]:
+        events = controller.events()
+        asyncio.get_running_loop().call_later(0.05, events.close)
+        seen = [batch.sequence async for batch in events]
+        # and one whose own consumer closes it
+        events = controller.events()
+        module.multicast(events_message([event()], sequence=4))
+        async for batch in events:
+            seen.append(batch.sequence)
+            events.close()
+        assert [batch async for batch in events] == []
+        return seen
+
+    assert asyncio.run(asyncio.wait_for(follow(), 30)) == [4]
+
+
+def test_async_iterations_do_not_take_each_others_place(
+    module: FakeModule, controller: Controller
+) -> None:
+    async def follow() -> list[int]:
+        seen: list[int] = []
+
+        async def one() -> None:
+            seen.extend([batch.sequence async for batch in events])
+
+        with controller.events() as events:
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(one())
+                await asyncio.sleep(0.05)
+                second = group.create_task(one())
+                await asyncio.sleep(0.05)
+                second.cancel()
+                await asyncio.sleep(0.05)
+                module.multicast(events_message([event()], sequence=4))
+                await asyncio.sleep(0.05)
+                events.stop()
+                await first
+        return seen
+
+    assert asyncio.run(asyncio.wait_for(follow(), 30)) == [4]
+
+
+def test_async_reader_rests_while_its_consumer_does_something_else(
+    module: FakeModule, controller: Controller
+) -> None:
+    class Selector(selectors.DefaultSelector):
+        """Counts how often the loop goes round."""
+
+        rounds = 0
+
+        def select(self, timeout: float | None = None) -> Any:
+            self.rounds += 1
+            return super().select(timeout)
+
+    selector = Selector()
+
+    async def follow() -> int:
+        with controller.events() as events:
+            module.multicast(events_message([event()], sequence=0))
+            async for _ in events:
+                module.multicast(events_message([event()], sequence=1))
+                before = selector.rounds
+                await asyncio.sleep(0.2)
+                return selector.rounds - before
+        return 0
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        assert 0 < runner.run(follow()) < 10
+
+
 def test_async_iteration(module: FakeModule, controller: Controller) -> None:
     async def follow() -> list[int]:
         with controller.events() as events:
@@ -127,6 +313,67 @@ def test_drain_waits_for_what_is_on_its_way(module: FakeModule) -> None:
         assert len(list(events.drain(settle=60))) == 1
         assert events.losses == Losses()
         late.join()
+
+
+def busy(module: FakeModule, first: int = 0) -> Iterator[int]:
+    """Traffic that never ends: a batch before each status, which tells of it; yields the number."""
+    sequence = iter(range(first, 1 << 20))
+
+    def tell(*_: object) -> list[dict[str, object]]:
+        number = next(sequence)
+        module.multicast(events_message([event()], sequence=number))
+        return [status([number + 1])]
+
+    module.handlers[Command.STATS] = tell
+    return sequence
+
+
+def test_drain_does_not_chase_live_traffic(module: FakeModule) -> None:
+    with Controller(module.connect) as controller, controller.events() as events:
+        later = busy(module)
+        events.stop()
+        batches = list(islice(events.drain(), 1000))
+        assert batches[0].sequence == 0
+        assert next(later) < 10
+        assert events.losses == Losses()
+
+
+def test_drain_ends_at_its_limit_and_counts_what_is_unread(module: FakeModule) -> None:
+    with Controller(module.connect) as controller, controller.events() as events:
+        module.multicast(events_message([event()] * 3, sequence=0))
+        module.handlers[Command.STATS] = lambda *_: [status([9])]
+        begin = time.monotonic()
+        assert len(list(events.drain(settle=60, limit=0.1))) == 1
+        assert 0.1 <= time.monotonic() - begin < 30
+        assert events.losses == Losses(observer=6)
+
+
+def test_drain_ends_at_once_when_stopped_again(module: FakeModule) -> None:
+    module.handlers[Command.STATS] = lambda *_: [status([0])]
+    with Controller(module.connect) as controller:
+        for stops in (0, 1):
+            with controller.events() as events:
+                module.handlers[Command.STATS] = lambda *_: [status([9])]
+                for _ in range(stops):
+                    events.stop()
+                timer = threading.Timer(0.1, events.stop)
+                timer.start()
+                begin = time.monotonic()
+                assert list(events.drain(settle=60, limit=60)) == []
+                assert 0.09 <= time.monotonic() - begin < 30
+                timer.join()
+                assert events.losses == Losses(observer=9)
+            module.handlers[Command.STATS] = lambda *_: [status([0])]
+
+
+def test_drain_of_a_stream_that_was_stopped_twice_reads_nothing(module: FakeModule) -> None:
+    with Controller(module.connect) as controller, controller.events() as events:
+        module.multicast(events_message([event()] * 3, sequence=0))
+        module.handlers[Command.STATS] = lambda *_: [status([3])]
+        events.stop()
+        events.stop()
+        assert list(events.drain()) == []
+        assert events.losses == Losses(observer=3)
 
 
 def test_overrun_is_counted_and_reading_goes_on(

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Commands end when they are told to, in traffic that never ends."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from ipttctl.controller import Controller
+from ipttctl.objects import Link, ProgramSet
+from ipttproto import Slot
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support.cli import Running, running
+from tests.kernel.support.kernel import wait_for
+from tests.kernel.support.network import Namespace, event, flood_udp, namespace
+
+#: seconds; far more than draining takes at most, in a guest that is busy
+ENDED = 120
+
+
+@pytest.fixture
+def flooded(controller: Controller, make_program: MakeProgram) -> Iterator[tuple[Namespace, Link]]:
+    """A namespace full of packets, and a link that has an event for each."""
+    with namespace("flooded") as place:
+        place.iptables("-A", "OUTPUT", "-p", "udp")
+        program = make_program().fd
+        link = controller.attach(
+            ProgramSet({Slot.ENTRY: program, Slot.RULE: program, Slot.EXIT: program})
+        )
+        stop = event()
+        sender = place.start(flood_udp, "127.0.0.1", 9, stop)
+        try:
+            yield place, link
+            assert sender.is_alive()
+        finally:
+            stop.set()
+            sender.join(ENDED)
+            controller.detach(link.id)
+
+
+def in_the_middle(command: Running) -> None:
+    """Wait until a command shows events."""
+    wait_for(lambda: command.out().count("\n") > 50, timeout=ENDED, what="events are shown")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_events_ends_when_it_is_told(
+    number: signal.Signals, flooded: tuple[Namespace, Link]
+) -> None:
+    with running("events", "--link", str(flooded[1].id)) as command:
+        in_the_middle(command)
+        assert command.stop(number, timeout=ENDED) == 0
+        assert " events, " in command.err()
+
+
+def test_events_ends_after_a_count(flooded: tuple[Namespace, Link]) -> None:
+    with running("events", "-c", "5", "--link", str(flooded[1].id)) as command:
+        assert command.process.wait(ENDED) == 0
+        assert command.err().splitlines()[-1].startswith("5 events, ")

@@ -76,16 +76,11 @@ def _run(
         "debug": debug,
         "parent": os.getpid(),
     }
-    done = subprocess.run(
+    done = tools.run(
         [python, "-P", str(COMPILER)] if here else [python, "-I", str(COMPILER)],
-        input=json.dumps(request),
-        # bpfcc looks for headers in the current directory first, and for modprobe on the PATH
-        cwd=_EMPTY,
-        env=tools.environment(),
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
+        text=json.dumps(request),
+        # bpfcc looks for headers in the current directory first
+        directory=_EMPTY,
     )
     if done.returncode == _NO_BPFCC:
         raise ProgramError(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import gzip
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -64,15 +63,7 @@ class Host:
         tool = self.tool(name)
         if tool is None:
             return None
-        done = subprocess.run(
-            [tool, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            env=tools.environment(),
-        )
+        done = tools.run([tool, *arguments])
         return done.stdout if done.returncode == 0 else None
 
     @cached_property

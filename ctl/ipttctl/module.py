@@ -271,14 +271,7 @@ def _run(command: Sequence[str], remedy: str) -> subprocess.CompletedProcess[str
     tool = tools.find(command[0])
     if tool is None:
         raise ModuleError(f"there is no {command[0]} here", f"run `{remedy}`")
-    return subprocess.run(
-        [tool, *command[1:]],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        env=tools.environment(),
-    )
+    return tools.run([tool, *command[1:]])
 
 
 def _excerpt(output: str) -> str:

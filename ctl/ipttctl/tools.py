@@ -10,6 +10,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -32,3 +37,38 @@ def find(name: str, root: Path = _ROOT) -> str | None:
 def environment() -> dict[str, str]:
     """Our environment as programs get it: with the system's PATH, and in English."""
     return {**os.environ, "PATH": search_path(), "LC_ALL": "C"}
+
+
+def run(
+    command: Sequence[str], *, text: str | None = None, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with ``text`` as its input, and keep what it prints."""
+    with exit_statuses():
+        return subprocess.run(
+            command,
+            input=text or "",
+            cwd=directory,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+
+
+@contextmanager
+def exit_statuses() -> Iterator[None]:
+    """Children have exit statuses meanwhile, also if we were started with SIGCHLD ignored.
+
+    The kernel then keeps none, and Python takes 0 for it.
+    """
+    ignored = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    # only the main thread may change that
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)

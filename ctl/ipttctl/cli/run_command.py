@@ -5,17 +5,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
 
+from ipttctl import tools
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.hook_options import HookOptions
 from ipttctl.cli.options import Output, OutputOption, ProgramOptions, tell_compiling
 from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError, os_reason
+from ipttctl.sources import OfDescriptor, ProgramSource
 
 NOT_EXECUTABLE: Final = 126
 """Exit status when the command cannot be executed, as shells have it."""
@@ -35,8 +40,7 @@ _PASSED_ON: Final = (
 _AWAITED: Final = (signal.SIGCHLD, *_PASSED_ON)
 #: seconds after which a child is looked for that has ended unheard
 _PATIENCE: Final = 1.0
-#: what Python ignores and a command should not: exec() keeps what is ignored
-_TO_DEFAULT: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+_STANDARD_ERROR: Final = 2
 
 
 @grouped
@@ -62,6 +66,7 @@ def run(
     with Controller() as controller:
         with choice.open(tell_compiling) as opened:
             link = place.attach(controller, opened, persistent=False)
+            _keep_to_ourselves(choice.sources.values())
         output.links([link], output_form, to=sys.stderr)
         output.tell_state(link)
         status = _run(command, {**os.environ, "IPTTCTL_LINK": str(link.id)})
@@ -72,36 +77,56 @@ def run(
         return status
 
 
-def _run(command: list[str], environment: dict[str, str]) -> int:
+def _keep_to_ourselves(sources: Iterable[ProgramSource]) -> None:
+    """Have no child inherit the descriptors that --fd names: they are for us."""
+    for source in sources:
+        # a child without standard files would take others for them
+        if isinstance(source, OfDescriptor) and source.fd > _STANDARD_ERROR:
+            # one that was closed meanwhile is nobody's
+            with suppress(OSError):
+                os.set_inheritable(source.fd, False)
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> int:
     """Run a command to its end; its exit status as a shell tells it."""
+    unheeded = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
     # Signals wait from here on until they can be passed on, so that none kills us before that.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+
+    def restore() -> None:
+        """Have the command meet signals as we did when we were started."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if unheeded:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
     try:
-        pid = os.posix_spawnp(
-            command[0], command, environment, setsigmask=before, setsigdef=_TO_DEFAULT
-        )
+        with tools.exit_statuses():
+            child = subprocess.Popen(
+                command,
+                env=environment,
+                close_fds=False,
+                preexec_fn=restore,  # noqa: PLW1509 - no other thread of Python runs here
+            )
+            return _await(child)
     except FileNotFoundError:
         output.note(f"ipttctl: there is no command '{command[0]}'")
         return NOT_FOUND
     except OSError as error:
         output.note(f"ipttctl: cannot execute '{command[0]}': {os_reason(error)}")
         return NOT_EXECUTABLE
-    else:
-        return _await(pid)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _await(pid: int) -> int:
+def _await(child: subprocess.Popen[bytes]) -> int:
     """Pass signals on to a child until it ends; its exit status as a shell tells it."""
     while True:
         # a library's thread that does not block SIGCHLD may have taken it: then the time is up
         told = signal.sigtimedwait(_AWAITED, _PATIENCE)
         if told is None or told.si_signo == signal.SIGCHLD:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                code = os.waitstatus_to_exitcode(status)
+            code = child.poll()
+            if code is not None:
                 return code if code >= 0 else 128 - code
-        elif told.si_code <= 0 and told.si_pid != pid:
+        elif told.si_code <= 0 and told.si_pid != child.pid:
             # what a terminal sends (SI_KERNEL) the child, of our process group, has got itself
-            os.kill(pid, told.si_signo)
+            child.send_signal(told.si_signo)

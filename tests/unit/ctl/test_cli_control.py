@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -583,3 +584,46 @@ def test_run_does_not_pass_a_signal_of_its_command_back() -> None:
     script = "trap 'exit 7' USR1; kill -USR1 $PPID; sleep 0.3; exit 8"
     with wrapped(script) as process:
         assert process.wait(30) == 8
+
+
+def test_run_keeps_its_programs_to_itself(module: FakeModule) -> None:
+    """The command gets what the caller left open for it, but not what was for us."""
+    del module
+    with tempfile.TemporaryFile() as ours, tempfile.TemporaryFile() as its:
+        for file in (ours, its):
+            os.set_inheritable(file.fileno(), True)
+        kept, passed = (f"/proc/self/fd/{file.fileno()}" for file in (ours, its))
+        command = f"[ ! -e {kept} ] && [ -e {passed} ] && exit 7"
+        assert run(["run", "--fd", f"rule={ours.fileno()}", "--", "sh", "-c", command]) == 7
+
+
+IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGCHLD)
+
+
+@pytest.mark.parametrize("ignored", [IGNORED, ()])
+def test_run_leaves_signals_as_they_were(ignored: Sequence[signal.Signals]) -> None:
+    """As nohup and the background of a shell have them; the exit status is known all the same."""
+    code = (
+        "import os, signal, sys\nfrom ipttctl.cli.run_command import _run\n"
+        "statuses = [_run(['cat', '/proc/self/status'], dict(os.environ)),"
+        " _run(['sh', '-c', 'exit 5'], dict(os.environ))]\n"
+        "sys.exit(10 * statuses[0] + statuses[1])"
+    )
+
+    def ignore() -> None:
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        preexec_fn=ignore,
+        check=False,
+    )
+    assert done.returncode == 5
+    masks = dict(re.findall(r"^Sig(Ign|Blk):\s+(\w+)$", done.stdout, re.MULTILINE))
+    found = {number for number in signal.valid_signals() if int(masks["Ign"], 16) >> number - 1 & 1}
+    assert found & {*IGNORED, signal.SIGPIPE} == set(ignored)
+    assert int(masks["Blk"], 16) == 0

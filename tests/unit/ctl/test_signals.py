@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Signals: how often a command is told to end, and what was ignored before it began."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipttctl import tools
+from ipttctl.cli.signals import on_ending, wait_ending
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def told() -> Iterator[list[int]]:
+    """The signals that came through to what was there before."""
+    numbers: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: numbers.append(number)) for n in NUMBERS}
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_third_signal_is_for_the_process(told: list[int]) -> None:
+    stops: list[None] = []
+    with on_ending(lambda: stops.append(None)):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert (len(stops), told) == (2, [])
+        signal.raise_signal(signal.SIGHUP)
+        assert (len(stops), told) == (2, [signal.SIGHUP])
+    signal.raise_signal(signal.SIGINT)
+    assert (len(stops), told) == (2, [signal.SIGHUP, signal.SIGINT])
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_an_ignored_signal_stays_so(number: signal.Signals, told: list[int]) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    stops: list[None] = []
+    with on_ending(lambda: stops.append(None)):
+        signal.raise_signal(number)
+    signal.raise_signal(number)
+    assert (stops, told) == ([], [])
+    assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_waiting_ends_with_a_signal(told: list[int]) -> None:
+    main = threading.main_thread()
+    assert main.ident is not None
+    timer = threading.Timer(0.05, signal.pthread_kill, (main.ident, signal.SIGTERM))
+    timer.start()
+    begin = time.monotonic()
+    wait_ending(60)
+    assert time.monotonic() - begin < 30
+    assert told == []
+    timer.join()
+
+
+def test_tools_have_exit_statuses_though_sigchld_is_ignored() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert tools.run(["sh", "-c", "exit 3"]).returncode == 3
+        assert signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_tool_reads_its_input_and_is_in_its_directory() -> None:
+    assert tools.run(["sh", "-c", "cat; pwd"], text="in\n", directory=Path("/")).stdout == "in\n/\n"
+    assert tools.run(["cat"]).stdout == ""

@@ -376,6 +376,32 @@ def test_two_at_once_make_each_link_once(place: Namespace, file: File, accept: P
     assert not file.differs()
 
 
+def test_one_more_signal_does_not_end_the_undo(
+    place: Namespace, file: File, make_program: MakeProgram
+) -> None:
+    size, middle = 2000, (1000).to_bytes(4, "little")
+    with Map.create(MapSpec("large", HASH, 4, 4, size)) as large:
+        code = asm.load_map(asm.R1, large.fd) + asm.returning(1)
+        program = socket_filter(make_program, code, name="large")
+        wanted = at(place, id={"packet": program.id})
+        old, new = ({str(key): value for key in range(size)} for value in (1, 2))
+        file.write({"a": wanted | {"maps": {"large": old}}})
+        file.apply()
+        file.write({"a": wanted | {"maps": {"large": new}}})
+
+        def value() -> int:
+            return int.from_bytes(large.lookup(middle) or b"", "little")
+
+        with running("apply", str(file.path)) as command:
+            wait_for(lambda: value() == 2, timeout=COMMAND_TIMEOUT, what="half is changed")
+            command.process.send_signal(signal.SIGINT)
+            wait_for(lambda: value() == 1, timeout=COMMAND_TIMEOUT, what="it is being undone")
+            command.process.send_signal(signal.SIGINT)
+            # that of the undo, or of a process that had nothing to do any more
+            assert command.process.wait(COMMAND_TIMEOUT) in {130, -signal.SIGINT}
+        assert {value for _, value in large.dump()} == {1}
+
+
 # --- SIGKILL --------------------------------------------------------------------------------------
 
 

@@ -6,13 +6,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Final
 
 from ipttctl.descriptors import Wakeup
+from ipttctl.endings import handled
 from ipttctl.wire import wait_readable
-
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: signals after which a process that still runs is ended as if nobody had asked to be told
 _PATIENT: Final = 2
@@ -26,7 +24,7 @@ def on_ending(stop: Callable[[], None]) -> Iterator[None]:
     """
     told: list[int] = []
 
-    def handle(number: int, _: FrameType | None) -> None:
+    def handle(number: int) -> None:
         told.append(number)
         if len(told) <= _PATIENT:
             stop()
@@ -34,25 +32,8 @@ def on_ending(stop: Callable[[], None]) -> Iterator[None]:
             restore()
             signal.raise_signal(number)
 
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    previous = {number: signal.getsignal(number) for number in not_ignored()}
-    for number in previous:
-        signal.signal(number, handle)
-    try:
+    with handled(handle) as restore:
         yield
-    finally:
-        restore()
-
-
-def not_ignored() -> list[signal.Signals]:
-    """The signals that ask a process to end, but those that it was started without.
-
-    Those are SIGHUP below nohup, and SIGINT in the background of a shell.
-    """
-    return [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def wait_ending(seconds: float) -> None:

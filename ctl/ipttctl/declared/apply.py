@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +24,8 @@ from ipttctl.declared.plan import (
 )
 from ipttctl.declared.record import RECORD, Record, RecordedLink, locked
 from ipttctl.declared.state import State, Step, about
-from ipttctl.errors import LinkGoneError, UsageError
+from ipttctl.declared.undo import Undo, held_back
+from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
 from ipttctl.objects import Link, ProgramSet, Swap
 from ipttctl.places import PlaceIdentity
 from ipttctl.program_choice import check_types
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ipttctl.declared.maps import MapDifference
 
 _MOST: Final = limit("MAX_CHANGES")
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def diff_state(
@@ -113,7 +112,7 @@ class _Application:
     def run(self, on_compile: Callable[[], None] | None) -> list[Step]:
         """Do it; see ``apply_state``."""
         plan = self._plan
-        with ExitStack() as opened, ExitStack() as undo:
+        with ExitStack() as opened:
             sets: dict[str, ProgramSet] = {}
             differences: list[tuple[Match, str, MapDifference]] = []
             for match in plan.matches:
@@ -127,12 +126,19 @@ class _Application:
                         found = list(new_maps(match, sets[name], opened))
                     differences += [(match, map_name, entry) for map_name, entry in found]
             steps = [*map_steps(differences), *link_steps(plan)]
-            if steps:
-                self._change(sets, differences, undo)
-            self._now |= {m.declared.name: m.link for m in plan.matches if m.link and m.kept}
-            with _uninterrupted():
-                self._swap(sets)
-                undo.pop_all()
+            with held_back() as signals:
+                undo = Undo(signals)
+                try:
+                    self._change(sets, differences, undo, signals.check)
+                    signals.check()
+                    self._swap(sets)
+                except BaseException as error:
+                    undo.run(error)
+                    # links that could not be undone are remembered
+                    if any(match.link is None for match in plan.matches):
+                        plan.record.write(self._record)
+                    raise
+                self._now |= {m.declared.name: m.link for m in plan.matches if m.link and m.kept}
                 self._remember(plan.surplus)
         for _, link in plan.surplus:
             with suppress(LinkGoneError):
@@ -149,29 +155,40 @@ class _Application:
         self,
         sets: Mapping[str, ProgramSet],
         differences: Sequence[tuple[Match, str, MapDifference]],
-        undo: ExitStack,
+        undo: Undo,
+        check: Callable[[], None],
     ) -> None:
         """Maps and new links: what is undone if something fails."""
+        from ipttctl.declared.maps import MapChange  # noqa: PLC0415  # loads libbpf
+
         new = [match for match in self._plan.matches if match.link is None]
         if new:
             pending = tuple(self._pending(match, sets[match.declared.name]) for match in new)
-            old = self._plan.record
-            Record((*old.links, *pending)).write(self._record)
-            undo.callback(old.write, self._record)
+            Record((*self._plan.record.links, *pending)).write(self._record)
         for match, name, difference in differences:
-            undo.callback(difference.undo)
+            change = MapChange(difference)
+            undo.add(change.undo)
             with about(f"{match.declared.name}/{name}"):
-                difference.make()
+                change.make(check)
         for match in new:
+            check()
             declared = match.declared
-            with about(declared.name), _uninterrupted():
+            with about(declared.name):
                 link = declared.place.attach(self._controller, sets[declared.name], persistent=True)
-                undo.callback(self._withdraw, link)
+            undo.add(partial(self._withdraw, link))
             self._now[declared.name] = link
 
-    def _withdraw(self, link: Link) -> None:
-        with suppress(LinkGoneError):
-            self._controller.detach(link.id)
+    def _withdraw(self, link: Link, abandoned: Callable[[], bool]) -> str:
+        """Detach a link that was attached; what stays of it."""
+        if not abandoned():
+            try:
+                self._controller.detach(link.id)
+            except LinkGoneError:
+                pass
+            except IpttctlError as error:
+                return f"link {link.id} ({error.problem})"
+            return ""
+        return f"link {link.id}"
 
     def _swap(self, sets: Mapping[str, ProgramSet]) -> None:
         changed = [(m.declared.name, m.link) for m in self._plan.matches if m.link and m.changes]
@@ -220,23 +237,3 @@ def _recorded(match: Match, link: Link) -> RecordedLink:
         wanted.filter,
         {name: [list(entry) for entry in m.entries] for name, m in declared.maps.items()},
     )
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Signals that end a process wait: what is begun here is finished.
-
-    Handlers, not a mask: that is for one thread, and a library's threads take what it keeps out.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    told: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: told.append(number)) for n in _ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for late in told:
-            signal.raise_signal(late)

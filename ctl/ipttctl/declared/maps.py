@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,23 +60,43 @@ class MapDifference:
             entries += [Entry(k, v, None) for k, v in present.items() if k not in wanted]
         return cls(found, tuple(entries))
 
-    def make(self) -> None:
-        """Change the map.
+
+class MapChange:
+    """A difference, as far as it was made."""
+
+    def __init__(self, difference: MapDifference) -> None:
+        """Nothing of it was made yet."""
+        self._map = difference.map
+        # what goes makes room for what comes
+        self._entries = sorted(difference.entries, key=lambda entry: entry.after is not None)
+        self._begun: list[Entry] = []
+
+    def make(self, check: Callable[[], None]) -> None:
+        """Change the map, and ``check`` before each key whether to go on.
 
         Raises:
             ProgramError: it is full, or read-only; what was changed by then stays so.
         """
-        # what goes makes room for what comes
-        for entry in sorted(self.entries, key=lambda entry: entry.after is not None):
+        for entry in self._entries:
+            check()
+            self._begun.append(entry)
             self._put(entry.key, entry.after)
 
-    def undo(self) -> None:
-        """Change it back, as much as was changed."""
-        for entry in sorted(self.entries, key=lambda entry: entry.before is not None):
-            self._put(entry.key, entry.before)
+    def undo(self, abandoned: Callable[[], bool]) -> str:
+        """Change it back, as much as was changed and until ``abandoned``; what stays changed."""
+        changed = len(self._begun)
+        left = 0
+        while self._begun and not abandoned():
+            entry = self._begun.pop()
+            try:
+                self._put(entry.key, entry.before)
+            except ProgramError:
+                left += 1
+        left += len(self._begun)
+        return f"{left} of {changed} changes of map {self._map.name}" if left else ""
 
     def _put(self, key: bytes, value: bytes | None) -> None:
         if value is None:
-            self.map.delete(key)
+            self._map.delete(key)
         else:
-            self.map.update(key, value)
+            self._map.update(key, value)

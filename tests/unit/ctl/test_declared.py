@@ -11,8 +11,9 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
@@ -22,12 +23,16 @@ from ipttctl.cli import run
 from ipttctl.cli.declared_file import read_state, state_object, state_text
 from ipttctl.controller import Controller
 from ipttctl.declared import State, StepAction, apply_state, diff_state
+from ipttctl.declared.maps import Entry, MapChange, MapDifference
 from ipttctl.declared.record import Record
-from ipttctl.errors import UsageError
+from ipttctl.errors import ProgramError, UsageError
 from ipttctl.filters import compile_filter
 from ipttctl.wire import Connection
 from ipttproto import Command, Hook, LinkFlag
 from tests.unit.ctl.support import FakeModule, RefusalError, link, nf_link
+
+if TYPE_CHECKING:
+    from ipttctl.maps import Map
 
 OWN_NETNS = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - a link that leads nowhere
 PERSISTENT = int(LinkFlag.PERSISTENT)
@@ -345,6 +350,169 @@ def test_a_record_that_others_can_write_is_refused(
     assert len(machine.links) == 2
     assert run(["apply", file]) == 0
     assert machine.links == {}
+
+
+THREE = TWO + "  third: {fd: {exit: 9}}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_one_more_signal_does_not_end_the_undo(
+    interrupted: bool, number: int, machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    """After an interruption, and after a failure, in which case it is the first."""
+    file = given(tmp_path / "state.yaml", THREE)
+    attach, detach = module.handlers[Command.ATTACH], module.handlers[Command.DETACH]
+
+    def attaching(*asked: Any) -> Sequence[Mapping[str, Any]]:
+        if len(machine.links) == 2:
+            if not interrupted:
+                raise RefusalError(errno.ENOMEM)
+            os.kill(os.getpid(), number)
+        return attach(*asked)
+
+    def detaching(*asked: Any) -> Sequence[Mapping[str, Any]]:
+        if len(machine.links) == 2:
+            os.kill(os.getpid(), number)
+        return detach(*asked)
+
+    module.handlers |= {Command.ATTACH: attaching, Command.DETACH: detaching}
+    assert run(["apply", file]) == 130
+    assert machine.links == {}
+
+
+def test_an_undo_that_is_given_up_says_what_stays(
+    machine: Machine, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = given(tmp_path / "state.yaml", THREE)
+    attach, detach = module.handlers[Command.ATTACH], module.handlers[Command.DETACH]
+
+    def attaching(*asked: Any) -> Sequence[Mapping[str, Any]]:
+        if len(machine.links) == 2:
+            raise RefusalError(errno.ENOMEM)
+        made = attach(*asked)
+        machine.links[made[0]["link"]]["owner-pid"] = os.getpid()
+        return made
+
+    def detaching(*asked: Any) -> Sequence[Mapping[str, Any]]:
+        # not one after the other of a kind: two of them that wait to be handled are one
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        return detach(*asked)
+
+    module.handlers |= {Command.ATTACH: attaching, Command.DETACH: detaching}
+    assert run(["apply", file]) == 1
+    assert capsys.readouterr().err == (
+        "ipttctl: third: attaching: Cannot allocate memory [ENOMEM]; not undone: link 1; "
+        "apply again to complete it\n"
+    )
+    assert list(machine.links) == [1]
+    module.handlers |= {Command.ATTACH: attach, Command.DETACH: detach}
+    assert run(["apply", file]) == 0
+    assert sorted(machine.links) == [1, 3, 4]
+
+
+def test_what_cannot_be_undone_is_said_and_the_rest_undone(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str], module: FakeModule
+) -> None:
+    file = given(tmp_path / "state.yaml", THREE)
+    machine.refused[Command.DETACH] = errno.EBUSY
+    attach = module.handlers[Command.ATTACH]
+
+    def attaching(*asked: Any) -> Sequence[Mapping[str, Any]]:
+        if len(machine.links) == 2:
+            raise RefusalError(errno.ENOMEM)
+        return attach(*asked)
+
+    module.handlers[Command.ATTACH] = attaching
+    assert run(["apply", file]) == 1
+    assert capsys.readouterr().err == (
+        "ipttctl: third: attaching: Cannot allocate memory [ENOMEM]; not undone: "
+        "link 2 (detaching link 2: not today [EBUSY]), link 1 (detaching link 1: not today "
+        "[EBUSY]); apply again to complete it\n"
+    )
+
+
+class Dictionary:
+    """A map by its operations, with room for so many keys."""
+
+    name = "words"
+
+    def __init__(self, content: Mapping[bytes, bytes], room: int) -> None:
+        self.content = dict(content)
+        self.room = room
+
+    def update(self, key: bytes, value: bytes) -> None:
+        """Set it."""
+        if len(self.content.keys() | {key}) > self.room:
+            raise ProgramError("the map is full")
+        self.content[key] = value
+
+    def delete(self, key: bytes) -> bool:
+        """Remove it."""
+        return self.content.pop(key, None) is not None
+
+
+ENTRIES = (
+    Entry(b"a", b"1", b"2"),
+    Entry(b"b", b"1", None),
+    Entry(b"c", None, b"2"),
+    Entry(b"d", None, b"2"),
+)
+
+
+def difference(room: int) -> tuple[Dictionary, MapDifference]:
+    words = Dictionary({b"a": b"1", b"b": b"1"}, room)
+    return words, MapDifference(cast("Map", words), ENTRIES)
+
+
+def test_a_map_that_fails_half_way_gets_back_what_it_had(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del machine
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    words, found = difference(room=2)
+    monkeypatch.setattr("ipttctl.declared.apply.map_steps", lambda _: [])
+    monkeypatch.setattr(
+        "ipttctl.declared.apply.live_maps",
+        lambda match, _: [("words", found)] if match.declared.name == "input" else [],
+    )
+    assert run(["apply", file]) == ProgramError.exit_code
+    assert words.content == {b"a": b"1", b"b": b"1"}
+    words.room = 3
+    assert run(["apply", file]) == 0
+    assert words.content == {b"a": b"2", b"c": b"2", b"d": b"2"}
+
+
+@pytest.mark.parametrize("made", range(5))
+@pytest.mark.parametrize("undone", range(5))
+def test_a_map_knows_how_much_of_it_is_undone(made: int, undone: int) -> None:
+    words, found = difference(room=4)
+    change = MapChange(found)
+    checks = iter(range(made))
+
+    def check() -> None:
+        if next(checks, None) is None:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        change.make(check)
+    left = iter(range(undone))
+    said = change.undo(lambda: next(left, None) is None)
+    stays = max(0, made - undone)
+    assert said == (f"{stays} of {made} changes of map words" if stays else "")
+    changed = sum(words.content.get(e.key) == e.after for e in ENTRIES)
+    assert changed == stays
+
+
+def test_a_map_that_takes_nothing_back_is_said() -> None:
+    words, found = difference(room=4)
+    change = MapChange(found)
+    change.make(lambda: None)
+    words.room = 0
+    # what is deleted is, what would be set is not
+    assert change.undo(lambda: False) == "2 of 4 changes of map words"
 
 
 def test_a_link_made_just_before_the_end_is_found_again(

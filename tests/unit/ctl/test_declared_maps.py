@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ipttctl.bpf import MapInfo, MapType
-from ipttctl.declared.maps import ARRAYS, Entry, MapDifference
+from ipttctl.declared.maps import ARRAYS, Entry, MapChange, MapDifference
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.maps import Map
 
@@ -89,22 +89,22 @@ def test_what_cannot_be_in_the_map() -> None:
 
 def test_a_full_map_gives_room_first_and_gets_it_back() -> None:
     found = Contents({1: 10, 2: 20}, room=2)
-    difference = MapDifference.between(found, [(2, 21), (3, 30)])
-    difference.make()
+    change = MapChange(MapDifference.between(found, [(2, 21), (3, 30)]))
+    change.make(lambda: None)
     assert found.numbers() == {2: 21, 3: 30}
     assert found.done[0] == ("delete", 1)
     found.done.clear()
-    difference.undo()
+    assert change.undo(lambda: False) == ""
     assert found.numbers() == {1: 10, 2: 20}
     assert found.done[0] == ("delete", 3)
 
 
 def test_what_fails_half_way_is_undone_as_far_as_it_came() -> None:
     found = Contents({1: 10, 2: 20}, room=2)
-    difference = MapDifference.between(found, [(2, 21), (3, 30), (4, 40)])
+    change = MapChange(MapDifference.between(found, [(2, 21), (3, 30), (4, 40)]))
     with pytest.raises(ProgramError, match="full"):
-        difference.make()
-    difference.undo()
+        change.make(lambda: None)
+    assert change.undo(lambda: False) == ""
     assert found.numbers() == {1: 10, 2: 20}
 
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,11 +54,13 @@ class FakeModule:
         self.handlers: dict[Command, Handler] = {Command.STATS: lambda *_: [status()]}
         self.requests: list[tuple[Command, dict[str, Any]]] = []
         self.dump_flags: list[tuple[Flag, Flag]] = []
-        """Further flags of the parts and of the end of each dump; a test fills it."""
+        """Further flags of the first part and of the end of each dump; a test fills it."""
         self.groups = {"events": 1, "links": 2}
         self.socket_type = NetlinkSocket
         self.dump_error = 0
         """With which error dumps end."""
+        self.failures: list[Exception] = []
+        """What went wrong in handlers, and in what a test had us send; ``close`` raises it."""
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._due: list[tuple[int, tuple[bytes, ...]]] = []
@@ -80,10 +83,9 @@ class FakeModule:
     def multicast(self, message: bytes) -> None:
         """Send a message to every connection."""
         for end in self._ends:
-            try:
+            # who listened there may have gone
+            with suppress(ConnectionError):
                 end.send(message)
-            except (BrokenPipeError, OSError):
-                continue
 
     def when_connected(self, count: int, *messages: bytes) -> None:
         """Send messages once there are so many connections: the last of them listens."""
@@ -94,29 +96,38 @@ class FakeModule:
         return [attributes for c, attributes in self.requests if c == command]
 
     def close(self) -> None:
-        """End all connections."""
+        """End all connections.
+
+        Raises:
+            Exception: something went wrong here, and not in what is tested.
+        """
         for end in self._ends:
             end.shutdown(socket.SHUT_RDWR)
-            end.close()
         for thread in self._threads:
             thread.join(10)
+            assert not thread.is_alive()
+        for end in self._ends:
+            end.close()
         self._ends.clear()
         self._threads.clear()
+        if self.failures:
+            raise self.failures[0]
 
     def _serve(self, end: socket.socket) -> None:
         # signals are for the thread that a command runs in, which alone waits for some
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while True:
-            try:
-                request = end.recv(1 << 17)
-            except OSError:
-                return
-            if not request:
-                return
-            for answer in self._answers(request):
-                # whoever asked may have gone
-                with suppress(OSError):
+        # whoever asked may have gone
+        with suppress(ConnectionError):
+            while request := end.recv(1 << 17):
+                for answer in self._answers_or_failure(request):
                     end.send(answer)
+
+    def _answers_or_failure(self, request: bytes) -> list[bytes]:
+        try:
+            return self._answers(request)
+        except Exception as failure:
+            self.failures.append(failure)
+            return [acknowledgement(request, errno.EIO)]
 
     def _answers(self, request: bytes) -> list[bytes]:
         header = MessageHeader.parse(request)
@@ -133,8 +144,14 @@ class FakeModule:
         if dump and self.dump_flags:
             flags, end_flags = self.dump_flags.pop(0)
         messages = [
-            build_request(FAMILY_ID, command, reply, sequence=header.sequence, flags=flags)
-            for reply in replies
+            build_request(
+                FAMILY_ID,
+                command,
+                reply,
+                sequence=header.sequence,
+                flags=Flag(0) if number else flags,
+            )
+            for number, reply in enumerate(replies)
         ]
         if dump:
             return [*messages, done(header.sequence, end_flags, self.dump_error)]
@@ -186,6 +203,22 @@ def status(
             for cpu, (sequence, lost) in enumerate(zip(sequences, losses, strict=True))
         ],
     }
+
+
+def in_traffic(module: FakeModule) -> Iterator[int]:
+    """Have traffic never end: a batch comes at each status, which is one event ahead of it.
+
+    Yields how many there were.
+    """
+    numbers = itertools.count()
+
+    def tell(*_: Any) -> Sequence[Mapping[str, Any]]:
+        number = next(numbers)
+        module.multicast(events_message([event()], sequence=number))
+        return [status([number + 2])]
+
+    module.handlers[Command.STATS] = tell
+    return numbers
 
 
 def link(**changes: Any) -> dict[str, Any]:

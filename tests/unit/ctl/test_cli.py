@@ -30,6 +30,7 @@ from tests.unit.ctl.support import (
     RefusalError,
     event,
     events_message,
+    in_traffic,
     link,
     no_such_link,
     notification,
@@ -417,6 +418,22 @@ def test_events_follows_every_link_with_its_columns(
     at = header.split().index("LINK")
     assert [line.split()[at : at + 2] for line in lines] == [["3", "1"], ["4", "2"]]
     assert captured.err == "listening\n2 events, 1 packet, lost 0\n"
+
+
+@pytest.mark.parametrize("line", ["events -c 2", "events", "trace -c 2", "trace"])
+def test_events_and_trace_end_in_traffic_that_does_not(
+    line: str, module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del programs
+    statuses = in_traffic(module)
+    if "-c" in line:
+        for connections in (2, 3):
+            module.when_connected(connections, events_message([event()] * 2, sequence=3))
+    else:
+        interrupt_when_handled()
+    assert run(line.split()) == 0
+    assert "lost 0" in capsys.readouterr().err
+    assert next(statuses) < 20
 
 
 def test_events_of_a_link_that_is_gone(module: FakeModule) -> None:

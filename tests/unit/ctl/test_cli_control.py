@@ -495,6 +495,13 @@ def test_events_tell_what_changed_links(
     assert " rollback-in=2.500s " in lines[3]
 
 
+def test_detach_expects_what_it_is_told(module: FakeModule) -> None:
+    assert run(["detach", "3", "--expect-gen", "2", "--expect-prog", "entry=12"]) == 0
+    assert module.requested(Command.DETACH) == [
+        {"link": 3, "expect-generation": 2, "expect-program": [{"slot": 1, "id": 12}]}
+    ]
+
+
 def test_run_ends_as_its_command_does(
     module: FakeModule, capfd: pytest.CaptureFixture[str]
 ) -> None:

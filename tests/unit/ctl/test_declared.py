@@ -25,7 +25,7 @@ from ipttctl.controller import Controller
 from ipttctl.declared import State, StepAction, apply_state, diff_state
 from ipttctl.declared.maps import Entry, MapChange, MapDifference
 from ipttctl.declared.record import Record
-from ipttctl.errors import ProgramError, UsageError
+from ipttctl.errors import ExpectationError, ProgramError, UsageError
 from ipttctl.filters import compile_filter
 from ipttctl.wire import Connection
 from ipttproto import Command, Hook, LinkFlag
@@ -89,6 +89,9 @@ class Machine:
 
     def _detach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         self._refuse(command)
+        generation = self.links[asked["link"]]["generation"]
+        if asked.get("expect-generation", generation) != generation:
+            raise RefusalError(errno.ESTALE)
         return [self.links.pop(asked["link"])]
 
 
@@ -244,6 +247,28 @@ def test_another_place_is_another_link(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(["apply", file]) == 0
     assert lines(capsys) == ["attach input link=3 packet=fd:8", "detach input link=2"]
     assert run(["diff", file]) == 0
+
+
+def test_a_link_goes_only_if_nobody_changed_it_meanwhile(
+    machine: Machine, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    get = module.handlers[Command.GET]
+
+    def swapped_meanwhile(*asked: Any) -> Sequence[Mapping[str, Any]]:
+        found = [dict(value) for value in get(*asked)]
+        machine.links[2]["generation"] = 2
+        return found
+
+    module.handlers[Command.GET] = swapped_meanwhile
+    given(tmp_path / "state.yaml", "links: {}")
+    assert run(["apply", file]) == ExpectationError.exit_code
+    assert "[ESTALE]" in capsys.readouterr().err
+    assert list(machine.links) == [2]
+    assert module.requested(Command.DETACH) == [
+        {"link": number, "expect-generation": 1} for number in (1, 2)
+    ]
 
 
 @pytest.mark.parametrize("command", [Command.ATTACH, Command.TRANSACT])

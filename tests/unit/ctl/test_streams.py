@@ -24,7 +24,15 @@ from ipttctl.objects import Change, LinkChange
 from ipttctl.streams import EventStream
 from ipttctl.wire import Connection, OverrunError
 from ipttproto import Command, DetachReason, EventBatch, Message
-from tests.unit.ctl.support import FakeModule, event, events_message, link, notification, status
+from tests.unit.ctl.support import (
+    FakeModule,
+    event,
+    events_message,
+    in_traffic,
+    link,
+    notification,
+    status,
+)
 
 
 @pytest.fixture
@@ -315,26 +323,13 @@ def test_drain_waits_for_what_is_on_its_way(module: FakeModule) -> None:
         late.join()
 
 
-def busy(module: FakeModule, first: int = 0) -> Iterator[int]:
-    """Traffic that never ends: a batch before each status, which tells of it; yields the number."""
-    sequence = iter(range(first, 1 << 20))
-
-    def tell(*_: object) -> list[dict[str, object]]:
-        number = next(sequence)
-        module.multicast(events_message([event()], sequence=number))
-        return [status([number + 1])]
-
-    module.handlers[Command.STATS] = tell
-    return sequence
-
-
 def test_drain_does_not_chase_live_traffic(module: FakeModule) -> None:
     with Controller(module.connect) as controller, controller.events() as events:
-        later = busy(module)
+        statuses = in_traffic(module)
         events.stop()
         batches = list(islice(events.drain(), 1000))
         assert batches[0].sequence == 0
-        assert next(later) < 10
+        assert next(statuses) < 10
         assert events.losses == Losses()
 
 

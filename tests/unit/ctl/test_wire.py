@@ -23,7 +23,14 @@ from ipttctl.errors import (
     ModuleError,
     PrivilegeError,
 )
-from ipttctl.wire import bad_attribute, refusal, require_privilege, resolve_family
+from ipttctl.wire import (
+    Connection,
+    Family,
+    bad_attribute,
+    refusal,
+    require_privilege,
+    resolve_family,
+)
 from ipttproto import Acknowledgement, Command, Flag, Group, ProtocolError, build_request
 from ipttproto.attributes import HEADER_SIZE, split
 from ipttproto.family import Top
@@ -41,6 +48,8 @@ from tests.unit.ctl.support import (
 from tests.unit.ctl.support import event as event_members
 
 SIOCGSKNS = 0x894C
+SOL_NETLINK = 270
+NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
 
 ATTACH: dict[str, Any] = {
     "hook": 1,
@@ -158,10 +167,11 @@ def test_offset_outside_the_attributes_names_nothing() -> None:
 
 
 def test_dump_is_repeated_when_interrupted(module: FakeModule) -> None:
-    module.handlers[Command.GET] = lambda *_: [link()]
+    """In its first part, of which the later ones know nothing, or at its end."""
+    module.handlers[Command.GET] = lambda *_: [link(), link(link=4)]
     module.dump_flags = [(Flag.DUMP_INTERRUPTED, Flag(0)), (Flag(0), Flag.DUMP_INTERRUPTED)]
     with module.connect() as connection:
-        assert len(connection.dump(Command.GET, "listing")) == 1
+        assert len(connection.dump(Command.GET, "listing")) == 2
     assert len(module.requests) == 3
 
 
@@ -231,6 +241,23 @@ def test_a_request_that_cannot_be_sent(module: FakeModule) -> None:
     with connection, pytest.raises(KernelError) as caught:
         connection.request(Command.GET, {"link": 3}, "looking")
     assert caught.value.errno == errno.EPIPE
+
+
+def test_the_socket_is_asked_for_sentences_and_strict_checks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the kernel itself: without them there are errnos only, and no attributes in them."""
+    seen: list[list[int]] = []
+
+    def resolve(sock: socket.socket, _: str) -> Family:
+        options = (NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK)
+        seen.append([sock.getsockopt(SOL_NETLINK, option) for option in options])
+        return Family(FAMILY_ID, {})
+
+    monkeypatch.setattr(wire, "require_privilege", lambda: None)
+    monkeypatch.setattr(wire, "resolve_family", resolve)
+    Connection.open().close()
+    assert seen == [[1, 1, 1]]
 
 
 class FailingSocket(NetlinkSocket):

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,7 @@ from ipttctl.controller import Controller
 from ipttctl.objects import Link, ProgramSet
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
-from tests.kernel.support.cli import Running, running
+from tests.kernel.support.cli import IPTTCTL, Running, running, trace_command
 from tests.kernel.support.kernel import wait_for
 from tests.kernel.support.network import Namespace, event, flood_udp, namespace
 
@@ -59,3 +61,35 @@ def test_events_ends_after_a_count(flooded: tuple[Namespace, Link]) -> None:
     with running("events", "-c", "5", "--link", str(flooded[1].id)) as command:
         assert command.process.wait(ENDED) == 0
         assert command.err().splitlines()[-1].startswith("5 events, ")
+
+
+def test_trace_ends_though_others_go_on(flooded: tuple[Namespace, Link]) -> None:
+    with trace_command("-N", flooded[0].name) as command:
+        in_the_middle(command)
+        assert command.stop(timeout=ENDED) == 0
+
+
+def test_a_reader_that_does_not_read_keeps_nobody(flooded: tuple[Namespace, Link]) -> None:
+    """The first two signals are for what waits to be printed, the third for the process."""
+    del flooded
+    with subprocess.Popen(
+        [*IPTTCTL, "events"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        assert process.stdout
+        try:
+            assert process.stderr.readline() == "listening\n"
+            # it waits for room in the pipe
+            wait_for(lambda: "pipe" in wchan(process.pid), timeout=ENDED, what="the pipe is full")
+            # of different kinds: two of one that wait to be handled are one
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                assert process.poll() is None
+                process.send_signal(number)
+            assert process.wait(ENDED) == -signal.SIGTERM
+        finally:
+            process.kill()
+
+
+def wchan(pid: int) -> str:
+    """In which function of the kernel a process waits."""
+    return Path(f"/proc/{pid}/wchan").read_text()

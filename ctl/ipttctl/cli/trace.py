@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,6 +23,7 @@ from ipttctl.numbers import U32_MAX
 from ipttctl.objects import Change, Link, ProgramSet
 from ipttctl.program_choice import compiled
 from ipttctl.streams import EventStream, LinkChangeStream
+from ipttproto import Slot
 
 if TYPE_CHECKING:
     from ipttctl.trace_programs import TraceOptions
@@ -123,9 +125,11 @@ def trace(
             pid=pid,
             netns=inode,
         )
-        changes = stack.enter_context(controller.link_changes())
-        events = stack.enter_context(controller.events())
-        link = _attach(controller, wanted, bytecode, family)
+        with _loaded(wanted) as programs:
+            # not before: the events of other links would pile up while ours are compiled
+            changes = stack.enter_context(controller.link_changes())
+            events = stack.enter_context(controller.events())
+            link = controller.attach(ProgramSet(programs, bytecode), family=family)
         with on_ending(events.stop):
             _announce(link)
             if namespace is None and not link.waiting:
@@ -166,12 +170,9 @@ def _follow(events: EventStream, changes: LinkChangeStream, link: int, view: Eve
     return True
 
 
-def _attach(
-    controller: Controller,
-    wanted: TraceOptions,
-    bytecode: bytes | None,
-    family: Literal[4, 6] | None,
-) -> Link:
+@contextmanager
+def _loaded(wanted: TraceOptions) -> Iterator[Mapping[Slot, int]]:
+    """The programs' descriptors, open until a link holds them."""
     from ipttctl.trace_programs import load_trace_programs  # noqa: PLC0415  # loads libbpf
 
     programs = load_trace_programs(
@@ -179,8 +180,7 @@ def _attach(
         on_compile=lambda: note("compiling the BPF programs (once; takes some seconds)..."),
     )
     try:
-        fds = {slot: program.fd for slot, program in programs.items()}
-        return controller.attach(ProgramSet(fds, bytecode), family=family)
+        yield {slot: program.fd for slot, program in programs.items()}
     finally:
         for program in programs.values():
             program.close()

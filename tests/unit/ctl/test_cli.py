@@ -326,6 +326,26 @@ def test_trace_ends_after_a_count(
     assert len(programs) == 1
 
 
+def test_trace_listens_once_its_programs_are_there(
+    module: FakeModule,
+    programs: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The events of others do not pile up while it compiles."""
+    del programs
+    load = trace_programs.load_trace_programs
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        module.multicast(events_message([event()], sequence=0))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(trace_programs, "load_trace_programs", slowly)
+    when_attached(module, events_message([event()], sequence=1))
+    assert run(["trace", "-c", "1", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sequence"] == 1
+
+
 def test_trace_options_reach_programs_and_link(module: FakeModule, programs: list[Any]) -> None:
     when_attached(module, events_message([event()]))
     line = "trace -c 1 -H ::1 --proto icmp6 -P 80 --icmpid 7 -p 9 -N 4026531840 -6"

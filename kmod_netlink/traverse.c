@@ -265,8 +265,8 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 
 /*
  * Makes the selection of a packet: runs filters and entry programs. True if its way through the
- * table must be followed for any set. Inline, like what it calls, since a packet that is passed over
- * pays for every call.
+ * table must be followed for any set. Inline, like what it calls, since a packet that is passed
+ * over pays for every call.
  */
 static __always_inline bool packet_select(struct selection *selection,
 					  const struct ipttrace_function *fn,

@@ -19,8 +19,8 @@ IPTTRACE_CONST(__u32, want);
 
 /* The sending process. */
 IPTTRACE_CONST(__u32, want_pid);
-/* Inode number of the network namespace. */
-IPTTRACE_CONST(__u32, want_netns);
+/* Cookie of the network namespace: the next one may have its inode number, none has its cookie. */
+IPTTRACE_CONST(__u64, want_netns);
 /*
  * Family of the network (NFPROTO_*), its address and its mask as on the wire, IPv4 in the first
  * bytes and zeros after it. One address is the network with a mask of ones.
@@ -38,12 +38,8 @@ IPTTRACE_CONST(__u16, want_port);
 IPTTRACE_CONST(__u16, want_icmp_id);
 
 #ifndef IPTTRACE_BPFCC
-struct ns_common {
-	unsigned int inum;
-} __attribute__((preserve_access_index));
-
 struct net {
-	struct ns_common ns;
+	__u64 net_cookie;
 } __attribute__((preserve_access_index));
 
 struct nf_hook_state {
@@ -52,7 +48,7 @@ struct nf_hook_state {
 } __attribute__((preserve_access_index));
 #endif
 
-IPTTRACE_FIELD(__u32, net_inum, net, ns.inum);
+IPTTRACE_FIELD(__u64, net_cookie, net, net_cookie);
 IPTTRACE_FIELD(__u8, state_pf, nf_hook_state, pf);
 IPTTRACE_FIELD(const struct net *, state_net, nf_hook_state, net);
 
@@ -105,7 +101,7 @@ int trace_entry(struct pt_regs *ctx)
 	    ipttrace_entry_tgid(ctx) != IPTTRACE_GET(want_pid))
 		return 0;
 	if (want & WANT_NETNS &&
-	    net_inum(state_net(state)) != IPTTRACE_GET(want_netns))
+	    net_cookie(state_net(state)) != IPTTRACE_GET(want_netns))
 		return 0;
 	if (want & WANT_HEADERS &&
 	    !has_wanted_headers(ipttrace_entry_skb(ctx), state_pf(state), want))

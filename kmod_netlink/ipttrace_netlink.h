@@ -7,9 +7,10 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0x47ceb55eU
+#define IPTTRACE_FINGERPRINT 0xf68b0bbbU
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
+#define IPTTRACE_GROUP_NAMESPACES "namespaces"
 
 /* slots are numbered from 1 to below this */
 #define IPTTRACE_SLOTS 5
@@ -188,6 +189,8 @@ enum ipttrace_command {
 	IPTTRACE_CMD_HISTORY = 13,
 	/* own a persistent link from now on: it goes with the sender's socket */
 	IPTTRACE_CMD_ADOPT = 14,
+	/* a network namespace is going: nothing of it comes any more */
+	IPTTRACE_CMD_NAMESPACE_GONE = 15,
 };
 
 /* Attributes of every message of the family. */
@@ -249,7 +252,7 @@ enum ipttrace_a {
 	 * one
 	 */
 	IPTTRACE_A_NETNS_FD = 22,
-	/* u32: nf: inode number of the network namespace */
+	/* u32: inode number of the network namespace */
 	IPTTRACE_A_NETNS = 23,
 	/* u32: nf, ingress: the device */
 	IPTTRACE_A_IFINDEX = 24,
@@ -269,7 +272,12 @@ enum ipttrace_a {
 	IPTTRACE_A_HISTORY = 31,
 	/* nest of payload: events: what a program added to one; behind all events */
 	IPTTRACE_A_PAYLOAD = 32,
-	IPTTRACE_A_MAX = 32
+	/*
+	 * u64: cookie of the network namespace (SO_NETNS_COOKIE): no other has it until the next
+	 * boot
+	 */
+	IPTTRACE_A_NETNS_COOKIE = 33,
+	IPTTRACE_A_MAX = 33
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */
@@ -436,13 +444,15 @@ struct ipttrace_event {
 	__u64 skb;
 	/* time from table entry to exit, ns; exit events only */
 	__u64 cost;
+	/* cookie of the network namespace (SO_NETNS_COOKIE): no other has it until the next boot */
+	__u64 netns_cookie;
 	/* id of the link */
 	__u32 link;
 	/* generation of the link's program set that handled the packet */
 	__u32 generation;
 	/* number of this passage through a table; each CPU counts its own; 0 at netfilter hooks */
 	__u32 traversal;
-	/* inode number of the network namespace */
+	/* inode number of the network namespace, which the next one may get */
 	__u32 netns;
 	/* process (tgid) that sends the packet, if flags say so */
 	__u32 pid;

@@ -3,6 +3,7 @@
  * What the module says: replies, notifications, batches of events.
  */
 #include <net/genetlink.h>
+#include <net/net_namespace.h>
 
 #include "events.h"
 #include "link.h"
@@ -128,6 +129,7 @@ static int put_nf(struct sk_buff *msg, const struct ipttrace_nf *nf)
 	if (nla_put_u32(msg, IPTTRACE_A_HOOKNUM, nf->ops.hooknum) ||
 	    nla_put_s32(msg, IPTTRACE_A_PRIORITY, nf->ops.priority) ||
 	    nla_put_u32(msg, IPTTRACE_A_NETNS, nf->netns) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_NETNS_COOKIE, nf->netns_cookie) ||
 	    nla_put_u32(msg, IPTTRACE_A_MODE, nf->mode))
 		return -EMSGSIZE;
 	if (nf->ifindex && (nla_put_u32(msg, IPTTRACE_A_IFINDEX, nf->ifindex) ||
@@ -165,7 +167,7 @@ size_t ipttrace_link_size(void)
 	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
 			   IPTTRACE_SLOTS * (program + stats) +
 			   22 * nla_total_size(sizeof(u32)) +
-			   7 * nla_total_size(sizeof(u64)) +
+			   8 * nla_total_size(sizeof(u64)) +
 			   nla_total_size(TASK_COMM_LEN) +
 			   nla_total_size(IFNAMSIZ));
 }
@@ -247,6 +249,41 @@ void ipttrace_notify_changed(void)
 	lockdep_assert_held(&ipttrace_lock);
 	list_for_each_entry(link, &ipttrace_links, list)
 		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+}
+
+/**
+ * ipttrace_notify_namespace - tell the namespaces group that a network namespace goes
+ * @net: the namespace
+ *
+ * Observers that cannot be told get ENOBUFS from their sockets.
+ */
+void ipttrace_notify_namespace(const struct net *net)
+{
+	size_t size = nla_total_size(sizeof(u32)) + nla_total_size(sizeof(u64));
+	struct sk_buff *msg;
+	void *header;
+
+	if (!genl_has_listeners(&ipttrace_family, &init_net,
+				IPTTRACE_NAMESPACES))
+		return;
+	msg = genlmsg_new(size, GFP_KERNEL);
+	if (!msg) {
+		genl_set_err(&ipttrace_family, &init_net, 0,
+			     IPTTRACE_NAMESPACES, -ENOBUFS);
+		return;
+	}
+	header = genlmsg_put(msg, 0, 0, &ipttrace_family, 0,
+			     IPTTRACE_CMD_NAMESPACE_GONE);
+	if (WARN_ON_ONCE(!header ||
+			 nla_put_u32(msg, IPTTRACE_A_NETNS, net->ns.inum) ||
+			 ipttrace_put_u64(msg, IPTTRACE_A_NETNS_COOKIE,
+					  net->net_cookie))) {
+		nlmsg_free(msg);
+		return;
+	}
+	genlmsg_end(msg, header);
+	genlmsg_multicast(&ipttrace_family, msg, 0, IPTTRACE_NAMESPACES,
+			  GFP_KERNEL);
 }
 
 /**

@@ -6,10 +6,11 @@
 
 struct genl_family;
 struct ipttrace_link;
+struct net;
 
 /* The family, of netlink.c, and its multicast groups by index. */
 extern struct genl_family ipttrace_family;
-enum { IPTTRACE_EVENTS, IPTTRACE_LINKS };
+enum { IPTTRACE_EVENTS, IPTTRACE_LINKS, IPTTRACE_NAMESPACES };
 
 int ipttrace_put_u64(struct sk_buff *msg, int type, u64 value);
 int ipttrace_put_program(struct sk_buff *msg, int type, u32 slot, u32 id,
@@ -21,6 +22,7 @@ int ipttrace_put_cpu_stats(struct sk_buff *msg, int cpu);
 
 void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason);
 void ipttrace_notify_changed(void);
+void ipttrace_notify_namespace(const struct net *net);
 
 bool ipttrace_events_listeners(void);
 struct sk_buff *ipttrace_events_message(void);

@@ -5,6 +5,7 @@
  */
 #include <linux/module.h>
 #include <linux/rtnetlink.h>
+#include <net/net_namespace.h>
 
 #include "compat/genetlink.h"
 #include "events.h"
@@ -459,6 +460,10 @@ static const struct genl_multicast_group groups[] = {
 		.name = IPTTRACE_GROUP_LINKS,
 		.flags = GENL_MCAST_CAP_NET_ADMIN,
 	},
+	[IPTTRACE_NAMESPACES] = {
+		.name = IPTTRACE_GROUP_NAMESPACES,
+		.flags = GENL_MCAST_CAP_NET_ADMIN,
+	},
 };
 
 struct genl_family ipttrace_family __ro_after_init = {
@@ -514,6 +519,19 @@ static struct notifier_block socket_notifier = {
 	.notifier_call = socket_released,
 };
 
+/* --- namespaces ---------------------------------------------------------------------------- */
+
+/* Also called for the namespaces that stay, when the module goes: those are still referenced. */
+static void __net_exit namespace_leaves(struct net *net)
+{
+	if (!check_net(net))
+		ipttrace_notify_namespace(net);
+}
+
+static struct pernet_operations namespace_operations = {
+	.pre_exit = namespace_leaves,
+};
+
 /**
  * ipttrace_netlink_init - register the family; requests may come at once
  *
@@ -528,7 +546,17 @@ int ipttrace_netlink_init(void)
 		return err;
 	err = genl_register_family(&ipttrace_family);
 	if (err)
-		netlink_unregister_notifier(&socket_notifier);
+		goto err_notifier;
+	/* its group is there now, and outlives it in ipttrace_netlink_exit() */
+	err = register_pernet_subsys(&namespace_operations);
+	if (err)
+		goto err_family;
+	return 0;
+
+err_family:
+	genl_unregister_family(&ipttrace_family);
+err_notifier:
+	netlink_unregister_notifier(&socket_notifier);
 	return err;
 }
 
@@ -537,6 +565,7 @@ int ipttrace_netlink_init(void)
  */
 void ipttrace_netlink_exit(void)
 {
+	unregister_pernet_subsys(&namespace_operations);
 	genl_unregister_family(&ipttrace_family);
 	netlink_unregister_notifier(&socket_notifier);
 }

@@ -276,6 +276,7 @@ int ipttrace_nf_attach(struct ipttrace_link *link,
 	nf->ops.priority = spec->priority;
 	nf->net = spec->net;
 	nf->netns = spec->net->ns.inum;
+	nf->netns_cookie = spec->net->net_cookie;
 	nf->mode = spec->mode;
 	nf->report_drops = link->flags & IPTTRACE_LINK_FLAG_REPORT_DROPS;
 	if (dev) {

@@ -19,6 +19,7 @@ struct ipttrace_set;
  * @active: the link's program set, as packets find it; written under ipttrace_lock
  * @net: the network namespace, NULL once @gone
  * @netns: its inode number
+ * @netns_cookie: its cookie
  * @mode: enum ipttrace_nf_mode
  * @report_drops: whether each packet that the link drops is an event
  * @gone: enum ipttrace_gone once the link is at no hook any more, else 0
@@ -35,6 +36,7 @@ struct ipttrace_nf {
 	struct ipttrace_set __rcu *active;
 	struct net *net;
 	u32 netns;
+	u64 netns_cookie;
 	u32 mode;
 	bool report_drops;
 	u32 gone;

@@ -316,6 +316,7 @@ void ipttrace_packet_describe(struct ipttrace_event *event,
 {
 	event->skb = (unsigned long)skb;
 	event->netns = state->net->ns.inum;
+	event->netns_cookie = state->net->net_cookie;
 	event->mark = skb->mark;
 	event->length = skb->len - skb_network_offset(skb);
 	event->pf = state->pf;

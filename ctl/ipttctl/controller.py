@@ -20,7 +20,7 @@ from ipttctl.objects import (
     Swap,
     expectations,
 )
-from ipttctl.streams import EventStream, LinkChangeStream
+from ipttctl.streams import EventStream, LinkChangeStream, NamespaceStream
 from ipttctl.wire import Connection, initial_namespace
 from ipttproto import FINGERPRINT, Command, Group, Hook, LinkFlag, Slot
 
@@ -226,6 +226,10 @@ class Controller:
     def link_changes(self) -> LinkChangeStream:
         """Subscribe to what happens to links, on a socket of its own."""
         return LinkChangeStream(self._joined(Group.LINKS))
+
+    def namespaces_going(self) -> NamespaceStream:
+        """Subscribe to network namespaces that go, on a socket of its own."""
+        return NamespaceStream(self._joined(Group.NAMESPACES))
 
     def close(self) -> None:
         """Disconnect: links that are not persistent go."""

@@ -7,23 +7,30 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 from typing import Final
 
 from ipttctl.errors import UsageError, os_reason
 from ipttctl.netns import socket_in
 
 _SIOCGIFINDEX: Final = 0x8933
-_IFREQ: Final = struct.Struct("16si20x")
+_LONGEST: Final = 15
+_IFREQ: Final = struct.Struct("16s24x")
 
 
 def device_index(name: str, netns: int | None = None) -> int:
     """The index of a device by its name in a namespace, given by a descriptor; None is ours.
 
     Raises:
-        UsageError: there is no such device.
+        UsageError: there is no such device, or can be none.
     """
+    wire_name = os.fsencode(name)
+    if len(wire_name) > _LONGEST:
+        raise UsageError(
+            f"'{name}' is no name of a device", f"the longest has {_LONGEST} bytes; see `ip link`"
+        )
     with _socket_in(netns) as sock:
-        request = _IFREQ.pack(os.fsencode(name), 0)
+        request = _IFREQ.pack(wire_name)
         try:
             answer = fcntl.ioctl(sock, _SIOCGIFINDEX, request)
         except OSError as error:
@@ -31,10 +38,7 @@ def device_index(name: str, netns: int | None = None) -> int:
                 f"there is no device '{name}' in the network namespace: {os_reason(error)}",
                 "see `ip link`, and `ip -n NAME link` for another namespace",
             ) from None
-        index = _IFREQ.unpack(answer)[1]
-        if not isinstance(index, int):
-            raise TypeError("an interface index is not a number")
-        return index
+        return int.from_bytes(answer[16:20], sys.byteorder)
 
 
 def _socket_in(netns: int | None) -> socket.socket:

@@ -128,7 +128,8 @@ class EventFilter:
     """An event passes if it fits one of each member that is not None.
 
     ``links`` are ids; ``verdicts`` are NF_* numbers, which only the ends of tables and netfilter
-    hooks have; ``namespaces`` are inode numbers; ``devices`` are names, of the way in or out.
+    hooks have; ``namespaces`` are cookies, looked at anew for each batch; ``devices`` are names, of
+    the way in or out.
     """
 
     links: Collection[int] | None = None
@@ -145,7 +146,7 @@ class EventFilter:
         for member, values in (
             ("link", self.links),
             ("kind", self.kinds),
-            ("netns", self.namespaces),
+            ("netns_cookie", self.namespaces),
         ):
             if values is not None:
                 passing &= _one_of(events, member, values)

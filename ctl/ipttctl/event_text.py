@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ipttctl import describe, hooks
 from ipttctl.errors import UsageError
 from ipttctl.escape import Escaped, escape, word
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.packet_text import packet_text
 from ipttctl.render_text import namespace
 from ipttproto import EventFlag, Kind
@@ -121,7 +121,7 @@ class _EventText:
         return f"{self._clock}.{rest // 1000:06}"
 
     def _namespace(self, record: EventRecord) -> str:
-        return namespace(record.netns, self._names)
+        return namespace(record.netns, record.netns_cookie, self._names, record.time)
 
     def _added(self, record: EventRecord) -> Iterator[str]:
         """The fields behind a decision: what a program added."""

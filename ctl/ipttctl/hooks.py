@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ipttctl.errors import UsageError, os_reason
+from ipttctl.netns import Namespace
 from ipttproto import Hook, LinkFlag, NfMode
 
 
@@ -119,7 +120,8 @@ class NfHook:
     of a bridge's forward hook, a link misses IP packets that br_netfilter hands to iptables: what
     comes behind that one in its priority is passed over (br_nf_hook_thresh).
 
-    ``netns`` is a descriptor or the path of a network namespace; None is the initial one. Ingress
+    ``netns`` is a network namespace: one that was found, a descriptor or a path; None is the
+    initial one. Ingress
     hooks are of a ``device``, by its name there or its index. With ``NfMode.FILTER`` the program
     drops packets by returning 0; ``report_drops`` makes each of them an event.
     """
@@ -127,7 +129,7 @@ class NfHook:
     family: NfFamily
     hook: int
     priority: int = 0
-    netns: int | str | Path | None = None
+    netns: Namespace | int | str | Path | None = None
     device: int | str | None = None
     mode: NfMode = NfMode.OBSERVE
     report_drops: bool = False
@@ -188,6 +190,8 @@ class NfHook:
         if self.netns is None:
             return None
         try:
+            if isinstance(self.netns, Namespace):
+                return os.dup(self.netns.fileno())
             if isinstance(self.netns, int):
                 return os.dup(self.netns)
             return os.open(self.netns, os.O_RDONLY | os.O_CLOEXEC)

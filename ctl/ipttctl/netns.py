@@ -1,25 +1,118 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Network namespaces: from what people call them to inode numbers, and back."""
+"""Network namespaces: from what people call them to what they are.
+
+The kernel gives the inode number of a namespace that went to the next one at once. Its cookie
+(SO_NETNS_COOKIE) no other namespace gets before the next boot: that tells one from all others.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import fcntl
+import os
+import re
 import socket
-import time
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
-from ipttctl.errors import UsageError
+from ipttctl.errors import PrivilegeError, UsageError, os_reason
 
-NAMED: Final = (Path("/run/netns"), Path("/var/run/netns"))
-"""Where `ip netns` keeps namespaces by name."""
+NAMED: Final = (Path("/run/netns"), Path("/var/run/netns"), Path("/run/docker/netns"))
+"""Where `ip netns`, container runtimes and Docker keep namespaces by name."""
 
 OWN: Final = Path("/proc/self/ns/net")
 """The network namespace of the caller."""
 
-_SCAN_INTERVAL: Final = 1.0
+_NS_GET_NSTYPE: Final = 0xB703
+_CLONE_NEWNET: Final = 0x40000000
+_SO_NETNS_COOKIE: Final = 71
+_NUMBER: Final = re.compile(r"(?P<inode>\d{1,20})(@(?P<cookie>\d{1,20}))?", re.ASCII)
+_DENIED: Final = (errno.EPERM, errno.EACCES)
+_HOW: Final = "give an inode number, a name from `ip netns` or a path such as /proc/PID/ns/net"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A network namespace among all others, in text ``INODE@COOKIE``."""
+
+    inode: int
+    cookie: int
+
+    def __str__(self) -> str:
+        return f"{self.inode}@{self.cookie}"
+
+
+class Namespace:
+    """A network namespace that was opened: it does not go until ``close``, or until we forget it.
+
+    ``path`` is by what it was found; another namespace may be there by now.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open what is at a path.
+
+        Raises:
+            UsageError: that is not a network namespace.
+            PrivilegeError: the caller may not open it.
+            OSError: it cannot be opened otherwise.
+        """
+        # devices are not opened just to see what they are
+        if path.stat().st_dev != OWN.stat().st_dev:
+            raise _not_one(path)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise PrivilegeError(
+                f"cannot open network namespace {path}: {os_reason(error)}", "run it as root"
+            ) from None
+        self.path = path
+        self._fd = fd
+        self._close = weakref.finalize(self, os.close, fd)
+        if not _is_network(fd):
+            self.close()
+            raise _not_one(path)
+        self.inode = os.fstat(fd).st_ino
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What tells it from all others.
+
+        Raises:
+            PrivilegeError: the caller may not enter it, as it has to.
+        """
+        return identity(self._fd, str(self.path))
+
+    @property
+    def name(self) -> str | None:
+        """What it was called where it was found, if that is a place of names."""
+        return self.path.name if self.path.parent in NAMED else None
+
+    def fileno(self) -> int:
+        """A descriptor of it, which stays ours."""
+        return self._fd
+
+    def close(self) -> None:
+        """Let it go; more than once does no harm."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def own() -> int:
@@ -27,52 +120,130 @@ def own() -> int:
     return OWN.stat().st_ino
 
 
-def resolve(text: str, directories: Iterable[Path] = NAMED) -> int:
-    """The inode number of a namespace given as a number, a name or a path.
+def is_name(text: str) -> bool:
+    """Whether a namespace is given by its name, which another one may get, and not as itself."""
+    return "/" not in text and _NUMBER.fullmatch(text) is None
+
+
+def find(text: str, directories: Iterable[Path] = NAMED) -> Namespace:
+    """The namespace given as an inode number, as ``INODE@COOKIE``, as a name or a path.
 
     Raises:
-        UsageError: there is no such namespace, or the path is of something else.
+        UsageError: there is no such network namespace, or another one has the number.
+        PrivilegeError: the caller may not open it, or not see its cookie.
     """
-    return int(text) if text.isdecimal() else _named(text, directories).stat().st_ino
-
-
-def find(text: str, directories: Iterable[Path] = NAMED) -> Path:
-    """A file by which a namespace, given as ``resolve`` takes it, can be opened.
-
-    Raises:
-        UsageError: there is none, or the path is of something else.
-    """
-    if not text.isdecimal():
+    number = _NUMBER.fullmatch(text)
+    if number is None:
         return _named(text, directories)
-    device = OWN.stat().st_dev
-    for path in (OWN, *_named_files(directories), *Path("/proc").glob("[0-9]*/ns/net")):
-        # what is not a namespace, and processes that end meanwhile
-        with suppress(OSError):
-            status = path.stat()
-            if (status.st_dev, status.st_ino) == (device, int(text)):
-                return path
-    raise UsageError(
-        f"no name and no process has network namespace {text}", "see `ip netns` and `lsns -t net`"
-    )
+    found = _numbered(int(number["inode"]), directories)
+    if number["cookie"] is not None and found.identity.cookie != int(number["cookie"]):
+        found.close()
+        raise UsageError(
+            f"network namespace {text} is gone: another one has its inode number",
+            "see `lsns -t net`",
+        )
+    return found
+
+
+def resolve(text: str, directories: Iterable[Path] = NAMED) -> Identity:
+    """What tells a namespace, given as ``find`` takes it, from all others; raises as ``find``."""
+    with find(text, directories) as found:
+        return found.identity
+
+
+def identity(namespace: int, called: str) -> Identity:
+    """What tells a namespace, given by a descriptor, from all others.
+
+    Raises:
+        PrivilegeError: the caller may not enter it, as it has to; the message says ``called``.
+    """
+    cookie = cookies([namespace])[0]
+    if isinstance(cookie, OSError):
+        raise PrivilegeError(
+            f"cannot enter network namespace {called}: {os_reason(cookie)}",
+            "run it as root (CAP_SYS_ADMIN)",
+        )
+    return Identity(os.fstat(namespace).st_ino, cookie)
+
+
+def cookies(namespaces: Sequence[int]) -> list[int | OSError]:
+    """The cookies of namespaces that are given by descriptors, or why one is not to be had."""
+    own_inode = own()
+
+    def cookie(namespace: int) -> int | OSError:
+        try:
+            if os.fstat(namespace).st_ino != own_inode:
+                _enter(namespace)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                value = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        except OSError as error:
+            return error
+        return int.from_bytes(value, "little")
+
+    # our own first, as we are still there
+    order = sorted(namespaces, key=lambda fd: os.fstat(fd).st_ino != own_inode)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        found = pool.submit(lambda: {fd: cookie(fd) for fd in order}).result()
+    return [found[fd] for fd in namespaces]
 
 
 def socket_in(namespace: int, family: int, kind: int, protocol: int = 0) -> socket.socket:
     """A socket in a network namespace that is given by a descriptor.
 
-    A thread goes there and makes it: setns(2) is for one thread, and a child process would be a
-    copy of all that the caller has in memory.
-
     Raises:
         OSError: the caller may not enter it, or it is no network namespace.
     """
-    from pyroute2.netns import setns  # noqa: PLC0415  # slow to import
 
     def make() -> socket.socket:
-        setns(namespace)
+        _enter(namespace)
         return socket.socket(family, kind, protocol)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(make).result()
+
+
+def _enter(namespace: int) -> None:
+    """Move this thread, which is to end there.
+
+    setns(2) is for one thread, and a child process would be a copy of all that we have in memory.
+    """
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _is_network(fd: int) -> bool:
+    try:
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET
+    except OSError:
+        return False
+
+
+def _not_one(path: Path) -> UsageError:
+    return UsageError(f"{path} is not a network namespace", _HOW)
+
+
+def _numbered(inode: int, directories: Iterable[Path]) -> Namespace:
+    device = OWN.stat().st_dev
+    denied = None
+    for path in (OWN, *_named_files(directories), *Path("/proc").glob("[0-9]*/ns/net")):
+        # what is not a namespace, and processes that end meanwhile
+        try:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) != (device, inode):
+                continue
+            found = Namespace(path)
+        except PrivilegeError as error:
+            denied = error
+        except (OSError, UsageError):
+            continue
+        else:
+            if found.inode == inode:
+                return found
+            found.close()
+    raise denied or UsageError(
+        f"no name and no process has network namespace {inode}", "see `ip netns` and `lsns -t net`"
+    )
 
 
 def _named_files(directories: Iterable[Path]) -> Iterator[Path]:
@@ -81,44 +252,10 @@ def _named_files(directories: Iterable[Path]) -> Iterator[Path]:
             yield from sorted(directory.iterdir())
 
 
-def _named(text: str, directories: Iterable[Path]) -> Path:
+def _named(text: str, directories: Iterable[Path]) -> Namespace:
     candidates = [Path(text)] if "/" in text else [directory / text for directory in directories]
     for path in candidates:
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        if status.st_dev != OWN.stat().st_dev:
-            raise UsageError(f"{path} is not a network namespace", "see `ip netns`")
-        return path
-    raise UsageError(
-        f"there is no network namespace '{text}'",
-        "give an inode number, a name from `ip netns` or a path such as /proc/PID/ns/net",
-    )
-
-
-class NamespaceNames:
-    """Names of namespaces by inode number, as `ip netns` gave them.
-
-    Kept until an unknown number comes; then they are read again, once a second at most.
-    """
-
-    def __init__(self, directories: Iterable[Path] = NAMED) -> None:
-        self._directories = tuple(directories)
-        self._names: dict[int, str] = {}
-        self._scanned = float("-inf")
-
-    def name(self, inode: int) -> str | None:
-        """The name of a namespace, or None if it has none."""
-        if inode not in self._names and time.monotonic() - self._scanned >= _SCAN_INTERVAL:
-            self._scan()
-        return self._names.get(inode)
-
-    def _scan(self) -> None:
-        self._names = {}
-        for directory in self._directories:
-            try:
-                self._names |= {p.stat().st_ino: p.name for p in sorted(directory.iterdir())}
-            except OSError:
-                continue
-        self._scanned = time.monotonic()
+        # ValueError: a NUL in it
+        with suppress(OSError, ValueError):
+            return Namespace(path)
+    raise UsageError(f"there is no network namespace '{text}'", _HOW)

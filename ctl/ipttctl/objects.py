@@ -90,7 +90,8 @@ class Link:
     is loaded and watched.
 
     Netfilter hooks (None for tables): ``nf_family`` and ``hooknum`` name the hook, ``priority`` the
-    place there, ``netns`` the namespace by its inode number; ``ifindex`` and ``ifname`` are the
+    place there, ``netns`` the namespace by its inode number and ``netns_cookie`` by the cookie that
+    no other has until the next boot; ``ifindex`` and ``ifname`` are the
     device of ingress hooks. ``gone`` tells why the link is at no hook any more.
     """
 
@@ -115,6 +116,7 @@ class Link:
     hooknum: int | None = None
     priority: int | None = None
     netns: int | None = None
+    netns_cookie: int | None = None
     ifindex: int | None = None
     ifname: str | None = None
     mode: NfMode | int | None = None
@@ -174,6 +176,7 @@ class Link:
             hooknum=attributes.get("hooknum"),
             priority=attributes.get("priority"),
             netns=attributes.get("netns"),
+            netns_cookie=attributes.get("netns-cookie"),
             ifindex=attributes.get("ifindex"),
             ifname=attributes.get("ifname"),
             mode=_optional(NfMode, attributes.get("mode")),

@@ -58,7 +58,7 @@ def _continues(last: EventRecord, record: EventRecord) -> bool:
     begins = record.hook == _OUTPUT != last.hook
     if ended or begins or not _same_family(last.pf, record.pf):
         return False
-    if last.netns != record.netns:
+    if last.netns_cookie != record.netns_cookie:
         return last.hook != _INPUT
     if last.pf == NfFamily.NETDEV:
         return True
@@ -72,7 +72,7 @@ def _of_hook(record: EventRecord) -> bool:
 
 
 def _place(record: EventRecord) -> tuple[int, int, int]:
-    return record.netns, record.pf, record.hook
+    return record.netns_cookie, record.pf, record.hook
 
 
 def _same_family(last: int, pf: int) -> bool:

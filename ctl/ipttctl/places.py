@@ -13,7 +13,7 @@ from ipttctl.controller import Controller
 from ipttctl.devices import device_index
 from ipttctl.errors import UsageError
 from ipttctl.hooks import NfHook
-from ipttctl.netns import OWN
+from ipttctl.netns import OWN, Namespace, identity
 from ipttctl.objects import Link, ProgramSet
 from ipttctl.wire import initial_namespace
 from ipttproto import TABLE_SLOTS, Hook, Slot
@@ -58,11 +58,17 @@ class Place:
             count_rules=self.count_rules,
         )
 
+    def release(self) -> None:
+        """Let go of the network namespace: held, it would not go though everybody else left it."""
+        if isinstance(self.hook, NfHook) and isinstance(self.hook.netns, Namespace):
+            self.hook.netns.close()
+
     def identity(self) -> PlaceIdentity:
         """What tells it from other places, as the kernel counts: links are not moved.
 
         Raises:
             UsageError: there is no such namespace or device.
+            PrivilegeError: the caller may not enter the namespace.
         """
         if not isinstance(self.hook, NfHook):
             return PlaceIdentity(Hook.TABLE, self.family or 0, count_rules=self.count_rules)
@@ -72,13 +78,15 @@ class Place:
                 netns = stack.enter_context(initial_namespace())
             else:
                 stack.callback(os.close, netns)
+            if netns is None:
+                netns = stack.enter_context(Namespace(OWN)).fileno()
             device = self.hook.device
             return PlaceIdentity(
                 Hook.NF,
                 self.hook.family,
                 self.hook.hook,
                 self.hook.priority,
-                OWN.stat().st_ino if netns is None else os.fstat(netns).st_ino,
+                identity(netns, str(self.hook.netns or "of process 1")).cookie,
                 device_index(device, netns) if isinstance(device, str) else device or 0,
                 self.hook.mode,
                 self.hook.report_drops,
@@ -86,7 +94,10 @@ class Place:
 
 
 class PlaceIdentity(NamedTuple):
-    """A place by numbers; those behind ``family`` are of netfilter hooks, the last of tables."""
+    """A place by numbers; those behind ``family`` are of netfilter hooks, the last of tables.
+
+    ``netns`` is a cookie.
+    """
 
     hook: int
     family: int
@@ -108,7 +119,7 @@ class PlaceIdentity(NamedTuple):
             link.nf_family or 0,
             link.hooknum or 0,
             link.priority or 0,
-            link.netns or 0,
+            link.netns_cookie or 0,
             link.ifindex or 0,
             link.mode or 0,
             link.report_drops,

@@ -21,6 +21,7 @@ class EventRecord(NamedTuple):
     time: int
     skb: int
     cost: int
+    netns_cookie: int
     link: int
     generation: int
     traversal: int

@@ -12,7 +12,7 @@ from ipttctl import describe, hooks, protocols
 from ipttctl.escape import code
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.objects import HistoryEntry, Link, LinkChange, ModuleStatus, ProgramInfo
 from ipttproto import EventFlag, Kind, Slot
 
@@ -64,7 +64,8 @@ def event(
         "traversal": None if is_packet else record.traversal,
         "skb": f"0x{record.skb:x}",
         "netns": record.netns,
-        "netns_name": names.name(record.netns) if names else None,
+        "netns_cookie": record.netns_cookie,
+        "netns_name": names.name(record.netns_cookie, record.time) if names else None,
         "pid": record.pid if flags & EventFlag.PID else None,
         "in_name": describe.text(record.in_name) or None,
         "in_ifindex": record.in_ifindex or None,
@@ -131,7 +132,10 @@ def link(
         "hook": describe.place(value),
         "family": value.family,
         "netns": value.netns,
-        "netns_name": names.name(value.netns) if names and value.netns else None,
+        "netns_cookie": value.netns_cookie,
+        "netns_name": (
+            names.name(value.netns_cookie) if names and value.netns_cookie is not None else None
+        ),
         "device": value.ifname,
         "ifindex": value.ifindex,
         "mode": _member(value.mode),

@@ -11,7 +11,7 @@ from ipttctl import describe
 from ipttctl.escape import word
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.objects import (
     CpuStatus,
     HistoryEntry,
@@ -61,9 +61,11 @@ def link_line(
     return " ".join(fields)
 
 
-def namespace(inode: int, names: NamespaceNames | None) -> str:
-    """A network namespace: ``4026532355(blue)``, or the number alone."""
-    name = names.name(inode) if names else None
+def namespace(
+    inode: int, cookie: int, names: NamespaceNames | None, moment: int | None = None
+) -> str:
+    """A network namespace: ``4026532355(blue)``, as it was called then, or the number alone."""
+    name = names.name(cookie, moment) if names else None
     return f"{inode}({word(name)})" if name else str(inode)
 
 
@@ -133,7 +135,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _place(link: Link, names: NamespaceNames | None) -> Iterator[str]:
-    yield f"netns={namespace(link.netns or 0, names)}"
+    yield f"netns={namespace(link.netns or 0, link.netns_cookie or 0, names)}"
     if link.ifindex:
         yield f"device={word(link.ifname or '')}({link.ifindex})"
     if link.mode is not None:

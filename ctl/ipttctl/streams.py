@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from ipttctl.descriptors import ClosedError, Wakeup
 from ipttctl.losses import LossCounter, Losses
+from ipttctl.netns import Identity
 from ipttctl.objects import CpuStatus, LinkChange, ModuleStatus
 from ipttctl.wire import Connection, OverrunError, wait_readable
 from ipttproto import Command, Message
@@ -182,6 +183,16 @@ class LinkChangeStream(Stream[LinkChange]):
 
     def _decode(self, message: Message) -> LinkChange | None:
         return LinkChange.from_message(message.command, message.attributes())
+
+
+class NamespaceStream(Stream[Identity]):
+    """Network namespaces that go, of all there are, from the moment the stream is open."""
+
+    def _decode(self, message: Message) -> Identity | None:
+        if message.command != Command.NAMESPACE_GONE:
+            return None
+        attributes = message.attributes()
+        return Identity(attributes.get("netns", 0), attributes.get("netns-cookie", 0))
 
 
 class EventStream(Stream["EventBatch"]):

@@ -67,7 +67,7 @@ class TraceOptions:
     pid: int | None = None
     """Process (tgid) that sends the packet."""
     netns: int | None = None
-    """Inode number of the network namespace."""
+    """Cookie of the network namespace."""
 
     def constants(self) -> dict[str, int]:
         """The constants of bpf/trace.c.
@@ -77,7 +77,7 @@ class TraceOptions:
         """
         options = (
             ("pid", self.pid, _WANT_PID, 1, 0xFFFFFFFF),
-            ("netns", self.netns, _WANT_NETNS, 1, 0xFFFFFFFF),
+            ("netns", self.netns, _WANT_NETNS, 1, 0xFFFFFFFFFFFFFFFF),
             ("protocol", self.protocol, _WANT_PROTOCOL, 0, 0xFF),
             ("port", self.port, _WANT_PORT, 0, 0xFFFF),
             ("icmp_id", self.icmp_id, _WANT_ICMP_ID, 0, 0xFFFF),

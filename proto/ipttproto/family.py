@@ -181,12 +181,15 @@ Event: Final = Struct(
     "time" / Int64un * "CLOCK_MONOTONIC, ns",
     "skb" / Int64un * "address of the struct sk_buff: tells packets apart while they live",
     "cost" / Int64un * "time from table entry to exit, ns; exit events only",
+    "netns_cookie"
+    / Int64un
+    * "cookie of the network namespace (SO_NETNS_COOKIE): no other has it until the next boot",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
     "traversal"
     / Int32un
     * "number of this passage through a table; each CPU counts its own; 0 at netfilter hooks",
-    "netns" / Int32un * "inode number of the network namespace",
+    "netns" / Int32un * "inode number of the network namespace, which the next one may get",
     "pid" / Int32un * "process (tgid) that sends the packet, if flags say so",
     "in_ifindex" / Int32un * "interface it came in by, or 0",
     "out_ifindex" / Int32un * "interface it goes out by, or 0",
@@ -408,7 +411,7 @@ Top: Final = AttributeSet(
         U32,
         "nf, request: file descriptor of the network namespace; without it, the initial one",
     ),
-    Attribute("netns", 23, U32, "nf: inode number of the network namespace"),
+    Attribute("netns", 23, U32, "inode number of the network namespace"),
     Attribute("ifindex", 24, U32, "nf, ingress: the device", minimum=1),
     Attribute("ifname", 25, STRING, "nf, ingress: name of the device", max_length=15),
     Attribute(
@@ -437,6 +440,12 @@ Top: Final = AttributeSet(
     Attribute(
         "payload", 32, Payload, "events: what a program added to one; behind all events", multi=True
     ),
+    Attribute(
+        "netns-cookie",
+        33,
+        U64,
+        "cookie of the network namespace (SO_NETNS_COOKIE): no other has it until the next boot",
+    ),
 )
 
 ATTRIBUTE_SETS: Final = (
@@ -460,6 +469,7 @@ class Group(enum.StrEnum):
 
     EVENTS = "events"
     LINKS = "links"
+    NAMESPACES = "namespaces"
 
 
 class Command(Documented):
@@ -482,6 +492,7 @@ class Command(Documented):
     )
     HISTORY = 13, "how the last generations of a link came about"
     ADOPT = 14, "own a persistent link from now on: it goes with the sender's socket"
+    NAMESPACE_GONE = 15, "a network namespace is going: nothing of it comes any more"
 
 
 @dataclass(frozen=True)
@@ -511,6 +522,7 @@ _LINK: Final = (
     "hooknum",
     "priority",
     "netns",
+    "netns-cookie",
     "ifindex",
     "ifname",
     "mode",
@@ -551,4 +563,5 @@ OPERATIONS: Final = (
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_CHANGED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.EVENTS, reply=("batch", "event", "payload"), group=Group.EVENTS),
+    Operation(Command.NAMESPACE_GONE, reply=("netns", "netns-cookie"), group=Group.NAMESPACES),
 )

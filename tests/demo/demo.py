@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
+from ipttctl import netns
 from ipttctl.controller import Controller
 from ipttctl.programs import Program
 from ipttctl.trace_programs import PIN_ROOT, TraceOptions, load_trace_programs, remove_trace_pins
@@ -205,7 +206,7 @@ def show_swap(place: Pair) -> int:
     Returns:
         How many packets that were.
     """
-    programs = load_trace_programs(TraceOptions(netns=place.server.inode))
+    programs = load_trace_programs(TraceOptions(netns=netns.resolve(place.server.name).cookie))
     with ExitStack() as stack:
         for program in programs.values():
             stack.enter_context(program)

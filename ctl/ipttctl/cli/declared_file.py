@@ -113,12 +113,15 @@ def _place(place: Place) -> dict[str, Any]:
     }
 
 
-def _netns(hook: NfHook) -> str | int | None:
-    """The name of a namespace, or its number; None for our own."""
-    path = Path(str(hook.netns))
-    if path == netns.OWN:
+def _netns(hook: NfHook) -> str | None:
+    """The name of a namespace, or what tells it from all others; None for our own."""
+    if hook.netns == netns.OWN:
         return None
-    return path.name if path.parent in netns.NAMED else path.stat().st_ino
+    if not isinstance(hook.netns, netns.Namespace):
+        return str(hook.netns)
+    if hook.netns.path == netns.OWN:
+        return None
+    return hook.netns.name or str(hook.netns.identity)
 
 
 def _map(content: DeclaredMap) -> Any:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
 
-from ipttctl import netns
 from ipttctl.describe import VERDICTS
 from ipttctl.errors import UsageError
 from ipttctl.event_filter import EventFilter, HookPattern, RulePattern
@@ -60,18 +60,20 @@ class EventOptions:
         """Whether there is an option that only makes sense of packets."""
         return bool(self.hook or self.verdict or self.rule or self.namespace)
 
-    def filter(self) -> EventFilter:
+    def filter(self, namespaces: Collection[int]) -> EventFilter:
         """What they say; options of a kind are alternatives, kinds of them all have to fit.
 
+        ``namespaces`` are the cookies of those that ``namespace`` names.
+
         Raises:
-            UsageError: there is no such hook, verdict or namespace, or no rule can be so.
+            UsageError: there is no such hook or verdict, or no rule can be so.
         """
         return EventFilter(
             links=self.link or None,
             hooks=[HookPattern.parse(text) for text in self.hook] or None,
             verdicts=[_verdict(name) for name in self.verdict] or None,
             rules=[RulePattern.parse(text) for text in self.rule] or None,
-            namespaces=[netns.resolve(text) for text in self.namespace] or None,
+            namespaces=namespaces if self.namespace else None,
         )
 
 

@@ -16,11 +16,11 @@ from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption
 from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.signals import on_ending
+from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError, UsageError
-from ipttctl.event_filter import EventFilter
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.objects import Change, HistoryEntry, LinkChange
 from ipttctl.payloads import PayloadTypes
 
@@ -44,7 +44,8 @@ def events(
     given. There can be any number of observers, each with its own choice; one that is slow or
     stopped loses events of its own only.
 
-    Ends with Ctrl-C, or after -c events, and tells what it saw and what was lost: of all events,
+    Ends with Ctrl-C, after -c events, or when each namespace of --netns is gone that was not given
+    by its name; those that were are followed. Tells what it saw and what was lost: of all events,
     as nobody can know which of those were wanted. On standard error a line "listening" says that
     nothing is missed from now on.
     """
@@ -56,7 +57,7 @@ def events(
         _follow_links(frozenset(wanted.link), count, output_form)
     else:
         shown = output.event_columns(columns, output_form)
-        _follow_events(wanted.filter(), wanted.link, count, output_form, shown)
+        _follow_events(wanted, count, output_form, shown)
 
 
 def stats(output_form: OutputOption = Output.TEXT) -> None:
@@ -71,24 +72,30 @@ def stats(output_form: OutputOption = Output.TEXT) -> None:
 
 
 def _follow_events(
-    wanted: EventFilter,
-    links: Collection[int],
-    count: int | None,
-    form: Output,
-    columns: Sequence[str] | None,
+    wanted: EventOptions, count: int | None, form: Output, columns: Sequence[str] | None
 ) -> None:
-    with Controller() as controller:
-        for link in links:
+    namespaces = ChosenNamespaces(wanted.namespace)
+    subjects = Subjects(namespaces)
+    chosen = wanted.filter(namespaces.cookies)
+    with Controller() as controller, NamespaceNames().watching() as names:
+        for link in wanted.link:
             controller.link(link)
         types = PayloadTypes(controller.link)
-        with controller.events(wanted) as stream, on_ending(stream.stop):
+        with (
+            controller.events(chosen) as stream,
+            namespaces.watched(controller, names),
+            on_ending(stream.stop),
+        ):
             for known in controller.links():
                 types.learn(known)
             output.note("listening")
-            printer = EventPrinter(form, link_columns=True, columns=columns, payload=types.value)
+            printer = EventPrinter(
+                form, link_columns=True, columns=columns, names=names, payload=types.value
+            )
             view = EventView(printer, None, count)
-            while not stream.stopped and not view.full:
-                for batch in stream.read():
+            while not stream.stopped and not view.full and not subjects.ended():
+                stream.wait(*subjects.descriptors())
+                for batch in stream.read(0):
                     view.show(batch)
             for batch in stream.drain():
                 view.show(batch)

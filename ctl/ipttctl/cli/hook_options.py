@@ -80,6 +80,7 @@ class HookOptions:
 
         Raises:
             UsageError: there is no such hook or namespace, or options that do not go together.
+            PrivilegeError: the caller may not open the namespace.
         """
         if self.hook == _TABLE:
             for option, value in (
@@ -103,6 +104,7 @@ class HookOptions:
             raise UsageError("--report-drops: without --mode filter nothing is dropped")
         hook = NfHook.parse(
             self.hook,
+            # held from here on: a path through a process may lead elsewhere before we attach
             netns=netns.OWN if self.namespace is None else netns.find(self.namespace),
             device=self.device,
             mode=mode,

@@ -12,7 +12,7 @@ from rich.text import Text
 from ipttctl import describe, render_text
 from ipttctl.escape import escape, word
 from ipttctl.measurement import Measurement
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.objects import Link, SlotStats
 from ipttproto import Hook, Slot
 
@@ -84,7 +84,8 @@ def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
     """A link's hook, and what there is to know about it there, line by line."""
     yield describe.place(link)
     if link.hook == Hook.NF:
-        yield f"netns {render_text.namespace(link.netns or 0, names)}"
+        where = render_text.namespace(link.netns or 0, link.netns_cookie or 0, names)
+        yield f"netns {where}"
         if link.ifname:
             yield f"device {word(link.ifname)}"
         if link.mode is not None:

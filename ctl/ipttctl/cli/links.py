@@ -60,6 +60,7 @@ def attach(
         on_ending(changes.stop),
     ):
         link = place.attach(controller, opened, persistent=persist)
+        place.release()
         output.links([link], output_form)
         output.tell_state(link)
         if not persist:

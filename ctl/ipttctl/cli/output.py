@@ -18,7 +18,7 @@ from ipttctl.escape import escape
 from ipttctl.event_text import WIDE, EventBlocks, EventTable, TimeFormat, parse_columns
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.objects import HistoryEntry, Link, LinkChange
 from ipttproto import Gone
 
@@ -114,14 +114,17 @@ class EventPrinter:
         time_format: TimeFormat = TimeFormat.CLOCK,
         link_columns: bool = False,
         columns: Sequence[str] | None = None,
+        names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
     ) -> None:
         """``columns`` are those of the table to show, whatever the terminal's width is.
 
+        ``names`` tells names of namespaces.
+
         ``payload`` tells what the bytes mean that a program added to an event.
         """
         self._payload = payload
-        self._names = NamespaceNames()
+        self._names = names
         self._text: EventTable | EventBlocks | None = None
         if output is Output.TEXT:
             terminal = sys.stdout.isatty()

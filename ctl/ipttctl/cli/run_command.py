@@ -67,6 +67,7 @@ def run(
         with choice.open(tell_compiling) as opened:
             link = place.attach(controller, opened, persistent=False)
             _keep_to_ourselves(choice.sources.values())
+        place.release()
         output.links([link], output_form, to=sys.stderr)
         output.tell_state(link)
         status = _run(command, {**os.environ, "IPTTCTL_LINK": str(link.id)})

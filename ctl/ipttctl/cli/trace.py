@@ -3,27 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ipttctl import netns
 from ipttctl.cli import selection
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption
 from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, totals
 from ipttctl.cli.signals import on_ending
+from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.view import EventView
 from ipttctl.controller import Controller
-from ipttctl.errors import UsageError
+from ipttctl.errors import LinkGoneError, UsageError
 from ipttctl.event_text import TimeFormat
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.numbers import U32_MAX
 from ipttctl.objects import Change, Link, ProgramSet
 from ipttctl.program_choice import compiled
 from ipttctl.streams import EventStream, LinkChangeStream
-from ipttproto import Slot
 
 if TYPE_CHECKING:
     from ipttctl.trace_programs import TraceOptions
@@ -95,8 +96,10 @@ def trace(
     On a terminal of less than 200 columns a packet has a heading, and its rules and verdicts stand
     below it; otherwise, and to a pipe, each has a line with all columns, or those of --columns.
 
-    Ends with Ctrl-C, or after -c events, and tells what it saw and what was lost. On standard
-    error a line "tracing: link N" says that packets are watched from now on.
+    Ends with Ctrl-C, after -c events, or when what -p or -N stands for has ended: the process, or a
+    namespace that was not given by its name. One that was is waited for, and followed once it is
+    there again. At the end it tells what it saw and what was lost. On standard error a line
+    "tracing: link N" says that packets are watched from now on.
     """
     if precise and relative:
         raise UsageError("-T and -t exclude each other")
@@ -109,10 +112,12 @@ def trace(
     number = selection.protocol(protocol)
     port_number = None if port is None else selection.port(port, number)
     shown = event_columns(columns, output)
-    inode = None if namespace is None else netns.resolve(namespace)
 
     with ExitStack() as stack:
+        namespaces = ChosenNamespaces([] if namespace is None else [namespace])
+        process = None if pid is None else stack.enter_context(closing(ChosenProcess(pid)))
         controller = stack.enter_context(Controller())
+        names = stack.enter_context(NamespaceNames().watching())
         bytecode = compiled(" ".join(expression) if expression else None)
 
         from ipttctl.trace_programs import TraceOptions  # noqa: PLC0415  # loads libbpf
@@ -123,13 +128,22 @@ def trace(
             port=port_number,
             icmp_id=icmp_id,
             pid=pid,
-            netns=inode,
+            netns=namespaces.latest,
         )
-        with _loaded(wanted) as programs:
+        stack.enter_context(namespaces.watched(controller, names))
+        with _programs(wanted, bytecode) as programs:
             # not before: the events of other links would pile up while ours are compiled
             changes = stack.enter_context(controller.link_changes())
             events = stack.enter_context(controller.events())
-            link = controller.attach(ProgramSet(programs, bytecode), family=family)
+            link = controller.attach(programs, family=family)
+
+        def follow(cookie: int) -> None:
+            with (
+                suppress(LinkGoneError),
+                _programs(replace(wanted, netns=cookie), bytecode) as programs,
+            ):
+                controller.swap(link.id, programs)
+
         with on_ending(events.stop):
             _announce(link)
             if namespace is None and not link.waiting:
@@ -138,10 +152,14 @@ def trace(
             if precise or relative:
                 time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
             printer = EventPrinter(
-                output, time_format=time_format, link_columns=verbose, columns=shown
+                output,
+                time_format=time_format,
+                link_columns=verbose,
+                columns=shown,
+                names=names,
             )
             view = EventView(printer, link.id, count)
-            there = _follow(events, changes, link.id, view)
+            there = _follow(events, changes, link.id, view, Subjects(namespaces, process, follow))
             if there:
                 controller.detach(link.id)
             for batch in events.drain():
@@ -151,10 +169,16 @@ def trace(
                 note(f"link {link.id} was detached by somebody else")
 
 
-def _follow(events: EventStream, changes: LinkChangeStream, link: int, view: EventView) -> bool:
-    """Show events until told to stop; whether the link is still there."""
+def _follow(
+    events: EventStream,
+    changes: LinkChangeStream,
+    link: int,
+    view: EventView,
+    subjects: Subjects,
+) -> bool:
+    """Show events until told to stop or nothing can come; whether the link is still there."""
     while not events.stopped:
-        if not events.wait(changes.fileno()):
+        if not events.wait(changes.fileno(), *subjects.descriptors()):
             continue
         for change in changes.read(0):
             if change.link.id != link:
@@ -165,14 +189,14 @@ def _follow(events: EventStream, changes: LinkChangeStream, link: int, view: Eve
                 tell_state(change.link)
         for batch in events.read(0):
             view.show(batch)
-        if view.full:
+        if view.full or subjects.ended():
             break
     return True
 
 
 @contextmanager
-def _loaded(wanted: TraceOptions) -> Iterator[Mapping[Slot, int]]:
-    """The programs' descriptors, open until a link holds them."""
+def _programs(wanted: TraceOptions, bytecode: bytes | None) -> Iterator[ProgramSet]:
+    """The programs of these options, open until a link holds them."""
     from ipttctl.trace_programs import load_trace_programs  # noqa: PLC0415  # loads libbpf
 
     programs = load_trace_programs(
@@ -180,7 +204,8 @@ def _loaded(wanted: TraceOptions) -> Iterator[Mapping[Slot, int]]:
         on_compile=lambda: note("compiling the BPF programs (once; takes some seconds)..."),
     )
     try:
-        yield {slot: program.fd for slot, program in programs.items()}
+        fds = {slot: program.fd for slot, program in programs.items()}
+        yield ProgramSet(fds, bytecode)
     finally:
         for program in programs.values():
             program.close()

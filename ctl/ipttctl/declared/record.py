@@ -27,7 +27,7 @@ from ipttctl.private_dirs import check_private, make_private
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """Where it is kept."""
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _MODULE: Final = Path("/sys/module/ipttrace")
 

@@ -216,7 +216,7 @@ def _place_of(link: Link) -> Place:
             NfFamily(link.nf_family or 0),
             link.hooknum or 0,
             link.priority or 0,
-            netns=netns.find(str(link.netns)),
+            netns=netns.find(f"{link.netns}@{link.netns_cookie}"),
             device=link.ifname if link.ifindex else None,
             mode=NfMode(link.mode or NfMode.OBSERVE),
             report_drops=link.report_drops,

@@ -113,7 +113,7 @@ def test_an_address_is_a_network_of_one() -> None:
         TraceOptions(protocol=256),
         TraceOptions(icmp_id=-1),
         TraceOptions(pid=0),
-        TraceOptions(netns=1 << 32),
+        TraceOptions(netns=1 << 64),
     ],
 )
 def test_numbers_out_of_range_are_usage_errors(options: TraceOptions) -> None:

@@ -55,7 +55,7 @@ class FakeModule:
         self.requests: list[tuple[Command, dict[str, Any]]] = []
         self.dump_flags: list[tuple[Flag, Flag]] = []
         """Further flags of the first part and of the end of each dump; a test fills it."""
-        self.groups = {"events": 1, "links": 2}
+        self.groups = {"events": 1, "links": 2, "namespaces": 3}
         self.socket_type = NetlinkSocket
         self.dump_error = 0
         """With which error dumps end."""
@@ -255,6 +255,7 @@ def nf_link(**changes: Any) -> dict[str, Any]:
         hooknum=0,
         priority=-10,
         netns=4026532201,
+        **{"netns-cookie": 5},
         ifindex=2,
         ifname="eth0",
         mode=2,
@@ -287,6 +288,7 @@ def event(**changes: Any) -> dict[str, Any]:
         "generation": 1,
         "traversal": 7,
         "netns": 4026531840,
+        "netns_cookie": 1,
         "pid": 4321,
         "in_ifindex": 0,
         "out_ifindex": 2,

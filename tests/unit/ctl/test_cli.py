@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ipttctl import trace_programs
+from ipttctl import netns, trace_programs
 from ipttctl.cli import EXIT_CODES, run
 from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
 from ipttctl.filters import compile_filter
@@ -348,12 +348,13 @@ def test_trace_listens_once_its_programs_are_there(
 
 def test_trace_options_reach_programs_and_link(module: FakeModule, programs: list[Any]) -> None:
     when_attached(module, events_message([event()]))
-    line = "trace -c 1 -H ::1 --proto icmp6 -P 80 --icmpid 7 -p 9 -N 4026531840 -6"
+    pid = os.getpid()
+    line = f"trace -c 1 -H ::1 --proto icmp6 -P 80 --icmpid 7 -p {pid} -N {netns.own()} -6"
     assert run([*line.split(), "tcp"]) == 0
     [options] = programs
     assert str(options.address) == "::1/128"
     assert (options.protocol, options.port, options.icmp_id) == (58, 80, 7)
-    assert (options.pid, options.netns) == (9, 4026531840)
+    assert (options.pid, options.netns) == (pid, netns.resolve(str(netns.OWN)).cookie)
     [asked] = module.requested(Command.ATTACH)
     assert asked["family"] == 10
     assert asked["programs"]["filter"]

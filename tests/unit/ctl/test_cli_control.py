@@ -22,10 +22,11 @@ import pytest
 import typer.main
 from rich.console import Console
 
+from ipttctl import netns
 from ipttctl.cli import app, run
 from ipttctl.cli.link_table import print_links
 from ipttctl.measurement import Measurement
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.objects import Link
 from ipttctl.render_text import link_line
 from ipttctl.wire import Connection
@@ -41,7 +42,7 @@ from tests.unit.ctl.support import (
     notification,
 )
 
-OWN_NETNS = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - a link that leads nowhere
+OWN_NETNS = netns.resolve(str(netns.OWN))
 NF = "--hook nf:inet4/local_out"
 
 
@@ -228,8 +229,8 @@ def test_attach_to_a_netfilter_hook(module: FakeModule, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.startswith("link=4 gen=1 hook=nf:netdev/ingress@-10 netns=")
 
 
-@pytest.mark.parametrize("netns", [[], ["--netns", "/proc/self/ns/net"]])
-def test_attach_takes_our_namespace_unless_told(netns: list[str], module: FakeModule) -> None:
+@pytest.mark.parametrize("told", [[], ["--netns", "/proc/self/ns/net"]])
+def test_attach_takes_our_namespace_unless_told(told: list[str], module: FakeModule) -> None:
     """The descriptor is looked at while the request is answered: it is closed afterwards."""
     inodes = []
 
@@ -238,8 +239,8 @@ def test_attach_takes_our_namespace_unless_told(netns: list[str], module: FakeMo
         return [nf_link()]
 
     module.handlers[Command.ATTACH] = attach
-    assert run(["attach", "--fd", "packet=7", *NF.split(), "--persist", *netns]) == 0
-    assert inodes == [OWN_NETNS]
+    assert run(["attach", "--fd", "packet=7", *NF.split(), "--persist", *told]) == 0
+    assert inodes == [OWN_NETNS.inode]
 
 
 def test_attach_tells_that_the_hook_has_gone(
@@ -447,13 +448,14 @@ def test_links_table() -> None:
 
 
 def test_events_are_chosen(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = {"netns_cookie": OWN_NETNS.cookie, "table": b"", "chain": b""}
     events = [
         event(link=3, table=b"raw"),
-        event(link=4, kind=Kind.PACKET, verdict=0, netns=OWN_NETNS, table=b"", chain=b""),
+        event(link=4, kind=Kind.PACKET, verdict=0, **ours),
         event(link=4, kind=Kind.EXIT, verdict=1),
-        event(link=5, kind=Kind.PACKET, verdict=0, netns=7, table=b"", chain=b""),
-        event(link=5, kind=Kind.PACKET, verdict=1, netns=OWN_NETNS, table=b"", chain=b""),
-        event(link=6, kind=Kind.PACKET, verdict=0, netns=OWN_NETNS, table=b"", chain=b""),
+        event(link=5, kind=Kind.PACKET, verdict=0, netns_cookie=7, table=b"", chain=b""),
+        event(link=5, kind=Kind.PACKET, verdict=1, **ours),
+        event(link=6, kind=Kind.PACKET, verdict=0, **ours),
     ]
     module.when_connected(2, events_message(events))
     line = "events --link 4 --link 5 --hook nf --verdict drop --netns /proc/self/ns/net -c 1"

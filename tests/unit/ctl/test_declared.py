@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import yaml
 
-from ipttctl import declared
+from ipttctl import declared, netns
 from ipttctl.cli import run
 from ipttctl.cli.declared_file import read_state, state_object, state_text
 from ipttctl.controller import Controller
@@ -34,7 +34,7 @@ from tests.unit.ctl.support import FakeModule, RefusalError, link, nf_link
 if TYPE_CHECKING:
     from ipttctl.maps import Map
 
-OWN_NETNS = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - a link that leads nowhere
+OWN_NETNS = netns.resolve(str(netns.OWN))
 PERSISTENT = int(LinkFlag.PERSISTENT)
 MISSING = 0x7FFFFFFF
 
@@ -75,8 +75,9 @@ class Machine:
         place = {
             k: asked[k] for k in ("hook", "family", "hooknum", "priority", "mode") if k in asked
         }
-        netns = {"netns": OWN_NETNS} if asked["hook"] == Hook.NF else {}
-        number = self.add(**place, **netns, flags=asked["flags"], programs=_reply(asked))
+        if asked["hook"] == Hook.NF:
+            place |= {"netns": OWN_NETNS.inode, "netns-cookie": OWN_NETNS.cookie}
+        number = self.add(**place, flags=asked["flags"], programs=_reply(asked))
         return [self.links[number]]
 
     def _transact(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

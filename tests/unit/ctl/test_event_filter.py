@@ -18,7 +18,7 @@ from tests.unit.ctl.support import batch_payload, event
 EVENTS: list[dict[str, Any]] = [
     event(link=3, kind=Kind.RULE, rulenum=1, table=b"raw"),
     event(link=3, kind=Kind.EXIT, rulenum=0, verdict=0, hook=1),
-    event(link=4, kind=Kind.EXIT, rulenum=0, verdict=1, pf=10, netns=7),
+    event(link=4, kind=Kind.EXIT, rulenum=0, verdict=1, pf=10, netns_cookie=7),
     event(link=5, kind=Kind.PACKET, rulenum=0, verdict=0, in_name=b"eth0", table=b"", chain=b""),
     event(link=4, kind=Kind.POLICY, rulenum=2, chain=b"INPUT"),
     event(link=6, kind=Kind.PACKET, verdict=1, pf=5, hook=0, priority=-5, table=b"", chain=b""),

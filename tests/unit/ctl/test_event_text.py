@@ -12,7 +12,7 @@ import pytest
 
 from ipttctl.errors import UsageError
 from ipttctl.event_text import EventBlocks, EventTable, TimeFormat, decision, parse_columns
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.packet_text import packet_text
 from ipttctl.records import EventRecord, decode
 from ipttproto import EventFlag, Kind, parse_batch
@@ -324,10 +324,14 @@ def test_time_formats() -> None:
 
 def test_namespace_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     names = NamespaceNames(())
-    monkeypatch.setattr(names, "name", {4026532201: "blue"}.get)
+    known = {(5, 7): "blue"}
+    monkeypatch.setattr(names, "name", lambda cookie, moment: known.get((cookie, moment)))
     text = EventTable(names=names)
-    assert fields(text, netns=4026532201)["NETWORK_NS"] == "4026532201(blue)"
-    assert fields(text, netns=4026531840)["NETWORK_NS"] == "4026531840"
+    shown = [
+        fields(text, netns=4026532201, netns_cookie=cookie, time=time)["NETWORK_NS"]
+        for cookie, time in ((5, 7), (5, 8), (6, 7))
+    ]
+    assert shown == ["4026532201(blue)", "4026532201", "4026532201"]
 
 
 def test_lines_stay_aligned_and_nothing_is_cut() -> None:

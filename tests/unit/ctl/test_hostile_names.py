@@ -27,7 +27,7 @@ from ipttctl.errors import ModuleError, ProgramError
 from ipttctl.escape import escape, word
 from ipttctl.event_text import EventBlocks, EventTable
 from ipttctl.module import ModuleState
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.objects import Link, ModuleStatus
 from ipttctl.records import decode
 from ipttctl.render_json import dumps

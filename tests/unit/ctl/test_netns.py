@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Network namespaces by number, name and path."""
+"""Network namespaces by number, name and path, and what tells one from all others."""
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,49 +12,71 @@ import pytest
 from ipttctl import netns
 from ipttctl.errors import UsageError
 
-
-def test_number_is_itself() -> None:
-    assert netns.resolve("4026531840") == 4026531840
+SO_NETNS_COOKIE = 71
 
 
-def test_path() -> None:
-    assert netns.resolve("/proc/self/ns/net") == netns.own()
+@pytest.fixture(scope="module")
+def own() -> netns.Identity:
+    """The namespace that we are in, as a socket of ours tells."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        cookie = sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    return netns.Identity(netns.own(), int.from_bytes(cookie, "little"))
 
 
-def test_name(tmp_path: Path) -> None:
+@pytest.fixture
+def names(tmp_path: Path) -> Path:
+    """A directory that calls our own namespace blue."""
     (tmp_path / "blue").symlink_to("/proc/self/ns/net")
-    assert netns.resolve("blue", [tmp_path / "nowhere", tmp_path]) == netns.own()
+    return tmp_path
 
 
-def test_unknown_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no network namespace 'red'"):
-        netns.resolve("red", [tmp_path])
+@pytest.mark.parametrize("form", ["{0.inode}", "{0}", "blue", "/proc/self/ns/net"])
+def test_whatever_it_is_called(form: str, own: netns.Identity, names: Path) -> None:
+    assert netns.resolve(form.format(own), [names / "nowhere", names]) == own
 
 
-def test_path_of_something_else(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not a network namespace"):
-        netns.resolve(str(tmp_path))
+def test_the_number_of_another(own: netns.Identity) -> None:
+    with pytest.raises(UsageError, match="is gone: another one has its inode number"):
+        netns.resolve(f"{own.inode}@{own.cookie + 1}")
 
 
-def test_names_are_read_again_for_an_unknown_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    names = netns.NamespaceNames([tmp_path, tmp_path / "nowhere"])
-    assert names.name(netns.own()) is None
-    (tmp_path / "blue").symlink_to("/proc/self/ns/net")
-    assert names.name(netns.own()) is None
-    now += 1
-    assert names.name(netns.own()) == "blue"
+@pytest.mark.parametrize("number", ["1", "1@1", "0" * 30, "9" * 5000])
+def test_no_such_number(number: str) -> None:
+    with pytest.raises(UsageError, match="network namespace"):
+        netns.resolve(number)
 
 
-def test_find_gives_a_file_to_open(tmp_path: Path) -> None:
-    own = Path("/proc/self/ns/net")
-    assert netns.find(str(own.stat().st_ino)) == netns.OWN
-    assert netns.find(str(own)) == own
-    (tmp_path / "blue").symlink_to(own)
-    assert netns.find("blue", [tmp_path]) == tmp_path / "blue"
-    for wrong in ("1", "red", "/dev/null"):
-        with pytest.raises(UsageError, match="network namespace"):
-            netns.find(wrong, [tmp_path])
+@pytest.mark.parametrize("name", ["red", "", "..", "a\0b", "x" * 300, "caf\udce9"])
+def test_no_such_name(name: str, names: Path) -> None:
+    with pytest.raises(UsageError, match="network namespace"):
+        netns.resolve(name, [names])
+
+
+@pytest.mark.parametrize("path", ["/proc/self/ns/mnt", "/proc/self/ns/uts", "/dev/null", "/etc/"])
+def test_path_of_something_else(path: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a network namespace; give an inode number"):
+        netns.resolve(path)
+
+
+def test_what_is_found_is_held(names: Path, own: netns.Identity) -> None:
+    """A name that goes, or leads elsewhere, makes nothing else of what was found."""
+    with netns.find("blue", [names]) as found:
+        (names / "blue").unlink()
+        assert os.fstat(found.fileno()).st_ino == own.inode
+        assert (found.inode, found.path) == (own.inode, names / "blue")
+        descriptor = found.fileno()
+    found.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_what_is_forgotten_is_not_held() -> None:
+    descriptor = netns.find("/proc/self/ns/net").fileno()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_names_are_not_numbers_or_paths() -> None:
+    assert [netns.is_name(text) for text in ("web", "4026531840", "4026531840@7", "./web")] == [
+        True, False, False, False
+    ]  # fmt: skip  # one line

@@ -17,7 +17,8 @@ A, B = 1, 2
 
 
 def step(hook: int, netns: int = A, table: bytes = b"filter", **changes: Any) -> dict[str, Any]:
-    return {"hook": hook, "netns": netns, "table": table, "kind": Kind.EXIT, "verdict": 1} | changes
+    where = {"hook": hook, "netns_cookie": netns, "table": table}
+    return {**where, "kind": Kind.EXIT, "verdict": 1, **changes}
 
 
 def nf(hook: int, link: int = 1, priority: int = 0, **changes: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ PACKAGE = Path(ipttctl.__file__).parent
 LAYERS = (
     {"errors", "installed", "escape", "protocols"},
     {"netns"},
+    {"namespace_names"},
     {"wire", "hooks", "devices"},
     {"objects", "event_filter"},
     {"records", "losses", "measurement"},

@@ -9,7 +9,7 @@ import pytest
 
 from ipttctl.losses import Losses
 from ipttctl.measurement import Measurement
-from ipttctl.netns import NamespaceNames
+from ipttctl.namespace_names import NamespaceNames
 from ipttctl.objects import HistoryEntry, Link, LinkChange, SlotStats
 from ipttctl.render_text import (
     change_line,
@@ -43,7 +43,7 @@ def test_link_line() -> None:
 
 def test_link_line_of_a_netfilter_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     names = NamespaceNames(())
-    monkeypatch.setattr(names, "name", {4026532201: "blue"}.get)
+    monkeypatch.setattr(names, "name", lambda cookie, _: {5: "blue"}.get(cookie))
     value = Link.from_attributes(nf_link())
     assert link_line(value, names) == (
         "link=4 gen=1 hook=nf:netdev/ingress@-10 netns=4026532201(blue) device=eth0(2) mode=filter "
@@ -51,7 +51,7 @@ def test_link_line_of_a_netfilter_hook(monkeypatch: pytest.MonkeyPatch) -> None:
         "payload=33(16) owner=1234(ipttctl) rollback-in=1.500s packets=10 selected=9 events=3 "
         "drops=3 lost=1"
     )
-    gone = Link.from_attributes(nf_link(gone=1, armed=0, netns=7))
+    gone = Link.from_attributes(nf_link(gone=1, armed=0, netns=7) | {"netns-cookie": 7})
     assert " netns=7 device=eth0(2) mode=filter report-drops gone=netns " in link_line(gone, names)
     assert "gone=99" in link_line(Link.from_attributes(nf_link(gone=99)))
 

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Network namespaces that live for a moment, made as container runtimes make them.
+
+One process does all of it: to start `ip` and `iptables` takes longer than such a namespace lives.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import multiprocessing
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ipttctl import netns
+from tests.kernel.support.kernel import COMMAND_TIMEOUT
+from tests.kernel.support.network import CLONE_NEWNET
+
+_NAMES: Final = Path("/run/netns")
+_MS_BIND: Final = 4096
+_MNT_DETACH: Final = 2
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 1
+_IPT_SO_GET_INFO: Final = 64
+_GETINFO_SIZE: Final = 84
+_fork = multiprocessing.get_context("fork")
+
+
+def enter_new() -> None:
+    """Go to a new namespace with its loopback up and a filter table without rules."""
+    _call("unshare", CLONE_NEWNET)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
+        # whoever asks for a table has it made
+        asked = b"filter".ljust(_GETINFO_SIZE, b"\0")
+        libc = ctypes.CDLL(None, use_errno=True)
+        size = ctypes.c_uint32(_GETINFO_SIZE)
+        if libc.getsockopt(
+            sock.fileno(), socket.SOL_IP, _IPT_SO_GET_INFO,
+            ctypes.create_string_buffer(asked, _GETINFO_SIZE), ctypes.byref(size),
+        ):  # fmt: skip  # pairs together
+            raise OSError(ctypes.get_errno(), "no filter table")
+
+
+@contextmanager
+def called(name: str) -> Iterator[None]:
+    """Have the namespace that we are in a name, as `ip netns add` gives it."""
+    file = _NAMES / name
+    file.touch(exist_ok=False)
+    _call("mount", b"/proc/self/ns/net", os.fsencode(file), None, _MS_BIND, None)
+    try:
+        yield
+    finally:
+        _call("umount2", os.fsencode(file), _MNT_DETACH)
+        file.unlink()
+
+
+def send(port: int) -> None:
+    """Send a datagram over the loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", ("127.0.0.1", port))
+
+
+@dataclass(frozen=True)
+class Life:
+    """What a namespace was, and how long its name was there, in seconds."""
+
+    identity: netns.Identity
+    seconds: float
+
+
+def live(name: str, port: int, seconds: float) -> Life:
+    """Make a namespace, send a datagram in it, and let it go when it had its name for so long."""
+    ours, theirs = _fork.Pipe()
+
+    def process() -> None:
+        enter_new()
+        begin = time.monotonic()
+        with called(name):
+            send(port)
+            identity = netns.resolve("/proc/self/ns/net")
+            time.sleep(max(0.0, begin + seconds - time.monotonic()))
+        theirs.send((identity, time.monotonic() - begin))
+
+    child = _fork.Process(target=process, daemon=True)
+    child.start()
+    assert ours.poll(COMMAND_TIMEOUT), f"{name} does not come"
+    life = Life(*ours.recv())
+    child.join(COMMAND_TIMEOUT)
+    assert child.exitcode == 0
+    return life
+
+
+def _call(function: str, *arguments: bytes | int | None) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, function)(*arguments):
+        raise OSError(ctypes.get_errno(), function)

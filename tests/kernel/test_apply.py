@@ -379,7 +379,8 @@ def test_two_at_once_make_each_link_once(place: Namespace, file: File, accept: P
 def test_one_more_signal_does_not_end_the_undo(
     place: Namespace, file: File, make_program: MakeProgram
 ) -> None:
-    size, middle = 2000, (1000).to_bytes(4, "little")
+    # a signal has to come while the most of it is still to do
+    size, early = 6000, (300).to_bytes(4, "little")
     with Map.create(MapSpec("large", HASH, 4, 4, size)) as large:
         code = asm.load_map(asm.R1, large.fd) + asm.returning(1)
         program = socket_filter(make_program, code, name="large")
@@ -390,10 +391,10 @@ def test_one_more_signal_does_not_end_the_undo(
         file.write({"a": wanted | {"maps": {"large": new}}})
 
         def value() -> int:
-            return int.from_bytes(large.lookup(middle) or b"", "little")
+            return int.from_bytes(large.lookup(early) or b"", "little")
 
         with running("apply", str(file.path)) as command:
-            wait_for(lambda: value() == 2, timeout=COMMAND_TIMEOUT, what="half is changed")
+            wait_for(lambda: value() == 2, timeout=COMMAND_TIMEOUT, what="some is changed")
             command.process.send_signal(signal.SIGINT)
             wait_for(lambda: value() == 1, timeout=COMMAND_TIMEOUT, what="it is being undone")
             command.process.send_signal(signal.SIGINT)

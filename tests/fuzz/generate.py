@@ -52,6 +52,7 @@ class Generator:
         flags = pick.choice((0, int(LinkFlag.PERSISTENT)))
         place: dict[str, int]
         if pick.random() < 0.5:
+            flags |= pick.choice((0, int(LinkFlag.COUNT_RULES)))
             place = {"hook": Hook.TABLE, "family": pick.choice(_TABLE_FAMILIES), "flags": flags}
         else:
             place = self._nf_place(flags)

@@ -26,6 +26,12 @@ NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
     "ftrace cannot hook a function of the table code": "needs a kernel without ftrace's calls",
     "the table code is redirected by something else (a live patch?) or ftrace is off"
     " (sysctl kernel.ftrace_enabled)": "depends on ftrace: test_links.py, test_ftrace_that_is_off",
+    "ftrace cannot hook a function of the table code, or something else redirects it"
+    " (a live patch?)": "where a module comes while links are there, and nobody is told",
+    "somebody keeps changing the BPF programs at a function of the table code: try again": "a"
+    " trampoline that is updated for seconds",
+    "the program has a private stack, and this kernel hides what keeps another program off it"
+    " (bpf_prog_active)": "from 6.13 on, and kernels with all of kallsyms do not hide it",
     "this kernel is built without netfilter for this family and hook": "Debian's kernels have all",
     "netfilter does not take another hook there": "a hook takes 1024, of which we have 128",
 }

@@ -150,6 +150,6 @@ def _line(used: UsedMap) -> str:
         ("key", info.key_size, form.key_type),
         ("value", info.value_size, form.value_type),
     ):
-        fields.append(f"{name}={size}" + (f"({word(str(kind))})" if kind else ""))
+        fields.append(f"{name}={size}" + (f"({kind})" if kind else ""))
     slots = ",".join(slot.name.lower() for slot in used.slots)
     return " ".join([*fields, f"entries={info.max_entries}", f"slots={slots}"])

@@ -53,7 +53,7 @@ WIDE: Final = 200
 
 
 class TimeFormat(enum.Enum):
-    """What the column TIME shows."""
+    """Forms of the column TIME."""
 
     CLOCK = "clock"
     """Local time to the microsecond."""

@@ -97,7 +97,7 @@ class FilesRead:
 
 
 def read_files(paths: Sequence[str]) -> dict[Path, bytes]:
-    """What files say; of those that have gone, nothing."""
+    """Contents of files; of those that have gone, nothing."""
     found = {}
     for path in map(Path, paths):
         found[path] = b""

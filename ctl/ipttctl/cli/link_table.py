@@ -61,7 +61,7 @@ def _table(
 
 
 def _cell(text: str) -> Text:
-    """What a cell shows, of one line or several: as it is, without rich's markup."""
+    """Text of a cell, of one line or several: as it is, without rich's markup."""
     return Text("\n".join(map(escape, text.split("\n"))))
 
 

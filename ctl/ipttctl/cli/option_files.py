@@ -101,7 +101,7 @@ def read_file(file: str, option: str = "") -> Any:
 
 
 def _complaint(error: yaml.YAMLError) -> str:
-    """What the parser says, without the excerpt of the file that it draws."""
+    """The parser's complaint, without the excerpt of the file that it draws."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"

@@ -69,7 +69,7 @@ class ChosenNamespaces:
             yield
 
     def descriptors(self) -> list[int]:
-        """What can be read when ``look`` has something to tell."""
+        """Descriptors that can be read when ``look`` has something to tell."""
         if self._going is None or self._names is None:
             return []
         return [self._going.fileno(), self._names.fileno()]
@@ -153,7 +153,7 @@ class Subjects:
     follow: Callable[[int], None] = lambda _: None
 
     def descriptors(self) -> list[int]:
-        """What can be read when ``ended`` is to be asked."""
+        """Descriptors that can be read when ``ended`` is to be asked."""
         process = [] if self.process is None else [self.process.fileno()]
         return [*self.namespaces.descriptors(), *process]
 

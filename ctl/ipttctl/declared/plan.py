@@ -214,7 +214,7 @@ def new_maps(
 def _difference(
     name: str, declared: DeclaredMap, found: Map, opened: ExitStack
 ) -> Iterator[tuple[str, MapDifference]]:
-    """What differs in a map, if anything: then it stays open as long as others do."""
+    """The difference of a map, if any: then it stays open as long as others do."""
     from ipttctl.declared.maps import MapDifference  # noqa: PLC0415  # loads libbpf
 
     with ExitStack() as ours:

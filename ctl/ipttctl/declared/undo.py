@@ -69,7 +69,7 @@ def held_back() -> Iterator[Signals]:
 
 
 class Undo:
-    """What takes back what was done, the last first."""
+    """Steps that take back what was done, the last first."""
 
     def __init__(self, signals: Signals) -> None:
         """Nothing was done yet; two more ``signals`` than there were end taking it back."""

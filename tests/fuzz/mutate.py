@@ -74,6 +74,9 @@ class Mutator:
             self.other_descriptor,
             self.other_descriptor,
             self.right_value,
+            self.other_member,
+            self.other_member,
+            self.other_payload,
             self.wrong_size,
             self.wrong_filter,
             self.other_kind,
@@ -88,6 +91,7 @@ class Mutator:
             self.many_programs,
             self.patch,
             self.incapable,
+            self.elsewhere,
             self.elsewhere,
             self.dump,
         )
@@ -172,6 +176,21 @@ class Mutator:
         node = self._some_scalar(request)
         if node and node.schema and not node.schema.nested:
             node.payload = self._generator.value(node.schema)
+
+    def other_member(self, request: Request) -> None:
+        """Another kind of hook, slot or mode, which the rest may not fit."""
+        found = [n for n in request.all_nodes() if n.schema and n.schema.enum]
+        if found:
+            node = self._pick.choice(found)
+            assert node.schema
+            node.payload = self._generator.value(node.schema)
+
+    def other_payload(self, request: Request) -> None:
+        """Something else that is open in place of the map for payloads."""
+        for node in request.all_nodes():
+            if node.schema and node.schema.name == "payload-fd":
+                other = self._pick.choice(list(self._world.others.values()))
+                node.payload = other.to_bytes(4, "little")
 
     def wrong_size(self, request: Request) -> None:
         """Some bytes more or less."""

@@ -9,9 +9,10 @@ far as the kernel can tell. At the end the module unloads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,9 @@ from tests.kernel.support.kernel import (
 )
 from tests.kernel.support.network import Network, network
 from tests.kernel.support.sharing import taken
+
+#: columns of a terminal that has room for the name of a test, and for what it says
+WIDE = 200
 
 MakeProgram = Callable[..., Program]
 
@@ -65,6 +69,18 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
             raise session.Interrupted(session.shouldstop)
         item = following
     return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, Any]:
+    """Tell of a failure when it happens: a guest that is ended would take it along."""
+    report = yield
+    if report.failed:
+        terminal = item.config.get_terminal_writer()
+        terminal.line(f"\n{report.nodeid}\n{report.longreprtext}")
+        # the summary is to have its sentence
+        terminal.fullwidth = max(terminal.fullwidth, WIDE)
+    return report
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:

@@ -42,7 +42,7 @@ OPTIONAL: Final = {
 """Options that something needs, one of those between bars, and what that is."""
 
 _OLDEST: Final = (6, 1)
-_NEWEST: Final = (6, 12)
+_NEWEST: Final = (7, 3)
 _LIBRARY_PATH: Final = ("usr/local/lib", "usr/lib64", "usr/lib", "lib64", "lib")
 _LIBRARIES: Final = {
     "libbpf": (("libbpf.so.1",), "libbpf1", "loads programs"),
@@ -99,10 +99,15 @@ def _kernel(host: Host) -> Finding:
     numbers = re.match(r"(\d+)\.(\d+)", host.release)
     version = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     if version < _OLDEST:
-        return _failure("kernel", f"{text} is older than 6.1", "boot a newer kernel")
+        return _failure("kernel", f"{text} is older than {_dotted(_OLDEST)}", "boot a newer kernel")
     if version > _NEWEST:
-        return _warning("kernel", f"{text} is newer than 6.12, the newest that is tested")
+        newest = f"{_dotted(_NEWEST)}, the newest that is tested"
+        return _warning("kernel", f"{text} is newer than {newest}")
     return _ok("kernel", text)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 def _configuration(host: Host) -> Finding:

@@ -175,13 +175,13 @@ def _places(hook: NfHook) -> list[tuple[int, int]]:
 
 
 def _one_of(events: Events, member: str, values: Iterable[Any]) -> Choice:
-    import numpy as np  # noqa: PLC0415  # slow to import
+    from ipttproto.arrays import np  # noqa: PLC0415  # slow to import
 
     return np.isin(events[member], np.array(list(values), events.dtype[member]))
 
 
 def _all(events: Events) -> Choice:
-    import numpy as np  # noqa: PLC0415  # slow to import
+    from ipttproto.arrays import np  # noqa: PLC0415  # slow to import
 
     return np.ones(len(events), np.bool_)
 

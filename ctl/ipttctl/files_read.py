@@ -7,7 +7,9 @@ a source tree may move as a whole; all others by their absolute path.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +21,8 @@ from typing import Final, Self
 
 from ipttctl.private_dirs import way
 
+#: bytes of a source or an object; devices such as /dev/zero have no end
+_LONGEST: Final = 1 << 26
 #: CLOCK_REALTIME_COARSE: the kernel takes the times of files from it, or later ones
 _COARSE_CLOCK: Final = 5
 _TICK: Final = 0.001
@@ -94,6 +98,19 @@ class FilesRead:
             ) and not any(_path(place, directories).is_file() for place in self.absent)
         except (OSError, IndexError):
             return False
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read; EFBIG where it is longer than any source, as devices are.
+    """
+    with path.open("rb") as opened:
+        content = opened.read(_LONGEST + 1)
+    if len(content) > _LONGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
 
 def read_files(paths: Sequence[str]) -> dict[Path, bytes]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from ipttproto import EVENT_DTYPE, EventBatch
+from ipttproto.arrays import np
 
 
 class EventRecord(NamedTuple):

@@ -154,7 +154,7 @@ class CollectionSpec:
         path = Path(source)
         directories = [path.parent, *include]
         try:
-            text = path.read_bytes()
+            text = files_read.read_whole(path)
         except OSError as error:
             raise ProgramError(f"cannot read BPF source {path}: {os_reason(error)}") from None
         key = source_key(text, directories, cflags)
@@ -183,7 +183,7 @@ class CollectionSpec:
         """
         place = Path(path)
         try:
-            data = place.read_bytes()
+            data = files_read.read_whole(place)
         except OSError as error:
             raise ProgramError(f"cannot read BPF object {place}: {os_reason(error)}") from None
         content = libbpf_object.read(data, place.name)

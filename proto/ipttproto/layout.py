@@ -74,7 +74,7 @@ def fields(record: Struct) -> list[Field]:
 
 def dtype(record: Struct) -> np.dtype[np.void]:
     """The numpy structured type of ``record``, member by member at the same offsets."""
-    import numpy as np  # noqa: PLC0415  # slow to import, and needed for events alone
+    from ipttproto.arrays import np  # noqa: PLC0415  # slow to import, and needed for events alone
 
     members = fields(record)
     return np.dtype(

@@ -38,6 +38,8 @@ WORDS: Final = (
     f"entry={UNDECODABLE}",
     "entry=",
     f"entry={'9' * 5000}",
+    "entry=/dev/zero",
+    "entry=/dev/zero:x",
     "entry=18446744073709551616",
     f"entry=/{UNDECODABLE}:{UNDECODABLE}",
     f"nf:inet4/output@{'9' * 5000}",

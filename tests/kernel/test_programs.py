@@ -24,15 +24,25 @@ import pytest
 
 from ipttctl import bpfcc, trace_programs
 from ipttctl.collection import Collection, CollectionSpec, ProgramSpec
+from ipttctl.controller import Controller
 from ipttctl.errors import ProgramError
+from ipttctl.filters import compile_filter
+from ipttctl.objects import ProgramSet
 from ipttctl.programs import Program
 from ipttctl.trace_programs import TraceOptions, load_trace_programs, remove_trace_pins
 from ipttproto import TABLE_SLOTS, Slot
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.bpf_tracers import kprobes
+from tests.kernel.support.network import Network, send_udp
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BPF = REPOSITORY / "bpf"
 INCLUDE = [REPOSITORY / "kmod_netlink"]
 PINS = Path("/sys/fs/bpf/test-programs")
+
+#: bytes of stack from which on a program may have a private one (kernel/bpf/verifier.c)
+PRIVATE_STACK = 64
 
 OPTIONS = {
     "any": TraceOptions(),
@@ -273,3 +283,29 @@ def test_an_object_that_clang_compiled_loads_with_bpftool(tmp_path: Path) -> Non
     with Program.from_pinned(PINS / "count_exit") as program:
         assert program.type == "kprobe"
         assert program.name == "count_exit"
+
+
+@pytest.mark.parametrize("stack", [32, 256])
+def test_a_private_stack_is_of_one_program_at_a_time(
+    stack: int, net: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    """From 6.13 on a large stack is one for each CPU: nobody's program may run on top of ours.
+
+    A kprobe program at a helper that ours calls would; the kernel leaves it out where it knows that
+    a program is running.
+    """
+    version = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+    private = stack > PRIVATE_STACK and version >= (6, 13)
+    code = asm.store_number(asm.R10, -stack, 1) + asm.read_stack(0) + asm.returning(1)
+    program = make_program(code).fd
+    with kprobes({"bpf_probe_read_kernel": None}, at_return=False) as counts:
+        link = controller.attach(
+            ProgramSet({Slot.ENTRY: program, Slot.EXIT: program}, filter=compile_filter("udp"))
+        )
+        net.left.call(send_udp, net.router_address, 9, [b"x"] * 20)
+        stats = controller.link(link.id).stats
+        controller.detach(link.id)
+        runs = sum(slot.runs for slot in stats.slots.values())
+        assert runs >= 2 * 20
+        assert stats.nested == 0
+        assert counts()["bpf_probe_read_kernel"] == (0 if private else runs)

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,22 +89,19 @@ def test_who_detaches_does_not_wait_for_ftrace(
 ) -> None:
     """Handlers go a moment after the last link, and are there again when the next is made.
 
-    To take them away takes grace periods of RCU-tasks, about as long as the one of RCU that
-    detaching waits for, or longer. If it waited for both, there would be nothing left to wait for.
+    To take them away takes grace periods of RCU-tasks. Who waited for them would never find one of
+    the functions redirected afterwards.
     """
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
-    detaching = disarming = 0.0
+    redirected = []
     for _ in range(5):
         link = controller.attach(programs)
         assert redirected_functions()
         run("ping", "-n", "-q", "-c", "1", "127.0.0.1")
-        begin = time.monotonic()
         controller.detach(link.id)
-        detached = time.monotonic()
+        redirected += redirected_functions()
         wait_for_no_redirection()
-        detaching += detached - begin
-        disarming += time.monotonic() - detached
-    assert disarming > detaching / 5
+    assert redirected
     # one after the other, without a pause
     for _ in range(3):
         controller.detach(controller.attach(programs).id)

@@ -302,6 +302,7 @@ def test_a_private_stack_is_of_one_program_at_a_time(
         asm.store_number(asm.R10, -stack, 1) + asm.call(asm.GET_CURRENT_UID_GID) + asm.returning(1)
     )
     program = make_program(code).fd
+    net.router.iptables("-A", "INPUT", "-p", "udp")
     with kprobes({HELPER: None}, at_return=False) as counts:
         link = controller.attach(
             ProgramSet({Slot.ENTRY: program, Slot.EXIT: program}, filter=compile_filter("udp"))

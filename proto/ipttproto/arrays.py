@@ -10,7 +10,8 @@ import signal
 _before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 try:
     import numpy as np
+    import numpy.typing as npt
 finally:
     signal.pthread_sigmask(signal.SIG_SETMASK, _before)
 
-__all__ = ["np"]
+__all__ = ["np", "npt"]

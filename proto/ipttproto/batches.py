@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import numpy.typing as npt
 from construct import ConstructError
 
-from ipttproto.arrays import np
+from ipttproto.arrays import np, npt
 from ipttproto.attributes import HEADER_SIZE, NLA_TYPE_MASK, AttributeHeader, align, split
 from ipttproto.errors import ProtocolError
 from ipttproto.family import Batch, Event, Loss, Payload, Top

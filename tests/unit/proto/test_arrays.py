@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 BLOCKED = """
-import os
-from ipttproto.arrays import np
+import os, sys
+from ipttctl import records
+assert "numpy" in sys.modules
 for thread in sorted(map(int, os.listdir("/proc/self/task"))):
     status = open(f"/proc/self/task/{thread}/status").read()
     print(status.partition("SigBlk:")[2].split()[0])

@@ -14,7 +14,7 @@ from typing import Any, Final
 import typer.main
 
 from ipttctl.cli import EXIT_CODES, app
-from ipttctl.installed import VERSION
+from ipttctl.paths import VERSION
 
 NAME: Final = "ipttctl"
 SECTION: Final = 8

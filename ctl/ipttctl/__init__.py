@@ -17,20 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ipttctl.bpf.collection import Collection, CollectionSpec
+    from ipttctl.bpf.filters import compile_filter
+    from ipttctl.bpf.maps import Map
+    from ipttctl.bpf.programs import Program
     from ipttctl.cli.declared_file import read_state, state_text
-    from ipttctl.collection import Collection, CollectionSpec
-    from ipttctl.controller import Controller
-    from ipttctl.declared import (
-        DeclaredLink,
-        DeclaredMap,
-        SavedState,
-        State,
-        Step,
-        StepAction,
-        apply_state,
-        diff_state,
-        save_state,
-    )
     from ipttctl.errors import (
         ExpectationError,
         IpttctlError,
@@ -42,13 +33,13 @@ if TYPE_CHECKING:
         RefusedPrivilegeError,
         UsageError,
     )
-    from ipttctl.event_filter import EventFilter
-    from ipttctl.filters import compile_filter
-    from ipttctl.hooks import NfFamily, NfHook
-    from ipttctl.link_maps import map_of, maps_of
-    from ipttctl.losses import Losses
-    from ipttctl.maps import Map
-    from ipttctl.objects import (
+    from ipttctl.events.records import EventRecord
+    from ipttctl.families import NfFamily
+    from ipttctl.hooks.nf import NfHook
+    from ipttctl.link.controller import Controller
+    from ipttctl.link.event_filter import EventFilter
+    from ipttctl.link.losses import Losses
+    from ipttctl.link.model import (
         Change,
         CpuStatus,
         HistoryEntry,
@@ -61,13 +52,23 @@ if TYPE_CHECKING:
         SlotStats,
         Swap,
     )
-    from ipttctl.places import Place
-    from ipttctl.program_choice import ProgramChoice
-    from ipttctl.programs import Program
-    from ipttctl.records import EventRecord
-    from ipttctl.sources import open_sources, parse_source
-    from ipttctl.streams import EventStream, LinkChangeStream
-    from ipttctl.trace_programs import TraceOptions, load_trace_programs
+    from ipttctl.link.places import Place
+    from ipttctl.link.streams import EventStream, LinkChangeStream
+    from ipttctl.programs.choice import ProgramChoice
+    from ipttctl.programs.maps import map_of, maps_of
+    from ipttctl.programs.sources import open_sources, parse_source
+    from ipttctl.programs.trace import TraceOptions, load_trace_programs
+    from ipttctl.state import (
+        DeclaredLink,
+        DeclaredMap,
+        SavedState,
+        State,
+        Step,
+        StepAction,
+        apply_state,
+        diff_state,
+        save_state,
+    )
     from ipttproto import Action, EventBatch, Gone, Hook, Kind, Loss, NfMode, Slot
 
 __all__ = [
@@ -135,10 +136,10 @@ __all__ = [
 
 _NAMES: Final = {
     "ipttproto": ("Action", "EventBatch", "Gone", "Hook", "Kind", "Loss", "NfMode", "Slot"),
-    "ipttctl.collection": ("Collection", "CollectionSpec"),
-    "ipttctl.controller": ("Controller",),
+    "ipttctl.bpf.collection": ("Collection", "CollectionSpec"),
+    "ipttctl.link.controller": ("Controller",),
     "ipttctl.cli.declared_file": ("read_state", "state_text"),
-    "ipttctl.declared": (
+    "ipttctl.state": (
         "DeclaredLink",
         "DeclaredMap",
         "SavedState",
@@ -160,13 +161,13 @@ _NAMES: Final = {
         "RefusedPrivilegeError",
         "UsageError",
     ),
-    "ipttctl.event_filter": ("EventFilter",),
-    "ipttctl.filters": ("compile_filter",),
-    "ipttctl.hooks": ("NfFamily", "NfHook"),
-    "ipttctl.link_maps": ("map_of", "maps_of"),
-    "ipttctl.losses": ("Losses",),
-    "ipttctl.maps": ("Map",),
-    "ipttctl.objects": (
+    "ipttctl.link.event_filter": ("EventFilter",),
+    "ipttctl.bpf.filters": ("compile_filter",),
+    "ipttctl.hooks.nf": ("NfFamily", "NfHook"),
+    "ipttctl.programs.maps": ("map_of", "maps_of"),
+    "ipttctl.link.losses": ("Losses",),
+    "ipttctl.bpf.maps": ("Map",),
+    "ipttctl.link.model": (
         "Change",
         "CpuStatus",
         "HistoryEntry",
@@ -179,13 +180,13 @@ _NAMES: Final = {
         "SlotStats",
         "Swap",
     ),
-    "ipttctl.places": ("Place",),
-    "ipttctl.program_choice": ("ProgramChoice",),
-    "ipttctl.programs": ("Program",),
-    "ipttctl.records": ("EventRecord",),
-    "ipttctl.sources": ("open_sources", "parse_source"),
-    "ipttctl.streams": ("EventStream", "LinkChangeStream"),
-    "ipttctl.trace_programs": ("TraceOptions", "load_trace_programs"),
+    "ipttctl.link.places": ("Place",),
+    "ipttctl.programs.choice": ("ProgramChoice",),
+    "ipttctl.bpf.programs": ("Program",),
+    "ipttctl.events.records": ("EventRecord",),
+    "ipttctl.programs.sources": ("open_sources", "parse_source"),
+    "ipttctl.link.streams": ("EventStream", "LinkChangeStream"),
+    "ipttctl.programs.trace": ("TraceOptions", "load_trace_programs"),
 }
 _HOME: Final = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
-from ipttctl.controller import Controller
-from ipttctl.filters import compile_filter
-from ipttctl.objects import ProgramSet
-from ipttctl.programs import Program
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.programs import Program
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import run, wait_for_no_redirection

@@ -17,8 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ipttctl import controller, declared, doctor, link_maps, module, trace_programs, wire
-from ipttctl.cli import declared_file, link_table, main, transaction
+from ipttctl import state
+from ipttctl.cli import declared_file, main, transaction
+from ipttctl.host import doctor, module
+from ipttctl.link import controller, wire
+from ipttctl.programs import maps as link_maps
+from ipttctl.programs import trace as trace_programs
+from ipttctl.show import link_table
 from ipttproto import TABLE_SLOTS, Command, Slot
 from tests.kernel.support.cli_server import serve
 from tests.unit.ctl.support import FakeModule, link, nf_link, status
@@ -88,7 +93,7 @@ def _isolate(place: Path) -> None:
     vars(trace_programs)["load_trace_programs"] = _load_trace_programs
     vars(module).update(BUILT=place, MODULES=place, _SYSFS=place, require_privilege=_allowed)
     vars(doctor)["require_privilege"] = _allowed
-    for function in (declared.apply_state, declared.diff_state, declared.save_state):
+    for function in (state.apply_state, state.diff_state, state.save_state):
         defaults = function.__kwdefaults__ or {}
         defaults["record"] = place / "record/declared.json"
     os.environ["IPTTCTL_CACHE"] = str(place / "cache")

@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
-from ipttctl import netns
-from ipttctl.controller import Controller
-from ipttctl.programs import Program
-from ipttctl.trace_programs import PIN_ROOT, TraceOptions, load_trace_programs, remove_trace_pins
+from ipttctl.bpf.programs import Program
+from ipttctl.link.controller import Controller
+from ipttctl.programs.trace import PIN_ROOT, TraceOptions, load_trace_programs, remove_trace_pins
+from ipttctl.system import netns
 from ipttproto import Slot
 from tests.demo.stage import (
     NotShownError,

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ipttctl.hooks import HOOKS, NfFamily
+from ipttctl.families import HOOKS, NfFamily
 from ipttproto import TABLE_SLOTS, Command, Hook, LinkFlag, NfMode, Slot
 from ipttproto.attributes import BINARY, STRING, U64, Attribute, AttributeSet, ScalarType
 from ipttproto.family import OPERATIONS, RECORDS, Change, Operation, Program, ProgramSet, Top

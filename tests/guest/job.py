@@ -41,7 +41,7 @@ class Job:
 
 
 def compiled_programs(workspace: Workspace) -> Path:
-    """Where BPF programs lie that guests have compiled (``ipttctl.spec_cache``).
+    """Where BPF programs lie that guests have compiled (``ipttctl.bpf.spec_cache``).
 
     Entries are called by a hash of all that they are made of, the kernel included.
     """

@@ -24,8 +24,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ipttctl.collection import Collection
-from ipttctl.specs import CollectionSpec
+from ipttctl.bpf.collection import Collection
+from ipttctl.bpf.specs import CollectionSpec
 from ipttproto import Slot
 from tests.hot_swap.ways import Fds, Way
 from tests.kernel.support.kernel import settled, wait_for

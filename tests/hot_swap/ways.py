@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
 from tests.kernel.support.kernel import load_module, unload_module
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.installed import VERSION
+from ipttctl.paths import VERSION
 from tests.install.machine import InstalledMachine, bring
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from ipttctl.installed import VERSION
+from ipttctl.paths import VERSION
 from tests.install.machine import InstalledMachine, bring
 
 Releases = tuple[str, str]

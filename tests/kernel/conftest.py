@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from ipttctl.bpf import ProgramType
-from ipttctl.controller import Controller
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import LinkGoneError
-from ipttctl.programs import Program
-from ipttctl.trace_programs import remove_trace_pins
+from ipttctl.link.controller import Controller
+from ipttctl.programs.trace import remove_trace_pins
 from tests.guest import kernel_list
 from tests.kernel.support import assembler, detectors
 from tests.kernel.support.kernel import (

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from ipttctl import Map, apply_state, read_state
-from ipttctl.controller import Controller
-from ipttctl.filters import compile_filter
-from ipttctl.link_maps import map_of
-from ipttctl.objects import Link, Swap
-from ipttctl.programs import Program
-from ipttctl.specs import MapSpec
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.specs import MapSpec
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, Swap
+from ipttctl.programs.maps import map_of
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import IPTTCTL, ipttctl, running

@@ -22,13 +22,13 @@ from typing import Any, Final, Literal
 import numpy as np
 import pytest
 
-from ipttctl.bpf import ProgramType
-from ipttctl.controller import Controller
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import KernelError
-from ipttctl.filters import compile_filter
-from ipttctl.hooks import NfHook
-from ipttctl.objects import Link, LinkStats, ProgramSet
-from ipttctl.programs import Program
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, LinkStats, ProgramSet
 from ipttproto import TABLE_SLOTS, EventFlag, Kind, Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.bpf_tracers import Counts

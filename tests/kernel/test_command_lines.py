@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipttctl.controller import Controller
+from ipttctl.link.controller import Controller
 from tests.command_lines import Case, Place, cases, faults
 from tests.command_lines.running import run
 from tests.kernel.support.cli import Server

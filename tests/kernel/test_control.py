@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ipttctl.programs import Program
+from ipttctl.bpf.programs import Program
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.btf import Types

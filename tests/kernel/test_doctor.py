@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import doctor, module
 from ipttctl.cli.doctor import FAILED
-from ipttctl.doctor import Finding, State
+from ipttctl.host import doctor, module
+from ipttctl.host.doctor import Finding, State
 from ipttproto import FINGERPRINT
 from tests.kernel.support.cli import IPTTCTL, ipttctl
 from tests.kernel.support.kernel import ftrace_switched_off, wait_for

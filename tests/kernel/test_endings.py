@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.objects import Link, ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.cli import IPTTCTL, Running, running, trace_command

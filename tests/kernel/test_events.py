@@ -12,8 +12,8 @@ from typing import Literal
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.objects import Link, ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet
 from ipttproto import EventFlag, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from ipttctl.bpf import ProgramType
-from ipttctl.controller import Controller
+from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import IpttctlError, KernelError
-from ipttctl.hooks import NfHook
-from ipttctl.objects import Link, ProgramSet, Swap
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttproto import TABLE_SLOTS, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, EventFlag
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.network import network

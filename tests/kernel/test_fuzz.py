@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.bpf import ProgramType
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.bpf.syscalls import ProgramType
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
 from ipttproto.family import limit
 from tests.fuzz import refusals

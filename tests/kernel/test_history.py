@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.controller import Controller
 from ipttctl.errors import KernelError, LinkGoneError
-from ipttctl.objects import Change, ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Change, ProgramSet
 from ipttproto import Action, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.kernel import wait_for

@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from ipttctl.bpf import ProgramType
-from ipttctl.controller import Controller
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import (
     ExpectationError,
     KernelError,
     LinkGoneError,
     PrivilegeError,
 )
-from ipttctl.filters import compile_filter
-from ipttctl.objects import Change, LinkChange, ProgramSet
-from ipttctl.streams import LinkChangeStream
-from ipttctl.wire import Connection, Family, resolve_family
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Change, LinkChange, ProgramSet
+from ipttctl.link.streams import LinkChangeStream
+from ipttctl.link.wire import Connection, Family, resolve_family
 from ipttproto import FAMILY, Acknowledgement, Command, DetachReason, Slot, parse_datagram
 from ipttproto.family import limit
 from ipttproto.messages import GenericHeader, MessageHeader

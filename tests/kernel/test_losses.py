@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.network import namespace, send_udp

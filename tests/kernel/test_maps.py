@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from ipttctl import bpf
-from ipttctl.btf import Btf
-from ipttctl.controller import Controller
+from ipttctl.bpf import syscalls
+from ipttctl.bpf.btf import Btf
+from ipttctl.bpf.maps import Map
+from ipttctl.bpf.specs import MapSpec
 from ipttctl.errors import ProgramError
-from ipttctl.hooks import NfHook
-from ipttctl.maps import Map
-from ipttctl.objects import Link, ProgramSet
-from ipttctl.sources import open_sources, parse_source
-from ipttctl.specs import MapSpec
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet
+from ipttctl.programs.sources import open_sources, parse_source
 from ipttproto import NfMode, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -258,7 +258,7 @@ def test_maps_without_types_go_by_their_sizes(
     specs = [
         MapSpec("numbers", HASH, 4, 8, 2),
         MapSpec("bytes", HASH, 6, 3, 2),
-        MapSpec("cpus", bpf.MapType.PERCPU_ARRAY, 4, 4, 2),
+        MapSpec("cpus", syscalls.MapType.PERCPU_ARRAY, 4, 4, 2),
         MapSpec("twice", ARRAY, 4, 4, 1),
         MapSpec("twice", ARRAY, 4, 4, 1),
     ]
@@ -288,7 +288,7 @@ def test_maps_without_types_go_by_their_sizes(
     said("map", "set", at + "bytes", "0a:0b:0c:0d:0e:0f", "01:02:03")
     assert said("map", "dump", at + "bytes") == "0a:0b:0c:0d:0e:0f\t01:02:03\n"
 
-    cpus = bpf.possible_cpus()
+    cpus = syscalls.possible_cpus()
     said("map", "set", at + "cpus", "1", "7")
     each = list(range(cpus))
     said("map", "set", at + "cpus", "0", json.dumps(each))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.objects import Change, ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Change, ProgramSet
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.kernel import load_test_module, loaded_modules, remove_module, run

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.chains import rename_chain

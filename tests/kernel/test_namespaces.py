@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from ipttctl import netns
-from ipttctl.controller import Controller
-from ipttctl.hooks import NfHook
-from ipttctl.objects import ProgramSet
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttctl.system import netns
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.assembler import returning

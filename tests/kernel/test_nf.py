@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.filters import compile_filter
-from ipttctl.hooks import HOOKS, NfFamily, NfHook, family_name
-from ipttctl.objects import Link, ProgramSet
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.families import HOOKS, NfFamily, family_name
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet
 from ipttproto import EventFlag, Kind, NfMode, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from ipttctl import bpf
-from ipttctl.controller import Controller
+from ipttctl.bpf import syscalls
 from ipttctl.errors import KernelError, UsageError
-from ipttctl.hooks import NfHook
-from ipttctl.objects import Change, ProgramSet
-from ipttctl.wire import Connection
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Change, ProgramSet
+from ipttctl.link.wire import Connection
 from ipttproto import Command, Flag, Gone, Hook, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -50,12 +50,12 @@ def test_an_object_made_for_iptables(
     """The same pinned program in `iptables -m bpf --object-pinned` and in a link, unchanged."""
     pin = Path("/sys/fs/bpf/iptt-test-xt-bpf")
     program = socket_filter(make_program, of_protocol(UDP), name="for_iptables")
-    bpf.pin(program.fd, pin)
+    syscalls.pin(program.fd, pin)
     try:
         # ip netns exec would hide the pin: it mounts a /sys of its own
         rule = ("-t", "raw", "-A", "PREROUTING", "-m", "bpf", "--object-pinned", str(pin))
         run("nsenter", f"--net={net.router.path}", "iptables-legacy", *rule)
-        fd = bpf.open_pinned(pin)
+        fd = syscalls.open_pinned(pin)
         try:
             hook = NfHook.parse("nf:inet4/prerouting@raw", netns=net.router.path)
             link = controller.attach(ProgramSet({Slot.PACKET: fd}), hook=hook)
@@ -103,7 +103,7 @@ def test_tail_calls_of_socket_filters(
     """What a socket filter calls is a socket filter."""
     target = socket_filter(make_program, asm.returning(1))
     with one_element_map(PROG_ARRAY, 4) as programs:
-        bpf.update(programs, bytes(4), target.fd.to_bytes(4, "little"))
+        syscalls.update(programs, bytes(4), target.fd.to_bytes(4, "little"))
         jump = asm.load_map(asm.R2, programs) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
         program = socket_filter(make_program, jump + asm.returning(0))
         link = attach(controller, program, "nf:inet/output", net.left)
@@ -125,7 +125,7 @@ def test_a_slow_program_shows(
         slot = controller.link(link.id).stats.slots[Slot.PACKET]
         assert slot.runs > 0
         assert slot.run_time == 0
-    statistics = bpf.enable_run_time()
+    statistics = syscalls.enable_run_time()
     try:
         net.left.ping(net.right_address, "-c", "10", "-i", "0.01")
     finally:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipttctl.bpf import map_info
-from ipttctl.controller import Controller
+from ipttctl.bpf.syscalls import map_info
 from ipttctl.errors import KernelError
-from ipttctl.objects import ProgramSet
-from ipttctl.records import EventRecord, decode
-from ipttctl.streams import EventStream
+from ipttctl.events.records import EventRecord, decode
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttctl.link.streams import EventStream
 from ipttproto import EventFlag, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm

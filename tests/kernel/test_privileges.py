@@ -19,8 +19,9 @@ from typing import Any, Final
 
 import pytest
 
-from ipttctl.bpf import ProgramType
-from ipttctl.controller import Controller
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import (
     IpttctlError,
     KernelError,
@@ -28,11 +29,10 @@ from ipttctl.errors import (
     PrivilegeError,
     RefusedPrivilegeError,
 )
-from ipttctl.filters import compile_filter
-from ipttctl.hooks import NfHook
-from ipttctl.objects import ProgramSet
-from ipttctl.programs import Program
-from ipttctl.wire import Connection, Family, resolve_family
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttctl.link.wire import Connection, Family, resolve_family
 from ipttproto import FAMILY, Command, Group, Hook, Slot
 from ipttproto.family import OPERATIONS
 from tests.fuzz.capabilities import BPF, NET_ADMIN, PERFMON, keep_only

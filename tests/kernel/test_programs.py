@@ -22,14 +22,15 @@ from typing import Any
 
 import pytest
 
-from ipttctl import bpfcc, trace_programs
-from ipttctl.collection import Collection, CollectionSpec, ProgramSpec
-from ipttctl.controller import Controller
+from ipttctl.bpf import bpfcc
+from ipttctl.bpf.collection import Collection, CollectionSpec, ProgramSpec
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.programs import Program
 from ipttctl.errors import ProgramError
-from ipttctl.filters import compile_filter
-from ipttctl.objects import ProgramSet
-from ipttctl.programs import Program
-from ipttctl.trace_programs import TraceOptions, load_trace_programs, remove_trace_pins
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttctl.programs import trace
+from ipttctl.programs.trace import TraceOptions, load_trace_programs, remove_trace_pins
 from ipttproto import TABLE_SLOTS, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -155,7 +156,7 @@ def test_a_second_trace_uses_the_pins_and_does_not_compile(
 
 def test_broken_pins_are_replaced() -> None:
     first = load_trace_programs(OPTIONS["port"])
-    (place,) = trace_programs.PIN_ROOT.iterdir()
+    (place,) = trace.PIN_ROOT.iterdir()
     (place / "trace_rule").unlink()
     second = load_trace_programs(OPTIONS["port"])
     assert second[Slot.RULE].id != first[Slot.RULE].id
@@ -170,8 +171,8 @@ def test_broken_pins_are_replaced() -> None:
 
 def test_pins_that_others_can_replace_are_refused() -> None:
     close(load_trace_programs(OPTIONS["port"]))
-    (place,) = trace_programs.PIN_ROOT.iterdir()
-    for writable in (place, trace_programs.PIN_ROOT):
+    (place,) = trace.PIN_ROOT.iterdir()
+    for writable in (place, trace.PIN_ROOT):
         mode = writable.stat().st_mode & 0o7777
         writable.chmod(0o777)
         said: list[str] = []
@@ -190,10 +191,10 @@ def test_pins_that_others_can_replace_are_refused() -> None:
 
 
 def test_only_the_last_sets_stay_pinned() -> None:
-    for port in range(1, trace_programs.PINS_KEPT + 4):
+    for port in range(1, trace.PINS_KEPT + 4):
         close(load_trace_programs(TraceOptions(port=port)))
-    assert len(list(trace_programs.PIN_ROOT.iterdir())) == trace_programs.PINS_KEPT
-    assert remove_trace_pins() == trace_programs.PINS_KEPT
+    assert len(list(trace.PIN_ROOT.iterdir())) == trace.PINS_KEPT
+    assert remove_trace_pins() == trace.PINS_KEPT
 
 
 def _load_and_tell(queue: Any) -> None:
@@ -211,7 +212,7 @@ def test_processes_at_once_share_one_set() -> None:
     for process in processes:
         process.join()
     assert len({tuple(ids) for ids in told}) == 1
-    assert [path.name.startswith("trace-") for path in trace_programs.PIN_ROOT.iterdir()] == [True]
+    assert [path.name.startswith("trace-") for path in trace.PIN_ROOT.iterdir()] == [True]
 
 
 def test_without_a_bpffs_programs_are_loaded_with_a_warning(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import EventFlag, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.kernel import run

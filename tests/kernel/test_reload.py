@@ -10,8 +10,8 @@ import os
 import statistics
 import time
 
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.kernel import (

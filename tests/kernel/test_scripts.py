@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.hooks import NfHook
-from ipttctl.link_maps import map_of
-from ipttctl.objects import ProgramSet
-from ipttctl.sources import open_sources, parse_source
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttctl.programs.maps import map_of
+from ipttctl.programs.sources import open_sources, parse_source
 from ipttproto import NfMode, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm

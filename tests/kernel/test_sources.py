@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from ipttctl.bpf import ProgramType
-from ipttctl.collection import Collection, CollectionSpec
-from ipttctl.controller import Controller
+from ipttctl.bpf.collection import Collection, CollectionSpec
+from ipttctl.bpf.maps import Map
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import PrivilegeError, ProgramError
-from ipttctl.link_maps import maps_of
-from ipttctl.maps import Map
-from ipttctl.objects import ProgramSet
-from ipttctl.programs import Program
-from ipttctl.sources import open_sources, parse_source
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttctl.programs.maps import maps_of
+from ipttctl.programs.sources import open_sources, parse_source
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -244,7 +244,7 @@ def test_processes_that_one_may_not_look_into(make_program: MakeProgram) -> None
     program = make_program()
     script = (
         "import sys\nfrom ipttctl.errors import PrivilegeError\n"
-        "from ipttctl.programs import Program\n"
+        "from ipttctl.bpf.programs import Program\n"
         "try: Program.from_process(*map(int, sys.argv[1:]))\n"
         "except PrivilegeError as error: print(error)\n"
     )

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from ipttctl.controller import Controller
 from ipttctl.errors import ExpectationError, KernelError, LinkGoneError
-from ipttctl.objects import Change, Link, ProgramSet, Swap
-from ipttctl.wire import Connection
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Change, Link, ProgramSet, Swap
+from ipttctl.link.wire import Connection
 from ipttproto import Action, Command, NfMode, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm

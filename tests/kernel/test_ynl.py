@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from ipttctl.controller import Controller
 from ipttctl.errors import KernelError
-from ipttctl.hooks import NfHook
-from ipttctl.objects import Link, LinkChange, ProgramSet
-from ipttctl.wire import Connection
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, LinkChange, ProgramSet
+from ipttctl.link.wire import Connection
 from ipttproto import FINGERPRINT, Command, DetachReason, Hook, Slot
 from ipttproto.family import Event
 from ipttproto.layout import fields

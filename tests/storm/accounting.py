@@ -27,11 +27,11 @@ from multiprocessing.sharedctypes import RawValue
 
 import numpy as np
 
-from ipttctl.controller import Controller
-from ipttctl.filters import compile_filter
-from ipttctl.objects import Change, Link, LinkStats, ProgramSet
-from ipttctl.programs import Program
-from ipttctl.streams import EventStream, LinkChangeStream
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.programs import Program
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Change, Link, LinkStats, ProgramSet
+from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttproto import EventBatch, Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import MODULE, load_module, loaded_modules

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.sharedctypes import RawArray
 
-from ipttctl.controller import Controller
 from ipttctl.errors import IpttctlError, LinkGoneError
+from ipttctl.link.controller import Controller
 from tests.kernel.support.network import Namespace
 from tests.storm.actor import Actor, Child
 from tests.storm.journal import FAILED, Journal

@@ -9,13 +9,14 @@ import time
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from ipttctl.bpf import ProgramType
-from ipttctl.controller import Controller
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ExpectationError, KernelError
-from ipttctl.filters import compile_filter
-from ipttctl.hooks import NfFamily, NfHook
-from ipttctl.objects import Link, ProgramSet, Swap
-from ipttctl.programs import Program
+from ipttctl.families import NfFamily
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttproto import Hook, NfMode, Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.network import Namespace

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from ipttctl.bpf import ProgramType
-from ipttctl.controller import Controller
-from ipttctl.hooks import NfHook
-from ipttctl.objects import Link, ProgramSet
-from ipttctl.programs import Program
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.syscalls import ProgramType
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet
 from ipttproto import Gone, Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import run

@@ -7,10 +7,10 @@ import random
 import signal
 import traceback
 
-from ipttctl.controller import Controller
 from ipttctl.errors import IpttctlError
-from ipttctl.streams import EventStream
-from ipttctl.wire import Connection
+from ipttctl.link.controller import Controller
+from ipttctl.link.streams import EventStream
+from ipttctl.link.wire import Connection
 from ipttproto import EventBatch, Group
 from tests.storm.actor import Actor, Child
 from tests.storm.journal import FAILED

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ipttctl.controller import Controller
-from ipttctl.filters import compile_filter
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.link.controller import Controller
 from tests.kernel.support.kernel import (
     MODULE,
     KernelLog,

@@ -17,7 +17,7 @@ from ipttctl.cli.options import Output
 from ipttctl.cli.output import lines, note
 from ipttctl.cli.standard_files import ReaderGoneError, checked, keep_numbers, take_any_encoding
 from ipttctl.errors import IpttctlError, ModuleError, UsageError, os_reason
-from ipttctl.installed import VERSION
+from ipttctl.paths import VERSION
 from ipttproto import FINGERPRINT, ProtocolError
 
 EXIT_CODES: Final = {

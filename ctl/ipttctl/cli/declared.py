@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ipttctl import render_json
 from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption, tell_compiling
 from ipttctl.cli.signals import on_ending
-from ipttctl.controller import Controller
-from ipttctl.sources import source_text
+from ipttctl.link.controller import Controller
+from ipttctl.programs.sources import source_text
+from ipttctl.show import render_json
 
 if TYPE_CHECKING:
-    from ipttctl.declared import DeclaredLink, Step
+    from ipttctl.state import DeclaredLink, Step
 
 DIFFERS: Final = 9
 """Exit status of diff when something would change."""
@@ -45,7 +45,7 @@ def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output
     one step. Applying twice changes nothing.
     """
     from ipttctl.cli.declared_file import read_state  # noqa: PLC0415  # imports yaml
-    from ipttctl.declared import apply_state  # noqa: PLC0415  # with it
+    from ipttctl.state import apply_state  # noqa: PLC0415  # with it
 
     state = read_state(file)
     _take_all_descriptors()
@@ -59,7 +59,7 @@ def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.
     Changes nothing and loads nothing: maps of programs that apply would load are not compared.
     """
     from ipttctl.cli.declared_file import read_state  # noqa: PLC0415  # imports yaml
-    from ipttctl.declared import diff_state  # noqa: PLC0415  # with it
+    from ipttctl.state import diff_state  # noqa: PLC0415  # with it
 
     state = read_state(file)
     _take_all_descriptors()
@@ -86,7 +86,7 @@ def save(
     that. Links that cannot be brought back are named on standard error.
     """
     from ipttctl.cli.declared_file import state_object, state_text  # noqa: PLC0415  # imports yaml
-    from ipttctl.declared import save_state  # noqa: PLC0415  # with it
+    from ipttctl.state import save_state  # noqa: PLC0415  # with it
 
     with Controller() as controller:
         saved = save_state(controller, maps=maps, pins=pin)

@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import yaml
 
-from ipttctl import netns
 from ipttctl.cli.hook_options import HookOptions
 from ipttctl.cli.option_files import Options, directory_of, read_file
 from ipttctl.cli.options import ProgramOptions
-from ipttctl.declared import DeclaredLink, DeclaredMap, State
 from ipttctl.errors import UsageError
-from ipttctl.hooks import NfHook
-from ipttctl.places import Place
-from ipttctl.sources import source_text
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.places import Place
+from ipttctl.programs.sources import source_text
+from ipttctl.state import DeclaredLink, DeclaredMap, State
+from ipttctl.system import netns
 from ipttproto import NfMode
 
 _LINKS: Final = "links"

@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Final
 
-from ipttctl import doctor as examination
-from ipttctl import render_json
 from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
-from ipttctl.doctor import Finding, State
+from ipttctl.host import doctor as examination
+from ipttctl.host.doctor import Finding, State
+from ipttctl.show import render_json
 
 FAILED: Final = 8
 """Exit status when a check failed."""

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from ipttctl.describe import VERDICTS
 from ipttctl.errors import UsageError
-from ipttctl.event_filter import EventFilter, HookPattern, RulePattern
-from ipttctl.hooks import HOOK_SYNTAX
+from ipttctl.events.describe import VERDICTS
+from ipttctl.hooks.nf import HOOK_SYNTAX
+from ipttctl.link.event_filter import EventFilter, HookPattern, RulePattern
 from ipttctl.numbers import U32_MAX
 
 

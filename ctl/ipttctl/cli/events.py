@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from ipttctl import render_json, render_text
 from ipttctl.cli import output
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
@@ -18,11 +17,12 @@ from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
-from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError, UsageError
-from ipttctl.namespace_names import NamespaceNames
-from ipttctl.objects import Change, HistoryEntry, LinkChange
-from ipttctl.payloads import PayloadTypes
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Change, HistoryEntry, LinkChange
+from ipttctl.programs.payloads import PayloadTypes
+from ipttctl.show import render_json, render_text
+from ipttctl.system.namespace_names import NamespaceNames
 
 
 @grouped

@@ -9,10 +9,10 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from ipttctl import netns
 from ipttctl.errors import UsageError
-from ipttctl.hooks import HOOK_SYNTAX, NfHook
-from ipttctl.places import Place
+from ipttctl.hooks.nf import HOOK_SYNTAX, NfHook
+from ipttctl.link.places import Place
+from ipttctl.system import netns
 from ipttproto import Hook, NfMode
 
 _TABLE: Final = "table"

@@ -25,12 +25,12 @@ from ipttctl.cli.options import (
     tell_compiling,
 )
 from ipttctl.cli.signals import on_ending, wait_ending
-from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError, UsageError
-from ipttctl.measurement import Measurement
+from ipttctl.link.controller import Controller
+from ipttctl.link.measurement import Measurement
+from ipttctl.link.model import Change, Link
+from ipttctl.link.streams import LinkChangeStream
 from ipttctl.numbers import U32_MAX
-from ipttctl.objects import Change, Link
-from ipttctl.streams import LinkChangeStream
 
 _LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
 
@@ -140,7 +140,7 @@ def links(
 
         found, measured = (look(), {}) if measure is None else _measured(look, measure)
         if output_form is Output.TEXT and sys.stdout.isatty():
-            from ipttctl.cli.link_table import print_links  # noqa: PLC0415  # imports rich
+            from ipttctl.show.link_table import print_links  # noqa: PLC0415  # imports rich
 
             print_links(found, measured)
         else:
@@ -151,9 +151,9 @@ def _measured(
     look: Callable[[], list[Link]], seconds: float
 ) -> tuple[list[Link], dict[int, Measurement]]:
     """Links after so many seconds, and by their ids what their programs did meanwhile."""
-    from ipttctl import bpf  # noqa: PLC0415  # loads libbpf
+    from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
 
-    measuring = bpf.enable_run_time()
+    measuring = syscalls.enable_run_time()
     try:
         before, begin = {link.id: link for link in look()}, time.monotonic()
         wait_ending(seconds)

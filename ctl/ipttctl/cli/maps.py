@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ipttctl import render_json
 from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
-from ipttctl.controller import Controller
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.escape import Escaped, escape, word
+from ipttctl.link.controller import Controller
 from ipttctl.numbers import U32_MAX, decimal
+from ipttctl.show import render_json
 
 if TYPE_CHECKING:
-    from ipttctl.link_maps import UsedMap
-    from ipttctl.maps import Map
+    from ipttctl.bpf.maps import Map
+    from ipttctl.programs.maps import UsedMap
 
 _MAP = Annotated[
     str, typer.Argument(metavar="LINK/NAME", help="map of a link by its name or its id")
@@ -45,7 +45,7 @@ def maps(
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Show the maps that the programs of a link use."""
-    from ipttctl.link_maps import maps_of  # noqa: PLC0415  # loads libbpf
+    from ipttctl.programs.maps import maps_of  # noqa: PLC0415  # loads libbpf
 
     with Controller() as controller, maps_of(controller.link(link)) as used:
         if output_form is Output.JSON:
@@ -99,7 +99,7 @@ def _opened(name: str) -> Iterator[Map]:
     number = decimal(link, U32_MAX)
     if not slash or not wanted or not number:
         raise UsageError(f"'{name}' is not LINK/NAME", "see `ipttctl maps LINK` for the names")
-    from ipttctl.link_maps import map_of  # noqa: PLC0415  # loads libbpf
+    from ipttctl.programs.maps import map_of  # noqa: PLC0415  # loads libbpf
 
     with Controller() as controller, map_of(controller.link(number), wanted) as found:
         yield found

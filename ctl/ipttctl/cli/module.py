@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ipttctl import module, render_json, render_text
 from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
+from ipttctl.host import module
+from ipttctl.show import render_json, render_text
 
 app = typer.Typer(
     help="Build, load and unload the kernel module.",

@@ -12,8 +12,8 @@ import typer
 
 from ipttctl.errors import UsageError
 from ipttctl.numbers import U32_MAX, number
-from ipttctl.program_choice import ProgramChoice
-from ipttctl.sources import KINDS, ProgramSource, parse_source
+from ipttctl.programs.choice import ProgramChoice
+from ipttctl.programs.sources import KINDS, ProgramSource, parse_source
 from ipttproto import Slot
 
 _COOKIE_MAX: Final = (1 << 64) - 1

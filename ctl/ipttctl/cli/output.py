@@ -11,19 +11,19 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ipttctl import render_json, render_text
 from ipttctl.cli.options import Output
 from ipttctl.errors import UsageError
 from ipttctl.escape import escape
-from ipttctl.event_text import WIDE, EventBlocks, EventTable, TimeFormat, parse_columns
-from ipttctl.losses import Losses
-from ipttctl.measurement import Measurement
-from ipttctl.namespace_names import NamespaceNames
-from ipttctl.objects import HistoryEntry, Link, LinkChange
+from ipttctl.link.losses import Losses
+from ipttctl.link.measurement import Measurement
+from ipttctl.link.model import HistoryEntry, Link, LinkChange
+from ipttctl.show import render_json, render_text
+from ipttctl.show.event_text import WIDE, EventBlocks, EventTable, TimeFormat, parse_columns
+from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Gone
 
 if TYPE_CHECKING:
-    from ipttctl.records import EventRecord
+    from ipttctl.events.records import EventRecord
 
 
 _TABLE_CODE: Final = {4: "ip_tables", 6: "ip6_tables"}

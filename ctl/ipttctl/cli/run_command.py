@@ -13,14 +13,14 @@ from typing import Annotated, Final
 
 import typer
 
-from ipttctl import tools
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.hook_options import HookOptions
 from ipttctl.cli.options import Output, OutputOption, ProgramOptions, tell_compiling
-from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError, os_reason
-from ipttctl.sources import OfDescriptor, ProgramSource
+from ipttctl.link.controller import Controller
+from ipttctl.programs.sources import OfDescriptor, ProgramSource
+from ipttctl.system import tools
 
 NOT_EXECUTABLE: Final = 126
 """Exit status when the command cannot be executed, as shells have it."""

@@ -12,7 +12,7 @@ from ipttctl.errors import UsageError
 from ipttctl.numbers import number
 
 if TYPE_CHECKING:
-    from ipttctl.trace_programs import Network
+    from ipttctl.programs.trace import Network
 
 _ANY: Final = "any"
 #: what /etc/protocols calls otherwise, or hosts without that file are to know too

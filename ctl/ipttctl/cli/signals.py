@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from ipttctl.descriptors import Wakeup
-from ipttctl.endings import handled
-from ipttctl.wire import wait_readable
+from ipttctl.link.wire import wait_readable
+from ipttctl.system.descriptors import Wakeup
+from ipttctl.system.endings import handled
 
 #: signals after which a process that still runs is ended as if nobody had asked to be told
 _PATIENT: Final = 2

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ipttctl import netns
 from ipttctl.cli.output import note
-from ipttctl.controller import Controller
 from ipttctl.errors import PrivilegeError, UsageError
-from ipttctl.namespace_names import FollowedName, NamespaceNames
-from ipttctl.streams import NamespaceStream
+from ipttctl.link.controller import Controller
+from ipttctl.link.streams import NamespaceStream
+from ipttctl.system import netns
+from ipttctl.system.namespace_names import FollowedName, NamespaceNames
 
 
 @dataclass

@@ -18,10 +18,10 @@ from ipttctl.cli.options import (
     ProgramOptions,
     tell_compiling,
 )
-from ipttctl.controller import Controller
 from ipttctl.errors import UsageError
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Swap
 from ipttctl.numbers import U32_MAX
-from ipttctl.objects import Swap
 from ipttproto.family import limit
 
 _LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]

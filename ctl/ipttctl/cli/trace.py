@@ -17,17 +17,17 @@ from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, to
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.view import EventView
-from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError, UsageError
-from ipttctl.event_text import TimeFormat
-from ipttctl.namespace_names import NamespaceNames
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Change, Link, ProgramSet
+from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttctl.numbers import U32_MAX
-from ipttctl.objects import Change, Link, ProgramSet
-from ipttctl.program_choice import compiled
-from ipttctl.streams import EventStream, LinkChangeStream
+from ipttctl.programs.choice import compiled
+from ipttctl.show.event_text import TimeFormat
+from ipttctl.system.namespace_names import NamespaceNames
 
 if TYPE_CHECKING:
-    from ipttctl.trace_programs import TraceOptions
+    from ipttctl.programs.trace import TraceOptions
 
 
 def trace(
@@ -120,7 +120,7 @@ def trace(
         names = stack.enter_context(NamespaceNames().watching())
         bytecode = compiled(" ".join(expression) if expression else None)
 
-        from ipttctl.trace_programs import TraceOptions  # noqa: PLC0415  # loads libbpf
+        from ipttctl.programs.trace import TraceOptions  # noqa: PLC0415  # loads libbpf
 
         wanted = TraceOptions(
             address=host,
@@ -197,7 +197,7 @@ def _follow(
 @contextmanager
 def _programs(wanted: TraceOptions, bytecode: bytes | None) -> Iterator[ProgramSet]:
     """The programs of these options, open until a link holds them."""
-    from ipttctl.trace_programs import load_trace_programs  # noqa: PLC0415  # loads libbpf
+    from ipttctl.programs.trace import load_trace_programs  # noqa: PLC0415  # loads libbpf
 
     programs = load_trace_programs(
         wanted,

@@ -12,7 +12,7 @@ from ipttctl.cli import options
 from ipttctl.cli.option_files import Options, directory_of, read_file
 from ipttctl.cli.options import ProgramOptions
 from ipttctl.errors import UsageError
-from ipttctl.program_choice import ProgramChoice
+from ipttctl.programs.choice import ProgramChoice
 from ipttproto import Slot
 from ipttproto.family import limit
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipttctl.cli.output import EventPrinter
-from ipttctl.packets import PacketCounter
+from ipttctl.events.packets import PacketCounter
 
 if TYPE_CHECKING:
     from ipttproto import EventBatch
@@ -17,7 +17,7 @@ class EventView:
 
     def __init__(self, printer: EventPrinter, link: int | None, count: int | None) -> None:
         """Show the events of ``link``, or of all with None; ``count`` of them, or all with None."""
-        from ipttctl.records import decode  # noqa: PLC0415  # imports numpy
+        from ipttctl.events.records import decode  # noqa: PLC0415  # imports numpy
 
         self._decode = decode
         self._printer = printer

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from ipttctl.controller import Controller
 from ipttctl.errors import KernelError
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, Slot
 from ipttproto.family import limit
 from tests.kernel.hostile.conftest import PASSES

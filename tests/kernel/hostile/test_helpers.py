@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.bpf import create_map, lookup, next_key
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.bpf.syscalls import create_map, lookup, next_key
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, Slot
 from tests.kernel.hostile.conftest import COOKIE, RUNS, RunInAllSlots
 from tests.kernel.support import assembler as asm

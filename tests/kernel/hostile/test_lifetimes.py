@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import bpf
-from ipttctl.controller import Controller
+from ipttctl.bpf import syscalls
 from ipttctl.errors import KernelError, ProgramError
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, Slot
 from ipttproto.family import limit
 from tests.kernel.hostile.conftest import EVENTS, PASSES, RUNS, RunInAllSlots
@@ -59,7 +59,7 @@ def test_one_program_in_all_slots_of_all_links(controller: Controller, place: Na
 
 def _attach_and_die() -> None:
     with one_element_map() as counter, loaded(asm.counting(counter)) as program:
-        bpf.pin(counter, PIN)
+        syscalls.pin(counter, PIN)
         with Controller() as controller:
             controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)), persistent=True)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -67,7 +67,7 @@ def _attach_and_die() -> None:
 
 def _is_loaded(program: int) -> bool:
     try:
-        os.close(bpf.program_by_id(program))
+        os.close(syscalls.program_by_id(program))
     except ProgramError:
         return False
     return True
@@ -83,7 +83,7 @@ def test_a_program_whose_loader_was_killed(controller: Controller, place: Namesp
         (link,) = controller.links()
         program = link.programs[Slot.ENTRY].id
         place.ping("127.0.0.1")
-        counter = bpf.open_pinned(PIN)
+        counter = syscalls.open_pinned(PIN)
         assert element(counter) == RUNS
         os.close(counter)
     finally:
@@ -106,12 +106,12 @@ def test_a_program_that_others_may_jump_to(
     ):
         jump = asm.load_map(asm.R2, programs) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
         with loaded(jump + asm.returning(0)) as jumping:
-            bpf.update(programs, bytes(4), program.to_bytes(4, "little"))
+            syscalls.update(programs, bytes(4), program.to_bytes(4, "little"))
             run_in_all_slots(program)
             assert element(counter) == RUNS
             with pytest.raises(KernelError, match="makes tail calls"):
                 controller.attach(ProgramSet({Slot.ENTRY: jumping}))
-            bpf.delete(programs, bytes(4))
+            syscalls.delete(programs, bytes(4))
             run_in_all_slots(program)
             assert element(counter) == 2 * RUNS
 

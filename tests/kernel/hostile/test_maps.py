@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from ipttctl.bpf import create_map, next_key
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.bpf.syscalls import create_map, next_key
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
 from tests.kernel.hostile.conftest import RUNS, RunInAllSlots
 from tests.kernel.support import assembler as asm

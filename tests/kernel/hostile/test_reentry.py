@@ -11,8 +11,8 @@ import socket
 
 import pytest
 
-from ipttctl.controller import Controller
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.loader import loaded

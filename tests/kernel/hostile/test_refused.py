@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from ipttctl.controller import Controller
 from ipttctl.errors import KernelError
-from ipttctl.objects import ProgramSet
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import loader

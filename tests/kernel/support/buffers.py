@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from ipttctl.bpf import create_map, possible_cpus, update
+from ipttctl.bpf.syscalls import create_map, possible_cpus, update
 
 _RINGBUF, _PERF_EVENT_ARRAY = 27, 4
 _PAGE = mmap.PAGESIZE

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from ipttctl import bpf
+from ipttctl.bpf import syscalls
 from tests.kernel.support.races import without_foreign_races
 
 T = TypeVar("T")
@@ -198,7 +198,7 @@ def _programs() -> frozenset[int]:
     """Ids of all BPF programs (asked directly: bpftool takes longer than many a test)."""
     found: list[int] = []
     last = ctypes.c_uint32(0)
-    while bpf.libbpf().bpf_prog_get_next_id(last, ctypes.byref(last)) == 0:
+    while syscalls.libbpf().bpf_prog_get_next_id(last, ctypes.byref(last)) == 0:
         found.append(last.value)
     return frozenset(found)
 
@@ -208,9 +208,9 @@ def _pinned_programs() -> frozenset[int]:
     found: list[int] = []
     for path in Path("/sys/fs/bpf").rglob("*"):
         if path.is_file():
-            fd = bpf.open_pinned(path)
-            if bpf.object_kind(fd) == bpf.ObjectKind.PROGRAM:
-                found.append(bpf.program_info(fd).id)
+            fd = syscalls.open_pinned(path)
+            if syscalls.object_kind(fd) == syscalls.ObjectKind.PROGRAM:
+                found.append(syscalls.program_info(fd).id)
             os.close(fd)
     return frozenset(found)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ipttctl.bpf import create_map, lookup
+from ipttctl.bpf.syscalls import create_map, lookup
 
 ARRAY, PROG_ARRAY, PERCPU_ARRAY = 2, 3, 6
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ipttctl.bpf import ProgramType
-from ipttctl.controller import Controller
-from ipttctl.hooks import NfHook
-from ipttctl.objects import Link, ProgramSet
-from ipttctl.programs import Program
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.syscalls import ProgramType
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm

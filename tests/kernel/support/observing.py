@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ipttctl.controller import Controller
-from ipttctl.streams import EventStream
+from ipttctl.link.controller import Controller
+from ipttctl.link.streams import EventStream
 from ipttproto import EventBatch, Kind
 
 

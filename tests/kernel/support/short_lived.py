@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ipttctl import netns
+from ipttctl.system import netns
 from tests.kernel.support.kernel import COMMAND_TIMEOUT
 from tests.kernel.support.network import CLONE_NEWNET
 

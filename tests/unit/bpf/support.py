@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from ipttctl.specs import CollectionSpec, MapSpec, ProgramSpec, const_marker
+from ipttctl.bpf.specs import CollectionSpec, MapSpec, ProgramSpec, const_marker
 
 EXIT = bytes.fromhex("9500000000000000")
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ipttctl.btf import Array, Btf, Struct, Type
+from ipttctl.bpf.btf import Array, Btf, Struct, Type
+from ipttctl.bpf.values import decode, encode
 from ipttctl.errors import ProgramError
-from ipttctl.values import decode, encode
 
 INT, ARRAY, STRUCT, ENUM, TYPEDEF, CONST = 1, 3, 4, 6, 8, 10
 NAME = 1

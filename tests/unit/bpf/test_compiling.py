@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ipttctl import bpfcc, spec_cache
+from ipttctl.bpf import bpfcc, spec_cache
+from ipttctl.bpf.specs import CollectionSpec
 from ipttctl.errors import ProgramError
-from ipttctl.specs import CollectionSpec
 
 #: what bpfcc's own headers take from a kernel's
 HEADERS = {

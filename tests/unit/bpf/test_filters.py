@@ -8,8 +8,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from ipttctl.bpf.filters import compile_filter, filter_text
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.filters import compile_filter, filter_text
 
 
 def run(code: bytes, packet: bytes) -> int:  # noqa: PLR0912 - an interpreter

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipttctl import bpf
-from ipttctl.bpf import MapInfo
+from ipttctl.bpf import syscalls
+from ipttctl.bpf.maps import Map
+from ipttctl.bpf.syscalls import MapInfo
 from ipttctl.errors import IpttctlError, ProgramError
-from ipttctl.link_maps import map_of_programs
-from ipttctl.maps import Map
+from ipttctl.programs.maps import map_of_programs
 
 NAMES = {10: "counts", 11: "twice", 12: "twice", 13: "a_name_of_fifte", 14: "", 15: "gone"}
 PROGRAMS = {3: [12, 10], 4: [10, 11, 13, 14, 15]}
@@ -43,7 +43,7 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise ProgramError("there is no BPF map with this id")
         return Opened(identifier)
 
-    monkeypatch.setattr(bpf, "program_maps", PROGRAMS.__getitem__)
+    monkeypatch.setattr(syscalls, "program_maps", PROGRAMS.__getitem__)
     monkeypatch.setattr(Map, "from_id", open_map)
     yield
     assert Opened.count == 0
@@ -77,9 +77,9 @@ def test_a_name_of_two() -> None:
 
 def test_no_descriptor_left_is_not_a_map_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(bpf, "_call", lambda *_: -24)
+    monkeypatch.setattr(syscalls, "_call", lambda *_: -24)
     with pytest.raises(IpttctlError, match=r"cannot open map 10: all \d+ descriptors are in use"):
-        bpf.map_by_id(10)
-    monkeypatch.setattr(bpf, "program_maps", PROGRAMS.__getitem__)
+        syscalls.map_by_id(10)
+    monkeypatch.setattr(syscalls, "program_maps", PROGRAMS.__getitem__)
     with pytest.raises(IpttctlError, match="descriptors are in use; raise `ulimit -n`"):
         map_of_programs([3], "counts")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ipttctl import bpf
-from ipttctl.bpf import MapInfo, MapType
-from ipttctl.btf import Array, Int, Member, Struct, Type
+from ipttctl.bpf import syscalls
+from ipttctl.bpf.btf import Array, Int, Member, Struct, Type
+from ipttctl.bpf.map_format import MapFormat
+from ipttctl.bpf.syscalls import MapInfo, MapType
 from ipttctl.errors import UsageError
-from ipttctl.map_format import MapFormat
 
 HASH = 1
 U8, U16, U32 = (Int(f"__u{8 * size}", size) for size in (1, 2, 4))
@@ -123,7 +123,7 @@ def test_text_is_json_where_a_type_has_parts() -> None:
 
 
 def test_values_of_each_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpf, "possible_cpus", lambda: 3)
+    monkeypatch.setattr(syscalls, "possible_cpus", lambda: 3)
     form = MapFormat(info(MapType.PERCPU_HASH, 4))
     one, two, three = (struct.pack("=Q", n) for n in (1, 2, 3))
     assert form.value_bytes("1") == one * 3
@@ -139,7 +139,7 @@ def test_values_of_each_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_list_is_a_cpus_value_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpf, "possible_cpus", lambda: 2)
+    monkeypatch.setattr(syscalls, "possible_cpus", lambda: 2)
     form = MapFormat(info(MapType.PERCPU_ARRAY, 4), U32, Array("__u16[2]", 4, U16, 2))
     both = struct.pack("=HHI", 1, 2, 0)
     assert form.value_bytes("[1, 2]") == both + both

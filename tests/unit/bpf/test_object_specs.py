@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.bpf import MapType, ProgramType
-from ipttctl.collection import Collection, CollectionSpec
+from ipttctl.bpf.collection import Collection, CollectionSpec
+from ipttctl.bpf.syscalls import MapType, ProgramType
 from ipttctl.errors import ProgramError
 from tests.unit.bpf.support import example_spec
 

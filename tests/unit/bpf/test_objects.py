@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import bpf
+from ipttctl.bpf import syscalls
+from ipttctl.bpf.programs import Program
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.programs import Program
-from ipttctl.trace_programs import TraceOptions
+from ipttctl.programs.trace import TraceOptions
 
 
 def open_fds() -> int:
@@ -41,7 +41,7 @@ def test_a_path_elsewhere_is_not_a_pin(tmp_path: Path) -> None:
 
 
 def test_an_unmounted_bpffs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpf, "on_bpffs", lambda _: False)
+    monkeypatch.setattr(syscalls, "on_bpffs", lambda _: False)
     with pytest.raises(ProgramError, match="run: mount -t bpf"):
         Program.from_pinned("/sys/fs/bpf/surely/nothing/here")
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import bpf, bpfcc, sources
+from ipttctl.bpf import bpfcc, syscalls
+from ipttctl.bpf.source_lines import line_of
+from ipttctl.bpf.specs import CollectionSpec
 from ipttctl.errors import ProgramError, VerifierError
-from ipttctl.source_lines import line_of
-from ipttctl.specs import CollectionSpec
+from ipttctl.programs import sources
 from tests.unit.bpf.test_compiling import kernel, write
 
 __all__ = ["kernel"]
@@ -93,7 +94,7 @@ def test_a_refusal_names_the_line_of_the_source(source: Path) -> None:
     log = (
         "5: (85) call bpf_map_lookup_elem#1\n9: (79) r0 = *(u64 *)(r0 +0)\nR0 invalid mem access\n"
     )
-    assert bpf.refused_instruction(log) == 9
+    assert syscalls.refused_instruction(log) == 9
     refusal = VerifierError("entry", "R0 invalid mem access", dereferenced(source), "change it")
     said = sources._in_source(str(source), refusal)
     assert str(said) == (
@@ -104,9 +105,9 @@ def test_a_refusal_names_the_line_of_the_source(source: Path) -> None:
 
 def test_logs_of_objects_have_lines_in_them() -> None:
     log = "0: R1=ctx() R10=fp0\n; return *found @ drop.c:16\n9: (79) r0 = *(u64 *)(r0 +0)\nR0 no\n"
-    assert bpf.refused_line(log) == "return *found @ drop.c:16"
-    assert bpf.refused_line("0: (95) exit\nR0 !read_ok\n") == ""
-    assert bpf.refused_instruction("") is None
+    assert syscalls.refused_line(log) == "return *found @ drop.c:16"
+    assert syscalls.refused_line("0: (95) exit\nR0 !read_ok\n") == ""
+    assert syscalls.refused_instruction("") is None
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_the_compiler_ends_with_who_asked(source: Path, number: int) -> None:
     pipe = source.with_name("endless.h")
     os.mkfifo(pipe)
     ask = (
-        "from pathlib import Path; from ipttctl import bpfcc\n"
+        "from pathlib import Path; from ipttctl.bpf import bpfcc\n"
         f"bpfcc.compile_source(Path('x.c'), b'#include \"{pipe}\"', [])"
     )
     with subprocess.Popen([sys.executable, "-c", ask], stderr=subprocess.DEVNULL) as asking:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import processes
-from ipttctl.bpf import ProgramType
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.programs import Program
-from ipttctl.sources import (
+from ipttctl.programs.sources import (
     KINDS,
     ById,
     ByTag,
@@ -29,6 +28,7 @@ from ipttctl.sources import (
     parse_source,
     program_type,
 )
+from ipttctl.system import processes
 from ipttproto import Slot
 
 

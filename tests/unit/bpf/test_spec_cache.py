@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import bpfcc, tools
+from ipttctl.bpf import bpfcc
+from ipttctl.bpf.specs import CollectionSpec, const_marker
 from ipttctl.errors import ProgramError
-from ipttctl.specs import CollectionSpec, const_marker
+from ipttctl.system import tools
 from tests.unit.bpf.support import EXIT, compiled, wide
 
 SOURCE = """
@@ -253,6 +254,6 @@ def test_constants_that_cannot_be_told_apart_are_refused(source: Path) -> None:
 
 
 def test_importing_everything_does_not_import_bpfcc() -> None:
-    command = "import sys, ipttctl.trace_programs; sys.exit('bcc' in sys.modules)"
+    command = "import sys, ipttctl.programs.trace; sys.exit('bcc' in sys.modules)"
     path = {"PYTHONPATH": ":".join(filter(None, sys.path))}
     assert subprocess.run([sys.executable, "-c", command], env=path, check=False).returncode == 0

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipttctl.btf import Array, Btf, Enum, Float, Int, Member, Pointer, Struct, Type
+from ipttctl.bpf.btf import Array, Btf, Enum, Float, Int, Member, Pointer, Struct, Type
+from ipttctl.bpf.values import decode, encode
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.values import decode, encode
 
 U8, U16, U32, U64 = (Int(f"__u{8 * size}", size) for size in (1, 2, 4, 8))
 S16 = Int("short", 2, signed=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipttctl.verifier_log import verifier_reason
+from ipttctl.bpf.verifier_log import verifier_reason
 
 FIGURES = "processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0"
 

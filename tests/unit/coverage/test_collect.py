@@ -30,7 +30,7 @@ def leaves():
 
 child(leaves)
 subprocess.run([sys.executable, "-c", "import ipttproto.errors"], check=True, cwd="/")
-compiler = "ctl/ipttctl/bpfcc_compiler.py"
+compiler = "ctl/ipttctl/bpf/bpfcc_compiler.py"
 subprocess.run([sys.executable, "-P", compiler], input="{", text=True, stderr=subprocess.DEVNULL)
 sys.exit(3)
 """
@@ -60,10 +60,10 @@ def test_forks_and_children_are_measured(tmp_path: Path) -> None:
     assert not_run < lines
     assert missed["proto/ipttproto/errors.py"][1] == 0
     # a script has no package
-    lines, not_run = missed["ctl/ipttctl/bpfcc_compiler.py"]
+    lines, not_run = missed["ctl/ipttctl/bpf/bpfcc_compiler.py"]
     assert 0 < not_run < lines
     # nobody imported it: all of it is missed, and it is not left out
-    lines, not_run = missed["ctl/ipttctl/losses.py"]
+    lines, not_run = missed["ctl/ipttctl/link/losses.py"]
     assert not_run == lines > 0
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ipttctl.wire import Connection, Family
+from ipttctl.link.wire import Connection, Family
 from ipttproto import FINGERPRINT, Command, Flag, Kind, Loss, build_request
 from ipttproto.attributes import align
 from ipttproto.family import Batch, Event, Top

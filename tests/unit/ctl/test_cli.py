@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 
-from ipttctl import netns, trace_programs
+from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import EXIT_CODES, run
 from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
-from ipttctl.filters import compile_filter
-from ipttctl.wire import Connection
+from ipttctl.link.wire import Connection
+from ipttctl.programs import trace
+from ipttctl.programs import trace as trace_programs
+from ipttctl.system import netns
 from ipttproto import TABLE_SLOTS, Command, Kind
 from tests.unit.ctl.support import (
     FakeModule,
@@ -334,7 +336,7 @@ def test_trace_listens_once_its_programs_are_there(
 ) -> None:
     """The events of others do not pile up while it compiles."""
     del programs
-    load = trace_programs.load_trace_programs
+    load = trace.load_trace_programs
 
     def slowly(*arguments: Any, **options: Any) -> Any:
         module.multicast(events_message([event()], sequence=0))
@@ -482,7 +484,7 @@ def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) ->
 def test_overview_not_loaded(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ipttctl import module  # noqa: PLC0415 - fixtures bear the name
+    from ipttctl.host import module  # noqa: PLC0415 - fixtures bear the name
 
     monkeypatch.setattr(module, "_SYSFS", tmp_path)
     monkeypatch.setattr(module, "require_privilege", lambda: None)
@@ -496,7 +498,7 @@ def test_overview_not_loaded(
 def test_overview_loaded(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ipttctl import module  # noqa: PLC0415 - fixtures bear the name
+    from ipttctl.host import module  # noqa: PLC0415 - fixtures bear the name
 
     (tmp_path / "ipttrace").mkdir()
     monkeypatch.setattr(module, "_SYSFS", tmp_path)

@@ -22,14 +22,15 @@ import pytest
 import typer.main
 from rich.console import Console
 
-from ipttctl import netns
+from ipttctl.bpf import syscalls
 from ipttctl.cli import app, run
-from ipttctl.cli.link_table import print_links
-from ipttctl.measurement import Measurement
-from ipttctl.namespace_names import NamespaceNames
-from ipttctl.objects import Link
-from ipttctl.render_text import link_line
-from ipttctl.wire import Connection
+from ipttctl.link.measurement import Measurement
+from ipttctl.link.model import Link
+from ipttctl.link.wire import Connection
+from ipttctl.show.link_table import print_links
+from ipttctl.show.render_text import link_line
+from ipttctl.system import netns
+from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Command, Kind
 from tests.unit.ctl.support import (
     FakeModule,
@@ -386,7 +387,6 @@ def test_history(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None
 def test_links_measures_an_interval(
     module: FakeModule, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ipttctl import bpf  # noqa: PLC0415 - loads libbpf
 
     opened: list[int] = []
 
@@ -394,7 +394,7 @@ def test_links_measures_an_interval(
         opened.append(os.open(os.devnull, os.O_RDONLY))
         return opened[-1]
 
-    monkeypatch.setattr(bpf, "enable_run_time", enable)
+    monkeypatch.setattr(syscalls, "enable_run_time", enable)
     looks = iter([(9, 900), (12, 1350)])
 
     def get(*_: Any) -> Sequence[dict[str, Any]]:

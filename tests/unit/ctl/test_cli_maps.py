@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ipttctl.cli import run
-from ipttctl.wire import Connection
+from ipttctl.link.wire import Connection
 from ipttproto import Command
 from tests.unit.ctl.support import FakeModule, link, no_such_link
 

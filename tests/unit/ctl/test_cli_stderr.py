@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from ipttctl import trace_programs
 from ipttctl.cli import run
 from ipttctl.errors import ProgramError
-from ipttctl.wire import Connection
+from ipttctl.link.wire import Connection
+from ipttctl.programs import trace as trace_programs
 from ipttproto import Command
 from tests.unit.ctl.support import (
     FakeModule,

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from ipttctl.controller import Controller
 from ipttctl.errors import (
     ExpectationError,
     KernelError,
@@ -19,10 +18,12 @@ from ipttctl.errors import (
     ModuleError,
     UsageError,
 )
-from ipttctl.event_filter import EventFilter
-from ipttctl.hooks import NfFamily, NfHook
-from ipttctl.objects import HistoryEntry, ProgramInfo, ProgramSet, SlotStats, Swap
-from ipttctl.streams import EventStream
+from ipttctl.families import NfFamily
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.event_filter import EventFilter
+from ipttctl.link.model import HistoryEntry, ProgramInfo, ProgramSet, SlotStats, Swap
+from ipttctl.link.streams import EventStream
 from ipttproto import (
     FINGERPRINT,
     Action,

@@ -18,21 +18,23 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import yaml
 
-from ipttctl import declared, netns
+from ipttctl import state
+from ipttctl.bpf import syscalls
+from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import run
 from ipttctl.cli.declared_file import read_state, state_object, state_text
-from ipttctl.controller import Controller
-from ipttctl.declared import State, StepAction, apply_state, diff_state
-from ipttctl.declared.maps import Entry, MapChange, MapDifference
-from ipttctl.declared.record import Record
 from ipttctl.errors import ExpectationError, ProgramError, UsageError
-from ipttctl.filters import compile_filter
-from ipttctl.wire import Connection
+from ipttctl.link.controller import Controller
+from ipttctl.link.wire import Connection
+from ipttctl.state import State, StepAction, apply_state, diff_state
+from ipttctl.state.journal import Record
+from ipttctl.state.maps import Entry, MapChange, MapDifference
+from ipttctl.system import netns
 from ipttproto import Command, Hook, LinkFlag
 from tests.unit.ctl.support import FakeModule, RefusalError, link, nf_link
 
 if TYPE_CHECKING:
-    from ipttctl.maps import Map
+    from ipttctl.bpf.maps import Map
 
 OWN_NETNS = netns.resolve(str(netns.OWN))
 PERSISTENT = int(LinkFlag.PERSISTENT)
@@ -113,15 +115,13 @@ def _reply(asked: Mapping[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def machine(module: FakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     """Programs are given as --fd N, and N is their id."""
-    from ipttctl import bpf  # noqa: PLC0415 - what the commands look up
-
     monkeypatch.setattr(Connection, "open", module.connect)
     monkeypatch.setattr(
-        bpf, "program_info", lambda fd: bpf.ProgramInfo(fd, "0" * 16, "x", "kprobe")
+        syscalls, "program_info", lambda fd: syscalls.ProgramInfo(fd, "0" * 16, "x", "kprobe")
     )
-    monkeypatch.setattr("ipttctl.declared.apply.check_types", lambda _: None)
+    monkeypatch.setattr("ipttctl.state.apply.check_types", lambda _: None)
     for name in ("apply_state", "diff_state", "save_state"):
-        defaults = getattr(declared, name).__kwdefaults__
+        defaults = getattr(state, name).__kwdefaults__
         monkeypatch.setitem(defaults, "record", tmp_path / "record" / "declared.json")
     return Machine(module)
 
@@ -499,9 +499,9 @@ def test_a_map_that_fails_half_way_gets_back_what_it_had(
     file = given(tmp_path / "state.yaml", TWO)
     assert run(["apply", file]) == 0
     words, found = difference(room=2)
-    monkeypatch.setattr("ipttctl.declared.apply.map_steps", lambda _: [])
+    monkeypatch.setattr("ipttctl.state.apply.map_steps", lambda _: [])
     monkeypatch.setattr(
-        "ipttctl.declared.apply.live_maps",
+        "ipttctl.state.apply.live_maps",
         lambda match, _: [("words", found)] if match.declared.name == "input" else [],
     )
     assert run(["apply", file]) == ProgramError.exit_code

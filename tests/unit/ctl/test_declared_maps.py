@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ipttctl.bpf import MapInfo, MapType
-from ipttctl.declared.maps import ARRAYS, Entry, MapChange, MapDifference
+from ipttctl.bpf.maps import Map
+from ipttctl.bpf.syscalls import MapInfo, MapType
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.maps import Map
+from ipttctl.state.maps import ARRAYS, Entry, MapChange, MapDifference
 
 HASH = 1
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ipttctl import wire
-from ipttctl.controller import require_same_build
 from ipttctl.errors import IpttctlError, ModuleError
-from ipttctl.objects import Link, LinkChange, ModuleStatus
-from ipttctl.records import decode
-from ipttctl.streams import EventStream, LinkChangeStream, Stream
-from ipttctl.wire import Connection, Family
+from ipttctl.events.records import decode
+from ipttctl.link import wire
+from ipttctl.link.controller import require_same_build
+from ipttctl.link.model import Link, LinkChange, ModuleStatus
+from ipttctl.link.streams import EventStream, LinkChangeStream, Stream
+from ipttctl.link.wire import Connection, Family
 from ipttproto import Command, ProtocolError, parse_batch
 from ipttproto.family import Top
 from tests.unit.ctl.support import NetlinkSocket, event, events_message, link, notification

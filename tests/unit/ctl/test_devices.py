@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from ipttctl.devices import device_index
 from ipttctl.errors import UsageError
+from ipttctl.system.devices import device_index
 
 
 def test_a_name_has_an_index() -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import doctor, tools
 from ipttctl.cli import run
-from ipttctl.doctor import Finding, State
 from ipttctl.errors import ModuleError, PrivilegeError
-from ipttctl.host import Host
-from ipttctl.installed import VERSION
-from ipttctl.module import ModuleState
-from ipttctl.objects import ModuleStatus
+from ipttctl.host import doctor
+from ipttctl.host.doctor import Finding, State
+from ipttctl.host.module import ModuleState
+from ipttctl.host.tree import Host
+from ipttctl.link.model import ModuleStatus
+from ipttctl.paths import VERSION
+from ipttctl.system import tools
 from ipttproto import FINGERPRINT
 from tests.guest import kernel_list
 from tests.unit.ctl.test_render_json import documented

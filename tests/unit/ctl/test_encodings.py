@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ipttctl import doctor, trace_programs
-from ipttctl.cli import link_table, main, standard_files
-from ipttctl.doctor import Finding, State
-from ipttctl.objects import Link
-from ipttctl.wire import Connection
+from ipttctl.cli import main, standard_files
+from ipttctl.host import doctor
+from ipttctl.host.doctor import Finding, State
+from ipttctl.link.model import Link
+from ipttctl.link.wire import Connection
+from ipttctl.programs import trace as trace_programs
+from ipttctl.show import link_table
 from ipttproto import Command, Kind
 from tests.unit.ctl.support import FakeModule, event, events_message, link
 

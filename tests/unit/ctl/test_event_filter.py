@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ipttctl.errors import UsageError
-from ipttctl.event_filter import EventFilter, HookPattern, RulePattern
-from ipttctl.hooks import NfFamily
-from ipttctl.records import decode
+from ipttctl.events.records import decode
+from ipttctl.families import NfFamily
+from ipttctl.link.event_filter import EventFilter, HookPattern, RulePattern
 from ipttproto import Kind, parse_batch
 from tests.unit.ctl.support import batch_payload, event
 

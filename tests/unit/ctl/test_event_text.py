@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ipttctl.errors import UsageError
-from ipttctl.event_text import EventBlocks, EventTable, TimeFormat, decision, parse_columns
-from ipttctl.namespace_names import NamespaceNames
-from ipttctl.packet_text import packet_text
-from ipttctl.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode
+from ipttctl.show.event_text import EventBlocks, EventTable, TimeFormat, decision, parse_columns
+from ipttctl.show.packet_text import packet_text
+from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind, parse_batch
 from tests.unit.ctl.support import batch_payload, event
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from ipttctl.errors import UsageError
-from ipttctl.hooks import (
+from ipttctl.families import (
     BRIDGE_PRIORITIES,
     FAMILY_NAMES,
     HOOKS,
     PRIORITIES,
     NfFamily,
-    NfHook,
     family_name,
     hook_name,
     parse_priority,
     priority_name,
 )
+from ipttctl.hooks.nf import NfHook
 from ipttproto import Hook, LinkFlag, NfMode
 
 UAPI = Path("/usr/include/linux")

@@ -17,21 +17,24 @@ import pytest
 from rich.console import Console
 
 import ipttctl
-from ipttctl import declared, doctor, link_maps, trace_programs
-from ipttctl import module as kernel_module
+from ipttctl import state as declared
 from ipttctl.cli import run
-from ipttctl.cli.link_table import print_links
-from ipttctl.declared import SavedState, State, Step, StepAction
-from ipttctl.doctor import Finding
 from ipttctl.errors import ModuleError, ProgramError
 from ipttctl.escape import escape, word
-from ipttctl.event_text import EventBlocks, EventTable
-from ipttctl.module import ModuleState
-from ipttctl.namespace_names import NamespaceNames
-from ipttctl.objects import Link, ModuleStatus
-from ipttctl.records import decode
-from ipttctl.render_json import dumps
-from ipttctl.wire import Connection
+from ipttctl.events.records import decode
+from ipttctl.host import doctor
+from ipttctl.host import module as kernel_module
+from ipttctl.host.doctor import Finding
+from ipttctl.host.module import ModuleState
+from ipttctl.link.model import Link, ModuleStatus
+from ipttctl.link.wire import Connection
+from ipttctl.programs import maps as link_maps
+from ipttctl.programs import trace as trace_programs
+from ipttctl.show.event_text import EventBlocks, EventTable
+from ipttctl.show.link_table import print_links
+from ipttctl.show.render_json import dumps
+from ipttctl.state import SavedState, State, Step, StepAction
+from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Command, EventFlag, Kind, Slot, parse_batch
 from tests.unit.ctl.support import (
     FakeModule,

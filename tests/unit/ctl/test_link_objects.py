@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ipttctl.hooks import NfFamily
-from ipttctl.objects import HistoryEntry, Link, LinkStats, ModuleStatus, SlotStats
+from ipttctl.families import NfFamily
+from ipttctl.link.model import HistoryEntry, Link, LinkStats, ModuleStatus, SlotStats
 from ipttproto import Hook, Loss, Slot
 
 NOTHING: dict[str, Any] = {

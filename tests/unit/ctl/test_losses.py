@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipttctl.losses import LossCounter, Losses
-from ipttctl.objects import CpuStatus
+from ipttctl.link.losses import LossCounter, Losses
+from ipttctl.link.model import CpuStatus
 from ipttproto import EventBatch, Loss, parse_batch
 from tests.unit.ctl.support import batch_payload, event
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import netns
-from ipttctl.namespace_names import NamespaceNames
+from ipttctl.system import netns
+from ipttctl.system.namespace_names import NamespaceNames
 
 OWN = netns.resolve(str(netns.OWN)).cookie
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl import netns
 from ipttctl.errors import UsageError
+from ipttctl.system import netns
 
 SO_NETNS_COOKIE = 71
 

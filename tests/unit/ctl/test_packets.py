@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ipttctl.packets import PacketCounter
+from ipttctl.events.packets import PacketCounter
 from ipttproto import Kind
 from tests.unit.ctl.test_event_text import record
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from ipttctl import payloads
-from ipttctl.btf import Int
+from ipttctl.bpf.btf import Int
 from ipttctl.errors import LinkGoneError
-from ipttctl.objects import Link
-from ipttctl.payloads import PayloadTypes
-from ipttctl.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode
+from ipttctl.link.model import Link
+from ipttctl.programs import payloads
+from ipttctl.programs.payloads import PayloadTypes
 from ipttproto import EventFlag, parse_batch
 from tests.unit.ctl.support import batch_payload, event, nf_link
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipttctl.errors import ProgramError
-from ipttctl.private_dirs import check_private, make_private, way
+from ipttctl.system.private_dirs import check_private, make_private, way
 
 
 @pytest.fixture

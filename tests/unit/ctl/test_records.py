@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipttctl.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode
 from ipttproto import EVENT_DTYPE, parse_batch
 from tests.unit.ctl.support import batch_payload, event
 

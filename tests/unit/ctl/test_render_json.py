@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ipttctl import render_json
-from ipttctl.measurement import Measurement
-from ipttctl.objects import HistoryEntry, Link, LinkChange
-from ipttctl.records import decode
+from ipttctl.events.records import decode
+from ipttctl.link.measurement import Measurement
+from ipttctl.link.model import HistoryEntry, Link, LinkChange
+from ipttctl.show import render_json
 from ipttproto import Command, EventFlag, Kind, parse_batch
 from tests.unit.ctl.support import batch_payload, event, link, nf_link
 from tests.unit.ctl.test_event_text import record

@@ -7,17 +7,17 @@ import time
 
 import pytest
 
-from ipttctl.losses import Losses
-from ipttctl.measurement import Measurement
-from ipttctl.namespace_names import NamespaceNames
-from ipttctl.objects import HistoryEntry, Link, LinkChange, SlotStats
-from ipttctl.render_text import (
+from ipttctl.link.losses import Losses
+from ipttctl.link.measurement import Measurement
+from ipttctl.link.model import HistoryEntry, Link, LinkChange, SlotStats
+from ipttctl.show.render_text import (
     change_line,
     cpu_table,
     history_line,
     link_line,
     totals_line,
 )
+from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Action, Command, Slot
 from tests.unit.ctl.support import link, nf_link
 from tests.unit.ctl.test_losses import status

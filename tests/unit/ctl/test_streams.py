@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from ipttctl.controller import Controller
 from ipttctl.errors import KernelError
-from ipttctl.losses import Losses
-from ipttctl.objects import Change, LinkChange
-from ipttctl.streams import EventStream
-from ipttctl.wire import Connection, OverrunError
+from ipttctl.link.controller import Controller
+from ipttctl.link.losses import Losses
+from ipttctl.link.model import Change, LinkChange
+from ipttctl.link.streams import EventStream
+from ipttctl.link.wire import Connection, OverrunError
 from ipttproto import Command, DetachReason, EventBatch, Message
 from tests.unit.ctl.support import (
     FakeModule,

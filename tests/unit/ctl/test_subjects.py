@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
-from ipttctl import netns
 from ipttctl.cli import run
 from ipttctl.cli.subjects import ChosenProcess
 from ipttctl.errors import UsageError
-from ipttctl.wire import Connection
+from ipttctl.link.wire import Connection
+from ipttctl.system import netns
 from ipttproto import Command
 from tests.unit.ctl.support import FakeModule, event, events_message, notification
 

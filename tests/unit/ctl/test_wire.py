@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from ipttctl import netns, wire
 from ipttctl.errors import (
     ExpectationError,
     IpttctlError,
@@ -23,7 +22,8 @@ from ipttctl.errors import (
     ModuleError,
     PrivilegeError,
 )
-from ipttctl.wire import (
+from ipttctl.link import wire
+from ipttctl.link.wire import (
     Connection,
     Family,
     bad_attribute,
@@ -31,6 +31,7 @@ from ipttctl.wire import (
     require_privilege,
     resolve_family,
 )
+from ipttctl.system import netns
 from ipttproto import Acknowledgement, Command, Flag, Group, ProtocolError, build_request
 from ipttproto.attributes import HEADER_SIZE, split
 from ipttproto.family import Top

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ipttctl.hooks import HOOKS, NfFamily
+from ipttctl.families import HOOKS, NfFamily
 from ipttproto import Command, Hook, Message, ProtocolError, Slot, parse_datagram
 from ipttproto.attributes import NLA_F_NESTED
 from ipttproto.family import Top

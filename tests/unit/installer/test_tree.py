@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from installer import tree, wheel
-from ipttctl.installed import VERSION
+from ipttctl.paths import VERSION
 from ipttproto import FINGERPRINT
 from tests.unit.installer.support import ROOT
 
@@ -72,8 +72,9 @@ def test_it_runs(prefix: Path) -> None:
 def test_it_runs_its_own_code_and_finds_its_sources(prefix: Path) -> None:
     script = (
         "import ipttctl, ipttproto, typer, pyroute2, construct\n"
-        "from ipttctl import module, Controller, EventBatch\n"
-        "from ipttctl.installed import programs_directory\n"
+        "from ipttctl.host import module\n"
+        "from ipttctl import Controller, EventBatch\n"
+        "from ipttctl.paths import programs_directory\n"
         "for path in (ipttctl.__file__, ipttproto.__file__, typer.__file__, pyroute2.__file__,\n"
         "             module.source_directory(), programs_directory() / 'trace.c'): print(path)\n"
         "print(construct.__file__)\n"
@@ -99,7 +100,7 @@ def test_installing_again_repairs_and_drops_what_is_gone(prefix: Path, built: Pa
     (code / "ipttctl" / "gone" / "old.py").touch()
     cache = code / "ipttctl" / "__pycache__"
     cache.mkdir()
-    for name in ("gone.cpython-311.pyc", "wire.cpython-311.pyc"):
+    for name in ("gone.cpython-311.pyc", "errors.cpython-311.pyc"):
         (cache / name).touch()
     assert tree.install(tree.items(built, PurePosixPath(prefix), debian=False), prefix) == 4
     assert os.access(prefix / "sbin/ipttctl", os.X_OK)

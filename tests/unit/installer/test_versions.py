@@ -9,7 +9,7 @@ import pytest
 
 from installer import __main__ as command
 from installer import tree
-from ipttctl.installed import VERSION
+from ipttctl.paths import VERSION
 from tests.unit.installer.support import ROOT
 
 

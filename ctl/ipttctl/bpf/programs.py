@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0
+"""BPF programs, wherever they come from, as objects that own a file descriptor."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+from ipttctl.bpf import syscalls
+from ipttctl.errors import ProgramError
+from ipttctl.system.descriptors import ClosedError, owned_descriptor
+from ipttctl.system.processes import foreign_descriptor
+
+
+class Program:
+    """A loaded BPF program. It owns a descriptor: close it, or use it as a context manager.
+
+    Once a link holds the program, or it is pinned, closing does not unload it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Take over ``fd``, which must be a program's; see the class methods."""
+        self._descriptor = owned_descriptor(fd)
+        self._info: syscalls.ProgramInfo | None = None
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Self:
+        """A program that the process has open already; the descriptor is duplicated.
+
+        Raises:
+            ProgramError: it is not open, or something else than a program.
+        """
+        _check_program(fd, f"fd {fd}")
+        return cls(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))
+
+    @classmethod
+    def from_pinned(cls, path: str | os.PathLike[str]) -> Self:
+        """A program that is pinned in a BPF file system.
+
+        Raises:
+            ProgramError: nothing is there, or something else, or no such file system is mounted.
+        """
+        place = Path(path)
+        fd = syscalls.open_pinned(place)
+        try:
+            _check_program(fd, str(place))
+        except ProgramError:
+            os.close(fd)
+            raise
+        return cls(fd)
+
+    @classmethod
+    def from_id(cls, identifier: int) -> Self:
+        """A loaded program by its id, as bpftool shows it.
+
+        Raises:
+            ProgramError: there is none.
+            PrivilegeError: the caller may not (CAP_SYS_ADMIN).
+        """
+        return cls(syscalls.program_by_id(identifier))
+
+    @classmethod
+    def from_tag(cls, tag: str) -> Self:
+        """The only loaded program of a tag (16 hex digits).
+
+        Raises:
+            ProgramError: there is none, or more than one; the message lists their ids.
+            PrivilegeError: the caller may not (CAP_SYS_ADMIN).
+        """
+        with ExitStack() as found:
+            matching: list[Self] = []
+            for identifier in syscalls.programs():
+                with suppress(ProgramError):  # unloaded meanwhile
+                    program = cls.from_id(identifier)
+                    if program.tag == tag:
+                        found.callback(program.close)
+                        matching.append(program)
+                    else:
+                        program.close()
+            if len(matching) == 1:
+                found.pop_all()
+                return matching[0]
+            if not matching:
+                raise ProgramError(f"no loaded program has tag {tag}", "see: bpftool prog")
+            ids = ", ".join(str(program.id) for program in matching)
+            raise ProgramError(f"programs {ids} have tag {tag}", "take one by its id")
+
+    @classmethod
+    def from_process(cls, pid: int, fd: int) -> Self:
+        """A program that another process has open as ``fd``.
+
+        Raises:
+            ProgramError: there is no such process, it ends meanwhile, or what it has there, if
+                anything, is no program.
+            PrivilegeError: the caller may not look into the process (PTRACE_MODE_ATTACH).
+        """
+        copy = foreign_descriptor(pid, fd)
+        try:
+            _check_program(copy, f"fd {fd} of process {pid}")
+        except ProgramError:
+            os.close(copy)
+            raise
+        return cls(copy)
+
+    @classmethod
+    def load(
+        cls,
+        instructions: bytes,
+        *,
+        name: str,
+        type: syscalls.ProgramType = syscalls.ProgramType.KPROBE,  # noqa: A002 - as the kernel calls it
+        license_name: str = "GPL",
+    ) -> Self:
+        """Verify and load bytecode whose maps are descriptors already.
+
+        Raises:
+            ProgramError: the verifier refused.
+            PrivilegeError: the caller may not load programs.
+        """
+        return cls(syscalls.load_program(type, name, instructions, license_name))
+
+    @property
+    def fd(self) -> int:
+        """The descriptor; it stays the program's.
+
+        Raises:
+            ProgramError: the program is closed.
+        """
+        try:
+            with self._descriptor as fd:
+                return fd
+        except ClosedError:
+            raise ProgramError("the program is closed") from None
+
+    @property
+    def id(self) -> int:
+        """The program's id in the kernel."""
+        return self._kernel_info().id
+
+    @property
+    def tag(self) -> str:
+        """The kernel's hash over the instructions, in hex."""
+        return self._kernel_info().tag
+
+    @property
+    def name(self) -> str:
+        """The program's name in the kernel, at most 15 characters."""
+        return self._kernel_info().name
+
+    @property
+    def type(self) -> str:
+        """The program's type as bpftool names it, such as ``kprobe``."""
+        return self._kernel_info().type
+
+    def maps(self) -> list[int]:
+        """The ids of the maps that the program uses."""
+        return syscalls.program_maps(self.fd)
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Give the program a name in a BPF file system, so that it stays loaded.
+
+        Raises:
+            ProgramError: the path exists, or is not in a mounted BPF file system.
+        """
+        syscalls.pin(self.fd, Path(path))
+
+    def close(self) -> None:
+        """Give the descriptor back; more than once does no harm."""
+        self._descriptor.close()
+
+    def _kernel_info(self) -> syscalls.ProgramInfo:
+        if self._info is None:
+            self._info = syscalls.program_info(self.fd)
+        return self._info
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        *_: object,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._descriptor.closed:
+            return "<Program, closed>"
+        return f"<Program {self.name} id={self.id} type={self.type} fd={self.fd}>"
+
+
+def _check_program(fd: int, called: str) -> None:
+    kind = syscalls.object_kind(fd)
+    if kind != syscalls.ObjectKind.PROGRAM:
+        raise ProgramError(f"{called} is not a BPF program but {kind}", "see: bpftool prog")

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What BPF sources compile to, or object files hold: plain values, nothing of the kernel's.
+
+In the manner of cilium/ebpf: constants and map sizes are set on a ``CollectionSpec``, which a
+``Collection`` is then loaded from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from ipttctl.bpf import bpfcc, files_read, libbpf_object, syscalls
+from ipttctl.bpf.files_read import FilesRead
+from ipttctl.bpf.spec_cache import SpecCache, source_key
+from ipttctl.bpf.values import encode
+from ipttctl.errors import ProgramError, UsageError, os_reason
+
+CONST_MARK: Final = 0x1B77C0DE
+"""Upper half of the 64-bit loads that stand for constants (bpf/ipttrace.h)."""
+
+_NAME_SIZE: Final = 32
+"""Bytes of a constant's name that are hashed."""
+
+_DECLARATION: Final = re.compile(
+    r"^\s*IPTTRACE_CONST\(\s*(?P<type>[^,()]+?)\s*,\s*(?P<name>\w+)\s*\)", re.MULTILINE
+)
+_FIELD: Final = re.compile(
+    r"^\s*IPTTRACE_FIELD\([^,()]+,\s*\w+\s*,\s*(?P<structure>\w+)\s*,\s*(?P<member>[\w.]+)\s*\)",
+    re.MULTILINE,
+)
+_WIDTH: Final = re.compile(r"^(?:__)?[us](8|16|32|64)$")
+
+
+@dataclass
+class ProgramSpec:
+    """A program.
+
+    ``instructions`` and ``maps`` (names by the index of the instruction that loads them) are those
+    of a compiled source; of an object file libbpf knows them. ``section`` and ``type`` are what an
+    object file says; a compiled source says neither, and its programs are of whatever type they
+    are loaded as.
+    """
+
+    name: str
+    instructions: bytes = b""
+    maps: dict[int, str] = field(default_factory=dict)
+    section: str = ""
+    type: int = 0
+
+
+@dataclass
+class MapSpec:
+    """A map to create: change what you like before the collection is loaded.
+
+    ``pinned`` has it shared by name: loading uses the map of its name that is pinned in the
+    directory for this, or creates one and pins it there. ``key_type`` and ``value_type`` are their
+    numbers in the collection's ``btf``, 0 for none.
+    """
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int = 0
+    pinned: bool = False
+    key_type: int = 0
+    value_type: int = 0
+
+
+@dataclass(frozen=True)
+class ObjectFile:
+    """An object file: its name, its bytes, and what libbpf finds in them."""
+
+    name: str
+    data: bytes
+    content: libbpf_object.ObjectContent
+
+    def plan(
+        self,
+        programs: Mapping[str, int],
+        maps: Mapping[str, MapSpec],
+        values: Mapping[str, Any],
+        reused: Mapping[str, int],
+    ) -> libbpf_object.LoadPlan:
+        """How to load it with programs of these types, what differs in its maps, constants."""
+        changed = {}
+        for entry in self.content.maps:
+            spec = maps[entry.name]
+            wanted = {
+                "type": (entry.type, spec.type),
+                "key_size": (entry.key_size, spec.key_size),
+                "value_size": (entry.value_size, spec.value_size),
+                "max_entries": (entry.max_entries, spec.max_entries),
+                "map_flags": (entry.flags, spec.flags),
+            }
+            changed[entry.name] = {n: new for n, (old, new) in wanted.items() if new != old}
+        constants: dict[str, dict[int, bytes]] = {}
+        for name, value in values.items():
+            constant = self.content.constants[name]
+            data = encode(constant.place.type, value, f"constant {name}")
+            constants.setdefault(constant.map, {})[constant.place.bits // 8] = data
+        return libbpf_object.LoadPlan(programs, changed, reused, constants)
+
+
+@dataclass
+class CollectionSpec:
+    """Programs, maps and constants of a source or an object file; nothing in the kernel yet."""
+
+    programs: dict[str, ProgramSpec]
+    maps: dict[str, MapSpec]
+    constants: dict[str, int] = field(default_factory=dict)
+    """Width in bits of each constant by its name."""
+    fields: list[str] = field(default_factory=list)
+    """Fields of kernel structs, such as ``sk_buff.len``, that the source declares."""
+    license: str = "GPL"
+    btf: bytes = b""
+    """Types of the maps' keys and values."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Values of the constants that are set; the others are 0, or what an object file says."""
+    elf: ObjectFile | None = None
+    """The object file that libbpf loads, if the collection comes from one."""
+
+    @classmethod
+    def from_source(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        include: Sequence[Path] = (),
+        cflags: Sequence[str] = (),
+        use_cache: bool = True,
+        on_compile: Callable[[], None] | None = None,
+    ) -> Self:
+        """Compile a C source with bpfcc, or take what it compiled to before.
+
+        Args:
+            source: the C file.
+            include: directories of headers, besides the source's own.
+            cflags: more options for clang.
+            use_cache: keep the result on disk and use what is there.
+            on_compile: called before a compilation, which takes seconds.
+
+        Raises:
+            ProgramError: no such source; it does not compile; bpfcc or the kernel's headers are
+                missing; somebody else can write to the cache.
+        """
+        path = Path(source)
+        directories = [path.parent, *include]
+        try:
+            text = files_read.read_whole(path)
+        except OSError as error:
+            raise ProgramError(f"cannot read BPF source {path}: {os_reason(error)}") from None
+        key = source_key(text, directories, cflags)
+        cache = SpecCache.open() if use_cache else None
+        for stored in cache.find(key, directories) if cache else ():
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                return cls._from_stored(stored)
+        if on_compile:
+            on_compile()
+        options = [*(f"-I{directory.absolute()}" for directory in directories), *cflags]
+        begun = files_read.begin()
+        compiled = bpfcc.compile_source(path, text, options)
+        files = files_read.read_files(compiled["read"])
+        spec = cls._from_compiled(compiled)
+        spec.constants, spec.fields = _declarations(path, [text, *files.values()])
+        if cache and (origin := FilesRead.of(text, files, directories, begun)):
+            cache.store(key, origin, spec._to_store())
+        return spec
+
+    @classmethod
+    def from_object(cls, path: str | os.PathLike[str]) -> Self:
+        """Read an object file that ``clang -O2 -g -target bpf`` made.
+
+        Raises:
+            ProgramError: no such file, or it is no object file of BPF programs.
+        """
+        place = Path(path)
+        try:
+            data = files_read.read_whole(place)
+        except OSError as error:
+            raise ProgramError(f"cannot read BPF object {place}: {os_reason(error)}") from None
+        content = libbpf_object.read(data, place.name)
+        return cls(
+            programs={
+                p.name: ProgramSpec(p.name, section=p.section, type=p.type)
+                for p in content.programs
+            },
+            maps={entry.name: MapSpec(**asdict(entry)) for entry in content.maps},
+            constants={n: 8 * c.place.type.size for n, c in content.constants.items()},
+            elf=ObjectFile(place.name, data, content),
+        )
+
+    def set_constants(self, values: Mapping[str, Any]) -> None:
+        """Set constants: IPTTRACE_CONST in sources, the variables of .rodata in object files.
+
+        Values are numbers; those of an object file can be of any type, written as in a map.
+
+        Raises:
+            ProgramError: there is no such constant, or the value does not fit its type.
+        """
+        for name, value in values.items():
+            if name not in self.constants:
+                known = ", ".join(sorted(self.constants)) or "none"
+                raise ProgramError(f"the programs have no constant {name}", f"there are: {known}")
+            if self.elf:
+                try:
+                    encode(self.elf.content.constants[name].place.type, value, f"constant {name}")
+                except UsageError as error:
+                    raise ProgramError(error.problem, error.remedy) from None
+                continue
+            width = self.constants[name]
+            if not -(1 << width - 1) <= value < 1 << width:
+                raise ProgramError(f"constant {name} has {width} bits, which cannot hold {value}")
+        self.values.update(values)
+
+    def find_program(self, name: str) -> str:
+        """The program of a name, or the only one in an object file's section of that name.
+
+        Raises:
+            ProgramError: there is none, or the section has several.
+        """
+        inside = [p.name for p in self.programs.values() if p.section and p.section == name]
+        if len(inside) == 1:
+            return inside[0]
+        if name in self.programs:
+            return name
+        if inside:
+            listed = ", ".join(sorted(inside))
+            raise ProgramError(f"section {name} has several programs", f"name one: {listed}")
+        known = ", ".join(
+            f"{p.name} ({p.section})" if p.section else p.name for p in self.programs.values()
+        )
+        raise ProgramError(f"there is no program {name}", f"there are: {known or 'none'}")
+
+    def content(self) -> bytes:
+        """What the file says or compiled to, as bytes that differ when it does."""
+        return self.elf.data if self.elf else json.dumps(self._to_store()).encode()
+
+    def used_fields(self, program: str) -> list[str]:
+        """The fields of kernel structs whose offsets a program needs."""
+        loaded = {load.value for load in syscalls.wide_loads(self.programs[program].instructions)}
+        return [name for name in self.fields if const_marker(name) in loaded]
+
+    def instructions(self, program: str, offsets: Mapping[str, int] | None = None) -> bytes:
+        """A program's bytecode with constants and offsets in place; its maps are not.
+
+        Raises:
+            ProgramError: it uses a constant or a field that is not declared or not in ``offsets``.
+        """
+        by_mark = {
+            const_marker(name): self.values.get(name, 0) % (1 << width)
+            for name, width in self.constants.items()
+        }
+        by_mark |= {const_marker(name): offset for name, offset in (offsets or {}).items()}
+        code = bytearray(self.programs[program].instructions)
+        for load in syscalls.wide_loads(code):
+            if load.source == 0 and load.value >> 32 == CONST_MARK:
+                if load.value not in by_mark:
+                    raise ProgramError(
+                        f"program {program} uses a constant or a field that is not declared",
+                        "declare it in the source or in a header of its directories",
+                    )
+                syscalls.set_wide_load(code, load.index, by_mark[load.value])
+        return bytes(code)
+
+    @classmethod
+    def _from_compiled(cls, compiled: dict[str, Any]) -> Self:
+        """What the compiler answered, with map names in the place of descriptors."""
+        names = {entry["fd"]: name for name, entry in compiled["maps"].items()}
+        programs = {}
+        for name, code in compiled["programs"].items():
+            instructions = bytearray.fromhex(code)
+            maps = {}
+            for load in syscalls.wide_loads(instructions):
+                if syscalls.is_map_load(load):
+                    if load.value not in names:
+                        raise ProgramError(f"program {name} uses a map of another source")
+                    maps[load.index] = names[load.value]
+                    syscalls.set_wide_load(instructions, load.index, 0)
+            programs[name] = ProgramSpec(name, bytes(instructions), maps)
+        specs = {}
+        for name, entry in compiled["maps"].items():
+            if entry["type"] in {syscalls.MapType.ARRAY_OF_MAPS, syscalls.MapType.HASH_OF_MAPS}:
+                raise ProgramError(f"map {name} is a map of maps", "use one map with a larger key")
+            specs[name] = MapSpec(name, **{k: v for k, v in entry.items() if k != "fd"})
+        types = bytes.fromhex(compiled.get("btf", ""))
+        return cls(programs, specs, license=compiled["license"], btf=types)
+
+    @classmethod
+    def _from_stored(cls, stored: Any) -> Self:
+        """The spec that ``_to_store`` gave; whatever error where it is none."""
+        programs = {
+            name: ProgramSpec(
+                name,
+                bytes.fromhex(entry["instructions"]),
+                {int(index): used for index, used in entry["maps"].items()},
+            )
+            for name, entry in stored["programs"].items()
+        }
+        maps = {name: MapSpec(**entry) for name, entry in stored["maps"].items()}
+        constants, fields = stored["constants"], stored["fields"]
+        types = bytes.fromhex(stored["btf"])
+        return cls(programs, maps, constants, fields, stored["license"], types)
+
+    def _to_store(self) -> dict[str, Any]:
+        """The spec as JSON can have it, without the values of constants."""
+        return {
+            "license": self.license,
+            "btf": self.btf.hex(),
+            "constants": self.constants,
+            "fields": self.fields,
+            "programs": {
+                name: {"instructions": spec.instructions.hex(), "maps": spec.maps}
+                for name, spec in self.programs.items()
+            },
+            "maps": {name: asdict(spec) for name, spec in self.maps.items()},
+        }
+
+
+def const_marker(name: str) -> int:
+    """The 64-bit value that stands for a constant in bytecode: mark and FNV-1a hash."""
+    value = 2166136261
+    for byte in name.encode().ljust(_NAME_SIZE, b"\0"):
+        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
+    return CONST_MARK << 32 | value
+
+
+def _declarations(source: Path, texts: Iterable[bytes]) -> tuple[dict[str, int], list[str]]:
+    """The constants, with their widths, and the fields that the texts of a source declare."""
+    constants: dict[str, int] = {}
+    fields: set[str] = set()
+    for text in (text.decode(errors="replace") for text in texts):
+        fields |= {f"{match['structure']}.{match['member']}" for match in _FIELD.finditer(text)}
+        for match in _DECLARATION.finditer(text):
+            width = _WIDTH.match(match["type"])
+            constants[match["name"]] = int(width[1]) if width else 64
+    names = [*constants, *fields]
+    if len({const_marker(name) for name in names}) < len(names):
+        raise ProgramError(f"{source}: two constants' names have one hash", "rename one")
+    return constants, sorted(fields)

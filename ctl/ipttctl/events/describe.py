@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The names behind an event's numbers, for every way of showing it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from enum import IntEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from ipttctl import families
+from ipttctl.events import protocols
+from ipttproto import EventFlag, Kind
+
+if TYPE_CHECKING:
+    from ipttctl.events.records import EventRecord
+
+VERDICTS: Final = ("DROP", "ACCEPT", "STOLEN", "QUEUE", "REPEAT", "STOP")
+"""Netfilter verdicts by their number."""
+
+PROTOCOL_FAMILIES: Final = {2: "PF_INET", 10: "PF_INET6"}
+"""Names of the values of an event's ``pf`` at tables."""
+
+ARP: Final = 0x0806
+IPV6: Final = 0x86DD
+_IPV4: Final = 0x0800
+
+_ETHERTYPES: Final = {0x8100: "VLAN", 0x8863: "PPPoE-discovery", 0x8864: "PPPoE", 0x88CC: "LLDP"}
+_VERSIONS: Final = {2: 4, 10: 6}
+_ARP_OPERATIONS: Final = {1: "request", 2: "reply"}
+
+_TCP_FLAGS: Final = ("CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN")
+_KINDS: Final = {int(kind): kind.name.lower() for kind in Kind}
+_DROP: Final = 0
+_QUEUE: Final = 3
+_OUTWARD: Final = {"output", "postrouting", "out"}
+
+
+@lru_cache(maxsize=4096)
+def text(name: bytes) -> str:
+    """A name from the kernel, which may hold any byte."""
+    return name.decode(errors="backslashreplace")
+
+
+@lru_cache(maxsize=4096)
+def address(raw: bytes, version: int | None) -> str:
+    """An address of an IP version, or of ARP, as people write it."""
+    if version == 6:
+        return socket.inet_ntop(socket.AF_INET6, raw)
+    return socket.inet_ntop(socket.AF_INET, raw[:4])
+
+
+def version(record: EventRecord) -> int | None:
+    """The packet's IP version; None if it is of another protocol."""
+    if record.pf in _VERSIONS:
+        return _VERSIONS[record.pf]
+    return {_IPV4: 4, IPV6: 6}.get(record.ethertype)
+
+
+def ethertype(number: int) -> str:
+    """``LLDP(0x88cc)``, or the number alone."""
+    name = _ETHERTYPES.get(number)
+    return f"{name}(0x{number:04x})" if name else f"0x{number:04x}"
+
+
+def arp_operation(number: int) -> str:
+    """``request`` for 1."""
+    return _ARP_OPERATIONS.get(number, str(number))
+
+
+def mac(raw: bytes) -> str:
+    """A hardware address as people write it."""
+    return raw.hex(":")
+
+
+def kind(record: EventRecord) -> str:
+    """``rule``, ``return``, ``policy``, ``exit`` or ``packet``."""
+    return _KINDS.get(record.kind, str(record.kind))
+
+
+def verdict(record: EventRecord) -> str:
+    """``ACCEPT``, ``DROP(EPERM)``, ``QUEUE(3,bypass)``..., for an exit or a packet event."""
+    number, data = record.verdict, record.verdict_data
+    name = verdict_name(number)
+    if number == _DROP and data:
+        return f"{name}({error_name(data)})"
+    if number == _QUEUE:
+        return f"{name}({data}{',bypass' if record.flags & EventFlag.QUEUE_BYPASS else ''})"
+    return name
+
+
+def verdict_name(number: int) -> str:
+    """``ACCEPT`` for 1."""
+    return VERDICTS[number] if number < len(VERDICTS) else str(number)
+
+
+def error_name(number: int) -> str:
+    """``EPERM`` for 1."""
+    return errno.errorcode.get(number, str(number))
+
+
+def hook(record: EventRecord) -> str:
+    """``OUTPUT`` for hook 3 of an IP family."""
+    return families.hook_name(record.pf, record.hook).upper()
+
+
+def protocol_family(number: int) -> str:
+    """``PF_INET`` for 2."""
+    return PROTOCOL_FAMILIES.get(number, str(number))
+
+
+def tcp_flags(bits: int) -> str:
+    """``ACK,PSH``, from the highest bit to the lowest; empty if none is set."""
+    return ",".join(name for i, name in enumerate(_TCP_FLAGS) if bits & 0x80 >> i)
+
+
+def has_ports(record: EventRecord) -> bool:
+    """Whether the event could read ports in the packet's transport header."""
+    return record.protocol in protocols.WITH_PORTS and _has_transport(record)
+
+
+def is_icmp(record: EventRecord) -> bool:
+    """Whether the event could read type and code of an ICMP or ICMPv6 packet."""
+    return record.protocol in {protocols.ICMP, protocols.ICMPV6} and _has_transport(record)
+
+
+def _has_transport(record: EventRecord) -> bool:
+    return not record.flags & (EventFlag.FRAGMENT | EventFlag.TRUNCATED)
+
+
+def interface(record: EventRecord) -> tuple[bytes, int]:
+    """(name, index) of the interface that matters at the hook: where it came in, or goes out."""
+    if families.hook_name(record.pf, record.hook) in _OUTWARD:
+        return record.out_name, record.out_ifindex
+    return record.in_name, record.in_ifindex
+
+
+def member(value: int) -> str:
+    """A member of an enumeration in print; the number of one that we do not know."""
+    return value.name.lower() if isinstance(value, IntEnum) else str(value)

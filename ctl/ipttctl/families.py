@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Netfilter's protocol families by name: the hooks of each, and standard priorities.
+
+The numbers are those of include/uapi/linux/netfilter*.h.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+from ipttctl.errors import UsageError
+
+
+class NfFamily(enum.IntEnum):
+    """Protocol families of netfilter (NFPROTO_*)."""
+
+    INET = 1
+    """IPv4 and IPv6."""
+    IPV4 = 2
+    ARP = 3
+    NETDEV = 5
+    """A device's own hooks."""
+    BRIDGE = 7
+    IPV6 = 10
+
+
+_IP_HOOKS: Final = ("prerouting", "input", "forward", "output", "postrouting")
+
+HOOKS: Final[Mapping[NfFamily, Mapping[str, int]]] = MappingProxyType(
+    {
+        NfFamily.INET: {name: n for n, name in enumerate((*_IP_HOOKS, "ingress"))},
+        NfFamily.IPV4: {name: n for n, name in enumerate(_IP_HOOKS)},
+        NfFamily.ARP: {"in": 0, "out": 1, "forward": 2},
+        NfFamily.NETDEV: {"ingress": 0},
+        NfFamily.BRIDGE: {name: n for n, name in enumerate(_IP_HOOKS)},
+        NfFamily.IPV6: {name: n for n, name in enumerate(_IP_HOOKS)},
+    }
+)
+"""Family -> the names of its hooks -> their numbers."""
+
+FAMILY_NAMES: Final[Mapping[str, NfFamily]] = MappingProxyType(
+    {
+        "inet": NfFamily.INET,
+        "inet4": NfFamily.IPV4,
+        "ipv4": NfFamily.IPV4,
+        "ip": NfFamily.IPV4,
+        "inet6": NfFamily.IPV6,
+        "ipv6": NfFamily.IPV6,
+        "ip6": NfFamily.IPV6,
+        "arp": NfFamily.ARP,
+        "bridge": NfFamily.BRIDGE,
+        "netdev": NfFamily.NETDEV,
+    }
+)
+"""What people call a family; the first name of each is the one that is printed."""
+
+_OTHER_HOOK_NAMES: Final = {
+    "pre_routing": "prerouting",
+    "local_in": "input",
+    "local_out": "output",
+    "post_routing": "postrouting",
+}
+
+PRIORITIES: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "first": -(1 << 31),
+        "raw_before_defrag": -450,
+        "conntrack_defrag": -400,
+        "raw": -300,
+        "selinux_first": -225,
+        "conntrack": -200,
+        "mangle": -150,
+        "dstnat": -100,
+        "filter": 0,
+        "security": 50,
+        "srcnat": 100,
+        "selinux_last": 225,
+        "conntrack_helper": 300,
+        "last": (1 << 31) - 1,
+        "conntrack_confirm": (1 << 31) - 1,
+    }
+)
+"""Standard priorities of every family but bridge (enum nf_ip_hook_priorities)."""
+
+BRIDGE_PRIORITIES: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "first": -(1 << 31),
+        "dstnat": -300,
+        "filter": -200,
+        "brnf": 0,
+        "out": 100,
+        "srcnat": 300,
+        "last": (1 << 31) - 1,
+    }
+)
+"""Standard priorities of the bridge family (enum nf_br_hook_priorities)."""
+
+
+def parse_priority(family: NfFamily, text: str) -> int:
+    """A priority by its number or its standard name in a family.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    names = BRIDGE_PRIORITIES if family is NfFamily.BRIDGE else PRIORITIES
+    if text in names:
+        return names[text]
+    try:
+        number = int(text)
+    except ValueError:
+        number = 1 << 32
+    if not -(1 << 31) <= number < 1 << 31:
+        raise UsageError(
+            f"'{text}' is not a priority", f"give a number of 32 bits or one of {', '.join(names)}"
+        )
+    return number
+
+
+@lru_cache
+def family_name(family: int) -> str:
+    """What a family is called in print; its number if we do not know it."""
+    return next((name for name, value in FAMILY_NAMES.items() if value == family), str(family))
+
+
+def hook_number(family: NfFamily, name: str) -> int | None:
+    """The number of a hook of a family by its name, or None."""
+    return HOOKS[family].get(_OTHER_HOOK_NAMES.get(name, name))
+
+
+@lru_cache
+def hook_name(family: int, hooknum: int) -> str:
+    """What a hook of a family is called in print; its number if we do not know it."""
+    hooks = next((names for known, names in HOOKS.items() if known == family), {})
+    return next((name for name, value in hooks.items() if value == hooknum), str(hooknum))
+
+
+@lru_cache
+def priority_name(family: int, priority: int) -> str:
+    """The standard name of a priority in a family, or its number."""
+    names = BRIDGE_PRIORITIES if family == NfFamily.BRIDGE else PRIORITIES
+    return next((name for name, value in names.items() if value == priority), str(priority))

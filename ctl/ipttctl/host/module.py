@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The kernel module as a file and a guest of the kernel: build it, load it, unload it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ipttctl.errors import (
+    IpttctlError,
+    LinkGoneError,
+    ModuleError,
+    ProgramError,
+    os_reason,
+)
+from ipttctl.link.controller import Controller, require_same_build
+from ipttctl.link.model import Link, ModuleStatus
+from ipttctl.link.wire import require_privilege
+from ipttctl.paths import module_directory
+from ipttctl.system import tools
+from ipttctl.system.private_dirs import check_private
+
+NAME: Final = "ipttrace"
+"""What the kernel calls the module."""
+
+SOURCE_VARIABLE: Final = "IPTTRACE_SOURCE"
+"""Environment: the directory of the module's source."""
+
+FILE_VARIABLE: Final = "IPTTRACE_KO"
+"""Environment: a module file that is built already."""
+
+BUILT: Final = Path("/var/lib/ipttctl")
+"""`ipttctl module build` builds below this, in a directory for each kernel release."""
+
+MODULES: Final = Path("/lib/modules")
+"""The modules of each kernel release; DKMS installs ours among them."""
+
+_SYSFS: Final = Path("/sys/module")
+_SHOWN_OUTPUT: Final = 3
+_INSTALLED: Final = re.compile(rf"^((?:.*/)?{NAME}\.ko(?:\.[a-z]+)?):", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ModuleState:
+    """What there is of the module now.
+
+    ``status`` and ``links`` are None if the module does not answer; ``problem`` says why then, and
+    also if it is of another build.
+    """
+
+    loaded: bool
+    references: int = 0
+    status: ModuleStatus | None = None
+    links: tuple[Link, ...] | None = None
+    problem: IpttctlError | None = None
+
+
+def running_release() -> str:
+    """The release of the running kernel, as `uname -r` prints it."""
+    return os.uname().release
+
+
+def is_loaded() -> bool:
+    """Whether the module is loaded."""
+    return (_SYSFS / NAME).is_dir()
+
+
+def state() -> ModuleState:
+    """What there is of the module.
+
+    Raises:
+        PrivilegeError: the caller may not ask.
+    """
+    require_privilege()
+    if not is_loaded():
+        return ModuleState(loaded=False)
+    references = 0
+    with suppress(OSError, ValueError):
+        references = int((_SYSFS / NAME / "refcnt").read_text())
+    try:
+        with Controller(check=False) as controller:
+            status = controller.status()
+            try:
+                require_same_build(status)
+            except ModuleError as problem:
+                return ModuleState(True, references, status, problem=problem)
+            return ModuleState(True, references, status, tuple(controller.links()))
+    except IpttctlError as problem:
+        return ModuleState(True, references, problem=problem)
+
+
+def source_directory() -> Path:
+    """The module's source: what the environment says, or what came with us.
+
+    Raises:
+        ModuleError: there is none.
+    """
+    given = os.environ.get(SOURCE_VARIABLE)
+    path = Path(given) if given else module_directory()
+    if not (path / "Kbuild").is_file() and not (path / "Makefile").is_file():
+        raise ModuleError(
+            f"there is no source of the module in {path}", f"set {SOURCE_VARIABLE} to its directory"
+        )
+    return path
+
+
+def own_file(release: str, directory: Path) -> Path:
+    """Where `ipttctl module build` leaves the module for a release, below a directory as BUILT."""
+    return directory / release / f"{NAME}.ko"
+
+
+def installed_file(release: str, modules: Path) -> Path | None:
+    """The module among those of a release, below a directory as MODULES, or None.
+
+    DKMS puts it there, and the kernel's tools list it.
+    """
+    try:
+        listed = _INSTALLED.search((modules / release / "modules.dep").read_text())
+    except OSError:
+        return None
+    return modules / release / listed[1] if listed else None
+
+
+def built_file(release: str) -> Path:
+    """Where the module for a kernel release is, or would be if `ipttctl module build` built it.
+
+    That is what the environment says, what was built by hand, or what is installed, in this order.
+    """
+    given = os.environ.get(FILE_VARIABLE)
+    if given:
+        return Path(given)
+    own = own_file(release, BUILT)
+    return own if own.exists() else installed_file(release, MODULES) or own
+
+
+def build(release: str, modules: Path = MODULES) -> Path:
+    """Build the module for a kernel release from a copy of its source; the file.
+
+    Raises:
+        ModuleError: no headers, no compiler, no source, or it does not build.
+    """
+    headers = modules / release / "build"
+    if not (headers / "Makefile").exists():
+        raise ModuleError(
+            f"there are no headers of kernel {release}",
+            f"run `apt install linux-headers-{release}`",
+        )
+    source = source_directory()
+    directory = BUILT / release
+    try:
+        _copy(source, directory)
+    except OSError as error:
+        raise ModuleError(f"cannot copy {source} to {directory}: {os_reason(error)}") from None
+    command = ["make", "-s", "-C", str(headers), f"M={directory}", "modules"]
+    result = _run(command, "apt install make gcc")
+    if result.returncode:
+        raise ModuleError(f"the module does not build for {release}: {_excerpt(result.stderr)}")
+    return directory / f"{NAME}.ko"
+
+
+def _copy(source: Path, directory: Path) -> None:
+    """Copy what lies in a directory, over what there is in another, which is made.
+
+    Raises:
+        OSError: the first file or directory that cannot be.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for place in sorted(source.rglob("*")):
+        copy = directory / place.relative_to(source)
+        if place.is_dir():
+            copy.mkdir(exist_ok=True)
+        else:
+            shutil.copy2(place, copy)
+
+
+def load(release: str | None = None) -> Path:
+    """Load the module for the running kernel, and check that it speaks our protocol; the file.
+
+    Raises:
+        PrivilegeError: the caller may not load modules.
+        ModuleError: it is loaded already, not built, built for another kernel, of another build,
+            somebody else can have written it, or the kernel refuses it.
+    """
+    require_privilege()
+    release = release or running_release()
+    if is_loaded():
+        raise ModuleError("the ipttrace module is loaded already", "see `ipttctl module status`")
+    path = built_file(release)
+    if not path.is_file():
+        remedy = (
+            f"{FILE_VARIABLE} names a file that does not exist"
+            if FILE_VARIABLE in os.environ
+            else "run `ipttctl module build`"
+        )
+        raise ModuleError(f"there is no module for kernel {release} at {path}", remedy)
+    try:
+        check_private(path, follow=True)
+    except ProgramError as error:
+        raise ModuleError(error.problem, error.remedy) from None
+    made_for = built_for(path)
+    if made_for != release:
+        raise ModuleError(
+            f"{path} is built for kernel {made_for}, this is {release}",
+            "run `ipttctl module build`",
+        )
+    result = _run(["insmod", str(path)], "apt install kmod")
+    if result.returncode:
+        raise ModuleError(
+            f"the kernel does not take {path}: {_excerpt(result.stderr)}", "see `dmesg`"
+        )
+    with Controller():
+        return path
+
+
+def built_for(path: Path) -> str:
+    """The kernel release that a module file is built for.
+
+    Raises:
+        ModuleError: it is not a module.
+    """
+    result = _run(["modinfo", "-F", "vermagic", str(path)], "apt install kmod")
+    words = result.stdout.split()
+    if result.returncode or not words:
+        raise ModuleError(f"{path} is not a kernel module: {_excerpt(result.stderr)}")
+    return words[0]
+
+
+def unload(*, force: bool = False) -> list[Link]:
+    """Unload the module; with ``force`` detach its links first. The links that were detached.
+
+    Raises:
+        PrivilegeError: the caller may not unload modules.
+        ModuleError: it is not loaded, or links or something else hold it.
+    """
+    require_privilege()
+    if not is_loaded():
+        raise ModuleError("the ipttrace module is not loaded")
+    # A module of another build must be possible to unload too.
+    with Controller(check=False) as controller:
+        links = controller.links()
+        if links and not force:
+            held = ", ".join(_holder(link) for link in links)
+            raise ModuleError(
+                f"the ipttrace module is in use by {held}",
+                "run `ipttctl detach --all` or `ipttctl module unload --force`",
+            )
+        detached = []
+        for link in links:
+            with suppress(LinkGoneError):
+                detached.append(controller.detach(link.id))
+    result = _run(["rmmod", NAME], "apt install kmod")
+    if result.returncode:
+        raise ModuleError(f"the kernel keeps the ipttrace module: {_excerpt(result.stderr)}")
+    return detached
+
+
+def _holder(link: Link) -> str:
+    if link.persistent:
+        return f"link {link.id} (persistent)"
+    return f"link {link.id} (of {link.owner_comm}, pid {link.owner_pid})"
+
+
+def _run(command: Sequence[str], remedy: str) -> subprocess.CompletedProcess[str]:
+    tool = tools.find(command[0])
+    if tool is None:
+        raise ModuleError(f"there is no {command[0]} here", f"run `{remedy}`")
+    return tools.run([tool, *command[1:]])
+
+
+def _excerpt(output: str) -> str:
+    """What matters of a tool's complaint, on one line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()] or lines
+    return " / ".join(errors[:_SHOWN_OUTPUT]) or "it does not say why"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Links: the connection to the module, the verbs, what it tells, its streams."""

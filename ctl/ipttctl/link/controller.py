@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The verbs: what a program can have the module do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from ipttctl.errors import ModuleError, UsageError
+from ipttctl.hooks.nf import NfHook
+from ipttctl.link.model import (
+    FAMILIES,
+    HistoryEntry,
+    Link,
+    ModuleStatus,
+    ProgramSet,
+    Swap,
+    expectations,
+)
+from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
+from ipttctl.link.wire import Connection, initial_namespace
+from ipttctl.system.devices import device_index
+from ipttproto import FINGERPRINT, Command, Group, Hook, LinkFlag, Slot
+
+if TYPE_CHECKING:
+    from ipttctl.link.event_filter import EventFilter
+
+_MILLI: Final = 1000
+
+
+class Controller:
+    """A connection to the module that owns the links it makes.
+
+    A link that is not persistent goes when its controller is closed, or its process dies.
+
+        with Controller() as controller, controller.events() as events:
+            link = controller.attach(ProgramSet({Slot.ENTRY: 5, Slot.RULE: 6, Slot.EXIT: 7}))
+            for record in events.records(link.id):
+                ...
+
+    Every method raises KernelError, or a kind of it, when the module refuses, and PrivilegeError
+    when the caller may not.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Connection] | None = None, *, check: bool = True
+    ) -> None:
+        """Connect to the module; ``check`` that it speaks our protocol.
+
+        ``connect`` makes the connections; it is ``Connection.open`` unless given.
+
+        Raises:
+            PrivilegeError: the caller lacks CAP_NET_ADMIN.
+            ModuleError: the module is not loaded, or is of another build than we are.
+        """
+        self._connect = connect or Connection.open
+        self._connection = self._connect()
+        try:
+            if check:
+                require_same_build(self.status())
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def attach(
+        self,
+        programs: ProgramSet,
+        *,
+        hook: Hook | NfHook = Hook.TABLE,
+        family: Literal[4, 6] | None = None,
+        persistent: bool = False,
+        count_rules: bool = False,
+    ) -> Link:
+        """Make a link. When this returns every packet at the hook meets its programs.
+
+        At tables, ``family`` limits it to an IP version. See ``Link.waiting`` for table code that
+        is not loaded yet: the link works there once it is. With ``count_rules`` events of exit
+        programs tell how many rules matched; with a rule program they do anyway. At a netfilter
+        hook the set has one program, a socket filter in ``Slot.PACKET``.
+
+        Raises:
+            UsageError: there is no such namespace or device, or no rule to count.
+        """
+        if isinstance(hook, NfHook):
+            if count_rules:
+                raise UsageError("at a netfilter hook there are no rules to count")
+            return self._attach_nf(programs, hook, persistent)
+        attributes: dict[str, Any] = {"hook": hook}
+        if family is not None:
+            attributes["family"] = FAMILIES[family]
+        flags = LinkFlag.PERSISTENT * persistent | LinkFlag.COUNT_RULES * count_rules
+        if flags:
+            attributes["flags"] = flags
+        attributes["programs"] = programs.attributes()
+        return self._link(Command.ATTACH, attributes, "attaching")
+
+    def swap(
+        self,
+        link_id: int,
+        programs: ProgramSet,
+        *,
+        expect_generation: int | None = None,
+        expect_programs: Mapping[Slot, int] | None = None,
+        rollback_after: float | None = None,
+    ) -> Link:
+        """Replace all programs of a link in one step: each packet meets the old set or the new.
+
+        With ``expect_generation``, or ids of programs by slot (0 for an empty one) in
+        ``expect_programs``, only if the link is so. With ``rollback_after`` the module swaps back
+        after that many seconds, whatever becomes of this process, unless somebody calls
+        ``confirm``; until then the link cannot be swapped again (EBUSY).
+
+        Raises:
+            LinkGoneError: there is no such link.
+            ExpectationError: the link is not as expected; nothing was changed.
+        """
+        swap = Swap(link_id, programs, expect_generation, expect_programs)
+        attributes = swap.attributes() | _rollback(rollback_after)
+        return self._link(Command.SWAP, attributes, f"swapping link {link_id}")
+
+    def transact(self, swaps: Sequence[Swap], *, rollback_after: float | None = None) -> list[Link]:
+        """Swap several links, all in one step or none; the links in the order of ``swaps``.
+
+        A packet at tables meets the old sets of all links or the new ones of all. Each netfilter
+        hook changes on its own, at about the same time. ``rollback_after`` is as for ``swap``, for
+        all of the links together.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            ExpectationError: a link is not as expected.
+            In every case nothing was changed.
+        """
+        links = ", ".join(str(swap.link) for swap in swaps)
+        attributes = {"change": [swap.attributes() for swap in swaps]} | _rollback(rollback_after)
+        replies = self._connection.request(Command.TRANSACT, attributes, f"swapping links {links}")
+        if len(replies) != len(swaps):
+            raise ModuleError(
+                f"swapping links {links}: the module did it and did not say what they are now"
+            )
+        return [Link.from_attributes(reply) for reply in replies]
+
+    def confirm(self, link_id: int) -> Link:
+        """Keep what was swapped: no roll-back of the link, and of those swapped together with it.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            KernelError: with ENODATA, it waits for no roll-back (any more).
+        """
+        return self._link(Command.CONFIRM, {"link": link_id}, f"confirming link {link_id}")
+
+    def history(self, link_id: int) -> list[HistoryEntry]:
+        """How the last generations of a link came about, oldest first.
+
+        Raises:
+            LinkGoneError: there is no such link.
+        """
+        action = f"asking for the history of link {link_id}"
+        replies = self._connection.request(Command.HISTORY, {"link": link_id}, action)
+        return [
+            HistoryEntry.from_attributes(entry)
+            for reply in replies
+            for entry in reply.get("history", ())
+        ]
+
+    def adopt(self, link_id: int) -> Link:
+        """Own a persistent link: from now on it goes when this controller is closed.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            KernelError: with EBUSY, another socket owns it.
+        """
+        return self._link(Command.ADOPT, {"link": link_id}, f"adopting link {link_id}")
+
+    def detach(
+        self,
+        link_id: int,
+        *,
+        expect_generation: int | None = None,
+        expect_programs: Mapping[Slot, int] | None = None,
+    ) -> Link:
+        """Remove a link; what it was at the end.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            ExpectationError: it is not as expected; it stays.
+        """
+        attributes = {"link": link_id, **expectations(expect_generation, expect_programs)}
+        return self._link(Command.DETACH, attributes, f"detaching link {link_id}")
+
+    def link(self, link_id: int) -> Link:
+        """A link as it is now.
+
+        Raises:
+            LinkGoneError: there is none of this id.
+        """
+        return self._link(Command.GET, {"link": link_id}, f"looking up link {link_id}")
+
+    def links(self) -> list[Link]:
+        """All links, by id."""
+        replies = self._connection.dump(Command.GET, "listing links")
+        return sorted((Link.from_attributes(reply) for reply in replies), key=lambda link: link.id)
+
+    def status(self) -> ModuleStatus:
+        """The module's version and event streams."""
+        replies = self._connection.request(Command.STATS, {}, "asking for statistics")
+        return ModuleStatus.from_attributes(replies)
+
+    def events(self, wanted: EventFilter | None = None) -> EventStream:
+        """Subscribe to the events of all links, on a socket of their own, less what is not wanted.
+
+        There can be any number of subscribers: each has its own buffer in the kernel, and only
+        itself to blame for what it loses.
+
+        The stream asks this controller for loss counters: close it first. Open it before
+        ``attach`` to see every event of the link.
+        """
+        connection = self._joined(Group.EVENTS)
+        try:
+            return EventStream(connection, self.status, wanted)
+        except BaseException:
+            connection.close()
+            raise
+
+    def link_changes(self) -> LinkChangeStream:
+        """Subscribe to what happens to links, on a socket of its own."""
+        return LinkChangeStream(self._joined(Group.LINKS))
+
+    def namespaces_going(self) -> NamespaceStream:
+        """Subscribe to network namespaces that go, on a socket of its own."""
+        return NamespaceStream(self._joined(Group.NAMESPACES))
+
+    def close(self) -> None:
+        """Disconnect: links that are not persistent go."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _attach_nf(self, programs: ProgramSet, hook: NfHook, persistent: bool) -> Link:
+        attributes = hook.attributes()
+        if persistent:
+            attributes["flags"] = attributes.get("flags", 0) | LinkFlag.PERSISTENT
+        netns = hook.open_netns()
+        try:
+            if netns is not None:
+                attributes["netns-fd"] = netns
+            if hook.device is not None:
+                attributes["ifindex"] = self._device(hook.device, netns)
+            attributes["programs"] = programs.attributes()
+            return self._link(Command.ATTACH, attributes, "attaching")
+        finally:
+            if netns is not None:
+                os.close(netns)
+
+    @staticmethod
+    def _device(device: int | str, netns: int | None) -> int:
+        if isinstance(device, int):
+            return device
+        if netns is not None:
+            return device_index(device, netns)
+        with initial_namespace() as initial:
+            return device_index(device, initial)
+
+    def _joined(self, group: Group) -> Connection:
+        connection = self._connect()
+        try:
+            connection.join(group)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _link(self, command: Command, attributes: Mapping[str, Any], action: str) -> Link:
+        replies = self._connection.request(command, attributes, action)
+        if not replies:
+            raise ModuleError(f"{action}: the module did it and did not say what it is now")
+        return Link.from_attributes(replies[0])
+
+
+def _rollback(seconds: float | None) -> dict[str, int]:
+    return {} if seconds is None else {"rollback-after": max(1, round(seconds * _MILLI))}
+
+
+def require_same_build(status: ModuleStatus) -> None:
+    """Check that the module's protocol is ours.
+
+    Raises:
+        ModuleError: it is not.
+    """
+    if status.fingerprint != FINGERPRINT:
+        raise ModuleError(
+            f"the ipttrace module (version {status.version or 'unknown'}, protocol "
+            f"{status.fingerprint:08x}) and ipttctl (protocol {FINGERPRINT:08x}) are of "
+            "different builds",
+            "run `ipttctl module build`, `ipttctl module unload` and `ipttctl module load`",
+        )

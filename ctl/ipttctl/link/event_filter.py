@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which events an observer wants, decided for a batch at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ipttctl.errors import UsageError
+from ipttctl.families import HOOKS, NfFamily, hook_number
+from ipttctl.hooks.nf import HOOK_SYNTAX, NfHook
+from ipttctl.numbers import U32_MAX, decimal
+from ipttproto import Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Events = npt.NDArray[np.void]
+    Choice = npt.NDArray[np.bool_]
+
+_WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET)
+_OF_RULES: Final = (Kind.RULE, Kind.RETURN, Kind.POLICY)
+_OF_TABLES: Final = (*_OF_RULES, Kind.EXIT)
+_IP: Final = (NfFamily.IPV4, NfFamily.IPV6)
+_ANY: Final = "*"
+_RULE_PARTS: Final = 3
+
+
+@dataclass(frozen=True)
+class HookPattern:
+    """Events at a hook: each member that is not None has to fit.
+
+    ``kinds`` tells tables from netfilter hooks; ``places`` are pairs of family and hook as events
+    have them (``pf``, ``hook``); ``priority`` is that of links at netfilter hooks.
+    """
+
+    kinds: Collection[Kind] | None = None
+    places: Collection[tuple[int, int]] | None = None
+    priority: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What ``table``, ``nf``, ``nf:FAMILY/HOOK[@PRIORITY]`` or a hook's name asks for.
+
+        ``output`` is that hook of IPv4 and IPv6, for tables and links alike.
+
+        Raises:
+            UsageError: it is none of these.
+        """
+        if text == "table":
+            return cls(_OF_TABLES)
+        if text == "nf":
+            return cls((Kind.PACKET,))
+        if text.startswith("nf:"):
+            hook = NfHook.parse(text)
+            _, at, _ = text.partition("@")
+            return cls((Kind.PACKET,), _places(hook), hook.priority if at else None)
+        number = hook_number(NfFamily.IPV4, text.lower())
+        if number is None:
+            names = ", ".join(HOOKS[NfFamily.IPV4])
+            raise UsageError(
+                f"there is no hook '{text}'", f"use table, nf, {HOOK_SYNTAX} or one of {names}"
+            )
+        return cls(places=[(family, number) for family in _IP])
+
+    def wanted(self, events: Events) -> Choice:
+        """Whether each of ``events`` fits."""
+        passing = _all(events)
+        if self.kinds is not None:
+            passing &= _one_of(events, "kind", self.kinds)
+        if self.places is not None:
+            there = _none(events)
+            for family, hook in self.places:
+                there |= (events["pf"] == family) & (events["hook"] == hook)
+            passing &= there
+        if self.priority is not None:
+            passing &= events["priority"] == self.priority
+        return passing
+
+
+@dataclass(frozen=True)
+class RulePattern:
+    """Events of a table, of a chain of it, or of a rule: each member that is not None has to fit.
+
+    Without a ``number`` the verdicts of the table in that chain are meant too.
+    """
+
+    table: str | None = None
+    chain: str | None = None
+    number: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What ``TABLE[/CHAIN[/NUMBER]]`` asks for; ``*`` is any.
+
+        Raises:
+            UsageError: it is not of this form.
+        """
+        parts = text.split("/")
+        if len(parts) > _RULE_PARTS or not all(parts):
+            raise UsageError(f"'{text}' is not a rule", "write TABLE, TABLE/CHAIN or .../NUMBER")
+        table, chain, number = parts + [_ANY] * (_RULE_PARTS - len(parts))
+        value = None if number == _ANY else decimal(number, U32_MAX)
+        if number != _ANY and not value:
+            raise UsageError(f"'{number}' is not the number of a rule", "rules count from 1")
+        return cls(
+            None if table == _ANY else table,
+            None if chain == _ANY else chain,
+            value,
+        )
+
+    def wanted(self, events: Events) -> Choice:
+        """Whether each of ``events`` fits."""
+        passing = _one_of(events, "kind", _OF_TABLES)
+        for member, name in (("table", self.table), ("chain", self.chain)):
+            if name is not None:
+                passing &= events[member] == os.fsencode(name)
+        if self.number is not None:
+            passing &= events["rulenum"] == self.number
+            passing &= _one_of(events, "kind", _OF_RULES)
+        return passing
+
+
+@dataclass(frozen=True)
+class EventFilter:
+    """An event passes if it fits one of each member that is not None.
+
+    ``links`` are ids; ``verdicts`` are NF_* numbers, which only the ends of tables and netfilter
+    hooks have; ``namespaces`` are cookies, looked at anew for each batch; ``devices`` are names, of
+    the way in or out.
+    """
+
+    links: Collection[int] | None = None
+    kinds: Collection[Kind] | None = None
+    hooks: Collection[HookPattern] | None = None
+    verdicts: Collection[int] | None = None
+    rules: Collection[RulePattern] | None = None
+    namespaces: Collection[int] | None = None
+    devices: Collection[str] | None = None
+
+    def wanted(self, events: Events) -> Choice:
+        """Whether each of ``events``, of the protocol's dtype, passes."""
+        passing = _all(events)
+        for member, values in (
+            ("link", self.links),
+            ("kind", self.kinds),
+            ("netns_cookie", self.namespaces),
+        ):
+            if values is not None:
+                passing &= _one_of(events, member, values)
+        for patterns in (self.hooks, self.rules):
+            if patterns is not None:
+                fitting = _none(events)
+                for pattern in patterns:
+                    fitting |= pattern.wanted(events)
+                passing &= fitting
+        if self.verdicts is not None:
+            passing &= _one_of(events, "verdict", self.verdicts)
+            passing &= _one_of(events, "kind", _WITH_VERDICT)
+        if self.devices is not None:
+            names = [os.fsencode(name) for name in self.devices]
+            passing &= _one_of(events, "in_name", names) | _one_of(events, "out_name", names)
+        return passing
+
+
+def _places(hook: NfHook) -> list[tuple[int, int]]:
+    """What events of links at a hook have as family and hook."""
+    if hook.family is not NfFamily.INET:
+        return [(hook.family, hook.hook)]
+    if hook.of_device:
+        return [(NfFamily.INET, hook.hook), (NfFamily.NETDEV, 0)]
+    return [(family, hook.hook) for family in (NfFamily.INET, *_IP)]
+
+
+def _one_of(events: Events, member: str, values: Iterable[Any]) -> Choice:
+    from ipttproto.arrays import np  # noqa: PLC0415  # slow to import
+
+    return np.isin(events[member], np.array(list(values), events.dtype[member]))
+
+
+def _all(events: Events) -> Choice:
+    from ipttproto.arrays import np  # noqa: PLC0415  # slow to import
+
+    return np.ones(len(events), np.bool_)
+
+
+def _none(events: Events) -> Choice:
+    return ~_all(events)

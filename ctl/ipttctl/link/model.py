@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the module tells about itself, as plain values. Nothing here talks to the kernel."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from ipttctl.families import NfFamily
+from ipttproto import Action, Command, DetachReason, Gone, Hook, LinkFlag, Loss, NfMode, Slot
+
+FAMILIES: Final[Mapping[int, int]] = {4: 2, 6: 10}
+"""IP version -> NFPROTO_*."""
+
+_VERSIONS: Final = {nfproto: version for version, nfproto in FAMILIES.items()}
+_SLOTS: Final = {int(slot): slot for slot in Slot}
+_ARMED_BITS: Final = {4: 1, 6: 2}
+_ARMED_HOOK: Final = 4
+_MILLI: Final = 1000
+
+_E = TypeVar("_E", bound=enum.IntEnum)
+
+
+@dataclass(frozen=True)
+class ProgramInfo:
+    """A program in a slot: its id in the kernel, its tag in hex, its name (may be empty)."""
+
+    id: int
+    tag: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class SlotStats:
+    """What the programs in a slot did so far, over all CPUs and generations.
+
+    ``run_time`` is in ns and grows only while the kernel's BPF statistics are on (sysctl
+    kernel.bpf_stats_enabled).
+    """
+
+    runs: int = 0
+    run_time: int = 0
+
+
+@dataclass(frozen=True)
+class LinkStats:
+    """What a link did so far, over all CPUs and generations.
+
+    ``packets`` reached the hook, ``selected`` of them were followed, ``events`` were emitted
+    (lost ones included), ``nested`` program runs were left out, ``lost`` events found a full ring,
+    ``drops`` packets were dropped by the link (nf in filter mode). ``slots`` tells of each slot in
+    use.
+    """
+
+    packets: int = 0
+    selected: int = 0
+    events: int = 0
+    nested: int = 0
+    lost: int = 0
+    drops: int = 0
+    slots: Mapping[Slot, SlotStats] = field(default_factory=dict)
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> LinkStats:
+        """The counters that a nest holds; what is missing is 0."""
+        plain = {name: value for name, value in attributes.items() if name != "slot"}
+        return cls(
+            **plain,
+            slots={
+                _SLOTS[s["slot"]]: SlotStats(s.get("runs", 0), s.get("run-time", 0))
+                for s in attributes.get("slot", ())
+                if s.get("slot") in _SLOTS
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Link:
+    """An attachment of a program set to a hook, as it was when the module told.
+
+    ``filter_length`` counts instructions, 0 is no filter; ``filter`` holds them, as an array of
+    struct sock_filter, if a single link was asked for (``Controller.link``). ``payload_map`` is the
+    id of the map that programs add bytes to events from, ``payload_size`` how many; 0 is none.
+    ``owner_portid`` is 0 if the link is persistent. ``rollback_in`` is the time until the last swap
+    is rolled back unless confirmed, in seconds.
+
+    Tables: ``family`` is 4, 6, or None for both. ``armed`` holds the IP versions whose table code
+    is loaded and watched.
+
+    Netfilter hooks (None for tables): ``nf_family`` and ``hooknum`` name the hook, ``priority`` the
+    place there, ``netns`` the namespace by its inode number and ``netns_cookie`` by the cookie that
+    no other has until the next boot; ``ifindex`` and ``ifname`` are the
+    device of ingress hooks. ``gone`` tells why the link is at no hook any more.
+    """
+
+    id: int
+    hook: Hook | int
+    family: int | None
+    flags: LinkFlag | int
+    programs: Mapping[Slot, ProgramInfo]
+    filter_length: int
+    cookie: int
+    generation: int
+    owner_portid: int
+    owner_pid: int
+    owner_comm: str
+    armed: frozenset[int]
+    stats: LinkStats = field(default_factory=LinkStats)
+    filter: bytes | None = field(default=None, compare=False)
+    payload_map: int = 0
+    payload_size: int = 0
+    rollback_in: float | None = None
+    nf_family: NfFamily | int | None = None
+    hooknum: int | None = None
+    priority: int | None = None
+    netns: int | None = None
+    netns_cookie: int | None = None
+    ifindex: int | None = None
+    ifname: str | None = None
+    mode: NfMode | int | None = None
+    gone: Gone | int | None = None
+    registered: bool = False
+    """Whether the link is at its netfilter hook."""
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the link outlives the socket that made it."""
+        return bool(self.flags & LinkFlag.PERSISTENT)
+
+    @property
+    def report_drops(self) -> bool:
+        """Whether each packet that the link drops is an event."""
+        return bool(self.flags & LinkFlag.REPORT_DROPS)
+
+    @property
+    def count_rules(self) -> bool:
+        """Whether rules are counted for the link though it has no program for them."""
+        return bool(self.flags & LinkFlag.COUNT_RULES)
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """The IP versions that a table link asks for and whose table code is not loaded."""
+        if self.hook != Hook.TABLE:
+            return frozenset()
+        wanted = frozenset(FAMILIES) if self.family is None else frozenset({self.family})
+        return wanted - self.armed
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Link:
+        """The link that the attributes of a message describe; what is missing is empty."""
+        programs = attributes.get("programs", {})
+        armed = attributes.get("armed", 0)
+        nf = attributes.get("hook") == Hook.NF
+        rollback = attributes.get("rollback-in")
+        return cls(
+            id=attributes.get("link", 0),
+            hook=_member(Hook, attributes.get("hook", 0)),
+            family=None if nf else _VERSIONS.get(attributes.get("family", 0)),
+            flags=attributes.get("flags", 0),
+            programs=dict(_programs(programs.get("program", ()))),
+            filter_length=programs.get("filter-length", 0),
+            filter=programs.get("filter"),
+            cookie=programs.get("cookie", 0),
+            generation=attributes.get("generation", 0),
+            owner_portid=attributes.get("owner-portid", 0),
+            owner_pid=attributes.get("owner-pid", 0),
+            owner_comm=attributes.get("owner-comm", ""),
+            armed=frozenset(v for v, bit in _ARMED_BITS.items() if armed & bit),
+            stats=LinkStats.from_attributes(attributes.get("stats", {})),
+            payload_map=programs.get("payload-map", 0),
+            payload_size=programs.get("payload-size", 0),
+            rollback_in=None if rollback is None else rollback / _MILLI,
+            nf_family=_member(NfFamily, attributes.get("family", 0)) if nf else None,
+            hooknum=attributes.get("hooknum"),
+            priority=attributes.get("priority"),
+            netns=attributes.get("netns"),
+            netns_cookie=attributes.get("netns-cookie"),
+            ifindex=attributes.get("ifindex"),
+            ifname=attributes.get("ifname"),
+            mode=_optional(NfMode, attributes.get("mode")),
+            gone=_optional(Gone, attributes.get("gone")),
+            registered=bool(armed & _ARMED_HOOK),
+        )
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """How a generation of a link came about.
+
+    ``time`` is CLOCK_REALTIME in ns. ``pid``, ``uid`` and ``comm`` are of the process that asked
+    for it; a roll-back, which the module does itself, has 0 and no command.
+    """
+
+    generation: int
+    action: Action | int
+    time: int
+    pid: int
+    uid: int
+    comm: str
+    programs: Mapping[Slot, ProgramInfo]
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> HistoryEntry:
+        """The entry that a nest describes; what is missing is empty."""
+        return cls(
+            generation=attributes.get("generation", 0),
+            action=_member(Action, attributes.get("action", 0)),
+            time=attributes.get("time", 0),
+            pid=attributes.get("pid", 0),
+            uid=attributes.get("uid", 0),
+            comm=attributes.get("comm", ""),
+            programs=dict(_programs(attributes.get("program", ()))),
+        )
+
+
+class Change(enum.StrEnum):
+    """What happened to a link."""
+
+    ATTACHED = "attached"
+    SWAPPED = "swapped"
+    DETACHED = "detached"
+    CHANGED = "changed"
+    """See ``armed``, ``gone``, ``owner_portid`` and ``rollback_in`` of the link."""
+
+
+_CHANGES: Final[Mapping[int, Change]] = {
+    Command.LINK_ATTACHED: Change.ATTACHED,
+    Command.LINK_SWAPPED: Change.SWAPPED,
+    Command.LINK_DETACHED: Change.DETACHED,
+    Command.LINK_CHANGED: Change.CHANGED,
+}
+
+
+@dataclass(frozen=True)
+class LinkChange:
+    """A link changed: how, what it is now, and for a detached one why it went."""
+
+    change: Change
+    link: Link
+    reason: DetachReason | int | None = None
+
+    @classmethod
+    def from_message(cls, command: int, attributes: Mapping[str, Any]) -> LinkChange | None:
+        """The change that a notification tells of; None if it is not of links."""
+        change = _CHANGES.get(command)
+        if change is None:
+            return None
+        reason = attributes.get("reason")
+        return cls(
+            change,
+            Link.from_attributes(attributes),
+            None if reason is None else _member(DetachReason, reason),
+        )
+
+
+@dataclass(frozen=True)
+class ProgramSet:
+    """The programs to attach, by slot as file descriptors, with a filter, a cookie, a payload.
+
+    ``filter`` is an array of struct sock_filter, as ``compile_filter`` makes it.
+    ``cookie`` is what bpf_get_attach_cookie() returns to the programs. ``payload`` is the
+    descriptor of a per-CPU array that programs of the set use: what one of them left in its first
+    element goes with the event that it asks for.
+    """
+
+    programs: Mapping[Slot, int]
+    filter: bytes | None = None
+    cookie: int | None = None
+    payload: int | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """The nest that a request carries."""
+        nest: dict[str, Any] = {
+            "program": [{"slot": slot, "fd": fd} for slot, fd in self.programs.items()]
+        }
+        if self.filter is not None:
+            nest["filter"] = self.filter
+        if self.cookie is not None:
+            nest["cookie"] = self.cookie
+        if self.payload is not None:
+            nest["payload-fd"] = self.payload
+        return nest
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A link's part in a transaction: its next programs, and what must hold for it before.
+
+    ``expect_generation`` and ``expect_programs`` (ids by slot, 0 for an empty one) are as for
+    ``Controller.swap``.
+    """
+
+    link: int
+    programs: ProgramSet
+    expect_generation: int | None = None
+    expect_programs: Mapping[Slot, int] | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of a swap request, or the nest of a transaction."""
+        return {
+            "link": self.link,
+            **expectations(self.expect_generation, self.expect_programs),
+            "programs": self.programs.attributes(),
+        }
+
+
+def expectations(generation: int | None, programs: Mapping[Slot, int] | None) -> dict[str, Any]:
+    """The attributes by which a request is carried out only if the link is as expected."""
+    attributes: dict[str, Any] = {}
+    if generation is not None:
+        attributes["expect-generation"] = generation
+    if programs:
+        attributes["expect-program"] = [
+            {"slot": slot, "id": program} for slot, program in programs.items()
+        ]
+    return attributes
+
+
+@dataclass(frozen=True)
+class CpuStatus:
+    """The event stream of a CPU: the number of its next event, and what it lost so far."""
+
+    cpu: int
+    sequence: int
+    lost: Mapping[Loss, int]
+
+
+@dataclass(frozen=True)
+class ModuleStatus:
+    """The loaded module: its version, its protocol's fingerprint, its event streams."""
+
+    version: str
+    fingerprint: int
+    cpus: tuple[CpuStatus, ...]
+
+    @classmethod
+    def from_attributes(cls, replies: Iterable[Mapping[str, Any]]) -> ModuleStatus:
+        """The status that the replies to a stats request describe, however many they are.
+
+        What is missing is empty: a module of another build may say less.
+        """
+        version, fingerprint = "", 0
+        cpus = []
+        for attributes in replies:
+            version = attributes.get("module-version", version)
+            fingerprint = attributes.get("fingerprint", fingerprint)
+            cpus += [
+                CpuStatus(
+                    cpu.get("cpu", 0),
+                    cpu.get("sequence", 0),
+                    {cause: cpu.get(f"lost-{cause.name.lower()}", 0) for cause in Loss},
+                )
+                for cpu in attributes.get("cpu", ())
+            ]
+        return cls(version, fingerprint, tuple(cpus))
+
+
+def _programs(nests: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Slot, ProgramInfo]]:
+    for nest in nests:
+        slot = _SLOTS.get(nest.get("slot", 0))
+        if slot is not None:
+            yield (
+                slot,
+                ProgramInfo(nest.get("id", 0), nest.get("tag", b"").hex(), nest.get("name", "")),
+            )
+
+
+def _optional(names: type[_E], value: int | None) -> _E | int | None:
+    return None if value is None else _member(names, value)
+
+
+def _member(names: type[_E], value: int) -> _E | int:
+    try:
+        return names(value)
+    except ValueError:
+        return value

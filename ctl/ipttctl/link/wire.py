@@ -1,0 +1,460 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The netlink socket: what travels on it is built and parsed by ipttproto.
+
+pyroute2 goes to the initial network namespace for it, if need be, and resolves the family. The
+exchange of requests is done here because pyroute2's errors do not hold the extended
+acknowledgement, which is where the module says what was wrong.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from ipttctl.errors import (
+    ExpectationError,
+    IpttctlError,
+    KernelError,
+    LinkGoneError,
+    ModuleError,
+    PrivilegeError,
+    RefusedPrivilegeError,
+)
+from ipttctl.system.descriptors import ClosedError, Owned
+from ipttctl.system.netns import socket_in
+from ipttproto import (
+    FAMILY,
+    Acknowledgement,
+    Command,
+    Done,
+    Flag,
+    Group,
+    Message,
+    ProtocolError,
+    build_request,
+    parse_datagram,
+)
+from ipttproto.attributes import HEADER_SIZE, AttributeSet, align, split
+from ipttproto.family import Top
+from ipttproto.messages import PAYLOAD_OFFSET
+
+EVENT_BUFFER: Final = 32 << 20
+"""Bytes that may wait in the kernel for one observer."""
+
+REPLY_TIMEOUT: Final = 30.0
+"""Seconds to wait for the answer to a request, which takes a grace period at most."""
+
+_SOL_NETLINK: Final = 270
+_NETLINK_ADD_MEMBERSHIP: Final = 1
+_NETLINK_BROADCAST_ERROR: Final = 4
+_NETLINK_CAP_ACK: Final = 10
+_NETLINK_EXT_ACK: Final = 11
+_NETLINK_GET_STRICT_CHK: Final = 12
+_NETLINK_GENERIC: Final = 16
+_SO_RCVBUFFORCE: Final = 33
+_CAP_NET_ADMIN: Final = 12
+_DATAGRAM: Final = 1 << 18
+_DUMP_ATTEMPTS: Final = 16
+_OWN_STATUS: Final = Path("/proc/self/status")
+_OWN_NAMESPACE: Final = Path("/proc/self/ns/net")
+_INITIAL_NAMESPACE: Final = Path("/proc/1/ns/net")
+_MODULE_DIRECTORY: Final = Path("/sys/module/ipttrace")
+
+_NOT_LOADED: Final = "the ipttrace module is not loaded"
+_LOAD_IT: Final = "run `ipttctl module load`"
+
+
+class OverrunError(Exception):
+    """The kernel dropped messages for this socket: it was not read fast enough."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the kernel calls the family and its multicast groups in this boot."""
+
+    id: int
+    groups: Mapping[str, int]
+
+
+class Connection:
+    """A generic-netlink socket that speaks the family.
+
+    Requests are safe from several threads, and ``close`` from signal handlers too: a request or a
+    ``held`` block that has begun goes on to its end.
+    """
+
+    def __init__(self, sock: socket.socket, family: Family) -> None:
+        """Take over ``sock``; see ``open``."""
+        self._socket = sock
+        self._open = Owned(sock.fileno(), lambda _: sock.close())
+        self._family = family
+        self._sequence = 0
+        self._lock = threading.Lock()
+        self._unsolicited: deque[Message] = deque()
+        self._joined = False
+
+    @classmethod
+    def open(cls) -> Self:
+        """A connection to the module, whatever network namespace the caller is in.
+
+        Raises:
+            PrivilegeError: the caller lacks CAP_NET_ADMIN.
+            ModuleError: the module is not loaded, or cannot be reached from here.
+        """
+        require_privilege()
+        sock = _open_socket()
+        try:
+            for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK):
+                sock.setsockopt(_SOL_NETLINK, option, 1)
+            sock.bind((0, 0))
+            return cls(sock, resolve_family(sock, FAMILY))
+        except BaseException:
+            sock.close()
+            raise
+
+    def request(
+        self, command: Command, attributes: Mapping[str, Any], action: str
+    ) -> list[dict[str, Any]]:
+        """Send a request; the attributes of each reply.
+
+        ``action`` names in errors what was asked for.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            ExpectationError: the link is not as the request expects.
+            PrivilegeError: the caller may not do this.
+            KernelError: the module refused otherwise, or did not answer.
+        """
+        with self._lock, self._used(action):
+            return self._exchange(command, attributes, action, Flag.ACK)
+
+    def dump(self, command: Command, action: str) -> list[dict[str, Any]]:
+        """Send a dump request; the attributes of each part of one consistent answer.
+
+        Raises:
+            PrivilegeError: the caller may not do this.
+            KernelError: the module refused, or what it lists changed at every attempt.
+        """
+        with self._lock, self._used(action):
+            for _ in range(_DUMP_ATTEMPTS):
+                with suppress(_InterruptedDumpError):
+                    return self._exchange(command, {}, action, Flag.DUMP)
+        raise _InterruptedDumpError(action)
+
+    def join(self, group: Group, buffer: int = EVENT_BUFFER) -> None:
+        """Subscribe to a multicast group, with room for ``buffer`` bytes in the kernel.
+
+        Raises:
+            PrivilegeError: the caller may not listen to it.
+            ModuleError: the module has no such group.
+        """
+        number = self._family.groups.get(group)
+        if number is None:
+            raise ModuleError(
+                f"the ipttrace module has no group '{group}': it is of another build",
+                "run `ipttctl module build` and `ipttctl module load`",
+            )
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+        except OSError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        try:
+            # the module is to know that somebody is here whose socket is full at the moment
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_BROADCAST_ERROR, 1)
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, number)
+        except PermissionError:
+            raise PrivilegeError(
+                f"listening to '{group}' needs CAP_NET_ADMIN", "run ipttctl as root"
+            ) from None
+        self._joined = True
+
+    def receive(self) -> list[Message]:
+        """The messages that are there now, without waiting; none if there are none.
+
+        Raises:
+            OverrunError: the kernel dropped messages before the ones that come next.
+            ProtocolError: what arrived is not of the protocol.
+            ClosedError: the connection is closed.
+        """
+        if self._unsolicited:
+            messages = list(self._unsolicited)
+            self._unsolicited.clear()
+            return messages
+        try:
+            with self._open:
+                data = self._read(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                raise OverrunError from None
+            raise
+        return [m for m in parse_datagram(self._family.id, data) if isinstance(m, Message)]
+
+    def fileno(self) -> int:
+        """The socket's descriptor, readable when ``receive`` has something; -1 once closed."""
+        return -1 if self._open.closed else self._socket.fileno()
+
+    def held(self) -> AbstractContextManager[int]:
+        """The socket's descriptor, which stays open meanwhile.
+
+        Raises:
+            ClosedError: the connection is closed.
+        """
+        return self._open
+
+    def close(self) -> None:
+        """Close the socket: the module detaches the links that it owns."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _used(self, action: str) -> Iterator[None]:
+        """The socket stays open meanwhile."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._open)
+            except ClosedError:
+                raise KernelError(action, errno.EBADF, "the connection is closed") from None
+            yield
+
+    def _exchange(
+        self, command: Command, attributes: Mapping[str, Any], action: str, flags: Flag
+    ) -> list[dict[str, Any]]:
+        self._sequence = self._sequence % 0xFFFFFFFF + 1
+        try:
+            request = build_request(
+                self._family.id, command, attributes, sequence=self._sequence, flags=flags
+            )
+        except ProtocolError as error:
+            raise KernelError(action, errno.EINVAL, str(error)) from None
+        try:
+            self._socket.send(request)
+        except OSError as error:
+            raise KernelError(action, error.errno or errno.EIO) from None
+        return self._replies(command, request, action)
+
+    def _replies(self, command: Command, request: bytes, action: str) -> list[dict[str, Any]]:
+        replies: list[dict[str, Any]] = []
+        interrupted = False
+        for message in self._answers(action):
+            match message:
+                case Acknowledgement(errno=0):
+                    return replies
+                case Acknowledgement():
+                    raise refusal(command, request, message, action)
+                case Done():
+                    if interrupted or message.flags & Flag.DUMP_INTERRUPTED:
+                        raise _InterruptedDumpError(action)
+                    if message.errno:
+                        raise KernelError(action, message.errno)
+                    return replies
+                case Message():
+                    interrupted |= bool(message.flags & Flag.DUMP_INTERRUPTED)
+                    replies.append(message.attributes())
+        raise AssertionError("the answers ended")
+
+    def _answers(self, action: str) -> Iterator[Message | Acknowledgement | Done]:
+        """What the kernel says to the last request; messages to a group are put aside."""
+        while True:
+            if not wait_readable([self._socket.fileno()], REPLY_TIMEOUT):
+                raise KernelError(action, errno.ETIMEDOUT, "the module does not answer")
+            try:
+                data = self._read(0)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise KernelError(action, error.errno or errno.EIO) from None
+                if self._joined:
+                    # messages to the group were dropped
+                    continue
+                raise KernelError(
+                    action, errno.ENOBUFS, "the kernel had no memory to say whether it was done"
+                ) from None
+            for message in parse_datagram(self._family.id, data):
+                if message.sequence == self._sequence:
+                    yield message
+                elif isinstance(message, Message) and not message.sequence:
+                    self._unsolicited.append(message)
+
+    def _read(self, flags: int) -> bytes:
+        data, _, status, _ = self._socket.recvmsg(_DATAGRAM, 0, flags)
+        if status & socket.MSG_TRUNC:
+            raise ProtocolError(f"a datagram is longer than {_DATAGRAM} bytes")
+        return data
+
+
+class _InterruptedDumpError(KernelError):
+    """What a dump lists changed while it was made."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(action, errno.EINTR, "the links change faster than they can be listed")
+
+
+@contextmanager
+def initial_namespace() -> Iterator[int | None]:
+    """A descriptor of the initial network namespace; None if that is where the caller is."""
+    try:
+        inside = _OWN_NAMESPACE.stat().st_ino == _INITIAL_NAMESPACE.stat().st_ino
+        netns = None if inside else os.open(_INITIAL_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        netns = None
+    try:
+        yield netns
+    finally:
+        if netns is not None:
+            os.close(netns)
+
+
+def wait_readable(descriptors: list[int], timeout: float | None) -> list[int]:
+    """The descriptors that can be read, after at most ``timeout`` seconds; None waits for ever."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    milliseconds = None if timeout is None else max(0, round(timeout * 1000))
+    return [descriptor for descriptor, _ in poll.poll(milliseconds)]
+
+
+def require_privilege(status: Path = _OWN_STATUS) -> None:
+    """Check that the caller may use the family at all.
+
+    Raises:
+        PrivilegeError: it lacks CAP_NET_ADMIN.
+    """
+    lines = status.read_text().splitlines()
+    line = next((line for line in lines if line.startswith("CapEff:")), "CapEff: 0")
+    if not int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1:
+        raise PrivilegeError("ipttctl needs CAP_NET_ADMIN and CAP_BPF", "run it as root")
+
+
+def resolve_family(sock: socket.socket, name: str) -> Family:
+    """Ask the kernel for a generic-netlink family.
+
+    Raises:
+        ModuleError: there is none of this name.
+        KernelError: the kernel refused otherwise.
+    """
+    from pyroute2.netlink import (  # noqa: PLC0415  # slow to import
+        CTRL_CMD_GETFAMILY,
+        GENL_ID_CTRL,
+        ctrlmsg,
+    )
+
+    request = ctrlmsg()
+    request["cmd"] = CTRL_CMD_GETFAMILY
+    request["version"] = 1
+    request["attrs"].append(["CTRL_ATTR_FAMILY_NAME", name])
+    request["header"]["type"] = GENL_ID_CTRL
+    request["header"]["flags"] = int(Flag.REQUEST)
+    request.encode()
+    sock.send(bytes(request.data))
+    data = sock.recv(_DATAGRAM)
+    for answer in parse_datagram(GENL_ID_CTRL, data):
+        if isinstance(answer, Acknowledgement):
+            if answer.errno == errno.ENOENT:
+                raise _unreachable()
+            raise KernelError(f"looking up family '{name}'", answer.errno, answer.message)
+    reply = ctrlmsg(data)
+    reply.decode()
+    groups = {
+        group.get_attr("CTRL_ATTR_MCAST_GRP_NAME"): group.get_attr("CTRL_ATTR_MCAST_GRP_ID")
+        for group in reply.get_attr("CTRL_ATTR_MCAST_GROUPS") or []
+    }
+    return Family(reply.get_attr("CTRL_ATTR_FAMILY_ID"), groups)
+
+
+def refusal(command: Command, request: bytes, answer: Acknowledgement, action: str) -> IpttctlError:
+    """The exception that stands for a negative acknowledgement."""
+    kind: type[KernelError] = KernelError
+    if answer.errno == errno.EPERM:
+        kind = RefusedPrivilegeError
+    elif answer.errno == errno.ESTALE:
+        kind = ExpectationError
+    elif answer.errno in {errno.ENOENT, errno.ENODEV} and command != Command.ATTACH:
+        kind = LinkGoneError
+    return kind(action, answer.errno, answer.message, bad_attribute(request, answer))
+
+
+def bad_attribute(request: bytes, answer: Acknowledgement) -> str | None:
+    """The name of the attribute that an acknowledgement points to or misses, with its nests'."""
+    if answer.missing is not None:
+        nest = [("", Top)]
+        if answer.missing_nest is not None:
+            nest = [
+                (f"{path}.", inner)
+                for offset, path, inner in _walk(Top, request, PAYLOAD_OFFSET, len(request))
+                if offset == answer.missing_nest and inner is not None
+            ]
+        for prefix, space in nest:
+            return prefix + _name(space, answer.missing)
+    if answer.offset:
+        for offset, path, _ in _walk(Top, request, PAYLOAD_OFFSET, len(request)):
+            if offset == answer.offset:
+                return path
+    return None
+
+
+def _walk(
+    space: AttributeSet, request: bytes, start: int, end: int
+) -> Iterator[tuple[int, str, AttributeSet | None]]:
+    """(offset, dotted name, nested set) of each attribute of a request, nests before content.
+
+    Where a message has several of a nest, each has its index behind its name.
+    """
+    attributes = list(split(memoryview(request)[start:end]))
+    counts = Counter(number for number, _ in attributes)
+    seen: Counter[int] = Counter()
+    for number, payload in attributes:
+        attribute = space.by_number.get(number)
+        name, nested = _name(space, number), attribute.nested if attribute else None
+        if space is Top and nested and counts[number] > 1:
+            name = f"{name}[{seen[number]}]"
+            seen[number] += 1
+        yield start, name, nested
+        inside = start + HEADER_SIZE
+        if nested:
+            for offset, path, inner in _walk(nested, request, inside, inside + len(payload)):
+                yield offset, f"{name}.{path}", inner
+        start = inside + align(len(payload))
+
+
+def _name(space: AttributeSet, number: int) -> str:
+    attribute = space.by_number.get(number)
+    return attribute.name if attribute else f"{space.name} attribute {number}"
+
+
+def _open_socket() -> socket.socket:
+    """A socket in the initial network namespace, or in ours if that one is out of reach."""
+    kind = socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC
+    with initial_namespace() as namespace, suppress(OSError):
+        if namespace is not None:
+            return socket_in(namespace, *kind)
+    return socket.socket(*kind)
+
+
+def _unreachable() -> ModuleError:
+    if _MODULE_DIRECTORY.is_dir():
+        return ModuleError(
+            "the ipttrace module is loaded, but its family is not in this network namespace",
+            "run ipttctl in the initial one",
+        )
+    return ModuleError(_NOT_LOADED, _LOAD_IT)

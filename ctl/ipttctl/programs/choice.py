@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A program set by where its parts come from: nothing is opened before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from ipttctl.errors import KernelError, ProgramError
+from ipttctl.link.model import ProgramSet
+from ipttctl.programs.sources import ProgramSource, open_sources, program_type, relative_to
+from ipttproto import Slot
+
+
+@dataclass(frozen=True)
+class ProgramChoice:
+    """The programs by slot, a filter, the cookie, the payload map by name or id.
+
+    ``filter`` is a tcpdump expression or instructions, as ``compile_filter`` takes them.
+    """
+
+    sources: Mapping[Slot, ProgramSource]
+    filter: str | None = None
+    cookie: int | None = None
+    payload: str | None = None
+
+    def relative_to(self, directory: Path) -> Self:
+        """The same with paths taken from a directory on."""
+        sources = {slot: relative_to(directory, source) for slot, source in self.sources.items()}
+        return replace(self, sources=sources)
+
+    @contextmanager
+    def open(self, on_compile: Callable[[], None] | None = None) -> Iterator[ProgramSet]:
+        """The program set; what had to be opened for it is closed at the end.
+
+        ``on_compile`` is called before a compilation, which takes seconds.
+
+        Raises:
+            ProgramError: there is no such program, or it or the filter does not compile or load.
+        """
+        with ExitStack() as stack:
+            programs = stack.enter_context(open_sources(self.sources, on_compile=on_compile))
+            payload = None
+            if self.payload is not None:
+                from ipttctl.programs.maps import map_of_programs  # noqa: PLC0415  # loads libbpf
+
+                payload = stack.enter_context(map_of_programs(programs.values(), self.payload)).fd
+            try:
+                yield ProgramSet(programs, compiled(self.filter), self.cookie, payload)
+            except KernelError as error:
+                if error.attribute == "programs.program.fd":
+                    check_types(programs)
+                raise
+
+
+def check_types(programs: Mapping[Slot, int]) -> None:
+    """Check that programs, given as descriptors, are of the types that their slots take.
+
+    The module refuses the others, but cannot tell what they are.
+
+    Raises:
+        ProgramError: one is of another type, or no program.
+    """
+    from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
+    from ipttctl.bpf.programs import Program  # noqa: PLC0415  # loads libbpf
+
+    for slot, fd in programs.items():
+        wanted = syscalls.program_type_name(program_type(slot))
+        with Program.from_fd(fd) as program:
+            if program.type != wanted:
+                raise ProgramError(
+                    f"the program for slot {slot.name.lower()} is of type {program.type}",
+                    f"this slot takes programs of type {wanted}",
+                )
+
+
+def compiled(expression: str | None) -> bytes | None:
+    """The classic BPF of a tcpdump expression or of instructions, as ``compile_filter`` makes it.
+
+    Raises:
+        ProgramError: it is not an expression, or libpcap is missing.
+    """
+    if not expression:
+        return None
+    from ipttctl.bpf.filters import compile_filter  # noqa: PLC0415  # loads libpcap
+
+    return compile_filter(expression)

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where the programs of a link come from: each slot's own, mixed freely.
+
+    sources = {Slot.ENTRY: parse_source("pinned", "/sys/fs/bpf/x"), Slot.RULE: OfProcess(4711, 7)}
+    with open_sources(sources) as fds:
+        controller.attach(ProgramSet(fds))
+
+Slots that name one source file, or one object file, get programs of one collection, which share
+its maps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ipttctl.errors import ProgramError, UsageError, VerifierError
+from ipttctl.numbers import U32_MAX, number
+from ipttctl.paths import module_directory, programs_directory
+from ipttproto import Slot
+
+if TYPE_CHECKING:
+    from ipttctl.bpf.collection import CollectionSpec
+    from ipttctl.bpf.syscalls import ProgramType
+
+_INT_MAX: Final = 0x7FFFFFFF
+_TAG: Final = re.compile(r"[0-9a-f]{16}")
+
+#: types of the slots' programs, where they are not kprobe
+_TYPES: Final[Mapping[Slot, str]] = {Slot.PACKET: "SOCKET_FILTER"}
+
+
+@dataclass(frozen=True)
+class OfDescriptor:
+    """A program that this process has open; the descriptor stays its owner's."""
+
+    fd: int
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A program that is pinned in a BPF file system."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class ById:
+    """A loaded program by its id."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class ByTag:
+    """The only loaded program of a tag."""
+
+    tag: str
+
+
+@dataclass(frozen=True)
+class OfProcess:
+    """A program that another process has open."""
+
+    pid: int
+    fd: int
+
+
+@dataclass(frozen=True)
+class FromSource:
+    """A function of a C file, compiled with bpfcc."""
+
+    file: str
+    function: str
+
+
+@dataclass(frozen=True)
+class FromObject:
+    """A program of an object file, by its section or its name."""
+
+    file: str
+    section: str
+
+
+ProgramSource = OfDescriptor | Pinned | ById | ByTag | OfProcess | FromSource | FromObject
+
+
+def parse_source(kind: str, text: str) -> ProgramSource:
+    """The source that a text means: ``kind`` is fd, pinned, id, tag, pid, source or object.
+
+    Raises:
+        UsageError: there is no such kind, or it is no text for it.
+    """
+    parser = _PARSERS.get(kind)
+    if parser is None:
+        raise UsageError(f"there is no program source '{kind}'", f"there are: {', '.join(KINDS)}")
+    return parser(text)
+
+
+def source_text(source: ProgramSource) -> tuple[str, str]:
+    """The kind and the text by which ``parse_source`` makes a source."""
+    return _NAMES[type(source)], ":".join(str(part) for part in astuple(source))
+
+
+def relative_to(directory: Path, source: ProgramSource) -> ProgramSource:
+    """A source whose path, if it has one, is taken from a directory on."""
+    match source:
+        case Pinned(path):
+            return Pinned(str(directory / path))
+        case FromSource(file, name):
+            return FromSource(str(directory / file), name)
+        case FromObject(file, name):
+            return FromObject(str(directory / file), name)
+        case _:
+            return source
+
+
+def source_digest(
+    source: FromSource | FromObject, *, on_compile: Callable[[], None] | None = None
+) -> str:
+    """A hash, in hex, of what would be loaded of a file; nothing is loaded.
+
+    Raises:
+        ProgramError: there is no such file or program, or it does not compile.
+    """
+    spec = _read(type(source), source.file, on_compile)
+    program = spec.find_program(source_text(source)[1].rpartition(":")[2])
+    return hashlib.sha256(spec.content() + os.fsencode(program)).hexdigest()
+
+
+def _fd(text: str) -> OfDescriptor:
+    return OfDescriptor(number("fd", text, _INT_MAX))
+
+
+def _id(text: str) -> ById:
+    return ById(number("id", text, U32_MAX))
+
+
+def _tag(text: str) -> ByTag:
+    if not _TAG.fullmatch(text.lower()):
+        raise UsageError(f"'{text}' is not a program's tag", "it has 16 hex digits: bpftool prog")
+    return ByTag(text.lower())
+
+
+def _process(text: str) -> OfProcess:
+    pid, colon, fd = text.partition(":")
+    if not colon:
+        raise UsageError(f"'{text}' is not PID:FD")
+    return OfProcess(number("pid", pid, _INT_MAX, 1), number("fd", fd, _INT_MAX))
+
+
+def _source(text: str) -> FromSource:
+    return FromSource(*_in_file(text, "FUNCTION"))
+
+
+def _object(text: str) -> FromObject:
+    return FromObject(*_in_file(text, "SECTION"))
+
+
+def _in_file(text: str, what: str) -> tuple[str, str]:
+    file, colon, name = text.rpartition(":")
+    if not colon or not file or not name:
+        raise UsageError(f"'{text}' is not FILE:{what}")
+    return file, name
+
+
+_PARSERS: Final[Mapping[str, Callable[[str], ProgramSource]]] = {
+    "fd": _fd,
+    "pinned": Pinned,
+    "id": _id,
+    "tag": _tag,
+    "pid": _process,
+    "source": _source,
+    "object": _object,
+}
+
+_NAMES: Final = {
+    OfDescriptor: "fd",
+    Pinned: "pinned",
+    ById: "id",
+    ByTag: "tag",
+    OfProcess: "pid",
+    FromSource: "source",
+    FromObject: "object",
+}
+
+KINDS: Final = tuple(_PARSERS)
+"""The kinds of sources that ``parse_source`` knows."""
+
+
+def program_type(slot: Slot) -> ProgramType:
+    """The type that a slot's program has to have."""
+    from ipttctl.bpf.syscalls import ProgramType  # noqa: PLC0415  # loads libbpf
+
+    return ProgramType[_TYPES.get(slot, "KPROBE")]
+
+
+@contextmanager
+def open_sources(
+    sources: Mapping[Slot, ProgramSource], *, on_compile: Callable[[], None] | None = None
+) -> Iterator[dict[Slot, int]]:
+    """The programs' descriptors by slot; what was opened for them is closed at the end.
+
+    Args:
+        sources: where each slot's program comes from.
+        on_compile: called before a compilation, which takes seconds.
+
+    Raises:
+        ProgramError: there is no such program, or it does not compile or load.
+        PrivilegeError: the caller may not open or load it.
+    """
+    with ExitStack() as stack:
+        fds: dict[Slot, int] = {}
+        by_file: dict[tuple[type, str], dict[Slot, str]] = {}
+        for slot, source in sources.items():
+            match source:
+                case OfDescriptor(fd):
+                    fds[slot] = fd
+                case FromSource(file, name) | FromObject(file, name):
+                    by_file.setdefault((type(source), file), {})[slot] = name
+                case _:
+                    fds[slot] = _opened(source, stack)
+        for (kind, file), names in by_file.items():
+            spec = _read(kind, file, on_compile)
+            try:
+                fds |= _loaded(spec, file, names, stack)
+            except VerifierError as error:
+                raise (_in_source(file, error) if kind is FromSource else error) from None
+        yield dict(sorted(fds.items()))
+
+
+def _opened(source: Pinned | ById | ByTag | OfProcess, stack: ExitStack) -> int:
+    from ipttctl.bpf.programs import Program  # noqa: PLC0415  # loads libbpf
+
+    match source:
+        case Pinned(path):
+            program = Program.from_pinned(path)
+        case ById(identifier):
+            program = Program.from_id(identifier)
+        case ByTag(tag):
+            program = Program.from_tag(tag)
+        case OfProcess(pid, fd):
+            program = Program.from_process(pid, fd)
+    return stack.enter_context(program).fd
+
+
+def _read(kind: type, file: str, on_compile: Callable[[], None] | None) -> CollectionSpec:
+    from ipttctl.bpf.collection import CollectionSpec  # noqa: PLC0415  # loads libbpf
+
+    if kind is FromObject:
+        return CollectionSpec.from_object(file)
+    return CollectionSpec.from_source(file, include=_include(), on_compile=on_compile)
+
+
+def _include() -> list[Path]:
+    """The directories that ipttrace.h, and what it includes, lie in."""
+    return [programs_directory(), module_directory()]
+
+
+def _in_source(file: str, error: VerifierError) -> VerifierError:
+    """A refusal of a program with the line of its source that was refused."""
+    from ipttctl.bpf.source_lines import line_of  # noqa: PLC0415  # only when something is wrong
+
+    line = None
+    if error.instruction is not None:
+        line = line_of(Path(file), _include(), error.program, error.instruction)
+    remedy = f"the line is `{line.text}`" if line else error.remedy
+    where = f"{file}:{line.number}" if line else file
+    return VerifierError(error.program, error.reason, error.instruction, remedy, where)
+
+
+def _loaded(
+    spec: CollectionSpec, file: str, names: Mapping[Slot, str], stack: ExitStack
+) -> dict[Slot, int]:
+    """Load the programs that slots name, in one collection."""
+    from ipttctl.bpf.collection import Collection  # noqa: PLC0415  # loads libbpf
+
+    try:
+        found = {slot: spec.find_program(name) for slot, name in names.items()}
+        types = {name: program_type(slot) for slot, name in found.items()}
+        collection = stack.enter_context(Collection.load(spec, programs=types))
+    except VerifierError:
+        raise
+    except ProgramError as error:
+        if Path(file).name in error.problem:
+            raise
+        raise ProgramError(f"{file}: {error.problem}", error.remedy) from None
+    return {slot: collection.programs[name].fd for slot, name in found.items()}

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The programs of ``ipttctl trace`` with its options in them, loaded and kept for next time."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import ipaddress
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ipttctl.bpf import syscalls
+from ipttctl.bpf.collection import Collection, CollectionSpec
+from ipttctl.bpf.programs import Program
+from ipttctl.errors import ProgramError, UsageError, os_reason
+from ipttctl.paths import module_directory, programs_directory
+from ipttctl.system.private_dirs import check_private, make_private
+from ipttproto import Slot
+
+PIN_ROOT: Final = Path("/sys/fs/bpf/ipttrace")
+"""Where loaded programs wait for the next trace in the same boot."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PINS_KEPT: Final = 8
+"""Sets of programs that are kept there; the least recently used go first."""
+
+_SLOTS: Final = {
+    Slot.ENTRY: "trace_entry",
+    Slot.RULE: "trace_rule",
+    Slot.EXIT: "trace_exit",
+}
+_SOURCE: Final = "trace.c"
+_PREFIX: Final = "trace-"
+_TEMPORARY: Final = "tmp-"
+
+# Bits of the constant `want` in bpf/trace.c.
+_WANT_PID: Final = 1
+_WANT_NETNS: Final = 2
+_WANT_ADDRESS: Final = 4
+_WANT_PROTOCOL: Final = 8
+_WANT_PORT: Final = 16
+_WANT_ICMP_ID: Final = 32
+
+_NFPROTO: Final = {4: 2, 6: 10}
+
+
+@dataclass(frozen=True)
+class TraceOptions:
+    """Which packets to trace; None is any. All that are given have to hold."""
+
+    address: Address | Network | None = None
+    """At either end; a network stands for all of its addresses."""
+    protocol: int | None = None
+    """Transport protocol; in IPv6 the one after the extension headers."""
+    port: int | None = None
+    """At either end; TCP, UDP, UDP-Lite, SCTP or DCCP."""
+    icmp_id: int | None = None
+    """Identifier of an ICMP or ICMPv6 echo."""
+    pid: int | None = None
+    """Process (tgid) that sends the packet."""
+    netns: int | None = None
+    """Cookie of the network namespace."""
+
+    def constants(self) -> dict[str, int]:
+        """The constants of bpf/trace.c.
+
+        Raises:
+            UsageError: a number is out of its range.
+        """
+        options = (
+            ("pid", self.pid, _WANT_PID, 1, 0xFFFFFFFF),
+            ("netns", self.netns, _WANT_NETNS, 1, 0xFFFFFFFFFFFFFFFF),
+            ("protocol", self.protocol, _WANT_PROTOCOL, 0, 0xFF),
+            ("port", self.port, _WANT_PORT, 0, 0xFFFF),
+            ("icmp_id", self.icmp_id, _WANT_ICMP_ID, 0, 0xFFFF),
+        )
+        constants = {"want": 0}
+        for name, value, bit, low, high in options:
+            if value is None:
+                continue
+            if not low <= value <= high:
+                raise UsageError(f"{name} {value} is not between {low} and {high}")
+            constants["want"] |= bit
+            constants[f"want_{name}"] = value
+        if self.address is not None:
+            constants["want"] |= _WANT_ADDRESS
+            constants["want_address_pf"] = _NFPROTO[self.address.version]
+            network = _network(self.address)
+            for name, part in (("address", network.network_address), ("mask", network.netmask)):
+                wire = part.packed.ljust(16, b"\0")
+                constants[f"want_{name}_high"] = int.from_bytes(wire[:8], sys.byteorder)
+                constants[f"want_{name}_low"] = int.from_bytes(wire[8:], sys.byteorder)
+        return constants
+
+
+def _network(address: Address | Network) -> Network:
+    """A network; of an address that of this one alone. A zone (``%eth0``) counts for nothing."""
+    if isinstance(address, Address):
+        return ipaddress.ip_network(address.packed)
+    return address
+
+
+def load_trace_programs(
+    options: TraceOptions,
+    *,
+    on_compile: Callable[[], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+    pin_root: Path = PIN_ROOT,
+) -> dict[Slot, Program]:
+    """Load the programs of ``trace``, or open those that an equal trace of this boot pinned.
+
+    Processes that do this at the same time take turns: the second finds the pins of the first.
+    Where nothing can be pinned (no BPF file system is mounted), ``on_warning`` is told.
+
+    Args:
+        options: which packets to trace.
+        on_compile: called before a compilation, which takes seconds.
+        on_warning: called with a sentence about what did not work but is not needed.
+        pin_root: where to pin.
+
+    Raises:
+        UsageError: an option is out of its range.
+        ProgramError: the programs cannot be found, compiled or loaded.
+        PrivilegeError: the caller may not load programs.
+    """
+    constants = options.constants()
+    if reason := _cannot_pin(pin_root):
+        if on_warning:
+            on_warning(f"the programs are not kept for the next trace: {reason}")
+        return _load(_compile(constants, on_compile), None)
+    with _turn(pin_root):
+        spec = _compile(constants, on_compile)
+        identity = spec.content() + repr(sorted(constants.items())).encode()
+        place = pin_root / (_PREFIX + hashlib.sha256(identity).hexdigest()[:16])
+        programs = _open_pins(place)
+        if programs is None:
+            programs = _load(spec, place)
+        _forget_old(pin_root, keep=place)
+    return programs
+
+
+def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
+    """Remove all pinned programs of ``trace``; returns how many sets there were."""
+    if not pin_root.is_dir():
+        return 0
+    with _turn(pin_root):
+        places = [place for place in pin_root.iterdir() if place.name.startswith(_PREFIX)]
+        for place in places:
+            shutil.rmtree(place)
+    return len(places)
+
+
+def _compile(constants: dict[str, int], on_compile: Callable[[], None] | None) -> CollectionSpec:
+    """The programs with constants in them, compiled now or before."""
+    source = programs_directory() / _SOURCE
+    if not source.is_file():
+        raise ProgramError(f"the BPF source {source} is missing", "install ipttctl again")
+    include = [module_directory()]
+    spec = CollectionSpec.from_source(source, include=include, on_compile=on_compile)
+    spec.set_constants(constants)
+    return spec
+
+
+def _load(spec: CollectionSpec, place: Path | None) -> dict[Slot, Program]:
+    collection = Collection.load(spec, programs=list(_SLOTS.values()))
+    try:
+        if place is not None:
+            collection.pin(place)
+    except BaseException:
+        collection.close()
+        raise
+    return {slot: collection.programs[name] for slot, name in _SLOTS.items()}
+
+
+def _open_pins(place: Path) -> dict[Slot, Program] | None:
+    """The programs pinned at a place, or None if they are not there as a whole."""
+    if not place.is_dir():
+        return None
+    check_private(place)
+    try:
+        collection = Collection.open_pinned(place)
+    except ProgramError:
+        shutil.rmtree(place)
+        return None
+    if set(collection.programs) != set(_SLOTS.values()):
+        collection.close()
+        shutil.rmtree(place)
+        return None
+    os.utime(place)
+    return {slot: collection.programs[name] for slot, name in _SLOTS.items()}
+
+
+def _cannot_pin(pin_root: Path) -> str:
+    """Why nothing can be pinned, or nothing; makes the directory."""
+    if not syscalls.on_bpffs(pin_root):
+        parent = pin_root.parent
+        return f"no BPF file system at {parent}; run: mount -t bpf -o mode=0700 bpf {parent}"
+    try:
+        make_private(pin_root)
+    except OSError as error:
+        return f"{pin_root}: {os_reason(error)}"
+    except ProgramError as error:
+        return str(error)
+    return ""
+
+
+@contextmanager
+def _turn(pin_root: Path) -> Iterator[None]:
+    """Wait until no other process works on the pins; its death ends its turn too."""
+    fd = os.open(pin_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _forget_old(pin_root: Path, keep: Path) -> None:
+    """Remove what is too many, and what processes that died in their turn left behind."""
+    sets = []
+    for place in pin_root.iterdir():
+        if place.name.startswith(_TEMPORARY):
+            shutil.rmtree(place, ignore_errors=True)
+        elif place.name.startswith(_PREFIX) and place != keep:
+            with suppress(OSError):
+                sets.append((place.stat().st_mtime_ns, place))
+    for _, place in sorted(sets, reverse=True)[PINS_KEPT - 1 :]:
+        shutil.rmtree(place, ignore_errors=True)

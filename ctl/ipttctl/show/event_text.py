@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Events for people: a table with a line for each, or blocks of lines for narrow terminals."""
+
+from __future__ import annotations
+
+import enum
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ipttctl.errors import UsageError
+from ipttctl.escape import Escaped, escape, word
+from ipttctl.events import describe
+from ipttctl.hooks import nf
+from ipttctl.show.packet_text import packet_text
+from ipttctl.show.render_text import namespace
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import EventFlag, Kind
+
+if TYPE_CHECKING:
+    from ipttctl.events.records import EventRecord
+
+_NANO: Final = 10**9
+_BOLD: Final = "\033[1m"
+_RED: Final = "\033[31m"
+_GREEN: Final = "\033[32m"
+_YELLOW: Final = "\033[33m"
+_CYAN: Final = "\033[36m"
+_PLAIN: Final = "\033[0m"
+
+#: column -> the width that it has at least
+_COLUMNS: Final = {
+    "TIME": 15,
+    "SKB": 18,
+    "NETWORK_NS": 10,
+    "PID": 7,
+    "CPU": 3,
+    "LINK": 4,
+    "GEN": 3,
+    "INTERFACE": 12,
+    "DEST_MAC": 17,
+    "IP_LEN": 6,
+    "PKT_INFO": 48,
+    "IPTABLES_INFO": 0,
+}
+_LINK_COLUMNS: Final = frozenset({"LINK", "GEN"})
+#: what lines of a block begin with: an event's, and what follows a line that was broken
+_EVENT: Final = "  "
+_BROKEN: Final = "    "
+
+WIDE: Final = 200
+"""Columns of a terminal from which on lines of the table fit, but those of long names."""
+
+
+class TimeFormat(enum.Enum):
+    """Forms of the column TIME."""
+
+    CLOCK = "clock"
+    """Local time to the microsecond."""
+    NANOSECONDS = "nanoseconds"
+    """Local time to the nanosecond."""
+    RELATIVE = "relative"
+    """Seconds since the first event, to the microsecond."""
+
+
+def parse_columns(text: str) -> tuple[str, ...]:
+    """Columns from their names with commas between them, in upper or lower case.
+
+    Raises:
+        UsageError: there is no column of a name, or one is named twice.
+    """
+    columns = tuple(name.strip().upper() for name in text.split(","))
+    for name in columns:
+        if name not in _COLUMNS:
+            known = ", ".join(_COLUMNS).lower()
+            raise UsageError(f"--columns: there is no column '{name.lower()}'", f"they are {known}")
+        if columns.count(name) > 1:
+            raise UsageError(f"--columns: '{name.lower()}' is given twice")
+    return columns
+
+
+class _EventText:
+    """Words that both forms show."""
+
+    def __init__(
+        self,
+        *,
+        time_format: TimeFormat = TimeFormat.CLOCK,
+        link_columns: bool = False,
+        colour: bool = False,
+        names: NamespaceNames | None = None,
+        payload: Callable[[EventRecord], Any] | None = None,
+    ) -> None:
+        """Without ``link_columns`` an event names its link once there is more than one.
+
+        One link after a swap counts as more than one. ``names`` tells names of namespaces,
+        ``payload`` what the bytes mean that a program added to an event, if that is known.
+        """
+        self._time_format = time_format
+        self._link_columns = link_columns
+        self._colour = colour
+        self._names = names
+        self._payload = payload
+        self._first_time: int | None = None
+        self._first_link: tuple[int, int] | None = None
+        self._several = False
+        self._second = -1
+        self._clock = ""
+
+    def _time(self, record: EventRecord) -> str:
+        if self._time_format is TimeFormat.RELATIVE:
+            if self._first_time is None:
+                self._first_time = record.time
+            return f"{(record.time - self._first_time) / _NANO:.6f}"
+        second, rest = divmod(record.time + record.clock_offset, _NANO)
+        if second != self._second:
+            self._second = second
+            self._clock = time.strftime("%H:%M:%S", time.localtime(second))
+        if self._time_format is TimeFormat.NANOSECONDS:
+            return f"{self._clock}.{rest:09}"
+        return f"{self._clock}.{rest // 1000:06}"
+
+    def _namespace(self, record: EventRecord) -> str:
+        return namespace(record.netns, record.netns_cookie, self._names, record.time)
+
+    def _added(self, record: EventRecord) -> Iterator[str]:
+        """The fields behind a decision: what a program added."""
+        if record.flags & EventFlag.PAYLOAD:
+            value = self._payload(record) if self._payload else None
+            yield f"payload={record.payload.hex() if value is None else _compact(value)}"
+
+    def _link(self, record: EventRecord) -> Iterator[str]:
+        """The link as fields, once there is more than one."""
+        link = record.link, record.generation
+        if self._first_link is None:
+            self._first_link = link
+        self._several |= link != self._first_link
+        if self._several:
+            yield f"link={record.link}"
+            yield f"gen={record.generation}"
+
+    def _coloured(self, record: EventRecord, decision: str) -> str:
+        text = escape(decision)
+        kind = describe.kind(record)
+        if kind in {"exit", "packet"}:
+            colour = {"ACCEPT": _GREEN, "DROP": _RED}.get(
+                describe.verdict(record).partition("(")[0], _YELLOW
+            )
+        else:
+            colour = _CYAN if kind == "rule" else ""
+        return f"{colour}{text}{_PLAIN}" if colour and self._colour else text
+
+
+class EventTable(_EventText):
+    """A line for each event, in columns that grow with their content."""
+
+    def __init__(self, columns: Sequence[str] | None = None, **options: Any) -> None:
+        """``columns`` are those to show, in their order; further options as of ``EventBlocks``."""
+        super().__init__(**options)
+        self._columns = columns or [
+            name for name in _COLUMNS if self._link_columns or name not in _LINK_COLUMNS
+        ]
+        self._link_columns = bool(_LINK_COLUMNS & set(self._columns))
+        self._widths = [max(len(name), _COLUMNS[name]) for name in self._columns]
+        self._widths[-1] = 0
+        fields: dict[str, Callable[[EventRecord], str]] = {
+            "TIME": self._time,
+            "SKB": lambda record: f"0x{record.skb:x}",
+            "NETWORK_NS": self._namespace,
+            "PID": lambda record: str(record.pid) if record.flags & EventFlag.PID else "-",
+            "CPU": lambda record: str(record.cpu),
+            "LINK": lambda record: str(record.link),
+            "GEN": lambda record: str(record.generation),
+            "INTERFACE": _interface,
+            "DEST_MAC": lambda record: _mac(record) or "-",
+            "IP_LEN": lambda record: str(record.length),
+            "PKT_INFO": packet_text,
+            "IPTABLES_INFO": self._decision,
+        }
+        self._fields = [fields[name] for name in self._columns]
+
+    def header(self) -> list[Escaped]:
+        """The line above the first event."""
+        line = " ".join(
+            name.ljust(width) for name, width in zip(self._columns, self._widths, strict=True)
+        ).rstrip()
+        return [Escaped(f"{_BOLD}{line}{_PLAIN}" if self._colour else line)]
+
+    def lines(self, record: EventRecord) -> list[Escaped]:
+        """The line for an event."""
+        widths = self._widths
+        fields = [field(record) for field in self._fields]
+        for i, field in enumerate(fields):
+            if len(field) < widths[i]:
+                fields[i] = field.ljust(widths[i])
+            elif i < len(fields) - 1:
+                widths[i] = len(field)
+        if not self._colour:
+            return [escape(" ".join(fields))]
+        parts = [
+            self._coloured(record, field) if name == "IPTABLES_INFO" else escape(field)
+            for name, field in zip(self._columns, fields, strict=True)
+        ]
+        return [Escaped(" ".join(parts))]
+
+    def _decision(self, record: EventRecord) -> str:
+        words = [decision(record), *self._added(record)]
+        if not self._link_columns:
+            words += self._link(record)
+        return " ".join(words)
+
+
+class EventBlocks(_EventText):
+    """A heading for each packet at each hook, and below it a line for each event of it there."""
+
+    def __init__(self, width: int, **options: Any) -> None:
+        """Lines are broken between words where they exceed ``width``; options as above."""
+        super().__init__(**options)
+        self._width = width
+        self._heading: list[str] = []
+
+    def header(self) -> list[Escaped]:
+        """There are no columns to name."""
+        return []
+
+    def lines(self, record: EventRecord) -> list[Escaped]:
+        """The lines for an event: its packet's heading, unless it is the last event's too."""
+        heading = list(self._packet(record))
+        lines = []
+        if heading != self._heading:
+            self._heading = heading
+            lines = [escape(line) for line in _broken(heading, self._width)]
+            if self._colour:
+                lines = [Escaped(f"{_BOLD}{line}{_PLAIN}") for line in lines]
+        moment = self._time(record)
+        words = [moment, *_outcome(record), *self._added(record)]
+        if self._link_columns:
+            words += [f"link={record.link}", f"gen={record.generation}"]
+        else:
+            words += self._link(record)
+        first, *rest = _broken(words, self._width - len(_EVENT))
+        outcome = self._coloured(record, first.removeprefix(moment))
+        lines.append(Escaped(f"{_EVENT}{moment}{outcome}"))
+        lines += [Escaped(f"{_EVENT}{self._coloured(record, line)}") for line in rest]
+        return lines
+
+    def _packet(self, record: EventRecord) -> Iterator[str]:
+        if record.kind == Kind.PACKET:
+            yield nf.hook_text(record.pf, record.hook, record.priority)
+        else:
+            yield describe.hook(record)
+        yield packet_text(record)
+        yield f"len={record.length}"
+        for name, device, index in (
+            ("in", record.in_name, record.in_ifindex),
+            ("out", record.out_name, record.out_ifindex),
+            ("physin", record.physin_name, record.physin_ifindex),
+            ("physout", record.physout_name, record.physout_ifindex),
+        ):
+            if device:
+                yield f"{name}={word(device)}({index})"
+        if mac := _mac(record):
+            yield f"mac={mac}"
+        if record.flags & EventFlag.PID:
+            yield f"pid={record.pid}"
+        yield f"cpu={record.cpu}"
+        yield f"netns={self._namespace(record)}"
+        yield f"skb=0x{record.skb:x}"
+
+
+def decision(record: EventRecord) -> str:
+    """The rule that matched, or what the table, or the link at a hook, decided."""
+    ports = {"physin": record.physin_name, "physout": record.physout_name}
+    crossed = "".join(f" {name}={word(port)}" for name, port in ports.items() if port)
+    if record.kind == Kind.PACKET:
+        where = nf.hook_text(record.pf, record.hook, record.priority)
+        return (
+            f"nf=[hook={where} in={word(record.in_name)} out={word(record.out_name)}{crossed} "
+            f"verdict={describe.verdict(record)}]"
+        )
+    family = describe.protocol_family(record.pf)
+    table = word(record.table)
+    kind = describe.kind(record)
+    if kind == "exit":
+        return (
+            f"iptables=[pf={family} table={table} hook={describe.hook(record)}{crossed} "
+            f"verdict={describe.verdict(record)} {' '.join(_effort(record))}]"
+        )
+    suffix = "" if kind == "rule" else f" kind={kind}"
+    return (
+        f"ipttrace=[pf={family} in={word(record.in_name)} out={word(record.out_name)}{crossed} "
+        f"table={table} chain={word(record.chain)} hook={record.hook} "
+        f"rulenum={record.rulenum}{suffix}]"
+    )
+
+
+def _outcome(record: EventRecord) -> Iterator[str]:
+    """The same for blocks, whose headings tell the hook and the interfaces."""
+    kind = describe.kind(record)
+    if record.kind == Kind.PACKET:
+        yield describe.verdict(record)
+    elif record.kind == Kind.EXIT:
+        yield from (word(record.table), describe.verdict(record), *_effort(record))
+    else:
+        yield f"{word(record.table)}/{word(record.chain)}/{record.rulenum}"
+        if kind != "rule":
+            yield kind
+
+
+def _effort(record: EventRecord) -> Iterator[str]:
+    yield f"cost={record.cost / 1000:.3f}µs"
+    if record.flags & EventFlag.COUNTED:
+        yield f"rules={record.rules}"
+
+
+def _interface(record: EventRecord) -> str:
+    name, index = describe.interface(record)
+    return f"{word(name)}({index})" if name else "-"
+
+
+def _mac(record: EventRecord) -> str:
+    return describe.mac(record.dmac) if record.flags & EventFlag.DMAC else ""
+
+
+def _broken(words: Iterable[str], width: int) -> list[str]:
+    """Words in lines of at most ``width``, unless a word is longer; all but the first indented."""
+    lines: list[str] = []
+    line = ""
+    for text in " ".join(words).split(" "):
+        if line and len(line) + 1 + len(text) > width:
+            lines.append(line)
+            line = _BROKEN + text
+        else:
+            line = f"{line} {text}" if line else text
+    return [*lines, line]
+
+
+def _compact(value: Any) -> str:
+    """A decoded value without spaces, so that it stays one field."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text.replace(" ", r"\u0020")

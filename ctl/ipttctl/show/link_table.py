@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Links as a table, for terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ipttctl.escape import escape, word
+from ipttctl.events import describe
+from ipttctl.link.measurement import Measurement
+from ipttctl.link.model import Link, SlotStats
+from ipttctl.show import render_text
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import Hook, Slot
+
+_NUMBERS = frozenset({"PACKETS", "SELECTED", "EVENTS", "LOST", "DROPS", "RUNS", "NS/RUN"})
+_UNBOUNDED = 1 << 16
+_OF_LINK = ("LINK", "GEN", "HOOK", "OWNER", "PACKETS", "SELECTED", "EVENTS", "LOST", "DROPS")
+_OF_SLOT = ("SLOT", "PROGRAM", "TAG", "RUNS", "NS/RUN")
+
+
+def print_links(
+    links: Sequence[Link],
+    measured: Mapping[int, Measurement],
+    console: Console | None = None,
+    names: NamespaceNames | None = None,
+) -> None:
+    """Print links as a table, a row for each slot of each; as lines where that is too wide."""
+    console = console or Console(highlight=False)
+    names = names or NamespaceNames()
+    if not links:
+        console.print("no links")
+        return
+    table = _table(links, measured, names)
+    unbounded = console.options.update_width(_UNBOUNDED)
+    if console.measure(table, options=unbounded).maximum <= console.width:
+        console.print(table)
+        return
+    for link in links:
+        # nothing is cut: the terminal wraps it
+        line = render_text.link_line(link, names, measured.get(link.id))
+        console.print(Text(escape(line)), soft_wrap=True)
+
+
+def _table(
+    links: Iterable[Link], measured: Mapping[int, Measurement], names: NamespaceNames
+) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in (*_OF_LINK, *_OF_SLOT):
+        number = name in _NUMBERS
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for link in links:
+        slots = list(_slots(link, measured.get(link.id))) or [("",) * len(_OF_SLOT)]
+        table.add_row(*map(_cell, (*_link(link, names), *slots[0])))
+        for slot in slots[1:]:
+            table.add_row(*map(_cell, (*("",) * len(_OF_LINK), *slot)))
+    return table
+
+
+def _cell(text: str) -> Text:
+    """Text of a cell, of one line or several: as it is, without rich's markup."""
+    return Text("\n".join(map(escape, text.split("\n"))))
+
+
+def _link(link: Link, names: NamespaceNames) -> tuple[str, ...]:
+    stats = link.stats
+    return (
+        str(link.id),
+        str(link.generation),
+        "\n".join(_where(link, names)),
+        render_text.owner(link),
+        str(stats.packets),
+        str(stats.selected),
+        str(stats.events),
+        str(stats.lost),
+        str(stats.drops) if link.hook == Hook.NF else "",
+    )
+
+
+def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
+    """A link's hook, and what there is to know about it there, line by line."""
+    yield render_text.place(link)
+    if link.hook == Hook.NF:
+        where = render_text.namespace(link.netns or 0, link.netns_cookie or 0, names)
+        yield f"netns {where}"
+        if link.ifname:
+            yield f"device {word(link.ifname)}"
+        if link.mode is not None:
+            yield describe.member(link.mode)
+    elif link.family:
+        yield f"IPv{link.family} only"
+    if link.waiting:
+        yield f"no IPv{' and IPv'.join(map(str, sorted(link.waiting)))} tables"
+    if link.gone is not None:
+        yield f"GONE: {describe.member(link.gone)}"
+    if link.rollback_in is not None:
+        yield f"back in {link.rollback_in:.1f}s"
+
+
+def _slots(link: Link, measured: Measurement | None) -> Iterator[tuple[str, ...]]:
+    for slot in sorted(link.programs.keys() | link.stats.slots.keys()):
+        program = link.programs.get(slot)
+        stats = link.stats.slots.get(slot, SlotStats())
+        if measured is not None:
+            stats = measured.slots.get(slot, SlotStats())
+        yield (
+            _name(slot),
+            "-" if program is None else f"{program.id} {word(program.name)}".rstrip(),
+            "" if program is None else program.tag,
+            str(stats.runs),
+            f"{stats.run_time / stats.runs:.0f}" if measured and stats.runs else "",
+        )
+
+
+def _name(slot: Slot) -> str:
+    return slot.name.lower()

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A packet in a few words: protocol, ends, ports or types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ipttctl.events import describe, protocols
+from ipttproto import EventFlag, Kind
+
+if TYPE_CHECKING:
+    from ipttctl.events.records import EventRecord
+
+#: protocol -> how its packets begin at tables; others with their names
+_LETTERS: Final = {
+    protocols.TCP: "T",
+    protocols.UDP: "U",
+    protocols.ICMP: "I",
+    protocols.ICMPV6: "I",
+}
+
+
+def packet_text(record: EventRecord) -> str:
+    """Protocol and ends: ``T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030``.
+
+    At netfilter hooks, where packets are of any protocol, the ends come first:
+    ``10.0.2.15 -> 223.5.5.5 ICMP request``.
+    """
+    if record.kind == Kind.PACKET:
+        return _any_packet(record)
+    version = describe.version(record)
+    source = describe.address(record.saddr, version)
+    destination = describe.address(record.daddr, version)
+    if version == 6:
+        source, destination = f"[{source}]", f"[{destination}]"
+    if describe.has_ports(record):
+        source, destination = f"{source}:{record.sport}", f"{destination}:{record.dport}"
+    what = _LETTERS.get(record.protocol) or protocols.transport(record.protocol)
+    return f"{'_'.join([what, *_details(record)])}:{source}->{destination}"
+
+
+def _any_packet(record: EventRecord) -> str:
+    version = describe.version(record)
+    is_arp = record.ethertype == describe.ARP
+    if version is None and not is_arp:
+        return f"ethertype {describe.ethertype(record.ethertype)}"
+    source = describe.address(record.saddr, version)
+    destination = describe.address(record.daddr, version)
+    if is_arp:
+        what = [f"ARP {describe.arp_operation(record.arp_operation)}"]
+    else:
+        what = [protocols.transport(record.protocol)]
+        if describe.has_ports(record):
+            what.append(f"{record.sport}->{record.dport}")
+        what += _details(record)
+    return f"{source} -> {destination} {' '.join(what)}"
+
+
+def _details(record: EventRecord) -> list[str]:
+    """A word on what the transport header says, or why there is none; nothing to say: no word."""
+    if record.flags & EventFlag.FRAGMENT:
+        return ["fragment"]
+    if record.flags & EventFlag.TRUNCATED:
+        return ["truncated"]
+    if record.protocol == protocols.TCP:
+        flags = describe.tcp_flags(record.tcp_flags)
+        return [flags] if flags else []
+    if describe.is_icmp(record):
+        return [protocols.icmp(record.protocol, record.icmp_type, record.icmp_code)]
+    return []

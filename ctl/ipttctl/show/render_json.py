@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Events, links and the module for programs: objects for JSON, with the keys of docs/json.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from ipttctl import families
+from ipttctl.escape import code
+from ipttctl.events import describe, protocols
+from ipttctl.link.losses import Losses
+from ipttctl.link.measurement import Measurement
+from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus, ProgramInfo
+from ipttctl.show import render_text
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import EventFlag, Kind, Slot
+
+if TYPE_CHECKING:
+    from ipttctl.events.records import EventRecord
+
+
+_NOT_PLAIN: Final = re.compile("[^ -~]")
+
+
+def dumps(value: Mapping[str, Any]) -> str:
+    r"""An object on one line of printable ASCII.
+
+    A byte that is not UTF-8, which Python has as a lone surrogate and JSON does not have, becomes
+    the text ``\xff``.
+    """
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text if text.isascii() and text.isprintable() else _NOT_PLAIN.sub(_escaped, text)
+
+
+def event(
+    record: EventRecord,
+    names: NamespaceNames | None = None,
+    payload: Callable[[EventRecord], Any] | None = None,
+) -> dict[str, Any]:
+    """An event. What does not apply to it is null.
+
+    ``payload`` tells what the bytes mean that a program added, if that is known.
+    """
+    flags = record.flags
+    is_exit = record.kind == Kind.EXIT
+    is_packet = record.kind == Kind.PACKET
+    version = describe.version(record)
+    is_arp = is_packet and record.ethertype == describe.ARP
+    ports = version is not None and describe.has_ports(record)
+    icmp = version is not None and describe.is_icmp(record)
+    addresses = version is not None or is_arp
+    verdict = describe.verdict_name(record.verdict)
+    queued = is_exit and verdict == "QUEUE"
+    has_payload = bool(flags & EventFlag.PAYLOAD)
+    return {
+        "kind": describe.kind(record),
+        "time_ns": record.time + record.clock_offset,
+        "monotonic_ns": record.time,
+        "link": record.link,
+        "generation": record.generation,
+        "cpu": record.cpu,
+        "sequence": record.sequence,
+        "traversal": None if is_packet else record.traversal,
+        "skb": f"0x{record.skb:x}",
+        "netns": record.netns,
+        "netns_cookie": record.netns_cookie,
+        "netns_name": names.name(record.netns_cookie, record.time) if names else None,
+        "pid": record.pid if flags & EventFlag.PID else None,
+        "in_name": describe.text(record.in_name) or None,
+        "in_ifindex": record.in_ifindex or None,
+        "out_name": describe.text(record.out_name) or None,
+        "out_ifindex": record.out_ifindex or None,
+        "physin_name": describe.text(record.physin_name) or None,
+        "physin_ifindex": record.physin_ifindex or None,
+        "physout_name": describe.text(record.physout_name) or None,
+        "physout_ifindex": record.physout_ifindex or None,
+        "dest_mac": describe.mac(record.dmac) if flags & EventFlag.DMAC else None,
+        "mark": record.mark,
+        "length": record.length,
+        "ethertype": record.ethertype,
+        "family": version,
+        "protocol": None if version is None else record.protocol,
+        "protocol_name": None if version is None else protocols.NAMES.get(record.protocol),
+        "source": describe.address(record.saddr, version) if addresses else None,
+        "destination": describe.address(record.daddr, version) if addresses else None,
+        "source_port": record.sport if ports else None,
+        "destination_port": record.dport if ports else None,
+        "tcp_flags": (
+            [name for name in describe.tcp_flags(record.tcp_flags).split(",") if name]
+            if ports and record.protocol == protocols.TCP
+            else None
+        ),
+        "icmp_type": record.icmp_type if icmp else None,
+        "icmp_code": record.icmp_code if icmp else None,
+        "icmp_id": (
+            record.icmp_id if icmp and protocols.echo(record.protocol, record.icmp_type) else None
+        ),
+        "arp_operation": describe.arp_operation(record.arp_operation) if is_arp else None,
+        "fragment": bool(flags & EventFlag.FRAGMENT),
+        "truncated": bool(flags & EventFlag.TRUNCATED),
+        "foreign_trace": bool(flags & EventFlag.FOREIGN),
+        "table": None if is_packet else describe.text(record.table),
+        "chain": None if is_packet else describe.text(record.chain),
+        "hook": describe.hook(record),
+        "hook_family": families.family_name(record.pf),
+        "priority": record.priority if is_packet else None,
+        "rulenum": None if is_exit or is_packet else record.rulenum,
+        "rules": record.rules if flags & EventFlag.COUNTED else None,
+        "verdict": verdict if is_exit or is_packet else None,
+        "errno": (
+            describe.error_name(record.verdict_data)
+            if is_exit and verdict == "DROP" and record.verdict_data
+            else None
+        ),
+        "queue": record.verdict_data if queued else None,
+        "queue_bypass": bool(flags & EventFlag.QUEUE_BYPASS) if queued else None,
+        "cost_ns": record.cost if is_exit else None,
+        "payload": record.payload.hex() if has_payload else None,
+        "payload_value": payload(record) if has_payload and payload else None,
+    }
+
+
+def link(
+    value: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
+) -> dict[str, Any]:
+    """A link, with what its programs did in an interval."""
+    stats = value.stats
+    return {
+        "link": value.id,
+        "generation": value.generation,
+        "hook": render_text.place(value),
+        "family": value.family,
+        "netns": value.netns,
+        "netns_cookie": value.netns_cookie,
+        "netns_name": (
+            names.name(value.netns_cookie) if names and value.netns_cookie is not None else None
+        ),
+        "device": value.ifname,
+        "ifindex": value.ifindex,
+        "mode": _member(value.mode),
+        "report_drops": value.report_drops,
+        "count_rules": value.count_rules,
+        "gone": _member(value.gone),
+        "persistent": value.persistent,
+        "programs": _programs(value.programs),
+        "slots": {
+            _slot(slot): {"runs": slot_stats.runs, "run_time_ns": slot_stats.run_time}
+            for slot, slot_stats in stats.slots.items()
+        },
+        "measured": None if measured is None else _measured(measured),
+        "filter_length": value.filter_length,
+        "cookie": value.cookie,
+        "payload_map": value.payload_map or None,
+        "payload_size": value.payload_size,
+        "owner_portid": value.owner_portid or None,
+        "owner_pid": value.owner_pid,
+        "owner_comm": value.owner_comm,
+        "armed": sorted(value.armed),
+        "rollback_in_s": value.rollback_in,
+        "packets": stats.packets,
+        "selected": stats.selected,
+        "events": stats.events,
+        "drops": stats.drops,
+        "lost": stats.lost,
+        "nested": stats.nested,
+    }
+
+
+def change(
+    value: LinkChange, names: NamespaceNames | None = None, made: HistoryEntry | None = None
+) -> dict[str, Any]:
+    """What happened to a link, with the link; ``made`` tells how its new generation came about."""
+    return {
+        "change": value.change.value,
+        "reason": _member(value.reason),
+        "made": None if made is None else history(made),
+        **link(value.link, names),
+    }
+
+
+def history(entry: HistoryEntry) -> dict[str, Any]:
+    """How a generation of a link came about."""
+    by_module = not entry.pid
+    return {
+        "generation": entry.generation,
+        "action": _member(entry.action),
+        "time_ns": entry.time,
+        "pid": entry.pid or None,
+        "uid": None if by_module else entry.uid,
+        "comm": entry.comm or None,
+        "programs": _programs(entry.programs),
+    }
+
+
+def status(value: ModuleStatus) -> dict[str, Any]:
+    """The module and its event streams."""
+    return {
+        "version": value.version,
+        "fingerprint": f"{value.fingerprint:08x}",
+        "cpus": [
+            {
+                "cpu": cpu.cpu,
+                "events": cpu.sequence,
+                **{f"lost_{cause.name.lower()}": count for cause, count in cpu.lost.items()},
+            }
+            for cpu in value.cpus
+        ],
+    }
+
+
+def totals(events: int, packets: int | None, losses: Losses) -> dict[str, Any]:
+    """What a stream has shown, at its end."""
+    return {
+        "events": events,
+        "packets": packets,
+        "lost": losses.events,
+        "lost_observer": losses.observer,
+        "lost_ring": losses.ring,
+        "lost_memory": losses.memory,
+        "nested": losses.nested,
+    }
+
+
+def _programs(programs: Mapping[Slot, ProgramInfo]) -> dict[str, Any]:
+    return {
+        _slot(slot): {"id": program.id, "tag": program.tag, "name": program.name}
+        for slot, program in programs.items()
+    }
+
+
+def _measured(measured: Measurement) -> dict[str, Any]:
+    return {
+        "seconds": measured.seconds,
+        "slots": {
+            _slot(slot): {
+                "runs": stats.runs,
+                "run_time_ns": stats.run_time,
+                "ns_per_run": stats.run_time / stats.runs if stats.runs else None,
+            }
+            for slot, stats in measured.slots.items()
+        },
+    }
+
+
+def _member(value: int | None) -> str | None:
+    return None if value is None else describe.member(value)
+
+
+def _slot(slot: Slot) -> str:
+    return slot.name.lower()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """A character that is not plain, as it stands in a string of JSON."""
+    try:
+        units = found[0].encode("utf-16-be")
+    except UnicodeEncodeError:
+        return code(found[0]).replace("\\", r"\\")
+    return "".join(
+        rf"\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True)
+    )

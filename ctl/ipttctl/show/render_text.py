@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Links and the module for people: lines of text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from ipttctl.escape import word
+from ipttctl.events import describe
+from ipttctl.hooks.nf import hook_text
+from ipttctl.link.losses import Losses
+from ipttctl.link.measurement import Measurement
+from ipttctl.link.model import (
+    CpuStatus,
+    HistoryEntry,
+    Link,
+    LinkChange,
+    ProgramInfo,
+)
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import Hook, Loss, Slot
+
+_NANO: Final = 10**9
+
+
+def link_line(
+    link: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
+) -> str:
+    """A link on one line, as ``key=value`` fields; with what its programs did in an interval."""
+    fields = [f"link={link.id}", f"gen={link.generation}", f"hook={place(link)}"]
+    if link.hook == Hook.NF:
+        fields += _place(link, names)
+    else:
+        fields.append(f"family={link.family or 'any'}")
+    fields += _programs(link.programs)
+    for slot, done in sorted(link.stats.slots.items()):
+        name = _slot(slot)
+        fields.append(f"{name}.runs={done.runs}")
+        if done.run_time:
+            fields.append(f"{name}.ns={done.run_time}")
+        if measured is not None:
+            fields += _measured(name, measured, slot)
+    if link.filter_length:
+        fields.append(f"filter={link.filter_length}")
+    if link.cookie:
+        fields.append(f"cookie=0x{link.cookie:x}")
+    if link.payload_size:
+        fields.append(f"payload={link.payload_map}({link.payload_size})")
+    fields.append(f"owner={owner(link)}")
+    if link.hook == Hook.TABLE:
+        fields.append(f"armed={','.join(map(str, sorted(link.armed))) or 'none'}")
+        if link.count_rules:
+            fields.append("count-rules")
+    if link.rollback_in is not None:
+        fields.append(f"rollback-in={link.rollback_in:.3f}s")
+    stats = link.stats
+    fields += [f"packets={stats.packets}", f"selected={stats.selected}", f"events={stats.events}"]
+    optional = {"drops": stats.drops, "lost": stats.lost, "nested": stats.nested}
+    fields += [f"{name}={value}" for name, value in optional.items() if value]
+    return " ".join(fields)
+
+
+def place(link: Link) -> str:
+    """Where a link is, as --hook takes it: ``table``, ``nf:inet4/output@filter``."""
+    if link.nf_family is None or link.hooknum is None:
+        return describe.member(link.hook)
+    return hook_text(link.nf_family, link.hooknum, link.priority or 0)
+
+
+def namespace(
+    inode: int, cookie: int, names: NamespaceNames | None, moment: int | None = None
+) -> str:
+    """A network namespace: ``4026532355(blue)``, as it was called then, or the number alone."""
+    name = names.name(cookie, moment) if names else None
+    return f"{inode}({word(name)})" if name else str(inode)
+
+
+def owner(link: Link) -> str:
+    """Who holds a link: ``1234(ipttctl)``, or ``persistent``."""
+    return "persistent" if link.persistent else f"{link.owner_pid}({word(link.owner_comm)})"
+
+
+def change_line(
+    change: LinkChange, names: NamespaceNames | None = None, made: HistoryEntry | None = None
+) -> str:
+    """What happened to a link, on one line; ``made`` tells how its new generation came about."""
+    fields = [change.change.value]
+    if change.reason is not None:
+        fields.append(f"reason={describe.member(change.reason)}")
+    if made is not None:
+        fields += [f"action={describe.member(made.action)}", f"by={_who(made)}"]
+    return " ".join([*fields, link_line(change.link, names)])
+
+
+def history_line(entry: HistoryEntry) -> str:
+    """How a generation of a link came about, on one line."""
+    second, rest = divmod(entry.time, _NANO)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
+    fields = [
+        f"gen={entry.generation}",
+        f"action={describe.member(entry.action)}",
+        f"time={moment}.{rest // 1000:06}",
+        f"by={_who(entry)}",
+        *_programs(entry.programs),
+    ]
+    return " ".join(fields)
+
+
+def cpu_table(cpus: Iterable[CpuStatus]) -> Iterator[str]:
+    """The event streams of the CPUs, with what each has lost since the module was loaded."""
+    yield f"{'CPU':>4} {'EVENTS':>12} " + " ".join(f"{'LOST_' + c.name:>12}" for c in Loss)
+    for cpu in cpus:
+        lost = " ".join(f"{cpu.lost[cause]:>12}" for cause in Loss)
+        yield f"{cpu.cpu:>4} {cpu.sequence:>12} {lost}"
+
+
+def totals_line(events: int, packets: int | None, losses: Losses) -> str:
+    """``12 events, 3 packets, lost 0``, with the causes if anything was lost."""
+    seen = [_count(events, "event")]
+    if packets is not None:
+        seen.append(_count(packets, "packet"))
+    causes = [
+        f"{count} {cause}"
+        for count, cause in (
+            (losses.observer, "by this observer"),
+            (losses.ring, "ring full"),
+            (losses.memory, "no memory"),
+        )
+        if count
+    ]
+    line = f"{', '.join(seen)}, lost {losses.events}"
+    if causes:
+        line += f" ({', '.join(causes)})"
+    if losses.nested:
+        line += f", {_count(losses.nested, 'nested program run')} left out"
+    return line
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _place(link: Link, names: NamespaceNames | None) -> Iterator[str]:
+    yield f"netns={namespace(link.netns or 0, link.netns_cookie or 0, names)}"
+    if link.ifindex:
+        yield f"device={word(link.ifname or '')}({link.ifindex})"
+    if link.mode is not None:
+        yield f"mode={describe.member(link.mode)}"
+    if link.report_drops:
+        yield "report-drops"
+    if link.gone is not None:
+        yield f"gone={describe.member(link.gone)}"
+
+
+def _programs(programs: Mapping[Slot, ProgramInfo]) -> Iterator[str]:
+    for slot, program in sorted(programs.items()):
+        name = _slot(slot)
+        yield (
+            f"{name}={program.id}({word(program.name)})" if program.name else f"{name}={program.id}"
+        )
+        if program.tag:
+            yield f"{name}.tag={program.tag}"
+
+
+def _measured(name: str, measured: Measurement, slot: Slot) -> Iterator[str]:
+    stats = measured.slots.get(slot)
+    if stats is not None:
+        yield f"{name}.measured-runs={stats.runs}"
+        if stats.runs:
+            yield f"{name}.ns-per-run={stats.run_time / stats.runs:.0f}"
+
+
+def _who(entry: HistoryEntry) -> str:
+    return f"{entry.pid}({word(entry.comm)}) uid={entry.uid}" if entry.pid else "module"
+
+
+def _slot(slot: Slot) -> str:
+    return slot.name.lower()

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Making the machine as it is declared, or saying what that would change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet, Swap
+from ipttctl.link.places import PlaceIdentity
+from ipttctl.programs.choice import check_types
+from ipttctl.programs.sources import source_text
+from ipttctl.state.journal import RECORD, Record, RecordedLink, locked
+from ipttctl.state.model import State, Step, about
+from ipttctl.state.plan import (
+    Match,
+    Plan,
+    detach_steps,
+    link_steps,
+    live_maps,
+    make_plan,
+    map_steps,
+    new_maps,
+)
+from ipttctl.state.undo import Undo, held_back
+from ipttproto.family import limit
+
+if TYPE_CHECKING:
+    from ipttctl.state.maps import MapDifference
+
+_MOST: Final = limit("MAX_CHANGES")
+
+
+def diff_state(
+    controller: Controller,
+    state: State,
+    *,
+    prune: bool = False,
+    record: Path = RECORD,
+    on_compile: Callable[[], None] | None = None,
+) -> list[Step]:
+    """What ``apply_state`` would do. Nothing is changed and nothing loaded.
+
+    The maps of programs that are to be loaded are not there yet: what they are to hold is part of
+    the link's own step.
+
+    Raises:
+        UsageError: a namespace or a device is missing.
+        ProgramError: a program or a map is missing, or a source does not compile.
+        PrivilegeError: the caller may not look (CAP_NET_ADMIN; for maps CAP_SYS_ADMIN).
+    """
+    plan = make_plan(controller, state, Record.read(record), prune, on_compile)
+    with ExitStack() as opened:
+        differences = [
+            (match, name, difference)
+            for match in plan.matches
+            if match.kept
+            for name, difference in live_maps(match, opened)
+        ]
+        return [*map_steps(differences), *link_steps(plan), *detach_steps(plan)]
+
+
+def apply_state(
+    controller: Controller,
+    state: State,
+    *,
+    prune: bool = False,
+    record: Path = RECORD,
+    on_compile: Callable[[], None] | None = None,
+) -> list[Step]:
+    """Make the machine as it is declared; what was done for it, nothing where it was so already.
+
+    Everything is loaded first. Then maps are changed, new links attached, all links that change
+    swapped in one transaction, and links that are to go detached. Whatever fails up to the
+    transaction is undone. With ``prune`` persistent links go too that apply did not make.
+
+    A process that is killed half way leaves the links it has attached; whoever applies next makes
+    them the declared ones, or detaches them.
+
+    Raises:
+        UsageError, ProgramError, PrivilegeError: as for ``diff_state``.
+        ExpectationError: somebody else changed a link meanwhile.
+        KernelError: the module refuses; the message names the link.
+    """
+    with locked(record):
+        plan = make_plan(controller, state, Record.read(record), prune, on_compile)
+        if sum(bool(match.changes) for match in plan.matches) > _MOST:
+            raise UsageError(
+                f"more than {_MOST} links change, and they can only do so together",
+                "change fewer at a time",
+            )
+        return _Application(controller, plan, record).run(on_compile)
+
+
+class _Application:
+    """One run of apply, which holds the lock."""
+
+    def __init__(self, controller: Controller, plan: Plan, record: Path) -> None:
+        self._controller = controller
+        self._plan = plan
+        self._record = record
+        self._now: dict[str, Link] = {}
+        """Links by declared name, once they are as declared."""
+
+    def run(self, on_compile: Callable[[], None] | None) -> list[Step]:
+        """Do it; see ``apply_state``."""
+        plan = self._plan
+        with ExitStack() as opened:
+            sets: dict[str, ProgramSet] = {}
+            differences: list[tuple[Match, str, MapDifference]] = []
+            for match in plan.matches:
+                name = match.declared.name
+                with about(name):
+                    if match.kept:
+                        found = list(live_maps(match, opened))
+                    else:
+                        sets[name] = opened.enter_context(match.declared.programs.open(on_compile))
+                        check_types(sets[name].programs)
+                        found = list(new_maps(match, sets[name], opened))
+                    differences += [(match, map_name, entry) for map_name, entry in found]
+            steps = [*map_steps(differences), *link_steps(plan)]
+            with held_back() as signals:
+                undo = Undo(signals)
+                try:
+                    self._change(sets, differences, undo, signals.check)
+                    signals.check()
+                    self._swap(sets)
+                except BaseException as error:
+                    undo.run(error)
+                    # links that could not be undone are remembered
+                    if any(match.link is None for match in plan.matches):
+                        plan.record.write(self._record)
+                    raise
+                self._now |= {m.declared.name: m.link for m in plan.matches if m.link and m.kept}
+                self._remember(plan.surplus)
+        for _, link in plan.surplus:
+            with suppress(LinkGoneError):
+                self._controller.detach(link.id, expect_generation=link.generation)
+        if plan.surplus:
+            self._remember(())
+        made = [
+            replace(step, link=self._now[step.name].id) if step.name in self._now else step
+            for step in steps
+        ]
+        return [*made, *detach_steps(plan)]
+
+    def _change(
+        self,
+        sets: Mapping[str, ProgramSet],
+        differences: Sequence[tuple[Match, str, MapDifference]],
+        undo: Undo,
+        check: Callable[[], None],
+    ) -> None:
+        """Maps and new links: what is undone if something fails."""
+        from ipttctl.state.maps import MapChange  # noqa: PLC0415  # loads libbpf
+
+        new = [match for match in self._plan.matches if match.link is None]
+        if new:
+            pending = tuple(self._pending(match, sets[match.declared.name]) for match in new)
+            Record((*self._plan.record.links, *pending)).write(self._record)
+        for match, name, difference in differences:
+            change = MapChange(difference)
+            undo.add(change.undo)
+            with about(f"{match.declared.name}/{name}"):
+                change.make(check)
+        for match in new:
+            check()
+            declared = match.declared
+            with about(declared.name):
+                link = declared.place.attach(self._controller, sets[declared.name], persistent=True)
+            undo.add(partial(self._withdraw, link))
+            self._now[declared.name] = link
+
+    def _withdraw(self, link: Link, abandoned: Callable[[], bool]) -> str:
+        """Detach a link that was attached; what stays of it."""
+        if not abandoned():
+            try:
+                self._controller.detach(link.id)
+            except LinkGoneError:
+                pass
+            except IpttctlError as error:
+                return f"link {link.id} ({error.problem})"
+            return ""
+        return f"link {link.id}"
+
+    def _swap(self, sets: Mapping[str, ProgramSet]) -> None:
+        changed = [(m.declared.name, m.link) for m in self._plan.matches if m.link and m.changes]
+        if changed:
+            swapped = self._controller.transact(
+                [Swap(link.id, sets[name], link.generation) for name, link in changed]
+            )
+            self._now |= {name: link for (name, _), link in zip(changed, swapped, strict=True)}
+
+    def _remember(self, surplus: Sequence[tuple[str | None, Link]]) -> None:
+        """Write what the links are now; those that are still to go are ours until they went."""
+        going = {link.id for _, link in surplus}
+        Record(
+            (
+                *(entry for entry in self._plan.record.links if entry.link in going),
+                *(_recorded(match, self._now[match.declared.name]) for match in self._plan.matches),
+            )
+        ).write(self._record)
+
+    def _pending(self, match: Match, programs: ProgramSet) -> RecordedLink:
+        from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
+
+        ids = {s.name.lower(): syscalls.program_info(fd).id for s, fd in programs.programs.items()}
+        return RecordedLink(
+            match.declared.name,
+            link=0,
+            generation=0,
+            place=match.identity,
+            programs={},
+            after=self._plan.highest,
+            pid=os.getpid(),
+            ids=ids,
+        )
+
+
+def _recorded(match: Match, link: Link) -> RecordedLink:
+    declared = match.declared
+    wanted = declared.programs
+    return RecordedLink(
+        declared.name,
+        link.id,
+        link.generation,
+        PlaceIdentity.of(link),
+        {slot.name.lower(): source_text(s) for slot, s in wanted.sources.items()},
+        {slot.name.lower(): digest for slot, digest in match.digests.items()},
+        wanted.filter,
+        {name: [list(entry) for entry in m.entries] for name, m in declared.maps.items()},
+    )

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What makes the declared links of those that there are.
+
+A declared link is an existing one at the declared place that apply made under this name, or that
+its entry names by its id; otherwise it is made. Only persistent links are looked at. Links that
+apply made and that are not declared any more go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ipttctl.errors import ProgramError
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import Link, ProgramSet
+from ipttctl.link.places import PlaceIdentity
+from ipttctl.programs.choice import compiled
+from ipttctl.programs.sources import (
+    ById,
+    ByTag,
+    FromObject,
+    FromSource,
+    ProgramSource,
+    open_sources,
+    source_digest,
+)
+from ipttctl.state.journal import Record, RecordedLink
+from ipttctl.state.model import DeclaredLink, DeclaredMap, State, Step, StepAction, about
+from ipttproto import Slot
+
+if TYPE_CHECKING:
+    from ipttctl.bpf.maps import Map
+    from ipttctl.state.maps import MapDifference
+
+
+@dataclass(frozen=True)
+class Match:
+    """A declared link, the link that it is so far, and in what that differs."""
+
+    declared: DeclaredLink
+    identity: PlaceIdentity
+    digests: Mapping[Slot, str]
+    link: Link | None
+    changes: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Whether the link's programs stay."""
+        return self.link is not None and not self.changes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done about links; the maps of those that stay are compared when it is done."""
+
+    matches: tuple[Match, ...]
+    surplus: tuple[tuple[str | None, Link], ...]
+    """Links to detach, with the names of those that are recorded."""
+    record: Record
+    """What is remembered, as far as it still holds, with the ids of all links."""
+    highest: int
+    """The highest id of a link there is."""
+
+
+def make_plan(
+    controller: Controller,
+    state: State,
+    record: Record,
+    prune: bool,
+    on_compile: Callable[[], None] | None,
+) -> Plan:
+    """Compare a state with the machine; see ``diff_state`` for the errors."""
+    links = controller.links()
+    ours = claimed(record, links)
+    free = {link.id: link for link in links if link.persistent and link.gone is None}
+    matches: list[Match] = []
+    for declared in sorted(state.links, key=lambda declared: declared.link is not None):
+        with about(declared.name):
+            identity = declared.place.identity()
+            # what a name stands for goes before what entries take over
+            wanted = [e.link for e in ours if e.name == declared.name]
+            if declared.link is not None and all(e.link != declared.link for e in ours):
+                wanted.append(declared.link)
+            link = next(
+                (free[i] for i in wanted if i in free and PlaceIdentity.of(free[i]) == identity),
+                None,
+            )
+            digests = _digests(declared, on_compile)
+            if link is None:
+                matches.append(Match(declared, identity, digests, None))
+                continue
+            del free[link.id]
+            # with its filter
+            link = controller.link(link.id)
+            known = next((e for e in ours if e.knows(link)), None)
+            changes = tuple(_changes(declared, digests, link, known))
+            matches.append(Match(declared, identity, digests, link, changes))
+    order = {declared.name: place for place, declared in enumerate(state.links)}
+    matches.sort(key=lambda match: order[match.declared.name])
+    taken = {match.link.id for match in matches if match.link}
+    names = {entry.link: entry.name for entry in ours}
+    surplus = tuple(
+        (names.get(link.id), link)
+        for link in links
+        if link.id not in taken and (link.id in names or (prune and link.persistent))
+    )
+    highest = max((link.id for link in links), default=0)
+    return Plan(tuple(matches), surplus, Record(tuple(ours)), highest)
+
+
+def claimed(record: Record, links: Sequence[Link]) -> list[RecordedLink]:
+    """The recorded links that are still there and nobody's, with their ids."""
+    found: list[RecordedLink] = []
+    for entry in record.links:
+        taken = {other.link for other in found}
+        link = next((one for one in links if one.id not in taken and entry.is_of(one)), None)
+        if link is not None:
+            # of one that was about to be made nothing else is known
+            found.append(entry if entry.link else replace(entry, link=link.id))
+    return found
+
+
+def _digests(declared: DeclaredLink, on_compile: Callable[[], None] | None) -> dict[Slot, str]:
+    return {
+        slot: source_digest(source, on_compile=on_compile)
+        for slot, source in declared.programs.sources.items()
+        if isinstance(source, FromSource | FromObject)
+    }
+
+
+def _changes(
+    declared: DeclaredLink,
+    digests: Mapping[Slot, str],
+    link: Link,
+    known: RecordedLink | None,
+) -> Iterator[str]:
+    """The parts of a link's program set that are not as declared."""
+    wanted = declared.programs
+    for slot in sorted({*wanted.sources, *link.programs}):
+        source = wanted.sources.get(slot)
+        if source is None or not is_program(source, slot, link, known, digests.get(slot)):
+            yield slot.name.lower()
+    if compiled(wanted.filter) != link.filter:
+        yield "filter"
+    if (wanted.cookie or 0) != link.cookie:
+        yield "cookie"
+    if not is_payload(wanted.payload, link):
+        yield "payload"
+
+
+def is_program(
+    source: ProgramSource, slot: Slot, link: Link, known: RecordedLink | None, digest: str | None
+) -> bool:
+    """Whether a slot of a link holds the program that a source means."""
+    info = link.programs.get(slot)
+    if info is None:
+        return False
+    match source:
+        case ById(identifier):
+            return identifier == info.id
+        case ByTag(tag):
+            return tag == info.tag
+        case FromSource() | FromObject():
+            # the kernel knows the tag, which says nothing of maps and their constants
+            return known is not None and known.digests.get(slot.name.lower()) == digest
+        case _:
+            from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
+
+            with open_sources({slot: source}) as fds:
+                return syscalls.program_info(fds[slot]).id == info.id
+
+
+def is_payload(name: str | None, link: Link) -> bool:
+    """Whether a link's payload map has a name or an id; None is for no payload."""
+    if name is None or not link.payload_map:
+        return name is None and not link.payload_map
+    if name == str(link.payload_map):
+        return True
+    from ipttctl.programs.maps import map_of  # noqa: PLC0415  # loads libbpf
+
+    try:
+        with map_of(link, name) as found:
+            return found.info.id == link.payload_map
+    except ProgramError:
+        return False
+
+
+def live_maps(match: Match, opened: ExitStack) -> Iterator[tuple[str, MapDifference]]:
+    """What differs in the declared maps of a link whose programs stay."""
+    if not match.declared.maps or match.link is None:
+        return
+    from ipttctl.programs.maps import map_of  # noqa: PLC0415  # loads libbpf
+
+    for name, declared in match.declared.maps.items():
+        yield from _difference(name, declared, map_of(match.link, name), opened)
+
+
+def new_maps(
+    match: Match, programs: ProgramSet, opened: ExitStack
+) -> Iterator[tuple[str, MapDifference]]:
+    """What differs in the declared maps of programs that are not in the link yet."""
+    if not match.declared.maps:
+        return
+    from ipttctl.programs.maps import map_of_programs  # noqa: PLC0415  # loads libbpf
+
+    fds = list(programs.programs.values())
+    for name, declared in match.declared.maps.items():
+        yield from _difference(name, declared, map_of_programs(fds, name), opened)
+
+
+def _difference(
+    name: str, declared: DeclaredMap, found: Map, opened: ExitStack
+) -> Iterator[tuple[str, MapDifference]]:
+    """The difference of a map, if any: then it stays open as long as others do."""
+    from ipttctl.state.maps import MapDifference  # noqa: PLC0415  # loads libbpf
+
+    with ExitStack() as ours:
+        ours.enter_context(found)
+        with about(name):
+            difference = MapDifference.between(found, declared.entries)
+        if difference.entries:
+            opened.push(ours.pop_all())
+            yield name, difference
+
+
+def map_steps(differences: Sequence[tuple[Match, str, MapDifference]]) -> Iterator[Step]:
+    """The changes of maps."""
+    for match, name, difference in differences:
+        link = match.link.id if match.link else None
+        shape = difference.map.format
+        for entry in difference.entries:
+            key = shape.key(entry.key)
+            if entry.after is None:
+                yield Step(StepAction.DELETE, match.declared.name, link, map=name, key=key)
+            else:
+                value = shape.value(entry.after)
+                yield Step(
+                    StepAction.SET, match.declared.name, link, map=name, key=key, value=value
+                )
+
+
+def link_steps(plan: Plan) -> Iterator[Step]:
+    """The links that are made and those that are swapped."""
+    for match in plan.matches:
+        declared = match.declared
+        if match.link is None:
+            yield Step(StepAction.ATTACH, declared.name, None, declared=declared)
+        elif match.changes:
+            yield Step(
+                StepAction.SWAP, declared.name, match.link.id, match.changes, declared=declared
+            )
+
+
+def detach_steps(plan: Plan) -> Iterator[Step]:
+    """The links that go."""
+    for name, link in plan.surplus:
+        yield Step(StepAction.DETACH, name, link.id)

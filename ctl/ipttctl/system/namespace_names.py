@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What network namespaces are called, learnt while they are there and remembered afterwards.
+
+A name is a file in a directory: a mount of the namespace, or a link to a process's. Names are told
+by the namespace's cookie, which no other gets, so what is shown may lack a name and never has a
+stranger's. A namespace that went keeps its name for events that are still to come, until another
+one gets that name.
+
+The kernel tells when mounts change (poll(2) on mountinfo); then, and once a second for links, the
+directories are read again. That there was a change cannot get lost, however many there are, as an
+inotify queue may overflow; and a name that was made and taken away in between is not missed but
+unknown.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ipttctl.errors import PrivilegeError, UsageError
+from ipttctl.system import netns
+from ipttctl.system.netns import NAMED, OWN
+
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_INTERVAL: Final = 1.0
+_KEPT: Final = 65536
+
+
+@dataclass
+class _Known:
+    """A namespace's name; ``until`` is when another got it (CLOCK_MONOTONIC, ns), if one did."""
+
+    path: Path
+    until: int | None = None
+
+
+@dataclass
+class _Place:
+    """A file of a name: which namespace was there last, and as which file.
+
+    ``file`` is None once the name is gone. It is inode number and change time: both are the same
+    as long as the namespace is mounted there.
+    """
+
+    cookie: int
+    file: tuple[int, int] | None
+
+
+@dataclass
+class FollowedName:
+    """A name and the namespaces that have had it since it is followed.
+
+    ``cookies`` grows with them. ``latest`` is the cookie of the one that has it, or had it last.
+    """
+
+    cookies: set[int]
+    latest: int
+
+
+class _Mounts:
+    """Whether mounts have changed, each time since it was asked before."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        # without a /proc the interval alone has to do
+        with suppress(OSError):
+            fd = os.open(_MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, fd)
+            self._poll.register(fd, select.POLLPRI)
+
+    def changed(self, timeout: float, other: int | None = None) -> bool:
+        """Wait for a change at most ``timeout`` seconds, or until ``other`` can be read."""
+        if other is not None:
+            self._poll.register(other, select.POLLIN)
+        return bool(self._poll.poll(math.ceil(timeout * 1000)))
+
+
+class NamespaceNames:
+    """Names of network namespaces by cookie; threads may share it."""
+
+    def __init__(self, directories: Iterable[Path] = NAMED) -> None:
+        """Learn names from files in ``directories``, when first asked and whenever some change."""
+        self._directories = tuple(directories)
+        self._known: dict[int, _Known] = {}
+        self._places: dict[Path, _Place] = {}
+        self._followed: dict[Path, FollowedName] = {}
+        self._lock = threading.RLock()
+        self._scanned = float("-inf")
+        self._mounts = _Mounts()
+        self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        weakref.finalize(self, os.close, self._changed)
+
+    def name(self, cookie: int, moment: int | None = None) -> str | None:
+        """The name of a namespace at a moment (CLOCK_MONOTONIC, ns), or None if it has none.
+
+        Without a moment it is now.
+        """
+        with self._lock:
+            if cookie not in self._known and (
+                self._mounts.changed(0) or time.monotonic() - self._scanned >= _INTERVAL
+            ):
+                self.scan()
+            known = self._known.get(cookie)
+        if known is None:
+            return None
+        if known.until is not None and (moment is None or moment > known.until):
+            return None
+        return known.path.name
+
+    def follow(self, path: Path, cookies: set[int], latest: int) -> FollowedName:
+        """Keep up with who has a name, from the ``latest`` that had it; see ``fileno``.
+
+        The cookies of those who get it are added to ``cookies``.
+        """
+        with self._lock:
+            followed = self._followed[path] = FollowedName(cookies, latest)
+            place = self._places.get(path)
+            if place is not None and place.file is not None:
+                self._pass_on(followed, place.cookie)
+            return followed
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when another namespace has a name that is followed."""
+        return self._changed
+
+    def settle(self) -> None:
+        """Have ``fileno`` wait for the next change."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._changed)
+
+    @contextmanager
+    def watching(self) -> Iterator[NamespaceNames]:
+        """Learn names the moment they are made, in a thread, until the end."""
+        stop = os.eventfd(0, os.EFD_CLOEXEC)
+        # before the first scan: no change is missed between the two
+        thread = threading.Thread(target=self._watch, args=(_Mounts(), stop), daemon=True)
+        try:
+            self.scan()
+            thread.start()
+            try:
+                yield self
+            finally:
+                os.eventfd_write(stop, 1)
+                thread.join()
+        finally:
+            os.close(stop)
+
+    def scan(self) -> None:
+        """Read the directories, and ask what is new there for its cookie."""
+        with self._lock:
+            files = dict(self._files())
+            for path, place in self._places.items():
+                if path not in files and place.file is not None:
+                    place.file = None
+                    self._rename(place.cookie)
+            self._learn(
+                {
+                    path: file
+                    for path, file in files.items()
+                    if path not in self._places or self._places[path].file != file
+                }
+            )
+            self._forget()
+            self._scanned = time.monotonic()
+
+    def _files(self) -> Iterator[tuple[Path, tuple[int, int]]]:
+        device = OWN.stat().st_dev
+        seen = set()
+        for directory in self._directories:
+            # /var/run is /run in most places
+            with suppress(OSError):
+                real = directory.resolve()
+                if real in seen:
+                    continue
+                seen.add(real)
+                for path in sorted(directory.iterdir()):
+                    with suppress(OSError):
+                        status = path.stat()
+                        # a file that is about to become a namespace is none yet
+                        if status.st_dev == device:
+                            yield path, (status.st_ino, status.st_ctime_ns)
+
+    def _learn(self, files: dict[Path, tuple[int, int]]) -> None:
+        opened = []
+        for path, file in files.items():
+            with suppress(OSError, UsageError, PrivilegeError):
+                opened.append((path, file, netns.Namespace(path)))
+        if not opened:
+            return
+        found = netns.cookies([namespace.fileno() for *_, namespace in opened])
+        now = time.monotonic_ns()
+        for (path, file, namespace), cookie in zip(opened, found, strict=True):
+            namespace.close()
+            if isinstance(cookie, OSError):
+                continue
+            # what was opened is what counts, and may be another by now than what was looked at
+            self._take(path, cookie, file if file[0] == namespace.inode else None, now)
+
+    def _take(self, path: Path, cookie: int, file: tuple[int, int] | None, now: int) -> None:
+        """Note that a namespace has a name."""
+        before = self._places.get(path)
+        if before is not None and before.cookie != cookie:
+            loser = self._known.get(before.cookie)
+            if loser is not None and loser.path == path and loser.until is None:
+                loser.until = now
+        self._places[path] = _Place(cookie, file)
+        known = self._known.get(cookie)
+        # of two names the first, unless it is one no more
+        if known is None or not self._is_there(known):
+            self._known[cookie] = _Known(path)
+        followed = self._followed.get(path)
+        if followed is not None:
+            self._pass_on(followed, cookie)
+
+    def _rename(self, cookie: int) -> None:
+        """A namespace has a name less: another that it has is shown from now on."""
+        others = (p for p, place in self._places.items() if place.cookie == cookie and place.file)
+        if (other := min(others, default=None)) is not None:
+            self._known[cookie] = _Known(other)
+
+    def _pass_on(self, followed: FollowedName, cookie: int) -> None:
+        if followed.latest != cookie:
+            followed.latest = cookie
+            followed.cookies.add(cookie)
+            os.eventfd_write(self._changed, 1)
+
+    def _is_there(self, known: _Known) -> bool:
+        place = self._places.get(known.path)
+        return place is not None and place.file is not None and known.until is None
+
+    def _forget(self) -> None:
+        """Bound what is remembered of names that are gone; the oldest go first."""
+        if len(self._known) > _KEPT:
+            gone = [cookie for cookie, known in self._known.items() if not self._is_there(known)]
+            for cookie in gone[: len(self._known) - _KEPT]:
+                del self._known[cookie]
+        if len(self._places) > _KEPT:
+            left = [path for path, place in self._places.items() if place.file is None]
+            for path in left[: len(self._places) - _KEPT]:
+                del self._places[path]
+
+    def _watch(self, mounts: _Mounts, stop: int) -> None:
+        # signals are for the thread that waits for them
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        ending = select.poll()
+        ending.register(stop, select.POLLIN)
+        while not ending.poll(0):
+            mounts.changed(_INTERVAL, stop)
+            begin = time.monotonic()
+            with suppress(OSError):
+                self.scan()
+            # where mounts never rest this takes half of a processor at most
+            ending.poll(math.ceil((time.monotonic() - begin) * 1000))

@@ -15,7 +15,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 STAMPS := $(BUILD)/stamps
 PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
-# Which guest kernels of tests/guest/kernels.yaml (KERNEL=6.1 takes one), and which tests or further pytest arguments
+# Which guest kernels of guest/kernels.yaml (KERNEL=6.1 takes one), and which tests or further pytest arguments
 # (TESTS=...). The list is asked in recipes: it needs the Python environment.
 KERNEL ?= $(shell $(GUEST) kernels test)
 INSTALLED = $(shell $(GUEST) kernels test --installed)
@@ -36,13 +36,13 @@ export PYTHONPYCACHEPREFIX := $(BUILD)/cache/python
 export HYPOTHESIS_STORAGE_DIRECTORY := $(BUILD)/cache/hypothesis
 unexport PYTHONPATH PYTHONHOME
 
-GUEST = $(PYTHON) -m tests.guest
+GUEST = $(PYTHON) -m guest
 # in a guest, where there is no cache to keep
 PYTEST = python -m pytest -p no:cacheprovider
 RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) \
 	--env IPTT_RELOADS=$(RELOADS) -- $(PYTEST) -s tests/kernel/test_reload.py
-LINTED = $(wildcard proto ctl tests installer)
-SCRIPTS = .ci/run tests/guest/virtiofsd $(wildcard tests/guest/*.sh)
+LINTED = $(wildcard proto ctl guest tests installer)
+SCRIPTS = .ci/run guest/virtiofsd $(wildcard guest/*.sh)
 
 .PHONY: help
 help:
@@ -145,7 +145,7 @@ bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1
 # What is there stays as it is for half a day.
 .PHONY: suites
 suites: setup ## kernels of other suites below .build/suites, and the module for them (KERNEL=7.x)
-	@$(PYTHON) -m tests.guest.suite_modules $(KERNEL)
+	@$(PYTHON) -m guest.suite_modules $(KERNEL)
 
 .PHONY: setup
 setup: $(STAMPS)/project ## packages from apt and the Python environment, where missing
@@ -153,19 +153,19 @@ setup: $(STAMPS)/project ## packages from apt and the Python environment, where 
 .PHONY: module
 module: setup ## the kernel module, and those of the tests, for every guest kernel
 	@$(GUEST) releases $(KERNEL) $(NEWEST) | while read -r release; do \
-		tests/guest/build-module.sh kmod_netlink "$(BUILD)/kmod/$$release" "$$release" </dev/null; \
-		tests/guest/build-module.sh tests/kernel/modules "$(BUILD)/kmod-test/$$release" \
+		guest/build-module.sh kmod_netlink "$(BUILD)/kmod/$$release" "$$release" </dev/null; \
+		guest/build-module.sh tests/kernel/modules "$(BUILD)/kmod-test/$$release" \
 			"$$release" </dev/null; \
 	done
 
 # A kernel with debugging in it, kept outside the checkout, and the module for it.
 .PHONY: kernel-kasan kernel-kcsan
 kernel-kasan kernel-kcsan: kernel-%: setup
-	@$(PYTHON) -m tests.guest.debug.build $*
+	@$(PYTHON) -m guest.debug.build $*
 
 .PHONY: module-kasan module-kcsan
 module-kasan module-kcsan: module-%: kernel-%
-	@$(PYTHON) -m tests.guest.debug.module $*
+	@$(PYTHON) -m guest.debug.module $*
 
 # Not in the guests, where unpacking takes minutes; they find it here.
 .PHONY: ynl
@@ -224,7 +224,7 @@ check: lint ## everything static: lint, checkpatch, clang-format, shellcheck, sp
 	@$(PYTHON) -m tests.check
 	@shellcheck --shell=bash $(SCRIPTS)
 	@$(GUEST) releases $$($(GUEST) kernels test-all) | while read -r release; do \
-		tests/guest/build-module.sh kmod_netlink "$(BUILD)/check/$$release" "$$release" \
+		guest/build-module.sh kmod_netlink "$(BUILD)/check/$$release" "$$release" \
 			W=1 C=2 KCFLAGS=-fanalyzer </dev/null; \
 	done
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from guest import kernel_list
 from ipttctl.bpf import ProgramType
 from ipttctl.controller import Controller
 from ipttctl.errors import LinkGoneError
 from ipttctl.programs import Program
 from ipttctl.trace_programs import remove_trace_pins
-from tests.guest import kernel_list
 from tests.kernel.support import assembler, detectors
 from tests.kernel.support.kernel import (
     MODULE,

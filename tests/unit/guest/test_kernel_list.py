@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest import kernel_list
-from tests.guest.debug.recipe import VARIANTS
-from tests.guest.errors import KernelMissingError
+from guest import kernel_list
+from guest.debug.recipe import VARIANTS
+from guest.errors import KernelMissingError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -67,9 +67,10 @@ shell: module ## an interactive guest with the module loaded and ipttctl on the 
 .PHONY: test
 test: check test-unit test-kernel ## every test: static checks, unit tests here, kernel tests in guests of three kernels
 
+# Without a path pytest takes the testpaths of pyproject.toml.
 .PHONY: test-unit
 test-unit: setup ## tests that need no kernel module
-	@$(PYTHON) -m pytest -o cache_dir=$(BUILD)/cache/pytest tests/unit
+	@$(PYTHON) -m pytest -o cache_dir=$(BUILD)/cache/pytest
 
 .PHONY: test-kernel
 test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
@@ -232,7 +233,7 @@ check: lint ## everything static: lint, checkpatch, clang-format, shellcheck, sp
 .PHONY: coverage
 coverage: setup ## lines of the module (90 %) and of Python (95 %) that the tests run, and those they do not
 	@$(PYTHON) -m tests.coverage.collect --into $(BUILD)/coverage/unit -- \
-		$(PYTHON) -m pytest -q -o cache_dir=$(BUILD)/cache/pytest tests/unit
+		$(PYTHON) -m pytest -q -o cache_dir=$(BUILD)/cache/pytest
 	@$(PYTHON) -m tests.coverage.report --ready || $(MAKE) test-debug TESTS=tests/kernel
 	@$(PYTHON) -m tests.coverage.report
 

@@ -12,7 +12,7 @@ import pytest
 import guest
 
 ROOT = Path(guest.__file__).parents[1]
-#: packages of the project that the runner does without; it builds and boots them
+#: packages of the project that the runner does without
 OTHERS = {"installer", "ipttctl", "ipttproto", "tests"}
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "guest").rglob("*.py"))
 

@@ -28,11 +28,6 @@ def test_packages_are_installed_by_setup() -> None:
     assert wanted == kernels
 
 
-def test_targets_are_in_the_makefile() -> None:
-    made = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-    assert {target for kernel in kernel_list.load() for target in kernel.targets} <= made
-
-
 def test_names_are_used_once_and_variants_exist() -> None:
     listed = kernel_list.load()
     names = [kernel.name for kernel in listed]

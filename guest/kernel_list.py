@@ -129,7 +129,7 @@ def default_kernel() -> ListedKernel:
 
 
 def support_table() -> str:
-    """The list as the table of README.md."""
+    """The list as the table of docs/support.md."""
     lines = ["| Kernel | What it is | Tested by, with CPUs | Why |", "|---|---|---|---|"]
     for kernel in load():
         what = f"`{kernel.package}`" if kernel.package else f"built: `make kernel-{kernel.built}`"

@@ -15,9 +15,9 @@ from guest.errors import KernelMissingError
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-def test_readme_has_the_list() -> None:
-    table = kernel_list.support_table()
-    assert table in (REPOSITORY / "README.md").read_text(), f"README.md should say:\n{table}"
+def test_support_matrix_has_the_list() -> None:
+    table, document = kernel_list.support_table(), REPOSITORY / "docs" / "support.md"
+    assert table in document.read_text(), f"{document.name} should say:\n{table}"
 
 
 def test_packages_are_installed_by_setup() -> None:

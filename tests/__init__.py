@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tests, and what runs them."""
+"""Tests, and the tools that make, measure and judge them."""

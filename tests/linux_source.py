@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.guest.debug.recipe import SOURCE_SERIES, Recipe
+from guest.debug.recipe import SOURCE_SERIES, Recipe
 
 
 def linux_files(parent: Path, names: Sequence[str]) -> Path:

@@ -7,10 +7,10 @@ import itertools
 import sys
 from pathlib import Path
 
+from guest.errors import GuestError
 from ipttproto.generate import stale
 from tests.check import c_style, suppressions
 from tests.check.linux_scripts import linux_scripts
-from tests.guest.errors import GuestError
 
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.guest import accelerator, kernel_list
-from tests.guest.errors import GuestError
-from tests.guest.job import Job, Workspace
-from tests.guest.machine import Machine
-from tests.guest.runner import run
+from guest import accelerator, kernel_list
+from guest.errors import GuestError
+from guest.job import Job, Workspace
+from guest.machine import Machine
+from guest.runner import run
 from tests.install.machine import DISK
 
 _ROOT: Final = Path(__file__).resolve().parents[2]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The machine, mounted for as long as the tests of one boot run."""
+"""The machine, mounted for as long as the tests of one boot run, and traffic to trace there."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -23,3 +24,15 @@ def releases() -> tuple[str, str]:
     """The kernels of the two boots."""
     first, second = os.environ["IPTT_RELEASES"].split()
     return first, second
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Iterator[None]:
+    """A rule, and a ping that it matches, until the tests are done."""
+    rule = ("OUTPUT", "-p", "icmp", "-j", "ACCEPT")
+    subprocess.run(["iptables-legacy", "-A", *rule], check=True)
+    ping = subprocess.Popen(["ping", "-q", "-i", "0.5", "127.0.0.1"], stdout=subprocess.DEVNULL)
+    yield
+    ping.kill()
+    ping.wait()
+    subprocess.run(["iptables-legacy", "-D", *rule], check=True)

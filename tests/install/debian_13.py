@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Builds the package on Debian 13, and installs and uses it there, under Debian 13's kernel.
 
-Debian 13 is the root of the kernel's suite (``tests.guest.suites``). The exit status is that of
+Debian 13 is the root of the kernel's suite (``guest.suites``). The exit status is that of
 pytest in the guest, or 124 if the guest itself failed.
 """
 
@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tests.guest import accelerator, kernel_list
-from tests.guest.errors import GuestError
-from tests.guest.job import Job, Workspace
-from tests.guest.machine import Machine
-from tests.guest.runner import run
-from tests.guest.suites import Suite
+from guest import accelerator, kernel_list
+from guest.errors import GuestError
+from guest.job import Job, Workspace
+from guest.machine import Machine
+from guest.runner import run
+from guest.suites import Suite
 from tests.install.__main__ import new_disk
 from tests.install.machine import DISK
 

@@ -5,26 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ipttctl.paths import VERSION
 from tests.install.machine import InstalledMachine, bring
-
-
-@pytest.fixture(scope="module")
-def traffic() -> Iterator[None]:
-    """A rule, and a ping that it matches, until the tests are done."""
-    rule = ("OUTPUT", "-p", "icmp", "-j", "ACCEPT")
-    subprocess.run(["iptables-legacy", "-A", *rule], check=True)
-    ping = subprocess.Popen(["ping", "-q", "-i", "0.5", "127.0.0.1"], stdout=subprocess.DEVNULL)
-    yield
-    ping.kill()
-    ping.wait()
-    subprocess.run(["iptables-legacy", "-D", *rule], check=True)
 
 
 def test_install_builds_the_module(machine: InstalledMachine) -> None:

@@ -5,26 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from collections.abc import Iterator
 
 import pytest
 
 from tests.install.machine import InstalledMachine
 
 Releases = tuple[str, str]
-
-
-@pytest.fixture(scope="module")
-def traffic() -> Iterator[None]:
-    """A rule, and a ping that it matches, until the tests are done."""
-    rule = ("OUTPUT", "-p", "icmp", "-j", "ACCEPT")
-    subprocess.run(["iptables-legacy", "-A", *rule], check=True)
-    ping = subprocess.Popen(["ping", "-q", "-i", "0.5", "127.0.0.1"], stdout=subprocess.DEVNULL)
-    yield
-    ping.kill()
-    ping.wait()
-    subprocess.run(["iptables-legacy", "-D", *rule], check=True)
 
 
 def test_this_is_the_other_kernel_and_the_module_is_there(

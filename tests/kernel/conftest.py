@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from guest import kernel_list
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import LinkGoneError
 from ipttctl.link.controller import Controller
 from ipttctl.programs.trace import remove_trace_pins
-from tests.guest import kernel_list
 from tests.kernel.support import assembler, detectors
 from tests.kernel.support.kernel import (
     MODULE,

@@ -13,9 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.guest.debug.module import build_module
-from tests.guest.debug.recipe import Recipe
-from tests.guest.errors import GuestError
+from guest.debug.module import build_module
+from guest.debug.recipe import Recipe
+from guest.errors import GuestError
 from tests.planted.faults import FAULTS, PlantedFault
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def _planted_module(fault: PlantedFault) -> Path:
 
 def _run(tests: tuple[str, ...], module: Path | None) -> tuple[int, str]:
     """Run kernel tests in a guest of the debug kernel; their exit status and output."""
-    command = [sys.executable, "-m", "tests.guest", "run", "--kernel", _RECIPE.name]
+    command = [sys.executable, "-m", "guest", "run", "--kernel", _RECIPE.name]
     command += ["--timeout", "1800"]
     if module:
         command += ["--env", f"IPTTRACE_KO={module}"]

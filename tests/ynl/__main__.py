@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.guest.errors import GuestError
+from guest.errors import GuestError
 from tests.ynl import ROOT, SPEC, ynl
 
 _LAUNCHER = """#!/bin/sh

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from guest import kernel_list
 from ipttctl.cli import run
 from ipttctl.errors import ModuleError, PrivilegeError
 from ipttctl.host import doctor
@@ -24,7 +25,6 @@ from ipttctl.link.model import ModuleStatus
 from ipttctl.paths import VERSION
 from ipttctl.system import tools
 from ipttproto import FINGERPRINT
-from tests.guest import kernel_list
 from tests.unit.ctl.test_render_json import documented
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "install.md"

@@ -105,7 +105,7 @@ def test_installing_again_repairs_and_drops_what_is_gone(prefix: Path, built: Pa
     assert tree.install(tree.items(built, PurePosixPath(prefix), debian=False), prefix) == 4
     assert os.access(prefix / "sbin/ipttctl", os.X_OK)
     assert not (code / "ipttctl" / "gone").exists()
-    assert [path.name for path in cache.iterdir()] == ["wire.cpython-311.pyc"]
+    assert [path.name for path in cache.iterdir()] == ["errors.cpython-311.pyc"]
 
 
 def test_uninstalling_removes_it_and_nothing_else(prefix: Path) -> None:

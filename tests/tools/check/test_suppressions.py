@@ -60,7 +60,7 @@ def test_silence_needs_a_reason(name: str, line: str) -> None:
         ("a.py", "# an ordinary comment\n"),
         ("a.c", "/* clang-format on */\n"),
         ("a.c", "#pragma clang loop unroll(disable)\n"),
-        ("a.sh", "# shellcheck source=tests/guest/prepare.sh\n"),
+        ("a.sh", "# shellcheck source=guest/prepare.sh\n"),
         ("a.toml", '"*" = ["py.typed"]\n'),
         ("a.txt", "# noqa\n"),
     ],

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from tests.guest.job import Job, RunDirectory, Workspace
-from tests.guest.machine import Machine
+from guest.job import Job, RunDirectory, Workspace
+from guest.machine import Machine
 
 Sink = Callable[[bytes], None]
 """Takes the output of a job piece by piece, as it comes."""
@@ -89,6 +89,7 @@ def run(
     workspace: Workspace,
     sink: Sink,
     timeout: float,
+    *,
     cancelled: threading.Event | None = None,
 ) -> int:
     """Boot ``machine``, run ``job`` in it, stream its output to ``sink``; return its exit status.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the module for kernels of other suites: ``python -m tests.guest.suite_modules 7.x``.
+"""Builds the module for kernels of other suites: ``python -m guest.suite_modules 7.x``.
 
 A suite that cannot be had, and a kernel newer than the last one that passed for which the module
-does not build, are said and left out: ``python -m tests.guest run`` judges what that means.
+does not build, are said and left out: ``python -m guest run`` judges what that means.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.guest import kernel_list
-from tests.guest.errors import GuestError, KernelMissingError
-from tests.guest.kernel_list import ListedKernel
-from tests.guest.kernels import Kernel
-from tests.guest.suites import Suite
+from guest import kernel_list
+from guest.errors import GuestError, KernelMissingError
+from guest.kernel_list import ListedKernel
+from guest.kernels import Kernel
+from guest.suites import Suite
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
+_REPOSITORY = Path(__file__).resolve().parents[1]
 _BUILD = _REPOSITORY / ".build"
-_BUILD_SCRIPT = _REPOSITORY / "tests" / "guest" / "build-module.sh"
+_BUILD_SCRIPT = _REPOSITORY / "guest" / "build-module.sh"
 
 
 def _build(suite: Suite, kernel: Kernel, source: Path, module: Path) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tests.guest.errors import GuestError
-from tests.guest.job import Job, Workspace
-from tests.guest.machine import Machine
-from tests.guest.runner import run
+from guest.errors import GuestError
+from guest.job import Job, Workspace
+from guest.machine import Machine
+from guest.runner import run
 
 
 class PrefixedLines:
@@ -117,7 +117,7 @@ def run_on_all(
         status: int | None = None
         error: GuestError | None = None
         try:
-            status = run(machine, job, workspace, sink, timeout, cancelled)
+            status = run(machine, job, workspace, sink, timeout, cancelled=cancelled)
         except GuestError as caught:
             error = caught
         sink.flush()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tests.guest.errors import KernelMissingError
-from tests.guest.kernels import Kernel
+from guest.errors import KernelMissingError
+from guest.kernels import Kernel
 
 SOURCE_SERIES = "6.12"
 VARIANTS = {

@@ -12,7 +12,7 @@ report() {
 }
 
 exec 2>&1 </dev/null
-# shellcheck source=tests/guest/prepare.sh
+# shellcheck source=guest/prepare.sh
 if ! . "$(dirname "$0")/prepare.sh" "$run_dir"; then
 	report setup 1
 	exit 1

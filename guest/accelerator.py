@@ -8,7 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.guest.kernels import Kernel
+from guest.kernels import Kernel
 
 _PROBE_SECONDS = 20
 _KVM = Path("/dev/kvm")

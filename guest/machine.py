@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.guest.accelerator import Accelerator
-from tests.guest.kernels import Kernel
+from guest.accelerator import Accelerator
+from guest.kernels import Kernel
 
 _UNUSED_DRIVERS = (
     # Disks: the root file system is the host's, shared.

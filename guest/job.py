@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.guest.errors import GuestLostError, GuestSetupError
-from tests.guest.kernels import Kernel
+from guest.errors import GuestLostError, GuestSetupError
+from guest.kernels import Kernel
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAIL_LINES = 60

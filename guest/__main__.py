@@ -14,14 +14,14 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.guest import accelerator, kernel_list
-from tests.guest.accelerator import Accelerator
-from tests.guest.errors import GuestError, KernelMissingError
-from tests.guest.job import Job, Workspace, shared_directory
-from tests.guest.kernel_list import ListedKernel
-from tests.guest.machine import Machine
-from tests.guest.matrix import run_on_all, table
-from tests.guest.runner import run, shell
+from guest import accelerator, kernel_list
+from guest.accelerator import Accelerator
+from guest.errors import GuestError, KernelMissingError
+from guest.job import Job, Workspace, shared_directory
+from guest.kernel_list import ListedKernel
+from guest.machine import Machine
+from guest.matrix import run_on_all, table
+from guest.runner import run, shell
 
 _EXIT_USAGE = 2
 _EXIT_GUEST_FAILED = 124
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_argument("--accel", choices=[a.value for a in Accelerator], help="do not probe")
     machine.add_argument("--module", action="store_true", help="load the project's module first")
 
-    parser = argparse.ArgumentParser(prog="python -m tests.guest", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m guest", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     runner = verbs.add_parser("run", parents=[machine], help="run a command in a guest")
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _workspace() -> Workspace:
     """The project this file belongs to; the venv is the one that runs it, if one does."""
-    repository = Path(__file__).resolve().parents[2]
+    repository = Path(__file__).resolve().parents[1]
     build_dir = repository / ".build"
     venv = Path(sys.prefix) if sys.prefix != sys.base_prefix else build_dir / "venv"
     return Workspace(repository, build_dir, venv)

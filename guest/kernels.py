@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.guest.errors import KernelMissingError
+from guest.errors import KernelMissingError
 
 _RELEASE = re.compile(r"(?P<series>\d+\.\d+)\b.*?(?:-(?P<flavour>rt|cloud))?-[a-z0-9]+$")
 

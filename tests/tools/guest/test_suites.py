@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest import __main__ as command
-from tests.guest import kernel_list, suites
-from tests.guest.errors import KernelMissingError
-from tests.guest.job import Workspace
-from tests.guest.kernel_list import ListedKernel
-from tests.guest.kernels import Kernel
-from tests.guest.suites import Archive, Suite, SuiteError
+from guest import __main__ as command
+from guest import kernel_list, suites
+from guest.errors import KernelMissingError
+from guest.job import Workspace
+from guest.kernel_list import ListedKernel
+from guest.kernels import Kernel
+from guest.suites import Archive, Suite, SuiteError
 
 ARCHIVES = [
     Archive("http://mirror/debian/", "bookworm", "/usr/share/keyrings/d.gpg"),

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from tests.guest import kernels
-from tests.guest.debug.recipe import Recipe
-from tests.guest.errors import KernelMissingError
-from tests.guest.kernels import Kernel
-from tests.guest.suites import Suite
+from guest import kernels
+from guest.debug.recipe import Recipe
+from guest.errors import KernelMissingError
+from guest.kernels import Kernel
+from guest.suites import Suite
 
 LIST = Path(__file__).with_name("kernels.yaml")
 
@@ -129,7 +129,7 @@ def default_kernel() -> ListedKernel:
 
 
 def support_table() -> str:
-    """The list as the table of README.md."""
+    """The list as the table of docs/support.md."""
     lines = ["| Kernel | What it is | Tested by, with CPUs | Why |", "|---|---|---|---|"]
     for kernel in load():
         what = f"`{kernel.package}`" if kernel.package else f"built: `make kernel-{kernel.built}`"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the module for a debug kernel: ``python -m tests.guest.debug.module kasan``."""
+"""Builds the module for a debug kernel: ``python -m guest.debug.module kasan``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.guest.debug.recipe import VARIANTS, Recipe
-from tests.guest.errors import GuestError
+from guest.debug.recipe import VARIANTS, Recipe
+from guest.errors import GuestError
 
-_REPOSITORY = Path(__file__).resolve().parents[3]
-_BUILD_SCRIPT = _REPOSITORY / "tests" / "guest" / "build-module.sh"
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_BUILD_SCRIPT = _REPOSITORY / "guest" / "build-module.sh"
 
 #: what the compiler puts into the module, and nowhere else in the kernel
 _INSTRUMENTS = {"kasan": ("GCOV_PROFILE=y", "KCOV_INSTRUMENT=y"), "kcsan": ()}

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.guest import kernels
-from tests.guest.errors import KernelMissingError
-from tests.guest.kernels import Kernel
+from guest import kernels
+from guest.errors import KernelMissingError
+from guest.kernels import Kernel
 
-DIRECTORY: Final = Path(__file__).resolve().parents[2] / ".build" / "suites"
+DIRECTORY: Final = Path(__file__).resolve().parents[1] / ".build" / "suites"
 _COMPLETE: Final = ".complete"
 _REFRESHED_AFTER: Final = 12 * 3600
 """Seconds that an archive is taken to be as it was."""

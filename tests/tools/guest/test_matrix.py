@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.accelerator import Accelerator
-from tests.guest.errors import GuestLostError
-from tests.guest.kernels import Kernel
-from tests.guest.machine import Machine
-from tests.guest.matrix import Outcome, PrefixedLines, numbered, table
+from guest.accelerator import Accelerator
+from guest.errors import GuestLostError
+from guest.kernels import Kernel
+from guest.machine import Machine
+from guest.matrix import Outcome, PrefixedLines, numbered, table
 
 
 def machine(name: str, cpus: int) -> Machine:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds a debug kernel, unless the cache has it: ``python -m tests.guest.debug.build kasan``."""
+"""Builds a debug kernel, unless the cache has it: ``python -m guest.debug.build kasan``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.guest.debug.recipe import VARIANTS, Recipe, cache_directory
-from tests.guest.errors import GuestError
+from guest.debug.recipe import VARIANTS, Recipe, cache_directory
+from guest.errors import GuestError
 
 #: parts of a build that nothing needs once the kernel is installed: most of its gigabytes
 _LEFTOVERS = ("*.o", "*.a", "*.cmd", "vmlinux*", "*.ko", "bzImage", "System.map")

@@ -335,11 +335,11 @@ def test_nothing_goes_to_the_terminal_by_another_way() -> None:
         # the outlet
         "cli/output.py",
         # rich: cells are escaped
-        "cli/link_table.py",
+        "show/link_table.py",
         # hands over events to the outlet
         "cli/view.py",
         # a child whose output we read
-        "bpfcc_compiler.py",
+        "bpf/bpfcc_compiler.py",
         # a sentence of our own
         "cli/options.py",
     }

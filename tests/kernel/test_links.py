@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,19 +90,25 @@ def test_who_detaches_does_not_wait_for_ftrace(
 ) -> None:
     """Handlers go a moment after the last link, and are there again when the next is made.
 
-    To take them away takes grace periods of RCU-tasks. Who waited for them would never find one of
-    the functions redirected afterwards.
+    To take them away takes grace periods of RCU-tasks, which whoever attaches next has to wait for
+    instead: if detaching did, it would take longer than attaching.
     """
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
-    redirected = []
+    attaching = detaching = 0.0
+    link = controller.attach(programs)
     for _ in range(5):
-        link = controller.attach(programs)
         assert redirected_functions()
         run("ping", "-n", "-q", "-c", "1", "127.0.0.1")
+        begin = time.monotonic()
         controller.detach(link.id)
-        redirected += redirected_functions()
+        detaching += time.monotonic() - begin
+        # the calls go first
         wait_for_no_redirection()
-    assert redirected
+        begin = time.monotonic()
+        link = controller.attach(programs)
+        attaching += time.monotonic() - begin
+    controller.detach(link.id)
+    assert attaching > detaching
     # one after the other, without a pause
     for _ in range(3):
         controller.detach(controller.attach(programs).id)

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from ipttctl.errors import UsageError
 
@@ -57,6 +57,9 @@ FAMILY_NAMES: Final[Mapping[str, NfFamily]] = MappingProxyType(
     }
 )
 """What people call a family; the first name of each is the one that is printed."""
+
+IP: Final[Mapping[Literal[4, 6], NfFamily]] = MappingProxyType({4: NfFamily.IPV4, 6: NfFamily.IPV6})
+"""IP version -> its family."""
 
 _OTHER_HOOK_NAMES: Final = {
     "pre_routing": "prerouting",
@@ -143,3 +146,9 @@ def priority_name(family: int, priority: int) -> str:
     """The standard name of a priority in a family, or its number."""
     names = BRIDGE_PRIORITIES if family == NfFamily.BRIDGE else PRIORITIES
     return next((name for name, value in names.items() if value == priority), str(priority))
+
+
+@lru_cache
+def ip_version(family: int) -> Literal[4, 6] | None:
+    """The IP version of a family; None if it is of both, or of another protocol."""
+    return next((version for version, known in IP.items() if known == family), None)

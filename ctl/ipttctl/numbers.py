@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+import enum
+from typing import Final, TypeVar
 
 from ipttctl.errors import UsageError
+
+_E = TypeVar("_E", bound=enum.IntEnum)
 
 U32_MAX: Final = (1 << 32) - 1
 
@@ -33,3 +36,11 @@ def number(called: str, text: str, maximum: int, minimum: int = 0) -> int:
     if not minimum <= value <= maximum:
         raise UsageError(f"{called}: {text} is not between {minimum} and {maximum}")
     return value
+
+
+def known_member(names: type[_E], value: int) -> _E | int:
+    """The member of an enumeration that a number is; the number, if it is none."""
+    try:
+        return names(value)
+    except ValueError:
+        return value

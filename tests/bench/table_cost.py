@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
@@ -60,7 +61,7 @@ def settings(controller: Controller, keep: ExitStack) -> dict[str, Setting]:
     ) -> Iterator[None]:
         with ExitStack() as stack:
             observer = stack.enter_context(observing(controller)) if watched else None
-            made = controller.attach(programs, count_rules=count_rules)
+            made = controller.attach(TableHook(count_rules=count_rules), programs)
             yield
             controller.detach(made.id)
             wait_for_no_redirection()

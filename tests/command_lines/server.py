@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from ipttctl import state
-from ipttctl.cli import declared_file, main, transaction
+from ipttctl.cli import main, transaction
 from ipttctl.host import doctor, module
 from ipttctl.link import controller, wire
 from ipttctl.programs import maps as link_maps
 from ipttctl.programs import trace as trace_programs
 from ipttctl.show import link_table
+from ipttctl.state import file
 from ipttproto import TABLE_SLOTS, Command, Slot
 from tests.kernel.support.cli_server import serve
 from tests.unit.ctl.support import FakeModule, link, nf_link, status
 
-PRELOADED = (controller, declared_file, link_maps, link_table, transaction)
+PRELOADED = (controller, file, link_maps, link_table, transaction)
 
 
 class _Program:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
@@ -22,7 +23,7 @@ Way = Callable[[Fds], AbstractContextManager[Replace]]
 def swap(first: Fds) -> Iterator[Replace]:
     """``ipttctl swap``: all slots in one step."""
     with Controller() as controller:
-        link = controller.attach(ProgramSet(first), family=4)
+        link = controller.attach(TableHook(4), ProgramSet(first))
         yield lambda fds: _drop(controller.swap(link.id, ProgramSet(fds)))
 
 
@@ -30,7 +31,7 @@ def swap(first: Fds) -> Iterator[Replace]:
 def slot_by_slot(first: Fds) -> Iterator[Replace]:
     """The new entry program with the old exit program, then both new: two swaps."""
     with Controller() as controller:
-        link = controller.attach(ProgramSet(first), family=4)
+        link = controller.attach(TableHook(4), ProgramSet(first))
         old = dict(first)
 
         def replace(fds: Fds) -> None:
@@ -45,10 +46,10 @@ def slot_by_slot(first: Fds) -> Iterator[Replace]:
 def attach_then_detach(first: Fds) -> Iterator[Replace]:
     """A new link, and then the old one goes."""
     with Controller() as controller:
-        links = [controller.attach(ProgramSet(first), family=4)]
+        links = [controller.attach(TableHook(4), ProgramSet(first))]
 
         def replace(fds: Fds) -> None:
-            links.append(controller.attach(ProgramSet(fds), family=4))
+            links.append(controller.attach(TableHook(4), ProgramSet(fds)))
             controller.detach(links.pop(0).id)
 
         yield replace
@@ -61,7 +62,7 @@ def reload(first: Fds) -> Iterator[Replace]:
 
     def attach(fds: Fds) -> None:
         controllers.append(Controller())
-        controllers[0].attach(ProgramSet(fds), family=4)
+        controllers[0].attach(TableHook(4), ProgramSet(fds))
 
     def replace(fds: Fds) -> None:
         controllers.pop().close()

@@ -27,6 +27,7 @@ from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import KernelError
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, LinkStats, ProgramSet
 from ipttproto import TABLE_SLOTS, EventFlag, Kind, Slot
@@ -181,10 +182,10 @@ class Scene:
         code = compile_filter(FILTER)
         at_tables = ProgramSet(dict.fromkeys(TABLE_SLOTS, self.table.fd), filter=code)
         at_hooks = ProgramSet({Slot.PACKET: self.packet.fd}, filter=code)
-        made = [self.controller.attach(at_tables, family=version) for version in VERSIONS]
+        made = [self.controller.attach(TableHook(version), at_tables) for version in VERSIONS]
         for name in NF_HOOKS:
             hook = NfHook.parse(name, netns=self.net.router.path)
-            made.append(self.controller.attach(at_hooks, hook=hook))
+            made.append(self.controller.attach(hook, at_hooks))
         try:
             yield made
         finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttproto import Slot
@@ -29,7 +30,7 @@ def flooded(controller: Controller, make_program: MakeProgram) -> Iterator[tuple
         place.iptables("-A", "OUTPUT", "-p", "udp")
         program = make_program().fd
         link = controller.attach(
-            ProgramSet({Slot.ENTRY: program, Slot.RULE: program, Slot.EXIT: program})
+            TableHook(), ProgramSet({Slot.ENTRY: program, Slot.RULE: program, Slot.EXIT: program})
         )
         stop = event()
         sender = place.start(flood_udp, "127.0.0.1", 9, stop)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import pytest
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttproto import EventFlag, Kind, Slot
@@ -33,7 +34,7 @@ def tracing(
     """A link that selects every packet and emits every event."""
     program = make_program().fd
     link = controller.attach(
-        ProgramSet({Slot.ENTRY: program, Slot.RULE: program, Slot.EXIT: program}), family=family
+        TableHook(family), ProgramSet({Slot.ENTRY: program, Slot.RULE: program, Slot.EXIT: program})
     )
     try:
         yield link
@@ -211,9 +212,11 @@ def test_links_see_their_own_packets(
 ) -> None:
     alone.iptables("-A", "OUTPUT", "-p", "icmp")
     everything, nothing = make_program(), make_program(asm.returning(0))
-    first = controller.attach(ProgramSet({Slot.EXIT: everything.fd}), count_rules=True)
-    second = controller.attach(ProgramSet({Slot.ENTRY: nothing.fd, Slot.EXIT: everything.fd}))
-    third = controller.attach(ProgramSet({Slot.RULE: everything.fd}), family=6)
+    first = controller.attach(TableHook(count_rules=True), ProgramSet({Slot.EXIT: everything.fd}))
+    second = controller.attach(
+        TableHook(), ProgramSet({Slot.ENTRY: nothing.fd, Slot.EXIT: everything.fd})
+    )
+    third = controller.attach(TableHook(6), ProgramSet({Slot.RULE: everything.fd}))
     alone.ping("127.0.0.1")
     observer.complete()
     stats = {link.id: link.stats for link in controller.links()}
@@ -250,15 +253,17 @@ def test_rules_are_counted_only_for_who_asks(
             for event in exits(observer.events)
         }
 
-    plain = controller.attach(ProgramSet({Slot.EXIT: everything.fd}))
+    plain = controller.attach(TableHook(), ProgramSet({Slot.EXIT: everything.fd}))
     # it would be another number if the kernel had told of a rule
     assert rules() == {(0, False)}
     # counted for one, they are for all that follow the packet
-    counting = controller.attach(ProgramSet({Slot.EXIT: everything.fd}), count_rules=True)
-    assert counting.count_rules
+    counting = controller.attach(
+        TableHook(count_rules=True), ProgramSet({Slot.EXIT: everything.fd})
+    )
+    assert counting.hook == TableHook(count_rules=True, armed=frozenset({4, 6}))
     assert rules() == {(1, True), (2, True)}
     controller.detach(counting.id)
-    with_rule = controller.attach(ProgramSet({Slot.RULE: everything.fd}))
+    with_rule = controller.attach(TableHook(), ProgramSet({Slot.RULE: everything.fd}))
     assert rules() == {(1, True), (2, True)}
     controller.detach(with_rule.id)
     controller.detach(plain.id)
@@ -293,7 +298,8 @@ def test_programs_see_what_the_contract_promises(
         with one_element_map() as array:
             programs = {slot: make_program(asm.storing(array, what)).fd}
             link = controller.attach(
-                ProgramSet(programs, cookie=0x1122334455667788), count_rules=slot is Slot.EXIT
+                TableHook(count_rules=slot is Slot.EXIT),
+                ProgramSet(programs, cookie=0x1122334455667788),
             )
             alone.call(_send_dropped)
             controller.detach(link.id)

@@ -15,6 +15,7 @@ import pytest
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import IpttctlError, KernelError
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttproto import TABLE_SLOTS, Kind, Slot
@@ -71,7 +72,7 @@ def _unanswered(error: Exception | None) -> bool:
 
 def test_attach(controller: Controller, programs: ProgramSet) -> None:
     failed = 0
-    for trial in each_allocation(lambda: controller.attach(programs), IpttctlError):
+    for trial in each_allocation(lambda: controller.attach(TableHook(), programs), IpttctlError):
         links = controller.links()
         if trial.error is None:
             assert links == [trial.result]
@@ -86,10 +87,10 @@ def test_attach(controller: Controller, programs: ProgramSet) -> None:
 
 
 def test_attach_beside_another(controller: Controller, programs: ProgramSet) -> None:
-    other = controller.attach(programs)
+    other = controller.attach(TableHook(), programs)
     watched = redirected_functions()
     failed = 0
-    for trial in each_allocation(lambda: controller.attach(programs), IpttctlError):
+    for trial in each_allocation(lambda: controller.attach(TableHook(), programs), IpttctlError):
         links = [link for link in controller.links() if link.id != other.id]
         if trial.error is None:
             assert links == [trial.result]
@@ -106,7 +107,7 @@ def test_attach_beside_another(controller: Controller, programs: ProgramSet) -> 
 
 def test_swap(controller: Controller, programs: ProgramSet, make_program: MakeProgram) -> None:
     sets = [programs, ProgramSet({Slot.EXIT: make_program(name="other").fd})]
-    link = controller.attach(programs)
+    link = controller.attach(TableHook(), programs)
     failed = 0
 
     def swap() -> Link:
@@ -136,7 +137,7 @@ def test_attach_to_a_netfilter_hook(controller: Controller, make_program: MakePr
         code = asm.look_up(payload, 0) + asm.returning(1)
         packet = make_program(code, type=ProgramType.SOCKET_FILTER).fd
         programs = ProgramSet({Slot.PACKET: packet}, payload=payload)
-        for trial in each_allocation(lambda: controller.attach(programs, hook=hook), IpttctlError):
+        for trial in each_allocation(lambda: controller.attach(hook, programs), IpttctlError):
             links = controller.links()
             if trial.error is None:
                 assert [link.id for link in links] == [trial.result.id if trial.result else 0]
@@ -155,8 +156,8 @@ def test_transaction(
     """Links of both kinds, to be rolled back: all are swapped, or none."""
     packet = ProgramSet({Slot.PACKET: make_program(type=ProgramType.SOCKET_FILTER).fd})
     links = [
-        controller.attach(programs),
-        controller.attach(packet, hook=NfHook.parse("nf:inet4/output")),
+        controller.attach(TableHook(), programs),
+        controller.attach(NfHook.parse("nf:inet4/output"), packet),
     ]
     swaps = [Swap(links[0].id, programs), Swap(links[1].id, packet)]
     failed = 0
@@ -183,7 +184,7 @@ def test_transaction(
 
 
 def test_detach(controller: Controller, programs: ProgramSet) -> None:
-    link = controller.attach(programs)
+    link = controller.attach(TableHook(), programs)
     failed = 0
 
     def detach() -> Link:
@@ -201,7 +202,7 @@ def test_detach(controller: Controller, programs: ProgramSet) -> None:
         else:
             wait_for_no_redirection()
         if not links:
-            link = controller.attach(programs)
+            link = controller.attach(TableHook(), programs)
     print(f"detach: {trial.number - 1} allocations, {failed} requests refused")
     assert failed > 0
     controller.detach(link.id)
@@ -209,7 +210,7 @@ def test_detach(controller: Controller, programs: ProgramSet) -> None:
 
 @pytest.mark.parametrize("verb", ["link", "links", "status", "history"])
 def test_questions(controller: Controller, programs: ProgramSet, verb: str) -> None:
-    link = controller.attach(programs)
+    link = controller.attach(TableHook(), programs)
     ask: dict[str, Callable[[], Any]] = {
         "link": lambda: controller.link(link.id),
         "links": controller.links,
@@ -234,7 +235,7 @@ def test_controllers_and_observers(programs: ProgramSet) -> None:
 
     def script() -> int:
         with Controller() as controller, controller.events(), controller.link_changes() as changes:
-            link = controller.attach(programs)
+            link = controller.attach(TableHook(), programs)
             controller.detach(link.id)
             return len(changes.read(0))
 
@@ -254,12 +255,12 @@ def test_an_owner_that_goes(programs: ProgramSet) -> None:
 
     with Controller() as watching:
         owner = Controller()
-        owner.attach(programs)
+        owner.attach(TableHook(), programs)
         for _ in each_allocation(close, ()):
             wait_for(lambda: watching.links() == [], what="the link is gone")
             wait_for_no_redirection()
             owner = Controller()
-            owner.attach(programs)
+            owner.attach(TableHook(), programs)
         owner.close()
 
 
@@ -302,7 +303,7 @@ def test_events_that_find_no_memory_are_counted(
 ) -> None:
     """The rule's own counter is the judge: received and lost make up all."""
     with observing(controller) as observer:
-        link = controller.attach(programs, family=4)
+        link = controller.attach(TableHook(4), programs)
         with module_out_of_memory():
             # takes longer than events wait for company
             place.ping("127.0.0.1", "-f", "-c", "50")

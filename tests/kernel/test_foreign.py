@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, EventFlag
@@ -24,7 +25,7 @@ def _lines(fd: int | None, controller: Controller) -> list[str]:
     with network() as net, kernel_logging() as log:
         # TRACE sets the mark while the packet is on its way through raw, inside our own frame
         net.router.restore(router_rules("-p udp -j TRACE"))
-        link = controller.attach(ProgramSet(programs)) if programs else None
+        link = controller.attach(TableHook(), ProgramSet(programs)) if programs else None
         send_traffic(net)
         if link:
             assert controller.link(link.id).stats.events > 500

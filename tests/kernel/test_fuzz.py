@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ipttctl.bpf.syscalls import ProgramType
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
@@ -141,7 +142,7 @@ def _round(campaign: Campaign, target: Target, world: World, number: int, count:
     links = {EMPTY: 0, FULL: limit("MAX_LINKS")}.get(number % ROUNDS, 1)
     with Controller() as others:
         for _ in range(links):
-            link = others.attach(ProgramSet({Slot.ENTRY: world.programs[0]}))
+            link = others.attach(TableHook(), ProgramSet({Slot.ENTRY: world.programs[0]}))
         if links:
             programs = {int(slot): info.id for slot, info in link.programs.items()}
             world.links[link.id] = KnownLink(link.id, link.generation, programs)
@@ -206,7 +207,7 @@ def test_nearly_right_messages(
         print(f"{count:7}  {sentence}")
     wait_for(lambda: controller.links() == [], what="no link is left")
     wait_for_no_redirection()
-    good = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
+    good = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
     controller.detach(good.id)
 
     def grown() -> list[str]:

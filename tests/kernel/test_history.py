@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ipttctl.errors import KernelError, LinkGoneError
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, ProgramSet
 from ipttproto import Action, Slot
@@ -24,7 +25,7 @@ DEPTH = 16
 def test_generations_are_remembered(controller: Controller, make_program: MakeProgram) -> None:
     one, two = make_program(name="one"), make_program(name="two")
     before = time.time_ns()
-    link = controller.attach(ProgramSet({Slot.ENTRY: one.fd, Slot.EXIT: two.fd}))
+    link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: one.fd, Slot.EXIT: two.fd}))
     controller.swap(link.id, ProgramSet({Slot.RULE: two.fd}))
     first, second = controller.history(link.id)
     after = time.time_ns()
@@ -43,7 +44,7 @@ def test_programs_are_remembered_that_are_gone(
     controller: Controller, make_program: MakeProgram
 ) -> None:
     gone, stays = make_program(name="gone"), make_program(name="stays")
-    link = controller.attach(ProgramSet({Slot.ENTRY: gone.fd}))
+    link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: gone.fd}))
     identifier = gone.id
     gone.close()
     controller.swap(link.id, ProgramSet({Slot.ENTRY: stays.fd}))
@@ -59,7 +60,7 @@ def test_history_reaches_back_as_far_as_documented(
     every = ProgramSet(
         dict(zip((Slot.ENTRY, Slot.RULE, Slot.EXIT), (p.fd for p in programs), strict=True))
     )
-    link = controller.attach(every)
+    link = controller.attach(TableHook(), every)
     for _ in range(2 * DEPTH + 3):
         controller.swap(link.id, every)
     history = controller.history(link.id)
@@ -80,7 +81,7 @@ def test_a_persistent_link_is_adopted(controller: Controller, make_program: Make
     """It goes with whoever adopted it; the history stays."""
     program = make_program()
     with Controller() as maker:
-        link = maker.attach(ProgramSet({Slot.ENTRY: program.fd}), persistent=True)
+        link = maker.attach(TableHook(), ProgramSet({Slot.ENTRY: program.fd}), persistent=True)
     assert controller.link(link.id).owner_portid == 0
     with controller.link_changes() as changes:
         with Controller() as owner:
@@ -101,7 +102,7 @@ def test_a_persistent_link_is_adopted(controller: Controller, make_program: Make
 def test_a_link_that_somebody_owns_is_not_adopted(
     controller: Controller, make_program: MakeProgram
 ) -> None:
-    link = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
+    link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
     with Controller() as other:
         with pytest.raises(KernelError, match="another socket owns") as refused:
             other.adopt(link.id)

@@ -24,6 +24,7 @@ from ipttctl.errors import (
     LinkGoneError,
     PrivilegeError,
 )
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, LinkChange, ProgramSet
 from ipttctl.link.streams import LinkChangeStream
@@ -62,10 +63,11 @@ def family() -> Family:
 def test_attach_get_swap_detach(controller: Controller, make_program: MakeProgram) -> None:
     one, two = make_program(name="one"), make_program(asm.returning(0), name="two")
     made = controller.attach(
-        ProgramSet({Slot.ENTRY: one.fd, Slot.EXIT: two.fd}, cookie=5), family=4
+        TableHook(4), ProgramSet({Slot.ENTRY: one.fd, Slot.EXIT: two.fd}, cookie=5)
     )
     assert made.generation == 1
-    assert (made.family, made.cookie, made.owner_pid) == (4, 5, os.getpid())
+    assert made.hook == TableHook(4, armed=frozenset({4}))
+    assert (made.cookie, made.owner_pid) == (5, os.getpid())
     assert {slot: info.id for slot, info in made.programs.items()} == {
         Slot.ENTRY: one.id,
         Slot.EXIT: two.id,
@@ -95,7 +97,7 @@ def test_who_detaches_does_not_wait_for_ftrace(
     """
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
     attaching = detaching = 0.0
-    link = controller.attach(programs)
+    link = controller.attach(TableHook(), programs)
     for _ in range(5):
         assert redirected_functions()
         run("ping", "-n", "-q", "-c", "1", "127.0.0.1")
@@ -105,27 +107,27 @@ def test_who_detaches_does_not_wait_for_ftrace(
         # the calls go first
         wait_for_no_redirection()
         begin = time.monotonic()
-        link = controller.attach(programs)
+        link = controller.attach(TableHook(), programs)
         attaching += time.monotonic() - begin
     controller.detach(link.id)
     assert attaching > detaching
     # one after the other, without a pause
     for _ in range(3):
-        controller.detach(controller.attach(programs).id)
+        controller.detach(controller.attach(TableHook(), programs).id)
 
 
 def test_ids_are_not_used_again(controller: Controller, make_program: MakeProgram) -> None:
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
-    first = controller.attach(programs)
+    first = controller.attach(TableHook(), programs)
     controller.detach(first.id)
-    second = controller.attach(programs)
+    second = controller.attach(TableHook(), programs)
     controller.detach(second.id)
     assert second.id > first.id
 
 
 def test_a_program_outlives_its_loader(controller: Controller, make_program: MakeProgram) -> None:
     program = make_program()
-    link = controller.attach(ProgramSet({Slot.ENTRY: program.fd}))
+    link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: program.fd}))
     identifier = program.id
     program.close()
     assert controller.link(link.id).programs[Slot.ENTRY].id == identifier
@@ -134,7 +136,7 @@ def test_a_program_outlives_its_loader(controller: Controller, make_program: Mak
 
 def test_swap_compares_first(controller: Controller, make_program: MakeProgram) -> None:
     one, two = make_program(), make_program()
-    link = controller.attach(ProgramSet({Slot.ENTRY: one.fd}))
+    link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: one.fd}))
     new = ProgramSet({Slot.ENTRY: two.fd})
     with pytest.raises(ExpectationError, match="generation") as refused:
         controller.swap(link.id, new, expect_generation=2)
@@ -166,11 +168,11 @@ def read_all(changes: LinkChangeStream, count: int) -> list[LinkChange]:
 def test_changes_are_told(controller: Controller, make_program: MakeProgram) -> None:
     program = make_program()
     with controller.link_changes() as changes:
-        link = controller.attach(ProgramSet({Slot.ENTRY: program.fd}))
+        link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: program.fd}))
         controller.swap(link.id, ProgramSet({Slot.RULE: program.fd}))
         controller.detach(link.id)
         with Controller() as other:
-            short = other.attach(ProgramSet({Slot.ENTRY: program.fd}))
+            short = other.attach(TableHook(), ProgramSet({Slot.ENTRY: program.fd}))
         told = read_all(changes, 5)
     assert [(c.change, c.link.id, c.link.generation) for c in told] == [
         (Change.ATTACHED, link.id, 1),
@@ -185,8 +187,8 @@ def test_changes_are_told(controller: Controller, make_program: MakeProgram) -> 
 
 def _attach_and_wait(fd: int, ready: Any) -> None:
     with Controller() as controller:
-        controller.attach(ProgramSet({Slot.ENTRY: fd, Slot.EXIT: fd}))
-        controller.attach(ProgramSet({Slot.RULE: fd}), persistent=True)
+        controller.attach(TableHook(), ProgramSet({Slot.ENTRY: fd, Slot.EXIT: fd}))
+        controller.attach(TableHook(), ProgramSet({Slot.RULE: fd}), persistent=True)
         ready.set()
         signal.pause()
 
@@ -210,7 +212,7 @@ def test_sigkill_takes_the_links_but_persistent_ones(
 def test_unloading_is_refused_while_there_are_links(
     controller: Controller, make_program: MakeProgram
 ) -> None:
-    link = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
+    link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
     done = subprocess.run(["rmmod", "ipttrace"], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "in use" in done.stderr
@@ -220,9 +222,9 @@ def test_unloading_is_refused_while_there_are_links(
 
 def test_as_many_links_as_documented(controller: Controller, make_program: MakeProgram) -> None:
     programs = ProgramSet({Slot.ENTRY: make_program(asm.returning(0)).fd})
-    links = [controller.attach(programs) for _ in range(128)]
+    links = [controller.attach(TableHook(), programs) for _ in range(128)]
     with pytest.raises(KernelError, match="as many links") as refused:
-        controller.attach(programs)
+        controller.attach(TableHook(), programs)
     assert refused.value.errno == errno.ENOSPC
     run("ping", "-n", "-q", "-c", "1", "127.0.0.1")
     assert [link.id for link in controller.links()] == [link.id for link in links]
@@ -297,7 +299,7 @@ def test_refused_requests_leave_nothing(
         assert refused.value.errno == number, attributes
         assert controller.links() == []
         assert redirected_functions() == []
-    good = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
+    good = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
     controller.detach(good.id)
 
 
@@ -340,9 +342,9 @@ def test_a_filter_is_given_back(controller: Controller, make_program: MakeProgra
     one = compile_filter("1,6 0 0 1")
     longest = one * limit("MAX_FILTER")
     program = {Slot.ENTRY: make_program().fd}
-    made = controller.attach(ProgramSet(program, longest))
+    made = controller.attach(TableHook(), ProgramSet(program, longest))
     assert (made.filter, made.filter_length) == (None, limit("MAX_FILTER"))
-    other = controller.attach(ProgramSet(program))
+    other = controller.attach(TableHook(), ProgramSet(program))
     for code, length in ((longest, limit("MAX_FILTER")), (one, 1), (None, 0)):
         swapped = controller.swap(made.id, ProgramSet(program, code))
         assert (swapped.filter, swapped.filter_length) == (None, length)
@@ -355,7 +357,7 @@ def test_a_filter_is_given_back(controller: Controller, make_program: MakeProgra
 @pytest.mark.parametrize("verb", ["swap", "detach", "link"])
 def test_a_link_that_is_gone(controller: Controller, make_program: MakeProgram, verb: str) -> None:
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
-    link = controller.attach(programs)
+    link = controller.attach(TableHook(), programs)
     controller.detach(link.id)
     arguments = (link.id, programs) if verb == "swap" else (link.id,)
     with pytest.raises(LinkGoneError, match="no such link") as refused:
@@ -404,10 +406,10 @@ def test_ftrace_that_is_off(controller: Controller, make_program: MakeProgram) -
         ftrace_switched_off(),
         pytest.raises(KernelError, match="ftrace_enabled") as refused,
     ):
-        controller.attach(programs)
+        controller.attach(TableHook(), programs)
     assert refused.value.errno == errno.EBUSY
     assert controller.links() == []
-    link = controller.attach(programs)
+    link = controller.attach(TableHook(), programs)
     with pytest.raises(OSError, match="busy"):
         Path("/proc/sys/kernel/ftrace_enabled").write_text("0")
     controller.detach(link.id)

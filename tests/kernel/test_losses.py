@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
@@ -19,7 +20,7 @@ def test_a_full_socket_silences_nobody(controller: Controller, make_program: Mak
     """The events that come once it has been read arrive: the module does not take it for absent."""
     with namespace("alone") as alone, observe(controller, BUFFER) as stream:
         alone.iptables("-A", "OUTPUT", "-p", "udp")
-        link = controller.attach(ProgramSet({Slot.EXIT: make_program().fd}))
+        link = controller.attach(TableHook(), ProgramSet({Slot.EXIT: make_program().fd}))
         for _ in range(5):
             overruns = stream.overruns
             while stream.overruns == overruns:
@@ -38,7 +39,7 @@ def test_the_only_observer_overruns(controller: Controller, make_program: MakePr
     """Its socket is full again and again, and no other takes the events."""
     with namespace("alone") as alone, observe(controller, BUFFER) as stream:
         alone.iptables("-A", "OUTPUT", "-p", "udp")
-        link = controller.attach(ProgramSet({Slot.EXIT: make_program().fd}))
+        link = controller.attach(TableHook(), ProgramSet({Slot.EXIT: make_program().fd}))
         # while it does not read
         for _ in range(3):
             alone.call(send_udp, "127.0.0.1", 9, [b"x"] * (PACKETS // 3))

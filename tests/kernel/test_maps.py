@@ -17,6 +17,7 @@ from ipttctl.bpf.maps import Map
 from ipttctl.bpf.specs import MapSpec
 from ipttctl.errors import ProgramError
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttctl.programs.sources import open_sources, parse_source
@@ -81,7 +82,7 @@ def objects_of(text: str) -> list[dict[str, Any]]:
 def at_hook(controller: Controller, kind: str, program: str, hook: NfHook) -> Iterator[Link]:
     """A link with a program of a file; detached at the end."""
     with open_sources({Slot.PACKET: parse_source(kind, program)}) as fds:
-        link = controller.attach(ProgramSet(fds), hook=hook)
+        link = controller.attach(hook, ProgramSet(fds))
     yield link
     controller.detach(link.id)
 
@@ -236,7 +237,7 @@ def test_types_that_are_made_by_hand_reach_the_kernel(
         ):
             without.get(0)
         program = make_program(asm.look_up(pairs.fd, 0) + asm.returning(0))
-        link = controller.attach(ProgramSet({Slot.ENTRY: program.fd}))
+        link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: program.fd}))
         name = f"{link.id}/pairs"
         said("map", "set", name, "0x10", '{"first": 7, "second": -7}')
         assert said("map", "get", name, "16") == '16\t{"first": 7, "second": -7}\n'
@@ -265,7 +266,9 @@ def test_maps_without_types_go_by_their_sizes(
     maps = [Map.create(spec) for spec in specs]
     code = b"".join(asm.load_map(asm.R1, entry.fd) for entry in maps)
     program = make_program(code + asm.returning(0))
-    link = controller.attach(ProgramSet({Slot.RULE: program.fd, Slot.EXIT: program.fd}))
+    link = controller.attach(
+        TableHook(), ProgramSet({Slot.RULE: program.fd, Slot.EXIT: program.fd})
+    )
     at = f"{link.id}/"
     shown = objects_of(said("maps", str(link.id), "-o", "json"))
     assert [(e["name"], e["type"]) for e in shown] == [

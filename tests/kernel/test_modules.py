@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import Change, ProgramSet
+from ipttctl.link.model import Change, Link, ProgramSet
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.kernel import load_test_module, loaded_modules, remove_module, run
@@ -35,25 +36,33 @@ def _remove_table_code() -> None:
                 remove_module(module)
 
 
+def armed(link: Link) -> frozenset[int]:
+    """The IP versions whose tables are watched for a link."""
+    assert isinstance(link.hook, TableHook)
+    return link.hook.armed
+
+
 @pytest.mark.usefixtures("no_table_code")
 def test_tables_that_come_later_and_go(controller: Controller, make_program: MakeProgram) -> None:
     program = make_program()
     with controller.link_changes() as changes:
-        link = controller.attach(ProgramSet({Slot.ENTRY: program.fd, Slot.EXIT: program.fd}))
-        assert link.armed == frozenset()
-        assert link.waiting == {4, 6}
+        link = controller.attach(
+            TableHook(), ProgramSet({Slot.ENTRY: program.fd, Slot.EXIT: program.fd})
+        )
+        assert armed(link) == frozenset()
+        assert link.hook.waiting == {4, 6}
 
         with namespace("later") as later:
             later.iptables("-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
-            assert controller.link(link.id).armed == {4}
+            assert armed(controller.link(link.id)) == {4}
             later.ping("127.0.0.1")
             assert controller.link(link.id).stats.selected == 4
         run("modprobe", "ip6_tables")
-        assert controller.link(link.id).armed == {4, 6}
+        assert armed(controller.link(link.id)) == {4, 6}
 
         remove_module("iptable_filter")
         remove_module("ip_tables")
-        assert controller.link(link.id).armed == {6}
+        assert armed(controller.link(link.id)) == {6}
         run("ping", "-n", "-q", "-c", "1", "127.0.0.1")
 
         with namespace("again") as again:
@@ -63,7 +72,7 @@ def test_tables_that_come_later_and_go(controller: Controller, make_program: Mak
         controller.detach(link.id)
 
         told = read_all(changes, 6)
-    assert [(change.change, change.link.armed) for change in told] == [
+    assert [(change.change, armed(change.link)) for change in told] == [
         (Change.ATTACHED, frozenset()),
         (Change.CHANGED, {4}),
         (Change.CHANGED, {4, 6}),
@@ -78,12 +87,12 @@ def test_tables_that_come_later_and_go(controller: Controller, make_program: Mak
 def test_links_of_one_family_wait_for_their_tables_only(
     controller: Controller, make_program: MakeProgram
 ) -> None:
-    link = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}), family=6)
-    assert link.waiting == {6}
+    link = controller.attach(TableHook(6), ProgramSet({Slot.ENTRY: make_program().fd}))
+    assert link.hook.waiting == {6}
     run("modprobe", "ip6_tables")
-    assert controller.link(link.id).waiting == frozenset()
+    assert controller.link(link.id).hook.waiting == frozenset()
     remove_module("ip6_tables")
-    assert controller.link(link.id).waiting == {6}
+    assert controller.link(link.id).hook.waiting == {6}
     controller.detach(link.id)
 
 
@@ -98,11 +107,11 @@ def test_another_modules_function_of_the_same_name_is_not_taken(
         assert [line.split()[2:] for line in addresses if " ip6t_do_table" in line] == [
             ["ip6t_do_table", "[xt_errdrop]"]
         ]
-        link = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
-        assert link.waiting == {4, 6}
+        link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
+        assert link.hook.waiting == {4, 6}
         # nor does it stand in the way of the right one
         run("modprobe", "ip6_tables")
-        assert controller.link(link.id).armed == {6}
+        assert armed(controller.link(link.id)) == {6}
         controller.detach(link.id)
     finally:
         run("rmmod", "xt_errdrop")

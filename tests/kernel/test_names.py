@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
@@ -91,7 +92,7 @@ def test_commands_of_other_processes(make_program: MakeProgram) -> None:
         entry = make_program()
         with running("events", "--links", "-c", "2") as changes:
             changes.wait_for_text("listening")
-            link = controller.attach(ProgramSet({Slot.ENTRY: entry.fd}))
+            link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: entry.fd}))
             listed = [
                 ipttctl(*words).stdout for words in ((), ("links",), ("history", str(link.id)))
             ]

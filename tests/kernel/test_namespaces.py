@@ -24,7 +24,7 @@ from tests.kernel.support.assembler import returning
 from tests.kernel.support.cli import Running, ipttctl, running, trace_command
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
 from tests.kernel.support.network import Namespace, namespace, send_udp
-from tests.kernel.support.nf import socket_filter
+from tests.kernel.support.nf import netns_of, socket_filter
 from tests.kernel.support.short_lived import live
 
 SHORT = 60
@@ -311,5 +311,5 @@ def test_what_a_place_holds_is_let_go(place: Namespace, make_program: MakeProgra
         inside.send_signal(signal.SIGKILL)
         inside.wait()
         with Controller() as controller:
-            link = controller.attach(ProgramSet({Slot.PACKET: accept.fd}), hook=hook)
-            assert link.netns_cookie == netns.resolve("web").cookie
+            link = controller.attach(hook, ProgramSet({Slot.PACKET: accept.fd}))
+            assert netns_of(link).cookie == netns.resolve("web").cookie

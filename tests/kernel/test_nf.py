@@ -33,6 +33,8 @@ from tests.kernel.support.nf import (
     UDP,
     all_but,
     attach,
+    netns_of,
+    nf_hook,
     of_protocol,
     socket_filter,
 )
@@ -120,9 +122,10 @@ def test_every_hook_of_ip_sees_its_packets(
         now = controller.link(link.id)
         slot = now.stats.slots[Slot.PACKET]
         assert now.stats.packets == now.stats.selected == slot.runs == now.stats.events > 0
-        assert (family_name(int(now.nf_family or 0)), now.registered) == (family, True)
-        assert (now.hooknum, now.netns) == (HOOKS[NfFamily.INET][hook], net.router.inode)
-        assert (now.priority, now.mode, now.gone) == (0, NfMode.OBSERVE, None)
+        where = nf_hook(now)
+        assert (family_name(where.family), where.registered) == (family, True)
+        assert (where.hook, netns_of(now).inode) == (HOOKS[NfFamily.INET][hook], net.router.inode)
+        assert (where.priority, where.mode, where.gone) == (0, NfMode.OBSERVE, None)
 
 
 def test_arp_in_and_out(controller: Controller, make_program: MakeProgram, net: Network) -> None:
@@ -226,7 +229,7 @@ def test_ingress_of_a_device(
         ]
         other = attach(controller, program, "nf:netdev/ingress", net.router, device="r2")
         for link in links:
-            assert (link.ifname, link.registered) == ("r1", True)
+            assert (nf_hook(link).device, nf_hook(link).registered) == ("r1", True)
         run("ip", "-n", net.left.name, "neigh", "flush", "all")
         net.left.ping(net.router_address)
         net.left.ping(net.router_address6)
@@ -238,7 +241,7 @@ def test_ingress_of_a_device(
             ):
                 found = wait_for_event(observer, link, passing(ip(saddr), ethertype=ethertype))
                 assert found["in_name"] == b"r1"
-                assert found["in_ifindex"] == link.ifindex
+                assert found["in_ifindex"] == nf_hook(link).ifindex
                 assert found["flags"] & EventFlag.DMAC
     assert [controller.link(link.id).stats.packets for link in links].count(0) == 0
     quiet = [bytes(e["saddr"]) for e in of_link(observer, other)]
@@ -328,7 +331,7 @@ def test_a_sender_learns_that_its_packet_was_dropped(
         )
         net.left.call(_expect_not_permitted, net.right_address)
         [dropped] = observer.collect(lambda events: len(events) == 1)
-    assert link.report_drops
+    assert nf_hook(link).report_drops
     assert dropped["flags"] & EventFlag.PID
     assert dropped["pid"] not in (0, os.getpid())
 
@@ -340,7 +343,7 @@ def test_a_classic_filter_stands_before_the_program(
     program = socket_filter(make_program, asm.returning(0))
     programs = ProgramSet({Slot.PACKET: program.fd}, filter=compile_filter("udp port 9"))
     hook = NfHook.parse("nf:inet/forward", netns=net.router.path, mode=NfMode.FILTER)
-    link = controller.attach(programs, hook=hook)
+    link = controller.attach(hook, programs)
     net.left.call(send_udp, net.right_address, 9, [b"x"] * 3)
     net.left.ping(net.right_address)
     net.left.ping(net.right_address6)

@@ -16,6 +16,7 @@ import pytest
 from ipttctl.bpf import syscalls
 from ipttctl.errors import KernelError, UsageError
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, ProgramSet
 from ipttctl.link.wire import Connection
@@ -36,6 +37,8 @@ from tests.kernel.support.nf import (
     CB,
     UDP,
     attach,
+    netns_of,
+    nf_hook,
     of_protocol,
     socket_filter,
 )
@@ -58,7 +61,7 @@ def test_an_object_made_for_iptables(
         fd = syscalls.open_pinned(pin)
         try:
             hook = NfHook.parse("nf:inet4/prerouting@raw", netns=net.router.path)
-            link = controller.attach(ProgramSet({Slot.PACKET: fd}), hook=hook)
+            link = controller.attach(hook, ProgramSet({Slot.PACKET: fd}))
         finally:
             os.close(fd)
         assert link.programs[Slot.PACKET].id == program.id
@@ -170,7 +173,7 @@ def test_as_many_links_as_documented(
     with pytest.raises(KernelError, match="as many links") as refused:
         attach(controller, program, "nf:inet6/output", net.left)
     assert refused.value.errno == errno.ENOSPC
-    table = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
+    table = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
     net.left.ping(net.right_address)
     controller.detach(table.id)
 
@@ -199,7 +202,7 @@ def test_a_namespace_that_is_deleted_under_traffic(
             flood = net.router.start(flood_udp, "10.77.3.2", 9, stop)
             wait_for(lambda: all(link.stats.packets for link in controller.links()))
         try:
-            wait_for(lambda: all(link.gone for link in controller.links()))
+            wait_for(lambda: all(link.hook.gone for link in controller.links()))
         finally:
             stop.set()
             flood.join(30)
@@ -207,11 +210,12 @@ def test_a_namespace_that_is_deleted_under_traffic(
     assert {c.link.id for c in told} == {link.id for link in links}
     for link in links:
         now = controller.link(link.id)
-        assert (now.gone, now.registered, now.netns) == (Gone.NETNS, False, inode)
+        assert (now.hook.gone, nf_hook(now).registered) == (Gone.NETNS, False)
+        assert netns_of(now).inode == inode
         assert now.stats.packets > 0
         # programs and counters are still there, and can be swapped
         swapped = controller.swap(link.id, ProgramSet({Slot.PACKET: program.fd}))
-        assert (swapped.generation, swapped.gone) == (2, Gone.NETNS)
+        assert (swapped.generation, swapped.hook.gone) == (2, Gone.NETNS)
         controller.detach(link.id)
 
 
@@ -226,11 +230,11 @@ def test_a_device_that_is_removed_renamed_or_moved(
             for device in ("d1", "d2", "r1")
         }
         ip_batch(net.router.name, "link set d1 name d3")
-        assert controller.link(links["d1"].id).ifname == "d3"
+        assert nf_hook(controller.link(links["d1"].id)).device == "d3"
         ip_batch(net.router.name, "link delete d3", f"link set d2 netns {net.left.name}")
         for device, gone in (("d1", Gone.DEVICE), ("d2", Gone.DEVICE), ("r1", None)):
             now = controller.link(links[device].id)
-            assert (now.gone, now.registered) == (gone, gone is None)
+            assert (now.hook.gone, nf_hook(now).registered) == (gone, gone is None)
         told = [c.link.id for c in changes.read(5) if c.change is Change.CHANGED]
     assert told == [links["d1"].id, links["d2"].id]
     run("ip", "-n", net.left.name, "link", "delete", "d2")
@@ -244,7 +248,7 @@ def test_unloading_is_refused_while_there_are_links(
     link = attach(controller, socket_filter(make_program, asm.returning(0)), "nf:inet4/output")
     with pytest.raises(AssertionError, match="in use"):
         unload_module()
-    assert controller.link(link.id).netns == Path("/proc/1/ns/net").stat().st_ino
+    assert netns_of(controller.link(link.id)).inode == Path("/proc/1/ns/net").stat().st_ino
 
 
 def test_links_come_and_go_under_traffic(
@@ -364,8 +368,8 @@ def test_an_interface_is_found_by_name_only_where_it_is(
 ) -> None:
     program = socket_filter(make_program, asm.returning(0))
     link = attach(controller, program, "nf:netdev/ingress", device="lo")
-    assert (link.ifname, link.ifindex) == ("lo", socket.if_nametoindex("lo"))
+    assert (nf_hook(link).device, nf_hook(link).ifindex) == ("lo", socket.if_nametoindex("lo"))
     there = attach(controller, program, "nf:netdev/ingress", net.router, device="r1")
-    assert there.ifname == "r1"
+    assert nf_hook(there).device == "r1"
     with pytest.raises(UsageError, match="no device 'r1'"):
         attach(controller, program, "nf:netdev/ingress", device="r1")

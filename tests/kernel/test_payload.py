@@ -12,6 +12,7 @@ import pytest
 from ipttctl.bpf.syscalls import map_info
 from ipttctl.errors import KernelError
 from ipttctl.events.records import EventRecord, decode
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttctl.link.streams import EventStream
@@ -88,7 +89,7 @@ def test_tables_have_payloads_too(
         plain = make_program()
         programs = {Slot.ENTRY: plain.fd, Slot.RULE: plain.fd, Slot.EXIT: plain.fd}
         programs[slot] = program.fd
-        link = controller.attach(ProgramSet(programs, payload=fd), family=4)
+        link = controller.attach(TableHook(4), ProgramSet(programs, payload=fd))
         place.ping("127.0.0.1", "-f", "-c", "100")
         records = received(stream)
         controller.detach(link.id)
@@ -173,7 +174,7 @@ def test_payloads_that_are_refused(
             assert refused.value.attribute == "programs.payload-fd"
         # an entry program asks for no event that could carry it
         with pytest.raises(KernelError, match="no program of the set that emits events"):
-            controller.attach(ProgramSet({Slot.ENTRY: entry.fd}, payload=right))
+            controller.attach(TableHook(), ProgramSet({Slot.ENTRY: entry.fd}, payload=right))
         assert controller.links() == []
         os.close(pipe)
         os.close(end)

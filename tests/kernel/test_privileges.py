@@ -30,6 +30,7 @@ from ipttctl.errors import (
     RefusedPrivilegeError,
 )
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttctl.link.wire import Connection, Family, resolve_family
@@ -236,10 +237,10 @@ def test_attaching_needs_what_its_kind_of_program_needs(
                 full = ProgramSet(
                     {Slot.PACKET: using}, filter=compile_filter("udp"), payload=payload, cookie=7
                 )
-                link = controller.attach(full, hook=hook)
+                link = controller.attach(hook, full)
                 controller.swap(link.id, ProgramSet({Slot.PACKET: packet}))
                 controller.detach(link.id)
-                link = controller.attach(ProgramSet({Slot.PACKET: packet}), hook=hook)
+                link = controller.attach(hook, ProgramSet({Slot.PACKET: packet}))
                 at_table = ProgramSet({Slot.ENTRY: entry})
                 return [
                     refusal(controller.attach, at_table),
@@ -302,7 +303,7 @@ def test_who_holds_a_socket_that_joined_hears(
             return [Command(message.command).name for message in messages]
 
         with other(nobody, listen) as reader:
-            link = controller.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
+            link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
             assert reader.outcome() == ["LINK_ATTACHED"]
             reader.end()
         controller.detach(link.id)
@@ -313,7 +314,7 @@ def test_a_command_that_the_caller_starts_holds_no_copy(
 ) -> None:
     """Sockets of the library are not inherited over exec: what is started does not keep links."""
     with Controller() as owner:
-        link = owner.attach(ProgramSet({Slot.ENTRY: make_program().fd}))
+        link = owner.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
         started = os.posix_spawnp("sleep", ["sleep", "600"], os.environ)
     try:
         wait_for(lambda: link.id not in [one.id for one in controller.links()])

@@ -27,6 +27,7 @@ from ipttctl.bpf.collection import Collection, CollectionSpec, ProgramSpec
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.errors import ProgramError
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttctl.programs import trace
@@ -306,7 +307,8 @@ def test_a_private_stack_is_of_one_program_at_a_time(
     net.router.iptables("-A", "INPUT", "-p", "udp")
     with kprobes({HELPER: None}, at_return=False) as counts:
         link = controller.attach(
-            ProgramSet({Slot.ENTRY: program, Slot.EXIT: program}, filter=compile_filter("udp"))
+            TableHook(),
+            ProgramSet({Slot.ENTRY: program, Slot.EXIT: program}, filter=compile_filter("udp")),
         )
         net.left.call(send_udp, net.router_address, 9, [b"x"] * 20)
         stats = controller.link(link.id).stats

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import EventFlag, Slot
@@ -37,7 +38,7 @@ def trace(controller: Controller, make_program: MakeProgram) -> Trace:
         program = make_program().fd
         programs = {Slot.ENTRY: program, Slot.RULE: program, Slot.EXIT: program}
         with observing(controller) as observer:
-            link = controller.attach(ProgramSet(programs))
+            link = controller.attach(TableHook(), ProgramSet(programs))
             try:
                 send()
                 return observer.complete()

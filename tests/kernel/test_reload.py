@@ -10,6 +10,7 @@ import os
 import statistics
 import time
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
@@ -50,7 +51,7 @@ def test_reload_under_flood(
             # a guest that dies leaves only its console
             mark_log(f"reload {number + 1} of {RELOADS}")
             with Controller() as controller, controller.events() as events:
-                controller.attach(programs)
+                controller.attach(TableHook(), programs)
                 wait_for(lambda: any(b.events.size for b in events.read(5)), what="an event")
             wait_for(lambda: loaded_modules()[MODULE] == 0, what="no references")
             unload_module()

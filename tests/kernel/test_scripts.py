@@ -122,7 +122,7 @@ def test_a_block_list_follows_a_file(place: Namespace, path: str, tmp_path: Path
     source = parse_source("object", f"{compile_object(BPF / 'blocklist.c', tmp_path)}:blocklist")
     hook = NfHook.parse("nf:inet4/output", netns=place.path, mode=NfMode.FILTER)
     with Controller() as controller, open_sources({Slot.PACKET: source}) as fds:
-        link = controller.attach(ProgramSet(fds), hook=hook)
+        link = controller.attach(hook, ProgramSet(fds))
         name = f"{link.id}/blocked4"
 
         def update(text: str) -> tuple[int, str, str]:

@@ -21,6 +21,7 @@ from ipttctl.bpf.maps import Map
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import PrivilegeError, ProgramError
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttctl.programs.maps import maps_of
@@ -370,7 +371,7 @@ def test_maps_of_a_link_are_those_of_its_programs(
             Slot.ENTRY: collection.programs["count_entry"].fd,
             Slot.EXIT: collection.programs["count_exit"].fd,
         }
-        link = controller.attach(ProgramSet(fds))
+        link = controller.attach(TableHook(), ProgramSet(fds))
         ids = {entry.info.id for entry in collection.maps.values()}
     with maps_of(link) as used:
         assert {entry.map.info.id for entry in used} <= ids

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, Kind, Slot
@@ -46,7 +47,7 @@ def test_every_packet_is_seen_by_one_generation(
         for fd in counters
     ]
     stop = event()
-    link = controller.attach(sets[0], family=4)
+    link = controller.attach(TableHook(4), sets[0])
     floods = [
         net.left.start(flood_udp, net.right_address, 9, stop),
         net.right.start(flood_udp, net.left_address, 9, stop),
@@ -90,7 +91,7 @@ def test_a_packet_is_of_one_generation_from_entry_to_exit(
     programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program.fd))
     stop = event()
     with observing(controller) as observer:
-        link = controller.attach(programs)
+        link = controller.attach(TableHook(), programs)
         flood = net.left.start(flood_udp, net.right_address, 9, stop, 0.002, 1)
         _wait_for_packets(controller, link.id)
         for _ in range(30):

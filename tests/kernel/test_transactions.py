@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ipttctl.errors import ExpectationError, KernelError, LinkGoneError
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, Link, ProgramSet, Swap
 from ipttctl.link.wire import Connection
@@ -46,7 +47,7 @@ def links(controller: Controller, make_program: MakeProgram) -> Iterator[list[Li
     """One link at tables, two at netfilter hooks, all of generation 1."""
     packet = socket_filter(make_program, asm.returning(0), name="old_packet")
     yield [
-        controller.attach(ProgramSet({Slot.ENTRY: make_program(name="old_entry").fd})),
+        controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program(name="old_entry").fd})),
         attach(controller, packet, "nf:inet4/output"),
         attach(controller, packet, "nf:bridge/forward"),
     ]
@@ -168,7 +169,7 @@ def test_how_many_changes_there_can_be(
     swaps = [Swap(links[0].id, news[0])] * 33
     error = _refused(controller, swaps, KernelError, "more changes than one transaction")
     assert error.errno == errno.E2BIG
-    many = [controller.attach(news[0]) for _ in range(32)]
+    many = [controller.attach(TableHook(), news[0]) for _ in range(32)]
     swapped = controller.transact([Swap(link.id, news[0]) for link in many])
     assert [link.id for link in swapped] == [link.id for link in many]
     assert {link.generation for link in swapped} == {2}
@@ -196,7 +197,7 @@ def test_no_packet_is_unseen_or_seen_twice(
         kprobes = [make_program(asm.counting(fd, 0)) for fd in (first, second)]
         packets = [socket_filter(make_program, asm.counting(fd, 0)) for fd in (first, second)]
         links = [
-            controller.attach(ProgramSet({Slot.ENTRY: kprobes[0].fd}), family=4),
+            controller.attach(TableHook(4), ProgramSet({Slot.ENTRY: kprobes[0].fd})),
             attach(controller, packets[0], "nf:inet4/forward@-200", net.router),
             attach(controller, packets[0], "nf:inet4/forward@200", net.router),
         ]
@@ -342,7 +343,7 @@ def test_links_of_a_killed_owner_go_before_they_go_back(
     """The swap's time runs out when there is no link any more; and the module unloads."""
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
     with Controller() as owner:
-        link = owner.attach(programs)
+        link = owner.attach(TableHook(), programs)
         owner.swap(link.id, programs, rollback_after=LATER)
     wait_for(lambda: not controller.links())
 
@@ -353,7 +354,7 @@ def test_the_module_unloads_after_roll_backs(make_program: MakeProgram) -> None:
     try:
         for _ in range(5):
             with Controller() as controller:
-                link = controller.attach(programs)
+                link = controller.attach(TableHook(), programs)
                 controller.swap(link.id, programs, rollback_after=0.001)
                 wait_for(lambda: controller.link(link.id).generation == 3)  # noqa: B023  # at once
             wait_for(lambda: loaded_modules()[MODULE] == 0)

@@ -18,6 +18,7 @@ import pytest
 
 from ipttctl.errors import KernelError
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, LinkChange, ProgramSet
 from ipttctl.link.wire import Connection
@@ -92,7 +93,7 @@ def _no_links_left(controller: Controller) -> Iterator[None]:
 def check_link(reply: Mapping[str, Any], link: Link) -> None:
     """What the client shows of a link is what our library does."""
     assert (reply["link"], reply["generation"]) == (link.id, link.generation)
-    assert Hook[reply["hook"].upper()] is link.hook
+    assert Hook[reply["hook"].upper()] == link.hook.KIND
     assert (reply["owner-portid"], reply["owner-pid"]) == (link.owner_portid, link.owner_pid)
     assert ("persistent" in reply["flags"]) is link.persistent
     shown = {
@@ -121,7 +122,7 @@ def test_a_link_at_tables_from_attach_to_detach(
 
     one = {"link": link.id}
     check_link(do("get", one), link)
-    second = controller.attach(ProgramSet({Slot.RULE: leaving.fd}))
+    second = controller.attach(TableHook(), ProgramSet({Slot.RULE: leaving.fd}))
     [dumped] = answers("--dump", "get")
     assert [other["link"] for other in dumped] == [link.id, second.id]
     check_link(dumped[1], second)
@@ -167,7 +168,7 @@ def test_a_link_at_a_netfilter_hook(controller: Controller, make_program: MakePr
         place.call(expect_dropped)
         counted = do("get", {"link": link.id})["stats"]
         assert (counted["drops"], counted["slot"][0]["slot"]) == (1, "packet")
-    wait_for(lambda: controller.link(link.id).gone)
+    wait_for(lambda: controller.link(link.id).hook.gone)
     assert do("detach", {"link": link.id})["gone"] == "netns"
 
 
@@ -200,11 +201,11 @@ def test_notifications_are_decoded(controller: Controller, make_program: MakePro
     ) as client:
 
         def heard() -> bool:
-            controller.detach(controller.attach(first).id)
+            controller.detach(controller.attach(TableHook(), first).id)
             return waiting(client.pid) > 0
 
         wait_for(heard, timeout=COMMAND_TIMEOUT, what="the client listens")
-        link = controller.attach(first, persistent=True)
+        link = controller.attach(TableHook(), first, persistent=True)
         states = [link, controller.swap(link.id, second)]
         states += [controller.adopt(link.id), controller.detach(link.id)]
         output, _ = client.communicate(timeout=COMMAND_TIMEOUT)
@@ -235,8 +236,8 @@ def test_a_transaction(controller: Controller, make_program: MakeProgram) -> Non
     entry = make_program(asm.returning(0), name="entry")
     packet = socket_filter(make_program, asm.returning(0), name="packet")
     links = [
-        controller.attach(ProgramSet({Slot.ENTRY: entry.fd})),
-        controller.attach(ProgramSet({Slot.PACKET: packet.fd}), hook=NfHook.parse("nf:arp/in")),
+        controller.attach(TableHook(), ProgramSet({Slot.ENTRY: entry.fd})),
+        controller.attach(NfHook.parse("nf:arp/in"), ProgramSet({Slot.PACKET: packet.fd})),
     ]
     ids = [link.id for link in links]
     request: dict[str, Any] = {

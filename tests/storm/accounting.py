@@ -29,6 +29,7 @@ import numpy as np
 
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, Link, LinkStats, ProgramSet
 from ipttctl.link.streams import EventStream, LinkChangeStream
@@ -226,7 +227,7 @@ class AccountantActor(Actor):
             ]
             controller = end.enter_context(Controller())
             books = self._open_books(controller, buffer, end)
-            own = controller.attach(sets[0], family=4 if self._family == 4 else 6)
+            own = controller.attach(TableHook(4 if self._family == 4 else 6), sets[0])
             ledger.start()
             self.shared.phase = Phase.ROUND
             self.journal.write("round-begins", f"IPv{self._family}, link {own.id}")

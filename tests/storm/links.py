@@ -14,10 +14,12 @@ from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ExpectationError, KernelError
 from ipttctl.families import NfFamily
+from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
-from ipttproto import Hook, NfMode, Slot
+from ipttproto import NfMode, Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.network import Namespace
 from tests.storm.journal import Journal
@@ -135,14 +137,18 @@ class Links:
         for program in self._programs.values():
             program.close()
 
-    def _program_set(self, hook: Hook | int, nf_family: int | None = None) -> ProgramSet:
+    def _program_set(self, hook: Hook) -> ProgramSet:
         decide = self._decide
-        nf = hook == Hook.NF
+        nf = isinstance(hook, NfHook)
         kind = ProgramType.SOCKET_FILTER if nf else ProgramType.KPROBE
         shape = (Slot.PACKET,) if nf else decide.choice(_SHAPES)
         programs = {slot: self._programs[kind, decide.choice(_RETURNS)].fd for slot in shape}
         # ARP has no IP header for a filter to look at
-        expression = decide.choice((None, *FILTERS)) if nf_family != NfFamily.ARP else None
+        expression = (
+            decide.choice((None, *FILTERS))
+            if not (isinstance(hook, NfHook) and hook.family == NfFamily.ARP)
+            else None
+        )
         cookie = None if nf else decide.choice((None, decide.getrandbits(64)))
         return ProgramSet(programs, compile_filter(expression) if expression else None, cookie)
 
@@ -163,12 +169,12 @@ class Links:
         persistent = decide.random() < 0.2
         if decide.random() < _NF:
             hook = self._nf_hook()
-            programs = self._program_set(Hook.NF, hook.family)
-            link = self._controller.attach(programs, hook=hook, persistent=persistent)
+            programs = self._program_set(hook)
+            link = self._controller.attach(hook, programs, persistent=persistent)
             self._journal.write("attach-nf", f"link {link.id} persistent={persistent} {hook}")
         else:
-            programs, family = self._program_set(Hook.TABLE), decide.choice(_FAMILIES)
-            link = self._controller.attach(programs, family=family, persistent=persistent)
+            programs, family = self._program_set(TableHook()), decide.choice(_FAMILIES)
+            link = self._controller.attach(TableHook(family), programs, persistent=persistent)
             self._journal.write("attach", f"link {link.id} persistent={persistent} family={family}")
         self._links.append(link)
 
@@ -185,7 +191,7 @@ class Links:
         swaps = [
             Swap(
                 link.id,
-                self._program_set(link.hook, link.nf_family),
+                self._program_set(link.hook),
                 expect_generation=link.generation + (n == wrong),
             )
             for n, link in zip(chosen, links, strict=True)

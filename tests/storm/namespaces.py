@@ -14,6 +14,7 @@ from ipttproto import Gone, Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import run
 from tests.kernel.support.network import Namespace
+from tests.kernel.support.nf import nf_hook
 from tests.storm.actor import Actor
 from tests.storm.journal import Journal
 from tests.storm.rules import kernel_tables, random_rules, replace
@@ -80,17 +81,17 @@ class NamespacesActor(Actor):
         )
         controller = end.enter_context(Controller())
         hook = NfHook.parse("nf:inet/prerouting", netns=namespace.path)
-        return controller, controller.attach(ProgramSet({Slot.PACKET: program.fd}), hook=hook)
+        return controller, controller.attach(hook, ProgramSet({Slot.PACKET: program.fd}))
 
     def _see_it_gone(self, controller: Controller, link: Link) -> None:
         """The link says that its hook is gone, and can be removed."""
         with self.unless_reloading():
             self.wait_until(
-                lambda: controller.link(link.id).gone is not None,
+                lambda: controller.link(link.id).hook.gone is not None,
                 f"link {link.id} is gone with its namespace",
             )
             last = controller.detach(link.id)
-            assert (last.gone, last.registered) == (Gone.NETNS, False), last
+            assert (last.hook.gone, nf_hook(last).registered) == (Gone.NETNS, False), last
             self.journal.write("hook-gone", f"link {link.id}, {last.stats.packets} packets")
 
     def _family(self) -> int:

@@ -44,8 +44,8 @@ def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output
     What fails changes nothing: all programs are loaded first, and all links that change do so in
     one step. Applying twice changes nothing.
     """
-    from ipttctl.cli.declared_file import read_state  # noqa: PLC0415  # imports yaml
     from ipttctl.state import apply_state  # noqa: PLC0415  # with it
+    from ipttctl.state.file import read_state  # noqa: PLC0415  # imports yaml
 
     state = read_state(file)
     _take_all_descriptors()
@@ -58,8 +58,8 @@ def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.
 
     Changes nothing and loads nothing: maps of programs that apply would load are not compared.
     """
-    from ipttctl.cli.declared_file import read_state  # noqa: PLC0415  # imports yaml
     from ipttctl.state import diff_state  # noqa: PLC0415  # with it
+    from ipttctl.state.file import read_state  # noqa: PLC0415  # imports yaml
 
     state = read_state(file)
     _take_all_descriptors()
@@ -85,8 +85,8 @@ def save(
     that holds them, or a reboot. With --pin those are pinned in a BPF file system and printed as
     that. Links that cannot be brought back are named on standard error.
     """
-    from ipttctl.cli.declared_file import state_object, state_text  # noqa: PLC0415  # imports yaml
     from ipttctl.state import save_state  # noqa: PLC0415  # with it
+    from ipttctl.state.file import state_object, state_text  # noqa: PLC0415  # imports yaml
 
     with Controller() as controller:
         saved = save_state(controller, maps=maps, pins=pin)

@@ -11,8 +11,8 @@ import typer
 
 from ipttctl.errors import UsageError
 from ipttctl.events.describe import VERDICTS
-from ipttctl.hooks.nf import HOOK_SYNTAX
-from ipttctl.link.event_filter import EventFilter, HookPattern, RulePattern
+from ipttctl.events.filter import EventFilter, RulePattern
+from ipttctl.hooks import event_pattern
 from ipttctl.numbers import U32_MAX
 
 
@@ -29,7 +29,7 @@ class EventOptions:
         typer.Option(
             "--hook",
             metavar="HOOK",
-            help=f"at table, nf, {HOOK_SYNTAX}, or input, output... of both; repeatable",
+            help="at table, nf, nf:FAMILY/HOOK[@PRIORITY], or input, output... of both; repeatable",
         ),
     ] = field(default_factory=list)
     verdict: Annotated[
@@ -70,7 +70,7 @@ class EventOptions:
         """
         return EventFilter(
             links=self.link or None,
-            hooks=[HookPattern.parse(text) for text in self.hook] or None,
+            hooks=[event_pattern(text) for text in self.hook] or None,
             verdicts=[_verdict(name) for name in self.verdict] or None,
             rules=[RulePattern.parse(text) for text in self.rule] or None,
             namespaces=namespaces if self.namespace else None,

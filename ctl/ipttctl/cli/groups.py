@@ -6,7 +6,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+
+from ipttctl.options import Option
 
 _R = TypeVar("_R")
 
@@ -15,7 +19,7 @@ def grouped(command: Callable[..., _R]) -> Callable[..., _R]:
     """What typer is to run for ``command``, with the options of its groups spelled out.
 
     A parameter of ``command`` that is annotated with a dataclass stands for one option for each
-    field, whose annotation and default are as typer wants them of parameters.
+    field, which has an ``Option``, or what typer wants instead.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {}
@@ -53,8 +57,24 @@ def _options(kind: type) -> Iterator[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=_default(field),
-            annotation=hints[field.name],
+            annotation=_annotation(hints[field.name]),
         )
+
+
+def _annotation(annotation: Any) -> Any:
+    """An annotation as typer wants it."""
+    if get_origin(annotation) is not Annotated:
+        return annotation
+    kind, *notes = get_args(annotation)
+    return Annotated[kind, *map(_typer_option, notes)]
+
+
+def _typer_option(note: Any) -> Any:
+    if not isinstance(note, Option):
+        return note
+    return typer.Option(
+        note.name, metavar=note.metavar, help=note.help, min=note.minimum, max=note.maximum
+    )
 
 
 def _default(field: Field[Any]) -> Any:

@@ -14,23 +14,22 @@ import typer
 
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.hook_options import HookOptions
 from ipttctl.cli.options import (
     ExpectGenerationOption,
     ExpectProgramOption,
     Output,
     OutputOption,
-    ProgramOptions,
-    expected_programs,
     tell_compiling,
 )
 from ipttctl.cli.signals import on_ending, wait_ending
 from ipttctl.errors import LinkGoneError, UsageError
+from ipttctl.hooks import HookOptions, check_slots, chosen
 from ipttctl.link.controller import Controller
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import Change, Link
 from ipttctl.link.streams import LinkChangeStream
 from ipttctl.numbers import U32_MAX
+from ipttctl.programs.options import ProgramOptions, expected_programs
 
 _LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
 
@@ -51,16 +50,17 @@ def attach(
     becomes of the link meanwhile is told on standard error: tables that it waits for, a network
     namespace or a device that has gone.
     """
-    place = where.place()
+    hook = chosen(where)
     choice = programs.choice()
+    check_slots(hook, choice.sources)
     with (
         Controller() as controller,
         choice.open(tell_compiling) as opened,
         controller.link_changes() as changes,
         on_ending(changes.stop),
     ):
-        link = place.attach(controller, opened, persistent=persist)
-        place.release()
+        link = controller.attach(hook, opened, persistent=persist)
+        hook.release()
         output.links([link], output_form)
         output.tell_state(link)
         if not persist:
@@ -167,14 +167,14 @@ def _measured(
 
 def _hold(link: Link, changes: LinkChangeStream) -> None:
     """Tell what becomes of a link, until we are to end or the link went."""
-    told = link.waiting, link.gone
+    told = link.hook.waiting, link.hook.gone
     for change in changes:
         if change.link.id != link.id:
             continue
         if change.change is Change.DETACHED:
             output.note(f"link {link.id} was detached by somebody else")
             return
-        state = change.link.waiting, change.link.gone
+        state = change.link.hook.waiting, change.link.hook.gone
         if state != told:
             output.tell_state(change.link)
             told = state

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ipttctl.cli.options import Output
 from ipttctl.errors import UsageError
@@ -20,17 +20,9 @@ from ipttctl.link.model import HistoryEntry, Link, LinkChange
 from ipttctl.show import render_json, render_text
 from ipttctl.show.event_text import WIDE, EventBlocks, EventTable, TimeFormat, parse_columns
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import Gone
 
 if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
-
-
-_TABLE_CODE: Final = {4: "ip_tables", 6: "ip6_tables"}
-_GONE: Final[Mapping[int, str]] = {
-    Gone.NETNS: "its network namespace is gone",
-    Gone.DEVICE: "its device is gone",
-}
 
 
 def note(text: str) -> None:
@@ -40,11 +32,8 @@ def note(text: str) -> None:
 
 def tell_state(link: Link) -> None:
     """Say what a link misses, if anything: tables that it waits for, or its hook."""
-    for version in sorted(link.waiting):
-        note(f"no IPv{version} tables: {_TABLE_CODE[version]} is not loaded; waiting for it")
-    if link.gone is not None:
-        why = _GONE.get(link.gone, f"reason {link.gone}")
-        note(f"link {link.id} is at no hook any more: {why}; it stays until it is detached")
+    for sentence in link.hook.misses(link.id):
+        note(sentence)
 
 
 def lines(texts: Iterable[str], to: TextIO | None = None) -> None:

@@ -15,10 +15,11 @@ import typer
 
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.hook_options import HookOptions
-from ipttctl.cli.options import Output, OutputOption, ProgramOptions, tell_compiling
+from ipttctl.cli.options import Output, OutputOption, tell_compiling
 from ipttctl.errors import LinkGoneError, os_reason
+from ipttctl.hooks import HookOptions, check_slots, chosen
 from ipttctl.link.controller import Controller
+from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.sources import OfDescriptor, ProgramSource
 from ipttctl.system import tools
 
@@ -61,13 +62,14 @@ def run(
     Ends as COMMAND does, with 128 + N if signal N killed it, 126 if it cannot be executed and 127
     if there is none. If ipttctl itself is killed the link goes, and COMMAND stays.
     """
-    place = where.place()
+    hook = chosen(where)
     choice = programs.choice()
+    check_slots(hook, choice.sources)
     with Controller() as controller:
         with choice.open(tell_compiling) as opened:
-            link = place.attach(controller, opened, persistent=False)
+            link = controller.attach(hook, opened)
             _keep_to_ourselves(choice.sources.values())
-        place.release()
+        hook.release()
         output.links([link], output_form, to=sys.stderr)
         output.tell_state(link)
         status = _run(command, {**os.environ, "IPTTCTL_LINK": str(link.id)})

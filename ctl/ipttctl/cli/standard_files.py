@@ -57,17 +57,6 @@ def take_any_encoding() -> None:
             stream.reconfigure(errors=_ENCODED_PLAINLY)
 
 
-def standard_input() -> TextIO:
-    """Standard input, which stays open.
-
-    Raises:
-        OSError: it is closed.
-    """
-    if sys.stdin is None:
-        raise OSError("standard input is closed")
-    return sys.stdin
-
-
 @contextmanager
 def checked() -> Iterator[None]:
     """Tell standard output's errors from all others, and let those of standard error be.

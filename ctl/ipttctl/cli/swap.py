@@ -8,20 +8,20 @@ from typing import Annotated, Final
 
 import typer
 
-from ipttctl.cli import durations, options, output
+from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import (
     ExpectGenerationOption,
     ExpectProgramOption,
     Output,
     OutputOption,
-    ProgramOptions,
     tell_compiling,
 )
 from ipttctl.errors import UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Swap
 from ipttctl.numbers import U32_MAX
+from ipttctl.programs.options import ProgramOptions, expected_programs
 from ipttproto.family import limit
 
 _LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
@@ -79,7 +79,7 @@ def swap(
         return
     if link is None:
         raise UsageError("give the id of a link, or --txn")
-    expected = options.expected_programs(expect_program)
+    expected = expected_programs(expect_program)
     choice = programs.choice()
     with Controller() as controller, choice.open(tell_compiling) as opened:
         changed = controller.swap(

@@ -18,6 +18,7 @@ from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.view import EventView
 from ipttctl.errors import LinkGoneError, UsageError
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, Link, ProgramSet
 from ipttctl.link.streams import EventStream, LinkChangeStream
@@ -135,7 +136,7 @@ def trace(
             # not before: the events of other links would pile up while ours are compiled
             changes = stack.enter_context(controller.link_changes())
             events = stack.enter_context(controller.events())
-            link = controller.attach(programs, family=family)
+            link = controller.attach(TableHook(family), programs)
 
         def follow(cookie: int) -> None:
             with (
@@ -146,7 +147,7 @@ def trace(
 
         with on_ending(events.stop):
             _announce(link)
-            if namespace is None and not link.waiting:
+            if namespace is None and not link.hook.waiting:
                 _tell_no_tables()
             time_format = TimeFormat.CLOCK
             if precise or relative:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ipttctl.cli import options
-from ipttctl.cli.option_files import Options, directory_of, read_file
-from ipttctl.cli.options import ProgramOptions
 from ipttctl.errors import UsageError
 from ipttctl.programs.choice import ProgramChoice
+from ipttctl.programs.options import ProgramOptions, expected_programs
+from ipttctl.state.option_files import Options, directory_of, read_file
 from ipttproto import Slot
 from ipttproto.family import limit
 
@@ -63,7 +62,7 @@ def _change(called: str, entry: Any, directory: Path) -> LinkChange:
             link,
             programs.choice().relative_to(directory),
             generation,
-            options.expected_programs(expected),
+            expected_programs(expected),
         )
     except UsageError as error:
         raise UsageError(f"{called}: {error.problem}", error.remedy) from None

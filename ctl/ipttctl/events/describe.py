@@ -10,7 +10,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from ipttctl import families
+from ipttctl.escape import word
 from ipttctl.events import protocols
+from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind
 
 if TYPE_CHECKING:
@@ -19,15 +21,12 @@ if TYPE_CHECKING:
 VERDICTS: Final = ("DROP", "ACCEPT", "STOLEN", "QUEUE", "REPEAT", "STOP")
 """Netfilter verdicts by their number."""
 
-PROTOCOL_FAMILIES: Final = {2: "PF_INET", 10: "PF_INET6"}
-"""Names of the values of an event's ``pf`` at tables."""
-
+_PROTOCOL_FAMILIES: Final = {4: "PF_INET", 6: "PF_INET6"}
 ARP: Final = 0x0806
 IPV6: Final = 0x86DD
 _IPV4: Final = 0x0800
 
 _ETHERTYPES: Final = {0x8100: "VLAN", 0x8863: "PPPoE-discovery", 0x8864: "PPPoE", 0x88CC: "LLDP"}
-_VERSIONS: Final = {2: 4, 10: 6}
 _ARP_OPERATIONS: Final = {1: "request", 2: "reply"}
 
 _TCP_FLAGS: Final = ("CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN")
@@ -53,9 +52,7 @@ def address(raw: bytes, version: int | None) -> str:
 
 def version(record: EventRecord) -> int | None:
     """The packet's IP version; None if it is of another protocol."""
-    if record.pf in _VERSIONS:
-        return _VERSIONS[record.pf]
-    return {_IPV4: 4, IPV6: 6}.get(record.ethertype)
+    return families.ip_version(record.pf) or {_IPV4: 4, IPV6: 6}.get(record.ethertype)
 
 
 def ethertype(number: int) -> str:
@@ -107,7 +104,8 @@ def hook(record: EventRecord) -> str:
 
 def protocol_family(number: int) -> str:
     """``PF_INET`` for 2."""
-    return PROTOCOL_FAMILIES.get(number, str(number))
+    version = families.ip_version(number)
+    return str(number) if version is None else _PROTOCOL_FAMILIES[version]
 
 
 def tcp_flags(bits: int) -> str:
@@ -134,6 +132,14 @@ def interface(record: EventRecord) -> tuple[bytes, int]:
     if families.hook_name(record.pf, record.hook) in _OUTWARD:
         return record.out_name, record.out_ifindex
     return record.in_name, record.in_ifindex
+
+
+def namespace(
+    inode: int, cookie: int, names: NamespaceNames | None, moment: int | None = None
+) -> str:
+    """A network namespace: ``4026532355(blue)``, as it was called then, or the number alone."""
+    name = names.name(cookie, moment) if names else None
+    return f"{inode}({word(name)})" if name else str(inode)
 
 
 def member(value: int) -> str:

@@ -1,2 +1,90 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Places where links are: a file for each kind of hook."""
+"""Places where links are: a file for each kind of hook, and here the list of the kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ipttctl.errors import UsageError
+from ipttctl.events.filter import HookPattern, ip_hook_pattern
+from ipttctl.families import HOOKS, NfFamily
+from ipttctl.hooks.hook import Hook, HookChoice, UnknownHook
+from ipttctl.hooks.nf import NfHook, NfOptions
+from ipttctl.hooks.table import TableHook, TableOptions
+from ipttctl.options import options_of
+from ipttproto import Slot
+
+KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook)
+"""All kinds, in the order in which they are told of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HookOptions(NfOptions, TableOptions):
+    """The options that choose a hook of any kind."""
+
+
+def chosen(options: HookChoice) -> Hook:
+    """The hook that options choose.
+
+    Raises:
+        UsageError: there is no such hook or namespace, or options that do not go together.
+        PrivilegeError: the caller may not open the namespace.
+    """
+    kind = next((kind for kind in KINDS if kind.means(options.hook)), None)
+    if kind is None:
+        known = " or ".join(kind.SYNTAX for kind in KINDS)
+        raise UsageError(f"'{options.hook}' is not a hook", f"write {known}")
+    own = {given.field for given in options_of(kind.OPTIONS)}
+    for given in options_of(type(options)):
+        if given.field not in own and getattr(options, given.field):
+            others = (kind for kind in KINDS if given.option in _options(kind))
+            where = " or ".join(f"--hook {other.SYNTAX}" for other in others)
+            raise UsageError(
+                f"{given.option.name} does not go with {kind.TITLE}", f"use it with {where}"
+            )
+    return kind.chosen(options)
+
+
+def _options(kind: type[Hook]) -> list[object]:
+    return [given.option for given in options_of(kind.OPTIONS)]
+
+
+def from_attributes(attributes: Mapping[str, Any]) -> Hook:
+    """The hook that a message about a link describes."""
+    number = attributes.get("hook", 0)
+    kind = next((kind for kind in KINDS if number == kind.KIND), None)
+    return UnknownHook(number) if kind is None else kind.from_attributes(attributes)
+
+
+def of_event(kind: int) -> type[Hook]:
+    """The kind of hook that a kind of event comes from; of one that we do not know the first."""
+    return next((hook for hook in KINDS if kind in hook.EVENTS), KINDS[0])
+
+
+def event_pattern(text: str) -> HookPattern:
+    """The events that a hook, a kind of hook or the name of one of IPv4 and IPv6 asks for.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    patterns = (kind.pattern(text) for kind in KINDS)
+    pattern = next(filter(None, patterns), None) or ip_hook_pattern(text)
+    if pattern is None:
+        known = ", ".join(word for kind in KINDS for word in kind.PATTERNS)
+        names = ", ".join(HOOKS[NfFamily.IPV4])
+        raise UsageError(f"there is no hook '{text}'", f"use {known} or one of {names}")
+    return pattern
+
+
+def check_slots(hook: Hook, slots: Collection[Slot]) -> None:
+    """Check that a hook has the slots that programs are given for.
+
+    Raises:
+        UsageError: it has not.
+    """
+    wrong = next((slot for slot in slots if slot not in hook.SLOTS), None)
+    if wrong is not None:
+        names = ", ".join(slot.name.lower() for slot in hook.SLOTS)
+        raise UsageError(f"hook {hook} has no slot '{wrong.name.lower()}'", f"it has: {names}")

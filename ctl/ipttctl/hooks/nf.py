@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
+import ipttproto
 from ipttctl.errors import UsageError, os_reason
+from ipttctl.escape import word
+from ipttctl.events import describe
+from ipttctl.events.filter import HookPattern
 from ipttctl.families import (
     FAMILY_NAMES,
     HOOKS,
+    IP,
     NfFamily,
     family_name,
     hook_name,
@@ -20,48 +28,121 @@ from ipttctl.families import (
     parse_priority,
     priority_name,
 )
-from ipttctl.system.netns import Namespace
-from ipttproto import Hook, LinkFlag, NfMode
+from ipttctl.hooks.hook import Hook, HookChoice, Identity
+from ipttctl.numbers import known_member
+from ipttctl.options import Option
+from ipttctl.system.devices import device_index
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.netns import OWN, Namespace, find, identity, initial_namespace
+from ipttctl.system.netns import Identity as NamespaceIdentity
+from ipttproto import Gone, Kind, LinkFlag, NfMode, Slot
 
-HOOK_SYNTAX: Final = "nf:FAMILY/HOOK[@PRIORITY]"
+if TYPE_CHECKING:
+    from ipttctl.events.records import EventRecord
+
+_PREFIX: Final = "nf"
+HOOK_SYNTAX: Final = f"{_PREFIX}:FAMILY/HOOK[@PRIORITY]"
 """How a netfilter hook is written; ``NfHook.parse`` reads it and ``str`` writes it."""
 
 _HOOK: Final = re.compile(r"nf:(?P<family>[^/@]+)/(?P<hook>[^/@]+)(?:@(?P<priority>[^@]+))?")
+_INGRESS: Final = "ingress"
+_ARMED: Final = 4
+_GONE: Final[Mapping[int, str]] = {
+    Gone.NETNS: "its network namespace is gone",
+    Gone.DEVICE: "its device is gone",
+}
+
+
+class Mode(enum.StrEnum):
+    """The meaning of what a program at a netfilter hook returns, as options name it."""
+
+    OBSERVE = "observe"
+    FILTER = "filter"
+
+
+_OF_OPTION: Final = {Mode.OBSERVE: NfMode.OBSERVE, Mode.FILTER: NfMode.FILTER, None: NfMode.OBSERVE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NfOptions(HookChoice):
+    """The options that go with netfilter hooks."""
+
+    namespace: Annotated[
+        str | None,
+        Option(
+            "--netns",
+            "nf: inode number, name or path of the network namespace; without it our own",
+            metavar="NETNS",
+        ),
+    ] = None
+    device: Annotated[str | None, Option("--device", "nf ingress: the device", metavar="NAME")] = (
+        None
+    )
+    mode: Annotated[
+        Mode | None,
+        Option(
+            "--mode",
+            "nf: observe (the default; non-zero is an event) or filter (0 drops the packet)",
+        ),
+    ] = None
+    report_drops: Annotated[bool, Option("--report-drops", "nf, filter: each drop is an event")] = (
+        False
+    )
 
 
 @dataclass(frozen=True)
-class NfHook:
-    """A netfilter hook to attach to.
+class NfHook(Hook):
+    """A netfilter hook.
 
     ``family`` is one of ``NfFamily`` and ``hook`` the hook's number in it, see ``HOOKS``. Links
     of a lower ``priority`` see a packet first, of equal ones the link that was attached last. At 0
     of a bridge's forward hook, a link misses IP packets that br_netfilter hands to iptables: what
     comes behind that one in its priority is passed over (br_nf_hook_thresh).
 
-    ``netns`` is a network namespace: one that was found, a descriptor or a path; None is the
-    initial one. Ingress
-    hooks are of a ``device``, by its name there or its index. With ``NfMode.FILTER`` the program
-    drops packets by returning 0; ``report_drops`` makes each of them an event.
+    ``netns`` is a network namespace: one that was found, its identity, a descriptor or a path; None
+    is the initial one. Ingress hooks are of a ``device``, by its name there or its index. With
+    ``NfMode.FILTER`` the program drops packets by returning 0; ``report_drops`` makes each of them
+    an event.
+
+    As the module tells, ``netns`` is an identity, ``device`` a name with its ``ifindex``; ``gone``
+    says why links are there no more, and ``registered`` whether they are.
     """
 
-    family: NfFamily
+    family: NfFamily | int
     hook: int
     priority: int = 0
-    netns: Namespace | int | str | Path | None = None
+    netns: Namespace | NamespaceIdentity | int | str | Path | None = None
     device: int | str | None = None
-    mode: NfMode = NfMode.OBSERVE
+    mode: NfMode | int = NfMode.OBSERVE
     report_drops: bool = False
+    ifindex: int | None = None
+    gone: Gone | int | None = None
+    registered: bool = False
+
+    KIND: ClassVar[int] = ipttproto.Hook.NF
+    SLOTS: ClassVar[tuple[Slot, ...]] = (Slot.PACKET,)
+    EVENTS: ClassVar[frozenset[Kind]] = frozenset({Kind.PACKET})
+    CAN_DROP: ClassVar[bool] = True
+    TITLE: ClassVar[str] = "netfilter hooks"
+    SYNTAX: ClassVar[str] = HOOK_SYNTAX
+    PATTERNS: ClassVar[tuple[str, ...]] = (_PREFIX, HOOK_SYNTAX)
+    OPTIONS: ClassVar[type[HookChoice]] = NfOptions
 
     @property
     def of_device(self) -> bool:
         """Whether it is a hook of a single device."""
-        return hook_name(self.family, self.hook) == "ingress"
+        return hook_name(self.family, self.hook) == _INGRESS
 
     def __str__(self) -> str:
-        return hook_text(self.family, self.hook, self.priority)
+        return _text(self.family, self.hook, self.priority)
 
     @classmethod
-    def parse(cls, text: str, **options: Any) -> NfHook:
+    def means(cls, text: str) -> bool:
+        """Whether it is written with our prefix."""
+        return text.partition(":")[0] == _PREFIX
+
+    @classmethod
+    def parse(cls, text: str, **options: Any) -> Self:
         """The hook that ``nf:FAMILY/HOOK[@PRIORITY]`` names; ``options`` are further members.
 
         Without a priority it is the one called ``filter``.
@@ -86,10 +167,54 @@ class NfHook:
         priority = parse_priority(family, match["priority"] or "filter")
         return cls(family, number, priority, **options)
 
-    def attributes(self) -> dict[str, Any]:
-        """What an attach request says of the place, devices and namespaces aside."""
+    @classmethod
+    def chosen(cls, options: NfOptions) -> Self:
+        """The hook of options; its namespace is held open from here on."""
+        if options.report_drops and options.mode is not Mode.FILTER:
+            raise UsageError("--report-drops: without --mode filter nothing is dropped")
+        hook = cls.parse(
+            options.hook,
+            # a path through a process may lead elsewhere before we attach
+            netns=OWN if options.namespace is None else find(options.namespace),
+            device=options.device,
+            mode=_OF_OPTION[options.mode],
+            report_drops=options.report_drops,
+        )
+        if hook.of_device and options.device is None:
+            raise UsageError(f"{hook} is a hook of a device", "name it: --device NAME")
+        if options.device is not None and not hook.of_device:
+            raise UsageError(
+                f"{hook} is not a hook of a device", "leave --device out; the program can look"
+            )
+        return hook
+
+    def given(self) -> dict[str, Any]:
+        """The options of a file, which names its namespace so that no other is meant."""
+        return {
+            "hook": str(self),
+            "netns": self._given_netns(),
+            "device": self.device,
+            "mode": describe.member(self.mode) if self.mode != NfMode.OBSERVE else None,
+            "report-drops": self.report_drops or None,
+        }
+
+    def _given_netns(self) -> str | None:
+        """The name of a namespace, or what tells it from all others; None for our own."""
+        held = self.netns
+        if isinstance(held, NamespaceIdentity):
+            held = find(str(held))
+        if held == OWN:
+            return None
+        if not isinstance(held, Namespace):
+            return str(held)
+        if held.path == OWN:
+            return None
+        return held.name or str(held.identity)
+
+    def request(self, opened: ExitStack) -> dict[str, Any]:
+        """What an attach request says of the place."""
         attributes: dict[str, Any] = {
-            "hook": Hook.NF,
+            "hook": self.KIND,
             "family": int(self.family),
             "hooknum": self.hook,
             "priority": self.priority,
@@ -97,9 +222,37 @@ class NfHook:
         }
         if self.report_drops:
             attributes["flags"] = int(LinkFlag.REPORT_DROPS)
+        namespace = self._open(opened)
+        if namespace is not None:
+            attributes["netns-fd"] = namespace
+        index = self._index(namespace, opened)
+        if index:
+            attributes["ifindex"] = index
         return attributes
 
-    def open_netns(self) -> int | None:
+    def identity(self) -> Identity:
+        """Numbers; the namespace by its cookie."""
+        with ExitStack() as opened:
+            if isinstance(self.netns, NamespaceIdentity):
+                cookie, index = self.netns.cookie, self.ifindex or 0
+            else:
+                namespace = self._open(opened)
+                if namespace is None:
+                    namespace = opened.enter_context(initial_namespace())
+                if namespace is None:
+                    namespace = opened.enter_context(Namespace(OWN)).fileno()
+                called = str(self.netns or "of process 1")
+                cookie = identity(namespace, called).cookie
+                index = self._index(namespace, opened)
+        where = self.KIND, int(self.family), self.hook, self.priority
+        return *where, cookie, index, int(self.mode), self.report_drops
+
+    def release(self) -> None:
+        """Let go of the network namespace."""
+        if isinstance(self.netns, Namespace):
+            self.netns.close()
+
+    def _open(self, opened: ExitStack) -> int | None:
         """A new descriptor of the namespace; None for the initial one.
 
         Raises:
@@ -108,19 +261,130 @@ class NfHook:
         if self.netns is None:
             return None
         try:
-            if isinstance(self.netns, Namespace):
-                return os.dup(self.netns.fileno())
-            if isinstance(self.netns, int):
-                return os.dup(self.netns)
-            return os.open(self.netns, os.O_RDONLY | os.O_CLOEXEC)
+            if isinstance(self.netns, NamespaceIdentity):
+                descriptor = os.dup(opened.enter_context(find(str(self.netns))).fileno())
+            elif isinstance(self.netns, Namespace):
+                descriptor = os.dup(self.netns.fileno())
+            elif isinstance(self.netns, int):
+                descriptor = os.dup(self.netns)
+            else:
+                descriptor = os.open(self.netns, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise UsageError(
                 f"the network namespace {self.netns} cannot be opened: {os_reason(error)}",
                 "see `ip netns`",
             ) from None
+        opened.callback(os.close, descriptor)
+        return descriptor
+
+    def _index(self, namespace: int | None, opened: ExitStack) -> int:
+        """The index of the device in the namespace, None for the initial one; 0 without."""
+        if not isinstance(self.device, str):
+            return self.device or 0
+        if namespace is None:
+            namespace = opened.enter_context(initial_namespace())
+        return device_index(self.device, namespace)
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
+        """The hook that a message describes; a link that is at none any more was there."""
+        gone = attributes.get("gone")
+        return cls(
+            known_member(NfFamily, attributes.get("family", 0)),
+            attributes.get("hooknum", 0),
+            attributes.get("priority", 0),
+            NamespaceIdentity(attributes.get("netns", 0), attributes.get("netns-cookie", 0)),
+            attributes.get("ifname"),
+            known_member(NfMode, attributes.get("mode", NfMode.OBSERVE)),
+            bool(attributes.get("flags", 0) & LinkFlag.REPORT_DROPS),
+            attributes.get("ifindex"),
+            None if gone is None else known_member(Gone, gone),
+            bool(attributes.get("armed", 0) & _ARMED),
+        )
+
+    def misses(self, link: int) -> Iterator[str]:
+        """Why the link is at no hook."""
+        if self.gone is not None:
+            why = _GONE.get(self.gone, f"reason {self.gone}")
+            yield f"link {link} is at no hook any more: {why}; it stays until it is detached"
+
+    def fields(self, names: NamespaceNames | None) -> Iterator[str]:
+        """The namespace, the device and what becomes of packets."""
+        yield f"netns={self._namespace(names)}"
+        if self.ifindex:
+            yield f"device={word(str(self.device or ''))}({self.ifindex})"
+        yield f"mode={describe.member(self.mode)}"
+        if self.report_drops:
+            yield "report-drops"
+        if self.gone is not None:
+            yield f"gone={describe.member(self.gone)}"
+
+    def values(self, names: NamespaceNames | None) -> dict[str, Any]:
+        """Keys of JSON."""
+        told = self.netns if isinstance(self.netns, NamespaceIdentity) else NamespaceIdentity(0, 0)
+        return {
+            "netns": told.inode,
+            "netns_cookie": told.cookie,
+            "netns_name": names.name(told.cookie) if names else None,
+            "device": self.device,
+            "ifindex": self.ifindex,
+            "mode": describe.member(self.mode),
+            "report_drops": self.report_drops,
+            "gone": None if self.gone is None else describe.member(self.gone),
+        }
+
+    def rows(self, names: NamespaceNames) -> Iterator[str]:
+        """The namespace, the device, the mode; that it is gone."""
+        yield f"netns {self._namespace(names)}"
+        if self.device:
+            yield f"device {word(str(self.device))}"
+        yield describe.member(self.mode)
+        if self.gone is not None:
+            yield f"GONE: {describe.member(self.gone)}"
+
+    def _namespace(self, names: NamespaceNames | None) -> str:
+        if not isinstance(self.netns, NamespaceIdentity):
+            return str(self.netns)
+        return describe.namespace(self.netns.inode, self.netns.cookie, names)
+
+    @classmethod
+    def pattern(cls, text: str) -> HookPattern | None:
+        """``nf`` means all of them; without a priority any is meant."""
+        if not cls.means(text):
+            return None
+        if text == _PREFIX:
+            return HookPattern(cls.EVENTS)
+        hook = cls.parse(text)
+        _, at, _ = text.partition("@")
+        return HookPattern(cls.EVENTS, list(hook._event_places()), hook.priority if at else None)
+
+    def _event_places(self) -> Iterator[tuple[int, int]]:
+        """What events of links there have as family and hook."""
+        yield self.family, self.hook
+        if self.family == NfFamily.INET and self.of_device:
+            yield NfFamily.NETDEV, HOOKS[NfFamily.NETDEV][_INGRESS]
+        elif self.family == NfFamily.INET:
+            yield from ((family, self.hook) for family in IP.values())
+
+    @classmethod
+    def decision(cls, record: EventRecord, crossed: str) -> str:
+        """``nf=[...]``."""
+        return (
+            f"nf=[hook={cls.heading(record)} in={word(record.in_name)} out={word(record.out_name)}"
+            f"{crossed} verdict={describe.verdict(record)}]"
+        )
+
+    @classmethod
+    def heading(cls, record: EventRecord) -> str:
+        """The hook as it is written."""
+        return _text(record.pf, record.hook, record.priority)
+
+    @classmethod
+    def outcome(cls, record: EventRecord) -> Iterator[str]:
+        """What becomes of the packet."""
+        yield describe.verdict(record)
 
 
-def hook_text(family: int, hooknum: int, priority: int) -> str:
-    """A hook as ``NfHook.parse`` reads it."""
-    place = f"nf:{family_name(family)}/{hook_name(family, hooknum)}"
+def _text(family: int, hook: int, priority: int) -> str:
+    place = f"{_PREFIX}:{family_name(family)}/{hook_name(family, hook)}"
     return f"{place}@{priority_name(family, priority)}"

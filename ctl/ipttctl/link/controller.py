@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from ipttctl.errors import ModuleError, UsageError
-from ipttctl.hooks.nf import NfHook
+from ipttctl.errors import ModuleError
+from ipttctl.hooks.hook import Hook
 from ipttctl.link.model import (
-    FAMILIES,
     HistoryEntry,
     Link,
     ModuleStatus,
@@ -20,12 +19,11 @@ from ipttctl.link.model import (
     expectations,
 )
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
-from ipttctl.link.wire import Connection, initial_namespace
-from ipttctl.system.devices import device_index
-from ipttproto import FINGERPRINT, Command, Group, Hook, LinkFlag, Slot
+from ipttctl.link.wire import Connection
+from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot
 
 if TYPE_CHECKING:
-    from ipttctl.link.event_filter import EventFilter
+    from ipttctl.events.filter import EventFilter
 
 _MILLI: Final = 1000
 
@@ -36,7 +34,9 @@ class Controller:
     A link that is not persistent goes when its controller is closed, or its process dies.
 
         with Controller() as controller, controller.events() as events:
-            link = controller.attach(ProgramSet({Slot.ENTRY: 5, Slot.RULE: 6, Slot.EXIT: 7}))
+            link = controller.attach(
+                TableHook(), ProgramSet({Slot.ENTRY: 5, Slot.RULE: 6, Slot.EXIT: 7})
+            )
             for record in events.records(link.id):
                 ...
 
@@ -64,37 +64,20 @@ class Controller:
             self._connection.close()
             raise
 
-    def attach(
-        self,
-        programs: ProgramSet,
-        *,
-        hook: Hook | NfHook = Hook.TABLE,
-        family: Literal[4, 6] | None = None,
-        persistent: bool = False,
-        count_rules: bool = False,
-    ) -> Link:
+    def attach(self, hook: Hook, programs: ProgramSet, *, persistent: bool = False) -> Link:
         """Make a link. When this returns every packet at the hook meets its programs.
 
-        At tables, ``family`` limits it to an IP version. See ``Link.waiting`` for table code that
-        is not loaded yet: the link works there once it is. With ``count_rules`` events of exit
-        programs tell how many rules matched; with a rule program they do anyway. At a netfilter
-        hook the set has one program, a socket filter in ``Slot.PACKET``.
+        See ``Hook.waiting`` for code that is not loaded yet: the link works there once it is.
 
         Raises:
-            UsageError: there is no such namespace or device, or no rule to count.
+            UsageError: there is no such namespace or device.
         """
-        if isinstance(hook, NfHook):
-            if count_rules:
-                raise UsageError("at a netfilter hook there are no rules to count")
-            return self._attach_nf(programs, hook, persistent)
-        attributes: dict[str, Any] = {"hook": hook}
-        if family is not None:
-            attributes["family"] = FAMILIES[family]
-        flags = LinkFlag.PERSISTENT * persistent | LinkFlag.COUNT_RULES * count_rules
-        if flags:
-            attributes["flags"] = flags
-        attributes["programs"] = programs.attributes()
-        return self._link(Command.ATTACH, attributes, "attaching")
+        with ExitStack() as opened:
+            attributes = hook.request(opened)
+            if persistent:
+                attributes["flags"] = attributes.get("flags", 0) | LinkFlag.PERSISTENT
+            attributes["programs"] = programs.attributes()
+            return self._link(Command.ATTACH, attributes, "attaching")
 
     def swap(
         self,
@@ -245,31 +228,6 @@ class Controller:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _attach_nf(self, programs: ProgramSet, hook: NfHook, persistent: bool) -> Link:
-        attributes = hook.attributes()
-        if persistent:
-            attributes["flags"] = attributes.get("flags", 0) | LinkFlag.PERSISTENT
-        netns = hook.open_netns()
-        try:
-            if netns is not None:
-                attributes["netns-fd"] = netns
-            if hook.device is not None:
-                attributes["ifindex"] = self._device(hook.device, netns)
-            attributes["programs"] = programs.attributes()
-            return self._link(Command.ATTACH, attributes, "attaching")
-        finally:
-            if netns is not None:
-                os.close(netns)
-
-    @staticmethod
-    def _device(device: int | str, netns: int | None) -> int:
-        if isinstance(device, int):
-            return device
-        if netns is not None:
-            return device_index(device, netns)
-        with initial_namespace() as initial:
-            return device_index(device, initial)
 
     def _joined(self, group: Group) -> Connection:
         connection = self._connect()

@@ -6,21 +6,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from ipttctl.families import NfFamily
-from ipttproto import Action, Command, DetachReason, Gone, Hook, LinkFlag, Loss, NfMode, Slot
+from ipttctl import hooks
+from ipttctl.hooks.hook import Hook
+from ipttctl.numbers import known_member
+from ipttproto import Action, Command, DetachReason, LinkFlag, Loss, Slot
 
-FAMILIES: Final[Mapping[int, int]] = {4: 2, 6: 10}
-"""IP version -> NFPROTO_*."""
-
-_VERSIONS: Final = {nfproto: version for version, nfproto in FAMILIES.items()}
 _SLOTS: Final = {int(slot): slot for slot in Slot}
-_ARMED_BITS: Final = {4: 1, 6: 2}
-_ARMED_HOOK: Final = 4
 _MILLI: Final = 1000
-
-_E = TypeVar("_E", bound=enum.IntEnum)
 
 
 @dataclass(frozen=True)
@@ -85,19 +79,10 @@ class Link:
     id of the map that programs add bytes to events from, ``payload_size`` how many; 0 is none.
     ``owner_portid`` is 0 if the link is persistent. ``rollback_in`` is the time until the last swap
     is rolled back unless confirmed, in seconds.
-
-    Tables: ``family`` is 4, 6, or None for both. ``armed`` holds the IP versions whose table code
-    is loaded and watched.
-
-    Netfilter hooks (None for tables): ``nf_family`` and ``hooknum`` name the hook, ``priority`` the
-    place there, ``netns`` the namespace by its inode number and ``netns_cookie`` by the cookie that
-    no other has until the next boot; ``ifindex`` and ``ifname`` are the
-    device of ingress hooks. ``gone`` tells why the link is at no hook any more.
     """
 
     id: int
-    hook: Hook | int
-    family: int | None
+    hook: Hook
     flags: LinkFlag | int
     programs: Mapping[Slot, ProgramInfo]
     filter_length: int
@@ -106,58 +91,25 @@ class Link:
     owner_portid: int
     owner_pid: int
     owner_comm: str
-    armed: frozenset[int]
     stats: LinkStats = field(default_factory=LinkStats)
     filter: bytes | None = field(default=None, compare=False)
     payload_map: int = 0
     payload_size: int = 0
     rollback_in: float | None = None
-    nf_family: NfFamily | int | None = None
-    hooknum: int | None = None
-    priority: int | None = None
-    netns: int | None = None
-    netns_cookie: int | None = None
-    ifindex: int | None = None
-    ifname: str | None = None
-    mode: NfMode | int | None = None
-    gone: Gone | int | None = None
-    registered: bool = False
-    """Whether the link is at its netfilter hook."""
 
     @property
     def persistent(self) -> bool:
         """Whether the link outlives the socket that made it."""
         return bool(self.flags & LinkFlag.PERSISTENT)
 
-    @property
-    def report_drops(self) -> bool:
-        """Whether each packet that the link drops is an event."""
-        return bool(self.flags & LinkFlag.REPORT_DROPS)
-
-    @property
-    def count_rules(self) -> bool:
-        """Whether rules are counted for the link though it has no program for them."""
-        return bool(self.flags & LinkFlag.COUNT_RULES)
-
-    @property
-    def waiting(self) -> frozenset[int]:
-        """The IP versions that a table link asks for and whose table code is not loaded."""
-        if self.hook != Hook.TABLE:
-            return frozenset()
-        wanted = frozenset(FAMILIES) if self.family is None else frozenset({self.family})
-        return wanted - self.armed
-
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Link:
         """The link that the attributes of a message describe; what is missing is empty."""
         programs = attributes.get("programs", {})
-        armed = attributes.get("armed", 0)
-        nf = attributes.get("hook") == Hook.NF
         rollback = attributes.get("rollback-in")
         return cls(
             id=attributes.get("link", 0),
-            hook=_member(Hook, attributes.get("hook", 0)),
-            family=None if nf else _VERSIONS.get(attributes.get("family", 0)),
+            hook=hooks.from_attributes(attributes),
             flags=attributes.get("flags", 0),
             programs=dict(_programs(programs.get("program", ()))),
             filter_length=programs.get("filter-length", 0),
@@ -167,21 +119,10 @@ class Link:
             owner_portid=attributes.get("owner-portid", 0),
             owner_pid=attributes.get("owner-pid", 0),
             owner_comm=attributes.get("owner-comm", ""),
-            armed=frozenset(v for v, bit in _ARMED_BITS.items() if armed & bit),
             stats=LinkStats.from_attributes(attributes.get("stats", {})),
             payload_map=programs.get("payload-map", 0),
             payload_size=programs.get("payload-size", 0),
             rollback_in=None if rollback is None else rollback / _MILLI,
-            nf_family=_member(NfFamily, attributes.get("family", 0)) if nf else None,
-            hooknum=attributes.get("hooknum"),
-            priority=attributes.get("priority"),
-            netns=attributes.get("netns"),
-            netns_cookie=attributes.get("netns-cookie"),
-            ifindex=attributes.get("ifindex"),
-            ifname=attributes.get("ifname"),
-            mode=_optional(NfMode, attributes.get("mode")),
-            gone=_optional(Gone, attributes.get("gone")),
-            registered=bool(armed & _ARMED_HOOK),
         )
 
 
@@ -206,7 +147,7 @@ class HistoryEntry:
         """The entry that a nest describes; what is missing is empty."""
         return cls(
             generation=attributes.get("generation", 0),
-            action=_member(Action, attributes.get("action", 0)),
+            action=known_member(Action, attributes.get("action", 0)),
             time=attributes.get("time", 0),
             pid=attributes.get("pid", 0),
             uid=attributes.get("uid", 0),
@@ -251,7 +192,7 @@ class LinkChange:
         return cls(
             change,
             Link.from_attributes(attributes),
-            None if reason is None else _member(DetachReason, reason),
+            None if reason is None else known_member(DetachReason, reason),
         )
 
 
@@ -365,14 +306,3 @@ def _programs(nests: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Slot, Progra
                 slot,
                 ProgramInfo(nest.get("id", 0), nest.get("tag", b"").hex(), nest.get("name", "")),
             )
-
-
-def _optional(names: type[_E], value: int | None) -> _E | int | None:
-    return None if value is None else _member(names, value)
-
-
-def _member(names: type[_E], value: int) -> _E | int:
-    try:
-        return names(value)
-    except ValueError:
-        return value

@@ -21,8 +21,8 @@ from ipttctl.system.netns import Identity
 from ipttproto import Command, Message
 
 if TYPE_CHECKING:
+    from ipttctl.events.filter import EventFilter
     from ipttctl.events.records import EventRecord
-    from ipttctl.link.event_filter import EventFilter
     from ipttproto import EventBatch
 
 T = TypeVar("T")

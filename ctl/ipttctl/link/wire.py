@@ -9,7 +9,6 @@ acknowledgement, which is where the module says what was wrong.
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket
 import threading
@@ -31,7 +30,7 @@ from ipttctl.errors import (
     RefusedPrivilegeError,
 )
 from ipttctl.system.descriptors import ClosedError, Owned
-from ipttctl.system.netns import socket_in
+from ipttctl.system.netns import initial_namespace, socket_in
 from ipttproto import (
     FAMILY,
     Acknowledgement,
@@ -66,8 +65,6 @@ _CAP_NET_ADMIN: Final = 12
 _DATAGRAM: Final = 1 << 18
 _DUMP_ATTEMPTS: Final = 16
 _OWN_STATUS: Final = Path("/proc/self/status")
-_OWN_NAMESPACE: Final = Path("/proc/self/ns/net")
-_INITIAL_NAMESPACE: Final = Path("/proc/1/ns/net")
 _MODULE_DIRECTORY: Final = Path("/sys/module/ipttrace")
 
 _NOT_LOADED: Final = "the ipttrace module is not loaded"
@@ -308,21 +305,6 @@ class _InterruptedDumpError(KernelError):
 
     def __init__(self, action: str) -> None:
         super().__init__(action, errno.EINTR, "the links change faster than they can be listed")
-
-
-@contextmanager
-def initial_namespace() -> Iterator[int | None]:
-    """A descriptor of the initial network namespace; None if that is where the caller is."""
-    try:
-        inside = _OWN_NAMESPACE.stat().st_ino == _INITIAL_NAMESPACE.stat().st_ino
-        netns = None if inside else os.open(_INITIAL_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        netns = None
-    try:
-        yield netns
-    finally:
-        if netns is not None:
-            os.close(netns)
 
 
 def wait_readable(descriptors: list[int], timeout: float | None) -> list[int]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ipttctl import families
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.collection import Collection, CollectionSpec
 from ipttctl.bpf.programs import Program
@@ -48,8 +49,6 @@ _WANT_ADDRESS: Final = 4
 _WANT_PROTOCOL: Final = 8
 _WANT_PORT: Final = 16
 _WANT_ICMP_ID: Final = 32
-
-_NFPROTO: Final = {4: 2, 6: 10}
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class TraceOptions:
             constants[f"want_{name}"] = value
         if self.address is not None:
             constants["want"] |= _WANT_ADDRESS
-            constants["want_address_pf"] = _NFPROTO[self.address.version]
+            constants["want_address_pf"] = int(families.IP[self.address.version])
             network = _network(self.address)
             for name, part in (("address", network.network_address), ("mask", network.netmask)):
                 wire = part.packed.ljust(16, b"\0")

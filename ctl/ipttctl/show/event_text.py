@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ipttctl import hooks
 from ipttctl.errors import UsageError
 from ipttctl.escape import Escaped, escape, word
 from ipttctl.events import describe
-from ipttctl.hooks import nf
 from ipttctl.show.packet_text import packet_text
-from ipttctl.show.render_text import namespace
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import EventFlag, Kind
+from ipttproto import EventFlag
 
 if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
@@ -122,7 +121,7 @@ class _EventText:
         return f"{self._clock}.{rest // 1000:06}"
 
     def _namespace(self, record: EventRecord) -> str:
-        return namespace(record.netns, record.netns_cookie, self._names, record.time)
+        return describe.namespace(record.netns, record.netns_cookie, self._names, record.time)
 
     def _added(self, record: EventRecord) -> Iterator[str]:
         """The fields behind a decision: what a program added."""
@@ -234,7 +233,7 @@ class EventBlocks(_EventText):
             if self._colour:
                 lines = [Escaped(f"{_BOLD}{line}{_PLAIN}") for line in lines]
         moment = self._time(record)
-        words = [moment, *_outcome(record), *self._added(record)]
+        words = [moment, *hooks.of_event(record.kind).outcome(record), *self._added(record)]
         if self._link_columns:
             words += [f"link={record.link}", f"gen={record.generation}"]
         else:
@@ -246,10 +245,7 @@ class EventBlocks(_EventText):
         return lines
 
     def _packet(self, record: EventRecord) -> Iterator[str]:
-        if record.kind == Kind.PACKET:
-            yield nf.hook_text(record.pf, record.hook, record.priority)
-        else:
-            yield describe.hook(record)
+        yield hooks.of_event(record.kind).heading(record)
         yield packet_text(record)
         yield f"len={record.length}"
         for name, device, index in (
@@ -273,45 +269,7 @@ def decision(record: EventRecord) -> str:
     """The rule that matched, or what the table, or the link at a hook, decided."""
     ports = {"physin": record.physin_name, "physout": record.physout_name}
     crossed = "".join(f" {name}={word(port)}" for name, port in ports.items() if port)
-    if record.kind == Kind.PACKET:
-        where = nf.hook_text(record.pf, record.hook, record.priority)
-        return (
-            f"nf=[hook={where} in={word(record.in_name)} out={word(record.out_name)}{crossed} "
-            f"verdict={describe.verdict(record)}]"
-        )
-    family = describe.protocol_family(record.pf)
-    table = word(record.table)
-    kind = describe.kind(record)
-    if kind == "exit":
-        return (
-            f"iptables=[pf={family} table={table} hook={describe.hook(record)}{crossed} "
-            f"verdict={describe.verdict(record)} {' '.join(_effort(record))}]"
-        )
-    suffix = "" if kind == "rule" else f" kind={kind}"
-    return (
-        f"ipttrace=[pf={family} in={word(record.in_name)} out={word(record.out_name)}{crossed} "
-        f"table={table} chain={word(record.chain)} hook={record.hook} "
-        f"rulenum={record.rulenum}{suffix}]"
-    )
-
-
-def _outcome(record: EventRecord) -> Iterator[str]:
-    """The same for blocks, whose headings tell the hook and the interfaces."""
-    kind = describe.kind(record)
-    if record.kind == Kind.PACKET:
-        yield describe.verdict(record)
-    elif record.kind == Kind.EXIT:
-        yield from (word(record.table), describe.verdict(record), *_effort(record))
-    else:
-        yield f"{word(record.table)}/{word(record.chain)}/{record.rulenum}"
-        if kind != "rule":
-            yield kind
-
-
-def _effort(record: EventRecord) -> Iterator[str]:
-    yield f"cost={record.cost / 1000:.3f}µs"
-    if record.flags & EventFlag.COUNTED:
-        yield f"rules={record.rules}"
+    return hooks.of_event(record.kind).decision(record, crossed)
 
 
 def _interface(record: EventRecord) -> str:

@@ -10,12 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ipttctl.escape import escape, word
-from ipttctl.events import describe
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import Link, SlotStats
 from ipttctl.show import render_text
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import Hook, Slot
+from ipttproto import Slot
 
 _NUMBERS = frozenset({"PACKETS", "SELECTED", "EVENTS", "LOST", "DROPS", "RUNS", "NS/RUN"})
 _UNBOUNDED = 1 << 16
@@ -77,26 +76,14 @@ def _link(link: Link, names: NamespaceNames) -> tuple[str, ...]:
         str(stats.selected),
         str(stats.events),
         str(stats.lost),
-        str(stats.drops) if link.hook == Hook.NF else "",
+        str(stats.drops) if link.hook.CAN_DROP else "",
     )
 
 
 def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
     """A link's hook, and what there is to know about it there, line by line."""
-    yield render_text.place(link)
-    if link.hook == Hook.NF:
-        where = render_text.namespace(link.netns or 0, link.netns_cookie or 0, names)
-        yield f"netns {where}"
-        if link.ifname:
-            yield f"device {word(link.ifname)}"
-        if link.mode is not None:
-            yield describe.member(link.mode)
-    elif link.family:
-        yield f"IPv{link.family} only"
-    if link.waiting:
-        yield f"no IPv{' and IPv'.join(map(str, sorted(link.waiting)))} tables"
-    if link.gone is not None:
-        yield f"GONE: {describe.member(link.gone)}"
+    yield str(link.hook)
+    yield from link.hook.rows(names)
     if link.rollback_in is not None:
         yield f"back in {link.rollback_in:.1f}s"
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ipttctl import families
 from ipttctl.escape import code
 from ipttctl.events import describe, protocols
+from ipttctl.hooks.hook import LINK_VALUES
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus, ProgramInfo
-from ipttctl.show import render_text
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind, Slot
 
@@ -128,22 +128,13 @@ def link(
 ) -> dict[str, Any]:
     """A link, with what its programs did in an interval."""
     stats = value.stats
+    where = {**LINK_VALUES, **value.hook.values(names)}
+    armed = where.pop("armed")
     return {
         "link": value.id,
         "generation": value.generation,
-        "hook": render_text.place(value),
-        "family": value.family,
-        "netns": value.netns,
-        "netns_cookie": value.netns_cookie,
-        "netns_name": (
-            names.name(value.netns_cookie) if names and value.netns_cookie is not None else None
-        ),
-        "device": value.ifname,
-        "ifindex": value.ifindex,
-        "mode": _member(value.mode),
-        "report_drops": value.report_drops,
-        "count_rules": value.count_rules,
-        "gone": _member(value.gone),
+        "hook": str(value.hook),
+        **where,
         "persistent": value.persistent,
         "programs": _programs(value.programs),
         "slots": {
@@ -158,7 +149,7 @@ def link(
         "owner_portid": value.owner_portid or None,
         "owner_pid": value.owner_pid,
         "owner_comm": value.owner_comm,
-        "armed": sorted(value.armed),
+        "armed": armed,
         "rollback_in_s": value.rollback_in,
         "packets": stats.packets,
         "selected": stats.selected,

@@ -9,7 +9,6 @@ from typing import Final
 
 from ipttctl.escape import word
 from ipttctl.events import describe
-from ipttctl.hooks.nf import hook_text
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import (
@@ -20,7 +19,7 @@ from ipttctl.link.model import (
     ProgramInfo,
 )
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import Hook, Loss, Slot
+from ipttproto import Loss, Slot
 
 _NANO: Final = 10**9
 
@@ -29,11 +28,8 @@ def link_line(
     link: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
 ) -> str:
     """A link on one line, as ``key=value`` fields; with what its programs did in an interval."""
-    fields = [f"link={link.id}", f"gen={link.generation}", f"hook={place(link)}"]
-    if link.hook == Hook.NF:
-        fields += _place(link, names)
-    else:
-        fields.append(f"family={link.family or 'any'}")
+    fields = [f"link={link.id}", f"gen={link.generation}", f"hook={link.hook}"]
+    fields += link.hook.fields(names)
     fields += _programs(link.programs)
     for slot, done in sorted(link.stats.slots.items()):
         name = _slot(slot)
@@ -49,10 +45,7 @@ def link_line(
     if link.payload_size:
         fields.append(f"payload={link.payload_map}({link.payload_size})")
     fields.append(f"owner={owner(link)}")
-    if link.hook == Hook.TABLE:
-        fields.append(f"armed={','.join(map(str, sorted(link.armed))) or 'none'}")
-        if link.count_rules:
-            fields.append("count-rules")
+    fields += link.hook.state_fields()
     if link.rollback_in is not None:
         fields.append(f"rollback-in={link.rollback_in:.3f}s")
     stats = link.stats
@@ -60,21 +53,6 @@ def link_line(
     optional = {"drops": stats.drops, "lost": stats.lost, "nested": stats.nested}
     fields += [f"{name}={value}" for name, value in optional.items() if value]
     return " ".join(fields)
-
-
-def place(link: Link) -> str:
-    """Where a link is, as --hook takes it: ``table``, ``nf:inet4/output@filter``."""
-    if link.nf_family is None or link.hooknum is None:
-        return describe.member(link.hook)
-    return hook_text(link.nf_family, link.hooknum, link.priority or 0)
-
-
-def namespace(
-    inode: int, cookie: int, names: NamespaceNames | None, moment: int | None = None
-) -> str:
-    """A network namespace: ``4026532355(blue)``, as it was called then, or the number alone."""
-    name = names.name(cookie, moment) if names else None
-    return f"{inode}({word(name)})" if name else str(inode)
 
 
 def owner(link: Link) -> str:
@@ -140,18 +118,6 @@ def totals_line(events: int, packets: int | None, losses: Losses) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _place(link: Link, names: NamespaceNames | None) -> Iterator[str]:
-    yield f"netns={namespace(link.netns or 0, link.netns_cookie or 0, names)}"
-    if link.ifindex:
-        yield f"device={word(link.ifname or '')}({link.ifindex})"
-    if link.mode is not None:
-        yield f"mode={describe.member(link.mode)}"
-    if link.report_drops:
-        yield "report-drops"
-    if link.gone is not None:
-        yield f"gone={describe.member(link.gone)}"
 
 
 def _programs(programs: Mapping[Slot, ProgramInfo]) -> Iterator[str]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
-from ipttctl.link.places import PlaceIdentity
 from ipttctl.programs.choice import check_types
 from ipttctl.programs.sources import source_text
 from ipttctl.state.journal import RECORD, Record, RecordedLink, locked
@@ -174,7 +173,7 @@ class _Application:
             check()
             declared = match.declared
             with about(declared.name):
-                link = declared.place.attach(self._controller, sets[declared.name], persistent=True)
+                link = self._controller.attach(declared.hook, sets[declared.name], persistent=True)
             undo.add(partial(self._withdraw, link))
             self._now[declared.name] = link
 
@@ -231,7 +230,7 @@ def _recorded(match: Match, link: Link) -> RecordedLink:
         declared.name,
         link.id,
         link.generation,
-        PlaceIdentity.of(link),
+        link.hook.identity(),
         {slot.name.lower(): source_text(s) for slot, s in wanted.sources.items()},
         {slot.name.lower(): digest for slot, digest in match.digests.items()},
         wanted.filter,

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ipttctl.errors import IpttctlError, os_reason
+from ipttctl.hooks.hook import Identity
 from ipttctl.link.model import Link
-from ipttctl.link.places import PlaceIdentity
 from ipttctl.system.private_dirs import check_private, make_private
 
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """Where it is kept."""
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _MODULE: Final = Path("/sys/module/ipttrace")
 
@@ -45,7 +45,7 @@ class RecordedLink:
     name: str
     link: int
     generation: int
-    place: PlaceIdentity
+    place: Identity
     programs: Mapping[str, Sequence[str]]
     digests: Mapping[str, str] = field(default_factory=dict)
     filter: str | None = None
@@ -63,7 +63,7 @@ class RecordedLink:
         return (
             link.id > self.after
             and link.owner_pid == self.pid
-            and PlaceIdentity.of(link) == self.place
+            and link.hook.identity() == self.place
             and {s.name.lower(): p.id for s, p in link.programs.items()} == dict(self.ids)
         )
 
@@ -111,7 +111,7 @@ class Record:
             if stored["of"] == _life():
                 return cls(
                     tuple(
-                        RecordedLink(**{**entry, "place": PlaceIdentity(*entry["place"])})
+                        RecordedLink(**{**entry, "place": tuple(entry["place"])})
                         for entry in stored["links"]
                     )
                 )

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ipttctl.errors import IpttctlError, UsageError
-from ipttctl.link.places import Place
+from ipttctl.hooks import check_slots
+from ipttctl.hooks.hook import Hook
 from ipttctl.programs.choice import ProgramChoice
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -37,11 +38,11 @@ class DeclaredLink:
     """A link as it is to be.
 
     ``maps`` are by the names of the maps that its programs use; others are left alone. ``link`` is
-    the id of a persistent link to take over, if it is at this place.
+    the id of a persistent link to take over, if it is at this hook.
     """
 
     name: str
-    place: Place
+    hook: Hook
     programs: ProgramChoice
     maps: Mapping[str, DeclaredMap] = field(default_factory=dict)
     link: int | None = None
@@ -50,13 +51,13 @@ class DeclaredLink:
         """Check what can be told without the machine.
 
         Raises:
-            UsageError: the name is none, or the place has not the slots of the programs.
+            UsageError: the name is none, or the hook has not the slots of the programs.
         """
         if not _NAME.fullmatch(self.name):
             raise UsageError(
                 f"'{self.name}' is not a name of a link", "letters, digits, '_', '.' and '-'"
             )
-        self.place.check(self.programs.sources.keys())
+        check_slots(self.hook, self.programs.sources.keys())
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ipttctl.errors import ProgramError
+from ipttctl.hooks.hook import Identity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
-from ipttctl.link.places import PlaceIdentity
 from ipttctl.programs.choice import compiled
 from ipttctl.programs.sources import (
     ById,
@@ -41,7 +41,7 @@ class Match:
     """A declared link, the link that it is so far, and in what that differs."""
 
     declared: DeclaredLink
-    identity: PlaceIdentity
+    identity: Identity
     digests: Mapping[Slot, str]
     link: Link | None
     changes: tuple[str, ...] = ()
@@ -75,17 +75,17 @@ def make_plan(
     """Compare a state with the machine; see ``diff_state`` for the errors."""
     links = controller.links()
     ours = claimed(record, links)
-    free = {link.id: link for link in links if link.persistent and link.gone is None}
+    free = {link.id: link for link in links if link.persistent and link.hook.gone is None}
     matches: list[Match] = []
     for declared in sorted(state.links, key=lambda declared: declared.link is not None):
         with about(declared.name):
-            identity = declared.place.identity()
+            identity = declared.hook.identity()
             # what a name stands for goes before what entries take over
             wanted = [e.link for e in ours if e.name == declared.name]
             if declared.link is not None and all(e.link != declared.link for e in ours):
                 wanted.append(declared.link)
             link = next(
-                (free[i] for i in wanted if i in free and PlaceIdentity.of(free[i]) == identity),
+                (free[i] for i in wanted if i in free and free[i].hook.identity() == identity),
                 None,
             )
             digests = _digests(declared, on_compile)

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from ipttctl.errors import LinkGoneError, ProgramError, UsageError
-from ipttctl.families import NfFamily
-from ipttctl.hooks.nf import NfHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link
-from ipttctl.link.places import Place
 from ipttctl.programs.choice import ProgramChoice
 from ipttctl.programs.sources import (
     ById,
@@ -27,13 +24,11 @@ from ipttctl.programs.sources import (
 from ipttctl.state.journal import RECORD, Record, RecordedLink
 from ipttctl.state.model import DeclaredLink, DeclaredMap, State, about
 from ipttctl.state.plan import claimed, is_payload, is_program
-from ipttctl.system import netns
-from ipttproto import Hook, NfMode, Slot
+from ipttproto import Slot
 
 if TYPE_CHECKING:
     from ipttctl.bpf.maps import Map
 
-_VERSIONS: Final[Mapping[int, Literal[4, 6]]] = {4: 4, 6: 6}
 #: flags of maps that programs only read (BPF_F_RDONLY_PROG): the constants of an object file
 _CONSTANTS: Final = 1 << 7
 
@@ -71,7 +66,7 @@ def save_state(
     for link in links:
         if not link.persistent:
             left_out.append((link, f"process {link.owner_pid} ({link.owner_comm}) owns it"))
-        elif link.gone is not None:
+        elif link.hook.gone is not None:
             left_out.append((link, "it is at no hook any more"))
         else:
             names = {entry.name for entry in ours.values()}
@@ -98,7 +93,7 @@ def _saved(
     with about(f"link {link.id}"):
         return DeclaredLink(
             name,
-            _place_of(link),
+            link.hook,
             ProgramChoice(
                 sources,
                 known.filter if known and known.filter else _filter_text(link),
@@ -212,21 +207,4 @@ def _is_data(found: Map) -> bool:
         bool(found.info.key_size)
         and found.info.type not in kinds
         and not found.info.flags & _CONSTANTS
-    )
-
-
-def _place_of(link: Link) -> Place:
-    """A link's place, as it is declared."""
-    if link.hook != Hook.NF:
-        return Place(Hook.TABLE, _VERSIONS.get(link.family or 0), link.count_rules)
-    return Place(
-        NfHook(
-            NfFamily(link.nf_family or 0),
-            link.hooknum or 0,
-            link.priority or 0,
-            netns=netns.find(f"{link.netns}@{link.netns_cookie}"),
-            device=link.ifname if link.ifindex else None,
-            mode=NfMode(link.mode or NfMode.OBSERVE),
-            report_drops=link.report_drops,
-        )
     )

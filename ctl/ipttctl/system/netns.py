@@ -16,7 +16,7 @@ import socket
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ NAMED: Final = (Path("/run/netns"), Path("/var/run/netns"), Path("/run/docker/ne
 OWN: Final = Path("/proc/self/ns/net")
 """The network namespace of the caller."""
 
+_INITIAL: Final = Path("/proc/1/ns/net")
 _NS_GET_NSTYPE: Final = 0xB703
 _CLONE_NEWNET: Final = 0x40000000
 _SO_NETNS_COOKIE: Final = 71
@@ -113,6 +114,21 @@ class Namespace:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def initial_namespace() -> Iterator[int | None]:
+    """A descriptor of the initial network namespace; None if that is where the caller is."""
+    try:
+        inside = OWN.stat().st_ino == _INITIAL.stat().st_ino
+        netns = None if inside else os.open(_INITIAL, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        netns = None
+    try:
+        yield netns
+    finally:
+        if netns is not None:
+            os.close(netns)
 
 
 def own() -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
@@ -35,7 +36,9 @@ def run_in_all_slots(controller: Controller, place: Namespace) -> RunInAllSlots:
     """Run a program for the packets of a ping."""
 
     def run(fd: int) -> None:
-        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, fd), cookie=COOKIE))
+        link = controller.attach(
+            TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, fd), cookie=COOKIE)
+        )
         place.ping("127.0.0.1")
         stats = controller.detach(link.id).stats
         assert (stats.packets, stats.selected, stats.events) == (PASSES, PASSES, EVENTS)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from ipttctl.errors import KernelError
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, Slot
@@ -73,7 +74,7 @@ def _passages(
     with loaded(asm.returning(1)) as program:
         links = {
             name: controller.attach(
-                ProgramSet(dict.fromkeys(TABLE_SLOTS, program), filter=filter_)
+                TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program), filter=filter_)
             ).id
             for name, filter_ in filters.items()
         }
@@ -143,6 +144,6 @@ def test_filters_that_are_refused(controller: Controller) -> None:
     with loaded(asm.returning(1)) as program:
         for name, filter_ in REFUSED.items():
             with pytest.raises(KernelError, match="not valid classic BPF") as refused:
-                controller.attach(ProgramSet({Slot.ENTRY: program}, filter=filter_))
+                controller.attach(TableHook(), ProgramSet({Slot.ENTRY: program}, filter=filter_))
             assert refused.value.errno == errno.EINVAL, name
             assert controller.links() == [], name

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ipttctl.bpf.syscalls import create_map, lookup, next_key
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, Slot
@@ -60,7 +61,7 @@ def _at_each_slot(controller: Controller, place: Namespace, code: bytes) -> Iter
     with loaded(code) as looking, loaded(asm.returning(1)) as plain:
         for slot in TABLE_SLOTS:
             programs = {**dict.fromkeys(TABLE_SLOTS, plain), slot: looking}
-            link = controller.attach(ProgramSet(programs, cookie=COOKIE))
+            link = controller.attach(TableHook(), ProgramSet(programs, cookie=COOKIE))
             place.ping("127.0.0.1")
             controller.detach(link.id)
             yield slot
@@ -121,7 +122,7 @@ def test_user_stack(controller: Controller, place: Namespace) -> None:
     with one_element_map(value_size=8 + 8 * FRAMES) as kept:
         place.iptables("-A", "OUTPUT", "-p", "udp", "-j", "DROP")
         with loaded(_stack_into(kept, USER_STACK)) as program:
-            link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+            link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
             place.call(_send_dropped)
             controller.detach(link.id)
         found = _walked(lookup(kept, bytes(4), 8 + 8 * FRAMES) or b"")
@@ -278,7 +279,7 @@ def test_printing_under_a_flood(controller: Controller, place: Namespace) -> Non
         + asm.returning(1)
     )
     with loaded(code) as program:
-        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+        link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.run("ping", "-q", "-f", "-c", "200", "127.0.0.1")
         stats = controller.detach(link.id).stats
     assert (stats.packets, stats.nested) == (800, 0)
@@ -303,7 +304,7 @@ def test_writing_to_its_sender(controller: Controller, place: Namespace) -> None
             assert victim.value == b"untouched"
 
         with loaded(asm.storing(kept, write)) as program:
-            link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+            link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
             # the child has the buffer at the same address
             place.call(send)
             controller.detach(link.id)
@@ -334,7 +335,9 @@ def test_signalling_its_sender_who_sends_again(controller: Controller, place: Na
     # cx: whose system call sends the packet; nobody else is to be signalled
     entry = asm.load_reg(asm.R6, "cx") + asm.jump_if_equal(asm.R6, 0, 2) + shout
     with loaded(entry + asm.returning(1)) as first, loaded(asm.returning(1)) as last:
-        link = controller.attach(ProgramSet({Slot.ENTRY: first, Slot.EXIT: last}, filter=_udp()))
+        link = controller.attach(
+            TableHook(), ProgramSet({Slot.ENTRY: first, Slot.EXIT: last}, filter=_udp())
+        )
         place.call(_send_until_signalled, times)
         stats = controller.detach(link.id).stats
     # each datagram passes OUTPUT and INPUT; nobody listens there

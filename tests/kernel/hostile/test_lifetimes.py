@@ -14,6 +14,7 @@ import pytest
 
 from ipttctl.bpf import syscalls
 from ipttctl.errors import KernelError, ProgramError
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, Slot
@@ -40,7 +41,7 @@ def test_one_program_in_all_slots_of_all_links(controller: Controller, place: Na
         observing(controller) as observer,
     ):
         programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program))
-        made = [controller.attach(programs) for _ in range(links)]
+        made = [controller.attach(TableHook(), programs) for _ in range(links)]
         place.ping("127.0.0.1")
         for link in controller.links():
             stats = link.stats
@@ -61,7 +62,9 @@ def _attach_and_die() -> None:
     with one_element_map() as counter, loaded(asm.counting(counter)) as program:
         syscalls.pin(counter, PIN)
         with Controller() as controller:
-            controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)), persistent=True)
+            controller.attach(
+                TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)), persistent=True
+            )
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -110,7 +113,7 @@ def test_a_program_that_others_may_jump_to(
             run_in_all_slots(program)
             assert element(counter) == RUNS
             with pytest.raises(KernelError, match="makes tail calls"):
-                controller.attach(ProgramSet({Slot.ENTRY: jumping}))
+                controller.attach(TableHook(), ProgramSet({Slot.ENTRY: jumping}))
             syscalls.delete(programs, bytes(4))
             run_in_all_slots(program)
             assert element(counter) == 2 * RUNS
@@ -147,7 +150,7 @@ def test_an_extension_of_a_program_that_is_attached(
                 attach_program=program,
             )
         )
-        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+        link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
 
         def selected() -> int:
             before = controller.link(link.id).stats.selected
@@ -158,7 +161,7 @@ def test_an_extension_of_a_program_that_is_attached(
         with attached(extension):
             assert selected() == 0
             # one that is extended already can be attached as well
-            other = controller.attach(ProgramSet({Slot.ENTRY: program}))
+            other = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: program}))
             place.ping("127.0.0.1")
             assert controller.detach(other.id).stats.selected == 0
         assert selected() == PASSES

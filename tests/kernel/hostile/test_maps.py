@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from ipttctl.bpf.syscalls import create_map, next_key
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
@@ -96,7 +97,7 @@ def test_allocating_and_freeing_under_a_flood(
         churned = stack.enter_context(_hash(map_type, 10_000, NO_PREALLOC))
         code = asm.storing(kept, _update(churned) + _delete(churned))
         program = stack.enter_context(loaded(code))
-        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+        link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.run("ping", "-q", "-f", "-c", "300", "127.0.0.1")
         stats = controller.detach(link.id).stats
         assert (stats.packets, stats.nested) == (1200, 0)
@@ -109,7 +110,7 @@ def test_the_same_element_from_all_slots_under_a_flood(
 ) -> None:
     """Every run is counted: none is torn by another or left out."""
     with one_element_map() as counter, loaded(asm.counting(counter)) as program:
-        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+        link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.run("ping", "-q", "-f", "-c", "200", "127.0.0.1")
         stats = controller.detach(link.id).stats
         assert (stats.packets, stats.nested) == (800, 0)

@@ -11,6 +11,7 @@ import socket
 
 import pytest
 
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
@@ -56,7 +57,7 @@ def test_a_reply_from_within_the_table(
         observing(controller) as observer,
     ):
         programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program))
-        first, *others = [controller.attach(programs) for _ in range(LINKS)]
+        first, *others = [controller.attach(TableHook(), programs) for _ in range(LINKS)]
         place.call(send)
         stats = [controller.link(link.id).stats for link in (first, *others)]
         ends = [e for e in exits(observer.complete()) if e["link"] == first.id]
@@ -83,7 +84,7 @@ def test_a_copy_from_within_the_table(controller: Controller, place: Namespace) 
     place.iptables("-t", "mangle", "-A", "OUTPUT", "-p", "udp", "-j", "TEE",
                    "--gateway", "127.0.0.2")  # fmt: skip  # pairs together
     with one_element_map() as counter, loaded(asm.counting(counter)) as program:
-        link = controller.attach(ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+        link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.call(_send_two)
         counted = place.iptables("-t", "mangle", "-L", "OUTPUT", "-v", "-x", "-n")
         stats = controller.detach(link.id).stats

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from ipttctl.errors import KernelError
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
@@ -179,13 +180,13 @@ def test_refused_at_attach(controller: Controller, case: Refused) -> None:
         others = dict.fromkeys(TABLE_SLOTS, good)
         for slot in TABLE_SLOTS:
             with pytest.raises(KernelError, match=case.words) as refused:
-                controller.attach(ProgramSet({**others, slot: fd}))
+                controller.attach(TableHook(), ProgramSet({**others, slot: fd}))
             assert refused.value.errno == case.errno
             assert controller.links() == []
             assert redirected_functions() == []
 
         # neither does it take a good program's place
-        link = controller.attach(ProgramSet(others))
+        link = controller.attach(TableHook(), ProgramSet(others))
         for slot in TABLE_SLOTS:
             with pytest.raises(KernelError, match=case.words):
                 controller.swap(link.id, ProgramSet({slot: fd}))

@@ -10,6 +10,7 @@ from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.hooks.nf import NfHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
+from ipttctl.system.netns import Identity
 from ipttproto import Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -17,6 +18,20 @@ from tests.kernel.support.network import Namespace
 
 NF_DROP, NF_ACCEPT = 0, 1
 UDP, ICMP = 17, 1
+
+
+def nf_hook(link: Link) -> NfHook:
+    """The netfilter hook of a link that is at one."""
+    assert isinstance(link.hook, NfHook)
+    return link.hook
+
+
+def netns_of(link: Link) -> Identity:
+    """The network namespace of a link that is at a netfilter hook."""
+    found = nf_hook(link).netns
+    assert isinstance(found, Identity)
+    return found
+
 
 #: struct __sk_buff: cb[0]
 CB = 48
@@ -63,4 +78,4 @@ def attach(
     netns = namespace.path if namespace else None
     hook = NfHook.parse(where, netns=netns, **options)
     programs = ProgramSet({Slot.PACKET: program.fd}, payload=payload)
-    return controller.attach(programs, hook=hook, persistent=persistent)
+    return controller.attach(hook, programs, persistent=persistent)

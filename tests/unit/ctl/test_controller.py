@@ -18,12 +18,14 @@ from ipttctl.errors import (
     ModuleError,
     UsageError,
 )
+from ipttctl.events.filter import EventFilter
 from ipttctl.families import NfFamily
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
-from ipttctl.link.event_filter import EventFilter
 from ipttctl.link.model import HistoryEntry, ProgramInfo, ProgramSet, SlotStats, Swap
 from ipttctl.link.streams import EventStream
+from ipttctl.system.netns import Identity
 from ipttproto import (
     FINGERPRINT,
     Action,
@@ -58,7 +60,7 @@ def controller(module: FakeModule) -> Iterator[Controller]:
 
 def test_attach_sends_the_program_set(module: FakeModule, controller: Controller) -> None:
     programs = ProgramSet({Slot.ENTRY: 5, Slot.RULE: 6}, filter=bytes(16), cookie=9)
-    controller.attach(programs, family=6, persistent=True)
+    controller.attach(TableHook(6), programs, persistent=True)
     assert module.requested(Command.ATTACH) == [
         {
             "hook": Hook.TABLE,
@@ -76,7 +78,7 @@ def test_attach_sends_the_program_set(module: FakeModule, controller: Controller
 def test_attach_leaves_out_what_is_not_asked_for(
     module: FakeModule, controller: Controller
 ) -> None:
-    controller.attach(ProgramSet({Slot.ENTRY: 5}))
+    controller.attach(TableHook(), ProgramSet({Slot.ENTRY: 5}))
     assert module.requested(Command.ATTACH) == [
         {"hook": Hook.TABLE, "programs": {"program": [{"slot": 1, "fd": 5}]}}
     ]
@@ -84,14 +86,14 @@ def test_attach_leaves_out_what_is_not_asked_for(
 
 def test_link_is_what_the_module_said(controller: Controller) -> None:
     found = controller.link(3)
-    assert (found.id, found.hook, found.family, found.generation) == (3, Hook.TABLE, None, 2)
+    assert (found.id, found.hook, found.generation) == (3, TableHook(armed=frozenset({4})), 2)
     assert found.programs == {
         Slot.ENTRY: ProgramInfo(12, "0001020304050607", "trace_entry"),
         Slot.EXIT: ProgramInfo(13, "0" * 16, ""),
     }
     assert (found.filter_length, found.cookie) == (4, 5)
     assert (found.owner_portid, found.owner_pid, found.owner_comm) == (77, 1234, "ipttctl")
-    assert (found.armed, found.waiting) == (frozenset({4}), frozenset({6}))
+    assert found.hook.waiting == {6}
     assert (found.stats.packets, found.stats.nested) == (9, 1)
     assert not found.persistent
 
@@ -115,7 +117,7 @@ def test_swap_sends_what_it_expects(module: FakeModule, controller: Controller) 
 
 def test_attach_to_a_netfilter_hook(module: FakeModule, controller: Controller) -> None:
     hook = NfHook(NfFamily.NETDEV, 0, -7, netns="/proc/self/ns/net", device="lo")
-    controller.attach(ProgramSet({Slot.PACKET: 5}, payload=8), hook=hook, persistent=True)
+    controller.attach(hook, ProgramSet({Slot.PACKET: 5}, payload=8), persistent=True)
     [asked] = module.requested(Command.ATTACH)
     assert asked.pop("netns-fd") > 2
     assert asked == {
@@ -132,7 +134,7 @@ def test_attach_to_a_netfilter_hook(module: FakeModule, controller: Controller) 
 
 def test_flags_of_a_netfilter_hook_are_joined(module: FakeModule, controller: Controller) -> None:
     hook = NfHook(NfFamily.ARP, 1, mode=NfMode.FILTER, report_drops=True)
-    controller.attach(ProgramSet({Slot.PACKET: 5}), hook=hook, persistent=True)
+    controller.attach(hook, ProgramSet({Slot.PACKET: 5}), persistent=True)
     [asked] = module.requested(Command.ATTACH)
     assert asked["flags"] == LinkFlag.PERSISTENT | LinkFlag.REPORT_DROPS
     assert "netns-fd" not in asked
@@ -140,18 +142,15 @@ def test_flags_of_a_netfilter_hook_are_joined(module: FakeModule, controller: Co
 
 def test_rules_are_counted_at_tables(module: FakeModule, controller: Controller) -> None:
     programs = ProgramSet({Slot.EXIT: 5})
-    link = controller.attach(programs, persistent=True, count_rules=True)
+    controller.attach(TableHook(count_rules=True), programs, persistent=True)
     [asked] = module.requested(Command.ATTACH)
     assert asked["flags"] == LinkFlag.PERSISTENT | LinkFlag.COUNT_RULES
-    assert isinstance(link.count_rules, bool)
-    with pytest.raises(UsageError, match="no rules"):
-        controller.attach(programs, hook=NfHook(NfFamily.ARP, 1), count_rules=True)
 
 
 def test_device_that_is_not_there(module: FakeModule, controller: Controller) -> None:
     hook = NfHook(NfFamily.NETDEV, 0, netns="/proc/self/ns/net", device="nonsense0")
     with pytest.raises(UsageError, match="no device 'nonsense0'"):
-        controller.attach(ProgramSet({Slot.PACKET: 5}), hook=hook)
+        controller.attach(hook, ProgramSet({Slot.PACKET: 5}))
     assert module.requested(Command.ATTACH) == []
 
 
@@ -170,13 +169,23 @@ def test_link_at_a_netfilter_hook(module: FakeModule, controller: Controller) ->
         armed=4,
         stats={"drops": 4, "lost": 2, "slot": [{"slot": 4, "runs": 9, "run-time": 800}]},
         programs={"program": [{"slot": 4, "id": 9}], "payload-map": 3, "payload-size": 16},
+        **{"netns-cookie": 9},
     )
     module.handlers[Command.GET] = lambda *_: [attributes | {"rollback-in": 1500}]
     found = controller.link(3)
-    assert (found.nf_family, found.hooknum, found.priority) == (NfFamily.NETDEV, 0, -7)
-    assert (found.netns, found.ifindex, found.ifname) == (4026532000, 2, "eth0")
-    assert (found.mode, found.gone, found.registered) == (NfMode.FILTER, Gone.DEVICE, True)
-    assert (found.family, found.waiting, found.report_drops) == (None, frozenset(), True)
+    assert found.hook == NfHook(
+        NfFamily.NETDEV,
+        0,
+        -7,
+        netns=Identity(4026532000, 9),
+        device="eth0",
+        mode=NfMode.FILTER,
+        report_drops=True,
+        ifindex=2,
+        gone=Gone.DEVICE,
+        registered=True,
+    )
+    assert found.hook.waiting == frozenset()
     assert (found.payload_map, found.payload_size, found.rollback_in) == (3, 16, 1.5)
     assert (found.stats.drops, found.stats.lost) == (4, 2)
     assert found.stats.slots == {Slot.PACKET: SlotStats(9, 800)}

@@ -22,11 +22,11 @@ from ipttctl import state
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import run
-from ipttctl.cli.declared_file import read_state, state_object, state_text
 from ipttctl.errors import ExpectationError, ProgramError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.wire import Connection
 from ipttctl.state import State, StepAction, apply_state, diff_state
+from ipttctl.state.file import read_state, state_object, state_text
 from ipttctl.state.journal import Record
 from ipttctl.state.maps import Entry, MapChange, MapDifference
 from ipttctl.system import netns
@@ -760,7 +760,7 @@ links:
         ("links: {a: {fd: rule=1}, a: {fd: rule=2}}", "a key is there twice in one object"),
         ("links: {a: {}}", "link a: no program is given"),
         ("links: {a b: {fd: rule=7}}", "'a b' is not a name of a link"),
-        ("links: {a: {fd: packet=7}}", "a: a table has no slot 'packet'"),
+        ("links: {a: {fd: packet=7}}", "a: hook table has no slot 'packet'"),
         ("links: {a: {fd: rule=7, hook: nf:ip/input}}", "has no slot 'rule'"),
         ("links: {a: {fd: rule=7, family: 5}}", "link a: family is one of 4, 6, not 5"),
         ("links: {a: {fd: rule=7, mode: 5}}", "link a: mode is one of observe, filter, not 5"),

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from ipttctl.errors import UsageError
+from ipttctl.events.filter import EventFilter, HookPattern, RulePattern
 from ipttctl.events.records import decode
 from ipttctl.families import NfFamily
-from ipttctl.link.event_filter import EventFilter, HookPattern, RulePattern
+from ipttctl.hooks import event_pattern
+from ipttctl.hooks.nf import NfHook
 from ipttproto import Kind, parse_batch
 from tests.unit.ctl.support import batch_payload, event
 
@@ -23,7 +25,7 @@ EVENTS: list[dict[str, Any]] = [
     event(link=4, kind=Kind.POLICY, rulenum=2, chain=b"INPUT"),
     event(link=6, kind=Kind.PACKET, verdict=1, pf=5, hook=0, priority=-5, table=b"", chain=b""),
 ]
-PARSE = HookPattern.parse
+PARSE = event_pattern
 RULE = RulePattern.parse
 
 
@@ -73,7 +75,7 @@ def test_members(wanted: EventFilter, numbers: list[int]) -> None:
     ],
 )
 def test_hooks(texts: list[str], numbers: list[int]) -> None:
-    assert passing(EventFilter(hooks=[HookPattern.parse(text) for text in texts])) == numbers
+    assert passing(EventFilter(hooks=[event_pattern(text) for text in texts])) == numbers
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_rules(texts: list[str], numbers: list[int]) -> None:
 
 def test_patterns_are_values() -> None:
     assert RULE("filter/*/3") == RulePattern("filter", None, 3)
-    assert PARSE("nf:bridge/forward@-7") == HookPattern((Kind.PACKET,), [(NfFamily.BRIDGE, 2)], -7)
+    assert PARSE("nf:bridge/forward@-7") == HookPattern(NfHook.EVENTS, [(NfFamily.BRIDGE, 2)], -7)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,10 @@ def test_priorities_are_the_kernels() -> None:
 
 def test_request_says_where() -> None:
     hook = NfHook(NfFamily.ARP, 1, -5, mode=NfMode.FILTER, report_drops=True)
-    assert hook.attributes() == {
+    with ExitStack() as opened:
+        asked = hook.request(opened)
+        assert "flags" not in NfHook(NfFamily.ARP, 1).request(opened)
+    assert asked == {
         "hook": Hook.NF,
         "family": 3,
         "hooknum": 1,
@@ -112,23 +116,27 @@ def test_request_says_where() -> None:
         "mode": NfMode.FILTER,
         "flags": LinkFlag.REPORT_DROPS,
     }
-    assert "flags" not in NfHook(NfFamily.ARP, 1).attributes()
 
 
 def test_namespaces_by_path_and_descriptor() -> None:
     own = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - as below
-    hook = NfHook(NfFamily.IPV4, 0, netns="/proc/self/ns/net")
-    opened = hook.open_netns()
-    assert opened is not None
-    again = NfHook(NfFamily.IPV4, 0, netns=opened).open_netns()
-    assert again is not None
-    assert again != opened
-    assert os.fstat(opened).st_ino == os.fstat(again).st_ino == own
-    os.close(opened)
-    os.close(again)
-    assert NfHook(NfFamily.IPV4, 0).open_netns() is None
-    with pytest.raises(UsageError, match="namespace /nowhere cannot be opened"):
-        NfHook(NfFamily.IPV4, 0, netns="/nowhere").open_netns()
+
+    def opened(netns: int | str | None) -> int | None:
+        request = NfHook(NfFamily.IPV4, 0, netns=netns).request(stack)
+        return request.get("netns-fd")
+
+    with ExitStack() as stack:
+        first = opened("/proc/self/ns/net")
+        assert first is not None
+        again = opened(first)
+        assert again is not None
+        assert again != first
+        assert os.fstat(first).st_ino == os.fstat(again).st_ino == own
+        assert opened(None) is None
+        with pytest.raises(UsageError, match="namespace /nowhere cannot be opened"):
+            opened("/nowhere")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(first)
 
 
 def test_every_family_has_a_name_and_hooks() -> None:

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from ipttctl.families import NfFamily
+from ipttctl.hooks.hook import UnknownHook
+from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.link.model import HistoryEntry, Link, LinkStats, ModuleStatus, SlotStats
+from ipttctl.system.netns import Identity
 from ipttproto import Hook, Loss, Slot
 
 NOTHING: dict[str, Any] = {
-    "id": 0, "hook": 0, "family": None, "flags": 0, "programs": {}, "filter": None,
+    "id": 0, "hook": UnknownHook(0), "flags": 0, "programs": {}, "filter": None,
     "filter_length": 0, "cookie": 0, "generation": 0, "owner_portid": 0, "owner_pid": 0,
-    "owner_comm": "", "armed": frozenset(), "payload_map": 0, "payload_size": 0,
-    "rollback_in": None, "nf_family": None, "hooknum": None, "priority": None,
-    "ifindex": None, "ifname": None, "mode": None, "gone": None, "registered": False,
+    "owner_comm": "", "payload_map": 0, "payload_size": 0, "rollback_in": None,
 }  # fmt: skip  # as a table
 
 
@@ -24,11 +26,14 @@ NOTHING: dict[str, Any] = {
     ("said", "means"),
     [
         ({}, {}),
-        ({"hook": Hook.NF}, {"hook": Hook.NF, "nf_family": 0}),
-        ({"hook": Hook.NF, "family": 5}, {"hook": Hook.NF, "nf_family": NfFamily.NETDEV}),
-        ({"hook": Hook.TABLE, "family": 10}, {"hook": Hook.TABLE, "family": 6}),
-        ({"hook": Hook.TABLE, "family": 2}, {"hook": Hook.TABLE, "family": 4}),
-        ({"hook": 9, "gone": 99}, {"hook": 9, "gone": 99}),
+        ({"hook": Hook.NF}, {"hook": NfHook(0, 0, netns=Identity(0, 0))}),
+        (
+            {"hook": Hook.NF, "family": 5},
+            {"hook": NfHook(NfFamily.NETDEV, 0, netns=Identity(0, 0))},
+        ),
+        ({"hook": Hook.TABLE, "family": 10}, {"hook": TableHook(6)}),
+        ({"hook": Hook.TABLE, "family": 2}, {"hook": TableHook(4)}),
+        ({"hook": 9, "gone": 99}, {"hook": UnknownHook(9)}),
         ({"rollback-in": 0}, {"rollback_in": 0.0}),
         ({"rollback-in": 1500}, {"rollback_in": 1.5}),
         ({"programs": {"program": [{"slot": 99}, {}]}}, {}),

@@ -382,7 +382,7 @@ def test_socket_is_in_the_initial_namespace_wherever_we_are(
 ) -> None:
     with wire._open_socket() as sock:
         assert namespace_of(sock) == netns.own()
-    monkeypatch.setattr(wire, "_INITIAL_NAMESPACE", other_namespace)
+    monkeypatch.setattr(netns, "_INITIAL", other_namespace)
     with wire._open_socket() as sock:
         assert namespace_of(sock) == other_namespace.stat().st_ino != netns.own()
         assert not sock.get_inheritable()
@@ -393,9 +393,9 @@ def test_socket_is_in_the_initial_namespace_wherever_we_are(
 def test_socket_is_in_our_namespace_if_the_initial_one_is_out_of_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "_INITIAL_NAMESPACE", tmp_path / "hidden")
+    monkeypatch.setattr(netns, "_INITIAL", tmp_path / "hidden")
     with wire._open_socket() as sock:
         assert namespace_of(sock) == netns.own()
-    monkeypatch.setattr(wire, "_INITIAL_NAMESPACE", tmp_path)
+    monkeypatch.setattr(netns, "_INITIAL", tmp_path)
     with wire._open_socket() as sock:
         assert namespace_of(sock) == netns.own()

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ipttctl.errors import UsageError
-from ipttctl.families import HOOKS, NfFamily, hook_number
-from ipttctl.hooks.nf import HOOK_SYNTAX, NfHook
+from ipttctl.families import IP, NfFamily, hook_number
 from ipttctl.numbers import U32_MAX, decimal
 from ipttproto import Kind
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 _WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET)
 _OF_RULES: Final = (Kind.RULE, Kind.RETURN, Kind.POLICY)
 _OF_TABLES: Final = (*_OF_RULES, Kind.EXIT)
-_IP: Final = (NfFamily.IPV4, NfFamily.IPV6)
 _ANY: Final = "*"
 _RULE_PARTS: Final = 3
 
@@ -40,31 +38,6 @@ class HookPattern:
     kinds: Collection[Kind] | None = None
     places: Collection[tuple[int, int]] | None = None
     priority: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """What ``table``, ``nf``, ``nf:FAMILY/HOOK[@PRIORITY]`` or a hook's name asks for.
-
-        ``output`` is that hook of IPv4 and IPv6, for tables and links alike.
-
-        Raises:
-            UsageError: it is none of these.
-        """
-        if text == "table":
-            return cls(_OF_TABLES)
-        if text == "nf":
-            return cls((Kind.PACKET,))
-        if text.startswith("nf:"):
-            hook = NfHook.parse(text)
-            _, at, _ = text.partition("@")
-            return cls((Kind.PACKET,), _places(hook), hook.priority if at else None)
-        number = hook_number(NfFamily.IPV4, text.lower())
-        if number is None:
-            names = ", ".join(HOOKS[NfFamily.IPV4])
-            raise UsageError(
-                f"there is no hook '{text}'", f"use table, nf, {HOOK_SYNTAX} or one of {names}"
-            )
-        return cls(places=[(family, number) for family in _IP])
 
     def wanted(self, events: Events) -> Choice:
         """Whether each of ``events`` fits."""
@@ -166,13 +139,12 @@ class EventFilter:
         return passing
 
 
-def _places(hook: NfHook) -> list[tuple[int, int]]:
-    """What events of links at a hook have as family and hook."""
-    if hook.family is not NfFamily.INET:
-        return [(hook.family, hook.hook)]
-    if hook.of_device:
-        return [(NfFamily.INET, hook.hook), (NfFamily.NETDEV, 0)]
-    return [(family, hook.hook) for family in (NfFamily.INET, *_IP)]
+def ip_hook_pattern(name: str) -> HookPattern | None:
+    """The events at a hook of IPv4 and of IPv6, whatever kind of hook they come from."""
+    number = hook_number(NfFamily.IPV4, name.lower())
+    if number is None:
+        return None
+    return HookPattern(places=[(family, number) for family in IP.values()])
 
 
 def _one_of(events: Events, member: str, values: Iterable[Any]) -> Choice:

@@ -10,16 +10,12 @@ from typing import Any, Final
 
 import yaml
 
-from ipttctl.cli.hook_options import HookOptions
-from ipttctl.cli.option_files import Options, directory_of, read_file
-from ipttctl.cli.options import ProgramOptions
 from ipttctl.errors import UsageError
-from ipttctl.hooks.nf import NfHook
-from ipttctl.link.places import Place
+from ipttctl.hooks import HookOptions, chosen
+from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.sources import source_text
 from ipttctl.state import DeclaredLink, DeclaredMap, State
-from ipttctl.system import netns
-from ipttproto import NfMode
+from ipttctl.state.option_files import Options, directory_of, read_file
 
 _LINKS: Final = "links"
 _LINK: Final = "link"
@@ -55,7 +51,7 @@ def _read(name: str, entry: Any, directory: Path) -> DeclaredLink:
     try:
         return DeclaredLink(
             name,
-            where.place(),
+            chosen(where),
             programs.choice().relative_to(directory),
             {str(key): _read_map(f"{_MAPS}: {key}", value) for key, value in maps.items()},
             link,
@@ -89,7 +85,7 @@ def _object(link: DeclaredLink) -> dict[str, Any]:
         programs.setdefault(kind, {})[slot.name.lower()] = int(text) if kind in _NUMBERS else text
     options = {
         _LINK: link.link,
-        **_place(link.place),
+        **link.hook.given(),
         **programs,
         "filter": link.programs.filter,
         "cookie": link.programs.cookie,
@@ -97,31 +93,6 @@ def _object(link: DeclaredLink) -> dict[str, Any]:
         _MAPS: {name: _map(content) for name, content in link.maps.items()} or None,
     }
     return {key: value for key, value in options.items() if value is not None}
-
-
-def _place(place: Place) -> dict[str, Any]:
-    hook = place.hook
-    if not isinstance(hook, NfHook):
-        counting = place.count_rules or None
-        return {"hook": "table", "family": place.family, "count-rules": counting}
-    return {
-        "hook": str(hook),
-        "netns": _netns(hook),
-        "device": hook.device,
-        "mode": hook.mode.name.lower() if hook.mode is not NfMode.OBSERVE else None,
-        "report-drops": hook.report_drops or None,
-    }
-
-
-def _netns(hook: NfHook) -> str | None:
-    """The name of a namespace, or what tells it from all others; None for our own."""
-    if hook.netns == netns.OWN:
-        return None
-    if not isinstance(hook.netns, netns.Namespace):
-        return str(hook.netns)
-    if hook.netns.path == netns.OWN:
-        return None
-    return hook.netns.name or str(hook.netns.identity)
 
 
 def _map(content: DeclaredMap) -> Any:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import enum
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TextIO, TypeVar, get_args, get_origin
 
 import yaml
-from typer.models import OptionInfo
 
-from ipttctl.cli.standard_files import standard_input
 from ipttctl.errors import UsageError, os_reason
 from ipttctl.numbers import U32_MAX
+from ipttctl.options import options_of
 
 STANDARD_INPUT: Final = "-"
 #: characters of a file; devices such as /dev/zero have no end
@@ -84,7 +83,9 @@ def read_file(file: str, option: str = "") -> Any:
     prefix = f"{option}: " if option else ""
     try:
         with (
-            nullcontext(standard_input()) if file == STANDARD_INPUT else Path(file).open() as opened
+            nullcontext(_standard_input())
+            if file == STANDARD_INPUT
+            else Path(file).open() as opened
         ):
             text = opened.read(_LONGEST + 1)
         if len(text) > _LONGEST:
@@ -108,6 +109,17 @@ def _complaint(error: yaml.YAMLError) -> str:
     return str(error)
 
 
+def _standard_input() -> TextIO:
+    """Standard input, which stays open.
+
+    Raises:
+        OSError: it is closed.
+    """
+    if sys.stdin is None:
+        raise OSError("standard input is closed")
+    return sys.stdin
+
+
 def directory_of(file: str) -> Path:
     """Where the paths in a file begin: its directory; of standard input our own."""
     return Path() if file == STANDARD_INPUT else Path(file).absolute().parent
@@ -129,19 +141,16 @@ class Options:
         self._known: list[str] = []
 
     def group(self, kind: type[_T]) -> _T:
-        """A group of options (see ``groups``).
+        """A group of options (see ``ipttctl.options``).
 
         Raises:
             UsageError: a value makes no sense.
         """
-        hints = get_type_hints(kind, include_extras=True)
-        values = {}
-        for field in fields(kind):  # type: ignore[arg-type]  # groups are dataclasses
-            wanted, *notes = get_args(hints[field.name])
-            option = next(note for note in notes if isinstance(note, OptionInfo))
-            key = str(option.default).removeprefix("--")
-            if self.has(key):
-                values[field.name] = self._value(key, wanted)
+        values = {
+            given.field: self._value(given.option.key, given.type)
+            for given in options_of(kind)
+            if self.has(given.option.key)
+        }
         return kind(**values)
 
     def has(self, key: str) -> bool:

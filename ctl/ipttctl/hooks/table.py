@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0
+"""iptables' tables: where they are entered, at each rule that matches, and where they are left."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+
+import ipttproto
+from ipttctl.escape import word
+from ipttctl.events import describe
+from ipttctl.families import IP, ip_version
+from ipttctl.hooks.hook import Hook, HookChoice, Identity
+from ipttctl.options import Option
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import TABLE_SLOTS, EventFlag, Kind, LinkFlag, Slot
+
+if TYPE_CHECKING:
+    from ipttctl.events.records import EventRecord
+
+_NAME: Final = "table"
+_ARMED_BITS: Final = {4: 1, 6: 2}
+_CODE: Final = {4: "ip_tables", 6: "ip6_tables"}
+
+
+class IpVersion(enum.StrEnum):
+    """IP versions, as options name them."""
+
+    V4 = "4"
+    V6 = "6"
+
+
+_OF_OPTION: Final[Mapping[IpVersion, Literal[4, 6]]] = {IpVersion.V4: 4, IpVersion.V6: 6}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(HookChoice):
+    """The options that go with tables."""
+
+    family: Annotated[IpVersion | None, Option("--family", "tables: this IP version only")] = None
+    count_rules: Annotated[
+        bool,
+        Option("--count-rules", "tables: exit events count rules, without a rule program too"),
+    ] = False
+
+
+@dataclass(frozen=True)
+class TableHook(Hook):
+    """All tables, or those of an IP version.
+
+    With ``count_rules`` events of exit programs tell how many rules matched; with a rule program
+    they do anyway. ``armed`` holds the IP versions whose table code is loaded and watched, as the
+    module tells.
+    """
+
+    family: Literal[4, 6] | None = None
+    count_rules: bool = False
+    armed: frozenset[int] = frozenset()
+
+    KIND: ClassVar[int] = ipttproto.Hook.TABLE
+    SLOTS: ClassVar[tuple[Slot, ...]] = TABLE_SLOTS
+    EVENTS: ClassVar[frozenset[Kind]] = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT})
+    TITLE: ClassVar[str] = "tables"
+    SYNTAX: ClassVar[str] = _NAME
+    PATTERNS: ClassVar[tuple[str, ...]] = (_NAME,)
+    OPTIONS: ClassVar[type[HookChoice]] = TableOptions
+
+    def __str__(self) -> str:
+        return _NAME
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """The IP versions that it is of and whose table code is not loaded."""
+        wanted = frozenset(IP) if self.family is None else frozenset({self.family})
+        return wanted - self.armed
+
+    @classmethod
+    def means(cls, text: str) -> bool:
+        """The word alone."""
+        return text == _NAME
+
+    @classmethod
+    def chosen(cls, options: TableOptions) -> Self:
+        """The tables of options."""
+        family = None if options.family is None else _OF_OPTION[options.family]
+        return cls(family, options.count_rules)
+
+    def given(self) -> dict[str, Any]:
+        """The options of a file."""
+        return {"hook": _NAME, "family": self.family, "count-rules": self.count_rules or None}
+
+    def request(self, opened: ExitStack) -> dict[str, Any]:
+        """The part of an attach request about tables."""
+        del opened  # it names no descriptor
+        attributes: dict[str, Any] = {"hook": self.KIND}
+        if self.family is not None:
+            attributes["family"] = int(IP[self.family])
+        if self.count_rules:
+            attributes["flags"] = int(LinkFlag.COUNT_RULES)
+        return attributes
+
+    def identity(self) -> Identity:
+        """All links of an IP version are at the same place."""
+        return self.KIND, self.family or 0, self.count_rules
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
+        """The tables that a message describes."""
+        armed = attributes.get("armed", 0)
+        return cls(
+            ip_version(attributes.get("family", 0)),
+            bool(attributes.get("flags", 0) & LinkFlag.COUNT_RULES),
+            frozenset(version for version, bit in _ARMED_BITS.items() if armed & bit),
+        )
+
+    def misses(self, link: int) -> Iterator[str]:
+        """Tables whose code is not loaded."""
+        del link  # the link is there
+        for version in sorted(self.waiting):
+            yield f"no IPv{version} tables: {_CODE[version]} is not loaded; waiting for it"
+
+    def fields(self, names: NamespaceNames | None) -> Iterator[str]:
+        """The IP version."""
+        del names  # tables are of all namespaces
+        yield f"family={self.family or 'any'}"
+
+    def state_fields(self) -> Iterator[str]:
+        """The IP versions whose tables are watched, and whether rules are counted."""
+        yield f"armed={','.join(map(str, sorted(self.armed))) or 'none'}"
+        if self.count_rules:
+            yield "count-rules"
+
+    def values(self, names: NamespaceNames | None) -> dict[str, Any]:
+        """Keys of JSON."""
+        del names
+        return {
+            "family": self.family,
+            "count_rules": self.count_rules,
+            "armed": sorted(self.armed),
+        }
+
+    def rows(self, names: NamespaceNames) -> Iterator[str]:
+        """An IP version, and tables that are missing."""
+        del names
+        if self.family:
+            yield f"IPv{self.family} only"
+        if self.waiting:
+            yield f"no IPv{' and IPv'.join(map(str, sorted(self.waiting)))} tables"
+
+    @classmethod
+    def decision(cls, record: EventRecord, crossed: str) -> str:
+        """``iptables=[...]`` for a verdict, ``ipttrace=[...]`` for a rule."""
+        family = describe.protocol_family(record.pf)
+        table = word(record.table)
+        kind = describe.kind(record)
+        if record.kind == Kind.EXIT:
+            return (
+                f"iptables=[pf={family} table={table} hook={describe.hook(record)}{crossed} "
+                f"verdict={describe.verdict(record)} {' '.join(_effort(record))}]"
+            )
+        suffix = "" if record.kind == Kind.RULE else f" kind={kind}"
+        return (
+            f"ipttrace=[pf={family} in={word(record.in_name)} out={word(record.out_name)}{crossed} "
+            f"table={table} chain={word(record.chain)} hook={record.hook} "
+            f"rulenum={record.rulenum}{suffix}]"
+        )
+
+    @classmethod
+    def heading(cls, record: EventRecord) -> str:
+        """The hook of netfilter that the table is at."""
+        return describe.hook(record)
+
+    @classmethod
+    def outcome(cls, record: EventRecord) -> Iterator[str]:
+        """A rule, or the verdict of a table."""
+        if record.kind == Kind.EXIT:
+            yield from (word(record.table), describe.verdict(record), *_effort(record))
+            return
+        yield f"{word(record.table)}/{word(record.chain)}/{record.rulenum}"
+        if record.kind != Kind.RULE:
+            yield describe.kind(record)
+
+
+def _effort(record: EventRecord) -> Iterator[str]:
+    yield f"cost={record.cost / 1000:.3f}µs"
+    if record.flags & EventFlag.COUNTED:
+        yield f"rules={record.rules}"

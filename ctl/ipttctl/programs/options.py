@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The options that say which programs a link is to have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Final
+
+from ipttctl.errors import UsageError
+from ipttctl.numbers import U32_MAX, number
+from ipttctl.options import Option
+from ipttctl.programs.choice import ProgramChoice
+from ipttctl.programs.sources import KINDS, ProgramSource, parse_source
+from ipttproto import Slot
+
+_COOKIE_MAX: Final = (1 << 64) - 1
+
+
+def by_slot(option: str, values: Sequence[str]) -> Iterator[tuple[Slot, str]]:
+    """The (slot, value) of each SLOT=VALUE.
+
+    Raises:
+        UsageError: one is not of this form, or there is no such slot.
+    """
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise UsageError(f"{option}: '{text}' is not SLOT=VALUE")
+        if name.upper() not in Slot.__members__:
+            known = ", ".join(slot.name.lower() for slot in Slot)
+            raise UsageError(f"{option}: there is no slot '{name}'", f"slots are {known}")
+        yield Slot[name.upper()], value
+
+
+def expected_programs(values: Sequence[str]) -> Mapping[Slot, int]:
+    """Program ids by slot from --expect-prog.
+
+    Raises:
+        UsageError: a value makes no sense.
+    """
+    option = "--expect-prog"
+    return {s: number(option, v, U32_MAX) for s, v in by_slot(option, values)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramOptions:
+    """The options by which commands are given a program set (see ``ipttctl.options``)."""
+
+    fd: Annotated[
+        list[str], Option("--fd", "a program that the calling process left open", metavar="SLOT=FD")
+    ] = field(default_factory=list)
+    pinned: Annotated[
+        list[str], Option("--pinned", "a program pinned in a bpffs", metavar="SLOT=PATH")
+    ] = field(default_factory=list)
+    program_id: Annotated[
+        list[str], Option("--id", "a program by its id in the kernel", metavar="SLOT=ID")
+    ] = field(default_factory=list)
+    tag: Annotated[
+        list[str], Option("--tag", "the only loaded program of a tag", metavar="SLOT=TAG")
+    ] = field(default_factory=list)
+    process: Annotated[
+        list[str], Option("--pid", "a program that another process has open", metavar="SLOT=PID:FD")
+    ] = field(default_factory=list)
+    source: Annotated[
+        list[str],
+        Option("--source", "a function of a C file, by bpfcc", metavar="SLOT=FILE.c:FUNCTION"),
+    ] = field(default_factory=list)
+    object_file: Annotated[
+        list[str],
+        Option(
+            "--object",
+            "a program of an object file, by its section or its name",
+            metavar="SLOT=FILE.o:SECTION",
+        ),
+    ] = field(default_factory=list)
+    filter_expression: Annotated[
+        str | None,
+        Option(
+            "--filter",
+            "tcpdump expression that packets must match (or bytecode as of iptables -m bpf)",
+            metavar="EXPR",
+        ),
+    ] = None
+    cookie: Annotated[
+        str | None,
+        Option("--cookie", "what bpf_get_attach_cookie() returns (0x.. too)", metavar="N"),
+    ] = None
+    payload: Annotated[
+        str | None,
+        Option(
+            "--payload",
+            "per-CPU array of the programs, by name or id: its bytes go with their events",
+            metavar="MAP",
+        ),
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any of them."""
+        return any(value not in ([], None) for value in asdict(self).values())
+
+    def choice(self) -> ProgramChoice:
+        """What they say.
+
+        Raises:
+            UsageError: a value makes no sense, a slot is given twice, or no program at all.
+        """
+        programs = {
+            "fd": self.fd,
+            "pinned": self.pinned,
+            "id": self.program_id,
+            "tag": self.tag,
+            "pid": self.process,
+            "source": self.source,
+            "object": self.object_file,
+        }
+        sources: dict[Slot, ProgramSource] = {}
+        for kind, values in programs.items():
+            option = f"--{kind}"
+            for slot, text in by_slot(option, values):
+                if slot in sources:
+                    raise UsageError(f"slot {slot.name.lower()} is given twice")
+                try:
+                    sources[slot] = parse_source(kind, text)
+                except UsageError as error:
+                    raise UsageError(f"{option}: {error.problem}", error.remedy) from None
+        if not sources:
+            known = ", ".join(f"--{kind}" for kind in KINDS)
+            raise UsageError("no program is given", f"use {known}, each SLOT=VALUE")
+        cookie = None if self.cookie is None else number("--cookie", self.cookie, _COOKIE_MAX)
+        return ProgramChoice(sources, self.filter_expression, cookie, self.payload)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ipttctl import state as declared_state
 from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption, tell_compiling
 from ipttctl.cli.signals import on_ending
@@ -44,13 +45,15 @@ def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output
     What fails changes nothing: all programs are loaded first, and all links that change do so in
     one step. Applying twice changes nothing.
     """
-    from ipttctl.state import apply_state  # noqa: PLC0415  # with it
     from ipttctl.state.file import read_state  # noqa: PLC0415  # imports yaml
 
     state = read_state(file)
     _take_all_descriptors()
     with on_ending(_interrupt), Controller() as controller:
-        _print(apply_state(controller, state, prune=prune, on_compile=tell_compiling), output_form)
+        _print(
+            declared_state.apply_state(controller, state, prune=prune, on_compile=tell_compiling),
+            output_form,
+        )
 
 
 def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.TEXT) -> int:
@@ -58,13 +61,12 @@ def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.
 
     Changes nothing and loads nothing: maps of programs that apply would load are not compared.
     """
-    from ipttctl.state import diff_state  # noqa: PLC0415  # with it
     from ipttctl.state.file import read_state  # noqa: PLC0415  # imports yaml
 
     state = read_state(file)
     _take_all_descriptors()
     with Controller() as controller:
-        steps = diff_state(controller, state, prune=prune, on_compile=tell_compiling)
+        steps = declared_state.diff_state(controller, state, prune=prune, on_compile=tell_compiling)
     _print(steps, output_form)
     return DIFFERS if steps else 0
 
@@ -85,11 +87,10 @@ def save(
     that holds them, or a reboot. With --pin those are pinned in a BPF file system and printed as
     that. Links that cannot be brought back are named on standard error.
     """
-    from ipttctl.state import save_state  # noqa: PLC0415  # with it
     from ipttctl.state.file import state_object, state_text  # noqa: PLC0415  # imports yaml
 
     with Controller() as controller:
-        saved = save_state(controller, maps=maps, pins=pin)
+        saved = declared_state.save_state(controller, maps=maps, pins=pin)
     if output_form is Output.JSON:
         output.lines([render_json.dumps(state_object(saved.state))])
     else:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ipttctl.bpf import syscalls
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import (
@@ -151,8 +152,6 @@ def _measured(
     look: Callable[[], list[Link]], seconds: float
 ) -> tuple[list[Link], dict[int, Measurement]]:
     """Links after so many seconds, and by their ids what their programs did meanwhile."""
-    from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
-
     measuring = syscalls.enable_run_time()
     try:
         before, begin = {link.id: link for link in look()}, time.monotonic()

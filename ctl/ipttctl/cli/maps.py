@@ -16,11 +16,12 @@ from ipttctl.errors import ProgramError, UsageError
 from ipttctl.escape import Escaped, escape, word
 from ipttctl.link.controller import Controller
 from ipttctl.numbers import U32_MAX, decimal
+from ipttctl.programs import maps as link_maps
 from ipttctl.show import render_json
 
 if TYPE_CHECKING:
     from ipttctl.bpf.maps import Map
-    from ipttctl.programs.maps import UsedMap
+    from ipttctl.programs import maps as link_maps
 
 _MAP = Annotated[
     str, typer.Argument(metavar="LINK/NAME", help="map of a link by its name or its id")
@@ -45,9 +46,7 @@ def maps(
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Show the maps that the programs of a link use."""
-    from ipttctl.programs.maps import maps_of  # noqa: PLC0415  # loads libbpf
-
-    with Controller() as controller, maps_of(controller.link(link)) as used:
+    with Controller() as controller, link_maps.maps_of(controller.link(link)) as used:
         if output_form is Output.JSON:
             output.lines(render_json.dumps(_json(entry)) for entry in used)
         else:
@@ -99,9 +98,8 @@ def _opened(name: str) -> Iterator[Map]:
     number = decimal(link, U32_MAX)
     if not slash or not wanted or not number:
         raise UsageError(f"'{name}' is not LINK/NAME", "see `ipttctl maps LINK` for the names")
-    from ipttctl.programs.maps import map_of  # noqa: PLC0415  # loads libbpf
 
-    with Controller() as controller, map_of(controller.link(number), wanted) as found:
+    with Controller() as controller, link_maps.map_of(controller.link(number), wanted) as found:
         yield found
 
 
@@ -124,7 +122,7 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _json(used: UsedMap) -> dict[str, Any]:
+def _json(used: link_maps.UsedMap) -> dict[str, Any]:
     found = used.map
     info, form = found.info, found.format
     return {
@@ -141,7 +139,7 @@ def _json(used: UsedMap) -> dict[str, Any]:
     }
 
 
-def _line(used: UsedMap) -> str:
+def _line(used: link_maps.UsedMap) -> str:
     """A map on one line, as links are."""
     found = used.map
     info, form = found.info, found.format

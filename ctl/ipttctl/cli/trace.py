@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,12 +23,10 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, Link, ProgramSet
 from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttctl.numbers import U32_MAX
+from ipttctl.programs import trace as trace_programs
 from ipttctl.programs.choice import compiled
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.system.namespace_names import NamespaceNames
-
-if TYPE_CHECKING:
-    from ipttctl.programs.trace import TraceOptions
 
 
 def trace(
@@ -121,9 +119,7 @@ def trace(
         names = stack.enter_context(NamespaceNames().watching())
         bytecode = compiled(" ".join(expression) if expression else None)
 
-        from ipttctl.programs.trace import TraceOptions  # noqa: PLC0415  # loads libbpf
-
-        wanted = TraceOptions(
+        wanted = trace_programs.TraceOptions(
             address=host,
             protocol=number,
             port=port_number,
@@ -196,11 +192,9 @@ def _follow(
 
 
 @contextmanager
-def _programs(wanted: TraceOptions, bytecode: bytes | None) -> Iterator[ProgramSet]:
+def _programs(wanted: trace_programs.TraceOptions, bytecode: bytes | None) -> Iterator[ProgramSet]:
     """The programs of these options, open until a link holds them."""
-    from ipttctl.programs.trace import load_trace_programs  # noqa: PLC0415  # loads libbpf
-
-    programs = load_trace_programs(
+    programs = trace_programs.load_trace_programs(
         wanted,
         on_compile=lambda: note("compiling the BPF programs (once; takes some seconds)..."),
     )

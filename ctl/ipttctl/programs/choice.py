@@ -9,8 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from ipttctl.bpf import syscalls
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.programs import Program
 from ipttctl.errors import KernelError, ProgramError
 from ipttctl.link.model import ProgramSet
+from ipttctl.programs import maps as link_maps
 from ipttctl.programs.sources import ProgramSource, open_sources, program_type, relative_to
 from ipttproto import Slot
 
@@ -45,9 +49,9 @@ class ProgramChoice:
             programs = stack.enter_context(open_sources(self.sources, on_compile=on_compile))
             payload = None
             if self.payload is not None:
-                from ipttctl.programs.maps import map_of_programs  # noqa: PLC0415  # loads libbpf
-
-                payload = stack.enter_context(map_of_programs(programs.values(), self.payload)).fd
+                payload = stack.enter_context(
+                    link_maps.map_of_programs(programs.values(), self.payload)
+                ).fd
             try:
                 yield ProgramSet(programs, compiled(self.filter), self.cookie, payload)
             except KernelError as error:
@@ -64,9 +68,6 @@ def check_types(programs: Mapping[Slot, int]) -> None:
     Raises:
         ProgramError: one is of another type, or no program.
     """
-    from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
-    from ipttctl.bpf.programs import Program  # noqa: PLC0415  # loads libbpf
-
     for slot, fd in programs.items():
         wanted = syscalls.program_type_name(program_type(slot))
         with Program.from_fd(fd) as program:
@@ -85,6 +86,5 @@ def compiled(expression: str | None) -> bytes | None:
     """
     if not expression:
         return None
-    from ipttctl.bpf.filters import compile_filter  # noqa: PLC0415  # loads libpcap
 
     return compile_filter(expression)

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from ipttctl.bpf import syscalls
+from ipttctl.bpf.btf import Btf
+from ipttctl.bpf.values import decode
 from ipttctl.errors import IpttctlError, LinkGoneError
 from ipttctl.link.model import Link
 from ipttproto import Hook
@@ -56,7 +59,6 @@ class PayloadTypes:
         kind = self._remember(key, self._types.pop(key, None))
         if kind is None or kind.size != len(record.payload):
             return None
-        from ipttctl.bpf.values import decode  # noqa: PLC0415  # loads libbpf
 
         return decode(kind, record.payload)
 
@@ -69,9 +71,6 @@ class PayloadTypes:
 
 def _type(map_id: int) -> Type | None:
     """The type of a map's values, if somebody described it."""
-    from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
-    from ipttctl.bpf.btf import Btf  # noqa: PLC0415  # loads libbpf
-
     try:
         fd = syscalls.map_by_id(map_id)
         try:

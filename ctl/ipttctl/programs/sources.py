@@ -18,16 +18,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ipttctl.bpf.collection import Collection, CollectionSpec
+from ipttctl.bpf.programs import Program
+from ipttctl.bpf.source_lines import line_of
+from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ProgramError, UsageError, VerifierError
 from ipttctl.numbers import U32_MAX, number
 from ipttctl.paths import module_directory, programs_directory
 from ipttproto import Slot
-
-if TYPE_CHECKING:
-    from ipttctl.bpf.collection import CollectionSpec
-    from ipttctl.bpf.syscalls import ProgramType
 
 _INT_MAX: Final = 0x7FFFFFFF
 _TAG: Final = re.compile(r"[0-9a-f]{16}")
@@ -196,8 +196,6 @@ KINDS: Final = tuple(_PARSERS)
 
 def program_type(slot: Slot) -> ProgramType:
     """The type that a slot's program has to have."""
-    from ipttctl.bpf.syscalls import ProgramType  # noqa: PLC0415  # loads libbpf
-
     return ProgramType[_TYPES.get(slot, "KPROBE")]
 
 
@@ -236,8 +234,6 @@ def open_sources(
 
 
 def _opened(source: Pinned | ById | ByTag | OfProcess, stack: ExitStack) -> int:
-    from ipttctl.bpf.programs import Program  # noqa: PLC0415  # loads libbpf
-
     match source:
         case Pinned(path):
             program = Program.from_pinned(path)
@@ -251,8 +247,6 @@ def _opened(source: Pinned | ById | ByTag | OfProcess, stack: ExitStack) -> int:
 
 
 def _read(kind: type, file: str, on_compile: Callable[[], None] | None) -> CollectionSpec:
-    from ipttctl.bpf.collection import CollectionSpec  # noqa: PLC0415  # loads libbpf
-
     if kind is FromObject:
         return CollectionSpec.from_object(file)
     return CollectionSpec.from_source(file, include=_include(), on_compile=on_compile)
@@ -265,8 +259,6 @@ def _include() -> list[Path]:
 
 def _in_source(file: str, error: VerifierError) -> VerifierError:
     """A refusal of a program with the line of its source that was refused."""
-    from ipttctl.bpf.source_lines import line_of  # noqa: PLC0415  # only when something is wrong
-
     line = None
     if error.instruction is not None:
         line = line_of(Path(file), _include(), error.program, error.instruction)
@@ -279,8 +271,6 @@ def _loaded(
     spec: CollectionSpec, file: str, names: Mapping[Slot, str], stack: ExitStack
 ) -> dict[Slot, int]:
     """Load the programs that slots name, in one collection."""
-    from ipttctl.bpf.collection import Collection  # noqa: PLC0415  # loads libbpf
-
     try:
         found = {slot: spec.find_program(name) for slot, name in names.items()}
         types = {name: program_type(slot) for slot, name in found.items()}

@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ipttctl.bpf import syscalls
 from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttctl.programs.choice import check_types
 from ipttctl.programs.sources import source_text
 from ipttctl.state.journal import RECORD, Record, RecordedLink, locked
+from ipttctl.state.maps import MapChange
 from ipttctl.state.model import State, Step, about
 from ipttctl.state.plan import (
     Match,
@@ -158,8 +160,6 @@ class _Application:
         check: Callable[[], None],
     ) -> None:
         """Maps and new links: what is undone if something fails."""
-        from ipttctl.state.maps import MapChange  # noqa: PLC0415  # loads libbpf
-
         new = [match for match in self._plan.matches if match.link is None]
         if new:
             pending = tuple(self._pending(match, sets[match.declared.name]) for match in new)
@@ -208,8 +208,6 @@ class _Application:
         ).write(self._record)
 
     def _pending(self, match: Match, programs: ProgramSet) -> RecordedLink:
-        from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
-
         ids = {s.name.lower(): syscalls.program_info(fd).id for s, fd in programs.programs.items()}
         return RecordedLink(
             match.declared.name,

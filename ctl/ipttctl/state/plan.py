@@ -13,10 +13,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ipttctl.bpf import syscalls
 from ipttctl.errors import ProgramError
 from ipttctl.hooks.hook import Identity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
+from ipttctl.programs import maps as link_maps
 from ipttctl.programs.choice import compiled
 from ipttctl.programs.sources import (
     ById,
@@ -28,12 +30,12 @@ from ipttctl.programs.sources import (
     source_digest,
 )
 from ipttctl.state.journal import Record, RecordedLink
+from ipttctl.state.maps import MapDifference
 from ipttctl.state.model import DeclaredLink, DeclaredMap, State, Step, StepAction, about
 from ipttproto import Slot
 
 if TYPE_CHECKING:
     from ipttctl.bpf.maps import Map
-    from ipttctl.state.maps import MapDifference
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,6 @@ def is_program(
             # the kernel knows the tag, which says nothing of maps and their constants
             return known is not None and known.digests.get(slot.name.lower()) == digest
         case _:
-            from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
-
             with open_sources({slot: source}) as fds:
                 return syscalls.program_info(fds[slot]).id == info.id
 
@@ -179,10 +179,9 @@ def is_payload(name: str | None, link: Link) -> bool:
         return name is None and not link.payload_map
     if name == str(link.payload_map):
         return True
-    from ipttctl.programs.maps import map_of  # noqa: PLC0415  # loads libbpf
 
     try:
-        with map_of(link, name) as found:
+        with link_maps.map_of(link, name) as found:
             return found.info.id == link.payload_map
     except ProgramError:
         return False
@@ -192,10 +191,9 @@ def live_maps(match: Match, opened: ExitStack) -> Iterator[tuple[str, MapDiffere
     """What differs in the declared maps of a link whose programs stay."""
     if not match.declared.maps or match.link is None:
         return
-    from ipttctl.programs.maps import map_of  # noqa: PLC0415  # loads libbpf
 
     for name, declared in match.declared.maps.items():
-        yield from _difference(name, declared, map_of(match.link, name), opened)
+        yield from _difference(name, declared, link_maps.map_of(match.link, name), opened)
 
 
 def new_maps(
@@ -204,19 +202,16 @@ def new_maps(
     """What differs in the declared maps of programs that are not in the link yet."""
     if not match.declared.maps:
         return
-    from ipttctl.programs.maps import map_of_programs  # noqa: PLC0415  # loads libbpf
 
     fds = list(programs.programs.values())
     for name, declared in match.declared.maps.items():
-        yield from _difference(name, declared, map_of_programs(fds, name), opened)
+        yield from _difference(name, declared, link_maps.map_of_programs(fds, name), opened)
 
 
 def _difference(
     name: str, declared: DeclaredMap, found: Map, opened: ExitStack
 ) -> Iterator[tuple[str, MapDifference]]:
     """The difference of a map, if any: then it stays open as long as others do."""
-    from ipttctl.state.maps import MapDifference  # noqa: PLC0415  # loads libbpf
-
     with ExitStack() as ours:
         ours.enter_context(found)
         with about(name):

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from ipttctl.bpf import syscalls
+from ipttctl.bpf.filters import filter_text
+from ipttctl.bpf.maps import Map
+from ipttctl.bpf.programs import Program
 from ipttctl.errors import LinkGoneError, ProgramError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link
+from ipttctl.programs import maps as link_maps
 from ipttctl.programs.choice import ProgramChoice
 from ipttctl.programs.sources import (
     ById,
@@ -22,12 +27,10 @@ from ipttctl.programs.sources import (
     parse_source,
 )
 from ipttctl.state.journal import RECORD, Record, RecordedLink
+from ipttctl.state.maps import ARRAYS
 from ipttctl.state.model import DeclaredLink, DeclaredMap, State, about
 from ipttctl.state.plan import claimed, is_payload, is_program
 from ipttproto import Slot
-
-if TYPE_CHECKING:
-    from ipttctl.bpf.maps import Map
 
 #: flags of maps that programs only read (BPF_F_RDONLY_PROG): the constants of an object file
 _CONSTANTS: Final = 1 << 7
@@ -108,7 +111,6 @@ def _saved(
 def _filter_text(link: Link) -> str | None:
     if not link.filter:
         return None
-    from ipttctl.bpf.filters import filter_text  # noqa: PLC0415  # loads libpcap
 
     return filter_text(link.filter)
 
@@ -132,7 +134,6 @@ def _pinned(source: ProgramSource, directory: Path) -> ProgramSource:
     """A program's pin in a directory, made where there is none, if it is known by its id only."""
     if not isinstance(source, ById):
         return source
-    from ipttctl.bpf.programs import Program  # noqa: PLC0415  # loads libbpf
 
     with Program.from_id(source.id) as program:
         place = directory / f"{program.id}-{program.name or 'program'}"
@@ -144,7 +145,6 @@ def _pinned(source: ProgramSource, directory: Path) -> ProgramSource:
 def _payload_name(link: Link) -> str | None:
     if not link.payload_map:
         return None
-    from ipttctl.bpf.maps import Map  # noqa: PLC0415  # loads libbpf
 
     with Map.from_id(link.payload_map) as found:
         name = found.name
@@ -156,16 +156,15 @@ def _saved_maps(link: Link, entry: RecordedLink | None, everything: bool) -> dic
     told = {} if entry is None else entry.maps
     if not told and not everything:
         return {}
-    from ipttctl.programs.maps import map_of, maps_of  # noqa: PLC0415  # loads libbpf
 
     saved, seen = {}, set()
     for name, entries in told.items():
         # programs that somebody swapped may have no such map
-        with suppress(ProgramError), map_of(link, name) as found:
+        with suppress(ProgramError), link_maps.map_of(link, name) as found:
             saved[name] = _as_declared(found, entries)
             seen.add(found.info.id)
     if everything:
-        with maps_of(link) as used:
+        with link_maps.maps_of(link) as used:
             names = [one.map.name for one in used]
             for one in used:
                 if one.map.info.id not in seen and _is_data(one.map):
@@ -177,8 +176,6 @@ def _saved_maps(link: Link, entry: RecordedLink | None, everything: bool) -> dic
 
 def _as_declared(found: Map, entries: Sequence[Sequence[Any]]) -> DeclaredMap:
     """What a map holds, in the form in which it was declared: keys alone, or with values."""
-    from ipttctl.state.maps import ARRAYS  # noqa: PLC0415  # loads libbpf
-
     shape = found.format
     listed = {shape.key_bytes(key): value for key, value in entries}
     keys_only = bool(listed) and all(value is None for value in listed.values())
@@ -196,8 +193,6 @@ def _as_declared(found: Map, entries: Sequence[Sequence[Any]]) -> DeclaredMap:
 
 
 def _is_data(found: Map) -> bool:
-    from ipttctl.bpf import syscalls  # noqa: PLC0415  # loads libbpf
-
     kinds = (
         syscalls.MapType.PROG_ARRAY,
         syscalls.MapType.ARRAY_OF_MAPS,

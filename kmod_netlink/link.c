@@ -67,6 +67,54 @@ bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 	return any;
 }
 
+/**
+ * ipttrace_links_count - how many links there are at a kind of hook
+ * @hook: enum ipttrace_hook
+ */
+unsigned int ipttrace_links_count(u32 hook)
+{
+	const struct ipttrace_link *link;
+	unsigned int count = 0;
+
+	lockdep_assert_held(&ipttrace_lock);
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (link->hook == hook)
+			count++;
+	return count;
+}
+
+/**
+ * ipttrace_links_sets - the program sets of all links at a kind of hook, to be published as one
+ * @hook: enum ipttrace_hook
+ * @gfp: with __GFP_NOFAIL it cannot fail
+ *
+ * Of a link that is changing the next set is taken: what is published with these sets takes one
+ * pointer, however many links there are.
+ *
+ * Return: the sets, which the caller owns and frees with kfree(), NULL if there are no links, or
+ * ERR_PTR(-ENOMEM).
+ */
+struct ipttrace_sets *ipttrace_links_sets(u32 hook, gfp_t gfp)
+{
+	unsigned int count = ipttrace_links_count(hook);
+	struct ipttrace_link *link;
+	struct ipttrace_sets *sets;
+	unsigned int i = 0;
+
+	if (!count)
+		return NULL;
+	sets = kmalloc(struct_size(sets, set, count), gfp);
+	if (!sets)
+		return ERR_PTR(-ENOMEM);
+	sets->count = count;
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (link->hook == hook)
+			sets->set[i++] = ipttrace_link_changing(link) ?
+						 link->other :
+						 link->set;
+	return sets;
+}
+
 /* The current process owns the link from now on, through the socket @portid; 0 for none. */
 static void link_own(struct ipttrace_link *link, u32 portid)
 {
@@ -113,17 +161,6 @@ int ipttrace_link_takes(u32 hook, u32 family, const struct ipttrace_set *set,
 		return -EOPNOTSUPP;
 	}
 	return 0;
-}
-
-static bool hook_is_full(u32 hook)
-{
-	const struct ipttrace_link *link;
-	unsigned int count = 0;
-
-	list_for_each_entry(link, &ipttrace_links, list)
-		if (link->hook == hook)
-			count++;
-	return count >= IPTTRACE_MAX_LINKS;
 }
 
 /* Makes a link with its set and owner, which is at no hook and on no list. */
@@ -238,7 +275,7 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 				  extack);
 	if (err)
 		return ERR_PTR(err);
-	if (hook_is_full(spec->hook)) {
+	if (ipttrace_links_count(spec->hook) >= IPTTRACE_MAX_LINKS) {
 		NL_SET_ERR_MSG(extack,
 			       "there are as many links as one hook takes");
 		return ERR_PTR(-ENOSPC);

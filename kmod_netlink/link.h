@@ -47,8 +47,9 @@ struct ipttrace_link_stats {
  * @count_rules: at tables: rules are counted for it though no program asks for their events
  * @nf: the place of an nf link, owned; NULL for a table link
  * @change: in a list of links that are swapped, or will be rolled back, together
- * @other: owned: the next set while a swap is made, the one before while a roll-back waits, or NULL
- * @rollback: what waits to swap @set and @other, or NULL
+ * @other: owned: the next set while a change is made, the one before while a roll-back waits, or
+ *	NULL
+ * @rollback: what waits to swap @set and @other; NULL while that, or any other change, is made
  * @history: of the link
  *
  * Everything is under ipttrace_lock but what packets need: @id, @family, @stats,
@@ -76,7 +77,7 @@ struct ipttrace_link {
 };
 
 /**
- * struct ipttrace_sets - the program sets of all links at the table hook, as packets see them
+ * struct ipttrace_sets - the program sets of all links at a kind of hook, as packets see them
  * @count: how many
  * @set: them, in the order of their links
  *
@@ -127,7 +128,15 @@ extern spinlock_t ipttrace_links_index;
 /* Grows with every change of a link, for dumps; under ipttrace_lock. */
 extern unsigned int ipttrace_links_sequence;
 
+/* Whether a swap or a roll-back of the link is being made: its other set comes into force. */
+static inline bool ipttrace_link_changing(const struct ipttrace_link *link)
+{
+	return link->other && !link->rollback;
+}
+
 struct ipttrace_link *ipttrace_link_find(u32 id);
+unsigned int ipttrace_links_count(u32 hook);
+struct ipttrace_sets *ipttrace_links_sets(u32 hook, gfp_t gfp);
 bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 					  const void *what),
 			const void *what);

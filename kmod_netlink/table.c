@@ -5,7 +5,6 @@
  */
 #include <linux/module.h>
 #include <linux/netfilter.h>
-#include <linux/slab.h>
 #include <linux/workqueue.h>
 
 #include "link.h"
@@ -43,23 +42,12 @@ u32 ipttrace_table_armed(u32 family)
 	return armed;
 }
 
-static unsigned int table_links(void)
-{
-	struct ipttrace_link *link;
-	unsigned int count = 0;
-
-	list_for_each_entry(link, &ipttrace_links, list)
-		if (link->hook == IPTTRACE_HOOK_TABLE)
-			count++;
-	return count;
-}
-
 static bool any_links(void)
 {
 	bool any;
 
 	mutex_lock(&ipttrace_lock);
-	any = table_links();
+	any = ipttrace_links_count(IPTTRACE_HOOK_TABLE);
 	mutex_unlock(&ipttrace_lock);
 	return any;
 }
@@ -134,35 +122,18 @@ void ipttrace_table_armed_end(void)
  */
 struct ipttrace_sets *ipttrace_table_prepare(gfp_t gfp)
 {
-	unsigned int count = table_links();
-	struct ipttrace_sets *sets;
-
-	lockdep_assert_held(&ipttrace_lock);
-	if (!count)
-		return NULL;
-	sets = kmalloc(struct_size(sets, set, count), gfp);
-	if (!sets)
-		return ERR_PTR(-ENOMEM);
-	sets->count = count;
-	return sets;
+	return ipttrace_links_sets(IPTTRACE_HOOK_TABLE, gfp);
 }
 
 /**
  * ipttrace_table_publish - put the program sets of all table links in force, in one step
- * @sets: of ipttrace_table_prepare(); the same links are listed still
+ * @sets: of ipttrace_table_prepare()
  *
  * Return: what the caller passes to kfree() a grace period later: then no packet is handled by what
  * was in force before.
  */
 struct ipttrace_sets *ipttrace_table_publish(struct ipttrace_sets *sets)
 {
-	struct ipttrace_link *link;
-	unsigned int i = 0;
-
-	lockdep_assert_held(&ipttrace_lock);
-	list_for_each_entry(link, &ipttrace_links, list)
-		if (link->hook == IPTTRACE_HOOK_TABLE)
-			sets->set[i++] = link->set;
 	return ipttrace_traverse_publish(sets);
 }
 

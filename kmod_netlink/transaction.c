@@ -88,6 +88,8 @@ static void rollback_work(struct work_struct *work)
 	mutex_lock(&ipttrace_lock);
 	if (list_empty(&rollback->links))
 		goto out;
+	list_for_each_entry(link, &rollback->links, change)
+		link->rollback = NULL;
 	table = any_table(&rollback->links);
 	/* must not fail: nobody is there who could be told */
 	if (table)
@@ -95,7 +97,6 @@ static void rollback_work(struct work_struct *work)
 	links_exchange(&rollback->links, table, sets);
 	list_for_each_entry_safe(link, next, &rollback->links, change) {
 		list_del_init(&link->change);
-		link->rollback = NULL;
 		other_free(link);
 		ipttrace_history_add(&link->history, link->set,
 				     IPTTRACE_ACTION_ROLLBACK);
@@ -221,7 +222,7 @@ static int change_check(struct ipttrace_change *change,
 				    "there is no such link");
 		return -ENOENT;
 	}
-	if (link->other && !link->rollback) {
+	if (ipttrace_link_changing(link)) {
 		NL_SET_ERR_MSG_ATTR(extack, change->link_attr,
 				    "the link is in the transaction twice");
 		return -EINVAL;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Links: made and removed under one mutex. Those at tables are published to packets as one RCU
- * pointer, each nf link's program set as one of its own.
+ * Links: made and removed under one mutex, whatever kind of hook they are at (hook.h).
  *
  * Locks, outer to inner: rtnl_mutex (attaching to a device, and the notifier of devices),
  * pernet_ops_rwsem (a namespace goes) or the arming lock of table.c; ipttrace_lock;
@@ -9,13 +8,11 @@
  * RCU grace period takes, and by a notifier only if something of its own has a link.
  */
 #include <linux/module.h>
-#include <linux/netfilter.h>
-#include <linux/rtnetlink.h>
 #include <linux/slab.h>
 #include <net/netlink.h>
 
+#include "hook.h"
 #include "link.h"
-#include "table.h"
 #include "transaction.h"
 
 /* what it serialises: link.h */
@@ -44,11 +41,11 @@ struct ipttrace_link *ipttrace_link_find(u32 id)
 }
 
 /**
- * ipttrace_links_any - whether any link is of a kind, told without waiting for ipttrace_lock
- * @concerned: whether a link is; looks at its owner_portid and nf only
+ * ipttrace_links_any - whether any link is concerned, told without waiting for ipttrace_lock
+ * @concerned: whether a link is; looks only at its hook and at what ipttrace_links_index protects
  * @what: for it
  *
- * The answer stands until the caller returns if no link of the kind can be made meanwhile.
+ * The answer stands until the caller returns if no link that is concerned can be made meanwhile.
  */
 bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 					  const void *what),
@@ -125,44 +122,6 @@ static void link_own(struct ipttrace_link *link, u32 portid)
 	get_task_comm(link->owner_comm, current);
 }
 
-/**
- * ipttrace_link_takes - whether a program set suits a link
- * @hook: of the link
- * @family: of the link
- * @set: the set
- * @attr: what to complain of
- * @extack: told why not
- *
- * Return: 0, -EINVAL or -EOPNOTSUPP.
- */
-int ipttrace_link_takes(u32 hook, u32 family, const struct ipttrace_set *set,
-			const struct nlattr *attr,
-			struct netlink_ext_ack *extack)
-{
-	bool packet = set->slots & BIT(IPTTRACE_SLOT_PACKET);
-	bool others = set->slots & ~BIT(IPTTRACE_SLOT_PACKET);
-
-	if (hook == IPTTRACE_HOOK_TABLE && packet) {
-		NL_SET_ERR_MSG_ATTR(
-			extack, attr,
-			"the packet slot is of netfilter hooks; tables have entry, rule and exit");
-		return -EINVAL;
-	}
-	if (hook == IPTTRACE_HOOK_NF && others) {
-		NL_SET_ERR_MSG_ATTR(
-			extack, attr,
-			"a netfilter hook has the packet slot only; entry, rule and exit are of tables");
-		return -EINVAL;
-	}
-	if (family == NFPROTO_ARP && set->filter) {
-		NL_SET_ERR_MSG_ATTR(
-			extack, attr,
-			"a classic filter sees packets from their IP header on, and ARP has none");
-		return -EOPNOTSUPP;
-	}
-	return 0;
-}
-
 /* Makes a link with its set and owner, which is at no hook and on no list. */
 static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 					struct ipttrace_set *set,
@@ -203,76 +162,29 @@ err_free:
 	return ERR_PTR(err);
 }
 
-/* Puts a link that is listed to the tables. */
-static int link_attach_table(void)
-{
-	struct ipttrace_sets *sets;
-
-	sets = ipttrace_table_prepare(GFP_KERNEL);
-	if (IS_ERR(sets))
-		return PTR_ERR(sets);
-	sets = ipttrace_table_publish(sets);
-	synchronize_rcu();
-	kfree(sets);
-	return 0;
-}
-
-/**
- * ipttrace_link_attach_begin - take the locks outside ipttrace_lock that attaching needs, and do
- *	what takes long
- * @spec: what is asked for
- * @extack: told what stands in the way
- *
- * Return: 0, and then ipttrace_link_attach_end() must follow; or what ipttrace_table_arm() returns.
- */
-int ipttrace_link_attach_begin(const struct ipttrace_link_spec *spec,
-			       struct netlink_ext_ack *extack)
-{
-	if (spec->hook == IPTTRACE_HOOK_TABLE)
-		return ipttrace_table_arm(extack);
-	/* before ipttrace_lock, as the notifier of devices has it */
-	if (spec->nf.ifindex)
-		rtnl_lock();
-	return 0;
-}
-
-/**
- * ipttrace_link_attach_end - give back the locks of ipttrace_link_attach_begin()
- * @spec: what was asked for
- *
- * Whether the link was made or not.
- */
-void ipttrace_link_attach_end(const struct ipttrace_link_spec *spec)
-{
-	if (spec->hook == IPTTRACE_HOOK_TABLE)
-		ipttrace_table_armed_end();
-	else if (spec->nf.ifindex)
-		rtnl_unlock();
-}
-
 /**
  * ipttrace_link_attach - make a link
  * @spec: what was asked for
  * @set: its program set; becomes the link's on success
  * @extack: told why not
  *
- * When it returns, every packet that reaches the hook is handled by the set, at tables as far as
- * their code is loaded.
+ * When it returns, every packet that reaches the hook is handled by the set, as far as the kernel's
+ * code for it is loaded.
  *
- * Context: after ipttrace_link_attach_begin(), with ipttrace_lock held.
- * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -EINVAL, -EOPNOTSUPP,
- * -ENOSPC, -ENOMEM, -ENODEV, or what ipttrace_nf_attach() returns.
+ * Context: after the begin of the kind of hook, with ipttrace_lock held.
+ * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -ENOSPC, -ENOMEM, -ENODEV,
+ * or what takes and attach of the kind of hook return.
  */
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 		     struct ipttrace_set *set, struct netlink_ext_ack *extack)
 {
+	const struct ipttrace_hook_ops *hook = ipttrace_hooks[spec->hook];
 	struct ipttrace_link *link;
 	int err;
 
 	lockdep_assert_held(&ipttrace_lock);
-	err = ipttrace_link_takes(spec->hook, spec->family, set, spec->programs,
-				  extack);
+	err = hook->takes(spec->family, set, spec->programs, extack);
 	if (err)
 		return ERR_PTR(err);
 	if (ipttrace_links_count(spec->hook) >= IPTTRACE_MAX_LINKS) {
@@ -287,10 +199,7 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	spin_lock(&ipttrace_links_index);
 	list_add_tail(&link->list, &ipttrace_links);
 	spin_unlock(&ipttrace_links_index);
-	if (spec->hook == IPTTRACE_HOOK_NF)
-		err = ipttrace_nf_attach(link, &spec->nf, extack);
-	else
-		err = link_attach_table();
+	err = hook->attach(link, spec, extack);
 	if (err)
 		goto err_unlist;
 	last_id++;
@@ -390,27 +299,26 @@ void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving)
  */
 void ipttrace_links_detach(struct list_head *leaving)
 {
-	struct ipttrace_sets *old = NULL;
+	struct ipttrace_sets *old[IPTTRACE_HOOKS];
 	struct ipttrace_link *link;
-	bool table = false;
+	unsigned long hooks = 0;
+	unsigned int i;
 
 	lockdep_assert_held(&ipttrace_lock);
 	if (list_empty(leaving))
 		return;
 	list_for_each_entry(link, leaving, list) {
 		ipttrace_rollback_leave(link);
-		if (link->nf)
-			ipttrace_nf_detach(link->nf);
-		else
-			table = true;
+		__set_bit(link->hook, &hooks);
 	}
-	if (table)
-		old = ipttrace_table_publish(
-			ipttrace_table_prepare(GFP_KERNEL | __GFP_NOFAIL));
+	for_each_set_bit(i, &hooks, IPTTRACE_HOOKS)
+		old[i] = ipttrace_hooks[i]->detach(leaving);
 	synchronize_rcu();
-	kfree(old);
-	if (table)
-		ipttrace_table_release();
+	for_each_set_bit(i, &hooks, IPTTRACE_HOOKS) {
+		kfree(old[i]);
+		if (ipttrace_hooks[i]->release)
+			ipttrace_hooks[i]->release();
+	}
 	ipttrace_links_sequence++;
 }
 
@@ -422,7 +330,7 @@ void ipttrace_link_free(struct ipttrace_link *link)
 {
 	ipttrace_set_free(link->set);
 	free_percpu(link->stats);
-	kfree(link->nf);
+	kfree(link->place);
 	kfree(link);
 	module_put(THIS_MODULE);
 }

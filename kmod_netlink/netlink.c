@@ -9,6 +9,7 @@
 
 #include "compat/genetlink.h"
 #include "events.h"
+#include "hook.h"
 #include "link.h"
 #include "message.h"
 #include "netlink.h"
@@ -72,10 +73,11 @@ static int reply_link(struct sk_buff *msg, struct genl_info *info,
 static int attach(struct genl_info *info, const struct ipttrace_link_spec *spec,
 		  struct ipttrace_set *set, struct sk_buff *msg)
 {
+	const struct ipttrace_hook_ops *hook = ipttrace_hooks[spec->hook];
 	struct ipttrace_link *link;
 	int err;
 
-	err = ipttrace_link_attach_begin(spec, info->extack);
+	err = hook->begin(spec, info->extack);
 	if (err) {
 		nlmsg_free(msg);
 		ipttrace_set_free(set);
@@ -92,7 +94,7 @@ static int attach(struct genl_info *info, const struct ipttrace_link_spec *spec,
 		err = reply_link(msg, info, link);
 	}
 	mutex_unlock(&ipttrace_lock);
-	ipttrace_link_attach_end(spec);
+	hook->end(spec);
 	return err;
 }
 
@@ -118,7 +120,7 @@ static int attach_doit(struct sk_buff *skb, struct genl_info *info)
 	}
 	err = attach(info, &spec, set, msg);
 out:
-	ipttrace_nf_spec_release(&spec.nf);
+	ipttrace_spec_release(&spec);
 	return err;
 }
 

@@ -21,6 +21,8 @@ LIST_HEAD(ipttrace_links);
 DEFINE_SPINLOCK(ipttrace_links_index);
 unsigned int ipttrace_links_sequence;
 
+/* Links by their index, under ipttrace_links_index. */
+static LIST_HEAD(links_index);
 static u32 last_id;
 
 /**
@@ -45,7 +47,9 @@ struct ipttrace_link *ipttrace_link_find(u32 id)
  * @concerned: whether a link is; looks only at its hook and at what ipttrace_links_index protects
  * @what: for it
  *
- * The answer stands until the caller returns if no link that is concerned can be made meanwhile.
+ * A link that is leaving counts until it is at its hook no more: a notifier waits for that if it
+ * takes ipttrace_lock then. The answer stands until the caller returns if no link that is concerned
+ * can be made meanwhile.
  */
 bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 					  const void *what),
@@ -55,7 +59,7 @@ bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 	bool any = false;
 
 	spin_lock(&ipttrace_links_index);
-	list_for_each_entry(link, &ipttrace_links, list) {
+	list_for_each_entry(link, &links_index, index) {
 		any = concerned(link, what);
 		if (any)
 			break;
@@ -196,8 +200,9 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	if (IS_ERR(link))
 		return link;
 
-	spin_lock(&ipttrace_links_index);
 	list_add_tail(&link->list, &ipttrace_links);
+	spin_lock(&ipttrace_links_index);
+	list_add_tail(&link->index, &links_index);
 	spin_unlock(&ipttrace_links_index);
 	err = hook->attach(link, spec, extack);
 	if (err)
@@ -208,8 +213,9 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	return link;
 
 err_unlist:
-	spin_lock(&ipttrace_links_index);
 	list_del(&link->list);
+	spin_lock(&ipttrace_links_index);
+	list_del(&link->index);
 	spin_unlock(&ipttrace_links_index);
 	/* the set stays the caller's */
 	link->set = NULL;
@@ -285,9 +291,7 @@ int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
 void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving)
 {
 	lockdep_assert_held(&ipttrace_lock);
-	spin_lock(&ipttrace_links_index);
 	list_move_tail(&link->list, leaving);
-	spin_unlock(&ipttrace_links_index);
 }
 
 /**
@@ -313,6 +317,10 @@ void ipttrace_links_detach(struct list_head *leaving)
 	}
 	for_each_set_bit(i, &hooks, IPTTRACE_HOOKS)
 		old[i] = ipttrace_hooks[i]->detach(leaving);
+	spin_lock(&ipttrace_links_index);
+	list_for_each_entry(link, leaving, list)
+		list_del(&link->index);
+	spin_unlock(&ipttrace_links_index);
 	synchronize_rcu();
 	for_each_set_bit(i, &hooks, IPTTRACE_HOOKS) {
 		kfree(old[i]);

@@ -45,6 +45,7 @@ struct ipttrace_link_stats {
  * @stats: counters
  * @count_rules: at tables: rules are counted for it though no program asks for their events
  * @place: what the kind of hook keeps of the link's place, owned, for kfree(); or NULL
+ * @index: in what ipttrace_links_any() looks through, from before it is at its hook until after
  * @change: in a list of links that are swapped, or will be rolled back, together
  * @other: owned: the next set while a change is made, the one before while a roll-back waits, or
  *	NULL
@@ -70,6 +71,7 @@ struct ipttrace_link {
 	struct ipttrace_link_stats __percpu *stats;
 	bool count_rules;
 	void *place;
+	struct list_head index;
 	struct list_head change;
 	struct ipttrace_set *other;
 	struct ipttrace_rollback *rollback;
@@ -127,14 +129,12 @@ struct ipttrace_expectation {
 
 /* Serialises every change of a link. Lock order: link.c. */
 extern struct mutex ipttrace_lock;
-/*
- * All links in the order of their ids; under ipttrace_lock, and ipttrace_links_index to change it.
- */
+/* All links in the order of their ids; under ipttrace_lock. */
 extern struct list_head ipttrace_links;
 /*
- * Held, inside ipttrace_lock, by whoever changes which links are listed, and the owner_portid and
- * the place of one that is, or what a notifier looks for behind that. It lets notifiers see at once
- * whether they have anything to do.
+ * Held, inside ipttrace_lock, by whoever changes which links are in the index, and the owner_portid
+ * and the place of one that is, or what a notifier looks for behind that. It lets notifiers see at
+ * once whether they have anything to do.
  */
 extern spinlock_t ipttrace_links_index;
 /* Grows with every change of a link, for dumps; under ipttrace_lock. */

@@ -3,6 +3,7 @@
  * ipttrace: runs BPF programs where netfilter decides over packets.
  *
  * netlink.c	the generic-netlink family: what each command does
+ * netlink_gen.c	the commands and what they may hold, generated from the protocol
  * parse.c	what requests say
  * message.c	what the module says: replies, notifications, batches of events
  * link.c	links: which program set is in force at which hook

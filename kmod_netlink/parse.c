@@ -7,7 +7,7 @@
 
 #include "hook.h"
 #include "netlink.h"
-#include "netlink_policy.h"
+#include "netlink_gen.h"
 #include "parse.h"
 #include "payload.h"
 

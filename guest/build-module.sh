@@ -4,8 +4,8 @@
 # build-module.sh SOURCE DIRECTORY RELEASE [KBUILD-VARIABLE...]
 #
 # Builds the module in SOURCE for a kernel release that is installed, below KERNEL_ROOT if that is set, in a copy of its
-# sources, so that the source directory stays clean and kernels do not share objects. Builds again only what changed. With
-# C=2 (sparse) a warning fails.
+# sources, so that the source directory stays clean and kernels do not share objects. Nothing is copied that was built in
+# place (.gitignore). Builds again only what changed. With C=2 (sparse) a warning fails.
 set -euo pipefail
 
 source=$1 directory=$2 release=$3
@@ -21,12 +21,13 @@ mkdir -p "$directory"
 # A file that need not be compiled again would not be checked again either.
 [[ $strict = no ]] || rm -f "$directory/.sources"
 # A source that went away must not linger in the copy.
-listing=$(cd "$source" && find . -type f | sort)
+listing=$(cd "$source" && find . -type f ! -name '*.o' ! -name '*.ko' ! -name '*.mod' ! -name '*.mod.c' ! -name '.*.cmd' \
+	! -name '.tmp_*' ! -name Module.symvers ! -name modules.order ! -name features.h | sort)
 if [[ ! -f $directory/.sources || $(<"$directory/.sources") != "$listing" ]]; then
 	find "$directory" -mindepth 1 -delete
 	echo "$listing" >"$directory/.sources"
 fi
-cp -a --update "$source/." "$directory/"
+(cd "$source" && xargs -d '\n' cp -a --update --parents -t "$directory" <<<"$listing")
 
 report=$directory/.report
 if ! make -s -C "$headers" M="$directory" "$@" modules >"$report" 2>&1; then

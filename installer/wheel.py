@@ -14,17 +14,17 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 
 _SOURCES: Final = ("bpf", "ctl", "kmod_netlink", "proto", "LICENSE", "README.md", "pyproject.toml")
 _DEBIAN: Final = ("debian", "docs", "installer")
-_LEFT_BEHIND: Final = (
-    *("__pycache__", "*.egg-info", "*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd"),
-    *("Module.symvers", "modules.order"),
+LEFT_BEHIND: Final = (
+    *("__pycache__", "*.egg-info", "*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", ".tmp_*"),
+    *("Module.symvers", "modules.order", "features.h"),
 )
-"""What building leaves in source directories."""
+"""What building leaves in source directories, as patterns of names (see .gitignore)."""
 
 
 def copy_sources(directory: Path, *, debian: bool = False) -> None:
     """Copy what a wheel is built from, or a Debian package, to a new directory."""
     directory.mkdir()
-    ignored = shutil.ignore_patterns(*_LEFT_BEHIND)
+    ignored = shutil.ignore_patterns(*LEFT_BEHIND)
     for name in (*_SOURCES, *(_DEBIAN if debian else ())):
         source = ROOT / name
         if source.is_dir():

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Links: made and removed under one mutex. Those at tables are published to packets as one RCU
- * pointer, each nf link's program set as one of its own.
+ * Links: made and removed under one mutex, whatever kind of hook they are at (hook.h).
  *
  * Locks, outer to inner: rtnl_mutex (attaching to a device, and the notifier of devices),
  * pernet_ops_rwsem (a namespace goes) or the arming lock of table.c; ipttrace_lock;
@@ -9,13 +8,11 @@
  * RCU grace period takes, and by a notifier only if something of its own has a link.
  */
 #include <linux/module.h>
-#include <linux/netfilter.h>
-#include <linux/rtnetlink.h>
 #include <linux/slab.h>
 #include <net/netlink.h>
 
+#include "hook.h"
 #include "link.h"
-#include "table.h"
 #include "transaction.h"
 
 /* what it serialises: link.h */
@@ -24,6 +21,8 @@ LIST_HEAD(ipttrace_links);
 DEFINE_SPINLOCK(ipttrace_links_index);
 unsigned int ipttrace_links_sequence;
 
+/* Links by their index, under ipttrace_links_index. */
+static LIST_HEAD(links_index);
 static u32 last_id;
 
 /**
@@ -44,11 +43,13 @@ struct ipttrace_link *ipttrace_link_find(u32 id)
 }
 
 /**
- * ipttrace_links_any - whether any link is of a kind, told without waiting for ipttrace_lock
- * @concerned: whether a link is; looks at its owner_portid and nf only
+ * ipttrace_links_any - whether any link is concerned, told without waiting for ipttrace_lock
+ * @concerned: whether a link is; looks only at its hook and at what ipttrace_links_index protects
  * @what: for it
  *
- * The answer stands until the caller returns if no link of the kind can be made meanwhile.
+ * A link that is leaving counts until it is at its hook no more: a notifier waits for that if it
+ * takes ipttrace_lock then. The answer stands until the caller returns if no link that is concerned
+ * can be made meanwhile.
  */
 bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 					  const void *what),
@@ -58,13 +59,61 @@ bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 	bool any = false;
 
 	spin_lock(&ipttrace_links_index);
-	list_for_each_entry(link, &ipttrace_links, list) {
+	list_for_each_entry(link, &links_index, index) {
 		any = concerned(link, what);
 		if (any)
 			break;
 	}
 	spin_unlock(&ipttrace_links_index);
 	return any;
+}
+
+/**
+ * ipttrace_links_count - how many links there are at a kind of hook
+ * @hook: enum ipttrace_hook
+ */
+unsigned int ipttrace_links_count(u32 hook)
+{
+	const struct ipttrace_link *link;
+	unsigned int count = 0;
+
+	lockdep_assert_held(&ipttrace_lock);
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (link->hook == hook)
+			count++;
+	return count;
+}
+
+/**
+ * ipttrace_links_sets - the program sets of all links at a kind of hook, to be published as one
+ * @hook: enum ipttrace_hook
+ * @gfp: with __GFP_NOFAIL it cannot fail
+ *
+ * Of a link that is changing the next set is taken: what is published with these sets takes one
+ * pointer, however many links there are.
+ *
+ * Return: the sets, which the caller owns and frees with kfree(), NULL if there are no links, or
+ * ERR_PTR(-ENOMEM).
+ */
+struct ipttrace_sets *ipttrace_links_sets(u32 hook, gfp_t gfp)
+{
+	unsigned int count = ipttrace_links_count(hook);
+	struct ipttrace_link *link;
+	struct ipttrace_sets *sets;
+	unsigned int i = 0;
+
+	if (!count)
+		return NULL;
+	sets = kmalloc(struct_size(sets, set, count), gfp);
+	if (!sets)
+		return ERR_PTR(-ENOMEM);
+	sets->count = count;
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (link->hook == hook)
+			sets->set[i++] = ipttrace_link_changing(link) ?
+						 link->other :
+						 link->set;
+	return sets;
 }
 
 /* The current process owns the link from now on, through the socket @portid; 0 for none. */
@@ -75,55 +124,6 @@ static void link_own(struct ipttrace_link *link, u32 portid)
 	spin_unlock(&ipttrace_links_index);
 	link->owner_pid = task_tgid_nr(current);
 	get_task_comm(link->owner_comm, current);
-}
-
-/**
- * ipttrace_link_takes - whether a program set suits a link
- * @hook: of the link
- * @family: of the link
- * @set: the set
- * @attr: what to complain of
- * @extack: told why not
- *
- * Return: 0, -EINVAL or -EOPNOTSUPP.
- */
-int ipttrace_link_takes(u32 hook, u32 family, const struct ipttrace_set *set,
-			const struct nlattr *attr,
-			struct netlink_ext_ack *extack)
-{
-	bool packet = set->slots & BIT(IPTTRACE_SLOT_PACKET);
-	bool others = set->slots & ~BIT(IPTTRACE_SLOT_PACKET);
-
-	if (hook == IPTTRACE_HOOK_TABLE && packet) {
-		NL_SET_ERR_MSG_ATTR(
-			extack, attr,
-			"the packet slot is of netfilter hooks; tables have entry, rule and exit");
-		return -EINVAL;
-	}
-	if (hook == IPTTRACE_HOOK_NF && others) {
-		NL_SET_ERR_MSG_ATTR(
-			extack, attr,
-			"a netfilter hook has the packet slot only; entry, rule and exit are of tables");
-		return -EINVAL;
-	}
-	if (family == NFPROTO_ARP && set->filter) {
-		NL_SET_ERR_MSG_ATTR(
-			extack, attr,
-			"a classic filter sees packets from their IP header on, and ARP has none");
-		return -EOPNOTSUPP;
-	}
-	return 0;
-}
-
-static bool hook_is_full(u32 hook)
-{
-	const struct ipttrace_link *link;
-	unsigned int count = 0;
-
-	list_for_each_entry(link, &ipttrace_links, list)
-		if (link->hook == hook)
-			count++;
-	return count >= IPTTRACE_MAX_LINKS;
 }
 
 /* Makes a link with its set and owner, which is at no hook and on no list. */
@@ -166,79 +166,32 @@ err_free:
 	return ERR_PTR(err);
 }
 
-/* Puts a link that is listed to the tables. */
-static int link_attach_table(void)
-{
-	struct ipttrace_sets *sets;
-
-	sets = ipttrace_table_prepare(GFP_KERNEL);
-	if (IS_ERR(sets))
-		return PTR_ERR(sets);
-	sets = ipttrace_table_publish(sets);
-	synchronize_rcu();
-	kfree(sets);
-	return 0;
-}
-
-/**
- * ipttrace_link_attach_begin - take the locks outside ipttrace_lock that attaching needs, and do
- *	what takes long
- * @spec: what is asked for
- * @extack: told what stands in the way
- *
- * Return: 0, and then ipttrace_link_attach_end() must follow; or what ipttrace_table_arm() returns.
- */
-int ipttrace_link_attach_begin(const struct ipttrace_link_spec *spec,
-			       struct netlink_ext_ack *extack)
-{
-	if (spec->hook == IPTTRACE_HOOK_TABLE)
-		return ipttrace_table_arm(extack);
-	/* before ipttrace_lock, as the notifier of devices has it */
-	if (spec->nf.ifindex)
-		rtnl_lock();
-	return 0;
-}
-
-/**
- * ipttrace_link_attach_end - give back the locks of ipttrace_link_attach_begin()
- * @spec: what was asked for
- *
- * Whether the link was made or not.
- */
-void ipttrace_link_attach_end(const struct ipttrace_link_spec *spec)
-{
-	if (spec->hook == IPTTRACE_HOOK_TABLE)
-		ipttrace_table_armed_end();
-	else if (spec->nf.ifindex)
-		rtnl_unlock();
-}
-
 /**
  * ipttrace_link_attach - make a link
  * @spec: what was asked for
  * @set: its program set; becomes the link's on success
  * @extack: told why not
  *
- * When it returns, every packet that reaches the hook is handled by the set, at tables as far as
- * their code is loaded.
+ * When it returns, every packet that reaches the hook is handled by the set, as far as the kernel's
+ * code for it is loaded.
  *
- * Context: after ipttrace_link_attach_begin(), with ipttrace_lock held.
- * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -EINVAL, -EOPNOTSUPP,
- * -ENOSPC, -ENOMEM, -ENODEV, or what ipttrace_nf_attach() returns.
+ * Context: after the begin of the kind of hook, with ipttrace_lock held.
+ * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -ENOSPC, -ENOMEM, -ENODEV,
+ * or what takes and attach of the kind of hook return.
  */
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 		     struct ipttrace_set *set, struct netlink_ext_ack *extack)
 {
+	const struct ipttrace_hook_ops *hook = ipttrace_hooks[spec->hook];
 	struct ipttrace_link *link;
 	int err;
 
 	lockdep_assert_held(&ipttrace_lock);
-	err = ipttrace_link_takes(spec->hook, spec->family, set, spec->programs,
-				  extack);
+	err = hook->takes(spec->family, set, spec->programs, extack);
 	if (err)
 		return ERR_PTR(err);
-	if (hook_is_full(spec->hook)) {
+	if (ipttrace_links_count(spec->hook) >= IPTTRACE_MAX_LINKS) {
 		NL_SET_ERR_MSG(extack,
 			       "there are as many links as one hook takes");
 		return ERR_PTR(-ENOSPC);
@@ -247,13 +200,11 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	if (IS_ERR(link))
 		return link;
 
-	spin_lock(&ipttrace_links_index);
 	list_add_tail(&link->list, &ipttrace_links);
+	spin_lock(&ipttrace_links_index);
+	list_add_tail(&link->index, &links_index);
 	spin_unlock(&ipttrace_links_index);
-	if (spec->hook == IPTTRACE_HOOK_NF)
-		err = ipttrace_nf_attach(link, &spec->nf, extack);
-	else
-		err = link_attach_table();
+	err = hook->attach(link, spec, extack);
 	if (err)
 		goto err_unlist;
 	last_id++;
@@ -262,8 +213,9 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	return link;
 
 err_unlist:
-	spin_lock(&ipttrace_links_index);
 	list_del(&link->list);
+	spin_lock(&ipttrace_links_index);
+	list_del(&link->index);
 	spin_unlock(&ipttrace_links_index);
 	/* the set stays the caller's */
 	link->set = NULL;
@@ -339,9 +291,7 @@ int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
 void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving)
 {
 	lockdep_assert_held(&ipttrace_lock);
-	spin_lock(&ipttrace_links_index);
 	list_move_tail(&link->list, leaving);
-	spin_unlock(&ipttrace_links_index);
 }
 
 /**
@@ -353,27 +303,30 @@ void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving)
  */
 void ipttrace_links_detach(struct list_head *leaving)
 {
-	struct ipttrace_sets *old = NULL;
+	struct ipttrace_sets *old[IPTTRACE_HOOKS];
 	struct ipttrace_link *link;
-	bool table = false;
+	unsigned long hooks = 0;
+	unsigned int i;
 
 	lockdep_assert_held(&ipttrace_lock);
 	if (list_empty(leaving))
 		return;
 	list_for_each_entry(link, leaving, list) {
 		ipttrace_rollback_leave(link);
-		if (link->nf)
-			ipttrace_nf_detach(link->nf);
-		else
-			table = true;
+		__set_bit(link->hook, &hooks);
 	}
-	if (table)
-		old = ipttrace_table_publish(
-			ipttrace_table_prepare(GFP_KERNEL | __GFP_NOFAIL));
+	for_each_set_bit(i, &hooks, IPTTRACE_HOOKS)
+		old[i] = ipttrace_hooks[i]->detach(leaving);
+	spin_lock(&ipttrace_links_index);
+	list_for_each_entry(link, leaving, list)
+		list_del(&link->index);
+	spin_unlock(&ipttrace_links_index);
 	synchronize_rcu();
-	kfree(old);
-	if (table)
-		ipttrace_table_release();
+	for_each_set_bit(i, &hooks, IPTTRACE_HOOKS) {
+		kfree(old[i]);
+		if (ipttrace_hooks[i]->release)
+			ipttrace_hooks[i]->release();
+	}
 	ipttrace_links_sequence++;
 }
 
@@ -385,7 +338,7 @@ void ipttrace_link_free(struct ipttrace_link *link)
 {
 	ipttrace_set_free(link->set);
 	free_percpu(link->stats);
-	kfree(link->nf);
+	kfree(link->place);
 	kfree(link);
 	module_put(THIS_MODULE);
 }

@@ -10,7 +10,6 @@
 
 #include "compat/compiler.h"
 #include "history.h"
-#include "nf.h"
 #include "program.h"
 
 struct ipttrace_rollback;
@@ -42,19 +41,22 @@ struct ipttrace_link_stats {
  * @owner_portid: netlink socket whose end is the link's end; 0 if it is persistent
  * @owner_pid: process that made it, or adopted it
  * @owner_comm: its command
- * @set: the program set, owned; packets find it through ipttrace_sets or ipttrace_nf
+ * @set: the program set, owned; packets find it as the kind of hook publishes it
  * @stats: counters
  * @count_rules: at tables: rules are counted for it though no program asks for their events
- * @nf: the place of an nf link, owned; NULL for a table link
+ * @place: what the kind of hook keeps of the link's place, owned, for kfree(); or NULL
+ * @index: in what ipttrace_links_any() looks through, from before it is at its hook until after
  * @change: in a list of links that are swapped, or will be rolled back, together
- * @other: owned: the next set while a swap is made, the one before while a roll-back waits, or NULL
- * @rollback: what waits to swap @set and @other, or NULL
+ * @other: owned: the next set while a change is made, the one before while a roll-back waits, or
+ *	NULL
+ * @rollback: what waits to swap @set and @other; NULL while that, or any other change, is made
  * @history: of the link
  *
- * Everything is under ipttrace_lock but what packets need: @id, @family, @stats,
- * @count_rules and @nf, which are constant while the link is published, and but for what notifiers
- * look for: see ipttrace_links_any(). Freed a grace period after packets could find it. A link
- * holds a reference to this module, so that there is none when the module goes.
+ * Everything is under ipttrace_lock but what packets need: @id, @family, @stats and @count_rules,
+ * which are constant while the link is published, and but for what notifiers look for: see
+ * ipttrace_links_index. The kind of hook alone looks behind @place, and says there what protects
+ * it. Freed a grace period after packets could find it, @place too. A link holds a reference to
+ * this module, so that there is none when the module goes.
  */
 struct ipttrace_link {
 	struct list_head list;
@@ -68,7 +70,8 @@ struct ipttrace_link {
 	struct ipttrace_set *set;
 	struct ipttrace_link_stats __percpu *stats;
 	bool count_rules;
-	struct ipttrace_nf *nf;
+	void *place;
+	struct list_head index;
 	struct list_head change;
 	struct ipttrace_set *other;
 	struct ipttrace_rollback *rollback;
@@ -76,7 +79,7 @@ struct ipttrace_link {
 };
 
 /**
- * struct ipttrace_sets - the program sets of all links at the table hook, as packets see them
+ * struct ipttrace_sets - the program sets of all links at a kind of hook, as packets see them
  * @count: how many
  * @set: them, in the order of their links
  *
@@ -87,13 +90,24 @@ struct ipttrace_sets {
 	struct ipttrace_set *set[] __counted_by(count);
 };
 
-/* What an attach request asks for, the program set aside; @programs is to complain of that. */
+/**
+ * struct ipttrace_link_spec - what an attach request asks for, the program set aside
+ * @hook: enum ipttrace_hook
+ * @family: NFPROTO_*, or NFPROTO_UNSPEC if none is given
+ * @flags: enum ipttrace_link_flag
+ * @portid: the socket that asks
+ * @place: what the kind of hook keeps of the place, of its parse until its spec_release; NULL if
+ *	that is nothing
+ * @programs: what to complain of when the program set does not suit
+ *
+ * Nobody but the request sees it: there is no lock.
+ */
 struct ipttrace_link_spec {
 	u32 hook;
 	u32 family;
 	u32 flags;
 	u32 portid;
-	struct ipttrace_nf_spec nf;
+	void *place;
 	const struct nlattr *programs;
 };
 
@@ -115,28 +129,29 @@ struct ipttrace_expectation {
 
 /* Serialises every change of a link. Lock order: link.c. */
 extern struct mutex ipttrace_lock;
-/*
- * All links in the order of their ids; under ipttrace_lock, and ipttrace_links_index to change it.
- */
+/* All links in the order of their ids; under ipttrace_lock. */
 extern struct list_head ipttrace_links;
 /*
- * Held, inside ipttrace_lock, by whoever changes which links are listed, and the owner_portid and
- * the nf of one that is. It lets notifiers see at once whether they have anything to do.
+ * Held, inside ipttrace_lock, by whoever changes which links are in the index, and the owner_portid
+ * and the place of one that is, or what a notifier looks for behind that. It lets notifiers see at
+ * once whether they have anything to do.
  */
 extern spinlock_t ipttrace_links_index;
 /* Grows with every change of a link, for dumps; under ipttrace_lock. */
 extern unsigned int ipttrace_links_sequence;
 
+/* Whether a swap or a roll-back of the link is being made: its other set comes into force. */
+static inline bool ipttrace_link_changing(const struct ipttrace_link *link)
+{
+	return link->other && !link->rollback;
+}
+
 struct ipttrace_link *ipttrace_link_find(u32 id);
+unsigned int ipttrace_links_count(u32 hook);
+struct ipttrace_sets *ipttrace_links_sets(u32 hook, gfp_t gfp);
 bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 					  const void *what),
 			const void *what);
-int ipttrace_link_attach_begin(const struct ipttrace_link_spec *spec,
-			       struct netlink_ext_ack *extack);
-void ipttrace_link_attach_end(const struct ipttrace_link_spec *spec);
-int ipttrace_link_takes(u32 hook, u32 family, const struct ipttrace_set *set,
-			const struct nlattr *attr,
-			struct netlink_ext_ack *extack);
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 		     struct ipttrace_set *set, struct netlink_ext_ack *extack);

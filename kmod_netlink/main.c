@@ -3,11 +3,13 @@
  * ipttrace: runs BPF programs where netfilter decides over packets.
  *
  * netlink.c	the generic-netlink family: what each command does
+ * netlink_gen.c	the commands and what they may hold, generated from the protocol
  * parse.c	what requests say
  * message.c	what the module says: replies, notifications, batches of events
  * link.c	links: which program set is in force at which hook
  * transaction.c	swaps of one link or several, and their roll-back
  * history.c	what a link remembers of its generations
+ * hook.c	the kinds of hooks that there are: table.c and nf.c
  * program.c	program sets: what is accepted, and how it is run
  * payload.c	what a program adds to an event
  * nf.c		the nf hook: links at netfilter's own hooks
@@ -24,9 +26,8 @@
 #include <linux/module.h>
 
 #include "events.h"
+#include "hook.h"
 #include "netlink.h"
-#include "nf.h"
-#include "table.h"
 #include "transaction.h"
 
 static int __init ipttrace_init(void)
@@ -39,21 +40,16 @@ static int __init ipttrace_init(void)
 	err = ipttrace_transaction_init();
 	if (err)
 		goto err_events;
-	err = ipttrace_table_init();
+	err = ipttrace_hooks_init();
 	if (err)
 		goto err_transaction;
-	err = ipttrace_nf_init();
-	if (err)
-		goto err_table;
 	err = ipttrace_netlink_init();
 	if (err)
-		goto err_nf;
+		goto err_hooks;
 	return 0;
 
-err_nf:
-	ipttrace_nf_exit();
-err_table:
-	ipttrace_table_exit();
+err_hooks:
+	ipttrace_hooks_exit();
 err_transaction:
 	ipttrace_transaction_exit();
 err_events:
@@ -66,8 +62,7 @@ static void __exit ipttrace_exit(void)
 	/* there are no links and, the module going, there will be none: nothing is emitted now */
 	ipttrace_events_flush();
 	ipttrace_netlink_exit();
-	ipttrace_nf_exit();
-	ipttrace_table_exit();
+	ipttrace_hooks_exit();
 	ipttrace_transaction_exit();
 	ipttrace_events_exit();
 }

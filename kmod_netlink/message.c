@@ -6,9 +6,9 @@
 #include <net/net_namespace.h>
 
 #include "events.h"
+#include "hook.h"
 #include "link.h"
 #include "message.h"
-#include "table.h"
 #include "transaction.h"
 
 /**
@@ -124,31 +124,13 @@ static int put_link_stats(struct sk_buff *msg, const struct ipttrace_link *link)
 	return 0;
 }
 
-static int put_nf(struct sk_buff *msg, const struct ipttrace_nf *nf)
-{
-	if (nla_put_u32(msg, IPTTRACE_A_HOOKNUM, nf->ops.hooknum) ||
-	    nla_put_s32(msg, IPTTRACE_A_PRIORITY, nf->ops.priority) ||
-	    nla_put_u32(msg, IPTTRACE_A_NETNS, nf->netns) ||
-	    ipttrace_put_u64(msg, IPTTRACE_A_NETNS_COOKIE, nf->netns_cookie) ||
-	    nla_put_u32(msg, IPTTRACE_A_MODE, nf->mode))
-		return -EMSGSIZE;
-	if (nf->ifindex && (nla_put_u32(msg, IPTTRACE_A_IFINDEX, nf->ifindex) ||
-			    nla_put_string(msg, IPTTRACE_A_IFNAME, nf->ifname)))
-		return -EMSGSIZE;
-	if (nf->gone && nla_put_u32(msg, IPTTRACE_A_GONE, nf->gone))
-		return -EMSGSIZE;
-	return 0;
-}
-
 static u32 link_armed(const struct ipttrace_link *link, u8 command)
 {
-	/* it has left its hook; that tables are watched is for others, or not yet undone */
+	/* it has left its hook; what is armed there is for others, or not yet undone */
 	if (command == IPTTRACE_CMD_DETACH ||
 	    command == IPTTRACE_CMD_LINK_DETACHED)
 		return 0;
-	if (!link->nf)
-		return ipttrace_table_armed(link->family);
-	return link->nf->gone ? 0 : IPTTRACE_ARMED_NF;
+	return ipttrace_hooks[link->hook]->armed(link);
 }
 
 /**
@@ -166,10 +148,17 @@ size_t ipttrace_link_size(void)
 
 	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
 			   IPTTRACE_SLOTS * (program + stats) +
-			   22 * nla_total_size(sizeof(u32)) +
-			   8 * nla_total_size(sizeof(u64)) +
+			   16 * nla_total_size(sizeof(u32)) +
+			   7 * nla_total_size(sizeof(u64)) +
 			   nla_total_size(TASK_COMM_LEN) +
-			   nla_total_size(IFNAMSIZ));
+			   ipttrace_hooks_put_size());
+}
+
+static int put_place(struct sk_buff *msg, const struct ipttrace_link *link)
+{
+	const struct ipttrace_hook_ops *hook = ipttrace_hooks[link->hook];
+
+	return hook->put ? hook->put(msg, link) : 0;
 }
 
 /**
@@ -204,7 +193,7 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    nla_put_string(msg, IPTTRACE_A_OWNER_COMM, link->owner_comm) ||
 	    nla_put_u32(msg, IPTTRACE_A_ARMED, link_armed(link, command)) ||
 	    put_set(msg, link->set, filter) || put_link_stats(msg, link) ||
-	    (link->nf && put_nf(msg, link->nf)) ||
+	    put_place(msg, link) ||
 	    (link->rollback && nla_put_u32(msg, IPTTRACE_A_ROLLBACK_IN,
 					   ipttrace_rollback_in(link))) ||
 	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason))) {
@@ -240,7 +229,7 @@ void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason)
 }
 
 /**
- * ipttrace_notify_changed - tell that table code came or went
+ * ipttrace_notify_changed - tell that what is armed at a kind of hook changed
  */
 void ipttrace_notify_changed(void)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The generic-netlink family: what each command does. parse.c reads requests, message.c says what
- * there is to say.
+ * The generic-netlink family: what each command does. The table of commands and their attributes is
+ * generated (netlink_gen.c), parse.c reads requests, message.c says what there is to say.
  */
 #include <linux/module.h>
 #include <linux/rtnetlink.h>
@@ -9,10 +9,11 @@
 
 #include "compat/genetlink.h"
 #include "events.h"
+#include "hook.h"
 #include "link.h"
 #include "message.h"
 #include "netlink.h"
-#include "netlink_policy.h"
+#include "netlink_gen.h"
 #include "parse.h"
 #include "transaction.h"
 
@@ -72,10 +73,11 @@ static int reply_link(struct sk_buff *msg, struct genl_info *info,
 static int attach(struct genl_info *info, const struct ipttrace_link_spec *spec,
 		  struct ipttrace_set *set, struct sk_buff *msg)
 {
+	const struct ipttrace_hook_ops *hook = ipttrace_hooks[spec->hook];
 	struct ipttrace_link *link;
 	int err;
 
-	err = ipttrace_link_attach_begin(spec, info->extack);
+	err = hook->begin(spec, info->extack);
 	if (err) {
 		nlmsg_free(msg);
 		ipttrace_set_free(set);
@@ -92,11 +94,11 @@ static int attach(struct genl_info *info, const struct ipttrace_link_spec *spec,
 		err = reply_link(msg, info, link);
 	}
 	mutex_unlock(&ipttrace_lock);
-	ipttrace_link_attach_end(spec);
+	hook->end(spec);
 	return err;
 }
 
-static int attach_doit(struct sk_buff *skb, struct genl_info *info)
+int ipttrace_nl_attach_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ipttrace_link_spec spec;
 	struct ipttrace_set *set;
@@ -118,7 +120,7 @@ static int attach_doit(struct sk_buff *skb, struct genl_info *info)
 	}
 	err = attach(info, &spec, set, msg);
 out:
-	ipttrace_nf_spec_release(&spec.nf);
+	ipttrace_spec_release(&spec);
 	return err;
 }
 
@@ -159,7 +161,7 @@ static int transact(struct genl_info *info, struct ipttrace_change *changes,
 	return err;
 }
 
-static int swap_doit(struct sk_buff *skb, struct genl_info *info)
+int ipttrace_nl_swap_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ipttrace_change *change = ipttrace_parse_swap(info);
 
@@ -168,7 +170,7 @@ static int swap_doit(struct sk_buff *skb, struct genl_info *info)
 	return transact(info, change, 1);
 }
 
-static int transact_doit(struct sk_buff *skb, struct genl_info *info)
+int ipttrace_nl_transact_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ipttrace_change *changes;
 	unsigned int count;
@@ -179,7 +181,7 @@ static int transact_doit(struct sk_buff *skb, struct genl_info *info)
 	return transact(info, changes, count);
 }
 
-static int detach_doit(struct sk_buff *skb, struct genl_info *info)
+int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ipttrace_expectation expect;
 	struct ipttrace_link *link;
@@ -236,7 +238,7 @@ static int with_link(struct genl_info *info,
 	return err;
 }
 
-static int get_doit(struct sk_buff *skb, struct genl_info *info)
+int ipttrace_nl_get_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ipttrace_link *link;
 	struct sk_buff *answer;
@@ -265,7 +267,7 @@ static int confirm_link(struct ipttrace_link *link, struct genl_info *info)
 					 info->extack);
 }
 
-static int confirm_doit(struct sk_buff *skb, struct genl_info *info)
+int ipttrace_nl_confirm_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	return with_link(info, confirm_link);
 }
@@ -281,12 +283,12 @@ static int adopt_link(struct ipttrace_link *link, struct genl_info *info)
 	return err;
 }
 
-static int adopt_doit(struct sk_buff *skb, struct genl_info *info)
+int ipttrace_nl_adopt_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	return with_link(info, adopt_link);
 }
 
-static int get_start(struct netlink_callback *cb)
+int ipttrace_nl_get_start(struct netlink_callback *cb)
 {
 	const struct nlattr *link =
 		nlmsg_find_attr(cb->nlh, GENL_HDRLEN, IPTTRACE_A_LINK);
@@ -298,7 +300,7 @@ static int get_start(struct netlink_callback *cb)
 	return -EINVAL;
 }
 
-static int get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+int ipttrace_nl_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 {
 	/* the last id that was dumped */
 	unsigned long *last = &cb->args[0];
@@ -321,7 +323,7 @@ static int get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 	return skb->len;
 }
 
-static int history_doit(struct sk_buff *skb, struct genl_info *info)
+int ipttrace_nl_history_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ipttrace_link *link;
 	struct sk_buff *msg;
@@ -352,7 +354,7 @@ static int history_doit(struct sk_buff *skb, struct genl_info *info)
 	return genlmsg_reply(msg, info);
 }
 
-static int stats_doit(struct sk_buff *skb, struct genl_info *info)
+int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	/* a nest of five numbers each, the widest eight bytes, with headers and padding */
 	size_t size = NLMSG_DEFAULT_SIZE + num_possible_cpus() * 128;
@@ -383,74 +385,6 @@ err_free:
 
 /* --- the family ---------------------------------------------------------------------------- */
 
-static const struct genl_ops operations[] = {
-	{
-		.cmd = IPTTRACE_CMD_ATTACH,
-		.flags = GENL_ADMIN_PERM,
-		.doit = attach_doit,
-		.policy = ipttrace_attach_policy,
-		.maxattr = ARRAY_SIZE(ipttrace_attach_policy) - 1,
-	},
-	{
-		.cmd = IPTTRACE_CMD_SWAP,
-		.flags = GENL_ADMIN_PERM,
-		.doit = swap_doit,
-		.policy = ipttrace_swap_policy,
-		.maxattr = ARRAY_SIZE(ipttrace_swap_policy) - 1,
-	},
-	{
-		.cmd = IPTTRACE_CMD_DETACH,
-		.flags = GENL_ADMIN_PERM,
-		.doit = detach_doit,
-		.policy = ipttrace_detach_policy,
-		.maxattr = ARRAY_SIZE(ipttrace_detach_policy) - 1,
-	},
-	{
-		.cmd = IPTTRACE_CMD_GET,
-		.flags = GENL_ADMIN_PERM,
-		.doit = get_doit,
-		.start = get_start,
-		.dumpit = get_dumpit,
-		.policy = ipttrace_get_policy,
-		.maxattr = ARRAY_SIZE(ipttrace_get_policy) - 1,
-	},
-	{
-		.cmd = IPTTRACE_CMD_STATS,
-		.flags = GENL_ADMIN_PERM,
-		.doit = stats_doit,
-		.policy = ipttrace_stats_policy,
-		.maxattr = ARRAY_SIZE(ipttrace_stats_policy) - 1,
-	},
-	{
-		.cmd = IPTTRACE_CMD_TRANSACT,
-		.flags = GENL_ADMIN_PERM,
-		.doit = transact_doit,
-		.policy = ipttrace_transact_policy,
-		.maxattr = ARRAY_SIZE(ipttrace_transact_policy) - 1,
-	},
-	{
-		.cmd = IPTTRACE_CMD_CONFIRM,
-		.flags = GENL_ADMIN_PERM,
-		.doit = confirm_doit,
-		.policy = ipttrace_confirm_policy,
-		.maxattr = ARRAY_SIZE(ipttrace_confirm_policy) - 1,
-	},
-	{
-		.cmd = IPTTRACE_CMD_HISTORY,
-		.flags = GENL_ADMIN_PERM,
-		.doit = history_doit,
-		.policy = ipttrace_history_policy,
-		.maxattr = ARRAY_SIZE(ipttrace_history_policy) - 1,
-	},
-	{
-		.cmd = IPTTRACE_CMD_ADOPT,
-		.flags = GENL_ADMIN_PERM,
-		.doit = adopt_doit,
-		.policy = ipttrace_adopt_policy,
-		.maxattr = ARRAY_SIZE(ipttrace_adopt_policy) - 1,
-	},
-};
-
 static const struct genl_multicast_group groups[] = {
 	[IPTTRACE_EVENTS] = {
 		.name = IPTTRACE_GROUP_EVENTS,
@@ -471,8 +405,8 @@ struct genl_family ipttrace_family __ro_after_init = {
 	.version = IPTTRACE_FAMILY_VERSION,
 	.module = THIS_MODULE,
 	.parallel_ops = true,
-	.ops = operations,
-	.n_ops = ARRAY_SIZE(operations),
+	.ops = ipttrace_nl_operations,
+	.n_ops = ARRAY_SIZE(ipttrace_nl_operations),
 	.resv_start_op = IPTTRACE_CMD_ATTACH,
 	.mcgrps = groups,
 	.n_mcgrps = ARRAY_SIZE(groups),

@@ -7,6 +7,7 @@
  * then.
  */
 #include <linux/netdevice.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter_arp.h>
 #include <linux/rtnetlink.h>
 #include <linux/slab.h>
@@ -19,10 +20,62 @@
 #include "nf.h"
 #include "packet.h"
 
+/**
+ * struct nf_place - the place of an nf link
+ * @ops: what is registered at the hook; its dev is NULL unless it is an ingress hook
+ * @active: the link's program set, as packets find it; written under ipttrace_lock
+ * @net: the network namespace, NULL once @gone
+ * @netns: its inode number
+ * @netns_cookie: its cookie
+ * @mode: enum ipttrace_nf_mode
+ * @report_drops: whether each packet that the link drops is an event
+ * @gone: enum ipttrace_gone once the link is at no hook any more, else 0
+ * @ifindex: of the device, or 0
+ * @ifname: its name, kept up to date while it is there
+ *
+ * Owned by the link, freed with it a grace period after @ops left the hook. Packets read @ops,
+ * @active, @mode and @report_drops, which are constant but for @active; the rest is under
+ * ipttrace_lock, and @net and the dev of @ops are changed under ipttrace_links_index besides, since
+ * notifiers look for them. There is no reference to namespace and device: both tell when they go,
+ * before they do, and then @ops is unregistered and @net and the device are forgotten.
+ */
+struct nf_place {
+	struct nf_hook_ops ops;
+	struct ipttrace_set __rcu *active;
+	struct net *net;
+	u32 netns;
+	u64 netns_cookie;
+	u32 mode;
+	bool report_drops;
+	u32 gone;
+	u32 ifindex;
+	char ifname[IFNAMSIZ];
+};
+
+/**
+ * struct nf_spec - what an attach request says of the place
+ * @net: a reference to the network namespace, which cannot go while the request is handled
+ * @hooknum: number of the hook in its family
+ * @priority: place among the others there
+ * @mode: enum ipttrace_nf_mode
+ * @ifindex: of the device, or 0
+ * @ifindex_attr: what to complain of when there is none
+ *
+ * Owned by the request, as everything in its struct ipttrace_link_spec.
+ */
+struct nf_spec {
+	struct net *net;
+	u32 hooknum;
+	s32 priority;
+	u32 mode;
+	u32 ifindex;
+	const struct nlattr *ifindex_attr;
+};
+
 /* --- packets ------------------------------------------------------------------------------- */
 
 /* noinline: a packet that nobody asks to report does not pay for an event on the stack. */
-static noinline void nf_report(const struct ipttrace_nf *nf,
+static noinline void nf_report(const struct nf_place *nf,
 			       const struct ipttrace_set *set,
 			       const struct sk_buff *skb,
 			       const struct nf_hook_state *state,
@@ -55,7 +108,7 @@ static DEFINE_PER_CPU(local_lock_t,
 static unsigned int nf_packet(void *priv, struct sk_buff *skb,
 			      const struct nf_hook_state *state)
 {
-	const struct ipttrace_nf *nf = priv;
+	const struct nf_place *nf = priv;
 	const struct ipttrace_set *set = rcu_dereference(nf->active);
 	struct ipttrace_link_stats __percpu *stats = set->link->stats;
 	unsigned int verdict = NF_ACCEPT;
@@ -159,18 +212,9 @@ static struct net *nf_get_net(const struct nlattr *attr,
 	return net;
 }
 
-/**
- * ipttrace_nf_parse - what an attach request says of the place of an nf link
- * @spec: filled in; the caller releases it with ipttrace_nf_spec_release()
- * @family: protocol family
- * @flags: enum ipttrace_link_flag
- * @attrs: of the request
- * @extack: told what is wrong
- *
- * Return: 0, -EINVAL, -EAFNOSUPPORT, -EOPNOTSUPP, -EBADF; then there is nothing to release.
- */
-int ipttrace_nf_parse(struct ipttrace_nf_spec *spec, u32 family, u32 flags,
-		      struct nlattr **attrs, struct netlink_ext_ack *extack)
+/* What an attach request says where, but for the namespace. */
+static int nf_parse_place(struct nf_spec *spec, u32 family,
+			  struct nlattr **attrs, struct netlink_ext_ack *extack)
 {
 	bool device;
 	int err;
@@ -208,6 +252,12 @@ int ipttrace_nf_parse(struct ipttrace_nf_spec *spec, u32 family, u32 flags,
 	spec->mode = IPTTRACE_NF_MODE_OBSERVE;
 	if (attrs[IPTTRACE_A_MODE])
 		spec->mode = nla_get_u32(attrs[IPTTRACE_A_MODE]);
+	return 0;
+}
+
+static int nf_check_flags(const struct nf_spec *spec, u32 flags,
+			  struct nlattr **attrs, struct netlink_ext_ack *extack)
+{
 	if (flags & IPTTRACE_LINK_FLAG_COUNT_RULES) {
 		NL_SET_ERR_MSG_ATTR(
 			extack, attrs[IPTTRACE_A_FLAGS],
@@ -221,37 +271,96 @@ int ipttrace_nf_parse(struct ipttrace_nf_spec *spec, u32 family, u32 flags,
 			"only a link in filter mode has drops to report");
 		return -EINVAL;
 	}
-	spec->net = nf_get_net(attrs[IPTTRACE_A_NETNS_FD], extack);
-	return PTR_ERR_OR_ZERO(spec->net);
+	return 0;
 }
 
-/**
- * ipttrace_nf_spec_release - give back what ipttrace_nf_parse() took
- * @spec: zeroed, or filled in by it
- */
-void ipttrace_nf_spec_release(struct ipttrace_nf_spec *spec)
+static int nf_parse(struct ipttrace_link_spec *link_spec, struct nlattr **attrs,
+		    struct netlink_ext_ack *extack)
 {
-	if (!IS_ERR_OR_NULL(spec->net))
-		put_net(spec->net);
+	struct nf_spec *spec;
+	int err;
+
+	spec = kzalloc(sizeof(*spec), GFP_KERNEL);
+	if (!spec)
+		return -ENOMEM;
+	err = nf_parse_place(spec, link_spec->family, attrs, extack);
+	if (!err)
+		err = nf_check_flags(spec, link_spec->flags, attrs, extack);
+	if (err)
+		goto err_free;
+	spec->net = nf_get_net(attrs[IPTTRACE_A_NETNS_FD], extack);
+	err = PTR_ERR_OR_ZERO(spec->net);
+	if (err)
+		goto err_free;
+	link_spec->place = spec;
+	return 0;
+
+err_free:
+	kfree(spec);
+	return err;
+}
+
+static void nf_spec_release(struct ipttrace_link_spec *link_spec)
+{
+	struct nf_spec *spec = link_spec->place;
+
+	put_net(spec->net);
+	kfree(spec);
+}
+
+static int nf_takes(u32 family, const struct ipttrace_set *set,
+		    const struct nlattr *attr, struct netlink_ext_ack *extack)
+{
+	if (set->slots & ~BIT(IPTTRACE_SLOT_PACKET)) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"a netfilter hook has the packet slot only; entry, rule and exit are of tables");
+		return -EINVAL;
+	}
+	if (family == NFPROTO_ARP && set->filter) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"a classic filter sees packets from their IP header on, and ARP has none");
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+/* Before ipttrace_lock, as the notifier of devices has it. */
+static int nf_begin(const struct ipttrace_link_spec *link_spec,
+		    struct netlink_ext_ack *extack)
+{
+	const struct nf_spec *spec = link_spec->place;
+
+	if (spec->ifindex)
+		rtnl_lock();
+	return 0;
+}
+
+static void nf_end(const struct ipttrace_link_spec *link_spec)
+{
+	const struct nf_spec *spec = link_spec->place;
+
+	if (spec->ifindex)
+		rtnl_unlock();
 }
 
 /* --- links --------------------------------------------------------------------------------- */
 
-/**
- * ipttrace_nf_attach - put a link to its netfilter hook
- * @link: a link that has its program set, on no list yet; afterwards it has its place too
- * @spec: the place
- * @extack: told why not
- *
- * Context: ipttrace_lock is held, and rtnl_mutex if the place is a device's.
- * Return: 0, -ENODEV, -ENOMEM, or what nf_register_net_hook() returns.
- */
-int ipttrace_nf_attach(struct ipttrace_link *link,
-		       const struct ipttrace_nf_spec *spec,
-		       struct netlink_ext_ack *extack)
+/* The place of a link of any kind if it is an nf link, and attached; else NULL. */
+static struct nf_place *place_of(const struct ipttrace_link *link)
 {
+	return link->hook == IPTTRACE_HOOK_NF ? link->place : NULL;
+}
+
+/* 0, -ENODEV, -ENOMEM, or what nf_register_net_hook() returns; the link has its place then. */
+static int nf_attach(struct ipttrace_link *link,
+		     const struct ipttrace_link_spec *link_spec,
+		     struct netlink_ext_ack *extack)
+{
+	const struct nf_spec *spec = link_spec->place;
 	struct net_device *dev = NULL;
-	struct ipttrace_nf *nf;
+	struct nf_place *nf;
 	int err;
 
 	lockdep_assert_held(&ipttrace_lock);
@@ -294,29 +403,86 @@ int ipttrace_nf_attach(struct ipttrace_link *link,
 		return err;
 	}
 	spin_lock(&ipttrace_links_index);
-	link->nf = nf;
+	link->place = nf;
 	spin_unlock(&ipttrace_links_index);
 	return 0;
 }
 
-/**
- * ipttrace_nf_detach - take a link from its netfilter hook, if it is still there
- * @nf: its place; packets may be there until a grace period has passed
- */
-void ipttrace_nf_detach(struct ipttrace_nf *nf)
+/* Each link's set is a pointer of its own, since each is at a place of its own. */
+static struct ipttrace_sets *nf_publish(struct ipttrace_sets *prepared,
+					const struct list_head *changing)
+{
+	struct ipttrace_link *link;
+	struct nf_place *nf;
+
+	lockdep_assert_held(&ipttrace_lock);
+	list_for_each_entry(link, changing, change) {
+		nf = place_of(link);
+		if (nf)
+			rcu_assign_pointer(nf->active, link->set);
+	}
+	return NULL;
+}
+
+/* Takes a link from its hook, if it is still there; packets may be for a grace period. */
+static void nf_unregister(struct nf_place *nf)
 {
 	lockdep_assert_held(&ipttrace_lock);
 	if (!nf->gone)
 		nf_unregister_net_hook(nf->net, &nf->ops);
 }
 
+static struct ipttrace_sets *nf_detach(const struct list_head *leaving)
+{
+	struct ipttrace_link *link;
+	struct nf_place *nf;
+
+	list_for_each_entry(link, leaving, list) {
+		nf = place_of(link);
+		if (nf)
+			nf_unregister(nf);
+	}
+	return NULL;
+}
+
+static u32 nf_armed(const struct ipttrace_link *link)
+{
+	const struct nf_place *nf = link->place;
+
+	return nf->gone ? 0 : IPTTRACE_ARMED_NF;
+}
+
+static size_t nf_put_size(void)
+{
+	return 6 * nla_total_size(sizeof(u32)) + nla_total_size(sizeof(u64)) +
+	       nla_total_size(IFNAMSIZ);
+}
+
+static int nf_put(struct sk_buff *msg, const struct ipttrace_link *link)
+{
+	const struct nf_place *nf = link->place;
+
+	if (nla_put_u32(msg, IPTTRACE_A_HOOKNUM, nf->ops.hooknum) ||
+	    nla_put_s32(msg, IPTTRACE_A_PRIORITY, nf->ops.priority) ||
+	    nla_put_u32(msg, IPTTRACE_A_NETNS, nf->netns) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_NETNS_COOKIE, nf->netns_cookie) ||
+	    nla_put_u32(msg, IPTTRACE_A_MODE, nf->mode))
+		return -EMSGSIZE;
+	if (nf->ifindex && (nla_put_u32(msg, IPTTRACE_A_IFINDEX, nf->ifindex) ||
+			    nla_put_string(msg, IPTTRACE_A_IFNAME, nf->ifname)))
+		return -EMSGSIZE;
+	if (nf->gone && nla_put_u32(msg, IPTTRACE_A_GONE, nf->gone))
+		return -EMSGSIZE;
+	return 0;
+}
+
 /* --- what goes from under a link ------------------------------------------------------------ */
 
 static void link_gone(struct ipttrace_link *link, enum ipttrace_gone why)
 {
-	struct ipttrace_nf *nf = link->nf;
+	struct nf_place *nf = link->place;
 
-	ipttrace_nf_detach(nf);
+	nf_unregister(nf);
 	spin_lock(&ipttrace_links_index);
 	nf->gone = why;
 	nf->net = NULL;
@@ -328,7 +494,9 @@ static void link_gone(struct ipttrace_link *link, enum ipttrace_gone why)
 
 static bool in_namespace(const struct ipttrace_link *link, const void *net)
 {
-	return link->nf && link->nf->net == net;
+	const struct nf_place *nf = place_of(link);
+
+	return nf && nf->net == net;
 }
 
 /* A namespace is about to go: its devices and hooks are still there. */
@@ -351,7 +519,9 @@ static struct pernet_operations namespace_operations = {
 
 static bool at_device(const struct ipttrace_link *link, const void *dev)
 {
-	return link->nf && link->nf->ops.dev == dev;
+	const struct nf_place *nf = place_of(link);
+
+	return nf && nf->ops.dev == dev;
 }
 
 /* A device is about to go, or to another namespace; or it has another name. */
@@ -360,6 +530,7 @@ static int device_event(struct notifier_block *nb, unsigned long event,
 {
 	const struct net_device *dev = netdev_notifier_info_to_dev(info);
 	struct ipttrace_link *link;
+	struct nf_place *nf;
 
 	if (event != NETDEV_UNREGISTER && event != NETDEV_CHANGENAME)
 		return NOTIFY_DONE;
@@ -375,7 +546,8 @@ static int device_event(struct notifier_block *nb, unsigned long event,
 			link_gone(link, IPTTRACE_GONE_DEVICE);
 			continue;
 		}
-		strscpy(link->nf->ifname, dev->name, sizeof(link->nf->ifname));
+		nf = link->place;
+		strscpy(nf->ifname, dev->name, sizeof(nf->ifname));
 		ipttrace_links_sequence++;
 	}
 	mutex_unlock(&ipttrace_lock);
@@ -386,12 +558,8 @@ static struct notifier_block device_notifier = {
 	.notifier_call = device_event,
 };
 
-/**
- * ipttrace_nf_init - begin to follow namespaces and devices going
- *
- * Return: 0 or an errno.
- */
-int ipttrace_nf_init(void)
+/* Begins to follow namespaces and devices going. */
+static int nf_init(void)
 {
 	int err;
 
@@ -404,11 +572,32 @@ int ipttrace_nf_init(void)
 	return err;
 }
 
-/**
- * ipttrace_nf_exit - end it; no link may be left
- */
-void ipttrace_nf_exit(void)
+static void nf_exit(void)
 {
 	unregister_netdevice_notifier(&device_notifier);
 	unregister_pernet_subsys(&namespace_operations);
 }
+
+static const int nf_attributes[] = {
+	IPTTRACE_A_HOOKNUM, IPTTRACE_A_PRIORITY, IPTTRACE_A_NETNS_FD,
+	IPTTRACE_A_IFINDEX, IPTTRACE_A_MODE,
+};
+
+/* what is in it: hook.h */
+const struct ipttrace_hook_ops ipttrace_nf_hook = {
+	.attributes = nf_attributes,
+	.attribute_count = ARRAY_SIZE(nf_attributes),
+	.init = nf_init,
+	.exit = nf_exit,
+	.parse = nf_parse,
+	.spec_release = nf_spec_release,
+	.takes = nf_takes,
+	.begin = nf_begin,
+	.end = nf_end,
+	.attach = nf_attach,
+	.publish = nf_publish,
+	.detach = nf_detach,
+	.armed = nf_armed,
+	.put_size = nf_put_size,
+	.put = nf_put,
+};

@@ -3,11 +3,11 @@
  * What requests say: attributes into program sets, places, expectations, changes.
  */
 #include <linux/capability.h>
-#include <linux/netfilter.h>
 #include <net/genetlink.h>
 
+#include "hook.h"
 #include "netlink.h"
-#include "netlink_policy.h"
+#include "netlink_gen.h"
 #include "parse.h"
 #include "payload.h"
 
@@ -146,49 +146,17 @@ const struct nlattr *ipttrace_parse_link(struct genl_info *info)
 	return ERR_PTR(-EINVAL);
 }
 
-/* What only netfilter hooks have is refused at tables rather than passed over. */
-static int parse_table_spec(struct genl_info *info,
-			    const struct ipttrace_link_spec *spec)
-{
-	static const int of_nf[] = {
-		IPTTRACE_A_HOOKNUM, IPTTRACE_A_PRIORITY, IPTTRACE_A_NETNS_FD,
-		IPTTRACE_A_IFINDEX, IPTTRACE_A_MODE,
-	};
-	struct nlattr **attrs = info->attrs;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(of_nf); i++) {
-		if (!attrs[of_nf[i]])
-			continue;
-		NL_SET_ERR_MSG_ATTR(
-			info->extack, attrs[of_nf[i]],
-			"tables have no hook number, priority, namespace, device or mode: netfilter hooks do");
-		return -EINVAL;
-	}
-	if (spec->flags & IPTTRACE_LINK_FLAG_REPORT_DROPS) {
-		NL_SET_ERR_MSG_ATTR(info->extack, attrs[IPTTRACE_A_FLAGS],
-				    "a link at tables drops no packets");
-		return -EINVAL;
-	}
-	if (spec->family != NFPROTO_UNSPEC && spec->family != NFPROTO_IPV4 &&
-	    spec->family != NFPROTO_IPV6) {
-		NL_SET_ERR_MSG_ATTR(
-			info->extack, attrs[IPTTRACE_A_FAMILY],
-			"tables are of family 2 (IPv4) or 10 (IPv6)");
-		return -EAFNOSUPPORT;
-	}
-	return 0;
-}
-
 /**
  * ipttrace_parse_spec - what an attach request asks for, the program set aside
  * @info: the request
- * @spec: filled in; afterwards the caller calls ipttrace_nf_spec_release() on its nf
+ * @spec: filled in; the caller releases it with ipttrace_spec_release()
  *
- * Return: 0, -EINVAL, -EOPNOTSUPP, -EAFNOSUPPORT, -EBADF; then there is nothing to release.
+ * Return: 0, -EINVAL, -EOPNOTSUPP, or what the parse of the kind of hook returns; on failure there
+ * is nothing to release.
  */
 int ipttrace_parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
 {
+	const struct ipttrace_hook_ops *hook;
 	struct nlattr **attrs = info->attrs;
 
 	memset(spec, 0, sizeof(*spec));
@@ -204,17 +172,25 @@ int ipttrace_parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
 		spec->family = nla_get_u32(attrs[IPTTRACE_A_FAMILY]);
 	if (attrs[IPTTRACE_A_FLAGS])
 		spec->flags = nla_get_u32(attrs[IPTTRACE_A_FLAGS]);
-	switch (spec->hook) {
-	case IPTTRACE_HOOK_TABLE:
-		return parse_table_spec(info, spec);
-	case IPTTRACE_HOOK_NF:
-		return ipttrace_nf_parse(&spec->nf, spec->family, spec->flags,
-					 attrs, info->extack);
-	default:
+	hook = ipttrace_hook_find(spec->hook);
+	if (!hook) {
 		NL_SET_ERR_MSG_ATTR(info->extack, attrs[IPTTRACE_A_HOOK],
 				    "there is no such hook");
 		return -EOPNOTSUPP;
 	}
+	return hook->parse(spec, attrs, info->extack);
+}
+
+/**
+ * ipttrace_spec_release - give back what ipttrace_parse_spec() took
+ * @spec: filled in by it
+ */
+void ipttrace_spec_release(struct ipttrace_link_spec *spec)
+{
+	const struct ipttrace_hook_ops *hook = ipttrace_hooks[spec->hook];
+
+	if (hook->spec_release)
+		hook->spec_release(spec);
 }
 
 /* --- swaps --------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@ struct genl_info;
 
 int ipttrace_parse_spec(struct genl_info *info,
 			struct ipttrace_link_spec *spec);
+void ipttrace_spec_release(struct ipttrace_link_spec *spec);
 struct ipttrace_set *ipttrace_parse_set(struct genl_info *info);
 int ipttrace_parse_expectation(struct genl_info *info,
 			       struct ipttrace_expectation *expect);

@@ -7,9 +7,11 @@
 #include <linux/netfilter.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
+#include <net/netlink.h>
 
 #include "link.h"
 #include "message.h"
+#include "program.h"
 #include "table.h"
 #include "traverse.h"
 
@@ -21,45 +23,57 @@ static DEFINE_MUTEX(arming_lock);
 /* Under arming_lock: functions are armed, and are when their modules come. */
 static bool arming;
 
-/**
- * ipttrace_table_armed - which tables are watched
- * @family: NFPROTO_IPV4, NFPROTO_IPV6, or NFPROTO_UNSPEC for both
- *
- * Return: IPTTRACE_ARMED_* bits; one is missing while the table code is not loaded.
- */
-u32 ipttrace_table_armed(u32 family)
-{
-	const struct ipttrace_function *ipv4 =
-		&ipttrace_functions[IPTTRACE_IPT_DO_TABLE];
-	const struct ipttrace_function *ipv6 =
-		&ipttrace_functions[IPTTRACE_IP6T_DO_TABLE];
-	u32 armed = 0;
+/* --- requests ------------------------------------------------------------------------------ */
 
-	lockdep_assert_held(&ipttrace_lock);
-	if (family != NFPROTO_IPV6 && ipttrace_function_armed(ipv4))
-		armed |= IPTTRACE_ARMED_IPV4;
-	if (family != NFPROTO_IPV4 && ipttrace_function_armed(ipv6))
-		armed |= IPTTRACE_ARMED_IPV6;
-	return armed;
+/* There is no more to a place than its family, which the link has. */
+static int table_parse(struct ipttrace_link_spec *spec, struct nlattr **attrs,
+		       struct netlink_ext_ack *extack)
+{
+	const struct nlattr *foreign =
+		ipttrace_hook_foreign(&ipttrace_table_hook, attrs);
+
+	if (foreign) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, foreign,
+			"tables have no hook number, priority, namespace, device or mode: netfilter hooks do");
+		return -EINVAL;
+	}
+	if (spec->flags & IPTTRACE_LINK_FLAG_REPORT_DROPS) {
+		NL_SET_ERR_MSG_ATTR(extack, attrs[IPTTRACE_A_FLAGS],
+				    "a link at tables drops no packets");
+		return -EINVAL;
+	}
+	if (spec->family != NFPROTO_UNSPEC && spec->family != NFPROTO_IPV4 &&
+	    spec->family != NFPROTO_IPV6) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attrs[IPTTRACE_A_FAMILY],
+			"tables are of family 2 (IPv4) or 10 (IPv6)");
+		return -EAFNOSUPPORT;
+	}
+	return 0;
 }
 
-static unsigned int table_links(void)
+static int table_takes(u32 family, const struct ipttrace_set *set,
+		       const struct nlattr *attr,
+		       struct netlink_ext_ack *extack)
 {
-	struct ipttrace_link *link;
-	unsigned int count = 0;
-
-	list_for_each_entry(link, &ipttrace_links, list)
-		if (link->hook == IPTTRACE_HOOK_TABLE)
-			count++;
-	return count;
+	if (set->slots & BIT(IPTTRACE_SLOT_PACKET)) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the packet slot is of netfilter hooks; tables have entry, rule and exit");
+		return -EINVAL;
+	}
+	return 0;
 }
+
+/* --- arming -------------------------------------------------------------------------------- */
 
 static bool any_links(void)
 {
 	bool any;
 
 	mutex_lock(&ipttrace_lock);
-	any = table_links();
+	any = ipttrace_links_count(IPTTRACE_HOOK_TABLE);
 	mutex_unlock(&ipttrace_lock);
 	return any;
 }
@@ -81,27 +95,18 @@ static void disarm(struct work_struct *work)
 
 static DECLARE_WORK(disarm_work, disarm);
 
-/**
- * ipttrace_table_release - a link at tables went: maybe no table need be watched
- *
- * Context: process; does not wait.
- */
-void ipttrace_table_release(void)
+/* Links at tables went: maybe no table need be watched. */
+static void table_release(void)
 {
 	queue_work(system_unbound_wq, &disarm_work);
 }
 
-/**
- * ipttrace_table_arm - watch the tables, those whose code is loaded now and the others later
- * @extack: told what stands in the way
- *
- * Must be called before ipttrace_lock is taken, to list a link. Waits for disarming that is under
- * way.
- *
- * Return: 0, and then ipttrace_table_armed_end() must follow; or what ipttrace_functions_arm()
- * returns.
+/*
+ * Watches the tables, those whose code is loaded now and the others later. Waits for disarming that
+ * is under way. 0, or what ipttrace_functions_arm() returns.
  */
-int ipttrace_table_arm(struct netlink_ext_ack *extack)
+static int table_begin(const struct ipttrace_link_spec *spec,
+		       struct netlink_ext_ack *extack)
 {
 	int err = 0;
 
@@ -116,55 +121,66 @@ int ipttrace_table_arm(struct netlink_ext_ack *extack)
 	return err;
 }
 
-/**
- * ipttrace_table_armed_end - the link for which the tables are watched is listed, or was not made
- */
-void ipttrace_table_armed_end(void)
+/* The link for which the tables are watched is listed, or was not made. */
+static void table_end(const struct ipttrace_link_spec *spec)
 {
 	if (!any_links())
-		ipttrace_table_release();
+		table_release();
 	mutex_unlock(&arming_lock);
 }
 
-/**
- * ipttrace_table_prepare - what ipttrace_table_publish() needs for the links as they are listed
- * @gfp: with __GFP_NOFAIL it cannot fail
- *
- * Return: it, NULL if there are no table links, or ERR_PTR(-ENOMEM).
- */
-struct ipttrace_sets *ipttrace_table_prepare(gfp_t gfp)
-{
-	unsigned int count = table_links();
-	struct ipttrace_sets *sets;
+/* --- links --------------------------------------------------------------------------------- */
 
-	lockdep_assert_held(&ipttrace_lock);
-	if (!count)
-		return NULL;
-	sets = kmalloc(struct_size(sets, set, count), gfp);
-	if (!sets)
-		return ERR_PTR(-ENOMEM);
-	sets->count = count;
-	return sets;
+/* A packet at a table meets the sets of all links that there are: they are published together. */
+static struct ipttrace_sets *table_prepare(gfp_t gfp)
+{
+	return ipttrace_links_sets(IPTTRACE_HOOK_TABLE, gfp);
 }
 
-/**
- * ipttrace_table_publish - put the program sets of all table links in force, in one step
- * @sets: of ipttrace_table_prepare(); the same links are listed still
- *
- * Return: what the caller passes to kfree() a grace period later: then no packet is handled by what
- * was in force before.
- */
-struct ipttrace_sets *ipttrace_table_publish(struct ipttrace_sets *sets)
+static struct ipttrace_sets *table_publish(struct ipttrace_sets *prepared,
+					   const struct list_head *changing)
 {
-	struct ipttrace_link *link;
-	unsigned int i = 0;
+	return ipttrace_traverse_publish(prepared);
+}
+
+static int table_attach(struct ipttrace_link *link,
+			const struct ipttrace_link_spec *spec,
+			struct netlink_ext_ack *extack)
+{
+	struct ipttrace_sets *sets = table_prepare(GFP_KERNEL);
+
+	if (IS_ERR(sets))
+		return PTR_ERR(sets);
+	sets = ipttrace_traverse_publish(sets);
+	synchronize_rcu();
+	kfree(sets);
+	return 0;
+}
+
+static struct ipttrace_sets *table_detach(const struct list_head *leaving)
+{
+	return ipttrace_traverse_publish(
+		table_prepare(GFP_KERNEL | __GFP_NOFAIL));
+}
+
+/* Which tables are watched of those the link is for: none whose code is not loaded. */
+static u32 table_armed(const struct ipttrace_link *link)
+{
+	const struct ipttrace_function *ipv4 =
+		&ipttrace_functions[IPTTRACE_IPT_DO_TABLE];
+	const struct ipttrace_function *ipv6 =
+		&ipttrace_functions[IPTTRACE_IP6T_DO_TABLE];
+	u32 armed = 0;
 
 	lockdep_assert_held(&ipttrace_lock);
-	list_for_each_entry(link, &ipttrace_links, list)
-		if (link->hook == IPTTRACE_HOOK_TABLE)
-			sets->set[i++] = link->set;
-	return ipttrace_traverse_publish(sets);
+	if (link->family != NFPROTO_IPV6 && ipttrace_function_armed(ipv4))
+		armed |= IPTTRACE_ARMED_IPV4;
+	if (link->family != NFPROTO_IPV4 && ipttrace_function_armed(ipv6))
+		armed |= IPTTRACE_ARMED_IPV6;
+	return armed;
 }
+
+/* --- modules that hold table code ---------------------------------------------------------- */
 
 static bool holds_functions(const struct module *module)
 {
@@ -225,22 +241,31 @@ static struct notifier_block module_notifier = {
 	.notifier_call = module_event,
 };
 
-/**
- * ipttrace_table_init - begin to follow modules coming and going
- *
- * Return: 0 or an errno.
- */
-int ipttrace_table_init(void)
+/* Begins to follow modules coming and going. */
+static int table_init(void)
 {
 	return register_module_notifier(&module_notifier);
 }
 
-/**
- * ipttrace_table_exit - end it; no link may be left
- */
-void ipttrace_table_exit(void)
+static void table_exit(void)
 {
 	unregister_module_notifier(&module_notifier);
 	flush_work(&disarm_work);
 	WARN_ON_ONCE(arming);
 }
+
+/* what is in it: hook.h */
+const struct ipttrace_hook_ops ipttrace_table_hook = {
+	.init = table_init,
+	.exit = table_exit,
+	.parse = table_parse,
+	.takes = table_takes,
+	.begin = table_begin,
+	.end = table_end,
+	.attach = table_attach,
+	.prepare = table_prepare,
+	.publish = table_publish,
+	.detach = table_detach,
+	.release = table_release,
+	.armed = table_armed,
+};

@@ -3,15 +3,15 @@
  * Swaps: the program sets of one link or of several are replaced, all or none, for good or until
  * the time for confirming it has run out.
  *
- * Everything that can fail comes before the first pointer is published. Then nothing can fail: the
- * sets of all table links are one pointer, each nf link's is one, and one grace period is for all.
+ * Everything that can fail comes before the first pointer is published. Then nothing can fail, and
+ * one grace period is for the links at all kinds of hooks.
  */
 #include <linux/jiffies.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
+#include "hook.h"
 #include "message.h"
-#include "table.h"
 #include "transaction.h"
 
 /**
@@ -32,26 +32,63 @@ struct ipttrace_rollback {
 
 static struct workqueue_struct *rollback_queue;
 
-/* Whether any of the links is at tables. */
-static bool any_table(const struct list_head *changing)
+/**
+ * struct publication - what puts the sets of changing links in force
+ * @hooks: the kinds of hooks that they are at, a bit each
+ * @sets: by kind: what it has prepared, then what was in force before
+ *
+ * On the stack of whoever makes the change.
+ */
+struct publication {
+	unsigned long hooks;
+	struct ipttrace_sets *sets[IPTTRACE_HOOKS];
+};
+
+static void publication_free(struct publication *publication)
+{
+	unsigned int i;
+
+	for_each_set_bit(i, &publication->hooks, IPTTRACE_HOOKS)
+		kfree(publication->sets[i]);
+}
+
+/*
+ * Makes a publication, which links_exchange() uses up, for changing links. 0 or -ENOMEM; with
+ * __GFP_NOFAIL it cannot fail.
+ */
+static int publication_prepare(struct publication *publication,
+			       const struct list_head *changing, gfp_t gfp)
 {
 	const struct ipttrace_link *link;
+	struct ipttrace_sets *sets;
+	unsigned int i;
 
+	memset(publication, 0, sizeof(*publication));
 	list_for_each_entry(link, changing, change)
-		if (link->hook == IPTTRACE_HOOK_TABLE)
-			return true;
-	return false;
+		__set_bit(link->hook, &publication->hooks);
+	for_each_set_bit(i, &publication->hooks, IPTTRACE_HOOKS) {
+		if (!ipttrace_hooks[i]->prepare)
+			continue;
+		sets = ipttrace_hooks[i]->prepare(gfp);
+		if (IS_ERR(sets)) {
+			publication_free(publication);
+			return PTR_ERR(sets);
+		}
+		publication->sets[i] = sets;
+	}
+	return 0;
 }
 
 /*
  * Swaps set and other of each link in @changing. When it returns, no packet is handled by what is
- * other now. @sets comes from ipttrace_table_prepare() if any of the links is at tables.
+ * other now.
  */
-static void links_exchange(struct list_head *changing, bool table,
-			   struct ipttrace_sets *sets)
+static void links_exchange(struct list_head *changing,
+			   struct publication *publication)
 {
-	struct ipttrace_sets *old = NULL;
+	struct ipttrace_sets **sets = publication->sets;
 	struct ipttrace_link *link;
+	unsigned int i;
 
 	list_for_each_entry(link, changing, change) {
 		link->other->link = link;
@@ -59,13 +96,10 @@ static void links_exchange(struct list_head *changing, bool table,
 		swap(link->set, link->other);
 	}
 	/* the fewer instructions lie between these, the shorter is one hook ahead of another */
-	list_for_each_entry(link, changing, change)
-		if (link->nf)
-			rcu_assign_pointer(link->nf->active, link->set);
-	if (table)
-		old = ipttrace_table_publish(sets);
+	for_each_set_bit(i, &publication->hooks, IPTTRACE_HOOKS)
+		sets[i] = ipttrace_hooks[i]->publish(sets[i], changing);
 	synchronize_rcu();
-	kfree(old);
+	publication_free(publication);
 	ipttrace_links_sequence++;
 }
 
@@ -81,21 +115,20 @@ static void rollback_work(struct work_struct *work)
 {
 	struct ipttrace_rollback *rollback = container_of(
 		to_delayed_work(work), struct ipttrace_rollback, work);
-	struct ipttrace_sets *sets = NULL;
+	struct publication publication;
 	struct ipttrace_link *link, *next;
-	bool table;
 
 	mutex_lock(&ipttrace_lock);
 	if (list_empty(&rollback->links))
 		goto out;
-	table = any_table(&rollback->links);
+	list_for_each_entry(link, &rollback->links, change)
+		link->rollback = NULL;
 	/* must not fail: nobody is there who could be told */
-	if (table)
-		sets = ipttrace_table_prepare(GFP_KERNEL | __GFP_NOFAIL);
-	links_exchange(&rollback->links, table, sets);
+	publication_prepare(&publication, &rollback->links,
+			    GFP_KERNEL | __GFP_NOFAIL);
+	links_exchange(&rollback->links, &publication);
 	list_for_each_entry_safe(link, next, &rollback->links, change) {
 		list_del_init(&link->change);
-		link->rollback = NULL;
 		other_free(link);
 		ipttrace_history_add(&link->history, link->set,
 				     IPTTRACE_ACTION_ROLLBACK);
@@ -221,7 +254,7 @@ static int change_check(struct ipttrace_change *change,
 				    "there is no such link");
 		return -ENOENT;
 	}
-	if (link->other && !link->rollback) {
+	if (ipttrace_link_changing(link)) {
 		NL_SET_ERR_MSG_ATTR(extack, change->link_attr,
 				    "the link is in the transaction twice");
 		return -EINVAL;
@@ -232,8 +265,8 @@ static int change_check(struct ipttrace_change *change,
 			"the last swap of the link waits to be confirmed or rolled back");
 		return -EBUSY;
 	}
-	err = ipttrace_link_takes(link->hook, link->family, change->set,
-				  change->programs_attr, extack);
+	err = ipttrace_hooks[link->hook]->takes(link->family, change->set,
+						change->programs_attr, extack);
 	if (!err)
 		err = ipttrace_link_check(link, &change->expect, extack);
 	if (!err)
@@ -251,17 +284,17 @@ static int change_check(struct ipttrace_change *change,
  * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
  * returns, no packet is handled by an old set any more.
  *
- * Return: 0, -ENOENT, -EINVAL, -EOPNOTSUPP, -EBUSY, -ESTALE or -ENOMEM; then nothing has changed.
+ * Return: 0, -ENOENT, -EINVAL, -EBUSY, -ESTALE, -ENOMEM, or what takes of a kind of hook returns;
+ * then nothing has changed.
  */
 int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 			u32 rollback_after, struct netlink_ext_ack *extack)
 {
 	struct ipttrace_rollback *rollback = NULL;
-	struct ipttrace_sets *sets = NULL;
+	struct publication publication;
 	struct ipttrace_link *link, *next;
 	LIST_HEAD(changing);
 	unsigned int i;
-	bool table;
 	int err;
 
 	lockdep_assert_held(&ipttrace_lock);
@@ -273,19 +306,17 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 		link->other = changes[i].set;
 		list_add_tail(&link->change, &changing);
 	}
-	err = -ENOMEM;
 	if (rollback_after) {
+		err = -ENOMEM;
 		rollback = rollback_alloc();
 		if (!rollback)
 			goto err_undo;
 	}
-	table = any_table(&changing);
-	if (table)
-		sets = ipttrace_table_prepare(GFP_KERNEL);
-	if (IS_ERR(sets))
+	err = publication_prepare(&publication, &changing, GFP_KERNEL);
+	if (err)
 		goto err_free;
 
-	links_exchange(&changing, table, sets);
+	links_exchange(&changing, &publication);
 	list_for_each_entry(link, &changing, change)
 		ipttrace_history_add(&link->history, link->set,
 				     IPTTRACE_ACTION_SWAP);

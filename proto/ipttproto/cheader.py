@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Writes the C side of the protocol.
 
-The header that user space, BPF and the module share, and the attribute policies of the module.
+The header that user space, BPF and the module share, and the module's table of operations with
+their attribute policies.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from construct import Struct
 
 from ipttproto import family
 from ipttproto.attributes import Attribute, AttributeSet
-from ipttproto.family import Documented
+from ipttproto.family import Documented, Operation
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.layout import fields
 from ipttproto.naming import kebab, snake, upper
@@ -25,6 +26,9 @@ _POLICY_MOST: Final = (1 << 15) - 1
 """The largest bound that struct nla_policy holds itself: its members are s16."""
 
 _REQUESTS: Final = tuple(op for op in family.OPERATIONS if op.group is None)
+
+_OPERATIONS: Final = f"ipttrace_nl_operations[{len(_REQUESTS)}]"
+"""The declarator of the table of operations."""
 
 _NOTICE = "/* Generated from ipttproto/family.py by `make generate`; do not edit. */"
 
@@ -59,32 +63,41 @@ def uapi_header() -> str:
     return "\n".join(lines)
 
 
-def policy_header() -> str:
-    """The text of netlink_policy.h: declares what netlink_policy.c defines."""
+def module_header() -> str:
+    """The text of netlink_gen.h: declares what netlink_gen.c defines, and what that calls."""
     lines = [
         "/* SPDX-License-Identifier: GPL-2.0 */",
         _NOTICE,
-        "#ifndef _IPTTRACE_NETLINK_POLICY_H",
-        "#define _IPTTRACE_NETLINK_POLICY_H",
+        "#ifndef _IPTTRACE_NETLINK_GEN_H",
+        "#define _IPTTRACE_NETLINK_GEN_H",
         "",
-        "#include <net/netlink.h>",
+        "#include <net/genetlink.h>",
         "",
         '#include "ipttrace_netlink.h"',
         "",
+        "/* What the nests of requests may hold. */",
     ]
-    for name, space, names in _policies():
-        lines += [f"extern const struct nla_policy\n{_policy_array(name, space, names)};"]
-    lines += ["", "#endif /* _IPTTRACE_NETLINK_POLICY_H */", ""]
+    lines += [f"extern const struct nla_policy\n{_nest_policy(space)};" for space in _nests()]
+    lines += [
+        "",
+        "/* Every request, with what it may hold. */",
+        f"extern const struct genl_ops {_OPERATIONS};",
+        "",
+        "/* What is done for them: netlink.c. */",
+    ]
+    for operation in _REQUESTS:
+        lines += ["", *_comment(operation.command.doc), *_declarations(operation)]
+    lines += ["", "#endif /* _IPTTRACE_NETLINK_GEN_H */", ""]
     return "\n".join(lines)
 
 
-def policy_source() -> str:
-    """The text of netlink_policy.c: one policy for each request, one for each nest it holds."""
+def module_source() -> str:
+    """The text of netlink_gen.c: policies of requests and of their nests, table of operations."""
     lines = [
         "// SPDX-License-Identifier: GPL-2.0",
         _NOTICE,
         '#include "layout_check.h"',
-        '#include "netlink_policy.h"',
+        '#include "netlink_gen.h"',
         "",
         "#define REPLY_ONLY \\",
         "\t{ .type = NLA_REJECT, \\",
@@ -92,9 +105,16 @@ def policy_source() -> str:
     ]
     for a in _wide():
         lines += ["", *_range(a)]
-    for name, space, names in _policies():
-        lines += ["", *_policy(name, space, names)]
-    return "\n".join([*lines, ""])
+    for space in _nests():
+        lines += ["", *_policy(_nest_policy(space), space, space.by_name)]
+    for operation in _REQUESTS:
+        policy = _policy(_request_policy(operation), family.Top, operation.request)
+        lines += ["", *_static(policy)]
+    lines += ["", f"const struct genl_ops {_OPERATIONS} = {{"]
+    for operation in _REQUESTS:
+        lines += _operation(operation)
+    lines += ["};", ""]
+    return "\n".join(lines)
 
 
 def layout_check() -> str:
@@ -157,35 +177,75 @@ def _struct(name: str, record: Struct, doc: str) -> Iterator[str]:
     yield "};"
 
 
-def _policies() -> Iterator[tuple[str, AttributeSet, Iterable[str]]]:
-    """(name, set, attributes that may be there) of each policy, nested ones first."""
-    for space in _nests():
-        yield snake(space.name), space, space.by_name
-    for operation in _REQUESTS:
-        yield operation.command.name.lower(), family.Top, operation.request
+def _nest_policy(space: AttributeSet) -> str:
+    """The declarator of a nest's policy."""
+    return _policy_array(snake(space.name), space, space.by_name)
+
+
+def _request_policy(operation: Operation) -> str:
+    """The declarator of a request's policy."""
+    return _policy_array(_name(operation), family.Top, operation.request)
 
 
 def _policy_array(name: str, space: AttributeSet, names: Iterable[str]) -> str:
-    """The array's declarator."""
-    prefix = _attribute_prefix(space)
+    return f"ipttrace_{name}_policy[{_last(space, names)} + 1]"
+
+
+def _last(space: AttributeSet, names: Iterable[str]) -> str:
+    """The greatest number that a policy has an entry for."""
     chosen = sorted((space.by_name[n] for n in names), key=lambda a: a.number)
     # an array of one entry would mean that nothing is checked
     last = chosen[-1] if chosen else space.attributes[0]
-    return f"ipttrace_{name}_policy[{prefix}_{upper(last.name)} + 1]"
+    return f"{_attribute_prefix(space)}_{upper(last.name)}"
 
 
-def _policy(name: str, space: AttributeSet, names: Iterable[str]) -> Iterator[str]:
-    """The policy of a request that may hold ``names``; what is left out is refused."""
+def _policy(declarator: str, space: AttributeSet, names: Iterable[str]) -> Iterator[str]:
+    """The policy of what may hold ``names``; what is left out is refused."""
     yield "const struct nla_policy"
-    yield f"{_policy_array(name, space, names)} = {{"
+    yield f"{declarator} = {{"
     for a in sorted((space.by_name[n] for n in names), key=lambda a: a.number):
         yield f"\t[{_attribute_prefix(space)}_{upper(a.name)}] = {_policy_entry(a)},"
     yield "};"
 
 
+def _static(definition: Iterable[str]) -> Iterator[str]:
+    first, *rest = definition
+    yield f"static {first}"
+    yield from rest
+
+
+def _name(operation: Operation) -> str:
+    return operation.command.name.lower()
+
+
+def _declarations(operation: Operation) -> Iterator[str]:
+    """The functions of netlink.c that carry a request out."""
+    prefix = f"int ipttrace_nl_{_name(operation)}"
+    yield f"{prefix}_doit(struct sk_buff *skb, struct genl_info *info);"
+    if operation.dump:
+        yield f"{prefix}_start(struct netlink_callback *cb);"
+        yield f"{prefix}_dumpit(struct sk_buff *skb, struct netlink_callback *cb);"
+
+
+def _operation(operation: Operation) -> Iterator[str]:
+    """The entry of a request in the table; each is for the administrator alone."""
+    name = _name(operation)
+    yield "\t{"
+    yield f"\t\t.cmd = IPTTRACE_CMD_{operation.command.name},"
+    yield "\t\t.flags = GENL_ADMIN_PERM,"
+    yield f"\t\t.doit = ipttrace_nl_{name}_doit,"
+    if operation.dump:
+        yield f"\t\t.start = ipttrace_nl_{name}_start,"
+        yield f"\t\t.dumpit = ipttrace_nl_{name}_dumpit,"
+    yield f"\t\t.policy = ipttrace_{name}_policy,"
+    yield f"\t\t.maxattr = {_last(family.Top, operation.request)},"
+    yield "\t},"
+
+
 def _wide() -> list[Attribute]:
     """The attributes of requests whose bounds do not fit into a policy's own 16 bits."""
-    held = {id(a): a for _, space, names in _policies() for a in (space.by_name[n] for n in names)}
+    held = {id(a): a for space in _nests() for a in space.attributes}
+    held |= {id(a): a for op in _REQUESTS for a in (family.Top.by_name[n] for n in op.request)}
     return [a for a in held.values() if (a.maximum or 0) > _POLICY_MOST]
 
 

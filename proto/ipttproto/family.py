@@ -497,7 +497,11 @@ class Command(Documented):
 
 @dataclass(frozen=True)
 class Operation:
-    """What a command takes and what it answers; or, with ``group``, what is sent there."""
+    """What a command takes and what it answers; or, with ``group``, what is sent there.
+
+    One with ``dump`` answers a dump too, which takes nothing: its start refuses what a request may
+    hold.
+    """
 
     command: Command
     request: tuple[str, ...] = ()

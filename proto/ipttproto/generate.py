@@ -15,8 +15,8 @@ def generated() -> dict[str, str]:
     return {
         "kmod_netlink/ipttrace_netlink.h": cheader.uapi_header(),
         "kmod_netlink/layout_check.h": cheader.layout_check(),
-        "kmod_netlink/netlink_policy.c": cheader.policy_source(),
-        "kmod_netlink/netlink_policy.h": cheader.policy_header(),
+        "kmod_netlink/netlink_gen.c": cheader.module_source(),
+        "kmod_netlink/netlink_gen.h": cheader.module_header(),
         "proto/ipttrace.yaml": ynl.text(),
     }
 

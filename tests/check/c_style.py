@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
+from installer.wheel import LEFT_BEHIND
 from ipttproto.generate import generated
 from tests.check.linux_scripts import CHECKPATCH, CLANG_FORMAT
 
@@ -42,9 +43,13 @@ _IGNORED: Final = {
 
 
 def sources(root: Path) -> list[Path]:
-    """The C files below ``root``, as relative paths."""
+    """The C files below ``root``, as relative paths, less what building in place made."""
     found = (path for part in _DIRECTORIES for path in (root / part).rglob("*.[ch]"))
-    return sorted(path.relative_to(root) for path in found)
+    return sorted(
+        path.relative_to(root)
+        for path in found
+        if not any(path.match(pattern) for pattern in LEFT_BEHIND)
+    )
 
 
 def _ignored(path: Path) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from installer.wheel import LEFT_BEHIND
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 BUILD: Final = ROOT / ".build"
 
@@ -20,11 +22,16 @@ _SUFFIXES: Final = {".c", ".h", ".py"}
 _MANIFEST: Final = "run.json"
 
 
+def _made(path: Path) -> bool:
+    """Whether it comes of building the module in place."""
+    return any(path.match(pattern) for pattern in LEFT_BEHIND)
+
+
 def fingerprint(root: Path = ROOT) -> str:
     """A hash of the sources: lines that ran say nothing about any other state of them."""
     found = (path for part in _DECIDING for path in (root / part).rglob("*"))
     digest = hashlib.sha256()
-    for path in sorted(path for path in found if path.suffix in _SUFFIXES):
+    for path in sorted(path for path in found if path.suffix in _SUFFIXES and not _made(path)):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(root)} {content}\n".encode())
     return digest.hexdigest()

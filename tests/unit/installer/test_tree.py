@@ -45,7 +45,8 @@ def sources(directory: Path) -> dict[str, bytes]:
         str(path.relative_to(directory)): path.read_bytes()
         for part in ("bpf", "kmod_netlink")
         for path in (directory / part).rglob("*")
-        if path.suffix in {".c", ".h", ".S", ".conf"} or path.name == "Kbuild"
+        if (path.suffix in {".c", ".h", ".S", ".conf"} or path.name in {"Kbuild", "Makefile"})
+        and not any(path.match(pattern) for pattern in wheel.LEFT_BEHIND)
     }
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,21 @@ def test_c_names_have_our_values(gcc: str, tmp_path: Path) -> None:
     result = compiled(gcc, tmp_path, source + prints + "\nreturn 0;\n}\n")
     expected = [f"{name} {int(value)}" for name, value in names.items()]
     assert result.stdout.splitlines() == expected, result.stderr
+
+
+def test_the_module_has_every_request_for_the_administrator_alone() -> None:
+    text = (MODULE / "netlink_gen.c").read_text()
+    _, table = text.split("const struct genl_ops ipttrace_nl_operations")
+    requests = [operation for operation in OPERATIONS if operation.group is None]
+    assert re.findall(r"\.cmd = IPTTRACE_CMD_(\w+)", table) == [op.command.name for op in requests]
+    assert table.count(".flags = GENL_ADMIN_PERM,") == len(requests)
+    names = {operation.command.name.lower(): operation.dump for operation in requests}
+    assert re.findall(r"\.doit = ipttrace_nl_(\w+)_doit", table) == list(names)
+    assert re.findall(r"\.policy = ipttrace_(\w+)_policy", table) == list(names)
+    dumps = [name for name, dump in names.items() if dump]
+    # what a dump may not hold is refused where it starts
+    assert re.findall(r"\.start = ipttrace_nl_(\w+)_start", table) == dumps
+    assert re.findall(r"\.dumpit = ipttrace_nl_(\w+)_dumpit", table) == dumps
 
 
 def test_spec_has_every_operation_and_attribute() -> None:

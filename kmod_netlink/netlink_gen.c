@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Generated from ipttproto/family.py by `make generate`; do not edit. */
 #include "layout_check.h"
-#include "netlink_policy.h"
+#include "netlink_gen.h"
 
 #define REPLY_ONLY \
 	{ .type = NLA_REJECT, \
@@ -47,7 +47,7 @@ ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1] = {
 	[IPTTRACE_A_CHANGE_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
 };
 
-const struct nla_policy
+static const struct nla_policy
 ipttrace_attach_policy[IPTTRACE_A_MODE + 1] = {
 	[IPTTRACE_A_HOOK] = { .type = NLA_U32 },
 	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
@@ -60,7 +60,7 @@ ipttrace_attach_policy[IPTTRACE_A_MODE + 1] = {
 	[IPTTRACE_A_MODE] = NLA_POLICY_RANGE(NLA_U32, 1, 2),
 };
 
-const struct nla_policy
+static const struct nla_policy
 ipttrace_swap_policy[IPTTRACE_A_ROLLBACK_AFTER + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
@@ -69,39 +69,107 @@ ipttrace_swap_policy[IPTTRACE_A_ROLLBACK_AFTER + 1] = {
 	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
 };
 
-const struct nla_policy
+static const struct nla_policy
 ipttrace_detach_policy[IPTTRACE_A_EXPECT_PROGRAM + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
 };
 
-const struct nla_policy
+static const struct nla_policy
 ipttrace_get_policy[IPTTRACE_A_LINK + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 };
 
-const struct nla_policy
+static const struct nla_policy
 ipttrace_stats_policy[IPTTRACE_A_LINK + 1] = {
 };
 
-const struct nla_policy
+static const struct nla_policy
 ipttrace_transact_policy[IPTTRACE_A_CHANGE + 1] = {
 	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
 	[IPTTRACE_A_CHANGE] = NLA_POLICY_NESTED(ipttrace_change_policy),
 };
 
-const struct nla_policy
+static const struct nla_policy
 ipttrace_confirm_policy[IPTTRACE_A_LINK + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 };
 
-const struct nla_policy
+static const struct nla_policy
 ipttrace_history_policy[IPTTRACE_A_LINK + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 };
 
-const struct nla_policy
+static const struct nla_policy
 ipttrace_adopt_policy[IPTTRACE_A_LINK + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+};
+
+const struct genl_ops ipttrace_nl_operations[9] = {
+	{
+		.cmd = IPTTRACE_CMD_ATTACH,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_attach_doit,
+		.policy = ipttrace_attach_policy,
+		.maxattr = IPTTRACE_A_MODE,
+	},
+	{
+		.cmd = IPTTRACE_CMD_SWAP,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_swap_doit,
+		.policy = ipttrace_swap_policy,
+		.maxattr = IPTTRACE_A_ROLLBACK_AFTER,
+	},
+	{
+		.cmd = IPTTRACE_CMD_DETACH,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_detach_doit,
+		.policy = ipttrace_detach_policy,
+		.maxattr = IPTTRACE_A_EXPECT_PROGRAM,
+	},
+	{
+		.cmd = IPTTRACE_CMD_GET,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_get_doit,
+		.start = ipttrace_nl_get_start,
+		.dumpit = ipttrace_nl_get_dumpit,
+		.policy = ipttrace_get_policy,
+		.maxattr = IPTTRACE_A_LINK,
+	},
+	{
+		.cmd = IPTTRACE_CMD_STATS,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_stats_doit,
+		.policy = ipttrace_stats_policy,
+		.maxattr = IPTTRACE_A_LINK,
+	},
+	{
+		.cmd = IPTTRACE_CMD_TRANSACT,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_transact_doit,
+		.policy = ipttrace_transact_policy,
+		.maxattr = IPTTRACE_A_CHANGE,
+	},
+	{
+		.cmd = IPTTRACE_CMD_CONFIRM,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_confirm_doit,
+		.policy = ipttrace_confirm_policy,
+		.maxattr = IPTTRACE_A_LINK,
+	},
+	{
+		.cmd = IPTTRACE_CMD_HISTORY,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_history_doit,
+		.policy = ipttrace_history_policy,
+		.maxattr = IPTTRACE_A_LINK,
+	},
+	{
+		.cmd = IPTTRACE_CMD_ADOPT,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_adopt_doit,
+		.policy = ipttrace_adopt_policy,
+		.maxattr = IPTTRACE_A_LINK,
+	},
 };

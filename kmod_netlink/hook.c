@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The kinds of hooks. Each is a file of its own: nothing but this one names them all.
+ */
+#include <linux/minmax.h>
+#include <linux/nospec.h>
+
+#include "hook.h"
+#include "nf.h"
+#include "table.h"
+
+/* Every number but 0 is a kind's. */
+const struct ipttrace_hook_ops *const ipttrace_hooks[IPTTRACE_HOOKS] = {
+	[IPTTRACE_HOOK_TABLE] = &ipttrace_table_hook,
+	[IPTTRACE_HOOK_NF] = &ipttrace_nf_hook,
+};
+
+/**
+ * ipttrace_hooks_init - begin to follow what links at any kind of hook depend on
+ *
+ * Return: 0 or an errno.
+ */
+int ipttrace_hooks_init(void)
+{
+	unsigned int i;
+	int err;
+
+	for (i = 1; i < IPTTRACE_HOOKS; i++) {
+		err = ipttrace_hooks[i]->init();
+		if (err)
+			goto err_exit;
+	}
+	return 0;
+
+err_exit:
+	while (--i)
+		ipttrace_hooks[i]->exit();
+	return err;
+}
+
+/**
+ * ipttrace_hooks_exit - end it; no link may be left
+ */
+void ipttrace_hooks_exit(void)
+{
+	unsigned int i;
+
+	for (i = IPTTRACE_HOOKS - 1; i; i--)
+		ipttrace_hooks[i]->exit();
+}
+
+/**
+ * ipttrace_hook_find - the kind of hook that a request names
+ * @hook: any number
+ *
+ * Return: the kind, or NULL if the number is none's.
+ */
+const struct ipttrace_hook_ops *ipttrace_hook_find(u32 hook)
+{
+	if (hook >= IPTTRACE_HOOKS)
+		return NULL;
+	return ipttrace_hooks[array_index_nospec(hook, IPTTRACE_HOOKS)];
+}
+
+static bool has_attribute(const struct ipttrace_hook_ops *hook, int type)
+{
+	unsigned int i;
+
+	for (i = 0; i < hook->attribute_count; i++)
+		if (hook->attributes[i] == type)
+			return true;
+	return false;
+}
+
+/**
+ * ipttrace_hook_foreign - what an attach request says that only other kinds of hooks know
+ * @hook: the kind
+ * @attrs: of the request
+ *
+ * Return: the first such attribute, which @hook refuses rather than passes over, or NULL.
+ */
+const struct nlattr *ipttrace_hook_foreign(const struct ipttrace_hook_ops *hook,
+					   struct nlattr **attrs)
+{
+	const struct ipttrace_hook_ops *other;
+	unsigned int i, j;
+
+	for (i = 1; i < IPTTRACE_HOOKS; i++) {
+		other = ipttrace_hooks[i];
+		for (j = 0; j < other->attribute_count; j++)
+			if (attrs[other->attributes[j]] &&
+			    !has_attribute(hook, other->attributes[j]))
+				return attrs[other->attributes[j]];
+	}
+	return NULL;
+}
+
+/**
+ * ipttrace_hooks_put_size - room that the place of a link takes in a message, whatever its hook
+ */
+size_t ipttrace_hooks_put_size(void)
+{
+	size_t size = 0;
+	unsigned int i;
+
+	for (i = 1; i < IPTTRACE_HOOKS; i++)
+		if (ipttrace_hooks[i]->put_size)
+			size = max(size, ipttrace_hooks[i]->put_size());
+	return size;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Generated from ipttproto/family.py by `make generate`; do not edit. */
+#ifndef _IPTTRACE_NETLINK_GEN_H
+#define _IPTTRACE_NETLINK_GEN_H
+
+#include <net/genetlink.h>
+
+#include "ipttrace_netlink.h"
+
+/* What the nests of requests may hold. */
+extern const struct nla_policy
+ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1];
+extern const struct nla_policy
+ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE + 1];
+extern const struct nla_policy
+ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1];
+extern const struct nla_policy
+ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1];
+
+/* Every request, with what it may hold. */
+extern const struct genl_ops ipttrace_nl_operations[9];
+
+/* What is done for them: netlink.c. */
+
+/* make a link: put a program set to a hook */
+int ipttrace_nl_attach_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* replace a link's program set in one step; its generation grows by one */
+int ipttrace_nl_swap_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* remove a link */
+int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* one link, or all of them */
+int ipttrace_nl_get_doit(struct sk_buff *skb, struct genl_info *info);
+int ipttrace_nl_get_start(struct netlink_callback *cb);
+int ipttrace_nl_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
+
+/* the module: version, protocol fingerprint, event stream of each CPU */
+int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* swap several links in one step, all or none; a reply for each change, in order */
+int ipttrace_nl_transact_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* keep what was swapped: the roll-back that a link waits for is off, for all its links */
+int ipttrace_nl_confirm_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* how the last generations of a link came about */
+int ipttrace_nl_history_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* own a persistent link from now on: it goes with the sender's socket */
+int ipttrace_nl_adopt_doit(struct sk_buff *skb, struct genl_info *info);
+
+#endif /* _IPTTRACE_NETLINK_GEN_H */

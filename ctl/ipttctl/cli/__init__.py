@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ipttctl.cli import declared, doctor, events, links, maps, module, run_command, swap, trace
+from ipttctl.cli.lean import without_the_rest
 from ipttctl.cli.options import Output
 from ipttctl.cli.output import lines, note
 from ipttctl.cli.standard_files import ReaderGoneError, checked, keep_numbers, take_any_encoding
@@ -134,6 +135,8 @@ def _drop_output() -> None:
 
 def main() -> None:
     """The console script."""
+    # of all that it has we resolve a family with it
+    without_the_rest("pyroute2")
     keep_numbers()
     take_any_encoding()
     sys.exit(run())

@@ -45,7 +45,7 @@ def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output
     What fails changes nothing: all programs are loaded first, and all links that change do so in
     one step. Applying twice changes nothing.
     """
-    from ipttctl.state.file import read_state  # noqa: PLC0415  # imports yaml
+    from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
 
     state = read_state(file)
     _take_all_descriptors()
@@ -61,7 +61,7 @@ def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.
 
     Changes nothing and loads nothing: maps of programs that apply would load are not compared.
     """
-    from ipttctl.state.file import read_state  # noqa: PLC0415  # imports yaml
+    from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
 
     state = read_state(file)
     _take_all_descriptors()
@@ -87,7 +87,7 @@ def save(
     that holds them, or a reboot. With --pin those are pinned in a BPF file system and printed as
     that. Links that cannot be brought back are named on standard error.
     """
-    from ipttctl.state.file import state_object, state_text  # noqa: PLC0415  # imports yaml
+    from ipttctl.state.file import state_object, state_text  # noqa: PLC0415  # yaml: 10 ms
 
     with Controller() as controller:
         saved = declared_state.save_state(controller, maps=maps, pins=pin)

@@ -141,7 +141,7 @@ def links(
 
         found, measured = (look(), {}) if measure is None else _measured(look, measure)
         if output_form is Output.TEXT and sys.stdout.isatty():
-            from ipttctl.show.link_table import print_links  # noqa: PLC0415  # imports rich
+            from ipttctl.show.link_table import print_links  # noqa: PLC0415  # rich: 15 ms
 
             print_links(found, measured)
         else:

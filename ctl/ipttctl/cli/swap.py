@@ -108,7 +108,7 @@ def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
 
 
 def _transact(file: str, rollback_after: float | None, form: Output) -> None:
-    from ipttctl.cli.transaction import read_transaction  # noqa: PLC0415  # imports yaml
+    from ipttctl.cli.transaction import read_transaction  # noqa: PLC0415  # yaml: 10 ms
 
     changes = read_transaction(file)
     with Controller() as controller, ExitStack() as stack:

@@ -17,7 +17,7 @@ class EventView:
 
     def __init__(self, printer: EventPrinter, link: int | None, count: int | None) -> None:
         """Show the events of ``link``, or of all with None; ``count`` of them, or all with None."""
-        from ipttctl.events.records import decode  # noqa: PLC0415  # imports numpy
+        from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
 
         self._decode = decode
         self._printer = printer

@@ -34,7 +34,7 @@ _IGNORED: Final = {
         "PREFER_DEFINED_ATTRIBUTE_MACRO": "the C library's headers lack __always_inline",
         "VOLATILE": _CONSTANTS,
     },
-    "tests/unit/bpf/types.c": {
+    "tests/unit/ctl/bpf/types.c": {
         "CAMELCASE": "it means the type _Bool",
         "VOLATILE": _CONSTANTS,
     },

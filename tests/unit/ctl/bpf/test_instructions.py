@@ -8,7 +8,7 @@ import pytest
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.specs import CONST_MARK, const_marker
 from ipttctl.errors import ProgramError
-from tests.unit.bpf.support import EXIT, example_spec, wide
+from tests.unit.ctl.bpf.support import EXIT, example_spec, wide
 
 
 def test_wide_loads_are_found_by_position_and_not_inside_each_other() -> None:

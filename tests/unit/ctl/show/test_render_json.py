@@ -13,10 +13,10 @@ from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import HistoryEntry, Link, LinkChange
 from ipttctl.show import render_json
 from ipttproto import Command, EventFlag, Kind, parse_batch
+from tests.unit.ctl.show.test_event_text import record
 from tests.unit.ctl.support import batch_payload, event, link, nf_link
-from tests.unit.ctl.test_event_text import record
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "json.md"
+DOCUMENT = Path(__file__).parents[4] / "docs" / "json.md"
 
 
 def documented(section: str) -> list[str]:

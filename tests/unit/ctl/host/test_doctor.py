@@ -25,9 +25,9 @@ from ipttctl.link.model import ModuleStatus
 from ipttctl.paths import VERSION
 from ipttctl.system import tools
 from ipttproto import FINGERPRINT
-from tests.unit.ctl.test_render_json import documented
+from tests.unit.ctl.show.test_render_json import documented
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "install.md"
+DOCUMENT = Path(__file__).parents[4] / "docs" / "install.md"
 RELEASE = "6.12.1-test"
 NOBODY = 65534
 SIGNED = b"\x7fELF...~Module signature appended~\n"

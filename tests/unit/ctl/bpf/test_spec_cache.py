@@ -15,7 +15,7 @@ from ipttctl.bpf import bpfcc
 from ipttctl.bpf.specs import CollectionSpec, const_marker
 from ipttctl.errors import ProgramError
 from ipttctl.system import tools
-from tests.unit.bpf.support import EXIT, compiled, wide
+from tests.unit.ctl.bpf.support import EXIT, compiled, wide
 
 SOURCE = """
 IPTTRACE_CONST(__u16, port);

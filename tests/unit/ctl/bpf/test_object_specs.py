@@ -10,7 +10,7 @@ import pytest
 from ipttctl.bpf.collection import Collection, CollectionSpec
 from ipttctl.bpf.syscalls import MapType, ProgramType
 from ipttctl.errors import ProgramError
-from tests.unit.bpf.support import example_spec
+from tests.unit.ctl.bpf.support import example_spec
 
 
 @pytest.fixture

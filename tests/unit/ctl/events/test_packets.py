@@ -10,7 +10,7 @@ import pytest
 
 from ipttctl.events.packets import PacketCounter
 from ipttproto import Kind
-from tests.unit.ctl.test_event_text import record
+from tests.unit.ctl.show.test_event_text import record
 
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
 A, B = 1, 2

@@ -19,7 +19,7 @@ from ipttctl.bpf.source_lines import line_of
 from ipttctl.bpf.specs import CollectionSpec
 from ipttctl.errors import ProgramError, VerifierError
 from ipttctl.programs import sources
-from tests.unit.bpf.test_compiling import kernel, write
+from tests.unit.ctl.bpf.test_compiling import kernel, write
 
 __all__ = ["kernel"]
 

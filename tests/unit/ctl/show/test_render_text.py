@@ -19,8 +19,8 @@ from ipttctl.show.render_text import (
 )
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Action, Command, Slot
+from tests.unit.ctl.link.test_losses import status
 from tests.unit.ctl.support import link, nf_link
-from tests.unit.ctl.test_losses import status
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ from tests.unit.ctl.support import (
     status,
 )
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "exit-codes.md"
+DOCUMENT = Path(__file__).parents[4] / "docs" / "exit-codes.md"
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ import pytest
 
 from ipttctl.cli.doctor import FAILED
 from ipttctl.host import doctor, module
-from ipttctl.host.doctor import Finding, State
+from ipttctl.host.doctor import Finding, Health
 from ipttproto import FINGERPRINT
 from tests.kernel.support.cli import IPTTCTL, ipttctl
 from tests.kernel.support.kernel import ftrace_switched_off, wait_for
@@ -52,18 +52,18 @@ def test_this_kernel_has_what_is_needed_and_rules_are_found() -> None:
     before = Path("/proc/modules").read_text()
     found = examined()
     for check in ("kernel", "configuration", "symbols", "ftrace", "btf", "headers", "bpffs"):
-        assert found[check].state is State.OK, found[check]
+        assert found[check].state is Health.OK, found[check]
     for check in ("privilege", "bpfcc", "libraries", "python", "lockdown", "signature"):
-        assert found[check].state is State.OK, found[check]
+        assert found[check].state is Health.OK, found[check]
     assert found["module"].text.endswith(f"protocol {FINGERPRINT:08x}")
     assert os.uname().release in found["kernel"].text
 
     legacy = found["legacy tables"]
-    assert legacy.state is State.OK
+    assert legacy.state is Health.OK
     assert ": ip filter, 1 rules" in legacy.text
     assert ": ip6 raw, 1 rules" in legacy.text
     assert "quiet" not in legacy.text
-    assert found["nf_tables"].state is State.WARNING
+    assert found["nf_tables"].state is Health.WARNING
     assert "native: inet mine" in found["nf_tables"].text
     assert "legacy" not in found["nf_tables"].text
     names = {line.split()[0] for line in before.splitlines()}
@@ -97,8 +97,8 @@ def test_a_module_that_insmod_loaded_is_no_failure(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "BUILT", Path("/nowhere"))
     monkeypatch.setattr(module, "own_file", lambda *_: Path("/nowhere"))
     found = examined()
-    assert found["module"].state is State.OK
-    assert found["module file"].state is State.WARNING
+    assert found["module"].state is Health.OK
+    assert found["module file"].state is Health.WARNING
     assert "the one that is loaded works" in found["module file"].text
 
 

@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from ipttctl.bpf.syscalls import libbpf
 from ipttctl.errors import ProgramError
+from ipttctl.system.descriptors import Closing
 
 
 class _Kind(enum.IntEnum):
@@ -217,7 +218,7 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-class Btf:
+class Btf(Closing):
     """A set of numbered types."""
 
     def __init__(self, handle: int, *, borrowed: bool = False) -> None:
@@ -323,12 +324,6 @@ class Btf:
         handle, self._handle = self._handle, 0
         if handle and self._owner:
             _library().btf__free(handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _find(self, name: str, kind: int) -> int:
         return int(_library().btf__find_by_name_kind(self._handle, name.encode(), kind))

@@ -27,6 +27,7 @@ from ipttctl.bpf.programs import Program
 from ipttctl.bpf.specs import CollectionSpec, MapSpec, ObjectFile, ProgramSpec
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ProgramError, os_reason
+from ipttctl.system.descriptors import Closing
 
 __all__ = ["Collection", "CollectionSpec", "Map", "MapSpec", "ProgramSpec"]
 
@@ -37,7 +38,7 @@ _MAPS_DIR: Final = "maps"
 _COMPARED: Final = ("type", "key_size", "value_size", "max_entries", "flags")
 
 
-class Collection:
+class Collection(Closing):
     """Loaded programs and maps by name. It owns them all: close it, or use it in ``with``."""
 
     def __init__(self, programs: dict[str, Program], maps: dict[str, Map]) -> None:
@@ -192,15 +193,6 @@ class Collection:
             program.close()
         for entry in self.maps.values():
             entry.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        *_: object,
-    ) -> None:
-        self.close()
 
 
 def _pin_name(name: str) -> str:

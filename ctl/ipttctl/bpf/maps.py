@@ -16,7 +16,7 @@ from ipttctl.bpf.btf import Btf
 from ipttctl.bpf.map_format import MapFormat
 from ipttctl.bpf.specs import MapSpec
 from ipttctl.errors import ProgramError
-from ipttctl.system.descriptors import ClosedError, owned_descriptor
+from ipttctl.system.descriptors import ClosedError, Closing, owned_descriptor
 
 _ARRAYS: Final = frozenset({syscalls.MapType.ARRAY, syscalls.MapType.PERCPU_ARRAY})
 _OF_DESCRIPTORS: Final = frozenset(
@@ -24,7 +24,7 @@ _OF_DESCRIPTORS: Final = frozenset(
 )
 
 
-class Map:
+class Map(Closing):
     """A BPF map. It owns a descriptor: close it, or use it as a context manager.
 
     ``get``, ``set``, ``remove`` and ``dump`` take and give values as people and JSON write them
@@ -215,12 +215,6 @@ class Map:
     def close(self) -> None:
         """Give the descriptor back; more than once does no harm."""
         self._descriptor.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _require_keys(self, done: str) -> None:
         if not self.info.key_size:

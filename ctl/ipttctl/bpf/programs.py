@@ -11,11 +11,11 @@ from typing import Self
 
 from ipttctl.bpf import syscalls
 from ipttctl.errors import ProgramError
-from ipttctl.system.descriptors import ClosedError, owned_descriptor
+from ipttctl.system.descriptors import ClosedError, Closing, owned_descriptor
 from ipttctl.system.processes import foreign_descriptor
 
 
-class Program:
+class Program(Closing):
     """A loaded BPF program. It owns a descriptor: close it, or use it as a context manager.
 
     Once a link holds the program, or it is pinned, closing does not unload it.
@@ -24,7 +24,7 @@ class Program:
     def __init__(self, fd: int) -> None:
         """Take over ``fd``, which must be a program's; see the class methods."""
         self._descriptor = owned_descriptor(fd)
-        self._info: syscalls.ProgramInfo | None = None
+        self._info: syscalls.LoadedProgram | None = None
 
     @classmethod
     def from_fd(cls, fd: int) -> Self:
@@ -171,19 +171,10 @@ class Program:
         """Give the descriptor back; more than once does no harm."""
         self._descriptor.close()
 
-    def _kernel_info(self) -> syscalls.ProgramInfo:
+    def _kernel_info(self) -> syscalls.LoadedProgram:
         if self._info is None:
             self._info = syscalls.program_info(self.fd)
         return self._info
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        *_: object,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         if self._descriptor.closed:

@@ -80,7 +80,7 @@ class ObjectKind(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class ProgramInfo:
+class LoadedProgram:
     """What the kernel says about a loaded program."""
 
     id: int
@@ -358,11 +358,11 @@ def programs() -> Iterator[int]:
         yield following.value
 
 
-def program_info(fd: int) -> ProgramInfo:
+def program_info(fd: int) -> LoadedProgram:
     """What the kernel says about the program behind a descriptor."""
     info = _ProgInfo()
     _read_info(fd, info)
-    return ProgramInfo(info.id, program_type_name(info.type), bytes(info.tag).hex(), _text(info))
+    return LoadedProgram(info.id, program_type_name(info.type), bytes(info.tag).hex(), _text(info))
 
 
 def program_maps(fd: int) -> list[int]:

@@ -9,13 +9,13 @@ from typing import Final
 from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.host import doctor as examination
-from ipttctl.host.doctor import Finding, State
+from ipttctl.host.doctor import Finding, Health
 from ipttctl.show import render_json
 
 FAILED: Final = 8
 """Exit status when a check failed."""
 
-_STATE_WIDTH: Final = max(len(state) for state in State)
+_STATE_WIDTH: Final = max(len(state) for state in Health)
 _CHECK_WIDTH: Final = 14
 
 
@@ -27,7 +27,7 @@ def doctor(output_form: OutputOption = Output.TEXT) -> int:
     """
     failed = False
     for finding in examination.examine():
-        failed = failed or finding.state is State.FAILURE
+        failed = failed or finding.state is Health.FAILURE
         output.lines([_line(finding, output_form)])
     return FAILED if failed else 0
 

@@ -20,7 +20,7 @@ _MOST: Final = limit("MAX_CHANGES")
 
 
 @dataclass(frozen=True)
-class LinkChange:
+class LinkSwap:
     """A link's part in a transaction, nothing of it opened yet."""
 
     link: int
@@ -29,7 +29,7 @@ class LinkChange:
     expect_programs: Mapping[Slot, int]
 
 
-def read_transaction(file: str) -> list[LinkChange]:
+def read_transaction(file: str) -> list[LinkSwap]:
     """The changes that a YAML or JSON file lists; ``-`` is standard input.
 
     Raises:
@@ -50,7 +50,7 @@ def read_transaction(file: str) -> list[LinkChange]:
     return changes
 
 
-def _change(called: str, entry: Any, directory: Path) -> LinkChange:
+def _change(called: str, entry: Any, directory: Path) -> LinkSwap:
     given = Options(called, entry, "link: ID")
     link = given.number("link", required=True) or 0
     programs = given.group(ProgramOptions)
@@ -58,7 +58,7 @@ def _change(called: str, entry: Any, directory: Path) -> LinkChange:
     expected = given.texts("expect-prog")
     given.finish()
     try:
-        return LinkChange(
+        return LinkSwap(
             link,
             programs.choice().relative_to(directory),
             generation,

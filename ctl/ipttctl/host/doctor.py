@@ -57,7 +57,7 @@ _AS_ROOT: Final = "run it as root"
 _SIGNED: Final = b"~Module signature appended~\n"
 
 
-class State(enum.StrEnum):
+class Health(enum.StrEnum):
     """How a check ended."""
 
     OK = "ok"
@@ -72,7 +72,7 @@ class Finding:
     """What a check found; ``remedy`` says what to do about it, where there is something to do."""
 
     check: str
-    state: State
+    state: Health
     text: str
     remedy: str = ""
 
@@ -478,12 +478,12 @@ CHECKS: Final = (
 
 
 def _ok(check: str, text: str) -> Finding:
-    return Finding(check, State.OK, text)
+    return Finding(check, Health.OK, text)
 
 
 def _warning(check: str, text: str, remedy: str = "") -> Finding:
-    return Finding(check, State.WARNING, text, remedy)
+    return Finding(check, Health.WARNING, text, remedy)
 
 
 def _failure(check: str, text: str, remedy: str = "") -> Finding:
-    return Finding(check, State.FAILURE, text, remedy)
+    return Finding(check, Health.FAILURE, text, remedy)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from ipttctl.errors import ModuleError
 from ipttctl.hooks.hook import Hook
@@ -20,6 +19,7 @@ from ipttctl.link.model import (
 )
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
 from ipttctl.link.wire import Connection
+from ipttctl.system.descriptors import Closing
 from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MILLI: Final = 1000
 
 
-class Controller:
+class Controller(Closing):
     """A connection to the module that owns the links it makes.
 
     A link that is not persistent goes when its controller is closed, or its process dies.
@@ -217,17 +217,6 @@ class Controller:
     def close(self) -> None:
         """Disconnect: links that are not persistent go."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _joined(self, group: Group) -> Connection:
         connection = self._connect()

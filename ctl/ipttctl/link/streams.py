@@ -6,16 +6,15 @@ from __future__ import annotations
 import select
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ipttctl.link.losses import LossCounter, Losses
 from ipttctl.link.model import CpuStatus, LinkChange, ModuleStatus
 from ipttctl.link.wire import Connection, OverrunError, wait_readable
-from ipttctl.system.descriptors import ClosedError, Wakeup
+from ipttctl.system.descriptors import ClosedError, Closing, Wakeup
 from ipttctl.system.netns import Identity
 from ipttproto import Command, Message
 
@@ -35,7 +34,7 @@ DRAIN_LIMIT: Final = 10.0
 _READ_AT_ONCE: Final = 64
 
 
-class Stream(ABC, Generic[T]):
+class Stream(Closing, Generic[T]):
     """Messages of a group. Iterating waits for them and ends after ``stop``.
 
     ``stop`` and ``close`` may be called from signal handlers, other threads and inside an
@@ -128,17 +127,6 @@ class Stream(ABC, Generic[T]):
                     yield item
                 if not items:
                     await _readable(ready.fileno())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @contextmanager
     def _descriptors(self, ending: Wakeup) -> Iterator[tuple[int, int]]:

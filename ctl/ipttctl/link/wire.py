@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from ipttctl.errors import (
@@ -29,7 +28,7 @@ from ipttctl.errors import (
     PrivilegeError,
     RefusedPrivilegeError,
 )
-from ipttctl.system.descriptors import ClosedError, Owned
+from ipttctl.system.descriptors import ClosedError, Closing, Owned
 from ipttctl.system.netns import initial_namespace, socket_in
 from ipttproto import (
     FAMILY,
@@ -83,7 +82,7 @@ class Family:
     groups: Mapping[str, int]
 
 
-class Connection:
+class Connection(Closing):
     """A generic-netlink socket that speaks the family.
 
     Requests are safe from several threads, and ``close`` from signal handlers too: a request or a
@@ -213,17 +212,6 @@ class Connection:
     def close(self) -> None:
         """Close the socket: the module detaches the links that it owns."""
         self._open.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @contextmanager
     def _used(self, action: str) -> Iterator[None]:

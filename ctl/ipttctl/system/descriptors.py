@@ -8,11 +8,26 @@ it. A write, a poll or a second close of the old number would hit that file.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 T = TypeVar("T")
+
+
+class Closing(ABC):
+    """A thing that ``close`` ends, and so does the end of a ``with`` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it; more than once does no harm."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class ClosedError(Exception):

@@ -20,10 +20,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from ipttctl.errors import PrivilegeError, UsageError, os_reason
+from ipttctl.system.descriptors import Closing
 
 NAMED: Final = (Path("/run/netns"), Path("/var/run/netns"), Path("/run/docker/netns"))
 """Where `ip netns`, container runtimes and Docker keep namespaces by name."""
@@ -51,7 +51,7 @@ class Identity:
         return f"{self.inode}@{self.cookie}"
 
 
-class Namespace:
+class Namespace(Closing):
     """A network namespace that was opened: it does not go until ``close``, or until we forget it.
 
     ``path`` is by what it was found; another namespace may be there by now.
@@ -103,17 +103,6 @@ class Namespace:
     def close(self) -> None:
         """Let it go; more than once does no harm."""
         self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ipttctl.cli import main, standard_files
 from ipttctl.host import doctor
-from ipttctl.host.doctor import Finding, State
+from ipttctl.host.doctor import Finding, Health
 from ipttctl.link.model import Link
 from ipttctl.link.wire import Connection
 from ipttctl.programs import trace as trace_programs
@@ -74,7 +74,7 @@ def test_errors_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_doctor_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
-    findings = [Finding("legacy tables", State.OK, "日本: filter")]
+    findings = [Finding("legacy tables", Health.OK, "日本: filter")]
     monkeypatch.setattr(doctor, "examine", lambda: iter(findings))
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii", errors="strict"))
     monkeypatch.setattr(sys, "argv", ["ipttctl", "doctor"])

@@ -146,7 +146,7 @@ def _world(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_programs, "load_trace_programs", lambda *_, **__: {1: _Program()})
     monkeypatch.setattr(link_maps, "map_of", _one_map)
     monkeypatch.setattr(link_maps, "maps_of", _maps)
-    finding = Finding(HOSTILE, doctor.State.WARNING, f"{HOSTILE} of {HOSTILE}", HOSTILE)
+    finding = Finding(HOSTILE, doctor.Health.WARNING, f"{HOSTILE} of {HOSTILE}", HOSTILE)
     monkeypatch.setattr(doctor, "examine", lambda: iter([finding]))
     state = ModuleState(
         loaded=True,

@@ -18,7 +18,7 @@ from guest import kernel_list
 from ipttctl.cli import run
 from ipttctl.errors import ModuleError, PrivilegeError
 from ipttctl.host import doctor
-from ipttctl.host.doctor import Finding, State
+from ipttctl.host.doctor import Finding, Health
 from ipttctl.host.module import ModuleState
 from ipttctl.host.tree import Host
 from ipttctl.link.model import ModuleStatus
@@ -127,7 +127,7 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path)
 
 
-def expect(tree: Tree, check: str, state: State, *parts: str) -> None:
+def expect(tree: Tree, check: str, state: Health, *parts: str) -> None:
     """A check ends so, says these things, and what to do about it if it can be helped."""
     finding = tree.find(check)
     assert finding.state == state, finding
@@ -138,7 +138,7 @@ def expect(tree: Tree, check: str, state: State, *parts: str) -> None:
 def test_all_is_well(tree: Tree) -> None:
     found = list(doctor.examine(tree.host()))
     assert len({finding.check for finding in found}) == len(found) == len(doctor.CHECKS)
-    assert [finding for finding in found if finding.state != State.OK] == []
+    assert [finding for finding in found if finding.state != Health.OK] == []
     assert not any(finding.remedy or "\n" in finding.text for finding in found)
 
 
@@ -151,79 +151,79 @@ def test_a_host_with_nothing_on_it(tmp_path: Path) -> None:
 
 def test_privilege(tree: Tree) -> None:
     tree.write("proc/self/status", "CapEff:\t0000000000000000\n")
-    expect(tree, "privilege", State.FAILURE, "CAP_NET_ADMIN", "run it as root")
+    expect(tree, "privilege", Health.FAILURE, "CAP_NET_ADMIN", "run it as root")
 
 
 @pytest.mark.parametrize(
     ("release", "state"),
     [
-        ("5.10.0-30-amd64", State.FAILURE),
-        ("6.0.9", State.FAILURE),
-        ("6.1.0-56-amd64", State.OK),
-        ("6.12.117+deb12-amd64", State.OK),
-        ("6.18.15", State.OK),
-        ("7.4-rc1", State.WARNING),
-        ("8.0", State.WARNING),
-        *((listed.passed, State.OK) for listed in kernel_list.load() if listed.passed),
+        ("5.10.0-30-amd64", Health.FAILURE),
+        ("6.0.9", Health.FAILURE),
+        ("6.1.0-56-amd64", Health.OK),
+        ("6.12.117+deb12-amd64", Health.OK),
+        ("6.18.15", Health.OK),
+        ("7.4-rc1", Health.WARNING),
+        ("8.0", Health.WARNING),
+        *((listed.passed, Health.OK) for listed in kernel_list.load() if listed.passed),
     ],
 )
-def test_kernel(tree: Tree, release: str, state: State) -> None:
+def test_kernel(tree: Tree, release: str, state: Health) -> None:
     tree.release = release
     expect(tree, "kernel", state, release)
 
 
 def test_kernel_of_another_architecture(tree: Tree) -> None:
     tree.machine = "aarch64"
-    expect(tree, "kernel", State.FAILURE, "aarch64", "x86_64")
+    expect(tree, "kernel", Health.FAILURE, "aarch64", "x86_64")
 
 
 @pytest.mark.parametrize("option", doctor.REQUIRED)
 def test_configuration_lacks_what_is_needed(tree: Tree, option: str) -> None:
     text = (tree.root / f"boot/config-{RELEASE}").read_text()
     tree.write(f"boot/config-{RELEASE}", text.replace(f"CONFIG_{option}=y\n", ""))
-    expect(tree, "configuration", State.FAILURE, f"CONFIG_{option} (", "boot a kernel")
+    expect(tree, "configuration", Health.FAILURE, f"CONFIG_{option} (", "boot a kernel")
 
 
 def test_configuration_lacks_what_something_needs(tree: Tree) -> None:
     text = (tree.root / f"boot/config-{RELEASE}").read_text()
     tree.write(f"boot/config-{RELEASE}", text.replace("CONFIG_NETFILTER_INGRESS=y\n", ""))
-    expect(tree, "configuration", State.WARNING, "CONFIG_NETFILTER_INGRESS (nf:netdev/ingress")
+    expect(tree, "configuration", Health.WARNING, "CONFIG_NETFILTER_INGRESS (nf:netdev/ingress")
 
 
 def test_configuration_elsewhere(tree: Tree) -> None:
     text = (tree.root / f"boot/config-{RELEASE}").read_bytes()
     tree.remove(f"boot/config-{RELEASE}")
-    expect(tree, "configuration", State.WARNING, "cannot tell", f"/boot/config-{RELEASE}")
+    expect(tree, "configuration", Health.WARNING, "cannot tell", f"/boot/config-{RELEASE}")
     tree.write("proc/config.gz", gzip.compress(text))
-    expect(tree, "configuration", State.OK)
+    expect(tree, "configuration", Health.OK)
     tree.remove("proc/config.gz")
     tree.write(f"lib/modules/{RELEASE}/config", text)
-    expect(tree, "configuration", State.OK)
+    expect(tree, "configuration", Health.OK)
 
 
 def test_symbols(tree: Tree) -> None:
     tree.write("proc/kallsyms", SYMBOLS.replace("nf_log_trace", "nf_log_trace_other"))
-    expect(tree, "symbols", State.FAILURE, "no nf_log_trace")
+    expect(tree, "symbols", Health.FAILURE, "no nf_log_trace")
     tree.write("proc/kallsyms", SYMBOLS.splitlines()[0])
-    expect(tree, "symbols", State.WARNING, "ip_tables, ip6_tables", "trace sees nothing")
+    expect(tree, "symbols", Health.WARNING, "ip_tables, ip6_tables", "trace sees nothing")
     path = "kernel/net/ipv4/netfilter/ip_tables.ko: kernel/net/netfilter/x_tables.ko"
     dependencies = f"{path}\n{path.replace('ip_', 'ip6_').replace('ipv4', 'ipv6')}\n"
     tree.write(f"lib/modules/{RELEASE}/modules.dep", dependencies)
-    expect(tree, "symbols", State.OK, "ip_tables, ip6_tables not loaded yet")
+    expect(tree, "symbols", Health.OK, "ip_tables, ip6_tables not loaded yet")
     tree.remove("proc/kallsyms")
-    expect(tree, "symbols", State.WARNING, "does not list")
+    expect(tree, "symbols", Health.WARNING, "does not list")
 
 
 def test_ftrace(tree: Tree) -> None:
     tree.write("proc/sys/kernel/ftrace_enabled", "0\n")
-    expect(tree, "ftrace", State.FAILURE, "switched off", "sysctl kernel.ftrace_enabled=1")
+    expect(tree, "ftrace", Health.FAILURE, "switched off", "sysctl kernel.ftrace_enabled=1")
     tree.remove("proc/sys/kernel/ftrace_enabled")
-    expect(tree, "ftrace", State.FAILURE, "CONFIG_DYNAMIC_FTRACE")
+    expect(tree, "ftrace", Health.FAILURE, "CONFIG_DYNAMIC_FTRACE")
 
 
 def test_btf(tree: Tree) -> None:
     tree.remove("sys/kernel/btf/vmlinux")
-    expect(tree, "btf", State.FAILURE, "CONFIG_DEBUG_INFO_BTF")
+    expect(tree, "btf", Health.FAILURE, "CONFIG_DEBUG_INFO_BTF")
 
 
 def test_tools_find_the_systems_tools(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,98 +234,100 @@ def test_tools_find_the_systems_tools(tree: Tree, monkeypatch: pytest.MonkeyPatc
 
 def test_headers(tree: Tree) -> None:
     tree.remove(f"lib/modules/{RELEASE}/build/Makefile")
-    expect(tree, "headers", State.FAILURE, f"apt install linux-headers-{RELEASE}")
+    expect(tree, "headers", Health.FAILURE, f"apt install linux-headers-{RELEASE}")
 
 
 def test_compiler(tree: Tree) -> None:
     text = (tree.root / f"boot/config-{RELEASE}").read_text()
     tree.write(f"boot/config-{RELEASE}", f"{text}CONFIG_GCC_VERSION=120200\n")
-    expect(tree, "compiler", State.OK, "gcc 12.2.0")
+    expect(tree, "compiler", Health.OK, "gcc 12.2.0")
     tree.write(f"boot/config-{RELEASE}", f"{text}CONFIG_GCC_VERSION=140100\n")
-    expect(tree, "compiler", State.WARNING, "gcc 12.2.0", "built with gcc 14")
+    expect(tree, "compiler", Health.WARNING, "gcc 12.2.0", "built with gcc 14")
     tree.remove("usr/sbin/gcc")
-    expect(tree, "compiler", State.WARNING, "no gcc", "the one that is loaded works", "apt install")
+    expect(
+        tree, "compiler", Health.WARNING, "no gcc", "the one that is loaded works", "apt install"
+    )
     tree.state = ModuleState(loaded=False)
-    expect(tree, "compiler", State.FAILURE, "no gcc", "apt install gcc")
+    expect(tree, "compiler", Health.FAILURE, "no gcc", "apt install gcc")
     tree.remove("usr/sbin/make")
-    expect(tree, "compiler", State.FAILURE, "no gcc and no make", "apt install gcc make")
+    expect(tree, "compiler", Health.FAILURE, "no gcc and no make", "apt install gcc make")
 
 
 def test_bpfcc(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
-    expect(tree, "bpfcc", State.OK, "0.26.0")
+    expect(tree, "bpfcc", Health.OK, "0.26.0")
     tree.remove("usr/lib/python3/dist-packages/bcc/__init__.py")
     tree.remove("usr/lib/python3/dist-packages/bcc/version.py")
     (tree.root / "usr/lib/python3/dist-packages/bcc").rmdir()
-    expect(tree, "bpfcc", State.FAILURE, "apt install python3-bpfcc")
+    expect(tree, "bpfcc", Health.FAILURE, "apt install python3-bpfcc")
 
 
 def test_libraries(tree: Tree) -> None:
     tree.remove("usr/lib/x86_64-linux-gnu/libpcap.so.0.8")
-    expect(tree, "libraries", State.FAILURE, "libpcap (compiles FILTER)", "apt install libpcap0.8")
+    expect(tree, "libraries", Health.FAILURE, "libpcap (compiles FILTER)", "apt install libpcap0.8")
     tree.write("usr/lib64/libpcap.so.0.8", "")
-    expect(tree, "libraries", State.OK)
+    expect(tree, "libraries", Health.OK)
     tree.remove("usr/lib/x86_64-linux-gnu/libbpf.so.1")
-    expect(tree, "libraries", State.FAILURE, "apt install libbpf1")
+    expect(tree, "libraries", Health.FAILURE, "apt install libbpf1")
 
 
 def test_python(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
-    expect(tree, "python", State.FAILURE, "construct, numpy, pyroute2, typer, yaml")
+    expect(tree, "python", Health.FAILURE, "construct, numpy, pyroute2, typer, yaml")
 
 
 def test_lockdown(tree: Tree) -> None:
     tree.write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
-    expect(tree, "lockdown", State.OK, "signed modules only")
+    expect(tree, "lockdown", Health.OK, "signed modules only")
     tree.write("sys/kernel/security/lockdown", "none integrity [confidentiality]\n")
-    expect(tree, "lockdown", State.FAILURE, "neither kprobes", "boot without")
+    expect(tree, "lockdown", Health.FAILURE, "neither kprobes", "boot without")
     tree.remove("sys/kernel/security/lockdown")
-    expect(tree, "lockdown", State.OK, "none")
+    expect(tree, "lockdown", Health.OK, "none")
 
 
 def test_secure_boot(tree: Tree) -> None:
-    expect(tree, "secure boot", State.OK, "did not boot by EFI")
+    expect(tree, "secure boot", Health.OK, "did not boot by EFI")
     (tree.root / EFIVARS).mkdir(parents=True)
-    expect(tree, "secure boot", State.WARNING, "mount -t efivarfs")
+    expect(tree, "secure boot", Health.WARNING, "mount -t efivarfs")
     tree.write(SECURE_BOOT, b"\6\0\0\0\0")
-    expect(tree, "secure boot", State.OK, "off")
+    expect(tree, "secure boot", Health.OK, "off")
     tree.write(SECURE_BOOT, b"\6\0\0\0\1")
-    expect(tree, "secure boot", State.OK, "on: ")
+    expect(tree, "secure boot", Health.OK, "on: ")
 
 
 @pytest.mark.parametrize("why", ["secure boot", "lockdown", "sig_enforce"])
 def test_signature_that_is_required(tree: Tree, why: str) -> None:
-    expect(tree, "signature", State.OK, "not required")
+    expect(tree, "signature", Health.OK, "not required")
     if why == "secure boot":
         tree.write(SECURE_BOOT, b"\6\0\0\0\1")
     elif why == "lockdown":
         tree.write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
     else:
         tree.write("sys/module/module/parameters/sig_enforce", "Y\n")
-    expect(tree, "signature", State.FAILURE, "is not signed", "DKMS")
+    expect(tree, "signature", Health.FAILURE, "is not signed", "DKMS")
     tree.write(MODULE, SIGNED)
-    expect(tree, "signature", State.WARNING, "cannot tell whether the key is trusted")
+    expect(tree, "signature", Health.WARNING, "cannot tell whether the key is trusted")
     tree.write("var/lib/dkms/mok.pub", KEY)
-    expect(tree, "signature", State.FAILURE, "mokutil --import /var/lib/dkms/mok.pub")
+    expect(tree, "signature", Health.FAILURE, "mokutil --import /var/lib/dkms/mok.pub")
     tree.write(KEYS, b"\6\0\0\0" + b"others" + KEY + b"more")
-    expect(tree, "signature", State.OK, "enrolled")
+    expect(tree, "signature", Health.OK, "enrolled")
     tree.write(f"lib/modules/{RELEASE}/modules.dep", "")
-    expect(tree, "signature", State.WARNING, "no module yet")
+    expect(tree, "signature", Health.WARNING, "no module yet")
 
 
 @pytest.mark.parametrize(
     ("suffix", "content", "state"),
     [  # a signature without the key to compare with is a warning
-        (".xz", lzma.compress(SIGNED), State.WARNING),
-        (".xz", lzma.compress(b"unsigned"), State.FAILURE),
-        (".xz", b"not xz", State.WARNING),
-        (".gz", gzip.compress(b"unsigned"), State.FAILURE),
-        (".zst", b"no way to tell", State.WARNING),
+        (".xz", lzma.compress(SIGNED), Health.WARNING),
+        (".xz", lzma.compress(b"unsigned"), Health.FAILURE),
+        (".xz", b"not xz", Health.WARNING),
+        (".gz", gzip.compress(b"unsigned"), Health.FAILURE),
+        (".zst", b"no way to tell", Health.WARNING),
     ],
     ids=["signed.xz", "unsigned.xz", "broken.xz", "unsigned.gz", "zst"],
 )
 def test_signature_of_a_compressed_module(
-    tree: Tree, suffix: str, content: bytes, state: State
+    tree: Tree, suffix: str, content: bytes, state: Health
 ) -> None:
     tree.write("sys/module/module/parameters/sig_enforce", "Y\n")
     tree.write(f"lib/modules/{RELEASE}/modules.dep", f"updates/dkms/ipttrace.ko{suffix}:\n")
@@ -334,30 +336,30 @@ def test_signature_of_a_compressed_module(
 
 
 def test_module_file(tree: Tree) -> None:
-    expect(tree, "module file", State.OK, "/updates/dkms/ipttrace.ko")
+    expect(tree, "module file", Health.OK, "/updates/dkms/ipttrace.ko")
     tree.write("boot/vmlinuz-6.1.0-other", "")
-    expect(tree, "module file", State.WARNING, "6.1.0-other", "dkms autoinstall -k 6.1.0-other")
+    expect(tree, "module file", Health.WARNING, "6.1.0-other", "dkms autoinstall -k 6.1.0-other")
     tree.write(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko", "")
-    expect(tree, "module file", State.OK, f"/var/lib/ipttctl/{RELEASE}/ipttrace.ko")
+    expect(tree, "module file", Health.OK, f"/var/lib/ipttctl/{RELEASE}/ipttrace.ko")
     tree.tool("modinfo", "echo 0.0.1")
     tree.state = ModuleState(loaded=False)
-    expect(tree, "module file", State.FAILURE, "is version 0.0.1", f"ipttctl {VERSION}")
+    expect(tree, "module file", Health.FAILURE, "is version 0.0.1", f"ipttctl {VERSION}")
     tree.remove(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko")
     tree.write(f"lib/modules/{RELEASE}/modules.dep", "")
-    expect(tree, "module file", State.FAILURE, "ipttctl module build")
+    expect(tree, "module file", Health.FAILURE, "ipttctl module build")
 
 
 def test_a_module_that_was_loaded_by_hand_works(tree: Tree) -> None:
     tree.write(f"lib/modules/{RELEASE}/modules.dep", "")
     works = "the one that is loaded works until the next boot"
-    expect(tree, "module file", State.WARNING, "not built", works, "ipttctl module build")
+    expect(tree, "module file", Health.WARNING, "not built", works, "ipttctl module build")
     tree.write(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko", "")
     tree.tool("modinfo", "echo 0.0.1")
-    expect(tree, "module file", State.WARNING, "is version 0.0.1", works)
+    expect(tree, "module file", Health.WARNING, "is version 0.0.1", works)
     tree.state = ModuleState(True, problem=ModuleError("of different builds", "build it"))
-    expect(tree, "module file", State.FAILURE, "is version 0.0.1")
+    expect(tree, "module file", Health.FAILURE, "is version 0.0.1")
     tree.state = PrivilegeError("no", "run it as root")
-    expect(tree, "module file", State.FAILURE, "is version 0.0.1")
+    expect(tree, "module file", Health.FAILURE, "is version 0.0.1")
 
 
 def test_tables_that_are_hidden_are_not_taken_for_none() -> None:
@@ -379,18 +381,18 @@ def test_tables_that_are_hidden_are_not_taken_for_none() -> None:
 
 
 def test_module(tree: Tree) -> None:
-    expect(tree, "module", State.OK, "loaded, version 0.1.0, protocol ")
+    expect(tree, "module", Health.OK, "loaded, version 0.1.0, protocol ")
     tree.state = ModuleState(loaded=False)
-    expect(tree, "module", State.WARNING, "not loaded", "ipttctl module load")
+    expect(tree, "module", Health.WARNING, "not loaded", "ipttctl module load")
     tree.state = ModuleState(True, problem=ModuleError("of different builds", "build it"))
-    expect(tree, "module", State.FAILURE, "of different builds", "build it")
+    expect(tree, "module", Health.FAILURE, "of different builds", "build it")
     tree.state = PrivilegeError("may not ask", "run it as root")
-    expect(tree, "module", State.WARNING, "cannot tell: may not ask", "run it as root")
+    expect(tree, "module", Health.WARNING, "cannot tell: may not ask", "run it as root")
 
 
 def test_bpffs(tree: Tree) -> None:
     tree.write("proc/mounts", "none /sys/fs/bpf-other bpf rw 0 0\ntmpfs /sys/fs/bpf tmpfs rw 0 0\n")
-    expect(tree, "bpffs", State.WARNING, "mount -t bpf")
+    expect(tree, "bpffs", Health.WARNING, "mount -t bpf")
 
 
 def test_legacy_tables_of_every_namespace(tree: Tree) -> None:
@@ -404,7 +406,7 @@ def test_legacy_tables_of_every_namespace(tree: Tree) -> None:
     expect(
         tree,
         "legacy tables",
-        State.OK,
+        Health.OK,
         "initial: ip filter, 2 rules; 4026532222 (of container, pid 71): ip filter nat, 2 rules; "
         "4026532222 (of container, pid 71): ip6 filter; named: ip raw, 2 rules",
     )
@@ -412,34 +414,34 @@ def test_legacy_tables_of_every_namespace(tree: Tree) -> None:
         tree.write(f"proc/{pid}/net/ip_tables_names", "")
         tree.write(f"proc/{pid}/net/ip6_tables_names", "")
     tree.remove("run/netns/named")
-    expect(tree, "legacy tables", State.WARNING, "nothing to show", "use iptables-legacy")
+    expect(tree, "legacy tables", Health.WARNING, "nothing to show", "use iptables-legacy")
 
 
 def test_nf_tables(tree: Tree) -> None:
-    expect(tree, "nf_tables", State.OK, "not loaded")
+    expect(tree, "nf_tables", Health.OK, "not loaded")
     tree.write("proc/modules", "nf_tables 311296 0 - Live 0x0\n")
-    expect(tree, "nf_tables", State.WARNING, "cannot tell", "apt install nftables")
+    expect(tree, "nf_tables", Health.WARNING, "cannot tell", "apt install nftables")
     tree.process(71, 4026532222, "container")
     tree.tool("nft", 'case $NS in */71/*) echo "table ip filter"; echo "table inet x";; esac')
     text = "trace does not see rules of 4026532222 (of container, pid 71): ip filter, inet x"
-    expect(tree, "nf_tables", State.WARNING, text, "nf hooks")
+    expect(tree, "nf_tables", Health.WARNING, text, "nf hooks")
     tree.tool("nft", "exit 0")
-    expect(tree, "nf_tables", State.OK, "no tables")
+    expect(tree, "nf_tables", Health.OK, "no tables")
 
 
 def test_which_iptables(tree: Tree) -> None:
-    expect(tree, "iptables", State.OK, "is iptables-legacy")
+    expect(tree, "iptables", Health.OK, "is iptables-legacy")
     tree.tool("xtables-nft-multi", "echo 'iptables v1.8.9 (nf_tables)'")
     tree.link("usr/sbin/iptables", "xtables-nft-multi")
-    expect(tree, "iptables", State.WARNING, "is iptables-nft", "update-alternatives")
+    expect(tree, "iptables", Health.WARNING, "is iptables-nft", "update-alternatives")
     tree.remove("usr/sbin/iptables")
-    expect(tree, "iptables", State.OK, "not installed")
+    expect(tree, "iptables", Health.OK, "not installed")
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     found = [
-        Finding("one", State.OK, "well"),
-        Finding("two", State.WARNING, "not so well", "do this"),
+        Finding("one", Health.OK, "well"),
+        Finding("two", Health.WARNING, "not so well", "do this"),
     ]
     monkeypatch.setattr(doctor, "examine", lambda: iter(found))
     assert run(["doctor"]) == 0
@@ -447,7 +449,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         "ok      one            well",
         "warning two            not so well; do this",
     ]
-    found.append(Finding("three", State.FAILURE, "bad", "do that"))
+    found.append(Finding("three", Health.FAILURE, "bad", "do that"))
     assert run(["doctor", "-o", "json"]) == 8
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert all(list(shown) == documented("Finding") for shown in objects)

@@ -117,7 +117,7 @@ def machine(module: FakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     """Programs are given as --fd N, and N is their id."""
     monkeypatch.setattr(Connection, "open", module.connect)
     monkeypatch.setattr(
-        syscalls, "program_info", lambda fd: syscalls.ProgramInfo(fd, "0" * 16, "x", "kprobe")
+        syscalls, "program_info", lambda fd: syscalls.LoadedProgram(fd, "0" * 16, "x", "kprobe")
     )
     monkeypatch.setattr("ipttctl.state.apply.check_types", lambda _: None)
     for name in ("apply_state", "diff_state", "save_state"):

@@ -200,16 +200,12 @@ class NfHook(Hook):
 
     def _given_netns(self) -> str | None:
         """The name of a namespace, or what tells it from all others; None for our own."""
-        held = self.netns
-        if isinstance(held, NamespaceIdentity):
-            held = find(str(held))
-        if held == OWN:
+        if self.netns == OWN:
             return None
-        if not isinstance(held, Namespace):
-            return str(held)
-        if held.path == OWN:
-            return None
-        return held.name or str(held.identity)
+        if isinstance(self.netns, NamespaceIdentity):
+            with find(str(self.netns)) as found:
+                return _called(found)
+        return _called(self.netns) if isinstance(self.netns, Namespace) else str(self.netns)
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
         """What an attach request says of the place."""
@@ -383,6 +379,10 @@ class NfHook(Hook):
     def outcome(cls, record: EventRecord) -> Iterator[str]:
         """What becomes of the packet."""
         yield describe.verdict(record)
+
+
+def _called(namespace: Namespace) -> str | None:
+    return None if namespace.path == OWN else namespace.name or str(namespace.identity)
 
 
 def _text(family: int, hook: int, priority: int) -> str:

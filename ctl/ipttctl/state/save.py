@@ -94,6 +94,8 @@ def _saved(
     if pins is not None:
         sources = {slot: _pinned(source, pins) for slot, source in sources.items()}
     with about(f"link {link.id}"):
+        # a file has to find its namespace again
+        link.hook.given()
         return DeclaredLink(
             name,
             link.hook,

@@ -601,6 +601,8 @@ def test_save_prints_what_apply_takes(
     machine.add(programs={"program": [{"slot": 3, "id": 7, "tag": bytes(8), "name": ""}]}, family=2)
     machine.add(flags=0, **{"owner-portid": 9})
     machine.add(**nf_link(flags=PERSISTENT, gone=1) | {"link": 5})
+    # of a namespace that nothing here leads to
+    machine.add(**nf_link(flags=PERSISTENT, netns=MISSING) | {"link": 6})
     lines(capsys)
     assert run(["save"]) == 0
     printed = capsys.readouterr()
@@ -616,6 +618,7 @@ def test_save_prints_what_apply_takes(
     assert printed.err == (
         "link 4 is left out: process 1234 (ipttctl) owns it\n"
         "link 5 is left out: it is at no hook any more\n"
+        f"link 6 is left out: link 6: no name and no process has network namespace {MISSING}\n"
     )
     assert run(["save", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == yaml.safe_load(printed.out)

@@ -146,12 +146,13 @@ def test_what_has_gone_is_told(accept: Program) -> None:
     with namespace("short") as short:
         short.run("ip", "link", "add", "dummy7", "type", "dummy")
         given = ("--id", f"packet={accept.id}", "--netns", short.name)
-        with (
-            running("events", "--links") as changes,
-            running("attach", *given, "--hook", "nf:inet6/input") as first,
-            running("attach", *given, "--hook", "nf:inet/ingress", "--device", "dummy7") as second,
-        ):
+        with ExitStack() as stack:
+            changes = stack.enter_context(running("events", "--links"))
+            # it misses what was attached before
             changes.wait_for_text("listening")
+            ingress = ("--hook", "nf:inet/ingress", "--device", "dummy7")
+            first = stack.enter_context(running("attach", *given, "--hook", "nf:inet6/input"))
+            second = stack.enter_context(running("attach", *given, *ingress))
             for command in (first, second):
                 command.wait_for_text("\n")
             assert " device=dummy7(" in second.out()

@@ -243,7 +243,7 @@ def test_attaching_needs_what_its_kind_of_program_needs(
                 link = controller.attach(hook, ProgramSet({Slot.PACKET: packet}))
                 at_table = ProgramSet({Slot.ENTRY: entry})
                 return [
-                    refusal(controller.attach, at_table),
+                    refusal(controller.attach, TableHook(), at_table),
                     error_of(Program.from_id, 1),
                 ]
 

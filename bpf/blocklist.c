@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Example: drop packets from and to networks that are kept in maps.
+ * Example: drop packets from and to networks in maps.
  *
  * Attach `blocklist` to the slot `packet` of netfilter hooks, in mode `filter`. The maps blocked4
- * and blocked6 hold networks (10.0.0.0/8, fd00::/8); the value counts the packets that one has
- * cost. They can change while it runs:
+ * and blocked6 hold networks (10.0.0.0/8, fd00::/8); the value counts the packets that were dropped
+ * for one. The maps can change while it runs:
  *
  *	ipttctl attach --hook nf:inet/forward --mode filter --object packet=blocklist.o:blocklist
  *	ipttctl map set 1/blocked4 10.1.0.0/16 0
@@ -48,7 +48,7 @@ struct {
 } blocked6 SEC(".maps");
 #endif
 
-/* Where the addresses of IPv4 and IPv6 headers begin: the source, then the destination. */
+/* Offsets of the addresses in IPv4 and IPv6 headers: the source, then the destination. */
 #define ADDRESSES4 12
 #define ADDRESSES6 8
 
@@ -77,7 +77,7 @@ static inline __u64 *packets6(struct network6 *key)
 #endif
 }
 
-/* Whether an address is blocked; counts the packet if it is. */
+/* True if an address is blocked; then the packet is counted. */
 static inline int is_blocked4(struct __sk_buff *skb, __u32 offset)
 {
 	struct network4 key = { .length = 32 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Example: count packets by the verdict that a table gave them, without an event for any.
+ * Example: count packets by the verdict of a table, without any event.
  *
  * Attach count_entry and count_exit; read the map `verdicts` (index: NF_DROP 0, NF_ACCEPT 1, ...;
  * a u64 for each CPU). Compiles with bpfcc and, in this directory, with clang and libbpf's headers
@@ -25,7 +25,7 @@ struct {
 } verdicts SEC(".maps");
 #endif
 
-/* Count only packets whose table cost at least this many ns. */
+/* Count only packets that spent at least this many ns in the table. */
 IPTTRACE_CONST(__u64, minimum_cost);
 
 static inline __u64 *counter(__u32 verdict)

@@ -2,10 +2,11 @@
 /*
  * The contract that BPF programs of ipttrace are written against.
  *
- * A program of a table's slot has type BPF_PROG_TYPE_KPROBE, expected attach type 0, and a
- * struct pt_regs as its context: what a kprobe (entry, rule) or a kretprobe (exit) on the kernel's
- * own function would see, and a little more. The accessors below name what is in it. Pointers that
- * they return point into the kernel: read through IPTTRACE_FIELD() or bpf_probe_read_kernel().
+ * A program of a table's slot has type BPF_PROG_TYPE_KPROBE, expected attach type 0, and a struct
+ * pt_regs as its context, with the registers that a kprobe (entry, rule) or a kretprobe (exit) on
+ * the kernel's own function would see, and a little more. Read it with the accessors below.
+ * Pointers that they return point into the kernel: read through IPTTRACE_FIELD() or
+ * bpf_probe_read_kernel().
  *
  * A program of a netfilter hook's slot has type BPF_PROG_TYPE_SOCKET_FILTER and the packet, a
  * struct __sk_buff, as its context, just as `iptables -m bpf` runs it. See the end of this file.
@@ -69,7 +70,8 @@ struct xt_table;
  *	IPTTRACE_CONST(__u16, want_port);		at file scope
  *	if (port == IPTTRACE_GET(want_port))		anywhere
  *
- * One that nobody sets is 0. The verifier knows the value and removes branches that it rules out.
+ * A constant that nobody sets is 0. The verifier knows the value and removes branches that it rules
+ * out.
  *
  * Under bpfcc, which has no read-only data, each use is a 64-bit immediate load of a marker: the
  * upper half is IPTTRACE_CONST_MARK, the lower the FNV-1a hash of the name, filled up with zeros to
@@ -127,10 +129,10 @@ struct xt_table;
  *	IPTTRACE_FIELD(__u32, net_inum, net, ns.inum);	at file scope
  *	inum = net_inum(net);				anywhere
  *
- * declares a function that reads one field from kernel memory; zeros where the address is bad. Not
- * for bit fields and arrays. The running kernel's type information (BTF) gives the offset at load:
- * under bpfcc it is a constant like those above, elsewhere a relocation (CO-RE) of a struct that
- * the source or its vmlinux.h declares.
+ * declares a function that reads one field from kernel memory. It returns zeros where the address
+ * is bad. It is not for bit fields and arrays. The running kernel's type information (BTF) gives
+ * the offset at load: under bpfcc it is a constant like those above, elsewhere a relocation (CO-RE)
+ * of a struct that the source or its vmlinux.h declares.
  */
 #ifdef IPTTRACE_BPFCC
 #define ipttrace_offset(structure, member) \
@@ -339,8 +341,8 @@ IPTTRACE_INLINE __u32 ipttrace_exit_rules(struct pt_regs *ctx)
 /*
  * packet: a packet is at a netfilter hook. Loads at constant offsets (bpf_skb_load_bytes(),
  * load_byte() of bpfcc) count from the network header; of ARP packets on their way out (arp/out)
- * from the link layer's. __sk_buff tells of the rest: len, protocol, mark, ifindex,
- * ingress_ifindex, vlan_tci, hash, and cb[], which is zeroed for the program and put back after it.
+ * from the link layer's. __sk_buff has the rest: len, protocol, mark, ifindex, ingress_ifindex,
+ * vlan_tci, hash, and cb[], which is zeroed for the program and put back after it.
  *
  * Mode observe: returns 0 for no event, or bits of enum ipttrace_emit.
  * Mode filter: returns IPTTRACE_DROP, or anything else to let the packet go on.
@@ -349,10 +351,10 @@ IPTTRACE_INLINE __u32 ipttrace_exit_rules(struct pt_regs *ctx)
 #define IPTTRACE_ACCEPT 1
 
 /*
- * Payload: what a program adds to its event. The set names a map of the program
- * (BPF_MAP_TYPE_PERCPU_ARRAY, values of 256 bytes at most). Whatever the program has left in its
- * element 0 when it asks for an event (rule, exit, packet) goes with that event. Elements keep
- * their value from run to run: write all of it each time.
+ * Payload: bytes that a program adds to its event. The set names a map of the program
+ * (BPF_MAP_TYPE_PERCPU_ARRAY, values of 256 bytes at most). The value of element 0 when the program
+ * asks for an event (rule, exit, packet) goes with that event. Elements keep their value from run
+ * to run: write all of it each time.
  */
 
 #endif /* _IPTTRACE_H */

@@ -2,8 +2,8 @@
 /*
  * Reading a packet's headers from its skb.
  *
- * Only the linear part of the skb is read: the table code itself guarantees no more than the IP
- * header there, though drivers and the local stack put the transport header there too.
+ * Only the linear part of the skb is read. The table code itself guarantees no more than the IP
+ * header there, but drivers and the local stack put the transport header there too.
  */
 #ifndef _IPTTRACE_PACKET_H
 #define _IPTTRACE_PACKET_H
@@ -12,8 +12,8 @@
 
 #ifdef IPTTRACE_BPFCC
 /*
- * The kernel's internal headers would take bpfcc many times as long as all the rest: none of them
- * is included, and the one that linux/in.h would draw in is kept out.
+ * The kernel's internal headers would take bpfcc many times as long as everything else. So none of
+ * them is included, and the one that linux/in.h would include is kept out.
  */
 #define _LINUX_SOCKET_H
 #include <uapi/linux/socket.h>
@@ -39,7 +39,7 @@ IPTTRACE_FIELD(__u32, packet_skb_len, sk_buff, len);
 IPTTRACE_FIELD(__u32, packet_skb_data_len, sk_buff, data_len);
 IPTTRACE_FIELD(const unsigned char *, packet_skb_data, sk_buff, data);
 
-/* ICMP_ECHO, ...: their headers draw in the C library's where there are no kernel headers. */
+/* ICMP_ECHO, ...: their headers include the C library's where there are no kernel headers. */
 #define PACKET_ICMP_ECHOREPLY 0
 #define PACKET_ICMP_ECHO 8
 #define PACKET_ICMPV6_ECHO_REQUEST 128
@@ -49,7 +49,7 @@ IPTTRACE_FIELD(const unsigned char *, packet_skb_data, sk_buff, data);
 #define PACKET_EXTENSIONS 8
 
 /**
- * struct packet - where a packet's headers are, and what they say
+ * struct packet - a packet's headers: their place and the fields that are read
  * @data: the IP header
  * @linear: bytes that can be read there
  * @transport: offset of the transport header, or 0 where there is none
@@ -68,7 +68,7 @@ struct packet {
 	__u64 daddr[2];
 };
 
-/* Copy size bytes at an offset of the packet; false where the linear part ends before. */
+/* Copy size bytes at an offset of the packet; false where the linear part ends before that. */
 IPTTRACE_INLINE bool packet_read(const struct packet *packet, void *to,
 				 __u32 size, __u32 offset)
 {
@@ -113,7 +113,7 @@ IPTTRACE_INLINE bool packet_parse_ipv6(struct packet *packet)
 	__builtin_memcpy(packet->daddr, &ip.daddr, sizeof(packet->daddr));
 	packet->transport = 0;
 	next = ip.nexthdr;
-	/* Unrolled it would be most of the program. */
+	/* Unrolled, the loop would be most of the program. */
 #pragma clang loop unroll(disable)
 	for (i = 0; i <= PACKET_EXTENSIONS; i++) {
 		packet->protocol = next;
@@ -150,8 +150,8 @@ IPTTRACE_INLINE bool packet_parse_ipv6(struct packet *packet)
 }
 
 /*
- * Find a packet's addresses, transport protocol and transport header.
- * False where not even its IP header can be read.
+ * Find a packet's addresses, transport protocol and transport header. False if its IP header cannot
+ * be read.
  */
 IPTTRACE_INLINE bool packet_parse(struct packet *packet,
 				  const struct sk_buff *skb, __u8 pf)

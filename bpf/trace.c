@@ -7,7 +7,7 @@
 
 IPTTRACE_LICENSE("GPL");
 
-/* Which of the options below count; one whose bit is clear wants any packet. */
+/* Bits of the options below that are set. An option whose bit is clear accepts any packet. */
 IPTTRACE_CONST(__u32, want);
 #define WANT_PID 1
 #define WANT_NETNS 2
@@ -19,7 +19,9 @@ IPTTRACE_CONST(__u32, want);
 
 /* The sending process. */
 IPTTRACE_CONST(__u32, want_pid);
-/* Cookie of the network namespace: the next one may have its inode number, none has its cookie. */
+/*
+ * Cookie of the network namespace. The next namespace may have its inode number, none its cookie.
+ */
 IPTTRACE_CONST(__u64, want_netns);
 /*
  * Family of the network (NFPROTO_*), its address and its mask as on the wire, IPv4 in the first

@@ -17,7 +17,7 @@ static DEFINE_MUTEX(find_lock);
  * ipttrace_active_find - find the count, which the kernel does not export
  *
  * Context: process, may sleep.
- * Return: whether it is found, now or before.
+ * Return: true if it was found, now or earlier.
  */
 bool ipttrace_active_find(void)
 {

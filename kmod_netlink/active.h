@@ -4,13 +4,13 @@
 
 #include <linux/percpu.h>
 
-/* The kernel's bpf_prog_active, once ipttrace_active_find() has said yes. */
+/* The kernel's bpf_prog_active; NULL until ipttrace_active_find() has found it. */
 extern int __percpu *ipttrace_active;
 
 bool ipttrace_active_find(void);
 
 /*
- * Whether the caller may run a program as the only one of its kind on this CPU; either way
+ * Returns true if the caller may run a program as the only tracing program on this CPU. Either way
  * ipttrace_active_leave() must follow, with preemption off in between.
  */
 static inline bool ipttrace_active_enter(void)

@@ -15,11 +15,11 @@
 #include "message.h"
 
 #define RING_MASK (IPTTRACE_RING_EVENTS - 1)
-/* A batch waits this long for company, unless half the ring is full. */
+/* A batch is sent after this delay, or as soon as half the ring is full. */
 #define FLUSH_DELAY msecs_to_jiffies(10)
 /*
- * Nobody took a batch: how long to take it for granted that nobody is there, at first and at most.
- * Sockets that are full look like that, unless they ask to be told apart (NETLINK_BROADCAST_ERROR).
+ * After a batch that nobody took, nobody is assumed to listen for this long: at first, and at most.
+ * Full sockets look the same, unless they ask to be told apart (NETLINK_BROADCAST_ERROR).
  */
 #define BACK_OFF_FIRST FLUSH_DELAY
 #define BACK_OFF_MOST HZ
@@ -33,22 +33,22 @@ struct ring_entry {
 	struct ipttrace_event event;
 };
 
-/* What a program added to the event in the same place; ring_entry's payload tells its size. */
+/* The payload of the event in the same place; ring_entry's payload is its size. */
 struct ring_payload {
 	u8 data[IPTTRACE_MAX_PAYLOAD];
 };
 
 /**
  * struct ring - events of one CPU on their way out
- * @entries: the ring; made when the CPU first comes on line, then kept; NULL if memory was short
- * @payloads: room for what programs add to events; made for CPUs on line when the first link needs
- *	it, for others when they come; then kept; NULL otherwise, or if memory was short
- * @consistent: guards @sequence and @lost, but LOSS_MEMORY, for readers on other CPUs
+ * @entries: the ring; made when the CPU first comes online, then kept; NULL if memory was short
+ * @payloads: room for payloads; made for online CPUs when the first link needs it, for others when
+ *	they come online; then kept; NULL otherwise, or if memory was short
+ * @consistent: guards @sequence and @lost, except LOSS_MEMORY, for readers on other CPUs
  * @sequence: number of the next event; written by its CPU with interrupts off
  * @head: events put in so far; written by the CPU with interrupts off
  * @tail: events taken out so far; written by @flush
  * @lost: by cause; LOSS_MEMORY is written by @flush, the others by the CPU
- * @flush: sends what is there; runs on any CPU, never twice at once
+ * @flush: sends the waiting events; runs on any CPU, never twice at once
  * @cpu: number of the CPU
  */
 struct ring {
@@ -68,17 +68,17 @@ static struct workqueue_struct *flush_queue;
 static int hotplug_state;
 /* Serialises making room for payloads on CPUs that are on line. */
 static DEFINE_MUTEX(room_lock);
-/* Some link adds payloads, or has; written with no CPU coming or going. */
+/* Whether any link adds payloads, or has added any; written with CPU hotplug excluded. */
 static bool room_wanted;
-/* End of the back-off, and how long it was, in jiffies; hints, hence without a lock. */
+/* End and length of the back-off, in jiffies. Both are hints, hence without a lock. */
 static unsigned long silent_until;
 static unsigned long back_off;
 
 /**
- * ipttrace_events_wanted - whether anybody listens
+ * ipttrace_events_wanted - check whether anybody listens
  *
- * The kernel's count of listeners takes in sockets of other namespaces, which never get an event;
- * ipttrace_events_emit() goes easy on them.
+ * The kernel's count of listeners includes sockets of other namespaces, which never get an event.
+ * The back-off of ipttrace_events_emit() keeps these cheap.
  */
 bool ipttrace_events_wanted(void)
 {
@@ -86,7 +86,7 @@ bool ipttrace_events_wanted(void)
 }
 
 /**
- * ipttrace_events_resume - somebody may have begun to listen: end the back-off
+ * ipttrace_events_resume - end the back-off: somebody may have begun to listen
  */
 void ipttrace_events_resume(void)
 {
@@ -95,8 +95,9 @@ void ipttrace_events_resume(void)
 }
 
 /*
- * Learns from what became of a batch. -ENOBUFS: somebody is there, whose socket is full and may
- * have room again in a millisecond; what it misses its numbers tell.
+ * Adapts the back-off to the result of sending a batch. -ENOBUFS means that an observer's socket is
+ * full. It may have room again in a millisecond, and the sequence numbers tell the observer what it
+ * misses.
  */
 static void listen_for(int err)
 {
@@ -122,7 +123,9 @@ void ipttrace_events_count_nested(void)
 	this_cpu_inc(rings.lost[IPTTRACE_LOSS_NESTED]);
 }
 
-/* Puts an event and its payload into the ring; a CPU without room for payloads leaves that out. */
+/*
+ * Puts an event and its payload into the ring. A CPU without room for payloads drops the payload.
+ */
 static void ring_put(struct ring *ring, const struct ipttrace_event *event,
 		     const void *payload, u32 size)
 {
@@ -144,12 +147,12 @@ static void ring_put(struct ring *ring, const struct ipttrace_event *event,
 /**
  * ipttrace_events_emit - queue an event for the observers
  * @event: copied
- * @payload: what the program adds to it, copied, or NULL
- * @size: how many bytes, IPTTRACE_MAX_PAYLOAD at most
+ * @payload: the program's payload, copied, or NULL
+ * @size: size of @payload in bytes, IPTTRACE_MAX_PAYLOAD at most
  *
- * Once a batch found no receiver, events only take their numbers for a while, longer each time, up
- * to a second: nobody is there, or the sockets of all who are were full. The numbers tell these
- * what they lost.
+ * After a batch that found no receiver, events only take their numbers for a while, longer each
+ * time, up to a second. Either nobody listens, or the sockets of all observers were full. The
+ * numbers tell these observers what they lost.
  *
  * Context: process or softirq.
  * Return: false if the ring was full, which is counted.
@@ -165,10 +168,10 @@ bool ipttrace_events_emit(const struct ipttrace_event *event,
 	local_irq_save(flags);
 	ring = this_cpu_ptr(&rings);
 	write_seqcount_begin(&ring->consistent);
-	/* what the flush has read of the ring before it moved the tail may be written over */
+	/* entries that the flush read before it moved the tail may be overwritten */
 	used = ring->head - smp_load_acquire(&ring->tail);
 	if (time_before(jiffies, READ_ONCE(silent_until))) {
-		/* the number is all */
+		/* take the sequence number only */
 	} else if (unlikely(!ring->entries || used >= IPTTRACE_RING_EVENTS)) {
 		ring->lost[IPTTRACE_LOSS_RING]++;
 		room = false;
@@ -198,7 +201,7 @@ static int put_payload(struct sk_buff *msg, unsigned int event,
 	return 0;
 }
 
-/* What an event takes of a message, with its payload. */
+/* Space that an event takes in a message, payload included. */
 static int entry_space(const struct ring_entry *entry)
 {
 	int space = nla_total_size(sizeof(entry->event));
@@ -210,8 +213,8 @@ static int entry_space(const struct ring_entry *entry)
 }
 
 /*
- * Puts up to a batch of consecutive events into a message, and behind them what programs added;
- * the number of events, or 0. With payloads there are fewer, as the message is as large as ever.
+ * Puts up to a batch of consecutive events into a message, and their payloads after them. Returns
+ * the number of events, or 0. With payloads fewer events fit, since the message does not grow.
  */
 static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring,
 			       unsigned int head)
@@ -270,7 +273,7 @@ static void ring_flush(struct work_struct *work)
 	struct sk_buff *msg;
 	unsigned int head, count;
 
-	/* the entries below the head are whole */
+	/* the entries before the head are complete */
 	while (ring->tail != (head = smp_load_acquire(&ring->head))) {
 		msg = ipttrace_events_message();
 		count = msg ? batch_fill(msg, ring, head) : 0;
@@ -283,14 +286,14 @@ static void ring_flush(struct work_struct *work)
 		} else {
 			listen_for(ipttrace_events_multicast(msg));
 		}
-		/* the entries may be written over */
+		/* the entries may be overwritten */
 		smp_store_release(&ring->tail, ring->tail + count);
 		cond_resched();
 	}
 }
 
 /**
- * ipttrace_events_stats - how far the event stream of a CPU is
+ * ipttrace_events_stats - counters of the event stream of a CPU
  * @cpu: a possible CPU
  */
 struct ipttrace_cpu_stats ipttrace_events_stats(int cpu)
@@ -313,7 +316,9 @@ static void *ring_array(int cpu, size_t size)
 			    cpu_to_node(cpu));
 }
 
-/* A CPU comes on line; without memory it goes without a ring, and its events count as lost. */
+/*
+ * Prepares a CPU that comes online. Without memory it gets no ring, and its events count as lost.
+ */
 static int ring_prepare(unsigned int cpu)
 {
 	struct ring *ring = per_cpu_ptr(&rings, cpu);
@@ -326,7 +331,7 @@ static int ring_prepare(unsigned int cpu)
 }
 
 /**
- * ipttrace_events_make_room - have room for what programs add to events, until the module goes
+ * ipttrace_events_make_room - make room for payloads, which stays until the module is unloaded
  *
  * Context: process, may sleep.
  * Return: 0 or -ENOMEM.
@@ -357,7 +362,7 @@ int ipttrace_events_make_room(void)
 }
 
 /**
- * ipttrace_events_init - make the rings of the CPUs on line
+ * ipttrace_events_init - make the rings of the online CPUs
  *
  * Return: 0 or an errno.
  */
@@ -387,7 +392,7 @@ int ipttrace_events_init(void)
 }
 
 /**
- * ipttrace_events_flush - send what is waiting, and return when it is sent
+ * ipttrace_events_flush - send the waiting events, and return when they are sent
  */
 void ipttrace_events_flush(void)
 {
@@ -398,7 +403,7 @@ void ipttrace_events_flush(void)
 }
 
 /**
- * ipttrace_events_exit - free the rings; no event may come any more
+ * ipttrace_events_exit - free the rings; no event may be emitted any more
  */
 void ipttrace_events_exit(void)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Functions of the kernel that ftrace shows us or sends to a replacement of ours, as livepatch
- * does it.
+ * Functions of the kernel that are watched, or redirected to a replacement of ours, with ftrace.
+ * Redirecting is done as livepatch does it.
  */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
@@ -9,16 +9,16 @@
 #include "compat/behind.h"
 #include "function.h"
 
-/* How often ftrace may say that it is at work on the same function; it sleeps in between. */
+/* Attempts to register while others change the same function, with a sleep after each. */
 #define REGISTER_TRIES 1000
 
 /**
  * ipttrace_site_find - find where ftrace patches a function
  * @symbol: its name; "module:name" for one of a module
- * @site: told the address of the patched instruction
+ * @site: set to the address of the patched instruction
  *
- * kallsyms_lookup_name() is not exported; a probe that is registered disabled, and so never armed,
- * tells the address: behind an ENDBR, where there is one, and so at the site.
+ * kallsyms_lookup_name() is not exported. A kprobe that is registered disabled, and so never armed,
+ * has the address: behind an ENDBR, where there is one, and so at the site.
  *
  * Context: process, may sleep.
  * Return: 0; -ENOENT if there is no such function; -EOPNOTSUPP if ftrace cannot patch it; or what
@@ -36,14 +36,14 @@ int ipttrace_site_find(const char *symbol, unsigned long *site)
 	if (err)
 		return err;
 	*site = (unsigned long)kp.addr;
-	/* anywhere else there is nothing to go on behind */
+	/* anywhere else there is no patch site to continue behind */
 	if (!(kp.flags & KPROBE_FLAG_FTRACE))
 		err = -EOPNOTSUPP;
 	unregister_kprobe(&kp);
 	return err;
 }
 
-/* Whether the address lies in the kernel itself: then its name has no " [module]" behind it. */
+/* Finds out whether an address lies in the kernel itself: then no " [module]" follows its name. */
 static int in_kernel_image(unsigned long address, bool *answer)
 {
 	char *name = kasprintf(GFP_KERNEL, "%ps", (void *)address);
@@ -55,7 +55,10 @@ static int in_kernel_image(unsigned long address, bool *answer)
 	return 0;
 }
 
-/* Another module may have a function of the same name: ours must not be taken for it. */
+/*
+ * Finds a function in its module, or in the kernel if it is built in. A function of the same name
+ * in another module must not be taken for it.
+ */
 static int function_resolve(const struct ipttrace_function *fn,
 			    unsigned long *site)
 {
@@ -83,9 +86,10 @@ static int function_resolve(const struct ipttrace_function *fn,
 }
 
 /*
- * Adds a function to what its watch is called for: from now on if that is registered. Otherwise
- * watch_register() must follow. ftrace makes room for BPF trampolines at a function when the watch
- * is registered only; one that is added later is of a module that is just coming, and has none.
+ * Adds a function to the filter of its watch. That takes effect at once if the watch is registered;
+ * otherwise watch_register() must follow. ftrace makes room for BPF trampolines at a function only
+ * when the watch is registered. A function that is added later belongs to a module that is just
+ * being loaded, and has no trampoline.
  */
 static int function_add(struct ipttrace_function *fn,
 			struct netlink_ext_ack *extack)
@@ -129,7 +133,8 @@ static int watch_register(struct ipttrace_watch *watch,
 	if (watch->registered || !watch->armed)
 		return 0;
 	/*
-	 * EAGAIN: somebody attaches BPF programs to the function, or detaches them, at this moment
+	 * EAGAIN: BPF programs are being attached to the function, or detached from it, at this
+	 * moment
 	 */
 	for (tries = 0; tries < REGISTER_TRIES; tries++) {
 		err = register_ftrace_function(&watch->ops);
@@ -149,7 +154,7 @@ static int watch_register(struct ipttrace_watch *watch,
 	return err;
 }
 
-/* When it returns, no handler of the watch runs. */
+/* Unregisters a watch. When it returns, no handler of the watch runs. */
 static void watch_unregister(struct ipttrace_watch *watch)
 {
 	if (watch->registered)
@@ -158,8 +163,8 @@ static void watch_unregister(struct ipttrace_watch *watch)
 }
 
 /*
- * ftrace may have no memory for that: handlers pass over an address that none of our functions
- * has.
+ * Removes a function from the filter of its watch. ftrace may have no memory for that. Handlers
+ * ignore an address that none of our functions has.
  */
 static void filter_remove(const struct ipttrace_function *fn)
 {
@@ -171,7 +176,7 @@ static void filter_remove(const struct ipttrace_function *fn)
 /**
  * ipttrace_function_arm - start calling the handler of a function
  * @fn: the function
- * @extack: told what stands in the way; may be NULL
+ * @extack: extended ACK, set on error; may be NULL
  *
  * Context: process, may sleep.
  * Return: 0, also if it is armed already; -ENOENT if there is no such function (yet); -ENOMEM;
@@ -196,10 +201,10 @@ int ipttrace_function_arm(struct ipttrace_function *fn,
 }
 
 /**
- * ipttrace_function_disarm - stop calling the handler of a function, whose module may go
- * @fn: the function; may be not armed
+ * ipttrace_function_disarm - stop calling the handler of a function; its module may go then
+ * @fn: the function; need not be armed
  *
- * When it returns, no replacement of it runs that was entered before.
+ * When it returns, every call of its replacement that was entered before has ended.
  *
  * Context: process, may sleep.
  */
@@ -219,13 +224,13 @@ void ipttrace_function_disarm(struct ipttrace_function *fn)
 }
 
 /**
- * ipttrace_functions_arm - start calling the handlers of functions, as far as these are there
+ * ipttrace_functions_arm - start calling the handlers of functions, where these are loaded
  * @functions: the functions
- * @count: how many
- * @extack: told what stands in the way
+ * @count: number of functions
+ * @extack: extended ACK, set on error
  *
  * Context: process, may sleep.
- * Return: 0, or what ipttrace_function_arm() returns; then none of them is armed.
+ * Return: 0, or an errno of ipttrace_function_arm(); then none of them is armed.
  */
 int ipttrace_functions_arm(struct ipttrace_function *functions,
 			   unsigned int count, struct netlink_ext_ack *extack)
@@ -234,7 +239,7 @@ int ipttrace_functions_arm(struct ipttrace_function *functions,
 	int err = 0;
 
 	might_sleep();
-	/* all of them first, then the watches: see function_add() */
+	/* add all functions first, then register the watches: see function_add() */
 	for (i = 0; i < count && !err; i++) {
 		if (functions[i].site)
 			continue;
@@ -252,7 +257,7 @@ int ipttrace_functions_arm(struct ipttrace_function *functions,
 /**
  * ipttrace_functions_disarm - stop calling the handlers of functions
  * @functions: all functions of their watches
- * @count: how many
+ * @count: number of functions
  *
  * When it returns, no handler and no replacement of them runs. That takes grace periods of RCU and
  * RCU-tasks, one for each watch, and hundreds of milliseconds on a busy machine.

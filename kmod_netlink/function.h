@@ -8,11 +8,12 @@
 
 /**
  * struct ipttrace_watch - an ftrace handler and the functions that it is called for
- * @ops: calls the handler; its filter is the sites of the functions that are armed
- * @armed: how many are
- * @registered: @ops is; never while @armed is 0, since no filter means every function there is
+ * @ops: calls the handler; its filter holds the sites of the functions that are armed
+ * @armed: number of these functions
+ * @registered: whether @ops is registered; never while @armed is 0, since an empty filter means
+ *	every function of the kernel
  *
- * Under the lock of the caller, see struct ipttrace_function.
+ * Protected by the lock of the caller, see struct ipttrace_function.
  */
 struct ipttrace_watch {
 	struct ftrace_ops ops;
@@ -23,18 +24,18 @@ struct ipttrace_watch {
 /**
  * struct ipttrace_function - a kernel function that we watch or redirect with ftrace
  * @symbol: its name
- * @module: module that it may live in; when that is loaded later, the function is armed then
+ * @module: module that may hold it; if that is loaded later, the function is armed then
  * @watch: whose handler is called for it; the handler finds the function by its site
- * @replacement: where a call goes that the handler redirects; NULL if it only watches
- * @behind: told where the function goes on behind its patch site (compat/behind.h), or NULL
- * @skb_arg: which argument is the sk_buff
+ * @replacement: target of calls that the handler redirects; NULL if it only watches
+ * @behind: set to the address behind the patch site of the function (compat/behind.h), or NULL
+ * @skb_arg: index of the argument that is the sk_buff
  * @pf: protocol family whose tables it walks, or NFPROTO_UNSPEC
  * @site: where ftrace patches the function: the first instruction, or the one behind an ENDBR; 0
  *	while it is not armed
  *
- * All but @site and *@behind is constant. These are written under the lock of whoever calls
- * ipttrace_functions_arm() and the like, before the handler can be called. Replacements read them:
- * they run only until an RCU grace period after that. *@behind stays.
+ * Constant except for @site and *@behind. These are written under the lock of the callers of
+ * ipttrace_functions_arm() and the like, before the handler can be called. Replacements read them,
+ * and none runs later than an RCU grace period after the last call of the handler. *@behind stays.
  */
 struct ipttrace_function {
 	const char *symbol;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a link remembers of its generations: who brought about which programs, and when.
+ * The history of a link: the programs of its last generations, who made each, and when.
  */
 #include <linux/cred.h>
 #include <linux/ktime.h>
@@ -11,10 +11,11 @@
 #include "program.h"
 
 /**
- * ipttrace_history_add - remember a program set that was put in force
- * @history: of its link, under ipttrace_lock
+ * ipttrace_history_add - record a program set that was put in force
+ * @history: history of its link, under ipttrace_lock
  * @set: the set
- * @action: how; a roll-back is the module's own doing, anything else that of the current process
+ * @action: how it was put in force; a roll-back is made by the module, anything else by the current
+ *	process
  */
 void ipttrace_history_add(struct ipttrace_history *history,
 			  const struct ipttrace_set *set,
@@ -72,7 +73,7 @@ static int put_past(struct sk_buff *msg, const struct ipttrace_past *past)
 }
 
 /**
- * ipttrace_history_size - room that ipttrace_put_history() needs in a message
+ * ipttrace_history_size - space that ipttrace_put_history() needs in a message
  */
 size_t ipttrace_history_size(void)
 {
@@ -89,9 +90,9 @@ size_t ipttrace_history_size(void)
 }
 
 /**
- * ipttrace_put_history - add what a link remembers to a message, oldest first
- * @msg: where to
- * @history: of the link, under ipttrace_lock
+ * ipttrace_put_history - add the history of a link to a message, oldest generation first
+ * @msg: the message
+ * @history: history of the link, under ipttrace_lock
  *
  * Return: 0 or -EMSGSIZE.
  */

@@ -9,14 +9,14 @@
 struct ipttrace_set;
 struct sk_buff;
 
-/* A program as it was: it may be gone since. */
+/* A program as it was then; it may have been unloaded since. */
 struct ipttrace_past_program {
 	u32 id;
 	u8 tag[IPTTRACE_PROG_TAG];
 	char name[IPTTRACE_PROG_NAME];
 };
 
-/* How a generation came about; the members are those of the netlink nest. */
+/* A generation and its origin; the members are those of the netlink nest. */
 struct ipttrace_past {
 	u32 generation;
 	u32 action;
@@ -29,8 +29,8 @@ struct ipttrace_past {
 
 /**
  * struct ipttrace_history - the last generations of a link
- * @count: how many there were
- * @past: them, in a ring
+ * @count: number of generations so far
+ * @past: the last of them, in a ring
  *
  * Part of the link, under ipttrace_lock.
  */

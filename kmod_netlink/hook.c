@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The kinds of hooks. Each is a file of its own: nothing but this one names them all.
+ * The kinds of hooks. Each has a file of its own, and only this file names them all.
  */
 #include <linux/minmax.h>
 #include <linux/nospec.h>
@@ -9,14 +9,14 @@
 #include "nf.h"
 #include "table.h"
 
-/* Every number but 0 is a kind's. */
+/* Every number except 0 has a kind. */
 const struct ipttrace_hook_ops *const ipttrace_hooks[IPTTRACE_HOOKS] = {
 	[IPTTRACE_HOOK_TABLE] = &ipttrace_table_hook,
 	[IPTTRACE_HOOK_NF] = &ipttrace_nf_hook,
 };
 
 /**
- * ipttrace_hooks_init - begin to follow what links at any kind of hook depend on
+ * ipttrace_hooks_init - initialise all kinds of hooks
  *
  * Return: 0 or an errno.
  */
@@ -39,7 +39,7 @@ err_exit:
 }
 
 /**
- * ipttrace_hooks_exit - end it; no link may be left
+ * ipttrace_hooks_exit - undo ipttrace_hooks_init(); no link may be left
  */
 void ipttrace_hooks_exit(void)
 {
@@ -50,10 +50,10 @@ void ipttrace_hooks_exit(void)
 }
 
 /**
- * ipttrace_hook_find - the kind of hook that a request names
+ * ipttrace_hook_find - look up a kind of hook by its number
  * @hook: any number
  *
- * Return: the kind, or NULL if the number is none's.
+ * Return: the kind, or NULL if there is none of this number.
  */
 const struct ipttrace_hook_ops *ipttrace_hook_find(u32 hook)
 {
@@ -73,11 +73,11 @@ static bool has_attribute(const struct ipttrace_hook_ops *hook, int type)
 }
 
 /**
- * ipttrace_hook_foreign - what an attach request says that only other kinds of hooks know
+ * ipttrace_hook_foreign - find an attribute that only other kinds of hooks know
  * @hook: the kind
- * @attrs: of the request
+ * @attrs: attributes of an attach request
  *
- * Return: the first such attribute, which @hook refuses rather than passes over, or NULL.
+ * Return: the first such attribute, which @hook refuses rather than ignores, or NULL.
  */
 const struct nlattr *ipttrace_hook_foreign(const struct ipttrace_hook_ops *hook,
 					   struct nlattr **attrs)
@@ -96,7 +96,7 @@ const struct nlattr *ipttrace_hook_foreign(const struct ipttrace_hook_ops *hook,
 }
 
 /**
- * ipttrace_hooks_put_size - room that the place of a link takes in a message, whatever its hook
+ * ipttrace_hooks_put_size - most space that the place of a link takes in a message
  */
 size_t ipttrace_hooks_put_size(void)
 {

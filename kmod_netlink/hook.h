@@ -14,43 +14,46 @@ struct ipttrace_link_spec;
 struct ipttrace_set;
 struct ipttrace_sets;
 
-/* Every number of enum ipttrace_hook is below it. */
+/* Upper bound of enum ipttrace_hook: every number is below it. */
 #define IPTTRACE_HOOKS (IPTTRACE_HOOK_NF + 1)
 
 /**
- * struct ipttrace_hook_ops - a kind of hook: all that depends on where a link's programs run
- * @attributes: those of an attach request that say where, of this kind and maybe of others
- * @attribute_count: how many
- * @init: begin to follow what the places of links depend on; returns 0 or an errno
- * @exit: end it; no link may be left
- * @parse: check what an attach request says of the place, its flags included, and keep it as the
- *	place of the spec; on failure there is nothing to release
- * @spec_release: give back what @parse kept; NULL if it keeps nothing
- * @takes: whether a program set suits a link of the given family; returns 0, or an errno and says
- *	why not, complaining of the given attribute
- * @begin: take the locks that go outside ipttrace_lock, and do what takes long, before a link is
+ * struct ipttrace_hook_ops - operations of a kind of hook
+ * @attributes: attributes of an attach request that describe a place at this kind of hook; other
+ *	kinds may share them
+ * @attribute_count: number of @attributes
+ * @init: start tracking the objects that places of links depend on; returns 0 or an errno
+ * @exit: undo @init; no link may be left
+ * @parse: check the place in an attach request, flags included, and store it as the place of the
+ *	spec; on failure there is nothing to release
+ * @spec_release: release the place that @parse stored; NULL if it stores none
+ * @takes: check that a program set suits a link of the given family; returns 0, or an errno with
+ *	the extended ACK set, which blames the given attribute
+ * @begin: take the locks that go outside ipttrace_lock, and do the slow work, before a link is
  *	attached; on success @end must follow
- * @end: give these locks back, whether the link was made or not
- * @attach: put a link, which is listed and has its set, to its hook. When it returns 0, every
+ * @end: release these locks, whether the link was made or not
+ * @attach: attach a link, which is listed and has its set, to its hook. When it returns 0, every
  *	packet that reaches the hook is handled by the set; otherwise none is
- * @prepare: make whatever @publish needs to put changes in force, with the sets that links at
- *	this kind of hook have then; may fail, unless gfp has __GFP_NOFAIL. NULL if it needs nothing
- * @publish: put the sets that changing links have now in force, with what @prepare made; the links
- *	are in a list by their change, of other kinds too. Cannot fail, does not wait, and is short:
- *	one hook is ahead of another meanwhile
- * @detach: take leaving links from their hook; they are in a list by their list, of other kinds
- *	too. Cannot fail
- * @release: links of this kind have left, a grace period ago; does not wait. NULL for nothing to do
- * @armed: which IPTTRACE_ARMED_* bits a link has
- * @put_size: bytes that @put adds to a message at most
- * @put: add what a message about a link says of its place; returns 0 or -EMSGSIZE. NULL, and so
- *	@put_size, if there is nothing to say
+ * @prepare: make everything that @publish needs, from the sets that links at this kind of hook will
+ *	have; may fail, unless gfp has __GFP_NOFAIL. NULL if @publish needs nothing
+ * @publish: put the current sets of changing links in force, with the result of @prepare. The list
+ *	holds links by their change, at other kinds of hooks too. Cannot fail, does not wait, and is
+ *	short: one hook is ahead of another meanwhile
+ * @detach: take leaving links from their hook. The list holds links by their list, at other kinds
+ *	of hooks too. Cannot fail
+ * @release: clean up, a grace period after links of this kind have left; does not wait. NULL if
+ *	there is nothing to do
+ * @armed: IPTTRACE_ARMED_* bits of a link
+ * @put_size: most bytes that @put adds to a message
+ * @put: add the place of a link to a message; returns 0 or -EMSGSIZE. NULL, and so @put_size, if
+ *	there is nothing to add
  *
- * Packets call none of these. @attach, @prepare, @publish, @detach, @release, @takes, @armed and
- * @put are called with ipttrace_lock held; @begin before it is taken, @end after it was given back.
+ * No packet path calls these. @attach, @prepare, @publish, @detach, @release, @takes, @armed and
+ * @put are called with ipttrace_lock held; @begin before it is taken, @end after it was released.
  *
- * @publish and @detach return what was in force before, or NULL. The caller waits for one grace
- * period for links of all kinds, after which no packet is handled by it, and passes it to kfree().
+ * @publish and @detach return the sets that were in force before, or NULL. The caller waits for one
+ * grace period for links of all kinds, after which no packet is handled by these sets, and passes
+ * them to kfree().
  */
 struct ipttrace_hook_ops {
 	const int *attributes;
@@ -78,7 +81,7 @@ struct ipttrace_hook_ops {
 	int (*put)(struct sk_buff *msg, const struct ipttrace_link *link);
 };
 
-/* By enum ipttrace_hook. */
+/* All kinds, by enum ipttrace_hook. */
 extern const struct ipttrace_hook_ops *const ipttrace_hooks[IPTTRACE_HOOKS];
 
 int ipttrace_hooks_init(void);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Links: made and removed under one mutex, whatever kind of hook they are at (hook.h).
+ * Links: attached and detached under one mutex, at every kind of hook (hook.h).
  *
  * Locks, outer to inner: rtnl_mutex (attaching to a device, and the notifier of devices),
  * pernet_ops_rwsem (a namespace goes) or the arming lock of table.c; ipttrace_lock;
@@ -15,7 +15,7 @@
 #include "link.h"
 #include "transaction.h"
 
-/* what it serialises: link.h */
+/* described in link.h */
 DEFINE_MUTEX(ipttrace_lock);
 LIST_HEAD(ipttrace_links);
 DEFINE_SPINLOCK(ipttrace_links_index);
@@ -43,13 +43,13 @@ struct ipttrace_link *ipttrace_link_find(u32 id)
 }
 
 /**
- * ipttrace_links_any - whether any link is concerned, told without waiting for ipttrace_lock
- * @concerned: whether a link is; looks only at its hook and at what ipttrace_links_index protects
- * @what: for it
+ * ipttrace_links_any - check whether any link is concerned, without waiting for ipttrace_lock
+ * @concerned: tells whether a link is; reads only its hook and data under ipttrace_links_index
+ * @what: argument of @concerned
  *
- * A link that is leaving counts until it is at its hook no more: a notifier waits for that if it
- * takes ipttrace_lock then. The answer stands until the caller returns if no link that is concerned
- * can be made meanwhile.
+ * A link that is leaving counts until it is off its hook; a notifier that then takes ipttrace_lock
+ * waits for that. The answer holds until the caller returns if no link that is concerned can be
+ * made meanwhile.
  */
 bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 					  const void *what),
@@ -69,7 +69,7 @@ bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
 }
 
 /**
- * ipttrace_links_count - how many links there are at a kind of hook
+ * ipttrace_links_count - count the links at a kind of hook
  * @hook: enum ipttrace_hook
  */
 unsigned int ipttrace_links_count(u32 hook)
@@ -85,12 +85,12 @@ unsigned int ipttrace_links_count(u32 hook)
 }
 
 /**
- * ipttrace_links_sets - the program sets of all links at a kind of hook, to be published as one
+ * ipttrace_links_sets - collect the program sets of all links at a kind of hook
  * @hook: enum ipttrace_hook
- * @gfp: with __GFP_NOFAIL it cannot fail
+ * @gfp: allocation flags; with __GFP_NOFAIL it cannot fail
  *
- * Of a link that is changing the next set is taken: what is published with these sets takes one
- * pointer, however many links there are.
+ * The next set of a link that is changing is taken. All the sets can be published as one pointer,
+ * however many links there are.
  *
  * Return: the sets, which the caller owns and frees with kfree(), NULL if there are no links, or
  * ERR_PTR(-ENOMEM).
@@ -116,7 +116,7 @@ struct ipttrace_sets *ipttrace_links_sets(u32 hook, gfp_t gfp)
 	return sets;
 }
 
-/* The current process owns the link from now on, through the socket @portid; 0 for none. */
+/* Makes the current process the owner of a link, through the socket @portid; 0 for none. */
 static void link_own(struct ipttrace_link *link, u32 portid)
 {
 	spin_lock(&ipttrace_links_index);
@@ -126,7 +126,7 @@ static void link_own(struct ipttrace_link *link, u32 portid)
 	get_task_comm(link->owner_comm, current);
 }
 
-/* Makes a link with its set and owner, which is at no hook and on no list. */
+/* Makes a link with its set and owner, at no hook and on no list yet. */
 static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 					struct ipttrace_set *set,
 					struct netlink_ext_ack *extack)
@@ -167,17 +167,17 @@ err_free:
 }
 
 /**
- * ipttrace_link_attach - make a link
- * @spec: what was asked for
+ * ipttrace_link_attach - make a link and attach it to its hook
+ * @spec: the parsed request
  * @set: its program set; becomes the link's on success
- * @extack: told why not
+ * @extack: extended ACK, set on error
  *
  * When it returns, every packet that reaches the hook is handled by the set, as far as the kernel's
  * code for it is loaded.
  *
- * Context: after the begin of the kind of hook, with ipttrace_lock held.
+ * Context: between begin and end of the kind of hook, with ipttrace_lock held.
  * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -ENOSPC, -ENOMEM, -ENODEV,
- * or what takes and attach of the kind of hook return.
+ * or an errno of takes or attach of the kind of hook.
  */
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
@@ -224,10 +224,10 @@ err_unlist:
 }
 
 /**
- * ipttrace_link_check - hold a link against what somebody takes for granted about it
+ * ipttrace_link_check - compare a link with the expectation of a request
  * @link: the link
  * @expect: the expectation
- * @extack: told what is otherwise
+ * @extack: extended ACK, set on error
  *
  * Return: 0 or -ESTALE.
  */
@@ -262,8 +262,8 @@ int ipttrace_link_check(const struct ipttrace_link *link,
  * ipttrace_link_adopt - give a persistent link an owner
  * @link: the link
  * @portid: the owner's socket
- * @attr: what to complain of
- * @extack: told why not
+ * @attr: attribute to blame in @extack
+ * @extack: extended ACK, set on error
  *
  * Return: 0, also if it is the owner's already; -EBUSY if another socket owns it.
  */
@@ -286,7 +286,7 @@ int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
 /**
  * ipttrace_link_leave - take a link from the list of links
  * @link: the link
- * @leaving: goes to the end of this one, for ipttrace_links_detach()
+ * @leaving: list that it is appended to, for ipttrace_links_detach()
  */
 void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving)
 {
@@ -296,10 +296,10 @@ void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving)
 
 /**
  * ipttrace_links_detach - take links from their hooks, in one step
- * @leaving: the links, by ipttrace_link_leave(); the caller frees them afterwards with
+ * @leaving: the links, from ipttrace_link_leave(); the caller frees them afterwards with
  *	ipttrace_link_free()
  *
- * Cannot fail: the owner may be gone. When it returns, no packet is handled by the links.
+ * Cannot fail, since the owner may be gone. When it returns, no packet is handled by the links.
  */
 void ipttrace_links_detach(struct list_head *leaving)
 {

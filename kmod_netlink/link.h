@@ -34,29 +34,30 @@ struct ipttrace_link_stats {
 /**
  * struct ipttrace_link - an attachment of a program set to a hook
  * @list: in ipttrace_links, or in a list of links that are leaving
- * @id: never used again while the module is loaded
+ * @id: id, not reused while the module is loaded
  * @hook: enum ipttrace_hook
- * @family: NFPROTO_*; of a table link NFPROTO_UNSPEC for both IP versions
+ * @family: NFPROTO_*; for a table link NFPROTO_UNSPEC means both IP versions
  * @flags: enum ipttrace_link_flag
- * @owner_portid: netlink socket whose end is the link's end; 0 if it is persistent
+ * @owner_portid: netlink socket with which the link ends; 0 if it is persistent
  * @owner_pid: process that made it, or adopted it
  * @owner_comm: its command
  * @set: the program set, owned; packets find it as the kind of hook publishes it
  * @stats: counters
- * @count_rules: at tables: rules are counted for it though no program asks for their events
- * @place: what the kind of hook keeps of the link's place, owned, for kfree(); or NULL
- * @index: in what ipttrace_links_any() looks through, from before it is at its hook until after
- * @change: in a list of links that are swapped, or will be rolled back, together
- * @other: owned: the next set while a change is made, the one before while a roll-back waits, or
- *	NULL
- * @rollback: what waits to swap @set and @other; NULL while that, or any other change, is made
- * @history: of the link
+ * @count_rules: at tables: rules are counted even if no program asks for their events
+ * @place: private data of the kind of hook about the link's place, owned, for kfree(); or NULL
+ * @index: in the list that ipttrace_links_any() searches, from before it is at its hook until after
+ * @change: in a list of links that are swapped together, or will be rolled back together
+ * @other: the next set while a change is made, the previous one while a roll-back waits, or NULL;
+ *	owned
+ * @rollback: roll-back that waits to swap @set and @other; NULL while that, or any other change, is
+ *	made
+ * @history: its last generations
  *
- * Everything is under ipttrace_lock but what packets need: @id, @family, @stats and @count_rules,
- * which are constant while the link is published, and but for what notifiers look for: see
- * ipttrace_links_index. The kind of hook alone looks behind @place, and says there what protects
- * it. Freed a grace period after packets could find it, @place too. A link holds a reference to
- * this module, so that there is none when the module goes.
+ * Protected by ipttrace_lock, with two exceptions. Packets read @id, @family, @stats and
+ * @count_rules, which are constant while the link is published. Notifiers search under
+ * ipttrace_links_index, see there. Only the kind of hook looks behind @place, and says there what
+ * protects it. Freed a grace period after packets could find it, and @place with it. A link holds a
+ * reference to this module, so that no link is left when the module is unloaded.
  */
 struct ipttrace_link {
 	struct list_head list;
@@ -80,8 +81,8 @@ struct ipttrace_link {
 
 /**
  * struct ipttrace_sets - the program sets of all links at a kind of hook, as packets see them
- * @count: how many
- * @set: them, in the order of their links
+ * @count: number of sets
+ * @set: the sets, in the order of their links
  *
  * Constant; replaced as a whole under ipttrace_lock, so that a packet sees all links in one state.
  */
@@ -91,16 +92,16 @@ struct ipttrace_sets {
 };
 
 /**
- * struct ipttrace_link_spec - what an attach request asks for, the program set aside
+ * struct ipttrace_link_spec - parsed attach request, without its program set
  * @hook: enum ipttrace_hook
  * @family: NFPROTO_*, or NFPROTO_UNSPEC if none is given
  * @flags: enum ipttrace_link_flag
- * @portid: the socket that asks
- * @place: what the kind of hook keeps of the place, of its parse until its spec_release; NULL if
- *	that is nothing
- * @programs: what to complain of when the program set does not suit
+ * @portid: the socket that sent the request
+ * @place: private data of the kind of hook about the place, from its parse to its spec_release; or
+ *	NULL
+ * @programs: attribute to blame when the program set does not suit
  *
- * Nobody but the request sees it: there is no lock.
+ * Only the request sees it: there is no lock.
  */
 struct ipttrace_link_spec {
 	u32 hook;
@@ -112,12 +113,12 @@ struct ipttrace_link_spec {
 };
 
 /**
- * struct ipttrace_expectation - what a request takes for granted about a link
- * @generation: 0 for nothing
- * @slots: slots that are expected to hold something, a bit each
- * @prog_id: what; 0 for nothing
- * @generation_attr: what to complain of
- * @program_attr: what to complain of
+ * struct ipttrace_expectation - state that a request expects of a link
+ * @generation: expected generation, 0 for any
+ * @slots: slots with an expectation, a bit each
+ * @prog_id: expected program of each, by id; 0 for an empty slot
+ * @generation_attr: attribute to blame for the generation
+ * @program_attr: attribute to blame for each slot
  */
 struct ipttrace_expectation {
 	u32 generation;
@@ -132,15 +133,15 @@ extern struct mutex ipttrace_lock;
 /* All links in the order of their ids; under ipttrace_lock. */
 extern struct list_head ipttrace_links;
 /*
- * Held, inside ipttrace_lock, by whoever changes which links are in the index, and the owner_portid
- * and the place of one that is, or what a notifier looks for behind that. It lets notifiers see at
- * once whether they have anything to do.
+ * Held, inside ipttrace_lock, while the index is changed, or for a link in it the owner_portid, the
+ * place, or the fields behind the place that notifiers search for. Notifiers hold it alone to see
+ * at once whether they have anything to do.
  */
 extern spinlock_t ipttrace_links_index;
 /* Grows with every change of a link, for dumps; under ipttrace_lock. */
 extern unsigned int ipttrace_links_sequence;
 
-/* Whether a swap or a roll-back of the link is being made: its other set comes into force. */
+/* True while a swap or a roll-back of the link is being made: its other set comes into force. */
 static inline bool ipttrace_link_changing(const struct ipttrace_link *link)
 {
 	return link->other && !link->rollback;

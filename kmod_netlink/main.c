@@ -2,22 +2,22 @@
 /*
  * ipttrace: runs BPF programs where netfilter decides over packets.
  *
- * netlink.c	the generic-netlink family: what each command does
- * netlink_gen.c	the commands and what they may hold, generated from the protocol
- * parse.c	what requests say
- * message.c	what the module says: replies, notifications, batches of events
- * link.c	links: which program set is in force at which hook
+ * netlink.c	the generic-netlink family and its commands
+ * netlink_gen.c	the commands and their attributes, generated from the protocol
+ * parse.c	parsing of requests
+ * message.c	messages of the module: replies, notifications, batches of events
+ * link.c	links: the program set that is in force at each hook
  * transaction.c	swaps of one link or several, and their roll-back
- * history.c	what a link remembers of its generations
+ * history.c	the last generations of a link
  * hook.c	the kinds of hooks that there are: table.c and nf.c
- * program.c	program sets: what is accepted, and how it is run
- * payload.c	what a program adds to an event
+ * program.c	program sets: checking, filling and running them
+ * payload.c	payloads: bytes that a program adds to its event
  * nf.c		the nf hook: links at netfilter's own hooks
- * table.c	the table hook: what is watched, and when
+ * table.c	the table hook: watching functions while there are links
  * traverse.c	packets on their way through a table
  * function.c	functions of the kernel that are watched or redirected
- * active.c	the kernel's own guard against programs on top of each other
- * packet.c	what an event says about its packet
+ * active.c	the kernel's own count of running tracing programs
+ * packet.c	the description of a packet in its event
  * events.c	events on their way to the observers
  *
  * Each link holds a reference to the module: while there are links it cannot be unloaded, and when
@@ -59,7 +59,7 @@ err_events:
 
 static void __exit ipttrace_exit(void)
 {
-	/* there are no links and, the module going, there will be none: nothing is emitted now */
+	/* no links are left and none can be made any more: nothing is emitted now */
 	ipttrace_events_flush();
 	ipttrace_netlink_exit();
 	ipttrace_hooks_exit();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the module says: replies, notifications, batches of events.
+ * Messages of the module: replies, notifications, batches of events.
  */
 #include <net/genetlink.h>
 #include <net/net_namespace.h>
@@ -12,10 +12,10 @@
 #include "transaction.h"
 
 /**
- * ipttrace_put_u64 - add a number of 64 bits
- * @msg: where to
+ * ipttrace_put_u64 - add a 64-bit number to a message
+ * @msg: the message
  * @type: number of the attribute
- * @value: aligned to four bytes, as any attribute; readers cope
+ * @value: the number; it is aligned to four bytes, as any attribute
  *
  * Return: 0 or -EMSGSIZE.
  */
@@ -25,8 +25,8 @@ int ipttrace_put_u64(struct sk_buff *msg, int type, u64 value)
 }
 
 /**
- * ipttrace_put_program - add a nest about a program
- * @msg: where to
+ * ipttrace_put_program - add a nest about a program to a message
+ * @msg: the message
  * @type: number of the nest
  * @slot: its slot
  * @id: its id
@@ -115,7 +115,7 @@ static int put_link_stats(struct sk_buff *msg, const struct ipttrace_link *link)
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_LOST, stats.lost) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_DROPS, stats.drops))
 		return -EMSGSIZE;
-	/* a slot that was in use once has something to tell */
+	/* a slot that was in use once keeps its counters */
 	for (slot = 1; slot < IPTTRACE_SLOTS; slot++)
 		if ((link->set->progs[slot] || stats.slots[slot].runs) &&
 		    put_slot_stats(msg, slot, &stats.slots[slot]))
@@ -126,7 +126,7 @@ static int put_link_stats(struct sk_buff *msg, const struct ipttrace_link *link)
 
 static u32 link_armed(const struct ipttrace_link *link, u8 command)
 {
-	/* it has left its hook; what is armed there is for others, or not yet undone */
+	/* it has left its hook; functions are armed for other links, or not yet disarmed */
 	if (command == IPTTRACE_CMD_DETACH ||
 	    command == IPTTRACE_CMD_LINK_DETACHED)
 		return 0;
@@ -134,7 +134,7 @@ static u32 link_armed(const struct ipttrace_link *link, u8 command)
 }
 
 /**
- * ipttrace_link_size - room that ipttrace_put_link() needs in a message, less a filter
+ * ipttrace_link_size - space that ipttrace_put_link() needs in a message, without a filter
  */
 size_t ipttrace_link_size(void)
 {
@@ -162,23 +162,23 @@ static int put_place(struct sk_buff *msg, const struct ipttrace_link *link)
 }
 
 /**
- * ipttrace_put_link - add a whole message about a link
- * @msg: where to
+ * ipttrace_put_link - add a whole message about a link to a buffer
+ * @msg: the buffer
  * @link: the link
- * @portid: whom it is for; 0 for a group
+ * @portid: port of the receiver; 0 for a group
  * @seq: sequence number of the request; 0 for a group
  * @flags: of the message header
  * @command: enum ipttrace_command
  * @reason: enum ipttrace_detach_reason, or 0
  *
- * Return: 0, or -EMSGSIZE; then @msg is as it was.
+ * Return: 0, or -EMSGSIZE; then @msg is unchanged.
  */
 int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 		      u32 portid, u32 seq, int flags, u8 command, u32 reason)
 {
 	void *header =
 		genlmsg_put(msg, portid, seq, &ipttrace_family, flags, command);
-	/* who asks for one link is told its filter; a dump might never have the room */
+	/* the filter is returned only when a single link is requested: a dump may lack room */
 	bool filter = command == IPTTRACE_CMD_GET && !(flags & NLM_F_MULTI);
 
 	if (!header)
@@ -205,12 +205,12 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 }
 
 /**
- * ipttrace_notify - tell the links group what happened to a link
+ * ipttrace_notify - notify the links group of a change of a link
  * @link: the link
  * @command: enum ipttrace_command
  * @reason: enum ipttrace_detach_reason, or 0
  *
- * Observers that cannot be told get ENOBUFS from their sockets.
+ * If there is no memory for it, observers get ENOBUFS from their sockets.
  */
 void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason)
 {
@@ -229,7 +229,7 @@ void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason)
 }
 
 /**
- * ipttrace_notify_changed - tell that what is armed at a kind of hook changed
+ * ipttrace_notify_changed - notify the links group that armed functions changed
  */
 void ipttrace_notify_changed(void)
 {
@@ -241,10 +241,10 @@ void ipttrace_notify_changed(void)
 }
 
 /**
- * ipttrace_notify_namespace - tell the namespaces group that a network namespace goes
+ * ipttrace_notify_namespace - notify the namespaces group that a network namespace goes
  * @net: the namespace
  *
- * Observers that cannot be told get ENOBUFS from their sockets.
+ * If there is no memory for it, observers get ENOBUFS from their sockets.
  */
 void ipttrace_notify_namespace(const struct net *net)
 {
@@ -302,7 +302,7 @@ int ipttrace_put_cpu_stats(struct sk_buff *msg, int cpu)
 }
 
 /**
- * ipttrace_events_listeners - whether any socket is in the events group, in whatever namespace
+ * ipttrace_events_listeners - check for sockets in the events group, in any namespace
  */
 bool ipttrace_events_listeners(void)
 {
@@ -310,7 +310,9 @@ bool ipttrace_events_listeners(void)
 }
 
 /**
- * ipttrace_events_message - a message with room for a batch of events, or NULL
+ * ipttrace_events_message - allocate a message with room for a batch of events
+ *
+ * Return: the message, or NULL.
  */
 struct sk_buff *ipttrace_events_message(void)
 {
@@ -324,7 +326,7 @@ struct sk_buff *ipttrace_events_message(void)
  * ipttrace_events_header - begin a message of events
  * @msg: the message
  *
- * Return: for genlmsg_end(), or NULL.
+ * Return: the header, for genlmsg_end(), or NULL.
  */
 void *ipttrace_events_header(struct sk_buff *msg)
 {
@@ -335,8 +337,8 @@ void *ipttrace_events_header(struct sk_buff *msg)
  * ipttrace_events_multicast - send a message of events to the observers
  * @msg: consumed
  *
- * Return: 0 if one got it, and all that asked to be told (NETLINK_BROADCAST_ERROR); -ENOBUFS if the
- * socket of one of these was full; -ESRCH if nobody got it otherwise; or another errno.
+ * Return: 0 if a socket got it, and so did all that set NETLINK_BROADCAST_ERROR; -ENOBUFS if one
+ * that set it was full; -ESRCH if no socket got it otherwise; or another errno.
  */
 int ipttrace_events_multicast(struct sk_buff *msg)
 {

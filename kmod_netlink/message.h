@@ -8,7 +8,7 @@ struct genl_family;
 struct ipttrace_link;
 struct net;
 
-/* The family, of netlink.c, and its multicast groups by index. */
+/* The family (netlink.c) and its multicast groups, by index. */
 extern struct genl_family ipttrace_family;
 enum { IPTTRACE_EVENTS, IPTTRACE_LINKS, IPTTRACE_NAMESPACES };
 

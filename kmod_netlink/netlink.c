@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The generic-netlink family: what each command does. The table of commands and their attributes is
- * generated (netlink_gen.c), parse.c reads requests, message.c says what there is to say.
+ * The generic-netlink family and its commands. The table of commands and their attributes is
+ * generated (netlink_gen.c), parse.c reads requests, message.c writes replies and notifications.
  */
 #include <linux/module.h>
 #include <linux/rtnetlink.h>
@@ -37,15 +37,15 @@ static struct ipttrace_link *find_link(struct genl_info *info)
 }
 
 /*
- * A message for replies about some links, made before anything changes, so that no change goes
- * unanswered.
+ * Allocates a message for replies about some links. That is done before anything changes, so that
+ * no change goes unanswered.
  */
 static struct sk_buff *reply_new(unsigned int links)
 {
 	return genlmsg_new(links * ipttrace_link_size(), GFP_KERNEL);
 }
 
-/* Adds a reply to a message of reply_new(); 0, or an error that there is room enough to prevent. */
+/* Adds a reply to a message of reply_new(). That has room enough: an error is a bug. */
 static int reply_add(struct sk_buff *msg, struct genl_info *info,
 		     const struct ipttrace_link *link)
 {
@@ -124,7 +124,7 @@ out:
 	return err;
 }
 
-/* Makes a transaction of changes, which are freed, and tells everybody. */
+/* Makes a transaction of changes and frees them, notifies observers and replies. */
 static int transact(struct genl_info *info, struct ipttrace_change *changes,
 		    unsigned int count)
 {
@@ -151,7 +151,7 @@ static int transact(struct genl_info *info, struct ipttrace_change *changes,
 		ipttrace_notify(changes[i].link, IPTTRACE_CMD_LINK_SWAPPED, 0);
 		err = err ?: reply_add(msg, info, changes[i].link);
 	}
-	/* under the lock: whoever asks next finds what was answered, or later */
+	/* under the lock: a later request finds the state of this reply, or a newer one */
 	if (err)
 		nlmsg_free(msg);
 	else
@@ -215,7 +215,7 @@ int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info)
 	return err;
 }
 
-/* Does something to the link that a request names, and answers with the link as it is then. */
+/* Changes the link that a request names, and replies with the link as it is then. */
 static int with_link(struct genl_info *info,
 		     int (*change)(struct ipttrace_link *link,
 				   struct genl_info *info))
@@ -364,7 +364,7 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 
 	if (!msg)
 		return -ENOMEM;
-	/* whoever asks may have just begun to listen */
+	/* the sender may have just begun to listen */
 	ipttrace_events_resume();
 	header = genlmsg_put_reply(msg, info, &ipttrace_family, 0,
 				   IPTTRACE_CMD_STATS);
@@ -419,7 +419,7 @@ static bool owned_by(const struct ipttrace_link *link, const void *portid)
 	return link->owner_portid == *(const u32 *)portid;
 }
 
-/* A socket was closed: the links that it owned go with it. */
+/* Detaches the links that a closed socket owned. */
 static int socket_released(struct notifier_block *nb, unsigned long event,
 			   void *data)
 {
@@ -431,7 +431,7 @@ static int socket_released(struct notifier_block *nb, unsigned long event,
 	    released->protocol != NETLINK_GENERIC ||
 	    !net_eq(released->net, &init_net))
 		return NOTIFY_DONE;
-	/* every generic netlink socket comes here; one that is closed makes no more links */
+	/* called for every generic netlink socket; a closed one makes no more links */
 	if (!ipttrace_links_any(owned_by, &released->portid))
 		return NOTIFY_DONE;
 
@@ -455,7 +455,9 @@ static struct notifier_block socket_notifier = {
 
 /* --- namespaces ---------------------------------------------------------------------------- */
 
-/* Also called for the namespaces that stay, when the module goes: those are still referenced. */
+/*
+ * When the module is unloaded, called for namespaces that stay as well: these are still referenced.
+ */
 static void __net_exit namespace_leaves(struct net *net)
 {
 	if (!check_net(net))
@@ -481,7 +483,7 @@ int ipttrace_netlink_init(void)
 	err = genl_register_family(&ipttrace_family);
 	if (err)
 		goto err_notifier;
-	/* its group is there now, and outlives it in ipttrace_netlink_exit() */
+	/* its group exists by now, and until after it is unregistered in ipttrace_netlink_exit() */
 	err = register_pernet_subsys(&namespace_operations);
 	if (err)
 		goto err_family;

@@ -2,9 +2,9 @@
 /*
  * The nf hook: links at netfilter's own hooks, of any family and network namespace.
  *
- * Attaching to a device takes rtnl_mutex so that the device cannot go unnoticed between being found
- * and the link being listed; a namespace cannot, since the request holds a reference to it until
- * then.
+ * Attaching to a device takes rtnl_mutex: otherwise the device could go unnoticed after it was
+ * found and before the link is listed. A namespace cannot, since the request holds a reference to
+ * it until then.
  */
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
@@ -22,7 +22,7 @@
 
 /**
  * struct nf_place - the place of an nf link
- * @ops: what is registered at the hook; its dev is NULL unless it is an ingress hook
+ * @ops: the registered hook; its dev is NULL unless it is an ingress hook
  * @active: the link's program set, as packets find it; written under ipttrace_lock
  * @net: the network namespace, NULL once @gone
  * @netns: its inode number
@@ -30,14 +30,14 @@
  * @mode: enum ipttrace_nf_mode
  * @report_drops: whether each packet that the link drops is an event
  * @gone: enum ipttrace_gone once the link is at no hook any more, else 0
- * @ifindex: of the device, or 0
+ * @ifindex: index of the device, or 0
  * @ifname: its name, kept up to date while it is there
  *
  * Owned by the link, freed with it a grace period after @ops left the hook. Packets read @ops,
- * @active, @mode and @report_drops, which are constant but for @active; the rest is under
- * ipttrace_lock, and @net and the dev of @ops are changed under ipttrace_links_index besides, since
- * notifiers look for them. There is no reference to namespace and device: both tell when they go,
- * before they do, and then @ops is unregistered and @net and the device are forgotten.
+ * @active, @mode and @report_drops, which are constant except for @active. The rest is under
+ * ipttrace_lock. @net and the dev of @ops are changed under ipttrace_links_index as well, since
+ * notifiers search for them. No reference to the namespace and the device is held. Notifiers run
+ * before either goes: then @ops is unregistered, and @net and the dev of @ops are cleared.
  */
 struct nf_place {
 	struct nf_hook_ops ops;
@@ -53,13 +53,13 @@ struct nf_place {
 };
 
 /**
- * struct nf_spec - what an attach request says of the place
+ * struct nf_spec - place of an nf link in an attach request
  * @net: a reference to the network namespace, which cannot go while the request is handled
  * @hooknum: number of the hook in its family
- * @priority: place among the others there
+ * @priority: place among the hooks there
  * @mode: enum ipttrace_nf_mode
- * @ifindex: of the device, or 0
- * @ifindex_attr: what to complain of when there is none
+ * @ifindex: index of the device, or 0
+ * @ifindex_attr: attribute to blame when there is no such device
  *
  * Owned by the request, as everything in its struct ipttrace_link_spec.
  */
@@ -96,15 +96,15 @@ static noinline void nf_report(const struct nf_place *nf,
 }
 
 /*
- * Keeps the packet programs of a CPU apart, with what they add to their events: they share per-CPU
- * maps with themselves. Softirqs are off as well, as ipt_do_table() has them for xt_bpf; on
- * PREEMPT_RT these do not exclude each other by that (from 6.18 on in no case), and this is a lock
- * that sleeps, since socket filters may use maps with such locks.
+ * Serialises the packet programs of a CPU, and the reading of their payloads: they share per-CPU
+ * maps with themselves. Softirqs are off as well, as ipt_do_table() has them for xt_bpf. On
+ * PREEMPT_RT that does not make these exclude each other (from 6.18 on in no case). There this is a
+ * lock that sleeps, since socket filters may use maps with such locks.
  */
 static DEFINE_PER_CPU(local_lock_t,
 		      packet_programs) = INIT_LOCAL_LOCK(packet_programs);
 
-/* A packet is at the hook of a link. Netfilter holds the RCU read lock around all hooks. */
+/* Handles a packet at the hook of a link. Netfilter holds the RCU read lock around all hooks. */
 static unsigned int nf_packet(void *priv, struct sk_buff *skb,
 			      const struct nf_hook_state *state)
 {
@@ -140,7 +140,7 @@ out:
 
 /* --- requests ------------------------------------------------------------------------------ */
 
-/* Checks a hook, since netfilter only warns; @device tells whether it is one of a device. */
+/* Checks a hook, since netfilter only warns; sets @device for a hook of a device. */
 static int nf_check_hook(u32 family, u32 hooknum, bool *device,
 			 struct nlattr **attrs, struct netlink_ext_ack *extack)
 {
@@ -158,7 +158,7 @@ static int nf_check_hook(u32 family, u32 hooknum, bool *device,
 		break;
 	case NFPROTO_BRIDGE:
 		enabled = IS_ENABLED(CONFIG_NETFILTER_FAMILY_BRIDGE);
-		/* what is called brouting is no hook in a list */
+		/* brouting has no list of hooks */
 		hooks = NF_INET_NUMHOOKS;
 		break;
 	case NFPROTO_ARP:
@@ -212,7 +212,7 @@ static struct net *nf_get_net(const struct nlattr *attr,
 	return net;
 }
 
-/* What an attach request says where, but for the namespace. */
+/* Parses the place in an attach request, except for the namespace. */
 static int nf_parse_place(struct nf_spec *spec, u32 family,
 			  struct nlattr **attrs, struct netlink_ext_ack *extack)
 {
@@ -326,7 +326,7 @@ static int nf_takes(u32 family, const struct ipttrace_set *set,
 	return 0;
 }
 
-/* Before ipttrace_lock, as the notifier of devices has it. */
+/* Takes rtnl_mutex before ipttrace_lock, as the notifier of devices has it. */
 static int nf_begin(const struct ipttrace_link_spec *link_spec,
 		    struct netlink_ext_ack *extack)
 {
@@ -347,13 +347,16 @@ static void nf_end(const struct ipttrace_link_spec *link_spec)
 
 /* --- links --------------------------------------------------------------------------------- */
 
-/* The place of a link of any kind if it is an nf link, and attached; else NULL. */
+/* The place of a link of any kind: NULL unless it is an nf link, and attached. */
 static struct nf_place *place_of(const struct ipttrace_link *link)
 {
 	return link->hook == IPTTRACE_HOOK_NF ? link->place : NULL;
 }
 
-/* 0, -ENODEV, -ENOMEM, or what nf_register_net_hook() returns; the link has its place then. */
+/*
+ * Returns 0, and the link has its place; or -ENODEV, -ENOMEM, or an errno of
+ * nf_register_net_hook().
+ */
 static int nf_attach(struct ipttrace_link *link,
 		     const struct ipttrace_link_spec *link_spec,
 		     struct netlink_ext_ack *extack)
@@ -397,7 +400,7 @@ static int nf_attach(struct ipttrace_link *link,
 	if (err) {
 		NL_SET_ERR_MSG(extack,
 			       "netfilter does not take another hook there");
-		/* inet is two hooks: the first one may have been there when the second failed */
+		/* inet is two hooks: the first one may have been in force when the second failed */
 		synchronize_rcu();
 		kfree(nf);
 		return err;
@@ -408,7 +411,7 @@ static int nf_attach(struct ipttrace_link *link,
 	return 0;
 }
 
-/* Each link's set is a pointer of its own, since each is at a place of its own. */
+/* Publishes a pointer for each link, since each is at a place of its own. */
 static struct ipttrace_sets *nf_publish(struct ipttrace_sets *prepared,
 					const struct list_head *changing)
 {
@@ -424,7 +427,7 @@ static struct ipttrace_sets *nf_publish(struct ipttrace_sets *prepared,
 	return NULL;
 }
 
-/* Takes a link from its hook, if it is still there; packets may be for a grace period. */
+/* Takes a link from its hook if it is still there. Packets may be there for a grace period. */
 static void nf_unregister(struct nf_place *nf)
 {
 	lockdep_assert_held(&ipttrace_lock);
@@ -476,7 +479,7 @@ static int nf_put(struct sk_buff *msg, const struct ipttrace_link *link)
 	return 0;
 }
 
-/* --- what goes from under a link ------------------------------------------------------------ */
+/* --- namespaces and devices that disappear ------------------------------------------------- */
 
 static void link_gone(struct ipttrace_link *link, enum ipttrace_gone why)
 {
@@ -499,7 +502,7 @@ static bool in_namespace(const struct ipttrace_link *link, const void *net)
 	return nf && nf->net == net;
 }
 
-/* A namespace is about to go: its devices and hooks are still there. */
+/* Called before a namespace goes: its devices and hooks are still there. */
 static void __net_exit namespace_leaves(struct net *net)
 {
 	struct ipttrace_link *link;
@@ -524,7 +527,7 @@ static bool at_device(const struct ipttrace_link *link, const void *dev)
 	return nf && nf->ops.dev == dev;
 }
 
-/* A device is about to go, or to another namespace; or it has another name. */
+/* Called before a device goes or moves to another namespace, and when it was renamed. */
 static int device_event(struct notifier_block *nb, unsigned long event,
 			void *info)
 {
@@ -558,7 +561,7 @@ static struct notifier_block device_notifier = {
 	.notifier_call = device_event,
 };
 
-/* Begins to follow namespaces and devices going. */
+/* Registers for namespaces and devices that disappear. */
 static int nf_init(void)
 {
 	int err;
@@ -583,7 +586,7 @@ static const int nf_attributes[] = {
 	IPTTRACE_A_IFINDEX, IPTTRACE_A_MODE,
 };
 
-/* what is in it: hook.h */
+/* the operations are described in hook.h */
 const struct ipttrace_hook_ops ipttrace_nf_hook = {
 	.attributes = nf_attributes,
 	.attribute_count = ARRAY_SIZE(nf_attributes),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What an event says about its packet.
+ * The description of a packet in its event.
  */
 #include <linux/icmp.h>
 #include <linux/icmpv6.h>
@@ -23,13 +23,14 @@
 /**
  * ipttrace_packet_sender - the process that is sending a packet
  * @skb: the packet
- * @state: of the hook that it is at
+ * @state: state of the hook that it is at
  *
  * Only a packet that leaves a local socket in the context of a process is that process's: softirqs
- * run on top of whoever was there. A packet that comes back from a queue (nf_reinject) runs in the
- * context of whoever gave the verdict; its state lies in the queue entry, not on the stack.
+ * run on top of any process. A packet that comes back from a queue (nf_reinject) runs in the
+ * context of the process that gave the verdict; its state lies in the queue entry, not on the
+ * stack.
  *
- * Return: the tgid, or 0 where there is no saying.
+ * Return: the tgid, or 0 where it is not known.
  */
 u32 ipttrace_packet_sender(const struct sk_buff *skb,
 			   const struct nf_hook_state *state)
@@ -133,8 +134,9 @@ static void describe_ipv4(struct ipttrace_event *event,
 }
 
 /*
- * Behind the header of IPv6. ipv6_skip_exthdr() stops at the header of a later fragment, and takes
- * "no next header" for the end of a packet that is cut short.
+ * Describes the part of an IPv6 packet behind its header. ipv6_skip_exthdr() would not do: it stops
+ * at the header of a later fragment, and takes "no next header" for the end of a packet that is cut
+ * short.
  */
 static void describe_ipv6_payload(struct ipttrace_event *event,
 				  const struct sk_buff *skb, int offset)
@@ -192,7 +194,7 @@ static void describe_ipv6(struct ipttrace_event *event,
 	describe_ipv6_payload(event, skb, offset + sizeof(*ip));
 }
 
-/* Addresses of IPv4; an ARP packet without them, or cut short, shows none. */
+/* Describes an ARP packet. One without IPv4 addresses, or cut short, shows none. */
 static void describe_arp(struct ipttrace_event *event,
 			 const struct sk_buff *skb)
 {
@@ -227,7 +229,7 @@ static void describe_arp(struct ipttrace_event *event,
 		event->flags |= IPTTRACE_EVENT_FLAG_TRUNCATED;
 }
 
-/* The protocol of the network header: what the family says, or else what the link layer said. */
+/* The protocol of the network header, as the family says, or else as the link layer said. */
 static u16 packet_ethertype(const struct sk_buff *skb, u8 pf)
 {
 	switch (pf) {
@@ -270,7 +272,9 @@ static void describe_dmac(struct ipttrace_event *event,
 }
 
 #if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
-/* A bridge's port by its index: what is kept of it changed between versions, but the index. */
+/*
+ * Describes a port of a bridge by its index, the one thing that every kernel version keeps of it.
+ */
 static void describe_bridge_port(const struct nf_hook_state *state, int ifindex,
 				 u32 *to, char *name, size_t size)
 {
@@ -284,7 +288,7 @@ static void describe_bridge_port(const struct nf_hook_state *state, int ifindex,
 	strscpy(name, port->name, size);
 }
 
-/* The bridge's ports, where br_netfilter hands the packet of a bridge to IP. */
+/* Describes the bridge's ports, where br_netfilter hands the packet of a bridge to IP. */
 static void describe_bridge_ports(struct ipttrace_event *event,
 				  const struct sk_buff *skb,
 				  const struct nf_hook_state *state)
@@ -305,10 +309,10 @@ static void describe_bridge_ports(struct ipttrace_event *event,
 #endif
 
 /**
- * ipttrace_packet_describe - fill in what an event says about its packet
- * @event: zeroed
+ * ipttrace_packet_describe - describe a packet in its event
+ * @event: the event, zeroed
  * @skb: the packet
- * @state: of the hook that it is at
+ * @state: state of the hook that it is at
  */
 void ipttrace_packet_describe(struct ipttrace_event *event,
 			      const struct sk_buff *skb,

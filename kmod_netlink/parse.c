@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What requests say: attributes into program sets, places, expectations, changes.
+ * Parsing of requests: attributes into program sets, places, expectations, changes.
  */
 #include <linux/capability.h>
 #include <net/genetlink.h>
@@ -37,7 +37,7 @@ static int parse_program(struct ipttrace_set *set, const struct nlattr *nest,
 					tb[IPTTRACE_A_PROGRAM_FD], extack);
 }
 
-/* CAP_NET_ADMIN lets one speak to the family; a kprobe program takes what loading it takes. */
+/* CAP_NET_ADMIN is enough to send a request. A kprobe program needs what loading it needs. */
 static int check_program_capability(const struct ipttrace_set *set,
 				    struct netlink_ext_ack *extack)
 {
@@ -83,7 +83,7 @@ static int fill_set(struct ipttrace_set *set, const struct nlattr *nest,
 	return 0;
 }
 
-/* The set of a nest, which is missing from @outer if it is NULL. */
+/* Parses the set of a nest, which is missing from @outer if it is NULL. */
 static struct ipttrace_set *parse_set(const struct nlattr *nest,
 				      const struct nlattr *outer, int type,
 				      struct netlink_ext_ack *extack)
@@ -118,7 +118,7 @@ static struct ipttrace_set *parse_set(const struct nlattr *nest,
 }
 
 /**
- * ipttrace_parse_set - the program set of an attach request
+ * ipttrace_parse_set - parse the program set of a request
  * @info: the request
  *
  * Return: the set, which the caller owns, or an ERR_PTR().
@@ -132,7 +132,7 @@ struct ipttrace_set *ipttrace_parse_set(struct genl_info *info)
 /* --- links --------------------------------------------------------------------------------- */
 
 /**
- * ipttrace_parse_link - the attribute by which a request names its link
+ * ipttrace_parse_link - find the attribute by which a request names its link
  * @info: the request
  *
  * Return: the attribute or ERR_PTR(-EINVAL).
@@ -147,11 +147,11 @@ const struct nlattr *ipttrace_parse_link(struct genl_info *info)
 }
 
 /**
- * ipttrace_parse_spec - what an attach request asks for, the program set aside
+ * ipttrace_parse_spec - parse an attach request, except for its program set
  * @info: the request
  * @spec: filled in; the caller releases it with ipttrace_spec_release()
  *
- * Return: 0, -EINVAL, -EOPNOTSUPP, or what the parse of the kind of hook returns; on failure there
+ * Return: 0, -EINVAL, -EOPNOTSUPP, or an errno of the parse of the kind of hook; on failure there
  * is nothing to release.
  */
 int ipttrace_parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
@@ -182,8 +182,8 @@ int ipttrace_parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
 }
 
 /**
- * ipttrace_spec_release - give back what ipttrace_parse_spec() took
- * @spec: filled in by it
+ * ipttrace_spec_release - release what ipttrace_parse_spec() took
+ * @spec: the spec that it filled in
  */
 void ipttrace_spec_release(struct ipttrace_link_spec *spec)
 {
@@ -222,8 +222,8 @@ static int parse_expected_program(struct ipttrace_expectation *expect,
 }
 
 /*
- * An expectation from an attribute that was parsed and from those among the attributes at @head
- * that may come several times, of number @type.
+ * Parses an expectation. The generation is an attribute that was parsed; the programs are all
+ * attributes of number @type at @head, which may come several times.
  */
 static int parse_expectation(struct ipttrace_expectation *expect,
 			     const struct nlattr *generation,
@@ -249,7 +249,7 @@ static int parse_expectation(struct ipttrace_expectation *expect,
 }
 
 /**
- * ipttrace_parse_expectation - what a request takes for granted about its link
+ * ipttrace_parse_expectation - parse the state that a request expects of its link
  * @info: the request
  * @expect: filled in
  *
@@ -266,7 +266,7 @@ int ipttrace_parse_expectation(struct genl_info *info,
 }
 
 /**
- * ipttrace_parse_swap - the change that a swap request asks for
+ * ipttrace_parse_swap - parse the change in a swap request
  * @info: the request
  *
  * Return: an array of one, which the caller frees with ipttrace_changes_free(), or an ERR_PTR().
@@ -343,11 +343,11 @@ static unsigned int count_changes(struct genl_info *info)
 }
 
 /**
- * ipttrace_parse_changes - the changes that a transaction asks for
+ * ipttrace_parse_changes - parse the changes in a transaction request
  * @info: the request
- * @count: told how many
+ * @count: set to the number of changes
  *
- * Return: them, which the caller frees with ipttrace_changes_free(), or an ERR_PTR().
+ * Return: the changes, which the caller frees with ipttrace_changes_free(), or an ERR_PTR().
  */
 struct ipttrace_change *ipttrace_parse_changes(struct genl_info *info,
 					       unsigned int *count)
@@ -388,9 +388,9 @@ err_free:
 
 /**
  * ipttrace_changes_free - free changes, and their sets unless they were swapped
- * @changes: them
- * @count: how many
- * @swapped: the links own the sets now
+ * @changes: the changes
+ * @count: number of changes
+ * @swapped: true if the links own the sets now
  */
 void ipttrace_changes_free(struct ipttrace_change *changes, unsigned int count,
 			   bool swapped)

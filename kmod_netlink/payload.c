@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a program adds to an event: the first element of a per-CPU array, copied while nothing else
- * can write to it.
+ * Payloads: bytes that a program adds to its event. They are the first element of a per-CPU array,
+ * copied while nothing else can write to it.
  */
 #include <net/netlink.h>
 
@@ -56,10 +56,10 @@ static int payload_check(const struct ipttrace_set *set,
 static_assert(IPTTRACE_MAX_PAYLOAD == 256);
 
 /**
- * ipttrace_set_add_payload - have what programs leave in a map go with their events
+ * ipttrace_set_add_payload - give a set the map whose first element goes with its events
  * @set: a set that is not published and has all its programs
  * @attr: the map's file descriptor, of the process whose request we handle
- * @extack: told why not
+ * @extack: extended ACK, set on error
  *
  * The set holds a reference to the map afterwards.
  *
@@ -95,7 +95,7 @@ int ipttrace_set_add_payload(struct ipttrace_set *set,
 }
 
 /**
- * ipttrace_set_payload - what the program in a slot adds to its event
+ * ipttrace_set_payload - payload of the program in a slot
  * @set: the program set
  * @slot: a slot whose program has just run and asked for an event
  *

@@ -26,7 +26,7 @@ struct ipttrace_set *ipttrace_set_alloc(void)
 }
 
 /**
- * ipttrace_set_free - give back the programs of a set, and the set
+ * ipttrace_set_free - free a set and its references to programs
  * @set: a set that no reader can see any more; may be NULL
  */
 void ipttrace_set_free(struct ipttrace_set *set)
@@ -46,7 +46,7 @@ void ipttrace_set_free(struct ipttrace_set *set)
 	kfree(set);
 }
 
-/* The programs that a tail call enters are not checked by anybody for what we refuse. */
+/* Checks for tail calls: nobody checks the programs that they enter for what we refuse. */
 static bool program_has_tail_calls(const struct bpf_prog *prog)
 {
 	bool found = false;
@@ -62,8 +62,8 @@ static bool program_has_tail_calls(const struct bpf_prog *prog)
 }
 
 /*
- * What a kprobe program may not be. A socket filter may be anything that the verifier lets it be:
- * nothing of it needs more than xt_bpf gives, and its tail calls enter socket filters.
+ * Refuses kprobe programs that cannot run here safely. A socket filter may be anything that the
+ * verifier accepts: it needs no more than xt_bpf gives, and its tail calls enter socket filters.
  */
 static int kprobe_check(const struct bpf_prog *prog, const struct nlattr *attr,
 			struct netlink_ext_ack *extack)
@@ -102,7 +102,7 @@ static int kprobe_check(const struct bpf_prog *prog, const struct nlattr *attr,
 	return 0;
 }
 
-/* Takes the program of a kind of slot; tells why it is not one. */
+/* Takes a program for a slot from a file descriptor, or says why it does not fit. */
 static struct bpf_prog *program_get(const struct nlattr *fd_attr, u32 slot,
 				    struct netlink_ext_ack *extack)
 {
@@ -140,7 +140,7 @@ static struct bpf_prog *program_get(const struct nlattr *fd_attr, u32 slot,
  * @set: a set that is not published
  * @slot_attr: the slot; its policy bounds it
  * @fd_attr: the file descriptor, of the process whose request we handle
- * @extack: told why not
+ * @extack: extended ACK, set on error
  *
  * The set holds a reference to the program afterwards.
  *
@@ -188,7 +188,7 @@ static bool filter_draws(const struct sock_fprog_kern *fprog)
  * ipttrace_set_add_filter - give a set its classic-BPF filter
  * @set: a set that is not published and has none
  * @attr: struct sock_filter[]
- * @extack: told why not
+ * @extack: extended ACK, set on error
  *
  * Return: 0, -EINVAL, -ENOMEM.
  */
@@ -207,7 +207,7 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 			"the filter is not a whole number of instructions");
 		return -EINVAL;
 	}
-	/* the kernel translates them and keeps nothing that could be told */
+	/* the kernel translates them and keeps no copy that a reply could return */
 	set->filter_code = kmemdup(nla_data(attr), nla_len(attr), GFP_KERNEL);
 	if (!set->filter_code)
 		return -ENOMEM;
@@ -224,8 +224,8 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 }
 
 /*
- * Times a program run while the kernel times programs too. The link's own times are of this link;
- * the kernel's are of the program, wherever it runs.
+ * Begins to time a program run, if the kernel times programs too. Our times are of this link; the
+ * kernel's are of the program, wherever it runs.
  */
 static u64 run_begin(void)
 {
@@ -233,7 +233,7 @@ static u64 run_begin(void)
 								0;
 }
 
-/* On the CPU of run_begin(). */
+/* Counts a program run and its time, on the CPU of run_begin(). */
 static void run_end(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		    u64 begin)
 {
@@ -246,9 +246,9 @@ static void run_end(const struct ipttrace_set *set, enum ipttrace_slot slot,
 }
 
 /*
- * Whether the program in a slot may run now; run_leave() must follow. Our own programs never run
- * one on top of another. Others count only where the program needs it: it would miss the packets of
- * every softirq that comes while one of theirs runs.
+ * Tells whether the program in a slot may run now; run_leave() must follow in any case. Our own
+ * programs never run one on top of another. Programs of others count only where ours needs it,
+ * since it then misses the packets of every softirq that comes while one of theirs runs.
  */
 static bool run_enter(const struct ipttrace_set *set, enum ipttrace_slot slot)
 {
@@ -273,8 +273,8 @@ static void run_leave(const struct ipttrace_set *set, enum ipttrace_slot slot)
  * @regs: its context
  *
  * Context: process or softirq.
- * Return: what the program returned; 0 if one was running on this CPU already, or any tracing
- * program and this one must not run on top of that; both are counted.
+ * Return: the return value of the program. 0 if one of ours was running on this CPU already, or any
+ * tracing program and this one must not run on top of that; both are counted.
  */
 u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		     struct pt_regs *regs)
@@ -286,7 +286,7 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 
 	/* also keeps the program on its CPU, and on PREEMPT_RT others off it */
 	preempt_disable();
-	/* the helpers of maps look for it */
+	/* map helpers check for it */
 	rcu_read_lock();
 	if (likely(run_enter(set, slot))) {
 		outer = bpf_set_run_ctx(&run_ctx.run_ctx);
@@ -307,12 +307,12 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 /**
  * ipttrace_set_run_packet - run the program in the packet slot, as xt_bpf runs it
  * @set: a set that the caller found through RCU and holds there
- * @skb: the packet; its control block is as before afterwards
+ * @skb: the packet; its control block is restored afterwards
  *
  * No guard against recursion: a socket filter has no helper that sends a packet.
  *
  * Context: softirqs off.
- * Return: what the program returned.
+ * Return: the return value of the program.
  */
 u32 ipttrace_set_run_packet(const struct ipttrace_set *set, struct sk_buff *skb)
 {

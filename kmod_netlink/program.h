@@ -16,18 +16,18 @@ struct ipttrace_link;
  * @link: the link; it outlives its sets
  * @generation: number of the generation
  * @slots: the slots that have a program, a bit each
- * @cookie: what bpf_get_attach_cookie() returns
+ * @cookie: return value of bpf_get_attach_cookie()
  * @alone: the slots whose programs must be the only tracing program on their CPU, a bit each
  * @progs: a reference to the program in each slot, or NULL
  * @filter: classic-BPF filter of our own, or NULL
- * @filter_code: its instructions as given to us, owned, or NULL
- * @filter_len: how many
- * @filter_draws: the filter draws random numbers: asked twice, it may answer otherwise
+ * @filter_code: its instructions as they were given to us, owned, or NULL
+ * @filter_len: number of its instructions
+ * @filter_draws: the filter draws random numbers: run twice, it may give two answers
  * @payload: a reference to the map whose first element goes with events, or NULL
  * @payload_slots: the slots whose programs use it, a bit each
  *
  * Constant while published (transaction.c), when packets find it through RCU. Owned by the link,
- * freed with ipttrace_set_free() a grace period after it was taken away; one that is kept for a
+ * freed with ipttrace_set_free() a grace period after it was taken away. A set that is kept for a
  * roll-back may then be given another generation and be published again.
  */
 struct ipttrace_set {
@@ -67,14 +67,14 @@ static inline size_t ipttrace_filter_size(const struct ipttrace_set *set)
 	return set->filter_len * sizeof(struct sock_filter);
 }
 
-/* Whether the set's filter lets @skb through; its data must start at the network header. */
+/* True if the set's filter lets @skb through, whose data must start at the network header. */
 static inline bool ipttrace_set_filter(const struct ipttrace_set *set,
 				       const struct sk_buff *skb)
 {
 	return !set->filter || bpf_prog_run(set->filter, skb);
 }
 
-/* False if the filter passes @skb over, and would again. */
+/* False if the filter rejects @skb, and would do so again. */
 static inline bool ipttrace_set_may_want(const struct ipttrace_set *set,
 					 const struct sk_buff *skb)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The table hook: which functions of the kernel are watched for it, while there are links and while
- * the modules that hold them are there.
+ * The table hook. It watches functions of the kernel while there are links, and while the modules
+ * that hold these functions are loaded.
  */
 #include <linux/module.h>
 #include <linux/netfilter.h>
@@ -16,16 +16,16 @@
 #include "traverse.h"
 
 /*
- * Serialises arming and disarming, outside ipttrace_lock: who waits for that does not wait for
- * ftrace, which takes grace periods of RCU-tasks to take a handler away.
+ * Serialises arming and disarming, outside ipttrace_lock: nobody who waits for that lock waits for
+ * ftrace, which takes grace periods of RCU-tasks to remove a handler.
  */
 static DEFINE_MUTEX(arming_lock);
-/* Under arming_lock: functions are armed, and are when their modules come. */
+/* Under arming_lock: functions are armed now, or as soon as their modules are loaded. */
 static bool arming;
 
 /* --- requests ------------------------------------------------------------------------------ */
 
-/* There is no more to a place than its family, which the link has. */
+/* Checks a request and keeps nothing: the place is only the family, which the link has. */
 static int table_parse(struct ipttrace_link_spec *spec, struct nlattr **attrs,
 		       struct netlink_ext_ack *extack)
 {
@@ -79,7 +79,7 @@ static bool any_links(void)
 }
 
 /*
- * Watches no table any more unless there is a link. None can come meanwhile: it would arm first. A
+ * Stops watching tables unless there is a link. None can be made meanwhile: it would arm first. A
  * packet that passes until then finds no sets and goes on.
  */
 static void disarm(struct work_struct *work)
@@ -95,15 +95,15 @@ static void disarm(struct work_struct *work)
 
 static DECLARE_WORK(disarm_work, disarm);
 
-/* Links at tables went: maybe no table need be watched. */
+/* Has the functions disarmed if no link at tables is left. */
 static void table_release(void)
 {
 	queue_work(system_unbound_wq, &disarm_work);
 }
 
 /*
- * Watches the tables, those whose code is loaded now and the others later. Waits for disarming that
- * is under way. 0, or what ipttrace_functions_arm() returns.
+ * Watches the tables: at once where their code is loaded, the others later. Waits for disarming
+ * that is under way. Returns 0, or an errno of ipttrace_functions_arm().
  */
 static int table_begin(const struct ipttrace_link_spec *spec,
 		       struct netlink_ext_ack *extack)
@@ -121,7 +121,7 @@ static int table_begin(const struct ipttrace_link_spec *spec,
 	return err;
 }
 
-/* The link for which the tables are watched is listed, or was not made. */
+/* Ends table_begin(): the link is listed by now, or was not made. */
 static void table_end(const struct ipttrace_link_spec *spec)
 {
 	if (!any_links())
@@ -131,7 +131,10 @@ static void table_end(const struct ipttrace_link_spec *spec)
 
 /* --- links --------------------------------------------------------------------------------- */
 
-/* A packet at a table meets the sets of all links that there are: they are published together. */
+/*
+ * Collects the sets of all links at tables: a packet meets them all, so they are published
+ * together.
+ */
 static struct ipttrace_sets *table_prepare(gfp_t gfp)
 {
 	return ipttrace_links_sets(IPTTRACE_HOOK_TABLE, gfp);
@@ -163,7 +166,7 @@ static struct ipttrace_sets *table_detach(const struct list_head *leaving)
 		table_prepare(GFP_KERNEL | __GFP_NOFAIL));
 }
 
-/* Which tables are watched of those the link is for: none whose code is not loaded. */
+/* The tables of the link that are watched: none whose code is not loaded. */
 static u32 table_armed(const struct ipttrace_link *link)
 {
 	const struct ipttrace_function *ipv4 =
@@ -193,7 +196,7 @@ static bool holds_functions(const struct module *module)
 	return false;
 }
 
-/* Arms a function when its module comes, disarms it before its text goes; true if links show it. */
+/* Arms a function when its module comes, disarms it before its text goes. True if links show it. */
 static bool follow_module(struct ipttrace_function *fn, unsigned long event)
 {
 	int err;
@@ -241,7 +244,7 @@ static struct notifier_block module_notifier = {
 	.notifier_call = module_event,
 };
 
-/* Begins to follow modules coming and going. */
+/* Registers for modules that come and go. */
 static int table_init(void)
 {
 	return register_module_notifier(&module_notifier);
@@ -254,7 +257,7 @@ static void table_exit(void)
 	WARN_ON_ONCE(arming);
 }
 
-/* what is in it: hook.h */
+/* the operations are described in hook.h */
 const struct ipttrace_hook_ops ipttrace_table_hook = {
 	.init = table_init,
 	.exit = table_exit,

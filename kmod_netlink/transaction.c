@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Swaps: the program sets of one link or of several are replaced, all or none, for good or until
- * the time for confirming it has run out.
+ * Swaps: the program sets of one link or of several are replaced, all or none. A swap is for good,
+ * or is rolled back unless it is confirmed in time.
  *
  * Everything that can fail comes before the first pointer is published. Then nothing can fail, and
- * one grace period is for the links at all kinds of hooks.
+ * one grace period serves the links at all kinds of hooks.
  */
 #include <linux/jiffies.h>
 #include <linux/slab.h>
@@ -15,14 +15,14 @@
 #include "transaction.h"
 
 /**
- * struct ipttrace_rollback - links that go back to their sets before unless somebody confirms
- * @links: them, by their change
- * @work: does it, at @deadline
- * @deadline: in jiffies
+ * struct ipttrace_rollback - links that go back to their previous sets unless confirmed
+ * @links: the links, by their change
+ * @work: rolls them back, at @deadline
+ * @deadline: end of the time to confirm, in jiffies
  *
- * Under ipttrace_lock. Its links point to it until it has been done, they are confirmed, or they
- * are detached. Freed by whoever takes the last link away, or by @work if that has begun: it
- * then waits for the lock and finds no link. The queue is drained before the module goes.
+ * Under ipttrace_lock. Its links point to it until they are rolled back, confirmed or detached.
+ * Freed when the last link is taken away, or by @work if that has begun: it then waits for the lock
+ * and finds no link. The queue is drained before the module is unloaded.
  */
 struct ipttrace_rollback {
 	struct list_head links;
@@ -33,11 +33,11 @@ struct ipttrace_rollback {
 static struct workqueue_struct *rollback_queue;
 
 /**
- * struct publication - what puts the sets of changing links in force
- * @hooks: the kinds of hooks that they are at, a bit each
- * @sets: by kind: what it has prepared, then what was in force before
+ * struct publication - means to put the sets of changing links in force
+ * @hooks: the kinds of hooks of these links, a bit each
+ * @sets: by kind: the prepared sets; once published, those that were in force before
  *
- * On the stack of whoever makes the change.
+ * On the stack of the function that makes the change.
  */
 struct publication {
 	unsigned long hooks;
@@ -53,8 +53,8 @@ static void publication_free(struct publication *publication)
 }
 
 /*
- * Makes a publication, which links_exchange() uses up, for changing links. 0 or -ENOMEM; with
- * __GFP_NOFAIL it cannot fail.
+ * Prepares a publication for changing links, which links_exchange() uses up. Returns 0 or -ENOMEM;
+ * with __GFP_NOFAIL it cannot fail.
  */
 static int publication_prepare(struct publication *publication,
 			       const struct list_head *changing, gfp_t gfp)
@@ -80,8 +80,8 @@ static int publication_prepare(struct publication *publication,
 }
 
 /*
- * Swaps set and other of each link in @changing. When it returns, no packet is handled by what is
- * other now.
+ * Swaps set and other of each link in @changing. When it returns, no packet is handled by a set
+ * that is other now.
  */
 static void links_exchange(struct list_head *changing,
 			   struct publication *publication)
@@ -95,7 +95,7 @@ static void links_exchange(struct list_head *changing,
 		link->other->generation = link->set->generation + 1;
 		swap(link->set, link->other);
 	}
-	/* the fewer instructions lie between these, the shorter is one hook ahead of another */
+	/* keep this short: meanwhile one hook is ahead of another */
 	for_each_set_bit(i, &publication->hooks, IPTTRACE_HOOKS)
 		sets[i] = ipttrace_hooks[i]->publish(sets[i], changing);
 	synchronize_rcu();
@@ -123,7 +123,7 @@ static void rollback_work(struct work_struct *work)
 		goto out;
 	list_for_each_entry(link, &rollback->links, change)
 		link->rollback = NULL;
-	/* must not fail: nobody is there who could be told */
+	/* must not fail: there is no request that an error could be returned to */
 	publication_prepare(&publication, &rollback->links,
 			    GFP_KERNEL | __GFP_NOFAIL);
 	links_exchange(&rollback->links, &publication);
@@ -151,7 +151,7 @@ static struct ipttrace_rollback *rollback_alloc(void)
 	return rollback;
 }
 
-/* The links in @changing have been exchanged: they wait from now on. */
+/* Has the links in @changing, which have been exchanged, wait from now on. */
 static void rollback_arm(struct ipttrace_rollback *rollback,
 			 struct list_head *changing, u32 milliseconds)
 {
@@ -166,10 +166,10 @@ static void rollback_arm(struct ipttrace_rollback *rollback,
 }
 
 /**
- * ipttrace_rollback_leave - a link does not go back any more
- * @link: a link; may wait for no roll-back
+ * ipttrace_rollback_leave - take a link out of its roll-back
+ * @link: the link; need not wait for a roll-back
  *
- * The others that were swapped with it still do.
+ * The others that were swapped with it still go back.
  */
 void ipttrace_rollback_leave(struct ipttrace_link *link)
 {
@@ -188,10 +188,10 @@ void ipttrace_rollback_leave(struct ipttrace_link *link)
 }
 
 /**
- * ipttrace_rollback_confirm - keep what was swapped, of all links that were swapped together
+ * ipttrace_rollback_confirm - keep the sets of all links that were swapped together
  * @link: one of them
- * @attr: what to complain of
- * @extack: told why not
+ * @attr: attribute to blame in @extack
+ * @extack: extended ACK, set on error
  *
  * Return: 0 or -ENODATA.
  */
@@ -209,7 +209,7 @@ int ipttrace_rollback_confirm(struct ipttrace_link *link,
 			"the link waits for no confirmation: nothing was swapped for a time, or it was confirmed or rolled back");
 		return -ENODATA;
 	}
-	/* the last one takes the list's head with it */
+	/* the last one frees the head of the list */
 	list_for_each_entry_safe(other, next, &link->rollback->links, change)
 		if (other != link) {
 			ipttrace_rollback_leave(other);
@@ -276,16 +276,16 @@ static int change_check(struct ipttrace_change *change,
 
 /**
  * ipttrace_links_swap - replace the program sets of links, all or none
- * @changes: what is to become of each link; the sets are the links' on success
- * @count: how many
- * @rollback_after: put the sets of now back after so many milliseconds, unless it is 0
- * @extack: told why not
+ * @changes: a change for each link; on success the links own the sets
+ * @count: number of changes
+ * @rollback_after: milliseconds until the previous sets are put back unless confirmed, or 0
+ * @extack: extended ACK, set on error
  *
  * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
  * returns, no packet is handled by an old set any more.
  *
- * Return: 0, -ENOENT, -EINVAL, -EBUSY, -ESTALE, -ENOMEM, or what takes of a kind of hook returns;
- * then nothing has changed.
+ * Return: 0, -ENOENT, -EINVAL, -EBUSY, -ESTALE, -ENOMEM, or an errno of takes of a kind of hook; on
+ * error nothing has changed.
  */
 int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 			u32 rollback_after, struct netlink_ext_ack *extack)
@@ -339,7 +339,7 @@ err_undo:
 }
 
 /**
- * ipttrace_transaction_init - make what roll-backs need
+ * ipttrace_transaction_init - make the queue of roll-backs
  *
  * Return: 0 or -ENOMEM.
  */
@@ -350,7 +350,7 @@ int ipttrace_transaction_init(void)
 }
 
 /**
- * ipttrace_transaction_exit - end it; no link may be left
+ * ipttrace_transaction_exit - destroy the queue of roll-backs; no link may be left
  */
 void ipttrace_transaction_exit(void)
 {

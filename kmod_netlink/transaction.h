@@ -7,10 +7,10 @@
 /**
  * struct ipttrace_change - the swap of one link in a transaction
  * @link: the link; found when the transaction is made
- * @link_attr: its id
- * @programs_attr: what to complain of when the set does not suit the link
- * @set: the next program set; the link's afterwards, else the caller's
- * @expect: what must hold for the link before
+ * @link_attr: attribute with its id
+ * @programs_attr: attribute to blame when the set does not suit the link
+ * @set: the next program set; owned by the link on success, else by the caller
+ * @expect: expected state of the link
  */
 struct ipttrace_change {
 	struct ipttrace_link *link;

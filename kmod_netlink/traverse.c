@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Packets on their way through a table. ftrace calls us when ipt_do_table() or ip6t_do_table() is
- * entered. A packet that no link can want goes on and has paid for that look. Any other is sent
- * through table_traverse() instead, which runs the entry programs, lets the original function
+ * entered. A packet that no link can want goes on; that check is all that it pays for. Any other is
+ * sent through table_traverse() instead, which runs the entry programs, lets the original function
  * handle the packet, and sees the verdict as a return value. Where rules are asked for it marks the
  * packet, and nf_log_trace() is redirected for it meanwhile, and only for it.
  *
- * A handler only decides whether to redirect: nothing else of it reaches the replacement. Between
- * the two ftrace may run others, BPF trampolines among them, which keep no register that the
- * original function does not take.
+ * A handler only decides whether to redirect, and hands nothing to the replacement. Between the two
+ * ftrace may run others, BPF trampolines among them, which keep no register that the original
+ * function does not take.
  *
  * Everything here runs inside the RCU read section that nf_hook() holds around the hooks.
  */
@@ -24,16 +24,19 @@
 #include "packet.h"
 #include "traverse.h"
 
-/* What trace_packet() of ip_tables.c and ip6_tables.c passes to nf_log_trace(). */
+/* The format that trace_packet() of ip_tables.c and ip6_tables.c passes to nf_log_trace(). */
 #define TRACE_FORMAT "TRACE: %s:%s:%s:%u "
 
-/* Which argument of ipt_do_table() and ip6t_do_table() the packet is: a constant costs least. */
+/*
+ * Index of the packet among the arguments of ipt_do_table() and ip6t_do_table(); a constant costs
+ * least.
+ */
 #define TABLE_SKB_ARG 1
 
 /**
- * struct selection - what a packet at a table meets of the links
+ * struct selection - program sets that a packet meets at a table
  * @sets: the program sets that are in force for it, from entry to exit
- * @selected: which of them selected it and have more programs to run
+ * @selected: those that selected it and have more programs to run, a bit each
  */
 struct selection {
 	const struct ipttrace_sets *sets;
@@ -46,9 +49,9 @@ struct selection {
  * @skb: the packet
  * @selection: the program sets that follow it
  * @slots: slots in which any of them has a program
- * @marked: nf_trace is set for us, so that the kernel tells the rules
+ * @marked: nf_trace is set for us, so that the kernel reports the rules
  * @foreign: somebody else wants the packet traced as well
- * @event: what all its events have in common
+ * @event: fields that all its events have in common
  *
  * Lives on the stack of table_follow(), which runs with softirqs off and so stays on one CPU. Found
  * by its packet: a packet is in one table at a time. The lists are touched with preemption off.
@@ -66,7 +69,7 @@ struct frame {
 static DEFINE_PER_CPU(struct hlist_head, frames);
 static DEFINE_PER_CPU(u32, traversals);
 
-/* What packets see of the links; written under ipttrace_lock. */
+/* The program sets that packets see; written under ipttrace_lock. */
 static struct ipttrace_sets __rcu *published;
 
 static struct frame *frame_find(const struct sk_buff *skb)
@@ -79,7 +82,10 @@ static struct frame *frame_find(const struct sk_buff *skb)
 	return NULL;
 }
 
-/* Runs the programs in @slot of all sets that selected the packet, and emits what they ask for. */
+/*
+ * Runs the programs in @slot of all sets that selected the packet, and emits the events that they
+ * ask for.
+ */
 static void frame_run(struct frame *frame, enum ipttrace_slot slot,
 		      struct pt_regs *regs)
 {
@@ -107,8 +113,8 @@ static void frame_run(struct frame *frame, enum ipttrace_slot slot,
 }
 
 /*
- * Makes a frame for a packet that was selected. noinline: what it needs of the stack is given back
- * before the table is walked.
+ * Makes a frame for a packet that was selected. noinline: its stack is released before the table is
+ * walked.
  */
 static noinline void frame_open(struct frame *frame, struct sk_buff *skb,
 				const struct selection *selection,
@@ -154,11 +160,12 @@ static const char *const hook_chains[NF_INET_NUMHOOKS] = {
 };
 
 /*
- * Takes the mark from a packet that has left the table, and learns whether it is somebody else's.
+ * Removes our mark from a packet that has left the table, and notes whether somebody else marked
+ * it.
  */
 static void frame_unmark(struct frame *frame, bool stolen)
 {
-	/* otherwise the packet may be gone, or somebody else's */
+	/* a stolen packet may be gone, or somebody else's */
 	if (!frame->marked) {
 		if (!stolen)
 			frame->foreign |= frame->skb->nf_trace;
@@ -222,8 +229,8 @@ static bool link_concerns(const struct ipttrace_link *link,
 }
 
 /*
- * Whether any set may want the packet: what can be told without running a program. A packet that
- * none can want is counted here, any other where its selection is made.
+ * Tells whether any set may want the packet, as far as filters and families tell: no program is
+ * run. A packet that no set can want is counted here, any other where its selection is made.
  */
 static __always_inline bool
 packet_may_be_wanted(const struct ipttrace_function *fn,
@@ -264,8 +271,8 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 }
 
 /*
- * Makes the selection of a packet: runs filters and entry programs. True if its way through the
- * table must be followed for any set. Inline, like what it calls, since a packet that is passed
+ * Makes the selection of a packet: runs filters and entry programs. True if any set needs the
+ * packet to be followed through the table. Inline, like its callees, since a packet that is passed
  * over pays for every call.
  */
 static __always_inline bool packet_select(struct selection *selection,
@@ -304,7 +311,7 @@ static __always_inline bool packet_select(struct selection *selection,
 	return follow;
 }
 
-/* Lets the original function have the packet. */
+/* Calls the original function for the packet. */
 static unsigned int table_original(const struct ipttrace_function *fn,
 				   void *table, struct sk_buff *skb,
 				   const struct nf_hook_state *state)
@@ -315,8 +322,8 @@ static unsigned int table_original(const struct ipttrace_function *fn,
 }
 
 /*
- * Sees a packet that was selected through the table, with softirqs off. noinline: one that was not
- * does not pay for the frame.
+ * Follows a selected packet through the table, with softirqs off. noinline: a packet that was not
+ * selected does not pay for the frame.
  */
 static noinline unsigned int table_follow(const struct ipttrace_function *fn,
 					  const struct selection *selection,
@@ -334,7 +341,7 @@ static noinline unsigned int table_follow(const struct ipttrace_function *fn,
 	return verdict;
 }
 
-/* A packet that comes in is in a softirq already. */
+/* Turns softirqs off, and returns true, unless they are off: an incoming packet is in a softirq. */
 static bool softirqs_off(void)
 {
 	if (in_softirq())
@@ -345,8 +352,9 @@ static bool softirqs_off(void)
 
 /*
  * Stands in for ipt_do_table() and ip6t_do_table(), for a packet that may be wanted. Softirqs stay
- * off around programs, which share per-CPU maps with themselves as networking programs do: none may
- * run on top of another. On PREEMPT_RT softirqs are threads, and programs run with preemption off.
+ * off around programs. These share per-CPU maps with themselves, as networking programs do, so none
+ * may run on top of another. On PREEMPT_RT softirqs are threads, and programs run with preemption
+ * off.
  */
 static __always_inline unsigned int
 table_traverse(const struct ipttrace_function *fn, void *table,
@@ -394,7 +402,7 @@ static enum ipttrace_kind trace_kind(const char *comment)
 	return IPTTRACE_KIND_RULE;
 }
 
-/* A rule event: the packet is at the rule that the arguments behind TRACE_FORMAT name. */
+/* Handles a rule: the packet is at the one that the arguments behind TRACE_FORMAT name. */
 static void frame_rule(struct frame *frame, const unsigned long args[6],
 		       unsigned long sp, va_list list)
 {
@@ -460,8 +468,8 @@ static __printf(8, 9) void log_replacement(struct net *net, u_int8_t pf,
 }
 
 /*
- * While a packet is copied for the TEE target it does not carry a mark that is only ours, or the
- * copy would too.
+ * Takes a mark that is only ours from a packet, or puts it back. The packet does not carry it while
+ * it is copied for the TEE target, or the copy would too.
  */
 static void dup_mark(struct sk_buff *skb, bool ours)
 {
@@ -496,8 +504,8 @@ static void dup_ipv6_replacement(struct net *net, struct sk_buff *skb,
 /* --- handlers ------------------------------------------------------------------------------ */
 
 /*
- * Which of the functions from @first to @last is entered. None: ftrace could not forget an address
- * (function.c).
+ * The one of the functions from @first to @last that is entered. NULL if ftrace could not remove an
+ * address (function.c).
  */
 static __always_inline const struct ipttrace_function *
 function_at(unsigned long site, unsigned int first, unsigned int last)
@@ -510,7 +518,7 @@ function_at(unsigned long site, unsigned int first, unsigned int last)
 	return NULL;
 }
 
-/* ftrace handler of ipt_do_table() and ip6t_do_table(): what every packet pays for. */
+/* ftrace handler of ipt_do_table() and ip6t_do_table(); every packet pays for it. */
 static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
 				  struct ftrace_ops *ops,
 				  struct ftrace_regs *fregs)
@@ -566,8 +574,9 @@ static void notrace trace_handler(unsigned long ip, unsigned long parent_ip,
 
 /*
  * PERMANENT: sysctl kernel.ftrace_enabled must not switch links off behind their backs. Handlers
- * call nothing that they are called for: they do without ftrace's protection against recursion
- * (FTRACE_OPS_FL_RECURSION), which would also keep other tracers from what our programs call.
+ * call none of the functions that they are called for. They do without ftrace's protection against
+ * recursion (FTRACE_OPS_FL_RECURSION), which would also keep other tracers from what our programs
+ * call.
  */
 #define WATCH FTRACE_OPS_FL_PERMANENT
 #define REDIRECT (WATCH | FTRACE_OPS_FL_IPMODIFY)
@@ -635,9 +644,9 @@ struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 
 /**
  * ipttrace_traverse_publish - put program sets in force
- * @sets: them, ours from now on; NULL if there are none
+ * @sets: the sets, ours from now on; NULL if there are none
  *
- * Return: those that were in force before, or NULL. A grace period later no packet is handled by
+ * Return: the sets that were in force before, or NULL. A grace period later no packet is handled by
  * them any more, and the caller frees them.
  */
 struct ipttrace_sets *ipttrace_traverse_publish(struct ipttrace_sets *sets)

@@ -6,7 +6,7 @@
 
 struct ipttrace_sets;
 
-/* Those of one watch lie side by side. */
+/* Functions of one watch are adjacent. */
 enum {
 	IPTTRACE_IPT_DO_TABLE,
 	IPTTRACE_IP6T_DO_TABLE,
@@ -17,7 +17,7 @@ enum {
 	IPTTRACE_FUNCTIONS
 };
 
-/* The functions that packets are seen and sent another way at; armed by table.c. */
+/* The functions that are watched or redirected for tables; armed by table.c. */
 extern struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS];
 
 struct ipttrace_sets *ipttrace_traverse_publish(struct ipttrace_sets *sets);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Each function here goes on where the kernel's function of that name does once ftrace is done with
- * it: behind its patch site. It has the same signature and is called like any C function.
+ * Each function here continues in the kernel's function of that name behind its patch site, as that
+ * function does once ftrace is done with it. It has the same signature and is called like any C
+ * function.
  *
- * A call from there on is what ftrace's own trampoline makes of a call that nobody redirects: it
- * returns to that address, with registers and stack as they were at entry. So the function runs as
- * ever, and nobody's handler, probe or trampoline at its entry sees a second call. It is a return
- * and not an indirect jump for ftrace's reason: with IBT (indirect branch tracking) that would have
- * to land on an ENDBR, and there is none behind the patch site. The call in between, which never
- * returns, is there to keep the processor's stack of predicted returns in balance.
+ * ftrace's own trampoline does the same with a call that nobody redirects: it returns to that
+ * address, with registers and stack as they were at entry. So the function runs as ever, and no
+ * handler, probe or trampoline at its entry sees a second call. It is a return and not an indirect
+ * jump for ftrace's reason: with IBT (indirect branch tracking) a jump would have to land on an
+ * ENDBR, and there is none behind the patch site. The call in between, which never returns, keeps
+ * the processor's stack of predicted returns in balance.
  */
 #include <linux/linkage.h>
 #include <linux/objtool.h>

@@ -9,12 +9,12 @@ struct in_addr;
 struct in6_addr;
 struct nf_loginfo;
 
-/* Where to go on behind the patch site of a function, an instruction of this length. */
+/* Length of the instruction at the patch site of a function, which is continued behind it. */
 #define IPTTRACE_PATCH_SIZE MCOUNT_INSN_SIZE
 
 /*
  * IPTTRACE_BEHIND(type, name, arguments) declares ipttrace_behind_NAME(), see behind.S, and the
- * address that it goes on at, which is set before the function is redirected for the first time.
+ * address at which it continues, which is set before the function is redirected for the first time.
  */
 #define IPTTRACE_BEHIND(type, name, ...)                       \
 	extern unsigned long ipttrace_behind_##name##_address; \

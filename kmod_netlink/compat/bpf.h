@@ -10,8 +10,8 @@
 
 /*
  * bpf_map_get() is exported to that namespace only in newer kernels, and in stable ones that took
- * the change back; to import one that nothing is in does no harm. MODULE_IMPORT_NS() is not used
- * since it takes a string or a word, as the kernel's version wants it.
+ * the change back; importing an empty one does no harm. MODULE_IMPORT_NS() is not used since it
+ * takes a string or a word, as the kernel's version wants it.
  */
 #define IPTTRACE_IMPORT_BPF_INTERNAL MODULE_INFO(import_ns, "BPF_INTERNAL")
 
@@ -25,8 +25,8 @@ static inline bool ipttrace_prog_sleepable(const struct bpf_prog *prog)
 }
 
 /*
- * Whether the program, or a function of it, has a stack of its own on each CPU, as from v6.13
- * on: it must not run on top of itself.
+ * True if the program, or a function of it, has a stack of its own on each CPU, as from v6.13 on.
+ * It must not run on top of itself.
  */
 static inline bool ipttrace_prog_private_stack(const struct bpf_prog *prog)
 {

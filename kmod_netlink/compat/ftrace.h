@@ -14,8 +14,8 @@
 #endif
 
 /*
- * An argument of the function that is called, one of those in registers, counted from 0. Where an
- * architecture has it from is its own affair; with a constant @n it costs one load.
+ * An argument of the called function, one of those in registers, counted from 0. With a constant @n
+ * it costs one load.
  */
 static __always_inline unsigned long
 ipttrace_argument(struct ftrace_regs *fregs, unsigned int n)
@@ -27,7 +27,7 @@ ipttrace_argument(struct ftrace_regs *fregs, unsigned int n)
 #endif
 }
 
-/* Goes to @to with the same arguments when the handler returns. */
+/* Sends the call to @to, with the same arguments, when the handler returns. */
 static __always_inline void ipttrace_redirect(struct ftrace_regs *fregs,
 					      void *to)
 {

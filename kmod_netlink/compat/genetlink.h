@@ -5,8 +5,9 @@
 #include <net/genetlink.h>
 
 /*
- * Multicast groups have flags of their own since v6.7 (cd4d7263d58a). Before that genl_bind() takes
- * the flag of operations that asks the same: CAP_NET_ADMIN over the socket's network namespace.
+ * Multicast groups have flags of their own since v6.7 (cd4d7263d58a). Before that, genl_bind()
+ * takes the flag of operations that asks for the same capability: CAP_NET_ADMIN over the socket's
+ * network namespace.
  */
 #ifndef GENL_MCAST_CAP_NET_ADMIN
 #define GENL_MCAST_CAP_NET_ADMIN GENL_UNS_ADMIN_PERM

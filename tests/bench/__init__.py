@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Measurements: what the module costs a packet."""
+"""Measurements of the module's cost for a packet."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the table hook costs a packet, in instructions.
+"""Cost of the table hook for a packet, in instructions.
 
 Run it in a guest whose clock counts instructions:
 
     make bench
 
 Datagrams go over loopback through one rule of the filter table in OUTPUT and one in INPUT. Each
-setting is measured in every round, one after the other; what a setting adds is its median minus
+setting is measured in every round, one after the other; the cost of a setting is its median minus
 that of "no link", for one passage through a table. The first round warms up and is not counted.
 """
 

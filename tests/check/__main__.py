@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``python -m tests.check``: what no compiler and no linter says; exits 1 if there is anything."""
+"""``python -m tests.check``: findings of no compiler and no linter; exits 1 if there are any."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Command lines that make no sense, or are given no sensible place: what people and scripts do.
+"""Command lines that make no sense, or are run in no sensible place, as people and scripts do.
 
 They are generated from the commands as typer knows them, so that a new command or option is tried
 too. ``cases`` makes them; a case passes if it ends in time, with a status that is documented, and

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A process that forks commands as ``cli_server`` does, whose module lives in user space.
+"""Server that forks commands as ``cli_server`` does, with the module in user space.
 
 The first argument of a command is the number of a signal that the module sends it before it
-answers, or 0. What would run until it is told to stop is told;
-``apply`` only listens to that and ends by itself.
+answers, or 0. A command that would run until it is told to stop is told; ``apply`` only listens to
+that and ends by itself.
 """
 
 from __future__ import annotations

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which lines of the module and of the Python packages the tests run."""
+"""Lines of the module and of the Python packages that the tests run."""

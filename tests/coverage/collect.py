@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``python -m tests.coverage.collect [--into DIRECTORY] -- COMMAND``: which lines COMMAND runs.
+"""``python -m tests.coverage.collect [--into DIRECTORY] -- COMMAND``: lines that COMMAND runs.
 
-coverage.py starts with every Python process of the virtual environment, forks included; what a
-process that was killed had run is lost. On a kernel with gcov the module's counters are kept as
-well: the kernel adds up what each load of it counted. Without --into all of it goes to the run
-directory of the guest.
+coverage.py starts with every Python process of the virtual environment, forks included; the lines
+of a killed process are lost. On a kernel with gcov the module's counters are kept as well: the
+kernel adds up what each load of it counted. Without --into all of it goes to the run directory of
+the guest.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``python -m tests.coverage.report``: how much of the module and of the Python packages ran.
+"""``python -m tests.coverage.report``: share of the module and of the Python packages that ran.
 
 Prints the lines that did not, and exits 1 if there are too many of them. Takes all runs of the
 sources as they are, or the runs in the directories given. With --ready it only exits 0 if every

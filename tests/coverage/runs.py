@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What one run of tests left behind: which lines ran, of which state of the sources."""
+"""Coverage that one run of tests left behind: lines that ran, and the state of the sources."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the demonstration happens on: commands shown before they run, and two namespaces."""
+"""The stage of the demonstration: commands shown before they run, and two namespaces."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Messages that are nearly right, made from the protocol's own schema, and what comes of them."""
+"""Messages that are nearly right, made from the protocol's own schema, and their results."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lays capabilities of this thread down: for a while, or for good (capset(2))."""
+"""Drops capabilities of this thread, for a while or for good (capset(2))."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which instructions of instrumented code a system call passed, by KCOV.
+"""Instructions of instrumented code that a system call passed, by KCOV.
 
 A generic-netlink request is handled in its sender's system call, so that the thread's own trace
 holds all of it (Documentation/dev-tools/kcov.rst).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a right request must name and no schema can know: descriptors, links as they are now."""
+"""Parts of a right request that no schema can know: descriptors, links as they are now."""
 
 from __future__ import annotations
 

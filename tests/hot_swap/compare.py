@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What becomes of the packets while programs are replaced.
+"""Packets while programs are replaced, in several ways.
 
     left --- numbered datagrams ---> router --- forwards them ---> right
                                      raw/PREROUTING: one rule, which counts

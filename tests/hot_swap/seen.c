@@ -7,7 +7,7 @@
 IPTTRACE_LICENSE("GPL");
 
 #define PACKETS 262144
-/* What a packet's element grows by. */
+/* The number that is added to the element of a packet. */
 #define SEEN_BY_ENTRY 1
 #define SEEN_BY_EXIT 0x100000000ULL
 

@@ -7,8 +7,8 @@
                                         the root of another suite
       /run/disk             ext4 on a loop device on $IPTT_STATE/disk.ext4, shared with the host
 
-The guests boot without this disk, over the host's root, and without an init system: what the
-machine's services would do at boot is done by whoever needs it. Its package database, its kernels
+The guests boot without this disk, over the host's root, and without an init system: work that the
+machine's services would do at boot is done where it is needed. Its package database, its kernels
 and its programs are the host's, plus what is on the disk.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What links remember, and who owns them."""
+"""History and owners of links."""
 
 from __future__ import annotations
 

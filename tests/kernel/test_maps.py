@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Maps of running programs from the command line: what they hold decides, without a swap."""
+"""Maps of running programs from the command line: their contents decide, without a swap."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Names that the kernel takes from whoever has a user namespace: they reach nobody's terminal."""
+"""Names that the kernel takes from any owner of a user namespace: they reach no terminal."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links at netfilter's hooks: whose programs they run, how many, what goes from under them."""
+"""Links at netfilter's hooks: programs, numbers, namespaces and devices that disappear."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What programs add to events: the bytes that were there when they asked, to the last event."""
+"""Payloads of events: the bytes that were there when a program asked, to the last event."""
 
 from __future__ import annotations
 

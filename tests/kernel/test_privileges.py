@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who may not, and what one needs: users, containers, sockets that are passed on.
+"""Privileges that commands need: users, containers, sockets that are passed on.
 
-The kernel asks twice for CAP_NET_ADMIN in the initial user namespace: of whoever opened the socket,
-and of whoever sends. Each is got wrong here on its own.
+The kernel asks twice for CAP_NET_ADMIN in the initial user namespace: of the opener of the socket,
+and of the sender. Each is got wrong here on its own.
 """
 
 from __future__ import annotations

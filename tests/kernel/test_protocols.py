@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What events say of packets other than TCP, UDP and ping, of fragments, bridges and queues."""
+"""Events of packets other than TCP, UDP and ping, of fragments, bridges and queues."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The kernel's own netlink client (tools/net/ynl) drives the family with our generated spec.
 
-Each call is a process of its own, which inherits the descriptors that its request names. What it
-did is asked of our library, and the other way round.
+Each call is a process of its own, which inherits the descriptors that its request names. Its
+effects are checked with our library, and the other way round.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 
     storm.py            raises the storm twice, a short one to warm up, and looks at what is left
     stage.py            the networks and the cast; supervises it
-    actor.py            what all actors have in common; their processes
-    shared.py           what the processes tell each other
+    actor.py            the common part of all actors; their processes
+    shared.py           words of memory that the processes share
     journal.py          who did what when
     accounting.py       leads the rounds, and holds events against a rule's own counter
     controllers.py      attach, swap, detach; and are killed
@@ -16,6 +16,6 @@
     table_modules.py    unloads the table code and loads it
     processors.py       takes CPUs off line and on line
     unloader.py         tries to unload the module
-    traffic.py          what all this happens to
-    memory.py           what the kernel holds
+    traffic.py          packets in every namespace
+    memory.py           memory that the kernel holds
 """

@@ -9,8 +9,9 @@ under way, three equations must hold, exactly:
     events that all links asked for  =  events received + lost by cause (ring, memory, observer)
     runs that all links left out  =  lost as nested
 
-and where nothing was lost, each link's events were received in full. What a link asked for comes
-from its last words, told to the group ``links`` when it goes, however it goes.
+and where nothing was lost, each link's events were received in full. The number of events that a
+link asked for comes from its last notification to the group ``links``, sent when it goes, however
+it goes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What all actors have in common: a process, a seed of its own, a journal, an end."""
+"""The common part of all actors: a process, a seed of its own, a journal, an end."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who did what when: every actor writes lines into one pipe, the supervisor reads them.
+"""The journal: every actor writes lines into one pipe, the supervisor reads them.
 
 A line is ``seconds actor action details``. Lines are shorter than PIPE_BUF and so come whole, also
 from a process that is killed.

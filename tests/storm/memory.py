@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the kernel holds for itself.
+"""Memory that the kernel holds for itself.
 
 Counted: slabs that cannot be reclaimed, vmalloc areas and per-CPU memory. That is where the module
 and what it makes the kernel keep for it lie: links, program sets and references to programs; rings

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the storm's processes tell each other.
+"""Memory that the storm's processes share.
 
-Plain words of shared memory, without any lock: whoever holds one when SIGKILL comes would hold
-it for ever.
+Plain words of shared memory, without any lock: a process that SIGKILL ends would hold it for ever.
 """
 
 from __future__ import annotations

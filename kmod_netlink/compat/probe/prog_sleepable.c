@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Whether a program is sleepable is said in the program (v6.9, 66c8473135c6), not in its aux. */
+/* The flag of sleepable programs is in the program (v6.9, 66c8473135c6), not in its aux. */
 #include <linux/bpf.h>
 #include <linux/filter.h>
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where hostile programs run: a namespace whose OUTPUT has a rule for ping, alone."""
+"""The place where hostile programs run: a namespace whose OUTPUT has one rule, for ping."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Classic-BPF filters that lean on what they may: they select, pass over, or are refused."""
+"""Classic-BPF filters that use all they may: they select, pass over, or are refused."""
 
 from __future__ import annotations
 

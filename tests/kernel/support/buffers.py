@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What programs wrote into ring buffers and perf buffers."""
+"""Records that programs wrote into ring buffers and perf buffers."""
 
 from __future__ import annotations
 

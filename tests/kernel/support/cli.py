@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The command line as a child process.
 
-Most commands are forked by a server that has imported everything (``cli_server``). What a test
-wants to be started from nothing, as a shell does it, says ``fresh``.
+Most commands are forked by a server that has imported everything (``cli_server``). With ``fresh`` a
+command is started from nothing, as a shell does it.
 """
 
 from __future__ import annotations

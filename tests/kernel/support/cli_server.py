@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """A process that has imported the command line and forks a child for each command.
 
-Importing takes seconds in an emulated guest, and the tests run some fifty commands. A child has
-what a process that was started by itself has: its own standard files, the descriptors that it was
+Importing takes seconds in an emulated guest, and the tests run some fifty commands. A child has the
+same as a process that was started on its own: its own standard files, the descriptors that it was
 given and no others, and the way through ``main()`` to the interpreter's end.
 
 On the socket, which is the process's standard input, packets of JSON: ``{"run": arguments, "fds":

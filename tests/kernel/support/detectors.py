@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a debug kernel has that looks for faults by itself; on a stock kernel there is none.
+"""Detectors with which a debug kernel looks for faults by itself; a stock kernel has none.
 
 Their reports come through the kernel's log, except leaks, which are asked for
 (Documentation/dev-tools/kmemleak.rst, kcsan.rst, Documentation/locking/lockdep-design.rst).

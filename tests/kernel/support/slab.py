@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the kernel keeps in memory: objects of its general caches, and memory outside of them."""
+"""Memory that the kernel holds: objects of its general caches, and memory outside of them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whoever silences a checker says why, and the check that demands it sees who does not."""
+"""Reasons for silencing a checker, and the check that finds where one is missing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is measured in processes of every kind, and when the data still counts."""
+"""Measurements in processes of every kind, and the time for which the data counts."""
 
 from __future__ import annotations
 

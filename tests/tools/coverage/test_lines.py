@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the report prints of lines that did not run."""
+"""The report of lines that did not run."""
 
 from __future__ import annotations
 

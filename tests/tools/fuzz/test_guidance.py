@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What guides the fuzzer: the corpus, KCOV's buffer, the module's sentences."""
+"""Guides of the fuzzer: the corpus, KCOV's buffer, the module's sentences."""
 
 from __future__ import annotations
 

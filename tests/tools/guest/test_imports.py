@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Guests are there without the tests: ``make demo`` and ``make shell`` need them too."""
+"""Guests without the tests: ``make demo`` and ``make shell`` need them too."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The list of test kernels, and what other files say of it."""
+"""The list of test kernels, and the other files that repeat it."""
 
 from __future__ import annotations
 

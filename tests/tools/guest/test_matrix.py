@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is said of runs on several machines."""
+"""Reports of runs on several machines."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Kernels of other suites: where they are taken from, and what a run makes of them."""
+"""Kernels of other suites: their archives, and their place in a run."""
 
 from __future__ import annotations
 

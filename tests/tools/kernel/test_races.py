@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which of KCSAN's reports fail a test."""
+"""Reports of KCSAN that fail a test."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The public face, the direction of imports, and what a start costs."""
+"""The public face, the direction of imports, and the cost of a start."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is installed: complete, runnable without the checkout, replaced and removed as a whole."""
+"""The installation: complete, runnable without the checkout, replaced and removed as a whole."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One version, and one list of what is needed, in every file that says so."""
+"""One version and one list of requirements, in every file that states them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is generated: up to date, what a C compiler makes of it, and what the spec says."""
+"""Generated files: up to date, as a C compiler reads them, and the contents of the spec."""
 
 from __future__ import annotations
 

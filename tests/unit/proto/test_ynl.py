@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The spec is one to the kernel's own reader of specs and its schema."""
+"""The spec under the kernel's own reader of specs and its schema."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Hand-made bytecode, and what a compiler would have said."""
+"""Hand-made bytecode, and the facts that a compiler would have added."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Real compilations, for a kernel of nearly empty headers: when a stored one is as good."""
+"""Real compilations, for a kernel of nearly empty headers, and the reuse of stored ones."""
 
 from __future__ import annotations
 

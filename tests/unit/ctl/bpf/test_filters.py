@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcpdump expressions: what libpcap makes of them is what the kernel takes."""
+"""tcpdump expressions: the kernel takes libpcap's programs for them."""
 
 from __future__ import annotations
 

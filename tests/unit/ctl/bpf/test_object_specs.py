@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Object files as specs: what is in them, what can be set, what is refused. Nothing is loaded."""
+"""Object files as specs: contents, settings, refusals. Nothing is loaded."""
 
 from __future__ import annotations
 

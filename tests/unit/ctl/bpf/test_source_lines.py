@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is said of sources that are wrong, and when a compilation ends. Compiled for real."""
+"""Messages about sources that are wrong, and the end of a compilation. Compiled for real."""
 
 from __future__ import annotations
 

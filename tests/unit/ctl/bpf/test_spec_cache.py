@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Compiled specs on disk: what hits, what misses, whom it trusts."""
+"""Compiled specs on disk: hits, misses, and trust in their owners."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Why the verifier refuses a program, out of logs as kernels wrote them."""
+"""Reasons for which the verifier refuses a program, out of logs as kernels wrote them."""
 
 from __future__ import annotations
 

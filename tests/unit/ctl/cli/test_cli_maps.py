@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl map`` and the options for programs: what makes no sense is said at once."""
+"""``ipttctl map`` and the options for programs: nonsense is refused at once."""
 
 from __future__ import annotations
 

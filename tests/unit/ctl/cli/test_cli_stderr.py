@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Nobody reads standard error: every command does and ends as it would otherwise."""
+"""Standard error that nobody reads: every command works and ends as it would otherwise."""
 
 from __future__ import annotations
 

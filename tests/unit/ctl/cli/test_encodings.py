@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whatever characters a terminal or a pipe takes, no command ends because of that."""
+"""Character sets of terminals and pipes: no command ends because of one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Signals: how often a command is told to end, and what was ignored before it began."""
+"""Signals: repeated ones, and ones that were ignored before a command began."""
 
 from __future__ import annotations
 

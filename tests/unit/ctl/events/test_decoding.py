@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whatever arrives at a socket: streams, records, replies and what is printed of them."""
+"""Any bytes that arrive at a socket: streams, records, replies and their printed form."""
 
 from __future__ import annotations
 

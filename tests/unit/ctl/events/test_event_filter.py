@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which events pass a filter, and what the command line's words for it mean."""
+"""Events that pass a filter, and the command line's words for filters."""
 
 from __future__ import annotations
 

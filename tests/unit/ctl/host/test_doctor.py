@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What ``doctor`` finds on hosts that the tests made: a directory each, tools included."""
+"""Findings of ``doctor`` on hosts that the tests made: a directory each, tools included."""
 
 from __future__ import annotations
 

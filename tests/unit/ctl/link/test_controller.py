@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The verbs: what each asks of the module, and what it makes of the answer."""
+"""The verbs: the request of each to the module, and its use of the answer."""
 
 from __future__ import annotations
 

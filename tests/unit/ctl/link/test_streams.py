@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Streams: reading, stopping, closing, asyncio, overruns and what was lost."""
+"""Streams: reading, stopping, closing, asyncio, overruns and losses."""
 
 from __future__ import annotations
 

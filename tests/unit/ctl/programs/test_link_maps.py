@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which map a name means, and that the others do not stay open."""
+"""Maps by their names: one is found, and the others do not stay open."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""When the type of an event's payload is looked up, and when nothing is known of it."""
+"""Looking up the type of an event's payload, and payloads without one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where programs come from: what texts mean, and what cannot be had."""
+"""Sources of programs: the meaning of texts, and sources that cannot be had."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What apply changes in a map, in which order, and that it is undone, with maps in user space."""
+"""Changes of apply in maps, their order and their undoing, with maps in user space."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Network namespaces by number, name and path, and what tells one from all others."""
+"""Network namespaces by number, name and path, and the identity of each."""
 
 from __future__ import annotations
 

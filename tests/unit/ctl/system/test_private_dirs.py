@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whom the way to a file is trusted to: links followed, as the kernel follows them."""
+"""Trust in the way to a file: links are followed as the kernel follows them."""
 
 from __future__ import annotations
 

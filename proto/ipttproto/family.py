@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The generic-netlink family ``ipttrace``: the one definition of everything that travels.
+"""The generic-netlink family ``ipttrace``: the only definition of its messages.
 
 The C header, the policy bounds and the YNL spec are generated from here (``ipttproto.generate``).
-Numbers are never reused: a name that goes leaves its number behind in a comment.
+Numbers are never reused: the number of a removed name stays in a comment.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ VERSION: Final = 1
 
 
 class Documented(enum.IntEnum):
-    """An enumeration whose members carry their meaning."""
+    """An enumeration whose members have a description."""
 
     doc: str
 
     def __new__(cls, value: int, doc: str = "") -> Self:
-        """A member with its meaning."""
+        """Make a member with its description."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.doc = doc
@@ -497,10 +497,10 @@ class Command(Documented):
 
 @dataclass(frozen=True)
 class Operation:
-    """What a command takes and what it answers; or, with ``group``, what is sent there.
+    """The attributes of a command's request and reply; with ``group``, those of a notification.
 
-    One with ``dump`` answers a dump too, which takes nothing: its start refuses what a request may
-    hold.
+    With ``dump`` it also answers dumps, which take no attributes: its start function refuses those
+    that a request may hold.
     """
 
     command: Command

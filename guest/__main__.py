@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Command line: run commands in guests, open a shell in one, list kernels.
 
-Exit status: the command's own; 124 when a guest failed (crash, timeout, set-up), since then the
+Exit status: the command's own; 124 if a guest failed (crash, timeout, set-up), since then the
 command proved nothing; 2 for wrong usage or a kernel that is not installed.
 """
 
@@ -26,14 +26,17 @@ from guest.runner import run, shell
 _EXIT_USAGE = 2
 _EXIT_GUEST_FAILED = 124
 _LENIENT_TARGET = "test"
-"""Is not hostage to what an archive does over night: a kernel that came since does not fail it."""
+"""The make target that a kernel newer than the last that passed does not fail.
+
+Otherwise a new kernel in an archive could break it overnight.
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
     machine = argparse.ArgumentParser(add_help=False)
     machine.add_argument("--cpus", type=int, default=None, help="processors (2; 1 with --icount)")
     machine.add_argument("--memory", default="2G", help="memory, as QEMU takes it (%(default)s)")
-    machine.add_argument("--append", action="append", default=[], help="one more kernel argument")
+    machine.add_argument("--append", action="append", default=[], help="another kernel argument")
     machine.add_argument("--accel", choices=[a.value for a in Accelerator], help="do not probe")
     machine.add_argument("--module", action="store_true", help="load the project's module first")
 
@@ -48,14 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     runner.add_argument(
         "--target",
-        help="instead: the kernels that this make target runs tests on, of those in --kernel if "
-        "given, each with all its numbers of CPUs",
+        help="run on the kernels of this make target instead, limited to those in --kernel if "
+        "given, each with all its CPU counts",
     )
     runner.add_argument(
         "--guests",
         type=int,
         default=1,
-        help="so many of one machine, which share out the files of the kernel tests (%(default)s)",
+        help="number of guests of one machine, which share the kernel test files (%(default)s)",
     )
     runner.add_argument("--timeout", type=float, default=600, help="seconds (%(default)s)")
     runner.add_argument("--icount", action="store_true", help="a clock that counts instructions")
@@ -75,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _workspace() -> Workspace:
-    """The project this file belongs to; the venv is the one that runs it, if one does."""
+    """The project of this file, with the virtual environment in use, or the one in .build."""
     repository = Path(__file__).resolve().parents[1]
     build_dir = repository / ".build"
     venv = Path(sys.prefix) if sys.prefix != sys.base_prefix else build_dir / "venv"
@@ -111,13 +114,13 @@ def _write_through(piece: bytes) -> None:
 
 @dataclass(frozen=True)
 class _Selection:
-    """The machines of a run, and those kernels of other suites that are not among them."""
+    """The machines of a run, and the kernels of other suites that are left out."""
 
     machines: list[Machine]
     uncounted: frozenset[str] = frozenset()
-    """Kernels newer than the last that passed, where these do not decide."""
+    """Kernels newer than the last that passed, if they do not count."""
     left_out: tuple[str, ...] = ()
-    """A sentence for each kernel that cannot be had."""
+    """A sentence for each kernel that is not available."""
 
 
 def _selection(arguments: argparse.Namespace, workspace: Workspace) -> _Selection:
@@ -189,7 +192,7 @@ def _run(arguments: argparse.Namespace, workspace: Workspace) -> int:
 
 def _list_releases(names: list[str]) -> int:
     wanted = [kernel_list.named(name) for name in names] or kernel_list.of_target("test")
-    # kernels that differ in their arguments only are one release
+    # kernels that only differ in their arguments are one release
     here = [listed for listed in wanted if listed.package and not listed.suite]
     for release in dict.fromkeys(listed.find().release for listed in here):
         print(release)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether guests run on the processor itself or are emulated."""
+"""The choice between running guests on the processor and emulating them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Accelerator(enum.Enum):
     TCG = "tcg"
 
     def qemu_options(self) -> list[str]:
-        """Options for QEMU that choose this accelerator."""
+        """The QEMU options that choose this accelerator."""
         if self is Accelerator.KVM:
             return []
         # Multi-threaded emulation loses races with the kernel's live patching of its own text.
@@ -30,7 +30,7 @@ class Accelerator(enum.Enum):
 
 
 def boots_with_kvm(kernel: Kernel, timeout: float = _PROBE_SECONDS) -> bool:
-    """Try the kernel under KVM: a device that can be opened may still hang.
+    """Try to boot the kernel under KVM, which may hang although the device can be opened.
 
     Without a root file system the kernel panics once it is up; that panic is the proof.
     """
@@ -55,7 +55,7 @@ def boots_with_kvm(kernel: Kernel, timeout: float = _PROBE_SECONDS) -> bool:
 
 
 def choose(kernel: Kernel, build_dir: Path) -> Accelerator:
-    """The accelerator for a kernel; the answer is kept below ``build_dir`` until the next boot."""
+    """Choose the accelerator for a kernel; cached below ``build_dir`` until the next boot."""
     if not os.access(_KVM, os.R_OK | os.W_OK):
         return Accelerator.TCG
     answer = build_dir / "guest" / f"accelerator-{kernel.release}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What can go wrong around a guest, as opposed to inside the command it runs."""
+"""Failures around a guest, as opposed to failures of the command in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class GuestError(Exception):
 
 
 class KernelMissingError(GuestError):
-    """No installed kernel of the wanted series has both an image and headers."""
+    """There is no installed kernel of the wanted series with both image and headers."""
 
 
 class GuestSetupError(GuestError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One use of a guest: what to run there, and the directory the two sides share for it."""
+"""One use of a guest: the command, and the directory that both sides share for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TAIL_LINES = 60
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where the project and what it builds lie."""
+    """The directories of the project and of its build products."""
 
     repository: Path
     build_dir: Path
@@ -31,25 +31,25 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Job:
-    """A command for a guest, and how the guest is prepared for it."""
+    """A command for a guest, and the guest's preparation for it."""
 
     command: tuple[str, ...]
     load_module: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[Path, ...] = ()
-    """Directories, besides the run's own, where what the guest writes reaches the host."""
+    """Directories, besides the run's own, in which the guest's writes reach the host."""
 
 
 def compiled_programs(workspace: Workspace) -> Path:
-    """Where BPF programs lie that guests have compiled (``ipttctl.bpf.spec_cache``).
+    """The directory of BPF programs that guests have compiled (``ipttctl.bpf.spec_cache``).
 
-    Entries are called by a hash of all that they are made of, the kernel included.
+    Entries are named by a hash of all their inputs, the kernel included.
     """
     return workspace.build_dir / "cache" / "bpf"
 
 
 def shared_directory(workspace: Workspace) -> Path:
-    """A new directory for guests that share a run."""
+    """Make a new directory for guests that share a run."""
     runs = workspace.build_dir / "guest"
     runs.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix="shared-", dir=runs))
@@ -68,7 +68,7 @@ class RunDirectory:
         self._token = secrets.token_hex(8)
 
     def write_job(self, job: Job, workspace: Workspace, kernel: Kernel) -> None:
-        """Leave the job where the guest finds it."""
+        """Write the job into the directory, where the guest finds it."""
         variables = {
             "PATH": f"{workspace.venv / 'bin'}:{_SYSTEM_PATH}",
             "IPTTRACE_KO": str(kernel.module(workspace.build_dir)),
@@ -106,7 +106,7 @@ class RunDirectory:
         return int(status)
 
     def keep_compiled(self, workspace: Workspace) -> None:
-        """Keep what the guest compiled for the next one of the same kernel."""
+        """Keep the guest's compiled programs for the next guest with the same kernel."""
         cache = compiled_programs(workspace)
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         brought = self.path / "compiled"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The kernels that the project is tested on: what ``kernels.yaml`` says of them."""
+"""The kernels that the project is tested on, as listed in ``kernels.yaml``."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class ListedKernel:
     name: str
     reason: str
     targets: Mapping[str, tuple[int, ...]]
-    """Numbers of CPUs with which a make target runs it, by target."""
+    """CPU counts with which a make target runs it, by target."""
     package: str = ""
-    """Debian's package of its image; empty for a kernel that is built here."""
+    """The Debian package of its image; empty for a kernel that is built here."""
     built: str = ""
     """The variant of a kernel that is built here."""
     installed: str = ""
-    """Series and flavour, if they are not its name."""
+    """Series and flavour, if they differ from the name."""
     arguments: tuple[str, ...] = ()
-    """Kernel arguments that make it what it is."""
+    """Kernel arguments that distinguish it."""
     suite: str = ""
-    """The suite that the package is of, if it is not this machine's."""
+    """The suite of the package, if it is not this machine's."""
     passed: str = ""
-    """The newest version in the suite that all tests passed with."""
+    """The newest version in the suite with which all tests have passed."""
     chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Files of kernel tests that a make target runs, by target, where that is not all."""
+    """Files of kernel tests that a make target runs, by target, if not all."""
 
     def __post_init__(self) -> None:
         if bool(self.package) == bool(self.built):
@@ -51,16 +51,16 @@ class ListedKernel:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The Debian packages that it comes in, of this machine's own suite."""
+        """The Debian packages of the kernel in this machine's own suite."""
         if not self.package or self.suite:
             return ()
         return self.package, self.package.replace("image", "headers", 1)
 
     def find(self) -> Kernel:
-        """The kernel on this machine, under its name here.
+        """Find the kernel on this machine, under its name in the list.
 
         Raises:
-            KernelMissingError: it is not installed or not built.
+            KernelMissingError: the kernel is not installed or not built.
         """
         if self.built:
             found = Recipe(self.built).kernel()
@@ -71,7 +71,7 @@ class ListedKernel:
         return replace(found, name=self.name, arguments=self.arguments)
 
     def is_newer(self, kernel: Kernel) -> bool:
-        """Whether this kernel of a suite is newer than the last one that passed."""
+        """Whether a kernel of the suite is newer than the last one that passed."""
         return bool(self.passed) and _version(kernel.release) > _version(self.passed)
 
 
@@ -93,15 +93,15 @@ def _entry(fields: Mapping[str, Any]) -> ListedKernel:
 
 
 def load(path: Path = LIST) -> list[ListedKernel]:
-    """Every kernel on the list, in its order."""
+    """Read all kernels on the list, in its order."""
     return [_entry(fields) for fields in yaml.safe_load(path.read_text())]
 
 
 def named(name: str) -> ListedKernel:
-    """The kernel of a name.
+    """The listed kernel with a name.
 
     Raises:
-        KernelMissingError: the list has none.
+        KernelMissingError: the list has no such kernel.
     """
     listed = load()
     for kernel in listed:
@@ -115,7 +115,7 @@ def of_target(target: str) -> list[ListedKernel]:
     """The kernels that a make target runs the tests on.
 
     Raises:
-        KernelMissingError: it runs them on none.
+        KernelMissingError: the target has no kernel.
     """
     listed = [kernel for kernel in load() if target in kernel.targets]
     if not listed:
@@ -124,12 +124,12 @@ def of_target(target: str) -> list[ListedKernel]:
 
 
 def default_kernel() -> ListedKernel:
-    """The kernel for whoever does not say which: the newest installed that every change meets."""
+    """The default kernel: the newest installed one that every change is tested on."""
     return [kernel for kernel in of_target("test") if not kernel.suite][-1]
 
 
 def support_table() -> str:
-    """The list as the table of docs/support.md."""
+    """The list as a table for docs/support.md."""
     lines = ["| Kernel | What it is | Tested by, with CPUs | Why |", "|---|---|---|---|"]
     for kernel in load():
         what = f"`{kernel.package}`" if kernel.package else f"built: `make kernel-{kernel.built}`"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which installed kernels can be guests."""
+"""The installed kernels that guests can boot."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class Kernel:
     """An installed kernel: its image to boot and its headers to build against."""
 
     name: str
-    """Its series and flavour as in ``6.12-rt``, or what ``kernels.yaml`` calls it."""
+    """Its series and flavour, as in ``6.12-rt``, or its name in ``kernels.yaml``."""
     release: str
     image: Path
     headers: Path
     arguments: tuple[str, ...] = ()
-    """What it is booted with, on top of what every guest is."""
+    """Kernel arguments, in addition to those of every guest."""
 
     def module(self, build_dir: Path) -> Path:
-        """Where the project's module for this kernel is built below ``build_dir``."""
+        """The file of the project's module for this kernel, below ``build_dir``."""
         return build_dir / "kmod" / self.release / "ipttrace.ko"
 
     def test_modules(self, build_dir: Path) -> Path:
-        """Directory where the modules of the kernel tests are built."""
+        """The directory of the kernel tests' modules, below ``build_dir``."""
         return build_dir / "kmod-test" / self.release
 
 
@@ -39,9 +39,9 @@ def _age(release: str) -> tuple[int, ...]:
 
 
 def installed(boot: Path = Path("/boot"), modules: Path = Path("/lib/modules")) -> list[Kernel]:
-    """Every kernel that has an image, modules and headers, oldest first.
+    """All kernels with an image, modules and headers, oldest first.
 
-    A realtime or cloud flavour is called so, as in ``6.12-rt``.
+    A realtime or cloud flavour is part of the name, as in ``6.12-rt``.
     """
     found = []
     for image in boot.glob("vmlinuz-*"):
@@ -61,7 +61,7 @@ def newest(name: str, kernels: list[Kernel] | None = None) -> Kernel:
     """The newest installed kernel of a series and flavour.
 
     Raises:
-        KernelMissingError: none is installed with image and headers.
+        KernelMissingError: no such kernel is installed with image and headers.
     """
     candidates = installed() if kernels is None else kernels
     matching = [kernel for kernel in candidates if kernel.name == name]

@@ -15,12 +15,12 @@ _UNUSED_DRIVERS = (
     # Board devices that nothing here uses.
     *("i2c_i801", "lpc_ich", "iTCO_wdt", "i6300esb", "button", "psmouse", "evdev", "joydev"),
     *("floppy", "parport_pc", "pcspkr", "qemu_fw_cfg", "efi_pstore"),
-    # Drivers for what the emulated processor claims to have.
+    # Drivers for features that the emulated processor claims to have.
     *("kvm_amd", "kvm_intel", "powernow_k8", "acpi_cpufreq", "intel_rapl_msr"),
     *("aesni_intel", "ghash_clmulni_intel", "crc32_pclmul", "crct10dif_pclmul"),
     *("sha1_ssse3", "sha256_ssse3", "sha512_ssse3"),
 )
-"""Modules that udev would load for devices and features no test needs; half of the boot time."""
+"""Modules that udev would load without need: they take half of the boot time."""
 
 _KERNEL_ARGUMENTS = (
     "oops=panic",
@@ -34,16 +34,16 @@ _KERNEL_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What a guest boots on."""
+    """The virtual machine of a guest."""
 
     kernel: Kernel
     accelerator: Accelerator
     cpus: int = 2
     memory: str = "2G"
     icount: bool = False
-    """Let the clock advance by one nanosecond per instruction, so that times are counts."""
+    """Advance the clock by one nanosecond per instruction, so that times are counts."""
     append: tuple[str, ...] = ()
-    """More kernel arguments."""
+    """Additional kernel arguments."""
 
     def __str__(self) -> str:
         return f"{self.kernel.name}/{self.cpus}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The same job on several machines, as many at a time as this one has processors."""
+"""One job on several machines, as many at a time as the host has processors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from guest.runner import run
 
 
 class PrefixedLines:
-    """A sink that prints whole lines behind a prefix, several sinks to one stream."""
+    """A sink that prints whole lines with a prefix; several sinks can share one stream."""
 
     def __init__(self, prefix: str, lock: threading.Lock) -> None:
         self._prefix = prefix.encode()
@@ -34,7 +34,7 @@ class PrefixedLines:
         self._print(lines)
 
     def flush(self) -> None:
-        """Print what came after the last line end."""
+        """Print the rest after the last line end."""
         if self._rest:
             self._print([self._rest])
             self._rest = b""
@@ -49,7 +49,7 @@ class PrefixedLines:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job went on one machine; ``error`` is set when the guest itself failed."""
+    """The outcome of a job on one machine; ``error`` is set if the guest itself failed."""
 
     machine: Machine
     seconds: float
@@ -57,7 +57,7 @@ class Outcome:
     last_line: str
     error: GuestError | None = None
     counts: bool = True
-    """Whether the whole fails with it."""
+    """Whether its failure fails the whole run."""
 
     @property
     def passed(self) -> bool:
@@ -65,7 +65,7 @@ class Outcome:
         return self.status == 0
 
     def row(self) -> tuple[str, ...]:
-        """What a table says of it."""
+        """The outcome as a row of the table."""
         if self.error is not None:
             verdict = f"GUEST FAILED: {self.error.args[0]}"
         else:
@@ -81,7 +81,7 @@ _HEADING = ("kernel", "CPUs", "release", "seconds", "verdict", "the job's last l
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """The outcomes, for people."""
+    """The outcomes as a table of text."""
     rows = [_HEADING, *(outcome.row() for outcome in outcomes)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
@@ -89,7 +89,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that are there more than once."""
+    """The names, with a number after each that occurs more than once."""
     seen: Counter[str] = Counter()
     unique = []
     for name in names:
@@ -101,10 +101,10 @@ def numbered(names: Sequence[str]) -> list[str]:
 def run_on_all(
     machines: Sequence[Machine], job: Job, workspace: Workspace, timeout: float
 ) -> list[Outcome]:
-    """Run a job on every machine, with output behind its name; ``timeout`` is of each.
+    """Run a job on every machine, with its name before the output; ``timeout`` is for each.
 
-    A guest keeps one processor busy, however many it has itself. More guests than processors
-    would only slow each other down, and tests have deadlines.
+    A guest keeps one processor busy, however many CPUs it has. More guests than processors would
+    only slow each other down, and tests have deadlines.
     """
     lock = threading.Lock()
     cancelled = threading.Event()
@@ -130,7 +130,7 @@ def run_on_all(
         try:
             return list(pool.map(on_one, machines, names))
         except BaseException:
-            # interrupted: no guest goes on for nobody, and no other begins
+            # interrupted: end the running guests and start no others
             cancelled.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Boots a guest, runs one job in it, and gives back the job's exit status."""
+"""Boot a guest, run one job in it, and return the job's exit status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from guest.job import Job, RunDirectory, Workspace
 from guest.machine import Machine
 
 Sink = Callable[[bytes], None]
-"""Takes the output of a job piece by piece, as it comes."""
+"""A function that takes the output of a job piece by piece, as it comes."""
 
 _HERE = Path(__file__).resolve().parent
 _CHUNK = 65536
@@ -37,7 +37,7 @@ def _environment(workspace: Workspace, temporary: str) -> dict[str, str]:
 def _own_group(
     command: list[str], environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command as leader of a process group that does not outlive the block."""
+    """Start a command as the leader of a process group that ends with the block."""
     process = subprocess.Popen(
         command,
         env=environment,
@@ -61,7 +61,7 @@ def _pump(
     timeout: float,
     cancelled: threading.Event,
 ) -> bool:
-    """Carry output until the process ends; False when the time was up, or all is off, first."""
+    """Pass output on until the process ends; False if it is timed out or cancelled first."""
     assert process.stdout is not None
     assert process.stderr is not None
     deadline = time.monotonic() + timeout
@@ -92,9 +92,9 @@ def run(
     *,
     cancelled: threading.Event | None = None,
 ) -> int:
-    """Boot ``machine``, run ``job`` in it, stream its output to ``sink``; return its exit status.
+    """Boot ``machine``, run ``job`` in it, send its output to ``sink``; return its exit status.
 
-    When ``cancelled`` is set the guest is ended.
+    Setting ``cancelled`` ends the guest.
 
     Raises:
         GuestSetupError: the guest could not be prepared for the job.
@@ -116,7 +116,7 @@ def run(
 
 
 def shell(machine: Machine, workspace: Workspace, *, load_module: bool) -> int:
-    """Boot ``machine`` with an interactive shell on this terminal; return when it is left."""
+    """Boot ``machine`` with a shell on this terminal; return the status when it is left."""
     directory = RunDirectory(workspace, machine.kernel)
     directory.write_job(Job((), load_module=load_module), workspace, machine.kernel)
     command = machine.virtme_command(workspace.repository, directory.path)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the module for kernels of other suites: ``python -m guest.suite_modules 7.x``.
+"""Build the module for kernels of other suites: ``python -m guest.suite_modules 7.x``.
 
-A suite that cannot be had, and a kernel newer than the last one that passed for which the module
-does not build, are said and left out: ``python -m guest run`` judges what that means.
+A suite that is not available is reported and left out. So is a kernel newer than the last that
+passed, if the module does not build for it. ``python -m guest run`` decides whether this counts.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _BUILD_SCRIPT = _REPOSITORY / "guest" / "build-module.sh"
 
 
 def _build(suite: Suite, kernel: Kernel, source: Path, module: Path) -> None:
-    """Build one module with the suite's compiler; without one, none from before is left.
+    """Build one module with the suite's compiler. On failure no earlier module is left.
 
     Raises:
-        GuestError: it does not build.
+        GuestError: the module does not build.
     """
     command = suite.command(
         str(_BUILD_SCRIPT), str(source), str(module.parent), kernel.release, shared=_REPOSITORY
@@ -38,7 +38,7 @@ def _build(suite: Suite, kernel: Kernel, source: Path, module: Path) -> None:
 
 
 def prepare(listed: ListedKernel) -> int:
-    """Make or refresh the kernel's root and build for it; return the exit status."""
+    """Make or refresh the kernel's root, and build for it; return the exit status."""
     suite = Suite(listed.suite, listed.package)
     try:
         suite.prepare()
@@ -65,7 +65,7 @@ def prepare(listed: ListedKernel) -> int:
 
 
 def main() -> int:
-    """Prepare those of the named kernels that are of other suites."""
+    """Prepare those of the named kernels that belong to other suites."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kernel", nargs="*", help="names such as 7.x")
     try:

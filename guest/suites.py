@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Kernels of other suites than this machine's, each suite in a root file system of its own.
+"""Kernels of suites other than this machine's, each suite in its own root file system.
 
-A root below ``.build/suites`` holds the suite's kernel, its headers and its compiler. mmdebstrap
-makes it from the archives that this machine's apt uses, with another suite's name in them; its apt
-has lists, cache and state of its own. The machine's sources and packages stay as they are.
+A root below ``.build/suites`` holds the suite's kernel, headers and compiler. mmdebstrap makes it
+from the archives of this machine's apt, with the other suite's name. Its apt has its own lists,
+cache and state. The machine's own sources and packages do not change.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from guest.kernels import Kernel
 DIRECTORY: Final = Path(__file__).resolve().parents[1] / ".build" / "suites"
 _COMPLETE: Final = ".complete"
 _REFRESHED_AFTER: Final = 12 * 3600
-"""Seconds that an archive is taken to be as it was."""
+"""Seconds for which an archive is assumed to be unchanged."""
 _TOOLS: Final = ("gcc", "make", "kmod", "libc6-dev")
 _QUIET_APT: Final = ("-qq", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-unsafe-io")
-# no initramfs for a kernel that boots without one
+# no initramfs: the kernel boots without one
 _ENVIRONMENT: Final = ("env", "INITRD=No", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8")
 
 
 class SuiteError(KernelMissingError):
-    """A suite cannot be had: its archive does not answer, or lacks the package."""
+    """A suite is not available: its archive does not answer, or lacks the package."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Archive:
 
     uri: str
     release: str
-    """The suite, by its code name, as in ``bookworm-updates``."""
+    """The suite by its code name, as in ``bookworm-updates``."""
     keyring: str = ""
 
 
 def sources(archives: list[Archive], codename: str, suite: str) -> list[str]:
-    """Lines of a sources.list for a suite: its release, updates and security, and itself.
+    """The sources.list lines for a suite: its release, updates and security, and the suite itself.
 
     Raises:
-        SuiteError: the machine takes nothing from an archive of its own release.
+        SuiteError: apt of this machine uses no archive of its own release.
     """
     base = suite.removesuffix("-backports")
     lines = []
@@ -70,7 +70,7 @@ def sources(archives: list[Archive], codename: str, suite: str) -> list[str]:
 
 
 def _archives() -> list[Archive]:
-    """What apt is configured to use here."""
+    """The archives that this machine's apt is configured to use."""
     fields = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SOURCESENTRY)"
     listed = _run("apt-get", "indextargets", "--format", fields, "Created-By: Packages")
     found = []
@@ -82,16 +82,16 @@ def _archives() -> list[Archive]:
 
 
 def _keyring(source: Path) -> str:
-    """The keyring that a file of sources names."""
+    """The keyring that a sources file names."""
     named = re.search(r"signed-by\s*[:=]\s*(/[^\s\],]+)", source.read_text(), re.IGNORECASE)
     return named.group(1) if named else ""
 
 
 def _run(*command: str) -> str:
-    """The output of a command.
+    """Run a command; returns its output.
 
     Raises:
-        SuiteError: it failed; with the last thing it said.
+        SuiteError: the command failed; the message has its error line.
     """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -106,20 +106,20 @@ class Suite:
     """The root file system of a suite with one kernel in it."""
 
     name: str
-    """As in ``trixie-backports``."""
+    """The suite's name, as in ``trixie-backports``."""
     package: str
-    """The package of the kernel's image; with a ``*`` in it the oldest one that matches."""
+    """The package of the kernel's image; with a ``*``, the oldest package that matches."""
 
     @property
     def root(self) -> Path:
-        """Where it lies."""
+        """The directory of the root file system."""
         return DIRECTORY / self.name
 
     def kernel(self, name: str) -> Kernel:
-        """The kernel in it, called by a name.
+        """The kernel in the root, under the given name.
 
         Raises:
-            KernelMissingError: the root is not made.
+            KernelMissingError: the root does not exist.
         """
         found = kernels.installed(self.root / "boot", self.root / "lib" / "modules")
         if not found or not (self.root / _COMPLETE).exists():
@@ -130,7 +130,7 @@ class Suite:
         return Kernel(name, latest.release, latest.image, latest.headers)
 
     def command(self, *command: str, shared: Path | None = None) -> list[str]:
-        """A command line that runs a command in the root, with a directory of the host in it."""
+        """A command line that runs a command in the root, with a host directory mounted in it."""
         mounts = [f"mount -t proc proc {self.root}/proc"]
         if shared is not None:
             mounts.append(f"mkdir -p {self.root}{shared}")
@@ -142,7 +142,7 @@ class Suite:
         """Make the root, or bring its kernel up to date with the archive.
 
         Raises:
-            SuiteError: that cannot be done, and there is none from before.
+            SuiteError: this fails, and there is no earlier root.
         """
         with _locked(self.root.with_suffix(".lock")):
             complete = self.root / _COMPLETE
@@ -161,10 +161,10 @@ class Suite:
             complete.touch()
 
     def install(self, *packages: str) -> None:
-        """Install packages in the root, where they are missing or outdated.
+        """Install packages in the root, if they are missing or outdated.
 
         Raises:
-            SuiteError: the archive does not answer, or lacks one.
+            SuiteError: the archive does not answer, or lacks a package.
         """
         options = ("install", "-y", "--no-install-recommends")
         _run(*self.command("apt-get", *_QUIET_APT, *options, *packages))
@@ -177,13 +177,13 @@ class Suite:
         listing = self.root.with_suffix(".list")
         listing.write_text("\n".join(lines) + "\n")
         if self.root.exists():
-            # half made: nothing is mounted in it, mounts are in namespaces of their own
+            # safe to remove: mounts in it are only made in private namespaces
             _run("rm", "-rf", "--one-file-system", str(self.root))
         options = ("--mode=root", "--variant=apt", "--dpkgopt=force-unsafe-io")
         _run("mmdebstrap", *options, base, str(self.root), str(listing))
 
     def _link_within(self) -> None:
-        """Let links from modules to headers stay in the root, from wherever they are followed."""
+        """Make links from modules to headers relative, so that they stay in the root."""
         for link in (self.root / "lib" / "modules").glob("*/*"):
             if link.is_symlink() and link.readlink().is_absolute():
                 target = self.root / link.readlink().relative_to("/")
@@ -191,7 +191,7 @@ class Suite:
                 link.symlink_to(os.path.relpath(target, link.parent.resolve()))
 
     def _packages(self) -> tuple[str, str]:
-        """The packages of image and headers, as apt-get takes them."""
+        """The packages of image and headers, in apt-get's notation."""
         image = self.package
         if "*" in image:
             pattern = (
@@ -212,7 +212,7 @@ def _age(package: str) -> tuple[int, ...]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Two preparations of one root wait for each other."""
+    """Make preparations of one root wait for each other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Puts ipttctl on a host: the wheel, `make install`, and what the Debian package holds.
+"""The installer: the wheel, `make install`, and the content of the Debian package.
 
-``python -m installer`` is the command line; the Makefile and debian/rules are who uses it.
+``python -m installer`` is the command line, which the Makefile and debian/rules use.
 """

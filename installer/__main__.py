@@ -19,7 +19,7 @@ NEEDED: Final = {
     "shellingham": "python3-shellingham",
     "yaml": "python3-yaml",
 }
-"""What the system's Python has to have, and Debian's packages of it."""
+"""Modules that the system's Python needs -> their Debian packages."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _missing() -> list[str]:
-    """Packages that the system's Python lacks."""
+    """The Debian packages that the system's Python lacks."""
     return [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
 
 

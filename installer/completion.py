@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Completion for shells: typer's scripts, which ask ``ipttctl`` itself what can follow."""
+"""Shell completion: typer's scripts, which ask ``ipttctl`` itself for completions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 SHELLS: Final = ("bash", "zsh", "fish")
 
-# zsh loads the file as the function that completes: the first time it has to complete as well.
+# zsh loads the file as the completing function: the first call has to complete too.
 _ZSH_FIRST_TIME: Final = """
 if [[ $funcstack[1] = _ipttctl ]]; then
   _ipttctl_completion "$@"

@@ -16,21 +16,21 @@ from typing import Final
 from installer import wheel
 
 _TOOLS: Final = ("build-essential", "debhelper", "dh-dkms")
-"""Debian's packages of what builds a package."""
+"""Debian packages of the tools that build a package."""
 
 
 class ToolsMissingError(Exception):
-    """This machine lacks packages that build the package."""
+    """This machine lacks packages that are needed to build ours."""
 
     def __init__(self, packages: Iterable[str]) -> None:
         super().__init__(f"missing; run: apt install {' '.join(packages)}")
 
 
 def check_tools(source: Path) -> None:
-    """See whether what the package's control file asks for is installed.
+    """Check that the build dependencies in the package's control file are installed.
 
     Raises:
-        ToolsMissingError: it is not.
+        ToolsMissingError: some are not.
     """
     if not all(map(shutil.which, ("dpkg-buildpackage", "dpkg-checkbuilddeps"))):
         raise ToolsMissingError(_TOOLS)
@@ -45,17 +45,17 @@ def check_tools(source: Path) -> None:
     )
     _, found, missing = checked.stderr.partition("Unmet build dependencies: ")
     if found:
-        # names may have an architecture or a version behind them
+        # an architecture or a version may follow a name
         names = re.sub(r":\w+|\([^)]*\)", "", missing.splitlines()[0]).split()
         raise ToolsMissingError("debhelper" if "debhelper" in name else name for name in names)
 
 
 def build(directory: Path) -> Path:
-    """Build the package into a directory, where it replaces older ones; the file.
+    """Build the package into a directory, where it replaces older ones; returns the file.
 
     Raises:
-        ToolsMissingError: something that builds packages is not installed.
-        subprocess.CalledProcessError: dpkg-buildpackage cannot build it; it has said why.
+        ToolsMissingError: a tool that builds packages is not installed.
+        subprocess.CalledProcessError: dpkg-buildpackage failed, and has printed why.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ipttctl-deb-") as temporary:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Manual pages: commands and options from the command line itself, the rest from manual/*.roff.
+"""Manual pages: commands and options from the command line, the rest from manual/*.roff.
 
-What is generated cannot disagree with ``--help``, as it is the same text.
+The generated part cannot disagree with ``--help``, as it is the same text.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from ipttctl.paths import VERSION
 NAME: Final = "ipttctl"
 SECTION: Final = 8
 WRITTEN: Final = Path(__file__).with_name("manual")
-"""Parts of pages written by hand, called as the page; they follow what is generated."""
+"""Directory of handwritten parts, named after their page; they follow the generated part."""
 
 
 class Command:
-    """A command of the command line, as its help shows it."""
+    """A command of the command line, as in its help."""
 
     def __init__(self, command: Any, name: str, parent: Command | None = None) -> None:
-        """Wrap typer's object for a command, which is one of ``parent``'s."""
+        """Wrap typer's object for a command, a subcommand of ``parent``."""
         self.path: tuple[str, ...] = (*(parent.path if parent else ()), name)
         self._command = command
-        # what its parent sets holds for it too
+        # the parent's settings apply to it too
         context: Any = parent._context if parent else None
         self._context: Any = command.make_context(name, [], parent=context, resilient_parsing=True)
 
     @property
     def text(self) -> str:
-        """Its docstring."""
+        """The command's docstring."""
         return inspect.cleandoc(self._command.help or "")
 
     @property
     def summary(self) -> str:
-        """The first sentence, without its full stop."""
+        """The first sentence of the text, without its full stop."""
         return " ".join(self.text.split("\n\n")[0].split()).split(". ")[0].rstrip(".")
 
     @property
     def usage(self) -> str:
-        """What can follow its name."""
+        """The syntax after the command's name."""
         return " ".join(self._command.collect_usage_pieces(self._context))
 
     def parameters(self) -> Iterator[tuple[str, str]]:
-        """(declaration, help) of arguments, then options, as the help shows them."""
+        """(declaration, help) of the arguments, then of the options, as in the help."""
         for parameter in sorted(
             self._command.get_params(self._context), key=lambda p: p.param_type_name != "argument"
         ):
@@ -57,7 +57,7 @@ class Command:
                 yield record
 
     def parameters_of(self, kind: str) -> list[Any]:
-        """Typer's objects for its arguments or its options, as ``kind`` says, but those hidden."""
+        """Typer's objects for the arguments or the options (``kind``), without hidden ones."""
         return [
             parameter
             for parameter in self._command.get_params(self._context)
@@ -65,7 +65,7 @@ class Command:
         ]
 
     def options(self) -> set[str]:
-        """Everything with a dash that it takes."""
+        """All option names of the command, with their dashes."""
         return {
             name
             for parameter in self.parameters_of("option")
@@ -73,14 +73,14 @@ class Command:
         }
 
     def subcommands(self) -> list[Command]:
-        """Its commands, in the order of its help."""
+        """The subcommands, in the order of the help."""
         inner: Mapping[str, Any] = getattr(self._command, "commands", {})
         return [
             Command(command, name, self) for name, command in inner.items() if not command.hidden
         ]
 
     def all(self) -> Iterator[Command]:
-        """Itself and every command below it."""
+        """The command and all commands below it."""
         yield self
         for command in self.subcommands():
             yield from command.all()
@@ -92,7 +92,7 @@ def root() -> Command:
 
 
 def pages() -> dict[str, str]:
-    """Every page by the name of its file."""
+    """All pages, by file name."""
     top = root()
     every = {_page_name(command): command for command in (top, *top.subcommands())}
     return {
@@ -159,6 +159,6 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Text as roff takes it."""
+    """The text, escaped for roff."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

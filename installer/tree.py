@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is installed where, and bringing a directory to that state.
+"""The installed files, and their installation into a directory.
 
-Python code lies in a virtual environment of its own, PREFIX/lib/ipttctl: ours, and the packages of
-``requirements.txt`` that distributions have in versions that are too old. Everything else comes
-from the system's Python, which the environment sees.
+Python code is in its own virtual environment, PREFIX/lib/ipttctl. It holds our package and those
+packages of ``requirements.txt`` whose versions in Linux distributions are too old. Everything else
+comes from the system's Python, which the environment sees.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from installer import completion, manual
 
 REQUIREMENTS: Final = Path(__file__).with_name("requirements.txt")
 BUNDLED: Final = ("annotated-doc", "pyroute2", "typer")
-"""Distributions that are installed with ours, out of the environment that installs."""
+"""Python distributions that are copied from the installing environment."""
 
 PRIVATE: Final = PurePosixPath("lib/ipttctl")
-"""The directory below the prefix that is ours alone."""
+"""The directory below the prefix that belongs to us alone."""
 
 _CODE: Final = PRIVATE / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 _PROGRAM: Final = PurePosixPath("sbin/ipttctl")
@@ -36,7 +36,7 @@ _COMPLETION: Final = {
     "fish": PurePosixPath("share/fish/vendor_completions.d/ipttctl.fish"),
 }
 _ZSH_OF_DEBIAN: Final = PurePosixPath("share/zsh/vendor-completions/_ipttctl")
-"""Where Debian's packages, and only they, have completion of zsh."""
+"""Directory of zsh completions in Debian packages, and only there."""
 
 _ENTRY: Final = """\
 #!{python} -I
@@ -61,7 +61,7 @@ class Item:
     target: str = ""
 
     def is_at(self, path: Path) -> bool:
-        """Whether this is what lies at a path."""
+        """Whether the file at a path is the same as this."""
         if self.target:
             return path.is_symlink() and str(path.readlink()) == self.target
         if path.is_symlink() or not path.is_file():
@@ -70,7 +70,7 @@ class Item:
         return executable == self.executable and path.read_bytes() == self.content
 
     def put(self, path: Path) -> None:
-        """Put it there in one step: who runs it meanwhile has the old one or the new one."""
+        """Install the item in one atomic step: a process sees the old file or the new one."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.new")
         temporary.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ class Item:
 
 
 def items(wheel: Path, prefix: PurePosixPath, *, debian: bool) -> dict[PurePosixPath, Item]:
-    """Everything that is installed, by its path below the prefix."""
+    """All installed items, by path below the prefix."""
     python = Path(sys.base_prefix, "bin/python3")
     version = ".".join(map(str, sys.version_info[:3]))
     found = {
@@ -106,9 +106,9 @@ def items(wheel: Path, prefix: PurePosixPath, *, debian: bool) -> dict[PurePosix
 
 
 def install(wanted: Mapping[PurePosixPath, Item], directory: Path) -> int:
-    """Bring what is ours below a directory to the wanted state; how many files that changed.
+    """Bring our files below a directory to the wanted state; returns how many changed.
 
-    What is there and no longer wanted goes. Compiled Python stays beside its source.
+    Files that are no longer wanted are removed. Compiled Python stays beside its source.
     """
     changed = 0
     for name, item in wanted.items():
@@ -127,7 +127,7 @@ def install(wanted: Mapping[PurePosixPath, Item], directory: Path) -> int:
 
 
 def uninstall(directory: Path) -> int:
-    """Remove everything of ours below a directory; how many files there were."""
+    """Remove all our files below a directory; returns how many there were."""
     ours = list(_ours(directory))
     for path in ours:
         path.unlink()
@@ -136,7 +136,7 @@ def uninstall(directory: Path) -> int:
 
 
 def _ours(directory: Path) -> Iterator[Path]:
-    """Every file below a directory that this installer put there, in this version or another."""
+    """All files below a directory that any version of this installer put there."""
     private = directory / PRIVATE
     yield from (path for path in private.rglob("*") if path.is_symlink() or not path.is_dir())
     yield from sorted((directory / _MANUAL).glob(f"{manual.NAME}*.{manual.SECTION}"))
@@ -164,11 +164,11 @@ def _of_wheel(wheel: Path) -> Iterator[tuple[str, Item]]:
 
 
 def _of_distribution(name: str) -> Iterator[tuple[str, Item]]:
-    """The files of an installed distribution, its licence among them, without its programs.
+    """The files of an installed Python distribution, with its licence, without its programs.
 
     Raises:
-        metadata.PackageNotFoundError: it is not installed.
-        ValueError: it holds machine code, which another Python would not take.
+        metadata.PackageNotFoundError: the distribution is not installed.
+        ValueError: it has machine code, which another Python could not load.
     """
     for file in metadata.distribution(name).files or ():
         place = str(file)

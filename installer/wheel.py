@@ -18,11 +18,11 @@ LEFT_BEHIND: Final = (
     *("__pycache__", "*.egg-info", "*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", ".tmp_*"),
     *("Module.symvers", "modules.order", "features.h"),
 )
-"""What building leaves in source directories, as patterns of names (see .gitignore)."""
+"""Name patterns of build products in source directories (see .gitignore)."""
 
 
 def copy_sources(directory: Path, *, debian: bool = False) -> None:
-    """Copy what a wheel is built from, or a Debian package, to a new directory."""
+    """Copy the sources of a wheel or of a Debian package to a new directory."""
     directory.mkdir()
     ignored = shutil.ignore_patterns(*LEFT_BEHIND)
     for name in (*_SOURCES, *(_DEBIAN if debian else ())):
@@ -34,14 +34,14 @@ def copy_sources(directory: Path, *, debian: bool = False) -> None:
 
 
 def build(directory: Path) -> Path:
-    """Build the wheel into a directory, where it replaces older ones; the file.
+    """Build the wheel into a directory, where it replaces older ones; returns the file.
 
     Raises:
-        subprocess.CalledProcessError: pip cannot build it.
+        subprocess.CalledProcessError: pip failed.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ipttctl-wheel-") as temporary:
-        # setuptools leaves its traces in the sources that it builds from
+        # setuptools writes into the sources that it builds from
         copy = Path(temporary, "source")
         copy_sources(copy)
         built = Path(temporary, "built")

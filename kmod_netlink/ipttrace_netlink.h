@@ -71,7 +71,7 @@ enum ipttrace_emit {
 	IPTTRACE_EMIT_EVENT = 1,
 };
 
-/* What an event reports. */
+/* Kinds of events. */
 enum ipttrace_kind {
 	/* a rule matched */
 	IPTTRACE_KIND_RULE = 1,
@@ -125,7 +125,7 @@ enum ipttrace_link_flag {
 	IPTTRACE_LINK_FLAG_COUNT_RULES = 4,
 };
 
-/* What the return value of a program at a netfilter hook means. */
+/* Meaning of the return value of a program at a netfilter hook. */
 enum ipttrace_nf_mode {
 	/* non-zero emits an event; the packet goes on */
 	IPTTRACE_NF_MODE_OBSERVE = 1,
@@ -287,7 +287,7 @@ enum ipttrace_a_program_set {
 	/*
 	 * binary: classic-BPF filter (struct sock_filter[]) that runs on the packet, from its IP
 	 * header on, before the entry program; a packet for which it returns 0 is passed over.
-	 * Told to who asks for one link
+	 * Returned only when a single link is requested
 	 */
 	IPTTRACE_A_PROGRAM_SET_FILTER = 2,
 	/* u64: what bpf_get_attach_cookie returns to the programs */
@@ -295,8 +295,9 @@ enum ipttrace_a_program_set {
 	/* u32: instructions of the filter */
 	IPTTRACE_A_PROGRAM_SET_FILTER_LENGTH = 4,
 	/*
-	 * u32: request: file descriptor of a per-CPU array that a program of the set uses. What
-	 * the program left in its first element goes with the event that the program asks for
+	 * u32: request: file descriptor of a per-CPU array that a program of the set uses. The
+	 * bytes that the program leaves in its first element are added to the event that it asks
+	 * for
 	 */
 	IPTTRACE_A_PROGRAM_SET_PAYLOAD_FD = 5,
 	/* u32: id of the payload's map */
@@ -321,7 +322,7 @@ enum ipttrace_a_program {
 	IPTTRACE_A_PROGRAM_MAX = 5
 };
 
-/* What a slot must hold for a request to be carried out. */
+/* The program that a slot must hold for a request to be carried out. */
 enum ipttrace_a_expected_program {
 	/* u32: role of the program */
 	IPTTRACE_A_EXPECTED_PROGRAM_SLOT = 1,
@@ -330,7 +331,7 @@ enum ipttrace_a_expected_program {
 	IPTTRACE_A_EXPECTED_PROGRAM_MAX = 3
 };
 
-/* What a link did so far, summed over the CPUs and the generations. */
+/* Counters of a link, summed over the CPUs and the generations. */
 enum ipttrace_a_link_stats {
 	/* u64: packets that reached the hook */
 	IPTTRACE_A_LINK_STATS_PACKETS = 1,
@@ -352,7 +353,7 @@ enum ipttrace_a_link_stats {
 	IPTTRACE_A_LINK_STATS_MAX = 7
 };
 
-/* What the programs in a slot did so far, summed over the CPUs and the generations. */
+/* Counters of the programs in a slot, summed over the CPUs and the generations. */
 enum ipttrace_a_slot_stats {
 	/* u32: the slot */
 	IPTTRACE_A_SLOT_STATS_SLOT = 1,
@@ -413,7 +414,7 @@ enum ipttrace_a_history {
 	IPTTRACE_A_HISTORY_MAX = 7
 };
 
-/* What a program added to an event. */
+/* Bytes that a program added to an event. */
 enum ipttrace_a_payload {
 	/* u32: index of the event in this message, from 0 */
 	IPTTRACE_A_PAYLOAD_EVENT = 1,
@@ -436,7 +437,7 @@ struct ipttrace_batch {
 	__u32 count;
 };
 
-/* What happened to a packet. */
+/* An event of a packet. */
 struct ipttrace_event {
 	/* CLOCK_MONOTONIC, ns */
 	__u64 time;

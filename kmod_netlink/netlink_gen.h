@@ -7,7 +7,7 @@
 
 #include "ipttrace_netlink.h"
 
-/* What the nests of requests may hold. */
+/* Attributes that the nests of requests may hold. */
 extern const struct nla_policy
 ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1];
 extern const struct nla_policy
@@ -20,7 +20,7 @@ ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1];
 /* Every request, with what it may hold. */
 extern const struct genl_ops ipttrace_nl_operations[9];
 
-/* What is done for them: netlink.c. */
+/* The handlers of the operations: netlink.c. */
 
 /* make a link: put a program set to a hook */
 int ipttrace_nl_attach_doit(struct sk_buff *skb, struct genl_info *info);

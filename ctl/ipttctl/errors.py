@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Everything that can go wrong, as a small tree of exceptions.
+"""All errors of the package, as a small tree of exceptions.
 
-``str(error)`` is one line: what was wrong with which object, and what to do about it.
+``str(error)`` is one line that names the object, the problem and the remedy.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 
 
 def os_reason(error: OSError) -> str:
-    """Why something failed, without the object, which the sentence around it names."""
+    """The reason of a failure, without the object, which the surrounding sentence names."""
     return error.strerror or str(error)
 
 
 class IpttctlError(Exception):
-    """Base of all errors; ``exit_code`` is what the command line ends with."""
+    """Base of all errors; ``exit_code`` is the exit status of the command line."""
 
     exit_code = 1
 
@@ -47,8 +47,8 @@ class ProgramError(IpttctlError):
 class VerifierError(ProgramError):
     """The kernel's verifier refuses a program.
 
-    ``program`` is its name, ``reason`` the verifier's, ``instruction`` the index of the
-    instruction that it refuses, None where it does not tell.
+    ``program`` is its name, ``reason`` the verifier's, ``instruction`` the index of the refused
+    instruction, None if it is unknown.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class PrivilegeError(IpttctlError):
 class KernelError(IpttctlError):
     """The module refused a request.
 
-    ``errno`` is the kernel's number, ``extack`` its sentence (may be empty), ``attribute`` the
-    name of the attribute it complains of, if it names one.
+    ``errno`` is the kernel's error number, ``extack`` its message (may be empty), ``attribute`` the
+    name of the bad attribute, None if the kernel names none.
     """
 
-    #: what to do about it, where the kind of refusal tells
+    #: the remedy, if the kind of refusal has one
     hint = ""
 
     def __init__(
@@ -89,14 +89,14 @@ class KernelError(IpttctlError):
 
 
 class LinkGoneError(KernelError):
-    """There is no link of this id (any more)."""
+    """There is no link with this id (any more)."""
 
     exit_code = 6
     hint = "see `ipttctl links`"
 
 
 class ExpectationError(KernelError):
-    """A compare-and-swap found another generation or program than it expected."""
+    """A compare-and-swap found an unexpected generation or program."""
 
     exit_code = 7
     hint = "see `ipttctl links` for what it is now"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Text from outside, made fit to be shown: the one place where it is escaped.
+"""Escaping of text from outside: the only place where it is done.
 
-An unprivileged user chooses names of devices, chains, namespaces and commands, and the kernel takes
-nearly any byte in them. Shown as they are, they could send escape sequences to the terminal of
-whoever looks, or add lines of their own.
+Unprivileged users choose names of devices, chains, namespaces and commands, and the kernel accepts
+nearly any byte in them. Unescaped, they could send escape sequences to the reader's terminal, or
+forge lines.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _BYTES: Final = range(0xDC80, 0xDD00)
 
 
 class Escaped(str):
-    """Text that holds nothing from outside that was not escaped: it can be shown as it is."""
+    """Text in which everything from outside is escaped: it can be shown as it is."""
 
     __slots__ = ()
 
 
 def escape(text: str) -> Escaped:
-    r"""Text as one line of characters that only show: ``\x1b``, ``\n``, ``\u202e`` for others.
+    r"""Text as one line of printable characters; others become ``\x1b``, ``\n``, ``\u202e``.
 
-    A byte that is not UTF-8, which Python has as a lone surrogate, becomes ``\xff`` as well.
+    A byte that is not UTF-8, a lone surrogate in Python, becomes ``\xff``.
     """
     if isinstance(text, Escaped):
         return text

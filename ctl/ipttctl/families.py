@@ -56,7 +56,7 @@ FAMILY_NAMES: Final[Mapping[str, NfFamily]] = MappingProxyType(
         "netdev": NfFamily.NETDEV,
     }
 )
-"""What people call a family; the first name of each is the one that is printed."""
+"""Name -> family; the first name of each family is the printed one."""
 
 IP: Final[Mapping[Literal[4, 6], NfFamily]] = MappingProxyType({4: NfFamily.IPV4, 6: NfFamily.IPV6})
 """IP version -> its family."""
@@ -107,7 +107,7 @@ def parse_priority(family: NfFamily, text: str) -> int:
     """A priority by its number or its standard name in a family.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither.
     """
     names = BRIDGE_PRIORITIES if family is NfFamily.BRIDGE else PRIORITIES
     if text in names:
@@ -125,18 +125,18 @@ def parse_priority(family: NfFamily, text: str) -> int:
 
 @lru_cache
 def family_name(family: int) -> str:
-    """What a family is called in print; its number if we do not know it."""
+    """The printed name of a family; its number if it is unknown."""
     return next((name for name, value in FAMILY_NAMES.items() if value == family), str(family))
 
 
 def hook_number(family: NfFamily, name: str) -> int | None:
-    """The number of a hook of a family by its name, or None."""
+    """The number of a hook in a family by its name, or None."""
     return HOOKS[family].get(_OTHER_HOOK_NAMES.get(name, name))
 
 
 @lru_cache
 def hook_name(family: int, hooknum: int) -> str:
-    """What a hook of a family is called in print; its number if we do not know it."""
+    """The printed name of a hook in a family; its number if it is unknown."""
     hooks = next((names for known, names in HOOKS.items() if known == family), {})
     return next((name for name, value in hooks.items() if value == hooknum), str(hooknum))
 
@@ -150,5 +150,5 @@ def priority_name(family: int, priority: int) -> str:
 
 @lru_cache
 def ip_version(family: int) -> Literal[4, 6] | None:
-    """The IP version of a family; None if it is of both, or of another protocol."""
+    """The IP version of a family; None if it has both or neither."""
     return next((version for version, known in IP.items() if known == family), None)

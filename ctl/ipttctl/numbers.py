@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Numbers as people write them."""
+"""Parsers of numbers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ U32_MAX: Final = (1 << 32) - 1
 
 
 def decimal(text: str, maximum: int) -> int | None:
-    """The number from 0 to ``maximum`` that decimal digits are; None if they are none."""
-    # int() does not take any number of digits, but any number of zeros before them is well
+    """The number from 0 to ``maximum`` in decimal digits; None if the text is something else."""
+    # int() limits the number of digits; leading zeros are allowed without limit
     digits = text.lstrip("0") or text[:1]
     if not digits.isdecimal() or len(digits) > len(str(maximum)):
         return None
@@ -24,10 +24,10 @@ def decimal(text: str, maximum: int) -> int | None:
 
 
 def number(called: str, text: str, maximum: int, minimum: int = 0) -> int:
-    """A number in decimal, or in hex after 0x; ``called`` names it in complaints.
+    """A number in decimal, or in hex after 0x; ``called`` names it in error messages.
 
     Raises:
-        UsageError: it is none, or out of range.
+        UsageError: the text is not a number, or is out of range.
     """
     try:
         value = int(text, 0)
@@ -39,7 +39,7 @@ def number(called: str, text: str, maximum: int, minimum: int = 0) -> int:
 
 
 def known_member(names: type[_E], value: int) -> _E | int:
-    """The member of an enumeration that a number is; the number, if it is none."""
+    """The member of an enumeration with this value; the number itself if there is none."""
     try:
         return names(value)
     except ValueError:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Options: what a command line and a file call a value, written down where the value is used.
+"""Options: the names of values on the command line and in files, declared next to their use.
 
-A dataclass of options has a field for each, annotated with its type and an ``Option``. Commands
-and keys of files are both made of these.
+A dataclass of options has a field for each, annotated with its type and an ``Option``. Both the
+commands' options and the keys of files are made from these.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 @dataclass(frozen=True)
 class Option:
-    """How a value is given: ``name`` is that of the command line, with its dashes.
+    """The way a value is given: ``name`` is the command line's, with its dashes.
 
     ``metavar`` stands for the value in the help, ``minimum`` and ``maximum`` bound a number.
     """
@@ -27,12 +27,12 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Its name in a file."""
+        """The option's name in a file."""
         return self.name.lstrip("-")
 
 
 class GroupedOption(NamedTuple):
-    """An option of a group: the field that has its value, the type of that, and the option."""
+    """An option of a group: the field with its value, the field's type, and the option."""
 
     field: str
     type: Any

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What lies beside the Python code: the sources of the module and of the BPF programs.
+"""Paths of files beside the Python code: the sources of the module and of the BPF programs.
 
-They are data of this package, in a wheel and where it is installed. In a checkout they are
-symbolic links to where they are worked on. Compilers read them, so that they have to be files.
+In a wheel and where it is installed they are package data. In a checkout they are symbolic links to
+the working copies. They have to be files, because compilers read them.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Final
 
 VERSION: Final = "0.1.0"
-"""Of the controller; the module and its DKMS configuration say the same."""
+"""Version of the controller, the same as the module's and its DKMS configuration's."""
 
 _SOURCES: Final = Path(__file__).with_name("sources")
 
 
 def module_directory() -> Path:
-    """The module's source, with the header of the protocol; there may be none."""
+    """The directory of the module's source, with the protocol's header; it may be missing."""
     return (_SOURCES / "kmod_netlink").resolve()
 
 
 def programs_directory() -> Path:
-    """The sources of the BPF programs and the contract they are written against."""
+    """The directory of the BPF programs' sources and of the contract, ipttrace.h."""
     return (_SOURCES / "bpf").resolve()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds a debug kernel, unless the cache has it: ``python -m guest.debug.build kasan``."""
+"""Build a debug kernel, unless it is cached: ``python -m guest.debug.build kasan``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pathlib import Path
 from guest.debug.recipe import VARIANTS, Recipe, cache_directory
 from guest.errors import GuestError
 
-#: parts of a build that nothing needs once the kernel is installed: most of its gigabytes
+#: files of a build that are not needed once the kernel is installed: most of its gigabytes
 _LEFTOVERS = ("*.o", "*.a", "*.cmd", "vmlinux*", "*.ko", "bzImage", "System.map")
-#: where what compiles modules lies
+#: directories that are needed to compile modules
 _KEPT_BELOW = ("scripts", "tools")
 
 
@@ -29,7 +29,7 @@ class BuildError(GuestError):
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Two builds of one cache wait for each other."""
+    """Make builds of one cache wait for each other."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -50,7 +50,7 @@ def _unpack(recipe: Recipe) -> None:
 
 
 class _Make:
-    """kbuild in a directory of its own; what it says goes to a log."""
+    """kbuild in a directory of its own; its output goes to a log."""
 
     def __init__(self, recipe: Recipe, output: Path) -> None:
         self._command = ["make", "-s", "-C", str(recipe.source), f"O={output}"]
@@ -66,10 +66,10 @@ class _Make:
 
 
 def _check_configuration(recipe: Recipe, output: Path) -> None:
-    """Kconfig drops what it does not know or whose dependencies fail; nobody would notice.
+    """Check the options: Kconfig silently drops those it does not know or whose dependencies fail.
 
     Raises:
-        BuildError: an option of the recipe is not as it says.
+        BuildError: an option differs from the recipe.
     """
     chosen = set((output / ".config").read_text().splitlines())
     unset = {line.split()[1] for line in chosen if line.endswith(" is not set")}
@@ -95,7 +95,7 @@ def _remove_leftovers(output: Path) -> None:
 
 
 def _remove_outdated(recipe: Recipe) -> None:
-    """Earlier kernels of this variant: a cache that only grows fills the disk."""
+    """Remove earlier kernels of this variant: a cache that only grows fills the disk."""
     for other in cache_directory().glob(f"{recipe.name}-*"):
         if other != recipe.directory:
             shutil.rmtree(other)
@@ -105,7 +105,7 @@ def build(recipe: Recipe, jobs: int) -> None:
     """Build and install the kernel into the cache.
 
     Raises:
-        BuildError: kbuild failed, or an option of the recipe is not taken.
+        BuildError: kbuild failed, or the configuration refuses an option of the recipe.
         KernelMissingError: the source package is not installed.
     """
     start = time.monotonic()
@@ -134,11 +134,11 @@ def build(recipe: Recipe, jobs: int) -> None:
 
 
 def main() -> int:
-    """Build one variant if need be; say which it is and how long it took."""
+    """Build one variant if need be, and print its key and its build time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--cached", action="store_true", help="fail when it is not in the cache")
+    parser.add_argument("--cached", action="store_true", help="fail if it is not in the cache")
     arguments = parser.parse_args()
     recipe = Recipe(arguments.variant)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the module for a debug kernel: ``python -m guest.debug.module kasan``."""
+"""Build the module for a debug kernel: ``python -m guest.debug.module kasan``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from guest.errors import GuestError
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _BUILD_SCRIPT = _REPOSITORY / "guest" / "build-module.sh"
 
-#: what the compiler puts into the module, and nowhere else in the kernel
+#: instrumentation of the module alone, and not of the rest of the kernel
 _INSTRUMENTS = {"kasan": ("GCOV_PROFILE=y", "KCOV_INSTRUMENT=y"), "kcsan": ()}
 
 
@@ -34,7 +34,7 @@ def build_module(recipe: Recipe, source: Path, directory: Path) -> None:
 
 
 def main() -> int:
-    """Build the module and those of the tests for one variant."""
+    """Build the module and the test modules for one variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=VARIANTS)
     recipe = Recipe(parser.parse_args().variant)

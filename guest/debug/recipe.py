@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a debug kernel is made of, and where the one made of exactly this is kept."""
+"""The recipe of a debug kernel, and its place in the cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COMPLETE = "complete.json"
 
 
 def cache_directory() -> Path:
-    """Where kernels are kept: outside the checkout, so that a fresh one need not build again."""
+    """The cache of kernels, outside the checkout, so that a fresh checkout need not build again."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "ipttctl" / "kernels"
 
@@ -35,18 +35,18 @@ def _output(*command: str) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A variant's configuration, source and tools; whatever changes the kernel changes its key."""
+    """A variant's configuration, source and tools; any change to the kernel changes its key."""
 
     variant: str
 
     @property
     def name(self) -> str:
-        """How the kernel is called on command lines, as in ``6.12-kasan``."""
+        """The kernel's name on command lines, as in ``6.12-kasan``."""
         return f"{SOURCE_SERIES}-{self.variant}"
 
     @property
     def archive(self) -> Path:
-        """The source as Debian's package installs it."""
+        """The source archive that Debian's package installs."""
         return Path(f"/usr/src/linux-source-{SOURCE_SERIES}.tar.xz")
 
     @cached_property
@@ -68,7 +68,7 @@ class Recipe:
 
     @cached_property
     def key(self) -> str:
-        """A hash of everything that goes into the kernel."""
+        """A hash of everything that determines the kernel."""
         options = [line for line in self.configuration.splitlines() if line.startswith("CONFIG_")]
         tools = [_output("gcc", "-dumpfullversion"), _output("pahole", "--version")]
         text = "\n".join([self.source_version, *tools, *options])
@@ -76,21 +76,21 @@ class Recipe:
 
     @property
     def source(self) -> Path:
-        """The unpacked source; variants share it, none writes into it."""
+        """The directory of the unpacked source; variants share it, and none writes to it."""
         return cache_directory() / f"linux-{self.source_version}"
 
     @property
     def directory(self) -> Path:
-        """The root below which the kernel is installed as on a machine of its own."""
+        """The root directory below which the kernel is installed."""
         return cache_directory() / f"{self.name}-{self.key}"
 
     def complete(self, release: str, seconds: float) -> None:
-        """Note that everything is in place, and how long that took."""
+        """Mark the kernel as complete, and record the build time."""
         text = json.dumps({"release": release, "seconds": round(seconds)})
         (self.directory / _COMPLETE).write_text(text + "\n")
 
     def build_seconds(self) -> int | None:
-        """How long the build took; None when there is no complete one."""
+        """The build time in seconds; None if there is no complete kernel."""
         try:
             return int(json.loads((self.directory / _COMPLETE).read_text())["seconds"])
         except FileNotFoundError:
@@ -100,7 +100,7 @@ class Recipe:
         """The kernel in the cache.
 
         Raises:
-            KernelMissingError: it is not built, or not of this configuration and source.
+            KernelMissingError: it is not built, or has another configuration or source.
         """
         if self.build_seconds() is None:
             raise KernelMissingError(

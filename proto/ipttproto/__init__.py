@@ -69,7 +69,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs numpy when it is first used: it is slow to import."""
+    """Import names that need numpy at their first use: numpy is slow to import."""
     if name in {"EVENT_DTYPE", "EventBatch", "parse_batch"}:
         from ipttproto import batches  # noqa: PLC0415  # imports numpy
 

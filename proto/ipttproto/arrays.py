@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""numpy, as everything here imports it.
+"""The import of numpy for the whole project.
 
-Its linear algebra starts a thread for each processor. A signal that such a thread took would not
-end what the main thread waits for, so they are started where all signals are blocked.
+numpy's linear algebra starts a thread for each processor. A signal taken by such a thread would not
+interrupt the main thread's wait, so the threads are started with all signals blocked.
 """
 
 import signal

@@ -37,9 +37,9 @@ HEADER_SIZE: Final = AttributeHeader.sizeof()
 
 @dataclass(frozen=True)
 class ScalarType:
-    """How a value without a nest travels: its construct format, policy type and YNL name.
+    """The type of a value that is not a nest: its construct format, policy type and YNL name.
 
-    A number lies in ``range``.
+    ``range`` bounds a number.
     """
 
     ynl: str
@@ -88,10 +88,10 @@ class Attribute:
 
 
 class AttributeSet:
-    """A space of attributes: numbers to names to formats. Parses to and builds from plain dicts.
+    """A space of attributes, by number and by name. Parses to plain dicts and builds from them.
 
     A dict maps the attribute's name to its value: int, str, bytes or the dict of a nest; an
-    attribute that may come several times maps to a list.
+    attribute that may occur several times maps to a list.
     """
 
     def __init__(self, name: str, doc: str, *attributes: Attribute) -> None:
@@ -104,9 +104,9 @@ class AttributeSet:
             raise ValueError(f"attribute set {name}: a name or a number is used twice")
 
     def build(self, values: Mapping[str, Any]) -> bytes:
-        """The attributes in the order of ``values``.
+        """Build the attributes in the order of ``values``.
 
-        Raises ProtocolError for a name that the set does not have and for a value out of bounds.
+        Raises ProtocolError for an unknown name and for a value out of bounds.
         """
         out = bytearray()
         for name, value in values.items():
@@ -118,9 +118,9 @@ class AttributeSet:
         return bytes(out)
 
     def parse(self, data: bytes | memoryview) -> dict[str, Any]:
-        """The values by name; attributes of a number we do not know are passed over.
+        """Parse the values by name; attributes with an unknown number are skipped.
 
-        Raises ProtocolError for attributes that are cut short or do not fit their type.
+        Raises ProtocolError for attributes that are truncated or do not fit their type.
         """
         values: dict[str, Any] = {}
         for number, payload in split(data):
@@ -136,7 +136,7 @@ class AttributeSet:
 
 
 def split(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, payload) of each attribute in ``data``; ProtocolError if one is cut short."""
+    """(number, payload) of each attribute in ``data``; ProtocolError if one is truncated."""
     view = memoryview(data)
     offset = 0
     while offset < len(view):
@@ -153,7 +153,7 @@ def split(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def align(length: int) -> int:
-    """``length`` rounded up as NLA_ALIGN does."""
+    """Round ``length`` up as NLA_ALIGN does."""
     return (length + NLA_ALIGNTO - 1) & ~(NLA_ALIGNTO - 1)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Event messages as one numpy array, without a step of Python per event."""
+"""Event messages as one numpy array, without Python code per event."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENT_DTYPE: Final = dtype(Event)
 
 _STRIDE: Final = align(HEADER_SIZE + Event.sizeof())
 _BATCH_SIZE: Final = align(HEADER_SIZE + Batch.sizeof())
-#: one attribute that holds one event; the header is read to check it
+#: one attribute with one event; its header is read to check it
 _WIRE_DTYPE: Final = np.dtype(
     {
         "names": ["length", "type", "event"],
@@ -32,12 +32,12 @@ _WIRE_DTYPE: Final = np.dtype(
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Events of one CPU, consecutive ones unless some were left out by ``select``.
+    """Events of one CPU, consecutive unless ``select`` left some out.
 
-    ``sequence`` is the number of the first event that the module sent; ``lost`` counts what this
-    CPU lost so far, by cause; ``clock_offset`` added to an event's time gives CLOCK_REALTIME, both
-    in ns. ``payloads`` has what programs added to events, by index into ``events``. ``places``,
-    unless it is None, has the place of each event among those that the module sent.
+    ``sequence`` is the number of the first event that the module sent. ``lost`` counts this CPU's
+    losses so far, by cause. ``clock_offset`` added to an event's time gives CLOCK_REALTIME, both in
+    ns. ``payloads`` holds the bytes that programs added, by index into ``events``. ``places``,
+    unless None, holds the place of each event among those that the module sent.
     """
 
     cpu: int
@@ -49,7 +49,7 @@ class EventBatch:
     places: npt.NDArray[np.intp] | None = None
 
     def select(self, wanted: npt.NDArray[np.bool_]) -> EventBatch:
-        """The events for which ``wanted``, an array as long as they are, is true."""
+        """The batch of the events for which ``wanted``, an array of the same length, is true."""
         kept = np.flatnonzero(wanted)
         payloads = self.payloads and {
             new: self.payloads[old] for new, old in enumerate(kept.tolist()) if old in self.payloads
@@ -58,7 +58,7 @@ class EventBatch:
         return replace(self, events=self.events[kept], payloads=payloads, places=places)
 
     def without_first(self, count: int) -> EventBatch:
-        """The batch as if the module had sent it without its first ``count`` events."""
+        """The batch without its first ``count`` events, as if the module had not sent them."""
         payloads = {event - count: data for event, data in self.payloads.items() if event >= count}
         return replace(
             self,
@@ -75,10 +75,10 @@ class EventBatch:
 
 
 def parse_batch(payload: bytes | memoryview) -> EventBatch:
-    """Decode the attributes of an ``events`` message; raises ProtocolError.
+    """Decode the attributes of an ``events`` message; raises ProtocolError if they are malformed.
 
-    The module puts the batch header first, the events behind it, so that they are an array, and
-    what programs added to them last.
+    The module puts the batch header first, then the events, so that they form an array, and the
+    payloads that programs added last.
     """
     view = memoryview(payload)
     try:
@@ -111,7 +111,7 @@ def parse_batch(payload: bytes | memoryview) -> EventBatch:
 
 
 def _parse_payloads(body: memoryview, events: int) -> dict[int, bytes]:
-    """What programs added, by the index of its event."""
+    """The payloads that programs added, by the index of the event."""
     found: dict[int, bytes] = {}
     for number, nest in split(body):
         if number != Top.by_name["payload"].number:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Writes the C side of the protocol.
+"""Generate the C side of the protocol.
 
-The header that user space, BPF and the module share, and the module's table of operations with
-their attribute policies.
+It is the header that user space, BPF and the module share, and the module's table of operations
+with their attribute policies.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ipttproto.layout import fields
 from ipttproto.naming import kebab, snake, upper
 
 REPLY_ONLY: Final = "the attribute is for replies: a request does not have it"
-"""What the kernel says of an attribute of a request's nest that only replies carry."""
+"""The kernel's message about an attribute in a request that only replies may carry."""
 
 _POLICY_MOST: Final = (1 << 15) - 1
-"""The largest bound that struct nla_policy holds itself: its members are s16."""
+"""The largest bound that fits into struct nla_policy itself: its members are s16."""
 
 _REQUESTS: Final = tuple(op for op in family.OPERATIONS if op.group is None)
 
@@ -64,7 +64,7 @@ def uapi_header() -> str:
 
 
 def module_header() -> str:
-    """The text of netlink_gen.h: declares what netlink_gen.c defines, and what that calls."""
+    """The text of netlink_gen.h: declarations of netlink_gen.c, and of the functions it calls."""
     lines = [
         "/* SPDX-License-Identifier: GPL-2.0 */",
         _NOTICE,
@@ -75,7 +75,7 @@ def module_header() -> str:
         "",
         '#include "ipttrace_netlink.h"',
         "",
-        "/* What the nests of requests may hold. */",
+        "/* Attributes that the nests of requests may hold. */",
     ]
     lines += [f"extern const struct nla_policy\n{_nest_policy(space)};" for space in _nests()]
     lines += [
@@ -83,7 +83,7 @@ def module_header() -> str:
         "/* Every request, with what it may hold. */",
         f"extern const struct genl_ops {_OPERATIONS};",
         "",
-        "/* What is done for them: netlink.c. */",
+        "/* The handlers of the operations: netlink.c. */",
     ]
     for operation in _REQUESTS:
         lines += ["", *_comment(operation.command.doc), *_declarations(operation)]
@@ -92,7 +92,7 @@ def module_header() -> str:
 
 
 def module_source() -> str:
-    """The text of netlink_gen.c: policies of requests and of their nests, table of operations."""
+    """The text of netlink_gen.c: the policies of requests and nests, and the operations."""
     lines = [
         "// SPDX-License-Identifier: GPL-2.0",
         _NOTICE,
@@ -118,7 +118,7 @@ def module_source() -> str:
 
 
 def layout_check() -> str:
-    """The text of layout_check.h: asserts that the compiler laid the records out as we did."""
+    """The text of layout_check.h: assertions that the compiler lays out the records as we do."""
     lines = [
         "/* SPDX-License-Identifier: GPL-2.0 */",
         _NOTICE,
@@ -192,7 +192,7 @@ def _policy_array(name: str, space: AttributeSet, names: Iterable[str]) -> str:
 
 
 def _last(space: AttributeSet, names: Iterable[str]) -> str:
-    """The greatest number that a policy has an entry for."""
+    """The greatest number with an entry in a policy."""
     chosen = sorted((space.by_name[n] for n in names), key=lambda a: a.number)
     # an array of one entry would mean that nothing is checked
     last = chosen[-1] if chosen else space.attributes[0]
@@ -200,7 +200,7 @@ def _last(space: AttributeSet, names: Iterable[str]) -> str:
 
 
 def _policy(declarator: str, space: AttributeSet, names: Iterable[str]) -> Iterator[str]:
-    """The policy of what may hold ``names``; what is left out is refused."""
+    """The policy that allows ``names``; all other attributes are refused."""
     yield "const struct nla_policy"
     yield f"{declarator} = {{"
     for a in sorted((space.by_name[n] for n in names), key=lambda a: a.number):
@@ -219,7 +219,7 @@ def _name(operation: Operation) -> str:
 
 
 def _declarations(operation: Operation) -> Iterator[str]:
-    """The functions of netlink.c that carry a request out."""
+    """Declarations of the functions in netlink.c that carry out a request."""
     prefix = f"int ipttrace_nl_{_name(operation)}"
     yield f"{prefix}_doit(struct sk_buff *skb, struct genl_info *info);"
     if operation.dump:
@@ -228,7 +228,7 @@ def _declarations(operation: Operation) -> Iterator[str]:
 
 
 def _operation(operation: Operation) -> Iterator[str]:
-    """The entry of a request in the table; each is for the administrator alone."""
+    """The table entry of a request; all requests are for the administrator only."""
     name = _name(operation)
     yield "\t{"
     yield f"\t\t.cmd = IPTTRACE_CMD_{operation.command.name},"
@@ -243,14 +243,14 @@ def _operation(operation: Operation) -> Iterator[str]:
 
 
 def _wide() -> list[Attribute]:
-    """The attributes of requests whose bounds do not fit into a policy's own 16 bits."""
+    """The attributes of requests whose bounds do not fit into a policy's 16 bits."""
     held = {id(a): a for space in _nests() for a in space.attributes}
     held |= {id(a): a for op in _REQUESTS for a in (family.Top.by_name[n] for n in op.request)}
     return [a for a in held.values() if (a.maximum or 0) > _POLICY_MOST]
 
 
 def _range(a: Attribute) -> Iterator[str]:
-    # const only where struct nla_policy takes it so, which 6.1 does not
+    # not const: struct nla_policy of 6.1 does not take it so
     yield "static struct netlink_range_validation"
     yield f"{snake(a.name)}_range = {{"
     yield f"\t.min = {a.minimum or 0},"
@@ -282,7 +282,7 @@ def _bounded(policy: str, a: Attribute) -> str:
 
 
 def _nests() -> list[AttributeSet]:
-    """The sets nested in requests, inner ones before the ones that hold them."""
+    """The sets nested in requests, inner ones before the outer ones."""
     found: list[AttributeSet] = []
 
     def visit(space: AttributeSet) -> None:

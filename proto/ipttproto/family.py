@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The generic-netlink family ``ipttrace``: the one definition of everything that travels.
+"""The generic-netlink family ``ipttrace``: the only definition of its messages.
 
 The C header, the policy bounds and the YNL spec are generated from here (``ipttproto.generate``).
-Numbers are never reused: a name that goes leaves its number behind in a comment.
+Numbers are never reused: the number of a removed name stays in a comment.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ VERSION: Final = 1
 
 
 class Documented(enum.IntEnum):
-    """An enumeration whose members carry their meaning."""
+    """An enumeration whose members have a description."""
 
     doc: str
 
     def __new__(cls, value: int, doc: str = "") -> Self:
-        """A member with its meaning."""
+        """Make a member with its description."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.doc = doc
@@ -76,7 +76,7 @@ class Emit(Documented):
 
 
 class Kind(Documented):
-    """What an event reports."""
+    """Kinds of events."""
 
     RULE = 1, "a rule matched"
     RETURN = 2, "the packet reached the RETURN at the end of a user chain"
@@ -115,7 +115,7 @@ class LinkFlag(Documented):
 
 
 class NfMode(Documented):
-    """What the return value of a program at a netfilter hook means."""
+    """Meaning of the return value of a program at a netfilter hook."""
 
     OBSERVE = 1, "non-zero emits an event; the packet goes on"
     FILTER = 2, "0 drops the packet, anything else lets it go on"
@@ -231,7 +231,7 @@ Event: Final = Struct(
 
 RECORDS: Final[dict[str, tuple[Struct, str]]] = {
     "batch": (Batch, "Header of a message of events."),
-    "event": (Event, "What happened to a packet."),
+    "event": (Event, "An event of a packet."),
 }
 
 # --- attributes ----------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ Program: Final = AttributeSet(
 
 ExpectedProgram: Final = AttributeSet(
     "expected-program",
-    "What a slot must hold for a request to be carried out.",
+    "The program that a slot must hold for a request to be carried out.",
     Attribute("slot", 1, U32, "role of the program", enum=Slot, minimum=1, maximum=max(Slot)),
     # 2 is the descriptor of a program
     Attribute("id", 3, U32, "id of the program in the kernel; 0 for an empty slot"),
@@ -265,8 +265,8 @@ ProgramSet: Final = AttributeSet(
         2,
         BINARY,
         "classic-BPF filter (struct sock_filter[]) that runs on the packet, from its IP header on, "
-        "before the entry program; a packet for which it returns 0 is passed over. Told to who "
-        "asks for one link",
+        "before the entry program; a packet for which it returns 0 is passed over. Returned "
+        "only when a single link is requested",
         max_length=limit("MAX_FILTER") * 8,
     ),
     Attribute("cookie", 3, U64, "what bpf_get_attach_cookie returns to the programs"),
@@ -275,8 +275,8 @@ ProgramSet: Final = AttributeSet(
         "payload-fd",
         5,
         U32,
-        "request: file descriptor of a per-CPU array that a program of the set uses. What the "
-        "program left in its first element goes with the event that the program asks for",
+        "request: file descriptor of a per-CPU array that a program of the set uses. The bytes "
+        "that the program leaves in its first element are added to the event that it asks for",
     ),
     Attribute("payload-map", 6, U32, "id of the payload's map", reply=True),
     Attribute("payload-size", 7, U32, "bytes of the payload", reply=True),
@@ -284,7 +284,7 @@ ProgramSet: Final = AttributeSet(
 
 SlotStats: Final = AttributeSet(
     "slot-stats",
-    "What the programs in a slot did so far, summed over the CPUs and the generations.",
+    "Counters of the programs in a slot, summed over the CPUs and the generations.",
     Attribute("slot", 1, U32, "the slot", enum=Slot),
     Attribute("runs", 2, U64, "program runs"),
     Attribute(
@@ -298,7 +298,7 @@ SlotStats: Final = AttributeSet(
 
 LinkStats: Final = AttributeSet(
     "link-stats",
-    "What a link did so far, summed over the CPUs and the generations.",
+    "Counters of a link, summed over the CPUs and the generations.",
     Attribute("packets", 1, U64, "packets that reached the hook"),
     Attribute(
         "selected",
@@ -352,7 +352,7 @@ History: Final = AttributeSet(
 
 Payload: Final = AttributeSet(
     "payload",
-    "What a program added to an event.",
+    "Bytes that a program added to an event.",
     Attribute("event", 1, U32, "index of the event in this message, from 0"),
     Attribute("data", 2, BINARY, "the bytes", max_length=limit("MAX_PAYLOAD")),
 )
@@ -497,10 +497,10 @@ class Command(Documented):
 
 @dataclass(frozen=True)
 class Operation:
-    """What a command takes and what it answers; or, with ``group``, what is sent there.
+    """The attributes of a command's request and reply; with ``group``, those of a notification.
 
-    One with ``dump`` answers a dump too, which takes nothing: its start refuses what a request may
-    hold.
+    With ``dump`` it also answers dumps, which take no attributes: its start function refuses those
+    that a request may hold.
     """
 
     command: Command

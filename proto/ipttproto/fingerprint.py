@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A checksum of the protocol's definition, so that two builds can tell whether they agree."""
+"""A checksum of the protocol's definition, by which two builds can tell whether they agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ipttproto.layout import fields
 
 
 def _canonical() -> Iterator[str]:
-    """Everything that two sides must agree on, a line each; the texts for people are left out."""
+    """Everything that both sides must agree on, one item a line, without the descriptions."""
     yield f"{FAMILY} {VERSION}"
     for enumeration in Documented.__subclasses__():
         for member in enumeration:

@@ -22,7 +22,7 @@ def generated() -> dict[str, str]:
 
 
 def stale(root: Path) -> list[str]:
-    """The generated files below ``root`` that do not hold what they should."""
+    """The generated files below ``root`` that are not up to date."""
     return [
         path
         for path, text in generated().items()
@@ -31,9 +31,9 @@ def stale(root: Path) -> list[str]:
 
 
 def main() -> int:
-    """Write what is stale; with --check write nothing and exit 1 if anything is."""
+    """Write stale files; with --check write nothing, and exit 1 if any file is stale."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say what is stale")
+    parser.add_argument("--check", action="store_true", help="only list stale files")
     parser.add_argument("root", nargs="?", type=Path, default=Path.cwd())
     arguments = parser.parse_args()
     out_of_date = stale(arguments.root)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a fixed-layout construct Struct looks like to C, to YNL and to numpy.
+"""The layout of a fixed-size construct Struct in C, in YNL and in numpy.
 
-Only what such records need: native integers, enumerations over them, byte arrays and strings.
+It covers what such records need: native integers, enumerations, byte arrays and strings.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _INTEGERS: Final = {
 
 
 class Chars(Bytes):
-    """A C string in an array of ``length`` bytes, the unused ones NUL."""
+    """A C string in an array of ``length`` bytes, padded with NUL."""
 
 
 class EnumField(IntegerField):
-    """An integer field whose values, or bits, ``names`` names; it parses to the plain number."""
+    """An integer field whose values or bits have ``names``; it parses to the plain number."""
 
     def __init__(self, base: IntegerField, names: type[enum.IntEnum]) -> None:
         # construct's stubs only know its __new__
@@ -45,7 +45,7 @@ class EnumField(IntegerField):
 
 @dataclass(frozen=True)
 class Field:
-    """A member of a record: its name, place in bytes, types and meaning."""
+    """A member of a record: its name, offset and size in bytes, types and description."""
 
     name: str
     offset: int
@@ -59,7 +59,7 @@ class Field:
 
 
 def fields(record: Struct) -> list[Field]:
-    """The members of ``record`` in their order; TypeError for a format that C has no name for."""
+    """The members of ``record`` in order; TypeError for a format without a C type."""
     found = []
     offset = 0
     for member in record.subcons:
@@ -74,7 +74,7 @@ def fields(record: Struct) -> list[Field]:
 
 def dtype(record: Struct) -> np.dtype[np.void]:
     """The numpy structured type of ``record``, member by member at the same offsets."""
-    from ipttproto.arrays import np  # noqa: PLC0415  # slow to import, and needed for events alone
+    from ipttproto.arrays import np  # noqa: PLC0415  # slow to import, and only needed for events
 
     members = fields(record)
     return np.dtype(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whole messages: netlink and generic-netlink headers, acknowledgements with their extack."""
+"""Whole messages: netlink and generic-netlink headers, and acknowledgements with extack."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ ErrorAttributes: Final = AttributeSet(
 class Acknowledgement:
     """The kernel's answer to a request: ``errno`` is 0 for success.
 
-    ``message``, ``offset`` (of the bad attribute), ``missing`` (number of an attribute) and
-    ``missing_nest`` (offset of the nest that lacks it) are the extended acknowledgement.
+    The extended acknowledgement is ``message``, ``offset`` (of the bad attribute), ``missing``
+    (number of a missing attribute) and ``missing_nest`` (offset of the nest that lacks it).
     """
 
     sequence: int
@@ -71,7 +71,7 @@ class Acknowledgement:
 
 @dataclass(frozen=True)
 class Message:
-    """A message of the family with its attributes still as bytes."""
+    """A message of the family, with its attributes still unparsed."""
 
     sequence: int
     command: int
@@ -79,13 +79,13 @@ class Message:
     payload: memoryview
 
     def attributes(self) -> dict[str, Any]:
-        """The attributes by name; raises ProtocolError."""
+        """The attributes by name; raises ProtocolError if they are malformed."""
         return Top.parse(self.payload)
 
 
 @dataclass(frozen=True)
 class Done:
-    """The end of a dump; ``flags`` tell whether it was interrupted."""
+    """The end of a dump; ``flags`` say whether it was interrupted."""
 
     sequence: int
     errno: int
@@ -100,7 +100,7 @@ def build_request(
     sequence: int,
     flags: Flag = Flag.ACK,
 ) -> bytes:
-    """A request as sent to the kernel; raises ProtocolError for attributes that do not fit."""
+    """Build a request to the kernel; raises ProtocolError for attributes that do not fit."""
     payload = Top.build(attributes)
     header = MessageHeader.build(
         {
@@ -121,7 +121,7 @@ def build_request(
 def parse_datagram(
     family_id: int, data: bytes | memoryview
 ) -> Iterator[Message | Acknowledgement | Done]:
-    """The messages of one datagram; raises ProtocolError if one is cut short."""
+    """Parse the messages of one datagram; raises ProtocolError if one is truncated."""
     view = memoryview(data)
     while view:
         header = _parse(MessageHeader, view, "message header")
@@ -159,7 +159,7 @@ def _parse_acknowledgement(header: Any, message: memoryview) -> Acknowledgement:
 
 
 def _errno(error: int) -> int:
-    """The errno of an answer, which has it negated (include/linux/err.h: MAX_ERRNO)."""
+    """The errno of a reply, which carries it negated (include/linux/err.h: MAX_ERRNO)."""
     if not -_MAX_ERRNO <= error <= 0:
         raise ProtocolError(f"{error} is not an error of the kernel")
     return -error

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One name in the spellings of the languages we generate."""
+"""A name in the spellings of the generated languages."""
 
 import re
 
 
 def kebab(camel: str) -> str:
-    """``LinkFlag`` -> ``link-flag``."""
+    """Convert ``LinkFlag`` to ``link-flag``."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", camel).lower()
 
 
 def snake(name: str) -> str:
-    """``link-flag`` -> ``link_flag``."""
+    """Convert ``link-flag`` to ``link_flag``."""
     return name.lower().replace("-", "_")
 
 
 def upper(name: str) -> str:
-    """``link-flag`` -> ``LINK_FLAG``."""
+    """Convert ``link-flag`` to ``LINK_FLAG``."""
     return snake(name).upper()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Writes the YNL spec (Documentation/netlink/specs in the kernel) of the family.
+"""Generate the family's YNL spec (Documentation/netlink/specs in the kernel).
 
-The schema level is genetlink-legacy: it alone knows struct definitions, which the records need.
+The schema is genetlink-legacy: only it has struct definitions, which the records need.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FLAGS = (family.Select, family.Emit, family.EventFlag, family.LinkFlag)
 
 
 def spec() -> dict[str, Any]:
-    """The spec as the mapping that its YAML text stands for."""
+    """The spec as a mapping, to be written as YAML."""
     return {
         "name": family.FAMILY,
         "protocol": "genetlink-legacy",
@@ -57,7 +57,7 @@ def spec() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The YAML file."""
+    """The text of the YAML file."""
     head = (
         "# SPDX-License-Identifier: GPL-2.0\n"
         "# Generated from ipttproto/family.py by `make generate`; do not edit.\n"

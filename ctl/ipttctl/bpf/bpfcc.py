@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs bpfcc, in a process of its own (``bpfcc_compiler``), and tells what it lacks."""
+"""Run bpfcc in a process of its own (``bpfcc_compiler``), and report what it lacks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EMPTY: Final = Path("/proc/sys")
 
 
 def version() -> str:
-    """The version of bpfcc without importing it, or nothing."""
+    """The version of bpfcc, found without importing it; empty if bpfcc is missing."""
     specification = importlib.util.find_spec("bcc")
     if specification is None or specification.origin is None:
         version = _SYSTEM_BPFCC
@@ -38,11 +38,11 @@ def version() -> str:
 
 
 def compile_source(source: Path, text: bytes, cflags: Sequence[str]) -> dict[str, Any]:
-    """Compile what a source says; the answer is that of ``bpfcc_compiler``.
+    """Compile the text of a source; returns the answer of ``bpfcc_compiler``.
 
     Args:
-        source: what messages call it.
-        text: what it says.
+        source: the file, as messages name it.
+        text: its content.
         cflags: options for clang.
 
     Raises:
@@ -54,7 +54,7 @@ def compile_source(source: Path, text: bytes, cflags: Sequence[str]) -> dict[str
 
 
 def debug_information(source: Path, text: bytes, cflags: Sequence[str]) -> str:
-    """The instructions of all programs between the lines that they come from, as bpfcc has them.
+    """The instructions of all programs, interleaved with their source lines, as bpfcc prints them.
 
     Raises:
         ProgramError: as for ``compile_source``.

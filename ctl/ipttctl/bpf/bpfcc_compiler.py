@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Compiles a BPF source with bpfcc, in a process of its own.
+"""Compile a BPF source with bpfcc, in a process of its own.
 
-Reads a JSON request (``text``, ``cflags``, ``debug``, ``parent``) from standard input and writes
-the programs' bytecode, the maps' definitions and the files that were read, besides the source, as
-JSON to standard output; clang complains on standard error, where ``debug`` has bpfcc print the
-lines that instructions come from. It ends with ``parent``, the process that asks. In its own
-process, so that neither bpfcc's 100 MB of compiler nor the maps it creates stay with the caller,
-and so that it may run in another interpreter than the caller's, the one that has bpfcc. It
-therefore imports nothing of ipttctl.
+Reads a JSON request (``text``, ``cflags``, ``debug``, ``parent``) from standard input. Writes JSON
+to standard output: the programs' bytecode, the maps' definitions, and the files that were read in
+addition to the source. clang's messages go to standard error; with ``debug`` bpfcc also prints
+there the lines that instructions come from. The process ends with ``parent``, its caller.
 
-Exit status: 0; 3 without bpfcc; 1 for everything else.
+A separate process keeps bpfcc's 100 MB of compiler and the maps that it creates out of the caller.
+It may also run in the interpreter that has bpfcc, which need not be the caller's. Therefore it
+imports nothing of ipttctl.
+
+Exit status: 0 on success; 3 without bpfcc; 1 for any other failure.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 EXIT_NO_BPFCC = 3
-#: A function that is not there compiles to a call that the verifier refuses: say it at once.
+#: A missing function would compile to a call that the verifier refuses: fail at once instead.
 _CFLAGS = ("-Werror=implicit-function-declaration",)
 #: prints the instructions and the lines of the source that they come from (bcc's debug flags)
 _DEBUG_SOURCE = 8
@@ -62,12 +63,12 @@ def _missing_types() -> str:
 
 
 def _read(rule: str) -> list[str]:
-    """The files in the make rule that clang writes, but those that bpfcc has in its library."""
-    # make's way to write blanks, "#" and "$" in names
+    """The files in the make rule that clang writes, except those in bpfcc's own library."""
+    # make escapes blanks, "#" and "$" in names
     words = re.findall(r"(?:\\[ #]|[^\s])+", rule.replace("\\\n", " ").partition(":")[2])
     names = [re.sub(r"\\([ #])|\$(\$)", r"\1\2", word) for word in words]
     relative = [name for name in names if not name.startswith("/")]
-    # bpfcc runs clang in the first of these that there is
+    # bpfcc runs clang in the first of these that exists
     release = os.uname().release
     kernels = (
         os.environ.get("BCC_KERNEL_SOURCE", ""),
@@ -83,7 +84,7 @@ def _compile(source: bytes, cflags: list[str], debug: bool) -> dict[str, Any]:
     from bcc import BPF, lib  # noqa: PLC0415 - the caller wants to know if it is missing
 
     class Compiler(BPF):  # type: ignore[misc]  # bcc has no types
-        """Compiles only: bpfcc would attach functions with certain names on its own."""
+        """A compiler only: bpfcc would attach functions with certain names on its own."""
 
         def _trace_autoload(self) -> None:
             pass
@@ -146,7 +147,7 @@ class _MapInfo(ctypes.Structure):
 
 
 def _types(fd: int) -> _MapInfo:
-    """Where the types of a map are; all are 0 where bpfcc gave it none."""
+    """The BTF ids of a map's types; all are 0 if bpfcc gave it none."""
     info = _MapInfo()
     size = ctypes.c_uint32(ctypes.sizeof(info))
     libbpf = ctypes.CDLL("libbpf.so.1")
@@ -156,7 +157,7 @@ def _types(fd: int) -> _MapInfo:
 
 
 def _btf(types: list[_MapInfo]) -> str:
-    """The types, which all maps share, in hex; empty without."""
+    """The types, which all maps share, in hex; empty if there are none."""
     libbpf = ctypes.CDLL("libbpf.so.1")
     for name in ("btf__load_from_kernel_by_id", "btf__raw_data"):
         getattr(libbpf, name).restype = ctypes.c_void_p
@@ -171,14 +172,14 @@ def _btf(types: list[_MapInfo]) -> str:
 
 
 def _end_with(parent: int) -> None:
-    """End when the caller does, however that ends: nobody waits for the answer any more."""
+    """End when the caller ends, in whatever way: nobody waits for the answer any more."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
 
 
 def main() -> int:
-    """Compile what standard input asks for."""
+    """Compile the source in the request on standard input."""
     request = json.load(sys.stdin)
     _end_with(request["parent"])
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Types as compilers and the kernel describe them (BTF), read with libbpf.
 
-A ``Btf`` holds libbpf's handle on one set of types: close it, or use it in ``with``. The ``Type``
-values that come out of it are plain and outlive it.
+A ``Btf`` holds libbpf's handle on one set of types: close it, or use it in ``with``. ``Type``
+values read from it are plain and outlive it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ipttctl.system.descriptors import Closing
 
 
 class _Kind(enum.IntEnum):
-    """BTF_KIND_* (include/uapi/linux/btf.h), as far as types of data need them."""
+    """BTF_KIND_* (include/uapi/linux/btf.h), those that types of data need."""
 
     INT = 1
     PTR = 2
@@ -49,7 +49,7 @@ _INT_BOOL: Final = 4
 _NETWORK_ORDER: Final = frozenset({"__be16", "__be32", "__be64"})
 _INT_SIZES: Final = frozenset({1, 2, 4, 8, 16})
 _SIZE_MAX: Final = 0xFFFFFFFF
-#: types within types that the kernel follows (MAX_RESOLVE_DEPTH); object files may have circles
+#: depth of nesting that the kernel follows (MAX_RESOLVE_DEPTH); object files may have cycles
 _DEPTH_MAX: Final = 32
 
 
@@ -84,7 +84,7 @@ class Float(Type):
 
 @dataclass(frozen=True)
 class Pointer(Type):
-    """A pointer, to whatever."""
+    """A pointer to any type."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Array(Type):
 class Member:
     """A member of a struct or union: where it begins in bits, and its width if it is a bit field.
 
-    One without a name is a struct or union whose members count as the outer one's.
+    A member without a name is a struct or union whose members count as the outer one's.
     """
 
     name: str
@@ -126,7 +126,7 @@ class Struct(Type):
 
 @dataclass(frozen=True)
 class RawMember:
-    """A member whose type is only known by its number."""
+    """A member whose type is known by its number only."""
 
     name: str
     type: int
@@ -196,7 +196,7 @@ class _Variable(ctypes.Structure):
 
 @cache
 def _library() -> ctypes.CDLL:
-    """Libbpf, with the results of its functions for BTF declared."""
+    """Load libbpf, with the result types of its BTF functions declared."""
     library = libbpf()
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     library.btf__load_vmlinux_btf.restype = pointer
@@ -222,7 +222,7 @@ class Btf(Closing):
     """A set of numbered types."""
 
     def __init__(self, handle: int, *, borrowed: bool = False) -> None:
-        """Take over libbpf's handle, or only use one that is ``borrowed``."""
+        """Take ownership of libbpf's handle, unless it is ``borrowed``."""
         self._handle = handle
         self._owner = not borrowed
         self._known: dict[int, Type] = {}
@@ -233,7 +233,7 @@ class Btf(Closing):
         """The running kernel's own types.
 
         Raises:
-            ProgramError: it has none.
+            ProgramError: the kernel has none.
         """
         handle = _library().btf__load_vmlinux_btf()
         if not handle:
@@ -245,10 +245,10 @@ class Btf(Closing):
 
     @classmethod
     def by_id(cls, identifier: int) -> Self:
-        """Types that were loaded into the kernel, by the id that a map's information has.
+        """Types loaded into the kernel, by their BTF id, as a map's information gives it.
 
         Raises:
-            ProgramError: there are none of this id (any more), or the caller may not read them.
+            ProgramError: no types have this id (any more), or the caller may not read them.
         """
         handle = _library().btf__load_from_kernel_by_id(identifier)
         if not handle:
@@ -258,10 +258,10 @@ class Btf(Closing):
 
     @classmethod
     def from_data(cls, data: bytes) -> Self:
-        """Types as ``data`` gives them.
+        """Types from raw BTF, as the method ``data`` returns it.
 
         Raises:
-            ProgramError: they are broken.
+            ProgramError: the BTF is broken.
         """
         handle = _library().btf__new(data, len(data))
         if not handle:
@@ -269,24 +269,24 @@ class Btf(Closing):
         return cls(handle)
 
     def data(self) -> bytes:
-        """The types as the kernel takes them."""
+        """The types as raw BTF, the form that the kernel takes."""
         size = ctypes.c_uint32()
         address = _library().btf__raw_data(self._handle, ctypes.byref(size))
         return ctypes.string_at(address, size.value) if address else b""
 
     def load(self) -> int | None:
-        """Give the types to the kernel; the descriptor, which stays ours, or None if it refuses."""
+        """Load the types into the kernel; returns a descriptor, which stays ours, or None."""
         library = _library()
         if library.btf__fd(self._handle) < 0 and library.btf__load_into_kernel(self._handle) < 0:
             return None
         return int(library.btf__fd(self._handle))
 
     def structure(self, name: str) -> int:
-        """The number of a struct by its name, negative where there is none."""
+        """The number of a struct by its name; negative if there is none."""
         return self._find(name, _Kind.STRUCT)
 
     def section(self, name: str) -> Struct | None:
-        """The variables of a section of an object file, such as ``.rodata``, or None."""
+        """The variables of an object file's section, such as ``.rodata``; None without it."""
         number = self._find(name, _Kind.DATASEC)
         found = self.type(number) if number > 0 else None
         return found if isinstance(found, Struct) else None
@@ -295,8 +295,8 @@ class Btf(Closing):
         """A type by its number; 0 is void.
 
         Raises:
-            ProgramError: it is no type of data (a function, say), there is no such number, or it
-                is none that a compiler makes, such as a struct that contains itself.
+            ProgramError: there is no such number, it is not a type of data (a function, say), or
+                no compiler makes such a type (a struct that contains itself, say).
         """
         if number not in self._known:
             self._depth += 1
@@ -309,7 +309,7 @@ class Btf(Closing):
         return self._known[number]
 
     def members(self, number: int) -> Iterator[RawMember]:
-        """The members of a struct or union, through typedefs; none where it is something else."""
+        """The members of a struct or union, through typedefs; none of any other type."""
         head, address = self._skip(number, _MODIFIERS)
         if head.kind not in {_Kind.STRUCT, _Kind.UNION}:
             return
@@ -320,7 +320,7 @@ class Btf(Closing):
             yield RawMember(self._name(member.name_off), member.type, at, width)
 
     def close(self) -> None:
-        """Give the handle back; more than once does no harm."""
+        """Release the handle. Closing more than once does no harm."""
         handle, self._handle = self._handle, 0
         if handle and self._owner:
             _library().btf__free(handle)
@@ -329,7 +329,7 @@ class Btf(Closing):
         return int(_library().btf__find_by_name_kind(self._handle, name.encode(), kind))
 
     def _head(self, number: int) -> tuple[_Type, int]:
-        """A type's head, and the address of what comes after it."""
+        """A type's header, and the address of the data after it."""
         address = _library().btf__type_by_id(self._handle, number)
         if not address:
             raise ProgramError(f"there is no type {number}")
@@ -389,7 +389,7 @@ class Btf(Closing):
         if element.size * count > _SIZE_MAX:
             raise _broken(f"an array has {element.size * count} bytes")
         if not element.size:
-            count = 0  # any number is as good, and may be a large one
+            count = 0  # the elements have no bytes: any count is right, and a large one is dear
         return Array(f"{element}[{count}]", element.size * count, element, count)
 
     def _struct(self, number: int, head: _Type, name: str) -> Struct:
@@ -412,7 +412,7 @@ class Btf(Closing):
             width = 64
             wide = (_Enum64 * head.count).from_address(rest)
             raw = [(e.name_off, e.high << 32 | e.low) for e in wide]
-        # the head's flag says that the highest bit is a sign
+        # the header's flag says that the values are signed
         sign = 1 << width - 1 if head.flag else 0
         values = tuple((self._name(offset), (value ^ sign) - sign) for offset, value in raw)
         return Enum(f"enum {name}".rstrip(), int(head.size_or_type), head.flag, values)
@@ -427,7 +427,7 @@ def _broken(why: str) -> ProgramError:
 
 
 def _named(name: str, target: Type) -> Type:
-    """What a typedef makes of a type: its name, where the type has none or is a number."""
+    """The type behind a typedef, under the typedef's name if it has none or is a number."""
     if isinstance(target, Int):
         return replace(target, name=name, network=target.network or name in _NETWORK_ORDER)
     if isinstance(target, Struct | Enum) and target.name in {"struct", "union", "enum"}:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sets of BPF programs and their maps, loaded as one and with an explicit end.
+"""Sets of BPF programs and their maps, loaded as one, with an explicit lifetime.
 
 spec = CollectionSpec.from_source("bpf/count.c")  # or from_object("count.o")
 spec.set_constants({"minimum_cost": 1000})
@@ -32,17 +32,17 @@ from ipttctl.system.descriptors import Closing
 __all__ = ["Collection", "CollectionSpec", "Map", "MapSpec", "ProgramSpec"]
 
 PIN_DIRECTORY: Final = Path("/sys/fs/bpf")
-"""Where maps lie that are shared by name, as libbpf has it."""
+"""Directory of the maps that are shared by name, the same as libbpf's."""
 
 _MAPS_DIR: Final = "maps"
 _COMPARED: Final = ("type", "key_size", "value_size", "max_entries", "flags")
 
 
 class Collection(Closing):
-    """Loaded programs and maps by name. It owns them all: close it, or use it in ``with``."""
+    """Loaded programs and maps by name. It owns them: close it, or use it in ``with``."""
 
     def __init__(self, programs: dict[str, Program], maps: dict[str, Map]) -> None:
-        """Take over programs and maps."""
+        """Take ownership of programs and maps."""
         self.programs = programs
         self.maps = maps
 
@@ -56,19 +56,19 @@ class Collection(Closing):
         maps: Mapping[str, Map] | None = None,
         pins: str | os.PathLike[str] = PIN_DIRECTORY,
     ) -> Self:
-        """Create a spec's maps and load its programs; all of it or nothing.
+        """Create a spec's maps and load its programs, all or nothing.
 
         Args:
-            spec: what to load; it can be loaded any number of times.
-            programs: names of those to load, or their types by name; all of them without.
-            program_type: type of those that neither ``programs`` nor the spec says it of.
-            maps: maps to use in the place of the spec's of these names. They stay the caller's.
-            pins: directory of the maps whose specs say ``pinned``: those that are there are used,
-                the others are pinned there.
+            spec: the programs and maps; a spec can be loaded any number of times.
+            programs: names of the programs to load, or their types by name; without it, all.
+            program_type: type of the programs for which neither ``programs`` nor the spec has one.
+            maps: maps to use instead of the spec's of the same names. The caller keeps them.
+            pins: directory of the maps whose specs say ``pinned``. Maps found there are used, the
+                others are created and pinned there.
 
         Raises:
-            ProgramError: no such program or map, a map that is not as the spec says, or the kernel
-                refuses one.
+            ProgramError: there is no such program or map, an existing map differs from its spec,
+                or the kernel refuses one.
             PrivilegeError: the caller may not load programs.
         """
         types = _types(spec, programs, program_type)
@@ -129,10 +129,10 @@ class Collection(Closing):
 
     @classmethod
     def open_pinned(cls, directory: str | os.PathLike[str]) -> Self:
-        """Open what ``pin`` left in a directory.
+        """Open the collection that ``pin`` left in a directory.
 
         Raises:
-            ProgramError: there is no such directory, or something else in it.
+            ProgramError: there is no such directory, or it holds something else.
         """
         place = Path(directory)
         if not place.is_dir():
@@ -153,13 +153,13 @@ class Collection(Closing):
         return cls(programs, maps)
 
     def pin(self, directory: str | os.PathLike[str]) -> None:
-        """Pin everything below a new directory of a BPF file system, all of it or nothing.
+        """Pin everything below a new directory of a BPF file system, all or nothing.
 
-        Programs get their names there, maps theirs in ``maps``, with ``_`` for each dot. The
-        directory appears when it is complete.
+        Programs are pinned under their names, maps in ``maps``, with ``_`` for each dot. The
+        directory appears only when it is complete.
 
         Raises:
-            ProgramError: it exists, or does not lie in a mounted BPF file system.
+            ProgramError: the directory exists, or is not in a mounted BPF file system.
         """
         place = Path(directory)
         if not syscalls.on_bpffs(place.parent):
@@ -188,7 +188,7 @@ class Collection(Closing):
             raise
 
     def close(self) -> None:
-        """Give all descriptors back; what is pinned or attached stays loaded."""
+        """Close all descriptors. Pinned and attached programs and maps stay loaded."""
         for program in self.programs.values():
             program.close()
         for entry in self.maps.values():
@@ -196,7 +196,7 @@ class Collection(Closing):
 
 
 def _pin_name(name: str) -> str:
-    """A map's name in a BPF file system, where none has a dot; as libbpf has it."""
+    """A map's file name in a BPF file system, which allows no dots; the same as libbpf's."""
     return name.replace(".", "_")
 
 
@@ -205,7 +205,7 @@ def _types(
     programs: Sequence[str] | Mapping[str, ProgramType] | None,
     default: ProgramType,
 ) -> dict[str, ProgramType]:
-    """The programs to load and as what.
+    """The programs to load, with the type of each.
 
     Raises:
         ProgramError: there is no such program, or it is of another type.
@@ -236,10 +236,10 @@ def _types(
 
 @contextmanager
 def _reused(spec: CollectionSpec, given: Mapping[str, Map], pins: Path) -> Iterator[dict[str, Map]]:
-    """The maps that exist already, opened anew, by the spec's names; closed at the end.
+    """The maps that exist already, by the spec's names; reopened, and closed at the end.
 
     Raises:
-        ProgramError: the spec has no such map, or says something else about it.
+        ProgramError: the spec has no such map, or differs from it.
     """
     for name in given:
         if name not in spec.maps:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The files that a compilation read, and whether another one would read the same.
 
-Files below the directories that are searched for headers are known by their place in them, so that
-a source tree may move as a whole; all others by their absolute path.
+A file below a directory that is searched for headers is known by its path relative to that
+directory, so that a source tree can move as a whole. Any other is known by its absolute path.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Final, Self
 
 from ipttctl.system.private_dirs import way
 
-#: bytes of a source or an object; devices such as /dev/zero have no end
+#: most bytes of a source or an object file; devices such as /dev/zero have no end
 _LONGEST: Final = 1 << 26
-#: CLOCK_REALTIME_COARSE: the kernel takes the times of files from it, or later ones
+#: CLOCK_REALTIME_COARSE: the kernel's file timestamps are this clock's, or later
 _COARSE_CLOCK: Final = 5
 _TICK: Final = 0.001
 _TICKS: Final = 1000
@@ -35,7 +35,7 @@ _NAMED: Final = re.compile(
 
 
 def begin() -> int:
-    """The time at which a compilation begins: only what changes from now on bears a later one."""
+    """The time at which a compilation begins: a file changed from now on has a later timestamp."""
     now = time.time_ns()
     for _ in range(_TICKS):
         if time.clock_gettime_ns(_COARSE_CLOCK) > now:
@@ -46,10 +46,10 @@ def begin() -> int:
 
 @dataclass(frozen=True)
 class FilesRead:
-    """Hashes of the files by their places, and the places of files that would have been read too.
+    """Hashes of the files by place, and the places of files that would also have been read.
 
-    The latter are headers that are named but are not there: in a directory that is searched before
-    the one where they were found, or anywhere if the source asks whether there is such a header.
+    The latter are headers that are missing from a directory searched before the one where they were
+    found, or missing everywhere if the source only asks whether there is such a header.
     """
 
     hashes: Mapping[str, str]
@@ -59,17 +59,17 @@ class FilesRead:
     def of(
         cls, source: bytes, files: Mapping[Path, bytes], directories: Sequence[Path], begun: int
     ) -> Self | None:
-        """The files that a compilation has just read, besides its source.
+        """The files that a compilation has just read, other than its source.
 
         Args:
-            source: what the source says.
-            files: the files, with what they say now.
-            directories: where headers were looked for.
+            source: the content of the source.
+            files: the files, with their content now.
+            directories: the directories searched for headers.
             begun: when the compilation began.
 
         Returns:
-            None if one has changed since then: nobody knows which of its versions was compiled.
-            None also if there are none, as there always are: the compiler did not tell.
+            None if a file has changed since then: either version may have been compiled.
+            None also if there are no files: the compiler always reads some, and did not say.
         """
         if not files:
             return None
@@ -90,7 +90,7 @@ class FilesRead:
         )
 
     def are_the_same(self, directories: Sequence[Path]) -> bool:
-        """Whether a compilation that looks in these directories would read the same."""
+        """Whether a compilation that searches these directories would read the same files."""
         try:
             return all(
                 _hash(_path(place, directories).read_bytes()) == known
@@ -104,7 +104,7 @@ def read_whole(path: Path) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: it cannot be read; EFBIG where it is longer than any source, as devices are.
+        OSError: it cannot be read; EFBIG if it is longer than any source, as devices are.
     """
     with path.open("rb") as opened:
         content = opened.read(_LONGEST + 1)
@@ -114,7 +114,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def read_files(paths: Sequence[str]) -> dict[Path, bytes]:
-    """Contents of files; of those that have gone, nothing."""
+    """The contents of files; files that are gone are left out."""
     found = {}
     for path in map(Path, paths):
         found[path] = b""
@@ -124,7 +124,7 @@ def read_files(paths: Sequence[str]) -> dict[Path, bytes]:
 
 
 def _names(text: bytes) -> Iterator[str]:
-    """The headers that a file names."""
+    """The headers that a file includes or asks for."""
     for match in _NAMED.finditer(text):
         yield (match[1] or match[2]).decode(errors="surrogateescape")
 
@@ -149,14 +149,14 @@ def _hash(content: bytes) -> str:
 
 
 def _is_older(path: Path, moment: int) -> bool:
-    """Whether a path has led to the same content since before a moment.
+    """Whether a path has led to the same content since before ``moment``.
 
     Raises:
-        OSError: it leads nowhere.
+        OSError: the path leads nowhere.
     """
     for place, _ in way(path):
         status = place.lstat()
-        # a directory that only got or lost a file has changed in content, too, at the same time
+        # ctime equals mtime when a directory only gained or lost a file
         inside = S_ISDIR(status.st_mode) and status.st_ctime_ns == status.st_mtime_ns
         if status.st_ctime_ns > moment and not inside:
             return False

@@ -15,7 +15,7 @@ from ipttctl.numbers import decimal
 from ipttproto.family import limit
 
 SNAPLEN: Final = 262144
-"""What an accepting filter returns; any non-zero value accepts."""
+"""Return value of an accepting filter; any non-zero value accepts."""
 
 _DLT_RAW: Final = 12
 _NETMASK_UNKNOWN: Final = 0xFFFFFFFF
@@ -57,9 +57,9 @@ def _libpcap() -> ctypes.CDLL:
 
 
 def filter_text(code: bytes) -> str:
-    """An array of ``struct sock_filter`` as text that ``compile_filter`` takes.
+    """Write an array of ``struct sock_filter`` as text that ``compile_filter`` takes.
 
-    That is what ``tcpdump -ddd`` prints, with commas for line ends, as in
+    The form is that of ``tcpdump -ddd``, with commas for line ends, as in
     ``iptables -m bpf --bytecode``.
     """
     instructions = [f"{code} {jt} {jf} {k}" for code, jt, jf, k in _SOCK_FILTER.iter_unpack(code)]
@@ -67,7 +67,7 @@ def filter_text(code: bytes) -> str:
 
 
 def _assemble(text: str) -> bytes:
-    """The instructions that a text is, the kernel looks at what they mean."""
+    """Assemble instructions given as text. The kernel checks their meaning."""
     count, *instructions = text.split(",")
     if decimal(count, len(instructions)) != len(instructions):
         raise ProgramError(
@@ -97,15 +97,15 @@ def _check_length(length: int) -> None:
 def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
     """Compile a tcpdump expression into an array of ``struct sock_filter``.
 
-    Instructions, as ``filter_text`` and ``tcpdump -ddd`` write them, are taken as they are.
+    Instructions, as ``filter_text`` and ``tcpdump -ddd`` write them, are accepted too.
 
-    The filter sees a packet from its IP header on, so ``ip`` and ``ip6`` both work, and what asks
-    for a link layer (``ether``, ``vlan``) gets libpcap's own complaint. libpcap looks up names of
-    hosts, ports and protocols.
+    The filter sees a packet from its IP header on. ``ip`` and ``ip6`` both work; expressions about
+    the link layer (``ether``, ``vlan``) are refused by libpcap. libpcap resolves names of hosts,
+    ports and protocols.
 
     Raises:
         UsageError: the expression is empty.
-        ProgramError: libpcap refuses it, it is too long for the kernel, or no instructions.
+        ProgramError: libpcap refuses it, the instructions are malformed, or they are too many.
     """
     if not expression.strip():
         raise UsageError("the filter is empty", "leave it out to trace every packet")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where fields lie in the running kernel's structs, from its own type information (BTF)."""
+"""Offsets of fields in the running kernel's structs, from its type information (BTF)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def field_offsets(names: Iterable[str]) -> dict[str, int]:
     """Byte offsets of fields such as ``sk_buff.len`` or ``net.ns.inum``.
 
     Raises:
-        ProgramError: the kernel has no type information, or no such field.
+        ProgramError: the kernel has no type information or no such field.
     """
     offsets: dict[str, int] = {}
     with Btf.of_kernel() as types:
@@ -34,7 +34,7 @@ def field_offsets(names: Iterable[str]) -> dict[str, int]:
 
 
 def _find(types: Btf, number: int, name: str) -> tuple[int, int] | None:
-    """Offset in bits and type of a member, those of unnamed members included."""
+    """Offset in bits and type number of a member, which may lie in an unnamed member."""
     for member in types.members(number):
         if member.name == name and not member.width:
             return member.bits, member.type

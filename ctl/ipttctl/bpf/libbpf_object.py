@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Object files of ``clang -target bpf``: what is in one, and loading it, by libbpf.
+"""Object files of ``clang -target bpf``: read and loaded with libbpf.
 
-Plain values in, plain values and descriptors out; ``specs`` and ``collection`` make more of them.
+Plain values in, plain values and descriptors out. ``specs`` and ``collection`` build on them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PRINT_FUNCTION: Final = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True)
 class ObjectProgram:
-    """A program: its name, its section, and the type that libbpf tells from that (0: none)."""
+    """A program: its name, its section, and the type that libbpf infers from it (0: none)."""
 
     name: str
     section: str
@@ -41,7 +41,7 @@ class ObjectProgram:
 
 @dataclass(frozen=True)
 class ObjectMap:
-    """A map; ``pinned`` if its definition says that it is pinned by its name."""
+    """A map; ``pinned`` if its definition asks for pinning by name."""
 
     name: str
     type: int
@@ -54,7 +54,7 @@ class ObjectMap:
 
 @dataclass(frozen=True)
 class ObjectConstant:
-    """A constant: which map it lies in, and where and as what."""
+    """A constant: the map it lies in, its offset there, and its type."""
 
     map: str
     place: Member
@@ -62,21 +62,22 @@ class ObjectConstant:
 
 @dataclass(frozen=True)
 class ObjectContent:
-    """What is in an object file."""
+    """The content of an object file."""
 
     programs: tuple[ObjectProgram, ...]
     maps: tuple[ObjectMap, ...]
     constants: Mapping[str, ObjectConstant]
-    """By name: the variables of .rodata sections."""
+    """The variables of .rodata sections, by name."""
 
 
 @dataclass(frozen=True)
 class LoadPlan:
     """How to load an object file.
 
-    ``programs`` are the types of those to load; ``maps`` what is to differ from the file, as
-    (property, value), the property as in libbpf's setter; ``reused`` descriptors of maps that take
-    the place of the file's; ``constants`` bytes to put at an offset of a map's initial content.
+    ``programs``: the types of the programs to load. ``maps``: differences from the file, as
+    (property, value), with the property named as in libbpf's setter. ``reused``: descriptors of
+    maps that replace the file's. ``constants``: bytes to write at an offset of a map's initial
+    content.
     """
 
     programs: Mapping[str, int]
@@ -87,17 +88,17 @@ class LoadPlan:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Descriptors by name; whoever gets them closes them."""
+    """Descriptors by name; the caller closes them."""
 
     programs: dict[str, int]
     maps: dict[str, int]
 
 
 def read(elf: bytes, name: str) -> ObjectContent:
-    """What is in an object file; ``name`` is the file's, without directories.
+    """Read the content of an object file; ``name`` is the file's, without directories.
 
     Raises:
-        ProgramError: it is none.
+        ProgramError: it is not an object file of BPF programs.
     """
     with _opened(elf, name) as obj, Btf(obj.types(), borrowed=True) as types:
         maps = tuple(obj.map_content(handle) for handle in obj.maps().values())
@@ -113,7 +114,7 @@ def read(elf: bytes, name: str) -> ObjectContent:
 
 
 def load(elf: bytes, name: str, plan: LoadPlan) -> Loaded:
-    """Create an object file's maps and load some of its programs; all of it or nothing.
+    """Create an object file's maps and load some of its programs, all or nothing.
 
     Raises:
         ProgramError: the kernel or libbpf refuses something.
@@ -148,13 +149,13 @@ def load(elf: bytes, name: str, plan: LoadPlan) -> Loaded:
 
 
 class _OpenOpts(ctypes.Structure):
-    # The head of struct bpf_object_open_opts.
+    # The beginning of struct bpf_object_open_opts.
     _fields_ = (("sz", ctypes.c_size_t), ("object_name", ctypes.c_char_p))
 
 
 @cache
 def _library() -> ctypes.CDLL:
-    """Libbpf, with the types of its functions for object files declared."""
+    """Load libbpf, with the types of its functions for object files declared."""
     library = libbpf()
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32
     size = ctypes.c_size_t
@@ -195,7 +196,7 @@ class _Object:
         """Call libbpf on a program or map.
 
         Raises:
-            ProgramError: it refuses.
+            ProgramError: libbpf refuses.
         """
         result = getattr(_library(), function)(ctypes.c_void_p(handle), *arguments)
         if isinstance(result, int) and result < 0:
@@ -204,7 +205,7 @@ class _Object:
         return result
 
     def types(self) -> int:
-        """The handle on the file's types, 0 without."""
+        """The handle on the file's types; 0 if it has none."""
         return _library().bpf_object__btf(self._handle) or 0
 
     def programs(self) -> dict[str, int]:
@@ -216,7 +217,7 @@ class _Object:
         return self._walk("bpf_object__next_map", "bpf_map__name")
 
     def program_content(self, handle: int) -> ObjectProgram:
-        """What the file says about a program."""
+        """A program as the file defines it."""
         return ObjectProgram(
             self.call("bpf_program__name", handle).decode(),
             self.call("bpf_program__section_name", handle).decode(),
@@ -224,7 +225,7 @@ class _Object:
         )
 
     def map_content(self, handle: int) -> ObjectMap:
-        """What the file says about a map."""
+        """A map as the file defines it."""
         what = ("type", "key_size", "value_size", "max_entries", "map_flags")
         kind, *sizes, flags = (self.call(f"bpf_map__{name}", handle) for name in what)
         key_size, value_size, max_entries = sizes
@@ -241,7 +242,7 @@ class _Object:
     def prepare_program(
         self, handle: int, program_type: int | None, log: ctypes.Array[ctypes.c_char] | None
     ) -> None:
-        """Have a program loaded as a type, or not at all."""
+        """Set the type that a program is loaded as; None leaves the program out."""
         wanted = program_type is not None
         self.call("bpf_program__set_autoload", handle, wanted)
         if wanted:
@@ -255,7 +256,7 @@ class _Object:
         reused: int | None,
         content: Mapping[int, bytes],
     ) -> None:
-        """Have a map created as wished. Who opens its pins, and pins it, is not libbpf."""
+        """Set how a map is created. Its pins are opened and made by us, not by libbpf."""
         self.call("bpf_map__set_pin_path", handle, None)
         if reused is not None:
             self.call("bpf_map__reuse_fd", handle, reused)
@@ -294,7 +295,7 @@ class _Object:
         raise self.failure(f"cannot load object {self._name}", -result)
 
     def failure(self, action: str, number: int) -> IpttctlError:
-        """What went wrong, in libbpf's words where it found some."""
+        """An error for a failed action, in libbpf's words if it gave any."""
         if number == errno.EPERM:
             return PrivilegeError(
                 f"{action}: not permitted", "run as root, or with CAP_BPF and CAP_PERFMON"
@@ -318,7 +319,7 @@ _printing: Final = threading.Lock()
 @contextmanager
 def _opened(elf: bytes, name: str) -> Iterator[_Object]:
     library = _library()
-    # as libbpf names it after its file; the maps of variables begin with it
+    # the name libbpf would derive from the file; names of maps of variables begin with it
     options = _OpenOpts(ctypes.sizeof(_OpenOpts), os.fsencode(name.partition(".")[0]))
     with _printing, _collected_warnings() as warnings:
         handle = library.bpf_object__open_mem(elf, len(elf), ctypes.byref(options))
@@ -336,7 +337,7 @@ def _opened(elf: bytes, name: str) -> Iterator[_Object]:
 
 @contextmanager
 def _collected_warnings() -> Iterator[list[str]]:
-    """What libbpf would print as warnings."""
+    """Collect the warnings that libbpf would print."""
     library, libc = _library(), ctypes.CDLL(None)
     lines: list[str] = []
 
@@ -356,7 +357,7 @@ def _collected_warnings() -> Iterator[list[str]]:
 
 
 def _reason(warnings: list[str], number: int) -> str:
-    """The first warning says what went wrong, those after it what that led to."""
+    """The first warning, which gives the cause; the later ones give consequences."""
     return warnings[0] if warnings else _strerror(number)
 
 
@@ -367,6 +368,6 @@ def _strerror(number: int) -> str:
 
 
 def _section(map_name: str) -> str:
-    """The section that a map of variables is made of: ``.rodata`` for ``count.rodata``."""
+    """The section behind a map of variables: ``.rodata`` for ``count.rodata``."""
     _, dot, rest = map_name.partition(".")
     return dot + rest

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How keys and values of a map are written: by its types where it has some, else by their sizes.
+"""Keys and values of a map as text and JSON: by the map's types if it has any, else by size.
 
-Without types 1, 2, 4 and 8 bytes are a number in the host's order, and everything else is
-``0a:00:..``. A number of four bytes is also taken as an IPv4 address, 16 bytes as an IPv6 address,
-both in network order.
+Without types, 1, 2, 4 and 8 bytes are a number in host byte order, and everything else is
+``0a:00:..``. An IPv4 address is accepted for a number of four bytes, an IPv6 address for 16 bytes,
+both in network byte order.
 
-Keys of an LPM trie whose data are of an address's size are written ``10.0.0.0/8``, unless its types
-say that they are something else.
+Keys of an LPM trie whose data have the size of an address are written ``10.0.0.0/8``, unless the
+types say that they are something else.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from ipttctl.errors import UsageError
 _NUMBERS: Final = frozenset({1, 2, 4, 8})
 _BYTE: Final = Int("__u8", 1)
 _PREFIX: Final = 4
-"""Bytes of the prefix length that an LPM trie's key begins with."""
+"""Bytes of the prefix length at the beginning of an LPM trie's key."""
 
 _ADDRESSES: Final = {4: ("IPv4", "10.0.0.0/8"), 16: ("IPv6", "fd00::/8")}
-"""By the bytes of its data: what a key is a prefix of, and an example."""
+"""Size of a key's data in bytes -> the kind of address it is a prefix of, and an example."""
 
 
 class MapFormat:
     """Keys and values of a map, as bytes and as values for people and JSON.
 
-    The value of a per-CPU map is a list of one for each possible CPU; where one is written that is
-    no such list, every CPU gets it.
+    The value of a per-CPU map is a list with one element for each possible CPU. A written value
+    that is not such a list goes to every CPU.
     """
 
     def __init__(self, info: MapInfo, key: Type | None = None, value: Type | None = None) -> None:
-        """Take the types of key and value, where there are some of the right size."""
+        """Use the types of key and value if they are given and of the right size."""
         self.info = info
         self.key_type = key if key and key.size == info.key_size else None
         self.value_type = value if value and value.size == info.value_size else None
@@ -51,7 +51,7 @@ class MapFormat:
         """The format of a map in the kernel.
 
         Raises:
-            ProgramError: its types cannot be read.
+            ProgramError: the map's types cannot be read.
         """
         if not info.btf:
             return cls(info)
@@ -61,11 +61,11 @@ class MapFormat:
         return cls(info, key, value)
 
     def key(self, data: bytes) -> Any:
-        """What a key is for people and JSON."""
+        """A key in the form for people and JSON."""
         return _prefix(data) if self._lpm else decode(self._key, data)
 
     def key_bytes(self, given: Any) -> bytes:
-        """The bytes of a key that people or JSON gave.
+        """The bytes of a key in the form for people or JSON.
 
         Raises:
             UsageError: it cannot be one.
@@ -80,7 +80,7 @@ class MapFormat:
         return encode(self._key, _parsed(self._key, given), "key")
 
     def value(self, data: bytes) -> Any:
-        """What a value is for people and JSON."""
+        """A value in the form for people and JSON."""
         if self.info.type not in syscalls.PER_CPU:
             return decode(self._value, data)
         size = self.info.value_size
@@ -88,7 +88,7 @@ class MapFormat:
         return [decode(self._value, data[at : at + size]) for at in starts]
 
     def value_bytes(self, given: Any) -> bytes:
-        """The bytes of a value that people or JSON gave.
+        """The bytes of a value in the form for people or JSON.
 
         Raises:
             UsageError: it cannot be one.
@@ -100,7 +100,7 @@ class MapFormat:
         try:
             values = [encode(self._value, given, "value")] * cpus
         except UsageError:
-            # a list can be the value of a CPU, or that of all of them
+            # a list can be one CPU's value, or those of all CPUs
             if not isinstance(given, list):
                 raise
             if len(given) != cpus:
@@ -112,22 +112,22 @@ class MapFormat:
 
 
 def _plain(size: int) -> Type:
-    """A type for what is only known by its size."""
+    """A type for data of which only the size is known."""
     if size in _NUMBERS:
         return Int(f"__u{8 * size}", size)
     return Array(f"__u8[{size}]", size, _BYTE, size)
 
 
 def _step(size: int) -> int:
-    """Bytes from the value of a CPU to that of the next one."""
+    """Bytes from one CPU's value to the next CPU's."""
     return (size + 7) // 8 * 8
 
 
 def _parsed(kind: Type, given: Any, *, lists: bool = False) -> Any:
-    """What a text stands for: JSON where the type has parts, else itself.
+    """The value that a text stands for: parsed as JSON if the type has parts, else as it is.
 
     Raises:
-        UsageError: it is broken JSON.
+        UsageError: the text is broken JSON.
     """
     if not isinstance(given, str) or not given.lstrip().startswith(("{", "[", '"')):
         return given
@@ -140,7 +140,7 @@ def _parsed(kind: Type, given: Any, *, lists: bool = False) -> Any:
 
 
 def _is_prefix(kind: Type | None, size: int) -> bool:
-    """Whether an LPM trie's key, of a type or of none, is that of an IP network."""
+    """Whether an LPM trie's key, with or without a type, is an IP network."""
     if size - _PREFIX not in _ADDRESSES:
         return False
     if kind is None:
@@ -159,9 +159,9 @@ def _prefix(data: bytes) -> str:
 
 
 def _prefix_bytes(text: str, key_size: int) -> bytes | None:
-    """The key that ``10.0.0.0/8`` or an address is; None if it is neither, or of the other family.
+    """The key for ``10.0.0.0/8`` or an address; None if it is neither, or of the other family.
 
-    Bits behind the prefix, which the kernel does not look at, are cleared.
+    Bits after the prefix, which the kernel ignores, are cleared.
     """
     try:
         network = ipaddress.ip_network(text, strict=False)

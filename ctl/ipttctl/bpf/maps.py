@@ -25,15 +25,15 @@ _OF_DESCRIPTORS: Final = frozenset(
 
 
 class Map(Closing):
-    """A BPF map. It owns a descriptor: close it, or use it as a context manager.
+    """A BPF map that owns a descriptor: close it, or use it as a context manager.
 
-    ``get``, ``set``, ``remove`` and ``dump`` take and give values as people and JSON write them
-    (see ``map_format``), the others bytes. In those a value of a per-CPU map is that of every
-    possible CPU, one after the other, each rounded up to eight bytes.
+    ``get``, ``set``, ``remove`` and ``dump`` use the form for people and JSON (see
+    ``map_format``); the other methods use bytes. As bytes, a per-CPU map's value holds the values
+    of all possible CPUs in order, each padded to a multiple of eight bytes.
     """
 
     def __init__(self, fd: int) -> None:
-        """Take over ``fd``, which must be a map's."""
+        """Take ownership of ``fd``, which must be a map's."""
         self._descriptor = owned_descriptor(fd)
         try:
             self.info = syscalls.map_info(fd)
@@ -43,13 +43,13 @@ class Map(Closing):
 
     @classmethod
     def create(cls, spec: MapSpec, types: Btf | None = None) -> Self:
-        """Make the map that a spec describes, with its ``types``.
+        """Create the map that a spec describes, with its ``types``.
 
         Raises:
             ProgramError: the kernel refuses its sizes.
-            PrivilegeError: the caller may not make maps.
+            PrivilegeError: the caller may not create maps.
         """
-        # a map of data alone has a type for its values only
+        # a map of variables has a type for its values only
         described = types.load() if types and spec.value_type else None
         return cls(
             syscalls.create_map(
@@ -72,8 +72,8 @@ class Map(Closing):
         """A map by its id, as bpftool shows it.
 
         Raises:
-            ProgramError: there is none.
-            PrivilegeError: the caller may not (CAP_SYS_ADMIN).
+            ProgramError: there is no map with this id.
+            PrivilegeError: the caller lacks CAP_SYS_ADMIN.
         """
         return cls(syscalls.map_by_id(identifier))
 
@@ -82,7 +82,7 @@ class Map(Closing):
         """A map that is pinned in a BPF file system.
 
         Raises:
-            ProgramError: nothing is there, or something else.
+            ProgramError: nothing is pinned there, or something else.
         """
         fd = syscalls.open_pinned(Path(path))
         if syscalls.object_kind(fd) != syscalls.ObjectKind.MAP:
@@ -92,7 +92,7 @@ class Map(Closing):
 
     @property
     def fd(self) -> int:
-        """The descriptor; it stays the map's.
+        """The descriptor; the map keeps ownership.
 
         Raises:
             ProgramError: the map is closed.
@@ -115,13 +115,13 @@ class Map(Closing):
 
     @cached_property
     def format(self) -> MapFormat:
-        """How its keys and values are written; by their sizes alone if its types cannot be read."""
+        """The format of keys and values; by size alone if the map's types cannot be read."""
         with suppress(ProgramError):
             return MapFormat.of_map(self.info)
         return MapFormat(self.info)
 
     def get(self, key: Any) -> Any:
-        """The value of a key, or None. In an LPM trie that of the longest prefix that fits.
+        """The value of a key, or None. In an LPM trie, the value of the longest matching prefix.
 
         Raises:
             UsageError: it cannot be a key of this map.
@@ -134,8 +134,8 @@ class Map(Closing):
         """Set the value of a key.
 
         Raises:
-            UsageError: they cannot be key and value of this map.
-            ProgramError: the map is full, read-only, or of descriptors.
+            UsageError: the key or the value does not fit this map.
+            ProgramError: the map is full or read-only, or its values are objects.
         """
         self._require_writable()
         if self.info.type in _OF_DESCRIPTORS:
@@ -157,7 +157,7 @@ class Map(Closing):
         return self.delete(self.format.key_bytes(key))
 
     def dump(self) -> Iterator[tuple[Any, Any]]:
-        """All keys and values, as ``items``."""
+        """All keys and values, in the form for people and JSON; otherwise like ``items``."""
         self._require_keys("read")
         for key, value in self.items():
             yield self.format.key(key), self.format.value(value)
@@ -190,10 +190,10 @@ class Map(Closing):
         return syscalls.delete(self.fd, self._sized(key))
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All keys and values. Keys that come or go meanwhile may be left out."""
+        """All keys and values. Keys added or removed meanwhile may be left out."""
         seen: set[bytes] = set()
         key = syscalls.next_key(self.fd, None, self.info.key_size)
-        # the kernel begins anew behind a key that has gone: in a map that changes, for ever
+        # after a key that is gone the kernel starts again: in a changing map, for ever
         for _ in range(2 * self.info.max_entries):
             if key is None:
                 return
@@ -205,15 +205,15 @@ class Map(Closing):
             key = syscalls.next_key(self.fd, key, self.info.key_size)
 
     def duplicate(self) -> Self:
-        """The same map with a descriptor of its own."""
+        """The same map, with a descriptor of its own."""
         return type(self)(fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, 0))
 
     def pin(self, path: str | os.PathLike[str]) -> None:
-        """Give the map a name in a BPF file system, so that it stays."""
+        """Pin the map in a BPF file system, so that it stays."""
         syscalls.pin(self.fd, Path(path))
 
     def close(self) -> None:
-        """Give the descriptor back; more than once does no harm."""
+        """Close the descriptor. Closing more than once does no harm."""
         self._descriptor.close()
 
     def _require_keys(self, done: str) -> None:
@@ -224,7 +224,7 @@ class Map(Closing):
 
     def _require_writable(self) -> None:
         self._require_keys("written")
-        # said before what is wrong with a value
+        # checked first: a complaint about the value would mislead
         syscalls.require_writable(self.fd)
 
     def _sized(self, key: bytes) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""BPF programs, wherever they come from, as objects that own a file descriptor."""
+"""BPF programs from any source, as objects that own a file descriptor."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ipttctl.system.processes import foreign_descriptor
 
 
 class Program(Closing):
-    """A loaded BPF program. It owns a descriptor: close it, or use it as a context manager.
+    """A loaded BPF program that owns a descriptor: close it, or use it as a context manager.
 
-    Once a link holds the program, or it is pinned, closing does not unload it.
+    Closing does not unload a program that is pinned or held by a link.
     """
 
     def __init__(self, fd: int) -> None:
-        """Take over ``fd``, which must be a program's; see the class methods."""
+        """Take ownership of ``fd``, which must be a program's; see the class methods."""
         self._descriptor = owned_descriptor(fd)
         self._info: syscalls.LoadedProgram | None = None
 
     @classmethod
     def from_fd(cls, fd: int) -> Self:
-        """A program that the process has open already; the descriptor is duplicated.
+        """A program that this process has open already; the descriptor is duplicated.
 
         Raises:
-            ProgramError: it is not open, or something else than a program.
+            ProgramError: the descriptor is not open, or is not a program's.
         """
         _check_program(fd, f"fd {fd}")
         return cls(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))
@@ -41,7 +41,7 @@ class Program(Closing):
         """A program that is pinned in a BPF file system.
 
         Raises:
-            ProgramError: nothing is there, or something else, or no such file system is mounted.
+            ProgramError: no program is pinned there, or no such file system is mounted.
         """
         place = Path(path)
         fd = syscalls.open_pinned(place)
@@ -57,17 +57,17 @@ class Program(Closing):
         """A loaded program by its id, as bpftool shows it.
 
         Raises:
-            ProgramError: there is none.
+            ProgramError: there is no program with this id.
             PrivilegeError: the caller may not (CAP_SYS_ADMIN).
         """
         return cls(syscalls.program_by_id(identifier))
 
     @classmethod
     def from_tag(cls, tag: str) -> Self:
-        """The only loaded program of a tag (16 hex digits).
+        """The only loaded program with a tag (16 hex digits).
 
         Raises:
-            ProgramError: there is none, or more than one; the message lists their ids.
+            ProgramError: no program has it, or several; the message lists their ids.
             PrivilegeError: the caller may not (CAP_SYS_ADMIN).
         """
         with ExitStack() as found:
@@ -93,9 +93,9 @@ class Program(Closing):
         """A program that another process has open as ``fd``.
 
         Raises:
-            ProgramError: there is no such process, it ends meanwhile, or what it has there, if
-                anything, is no program.
-            PrivilegeError: the caller may not look into the process (PTRACE_MODE_ATTACH).
+            ProgramError: there is no such process, it ends meanwhile, or its descriptor is not
+                open or not a program's.
+            PrivilegeError: the caller may not access the process (PTRACE_MODE_ATTACH).
         """
         copy = foreign_descriptor(pid, fd)
         try:
@@ -114,17 +114,17 @@ class Program(Closing):
         type: syscalls.ProgramType = syscalls.ProgramType.KPROBE,  # noqa: A002 - as the kernel calls it
         license_name: str = "GPL",
     ) -> Self:
-        """Verify and load bytecode whose maps are descriptors already.
+        """Verify and load bytecode whose maps are resolved to descriptors.
 
         Raises:
-            ProgramError: the verifier refused.
+            ProgramError: the verifier refuses the program.
             PrivilegeError: the caller may not load programs.
         """
         return cls(syscalls.load_program(type, name, instructions, license_name))
 
     @property
     def fd(self) -> int:
-        """The descriptor; it stays the program's.
+        """The descriptor; the program keeps ownership.
 
         Raises:
             ProgramError: the program is closed.
@@ -142,7 +142,7 @@ class Program(Closing):
 
     @property
     def tag(self) -> str:
-        """The kernel's hash over the instructions, in hex."""
+        """The kernel's hash of the instructions, in hex."""
         return self._kernel_info().tag
 
     @property
@@ -160,7 +160,7 @@ class Program(Closing):
         return syscalls.program_maps(self.fd)
 
     def pin(self, path: str | os.PathLike[str]) -> None:
-        """Give the program a name in a BPF file system, so that it stays loaded.
+        """Pin the program in a BPF file system, so that it stays loaded.
 
         Raises:
             ProgramError: the path exists, or is not in a mounted BPF file system.
@@ -168,7 +168,7 @@ class Program(Closing):
         syscalls.pin(self.fd, Path(path))
 
     def close(self) -> None:
-        """Give the descriptor back; more than once does no harm."""
+        """Close the descriptor. Closing more than once does no harm."""
         self._descriptor.close()
 
     def _kernel_info(self) -> syscalls.LoadedProgram:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which line of a C source an instruction of its programs comes from.
+"""The line of a C source that an instruction comes from.
 
-Asked only of a program that the verifier refuses: it takes another compilation, with which bpfcc
-prints clang's debug information.
+Needed only when the verifier refuses a program: it takes another compilation, in which bpfcc prints
+clang's debug information.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from ipttctl.bpf import bpfcc
 from ipttctl.errors import ProgramError
 
-#: behind these a line can be numbered anew, whatever it is part of: bpfcc adds lines of its own
+#: after these a #line directive is safe anywhere; bpfcc's own lines would shift the numbers
 _ENDS: Final = (b";", b"{", b"}")
 _PROGRAM: Final = re.compile(r"^Disassembly of function (\w+)$")
 _LINE: Final = re.compile(r"^;.* // Line\s+(\d+)$")
@@ -26,7 +26,7 @@ _INSTRUCTION: Final = re.compile(r"^\s+(\d+):\t")
 
 @dataclass(frozen=True)
 class SourceLine:
-    """A line of a source, by its number, and what stands there."""
+    """A line of a source: its number and its text."""
 
     number: int
     text: str
@@ -35,9 +35,9 @@ class SourceLine:
 def line_of(
     source: Path, include: Sequence[Path], program: str, instruction: int
 ) -> SourceLine | None:
-    """The line that an instruction of a program comes from; None where nothing tells.
+    """The line that an instruction of a program comes from; None if it is unknown.
 
-    For what an inline function of a header does it is a line of the source near its call.
+    For code from an inline function of a header it is a source line near the call.
     """
     with suppress(OSError, ProgramError):
         text = source.read_bytes()
@@ -51,7 +51,7 @@ def line_of(
 
 
 def _numbered(text: bytes) -> bytes:
-    """A source that says the numbers of its lines, as far as that can be done without parsing."""
+    """The source with #line directives, as far as they can be placed without parsing."""
     lines, in_comment = [], False
     for number, line in enumerate(text.split(b"\n"), 1):
         lines.append(line)
@@ -64,7 +64,7 @@ def _numbered(text: bytes) -> bytes:
 
 
 def _numbers(printed: str, program: str) -> Iterator[tuple[int, int]]:
-    """The instructions of a program with which lines begin, in order, and the lines' numbers."""
+    """(instruction, line) for the first instruction of each line of a program, in order."""
     inside, number = False, None
     for line in printed.splitlines():
         if match := _PROGRAM.match(line):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Compiled sources on disk, so that another process neither compiles nor imports bpfcc.
+"""A cache of compiled sources on disk, so that the next process need not run bpfcc.
 
-What lies there is loaded into the kernel by root: the directory is its owner's alone, and nothing
-is read that somebody else could have written.
+Root loads its content into the kernel. Therefore the directory is its owner's alone, and an entry
+that somebody else could have written is not read.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ipttctl.bpf.files_read import FilesRead
 from ipttctl.system.private_dirs import check_private, make_private
 
 DAYS_KEPT: Final = 90
-"""Entries that were not used for so long go."""
+"""Entries not used for this many days are removed."""
 
 BYTES_KEPT: Final = 64 << 20
-"""Size of all entries together; the least recently used go first."""
+"""Limit on all entries together, in bytes; the least recently used are removed first."""
 
 _FORMAT: Final = 5
-"""Goes up when the entries' content changes."""
+"""Version of the entries' format; raise it when the format changes."""
 
 _ENVIRONMENT: Final = "IPTTCTL_CACHE"
 _DIRECTORIES: Final = (Path("/var/cache/ipttctl"), Path("/run/ipttctl/cache"))
-#: entries and what becomes one, also of former formats
+#: entries and temporary files, also those of former formats
 _OURS: Final = re.compile(r"\.?[0-9a-f]{32}(-[0-9a-f]{16})?\.json(\.\d+\.[0-9a-f]{8})?")
 
 
 def source_key(source: bytes, directories: Sequence[Path], cflags: Sequence[str]) -> str:
-    """A hash of all that is known before a compilation: not of the headers that it will read."""
+    """A hash of all inputs known before a compilation, which excludes the headers it will read."""
     kernel = os.uname()
     digest = hashlib.sha256()
 
@@ -54,15 +54,15 @@ def source_key(source: bytes, directories: Sequence[Path], cflags: Sequence[str]
 
 
 class SpecCache:
-    """A directory of entries. A key can have several, which differ in the files they came from."""
+    """A directory of entries. Entries of one key differ in the files they were compiled from."""
 
     def __init__(self, directory: Path) -> None:
-        """Take a directory that nobody else can write to."""
+        """Use ``directory``, which nobody else may be able to write to."""
         self._directory = directory
 
     @classmethod
     def open(cls) -> Self | None:
-        """The cache of this system, or None where nothing can be written.
+        """The cache of this system, or None if nothing can be written there.
 
         Raises:
             ProgramError: others can write there.
@@ -78,7 +78,7 @@ class SpecCache:
         return None
 
     def find(self, key: str, directories: Sequence[Path]) -> Iterator[Any]:
-        """What was stored of a key for files that are as they are now in these directories.
+        """The specs stored under a key whose files are unchanged in these directories.
 
         Raises:
             ProgramError: others can write to an entry.
@@ -97,7 +97,7 @@ class SpecCache:
                     yield stored["spec"]
 
     def store(self, key: str, files: FilesRead, spec: Mapping[str, Any]) -> None:
-        """Keep a spec, whole or not at all; one that cannot be costs the next compilation."""
+        """Store a spec, whole or not at all. A failure is ignored: it costs another compilation."""
         origin = {"read": dict(files.hashes), "absent": list(files.absent)}
         digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
         entry = self._directory / f"{key}-{digest}.json"
@@ -113,7 +113,7 @@ class SpecCache:
         self._prune(entry)
 
     def _prune(self, newest: Path) -> None:
-        """Remove what is too old or too much, but never the newest."""
+        """Remove entries that are too old or too many, but never ``newest``."""
         found = []
         for path in self._directory.iterdir():
             if _OURS.fullmatch(path.name) and path != newest:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What BPF sources compile to, or object files hold: plain values, nothing of the kernel's.
+"""Descriptions of compiled sources and object files: plain values, nothing in the kernel.
 
-In the manner of cilium/ebpf: constants and map sizes are set on a ``CollectionSpec``, which a
-``Collection`` is then loaded from.
+As in cilium/ebpf, constants and map sizes are set on a ``CollectionSpec``, from which a
+``Collection`` is then loaded.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ipttctl.bpf.values import encode
 from ipttctl.errors import ProgramError, UsageError, os_reason
 
 CONST_MARK: Final = 0x1B77C0DE
-"""Upper half of the 64-bit loads that stand for constants (bpf/ipttrace.h)."""
+"""Upper half of the 64-bit immediate that marks a constant (bpf/ipttrace.h)."""
 
 _NAME_SIZE: Final = 32
-"""Bytes of a constant's name that are hashed."""
+"""Number of bytes of a constant's name that are hashed."""
 
 _DECLARATION: Final = re.compile(
     r"^\s*IPTTRACE_CONST\(\s*(?P<type>[^,()]+?)\s*,\s*(?P<name>\w+)\s*\)", re.MULTILINE
@@ -42,10 +42,9 @@ _WIDTH: Final = re.compile(r"^(?:__)?[us](8|16|32|64)$")
 class ProgramSpec:
     """A program.
 
-    ``instructions`` and ``maps`` (names by the index of the instruction that loads them) are those
-    of a compiled source; of an object file libbpf knows them. ``section`` and ``type`` are what an
-    object file says; a compiled source says neither, and its programs are of whatever type they
-    are loaded as.
+    ``instructions`` and ``maps`` (names by the index of the instruction that loads them) are set
+    for a compiled source only; libbpf keeps those of an object file. ``section`` and ``type`` are
+    set for an object file only; a program of a source has the type it is loaded as.
     """
 
     name: str
@@ -57,11 +56,11 @@ class ProgramSpec:
 
 @dataclass
 class MapSpec:
-    """A map to create: change what you like before the collection is loaded.
+    """A map to create. Its members may be changed before the collection is loaded.
 
-    ``pinned`` has it shared by name: loading uses the map of its name that is pinned in the
-    directory for this, or creates one and pins it there. ``key_type`` and ``value_type`` are their
-    numbers in the collection's ``btf``, 0 for none.
+    A ``pinned`` map is shared by name: loading uses the map pinned under its name in the directory
+    of shared maps, or creates it and pins it there. ``key_type`` and ``value_type`` are type
+    numbers in the collection's ``btf``; 0 is none.
     """
 
     name: str
@@ -77,7 +76,7 @@ class MapSpec:
 
 @dataclass(frozen=True)
 class ObjectFile:
-    """An object file: its name, its bytes, and what libbpf finds in them."""
+    """An object file: its name, its bytes, and the content that libbpf finds in them."""
 
     name: str
     data: bytes
@@ -90,7 +89,7 @@ class ObjectFile:
         values: Mapping[str, Any],
         reused: Mapping[str, int],
     ) -> libbpf_object.LoadPlan:
-        """How to load it with programs of these types, what differs in its maps, constants."""
+        """The plan to load it with programs of these types, changed maps and constants."""
         changed = {}
         for entry in self.content.maps:
             spec = maps[entry.name]
@@ -119,12 +118,12 @@ class CollectionSpec:
     constants: dict[str, int] = field(default_factory=dict)
     """Width in bits of each constant by its name."""
     fields: list[str] = field(default_factory=list)
-    """Fields of kernel structs, such as ``sk_buff.len``, that the source declares."""
+    """Fields of kernel structs that the source declares, such as ``sk_buff.len``."""
     license: str = "GPL"
     btf: bytes = b""
     """Types of the maps' keys and values."""
     values: dict[str, Any] = field(default_factory=dict)
-    """Values of the constants that are set; the others are 0, or what an object file says."""
+    """Values of the constants that are set; the others are 0, or the object file's."""
     elf: ObjectFile | None = None
     """The object file that libbpf loads, if the collection comes from one."""
 
@@ -138,18 +137,18 @@ class CollectionSpec:
         use_cache: bool = True,
         on_compile: Callable[[], None] | None = None,
     ) -> Self:
-        """Compile a C source with bpfcc, or take what it compiled to before.
+        """Compile a C source with bpfcc, or take the result from the cache.
 
         Args:
             source: the C file.
-            include: directories of headers, besides the source's own.
+            include: directories of headers, in addition to the source's own.
             cflags: more options for clang.
-            use_cache: keep the result on disk and use what is there.
+            use_cache: read the result from the cache on disk, and store it there.
             on_compile: called before a compilation, which takes seconds.
 
         Raises:
-            ProgramError: no such source; it does not compile; bpfcc or the kernel's headers are
-                missing; somebody else can write to the cache.
+            ProgramError: there is no such source, it does not compile, bpfcc or the kernel's
+                headers are missing, or somebody else can write to the cache.
         """
         path = Path(source)
         directories = [path.parent, *include]
@@ -176,10 +175,10 @@ class CollectionSpec:
 
     @classmethod
     def from_object(cls, path: str | os.PathLike[str]) -> Self:
-        """Read an object file that ``clang -O2 -g -target bpf`` made.
+        """Read an object file made by ``clang -O2 -g -target bpf``.
 
         Raises:
-            ProgramError: no such file, or it is no object file of BPF programs.
+            ProgramError: there is no such file, or it is not an object file of BPF programs.
         """
         place = Path(path)
         try:
@@ -200,7 +199,7 @@ class CollectionSpec:
     def set_constants(self, values: Mapping[str, Any]) -> None:
         """Set constants: IPTTRACE_CONST in sources, the variables of .rodata in object files.
 
-        Values are numbers; those of an object file can be of any type, written as in a map.
+        Values are numbers. For an object file they can have any type, written as in a map.
 
         Raises:
             ProgramError: there is no such constant, or the value does not fit its type.
@@ -221,10 +220,10 @@ class CollectionSpec:
         self.values.update(values)
 
     def find_program(self, name: str) -> str:
-        """The program of a name, or the only one in an object file's section of that name.
+        """Find a program by its name, or the only one in a section of that name.
 
         Raises:
-            ProgramError: there is none, or the section has several.
+            ProgramError: there is no such program, or the section has several.
         """
         inside = [p.name for p in self.programs.values() if p.section and p.section == name]
         if len(inside) == 1:
@@ -240,7 +239,7 @@ class CollectionSpec:
         raise ProgramError(f"there is no program {name}", f"there are: {known or 'none'}")
 
     def content(self) -> bytes:
-        """What the file says or compiled to, as bytes that differ when it does."""
+        """Bytes that differ whenever the file's content, or its compiled form, does."""
         return self.elf.data if self.elf else json.dumps(self._to_store()).encode()
 
     def used_fields(self, program: str) -> list[str]:
@@ -249,10 +248,10 @@ class CollectionSpec:
         return [name for name in self.fields if const_marker(name) in loaded]
 
     def instructions(self, program: str, offsets: Mapping[str, int] | None = None) -> bytes:
-        """A program's bytecode with constants and offsets in place; its maps are not.
+        """A program's bytecode with constants and offsets filled in, but not its maps.
 
         Raises:
-            ProgramError: it uses a constant or a field that is not declared or not in ``offsets``.
+            ProgramError: it uses a constant that is not declared, or a field not in ``offsets``.
         """
         by_mark = {
             const_marker(name): self.values.get(name, 0) % (1 << width)
@@ -272,7 +271,7 @@ class CollectionSpec:
 
     @classmethod
     def _from_compiled(cls, compiled: dict[str, Any]) -> Self:
-        """What the compiler answered, with map names in the place of descriptors."""
+        """The spec in the compiler's answer, with map names in place of descriptors."""
         names = {entry["fd"]: name for name, entry in compiled["maps"].items()}
         programs = {}
         for name, code in compiled["programs"].items():
@@ -295,7 +294,7 @@ class CollectionSpec:
 
     @classmethod
     def _from_stored(cls, stored: Any) -> Self:
-        """The spec that ``_to_store`` gave; whatever error where it is none."""
+        """The spec that ``_to_store`` wrote; any exception if ``stored`` is something else."""
         programs = {
             name: ProgramSpec(
                 name,
@@ -310,7 +309,7 @@ class CollectionSpec:
         return cls(programs, maps, constants, fields, stored["license"], types)
 
     def _to_store(self) -> dict[str, Any]:
-        """The spec as JSON can have it, without the values of constants."""
+        """The spec in a form for JSON, without the values of constants."""
         return {
             "license": self.license,
             "btf": self.btf.hex(),
@@ -325,7 +324,7 @@ class CollectionSpec:
 
 
 def const_marker(name: str) -> int:
-    """The 64-bit value that stands for a constant in bytecode: mark and FNV-1a hash."""
+    """The 64-bit value that stands for a constant in bytecode: a mark and an FNV-1a hash."""
     value = 2166136261
     for byte in name.encode().ljust(_NAME_SIZE, b"\0"):
         value = (value ^ byte) * 16777619 & 0xFFFFFFFF
@@ -333,7 +332,7 @@ def const_marker(name: str) -> int:
 
 
 def _declarations(source: Path, texts: Iterable[bytes]) -> tuple[dict[str, int], list[str]]:
-    """The constants, with their widths, and the fields that the texts of a source declare."""
+    """The constants with their widths, and the fields, that the texts of a source declare."""
     constants: dict[str, int] = {}
     fields: set[str] = set()
     for text in (text.decode(errors="replace") for text in texts):

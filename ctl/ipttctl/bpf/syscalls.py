@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """BPF objects of the kernel, through libbpf's system call wrappers: descriptors in and out.
 
-Nothing here owns a descriptor: whoever gets one closes it. All failures are ``ProgramError``, or
-``PrivilegeError`` where the kernel wants a capability.
+Nothing here owns a descriptor: the caller closes those it gets. All failures raise
+``ProgramError``, or ``PrivilegeError`` if a capability is missing.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, VerifierE
 
 INSTRUCTION_SIZE: Final = 8
 NAME_SIZE: Final = 16
-"""Bytes of an object's name in the kernel, with its NUL (BPF_OBJ_NAME_LEN)."""
+"""Size of an object's name in the kernel in bytes, with its NUL (BPF_OBJ_NAME_LEN)."""
 
 _INSTRUCTION: Final = struct.Struct("=BBhi")
 _LD_IMM64: Final = 0x18
 _PSEUDO_MAP_FD: Final = 1
-#: a line of the source in the verifier's log; newer kernels put file and number behind it
+#: a source line in the verifier's log; newer kernels append file and number
 _LOGGED_LINE: Final = re.compile(r"^; (.+)$", re.MULTILINE)
 #: an instruction in the verifier's log, with its code in hex
 _LOGGED_INSTRUCTION: Final = re.compile(r"^(\d+): \([0-9a-f]{2}\) ", re.MULTILINE)
@@ -48,7 +48,7 @@ class ProgramType(enum.IntEnum):
 
 
 class MapType(enum.IntEnum):
-    """Map types that need something of their own (enum bpf_map_type)."""
+    """Map types that need special treatment (enum bpf_map_type)."""
 
     ARRAY = 2
     PROG_ARRAY = 3
@@ -72,7 +72,7 @@ PER_CPU: Final = frozenset(
 
 
 class ObjectKind(enum.StrEnum):
-    """What a descriptor refers to, as the kernel names it in /proc."""
+    """Kinds of BPF objects behind descriptors, as the kernel names them in /proc."""
 
     PROGRAM = "bpf-prog"
     MAP = "bpf-map"
@@ -81,7 +81,7 @@ class ObjectKind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class LoadedProgram:
-    """What the kernel says about a loaded program."""
+    """A loaded program as the kernel describes it."""
 
     id: int
     type: str
@@ -91,10 +91,10 @@ class LoadedProgram:
 
 @dataclass(frozen=True)
 class MapInfo:
-    """What the kernel says about a map.
+    """A map as the kernel describes it.
 
-    ``btf`` is the id of the types that its keys and values are described by, 0 without;
-    ``key_type`` and ``value_type`` are their numbers there, 0 where one has none.
+    ``btf`` is the id of the BTF that describes its keys and values, 0 if there is none.
+    ``key_type`` and ``value_type`` are type numbers there; 0 is none.
     """
 
     id: int
@@ -198,7 +198,7 @@ class _MapCreateOpts(ctypes.Structure):
 
 
 class _ProgInfo(ctypes.Structure):
-    # The head of struct bpf_prog_info; the kernel fills as much as there is room for.
+    # The beginning of struct bpf_prog_info; the kernel fills as much as there is room for.
     _fields_ = (
         ("type", ctypes.c_uint32),
         ("id", ctypes.c_uint32),
@@ -216,7 +216,7 @@ class _ProgInfo(ctypes.Structure):
 
 
 class _MapInfo(ctypes.Structure):
-    # The head of struct bpf_map_info.
+    # The beginning of struct bpf_map_info.
     _fields_ = (
         ("type", ctypes.c_uint32),
         ("id", ctypes.c_uint32),
@@ -237,10 +237,10 @@ class _MapInfo(ctypes.Structure):
 
 @cache
 def libbpf() -> ctypes.CDLL:
-    """The library.
+    """Load libbpf.
 
     Raises:
-        ProgramError: it is missing, or too old.
+        ProgramError: libbpf is missing or too old.
     """
     try:
         library = ctypes.CDLL("libbpf.so.1", use_errno=True)
@@ -252,7 +252,7 @@ def libbpf() -> ctypes.CDLL:
         raise _no_libbpf(f"it is too old: {error}") from None
     library.libbpf_bpf_prog_type_str.restype = ctypes.c_char_p
     library.libbpf_bpf_map_type_str.restype = ctypes.c_char_p
-    # Its hints on standard error repeat what our errors say.
+    # libbpf's hints on standard error repeat our errors.
     library.libbpf_set_print.restype = ctypes.c_void_p
     library.libbpf_set_print(None)
     return library
@@ -274,7 +274,7 @@ def _failure(
     if number == errno.EPERM:
         return PrivilegeError(f"{action}: not permitted", f"run as root, or with {needs}")
     if number in {errno.EMFILE, errno.ENFILE}:
-        # not a fault of the object's, which callers may take for gone otherwise
+        # not the object's fault: callers take a ProgramError to mean that the object is gone
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return IpttctlError(f"{action}: all {limit} descriptors are in use", "raise `ulimit -n`")
     return ProgramError(f"{action}: {os.strerror(number)}", remedy)
@@ -286,10 +286,10 @@ def _failure(
 def load_program(
     program_type: ProgramType, name: str, instructions: bytes, license_name: str
 ) -> int:
-    """Have the kernel verify and load a program; returns its descriptor.
+    """Verify and load a program; returns its descriptor.
 
     Raises:
-        ProgramError: the verifier refused; the message has its reason.
+        ProgramError: the verifier refuses it; the message gives the reason.
         PrivilegeError: the caller may not load programs.
     """
     log = ctypes.create_string_buffer(LOG_SIZE)
@@ -321,13 +321,13 @@ def load_program(
 
 
 def refused_instruction(log: str) -> int | None:
-    """The index of the last instruction that the verifier looked at, None without."""
+    """The index of the last instruction that the verifier looked at; None if it is unknown."""
     found = _LOGGED_INSTRUCTION.findall(log)
     return int(found[-1]) if found else None
 
 
 def refused_line(log: str) -> str:
-    """The line of the source that the verifier last came to, nothing without BTF of lines."""
+    """The source line that the verifier reached last; empty without line information in BTF."""
     found = _LOGGED_LINE.findall(log)
     return str(found[-1]).strip() if found else ""
 
@@ -343,10 +343,10 @@ def program_by_id(identifier: int) -> int:
 
 
 def programs() -> Iterator[int]:
-    """The ids of the programs that are loaded, ascending.
+    """The ids of all loaded programs, ascending.
 
     Raises:
-        PrivilegeError: the caller may not ask (CAP_SYS_ADMIN).
+        PrivilegeError: the caller lacks CAP_SYS_ADMIN.
     """
     following = ctypes.c_uint32(0)
     while True:
@@ -359,7 +359,7 @@ def programs() -> Iterator[int]:
 
 
 def program_info(fd: int) -> LoadedProgram:
-    """What the kernel says about the program behind a descriptor."""
+    """Describe the program behind a descriptor."""
     info = _ProgInfo()
     _read_info(fd, info)
     return LoadedProgram(info.id, program_type_name(info.type), bytes(info.tag).hex(), _text(info))
@@ -379,7 +379,7 @@ def program_maps(fd: int) -> list[int]:
 
 
 def program_type_name(number: int) -> str:
-    """A program type as bpftool names it, or its number where libbpf does not know it."""
+    """A program type as bpftool names it, or its number if libbpf does not know it."""
     name: bytes | None = libbpf().libbpf_bpf_prog_type_str(ctypes.c_int(number))
     return name.decode() if name else str(number)
 
@@ -387,11 +387,11 @@ def program_type_name(number: int) -> str:
 def enable_run_time() -> int:
     """Have the kernel measure the run time of all programs (BPF_ENABLE_STATS).
 
-    Returns a descriptor: it does so until the last such descriptor is closed.
+    Returns a descriptor. The kernel measures until the last such descriptor is closed.
 
     Raises:
-        ProgramError: the kernel cannot.
-        PrivilegeError: the caller may not (CAP_SYS_ADMIN).
+        ProgramError: the kernel cannot do this.
+        PrivilegeError: the caller lacks CAP_SYS_ADMIN.
     """
     fd = _call("bpf_enable_stats", ctypes.c_int(_STATS_RUN_TIME))
     if fd < 0:
@@ -412,7 +412,7 @@ def _text(info: Any) -> str:
 
 
 def object_kind(fd: int) -> str:
-    """What kind of file a descriptor is: an ``ObjectKind``, or what /proc calls it.
+    """The kind of file behind a descriptor: an ``ObjectKind``, or its name in /proc.
 
     Raises:
         ProgramError: no such descriptor is open in this process.
@@ -434,7 +434,7 @@ def object_kind(fd: int) -> str:
 
 @dataclass(frozen=True)
 class MapTypes:
-    """What describes a map's keys and values: a descriptor of BTF, and their numbers there."""
+    """The types of a map's keys and values: a descriptor of BTF, and type numbers there."""
 
     fd: int
     key: int
@@ -451,7 +451,7 @@ def create_map(
     flags: int,
     types: MapTypes | None = None,
 ) -> int:
-    """Create a map; returns its descriptor. ``types`` are left out if its type cannot have any."""
+    """Create a map; returns its descriptor. ``types`` are dropped if its type takes none."""
     options = _MapCreateOpts(sz=ctypes.sizeof(_MapCreateOpts), map_flags=flags)
     if types:
         options.btf_fd = types.fd
@@ -488,13 +488,13 @@ def map_by_id(identifier: int) -> int:
 
 
 def map_type_name(number: int) -> str:
-    """A map type as bpftool names it, or its number where libbpf does not know it."""
+    """A map type as bpftool names it, or its number if libbpf does not know it."""
     name: bytes | None = libbpf().libbpf_bpf_map_type_str(ctypes.c_int(number))
     return name.decode() if name else str(number)
 
 
 def map_info(fd: int) -> MapInfo:
-    """What the kernel says about the map behind a descriptor."""
+    """Describe the map behind a descriptor."""
     info = _MapInfo()
     _read_info(fd, info)
     return MapInfo(
@@ -512,7 +512,7 @@ def map_info(fd: int) -> MapInfo:
 
 
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
-    """A map's value of ``value_size`` bytes for a key, or None."""
+    """A map's value for a key, of ``value_size`` bytes, or None."""
     value = ctypes.create_string_buffer(value_size)
     result = _call("bpf_map_lookup_elem", fd, key, value)
     if result == -errno.ENOENT:
@@ -549,7 +549,7 @@ def require_writable(fd: int) -> None:
     """Check that a map can be written to, unlike a program's constants.
 
     Raises:
-        ProgramError: nobody may any more.
+        ProgramError: the map is read-only.
     """
     lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -558,7 +558,7 @@ def require_writable(fd: int) -> None:
 
 
 def next_key(fd: int, key: bytes | None, key_size: int) -> bytes | None:
-    """The key after ``key`` (None: the first), or None at the end."""
+    """The key after ``key`` (None asks for the first), or None at the end."""
     following = ctypes.create_string_buffer(key_size)
     result = _call("bpf_map_get_next_key", fd, key, following)
     if result == -errno.ENOENT:
@@ -570,7 +570,7 @@ def next_key(fd: int, key: bytes | None, key_size: int) -> bytes | None:
 
 @cache
 def possible_cpus() -> int:
-    """Number of CPUs that per-CPU values have room for."""
+    """The number of possible CPUs: each has its own part of a per-CPU value."""
     last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
     return int(last.split("-")[-1]) + 1
 
@@ -579,7 +579,7 @@ def possible_cpus() -> int:
 
 
 def pin(fd: int, path: Path) -> None:
-    """Give an object a name in a BPF file system, so that it outlives its descriptors."""
+    """Pin an object in a BPF file system, so that it outlives its descriptors."""
     result = _call("bpf_obj_pin", fd, os.fsencode(path))
     if result == 0:
         return

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Bytes as values that people and JSON can write, by their type; and back.
+"""Conversion between bytes and the values that people and JSON write, by type.
 
 | Type                                | Value                                                   |
 |-------------------------------------|---------------------------------------------------------|
 | integer                             | number; text: decimal, 0x.., an address that fits       |
-| __be16, __be64                      | number, in the host's sense                             |
-| __be32, struct in_addr              | IPv4 address; taken: a number too                       |
+| __be16, __be64                      | number, converted from network byte order               |
+| __be32, struct in_addr              | IPv4 address; accepted: a number too                    |
 | struct in6_addr, __be32[4]          | IPv6 address                                            |
 | bool, floating point                | true, false; number                                     |
-| enum                                | name, or the number where none has it                   |
-| char array                          | text where it is some, else as an array of bytes        |
-| array of bytes                      | `0a:00:..`; taken: list, an address that fits           |
+| enum                                | name, or the number if it has no name                   |
+| char array                          | text if printable, else as an array of bytes            |
+| array of bytes                      | `0a:00:..`; accepted: list, an address that fits        |
 | other array                         | list                                                    |
 | struct                              | object of all members                                   |
-| union                               | object of all members; taken: one, or more that agree   |
+| union                               | object of all members; accepted: any that agree         |
 | pointer                             | `0x..`                                                  |
 
 The members of a union are views of the same bytes.
-Every type is taken as `0a:00:..` too, all bytes in the order in which they lie in memory.
+Every type also accepts `0a:00:..`, all bytes in the order in which they lie in memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ipttctl.bpf.btf import Array, Enum, Float, Int, Member, Pointer, Struct, Ty
 from ipttctl.errors import UsageError
 
 ORDER: Final[Literal["little", "big"]] = "little" if sys.byteorder == "little" else "big"
-"""The host's order of bytes."""
+"""The host's byte order."""
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2})+")
 _FLOATS: Final = {2: "=e", 4: "=f", 8: "=d"}
@@ -65,10 +65,10 @@ def decode(kind: Type, data: bytes) -> Any:  # noqa: PLR0911 - one for each kind
 
 
 def encode(kind: Type, value: Any, called: str = "value") -> bytes:
-    """The bytes of a value; ``called`` names it in complaints.
+    """The bytes of a value; ``called`` names it in error messages.
 
     Raises:
-        UsageError: it is no value of this type.
+        UsageError: it is not a value of this type.
     """
     writer = _Writer(kind.size)
     writer.put(kind, value, 0, called)
@@ -76,7 +76,7 @@ def encode(kind: Type, value: Any, called: str = "value") -> bytes:
 
 
 def is_address(kind: Type) -> bool:
-    """Whether a type is surely an IP address."""
+    """Whether a type is certainly an IP address."""
     match kind:
         case Int():
             return kind.network and kind.size == 4
@@ -93,7 +93,7 @@ def parse_hex(text: str) -> bytes | None:
 
 
 def parse_address(text: str, size: int) -> bytes | None:
-    """An IP address of ``size`` bytes in network order; None if it is none."""
+    """The bytes of an IP address in network byte order; None if it is no address of ``size``."""
     try:
         packed = ipaddress.ip_address(text).packed
     except ValueError:
@@ -120,7 +120,7 @@ def _array(kind: Array, data: bytes) -> Any:
 
 
 def _text(data: bytes) -> str | None:
-    """The text in a char array: ended and filled up with zeros, printable. Else None."""
+    """The text in a char array; None unless it is printable and padded with zeros to the end."""
     text, _, rest = data.partition(b"\0")
     if rest.strip(b"\0") or len(text) == len(data):
         return None
@@ -157,7 +157,7 @@ def _bit_field(member: Member, data: bytes, at: int) -> Any:
 
 
 def _place(at: int, bit: int, width: int) -> tuple[int, int]:
-    """Byte and bit in it where a bit of a bit field lies."""
+    """The byte that holds a bit of a bit field, and the bit's place in that byte."""
     if ORDER == "little":
         return (at + bit) // 8, (at + bit) % 8
     place = at + width - 1 - bit
@@ -168,7 +168,7 @@ def _place(at: int, bit: int, width: int) -> tuple[int, int]:
 
 
 class _Writer:
-    """Bytes that take shape; those that are written twice have to agree."""
+    """A buffer of bytes to be written; a bit that is written twice has to get the same value."""
 
     def __init__(self, size: int) -> None:
         self.data = bytearray(size)
@@ -241,7 +241,7 @@ class _Writer:
 
 
 def _scalar(kind: Type, value: Any, called: str) -> bytes:
-    """The bytes of a value that has no parts, or that is given as text."""
+    """The bytes of a value without parts, or of one given as text."""
     if isinstance(value, str):
         plain = parse_hex(value)
         if plain is not None and len(plain) == kind.size:
@@ -312,14 +312,14 @@ def _range(bits: int, *, signed: bool) -> tuple[int, int]:
 
 
 def _takes_address(kind: Type) -> bool:
-    """Whether an address of its size can be meant by a value of this type."""
+    """Whether this type accepts an IP address of its size."""
     if isinstance(kind, Array) and isinstance(kind.element, Int):
         return kind.element.size == 1 or kind.size == 16
     return is_address(kind) or (isinstance(kind, Int) and kind.size in {4, 16})
 
 
 def _taken(kind: Type) -> str:
-    """What to give for a type."""
+    """A hint that says which values a type takes."""
     address = " or an IP address" if _takes_address(kind) and kind.size in {4, 16} else ""
     match kind:
         case Int() if kind.boolean:
@@ -332,7 +332,7 @@ def _taken(kind: Type) -> str:
 
 
 def _names(kind: Struct) -> list[str]:
-    """The members that a struct's value has, those of unnamed members included."""
+    """The members of a struct's value, those of unnamed members included."""
     names: list[str] = []
     for member in kind.members:
         if not member.name and isinstance(member.type, Struct):

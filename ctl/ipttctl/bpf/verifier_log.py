@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The log of the kernel's verifier: which of its lines says why a program is refused."""
+"""The log of the kernel's verifier: find the line that says why it refuses a program."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _ASIDE: Final = re.compile(
     """,
     re.VERBOSE,
 )
-"""Beginnings of lines that tell what the verifier did, not what it found."""
+"""Beginnings of lines about the verifier's progress, not its findings."""
 
 
 _ADVICE: Final = "\nVerification failed:"
-"""Where 7.3 begins to explain, over a page."""
+"""The beginning of the advice that 7.3 adds, a page long."""
 
 
 def verifier_reason(log: str) -> str:
-    """The reason that a verifier log gives, or nothing.
+    """The reason that a verifier log gives; empty if there is none.
 
-    It is what the verifier says first after the last instruction that it looked at: newer kernels
-    go on with states and with advice, in lines of their own.
+    It is the first remark after the last instruction that the verifier looked at. Newer kernels
+    add states and advice, in lines of their own.
     """
     said, _, _ = log.partition(_ADVICE)
     lines = [line.strip() for line in said.splitlines()]

@@ -36,7 +36,7 @@ EXIT_CODES: Final = {
     run_command.NOT_FOUND: "run: there is no such command",
     130: "interrupted before there was anything to end",
 }
-"""What the exit status of ``ipttctl`` means."""
+"""Exit status of ``ipttctl`` -> its meaning."""
 
 _EXPECTED: Final = (IpttctlError, TyperException, ProtocolError, OSError)
 _EPILOG: Final = "Exit status: " + "; ".join(f"{n} {text}" for n, text in EXIT_CODES.items()) + "."
@@ -111,7 +111,7 @@ def overview(
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; its exit status. Errors become one line on standard error."""
+    """Run a command line; returns its exit status. Errors become one line on standard error."""
     with checked():
         try:
             result = app(args=arguments, prog_name="ipttctl", standalone_mode=False)
@@ -128,14 +128,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Keep what is left in the buffer from waiting for a reader at exit."""
+    """Drop the rest of the buffer, which would wait for a reader at exit."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
     """The console script."""
-    # of all that it has we resolve a family with it
+    # we only resolve a family with it
     without_the_rest("pyroute2")
     keep_numbers()
     take_any_encoding()

@@ -28,22 +28,20 @@ DIFFERS: Final = 9
 _FILE = Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - is standard input")]
 _PRUNE = Annotated[
     bool,
-    typer.Option(
-        "--prune", help="persistent links go too that are not declared and apply not made"
-    ),
+    typer.Option("--prune", help="also detach undeclared persistent links that apply did not make"),
 ]
 
 
 def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.TEXT) -> None:
-    """Make links and maps as FILE declares them; print what was changed for it.
+    """Make links and maps as FILE declares them, and print the changes.
 
-    FILE has an object "links" with an object for each link by its name: attach's options by their
-    long names, "maps" with what maps are to hold, and "link", the id of a persistent link to take
-    over. Links that apply made and FILE does not have are detached. Links that a process owns are
-    left alone.
+    FILE has an object "links" with an object for each link by its name. This holds attach's options
+    by their long names, "maps" with the contents of maps, and "link", the id of a persistent link
+    to take over. Links that apply made and FILE does not have are detached. Links that a process
+    owns are left alone.
 
-    What fails changes nothing: all programs are loaded first, and all links that change do so in
-    one step. Applying twice changes nothing.
+    If anything fails, nothing is changed: all programs are loaded first, and all links that change
+    do so in one step. Applying the same FILE again changes nothing.
     """
     from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
 
@@ -57,9 +55,9 @@ def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output
 
 
 def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.TEXT) -> int:
-    """Print what apply would change, one a line. Exit status 9 if there is something.
+    """Print the changes that apply would make, one a line. Exit status 9 if there are any.
 
-    Changes nothing and loads nothing: maps of programs that apply would load are not compared.
+    Changes and loads nothing. Maps of programs that apply would load are not compared.
     """
     from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
 
@@ -73,19 +71,22 @@ def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.
 
 def save(
     maps: Annotated[
-        bool, typer.Option("--maps", help="what all maps hold, not only what apply filled")
+        bool, typer.Option("--maps", help="save all maps, not only those that apply filled")
     ] = False,
     pin: Annotated[
         Path | None,
-        typer.Option("--pin", metavar="DIRECTORY", help="pin programs there that only have an id"),
+        typer.Option(
+            "--pin", metavar="DIRECTORY", help="pin programs known only by id in DIRECTORY"
+        ),
     ] = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Print the persistent links as apply takes them: applying that changes nothing.
+    """Print the persistent links in the form that apply takes: applying it changes nothing.
 
-    Programs are printed as apply was given them, others by their ids, which end with the last link
-    that holds them, or a reboot. With --pin those are pinned in a BPF file system and printed as
-    that. Links that cannot be brought back are named on standard error.
+    Programs are printed as apply was given them. Others are printed by id; an id is valid until the
+    last link that holds the program is gone, or until a reboot. With --pin such programs are pinned
+    in a BPF file system and printed by path. Links that cannot be restored are named on standard
+    error.
     """
     from ipttctl.state.file import state_object, state_text  # noqa: PLC0415  # yaml: 10 ms
 
@@ -100,7 +101,7 @@ def save(
 
 
 def _take_all_descriptors() -> None:
-    """Have as many descriptors as may be: all that changes is open at once."""
+    """Raise the limit on descriptors to its maximum: all that changes is open at once."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -20,9 +20,9 @@ _CHECK_WIDTH: Final = 14
 
 
 def doctor(output_form: OutputOption = Output.TEXT) -> int:
-    """Check that this host has all that ipttctl needs, and say what to do where it does not.
+    """Check that this host has all that ipttctl needs, and name the remedy if it does not.
 
-    One line for each check: ok, warning (something will not work, or cannot be told) or failure
+    One line for each check: ok, warning (something will not work, or is unknown) or failure
     (trace will not work). Changes nothing and loads nothing. Exit status 8 if a check fails.
     """
     failed = False

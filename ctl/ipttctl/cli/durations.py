@@ -13,10 +13,10 @@ _DURATION: Final = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS)})")
 
 
 def seconds(option: str, text: str, maximum: float) -> float:
-    """The seconds that ``500ms``, ``30s``, ``1.5m`` or ``1h`` are; from 1 ms to ``maximum``.
+    """Convert ``500ms``, ``30s``, ``1.5m`` or ``1h`` to seconds, from 1 ms to ``maximum``.
 
     Raises:
-        UsageError: it is not of this form, or out of range.
+        UsageError: the text is not of this form, or is out of range.
     """
     match = _DURATION.fullmatch(text)
     if match is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which events to show: ``--hook``, ``--verdict``, ``--rule`` and the like."""
+"""The options that choose events: ``--hook``, ``--verdict``, ``--rule`` and the like."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ class EventOptions:
 
     @property
     def of_packets(self) -> bool:
-        """Whether there is an option that only makes sense of packets."""
+        """Whether an option is given that only applies to packets."""
         return bool(self.hook or self.verdict or self.rule or self.namespace)
 
     def filter(self, namespaces: Collection[int]) -> EventFilter:
-        """What they say; options of a kind are alternatives, kinds of them all have to fit.
+        """The filter for these options. Repeating an option means OR, different options mean AND.
 
-        ``namespaces`` are the cookies of those that ``namespace`` names.
+        ``namespaces`` are the cookies of the namespaces that ``namespace`` names.
 
         Raises:
-            UsageError: there is no such hook or verdict, or no rule can be so.
+            UsageError: there is no such hook or verdict, or a rule is not of the right form.
         """
         return EventFilter(
             links=self.link or None,

@@ -30,24 +30,25 @@ def events(
     *,
     wanted: EventOptions,
     count: Annotated[
-        int | None, typer.Option("-c", "--catch-count", min=1, help="end after so many")
+        int | None, typer.Option("-c", "--catch-count", min=1, help="end after this many")
     ] = None,
     links: Annotated[
-        bool, typer.Option("--links", help="what happens to links, instead of packets")
+        bool, typer.Option("--links", help="changes of links, instead of packets")
     ] = False,
     columns: ColumnsOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Follow the events of links that exist, whoever made them.
+    """Follow the events of existing links, whoever made them.
 
-    Options that choose events: of those that are given twice one has to fit, and of each that is
-    given. There can be any number of observers, each with its own choice; one that is slow or
-    stopped loses events of its own only.
+    Some options choose events. Repeating an option means OR; different options mean AND. There can
+    be any number of observers, each with its own choice. An observer that is slow or stopped loses
+    only its own events.
 
-    Ends with Ctrl-C, after -c events, or when each namespace of --netns is gone that was not given
-    by its name; those that were are followed. Tells what it saw and what was lost: of all events,
-    as nobody can know which of those were wanted. On standard error a line "listening" says that
-    nothing is missed from now on.
+    Ends with Ctrl-C, after -c events, or when all namespaces of --netns are gone. A namespace given
+    by its name is waited for instead, and followed once the name exists again. At the end it prints
+    how many events it showed and how many were lost. Losses count all events, as nobody can know
+    which of the lost ones were wanted. The line "listening" on standard error says that nothing is
+    missed from then on.
     """
     if links:
         if wanted.of_packets:
@@ -61,7 +62,7 @@ def events(
 
 
 def stats(output_form: OutputOption = Output.TEXT) -> None:
-    """Show the module, its event streams and what they lost since it was loaded."""
+    """Show the module, its event streams and their losses since it was loaded."""
     with Controller() as controller:
         status = controller.status()
     if output_form is Output.JSON:
@@ -120,10 +121,10 @@ def _follow_links(links: Collection[int], count: int | None, form: Output) -> No
 
 
 def _made(controller: Controller, change: LinkChange) -> HistoryEntry | None:
-    """How the new generation of a link came about: by whom, and whether it is a roll-back."""
+    """The origin of a link's new generation: its author, and whether it is a roll-back."""
     if change.change is not Change.SWAPPED:
         return None
-    # it may have gone, or been swapped often, before we ask
+    # by now the link may be gone, or swapped many times
     with suppress(LinkGoneError):
         for entry in controller.history(change.link.id):
             if entry.generation == change.link.generation:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Groups of options that several commands take: a dataclass is one parameter of each command."""
+"""Groups of options shared by commands: a dataclass is one parameter of each command."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _R = TypeVar("_R")
 
 
 def grouped(command: Callable[..., _R]) -> Callable[..., _R]:
-    """What typer is to run for ``command``, with the options of its groups spelled out.
+    """Wrap ``command`` for typer, with the options of its groups spelled out.
 
-    A parameter of ``command`` that is annotated with a dataclass stands for one option for each
-    field, which has an ``Option``, or what typer wants instead.
+    A parameter of ``command`` annotated with a dataclass stands for one option per field. Each
+    field is annotated with an ``Option``, or with typer's own object.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {}
@@ -46,7 +46,7 @@ def grouped(command: Callable[..., _R]) -> Callable[..., _R]:
         command.__module__,
     )
     run.__annotations__ = {p.name: p.annotation for p in parameters}
-    run.__signature__ = signature  # type: ignore[attr-defined]  # what inspect looks for
+    run.__signature__ = signature  # type: ignore[attr-defined]  # inspect reads it
     return run
 
 
@@ -62,7 +62,7 @@ def _options(kind: type) -> Iterator[inspect.Parameter]:
 
 
 def _annotation(annotation: Any) -> Any:
-    """An annotation as typer wants it."""
+    """An annotation in the form that typer expects."""
     if get_origin(annotation) is not Annotated:
         return annotation
     kind, *notes = get_args(annotation)

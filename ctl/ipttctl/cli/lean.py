@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Importing a part of a package without the rest, in the process of a command."""
+"""Import of a part of a package without the rest, in the process of a command."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from types import ModuleType
 
 
 def without_the_rest(package: str) -> None:
-    """Have the ``__init__`` of a package that is imported later not run: it imports everything.
+    """Keep a package's ``__init__``, which imports everything, from running when it is imported.
 
-    Its submodules are found as ever. Only whoever is the only user of the package in the process
-    may do that: a program that imports ours as a library gets all of it.
+    Its submodules are found as usual. Only the command-line process may do this: a program that
+    imports ours as a library may use the package itself, and gets all of it.
     """
     found = PathFinder.find_spec(package)
     if package in sys.modules or found is None or found.submodule_search_locations is None:

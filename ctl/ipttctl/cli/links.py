@@ -45,11 +45,11 @@ def attach(
     ] = False,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Make a link out of programs: --fd rule=7 --pinned exit=/sys/fs/bpf/x --id entry=12.
+    """Attach programs as a link: --fd rule=7 --pinned exit=/sys/fs/bpf/x --id entry=12.
 
-    Prints the link. Without --persist it then stays until Ctrl-C, and the link with it; what
-    becomes of the link meanwhile is told on standard error: tables that it waits for, a network
-    namespace or a device that has gone.
+    Prints the link. Without --persist the command then runs until Ctrl-C, and the link ends with
+    it. Meanwhile it reports on standard error if the link waits for tables, or if its network
+    namespace or device disappears.
     """
     hook = chosen(where)
     choice = programs.choice()
@@ -69,9 +69,9 @@ def attach(
 
 
 def adopt(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
-    """Take a persistent link: from now on it ends with this command, as after attach.
+    """Take over a persistent link: from now on it ends with this command, as after attach.
 
-    Prints the link. It stays until Ctrl-C.
+    Prints the link, and runs until Ctrl-C.
     """
     with (
         Controller() as controller,
@@ -93,7 +93,7 @@ def detach(
     expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Remove links, whoever owns them. Prints each as it was at the end."""
+    """Remove links, whoever owns them. Prints the final state of each."""
     if bool(links) == everything:
         raise UsageError("give ids of links, or --all")
     expected = expected_programs(expect_program)
@@ -124,15 +124,16 @@ def links(
             metavar="SECONDS",
             min=0.01,
             max=86400,
-            help="have the kernel measure run times for so long, and show the runs and ns a run",
+            help="measure run times for this long, and show the runs and ns a run",
         ),
     ] = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Show links: a table on a terminal, otherwise one a line.
+    """Show links, as a table on a terminal, otherwise one a line.
 
-    Each slot's runs are counted always. Their time grows only while the kernel measures it: with
-    sysctl kernel.bpf_stats_enabled, or with --measure, which slows all BPF programs meanwhile.
+    The runs of each slot are always counted. Their time is counted only while the kernel measures
+    it: with sysctl kernel.bpf_stats_enabled, or with --measure, which slows all BPF programs
+    meanwhile.
     """
     with Controller() as controller:
 
@@ -151,7 +152,7 @@ def links(
 def _measured(
     look: Callable[[], list[Link]], seconds: float
 ) -> tuple[list[Link], dict[int, Measurement]]:
-    """Links after so many seconds, and by their ids what their programs did meanwhile."""
+    """The links after ``seconds``, and by id the measurements of their programs."""
     measuring = syscalls.enable_run_time()
     try:
         before, begin = {link.id: link for link in look()}, time.monotonic()
@@ -165,7 +166,7 @@ def _measured(
 
 
 def _hold(link: Link, changes: LinkChangeStream) -> None:
-    """Tell what becomes of a link, until we are to end or the link went."""
+    """Report changes of a link, until we are asked to end or the link is gone."""
     told = link.hook.waiting, link.hook.gone
     for change in changes:
         if change.link.id != link.id:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl maps`` and ``ipttctl map``: what programs keep in their maps."""
+"""``ipttctl maps`` and ``ipttctl map``: the contents of programs' maps."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _MAP = Annotated[
 _KEY = Annotated[str, typer.Argument(metavar="KEY", help="a number, an address, JSON, 0a:00:..")]
 _VALUE = Annotated[str, typer.Argument(metavar="VALUE", help="likewise")]
 
-#: a value that begins with a minus sign is none of the options, which have a letter there
+#: a value may begin with a minus sign; options have a letter after it
 _NEGATIVE: Final = {"ignore_unknown_options": True}
 
 app = typer.Typer(
     help=(
-        "Read and write a map that programs of a link use, while they run. Keys and values are "
-        "written as the map's types (BTF) say, or by their sizes where there are none."
+        "Read and write a map that a link's programs use, while they run. Keys and values are "
+        "written as the map's types (BTF) say, or by size if it has none."
     ),
     rich_markup_mode=None,
 )
@@ -55,7 +55,7 @@ def maps(
 
 @app.command("get", context_settings=_NEGATIVE)
 def get(name: _MAP, key: _KEY, output_form: OutputOption = Output.TEXT) -> None:
-    """Print the value of a key; in an LPM trie, that of the longest prefix that holds it."""
+    """Print the value of a key; in an LPM trie, the value of the longest matching prefix."""
     with _opened(name) as found:
         value = found.get(key)
         if value is None:
@@ -65,7 +65,7 @@ def get(name: _MAP, key: _KEY, output_form: OutputOption = Output.TEXT) -> None:
 
 @app.command("set", context_settings=_NEGATIVE)
 def set_value(name: _MAP, key: _KEY, value: _VALUE) -> None:
-    """Set the value of a key: the next packet meets it. A per-CPU map's, for every CPU."""
+    """Set the value of a key: the next packet meets it. In a per-CPU map, set it for every CPU."""
     with _opened(name) as found:
         found.set(key, value)
 
@@ -88,10 +88,10 @@ def dump(name: _MAP, output_form: OutputOption = Output.TEXT) -> None:
 
 @contextmanager
 def _opened(name: str) -> Iterator[Map]:
-    """The map that LINK/NAME means.
+    """Open the map that LINK/NAME names.
 
     Raises:
-        UsageError: it is not of this form.
+        UsageError: the text is not of this form.
         ProgramError: there is no such map.
     """
     link, slash, wanted = name.partition("/")
@@ -116,7 +116,7 @@ def _print(found: Map, key: Any, value: Any, form: Output) -> None:
 
 
 def _text(value: Any) -> str:
-    """A value as `map set` takes it."""
+    """A value in the form that `map set` takes."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -29,13 +29,15 @@ def default(context: typer.Context, output_form: OutputOption = Output.TEXT) -> 
 def build(
     kernel: Annotated[
         str | None,
-        typer.Option("--kernel", metavar="RELEASE", help="for another kernel than this one"),
+        typer.Option(
+            "--kernel", metavar="RELEASE", help="for this kernel instead of the running one"
+        ),
     ] = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Build the module with the headers of a kernel; prints the file.
+    """Build the module against the headers of a kernel, and print its file.
 
-    The source is the one that came with ipttctl, or where IPTTRACE_SOURCE says.
+    The source is the one that came with ipttctl, or the directory in IPTTRACE_SOURCE.
     """
     release = kernel or module.running_release()
     output.note(f"building the module for {release} (takes some seconds)...")
@@ -44,10 +46,10 @@ def build(
 
 @app.command()
 def load(output_form: OutputOption = Output.TEXT) -> None:
-    """Load the module for this kernel; prints its file.
+    """Load the module for the running kernel, and print its file.
 
-    That is the one that IPTTRACE_KO names, that `ipttctl module build` built, or that is installed
-    (by DKMS), in this order.
+    The file is the first of these: the one that IPTTRACE_KO names, the one built by `ipttctl module
+    build`, the installed one (by DKMS).
     """
     _file("loaded", str(module.load()), output_form)
 
@@ -57,7 +59,7 @@ def unload(
     force: Annotated[bool, typer.Option("--force", help="detach its links first")] = False,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Unload the module; refused while it has links. Prints those that --force detached."""
+    """Unload the module; refused while it has links. Prints the links that --force detached."""
     output.links(module.unload(force=force), output_form)
 
 
@@ -68,7 +70,7 @@ def status(output_form: OutputOption = Output.TEXT) -> None:
 
 
 def overview(output_form: Output) -> None:
-    """Show module and links: what ``ipttctl`` alone does."""
+    """Show the module and its links, for ``ipttctl`` without a command."""
     _state(module.state(), output_form)
 
 

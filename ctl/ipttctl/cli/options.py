@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Options that several commands take, and what their values mean."""
+"""Options shared by several commands, and the meaning of their values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipttctl.numbers import U32_MAX
 
 
 class Output(enum.StrEnum):
-    """How a command prints."""
+    """Output formats."""
 
     TEXT = "text"
     JSON = "json"
@@ -37,10 +37,12 @@ ExpectGenerationOption = Annotated[
 ]
 ExpectProgramOption = Annotated[
     list[str],
-    typer.Option("--expect-prog", metavar="SLOT=ID", help="only if the slot holds it; 0: is empty"),
+    typer.Option(
+        "--expect-prog", metavar="SLOT=ID", help="only if the slot holds program ID; 0 means empty"
+    ),
 ]
 
 
 def tell_compiling() -> None:
-    """Say why it takes long."""
+    """Tell the user that a compilation takes time."""
     typer.echo("compiling the BPF programs (once; takes some seconds)...", err=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Printing: data to standard output, everything else to standard error."""
+"""Printing of data to standard output, and of everything else to standard error."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 
 def note(text: str) -> None:
-    """Tell the person at the terminal something that is not data, on one line, escaped."""
+    """Print a remark that is not data, on one line of standard error, escaped."""
     print(escape(text), file=sys.stderr, flush=True)
 
 
 def tell_state(link: Link) -> None:
-    """Say what a link misses, if anything: tables that it waits for, or its hook."""
+    """Report whether a link lacks something: tables that it waits for, or its hook."""
     for sentence in link.hook.misses(link.id):
         note(sentence)
 
 
 def lines(texts: Iterable[str], to: TextIO | None = None) -> None:
-    """Print lines, to standard output unless told, and have them out before returning.
+    """Print lines, to standard output by default, and flush them.
 
-    They are escaped here, unless they are ``Escaped``: nothing from outside ends a line, or gets
+    They are escaped here, unless they are ``Escaped``: no text from outside ends a line or gets
     to the terminal as a command.
     """
     file = to or sys.stdout
@@ -54,7 +54,7 @@ def links(
     *,
     to: TextIO | None = None,
 ) -> None:
-    """Print links, one a line, with what their programs did in an interval, by link."""
+    """Print links, one a line, with their measurements, if any, by link id."""
     names = NamespaceNames()
     texts = (
         render_json.dumps(render_json.link(link, names, measured.get(link.id)))
@@ -66,7 +66,7 @@ def links(
 
 
 def history(entries: Sequence[HistoryEntry], output: Output) -> None:
-    """Print how the generations of a link came about, one a line."""
+    """Print the history of a link's generations, one a line."""
     lines(
         render_json.dumps(render_json.history(entry))
         if output is Output.JSON
@@ -81,7 +81,7 @@ def change(
     names: NamespaceNames | None = None,
     made: HistoryEntry | None = None,
 ) -> None:
-    """Print what happened to a link, and how its new generation came about."""
+    """Print a change of a link, and the origin of its new generation."""
     if output is Output.JSON:
         lines([render_json.dumps(render_json.change(value, names, made))])
     else:
@@ -89,12 +89,12 @@ def change(
 
 
 def totals(events: int, packets: int | None, losses: Losses) -> None:
-    """Tell at the end of a stream what it showed."""
+    """Print the totals at the end of a stream."""
     note(render_text.totals_line(events, packets, losses))
 
 
 class EventPrinter:
-    """Prints events in either form: as text in a table, or in blocks where that is too wide."""
+    """A printer of events, as JSON or as text: a table, or blocks if the terminal is narrow."""
 
     def __init__(
         self,
@@ -106,11 +106,11 @@ class EventPrinter:
         names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
     ) -> None:
-        """``columns`` are those of the table to show, whatever the terminal's width is.
+        """Make a printer.
 
-        ``names`` tells names of namespaces.
-
-        ``payload`` tells what the bytes mean that a program added to an event.
+        ``columns`` are the table's columns, shown whatever the terminal's width is. ``names``
+        gives the names of namespaces. ``payload`` decodes the bytes that a program added to an
+        event.
         """
         self._payload = payload
         self._names = names
@@ -132,7 +132,7 @@ class EventPrinter:
             lines(self._text.header())
 
     def print(self, records: Iterable[EventRecord]) -> None:
-        """Print events, and have them out before returning."""
+        """Print events and flush them."""
         if self._text:
             lines(chain.from_iterable(map(self._text.lines, records)))
         else:
@@ -143,10 +143,10 @@ class EventPrinter:
 
 
 def event_columns(text: str | None, output: Output) -> tuple[str, ...] | None:
-    """The columns that --columns names; None for those that fit.
+    """The columns that --columns names; None if it is not given.
 
     Raises:
-        UsageError: there is none of a name, or there are no columns in the output.
+        UsageError: there is no such column, or the output format has no columns.
     """
     if text is None:
         return None

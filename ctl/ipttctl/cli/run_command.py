@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl run``: a link for as long as a command runs."""
+"""``ipttctl run``: a link that lasts as long as a command."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ipttctl.programs.sources import OfDescriptor, ProgramSource
 from ipttctl.system import tools
 
 NOT_EXECUTABLE: Final = 126
-"""Exit status when the command cannot be executed, as shells have it."""
+"""Exit status if the command cannot be executed, the same as a shell's."""
 NOT_FOUND: Final = 127
-"""Exit status when there is no such command, as shells have it."""
+"""Exit status if there is no such command, the same as a shell's."""
 
-#: what is passed on to the command
+#: the signals that are passed on to the command
 _PASSED_ON: Final = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -39,7 +39,7 @@ _PASSED_ON: Final = (
     signal.SIGWINCH,
 )
 _AWAITED: Final = (signal.SIGCHLD, *_PASSED_ON)
-#: seconds after which a child is looked for that has ended unheard
+#: seconds between checks for a child whose end went unnoticed
 _PATIENCE: Final = 1.0
 _STANDARD_ERROR: Final = 2
 
@@ -55,12 +55,13 @@ def run(
     ],
     output_form: OutputOption = Output.TEXT,
 ) -> int:
-    """Attach as attach does, run COMMAND, detach: run --fd packet=7 --hook HOOK -- COMMAND...
+    """Attach a link while COMMAND runs: run --fd packet=7 --hook HOOK -- COMMAND...
 
-    COMMAND finds the link's id in IPTTCTL_LINK. What ipttctl says goes to standard error, as
-    standard output is COMMAND's: the link before and after it. Signals are passed on to COMMAND.
-    Ends as COMMAND does, with 128 + N if signal N killed it, 126 if it cannot be executed and 127
-    if there is none. If ipttctl itself is killed the link goes, and COMMAND stays.
+    The link is made as by attach, and its id is in COMMAND's environment as IPTTCTL_LINK. Standard
+    output is COMMAND's; ipttctl prints the link, before and after, to standard error. Signals are
+    passed on to COMMAND. The exit status is COMMAND's: 128 + N if signal N killed it, 126 if it
+    cannot be executed, 127 if there is no such command. If ipttctl itself is killed, the link is
+    gone and COMMAND goes on.
     """
     hook = chosen(where)
     choice = programs.choice()
@@ -81,23 +82,23 @@ def run(
 
 
 def _keep_to_ourselves(sources: Iterable[ProgramSource]) -> None:
-    """Have no child inherit the descriptors that --fd names: they are for us."""
+    """Keep children from inheriting the descriptors that --fd names: they are for us."""
     for source in sources:
-        # a child without standard files would take others for them
+        # the standard files stay: a child without them would take other files for them
         if isinstance(source, OfDescriptor) and source.fd > _STANDARD_ERROR:
-            # one that was closed meanwhile is nobody's
+            # it may have been closed meanwhile
             with suppress(OSError):
                 os.set_inheritable(source.fd, False)
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run a command to its end; its exit status as a shell tells it."""
+    """Run a command to its end; returns its exit status as a shell gives it."""
     unheeded = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
-    # Signals wait from here on until they can be passed on, so that none kills us before that.
+    # From here on signals are blocked until they can be passed on, so that none kills us before.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
 
     def restore() -> None:
-        """Have the command meet signals as we did when we were started."""
+        """Restore for the command the signal mask with which we were started."""
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if unheeded:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -122,14 +123,14 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
 
 
 def _await(child: subprocess.Popen[bytes]) -> int:
-    """Pass signals on to a child until it ends; its exit status as a shell tells it."""
+    """Pass signals on to a child until it ends; returns its exit status as a shell gives it."""
     while True:
-        # a library's thread that does not block SIGCHLD may have taken it: then the time is up
+        # a thread of a library that does not block SIGCHLD may have taken it: hence the timeout
         told = signal.sigtimedwait(_AWAITED, _PATIENCE)
         if told is None or told.si_signo == signal.SIGCHLD:
             code = child.poll()
             if code is not None:
                 return code if code >= 0 else 128 - code
         elif told.si_code <= 0 and told.si_pid != child.pid:
-            # what a terminal sends (SI_KERNEL) the child, of our process group, has got itself
+            # the terminal's signals (SI_KERNEL) reach the whole process group, the child included
             child.send_signal(told.si_signo)

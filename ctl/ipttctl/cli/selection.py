@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Addresses, protocols and ports as people write them to select packets."""
+"""Parsers of the addresses, protocols and ports that select packets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ipttctl.programs.trace import Network
 
 _ANY: Final = "any"
-#: what /etc/protocols calls otherwise, or hosts without that file are to know too
+#: names that /etc/protocols spells differently, or that must work without that file
 _PROTOCOLS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "icmp6": 58}
 #: protocols with ports, as /etc/services calls them
 _WITH_PORTS: Final = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
@@ -24,12 +24,12 @@ _PORT_MAX: Final = 0xFFFF
 
 
 def network(text: str) -> Network:
-    """The network that ``10.0.0.0/8``, or an address as one of a single host, is.
+    """Parse a network, ``10.0.0.0/8``, or an address, which is a network of one host.
 
-    Bits behind the prefix count for nothing.
+    Bits after the prefix are ignored.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither.
     """
     try:
         return ipaddress.ip_network(text, strict=False)
@@ -43,7 +43,7 @@ def protocol(text: str) -> int | None:
     """The number of a transport protocol, None for any.
 
     Raises:
-        UsageError: it is neither a number nor a name that is known.
+        UsageError: the text is neither a number nor a known name.
     """
     if text == _ANY:
         return None
@@ -61,7 +61,7 @@ def protocol(text: str) -> int | None:
 
 
 def port(text: str, of_protocol: int | None) -> int:
-    """The number of a port that is given as one or by the name of its service.
+    """The number of a port, given as a number or by the name of its service.
 
     Args:
         text: number or name.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Ending a command that runs until it is told to stop."""
+"""The end of a command that runs until it is told to stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipttctl.link.wire import wait_readable
 from ipttctl.system.descriptors import Wakeup
 from ipttctl.system.endings import handled
 
-#: signals after which a process that still runs is ended as if nobody had asked to be told
+#: signals that call ``stop``; after so many, the next one ends the process by default action
 _PATIENT: Final = 2
 
 
@@ -20,7 +20,7 @@ _PATIENT: Final = 2
 def on_ending(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` when the user or the system asks the process to end, instead of dying.
 
-    So too the second time; the third ends the process. Signals that are ignored stay so.
+    The second signal does the same; the third ends the process. Ignored signals stay ignored.
     """
     told: list[int] = []
 
@@ -37,7 +37,7 @@ def on_ending(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def wait_ending(seconds: float) -> None:
-    """Wait for so long, or until the process is asked to end."""
+    """Wait for ``seconds``, or until the process is asked to end."""
     wake = Wakeup()
     try:
         with on_ending(wake.set), wake.descriptor as fd:

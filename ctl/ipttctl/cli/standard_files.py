@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Standard input, output and error, as far as the caller gave us any that work."""
+"""Standard input, output and error, some of which may be closed or broken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.escape import code
 
 _STANDARD: Final = 3
-#: characters of ours that an encoding may lack, and how they are written then
+#: characters of ours that an encoding may lack -> their replacements
 _PLAIN: Final = {"µ": "u"}
 
 
@@ -28,10 +28,10 @@ class OutputError(IpttctlError):
 
 
 def keep_numbers() -> None:
-    """Keep the numbers of standard files that are closed from being given to other files.
+    """Keep the numbers of closed standard files from being given to other files.
 
-    What libraries print would otherwise go into them. A command that we execute still has them
-    closed.
+    Otherwise the output of libraries would go into those files. A command that we execute still
+    finds the standard files closed.
     """
     while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) < _STANDARD:
         pass
@@ -39,7 +39,7 @@ def keep_numbers() -> None:
 
 
 def _encoded_plainly(error: UnicodeError) -> tuple[str, int]:
-    """Stand in for characters that the encoding of a stream lacks (a codec's error handler)."""
+    """Replace characters that the encoding of a stream lacks (a codec's error handler)."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
@@ -51,7 +51,7 @@ codecs.register_error(_ENCODED_PLAINLY, _encoded_plainly)
 
 
 def take_any_encoding() -> None:
-    """Have no character end a command, whatever the encoding of the standard streams is."""
+    """Let no character fail to be printed, whatever the encoding of the standard streams."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ENCODED_PLAINLY)
@@ -59,20 +59,19 @@ def take_any_encoding() -> None:
 
 @contextmanager
 def checked() -> Iterator[None]:
-    """Tell standard output's errors from all others, and let those of standard error be.
+    """Distinguish errors of standard output from all others, and ignore those of standard error.
 
-    Whoever prints, typer included, gets a ReaderGoneError or an OutputError for what standard
-    output does not take. Where standard error takes nothing nobody can be told, and commands go
-    on all the same.
+    Every print, typer's included, raises ReaderGoneError or OutputError if standard output cannot
+    be written. If standard error cannot be written nobody can be told, and commands go on.
     """
     with redirect_stdout(_Output(sys.stdout)), redirect_stderr(_Messages(sys.stderr)):
         yield
 
 
 class _Checked(io.TextIOBase):
-    """A text file whose errors are told by ``_failed``; None stands for one that is closed.
+    """A text file whose errors go to ``_failed``; None stands for a closed file.
 
-    What failed once fails ever after: libraries try files out and swallow what they find.
+    After the first error every write fails: libraries try files out and swallow the error.
     """
 
     def __init__(self, file: TextIO | None) -> None:
@@ -90,8 +89,8 @@ class _Checked(io.TextIOBase):
             self.write(text)
 
     def flush(self) -> None:
-        """Have out all that was written."""
-        # a closed one has nothing to have out
+        """Flush the buffer."""
+        # a closed file has nothing to flush
         if self._file is not None:
             self._try(self._file.flush)
 
@@ -104,18 +103,18 @@ class _Checked(io.TextIOBase):
         return super().fileno() if self._file is None else self._file.fileno()
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # what files have
+    def encoding(self) -> str:  # type: ignore[override]  # an attribute of files
         """The encoding of what is written."""
         return "utf-8" if self._file is None else self._file.encoding
 
     @property
     def errors(self) -> str | None:  # type: ignore[override]  # likewise
-        """How what cannot be encoded is written."""
+        """The error handler of the encoding."""
         return "strict" if self._file is None else self._file.errors
 
     @property
     def buffer(self) -> BinaryIO:
-        """Where typer writes past us if the encoding is ASCII."""
+        """The binary file, which typer uses directly if the encoding is ASCII."""
         self._try(self.flush)
         return self._open().buffer
 
@@ -138,7 +137,7 @@ class _Checked(io.TextIOBase):
             self._failed(self._error)
 
     def _drop(self) -> None:
-        """Let what is left in the buffer go nowhere: it must not fail again at exit."""
+        """Discard the rest of the buffer: it must not fail again at exit."""
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -159,4 +158,4 @@ class _Output(_Checked):
 
 class _Messages(_Checked):
     def _failed(self, error: OSError) -> None:
-        """Nobody is there to be told."""
+        """Ignore it: nobody can be told."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Namespaces and processes that a command is limited to: that they exist, and when they go.
+"""Namespaces and processes that a command is limited to, and their end.
 
-Both are opened when the command line is read, so that neither can become another one before the
-kernel tells us that it goes.
+Both are opened when the command line is read: until the kernel reports that one is going, its name
+or number cannot come to mean another.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ipttctl.system.namespace_names import FollowedName, NamespaceNames
 
 @dataclass
 class _Chosen:
-    """A namespace that an option names; ``cookie`` is of the one that is meant now."""
+    """A namespace that an option names; ``cookie`` is that of the current one."""
 
     text: str
     cookie: int
     held: netns.Namespace
-    """The one that was meant at first."""
+    """The first one; closed once the namespaces are watched."""
     followed: FollowedName | None = None
     gone: bool = False
 
@@ -36,27 +36,27 @@ class _Chosen:
 class ChosenNamespaces:
     """The network namespaces that options name.
 
-    A namespace that is given by its name is whichever has that name: when it goes, the next one of
-    the name is meant. One that is given by a number or a path is meant alone.
+    A namespace given by its name is followed by name: when it goes, the next one with that name
+    takes its place. A namespace given by number or path has no successor.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        """Find them, and hold them until ``watched``.
+        """Find the namespaces, and hold them until ``watched``.
 
         Raises:
-            UsageError: there is none of a name, a number or at a path.
-            PrivilegeError: the caller may not open or enter one.
+            UsageError: there is no namespace with a name, with a number or at a path.
+            PrivilegeError: the caller may not open or enter a namespace.
         """
         found = [(text, netns.find(text)) for text in texts]
         self._chosen = [_Chosen(text, one.identity.cookie, one) for text, one in found]
         self._going: NamespaceStream | None = None
         self._names: NamespaceNames | None = None
         self.cookies = {one.cookie for one in self._chosen}
-        """Of all that were meant so far; grows as names are given anew."""
+        """The cookies of all namespaces so far; grows as names are given to new ones."""
 
     @contextmanager
     def watched(self, controller: Controller, names: NamespaceNames) -> Iterator[None]:
-        """Keep up with them, with ``names`` that are being watched, and hold them no longer."""
+        """Follow the namespaces, with ``names`` that are being watched, and hold them no longer."""
         if not self._chosen:
             yield
             return
@@ -69,13 +69,13 @@ class ChosenNamespaces:
             yield
 
     def descriptors(self) -> list[int]:
-        """Descriptors that can be read when ``look`` has something to tell."""
+        """Descriptors that become readable when ``look`` has something to report."""
         if self._going is None or self._names is None:
             return []
         return [self._going.fileno(), self._names.fileno()]
 
     def look(self, follow: Callable[[int], None] = lambda _: None) -> None:
-        """Tell which went, and which are there again once ``follow`` has turned to their cookie."""
+        """Report those that went, and those that are back once ``follow`` has their cookie."""
         if self._going is None or self._names is None:
             return
         overruns = self._going.overruns
@@ -100,23 +100,23 @@ class ChosenNamespaces:
 
     @property
     def latest(self) -> int | None:
-        """The cookie of the one that is meant now, where there is one option."""
+        """The cookie of the current namespace, if there is one option; else None."""
         return self._chosen[0].cookie if self._chosen else None
 
     @property
     def ended(self) -> bool:
-        """Whether there were some, and none is there or can come again."""
+        """Whether there were namespaces, and none exists or can come again."""
         return bool(self._chosen) and all(one.gone and one.followed is None for one in self._chosen)
 
 
 class ChosenProcess:
-    """A process by its number, which no other process has while this one is held."""
+    """A process by its number, which no other process gets while this one is held."""
 
     def __init__(self, pid: int) -> None:
-        """Find it.
+        """Find the process.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no such process.
         """
         self.pid = pid
         try:
@@ -129,44 +129,44 @@ class ChosenProcess:
             ) from None
 
     def fileno(self) -> int:
-        """The descriptor that can be read once it has ended."""
+        """The descriptor that becomes readable once the process has ended."""
         return self._fd
 
     def look(self) -> bool:
-        """Whether it has ended; tells so."""
+        """Whether the process has ended; reports it."""
         if not select.select([self._fd], [], [], 0)[0]:
             return False
         note(f"process {self.pid} has ended")
         return True
 
     def close(self) -> None:
-        """Forget it."""
+        """Release the process."""
         os.close(self._fd)
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """All that a command is limited to; ``follow`` is called with a namespace to turn to."""
+    """All limits of a command; ``follow`` is called with the cookie of a namespace to follow."""
 
     namespaces: ChosenNamespaces
     process: ChosenProcess | None = None
     follow: Callable[[int], None] = lambda _: None
 
     def descriptors(self) -> list[int]:
-        """Descriptors that can be read when ``ended`` is to be asked."""
+        """Descriptors that become readable when ``ended`` should be called."""
         process = [] if self.process is None else [self.process.fileno()]
         return [*self.namespaces.descriptors(), *process]
 
     def ended(self) -> bool:
-        """Tell what became of them; whether nothing can come any more."""
+        """Report what became of them; returns whether nothing can come any more."""
         self.namespaces.look(self.follow)
         return self.namespaces.ended or (self.process is not None and self.process.look())
 
 
 def _is_there(one: _Chosen) -> bool:
-    """Whether a namespace can still be found; asked only if the kernel had no room to tell us."""
+    """Whether a namespace can still be found; asked only if the kernel's message was lost."""
     if one.followed is not None:
-        # the directory of names tells of it
+        # the directory of names reports its end
         return True
     try:
         netns.resolve(str(netns.Identity(one.held.inode, one.cookie)))

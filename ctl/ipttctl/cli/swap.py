@@ -57,15 +57,16 @@ def swap(
 ) -> None:
     """Replace all programs, the filter and the cookie of a link in one step.
 
-    What is not given is empty afterwards. Prints the link as it is then.
+    Replaces the whole set: unnamed slots become empty, as do filter and cookie if not given.
+    Prints the new state of the link.
 
-    With --txn the links and what they get are in FILE, a list with an object for each link: "link"
-    and this command's options by their long names, as in
+    With --txn FILE holds the links and their programs, as a list with an object for each link:
+    "link" and this command's options by their long names, as in
     [{"link": 3, "fd": {"rule": 7}, "expect-gen": 1}, {"link": 4, "pinned": {"packet": "/x/y"}}].
-    Either all of them are swapped or, if anything is refused, none.
+    If anything is refused, none of them is swapped.
 
-    --rollback-after is kept by the kernel module: it holds when ipttctl is killed. Until then the
-    links cannot be swapped again.
+    The kernel module itself keeps --rollback-after, so that it holds even if ipttctl is killed.
+    Until then the links cannot be swapped again.
     """
     back = (
         None
@@ -93,7 +94,7 @@ def swap(
 
 
 def confirm(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
-    """Keep what was swapped with --rollback-after: the link, and those swapped together with it.
+    """Keep a swap made with --rollback-after, of the link and of those swapped together with it.
 
     Prints the link.
     """
@@ -102,7 +103,7 @@ def confirm(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
 
 
 def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
-    """Show how the last generations of a link came about, oldest first: what, when and by whom."""
+    """Show the last generations of a link, oldest first: the change, its time and its author."""
     with Controller() as controller:
         output.history(controller.history(link), output_form)
 

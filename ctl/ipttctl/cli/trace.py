@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl trace``: which rule of which table saw a packet, what was decided, at what cost."""
+"""``ipttctl trace``: the rules that packets meet, the verdicts, and their cost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def trace(
         list[str] | None,
         typer.Argument(
             metavar="FILTER",
-            help="tcpdump expression, in one word or several; it runs before anything else",
+            help="tcpdump expression, in one or several words; it runs before anything else",
         ),
     ] = None,
     address: Annotated[
@@ -74,7 +74,7 @@ def trace(
         typer.Option("-N", "--netns", metavar="NETNS", help="inode number, name or path"),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("-c", "--catch-count", min=1, help="end after so many events")
+        int | None, typer.Option("-c", "--catch-count", min=1, help="end after this many events")
     ] = None,
     precise: Annotated[
         bool, typer.Option("-T", "--time", help="clock time to the nanosecond")
@@ -92,13 +92,14 @@ def trace(
 ) -> None:
     """Trace packets through iptables: each rule that matches, each verdict and its cost.
 
-    On a terminal of less than 200 columns a packet has a heading, and its rules and verdicts stand
-    below it; otherwise, and to a pipe, each has a line with all columns, or those of --columns.
+    On a terminal of less than 200 columns each packet has a heading, with its rules and verdicts
+    below. Otherwise, and in a pipe, each of these is one line with all columns, or those of
+    --columns.
 
-    Ends with Ctrl-C, after -c events, or when what -p or -N stands for has ended: the process, or a
-    namespace that was not given by its name. One that was is waited for, and followed once it is
-    there again. At the end it tells what it saw and what was lost. On standard error a line
-    "tracing: link N" says that packets are watched from now on.
+    Ends with Ctrl-C, after -c events, or when the process of -p or the namespace of -N has ended. A
+    namespace given by its name is waited for instead, and followed once the name exists again. At
+    the end it prints how many events it showed and how many were lost. The line "tracing: link N"
+    on standard error says that packets are watched from then on.
     """
     if precise and relative:
         raise UsageError("-T and -t exclude each other")
@@ -129,7 +130,7 @@ def trace(
         )
         stack.enter_context(namespaces.watched(controller, names))
         with _programs(wanted, bytecode) as programs:
-            # not before: the events of other links would pile up while ours are compiled
+            # not earlier: the events of other links would pile up during the compilation
             changes = stack.enter_context(controller.link_changes())
             events = stack.enter_context(controller.events())
             link = controller.attach(TableHook(family), programs)
@@ -173,7 +174,7 @@ def _follow(
     view: EventView,
     subjects: Subjects,
 ) -> bool:
-    """Show events until told to stop or nothing can come; whether the link is still there."""
+    """Show events until stopped or nothing can come; returns whether the link still exists."""
     while not events.stopped:
         if not events.wait(changes.fileno(), *subjects.descriptors()):
             continue
@@ -193,7 +194,7 @@ def _follow(
 
 @contextmanager
 def _programs(wanted: trace_programs.TraceOptions, bytecode: bytes | None) -> Iterator[ProgramSet]:
-    """The programs of these options, open until a link holds them."""
+    """The programs for these options, open until a link holds them."""
     programs = trace_programs.load_trace_programs(
         wanted,
         on_compile=lambda: note("compiling the BPF programs (once; takes some seconds)..."),
@@ -212,7 +213,7 @@ def _announce(link: Link) -> None:
 
 
 def _tell_no_tables() -> None:
-    """A namespace without legacy tables shows nothing, for ever; say so before people wonder."""
+    """Warn that a namespace without legacy tables will never show anything."""
     lists = (Path(f"/proc/net/{family}_tables_names") for family in ("ip", "ip6"))
     if not any(names.is_file() and names.read_text().strip() for names in lists):
         note(

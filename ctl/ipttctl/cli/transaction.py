@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The file of ``ipttctl swap --txn``: the options of swap once more, for each link."""
+"""The file of ``ipttctl swap --txn``: the options of swap for each link."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST: Final = limit("MAX_CHANGES")
 
 @dataclass(frozen=True)
 class LinkSwap:
-    """A link's part in a transaction, nothing of it opened yet."""
+    """One link's part in a transaction; nothing of it is opened yet."""
 
     link: int
     choice: ProgramChoice
@@ -30,10 +30,10 @@ class LinkSwap:
 
 
 def read_transaction(file: str) -> list[LinkSwap]:
-    """The changes that a YAML or JSON file lists; ``-`` is standard input.
+    """Read the list of changes in a YAML or JSON file; ``-`` is standard input.
 
     Raises:
-        UsageError: it cannot be read, or is not a list of changes of different links.
+        UsageError: it cannot be read, or is not a list of changes to different links.
     """
     entries = read_file(file, _OPTION)
     if not isinstance(entries, list) or not 0 < len(entries) <= _MOST:

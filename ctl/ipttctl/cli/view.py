@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Events as a command shows them: of one link or all, up to a count."""
+"""The events that a command shows: of one link or all, up to a count."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class EventView:
-    """Prints events, and counts them and their packets."""
+    """A printer that counts events and their packets."""
 
     def __init__(self, printer: EventPrinter, link: int | None, count: int | None) -> None:
-        """Show the events of ``link``, or of all with None; ``count`` of them, or all with None."""
+        """Show ``count`` events of ``link``; None means no limit, or all links."""
         from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
 
         self._decode = decode
@@ -28,11 +28,11 @@ class EventView:
 
     @property
     def full(self) -> bool:
-        """Whether as many events were shown as were asked for."""
+        """Whether ``count`` events were shown."""
         return self._count is not None and self.events >= self._count
 
     def show(self, batch: EventBatch) -> None:
-        """Print the events of a batch, as far as they are wanted."""
+        """Print the wanted events of a batch."""
         if self.full:
             return
         records = self._decode(batch, self._link)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The names behind an event's numbers, for every way of showing it."""
+"""The names behind an event's numbers, for every form of output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
 
 VERDICTS: Final = ("DROP", "ACCEPT", "STOLEN", "QUEUE", "REPEAT", "STOP")
-"""Netfilter verdicts by their number."""
+"""Netfilter verdicts by number."""
 
 _PROTOCOL_FAMILIES: Final = {4: "PF_INET", 6: "PF_INET6"}
 ARP: Final = 0x0806
@@ -44,14 +44,14 @@ def text(name: bytes) -> str:
 
 @lru_cache(maxsize=4096)
 def address(raw: bytes, version: int | None) -> str:
-    """An address of an IP version, or of ARP, as people write it."""
+    """An IP or ARP address in its usual notation."""
     if version == 6:
         return socket.inet_ntop(socket.AF_INET6, raw)
     return socket.inet_ntop(socket.AF_INET, raw[:4])
 
 
 def version(record: EventRecord) -> int | None:
-    """The packet's IP version; None if it is of another protocol."""
+    """The packet's IP version; None for any other protocol."""
     return families.ip_version(record.pf) or {_IPV4: 4, IPV6: 6}.get(record.ethertype)
 
 
@@ -67,7 +67,7 @@ def arp_operation(number: int) -> str:
 
 
 def mac(raw: bytes) -> str:
-    """A hardware address as people write it."""
+    """A hardware address in its usual notation."""
     return raw.hex(":")
 
 
@@ -109,17 +109,17 @@ def protocol_family(number: int) -> str:
 
 
 def tcp_flags(bits: int) -> str:
-    """``ACK,PSH``, from the highest bit to the lowest; empty if none is set."""
+    """TCP flags as ``ACK,PSH``, from the highest bit to the lowest; empty if none is set."""
     return ",".join(name for i, name in enumerate(_TCP_FLAGS) if bits & 0x80 >> i)
 
 
 def has_ports(record: EventRecord) -> bool:
-    """Whether the event could read ports in the packet's transport header."""
+    """Whether the event has ports, read from the packet's transport header."""
     return record.protocol in protocols.WITH_PORTS and _has_transport(record)
 
 
 def is_icmp(record: EventRecord) -> bool:
-    """Whether the event could read type and code of an ICMP or ICMPv6 packet."""
+    """Whether the event has an ICMP or ICMPv6 packet's type and code."""
     return record.protocol in {protocols.ICMP, protocols.ICMPV6} and _has_transport(record)
 
 
@@ -128,7 +128,7 @@ def _has_transport(record: EventRecord) -> bool:
 
 
 def interface(record: EventRecord) -> tuple[bytes, int]:
-    """(name, index) of the interface that matters at the hook: where it came in, or goes out."""
+    """(name, index) of the hook's interface: the one the packet came in by, or goes out by."""
     if families.hook_name(record.pf, record.hook) in _OUTWARD:
         return record.out_name, record.out_ifindex
     return record.in_name, record.in_ifindex
@@ -137,11 +137,11 @@ def interface(record: EventRecord) -> tuple[bytes, int]:
 def namespace(
     inode: int, cookie: int, names: NamespaceNames | None, moment: int | None = None
 ) -> str:
-    """A network namespace: ``4026532355(blue)``, as it was called then, or the number alone."""
+    """A network namespace: ``4026532355(blue)``, with its name at that moment, or the number."""
     name = names.name(cookie, moment) if names else None
     return f"{inode}({word(name)})" if name else str(inode)
 
 
 def member(value: int) -> str:
-    """A member of an enumeration in print; the number of one that we do not know."""
+    """The printed name of an enumeration's member; the number itself if it is unknown."""
     return value.name.lower() if isinstance(value, IntEnum) else str(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which events an observer wants, decided for a batch at a time."""
+"""The filter of an observer's events, applied to a batch at a time."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _RULE_PARTS: Final = 3
 
 @dataclass(frozen=True)
 class HookPattern:
-    """Events at a hook: each member that is not None has to fit.
+    """A pattern of events at a hook: each member that is not None has to match.
 
-    ``kinds`` tells tables from netfilter hooks; ``places`` are pairs of family and hook as events
-    have them (``pf``, ``hook``); ``priority`` is that of links at netfilter hooks.
+    ``kinds`` distinguishes tables from netfilter hooks. ``places`` are pairs of family and hook as
+    in events (``pf``, ``hook``). ``priority`` is that of links at netfilter hooks.
     """
 
     kinds: Collection[Kind] | None = None
@@ -56,9 +56,9 @@ class HookPattern:
 
 @dataclass(frozen=True)
 class RulePattern:
-    """Events of a table, of a chain of it, or of a rule: each member that is not None has to fit.
+    """A pattern of events of a table, chain or rule: each member that is not None has to match.
 
-    Without a ``number`` the verdicts of the table in that chain are meant too.
+    Without a ``number`` it matches the table's verdicts in that chain too.
     """
 
     table: str | None = None
@@ -67,10 +67,10 @@ class RulePattern:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What ``TABLE[/CHAIN[/NUMBER]]`` asks for; ``*`` is any.
+        """Parse ``TABLE[/CHAIN[/NUMBER]]``; ``*`` is any.
 
         Raises:
-            UsageError: it is not of this form.
+            UsageError: the text is not of this form.
         """
         parts = text.split("/")
         if len(parts) > _RULE_PARTS or not all(parts):
@@ -99,11 +99,11 @@ class RulePattern:
 
 @dataclass(frozen=True)
 class EventFilter:
-    """An event passes if it fits one of each member that is not None.
+    """A filter: an event passes if it matches one element of each member that is not None.
 
-    ``links`` are ids; ``verdicts`` are NF_* numbers, which only the ends of tables and netfilter
-    hooks have; ``namespaces`` are cookies, looked at anew for each batch; ``devices`` are names, of
-    the way in or out.
+    ``links`` are ids. ``verdicts`` are NF_* numbers, which only exits of tables and netfilter hooks
+    have. ``namespaces`` are cookies; the collection is read again for each batch. ``devices`` are
+    names of the interface in or out.
     """
 
     links: Collection[int] | None = None
@@ -140,7 +140,7 @@ class EventFilter:
 
 
 def ip_hook_pattern(name: str) -> HookPattern | None:
-    """The events at a hook of IPv4 and of IPv6, whatever kind of hook they come from."""
+    """The pattern of events at a hook of IPv4 and IPv6, from any kind of hook."""
     number = hook_number(NfFamily.IPV4, name.lower())
     if number is None:
         return None

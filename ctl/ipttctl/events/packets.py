@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Telling packets apart in a stream of events, to count them."""
+"""A counter of the packets in a stream of events."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _KEPT: Final = 65536
 _WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET)
 _BEFORE_IP: Final = (NfFamily.NETDEV, NfFamily.BRIDGE)
 
-#: hooks that a packet can come to after each hook, in the same network namespace
+#: hook -> the hooks that a packet can reach after it, in the same network namespace
 _NEXT: Final = {0: {0, 1, 2}, 1: {1}, 2: {2, 4}, 3: {3, 4}, 4: {4}}
 
 
 class PacketCounter:
-    """Counts packets by the address of their skb, which the kernel uses again.
+    """A counter of packets by the address of their skb, which the kernel reuses.
 
-    An address begins a new packet when the old one met its end, or could not have come to where
-    the event is. A packet that comes again by the same way before that is taken for the same one.
+    An address belongs to a new packet once the old one has ended, or if the old one could not have
+    reached the event's hook. Before that, another packet on the same path is taken for the old one.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        """Packets so far."""
+        """Number of packets so far."""
         self._last: OrderedDict[int, EventRecord] = OrderedDict()
 
     def add(self, record: EventRecord) -> None:
-        """Count the packet of an event, unless it was counted."""
+        """Count the packet of an event, unless it is counted already."""
         last = self._last.pop(record.skb, None)
         if last is None or not _continues(last, record):
             self.count += 1
@@ -47,9 +47,9 @@ class PacketCounter:
 
 
 def _continues(last: EventRecord, record: EventRecord) -> bool:
-    """Whether two events with the same skb, one after the other, can be of one packet."""
+    """Whether two consecutive events of one skb can belong to one packet."""
     if _of_hook(last) and _of_hook(record) and _place(last) == _place(record):
-        # links at a hook see a packet in their order, each of them once
+        # the links at a hook see a packet in order, each link once
         at_another = record.link != last.link and record.priority >= last.priority
         return at_another and last.verdict == _ACCEPT
     if not _of_hook(record) and (last.cpu, last.traversal) == (record.cpu, record.traversal):
@@ -76,5 +76,5 @@ def _place(record: EventRecord) -> tuple[int, int, int]:
 
 
 def _same_family(last: int, pf: int) -> bool:
-    """Whether a packet can come to a hook of family ``pf`` after one of ``last``."""
+    """Whether a packet can reach a hook of family ``pf`` after one of ``last``."""
     return pf == last or (last in _BEFORE_IP and pf != NfFamily.NETDEV)

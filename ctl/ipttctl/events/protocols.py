@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Transport protocols: their names, which have ports, and what types of ICMP mean."""
+"""Transport protocols: their names, those with ports, and the names of ICMP types."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAMES: Final = {
     136: "UDPLITE",
     137: "MPLS",
 }
-"""Names by the protocol's number, as `iptables -p` and people use them."""
+"""Protocol number -> its name, as used by `iptables -p`."""
 
 WITH_PORTS: Final = frozenset({TCP, UDP, 33, 132, 136})
 """Protocols whose headers begin with two ports."""
@@ -49,7 +49,7 @@ _ECHO: Final = {(ICMP, 8): "request", (ICMP, 0): "reply", (ICMPV6, 128): "reques
     (ICMPV6, 129): "reply"
 }
 
-#: as `iptables -p icmp -h` calls them
+#: names of `iptables -p icmp -h`
 _ICMP_TYPES: Final = {
     3: "destination-unreachable",
     4: "source-quench",
@@ -61,7 +61,7 @@ _ICMP_TYPES: Final = {
     13: "timestamp-request",
     14: "timestamp-reply",
 }
-#: likewise; those of MLD as nft does
+#: names of `ip6tables -p icmpv6 -h`; for MLD those of nft
 _ICMPV6_TYPES: Final = {
     1: "destination-unreachable",
     2: "packet-too-big",
@@ -79,7 +79,7 @@ _ICMPV6_TYPES: Final = {
 }
 _TYPES: Final = {ICMP: _ICMP_TYPES, ICMPV6: _ICMPV6_TYPES}
 
-#: codes of types that mean little without
+#: codes of the types that say little without
 _CODES: Final = {
     (ICMP, 3, 0): "network-unreachable",
     (ICMP, 3, 1): "host-unreachable",
@@ -102,7 +102,7 @@ def transport(number: int) -> str:
 
 
 def echo(protocol: int, icmp_type: int) -> str | None:
-    """``request`` or ``reply`` of a ping, None for another packet."""
+    """``request`` or ``reply`` for a ping, None for any other packet."""
     return _ECHO.get((protocol, icmp_type))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Single events as tuples, decoded batch by batch: numpy does the work in one step."""
+"""Events as tuples, decoded a batch at a time by numpy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ipttproto.arrays import np
 
 
 class EventRecord(NamedTuple):
-    """An event, with the members of the protocol's record under its names, then its place.
+    """An event: the members of the protocol's record, under the same names, then its place.
 
-    Times are ns; ``time`` is CLOCK_MONOTONIC, ``clock_offset`` added to it gives CLOCK_REALTIME.
-    Names and addresses are bytes as they came. ``sequence`` is the event's number on its ``cpu``,
-    ``payload`` what the program added, if anything.
+    Times are in ns. ``time`` is CLOCK_MONOTONIC; adding ``clock_offset`` gives CLOCK_REALTIME.
+    Names and addresses are raw bytes. ``sequence`` is the event's number on its ``cpu``.
+    ``payload`` holds the bytes that the program added, if any.
     """
 
     time: int
@@ -66,7 +66,7 @@ class EventRecord(NamedTuple):
 
 
 def _plain_dtype() -> np.dtype[np.void]:
-    """The event's dtype with opaque bytes for byte arrays: they decode to ``bytes``."""
+    """The event's dtype with opaque byte arrays, which decode to ``bytes``."""
     names, formats, offsets = [], [], []
     for name, (dtype, offset, *_) in (EVENT_DTYPE.fields or {}).items():
         names.append(name)
@@ -88,7 +88,7 @@ _PLAIN: Final = _plain_dtype()
 
 
 def decode(batch: EventBatch, link: int | None = None) -> list[EventRecord]:
-    """The events of a batch in their order; with ``link``, those of this link."""
+    """The events of a batch, in order; with ``link``, only those of that link."""
     rows = batch.events.view(_PLAIN).tolist()
     records = [
         EventRecord._make((*row, batch.cpu, sequence, batch.clock_offset, b""))

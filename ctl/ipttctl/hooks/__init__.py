@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Places where links are: a file for each kind of hook, and here the list of the kinds."""
+"""Hooks, the places where links are attached: one file per kind, and the list of kinds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ipttctl.options import options_of
 from ipttproto import Slot
 
 KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook)
-"""All kinds, in the order in which they are told of."""
+"""All kinds, in the order in which texts list them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,10 @@ class HookOptions(NfOptions, TableOptions):
 
 
 def chosen(options: HookChoice) -> Hook:
-    """The hook that options choose.
+    """Make the hook that options choose.
 
     Raises:
-        UsageError: there is no such hook or namespace, or options that do not go together.
+        UsageError: there is no such hook or namespace, or options exclude each other.
         PrivilegeError: the caller may not open the namespace.
     """
     kind = next((kind for kind in KINDS if kind.means(options.hook)), None)
@@ -59,15 +59,15 @@ def from_attributes(attributes: Mapping[str, Any]) -> Hook:
 
 
 def of_event(kind: int) -> type[Hook]:
-    """The kind of hook that a kind of event comes from; of one that we do not know the first."""
+    """The kind of hook that a kind of event comes from; the first kind if it is unknown."""
     return next((hook for hook in KINDS if kind in hook.EVENTS), KINDS[0])
 
 
 def event_pattern(text: str) -> HookPattern:
-    """The events that a hook, a kind of hook or the name of one of IPv4 and IPv6 asks for.
+    """The pattern for a text: a hook, a kind of hook, or the name of an IPv4 and IPv6 hook.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: the text is none of these.
     """
     patterns = (kind.pattern(text) for kind in KINDS)
     pattern = next(filter(None, patterns), None) or ip_hook_pattern(text)
@@ -82,7 +82,7 @@ def check_slots(hook: Hook, slots: Collection[Slot]) -> None:
     """Check that a hook has the slots that programs are given for.
 
     Raises:
-        UsageError: it has not.
+        UsageError: it has no such slot.
     """
     wrong = next((slot for slot in slots if slot not in hook.SLOTS), None)
     if wrong is not None:

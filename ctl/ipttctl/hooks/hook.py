@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Every kind of hook can do this; the rest only its own file knows."""
+"""The interface of every kind of hook; all else is private to its own file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
 
 Identity = tuple[int, ...]
-"""A place by numbers, the kind of hook first: equal for one place only, as the kernel counts."""
+"""A place as numbers, the kind of hook first; equal only for what the kernel has as one place."""
 
 LINK_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
     {
@@ -37,12 +37,12 @@ LINK_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
         "armed": [],
     }
 )
-"""Keys of a link's JSON that depend on the kind of hook, with their values where there are none."""
+"""Keys of a link's JSON that depend on the kind of hook, with their default values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HookChoice:
-    """The option that chooses a hook; the options of a kind of hook are a class below this one."""
+    """The option that chooses a hook; each kind of hook has a subclass with its own options."""
 
     hook: Annotated[
         str,
@@ -55,65 +55,65 @@ class HookChoice:
 
 
 class Hook(ABC):
-    """A place where links are: as somebody asks for it, or as the module tells of it."""
+    """A place where links are attached, as requested by a user or as reported by the module."""
 
     KIND: ClassVar[int]
-    """enum ipttrace_hook."""
+    """The kind's number (enum ipttrace_hook)."""
     SLOTS: ClassVar[tuple[Slot, ...]]
-    """The slots for programs that it has."""
+    """The slots that take programs."""
     EVENTS: ClassVar[frozenset[Kind]]
-    """The kinds of events that come from there."""
+    """The kinds of events that come from such a hook."""
     CAN_DROP: ClassVar[bool] = False
-    """Whether links there can drop packets."""
+    """Whether links at such a hook can drop packets."""
     TITLE: ClassVar[str]
-    """The kind in a sentence, several of them: ``netfilter hooks``."""
+    """The kind's name in a sentence, in the plural: ``netfilter hooks``."""
     SYNTAX: ClassVar[str]
-    """How one is written."""
+    """The syntax of such a hook."""
     PATTERNS: ClassVar[tuple[str, ...]]
-    """How events from there are asked for."""
+    """The syntax that selects events from such a hook."""
     OPTIONS: ClassVar[type[HookChoice]] = HookChoice
-    """What goes with it, for commands and files."""
+    """The class of the options that go with it, on command lines and in files."""
 
     gone: Gone | int | None = None
-    """Why links are there no more; None while they are."""
+    """Why the link is at its hook no more; None while it is."""
 
     @property
     def waiting(self) -> frozenset[int]:
-        """The IP versions that it waits for, as their code is not loaded."""
+        """The IP versions that it waits for, because their code is not loaded."""
         return frozenset()
 
     @abstractmethod
     def __str__(self) -> str:
-        """The hook as it is written."""
+        """The hook in its written form."""
 
-    # --- as it is asked for -----------------------------------------------------------------------
+    # --- as requested -----------------------------------------------------------------------------
 
     @classmethod
     @abstractmethod
     def means(cls, text: str) -> bool:
-        """Whether a hook that is written so is of this kind, rightly written or not."""
+        """Whether a text means a hook of this kind, correctly written or not."""
 
     @classmethod
     @abstractmethod
     def chosen(cls, options: Any) -> Self:
-        """The hook of ``OPTIONS`` that were given.
+        """Make the hook from given ``OPTIONS``.
 
         Raises:
-            UsageError: there is none like that, or options that do not go together.
-            PrivilegeError: the caller may not open its namespace.
+            UsageError: there is no such hook, or options exclude each other.
+            PrivilegeError: the caller may not open the namespace.
         """
 
     @abstractmethod
     def given(self) -> dict[str, Any]:
-        """The options of a file that ``chosen`` makes the same hook of; None for one left out.
+        """The options for a file from which ``chosen`` makes the same hook; None for one left out.
 
         Raises:
-            UsageError: its namespace cannot be found any more.
+            UsageError: the namespace cannot be found any more.
         """
 
     @abstractmethod
     def request(self, opened: ExitStack) -> dict[str, Any]:
-        """The part of an attach request about it; descriptors in it stay open with ``opened``.
+        """The hook's part of an attach request; ``opened`` keeps its descriptors open.
 
         Raises:
             UsageError: there is no such namespace or device.
@@ -121,7 +121,7 @@ class Hook(ABC):
 
     @abstractmethod
     def identity(self) -> Identity:
-        """Numbers that tell it from all other places.
+        """The numbers that distinguish the hook from all other places.
 
         Raises:
             UsageError: there is no such namespace or device.
@@ -129,39 +129,39 @@ class Hook(ABC):
         """
 
     def release(self) -> None:
-        """Let go of a namespace that is held: it would not go though everybody else left it."""
+        """Release a namespace that is held: it would stay although nobody else uses it."""
         return
 
-    # --- as the module tells ----------------------------------------------------------------------
+    # --- as reported by the module ----------------------------------------------------------------
 
     @classmethod
     @abstractmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
-        """The hook that a message about a link describes; what is missing is empty."""
+        """Make the hook that a message about a link describes; missing attributes are empty."""
 
     def misses(self, link: int) -> Iterator[str]:
-        """Sentences for what keeps a link from being there."""
+        """Sentences that say why a link is not at the hook."""
         del link
         return iter(())
 
     # --- in print ---------------------------------------------------------------------------------
 
     def fields(self, names: NamespaceNames | None) -> Iterator[str]:
-        """``key=value`` fields of a link's line: where it is exactly."""
+        """``key=value`` fields of a link's line: its exact place."""
         del names
         return iter(())
 
     def state_fields(self) -> Iterator[str]:
-        """Fields of a link's line that come behind those of its programs."""
+        """Fields of a link's line that come after those of its programs."""
         return iter(())
 
     def values(self, names: NamespaceNames | None) -> dict[str, Any]:
-        """The values of ``LINK_VALUES`` that it has."""
+        """The values for those keys of ``LINK_VALUES`` that the hook has."""
         del names
         return {}
 
     def rows(self, names: NamespaceNames) -> Iterator[str]:
-        """Lines of a table's cell below the hook's name."""
+        """Lines in a table's cell, below the hook's name."""
         del names
         return iter(())
 
@@ -169,32 +169,32 @@ class Hook(ABC):
 
     @classmethod
     def pattern(cls, text: str) -> HookPattern | None:
-        """The events of this kind of hook that a text asks for; None if it is of another kind.
+        """The pattern of this kind's events for a text; None if the text means another kind.
 
         Raises:
-            UsageError: it is of this kind, and wrong.
+            UsageError: the text means this kind, and is wrong.
         """
         return HookPattern(cls.EVENTS) if cls.means(text) else None
 
     @classmethod
     @abstractmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:
-        """An event in brackets; ``crossed`` names bridge ports."""
+        """An event in one bracketed field; ``crossed`` names bridge ports."""
 
     @classmethod
     @abstractmethod
     def heading(cls, record: EventRecord) -> str:
-        """The hook of an event, above its packet."""
+        """The hook of an event, for the heading of its packet."""
 
     @classmethod
     @abstractmethod
     def outcome(cls, record: EventRecord) -> Iterator[str]:
-        """An event in words, where a heading tells of its packet."""
+        """An event in words, for a line below the heading of its packet."""
 
 
 @dataclass(frozen=True)
 class UnknownHook(Hook):
-    """A hook of a kind that this build does not know, of a module of another build: a number."""
+    """A hook of a kind unknown to this build, from a module of another build: a number."""
 
     number: int
 
@@ -207,31 +207,31 @@ class UnknownHook(Hook):
 
     @classmethod
     def means(cls, text: str) -> bool:
-        """Nobody can name it."""
+        """No text names such a hook."""
         del text
         return False
 
     @classmethod
     def chosen(cls, options: Any) -> Self:
-        """Nobody can choose it."""
+        """Refuse: no option chooses such a hook."""
         raise cls._unknown(options.hook)
 
     def given(self) -> dict[str, Any]:
-        """It cannot be written down."""
+        """Refuse: no option describes such a hook."""
         raise self._unknown(self)
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
-        """Nobody can attach there."""
+        """Refuse: nothing can attach there."""
         del opened
         raise self._unknown(self)
 
     def identity(self) -> Identity:
-        """The number: no hook of another kind is the same."""
+        """The number of the kind, which no other kind has."""
         return (self.number,)
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
-        """The number is all that can be told."""
+        """Keep the number of the kind, which is all that is known."""
         return cls(attributes.get("hook", 0))
 
     @classmethod

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Netfilter's own hooks, of any family and network namespace."""
+"""Netfilter's own hooks, in any family and network namespace."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _PREFIX: Final = "nf"
 HOOK_SYNTAX: Final = f"{_PREFIX}:FAMILY/HOOK[@PRIORITY]"
-"""How a netfilter hook is written; ``NfHook.parse`` reads it and ``str`` writes it."""
+"""The syntax of a netfilter hook; ``NfHook.parse`` reads it and ``str`` writes it."""
 
 _HOOK: Final = re.compile(r"nf:(?P<family>[^/@]+)/(?P<hook>[^/@]+)(?:@(?P<priority>[^@]+))?")
 _INGRESS: Final = "ingress"
@@ -54,7 +54,7 @@ _GONE: Final[Mapping[int, str]] = {
 
 
 class Mode(enum.StrEnum):
-    """The meaning of what a program at a netfilter hook returns, as options name it."""
+    """The meaning of a netfilter hook program's return value, as options name it."""
 
     OBSERVE = "observe"
     FILTER = "filter"
@@ -71,7 +71,7 @@ class NfOptions(HookChoice):
         str | None,
         Option(
             "--netns",
-            "nf: inode number, name or path of the network namespace; without it our own",
+            "nf: inode number, name or path of the network namespace (default: our own)",
             metavar="NETNS",
         ),
     ] = None
@@ -94,18 +94,18 @@ class NfOptions(HookChoice):
 class NfHook(Hook):
     """A netfilter hook.
 
-    ``family`` is one of ``NfFamily`` and ``hook`` the hook's number in it, see ``HOOKS``. Links
-    of a lower ``priority`` see a packet first, of equal ones the link that was attached last. At 0
-    of a bridge's forward hook, a link misses IP packets that br_netfilter hands to iptables: what
-    comes behind that one in its priority is passed over (br_nf_hook_thresh).
+    ``family`` is one of ``NfFamily``, and ``hook`` the hook's number in it, see ``HOOKS``. Links
+    with a lower ``priority`` see a packet first; among equal ones, the link attached last. At
+    priority 0 of a bridge's forward hook, a link misses IP packets that br_netfilter hands to
+    iptables: hooks after br_netfilter at its priority are skipped (br_nf_hook_thresh).
 
-    ``netns`` is a network namespace: one that was found, its identity, a descriptor or a path; None
-    is the initial one. Ingress hooks are of a ``device``, by its name there or its index. With
-    ``NfMode.FILTER`` the program drops packets by returning 0; ``report_drops`` makes each of them
+    ``netns`` is a network namespace: a found one, an identity, a descriptor or a path; None is the
+    initial one. Ingress hooks belong to a ``device``, given by name or index. With
+    ``NfMode.FILTER`` the program drops packets by returning 0; with ``report_drops`` each drop is
     an event.
 
-    As the module tells, ``netns`` is an identity, ``device`` a name with its ``ifindex``; ``gone``
-    says why links are there no more, and ``registered`` whether they are.
+    As reported by the module, ``netns`` is an identity, and ``device`` a name with its ``ifindex``.
+    ``registered`` says whether the link is at the hook, and ``gone`` why it is not any more.
     """
 
     family: NfFamily | int
@@ -130,7 +130,7 @@ class NfHook(Hook):
 
     @property
     def of_device(self) -> bool:
-        """Whether it is a hook of a single device."""
+        """Whether the hook belongs to a single device."""
         return hook_name(self.family, self.hook) == _INGRESS
 
     def __str__(self) -> str:
@@ -138,14 +138,14 @@ class NfHook(Hook):
 
     @classmethod
     def means(cls, text: str) -> bool:
-        """Whether it is written with our prefix."""
+        """Whether the text has the prefix of this kind."""
         return text.partition(":")[0] == _PREFIX
 
     @classmethod
     def parse(cls, text: str, **options: Any) -> Self:
-        """The hook that ``nf:FAMILY/HOOK[@PRIORITY]`` names; ``options`` are further members.
+        """Parse ``nf:FAMILY/HOOK[@PRIORITY]``; ``options`` are further members.
 
-        Without a priority it is the one called ``filter``.
+        The default priority is ``filter``.
 
         Raises:
             UsageError: there is no such family, hook or priority.
@@ -169,12 +169,12 @@ class NfHook(Hook):
 
     @classmethod
     def chosen(cls, options: NfOptions) -> Self:
-        """The hook of options; its namespace is held open from here on."""
+        """Make the hook from options; its namespace is held open from here on."""
         if options.report_drops and options.mode is not Mode.FILTER:
             raise UsageError("--report-drops: without --mode filter nothing is dropped")
         hook = cls.parse(
             options.hook,
-            # a path through a process may lead elsewhere before we attach
+            # a path through a process may lead elsewhere by the time we attach
             netns=OWN if options.namespace is None else find(options.namespace),
             device=options.device,
             mode=_OF_OPTION[options.mode],
@@ -189,7 +189,7 @@ class NfHook(Hook):
         return hook
 
     def given(self) -> dict[str, Any]:
-        """The options of a file, which names its namespace so that no other is meant."""
+        """The options for a file, in which the namespace is named unambiguously."""
         return {
             "hook": str(self),
             "netns": self._given_netns(),
@@ -199,7 +199,7 @@ class NfHook(Hook):
         }
 
     def _given_netns(self) -> str | None:
-        """The name of a namespace, or what tells it from all others; None for our own."""
+        """The namespace's name, or its identity; None for our own."""
         if self.netns == OWN:
             return None
         if isinstance(self.netns, NamespaceIdentity):
@@ -208,7 +208,7 @@ class NfHook(Hook):
         return _called(self.netns) if isinstance(self.netns, Namespace) else str(self.netns)
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
-        """What an attach request says of the place."""
+        """The hook's part of an attach request."""
         attributes: dict[str, Any] = {
             "hook": self.KIND,
             "family": int(self.family),
@@ -227,7 +227,7 @@ class NfHook(Hook):
         return attributes
 
     def identity(self) -> Identity:
-        """Numbers; the namespace by its cookie."""
+        """The hook's numbers, the namespace's cookie among them."""
         with ExitStack() as opened:
             if isinstance(self.netns, NamespaceIdentity):
                 cookie, index = self.netns.cookie, self.ifindex or 0
@@ -244,7 +244,7 @@ class NfHook(Hook):
         return *where, cookie, index, int(self.mode), self.report_drops
 
     def release(self) -> None:
-        """Let go of the network namespace."""
+        """Release the network namespace."""
         if isinstance(self.netns, Namespace):
             self.netns.close()
 
@@ -252,7 +252,7 @@ class NfHook(Hook):
         """A new descriptor of the namespace; None for the initial one.
 
         Raises:
-            UsageError: it cannot be opened.
+            UsageError: the namespace cannot be opened.
         """
         if self.netns is None:
             return None
@@ -274,7 +274,7 @@ class NfHook(Hook):
         return descriptor
 
     def _index(self, namespace: int | None, opened: ExitStack) -> int:
-        """The index of the device in the namespace, None for the initial one; 0 without."""
+        """The index of the device in ``namespace`` (None: the initial one); 0 without a device."""
         if not isinstance(self.device, str):
             return self.device or 0
         if namespace is None:
@@ -283,7 +283,7 @@ class NfHook(Hook):
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
-        """The hook that a message describes; a link that is at none any more was there."""
+        """Make the hook that a message describes, also for a link that has left it."""
         gone = attributes.get("gone")
         return cls(
             known_member(NfFamily, attributes.get("family", 0)),
@@ -299,13 +299,13 @@ class NfHook(Hook):
         )
 
     def misses(self, link: int) -> Iterator[str]:
-        """Why the link is at no hook."""
+        """The reason why the link is at no hook any more."""
         if self.gone is not None:
             why = _GONE.get(self.gone, f"reason {self.gone}")
             yield f"link {link} is at no hook any more: {why}; it stays until it is detached"
 
     def fields(self, names: NamespaceNames | None) -> Iterator[str]:
-        """The namespace, the device and what becomes of packets."""
+        """The namespace, the device and the mode."""
         yield f"netns={self._namespace(names)}"
         if self.ifindex:
             yield f"device={word(str(self.device or ''))}({self.ifindex})"
@@ -316,7 +316,7 @@ class NfHook(Hook):
             yield f"gone={describe.member(self.gone)}"
 
     def values(self, names: NamespaceNames | None) -> dict[str, Any]:
-        """Keys of JSON."""
+        """The keys of JSON for netfilter hooks."""
         told = self.netns if isinstance(self.netns, NamespaceIdentity) else NamespaceIdentity(0, 0)
         return {
             "netns": told.inode,
@@ -330,7 +330,7 @@ class NfHook(Hook):
         }
 
     def rows(self, names: NamespaceNames) -> Iterator[str]:
-        """The namespace, the device, the mode; that it is gone."""
+        """The namespace, the device, the mode, and whether the hook is gone."""
         yield f"netns {self._namespace(names)}"
         if self.device:
             yield f"device {word(str(self.device))}"
@@ -345,7 +345,7 @@ class NfHook(Hook):
 
     @classmethod
     def pattern(cls, text: str) -> HookPattern | None:
-        """``nf`` means all of them; without a priority any is meant."""
+        """The pattern of a hook, with any priority if none is given; ``nf`` means all hooks."""
         if not cls.means(text):
             return None
         if text == _PREFIX:
@@ -355,7 +355,7 @@ class NfHook(Hook):
         return HookPattern(cls.EVENTS, list(hook._event_places()), hook.priority if at else None)
 
     def _event_places(self) -> Iterator[tuple[int, int]]:
-        """What events of links there have as family and hook."""
+        """The (family, hook) pairs in the events of links at this hook."""
         yield self.family, self.hook
         if self.family == NfFamily.INET and self.of_device:
             yield NfFamily.NETDEV, HOOKS[NfFamily.NETDEV][_INGRESS]
@@ -372,12 +372,12 @@ class NfHook(Hook):
 
     @classmethod
     def heading(cls, record: EventRecord) -> str:
-        """The hook as it is written."""
+        """The hook in its written form."""
         return _text(record.pf, record.hook, record.priority)
 
     @classmethod
     def outcome(cls, record: EventRecord) -> Iterator[str]:
-        """What becomes of the packet."""
+        """The fate of the packet."""
         yield describe.verdict(record)
 
 

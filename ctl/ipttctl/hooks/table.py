@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""iptables' tables: where they are entered, at each rule that matches, and where they are left."""
+"""iptables' tables: their entry, each matching rule, and their exit."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class TableOptions(HookChoice):
     family: Annotated[IpVersion | None, Option("--family", "tables: this IP version only")] = None
     count_rules: Annotated[
         bool,
-        Option("--count-rules", "tables: exit events count rules, without a rule program too"),
+        Option("--count-rules", "tables: exit events count rules even without a rule program"),
     ] = False
 
 
 @dataclass(frozen=True)
 class TableHook(Hook):
-    """All tables, or those of an IP version.
+    """All tables, or those of one IP version.
 
-    With ``count_rules`` events of exit programs tell how many rules matched; with a rule program
-    they do anyway. ``armed`` holds the IP versions whose table code is loaded and watched, as the
-    module tells.
+    With ``count_rules`` exit events count the rules that matched; with a rule program they always
+    do. ``armed`` holds the IP versions whose table code is loaded and watched, as reported by the
+    module.
     """
 
     family: Literal[4, 6] | None = None
@@ -73,28 +73,28 @@ class TableHook(Hook):
 
     @property
     def waiting(self) -> frozenset[int]:
-        """The IP versions that it is of and whose table code is not loaded."""
+        """The IP versions of the hook whose table code is not loaded."""
         wanted = frozenset(IP) if self.family is None else frozenset({self.family})
         return wanted - self.armed
 
     @classmethod
     def means(cls, text: str) -> bool:
-        """The word alone."""
+        """Whether the text is the word ``table``."""
         return text == _NAME
 
     @classmethod
     def chosen(cls, options: TableOptions) -> Self:
-        """The tables of options."""
+        """Make the hook from options."""
         family = None if options.family is None else _OF_OPTION[options.family]
         return cls(family, options.count_rules)
 
     def given(self) -> dict[str, Any]:
-        """The options of a file."""
+        """The options for a file."""
         return {"hook": _NAME, "family": self.family, "count-rules": self.count_rules or None}
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
-        """The part of an attach request about tables."""
-        del opened  # it names no descriptor
+        """The hook's part of an attach request."""
+        del opened  # the request holds no descriptor
         attributes: dict[str, Any] = {"hook": self.KIND}
         if self.family is not None:
             attributes["family"] = int(IP[self.family])
@@ -103,12 +103,12 @@ class TableHook(Hook):
         return attributes
 
     def identity(self) -> Identity:
-        """All links of an IP version are at the same place."""
+        """The hook's numbers: all links of an IP version are at the same place."""
         return self.KIND, self.family or 0, self.count_rules
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
-        """The tables that a message describes."""
+        """Make the hook that a message describes."""
         armed = attributes.get("armed", 0)
         return cls(
             ip_version(attributes.get("family", 0)),
@@ -117,14 +117,14 @@ class TableHook(Hook):
         )
 
     def misses(self, link: int) -> Iterator[str]:
-        """Tables whose code is not loaded."""
+        """The tables whose code is not loaded."""
         del link  # the link is there
         for version in sorted(self.waiting):
             yield f"no IPv{version} tables: {_CODE[version]} is not loaded; waiting for it"
 
     def fields(self, names: NamespaceNames | None) -> Iterator[str]:
         """The IP version."""
-        del names  # tables are of all namespaces
+        del names  # a table hook covers all namespaces
         yield f"family={self.family or 'any'}"
 
     def state_fields(self) -> Iterator[str]:
@@ -134,7 +134,7 @@ class TableHook(Hook):
             yield "count-rules"
 
     def values(self, names: NamespaceNames | None) -> dict[str, Any]:
-        """Keys of JSON."""
+        """The keys of JSON for tables."""
         del names
         return {
             "family": self.family,
@@ -143,7 +143,7 @@ class TableHook(Hook):
         }
 
     def rows(self, names: NamespaceNames) -> Iterator[str]:
-        """An IP version, and tables that are missing."""
+        """The IP version, and the tables that are missing."""
         del names
         if self.family:
             yield f"IPv{self.family} only"
@@ -170,7 +170,7 @@ class TableHook(Hook):
 
     @classmethod
     def heading(cls, record: EventRecord) -> str:
-        """The hook of netfilter that the table is at."""
+        """The netfilter hook that the table is at."""
         return describe.hook(record)
 
     @classmethod

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The host: the module built and loaded, and what is missing for it."""
+"""The host: the module's build, load and unload, and checks of what they need."""

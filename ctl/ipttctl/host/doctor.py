@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether this host has what ipttctl needs, and what to do where it does not.
+"""Checks of whether this host has all that ipttctl needs, and the remedies.
 
-Each check looks at a ``Host`` and answers with one finding. None changes or loads anything.
+Each check examines a ``Host`` and returns one finding. None changes or loads anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REQUIRED: Final = {
     "BPF_EVENTS": "programs of tables are of type kprobe",
     "DEBUG_INFO_BTF": "trace takes offsets from it",
 }
-"""Options that the kernel has to have, and why."""
+"""Kernel options that are required, with the reason."""
 
 OPTIONAL: Final = {
     "IP_NF_IPTABLES": "IPv4 tables to trace",
@@ -39,7 +39,7 @@ OPTIONAL: Final = {
     "NETFILTER_INGRESS": "nf:netdev/ingress and nf:inet/ingress",
     "BRIDGE_NF_EBTABLES|NF_TABLES_BRIDGE|BRIDGE_NETFILTER": "nf:bridge hooks",
 }
-"""Options that something needs, one of those between bars, and what that is."""
+"""Kernel options that a feature needs (one of those between bars), with the feature."""
 
 _OLDEST: Final = (6, 1)
 _NEWEST: Final = (7, 3)
@@ -58,18 +58,18 @@ _SIGNED: Final = b"~Module signature appended~\n"
 
 
 class Health(enum.StrEnum):
-    """How a check ended."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
-    """Something will not work, or cannot be told."""
+    """Some feature will not work, or the check cannot tell."""
     FAILURE = "failure"
     """The main job will not work."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found; ``remedy`` says what to do about it, where there is something to do."""
+    """The finding of a check; ``remedy`` says what to do, empty if there is nothing to do."""
 
     check: str
     state: Health
@@ -78,7 +78,7 @@ class Finding:
 
 
 def examine(host: Host | None = None) -> Iterator[Finding]:
-    """Make every check, in the order in which things are needed."""
+    """Run all checks, in the order in which their subjects are needed."""
     host = host or Host()
     for check in CHECKS:
         yield check(host)
@@ -228,7 +228,7 @@ def _signature(host: Host) -> Finding:
 
 
 def _signed(host: Host, path: Path) -> Finding:
-    """Whether the kernel will take a module, where it takes signed ones only."""
+    """Whether a kernel that takes only signed modules will take this one."""
     content = _unpacked(path)
     if content is None:
         return _warning("signature", f"required, but {path} cannot be read")
@@ -360,7 +360,7 @@ def _table_names(host: Host, namespace: Namespace, version: str) -> list[str]:
     if namespace.process:
         return (host.read(f"proc/{namespace.process}/{name}") or "").split()
     if not host.has(f"proc/1/{name}"):
-        # the table code is not loaded; nobody can have tables
+        # without the table code there can be no tables
         return []
     return (host.within(namespace, "cat", f"/proc/self/{name}") or "").split()
 
@@ -432,7 +432,7 @@ def _kernels(host: Host) -> list[str]:
 
 
 def _of_the_next_load(host: Host, check: str, text: str, remedy: str) -> Finding:
-    """A finding that keeps the module from being loaded: no failure where one works already."""
+    """A finding that prevents the next load: only a warning if a module works already."""
     if host.module_works:
         return _warning(check, f"{text}; the one that is loaded works until the next boot", remedy)
     return _failure(check, text, remedy)
@@ -474,7 +474,7 @@ CHECKS: Final = (
     _nf_tables,
     _front_end,
 )
-"""Every check; each answers with one finding."""
+"""All checks; each returns one finding."""
 
 
 def _ok(check: str, text: str) -> Finding:

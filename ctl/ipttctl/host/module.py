@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The kernel module as a file and a guest of the kernel: build it, load it, unload it."""
+"""Build, load and unload the kernel module."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from ipttctl.system import tools
 from ipttctl.system.private_dirs import check_private
 
 NAME: Final = "ipttrace"
-"""What the kernel calls the module."""
+"""The module's name in the kernel."""
 
 SOURCE_VARIABLE: Final = "IPTTRACE_SOURCE"
-"""Environment: the directory of the module's source."""
+"""Environment variable with the directory of the module's source."""
 
 FILE_VARIABLE: Final = "IPTTRACE_KO"
-"""Environment: a module file that is built already."""
+"""Environment variable with a module file that is built already."""
 
 BUILT: Final = Path("/var/lib/ipttctl")
-"""`ipttctl module build` builds below this, in a directory for each kernel release."""
+"""Where `ipttctl module build` builds, in a directory for each kernel release."""
 
 MODULES: Final = Path("/lib/modules")
 """The modules of each kernel release; DKMS installs ours among them."""
@@ -49,10 +49,10 @@ _INSTALLED: Final = re.compile(rf"^((?:.*/)?{NAME}\.ko(?:\.[a-z]+)?):", re.MULTI
 
 @dataclass(frozen=True)
 class ModuleState:
-    """What there is of the module now.
+    """The present state of the module.
 
-    ``status`` and ``links`` are None if the module does not answer; ``problem`` says why then, and
-    also if it is of another build.
+    ``status`` and ``links`` are None if the module does not answer. ``problem`` says why not, or
+    that the module is of another build.
     """
 
     loaded: bool
@@ -73,10 +73,10 @@ def is_loaded() -> bool:
 
 
 def state() -> ModuleState:
-    """What there is of the module.
+    """Get the present state of the module.
 
     Raises:
-        PrivilegeError: the caller may not ask.
+        PrivilegeError: the caller may not ask the module.
     """
     require_privilege()
     if not is_loaded():
@@ -97,10 +97,10 @@ def state() -> ModuleState:
 
 
 def source_directory() -> Path:
-    """The module's source: what the environment says, or what came with us.
+    """The directory of the module's source: the environment's, or the one installed with us.
 
     Raises:
-        ModuleError: there is none.
+        ModuleError: there is no source.
     """
     given = os.environ.get(SOURCE_VARIABLE)
     path = Path(given) if given else module_directory()
@@ -112,14 +112,14 @@ def source_directory() -> Path:
 
 
 def own_file(release: str, directory: Path) -> Path:
-    """Where `ipttctl module build` leaves the module for a release, below a directory as BUILT."""
+    """The file that `ipttctl module build` makes for a release, below ``directory`` (as BUILT)."""
     return directory / release / f"{NAME}.ko"
 
 
 def installed_file(release: str, modules: Path) -> Path | None:
-    """The module among those of a release, below a directory as MODULES, or None.
+    """The installed module for a release, below ``modules`` (as MODULES), or None.
 
-    DKMS puts it there, and the kernel's tools list it.
+    DKMS installs it there, and the kernel's tools list it.
     """
     try:
         listed = _INSTALLED.search((modules / release / "modules.dep").read_text())
@@ -129,9 +129,9 @@ def installed_file(release: str, modules: Path) -> Path | None:
 
 
 def built_file(release: str) -> Path:
-    """Where the module for a kernel release is, or would be if `ipttctl module build` built it.
+    """The module's file for a kernel release; its future place if it is not built yet.
 
-    That is what the environment says, what was built by hand, or what is installed, in this order.
+    It is the environment's, the one built by hand, or the installed one, in this order.
     """
     given = os.environ.get(FILE_VARIABLE)
     if given:
@@ -141,10 +141,10 @@ def built_file(release: str) -> Path:
 
 
 def build(release: str, modules: Path = MODULES) -> Path:
-    """Build the module for a kernel release from a copy of its source; the file.
+    """Build the module for a kernel release from a copy of its source; returns the file.
 
     Raises:
-        ModuleError: no headers, no compiler, no source, or it does not build.
+        ModuleError: headers, compiler or source are missing, or the module does not build.
     """
     headers = modules / release / "build"
     if not (headers / "Makefile").exists():
@@ -166,10 +166,10 @@ def build(release: str, modules: Path = MODULES) -> Path:
 
 
 def _copy(source: Path, directory: Path) -> None:
-    """Copy what lies in a directory, over what there is in another, which is made.
+    """Copy a directory's content over that of another, which is made if it is missing.
 
     Raises:
-        OSError: the first file or directory that cannot be.
+        OSError: a file or directory cannot be copied.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for place in sorted(source.rglob("*")):
@@ -181,12 +181,12 @@ def _copy(source: Path, directory: Path) -> None:
 
 
 def load(release: str | None = None) -> Path:
-    """Load the module for the running kernel, and check that it speaks our protocol; the file.
+    """Load the module for the running kernel, and check its protocol; returns the file.
 
     Raises:
         PrivilegeError: the caller may not load modules.
-        ModuleError: it is loaded already, not built, built for another kernel, of another build,
-            somebody else can have written it, or the kernel refuses it.
+        ModuleError: the module is loaded already, not built, built for another kernel or of another
+            build; somebody else can have written the file; or the kernel refuses it.
     """
     require_privilege()
     release = release or running_release()
@@ -223,7 +223,7 @@ def built_for(path: Path) -> str:
     """The kernel release that a module file is built for.
 
     Raises:
-        ModuleError: it is not a module.
+        ModuleError: it is not a kernel module.
     """
     result = _run(["modinfo", "-F", "vermagic", str(path)], "apt install kmod")
     words = result.stdout.split()
@@ -233,16 +233,16 @@ def built_for(path: Path) -> str:
 
 
 def unload(*, force: bool = False) -> list[Link]:
-    """Unload the module; with ``force`` detach its links first. The links that were detached.
+    """Unload the module; with ``force`` detach its links first. Returns the detached links.
 
     Raises:
         PrivilegeError: the caller may not unload modules.
-        ModuleError: it is not loaded, or links or something else hold it.
+        ModuleError: it is not loaded, or links or something else holds it.
     """
     require_privilege()
     if not is_loaded():
         raise ModuleError("the ipttrace module is not loaded")
-    # A module of another build must be possible to unload too.
+    # It must be possible to unload a module of another build too.
     with Controller(check=False) as controller:
         links = controller.links()
         if links and not force:
@@ -275,7 +275,7 @@ def _run(command: Sequence[str], remedy: str) -> subprocess.CompletedProcess[str
 
 
 def _excerpt(output: str) -> str:
-    """What matters of a tool's complaint, on one line."""
+    """The essence of a tool's error messages, on one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()] or lines
     return " / ".join(errors[:_SHOWN_OUTPUT]) or "it does not say why"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A host as ``doctor`` examines it: files below a root directory, and tools that lie there."""
+"""A host as ``doctor`` examines it: files below a root directory, and the tools there."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ipttctl.system import tools
 
 @dataclass(frozen=True)
 class Namespace:
-    """A network namespace, by a path that nsenter takes."""
+    """A network namespace, by a path that nsenter accepts."""
 
     name: str
     path: str
     process: str = ""
-    """A process in it, if there is one."""
+    """A process in it, if any."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What is examined: a directory that stands for ``/``, and the kernel that runs there."""
+    """A host: a directory that stands for ``/``, and the kernel that runs there."""
 
     root: Path = Path("/")
     release: str = field(default_factory=lambda: os.uname().release)
@@ -40,12 +40,12 @@ class Host:
     module_state: Callable[[], ModuleState] = module.state
 
     def read(self, name: str) -> str | None:
-        """A text file, or None if it cannot be read."""
+        """The content of a text file, or None if it cannot be read."""
         data = self.read_bytes(name)
         return None if data is None else data.decode(errors="replace")
 
     def read_bytes(self, name: str) -> bytes | None:
-        """A file, or None if it cannot be read."""
+        """The content of a file, or None if it cannot be read."""
         try:
             return (self.root / name).read_bytes()
         except OSError:
@@ -56,11 +56,11 @@ class Host:
         return (self.root / name).exists()
 
     def tool(self, name: str) -> str | None:
-        """Where a program is, or None."""
+        """The file of a program, or None."""
         return tools.find(name, self.root)
 
     def run(self, name: str, *arguments: str) -> str | None:
-        """What a program prints; None if it is not there or fails."""
+        """The output of a program; None if it is missing or fails."""
         tool = self.tool(name)
         if tool is None:
             return None
@@ -69,7 +69,7 @@ class Host:
 
     @cached_property
     def configuration(self) -> Mapping[str, str] | None:
-        """The kernel's options that are set, or None if nothing tells."""
+        """The kernel's options that are set, or None if they are unknown."""
         text = self.read(f"boot/config-{self.release}")
         text = text or self.read(f"lib/modules/{self.release}/config")
         if text is None and (packed := self.read_bytes("proc/config.gz")):
@@ -86,7 +86,7 @@ class Host:
         return own if own.exists() else self.installed_module(self.release)
 
     def installed_module(self, release: str) -> Path | None:
-        """The module that is installed for a kernel."""
+        """The module that is installed for a kernel, or None."""
         return module.installed_file(release, self.root / "lib/modules")
 
     @cached_property
@@ -102,14 +102,14 @@ class Host:
 
     @cached_property
     def module_works(self) -> bool:
-        """Whether the module is loaded and answers; False too where that cannot be told."""
+        """Whether the module is loaded and answers; False also if that is unknown."""
         with suppress(IpttctlError):
             state = self.module_state()
             return state.loaded and state.problem is None
         return False
 
     def namespaces(self) -> Iterator[Namespace]:
-        """Network namespaces: of processes, and those that `ip netns` keeps."""
+        """The network namespaces of processes, and those kept by `ip netns`."""
         seen = set()
         processes = (entry.name for entry in (self.root / "proc").glob("[0-9]*"))
         for process in sorted(processes, key=int):
@@ -127,6 +127,6 @@ class Host:
                     yield Namespace(path.name, str(path))
 
     def within(self, namespace: Namespace, name: str, *arguments: str) -> str | None:
-        """What a program prints that runs in a network namespace."""
+        """The output of a program run in a network namespace; None as for ``run``."""
         tool = self.tool(name)
         return tool and self.run("nsenter", f"--net={namespace.path}", tool, *arguments)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The verbs: what a program can have the module do."""
+"""The verbs: requests that a program can make to the module."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MILLI: Final = 1000
 class Controller(Closing):
     """A connection to the module that owns the links it makes.
 
-    A link that is not persistent goes when its controller is closed, or its process dies.
+    A link that is not persistent goes when its controller is closed or its process dies.
 
         with Controller() as controller, controller.events() as events:
             link = controller.attach(
@@ -40,7 +40,7 @@ class Controller(Closing):
             for record in events.records(link.id):
                 ...
 
-    Every method raises KernelError, or a kind of it, when the module refuses, and PrivilegeError
+    Every method raises KernelError, or a subclass, when the module refuses, and PrivilegeError
     when the caller may not.
     """
 
@@ -49,11 +49,11 @@ class Controller(Closing):
     ) -> None:
         """Connect to the module; ``check`` that it speaks our protocol.
 
-        ``connect`` makes the connections; it is ``Connection.open`` unless given.
+        ``connect`` makes the connections; the default is ``Connection.open``.
 
         Raises:
             PrivilegeError: the caller lacks CAP_NET_ADMIN.
-            ModuleError: the module is not loaded, or is of another build than we are.
+            ModuleError: the module is not loaded, or is of another build than ours.
         """
         self._connect = connect or Connection.open
         self._connection = self._connect()
@@ -65,9 +65,9 @@ class Controller(Closing):
             raise
 
     def attach(self, hook: Hook, programs: ProgramSet, *, persistent: bool = False) -> Link:
-        """Make a link. When this returns every packet at the hook meets its programs.
+        """Make a link. When this returns, every packet at the hook meets its programs.
 
-        See ``Hook.waiting`` for code that is not loaded yet: the link works there once it is.
+        If the hook's code is not loaded yet (``Hook.waiting``), the link works once it is.
 
         Raises:
             UsageError: there is no such namespace or device.
@@ -90,10 +90,11 @@ class Controller(Closing):
     ) -> Link:
         """Replace all programs of a link in one step: each packet meets the old set or the new.
 
-        With ``expect_generation``, or ids of programs by slot (0 for an empty one) in
-        ``expect_programs``, only if the link is so. With ``rollback_after`` the module swaps back
-        after that many seconds, whatever becomes of this process, unless somebody calls
-        ``confirm``; until then the link cannot be swapped again (EBUSY).
+        ``programs`` is the whole set; unnamed slots become empty. With ``expect_generation``, or
+        with program ids by slot in ``expect_programs`` (0 for an empty slot), the swap happens
+        only if the link is as expected. With ``rollback_after`` the module swaps back after that
+        many seconds, even if this process dies, unless ``confirm`` is called first. Until then the
+        link cannot be swapped again (EBUSY).
 
         Raises:
             LinkGoneError: there is no such link.
@@ -104,11 +105,11 @@ class Controller(Closing):
         return self._link(Command.SWAP, attributes, f"swapping link {link_id}")
 
     def transact(self, swaps: Sequence[Swap], *, rollback_after: float | None = None) -> list[Link]:
-        """Swap several links, all in one step or none; the links in the order of ``swaps``.
+        """Swap several links in one step, all or none; returns the links in order of ``swaps``.
 
-        A packet at tables meets the old sets of all links or the new ones of all. Each netfilter
-        hook changes on its own, at about the same time. ``rollback_after`` is as for ``swap``, for
-        all of the links together.
+        A packet at tables meets the old sets of all links or the new sets of all. Each netfilter
+        hook changes separately, at about the same time. ``rollback_after`` is as for ``swap``, and
+        applies to all links together.
 
         Raises:
             LinkGoneError: there is no such link.
@@ -125,16 +126,16 @@ class Controller(Closing):
         return [Link.from_attributes(reply) for reply in replies]
 
     def confirm(self, link_id: int) -> Link:
-        """Keep what was swapped: no roll-back of the link, and of those swapped together with it.
+        """Keep a swap: cancel the roll-back of the link, and of those swapped together with it.
 
         Raises:
             LinkGoneError: there is no such link.
-            KernelError: with ENODATA, it waits for no roll-back (any more).
+            KernelError: with ENODATA, no roll-back is pending (any more).
         """
         return self._link(Command.CONFIRM, {"link": link_id}, f"confirming link {link_id}")
 
     def history(self, link_id: int) -> list[HistoryEntry]:
-        """How the last generations of a link came about, oldest first.
+        """The history of a link's last generations, oldest first.
 
         Raises:
             LinkGoneError: there is no such link.
@@ -148,7 +149,7 @@ class Controller(Closing):
         ]
 
     def adopt(self, link_id: int) -> Link:
-        """Own a persistent link: from now on it goes when this controller is closed.
+        """Take ownership of a persistent link: from now on it goes when this controller is closed.
 
         Raises:
             LinkGoneError: there is no such link.
@@ -163,11 +164,11 @@ class Controller(Closing):
         expect_generation: int | None = None,
         expect_programs: Mapping[Slot, int] | None = None,
     ) -> Link:
-        """Remove a link; what it was at the end.
+        """Remove a link; returns its final state.
 
         Raises:
             LinkGoneError: there is no such link.
-            ExpectationError: it is not as expected; it stays.
+            ExpectationError: the link is not as expected; it stays.
         """
         attributes = {"link": link_id, **expectations(expect_generation, expect_programs)}
         return self._link(Command.DETACH, attributes, f"detaching link {link_id}")
@@ -176,12 +177,12 @@ class Controller(Closing):
         """A link as it is now.
 
         Raises:
-            LinkGoneError: there is none of this id.
+            LinkGoneError: there is no link with this id.
         """
         return self._link(Command.GET, {"link": link_id}, f"looking up link {link_id}")
 
     def links(self) -> list[Link]:
-        """All links, by id."""
+        """All links, ordered by id."""
         replies = self._connection.dump(Command.GET, "listing links")
         return sorted((Link.from_attributes(reply) for reply in replies), key=lambda link: link.id)
 
@@ -191,12 +192,12 @@ class Controller(Closing):
         return ModuleStatus.from_attributes(replies)
 
     def events(self, wanted: EventFilter | None = None) -> EventStream:
-        """Subscribe to the events of all links, on a socket of their own, less what is not wanted.
+        """Subscribe to the events of all links that pass ``wanted``, on a socket of its own.
 
-        There can be any number of subscribers: each has its own buffer in the kernel, and only
-        itself to blame for what it loses.
+        There can be any number of subscribers. Each has its own buffer in the kernel: a slow one
+        loses only its own events.
 
-        The stream asks this controller for loss counters: close it first. Open it before
+        The stream asks this controller for loss counters: close the stream first. Open it before
         ``attach`` to see every event of the link.
         """
         connection = self._joined(Group.EVENTS)
@@ -207,11 +208,11 @@ class Controller(Closing):
             raise
 
     def link_changes(self) -> LinkChangeStream:
-        """Subscribe to what happens to links, on a socket of its own."""
+        """Subscribe to changes of links, on a socket of its own."""
         return LinkChangeStream(self._joined(Group.LINKS))
 
     def namespaces_going(self) -> NamespaceStream:
-        """Subscribe to network namespaces that go, on a socket of its own."""
+        """Subscribe to the end of network namespaces, on a socket of its own."""
         return NamespaceStream(self._joined(Group.NAMESPACES))
 
     def close(self) -> None:
@@ -242,7 +243,7 @@ def require_same_build(status: ModuleStatus) -> None:
     """Check that the module's protocol is ours.
 
     Raises:
-        ModuleError: it is not.
+        ModuleError: it is not; the module is of another build.
     """
     if status.fingerprint != FINGERPRINT:
         raise ModuleError(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What an observer did not see, counted exactly.
+"""Exact counts of the events that an observer did not see.
 
-Each CPU numbers its events, lost ones included, and counts what it lost itself by cause. What is
-missing from the numbers beyond that was dropped at this observer's socket.
+Each CPU numbers its events, lost ones included, and counts its own losses by cause. Numbers that
+are missing beyond those were dropped at this observer's socket.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _IN_MODULE: Final = (Loss.RING, Loss.MEMORY)
 
 @dataclass(frozen=True)
 class Losses:
-    """What was lost since the observer began, by cause.
+    """Losses since the observer began, by cause.
 
-    Events: ``observer`` at its own socket, ``ring`` where a CPU's ring was full, ``memory`` where
-    there was none for a message. ``nested`` counts program runs that were left out, whose events
-    nobody can number.
+    Lost events: ``observer`` at its own socket; ``ring`` because a CPU's ring was full; ``memory``
+    because there was no memory for a message. ``nested`` counts program runs that were left out;
+    their events cannot be counted.
     """
 
     observer: int = 0
@@ -36,12 +36,12 @@ class Losses:
 
     @property
     def events(self) -> int:
-        """Events that were emitted and not seen."""
+        """Number of events that were emitted and not seen."""
         return self.observer + self.ring + self.memory
 
 
 class _Stream:
-    """One CPU: where the observer began, how far it is, what it saw."""
+    """One CPU's stream: its beginning, its progress, and the events seen."""
 
     def __init__(self, start: CpuStatus) -> None:
         self.start = start
@@ -62,18 +62,18 @@ class _Stream:
 
 
 class LossCounter:
-    """Turns the batches of a stream into totals of what is missing from it.
+    """A counter that turns the batches of a stream into totals of its losses.
 
-    Begin with the module's status after subscribing, ``add`` each batch, ``finish`` with a status
-    after which no event comes any more. Then the totals are exact; before, what the module has
-    lost beyond the last batch is not yet told apart from what the socket has lost.
+    Begin with the module's status after subscribing, ``add`` each batch, and ``finish`` with a
+    status after which no more events come. Then the totals are exact. Before that, losses in the
+    module after the last batch are not yet distinguished from losses at the socket.
     """
 
     def __init__(self, cpus: Iterable[CpuStatus] = ()) -> None:
         self._streams = {cpu.cpu: _Stream(cpu) for cpu in cpus}
 
     def add(self, batch: EventBatch) -> int:
-        """Count a batch; the number of its first events that precede the stream's beginning."""
+        """Count a batch; returns how many of its first events precede the stream's beginning."""
         stream = self._streams.get(batch.cpu)
         if stream is None:
             start = CpuStatus(batch.cpu, batch.sequence, batch.lost)
@@ -86,7 +86,7 @@ class LossCounter:
         return early
 
     def finish(self, cpus: Iterable[CpuStatus]) -> None:
-        """Bring the totals up to a status of the module."""
+        """Update the totals with a status of the module."""
         for cpu in cpus:
             stream = self._streams.get(cpu.cpu)
             if stream is None:
@@ -96,9 +96,9 @@ class LossCounter:
                 stream.lost = cpu.lost
 
     def awaits(self, cpus: Iterable[CpuStatus]) -> bool:
-        """Whether events up to a status may still come: neither seen nor lost in the module.
+        """Whether events before a status may still come: neither seen nor lost in the module.
 
-        A CPU's events come in order: none does after a later one.
+        A CPU's events come in order: after a later event no earlier one comes.
         """
         for cpu in cpus:
             stream = self._streams.get(cpu.cpu) or _Stream(_nothing(cpu.cpu))
@@ -109,7 +109,7 @@ class LossCounter:
         return False
 
     def totals(self) -> Losses:
-        """What was lost so far."""
+        """The losses so far."""
         streams = self._streams.values()
         return Losses(
             observer=sum(max(0, s.gap - s.in_module) for s in streams),
@@ -120,5 +120,5 @@ class LossCounter:
 
 
 def _nothing(cpu: int) -> CpuStatus:
-    """A CPU that has emitted nothing."""
+    """The status of a CPU that has emitted nothing."""
     return CpuStatus(cpu, 0, dict.fromkeys(Loss, 0))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the programs of a link did in an interval."""
+"""Measurements of a link's programs over an interval."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ipttproto import Slot
 
 @dataclass(frozen=True)
 class Measurement:
-    """Runs of the programs in each slot of a link, and their time in ns, within ``seconds``.
+    """Runs of the programs in each slot of a link, and their time in ns, over ``seconds``.
 
-    The time is of all these runs if the kernel's BPF statistics were on all the while, see
+    The time covers all these runs if the kernel's BPF statistics were on throughout, see
     ``ipttctl.bpf.syscalls.enable_run_time``.
     """
 
@@ -23,7 +23,7 @@ class Measurement:
 
     @classmethod
     def between(cls, before: Link | None, after: Link, seconds: float) -> Measurement:
-        """What happened to a link between two looks at it; None if it was not there at first."""
+        """The measurement between two states of a link; ``before`` is None if it is a new link."""
         earlier = before.stats.slots if before else {}
         nothing = SlotStats()
         return cls(

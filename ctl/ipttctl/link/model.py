@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the module tells about itself, as plain values. Nothing here talks to the kernel."""
+"""Links and the module's status as plain values. Nothing here talks to the kernel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ProgramInfo:
 
 @dataclass(frozen=True)
 class SlotStats:
-    """What the programs in a slot did so far, over all CPUs and generations.
+    """Counters of the programs in a slot, over all CPUs and generations.
 
     ``run_time`` is in ns and grows only while the kernel's BPF statistics are on (sysctl
     kernel.bpf_stats_enabled).
@@ -40,12 +40,12 @@ class SlotStats:
 
 @dataclass(frozen=True)
 class LinkStats:
-    """What a link did so far, over all CPUs and generations.
+    """Counters of a link, over all CPUs and generations.
 
-    ``packets`` reached the hook, ``selected`` of them were followed, ``events`` were emitted
-    (lost ones included), ``nested`` program runs were left out, ``lost`` events found a full ring,
-    ``drops`` packets were dropped by the link (nf in filter mode). ``slots`` tells of each slot in
-    use.
+    ``packets``: packets that reached the hook. ``selected``: those of them that were followed.
+    ``events``: events emitted, lost ones included. ``nested``: program runs left out. ``lost``:
+    events lost to a full ring. ``drops``: packets that the link dropped (nf in filter mode).
+    ``slots``: counters of each slot in use.
     """
 
     packets: int = 0
@@ -58,7 +58,7 @@ class LinkStats:
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> LinkStats:
-        """The counters that a nest holds; what is missing is 0."""
+        """The counters in a nest; missing ones are 0."""
         plain = {name: value for name, value in attributes.items() if name != "slot"}
         return cls(
             **plain,
@@ -72,13 +72,14 @@ class LinkStats:
 
 @dataclass(frozen=True)
 class Link:
-    """An attachment of a program set to a hook, as it was when the module told.
+    """An attachment of a program set to a hook, as it was when the module reported it.
 
-    ``filter_length`` counts instructions, 0 is no filter; ``filter`` holds them, as an array of
-    struct sock_filter, if a single link was asked for (``Controller.link``). ``payload_map`` is the
-    id of the map that programs add bytes to events from, ``payload_size`` how many; 0 is none.
-    ``owner_portid`` is 0 if the link is persistent. ``rollback_in`` is the time until the last swap
-    is rolled back unless confirmed, in seconds.
+    ``filter_length`` is the filter's number of instructions, 0 without a filter. ``filter`` holds
+    them as an array of struct sock_filter; it is set only when a single link is requested
+    (``Controller.link``). ``payload_map`` is the id of the map from which programs add bytes to
+    events, ``payload_size`` the number of bytes; 0 is none. ``owner_portid`` is 0 if the link is
+    persistent. ``rollback_in`` is the time in seconds until the last swap is rolled back, unless it
+    is confirmed.
     """
 
     id: int
@@ -104,7 +105,7 @@ class Link:
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Link:
-        """The link that the attributes of a message describe; what is missing is empty."""
+        """The link that the attributes of a message describe; missing ones are empty."""
         programs = attributes.get("programs", {})
         rollback = attributes.get("rollback-in")
         return cls(
@@ -128,10 +129,10 @@ class Link:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """How a generation of a link came about.
+    """The origin of one generation of a link.
 
-    ``time`` is CLOCK_REALTIME in ns. ``pid``, ``uid`` and ``comm`` are of the process that asked
-    for it; a roll-back, which the module does itself, has 0 and no command.
+    ``time`` is CLOCK_REALTIME in ns. ``pid``, ``uid`` and ``comm`` are those of the requesting
+    process. For a roll-back, which the module does itself, they are 0 and empty.
     """
 
     generation: int
@@ -144,7 +145,7 @@ class HistoryEntry:
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> HistoryEntry:
-        """The entry that a nest describes; what is missing is empty."""
+        """The entry that a nest describes; missing attributes are empty."""
         return cls(
             generation=attributes.get("generation", 0),
             action=known_member(Action, attributes.get("action", 0)),
@@ -157,7 +158,7 @@ class HistoryEntry:
 
 
 class Change(enum.StrEnum):
-    """What happened to a link."""
+    """Kinds of changes of a link."""
 
     ATTACHED = "attached"
     SWAPPED = "swapped"
@@ -176,7 +177,7 @@ _CHANGES: Final[Mapping[int, Change]] = {
 
 @dataclass(frozen=True)
 class LinkChange:
-    """A link changed: how, what it is now, and for a detached one why it went."""
+    """A change of a link: its kind, the link's new state, and why a detached link went."""
 
     change: Change
     link: Link
@@ -184,7 +185,7 @@ class LinkChange:
 
     @classmethod
     def from_message(cls, command: int, attributes: Mapping[str, Any]) -> LinkChange | None:
-        """The change that a notification tells of; None if it is not of links."""
+        """The change in a notification; None if the notification is not about a link."""
         change = _CHANGES.get(command)
         if change is None:
             return None
@@ -201,9 +202,9 @@ class ProgramSet:
     """The programs to attach, by slot as file descriptors, with a filter, a cookie, a payload.
 
     ``filter`` is an array of struct sock_filter, as ``compile_filter`` makes it.
-    ``cookie`` is what bpf_get_attach_cookie() returns to the programs. ``payload`` is the
-    descriptor of a per-CPU array that programs of the set use: what one of them left in its first
-    element goes with the event that it asks for.
+    ``cookie`` is the value that bpf_get_attach_cookie() returns to the programs. ``payload`` is the
+    descriptor of a per-CPU array that programs of the set use: the bytes that a program leaves in
+    its first element are added to the event that the program asks for.
     """
 
     programs: Mapping[Slot, int]
@@ -227,7 +228,7 @@ class ProgramSet:
 
 @dataclass(frozen=True)
 class Swap:
-    """A link's part in a transaction: its next programs, and what must hold for it before.
+    """A link's part in a transaction: its new programs, and its expected state before.
 
     ``expect_generation`` and ``expect_programs`` (ids by slot, 0 for an empty one) are as for
     ``Controller.swap``.
@@ -248,7 +249,7 @@ class Swap:
 
 
 def expectations(generation: int | None, programs: Mapping[Slot, int] | None) -> dict[str, Any]:
-    """The attributes by which a request is carried out only if the link is as expected."""
+    """The attributes that make a request conditional on the link's state."""
     attributes: dict[str, Any] = {}
     if generation is not None:
         attributes["expect-generation"] = generation
@@ -261,7 +262,7 @@ def expectations(generation: int | None, programs: Mapping[Slot, int] | None) ->
 
 @dataclass(frozen=True)
 class CpuStatus:
-    """The event stream of a CPU: the number of its next event, and what it lost so far."""
+    """The event stream of a CPU: the number of its next event, and its losses so far."""
 
     cpu: int
     sequence: int
@@ -278,9 +279,9 @@ class ModuleStatus:
 
     @classmethod
     def from_attributes(cls, replies: Iterable[Mapping[str, Any]]) -> ModuleStatus:
-        """The status that the replies to a stats request describe, however many they are.
+        """The status in the replies to a stats request, which can be any number.
 
-        What is missing is empty: a module of another build may say less.
+        Missing attributes are empty: a module of another build may send fewer.
         """
         version, fingerprint = "", 0
         cpus = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the module multicasts, as streams that can be iterated, awaited and stopped."""
+"""The module's multicast messages, as streams that can be iterated, awaited and stopped."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SETTLE: Final = 1.0
-"""Seconds without a message after which what has not come is lost; the module sends after 0.01."""
+"""Seconds of silence after which missing events count as lost; the module sends after 0.01 s."""
 
 DRAIN_LIMIT: Final = 10.0
-"""Seconds after which what waits to be read is given up."""
+"""Seconds after which reading the remaining messages is given up."""
 
 _READ_AT_ONCE: Final = 64
 
 
 class Stream(Closing, Generic[T]):
-    """Messages of a group. Iterating waits for them and ends after ``stop``.
+    """A stream of a group's messages. Iterating waits for them, and ends after ``stop``.
 
-    ``stop`` and ``close`` may be called from signal handlers, other threads and inside an
+    ``stop`` and ``close`` may be called from signal handlers, other threads and within an
     iteration. Several threads and tasks may read: each message goes to one of them.
     """
 
     def __init__(self, connection: Connection) -> None:
-        """Take over ``connection``, which has joined the group."""
+        """Take ownership of ``connection``, which has joined the group."""
         self._connection = connection
         self._stop = Wakeup()
         self._stop_again = Wakeup()
         self._taking = threading.Lock()
         self.overruns = 0
-        """How often the kernel had to drop messages because this stream was not read."""
+        """How often the kernel dropped messages because this stream was not read."""
 
     @abstractmethod
     def _decode(self, message: Message) -> T | None:
-        """What a message says; None to pass it over."""
+        """Decode a message; None skips it."""
 
     def read(self, timeout: float | None = None) -> list[T]:
-        """Wait for messages, at most ``timeout`` seconds; none after that or once stopped.
+        """Wait for messages, at most ``timeout`` seconds; returns none then, or once stopped.
 
         Raises:
-            ProtocolError: what arrived is not of the protocol.
+            ProtocolError: a message violates the protocol.
         """
         end = None if timeout is None else time.monotonic() + timeout
         left = timeout
@@ -70,18 +70,18 @@ class Stream(Closing, Generic[T]):
         return []
 
     def wait(self, *others: int, timeout: float | None = None) -> bool:
-        """Wait until the stream has something, is stopped, or one of ``others`` can be read.
+        """Wait until the stream has messages or is stopped, or one of ``others`` is readable.
 
-        False if ``timeout`` seconds passed first.
+        Returns False if ``timeout`` seconds pass first.
         """
         with suppress(ClosedError), self._descriptors(self._stop) as own:
             return bool(wait_readable([*own, *others], timeout))
         return True
 
     def stop(self) -> None:
-        """End the iteration after what has been read; the stream stays open.
+        """End the iteration after the messages already read; the stream stays open.
 
-        A second call ends ``drain`` too, where there is that.
+        A second call also ends ``drain``, where there is one.
         """
         if self._stop.happened:
             self._stop_again.set()
@@ -89,7 +89,7 @@ class Stream(Closing, Generic[T]):
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody stopped the stream."""
+        """Whether ``stop`` was called."""
         return self._stop.happened
 
     def fileno(self) -> int:
@@ -97,9 +97,9 @@ class Stream(Closing, Generic[T]):
         return self._connection.fileno()
 
     def close(self) -> None:
-        """Stop and unsubscribe; more than once does no harm.
+        """Stop and unsubscribe. Closing more than once does no harm.
 
-        Where somebody waits for messages the descriptors stay open until that has ended.
+        While somebody waits for messages, the descriptors stay open.
         """
         self.stop()
         self.stop()
@@ -117,7 +117,7 @@ class Stream(Closing, Generic[T]):
                 own = stack.enter_context(self._descriptors(self._stop))
             except ClosedError:
                 return
-            # one of this iteration's own: a loop has one reader for a descriptor
+            # one for each iteration: a loop allows one reader for a descriptor
             ready = stack.enter_context(select.epoll())
             for descriptor in own:
                 ready.register(descriptor, select.EPOLLIN)
@@ -130,16 +130,16 @@ class Stream(Closing, Generic[T]):
 
     @contextmanager
     def _descriptors(self, ending: Wakeup) -> Iterator[tuple[int, int]]:
-        """The descriptors of messages and of ``ending``; they stay open meanwhile.
+        """The descriptors of messages and of ``ending``, kept open within the block.
 
         Raises:
-            ClosedError: they are closed.
+            ClosedError: the descriptors are closed.
         """
         with self._connection.held() as messages, ending.descriptor as end:
             yield messages, end
 
     def _take(self) -> list[T]:
-        """What is there now, up to a limit that keeps the reader responsive."""
+        """The messages available now, up to a limit that keeps the reader responsive."""
         items: list[T] = []
         with self._taking, suppress(ClosedError):
             for _ in range(_READ_AT_ONCE):
@@ -155,8 +155,8 @@ class Stream(Closing, Generic[T]):
 
 
 async def _readable(descriptor: int) -> None:
-    """Wait until a descriptor can be read; the loop looks at it no longer than that."""
-    import asyncio  # noqa: PLC0415  # 15 ms; whoever iterates so has it
+    """Wait until a descriptor is readable; the loop watches it only that long."""
+    import asyncio  # noqa: PLC0415  # 15 ms; async iteration has it
 
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
@@ -168,14 +168,14 @@ async def _readable(descriptor: int) -> None:
 
 
 class LinkChangeStream(Stream[LinkChange]):
-    """What happens to links, from the moment the stream is open."""
+    """A stream of changes of links, from the moment it is open."""
 
     def _decode(self, message: Message) -> LinkChange | None:
         return LinkChange.from_message(message.command, message.attributes())
 
 
 class NamespaceStream(Stream[Identity]):
-    """Network namespaces that go, of all there are, from the moment the stream is open."""
+    """A stream of all network namespaces that go, from the moment it is open."""
 
     def _decode(self, message: Message) -> Identity | None:
         if message.command != Command.NAMESPACE_GONE:
@@ -185,10 +185,10 @@ class NamespaceStream(Stream[Identity]):
 
 
 class EventStream(Stream["EventBatch"]):
-    """Events in batches, from the moment the stream is open, with exact loss totals.
+    """A stream of events in batches, from the moment it is open, with exact loss totals.
 
-    With a filter, the events that pass it; losses are those of all events, as nobody can know what
-    a lost one would have been.
+    With a filter it yields the events that pass. Losses count all events, as nobody can know
+    whether a lost one would have passed.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class EventStream(Stream["EventBatch"]):
         status: Callable[[], ModuleStatus],
         wanted: EventFilter | None = None,
     ) -> None:
-        """Take over ``connection``, which has joined the group; ``status`` asks the module."""
+        """Take ownership of ``connection``, which has joined; ``status`` asks the module."""
         from ipttproto import parse_batch  # noqa: PLC0415  # numpy: 60 ms
 
         self._parse = parse_batch
@@ -207,14 +207,14 @@ class EventStream(Stream["EventBatch"]):
         super().__init__(connection)
 
     def records(self, link: int | None = None) -> Iterator[EventRecord]:
-        """Event by event; with ``link``, those of this link."""
+        """Iterate over single events; with ``link``, only those of that link."""
         from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
 
         for batch in self:
             yield from decode(batch, link)
 
     async def async_records(self, link: int | None = None) -> AsyncIterator[EventRecord]:
-        """``records`` for asyncio."""
+        """Iterate as ``records``, for asyncio."""
         from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
 
         async for batch in self:
@@ -222,12 +222,12 @@ class EventStream(Stream["EventBatch"]):
                 yield record
 
     def drain(self, settle: float = SETTLE, limit: float = DRAIN_LIMIT) -> Iterator[EventBatch]:
-        """What the module emitted until now and has not been read; then ``losses`` is exact.
+        """Read the events emitted until now; afterwards ``losses`` is exact.
 
-        It does not chase what is emitted while this runs. Goes on for ``settle`` seconds after the
-        last message if events are still missing, for ``limit`` seconds at most, and until somebody
-        calls ``stop``, for the second time if the stream is stopped already. What is left unread
-        then counts as lost by this observer.
+        Events emitted while this runs are not waited for. If events are missing it goes on for
+        ``settle`` seconds after the last message, at most for ``limit`` seconds. ``stop`` ends it;
+        on a stream that is stopped already, a second ``stop`` does. Events still unread then count
+        as lost by this observer.
         """
         ending = self._stop_again if self.stopped else self._stop
         target = self._status().cpus
@@ -250,11 +250,11 @@ class EventStream(Stream["EventBatch"]):
 
     @property
     def losses(self) -> Losses:
-        """What was not seen so far, by cause; exact after ``drain``."""
+        """The losses so far, by cause; exact after ``drain``."""
         return self._counter.totals()
 
     def _wait_for_more(self, ending: Wakeup, seconds: float) -> bool:
-        """Wait for messages, or the end of draining; False if nothing came in time."""
+        """Wait for messages or for the end of draining; False if nothing came in time."""
         with suppress(ClosedError), self._descriptors(ending) as own:
             return bool(wait_readable(list(own), max(0.0, seconds)))
         return False
@@ -274,9 +274,9 @@ class EventStream(Stream["EventBatch"]):
 def _with_late_losses(
     target: Sequence[CpuStatus], now: Sequence[CpuStatus]
 ) -> tuple[CpuStatus, ...]:
-    """A status, with the losses of events in it that the module has counted since.
+    """A status with those losses of its events that the module has counted since.
 
-    On a CPU that has emitted more, losses can be those of later events: its next batch tells.
+    On a CPU that has emitted more, the losses may be those of later events: its next batch says.
     """
     latest = {cpu.cpu: cpu for cpu in now}
     return tuple(

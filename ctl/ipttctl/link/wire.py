@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The netlink socket: what travels on it is built and parsed by ipttproto.
+"""The netlink socket; ipttproto builds and parses its messages.
 
-pyroute2 goes to the initial network namespace for it, if need be, and resolves the family. The
-exchange of requests is done here because pyroute2's errors do not hold the extended
-acknowledgement, which is where the module says what was wrong.
+pyroute2 opens it in the initial network namespace, if need be, and resolves the family. Requests
+are exchanged here because pyroute2's errors lack the extended acknowledgement, in which the module
+says what was wrong.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from ipttproto.family import Top
 from ipttproto.messages import PAYLOAD_OFFSET
 
 EVENT_BUFFER: Final = 32 << 20
-"""Bytes that may wait in the kernel for one observer."""
+"""Size of one observer's buffer in the kernel, in bytes."""
 
 REPLY_TIMEOUT: Final = 30.0
-"""Seconds to wait for the answer to a request, which takes a grace period at most."""
+"""Seconds to wait for the reply to a request, which takes at most a grace period."""
 
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
@@ -76,7 +76,7 @@ class OverrunError(Exception):
 
 @dataclass(frozen=True)
 class Family:
-    """What the kernel calls the family and its multicast groups in this boot."""
+    """The numbers of the family and its multicast groups in this boot."""
 
     id: int
     groups: Mapping[str, int]
@@ -85,12 +85,12 @@ class Family:
 class Connection(Closing):
     """A generic-netlink socket that speaks the family.
 
-    Requests are safe from several threads, and ``close`` from signal handlers too: a request or a
-    ``held`` block that has begun goes on to its end.
+    Requests may be made from several threads, and ``close`` also called from signal handlers. A
+    request or a ``held`` block that has begun still completes.
     """
 
     def __init__(self, sock: socket.socket, family: Family) -> None:
-        """Take over ``sock``; see ``open``."""
+        """Take ownership of ``sock``; see ``open``."""
         self._socket = sock
         self._open = Owned(sock.fileno(), lambda _: sock.close())
         self._family = family
@@ -101,7 +101,7 @@ class Connection(Closing):
 
     @classmethod
     def open(cls) -> Self:
-        """A connection to the module, whatever network namespace the caller is in.
+        """Connect to the module from any network namespace.
 
         Raises:
             PrivilegeError: the caller lacks CAP_NET_ADMIN.
@@ -121,9 +121,9 @@ class Connection(Closing):
     def request(
         self, command: Command, attributes: Mapping[str, Any], action: str
     ) -> list[dict[str, Any]]:
-        """Send a request; the attributes of each reply.
+        """Send a request; returns the attributes of each reply.
 
-        ``action`` names in errors what was asked for.
+        ``action`` describes the request in errors.
 
         Raises:
             LinkGoneError: there is no such link.
@@ -135,11 +135,11 @@ class Connection(Closing):
             return self._exchange(command, attributes, action, Flag.ACK)
 
     def dump(self, command: Command, action: str) -> list[dict[str, Any]]:
-        """Send a dump request; the attributes of each part of one consistent answer.
+        """Send a dump request; returns the attributes of each part of one consistent reply.
 
         Raises:
             PrivilegeError: the caller may not do this.
-            KernelError: the module refused, or what it lists changed at every attempt.
+            KernelError: the module refused, or the list changed during every attempt.
         """
         with self._lock, self._used(action):
             for _ in range(_DUMP_ATTEMPTS):
@@ -165,7 +165,7 @@ class Connection(Closing):
         except OSError:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         try:
-            # the module is to know that somebody is here whose socket is full at the moment
+            # the module has to learn of a subscriber whose socket is full at the moment
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_BROADCAST_ERROR, 1)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, number)
         except PermissionError:
@@ -175,11 +175,11 @@ class Connection(Closing):
         self._joined = True
 
     def receive(self) -> list[Message]:
-        """The messages that are there now, without waiting; none if there are none.
+        """The messages available now, without waiting.
 
         Raises:
-            OverrunError: the kernel dropped messages before the ones that come next.
-            ProtocolError: what arrived is not of the protocol.
+            OverrunError: the kernel dropped messages before the next ones.
+            ProtocolError: a message violates the protocol.
             ClosedError: the connection is closed.
         """
         if self._unsolicited:
@@ -202,7 +202,7 @@ class Connection(Closing):
         return -1 if self._open.closed else self._socket.fileno()
 
     def held(self) -> AbstractContextManager[int]:
-        """The socket's descriptor, which stays open meanwhile.
+        """Get the socket's descriptor, kept open within the block.
 
         Raises:
             ClosedError: the connection is closed.
@@ -215,7 +215,7 @@ class Connection(Closing):
 
     @contextmanager
     def _used(self, action: str) -> Iterator[None]:
-        """The socket stays open meanwhile."""
+        """Keep the socket open within the block."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(self._open)
@@ -260,7 +260,7 @@ class Connection(Closing):
         raise AssertionError("the answers ended")
 
     def _answers(self, action: str) -> Iterator[Message | Acknowledgement | Done]:
-        """What the kernel says to the last request; messages to a group are put aside."""
+        """The replies to the last request; messages to a group are put aside."""
         while True:
             if not wait_readable([self._socket.fileno()], REPLY_TIMEOUT):
                 raise KernelError(action, errno.ETIMEDOUT, "the module does not answer")
@@ -289,14 +289,14 @@ class Connection(Closing):
 
 
 class _InterruptedDumpError(KernelError):
-    """What a dump lists changed while it was made."""
+    """The links changed while a dump listed them."""
 
     def __init__(self, action: str) -> None:
         super().__init__(action, errno.EINTR, "the links change faster than they can be listed")
 
 
 def wait_readable(descriptors: list[int], timeout: float | None) -> list[int]:
-    """The descriptors that can be read, after at most ``timeout`` seconds; None waits for ever."""
+    """The descriptors that are readable, after at most ``timeout`` seconds; None has no limit."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
@@ -308,7 +308,7 @@ def require_privilege(status: Path = _OWN_STATUS) -> None:
     """Check that the caller may use the family at all.
 
     Raises:
-        PrivilegeError: it lacks CAP_NET_ADMIN.
+        PrivilegeError: the caller lacks CAP_NET_ADMIN.
     """
     lines = status.read_text().splitlines()
     line = next((line for line in lines if line.startswith("CapEff:")), "CapEff: 0")
@@ -317,10 +317,10 @@ def require_privilege(status: Path = _OWN_STATUS) -> None:
 
 
 def resolve_family(sock: socket.socket, name: str) -> Family:
-    """Ask the kernel for a generic-netlink family.
+    """Resolve a generic-netlink family by its name.
 
     Raises:
-        ModuleError: there is none of this name.
+        ModuleError: there is no family with this name.
         KernelError: the kernel refused otherwise.
     """
     from pyroute2.netlink import (  # noqa: PLC0415  # 60 ms, a command 8: cli/lean.py
@@ -353,7 +353,7 @@ def resolve_family(sock: socket.socket, name: str) -> Family:
 
 
 def refusal(command: Command, request: bytes, answer: Acknowledgement, action: str) -> IpttctlError:
-    """The exception that stands for a negative acknowledgement."""
+    """The exception for a negative acknowledgement."""
     kind: type[KernelError] = KernelError
     if answer.errno == errno.EPERM:
         kind = RefusedPrivilegeError
@@ -365,7 +365,7 @@ def refusal(command: Command, request: bytes, answer: Acknowledgement, action: s
 
 
 def bad_attribute(request: bytes, answer: Acknowledgement) -> str | None:
-    """The name of the attribute that an acknowledgement points to or misses, with its nests'."""
+    """The dotted name of the attribute that an acknowledgement calls bad or missing."""
     if answer.missing is not None:
         nest = [("", Top)]
         if answer.missing_nest is not None:
@@ -386,9 +386,9 @@ def bad_attribute(request: bytes, answer: Acknowledgement) -> str | None:
 def _walk(
     space: AttributeSet, request: bytes, start: int, end: int
 ) -> Iterator[tuple[int, str, AttributeSet | None]]:
-    """(offset, dotted name, nested set) of each attribute of a request, nests before content.
+    """(offset, dotted name, nested set) of each attribute in a request, nests before content.
 
-    Where a message has several of a nest, each has its index behind its name.
+    If a nest occurs several times, each name ends with its index.
     """
     attributes = list(split(memoryview(request)[start:end]))
     counts = Counter(number for number, _ in attributes)
@@ -413,7 +413,7 @@ def _name(space: AttributeSet, number: int) -> str:
 
 
 def _open_socket() -> socket.socket:
-    """A socket in the initial network namespace, or in ours if that one is out of reach."""
+    """A socket in the initial network namespace, or in ours if that is out of reach."""
     kind = socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC
     with initial_namespace() as namespace, suppress(OSError):
         if namespace is not None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Programs for links: where they come from, their maps, their payloads."""
+"""Programs for links: their sources, maps and payloads."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A program set by where its parts come from: nothing is opened before it is used."""
+"""A program set described by its sources; nothing is opened before use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ipttproto import Slot
 
 @dataclass(frozen=True)
 class ProgramChoice:
-    """The programs by slot, a filter, the cookie, the payload map by name or id.
+    """A choice of programs by slot, a filter, a cookie, and a payload map by name or id.
 
     ``filter`` is a tcpdump expression or instructions, as ``compile_filter`` takes them.
     """
@@ -32,18 +32,18 @@ class ProgramChoice:
     payload: str | None = None
 
     def relative_to(self, directory: Path) -> Self:
-        """The same with paths taken from a directory on."""
+        """The same choice, with relative paths resolved against a directory."""
         sources = {slot: relative_to(directory, source) for slot, source in self.sources.items()}
         return replace(self, sources=sources)
 
     @contextmanager
     def open(self, on_compile: Callable[[], None] | None = None) -> Iterator[ProgramSet]:
-        """The program set; what had to be opened for it is closed at the end.
+        """Open the program set; its descriptors are closed at the end of the block.
 
         ``on_compile`` is called before a compilation, which takes seconds.
 
         Raises:
-            ProgramError: there is no such program, or it or the filter does not compile or load.
+            ProgramError: a program is missing, or a program or the filter does not compile or load.
         """
         with ExitStack() as stack:
             programs = stack.enter_context(open_sources(self.sources, on_compile=on_compile))
@@ -61,12 +61,12 @@ class ProgramChoice:
 
 
 def check_types(programs: Mapping[Slot, int]) -> None:
-    """Check that programs, given as descriptors, are of the types that their slots take.
+    """Check that programs, given as descriptors, have the types that their slots take.
 
-    The module refuses the others, but cannot tell what they are.
+    The module refuses other types too, but cannot say what they are.
 
     Raises:
-        ProgramError: one is of another type, or no program.
+        ProgramError: one has another type, or is not a program.
     """
     for slot, fd in programs.items():
         wanted = syscalls.program_type_name(program_type(slot))
@@ -79,10 +79,10 @@ def check_types(programs: Mapping[Slot, int]) -> None:
 
 
 def compiled(expression: str | None) -> bytes | None:
-    """The classic BPF of a tcpdump expression or of instructions, as ``compile_filter`` makes it.
+    """Compile a tcpdump expression or instructions to classic BPF, as ``compile_filter`` does.
 
     Raises:
-        ProgramError: it is not an expression, or libpcap is missing.
+        ProgramError: the expression is not valid, or libpcap is missing.
     """
     if not expression:
         return None

@@ -29,7 +29,7 @@ class UsedMap:
 
 @contextmanager
 def maps_of(link: Link) -> Iterator[list[UsedMap]]:
-    """The maps of a link's programs by their ids, open until the end.
+    """The maps of a link's programs, ordered by id, open until the end of the block.
 
     Raises:
         PrivilegeError: the caller may not open programs and maps by id (CAP_SYS_ADMIN).
@@ -44,25 +44,25 @@ def maps_of(link: Link) -> Iterator[list[UsedMap]]:
 
 
 def map_of(link: Link, name: str) -> Map:
-    """The map of a link's programs that has a name, or that has it as its id; it is to be closed.
+    """Open a map of a link's programs, given by its name or its id. The caller closes it.
 
-    A name longer than the kernel keeps is cut as the kernel cuts it.
+    A name longer than the kernel keeps is truncated as in the kernel.
 
     Raises:
-        ProgramError: there is none, or more than one of the name.
+        ProgramError: there is no such map, or several have the name.
         PrivilegeError: as for ``maps_of``.
     """
     return _chosen(_slots_of_maps(link), name, f"link {link.id}", f"{link.id}/")
 
 
 def map_of_programs(programs: Iterable[int], name: str) -> Map:
-    """As ``map_of``, for programs that are given as descriptors."""
+    """Open a map as ``map_of`` does, of programs given as descriptors."""
     identifiers = {number for fd in programs for number in syscalls.program_maps(fd)}
     return _chosen(identifiers, name, "the program set", "")
 
 
 def _slots_of_maps(link: Link) -> dict[int, list[Slot]]:
-    """The ids of the maps that a link's programs use, with the slots of these."""
+    """The ids of the maps that a link's programs use -> the slots of these programs."""
     slots: dict[int, list[Slot]] = {}
     for slot, info in sorted(link.programs.items()):
         with suppress(ProgramError), Program.from_id(info.id) as program:  # swapped meanwhile
@@ -72,9 +72,9 @@ def _slots_of_maps(link: Link) -> dict[int, list[Slot]]:
 
 
 def _chosen(identifiers: Iterable[int], name: str, owner: str, prefix: str) -> Map:
-    """The one map of a name or an id; ``owner`` and ``prefix`` are for complaints.
+    """The only map with a name or an id; ``owner`` and ``prefix`` are for error messages.
 
-    One is open at a time: a link may have more maps than a process may have descriptors.
+    One is open at a time: a link may have more maps than the process may open.
     """
     known: dict[int, str] = {}
     for identifier in sorted(identifiers):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The options that say which programs a link is to have."""
+"""The options that choose a link's programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def by_slot(option: str, values: Sequence[str]) -> Iterator[tuple[Slot, str]]:
     """The (slot, value) of each SLOT=VALUE.
 
     Raises:
-        UsageError: one is not of this form, or there is no such slot.
+        UsageError: a value is not of this form, or there is no such slot.
     """
     for text in values:
         name, equals, value = text.partition("=")
@@ -37,7 +37,7 @@ def expected_programs(values: Sequence[str]) -> Mapping[Slot, int]:
     """Program ids by slot from --expect-prog.
 
     Raises:
-        UsageError: a value makes no sense.
+        UsageError: a value is not valid.
     """
     option = "--expect-prog"
     return {s: number(option, v, U32_MAX) for s, v in by_slot(option, values)}
@@ -45,7 +45,7 @@ def expected_programs(values: Sequence[str]) -> Mapping[Slot, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramOptions:
-    """The options by which commands are given a program set (see ``ipttctl.options``)."""
+    """The options that give commands a program set (see ``ipttctl.options``)."""
 
     fd: Annotated[
         list[str], Option("--fd", "a program that the calling process left open", metavar="SLOT=FD")
@@ -57,7 +57,7 @@ class ProgramOptions:
         list[str], Option("--id", "a program by its id in the kernel", metavar="SLOT=ID")
     ] = field(default_factory=list)
     tag: Annotated[
-        list[str], Option("--tag", "the only loaded program of a tag", metavar="SLOT=TAG")
+        list[str], Option("--tag", "the only loaded program with a tag", metavar="SLOT=TAG")
     ] = field(default_factory=list)
     process: Annotated[
         list[str], Option("--pid", "a program that another process has open", metavar="SLOT=PID:FD")
@@ -78,33 +78,33 @@ class ProgramOptions:
         str | None,
         Option(
             "--filter",
-            "tcpdump expression that packets must match (or bytecode as of iptables -m bpf)",
+            "tcpdump expression that packets must match (or bytecode as for iptables -m bpf)",
             metavar="EXPR",
         ),
     ] = None
     cookie: Annotated[
         str | None,
-        Option("--cookie", "what bpf_get_attach_cookie() returns (0x.. too)", metavar="N"),
+        Option("--cookie", "value that bpf_get_attach_cookie() returns (0x.. too)", metavar="N"),
     ] = None
     payload: Annotated[
         str | None,
         Option(
             "--payload",
-            "per-CPU array of the programs, by name or id: its bytes go with their events",
+            "per-CPU array of the programs, by name or id: its bytes are added to events",
             metavar="MAP",
         ),
     ] = None
 
     @property
     def given(self) -> bool:
-        """Whether there is any of them."""
+        """Whether any option is given."""
         return any(value not in ([], None) for value in asdict(self).values())
 
     def choice(self) -> ProgramChoice:
-        """What they say.
+        """The program choice that the options describe.
 
         Raises:
-            UsageError: a value makes no sense, a slot is given twice, or no program at all.
+            UsageError: a value is not valid, a slot is given twice, or no program is given.
         """
         programs = {
             "fd": self.fd,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the bytes mean that programs add to events: the type of their map's values tells."""
+"""The bytes that programs add to events, decoded by the type of their map's values."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
 
 
-#: a few for each link that there can be: events of an earlier program set are on their way still
+#: a few for each possible link: events of an earlier program set may still be on their way
 _REMEMBERED: Final = 4 * len(Hook) * limit("MAX_LINKS")
 
 
 class PayloadTypes:
     """The types of payloads, looked up in the kernel at the first event of each program set.
 
-    Those are remembered that were last asked for, so that swaps do not fill the memory.
+    Only the most recently used are remembered, so that swaps do not fill the memory.
     """
 
     def __init__(self, link: Callable[[int], Link]) -> None:
-        """``link`` looks up a link by its id, as ``Controller.link`` does."""
+        """Use ``link`` to look up a link by its id, as ``Controller.link`` does."""
         self._link = link
         self._types: dict[tuple[int, int], Type | None] = {}
-        """By link and generation; the last used are last."""
+        """(link, generation) -> type; the most recently used are last."""
 
     def __len__(self) -> int:
-        """How many program sets are remembered."""
+        """The number of program sets that are remembered."""
         return len(self._types)
 
     def learn(self, link: Link) -> None:
-        """Look at a link before its events come: afterwards it may have gone."""
+        """Look up a link's type before its events come: later the link may be gone."""
         key = link.id, link.generation
         if key not in self._types:
             self._remember(key, _type(link.payload_map) if link.payload_map else None)
 
     def value(self, record: EventRecord) -> Any:
-        """What an event's payload means; None where it has none, or nothing describes it."""
+        """The decoded payload of an event; None if it has none, or its type is unknown."""
         if not record.payload:
             return None
         key = record.link, record.generation
         if key not in self._types:
             with suppress(LinkGoneError):
                 self.learn(self._link(record.link))
-        # None of an earlier generation than the link's: its map is not known any more
+        # None for a generation older than the link's: its map is unknown by now
         kind = self._remember(key, self._types.pop(key, None))
         if kind is None or kind.size != len(record.payload):
             return None
@@ -70,7 +70,7 @@ class PayloadTypes:
 
 
 def _type(map_id: int) -> Type | None:
-    """The type of a map's values, if somebody described it."""
+    """The type of a map's values, or None if it has none."""
     try:
         fd = syscalls.map_by_id(map_id)
         try:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where the programs of a link come from: each slot's own, mixed freely.
+"""Sources of a link's programs: each slot can have another kind.
 
     sources = {Slot.ENTRY: parse_source("pinned", "/sys/fs/bpf/x"), Slot.RULE: OfProcess(4711, 7)}
     with open_sources(sources) as fds:
         controller.attach(ProgramSet(fds))
 
-Slots that name one source file, or one object file, get programs of one collection, which share
-its maps.
+Slots that name the same source or object file get programs of one collection, which share its maps.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from ipttproto import Slot
 _INT_MAX: Final = 0x7FFFFFFF
 _TAG: Final = re.compile(r"[0-9a-f]{16}")
 
-#: types of the slots' programs, where they are not kprobe
+#: slot -> type of its programs, where it is not kprobe
 _TYPES: Final[Mapping[Slot, str]] = {Slot.PACKET: "SOCKET_FILTER"}
 
 
@@ -59,7 +58,7 @@ class ById:
 
 @dataclass(frozen=True)
 class ByTag:
-    """The only loaded program of a tag."""
+    """The only loaded program with a tag."""
 
     tag: str
 
@@ -92,10 +91,10 @@ ProgramSource = OfDescriptor | Pinned | ById | ByTag | OfProcess | FromSource | 
 
 
 def parse_source(kind: str, text: str) -> ProgramSource:
-    """The source that a text means: ``kind`` is fd, pinned, id, tag, pid, source or object.
+    """Parse a program source: ``kind`` is fd, pinned, id, tag, pid, source or object.
 
     Raises:
-        UsageError: there is no such kind, or it is no text for it.
+        UsageError: there is no such kind, or the text is not of its form.
     """
     parser = _PARSERS.get(kind)
     if parser is None:
@@ -104,12 +103,12 @@ def parse_source(kind: str, text: str) -> ProgramSource:
 
 
 def source_text(source: ProgramSource) -> tuple[str, str]:
-    """The kind and the text by which ``parse_source`` makes a source."""
+    """The kind and the text from which ``parse_source`` makes a source."""
     return _NAMES[type(source)], ":".join(str(part) for part in astuple(source))
 
 
 def relative_to(directory: Path, source: ProgramSource) -> ProgramSource:
-    """A source whose path, if it has one, is taken from a directory on."""
+    """The same source, with a relative path, if it has one, resolved against a directory."""
     match source:
         case Pinned(path):
             return Pinned(str(directory / path))
@@ -124,7 +123,7 @@ def relative_to(directory: Path, source: ProgramSource) -> ProgramSource:
 def source_digest(
     source: FromSource | FromObject, *, on_compile: Callable[[], None] | None = None
 ) -> str:
-    """A hash, in hex, of what would be loaded of a file; nothing is loaded.
+    """A hash, in hex, of the program that would be loaded from a file; nothing is loaded.
 
     Raises:
         ProgramError: there is no such file or program, or it does not compile.
@@ -195,7 +194,7 @@ KINDS: Final = tuple(_PARSERS)
 
 
 def program_type(slot: Slot) -> ProgramType:
-    """The type that a slot's program has to have."""
+    """The program type that a slot takes."""
     return ProgramType[_TYPES.get(slot, "KPROBE")]
 
 
@@ -203,10 +202,10 @@ def program_type(slot: Slot) -> ProgramType:
 def open_sources(
     sources: Mapping[Slot, ProgramSource], *, on_compile: Callable[[], None] | None = None
 ) -> Iterator[dict[Slot, int]]:
-    """The programs' descriptors by slot; what was opened for them is closed at the end.
+    """Open the programs; yields descriptors by slot, closed at the end of the block.
 
     Args:
-        sources: where each slot's program comes from.
+        sources: the source of each slot's program.
         on_compile: called before a compilation, which takes seconds.
 
     Raises:
@@ -253,12 +252,12 @@ def _read(kind: type, file: str, on_compile: Callable[[], None] | None) -> Colle
 
 
 def _include() -> list[Path]:
-    """The directories that ipttrace.h, and what it includes, lie in."""
+    """The directories of ipttrace.h and of the headers it includes."""
     return [programs_directory(), module_directory()]
 
 
 def _in_source(file: str, error: VerifierError) -> VerifierError:
-    """A refusal of a program with the line of its source that was refused."""
+    """A verifier error, extended with the source line that was refused."""
     line = None
     if error.instruction is not None:
         line = line_of(Path(file), _include(), error.program, error.instruction)
@@ -270,7 +269,7 @@ def _in_source(file: str, error: VerifierError) -> VerifierError:
 def _loaded(
     spec: CollectionSpec, file: str, names: Mapping[Slot, str], stack: ExitStack
 ) -> dict[Slot, int]:
-    """Load the programs that slots name, in one collection."""
+    """Load the programs that slots name, as one collection."""
     try:
         found = {slot: spec.find_program(name) for slot, name in names.items()}
         types = {name: program_type(slot) for slot, name in found.items()}

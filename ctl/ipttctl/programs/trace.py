@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The programs of ``ipttctl trace`` with its options in them, loaded and kept for next time."""
+"""The programs of ``ipttctl trace``, loaded with its options and pinned for the next time."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ipttctl.system.private_dirs import check_private, make_private
 from ipttproto import Slot
 
 PIN_ROOT: Final = Path("/sys/fs/bpf/ipttrace")
-"""Where loaded programs wait for the next trace in the same boot."""
+"""Directory of programs pinned for the next trace in the same boot."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PINS_KEPT: Final = 8
-"""Sets of programs that are kept there; the least recently used go first."""
+"""Number of program sets kept there; the least recently used are removed first."""
 
 _SLOTS: Final = {
     Slot.ENTRY: "trace_entry",
@@ -53,14 +53,14 @@ _WANT_ICMP_ID: Final = 32
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """Which packets to trace; None is any. All that are given have to hold."""
+    """Conditions on the packets to trace; None is any. All that are given have to hold."""
 
     address: Address | Network | None = None
-    """At either end; a network stands for all of its addresses."""
+    """Address at either end; a network stands for all of its addresses."""
     protocol: int | None = None
-    """Transport protocol; in IPv6 the one after the extension headers."""
+    """Transport protocol; in IPv6, the one after the extension headers."""
     port: int | None = None
-    """At either end; TCP, UDP, UDP-Lite, SCTP or DCCP."""
+    """Port at either end, of TCP, UDP, UDP-Lite, SCTP or DCCP."""
     icmp_id: int | None = None
     """Identifier of an ICMP or ICMPv6 echo."""
     pid: int | None = None
@@ -101,7 +101,7 @@ class TraceOptions:
 
 
 def _network(address: Address | Network) -> Network:
-    """A network; of an address that of this one alone. A zone (``%eth0``) counts for nothing."""
+    """A network, or the network of one address alone. A zone (``%eth0``) is ignored."""
     if isinstance(address, Address):
         return ipaddress.ip_network(address.packed)
     return address
@@ -114,16 +114,16 @@ def load_trace_programs(
     on_warning: Callable[[str], None] | None = None,
     pin_root: Path = PIN_ROOT,
 ) -> dict[Slot, Program]:
-    """Load the programs of ``trace``, or open those that an equal trace of this boot pinned.
+    """Load the programs of ``trace``, or open those pinned by an equal trace in this boot.
 
-    Processes that do this at the same time take turns: the second finds the pins of the first.
-    Where nothing can be pinned (no BPF file system is mounted), ``on_warning`` is told.
+    Concurrent processes take turns: the second finds the pins of the first. If nothing can be
+    pinned (no BPF file system is mounted), ``on_warning`` is called.
 
     Args:
         options: which packets to trace.
         on_compile: called before a compilation, which takes seconds.
-        on_warning: called with a sentence about what did not work but is not needed.
-        pin_root: where to pin.
+        on_warning: called with a sentence about a failure that does no harm.
+        pin_root: directory of the pins.
 
     Raises:
         UsageError: an option is out of its range.
@@ -147,7 +147,7 @@ def load_trace_programs(
 
 
 def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
-    """Remove all pinned programs of ``trace``; returns how many sets there were."""
+    """Remove all pinned programs of ``trace``; returns the number of sets."""
     if not pin_root.is_dir():
         return 0
     with _turn(pin_root):
@@ -158,7 +158,7 @@ def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
 
 
 def _compile(constants: dict[str, int], on_compile: Callable[[], None] | None) -> CollectionSpec:
-    """The programs with constants in them, compiled now or before."""
+    """The programs with their constants set, compiled now or before."""
     source = programs_directory() / _SOURCE
     if not source.is_file():
         raise ProgramError(f"the BPF source {source} is missing", "install ipttctl again")
@@ -180,7 +180,7 @@ def _load(spec: CollectionSpec, place: Path | None) -> dict[Slot, Program]:
 
 
 def _open_pins(place: Path) -> dict[Slot, Program] | None:
-    """The programs pinned at a place, or None if they are not there as a whole."""
+    """The programs pinned at a place, or None unless all of them are there."""
     if not place.is_dir():
         return None
     check_private(place)
@@ -198,7 +198,7 @@ def _open_pins(place: Path) -> dict[Slot, Program] | None:
 
 
 def _cannot_pin(pin_root: Path) -> str:
-    """Why nothing can be pinned, or nothing; makes the directory."""
+    """The reason why nothing can be pinned, empty if there is none; makes the directory."""
     if not syscalls.on_bpffs(pin_root):
         parent = pin_root.parent
         return f"no BPF file system at {parent}; run: mount -t bpf -o mode=0700 bpf {parent}"
@@ -213,7 +213,7 @@ def _cannot_pin(pin_root: Path) -> str:
 
 @contextmanager
 def _turn(pin_root: Path) -> Iterator[None]:
-    """Wait until no other process works on the pins; its death ends its turn too."""
+    """Wait until no other process works on the pins. A process that dies ends its turn."""
     fd = os.open(pin_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -223,7 +223,7 @@ def _turn(pin_root: Path) -> Iterator[None]:
 
 
 def _forget_old(pin_root: Path, keep: Path) -> None:
-    """Remove what is too many, and what processes that died in their turn left behind."""
+    """Remove excess sets, and the remains of processes that died during their turn."""
     sets = []
     for place in pin_root.iterdir():
         if place.name.startswith(_TEMPORARY):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Events for people: a table with a line for each, or blocks of lines for narrow terminals."""
+"""Events as text: a table with a line for each, or blocks of lines for narrow terminals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _YELLOW: Final = "\033[33m"
 _CYAN: Final = "\033[36m"
 _PLAIN: Final = "\033[0m"
 
-#: column -> the width that it has at least
+#: column -> its minimum width
 _COLUMNS: Final = {
     "TIME": 15,
     "SKB": 18,
@@ -44,16 +44,16 @@ _COLUMNS: Final = {
     "IPTABLES_INFO": 0,
 }
 _LINK_COLUMNS: Final = frozenset({"LINK", "GEN"})
-#: what lines of a block begin with: an event's, and what follows a line that was broken
+#: indents in a block: of an event's line, and of the continuation of a broken line
 _EVENT: Final = "  "
 _BROKEN: Final = "    "
 
 WIDE: Final = 200
-"""Columns of a terminal from which on lines of the table fit, but those of long names."""
+"""Minimum terminal width at which lines of the table fit, unless names are long."""
 
 
 class TimeFormat(enum.Enum):
-    """Forms of the column TIME."""
+    """Formats of the column TIME."""
 
     CLOCK = "clock"
     """Local time to the microsecond."""
@@ -64,10 +64,10 @@ class TimeFormat(enum.Enum):
 
 
 def parse_columns(text: str) -> tuple[str, ...]:
-    """Columns from their names with commas between them, in upper or lower case.
+    """Parse a comma-separated list of columns, in upper or lower case.
 
     Raises:
-        UsageError: there is no column of a name, or one is named twice.
+        UsageError: there is no such column, or a column is named twice.
     """
     columns = tuple(name.strip().upper() for name in text.split(","))
     for name in columns:
@@ -80,7 +80,7 @@ def parse_columns(text: str) -> tuple[str, ...]:
 
 
 class _EventText:
-    """Words that both forms show."""
+    """The text that both forms share."""
 
     def __init__(
         self,
@@ -91,10 +91,10 @@ class _EventText:
         names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
     ) -> None:
-        """Without ``link_columns`` an event names its link once there is more than one.
+        """Without ``link_columns``, events name their link once there is more than one.
 
-        One link after a swap counts as more than one. ``names`` tells names of namespaces,
-        ``payload`` what the bytes mean that a program added to an event, if that is known.
+        A link after a swap counts as another one. ``names`` gives the names of namespaces.
+        ``payload`` decodes the bytes that a program added to an event.
         """
         self._time_format = time_format
         self._link_columns = link_columns
@@ -124,7 +124,7 @@ class _EventText:
         return describe.namespace(record.netns, record.netns_cookie, self._names, record.time)
 
     def _added(self, record: EventRecord) -> Iterator[str]:
-        """The fields behind a decision: what a program added."""
+        """The fields after a decision: the bytes that a program added."""
         if record.flags & EventFlag.PAYLOAD:
             value = self._payload(record) if self._payload else None
             yield f"payload={record.payload.hex() if value is None else _compact(value)}"
@@ -155,7 +155,7 @@ class EventTable(_EventText):
     """A line for each event, in columns that grow with their content."""
 
     def __init__(self, columns: Sequence[str] | None = None, **options: Any) -> None:
-        """``columns`` are those to show, in their order; further options as of ``EventBlocks``."""
+        """Show ``columns`` in their order; ``options`` are as for ``EventBlocks``."""
         super().__init__(**options)
         self._columns = columns or [
             name for name in _COLUMNS if self._link_columns or name not in _LINK_COLUMNS
@@ -211,20 +211,20 @@ class EventTable(_EventText):
 
 
 class EventBlocks(_EventText):
-    """A heading for each packet at each hook, and below it a line for each event of it there."""
+    """A heading for each packet at each hook, with a line for each of its events below."""
 
     def __init__(self, width: int, **options: Any) -> None:
-        """Lines are broken between words where they exceed ``width``; options as above."""
+        """Break lines longer than ``width`` between words; ``options`` as above."""
         super().__init__(**options)
         self._width = width
         self._heading: list[str] = []
 
     def header(self) -> list[Escaped]:
-        """There are no columns to name."""
+        """No lines: there are no columns to name."""
         return []
 
     def lines(self, record: EventRecord) -> list[Escaped]:
-        """The lines for an event: its packet's heading, unless it is the last event's too."""
+        """The lines for an event, below its packet's heading unless that was printed last."""
         heading = list(self._packet(record))
         lines = []
         if heading != self._heading:
@@ -266,7 +266,7 @@ class EventBlocks(_EventText):
 
 
 def decision(record: EventRecord) -> str:
-    """The rule that matched, or what the table, or the link at a hook, decided."""
+    """The rule that matched, or the decision of the table or of the link at a hook."""
     ports = {"physin": record.physin_name, "physout": record.physout_name}
     crossed = "".join(f" {name}={word(port)}" for name, port in ports.items() if port)
     return hooks.of_event(record.kind).decision(record, crossed)
@@ -282,7 +282,7 @@ def _mac(record: EventRecord) -> str:
 
 
 def _broken(words: Iterable[str], width: int) -> list[str]:
-    """Words in lines of at most ``width``, unless a word is longer; all but the first indented."""
+    """Words in lines of at most ``width``, or one longer word; all but the first are indented."""
     lines: list[str] = []
     line = ""
     for text in " ".join(words).split(" "):

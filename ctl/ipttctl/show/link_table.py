@@ -28,7 +28,7 @@ def print_links(
     console: Console | None = None,
     names: NamespaceNames | None = None,
 ) -> None:
-    """Print links as a table, a row for each slot of each; as lines where that is too wide."""
+    """Print links as a table with a row for each slot, or as lines if that is too wide."""
     console = console or Console(highlight=False)
     names = names or NamespaceNames()
     if not links:
@@ -40,7 +40,7 @@ def print_links(
         console.print(table)
         return
     for link in links:
-        # nothing is cut: the terminal wraps it
+        # nothing is cut off: the terminal wraps long lines
         line = render_text.link_line(link, names, measured.get(link.id))
         console.print(Text(escape(line)), soft_wrap=True)
 
@@ -61,7 +61,7 @@ def _table(
 
 
 def _cell(text: str) -> Text:
-    """Text of a cell, of one line or several: as it is, without rich's markup."""
+    """The text of a cell, one line or several, taken literally, without rich's markup."""
     return Text("\n".join(map(escape, text.split("\n"))))
 
 
@@ -81,7 +81,7 @@ def _link(link: Link, names: NamespaceNames) -> tuple[str, ...]:
 
 
 def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
-    """A link's hook, and what there is to know about it there, line by line."""
+    """A link's hook and its state there, line by line."""
     yield str(link.hook)
     yield from link.hook.rows(names)
     if link.rollback_in is not None:

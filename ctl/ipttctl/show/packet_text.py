@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A packet in a few words: protocol, ends, ports or types."""
+"""A packet in a few words: protocol, addresses, ports or types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipttproto import EventFlag, Kind
 if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
 
-#: protocol -> how its packets begin at tables; others with their names
+#: protocol -> the first letter of its packets at tables; other protocols have their names
 _LETTERS: Final = {
     protocols.TCP: "T",
     protocols.UDP: "U",
@@ -21,9 +21,9 @@ _LETTERS: Final = {
 
 
 def packet_text(record: EventRecord) -> str:
-    """Protocol and ends: ``T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030``.
+    """Protocol and addresses: ``T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030``.
 
-    At netfilter hooks, where packets are of any protocol, the ends come first:
+    At netfilter hooks, where packets can have any protocol, the addresses come first:
     ``10.0.2.15 -> 223.5.5.5 ICMP request``.
     """
     if record.kind == Kind.PACKET:
@@ -57,7 +57,7 @@ def _any_packet(record: EventRecord) -> str:
 
 
 def _details(record: EventRecord) -> list[str]:
-    """A word on what the transport header says, or why there is none; nothing to say: no word."""
+    """Words on the transport header, or on why it is missing; empty if there is nothing to say."""
     if record.flags & EventFlag.FRAGMENT:
         return ["fragment"]
     if record.flags & EventFlag.TRUNCATED:

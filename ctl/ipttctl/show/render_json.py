@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Events, links and the module for programs: objects for JSON, with the keys of docs/json.md."""
+"""Events, links and the module as objects for JSON, with the keys of docs/json.md."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _NOT_PLAIN: Final = re.compile("[^ -~]")
 def dumps(value: Mapping[str, Any]) -> str:
     r"""An object on one line of printable ASCII.
 
-    A byte that is not UTF-8, which Python has as a lone surrogate and JSON does not have, becomes
-    the text ``\xff``.
+    A byte that is not UTF-8, a lone surrogate in Python, cannot be in JSON: it becomes the text
+    ``\xff``.
     """
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return text if text.isascii() and text.isprintable() else _NOT_PLAIN.sub(_escaped, text)
@@ -40,9 +40,9 @@ def event(
     names: NamespaceNames | None = None,
     payload: Callable[[EventRecord], Any] | None = None,
 ) -> dict[str, Any]:
-    """An event. What does not apply to it is null.
+    """An event. Keys that do not apply to it are null.
 
-    ``payload`` tells what the bytes mean that a program added, if that is known.
+    ``payload`` decodes the bytes that a program added.
     """
     flags = record.flags
     is_exit = record.kind == Kind.EXIT
@@ -126,7 +126,7 @@ def event(
 def link(
     value: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
 ) -> dict[str, Any]:
-    """A link, with what its programs did in an interval."""
+    """A link, with the measurement of its programs, if any."""
     stats = value.stats
     where = {**LINK_VALUES, **value.hook.values(names)}
     armed = where.pop("armed")
@@ -163,7 +163,7 @@ def link(
 def change(
     value: LinkChange, names: NamespaceNames | None = None, made: HistoryEntry | None = None
 ) -> dict[str, Any]:
-    """What happened to a link, with the link; ``made`` tells how its new generation came about."""
+    """A change of a link, with the link; ``made`` is the origin of its new generation."""
     return {
         "change": value.change.value,
         "reason": _member(value.reason),
@@ -173,7 +173,7 @@ def change(
 
 
 def history(entry: HistoryEntry) -> dict[str, Any]:
-    """How a generation of a link came about."""
+    """The origin of a link's generation."""
     by_module = not entry.pid
     return {
         "generation": entry.generation,
@@ -203,7 +203,7 @@ def status(value: ModuleStatus) -> dict[str, Any]:
 
 
 def totals(events: int, packets: int | None, losses: Losses) -> dict[str, Any]:
-    """What a stream has shown, at its end."""
+    """The totals of a stream at its end."""
     return {
         "events": events,
         "packets": packets,
@@ -245,7 +245,7 @@ def _slot(slot: Slot) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """A character that is not plain, as it stands in a string of JSON."""
+    """The JSON escape for a character that is not plain."""
     try:
         units = found[0].encode("utf-16-be")
     except UnicodeEncodeError:

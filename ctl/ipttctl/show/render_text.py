@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links and the module for people: lines of text."""
+"""Links and the module as lines of text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NANO: Final = 10**9
 def link_line(
     link: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
 ) -> str:
-    """A link on one line, as ``key=value`` fields; with what its programs did in an interval."""
+    """A link on one line of ``key=value`` fields, with the measurement of its programs, if any."""
     fields = [f"link={link.id}", f"gen={link.generation}", f"hook={link.hook}"]
     fields += link.hook.fields(names)
     fields += _programs(link.programs)
@@ -56,14 +56,14 @@ def link_line(
 
 
 def owner(link: Link) -> str:
-    """Who holds a link: ``1234(ipttctl)``, or ``persistent``."""
+    """The owner of a link: ``1234(ipttctl)``, or ``persistent``."""
     return "persistent" if link.persistent else f"{link.owner_pid}({word(link.owner_comm)})"
 
 
 def change_line(
     change: LinkChange, names: NamespaceNames | None = None, made: HistoryEntry | None = None
 ) -> str:
-    """What happened to a link, on one line; ``made`` tells how its new generation came about."""
+    """A change of a link on one line; ``made`` is the origin of its new generation."""
     fields = [change.change.value]
     if change.reason is not None:
         fields.append(f"reason={describe.member(change.reason)}")
@@ -73,7 +73,7 @@ def change_line(
 
 
 def history_line(entry: HistoryEntry) -> str:
-    """How a generation of a link came about, on one line."""
+    """The origin of a link's generation, on one line."""
     second, rest = divmod(entry.time, _NANO)
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
     fields = [
@@ -87,7 +87,7 @@ def history_line(entry: HistoryEntry) -> str:
 
 
 def cpu_table(cpus: Iterable[CpuStatus]) -> Iterator[str]:
-    """The event streams of the CPUs, with what each has lost since the module was loaded."""
+    """The event streams of the CPUs, with the losses of each since the module was loaded."""
     yield f"{'CPU':>4} {'EVENTS':>12} " + " ".join(f"{'LOST_' + c.name:>12}" for c in Loss)
     for cpu in cpus:
         lost = " ".join(f"{cpu.lost[cause]:>12}" for cause in Loss)

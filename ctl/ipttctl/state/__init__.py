@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links as they are declared to be, and what makes the machine so.
+"""Declared links, and the steps that make the machine match them.
 
 state = State((DeclaredLink("dns", place, ProgramChoice({Slot.PACKET: Pinned("/x/y")})),))
 with Controller() as controller:

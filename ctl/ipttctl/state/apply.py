@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Making the machine as it is declared, or saying what that would change."""
+"""Apply a declared state to the machine, or list the changes that this would make."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def diff_state(
     record: Path = RECORD,
     on_compile: Callable[[], None] | None = None,
 ) -> list[Step]:
-    """What ``apply_state`` would do. Nothing is changed and nothing loaded.
+    """List the steps that ``apply_state`` would take. Nothing is changed or loaded.
 
-    The maps of programs that are to be loaded are not there yet: what they are to hold is part of
+    The maps of programs still to be loaded do not exist yet: their declared contents are part of
     the link's own step.
 
     Raises:
         UsageError: a namespace or a device is missing.
         ProgramError: a program or a map is missing, or a source does not compile.
-        PrivilegeError: the caller may not look (CAP_NET_ADMIN; for maps CAP_SYS_ADMIN).
+        PrivilegeError: the caller lacks CAP_NET_ADMIN, or for maps CAP_SYS_ADMIN.
     """
     plan = make_plan(controller, state, Record.read(record), prune, on_compile)
     with ExitStack() as opened:
@@ -76,14 +76,15 @@ def apply_state(
     record: Path = RECORD,
     on_compile: Callable[[], None] | None = None,
 ) -> list[Step]:
-    """Make the machine as it is declared; what was done for it, nothing where it was so already.
+    """Make the machine match a declared state; returns the steps taken, empty if it did already.
 
-    Everything is loaded first. Then maps are changed, new links attached, all links that change
-    swapped in one transaction, and links that are to go detached. Whatever fails up to the
-    transaction is undone. With ``prune`` persistent links go too that apply did not make.
+    Everything is loaded first. Then maps are changed, new links attached, all changed links swapped
+    in one transaction, and surplus links detached. If anything fails up to and including the
+    transaction, everything is undone. With ``prune``, persistent links that apply did not make are
+    surplus too.
 
-    A process that is killed half way leaves the links it has attached; whoever applies next makes
-    them the declared ones, or detaches them.
+    A process that is killed half way leaves the links it has attached. The next apply makes them
+    the declared ones, or detaches them.
 
     Raises:
         UsageError, ProgramError, PrivilegeError: as for ``diff_state``.
@@ -101,17 +102,17 @@ def apply_state(
 
 
 class _Application:
-    """One run of apply, which holds the lock."""
+    """One run of apply, made under the lock."""
 
     def __init__(self, controller: Controller, plan: Plan, record: Path) -> None:
         self._controller = controller
         self._plan = plan
         self._record = record
         self._now: dict[str, Link] = {}
-        """Links by declared name, once they are as declared."""
+        """The links that are as declared, by declared name."""
 
     def run(self, on_compile: Callable[[], None] | None) -> list[Step]:
-        """Do it; see ``apply_state``."""
+        """Take all steps; see ``apply_state``."""
         plan = self._plan
         with ExitStack() as opened:
             sets: dict[str, ProgramSet] = {}
@@ -135,7 +136,7 @@ class _Application:
                     self._swap(sets)
                 except BaseException as error:
                     undo.run(error)
-                    # links that could not be undone are remembered
+                    # links that could not be removed again are remembered
                     if any(match.link is None for match in plan.matches):
                         plan.record.write(self._record)
                     raise
@@ -159,7 +160,7 @@ class _Application:
         undo: Undo,
         check: Callable[[], None],
     ) -> None:
-        """Maps and new links: what is undone if something fails."""
+        """Change maps and make new links: the changes that are undone if something fails."""
         new = [match for match in self._plan.matches if match.link is None]
         if new:
             pending = tuple(self._pending(match, sets[match.declared.name]) for match in new)
@@ -178,7 +179,7 @@ class _Application:
             self._now[declared.name] = link
 
     def _withdraw(self, link: Link, abandoned: Callable[[], bool]) -> str:
-        """Detach a link that was attached; what stays of it."""
+        """Detach a link that was attached; returns words for it if it stays."""
         if not abandoned():
             try:
                 self._controller.detach(link.id)
@@ -198,7 +199,7 @@ class _Application:
             self._now |= {name: link for (name, _), link in zip(changed, swapped, strict=True)}
 
     def _remember(self, surplus: Sequence[tuple[str | None, Link]]) -> None:
-        """Write what the links are now; those that are still to go are ours until they went."""
+        """Record the links as they are now; surplus links are ours until they are gone."""
         going = {link.id for _, link in surplus}
         Record(
             (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The file of ``ipttctl apply``: for each link by its name the options of attach, and its maps."""
+"""The file of ``ipttctl apply``: the options of attach for each named link, and its maps."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NUMBERS: Final = ("fd", "id")
 
 
 def read_state(file: str) -> State:
-    """The state that a YAML or JSON file declares; ``-`` is standard input.
+    """Read the state that a YAML or JSON file declares; ``-`` is standard input.
 
-    Paths in it begin at its directory.
+    Paths in it are relative to its directory.
 
     Raises:
-        UsageError: it cannot be read, or something in it makes no sense.
+        UsageError: it cannot be read, or something in it is not valid.
     """
     content = read_file(file)
     links = content.get(_LINKS) if isinstance(content, Mapping) and len(content) == 1 else None
@@ -69,12 +69,12 @@ def _read_map(called: str, value: Any) -> DeclaredMap:
 
 
 def state_text(state: State) -> str:
-    """A state as YAML that ``read_state`` reads."""
+    """A state as YAML for ``read_state``."""
     return yaml.safe_dump(state_object(state), sort_keys=False, width=100)
 
 
 def state_object(state: State) -> dict[str, Any]:
-    """A state as the object that files hold."""
+    """A state as the object in a file."""
     return {_LINKS: {link.name: _object(link) for link in state.links}}
 
 
@@ -102,5 +102,5 @@ def _map(content: DeclaredMap) -> Any:
 
 
 def _key(key: Any) -> Any:
-    """A key that an object can have: what has parts is JSON in text, as `map set` takes it."""
+    """A key in the form that objects allow: one with parts becomes JSON text, as for `map set`."""
     return json.dumps(key) if isinstance(key, dict | list) else key

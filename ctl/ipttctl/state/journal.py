@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What ``apply`` remembers of the links that it made, because the kernel does not keep it.
+"""The record that ``apply`` keeps of the links it made: all that the kernel does not keep.
 
-That is a link's name, which files its programs came from, and the expression that its filter was.
-A file below /run holds it, for one life of the module, in which no id of a link is used twice. What
-is remembered of a link's programs is void once somebody else has swapped them, which the generation
-tells.
+It holds a link's name, the files that its programs came from, and the expression of its filter. It
+is a file below /run, valid for one life of the module, in which no link id is used twice. The part
+about a link's programs is void once somebody else has swapped them, which the generation shows.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from ipttctl.link.model import Link
 from ipttctl.system.private_dirs import check_private, make_private
 
 RECORD: Final = Path("/run/ipttctl/declared.json")
-"""Where it is kept."""
+"""The file of the record."""
 
 _FORMAT: Final = 4
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -36,10 +35,11 @@ _MODULE: Final = Path("/sys/module/ipttrace")
 class RecordedLink:
     """A link that apply made, or is about to make.
 
-    ``link`` and ``generation`` are what it was when apply left it. ``programs`` are kind and text
-    of each slot's source (see ``parse_source``), ``digests`` are of files, ``filter`` is the
-    expression, ``maps`` are the declared ones. About to be made, ``link`` is 0; ``after``, the
-    highest id there was, ``pid`` and ``ids``, the programs' by slot, tell it from all others.
+    ``link`` and ``generation`` are those after the last apply. ``programs`` are kind and text of
+    each slot's source (see ``parse_source``). ``digests`` are those of files, ``filter`` is the
+    expression, and ``maps`` are the declared ones. While a link is about to be made, ``link`` is 0.
+    It is then recognized by ``after``, the highest link id before it, by ``pid``, and by ``ids``,
+    the program ids by slot.
     """
 
     name: str
@@ -55,7 +55,7 @@ class RecordedLink:
     ids: Mapping[str, int] = field(default_factory=dict)
 
     def is_of(self, link: Link) -> bool:
-        """Whether a link is the one: it is there, and nobody adopted it."""
+        """Whether this records the given link, and nobody has adopted it."""
         if not link.persistent:
             return False
         if self.link:
@@ -68,13 +68,13 @@ class RecordedLink:
         )
 
     def knows(self, link: Link) -> bool:
-        """Whether what it tells of the programs still holds."""
+        """Whether the recorded programs are still those of the link."""
         return self.link == link.id and self.generation == link.generation
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Nobody else applies meanwhile; waits for whoever does.
+    """Keep other processes from applying; waits for one that does.
 
     Raises:
         IpttctlError: the directory cannot be made.
@@ -93,16 +93,16 @@ def locked(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Record:
-    """What is remembered, in the order in which it was made."""
+    """The recorded links, in the order in which they were made."""
 
     links: tuple[RecordedLink, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """What a file holds; nothing if it is missing, or of another life of the module.
+        """Read a record; empty if the file is missing, or from another life of the module.
 
         Raises:
-            ProgramError: others can write to it.
+            ProgramError: others can write to the file.
         """
         with suppress(OSError, ValueError, KeyError, TypeError):
             content = path.read_bytes()
@@ -118,7 +118,7 @@ class Record:
         return cls()
 
     def write(self, path: Path) -> None:
-        """Store it, whole or not at all.
+        """Store the record, whole or not at all.
 
         Raises:
             IpttctlError: it cannot be stored.
@@ -136,7 +136,7 @@ class Record:
 
 
 def _life() -> list[str | int]:
-    """What tells this life of the module from others: sysfs never uses an inode number twice."""
+    """The identity of this life of the module: sysfs never uses an inode number twice."""
     boot, module = "", 0
     with suppress(OSError):
         boot, module = _BOOT.read_text().strip(), _MODULE.stat().st_ino

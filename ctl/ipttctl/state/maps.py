@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a map holds against what it is declared to hold."""
+"""Differences between a map's content and its declared content."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ipttctl.bpf.maps import Map
 from ipttctl.errors import ProgramError
 
 ARRAYS: Final = frozenset({syscalls.MapType.ARRAY, syscalls.MapType.PERCPU_ARRAY})
-"""Types of maps whose keys neither come nor go."""
+"""Types of maps whose keys are fixed."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A key of a map: before and after, None for not there."""
+    """A key of a map, with its values before and after; None is a missing key."""
 
     key: bytes
     before: bytes | None
@@ -26,19 +26,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class MapDifference:
-    """What is to change in a map, which stays its owner's."""
+    """The changes to be made in a map; the map stays its owner's."""
 
     map: Map
     entries: tuple[Entry, ...]
 
     @classmethod
     def between(cls, found: Map, declared: Iterable[tuple[Any, Any]]) -> MapDifference:
-        """What makes a map hold these keys and, but of an array, no others.
+        """The changes after which a map holds these keys and, unless it is an array, no others.
 
-        A value of None stands for any; the keys that are not there get 0.
+        A value of None stands for any; a missing key gets 0.
 
         Raises:
-            UsageError: something cannot be key or value of the map.
+            UsageError: a key or value does not fit the map.
             ProgramError: the map has no keys.
         """
         if not found.info.key_size:
@@ -53,7 +53,7 @@ class MapDifference:
                 after = bytes(found.value_size) if before is None else before
             else:
                 after = shape.value_bytes(value)
-            # not the bytes: there may be padding between them
+            # values, not bytes: there may be padding
             if before is None or shape.value(before) != shape.value(after):
                 entries.append(Entry(key, before, after))
         if found.info.type not in ARRAYS:
@@ -62,20 +62,20 @@ class MapDifference:
 
 
 class MapChange:
-    """A difference, as far as it was made."""
+    """A difference, and how much of it has been made."""
 
     def __init__(self, difference: MapDifference) -> None:
-        """Nothing of it was made yet."""
+        """Begin with nothing made."""
         self._map = difference.map
-        # what goes makes room for what comes
+        # removed keys make room for new ones
         self._entries = sorted(difference.entries, key=lambda entry: entry.after is not None)
         self._begun: list[Entry] = []
 
     def make(self, check: Callable[[], None]) -> None:
-        """Change the map, and ``check`` before each key whether to go on.
+        """Change the map, and call ``check`` before each key, which raises to stop.
 
         Raises:
-            ProgramError: it is full, or read-only; what was changed by then stays so.
+            ProgramError: the map is full or read-only; the changes made by then stay.
         """
         for entry in self._entries:
             check()
@@ -83,7 +83,7 @@ class MapChange:
             self._put(entry.key, entry.after)
 
     def undo(self, abandoned: Callable[[], bool]) -> str:
-        """Change it back, as much as was changed and until ``abandoned``; what stays changed."""
+        """Revert the changes until ``abandoned``; returns words for those that stay."""
         changed = len(self._begun)
         left = 0
         while self._begun and not abandoned():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links as they are declared to be, and how what is differs from that."""
+"""Declared links, and the differences between them and the machine."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class DeclaredMap:
-    """The keys of a map with their values, as ``Map.set`` takes them; None is whatever it is.
+    """The keys of a map with their values, as ``Map.set`` takes them; None is any value.
 
-    Keys that are not here go, but of arrays, whose keys always stay.
+    All other keys are removed, unless the map is an array, whose keys are fixed.
     """
 
     entries: tuple[tuple[Any, Any], ...]
@@ -35,10 +35,10 @@ class DeclaredMap:
 
 @dataclass(frozen=True)
 class DeclaredLink:
-    """A link as it is to be.
+    """A declared link.
 
-    ``maps`` are by the names of the maps that its programs use; others are left alone. ``link`` is
-    the id of a persistent link to take over, if it is at this hook.
+    ``maps`` are contents by the names of maps that its programs use; other maps are left alone.
+    ``link`` is the id of a persistent link to take over, if it is at this hook.
     """
 
     name: str
@@ -48,10 +48,10 @@ class DeclaredLink:
     link: int | None = None
 
     def check(self) -> None:
-        """Check what can be told without the machine.
+        """Check all that can be checked without the machine.
 
         Raises:
-            UsageError: the name is none, or the hook has not the slots of the programs.
+            UsageError: the name is not valid, or the hook lacks a program's slot.
         """
         if not _NAME.fullmatch(self.name):
             raise UsageError(
@@ -62,10 +62,10 @@ class DeclaredLink:
 
 @dataclass(frozen=True)
 class State:
-    """All links that are to be.
+    """All declared links.
 
     Raises:
-        UsageError: two have one name or take one link over, or one makes no sense.
+        UsageError: two have the same name or take over the same link, or one is not valid.
     """
 
     links: tuple[DeclaredLink, ...] = ()
@@ -83,7 +83,7 @@ class State:
 
 
 class StepAction(enum.StrEnum):
-    """What a step does."""
+    """Kinds of steps."""
 
     ATTACH = "attach"
     SWAP = "swap"
@@ -94,11 +94,11 @@ class StepAction(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """A difference between what is and what is declared, or what apply did about it.
+    """A difference between machine and declaration, or the step that apply took about it.
 
-    ``link`` is the link's id, None for one that is not made yet. ``changes`` are the parts of a
-    program set that differ (slots, ``filter``, ``cookie``, ``payload``). ``map``, ``key`` and
-    ``value`` are of SET and DELETE. ``declared`` is what ATTACH and SWAP make of it.
+    ``link`` is the link's id, None if it is not made yet. ``changes`` are the differing parts of a
+    program set (slots, ``filter``, ``cookie``, ``payload``). ``map``, ``key`` and ``value`` belong
+    to SET and DELETE. ``declared`` is the link that ATTACH and SWAP establish.
     """
 
     action: StepAction
@@ -113,7 +113,7 @@ class Step:
 
 @contextmanager
 def about(name: str) -> Iterator[None]:
-    """Have errors say which link, or which of its maps, they are about."""
+    """Make errors name the link, or the map of a link, that they are about."""
     try:
         yield
     except IpttctlError as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Options in files: YAML or JSON objects whose keys are the long names of a command's options.
 
-The values are what an option takes on the command line: text, a number, a list of them for an
-option that can be given several times, or for ``SLOT=VALUE`` an object.
+The values are those of the option on the command line: text or a number; a list of these for an
+option that can be repeated; an object for ``SLOT=VALUE``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ipttctl.numbers import U32_MAX
 from ipttctl.options import options_of
 
 STANDARD_INPUT: Final = "-"
-#: characters of a file; devices such as /dev/zero have no end
+#: most characters of a file; devices such as /dev/zero have no end
 _LONGEST: Final = 1 << 26
 _MOST_DIGITS: Final = 40
 
@@ -31,12 +31,12 @@ _T = TypeVar("_T")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose plain texts are what they look like: no 10:20 in base 60, no ``on`` for true."""
+    """A YAML loader that takes plain texts literally: no 10:20 in base 60, no ``on`` for true."""
 
-    yaml_implicit_resolvers: Final = {}  # type: ignore[misc]  # it is the class's own
+    yaml_implicit_resolvers: Final = {}  # type: ignore[misc]  # an attribute of the class
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        """The text of a node; one that nothing in the system can be called by is an error."""
+        """The text of a node; a NUL or a lone surrogate in it is an error."""
         text = super().construct_scalar(node)
         if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
             raise yaml.constructor.ConstructorError(
@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
         return text
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
-        """The number of a node; one that is too long for any use is an error."""
+        """The number of a node; one with too many digits is an error."""
         if len(node.value) > _MOST_DIGITS:
             raise yaml.constructor.ConstructorError(
                 None, None, "a number is too long", node.start_mark
@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_yaml_int(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The object of a node; a key that is there twice is an error."""
+        """The object of a node; a duplicate key is an error."""
         found = super().construct_mapping(node, deep=deep)
         if len(found) < len(node.value):
             raise yaml.constructor.ConstructorError(
@@ -75,10 +75,10 @@ for _kind, _pattern, _first in (
 
 
 def read_file(file: str, option: str = "") -> Any:
-    """What a YAML or JSON file holds; ``-`` is standard input.
+    """Read the content of a YAML or JSON file; ``-`` is standard input.
 
     Raises:
-        UsageError: it cannot be read, or is neither.
+        UsageError: it cannot be read, or is neither YAML nor JSON.
     """
     prefix = f"{option}: " if option else ""
     try:
@@ -102,7 +102,7 @@ def read_file(file: str, option: str = "") -> Any:
 
 
 def _complaint(error: yaml.YAMLError) -> str:
-    """The parser's complaint, without the excerpt of the file that it draws."""
+    """The parser's error message, without its excerpt of the file."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
@@ -110,10 +110,10 @@ def _complaint(error: yaml.YAMLError) -> str:
 
 
 def _standard_input() -> TextIO:
-    """Standard input, which stays open.
+    """Standard input, left open by the end of the block.
 
     Raises:
-        OSError: it is closed.
+        OSError: standard input is closed.
     """
     if sys.stdin is None:
         raise OSError("standard input is closed")
@@ -121,18 +121,18 @@ def _standard_input() -> TextIO:
 
 
 def directory_of(file: str) -> Path:
-    """Where the paths in a file begin: its directory; of standard input our own."""
+    """The directory that a file's paths are relative to; for standard input, the current one."""
     return Path() if file == STANDARD_INPUT else Path(file).absolute().parent
 
 
 class Options:
-    """An object of a file; what is taken out of it is known, what is left is complained of."""
+    """An object in a file. Keys taken out of it are known; any left over are an error."""
 
     def __init__(self, called: str, given: Any, example: str) -> None:
-        """``called`` is what complaints begin with.
+        """Take ``given``; error messages begin with ``called``.
 
         Raises:
-            UsageError: ``given`` is no object.
+            UsageError: ``given`` is not an object.
         """
         if not isinstance(given, Mapping):
             raise UsageError(f"{called} is not an object", f'it begins with "{example}"')
@@ -144,7 +144,7 @@ class Options:
         """A group of options (see ``ipttctl.options``).
 
         Raises:
-            UsageError: a value makes no sense.
+            UsageError: a value is not valid.
         """
         values = {
             given.field: self._value(given.option.key, given.type)
@@ -154,20 +154,20 @@ class Options:
         return kind(**values)
 
     def has(self, key: str) -> bool:
-        """Whether a key, which is known from now on, is there."""
+        """Whether a key is present; it is known from now on."""
         self._known.append(key)
         return key in self._left
 
     def take(self, key: str) -> Any:
-        """The value of a key as it is in the file, None without."""
+        """The value of a key as in the file; None if it is missing."""
         return self._left.pop(key) if self.has(key) else None
 
     def texts(self, key: str) -> list[str]:
-        """What an option gets that can be given several times."""
+        """The values of an option that can be repeated."""
         return self._texts(key, self.take(key)) if self.has(key) else []
 
     def number(self, key: str, *, required: bool = False) -> int | None:
-        """A number from 1 on."""
+        """The value of a key that is a number from 1 on."""
         value = self.take(key)
         if value is None and not required:
             return None
@@ -176,10 +176,10 @@ class Options:
         return value
 
     def finish(self) -> None:
-        """Check that nothing is left.
+        """Check that no key is left.
 
         Raises:
-            UsageError: there is a key that nobody knows.
+            UsageError: there is an unknown key.
         """
         if self._left:
             known = ", ".join(dict.fromkeys(self._known))
@@ -208,7 +208,7 @@ class Options:
         return names(texts[0])
 
     def _texts(self, key: str, value: Any) -> list[str]:
-        """What an option gets; an object gives KEY=VALUE for each of its members."""
+        """The values of an option; an object gives KEY=VALUE for each of its members."""
         if isinstance(value, Mapping):
             return [f"{name}={self._scalar(key, part)}" for name, part in value.items()]
         return [self._scalar(key, part) for part in (value if isinstance(value, list) else [value])]

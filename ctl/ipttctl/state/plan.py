@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What makes the declared links of those that there are.
+"""The plan that turns existing links into the declared ones.
 
-A declared link is an existing one at the declared place that apply made under this name, or that
-its entry names by its id; otherwise it is made. Only persistent links are looked at. Links that
-apply made and that are not declared any more go.
+A declared link matches an existing link at the declared place if apply made that under the same
+name, or if the entry gives its id; otherwise it is made. Only persistent links are considered.
+Links that apply made and that are not declared any more are removed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Match:
-    """A declared link, the link that it is so far, and in what that differs."""
+    """A declared link, the existing link that it matches, and their differences."""
 
     declared: DeclaredLink
     identity: Identity
@@ -50,21 +50,21 @@ class Match:
 
     @property
     def kept(self) -> bool:
-        """Whether the link's programs stay."""
+        """Whether the existing link keeps its programs."""
         return self.link is not None and not self.changes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done about links; the maps of those that stay are compared when it is done."""
+    """The steps planned for links; the maps of unchanged links are compared during the steps."""
 
     matches: tuple[Match, ...]
     surplus: tuple[tuple[str | None, Link], ...]
-    """Links to detach, with the names of those that are recorded."""
+    """Links to detach, with their names if they are recorded."""
     record: Record
-    """What is remembered, as far as it still holds, with the ids of all links."""
+    """The recorded links that still exist, all with their ids."""
     highest: int
-    """The highest id of a link there is."""
+    """The highest id of an existing link."""
 
 
 def make_plan(
@@ -82,7 +82,7 @@ def make_plan(
     for declared in sorted(state.links, key=lambda declared: declared.link is not None):
         with about(declared.name):
             identity = declared.hook.identity()
-            # what a name stands for goes before what entries take over
+            # a link made under the name goes before one that an entry takes over
             wanted = [e.link for e in ours if e.name == declared.name]
             if declared.link is not None and all(e.link != declared.link for e in ours):
                 wanted.append(declared.link)
@@ -95,7 +95,7 @@ def make_plan(
                 matches.append(Match(declared, identity, digests, None))
                 continue
             del free[link.id]
-            # with its filter
+            # a single link comes with its filter
             link = controller.link(link.id)
             known = next((e for e in ours if e.knows(link)), None)
             changes = tuple(_changes(declared, digests, link, known))
@@ -114,13 +114,13 @@ def make_plan(
 
 
 def claimed(record: Record, links: Sequence[Link]) -> list[RecordedLink]:
-    """The recorded links that are still there and nobody's, with their ids."""
+    """The recorded links that still exist and have no owner, with their ids."""
     found: list[RecordedLink] = []
     for entry in record.links:
         taken = {other.link for other in found}
         link = next((one for one in links if one.id not in taken and entry.is_of(one)), None)
         if link is not None:
-            # of one that was about to be made nothing else is known
+            # for a link that was about to be made, nothing else is known
             found.append(entry if entry.link else replace(entry, link=link.id))
     return found
 
@@ -139,7 +139,7 @@ def _changes(
     link: Link,
     known: RecordedLink | None,
 ) -> Iterator[str]:
-    """The parts of a link's program set that are not as declared."""
+    """The parts of a link's program set that differ from the declaration."""
     wanted = declared.programs
     for slot in sorted({*wanted.sources, *link.programs}):
         source = wanted.sources.get(slot)
@@ -156,7 +156,7 @@ def _changes(
 def is_program(
     source: ProgramSource, slot: Slot, link: Link, known: RecordedLink | None, digest: str | None
 ) -> bool:
-    """Whether a slot of a link holds the program that a source means."""
+    """Whether a slot of a link holds the program of a source."""
     info = link.programs.get(slot)
     if info is None:
         return False
@@ -166,7 +166,7 @@ def is_program(
         case ByTag(tag):
             return tag == info.tag
         case FromSource() | FromObject():
-            # the kernel knows the tag, which says nothing of maps and their constants
+            # the kernel's tag does not cover maps and the constants in them
             return known is not None and known.digests.get(slot.name.lower()) == digest
         case _:
             with open_sources({slot: source}) as fds:
@@ -174,7 +174,7 @@ def is_program(
 
 
 def is_payload(name: str | None, link: Link) -> bool:
-    """Whether a link's payload map has a name or an id; None is for no payload."""
+    """Whether a link's payload map has this name or id; None means no payload."""
     if name is None or not link.payload_map:
         return name is None and not link.payload_map
     if name == str(link.payload_map):
@@ -188,7 +188,7 @@ def is_payload(name: str | None, link: Link) -> bool:
 
 
 def live_maps(match: Match, opened: ExitStack) -> Iterator[tuple[str, MapDifference]]:
-    """What differs in the declared maps of a link whose programs stay."""
+    """The differences in the declared maps of a link whose programs stay."""
     if not match.declared.maps or match.link is None:
         return
 
@@ -199,7 +199,7 @@ def live_maps(match: Match, opened: ExitStack) -> Iterator[tuple[str, MapDiffere
 def new_maps(
     match: Match, programs: ProgramSet, opened: ExitStack
 ) -> Iterator[tuple[str, MapDifference]]:
-    """What differs in the declared maps of programs that are not in the link yet."""
+    """The differences in the declared maps of programs that are not in the link yet."""
     if not match.declared.maps:
         return
 
@@ -211,7 +211,7 @@ def new_maps(
 def _difference(
     name: str, declared: DeclaredMap, found: Map, opened: ExitStack
 ) -> Iterator[tuple[str, MapDifference]]:
-    """The difference of a map, if any: then it stays open as long as others do."""
+    """The difference of a map, if any: then ``opened`` keeps the map open."""
     with ExitStack() as ours:
         ours.enter_context(found)
         with about(name):
@@ -222,7 +222,7 @@ def _difference(
 
 
 def map_steps(differences: Sequence[tuple[Match, str, MapDifference]]) -> Iterator[Step]:
-    """The changes of maps."""
+    """The steps that change maps."""
     for match, name, difference in differences:
         link = match.link.id if match.link else None
         shape = difference.map.format
@@ -238,7 +238,7 @@ def map_steps(differences: Sequence[tuple[Match, str, MapDifference]]) -> Iterat
 
 
 def link_steps(plan: Plan) -> Iterator[Step]:
-    """The links that are made and those that are swapped."""
+    """The steps that make and swap links."""
     for match in plan.matches:
         declared = match.declared
         if match.link is None:
@@ -250,6 +250,6 @@ def link_steps(plan: Plan) -> Iterator[Step]:
 
 
 def detach_steps(plan: Plan) -> Iterator[Step]:
-    """The links that go."""
+    """The steps that detach links."""
     for name, link in plan.surplus:
         yield Step(StepAction.DETACH, name, link.id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What there is, as a state to declare."""
+"""Save the existing links as a state to declare."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from ipttctl.state.model import DeclaredLink, DeclaredMap, State, about
 from ipttctl.state.plan import claimed, is_payload, is_program
 from ipttproto import Slot
 
-#: flags of maps that programs only read (BPF_F_RDONLY_PROG): the constants of an object file
+#: flag of maps that programs only read (BPF_F_RDONLY_PROG): the constants of an object file
 _CONSTANTS: Final = 1 << 7
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """What there is, and the links that no file can bring back, with the reason of each."""
+    """The saved state, and the links that no file can restore, each with the reason."""
 
     state: State
     left_out: tuple[tuple[Link, str], ...]
@@ -51,12 +51,12 @@ def save_state(
     pins: Path | None = None,
     record: Path = RECORD,
 ) -> SavedState:
-    """The persistent links as ``apply_state`` takes them: then nothing changes.
+    """Save the persistent links as ``apply_state`` takes them: applying that changes nothing.
 
-    Programs whose source apply remembers are saved as that, others by their ids, which end with the
-    last link that holds them; with ``pins`` they are pinned in that directory of a BPF file system,
-    and saved as its files. Of the maps those are saved that apply was told to fill, with what they
-    hold now; with ``maps`` all that can be written.
+    Programs are saved by the source that apply recorded, others by id. An id is valid until the
+    last link that holds the program is gone; with ``pins`` these programs are pinned in that
+    directory of a BPF file system, and saved by path. The maps that apply filled are saved with
+    their present contents; with ``maps``, all writable maps.
 
     Raises:
         ProgramError: something cannot be pinned.
@@ -74,11 +74,11 @@ def save_state(
         else:
             names = {entry.name for entry in ours.values()}
             try:
-                whole = controller.link(link.id)  # with its filter
+                whole = controller.link(link.id)  # a single link comes with its filter
                 saved.append(_saved(whole, ours.get(link.id), names, maps, pins))
             except LinkGoneError:
                 continue
-            except UsageError as error:  # a namespace without a name and a process
+            except UsageError as error:  # a namespace with neither a name nor a process
                 left_out.append((link, error.problem))
     return SavedState(State(tuple(saved)), tuple(left_out))
 
@@ -122,7 +122,7 @@ def _saved_source(slot: Slot, link: Link, known: RecordedLink | None) -> Program
         source = parse_source(*known.programs[slot.name.lower()])
         match source:
             case OfDescriptor() | OfProcess():
-                pass  # they end with a process
+                pass  # such a descriptor ends with its process
             case Pinned():
                 with suppress(ProgramError):
                     if is_program(source, slot, link, known, None):
@@ -133,7 +133,7 @@ def _saved_source(slot: Slot, link: Link, known: RecordedLink | None) -> Program
 
 
 def _pinned(source: ProgramSource, directory: Path) -> ProgramSource:
-    """A program's pin in a directory, made where there is none, if it is known by its id only."""
+    """The pin of a program that is only known by its id, made in a directory if needed."""
     if not isinstance(source, ById):
         return source
 
@@ -154,14 +154,14 @@ def _payload_name(link: Link) -> str | None:
 
 
 def _saved_maps(link: Link, entry: RecordedLink | None, everything: bool) -> dict[str, DeclaredMap]:
-    """What the declared maps of a link hold now, and if wanted all others."""
+    """The contents of a link's declared maps, and of all others if ``everything`` is set."""
     told = {} if entry is None else entry.maps
     if not told and not everything:
         return {}
 
     saved, seen = {}, set()
     for name, entries in told.items():
-        # programs that somebody swapped may have no such map
+        # programs swapped in by somebody else may have no such map
         with suppress(ProgramError), link_maps.map_of(link, name) as found:
             saved[name] = _as_declared(found, entries)
             seen.add(found.info.id)
@@ -177,7 +177,7 @@ def _saved_maps(link: Link, entry: RecordedLink | None, everything: bool) -> dic
 
 
 def _as_declared(found: Map, entries: Sequence[Sequence[Any]]) -> DeclaredMap:
-    """What a map holds, in the form in which it was declared: keys alone, or with values."""
+    """The content of a map in the form of its declaration: keys alone, or with values."""
     shape = found.format
     listed = {shape.key_bytes(key): value for key, value in entries}
     keys_only = bool(listed) and all(value is None for value in listed.values())
@@ -188,7 +188,7 @@ def _as_declared(found: Map, entries: Sequence[Sequence[Any]]) -> DeclaredMap:
                 None if keys_only or listed.get(key, 0) is None else shape.value(value),
             )
             for key, value in found.items()
-            # of arrays the elements that were not declared are left alone
+            # undeclared elements of arrays are left alone
             if found.info.type not in ARRAYS or key in listed
         )
     )

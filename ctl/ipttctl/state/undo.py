@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Taking back what apply has done by the time that something fails, or somebody interrupts it.
+"""Undo the steps that apply has taken when it fails or is interrupted.
 
-Signals interrupt nothing while the machine is changed: they are noted, and looked at between two
-changes. So there is no moment in which a change is made and not known to be undone.
+Signals interrupt nothing while the machine is being changed: they are noted, and checked between
+two changes. So no change is ever made without its undo step being known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PATIENCE: Final = 2
 
 
 class NotUndoneError(IpttctlError):
-    """Something of what was done could not be undone, or was not to be waited for."""
+    """Some step could not be undone, or undoing it was abandoned."""
 
 
 class _InterruptedError(Exception):
@@ -28,17 +28,17 @@ class _InterruptedError(Exception):
 
 
 class Signals:
-    """The signals that came while they were held back."""
+    """Signals that arrived while they were held back."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Begin without any."""
         self.told: list[int] = []
 
     def check(self) -> None:
-        """Between two changes: go no further if a signal came.
+        """Stop between two changes if a signal has come.
 
         Raises:
-            _InterruptedError: it did.
+            _InterruptedError: a signal has come.
         """
         if self.told:
             raise _InterruptedError
@@ -46,9 +46,9 @@ class Signals:
 
 @contextmanager
 def held_back() -> Iterator[Signals]:
-    """Signals that end a process wait, and come through at the end.
+    """Hold back signals that end the process, and deliver them at the end.
 
-    Handlers, not a mask: that is for one thread, and a library's threads take what it keeps out.
+    Handlers do it, as a mask is per thread: threads of libraries would take blocked signals.
     """
     signals = Signals()
     if threading.current_thread() is not threading.main_thread():
@@ -58,7 +58,7 @@ def held_back() -> Iterator[Signals]:
         with handled(signals.told.append):
             yield signals
     except NotUndoneError:
-        # it has to be read; nobody waits for the end any more
+        # the signals would end the process before its message is printed
         signals.told.clear()
         raise
     except _InterruptedError:
@@ -69,26 +69,26 @@ def held_back() -> Iterator[Signals]:
 
 
 class Undo:
-    """Steps that take back what was done, the last first."""
+    """Steps that undo what was done, the last one first."""
 
     def __init__(self, signals: Signals) -> None:
-        """Nothing was done yet; two more ``signals`` than there were end taking it back."""
+        """Begin with no steps; two further ``signals`` abandon undoing."""
         self._signals = signals
         self._steps: list[Callable[[Callable[[], bool]], str]] = []
 
     def add(self, step: Callable[[Callable[[], bool]], str]) -> None:
-        """Add a step before what it takes back is done.
+        """Add a step, before the change that it undoes is made.
 
-        It is called with a function that tells whether to go no further, and says what stays done,
-        if anything.
+        It is called with a function that says whether undoing is abandoned. It returns words for
+        the part that stays done, empty if there is none.
         """
         self._steps.append(step)
 
     def run(self, error: BaseException) -> None:
-        """Take everything back, because of ``error``.
+        """Undo everything, because of ``error``.
 
         Raises:
-            NotUndoneError: what stays done, and why.
+            NotUndoneError: something stays done; the message says what and why.
         """
         enough = len(self._signals.told) + _PATIENCE
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The machine around us: namespaces, devices, processes, files and descriptors."""
+"""The system around us: namespaces, devices, processes, files and descriptors."""

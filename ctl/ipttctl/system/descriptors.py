@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Owners of file descriptors: a number is never used once it was given back to the kernel.
+"""Owners of file descriptors: a number is never used after it is closed.
 
-The kernel gives the number of a closed descriptor to the next file that is opened, whoever opens
-it. A write, a poll or a second close of the old number would hit that file.
+The kernel gives the number of a closed descriptor to the next file that is opened anywhere in the
+process. A write, a poll or a second close of the old number would hit that file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class Closing(ABC):
-    """A thing that ``close`` ends, and so does the end of a ``with`` block."""
+    """An object ended by ``close`` or by the end of a ``with`` block."""
 
     @abstractmethod
     def close(self) -> None:
-        """End it; more than once does no harm."""
+        """End the object. Closing more than once does no harm."""
 
     def __enter__(self) -> Self:
         return self
@@ -31,23 +31,23 @@ class Closing(ABC):
 
 
 class ClosedError(Exception):
-    """Something was to be used after it had been closed."""
+    """An object was used after it had been closed."""
 
 
 class Owned(Generic[T]):
-    """A descriptor, or what holds one, that is closed once and never used after that.
+    """A descriptor, or an object with one, that is closed once and never used after that.
 
         with owned as fd:
-            ...  # it stays open until here, whoever closes it meanwhile
+            ...  # it stays open until here, even if it is closed meanwhile
 
     Threads and signal handlers may use and close it at any time. A handler cannot wait for the code
     that it interrupts, so there is no lock: each step is one atomic operation on a list or an
-    attribute. A user signs in before it looks whether the thing is closed, and ``close`` says so
-    before it looks for users: one of the two sees the other.
+    attribute. A user registers before it checks whether the object is closed, and ``close`` marks
+    it closed before it looks for users: one of the two sees the other.
     """
 
     def __init__(self, value: T, release: Callable[[T], object]) -> None:
-        """Take over ``value``; ``release`` closes it."""
+        """Take ownership of ``value``; ``release`` closes it."""
         self._value: Final = value
         self._release = [release]
         self._users: list[None] = []
@@ -59,12 +59,12 @@ class Owned(Generic[T]):
         return self._closed
 
     def close(self) -> None:
-        """Close it, or have the last of its users do so; more than once does no harm."""
+        """Close it, or let its last user do so. Closing more than once does no harm."""
         self._closed = True
         self._settle()
 
     def __enter__(self) -> T:
-        """Keep it open, and use it.
+        """Use it, and keep it open meanwhile.
 
         Raises:
             ClosedError: it is closed.
@@ -84,7 +84,7 @@ class Owned(Generic[T]):
 
     def _settle(self) -> None:
         if self._closed and not self._users:
-            # of two that come here at a time one finds nothing to do
+            # of two threads here at the same time, one finds nothing to do
             with suppress(IndexError):
                 release = self._release.pop()
                 release(self._value)
@@ -96,32 +96,32 @@ def owned_descriptor(fd: int) -> Owned[int]:
 
 
 class Wakeup:
-    """A thing that happens once, for poll(2) to wait for.
+    """A one-time event that poll(2) can wait for.
 
-    All may be called from signal handlers and threads, and after ``close``.
+    All methods may be called from signal handlers and threads, and after ``close``.
     """
 
     def __init__(self) -> None:
-        """It has not happened yet."""
+        """Begin before the event."""
         self._descriptor = owned_descriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         self._happened = False
 
     @property
     def happened(self) -> bool:
-        """Whether it did."""
+        """Whether the event has happened."""
         return self._happened
 
     @property
     def descriptor(self) -> Owned[int]:
-        """The descriptor that can be read once it happened."""
+        """The descriptor that becomes readable when the event happens."""
         return self._descriptor
 
     def set(self) -> None:
-        """Have it happen."""
+        """Make the event happen."""
         self._happened = True
         with suppress(ClosedError), self._descriptor as fd:
             os.eventfd_write(fd, 1)
 
     def close(self) -> None:
-        """Give the descriptor back: nobody waits for it any more."""
+        """Close the descriptor: nobody waits for the event any more."""
         self._descriptor.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Network devices of any network namespace."""
+"""Network devices in any network namespace."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _IFREQ: Final = struct.Struct("16s24x")
 
 
 def device_index(name: str, netns: int | None = None) -> int:
-    """The index of a device by its name in a namespace, given by a descriptor; None is ours.
+    """The index of a device by name, in the namespace behind a descriptor (None: ours).
 
     Raises:
-        UsageError: there is no such device, or can be none.
+        UsageError: there is no such device, or the name is not valid.
     """
     wire_name = os.fsencode(name)
     if len(wire_name) > _LONGEST:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The signals by which a process is asked to end."""
+"""The signals that ask a process to end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def handled(handle: Callable[[int], None]) -> Iterator[Callable[[], None]]:
-    """Call ``handle`` with the number of such a signal; only the main thread may say so.
+    """Call ``handle`` with the number of such a signal; only for the main thread.
 
-    Signals that the process was started without stay ignored: SIGHUP below nohup, SIGINT in the
-    background of a shell. Yields what puts the handlers back that were there before, which
-    happens at the end in any case.
+    Signals that were ignored when the process started stay ignored: SIGHUP under nohup, SIGINT in
+    the background of a shell. Yields a function that restores the previous handlers; the end of the
+    block does so too.
     """
 
     def called(number: int, _: FrameType | None) -> None:

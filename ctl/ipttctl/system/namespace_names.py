@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What network namespaces are called, learnt while they are there and remembered afterwards.
+"""Names of network namespaces, learnt while these exist and remembered afterwards.
 
-A name is a file in a directory: a mount of the namespace, or a link to a process's. Names are told
-by the namespace's cookie, which no other gets, so what is shown may lack a name and never has a
-stranger's. A namespace that went keeps its name for events that are still to come, until another
-one gets that name.
+A name is a file in a directory: a mount of the namespace, or a link to a process's namespace. Names
+belong to the namespace's cookie, which no other namespace gets: output may lack a name, but never
+shows another's. A namespace that is gone keeps its name for events still to come, until another one
+gets that name.
 
-The kernel tells when mounts change (poll(2) on mountinfo); then, and once a second for links, the
-directories are read again. That there was a change cannot get lost, however many there are, as an
-inotify queue may overflow; and a name that was made and taken away in between is not missed but
-unknown.
+The kernel reports changes of mounts (poll(2) on mountinfo). Then, and once a second for links, the
+directories are read again. Unlike events of an inotify queue, which may overflow, such a report
+cannot get lost. A name made and removed between two reads stays unknown.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _KEPT: Final = 65536
 
 @dataclass
 class _Known:
-    """A namespace's name; ``until`` is when another got it (CLOCK_MONOTONIC, ns), if one did."""
+    """A namespace's name; ``until`` is when another got it (CLOCK_MONOTONIC, ns), or None."""
 
     path: Path
     until: int | None = None
@@ -46,9 +45,9 @@ class _Known:
 
 @dataclass
 class _Place:
-    """A file of a name: which namespace was there last, and as which file.
+    """The file of a name: the namespace that was there last, and the file's identity.
 
-    ``file`` is None once the name is gone. It is inode number and change time: both are the same
+    ``file`` is inode number and change time, None once the name is gone. Both stay the same
     as long as the namespace is mounted there.
     """
 
@@ -58,9 +57,9 @@ class _Place:
 
 @dataclass
 class FollowedName:
-    """A name and the namespaces that have had it since it is followed.
+    """A followed name, and the namespaces that have had it since.
 
-    ``cookies`` grows with them. ``latest`` is the cookie of the one that has it, or had it last.
+    ``cookies`` collects theirs. ``latest`` is the cookie of the one that has it, or had it last.
     """
 
     cookies: set[int]
@@ -68,28 +67,28 @@ class FollowedName:
 
 
 class _Mounts:
-    """Whether mounts have changed, each time since it was asked before."""
+    """A watch for changes of mounts since the last call."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        # without a /proc the interval alone has to do
+        # without /proc only the interval remains
         with suppress(OSError):
             fd = os.open(_MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
             weakref.finalize(self, os.close, fd)
             self._poll.register(fd, select.POLLPRI)
 
     def changed(self, timeout: float, other: int | None = None) -> bool:
-        """Wait for a change at most ``timeout`` seconds, or until ``other`` can be read."""
+        """Wait for a change, at most ``timeout`` seconds, or until ``other`` is readable."""
         if other is not None:
             self._poll.register(other, select.POLLIN)
         return bool(self._poll.poll(math.ceil(timeout * 1000)))
 
 
 class NamespaceNames:
-    """Names of network namespaces by cookie; threads may share it."""
+    """The names of network namespaces by cookie. Threads may share it."""
 
     def __init__(self, directories: Iterable[Path] = NAMED) -> None:
-        """Learn names from files in ``directories``, when first asked and whenever some change."""
+        """Learn names from files in ``directories``, at the first query and after changes."""
         self._directories = tuple(directories)
         self._known: dict[int, _Known] = {}
         self._places: dict[Path, _Place] = {}
@@ -103,7 +102,7 @@ class NamespaceNames:
     def name(self, cookie: int, moment: int | None = None) -> str | None:
         """The name of a namespace at a moment (CLOCK_MONOTONIC, ns), or None if it has none.
 
-        Without a moment it is now.
+        The default moment is now.
         """
         with self._lock:
             if cookie not in self._known and (
@@ -118,9 +117,9 @@ class NamespaceNames:
         return known.path.name
 
     def follow(self, path: Path, cookies: set[int], latest: int) -> FollowedName:
-        """Keep up with who has a name, from the ``latest`` that had it; see ``fileno``.
+        """Follow the namespaces that get a name, after ``latest``, which had it; see ``fileno``.
 
-        The cookies of those who get it are added to ``cookies``.
+        The cookies of those that get it are added to ``cookies``.
         """
         with self._lock:
             followed = self._followed[path] = FollowedName(cookies, latest)
@@ -130,17 +129,17 @@ class NamespaceNames:
             return followed
 
     def fileno(self) -> int:
-        """The descriptor that is readable when another namespace has a name that is followed."""
+        """The descriptor that is readable when another namespace gets a followed name."""
         return self._changed
 
     def settle(self) -> None:
-        """Have ``fileno`` wait for the next change."""
+        """Make ``fileno`` unreadable until the next change."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._changed)
 
     @contextmanager
     def watching(self) -> Iterator[NamespaceNames]:
-        """Learn names the moment they are made, in a thread, until the end."""
+        """Learn names the moment they are made, in a thread, until the end of the block."""
         stop = os.eventfd(0, os.EFD_CLOEXEC)
         # before the first scan: no change is missed between the two
         thread = threading.Thread(target=self._watch, args=(_Mounts(), stop), daemon=True)
@@ -156,7 +155,7 @@ class NamespaceNames:
             os.close(stop)
 
     def scan(self) -> None:
-        """Read the directories, and ask what is new there for its cookie."""
+        """Read the directories, and get the cookies of new namespaces."""
         with self._lock:
             files = dict(self._files())
             for path, place in self._places.items():
@@ -177,7 +176,7 @@ class NamespaceNames:
         device = OWN.stat().st_dev
         seen = set()
         for directory in self._directories:
-            # /var/run is /run in most places
+            # /var/run is usually the same as /run
             with suppress(OSError):
                 real = directory.resolve()
                 if real in seen:
@@ -186,7 +185,7 @@ class NamespaceNames:
                 for path in sorted(directory.iterdir()):
                     with suppress(OSError):
                         status = path.stat()
-                        # a file that is about to become a namespace is none yet
+                        # skip a file on which a namespace is not mounted yet
                         if status.st_dev == device:
                             yield path, (status.st_ino, status.st_ctime_ns)
 
@@ -203,7 +202,7 @@ class NamespaceNames:
             namespace.close()
             if isinstance(cookie, OSError):
                 continue
-            # what was opened is what counts, and may be another by now than what was looked at
+            # the opened namespace counts: by now it may differ from the one seen in the directory
             self._take(path, cookie, file if file[0] == namespace.inode else None, now)
 
     def _take(self, path: Path, cookie: int, file: tuple[int, int] | None, now: int) -> None:
@@ -215,7 +214,7 @@ class NamespaceNames:
                 loser.until = now
         self._places[path] = _Place(cookie, file)
         known = self._known.get(cookie)
-        # of two names the first, unless it is one no more
+        # of two names the first, unless that is gone
         if known is None or not self._is_there(known):
             self._known[cookie] = _Known(path)
         followed = self._followed.get(path)
@@ -223,7 +222,7 @@ class NamespaceNames:
             self._pass_on(followed, cookie)
 
     def _rename(self, cookie: int) -> None:
-        """A namespace has a name less: another that it has is shown from now on."""
+        """Show another name of a namespace, if it has one, after it lost a name."""
         others = (p for p, place in self._places.items() if place.cookie == cookie and place.file)
         if (other := min(others, default=None)) is not None:
             self._known[cookie] = _Known(other)
@@ -239,7 +238,7 @@ class NamespaceNames:
         return place is not None and place.file is not None and known.until is None
 
     def _forget(self) -> None:
-        """Bound what is remembered of names that are gone; the oldest go first."""
+        """Limit the number of remembered names that are gone; the oldest are dropped first."""
         if len(self._known) > _KEPT:
             gone = [cookie for cookie, known in self._known.items() if not self._is_there(known)]
             for cookie in gone[: len(self._known) - _KEPT]:
@@ -250,7 +249,7 @@ class NamespaceNames:
                 del self._places[path]
 
     def _watch(self, mounts: _Mounts, stop: int) -> None:
-        # signals are for the thread that waits for them
+        # signals are left to the thread that waits for them
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         ending = select.poll()
         ending.register(stop, select.POLLIN)
@@ -259,5 +258,5 @@ class NamespaceNames:
             begin = time.monotonic()
             with suppress(OSError):
                 self.scan()
-            # where mounts never rest this takes half of a processor at most
+            # if mounts never rest this takes at most half of a processor
             ending.poll(math.ceil((time.monotonic() - begin) * 1000))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Network namespaces: from what people call them to what they are.
+"""Network namespaces: from names and numbers to the namespaces themselves.
 
-The kernel gives the inode number of a namespace that went to the next one at once. Its cookie
-(SO_NETNS_COOKIE) no other namespace gets before the next boot: that tells one from all others.
+The kernel reuses the inode number of a namespace that is gone at once. Its cookie (SO_NETNS_COOKIE)
+is not reused until the next boot: it is the namespace's identity.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ipttctl.errors import PrivilegeError, UsageError, os_reason
 from ipttctl.system.descriptors import Closing
 
 NAMED: Final = (Path("/run/netns"), Path("/var/run/netns"), Path("/run/docker/netns"))
-"""Where `ip netns`, container runtimes and Docker keep namespaces by name."""
+"""Directories where `ip netns`, container runtimes and Docker keep namespaces by name."""
 
 OWN: Final = Path("/proc/self/ns/net")
 """The network namespace of the caller."""
@@ -42,7 +42,7 @@ _HOW: Final = "give an inode number, a name from `ip netns` or a path such as /p
 
 @dataclass(frozen=True)
 class Identity:
-    """A network namespace among all others, in text ``INODE@COOKIE``."""
+    """The identity of a network namespace; as text ``INODE@COOKIE``."""
 
     inode: int
     cookie: int
@@ -52,20 +52,20 @@ class Identity:
 
 
 class Namespace(Closing):
-    """A network namespace that was opened: it does not go until ``close``, or until we forget it.
+    """An open network namespace: it stays until ``close``, or until the object is dropped.
 
-    ``path`` is by what it was found; another namespace may be there by now.
+    ``path`` is where it was found; another namespace may be there by now.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open what is at a path.
+        """Open the namespace at a path.
 
         Raises:
-            UsageError: that is not a network namespace.
+            UsageError: the file is not a network namespace.
             PrivilegeError: the caller may not open it.
             OSError: it cannot be opened otherwise.
         """
-        # devices are not opened just to see what they are
+        # opening a device to look at it could have effects
         if path.stat().st_dev != OWN.stat().st_dev:
             raise _not_one(path)
         try:
@@ -84,30 +84,30 @@ class Namespace(Closing):
 
     @cached_property
     def identity(self) -> Identity:
-        """What tells it from all others.
+        """The namespace's identity.
 
         Raises:
-            PrivilegeError: the caller may not enter it, as it has to.
+            PrivilegeError: the caller may not enter the namespace, which this needs.
         """
         return identity(self._fd, str(self.path))
 
     @property
     def name(self) -> str | None:
-        """What it was called where it was found, if that is a place of names."""
+        """The namespace's name, if it was found in a directory of names."""
         return self.path.name if self.path.parent in NAMED else None
 
     def fileno(self) -> int:
-        """A descriptor of it, which stays ours."""
+        """The namespace's descriptor; the object keeps ownership."""
         return self._fd
 
     def close(self) -> None:
-        """Let it go; more than once does no harm."""
+        """Release the namespace. Closing more than once does no harm."""
         self._close()
 
 
 @contextmanager
 def initial_namespace() -> Iterator[int | None]:
-    """A descriptor of the initial network namespace; None if that is where the caller is."""
+    """A descriptor of the initial network namespace; None if the caller is in it."""
     try:
         inside = OWN.stat().st_ino == _INITIAL.stat().st_ino
         netns = None if inside else os.open(_INITIAL, os.O_RDONLY | os.O_CLOEXEC)
@@ -126,16 +126,16 @@ def own() -> int:
 
 
 def is_name(text: str) -> bool:
-    """Whether a namespace is given by its name, which another one may get, and not as itself."""
+    """Whether a text is a namespace's name, which another one may get later."""
     return "/" not in text and _NUMBER.fullmatch(text) is None
 
 
 def find(text: str, directories: Iterable[Path] = NAMED) -> Namespace:
-    """The namespace given as an inode number, as ``INODE@COOKIE``, as a name or a path.
+    """Open the namespace given as an inode number, as ``INODE@COOKIE``, as a name or a path.
 
     Raises:
         UsageError: there is no such network namespace, or another one has the number.
-        PrivilegeError: the caller may not open it, or not see its cookie.
+        PrivilegeError: the caller may not open it, or may not see its cookie.
     """
     number = _NUMBER.fullmatch(text)
     if number is None:
@@ -151,16 +151,16 @@ def find(text: str, directories: Iterable[Path] = NAMED) -> Namespace:
 
 
 def resolve(text: str, directories: Iterable[Path] = NAMED) -> Identity:
-    """What tells a namespace, given as ``find`` takes it, from all others; raises as ``find``."""
+    """The identity of a namespace that is given as for ``find``; raises as ``find``."""
     with find(text, directories) as found:
         return found.identity
 
 
 def identity(namespace: int, called: str) -> Identity:
-    """What tells a namespace, given by a descriptor, from all others.
+    """The identity of the namespace behind a descriptor; ``called`` names it in errors.
 
     Raises:
-        PrivilegeError: the caller may not enter it, as it has to; the message says ``called``.
+        PrivilegeError: the caller may not enter the namespace, which this needs.
     """
     cookie = cookies([namespace])[0]
     if isinstance(cookie, OSError):
@@ -172,7 +172,7 @@ def identity(namespace: int, called: str) -> Identity:
 
 
 def cookies(namespaces: Sequence[int]) -> list[int | OSError]:
-    """The cookies of namespaces that are given by descriptors, or why one is not to be had."""
+    """The cookies of the namespaces behind descriptors, or the error for each failure."""
     own_inode = own()
 
     def cookie(namespace: int) -> int | OSError:
@@ -185,7 +185,7 @@ def cookies(namespaces: Sequence[int]) -> list[int | OSError]:
             return error
         return int.from_bytes(value, "little")
 
-    # our own first, as we are still there
+    # our own first, while the thread is still in it
     order = sorted(namespaces, key=lambda fd: os.fstat(fd).st_ino != own_inode)
     with ThreadPoolExecutor(max_workers=1) as pool:
         found = pool.submit(lambda: {fd: cookie(fd) for fd in order}).result()
@@ -193,10 +193,10 @@ def cookies(namespaces: Sequence[int]) -> list[int | OSError]:
 
 
 def socket_in(namespace: int, family: int, kind: int, protocol: int = 0) -> socket.socket:
-    """A socket in a network namespace that is given by a descriptor.
+    """A socket in the network namespace behind a descriptor.
 
     Raises:
-        OSError: the caller may not enter it, or it is no network namespace.
+        OSError: the caller may not enter it, or it is not a network namespace.
     """
 
     def make() -> socket.socket:
@@ -208,9 +208,9 @@ def socket_in(namespace: int, family: int, kind: int, protocol: int = 0) -> sock
 
 
 def _enter(namespace: int) -> None:
-    """Move this thread, which is to end there.
+    """Move this thread into a namespace; the thread must end there.
 
-    setns(2) is for one thread, and a child process would be a copy of all that we have in memory.
+    setns(2) affects one thread only. A child process would copy all our memory.
     """
     if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET):
         number = ctypes.get_errno()
@@ -232,7 +232,7 @@ def _numbered(inode: int, directories: Iterable[Path]) -> Namespace:
     device = OWN.stat().st_dev
     denied = None
     for path in (OWN, *_named_files(directories), *Path("/proc").glob("[0-9]*/ns/net")):
-        # what is not a namespace, and processes that end meanwhile
+        # skip files that are not namespaces, and processes that end meanwhile
         try:
             status = path.stat()
             if (status.st_dev, status.st_ino) != (device, inode):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Files whose content is trusted as code: only their owner, or root, can have written them."""
+"""Checks of files trusted as code: only their owner, or root, can have written them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 
 from ipttctl.errors import ProgramError
 
-#: symbolic links that a path may lead through, as in the kernel (MAXSYMLINKS)
+#: most symbolic links that a path may lead through, as in the kernel (MAXSYMLINKS)
 _MOST_LINKS: Final = 40
 
 
@@ -20,8 +20,8 @@ def make_private(directory: Path) -> None:
     """Make a directory that only its owner can enter, with its parents, and check it.
 
     Raises:
-        ProgramError: it exists and somebody else may write there.
-        OSError: it cannot be made.
+        ProgramError: it exists, and somebody else can write there.
+        OSError: the directory cannot be made.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -29,7 +29,7 @@ def make_private(directory: Path) -> None:
 
 
 def check_private(path: Path, *, follow: bool = False) -> None:
-    """Check that nobody else could have put content at a path, itself or on the way to it.
+    """Check that nobody else could have written at a path, or changed the way to it.
 
     The way is every directory and symbolic link that opening the path leads through. With
     ``follow`` the path itself may be a symbolic link too.
@@ -47,17 +47,17 @@ def check_private(path: Path, *, follow: bool = False) -> None:
         if link:
             if last and not follow:
                 raise _others(path, place, "is a symbolic link", "rm")
-            continue  # its mode is no mode
+            continue  # a symbolic link's mode means nothing
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and not last
         if status.st_mode & 0o022 and not sticky:
             raise _others(path, place, "can be written to by others", "chmod go-w")
 
 
 def way(path: Path) -> Iterator[tuple[Path, bool]]:
-    """The directories, links and files that a path leads through, and whether each is its end.
+    """The directories, links and files that a path leads through, each with whether it is the end.
 
     Raises:
-        OSError: one is not there, or links lead in circles.
+        OSError: one is missing, or links form a loop.
     """
     here, links = Path("/"), 0
     ahead = [*reversed(path.absolute().parts)]

@@ -11,15 +11,15 @@ from typing import Final
 
 from ipttctl.errors import PrivilegeError, ProgramError, os_reason
 
-_NR_PIDFD_GETFD: Final = 438  # of all architectures
+_NR_PIDFD_GETFD: Final = 438  # the same on all architectures
 
 
 def foreign_descriptor(pid: int, fd: int) -> int:
-    """A descriptor of ours for what process ``pid`` has open as ``fd``.
+    """Duplicate the descriptor ``fd`` of process ``pid`` into ours.
 
     Raises:
         ProgramError: there is no such process, it ends meanwhile, or it has no such descriptor.
-        PrivilegeError: the caller may not (PTRACE_MODE_ATTACH_REALCREDS).
+        PrivilegeError: the caller may not access the process (PTRACE_MODE_ATTACH_REALCREDS).
     """
     try:
         process = os.pidfd_open(pid)
@@ -33,7 +33,7 @@ def foreign_descriptor(pid: int, fd: int) -> int:
         if copy >= 0:
             return copy
         number = ctypes.get_errno()
-        # a process on its way out has no descriptors any more: EBADF, on some kernels
+        # a process about to end has no descriptors left: some kernels say EBADF
         if number == errno.ESRCH or (number == errno.EBADF and _has_ended(process)):
             raise ProgramError(f"process {pid} has ended, and its fd {fd} with it")
         if number == errno.EBADF:
@@ -50,6 +50,6 @@ def foreign_descriptor(pid: int, fd: int) -> int:
 
 def _has_ended(process: int) -> bool:
     """Whether the process of a pidfd is gone, or a zombie."""
-    poll = select.poll()  # select() knows the first 1024 descriptors only
+    poll = select.poll()  # select() only takes descriptors below 1024
     poll.register(process, select.POLLIN)
     return bool(poll.poll(0))

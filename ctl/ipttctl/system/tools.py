@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Programs of the system that we start: where they are looked for, and what they are told.
+"""Programs of the system that we start: their search path and their environment.
 
-The caller's PATH has no say, neither in which program that is nor in what it starts itself: one
-that is empty, or has a relative directory in it, would have root run whatever lies in the current
-directory.
+The caller's PATH is ignored, both for the program and for those that it starts. An empty PATH, or
+one with a relative directory, would make root run programs from the current directory.
 """
 
 from __future__ import annotations
@@ -19,30 +18,30 @@ from pathlib import Path
 from typing import Final
 
 DIRECTORIES: Final = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
-"""Directories of programs, from the root directory on."""
+"""Directories of programs, relative to the root directory."""
 
 _ROOT: Final = Path("/")
 
 
 def search_path(root: Path = _ROOT) -> str:
-    """The PATH of a system that lies below a root directory."""
+    """The PATH of a system below a root directory."""
     return ":".join(str(root / directory) for directory in DIRECTORIES)
 
 
 def find(name: str, root: Path = _ROOT) -> str | None:
-    """The file of a program, or None if there is none of this name."""
+    """The file of a program by its name, or None."""
     return shutil.which(name, path=search_path(root))
 
 
 def environment() -> dict[str, str]:
-    """Our environment as programs get it: with the system's PATH, and in English."""
+    """Our environment, changed for programs: the system's PATH, and messages in English."""
     return {**os.environ, "PATH": search_path(), "LC_ALL": "C"}
 
 
 def run(
     command: Sequence[str], *, text: str | None = None, directory: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, with ``text`` as its input, and keep what it prints."""
+    """Run a program to its end, with ``text`` as its input, and capture its output."""
     with exit_statuses():
         return subprocess.run(
             command,
@@ -58,12 +57,12 @@ def run(
 
 @contextmanager
 def exit_statuses() -> Iterator[None]:
-    """Children have exit statuses meanwhile, also if we were started with SIGCHLD ignored.
+    """Let children have exit statuses, even if we were started with SIGCHLD ignored.
 
-    The kernel then keeps none, and Python takes 0 for it.
+    In that case the kernel keeps none, and Python reports 0.
     """
     ignored = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
-    # only the main thread may change that
+    # only the main thread may change the handler
     if not ignored or threading.current_thread() is not threading.main_thread():
         yield
         return

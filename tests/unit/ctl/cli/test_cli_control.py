@@ -207,7 +207,7 @@ def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str])
 def test_help_tells_which_exit_status_run_has(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["run", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "126 if it cannot be executed and 127 if there is none" in text
+    assert "126 if it cannot be executed, 127 if there is no such command" in text
     assert "Exit status: COMMAND's; or that of ipttctl" in text
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tests, and the tools that make, measure and judge them."""
+"""Tests, and the tools that prepare, measure and check them."""

@@ -12,9 +12,9 @@ from guest.debug.recipe import SOURCE_SERIES, Recipe
 
 
 def linux_files(parent: Path, names: Sequence[str]) -> Path:
-    """A directory that holds the files as the kernel's source tree does.
+    """A directory with the files, laid out as in the kernel's source tree.
 
-    It lies below ``parent`` and is named after the version; what is there already stays.
+    It is below ``parent`` and named after the version; files already there stay.
 
     Raises:
         KernelMissingError: the source package is not installed.
@@ -35,7 +35,7 @@ def linux_files(parent: Path, names: Sequence[str]) -> Path:
 
 
 def _take_from_archive(archive: Path, directory: Path, names: Sequence[str]) -> None:
-    # --occurrence: it need not read on once it has all of them
+    # --occurrence: stop reading after the last of them
     options = ["--strip-components=1", "--occurrence=1"]
     members = [f"linux-source-{SOURCE_SERIES}/{name}" for name in names]
     subprocess.run(["tar", "-xf", archive, "-C", directory, *options, *members], check=True)

@@ -40,7 +40,7 @@ Setting = Callable[[], AbstractContextManager[object]]
 
 
 def send(sender: socket.socket) -> float:
-    """Nanoseconds per datagram, which count instructions in such a guest."""
+    """The nanoseconds per datagram, which count instructions in such a guest."""
     begin = time.perf_counter_ns()
     for _ in range(PACKETS):
         sender.send(b"x")
@@ -48,7 +48,7 @@ def send(sender: socket.socket) -> float:
 
 
 def settings(controller: Controller, keep: ExitStack) -> dict[str, Setting]:
-    """What is compared, by name: each a context in which packets are sent."""
+    """The settings to compare, by name: each is a context in which packets are sent."""
 
     def program(value: int) -> int:
         return keep.enter_context(Program.load(asm.returning(value), name=f"return_{value}")).fd

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Static checks that no tool does alone: the kernel's own style, and reasons for exceptions."""
+"""Static checks beyond the usual tools: the kernel's own style, and reasons for exceptions."""

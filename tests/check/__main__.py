@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``python -m tests.check``: findings of no compiler and no linter; exits 1 if there are any."""
+"""``python -m tests.check``: print findings of the project's own checks; exit 1 if any."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""C as the kernel writes it: clang-format with its configuration, and checkpatch --strict."""
+"""The kernel's C style: clang-format with the kernel's configuration, and checkpatch --strict."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _IGNORED: Final = {
         "VOLATILE": _CONSTANTS,
     },
 }
-"""Files -> what checkpatch need not say about them, with the reason."""
+"""Files -> the kinds of checkpatch messages to leave out for them, with the reason."""
 
 
 def sources(root: Path) -> list[Path]:
-    """The C files below ``root``, as relative paths, less what building in place made."""
+    """The C files below ``root``, as relative paths, without those that a build in place makes."""
     found = (path for part in _DIRECTORIES for path in (root / part).rglob("*.[ch]"))
     return sorted(
         path.relative_to(root)
@@ -72,12 +72,12 @@ def _format(root: Path, paths: list[Path]) -> Iterator[str]:
 
 
 def _checkpatch(root: Path, scripts: Path, ignored: str, paths: list[Path]) -> Iterator[str]:
-    # names in mixed case that the headers below include/ have would pass; we want none of them
+    # the headers below include/ would allow their names in mixed case; none are wanted here
     (scripts / "include").mkdir(exist_ok=True)
     options = ["--no-tree", "--root", str(scripts), "--ignore", ignored, "--strict", "--terse"]
     options += ["--show-types", "--no-summary", "--file"]
     command = ["perl", str(scripts / CHECKPATCH), *options, *(str(root / path) for path in paths)]
-    # it leaves a file where it runs
+    # it writes a file to its working directory
     done = subprocess.run(command, cwd=scripts, capture_output=True, text=True, check=False)
     said = (done.stdout + done.stderr).strip()
     if said or done.returncode:
@@ -85,7 +85,7 @@ def _checkpatch(root: Path, scripts: Path, ignored: str, paths: list[Path]) -> I
 
 
 def complaints(root: Path, scripts: Path) -> Iterator[str]:
-    """What the kernel's tools say about the C files below ``root``."""
+    """The findings of the kernel's tools in the C files below ``root``."""
     paths = sources(root)
     yield from _configuration(root, scripts)
     yield from _format(root, paths)

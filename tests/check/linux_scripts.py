@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The kernel's own style: checkpatch and .clang-format, from Debian's linux-source package.
 
-No package of headers brings them. They are taken out of the source archive once per version.
+No package of headers contains them. They are extracted from the source archive once per version.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FILES = (CLANG_FORMAT, CHECKPATCH, "scripts/spelling.txt", "scripts/const_struc
 
 
 def linux_scripts(build_directory: Path) -> Path:
-    """A directory that holds the files as the kernel's source tree does.
+    """A directory with the files, laid out as in the kernel's source tree.
 
     Raises:
         KernelMissingError: the source package is not installed.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Finds places that silence a checker without a reason on the same line."""
+"""Find places that silence a checker without a reason on the same line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipttproto.generate import generated
 
 _SKIPPED: Final = {".build", ".git", "__pycache__", ".clang-format"}
 
-# Each takes the silencing itself; what follows it on the line must be a reason.
+# Each pattern matches the suppression itself; the rest of the line must give a reason.
 _PYTHON: Final = re.compile(
     r"#\s*(?:noqa(?::\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*)?"
     r"|type:\s*ignore(?:\[[\w, -]*\])?"
@@ -31,7 +31,7 @@ _C: Final = re.compile(
     r"|\(\s*(?:\w+\s+)*__force\b[^)]*\))"
 )
 _SHELL: Final = re.compile(r"#\s*shellcheck\s+(?:disable=[\w,]+|source=/dev/null)")
-# Whole lines of the configuration: rules that are off for everything or for some files.
+# Whole lines of the configuration: rules that are off everywhere or for some files.
 _CONFIGURED: Final = re.compile(
     r"^\s*(?:\"[A-Z]+\d+\",|\"\S+\"\s*=\s*\[\"[A-Z]+\d.*\]|ignore_\w+\s*=\s*\w+|\"ignore:\S+\",)(?=\s*(?:#|$))"
 )
@@ -41,7 +41,7 @@ _BY_SUFFIX: Final = {".c": _C, ".h": _C, ".sh": _SHELL, ".toml": _CONFIGURED}
 
 
 def _python_comments(text: str) -> Iterator[tuple[int, str]]:
-    # strings may speak of such comments
+    # strings may mention such comments
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
@@ -55,7 +55,7 @@ def _unexplained(line: str, pattern: re.Pattern[str]) -> bool:
 
 
 def unexplained(name: str, text: str) -> list[int]:
-    """The numbers of the lines of a file that silence a checker and do not say why."""
+    """The numbers of the lines of a file that silence a checker without a reason."""
     suffix = Path(name).suffix
     if suffix == ".py":
         return [n for n, comment in _python_comments(text) if _unexplained(comment, _PYTHON)]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Command lines that make no sense, or are run in no sensible place, as people and scripts do.
+"""Command lines that make no sense, or that run with unusual standard descriptors.
 
-They are generated from the commands as typer knows them, so that a new command or option is tried
-too. ``cases`` makes them; a case passes if it ends in time, with a status that is documented, and
+They are generated from typer's description of the commands, so that new commands and options are
+covered too. ``cases`` makes them. A case passes if it ends in time, with a documented status, and
 says in one line what was wrong.
 """
 
@@ -21,7 +21,7 @@ from ipttctl.cli import EXIT_CODES
 _T = TypeVar("_T")
 
 UNDECODABLE: Final = "\udcff\udcfe"
-"""Bytes that are no UTF-8, as Python has them in arguments."""
+"""Bytes that are not UTF-8, in Python's form for arguments."""
 
 WORDS: Final = (
     "",
@@ -56,11 +56,11 @@ WORDS: Final = (
     "/:/",
     "%s{0}",
 )
-"""What is wrong nearly everywhere: types, lengths, encodings, places."""
+"""Words that are wrong nearly everywhere: types, lengths, encodings, places."""
 
 
 class Place(StrEnum):
-    """What a standard descriptor is."""
+    """The file behind a standard descriptor."""
 
     FILE = "file"
     FULL = "full"
@@ -71,9 +71,9 @@ class Place(StrEnum):
 
 @dataclass(frozen=True)
 class Case:
-    """A command line, and where it runs.
+    """A command line, and its standard descriptors.
 
-    ``signal`` is sent while the command waits for the module, which does not answer then.
+    ``signal`` is sent while the command waits for the module, which has not answered by then.
     """
 
     arguments: tuple[str, ...]
@@ -101,7 +101,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended; a signal's number is negative."""
+    """The end of a case; a signal's number is negative."""
 
     status: int
     out: str
@@ -109,16 +109,16 @@ class Outcome:
 
 
 def faults(case: Case, outcome: Outcome) -> list[str]:
-    """What is wrong with how a case ended; nothing if all is well."""
+    """The faults in the end of a case; none if all is well."""
     found = []
     text = outcome.out + outcome.err
     if "Traceback (most recent call last)" in text or "Exception ignored" in text:
         found.append("a traceback")
     expected = set(EXIT_CODES)
     if case.arguments[0] == "run":
-        # the command's own, or that of the signal that ended it
+        # the command's own status, or that of the signal that ended it
         expected |= set(range(256))
-    # who is not waiting for signals dies of them
+    # a signal kills a process that does not wait for signals
     expected.add(-case.signal if case.signal else 0)
     if outcome.status not in expected:
         found.append(f"exit status {outcome.status}")
@@ -134,7 +134,7 @@ def faults(case: Case, outcome: Outcome) -> list[str]:
 
 
 def cases() -> list[Case]:
-    """All of them: for each command its arguments, its files and its signals."""
+    """All cases: the arguments, files and signals of each command."""
     found: dict[Case, None] = {}
     for command in _commands():
         line = (*command.path[1:], *_needed(command))
@@ -146,11 +146,11 @@ def cases() -> list[Case]:
 
 
 def _commands() -> list[manual.Command]:
-    # a group without a command of its own says so
+    # a group without a command of its own prints its help
     return [command for command in manual.root().all() if len(command.path) > 1]
 
 
-#: arguments and options with which a command gets as far as the module, by their names
+#: arguments and options with which a command gets as far as the module, by command name
 _SENSIBLE: Final = {"LINK": "3", "LINK/NAME": "3/x", "KEY": "1", "VALUE": "1", "FILE": "-"}
 _PROGRAM: Final = ("--fd", "entry=0")
 _BEFORE: Final[dict[str, Sequence[str]]] = {
@@ -163,7 +163,7 @@ _BEFORE: Final[dict[str, Sequence[str]]] = {
 
 
 def _needed(command: manual.Command) -> Sequence[str]:
-    """What a command line needs to make sense."""
+    """The arguments that a command line needs to make sense."""
     name = " ".join(command.path[1:])
     if name in _BEFORE:
         return _BEFORE[name]
@@ -171,7 +171,7 @@ def _needed(command: manual.Command) -> Sequence[str]:
 
 
 def _one_of(values: Sequence[_T], *what: str) -> _T:
-    """One of the values for a command or an option: the same one whatever else there is."""
+    """One of the values for a command or an option, always the same one."""
     return values[zlib.crc32(" ".join(what).encode()) % len(values)]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs cases, each in a process that a server forks."""
+"""Run cases, each in a process that a server forks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.kernel.support.cli import Forked, Server
 
 
 def run(server: Server, case: Case, before: Sequence[str] = (), patience: float = 60) -> Outcome:
-    """Run a case to its end; ``before`` goes before its arguments.
+    """Run a case to its end; ``before`` precedes its arguments.
 
     Raises:
-        subprocess.TimeoutExpired: it does not end; it is killed.
+        subprocess.TimeoutExpired: it does not end in time; it is killed.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.NamedTemporaryFile("w+")) for _ in range(3)]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Server that forks commands as ``cli_server`` does, with the module in user space.
+"""A server that forks commands as ``cli_server`` does, with the module in user space.
 
 The first argument of a command is the number of a signal that the module sends it before it
-answers, or 0. A command that would run until it is told to stop is told; ``apply`` only listens to
-that and ends by itself.
+answers, or 0. A command that would run until a signal stops it gets one; ``apply`` handles that
+signal too, but ends by itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Program:
     fd = 0
 
     def close(self) -> None:
-        """It has nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 def _answers(command: Command, asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ def _fake(number: int) -> FakeModule:
 
 
 def _interrupt_streams() -> None:
-    """Interrupt this process once it waits for that."""
+    """Interrupt this process once its handler is in place."""
     before = signal.getsignal(signal.SIGINT)
 
     def send() -> None:
@@ -86,11 +86,11 @@ def _load_trace_programs(*_: Any, **__: Any) -> dict[Slot, _Program]:
 
 
 def _allowed(*_: Any) -> None:
-    """Nothing is refused."""
+    """Refuse nothing."""
 
 
 def _isolate(place: Path) -> None:
-    """Have nothing of this machine read or written that a command could break."""
+    """Keep commands from reading or writing anything of this machine that they could break."""
     vars(trace_programs)["load_trace_programs"] = _load_trace_programs
     vars(module).update(BUILT=place, MODULES=place, _SYSFS=place, require_privilege=_allowed)
     vars(doctor)["require_privilege"] = _allowed

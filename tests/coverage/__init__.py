@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lines of the module and of the Python packages that the tests run."""
+"""Coverage of the module and of the Python packages by the tests."""

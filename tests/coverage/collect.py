@@ -3,8 +3,8 @@
 
 coverage.py starts with every Python process of the virtual environment, forks included; the lines
 of a killed process are lost. On a kernel with gcov the module's counters are kept as well: the
-kernel adds up what each load of it counted. Without --into all of it goes to the run directory of
-the guest.
+kernel adds up the counts of each load of it. Without --into everything goes to the run directory
+of the guest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EVERYBODY_WRITES = 0o1777
 
 
 def _measured(command: Sequence[str], directory: Path) -> int:
-    """Run a command with coverage.py in each of its processes; its exit status."""
+    """Run a command with coverage.py in each of its processes; return its exit status."""
     directory.chmod(_EVERYBODY_WRITES)  # some tests run the command line as nobody
     environment = {
         **os.environ,
@@ -44,11 +44,11 @@ def _measured(command: Sequence[str], directory: Path) -> int:
 
 def _combine(directory: Path, into: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="combined-") as name:
-        # not at once where it is to be: each write to a file system of the host is waited for
+        # in a local file first: a file system of the host makes each write wait
         local = Path(name, "python")
         combined = Coverage(data_file=str(local), config_file=str(_CONFIGURATION))
         for path in sorted(directory.iterdir()):
-            # one whose process is still at it when the tests are over comes or goes meanwhile
+            # the file of a process that still runs after the tests may come or go meanwhile
             with suppress(NoDataError):
                 combined.combine([str(path)])
         combined.save()
@@ -56,10 +56,10 @@ def _combine(directory: Path, into: Path) -> None:
 
 
 def save_counters(module_directory: Path, into: Path, gcov: Path = _GCOV) -> None:
-    """Keep what gcov knows of the module that was compiled in ``module_directory``.
+    """Keep gcov's data on the module that was compiled in ``module_directory``.
 
-    With each file of counters goes the one that says which lines they are of: the next build
-    replaces it.
+    Each file of counters needs the file that maps it to lines, which the next build
+    replaces: it is copied as well.
     """
     counters = sorted((gcov / module_directory.relative_to("/")).glob("*.gcda"))
     assert counters, f"the kernel counted nothing of {module_directory}: is it built for gcov?"
@@ -72,7 +72,7 @@ def save_counters(module_directory: Path, into: Path, gcov: Path = _GCOV) -> Non
 
 
 def collect(command: Sequence[str], into: Path) -> int:
-    """Run ``command``; keep in ``into`` which lines it ran. Returns its exit status."""
+    """Run ``command``; keep the lines that it ran in ``into``. Returns its exit status."""
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     run = Run(into)

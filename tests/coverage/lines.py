@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lines that ran and lines that did not, file by file, for people."""
+"""Lines that ran and lines that did not, file by file, as text."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class FileLines:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of these lines."""
         return len(self.ran) + len(self.missed)
 
 
 def percentage(files: Iterable[FileLines]) -> float:
-    """How many lines of a hundred ran."""
+    """The percentage of lines that ran."""
     listed = list(files)
     count = sum(file.count for file in listed)
     return 100 * sum(len(file.ran) for file in listed) / count if count else 0.0
 
 
 def ranges(file: FileLines) -> str:
-    """The lines that did not run: ``7, 12-15``. What is no code does not part them."""
+    """The lines that did not run: ``7, 12-15``. Lines without code do not split a range."""
     parts: list[list[int]] = []
     for line in sorted(file.ran | file.missed):
         if line in file.ran:
@@ -45,7 +45,7 @@ def ranges(file: FileLines) -> str:
 
 
 def table(title: str, files: Sequence[FileLines]) -> str:
-    """Every file, and all of them together."""
+    """A table of all files, with their total."""
     rows = [_HEADING]
     for file in sorted(files, key=lambda file: file.name):
         share = f"{percentage([file]):.0f}"

@@ -22,7 +22,7 @@ def _gcov(counters: Path) -> list[dict[str, Any]]:
         text=True,
         check=False,
     )
-    # it may go on with every counter at 0
+    # counting may go on with every counter at 0
     assert done.returncode == 0, done.stderr
     assert "mismatch" not in done.stderr, done.stderr
     files: list[dict[str, Any]] = json.loads(done.stdout)["files"]
@@ -30,11 +30,11 @@ def _gcov(counters: Path) -> list[dict[str, Any]]:
 
 
 def _counts(run: Run) -> Iterator[tuple[str, int, int]]:
-    """File below the module's directory, line, how often it ran; lines come more than once."""
+    """File below the module's directory, line, number of runs; a line may come more than once."""
     prefix = run.module_directory + "/"
     for counters in sorted(run.module_data.glob("*.gcda")):
         for file in _gcov(counters):
-            # the kernel's own headers are not ours to cover
+            # the kernel's own headers need no coverage here
             if file["file"].startswith(prefix):
                 name = file["file"].removeprefix(prefix)
                 for line in file["lines"]:

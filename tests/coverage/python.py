@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lines of the Python packages, from what coverage.py kept."""
+"""Lines of the Python packages, from coverage.py's data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("ctl/ipttctl", "proto/ipttproto")
 
 
 def python_lines(runs: Iterable[Run], root: Path = ROOT) -> list[FileLines]:
-    """Lines of the packages that ran in any of the runs; a file that nobody imported has none."""
+    """Lines of the packages that ran in any of the runs; none of a file that was never imported."""
     with TemporaryDirectory(prefix="coverage-") as name:
         combined = Coverage(
             data_file=str(Path(name, "data")), config_file=str(root / "pyproject.toml")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``python -m tests.coverage.report``: share of the module and of the Python packages that ran.
+"""``python -m tests.coverage.report``: coverage of the module and of the Python packages.
 
-Prints the lines that did not, and exits 1 if there are too many of them. Takes all runs of the
-sources as they are, or the runs in the directories given. With --ready it only exits 0 if every
-kernel test has run on a kernel with gcov, with the sources as they are.
+Prints the lines that did not run, and exits 1 if there are too many of them. Uses all runs of the
+current sources, or the runs in the directories given. With --ready it only exits 0 if every
+kernel test has run on a kernel with gcov, with the current sources.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.coverage.module import module_lines
 from tests.coverage.python import python_lines
 from tests.coverage.runs import Run, complete, runs
 
-#: per cent of the lines
+#: percentage of the lines
 MODULE_THRESHOLD = 90
 PYTHON_THRESHOLD = 95
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Coverage that one run of tests left behind: lines that ran, and the state of the sources."""
+"""The coverage data of one run of tests: lines that ran, and the state of the sources."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 BUILD: Final = ROOT / ".build"
 
 _DECIDING: Final = ("kmod_netlink", "bpf", "ctl", "proto", "tests/kernel")
-"""Directories of what is measured and of what measures it in guests."""
+"""Directories of the measured code and of the code that measures it in guests."""
 _SUFFIXES: Final = {".c", ".h", ".py"}
 _MANIFEST: Final = "run.json"
 
 
 def _made(path: Path) -> bool:
-    """Whether it comes of building the module in place."""
+    """Whether a build of the module in place generates the file."""
     return any(path.match(pattern) for pattern in LEFT_BEHIND)
 
 
 def fingerprint(root: Path = ROOT) -> str:
-    """A hash of the sources: lines that ran say nothing about any other state of them."""
+    """A hash of the sources: coverage is valid for one state of them only."""
     found = (path for part in _DECIDING for path in (root / part).rglob("*"))
     digest = hashlib.sha256()
     for path in sorted(path for path in found if path.suffix in _SUFFIXES and not _made(path)):
@@ -50,7 +50,7 @@ class Run:
 
     @property
     def module_data(self) -> Path:
-        """The module's .gcda and .gcno files; absent where the kernel does not count."""
+        """The module's .gcda and .gcno files; absent if the kernel does not count."""
         return self.directory / "module"
 
     @property
@@ -67,9 +67,9 @@ class Run:
         shared: str = "",
         sharers: int = 1,
     ) -> None:
-        """Write down what was run; without this the run does not count.
+        """Write the manifest of the run; without it the run does not count.
 
-        Runs with the same ``shared`` did it together, ``sharers`` of them.
+        Runs with the same ``shared`` are parts of one, ``sharers`` in number.
         """
         text = {
             "command": list(command), "sources": sources, "module": str(module or ""),
@@ -87,30 +87,30 @@ class Run:
 
     @property
     def sources(self) -> str:
-        """Fingerprint of what was run; empty when the run did not get to its end."""
+        """Fingerprint of the sources of the run; empty if the run did not get to its end."""
         return str(self._manifest().get("sources", ""))
 
     @property
     def command(self) -> list[str]:
-        """What was run."""
+        """The command of the run."""
         command = self._manifest().get("command", [])
         assert isinstance(command, list)
         return command
 
     @property
     def module_directory(self) -> str:
-        """Where the module was compiled."""
+        """The directory in which the module was compiled."""
         return str(self._manifest().get("module", ""))
 
     @property
     def share(self) -> tuple[object, object]:
-        """What tells the runs that it was shared with, and how many they are."""
+        """The key that runs of one share have in common, and their number."""
         manifest = self._manifest()
         return manifest.get("shared") or self.directory, manifest.get("sharers", 1)
 
     @property
     def of_every_kernel_test(self) -> bool:
-        """Whether nothing narrowed the kernel tests down."""
+        """Whether the kernel tests ran without a restriction."""
         return self.command[-1:] == ["tests/kernel"]
 
 
@@ -121,7 +121,7 @@ def complete(found: Sequence[Run]) -> bool:
 
 
 def runs(build: Path = BUILD, root: Path = ROOT) -> list[Run]:
-    """All runs of the sources as they are now, in guests and outside."""
+    """All runs of the current sources, in guests and outside."""
     now = fingerprint(root)
     directories = (*build.glob("guest/*/coverage"), *build.glob("coverage/*"))
     return [run for run in map(Run, sorted(directories)) if run.sources == now]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """A demonstration on a real kernel: trace packets through iptables, swap programs under traffic.
 
-Runs as root where the module is loaded and nothing is at stake:
+Run it as root where the module is loaded and nothing else depends on it:
 
     make demo
 
-Ends with 0 if everything that it shows happened, and with 1 if something did not.
+The exit status is 0 if everything that it shows happened, and 1 otherwise.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ from tests.kernel.support.kernel import (
 from tests.kernel.support.network import event, flood_udp, send_udp
 
 DROPPED_PORT: Final = 9
-#: seconds of traffic before and after each swap: for the eye, nothing is waited for; what must have
-#: happened is checked in the stream afterwards
+#: seconds of traffic before and after each swap, for the viewer only: the stream shows
+#: afterwards whether everything happened
 _BETWEEN_SWAPS: Final = 1.0
-#: seconds between two datagrams under which programs are swapped
+#: seconds between two datagrams while programs are swapped
 _PACE: Final = 0.1
 
 RULES: Final = """\
@@ -81,7 +81,7 @@ COMMIT
 
 
 def main() -> int:
-    """Show it all; the exit status."""
+    """Run the whole demonstration; return the exit status."""
     try:
         with kernel_log() as log, ExitStack() as stack:
             stack.callback(remove_trace_pins)
@@ -122,7 +122,7 @@ def lay_out(place: Pair) -> None:
         announce("ip", "netns", "exec", "server", f"{tool}-legacy-restore", rest=" <<EOF")
         show(f"{rules}EOF", indent="")
         place.server.restore(rules, ipv6=ipv6)
-    # neighbours get to know each other, so that no such packet gets between those that we show
+    # neighbours learn of each other now, so that no such packet appears among the others
     place.client.ping(place.server_address)
     place.client.ping(place.server_address6)
 
@@ -131,7 +131,7 @@ def lay_out(place: Pair) -> None:
 
 
 def show_trace(place: Pair) -> int:
-    """Trace what comes to the server; the number of events."""
+    """Trace the packets that reach the server; return the number of events."""
     say("The first trace compiles its BPF programs: some 20 seconds where the CPU is emulated.")
     to_server = f"dst host {place.server_address} or dst host {place.server_address6}"
     with live("trace", "-N", "server", "-c", "20", to_server) as trace:
@@ -168,7 +168,7 @@ def show_trace(place: Pair) -> int:
 
 
 def traffic(place: Pair) -> None:
-    """A ping over IPv4 and IPv6, a datagram that is dropped, a TCP connection."""
+    """Send a ping over IPv4 and IPv6 and a datagram that is dropped; open a TCP connection."""
     place.client.ping(place.server_address)
     place.client.ping(place.server_address6)
     place.client.call(send_udp, place.server_address, DROPPED_PORT, [b"hello?"])
@@ -181,7 +181,7 @@ def traffic(place: Pair) -> None:
 
 
 def serve(ready: Any) -> None:
-    """Take a connection and answer in capitals."""
+    """Accept a connection and answer in capitals."""
     with socket.create_server(("", 8080)) as listener:
         ready.set()
         peer, _ = listener.accept()
@@ -190,7 +190,7 @@ def serve(ready: Any) -> None:
 
 
 def connect(address: str) -> None:
-    """Be answered."""
+    """Connect, and receive the answer."""
     with socket.create_connection((address, 80), timeout=30) as connection:
         connection.sendall(b"hello")
         if connection.recv(100) != b"HELLO":
@@ -204,7 +204,7 @@ def show_swap(place: Pair) -> int:
     """Swap a link's programs while a process sends to the port that is dropped.
 
     Returns:
-        How many packets that were.
+        The number of those packets.
     """
     programs = load_trace_programs(TraceOptions(netns=netns.resolve(place.server.name).cookie))
     with ExitStack() as stack:
@@ -249,7 +249,7 @@ def show_swap(place: Pair) -> int:
 
 
 def attach(stack: ExitStack, programs: dict[Slot, Program]) -> tuple[int, Running]:
-    """Run ``ipttctl attach`` until the link is there: its id, and the command that owns it."""
+    """Run ``ipttctl attach`` until the link is there; give its id, and the command that owns it."""
     slots = fd_options(programs, *programs)
     announce("ipttctl", "attach", *slots, rest=" &")
     fds = [program.fd for program in programs.values()]
@@ -263,7 +263,7 @@ def attach(stack: ExitStack, programs: dict[Slot, Program]) -> tuple[int, Runnin
 
 
 def swap_twice(link: int, programs: dict[Slot, Program]) -> None:
-    """Verdicts only, then everything again; in between a swap that comes too late."""
+    """Swap to verdicts only, then to all programs; in between, expect an old generation."""
     fds = [program.fd for program in programs.values()]
 
     def swap(slots: list[str], expected: int, status: int = 0) -> None:
@@ -283,30 +283,30 @@ def swap_twice(link: int, programs: dict[Slot, Program]) -> None:
 
 
 def fd_options(programs: dict[Slot, Program], *slots: Slot) -> list[str]:
-    """--fd options for slots."""
+    """The --fd options for slots."""
     pairs = [f"{slot.name.lower()}={programs[slot].fd}" for slot in slots]
     return [word for pair_ in pairs for word in ("--fd", pair_)]
 
 
 def flood(address: str, stop: Any) -> None:
-    """Send to the port that is dropped until told to stop, all from one CPU."""
+    """Send to the port that is dropped until ``stop`` is set, all from one CPU."""
     stay_on_one_cpu()
     flood_udp(address, DROPPED_PORT, stop, _PACE, 1)
 
 
 def counted(place: Pair) -> int:
-    """How many packets the rule that drops has counted."""
+    """The number of packets that the dropping rule has counted."""
     table = place.server.iptables("-nvxL", "guard")
     return int(table.splitlines()[2].split()[0])
 
 
 def all_seen(observer: Running, packets: int) -> bool:
-    """Whether an observer has printed the drops of so many packets."""
+    """Whether an observer has printed the drops of that many packets."""
     return observer.out().count("DROP") >= packets
 
 
 def show_changes(lines: list[str]) -> None:
-    """The stream's lines where the generation changes."""
+    """Print the lines of the stream at which the generation changes."""
     header, *lines = lines
     column = header.split().index("GEN")
     generations = [int(line.split()[column]) for line in lines]
@@ -320,7 +320,7 @@ def show_changes(lines: list[str]) -> None:
 
 
 def count_generations(events: list[dict[str, Any]], packets: int) -> None:
-    """Show that no event is missing and that every packet met one generation."""
+    """Show that no event is missing and that one generation saw each packet."""
     for cpu in sorted({one["cpu"] for one in events}):
         here = [one for one in events if one["cpu"] == cpu]
         numbers = [one["sequence"] for one in here]

@@ -21,7 +21,7 @@ _COMPILE_SECONDS = 240
 
 
 class NotShownError(Exception):
-    """Something that the demonstration promises did not happen."""
+    """Something that the demonstration announces did not happen."""
 
 
 def check(holds: bool, what: str) -> None:
@@ -31,30 +31,30 @@ def check(holds: bool, what: str) -> None:
 
 
 def heading(text: str) -> None:
-    """Begin a part."""
+    """Print the heading of a part."""
     print(f"\n{f'== {text} ':=<{_WIDTH}}", flush=True)
 
 
 def say(text: str) -> None:
-    """Tell the reader something."""
+    """Print an explanation."""
     print(textwrap.fill(" ".join(text.split()), _WIDTH), flush=True)
 
 
 def show(text: str, indent: str = "    ") -> None:
-    """Print output of something that was not streamed, indented."""
+    """Print output that was not shown live, indented."""
     print(textwrap.indent(text.strip("\n"), indent), flush=True)
 
 
 def announce(*command: str, rest: str = "") -> None:
-    """Print a command line as one would type it; ``rest`` is for the shell."""
+    """Print a command line as a user would type it; ``rest`` is for the shell."""
     print(f"$ {shlex.join(command)}{rest}", flush=True)
 
 
 def command_line(*arguments: str, pass_fds: Sequence[int] = (), status: int = 0) -> str:
-    """Run an ``ipttctl`` command, and show what it says; fails if it does not end with ``status``.
+    """Run an ``ipttctl`` command and show its output; fail if it does not end with ``status``.
 
     Returns:
-        What it printed on standard output.
+        Its standard output.
     """
     announce("ipttctl", *arguments)
     done = ipttctl(*arguments, pass_fds=pass_fds)
@@ -66,7 +66,7 @@ def command_line(*arguments: str, pass_fds: Sequence[int] = (), status: int = 0)
 
 
 class LiveCommand:
-    """An ``ipttctl`` command whose lines appear as they come, and are kept."""
+    """An ``ipttctl`` command whose lines are shown as they come, and kept."""
 
     def __init__(self, *arguments: str) -> None:
         announce("ipttctl", *arguments)
@@ -95,13 +95,13 @@ class LiveCommand:
         wait_for(there, timeout=_COMPILE_SECONDS, what=f"a line '{start}...'")
 
     def finish(self, timeout: float = 60) -> None:
-        """Wait for its end, which must be a good one."""
+        """Wait for its end, which must be successful."""
         status = self._process.wait(timeout)
         self._reader.join(timeout)
         check(status == 0, f"the command ended with status {status}")
 
     def kill(self) -> None:
-        """End it in any case."""
+        """Kill it if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

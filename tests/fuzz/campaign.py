@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sends requests to the live family, guided by what they reach in the module if KCOV tells."""
+"""Send requests to the live family, guided by their coverage of the module if KCOV is available."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from tests.fuzz.world import World
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
 _DATAGRAM: Final = 1 << 18
 _ANSWER_SECONDS: Final = 60.0
-#: how often a request is sent as it should be
+#: how often a valid request is sent unchanged
 _RIGHT: Final = 0.05
-#: how often a request that reached something new is taken up again
+#: how often a request that reached something new is used again
 _AGAIN: Final = 0.6
-#: commands whose replies tell of a change
+#: commands whose replies describe a change
 _TELLING: Final = {Command.ATTACH, Command.SWAP, Command.TRANSACT, Command.DETACH}
-#: sequence numbers of requests that ask whether the one before was passed over
+#: sequence numbers of requests that ask whether the kernel passed over the one before
 _FENCE: Final = 1 << 31
 
 
 Trace = Callable[[], AbstractContextManager[set[int]]]
-"""Makes a context manager that gives a set of the places a block passed, when it has ended."""
+"""Makes context managers; each gives a set that holds, after the block, the places passed."""
 
 
 @dataclass
 class Tally:
-    """What came of the messages."""
+    """The results of the messages."""
 
     errnos: Counter[int] = field(default_factory=Counter)
     sentences: Counter[str] = field(default_factory=Counter)
@@ -66,7 +66,7 @@ def _open_socket() -> socket.socket:
 
 
 class Target:
-    """The family, on a socket of its own; links that it makes are its own too."""
+    """The family, on a socket of its own; the links that it makes belong to it."""
 
     def __init__(self) -> None:
         self._socket = _open_socket()
@@ -77,21 +77,21 @@ class Target:
             raise
 
     def reopen(self) -> None:
-        """Go on with another socket: the links of this one go, all in one step."""
+        """Continue with another socket: the links of the old one are removed in one step."""
         self._socket.close()
         self._socket = _open_socket()
 
     def send(self, request: Request, sequence: int) -> None:
-        """Have the kernel handle a request; its answer waits."""
+        """Have the kernel handle a request; its answer stays in the socket."""
         with nullcontext() if request.capable else without_bpf():
             self._socket.send(request.build(self._family, sequence))
 
     def answer(
         self, request: Request, sequence: int, learn: Callable[[Message], None]
     ) -> Acknowledgement | Done | None:
-        """What the kernel said to the request; None if it passed over it.
+        """The kernel's answer to the request; None if the kernel passed over it.
 
-        AssertionError if it says nothing at all.
+        AssertionError if there is no answer at all.
         """
         if not request.answered:
             fence = _FENCE | sequence
@@ -121,12 +121,12 @@ class Target:
                     return answer
 
     def close(self) -> None:
-        """Close the socket: its links go."""
+        """Close the socket, which removes its links."""
         self._socket.close()
 
 
 class Campaign:
-    """A run of requests; the same seed makes the same ones as long as the kernel answers alike."""
+    """A run of requests; the same seed makes the same ones if the kernel gives the same answers."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Campaign:
         seed: int,
         trace: Trace | None = None,
     ) -> None:
-        """Without ``trace`` (``Kcov.trace``) requests are made blindly."""
+        """Without ``trace`` (``Kcov.trace``) there is no guidance."""
         self._target = target
         self._world = world
         self._trace = trace
@@ -147,7 +147,7 @@ class Campaign:
         self.tally = Tally()
 
     def next_request(self) -> Request:
-        """A right request, one that is nearly right, or a change of one that led somewhere new."""
+        """A valid request, a nearly valid one, or a change of one that reached something new."""
         if self._pick.random() < _AGAIN and (known := self.corpus.pick(self._pick)):
             self._mutator.refresh(known)
             self._mutator.mutate(known)
@@ -158,13 +158,13 @@ class Campaign:
         return request
 
     def run(self, count: int) -> None:
-        """Send so many requests."""
+        """Send ``count`` messages."""
         for _ in range(count):
             self._sequence += 1
             self.once(self.next_request())
 
     def once(self, request: Request) -> Acknowledgement | Done | None:
-        """Send a request and take its answer in."""
+        """Send a request and process its answer."""
         passed: set[int] = set()
         try:
             with self._traced(passed):
@@ -195,6 +195,6 @@ class Campaign:
         passed |= found
 
     def _learn(self, message: Message) -> None:
-        # a listing tells nothing that changes did not, and takes long to decode
+        # a dump says nothing that the changes did not, and takes long to decode
         if message.command in _TELLING:
             self._world.learn(message.command, message.attributes())

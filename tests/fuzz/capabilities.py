@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Drops capabilities of this thread, for a while or for good (capset(2))."""
+"""Drop capabilities of this thread, temporarily or for good (capset(2))."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BPF: Final = 39
 
 _VERSION_3: Final = 0x20080522
 _SYS_ADMIN: Final = 21
-#: effective, permitted, inheritable: of capabilities 0 to 31, then of those from 32 on
+#: effective, permitted, inheritable: of capabilities 0 to 31, then from 32 on
 _SETS: Final = struct.Struct("=6I")
 
 
@@ -28,7 +28,7 @@ def _call(name: str, data: ctypes.Array[ctypes.c_char]) -> None:
 
 @contextmanager
 def without_bpf() -> Iterator[None]:
-    """This thread may administer the network, and neither load nor attach programs."""
+    """Let this thread administer the network, but neither load nor attach programs."""
     before = ctypes.create_string_buffer(_SETS.size)
     _call("capget", before)
     low, permitted, inheritable, high, permitted2, inheritable2 = _SETS.unpack(before.raw)
@@ -43,7 +43,7 @@ def without_bpf() -> Iterator[None]:
 
 
 def keep_only(*capabilities: int) -> None:
-    """This thread has these capabilities, which it must have now, and no others, for good."""
+    """Keep only these capabilities of the thread, which must have them now, for good."""
     wanted = sum(1 << number for number in capabilities)
     low, high = wanted & 0xFFFFFFFF, wanted >> 32
     _call("capset", ctypes.create_string_buffer(_SETS.pack(low, low, 0, high, high, 0), _SETS.size))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Requests that reached something new, to be changed further."""
+"""Requests that reached something new, as a basis for further changes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tests.fuzz.request import Request
 
 
 class Corpus:
-    """Keeps a request when it reached a place in the code that none before it did."""
+    """Keeps a request if it reached a place in the code that none before it did."""
 
     def __init__(self) -> None:
         self._requests: list[Request] = []
         self._places: set[int] = set()
 
     def consider(self, request: Request, places: AbstractSet[int]) -> bool:
-        """Take in what a request reached; whether it is kept."""
+        """Add the places that a request reached; return whether the request is kept."""
         if places <= self._places:
             return False
         self._places |= places
@@ -36,5 +36,5 @@ class Corpus:
 
     @property
     def places(self) -> int:
-        """How many places in the code were reached."""
+        """The number of places in the code that were reached."""
         return len(self._places)

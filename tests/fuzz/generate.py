@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Right requests for every operation, from the attribute sets of the protocol."""
+"""Valid requests for every operation, from the attribute sets of the protocol."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _TABLE_FAMILIES: Final = (0, 2, 10)
 _EMITTING: Final = (Slot.RULE, Slot.EXIT, Slot.PACKET)
 #: the loopback device of every namespace
 _LOOPBACK: Final = 1
-#: how often a swap is to be rolled back, a set has a payload, a question is for all
+#: how often a swap has a rollback, a set a payload, and a request the flag of a dump
 _SOMETIMES: Final = 0.2
 
 
 class Generator:
-    """Makes requests that the module should take, from the schema and from what is there."""
+    """Makes requests that the module should accept, from the schema and the current state."""
 
     def __init__(self, world: World, pick: random.Random) -> None:
         self._world = world
         self._pick = pick
 
     def request(self, operation: Operation | None = None) -> Request:
-        """A right request, of a random operation unless one is given."""
+        """A valid request, of a random operation unless one is given."""
         pick = self._pick
         if operation is None:
             # those that take a program set have the most to get wrong
@@ -47,7 +47,7 @@ class Generator:
         return Request(operation.command, nodes)
 
     def _attach(self) -> list[Node]:
-        """What an attach to tables or to a netfilter hook says, in the schema's order."""
+        """The attributes of an attach to tables or to a netfilter hook, in the schema's order."""
         pick = self._pick
         flags = pick.choice((0, int(LinkFlag.PERSISTENT)))
         place: dict[str, int]
@@ -80,7 +80,7 @@ class Generator:
             "netns-fd": pick.choice(self._world.namespaces),
             "mode": mode,
         }
-        # without a mode, it is not the one that drops
+        # the default mode is not the one that drops
         whole = flags & LinkFlag.REPORT_DROPS
         place |= {name: value for name, value in optional.items() if whole or pick.random() < 0.5}
         if hook == "ingress":
@@ -88,7 +88,7 @@ class Generator:
         return place
 
     def nodes(self, attribute: Attribute, link: KnownLink | None = None) -> list[Node]:
-        """The attribute with a right value; several of them if it may come several times."""
+        """The attribute with a valid value; several of them if it may be repeated."""
         link = link or self._world.some_link(self._pick)
         if attribute.nested is None:
             return [Node(attribute.number, self.value(attribute, link), attribute)]
@@ -108,7 +108,7 @@ class Generator:
     def value(
         self, attribute: Attribute, link: KnownLink | None = None, slot: int | None = None
     ) -> bytes:
-        """A right value of an attribute that nests nothing."""
+        """A valid value of an attribute that is not a nest."""
         pick = self._pick
         link = link or self._world.some_link(pick)
         if attribute.type is STRING:
@@ -119,7 +119,7 @@ class Generator:
         return _bytes(self._number(attribute, link, slot), 8 if attribute.type is U64 else 4)
 
     def _links(self) -> list[KnownLink]:
-        """Different links, a few; if there is none, one that may be."""
+        """A few different links; if there is none, one that may exist."""
         known = list(self._world.links.values())
         if not known:
             return [self._world.some_link(self._pick)]
@@ -132,7 +132,7 @@ class Generator:
         return nodes
 
     def _program_set(self, link: KnownLink) -> list[Node]:
-        """Programs for the hook of a link, with everything that it takes besides."""
+        """Programs for the hook of a link, with every other attribute that it takes."""
         pick = self._pick
         nf = link.hook == Hook.NF
         slots = [Slot.PACKET] if nf else pick.sample(TABLE_SLOTS, pick.randrange(1, 4))
@@ -172,7 +172,7 @@ class Generator:
         return nodes
 
     def _keys(self, space: AttributeSet) -> list[dict[str, int]]:
-        """What tells the items of a list apart: each its own member of an enumeration."""
+        """The keys that distinguish the items of a list: each its own member of an enumeration."""
         for attribute in space.attributes:
             if attribute.enum:
                 members = [int(member) for member in attribute.enum]
@@ -189,7 +189,7 @@ class Generator:
 
     def _number(self, attribute: Attribute, link: KnownLink, slot: int | None) -> int:
         pick = self._pick
-        # what the schema does not know
+        # facts that the schema does not have
         known: dict[str, Callable[[], int]] = {
             "fd": lambda: pick.choice(self._world.programs + self._world.packet_programs),
             "payload-fd": lambda: pick.choice([*self._world.payloads.values(), 0]),
@@ -218,5 +218,5 @@ def _program(slot: int, fd: int) -> list[Node]:
 
 
 def _bytes(number: int, size: int) -> bytes:
-    """A number as it travels, whatever its sign."""
+    """A number in wire format, whatever its sign."""
     return (number & ((1 << 8 * size) - 1)).to_bytes(size, "little")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Instructions of instrumented code that a system call passed, by KCOV.
+"""The instructions of instrumented code that a system call executed, from KCOV.
 
 A generic-netlink request is handled in its sender's system call, so that the thread's own trace
 holds all of it (Documentation/dev-tools/kcov.rst).
@@ -24,7 +24,7 @@ _ENABLE: Final = 0x6364
 _DISABLE: Final = 0x6365
 _TRACE_PC: Final = 0
 _WORD: Final = 8
-#: words of the buffer; the kernel drops what does not fit
+#: size of the buffer in words; the kernel drops the rest
 _WORDS: Final = 1 << 16
 
 
@@ -33,7 +33,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _mapped(fd: int, size: int) -> int:
-    """The address at which a file is mapped; Python's own mmap takes debugfs for empty files."""
+    """Map a file and return its address; Python's own mmap takes debugfs files for empty."""
     libc = _libc()
     libc.mmap.restype = ctypes.c_void_p
     address = libc.mmap(
@@ -50,7 +50,7 @@ def _mapped(fd: int, size: int) -> int:
 
 
 class Kcov:
-    """The trace of one thread: that which calls ``trace``."""
+    """The trace of one thread, the one that calls ``trace``."""
 
     def __init__(self, device: Path = KCOV) -> None:
         self._fd = os.open(device, os.O_RDWR)
@@ -65,7 +65,7 @@ class Kcov:
 
     @contextmanager
     def trace(self) -> Iterator[set[int]]:
-        """A set that holds, after the block, the addresses that the block passed."""
+        """A set that holds, after the block, the addresses that the block executed."""
         passed: set[int] = set()
         fcntl.ioctl(self._fd, _ENABLE, _TRACE_PC)
         try:
@@ -76,7 +76,7 @@ class Kcov:
             fcntl.ioctl(self._fd, _DISABLE, 0)
 
     def close(self) -> None:
-        """Give the buffer back."""
+        """Free the buffer."""
         self._words.release()
         _libc().munmap(ctypes.c_void_p(self._address), ctypes.c_size_t(_WORDS * _WORD))
         os.close(self._fd)

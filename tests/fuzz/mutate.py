@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Ways to get a request wrong, one each; all of them know what an attribute is."""
+"""Ways to make a request invalid, one each; all of them know the structure of attributes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.fuzz.world import World
 _DEEPEST: Final = 14
 _NLA_F_NET_BYTEORDER: Final = 1 << 14
 _INSTRUCTION: Final = 8
-#: attributes beyond which a request is not made longer still
+#: a request with more attributes than this is not made longer
 _MANY: Final = 100
-#: how often something of a request from before is replaced by what is there now
+#: how often something of an earlier request is replaced by something current
 _REFRESHED: Final = 0.8
-#: NFPROTO_NUMPROTO and more than any family has hooks
+#: NFPROTO_NUMPROTO, and more than the hooks of any family
 _FAMILIES, _HOOKS = 13, 8
 _BITS: Final = (7, 8, 15, 16, 31, 32, 63, 64)
 
 
 def _extremes() -> tuple[int, ...]:
-    """Numbers at which code goes wrong: around powers of two and the protocol's bounds."""
+    """Numbers at which code tends to fail: around powers of two and the protocol's bounds."""
     numbers = {0, 1, 2}
     for bit in _BITS:
         numbers |= {(1 << bit) - 1, 1 << bit, (1 << bit) + 1}
@@ -97,12 +97,12 @@ class Mutator:
         )
 
     def mutate(self, request: Request) -> None:
-        """Get the request wrong in one way, or in a few."""
+        """Make the request invalid in one way, or in a few."""
         for _ in range(self._pick.choices((1, 2, 3, 6), (45, 25, 20, 10))[0]):
             self._pick.choice(self.ways)(request)
 
     def refresh(self, request: Request) -> None:
-        """Have a request from before name what is there now."""
+        """Make an earlier request name current objects."""
         link = self._world.some_link(self._pick)
         for node in request.all_nodes():
             schema = node.schema
@@ -114,37 +114,37 @@ class Mutator:
             ):
                 node.payload = self._generator.value(schema, link)
 
-    # --- which attributes are there ---------------------------------------------------------------
+    # --- presence of attributes -------------------------------------------------------------------
 
     def drop(self, request: Request) -> None:
-        """An attribute less."""
+        """Remove an attribute."""
         nodes = self._some_list(request)
         if nodes:
             del nodes[self._pick.randrange(len(nodes))]
 
     def duplicate(self, request: Request) -> None:
-        """An attribute twice."""
+        """Repeat an attribute."""
         nodes = self._some_list(request)
         if nodes:
             nodes.insert(self._pick.randrange(len(nodes) + 1), self._pick.choice(nodes))
 
     def shuffle(self, request: Request) -> None:
-        """Attributes in another order."""
+        """Put attributes in another order."""
         self._pick.shuffle(self._some_list(request))
 
     def unknown_attribute(self, request: Request) -> None:
-        """An attribute that no set has."""
+        """Add an attribute that no set has."""
         pick = self._pick
         number = pick.choice((0, len(_KNOWN), 0x3FFF, 0xFFFF, pick.randrange(0x10000)))
         self._insert(request, Node(number, pick.randbytes(pick.randrange(40))))
 
     def known_attribute(self, request: Request) -> None:
-        """A right attribute in a place that may not be its own."""
+        """Add a valid attribute, perhaps in the wrong place."""
         for node in self._generator.nodes(self._pick.choice(_KNOWN)):
             self._insert(request, node)
 
     def many_programs(self, request: Request) -> None:
-        """More items in a list than there can be."""
+        """Add more items to a list than are allowed."""
         known = request.all_nodes()
         lists = [node for node in known if node.schema and node.schema.multi]
         if lists and len(known) < _MANY:
@@ -154,10 +154,10 @@ class Mutator:
                     nodes.extend([node] * self._pick.choice((2, 3, 100, 500)))
                     return
 
-    # --- what they hold ---------------------------------------------------------------------------
+    # --- contents of attributes -------------------------------------------------------------------
 
     def extreme_number(self, request: Request) -> None:
-        """A number at the edge of something."""
+        """Set a number at the edge of some range."""
         node = self._some_scalar(request)
         if node:
             size = 8 if node.schema and node.schema.type is U64 else 4
@@ -165,20 +165,20 @@ class Mutator:
             node.payload = value.to_bytes(size, "little")
 
     def other_descriptor(self, request: Request) -> None:
-        """A descriptor of something that cannot be attached, or of nothing."""
+        """Name a descriptor of something that cannot be attached, or one that is not open."""
         found = [n for n in request.all_nodes() if n.schema and n.schema.name.endswith("fd")]
         if found:
             wrong = (*self._world.others.values(), 0x7FFFFFFF, 0xFFFFFFFF, 1023, 1 << 20)
             self._pick.choice(found).payload = self._pick.choice(wrong).to_bytes(4, "little")
 
     def right_value(self, request: Request) -> None:
-        """Another right value."""
+        """Set another valid value."""
         node = self._some_scalar(request)
         if node and node.schema and not node.schema.nested:
             node.payload = self._generator.value(node.schema)
 
     def other_member(self, request: Request) -> None:
-        """Another kind of hook, slot or mode, which the rest may not fit."""
+        """Set another kind of hook, slot or mode, which the rest may not fit."""
         found = [n for n in request.all_nodes() if n.schema and n.schema.enum]
         if found:
             node = self._pick.choice(found)
@@ -186,21 +186,21 @@ class Mutator:
             node.payload = self._generator.value(node.schema)
 
     def other_payload(self, request: Request) -> None:
-        """Something else that is open in place of the map for payloads."""
+        """Name another open file in place of the map for payloads."""
         for node in request.all_nodes():
             if node.schema and node.schema.name == "payload-fd":
                 other = self._pick.choice(list(self._world.others.values()))
                 node.payload = other.to_bytes(4, "little")
 
     def wrong_size(self, request: Request) -> None:
-        """Some bytes more or less."""
+        """Add or remove some bytes."""
         node = self._some_scalar(request)
         if node and isinstance(node.payload, bytes):
             size = self._pick.choice((0, 1, 2, 3, 5, 7, 9, 16, len(node.payload) + 1))
             node.payload = (node.payload + self._pick.randbytes(size))[:size]
 
     def wrong_filter(self, request: Request) -> None:
-        """A filter of a length or with instructions that it cannot have."""
+        """Set a filter with an invalid length or invalid instructions."""
         found = [n for n in request.all_nodes() if n.schema and self._is_long(n.schema)]
         if not found:
             return
@@ -222,10 +222,10 @@ class Mutator:
     def _is_long(schema: Attribute) -> bool:
         return schema.type is BINARY and (schema.max_length or 0) > 100
 
-    # --- how they are packed ----------------------------------------------------------------------
+    # --- encoding of attributes -------------------------------------------------------------------
 
     def other_kind(self, request: Request) -> None:
-        """A nest where a value belongs, or bytes where a nest does."""
+        """Put a nest in place of a value, or bytes in place of a nest."""
         node = self._some_node(request)
         if node is None:
             return
@@ -235,7 +235,7 @@ class Mutator:
             node.payload = self._generator.nodes(self._pick.choice(_KNOWN))
 
     def type_bits(self, request: Request) -> None:
-        """The flags in an attribute's type are otherwise, or its number is."""
+        """Change the flags in an attribute's type, or its number."""
         node = self._some_node(request)
         if node:
             node.number ^= self._pick.choice(
@@ -243,7 +243,7 @@ class Mutator:
             )
 
     def wrap(self, request: Request) -> None:
-        """Nests around an attribute, deeper than anybody would."""
+        """Wrap an attribute in nests, deeper than any real one."""
         nodes = self._some_list(request)
         if not nodes:
             return
@@ -254,29 +254,29 @@ class Mutator:
         nodes[place] = node
 
     def lie_about_length(self, request: Request) -> None:
-        """An attribute whose header says another length."""
+        """Claim another length in an attribute's header."""
         node = self._some_node(request)
         if node:
             true = len(node.build())
             node.length = self._pick.choice((0, 1, 3, 4, true + 1, true + 4, true - 1, 0xFFFF))
 
-    # --- the message around them ------------------------------------------------------------------
+    # --- headers of the message -------------------------------------------------------------------
 
     def cut_short(self, request: Request) -> None:
-        """A message that ends early."""
+        """End the message early."""
         request.cut = self._pick.choice((1, 2, 3, 4, self._pick.randrange(1, 200)))
 
     def trail(self, request: Request) -> None:
-        """Bytes behind the last attribute."""
+        """Add bytes after the last attribute."""
         request.tail += self._pick.randbytes(self._pick.randrange(1, 12))
 
     def patch(self, request: Request) -> None:
-        """Bytes anywhere."""
+        """Overwrite bytes anywhere."""
         for _ in range(self._pick.randrange(1, 4)):
             request.patches.append((self._pick.randrange(4096), self._pick.randrange(256)))
 
     def header(self, request: Request) -> None:
-        """A wrong command, version, flag or length in the message's headers."""
+        """Set a wrong command, version, flag or length in the message's headers."""
         pick = self._pick
         match pick.randrange(5):
             case 0:
@@ -291,18 +291,18 @@ class Mutator:
                 request.lie = pick.choice((-20, -16, -5, -4, -1, 1, 4, 1000, 0x7FFFFFFF))
 
     def dump(self, request: Request) -> None:
-        """A question for one of something as if it were for all."""
+        """Send a request for one object as a dump."""
         request.flags |= int(Flag.DUMP)
 
     def elsewhere(self, request: Request) -> None:
-        """Another family, or another hook of it: few numbers are right, and few beyond."""
+        """Set another family, or another hook of it: few numbers are valid, and few just beyond."""
         name, most = self._pick.choice((("family", _FAMILIES), ("hooknum", _HOOKS)))
         for node in request.all_nodes():
             if node.schema and node.schema.name == name:
                 node.payload = self._pick.randrange(most).to_bytes(4, "little")
 
     def incapable(self, request: Request) -> None:
-        """A sender that may speak to the family and not load programs."""
+        """Send as a thread that may use the family and may not load programs."""
         request.capable = False
 
     # --- choosing ---------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The sentences with which the module refuses, as its source has them."""
+"""The sentences with which the module refuses, extracted from its source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REFUSAL: Final = re.compile(
     rf'(?:NL|GENL)_SET_ERR_MSG\w*\s*\((?P<arguments>(?:{_LITERAL}|[^";])*)\)\s*;'
 )
 
-#: what a policy has the kernel say
+#: sentences of attribute policies
 _POLICY: Final = re.compile(rf"\.reject_message = (?P<sentence>{_LITERAL})")
 
 NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
@@ -35,13 +35,13 @@ NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
     "this kernel is built without netfilter for this family and hook": "Debian's kernels have all",
     "netfilter does not take another hook there": "a hook takes 1024, of which we have 128",
 }
-"""Sentences that no message brings about, whatever is in it, and why."""
+"""Sentences that no message can cause, whatever it contains, and the reason."""
 
 ONLY_WITH_OVERRIDE: Final = "the program calls bpf_override_return, which has no meaning here"
-"""Such a program loads only where CONFIG_BPF_KPROBE_OVERRIDE is set: on the debug kernel."""
+"""The kernel loads such a program only with CONFIG_BPF_KPROBE_OVERRIDE: the debug kernel."""
 
 WHERE_A_DUMP_BEGINS: Final = "a dump is of all links: ask for one without it"
-"""Heard only where ``refused_dumps_are_explained``."""
+"""The kernel reports it only where ``refused_dumps_are_explained``."""
 
 
 def sentences(sources: Path = SOURCES) -> frozenset[str]:

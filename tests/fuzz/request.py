@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A request as a tree that may be wrong in every way that bytes can be."""
+"""A request as a tree that can be made invalid in every way that bytes allow."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _HEADER: Final = struct.Struct("=IHHIIBBH")
 
 @dataclass
 class Node:
-    """One attribute: what its header says, and its bytes or the attributes that it nests.
+    """One attribute: its header, and its bytes or nested attributes.
 
-    ``schema`` is what the protocol says about it, if it began as something the protocol knows;
-    ``length`` is what its header claims instead of the truth.
+    ``schema`` is the protocol's description, if the attribute began as one that the protocol has;
+    ``length`` is the length claimed in its header instead of the real one.
     """
 
     number: int
@@ -30,7 +30,7 @@ class Node:
     length: int | None = None
 
     def build(self) -> bytes:
-        """The attribute as it travels, padded."""
+        """The attribute in wire format, padded."""
         payload = self.payload if isinstance(self.payload, bytes) else build_nodes(self.payload)
         length = _ATTRIBUTE.size + len(payload) if self.length is None else self.length
         header = _ATTRIBUTE.pack(length & 0xFFFF, self.number & 0xFFFF)
@@ -38,22 +38,22 @@ class Node:
 
 
 def build_nodes(nodes: list[Node]) -> bytes:
-    """Attributes one behind the other."""
+    """Attributes in wire format, one after the other."""
     return b"".join([node.build() for node in nodes])
 
 
 def nest(number: int, nodes: list[Node], schema: Attribute | None = None) -> Node:
-    """An attribute that nests others, and says so."""
+    """An attribute that nests others, with the flag that says so."""
     return Node(number | NLA_F_NESTED, nodes, schema)
 
 
 @dataclass
 class Request:
-    """A message to the family. What is not an attribute is right unless set otherwise.
+    """A message to the family. Everything except the attributes is valid unless set otherwise.
 
-    ``lie`` is added to the length in the message's header, ``cut`` are bytes taken from its end,
-    ``patches`` are bytes set at places of the body, ``capable`` is whether the sender keeps the
-    right to load programs.
+    ``lie`` is added to the length in the message's header, ``cut`` is a number of bytes to remove
+    at its end, ``patches`` are bytes to set in the body, ``capable`` says whether the sender keeps
+    the right to load programs.
     """
 
     command: int
@@ -68,7 +68,7 @@ class Request:
     capable: bool = True
 
     def build(self, family_id: int, sequence: int) -> bytes:
-        """The message as it travels."""
+        """The message in wire format."""
         body = bytearray(build_nodes(self.nodes))
         if self.cut:
             del body[max(0, len(body) - self.cut) :]
@@ -90,11 +90,11 @@ class Request:
 
     @property
     def answered(self) -> bool:
-        """Whether the kernel is bound to answer: it passes over messages of a wrong length."""
+        """Whether the kernel must answer: it passes over messages with a wrong length."""
         return not self.lie
 
     def copy(self) -> Request:
-        """A request that can be changed without this one; what the schema says is shared."""
+        """A copy to be changed independently; the schema's part is shared."""
         return Request(
             self.command,
             [_copied(node) for node in self.nodes],
@@ -109,7 +109,7 @@ class Request:
         )
 
     def lists(self) -> Iterator[list[Node]]:
-        """Every list of attributes, that of the message first."""
+        """Every list of attributes, beginning with the message's own."""
         waiting = [self.nodes]
         while waiting:
             nodes = waiting.pop()

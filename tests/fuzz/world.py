@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Parts of a right request that no schema can know: descriptors, links as they are now."""
+"""The parts of a valid request that no schema can have: descriptors, and current links."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipttproto import TABLE_SLOTS, Command, Hook, ProtocolError
 
 @dataclass
 class KnownLink:
-    """A link as the module described it last."""
+    """A link in the module's most recent description."""
 
     id: int
     generation: int
@@ -24,11 +24,11 @@ class KnownLink:
 
 @dataclass
 class World:
-    """What is there at the moment.
+    """The current objects.
 
     ``programs`` and ``packet_programs`` are descriptors that an attach to tables and to netfilter
     hooks may name, ``others`` descriptors that it may not, each by what it is; ``filters`` are
-    right classic-BPF filters. ``payloads`` has for some of the programs the map that they use, and
+    valid classic-BPF filters. ``payloads`` has for some of the programs the map that they use, and
     ``namespaces`` are descriptors of network namespaces.
     """
 
@@ -41,7 +41,7 @@ class World:
     links: dict[int, KnownLink] = field(default_factory=dict)
 
     def learn(self, command: int, attributes: Mapping[str, Any]) -> None:
-        """Take in what a reply says about a link."""
+        """Store the description of a link from a reply."""
         link = attributes.get("link")
         if link is None:
             return
@@ -61,11 +61,11 @@ class World:
             raise ProtocolError(f"a reply about a link has no {missing}") from None
 
     def forget_links(self) -> None:
-        """All links were removed."""
+        """Forget all links: they were removed."""
         self.links.clear()
 
     def some_link(self, pick: random.Random) -> KnownLink:
-        """A link that is there; if none is, one that may be."""
+        """An existing link; if there is none, one that may exist."""
         if self.links:
             return pick.choice(list(self.links.values()))
         return KnownLink(pick.randrange(1, 4), 1, dict.fromkeys(TABLE_SLOTS, 1))

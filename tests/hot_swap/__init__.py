@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The same change of programs made in several ways under load, each packet accounted for."""
+"""The same change of programs, made in several ways under load, with every packet accounted for."""

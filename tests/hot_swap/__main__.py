@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Prints docs/hot-swap.md's table: ``make hot-swap``."""
+"""Print the table of docs/hot-swap.md: ``make hot-swap``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kernel.support.network import network
 
 
 def main() -> int:
-    """Compare all ways and print a table."""
+    """Compare all ways and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=30)
     changes = parser.parse_args().changes

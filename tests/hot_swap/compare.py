@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Packets while programs are replaced, in several ways.
+"""Packets during the replacement of programs, in several ways.
 
     left --- numbered datagrams ---> router --- forwards them ---> right
                                      raw/PREROUTING: one rule, which counts
 
-Two program sets of the same programs note each datagram's number in a map of their own. The rule is
-the independent witness of how many went through the table.
+Two sets of the same programs record each datagram's number, each in a map of its own. The rule is
+the independent witness of the number of packets that went through the table.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from tests.kernel.support.network import Namespace, Network, event
 
 PORT: Final = 9
 PACKETS: Final = 1 << 18
-"""Numbers that the maps of seen.c have room for."""
+"""The capacity of the maps of seen.c."""
 
 _SOURCE: Final = Path(__file__).with_name("seen.c")
 _INCLUDE: Final = (Path(__file__).parents[2] / "bpf", Path(__file__).parents[2] / "kmod_netlink")
 _MMAPABLE: Final = 1 << 10
 _BY_ENTRY: Final = np.uint64(0xFFFFFFFF)
 _EXIT_SHIFT: Final = np.uint64(32)
-#: datagrams at a time, and seconds between: the rate; why there are pauses, `flood_udp` says
+#: burst size, and seconds between bursts: the rate; `flood_udp` explains the pauses
 _BURST: Final = 20
 _PAUSE: Final = 0.002
 
 
 @dataclass
 class Seen:
-    """A program set, and what it noted of each packet: 32 bits entry, 32 bits exit."""
+    """A program set, and its records of each packet: 32 bits entry, 32 bits exit."""
 
     fds: Fds
     packets: npt.NDArray[np.uint64]
@@ -59,13 +59,13 @@ class Seen:
 
     @property
     def exits(self) -> npt.NDArray[np.uint64]:
-        """How often its exit program did."""
+        """How often its exit program saw each packet."""
         return self.packets >> _EXIT_SHIFT
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of the packets, and how long the changes took, in seconds."""
+    """Counts of the packets, and the duration of the changes in seconds."""
 
     changes: int
     packets: int
@@ -98,13 +98,13 @@ def two_sets() -> Iterator[tuple[Seen, Seen]]:
 def send_numbered(address: str, begin: Any, stop: Any) -> None:
     """Send datagrams numbered from 0, from one event to the other.
 
-    AssertionError when there are no more numbers.
+    AssertionError if the numbers run out.
     """
     os.nice(10)
     begin.wait()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for number in range(PACKETS):
-            # a full queue; the rule counts what got through
+            # a full queue; the rule counts the packets that got through
             with suppress(OSError):
                 sender.sendto(number.to_bytes(4, "little"), (address, PORT))
             if number % _BURST == 0:
@@ -121,13 +121,13 @@ def measure(net: Network, way: Way, sets: tuple[Seen, Seen], changes: int) -> Re
     net.router.iptables("-t", "raw", "-F")
     net.router.iptables("-t", "raw", "-A", "PREROUTING", "-p", "udp", "--dport", str(PORT))
     begin, stop = event(), event()
-    # before there is a controller, whose socket it would keep open
+    # before there is a controller, whose socket the process would keep open
     sender = net.left.start(send_numbered, net.right_address, begin, stop)
     seconds = []
     with way(sets[0].fds) as replace:
         begin.set()
         for change in range(1, changes + 1):
-            # some packets of each state
+            # let some packets pass in each state
             _await_packets(net.router)
             start = time.monotonic()
             replace(sets[change % 2].fds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Ways of replacing one program set by another, under whatever traffic there is."""
+"""Ways to replace one program set by another, under any traffic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipttproto import Slot
 from tests.kernel.support.kernel import load_module, unload_module
 
 Fds = Mapping[Slot, int]
-#: puts the programs that it is given in the place of those that were there
+#: replaces the current programs by the given ones
 Replace = Callable[[Fds], None]
 Way = Callable[[Fds], AbstractContextManager[Replace]]
 
@@ -44,7 +44,7 @@ def slot_by_slot(first: Fds) -> Iterator[Replace]:
 
 @contextmanager
 def attach_then_detach(first: Fds) -> Iterator[Replace]:
-    """A new link, and then the old one goes."""
+    """A new link; then the old one is detached."""
     with Controller() as controller:
         links = [controller.attach(TableHook(4), ProgramSet(first))]
 
@@ -57,7 +57,7 @@ def attach_then_detach(first: Fds) -> Iterator[Replace]:
 
 @contextmanager
 def reload(first: Fds) -> Iterator[Replace]:
-    """The module is unloaded and loaded, as one that takes its programs when it is loaded."""
+    """Unload and load the module, as for a module that takes its programs when it is loaded."""
     controllers: list[Controller] = []
 
     def attach(fds: Fds) -> None:
@@ -87,4 +87,4 @@ WAYS: Final[Mapping[str, Way]] = {
 
 
 def _drop(_: object) -> None:
-    """Takes a result that nobody needs."""
+    """Discard a result."""

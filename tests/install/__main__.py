@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Boots the machine twice: installs the package under one kernel, uses it under the other.
+"""Boot the machine twice: install the package under one kernel, use it under the other.
 
 The exit status is that of pytest in the guest that failed, or 124 if the guest itself did.
 """
@@ -25,7 +25,7 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _PYTEST: Final = ("python", "-m", "pytest", "-v", "-p", "no:cacheprovider")
 _DISK_SIZE: Final = 1 << 30
 _BOOTS: Final = (("6.12", "test_first_boot.py"), ("6.1", "test_second_boot.py"))
-"""The kernel of each boot, and what is tested then."""
+"""The kernel of each boot, and the file of its tests."""
 
 
 def _write_through(piece: bytes) -> None:
@@ -38,7 +38,7 @@ def new_disk(workspace: Workspace) -> Path:
     state = workspace.build_dir / "install" / time.strftime("%Y%m%d-%H%M%S")
     state.mkdir(parents=True)
     with (state / DISK).open("wb") as file:
-        # sparse: it takes what is written to it
+        # sparse: it grows as it is written to
         file.truncate(_DISK_SIZE)
     subprocess.run(["/sbin/mkfs.ext4", "-q", str(state / DISK)], check=True)
     return state

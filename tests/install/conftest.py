@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The machine, mounted for as long as the tests of one boot run, and traffic to trace there."""
+"""The machine, mounted while the tests of one boot run, and traffic to trace on it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def releases() -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def traffic() -> Iterator[None]:
-    """A rule, and a ping that it matches, until the tests are done."""
+    """A rule, and a ping that matches it, until the tests are done."""
     rule = ("OUTPUT", "-p", "icmp", "-j", "ACCEPT")
     subprocess.run(["iptables-legacy", "-A", *rule], check=True)
     ping = subprocess.Popen(["ping", "-q", "-i", "0.5", "127.0.0.1"], stdout=subprocess.DEVNULL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the package on Debian 13, and installs and uses it there, under Debian 13's kernel.
+"""Build the package on Debian 13, and install and use it there, under Debian 13's kernel.
 
 Debian 13 is the root of the kernel's suite (``guest.suites``). The exit status is that of
 pytest in the guest, or 124 if the guest itself failed.
@@ -29,7 +29,7 @@ _USED: Final = ("dkms", "iptables", "iproute2", "iputils-ping", "man-db")
 
 
 def _dependencies() -> list[str]:
-    """What the package needs on Debian, by its control file."""
+    """The package's dependencies on Debian, from its control file."""
     control = (_ROOT / "debian" / "control").read_text()
     listed = control.partition("\nDepends:")[2].partition("\nRecommends:")[0]
     lines = [line.strip() for line in listed.splitlines() if not line.startswith("#")]
@@ -37,11 +37,11 @@ def _dependencies() -> list[str]:
 
 
 def _build(suite: Suite, workspace: Workspace) -> Path:
-    """The package, built in the suite's root from the files that git knows.
+    """Build the package in the suite's root from the files that git tracks; return its path.
 
     Raises:
-        SuiteError: what builds it cannot be installed.
-        subprocess.CalledProcessError: it cannot be built.
+        SuiteError: the build dependencies cannot be installed.
+        subprocess.CalledProcessError: the build failed.
     """
     suite.install(*_BUILDERS, *_USED, *_dependencies())
     work = workspace.build_dir / "install" / suite.name
@@ -52,7 +52,7 @@ def _build(suite: Suite, workspace: Workspace) -> Path:
     for name in listed.stdout.decode().rstrip("\0").split("\0"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(_ROOT / name, source / name, follow_symlinks=False)
-    # the root knows nothing of where this machine's pip takes packages from
+    # the root lacks this machine's configuration of pip's package index
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(wheels)]
     constraints = workspace.build_dir / "installer" / "constraints.txt"
     subprocess.run(

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """The installed machine, as both guests see it.
 
-      /run/machine          overlay: what the machine's programs see as /  (chroot)
+      /run/machine          overlay: the root directory of the machine's programs  (chroot)
         |-- upper: /run/disk/changes    on the disk, kept from one boot to the next
         `-- lower: /                    the host's root file system, read-only; or $IPTT_LOWER,
                                         the root of another suite
       /run/disk             ext4 on a loop device on $IPTT_STATE/disk.ext4, shared with the host
 
-The guests boot without this disk, over the host's root, and without an init system: work that the
-machine's services would do at boot is done where it is needed. Its package database, its kernels
-and its programs are the host's, plus what is on the disk.
+The guests boot without this disk, over the host's root, and without an init system: the tests do
+the work of the machine's boot services where it is needed. Its package database, its kernels
+and its programs are the host's, plus the contents of the disk.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _ENVIRONMENT: Final = {
 
 
 class InstalledMachine:
-    """Runs programs on the machine and looks at its files."""
+    """Runs programs on the machine and gives access to its files."""
 
     def path(self, name: str) -> Path:
         """A file of the machine."""
         return _ROOT / name.lstrip("/")
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a program; what it prints can be read."""
+        """Start a program; its output can be read."""
         return subprocess.Popen(
             ["chroot", str(_ROOT), *command],
             env=_ENVIRONMENT,
@@ -53,9 +53,9 @@ class InstalledMachine:
         )
 
     def run(self, *command: str, status: int = 0) -> str:
-        """Run a program, which has to end with a status; what it printed."""
+        """Run a program, which must end with ``status``; return its output."""
         process = self.start(*command)
-        # how long a boot may take is up to whoever booted
+        # the time that a boot may take is limited by whoever booted
         output, errors = process.communicate()
         print(f"$ {' '.join(command)}\n{output}{errors}")
         assert process.returncode == status, (command, process.returncode)
@@ -92,7 +92,7 @@ def bring(file: Path, machine_path: Path) -> None:
 def _mount(stack: ExitStack, place: Path, *arguments: str) -> None:
     place.mkdir(parents=True, exist_ok=True)
     _run("mount", *arguments, str(place))
-    # in case that something still runs there; the disk itself waits for the last user
+    # lazily, in case something still runs there; the disk itself waits for its last user
     stack.callback(_run, "umount", "--recursive", "--lazy", str(place))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""First boot: the package is installed, then another kernel is."""
+"""First boot: installation of the package, then of another kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_install_builds_the_module_for_this_kernel(
     machine: InstalledMachine, releases: Releases
 ) -> None:
     assert os.uname().release == releases[0]
-    # The machine has these two kernels: DKMS would build for the newest as well.
+    # The machine has these two kernels: DKMS would build for the newest one too.
     for image in machine.path("/boot").glob("*-6.*"):
         if not image.name.endswith(releases):
             image.unlink()
@@ -69,7 +69,7 @@ def test_the_module_loads_and_unloads(machine: InstalledMachine, releases: Relea
 def test_installing_another_kernel_builds_the_module_for_it(
     machine: InstalledMachine, releases: Releases
 ) -> None:
-    # what dpkg runs when it configures that kernel's headers
+    # dpkg runs this when it configures that kernel's headers
     script = f"/var/lib/dpkg/info/linux-headers-{releases[1]}.postinst"
     machine.run(script, "configure")
     assert machine.dkms_has(releases[1])

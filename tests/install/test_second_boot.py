@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Second boot: the other kernel, with what the first one left on the disk, and nothing else."""
+"""Second boot: the other kernel, with nothing but the disk of the first boot."""
 
 from __future__ import annotations
 

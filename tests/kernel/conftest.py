@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Fixtures of the kernel tests: they run as root in a guest that may crash.
 
-Around each test: nothing new in the kernel's log that says that something is wrong, and no link,
-program, probe, redirected function or module reference left. After each file: no memory lost, as
-far as the kernel can tell. At the end the module unloads.
+Around each test: no new line in the kernel's log that reports an error, and no link, program,
+probe, redirected function or module reference left. After each file: no memory lost, as far as
+the kernel can tell. At the end the module unloads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.kernel.support.kernel import (
 from tests.kernel.support.network import Network, network
 from tests.kernel.support.sharing import taken
 
-#: columns of a terminal that has room for the name of a test, and for what it says
+#: columns of a terminal with room for the name of a test and its message
 WIDE = 200
 
 MakeProgram = Callable[..., Program]
@@ -54,7 +54,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Run the files that no other guest has taken, where several share a run."""
+    """Run the files that no other guest has taken, if several share a run."""
     shared = os.environ.get("IPTT_SHARED")
     if not shared or session.config.option.collectonly or session.testsfailed:
         return None
@@ -73,18 +73,18 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, Any]:
-    """Tell of a failure when it happens: a guest that is ended would take it along."""
+    """Report a failure at once: a guest that is killed would lose it."""
     report = yield
     if report.failed:
         terminal = item.config.get_terminal_writer()
         terminal.line(f"\n{report.nodeid}\n{report.longreprtext}")
-        # the summary is to have its sentence
+        # the summary needs its sentence
         terminal.fullwidth = max(terminal.fullwidth, WIDE)
     return report
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
-    """Name the test in the kernel's log: a guest that dies leaves only its console."""
+    """Name the test in the kernel's log: only the console is left of a guest that dies."""
     mark_log(f"test: {nodeid}")
 
 
@@ -113,7 +113,7 @@ def module(session_log: KernelLog) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_leaked(module: None) -> Iterator[None]:  # noqa: ARG001 - order
-    """Fail when a file's tests lost memory; asked once a file, since a scan takes seconds."""
+    """Fail if a file's tests lost memory; once per file, since a scan takes seconds."""
     yield
     leaked = detectors.leaks()
     assert not leaked, f"the kernel reports:\n{leaked}"
@@ -121,7 +121,7 @@ def nothing_leaked(module: None) -> Iterator[None]:  # noqa: ARG001 - order
 
 @pytest.fixture(autouse=True)
 def nothing_left(module: None, session_log: KernelLog) -> Iterator[None]:  # noqa: ARG001 - order
-    """Fail the test that left something behind or made the kernel complain."""
+    """Fail the test that left something behind or caused a complaint of the kernel."""
     before = Remains.now()
     yield
     # the kernel frees programs and namespaces in the background
@@ -139,7 +139,7 @@ def controller() -> Iterator[Controller]:
 
 @pytest.fixture
 def no_links() -> Iterator[None]:
-    """A test that fails half way leaves no persistent link to the next one."""
+    """Remove persistent links, which a test that fails half-way would leave to the next one."""
     yield
     with Controller() as controller:
         for link in controller.links():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""apply, diff and save: the machine becomes what a file says, or stays what it was."""
+"""apply, diff and save: the machine becomes what a file declares, or stays as it was."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def links() -> dict[int, Link]:
 
 
 def contents() -> list[tuple[int, int, list[int]]]:
-    """What the links are: ids, generations, programs."""
+    """The state of the links: ids, generations, programs."""
     return [
         (link.id, link.generation, sorted(p.id for p in link.programs.values()))
         for link in links().values()
@@ -74,7 +74,7 @@ def contents() -> list[tuple[int, int, list[int]]]:
 
 
 class File:
-    """A declaration, which is written anew for each use."""
+    """A declaration, written again for each use."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,17 +84,17 @@ class File:
         self.path.write_text(json.dumps({"links": declared}))
 
     def apply(self, *options: str) -> list[dict[str, Any]]:
-        """What was done."""
+        """Apply the file and return the steps."""
         done = ipttctl("apply", str(self.path), "-o", "json", *options)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def actions(self) -> list[str]:
-        """Apply it; what kinds of things were done."""
+        """Apply the file and return the actions of the steps."""
         return [step["action"] for step in self.apply()]
 
     def differs(self) -> bool:
-        """Whether diff says so."""
+        """Whether diff reports a difference."""
         done = ipttctl("diff", str(self.path))
         assert done.returncode in {0, 9}, done.stderr
         assert bool(done.stdout) == (done.returncode == 9)
@@ -119,7 +119,7 @@ def arrives(place: Namespace, address: str) -> bool:
     return " 0% packet loss" in place.ping(address, check=False)
 
 
-# --- what it is for -------------------------------------------------------------------------------
+# --- purpose --------------------------------------------------------------------------------------
 
 
 def test_a_file_becomes_what_is_and_stays_so(
@@ -138,14 +138,14 @@ def test_a_file_becomes_what_is_and_stays_so(
     assert arrives(place, "127.0.0.1")
     assert not arrives(place, "127.1.0.1")
 
-    # the packets counted in the map do not matter, and neither does who declares it how often
+    # the packet counts in the map do not matter, nor does a repeated declaration
     assert not file.differs()
     assert file.apply() == []
     assert contents() == [
         (link.id, 1, [p.id for p in link.programs.values()]) for link in (guard, seen)
     ]
 
-    # only what changed is touched: a map without a swap, programs in a swap
+    # only changes are applied: in a map without a swap, in programs with a swap
     wanted["guard"]["maps"] = {"blocked4": ["127.2.0.0/16"]}
     wanted["seen"] |= {"id": {"packet": other.id}}
     file.write(wanted)
@@ -162,7 +162,7 @@ def test_a_file_becomes_what_is_and_stays_so(
     file.write(wanted)
     assert file.actions() == ["swap"]
 
-    # a map that is not declared is left to whoever fills it
+    # a map that is not declared is left alone
     del wanted["guard"]["maps"]
     file.write(wanted)
     assert file.apply() == []
@@ -183,7 +183,7 @@ def test_an_object_file_that_changed_is_loaded_again(
     assert file.actions() == ["attach"]
     copy.touch()
     assert not file.differs()
-    # what follows the sections changes no program, but who knows
+    # bytes after the sections change no program, but apply cannot know
     with copy.open("ab") as end:
         end.write(bytes(16))
     assert file.actions() == ["swap"]
@@ -218,7 +218,7 @@ def test_what_others_own_is_left_alone(place: Namespace, file: File, accept: Pro
         file.write({"mine": at(place, id={"packet": accept.id})})
         (step,) = file.apply()
         assert (step["action"], step["link"] in theirs) == ("attach", False)
-        # taken away from apply, by which it is made anew
+        # adopted by another owner; apply attaches a new one
         with running("adopt", str(step["link"])) as adopted:
             adopted.wait_for_text("\n")
             (step,) = file.apply()
@@ -233,7 +233,7 @@ def test_what_others_own_is_left_alone(place: Namespace, file: File, accept: Pro
 
 
 def test_another_life_of_the_module(place: Namespace, file: File, accept: Program) -> None:
-    """Ids begin anew: what is remembered of a link must not be taken for another."""
+    """Ids begin again: the record of an old link must not be taken for a new one."""
     file.write({"mine": at(place, id={"packet": accept.id})})
     unload_module()
     load_module()
@@ -262,7 +262,7 @@ def test_a_failure_half_way_leaves_what_was_there(
     file.write(wanted)
     assert len(file.apply()) == 3
     before = contents()
-    # all at once: a map changes, a link is new, and one is swapped
+    # all at once: a map changes, one link is attached, and one is swapped
     changed: dict[str, Any] = {
         "guard": wanted["guard"] | {"maps": {"blocked4": ["127.2.0.0/16"]}},
         "seen": wanted["seen"] | {"id": {"packet": other.id}},
@@ -277,17 +277,17 @@ def test_a_failure_half_way_leaves_what_was_there(
         assert arrives(place, "127.2.0.1")
         assert not arrives(place, "127.1.0.1")
 
-    # a map that cannot be a payload: noticed when its link is attached, behind another
+    # a map that cannot be a payload: found when its link is attached, after another
     with Map.create(MapSpec("small", HASH, 4, 4, 2)) as small:
         code = asm.load_map(asm.R1, small.fd) + asm.returning(1)
         program = socket_filter(make_program, code, name="small")
     file.write({**changed, "wrong": at(place, id={"packet": program.id}, payload="small")})
     refused(1, "ipttctl: wrong: attaching: ")
-    # a program that does not fit is noticed before anything is changed
+    # a program that does not fit is found before anything is changed
     kprobe = make_program(name="kprobe")
     file.write({**changed, "wrong": at(place, id={"packet": kprobe.id})})
     refused(4, "wrong: the program for slot packet is of type kprobe")
-    # a link that waits for a roll-back is not swapped: noticed in the transaction
+    # a link that waits for a rollback is not swapped: found in the transaction
     swapped = ipttctl("swap", str(before[1][0]), "--id", f"packet={accept.id}",
                       "--rollback-after", "1h")  # fmt: skip  # pairs together
     assert swapped.returncode == 0, swapped.stderr
@@ -295,7 +295,7 @@ def test_a_failure_half_way_leaves_what_was_there(
     file.write(changed)
     refused(1, "[EBUSY]")
     assert ipttctl("confirm", str(before[1][0])).returncode == 0
-    # nothing is begun if something is missing
+    # nothing is changed if a program is missing
     file.write({**changed, "none": at(place, object={"packet": "/no/such.o:x"})})
     refused(4, "none: cannot read BPF object /no/such.o")
     file.write(changed)
@@ -326,13 +326,13 @@ def test_a_map_that_is_full_gets_back_what_it_had(
 
 
 def limited(descriptors: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that may have so many descriptors: a soft limit and a hard one."""
+    """Run a command with a limit of descriptors: soft and hard."""
     command = ["prlimit", f"--nofile={descriptors}", *IPTTCTL, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_more_maps_than_descriptors(place: Namespace, file: File, tmp_path: Path) -> None:
-    """With 8 links of 12 maps each: all are looked at, and few held."""
+    """Of the maps of 8 links with 12 maps each, all are compared and few are held open."""
     maps = "".join(
         f"struct {{ __uint(type, BPF_MAP_TYPE_HASH); __type(key, __u32); __type(value, __u32);"
         f' __uint(max_entries, 4); }} m{number} SEC(".maps");\n'
@@ -353,7 +353,7 @@ def test_more_maps_than_descriptors(place: Namespace, file: File, tmp_path: Path
 
     declare(1)
     assert len(file.apply()) == 8 * 12 + 8
-    # 96 maps, and what a process has anyway
+    # 96 maps, and the usual descriptors of a process
     declare(2)
     done = limited("140:140", "apply", str(file.path))
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 8 * 12), done.stderr
@@ -362,7 +362,7 @@ def test_more_maps_than_descriptors(place: Namespace, file: File, tmp_path: Path
     assert (done.returncode, done.stdout) == (1, "")
     assert "all 100 descriptors are in use; raise `ulimit -n`" in done.stderr
     assert limited("100:140", "apply", str(file.path)).returncode == 0
-    # nothing differs, and so nothing is held
+    # nothing differs, so that nothing is held
     assert limited("60:60", "diff", str(file.path)).returncode == 0
 
 
@@ -379,7 +379,7 @@ def test_two_at_once_make_each_link_once(place: Namespace, file: File, accept: P
 def test_one_more_signal_does_not_end_the_undo(
     place: Namespace, file: File, make_program: MakeProgram
 ) -> None:
-    # a signal has to come while the most of it is still to do
+    # the signal must come while most of the work is left
     size, early = 6000, (300).to_bytes(4, "little")
     with Map.create(MapSpec("large", HASH, 4, 4, size)) as large:
         code = asm.load_map(asm.R1, large.fd) + asm.returning(1)
@@ -398,7 +398,7 @@ def test_one_more_signal_does_not_end_the_undo(
             command.process.send_signal(signal.SIGINT)
             wait_for(lambda: value() == 1, timeout=COMMAND_TIMEOUT, what="it is being undone")
             command.process.send_signal(signal.SIGINT)
-            # that of the undo, or of a process that had nothing to do any more
+            # the status of the undo, or the signal if the process was already done
             assert command.process.wait(COMMAND_TIMEOUT) in {130, -signal.SIGINT}
         assert {value for _, value in large.dump()} == {1}
 
@@ -419,21 +419,21 @@ class Stopping(Controller):
             signal.pause()
 
     def attach(self, *arguments: Any, **options: Any) -> Link:
-        """Stop on either side of it."""
+        """Stop before and after an attach."""
         self._at("before attach")
         link = super().attach(*arguments, **options)
         self._at("after attach")
         return link
 
     def transact(self, swaps: Sequence[Swap], *, rollback_after: float | None = None) -> list[Link]:
-        """Stop on either side of it."""
+        """Stop before and after a transaction."""
         self._at("before swap")
         swapped = super().transact(swaps, rollback_after=rollback_after)
         self._at("after swap")
         return swapped
 
     def detach(self, link_id: int, **options: Any) -> Link:
-        """Stop before it."""
+        """Stop before a detach."""
         self._at("before detach")
         return super().detach(link_id, **options)
 
@@ -467,7 +467,7 @@ def test_whoever_is_killed_half_way_is_followed_by_the_next(
     process.join(COMMAND_TIMEOUT)
     assert process.exitcode == -signal.SIGKILL
 
-    # nothing of what was there is lost, and each link has the old programs or the new ones
+    # no link is lost, and each link has the old programs or the new ones
     found = links()
     assert {kept, swapped, going} <= set(found)
     assert found[kept].generation == found[going].generation == 1
@@ -480,7 +480,7 @@ def test_whoever_is_killed_half_way_is_followed_by_the_next(
     assert len(now) == 4
     assert {kept, swapped} < set(now)
     assert going not in now
-    # what was attached by then is one of the four, and none was made twice
+    # links attached by then are among the four, and none was made twice
     assert set(found) - {going} <= set(now)
     assert now[kept].generation == 1
     assert [p.id for n in set(now) - {kept} for p in now[n].programs.values()] == [other.id] * 3
@@ -493,7 +493,7 @@ def test_whoever_is_killed_half_way_is_followed_by_the_next(
 def test_whoever_is_killed_while_it_loads_has_changed_nothing(
     place: Namespace, file: File, accept: Program, other: Program, tmp_path: Path
 ) -> None:
-    """An object file that does not come: a pipe that nobody writes to."""
+    """The object file never arrives: it is a pipe without a writer."""
     file.write({"a": at(place, id={"packet": accept.id})})
     assert file.actions() == ["attach"]
     before = contents()
@@ -502,7 +502,7 @@ def test_whoever_is_killed_while_it_loads_has_changed_nothing(
     changed = at(place, id={"packet": other.id})
     file.write({"a": changed, "b": changed, "c": at(place, object={"packet": f"{pipe}:x"})})
     with running("apply", str(file.path)) as applying:
-        # succeeds once there is somebody who reads
+        # succeeds once the command reads
         writer = os.open(pipe, os.O_WRONLY)
         applying.process.kill()
         applying.process.wait(COMMAND_TIMEOUT)
@@ -540,7 +540,7 @@ def test_what_is_saved_is_what_is_applied(
         assert not again.differs()
         assert again.apply() == []
         assert contents() == before
-        # what apply was told to fill is there in any case, and in the form in which it was
+        # maps that apply filled are always saved, in the same form
         everything = json.loads(ipttctl("save", "--maps", "-o", "json").stdout)["links"]
         assert {n: set(m) for n, m in everything["guard"]["maps"].items()} == {
             "blocked4": {"127.1.0.0/16", "127.9.0.0/16"},
@@ -550,7 +550,7 @@ def test_what_is_saved_is_what_is_applied(
         assert again.apply() == []
         again.path.write_text(saved.stdout)
 
-        # gone, and brought back
+        # detached, and applied again
         assert ipttctl("detach", "--all").returncode == 0
         assert sorted(again.actions()) == ["attach"] * 3 + ["set"] * 2
         assert [ids for _, _, ids in contents()][1:] == [ids for _, _, ids in before][1:]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The same traffic, the same events, whatever other tracer stands at the same functions.
+"""The same traffic causes the same events, whatever other tracer is at the same functions.
 
-The router of ``network`` has rules of every kind that concerns us in the tables of both IP
-versions. Links at its tables and netfilter hooks say what becomes of the packets that left sends;
-that, and the counters of the rules, must be what they are without the tracer.
+The router of ``network`` has every relevant kind of rule in the tables of both IP versions.
+Links at its tables and netfilter hooks report the packets that left sends; these events, and the
+counters of the rules, must be the same with and without the tracer.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from tests.kernel.support.network import Network, ip_batch, network
 from tests.kernel.support.observing import Observer, observing
 from tests.kernel.support.tracers import TRACERS, Tracer, hooked_functions
 
-#: how often whatever probes a function fires for one call of it that is redirected: a replacement
-#: enters the original behind the place where others are called
+#: how often a probe at a function fires for one redirected call: a replacement enters the original
+#: after the place where other handlers are called
 FIRINGS = 1
 
-#: how often the traffic is sent until nobody else's packet came in between
+#: how often the traffic is sent again if other packets came in between
 ATTEMPTS = 4
 
 LIVE_PATCH = "livepatch_ipt"
 
-#: every tracer, before the links and after them; otherwise a few before, and not those that stop at
-#: every function of the kernel or of the module for a minute of emulation
+#: every tracer, before the links and after them; otherwise a few before, and not those that take a
+#: minute of emulation to trace every function of the kernel or of the module
 WHOLE = os.environ.get("IPTT_COEXISTENCE") == "whole"
 BEFORE = frozenset({"kprobe", "BPF fentry", "BPF fexit"})
 LONG = frozenset({"function_graph tracer", "kretprobe on the module's functions"})
@@ -68,7 +68,7 @@ PORTS = range(1000, 1007)
 SOURCE_PORT = 6000
 FILTER = "udp or tcp or icmp or (icmp6 and ip6[40] < 128)"
 
-#: of an event, what does not depend on when it happened, or where in memory
+#: the parts of an event that do not depend on its time or on memory addresses
 SAME = (
     "pf", "hook", "protocol", "length", "saddr", "daddr", "sport", "dport", "tcp_flags",
     "icmp_type", "icmp_code", "in_name", "out_name", "mark", "netns", "flags",
@@ -78,10 +78,10 @@ SAME = (
 VERSIONS: Final[tuple[Literal[4, 6], ...]] = (4, 6)
 NF_HOOKS = ("nf:inet/prerouting", "nf:inet/forward")
 
-#: each rule: itself, the packets and bytes that it has counted
+#: each rule: its text, and its counts of packets and bytes
 Counters = list[tuple[str, int, int]]
 
-#: (link, what tells its packet from others) -> its events in the order of their times
+#: (link, parts that identify its packet) -> its events in the order of their times
 Events = dict[tuple[Any, ...], list[tuple[Any, ...]]]
 
 
@@ -102,14 +102,14 @@ def _rules(copies_to: str) -> str:
 
 
 def _send(net: Network) -> None:
-    """Datagrams of different lengths to and through the router; a connection that it refuses."""
+    """Send datagrams of several lengths to and through the router, and try to connect to it."""
     for target, itself in (
         (net.right_address, net.router_address),
         (net.right_address6, net.router_address6),
     ):
         family = socket.AF_INET6 if ":" in target else socket.AF_INET
         for number, address in enumerate([target] * len(PORTS) + [itself]):
-            # a new socket each: the last one may have been told that nobody listens
+            # a new socket each: the last one may have received a port-unreachable error
             with socket.socket(family, socket.SOCK_DGRAM) as sender:
                 sender.bind(("", SOURCE_PORT))
                 port = PORTS[number % len(PORTS)]
@@ -122,7 +122,7 @@ def _send(net: Network) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """Events, rule counters, and what the links at tables counted by IP version."""
+    """Events, rule counters, and the counts of the links at tables by IP version."""
 
     events: Events
     counters: Counters
@@ -130,7 +130,7 @@ class Measured:
     followed: dict[int, int]
 
     def rule_events(self, **wanted: Any) -> int:
-        """How many events of rules have certain members."""
+        """The number of rule events with these members."""
         places = {SAME.index(name): value for name, value in wanted.items()}
         kind = SAME.index("kind")
         return sum(
@@ -141,7 +141,7 @@ class Measured:
         )
 
     def calls(self) -> dict[str, int]:
-        """How often each function that stands for tables was called, our own calls included."""
+        """The expected calls of each redirected function, the module's own calls included."""
         marked = self.rule_events(flags=EventFlag.FOREIGN)
         again = FIRINGS - 1
         calls = {
@@ -158,7 +158,7 @@ class Measured:
 
 
 def assert_same(now: Measured, alone: Measured) -> None:
-    """Fail with what is different, packet by packet."""
+    """Fail with the differences, packet by packet."""
     assert now.counters == alone.counters
     for packet in alone.events.keys() | now.events.keys():
         steps, expected = now.events.get(packet), alone.events.get(packet)
@@ -168,7 +168,7 @@ def assert_same(now: Measured, alone: Measured) -> None:
 
 @dataclass
 class Scene:
-    """The network, programs for links in it, and what is measured without a tracer."""
+    """The network, programs for links in it, and the rule counters of the last measurement."""
 
     net: Network
     table: Program
@@ -193,18 +193,18 @@ class Scene:
                 self.controller.detach(link.id)
 
     def stats(self, links: list[Link]) -> list[LinkStats]:
-        """What each link has counted: those at tables first, in the order of ``VERSIONS``."""
+        """The counters of each link: those at tables first, in the order of ``VERSIONS``."""
         return [self.controller.link(link.id).stats for link in links]
 
     def counters(self) -> Counters:
-        """The rules, IPv4's and IPv6's, and what each has counted."""
+        """The rules of IPv4 and IPv6, and their counters."""
         tools = ("iptables-legacy-save", "ip6tables-legacy-save")
         saved = "".join(self.net.router.run(tool, "-c") for tool in tools)
         found = re.findall(r"^\[(\d+):(\d+)\] (-A .*)$", saved, re.MULTILINE)
         return [(rule, int(packets), int(size)) for packets, size, rule in found]
 
     def measure(self, links: list[Link], expected: int | None = None) -> Measured:
-        """Send the traffic; wait for as many events as are expected, or until no more come."""
+        """Send the traffic; wait for ``expected`` events, or until no more come."""
         before = self.stats(links)
         with observing(self.controller) as observer:
             self.net.left.call(_send, self.net)
@@ -231,7 +231,7 @@ class Scene:
 
 
 def passages(before: Sequence[LinkStats], after: Sequence[LinkStats]) -> dict[int, int]:
-    """By IP version, how many packets tables saw from one time to another."""
+    """The packets that tables saw between two times, by IP version."""
     return {
         version: now.packets - old.packets
         for version, old, now in zip(VERSIONS, before, after, strict=False)
@@ -265,7 +265,7 @@ def scene() -> Iterator[Scene]:
         )
         table = stack.enter_context(Program.load(code, name="table"))
         made = Scene(net, table, stack.enter_context(packet), controller)
-        # the tables are at their hooks before the links are, and routes are known
+        # the tables are at their hooks before the links, and routes are known
         net.router.restore(_rules("10.77.2.2"))
         net.router.restore(_rules("fd77:2::2"), ipv6=True)
         net.left.call(_send, net)
@@ -274,7 +274,7 @@ def scene() -> Iterator[Scene]:
 
 
 def _introduce_neighbours(net: Network) -> None:
-    """Nobody has to ask for an address: questions are packets that come at any time."""
+    """Set the neighbours, as requests for addresses are packets that come at any time."""
     for number, end in ((1, net.left), (2, net.right)):
         port = f"r{number}"
         for one, device, other, its, host in (
@@ -292,7 +292,7 @@ def _introduce_neighbours(net: Network) -> None:
 
 @pytest.fixture(scope="module")
 def alone(scene: Scene) -> Measured:
-    """What is measured without any other tracer."""
+    """The measurement without any other tracer."""
     with scene.links() as links:
         measured = scene.measure(links)
     wait_for_no_redirection()
@@ -301,14 +301,14 @@ def alone(scene: Scene) -> Measured:
 
 @pytest.fixture(scope="module")
 def links(scene: Scene) -> Iterator[list[Link]]:
-    """Links that are there before the tracers."""
+    """Links that exist before the tracers."""
     with scene.links() as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def nothing_hooked() -> Iterator[None]:
-    """A tracer that has gone leaves nothing, wherever it stood in the order."""
+    """A tracer that has ended leaves nothing behind, whatever the order."""
     before = hooked_functions()
     yield
     with suppress(AssertionError):
@@ -317,7 +317,7 @@ def nothing_hooked() -> Iterator[None]:
 
 
 def test_the_traffic_meets_all_that_is_redirected(scene: Scene, alone: Measured) -> None:
-    """What the comparison rests on; and that nothing differs when nothing has changed."""
+    """The traffic calls every redirected function, and nothing differs if nothing has changed."""
     assert all(alone.calls().values()), alone.calls()
     assert len(alone.events) > 60
     with scene.links() as links:
@@ -332,10 +332,10 @@ def _cases(wanted: Callable[[str], bool]) -> Callable[[Any], Any]:
 def _assert_same_beside(
     tracer: Tracer, counts: Counts, scene: Scene, links: list[Link], alone: Measured
 ) -> None:
-    """Events and rule counters are the same beside a tracer, and it has counted what it should.
+    """Events and rule counters are the same beside a tracer, and the tracer's counts are right.
 
-    The tracer counts for longer than the links' passages are compared. That nobody else's packet
-    came in the time between, the links themselves say: then its count is exactly theirs.
+    The tracer counts for longer than the compared interval. If the links saw no other packets in
+    the rest of that time, its counts must be exactly theirs.
     """
     for _ in range(ATTEMPTS):
         first = scene.stats(links)
@@ -381,7 +381,7 @@ def _live_patch() -> Iterator[None]:
         yield
     finally:
         Path(f"/sys/kernel/livepatch/{LIVE_PATCH}/enabled").write_text("0")
-        # not before every task has left it
+        # it can be unloaded once every task has left it
         remove_module(LIVE_PATCH)
 
 

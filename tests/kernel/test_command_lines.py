@@ -14,9 +14,9 @@ from tests.kernel.support.cli import Server
 from tests.kernel.support.kernel import COMMAND_TIMEOUT
 from tests.kernel.support.network import Namespace, namespace
 
-#: what takes its time, or would not end by itself; those of apply and run change the machine
+#: slow commands, or ones that do not end by themselves; apply and run change the machine
 _LEFT_OUT = {"trace", "events", "attach", "adopt", "run", "doctor", "apply", "module", "save"}
-#: of the others one of so many
+#: of the other command lines one in this many
 _EVERY = 7
 CASES = [case for case in cases() if case.arguments[0] not in _LEFT_OUT and not case.signal][
     ::_EVERY

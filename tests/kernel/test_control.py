@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The commands that control links, as people type them: netfilter hooks, swaps, owners, events."""
+"""The commands that control links, as users type them: netfilter hooks, swaps, owners, events."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def place() -> Iterator[Namespace]:
 
 @pytest.fixture
 def accept(make_program: MakeProgram) -> Program:
-    """A program that wants every packet."""
+    """A program that selects every packet."""
     return socket_filter(make_program, asm.returning(1), name="accept")
 
 
 def made(*arguments: str) -> dict[str, Any]:
-    """What a command that prints one object printed."""
+    """The output of a command that prints one object."""
     done = ipttctl(*arguments, "-o", "json")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
@@ -65,7 +65,7 @@ def detached(link: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_packets_at_a_hook_as_text(place: Namespace, accept: Program) -> None:
-    """As it is in the manual: attached to a hook, and followed by another process."""
+    """The example of the manual: attached to a hook, and followed by another process."""
     with running(
         "attach", "--hook", "nf:inet4/local_out@raw", "--netns", place.name,
         "--fd", f"packet={accept.fd}", pass_fds=[accept.fd],
@@ -142,13 +142,13 @@ def test_a_filter_reports_its_drops(place: Namespace, make_program: MakeProgram)
 
 
 def test_what_has_gone_is_told(accept: Program) -> None:
-    """A namespace and a device go from under a command that waits, and from under a link."""
+    """A namespace and a device disappear under a command that waits, and under a link."""
     with namespace("short") as short:
         short.run("ip", "link", "add", "dummy7", "type", "dummy")
         given = ("--id", f"packet={accept.id}", "--netns", short.name)
         with ExitStack() as stack:
             changes = stack.enter_context(running("events", "--links"))
-            # it misses what was attached before
+            # it misses the attaches from before
             changes.wait_for_text("listening")
             ingress = ("--hook", "nf:inet/ingress", "--device", "dummy7")
             first = stack.enter_context(running("attach", *given, "--hook", "nf:inet6/input"))
@@ -209,7 +209,7 @@ def test_links_are_swapped_together_or_not_at_all(
 def test_a_swap_goes_back_unless_it_is_confirmed(
     place: Namespace, accept: Program, make_program: MakeProgram
 ) -> None:
-    """The command that swapped has long ended when the module swaps back."""
+    """The module swaps back long after the command has ended."""
     other = socket_filter(make_program, asm.returning(0), name="other")
     link = str(attached(accept, "nf:inet4/output", place)["link"])
     given = ("swap", link, "--id", f"packet={other.id}")
@@ -294,7 +294,7 @@ def test_run_is_a_link_for_a_command(place: Namespace, accept: Program) -> None:
         command.process.kill()
         command.process.wait(COMMAND_TIMEOUT)
         wait_for(lambda: generations() == {}, what="the link is gone")
-        # the command goes on, as it would without us
+        # the command goes on as before
         os.kill(child, signal.SIGKILL)
     assert generations() == {}
 
@@ -314,7 +314,7 @@ def test_run_times_are_measured_for_an_interval(
             return all(json.loads(line)["slots"]["packet"]["run_time_ns"] for line in lines)
 
         wait_for(timed, timeout=COMMAND_TIMEOUT, what="run times")
-        # the end of the interval can be brought about
+        # the end of the interval is under the test's control
         assert measuring.stop() == 0
     shown = {value["link"]: value for value in map(json.loads, measuring.out().splitlines())}
     fast_one, slow_one = (shown[link]["measured"]["slots"]["packet"] for link in links)
@@ -330,7 +330,7 @@ def test_run_times_are_measured_for_an_interval(
 
 
 def test_observers_choose(place: Namespace, accept: Program, make_program: MakeProgram) -> None:
-    """Each of them sees what it asked for; one that is stopped loses its own events only."""
+    """Each observer sees the events that it asked for; a stopped one loses only its own events."""
     tables = make_program(name="tables")
     table = made("attach", "--id", f"entry={tables.id}", "--id", f"rule={tables.id}", "--id",
                  f"exit={tables.id}", "--family", "4", "--persist")  # fmt: skip  # pairs together
@@ -377,7 +377,7 @@ def test_observers_choose(place: Namespace, accept: Program, make_program: MakeP
 
 
 def test_payloads_are_shown_by_their_type(place: Namespace, make_program: MakeProgram) -> None:
-    """A struct that is described by BTF; and, where its map has no types, hex."""
+    """A payload is shown as a struct if its map has BTF types, and in hex if not."""
     types = Types()
     value = types.struct("seen", 8, [("count", types.u32, 0), ("mark", types.s32, 4)])
     with (
@@ -405,7 +405,7 @@ def test_payloads_are_shown_by_their_type(place: Namespace, make_program: MakePr
 
 
 def _leaving(map_fd: int) -> bytes:
-    """A program that leaves 7 and -2 in an element and asks for an event."""
+    """A program that stores 7 and -2 in an element and asks for an event."""
     keep = asm.load_wide(asm.R1, 0xFFFFFFFE_00000007) + asm.store(asm.R0, asm.R1)
     body = asm.look_up(map_fd, 0)
     return body + asm.jump_if_equal(asm.R0, 0, asm.length(keep)) + keep + asm.returning(1)

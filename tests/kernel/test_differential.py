@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """The same traffic under iptables' own TRACE target and under `ipttctl trace`: the same steps.
 
-The router of ``network`` has the ruleset. Each test packet has a length of its own, so that its
-steps can be told from those of others in the kernel's log, and each is sent after the last has
-gone.
+The router of ``network`` has the ruleset. Each test packet has a length of its own, to distinguish
+its steps from those of others in the kernel's log, and each is sent after the one before has
+left.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PORTS = (1000, 1001, 1002, 1003, 1004, 1005, 2000, 2010, 3000, 4000, 4001, 5000,
 
 PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP"}
 
-#: (length, protocol): one test packet, and what answers it with the same length
+#: (length, protocol): one test packet, and the reply with the same length
 Key = tuple[int, str]
 Sequences = dict[Key, list[Step]]
 
 
 def _udp(address: str, port: int, length: int, source_port: int) -> None:
-    """One datagram whose IP packet has ``length`` bytes."""
+    """Send one datagram whose IP packet has ``length`` bytes."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.bind(("", source_port))
         sender.sendto(bytes(length - 28), (address, port))
@@ -46,24 +46,24 @@ def _refused_connection(address: str) -> None:
 
 
 def send_traffic(net: Network) -> int:
-    """Datagrams to every port, twice from the same source; echoes to and through the router."""
+    """Send datagrams to every port, twice from the same source; ping the router and right."""
     length = 200
     for round_number in range(2):
         for number, port in enumerate(PORTS):
-            # the second round finds the connection tracked, unless it is not
+            # the second round finds the connection tracked, except with notrack
             net.left.call(_udp, net.right_address, port, length, 6000 + number)
             length += 1
         for size in (74, 300 + round_number):
             net.left.ping(net.router_address, "-s", str(size), check=False)
             net.left.ping(net.right_address, "-s", str(size + 10), check=False)
-    # refused by the router itself, with a packet that it sends while it handles this one
+    # rejected by the router itself, with a packet that it sends while it handles this one
     net.left.call(_refused_connection, net.right_address)
     return length - 200
 
 
 @contextmanager
 def kernel_logging() -> Iterator[KernelLog]:
-    """TRACE lines of every namespace come to the kernel's log; the console is spared them."""
+    """Log TRACE lines of every namespace in the kernel's log, but not on the console."""
     run("modprobe", "nf_log_syslog")
     run("sysctl", "-qw", "net.netfilter.nf_log_all_netns=1")
     run("dmesg", "-n", "1")
@@ -97,7 +97,7 @@ def _by_ipttctl() -> Sequences:
     for event in events:
         kind = Kind[event["kind"].upper()]
         step = Step(event["table"], event["chain"], kind, event["rulenum"])
-        # the kernel does not log the rule that begins the trace, nor a table's verdict
+        # the kernel logs neither the rule that begins the trace nor a table's verdict
         begins = (
             step.table == "raw" and step.rulenum == 1 and step.chain in {"PREROUTING", "OUTPUT"}
         )
@@ -119,7 +119,7 @@ def test_same_steps_as_the_trace_target() -> None:
 
 
 def test_the_ruleset_is_walked() -> None:
-    """What the comparison rests on: the packets reach chains three deep, gotos and returns."""
+    """The packets reach chains three deep, gotos and returns, on which the comparison relies."""
     with network() as net, kernel_logging() as log:
         net.router.restore(router_rules(TRACE))
         send_traffic(net)
@@ -127,7 +127,7 @@ def test_the_ruleset_is_walked() -> None:
     assert {("mangle", "paint3", "rule"), ("filter", "c", "rule")} <= steps
     assert {("filter", "gone", "rule"), ("filter", "log", "rule")} <= steps
     assert {("nat", "redirects", "return"), ("mangle", "paint", "return")} <= steps
-    # the router's own answers: sent from inside the table that refuses
+    # the router's own answers: sent from inside the table that rejects
     assert ("raw", "OUTPUT", "policy") in steps
     assert {table for table, _, _ in steps} == {"raw", "mangle", "nat", "filter"}
     assert any(kind == "policy" for _, _, kind in steps)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """``ipttctl doctor`` on a real kernel: rules of both kinds, in different namespaces.
 
-legacy: a rule in filter; a process lives there      native: a table of nft; nobody lives there
+legacy: a rule in filter, a process inside           native: a table of nft, no process inside
 quiet: no rules
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Commands end when they are told to, in traffic that never ends."""
+"""Commands end when they are told to, under traffic that never ends."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.kernel.support.cli import IPTTCTL, Running, running, trace_command
 from tests.kernel.support.kernel import wait_for
 from tests.kernel.support.network import Namespace, event, flood_udp, namespace
 
-#: seconds; far more than draining takes at most, in a guest that is busy
+#: seconds; far more than the longest drain in a busy guest
 ENDED = 120
 
 
 @pytest.fixture
 def flooded(controller: Controller, make_program: MakeProgram) -> Iterator[tuple[Namespace, Link]]:
-    """A namespace full of packets, and a link that has an event for each."""
+    """A namespace under a flood of packets, and a link that emits an event for each."""
     with namespace("flooded") as place:
         place.iptables("-A", "OUTPUT", "-p", "udp")
         program = make_program().fd
@@ -44,7 +44,7 @@ def flooded(controller: Controller, make_program: MakeProgram) -> Iterator[tuple
 
 
 def in_the_middle(command: Running) -> None:
-    """Wait until a command shows events."""
+    """Wait until a command has shown some events."""
     wait_for(lambda: command.out().count("\n") > 50, timeout=ENDED, what="events are shown")
 
 
@@ -71,7 +71,7 @@ def test_trace_ends_though_others_go_on(flooded: tuple[Namespace, Link]) -> None
 
 
 def test_a_reader_that_does_not_read_keeps_nobody(flooded: tuple[Namespace, Link]) -> None:
-    """The first two signals are for what waits to be printed, the third for the process."""
+    """The first two signals are for the pending output, the third for the process."""
     del flooded
     with subprocess.Popen(
         [*IPTTCTL, "events"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -82,7 +82,7 @@ def test_a_reader_that_does_not_read_keeps_nobody(flooded: tuple[Namespace, Link
             assert process.stderr.readline() == "listening\n"
             # it waits for room in the pipe
             wait_for(lambda: "pipe" in wchan(process.pid), timeout=ENDED, what="the pipe is full")
-            # of different kinds: two of one that wait to be handled are one
+            # three different ones: pending signals of one kind merge
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
                 assert process.poll() is None
                 process.send_signal(number)
@@ -92,5 +92,5 @@ def test_a_reader_that_does_not_read_keeps_nobody(flooded: tuple[Namespace, Link
 
 
 def wchan(pid: int) -> str:
-    """In which function of the kernel a process waits."""
+    """The kernel function in which a process waits."""
     return Path(f"/proc/{pid}/wchan").read_text()

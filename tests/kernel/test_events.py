@@ -169,7 +169,7 @@ def test_stolen_packet_is_not_touched(
 def test_drop_with_errno(
     controller: Controller, make_program: MakeProgram, alone: Namespace, observer: Observer
 ) -> None:
-    """No target of the stock kernels drops with an errno: a test module brings one."""
+    """No target of the stock kernels drops with an errno: a test module provides one."""
     load_test_module("xt_errdrop")
     try:
         alone.iptables("-A", "OUTPUT", "-p", "udp", "--dport", "9", "-j", "AUDIT", "--type", "drop")
@@ -233,14 +233,14 @@ def test_links_see_their_own_packets(
         0,
     )
     assert stats[third.id].packets == 0
-    # rules are counted though nobody wanted their events
+    # rules are counted although no link wants their events
     assert {int(event["rules"]) for event in observer.events} == {1, 2}
 
 
 def test_rules_are_counted_only_for_who_asks(
     controller: Controller, make_program: MakeProgram, alone: Namespace
 ) -> None:
-    """A link without a rule program does not make the kernel look for the numbers of rules."""
+    """A link without a rule program does not make the kernel look up the numbers of rules."""
     alone.iptables("-A", "OUTPUT", "-p", "icmp")
     everything = make_program()
 
@@ -254,9 +254,9 @@ def test_rules_are_counted_only_for_who_asks(
         }
 
     plain = controller.attach(TableHook(), ProgramSet({Slot.EXIT: everything.fd}))
-    # it would be another number if the kernel had told of a rule
+    # the number would differ if the kernel had reported a rule
     assert rules() == {(0, False)}
-    # counted for one, they are for all that follow the packet
+    # rules counted for one link are counted for all links that follow the packet
     counting = controller.attach(
         TableHook(count_rules=True), ProgramSet({Slot.EXIT: everything.fd})
     )
@@ -272,7 +272,7 @@ def test_rules_are_counted_only_for_who_asks(
 def test_our_mark_leaves_no_trace_in_the_log(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """Packets that we follow are not logged, nor are copies that TEE makes of them."""
+    """Followed packets are not logged, nor are the copies that TEE makes of them."""
     run("modprobe", "nf_log_syslog")
     run("sysctl", "-qw", "net.netfilter.nf_log_all_netns=1")
     for table in ("raw", "mangle", "filter"):
@@ -294,7 +294,7 @@ def test_programs_see_what_the_contract_promises(
     alone.iptables("-A", "OUTPUT", "-p", "udp", "-j", "DROP")
 
     def seen(slot: Slot, what: bytes) -> int:
-        """What a program in ``slot`` reads when a datagram is dropped in OUTPUT."""
+        """Return the value that a program in ``slot`` reads if a datagram is dropped in OUTPUT."""
         with one_element_map() as array:
             programs = {slot: make_program(asm.storing(array, what)).fd}
             link = controller.attach(
@@ -311,7 +311,7 @@ def test_programs_see_what_the_contract_promises(
     assert seen(Slot.ENTRY, asm.call(asm.GET_ATTACH_COOKIE)) == 0x1122334455667788
     assert seen(Slot.RULE, asm.call(asm.GET_ATTACH_COOKIE)) == 0x1122334455667788
     assert seen(Slot.EXIT, asm.call(asm.GET_ATTACH_COOKIE)) == 0x1122334455667788
-    # the helper looks at a run context that must be there; we are no kprobe
+    # the helper reads the run context, which must exist; there is no kprobe
     assert seen(Slot.ENTRY, asm.call(asm.GET_FUNC_IP)) == 0
     assert seen(Slot.ENTRY, register("cx")) > 1  # the sender's tgid
     assert seen(Slot.RULE, register("si")) == 2  # pf

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Memory runs out at every place in turn: a request succeeds, or leaves what was there before."""
+"""Memory runs out at each allocation in turn: a request succeeds, or changes nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 _NR_FINIT_MODULE = 313  # x86-64
-#: allocations that fail and change nothing: what they were for can be done without
+#: allocations that fail without a change; the kernel can do without what they were for
 MINIMUM = 5
 
 
@@ -56,7 +56,7 @@ def programs(make_program: MakeProgram) -> ProgramSet:
 
 @pytest.fixture(autouse=True)
 def as_before(session_log: KernelLog) -> Iterator[None]:
-    """No function watched, no probe left, no complaint but of memory, wherever it ran out."""
+    """No function watched, no probe left, no complaint except of memory, after any failure."""
     before = probes()
     yield
     wait_for_no_redirection()
@@ -66,7 +66,7 @@ def as_before(session_log: KernelLog) -> Iterator[None]:
 
 
 def _unanswered(error: Exception | None) -> bool:
-    """Whether the kernel could not even say what became of the request."""
+    """Whether the kernel could not even send the result of the request."""
     return isinstance(error, KernelError) and error.errno == errno.ENOBUFS
 
 
@@ -130,7 +130,7 @@ def test_swap(controller: Controller, programs: ProgramSet, make_program: MakePr
 
 
 def test_attach_to_a_netfilter_hook(controller: Controller, make_program: MakeProgram) -> None:
-    """Inet is two hooks, of which the second can fail."""
+    """Inet means two hooks, of which the second can fail."""
     hook = NfHook.parse("nf:inet/output")
     failed = 0
     with one_element_map(PERCPU_ARRAY) as payload:
@@ -153,7 +153,7 @@ def test_attach_to_a_netfilter_hook(controller: Controller, make_program: MakePr
 def test_transaction(
     controller: Controller, programs: ProgramSet, make_program: MakeProgram
 ) -> None:
-    """Links of both kinds, to be rolled back: all are swapped, or none."""
+    """Links of both kinds are all swapped, with a rollback, or none is."""
     packet = ProgramSet({Slot.PACKET: make_program(type=ProgramType.SOCKET_FILTER).fd})
     links = [
         controller.attach(TableHook(), programs),
@@ -230,7 +230,7 @@ def test_questions(controller: Controller, programs: ProgramSet, verb: str) -> N
 
 
 def test_controllers_and_observers(programs: ProgramSet) -> None:
-    """Opening, subscribing, attaching and closing, as a script does it."""
+    """Opening, subscribing, attaching and closing fail cleanly, in the order of a script."""
     failed = 0
 
     def script() -> int:
@@ -301,11 +301,11 @@ def place() -> Iterator[Namespace]:
 def test_events_that_find_no_memory_are_counted(
     controller: Controller, programs: ProgramSet, place: Namespace
 ) -> None:
-    """The rule's own counter is the judge: received and lost make up all."""
+    """The received and the lost events together are all events of the link."""
     with observing(controller) as observer:
         link = controller.attach(TableHook(4), programs)
         with module_out_of_memory():
-            # takes longer than events wait for company
+            # longer than the delay before a batch is sent
             place.ping("127.0.0.1", "-f", "-c", "50")
         place.ping("127.0.0.1", "-f", "-c", "20")
         observer.drain()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Somebody else's TRACE rules log the same lines with us and without us."""
+"""TRACE rules of others log the same lines with and without the module's links."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.kernel.support.observing import observing
 from tests.kernel.support.rulesets import router_rules
 from tests.kernel.test_differential import kernel_logging, send_traffic
 
-#: what differs from one packet to the next, whoever logs it
+#: the fields that differ from one packet to the next
 VARIABLE = re.compile(r" (ID|MAC|SEQ|ACK|ID)=\S*")
 
 
 def _lines(fd: int | None, controller: Controller) -> list[str]:
-    """TRACE lines of the test traffic; with a program, while a link traces the same packets."""
+    """The TRACE lines of the test traffic; with a program, while a link traces the same packets."""
     programs = dict.fromkeys(TABLE_SLOTS, fd) if fd is not None else {}
     with network() as net, kernel_logging() as log:
-        # TRACE sets the mark while the packet is on its way through raw, inside our own frame
+        # TRACE sets the mark while the packet passes raw, inside the redirected function
         net.router.restore(router_rules("-p udp -j TRACE"))
         link = controller.attach(TableHook(), ProgramSet(programs)) if programs else None
         send_traffic(net)

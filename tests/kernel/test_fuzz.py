@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Messages that are nearly right, at the live family: refused with an errno, nothing left.
+"""Nearly valid messages to the live family: refused with an errno, nothing left.
 
 make fuzz N=1000000 SEED=7 KERNEL=6.12
 """
@@ -40,19 +40,19 @@ from tests.kernel.support.slab import KernelMemory
 
 MESSAGES = int(os.environ.get("IPTT_FUZZ", "20000"))
 SEED = int(os.environ.get("IPTT_SEED", "1"))
-#: below so many messages chance decides whether every sentence is heard
+#: with fewer messages it depends on chance whether every sentence appears
 ENOUGH = 20_000
-#: further rounds for sentences that chance has kept back
+#: further rounds for sentences that have not appeared yet
 MORE_ROUNDS = 40
-#: links that messages made are removed after so many of them
+#: the number of messages after which links made by them are removed
 ROUND = 500
-#: of so many rounds one begins without a link, and one with as many as the hook takes
+#: one in this many rounds begins without a link, and one with as many as the hook takes
 ROUNDS = 10
 EMPTY, FULL = 1, 2
 REPORTS = 10
-#: a leak of one object in so many messages is found
+#: a leak of one object in this many messages is found
 LEAK = 50
-#: what SLUB counts as in use and is not: objects in the slabs that CPUs hold at the moment
+#: objects that SLUB counts as in use although they are not: in the slabs that CPUs hold
 SLACK_OBJECTS = 256
 SLACK_KILOBYTES = 4096
 
@@ -62,7 +62,7 @@ LOAD_LENGTH = b"\x80\0\0\0\0\0\0\0"
 
 @pytest.fixture
 def world(make_program: MakeProgram) -> Iterator[World]:
-    """Programs that can be attached, and descriptors of many things that cannot."""
+    """Programs that can be attached, and descriptors of many other things."""
     with ExitStack() as stack:
         prog_array = stack.enter_context(one_element_map(PROG_ARRAY, 4))
         tail_call = (
@@ -115,7 +115,7 @@ def world(make_program: MakeProgram) -> Iterator[World]:
 
 @pytest.fixture
 def short_grace_periods() -> Iterator[None]:
-    """Changes wait for grace periods, which in an idle guest is most of their time."""
+    """Shorten grace periods, for which changes wait most of their time in an idle guest."""
     switch = Path("/sys/kernel/rcu_expedited")
     switch.write_text("1")
     yield
@@ -131,14 +131,14 @@ def target() -> Iterator[Target]:
 
 @pytest.fixture
 def campaign(target: Target, world: World) -> Iterator[Campaign]:
-    """A campaign against the module; guided where the kernel and the module have KCOV."""
+    """A campaign against the module; guided if the kernel and the module have KCOV."""
     with ExitStack() as stack:
         trace = stack.enter_context(Kcov()).trace if KCOV.exists() else None
         yield Campaign(target, world, SEED, trace)
 
 
 def _round(campaign: Campaign, target: Target, world: World, number: int, count: int) -> None:
-    """Send ``count`` messages; the number of the round says how many links there are before."""
+    """Send ``count`` messages; the number of the round determines the number of existing links."""
     links = {EMPTY: 0, FULL: limit("MAX_LINKS")}.get(number % ROUNDS, 1)
     with Controller() as others:
         for _ in range(links):
@@ -166,7 +166,7 @@ def _report(campaign: Campaign, begin: float) -> None:
 
 
 def _possible_sentences(world: World) -> frozenset[str]:
-    """What a message can have the module say on this kernel."""
+    """The sentences that a message can cause on this kernel."""
     possible = refusals.sentences() - refusals.NOT_BY_A_MESSAGE.keys()
     if "override" not in world.others:
         possible -= {refusals.ONLY_WITH_OVERRIDE}
@@ -191,7 +191,7 @@ def test_nearly_right_messages(
         _round(campaign, target, world, number, min(ROUND, MESSAGES - start))
         if number % max(1, len(starts) // REPORTS) == 0:
             _report(campaign, begin)
-            # what is only allocated once is there after the first part
+            # allocations that are made only once are there after the first part
             before = before or KernelMemory.now()
     assert before
 
@@ -220,7 +220,7 @@ def test_nearly_right_messages(
         wait_for(lambda: not grown())
     assert grown() == []
 
-    # the messages came far: taken, refused by the policy, and refused by the module for reasons
+    # messages got far: accepted, refused by the policy, and refused by the module for reasons
     assert tally.errnos[0] > MESSAGES / 50
     assert len(tally.errnos) >= 8
     missing = possible - tally.sentences.keys()

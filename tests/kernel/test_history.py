@@ -55,7 +55,7 @@ def test_programs_are_remembered_that_are_gone(
 def test_history_reaches_back_as_far_as_documented(
     controller: Controller, make_program: MakeProgram
 ) -> None:
-    """All slots in use, so that the answer is as long as it can be."""
+    """With all slots in use, so that the answer has its maximum length."""
     programs = [make_program(name=f"a_name_of_15_{n:02}") for n in range(3)]
     every = ProgramSet(
         dict(zip((Slot.ENTRY, Slot.RULE, Slot.EXIT), (p.fd for p in programs), strict=True))
@@ -78,7 +78,7 @@ def test_links_that_are_not_there(controller: Controller) -> None:
 
 
 def test_a_persistent_link_is_adopted(controller: Controller, make_program: MakeProgram) -> None:
-    """It goes with whoever adopted it; the history stays."""
+    """The link goes with the owner that adopted it; the history stays."""
     program = make_program()
     with Controller() as maker:
         link = maker.attach(TableHook(), ProgramSet({Slot.ENTRY: program.fd}), persistent=True)
@@ -90,7 +90,7 @@ def test_a_persistent_link_is_adopted(controller: Controller, make_program: Make
             assert adopted.owner_portid != 0
             assert (adopted.owner_pid, adopted.owner_comm) == (os.getpid(), COMMAND)
             assert controller.link(link.id) == adopted
-            # one's own once more
+            # adopted again by its owner
             assert owner.adopt(link.id).owner_portid == adopted.owner_portid
             assert [entry.generation for entry in owner.history(link.id)] == [1]
         wait_for(lambda: not controller.links(), what="the link is gone")

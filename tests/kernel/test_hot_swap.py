@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A swap against the other ways of making the same change: docs/hot-swap.md."""
+"""A swap, compared with the other ways to make the same change: docs/hot-swap.md."""
 
 from __future__ import annotations
 

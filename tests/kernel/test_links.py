@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links: made, swapped, removed, owned; what is refused leaves nothing behind."""
+"""Links: made, swapped, removed, owned; refused requests leave nothing behind."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def test_attach_get_swap_detach(controller: Controller, make_program: MakeProgra
 def test_who_detaches_does_not_wait_for_ftrace(
     controller: Controller, make_program: MakeProgram
 ) -> None:
-    """Handlers go a moment after the last link, and are there again when the next is made.
+    """Handlers go a moment after the last link, and are there again when the next link is made.
 
-    To take them away takes grace periods of RCU-tasks, which whoever attaches next has to wait for
-    instead: if detaching did, it would take longer than attaching.
+    Their removal takes grace periods of RCU-tasks, for which the next attach has to wait
+    instead: if the detach waited, it would take longer than the attach.
     """
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
     attaching = detaching = 0.0
@@ -104,7 +104,7 @@ def test_who_detaches_does_not_wait_for_ftrace(
         begin = time.monotonic()
         controller.detach(link.id)
         detaching += time.monotonic() - begin
-        # the calls go first
+        # calls are stopped first
         wait_for_no_redirection()
         begin = time.monotonic()
         link = controller.attach(TableHook(), programs)
@@ -228,7 +228,7 @@ def test_as_many_links_as_documented(controller: Controller, make_program: MakeP
     assert refused.value.errno == errno.ENOSPC
     run("ping", "-n", "-q", "-c", "1", "127.0.0.1")
     assert [link.id for link in controller.links()] == [link.id for link in links]
-    # closing the socket takes them all in one step
+    # closing the socket removes them all in one step
 
 
 Refusal = tuple[Mapping[str, Any], int, str]
@@ -304,7 +304,7 @@ def test_refused_requests_leave_nothing(
 
 
 def _send_raw(family: Family, command: int, attributes: bytes) -> Acknowledgement:
-    """A request whose attributes are what we like, and the answer to it."""
+    """Send a request with arbitrary attributes, and return the answer."""
     body = GenericHeader.build({"command": command, "version": 1, "reserved": 0}) + attributes
     header = {"length": 16 + len(body), "type": family.id, "flags": 5, "sequence": 1, "portid": 0}
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16) as sender:
@@ -338,7 +338,7 @@ def test_malformed_attributes(family: Family, attributes: bytes, number: int, wo
 
 
 def test_a_filter_is_given_back(controller: Controller, make_program: MakeProgram) -> None:
-    """By whoever asks for the link, as it was given; lists and changes have its length."""
+    """A request for the link returns the filter as given; lists and changes have its length."""
     one = compile_filter("1,6 0 0 1")
     longest = one * limit("MAX_FILTER")
     program = {Slot.ENTRY: make_program().fd}
@@ -400,7 +400,7 @@ def test_nobody_may_do_anything(family: Family) -> None:
 
 
 def test_ftrace_that_is_off(controller: Controller, make_program: MakeProgram) -> None:
-    """Without ftrace nothing could be watched; with links it cannot be switched off."""
+    """Without ftrace no function can be watched; with links ftrace cannot be switched off."""
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
     with (
         ftrace_switched_off(),

@@ -12,12 +12,12 @@ from tests.kernel.support.network import namespace, send_udp
 from tests.storm.observers import observe
 
 PACKETS = 3000
-#: bytes; a few batches take more
+#: in bytes; a few batches take more
 BUFFER = 1 << 15
 
 
 def test_a_full_socket_silences_nobody(controller: Controller, make_program: MakeProgram) -> None:
-    """The events that come once it has been read arrive: the module does not take it for absent."""
+    """Events arrive again once the socket has been read: the module does not take it for absent."""
     with namespace("alone") as alone, observe(controller, BUFFER) as stream:
         alone.iptables("-A", "OUTPUT", "-p", "udp")
         link = controller.attach(TableHook(), ProgramSet({Slot.EXIT: make_program().fd}))
@@ -25,10 +25,10 @@ def test_a_full_socket_silences_nobody(controller: Controller, make_program: Mak
             overruns = stream.overruns
             while stream.overruns == overruns:
                 alone.call(send_udp, "127.0.0.1", 9, [b"x"] * 500)
-                # one may say that it overran, and no more
+                # a read may report an overrun and nothing else
                 while stream.read(0.1) or stream.read(0.1):
                     pass
-            # no status is asked for, which would tell the module that somebody is there
+            # no request for the status, which would show the module that somebody is there
             alone.call(send_udp, "127.0.0.1", 9, [b"x"])
             seen = sum(len(batch.events) for batch in stream.read(5))
             assert seen > 0
@@ -36,11 +36,11 @@ def test_a_full_socket_silences_nobody(controller: Controller, make_program: Mak
 
 
 def test_the_only_observer_overruns(controller: Controller, make_program: MakeProgram) -> None:
-    """Its socket is full again and again, and no other takes the events."""
+    """The socket is full again and again, and no other observer takes the events."""
     with namespace("alone") as alone, observe(controller, BUFFER) as stream:
         alone.iptables("-A", "OUTPUT", "-p", "udp")
         link = controller.attach(TableHook(), ProgramSet({Slot.EXIT: make_program().fd}))
-        # while it does not read
+        # nothing is read meanwhile
         for _ in range(3):
             alone.call(send_udp, "127.0.0.1", 9, [b"x"] * (PACKETS // 3))
         received = sum(len(batch.events) for batch in stream.drain())

@@ -61,7 +61,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def said(*arguments: str) -> str:
-    """What a command prints; it has to work, and to be quiet otherwise."""
+    """Run a command, which must succeed without messages, and return its output."""
     done = ipttctl(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -80,14 +80,14 @@ def objects_of(text: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def at_hook(controller: Controller, kind: str, program: str, hook: NfHook) -> Iterator[Link]:
-    """A link with a program of a file; detached at the end."""
+    """A link with a program of an object file; detached at the end."""
     with open_sources({Slot.PACKET: parse_source(kind, program)}) as fds:
         link = controller.attach(hook, ProgramSet(fds))
     yield link
     controller.detach(link.id)
 
 
-# --- what it is for -------------------------------------------------------------------------------
+# --- purpose --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compiler", ["object", "source"])
@@ -110,7 +110,7 @@ def test_a_block_list_changes_under_traffic_without_a_swap(
         assert controller.link(link.id).generation == 1
 
     def stops(link: Link) -> None:
-        # what is behind the hook when the map changes may still arrive
+        # packets behind the hook when the map changes may still arrive
         before = dropped(link)
         wait_for(lambda: dropped(link) > before + 20, what="packets are dropped")
         there, gone = arrived(), dropped(link)
@@ -133,7 +133,7 @@ def test_a_block_list_changes_under_traffic_without_a_swap(
             lets_through(link)
             said("map", "set", name, net.left_address, "0")
             stops(link)
-            # a trie answers with the longest prefix that holds a key
+            # a trie answers with the longest prefix of a key
             key, _, count = said("map", "get", name, net.left_address).partition("\t")
             assert (key, int(count) > 70) == (f"{net.left_address}/32", True)
             with Map.from_id(entry["map"]) as found:
@@ -180,7 +180,7 @@ def test_keys_and_values_by_their_types(
             (entry,) = objects_of(said("map", "dump", name, "-o", "json"))
             assert entry["key"] == "10.0.0.0/8"
             assert entry["value"] == {**VALUE, "halves": [1, 2]}
-            # what is printed is taken
+            # the printed form is accepted as input
             text = said("map", "get", name, "10.1.2.3").partition("\t")[2].strip()
             said("map", "set", name, "192.168.0.0/16", text)
             assert json.loads(text) == entry["value"]
@@ -212,7 +212,7 @@ def test_keys_and_values_by_their_types(
             assert refused(4, "map", "set", constants, "0", value) == (
                 "the map is read-only (frozen); set its content before it is loaded"
             )
-            # whatever it is that it cannot be set to
+            # any value other than the current one
             assert refused(4, "map", "set", constants, "0", "-1").startswith("the map is read-only")
     finally:
         (Path("/sys/fs/bpf") / "shared").unlink()
@@ -221,7 +221,7 @@ def test_keys_and_values_by_their_types(
 def test_types_that_are_made_by_hand_reach_the_kernel(
     controller: Controller, make_program: MakeProgram
 ) -> None:
-    """A spec's types, as those of bpfcc's maps: a map that takes none is made without."""
+    """A spec may have the types of bpfcc's maps; a map that cannot have types is made without."""
     types = Types()
     pair = types.struct("pair", 8, [("first", types.u32, 0), ("second", types.s32, 4)])
     hash_map = MapSpec("pairs", HASH, 4, 8, 16, key_type=types.u32, value_type=pair)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Table code that lies in modules: it comes and goes while links are there."""
+"""Table code in modules: it comes and goes while links exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLES = ("filter", "mangle", "nat", "raw", "security")
 
 @pytest.fixture
 def no_table_code() -> Iterator[None]:
-    """The legacy tables' modules are not loaded, before and after."""
+    """Keep the modules of the legacy tables unloaded, before and after."""
     _remove_table_code()
     yield
     _remove_table_code()
@@ -109,7 +109,7 @@ def test_another_modules_function_of_the_same_name_is_not_taken(
         ]
         link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
         assert link.hook.waiting == {4, 6}
-        # nor does it stand in the way of the right one
+        # nor does it block the right one
         run("modprobe", "ip6_tables")
         assert armed(controller.link(link.id)) == {6}
         controller.detach(link.id)

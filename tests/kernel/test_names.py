@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Names that the kernel takes from any owner of a user namespace: they reach no terminal."""
+"""Names that the kernel accepts from any owner of a user namespace: none acts on a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.kernel.support.network import Namespace, namespace
 
 DEVICE = b"\x1b]0;p\a\x7f\xc2\x9b\xff[b]"
 DEVICE_TEXT = r"\x1b]0;p\x07\x7f\x9b\xff[b]"
-#: sets the title, then a line that looks like an event of another chain
+#: sets the title, then adds a line that looks like an event of another chain
 CHAIN = b"\x1b]0;\a\nchain=FORGED [red]\x1b[2J"
 CHAIN_TEXT = r"\x1b]0;\x07\nchain=FORGED\x20[red]\x1b[2J"
 PLACEHOLDER = b"X" * len(CHAIN)
@@ -39,7 +39,7 @@ def place() -> Iterator[Namespace]:
         made.iptables("-A", PLACEHOLDER.decode(), "-j", "ACCEPT")
         made.iptables("-A", "OUTPUT", "-p", "icmp", "-j", PLACEHOLDER.decode())
         made.call(rename_chain, "filter", PLACEHOLDER, CHAIN)
-        # as in: unshare -Urn ip link set lo name $'\e]0;p\a'
+        # like: unshare -Urn ip link set lo name $'\e]0;p\a'
         device = os.fsdecode(DEVICE)
         # before 6.2 a device that is up keeps its name
         made.run("ip", "link", "set", "lo", "down")
@@ -49,7 +49,7 @@ def place() -> Iterator[Namespace]:
 
 
 def check(text: str) -> None:
-    """Nothing that a terminal acts on."""
+    """Check that a text contains nothing that a terminal acts on."""
     assert [c for c in text if not c.isprintable() and c != "\n"] == []
 
 
@@ -63,7 +63,7 @@ def test_events_of_a_hostile_namespace(place: Namespace) -> None:
         check(text.out())
         check(text.err())
         found = [e for e in objects.finish() if e["netns"] == place.inode]
-    # one line an event: none was forged
+    # one line per event: none was forged
     assert sum(f"chain={CHAIN_TEXT} " in line for line in lines) == 2
     assert all(r"(n\x1b[31m)" in line for line in lines[1:])
     assert all(f"{DEVICE_TEXT}(1)" in line for line in lines[1:])

@@ -28,7 +28,7 @@ from tests.kernel.support.nf import netns_of, socket_filter
 from tests.kernel.support.short_lived import live
 
 SHORT = 60
-#: the emulator lets a processor that is busy run for 100 ms before it turns to the next one
+#: the emulator lets a busy processor run for 100 ms before it turns to the next one
 SECONDS = 0.3
 THREAD = """
 import sys, threading
@@ -44,7 +44,7 @@ socket(AF_INET, SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9))
 
 @pytest.fixture(autouse=True)
 def place() -> Iterator[Namespace]:
-    """A namespace whose tables count what goes over its loopback; the directory of names too."""
+    """A namespace whose tables count packets over its loopback, so that names have a directory."""
     with _tables("web") as made:
         yield made
 
@@ -61,7 +61,7 @@ def _send(where: Namespace, port: int) -> None:
 
 
 def _shown(events: list[dict[str, Any]]) -> dict[int, set[tuple[int, str | None]]]:
-    """Port -> the namespaces that events of packets to it were shown in."""
+    """Port -> the namespaces shown in events of packets to that port."""
     shown: dict[int, set[tuple[int, str | None]]] = {}
     for event in events:
         where = event["netns_cookie"], event["netns_name"]
@@ -70,7 +70,7 @@ def _shown(events: list[dict[str, Any]]) -> dict[int, set[tuple[int, str | None]
 
 
 def test_one_after_the_other() -> None:
-    """The number of the one that went is the next one's at once; its name is not."""
+    """The next namespace gets the number of the last one at once, but not its name."""
     with trace_command("--proto", "udp") as trace:
         lives = [live(f"next{i}", 9000 + i, SECONDS) for i in range(3)]
         wait_for(lambda: trace.out().count('"exit"') >= 6, what="the events")
@@ -101,7 +101,7 @@ def test_what_is_gone_before_anybody_can_look_has_no_name_or_its_own() -> None:
 
 
 def _replace(place: Namespace, running: Running) -> netns.Identity:
-    """Delete a namespace, have a stranger get its number, and make one of the same name."""
+    """Delete a namespace, have another one get its number, and make one of the same name."""
     run("ip", "netns", "delete", place.name)
     running.wait_for_text("network namespace web is gone; waiting for the next of this name")
     live("stranger", 9100, SECONDS)
@@ -138,7 +138,7 @@ def test_events_follow_a_name(place: Namespace) -> None:
 
 
 def test_a_name_that_another_gets_at_once(place: Namespace) -> None:
-    """Processes keep the first one alive: it is not gone, and it is web no more."""
+    """Processes keep the first namespace alive: it is not gone, but no longer has the name web."""
     with trace_command("-N", "web", "--proto", "udp") as trace, _process_in(place) as inside:
         run("ip", "netns", "delete", place.name)
         run("ip", "netns", "add", place.name)
@@ -229,7 +229,7 @@ def test_trace_of_a_thread_is_refused() -> None:
 
 @pytest.mark.usefixtures("no_links")
 def test_links_of_a_namespace_that_went(make_program: MakeProgram) -> None:
-    """The link stays and is shown by the name that it had, until another one has it."""
+    """The link stays, and is shown with the name that it had until another namespace has it."""
     accept = socket_filter(make_program, returning(1), name="accept")
     run_given = ("--hook", "nf:inet4/output", "--netns", "web", "--id", f"packet={accept.id}")
     assert ipttctl("attach", *run_given, "--persist").returncode == 0
@@ -256,7 +256,7 @@ def _links() -> list[dict[str, Any]]:
 def test_saved_state_is_of_the_namespace_that_it_names(
     place: Namespace, make_program: MakeProgram, tmp_path: Path
 ) -> None:
-    """By a name, the one that has the name; by a number, none that got the number later."""
+    """A name means the namespace that has it now; a number never means a later one."""
     accept = socket_filter(make_program, returning(1), name="accept")
     given = ("--hook", "nf:inet4/output", "--id", f"packet={accept.id}", "--persist")
     assert ipttctl("attach", *given, "--netns", "web").returncode == 0
@@ -273,7 +273,7 @@ def test_saved_state_is_of_the_namespace_that_it_names(
         assert ipttctl("diff", str(numbered)).returncode == 0
     wait_for(lambda: _links()[0]["gone"], what="the namespace is gone")
 
-    # the next to come have its number and its name
+    # the next namespaces get its number and its name
     run("ip", "netns", "add", "web")
     others: list[str] = []
     try:
@@ -304,7 +304,7 @@ def test_only_what_goes_is_told(controller: Controller) -> None:
 
 @pytest.mark.usefixtures("no_links")
 def test_what_a_place_holds_is_let_go(place: Namespace, make_program: MakeProgram) -> None:
-    """Attaching through a process that ends meanwhile: another process may get its number."""
+    """A namespace found through a process is the right one even if another gets its number."""
     accept = socket_filter(make_program, returning(1), name="accept")
     with _process_in(place) as inside:
         hook = NfHook.parse("nf:inet4/output", netns=netns.find(f"/proc/{inside.pid}/ns/net"))

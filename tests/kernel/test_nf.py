@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links at netfilter's hooks: every family and hook, order, verdicts."""
+"""Links at netfilter hooks: every family and hook, order, verdicts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def of_link(observer: Observer, link: Link) -> list[Any]:
 
 
 def wait_for_event(observer: Observer, link: Link, matches: Callable[[Any], bool]) -> Any:
-    """The first event of a link that matches."""
+    """Wait for an event of a link that matches, and return it."""
     observer.collect(lambda _: any(matches(one) for one in of_link(observer, link)), seconds=20)
     return next(one for one in of_link(observer, link) if matches(one))
 
@@ -58,7 +58,7 @@ def wait_for_event(observer: Observer, link: Link, matches: Callable[[Any], bool
 def passing(
     saddr: bytes, daddr: bytes | None = None, ethertype: int | None = None
 ) -> Callable[[Any], bool]:
-    """What tells events of packets between two addresses from others."""
+    """A test for events of packets between two addresses."""
 
     def matches(one: Any) -> bool:
         return (
@@ -71,7 +71,7 @@ def passing(
 
 
 def ip(address: str) -> bytes:
-    """An address as events hold it."""
+    """An address as events contain it."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.inet_pton(family, address).ljust(16, b"\0")
 
@@ -82,7 +82,7 @@ def ip(address: str) -> bytes:
 def test_every_hook_of_ip_sees_its_packets(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """At the router: left pings right (three hooks), then the router itself (the other two)."""
+    """At the router, left pings right (three hooks), then the router itself (the other two)."""
     program = socket_filter(make_program, asm.returning(1))
     families = {"inet4": [4], "inet6": [6], "inet": [4, 6]}
     hooks = ("prerouting", "input", "forward", "output", "postrouting")
@@ -154,7 +154,7 @@ def test_arp_in_and_out(controller: Controller, make_program: MakeProgram, net: 
 
 @contextmanager
 def switched() -> Iterator[tuple[Namespace, Namespace, Namespace]]:
-    """Two hosts at a switch that has an address itself.
+    """Two hosts at a switch that has an address of its own.
 
     one 10.78.0.1 --- p1 [br0 10.78.0.9] p2 --- two 10.78.0.2
     """
@@ -260,7 +260,7 @@ def test_links_see_a_packet_by_priority(
         links = {
             name: attach(controller, program, f"nf:inet4/output@{name}", net.left) for name in names
         }
-        # of equal priorities the one that came last is before
+        # of links with equal priorities the latest comes first
         links["filter, later"] = attach(controller, program, "nf:inet4/output", net.left)
         net.left.call(send_udp, net.right_address, 9, [b"x"])
         observer.collect(lambda events: len(events) == len(links))
@@ -277,7 +277,7 @@ def test_links_see_a_packet_by_priority(
 def test_filter_mode_drops_before_and_after_a_table(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """A drop ahead of the raw table is not seen there, one behind it is."""
+    """A packet dropped before the raw table is not counted there; one dropped after it is."""
     net.router.iptables("-t", "raw", "-A", "PREROUTING", "-p", "udp")
     program = socket_filter(make_program, all_but(UDP))
     payloads = [b"x"] * 10
@@ -299,7 +299,7 @@ def test_filter_mode_drops_before_and_after_a_table(
     assert (seen_ahead, seen_behind) == (0, len(payloads))
     assert (ahead.stats.events, behind.stats.events) == (0, len(payloads))
     assert ahead.stats.drops == behind.stats.drops == len(payloads)
-    # the ping's packets were let through, and are no events
+    # the ping's packets passed, and are no events
     assert behind.stats.packets > behind.stats.drops
     drops = of_link(observer, behind)
     assert len(drops) == len(payloads) == len(observer.events)
@@ -318,7 +318,7 @@ def _expect_not_permitted(address: str) -> None:
 def test_a_sender_learns_that_its_packet_was_dropped(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """As with iptables: EPERM at output; the event names the sender."""
+    """The sender gets EPERM at output, as with iptables; the event names the sender."""
     program = socket_filter(make_program, all_but(UDP))
     with observing(controller) as observer:
         link = attach(
@@ -339,7 +339,7 @@ def test_a_sender_learns_that_its_packet_was_dropped(
 def test_a_classic_filter_stands_before_the_program(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """In filter mode too: what the filter passes over is let through."""
+    """Packets that the filter passes over get through, in filter mode too."""
     program = socket_filter(make_program, asm.returning(0))
     programs = ProgramSet({Slot.PACKET: program.fd}, filter=compile_filter("udp port 9"))
     hook = NfHook.parse("nf:inet/forward", netns=net.router.path, mode=NfMode.FILTER)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links at netfilter's hooks: programs, numbers, namespaces and devices that disappear."""
+"""Links at netfilter hooks: programs, limits, namespaces and devices that disappear."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from tests.kernel.support.nf import (
 )
 from tests.kernel.support.observing import observing
 
-# --- programs made for others ---------------------------------------------------------------------
+# --- programs made for other users ----------------------------------------------------------------
 
 
 def test_an_object_made_for_iptables(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """The same pinned program in `iptables -m bpf --object-pinned` and in a link, unchanged."""
+    """The same pinned program works in `iptables -m bpf --object-pinned` and in a link."""
     pin = Path("/sys/fs/bpf/iptt-test-xt-bpf")
     program = socket_filter(make_program, of_protocol(UDP), name="for_iptables")
     syscalls.pin(program.fd, pin)
@@ -80,7 +80,7 @@ def test_an_object_made_for_iptables(
 def test_control_blocks_are_as_they_were(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """A program may use the packet's control block: netfilter and IP need theirs afterwards."""
+    """A program may use the packet's control block, which netfilter and IP need afterwards."""
     write = b"".join(
         asm.mov(asm.R2, -1) + asm.store_context_word(CB + 4 * word, asm.R2) for word in range(5)
     )
@@ -103,7 +103,7 @@ def test_control_blocks_are_as_they_were(
 def test_tail_calls_of_socket_filters(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """What a socket filter calls is a socket filter."""
+    """A socket filter can tail-call another socket filter."""
     target = socket_filter(make_program, asm.returning(1))
     with one_element_map(PROG_ARRAY, 4) as programs:
         syscalls.update(programs, bytes(4), target.fd.to_bytes(4, "little"))
@@ -118,7 +118,7 @@ def test_tail_calls_of_socket_filters(
 def test_a_slow_program_shows(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """Run counts always grow, run times while BPF statistics are on."""
+    """Run counts always grow, run times only while BPF statistics are on."""
     steps = 400_000
     slow = socket_filter(make_program, asm.spinning(steps, 0), name="slow")
     fast = socket_filter(make_program, asm.returning(0), name="fast")
@@ -136,12 +136,12 @@ def test_a_slow_program_shows(
     times = [controller.link(link.id).stats.slots[Slot.PACKET] for link in links]
     print(f"slow: {times[0]}, fast: {times[1]}")
     assert times[0].runs == times[1].runs >= 11
-    # a step is two instructions, and no machine does twenty in a nanosecond
+    # a step is two instructions, and no machine executes twenty in a nanosecond
     assert times[0].run_time > 10 * steps / 10
     assert times[0].run_time > 3 * times[1].run_time > 0
 
 
-# --- many, and what goes --------------------------------------------------------------------------
+# --- limits, and objects that disappear -----------------------------------------------------------
 
 
 def test_a_hundred_links(controller: Controller, make_program: MakeProgram, net: Network) -> None:
@@ -181,7 +181,7 @@ def test_as_many_links_as_documented(
 def test_a_namespace_that_is_deleted_under_traffic(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """Packets keep coming in from outside; the link says that it is gone, and stays."""
+    """Packets keep coming in from outside; the link reports that its hook is gone, and stays."""
     program = socket_filter(make_program, asm.returning(1))
     stop = event()
     with controller.link_changes() as changes:
@@ -254,7 +254,7 @@ def test_unloading_is_refused_while_there_are_links(
 def test_links_come_and_go_under_traffic(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """The kernel frees what packets may be in; a swap leaves no packet unseen."""
+    """The kernel frees objects that packets may be using; with a swap every packet is seen."""
     program = socket_filter(make_program, asm.returning(0))
     stop = event()
     flood = net.left.start(flood_udp, net.right_address, 9, stop)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Payloads of events: the bytes that were there when a program asked, to the last event."""
+"""Payloads of events: the bytes at the time of a program's request, up to the last event."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def place() -> Iterator[Namespace]:
 
 
 def numbering(map_fd: int, last: int, value: int = 1) -> bytes:
-    """A program that counts in the first eight bytes of an element and copies it to byte ``last``.
+    """A program that counts in the first eight bytes of an element and copies the count.
 
-    What it leaves behind is a sentence of two parts that must agree.
+    The copy is at byte ``last``. A payload is intact if both numbers are the same.
     """
     body = asm.look_up(map_fd, 0)
     count = (
@@ -55,7 +55,7 @@ def received(stream: EventStream) -> list[EventRecord]:
 
 
 def check_numbers(records: list[EventRecord], size: int) -> None:
-    """On each CPU the payloads count without a gap, and both ends of each agree."""
+    """Check that the payloads count without a gap on each CPU, and that both numbers agree."""
     expected: dict[int, int] = defaultdict(int)
     for record in sorted(records, key=lambda r: (r.cpu, r.sequence)):
         expected[record.cpu] += 1
@@ -104,7 +104,7 @@ def test_tables_have_payloads_too(
 def test_links_with_and_without(
     controller: Controller, make_program: MakeProgram, place: Namespace
 ) -> None:
-    """Events of one batch, some with a payload; a swap takes it away and brings another."""
+    """Events of one batch have a payload or none; a swap removes it and adds another."""
     with (
         one_element_map(PERCPU_ARRAY, 16) as short,
         one_element_map(PERCPU_ARRAY, 256) as long,
@@ -137,7 +137,7 @@ def test_links_with_and_without(
 def test_the_map_lives_as_long_as_the_link(
     controller: Controller, make_program: MakeProgram, place: Namespace
 ) -> None:
-    """Whoever made it may go."""
+    """The creator of the map may close it."""
     with one_element_map(PERCPU_ARRAY, 8) as fd:
         program = socket_filter(make_program, numbering(fd, 0))
         link = attach(controller, program, "nf:inet4/output", place, payload=fd)
@@ -183,7 +183,7 @@ def test_payloads_that_are_refused(
 def test_a_slow_observer_loses_payloads_with_their_events(
     controller: Controller, make_program: MakeProgram, place: Namespace
 ) -> None:
-    """More events than a ring holds, of which each may be lost and none be torn."""
+    """There are more events than a ring holds: some are lost, and no payload is torn."""
     with one_element_map(PERCPU_ARRAY, 256) as fd, controller.events() as stream:
         program = socket_filter(make_program, numbering(fd, 248))
         links = [

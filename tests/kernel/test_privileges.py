@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Privileges that commands need: users, containers, sockets that are passed on.
 
-The kernel asks twice for CAP_NET_ADMIN in the initial user namespace: of the opener of the socket,
-and of the sender. Each is got wrong here on its own.
+The kernel checks CAP_NET_ADMIN in the initial user namespace twice: of the opener of the socket,
+and of the sender. Each check fails here on its own.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def family() -> Family:
 
 
 def outcome(act: Callable[..., Any], *arguments: Any) -> str:
-    """The name of the errno with which something is refused, or "done"."""
+    """The name of the errno of a refusal, or "done"."""
     try:
         act(*arguments)
     except KernelError as error:
@@ -88,9 +88,9 @@ def outcome(act: Callable[..., Any], *arguments: Any) -> str:
 
 
 def try_everything(family: Family, sock: socket.socket | None = None) -> dict[str, str]:
-    """What becomes of each command and of joining each group, on a socket of our own or ``sock``.
+    """The outcome of each command and of joining each group, on a socket of its own or ``sock``.
 
-    The requests are wrong in themselves, so that nothing is made or changed where they are let in.
+    The requests are incomplete, so that nothing is made or changed where they are allowed.
     """
     sock = sock or new_socket()
     connection = Connection(sock, family)
@@ -103,7 +103,7 @@ def try_everything(family: Family, sock: socket.socket | None = None) -> dict[st
 
 
 def test_the_administrator_is_let_in(family: Family) -> None:
-    """Or else what follows would show nothing."""
+    """The administrator may do everything; without this the other tests would prove nothing."""
     found = as_other(lambda: None, try_everything, family)
     done = {"STATS", "GET dump", *Group}
     assert found == {what: "done" if what in done else "EINVAL" for what in GUARDED}
@@ -143,14 +143,14 @@ def test_the_administrator_cannot_use_anothers_socket(family: Family) -> None:
         _, [fd], _, _ = socket.recv_fds(ours, 1, 1)
     with socket.socket(fileno=fd) as sock:
         found = try_everything(family, sock)
-    # whoever joins a group is asked, not who opened the socket
+    # the kernel checks the process that joins a group, not the opener of the socket
     assert found == REFUSED | {str(group): "done" for group in Group}
 
 
 def test_a_container_with_its_own_network_is_nowhere_near(
     family: Family, controller: Controller, make_program: MakeProgram
 ) -> None:
-    """The family is not there. The kernel lets it join groups by number, and nothing comes."""
+    """The family does not exist there. Its groups can be joined by number, and nothing arrives."""
 
     def look() -> dict[str, Any]:
         sock = new_socket()
@@ -208,11 +208,11 @@ def test_the_library_says_so(become: Become, error: str) -> None:
     assert as_other(become, error_of, Controller) == error
 
 
-# --- what attaching needs ------------------------------------------------------------------------
+# --- privileges for attaching --------------------------------------------------------------------
 
 
 def refusal(act: Callable[..., Any], *arguments: Any) -> str:
-    """What the module says to somebody who may not, or "done"."""
+    """The module's sentence for a process without the privilege, or "done"."""
     try:
         act(*arguments)
     except RefusedPrivilegeError as error:
@@ -224,14 +224,14 @@ def refusal(act: Callable[..., Any], *arguments: Any) -> str:
 def test_attaching_needs_what_its_kind_of_program_needs(
     make_program: MakeProgram, capabilities: tuple[int, ...]
 ) -> None:
-    """A socket filter needs nothing besides CAP_NET_ADMIN, a kprobe program one of its loader's."""
+    """A socket filter needs only CAP_NET_ADMIN, a kprobe program its loader's capability too."""
     packet = socket_filter(make_program, asm.returning(1)).fd
     entry = make_program(asm.returning(1)).fd
     with namespace("given") as place, one_element_map(PERCPU_ARRAY) as payload:
         using = make_program(asm.counting(payload), type=ProgramType.SOCKET_FILTER).fd
 
         def use() -> list[str]:
-            """Attach, swap and detach with all that a set can have, from descriptors."""
+            """Attach, swap and detach with every part of a program set, from descriptors."""
             with Controller() as controller:
                 hook = NfHook.parse("nf:inet4/output", netns=place.path)
                 full = ProgramSet(
@@ -258,7 +258,7 @@ def test_attaching_needs_what_its_kind_of_program_needs(
 def test_a_link_lives_as_long_as_any_copy_of_its_socket(
     controller: Controller, make_program: MakeProgram, family: Family
 ) -> None:
-    """Its maker is killed, a user who may do nothing holds a copy, we close ours."""
+    """The link outlives its killed owner and a closed copy, while another user holds a copy."""
     program = make_program(asm.returning(0)).fd
     ours, theirs = socket.socketpair(socket.AF_UNIX)
 
@@ -293,7 +293,7 @@ def asking_to_detach(sock: socket.socket, family: Family, link: int) -> None:
 def test_who_holds_a_socket_that_joined_hears(
     controller: Controller, make_program: MakeProgram, family: Family
 ) -> None:
-    """Joining is what is guarded; the kernel asks nobody who reads."""
+    """Only joining is guarded; the kernel checks no reader."""
     with new_socket() as sock:
         sock.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, family.groups[Group.LINKS])
 
@@ -312,7 +312,7 @@ def test_who_holds_a_socket_that_joined_hears(
 def test_a_command_that_the_caller_starts_holds_no_copy(
     controller: Controller, make_program: MakeProgram
 ) -> None:
-    """Sockets of the library are not inherited over exec: what is started does not keep links."""
+    """The library's sockets are not inherited over exec: a started command does not keep links."""
     with Controller() as owner:
         link = owner.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
         started = os.posix_spawnp("sleep", ["sleep", "600"], os.environ)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""BPF programs on a real kernel: bpfcc compiles them, the verifier takes them, pins keep them.
+"""BPF programs on a real kernel: bpfcc compiles them, the verifier accepts them, pins keep them.
 
-The one compilation of trace.c in a guest happens in the first test that needs it; its spec lies in
-the cache afterwards.
+trace.c is compiled in a guest once, by the first test that needs it; its spec is in the cache
+afterwards.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BPF = REPOSITORY / "bpf"
 INCLUDE = [REPOSITORY / "kmod_netlink"]
 PINS = Path("/sys/fs/bpf/test-programs")
 
-#: bytes of stack from which on a program may have a private one (kernel/bpf/verifier.c)
+#: stack size in bytes from which a program may have a private stack (kernel/bpf/verifier.c)
 PRIVATE_STACK = 64
 #: a helper that can have a kprobe; those of kernel/trace cannot
 HELPER = "bpf_get_current_uid_gid"
@@ -293,10 +293,10 @@ def test_an_object_that_clang_compiled_loads_with_bpftool(tmp_path: Path) -> Non
 def test_a_private_stack_is_of_one_program_at_a_time(
     stack: int, net: Network, controller: Controller, make_program: MakeProgram
 ) -> None:
-    """From 6.13 on a large stack is one for each CPU: nobody's program may run on top of ours.
+    """From 6.13 on there is one large stack per CPU: no program may run in the middle of a run.
 
-    A kprobe program at a helper that ours calls would; the kernel leaves it out where it knows that
-    a program is running.
+    A kprobe program at a helper of the running program would do that; the kernel skips it if it
+    knows that a program is running.
     """
     version = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
     private = stack > PRIVATE_STACK and version >= (6, 13)

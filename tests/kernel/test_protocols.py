@@ -32,7 +32,7 @@ Trace = Callable[[Callable[[], object]], list[Any]]
 
 @pytest.fixture
 def trace(controller: Controller, make_program: MakeProgram) -> Trace:
-    """Every event of what a function sends."""
+    """Every event of the packets that a function sends."""
 
     def traced(send: Callable[[], object]) -> list[Any]:
         program = make_program().fd
@@ -57,7 +57,7 @@ def place() -> Iterator[Namespace]:
 
 
 def _send(family: int, protocol: int, content: bytes, hop_by_hop: bytes = b"") -> None:
-    """Send a packet of a transport protocol, with these bytes behind the IP header."""
+    """Send a packet of a transport protocol, with these bytes after the IP header."""
     with socket.socket(family, socket.SOCK_RAW, protocol) as sender:
         if hop_by_hop:
             sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, hop_by_hop)
@@ -65,7 +65,7 @@ def _send(family: int, protocol: int, content: bytes, hop_by_hop: bytes = b"") -
 
 
 def _sent(trace: Trace, place: Namespace, *packet: Any) -> Any:
-    """The exit event of a packet on its way out; errors that it is answered with come after it."""
+    """The exit event of an outgoing packet; errors in reply come after it."""
     return next(
         e for e in exits(trace(lambda: place.call(_send, *packet))) if e["hook"] == LOCAL_OUT
     )
@@ -90,7 +90,7 @@ def _fragment(offset: int, following: int = socket.IPPROTO_UDP, *, more: bool) -
 @pytest.mark.parametrize(
     ("content", "protocol", "ports", "flags"),
     [
-        # the first has its transport header, later ones have the protocol of it and no more
+        # the first fragment has the transport header, later ones only its protocol
         (_fragment(0, more=True) + PORTS + bytes(12), 17, (1234, 77), 0),
         (_fragment(8, more=False) + PORTS + bytes(4), 17, (0, 0), EventFlag.FRAGMENT),
         (_fragment(8, SCTP, more=True) + bytes(8), SCTP, (0, 0), EventFlag.FRAGMENT),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The module comes and goes under traffic.
+"""Loading and unloading of the module under traffic.
 
 make test-reload RELOADS=300 KERNEL=6.12-rt
 """
@@ -28,7 +28,7 @@ from tests.kernel.support.kernel import (
 )
 from tests.kernel.support.network import Network, event, flood_udp
 
-#: leaves the emulator half of its time for reloading; bursts still come several times in each step
+#: leaves the emulator half of its time for reloads; several bursts still come in each step
 PAUSE = 0.01
 RELOADS = int(os.environ.get("IPTT_RELOADS", "10"))
 
@@ -48,7 +48,7 @@ def test_reload_under_flood(
     try:
         for number in range(RELOADS):
             start = time.monotonic()
-            # a guest that dies leaves only its console
+            # only the console is left of a guest that dies
             mark_log(f"reload {number + 1} of {RELOADS}")
             with Controller() as controller, controller.events() as events:
                 controller.attach(TableHook(), programs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The scripts of docs/scripts do what they say."""
+"""The scripts of docs/scripts work as described."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tests.kernel.support.objects import BPF, REPOSITORY, compile_object
 
 SCRIPTS = REPOSITORY / "docs" / "scripts"
 TIMEOUT = 4 * COMMAND_TIMEOUT
-#: seconds that the canary has, and after which it must be confirmed within as many: the script's
-#: last look and its confirmation, a command each, have to fit in
+#: the canary's seconds, which are also the limit for its confirmation: the script's last check and
+#: its confirmation, one command each, must fit in
 CANARY_SECONDS = round(max(40, COMMAND_TIMEOUT / 3))
-#: seconds that a container is traced, of which ipttctl needs some to start
+#: seconds for which a container is traced, some of which ipttctl needs to start
 TRACE_SECONDS = round(COMMAND_TIMEOUT * 0.6)
 
 pytestmark = pytest.mark.usefixtures("no_links")
@@ -39,12 +39,12 @@ pytestmark = pytest.mark.usefixtures("no_links")
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A search path on which ``ipttctl`` is ours."""
+    """A search path on which ``ipttctl`` is the one under test."""
     program = tmp_path / "bin" / "ipttctl"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m ipttctl "$@"\n')
     program.chmod(0o755)
-    # for what runs `env python3`
+    # for programs that run `env python3`
     (program.parent / "python3").symlink_to(sys.executable)
     return f"{program.parent}:{os.environ['PATH']}"
 
@@ -81,7 +81,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 def test_a_canary_stays_or_goes_back(
     good: bool, place: Namespace, make_program: MakeProgram, path: str, tmp_path: Path
 ) -> None:
-    """The new program drops nothing, or everything: then the old one is back by itself."""
+    """A new program that drops nothing stays; one that drops everything is rolled back."""
     old = socket_filter(make_program, asm.returning(1), name="old")
     code = asm.mov(asm.R3, 1) + asm.returning(1) if good else asm.returning(0)
     new = socket_filter(make_program, code, name="new")
@@ -90,7 +90,7 @@ def test_a_canary_stays_or_goes_back(
             controller, old, "nf:inet4/output", place, persistent=True, mode=NfMode.FILTER
         )
         stop = event()
-        # gently: the script starts commands, which takes its time
+        # slowly: the commands of the script take time
         flood = place.start(flood_udp, "127.0.0.1", 9, stop, 0.05, 5)
         try:
             code_, out, err = ended(
@@ -140,7 +140,7 @@ def test_a_block_list_follows_a_file(place: Namespace, path: str, tmp_path: Path
         assert [blocked(f"127.{n}") for n in ("1.0.1", "2.3.4", "2.3.5", "5.0.1")] == [
             True, True, False, True,
         ]  # fmt: skip  # pairs together
-        # the next run finds what it left, and leaves its counters
+        # the next run finds the objects of this one, and leaves their counters
         assert update("127.1.0.0/16\n127.3.0.0/16\n") == (
             0, "blocked 127.3.0.0/16\nreleased 127.2.3.4/32\nreleased 127.5.0.0/16\n", "",
         )  # fmt: skip  # pairs together

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Programs from everywhere, mixed in one link; what cannot be had is refused with a sentence."""
+"""Programs from all sources, mixed in one link; unavailable ones are refused with a sentence."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.kernel.support.objects import BPF, REPOSITORY, compile_object
 
 PINS = Path("/sys/fs/bpf/test-sources")
 
-#: where the map `shared` of types.c is pinned unless told otherwise
+#: the pin of the map `shared` of types.c, unless told otherwise
 SHARED = Path("/sys/fs/bpf/shared")
 TYPES = REPOSITORY / "tests" / "unit" / "bpf" / "types.c"
 
@@ -60,7 +60,7 @@ def pins() -> Iterator[None]:
 
 @contextmanager
 def child_with(program: Program) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds a program open, until its standard input ends."""
+    """A process that holds a program open until its standard input ends."""
     script = "import sys; print('up', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", script],
@@ -78,7 +78,7 @@ def child_with(program: Program) -> Iterator[subprocess.Popen[str]]:
 
 
 def attached(*arguments: str, fds: tuple[int, ...] = ()) -> dict[str, Any]:
-    """What ``attach --persist`` prints; it has to work."""
+    """The output of ``attach --persist``, which must succeed."""
     done = ipttctl("attach", "--persist", "-o", "json", *arguments, pass_fds=fds, timeout=400)
     assert done.returncode == 0, done.stderr
     link: dict[str, Any] = json.loads(done.stdout)
@@ -86,11 +86,11 @@ def attached(*arguments: str, fds: tuple[int, ...] = ()) -> dict[str, Any]:
 
 
 def refused(*arguments: str) -> str:
-    """The sentence with which ``attach`` refuses; it says that a program cannot be had."""
+    """The sentence with which ``attach`` refuses because a program is not available."""
     done = ipttctl("attach", *arguments)
     assert done.returncode == 4, done
     *notes, sentence = done.stderr.splitlines()
-    # a source takes its time
+    # sources are slow
     assert all(note.startswith("compiling ") for note in notes), done
     return sentence
 
@@ -107,7 +107,7 @@ def test_every_source_mixed_with_others(
             "--pid", f"rule={child.pid}:{held.fd}",
             "--source", f"exit={BPF / 'count.c'}:count_exit",
         )  # fmt: skip  # pairs together
-    # the child has gone, and its program stays
+    # the child has ended, and its program stays
     programs = link["programs"]
     assert programs["rule"] == {"id": held.id, "tag": held.tag, "name": "p2"}
     assert [programs[slot]["name"] for slot in ("entry", "exit")] == ["count_entry", "count_exit"]
@@ -148,7 +148,7 @@ def test_slots_of_one_file_share_its_maps(types_object: Path) -> None:
 
 
 def test_the_type_follows_the_slot(types_object: Path, tmp_path: Path) -> None:
-    """A section that tells no type leaves it to the slot; one that does is believed."""
+    """A section that names no type leaves it to the slot; otherwise the section decides."""
     for slot, kind in ((Slot.EXIT, "kprobe"), (Slot.PACKET, "socket_filter")):
         source = parse_source("object", f"{types_object}:nonsense")
         with open_sources({slot: source}) as fds, Program.from_fd(fds[slot]) as program:
@@ -232,7 +232,7 @@ def test_processes_that_end_and_descriptors_that_are_none(make_program: MakeProg
             "--pid", f"rule={child.pid}:0"
         )
         child.send_signal(signal.SIGKILL)
-        # dead, and not yet waited for
+        # a zombie
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         ended = f"process {child.pid} has ended, and its fd {program.fd} with it"
         assert ended in refused("--pid", place)
@@ -241,7 +241,7 @@ def test_processes_that_end_and_descriptors_that_are_none(make_program: MakeProg
 
 
 def test_processes_that_one_may_not_look_into(make_program: MakeProgram) -> None:
-    """Root without CAP_SYS_PTRACE, which the other process has."""
+    """Root without CAP_SYS_PTRACE may not look into a process that has it."""
     program = make_program()
     script = (
         "import sys\nfrom ipttctl.errors import PrivilegeError\n"
@@ -265,7 +265,7 @@ def test_processes_that_one_may_not_look_into(make_program: MakeProgram) -> None
 
 
 def collection_specs(count_object: Path) -> list[CollectionSpec]:
-    """The same program, of both compilers."""
+    """The same program from both compilers."""
     include = [REPOSITORY / "kmod_netlink"]
     return [
         CollectionSpec.from_object(count_object),
@@ -313,7 +313,7 @@ def test_maps_are_shared_by_handing_one_over(count_object: Path) -> None:
 
 
 def test_maps_are_shared_by_name(types_object: Path) -> None:
-    """`shared` of types.c says so itself; any other map can be made to."""
+    """`shared` of types.c is shared by default; any other map on request."""
     spec = CollectionSpec.from_object(types_object)
     spec.maps["networks"].pinned = True
     before = len(list(Path("/proc/self/fd").iterdir()))

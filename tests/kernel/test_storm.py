@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Everything at once, for a short time; ``make storm`` does it longer.
+"""Everything at once, for a short time; ``make storm`` runs it for longer.
 
-IPTT_STORM_SECONDS and IPTT_SEED choose how long and which storm.
+IPTT_STORM_SECONDS and IPTT_SEED choose its length and its decisions.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ SEED = os.environ.get("IPTT_SEED", "1")
 
 
 def test_storm() -> None:
-    """In a process of its own: it forks its actors before it does anything else."""
-    # no timeout: a storm that hangs ends by itself, and says who hangs
+    """The storm runs in a process of its own: it forks its actors before anything else."""
+    # no timeout: a storm that hangs ends by itself, and names the actor that hangs
     done = subprocess.run(
         [sys.executable, "-m", "tests.storm", "--seconds", SECONDS, "--seed", SEED],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Hot swaps under load: each packet is seen by exactly one generation, none by zero."""
+"""Hot swaps under load: each packet is seen by exactly one generation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.kernel.support.network import Namespace, Network, event, flood_udp
 from tests.kernel.support.observing import observing
 
 SECONDS = 10
-#: swaps, at least
+#: the least number of swaps
 ENOUGH = 20
 
 
 def _rule_counters(namespace: Namespace) -> int:
-    """Packets that the one rule of each of raw's chains counted."""
+    """The packets that the one rule of each of raw's chains counted."""
     return sum(namespace.counted(chain, "raw") for chain in ("PREROUTING", "OUTPUT"))
 
 
@@ -39,7 +39,7 @@ def counters() -> Iterator[list[int]]:
 def test_every_packet_is_seen_by_one_generation(
     controller: Controller, make_program: MakeProgram, net: Network, counters: list[int]
 ) -> None:
-    """Two namespaces send through the router, whose raw table alone is there and counts."""
+    """Two namespaces send through the router, whose raw table alone exists and counts."""
     net.router.iptables("-t", "raw", "-A", "PREROUTING")
     net.router.iptables("-t", "raw", "-A", "OUTPUT")
     sets = [
@@ -71,20 +71,20 @@ def test_every_packet_is_seen_by_one_generation(
     assert counted > 1000
     assert link.generation == swaps + 1
     assert link.stats.packets == link.stats.selected == counted
-    # entry and exit of the same program: a torn set would count them apart
+    # entry and exit of the same program: with a torn set their counts would differ
     assert [count % 2 for count in seen] == [0, 0]
     assert sum(seen) == 2 * counted
 
 
 def _wait_for_packets(controller: Controller, link_id: int) -> None:
-    """A process that floods takes its time to begin, most of all on a debug kernel."""
+    """Wait until a flood has begun, which takes time, most of all on a debug kernel."""
     wait_for(lambda: controller.link(link_id).stats.packets > 0, COMMAND_TIMEOUT, "a flood")
 
 
 def test_a_packet_is_of_one_generation_from_entry_to_exit(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """Programs swap while packets are inside the table; every event of a passage is of one set."""
+    """Programs are swapped while packets are in the table; all events of a passage have one set."""
     for _ in range(5):
         net.router.iptables("-t", "mangle", "-A", "FORWARD", "-p", "udp")
     program = make_program()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""`ipttctl trace` and the other commands, as people type them, on real packets."""
+"""`ipttctl trace` and the other commands, as users type them, on real packets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EXIT_LINE = re.compile(
 
 @pytest.fixture
 def place() -> Iterator[Namespace]:
-    """A namespace whose tables count what goes over its loopback."""
+    """A namespace whose tables count packets over its loopback."""
     with namespace("place") as made:
         made.iptables("-A", "OUTPUT", "-j", "ACCEPT")
         made.ip6tables("-A", "OUTPUT", "-j", "ACCEPT")
@@ -50,7 +50,7 @@ def place() -> Iterator[Namespace]:
 
 
 def _connect(address: str, port: int) -> None:
-    """A TCP connection that sends a line and is closed by both ends."""
+    """Make a TCP connection that sends a line and is closed by both ends."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with (
         socket.create_server((address, port), family=family) as server,
@@ -99,10 +99,10 @@ def _ping(address: str, *options: str) -> Send:
 
 @dataclass(frozen=True)
 class Selection:
-    """Options, a packet that they want and one that they do not.
+    """Options, a packet that they select and one that they do not.
 
-    ``passages`` is how often the wanted one and its answer pass through a table; what all events
-    have in common is ``common``.
+    ``passages`` is how often the selected one and its answer pass through a table; all events have
+    ``common`` in common.
     """
 
     options: tuple[str, ...]
@@ -151,8 +151,8 @@ SELECTIONS = [
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=lambda s: " ".join(s.options))
 def test_options_select(place: Namespace, selection: Selection) -> None:
-    """Of two packets an option lets one through, wherever it passes, and nothing else."""
-    # nobody listens: without this the kernel would answer with ICMP
+    """An option selects one of two packets, in all of its passages, and nothing else."""
+    # nobody listens: without this rule the kernel would answer with ICMP
     place.iptables("-A", "INPUT", "-p", "udp", "-j", "DROP")
     place.ip6tables("-A", "INPUT", "-p", "udp", "-j", "DROP")
     with trace_command("-N", str(place.inode), *selection.options) as trace:
@@ -268,7 +268,7 @@ char LICENSE[] __attribute__((section("license"))) = "GPL";
 
 
 def test_object_of_clang_loaded_by_bpftool(place: Namespace, tmp_path: Path) -> None:
-    """No bpfcc and no Python: an object file, pinned by bpftool, attached by its pin."""
+    """The object file needs no bpfcc and no Python: bpftool pins it, and the pin is attached."""
     source, target = tmp_path / "plain.c", tmp_path / "plain.o"
     source.write_text(CLANG_PROGRAM)
     run("clang", "-target", "bpf", "-O2", "-I/usr/include/x86_64-linux-gnu", "-c", str(source),
@@ -293,7 +293,7 @@ def test_object_of_clang_loaded_by_bpftool(place: Namespace, tmp_path: Path) -> 
 
 
 def test_controller_in_another_namespace(place: Namespace) -> None:
-    """The family is in the initial namespace; so is the controller's socket, wherever it runs."""
+    """The family and the controller's socket are in the initial namespace, wherever it runs."""
 
     def links() -> None:
         done = ipttctl("links", fresh=True)
@@ -327,7 +327,7 @@ def test_one_line_says_what_was_wrong(arguments: tuple[str, ...], status: int, w
 
 
 def test_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # the checkout may be somebody's whom root does not trust
+    # the checkout may belong to a user whom root does not trust
     built = shutil.copy(os.environ["IPTTRACE_KO"], str(tmp_path))
     monkeypatch.setenv("IPTTRACE_KO", built)
     unload_module()
@@ -344,7 +344,7 @@ def test_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unprivileged() -> None:
-    """Without a capability, but as the owner of a checkout that others may not read."""
+    """The user has no capability, but owns a checkout that others may not read."""
     done = subprocess.run(
         ["setpriv", "--inh-caps=-all", "--bounding-set=-all", *IPTTCTL, "links"],
         capture_output=True, text=True, check=False,
@@ -354,7 +354,7 @@ def test_unprivileged() -> None:
 
 
 def test_trace_of_a_forwarded_connection(net: Network) -> None:
-    """Through a router that rewrites the destination: the tables of one namespace, in order."""
+    """A router rewrites the destination: its tables appear in order, in one namespace."""
     net.router.iptables("-t", "nat", "-A", "PREROUTING", "-p", "udp", "--dport", "53", "-j", "DNAT",
                         "--to", net.right_address)  # fmt: skip  # pairs together
     net.router.iptables("-A", "FORWARD", "-p", "udp", "-j", "DROP")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Swaps of several links, all or none; swaps that go back unless somebody confirms."""
+"""Swaps of several links, all or none; swaps with a rollback unless they are confirmed."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from tests.kernel.support.nf import attach, of_protocol, socket_filter
 
 fork = multiprocessing.get_context("fork")
 SECONDS = 5
-#: transactions, at least
+#: the least number of transactions
 ENOUGH = 20
 #: packets that pass meanwhile, however slow the guest is
 MANY = 500
 LATER = 60.0
-#: seconds in which a ping fails, whatever the kernel: the debug kernel has five times as many
+#: seconds in which a ping fails on any kernel: the debug kernel has five times as many
 AWHILE = COMMAND_TIMEOUT / 15
-#: seconds after which a swap goes back; a guest may be so late again
+#: seconds after which a swap is rolled back; a guest may be late by as much again
 SOON = 2.0
 
 
@@ -61,7 +61,7 @@ def links(controller: Controller, make_program: MakeProgram) -> Iterator[list[Li
 
 @pytest.fixture
 def news(make_program: MakeProgram) -> list[ProgramSet]:
-    """What each of the links is swapped to."""
+    """The new program set of each link."""
     packet = socket_filter(make_program, asm.returning(0), name="new_packet").fd
     return [
         ProgramSet({Slot.EXIT: make_program(name="new_exit").fd}),
@@ -125,7 +125,7 @@ def test_a_third_link_that_is_gone_keeps_the_others_as_they_were(
     controller.detach(links[2].id)
     error = _refused(controller, swaps, LinkGoneError, "there is no such link")
     assert (error.errno, error.attribute) == (errno.ENOENT, "change[2].link")
-    # and the request is right without it
+    # without that link the request is valid
     assert len(controller.transact(swaps[:2])) == 2
 
 
@@ -195,7 +195,7 @@ def test_changes_that_lack_something(controller: Controller, links: list[Link]) 
 def test_no_packet_is_unseen_or_seen_twice(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """A table and two netfilter hooks are swapped together while packets pass through all three."""
+    """A table link and two netfilter links are swapped together while packets pass all three."""
     net.router.iptables("-t", "mangle", "-A", "FORWARD")
     with one_element_map() as first, one_element_map() as second:
         kprobes = [make_program(asm.counting(fd, 0)) for fd in (first, second)]
@@ -207,7 +207,7 @@ def test_no_packet_is_unseen_or_seen_twice(
         ]
         stop = event()
         flood = net.left.start(flood_udp, net.right_address, 9, stop)
-        # a process that floods takes its time to begin
+        # it takes time until the flood begins
         wait_for(lambda: controller.link(links[1].id).stats.packets > 0, COMMAND_TIMEOUT)
         rounds = 0
         end = time.monotonic() + SECONDS
@@ -227,13 +227,13 @@ def test_no_packet_is_unseen_or_seen_twice(
         runs = element(first) + element(second)
     print(f"{rounds} transactions, {counted} packets, {runs} runs")
     assert counted > MANY
-    # mangle's forward chain is the one that holds the rule; other chains count for the table link
+    # the rule is in mangle's forward chain; the table link counts other chains too
     assert stats[1].packets == stats[2].packets == counted
     assert runs == sum(one.packets for one in stats)
     assert all(element_ > 0 for element_ in (stats[0].packets, runs))
 
 
-# --- back unless confirmed ------------------------------------------------------------------------
+# --- rollback unless confirmed --------------------------------------------------------------------
 
 
 def test_a_swap_goes_back_by_itself(
@@ -258,7 +258,7 @@ def test_a_swap_goes_back_by_itself(
         assert history[2].programs == history[0].programs
         # not before its time, and not much later
         assert SOON - 0.1 < (history[2].time - history[1].time) / 1e9 < 2 * SOON
-    # they can be swapped again, and be confirmed no more
+    # they can be swapped again, and no longer be confirmed
     with pytest.raises(KernelError, match="waits for no confirmation"):
         controller.confirm(links[0].id)
     assert controller.swap(links[0].id, news[0]).generation == 4
@@ -267,7 +267,7 @@ def test_a_swap_goes_back_by_itself(
 def test_a_confirmed_swap_stays(
     controller: Controller, links: list[Link], news: list[ProgramSet]
 ) -> None:
-    """Confirming one of the links is for all of the transaction."""
+    """Confirming one of the links confirms the whole transaction."""
     controller.transact(swaps_of(links, news), rollback_after=3)
     with controller.link_changes() as changes:
         confirmed = controller.confirm(links[1].id)
@@ -278,7 +278,7 @@ def test_a_confirmed_swap_stays(
     with pytest.raises(KernelError, match="waits for no confirmation") as refused:
         controller.confirm(links[0].id)
     assert (refused.value.errno, refused.value.attribute) == (errno.ENODATA, "link")
-    # one that was asked for later, and is to be later, goes back behind it
+    # a later swap with a later rollback is rolled back after it
     controller.swap(links[0].id, news[0], rollback_after=4)
     wait_for(lambda: controller.link(links[0].id).generation == 4)
     assert [link.generation for link in controller.links()] == [4, 2, 2]
@@ -304,7 +304,7 @@ def test_what_waits_is_not_swapped_again(
 def test_a_link_that_is_detached_does_not_go_back(
     controller: Controller, links: list[Link], news: list[ProgramSet]
 ) -> None:
-    """The others of the transaction do; with none left there is nothing to do."""
+    """The other links of the transaction go back; with none left there is nothing to do."""
     controller.transact(swaps_of(links, news), rollback_after=0.3)
     assert names(controller.detach(links[0].id)) == ["new_exit"]
     wait_for(lambda: all(link.generation == 3 for link in controller.links()))
@@ -312,7 +312,7 @@ def test_a_link_that_is_detached_does_not_go_back(
     for link in links[1:]:
         controller.detach(link.id)
     assert controller.links() == []
-    # the module is not held by what would have been done later
+    # the pending rollback does not hold the module
     wait_for(lambda: loaded_modules()[MODULE] == 0)
 
 
@@ -326,7 +326,7 @@ def _swap_and_wait(link: Link, fd: int, seconds: float, ready: Any) -> None:
 def test_sigkill_of_the_controller_does_not_keep_a_swap(
     controller: Controller, make_program: MakeProgram, net: Network
 ) -> None:
-    """A persistent link, swapped to a program that drops everything by somebody who then dies."""
+    """A controller swaps a persistent link to a program that drops everything, and is killed."""
     good = socket_filter(make_program, asm.returning(1), name="good")
     bad = socket_filter(make_program, of_protocol(99), name="bad")
     link = attach(controller, good, "nf:inet/output", net.left, persistent=True, mode=NfMode.FILTER)
@@ -348,7 +348,7 @@ def test_sigkill_of_the_controller_does_not_keep_a_swap(
 def test_links_of_a_killed_owner_go_before_they_go_back(
     controller: Controller, make_program: MakeProgram
 ) -> None:
-    """The swap's time runs out when there is no link any more; and the module unloads."""
+    """The swap's time runs out after the link is gone, and the module unloads."""
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
     with Controller() as owner:
         link = owner.attach(TableHook(), programs)
@@ -357,7 +357,7 @@ def test_links_of_a_killed_owner_go_before_they_go_back(
 
 
 def test_the_module_unloads_after_roll_backs(make_program: MakeProgram) -> None:
-    """Work of the roll-back that is over holds nothing."""
+    """A finished rollback holds nothing."""
     programs = ProgramSet({Slot.ENTRY: make_program().fd})
     try:
         for _ in range(5):

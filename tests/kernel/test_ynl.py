@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The kernel's own netlink client (tools/net/ynl) drives the family with our generated spec.
+"""The kernel's own netlink client (tools/net/ynl) drives the family with the generated spec.
 
-Each call is a process of its own, which inherits the descriptors that its request names. Its
-effects are checked with our library, and the other way round.
+Each call is a process of its own, which inherits the descriptors in its request. Its effects are
+checked with the project's library, and the other way round.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NETLINK_GENERIC = 16
 #: number of the system call on x86-64
 CLOCK_NANOSLEEP = 230
 
-#: its checks of the spec against the schema take seconds in a guest: one call does them
+#: the checks of the spec against the schema take seconds in a guest: one call does them
 UNCHECKED = ("--no-schema",)
 
 
@@ -63,7 +63,7 @@ def call(
 
 
 def answers(*arguments: str, fds: Sequence[int] = (), schema: bool = False) -> list[Any]:
-    """What the client prints: the reply, and what came to the group if it subscribed to one."""
+    """The output of the client: the reply, and the group's messages if it subscribed to one."""
     done = call(*arguments, fds=fds, schema=schema)
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -78,20 +78,20 @@ def do(
 
 
 def programs(**fds: int) -> dict[str, Any]:
-    """A program set as the client wants it."""
+    """A program set in the client's form."""
     return {"program": [{"slot": slot, "fd": fd} for slot, fd in fds.items()]}
 
 
 @pytest.fixture(autouse=True)
 def _no_links_left(controller: Controller) -> Iterator[None]:
-    """Links that the client made persistent are detached when a test fails, too."""
+    """Detach links that the client made persistent, also if a test fails."""
     yield
     for link in controller.links():
         controller.detach(link.id)
 
 
 def check_link(reply: Mapping[str, Any], link: Link) -> None:
-    """What the client shows of a link is what our library does."""
+    """Check that the client's description of a link is the same as the library's."""
     assert (reply["link"], reply["generation"]) == (link.id, link.generation)
     assert Hook[reply["hook"].upper()] == link.hook.KIND
     assert (reply["owner-portid"], reply["owner-pid"]) == (link.owner_portid, link.owner_pid)
@@ -178,19 +178,19 @@ def expect_dropped() -> None:
 
 
 def asleep(pid: int) -> bool:
-    """Whether a process waits for a time to pass."""
+    """Whether a process sleeps for a time."""
     return Path(f"/proc/{pid}/syscall").read_text().startswith(f"{CLOCK_NANOSLEEP} ")
 
 
 def waiting(port: int) -> int:
-    """Bytes that wait in the kernel for the netlink socket of a port."""
+    """The bytes pending in the kernel for the netlink socket of a port."""
     lines = Path("/proc/net/netlink").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
     return sum(int(row[4]) for row in rows if (int(row[1]), int(row[2])) == (NETLINK_GENERIC, port))
 
 
 def test_notifications_are_decoded(controller: Controller, make_program: MakeProgram) -> None:
-    """The client hears of others while it sleeps: its reader of replies fails on notifications.
+    """The client gets notifications while it sleeps: its reader of replies fails on them.
 
     (In 6.12, _ops() forgets which operation it waits for.)
     """
@@ -262,7 +262,7 @@ def test_a_transaction(controller: Controller, make_program: MakeProgram) -> Non
 
 
 def numbered(value: Any) -> Any:
-    """A request as our library sends it: numbers where the client takes names."""
+    """A request as the library sends it: numbers where the client takes names."""
     if isinstance(value, dict):
         return {name: numbered(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -320,7 +320,7 @@ def test_events_are_decoded(controller: Controller, make_program: MakeProgram) -
                 send_udp("127.0.0.1", 9, [b"x"])
                 return waiting(client.pid) > 0
 
-            # before, answers of the kernel may wait there
+            # before that, the kernel's answers may be pending there
             wait_for(lambda: asleep(client.pid), timeout=COMMAND_TIMEOUT, what="the client sleeps")
             wait_for(heard, timeout=COMMAND_TIMEOUT, what="the client listens")
             output, _ = client.communicate(timeout=COMMAND_TIMEOUT)

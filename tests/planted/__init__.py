@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Faults put into a copy of the module on purpose, to prove that the tests notice."""
+"""Faults put into a copy of the module on purpose, to prove that the tests detect them."""

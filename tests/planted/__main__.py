@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs the tests against each planted fault, on the debug kernel: they must fail, and say why.
+"""Run the tests against each planted fault, on the debug kernel: they must fail, and say why.
 
-First the same tests run against the module as it is, and must pass.
+First the same tests run against the unchanged module, and must pass.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _RECIPE = Recipe("kasan")
 
 
 def plant(fault: PlantedFault, source: Path) -> None:
-    """Make ``source`` the module's source with the fault in it.
+    """Copy the module's source to ``source`` and apply the fault.
 
     Raises:
-        GuestError: the patch does not fit the module any more.
+        GuestError: the patch does not apply any more.
     """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(_REPOSITORY / "kmod_netlink", source)
@@ -42,10 +42,10 @@ def plant(fault: PlantedFault, source: Path) -> None:
 
 
 def _planted_module(fault: PlantedFault) -> Path:
-    """Build the module with the fault in it, in a directory of its own.
+    """Build the module with the fault, in a directory of its own.
 
     Raises:
-        GuestError: it does not fit, or it does not build.
+        GuestError: the patch does not apply, or the module does not build.
     """
     source = _BUILD / "planted" / fault.name / "source"
     plant(fault, source)
@@ -55,7 +55,7 @@ def _planted_module(fault: PlantedFault) -> Path:
 
 
 def _run(tests: tuple[str, ...], module: Path | None) -> tuple[int, str]:
-    """Run kernel tests in a guest of the debug kernel; their exit status and output."""
+    """Run kernel tests in a guest of the debug kernel; return their exit status and output."""
     command = [sys.executable, "-m", "guest", "run", "--kernel", _RECIPE.name]
     command += ["--timeout", "1800"]
     if module:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The faults: a patch to the module, the tests that must fail with it, and with which words."""
+"""The faults: a patch of the module, the tests that must fail with it, and their words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PlantedFault:
 
     @property
     def patch(self) -> Path:
-        """What puts the fault into the module's source."""
+        """The patch of the module's source."""
         return _HERE / f"{self.name}.patch"
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Command line of the storm: for a guest, as root (``make storm``).
 
-Exit status: 0 when the storm blew over and left nothing; 1 when something went wrong, after a
-sentence that says what.
+Exit status: 0 if the storm ended and left nothing behind; 1 if something went wrong, after a
+sentence that says why.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The accountant: leads the rounds, and at the end of each holds the books against each other.
+"""The accountant: leads the rounds, and checks the accounts at the end of each.
 
-In a namespace of its own, which nobody else touches, two rules count the datagrams to one port. A
+In a namespace of its own, which nobody else uses, two rules count the datagrams to one port. A
 link of its own runs a rule program for the same datagrams. At the end of a round, with nothing
 under way, three equations must hold, exactly:
 
     packets that the rules counted  =  events the link's rule program asked for + its nested runs
     events that all links asked for  =  events received + lost by cause (ring, memory, observer)
-    runs that all links left out  =  lost as nested
+    runs that all links skipped      =  lost as nested
 
-and where nothing was lost, each link's events were received in full. The number of events that a
-link asked for comes from its last notification to the group ``links``, sent when it goes, however
-it goes.
+and if nothing was lost, each link's events were received in full. The number of events that a
+link asked for comes from its last notification to the group ``links``, sent when it is removed,
+for whatever reason.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ _CHAINS = ("OUTPUT", "PREROUTING")
 _SENDERS = 2
 _PRIORITY = 15
 _RELOADS = 3
-#: with the small one the accountant loses events to its own socket, with the large one none
+#: with the small one the accountant loses events of its own socket, with the large one none
 _BUFFERS = (1 << 15, 1 << 26)
 _PATIENCE = 600
 
 
 @dataclass
 class Ledger:
-    """The namespace with the rules, and who sends there."""
+    """The namespace with the rules, and the processes that send there."""
 
     namespace: Namespace
     family: int
@@ -72,7 +72,7 @@ class Ledger:
         return self.namespace.run(tool, "-w", "-t", "raw", *arguments, timeout=_PATIENCE)
 
     def add_rules(self) -> None:
-        """Rules that decide, so that each packet meets one rule and nothing else."""
+        """Add the rules, which end the evaluation, so that each packet meets only one of them."""
         for chain in _CHAINS:
             self._tables(
                 "-A", chain, "-p", "udp", "--dport", str(PORT),
@@ -80,7 +80,7 @@ class Ledger:
             )  # fmt: skip  # pairs together
 
     def counted(self) -> int:
-        """Packets that the rules counted."""
+        """The packets that the rules counted."""
         rows = [self._tables("-vxnL", chain).splitlines()[2].split() for chain in _CHAINS]
         return sum(int(row[0]) for row in rows)
 
@@ -94,14 +94,14 @@ class Ledger:
         enter_namespace(self.namespace.path)
         kind = socket.AF_INET if self.family == 4 else socket.AF_INET6
         address = _LOOPBACK[self.family]
-        # somebody who takes the datagrams, or drops them without a word: no answers
+        # a receiver, or a silent drop: no replies
         with socket.socket(kind, socket.SOCK_DGRAM) as sink:
             sink.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sink.bind((address, PORT))
             send_bursts(address, (PORT,), lambda: bool(self.sending.value))
 
     def stop(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self.sending.value = 0
         for sender in self.senders:
             status = sender.wait()
@@ -123,7 +123,7 @@ def open_ledger(family: int) -> Iterator[Ledger]:
 
 @dataclass
 class Books:
-    """What is known of the events of a round."""
+    """The counts of a round's events."""
 
     events: EventStream
     changes: LinkChangeStream
@@ -140,7 +140,7 @@ class Books:
                 self.received[link] += count
 
     def read(self, seconds: float) -> None:
-        """Take in what comes."""
+        """Read events and changes for ``seconds``."""
         end = time.monotonic() + seconds
         while True:
             self.enter(self.events.read(max(0.0, end - time.monotonic())))
@@ -149,7 +149,7 @@ class Books:
                 return
 
     def read_changes(self) -> int:
-        """Take in the last words of links; how many changes there were."""
+        """Read the last statistics of removed links; return the number of changes."""
         changes = self.changes.read(0)
         for change in changes:
             if change.change is Change.DETACHED:
@@ -158,7 +158,7 @@ class Books:
         return len(changes)
 
     def close_for(self, own: Link, counted: int) -> str:
-        """Check the equations; what the books say, in words."""
+        """Check the equations; return the counts in words."""
         self.asked[own.id] = own.stats
         asked = sum(stats.events for stats in self.asked.values())
         nested = sum(stats.nested for stats in self.asked.values())
@@ -182,23 +182,23 @@ class Books:
 
 
 class AccountantActor(Actor):
-    """Leads round after round until it is told that this one is the last."""
+    """Leads one round after the other until the storm is to end."""
 
     def __init__(
         self, name: str, seed: str, journal: Journal, shared: Shared, seconds: float
     ) -> None:
-        """``seconds`` is how long everything happens in each round."""
+        """``seconds`` is the length of the active part of each round."""
         super().__init__(name, seed, journal, shared)
         self._seconds = seconds
         self._family = self.random.choice(FAMILIES)
 
     def prepare(self) -> None:
-        """All the others wait for the end of a round, and it reads every event there is."""
+        """Raise the priority: all the others wait for this actor, which reads every event."""
         os.nice(-_PRIORITY)
 
     def act(self) -> None:
-        """One round, and the module reloaded after it."""
-        # the other version's table code goes and comes meanwhile
+        """Run one round, and reload the module after it."""
+        # the other version's table code is unloaded and loaded meanwhile
         self._family = next(family for family in FAMILIES if family != self._family)
         self.shared.accounted = self._family
         with open_ledger(self._family) as ledger:
@@ -209,14 +209,14 @@ class AccountantActor(Actor):
             self.shared.phase = Phase.END
 
     def leave(self) -> None:
-        """There are no more rounds."""
+        """End the rounds."""
         self.shared.accounted = 0
         self.shared.phase = Phase.END
 
     def _round(self, ledger: Ledger) -> str:
         buffer = self.random.choice(_BUFFERS)
         with ExitStack() as end:
-            # the rules may meet the end of an unloading of their tables
+            # the rules may collide with the end of an unload of their tables
             self.wait_until(lambda: self._add_rules(ledger), "the ledger has its rules")
             programs = [
                 end.enter_context(Program.load(asm.returning(1), name=f"ledger{number}"))
@@ -256,7 +256,7 @@ class AccountantActor(Actor):
         return True
 
     def _open_books(self, controller: Controller, buffer: int, end: ExitStack) -> Books:
-        """Subscribe at a moment without links, so that all that comes is known from its start."""
+        """Subscribe while there is no link, so that every event is known from the start."""
         changes = end.enter_context(controller.link_changes())
         while True:
             self.wait_until(lambda: not all_links(controller), "all links are gone")
@@ -282,7 +282,7 @@ class AccountantActor(Actor):
                 self.journal.write("accountant-swap", f"generation {own.generation}")
             if stall:
                 self.pause(stalling, stalling)
-            # by what was decided, so that the number of decisions does not depend on the machine
+            # by the decisions, so that their number does not depend on the machine
             left -= reading + stalling * stall
 
     def _settle(self, controller: Controller, books: Books, own: int) -> None:
@@ -296,17 +296,17 @@ class AccountantActor(Actor):
 
             self.wait_until(alone, "the accountant's link is the only one")
             books.enter(list(books.events.drain()))
-            # others' packets still come to the tables, and are not selected
+            # other packets still come to the tables, and are not selected
             now = replace(controller.link(own).stats, packets=0), controller.status().cpus
             changed = books.read_changes()
             if now == before and not changed:
                 return
             before = now
-            # packets on their way have no end to wait for: when nothing has moved for this long
+            # packets under way have no end to wait for: nothing must move for this long
             self.pause(0.3, 0.3)
 
     def _reload(self) -> None:
-        """The module goes and comes a few times, in spite of those who still use it."""
+        """Unload and load the module a few times, although others still use it."""
         self.shared.phase = Phase.RELOADS
         for _ in range(_RELOADS):
             self.pause(0, 0.3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The common part of all actors: a process, a seed of its own, a journal, an end."""
+"""The common part of all actors: a process, a seed, a journal, an end."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.storm.shared import Phase, Shared
 _fork = multiprocessing.get_context("fork")
 _PR_SET_PDEATHSIG = 1
 _NR_DELETE_MODULE = 176  # x86-64
-#: seconds; an emulated kernel that looks for its own faults is slow
+#: seconds; an emulated kernel with debugging is slow
 _PATIENCE = 600.0
 _HEARTBEAT = 10.0
 
 
 class Actor(ABC):
-    """One who does one kind of thing until the storm ends.
+    """An actor that does one kind of thing until the storm ends.
 
-    All its decisions come from ``random``, which comes from the storm's seed and the actor's name.
+    All its decisions come from ``random``, whose seed is the storm's seed and the actor's name.
     """
 
     def __init__(self, name: str, seed: str, journal: Journal, shared: Shared) -> None:
@@ -47,14 +47,14 @@ class Actor(ABC):
         """Do one thing; called again and again."""
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing to do
-        """What comes before the first thing, in the actor's process."""
+        """Prepare for the first ``act``, in the actor's process."""
 
     def leave(self) -> None:  # noqa: B027 - most have nothing to do
-        """What comes after the last thing, also when one failed."""
+        """Clean up after the last ``act``, even if one failed."""
 
     def run(self) -> None:
-        """The life of the actor, in its process; a failure goes to the journal."""
-        # where it is, for whoever wonders why it is silent
+        """Run the actor in its process; a failure goes to the journal."""
+        # prints the stack of an actor that is silent for too long
         faulthandler.register(signal.SIGUSR1)
         try:
             self.prepare()
@@ -71,13 +71,13 @@ class Actor(ABC):
         self.journal.write("ended")
 
     def pause(self, shortest: float, longest: float) -> None:
-        """Let some time pass: that is the storm's rhythm, there is nothing to wait for."""
+        """Let some time pass, as the rhythm of the storm: there is no condition to wait for."""
         end = time.monotonic() + self.random.uniform(shortest, longest)
         while (left := end - time.monotonic()) > 0 and not self.shared.ended:
             time.sleep(min(left, 0.2))
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Poll for a condition as long as it takes a slow machine; then give up."""
+        """Poll for a condition for as long as a slow machine may need; then fail."""
         end = time.monotonic() + _PATIENCE
         while not condition():
             if time.monotonic() > end:
@@ -86,7 +86,7 @@ class Actor(ABC):
 
     @contextmanager
     def unless_reloading(self) -> Iterator[None]:
-        """Errors of the controller pass, if the module may have been away meanwhile."""
+        """Pass over errors of the controller if the module may have been reloaded meanwhile."""
         before = self.shared.phase, self.shared.reloads
         try:
             yield
@@ -95,12 +95,12 @@ class Actor(ABC):
             if before == after and before[0] is not Phase.RELOADS:
                 raise
             self.journal.write("met-a-reload", error)
-            # the module comes back soon; asking all the time would only slow that down
+            # the module comes back soon; constant attempts would only delay that
             self.pause(0.02, 0.2)
 
 
 class Child:
-    """A process of ours, ended by its own id. It dies with the one that made it."""
+    """A child process, killed by its own id. It dies with its parent."""
 
     def __init__(self, target: Callable[..., None], *arguments: object) -> None:
         def begin() -> None:
@@ -112,17 +112,17 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its id."""
+        """The process id."""
         assert self.process.pid is not None
         return self.process.pid
 
     def kill(self) -> None:
-        """SIGKILL, and wait until the process is gone; more than once does no harm."""
+        """Send SIGKILL, and wait until the process is gone; may be repeated."""
         self.process.kill()
         self.process.join()
 
     def wait(self, patience: float = _PATIENCE) -> int:
-        """Wait for its own end; its exit status. It is killed if it does not come to one."""
+        """Wait for its own end, and return the exit status. If it does not end, it is killed."""
         self.process.join(patience)
         if self.process.exitcode is None:
             where = waiting_where(self.pid)
@@ -132,7 +132,7 @@ class Child:
 
 
 def waiting_where(pid: int) -> str:
-    """Where in the kernel a process is, as far as it tells."""
+    """The place in the kernel at which a process is, as far as the kernel tells."""
     try:
         with open(f"/proc/{pid}/stack", encoding="ascii") as stack:  # noqa: PTH123 - may vanish
             return stack.read().strip() or "not in the kernel"
@@ -141,15 +141,15 @@ def waiting_where(pid: int) -> str:
 
 
 def delete_module(name: str) -> bool:
-    """Unload a module, if nobody uses it, as rmmod(8) does after a look of its own.
+    """Unload a module if nobody uses it, as rmmod(8) does after a check of its own.
 
-    False if somebody does; OSError if something else stands in the way.
+    False if it is in use; OSError for any other error.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(_NR_DELETE_MODULE, name.encode(), os.O_NONBLOCK) == 0:
         return True
     error = ctypes.get_errno()
-    # EBUSY: it is just coming or going
+    # EBUSY: it is being loaded or unloaded
     if error in {errno.EWOULDBLOCK, errno.EBUSY}:
         return False
     raise OSError(error, f"delete_module {name}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Controllers that change links until they disconnect, links and all, or are killed."""
+"""Controllers that change links until they disconnect, or are killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.storm.shared import Phase, Shared
 
 
 class _WithLinks(Actor):
-    """One who has links in some namespaces."""
+    """An actor with links in some namespaces."""
 
     def __init__(
         self, name: str, seed: str, journal: Journal, shared: Shared, places: Sequence[Namespace]
@@ -30,12 +30,12 @@ class _WithLinks(Actor):
 
 
 class ControllerActor(_WithLinks):
-    """A controller that lives for many changes, then disconnects, links and all."""
+    """A controller that makes many changes, then disconnects, which removes its links."""
 
     _links: Links | None = None
 
     def act(self) -> None:
-        """One change of a link, or the end of all of them."""
+        """Change a link, or remove all of them."""
         if self.shared.phase is Phase.CALM:
             self._drop()
             self.pause(0.02, 0.05)
@@ -46,7 +46,7 @@ class ControllerActor(_WithLinks):
                     self._links = Links(self.random, self.journal, self.shared, self._places)
                 if self.shared.phase is Phase.RELOADS:
                     self._links.drop_all()
-                    # with a link for most of the time the module would hardly ever go
+                    # with links for most of the time the module could hardly ever be unloaded
                     self.pause(0.2, 2)
                 self._links.change()
                 if self.random.random() < 0.05:
@@ -71,19 +71,19 @@ class ControllerActor(_WithLinks):
                     self._links = None
 
     def _forget(self) -> None:
-        """The module is gone, and the links with it, or something failed."""
+        """Close after a failure, or after the module and its links have gone."""
         links, self._links = self._links, None
         if links is not None:
             links.close(detach=False)
 
 
 class KillerActor(_WithLinks):
-    """Starts controllers and kills them, wherever they are; then looks for what they left."""
+    """Starts controllers and kills them at any point; then checks the links that they left."""
 
     _number = 0
 
     def act(self) -> None:
-        """One victim."""
+        """Start and kill one controller."""
         if self.shared.phase is not Phase.ROUND:
             self.pause(0.02, 0.1)
             return
@@ -124,9 +124,9 @@ class KillerActor(_WithLinks):
                 journal.write(FAILED, traceback.format_exc())
 
     def _look_for_remains(self, pid: int, name: str) -> None:
-        """Links that are not persistent are gone with their owner; the others can be adopted.
+        """Check the links of a killed owner: only persistent ones are left, and can be adopted.
 
-        Then they can be removed, or go with the controller here.
+        After that they are removed, or go with the controller here.
         """
         with self.unless_reloading(), Controller() as controller:
             for link in all_links(controller):

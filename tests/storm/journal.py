@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The journal: every actor writes lines into one pipe, the supervisor reads them.
 
-A line is ``seconds actor action details``. Lines are shorter than PIPE_BUF and so come whole, also
-from a process that is killed.
+A line is ``seconds actor action details``. Lines are shorter than PIPE_BUF, and so always whole,
+even those of a process that is killed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections import Counter
 from pathlib import Path
 
 FAILED = "FAILED"
-"""The action that says that something is wrong; it ends the storm."""
+"""The action that reports an error; it ends the storm."""
 
 _LONGEST = select.PIPE_BUF - 1
 
 
 class Journal:
-    """Where one actor writes."""
+    """The writing end of one actor."""
 
     def __init__(self, pipe: int, actor: str, start: float) -> None:
         self._pipe = pipe
@@ -33,11 +33,11 @@ class Journal:
         return Journal(self._pipe, actor, self._start)
 
     def silent(self) -> float:
-        """Seconds since it was written."""
+        """Seconds since the last line."""
         return time.monotonic() - self._last
 
     def write(self, action: str, details: object = "") -> None:
-        """Note an action that has succeeded; FAILED is one that must not be."""
+        """Record an action that has succeeded, or FAILED for an error."""
         self._last = time.monotonic()
         line = f"{self._last - self._start:9.3f} {self.actor} {action} {details}".rstrip()
         line = line.replace("\n", "\n" + 10 * " " + "| ")
@@ -45,7 +45,7 @@ class Journal:
 
 
 class Record:
-    """What the supervisor makes of the lines: a file, sums, and who was heard of last."""
+    """The supervisor's record of the lines: a file, sums, and the last line of each actor."""
 
     def __init__(self, path: Path) -> None:
         self._reader, writer = os.pipe()
@@ -64,7 +64,7 @@ class Record:
         return self._reader
 
     def read(self) -> None:
-        """Take in what was written."""
+        """Read the new lines."""
         while True:
             try:
                 data = os.read(self._reader, 1 << 16)
@@ -88,7 +88,7 @@ class Record:
             self.sums[action] += 1
 
     def close(self) -> None:
-        """Take in the rest, and end it."""
+        """Read the remaining lines, and close the journal."""
         self.read()
         os.close(self._reader)
         os.close(self._writer)

@@ -28,7 +28,7 @@ from tests.storm.shared import Phase, Shared
 FILTERS = ("udp", "ip6", "icmp or icmp6", "udp dst port 9 and ip", "len > 100", "tcp")
 
 _MOST_LINKS = 6
-#: program sets of table links by their slots: those with fewer events more often
+#: program sets of table links by their slots: those with fewer events are more frequent
 _SHAPES = (
     (Slot.ENTRY,),
     (Slot.ENTRY, Slot.EXIT),
@@ -37,7 +37,7 @@ _SHAPES = (
     (Slot.ENTRY, Slot.RULE, Slot.EXIT),
 )
 _FAMILIES: tuple[Literal[4, 6] | None, ...] = (None, None, 4, 6)
-#: netfilter hooks; those of a device are of the loopback device, which every namespace has
+#: netfilter hooks; those of a device use the loopback device, which every namespace has
 _NF_HOOKS = (
     "nf:inet/prerouting@first", "nf:inet/input", "nf:inet4/forward@mangle", "nf:inet6/forward",
     "nf:inet4/output@raw", "nf:inet/postrouting@last", "nf:netdev/ingress", "nf:inet/ingress",
@@ -45,20 +45,20 @@ _NF_HOOKS = (
 )  # fmt: skip  # families together
 #: how often a link is at a netfilter hook
 _NF: Final = 0.4
-#: what programs return: they select and emit, let pass or drop
+#: return values of programs: they select and emit, let pass or drop
 _RETURNS = (0, 0, 1)
-#: how often a swap expects another generation than there is
+#: how often a swap expects a wrong generation
 _WRONG: Final = 0.2
-#: links that are swapped in one step
+#: number of links that are swapped in one step
 _TOGETHER = (1, 2, 3)
-#: seconds until a swap is rolled back: too soon for somebody to confirm it, or late enough
+#: seconds until a swap is rolled back: too few for a confirmation, or enough
 _ROLLBACK = (None, 0.05, 3)
 _PATIENCE: Final = 600.0
 _POLL: Final = 0.01
 
 
 def all_links(controller: Controller) -> list[Link]:
-    """The links, however fast they change."""
+    """The links, even if they change during the listing."""
     while True:
         try:
             return controller.links()
@@ -71,7 +71,7 @@ class Links:
     """A controller and its links: one random change after the other.
 
     Programs are loaded anew for every controller, so that each that is killed leaves some behind.
-    Those at netfilter hooks are in one of ``places``.
+    Links at netfilter hooks are in one of ``places``.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class Links:
 
     @property
     def held(self) -> int:
-        """How many links there are."""
+        """The number of links."""
         return len(self._links)
 
     def change(self) -> None:
-        """Make a link, swap some, keep or see rolled back what was swapped, or remove one."""
+        """Attach a link, swap some, conclude a swap with a rollback, or detach a link."""
         kind, pick = self._decide.random(), self._decide.random()
         index = int(pick * len(self._links))
-        # Links that live through a reload's attempts would keep the module from going.
+        # A link that outlives the attempts to reload the module would keep it loaded.
         short = self._shared.phase is not Phase.ROUND
         if not self._links or (kind < 0.35 and len(self._links) < _MOST_LINKS and not short):
             self._attach()
@@ -123,7 +123,7 @@ class Links:
             self._detach(0)
 
     def close(self, *, detach: bool = True) -> None:
-        """Remove what would stay, disconnect, and unload the programs."""
+        """Remove persistent links, disconnect, and unload the programs."""
         try:
             for link in self._links if detach else ():
                 if link.persistent:
@@ -179,7 +179,7 @@ class Links:
         self._links.append(link)
 
     def _swap(self, index: int) -> None:
-        """Swap a link, or several in one step: all or, if one is not as expected, none."""
+        """Swap a link, or several in one step: all, or none if one expectation is wrong."""
         decide = self._decide
         others = [n for n, link in enumerate(self._links) if link.rollback_in is None]
         others.remove(index)
@@ -226,14 +226,14 @@ class Links:
         ]
 
     def _conclude(self, index: int) -> None:
-        """Confirm what was swapped for a time, or wait until it is rolled back."""
+        """Confirm a swap with a rollback, or wait until it is rolled back."""
         link = self._links[index]
         if self._decide.random() < 0.5:
             try:
                 self._controller.confirm(link.id)
                 self._journal.write("confirm", f"link {link.id} generation {link.generation}")
             except KernelError as error:
-                # its time had come
+                # it was already rolled back
                 if error.errno != errno.ENODATA:
                     raise
         else:
@@ -244,7 +244,7 @@ class Links:
         self._look_again()
 
     def _look_again(self) -> None:
-        """Only what waited to be rolled back may have changed meanwhile."""
+        """Read the links again: only those that waited for a rollback may have changed."""
         for index, before in enumerate(self._links):
             now = self._controller.link(before.id)
             self._check_generation(before, now)

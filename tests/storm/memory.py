@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Memory that the kernel holds for itself.
+"""The kernel's own memory.
 
-Counted: slabs that cannot be reclaimed, vmalloc areas and per-CPU memory. That is where the module
-and what it makes the kernel keep for it lie: links, program sets and references to programs; rings
+Counted are unreclaimable slabs, vmalloc areas and per-CPU memory, which contain everything that
+the module makes the kernel hold: links, program sets and references to programs; rings
 and programs' code; counters. MemAvailable would not do: the page cache and the Python processes
-move it by more than a whole storm of leaked links.
+change it by more than a whole storm of leaked links.
 
 Both measurements are taken with no storm, no namespace, no table code and no ipttrace there, after
-the storm has run once: what the kernel keeps for the next time, such as caches of network devices,
-is in both.
+the storm has run once: memory that the kernel keeps for the next time, such as caches of network
+devices, is in both.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _COUNTED = ("SUnreclaim", "VmallocUsed", "Percpu")
 _SLABS = Path("/sys/kernel/slab")
 
 TOLERANCE_KIB = 2048
-"""What two storms differ by without a leak: half-filled slabs, one pack of JIT code more or less.
+"""The difference between two storms without a leak: half-filled slabs, a pack of JIT code.
 
 A program holds at least a page of its own, so that a reference leaked in one of ten attaches and
-swaps of a two-minute storm is seen; so is a ring (more than 1 MiB for each CPU) at every second
+swaps of a two-minute storm is found; so is a ring (more than 1 MiB for each CPU) at every second
 reload. Smaller leaks are for kmemleak, on the debug kernel.
 """
 
 
 @dataclass(frozen=True)
 class Memory:
-    """KiB by kind."""
+    """Memory in KiB, by kind."""
 
     kinds: dict[str, int]
 
     @property
     def total(self) -> int:
-        """All kinds together."""
+        """The sum of all kinds."""
         return sum(self.kinds.values())
 
     @classmethod
     def now(cls) -> Memory:
-        """After what can go has gone."""
+        """The memory in use, after reclaim."""
         Path("/proc/sys/vm/drop_caches").write_text("3")
         for cache in _SLABS.glob("*/shrink"):
             with suppress(OSError):
@@ -61,10 +61,10 @@ class Memory:
 
 
 def settled() -> Memory:
-    """The memory in use once it does not shrink any more: much is freed in the background."""
+    """The memory in use once it no longer shrinks: much is freed in the background."""
     now = Memory.now()
     for _ in range(60):
-        # nothing tells when the last grace period and the last work item are over
+        # nothing marks the end of the last grace period and the last work item
         time.sleep(1)
         before, now = now, Memory.now()
         if now.total >= before.total:
@@ -73,7 +73,7 @@ def settled() -> Memory:
 
 
 def conceals_frees() -> str:
-    """Why the measure says nothing on this kernel; empty if it does."""
+    """The reason why the measurement is useless on this kernel; empty if it is useful."""
     symbols = Path("/proc/kallsyms").read_text()
     for symbol, why in (
         (" kasan_quarantine_put\n", "KASAN keeps what was freed in quarantine"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Namespaces that come with rules, traffic and a link, and go while packets are on their way."""
+"""Namespaces that appear with rules, traffic and a link, and disappear under traffic."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _ip(*arguments: str) -> None:
 
 
 class NamespacesActor(Actor):
-    """One namespace after the other, each on a cable to the router.
+    """Makes and deletes one namespace after the other, each on a cable to the router.
 
     storm-nsN  eth0 10.78.0.2 --- veth --- sN 10.78.0.1  router
                     fd78::2                   fd78::1
@@ -45,14 +45,14 @@ class NamespacesActor(Actor):
         self._tables = kernel_tables()
 
     def act(self) -> None:
-        """One namespace, from its making to its end."""
+        """Make one namespace, use it and delete it."""
         self._number += 1
         namespace = Namespace(f"storm-ns{self._number}")
         with ExitStack() as watching:
             with ExitStack() as end:
                 _ip("netns", "add", namespace.name)
-                # the namespace loses its name with packets on their way; the last of its
-                # processes, killed after that, takes the namespace with it
+                # the namespace loses its name under traffic; the last of its processes is killed
+                # after that, which destroys the namespace
                 going = end.enter_context(ExitStack())
                 end.callback(_ip, "netns", "delete", namespace.name)
                 self._connect(namespace)
@@ -64,7 +64,7 @@ class NamespacesActor(Actor):
                 ):  # fmt: skip  # pairs together
                     going.callback(start_bursts(place, address, (9,), lambda: True).kill)
                 watch = None
-                # not while the module may go; last, since a round does not end before its links
+                # not while the module may go; last, as a round does not end before its links
                 if self.shared.phase is Phase.ROUND:
                     with self.unless_reloading():
                         watch = self._watch(namespace, watching)
@@ -75,7 +75,7 @@ class NamespacesActor(Actor):
                 self._see_it_gone(*watch)
 
     def _watch(self, namespace: Namespace, end: ExitStack) -> tuple[Controller, Link]:
-        """A link in the namespace, until the end."""
+        """Attach a link in the namespace, until the end."""
         program = end.enter_context(
             Program.load(asm.returning(0), name="doomed", type=ProgramType.SOCKET_FILTER)
         )
@@ -84,7 +84,7 @@ class NamespacesActor(Actor):
         return controller, controller.attach(hook, ProgramSet({Slot.PACKET: program.fd}))
 
     def _see_it_gone(self, controller: Controller, link: Link) -> None:
-        """The link says that its hook is gone, and can be removed."""
+        """Wait until the link reports that its hook is gone, and remove it."""
         with self.unless_reloading():
             self.wait_until(
                 lambda: controller.link(link.id).hook.gone is not None,
@@ -95,7 +95,7 @@ class NamespacesActor(Actor):
             self.journal.write("hook-gone", f"link {link.id}, {last.stats.packets} packets")
 
     def _family(self) -> int:
-        """Mostly one whose table code stays: rules keep it from being unloaded."""
+        """The IP version of the rules: mostly one whose table code stays, as rules hold it."""
         family, stays = self.random.choice(FAMILIES), self.random.random() < 0.7
         return self.shared.accounted or family if stays else family
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Observers that come, read, stall until they overrun, go on, and vanish."""
+"""Observers that appear, read, stall until they overrun, continue, and disappear."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BUFFERS = (1 << 15, 1 << 18, 1 << 22)
 
 
 def observe(controller: Controller, buffer: int) -> EventStream:
-    """Subscribe to all events with room for ``buffer`` bytes of them."""
+    """Subscribe to all events with a receive buffer of ``buffer`` bytes."""
     connection = Connection.open()
     try:
         connection.join(Group.EVENTS, buffer)
@@ -31,13 +31,13 @@ def observe(controller: Controller, buffer: int) -> EventStream:
 
 
 class Order:
-    """Checks that the events of a stream never go back: none comes twice, or late."""
+    """Checks the order of a stream's events: none comes twice, or late."""
 
     def __init__(self) -> None:
         self._next: dict[int, int] = {}
 
     def check(self, batch: EventBatch) -> None:
-        """Take note of a batch; AssertionError if it is out of its CPU's order."""
+        """Check a batch; AssertionError if it is out of its CPU's order."""
         expected = self._next.get(batch.cpu, 0)
         assert batch.sequence >= expected, (
             f"CPU {batch.cpu} sends event {batch.sequence} behind event {expected - 1}"
@@ -51,7 +51,7 @@ class ObserverActor(Actor):
     _number = 0
 
     def act(self) -> None:
-        """One observer."""
+        """Run one observer."""
         if self.shared.phase is not Phase.ROUND:
             self.pause(0.02, 0.2)
             return
@@ -92,6 +92,6 @@ class ObserverActor(Actor):
             reads, stalls = decide.uniform(0.05, 0.5), decide.choice((0, 0.1, 1))
             for batch in stream.read(reads):
                 order.check(batch)
-            # a slow reader: that it does not read is the point
+            # a slow reader: the pause is the point
             self.pause(stalls, stalls)
             seconds -= reads + stalls

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""CPUs, taken off line and on line."""
+"""CPUs, taken offline and online."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from types import MappingProxyType
 from tests.storm.actor import Actor
 
 _CPUS = Path("/sys/devices/system/cpu")
-#: ns a second that ordinary tasks of a CPU have before real-time ones; 6.1 has no such server
+#: ns per second that a CPU's ordinary tasks get before real-time ones; 6.1 has no fair server
 _FAIR_SERVERS = Path("/sys/kernel/debug/sched/fair_server")
 
 
 def switchable() -> list[Path]:
-    """The switches of the CPUs that can go off line; the first cannot."""
+    """The switches of the CPUs that can go offline; the first cannot."""
     return sorted(path for path in _CPUS.glob("cpu[0-9]*/online") if path.parent.name != "cpu0")
 
 
 def all_on_line() -> None:
-    """Bring back every CPU."""
+    """Bring every CPU online."""
     for switch in switchable():
         if switch.read_text().strip() == "0":
             switch.write_text("1")
 
 
 class ProcessorsActor(Actor):
-    """Switches one CPU after the other; all are on line at the end.
+    """Switches one CPU after the other; all are online at the end.
 
-    Meanwhile they have no fair server: 6.12 counts it as one more running task when a CPU goes off
-    line, and warns (sched_cpu_dying() looks before it stops the server).
+    Meanwhile they have no fair server: 6.12 counts it as one more running task when a CPU goes
+    offline, and warns (sched_cpu_dying() checks before it stops the server).
     """
 
     _servers: Mapping[Path, str] = MappingProxyType({})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rulesets, replaced as a whole while packets walk them."""
+"""Rulesets, replaced as a whole while packets traverse them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WORDS = {
 
 
 def kernel_tables() -> list[str]:
-    """The tables that this kernel has code for: the small debug kernels lack one."""
+    """The tables that this kernel supports: the small debug kernels lack one."""
     return [
         table
         for table in TABLES
@@ -47,7 +47,7 @@ def kernel_tables() -> list[str]:
 
 
 def flushed(tables: list[str]) -> str:
-    """No rules in these tables."""
+    """Tables without rules."""
     lines = []
     for table in tables:
         lines += [f"*{table}", *(f":{chain} ACCEPT" for chain in TABLES[table]), "COMMIT"]
@@ -55,9 +55,10 @@ def flushed(tables: list[str]) -> str:
 
 
 def random_rules(decide: random.Random, family: int, tables: Sequence[str], *, copies: bool) -> str:
-    """One to three of the tables with user chains; most packets get through.
+    """Rules for one to three of the tables, with user chains; most packets get through.
 
-    ``copies`` allows TEE. Not at the host that the copies go to: it would copy them again.
+    ``copies`` allows TEE. The host that receives the copies must not have it: it would copy them
+    again.
     """
     lines = []
     for table in decide.sample(tables, decide.randint(1, 3)):
@@ -82,18 +83,18 @@ def _rule(decide: random.Random, family: int, table: str, chain: str, chains: li
     if target in {"-j DROP", "-j REJECT"}:
         match = "-p udp --dport 10"
     elif "TEE" in target:
-        # Copies of multicast, such as neighbour discovery, come back to the host that makes them,
-        # are copied again, and with two such rules bring every processor to its knees.
+        # Copies of multicast, such as neighbour discovery, return to the host that makes them, are
+        # copied again, and with two such rules overload every processor.
         match = "-p udp --dport 9"
     elif "TRACE" in target:
-        # a line in the kernel's log for each rule that such a packet meets from there on
+        # each such packet causes a line in the kernel's log for each rule from there on
         match = "-p {icmp}"
     words = {**_WORDS[family], "chain": decide.choice(chains or [""])}
     return f"-A {chain} {match} {target}".format(**words)
 
 
 def restore(namespace: Namespace, family: int, rules: str) -> str:
-    """Replace tables; what the tool complains of, empty if it succeeded."""
+    """Replace tables; return the tool's complaint, empty if it succeeded."""
     tool = {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}[family]
     done = subprocess.run(
         ["ip", "netns", "exec", namespace.name, tool, "-w"],
@@ -105,7 +106,7 @@ def restore(namespace: Namespace, family: int, rules: str) -> str:
 def replace(
     namespace: Namespace, family: int, rules: str, shared: Shared, journal: Journal
 ) -> bool:
-    """Replace tables, unless somebody is unloading their code; whether it was done."""
+    """Replace tables, unless their code is being unloaded; return whether it was done."""
     unloads = shared.table_unloads(family)
     if shared.closed(family):
         return False
@@ -120,7 +121,7 @@ def replace(
 
 
 class RulesActor(Actor):
-    """Replaces rulesets in the namespaces that stay."""
+    """Replaces rulesets in the permanent namespaces."""
 
     def __init__(
         self, name: str, seed: str, journal: Journal, shared: Shared, where: tuple[Namespace, ...]

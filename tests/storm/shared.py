@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Memory that the storm's processes share.
+"""Shared memory of the storm's processes.
 
-Plain words of shared memory, without any lock: a process that SIGKILL ends would hold it for ever.
+It consists of plain words without a lock: a process that SIGKILL ends would hold it for ever.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 
 
 class Phase(enum.IntEnum):
-    """Where a round is."""
+    """The phase of a round."""
 
     CALM = 0
-    """No links but the accountant's: it takes stock."""
+    """No links except the accountant's, which checks the accounts."""
     ROUND = 1
     """Everything happens. The accountant's link is there, so that the module has to stay."""
     RELOADS = 2
-    """The module goes and comes; links are short."""
+    """The module is unloaded and loaded; links are short-lived."""
     END = 3
     """Everybody stops."""
 
@@ -34,7 +34,7 @@ FAMILIES = (4, 6)
 
 
 class Shared:
-    """The words, and one lock that the kernel takes back from the dead. For forked processes."""
+    """The words, and a lock that the kernel releases when a process dies. For forked processes."""
 
     def __init__(self) -> None:
         self._phase = RawValue(ctypes.c_int, Phase.CALM)
@@ -49,7 +49,7 @@ class Shared:
 
     @property
     def phase(self) -> Phase:
-        """Where the round is. Changed by the accountant only."""
+        """The phase of the round. Changed by the accountant only."""
         return Phase(self._phase.value)
 
     @phase.setter
@@ -58,21 +58,21 @@ class Shared:
 
     @property
     def ended(self) -> bool:
-        """Whether everybody is to stop."""
+        """Whether everybody must stop."""
         return self.phase is Phase.END
 
     @property
     def reloads(self) -> int:
-        """How often the module was unloaded. Written by the accountant only."""
+        """The number of unloads of the module. Written by the accountant only."""
         return int(self._reloads.value)
 
     def count_reload(self) -> None:
-        """The module was unloaded."""
+        """Count an unload of the module."""
         self._reloads.value += 1
 
     @property
     def finish(self) -> bool:
-        """Whether the round that is under way is the last."""
+        """Whether the current round is the last."""
         return bool(self._finish.value)
 
     @finish.setter
@@ -89,24 +89,24 @@ class Shared:
         self._accounted.value = family
 
     def closed(self, family: int) -> bool:
-        """Whether somebody wants to unload an IP version's tables: nobody is to add rules there."""
+        """Whether an IP version's tables are to be unloaded: then nobody may add rules there."""
         return bool(self._closed[family])
 
     def close(self, family: int, value: bool) -> None:
-        """Ask for no new rules in the tables of an IP version, or allow them again."""
+        """Forbid new rules in the tables of an IP version, or allow them again."""
         self._closed[family] = value
 
     def table_unloads(self, family: int) -> int:
-        """How often an IP version's tables were unloaded. Written by one actor only."""
+        """The number of unloads of an IP version's tables. Written by one actor only."""
         return int(self._table_unloads[family])
 
     def count_table_unload(self, family: int) -> None:
-        """The tables of an IP version were unloaded."""
+        """Count an unload of an IP version's tables."""
         self._table_unloads[family] += 1
 
     @contextmanager
     def gate(self, *, exclusive: bool = False) -> Iterator[None]:
-        """Hold the phase: it does not leave ROUND while somebody is inside; one changes it."""
+        """Hold the phase: it does not leave ROUND while a process is inside."""
         with self._gate.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
             yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The networks, the cast and its supervisor."""
+"""The networks, the actors and their supervisor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.storm.table_modules import TableModulesActor
 from tests.storm.traffic import TrafficActor
 from tests.storm.unloader import UnloaderActor
 
-#: what must have happened; the storm goes on for it
+#: actions that must have happened; the storm continues until then
 WANTED = frozenset({
     "attach", "attach-nf", "swap", "swap-refused", "transaction", "transaction-refused",
     "confirm", "rolled-back", "detach", "disconnect", "kill", "adopt",
@@ -32,25 +32,25 @@ WANTED = frozenset({
     "namespace-gone", "hook-gone", "restore-4", "restore-6", "tables-unloaded-4",
     "tables-unloaded-6", "target-unloaded", "unload-refused", "reload", "round", "traffic",
 })  # fmt: skip  # pairs together
-#: a slow machine gets so many rounds for what is wanted, however long they take
+#: the number of rounds that a slow machine has for these actions, however long they take
 _ROUNDS = 8
-#: after a failure, for the others to end by themselves, and take what they started with them
+#: after a failure, the time for the others to end by themselves and stop their children
 _LAST_SECONDS = 30
 
 WANTED_OF_CPUS = frozenset({"cpu-off", "cpu-on"})
 
 
 class StormError(Exception):
-    """Something went wrong that must not: what, and who."""
+    """An error, with the actor."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, and from which seed.
+    """The length of the storm, and its seed.
 
-    ``seconds`` of storm at least, ``round_seconds`` in a row; ``patience`` is how long an actor
-    may be silent and how long the storm goes on, or eight rounds if they take longer, for what has
-    not happened yet.
+    The storm lasts for ``seconds`` at least, in rounds of ``round_seconds``; ``patience`` is for
+    how long an actor may be silent, and how long the storm waits, or eight rounds if they take
+    longer, for actions that have not happened yet.
     """
 
     seed: str
@@ -61,7 +61,7 @@ class Plan:
 
 
 def cast(plan: Plan, record: Record, shared: Shared, net: Network) -> list[Actor]:
-    """Everybody."""
+    """All actors."""
     common = (plan.seed, record.journal, shared)
     places = (net.left, net.router, net.right)
     actors: list[Actor] = [
@@ -84,10 +84,10 @@ def cast(plan: Plan, record: Record, shared: Shared, net: Network) -> list[Actor
 
 
 def storm(plan: Plan, record: Record) -> None:
-    """Raise the storm and let it blow over; nobody of the cast is left afterwards.
+    """Run the storm to its end; no actor is left afterwards.
 
     Raises:
-        StormError: an actor failed, hangs or died; or something never happened.
+        StormError: an actor failed, hangs or died; or an action never happened.
     """
     shared = Shared()
     try:
@@ -153,7 +153,7 @@ def _last(record: Record, name: str) -> str:
 
 
 class _Waiter:
-    """Reads the journal, and tells who has ended."""
+    """Reads the journal, and reports the actors that have ended."""
 
     def __init__(self, record: Record, running: dict[str, Child]) -> None:
         self._record = record
@@ -169,7 +169,7 @@ class _Waiter:
     def _wait(self, seconds: float) -> list[str]:
         ready = [fd for fd, _ in self._poll.poll(round(seconds * 1000))]
         ended = [fd for fd in ready if fd in self._names]
-        # after the ends, so that their last words are in
+        # after the ends, so that their last lines are included
         self._record.read()
         for pidfd in ended:
             self._poll.unregister(pidfd)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A storm to warm up, the storm, and a look at what is left."""
+"""A storm to warm up, the storm, and a check of the leftovers."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from tests.storm.stage import WANTED, WANTED_OF_CPUS, Plan, StormError, storm
 from tests.storm.table_modules import load_helpers, unload_tables
 
 _WARM_UP_SECONDS = 3.0
-#: how long what is freed in the background may take on a slow machine
+#: how long background frees may take on a slow machine
 _PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
 class Calm:
-    """The kernel with nothing of ours in it, as far as it can be seen."""
+    """The kernel without anything of the module's, as far as visible."""
 
     remains: Remains
     memory: Memory
 
 
 def run(seed: int, seconds: float, directory: Path, say: Callable[[str], None]) -> None:
-    """The whole storm; a journal lies in ``directory`` afterwards.
+    """Run the whole storm; its journal is in ``directory`` afterwards.
 
     Raises:
-        StormError: what went wrong.
+        StormError: the reason for a failure.
     """
     wanted = WANTED | WANTED_OF_CPUS if switchable() else WANTED
     round_seconds = min(12.0, max(4.0, seconds / 4))
@@ -100,14 +100,14 @@ def _no_links(when: str) -> None:
 
 
 def _import_all() -> None:
-    """Import now what the controller imports when it is first needed.
+    """Import now everything that the controller imports when it is first needed.
 
     Otherwise each of hundreds of processes would do it for itself, for seconds.
     """
     with Controller() as controller, controller.events() as events:
         events.read(0)
     compile_filter("udp")
-    # children share what is here, and do not look it over for garbage
+    # children share these objects, and their collectors skip them
     gc.freeze()
 
 
@@ -117,7 +117,7 @@ def _splats(log: KernelLog) -> list[str]:
 
 
 def _calm(log: KernelLog) -> Calm:
-    """Nothing of ours is loaded and the log is clean."""
+    """Check that nothing of the module's is loaded and that the log is clean."""
     for family in FAMILIES:
         what = f"nothing refers to the tables of IPv{family}"
         wait_for(partial(unload_tables, family), timeout=_PATIENCE, what=what)

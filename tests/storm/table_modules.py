@@ -2,8 +2,8 @@
 """The table code, unloaded and loaded under links and traffic.
 
 A table that holds rules keeps its module. So one IP version's code goes at a time, while the
-accountant's rule is in the other's tables: its rules are removed everywhere, nobody is to add new
-ones, and then the modules go while packets still walk the empty tables.
+accountant's rule is in the other's tables: its rules are removed everywhere, nobody may add new
+ones, and then the modules are unloaded while packets still traverse the empty tables.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tests.storm.shared import FAMILIES, Shared
 
 CODE = {4: "ip_tables", 6: "ip6_tables"}
 _TABLE_PREFIX = {4: "iptable", 6: "ip6table"}
-#: of targets that ipttrace watches besides
+#: modules of targets that ipttrace also watches
 _TARGETS = ("xt_TRACE", "xt_TEE", "nf_dup_ipv4", "nf_dup_ipv6")
-#: what rules and the storm's tools load, and keep as long as there are rules of that kind
+#: modules that rules and the storm's tools load, and keep while there are such rules
 _HELPERS = (
     "nf_conntrack", "nf_nat", "veth", "xt_mark", "xt_tcpudp", "xt_CT", "xt_comment",
     "ipt_REJECT", "ip6t_REJECT", *_TARGETS,
@@ -33,7 +33,7 @@ def loaded_tables(family: int) -> list[str]:
 
 
 def unload_tables(family: int) -> bool:
-    """Unload an IP version's table code, if nothing holds it; whether it is gone."""
+    """Unload an IP version's table code if nothing holds it; return whether it is gone."""
     for table in loaded_tables(family):
         if not delete_module(f"{_TABLE_PREFIX[family]}_{table}"):
             return False
@@ -41,7 +41,7 @@ def unload_tables(family: int) -> bool:
 
 
 def load_helpers() -> None:
-    """Load what rules need besides the table code: the same modules before and after."""
+    """Load the modules that rules need besides the table code, so that they are always the same."""
     run("modprobe", "-a", *_HELPERS, timeout=600)
 
 
@@ -79,7 +79,7 @@ class TableModulesActor(Actor):
         self.pause(1, 4)
 
     def _unload(self, family: int) -> bool:
-        """Until it is gone, or the accountant wants it."""
+        """Try until it is unloaded, or the accountant needs it."""
         while not self.shared.ended and self.shared.accounted not in {family, 0}:
             tables = loaded_tables(family)
             for namespace in self._where if tables else ():
@@ -87,12 +87,12 @@ class TableModulesActor(Actor):
                 assert not complaint, f"{namespace.name}: {complaint}"
             if unload_tables(family):
                 return True
-            # a namespace with rules has not gone yet, or a packet is under way
+            # a namespace with rules still exists, or a packet is under way
             self.pause(0.1, 0.3)
         return False
 
     def _unload_targets(self) -> None:
-        """Of both versions' rules: nobody may be adding any."""
+        """Unload the targets of both versions' rules, which nobody may add meanwhile."""
         closed = [family for family in FAMILIES if not self.shared.closed(family)]
         for family in closed:
             self.shared.close(family, True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Packets, in every namespace, at a rate that leaves the others some of the processor."""
+"""Packets in every namespace, at a rate that leaves the others some processor time."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tests.storm.actor import Actor, Child
 from tests.storm.journal import Journal
 from tests.storm.shared import Shared
 
-#: large and rare, so that events travel in large batches: small ones cost their readers most
+#: large and rare, so that events come in large batches: small ones are expensive to read
 _BURST = 40
 #: seconds between bursts
 _PAUSE = 0.5
-#: an emulated machine is slow: packets get the time that the others leave
+#: an emulated machine is slow: traffic has the lowest priority
 _NICE = 10
 _PORTS = (9, 10)
 
 
 def send_bursts(address: str, ports: tuple[int, ...], going: Callable[[], bool]) -> None:
-    """Send datagrams at a bounded rate as long as ``going`` says so."""
+    """Send datagrams at a bounded rate while ``going`` returns true."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         while going():
             for number in range(_BURST):
-                # what a rule drops or refuses, and queues that are full
+                # datagrams that a rule drops or rejects, and full queues
                 with suppress(OSError):
                     sender.sendto(bytes(20 + 5 * number), (address, ports[number % len(ports)]))
             # the rate
@@ -42,7 +42,7 @@ def send_bursts(address: str, ports: tuple[int, ...], going: Callable[[], bool])
 def start_bursts(
     namespace: Namespace, address: str, ports: tuple[int, ...], going: Callable[[], bool]
 ) -> Child:
-    """``send_bursts`` in a process that lives in a namespace."""
+    """Run ``send_bursts`` in a process in a namespace."""
 
     def send() -> None:
         os.nice(_NICE)

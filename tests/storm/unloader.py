@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Attempts to unload the module from under its links."""
+"""Attempts to unload the module although it has links."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class UnloaderActor(Actor):
     """While the accountant's link is there, the kernel must refuse."""
 
     def act(self) -> None:
-        """One attempt."""
+        """Make one attempt."""
         with self.shared.gate():
             if self.shared.phase is Phase.ROUND:
                 assert not delete_module(MODULE), "the module was unloaded under a link"

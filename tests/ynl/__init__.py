@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The kernel's own netlink client (tools/net/ynl), from Debian's linux-source package.
 
-It knows no family: a YAML spec tells it what travels, and a schema what a spec may say. No package
-of Debian 12 brings it.
+It knows no family: a YAML spec describes the messages, and a schema describes specs. No package
+of Debian 12 contains it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _FILES = (
 
 @dataclass(frozen=True)
 class Ynl:
-    """Where the client and the schema of our spec's level are."""
+    """The paths of the client and of the schema for the level of the spec."""
 
     cli: Path
     schema: Path
 
 
 def ynl() -> Ynl:
-    """The client, taken out of the source archive once per version: that takes half a minute.
+    """The client, extracted from the source archive once per version, which takes half a minute.
 
     Raises:
         KernelMissingError: the source package is not installed.

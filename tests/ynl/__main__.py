@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``python -m tests.ynl``: have the kernel's netlink client ready as .build/ynl/ynl."""
+"""``python -m tests.ynl``: prepare the kernel's netlink client as .build/ynl/ynl."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ exec /usr/bin/python3 '{cli}' --schema '{schema}' --spec '{spec}' "$@"
 
 
 def main() -> int:
-    """Exit 1 with a sentence if there is no source package to take it from."""
+    """Write the launcher; exit 1 with a sentence if there is no source package."""
     try:
         tool = ynl()
     except GuestError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The place where hostile programs run: a namespace whose OUTPUT has one rule, for ping."""
+"""The environment of hostile programs: a namespace whose OUTPUT has one rule, for ping."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ipttproto import TABLE_SLOTS
 from tests.kernel.support.network import Namespace, namespace
 
 COOKIE = 0x0123456789ABCDEF
-#: passes through the table of a ping to oneself: request and answer, out and in
+#: table passages of a ping to oneself: request and reply, out and in
 PASSES = 4
-#: a rule and a policy for each of the two, and the ends of all passes
+#: a rule and a policy for request and reply, and the ends of all passages
 EVENTS = 8
 
 RunInAllSlots = Callable[[int], None]
-"""Runs a program that returns non-zero in every slot; it ran ``RUNS`` times then."""
+"""Runs a program that returns non-zero in every slot, ``RUNS`` times in all."""
 RUNS = PASSES + EVENTS
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Classic-BPF filters that use all they may: they select, pass over, or are refused."""
+"""Classic-BPF filters that use everything they may: they select, pass over, or are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANCILLARY = {
     "queue": 24, "hatype": 28, "rxhash": 32, "cpu": 36, "alu_xor_x": 40, "vlan_tag": 44,
     "vlan_tag_present": 48, "pay_offset": 52, "random": 56, "vlan_tpid": 60,
 }  # fmt: skip  # pairs together
-#: what needs a device: a packet has none in OUTPUT
+#: loads that need a device, which a packet in OUTPUT does not have
 OF_THE_DEVICE = {"ifindex", "hatype"}
 
 
@@ -70,7 +70,7 @@ SELECTING = {
 def _passages(
     controller: Controller, filters: Mapping[str, bytes], send: Callable[[], object]
 ) -> dict[str, tuple[int, int]]:
-    """How many packets reached the hook and were selected, by a link with each of the filters."""
+    """The packets that reached the hook and those selected, for a link with each of the filters."""
     with loaded(asm.returning(1)) as program:
         links = {
             name: controller.attach(
@@ -97,7 +97,7 @@ def test_what_filters_select(controller: Controller, place: Namespace) -> None:
 def test_ancillary_loads(controller: Controller, place: Namespace, index: int) -> None:
     registers = step(LD_IMM, index) + step(LDX_IMM, index)
     filters = {n: registers + step(LD_W, AD + offset) + TAKE for n, offset in ANCILLARY.items()}
-    # without a device the filter ends there and returns what it loaded last
+    # without a device the filter ends there and returns its last loaded value
     without_device = PASSES if index else PASSES // 2
     assert _passages(controller, filters, lambda: place.ping("127.0.0.1")) == {
         name: (PASSES, without_device if name in OF_THE_DEVICE else PASSES) for name in ANCILLARY
@@ -112,7 +112,7 @@ def _connect_refused() -> None:
 def test_ancillary_loads_of_a_packet_without_device_and_socket(
     controller: Controller, place: Namespace
 ) -> None:
-    """The RST of a REJECT rule is such a packet."""
+    """The RST of a REJECT rule has neither device nor socket."""
     place.iptables("-A", "OUTPUT", "-p", "tcp", "--dport", "81", "-j", "REJECT",
                    "--reject-with", "tcp-reset")  # fmt: skip  # pairs together
     filters = {name: step(LD_W, AD + offset) + TAKE for name, offset in ANCILLARY.items()}

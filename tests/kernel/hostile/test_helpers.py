@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Programs that look around and reach out: what their helpers do, in every slot."""
+"""Programs that read and write through helpers, in every slot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.kernel.support.maps import element, one_element_map
 from tests.kernel.support.network import Namespace
 
 STACK_TRACE = 7
-#: addresses that a stack walk of ours may give
+#: addresses that one stack walk here may return
 FRAMES = 32
 USER_STACK = 1 << 8
 REUSE_STACK_ID = 1 << 10
@@ -41,14 +41,14 @@ MINUS_EPERM = (1 << 64) - errno.EPERM
 
 @cache
 def symbols() -> list[tuple[int, str]]:
-    """Functions of the kernel and its modules by address."""
+    """The functions of the kernel and its modules, by address."""
     lines = Path("/proc/kallsyms").read_text().splitlines()
     found = (line.split() for line in lines)
     return sorted((int(parts[0], 16), parts[2]) for parts in found if parts[1] in "tTwW")
 
 
 def names(addresses: Iterator[int] | list[int]) -> list[str]:
-    """The functions that addresses lie in, from the innermost."""
+    """The functions that contain the addresses, from the innermost."""
     found = []
     for address in addresses:
         below = [name for start, name in symbols() if start <= address]
@@ -68,7 +68,7 @@ def _at_each_slot(controller: Controller, place: Namespace, code: bytes) -> Iter
 
 
 def test_cookie_and_function(controller: Controller, place: Namespace) -> None:
-    """The run context holds the cookie; we are no kprobe, so that there is no probed function."""
+    """The run context holds the cookie; there is no kprobe, and so no probed function."""
     with one_element_map() as kept:
         for _ in _at_each_slot(
             controller, place, asm.storing(kept, asm.call(asm.GET_ATTACH_COOKIE))
@@ -107,7 +107,7 @@ def _walked(value: bytes) -> list[int]:
 
 
 def test_kernel_stack(controller: Controller, place: Namespace) -> None:
-    """A walk begins at the function that the program is told of and goes on to its callers."""
+    """A walk begins at the function that the program's context names, and includes its callers."""
     with one_element_map(value_size=8 + 8 * FRAMES) as kept:
         for slot in _at_each_slot(controller, place, _stack_into(kept, 0)):
             found = names(_walked(lookup(kept, bytes(4), 8 + 8 * FRAMES) or b""))
@@ -118,7 +118,7 @@ def test_kernel_stack(controller: Controller, place: Namespace) -> None:
 
 
 def test_user_stack(controller: Controller, place: Namespace) -> None:
-    """Where there is a sender its stack is found; whatever is found is in user space."""
+    """The user stack is the sender's, if there is one; all its addresses are in user space."""
     with one_element_map(value_size=8 + 8 * FRAMES) as kept:
         place.iptables("-A", "OUTPUT", "-p", "udp", "-j", "DROP")
         with loaded(_stack_into(kept, USER_STACK)) as program:
@@ -166,13 +166,13 @@ def test_stack_ids(run_in_all_slots: RunInAllSlots, flags: int) -> None:
 def walks_see_every_caller() -> bool:
     """Whether the kernel unwinds with ORC tables.
 
-    By frame pointers (the debug kernel) the caller of a function without a frame is left out.
+    With frame pointers (the debug kernel) the caller of a function without a frame is left out.
     """
     return any(name == "unwind_module_init" for _, name in symbols())
 
 
 def reaches_the_stack(found: list[str]) -> bool:
-    """Whether a walk came as far as whoever called the hooks."""
+    """Whether a walk got as far as the caller of the hooks."""
     if walks_see_every_caller():
         return "nf_hook_slow" in found
     return any(name.startswith(("nf_hook", "ip_", "__ip_")) for name in found)
@@ -220,7 +220,7 @@ def test_ring_buffer_output(run_in_all_slots: RunInAllSlots) -> None:
 
 
 def test_current_task(controller: Controller, place: Namespace) -> None:
-    """The task under which the packet travels, whichever it is."""
+    """The current task is the one in whose context the packet travels."""
     with one_element_map() as kept:
         task = asm.storing(kept, asm.call(asm.GET_CURRENT_TASK))
         for _ in _at_each_slot(controller, place, task):
@@ -245,7 +245,7 @@ def test_wild_addresses(run_in_all_slots: RunInAllSlots, helper: int) -> None:
             )
             with loaded(asm.storing(kept, read)) as program:
                 run_in_all_slots(program)
-            # reading kernel memory tells user addresses apart
+            # bpf_probe_read_kernel() rejects user addresses with another errno
             assert element(kept) in {MINUS_EFAULT, MINUS_ERANGE}, hex(address)
 
 
@@ -312,7 +312,7 @@ def test_writing_to_its_sender(controller: Controller, place: Namespace) -> None
 
 
 def _send_until_signalled(times: int) -> None:
-    """Send; the program at the hook has us signalled; the handler sends again."""
+    """Send; the program at the hook signals this process; its handler sends again."""
     sent = 0
 
     def again(*_: object) -> None:
@@ -329,10 +329,10 @@ def _send_until_signalled(times: int) -> None:
 
 
 def test_signalling_its_sender_who_sends_again(controller: Controller, place: Namespace) -> None:
-    """A program cannot send; it can have a process send, again and again through its hook."""
+    """A program cannot send, but its signals can make a process send, again and again."""
     times = 50
     shout = asm.mov(asm.R1, signal.SIGUSR1) + asm.call(asm.SEND_SIGNAL)
-    # cx: whose system call sends the packet; nobody else is to be signalled
+    # cx: the process whose system call sends the packet; only that one gets the signal
     entry = asm.load_reg(asm.R6, "cx") + asm.jump_if_equal(asm.R6, 0, 2) + shout
     with loaded(entry + asm.returning(1)) as first, loaded(asm.returning(1)) as last:
         link = controller.attach(
@@ -340,7 +340,7 @@ def test_signalling_its_sender_who_sends_again(controller: Controller, place: Na
         )
         place.call(_send_until_signalled, times)
         stats = controller.detach(link.id).stats
-    # each datagram passes OUTPUT and INPUT; nobody listens there
+    # each datagram passes OUTPUT and INPUT; nobody listens on the port
     assert stats.selected >= 2 * times
     assert stats.nested == 0
 

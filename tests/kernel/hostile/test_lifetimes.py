@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Programs in many places at once, programs whose loader is gone, programs that others change."""
+"""Programs in many places at once, programs without a loader, programs that others change."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_one_program_in_all_slots_of_all_links(controller: Controller, place: Na
         events = observer.complete()
         assert len(events) == links * EVENTS
         assert {int(event["link"]) for event in events} == {link.id for link in made}
-        # nobody gives the program back 384 times but the links themselves
+        # the test releases the links one by one
         for link in made:
             controller.detach(link.id)
         with pytest.raises(KernelError):
@@ -77,7 +77,7 @@ def _is_loaded(program: int) -> bool:
 
 
 def test_a_program_whose_loader_was_killed(controller: Controller, place: Namespace) -> None:
-    """It runs on, with its map, until its link is removed; then it goes."""
+    """The program runs on, with its map, until its link is removed; then it is freed."""
     process = fork.Process(target=_attach_and_die)
     process.start()
     process.join(60)
@@ -91,7 +91,7 @@ def test_a_program_whose_loader_was_killed(controller: Controller, place: Namesp
         os.close(counter)
     finally:
         PIN.unlink()
-    # now nobody but the program knows the map
+    # now the program alone holds the map
     place.ping("127.0.0.1")
     assert _is_loaded(program)
     assert controller.detach(link.id).stats.events == 2 * EVENTS
@@ -101,7 +101,7 @@ def test_a_program_whose_loader_was_killed(controller: Controller, place: Namesp
 def test_a_program_that_others_may_jump_to(
     controller: Controller, run_in_all_slots: RunInAllSlots
 ) -> None:
-    """Being in a program array changes nothing for it; only those who jump are refused."""
+    """A program in a program array works as before; only programs that jump are refused."""
     with (
         one_element_map(PROG_ARRAY, 4) as programs,
         one_element_map() as counter,
@@ -121,7 +121,7 @@ def test_a_program_that_others_may_jump_to(
 
 @contextmanager
 def _replaceable() -> Iterator[tuple[int, int, int]]:
-    """A program that returns what its function says (1), and the function: fd, BTF, type."""
+    """A program that returns the value of its function (1), and the function: fd, BTF, type."""
     types = Types()
     main = types.function("main", [("ctx", types.void_pointer)], GLOBAL)
     verdict = types.function("verdict", [("x", types.s32)], GLOBAL)
@@ -137,7 +137,7 @@ def _replaceable() -> Iterator[tuple[int, int, int]]:
 def test_an_extension_of_a_program_that_is_attached(
     controller: Controller, place: Namespace
 ) -> None:
-    """Somebody replaces a function of our program (freplace): it does what it does now."""
+    """An extension (freplace) of a function of the attached program takes effect at once."""
     with ExitStack() as stack:
         program, btf, verdict = stack.enter_context(_replaceable())
         extension = stack.enter_context(
@@ -160,7 +160,7 @@ def test_an_extension_of_a_program_that_is_attached(
         assert selected() == PASSES
         with attached(extension):
             assert selected() == 0
-            # one that is extended already can be attached as well
+            # a program with an extension can be attached as well
             other = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: program}))
             place.ping("127.0.0.1")
             assert controller.detach(other.id).stats.selected == 0

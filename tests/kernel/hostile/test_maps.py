@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Programs that lean on maps: full ones, ones that allocate, walks, kernel pointers in values."""
+"""Programs that depend on maps: full and allocating ones, walks, kernel pointers in values."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _keys(fd: int) -> int:
 
 
 def _update(map_fd: int) -> bytes:
-    """Adds an element whose key is the time."""
+    """Add an element whose key is the time."""
     return (
         asm.call(asm.KTIME_GET_NS)
         + asm.store(asm.R10, asm.R0, -32)
@@ -60,7 +60,7 @@ def _update(map_fd: int) -> bytes:
 
 
 def _delete(map_fd: int) -> bytes:
-    """Removes the element that ``_update`` added last."""
+    """Remove the element that ``_update`` added last."""
     return (
         asm.load_map(asm.R1, map_fd)
         + asm.stack_address(asm.R2, -32)
@@ -108,7 +108,7 @@ def test_allocating_and_freeing_under_a_flood(
 def test_the_same_element_from_all_slots_under_a_flood(
     controller: Controller, place: Namespace
 ) -> None:
-    """Every run is counted: none is torn by another or left out."""
+    """Every run is counted once."""
     with one_element_map() as counter, loaded(asm.counting(counter)) as program:
         link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.run("ping", "-q", "-f", "-c", "200", "127.0.0.1")

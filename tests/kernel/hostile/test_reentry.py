@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Packets that are sent from within the table that another packet is passing.
 
-No kprobe program can send (test_refused.py asks the verifier); rules can, under a program in every
-slot, and a process can that a program signals (test_helpers.py).
+No kprobe program can send (test_refused.py asks the verifier). Rules can, under a program in every
+slot, and so can a process that a program signals (test_helpers.py).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_a_reply_from_within_the_table(
         stats = [controller.link(link.id).stats for link in (first, *others)]
         ends = [e for e in exits(observer.complete()) if e["link"] == first.id]
         assert all(one == stats[0] for one in stats)
-        # what is rejected passes OUTPUT, its reply OUTPUT and INPUT
+        # the rejected packet passes OUTPUT, its reply OUTPUT and INPUT
         assert (stats[0].packets, stats[0].selected, stats[0].nested) == (3 * TIMES, 3 * TIMES, 0)
         assert element(counter) == LINKS * (stats[0].packets + stats[0].events)
 
@@ -102,5 +102,5 @@ def _send_two() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(TIMES):
             sender.sendto(b"x", ("127.0.0.1", 9))
-            # the answer that nobody listens comes as an error of the next call
+            # the ICMP error for the closed port appears in the next call
             sender.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -33,7 +33,7 @@ def _plain(program_type: int, *, flags: int = 0, attach_type: int = 0, value: in
 def _for_kernel_function(
     program_type: int, attach_type: int, name: str, code: bytes | None = None
 ) -> Load:
-    """A program that is made for a function of the kernel."""
+    """A program for a function of the kernel."""
 
     def load() -> AbstractContextManager[int]:
         return loaded(
@@ -54,7 +54,7 @@ def _struct_ops() -> AbstractContextManager[int]:
 
 @contextmanager
 def _extension() -> Iterator[int]:
-    """A program that may stand in for a function of another."""
+    """A program that can replace a function of another program."""
     with ExitStack() as stack:
         types = Types()
         main = types.function("main", [("ctx", types.void_pointer)], GLOBAL)
@@ -95,13 +95,13 @@ Load = Callable[[], AbstractContextManager[int]]
 
 @dataclass(frozen=True)
 class Refused:
-    """A program, and with what the module refuses it."""
+    """A program, and the module's sentence of refusal."""
 
     name: str
     load: Load
     errno: int = errno.EINVAL
     words: str = "not of a BPF program of type kprobe"
-    #: words of the reason for which a kernel may not load it
+    #: words of the reason for which some kernels may not load it
     optional: str = ""
 
 
@@ -185,7 +185,7 @@ def test_refused_at_attach(controller: Controller, case: Refused) -> None:
             assert controller.links() == []
             assert redirected_functions() == []
 
-        # neither does it take a good program's place
+        # nor does it replace a good program
         link = controller.attach(TableHook(), ProgramSet(others))
         for slot in TABLE_SLOTS:
             with pytest.raises(KernelError, match=case.words):
@@ -194,7 +194,7 @@ def test_refused_at_attach(controller: Controller, case: Refused) -> None:
         controller.detach(link.id)
 
 
-#: what could send a packet, or have one sent, from a program itself
+#: helpers that could send a packet, directly or through others
 SENDING = {
     "clone_redirect": asm.CLONE_REDIRECT,
     "redirect": asm.REDIRECT,
@@ -212,7 +212,7 @@ SENDING = {
 def test_the_verifier_keeps_kprobe_programs_from_sending_and_sleeping() -> None:
     arguments = b"".join(asm.mov(register, 0) for register in (2, 3, 4, 5))
     for helper in SENDING.values():
-        # 6.1 and 6.12 say it differently
+        # 6.1 and 6.12 word it differently
         with (
             pytest.raises(
                 LoadError,
@@ -247,7 +247,7 @@ def test_the_verifier_keeps_socket_filters_from_writing(what: str) -> None:
 
 
 def _held_in_a_map(name: str, size: int) -> tuple[bytes, int, int]:
-    """Types of a value that begins with one of the kernel's own: blob, key, value."""
+    """The types of a value that begins with a type of the kernel's: blob, key, value."""
     types = Types()
     inner = types.struct(name, size, [("raw", types.u64 if size > 4 else types.u32, 0)])
     value = types.struct("value", 24, [("held", inner, 0), ("number", types.u64, 16)])

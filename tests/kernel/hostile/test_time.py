@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Programs that take their time: as long as the verifier lets them."""
+"""Slow programs: as slow as the verifier lets them be."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.kernel.support.btf import GLOBAL, STATIC, Types
 from tests.kernel.support.loader import LoadError, loaded, loaded_btf
 from tests.kernel.support.maps import element, one_element_map
 
-#: the verifier walks a million instructions (BPF_COMPLEXITY_LIMIT_INSNS), so many in each turn;
-#: it compares states at each turn, so that short turns would take it minutes
+#: iterations of a loop: the verifier walks a million instructions (BPF_COMPLEXITY_LIMIT_INSNS),
+#: and compares states at each iteration, so that short ones would take it minutes
 TURN = 100
 TURNS = 9_990
 ITERATIONS = 1 << 18
@@ -28,7 +28,7 @@ def _loop(turns: int) -> bytes:
 
 
 def test_a_loop_to_the_limit(run_in_all_slots: RunInAllSlots) -> None:
-    """Slow, and nothing worse; one beyond does not load."""
+    """The longest loop is slow and does no harm; a longer one does not load."""
     with loaded(_loop(TURNS)) as program:
         run_in_all_slots(program)
     with pytest.raises(LoadError) as refused, loaded(_loop(TURNS * 2), explain=False):
@@ -37,13 +37,13 @@ def test_a_loop_to_the_limit(run_in_all_slots: RunInAllSlots) -> None:
 
 
 def test_a_long_program(run_in_all_slots: RunInAllSlots) -> None:
-    """Straight on, without a jump."""
+    """A program without a jump runs at its full length."""
     with loaded(asm.mov(asm.R0, 1) * 100_000 + asm.EXIT) as program:
         run_in_all_slots(program)
 
 
 def test_bpf_loop(run_in_all_slots: RunInAllSlots) -> None:
-    """The verifier walks its function once: it may run far longer than a loop."""
+    """The verifier walks the function of bpf_loop() once: it may run far longer than a loop."""
     types = Types()
     main = types.function("main", [("ctx", types.void_pointer)])
     each = types.function("each", [("index", types.u32), ("ctx", types.void_pointer)])
@@ -71,7 +71,7 @@ def test_bpf_loop(run_in_all_slots: RunInAllSlots) -> None:
 
 @pytest.mark.parametrize("linkage", [STATIC, GLOBAL], ids=["static", "global"])
 def test_functions_of_its_own(run_in_all_slots: RunInAllSlots, linkage: int) -> None:
-    """Functions that call functions, as deep as the verifier lets them: eight frames."""
+    """Functions call functions to the verifier's limit of eight frames."""
     types = Types()
     with ExitStack() as stack:
         counter = stack.enter_context(one_element_map())

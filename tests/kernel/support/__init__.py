@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Parts that the kernel tests share: programs, networks, the kernel's log and its leftovers."""
+"""Shared parts of the kernel tests: programs, networks, the kernel's log and its leftovers."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tiny BPF programs, assembled by hand: a guest has no time to compile one for each test."""
+"""Tiny BPF programs, assembled by hand: compiling one for each test takes too long in a guest."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def mov_reg(dst: int, src: int) -> bytes:
 
 
 def load_wide(dst: int, value: int) -> bytes:
-    """Dst = a 64-bit number."""
+    """Set dst to a 64-bit number."""
     low, high = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
     return struct.pack("=BBhI", 0x18, dst, 0, low) + struct.pack("=BBhI", 0, 0, 0, high)
 
@@ -87,37 +87,37 @@ def add(dst: int, immediate: int) -> bytes:
 
 
 def load(dst: int, src: int, offset: int = 0) -> bytes:
-    """Dst = the 64 bits at src + offset."""
+    """Set dst to the 64 bits at src + offset."""
     return instruction(0x79, dst, src, offset)
 
 
 def store(dst: int, src: int, offset: int = 0) -> bytes:
-    """The 64 bits at dst + offset = src."""
+    """Set the 64 bits at dst + offset to src."""
     return instruction(0x7B, dst, src, offset)
 
 
 def store_number(dst: int, offset: int, immediate: int) -> bytes:
-    """The 64 bits at dst + offset = a number."""
+    """Set the 64 bits at dst + offset to a number."""
     return instruction(0x7A, dst, 0, offset, immediate)
 
 
 def stack_address(dst: int, offset: int) -> bytes:
-    """Dst = the address of a place below the frame pointer."""
+    """Set dst to the address of a place below the frame pointer."""
     return mov_reg(dst, R10) + add(dst, offset)
 
 
 def jump_if_equal(dst: int, immediate: int, skip: int) -> bytes:
-    """Pass over ``skip`` instructions if dst is ``immediate``."""
+    """Skip ``skip`` instructions if dst is ``immediate``."""
     return instruction(0x15, dst, 0, skip, immediate)
 
 
 def jump_unless_equal(dst: int, immediate: int, skip: int) -> bytes:
-    """Pass over ``skip`` instructions unless dst is ``immediate``."""
+    """Skip ``skip`` instructions unless dst is ``immediate``."""
     return instruction(0x55, dst, 0, skip, immediate)
 
 
 def load_reg(dst: int, register: str) -> bytes:
-    """Dst = the register of the context; r1 must hold the context."""
+    """Set dst to the register in the context; r1 must hold the context."""
     return load(dst, R1, REGS[register])
 
 
@@ -126,17 +126,17 @@ def load_map(dst: int, map_fd: int) -> bytes:
 
 
 def load_function(dst: int, distance: int) -> bytes:
-    """Dst = the function that begins ``distance`` instructions behind this one's first half."""
+    """Set dst to the function ``distance`` instructions after the first half of this one."""
     return instruction(0x18, dst, _LOCAL_FUNCTION, immediate=distance - 1) + instruction(0)
 
 
 def read_stack(slot: int) -> bytes:
-    """r0 = the 64 bits at a slot of the stack when the function was entered; 0 holds the return."""
+    """Set r0 to the 64 bits at a stack slot at the function's entry; slot 0: the return address."""
     return load_reg(R3, "sp") + add(R3, 8 * slot) + read_at_r3()
 
 
 def read_at_r3(helper: int = PROBE_READ_KERNEL) -> bytes:
-    """r0 = the 64 bits at the address in r3, or 0."""
+    """Set r0 to the 64 bits at the address in r3, or 0."""
     return (
         store_number(R10, -24, 0)
         + stack_address(R1, -24)
@@ -147,17 +147,17 @@ def read_at_r3(helper: int = PROBE_READ_KERNEL) -> bytes:
 
 
 def load_packet_byte(offset: int) -> bytes:
-    """r0 = a byte of the packet of a socket filter, which r6 holds; the program ends without it."""
+    """Set r0 to a byte of a socket filter's packet, which r6 holds; end if there is none."""
     return instruction(0x30, immediate=offset)
 
 
 def load_context_word(dst: int, offset: int) -> bytes:
-    """Dst = 32 bits of the context that r1 holds."""
+    """Set dst to 32 bits of the context that r1 holds."""
     return instruction(0x61, dst, R1, offset)
 
 
 def store_context_word(offset: int, src: int) -> bytes:
-    """32 bits of the context that r1 holds = src."""
+    """Set 32 bits of the context that r1 holds to src."""
     return instruction(0x63, R1, src, offset)
 
 
@@ -172,7 +172,7 @@ def call(helper: int) -> bytes:
 
 
 def call_function(distance: int) -> bytes:
-    """Call the function that begins ``distance`` instructions behind this one."""
+    """Call the function that begins ``distance`` instructions after this one."""
     return instruction(0x85, 0, _LOCAL_CALL, immediate=distance - 1)
 
 
@@ -180,7 +180,7 @@ EXIT = instruction(0x95)
 
 
 def length(code: bytes) -> int:
-    """Instructions in a piece of code."""
+    """The number of instructions in a piece of code."""
     return len(code) // 8
 
 
@@ -197,7 +197,7 @@ def counting(map_fd: int, value: int = 1) -> bytes:
 
 
 def look_up(map_fd: int, key: int) -> bytes:
-    """r0 = the address of the value of a key of four bytes."""
+    """Set r0 to the address of the value of a key of four bytes."""
     return (
         store_number(R10, -8, key)
         + load_map(R1, map_fd)
@@ -207,7 +207,7 @@ def look_up(map_fd: int, key: int) -> bytes:
 
 
 def storing(map_fd: int, what: bytes, value: int = 1) -> bytes:
-    """A program that stores r0 of the instructions ``what`` in element 0 of an array."""
+    """A program that stores r0 after the instructions ``what`` in element 0 of an array."""
     body = what + store(R10, R0, -16) + look_up(map_fd, 0)
     keep = load(R1, R10, -16) + store(R0, R1)
     return body + jump_if_equal(R0, 0, 2) + keep + mov(R0, value) + EXIT

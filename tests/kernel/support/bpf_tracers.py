@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Other people's BPF programs at functions and tracepoints; each counts how often it runs.
+"""BPF programs of other tools at functions and tracepoints; each counts its runs.
 
-Each is a context manager that gives what reads the counts.
+Each tracer is a context manager that gives a function to read the counts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Counts = Callable[[], dict[str, int]]
 _TRACING = Path("/sys/kernel/tracing")
 _LINK_CREATE = 28
 _MULTI_RETURN = 1
-#: modules all of whose functions are taken for functions of packets
+#: modules whose functions are all taken for packet functions
 _PACKET_MODULES = frozenset(
     {"ip_tables", "ip6_tables", "iptable_filter", "ip6table_filter", "xt_TEE", "xt_TRACE", MODULE}
 )
 
-#: a program with helpers of four or five arguments leaves these registers as it likes
+#: a helper call with four or five arguments leaves these registers changed
 _SCRATCH = asm.mov(asm.R4, -1) + asm.mov(asm.R5, -1)
 
 
@@ -38,7 +38,7 @@ def _reading(counters: Mapping[str, int]) -> Counts:
 
 @contextmanager
 def kprobes(functions: Mapping[str, str | None], *, at_return: bool) -> Iterator[Counts]:
-    """Programs at kprobes of perf's, as bpftrace and bcc make them."""
+    """Programs at perf's kprobes, as bpftrace and bcc attach them."""
     counters = {}
     with ExitStack() as stack:
         for name in functions:
@@ -51,7 +51,7 @@ def kprobes(functions: Mapping[str, str | None], *, at_return: bool) -> Iterator
 
 @contextmanager
 def trampolines(functions: Mapping[str, str | None], attach_type: int) -> Iterator[Counts]:
-    """Programs at fentry or fexit, as bpftrace makes them of kfunc and kretfunc."""
+    """Programs at fentry or fexit, as bpftrace attaches them for kfunc and kretfunc."""
     counters = {}
     with ExitStack() as stack:
         for name, module in functions.items():
@@ -68,7 +68,7 @@ def trampolines(functions: Mapping[str, str | None], attach_type: int) -> Iterat
 
 
 def no_module_types() -> str:
-    """The reason why trampolines cannot be at functions of modules; empty if they can."""
+    """The reason why trampolines cannot be at module functions; empty if they can."""
     there = Path("/sys/kernel/btf/ip_tables").exists()
     return "" if there else "this kernel has no types of modules (CONFIG_DEBUG_INFO_BTF_MODULES)"
 
@@ -93,7 +93,7 @@ def no_kprobe_multi() -> str:
 
 
 def _packet_functions() -> list[int]:
-    """Addresses of functions: those of the kernel that take a packet, and all of some modules'."""
+    """The addresses of the kernel's functions that take a packet, and of all of some modules'."""
     wanted = kernel_btf.kernel_functions_taking("sk_buff")
     addresses = []
     for line in (_TRACING / "available_filter_functions_addrs").read_text().splitlines():
@@ -105,7 +105,7 @@ def _packet_functions() -> list[int]:
 
 @contextmanager
 def kprobe_multi(*, at_return: bool) -> Iterator[Counts]:
-    """One program at every function that takes a packet, as pwru has it."""
+    """One program at every function that takes a packet, as in pwru."""
     addresses = _packet_functions()
     table = (ctypes.c_uint64 * len(addresses))(*addresses)
     kind = loader.TRACE_KPROBE_MULTI

@@ -13,7 +13,7 @@ STATIC, GLOBAL = 0, 1
 
 
 class Types:
-    """Collects types; each method gives the number of the type it adds."""
+    """Collects types; each method returns the number of the type that it adds."""
 
     def __init__(self) -> None:
         self._types: list[bytes] = []
@@ -28,7 +28,7 @@ class Types:
         return self._add(_PTR, "", 0, to)
 
     def forward(self, name: str) -> int:
-        """A struct that is known by its name alone."""
+        """A struct without a definition."""
         return self._add(_FWD, name, 0, 0)
 
     def tagged(self, tag: str, to: int) -> int:
@@ -49,7 +49,7 @@ class Types:
         return self._add(_FUNC, name, linkage, prototype)
 
     def blob(self) -> bytes:
-        """All of them, as BPF_BTF_LOAD takes them."""
+        """All types, in the form that BPF_BTF_LOAD takes."""
         types = b"".join(self._types)
         header = struct.pack(
             "=HBBIIIII", _MAGIC, 1, 0, 24, 0, len(types), len(types), len(self._strings)

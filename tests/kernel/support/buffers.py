@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Records that programs wrote into ring buffers and perf buffers."""
+"""Records that programs wrote to ring buffers and perf buffers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RingBuffer:
         self.fd = fd
 
     def records(self) -> list[bytes]:
-        """All records since the start; AssertionError if one is not whole."""
+        """All records since the start; AssertionError if one is incomplete."""
         with mmap.mmap(self.fd, 3 * _PAGE, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE) as view:
             (end,) = struct.unpack_from("=Q", view, 0)
             assert end < _PAGE, "the buffer went around"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Chain names that iptables refuses and the kernel takes: bytes of its rules are replaced."""
+"""Chain names that iptables refuses and the kernel accepts: bytes of its rules are replaced."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COUNTERS = 16
 
 
 def rename_chain(table: str, old: bytes, new: bytes) -> None:
-    """Give a chain of the caller's network namespace a name of the same length."""
+    """Rename a chain of the caller's network namespace; the new name has the same length."""
     assert len(old) == len(new)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as rules:
         name = table.encode()
@@ -39,7 +39,7 @@ def rename_chain(table: str, old: bytes, new: bytes) -> None:
 
 
 def _get(rules: socket.socket, option: int, asked: bytes) -> bytes:
-    """getsockopt(2) of an option that reads what it is given first."""
+    """getsockopt(2) of an option that first reads the buffer."""
     libc = ctypes.CDLL(None, use_errno=True)
     value = ctypes.create_string_buffer(asked, len(asked))
     length = ctypes.c_uint32(len(asked))

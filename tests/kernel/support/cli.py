@@ -2,7 +2,7 @@
 """The command line as a child process.
 
 Most commands are forked by a server that has imported everything (``cli_server``). With ``fresh`` a
-command is started from nothing, as a shell does it.
+command starts from nothing, as from a shell.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ IPTTCTL = (sys.executable, "-m", "ipttctl")
 
 
 class Process(Protocol):
-    """What there is of ``subprocess.Popen`` for a command of either kind."""
+    """The part of ``subprocess.Popen`` that commands of both kinds have."""
 
     pid: int
 
     def poll(self) -> int | None:
-        """Its exit status, or None while it runs; a signal's number negative."""
+        """The exit status, or None while it runs; a signal's number is negative."""
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, once it has ended."""
+        """Wait for its end and return its exit status."""
         ...
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal, if it runs."""
+        """Send a signal if it runs."""
 
     def kill(self) -> None:
-        """End it."""
+        """Kill it."""
 
 
 class Server:
@@ -56,7 +56,7 @@ class Server:
             self._process = subprocess.Popen([sys.executable, "-m", module], stdin=theirs.fileno())
 
     def ask(self, request: dict[str, Any], fds: Sequence[int] = ()) -> Any:
-        """One request, with descriptors for it; the answer."""
+        """Send one request, with its descriptors, and return the answer."""
         with self._lock:
             socket.send_fds(self._channel, [json.dumps(request).encode()], fds)
             answer = self._channel.recv(4096)
@@ -78,7 +78,7 @@ class Forked:
     """A command that a server has forked."""
 
     def __init__(self, server: Server, arguments: Sequence[str], fds: Mapping[int, int]) -> None:
-        """``fds`` are all its descriptors, by the number that each shall have."""
+        """``fds`` are all its descriptors, by the numbers that they get."""
         self.pid: int = server.ask({"run": list(arguments), "fds": list(fds)}, list(fds.values()))
         self._server = server
         self._arguments = arguments
@@ -86,7 +86,7 @@ class Forked:
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        """Its exit status, or None while it runs."""
+        """The exit status, or None while it runs."""
         if self._status is None:
             self._status = self._server.ask({"poll": self.pid})
             if self._status is not None:
@@ -94,19 +94,19 @@ class Forked:
         return self._status
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, once it has ended."""
+        """Wait for its end and return its exit status."""
         while (status := self.poll()) is None:
             if not select.select([self._fd], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0)
         return status
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal, if it runs."""
+        """Send a signal if it runs."""
         if self.poll() is None:
             signal.pidfd_send_signal(self._fd, sig)
 
     def kill(self) -> None:
-        """End it."""
+        """Kill it."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -130,7 +130,7 @@ def ipttctl(
 
 
 class Running:
-    """A command that runs until it is told to stop; its output goes to files."""
+    """A command that runs until it is stopped; its output goes to files."""
 
     def __init__(self, process: Process, out: IO[str], err: IO[str]) -> None:
         self._out, self._err = out, err
@@ -138,15 +138,15 @@ class Running:
         self.process = process
 
     def out(self) -> str:
-        """What it has printed so far."""
+        """Its standard output so far."""
         return self._kept[0] if self._kept else _content(self._out)
 
     def err(self) -> str:
-        """What it has said on standard error so far."""
+        """Its standard error so far."""
         return self._kept[1] if self._kept else _content(self._err)
 
     def keep(self) -> None:
-        """Read the output for good: the files go."""
+        """Read the whole output, and remove the files."""
         self._kept = self.out(), self.err()
 
     def wait_for_text(self, words: str, timeout: float = 240) -> None:
@@ -162,7 +162,7 @@ class Running:
         wait_for(printed, timeout=timeout, what=f"{words!r} in {self.out()[-500:]}{self.err()}")
 
     def stop(self, number: int = signal.SIGINT, timeout: float = 60) -> int:
-        """Signal the command and wait for its end; its exit status."""
+        """Signal the command, wait for its end, and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(timeout)
@@ -195,7 +195,7 @@ def running(
 
 @contextmanager
 def trace_command(*arguments: str) -> Iterator[Running]:
-    """``ipttctl trace -o json``, once it traces."""
+    """``ipttctl trace -o json``, from when it traces."""
     with running("trace", "-o", "json", *arguments) as command:
         command.wait_for_text("tracing: link")
         yield command

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """A process that has imported the command line and forks a child for each command.
 
-Importing takes seconds in an emulated guest, and the tests run some fifty commands. A child has the
-same as a process that was started on its own: its own standard files, the descriptors that it was
-given and no others, and the way through ``main()`` to the interpreter's end.
+Importing takes seconds in an emulated guest, and the tests run some fifty commands. A child has
+everything that a new process has: standard files of its own, the descriptors that it was given
+and no others, and the way through ``main()`` to the interpreter's end.
 
-On the socket, which is the process's standard input, packets of JSON: ``{"run": arguments, "fds":
-numbers}`` comes with the descriptors that the child shall have at these numbers, standard files
+The socket, which is the process's standard input, carries packets of JSON: ``{"run": arguments,
+"fds": numbers}`` comes with the descriptors that the child gets at these numbers, standard files
 among them, and is answered with its pid; ``{"poll": pid}`` is answered with the exit status, or
 null while the child runs.
 """
@@ -31,12 +31,12 @@ from ipttctl.events import records  # noqa: F401  # the same
 _PACKET = 65536
 _MOST_FDS = 64
 _STANDARD_ERROR = 2
-#: what a child is given waits above the numbers that it may be wanted at
+#: a child's descriptors are moved above all numbers that they may get
 _ABOVE = 512
 
 
 def _take_places(fds: list[int], numbers: list[int]) -> None:
-    """Put descriptors at their numbers; close all others."""
+    """Move descriptors to their numbers; close all others."""
     assert max(numbers, default=0) < _ABOVE
     waiting = [fcntl.fcntl(fd, fcntl.F_DUPFD, _ABOVE) for fd in fds]
     os.closerange(0, _ABOVE)
@@ -44,7 +44,7 @@ def _take_places(fds: list[int], numbers: list[int]) -> None:
         os.dup2(fd, number)
     os.closerange(_ABOVE, max(waiting, default=0) + 1)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        # as the interpreter has it at its start
+        # as at the interpreter's start
         file = _standard_file(number, getattr(sys, name)) if number in numbers else None
         setattr(sys, name, file)
         setattr(sys, f"__{name}__", file)
@@ -68,7 +68,7 @@ def _poll(pid: int) -> int | None:
 
 
 def next_command(channel: socket.socket) -> list[str] | None:
-    """Serve; in a child, return the arguments of its command, in the server None at the end."""
+    """Serve; return the arguments of a command in its child, and None at the end in the server."""
     while True:
         packet, fds, _, _ = socket.recv_fds(channel, _PACKET, _MOST_FDS)
         if not packet:
@@ -79,7 +79,7 @@ def next_command(channel: socket.socket) -> list[str] | None:
         else:
             answer = os.fork()
             if answer == 0:
-                # its number is the command's now, or nobody's
+                # its number now belongs to the command, or is free
                 channel.detach()
                 _take_places(fds, request["fds"])
                 return list(request["run"])
@@ -89,11 +89,11 @@ def next_command(channel: socket.socket) -> list[str] | None:
 
 
 def serve() -> list[str] | None:
-    """``next_command`` of the socket that is standard input, once everything is there."""
+    """Call ``next_command`` with standard input as its socket, once everything is imported."""
     # typer imports more when it first reads a command line
     with redirect_stdout(io.StringIO()):
         run(["--help"])
-    # children do not copy what their collectors only look at
+    # the garbage collectors of children need not copy these pages
     gc.freeze()
     return next_command(socket.socket(fileno=0))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Detectors with which a debug kernel looks for faults by itself; a stock kernel has none.
+"""Detectors with which a debug kernel finds faults by itself; a stock kernel has none.
 
 Their reports come through the kernel's log, except leaks, which are asked for
 (Documentation/dev-tools/kmemleak.rst, kcsan.rst, Documentation/locking/lockdep-design.rst).
@@ -15,12 +15,12 @@ _KMEMLEAK = Path("/sys/kernel/debug/kmemleak")
 _LOCKDEP = Path("/proc/lockdep_stats")
 _KCSAN = Path("/sys/kernel/debug/kcsan")
 
-#: kmemleak reports what is older than this (mm/kmemleak.c, MSECS_MIN_AGE)
+#: minimum age of an object that kmemleak reports (mm/kmemleak.c, MSECS_MIN_AGE)
 _LEAK_AGE = 5.5
 
 
 def switch_on() -> None:
-    """Start what does not run from boot; forget what was found before the module came."""
+    """Start the detectors that do not run from boot; clear findings from before the module came."""
     if _KMEMLEAK.exists():
         _KMEMLEAK.write_text("scan")
         _KMEMLEAK.write_text("clear")
@@ -29,9 +29,9 @@ def switch_on() -> None:
 
 
 def leaks() -> str:
-    """What nobody points to any more, with the stacks that allocated it; empty if there is nothing.
+    """Objects without a reference, with the stacks that allocated them; empty if there are none.
 
-    What is named by two scans is reported: a pointer that was on its way during one is not a leak.
+    Only findings of two scans count: a pointer that moved during one scan is not a leak.
     """
     if not _KMEMLEAK.exists():
         return ""
@@ -47,7 +47,7 @@ def leaks() -> str:
 
 
 def gave_up() -> list[str]:
-    """Detectors that have switched themselves off: what ran since then was not looked at."""
+    """Detectors that have switched themselves off: they checked nothing since then."""
     off = []
     if _LOCKDEP.exists() and not re.search(r"debug_locks:\s+1\b", _LOCKDEP.read_text()):
         off.append("lockdep")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Allocations that fail when a test wants it (Documentation/fault-injection/fault-injection.rst).
+"""Allocations that fail on request (Documentation/fault-injection/fault-injection.rst).
 
 Needs a kernel with CONFIG_FAULT_INJECTION: ``make test-debug``.
 """
@@ -23,18 +23,18 @@ _DEBUGFS = Path("/sys/kernel/debug")
 _FAIL_NTH = Path("/proc/thread-self/fail-nth")
 _KINDS = ("failslab", "fail_page_alloc")
 _SETTINGS = {
-    # allocations that may sleep fail as well: nearly all of ours
+    # allocations that may sleep fail as well: nearly all of the module's
     "ignore-gfp-wait": "N",
-    # a failure is no fault of the kernel's: no stack for it in the log
+    # an injected failure is no fault of the kernel's: no stack for it in the log
     "verbose": "0",
 }
-#: how the kernel's allocators begin to complain, with a stack, of what we made fail
+#: the first lines of the allocators' complaints about injected failures, with a stack
 _COMPLAINT = re.compile(r"percpu: allocation failed|vmalloc error|page allocation failure")
 _STACK_END = "</TASK>"
 
 
 def without_complaints(lines: list[str]) -> list[str]:
-    """Lines of the kernel's log less what its allocators say of failures, stacks included."""
+    """The lines of the kernel's log without the allocators' complaints, stacks included."""
     kept = []
     complaining = False
     for line in lines:
@@ -56,7 +56,7 @@ def _set(kind: str, **settings: str) -> None:
 
 
 def prepare() -> None:
-    """Let slab and page allocations of any kind fail when they are told to."""
+    """Let slab and page allocations of any kind fail on request."""
     for kind in _KINDS:
         _set(kind, **_SETTINGS)
     _set("fail_page_alloc", min_order="0")
@@ -64,7 +64,7 @@ def prepare() -> None:
 
 @dataclass(frozen=True)
 class Trial(Generic[T]):
-    """One call of an action whose nth allocation failed: what it returned, or raised."""
+    """One call of an action whose nth allocation failed, with its result or exception."""
 
     number: int
     result: T | None
@@ -76,8 +76,8 @@ def each_allocation(
 ) -> Iterator[Trial[T]]:
     """Call ``action`` with its first allocation failing, then its second, until none is left.
 
-    Only what this thread allocates in the kernel counts. An exception other than ``expected`` ends
-    it. The last trial is a call in which nothing failed.
+    Only this thread's allocations in the kernel count. An exception other than ``expected`` ends
+    the loop. The last trial is a call in which nothing failed.
     """
     prepare()
     control = os.open(_FAIL_NTH, os.O_RDWR)
@@ -103,7 +103,7 @@ def each_allocation(
 
 @contextmanager
 def module_out_of_memory() -> Iterator[None]:
-    """Every slab allocation with the module on its stack fails, whichever task makes it."""
+    """Make every slab allocation with the module on its stack fail, in any task."""
     prepare()
     start = int(Path(f"/sys/module/{MODULE}/sections/.text").read_text(), 16)
     size = next(

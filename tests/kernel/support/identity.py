@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Doing something as somebody else, in a forked process that has our descriptors."""
+"""Actions with another identity, in a forked process that has this one's descriptors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Become = Callable[[], None]
 
 
 def nobody() -> None:
-    """An ordinary user, without a capability."""
+    """Become an ordinary user without a capability."""
     os.setgroups([])
     os.setresgid(_NOBODY, _NOBODY, _NOBODY)
     os.setresuid(_NOBODY, _NOBODY, _NOBODY)
@@ -40,15 +40,15 @@ def _container(flags: int) -> None:
     (own / "gid_map").write_text("0 0 1")
 
 
-#: root of a user namespace, which has every capability there, in the network namespace of its maker
+#: root of a user namespace, with every capability there, in the network namespace of its creator
 container_with_host_network = partial(_container, 0)
 
-#: the same with a network namespace of its own
+#: the same, with a network namespace of its own
 container = partial(_container, CLONE_NEWNET)
 
 
 class Other:
-    """A process that is somebody else and does what it is asked to, once."""
+    """A process with another identity that performs one action."""
 
     def __init__(self, become: Become, act: Callable[..., Any], *arguments: Any) -> None:
         self._channel, theirs = _fork.Pipe()
@@ -62,16 +62,16 @@ class Other:
         self._channel.close()
         become()
         channel.send(act(*arguments))
-        # until we are told, or nobody is there any more to tell: what we hold stays open
+        # until told, or until the other end is closed: the descriptors stay open
         channel.poll(None)
 
     def outcome(self) -> Any:
-        """What it found."""
+        """The result of its action."""
         assert self._channel.poll(COMMAND_TIMEOUT), "the other process does not answer"
         return self._channel.recv()
 
     def end(self) -> None:
-        """Let it go, with what it holds."""
+        """Let it end, which closes its descriptors."""
         self._channel.close()
         self.process.join(COMMAND_TIMEOUT)
         assert not self.process.is_alive(), "the other process does not end"
@@ -79,7 +79,7 @@ class Other:
 
 @contextmanager
 def other(become: Become, act: Callable[..., Any], *arguments: Any) -> Iterator[Other]:
-    """A process that is somebody else, did what it was asked to, and keeps what it holds open."""
+    """A process with another identity that has performed an action and keeps its descriptors."""
     made = Other(become, act, *arguments)
     try:
         yield made
@@ -90,7 +90,7 @@ def other(become: Become, act: Callable[..., Any], *arguments: Any) -> Iterator[
 
 
 def as_other(become: Become, act: Callable[..., Any], *arguments: Any) -> Any:
-    """What ``act`` returns in a process that is somebody else; the process is gone then."""
+    """The result of ``act`` in a process with another identity, which has ended by then."""
     with other(become, act, *arguments) as process:
         outcome = process.outcome()
         process.end()

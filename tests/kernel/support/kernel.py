@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The running kernel: its log, its modules, and what a test may have left in it."""
+"""The running kernel: its log, its modules, and possible leftovers of a test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 MODULE = "ipttrace"
 
-#: what the kernel prints when something is wrong (kernel/panic.c, lib/, mm/, kernel/locking/)
+#: words of the kernel's error reports (kernel/panic.c, lib/, mm/, kernel/locking/)
 SPLAT = re.compile(
     r"WARNING:|BUG:|Oops|Call Trace|general protection|KASAN|UBSAN|kernel BUG|"
     r"suspicious RCU|possible .* deadlock|INFO: task .* blocked|rcu.*stall|soft lockup|"
@@ -31,14 +31,14 @@ SPLAT = re.compile(
     r"lock held when returning|INFO: trying to register"
 )
 
-#: seconds that a command may take; a guest whose clock counts instructions has its own idea of them
+#: seconds that a command may take; they differ in a guest whose clock counts instructions
 COMMAND_TIMEOUT = float(os.environ.get("IPTT_COMMAND_TIMEOUT", "60"))
 
 
 def run(
     *command: str, check: bool = True, timeout: float = COMMAND_TIMEOUT, text: str | None = None
 ) -> str:
-    """Run a command and return what it printed; its stderr is in the error if it fails.
+    """Run a command and return its output; if it fails, the error contains its stderr.
 
     ``text`` is its standard input.
     """
@@ -51,7 +51,7 @@ def run(
 
 
 def wait_for(condition: Callable[[], T], timeout: float = 20, what: str = "") -> T:
-    """Poll until ``condition`` holds and return its value; AssertionError when it does not."""
+    """Poll until ``condition`` holds and return its value; AssertionError if it times out."""
     end = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > end:
@@ -62,10 +62,10 @@ def wait_for(condition: Callable[[], T], timeout: float = 20, what: str = "") ->
 
 
 def settled(read: Callable[[], T]) -> T:
-    """What ``read`` gives once it gives the same twice: softirqs have finished what was sent."""
+    """The value of ``read`` once it stays the same: softirqs have finished with all packets."""
     before = read()
     while True:
-        # nothing says that the last packet is through; what counts them stands still for this long
+        # nothing marks the last packet; its counters stand still for this long
         time.sleep(0.3)
         if (now := read()) == before:
             return now
@@ -92,7 +92,7 @@ class KernelLog:
             except BlockingIOError:
                 return lines
             except BrokenPipeError:
-                # the log was overwritten meanwhile: what a test looks for is lost
+                # the log was overwritten meanwhile: lines that a test needs may be lost
                 raise AssertionError("the kernel's log ran over") from None
             lines.append(record.partition(";")[2].split("\n")[0])
 
@@ -107,19 +107,19 @@ def kernel_log() -> Iterator[KernelLog]:
 
 
 def splats(lines: list[str]) -> list[str]:
-    """The lines that say that something is wrong in the kernel, each with what follows it."""
+    """The lines that report an error in the kernel, each with the lines that follow it."""
     lines = without_foreign_races(lines, MODULE)
     wrong = [number for number, line in enumerate(lines) if SPLAT.search(line)]
     return lines[wrong[0] : wrong[-1] + 60] if wrong else []
 
 
 def mark_log(text: str) -> None:
-    """Write a line into the kernel's log, so that what follows it there can be placed."""
+    """Write a line to the kernel's log, to mark the place of the lines that follow."""
     Path("/dev/kmsg").write_text(f"<4>{text}\n")
 
 
 def assert_kernel_content(log: KernelLog) -> None:
-    """Fail with the kernel's own words when it complained since the last call."""
+    """Fail with the kernel's own words if it complained since the last call."""
     wrong = splats(log.new_lines())
     assert not wrong, "\n".join(["the kernel reports:", *wrong])
 
@@ -147,7 +147,7 @@ def unload_module() -> None:
 
 
 def remove_module(name: str) -> None:
-    """Unload a module that namespaces used which the kernel is still taking down."""
+    """Unload a module that may still be used by namespaces in destruction."""
 
     def removed() -> bool:
         done = subprocess.run(["rmmod", name], capture_output=True, check=False)
@@ -158,7 +158,7 @@ def remove_module(name: str) -> None:
 
 @contextmanager
 def ftrace_switched_off() -> Iterator[None]:
-    """Ftrace off for a while; skips the test on a kernel (7.3) that does not let go of it."""
+    """Switch ftrace off for a while; skip the test on a kernel (7.3) that keeps it on."""
     switch = Path("/proc/sys/kernel/ftrace_enabled")
     try:
         switch.write_text("0\n")
@@ -171,20 +171,20 @@ def ftrace_switched_off() -> Iterator[None]:
 
 
 def redirected_functions() -> list[str]:
-    """Functions on which ftrace has one of our handlers."""
+    """Functions on which ftrace has a handler of the module's."""
     text = Path("/sys/kernel/tracing/enabled_functions").read_text()
     return [line for line in text.splitlines() if MODULE in line]
 
 
 def wait_for_no_redirection() -> None:
-    """Wait until ftrace has no handler of ours: they are taken away behind the last link."""
+    """Wait until ftrace has no handler of the module's: they are removed after the last link."""
     wait_for(lambda: not redirected_functions(), what="no function is redirected")
 
 
 def refused_dumps_are_explained() -> bool:
-    """Whether the kernel has room for a sentence where a dump begins; 6.1 has none.
+    """Whether the kernel supports a sentence for a refused dump; 6.1 does not.
 
-    Its genl_start() gets the extack of the request, and hands none to the family.
+    Its genl_start() gets the extack of the request, but does not pass it to the family.
     """
     return not os.uname().release.startswith("6.1.")
 
@@ -195,7 +195,7 @@ def probes() -> list[str]:
 
 
 def _programs() -> frozenset[int]:
-    """Ids of all BPF programs (asked directly: bpftool takes longer than many a test)."""
+    """The ids of all BPF programs, from the system call: bpftool takes longer than many a test."""
     found: list[int] = []
     last = ctypes.c_uint32(0)
     while syscalls.libbpf().bpf_prog_get_next_id(last, ctypes.byref(last)) == 0:
@@ -204,7 +204,7 @@ def _programs() -> frozenset[int]:
 
 
 def _pinned_programs() -> frozenset[int]:
-    """Ids of the BPF programs that have a name: kept on purpose."""
+    """The ids of the pinned BPF programs, which are kept on purpose."""
     found: list[int] = []
     for path in Path("/sys/fs/bpf").rglob("*"):
         if path.is_file():
@@ -217,7 +217,7 @@ def _pinned_programs() -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Remains:
-    """What is in the kernel that a test could have left there."""
+    """The objects in the kernel that a test could leave there."""
 
     programs: frozenset[int]
     functions: tuple[str, ...]
@@ -227,11 +227,11 @@ class Remains:
 
     @classmethod
     def now(cls) -> Remains:
-        """What is there at this moment."""
+        """The current objects."""
         netns = Path("/run/netns")
         return cls(
             _programs() - _pinned_programs(),
-            # the name; what follows it says too what once was there
+            # only the name: the rest of the line also tells of former handlers
             tuple(line.split()[0] for line in redirected_functions()),
             tuple(probes()),
             frozenset(p.name for p in netns.iterdir()) if netns.is_dir() else frozenset(),
@@ -239,7 +239,7 @@ class Remains:
         )
 
     def since(self, before: Remains) -> list[str]:
-        """What is here and was not before, in words; what is pinned is kept on purpose."""
+        """The objects that are new, in words; pinned ones are kept on purpose."""
         left = []
         if new := self.programs - before.programs:
             left.append(f"programs {sorted(new)}")

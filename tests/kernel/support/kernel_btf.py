@@ -17,7 +17,7 @@ _HEADER = struct.Struct("=HBBIIIII")
 _HEAD = struct.Struct("=III")
 
 _PTR, _STRUCT, _CONST, _FUNC, _FUNC_PROTO = 2, 4, 10, 12, 13
-#: bytes that stand behind the head of a type, and for each of its elements (linux/btf.h)
+#: bytes after the head of a type, and for each of its elements (linux/btf.h)
 _ONCE = {1: 4, 3: 12, 14: 4, 17: 4}
 _EACH = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
 
@@ -36,7 +36,7 @@ class _Info(ctypes.Structure):
 
 @contextmanager
 def module_types(module: str | None) -> Iterator[int]:
-    """A descriptor of a module's types; without a module 0, which stands for the kernel's own."""
+    """A descriptor of a module's types; without a module 0, for the kernel's own."""
     if module is None:
         yield 0
         return
@@ -62,7 +62,7 @@ def _open_types(module: str) -> int:
 
 
 def function_type(name: str, module: str | None) -> int:
-    """The number of a function among the types of the kernel or of a module."""
+    """The number of a function in the types of the kernel or of a module."""
     library = ctypes.CDLL("libbpf.so.1")
     library.btf__load_vmlinux_btf.restype = library.btf__load_module_btf.restype = ctypes.c_void_p
     kernel = ctypes.c_void_p(library.btf__load_vmlinux_btf())
@@ -82,7 +82,7 @@ def kernel_functions_taking(structure: str) -> frozenset[str]:
 
 
 def functions_taking(structure: str, data: bytes) -> frozenset[str]:
-    """The functions that types (BTF) have with a pointer to a struct among their parameters."""
+    """The functions in BTF types with a pointer to a struct among their parameters."""
     _, _, _, header, types_at, types_length, strings_at, _ = _HEADER.unpack_from(data)
     strings = header + strings_at
 
@@ -90,7 +90,7 @@ def functions_taking(structure: str, data: bytes) -> frozenset[str]:
         return data[strings + offset : data.index(0, strings + offset)]
 
     wanted = structure.encode()
-    targets: set[int] = set()  # the struct, and it where it is constant
+    targets: set[int] = set()  # the struct, and its const variant
     references: dict[int, tuple[int, int]] = {}
     prototypes: dict[int, tuple[int, ...]] = {}
     functions: list[tuple[int, int]] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Loads programs of any type, with any flags and types of BTF, through bpf(2) itself."""
+"""Loads programs of any type, with any flags and BTF types, with bpf(2) itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRACE_KPROBE_MULTI, TRACE_UPROBE_MULTI, TRACE_KPROBE_SESSION = 42, 48, 56
 
 
 class LoadError(OSError):
-    """The kernel does not load the program; ``log`` is what the verifier says."""
+    """The kernel does not load the program; ``log`` is the verifier's."""
 
     def __init__(self, number: int, log: str) -> None:
         super().__init__(number, os.strerror(number))
@@ -60,8 +60,8 @@ def loaded(
     """A program's file descriptor; LoadError if it does not load.
 
     ``functions`` are (first instruction, type in ``btf``) of each function; ``attach_btf_id`` is
-    what the program is for, in the kernel's types or in those of ``attach_program``. To
-    ``explain`` a refusal the verifier is asked a second time.
+    the program's target, in the kernel's types or in those of ``attach_program``. To
+    ``explain`` a refusal, the verifier is asked a second time.
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     gpl = ctypes.create_string_buffer(b"GPL")
@@ -98,7 +98,7 @@ def loaded(
 
 
 def _last_line(log: bytes) -> str:
-    """The verifier's reason: what it says before it counts instructions."""
+    """The verifier's reason: its last line before the instruction counts."""
     lines = [line for line in log.decode(errors="replace").splitlines() if line.strip()]
     reasons = [line for line in lines if not line.startswith(("processed ", "verification time"))]
     return reasons[-1] if reasons else ""
@@ -126,7 +126,7 @@ def loaded_btf(blob: bytes) -> Iterator[int]:
 def typed_map(
     map_type: int, value_size: int, *, btf: int, key_type: int, value_type: int
 ) -> Iterator[int]:
-    """A map of one element with a key of four bytes, whose types are known to the kernel."""
+    """A map of one element with a key of four bytes and BTF types."""
     attributes = struct.pack(
         "=IIIIIII16sIIII",
         map_type, 4, value_size, 1, 0, 0, 0, b"hostile", 0, btf, key_type, value_type,
@@ -140,7 +140,7 @@ def typed_map(
 
 @contextmanager
 def attached(program: int, tracepoint: str | None = None) -> Iterator[None]:
-    """A program is attached to a tracepoint, or to the function that it was loaded for."""
+    """A program attached to a tracepoint, or to the function that it was loaded for."""
     name = ctypes.create_string_buffer(tracepoint.encode()) if tracepoint else None
     place = ctypes.addressof(name) if name else 0
     fd = bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", place, program))
@@ -151,7 +151,7 @@ def attached(program: int, tracepoint: str | None = None) -> Iterator[None]:
 
 
 def kernel_type(name: str, attach_type: int) -> int:
-    """The number in the kernel's types of what a program of an attach type is for."""
+    """The number of a program's target in the kernel's types, by attach type."""
     libbpf = ctypes.CDLL("libbpf.so.1")
     number = int(libbpf.libbpf_find_vmlinux_btf_id(name.encode(), attach_type))
     if number <= 0:

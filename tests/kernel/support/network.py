@@ -36,16 +36,16 @@ class Namespace:
 
     @property
     def path(self) -> Path:
-        """The file that holds it."""
+        """The file that refers to it."""
         return Path("/run/netns") / self.name
 
     @property
     def inode(self) -> int:
-        """The number that the kernel calls it by."""
+        """The number by which the kernel identifies it."""
         return self.path.stat().st_ino
 
     def run(self, *command: str, check: bool = True, timeout: float = COMMAND_TIMEOUT) -> str:
-        """Run a command in the namespace and return what it printed."""
+        """Run a command in the namespace and return its output."""
         return run("ip", "netns", "exec", self.name, *command, check=check, timeout=timeout)
 
     def iptables(self, *arguments: str) -> str:
@@ -57,21 +57,21 @@ class Namespace:
         return self.run("ip6tables-legacy", *arguments)
 
     def counted(self, chain: str, table: str = "filter") -> int:
-        """Packets that the first IPv4 rule of a chain has counted."""
+        """The number of packets that the first IPv4 rule of a chain has counted."""
         listing = self.iptables("-t", table, "-nvxL", chain)
         return int(listing.splitlines()[2].split()[0])
 
     def restore(self, rules: str, *, ipv6: bool = False) -> None:
-        """Replace the tables that ``rules`` names, as iptables-restore does."""
+        """Replace the tables that ``rules`` names, like iptables-restore."""
         tool = "ip6tables-legacy-restore" if ipv6 else "iptables-legacy-restore"
         run("ip", "netns", "exec", self.name, tool, text=rules)
 
     def ping(self, address: str, *options: str, check: bool = True) -> str:
-        """Ping once, quietly; further options as ping takes them."""
+        """Ping once, quietly; ``options`` are further options of ping."""
         return self.run("ping", "-n", "-q", "-c", "1", "-W", "2", *options, address, check=check)
 
     def start(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
-        """Call ``target`` in a child process that lives in the namespace."""
+        """Call ``target`` in a child process in the namespace."""
 
         def enter() -> None:
             enter_namespace(self.path)
@@ -133,16 +133,16 @@ class Network:
 
 
 def ip_batch(namespace_name: str, *commands: str) -> None:
-    """Run ``ip`` commands in a namespace, all in one process: starting one is what takes time."""
+    """Run ``ip`` commands in a namespace, all in one process: most of the time is its start."""
     run("ip", "-n", namespace_name, "-batch", "-", text="\n".join(commands))
 
 
 def _addresses(device: str, net: int, host: int) -> list[str]:
-    """Commands that give a device its addresses in a network of the drawing, and switch it on."""
+    """The commands that give a device its addresses in a network of the drawing, and set it up."""
     return [
         f"address add 10.77.{net}.{host}/24 dev {device}",
         f"address add fd77:{net}::{host}/64 dev {device} nodad",
-        # neighbours are asked for from this one, which the kernel's own would keep waiting
+        # neighbours are asked from this address; the kernel's own is not usable at once
         f"link set {device} addrgenmode none",
         f"address add fe80::{host}/64 dev {device} nodad",
         f"link set {device} up",
@@ -186,19 +186,19 @@ def send_udp(address: str, port: int, payloads: list[bytes], source_port: int = 
 def flood_udp(address: str, port: int, stop: Any, pause: float = 0.002, burst: int = 20) -> None:
     """Send datagrams until the event ``stop`` is set: ``burst`` of them, a pause, and again.
 
-    The pauses are for the emulator, which lets a processor that is busy run for 100 ms before it
-    turns to the next one: whatever a processor asks of another would take that long.
+    The pauses are for the emulator, which lets a busy processor run for 100 ms before it
+    turns to the next one: a request from one processor to another would take that long.
     """
     os.nice(10)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         while not stop.is_set():
             for _ in range(burst):
-                # a full queue; the rule counter counts what got through
+                # a full queue; the rule counter counts the packets that got through
                 with suppress(OSError):
                     sender.sendto(b"x" * 32, (address, port))
             time.sleep(pause)
 
 
 def event() -> Any:
-    """An event that processes of ``Namespace.start`` share with us."""
+    """An event to share with processes of ``Namespace.start``."""
     return _fork.Event()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links at netfilter's hooks, as the tests make them."""
+"""Links at netfilter hooks, as the tests attach them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ UDP, ICMP = 17, 1
 
 
 def nf_hook(link: Link) -> NfHook:
-    """The netfilter hook of a link that is at one."""
+    """The netfilter hook of a link."""
     assert isinstance(link.hook, NfHook)
     return link.hook
 
 
 def netns_of(link: Link) -> Identity:
-    """The network namespace of a link that is at a netfilter hook."""
+    """The network namespace of a link at a netfilter hook."""
     found = nf_hook(link).netns
     assert isinstance(found, Identity)
     return found
@@ -38,7 +38,7 @@ CB = 48
 
 
 def of_protocol(number: int) -> bytes:
-    """A socket filter that wants the IPv4 packets of a transport protocol: 1, any other 0."""
+    """A socket filter that returns 1 for the IPv4 packets of a transport protocol, 0 for others."""
     return (
         asm.mov_reg(asm.R6, asm.R1)
         + asm.load_packet_byte(9)
@@ -74,7 +74,7 @@ def attach(
     payload: int | None = None,
     **options: Any,
 ) -> Link:
-    """Attach a program to the hook ``where``, which is written as the command line has it."""
+    """Attach a program to the hook ``where``, in the command line's syntax."""
     netns = namespace.path if namespace else None
     hook = NfHook.parse(where, netns=netns, **options)
     programs = ProgramSet({Slot.PACKET: program.fd}, payload=payload)

@@ -15,7 +15,7 @@ _TARGETS = {"x86_64": "x86", "aarch64": "arm64"}
 
 
 def compile_object(source: Path, directory: Path) -> Path:
-    """The object file of a source, in a directory."""
+    """Compile a source to an object file in a directory."""
     machine = os.uname().machine
     target = directory / source.with_suffix(".o").name
     include = [REPOSITORY / "kmod_netlink", BPF, Path("/usr/include") / f"{machine}-linux-gnu"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Watching events in a test."""
+"""Observers of events in tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ipttproto import EventBatch, Kind
 
 @dataclass(frozen=True)
 class Step:
-    """What an event says, without times and addresses: to be compared."""
+    """The parts of an event that can be compared: without times and addresses."""
 
     table: str
     chain: str
@@ -31,12 +31,12 @@ class Observer:
     stream: EventStream
     events: list[Any] = field(default_factory=list)
     cpus: list[int] = field(default_factory=list)
-    """For each of them the CPU that made it."""
+    """The CPU of each event."""
 
     def collect(
         self, until: Callable[[list[Any]], bool] = lambda _: True, *, seconds: float = 10
     ) -> list[Any]:
-        """Take in events until the condition holds; AssertionError if it does not in time."""
+        """Read events until the condition holds; AssertionError if it does not in time."""
         end = time.monotonic() + seconds
         self.take()
         while not until(self.events):
@@ -46,12 +46,12 @@ class Observer:
         return self.events
 
     def take(self, timeout: float = 0) -> None:
-        """Take in what is there, or comes within ``timeout`` seconds."""
+        """Read the events that are there, or come within ``timeout`` seconds."""
         for batch in self.stream.read(timeout):
             self._add(batch)
 
     def drain(self) -> list[Any]:
-        """Take in all that was emitted until now; ``stream.losses`` is exact afterwards."""
+        """Read all events emitted until now; ``stream.losses`` is exact afterwards."""
         for batch in self.stream.drain():
             self._add(batch)
         return self.events
@@ -61,7 +61,7 @@ class Observer:
         self.cpus += [batch.cpu] * len(batch.events)
 
     def complete(self) -> list[Any]:
-        """As ``drain``; AssertionError if an event was lost."""
+        """Read all events emitted until now; AssertionError if one was lost."""
         self.drain()
         assert self.stream.losses.events == 0, self.stream.losses
         return self.events
@@ -69,7 +69,7 @@ class Observer:
 
 @contextmanager
 def observing(controller: Controller) -> Iterator[Observer]:
-    """An observer that sees everything from now on."""
+    """An observer of all events from now on."""
     with controller.events() as stream:
         yield Observer(stream)
 

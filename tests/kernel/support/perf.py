@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Events of perf_event_open(2) that count."""
+"""Counting events of perf_event_open(2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 _NR_PERF_EVENT_OPEN = 298  # x86-64
 _TRACEPOINT = 2
 _ENABLE, _SET_BPF = 0x2400, 0x40042408
-#: bytes of struct perf_event_attr up to sample_max_stack
+#: size of struct perf_event_attr up to sample_max_stack
 _ATTRIBUTES_SIZE = 112
 
 
@@ -32,7 +32,7 @@ def _open(kind: int, config: int, cpu: int, config1: int = 0) -> int:
 
 @contextmanager
 def tracepoint(number: int, cpu: int) -> Iterator[int]:
-    """A descriptor that counts what passes a tracepoint on a CPU."""
+    """A descriptor that counts the hits of a tracepoint on a CPU."""
     fd = _open(_TRACEPOINT, number, cpu)
     try:
         yield fd
@@ -41,13 +41,13 @@ def tracepoint(number: int, cpu: int) -> Iterator[int]:
 
 
 def count(fd: int) -> int:
-    """How often an event has happened."""
+    """The count of an event."""
     return int.from_bytes(os.read(fd, 8), "little")
 
 
 @contextmanager
 def program_at_kprobe(program: int, function: str, *, at_return: bool) -> Iterator[None]:
-    """A BPF program runs where a function is entered or returns, on every CPU."""
+    """Run a BPF program at the entry or return of a function, on every CPU."""
     kind = int(Path("/sys/bus/event_source/devices/kprobe/type").read_text())
     name = ctypes.create_string_buffer(function.encode())
     fd = _open(kind, int(at_return), 0, ctypes.addressof(name))

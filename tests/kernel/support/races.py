@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""KCSAN's reports: which data races are the module's; the kernel accepts many of its own."""
+"""KCSAN's reports of data races in the module; the kernel accepts many races of its own."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterable
 
 _REPORT = re.compile(r"BUG: KCSAN: ")
 _REPORT_END = re.compile(r"^=+$")
-#: entry of an interrupt: what stands below it in a stack was only interrupted
+#: entry of an interrupt: the functions below it in a stack were only interrupted
 _INTERRUPT = re.compile(r"^\s*asm_(sysvec_|common_interrupt|exc_)")
-#: functions of the kernel that race on purpose, whoever calls them
+#: functions of the kernel that race on purpose, with any caller
 _ON_PURPOSE = re.compile(
-    r"ktime_get_mono_fast_ns"  # a latch: what was written meanwhile is read again (timekeeping.c)
+    r"ktime_get_mono_fast_ns"  # a latch: a value written meanwhile is read again (timekeeping.c)
 )
 
 
 def without_foreign_races(lines: Iterable[str], module: str) -> list[str]:
-    """The lines of a kernel log less the reports of races that are not of ``module``.
+    """The lines of a kernel log without the reports of races outside ``module``.
 
-    A race is the module's if one of the two accesses happened in it or in what it called.
+    A race is the module's if one of the two accesses happened in it or in a function it called.
     """
     kept: list[str] = []
     report: list[str] = []
@@ -31,7 +31,7 @@ def without_foreign_races(lines: Iterable[str], module: str) -> list[str]:
         if _REPORT_END.match(line):
             kept += report if _is_of(module, report) else []
             report = []
-    # one that is cut off tells too little to be passed over
+    # a truncated report has too little to be passed over
     return kept + report
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 def router_rules(first_rule: str) -> str:
     """All four tables for the router of ``network``, for iptables-restore.
 
-    ``first_rule`` stands first in raw's PREROUTING and OUTPUT: a TRACE target, or something that
-    takes its number and does nothing. Ports tell the test packets apart: 1000 and up are accepted,
-    2000 are dropped, 3000 rejected, 4000 sent to another port, 5000 logged.
+    ``first_rule`` comes first in raw's PREROUTING and OUTPUT: a TRACE target, or a rule without
+    effect that takes its number. Ports distinguish the test packets: 1000 and up are accepted,
+    2000 dropped, 3000 rejected, 4000 redirected to another port, 5000 logged.
     """
     lines = ["*raw", ":PREROUTING ACCEPT", ":OUTPUT ACCEPT", ":early -"]
     lines += [f"-A {chain} {first_rule}" for chain in ("PREROUTING", "OUTPUT")]

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 
 class Test(Protocol):
-    """A test, as far as it matters here."""
+    """The attributes of a test that are needed here."""
 
     @property
     def nodeid(self) -> str:
@@ -21,9 +21,9 @@ T = TypeVar("T", bound=Test)
 
 
 def taken(tests: Sequence[T], directory: Path) -> Iterator[T]:
-    """Those tests whose files nobody had taken when they were asked for.
+    """The tests whose files no other guest had taken when they were requested.
 
-    ``directory`` is where guests see each other: who makes a file's mark there has taken the file.
+    ``directory`` is shared by the guests: the one that creates a file's mark there takes the file.
     """
     for file, of_file in groupby(tests, key=lambda test: test.nodeid.partition("::")[0]):
         try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Network namespaces that live for a moment, made as container runtimes make them.
+"""Network namespaces that live for a moment, made like those of container runtimes.
 
-One process does all of it: to start `ip` and `iptables` takes longer than such a namespace lives.
+One process does everything: starting `ip` and `iptables` takes longer than such a namespace lives.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _fork = multiprocessing.get_context("fork")
 
 
 def enter_new() -> None:
-    """Go to a new namespace with its loopback up and a filter table without rules."""
+    """Enter a new namespace with its loopback up and a filter table without rules."""
     _call("unshare", CLONE_NEWNET)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
-        # whoever asks for a table has it made
+        # the kernel creates a table when it is first asked for
         asked = b"filter".ljust(_GETINFO_SIZE, b"\0")
         libc = ctypes.CDLL(None, use_errno=True)
         size = ctypes.c_uint32(_GETINFO_SIZE)
@@ -51,7 +51,7 @@ def enter_new() -> None:
 
 @contextmanager
 def called(name: str) -> Iterator[None]:
-    """Have the namespace that we are in a name, as `ip netns add` gives it."""
+    """Give the current namespace a name, like `ip netns add`."""
     file = _NAMES / name
     file.touch(exist_ok=False)
     _call("mount", b"/proc/self/ns/net", os.fsencode(file), None, _MS_BIND, None)
@@ -70,14 +70,14 @@ def send(port: int) -> None:
 
 @dataclass(frozen=True)
 class Life:
-    """What a namespace was, and how long its name was there, in seconds."""
+    """The identity of a namespace, and for how many seconds it had its name."""
 
     identity: netns.Identity
     seconds: float
 
 
 def live(name: str, port: int, seconds: float) -> Life:
-    """Make a namespace, send a datagram in it, and let it go when it had its name for so long."""
+    """Make a namespace, send a datagram in it, and leave it; it has its name for ``seconds``."""
     ours, theirs = _fork.Pipe()
 
     def process() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Memory that the kernel holds: objects of its general caches, and memory outside of them."""
+"""The kernel's memory: objects of its general caches, and memory outside them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class KernelMemory:
 
     @classmethod
     def now(cls) -> Self:
-        """What is in use, after what can be given back was given back."""
+        """The memory in use, after reclaim."""
         Path("/proc/sys/vm/drop_caches").write_text("3")
         for cache in Path("/sys/kernel/slab").glob("kmalloc-*/shrink"):
             cache.write_text("1")
@@ -38,7 +38,7 @@ class KernelMemory:
         )
 
     def growth(self, before: Self, *, objects: int, kilobytes: int) -> list[str]:
-        """What grew by more than so many objects of a cache, or kilobytes, in words."""
+        """The growth beyond ``objects`` of a cache or ``kilobytes`` of a kind, in words."""
         grown = [
             f"{name}: {count - before.objects.get(name, 0)} objects more"
             for name, count in self.objects.items()

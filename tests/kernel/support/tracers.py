@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Other people's tracers, each by the interface of the kernel that the usual tools use.
+"""Tracers of other tools, each with the kernel interface that these tools use.
 
-A tracer is a context manager that gives what reads its counts: how often it fired on each of the
-functions that it counts one by one, or in all.
+A tracer is a context manager that gives a function to read its counts: the hits of each function
+that it counts separately, or of all together.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.kernel.support.kernel import MODULE
 
 Functions = Mapping[str, str | None]
 
-#: functions that are redirected or watched for links at tables -> the module that each lies in
+#: functions that are redirected or watched for links at tables -> the module that contains each
 TABLE_FUNCTIONS: Functions = {
     "ipt_do_table": "ip_tables",
     "ip6t_do_table": "ip6_tables",
@@ -31,7 +31,7 @@ TABLE_FUNCTIONS: Functions = {
     "nf_dup_ipv4": "nf_dup_ipv4",
     "nf_dup_ipv6": "nf_dup_ipv6",
 }
-#: those that BPF trampolines can be at: not one with a variable number of arguments
+#: those that BPF trampolines can attach to: not those with a variable number of arguments
 _TYPED: Functions = {k: v for k, v in TABLE_FUNCTIONS.items() if k != "nf_log_trace"}
 
 _TRACING = Path("/sys/kernel/tracing")
@@ -41,7 +41,7 @@ _GROUP = "others"
 
 @dataclass(frozen=True)
 class Tracer:
-    """``missing`` gives the reason why the running kernel cannot have it, or nothing."""
+    """``missing`` gives the reason why the running kernel cannot have the tracer, or nothing."""
 
     name: str
     start: Callable[[], AbstractContextManager[Counts]]
@@ -49,9 +49,9 @@ class Tracer:
 
 
 def hooked_functions() -> list[str]:
-    """Functions that ftrace calls somebody for, each with how many; probes of ``kprobe_events``."""
+    """Functions with ftrace handlers, each with their number, and probes of ``kprobe_events``."""
     lines = (_TRACING / "enabled_functions").read_text().splitlines()
-    # what follows says too what once was there
+    # the rest of the line also tells of former handlers
     hooked = [" ".join(line.split()[:2]) for line in lines]
     return hooked + (_TRACING / "kprobe_events").read_text().splitlines()
 
@@ -68,7 +68,7 @@ def _own_functions() -> Functions:
     """The functions of the module under test that can be traced."""
     lines = (_TRACING / "available_filter_functions").read_text().splitlines()
     names = Counter(line.split()[0] for line in lines if line.endswith(f"[{MODULE}]"))
-    # of those that share a name the kernel could not tell which one is meant
+    # of functions with the same name the kernel could not tell which one is meant
     return {name: MODULE for name, functions in names.items() if functions == 1}
 
 
@@ -76,7 +76,7 @@ def _own_functions() -> Functions:
 def _kprobe_events(kind: str, choose: Callable[[], Functions], *, exact: bool) -> Iterator[Counts]:
     """Probes, ``p`` or ``r``, of functions, as perf probe and trace-cmd make them.
 
-    Where counts are ``exact`` none may have missed.
+    Where counts are ``exact``, no probe may have missed a hit.
     """
     functions = choose()
     assert functions
@@ -110,7 +110,7 @@ def _empty_buffer() -> None:
 
 @contextmanager
 def _current_tracer(tracer: str, functions: Iterable[str] = ()) -> Iterator[Counts]:
-    """One of ftrace's own tracers, for all functions or for some, which it counts then."""
+    """One of ftrace's own tracers, for all functions or for some, which are then counted."""
     chosen = tuple(functions)
 
     def calls() -> dict[str, int]:
@@ -171,7 +171,7 @@ def _no_stack_tracer() -> str:
 
 def _tracefs_probe(kind: str, name: str) -> tuple[Tracer, Tracer]:
     others = partial(_kprobe_events, kind, _table_functions, exact=True)
-    # inside a handler of ftrace's the kernel leaves out what it would call once more
+    # inside one of its handlers, ftrace skips further calls
     own = partial(_kprobe_events, kind, _own_functions, exact=False)
     return Tracer(name, others), Tracer(f"{name} on the module's functions", own)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The check of C files passes over what is good and names what is not."""
+"""The check of C files accepts good style and reports bad style."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scripts() -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project with one C file, in which there is nothing to complain about."""
+    """A project with one C file, which has no finding."""
     (tmp_path / "kmod_netlink").mkdir()
     (tmp_path / "kmod_netlink" / "answer.c").write_text(GOOD)
     shutil.copy(ROOT / ".clang-format", tmp_path)

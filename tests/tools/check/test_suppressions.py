@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reasons for silencing a checker, and the check that finds where one is missing."""
+"""Reasons for silencing a checker, and the check that finds missing ones."""
 
 from __future__ import annotations
 

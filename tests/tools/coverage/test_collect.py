@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Measurements in processes of every kind, and the time for which the data counts."""
+"""Measurements in processes of every kind, and the validity of the data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.coverage.runs import ROOT, Run, complete, fingerprint, runs
 
-#: ends one process in each way that a process ends by itself, each in another function of ours
+#: processes that end by themselves in each possible way, each in another function of the project
 WAYS = """
 import os, subprocess, sys
 
@@ -62,7 +62,7 @@ def test_forks_and_children_are_measured(tmp_path: Path) -> None:
     # a script has no package
     lines, not_run = missed["ctl/ipttctl/bpf/bpfcc_compiler.py"]
     assert 0 < not_run < lines
-    # nobody imported it: all of it is missed, and it is not left out
+    # never imported: all its lines are missed, and the file is not left out
     lines, not_run = missed["ctl/ipttctl/link/losses.py"]
     assert not_run == lines > 0
 

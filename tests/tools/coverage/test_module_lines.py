@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Counters of a compiler's making, as the kernel gives them out, and the lines they stand for.
+"""Counters from a compiler, in the form in which the kernel gives them out, and their lines.
 
 A program in user space leaves the same files as a kernel with gcov.
 """
@@ -33,7 +33,7 @@ int main(int argc, char **argv)
 	return twice(-1);
 }
 """
-#: lines of these that are code
+#: the lines with code
 HEADER_LINES = {1, 3, 4, 5}
 PROGRAM_LINES = {4, 6, 7, 8}
 
@@ -45,7 +45,7 @@ def program(tmp_path: Path) -> Path:
     (directory / "compat" / "twice.h").write_text(HEADER)
     (directory / "main.c").write_text(PROGRAM)
     source = str(directory / "main.c")
-    # in two steps, from another directory, as kbuild does it
+    # in two steps, from another directory, like kbuild
     compiling = ["gcc", "--coverage", "-c", source, "-o", str(directory / "main.o")]
     subprocess.run(compiling, cwd=tmp_path, check=True)
     linking = ["gcc", "--coverage", str(directory / "main.o"), "-o", str(directory / "main")]
@@ -54,10 +54,10 @@ def program(tmp_path: Path) -> Path:
 
 
 def measured(program: Path, run: Run, *arguments: str) -> Run:
-    """Run the program once; keep what it counted the way a guest does."""
+    """Run the program once; keep its counters in the way of a guest."""
     directory = program.parent
     subprocess.run([program, *arguments], check=True)
-    # the kernel's directory has a file of counters and a symbolic link to the compiler's
+    # the kernel's directory has a file of counters and a symbolic link to the compiler's file
     gcov = run.directory / "debugfs"
     there = gcov / directory.relative_to("/")
     there.mkdir(parents=True)

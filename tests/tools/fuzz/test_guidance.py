@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Guides of the fuzzer: the corpus, KCOV's buffer, the module's sentences."""
+"""The fuzzer's guidance: the corpus, KCOV's buffer, the module's sentences."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ def test_later_requests_are_taken_up_more_often() -> None:
 
 
 class ToyTarget:
-    """Code that wants several things wrong at once: what guidance finds and chance hardly does."""
+    """A target that requires several faults at once: guidance finds them and chance hardly does."""
 
     def __init__(self) -> None:
         self.passed: set[int] = set()
 
     @contextmanager
     def trace(self) -> Iterator[set[int]]:
-        """What ``Kcov.trace`` would give."""
+        """The stand-in for ``Kcov.trace``."""
         found: set[int] = set()
         self.passed = set()
         yield found
         found |= self.passed
 
     def send(self, request: Request, sequence: int) -> None:
-        """Pass a place for each thing that is as it has to be, up to the first that is not."""
+        """Record a place for each requirement that holds, up to the first that does not."""
         del sequence
         wanted = (
             request.command == Command.GET,
@@ -85,7 +85,7 @@ class ToyTarget:
             self.passed.add(place)
 
     def answer(self, request: Request, sequence: int, learn: object) -> Acknowledgement:
-        """Refuse."""
+        """Refuse the request."""
         del request, learn
         return Acknowledgement(sequence, 22, "no")
 
@@ -109,7 +109,7 @@ def test_guidance_goes_deeper_than_chance() -> None:
 def test_kcov_gives_the_addresses_that_were_passed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The device is a file here; what the kernel would write into the buffer, the test writes."""
+    """The device is a file here; the test writes the kernel's data to the buffer."""
     device = tmp_path / "kcov"
     device.write_bytes(bytes(kcov._WORDS * 8))
     asked: list[tuple[int, int]] = []
@@ -142,7 +142,7 @@ def test_sentences_of_the_module() -> None:
 
 
 def test_sentences_that_no_message_brings_about_are_the_modules() -> None:
-    """A sentence that changed has to be looked at again."""
+    """A sentence that has changed must be checked again."""
     assert refusals.NOT_BY_A_MESSAGE.keys() <= refusals.sentences()
     assert {refusals.ONLY_WITH_OVERRIDE, refusals.WHERE_A_DUMP_BEGINS} <= refusals.sentences()
 

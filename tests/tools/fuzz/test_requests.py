@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Requests of the fuzzer: right ones are right, wrong ones are wrong, the same seed the same."""
+"""Requests of the fuzzer: valid ones, invalid ones, and the same ones for the same seed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_right_requests_are_right(operation: object, seed: int) -> None:
         assert message.command == chosen.command
         assert tuple(values) == tuple(name for name in chosen.request if name in values)
         assert {*chosen.request} - {*values} <= OPTIONAL
-        # what is parsed can be built: everything is within the protocol's bounds
+        # a parsed request can be built: everything is within the protocol's bounds
         assert Top.parse(Top.build(values)) == values
         if "link" in values:
             assert values["link"] == 40
@@ -75,7 +75,7 @@ OPTIONAL = {"hooknum", "priority", "netns-fd", "ifindex", "mode", "rollback-afte
 
 
 def check_programs(programs: dict[str, Any], place: dict[str, Any]) -> None:
-    """Whether a set suits the hook that ``place`` names, tables if it names none."""
+    """Check that a set fits the hook that ``place`` names, tables if it names none."""
     slots = [program["slot"] for program in programs["program"]]
     assert len(slots) == len(set(slots))
     nf = place.get("hook") == Hook.NF

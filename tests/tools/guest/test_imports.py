@@ -12,13 +12,13 @@ import pytest
 import guest
 
 ROOT = Path(guest.__file__).parents[1]
-#: packages of the project that the runner does without
+#: packages of the project that the runner does not use
 OTHERS = {"installer", "ipttctl", "ipttproto", "tests"}
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "guest").rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The packages that a file imports, wherever in it."""
+    """The packages that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name.partition(".")[0] for name in node.names)

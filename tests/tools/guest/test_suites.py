@@ -74,7 +74,7 @@ def test_the_kernel_of_a_suite_is_the_newest_in_its_root(
         (headers / "Makefile").touch()
         (headers.parent / "kernel").mkdir()
     with pytest.raises(KernelMissingError, match="run: make suites"):
-        suite.kernel("7.x")  # a root that is half made
+        suite.kernel("7.x")  # a half-made root
     (suite.root / ".complete").touch()
     assert suite.kernel("7.x").release == "7.3.10+deb13-amd64"
 
@@ -109,7 +109,7 @@ def test_a_suite_says_which_version_passed() -> None:
 
 
 class Listing:
-    """What the command line selects for a target, with this list of kernels."""
+    """The command line's selection for a target, with this list of kernels."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, build: Path) -> None:
         monkeypatch.setattr(kernel_list, "of_target", lambda _: [LISTED])
@@ -117,13 +117,13 @@ class Listing:
         self.workspace = Workspace(build, build, build)
 
     def found(self, release: str) -> Kernel:
-        """Let the kernel be there, in this release."""
+        """Pretend that the kernel exists, in this release."""
         kernel = Kernel("7.x", release, Path("image"), Path("headers"))
         self.patch.setattr(ListedKernel, "find", lambda _: kernel)
         return kernel
 
     def select(self, target: str) -> command._Selection:
-        """What a run for the target takes."""
+        """The selection of a run for the target."""
         words = ["run", "--accel", "tcg", "--target", target, "true"]
         return command._selection(command._parser().parse_args(words), self.workspace)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reports of KCSAN that fail a test."""
+"""KCSAN reports that fail a test."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_was_only_interrupted() -> None:
     # a packet that is handled in an interrupt
     handled = ("frame_open [ipttrace]", "__do_softirq", "asm_sysvec_apic_timer_interrupt")
     assert _kept(_report("a / b", ("do_idle",), handled))
-    # the second stack is not interrupted because the first was
+    # an interrupt in the first stack does not affect the second
     assert _kept(_report("a / b", interrupt, ("links_publish [ipttrace]",)))
 
 

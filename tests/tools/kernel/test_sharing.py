@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Guests that share a run run every test, each once."""
+"""Guests that share a run execute every test, each once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class Named:
-    """A test, as far as it matters."""
+    """A test with the attributes needed here."""
 
     nodeid: str
 
@@ -52,7 +52,7 @@ def module(request):
 
 
 def test_what_is_left_runs_with_all_its_fixtures(tmp_path: Path) -> None:
-    """The last test that is ours ends what its file and the session began."""
+    """The last test of this guest tears down the fixtures of its file and of the session."""
     project, shared = tmp_path / "project", tmp_path / "shared"
     project.mkdir()
     shared.mkdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Foundations of the coexistence test: functions that take a packet, and its table in the docs."""
+"""Foundations of the coexistence test: functions that take a packet, and the table in the docs."""
 
 from __future__ import annotations
 

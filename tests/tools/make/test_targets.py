@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``make`` alone lists every target, and the targets that are named elsewhere are there."""
+"""``make`` alone lists every target, and targets that are named elsewhere exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS = {"help", "apt", "module-kasan", "module-kcsan"}
 
 
 def targets() -> set[str]:
-    """Every target that is not a file."""
+    """Every phony target."""
     lines = (line for path in MAKEFILES for line in path.read_text().splitlines())
     return {
         name
@@ -32,7 +32,7 @@ def targets() -> set[str]:
 
 @pytest.fixture(scope="module")
 def listing() -> str:
-    # run by `make test-unit`, this one is to take no options of that one
+    # `make test-unit` runs this one, which must not inherit its options
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     command = ["make", "-C", str(ROOT), "--no-print-directory"]
     return subprocess.run(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The planted faults fit the module as it is; that they are found takes a debug kernel."""
+"""The planted faults apply to the current module; proving their detection takes a debug kernel."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Fixtures: a module that lives in user space; an object file, compiled once."""
+"""Fixtures: a module in user space; an object file, compiled once."""
 
 from __future__ import annotations
 

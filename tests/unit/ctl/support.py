@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The module's side of the protocol in user space: it answers over a socket pair."""
+"""The module's side of the protocol in user space, over a socket pair."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAMILY_ID = 29
 
 @dataclass
 class RefusalError(Exception):
-    """What a handler raises to have the module refuse a request."""
+    """The exception with which a handler makes the module refuse a request."""
 
     errno: int
     extack: dict[str, Any] = field(default_factory=dict)
@@ -41,14 +41,14 @@ Handler = Callable[[Command, dict[str, Any]], Sequence[Mapping[str, Any]]]
 
 
 class NetlinkSocket(socket.socket):
-    """One end of a socket pair that takes a netlink socket's options."""
+    """One end of a socket pair, which accepts a netlink socket's options."""
 
     def setsockopt(self, *_: Any) -> None:
-        """Accept everything."""
+        """Accept every option."""
 
 
 class FakeModule:
-    """Answers requests with what ``handlers`` return, and sends what a test wants sent."""
+    """Answers requests with the results of ``handlers``, and sends the messages of a test."""
 
     def __init__(self) -> None:
         self.handlers: dict[Command, Handler] = {Command.STATS: lambda *_: [status()]}
@@ -58,9 +58,9 @@ class FakeModule:
         self.groups = {"events": 1, "links": 2, "namespaces": 3}
         self.socket_type = NetlinkSocket
         self.dump_error = 0
-        """With which error dumps end."""
+        """The error at the end of a dump."""
         self.failures: list[Exception] = []
-        """What went wrong in handlers, and in what a test had us send; ``close`` raises it."""
+        """Exceptions in handlers and in the sending of messages; ``close`` raises the first."""
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._due: list[tuple[int, tuple[bytes, ...]]] = []
@@ -83,12 +83,12 @@ class FakeModule:
     def multicast(self, message: bytes) -> None:
         """Send a message to every connection."""
         for end in self._ends:
-            # who listened there may have gone
+            # the listener may have gone
             with suppress(ConnectionError):
                 end.send(message)
 
     def when_connected(self, count: int, *messages: bytes) -> None:
-        """Send messages once there are so many connections: the last of them listens."""
+        """Send messages once there are that many connections: the last of them listens."""
         self._due.append((count, messages))
 
     def requested(self, command: Command) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ class FakeModule:
         """End all connections.
 
         Raises:
-            Exception: something went wrong here, and not in what is tested.
+            Exception: something went wrong here, and not in the code under test.
         """
         for end in self._ends:
             end.shutdown(socket.SHUT_RDWR)
@@ -114,9 +114,9 @@ class FakeModule:
             raise self.failures[0]
 
     def _serve(self, end: socket.socket) -> None:
-        # signals are for the thread that a command runs in, which alone waits for some
+        # signals are for the thread that runs the command, which alone waits for some
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        # whoever asked may have gone
+        # the requester may have gone
         with suppress(ConnectionError):
             while request := end.recv(1 << 17):
                 for answer in self._answers_or_failure(request):
@@ -159,7 +159,7 @@ class FakeModule:
 
 
 def acknowledgement(request: bytes, number: int, extack: Mapping[str, Any] | None = None) -> bytes:
-    """What the kernel answers to ``request``: an errno, with an extended acknowledgement."""
+    """The kernel's answer to ``request``: an errno, with an extended acknowledgement."""
     tlvs = ErrorAttributes.build(extack or {})
     body = (-number).to_bytes(4, "little", signed=True) + request[: MessageHeader.sizeof()] + tlvs
     sequence = MessageHeader.parse(request).sequence
@@ -189,7 +189,7 @@ def status(
     losses: Sequence[Sequence[int]] | None = None,
     fingerprint: int = FINGERPRINT,
 ) -> dict[str, Any]:
-    """The attributes of a stats reply; ``losses`` in the order of ``Loss``, for each CPU."""
+    """The attributes of a stats reply; ``losses`` are in the order of ``Loss``, for each CPU."""
     losses = losses or [(0,) * len(Loss)] * len(sequences)
     return {
         "fingerprint": fingerprint,
@@ -206,9 +206,9 @@ def status(
 
 
 def in_traffic(module: FakeModule) -> Iterator[int]:
-    """Have traffic never end: a batch comes at each status, which is one event ahead of it.
+    """Simulate endless traffic: each status comes with a batch, and is one event ahead of it.
 
-    Yields how many there were.
+    Yields the number of batches so far.
     """
     numbers = itertools.count()
 
@@ -362,12 +362,12 @@ def batch_payload(
 
 
 def events_message(events: Sequence[Mapping[str, Any]], **batch: Any) -> bytes:
-    """A message of events as the group gets it."""
+    """A message of events, as sent to the group."""
     payload = batch_payload(events, **batch)
     generic = GenericHeader.build({"command": Command.EVENTS, "version": 1, "reserved": 0})
     return _message(FAMILY_ID, Flag(0), 0, generic + payload)
 
 
 def no_such_link(*_: Any) -> Sequence[Mapping[str, Any]]:
-    """A handler: there is no link of the id."""
+    """A handler that refuses: there is no link with the id."""
     raise RefusalError(errno.ENOENT, {"message": "there is no such link", "offset": PAYLOAD_OFFSET})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The public face, the direction of imports, and the cost of a start."""
+"""The public API, the direction of imports, and the cost of a start."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ RANKS = (
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
-#: the names of the public face, and the way in: they are above everything
+#: the public names and the entry point, which are above everything
 ABOVE = {"__init__", "__main__"}
 
 
 def module_of(path: Path) -> str:
-    """What a file of the package is called below it: ``link.model``, ``bpf``."""
+    """The name of a file below the package: ``link.model``, ``bpf``."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -45,7 +45,7 @@ FILES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def imported(path: Path) -> set[str]:
-    """The modules of the package that a file imports, wherever in it."""
+    """The modules of the package that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -93,7 +93,7 @@ def test_imports_have_no_cycle() -> None:
 
 
 def test_the_bpf_library_stands_alone() -> None:
-    """It could be lifted out with the few lines below it that know nothing of this project."""
+    """It imports only a few generic modules of the rest of the project."""
     for name, path in FILES.items():
         if name.split(".")[0] == "bpf":
             outside = {other for other in imported(path) if other.split(".")[0] != "bpf"}
@@ -108,7 +108,7 @@ def test_showing_does_not_talk_to_the_module() -> None:
             assert not imported(path) & {"link.wire", "link.streams", "link.controller"}
 
 
-#: packages that take long to import, or that none of ours needs
+#: packages that are slow to import, or that the project does not need
 DEAR = {"asyncio", "bcc", "numpy", "pydantic", "pyroute2.iproute", "pyroute2.ndb", "rich", "yaml"}
 
 
@@ -124,7 +124,7 @@ DEAR = {"asyncio", "bcc", "numpy", "pydantic", "pyroute2.iproute", "pyroute2.ndb
     ],
 )
 def test_a_command_loads_what_it_needs(arguments: list[str], loaded: set[str]) -> None:
-    """There is no module to talk to: each ends when it has looked for one."""
+    """There is no module to talk to: each command ends when it has looked for one."""
     script = (
         "import sys\nfrom ipttctl.cli import main\n"
         f"sys.argv[1:] = {arguments!r}\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Places of files, for the tests of the installation."""
+"""Paths of files, for the tests of the installation."""
 
 from __future__ import annotations
 

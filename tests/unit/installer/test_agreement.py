@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Help, manual page and completion of each command say the same."""
+"""Help, manual page and completion of each command agree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shown_help(command: Command, capsys: pytest.CaptureFixture[str]) -> str:
 def completed(
     line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> set[str]:
-    """What can stand at the end of a line, as completion has it."""
+    """The words that completion offers at the end of a line."""
     monkeypatch.setenv("_IPTTCTL_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
@@ -37,13 +37,13 @@ def completed(
 
 
 def in_help(text: str) -> set[str]:
-    """The options that a help declares: at the beginning of lines."""
+    """The options that a help text declares at the beginning of lines."""
     declared = re.findall(r"^  (-.*?)(?:  |$)", text, re.MULTILINE)
     return {name for line in declared for name in re.findall(r"(?<!\S)--?[\w-]+", line)}
 
 
 def section(name: str) -> str:
-    """The part of a page that is about a command."""
+    """The section of a manual page on a command."""
     words = name.split()
     page = PAGES[f"{'-'.join(words[:2])}.8"].replace("\\-", "-")
     if len(words) < 3:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Completion where it counts: somebody types in a shell and presses the tab key."""
+"""Completion in real use: a user types in a shell and presses the tab key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from installer import completion
 
 PROMPT = "what-next:"
 SPELT = "what-''next:"
-"""The same for shells; what they echo is not taken for it."""
+"""The prompt, spelt so that the shell's echo of its definition is not taken for it."""
 
 SECONDS = 120
 
@@ -36,11 +36,11 @@ SHELLS = {
         "source {script}; function fish_prompt; echo -n {prompt}; end",
     ),
 }
-"""How a shell is started, and what it is told first."""
+"""The command line and the first input of each shell."""
 
 
 class Terminal:
-    """Somebody at a shell."""
+    """A user's terminal with a shell."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self._process, self._ours = pty.fork()
@@ -49,23 +49,23 @@ class Terminal:
         self.shown = ""
 
     def type(self, text: str) -> None:
-        """Press keys."""
+        """Type a text."""
         os.write(self._ours, text.encode())
 
     def look(self) -> None:
-        """Read what the shell shows, if anything comes soon."""
+        """Read the output of the shell, if any comes soon."""
         if select.select([self._ours], [], [], 0.2)[0]:
             self.shown += os.read(self._ours, 65536).decode(errors="replace")
 
     def wait_for_prompt(self) -> None:
-        """Wait until the shell has done what it was told."""
+        """Wait until the shell has finished a command."""
         deadline = time.monotonic() + SECONDS
         while PROMPT not in self.shown:
             assert time.monotonic() < deadline, self.shown
             self.look()
 
     def close(self) -> None:
-        """Leave."""
+        """Close the terminal, and kill the shell."""
         os.close(self._ours)
         os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
@@ -73,7 +73,7 @@ class Terminal:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """An ``ipttctl`` that completes, and writes down what it is asked to do instead of doing it."""
+    """An ``ipttctl`` that completes, and otherwise only records its arguments."""
     path = tmp_path / "bin" / "ipttctl"
     path.parent.mkdir()
     path.write_text(

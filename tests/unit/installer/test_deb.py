@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Messages of `make deb` where the tools that build packages are not installed."""
+"""Messages of `make deb` without the tools that build packages."""
 
 from __future__ import annotations
 

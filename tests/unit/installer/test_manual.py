@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The parts of manual pages that are written by hand."""
+"""The hand-written parts of manual pages."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def prefix(tmp_path: Path, built: Path) -> Path:
-    """A prefix that it is installed to."""
+    """A prefix for the installation."""
     prefix = tmp_path / "usr"
     assert tree.install(tree.items(built, PurePosixPath(prefix), debian=False), prefix) > 100
     return prefix
 
 
 def run(*command: str | Path) -> str:
-    """Run something that is installed, from a directory that has nothing of ours."""
+    """Run an installed program, from a directory outside the project."""
     environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd="/", check=False
@@ -40,7 +40,7 @@ def run(*command: str | Path) -> str:
 
 
 def sources(directory: Path) -> dict[str, bytes]:
-    """The files that are compiled on the host where it is installed."""
+    """The files that are compiled on the host of the installation."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for part in ("bpf", "kmod_netlink")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A kind of hook is one file of the module: no other file asks what kind a link's hook is."""
+"""A kind of hook is one file of the module: no other file depends on the kind of a link's hook."""
 
 from __future__ import annotations
 

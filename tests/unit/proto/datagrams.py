@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Datagrams as the kernel could send them, and the same with something wrong in them."""
+"""Datagrams that the kernel could send, and invalid variants of them."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ _EDITS: st.SearchStrategy[Callable[[bytes], bytes]] = st.one_of(
 
 
 def mutated(data: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """The data with a few things wrong."""
+    """The data with a few errors."""
 
     def apply(given: tuple[bytes, list[Callable[[bytes], bytes]]]) -> bytes:
         result, edits = given
@@ -168,19 +168,19 @@ def mutated(data: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def anything() -> st.SearchStrategy[bytes]:
-    """Datagrams, datagrams gone wrong, and bytes."""
+    """Datagrams, invalid variants, and arbitrary bytes."""
     return st.one_of(mutated(datagrams()), datagrams(), st.binary(max_size=300))
 
 
 class TooLongError(AssertionError):
-    """What was to end did not."""
+    """An operation took too long."""
 
 
 @contextmanager
 def bounded(size: int, *, seconds: float = 20) -> Iterator[None]:
-    """Fail if the block takes long, or memory out of proportion to ``size`` bytes of input.
+    """Fail if the block takes too long, or too much memory for ``size`` bytes of input.
 
-    The time bounds a hang, not the speed: machines are busy.
+    The time limit is for hangs, not for speed: machines are busy.
     """
 
     def stop(*_: object) -> None:

@@ -19,7 +19,7 @@ for thread in sorted(map(int, os.listdir("/proc/self/task"))):
 
 
 def test_they_take_no_signals() -> None:
-    """One that takes a signal does not end what the main thread waits for."""
+    """A signal in one of these threads would not interrupt the main thread's wait."""
     command = [sys.executable, "-c", BLOCKED]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "3"}
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)

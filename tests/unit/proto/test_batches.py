@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Batches of events: the array holds what construct finds in the same bytes."""
+"""Batches of events: the array has the same contents as construct's result."""
 
 from __future__ import annotations
 

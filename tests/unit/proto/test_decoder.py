@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The decoder against anything: a value or a ProtocolError, in bounded time and memory."""
+"""The decoder with any input: a value or a ProtocolError, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[Heal
 
 
 def decode(data: bytes) -> list[Any]:
-    """All that can be made of a datagram; ProtocolError if something cannot."""
+    """Decode everything in a datagram; ProtocolError if something cannot be decoded."""
     found: list[Any] = []
     for part in parse_datagram(FAMILY_ID, data):
         found.append(part)
@@ -44,7 +44,7 @@ def decode(data: bytes) -> list[Any]:
 
 
 def _huge(place: int, value: int = 0xFFFFFFFF) -> bytes:
-    """A right message of events in which one length is four gigabytes."""
+    """A valid message of events, except that one length is four gigabytes."""
     data = bytearray(message(FAMILY_ID, 0, 0, b"\x0a\x01\0\0" + bytes(200)))
     struct.pack_into("=I", data, place, value)
     return bytes(data)
@@ -123,7 +123,7 @@ def _deep(levels: int) -> bytes:
     ids=["zeros", "other", "empty", "unknown", "deep", "nests", "extack"],
 )
 def test_long_datagrams(make: Callable[[int], bytes]) -> None:
-    """Full of the smallest parts there can be."""
+    """The datagrams are full of the smallest possible parts."""
     data = make((1 << 16) - PAYLOAD_OFFSET - 64)
     with bounded(len(data), seconds=120), suppress(ProtocolError):
         decode(data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Generated files: up to date, as a C compiler reads them, and the contents of the spec."""
+"""Generated files: their freshness, a C compiler's view of them, and the contents of the spec."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_the_module_has_every_request_for_the_administrator_alone() -> None:
     assert re.findall(r"\.doit = ipttrace_nl_(\w+)_doit", table) == list(names)
     assert re.findall(r"\.policy = ipttrace_(\w+)_policy", table) == list(names)
     dumps = [name for name, dump in names.items() if dump]
-    # what a dump may not hold is refused where it starts
+    # invalid attributes of a dump are refused where it starts
     assert re.findall(r"\.start = ipttrace_nl_(\w+)_start", table) == dumps
     assert re.findall(r"\.dumpit = ipttrace_nl_(\w+)_dumpit", table) == dumps
 

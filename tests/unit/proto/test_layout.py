@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Records that the generators cannot describe are refused where they are defined."""
+"""Records that the generators cannot describe are refused at their definition."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Messages and attributes: golden bytes, round trips, and bytes that are no message at all."""
+"""Messages and attributes: golden bytes, round trips, and bytes that are no message."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The spec under the kernel's own reader of specs and its schema."""
+"""The spec, checked with the kernel's own reader of specs and its schema."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_kernels_client_reads_it(reader: Any, tool: Ynl) -> None:
 
 
 def test_every_member_of_a_struct_is_of_a_type_that_it_decodes(reader: Any, tool: Ynl) -> None:
-    """Its schema allows strings there; the client fails on them (_decode_struct)."""
+    """The client's schema allows strings there, but the client fails on them (_decode_struct)."""
     family = reader.SpecFamily(str(SPEC), str(tool.schema))
     structs = [one for one in family.consts.values() if isinstance(one, reader.SpecStruct)]
     types = {member.type for struct in structs for member in struct}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Hand-made bytecode, and the facts that a compiler would have added."""
+"""Hand-made bytecode, and the data that a compiler would have added."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def example_spec() -> CollectionSpec:
 
 
 def compiled(fd: int = 42) -> dict[str, Any]:
-    """What the compiler process answers for a source like that."""
+    """The answer of the compiler process for such a source."""
     return {
         "license": "GPL",
         "programs": {

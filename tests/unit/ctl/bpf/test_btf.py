@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Types that no compiler makes: an object file may hold whatever somebody wrote into it."""
+"""Types that no compiler generates: an object file may contain anything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipttctl.errors import ProgramError
 
 INT, ARRAY, STRUCT, ENUM, TYPEDEF, CONST = 1, 3, 4, 6, 8, 10
 NAME = 1
-"""The offset of the one name there is."""
+"""The offset of the only name."""
 
 
 def kind(number: int, size_or_type: int, rest: bytes = b"", count: int = 0, flag: int = 0) -> bytes:
@@ -30,13 +30,13 @@ def array(element: int, count: int) -> bytes:
 
 
 def structure(size: int, *members: tuple[int, int], flag: int = 0) -> bytes:
-    """A struct of members, each a type and the bit where it begins (``flag``: and its width)."""
+    """A struct of members, each with its type and bit offset (``flag``: and bit width)."""
     listed = b"".join(struct.pack("=III", NAME, number, at) for number, at in members)
     return kind(STRUCT, size, listed, len(members), flag)
 
 
 def read(*types: bytes, number: int = 0) -> Type:
-    """One of some types, which count from 1; the last without ``number``."""
+    """One of some types, numbered from 1; the last one without ``number``."""
     content, names = b"".join(types), b"\0x\0"
     head = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(content), len(content), len(names))
     with Btf.from_data(head + content + names) as btf:

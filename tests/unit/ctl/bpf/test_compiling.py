@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Real compilations, for a kernel of nearly empty headers, and the reuse of stored ones."""
+"""Real compilations, for a kernel of nearly empty headers, and the reuse of stored results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ipttctl.bpf import bpfcc, spec_cache
 from ipttctl.bpf.specs import CollectionSpec
 from ipttctl.errors import ProgramError
 
-#: what bpfcc's own headers take from a kernel's
+#: the parts of a kernel's headers that bpfcc's own headers need
 HEADERS = {
     "include/linux/kconfig.h": "#define CONFIG_BPF_SYSCALL 1",
     "include/linux/version.h": """
@@ -71,7 +71,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path, kernel: Path, cache: Path) -> Path:
-    """x.c, which reads lib/a.h, which reads lib/b.h, which says what it returns: 7."""
+    """x.c, which includes lib/a.h, which includes lib/b.h, which defines the return value: 7."""
     del kernel, cache
     place = tmp_path / "source"
     write(place / "x.c", SOURCE)
@@ -81,7 +81,7 @@ def source(tmp_path: Path, kernel: Path, cache: Path) -> Path:
 
 
 def returned(source: Path, include: Sequence[Path] = ()) -> tuple[int, bool]:
-    """What a source returns, and whether it was compiled for that."""
+    """The return value of a source's program, and whether this call compiled it."""
     compiled: list[bool] = []
     spec = CollectionSpec.from_source(
         source, include=include, on_compile=lambda: compiled.append(True)

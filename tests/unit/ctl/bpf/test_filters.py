@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcpdump expressions: the kernel takes libpcap's programs for them."""
+"""tcpdump expressions: the kernel accepts libpcap's programs for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipttctl.errors import ProgramError, UsageError
 
 
 def run(code: bytes, packet: bytes) -> int:  # noqa: PLR0912 - an interpreter
-    """Run a classic-BPF filter: the instructions that libpcap makes of the tests' expressions."""
+    """Run a classic-BPF filter with the instructions that libpcap generates for these tests."""
     program = list(struct.iter_unpack("=HBBI", code))
     a = x = pc = 0
     memory: dict[int, int] = {}
@@ -91,7 +91,7 @@ def test_filters_accept_what_they_say(
     expression: str, accepted: list[bytes], *, optimize: bool
 ) -> None:
     if expression.startswith("len"):
-        # len is not a load from the packet, which is all that run() knows.
+        # len is no load from the packet, and run() knows only those.
         assert len(compile_filter(expression, optimize=optimize)) % 8 == 0
         return
     code = compile_filter(expression, optimize=optimize)
@@ -144,7 +144,7 @@ def test_instructions_as_text_are_taken_back(expression: str) -> None:
 
 
 def test_bytecode_of_iptables() -> None:
-    """The example of iptables-extensions(8): TCP."""
+    """The example of iptables-extensions(8) matches TCP."""
     code = compile_filter("4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0")
     assert [run(code, packet) for packet in (TCP4, UDP4)] == [1, 0]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Bytecode: finding and patching 64-bit loads, reading verifier logs, the marks of constants."""
+"""Bytecode: finding and patching 64-bit loads, reading verifier logs, markers of constants."""
 
 from __future__ import annotations
 

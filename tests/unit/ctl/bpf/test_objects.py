@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Programs and pins that cannot be had: each with its own sentence. Trace options."""
+"""Unavailable programs and pins, each with its own sentence, and trace options."""
 
 from __future__ import annotations
 

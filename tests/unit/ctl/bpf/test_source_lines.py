@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Messages about sources that are wrong, and the end of a compilation. Compiled for real."""
+"""Messages about faulty sources, and the end of a compilation, with real compilers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def dereferenced(source: Path) -> int:
-    """The first instruction that reads a u64 through the register that a call returned into."""
+    """The first instruction that reads a u64 through the register with a call's result."""
     code = CollectionSpec.from_source(source, use_cache=False).programs["entry"].instructions
     words = [code[at : at + 8] for at in range(0, len(code), 8)]
     call = next(at for at, word in enumerate(words) if word[0] == 0x85)
@@ -141,14 +141,14 @@ def test_the_compiler_ends_with_who_asked(source: Path, number: int) -> None:
         asking.send_signal(number)
         poll = select.poll()
         poll.register(writer, 0)
-        # the reader has gone
+        # the reader has ended
         assert poll.poll(60_000) == [(writer, select.POLLERR)]
         assert asking.wait(60) != 0
     os.close(writer)
 
 
 def _reading(pipe: Path, process: subprocess.Popen[bytes]) -> int:
-    """The end to write to of a pipe, once a process reads from it."""
+    """The writing end of a pipe, once a process reads from it."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
         try:

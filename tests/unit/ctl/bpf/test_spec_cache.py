@@ -31,7 +31,7 @@ class Compiler:
         self.calls: list[list[str]] = []
 
     def __call__(self, source: Path, _text: bytes, cflags: list[str]) -> dict[str, object]:
-        """Answer as the process would."""
+        """Answer like the process."""
         self.calls.append(cflags)
         return compiled() | {"read": [str(source.with_name("x.h"))]}
 

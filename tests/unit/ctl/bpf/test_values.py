@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Bytes as values by their types, and back."""
+"""Conversion of bytes to values by their types, and back."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reasons for which the verifier refuses a program, out of logs as kernels wrote them."""
+"""Reasons for the verifier's refusals, extracted from kernels' logs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The command line against a module in user space: output, exit status, how commands end."""
+"""The command line with a module in user space: output, exit status, end of commands."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class FakeProgram:
         self.closed = False
 
     def close(self) -> None:
-        """Note it."""
+        """Record it."""
         self.closed = True
 
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The options that programs were loaded for."""
+    """The options with which programs were loaded."""
     asked: list[Any] = []
 
     def load(options: Any, *, on_compile: Callable[[], None] | None = None) -> Any:
@@ -77,7 +77,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def when_attached(module: FakeModule, *messages: bytes) -> None:
-    """Send messages as soon as a link is asked for."""
+    """Send messages as soon as a link is requested."""
 
     def attach(*_: Any) -> Sequence[dict[str, Any]]:
         for message in messages:
@@ -88,7 +88,7 @@ def when_attached(module: FakeModule, *messages: bytes) -> None:
 
 
 def interrupt_when_handled() -> None:
-    """Interrupt ourselves, once there is another handler for it than now."""
+    """Interrupt this process, once it has another handler for that than now."""
     before = signal.getsignal(signal.SIGINT)
 
     def send() -> None:
@@ -281,7 +281,7 @@ def test_attach_holds_the_link_until_a_signal(
     number: int, module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def attach(*_: Any) -> Sequence[dict[str, Any]]:
-        # the command is ready for it before the link is there
+        # the command must be ready for a signal before the link exists
         os.kill(os.getpid(), number)
         return [link(generation=1)]
 
@@ -334,7 +334,7 @@ def test_trace_listens_once_its_programs_are_there(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The events of others do not pile up while it compiles."""
+    """The events of others do not pile up during the compilation."""
     del programs
     load = trace.load_trace_programs
 
@@ -536,7 +536,7 @@ def test_closed_pipe_ends_quietly() -> None:
 
 
 class _Terminal(io.StringIO):
-    """A terminal; its width is what COLUMNS says."""
+    """A terminal with the width in COLUMNS."""
 
     def isatty(self) -> bool:
         return True

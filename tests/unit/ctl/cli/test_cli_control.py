@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The commands that control links, against a module in user space."""
+"""The commands that control links, with a module in user space."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_attach_to_a_netfilter_hook(module: FakeModule, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("told", [[], ["--netns", "/proc/self/ns/net"]])
 def test_attach_takes_our_namespace_unless_told(told: list[str], module: FakeModule) -> None:
-    """The descriptor is looked at while the request is answered: it is closed afterwards."""
+    """The test examines the descriptor while the request is answered: it is closed afterwards."""
     inodes = []
 
     def attach(_: Command, asked: dict[str, Any]) -> Sequence[dict[str, Any]]:
@@ -398,7 +398,7 @@ def test_links_measures_an_interval(
     looks = iter([(9, 900), (12, 1350)])
 
     def get(*_: Any) -> Sequence[dict[str, Any]]:
-        # measuring is on while links are looked at
+        # measuring is on during the listing of links
         os.fstat(opened[-1])
         runs, run_time = next(looks)
         return [nf_link(stats={"slot": [{"slot": 4, "runs": runs, "run-time": run_time}]})]
@@ -473,7 +473,7 @@ def test_events_of_a_link_that_is_gone(module: FakeModule) -> None:
 def test_events_tell_what_changed_links(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A roll-back looks like a swap but for its history, and a link may go before that is read."""
+    """Only its history tells a rollback from a swap, and the link may go before that is read."""
     module.handlers[Command.HISTORY] = lambda _, asked: (
         [{"history": ENTRIES}] if asked["link"] == 3 else no_such_link()
     )
@@ -550,10 +550,10 @@ def test_run_of_what_does_not_run(
 
 @contextmanager
 def wrapped(script: str) -> Iterator[subprocess.Popen[str]]:
-    """A shell below what `ipttctl run` does, in a session of its own that ends with the block."""
+    """A shell below the code of `ipttctl run`, in a session of its own that ends with the block."""
     code = (
         "import os, signal, sys\nfrom ipttctl.cli.run_command import _run\n"
-        # a shell cannot trap what it was started without, as by nohup
+        # a shell cannot trap signals that were ignored when it started, as by nohup
         "for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):\n"
         "    signal.signal(number, signal.SIG_DFL)\n"
         f"sys.exit(_run(['sh', '-c', {script!r}], dict(os.environ)))"
@@ -596,7 +596,7 @@ def test_run_does_not_pass_a_signal_of_its_command_back() -> None:
 
 
 def test_run_keeps_its_programs_to_itself(module: FakeModule) -> None:
-    """The command gets what the caller left open for it, but not what was for us."""
+    """The command inherits descriptors that the caller left open, except those for ipttctl."""
     del module
     with tempfile.TemporaryFile() as ours, tempfile.TemporaryFile() as its:
         for file in (ours, its):
@@ -611,7 +611,7 @@ IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGCHLD)
 
 @pytest.mark.parametrize("ignored", [IGNORED, ()])
 def test_run_leaves_signals_as_they_were(ignored: Sequence[signal.Signals]) -> None:
-    """As nohup and the background of a shell have them; the exit status is known all the same."""
+    """Ignored signals stay ignored, as under nohup, and the exit status is known all the same."""
     code = (
         "import os, signal, sys\nfrom ipttctl.cli.run_command import _run\n"
         "statuses = [_run(['cat', '/proc/self/status'], dict(os.environ)),"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl map`` and the options for programs: nonsense is refused at once."""
+"""``ipttctl map`` and the options for programs: invalid input is refused at once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Standard error that nobody reads: every command works and ends as it would otherwise."""
+"""Standard error without a reader: every command works and ends as usual."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answers(module: FakeModule, refused: Sequence[Command]) -> None:
-    """What the module says, the same for each run."""
+    """Set the answers of the module, the same for each run."""
 
     def done(*_: Any) -> Any:
         return [link()]
@@ -96,7 +96,7 @@ def full_device() -> int:
 
 @pytest.fixture(params=[broken_pipe, full_device, None])
 def dead(request: pytest.FixtureRequest) -> Iterator[io.TextIOWrapper | None]:
-    """A standard error that takes nothing, or none as after 2>&-."""
+    """A standard error that accepts nothing, or none as after 2>&-."""
     if request.param is None:
         yield None
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Generated command lines that make no sense end in one sentence: see ``tests.command_lines``."""
+"""Generated command lines that make no sense end with one sentence: see ``tests.command_lines``."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_closed_standard_file_gives_its_number_to_nothing(server: Server) -> N
 def test_the_interpreter_has_nothing_to_add(
     arguments: list[str], err: str | None, status: int
 ) -> None:
-    """In a process that is started from nothing: what is left in buffers fails at exit."""
+    """The process is a new one, in which unflushed buffers fail at exit."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "ipttctl", *arguments],
@@ -116,7 +116,7 @@ def test_the_interpreter_has_nothing_to_add(
 
 
 def test_one_function_makes_text_of_errors_of_the_system() -> None:
-    """``str(error)`` has Python's number and its object, which sentences name themselves."""
+    """``str(error)`` contains Python's number and object, which the sentences state themselves."""
     package = Path(ipttctl.__file__).parent
     for file in package.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

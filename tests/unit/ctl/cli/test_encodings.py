@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Character sets of terminals and pipes: no command ends because of one."""
+"""Character sets of terminals and pipes: no command fails because of one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Program:
     fd = 10
 
     def close(self) -> None:
-        """There is nothing to."""
+        """Do nothing: there is nothing to close."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Names chosen by somebody else reach the terminal as text: by every way there is to it."""
+"""Names chosen by somebody else reach the terminal as plain text, by every way to it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tests.unit.ctl.support import (
 )
 
 HOSTILE = "\x1b]0;p\a\x9b\n[red]"
-"""As long as a device's name can be: it sets the title, ends the line, and is markup of rich."""
+"""As long as a device's name can be: sets the title, ends the line, and is markup of rich."""
 SHOWN = r"\x1b]0;p\x07\x9b\n[red]"
 
 LINK = link(
@@ -80,7 +80,7 @@ HISTORY = {
 
 
 class _Map:
-    """A map that anybody may have named, and filled."""
+    """A map that anybody may have named and filled."""
 
     name = HOSTILE
     type = "hash"
@@ -111,12 +111,12 @@ class _Program:
     fd = 10
 
     def close(self) -> None:
-        """There is nothing to."""
+        """Do nothing: there is nothing to close."""
 
 
 @pytest.fixture(autouse=True)
 def _world(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that has a name has a hostile one."""
+    """Give hostile names to everything that has a name."""
     monkeypatch.setattr(Connection, "open", module.connect)
     monkeypatch.setattr(NamespaceNames, "name", lambda *_: HOSTILE)
     for command in (Command.GET, Command.DETACH, Command.CONFIRM):
@@ -136,7 +136,7 @@ def _world(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
 
     module.handlers[Command.ATTACH] = attach
     module.handlers[Command.SWAP] = refuse
-    # once the second socket is there, events or changes are listened to
+    # with the second socket, the command listens for events or changes
     module.when_connected(
         2,
         events_message([EVENT, PACKET]),
@@ -192,13 +192,13 @@ SILENT = {"map get 3/x HOSTILE-", "swap 3 --fd rule=7", "run --fd rule=7 HOSTILE
 
 
 def arguments(line: str, path: Path) -> list[str]:
-    """The command line, with what stands for names in it."""
+    """The arguments of a command line, with its placeholders replaced."""
     path.write_text("links: {}\n")
     return [w.replace("HOSTILE", HOSTILE).replace("FILE", str(path)) for w in line.split()]
 
 
 def check(text: str) -> None:
-    """Nothing that a terminal acts on, and no line that a name began."""
+    """Check that nothing acts on a terminal, and that no name began a line."""
     acted_on = [c for c in text if not c.isprintable() and c not in "\n\t"]
     assert not acted_on
     assert not re.search(r"^\[red\]", text, re.MULTILINE)
@@ -210,7 +210,7 @@ def test_text(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     captured = capsys.readouterr()
     check(captured.out)
     check(captured.err)
-    # it was there to be shown; errors that a command line is refused with fold white space
+    # the name was shown; messages about command lines fold white space
     assert SHOWN in captured.out + captured.err or SHOWN.replace(r"\n", " ") in captured.err
 
 
@@ -317,7 +317,7 @@ def test_bytes() -> None:
 
 
 def test_nothing_goes_to_the_terminal_by_another_way() -> None:
-    """Where standard output and standard error are written to, in all of the controller."""
+    """The controller writes to standard output and standard error only in known files."""
     writers = set()
     root = Path(ipttctl.__file__).parent
     for path in root.rglob("*.py"):
@@ -332,14 +332,14 @@ def test_nothing_goes_to_the_terminal_by_another_way() -> None:
             if printed:
                 writers.add(str(path.relative_to(root)))
     assert writers == {
-        # the outlet
+        # the output module
         "cli/output.py",
         # rich: cells are escaped
         "show/link_table.py",
-        # hands over events to the outlet
+        # passes events on to the output module
         "cli/view.py",
-        # a child whose output we read
+        # a child whose output the controller reads
         "bpf/bpfcc_compiler.py",
-        # a sentence of our own
+        # a sentence of the project's own
         "cli/options.py",
     }

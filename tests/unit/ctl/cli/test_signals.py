@@ -19,7 +19,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture
 def told() -> Iterator[list[int]]:
-    """The signals that came through to what was there before."""
+    """The signals that reached the handler from before."""
     numbers: list[int] = []
     before = {n: signal.signal(n, lambda number, _: numbers.append(number)) for n in NUMBERS}
     yield numbers

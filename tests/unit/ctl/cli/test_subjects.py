@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Namespaces and processes that commands are limited to; see tests/kernel/test_namespaces.py."""
+"""Namespaces and processes that limit commands; see tests/kernel/test_namespaces.py."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _gone(identity: netns.Identity) -> bytes:
 def test_events_end_with_the_namespaces_that_were_meant(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A namespace that has only the inode number of one of them is none of them."""
+    """A namespace that only has the inode number of a chosen one is not chosen."""
     stranger = netns.Identity(OWN.inode, OWN.cookie + 1)
     module.when_connected(2, events_message([event(netns_cookie=OWN.cookie)]))
     module.when_connected(3, _gone(stranger), _gone(OWN))

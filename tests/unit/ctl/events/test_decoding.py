@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Any bytes that arrive at a socket: streams, records, replies and their printed form."""
+"""Arbitrary bytes at a socket: streams, records, replies and their printed form."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _status() -> ModuleStatus:
 
 
 def _read(stream: Stream[Any], kernel: socket.socket, data: list[bytes]) -> list[Any]:
-    """What a stream makes of datagrams; it may say that they are not of the protocol."""
+    """Read a stream of datagrams; it may report that they violate the protocol."""
     found = []
     for datagram in data:
         kernel.send(datagram)
@@ -57,7 +57,7 @@ def _read(stream: Stream[Any], kernel: socket.socket, data: list[bytes]) -> list
 @EXAMPLES
 @given(st.lists(anything().filter(bool), min_size=1, max_size=4))
 def test_event_streams(data: list[bytes]) -> None:
-    """A stream passes over what is wrong or says so, and goes on with what is right."""
+    """A stream passes over invalid messages or reports them, and continues with valid ones."""
     size = sum(len(datagram) for datagram in data)
     with connected() as (connection, kernel), EventStream(connection, _status) as stream:
         with bounded(size):
@@ -82,10 +82,10 @@ def test_link_change_streams(data: list[bytes]) -> None:
 
 @EXAMPLES
 @given(data=st.lists(anything().filter(bool), min_size=1, max_size=4))
-# the end of a dump that changes interrupted, in answer to what is no dump
+# the end of an interrupted dump, as an answer to a request that is no dump
 @example(data=[bytes.fromhex("10000000 0300 1000 01000000 00000000")])
 def test_replies(monkeypatch: pytest.MonkeyPatch, data: list[bytes]) -> None:
-    """A request is answered, refused, or known not to have been understood."""
+    """A request is answered, is refused, or is known to have got no valid answer."""
     monkeypatch.setattr(wire, "REPLY_TIMEOUT", 0.0)
     size = sum(len(datagram) for datagram in data)
     with connected() as (connection, kernel), bounded(size):
@@ -103,7 +103,7 @@ def test_replies(monkeypatch: pytest.MonkeyPatch, data: list[bytes]) -> None:
 @given(st.lists(values_of(Top), max_size=3))
 @example([{"cpu": [{"lost-ring": 1}]}])
 def test_any_attributes_are_a_status_and_links(replies: list[dict[str, Any]]) -> None:
-    """Whether the module speaks our protocol is seen from what it says, whatever that is."""
+    """Any attributes give a status, by which the protocol is recognised, and links."""
     with suppress(ModuleError):
         require_same_build(ModuleStatus.from_attributes(replies))
     for reply in replies:

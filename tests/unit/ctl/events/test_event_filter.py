@@ -42,7 +42,7 @@ def passing(wanted: EventFilter) -> list[int]:
         (EventFilter(links=[4, 5]), [2, 3, 4]),
         (EventFilter(links=[]), []),
         (EventFilter(kinds={Kind.EXIT}), [1, 2]),
-        # NF_DROP is 0, which is what events without a verdict hold too
+        # NF_DROP is 0, the value in events without a verdict
         (EventFilter(verdicts={0}), [1, 3]),
         (EventFilter(verdicts={0, 1}, links={3, 6}), [1, 5]),
         (EventFilter(namespaces={7}), [2]),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A kind of hook is one file and its place in the list of kinds: here is one more."""
+"""A kind of hook is one file and its place in the list of kinds: here is another one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COLOURS = ("red", "blue")
 
 @dataclass(frozen=True)
 class Toy(Hook):
-    """A hook that has a colour, which travels as its family."""
+    """A hook with a colour, which is sent as its family."""
 
     colour: str
 
@@ -54,7 +54,7 @@ class Toy(Hook):
 
     @classmethod
     def means(cls, text: str) -> bool:
-        """Whether it begins so."""
+        """Whether the text begins with the kind's name."""
         return text.startswith("toy")
 
     @classmethod
@@ -66,53 +66,53 @@ class Toy(Hook):
         return cls(colour)
 
     def given(self) -> dict[str, Any]:
-        """What it is called."""
+        """The name of the hook."""
         return {"hook": str(self)}
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
-        """Its number and its colour's."""
+        """The kind's number and the colour's."""
         del opened
         return {"hook": self.KIND, "family": COLOURS.index(self.colour)}
 
     def identity(self) -> Identity:
-        """The same."""
+        """The same numbers."""
         return self.KIND, COLOURS.index(self.colour)
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
-        """The colour of the number."""
+        """The hook of the colour with this number."""
         return cls(COLOURS[attributes["family"]])
 
     def fields(self, names: NamespaceNames | None) -> Iterator[str]:
-        """Its colour once more."""
+        """The colour again."""
         del names
         yield f"colour={self.colour}"
 
     @classmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:
-        """An event."""
+        """The decision of an event."""
         del crossed
         return f"toy=[mark={record.mark}]"
 
     @classmethod
     def heading(cls, record: EventRecord) -> str:
-        """The toy."""
+        """The toy of an event."""
         return f"toy of link {record.link}"
 
     @classmethod
     def outcome(cls, record: EventRecord) -> Iterator[str]:
-        """A mark."""
+        """The mark of an event."""
         yield f"marked {record.mark}"
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Toys are the last kind in the list."""
+    """Put toys at the end of the list of kinds."""
     monkeypatch.setattr(hooks, "KINDS", (*hooks.KINDS, Toy))
 
 
 def told(**changes: Any) -> dict[str, Any]:
-    """A persistent link at a toy, as the module tells of it."""
+    """A persistent link at a toy, as described by the module."""
     program = {"program": [{"slot": Slot.EXIT, "id": 7, "tag": bytes(8), "name": "x"}]}
     flags = int(LinkFlag.PERSISTENT)
     return link(hook=NUMBER, family=1, flags=flags, programs=program, **changes)

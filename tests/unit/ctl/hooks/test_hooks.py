@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Netfilter's hooks by name."""
+"""Netfilter hooks by name."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_numbers_become_names() -> None:
 
 
 def header_enum(header: str, prefix: str) -> dict[str, int]:
-    """The members of an enumeration of the kernel's headers, by their names behind ``prefix``."""
+    """The members of an enumeration of the kernel's headers, by their names after ``prefix``."""
     text = (UAPI / header).read_text()
     numbers = {"INT_MIN": -(1 << 31), "INT_MAX": (1 << 31) - 1}
     found = {}

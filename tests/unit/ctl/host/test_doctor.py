@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Findings of ``doctor`` on hosts that the tests made: a directory each, tools included."""
+"""Findings of ``doctor`` on hosts made by the tests: one directory each, tools included."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SYMBOLS = (
 
 
 class Tree:
-    """A host on which everything is well, to be changed by a test."""
+    """A host on which everything is well, for a test to change."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -74,7 +74,7 @@ class Tree:
         self.tool("modinfo", f"echo {VERSION}")
         self.tool("iptables-legacy", "echo 'iptables v1.8.9 (legacy)'")
         self.tool("cat", 'exec /bin/cat "$@"')
-        # as nsenter: in the directory of what it is told to enter, the rest of the command
+        # like nsenter: in the directory that it is told to enter, the rest of the command
         self.tool("nsenter", 'NS="${1#--net=}"; export NS; shift; exec "$@"')
         self.link("usr/sbin/iptables", "iptables-legacy")
         self.process(1, 4026531840, "init", ip="filter\n")
@@ -113,11 +113,11 @@ class Tree:
         return self.state
 
     def host(self) -> Host:
-        """The host as doctor gets it."""
+        """The host in doctor's form."""
         return Host(self.root, self.release, self.machine, sys.path, self._module_state)
 
     def find(self, check: str) -> Finding:
-        """What a check finds."""
+        """The finding of a check."""
         (finding,) = (found for found in doctor.examine(self.host()) if found.check == check)
         return finding
 
@@ -128,7 +128,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def expect(tree: Tree, check: str, state: Health, *parts: str) -> None:
-    """A check ends so, says these things, and what to do about it if it can be helped."""
+    """Check a finding's health, its text, and the presence of advice if something can be done."""
     finding = tree.find(check)
     assert finding.state == state, finding
     for part in parts:
@@ -363,7 +363,7 @@ def test_a_module_that_was_loaded_by_hand_works(tree: Tree) -> None:
 
 
 def test_tables_that_are_hidden_are_not_taken_for_none() -> None:
-    """On this machine itself, as a user without rights."""
+    """The test runs on this machine itself, as a user without privileges."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The module as a file: with tools and directories that the test made."""
+"""The module as a file, with tools and directories made by the test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RELEASE = "6.1.0-test"
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module_fake: FakeModule) -> Path:
-    """A machine of our own: its tools, nothing loaded, nothing built."""
+    """A machine made by the test: its tools, nothing loaded, nothing built."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "sys").mkdir()
     monkeypatch.setattr(tools, "DIRECTORIES", (str(tmp_path / "bin"),))

@@ -269,7 +269,7 @@ def test_observer_gets_what_it_wants(module: FakeModule, controller: Controller)
 
 
 def wait_for_batches(events: EventStream) -> list[EventBatch]:
-    """What the stream has next."""
+    """The next batches of the stream."""
     while not (found := events.read(10)):
         assert events.wait(timeout=10)
     return found
@@ -329,7 +329,7 @@ def test_streams_that_cannot_begin_leave_no_descriptor(
     module.groups.clear()
     with pytest.raises(ModuleError, match="no group 'links'"):
         controller.link_changes()
-    # the module's ends of the two connections stay with it
+    # the module's ends of the two connections stay open with it
     assert len(set(os.listdir("/proc/self/fd")) - before) == 2  # noqa: PTH208 - numbers, not paths
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links and statuses of a module that says little, as one of another build may."""
+"""Links and statuses of a module that reports little, perhaps of another build."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Loss totals against a model that knows what was lost, and why."""
+"""Loss totals compared with a model that knows the losses and their causes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def status(sequence: int, lost: tuple[int, int, int] = (0, 0, 0), cpu: int = 0) 
 
 @dataclass
 class Cpu:
-    """A CPU as the module has it: numbers events, loses some, sends the rest in batches."""
+    """The module's state of a CPU: numbers events, loses some, sends the rest in batches."""
 
     number: int
     sequence: int = 0
     lost: list[int] = field(default_factory=lambda: [0, 0, 0])
 
     def status(self) -> CpuStatus:
-        """What a stats request would tell."""
+        """The CPU's part of a stats reply."""
         return status(self.sequence, tuple(self.lost), self.number)  # type: ignore[arg-type]  # three numbers
 
 

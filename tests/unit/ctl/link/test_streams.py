@@ -92,7 +92,7 @@ def test_close_from_another_thread_ends_the_iteration(controller: Controller) ->
 
 @contextmanager
 def taken(numbers: Iterable[int]) -> Iterator[None]:
-    """Others open files that get these numbers; nobody may touch them."""
+    """Open another file with these numbers, and check that nobody uses it."""
     with tempfile.TemporaryFile() as file:
         file.write(bytes(8))
         file.flush()
@@ -117,7 +117,7 @@ def open_descriptors() -> set[int]:
 def test_a_closed_stream_touches_no_descriptor(controller: Controller) -> None:
     before = open_descriptors()
     events = controller.events()
-    # with the module's end of its socket
+    # including the module's end of its socket
     ours = open_descriptors() - before
     events.close()
     gone = ours - open_descriptors()
@@ -170,7 +170,7 @@ def test_close_in_a_signal_handler_while_messages_are_taken(
 def test_only_one_thread_at_a_time_takes_messages(
     module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What counts losses is for one at a time."""
+    """Losses are counted by one thread at a time."""
     decode = EventStream._decode
     inside = threading.Event()
     met: list[int] = []
@@ -204,7 +204,7 @@ def test_async_close_inside_the_loop_ends_it(module: FakeModule, controller: Con
         events = controller.events()
         asyncio.get_running_loop().call_later(0.05, events.close)
         seen = [batch.sequence async for batch in events]
-        # and one whose own consumer closes it
+        # and a stream that its own consumer closes
         events = controller.events()
         module.multicast(events_message([event()], sequence=4))
         async for batch in events:
@@ -246,7 +246,7 @@ def test_async_reader_rests_while_its_consumer_does_something_else(
     module: FakeModule, controller: Controller
 ) -> None:
     class Selector(selectors.DefaultSelector):
-        """Counts how often the loop goes round."""
+        """Counts the iterations of the loop."""
 
         rounds = 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The exchange with the module, and how its refusals become exceptions."""
+"""The exchange with the module, and the exceptions for its refusals."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def attach_request() -> bytes:
 
 
 def offset_of(*path: int) -> int:
-    """The offset in attach_request() of the attribute reached by these indexes, nest by nest."""
+    """The offset in attach_request() of the attribute at this path of indexes, nest by nest."""
     request = attach_request()
     start, end = PAYLOAD_OFFSET, len(request)
     for depth, index in enumerate(path):
@@ -168,7 +168,7 @@ def test_offset_outside_the_attributes_names_nothing() -> None:
 
 
 def test_dump_is_repeated_when_interrupted(module: FakeModule) -> None:
-    """In its first part, of which the later ones know nothing, or at its end."""
+    """A dump is interrupted in its first part, unknown to the later ones, or at its end."""
     module.handlers[Command.GET] = lambda *_: [link(), link(link=4)]
     module.dump_flags = [(Flag.DUMP_INTERRUPTED, Flag(0)), (Flag(0), Flag.DUMP_INTERRUPTED)]
     with module.connect() as connection:
@@ -247,7 +247,7 @@ def test_a_request_that_cannot_be_sent(module: FakeModule) -> None:
 def test_the_socket_is_asked_for_sentences_and_strict_checks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of the kernel itself: without them there are errnos only, and no attributes in them."""
+    """Without these options the kernel's own errors have neither a sentence nor an attribute."""
     seen: list[list[int]] = []
 
     def resolve(sock: socket.socket, _: str) -> Family:
@@ -262,12 +262,12 @@ def test_the_socket_is_asked_for_sentences_and_strict_checks(
 
 
 class FailingSocket(NetlinkSocket):
-    """Fails to read as often as it is told, with the errors of a netlink socket."""
+    """A socket whose reads fail as often as requested, with the errors of a netlink socket."""
 
     errors: ClassVar[list[int]] = []
 
     def recvmsg(self, *arguments: Any) -> Any:
-        """The next error, or what is there to read."""
+        """Raise the next error, or read."""
         if self.errors:
             raise OSError(self.errors.pop(0), "")
         return super().recvmsg(*arguments)
@@ -358,7 +358,7 @@ def test_real_families_a_name_that_none_can_have(sock: socket.socket) -> None:
 
 @pytest.fixture
 def other_namespace() -> Iterator[Path]:
-    """A network namespace besides ours."""
+    """A network namespace other than the current one."""
     with subprocess.Popen(
         ["unshare", "--net", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE
     ) as process:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Maps by their names: one is found, and the others do not stay open."""
+"""Maps by name: one is found, and the others are closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROGRAMS = {3: [12, 10], 4: [10, 11, 13, 14, 15]}
 
 
 class Opened(Map):
-    """A map that is open, as far as we know."""
+    """A map that is known to be open or closed."""
 
     count = 0
 
@@ -36,7 +36,7 @@ class Opened(Map):
 
 @pytest.fixture(autouse=True)
 def maps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Maps of these names, of which one has gone."""
+    """Maps with these names, one of which has gone."""
 
     def open_map(identifier: int) -> Opened:
         if NAMES[identifier] == "gone":

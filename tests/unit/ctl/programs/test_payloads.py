@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Looking up the type of an event's payload, and payloads without one."""
+"""Types of event payloads, and payloads without one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(payload: bytes | None, link: int = 4, generation: int = 1) -> EventRe
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The maps whose type was asked for; that of map 33 is a number of four bytes."""
+    """The maps whose type was requested; that of map 33 is a number of four bytes."""
     maps: list[int] = []
 
     def find(map_id: int) -> Int | None:

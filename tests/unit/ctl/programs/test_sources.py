@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sources of programs: the meaning of texts, and sources that cannot be had."""
+"""Sources of programs: their notation, and unavailable ones."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_descriptors_of_another_process(child: subprocess.Popen[str]) -> None:
 def test_processes_that_have_ended(child: subprocess.Popen[str]) -> None:
     assert child.stdin
     child.stdin.close()
-    # dead, and not yet waited for
+    # a zombie
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(ProgramError, match=f"process {child.pid} has ended, and its fd 1 with it"):
         processes.foreign_descriptor(child.pid, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Events as people read them: columns, fields and blocks, character by character."""
+"""Events as text for users: columns, fields and blocks, character by character."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_types_of_icmp(protocol: int, icmp_type: int, code: int, name: str) -> N
             {"pf": 10, "saddr": v6("::1"), "daddr": v6("fe80::2"), "protocol": 17},
             "::1 -> fe80::2 UDP 22->53030",
         ),
-        # on a bridge and at a device the packet itself tells what it is
+        # on a bridge and at a device the packet's own type decides
         (
             {"pf": 7, "ethertype": 0x86DD, "saddr": v6("::1"), "daddr": v6("::1"), "protocol": 58}
             | {"icmp_type": 128},
@@ -374,7 +374,7 @@ def test_chosen_columns_in_their_order() -> None:
         "\033[32miptables=[pf=PF_INET table=filter hook=OUTPUT verdict=ACCEPT cost=77.425µs "
         "rules=3]\033[0m 01:46:45.000000 1"
     )
-    # the link stands in its columns
+    # the link has columns of its own
     assert "link=" not in line(text, record(link=9))
 
 
@@ -393,7 +393,7 @@ def block(text: EventBlocks, **changes: Any) -> list[str]:
 
 
 def test_blocks() -> None:
-    """An event has two lines, or one where the one above is of the same packet."""
+    """An event has two lines, or one if the event above is of the same packet."""
     text = EventBlocks(80)
     assert text.header() == []
     assert block(text, flags=EventFlag.PID) == [
@@ -433,7 +433,7 @@ def test_blocks_fit_and_hold_what_the_table_does(width: int) -> None:
     text = EventBlocks(width, payload=lambda _: {"a": "x" * 10}, link_columns=True)
     lines = text.lines(found)
     packet = "T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030"
-    # a word that is longer has a line of its own
+    # a longer word has a line of its own
     assert all(len(one) <= max(width, len(f"    {packet}")) for one in lines)
     words = {word for one in lines for word in one.split()}
     assert words == {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Output for programs: stable keys, documented, with plain values."""
+"""Output for programs: stable, documented keys with plain values."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Text for people about links and the module, character by character."""
+"""Text for users about links and the module, character by character."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``apply``, ``diff`` and ``save`` against a module in user space."""
+"""``apply``, ``diff`` and ``save`` with a module in user space."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MISSING = 0x7FFFFFFF
 
 
 class Machine:
-    """Links that are attached, swapped and detached as the module does it, by ids of programs."""
+    """Links that are attached, swapped and detached as by the module, with programs by id."""
 
     def __init__(self, module: FakeModule) -> None:
         self.links: dict[int, dict[str, Any]] = {}
@@ -57,7 +57,7 @@ class Machine:
             module.handlers[command] = handler
 
     def add(self, **changes: Any) -> int:
-        """A link that is there already."""
+        """Add a link that exists already."""
         self._last += 1
         made = link(link=self._last, flags=PERSISTENT, owner_portid=0, programs={})
         made.pop("owner_portid")
@@ -99,7 +99,7 @@ class Machine:
 
 
 def _reply(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """How a program set is told; the descriptors stand for ids."""
+    """A program set in a reply; the descriptors stand for ids."""
     given = asked["programs"]
     code = given.get("filter")
     return {
@@ -114,7 +114,7 @@ def _reply(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def machine(module: FakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
-    """Programs are given as --fd N, and N is their id."""
+    """The fake module's links; programs are given as --fd N, and N is their id."""
     monkeypatch.setattr(Connection, "open", module.connect)
     monkeypatch.setattr(
         syscalls, "program_info", lambda fd: syscalls.LoadedProgram(fd, "0" * 16, "x", "kprobe")
@@ -197,7 +197,7 @@ def test_what_differs_is_swapped_in_one_step(
 def test_a_swap_by_somebody_else_is_found(
     machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By what the link is now: a filter of the same length may be another."""
+    """The link's current state decides: a filter of the same length may be another one."""
     file = given(tmp_path / "state.yaml", TWO)
     assert run(["apply", file]) == 0
     machine.links[1]["generation"] = 2
@@ -295,7 +295,7 @@ def test_a_failure_leaves_what_was_there(
 def test_what_is_interrupted_is_undone_or_finished(
     number: int, machine: Machine, module: FakeModule, tmp_path: Path
 ) -> None:
-    """A signal that comes while the module works: before the transaction, and in it."""
+    """The signal comes while the module works: before the transaction, and in it."""
     file = given(tmp_path / "state.yaml", TWO)
 
     def interrupt(command: Command) -> None:
@@ -321,7 +321,7 @@ def test_what_is_interrupted_is_undone_or_finished(
 
 
 def waits_for(path: Path, other: threading.Thread) -> bool:
-    """Whether somebody waits for the lock of a file, sooner or later; not if the other one ends."""
+    """Wait until somebody waits for the lock of a file; false if the other thread ends first."""
     inode = path.stat().st_ino
     while other.is_alive():
         for line in Path("/proc/locks").read_text().splitlines():
@@ -331,7 +331,7 @@ def waits_for(path: Path, other: threading.Thread) -> bool:
 
 
 def test_two_take_turns(machine: Machine, module: FakeModule, record: Path, tmp_path: Path) -> None:
-    """The second finds what the first made: neither makes a link that the other has made."""
+    """The second finds the links that the first made: each link is made once."""
     state = read_state(given(tmp_path / "state.yaml", TWO))
     results: list[list[StepAction]] = []
 
@@ -386,7 +386,7 @@ THREE = TWO + "  third: {fd: {exit: 9}}\n"
 def test_one_more_signal_does_not_end_the_undo(
     interrupted: bool, number: int, machine: Machine, module: FakeModule, tmp_path: Path
 ) -> None:
-    """After an interruption, and after a failure, in which case it is the first."""
+    """The signal comes after an interruption, or is the first one, after a failure."""
     file = given(tmp_path / "state.yaml", THREE)
     attach, detach = module.handlers[Command.ATTACH], module.handlers[Command.DETACH]
 
@@ -421,7 +421,7 @@ def test_an_undo_that_is_given_up_says_what_stays(
         return made
 
     def detaching(*asked: Any) -> Sequence[Mapping[str, Any]]:
-        # not one after the other of a kind: two of them that wait to be handled are one
+        # different ones: pending signals of one kind merge
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(os.getpid(), number)
         return detach(*asked)
@@ -460,7 +460,7 @@ def test_what_cannot_be_undone_is_said_and_the_rest_undone(
 
 
 class Dictionary:
-    """A map by its operations, with room for so many keys."""
+    """A map, by its operations, with room for a limited number of keys."""
 
     name = "words"
 
@@ -469,13 +469,13 @@ class Dictionary:
         self.room = room
 
     def update(self, key: bytes, value: bytes) -> None:
-        """Set it."""
+        """Set the value of a key."""
         if len(self.content.keys() | {key}) > self.room:
             raise ProgramError("the map is full")
         self.content[key] = value
 
     def delete(self, key: bytes) -> bool:
-        """Remove it."""
+        """Remove a key."""
         return self.content.pop(key, None) is not None
 
 
@@ -537,14 +537,14 @@ def test_a_map_that_takes_nothing_back_is_said() -> None:
     change = MapChange(found)
     change.make(lambda: None)
     words.room = 0
-    # what is deleted is, what would be set is not
+    # deletions are undone, additions are not
     assert change.undo(lambda: False) == "2 of 4 changes of map words"
 
 
 def test_a_link_made_just_before_the_end_is_found_again(
     machine: Machine, module: FakeModule, record: Path, tmp_path: Path
 ) -> None:
-    """As after SIGKILL between an attach and what is written after it."""
+    """The state is that after SIGKILL between an attach and its record."""
     file = given(tmp_path / "state.yaml", TWO)
     kept: list[bytes] = []
     attach = module.handlers[Command.ATTACH]
@@ -601,7 +601,7 @@ def test_save_prints_what_apply_takes(
     machine.add(programs={"program": [{"slot": 3, "id": 7, "tag": bytes(8), "name": ""}]}, family=2)
     machine.add(flags=0, **{"owner-portid": 9})
     machine.add(**nf_link(flags=PERSISTENT, gone=1) | {"link": 5})
-    # of a namespace that nothing here leads to
+    # in a namespace that nothing here refers to
     machine.add(**nf_link(flags=PERSISTENT, netns=MISSING) | {"link": 6})
     lines(capsys)
     assert run(["save"]) == 0
@@ -742,7 +742,7 @@ def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_plain_texts_are_what_they_look_like(tmp_path: Path) -> None:
-    """YAML 1.1 would make numbers in base 60, octal numbers and truth values of these."""
+    """YAML 1.1 would read these as numbers in base 60, octal numbers and truth values."""
     text = """
 links:
   on: {tag: {exit: 0123456701234567}, maps: {m: {00:10:20: 0x10, yes: no, 1.5: true, 8: ~}}}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Changes of apply in maps, their order and their undoing, with maps in user space."""
+"""Map changes of apply, their order and their undo, with maps in user space."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def number(value: int) -> bytes:
 
 
 class Contents(Map):
-    """Numbers by numbers, with room for some; it notes what is done to it."""
+    """A map of numbers, with limited room, that records the changes to it."""
 
     def __init__(self, content: dict[int, int], *, kind: int = HASH, room: int = 16) -> None:
         self._fd = -1
@@ -46,7 +46,7 @@ class Contents(Map):
         return self.content.pop(key, None) is not None
 
     def numbers(self) -> dict[int, int]:
-        """What it holds."""
+        """The contents as numbers."""
         return {
             int.from_bytes(key, "little"): int.from_bytes(value, "little")
             for key, value in self.content.items()
@@ -109,7 +109,7 @@ def test_what_fails_half_way_is_undone_as_far_as_it_came() -> None:
 
 
 def test_values_are_compared_by_what_they_mean() -> None:
-    """Bytes between the members of a struct may hold anything."""
+    """Padding between the members of a struct may contain anything."""
     found = Contents({1: 0})
 
     class Loose:

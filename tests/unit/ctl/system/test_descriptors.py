@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Descriptors are closed once and not used after that, whatever interrupts whom."""
+"""Descriptors are closed once and not used after that, at whatever point a signal comes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ipttctl.system.descriptors import ClosedError, Owned, Wakeup
 
 
 class Thing:
-    """Knows whether it is open."""
+    """An object that records whether it is open."""
 
     def __init__(self) -> None:
         self.closed = 0
 
     def close(self) -> None:
-        """Note it."""
+        """Record the close."""
         self.closed += 1
 
 
@@ -45,9 +45,9 @@ def test_closing_waits_for_the_last_user() -> None:
 
 
 def interrupt_at(step: int, handler: Callable[[], None], code: Callable[[], None]) -> bool:
-    """Run code, and a handler as a signal would before one of the owner's instructions.
+    """Run code, and a handler, like a signal's, before one of the instructions of the owner.
 
-    False if there are not so many.
+    False if there are fewer instructions.
     """
     left = step
     running = False
@@ -75,7 +75,7 @@ def interrupt_at(step: int, handler: Callable[[], None], code: Callable[[], None
 
 
 def use(owned: Owned[Thing]) -> None:
-    """Use a thing if it is open, which it then is."""
+    """Use a thing if it is open, and check that it stays open."""
     with suppress(ClosedError), owned as thing:
         assert not thing.closed
 

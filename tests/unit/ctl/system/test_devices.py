@@ -15,7 +15,7 @@ def test_a_name_has_an_index() -> None:
 
 @pytest.mark.parametrize("name", ["lo" + "x" * 14, "x" * 300, "café-café-café"])
 def test_no_device_has_a_name_so_long(name: str) -> None:
-    """The kernel would take the first 15 bytes for the name, which can be another device's."""
+    """The kernel would use the first 15 bytes of the name, which can name another device."""
     with pytest.raises(UsageError, match="is no name of a device; the longest has 15 bytes"):
         device_index(name)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Names of network namespaces; those that come and go are in tests/kernel/test_namespaces.py."""
+"""Names of network namespaces; tests/kernel/test_namespaces.py has those that come and go."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_of_two_names_the_first_unless_it_goes(tmp_path: Path) -> None:
 
 
 def test_a_name_is_followed_from_the_moment_that_it_was_looked_at(tmp_path: Path) -> None:
-    """Somebody else got it between that and our beginning to follow it."""
+    """Another namespace got the name between the lookup and the start of following."""
     names = NamespaceNames([tmp_path])
     (tmp_path / "blue").symlink_to(netns.OWN)
     names.scan()

@@ -17,7 +17,7 @@ SO_NETNS_COOKIE = 71
 
 @pytest.fixture(scope="module")
 def own() -> netns.Identity:
-    """The namespace that we are in, as a socket of ours tells."""
+    """The current namespace, as identified by a socket."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         cookie = sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
     return netns.Identity(netns.own(), int.from_bytes(cookie, "little"))
@@ -25,7 +25,7 @@ def own() -> netns.Identity:
 
 @pytest.fixture
 def names(tmp_path: Path) -> Path:
-    """A directory that calls our own namespace blue."""
+    """A directory that names the current namespace blue."""
     (tmp_path / "blue").symlink_to("/proc/self/ns/net")
     return tmp_path
 
@@ -59,7 +59,7 @@ def test_path_of_something_else(path: str) -> None:
 
 
 def test_what_is_found_is_held(names: Path, own: netns.Identity) -> None:
-    """A name that goes, or leads elsewhere, makes nothing else of what was found."""
+    """The namespace stays the same if its name goes or gets another meaning."""
     with netns.find("blue", [names]) as found:
         (names / "blue").unlink()
         assert os.fstat(found.fileno()).st_ino == own.inode

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Trust in the way to a file: links are followed as the kernel follows them."""
+"""Trust in the path to a file: links are followed as by the kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def below(place: Path, path: Path) -> list[tuple[str, bool]]:
-    """The way to a path, as far as it is below a place."""
+    """The steps to a path that are below a place."""
     return [
         (str(step.relative_to(place)), last)
         for step, last in way(path)

@@ -56,7 +56,7 @@ VALUE = {
 def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Object files by name."""
     place = tmp_path_factory.mktemp("objects")
-    sources = (BPF / "blocklist.c", REPOSITORY / "tests" / "unit" / "bpf" / "types.c")
+    sources = (BPF / "blocklist.c", REPOSITORY / "tests" / "unit" / "ctl" / "bpf" / "types.c")
     return {source.stem: compile_object(source, place) for source in sources}
 
 

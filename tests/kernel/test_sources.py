@@ -37,7 +37,7 @@ PINS = Path("/sys/fs/bpf/test-sources")
 
 #: the pin of the map `shared` of types.c, unless told otherwise
 SHARED = Path("/sys/fs/bpf/shared")
-TYPES = REPOSITORY / "tests" / "unit" / "bpf" / "types.c"
+TYPES = REPOSITORY / "tests" / "unit" / "ctl" / "bpf" / "types.c"
 
 
 @pytest.fixture(scope="module")

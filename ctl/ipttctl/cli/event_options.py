@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ipttctl.errors import UsageError
 from ipttctl.events.describe import VERDICTS
 from ipttctl.events.filter import EventFilter, RulePattern
-from ipttctl.hooks import event_pattern
+from ipttctl.hooks import event_pattern, pattern_words
 from ipttctl.numbers import U32_MAX
+
+_WORDS: Final = ", ".join(pattern_words())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class EventOptions:
         typer.Option(
             "--hook",
             metavar="HOOK",
-            help="at table, nf, nf:FAMILY/HOOK[@PRIORITY], or input, output... of both; repeatable",
+            help=f"at {_WORDS}, or input, output... of both; repeatable",
         ),
     ] = field(default_factory=list)
     verdict: Annotated[

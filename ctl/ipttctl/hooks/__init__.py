@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from ipttctl.errors import UsageError
 from ipttctl.events.filter import HookPattern, ip_hook_pattern
@@ -13,16 +13,26 @@ from ipttctl.families import HOOKS, NfFamily
 from ipttctl.hooks.hook import Hook, HookChoice, UnknownHook
 from ipttctl.hooks.nf import NfHook, NfOptions
 from ipttctl.hooks.table import TableHook, TableOptions
-from ipttctl.options import options_of
+from ipttctl.options import Option, options_of
 from ipttproto import Slot
 
 KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook)
 """All kinds, in the order in which texts list them."""
 
 
+_SYNTAXES: Final = ", or ".join(kind.SYNTAX for kind in KINDS)
+_WHERE: Final = Option(
+    "--hook",
+    f"where to attach: {_SYNTAXES} such as nf:inet4/local_out@raw",
+    metavar="HOOK",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HookOptions(NfOptions, TableOptions):
     """The options that choose a hook of any kind."""
+
+    hook: Annotated[str, _WHERE] = TableHook.SYNTAX
 
 
 def chosen(options: HookChoice) -> Hook:
@@ -72,10 +82,15 @@ def event_pattern(text: str) -> HookPattern:
     patterns = (kind.pattern(text) for kind in KINDS)
     pattern = next(filter(None, patterns), None) or ip_hook_pattern(text)
     if pattern is None:
-        known = ", ".join(word for kind in KINDS for word in kind.PATTERNS)
+        known = ", ".join(pattern_words())
         names = ", ".join(HOOKS[NfFamily.IPV4])
         raise UsageError(f"there is no hook '{text}'", f"use {known} or one of {names}")
     return pattern
+
+
+def pattern_words() -> list[str]:
+    """How events of each kind of hook are asked for."""
+    return [word for kind in KINDS for word in kind.PATTERNS]
 
 
 def check_slots(hook: Hook, slots: Collection[Slot]) -> None:

@@ -44,14 +44,7 @@ LINK_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
 class HookChoice:
     """The option that chooses a hook; each kind of hook has a subclass with its own options."""
 
-    hook: Annotated[
-        str,
-        Option(
-            "--hook",
-            "where to attach: table, or nf:FAMILY/HOOK[@PRIORITY] such as nf:inet4/local_out@raw",
-            metavar="HOOK",
-        ),
-    ] = "table"
+    hook: Annotated[str, Option("--hook", "where to attach", metavar="HOOK")]
 
 
 class Hook(ABC):

@@ -64,12 +64,14 @@ def wait_for(condition: Callable[[], T], timeout: float = 20, what: str = "") ->
 def settled(read: Callable[[], T]) -> T:
     """The value of ``read`` once it stays the same: softirqs have finished with all packets."""
     before = read()
-    while True:
+    end = time.monotonic() + 10 * COMMAND_TIMEOUT
+    while time.monotonic() < end:
         # nothing marks the last packet; its counters stand still for this long
         time.sleep(0.3)
         if (now := read()) == before:
             return now
         before = now
+    raise AssertionError(f"it does not settle: {before}")
 
 
 class KernelLog:

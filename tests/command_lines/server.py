@@ -9,11 +9,8 @@ signal too, but ends by itself.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +24,7 @@ from ipttctl.show import link_table
 from ipttctl.state import file
 from ipttproto import TABLE_SLOTS, Command, Slot
 from tests.kernel.support.cli_server import serve
-from tests.unit.ctl.support import FakeModule, link, nf_link, status
+from tests.unit.ctl.support import FakeModule, interrupt_when_handled, link, nf_link, status
 
 PRELOADED = (controller, file, link_maps, link_table, transaction)
 
@@ -69,18 +66,6 @@ def _fake(number: int) -> FakeModule:
     return fake
 
 
-def _interrupt_streams() -> None:
-    """Interrupt this process once its handler is in place."""
-    before = signal.getsignal(signal.SIGINT)
-
-    def send() -> None:
-        while signal.getsignal(signal.SIGINT) == before:
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=send, daemon=True).start()
-
-
 def _load_trace_programs(*_: Any, **__: Any) -> dict[Slot, _Program]:
     return {slot: _Program() for slot in TABLE_SLOTS}
 
@@ -108,6 +93,6 @@ if __name__ == "__main__":
             fake = _fake(int(command[0]))
             wire.Connection.open = fake.connect  # type: ignore[method-assign]  # as a test patches it
             if command[1] != "apply":
-                _interrupt_streams()
+                interrupt_when_handled()
             sys.argv[1:] = command[1:]
             main()

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -371,3 +373,15 @@ def events_message(events: Sequence[Mapping[str, Any]], **batch: Any) -> bytes:
 def no_such_link(*_: Any) -> Sequence[Mapping[str, Any]]:
     """A handler that refuses: there is no link with the id."""
     raise RefusalError(errno.ENOENT, {"message": "there is no such link", "offset": PAYLOAD_OFFSET})
+
+
+def interrupt_when_handled() -> None:
+    """Interrupt this process, once it has another handler for that than now."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def send() -> None:
+        while signal.getsignal(signal.SIGINT) == before:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=send, daemon=True).start()

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from tests.unit.ctl.support import (
     event,
     events_message,
     in_traffic,
+    interrupt_when_handled,
     link,
     no_such_link,
     notification,
@@ -85,65 +85,6 @@ def when_attached(module: FakeModule, *messages: bytes) -> None:
         return [link(generation=1)]
 
     module.handlers[Command.ATTACH] = attach
-
-
-def interrupt_when_handled() -> None:
-    """Interrupt this process, once it has another handler for that than now."""
-    before = signal.getsignal(signal.SIGINT)
-
-    def send() -> None:
-        while signal.getsignal(signal.SIGINT) == before:
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=send, daemon=True).start()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "bogus",
-        "trace --bogus",
-        "trace -4 -6",
-        "trace -T -t",
-        "trace -H nonsense",
-        "trace -H ::1 -4",
-        "trace -H fd00::/8 -4",
-        "trace -H 10.0.0.0/33",
-        "trace -P no-such-service",
-        "trace -P bgp --proto udp",
-        "trace -P 65536",
-        "trace --proto no-such-protocol",
-        "trace --proto nonsense",
-        "trace --proto 256",
-        "trace -P 0",
-        "trace -N /dev/null",
-        "attach",
-        "attach --fd rule",
-        "attach --fd rule=",
-        "attach --fd bogus=7",
-        "attach --fd rule=x",
-        "attach --fd rule=7 --id rule=8",
-        "attach --fd rule=7 --cookie x",
-        "attach --fd rule=7 --family 5",
-        "attach --fd rule=7 --hook bogus",
-        "swap",
-        "swap 0 --fd rule=7",
-        "swap 3",
-        "swap 3 --fd rule=7 --expect-prog bogus=1",
-        "detach",
-        "detach 3 --all",
-        "links x",
-        "links -o xml",
-        "-o json links",
-    ],
-)
-def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(line.split()) == 2
-    captured = capsys.readouterr()
-    assert re.fullmatch(r"ipttctl: .+\n", captured.err)
-    assert captured.out == ""
-    assert all(command == Command.STATS for command, _ in module.requests)
 
 
 @pytest.mark.parametrize(

@@ -65,64 +65,6 @@ def transaction(path: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        "attach --fd packet=7 --hook nf:inet4/nowhere",
-        "attach --fd packet=7 --hook nf:inet4/input@soon",
-        "attach --fd packet=7 --hook nf:",
-        "attach --fd packet=7",
-        "attach --fd rule=7 --hook nf:ip/input",
-        "attach --fd rule=7 --netns x",
-        "attach --fd rule=7 --device lo",
-        "attach --fd rule=7 --mode filter",
-        "attach --fd rule=7 --report-drops",
-        f"attach --fd packet=7 {NF} --family 4",
-        f"attach --fd packet=7 {NF} --report-drops",
-        f"attach --fd packet=7 {NF} --count-rules",
-        f"attach --fd packet=7 {NF} --mode observe --report-drops",
-        f"attach --fd packet=7 {NF} --mode bogus",
-        f"attach --fd packet=7 {NF} --netns no-such-namespace",
-        f"attach --fd packet=7 {NF} --netns 1",
-        f"attach --fd packet=7 {NF} --netns /dev/null",
-        f"attach --fd packet=7 {NF} --device lo",
-        "attach --fd packet=7 --hook nf:netdev/ingress",
-        "swap --fd rule=7",
-        "swap 3 --fd rule=7 --rollback-after 30",
-        "swap 3 --fd rule=7 --rollback-after 0s",
-        "swap 3 --fd rule=7 --rollback-after 25h",
-        "swap 3 --txn /dev/null",
-        "swap --txn /dev/null --fd rule=7",
-        "swap --txn /dev/null --expect-gen 1",
-        "swap --txn /dev/null --expect-prog rule=1",
-        "swap --txn /no/such/file",
-        "swap --txn /dev/null",
-        "confirm",
-        "confirm 0",
-        "history x",
-        "adopt",
-        "links --measure 0",
-        "links --measure x",
-        "run --fd rule=7",
-        "run --fd rule=7 --",
-        "run -- true",
-        "events --hook bogus",
-        "events --verdict bogus",
-        "events --rule a/b/c",
-        "events --netns no-such-namespace",
-        "events --link x",
-        "events --links --hook table",
-        "events --links --rule filter",
-    ],
-)
-def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(line.split()) == 2
-    captured = capsys.readouterr()
-    assert re.fullmatch(r"ipttctl: .+\n", captured.err)
-    assert captured.out == ""
-    assert all(command == Command.STATS for command, _ in module.requests)
-
-
-@pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("", "is not a list of 1 to 32 changes"),

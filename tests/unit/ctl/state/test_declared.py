@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``apply``, ``diff`` and ``save`` with a module in user space."""
+"""``apply`` and ``diff`` with a module in user space."""
 
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,135 +16,21 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import yaml
 
-from ipttctl import state
-from ipttctl.bpf import syscalls
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import run
 from ipttctl.errors import ExpectationError, ProgramError, UsageError
 from ipttctl.link.controller import Controller
-from ipttctl.link.wire import Connection
 from ipttctl.state import State, StepAction, apply_state, diff_state
-from ipttctl.state.file import read_state, state_object, state_text
+from ipttctl.state.file import read_state
 from ipttctl.state.journal import Record
 from ipttctl.state.maps import Entry, MapChange, MapDifference
-from ipttctl.system import netns
-from ipttproto import Command, Hook, LinkFlag
-from tests.unit.ctl.support import FakeModule, RefusalError, link, nf_link
+from ipttproto import Command
+from tests.unit.ctl.support import FakeModule, RefusalError
 
 if TYPE_CHECKING:
     from ipttctl.bpf.maps import Map
 
-OWN_NETNS = netns.resolve(str(netns.OWN))
-PERSISTENT = int(LinkFlag.PERSISTENT)
-MISSING = 0x7FFFFFFF
-
-
-class Machine:
-    """Links that are attached, swapped and detached as by the module, with programs by id."""
-
-    def __init__(self, module: FakeModule) -> None:
-        self.links: dict[int, dict[str, Any]] = {}
-        self.refused: dict[Command, int] = {}
-        self._last = 0
-        for command, handler in (
-            (Command.GET, self._get),
-            (Command.ATTACH, self._attach),
-            (Command.TRANSACT, self._transact),
-            (Command.DETACH, self._detach),
-        ):
-            module.handlers[command] = handler
-
-    def add(self, **changes: Any) -> int:
-        """Add a link that exists already."""
-        self._last += 1
-        made = link(link=self._last, flags=PERSISTENT, owner_portid=0, programs={})
-        made.pop("owner_portid")
-        self.links[self._last] = made | {"generation": 1} | changes
-        return self._last
-
-    def _refuse(self, command: Command) -> None:
-        if command in self.refused:
-            raise RefusalError(self.refused[command], {"message": "not today"})
-
-    def _get(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        self._refuse(command)
-        return [self.links[asked["link"]]] if "link" in asked else list(self.links.values())
-
-    def _attach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        self._refuse(command)
-        place = {
-            k: asked[k] for k in ("hook", "family", "hooknum", "priority", "mode") if k in asked
-        }
-        if asked["hook"] == Hook.NF:
-            place |= {"netns": OWN_NETNS.inode, "netns-cookie": OWN_NETNS.cookie}
-        number = self.add(**place, flags=asked["flags"], programs=_reply(asked))
-        return [self.links[number]]
-
-    def _transact(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        self._refuse(command)
-        for change in asked["change"]:
-            found = self.links[change["link"]]
-            assert change["expect-generation"] == found["generation"]
-            found |= {"programs": _reply(change), "generation": found["generation"] + 1}
-        return [self.links[change["link"]] for change in asked["change"]]
-
-    def _detach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        self._refuse(command)
-        generation = self.links[asked["link"]]["generation"]
-        if asked.get("expect-generation", generation) != generation:
-            raise RefusalError(errno.ESTALE)
-        return [self.links.pop(asked["link"])]
-
-
-def _reply(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """A program set in a reply; the descriptors stand for ids."""
-    given = asked["programs"]
-    code = given.get("filter")
-    return {
-        "program": [
-            {"slot": p["slot"], "id": p["fd"], "tag": bytes(8), "name": "x"}
-            for p in given["program"]
-        ],
-        **({"filter": code, "filter-length": len(code) // 8} if code else {}),
-        "cookie": given.get("cookie", 0),
-    }
-
-
-@pytest.fixture
-def machine(module: FakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
-    """The fake module's links; programs are given as --fd N, and N is their id."""
-    monkeypatch.setattr(Connection, "open", module.connect)
-    monkeypatch.setattr(
-        syscalls, "program_info", lambda fd: syscalls.LoadedProgram(fd, "0" * 16, "x", "kprobe")
-    )
-    monkeypatch.setattr("ipttctl.state.apply.check_types", lambda _: None)
-    for name in ("apply_state", "diff_state", "save_state"):
-        defaults = getattr(state, name).__kwdefaults__
-        monkeypatch.setitem(defaults, "record", tmp_path / "record" / "declared.json")
-    return Machine(module)
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Path:
-    return tmp_path / "record" / "declared.json"
-
-
-def given(path: Path, text: str) -> str:
-    path.write_text(text)
-    return str(path)
-
-
-#: instructions that let every packet through
-RETURN = "1,6 0 0 1"
-TWO = """
-links:
-  verdicts: {fd: {exit: 7}, cookie: 0x10, filter: udp port 53}
-  input: {hook: "nf:inet4/input@raw", fd: {packet: 8}}
-"""
-
-
-def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().out.splitlines()
+from tests.unit.ctl.state.support import PERSISTENT, RETURN, TWO, Machine, given, lines
 
 
 def test_applying_twice_changes_nothing(
@@ -591,208 +475,6 @@ def test_a_link_is_taken_over_by_its_id(
     given(tmp_path / "state.yaml", text.replace(f", filter: '{RETURN}'", ""))
     assert run(["diff", file]) == 9
     assert lines(capsys)[0].startswith(f"swap mine link={number} changes=filter ")
-
-
-def test_save_prints_what_apply_takes(
-    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = given(tmp_path / "state.yaml", TWO)
-    assert run(["apply", file]) == 0
-    machine.add(programs={"program": [{"slot": 3, "id": 7, "tag": bytes(8), "name": ""}]}, family=2)
-    machine.add(flags=0, **{"owner-portid": 9})
-    machine.add(**nf_link(flags=PERSISTENT, gone=1) | {"link": 5})
-    # in a namespace that nothing here refers to
-    machine.add(**nf_link(flags=PERSISTENT, netns=MISSING) | {"link": 6})
-    lines(capsys)
-    assert run(["save"]) == 0
-    printed = capsys.readouterr()
-    assert yaml.safe_load(printed.out) == {
-        "links": {
-            "verdicts": {
-                "hook": "table", "id": {"exit": 7}, "filter": "udp port 53", "cookie": 16,
-            },
-            "input": {"hook": "nf:inet4/input@raw", "id": {"packet": 8}},
-            "link-3": {"link": 3, "hook": "table", "family": 4, "id": {"exit": 7}},
-        }
-    }  # fmt: skip  # pairs together
-    assert printed.err == (
-        "link 4 is left out: process 1234 (ipttctl) owns it\n"
-        "link 5 is left out: it is at no hook any more\n"
-        f"link 6 is left out: link 6: no name and no process has network namespace {MISSING}\n"
-    )
-    assert run(["save", "-o", "json"]) == 0
-    assert json.loads(capsys.readouterr().out) == yaml.safe_load(printed.out)
-    assert run(["apply", given(tmp_path / "saved.yaml", printed.out)]) == 0
-    assert run(["diff", given(tmp_path / "saved.yaml", printed.out)]) == 0
-    assert lines(capsys) == []
-
-
-@pytest.mark.parametrize(
-    ("source", "same"),
-    [
-        ("tag: {exit: 00000000000000ff}", True),
-        ("tag: {exit: 0000000000000000}", False),
-        ("id: {exit: 7}", True),
-        ("id: {exit: 8}", False),
-    ],
-)
-def test_programs_by_tag_and_by_id(
-    machine: Machine, tmp_path: Path, source: str, same: bool
-) -> None:
-    program = {"slot": 3, "id": 7, "tag": bytes(7) + b"\xff", "name": ""}
-    number = machine.add(programs={"program": [program]})
-    file = given(tmp_path / "state.yaml", f"links: {{mine: {{link: {number}, {source}}}}}")
-    assert run(["diff", file]) == (0 if same else 9)
-
-
-def test_save_knows_nothing_of_what_somebody_else_swapped(
-    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = given(tmp_path / "state.yaml", TWO)
-    assert run(["apply", file]) == 0
-    machine.links[1]["generation"] += 1
-    machine.links[1]["programs"] |= {
-        "filter": compile_filter(RETURN), "filter-length": 1, "cookie": 0,
-    }  # fmt: skip  # pairs together
-    lines(capsys)
-    assert run(["save"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out)["links"]["verdicts"] == {
-        "hook": "table", "id": {"exit": 7}, "filter": RETURN,
-    }  # fmt: skip  # pairs together
-
-
-def test_save_passes_over_a_link_that_goes_meanwhile(
-    machine: Machine, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = given(tmp_path / "state.yaml", TWO)
-    assert run(["apply", file]) == 0
-    get = module.handlers[Command.GET]
-
-    def going(command: Command, asked: dict[str, Any]) -> Sequence[Mapping[str, Any]]:
-        if asked.get("link") == 1:
-            raise RefusalError(errno.ENOENT)
-        return get(command, asked)
-
-    module.handlers[Command.GET] = going
-    lines(capsys)
-    assert run(["save"]) == 0
-    assert list(yaml.safe_load(capsys.readouterr().out)["links"]) == ["input"]
-    assert set(machine.links) == {1, 2}
-
-
-def test_save_finds_names_that_apply_did_not_give(
-    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = TWO.replace("verdicts", "link-3").replace("input:", "link-3-:")
-    assert run(["apply", given(tmp_path / "state.yaml", text)]) == 0
-    machine.add(programs={"program": [{"slot": 3, "id": 7, "tag": bytes(8), "name": ""}]})
-    lines(capsys)
-    assert run(["save"]) == 0
-    assert list(yaml.safe_load(capsys.readouterr().out)["links"]) == [
-        "link-3", "link-3-", "link-3--",
-    ]  # fmt: skip  # in one line
-
-
-FULL = {
-    "links": {
-        "a": {
-            "link": 4,
-            "hook": "nf:netdev/ingress@5",
-            "device": "lo",
-            "mode": "filter",
-            "report-drops": True,
-            "object": {"packet": "/x/y.o:blocklist"},
-            "filter": "tcp",
-            "payload": "bytes",
-            "maps": {
-                "blocked4": ["10.0.0.0/8", "10.1.0.0/16"],
-                "names": {'{"a": 1}': [1, 2], 7: None, "00:10:20": 12},
-            },
-        },
-        "b": {
-            "hook": "table",
-            "family": 6,
-            "count-rules": True,
-            "tag": {"entry": "0000000000000012"},
-            "pid": {"rule": "12:7"},
-            "pinned": {"exit": "/sys/fs/bpf/x"},
-            "filter": "1,6 0 0 262144",
-            "cookie": 18446744073709551615,
-        },
-    }
-}
-
-
-def test_files_are_read_as_they_are_written(tmp_path: Path) -> None:
-    file = given(tmp_path / "full.yaml", yaml.safe_dump(FULL, sort_keys=False))
-    state = read_state(file)
-    assert state_object(state) == FULL
-    assert read_state(given(tmp_path / "again.yaml", state_text(state))) == state
-
-
-def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = 'links: {a: {source: "exit=x.c:f", object: {rule: "sub/x.o:g"}, pinned: entry=/p}}'
-    found = state_object(read_state(given(tmp_path / "state.yaml", text)))["links"]["a"]
-    assert found["source"] == {"exit": f"{tmp_path}/x.c:f"}
-    assert found["object"] == {"rule": f"{tmp_path}/sub/x.o:g"}
-    assert found["pinned"] == {"entry": "/p"}
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
-    found = state_object(read_state("-"))["links"]["a"]
-    assert found["source"] == {"exit": "x.c:f"}
-
-
-def test_plain_texts_are_what_they_look_like(tmp_path: Path) -> None:
-    """YAML 1.1 would read these as numbers in base 60, octal numbers and truth values."""
-    text = """
-links:
-  on: {tag: {exit: 0123456701234567}, maps: {m: {00:10:20: 0x10, yes: no, 1.5: true, 8: ~}}}
-"""
-    (found,) = read_state(given(tmp_path / "state.yaml", text)).links
-    assert found.name == "on"
-    assert found.maps["m"].entries == (
-        ("00:10:20", 16), ("yes", "no"), (1.5, True), (8, None),
-    )  # fmt: skip  # pairs together
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("[]", 'is not an object of links; it begins with "links: NAME:"'),
-        ("{links: [], more: 1}", "is not an object of links"),
-        ("links: {a: }", "link a is not an object"),
-        ("links: {a: {fd: rule=1}, a: {fd: rule=2}}", "a key is there twice in one object"),
-        ("links: {a: {}}", "link a: no program is given"),
-        ("links: {a b: {fd: rule=7}}", "'a b' is not a name of a link"),
-        ("links: {a: {fd: packet=7}}", "a: hook table has no slot 'packet'"),
-        ("links: {a: {fd: rule=7, hook: nf:ip/input}}", "has no slot 'rule'"),
-        ("links: {a: {fd: rule=7, family: 5}}", "link a: family is one of 4, 6, not 5"),
-        ("links: {a: {fd: rule=7, mode: 5}}", "link a: mode is one of observe, filter, not 5"),
-        ("links: {a: {fd: rule=7, report-drops: 1}}", "report-drops is neither true nor false"),
-        ("links: {a: {fd: rule=7, what: 1}}", "link a: there is no key 'what'; there are: hook,"),
-        ("links: {a: {fd: rule=7, maps: []}}", None),
-        ("links: {a: {fd: rule=7, maps: [1]}}", "link a: maps is not an object"),
-        ("links: {a: {fd: rule=7, maps: {x: 1}}}", "maps: x: there are neither keys nor values"),
-        ("links: {a: {fd: rule=7, link: 0}}", "link a: link is not a number from 1 on"),
-        ("links: {a: {fd: rule=7, link: 3}, b: {fd: rule=7, link: 3}}", "link 3 is declared twice"),
-        (
-            "links: {a: {fd: packet=7, hook: nf:ip/input, netns: no-such}}",
-            "there is no network namespace 'no-such'",
-        ),
-        ("a: [", "is neither YAML nor JSON"),
-    ],
-)
-def test_errors_in_a_file(
-    text: str, sentence: str | None, machine: Machine, tmp_path: Path
-) -> None:
-    del machine
-    file = given(tmp_path / "state.yaml", text)
-    if sentence is None:
-        assert len(read_state(file).links) == 1
-        return
-    with pytest.raises(UsageError) as caught:
-        read_state(file)
-    assert sentence in str(caught.value)
-    assert run(["apply", file]) == 2
 
 
 def test_more_links_than_a_transaction_takes(machine: Machine, tmp_path: Path) -> None:

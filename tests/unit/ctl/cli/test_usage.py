@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Command lines that make no sense: one sentence, exit status 2, and the module is not asked."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ipttctl.cli import run
+from ipttproto import Command
+from tests.unit.ctl.support import FakeModule
+
+NF = "--hook nf:inet4/local_out"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bogus",
+        "trace --bogus",
+        "trace -4 -6",
+        "trace -T -t",
+        "trace -H nonsense",
+        "trace -H ::1 -4",
+        "trace -H fd00::/8 -4",
+        "trace -H 10.0.0.0/33",
+        "trace -P no-such-service",
+        "trace -P bgp --proto udp",
+        "trace -P 65536",
+        "trace --proto no-such-protocol",
+        "trace --proto nonsense",
+        "trace --proto 256",
+        "trace -P 0",
+        "trace -N /dev/null",
+        "attach",
+        "attach --fd rule",
+        "attach --fd rule=",
+        "attach --fd bogus=7",
+        "attach --fd rule=x",
+        "attach --fd rule=7 --id rule=8",
+        "attach --fd rule=7 --cookie x",
+        "attach --fd rule=7 --family 5",
+        "attach --fd rule=7 --hook bogus",
+        "swap",
+        "swap 0 --fd rule=7",
+        "swap 3",
+        "swap 3 --fd rule=7 --expect-prog bogus=1",
+        "detach",
+        "detach 3 --all",
+        "links x",
+        "links -o xml",
+        "-o json links",
+        "attach --fd packet=7 --hook nf:inet4/nowhere",
+        "attach --fd packet=7 --hook nf:inet4/input@soon",
+        "attach --fd packet=7 --hook nf:",
+        "attach --fd packet=7",
+        "attach --fd rule=7 --hook nf:ip/input",
+        "attach --fd rule=7 --netns x",
+        "attach --fd rule=7 --device lo",
+        "attach --fd rule=7 --mode filter",
+        "attach --fd rule=7 --report-drops",
+        f"attach --fd packet=7 {NF} --family 4",
+        f"attach --fd packet=7 {NF} --report-drops",
+        f"attach --fd packet=7 {NF} --count-rules",
+        f"attach --fd packet=7 {NF} --mode observe --report-drops",
+        f"attach --fd packet=7 {NF} --mode bogus",
+        f"attach --fd packet=7 {NF} --netns no-such-namespace",
+        f"attach --fd packet=7 {NF} --netns 1",
+        f"attach --fd packet=7 {NF} --netns /dev/null",
+        f"attach --fd packet=7 {NF} --device lo",
+        "attach --fd packet=7 --hook nf:netdev/ingress",
+        "swap --fd rule=7",
+        "swap 3 --fd rule=7 --rollback-after 30",
+        "swap 3 --fd rule=7 --rollback-after 0s",
+        "swap 3 --fd rule=7 --rollback-after 25h",
+        "swap 3 --txn /dev/null",
+        "swap --txn /dev/null --fd rule=7",
+        "swap --txn /dev/null --expect-gen 1",
+        "swap --txn /dev/null --expect-prog rule=1",
+        "swap --txn /no/such/file",
+        "swap --txn /dev/null",
+        "confirm",
+        "confirm 0",
+        "history x",
+        "adopt",
+        "links --measure 0",
+        "links --measure x",
+        "run --fd rule=7",
+        "run --fd rule=7 --",
+        "run -- true",
+        "events --hook bogus",
+        "events --verdict bogus",
+        "events --rule a/b/c",
+        "events --netns no-such-namespace",
+        "events --link x",
+        "events --links --hook table",
+        "events --links --rule filter",
+    ],
+)
+def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(line.split()) == 2
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"ipttctl: .+\n", captured.err)
+    assert captured.out == ""
+    assert all(command == Command.STATS for command, _ in module.requests)

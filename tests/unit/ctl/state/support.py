@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A machine whose links are declared: the module is one in user space."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipttctl.system import netns
+from ipttproto import Command, Hook, LinkFlag
+from tests.unit.ctl.support import FakeModule, RefusalError, link
+
+if TYPE_CHECKING:
+    pass
+
+OWN_NETNS = netns.resolve(str(netns.OWN))
+PERSISTENT = int(LinkFlag.PERSISTENT)
+MISSING = 0x7FFFFFFF
+
+
+class Machine:
+    """Links that are attached, swapped and detached as by the module, with programs by id."""
+
+    def __init__(self, module: FakeModule) -> None:
+        self.links: dict[int, dict[str, Any]] = {}
+        self.refused: dict[Command, int] = {}
+        self._last = 0
+        for command, handler in (
+            (Command.GET, self._get),
+            (Command.ATTACH, self._attach),
+            (Command.TRANSACT, self._transact),
+            (Command.DETACH, self._detach),
+        ):
+            module.handlers[command] = handler
+
+    def add(self, **changes: Any) -> int:
+        """Add a link that exists already."""
+        self._last += 1
+        made = link(link=self._last, flags=PERSISTENT, owner_portid=0, programs={})
+        made.pop("owner_portid")
+        self.links[self._last] = made | {"generation": 1} | changes
+        return self._last
+
+    def _refuse(self, command: Command) -> None:
+        if command in self.refused:
+            raise RefusalError(self.refused[command], {"message": "not today"})
+
+    def _get(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        return [self.links[asked["link"]]] if "link" in asked else list(self.links.values())
+
+    def _attach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        place = {
+            k: asked[k] for k in ("hook", "family", "hooknum", "priority", "mode") if k in asked
+        }
+        if asked["hook"] == Hook.NF:
+            place |= {"netns": OWN_NETNS.inode, "netns-cookie": OWN_NETNS.cookie}
+        number = self.add(**place, flags=asked["flags"], programs=_reply(asked))
+        return [self.links[number]]
+
+    def _transact(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        for change in asked["change"]:
+            found = self.links[change["link"]]
+            assert change["expect-generation"] == found["generation"]
+            found |= {"programs": _reply(change), "generation": found["generation"] + 1}
+        return [self.links[change["link"]] for change in asked["change"]]
+
+    def _detach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        generation = self.links[asked["link"]]["generation"]
+        if asked.get("expect-generation", generation) != generation:
+            raise RefusalError(errno.ESTALE)
+        return [self.links.pop(asked["link"])]
+
+
+def _reply(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A program set in a reply; the descriptors stand for ids."""
+    given = asked["programs"]
+    code = given.get("filter")
+    return {
+        "program": [
+            {"slot": p["slot"], "id": p["fd"], "tag": bytes(8), "name": "x"}
+            for p in given["program"]
+        ],
+        **({"filter": code, "filter-length": len(code) // 8} if code else {}),
+        "cookie": given.get("cookie", 0),
+    }
+
+
+def given(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+#: instructions that let every packet through
+RETURN = "1,6 0 0 1"
+TWO = """
+links:
+  verdicts: {fd: {exit: 7}, cookie: 0x10, filter: udp port 53}
+  input: {hook: "nf:inet4/input@raw", fd: {packet: 8}}
+"""
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The file of ``apply``: its paths, its texts, its errors."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from ipttctl.cli import run
+from ipttctl.errors import UsageError
+from ipttctl.state.file import read_state, state_object, state_text
+
+if TYPE_CHECKING:
+    pass
+
+from tests.unit.ctl.state.support import Machine, given
+
+FULL = {
+    "links": {
+        "a": {
+            "link": 4,
+            "hook": "nf:netdev/ingress@5",
+            "device": "lo",
+            "mode": "filter",
+            "report-drops": True,
+            "object": {"packet": "/x/y.o:blocklist"},
+            "filter": "tcp",
+            "payload": "bytes",
+            "maps": {
+                "blocked4": ["10.0.0.0/8", "10.1.0.0/16"],
+                "names": {'{"a": 1}': [1, 2], 7: None, "00:10:20": 12},
+            },
+        },
+        "b": {
+            "hook": "table",
+            "family": 6,
+            "count-rules": True,
+            "tag": {"entry": "0000000000000012"},
+            "pid": {"rule": "12:7"},
+            "pinned": {"exit": "/sys/fs/bpf/x"},
+            "filter": "1,6 0 0 262144",
+            "cookie": 18446744073709551615,
+        },
+    }
+}
+
+
+def test_files_are_read_as_they_are_written(tmp_path: Path) -> None:
+    file = given(tmp_path / "full.yaml", yaml.safe_dump(FULL, sort_keys=False))
+    state = read_state(file)
+    assert state_object(state) == FULL
+    assert read_state(given(tmp_path / "again.yaml", state_text(state))) == state
+
+
+def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'links: {a: {source: "exit=x.c:f", object: {rule: "sub/x.o:g"}, pinned: entry=/p}}'
+    found = state_object(read_state(given(tmp_path / "state.yaml", text)))["links"]["a"]
+    assert found["source"] == {"exit": f"{tmp_path}/x.c:f"}
+    assert found["object"] == {"rule": f"{tmp_path}/sub/x.o:g"}
+    assert found["pinned"] == {"entry": "/p"}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    found = state_object(read_state("-"))["links"]["a"]
+    assert found["source"] == {"exit": "x.c:f"}
+
+
+def test_plain_texts_are_what_they_look_like(tmp_path: Path) -> None:
+    """YAML 1.1 would read these as numbers in base 60, octal numbers and truth values."""
+    text = """
+links:
+  on: {tag: {exit: 0123456701234567}, maps: {m: {00:10:20: 0x10, yes: no, 1.5: true, 8: ~}}}
+"""
+    (found,) = read_state(given(tmp_path / "state.yaml", text)).links
+    assert found.name == "on"
+    assert found.maps["m"].entries == (
+        ("00:10:20", 16), ("yes", "no"), (1.5, True), (8, None),
+    )  # fmt: skip  # pairs together
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[]", 'is not an object of links; it begins with "links: NAME:"'),
+        ("{links: [], more: 1}", "is not an object of links"),
+        ("links: {a: }", "link a is not an object"),
+        ("links: {a: {fd: rule=1}, a: {fd: rule=2}}", "a key is there twice in one object"),
+        ("links: {a: {}}", "link a: no program is given"),
+        ("links: {a b: {fd: rule=7}}", "'a b' is not a name of a link"),
+        ("links: {a: {fd: packet=7}}", "a: hook table has no slot 'packet'"),
+        ("links: {a: {fd: rule=7, hook: nf:ip/input}}", "has no slot 'rule'"),
+        ("links: {a: {fd: rule=7, family: 5}}", "link a: family is one of 4, 6, not 5"),
+        ("links: {a: {fd: rule=7, mode: 5}}", "link a: mode is one of observe, filter, not 5"),
+        ("links: {a: {fd: rule=7, report-drops: 1}}", "report-drops is neither true nor false"),
+        ("links: {a: {fd: rule=7, what: 1}}", "link a: there is no key 'what'; there are: hook,"),
+        ("links: {a: {fd: rule=7, maps: []}}", None),
+        ("links: {a: {fd: rule=7, maps: [1]}}", "link a: maps is not an object"),
+        ("links: {a: {fd: rule=7, maps: {x: 1}}}", "maps: x: there are neither keys nor values"),
+        ("links: {a: {fd: rule=7, link: 0}}", "link a: link is not a number from 1 on"),
+        ("links: {a: {fd: rule=7, link: 3}, b: {fd: rule=7, link: 3}}", "link 3 is declared twice"),
+        (
+            "links: {a: {fd: packet=7, hook: nf:ip/input, netns: no-such}}",
+            "there is no network namespace 'no-such'",
+        ),
+        ("a: [", "is neither YAML nor JSON"),
+    ],
+)
+def test_errors_in_a_file(
+    text: str, sentence: str | None, machine: Machine, tmp_path: Path
+) -> None:
+    del machine
+    file = given(tmp_path / "state.yaml", text)
+    if sentence is None:
+        assert len(read_state(file).links) == 1
+        return
+    with pytest.raises(UsageError) as caught:
+        read_state(file)
+    assert sentence in str(caught.value)
+    assert run(["apply", file]) == 2

@@ -47,6 +47,12 @@ from tests.kernel.support.maps import PROG_ARRAY, one_element_map
 fork = multiprocessing.get_context("fork")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def table_code() -> None:
+    """The code that links watch: in a fresh guest nobody has loaded it yet."""
+    run("modprobe", "--all", "ip_tables", "ip6_tables")
+
+
 @pytest.fixture
 def connection() -> Iterator[Connection]:
     with Connection.open() as opened:

@@ -30,6 +30,7 @@ struct ipttrace_watch {
  * @behind: set to the address behind the patch site of the function (compat/behind.h), or NULL
  * @skb_arg: index of the argument that is the sk_buff
  * @pf: protocol family whose tables it walks, or NFPROTO_UNSPEC
+ * @shown: links show whether it is armed
  * @site: where ftrace patches the function: the first instruction, or the one behind an ENDBR; 0
  *	while it is not armed
  *
@@ -45,6 +46,7 @@ struct ipttrace_function {
 	unsigned long *behind;
 	unsigned int skb_arg;
 	u8 pf;
+	bool shown;
 	unsigned long site;
 };
 

@@ -5,6 +5,7 @@
 #include <linux/minmax.h>
 #include <linux/nospec.h>
 
+#include "chain.h"
 #include "hook.h"
 #include "nf.h"
 #include "table.h"
@@ -13,6 +14,7 @@
 const struct ipttrace_hook_ops *const ipttrace_hooks[IPTTRACE_HOOKS] = {
 	[IPTTRACE_HOOK_TABLE] = &ipttrace_table_hook,
 	[IPTTRACE_HOOK_NF] = &ipttrace_nf_hook,
+	[IPTTRACE_HOOK_CHAIN] = &ipttrace_chain_hook,
 };
 
 /**

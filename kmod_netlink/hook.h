@@ -15,7 +15,7 @@ struct ipttrace_set;
 struct ipttrace_sets;
 
 /* Upper bound of enum ipttrace_hook: every number is below it. */
-#define IPTTRACE_HOOKS (IPTTRACE_HOOK_NF + 1)
+#define IPTTRACE_HOOKS (IPTTRACE_HOOK_CHAIN + 1)
 
 /**
  * struct ipttrace_hook_ops - operations of a kind of hook

@@ -7,7 +7,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xf68b0bbbU
+#define IPTTRACE_FINGERPRINT 0xb7d40e08U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -34,6 +34,10 @@
 #define IPTTRACE_TABLE_NAME 32
 /* bytes of a chain's name, with its NUL */
 #define IPTTRACE_CHAIN_NAME 32
+/* bytes of a name of nftables, without its NUL (NFT_NAME_MAXLEN) */
+#define IPTTRACE_NFT_NAME 255
+/* network namespaces of a verifier */
+#define IPTTRACE_MAX_TRIALS 64
 /* bytes of a program's name, with its NUL (BPF_OBJ_NAME_LEN) */
 #define IPTTRACE_PROG_NAME 16
 /* bytes of a program's tag (BPF_TAG_SIZE) */
@@ -45,15 +49,17 @@ enum ipttrace_hook {
 	IPTTRACE_HOOK_TABLE = 1,
 	/* a netfilter hook of a network namespace */
 	IPTTRACE_HOOK_NF = 2,
+	/* nftables' chains: nft_do_chain */
+	IPTTRACE_HOOK_CHAIN = 3,
 };
 
 /* A program's role at a hook. */
 enum ipttrace_slot {
-	/* at table entry; its return value selects the packet */
+	/* at entry of a table or base chain; its return value selects the packet */
 	IPTTRACE_SLOT_ENTRY = 1,
 	/* at each rule that a selected packet matches; non-zero emits an event */
 	IPTTRACE_SLOT_RULE = 2,
-	/* when a selected packet leaves the table; non-zero emits an event */
+	/* when a selected packet leaves the table or base chain; non-zero emits an event */
 	IPTTRACE_SLOT_EXIT = 3,
 	/* nf: at each packet; observe: non-zero emits an event; filter: 0 drops the packet */
 	IPTTRACE_SLOT_PACKET = 4,
@@ -61,7 +67,7 @@ enum ipttrace_slot {
 
 /* Bits that an entry program returns; any non-zero value selects the packet. */
 enum ipttrace_select {
-	/* follow the packet through this table: rule and exit programs run */
+	/* follow the packet through this table or base chain: rule and exit programs run */
 	IPTTRACE_SELECT_PACKET = 1,
 };
 
@@ -83,6 +89,14 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_EXIT = 4,
 	/* nf: a packet passed the hook, or was dropped there: see the verdict */
 	IPTTRACE_KIND_PACKET = 5,
+	/* chain: a rule matched: see the verdict, and the target of a jump */
+	IPTTRACE_KIND_CHAIN_RULE = 6,
+	/* chain: the packet reached the end of a chain that is not a base chain */
+	IPTTRACE_KIND_CHAIN_END = 7,
+	/* chain: the packet reached the policy of the base chain */
+	IPTTRACE_KIND_CHAIN_POLICY = 8,
+	/* chain: the packet left the base chain with a verdict */
+	IPTTRACE_KIND_CHAIN_EXIT = 9,
 };
 
 /* Bits of an event's ``flags``. */
@@ -101,8 +115,10 @@ enum ipttrace_event_flag {
 	IPTTRACE_EVENT_FLAG_PAYLOAD = 32,
 	/* rules is valid: the matching rules of this passage are counted */
 	IPTTRACE_EVENT_FLAG_COUNTED = 64,
-	/* exit: the packet passes if nobody listens at the queue */
+	/* rule, exit: the packet passes if nobody listens at the queue */
 	IPTTRACE_EVENT_FLAG_QUEUE_BYPASS = 128,
+	/* chain: the ruleset was changing; the rule may be of a later one */
+	IPTTRACE_EVENT_FLAG_UNCERTAIN = 256,
 };
 
 /* Why something was not seen; indexes the batch's ``lost``. */
@@ -135,10 +151,23 @@ enum ipttrace_nf_mode {
 
 /* Why an nf link is at no hook any more. */
 enum ipttrace_gone {
-	/* its network namespace was deleted */
+	/* its network namespace was deleted; also of a chain link */
 	IPTTRACE_GONE_NETNS = 1,
 	/* its device was removed, or went to another network namespace */
 	IPTTRACE_GONE_DEVICE = 2,
+};
+
+/*
+ * Whether our walk through nftables' chains may stand in for the running kernel's own
+ * loop.
+ */
+enum ipttrace_walk {
+	/* not verified: chain links are taken for the verifier's namespaces only */
+	IPTTRACE_WALK_UNVERIFIED = 1,
+	/* it did what the kernel's loop does: chain links are taken */
+	IPTTRACE_WALK_VERIFIED = 2,
+	/* it differed from the kernel's loop: no chain links are taken */
+	IPTTRACE_WALK_DIFFERS = 3,
 };
 
 /* How a generation of a link came about. */
@@ -191,6 +220,11 @@ enum ipttrace_command {
 	IPTTRACE_CMD_ADOPT = 14,
 	/* a network namespace is going: nothing of it comes any more */
 	IPTTRACE_CMD_NAMESPACE_GONE = 15,
+	/*
+	 * chain links: take them for a namespace of the sender, who verifies the walk, until its
+	 * socket is closed (netns-fd); or end the verification (walk)
+	 */
+	IPTTRACE_CMD_VERIFY = 16,
 };
 
 /* Attributes of every message of the family. */
@@ -201,7 +235,8 @@ enum ipttrace_a {
 	IPTTRACE_A_HOOK = 2,
 	/*
 	 * u32: protocol family (NFPROTO_*). Tables: 2 (IPv4), 10 (IPv6), or 0 for both. nf:
-	 * these two, 1 (inet: both), 3 (ARP), 5 (netdev), 7 (bridge)
+	 * these two, 1 (inet: both), 3 (ARP), 5 (netdev), 7 (bridge). Chain: the table's, one of
+	 * these, or 0 for all
 	 */
 	IPTTRACE_A_FAMILY = 3,
 	/* u32: bits of enum link-flag */
@@ -225,8 +260,8 @@ enum ipttrace_a {
 	IPTTRACE_A_OWNER_COMM = 11,
 	/*
 	 * u32: bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is
-	 * there. A table's bit is missing while the module that holds the table code is not
-	 * loaded, a hook's when the link is gone from it
+	 * there; 8, nftables' chains are watched. The bit of tables or chains is missing while
+	 * the module that holds their code is not loaded, a hook's when the link is gone from it
 	 */
 	IPTTRACE_A_ARMED = 12,
 	/* nest of link-stats: counters of the link */
@@ -248,8 +283,8 @@ enum ipttrace_a {
 	/* s32: nf: place among the others at the hook, lowest first */
 	IPTTRACE_A_PRIORITY = 21,
 	/*
-	 * u32: nf, request: file descriptor of the network namespace; without it, the initial
-	 * one
+	 * u32: request: file descriptor of the network namespace. nf: without it, the initial
+	 * one; chain: without it, all
 	 */
 	IPTTRACE_A_NETNS_FD = 22,
 	/* u32: inode number of the network namespace */
@@ -277,7 +312,18 @@ enum ipttrace_a {
 	 * boot
 	 */
 	IPTTRACE_A_NETNS_COOKIE = 33,
-	IPTTRACE_A_MAX = 33
+	/* string: chain: name of the table; without it, all tables */
+	IPTTRACE_A_TABLE = 34,
+	/* string: chain: name of the base chain in table; without it, all base chains */
+	IPTTRACE_A_CHAIN = 35,
+	/* u32: whether chain links are taken */
+	IPTTRACE_A_WALK = 36,
+	/*
+	 * u32: 1: the sources of this kernel's series were compared with the walk; verify,
+	 * request: 0: trust the verifier although they were not
+	 */
+	IPTTRACE_A_WALK_COMPARED = 37,
+	IPTTRACE_A_MAX = 37
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */
@@ -447,11 +493,26 @@ struct ipttrace_event {
 	__u64 cost;
 	/* cookie of the network namespace (SO_NETNS_COOKIE): no other has it until the next boot */
 	__u64 netns_cookie;
+	/*
+	 * chain: handle of the table, which no other has in its namespace; 0 for tables of
+	 * iptables
+	 */
+	__u64 table_handle;
+	/* chain: handle of the chain in its table */
+	__u64 chain_handle;
+	/*
+	 * chain: handle of the rule in its table; its replacement may have it too; 0 if there is
+	 * none
+	 */
+	__u64 rule_handle;
 	/* id of the link */
 	__u32 link;
 	/* generation of the link's program set that handled the packet */
 	__u32 generation;
-	/* number of this passage through a table; each CPU counts its own; 0 at netfilter hooks */
+	/*
+	 * number of this passage through a table or base chain; each CPU counts its own; 0 at
+	 * netfilter hooks
+	 */
 	__u32 traversal;
 	/* inode number of the network namespace, which the next one may get */
 	__u32 netns;
@@ -469,6 +530,8 @@ struct ipttrace_event {
 	__u32 mark;
 	/* bytes of the packet from its network (IP, ARP) header on */
 	__u32 length;
+	/* chain: generation of the namespace's ruleset that the packet met (NFTA_GEN_ID) */
+	__u32 ruleset;
 	/* number of the rule in its chain, from 1; 0 in exit events */
 	__u32 rulenum;
 	/*
@@ -476,9 +539,13 @@ struct ipttrace_event {
 	 * flags say so
 	 */
 	__u32 rules;
-	/* exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's */
+	/*
+	 * exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's; chain rule:
+	 * these, or NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy:
+	 * NF_DROP or NF_ACCEPT
+	 */
 	__u32 verdict;
-	/* exit: errno of a drop, or number of the queue */
+	/* exit, rule: errno of a drop, or number of the queue */
 	__u32 verdict_data;
 	/* packet: priority of the link at its netfilter hook */
 	__s32 priority;
@@ -492,14 +559,18 @@ struct ipttrace_event {
 	__u16 ethertype;
 	/* ARP: what is asked or answered (ARPOP_*), host byte order */
 	__u16 arp_operation;
+	/* bits of enum event_flag */
+	__u16 flags;
+	/* chain: jumps that the packet has not returned from */
+	__u16 depth;
 	/* what the event reports */
 	__u8 kind;
 	/* NFPROTO_* of the hook that the packet was at */
 	__u8 pf;
 	/* number of that hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...) */
 	__u8 hook;
-	/* bits of enum event_flag */
-	__u8 flags;
+	/* chain: NFPROTO_* of the table, such as NFPROTO_INET */
+	__u8 family;
 	/* transport protocol (IPPROTO_*) */
 	__u8 protocol;
 	/* byte 13 of the TCP header */
@@ -526,6 +597,8 @@ struct ipttrace_event {
 	char table[32];
 	/* name of the chain; exit: of the hook's chain */
 	char chain[32];
+	/* chain rule: name of the chain that it jumps or goes to */
+	char target[32];
 };
 
 #endif /* _IPTTRACE_NETLINK_H */

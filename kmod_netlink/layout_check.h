@@ -24,7 +24,7 @@ static_assert(offsetof(struct ipttrace_batch, cpu) == 40,
 	      "batch.cpu");
 static_assert(offsetof(struct ipttrace_batch, count) == 44,
 	      "batch.count");
-static_assert(sizeof(struct ipttrace_event) == 280, "struct ipttrace_event");
+static_assert(sizeof(struct ipttrace_event) == 344, "struct ipttrace_event");
 static_assert(offsetof(struct ipttrace_event, time) == 0,
 	      "event.time");
 static_assert(offsetof(struct ipttrace_event, skb) == 8,
@@ -33,81 +33,95 @@ static_assert(offsetof(struct ipttrace_event, cost) == 16,
 	      "event.cost");
 static_assert(offsetof(struct ipttrace_event, netns_cookie) == 24,
 	      "event.netns_cookie");
-static_assert(offsetof(struct ipttrace_event, link) == 32,
+static_assert(offsetof(struct ipttrace_event, table_handle) == 32,
+	      "event.table_handle");
+static_assert(offsetof(struct ipttrace_event, chain_handle) == 40,
+	      "event.chain_handle");
+static_assert(offsetof(struct ipttrace_event, rule_handle) == 48,
+	      "event.rule_handle");
+static_assert(offsetof(struct ipttrace_event, link) == 56,
 	      "event.link");
-static_assert(offsetof(struct ipttrace_event, generation) == 36,
+static_assert(offsetof(struct ipttrace_event, generation) == 60,
 	      "event.generation");
-static_assert(offsetof(struct ipttrace_event, traversal) == 40,
+static_assert(offsetof(struct ipttrace_event, traversal) == 64,
 	      "event.traversal");
-static_assert(offsetof(struct ipttrace_event, netns) == 44,
+static_assert(offsetof(struct ipttrace_event, netns) == 68,
 	      "event.netns");
-static_assert(offsetof(struct ipttrace_event, pid) == 48,
+static_assert(offsetof(struct ipttrace_event, pid) == 72,
 	      "event.pid");
-static_assert(offsetof(struct ipttrace_event, in_ifindex) == 52,
+static_assert(offsetof(struct ipttrace_event, in_ifindex) == 76,
 	      "event.in_ifindex");
-static_assert(offsetof(struct ipttrace_event, out_ifindex) == 56,
+static_assert(offsetof(struct ipttrace_event, out_ifindex) == 80,
 	      "event.out_ifindex");
-static_assert(offsetof(struct ipttrace_event, physin_ifindex) == 60,
+static_assert(offsetof(struct ipttrace_event, physin_ifindex) == 84,
 	      "event.physin_ifindex");
-static_assert(offsetof(struct ipttrace_event, physout_ifindex) == 64,
+static_assert(offsetof(struct ipttrace_event, physout_ifindex) == 88,
 	      "event.physout_ifindex");
-static_assert(offsetof(struct ipttrace_event, mark) == 68,
+static_assert(offsetof(struct ipttrace_event, mark) == 92,
 	      "event.mark");
-static_assert(offsetof(struct ipttrace_event, length) == 72,
+static_assert(offsetof(struct ipttrace_event, length) == 96,
 	      "event.length");
-static_assert(offsetof(struct ipttrace_event, rulenum) == 76,
+static_assert(offsetof(struct ipttrace_event, ruleset) == 100,
+	      "event.ruleset");
+static_assert(offsetof(struct ipttrace_event, rulenum) == 104,
 	      "event.rulenum");
-static_assert(offsetof(struct ipttrace_event, rules) == 80,
+static_assert(offsetof(struct ipttrace_event, rules) == 108,
 	      "event.rules");
-static_assert(offsetof(struct ipttrace_event, verdict) == 84,
+static_assert(offsetof(struct ipttrace_event, verdict) == 112,
 	      "event.verdict");
-static_assert(offsetof(struct ipttrace_event, verdict_data) == 88,
+static_assert(offsetof(struct ipttrace_event, verdict_data) == 116,
 	      "event.verdict_data");
-static_assert(offsetof(struct ipttrace_event, priority) == 92,
+static_assert(offsetof(struct ipttrace_event, priority) == 120,
 	      "event.priority");
-static_assert(offsetof(struct ipttrace_event, sport) == 96,
+static_assert(offsetof(struct ipttrace_event, sport) == 124,
 	      "event.sport");
-static_assert(offsetof(struct ipttrace_event, dport) == 98,
+static_assert(offsetof(struct ipttrace_event, dport) == 126,
 	      "event.dport");
-static_assert(offsetof(struct ipttrace_event, icmp_id) == 100,
+static_assert(offsetof(struct ipttrace_event, icmp_id) == 128,
 	      "event.icmp_id");
-static_assert(offsetof(struct ipttrace_event, ethertype) == 102,
+static_assert(offsetof(struct ipttrace_event, ethertype) == 130,
 	      "event.ethertype");
-static_assert(offsetof(struct ipttrace_event, arp_operation) == 104,
+static_assert(offsetof(struct ipttrace_event, arp_operation) == 132,
 	      "event.arp_operation");
-static_assert(offsetof(struct ipttrace_event, kind) == 106,
-	      "event.kind");
-static_assert(offsetof(struct ipttrace_event, pf) == 107,
-	      "event.pf");
-static_assert(offsetof(struct ipttrace_event, hook) == 108,
-	      "event.hook");
-static_assert(offsetof(struct ipttrace_event, flags) == 109,
+static_assert(offsetof(struct ipttrace_event, flags) == 134,
 	      "event.flags");
-static_assert(offsetof(struct ipttrace_event, protocol) == 110,
+static_assert(offsetof(struct ipttrace_event, depth) == 136,
+	      "event.depth");
+static_assert(offsetof(struct ipttrace_event, kind) == 138,
+	      "event.kind");
+static_assert(offsetof(struct ipttrace_event, pf) == 139,
+	      "event.pf");
+static_assert(offsetof(struct ipttrace_event, hook) == 140,
+	      "event.hook");
+static_assert(offsetof(struct ipttrace_event, family) == 141,
+	      "event.family");
+static_assert(offsetof(struct ipttrace_event, protocol) == 142,
 	      "event.protocol");
-static_assert(offsetof(struct ipttrace_event, tcp_flags) == 111,
+static_assert(offsetof(struct ipttrace_event, tcp_flags) == 143,
 	      "event.tcp_flags");
-static_assert(offsetof(struct ipttrace_event, icmp_type) == 112,
+static_assert(offsetof(struct ipttrace_event, icmp_type) == 144,
 	      "event.icmp_type");
-static_assert(offsetof(struct ipttrace_event, icmp_code) == 113,
+static_assert(offsetof(struct ipttrace_event, icmp_code) == 145,
 	      "event.icmp_code");
-static_assert(offsetof(struct ipttrace_event, dmac) == 114,
+static_assert(offsetof(struct ipttrace_event, dmac) == 146,
 	      "event.dmac");
-static_assert(offsetof(struct ipttrace_event, saddr) == 120,
+static_assert(offsetof(struct ipttrace_event, saddr) == 152,
 	      "event.saddr");
-static_assert(offsetof(struct ipttrace_event, daddr) == 136,
+static_assert(offsetof(struct ipttrace_event, daddr) == 168,
 	      "event.daddr");
-static_assert(offsetof(struct ipttrace_event, in_name) == 152,
+static_assert(offsetof(struct ipttrace_event, in_name) == 184,
 	      "event.in_name");
-static_assert(offsetof(struct ipttrace_event, out_name) == 168,
+static_assert(offsetof(struct ipttrace_event, out_name) == 200,
 	      "event.out_name");
-static_assert(offsetof(struct ipttrace_event, physin_name) == 184,
+static_assert(offsetof(struct ipttrace_event, physin_name) == 216,
 	      "event.physin_name");
-static_assert(offsetof(struct ipttrace_event, physout_name) == 200,
+static_assert(offsetof(struct ipttrace_event, physout_name) == 232,
 	      "event.physout_name");
-static_assert(offsetof(struct ipttrace_event, table) == 216,
+static_assert(offsetof(struct ipttrace_event, table) == 248,
 	      "event.table");
-static_assert(offsetof(struct ipttrace_event, chain) == 248,
+static_assert(offsetof(struct ipttrace_event, chain) == 280,
 	      "event.chain");
+static_assert(offsetof(struct ipttrace_event, target) == 312,
+	      "event.target");
 
 #endif /* _IPTTRACE_LAYOUT_CHECK_H */

@@ -9,13 +9,19 @@
  * link.c	links: the program set that is in force at each hook
  * transaction.c	swaps of one link or several, and their roll-back
  * history.c	the last generations of a link
- * hook.c	the kinds of hooks that there are: table.c and nf.c
+ * hook.c	the kinds of hooks that there are: table.c, nf.c and chain.c
  * program.c	program sets: checking, filling and running them
  * payload.c	payloads: bytes that a program adds to its event
  * nf.c		the nf hook: links at netfilter's own hooks
- * table.c	the table hook: watching functions while there are links
+ * table.c	the table hook: links at the tables of iptables
  * traverse.c	packets on their way through a table
+ * chain.c	the chain hook: links at nftables' chains
+ * walk.c	packets on their way through chains
+ * verify.c	whether they may be taken through chains on this kernel
+ * selection.c	running the programs of the sets that selected a packet
+ * arming.c	watching functions while there are links
  * function.c	functions of the kernel that are watched or redirected
+ * symbol.c	symbols that the kernel does not export
  * active.c	the kernel's own count of running tracing programs
  * packet.c	the description of a packet in its event
  * events.c	events on their way to the observers

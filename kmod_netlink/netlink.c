@@ -8,6 +8,7 @@
 #include <net/net_namespace.h>
 
 #include "compat/genetlink.h"
+#include "compat/nft.h"
 #include "events.h"
 #include "hook.h"
 #include "link.h"
@@ -16,6 +17,7 @@
 #include "netlink_gen.h"
 #include "parse.h"
 #include "transaction.h"
+#include "verify.h"
 
 /* --- commands ------------------------------------------------------------------------------ */
 
@@ -354,6 +356,77 @@ int ipttrace_nl_history_doit(struct sk_buff *skb, struct genl_info *info)
 	return genlmsg_reply(msg, info);
 }
 
+static int put_walk(struct sk_buff *msg)
+{
+	u32 walk;
+
+	mutex_lock(&ipttrace_lock);
+	walk = ipttrace_verify_state();
+	mutex_unlock(&ipttrace_lock);
+	if (nla_put_u32(msg, IPTTRACE_A_WALK, walk) ||
+	    nla_put_u32(msg, IPTTRACE_A_WALK_COMPARED, ipttrace_nft_compared()))
+		return -EMSGSIZE;
+	return 0;
+}
+
+/* Carries out a request of a verifier, with ipttrace_lock held. */
+static int verify(struct genl_info *info, const struct net *net)
+{
+	const struct nlattr *netns = info->attrs[IPTTRACE_A_NETNS_FD];
+	const struct nlattr *walk = info->attrs[IPTTRACE_A_WALK];
+	const struct nlattr *compared = info->attrs[IPTTRACE_A_WALK_COMPARED];
+	int err = 0;
+
+	if (net)
+		err = ipttrace_verify_try(net, info->snd_portid, netns,
+					  info->extack);
+	if (!err && walk)
+		err = ipttrace_verify_end(nla_get_u32(walk),
+					  compared && !nla_get_u32(compared),
+					  walk, info->extack);
+	return err;
+}
+
+int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	const struct nlattr *netns = info->attrs[IPTTRACE_A_NETNS_FD];
+	struct sk_buff *msg = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	struct net *net = NULL;
+	void *header;
+	int err;
+
+	if (!msg)
+		return -ENOMEM;
+	if (netns) {
+		net = get_net_ns_by_fd(nla_get_u32(netns));
+		if (IS_ERR(net)) {
+			NL_SET_ERR_MSG_ATTR(
+				info->extack, netns,
+				"the file descriptor is not of a network namespace");
+			err = PTR_ERR(net);
+			goto err_free;
+		}
+	}
+	mutex_lock(&ipttrace_lock);
+	err = verify(info, net);
+	mutex_unlock(&ipttrace_lock);
+	if (net)
+		put_net(net);
+	if (err)
+		goto err_free;
+	header = genlmsg_put_reply(msg, info, &ipttrace_family, 0,
+				   IPTTRACE_CMD_VERIFY);
+	err = !header ? -EMSGSIZE : put_walk(msg);
+	if (err)
+		goto err_free;
+	genlmsg_end(msg, header);
+	return genlmsg_reply(msg, info);
+
+err_free:
+	nlmsg_free(msg);
+	return err;
+}
+
 int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	/* a nest of five numbers each, the widest eight bytes, with headers and padding */
@@ -370,7 +443,8 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 				   IPTTRACE_CMD_STATS);
 	if (!header ||
 	    nla_put_u32(msg, IPTTRACE_A_FINGERPRINT, IPTTRACE_FINGERPRINT) ||
-	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, IPTTRACE_VERSION))
+	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, IPTTRACE_VERSION) ||
+	    put_walk(msg))
 		goto err_free;
 	for_each_possible_cpu(cpu)
 		if (ipttrace_put_cpu_stats(msg, cpu))
@@ -431,6 +505,7 @@ static int socket_released(struct notifier_block *nb, unsigned long event,
 	    released->protocol != NETLINK_GENERIC ||
 	    !net_eq(released->net, &init_net))
 		return NOTIFY_DONE;
+	ipttrace_verify_release(released->portid);
 	/* called for every generic netlink socket; a closed one makes no more links */
 	if (!ipttrace_links_any(owned_by, &released->portid))
 		return NOTIFY_DONE;

@@ -48,7 +48,7 @@ ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_attach_policy[IPTTRACE_A_MODE + 1] = {
+ipttrace_attach_policy[IPTTRACE_A_CHAIN + 1] = {
 	[IPTTRACE_A_HOOK] = { .type = NLA_U32 },
 	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
 	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 7),
@@ -58,6 +58,8 @@ ipttrace_attach_policy[IPTTRACE_A_MODE + 1] = {
 	[IPTTRACE_A_NETNS_FD] = { .type = NLA_U32 },
 	[IPTTRACE_A_IFINDEX] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_MODE] = NLA_POLICY_RANGE(NLA_U32, 1, 2),
+	[IPTTRACE_A_TABLE] = { .type = NLA_NUL_STRING, .len = 255 },
+	[IPTTRACE_A_CHAIN] = { .type = NLA_NUL_STRING, .len = 255 },
 };
 
 static const struct nla_policy
@@ -106,13 +108,20 @@ ipttrace_adopt_policy[IPTTRACE_A_LINK + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 };
 
-const struct genl_ops ipttrace_nl_operations[9] = {
+static const struct nla_policy
+ipttrace_verify_policy[IPTTRACE_A_WALK_COMPARED + 1] = {
+	[IPTTRACE_A_NETNS_FD] = { .type = NLA_U32 },
+	[IPTTRACE_A_WALK] = NLA_POLICY_RANGE(NLA_U32, 1, 3),
+	[IPTTRACE_A_WALK_COMPARED] = NLA_POLICY_MAX(NLA_U32, 1),
+};
+
+const struct genl_ops ipttrace_nl_operations[10] = {
 	{
 		.cmd = IPTTRACE_CMD_ATTACH,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_attach_doit,
 		.policy = ipttrace_attach_policy,
-		.maxattr = IPTTRACE_A_MODE,
+		.maxattr = IPTTRACE_A_CHAIN,
 	},
 	{
 		.cmd = IPTTRACE_CMD_SWAP,
@@ -171,5 +180,12 @@ const struct genl_ops ipttrace_nl_operations[9] = {
 		.doit = ipttrace_nl_adopt_doit,
 		.policy = ipttrace_adopt_policy,
 		.maxattr = IPTTRACE_A_LINK,
+	},
+	{
+		.cmd = IPTTRACE_CMD_VERIFY,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_verify_doit,
+		.policy = ipttrace_verify_policy,
+		.maxattr = IPTTRACE_A_WALK_COMPARED,
 	},
 };

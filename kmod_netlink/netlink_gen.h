@@ -18,7 +18,7 @@ extern const struct nla_policy
 ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1];
 
 /* Every request, with what it may hold. */
-extern const struct genl_ops ipttrace_nl_operations[9];
+extern const struct genl_ops ipttrace_nl_operations[10];
 
 /* The handlers of the operations: netlink.c. */
 
@@ -50,5 +50,11 @@ int ipttrace_nl_history_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* own a persistent link from now on: it goes with the sender's socket */
 int ipttrace_nl_adopt_doit(struct sk_buff *skb, struct genl_info *info);
+
+/*
+ * chain links: take them for a namespace of the sender, who verifies the walk, until its
+ * socket is closed (netns-fd); or end the verification (walk)
+ */
+int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _IPTTRACE_NETLINK_GEN_H */

@@ -1,27 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The table hook. It watches functions of the kernel while there are links, and while the modules
- * that hold these functions are loaded.
+ * The table hook: links at the tables of iptables, whose functions are watched while there are any.
  */
-#include <linux/module.h>
 #include <linux/netfilter.h>
 #include <linux/slab.h>
-#include <linux/workqueue.h>
 #include <net/netlink.h>
 
+#include "arming.h"
 #include "link.h"
-#include "message.h"
 #include "program.h"
 #include "table.h"
 #include "traverse.h"
 
-/*
- * Serialises arming and disarming, outside ipttrace_lock: nobody who waits for that lock waits for
- * ftrace, which takes grace periods of RCU-tasks to remove a handler.
- */
-static DEFINE_MUTEX(arming_lock);
-/* Under arming_lock: functions are armed now, or as soon as their modules are loaded. */
-static bool arming;
+static struct ipttrace_arming arming = {
+	.hook = IPTTRACE_HOOK_TABLE,
+	.functions = ipttrace_functions,
+	.count = IPTTRACE_FUNCTIONS,
+};
 
 /* --- requests ------------------------------------------------------------------------------ */
 
@@ -66,67 +61,15 @@ static int table_takes(u32 family, const struct ipttrace_set *set,
 	return 0;
 }
 
-/* --- arming -------------------------------------------------------------------------------- */
-
-static bool any_links(void)
-{
-	bool any;
-
-	mutex_lock(&ipttrace_lock);
-	any = ipttrace_links_count(IPTTRACE_HOOK_TABLE);
-	mutex_unlock(&ipttrace_lock);
-	return any;
-}
-
-/*
- * Stops watching tables unless there is a link. None can be made meanwhile: it would arm first. A
- * packet that passes until then finds no sets and goes on.
- */
-static void disarm(struct work_struct *work)
-{
-	mutex_lock(&arming_lock);
-	if (arming && !any_links()) {
-		arming = false;
-		ipttrace_functions_disarm(ipttrace_functions,
-					  IPTTRACE_FUNCTIONS);
-	}
-	mutex_unlock(&arming_lock);
-}
-
-static DECLARE_WORK(disarm_work, disarm);
-
-/* Has the functions disarmed if no link at tables is left. */
-static void table_release(void)
-{
-	queue_work(system_unbound_wq, &disarm_work);
-}
-
-/*
- * Watches the tables: at once where their code is loaded, the others later. Waits for disarming
- * that is under way. Returns 0, or an errno of ipttrace_functions_arm().
- */
 static int table_begin(const struct ipttrace_link_spec *spec,
 		       struct netlink_ext_ack *extack)
 {
-	int err = 0;
-
-	mutex_lock(&arming_lock);
-	if (!arming)
-		err = ipttrace_functions_arm(ipttrace_functions,
-					     IPTTRACE_FUNCTIONS, extack);
-	if (err)
-		mutex_unlock(&arming_lock);
-	else
-		arming = true;
-	return err;
+	return ipttrace_arming_begin(&arming, extack);
 }
 
-/* Ends table_begin(): the link is listed by now, or was not made. */
 static void table_end(const struct ipttrace_link_spec *spec)
 {
-	if (!any_links())
-		table_release();
-	mutex_unlock(&arming_lock);
+	ipttrace_arming_end(&arming);
 }
 
 /* --- links --------------------------------------------------------------------------------- */
@@ -183,78 +126,19 @@ static u32 table_armed(const struct ipttrace_link *link)
 	return armed;
 }
 
-/* --- modules that hold table code ---------------------------------------------------------- */
-
-static bool holds_functions(const struct module *module)
+static void table_release(void)
 {
-	unsigned int i;
-
-	for (i = 0; i < IPTTRACE_FUNCTIONS; i++)
-		if (ipttrace_functions[i].module &&
-		    !strcmp(ipttrace_functions[i].module, module->name))
-			return true;
-	return false;
+	ipttrace_arming_release(&arming);
 }
 
-/* Arms a function when its module comes, disarms it before its text goes. True if links show it. */
-static bool follow_module(struct ipttrace_function *fn, unsigned long event)
-{
-	int err;
-
-	if (event == MODULE_STATE_GOING) {
-		ipttrace_function_disarm(fn);
-	} else {
-		err = ipttrace_function_arm(fn, NULL);
-		if (err)
-			pr_warn("ipttrace: %s of module %s cannot be watched: error %d\n",
-				fn->symbol, fn->module, err);
-	}
-	return fn->pf != NFPROTO_UNSPEC;
-}
-
-static int module_event(struct notifier_block *nb, unsigned long event,
-			void *data)
-{
-	const struct module *module = data;
-	bool changed = false;
-	unsigned int i;
-
-	if (event != MODULE_STATE_COMING && event != MODULE_STATE_GOING)
-		return NOTIFY_DONE;
-	if (!holds_functions(module))
-		return NOTIFY_DONE;
-
-	mutex_lock(&arming_lock);
-	for (i = 0; arming && i < IPTTRACE_FUNCTIONS; i++) {
-		struct ipttrace_function *fn = &ipttrace_functions[i];
-
-		if (fn->module && !strcmp(fn->module, module->name))
-			changed |= follow_module(fn, event);
-	}
-	if (changed) {
-		mutex_lock(&ipttrace_lock);
-		ipttrace_notify_changed();
-		mutex_unlock(&ipttrace_lock);
-	}
-	mutex_unlock(&arming_lock);
-	return NOTIFY_OK;
-}
-
-static struct notifier_block module_notifier = {
-	.notifier_call = module_event,
-};
-
-/* Registers for modules that come and go. */
 static int table_init(void)
 {
-	return register_module_notifier(&module_notifier);
+	return ipttrace_arming_init(&arming);
 }
 
 static void table_exit(void)
 {
-	unregister_module_notifier(&module_notifier);
-	flush_work(&disarm_work);
-	WARN_ON_ONCE(arming);
+	ipttrace_arming_exit(&arming);
 }
 
 /* the operations are described in hook.h */

@@ -22,6 +22,7 @@
 #include "function.h"
 #include "link.h"
 #include "packet.h"
+#include "selection.h"
 #include "traverse.h"
 
 /* The format that trace_packet() of ip_tables.c and ip6_tables.c passes to nf_log_trace(). */
@@ -32,16 +33,6 @@
  * least.
  */
 #define TABLE_SKB_ARG 1
-
-/**
- * struct selection - program sets that a packet meets at a table
- * @sets: the program sets that are in force for it, from entry to exit
- * @selected: those that selected it and have more programs to run, a bit each
- */
-struct selection {
-	const struct ipttrace_sets *sets;
-	DECLARE_BITMAP(selected, IPTTRACE_MAX_LINKS);
-};
 
 /**
  * struct frame - a selected packet on its way through a table
@@ -59,7 +50,7 @@ struct selection {
 struct frame {
 	struct hlist_node node;
 	struct sk_buff *skb;
-	const struct selection *selection;
+	const struct ipttrace_selection *selection;
 	unsigned long slots;
 	bool marked;
 	bool foreign;
@@ -83,41 +74,11 @@ static struct frame *frame_find(const struct sk_buff *skb)
 }
 
 /*
- * Runs the programs in @slot of all sets that selected the packet, and emits the events that they
- * ask for.
- */
-static void frame_run(struct frame *frame, enum ipttrace_slot slot,
-		      struct pt_regs *regs)
-{
-	struct ipttrace_event *event = &frame->event;
-	const struct selection *selection = frame->selection;
-	bool wanted = ipttrace_events_wanted();
-	unsigned int i;
-
-	if (wanted)
-		event->time = ktime_get_ns();
-	for_each_set_bit(i, selection->selected, selection->sets->count) {
-		const struct ipttrace_set *set = selection->sets->set[i];
-
-		if (!set->progs[slot])
-			continue;
-		/* on PREEMPT_RT an entry program could write into the payload of this one */
-		preempt_disable();
-		if (ipttrace_set_run(set, slot, regs)) {
-			this_cpu_inc(set->link->stats->events);
-			if (wanted)
-				ipttrace_set_emit(set, slot, event);
-		}
-		preempt_enable();
-	}
-}
-
-/*
  * Makes a frame for a packet that was selected. noinline: its stack is released before the table is
  * walked.
  */
 static noinline void frame_open(struct frame *frame, struct sk_buff *skb,
-				const struct selection *selection,
+				const struct ipttrace_selection *selection,
 				const struct xt_table *table,
 				const struct nf_hook_state *state)
 {
@@ -132,12 +93,9 @@ static noinline void frame_open(struct frame *frame, struct sk_buff *skb,
 	event->traversal = this_cpu_inc_return(traversals);
 	strscpy(event->table, table->name, sizeof(event->table));
 
-	for_each_set_bit(i, selection->selected, selection->sets->count) {
-		const struct ipttrace_set *set = selection->sets->set[i];
-
-		frame->slots |= set->slots;
-		count |= set->link->count_rules;
-	}
+	frame->slots = ipttrace_selection_slots(selection);
+	for_each_set_bit(i, selection->selected, selection->sets->count)
+		count |= selection->sets->set[i]->link->count_rules;
 	frame->foreign = skb->nf_trace;
 	if (!count && !(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
 		return;
@@ -195,11 +153,7 @@ static noinline void frame_close(struct frame *frame,
 		/* clang-format on */
 	};
 
-	event->verdict = verdict & NF_VERDICT_MASK;
-	event->verdict_data = verdict >> NF_VERDICT_QBITS;
-	if (event->verdict == NF_QUEUE &&
-	    (verdict & NF_VERDICT_FLAG_QUEUE_BYPASS))
-		event->flags |= IPTTRACE_EVENT_FLAG_QUEUE_BYPASS;
+	ipttrace_event_verdict(event, verdict);
 	frame_unmark(frame, event->verdict == NF_STOLEN);
 
 	event->kind = IPTTRACE_KIND_EXIT;
@@ -216,7 +170,8 @@ static noinline void frame_close(struct frame *frame,
 			fn->site, sp, ipttrace_entry_bp(sp), args);
 
 		regs_set_return_value(&regs, verdict);
-		frame_run(frame, IPTTRACE_SLOT_EXIT, &regs);
+		ipttrace_selection_run(frame->selection, IPTTRACE_SLOT_EXIT,
+				       event, &regs);
 	}
 }
 
@@ -275,7 +230,7 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
  * packet to be followed through the table. Inline, like its callees, since a packet that is passed
  * over pays for every call.
  */
-static __always_inline bool packet_select(struct selection *selection,
+static __always_inline bool packet_select(struct ipttrace_selection *selection,
 					  const struct ipttrace_function *fn,
 					  const void *table,
 					  const struct sk_buff *skb,
@@ -302,11 +257,7 @@ static __always_inline bool packet_select(struct selection *selection,
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
 		    !entry_selects(set, fn, table, skb, state, sp, bp))
 			continue;
-		this_cpu_inc(link->stats->selected);
-		if (set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)) {
-			__set_bit(i, selection->selected);
-			follow = true;
-		}
+		follow |= ipttrace_selection_add(selection, i);
 	}
 	return follow;
 }
@@ -326,7 +277,7 @@ static unsigned int table_original(const struct ipttrace_function *fn,
  * selected does not pay for the frame.
  */
 static noinline unsigned int table_follow(const struct ipttrace_function *fn,
-					  const struct selection *selection,
+					  const struct ipttrace_selection *selection,
 					  void *table, struct sk_buff *skb,
 					  const struct nf_hook_state *state)
 {
@@ -341,28 +292,14 @@ static noinline unsigned int table_follow(const struct ipttrace_function *fn,
 	return verdict;
 }
 
-/* Turns softirqs off, and returns true, unless they are off: an incoming packet is in a softirq. */
-static bool softirqs_off(void)
-{
-	if (in_softirq())
-		return false;
-	local_bh_disable();
-	return true;
-}
-
-/*
- * Stands in for ipt_do_table() and ip6t_do_table(), for a packet that may be wanted. Softirqs stay
- * off around programs. These share per-CPU maps with themselves, as networking programs do, so none
- * may run on top of another. On PREEMPT_RT softirqs are threads, and programs run with preemption
- * off.
- */
+/* Stands in for ipt_do_table() and ip6t_do_table(), for a packet that may be wanted. */
 static __always_inline unsigned int
 table_traverse(const struct ipttrace_function *fn, void *table,
 	       struct sk_buff *skb, const struct nf_hook_state *state)
 {
 	const unsigned long sp = ipttrace_entry_sp();
-	struct selection selection = {};
-	bool off = softirqs_off();
+	struct ipttrace_selection selection = {};
+	bool off = ipttrace_softirqs_off();
 	unsigned int verdict;
 
 	if (packet_select(&selection, fn, table, skb, state, sp,
@@ -423,7 +360,8 @@ static void frame_rule(struct frame *frame, const unsigned long args[6],
 
 	regs = ipttrace_regs(ipttrace_functions[IPTTRACE_NF_LOG_TRACE].site, sp,
 			     ipttrace_entry_bp(sp), args);
-	frame_run(frame, IPTTRACE_SLOT_RULE, &regs);
+	ipttrace_selection_run(frame->selection, IPTTRACE_SLOT_RULE, event,
+			       &regs);
 }
 
 /* Stands in for nf_log_trace(), for a packet in a frame; softirqs are off. */
@@ -602,6 +540,7 @@ struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 		.behind = &ipttrace_behind_ipt_do_table_address,
 		.skb_arg = TABLE_SKB_ARG,
 		.pf = NFPROTO_IPV4,
+		.shown = true,
 	},
 	[IPTTRACE_IP6T_DO_TABLE] = {
 		.symbol = "ip6t_do_table",
@@ -611,6 +550,7 @@ struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 		.behind = &ipttrace_behind_ip6t_do_table_address,
 		.skb_arg = TABLE_SKB_ARG,
 		.pf = NFPROTO_IPV6,
+		.shown = true,
 	},
 	[IPTTRACE_TRACE_TG] = {
 		.symbol = "trace_tg",

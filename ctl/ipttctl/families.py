@@ -35,7 +35,7 @@ HOOKS: Final[Mapping[NfFamily, Mapping[str, int]]] = MappingProxyType(
         NfFamily.INET: {name: n for n, name in enumerate((*_IP_HOOKS, "ingress"))},
         NfFamily.IPV4: {name: n for n, name in enumerate(_IP_HOOKS)},
         NfFamily.ARP: {"in": 0, "out": 1, "forward": 2},
-        NfFamily.NETDEV: {"ingress": 0},
+        NfFamily.NETDEV: {"ingress": 0, "egress": 1},
         NfFamily.BRIDGE: {name: n for n, name in enumerate(_IP_HOOKS)},
         NfFamily.IPV6: {name: n for n, name in enumerate(_IP_HOOKS)},
     }
@@ -121,6 +121,23 @@ def parse_priority(family: NfFamily, text: str) -> int:
             f"'{text}' is not a priority", f"give a number of 32 bits or one of {', '.join(names)}"
         )
     return number
+
+
+_NFT_NAMES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        NfFamily.INET: "inet",
+        NfFamily.IPV4: "ip",
+        NfFamily.ARP: "arp",
+        NfFamily.NETDEV: "netdev",
+        NfFamily.BRIDGE: "bridge",
+        NfFamily.IPV6: "ip6",
+    }
+)
+
+
+def nft_family_name(family: int) -> str:
+    """The name that nft has for a family: ``ip`` for IPv4; its number if it is unknown."""
+    return _NFT_NAMES.get(family, str(family))
 
 
 @lru_cache

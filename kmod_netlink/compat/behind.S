@@ -40,3 +40,6 @@ BEHIND nf_log_trace
 BEHIND nf_dup_ipv4
 BEHIND nf_dup_ipv6
 BEHIND kallsyms_lookup_name
+BEHIND nft_do_chain
+BEHIND nft_trace_init
+BEHIND nft_trace_notify

@@ -22,6 +22,7 @@ from ipttproto.family import (
     NfMode,
     Select,
     Slot,
+    Walk,
 )
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.messages import (
@@ -62,6 +63,7 @@ __all__ = [
     "ProtocolError",
     "Select",
     "Slot",
+    "Walk",
     "build_request",
     "parse_batch",
     "parse_datagram",

@@ -48,25 +48,26 @@ class Hook(Documented):
 
     TABLE = 1, "iptables' tables: ipt_do_table and ip6t_do_table"
     NF = 2, "a netfilter hook of a network namespace"
+    CHAIN = 3, "nftables' chains: nft_do_chain"
 
 
 class Slot(Documented):
     """A program's role at a hook."""
 
-    ENTRY = 1, "at table entry; its return value selects the packet"
+    ENTRY = 1, "at entry of a table or base chain; its return value selects the packet"
     RULE = 2, "at each rule that a selected packet matches; non-zero emits an event"
-    EXIT = 3, "when a selected packet leaves the table; non-zero emits an event"
+    EXIT = 3, "when a selected packet leaves the table or base chain; non-zero emits an event"
     PACKET = 4, "nf: at each packet; observe: non-zero emits an event; filter: 0 drops the packet"
 
 
 TABLE_SLOTS: Final = (Slot.ENTRY, Slot.RULE, Slot.EXIT)
-"""The slots of tables."""
+"""The slots of tables and of chains."""
 
 
 class Select(Documented):
     """Bits that an entry program returns; any non-zero value selects the packet."""
 
-    PACKET = 1, "follow the packet through this table: rule and exit programs run"
+    PACKET = 1, "follow the packet through this table or base chain: rule and exit programs run"
 
 
 class Emit(Documented):
@@ -83,6 +84,10 @@ class Kind(Documented):
     POLICY = 3, "the packet reached the policy of a built-in chain"
     EXIT = 4, "the packet left the table with a verdict"
     PACKET = 5, "nf: a packet passed the hook, or was dropped there: see the verdict"
+    CHAIN_RULE = 6, "chain: a rule matched: see the verdict, and the target of a jump"
+    CHAIN_END = 7, "chain: the packet reached the end of a chain that is not a base chain"
+    CHAIN_POLICY = 8, "chain: the packet reached the policy of the base chain"
+    CHAIN_EXIT = 9, "chain: the packet left the base chain with a verdict"
 
 
 class EventFlag(Documented):
@@ -95,7 +100,8 @@ class EventFlag(Documented):
     TRUNCATED = 16, "the packet ends before its transport header does"
     PAYLOAD = 32, "the program added bytes of its own: a payload of the message has them"
     COUNTED = 64, "rules is valid: the matching rules of this passage are counted"
-    QUEUE_BYPASS = 128, "exit: the packet passes if nobody listens at the queue"
+    QUEUE_BYPASS = 128, "rule, exit: the packet passes if nobody listens at the queue"
+    UNCERTAIN = 256, "chain: the ruleset was changing; the rule may be of a later one"
 
 
 class Loss(Documented):
@@ -124,8 +130,16 @@ class NfMode(Documented):
 class Gone(Documented):
     """Why an nf link is at no hook any more."""
 
-    NETNS = 1, "its network namespace was deleted"
+    NETNS = 1, "its network namespace was deleted; also of a chain link"
     DEVICE = 2, "its device was removed, or went to another network namespace"
+
+
+class Walk(Documented):
+    """Whether our walk through nftables' chains may stand in for the running kernel's own loop."""
+
+    UNVERIFIED = 1, "not verified: chain links are taken for the verifier's namespaces only"
+    VERIFIED = 2, "it did what the kernel's loop does: chain links are taken"
+    DIFFERS = 3, "it differed from the kernel's loop: no chain links are taken"
 
 
 class Action(Documented):
@@ -157,6 +171,8 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "RING_EVENTS": (4096, "events that wait on one CPU"),
     "TABLE_NAME": (32, "bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN)"),
     "CHAIN_NAME": (32, "bytes of a chain's name, with its NUL"),
+    "NFT_NAME": (255, "bytes of a name of nftables, without its NUL (NFT_NAME_MAXLEN)"),
+    "MAX_TRIALS": (64, "network namespaces of a verifier"),
     "PROG_NAME": (16, "bytes of a program's name, with its NUL (BPF_OBJ_NAME_LEN)"),
     "PROG_TAG": (8, "bytes of a program's tag (BPF_TAG_SIZE)"),
 }
@@ -184,11 +200,19 @@ Event: Final = Struct(
     "netns_cookie"
     / Int64un
     * "cookie of the network namespace (SO_NETNS_COOKIE): no other has it until the next boot",
+    "table_handle"
+    / Int64un
+    * "chain: handle of the table, which no other has in its namespace; 0 for tables of iptables",
+    "chain_handle" / Int64un * "chain: handle of the chain in its table",
+    "rule_handle"
+    / Int64un
+    * "chain: handle of the rule in its table; its replacement may have it too; 0 if there is none",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
     "traversal"
     / Int32un
-    * "number of this passage through a table; each CPU counts its own; 0 at netfilter hooks",
+    * "number of this passage through a table or base chain; each CPU counts its own; 0 at "
+    "netfilter hooks",
     "netns" / Int32un * "inode number of the network namespace, which the next one may get",
     "pid" / Int32un * "process (tgid) that sends the packet, if flags say so",
     "in_ifindex" / Int32un * "interface it came in by, or 0",
@@ -197,23 +221,31 @@ Event: Final = Struct(
     "physout_ifindex" / Int32un * "port of a bridge that it goes out by, or 0 (br_netfilter)",
     "mark" / Int32un * "skb->mark when the packet entered the table, or was at the hook",
     "length" / Int32un * "bytes of the packet from its network (IP, ARP) header on",
+    "ruleset"
+    / Int32un
+    * "chain: generation of the namespace's ruleset that the packet met (NFTA_GEN_ID)",
     "rulenum" / Int32un * "number of the rule in its chain, from 1; 0 in exit events",
     "rules"
     / Int32un
     * "rules that matched in this passage so far, ends of chains and the policy included, if flags "
     "say so",
-    "verdict" / Int32un * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's",
-    "verdict_data" / Int32un * "exit: errno of a drop, or number of the queue",
+    "verdict"
+    / Int32un
+    * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's; chain rule: these, or "
+    "NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy: NF_DROP or NF_ACCEPT",
+    "verdict_data" / Int32un * "exit, rule: errno of a drop, or number of the queue",
     "priority" / Int32sn * "packet: priority of the link at its netfilter hook",
     "sport" / Int16un * "source port, host byte order",
     "dport" / Int16un * "destination port, host byte order",
     "icmp_id" / Int16un * "identifier of an ICMP echo, host byte order",
     "ethertype" / Int16un * "network protocol of the packet (ETH_P_*), host byte order",
     "arp_operation" / Int16un * "ARP: what is asked or answered (ARPOP_*), host byte order",
+    "flags" / EnumField(Int16un, EventFlag) * "bits of enum event_flag",
+    "depth" / Int16un * "chain: jumps that the packet has not returned from",
     "kind" / EnumField(Int8un, Kind) * "what the event reports",
     "pf" / Int8un * "NFPROTO_* of the hook that the packet was at",
     "hook" / Int8un * "number of that hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...)",
-    "flags" / EnumField(Int8un, EventFlag) * "bits of enum event_flag",
+    "family" / Int8un * "chain: NFPROTO_* of the table, such as NFPROTO_INET",
     "protocol" / Int8un * "transport protocol (IPPROTO_*)",
     "tcp_flags" / Int8un * "byte 13 of the TCP header",
     "icmp_type" / Int8un * "type of ICMP or ICMPv6",
@@ -227,6 +259,9 @@ Event: Final = Struct(
     "physout_name" / Chars(16) * "name of the bridge's port that it goes out by",
     "table" / Chars(limit("TABLE_NAME")) * "name of the table",
     "chain" / Chars(limit("CHAIN_NAME")) * "name of the chain; exit: of the hook's chain",
+    "target"
+    / Chars(limit("CHAIN_NAME"))
+    * "chain rule: name of the chain that it jumps or goes to",
 )
 
 RECORDS: Final[dict[str, tuple[Struct, str]]] = {
@@ -367,7 +402,8 @@ Top: Final = AttributeSet(
         3,
         U32,
         "protocol family (NFPROTO_*). Tables: 2 (IPv4), 10 (IPv6), or 0 for both. nf: these two, 1 "
-        "(inet: both), 3 (ARP), 5 (netdev), 7 (bridge)",
+        "(inet: both), 3 (ARP), 5 (netdev), 7 (bridge). Chain: the table's, one of these, or 0 for "
+        "all",
         maximum=10,
     ),
     Attribute("flags", 4, U32, "bits of enum link-flag", bits=LinkFlag, maximum=sum(LinkFlag)),
@@ -390,9 +426,9 @@ Top: Final = AttributeSet(
         "armed",
         12,
         U32,
-        "bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is there. A "
-        "table's bit is missing while the module that holds the table code is not loaded, a hook's "
-        "when the link is gone from it",
+        "bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is there; 8, "
+        "nftables' chains are watched. The bit of tables or chains is missing while the module that "
+        "holds their code is not loaded, a hook's when the link is gone from it",
     ),
     Attribute("stats", 13, LinkStats, "counters of the link"),
     Attribute("reason", 14, U32, "why the link went", enum=DetachReason),
@@ -409,7 +445,8 @@ Top: Final = AttributeSet(
         "netns-fd",
         22,
         U32,
-        "nf, request: file descriptor of the network namespace; without it, the initial one",
+        "request: file descriptor of the network namespace. nf: without it, the initial one; chain: "
+        "without it, all",
     ),
     Attribute("netns", 23, U32, "inode number of the network namespace"),
     Attribute("ifindex", 24, U32, "nf, ingress: the device", minimum=1),
@@ -445,6 +482,37 @@ Top: Final = AttributeSet(
         33,
         U64,
         "cookie of the network namespace (SO_NETNS_COOKIE): no other has it until the next boot",
+    ),
+    Attribute(
+        "table",
+        34,
+        STRING,
+        "chain: name of the table; without it, all tables",
+        max_length=limit("NFT_NAME"),
+    ),
+    Attribute(
+        "chain",
+        35,
+        STRING,
+        "chain: name of the base chain in table; without it, all base chains",
+        max_length=limit("NFT_NAME"),
+    ),
+    Attribute(
+        "walk",
+        36,
+        U32,
+        "whether chain links are taken",
+        enum=Walk,
+        minimum=min(Walk),
+        maximum=max(Walk),
+    ),
+    Attribute(
+        "walk-compared",
+        37,
+        U32,
+        "1: the sources of this kernel's series were compared with the walk; verify, request: 0: "
+        "trust the verifier although they were not",
+        maximum=1,
     ),
 )
 
@@ -493,6 +561,11 @@ class Command(Documented):
     HISTORY = 13, "how the last generations of a link came about"
     ADOPT = 14, "own a persistent link from now on: it goes with the sender's socket"
     NAMESPACE_GONE = 15, "a network namespace is going: nothing of it comes any more"
+    VERIFY = (
+        16,
+        "chain links: take them for a namespace of the sender, who verifies the walk, until its "
+        "socket is closed (netns-fd); or end the verification (walk)",
+    )
 
 
 @dataclass(frozen=True)
@@ -532,6 +605,8 @@ _LINK: Final = (
     "mode",
     "gone",
     "rollback-in",
+    "table",
+    "chain",
 )
 
 OPERATIONS: Final = (
@@ -547,6 +622,8 @@ OPERATIONS: Final = (
             "netns-fd",
             "ifindex",
             "mode",
+            "table",
+            "chain",
         ),
         _LINK,
     ),
@@ -557,11 +634,16 @@ OPERATIONS: Final = (
     ),
     Operation(Command.DETACH, ("link", "expect-generation", "expect-program"), _LINK),
     Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
-    Operation(Command.STATS, (), ("fingerprint", "module-version", "cpu")),
+    Operation(
+        Command.STATS, (), ("fingerprint", "module-version", "walk", "walk-compared", "cpu")
+    ),
     Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
     Operation(Command.CONFIRM, ("link",), _LINK),
     Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link",), _LINK),
+    Operation(
+        Command.VERIFY, ("netns-fd", "walk", "walk-compared"), ("walk", "walk-compared")
+    ),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

@@ -32,6 +32,16 @@ _ARP_OPERATIONS: Final = {1: "request", 2: "reply"}
 _TCP_FLAGS: Final = ("CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN")
 _KINDS: Final = {int(kind): kind.name.lower() for kind in Kind}
 _DROP: Final = 0
+#: verdicts of nftables that netfilter does not have (NFT_CONTINUE...), as 32 bits
+_NFT_JUMP: Final = 0xFFFFFFFD
+_NFT_GOTO: Final = 0xFFFFFFFC
+_NFT_VERDICTS: Final = {
+    0xFFFFFFFF: "continue",
+    _NFT_JUMP: "jump",
+    _NFT_GOTO: "goto",
+    0xFFFFFFFB: "return",
+}
+_NFT_TO_CHAIN: Final = frozenset({_NFT_JUMP, _NFT_GOTO})
 _QUEUE: Final = 3
 _OUTWARD: Final = {"output", "postrouting", "out"}
 
@@ -72,7 +82,7 @@ def mac(raw: bytes) -> str:
 
 
 def kind(record: EventRecord) -> str:
-    """``rule``, ``return``, ``policy``, ``exit`` or ``packet``."""
+    """``rule``, ``return``, ``policy``, ``exit``, ``packet``, ``chain_rule``..."""
     return _KINDS.get(record.kind, str(record.kind))
 
 
@@ -95,6 +105,21 @@ def verdict_name(number: int) -> str:
 def error_name(number: int) -> str:
     """``EPERM`` for 1."""
     return errno.errorcode.get(number, str(number))
+
+
+def chain_decision(record: EventRecord) -> str:
+    """``accept``, ``jump NAME``, ``return``, ``queue 3,bypass``... for a rule or policy of a chain.
+
+    The end of a chain decides ``return``.
+    """
+    number = record.verdict
+    if number in _NFT_VERDICTS:
+        decided = _NFT_VERDICTS[number]
+        return f"{decided} {word(record.target)}" if number in _NFT_TO_CHAIN else decided
+    if number == _QUEUE:
+        bypass = ",bypass" if record.flags & EventFlag.QUEUE_BYPASS else ""
+        return f"queue {record.verdict_data}{bypass}"
+    return verdict_name(number).lower()
 
 
 def hook(record: EventRecord) -> str:

@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     Events = npt.NDArray[np.void]
     Choice = npt.NDArray[np.bool_]
 
-_WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET)
-_OF_RULES: Final = (Kind.RULE, Kind.RETURN, Kind.POLICY)
-_OF_TABLES: Final = (*_OF_RULES, Kind.EXIT)
+_WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET, Kind.CHAIN_EXIT)
+_OF_RULES: Final = (
+    Kind.RULE,
+    Kind.RETURN,
+    Kind.POLICY,
+    Kind.CHAIN_RULE,
+    Kind.CHAIN_END,
+    Kind.CHAIN_POLICY,
+)
+_OF_TABLES: Final = (*_OF_RULES, Kind.EXIT, Kind.CHAIN_EXIT)
 _ANY: Final = "*"
 _RULE_PARTS: Final = 3
 
@@ -31,17 +38,24 @@ _RULE_PARTS: Final = 3
 class HookPattern:
     """A pattern of events at a hook: each member that is not None has to match.
 
-    ``kinds`` distinguishes tables from netfilter hooks. ``places`` are pairs of family and hook as
-    in events (``pf``, ``hook``). ``priority`` is that of links at netfilter hooks.
+    ``kinds`` distinguishes tables, netfilter hooks and chains. ``places`` are pairs of family and
+    hook as in events (``pf``, ``hook``). ``priority`` is that of links at netfilter hooks. A table
+    of nftables has a family of its own, ``table_family``.
     """
 
     kinds: Collection[Kind] | None = None
     places: Collection[tuple[int, int]] | None = None
     priority: int | None = None
+    table_family: int | None = None
+    table: str | None = None
+    chain: str | None = None
 
     def wanted(self, events: Events) -> Choice:
         """Whether each of ``events`` fits."""
         passing = _all(events)
+        if self.table_family is not None:
+            passing &= events["family"] == self.table_family
+        passing &= _named(events, self.table, self.chain)
         if self.kinds is not None:
             passing &= _one_of(events, "kind", self.kinds)
         if self.places is not None:
@@ -88,9 +102,7 @@ class RulePattern:
     def wanted(self, events: Events) -> Choice:
         """Whether each of ``events`` fits."""
         passing = _one_of(events, "kind", _OF_TABLES)
-        for member, name in (("table", self.table), ("chain", self.chain)):
-            if name is not None:
-                passing &= events[member] == os.fsencode(name)
+        passing &= _named(events, self.table, self.chain)
         if self.number is not None:
             passing &= events["rulenum"] == self.number
             passing &= _one_of(events, "kind", _OF_RULES)
@@ -145,6 +157,15 @@ def ip_hook_pattern(name: str) -> HookPattern | None:
     if number is None:
         return None
     return HookPattern(places=[(family, number) for family in IP.values()])
+
+
+def _named(events: Events, table: str | None, chain: str | None) -> Choice:
+    """Whether each of ``events`` has these names, cut as the module cuts them."""
+    passing = _all(events)
+    for member, name in (("table", table), ("chain", chain)):
+        if name is not None:
+            passing &= events[member] == os.fsencode(name)[: events.dtype[member].itemsize - 1]
+    return passing
 
 
 def _one_of(events: Events, member: str, values: Iterable[Any]) -> Choice:

@@ -17,7 +17,7 @@ _INPUT: Final = 1
 _OUTPUT: Final = 3
 _OUTWARD: Final = (3, 4)
 _KEPT: Final = 65536
-_WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET)
+_WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET, Kind.CHAIN_EXIT)
 _BEFORE_IP: Final = (NfFamily.NETDEV, NfFamily.BRIDGE)
 
 #: hook -> the hooks that a packet can reach after it, in the same network namespace

@@ -21,6 +21,9 @@ class EventRecord(NamedTuple):
     skb: int
     cost: int
     netns_cookie: int
+    table_handle: int
+    chain_handle: int
+    rule_handle: int
     link: int
     generation: int
     traversal: int
@@ -32,6 +35,7 @@ class EventRecord(NamedTuple):
     physout_ifindex: int
     mark: int
     length: int
+    ruleset: int
     rulenum: int
     rules: int
     verdict: int
@@ -42,10 +46,12 @@ class EventRecord(NamedTuple):
     icmp_id: int
     ethertype: int
     arp_operation: int
+    flags: int
+    depth: int
     kind: int
     pf: int
     hook: int
-    flags: int
+    family: int
     protocol: int
     tcp_flags: int
     icmp_type: int
@@ -59,6 +65,7 @@ class EventRecord(NamedTuple):
     physout_name: bytes
     table: bytes
     chain: bytes
+    target: bytes
     cpu: int
     sequence: int
     clock_offset: int

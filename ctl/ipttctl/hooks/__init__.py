@@ -10,13 +10,14 @@ from typing import Annotated, Any, Final
 from ipttctl.errors import UsageError
 from ipttctl.events.filter import HookPattern, ip_hook_pattern
 from ipttctl.families import HOOKS, NfFamily
+from ipttctl.hooks.chain import ChainHook, ChainOptions
 from ipttctl.hooks.hook import Hook, HookChoice, UnknownHook
 from ipttctl.hooks.nf import NfHook, NfOptions
 from ipttctl.hooks.table import TableHook, TableOptions
 from ipttctl.options import Option, options_of
 from ipttproto import Slot
 
-KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook)
+KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook, ChainHook)
 """All kinds, in the order in which texts list them."""
 
 
@@ -29,7 +30,7 @@ _WHERE: Final = Option(
 
 
 @dataclass(frozen=True, kw_only=True)
-class HookOptions(NfOptions, TableOptions):
+class HookOptions(NfOptions, TableOptions, ChainOptions):
     """The options that choose a hook of any kind."""
 
     hook: Annotated[str, _WHERE] = TableHook.SYNTAX

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
-from ipttctl.errors import UsageError
+from ipttctl.errors import UsageError, os_reason
 from ipttctl.events.filter import HookPattern
 from ipttctl.options import Option
 from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.netns import OWN, Namespace, find
+from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone, Kind, Slot
 
 if TYPE_CHECKING:
@@ -45,6 +49,65 @@ class HookChoice:
     """The option that chooses a hook; each kind of hook has a subclass with its own options."""
 
     hook: Annotated[str, Option("--hook", "where to attach", metavar="HOOK")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamespaceOptions(HookChoice):
+    """The option of hooks that are in a network namespace."""
+
+    namespace: Annotated[
+        str | None,
+        Option(
+            "--netns",
+            "nf, chain: inode number, name or path of the network namespace (default: our own for "
+            "nf, all for chain)",
+            metavar="NETNS",
+        ),
+    ] = None
+
+
+def given_namespace(netns: Namespace | NamespaceIdentity | int | str | Path) -> str | None:
+    """The name of a namespace for a file, or its identity; None for our own.
+
+    Raises:
+        UsageError: the namespace cannot be found any more.
+    """
+    if netns == OWN:
+        return None
+    if isinstance(netns, NamespaceIdentity):
+        with find(str(netns)) as found:
+            return _called(found)
+    return _called(netns) if isinstance(netns, Namespace) else str(netns)
+
+
+def open_namespace(
+    netns: Namespace | NamespaceIdentity | int | str | Path, opened: ExitStack
+) -> int:
+    """A new descriptor of a namespace, which ``opened`` closes.
+
+    Raises:
+        UsageError: the namespace cannot be opened.
+    """
+    try:
+        if isinstance(netns, NamespaceIdentity):
+            descriptor = os.dup(opened.enter_context(find(str(netns))).fileno())
+        elif isinstance(netns, Namespace):
+            descriptor = os.dup(netns.fileno())
+        elif isinstance(netns, int):
+            descriptor = os.dup(netns)
+        else:
+            descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(
+            f"the network namespace {netns} cannot be opened: {os_reason(error)}",
+            "see `ip netns`",
+        ) from None
+    opened.callback(os.close, descriptor)
+    return descriptor
+
+
+def _called(namespace: Namespace) -> str | None:
+    return None if namespace.path == OWN else namespace.name or str(namespace.identity)
 
 
 class Hook(ABC):

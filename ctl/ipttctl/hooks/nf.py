@@ -28,7 +28,14 @@ from ipttctl.families import (
     parse_priority,
     priority_name,
 )
-from ipttctl.hooks.hook import Hook, HookChoice, Identity
+from ipttctl.hooks.hook import (
+    Hook,
+    HookChoice,
+    Identity,
+    NamespaceOptions,
+    given_namespace,
+    open_namespace,
+)
 from ipttctl.numbers import known_member
 from ipttctl.options import Option
 from ipttctl.system.devices import device_index
@@ -64,17 +71,9 @@ _OF_OPTION: Final = {Mode.OBSERVE: NfMode.OBSERVE, Mode.FILTER: NfMode.FILTER, N
 
 
 @dataclass(frozen=True, kw_only=True)
-class NfOptions(HookChoice):
+class NfOptions(NamespaceOptions):
     """The options that go with netfilter hooks."""
 
-    namespace: Annotated[
-        str | None,
-        Option(
-            "--netns",
-            "nf: inode number, name or path of the network namespace (default: our own)",
-            metavar="NETNS",
-        ),
-    ] = None
     device: Annotated[str | None, Option("--device", "nf ingress: the device", metavar="NAME")] = (
         None
     )
@@ -192,20 +191,11 @@ class NfHook(Hook):
         """The options for a file, in which the namespace is named unambiguously."""
         return {
             "hook": str(self),
-            "netns": self._given_netns(),
+            "netns": None if self.netns is None else given_namespace(self.netns),
             "device": self.device,
             "mode": describe.member(self.mode) if self.mode != NfMode.OBSERVE else None,
             "report-drops": self.report_drops or None,
         }
-
-    def _given_netns(self) -> str | None:
-        """The namespace's name, or its identity; None for our own."""
-        if self.netns == OWN:
-            return None
-        if isinstance(self.netns, NamespaceIdentity):
-            with find(str(self.netns)) as found:
-                return _called(found)
-        return _called(self.netns) if isinstance(self.netns, Namespace) else str(self.netns)
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
         """The hook's part of an attach request."""
@@ -254,24 +244,7 @@ class NfHook(Hook):
         Raises:
             UsageError: the namespace cannot be opened.
         """
-        if self.netns is None:
-            return None
-        try:
-            if isinstance(self.netns, NamespaceIdentity):
-                descriptor = os.dup(opened.enter_context(find(str(self.netns))).fileno())
-            elif isinstance(self.netns, Namespace):
-                descriptor = os.dup(self.netns.fileno())
-            elif isinstance(self.netns, int):
-                descriptor = os.dup(self.netns)
-            else:
-                descriptor = os.open(self.netns, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise UsageError(
-                f"the network namespace {self.netns} cannot be opened: {os_reason(error)}",
-                "see `ip netns`",
-            ) from None
-        opened.callback(os.close, descriptor)
-        return descriptor
+        return None if self.netns is None else open_namespace(self.netns, opened)
 
     def _index(self, namespace: int | None, opened: ExitStack) -> int:
         """The index of the device in ``namespace`` (None: the initial one); 0 without a device."""
@@ -379,10 +352,6 @@ class NfHook(Hook):
     def outcome(cls, record: EventRecord) -> Iterator[str]:
         """The fate of the packet."""
         yield describe.verdict(record)
-
-
-def _called(namespace: Namespace) -> str | None:
-    return None if namespace.path == OWN else namespace.name or str(namespace.identity)
 
 
 def _text(family: int, hook: int, priority: int) -> str:

@@ -20,7 +20,7 @@ from ipttctl.link.model import (
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
 from ipttctl.link.wire import Connection
 from ipttctl.system.descriptors import Closing
-from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot
+from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot, Walk
 
 if TYPE_CHECKING:
     from ipttctl.events.filter import EventFilter
@@ -190,6 +190,31 @@ class Controller(Closing):
         """The module's version and event streams."""
         replies = self._connection.request(Command.STATS, {}, "asking for statistics")
         return ModuleStatus.from_attributes(replies)
+
+    def try_walk(self, namespace: int) -> None:
+        """Have links at chains taken for a network namespace, to verify the walk through them there.
+
+        That ends when this controller is closed. ``namespace`` is a descriptor of a throw-away
+        namespace, not of the initial one.
+        """
+        self._connection.request(
+            Command.VERIFY, {"netns-fd": namespace}, "verifying the walk through chains"
+        )
+
+    def end_verification(self, walk: Walk, *, although_not_compared: bool = False) -> None:
+        """Tell the module how verifying its walk through chains ended.
+
+        That holds until the module is unloaded. Nobody compared the sources of some series of
+        kernels with the walk: there it is trusted only ``although_not_compared``.
+
+        Raises:
+            KernelError: the kernel's series was not compared, or links are at chains that ``walk``
+                forbids.
+        """
+        attributes = {"walk": int(walk)}
+        if although_not_compared:
+            attributes["walk-compared"] = 0
+        self._connection.request(Command.VERIFY, attributes, "ending the verification of the walk")
 
     def events(self, wanted: EventFilter | None = None) -> EventStream:
         """Subscribe to the events of all links that pass ``wanted``, on a socket of its own.

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ipttctl import hooks
 from ipttctl.hooks.hook import Hook
 from ipttctl.numbers import known_member
-from ipttproto import Action, Command, DetachReason, LinkFlag, Loss, Slot
+from ipttproto import Action, Command, DetachReason, LinkFlag, Loss, Slot, Walk
 
 _SLOTS: Final = {int(slot): slot for slot in Slot}
 _MILLI: Final = 1000
@@ -271,11 +271,17 @@ class CpuStatus:
 
 @dataclass(frozen=True)
 class ModuleStatus:
-    """The loaded module: its version, its protocol's fingerprint, its event streams."""
+    """The loaded module: its version, its protocol's fingerprint, its event streams.
+
+    ``walk`` says whether links at nftables' chains are taken, ``walk_compared`` whether the sources
+    of the kernel's series were compared with the module's walk through chains.
+    """
 
     version: str
     fingerprint: int
     cpus: tuple[CpuStatus, ...]
+    walk: Walk | int = 0
+    walk_compared: bool = False
 
     @classmethod
     def from_attributes(cls, replies: Iterable[Mapping[str, Any]]) -> ModuleStatus:
@@ -283,11 +289,13 @@ class ModuleStatus:
 
         Missing attributes are empty: a module of another build may send fewer.
         """
-        version, fingerprint = "", 0
+        version, fingerprint, walk, compared = "", 0, 0, 0
         cpus = []
         for attributes in replies:
             version = attributes.get("module-version", version)
             fingerprint = attributes.get("fingerprint", fingerprint)
+            walk = attributes.get("walk", walk)
+            compared = attributes.get("walk-compared", compared)
             cpus += [
                 CpuStatus(
                     cpu.get("cpu", 0),
@@ -296,7 +304,8 @@ class ModuleStatus:
                 )
                 for cpu in attributes.get("cpu", ())
             ]
-        return cls(version, fingerprint, tuple(cpus))
+        known = known_member(Walk, walk)
+        return cls(version, fingerprint, tuple(cpus), known, bool(compared))
 
 
 def _programs(nests: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Slot, ProgramInfo]]:

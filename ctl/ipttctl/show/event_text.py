@@ -142,12 +142,12 @@ class _EventText:
     def _coloured(self, record: EventRecord, decision: str) -> str:
         text = escape(decision)
         kind = describe.kind(record)
-        if kind in {"exit", "packet"}:
+        if kind in {"exit", "packet", "chain_exit"}:
             colour = {"ACCEPT": _GREEN, "DROP": _RED}.get(
                 describe.verdict(record).partition("(")[0], _YELLOW
             )
         else:
-            colour = _CYAN if kind == "rule" else ""
+            colour = _CYAN if kind in {"rule", "chain_rule"} else ""
         return f"{colour}{text}{_PLAIN}" if colour and self._colour else text
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ipttctl import families
 from ipttctl.escape import code
 from ipttctl.events import describe, protocols
+from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import LINK_VALUES
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
@@ -45,15 +46,18 @@ def event(
     ``payload`` decodes the bytes that a program added.
     """
     flags = record.flags
-    is_exit = record.kind == Kind.EXIT
+    is_exit = record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}
+    is_chain = record.kind in ChainHook.EVENTS
+    is_rule = record.kind == Kind.CHAIN_RULE
+    decides = is_chain and not is_exit
     is_packet = record.kind == Kind.PACKET
     version = describe.version(record)
-    is_arp = is_packet and record.ethertype == describe.ARP
+    is_arp = (is_packet or is_chain) and record.ethertype == describe.ARP
     ports = version is not None and describe.has_ports(record)
     icmp = version is not None and describe.is_icmp(record)
     addresses = version is not None or is_arp
     verdict = describe.verdict_name(record.verdict)
-    queued = is_exit and verdict == "QUEUE"
+    queued = (is_exit or is_rule) and verdict == "QUEUE"
     has_payload = bool(flags & EventFlag.PAYLOAD)
     return {
         "kind": describe.kind(record),
@@ -107,7 +111,16 @@ def event(
         "hook": describe.hook(record),
         "hook_family": families.family_name(record.pf),
         "priority": record.priority if is_packet else None,
-        "rulenum": None if is_exit or is_packet else record.rulenum,
+        "rulenum": None if is_exit or is_packet or (is_chain and not is_rule) else record.rulenum,
+        "table_family": families.nft_family_name(record.family) if is_chain else None,
+        "table_handle": record.table_handle if is_chain else None,
+        "chain_handle": record.chain_handle if is_chain else None,
+        "rule_handle": record.rule_handle if is_rule else None,
+        "ruleset": record.ruleset if is_chain else None,
+        "uncertain": bool(flags & EventFlag.UNCERTAIN) if is_chain else None,
+        "depth": record.depth if decides else None,
+        "decision": describe.chain_decision(record).partition(" ")[0] if decides else None,
+        "target": describe.text(record.target) or None if is_rule else None,
         "rules": record.rules if flags & EventFlag.COUNTED else None,
         "verdict": verdict if is_exit or is_packet else None,
         "errno": (

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-2.0
+"""nftables' chains: entry of a base chain, each matching rule, and its exit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+import ipttproto
+from ipttctl.errors import UsageError
+from ipttctl.escape import word
+from ipttctl.events import describe
+from ipttctl.events.filter import HookPattern
+from ipttctl.families import FAMILY_NAMES, NfFamily, nft_family_name
+from ipttctl.hooks.hook import Hook, HookChoice, Identity, NamespaceOptions, given_namespace
+from ipttctl.hooks.hook import open_namespace as open_held
+from ipttctl.numbers import known_member
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.netns import Identity as NamespaceIdentity
+from ipttctl.system.netns import Namespace, find, identity
+from ipttproto import TABLE_SLOTS, EventFlag, Gone, Kind, Slot
+from ipttproto.family import limit
+
+if TYPE_CHECKING:
+    from ipttctl.events.records import EventRecord
+
+_NAME: Final = "chain"
+CHAIN_SYNTAX: Final = f"{_NAME}[:FAMILY[/TABLE[/CHAIN]]]"
+"""The syntax of nftables' chains; ``ChainHook.parse`` reads it and ``str`` writes it."""
+
+_HOOK: Final = re.compile(r"chain(:(?P<family>[^/]+)(/(?P<table>[^/]+)(/(?P<chain>[^/]+))?)?)?")
+_ARMED: Final = 8
+_GONE: Final[Mapping[int, str]] = {Gone.NETNS: "its network namespace is gone"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainOptions(NamespaceOptions):
+    """The options that go with chains."""
+
+
+@dataclass(frozen=True)
+class ChainHook(Hook):
+    """Base chains of nftables: all, those of a family or table, or a single one.
+
+    ``family`` is the table's, ``NfFamily.INET`` for one of both IP versions. A base chain is one
+    with a hook; packets are followed from there into the chains that its rules jump to. ``netns``
+    is a network namespace, as for ``NfHook``; None means all.
+
+    As reported by the module, ``armed`` says whether nf_tables is loaded and watched, and ``gone``
+    why no packet can come any more.
+    """
+
+    family: NfFamily | int | None = None
+    table: str | None = None
+    chain: str | None = None
+    netns: Namespace | NamespaceIdentity | int | str | Path | None = None
+    armed: bool = False
+    gone: Gone | int | None = None
+
+    KIND: ClassVar[int] = ipttproto.Hook.CHAIN
+    SLOTS: ClassVar[tuple[Slot, ...]] = TABLE_SLOTS
+    EVENTS: ClassVar[frozenset[Kind]] = frozenset(
+        {Kind.CHAIN_RULE, Kind.CHAIN_END, Kind.CHAIN_POLICY, Kind.CHAIN_EXIT}
+    )
+    TITLE: ClassVar[str] = "chains"
+    SYNTAX: ClassVar[str] = CHAIN_SYNTAX
+    PATTERNS: ClassVar[tuple[str, ...]] = (_NAME, CHAIN_SYNTAX)
+    OPTIONS: ClassVar[type[HookChoice]] = ChainOptions
+
+    def __str__(self) -> str:
+        parts = [part for part in (self.table, self.chain) if part is not None]
+        if self.family is None:
+            return _NAME
+        return "/".join([f"{_NAME}:{nft_family_name(self.family)}", *parts])
+
+    @classmethod
+    def means(cls, text: str) -> bool:
+        """Whether the text is ``chain``, alone or with a place behind a colon."""
+        return text.partition(":")[0] == _NAME
+
+    @classmethod
+    def parse(cls, text: str, **options: Any) -> Self:
+        """Parse ``chain[:FAMILY[/TABLE[/CHAIN]]]``; ``options`` are further members.
+
+        Raises:
+            UsageError: the text has another form, there is no such family, or a name is too long.
+        """
+        match = _HOOK.fullmatch(text)
+        if match is None:
+            raise UsageError(f"'{text}' does not name chains", f"write {CHAIN_SYNTAX}")
+        family = None
+        if match["family"] is not None:
+            family = FAMILY_NAMES.get(match["family"])
+            if family is None:
+                raise UsageError(
+                    f"there is no family '{match['family']}'",
+                    f"use one of {', '.join(map(nft_family_name, NfFamily))}",
+                )
+        for name in (match["table"], match["chain"]):
+            if name is not None and len(os.fsencode(name)) > limit("NFT_NAME"):
+                raise UsageError(
+                    f"'{name[:16]}...' is longer than a name of nftables can be",
+                    f"give at most {limit('NFT_NAME')} bytes",
+                )
+        return cls(family, match["table"], match["chain"], **options)
+
+    @classmethod
+    def chosen(cls, options: ChainOptions) -> Self:
+        """Make the hook from options; its namespace is held open from here on."""
+        # a path through a process may lead elsewhere by the time we attach
+        return cls.parse(
+            options.hook, netns=None if options.namespace is None else find(options.namespace)
+        )
+
+    def given(self) -> dict[str, Any]:
+        """The options for a file, in which the namespace is named unambiguously."""
+        netns = None if self.netns is None else given_namespace(self.netns)
+        return {"hook": str(self), "netns": netns}
+
+    def request(self, opened: ExitStack) -> dict[str, Any]:
+        """The hook's part of an attach request."""
+        attributes: dict[str, Any] = {"hook": self.KIND}
+        if self.family is not None:
+            attributes["family"] = int(self.family)
+        if self.table is not None:
+            attributes["table"] = self.table
+        if self.chain is not None:
+            attributes["chain"] = self.chain
+        if self.netns is not None:
+            attributes["netns-fd"] = open_held(self.netns, opened)
+        return attributes
+
+    def identity(self) -> Identity:
+        """The hook's numbers: the namespace's cookie, and the bytes of the names."""
+        cookie = 0
+        if isinstance(self.netns, NamespaceIdentity):
+            cookie = self.netns.cookie
+        elif self.netns is not None:
+            with ExitStack() as opened:
+                cookie = identity(open_held(self.netns, opened), str(self.netns)).cookie
+        names = (os.fsencode(name or "") for name in (self.table, self.chain))
+        return self.KIND, int(self.family or 0), cookie, *map(_number, names)
+
+    def release(self) -> None:
+        """Release the network namespace."""
+        if isinstance(self.netns, Namespace):
+            self.netns.close()
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
+        """Make the hook that a message describes."""
+        family = attributes.get("family", 0)
+        cookie = attributes.get("netns-cookie", 0)
+        gone = attributes.get("gone")
+        return cls(
+            known_member(NfFamily, family) if family else None,
+            attributes.get("table"),
+            attributes.get("chain"),
+            NamespaceIdentity(attributes.get("netns", 0), cookie) if cookie else None,
+            bool(attributes.get("armed", 0) & _ARMED),
+            None if gone is None else known_member(Gone, gone),
+        )
+
+    def misses(self, link: int) -> Iterator[str]:
+        """The reason why no packet comes: nf_tables is not loaded, or the namespace is gone."""
+        if self.gone is not None:
+            why = _GONE.get(self.gone, f"reason {self.gone}")
+            yield f"link {link} sees no packets any more: {why}; it stays until it is detached"
+        elif not self.armed:
+            yield "no chains of nftables: nf_tables is not loaded; waiting for it"
+
+    def fields(self, names: NamespaceNames | None) -> Iterator[str]:
+        """The namespace."""
+        yield f"netns={self._namespace(names)}"
+
+    def state_fields(self) -> Iterator[str]:
+        """Whether the chains are watched."""
+        yield f"armed={'chains' if self.armed else 'none'}"
+        if self.gone is not None:
+            yield f"gone={describe.member(self.gone)}"
+
+    def values(self, names: NamespaceNames | None) -> dict[str, Any]:
+        """The keys of JSON for chains."""
+        told = self.netns if isinstance(self.netns, NamespaceIdentity) else None
+        return {
+            "netns": told.inode if told else None,
+            "netns_cookie": told.cookie if told else None,
+            "netns_name": names.name(told.cookie) if names and told else None,
+            "gone": None if self.gone is None else describe.member(self.gone),
+            "armed": ["chains"] if self.armed else [],
+        }
+
+    def rows(self, names: NamespaceNames) -> Iterator[str]:
+        """The namespace, and whether nf_tables is missing."""
+        yield f"netns {self._namespace(names)}"
+        if self.gone is not None:
+            yield f"GONE: {describe.member(self.gone)}"
+        elif not self.armed:
+            yield "nf_tables is not loaded"
+
+    def _namespace(self, names: NamespaceNames | None) -> str:
+        if self.netns is None:
+            return "all"
+        if not isinstance(self.netns, NamespaceIdentity):
+            return str(self.netns)
+        return describe.namespace(self.netns.inode, self.netns.cookie, names)
+
+    @classmethod
+    def pattern(cls, text: str) -> HookPattern | None:
+        """The pattern of events at chains; those of a table or a chain only if it is named."""
+        if not cls.means(text):
+            return None
+        hook = cls.parse(text)
+        return HookPattern(
+            cls.EVENTS,
+            table_family=hook.family,
+            table=hook.table,
+            chain=hook.chain,
+        )
+
+    @classmethod
+    def decision(cls, record: EventRecord, crossed: str) -> str:
+        """``nftables=[...]`` for a verdict, ``ipttrace=[...]`` for a rule."""
+        place = (
+            f"family={nft_family_name(record.family)} table={word(record.table)} "
+            f"chain={word(record.chain)} hook={describe.hook(record)}"
+        )
+        uncertain = " uncertain" if record.flags & EventFlag.UNCERTAIN else ""
+        if record.kind == Kind.CHAIN_EXIT:
+            return (
+                f"nftables=[{place}{crossed} verdict={describe.verdict(record)} "
+                f"{' '.join(_effort(record))}{uncertain}]"
+            )
+        rule = ""
+        if record.kind == Kind.CHAIN_RULE:
+            rule = f" handle={record.rule_handle} rulenum={record.rulenum}"
+        else:
+            rule = f" kind={describe.kind(record)}"
+        decision = describe.chain_decision(record).replace(" ", ":", 1)
+        return (
+            f"ipttrace=[{place} in={word(record.in_name)} out={word(record.out_name)}{crossed}"
+            f"{rule} verdict={decision}{uncertain}]"
+        )
+
+    @classmethod
+    def heading(cls, record: EventRecord) -> str:
+        """The netfilter hook that the base chain is at."""
+        return describe.hook(record)
+
+    @classmethod
+    def outcome(cls, record: EventRecord) -> Iterator[str]:
+        """A rule and what it decided, or the verdict of a base chain."""
+        table = f"{nft_family_name(record.family)}/{word(record.table)}"
+        if record.kind == Kind.CHAIN_EXIT:
+            yield from (table, word(record.chain), describe.verdict(record), *_effort(record))
+        else:
+            rule = f"/{record.rulenum}" if record.kind == Kind.CHAIN_RULE else ""
+            yield f"{table}/{word(record.chain)}{rule}"
+            if record.kind != Kind.CHAIN_RULE:
+                yield describe.kind(record)
+            yield describe.chain_decision(record)
+        if record.flags & EventFlag.UNCERTAIN:
+            yield "uncertain"
+
+
+def _effort(record: EventRecord) -> Iterator[str]:
+    yield f"cost={record.cost / 1000:.3f}µs"
+    yield f"rules={record.rules}"
+
+
+def _number(name: bytes) -> int:
+    """A name as a number that no other name has."""
+    return int.from_bytes(b"\1" + name, "big")

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _IPTTRACE_ARMING_H
+#define _IPTTRACE_ARMING_H
+
+#include <linux/mutex.h>
+#include <linux/netlink.h>
+#include <linux/notifier.h>
+#include <linux/workqueue.h>
+
+#include "function.h"
+
+/**
+ * struct ipttrace_arming - functions that are watched while there are links at a kind of hook, and
+ *	while the modules that hold these functions are loaded
+ * @hook: enum ipttrace_hook
+ * @functions: the functions, all of their watches
+ * @count: number of functions
+ * @resolve: find what else the functions' replacements need of their modules, before any is armed;
+ *	returns 0, or an errno with the extended ACK set: -ENOENT while the module is not loaded. NULL
+ *	if they need nothing
+ * @lock: serialises arming and disarming, outside ipttrace_lock: nobody who waits for that lock
+ *	waits for ftrace, which takes grace periods of RCU-tasks to remove a handler
+ * @armed: functions are armed now, or as soon as their modules are loaded; under @lock
+ * @disarm: disarms unless there is a link
+ * @modules: called when a module comes or goes
+ */
+struct ipttrace_arming {
+	u32 hook;
+	struct ipttrace_function *functions;
+	unsigned int count;
+	int (*resolve)(struct netlink_ext_ack *extack);
+	struct mutex lock;
+	bool armed;
+	struct work_struct disarm;
+	struct notifier_block modules;
+};
+
+int ipttrace_arming_init(struct ipttrace_arming *arming);
+void ipttrace_arming_exit(struct ipttrace_arming *arming);
+int ipttrace_arming_begin(struct ipttrace_arming *arming,
+			  struct netlink_ext_ack *extack);
+void ipttrace_arming_end(struct ipttrace_arming *arming);
+void ipttrace_arming_release(struct ipttrace_arming *arming);
+
+#endif /* _IPTTRACE_ARMING_H */

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The chain hook: links at nftables' chains. nft_do_chain() is redirected to our walk (walk.c) while
+ * there are any, and while nf_tables is loaded.
+ */
+#include <linux/netfilter.h>
+#include <linux/slab.h>
+#include <net/net_namespace.h>
+#include <net/netlink.h>
+
+#include "arming.h"
+#include "chain.h"
+#include "link.h"
+#include "message.h"
+#include "verify.h"
+#include "walk.h"
+
+/**
+ * struct chain_place - the place of a chain link
+ * @packets: what packets read of it; the first member, see struct ipttrace_link
+ * @net: its network namespace; NULL if it is at all, or once @gone
+ * @netns: inode number of @net, or 0
+ * @gone: enum ipttrace_gone once no packet can come any more, else 0
+ *
+ * Owned by the link. @packets is constant. The rest is under ipttrace_lock; @net is changed under
+ * ipttrace_links_index as well, since the notifier searches for it. No reference to the namespace
+ * is held: packets know it by its cookie, which no other gets.
+ */
+struct chain_place {
+	struct ipttrace_chain_place packets;
+	struct net *net;
+	u32 netns;
+	u32 gone;
+};
+
+/**
+ * struct chain_spec - place of a chain link in an attach request
+ * @place: the place, until the link takes it
+ * @net: a reference to its network namespace, which cannot go while the request is handled; or NULL
+ * @blamed: attribute to blame where the walk is not verified
+ *
+ * Owned by the request, as everything in its struct ipttrace_link_spec.
+ */
+struct chain_spec {
+	struct chain_place *place;
+	struct net *net;
+	const struct nlattr *blamed;
+};
+
+static struct ipttrace_arming arming = {
+	.hook = IPTTRACE_HOOK_CHAIN,
+	.functions = ipttrace_walk_functions,
+	.count = IPTTRACE_WALK_FUNCTIONS,
+	.resolve = ipttrace_walk_resolve,
+};
+
+/* --- requests ------------------------------------------------------------------------------ */
+
+static int chain_check_family(u32 family, const struct nlattr *attr,
+			      struct netlink_ext_ack *extack)
+{
+	switch (family) {
+	case NFPROTO_UNSPEC:
+	case NFPROTO_INET:
+	case NFPROTO_IPV4:
+	case NFPROTO_ARP:
+	case NFPROTO_NETDEV:
+	case NFPROTO_BRIDGE:
+	case NFPROTO_IPV6:
+		return 0;
+	default:
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"chains are of family 1 (inet), 2 (IPv4), 3 (ARP), 5 (netdev), 7 (bridge) or 10 (IPv6)");
+		return -EAFNOSUPPORT;
+	}
+}
+
+/* Checks everything that needs no memory. */
+static int chain_check(u32 family, u32 flags, struct nlattr **attrs,
+		       struct netlink_ext_ack *extack)
+{
+	const struct nlattr *foreign =
+		ipttrace_hook_foreign(&ipttrace_chain_hook, attrs);
+
+	if (foreign) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, foreign,
+			"chains have no hook number, priority, device or mode: netfilter hooks do");
+		return -EINVAL;
+	}
+	if (flags & (IPTTRACE_LINK_FLAG_REPORT_DROPS |
+		     IPTTRACE_LINK_FLAG_COUNT_RULES)) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attrs[IPTTRACE_A_FLAGS],
+			"a link at chains drops no packets, and counts rules anyway");
+		return -EINVAL;
+	}
+	if (attrs[IPTTRACE_A_TABLE] && family == NFPROTO_UNSPEC) {
+		NL_SET_ERR_MSG_ATTR(extack, attrs[IPTTRACE_A_TABLE],
+				    "a table needs its family");
+		return -EINVAL;
+	}
+	if (attrs[IPTTRACE_A_CHAIN] && !attrs[IPTTRACE_A_TABLE]) {
+		NL_SET_ERR_MSG_ATTR(extack, attrs[IPTTRACE_A_CHAIN],
+				    "a chain needs its table");
+		return -EINVAL;
+	}
+	return chain_check_family(family, attrs[IPTTRACE_A_FAMILY], extack);
+}
+
+/* Copies a name. An empty one would mean any. */
+static int chain_get_name(char *name, const struct nlattr *attr,
+			  struct netlink_ext_ack *extack)
+{
+	if (!attr)
+		return 0;
+	if (nla_strscpy(name, attr, IPTTRACE_NFT_NAME + 1) > 0)
+		return 0;
+	NL_SET_ERR_MSG_ATTR(extack, attr, "the name is empty");
+	return -EINVAL;
+}
+
+static int chain_fill(struct chain_place *place, struct nlattr **attrs,
+		      struct netlink_ext_ack *extack)
+{
+	const struct nlattr *netns = attrs[IPTTRACE_A_NETNS_FD];
+	struct net *net;
+	int err;
+
+	err = chain_get_name(place->packets.table, attrs[IPTTRACE_A_TABLE],
+			     extack);
+	if (!err)
+		err = chain_get_name(place->packets.chain,
+				     attrs[IPTTRACE_A_CHAIN], extack);
+	if (err || !netns)
+		return err;
+	net = get_net_ns_by_fd(nla_get_u32(netns));
+	if (IS_ERR(net)) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, netns,
+			"the file descriptor is not of a network namespace");
+		return PTR_ERR(net);
+	}
+	place->net = net;
+	place->netns = net->ns.inum;
+	place->packets.netns_cookie = net->net_cookie;
+	return 0;
+}
+
+static int chain_parse(struct ipttrace_link_spec *link_spec,
+		       struct nlattr **attrs, struct netlink_ext_ack *extack)
+{
+	struct chain_spec *spec;
+	int err;
+
+	err = chain_check(link_spec->family, link_spec->flags, attrs, extack);
+	if (err)
+		return err;
+	spec = kzalloc(sizeof(*spec), GFP_KERNEL);
+	if (!spec)
+		return -ENOMEM;
+	err = -ENOMEM;
+	spec->place = kzalloc(sizeof(*spec->place), GFP_KERNEL);
+	if (!spec->place)
+		goto err_free;
+	err = chain_fill(spec->place, attrs, extack);
+	if (err)
+		goto err_free;
+	spec->net = spec->place->net;
+	spec->blamed = attrs[IPTTRACE_A_NETNS_FD] ?: attrs[IPTTRACE_A_HOOK];
+	link_spec->place = spec;
+	return 0;
+
+err_free:
+	kfree(spec->place);
+	kfree(spec);
+	return err;
+}
+
+static void chain_spec_release(struct ipttrace_link_spec *link_spec)
+{
+	struct chain_spec *spec = link_spec->place;
+
+	if (spec->net)
+		put_net(spec->net);
+	kfree(spec->place);
+	kfree(spec);
+}
+
+static int chain_takes(u32 family, const struct ipttrace_set *set,
+		       const struct nlattr *attr,
+		       struct netlink_ext_ack *extack)
+{
+	if (set->slots & BIT(IPTTRACE_SLOT_PACKET)) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the packet slot is of netfilter hooks; chains have entry, rule and exit");
+		return -EINVAL;
+	}
+	if (family == NFPROTO_ARP && set->filter) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"a classic filter sees packets from their IP header on, and ARP has none");
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+static int chain_begin(const struct ipttrace_link_spec *spec,
+		       struct netlink_ext_ack *extack)
+{
+	return ipttrace_arming_begin(&arming, extack);
+}
+
+static void chain_end(const struct ipttrace_link_spec *spec)
+{
+	ipttrace_arming_end(&arming);
+}
+
+/* --- links --------------------------------------------------------------------------------- */
+
+/* The place of a link of any kind: NULL unless it is a chain link, and attached. */
+static struct chain_place *place_of(const struct ipttrace_link *link)
+{
+	return link->hook == IPTTRACE_HOOK_CHAIN ? link->place : NULL;
+}
+
+/* Collects the sets of all links at chains: a packet meets them all, so they are published together. */
+static struct ipttrace_sets *chain_prepare(gfp_t gfp)
+{
+	return ipttrace_links_sets(IPTTRACE_HOOK_CHAIN, gfp);
+}
+
+static struct ipttrace_sets *chain_publish(struct ipttrace_sets *prepared,
+					   const struct list_head *changing)
+{
+	return ipttrace_walk_publish(prepared);
+}
+
+static int chain_attach(struct ipttrace_link *link,
+			const struct ipttrace_link_spec *link_spec,
+			struct netlink_ext_ack *extack)
+{
+	struct chain_spec *spec = link_spec->place;
+	struct ipttrace_sets *sets;
+	int err;
+
+	lockdep_assert_held(&ipttrace_lock);
+	err = ipttrace_verify_permits(spec->place->packets.netns_cookie,
+				      spec->blamed, extack);
+	if (err)
+		return err;
+	sets = chain_prepare(GFP_KERNEL);
+	if (IS_ERR(sets))
+		return PTR_ERR(sets);
+	/* packets read it with the sets */
+	spin_lock(&ipttrace_links_index);
+	link->place = spec->place;
+	spin_unlock(&ipttrace_links_index);
+	spec->place = NULL;
+	sets = ipttrace_walk_publish(sets);
+	synchronize_rcu();
+	kfree(sets);
+	return 0;
+}
+
+static struct ipttrace_sets *chain_detach(const struct list_head *leaving)
+{
+	return ipttrace_walk_publish(chain_prepare(GFP_KERNEL | __GFP_NOFAIL));
+}
+
+static void chain_release(void)
+{
+	ipttrace_arming_release(&arming);
+}
+
+static u32 chain_armed(const struct ipttrace_link *link)
+{
+	const struct chain_place *place = link->place;
+
+	if (place->gone || !ipttrace_function_armed(&ipttrace_walk_functions[0]))
+		return 0;
+	return IPTTRACE_ARMED_CHAINS;
+}
+
+static size_t chain_put_size(void)
+{
+	return 2 * nla_total_size(sizeof(u32)) + nla_total_size(sizeof(u64)) +
+	       2 * nla_total_size(IPTTRACE_NFT_NAME + 1);
+}
+
+static int chain_put(struct sk_buff *msg, const struct ipttrace_link *link)
+{
+	const struct chain_place *place = link->place;
+	const struct ipttrace_chain_place *packets = &place->packets;
+
+	if (packets->table[0] &&
+	    nla_put_string(msg, IPTTRACE_A_TABLE, packets->table))
+		return -EMSGSIZE;
+	if (packets->chain[0] &&
+	    nla_put_string(msg, IPTTRACE_A_CHAIN, packets->chain))
+		return -EMSGSIZE;
+	if (packets->netns_cookie &&
+	    (nla_put_u32(msg, IPTTRACE_A_NETNS, place->netns) ||
+	     ipttrace_put_u64(msg, IPTTRACE_A_NETNS_COOKIE,
+			      packets->netns_cookie)))
+		return -EMSGSIZE;
+	if (place->gone && nla_put_u32(msg, IPTTRACE_A_GONE, place->gone))
+		return -EMSGSIZE;
+	return 0;
+}
+
+/* --- namespaces that disappear ------------------------------------------------------------- */
+
+static bool in_namespace(const struct ipttrace_link *link, const void *net)
+{
+	const struct chain_place *place = place_of(link);
+
+	return place && place->net == net;
+}
+
+static void link_gone(struct ipttrace_link *link)
+{
+	struct chain_place *place = link->place;
+
+	place->gone = IPTTRACE_GONE_NETNS;
+	spin_lock(&ipttrace_links_index);
+	place->net = NULL;
+	spin_unlock(&ipttrace_links_index);
+	ipttrace_links_sequence++;
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+}
+
+static void __net_exit namespace_leaves(struct net *net)
+{
+	struct ipttrace_link *link;
+
+	if (!ipttrace_links_any(in_namespace, net))
+		return;
+	mutex_lock(&ipttrace_lock);
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (in_namespace(link, net))
+			link_gone(link);
+	mutex_unlock(&ipttrace_lock);
+}
+
+static struct pernet_operations namespace_operations = {
+	.pre_exit = namespace_leaves,
+};
+
+/* Registers for namespaces that disappear, and for nf_tables. */
+static int chain_init(void)
+{
+	int err;
+
+	err = register_pernet_subsys(&namespace_operations);
+	if (err)
+		return err;
+	err = ipttrace_arming_init(&arming);
+	if (err)
+		unregister_pernet_subsys(&namespace_operations);
+	return err;
+}
+
+static void chain_exit(void)
+{
+	ipttrace_arming_exit(&arming);
+	unregister_pernet_subsys(&namespace_operations);
+}
+
+static const int chain_attributes[] = {
+	IPTTRACE_A_NETNS_FD,
+	IPTTRACE_A_TABLE,
+	IPTTRACE_A_CHAIN,
+};
+
+/* the operations are described in hook.h */
+const struct ipttrace_hook_ops ipttrace_chain_hook = {
+	.attributes = chain_attributes,
+	.attribute_count = ARRAY_SIZE(chain_attributes),
+	.init = chain_init,
+	.exit = chain_exit,
+	.parse = chain_parse,
+	.spec_release = chain_spec_release,
+	.takes = chain_takes,
+	.begin = chain_begin,
+	.end = chain_end,
+	.attach = chain_attach,
+	.prepare = chain_prepare,
+	.publish = chain_publish,
+	.detach = chain_detach,
+	.release = chain_release,
+	.armed = chain_armed,
+	.put_size = chain_put_size,
+	.put = chain_put,
+};

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Whether the walk through nftables' chains may run. The kernel's headers do not show the loop that
+ * it stands in for, so it runs for everybody only where somebody has verified on this very kernel
+ * that it does the same. Until then it runs in network namespaces of the verifier alone.
+ */
+#include <linux/netlink.h>
+#include <net/net_namespace.h>
+
+#include "compat/nft.h"
+#include "link.h"
+#include "verify.h"
+
+/**
+ * struct trial - a network namespace of a verifier
+ * @netns_cookie: its cookie, which no other namespace gets
+ * @portid: the verifier's socket; 0 if the place is free
+ */
+struct trial {
+	u64 netns_cookie;
+	u32 portid;
+};
+
+/* Under ipttrace_links_index, since a closing socket is not to wait for ipttrace_lock. */
+static struct trial trials[IPTTRACE_MAX_TRIALS];
+/* Under ipttrace_lock. */
+static enum ipttrace_walk state = IPTTRACE_WALK_UNVERIFIED;
+
+static bool is_trial(u64 netns_cookie)
+{
+	bool found = false;
+	unsigned int i;
+
+	spin_lock(&ipttrace_links_index);
+	for (i = 0; i < ARRAY_SIZE(trials); i++)
+		found |= trials[i].portid &&
+			 trials[i].netns_cookie == netns_cookie;
+	spin_unlock(&ipttrace_links_index);
+	return found;
+}
+
+/**
+ * ipttrace_verify_permits - check whether a chain link may be made
+ * @netns_cookie: cookie of its network namespace, or 0 for all
+ * @attr: attribute to blame
+ * @extack: extended ACK, set on error
+ *
+ * Context: with ipttrace_lock held.
+ * Return: 0; -EOPNOTSUPP if the walk differs from the kernel's loop; -EPERM if that is not known.
+ */
+int ipttrace_verify_permits(u64 netns_cookie, const struct nlattr *attr,
+			    struct netlink_ext_ack *extack)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	if (state == IPTTRACE_WALK_VERIFIED)
+		return 0;
+	if (state == IPTTRACE_WALK_DIFFERS) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"on this kernel the walk through chains does not do what the kernel does");
+		return -EOPNOTSUPP;
+	}
+	if (netns_cookie && is_trial(netns_cookie))
+		return 0;
+	NL_SET_ERR_MSG_ATTR(
+		extack, attr,
+		"the walk through chains is not verified on this kernel yet: see ipttctl module verify");
+	return -EPERM;
+}
+
+/**
+ * ipttrace_verify_try - take chain links for a network namespace of a verifier
+ * @net: the namespace, a throw-away one
+ * @portid: the verifier's socket; closing it ends this
+ * @attr: attribute to blame
+ * @extack: extended ACK, set on error
+ *
+ * Context: with ipttrace_lock held.
+ * Return: 0, -EINVAL, -ENOSPC.
+ */
+int ipttrace_verify_try(const struct net *net, u32 portid,
+			const struct nlattr *attr,
+			struct netlink_ext_ack *extack)
+{
+	unsigned int i;
+	int err = -ENOSPC;
+
+	lockdep_assert_held(&ipttrace_lock);
+	if (net_eq(net, &init_net)) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the initial network namespace is not one to try things in");
+		return -EINVAL;
+	}
+	spin_lock(&ipttrace_links_index);
+	for (i = 0; i < ARRAY_SIZE(trials) && err; i++) {
+		if (trials[i].portid)
+			continue;
+		trials[i].netns_cookie = net->net_cookie;
+		trials[i].portid = portid;
+		err = 0;
+	}
+	spin_unlock(&ipttrace_links_index);
+	if (err)
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "there are as many namespaces as verifiers get");
+	return err;
+}
+
+/**
+ * ipttrace_verify_end - tell how a verification ended
+ * @walk: the result, which holds until the module is unloaded
+ * @anyway: trust it although no source of this kernel's series was compared with the walk
+ * @attr: attribute to blame
+ * @extack: extended ACK, set on error
+ *
+ * Context: with ipttrace_lock held.
+ * Return: 0; -EOPNOTSUPP if the kernel's series was not compared; -EBUSY if links are at chains that
+ * the result does not permit.
+ */
+int ipttrace_verify_end(enum ipttrace_walk walk, bool anyway,
+			const struct nlattr *attr,
+			struct netlink_ext_ack *extack)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	if (walk == IPTTRACE_WALK_VERIFIED && !ipttrace_nft_compared() &&
+	    !anyway) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"no source of this kernel's series was compared with the walk");
+		return -EOPNOTSUPP;
+	}
+	if (walk != IPTTRACE_WALK_VERIFIED &&
+	    ipttrace_links_count(IPTTRACE_HOOK_CHAIN)) {
+		NL_SET_ERR_MSG_ATTR(extack, attr, "there are chain links");
+		return -EBUSY;
+	}
+	state = walk;
+	return 0;
+}
+
+/**
+ * ipttrace_verify_release - forget the network namespaces of a verifier whose socket was closed
+ * @portid: the socket
+ *
+ * Its links go with it.
+ */
+void ipttrace_verify_release(u32 portid)
+{
+	unsigned int i;
+
+	spin_lock(&ipttrace_links_index);
+	for (i = 0; i < ARRAY_SIZE(trials); i++)
+		if (trials[i].portid == portid)
+			trials[i].portid = 0;
+	spin_unlock(&ipttrace_links_index);
+}
+
+/**
+ * ipttrace_verify_state - tell what is known of the walk on this kernel
+ *
+ * Context: with ipttrace_lock held.
+ */
+enum ipttrace_walk ipttrace_verify_state(void)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	return state;
+}

@@ -538,6 +538,36 @@ static noinline unsigned int walk_chains(struct walk *walk,
 	return nft_base_chain(base)->policy;
 }
 
+/* --- drops --------------------------------------------------------------------------------- */
+
+/*
+ * A base chain without rules, whose policy drops: a packet that a rule has dropped is given to the
+ * kernel's loop with it, so that tracepoint and drop monitors find the place where nftables drops.
+ */
+static struct nft_base_chain dropping = { .policy = NF_DROP };
+static u64 dropping_rules[DIV_ROUND_UP(sizeof(struct nft_rule_blob) +
+					       sizeof(struct nft_rule_dp),
+				       sizeof(u64))];
+
+static void dropping_init(void)
+{
+	struct nft_rule_blob *blob = (struct nft_rule_blob *)dropping_rules;
+	struct nft_rule_dp *end = (struct nft_rule_dp *)blob->data;
+
+	end->is_last = 1;
+	RCU_INIT_POINTER(dropping.chain.blob_gen_0, blob);
+	RCU_INIT_POINTER(dropping.chain.blob_gen_1, blob);
+}
+
+static unsigned int drop(struct nft_pktinfo *pkt)
+{
+	/* whoever traces it has had the message of the rule: there would be another one */
+	if (unlikely(pkt->skb->nf_trace))
+		return NF_DROP_REASON(pkt->skb, SKB_DROP_REASON_NETFILTER_DROP,
+				      EPERM);
+	return ipttrace_behind_nft_do_chain(pkt, &dropping.chain);
+}
+
 /* --- packets ------------------------------------------------------------------------------- */
 
 /* Lists a walk. False if its task is in too many already. */
@@ -680,8 +710,7 @@ chain_follow(const struct ipttrace_selection *selection,
 		walk_exit(&walk, base, verdict, ktime_get_ns() - start);
 	walk_leave(&walk);
 	if ((verdict & NF_VERDICT_MASK) == NF_DROP)
-		return NF_DROP_REASON(pkt->skb, SKB_DROP_REASON_NETFILTER_DROP,
-				      EPERM);
+		return drop(pkt);
 	return verdict;
 }
 
@@ -956,6 +985,7 @@ int ipttrace_walk_resolve(struct netlink_ext_ack *extack)
 				  &ipttrace_behind_nft_trace_notify_address);
 	if (err == -ENOENT || err == -ENOMEM)
 		return err;
+	dropping_init();
 	nft.cmp_fast = symbol("nft_cmp_fast_ops");
 	nft.cmp16_fast = symbol("nft_cmp16_fast_ops");
 	nft.bitwise_fast = symbol("nft_bitwise_fast_ops");

@@ -4,23 +4,27 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
+from ipttctl.errors import KernelError
 from ipttctl.events.describe import chain_decision, verdict
 from ipttctl.events.records import EventRecord, decode
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
-from ipttproto import Kind, Slot
+from ipttproto import Gone, Kind, Slot, Walk
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import run
+from tests.kernel.support.kernel import loaded_modules, run, wait_for
 from tests.kernel.support.network import Namespace, namespace
 
 UDP = socket.IPPROTO_UDP
@@ -35,6 +39,7 @@ def send(address: str, port: int) -> None:
     """Send a datagram, which rules may refuse."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sender, suppress(PermissionError):
+        sender.bind(("", 30000 + port))
         sender.sendto(b"x", (address, port))
 
 
@@ -44,8 +49,11 @@ def place() -> Iterator[Namespace]:
         yield made
 
 
+Attach = Callable[..., Link]
+
+
 @pytest.fixture
-def attach(controller: Controller, make_program: MakeProgram):  # noqa: ANN201
+def attach(controller: Controller, make_program: MakeProgram) -> Attach:
     """Attach at chains of a namespace, in which the walk is tried."""
 
     def at(where: Namespace, *slots: Slot, **options: object) -> Link:
@@ -113,7 +121,7 @@ table inet t {
 """
 
 
-def test_each_rule_is_told(place: Namespace, controller: Controller, attach) -> None:  # noqa: ANN001
+def test_each_rule_is_told(place: Namespace, controller: Controller, attach: Attach) -> None:
     nft(place, RULES)
     link = attach(place)
     assert link.hook.armed
@@ -147,3 +155,208 @@ def test_each_rule_is_told(place: Namespace, controller: Controller, attach) -> 
     ]
     assert {event.family for event in seen} == {NfFamily.INET}
     assert {event.table for event in seen} == {b"t"}
+
+
+MIXED = """
+table ip a {
+    set seen {
+        type ipv4_addr . inet_service
+        flags dynamic,timeout
+        timeout 1h
+    }
+    map ports {
+        type inet_service : verdict
+        elements = { 1000 : jump counted, 1001 : drop, 1002 : accept }
+    }
+    chain counted {
+        counter
+        meta mark set 7
+        limit rate over 1000000/second drop
+        ip dscp set cs1
+        return
+    }
+    chain out {
+        type filter hook output priority -10; policy accept;
+        meta nftrace set 1
+        ip daddr 127.0.0.0/8 update @seen { ip daddr . udp dport counter } counter
+        udp dport vmap @ports
+        udp dport { 2000-3000 } counter
+        udp dport 2001 reject
+        udp dport 2002 queue num 3 bypass
+        udp dport 2003 ip ttl set 9 counter
+        udp dport 2004 log prefix "seen"
+        ct state new counter
+        fib daddr type local counter
+        udp length 9 @th,64,8 0x78 counter
+    }
+    chain late {
+        type filter hook output priority 10; policy drop;
+        udp dport 2005 goto counted
+        oif lo accept
+    }
+    chain in {
+        type filter hook input priority 0; policy accept;
+        meta mark 7 counter drop
+    }
+}
+"""
+
+PORTS = (1000, 1001, 1002, 1003, 2000, 2001, 2002, 2003, 2004, 2005)
+
+
+def outcome(where: Namespace, ports: tuple[int, ...] = PORTS) -> str:
+    """What a ruleset has counted, and what `nft monitor trace` said, without what differs anyway."""
+    trace = where.path.parent / "trace"
+    with (
+        trace.open("w") as file,
+        subprocess.Popen(
+            ["ip", "netns", "exec", where.name, "nft", "monitor", "trace"], stdout=file
+        ) as monitor,
+    ):
+        time.sleep(1.5)  # it says nothing when it listens
+        for port in ports:
+            where.call(send, "127.0.0.1", port)
+        time.sleep(1)
+        monitor.terminate()
+    lines = trace.read_text().splitlines()
+    trace.unlink()
+    told = [re.sub(r"^trace id \w+|ip id \d+|udp checksum \S+|(?<=icmp code ).*", "", line) for line in lines]
+    assert len(told) > 30
+    ruleset = where.run("nft", "-a", "list", "ruleset")
+    # elements of sets expire, and nf_tables counts the tables of all namespaces
+    return "\n".join([re.sub(r"expires \w+|(?<={ # )handle \d+", "", ruleset), *told])
+
+
+def test_nothing_changes_for_anybody(controller: Controller, attach: Attach) -> None:
+    outcomes = []
+    for looked in (False, True):
+        with namespace("place") as place:
+            nft(place, MIXED)
+            link = attach(place) if looked else None
+            outcomes.append(outcome(place))
+            if link is not None:
+                stats = controller.link(link.id).stats
+                assert stats.selected == stats.packets > 2 * len(PORTS)
+                controller.detach(link.id)
+    assert outcomes[0] == outcomes[1]
+
+
+def test_drops_are_found_where_the_kernel_drops(place: Namespace, attach: Attach) -> None:
+    nft(place, "table ip t { chain c { type filter hook output priority 0; udp dport 5 drop; }; }")
+    attach(place)
+    tracing = Path("/sys/kernel/tracing")
+    event = tracing / "events/skb/kfree_skb"
+    (tracing / "trace").write_text("")
+    (tracing / "options/hash-ptr").write_text("0")
+    (event / "filter").write_text("reason != 2 && protocol == 2048")
+    (event / "enable").write_text("1")
+    try:
+        place.call(send, "127.0.0.1", 5)
+    finally:
+        (event / "enable").write_text("0")
+        (event / "filter").write_text("0")
+        lines = (tracing / "trace").read_text()
+        (tracing / "options/hash-ptr").write_text("1")
+        (tracing / "trace").write_text("")
+    places = re.findall(r"location=(\S+) ", lines)
+    assert [symbol_at(place) for place in places] == ["nft_do_chain"], lines
+
+
+def symbol_at(location: str) -> str:
+    """The function at an address, or of ``name+offset``."""
+    if not location.startswith("0x") and not re.fullmatch("[0-9a-f]{16}", location):
+        return location.partition("+")[0]
+    address = int(location, 16)
+    symbols = []
+    for line in Path("/proc/kallsyms").read_text().splitlines():
+        start, _, name, *_ = line.split()
+        symbols.append((int(start, 16), name))
+    return max(symbol for symbol in symbols if symbol[0] <= address)[1]
+
+
+def test_links_are_only_where_the_walk_is_tried(
+    place: Namespace, controller: Controller, make_program: MakeProgram
+) -> None:
+    programs = ProgramSet({Slot.RULE: make_program(asm.returning(1)).fd})
+    status = controller.status()
+    assert (status.walk, status.walk_compared) == (Walk.UNVERIFIED, True)
+    for hook in (ChainHook(), ChainHook(netns=place.path)):
+        assert "module verify" in str(refused(controller.attach, hook, programs))
+    with Controller() as verifier, place.path.open() as opened:
+        verifier.try_walk(opened.fileno())
+        controller.attach(ChainHook(netns=place.path), programs)
+        assert "module verify" in str(refused(controller.attach, ChainHook(), programs))
+    assert "module verify" in str(refused(controller.attach, ChainHook(netns=place.path), programs))
+    with open("/proc/1/ns/net", "rb") as initial:
+        assert "initial" in str(refused(controller.try_walk, initial.fileno()))
+
+
+def refused(call: Callable[..., object], *arguments: object) -> KernelError:
+    with pytest.raises(KernelError) as error:
+        call(*arguments)
+    return error.value
+
+
+def test_a_result_holds_for_everybody(
+    place: Namespace, controller: Controller, make_program: MakeProgram
+) -> None:
+    programs = ProgramSet({Slot.RULE: make_program(asm.returning(1)).fd})
+    nft(place, RULES)
+    controller.end_verification(Walk.DIFFERS)
+    with place.path.open() as opened:
+        controller.try_walk(opened.fileno())
+    assert "does not do" in str(refused(controller.attach, ChainHook(), programs))
+    controller.end_verification(Walk.VERIFIED)
+    link = controller.attach(ChainHook(NfFamily.INET, "t", "out"), programs)
+    assert "chain links" in str(refused(controller.end_verification, Walk.DIFFERS))
+    other = controller.attach(ChainHook(NfFamily.IPV6), programs)
+    with watched(controller) as seen:
+        place.call(send, "127.0.0.1", 5)
+    assert [line for line in story(seen) if "drop" in line] == ["out 3 drop depth=0"]
+    assert {event.link for event in seen} == {link.id}
+    controller.detach(link.id)
+    controller.detach(other.id)
+    controller.end_verification(Walk.UNVERIFIED)
+
+
+def test_a_rule_that_rejects_sends_through_chains(
+    place: Namespace, controller: Controller, attach: Attach
+) -> None:
+    nft(
+        place,
+        """table ip t {
+            chain out { type filter hook output priority 0; meta l4proto udp reject; }
+        }""",
+    )
+    attach(place)
+    with watched(controller) as seen:
+        place.call(send, "127.0.0.1", 5)
+    # the ICMP error is sent while the datagram is at its rule
+    assert [event.protocol for event in seen] == [1, 1, UDP, UDP]
+
+
+def test_nf_tables_comes_and_goes(controller: Controller, attach: Attach) -> None:
+    with namespace("place") as place:
+        link = attach(place)
+        assert link.hook.armed
+        wait_for(lambda: remove_nf_tables(), what="nf_tables is unloaded")
+        assert not controller.link(link.id).hook.armed
+        nft(place, RULES)
+        assert controller.link(link.id).hook.armed
+        with watched(controller) as seen:
+            place.call(send, "127.0.0.1", 5)
+        assert "out 3 drop depth=0" in story(seen)
+    gone = wait_for(lambda: controller.link(link.id).hook.gone, what="the namespace is gone")
+    assert gone is Gone.NETNS
+
+
+def remove_nf_tables() -> bool:
+    """Unload nf_tables with the modules that use it; namespaces still hold it for a moment."""
+    users = ["nft_ct", "nft_limit", "nft_log", "nft_queue", "nft_fib_ipv4", "nft_fib_ipv6"]
+    users += ["nft_fib", "nft_fib_inet", "nft_reject_ipv4", "nft_reject_ipv6", "nft_reject"]
+    users += ["nft_reject_inet", "nft_compat", "nft_chain_nat", "nft_masq", "nft_nat"]
+    loaded = loaded_modules()
+    for user in [*users, "nf_tables"]:
+        if user in loaded:
+            run("modprobe", "-r", user, check=False)
+    return "nf_tables" not in loaded_modules()

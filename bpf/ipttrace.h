@@ -2,7 +2,7 @@
 /*
  * The contract that BPF programs of ipttrace are written against.
  *
- * A program of a table's slot has type BPF_PROG_TYPE_KPROBE, expected attach type 0, and a struct
+ * A program of a table's or a chain's slot has type BPF_PROG_TYPE_KPROBE, expected attach type 0, and a struct
  * pt_regs as its context, with the registers that a kprobe (entry, rule) or a kretprobe (exit) on
  * the kernel's own function would see, and a little more. Read it with the accessors below.
  * Pointers that they return point into the kernel: read through IPTTRACE_FIELD() or
@@ -156,11 +156,33 @@ struct xt_table;
 	struct ipttrace_field_##name##_semicolon
 /* clang-format on */
 
-/* The cookie of the link's program set, or 0. In every slot of a table. */
+/* The sixth argument, which not every header has a name for. */
+IPTTRACE_INLINE unsigned long ipttrace_sixth(struct pt_regs *ctx)
+{
+#ifdef PT_REGS_PARM6
+	return PT_REGS_PARM6(ctx);
+#elif defined(__TARGET_ARCH_arm64)
+	return ((const __u64 *)ctx)[5];
+#elif defined(__x86_64__) || defined(__TARGET_ARCH_x86)
+	return ctx->r9;
+#else
+#error "where is the sixth argument on this architecture?"
+#endif
+}
+
+/* The cookie of the link's program set, or 0. In every slot of a table or chain. */
 IPTTRACE_INLINE __u64 ipttrace_cookie(struct pt_regs *ctx)
 {
 	return bpf_get_attach_cookie(ctx);
 }
+
+/*
+ * Tables and chains: entry, rule, exit
+ *
+ * entry and exit have the packet, the state of its hook, and the sender or the cost, at the same
+ * place at tables and at chains: a program that reads no more runs at both. At chains the arguments
+ * are ours, the same on every kernel; those that only chains have come after the tables' below.
+ */
 
 /*
  * entry: a packet comes to a table. A kprobe on ipt_do_table or ip6t_do_table of kernels >= 5.16.
@@ -168,7 +190,7 @@ IPTTRACE_INLINE __u64 ipttrace_cookie(struct pt_regs *ctx)
  * Returns 0 to pass the packet over, or bits of enum ipttrace_select.
  */
 
-/* The table. */
+/* At a table: the table. */
 IPTTRACE_INLINE struct xt_table *ipttrace_entry_table(struct pt_regs *ctx)
 {
 	return (struct xt_table *)PT_REGS_PARM1(ctx);
@@ -231,15 +253,7 @@ IPTTRACE_INLINE const struct net_device *ipttrace_rule_in(struct pt_regs *ctx)
 /* The device it goes out by, or NULL. */
 IPTTRACE_INLINE const struct net_device *ipttrace_rule_out(struct pt_regs *ctx)
 {
-#ifdef PT_REGS_PARM6
-	return (const struct net_device *)PT_REGS_PARM6(ctx);
-#elif defined(__TARGET_ARCH_arm64)
-	return (const struct net_device *)((const __u64 *)ctx)[5];
-#elif defined(__x86_64__) || defined(__TARGET_ARCH_x86)
-	return (const struct net_device *)ctx->r9;
-#else
-#error "where is the sixth argument on this architecture?"
-#endif
+	return (const struct net_device *)ipttrace_sixth(ctx);
 }
 
 /* nf_log_trace's arguments from the ninth on lie on the stack; this reads the one at a slot. */
@@ -336,6 +350,85 @@ IPTTRACE_INLINE __u64 ipttrace_exit_cost(struct pt_regs *ctx)
 IPTTRACE_INLINE __u32 ipttrace_exit_rules(struct pt_regs *ctx)
 {
 	return (__u32)PT_REGS_PARM5(ctx);
+}
+
+/*
+ * Chains
+ *
+ * entry: a packet comes to a base chain. ipttrace_entry_skb(), _state() and _tgid() as above. The
+ * packet's data begins at its network header; at egress of a device at its link layer's.
+ */
+
+/* Name of the table, a string in the kernel. */
+IPTTRACE_INLINE const char *ipttrace_chain_entry_table(struct pt_regs *ctx)
+{
+	return (const char *)PT_REGS_PARM1(ctx);
+}
+
+/* Name of the base chain, a string in the kernel. */
+IPTTRACE_INLINE const char *ipttrace_chain_entry_chain(struct pt_regs *ctx)
+{
+	return (const char *)PT_REGS_PARM5(ctx);
+}
+
+/* Family of the table: NFPROTO_INET for one of both IP versions. */
+IPTTRACE_INLINE __u8 ipttrace_chain_entry_family(struct pt_regs *ctx)
+{
+	return (__u8)ipttrace_sixth(ctx);
+}
+
+/*
+ * rule: a selected packet matches a rule, or reaches the end of a chain.
+ */
+
+/* Name of the chain, a string in the kernel. */
+IPTTRACE_INLINE const char *ipttrace_chain_rule_chain(struct pt_regs *ctx)
+{
+	return (const char *)PT_REGS_PARM1(ctx);
+}
+
+/* The packet, or NULL where the rule took it (NF_STOLEN): it may be gone. */
+IPTTRACE_INLINE struct sk_buff *ipttrace_chain_rule_skb(struct pt_regs *ctx)
+{
+	return (struct sk_buff *)PT_REGS_PARM2(ctx);
+}
+
+IPTTRACE_INLINE const struct nf_hook_state *
+ipttrace_chain_rule_state(struct pt_regs *ctx)
+{
+	return (const struct nf_hook_state *)PT_REGS_PARM3(ctx);
+}
+
+/* Number of the rule in its chain, from 1; 0 at the end of a chain. */
+IPTTRACE_INLINE __u32 ipttrace_chain_rule_number(struct pt_regs *ctx)
+{
+	return (__u32)PT_REGS_PARM4(ctx);
+}
+
+/* Handle of the rule in its table; 0 at the end of a chain. */
+IPTTRACE_INLINE __u64 ipttrace_chain_rule_handle(struct pt_regs *ctx)
+{
+	return PT_REGS_PARM5(ctx);
+}
+
+/*
+ * What the rule decided: NF_* in the low byte and the queue number above it, or NFT_CONTINUE (-1),
+ * NFT_JUMP, NFT_GOTO, NFT_RETURN. At the end of a chain NFT_RETURN, or the policy.
+ */
+IPTTRACE_INLINE int ipttrace_chain_rule_verdict(struct pt_regs *ctx)
+{
+	return (int)ipttrace_sixth(ctx);
+}
+
+/*
+ * exit: a selected packet leaves the base chain. ipttrace_exit_verdict(), _skb(), _state(), _cost()
+ * and _rules() as above. A packet that is to be dropped is still there.
+ */
+
+/* Name of the base chain, a string in the kernel. */
+IPTTRACE_INLINE const char *ipttrace_chain_exit_chain(struct pt_regs *ctx)
+{
+	return (const char *)PT_REGS_PARM1(ctx);
 }
 
 /*

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * `ipttctl trace`: follow the packets that its options want through every table.
+ * `ipttctl trace`: follow the packets that its options want through every table of iptables and
+ * every base chain of nftables. What these programs read has the same place at both.
  */
 #include "ipttrace.h"
 #include "packet.h"
@@ -15,8 +16,11 @@ IPTTRACE_CONST(__u32, want);
 #define WANT_PROTOCOL 8
 #define WANT_PORT 16
 #define WANT_ICMP_ID 32
+#define WANT_FAMILY 64
 #define WANT_HEADERS (WANT_ADDRESS | WANT_PROTOCOL | WANT_PORT | WANT_ICMP_ID)
 
+/* Family of the packet's hook (NFPROTO_*). */
+IPTTRACE_CONST(__u8, want_family);
 /* The sending process. */
 IPTTRACE_CONST(__u32, want_pid);
 /*
@@ -101,6 +105,8 @@ int trace_entry(struct pt_regs *ctx)
 
 	if (want & WANT_PID &&
 	    ipttrace_entry_tgid(ctx) != IPTTRACE_GET(want_pid))
+		return 0;
+	if (want & WANT_FAMILY && state_pf(state) != IPTTRACE_GET(want_family))
 		return 0;
 	if (want & WANT_NETNS &&
 	    net_cookie(state_net(state)) != IPTTRACE_GET(want_netns))

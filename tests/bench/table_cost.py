@@ -39,12 +39,12 @@ PASSAGES = 2
 Setting = Callable[[], AbstractContextManager[object]]
 
 
-def send(sender: socket.socket) -> float:
+def send(sender: socket.socket, packets: int = PACKETS) -> float:
     """The nanoseconds per datagram, which count instructions in such a guest."""
     begin = time.perf_counter_ns()
-    for _ in range(PACKETS):
+    for _ in range(packets):
         sender.send(b"x")
-    return (time.perf_counter_ns() - begin) / PACKETS
+    return (time.perf_counter_ns() - begin) / packets
 
 
 def settings(controller: Controller, keep: ExitStack) -> dict[str, Setting]:

@@ -49,6 +49,7 @@ _WANT_ADDRESS: Final = 4
 _WANT_PROTOCOL: Final = 8
 _WANT_PORT: Final = 16
 _WANT_ICMP_ID: Final = 32
+_WANT_FAMILY: Final = 64
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class TraceOptions:
     """Process (tgid) that sends the packet."""
     netns: int | None = None
     """Cookie of the network namespace."""
+    family: int | None = None
+    """Family of the hooks (NFPROTO_*): packets of that IP version."""
 
     def constants(self) -> dict[str, int]:
         """The constants of bpf/trace.c.
@@ -80,6 +83,7 @@ class TraceOptions:
             ("protocol", self.protocol, _WANT_PROTOCOL, 0, 0xFF),
             ("port", self.port, _WANT_PORT, 0, 0xFFFF),
             ("icmp_id", self.icmp_id, _WANT_ICMP_ID, 0, 0xFFFF),
+            ("family", self.family, _WANT_FAMILY, 0, 0xFF),
         )
         constants = {"want": 0}
         for name, value, bit, low, high in options:

@@ -9,7 +9,9 @@ import typer
 
 from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
-from ipttctl.host import module
+from ipttctl.cli.output import walk_progress
+from ipttctl.host import module, walk
+from ipttctl.link.controller import Controller
 from ipttctl.show import render_json, render_text
 
 app = typer.Typer(
@@ -61,6 +63,49 @@ def unload(
 ) -> None:
     """Unload the module; refused while it has links. Prints the links that --force detached."""
     output.links(module.unload(force=force), output_form)
+
+
+@app.command()
+def verify(
+    count: Annotated[
+        int, typer.Option("--cases", metavar="N", min=1, help="cases to run")
+    ] = walk.CASES,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="other cases")] = walk.SEED,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--although-not-compared",
+            help="trust the result on a series of kernels whose sources nobody compared",
+        ),
+    ] = False,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Verify that the module walks through nftables' chains as this kernel does.
+
+    Until that is known, links at chains are refused. Random rulesets and packets, in network
+    namespaces of their own, with links and without: verdicts, counters, sets and trace messages
+    have to be the same, also while the ruleset changes. The result is kept for these builds of
+    kernel and module. Exit status 1 if a case differs, whose ruleset is printed.
+    """
+    if anyway:
+        output.note(
+            "nobody compared the sources of this series of kernels with the module's walk: a "
+            "difference that these cases do not show may change what happens to packets, or crash "
+            "the kernel"
+        )
+    with Controller() as controller, walk_progress() as progress:
+        report = walk.verify(
+            controller, count=count, seed=seed, although_not_compared=anyway, progress=progress
+        )
+    if output_form is Output.JSON:
+        shown = {"cases": count, "seed": seed, "differs": report or None}
+        output.lines([render_json.dumps(shown)])
+    elif report:
+        output.lines(["the module's walk differs from the kernel's:", *report.splitlines()])
+    else:
+        output.lines([f"verified: {count} cases, none differs"])
+    if report:
+        raise typer.Exit(1)
 
 
 @app.command()

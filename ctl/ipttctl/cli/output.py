@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -93,6 +94,25 @@ def totals(events: int, packets: int | None, losses: Losses) -> None:
     note(render_text.totals_line(events, packets, losses))
 
 
+@contextmanager
+def walk_progress() -> Iterator[Callable[[int, int], None]]:
+    """Report the progress of a verification, on one line of a terminal, else at its beginning."""
+    terminal = sys.stderr.isatty()
+    what = "verifying that the module walks through nftables' chains as this kernel does"
+    if not terminal:
+        note(f"{what} (once; takes some seconds)...")
+
+    def show(done: int, count: int) -> None:
+        if terminal:
+            print(f"\r{what}: {done}/{count}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if terminal:
+            print(file=sys.stderr, flush=True)
+
+
 class EventPrinter:
     """A printer of events, as JSON or as text: a table, or blocks if the terminal is narrow."""
 
@@ -105,8 +125,11 @@ class EventPrinter:
         columns: Sequence[str] | None = None,
         names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
+        links: frozenset[int] = frozenset(),
     ) -> None:
         """Make a printer.
+
+        Events of ``links`` need not be told apart.
 
         ``columns`` are the table's columns, shown whatever the terminal's width is. ``names``
         gives the names of namespaces. ``payload`` decodes the bytes that a program added to an
@@ -124,6 +147,7 @@ class EventPrinter:
                 "colour": terminal and "NO_COLOR" not in os.environ,
                 "names": self._names,
                 "payload": payload,
+                "links": links,
             }
             if terminal and columns is None and width < WIDE:
                 self._text = EventBlocks(width, **options)

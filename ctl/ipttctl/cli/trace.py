@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -15,9 +15,13 @@ from ipttctl.cli import selection
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption
 from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, totals
 from ipttctl.cli.signals import on_ending
+from ipttctl.cli.walk import verified
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.view import EventView
-from ipttctl.errors import LinkGoneError, UsageError
+from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
+from ipttctl.families import IP
+from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, Link, ProgramSet
@@ -27,6 +31,15 @@ from ipttctl.programs import trace as trace_programs
 from ipttctl.programs.choice import compiled
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.system.namespace_names import NamespaceNames
+
+
+class Backend(enum.StrEnum):
+    """Where rules are held."""
+
+    LEGACY = "legacy"
+    """The tables of iptables-legacy."""
+    NFT = "nft"
+    """The chains of nftables, which iptables-nft writes too."""
 
 
 def trace(
@@ -84,13 +97,20 @@ def trace(
     ] = False,
     only4: Annotated[bool, typer.Option("-4", "--ipv4", help="IPv4 only")] = False,
     only6: Annotated[bool, typer.Option("-6", "--ipv6", help="IPv6 only")] = False,
+    backend: Annotated[
+        Backend | None,
+        typer.Option("--backend", help="rules of iptables-legacy only, or of nftables only"),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="columns for link and generation")
     ] = False,
     columns: ColumnsOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Trace packets through iptables: each rule that matches, each verdict and its cost.
+    """Trace packets through iptables and nftables: each rule that matches, each verdict, its cost.
+
+    Rules of iptables-nft and of nft are those of nftables. On a kernel where the module's walk
+    through their chains is not verified yet, that is done first, once: see `ipttctl module verify`.
 
     On a terminal of less than 200 columns each packet has a heading, with its rules and verdicts
     below. Otherwise, and in a pipe, each of these is one line with all columns, or those of
@@ -99,7 +119,7 @@ def trace(
     Ends with Ctrl-C, after -c events, or when the process of -p or the namespace of -N has ended. A
     namespace given by its name is waited for instead, and followed once the name exists again. At
     the end it prints how many events it showed and how many were lost. The line "tracing: link N"
-    on standard error says that packets are watched from then on.
+    on standard error, one for each back end, says that packets are watched from then on.
     """
     if precise and relative:
         raise UsageError("-T and -t exclude each other")
@@ -127,25 +147,26 @@ def trace(
             icmp_id=icmp_id,
             pid=pid,
             netns=namespaces.latest,
+            family=None if family is None else int(IP[family]),
         )
+        places = list(_places(controller, backend, family))
         stack.enter_context(namespaces.watched(controller, names))
         with _programs(wanted, bytecode) as programs:
             # not earlier: the events of other links would pile up during the compilation
             changes = stack.enter_context(controller.link_changes())
             events = stack.enter_context(controller.events())
-            link = controller.attach(TableHook(family), programs)
+            links = {made.id: made for made in (controller.attach(p, programs) for p in places)}
 
         def follow(cookie: int) -> None:
-            with (
-                suppress(LinkGoneError),
-                _programs(replace(wanted, netns=cookie), bytecode) as programs,
-            ):
-                controller.swap(link.id, programs)
+            with _programs(replace(wanted, netns=cookie), bytecode) as programs:
+                for link in links:
+                    with suppress(LinkGoneError):
+                        controller.swap(link, programs)
 
         with on_ending(events.stop):
-            _announce(link)
-            if namespace is None and not link.hook.waiting:
-                _tell_no_tables()
+            for link in links.values():
+                note(f"tracing: link {link.id}")
+            _tell_missing(list(links.values()), backend)
             time_format = TimeFormat.CLOCK
             if precise or relative:
                 time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
@@ -155,41 +176,42 @@ def trace(
                 link_columns=verbose,
                 columns=shown,
                 names=names,
+                links=frozenset(links),
             )
-            view = EventView(printer, link.id, count)
-            there = _follow(events, changes, link.id, view, Subjects(namespaces, process, follow))
-            if there:
-                controller.detach(link.id)
+            view = EventView(printer, frozenset(links), count)
+            there = set(links)
+            _follow(events, changes, there, view, Subjects(namespaces, process, follow))
+            for link_id in there:
+                controller.detach(link_id)
             for batch in events.drain():
                 view.show(batch)
             totals(view.events, view.packets.count, events.losses)
-            if not there:
-                note(f"link {link.id} was detached by somebody else")
+            for link_id in sorted(set(links) - there):
+                note(f"link {link_id} was detached by somebody else")
 
 
 def _follow(
     events: EventStream,
     changes: LinkChangeStream,
-    link: int,
+    links: set[int],
     view: EventView,
     subjects: Subjects,
-) -> bool:
-    """Show events until stopped or nothing can come; returns whether the link still exists."""
-    while not events.stopped:
+) -> None:
+    """Show events until stopped or nothing can come; removes from ``links`` those that went."""
+    while links and not events.stopped:
         if not events.wait(changes.fileno(), *subjects.descriptors()):
             continue
         for change in changes.read(0):
-            if change.link.id != link:
+            if change.link.id not in links:
                 continue
             if change.change is Change.DETACHED:
-                return False
-            if change.change is Change.CHANGED:
+                links.remove(change.link.id)
+            elif change.change is Change.CHANGED:
                 tell_state(change.link)
         for batch in events.read(0):
             view.show(batch)
         if view.full or subjects.ended():
             break
-    return True
 
 
 @contextmanager
@@ -207,16 +229,30 @@ def _programs(wanted: trace_programs.TraceOptions, bytecode: bytes | None) -> It
             program.close()
 
 
-def _announce(link: Link) -> None:
-    note(f"tracing: link {link.id}")
-    tell_state(link)
+def _places(
+    controller: Controller, backend: Backend | None, family: Literal[4, 6] | None
+) -> Iterator[Hook]:
+    """The hooks to attach to; chains only where the module may walk through them.
+
+    Raises:
+        IpttctlError: only chains are wanted, and the module may not.
+    """
+    if backend is not Backend.NFT:
+        yield TableHook(family)
+    if backend is Backend.LEGACY:
+        return
+    try:
+        verified(controller)
+    except IpttctlError as error:
+        if backend is Backend.NFT:
+            raise
+        note(f"rules of nftables are not seen: {error}")
+    else:
+        yield ChainHook()
 
 
-def _tell_no_tables() -> None:
-    """Warn that a namespace without legacy tables will never show anything."""
-    lists = (Path(f"/proc/net/{family}_tables_names") for family in ("ip", "ip6"))
-    if not any(names.is_file() and names.read_text().strip() for names in lists):
-        note(
-            "this network namespace has no table of iptables-legacy: nothing will be seen here "
-            "(tables of iptables-nft and nft are not watched)"
-        )
+def _tell_missing(links: list[Link], backend: Backend | None) -> None:
+    """Report the code that is not loaded, unless only one back end's is, and that was not chosen."""
+    if backend is not None or all(list(link.hook.misses(link.id)) for link in links):
+        for link in links:
+            tell_state(link)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ipttctl.cli.output import EventPrinter
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 class EventView:
     """A printer that counts events and their packets."""
 
-    def __init__(self, printer: EventPrinter, link: int | None, count: int | None) -> None:
-        """Show ``count`` events of ``link``; None means no limit, or all links."""
+    def __init__(self, printer: EventPrinter, links: Collection[int] | None, count: int | None) -> None:
+        """Show ``count`` events of ``links``; None means no limit, or all links."""
         from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
 
         self._decode = decode
         self._printer = printer
-        self._link = link
+        self._links = links
         self._count = count
         self.events = 0
         self.packets = PacketCounter()
@@ -35,7 +36,7 @@ class EventView:
         """Print the wanted events of a batch."""
         if self.full:
             return
-        records = self._decode(batch, self._link)
+        records = self._decode(batch, self._links)
         if self._count is not None:
             records = records[: self._count - self.events]
         if not records:

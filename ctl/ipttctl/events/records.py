@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from ipttproto import EVENT_DTYPE, EventBatch
@@ -94,8 +95,8 @@ def _plain_dtype() -> np.dtype[np.void]:
 _PLAIN: Final = _plain_dtype()
 
 
-def decode(batch: EventBatch, link: int | None = None) -> list[EventRecord]:
-    """The events of a batch, in order; with ``link``, only those of that link."""
+def decode(batch: EventBatch, links: Collection[int] | None = None) -> list[EventRecord]:
+    """The events of a batch, in order; with ``links``, only those of these links."""
     rows = batch.events.view(_PLAIN).tolist()
     records = [
         EventRecord._make((*row, batch.cpu, sequence, batch.clock_offset, b""))
@@ -103,4 +104,4 @@ def decode(batch: EventBatch, link: int | None = None) -> list[EventRecord]:
     ]
     for place, payload in batch.payloads.items():
         records[place] = records[place]._replace(payload=payload)
-    return records if link is None else [r for r in records if r.link == link]
+    return records if links is None else [r for r in records if r.link in links]

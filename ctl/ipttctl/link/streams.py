@@ -211,7 +211,7 @@ class EventStream(Stream["EventBatch"]):
         from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
 
         for batch in self:
-            yield from decode(batch, link)
+            yield from decode(batch, None if link is None else (link,))
 
     async def async_records(self, link: int | None = None) -> AsyncIterator[EventRecord]:
         """Iterate as ``records``, for asyncio."""

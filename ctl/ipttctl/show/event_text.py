@@ -90,10 +90,11 @@ class _EventText:
         colour: bool = False,
         names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
+        links: frozenset[int] = frozenset(),
     ) -> None:
         """Without ``link_columns``, events name their link once there is more than one.
 
-        A link after a swap counts as another one. ``names`` gives the names of namespaces.
+        A link after a swap counts as another one, ``links`` in their first generation as one. ``names`` gives the names of namespaces.
         ``payload`` decodes the bytes that a program added to an event.
         """
         self._time_format = time_format
@@ -104,6 +105,7 @@ class _EventText:
         self._first_time: int | None = None
         self._first_link: tuple[int, int] | None = None
         self._several = False
+        self._links = links
         self._second = -1
         self._clock = ""
 
@@ -131,7 +133,7 @@ class _EventText:
 
     def _link(self, record: EventRecord) -> Iterator[str]:
         """The link as fields, once there is more than one."""
-        link = record.link, record.generation
+        link = 0 if record.link in self._links else record.link, record.generation
         if self._first_link is None:
             self._first_link = link
         self._several |= link != self._first_link

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whether the module may walk through nftables' chains in place of the running kernel.
+
+The module takes links at chains only once somebody has verified on the running kernel that its walk
+does what the kernel's own loop does. A fixed part of the differential test (``ipttctl.verify``) does
+that, in network namespaces of its own. Its result is kept for the same builds of kernel and module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from ipttctl.bpf.programs import Program
+from ipttctl.errors import IpttctlError, ModuleError
+from ipttctl.hooks.chain import ChainHook
+from ipttctl.host.module import BUILT, NAME
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttctl.system.private_dirs import check_private, make_private
+from ipttctl.verify.laboratory import Namespaces
+from ipttctl.verify.run import Runner, cases
+from ipttctl.verify.words import Vocabulary
+from ipttproto import TABLE_SLOTS, Walk
+
+CASES: Final = 60
+"""Cases of the fixed part; in every fifth the ruleset changes while packets pass."""
+
+SEED: Final = 1
+"""Seed of the fixed part."""
+
+KEPT: Final = BUILT / "verified"
+"""Where results are kept, a file for each pair of builds."""
+
+_NOTES: Final = (
+    Path("/sys/kernel/notes"),
+    Path(f"/sys/module/{NAME}/notes/.note.gnu.build-id"),
+)
+#: r0 = 1; exit: selects each packet, and asks for each event
+_YES: Final = bytes.fromhex("b7000000010000009500000000000000")
+
+Progress = Callable[[int, int], None]
+"""Is called with the number of cases that have passed, and of all."""
+
+
+def verify(
+    controller: Controller,
+    *,
+    count: int = CASES,
+    seed: int = SEED,
+    although_not_compared: bool = False,
+    progress: Progress | None = None,
+) -> str:
+    """Verify the walk, tell the module the result and keep it.
+
+    On series of kernels whose sources nobody compared with the walk a result is trusted only
+    ``although_not_compared``. Returns a report of the first case that differs, or nothing.
+
+    Raises:
+        IpttctlError: it cannot be verified.
+    """
+    report = ""
+    with (
+        Controller() as verifier,
+        Runner(Vocabulary.BUILTIN) as runner,
+        Program.load(_YES, name="verify") as program,
+    ):
+
+        @contextmanager
+        def observed(namespaces: Namespaces) -> Iterator[None]:
+            router = namespaces.router.fileno()
+            verifier.try_walk(router)
+            programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program.fd))
+            link = verifier.attach(ChainHook(netns=router), programs)
+            try:
+                yield
+            finally:
+                verifier.detach(link.id)
+
+        for done, case in enumerate(cases(Vocabulary.BUILTIN, seed, count)):
+            result = runner.run(case, observed)
+            if result.differences:
+                report = result.report()
+                break
+            if progress:
+                progress(done + 1, count)
+    walk = Walk.DIFFERS if report else Walk.VERIFIED
+    controller.end_verification(walk, although_not_compared=although_not_compared)
+    _keep(walk, count, seed)
+    return report
+
+
+def known(controller: Controller) -> bool:
+    """Whether the walk is verified: in the module, or by a kept result, which the module is told.
+
+    Raises:
+        ModuleError: the walk differs from the kernel's loop.
+    """
+    status = controller.status()
+    walk = status.walk
+    if walk == Walk.UNVERIFIED and status.walk_compared:
+        walk = _kept()
+        if walk == Walk.VERIFIED:
+            controller.end_verification(Walk.VERIFIED)
+    if walk == Walk.DIFFERS:
+        raise ModuleError(
+            "on this kernel the module's walk through chains does not do what the kernel does",
+            "please report it, with the output of `ipttctl module verify`",
+        )
+    return walk == Walk.VERIFIED
+
+
+def _place() -> Path | None:
+    """The file of these builds; None if they cannot be told from others."""
+    digest = hashlib.sha256()
+    try:
+        for note in _NOTES:
+            digest.update(note.read_bytes())
+    except OSError:
+        return None
+    return KEPT / digest.hexdigest()[:32]
+
+
+def _keep(walk: Walk, count: int, seed: int) -> None:
+    """Keep a result; without a place for it, it is found again the next time."""
+    place = _place()
+    if place is None:
+        return
+    with suppress(OSError, IpttctlError):
+        make_private(KEPT)
+        text = {"walk": walk.name.lower(), "cases": count, "seed": seed}
+        temporary = place.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(text) + "\n")
+        temporary.replace(place)
+
+
+def _kept() -> Walk:
+    """The result that is kept for these builds."""
+    place = _place()
+    if place is None:
+        return Walk.UNVERIFIED
+    try:
+        check_private(place)
+        name = json.loads(place.read_text())["walk"]
+        return Walk[str(name).upper()]
+    except (OSError, ValueError, KeyError, TypeError, IpttctlError):
+        return Walk.UNVERIFIED

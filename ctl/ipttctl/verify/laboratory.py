@@ -53,14 +53,12 @@ _IPV6_HDRINCL: Final = 36
 
 #: everywhere, before there are devices
 _SYSCTLS: Final = {
-    "net/ipv4/ip_forward": "1",
     "net/ipv4/icmp_ratemask": "0",
     "net/ipv4/ipfrag_time": "86400",
     "net/ipv4/conf/all/send_redirects": "0",
     "net/ipv4/conf/default/send_redirects": "0",
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
-    "net/ipv6/conf/all/forwarding": "1",
     "net/ipv6/conf/all/accept_ra": "0",
     "net/ipv6/conf/all/accept_dad": "0",
     "net/ipv6/conf/default/accept_ra": "0",
@@ -75,6 +73,9 @@ _SYSCTLS: Final = {
     "net/ipv6/auto_flowlabels": "0",
     "net/ipv6/ip6frag_time": "86400",
 }
+
+#: in the router alone: others would send back what reaches them by mistake
+_ROUTER_SYSCTLS: Final = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
 
 
 class LaboratoryError(IpttctlError):
@@ -251,21 +252,23 @@ def _waiting(listener: socket.socket, place: str) -> Iterator[bytes]:
             raise LaboratoryError(f"{lost} packets that arrived at {place} were not seen")
 
 
-def _run(command: Sequence[str], text: str) -> None:
-    """Run a program in this thread's namespace."""
+def _run(command: Sequence[str], text: str) -> str:
+    """Run a program in this thread's namespace, and return its output."""
     program = tools.find(command[0])
     if program is None:
         raise UsageError(f"{command[0]} is missing", "install it")
     result = tools.run([program, *command[1:]], text=text)
     if result.returncode:
         raise LaboratoryError(f"{command[0]} fails: {result.stderr.strip()}")
+    return result.stdout
 
 
 def _configure(namespaces: Namespaces, *, bridges: bool) -> None:
     """Make devices, addresses, routes and neighbours."""
     for namespace in (namespaces.client, namespaces.router, namespaces.server):
         with netns.entered(namespace.fileno()):
-            for name, value in _SYSCTLS.items():
+            routing = _ROUTER_SYSCTLS if namespace is namespaces.router else {}
+            for name, value in (_SYSCTLS | routing).items():
                 # a kernel may lack one
                 if (path := Path("/proc/sys") / name).exists():
                     path.write_text(value)
@@ -336,19 +339,34 @@ def _neighbours(device: str, net: int, hosts: Sequence[int], mac: str) -> list[s
 
 
 def _settle(namespaces: Namespaces) -> None:
-    """Wait until the reports of IPv6 multicast groups are sent: they follow within a few ticks.
+    """Wait until devices are up, and reports of IPv6 multicast groups are sent.
+
+    The kernel looks at new carriers once a second, and repeats the reports then.
 
     Raises:
         LaboratoryError: packets are sent all the time.
     """
     deadline = time.monotonic() + _SETTLED
     before, since = _sent(namespaces), time.monotonic()
-    while (now := time.monotonic()) < since + _QUIET:
+    ready = False
+    while (now := time.monotonic()) < since + _QUIET or not ready:
         if now > deadline:
             raise LaboratoryError("namespaces without traffic do not become quiet")
         time.sleep(_QUIET / 5)
-        if (sent := _sent(namespaces)) != before:
+        sent = _sent(namespaces)
+        if sent != before or not ready:
+            ready = ready or _up(namespaces)
             before, since = sent, time.monotonic()
+
+
+def _up(namespaces: Namespaces) -> bool:
+    """Whether the kernel has seen that all cables are plugged in."""
+    for namespace in (namespaces.client, namespaces.router, namespaces.server):
+        with netns.entered(namespace.fileno()):
+            shown = _run(("ip", "-o", "link", "show", "type", "veth"), "").splitlines()
+        if not all(" state UP " in line for line in shown):
+            return False
+    return True
 
 
 def _sent(namespaces: Namespaces) -> list[str]:

@@ -10,6 +10,8 @@ from ipttctl.verify.netlink import Message, attributes
 from ipttctl.verify.packets import ACK, SYN
 
 _TCP: Final = 6
+_FRAGMENT: Final = 44
+_EXTENSIONS: Final = (0, 43, 44, 60)
 _TRACE_ID, _LINK, _NETWORK, _TRANSPORT, _CONNECTION = 6, 7, 8, 9, 18
 
 
@@ -53,8 +55,19 @@ def _mask_ip4(data: bytearray, start: int) -> None:
 
 
 def _mask_ip6(data: bytearray, start: int) -> None:
-    if len(data) > start + 40 and data[start + 6] == _TCP:
-        _mask_tcp(data, start + 40)
+    """Mask the identifier of a fragment, and what follows."""
+    if len(data) < start + 40:
+        return
+    following, offset = data[start + 6], start + 40
+    while following in _EXTENSIONS and len(data) >= offset + 8:
+        if following == _FRAGMENT:
+            data[offset + 4 : offset + 8] = bytes(4)
+            length = 8
+        else:
+            length = (data[offset + 1] + 1) * 8
+        following, offset = data[offset], offset + length
+    if following == _TCP:
+        _mask_tcp(data, offset)
 
 
 def _mask_tcp(data: bytearray, start: int) -> None:

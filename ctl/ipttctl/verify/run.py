@@ -33,7 +33,7 @@ PACKETS: Final = 40
 ROUNDS: Final = 12
 """How often the packets are sent while the ruleset changes."""
 
-_FRESH: Final = 50
+_FRESH: Final = 500
 """Cases until the namespaces are replaced: they remember parts of packets."""
 
 _CONNTRACK_DELETE: Final = 2

@@ -152,7 +152,7 @@ _IPTABLES: Final = (
     "-m dscp --dscp 0x08",
     "-p tcp -m tcp --dport 443 -j REJECT --reject-with tcp-reset",
     "-p udp -m udp --dport 5000 -j DROP",
-    "-i r1 -m recent --name seen --set",
+    "-m recent --name seen --set",
     "-j TRACE",
 )
 """Rules for FORWARD, INPUT and OUTPUT, for both programs."""
@@ -239,11 +239,14 @@ def iptables_lines(chance: random.Random, grammar: Grammar) -> tuple[str, str]:
 
 
 def _restored(chance: random.Random, grammar: Grammar) -> str:
+    # a segment's options can be changed where it leaves only
+    anywhere = [rule for rule in grammar.iptables if "TCPMSS" not in rule]
     lines = ["*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", ":one -", ":two -"]
     for chain in ("FORWARD", "INPUT", "OUTPUT"):
-        lines += (f"-A {chain} {chance.choice(grammar.iptables)}" for _ in range(5))
+        rules = grammar.iptables if chain == "FORWARD" else anywhere
+        lines += (f"-A {chain} {chance.choice(rules)}" for _ in range(5))
     # nothing that jumps, which could be a loop
-    plain = [rule for rule in grammar.iptables if "one" not in rule and "two" not in rule]
+    plain = [rule for rule in anywhere if "one" not in rule and "two" not in rule]
     lines += (f"-A {chain} {chance.choice(plain)}" for chain in ("one", "two", "two"))
     return "\n".join((*lines, "COMMIT", ""))
 

@@ -51,10 +51,12 @@ _PACKET_STATISTICS: Final = 6
 _PACKET_OUTGOING: Final = 4
 _IPV6_HDRINCL: Final = 36
 
+_FOREVER: Final = "86400"
+
 #: everywhere, before there are devices
 _SYSCTLS: Final = {
     "net/ipv4/icmp_ratemask": "0",
-    "net/ipv4/ipfrag_time": "86400",
+    "net/ipv4/ipfrag_time": _FOREVER,
     "net/ipv4/conf/all/send_redirects": "0",
     "net/ipv4/conf/default/send_redirects": "0",
     "net/ipv4/conf/all/rp_filter": "0",
@@ -71,7 +73,7 @@ _SYSCTLS: Final = {
     "net/ipv6/icmp/ratemask": "\n",
     "net/ipv6/icmp/ratelimit": "0",
     "net/ipv6/auto_flowlabels": "0",
-    "net/ipv6/ip6frag_time": "86400",
+    "net/ipv6/ip6frag_time": _FOREVER,
 }
 
 #: in the router alone: others would send back what reaches them by mistake
@@ -133,6 +135,16 @@ class Laboratory(Closing):
         for packet in packets:
             self._sockets.send(packet)
         self._sockets.wait()
+
+    def keep_fragments(self) -> None:
+        """Have connection tracking, which must be on, wait for missing fragments forever.
+
+        It would tell their senders after a minute, in the midst of another case.
+        """
+        with netns.entered(self.namespaces.router.fileno()):
+            path = Path("/proc/sys/net/netfilter/nf_conntrack_frag6_timeout")
+            if path.exists():
+                path.write_text(_FOREVER)
 
     def arrivals(self) -> list[Arrivals]:
         """Frames and datagrams that arrived since the last call, by place.

@@ -8,7 +8,6 @@ time or chance decides is left out.
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Final
 
 from ipttctl.verify import netlink
 from ipttctl.verify.laboratory import Arrivals, Laboratory
-from ipttctl.verify.masks import masked_frame, masked_trace
+from ipttctl.verify.masks import masked_frame, masked_log, masked_trace
 from ipttctl.verify.netlink import Command, Message, Subsystem, attribute, attributes, text
 from ipttctl.verify.rulesets import Ruleset
 
@@ -220,18 +219,5 @@ def _tables(message: Message) -> str:
 
 
 def _message(message: Message) -> str:
-    if message.subsystem == Subsystem.NFTABLES:
-        return " ".join(masked_trace(message))
-    values = []
-    for kind, value in attributes(message.payload):
-        # NFULA_TIMESTAMP, NFULA_SEQ
-        if kind in {3, 12, 13}:
-            continue
-        values.append(f"{kind}:{masked_frame(_ethernet(value)) if kind == 9 else value.hex()}")
-    return " ".join(values)
-
-
-def _ethernet(packet: bytes) -> bytes:
-    """A packet with a header in front, for the masks."""
-    ethertype = 0x86DD if packet[:1] and packet[0] >> 4 == 6 else 0x0800
-    return bytes(12) + struct.pack("!H", ethertype) + packet
+    masked = masked_trace if message.subsystem == Subsystem.NFTABLES else masked_log
+    return " ".join(masked(message))

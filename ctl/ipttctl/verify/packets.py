@@ -35,6 +35,9 @@ ROUTERS: Final = ("10.77.1.1", "10.77.2.1")
 CLIENTS6: Final = tuple(f"fd77:1::{host}" for host in (2, 3, 4))
 SERVERS6: Final = tuple(f"fd77:2::{host}" for host in (2, 3, 4))
 ROUTERS6: Final = ("fd77:1::1", "fd77:2::1")
+BACK: Final = "UDP, back"
+"""The label of answers in a conversation."""
+
 UNKNOWN: Final = ("192.0.2.9", "2001:db8::9")
 """Addresses without a route."""
 
@@ -157,7 +160,7 @@ class _Generator:
             for _ in range(2)
             for packet in (
                 *self._sent(Origin.CLIENT, "UDP, there", there, _UDP, one),
-                *self._sent(Origin.SERVER, "UDP, back", back, _UDP, two),
+                *self._sent(Origin.SERVER, BACK, back, _UDP, two),
             )
         ]
 

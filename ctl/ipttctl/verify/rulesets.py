@@ -63,6 +63,11 @@ class Ruleset:
     iptables: str = ""
     ip6tables: str = ""
 
+    @property
+    def translates(self) -> bool:
+        """Whether it may translate addresses."""
+        return "type nat " in self.text
+
     def rule(self, family: str, table: str, chain: str, index: int) -> str:
         """The text of a rule by its place; empty if it is none of nft's."""
         for candidate in self.chains:

@@ -158,6 +158,10 @@ _IPTABLES: Final = (
 """Rules for FORWARD, INPUT and OUTPUT, for both programs."""
 
 
+_LEAVING: Final = ("TCPMSS", "CLASSIFY")
+"""Targets for packets that leave again."""
+
+
 def objects(
     chance: random.Random, grammar: Grammar, family: str, version: int, regular: Sequence[str]
 ) -> Objects:
@@ -239,8 +243,9 @@ def iptables_lines(chance: random.Random, grammar: Grammar) -> tuple[str, str]:
 
 
 def _restored(chance: random.Random, grammar: Grammar) -> str:
-    # a segment's options can be changed where it leaves only
-    anywhere = [rule for rule in grammar.iptables if "TCPMSS" not in rule]
+    anywhere = [
+        rule for rule in grammar.iptables if not any(name in rule for name in _LEAVING)
+    ]
     lines = ["*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", ":one -", ":two -"]
     for chain in ("FORWARD", "INPUT", "OUTPUT"):
         rules = grammar.iptables if chain == "FORWARD" else anywhere

@@ -19,7 +19,7 @@ from typing import Final
 from ipttctl.verify import tables
 from ipttctl.verify.grammar import Grammar
 from ipttctl.verify.tables import Objects
-from ipttctl.verify.words import ALL, Kind, Vocabulary, Word, agree
+from ipttctl.verify.words import ALL, Kind, Vocabulary, Word, excluded
 
 DEPTH: Final = 15
 """Chains below a base chain, at most."""
@@ -98,7 +98,8 @@ class _Generator:
     def __init__(self, chance: random.Random, grammar: Grammar) -> None:
         self._chance = chance
         self._grammar = grammar
-        self._traced = chance.random() < 0.6
+        self._traced = chance.random() < 0.5
+        self._known: dict[tuple[str, frozenset[str], str, Kind], list[Word]] = {}
 
     def ruleset(self) -> Ruleset:
         made = [self._table(number) for number in range(self._chance.choice((1, 2, 2, 3, 3, 4)))]
@@ -140,7 +141,7 @@ class _Generator:
         policy = "drop" if self._chance.random() < 0.1 and not table.nat else "accept"
         base = f"type {chain_type} hook {hook}{device} priority {priority}; policy {policy};"
         rules = self._rules(table, frozenset({hook}), chain_type, -1, self._chance.randint(2, 8))
-        if self._traced and self._chance.random() < 0.7:
+        if self._traced and self._chance.random() < 0.35:
             rules.insert(0, "counter meta nftrace set 1")
         return Chain(table.family, table.name, f"b{index}", base, tuple(rules))
 
@@ -166,7 +167,7 @@ class _Generator:
         matches = self._matches(table, hooks, chain_type, self._chance.choice((0, 1, 1, 1, 2, 3)))
         rule = [*matches, Word("counter", ALL)]
         for _ in range(self._chance.choice((0, 0, 1, 1, 2))):
-            words = self._grammar.words(table.family, hooks, chain_type, Kind.STATEMENT)
+            words = self._words(table.family, hooks, chain_type, Kind.STATEMENT)
             rule += self._fitting([*words, *table.objects.statements * 3], rule)
         rule += self._end(table, hooks, chain_type, index, rule)
         return _text(rule)
@@ -174,16 +175,24 @@ class _Generator:
     def _matches(
         self, table: _Table, hooks: frozenset[str], chain_type: str, count: int
     ) -> list[Word]:
-        words = self._grammar.words(table.family, hooks, chain_type, Kind.MATCH)
+        words = self._words(table.family, hooks, chain_type, Kind.MATCH)
         found: list[Word] = []
         for _ in range(count):
             found += self._fitting([*words, *table.objects.matches * 2], found)
         return found
 
+    def _words(
+        self, family: str, hooks: frozenset[str], chain_type: str, kind: Kind
+    ) -> list[Word]:
+        key = family, hooks, chain_type, kind
+        if key not in self._known:
+            self._known[key] = self._grammar.words(*key)
+        return self._known[key]
+
     def _fitting(self, words: Sequence[Word], rule: Sequence[Word]) -> list[Word]:
         """One of the words, with its values, if one fits into the rule."""
-        said = frozenset[str]().union(*(word.layers for word in rule))
-        fitting = [word for word in words if agree(said | word.layers)]
+        never = excluded(frozenset[str]().union(*(word.layers for word in rule)))
+        fitting = [word for word in words if never.isdisjoint(word.layers)]
         return [self._chance.choice(fitting).chosen(self._chance)] if fitting else []
 
     def _end(
@@ -210,7 +219,7 @@ class _Generator:
                 maps += table.objects.verdicts
             return self._fitting(maps, rule)
         if kind == "statement":
-            words = self._grammar.words(table.family, hooks, chain_type, Kind.FINAL)
+            words = self._words(table.family, hooks, chain_type, Kind.FINAL)
             return self._fitting(words, rule)
         return [Word("continue", ALL)] if kind == "continue" else []
 

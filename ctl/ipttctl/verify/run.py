@@ -30,7 +30,7 @@ Observed = Callable[[Namespaces], AbstractContextManager[object]]
 """Makes a context in which the router's packets are observed: with links in it."""
 
 PACKETS: Final = 40
-ROUNDS: Final = 12
+ROUNDS: Final = 6
 """How often the packets are sent while the ruleset changes."""
 
 _FRESH: Final = 500

@@ -82,8 +82,8 @@ _VALUES: Final = {
 
 
 _LAYERS: Final = {
-    "IPv4": re.compile(r"\bip |icmp |@nh,(64|72)|ipv4|10\.77"),
-    "IPv6": re.compile(r"ip6 |icmpv6 |exthdr|frag more|hbh |^dst |@nh,48|fd77|6>"),
+    "IPv4": re.compile(r"\bip |\bicmp (type|code)|@nh,(64|72)|ipv4|10\.77"),
+    "IPv6": re.compile(r"ip6 |icmpv6 (type|code)|exthdr|frag more|hbh |^dst |@nh,48|fd77|6>"),
     "nfproto": re.compile(r"nfproto"),
     "TCP": re.compile(r"\btcp (dport|flags|doff|window|option)"),
     "UDP": re.compile(r"\budp (dport|sport|length)"),
@@ -100,9 +100,10 @@ _SETS_OF_LAYERS: Final = (
 )
 
 
-def agree(layers: frozenset[str]) -> bool:
-    """Whether one rule can speak of these protocols."""
-    return all(len(layers & alternatives) <= 1 for alternatives in _SETS_OF_LAYERS)
+def excluded(layers: frozenset[str]) -> frozenset[str]:
+    """The protocols that a rule which speaks of some cannot speak of as well."""
+    others = (among - layers for among in _SETS_OF_LAYERS if layers & among)
+    return frozenset[str]().union(*others)
 
 
 @dataclass(frozen=True)

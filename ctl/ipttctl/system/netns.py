@@ -31,6 +31,7 @@ NAMED: Final = (Path("/run/netns"), Path("/var/run/netns"), Path("/run/docker/ne
 OWN: Final = Path("/proc/self/ns/net")
 """The network namespace of the caller."""
 
+_OF_THREAD: Final = Path("/proc/thread-self/ns/net")
 _INITIAL: Final = Path("/proc/1/ns/net")
 _NS_GET_NSTYPE: Final = 0xB703
 _CLONE_NEWNET: Final = 0x40000000
@@ -207,8 +208,46 @@ def socket_in(namespace: int, family: int, kind: int, protocol: int = 0) -> sock
         return pool.submit(make).result()
 
 
+def create() -> Namespace:
+    """Make a network namespace without a name, which is gone when nobody has it open.
+
+    Raises:
+        PrivilegeError: the caller may not make one.
+    """
+
+    def make() -> Namespace:
+        if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
+            number = ctypes.get_errno()
+            raise PrivilegeError(
+                f"cannot make a network namespace: {os.strerror(number)}",
+                "run it as root (CAP_SYS_ADMIN)",
+            )
+        return Namespace(_OF_THREAD)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(make).result()
+
+
+@contextmanager
+def entered(namespace: int) -> Iterator[None]:
+    """Have this thread, and the programs that it starts, in the namespace behind a descriptor.
+
+    Raises:
+        OSError: the caller may not enter it.
+    """
+    before = os.open(_OF_THREAD, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(namespace)
+        try:
+            yield
+        finally:
+            _enter(before)
+    finally:
+        os.close(before)
+
+
 def _enter(namespace: int) -> None:
-    """Move this thread into a namespace; the thread must end there.
+    """Move this thread into a namespace; it must end there, or move back.
 
     setns(2) affects one thread only. A child process would copy all our memory.
     """

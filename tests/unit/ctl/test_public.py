@@ -24,7 +24,7 @@ RANKS = (
     {"events"},
     {"hooks"},
     {"link"},
-    {"host", "programs"},
+    {"host", "programs", "verify"},
     {"show"},
     {"state"},
     {"cli"},

@@ -35,12 +35,22 @@ HOOKS: Final[Mapping[NfFamily, Mapping[str, int]]] = MappingProxyType(
         NfFamily.INET: {name: n for n, name in enumerate((*_IP_HOOKS, "ingress"))},
         NfFamily.IPV4: {name: n for n, name in enumerate(_IP_HOOKS)},
         NfFamily.ARP: {"in": 0, "out": 1, "forward": 2},
-        NfFamily.NETDEV: {"ingress": 0, "egress": 1},
+        NfFamily.NETDEV: {"ingress": 0},
         NfFamily.BRIDGE: {name: n for n, name in enumerate(_IP_HOOKS)},
         NfFamily.IPV6: {name: n for n, name in enumerate(_IP_HOOKS)},
     }
 )
-"""Family -> the names of its hooks -> their numbers."""
+"""Family -> the names of the hooks that links can be at -> their numbers."""
+
+#: (family, number) -> hooks that only chains of nftables are at: of inet tables, those at ingress
+#: see packets of IP as of their own family
+_HOOKS_OF_CHAINS: Final[Mapping[tuple[int, int], str]] = MappingProxyType(
+    {
+        (NfFamily.NETDEV, 1): "egress",
+        (NfFamily.IPV4, HOOKS[NfFamily.INET]["ingress"]): "ingress",
+        (NfFamily.IPV6, HOOKS[NfFamily.INET]["ingress"]): "ingress",
+    }
+)
 
 FAMILY_NAMES: Final[Mapping[str, NfFamily]] = MappingProxyType(
     {
@@ -57,6 +67,18 @@ FAMILY_NAMES: Final[Mapping[str, NfFamily]] = MappingProxyType(
     }
 )
 """Name -> family; the first name of each family is the printed one."""
+
+#: family -> the name that nft has for it
+_NFT_NAMES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        NfFamily.INET: "inet",
+        NfFamily.IPV4: "ip",
+        NfFamily.ARP: "arp",
+        NfFamily.NETDEV: "netdev",
+        NfFamily.BRIDGE: "bridge",
+        NfFamily.IPV6: "ip6",
+    }
+)
 
 IP: Final[Mapping[Literal[4, 6], NfFamily]] = MappingProxyType({4: NfFamily.IPV4, 6: NfFamily.IPV6})
 """IP version -> its family."""
@@ -123,18 +145,6 @@ def parse_priority(family: NfFamily, text: str) -> int:
     return number
 
 
-_NFT_NAMES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        NfFamily.INET: "inet",
-        NfFamily.IPV4: "ip",
-        NfFamily.ARP: "arp",
-        NfFamily.NETDEV: "netdev",
-        NfFamily.BRIDGE: "bridge",
-        NfFamily.IPV6: "ip6",
-    }
-)
-
-
 def nft_family_name(family: int) -> str:
     """The name that nft has for a family: ``ip`` for IPv4; its number if it is unknown."""
     return _NFT_NAMES.get(family, str(family))
@@ -155,7 +165,8 @@ def hook_number(family: NfFamily, name: str) -> int | None:
 def hook_name(family: int, hooknum: int) -> str:
     """The printed name of a hook in a family; its number if it is unknown."""
     hooks = next((names for known, names in HOOKS.items() if known == family), {})
-    return next((name for name, value in hooks.items() if value == hooknum), str(hooknum))
+    other = _HOOKS_OF_CHAINS.get((family, hooknum), str(hooknum))
+    return next((name for name, value in hooks.items() if value == hooknum), other)
 
 
 @lru_cache

@@ -167,7 +167,7 @@ def _parse_one(space: AttributeSet, attribute: Attribute, payload: memoryview) -
         raise ProtocolError(f"{space.name}.{attribute.name}: {error}") from None
     if stream.read(1):
         raise ProtocolError(f"{space.name}.{attribute.name}: {len(payload)} bytes are too many")
-    return value.decode(errors="replace") if attribute.type is STRING else value
+    return value.decode(errors="surrogateescape") if attribute.type is STRING else value
 
 
 def _build_one(space: AttributeSet, attribute: Attribute, value: Any) -> bytes:
@@ -178,7 +178,9 @@ def _build_one(space: AttributeSet, attribute: Attribute, value: Any) -> bytes:
         number |= NLA_F_NESTED
     else:
         if isinstance(value, str):
-            value = value.encode()
+            value = value.encode(errors="surrogateescape")
+        if attribute.type is STRING and b"\0" in value:
+            raise ProtocolError(f"{where}: there is a NUL in the text")
         _check_bounds(where, attribute, value)
         try:
             payload = attribute.type.format.build(value)

@@ -426,9 +426,9 @@ Top: Final = AttributeSet(
         "armed",
         12,
         U32,
-        "bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is there; 8, "
-        "nftables' chains are watched. The bit of tables or chains is missing while the module that "
-        "holds their code is not loaded, a hook's when the link is gone from it",
+        "bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is there; "
+        "8, nftables' chains are watched. The bit of tables or chains is missing while the module "
+        "that holds their code is not loaded, a hook's when the link is gone from it",
     ),
     Attribute("stats", 13, LinkStats, "counters of the link"),
     Attribute("reason", 14, U32, "why the link went", enum=DetachReason),
@@ -445,8 +445,8 @@ Top: Final = AttributeSet(
         "netns-fd",
         22,
         U32,
-        "request: file descriptor of the network namespace. nf: without it, the initial one; chain: "
-        "without it, all",
+        "request: file descriptor of the network namespace. nf: without it, the initial one; "
+        "chain: without it, all",
     ),
     Attribute("netns", 23, U32, "inode number of the network namespace"),
     Attribute("ifindex", 24, U32, "nf, ingress: the device", minimum=1),
@@ -563,8 +563,10 @@ class Command(Documented):
     NAMESPACE_GONE = 15, "a network namespace is going: nothing of it comes any more"
     VERIFY = (
         16,
-        "chain links: take them for a namespace of the sender, who verifies the walk, until its "
-        "socket is closed (netns-fd); or end the verification (walk)",
+        (
+            "chain links: take them for a namespace of the sender, who verifies the walk, until "
+            "its socket is closed (netns-fd); or end the verification (walk)"
+        ),
     )
 
 

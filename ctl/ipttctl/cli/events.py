@@ -69,6 +69,7 @@ def stats(output_form: OutputOption = Output.TEXT) -> None:
         output.lines([render_json.dumps(render_json.status(status))])
     else:
         heading = f"module {status.version} protocol {status.fingerprint:08x}"
+        heading = f"{heading} {render_text.walk(status)}".rstrip()
         output.lines([heading, *render_text.cpu_table(status.cpus)])
 
 

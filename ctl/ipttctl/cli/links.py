@@ -48,8 +48,8 @@ def attach(
     """Attach programs as a link: --fd rule=7 --pinned exit=/sys/fs/bpf/x --id entry=12.
 
     Prints the link. Without --persist the command then runs until Ctrl-C, and the link ends with
-    it. Meanwhile it reports on standard error if the link waits for tables, or if its network
-    namespace or device disappears.
+    it. Meanwhile it reports on standard error if the link waits for tables or chains, or if its
+    network namespace or device disappears.
     """
     hook = chosen(where)
     choice = programs.choice()
@@ -167,14 +167,14 @@ def _measured(
 
 def _hold(link: Link, changes: LinkChangeStream) -> None:
     """Report changes of a link, until we are asked to end or the link is gone."""
-    told = link.hook.waiting, link.hook.gone
+    told = list(link.hook.misses(link.id))
     for change in changes:
         if change.link.id != link.id:
             continue
         if change.change is Change.DETACHED:
             output.note(f"link {link.id} was detached by somebody else")
             return
-        state = change.link.hook.waiting, change.link.hook.gone
-        if state != told:
+        misses = list(change.link.hook.misses(link.id))
+        if misses != told:
             output.tell_state(change.link)
-            told = state
+            told = misses

@@ -134,6 +134,8 @@ def _state(state: module.ModuleState, form: Output) -> None:
     lines = [f"module: loaded, {number} reference{'' if number == 1 else 's'}"]
     if state.status:
         lines[0] += f", version {state.status.version}, protocol {state.status.fingerprint:08x}"
+        if walked := render_text.walk(state.status):
+            lines[0] += f", {walked}"
     if state.problem:
         lines.append(f"problem: {state.problem}")
     if state.links is not None:

@@ -43,7 +43,7 @@ _NFT_VERDICTS: Final = {
 }
 _NFT_TO_CHAIN: Final = frozenset({_NFT_JUMP, _NFT_GOTO})
 _QUEUE: Final = 3
-_OUTWARD: Final = {"output", "postrouting", "out"}
+_OUTWARD: Final = {"output", "postrouting", "out", "egress"}
 
 
 @lru_cache(maxsize=4096)
@@ -108,18 +108,22 @@ def error_name(number: int) -> str:
 
 
 def chain_decision(record: EventRecord) -> str:
-    """``accept``, ``jump NAME``, ``return``, ``queue 3,bypass``... for a rule or policy of a chain.
+    """``accept``, ``drop(EPERM)``, ``jump NAME``, ``queue 3,bypass``... of an event at a chain.
 
     The end of a chain decides ``return``.
     """
-    number = record.verdict
-    if number in _NFT_VERDICTS:
-        decided = _NFT_VERDICTS[number]
-        return f"{decided} {word(record.target)}" if number in _NFT_TO_CHAIN else decided
+    number, data = record.verdict, record.verdict_data
+    name = decision_name(number)
+    if number in _NFT_TO_CHAIN:
+        return f"{name} {word(record.target)}"
     if number == _QUEUE:
-        bypass = ",bypass" if record.flags & EventFlag.QUEUE_BYPASS else ""
-        return f"queue {record.verdict_data}{bypass}"
-    return verdict_name(number).lower()
+        return f"{name} {data}{',bypass' if record.flags & EventFlag.QUEUE_BYPASS else ''}"
+    return f"{name}({error_name(data)})" if number == _DROP and data else name
+
+
+def decision_name(number: int) -> str:
+    """The word of nft for a verdict: ``accept`` for 1, ``continue`` for what goes on."""
+    return _NFT_VERDICTS.get(number) or verdict_name(number).lower()
 
 
 def hook(record: EventRecord) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ipttctl.errors import UsageError
+from ipttctl.escape import name_bytes, part_name
 from ipttctl.families import IP, NfFamily, hook_number
 from ipttctl.numbers import U32_MAX, decimal
 from ipttproto import Kind
@@ -40,7 +41,7 @@ class HookPattern:
 
     ``kinds`` distinguishes tables, netfilter hooks and chains. ``places`` are pairs of family and
     hook as in events (``pf``, ``hook``). ``priority`` is that of links at netfilter hooks. A table
-    of nftables has a family of its own, ``table_family``.
+    of nftables has a family of its own, ``table_family``. ``table`` and ``chain`` are names.
     """
 
     kinds: Collection[Kind] | None = None
@@ -81,21 +82,21 @@ class RulePattern:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse ``TABLE[/CHAIN[/NUMBER]]``; ``*`` is any.
+        r"""Parse ``TABLE[/CHAIN[/NUMBER]]``; ``*`` is any, and ``\x2f`` a slash in a name.
 
         Raises:
             UsageError: the text is not of this form.
         """
         parts = text.split("/")
-        if len(parts) > _RULE_PARTS or not all(parts):
+        if len(parts) > _RULE_PARTS or not all(map(part_name, parts)):
             raise UsageError(f"'{text}' is not a rule", "write TABLE, TABLE/CHAIN or .../NUMBER")
         table, chain, number = parts + [_ANY] * (_RULE_PARTS - len(parts))
         value = None if number == _ANY else decimal(number, U32_MAX)
         if number != _ANY and not value:
             raise UsageError(f"'{number}' is not the number of a rule", "rules count from 1")
         return cls(
-            None if table == _ANY else table,
-            None if chain == _ANY else chain,
+            None if table == _ANY else part_name(table),
+            None if chain == _ANY else part_name(chain),
             value,
         )
 
@@ -113,9 +114,9 @@ class RulePattern:
 class EventFilter:
     """A filter: an event passes if it matches one element of each member that is not None.
 
-    ``links`` are ids. ``verdicts`` are NF_* numbers, which only exits of tables and netfilter hooks
-    have. ``namespaces`` are cookies; the collection is read again for each batch. ``devices`` are
-    names of the interface in or out.
+    ``links`` are ids. ``verdicts`` are NF_* numbers: of exits of tables and base chains, and of
+    packets at netfilter hooks. ``namespaces`` are cookies; the collection is read again for each
+    batch. ``devices`` are names of the interface in or out.
     """
 
     links: Collection[int] | None = None
@@ -164,7 +165,7 @@ def _named(events: Events, table: str | None, chain: str | None) -> Choice:
     passing = _all(events)
     for member, name in (("table", table), ("chain", chain)):
         if name is not None:
-            passing &= events[member] == os.fsencode(name)[: events.dtype[member].itemsize - 1]
+            passing &= events[member] == name_bytes(name)[: events.dtype[member].itemsize - 1]
     return passing
 
 

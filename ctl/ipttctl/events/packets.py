@@ -18,7 +18,9 @@ _OUTPUT: Final = 3
 _OUTWARD: Final = (3, 4)
 _KEPT: Final = 65536
 _WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET, Kind.CHAIN_EXIT)
-_BEFORE_IP: Final = (NfFamily.NETDEV, NfFamily.BRIDGE)
+#: of a device; of inet tables, ingress is a hook of IP
+_EGRESS: Final = (NfFamily.NETDEV, 1)
+_INET_INGRESS: Final = 5
 
 #: hook -> the hooks that a packet can reach after it, in the same network namespace
 _NEXT: Final = {0: {0, 1, 2}, 1: {1}, 2: {2, 4}, 3: {3, 4}, 4: {4}}
@@ -52,19 +54,19 @@ def _continues(last: EventRecord, record: EventRecord) -> bool:
         # the links at a hook see a packet in order, each link once
         at_another = record.link != last.link and record.priority >= last.priority
         return at_another and last.verdict == _ACCEPT
-    if not _of_hook(record) and (last.cpu, last.traversal) == (record.cpu, record.traversal):
+    if not _of_hook(record) and _passage(last) == _passage(record):
         return True
     ended = last.kind in _WITH_VERDICT and last.verdict != _ACCEPT
     begins = record.hook == _OUTPUT != last.hook
-    if ended or begins or not _same_family(last.pf, record.pf):
+    again = _rules(last) == _rules(record)
+    if ended or begins or again or not _reaches(last, record):
         return False
-    if last.netns_cookie != record.netns_cookie:
-        return last.hook != _INPUT
-    if last.pf == NfFamily.NETDEV:
+    if last.netns_cookie != record.netns_cookie or _at_egress(record):
+        return last.hook != _INPUT or _at_egress(last)
+    if _at_device(last):
         return True
-    again = (*_place(last), last.table) == (*_place(record), record.table)
     looped = record.in_name == b"lo" and last.hook in _OUTWARD
-    return not again and (looped or record.hook in _NEXT.get(last.hook, ()))
+    return looped or record.hook in _NEXT.get(last.hook, ())
 
 
 def _of_hook(record: EventRecord) -> bool:
@@ -75,6 +77,27 @@ def _place(record: EventRecord) -> tuple[int, int, int]:
     return record.netns_cookie, record.pf, record.hook
 
 
-def _same_family(last: int, pf: int) -> bool:
-    """Whether a packet can reach a hook of family ``pf`` after one of ``last``."""
-    return pf == last or (last in _BEFORE_IP and pf != NfFamily.NETDEV)
+def _passage(record: EventRecord) -> tuple[int, int, bool]:
+    """A packet's passage through a table or base chain: each CPU counts those of either kind."""
+    return record.cpu, record.traversal, bool(record.family)
+
+
+def _rules(record: EventRecord) -> tuple[object, ...]:
+    """The rules that a packet meets only once: a table at a hook, or a chain."""
+    chain = record.family, record.table_handle, record.chain_handle
+    return *_place(record), _of_hook(record), record.table, *chain
+
+
+def _at_egress(record: EventRecord) -> bool:
+    return (record.pf, record.hook) == _EGRESS
+
+
+def _at_device(record: EventRecord) -> bool:
+    return record.pf == NfFamily.NETDEV or record.hook == _INET_INGRESS
+
+
+def _reaches(last: EventRecord, record: EventRecord) -> bool:
+    """Whether a packet can reach the family of a hook after that of another."""
+    if record.pf == last.pf or _at_device(last) or _at_egress(record):
+        return True
+    return last.pf == NfFamily.BRIDGE and record.pf != NfFamily.NETDEV

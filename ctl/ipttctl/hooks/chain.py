@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -13,16 +12,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import ipttproto
 from ipttctl.errors import UsageError
-from ipttctl.escape import word
+from ipttctl.escape import name_bytes, part, part_name, word
 from ipttctl.events import describe
 from ipttctl.events.filter import HookPattern
 from ipttctl.families import FAMILY_NAMES, NfFamily, nft_family_name
-from ipttctl.hooks.hook import Hook, HookChoice, Identity, NamespaceOptions, given_namespace
-from ipttctl.hooks.hook import open_namespace as open_held
+from ipttctl.hooks.hook import (
+    Hook,
+    HookChoice,
+    Identity,
+    NamespaceOptions,
+    given_namespace,
+    open_namespace,
+)
 from ipttctl.numbers import known_member
 from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
-from ipttctl.system.netns import Namespace, find, identity
 from ipttproto import TABLE_SLOTS, EventFlag, Gone, Kind, Slot
 from ipttproto.family import limit
 
@@ -31,7 +36,10 @@ if TYPE_CHECKING:
 
 _NAME: Final = "chain"
 CHAIN_SYNTAX: Final = f"{_NAME}[:FAMILY[/TABLE[/CHAIN]]]"
-"""The syntax of nftables' chains; ``ChainHook.parse`` reads it and ``str`` writes it."""
+r"""The syntax of nftables' chains; ``ChainHook.parse`` reads it and ``str`` writes it.
+
+In names, which can hold any byte, ``\x2f`` is a slash, ``\x20`` a space and ``\\`` a backslash.
+"""
 
 _HOOK: Final = re.compile(r"chain(:(?P<family>[^/]+)(/(?P<table>[^/]+)(/(?P<chain>[^/]+))?)?)?")
 _ARMED: Final = 8
@@ -49,7 +57,7 @@ class ChainHook(Hook):
 
     ``family`` is the table's, ``NfFamily.INET`` for one of both IP versions. A base chain is one
     with a hook; packets are followed from there into the chains that its rules jump to. ``netns``
-    is a network namespace, as for ``NfHook``; None means all.
+    is a network namespace, as for ``NfHook``, but None means all.
 
     As reported by the module, ``armed`` says whether nf_tables is loaded and watched, and ``gone``
     why no packet can come any more.
@@ -69,14 +77,14 @@ class ChainHook(Hook):
     )
     TITLE: ClassVar[str] = "chains"
     SYNTAX: ClassVar[str] = CHAIN_SYNTAX
-    PATTERNS: ClassVar[tuple[str, ...]] = (_NAME, CHAIN_SYNTAX)
+    PATTERNS: ClassVar[tuple[str, ...]] = (CHAIN_SYNTAX,)
     OPTIONS: ClassVar[type[HookChoice]] = ChainOptions
 
     def __str__(self) -> str:
-        parts = [part for part in (self.table, self.chain) if part is not None]
         if self.family is None:
             return _NAME
-        return "/".join([f"{_NAME}:{nft_family_name(self.family)}", *parts])
+        names = (part(name) for name in (self.table, self.chain) if name is not None)
+        return "/".join([f"{_NAME}:{nft_family_name(self.family)}", *names])
 
     @classmethod
     def means(cls, text: str) -> bool:
@@ -88,7 +96,8 @@ class ChainHook(Hook):
         """Parse ``chain[:FAMILY[/TABLE[/CHAIN]]]``; ``options`` are further members.
 
         Raises:
-            UsageError: the text has another form, there is no such family, or a name is too long.
+            UsageError: the text has another form, there is no such family, or no table or chain can
+                have such a name.
         """
         match = _HOOK.fullmatch(text)
         if match is None:
@@ -101,13 +110,7 @@ class ChainHook(Hook):
                     f"there is no family '{match['family']}'",
                     f"use one of {', '.join(map(nft_family_name, NfFamily))}",
                 )
-        for name in (match["table"], match["chain"]):
-            if name is not None and len(os.fsencode(name)) > limit("NFT_NAME"):
-                raise UsageError(
-                    f"'{name[:16]}...' is longer than a name of nftables can be",
-                    f"give at most {limit('NFT_NAME')} bytes",
-                )
-        return cls(family, match["table"], match["chain"], **options)
+        return cls(family, _named(match["table"]), _named(match["chain"]), **options)
 
     @classmethod
     def chosen(cls, options: ChainOptions) -> Self:
@@ -119,7 +122,8 @@ class ChainHook(Hook):
 
     def given(self) -> dict[str, Any]:
         """The options for a file, in which the namespace is named unambiguously."""
-        netns = None if self.netns is None else given_namespace(self.netns)
+        # without one, it would be at all namespaces: our own has to be there
+        netns = None if self.netns is None else given_namespace(self.netns) or str(OWN)
         return {"hook": str(self), "netns": netns}
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
@@ -132,7 +136,7 @@ class ChainHook(Hook):
         if self.chain is not None:
             attributes["chain"] = self.chain
         if self.netns is not None:
-            attributes["netns-fd"] = open_held(self.netns, opened)
+            attributes["netns-fd"] = open_namespace(self.netns, opened)
         return attributes
 
     def identity(self) -> Identity:
@@ -142,8 +146,8 @@ class ChainHook(Hook):
             cookie = self.netns.cookie
         elif self.netns is not None:
             with ExitStack() as opened:
-                cookie = identity(open_held(self.netns, opened), str(self.netns)).cookie
-        names = (os.fsencode(name or "") for name in (self.table, self.chain))
+                cookie = identity(open_namespace(self.netns, opened), str(self.netns)).cookie
+        names = (name_bytes(name or "") for name in (self.table, self.chain))
         return self.KIND, int(self.family or 0), cookie, *map(_number, names)
 
     def release(self) -> None:
@@ -212,7 +216,10 @@ class ChainHook(Hook):
 
     @classmethod
     def pattern(cls, text: str) -> HookPattern | None:
-        """The pattern of events at chains; those of a table or a chain only if it is named."""
+        """The pattern of events at chains; those of a family, table or chain only if it is named.
+
+        A chain is the one that the rule is in, not the base chain by which the packet came there.
+        """
         if not cls.means(text):
             return None
         hook = cls.parse(text)
@@ -236,7 +243,6 @@ class ChainHook(Hook):
                 f"nftables=[{place}{crossed} verdict={describe.verdict(record)} "
                 f"{' '.join(_effort(record))}{uncertain}]"
             )
-        rule = ""
         if record.kind == Kind.CHAIN_RULE:
             rule = f" handle={record.rule_handle} rulenum={record.rulenum}"
         else:
@@ -255,15 +261,13 @@ class ChainHook(Hook):
     @classmethod
     def outcome(cls, record: EventRecord) -> Iterator[str]:
         """A rule and what it decided, or the verdict of a base chain."""
-        table = f"{nft_family_name(record.family)}/{word(record.table)}"
+        place = f"{nft_family_name(record.family)}/{part(record.table)}/{part(record.chain)}"
         if record.kind == Kind.CHAIN_EXIT:
-            yield from (table, word(record.chain), describe.verdict(record), *_effort(record))
+            yield from (place, describe.verdict(record), *_effort(record))
+        elif record.kind == Kind.CHAIN_RULE:
+            yield from (f"{place}/{record.rulenum}", describe.chain_decision(record))
         else:
-            rule = f"/{record.rulenum}" if record.kind == Kind.CHAIN_RULE else ""
-            yield f"{table}/{word(record.chain)}{rule}"
-            if record.kind != Kind.CHAIN_RULE:
-                yield describe.kind(record)
-            yield describe.chain_decision(record)
+            yield from (place, describe.kind(record), describe.chain_decision(record))
         if record.flags & EventFlag.UNCERTAIN:
             yield "uncertain"
 
@@ -271,6 +275,28 @@ class ChainHook(Hook):
 def _effort(record: EventRecord) -> Iterator[str]:
     yield f"cost={record.cost / 1000:.3f}µs"
     yield f"rules={record.rules}"
+
+
+def _named(text: str | None) -> str | None:
+    """The name of a table or chain that stands in a hook's text.
+
+    Raises:
+        UsageError: none can have it.
+    """
+    if text is None:
+        return None
+    name = part_name(text)
+    if name is None:
+        raise UsageError(
+            f"'{text}' is not a name of nftables",
+            r"write a backslash as \\, a slash as \x2f, another byte by its number",
+        )
+    if len(name_bytes(name)) > limit("NFT_NAME"):
+        raise UsageError(
+            f"'{text[:16]}...' is longer than a name of nftables can be",
+            f"give at most {limit('NFT_NAME')} bytes",
+        )
+    return name
 
 
 def _number(name: bytes) -> int:

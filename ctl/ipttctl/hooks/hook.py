@@ -16,7 +16,7 @@ from ipttctl.errors import UsageError, os_reason
 from ipttctl.events.filter import HookPattern
 from ipttctl.options import Option
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttctl.system.netns import OWN, Namespace, find
+from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone, Kind, Slot
 
@@ -53,14 +53,14 @@ class HookChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class NamespaceOptions(HookChoice):
-    """The option of hooks that are in a network namespace."""
+    """The option of hooks that are, or can be, in one network namespace."""
 
     namespace: Annotated[
         str | None,
         Option(
             "--netns",
-            "nf, chain: inode number, name or path of the network namespace (default: our own for "
-            "nf, all for chain)",
+            "nf, chain: inode number, name or path of the network namespace (default for nf: our "
+            "own, for chain: all)",
             metavar="NETNS",
         ),
     ] = None
@@ -71,12 +71,15 @@ def given_namespace(netns: Namespace | NamespaceIdentity | int | str | Path) -> 
 
     Raises:
         UsageError: the namespace cannot be found any more.
+        PrivilegeError: the caller may not see its cookie.
     """
     if netns == OWN:
         return None
     if isinstance(netns, NamespaceIdentity):
         with find(str(netns)) as found:
             return _called(found)
+    if isinstance(netns, int):
+        return str(identity(netns, f"of descriptor {netns}"))
     return _called(netns) if isinstance(netns, Namespace) else str(netns)
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import enum
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 import ipttproto
-from ipttctl.errors import UsageError, os_reason
+from ipttctl.errors import UsageError
 from ipttctl.escape import word
 from ipttctl.events import describe
 from ipttctl.events.filter import HookPattern

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ipttctl.bpf.programs import Program
 from ipttctl.errors import IpttctlError, ModuleError
@@ -23,10 +23,10 @@ from ipttctl.host.module import BUILT, NAME
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttctl.system.private_dirs import check_private, make_private
-from ipttctl.verify.laboratory import Namespaces
-from ipttctl.verify.run import Runner, cases
-from ipttctl.verify.words import Vocabulary
 from ipttproto import TABLE_SLOTS, Walk
+
+if TYPE_CHECKING:
+    from ipttctl.verify.laboratory import Namespaces
 
 CASES: Final = 60
 """Cases of the fixed part; in every fifth the ruleset changes while packets pass."""
@@ -64,6 +64,10 @@ def verify(
     Raises:
         IpttctlError: it cannot be verified.
     """
+    # the generator of cases: dear, and needed once on a machine
+    from ipttctl.verify.run import Runner, cases  # noqa: PLC0415
+    from ipttctl.verify.words import Vocabulary  # noqa: PLC0415
+
     report = ""
     with (
         Controller() as verifier,

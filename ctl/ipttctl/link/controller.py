@@ -67,7 +67,7 @@ class Controller(Closing):
     def attach(self, hook: Hook, programs: ProgramSet, *, persistent: bool = False) -> Link:
         """Make a link. When this returns, every packet at the hook meets its programs.
 
-        If the hook's code is not loaded yet (``Hook.waiting``), the link works once it is.
+        If the hook's code is not loaded yet (``Hook.misses`` says so), the link works once it is.
 
         Raises:
             UsageError: there is no such namespace or device.
@@ -107,9 +107,9 @@ class Controller(Closing):
     def transact(self, swaps: Sequence[Swap], *, rollback_after: float | None = None) -> list[Link]:
         """Swap several links in one step, all or none; returns the links in order of ``swaps``.
 
-        A packet at tables meets the old sets of all links or the new sets of all. Each netfilter
-        hook changes separately, at about the same time. ``rollback_after`` is as for ``swap``, and
-        applies to all links together.
+        A packet in a table, or in a base chain, meets the old sets of all links there or the new
+        sets of all. Each netfilter hook changes separately, at about the same time.
+        ``rollback_after`` is as for ``swap``, and applies to all links together.
 
         Raises:
             LinkGoneError: there is no such link.
@@ -187,15 +187,18 @@ class Controller(Closing):
         return sorted((Link.from_attributes(reply) for reply in replies), key=lambda link: link.id)
 
     def status(self) -> ModuleStatus:
-        """The module's version and event streams."""
+        """The module's version and event streams, and whether links at chains are taken."""
         replies = self._connection.request(Command.STATS, {}, "asking for statistics")
         return ModuleStatus.from_attributes(replies)
 
     def try_walk(self, namespace: int) -> None:
-        """Have links at chains taken for a network namespace, to verify the walk through them there.
+        """Have links at chains taken for a network namespace, to verify the walk through chains.
 
         That ends when this controller is closed. ``namespace`` is a descriptor of a throw-away
         namespace, not of the initial one.
+
+        Raises:
+            KernelError: it is of the initial one, or there are too many of these namespaces.
         """
         self._connection.request(
             Command.VERIFY, {"netns-fd": namespace}, "verifying the walk through chains"
@@ -204,12 +207,12 @@ class Controller(Closing):
     def end_verification(self, walk: Walk, *, although_not_compared: bool = False) -> None:
         """Tell the module how verifying its walk through chains ended.
 
-        That holds until the module is unloaded. Nobody compared the sources of some series of
-        kernels with the walk: there it is trusted only ``although_not_compared``.
+        That holds until the module is unloaded. On a series of kernels whose sources nobody
+        compared with the walk, it is trusted only ``although_not_compared``.
 
         Raises:
-            KernelError: the kernel's series was not compared, or links are at chains that ``walk``
-                forbids.
+            KernelError: the kernel's series was not compared, or there are links at chains, which
+                ``walk`` forbids.
         """
         attributes = {"walk": int(walk)}
         if although_not_compared:

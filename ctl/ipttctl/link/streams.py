@@ -218,7 +218,7 @@ class EventStream(Stream["EventBatch"]):
         from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
 
         async for batch in self:
-            for record in decode(batch, link):
+            for record in decode(batch, None if link is None else (link,)):
                 yield record
 
     def drain(self, settle: float = SETTLE, limit: float = DRAIN_LIMIT) -> Iterator[EventBatch]:

@@ -11,7 +11,7 @@ from ipttproto import EventFlag, Kind
 if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
 
-#: protocol -> the first letter of its packets at tables; other protocols have their names
+#: protocol -> the first letter of its packets; other protocols have their names
 _LETTERS: Final = {
     protocols.TCP: "T",
     protocols.UDP: "U",
@@ -24,11 +24,11 @@ def packet_text(record: EventRecord) -> str:
     """Protocol and addresses: ``T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030``.
 
     At netfilter hooks, where packets can have any protocol, the addresses come first:
-    ``10.0.2.15 -> 223.5.5.5 ICMP request``.
+    ``10.0.2.15 -> 223.5.5.5 ICMP request``; so they do at chains, if it is not IP.
     """
-    if record.kind == Kind.PACKET:
-        return _any_packet(record)
     version = describe.version(record)
+    if record.kind == Kind.PACKET or version is None:
+        return _any_packet(record, version)
     source = describe.address(record.saddr, version)
     destination = describe.address(record.daddr, version)
     if version == 6:
@@ -39,8 +39,7 @@ def packet_text(record: EventRecord) -> str:
     return f"{'_'.join([what, *_details(record)])}:{source}->{destination}"
 
 
-def _any_packet(record: EventRecord) -> str:
-    version = describe.version(record)
+def _any_packet(record: EventRecord, version: int | None) -> str:
     is_arp = record.ethertype == describe.ARP
     if version is None and not is_arp:
         return f"ethertype {describe.ethertype(record.ethertype)}"

@@ -50,6 +50,7 @@ def event(
     is_chain = record.kind in ChainHook.EVENTS
     is_rule = record.kind == Kind.CHAIN_RULE
     decides = is_chain and not is_exit
+    ends = is_exit or is_rule
     is_packet = record.kind == Kind.PACKET
     version = describe.version(record)
     is_arp = (is_packet or is_chain) and record.ethertype == describe.ARP
@@ -57,7 +58,7 @@ def event(
     icmp = version is not None and describe.is_icmp(record)
     addresses = version is not None or is_arp
     verdict = describe.verdict_name(record.verdict)
-    queued = (is_exit or is_rule) and verdict == "QUEUE"
+    queued = ends and verdict == "QUEUE"
     has_payload = bool(flags & EventFlag.PAYLOAD)
     return {
         "kind": describe.kind(record),
@@ -119,13 +120,13 @@ def event(
         "ruleset": record.ruleset if is_chain else None,
         "uncertain": bool(flags & EventFlag.UNCERTAIN) if is_chain else None,
         "depth": record.depth if decides else None,
-        "decision": describe.chain_decision(record).partition(" ")[0] if decides else None,
+        "decision": describe.decision_name(record.verdict) if decides else None,
         "target": describe.text(record.target) or None if is_rule else None,
         "rules": record.rules if flags & EventFlag.COUNTED else None,
         "verdict": verdict if is_exit or is_packet else None,
         "errno": (
             describe.error_name(record.verdict_data)
-            if is_exit and verdict == "DROP" and record.verdict_data
+            if ends and verdict == "DROP" and record.verdict_data
             else None
         ),
         "queue": record.verdict_data if queued else None,
@@ -200,10 +201,12 @@ def history(entry: HistoryEntry) -> dict[str, Any]:
 
 
 def status(value: ModuleStatus) -> dict[str, Any]:
-    """The module and its event streams."""
+    """The module, what is known of its walk through chains, and its event streams."""
     return {
         "version": value.version,
         "fingerprint": f"{value.fingerprint:08x}",
+        "walk": describe.member(value.walk) if value.walk else None,
+        "walk_compared": value.walk_compared,
         "cpus": [
             {
                 "cpu": cpu.cpu,

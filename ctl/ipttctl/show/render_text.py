@@ -16,6 +16,7 @@ from ipttctl.link.model import (
     HistoryEntry,
     Link,
     LinkChange,
+    ModuleStatus,
     ProgramInfo,
 )
 from ipttctl.system.namespace_names import NamespaceNames
@@ -84,6 +85,17 @@ def history_line(entry: HistoryEntry) -> str:
         *_programs(entry.programs),
     ]
     return " ".join(fields)
+
+
+def walk(status: ModuleStatus) -> str:
+    """``walk verified``: what is known of the module's walk through chains; empty if not even that.
+
+    Kernels whose sources nobody compared with it are told.
+    """
+    if not status.walk:
+        return ""
+    compared = "" if status.walk_compared else " (nobody compared it with this series of kernels)"
+    return f"walk {describe.member(status.walk)}{compared}"
 
 
 def cpu_table(cpus: Iterable[CpuStatus]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ipttctl.link.wire import Connection, Family
-from ipttproto import FINGERPRINT, Command, Flag, Kind, Loss, build_request
+from ipttproto import FINGERPRINT, Command, EventFlag, Flag, Hook, Kind, Loss, Walk, build_request
 from ipttproto.attributes import align
 from ipttproto.family import Batch, Event, Top
 from ipttproto.messages import (
@@ -29,6 +29,9 @@ from ipttproto.messages import (
 )
 
 FAMILY_ID = 29
+
+#: verdicts of nftables that netfilter does not have, as events have them
+NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN = (n & 0xFFFFFFFF for n in (-1, -3, -4, -5))
 
 
 @dataclass
@@ -53,7 +56,12 @@ class FakeModule:
     """Answers requests with the results of ``handlers``, and sends the messages of a test."""
 
     def __init__(self) -> None:
-        self.handlers: dict[Command, Handler] = {Command.STATS: lambda *_: [status()]}
+        self.handlers: dict[Command, Handler] = {
+            Command.STATS: lambda *_: [status(walk=self.walk)],
+            Command.VERIFY: self._verify,
+        }
+        self.walk = Walk.VERIFIED
+        """What is known of the walk through chains; a request to verify it changes that."""
         self.requests: list[tuple[Command, dict[str, Any]]] = []
         self.dump_flags: list[tuple[Flag, Flag]] = []
         """Further flags of the first part and of the end of each dump; a test fills it."""
@@ -114,6 +122,10 @@ class FakeModule:
         self._threads.clear()
         if self.failures:
             raise self.failures[0]
+
+    def _verify(self, _: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self.walk = Walk(asked.get("walk", self.walk))
+        return [{"walk": self.walk, "walk-compared": 1}]
 
     def _serve(self, end: socket.socket) -> None:
         # signals are for the thread that runs the command, which alone waits for some
@@ -190,12 +202,15 @@ def status(
     sequences: Sequence[int] = (0,),
     losses: Sequence[Sequence[int]] | None = None,
     fingerprint: int = FINGERPRINT,
+    walk: Walk = Walk.VERIFIED,
 ) -> dict[str, Any]:
     """The attributes of a stats reply; ``losses`` are in the order of ``Loss``, for each CPU."""
     losses = losses or [(0,) * len(Loss)] * len(sequences)
     return {
         "fingerprint": fingerprint,
         "module-version": "0.1.0",
+        "walk": walk,
+        "walk-compared": 1,
         "cpu": [
             {
                 "cpu": cpu,
@@ -280,6 +295,20 @@ def nf_link(**changes: Any) -> dict[str, Any]:
     ) | {"rollback-in": 1500, **changes}
 
 
+def chain_link(**changes: Any) -> dict[str, Any]:
+    """The attributes of a link at a base chain of nftables, in one network namespace."""
+    return link(
+        link=5,
+        hook=Hook.CHAIN,
+        family=1,
+        table="filter",
+        chain="out",
+        netns=4026532201,
+        **{"netns-cookie": 5},
+        armed=8,
+    ) | {**changes}
+
+
 def event(**changes: Any) -> dict[str, Any]:
     """The members of an event: a rule of OUTPUT matched a TCP segment over IPv4."""
     members: dict[str, Any] = {
@@ -291,6 +320,9 @@ def event(**changes: Any) -> dict[str, Any]:
         "traversal": 7,
         "netns": 4026531840,
         "netns_cookie": 1,
+        "table_handle": 0,
+        "chain_handle": 0,
+        "rule_handle": 0,
         "pid": 4321,
         "in_ifindex": 0,
         "out_ifindex": 2,
@@ -298,6 +330,7 @@ def event(**changes: Any) -> dict[str, Any]:
         "physout_ifindex": 0,
         "mark": 0,
         "length": 60,
+        "ruleset": 0,
         "rulenum": 1,
         "rules": 1,
         "verdict": 0,
@@ -308,10 +341,12 @@ def event(**changes: Any) -> dict[str, Any]:
         "icmp_id": 0,
         "ethertype": 0x0800,
         "arp_operation": 0,
+        "flags": 0,
+        "depth": 0,
         "kind": Kind.RULE,
         "pf": 2,
         "hook": 3,
-        "flags": 0,
+        "family": 0,
         "protocol": 6,
         "tcp_flags": 0x18,
         "icmp_type": 0,
@@ -325,6 +360,7 @@ def event(**changes: Any) -> dict[str, Any]:
         "physout_name": bytes(16),
         "table": b"filter".ljust(32, b"\0"),
         "chain": b"OUTPUT".ljust(32, b"\0"),
+        "target": bytes(32),
     }
     unknown = changes.keys() - members.keys()
     assert not unknown, unknown
@@ -333,6 +369,23 @@ def event(**changes: Any) -> dict[str, Any]:
             value = value.ljust(len(members[name]), b"\0")  # noqa: PLW2901 - the same value, padded
         members[name] = value
     return members
+
+
+def chain_event(**changes: Any) -> dict[str, Any]:
+    """The members of an event: a rule of a base chain at OUTPUT jumped, in an inet table."""
+    jumped = {
+        "kind": Kind.CHAIN_RULE,
+        "flags": EventFlag.COUNTED,
+        "family": 1,
+        "table_handle": 3,
+        "chain_handle": 1,
+        "rule_handle": 9,
+        "ruleset": 7,
+        "verdict": NFT_JUMP,
+        "chain": b"out",
+        "target": b"near",
+    }
+    return event(**jumped | changes)
 
 
 def batch_payload(

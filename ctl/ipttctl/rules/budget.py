@@ -10,7 +10,7 @@ from contextlib import contextmanager
 SHARE = 0.25
 """The share of the time that work for one namespace may take."""
 
-BURST = 2.0
+BURST = 3.0
 """Seconds of work that may be done at once."""
 
 
@@ -36,15 +36,19 @@ class Budget:
         self._earn()
         return max(0.0, (self._debt - self._burst) / self._share)
 
+    def spend(self, seconds: float) -> None:
+        """Count time that work took."""
+        self._earn()
+        self._debt += seconds
+
     @contextmanager
-    def spent(self) -> Iterator[None]:
-        """Count the time that the block takes."""
-        begin = self._clock()
+    def computing(self) -> Iterator[None]:
+        """Count the processor's time that this thread takes in the block."""
+        begin = time.thread_time()
         try:
             yield
         finally:
-            self._earn()
-            self._debt += self._clock() - begin
+            self.spend(time.thread_time() - begin)
 
     def _earn(self) -> None:
         now = self._clock()

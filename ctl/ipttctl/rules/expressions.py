@@ -9,6 +9,7 @@ include/uapi/linux/netfilter/nf_tables.h.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -17,6 +18,9 @@ from ipttctl.rules.messages import MalformedError, attributes, nested, number, t
 
 #: expressions whose attributes hold counts that packets change
 _STATEFUL: Final = frozenset({"counter", "quota", "last"})
+
+#: those attributes of them that are settings: bytes and flags
+_SETTINGS: Final = {"quota": (1, 2)}
 
 _VERDICTS: Final = {
     0: "drop",
@@ -72,22 +76,27 @@ def same(one: bytes, other: bytes) -> bool:
         return True
     if len(one) != len(other):
         return False
+    start = 0
+    while start < len(one):
+        # most are equal as they are: only the others are looked into
+        length = max(4, int.from_bytes(one[start : start + 2], sys.byteorder))
+        end = start + (length + 3 & ~3)
+        if one[start:end] != other[start:end] and not _counted(one[start:end], other[start:end]):
+            return False
+        start = end
+    return True
+
+
+def _counted(one: bytes, other: bytes) -> bool:
+    """Whether two elements of a list are the same expression, with other counts."""
     try:
-        ours, theirs = expressions(one), expressions(other)
-    except MalformedError:
+        ((ours, before),), ((theirs, after),) = expressions(one), expressions(other)
+    except (MalformedError, ValueError):
         return False
-    return len(ours) == len(theirs) and all(
-        a.name == b.name and (a.data == b.data or (a.name in _STATEFUL and _settings(a, b)))
-        for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-def _settings(one: Expression, other: Expression) -> bool:
-    """Whether two stateful expressions have the same settings."""
-    if one.name != "quota":
-        return True
-    ours, theirs = nested(one.data), nested(other.data)
-    return all(ours.get(key) == theirs.get(key) for key in (1, 2))  # bytes and flags
+    if ours != theirs or ours not in _STATEFUL:
+        return False
+    settings, others = nested(before), nested(after)
+    return all(settings.get(key) == others.get(key) for key in _SETTINGS.get(ours, ()))
 
 
 def uses_sets(data: bytes) -> bool:

@@ -36,6 +36,19 @@ class Text(NamedTuple):
     why: str = ""
 
 
+class Listed(NamedTuple):
+    """What programs listed of a rule: they list chains, and few rules are asked for.
+
+    ``asked`` are the syntaxes that programs were asked for, ``iptables`` whether the table is of
+    iptables, ``why`` the first failure.
+    """
+
+    texts: tuple[tuple[Syntax, Escaped], ...]
+    asked: frozenset[Syntax]
+    iptables: bool
+    why: str
+
+
 class Span(NamedTuple):
     """Generations from ``first`` to ``last``; None is the last known one, whichever it is."""
 
@@ -46,13 +59,14 @@ class Span(NamedTuple):
 class Version:
     """What a rule said in spans of generations."""
 
-    __slots__ = ("rule", "spans", "table", "text")
+    __slots__ = ("listed", "rule", "spans", "table", "text")
 
     def __init__(self, table: int, rule: RawRule, first: int) -> None:
         """Begin with generation ``first``, in the table with a handle."""
         self.table = table
         self.rule = rule
         self.spans: tuple[Span, ...] = (Span(first, None),)
+        self.listed: Listed | None = None
         self.text: Text | None = None
 
     @property

@@ -42,15 +42,14 @@ _SAVE: Final[Mapping[int, str]] = {
     NfFamily.BRIDGE: "ebtables-nft-save",
     NfFamily.ARP: "arptables-nft-save",
 }
-_HANDLE: Final = re.compile(r"(.*?) ?# handle (\d+)")
 _CHAIN: Final = re.compile(r":(\S+) (\S+)(?: \[\d+:\d+\])?")
 _UNEXPECTED: Final = "has lines that cannot be told apart"
 
 
 def by_nft(
     run: Run, family: int, table: str, chain: str, rules: Sequence[RawRule]
-) -> dict[int, Escaped]:
-    """The rules of a chain in nft's syntax by handle; ``rules`` are all that it has, in order.
+) -> list[Escaped]:
+    """The rules of a chain in nft's syntax; ``rules`` are all that it has, in their order.
 
     Raises:
         ListingError: nft cannot list it, or lists something else.
@@ -67,10 +66,13 @@ def by_nft(
     head, listed, tail = lines[:begin], lines[begin:-2], lines[-2:]
     if begin < 2 or tail != ["\t}", "}"] or not _is_head(head, where):
         raise ListingError(f"the output of nft {_UNEXPECTED}")
-    found = [_HANDLE.fullmatch(line[2:]) for line in listed if line.startswith("\t\t")]
-    if [int(match[2]) for match in found if match] != [rule.handle for rule in rules]:
-        raise ListingError(f"the output of nft {_UNEXPECTED}")
-    return {int(match[2]): escape(match[1].rstrip()) for match in found if match}
+    found = []
+    for line, rule in zip(listed, rules, strict=True):
+        text, mark, handle = line.rpartition(" # handle ")
+        if not (mark and handle == str(rule.handle) and text.startswith("\t\t")):
+            raise ListingError(f"the output of nft {_UNEXPECTED}")
+        found.append(escape(text[2:].rstrip()))
+    return found
 
 
 def _is_head(head: Sequence[str], where: tuple[str, str, str]) -> bool:

@@ -51,7 +51,7 @@ class FollowedNamespace:
         self._budget = Budget()
         self._retry_at = 0.0
         self._generation = 0
-        self._chains: dict[tuple[int, str], None] = {}
+        self._chains: dict[tuple[int, str], bool] = {}
         self._tries: dict[tuple[int, str], int] = {}
         self._legacy_wanted: dict[tuple[int, str] | None, None] = {}
 
@@ -98,11 +98,12 @@ class FollowedNamespace:
         self._generation = generation
         return True
 
-    def want(self, table: int, chain: str) -> bool:
-        """Ask for the texts of a chain; returns whether that is new."""
-        if (table, chain) in self._chains or len(self._chains) >= _MOST_WANTED:
+    def want(self, table: int, chain: str, *, also_nft: bool) -> bool:
+        """Ask for the listing of a chain; returns whether that is new."""
+        asked = self._chains.get((table, chain))
+        if asked is also_nft or asked or len(self._chains) >= _MOST_WANTED:
             return False
-        self._chains[table, chain] = None
+        self._chains[table, chain] = also_nft
         return True
 
     def want_legacy(self, table: tuple[int, str]) -> bool:
@@ -141,7 +142,7 @@ class FollowedNamespace:
             # changes wait in the kernel, up to a limit
             self._watch(epoll, False)
             return False
-        with self._budget.spent():
+        with self._budget.computing():
             try:
                 worked = self._work(epoll)
             except ChangedError:
@@ -211,17 +212,18 @@ class FollowedNamespace:
         return worked
 
     def _write(self, follower: Follower, chain: tuple[int, str]) -> None:
+        also_nft = self._chains[chain]
         try:
-            with self._budget.spent():
-                texts.write(follower, self._run, *chain)
+            texts.write(follower, self._run, *chain, also_nft=also_nft)
         except ChangedError:
             self._tries[chain] = self._tries.get(chain, 0) + 1
             if self._tries[chain] < _TRIES:
                 raise
             texts.give_up(follower, *chain, "the chain changes faster than it can be listed")
         self._tries.pop(chain, None)
-        # who asks from now on gets an answer
-        self._chains.pop(chain, None)
+        # who asks from now on gets an answer; but for nft it may have been asked meanwhile
+        if self._chains.get(chain) is also_nft:
+            self._chains.pop(chain, None)
 
     def _opened(self) -> Follower:
         namespace = self._descriptor or 0
@@ -237,9 +239,13 @@ class FollowedNamespace:
     def _run(self, name: str, arguments: Sequence[str]) -> bytes:
         # iptables asks for some extensions over a raw socket
         more = () if name == "nft" else (CAP_NET_RAW,)
-        return confine.run(
-            name, arguments, self._descriptor or 0, capabilities=(CAP_NET_ADMIN, *more)
-        )
+        begin = time.monotonic()
+        try:
+            return confine.run(
+                name, arguments, self._descriptor or 0, capabilities=(CAP_NET_ADMIN, *more)
+            )
+        finally:
+            self._budget.spend(time.monotonic() - begin)
 
     def _watch(self, epoll: select.epoll, watched: bool) -> None:
         if self._follower is None or watched == self._watched:

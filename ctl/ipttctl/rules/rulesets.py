@@ -25,7 +25,7 @@ from ipttctl.escape import Escaped
 from ipttctl.rules.legacy import Counter
 from ipttctl.rules.namespace import FollowedNamespace
 from ipttctl.rules.origin import Syntax
-from ipttctl.rules.texts import raw
+from ipttctl.rules.texts import raw, resolve
 from ipttctl.system.descriptors import ClosedError, Closing, owned_descriptor
 
 IDLE: Final = 10.0
@@ -161,13 +161,14 @@ class Rulesets(Closing):
         if version is None:
             first = history.first
             return _TOO_EARLY if first is None or key.generation < first else _NOT_KEPT
-        text = version.text
+        text = version.text or resolve(version)
         if text is None:
             if version.valid and known.followed:
-                if known.want(key.table, version.rule.chain):
+                if known.want(key.table, version.rule.chain, also_nft=version.listed is not None):
                     self._wake_up()
                 return _NOT_LISTED
-            text = version.text = raw(version, "the rule had gone before it was listed")
+            text = raw(version, "the rule had gone before it was listed")
+        version.text = text
         return RuleText(text.text, certain=True, why=text.why, syntax=text.syntax)
 
     def legacy_text(self, key: LegacyKey) -> RuleText:

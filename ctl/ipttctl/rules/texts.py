@@ -10,7 +10,7 @@ from ipttctl.rules import listing
 from ipttctl.rules.confine import ListingError
 from ipttctl.rules.expressions import raw_text
 from ipttctl.rules.follower import Chain, Follower, Table
-from ipttctl.rules.history import Text, Version
+from ipttctl.rules.history import Listed, Text, Version
 from ipttctl.rules.listing import Run
 from ipttctl.rules.messages import RawRule
 from ipttctl.rules.netlink import ChangedError
@@ -24,10 +24,25 @@ def raw(version: Version, why: str = "") -> Text:
     return Text(raw_text(version.rule.expressions, version.rule.userdata), Syntax.RAW, why)
 
 
-def write(follower: Follower, run: Run, table: int, chain: str) -> None:
-    """Give texts to the rules that a chain has now, and that have none.
+def resolve(version: Version) -> Text | None:
+    """The text of a rule that programs listed; None if nft has to be asked too."""
+    listed = version.listed
+    if listed is None:
+        return None
+    rule = version.rule
+    texts = dict(listed.texts)
+    for syntax in syntaxes(rule.family, rule.expressions, of_iptables=listed.iptables):
+        if syntax in texts:
+            return Text(texts[syntax], syntax, listed.why)
+        if syntax is not Syntax.RAW and syntax not in listed.asked:
+            return None
+    return raw(version, listed.why or "no program says all of it")
 
-    They count only if the chain was the same before and after the programs read it.
+
+def write(follower: Follower, run: Run, table: int, chain: str, *, also_nft: bool) -> None:
+    """List the rules that a chain has now; ``also_nft`` by nft too, in a table of iptables.
+
+    Listings count only if the chain was the same before and after the programs read it.
 
     Raises:
         ChangedError: it changed during every attempt.
@@ -45,11 +60,14 @@ def write(follower: Follower, run: Run, table: int, chain: str) -> None:
         rules = _in_order(follower, found, place)
         if rules is None:
             continue
-        texts = _listed(run, found, place, rules)
+        if not also_nft and all(version.text or version.listed for version in rules):
+            return
+        listed = _listed(run, found, place, [version.rule for version in rules], also_nft=also_nft)
         follower.reach(follower.asking.generation())
         if _untouched(follower, found, place, before):
-            for version, text in texts:
-                version.text = text
+            for version, one in zip(rules, listed, strict=True):
+                if version.text is None:
+                    version.listed = one
             return
     raise ChangedError
 
@@ -85,62 +103,32 @@ def _in_order(follower: Follower, table: Table, chain: Chain) -> list[Version] |
 
 
 def _listed(
-    run: Run, table: Table, chain: Chain, rules: Sequence[Version]
-) -> list[tuple[Version, Text]]:
-    """Texts for those rules that have none."""
-    iptables = of_iptables(table.raw.family, table.raw.name, (c.raw for c in table.chains.values()))
-    wanted = [
-        (
-            index,
-            version,
-            syntaxes(version.rule.family, version.rule.expressions, of_iptables=iptables),
-        )
-        for index, version in enumerate(rules)
-        if version.text is None
-    ]
-    programs = _Programs(run, table, chain, [version.rule for version in rules])
-    return [(version, programs.text(index, version, order)) for index, version, order in wanted]
-
-
-class _Programs:
-    """What the programs list of a chain; each is asked once, and only if it is needed."""
-
-    def __init__(self, run: Run, table: Table, chain: Chain, rules: Sequence[RawRule]) -> None:
-        self._run = run
-        self._table = table
-        self._chain = chain
-        self._rules = rules
-        self._failures: dict[Syntax, str] = {}
-        self._found: dict[Syntax, Sequence[Escaped]] = {}
-
-    def text(self, index: int, version: Version, order: Sequence[Syntax]) -> Text:
-        """The text of a rule in the first syntax of an order that can be had."""
-        why = ""
-        for syntax in order:
-            if syntax is Syntax.RAW:
-                break
-            if syntax not in self._found and syntax not in self._failures:
-                self._ask(syntax)
-            if syntax in self._found:
-                return Text(self._found[syntax][index], syntax, why)
-            why = why or self._failures[syntax]
-        return raw(version, why or "no program says all of it")
-
-    def _ask(self, syntax: Syntax) -> None:
-        family, table, chain = self._table.raw.family, self._table.raw.name, self._chain.raw.name
+    run: Run, table: Table, chain: Chain, rules: Sequence[RawRule], *, also_nft: bool
+) -> list[Listed]:
+    """What the programs list of each rule of a chain."""
+    family, name = table.raw.family, table.raw.name
+    iptables = of_iptables(family, name, (c.raw for c in table.chains.values()))
+    found: dict[Syntax, Sequence[Escaped]] = {}
+    asked = set()
+    why = ""
+    if iptables:
+        asked.add(Syntax.IPTABLES)
+        total = sum(len(c.rules) for c in table.chains.values())
         try:
-            if syntax is Syntax.NFT:
-                texts = listing.by_nft(self._run, family, table, chain, self._rules)
-                self._found[syntax] = [texts[rule.handle] for rule in self._rules]
-            else:
-                total = sum(len(c.rules) for c in self._table.chains.values())
-                self._found[syntax] = listing.by_iptables(
-                    self._run,
-                    family,
-                    table,
-                    chain,
-                    in_chain=len(self._rules),
-                    in_table=total,
-                )
+            found[Syntax.IPTABLES] = listing.by_iptables(
+                run, family, name, chain.raw.name, in_chain=len(rules), in_table=total
+            )
         except ListingError as error:
-            self._failures[syntax] = str(error)
+            why = str(error)
+    if not found or also_nft:
+        asked.add(Syntax.NFT)
+        try:
+            found[Syntax.NFT] = listing.by_nft(run, family, name, chain.raw.name, rules)
+        except ListingError as error:
+            why = why or str(error)
+    asked_for = frozenset(asked)
+    syntaxes_found = tuple(found)
+    return [
+        Listed(tuple(zip(syntaxes_found, texts, strict=True)), asked_for, iptables, why)
+        for texts in zip(*found.values(), strict=True)
+    ] or [Listed((), asked_for, iptables, why)] * len(rules)

@@ -55,10 +55,10 @@ def nft_output(texts: Sequence[str], head: str = "") -> str:
 def test_nft() -> None:
     head = '\t\tcomment "x"\n\t\ttype filter hook input priority filter; policy accept;\n'
     output = nft_output(["counter accept", 'accept comment "caf\udce9 # handle 7"'], head)
-    assert listing.by_nft(printing(output), 1, "t", "c", [rule(1), rule(2)]) == {
-        1: "counter accept",
-        2: r'accept comment "caf\xe9 # handle 7"',
-    }
+    assert listing.by_nft(printing(output), 1, "t", "c", [rule(1), rule(2)]) == [
+        "counter accept",
+        r'accept comment "caf\xe9 # handle 7"',
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_nft_is_right_or_refused(words: list[str]) -> None:
     with suppress(ListingError):
         rules = [rule(n) for n in range(1, len(texts) + 1)]
         found = listing.by_nft(printing(nft_output(texts)), 1, "t", "c", rules)
-        assert found == {n: escape(text) for n, text in enumerate(texts, 1)}
+        assert found == [escape(text) for text in texts]
 
 
 def test_a_rule_that_looks_like_the_comment_of_its_chain() -> None:

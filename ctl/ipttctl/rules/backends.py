@@ -10,6 +10,7 @@ import struct
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -97,7 +98,12 @@ def nft_present(
     """Whether nf_tables is there already: asking it anything would load it."""
     if module.exists() or not modules.exists():
         return True
-    directory = directory or Path("/lib/modules") / os.uname().release
+    return _built_in(directory or Path("/lib/modules") / os.uname().release)
+
+
+@lru_cache(maxsize=1)
+def _built_in(directory: Path) -> bool:
+    """Whether nf_tables is part of the kernel, by the kernel's list of modules that are."""
     with suppress(OSError):
         return _BUILT_IN in (directory / "modules.builtin").read_text()
     return False

@@ -18,14 +18,15 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ipttctl.errors import ProgramError, os_reason
 from ipttctl.system import tools
+from ipttctl.system.descriptors import ClosedError, Owned
 from ipttctl.system.netns import within
 from ipttctl.system.private_dirs import check_private
 
@@ -42,6 +43,7 @@ _MOST_CAPABILITIES: Final = 64
 _CHUNK: Final = 1 << 16
 _MOST_COMPLAINT: Final = 4096
 _GRACE: Final = 2.0
+_STOPPED: Final = "listing was stopped"
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,10 @@ def program(name: str) -> str:
         raise ListingError(f"{name} is not installed")
     try:
         check_private(Path(path), follow=True)
-    except (ProgramError, OSError) as error:
+    except ProgramError as error:
         raise ListingError(f"{name} is not trusted: {error}") from None
+    except OSError as error:
+        raise ListingError(f"{name} is not trusted: {os_reason(error)}") from None
     return path
 
 
@@ -84,11 +88,13 @@ def run(
     *,
     capabilities: Sequence[int] = (CAP_NET_ADMIN,),
     bounds: Bounds | None = None,
+    stop: Owned[int] | None = None,
 ) -> bytes:
     """Run a program to its end inside the network namespace behind a descriptor; its output.
 
     It gets the ``capabilities`` only and can gain no other, an environment without our variables,
-    and no descriptor of ours. It is killed at the end of its time, and when we are.
+    and no descriptor of ours. It is killed at the end of its time, when ``stop`` is readable, and
+    when we are.
 
     Raises:
         ListingError: it is not there or not trusted, fails, or exceeds its bounds.
@@ -98,10 +104,12 @@ def run(
 
     def confined() -> bytes:
         _give_up_all_but(capabilities)
-        return _to_its_end(name, command, bounds)
+        return _to_its_end(name, command, bounds, stop)
 
     try:
         return within(namespace, confined)
+    except ClosedError:
+        raise ListingError(_STOPPED) from None
     except OSError as error:
         raise ListingError(f"{name} cannot be run: {os_reason(error)}") from None
 
@@ -144,7 +152,9 @@ def _give_up_all_but(capabilities: Sequence[int]) -> None:
         prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
 
 
-def _to_its_end(name: str, command: Sequence[str], bounds: Bounds) -> bytes:
+def _to_its_end(
+    name: str, command: Sequence[str], bounds: Bounds, stop: Owned[int] | None
+) -> bytes:
     deadline = time.monotonic() + bounds.seconds
     child = subprocess.Popen(
         command,
@@ -157,10 +167,10 @@ def _to_its_end(name: str, command: Sequence[str], bounds: Bounds) -> bytes:
     )
     try:
         _limit(child.pid, bounds)
-        output, complaint = _read(name, child, bounds.output, deadline)
-        status = child.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        raise ListingError(f"{name} takes too long") from None
+        with ExitStack() as stack:
+            stopped = stack.enter_context(stop) if stop else None
+            output, complaint = _read(name, child, bounds.output, deadline, stopped)
+        status = child.wait(_GRACE)
     finally:
         _kill(child)
         for pipe in (child.stdout, child.stderr):
@@ -184,29 +194,47 @@ def _limit(pid: int, bounds: Bounds) -> None:
 
 
 def _read(
-    name: str, child: subprocess.Popen[bytes], most: int, deadline: float
+    name: str,
+    child: subprocess.Popen[bytes],
+    most: int,
+    deadline: float,
+    stopped: int | None,
 ) -> tuple[bytes, bytes]:
-    """What a program writes, and the beginning of what it complains of."""
+    """What a program writes until its end, and the beginning of what it complains of."""
     assert child.stdout is not None
     assert child.stderr is not None
     outputs = {child.stdout.fileno(): bytearray(), child.stderr.fileno(): bytearray()}
     complaint = outputs[child.stderr.fileno()]
-    with selectors.DefaultSelector() as selector:
-        for descriptor in outputs:
+    with selectors.DefaultSelector() as selector, _end_of(child) as end:
+        waited = {*outputs, end}
+        for descriptor in waited | ({stopped} if stopped is not None else set()):
             selector.register(descriptor, selectors.EVENT_READ)
-        while selector.get_map():
+        while waited:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise ListingError(f"{name} takes too long")
             for key, _ in selector.select(left):
-                chunk = os.read(key.fd, _CHUNK)
+                if key.fd == stopped:
+                    raise ListingError(_STOPPED)
+                chunk = os.read(key.fd, _CHUNK) if key.fd in outputs else b""
                 if not chunk:
                     selector.unregister(key.fd)
+                    waited.discard(key.fd)
                 elif outputs[key.fd] is not complaint or len(complaint) < _MOST_COMPLAINT:
                     outputs[key.fd] += chunk
-                if len(outputs[key.fd]) > most + _CHUNK:
-                    raise ListingError(f"{name} writes more than {most} bytes")
+                    if len(outputs[key.fd]) > most:
+                        raise ListingError(f"{name} writes more than {most} bytes")
     return bytes(outputs[child.stdout.fileno()]), bytes(complaint)
+
+
+@contextmanager
+def _end_of(child: subprocess.Popen[bytes]) -> Iterator[int]:
+    """A descriptor that is readable when a child has ended."""
+    descriptor = os.pidfd_open(child.pid)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

@@ -104,6 +104,8 @@ class History:
         self._current: dict[Key, Version] = {}
         self._retired: deque[Version] = deque()
         self._retired_bytes = 0
+        self.size = 0
+        """The bytes that all versions take, roughly."""
         self._most = most
         self._most_bytes = most_bytes
         self.known: int | None = None
@@ -172,6 +174,7 @@ class History:
         self.advance(generation)
 
     def _insert(self, key: Key, version: Version) -> None:
+        self.size += version.rule.size
         self._current[key] = version
         self._versions[key] = (*self._versions.get(key, ()), version)
 
@@ -182,6 +185,7 @@ class History:
         while len(self._retired) > self._most or self._retired_bytes > self._most_bytes:
             old = self._retired.popleft()
             self._retired_bytes -= old.rule.size
+            self.size -= old.rule.size
             key = old.table, old.rule.handle
             left = tuple(v for v in self._versions.get(key, ()) if v is not old)
             if left:

@@ -23,8 +23,6 @@ _SUBSYSTEM: Final = 10
 _MESSAGE: Final = struct.Struct("=IHHII")
 _GENERIC: Final = struct.Struct("!BBH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
-_U32: Final = struct.Struct("!I")
-_U64: Final = struct.Struct("!Q")
 _ERRNO: Final = struct.Struct("=i")
 _BODY: Final = _MESSAGE.size + _GENERIC.size
 _TYPE_MASK: Final = 0x3FFF
@@ -255,7 +253,7 @@ def parse_rule(message: Message) -> RawRule:
         elif kind == 2:
             chain = bytes(body[start + 4 : start + length])
         elif kind == 3:
-            (handle,) = _U64.unpack_from(body, start + 4)
+            handle = int.from_bytes(body[start + 4 : start + length], "big")
         elif kind == 4:
             expressions = bytes(body[start + 4 : start + length])
         elif kind == 7:

@@ -23,8 +23,10 @@ from ipttctl.rules.legacy import Counter, LegacyRules
 from ipttctl.rules.messages import MalformedError
 from ipttctl.rules.netlink import Asking, ChangedError, Listening, TooLargeError
 from ipttctl.system import netns
+from ipttctl.system.descriptors import Wakeup
 
 _RETRY: Final = 10.0
+_PRESENT: Final = 1.0
 _TOO_LARGE_RETRY: Final = 60.0
 _TRIES: Final = 3
 _MOST_WANTED: Final = 10_000
@@ -33,8 +35,9 @@ _MOST_WANTED: Final = 10_000
 class FollowedNamespace:
     """What is known of the rulesets of a namespace, and what is wanted."""
 
-    def __init__(self, cookie: int, counter: Counter | None) -> None:
-        """Begin with nothing; see ``begin``."""
+    def __init__(self, cookie: int, counter: Counter | None, stop: Wakeup) -> None:
+        """Begin with nothing, see ``begin``; ``stop`` ends programs that run."""
+        self._stop = stop
         self.cookie = cookie
         self.asked = time.monotonic()
         """When somebody asked last."""
@@ -50,6 +53,7 @@ class FollowedNamespace:
         self._watched = False
         self._budget = Budget()
         self._retry_at = 0.0
+        self._present_at = 0.0
         self._generation = 0
         self._chains: dict[tuple[int, str], bool] = {}
         self._tries: dict[tuple[int, str], int] = {}
@@ -73,12 +77,14 @@ class FollowedNamespace:
         """Whether something was asked for that is not done."""
         if self._begin is not None:
             return True
-        if self._descriptor is None or self.failure:
+        if self._descriptor is None:
             return False
+        return bool(self._legacy_wanted) or (not self.failure and self._busy_with_nft)
+
+    @property
+    def _busy_with_nft(self) -> bool:
         known = self.history.known
-        return bool(
-            known is None or self._generation > known or self._chains or self._legacy_wanted
-        )
+        return known is None or self._generation > known or bool(self._chains)
 
     def begin(self, namespace: int) -> None:
         """Have it followed, by a descriptor, which stays the caller's."""
@@ -123,8 +129,11 @@ class FollowedNamespace:
         times = []
         if idle is not None and not self._own:
             times.append(max(0.0, self.asked + idle - now))
-        if self.failure or not self._watched or self.busy:
-            times.append(max(self._budget.wait, self._retry_at - now))
+        ready = max(self._budget.wait, self._retry_at - now)
+        if self._follower is None:
+            times.append(max(ready, self._present_at - now))
+        if self._legacy_wanted or (self._follower and not (self._watched and not self.busy)):
+            times.append(ready)
         return min(times, default=None)
 
     # --- the thread that works --------------------------------------------------------------------
@@ -153,8 +162,10 @@ class FollowedNamespace:
                 self._fail(epoll, str(error), _RETRY)
             except OSError as error:
                 self._fail(epoll, f"cannot enter its namespace: {os_reason(error)}", _RETRY)
+            except Exception as error:
+                # a fault of ours, or of the caller's counter, costs texts and not the thread
+                self._fail(epoll, f"reading the ruleset failed: {error!r}", _RETRY)
             else:
-                self.failure = ""
                 return worked
         return True
 
@@ -190,14 +201,22 @@ class FollowedNamespace:
         return worked
 
     def _work_on_nft(self, epoll: select.epoll) -> bool:
+        if time.monotonic() < self._present_at:
+            return False
+        if not nft_present():
+            # asking would load it; where it was unloaded, handles begin anew
+            self._watch(epoll, False)
+            self._end_following()
+            self._history = History()
+            self._generation = 0
+            self._chains.clear()
+            self.failure = "nf_tables is not loaded"
+            self._present_at = time.monotonic() + _PRESENT
+            return False
         if self._follower is None:
-            if not nft_present():
-                # nothing can be asked for, and no rule of it can have been met
-                self._generation = 0
-                self._retry_at = time.monotonic() + _RETRY
-                return False
             self._follower = self._opened()
             self._follower.read_again()
+        self.failure = ""
         follower = self._follower
         self._watch(epoll, True)
         worked = follower.follow()
@@ -242,7 +261,11 @@ class FollowedNamespace:
         begin = time.monotonic()
         try:
             return confine.run(
-                name, arguments, self._descriptor or 0, capabilities=(CAP_NET_ADMIN, *more)
+                name,
+                arguments,
+                self._descriptor or 0,
+                capabilities=(CAP_NET_ADMIN, *more),
+                stop=self._stop.descriptor,
             )
         finally:
             self._budget.spend(time.monotonic() - begin)

@@ -26,7 +26,7 @@ from ipttctl.rules.legacy import Counter
 from ipttctl.rules.namespace import FollowedNamespace
 from ipttctl.rules.origin import Syntax
 from ipttctl.rules.texts import raw, resolve
-from ipttctl.system.descriptors import ClosedError, Closing, owned_descriptor
+from ipttctl.system.descriptors import ClosedError, Closing, Wakeup, owned_descriptor
 
 IDLE: Final = 10.0
 """Seconds without a question after which a namespace is let go.
@@ -36,6 +36,9 @@ Sockets keep a namespace alive: one whose last process has ended would stay as l
 
 MOST_NAMESPACES: Final = 256
 """Most namespaces that are known at once; the one not asked for longest goes first."""
+
+MOST_BYTES: Final = 256 << 20
+"""Most bytes of rules that are kept of all namespaces together; the same goes first."""
 
 
 class RuleKey(NamedTuple):
@@ -100,10 +103,18 @@ _NO_SUCH_NUMBER: Final = _uncertain("the table has no such rule")
 class Rulesets(Closing):
     """The rulesets of namespaces, followed; the text of every rule that events name."""
 
-    def __init__(self, *, idle: float | None = IDLE, most: int = MOST_NAMESPACES) -> None:
+    def __init__(
+        self,
+        *,
+        idle: float | None = IDLE,
+        most: int = MOST_NAMESPACES,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         """Begin with no namespace; let one go after ``idle`` seconds without a question."""
         self._idle = idle
         self._most = most
+        self._most_bytes = most_bytes
+        self._stop = Wakeup()
         self._namespaces: dict[int, FollowedNamespace] = {}
         self._lock = threading.Lock()
         self._worked = threading.Condition()
@@ -126,8 +137,8 @@ class Rulesets(Closing):
         with self._lock:
             known = self._namespaces.get(cookie)
             if known is None:
-                known = self._namespaces[cookie] = FollowedNamespace(cookie, counter)
-                self._make_room(known)
+                known = self._namespaces[cookie] = FollowedNamespace(cookie, counter, self._stop)
+                self._make_room()
             known.begin(namespace)
         self._wake_up()
 
@@ -238,10 +249,12 @@ class Rulesets(Closing):
         with suppress(BlockingIOError, ClosedError), self._wake as wake:
             os.eventfd_read(wake)
         worked = bool(ready)
-        while self._forgotten:
-            self._forgotten.pop().close()
         for known in self._list():
             worked |= known.work(self._epoll, self._idle)
+        with self._lock:
+            self._make_room()
+        while self._forgotten:
+            self._forgotten.pop().close()
         with self._worked:
             self._worked.notify_all()
         return worked
@@ -270,6 +283,7 @@ class Rulesets(Closing):
         if self._closed:
             return
         self._closed = True
+        self._stop.set()
         self._wake_up()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -277,6 +291,7 @@ class Rulesets(Closing):
             known.close()
         self._epoll.close()
         self._wake.close()
+        self._stop.close()
 
     def _run(self) -> None:
         while not self._closed:
@@ -293,10 +308,13 @@ class Rulesets(Closing):
         with suppress(ClosedError), self._wake as wake:
             os.eventfd_write(wake, 1)
 
-    def _make_room(self, new: FollowedNamespace) -> None:
-        """Forget the namespaces that were not asked for longest."""
-        while len(self._namespaces) > self._most:
-            others = [known for known in self._namespaces.values() if known is not new]
-            oldest = min(others, key=lambda known: known.asked)
+    def _make_room(self) -> None:
+        """Forget the namespaces that were not asked for longest; the lock is held."""
+        by_age = sorted(self._namespaces.values(), key=lambda known: known.asked)
+        size = sum(known.history.size for known in by_age)
+        for oldest in by_age[:-1]:
+            if len(self._namespaces) <= self._most and size <= self._most_bytes:
+                break
+            size -= oldest.history.size
             del self._namespaces[oldest.cookie]
             self._forgotten.append(oldest)

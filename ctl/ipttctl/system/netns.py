@@ -200,7 +200,6 @@ def socket_in(namespace: int, family: int, kind: int, protocol: int = 0) -> sock
     Raises:
         OSError: the caller may not enter it, or it is not a network namespace.
     """
-
     return within(namespace, lambda: socket.socket(family, kind, protocol))
 
 

@@ -11,7 +11,8 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -150,13 +151,9 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def script(directory: os.PathLike[str], name: str, body: str) -> str:
+def script(directory: Path, name: str, body: str) -> Path:
     """A Python program; its file."""
-    path = os.path.join(directory, name)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"#!{sys.executable} -IS\n{body}\n")
-    os.chmod(path, 0o755)
+    path = directory / name
+    path.write_text(f"#!{sys.executable} -IS\n{body}\n")
+    path.chmod(0o755)
     return path
-
-
-Commands = Sequence[str]

@@ -14,6 +14,7 @@ import pytest
 
 from ipttctl.rules import confine
 from ipttctl.rules.confine import Bounds, ListingError
+from ipttctl.system import tools
 from tests.unit.ctl.rules.support import Net, script
 
 SHORT = Bounds(seconds=1.0)
@@ -98,8 +99,7 @@ HOSTILE = {
         "hostile takes too long",
     ),
     "ignores signals": (
-        "import signal, time\nfor n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\n"
-        "time.sleep(60)",
+        "import signal, time; [signal.signal(n, 1) for n in (1, 2, 15)]; time.sleep(60)",
         "hostile takes too long",
     ),
     "floods": ("while True: print('x' * 100000)", "hostile writes more than 1000000 bytes"),
@@ -186,18 +186,18 @@ def test_what_is_not_there() -> None:
 
 
 def test_what_others_can_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = Path(script(tmp_path, "hostile", ""))
-    monkeypatch.setattr(confine.tools, "find", lambda name: str(path))
+    path = script(tmp_path, "hostile", "")
+    monkeypatch.setattr(tools, "find", lambda _: str(path))
     path.chmod(0o777)
     with pytest.raises(
-        ListingError, match="hostile is not trusted: .* can be written to by others"
+        ListingError, match=r"hostile is not trusted: .* can be written to by others"
     ):
         confine.program("hostile")
 
 
 def test_no_namespace() -> None:
     with (
-        open("/dev/null", encoding="utf-8") as file,
+        Path("/dev/null").open() as file,
         pytest.raises(ListingError, match="cannot be run"),
     ):
         confine.run("sh", [], file.fileno())

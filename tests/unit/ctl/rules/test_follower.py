@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rulesets followed in the kernel: replaced rules, tables made anew, changes lost or interrupted."""
+"""Rulesets followed: replaced rules, tables made anew, changes that were lost or interrupted."""
 
 from __future__ import annotations
 
@@ -245,6 +245,7 @@ class Kernel:
             self._ends[0].send(message)
 
     def close(self) -> None:
+        """Close the sockets."""
         for end in self._ends:
             end.close()
 

@@ -78,8 +78,6 @@ class Follower(Closing):
         self.tables: dict[int, Table] = {}
         """The tables of the last known generation by their handles."""
         self._handles: dict[tuple[int, str], int] = {}
-        self.author: messages.Generation | None = None
-        """Who made the last generation that was not read again."""
         self.readings = 0
         """How often the ruleset was read."""
 
@@ -111,10 +109,10 @@ class Follower(Closing):
             self.read_again()
         return bool(received)
 
-    def reach(self, generation: int) -> bool:
+    def reach(self, generation: int) -> None:
         """Follow until a generation is known that the kernel has; raises as ``follow``.
 
-        Returns whether it is the last known one.
+        Under a flood of changes it may give up before that.
         """
         readings = self.readings
         for _ in range(_MOST_ROUNDS):
@@ -123,7 +121,6 @@ class Follower(Closing):
             # changes may be on their way; or none tells of it
             if not self.follow() and not self._listening.wait(_ON_ITS_WAY):
                 self.read_again()
-        return self.history.known == generation
 
     def read_again(self) -> None:
         """Read the ruleset; raises as ``follow``."""
@@ -138,9 +135,8 @@ class Follower(Closing):
                 received = self._listening.receive()
             except OverrunError:
                 continue
-            numbers = [g.number for g in _generations(received)]
             # The kernel counts a generation before it makes it: this one may have been half made.
-            if snapshot.generation in numbers:
+            if snapshot.generation in _generations(received):
                 continue
             if self._take(received, stale=True):
                 self._broken = False
@@ -191,12 +187,11 @@ class Follower(Closing):
                 made = messages.parse_generation(message)
                 known = self.history.known or 0
                 changes, self._pending = self._pending, []
-                if stale and made.number <= known:
+                if stale and made <= known:
                     continue
-                if made.number != known + 1 or not self._apply(changes, made.number):
+                if made != known + 1 or not self._apply(changes, made):
                     return False
-                self.history.advance(made.number)
-                self.author = made
+                self.history.advance(made)
         return True
 
     def _apply(self, changes: list[Message], generation: int) -> bool:
@@ -271,5 +266,5 @@ class Follower(Closing):
         return True
 
 
-def _generations(received: list[Message]) -> list[messages.Generation]:
+def _generations(received: list[Message]) -> list[int]:
     return [messages.parse_generation(m) for m in received if m.kind is Kind.NEW_GENERATION]

@@ -121,14 +121,6 @@ class RawRule(NamedTuple):
         return len(self.expressions) + len(self.userdata) + 600
 
 
-class Generation(NamedTuple):
-    """A generation, and who made it."""
-
-    number: int
-    pid: int
-    command: str
-
-
 # --- requests -------------------------------------------------------------------------------------
 
 
@@ -262,7 +254,6 @@ def parse_rule(message: Message) -> RawRule:
     return RawRule(message.family, _name(table), _name(chain), handle, expressions, userdata)
 
 
-def parse_generation(message: Message) -> Generation:
-    """The generation of a message."""
-    found = nested(message.body)
-    return Generation(number(found.get(1, b"")), number(found.get(2, b"")), text(found.get(3, b"")))
+def parse_generation(message: Message) -> int:
+    """The number of the generation of a message."""
+    return number(nested(message.body).get(1, b""))

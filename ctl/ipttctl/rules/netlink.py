@@ -86,7 +86,7 @@ class Asking(Closing):
         # an answer, and no end of one
         for message in self._ask(Kind.GET_GENERATION):
             if isinstance(message, Message) and message.kind is Kind.NEW_GENERATION:
-                return messages.parse_generation(message).number
+                return messages.parse_generation(message)
         raise KernelError("asking for the ruleset's generation", errno.EPROTO)
 
     def snapshot(self) -> Snapshot:

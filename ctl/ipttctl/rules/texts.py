@@ -50,8 +50,7 @@ def write(follower: Follower, run: Run, table: int, chain: str, *, also_nft: boo
         KernelError: the kernel refuses, or does not answer.
     """
     for _ in range(_ATTEMPTS):
-        if not follower.reach(follower.asking.generation()):
-            continue
+        follower.reach(follower.asking.generation())
         before = follower.history.known or 0
         found = follower.tables.get(table)
         place = found.chains.get(chain) if found else None
@@ -63,8 +62,9 @@ def write(follower: Follower, run: Run, table: int, chain: str, *, also_nft: boo
         if not also_nft and all(version.text or version.listed for version in rules):
             return
         listed = _listed(run, found, place, [version.rule for version in rules], also_nft=also_nft)
-        follower.reach(follower.asking.generation())
-        if _untouched(follower, found, place, before):
+        after = follower.asking.generation()
+        follower.reach(after)
+        if (follower.history.known or 0) >= after and _untouched(follower, found, place, before):
             for version, one in zip(rules, listed, strict=True):
                 if version.text is None:
                     version.listed = one

@@ -69,7 +69,7 @@ class LegacyTable:
 
 @dataclass(frozen=True)
 class Backends:
-    """What holds rules in a network namespace."""
+    """The tables of a network namespace, of every back end."""
 
     nft: tuple[NftTable, ...]
     legacy: tuple[LegacyTable, ...]

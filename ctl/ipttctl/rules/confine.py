@@ -48,7 +48,7 @@ _STOPPED: Final = "listing was stopped"
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a program may use."""
+    """Limits of what a program may use."""
 
     seconds: float = 5.0
     """Time on the clock; then it is killed."""
@@ -200,7 +200,7 @@ def _read(
     deadline: float,
     stopped: int | None,
 ) -> tuple[bytes, bytes]:
-    """What a program writes until its end, and the beginning of what it complains of."""
+    """The output of a program until its end, and the beginning of its complaints."""
     assert child.stdout is not None
     assert child.stderr is not None
     outputs = {child.stdout.fileno(): bytearray(), child.stderr.fileno(): bytearray()}

@@ -14,7 +14,15 @@ from typing import Final
 from ipttctl.rules import messages
 from ipttctl.rules.history import History
 from ipttctl.rules.messages import Kind, Message, RawChain, RawTable
-from ipttctl.rules.netlink import Asking, ChangedError, Listening, OverrunError, Snapshot
+from ipttctl.rules.netlink import (
+    MOST_BYTES,
+    Asking,
+    ChangedError,
+    Listening,
+    OverrunError,
+    Snapshot,
+    TooLargeError,
+)
 from ipttctl.system.descriptors import Closing
 
 _CHANGES: Final = frozenset(
@@ -64,7 +72,11 @@ class Follower(Closing):
     """A ruleset, its history, and the sockets that bring its changes."""
 
     def __init__(
-        self, listening: Listening, asking: Asking, history: History | None = None
+        self,
+        listening: Listening,
+        asking: Asking,
+        history: History | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         """Take ownership of the sockets, and go on with a history from before.
 
@@ -74,6 +86,7 @@ class Follower(Closing):
         self._listening = listening
         self._pending: list[Message] = []
         self._broken = False
+        self._most_bytes = most_bytes
         self.history = history or History()
         self.tables: dict[int, Table] = {}
         """The tables of the last known generation by their handles."""
@@ -107,6 +120,8 @@ class Follower(Closing):
             return True
         if not self._take(received):
             self.read_again()
+        if self.history.size > self._most_bytes:
+            raise TooLargeError
         return bool(received)
 
     def reach(self, generation: int) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The rules of a namespace over its generations: what each said in which of them.
 
-A rule's handle is no identity: replacing a rule keeps it. What a rule said is a ``Version``, valid
-in spans of generations. What is not known for certain is in no span.
+A rule's handle is no identity: replacing a rule keeps it. A ``Version`` is what a rule said, valid
+in spans of generations. Nothing that is not certain is in a span.
 
 One thread changes a history while others look up: each step is one assignment, and a generation
 counts as known only when all of its changes are there.
@@ -37,7 +37,7 @@ class Text(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What programs listed of a rule: they list chains, and few rules are asked for.
+    """The lines that programs listed for a rule: they list chains, and few rules are asked for.
 
     ``asked`` are the syntaxes that programs were asked for, ``iptables`` whether the table is of
     iptables, ``why`` the first failure.
@@ -57,7 +57,7 @@ class Span(NamedTuple):
 
 
 class Version:
-    """What a rule said in spans of generations."""
+    """The content of a rule in spans of generations."""
 
     __slots__ = ("listed", "rule", "spans", "table", "text")
 

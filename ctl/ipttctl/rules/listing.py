@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Rules listed by nft and by iptables and its kin, each line matched with its rule beyond doubt.
 
-Whoever may change a namespace's rules chooses names and comments, of nearly any bytes, and the
-programs print them as they are: a line can be forged. So a listing counts only as a whole: it has
+The owner of a namespace chooses names and comments, of nearly any bytes, and the programs print
+them as they are: a line can be forged. So a listing counts only as a whole: it has
 exactly one line for each rule, and no line of another form. Every rule prints at least one line of
 the expected form, so that a forged line is always one too many.
 """

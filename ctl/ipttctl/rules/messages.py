@@ -19,6 +19,9 @@ from ipttctl.errors import IpttctlError
 GROUP: Final = 7
 """The multicast group of changes (NFNLGRP_NFTABLES)."""
 
+OVERHEAD: Final = 600
+"""Bytes that a rule takes here beside its expressions, roughly."""
+
 _SUBSYSTEM: Final = 10
 _MESSAGE: Final = struct.Struct("=IHHII")
 _GENERIC: Final = struct.Struct("!BBH")
@@ -118,7 +121,7 @@ class RawRule(NamedTuple):
     @property
     def size(self) -> int:
         """The bytes that the rule takes here, roughly."""
-        return len(self.expressions) + len(self.userdata) + 600
+        return len(self.expressions) + len(self.userdata) + OVERHEAD
 
 
 # --- requests -------------------------------------------------------------------------------------

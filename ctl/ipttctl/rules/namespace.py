@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """A network namespace that is followed: what was asked for, when to work for it, and for how long.
 
-One thread works; others ask and begin. What they share is set and read in one step each.
+One thread works; others ask and begin. Each attribute that they share is set and read in one step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_WANTED: Final = 10_000
 
 
 class FollowedNamespace:
-    """What is known of the rulesets of a namespace, and what is wanted."""
+    """The rulesets of a namespace as far as they are known, and wishes for more."""
 
     def __init__(self, cookie: int, counter: Counter | None, stop: Wakeup) -> None:
         """Begin with nothing, see ``begin``; ``stop`` ends programs that run."""
@@ -158,6 +158,7 @@ class FollowedNamespace:
                 return True  # again, when there is time for it
             except TooLargeError:
                 self._fail(epoll, "the ruleset is too large to be kept", _TOO_LARGE_RETRY)
+                self._history = History()
             except (KernelError, MalformedError, UsageError) as error:
                 self._fail(epoll, str(error), _RETRY)
             except OSError as error:

@@ -25,8 +25,8 @@ _T = TypeVar("_T")
 BUFFER: Final = 4 << 20
 """Bytes of changes that wait in the kernel; more than that, and the ruleset is read again."""
 
-MOST_BYTES: Final = 64 << 20
-"""Most bytes of rules that a snapshot may have."""
+MOST_BYTES: Final = 192 << 20
+"""Most bytes that the rules of a namespace may take here, some 200,000 rules."""
 
 ATTEMPTS: Final = 5
 """How often a snapshot is tried that a change interrupts."""
@@ -150,7 +150,7 @@ class Asking(Closing):
             interrupted |= bool(message.flags & messages.INTERRUPTED)
             if isinstance(message, Message):
                 interrupted |= message.generation != self._expected
-                size += len(message.body)
+                size += len(message.body) + messages.OVERHEAD
                 if size > self._most_bytes:
                     raise TooLargeError
                 found.append(parse(message))

@@ -131,7 +131,8 @@ class Rulesets(Closing):
     def follow(self, cookie: int, namespace: int, counter: Counter | None = None) -> None:
         """Follow the namespace with a cookie, behind a descriptor, which stays the caller's.
 
-        ``counter`` counts the replacements of its legacy tables. Nothing is read before ``work``.
+        ``counter``, when the namespace is first followed, counts the replacements of its legacy
+        tables; ``work`` calls it. Nothing is read before ``work``.
         A namespace that is followed already stays so; one that was let go is followed again.
         """
         with self._lock:

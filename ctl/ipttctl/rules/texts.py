@@ -105,7 +105,7 @@ def _in_order(follower: Follower, table: Table, chain: Chain) -> list[Version] |
 def _listed(
     run: Run, table: Table, chain: Chain, rules: Sequence[RawRule], *, also_nft: bool
 ) -> list[Listed]:
-    """What the programs list of each rule of a chain."""
+    """The lines that the programs list for each rule of a chain."""
     family, name = table.raw.family, table.raw.name
     iptables = of_iptables(family, name, (c.raw for c in table.chains.values()))
     found: dict[Syntax, Sequence[Escaped]] = {}

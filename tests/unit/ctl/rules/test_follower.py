@@ -44,7 +44,7 @@ def expressions(follower: Follower, generation: int, table: int = 1) -> dict[int
 
 
 def check(follower: Follower) -> None:
-    """What was followed is what can be read."""
+    """The rules that were followed are those that can be read."""
     snapshot = follower.asking.snapshot()
     generation = follower.history.known
     assert generation == snapshot.generation
@@ -199,6 +199,17 @@ def test_more_than_is_kept(net: Net) -> None:
     net.nft(TABLE)
     with pytest.raises(TooLargeError), following(net, most=500):
         pass
+
+
+def test_a_ruleset_that_grows(net: Net) -> None:
+    net.nft(TABLE)
+    with Follower(Listening(net.fd), Asking(net.fd), most_bytes=5000) as follower:
+        follower.read_again()
+        net.nft("add rule inet t c tcp dport 3 accept")
+        follower.follow()
+        net.nft("\n".join(f"add rule inet t c tcp dport {port} accept" for port in range(1, 9)))
+        with pytest.raises(TooLargeError):
+            follower.follow()
 
 
 def test_generations_begin_anew(net: Net) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What rules said in which generation, against a model that keeps every ruleset whole."""
+"""Rules in their generations, against a model that keeps every ruleset whole."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_ebtables() -> None:
 
 
 def saved(chains: dict[str, list[str]], users: dict[str, list[str]]) -> tuple[bytes, int]:
-    """What iptables-legacy-save prints, and how many entries the kernel has."""
+    """The output of iptables-legacy-save, and how many entries the kernel has."""
     lines = [f":{name} ACCEPT [0:0]" for name in chains] + [f":{name} - [0:0]" for name in users]
     for name, rules in (*chains.items(), *users.items()):
         lines += [f"-A {name} {text}".rstrip() for text in rules]

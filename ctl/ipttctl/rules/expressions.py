@@ -35,19 +35,23 @@ _VERDICTS: Final = {
 }
 _COMPARISONS: Final = ("eq", "neq", "lt", "lte", "gt", "gte")
 _BASES: Final = ("link", "network", "transport", "inner")
-# fmt: off
-_META: Final = (
-    "len", "protocol", "priority", "mark", "iif", "oif", "iifname", "oifname", "iiftype", "oiftype",
-    "skuid", "skgid", "nftrace", "rtclassid", "secmark", "nfproto", "l4proto", "ibrname", "obrname",
-    "pkttype", "cpu", "iifgroup", "oifgroup", "cgroup", "random", "ipsec", "iifkind", "oifkind",
-    "ibrpvid", "ibrvproto", "time", "day", "hour", "sdif", "sdifname",
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+#: keys by their numbers
+_META: Final = _names(
+    "len protocol priority mark iif oif iifname oifname iiftype oiftype skuid skgid nftrace"
+    " rtclassid secmark nfproto l4proto ibrname obrname pkttype cpu iifgroup oifgroup cgroup"
+    " random ipsec iifkind oifkind ibrpvid ibrvproto time day hour sdif sdifname"
 )
-_CT: Final = (
-    "state", "direction", "status", "mark", "secmark", "expiration", "helper", "l3protocol", "src",
-    "dst", "protocol", "proto-src", "proto-dst", "labels", "packets", "bytes", "avgpkt", "zone",
-    "event", "src-ip", "dst-ip", "src-ip6", "dst-ip6", "id",
+_CT: Final = _names(
+    "state direction status mark secmark expiration helper l3protocol src dst protocol"
+    " proto-src proto-dst labels packets bytes avgpkt zone event src-ip dst-ip src-ip6 dst-ip6"
+    " id"
 )
-# fmt: on
 
 
 class Expression(NamedTuple):

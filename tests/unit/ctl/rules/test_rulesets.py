@@ -275,7 +275,7 @@ def test_changes_while_it_is_listed(followed: Followed, monkeypatch: pytest.Monk
     listed = []
 
     def change(name: str, *rest: object, **more: object) -> bytes:
-        output = run(name, *rest, **more)  # type: ignore[arg-type]
+        output = run(name, *rest, **more)  # type: ignore[arg-type] # handed on
         listed.append(name)
         if changes:
             net.nft(changes.pop(0))

@@ -14,16 +14,18 @@ import os
 import re
 import socket
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from ipttctl.errors import PrivilegeError, UsageError, os_reason
 from ipttctl.system.descriptors import Closing
+
+_T = TypeVar("_T")
 
 NAMED: Final = (Path("/run/netns"), Path("/var/run/netns"), Path("/run/docker/netns"))
 """Directories where `ip netns`, container runtimes and Docker keep namespaces by name."""
@@ -199,13 +201,24 @@ def socket_in(namespace: int, family: int, kind: int, protocol: int = 0) -> sock
     Raises:
         OSError: the caller may not enter it, or it is not a network namespace.
     """
+    return within(namespace, lambda: socket.socket(family, kind, protocol))
 
-    def make() -> socket.socket:
+
+def within(namespace: int, call: Callable[[], _T]) -> _T:
+    """Call a function in a thread of its own, inside the network namespace behind a descriptor.
+
+    The thread ends there: whatever else the function changes of its thread concerns nobody.
+
+    Raises:
+        OSError: the caller may not enter it, or it is not a network namespace.
+    """
+
+    def inside() -> _T:
         _enter(namespace)
-        return socket.socket(family, kind, protocol)
+        return call()
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(make).result()
+        return pool.submit(inside).result()
 
 
 def create() -> Namespace:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Back ends that hold rules, found without making or loading any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipttctl.rules.backends import LegacyTable, NftTable, backends, nft_present
+from ipttctl.rules.budget import Budget
+from tests.unit.ctl.rules.support import Net
+
+
+def test_nothing(net: Net) -> None:
+    found = backends(net.fd)
+    assert found.empty
+    assert (found.nft, found.legacy) == ((), ())
+    assert not net.run("cat", "/proc/thread-self/net/ip_tables_names")
+
+
+def test_all_of_them(net: Net) -> None:
+    net.iptables("-A INPUT -j ACCEPT")
+    net.nft(
+        "table inet t { chain c { accept; drop; }; }\ntable ip6 filter { chain mine { drop; }; }"
+    )
+    net.iptables("-A FORWARD -p IPv4 -j DROP", "ebtables-nft")
+    net.iptables("-t raw -A OUTPUT -j ACCEPT", "iptables-legacy")
+    net.iptables("-N mine", "ip6tables-legacy")
+    found = backends(net.fd)
+    assert set(found.nft) == {
+        NftTable(2, "filter", 1, iptables=True),
+        NftTable(1, "t", 2, iptables=False),
+        NftTable(10, "filter", 1, iptables=False),
+        NftTable(7, "filter", 1, iptables=True),
+    }
+    assert set(found.legacy) == {
+        LegacyTable(2, "raw", entries=4, hooks=2),
+        LegacyTable(10, "filter", entries=6, hooks=3),
+    }
+    assert not found.empty
+    assert net.run("cat", "/proc/thread-self/net/ip_tables_names") == "raw\n"
+
+
+def test_tables_without_rules(net: Net) -> None:
+    net.nft("add table inet t")
+    net.run("iptables-legacy", "-S")
+    found = backends(net.fd)
+    assert found.empty
+    assert [*(t.rules for t in found.nft), *(t.rules for t in found.legacy)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("loaded", "modules", "built_in", "there"),
+    [
+        (True, True, "", True),
+        (False, False, "", True),
+        (False, True, "kernel/net/netfilter/nf_tables.ko\n", True),
+        (False, True, "kernel/net/netfilter/nfnetlink.ko\n", False),
+        (False, True, None, False),
+    ],
+)
+def test_nf_tables_that_is_not_loaded(
+    tmp_path: Path, loaded: bool, modules: bool, built_in: str | None, there: bool
+) -> None:
+    if loaded:
+        (tmp_path / "nf_tables").mkdir()
+    if modules:
+        (tmp_path / "modules").touch()
+    if built_in is not None:
+        (tmp_path / "modules.builtin").write_text(built_in)
+    assert nft_present(tmp_path / "nf_tables", tmp_path / "modules", tmp_path) is there
+
+
+def test_a_share_of_time() -> None:
+    now = 100.0
+    budget = Budget(share=0.25, burst=2.0, clock=lambda: now)
+    budget.spend(2.0)
+    assert budget.wait == 0
+    budget.spend(1.0)
+    assert budget.wait == 4.0
+    now += 3.0
+    assert budget.wait == 1.0
+    now += 1000.0
+    budget.spend(2.0)
+    assert budget.wait == 0
+    with budget.computing():
+        while not budget.wait:
+            budget.spend(0.01)

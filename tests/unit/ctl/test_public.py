@@ -20,7 +20,7 @@ RANKS = (
     {"errors"},
     {"escape", "families", "numbers", "options", "paths"},
     {"system"},
-    {"bpf"},
+    {"bpf", "rules"},
     {"events"},
     {"hooks"},
     {"link"},

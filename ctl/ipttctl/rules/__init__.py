@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rulesets: the programs that their rules belong to."""

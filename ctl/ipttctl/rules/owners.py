@@ -36,7 +36,8 @@ _OF_CHAIN: Final = ("backend", "family", "table", "chain")
 _OF_RULE: Final = ("comment", "text")
 
 _COMMENT: Final = re.compile(
-    r'(?:--|\b)comment (?:"((?:[^"\\]|\\.){0,256})"|([^\s"]{1,256}))|/\* (.{0,256}?) \*/'
+    r'(?:--|(?:^|\s))comment "((?:[^"\\]|\\.){0,256})"|--comment ([^\s"]{1,256})'
+    r"|/\* (.{0,256}?) \*/"
 )
 _JUMP: Final = re.compile(r"(?:^|\s)(?:-j|-g|--jump|--goto|jump|goto) ([^\s,}]{1,256})")
 

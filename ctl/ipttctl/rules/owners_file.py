@@ -113,7 +113,9 @@ def _entry(given: Any, file: str, number: int) -> Entry:
         called += f" ({given['owner']})"
     for key, value in given.items():
         if key not in _KNOWN:
-            raise UsageError(f"{called}: there is no key '{key}'", f"there are: {', '.join(_KNOWN)}")
+            raise UsageError(
+                f"{called}: there is no key '{key}'", f"there are: {', '.join(_KNOWN)}"
+            )
         if not isinstance(value, str):
             raise UsageError(f"{called}: {key} is no text")
     for key in ("owner", "says"):

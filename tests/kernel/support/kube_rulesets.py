@@ -135,7 +135,8 @@ def _kube_filter(of: Sequence[Service]) -> Iterator[str]:
     yield from (f":KUBE-{chain} - [0:0]" for chain in chains)
     new = "-m conntrack --ctstate NEW"
     for hook in ("INPUT", "FORWARD", "OUTPUT"):
-        yield f"-A {hook} {new} {_comment('kubernetes load balancer firewall')} -j KUBE-PROXY-FIREWALL"
+        comment = _comment("kubernetes load balancer firewall")
+        yield f"-A {hook} {new} {comment} -j KUBE-PROXY-FIREWALL"
     yield f"-A INPUT {_comment('kubernetes health check service ports')} -j KUBE-NODEPORTS"
     yield f"-A FORWARD {_comment('kubernetes forwarding rules')} -j KUBE-FORWARD"
     for hook in ("FORWARD", "OUTPUT"):
@@ -234,8 +235,7 @@ def _kube_nft(of: Sequence[Service]) -> Iterator[str]:
         ("nat-postrouting", "nat", "postrouting", 100),
     ):
         yield (
-            f"add chain ip kube-proxy {chain} "
-            f"{{ type {kind} hook {hook} priority {priority} ; }}"
+            f"add chain ip kube-proxy {chain} {{ type {kind} hook {hook} priority {priority} ; }}"
         )
     chains = ["services", "service-endpoints-check", "nodeport-endpoints-check", "firewall-check"]
     chains += ["cluster-ips-check", "mark-for-masquerade", "masquerading", "reject-chain"]
@@ -271,12 +271,16 @@ _KUBE_NFT_RULES: Final = (
     "nat-postrouting jump masquerading",
     "firewall-check ip daddr . meta l4proto . th dport vmap @firewall-ips",
     "service-endpoints-check ip daddr . meta l4proto . th dport vmap @no-endpoint-services",
-    "nodeport-endpoints-check ip daddr @nodeport-ips meta l4proto . th dport "
-    "vmap @no-endpoint-nodeports",
+    (
+        "nodeport-endpoints-check ip daddr @nodeport-ips meta l4proto . th dport "
+        "vmap @no-endpoint-nodeports"
+    ),
     "services ip daddr . meta l4proto . th dport vmap @service-ips",
     "services ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports",
-    'cluster-ips-check ip daddr @cluster-ips reject comment "Reject traffic to invalid ports of '
-    'ClusterIPs"',
+    (
+        "cluster-ips-check ip daddr @cluster-ips reject "
+        'comment "Reject traffic to invalid ports of ClusterIPs"'
+    ),
     "mark-for-masquerade mark set mark or 0x4000",
     "masquerading mark and 0x4000 == 0 return",
     "masquerading mark set mark xor 0x4000",
@@ -342,7 +346,10 @@ def calico_iptables(of: Sequence[Service]) -> str:
 
 
 def _rule_hash(*parts: str) -> str:
-    return "cali:" + base64.urlsafe_b64encode(hashlib.sha256(repr(parts).encode()).digest()).decode()[:16]
+    return (
+        "cali:"
+        + base64.urlsafe_b64encode(hashlib.sha256(repr(parts).encode()).digest()).decode()[:16]
+    )
 
 
 def _calico(of: Sequence[Service]) -> Iterator[tuple[str, str, str, str]]:
@@ -354,7 +361,7 @@ def _calico(of: Sequence[Service]) -> Iterator[tuple[str, str, str, str]]:
     yield "cali-FORWARD", "", "", "-j MARK --set-xmark 0x0/0xe0000"
     yield "cali-FORWARD", "-i cali+", "", "-j cali-from-wl-dispatch"
     yield "cali-FORWARD", "-o cali+", "", "-j cali-to-wl-dispatch"
-    for service, endpoint in _workloads(of):
+    for _, endpoint in _workloads(of):
         interface = endpoint.interface
         yield "cali-from-wl-dispatch", f"-i {interface}", "", f"-g cali-fw-{interface}"
         yield "cali-to-wl-dispatch", f"-o {interface}", "", f"-g cali-tw-{interface}"
@@ -399,9 +406,7 @@ def calico_nftables(of: Sequence[Service]) -> str:
     rules = [*_calico(of)]
     chains = dict.fromkeys(chain for chain, _, _, _ in rules if chain.startswith("cali-"))
     lines = ["add table ip calico"]
-    lines += [
-        "add chain ip calico filter-FORWARD { type filter hook forward priority 0 ; policy accept ; }"
-    ]
+    lines += ["add chain ip calico filter-FORWARD { type filter hook forward priority 0 ; }"]
     lines += [f"add chain ip calico filter-{chain}" for chain in chains]
     for chain, matches, comment, action in rules:
         said = "; ".join(filter(None, (_rule_hash(chain, matches, action), comment)))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A program for a throw-away network namespace: loads a ruleset, and sends a packet to each service.
+"""A program for a throw-away network namespace: loads rules, and connects to each service.
 
 Every address of the pods is local, so that a listener accepts what a rule sent to an endpoint, and
 its socket has the endpoint's address. The input is the command that loads rules, the one that lists
-them, and the rules; the output the listing, and for each service where its connection went.
+them, the rules, and whether to connect; the output the listing, and where connections went.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def main() -> None:
     subprocess.run(request["load"], input=request["rules"], text=True, check=True)
     fates = {}
     with socket.create_server(("0.0.0.0", TARGET), backlog=16) as listener:
-        for service in services():
+        listener.settimeout(1)
+        for service in services() if request["connect"] else ():
             fates[service.address] = _connect(service.address, service.port, listener)
     listing = subprocess.run(request["list"], stdout=subprocess.PIPE, text=True, check=True).stdout
     json.dump({"fates": fates, "listing": listing}, sys.stdout)

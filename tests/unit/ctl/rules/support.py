@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Examples of rulesets whose owners are known, and how they are written down.
 
-A file is a list of rulesets. The lines of ``rules`` are ``*TABLE`` and ``-A CHAIN ...`` as iptables-
-save writes them, or ``table FAMILY NAME``, ``chain NAME`` and rules as nft writes them. A line
-``= OWNER: WHAT`` below a rule or chain is what it is named; ``= none`` is nobody.
+A file is a list of rulesets. The lines of ``rules`` are ``*TABLE`` and ``-A CHAIN ...`` as
+iptables-save writes them, or ``table FAMILY NAME``, ``chain NAME`` and rules as nft writes them. A
+line ``= OWNER: WHAT`` below a rule or chain is what it is named; ``= none`` is nobody.
 """
 
 from __future__ import annotations

@@ -41,7 +41,12 @@ def endpoint(text: str = "-A KUBE-SEP-SXIVWICOYRO3J4NJ -p tcp -j DNAT") -> Place
 
 
 def jump(comment: str = "ns/web -> 10.0.0.1:80", **changes: str) -> Place:
-    fields = {"backend": "legacy", "family": "ip", "table": "nat", "chain": "KUBE-SVC-AAAAAAAAAAAAAAAA"}
+    fields = {
+        "backend": "legacy",
+        "family": "ip",
+        "table": "nat",
+        "chain": "KUBE-SVC-AAAAAAAAAAAAAAAA",
+    }
     return Place(**fields | {"comment": comment, "jump": endpoint().chain} | changes)
 
 
@@ -68,14 +73,18 @@ def test_a_chain_of_chains_is_followed(owners: Owners) -> None:
 
 
 def test_jumps_in_a_circle_have_an_end(owners: Owners) -> None:
-    one = Place("legacy", "ip", "nat", "KUBE-SVC-AAAAAAAAAAAAAAAA", jump="KUBE-SVC-BBBBBBBBBBBBBBBB")
+    one = Place(
+        "legacy", "ip", "nat", "KUBE-SVC-AAAAAAAAAAAAAAAA", jump="KUBE-SVC-BBBBBBBBBBBBBBBB"
+    )
     two = Place("legacy", "ip", "nat", one.jump, jump=one.chain)
     assert owners.learn([one, two]).of(one) == Owner("kube-proxy", "a service")
 
 
 def test_somebody_elses_jump_tells_nothing(owners: Owners) -> None:
     stranger = jump(comment="cilium: mine", chain="PREROUTING")
-    assert owners.learn([stranger]).of(endpoint()) == Owner("kube-proxy", "an endpoint of a service")
+    assert owners.learn([stranger]).of(endpoint()) == Owner(
+        "kube-proxy", "an endpoint of a service"
+    )
 
 
 def test_what_is_learnt_is_bounded(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +99,9 @@ def test_one_of_several_comments_is_enough(owners: Owners) -> None:
 
 
 def test_a_long_rule_is_looked_at_from_its_beginning(owners: Owners) -> None:
-    place = Place("legacy", "ip", "nat", "DOCKER", "-A DOCKER " + "-m tcp " * 200 + "--dport 80 -j DNAT")
+    place = Place(
+        "legacy", "ip", "nat", "DOCKER", "-A DOCKER " + "-m tcp " * 200 + "--dport 80 -j DNAT"
+    )
     assert owners.of(place) == Owner("docker", "published ports")
     assert owners.of(Place("legacy", "ip", "x" * 100_000, "y" * 100_000, "z" * 100_000)) is None
 

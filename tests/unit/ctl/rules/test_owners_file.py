@@ -31,7 +31,9 @@ def test_a_users_entries_come_first(file: Path) -> None:
     owners = Owners.load(file)
     assert owners.of(PLACE) == Owner("office", "ticket 17, {sic}")
     assert owners.of(Place("nft", "ip", "nat", "DOCKER")) == Owner("me", "mine")
-    assert owners.of(Place("nft", "ip", "nat", "DOCKER-CT")) == Owner("docker", "replies to containers")
+    assert owners.of(Place("nft", "ip", "nat", "DOCKER-CT")) == Owner(
+        "docker", "replies to containers"
+    )
 
 
 def test_the_usual_file_is_read_if_it_is_there(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +67,10 @@ def test_a_file_that_is_named_has_to_be_there(file: Path) -> None:
         ("owner: x", "owners.yaml is no list of entries; each begins with"),
         ("- x", "owners.yaml: entry 1 is no object"),
         ("- {owner: x, owner: y, table: t, says: s}", "a key is there twice"),
-        ("- {owner: x, tabel: t, says: s}", r"entry 1 \(x\): there is no key 'tabel'; there are: owner"),
+        (
+            "- {owner: x, tabel: t, says: s}",
+            r"entry 1 \(x\): there is no key 'tabel'; there are: owner",
+        ),
         ("- {owner: x, table: [t], says: s}", r"entry 1 \(x\): table is no text"),
         ("- {table: t, says: s}", "entry 1: there is no owner"),
         ("- {owner: x, table: t}", r"entry 1 \(x\): there is no says"),
@@ -94,8 +99,18 @@ def test_a_mistake_has_a_sentence(file: Path, content: str, sentence: str) -> No
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(a+)+", "(a|b+)*x", "(a|aa)+", "(a?){30}a{30}", ".*.*.*.*x", r"(\w+) *\1", "[a-z]*" * 4 + "x"]
-    + ["(x+x+)+y", "(?:(?:a+)b?)*", "[^ ]+" * 5 + "y"],
+    [
+        "(a+)+",
+        "(a|b+)*x",
+        "(a|aa)+",
+        "(a?){30}a{30}",
+        ".*.*.*.*x",
+        r"(\w+) *\1",
+        "[a-z]*" * 4 + "x",
+        "(x+x+)+y",
+        "(?:(?:a+)b?)*",
+        "[^ ]+" * 5 + "y",
+    ],
 )
 def test_a_pattern_that_can_take_too_long_is_refused(pattern: str) -> None:
     with pytest.raises(UsageError, match=r"too long|group of its own"):

@@ -1,28 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0
 """Regular expressions from files, refused if a short text could keep them busy for minutes.
 
-Python's matcher tries every way to divide a text among repeats. A repeat whose body can itself
-match in several ways has exponentially many of these; each further repeat multiplies them by the
-length of the text. So a body has to be of one length, and only a few repeats may overlap with what
-follows them. A repeat that ends where the next character cannot be its own, as in ``[^/]+/``, is
-divided in one way only.
+Python's matcher tries every way to divide a text among repeats, optional parts and alternatives. A
+repeat whose body can itself match in several ways has exponentially many of these, so a body has to
+be of one length. Everything else multiplies them: a repeat by the length of the text, unless what
+follows cannot be its own, as in ``[^/]+/``. The product is limited.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import log2
 from re import _constants as op  # type: ignore[attr-defined]  # the parser has no public name
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
 from ipttctl.errors import UsageError
 
-#: repeats that run until the text ends, or as good as that
-_LONG: Final = 64
-#: most repeats that overlap with what follows: 256 characters take 30 ms then, 1 KiB 2 s
-_MOST_OVERLAPS: Final = 3
-_MOST_OVERLAPS_IN_TEXT: Final = 2
+#: the length of a name or comment, of a rule's text, and the ways to divide each, as powers of two:
+#: a pattern at the limit takes some 100 ms for a name and 2 s for a text, of the worst kind
+_NAME_BITS: Final = 8
+_TEXT_BITS: Final = 10
+_MOST_BITS: Final = 18
+_MOST_TEXT_BITS: Final = 14
 
 
 def compile_pattern(pattern: str, *, anywhere: bool = False) -> re.Pattern[str]:
@@ -36,44 +37,44 @@ def compile_pattern(pattern: str, *, anywhere: bool = False) -> re.Pattern[str]:
         tree = _parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(f"'{pattern}' is no regular expression: {error}") from None
-    most = _MOST_OVERLAPS_IN_TEXT if anywhere else _MOST_OVERLAPS
-    if _overlaps(tree, ()) > most:
+    length, most = (_TEXT_BITS, _MOST_TEXT_BITS) if anywhere else (_NAME_BITS, _MOST_BITS)
+    if _ways(tree, (), length) > most:
         raise UsageError(
-            f"'{pattern}' can take too long: more than {most} repeats may end anywhere",
-            "end them at a character that they exclude, as [^ ]+ does at a space",
+            f"'{pattern}' can take too long: it can divide a text in too many ways",
+            "end repeats at a character that they exclude, as [^ ]+ does at a space",
         )
     return compiled
 
 
-def _overlaps(items: Iterable[Any], behind: tuple[Any, ...]) -> int:
-    """The number of repeats in a sequence that may overlap with what follows them.
+def _ways(items: Iterable[Any], behind: tuple[Any, ...], length: int) -> float:
+    """The ways to divide a text of ``2 ** length`` characters among a sequence, as a power of two.
 
-    ``behind`` is what follows the sequence. Nothing follows the last repeat of all: it takes the
-    rest, or what is left over decides at once.
+    ``behind`` is what follows the sequence.
     """
     sequence = [*items]
-    count = 0
+    ways = 0.0
     for position, (code, argument) in enumerate(sequence):
         following = (*sequence[position + 1 :], *behind)
-        if code in {op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT}:
+        if code in _REPEATS:
             least, most, body = argument
             if most > 1:
                 _check_body(body)
-            if most == 1:
-                count += _overlaps(body, following)
-            elif least != most and most > _LONG and code is not op.POSSESSIVE_REPEAT:
-                count += bool(following) and not _excludes(body, following[0])
+                if least != most and not _excludes(body, following):
+                    ways += min(length, log2(most - least + 1))
+            else:
+                ways += (least == 0) + _ways(body, following, length)
         elif code is op.SUBPATTERN:
-            count += _overlaps(argument[-1], following)
+            ways += _ways(argument[-1], following, length)
         elif code is op.ATOMIC_GROUP:
-            count += _overlaps(argument, following)
+            ways += _ways(argument, following, length)
         elif code is op.BRANCH:
-            count += max(_overlaps(branch, following) for branch in argument[1])
+            branches = argument[1]
+            ways += log2(len(branches)) + max(_ways(b, following, length) for b in branches)
         elif code in {op.ASSERT, op.ASSERT_NOT}:
-            count += _overlaps(argument[1], (*argument[1], *following))
+            ways += _ways(argument[1], (), length)
         elif code in {op.GROUPREF, op.GROUPREF_EXISTS}:
             raise UsageError("it refers to a group of its own", "write what it repeats")
-    return count
+    return ways
 
 
 def _check_body(body: Any) -> None:
@@ -97,16 +98,22 @@ def _all(items: Iterable[Any]) -> Iterable[Any]:
             yield from _all(argument)
 
 
-def _excludes(body: Any, following: Any) -> bool:
-    """Whether a repeat's body cannot match the character that follows."""
-    code, argument = following
-    if code is op.SUBPATTERN and len(argument[-1]):
-        return _excludes(body, argument[-1][0])
-    if code is op.AT:
-        return argument in {op.AT_END, op.AT_END_STRING}
-    if code is not op.LITERAL or len(body) != 1:
+def _excludes(body: Any, following: tuple[Any, ...]) -> bool:
+    """Whether a repeat's body cannot match what follows, the end included, whatever that is."""
+    if not following:
+        return True
+    if len(body) != 1:
         return False
-    return not _holds(body[0], argument)
+    (code, argument), rest = following[0], following[1:]
+    if code is op.LITERAL:
+        return not _holds(body[0], argument)
+    if code is op.SUBPATTERN:
+        return _excludes(body, (*argument[-1], *rest))
+    if code in _REPEATS:
+        least, _, repeated = argument
+        first = _excludes(body, (*repeated, *rest))
+        return first and (least > 0 or _excludes(body, rest))
+    return False
 
 
 def _holds(item: Any, character: int) -> bool:
@@ -132,6 +139,8 @@ def _in_set(member: Any, character: int) -> bool:
         return bool(_CATEGORIES[argument](chr(character)))
     return False
 
+
+_REPEATS: Final = frozenset({op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT})
 
 _CATEGORIES: Final = {
     category: re.compile(text).match

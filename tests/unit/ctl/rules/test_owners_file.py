@@ -110,6 +110,10 @@ def test_a_mistake_has_a_sentence(file: Path, content: str, sentence: str) -> No
         "(x+x+)+y",
         "(?:(?:a+)b?)*",
         "[^ ]+" * 5 + "y",
+        "a?" * 30 + "a" * 30,
+        "(?:a|ab?)" * 30 + "c",
+        "a{0,60}" * 6 + "b",
+        "(?:.*" * 4 + "x)" + ")" * 3,
     ],
 )
 def test_a_pattern_that_can_take_too_long_is_refused(pattern: str) -> None:
@@ -120,12 +124,15 @@ def test_a_pattern_that_can_take_too_long_is_refused(pattern: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "anywhere"),
     [
-        ("[a-z]*[a-z]*[a-z]*x", False),
-        (".*(?:.*.*)x", False),
-        (".*.*x", True),
-        ("[^x]*x?[^y]*[^z]*y", False),
+        ("[a-z]*[a-z]*x", False),
+        (".*(?:.*x)", False),
+        (".*.*[^a]+", False),
+        (".*[^x]*x", True),
+        ("[^x]*x?[^y]*y", False),
         ("(?:[ab]{2})*c", True),
         ("(?=a*)b", True),
+        ("[a-z]+(?::[a-z]+)?:? [a-z]*[a-z]*[a-z]*", False),
+        ("a?" * 14 + "b", True),
     ],
 )
 def test_what_is_taken_has_an_end(pattern: str, anywhere: bool) -> None:

@@ -104,7 +104,7 @@ class Owners:
             UsageError: the file cannot be read or trusted, or an entry is not valid.
         """
         # parsing YAML takes 30 ms of every start, and most commands show no rule
-        from ipttctl.rules.owners_file import read_own, read_trusted  # noqa: PLC0415
+        from ipttctl.rules.owners_file import read_own, read_trusted  # noqa: PLC0415 - see above
 
         if user_file is None and not _there(USER_FILE):
             return cls(read_own())

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from math import log2
 from re import _constants as op  # type: ignore[attr-defined]  # the parser has no public name
-from re import _parser  # type: ignore[attr-defined]
+from re import _parser  # type: ignore[attr-defined]  # nor has this
 from typing import Any, Final
 
 from ipttctl.errors import UsageError

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Files of owners: entries that say whose a rule is, by names, comments and text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any, Final
+
+import yaml
+
+from ipttctl.errors import ProgramError, UsageError, os_reason
+from ipttctl.rules.patterns import compile_pattern
+from ipttctl.system.private_dirs import check_private
+
+#: what an entry can look at; the whole of each but the text has to match
+FIELDS: Final = ("backend", "family", "table", "chain", "comment", "text")
+_TEXT: Final = "text"
+_KNOWN: Final = ("owner", *FIELDS, "says", "fallback")
+#: most characters of a file
+_LONGEST: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a file: a rule that all ``patterns`` match belongs to ``owner``.
+
+    ``says`` is what the rule is about, with groups of the patterns in braces. A ``fallback`` is
+    used if no rule that jumps to the chain says more.
+    """
+
+    owner: str
+    patterns: Mapping[str, re.Pattern[str]]
+    says: str
+    fallback: bool = False
+
+
+#: libyaml takes a tenth of the time, but a file that is nested too deeply crashes it
+_OWN_LOADER: Final[Any] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+class _Loader(yaml.BaseLoader):
+    """A loader that takes every value literally, and refuses a key that is there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The object of a node; a duplicate key is an error."""
+        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        if len(found) < len(node.value):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key is there twice in one object", node.start_mark
+            )
+        return found
+
+
+def read_own() -> tuple[Entry, ...]:
+    """The entries that come with this package."""
+    return _entries(Path(__file__).with_name("owners.yaml"), "owners.yaml", _OWN_LOADER)
+
+
+def read_trusted(file: Path) -> tuple[Entry, ...]:
+    """The entries of somebody's file, which nobody but its owner and root can have written.
+
+    Raises:
+        UsageError: it cannot be read or trusted, or an entry is not valid.
+    """
+    try:
+        check_private(file, follow=True)
+    except ProgramError as error:
+        raise UsageError(error.problem, error.remedy) from None
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {os_reason(error)}") from None
+    return _entries(file, str(file), _Loader)
+
+
+def _entries(file: Path, called: str, loader: Any) -> tuple[Entry, ...]:
+    try:
+        with file.open(encoding="utf-8") as opened:
+            text = opened.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise UsageError(f"{called} is longer than {_LONGEST} characters")
+        content = yaml.load(text, loader)
+    except OSError as error:
+        raise UsageError(f"cannot read {called}: {os_reason(error)}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{called} is no text in UTF-8: {error.reason}") from None
+    except RecursionError:
+        raise UsageError(f"{called} is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{called} is no YAML: {_complaint(error)}") from None
+    if content is None:
+        return ()
+    if not isinstance(content, list):
+        raise UsageError(f"{called} is no list of entries", 'each begins with "- owner: NAME"')
+    return tuple(_entry(given, called, number) for number, given in enumerate(content, 1))
+
+
+def _complaint(error: yaml.YAMLError) -> str:
+    """The parser's error message, without its excerpt of the file."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(error)
+
+
+def _entry(given: Any, file: str, number: int) -> Entry:
+    called = f"{file}: entry {number}"
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{called} is no object", 'it begins with "- owner: NAME"')
+    if isinstance(given.get("owner"), str):
+        called += f" ({given['owner']})"
+    for key, value in given.items():
+        if key not in _KNOWN:
+            raise UsageError(
+                f"{called}: there is no key '{key}'", f"there are: {', '.join(_KNOWN)}"
+            )
+        if not isinstance(value, str):
+            raise UsageError(f"{called}: {key} is no text")
+    for key in ("owner", "says"):
+        if not given.get(key):
+            raise UsageError(f"{called}: there is no {key}", "every entry has owner and says")
+    fallback = given.get("fallback", "false")
+    if fallback not in {"true", "false"}:
+        raise UsageError(f"{called}: fallback is neither true nor false")
+    patterns = {field: _pattern(given[field], field, called) for field in FIELDS if field in given}
+    if not patterns:
+        raise UsageError(f"{called} matches every rule", f"give one of: {', '.join(FIELDS)}")
+    _check_says(given["says"], patterns, called)
+    return Entry(given["owner"], patterns, given["says"], fallback == "true")
+
+
+def _pattern(pattern: str, field: str, called: str) -> re.Pattern[str]:
+    try:
+        return compile_pattern(pattern, anywhere=field == _TEXT)
+    except UsageError as error:
+        raise UsageError(f"{called}: {field}: {error.problem}", error.remedy) from None
+
+
+def _check_says(says: str, patterns: Mapping[str, re.Pattern[str]], called: str) -> None:
+    """Check that a template has no other names in braces than groups, each in one pattern."""
+    groups = [group for pattern in patterns.values() for group in pattern.groupindex]
+    twice = next((group for group in groups if groups.count(group) > 1), None)
+    if twice:
+        raise UsageError(f"{called}: the group '{twice}' is in two patterns")
+    try:
+        parts = [*Formatter().parse(says)]
+    except ValueError as error:
+        raise UsageError(f"{called}: says '{says}' is no template: {error}") from None
+    for _, name, form, conversion in parts:
+        if name is not None and (name not in groups or form or conversion):
+            known = ", ".join(groups) or "none"
+            raise UsageError(
+                f"{called}: says has '{{{name}}}', which is no group of its patterns",
+                f"there are: {known}",
+            )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final
 
 from ipttctl.system.descriptors import Closing
 from ipttctl.verify import rulesets
@@ -102,11 +102,8 @@ class Runner(Closing):
         self._full = vocabulary is Vocabulary.FULL
         self._used = 0
         self._stack = ExitStack()
-        self.laboratory = self._stack.enter_context(Laboratory(bridges=self._full))
+        self._renew()
         self.grammar = grammar(self.laboratory, vocabulary, iptables_rules() if self._full else ())
-
-    def __enter__(self) -> Self:
-        return self
 
     def close(self) -> None:
         """Give up the namespaces. Closing more than once does no harm."""
@@ -130,9 +127,14 @@ class Runner(Closing):
         """Replace namespaces that were used for many cases."""
         if self._used >= _FRESH:
             self._used = 0
-            self._stack.close()
-            self.laboratory = self._stack.enter_context(Laboratory(bridges=self._full))
+            self._renew()
         self._used += 1
+
+    def _renew(self) -> None:
+        self._stack.close()
+        self.laboratory = self._stack.enter_context(Laboratory(bridges=self._full))
+        router = self.laboratory.namespaces.router.fileno()
+        self._logs = self._stack.enter_context(Logs(router)) if self._full else None
 
     def _outcome(
         self,
@@ -146,7 +148,6 @@ class Runner(Closing):
         with ExitStack() as stack:
             self._clear()
             self._load(ruleset)
-            logs = stack.enter_context(_logs(laboratory, full=self._full))
             stack.enter_context(observed(laboratory.namespaces))
             arrivals: dict[str, list[bytes]] = {}
             messages: dict[str, list[Message]] = {"trace messages": [], "log messages": []}
@@ -160,7 +161,7 @@ class Runner(Closing):
                     for place in laboratory.arrivals():
                         arrivals.setdefault(place.place, []).extend(place.frames)
                     messages["trace messages"] += laboratory.traces.received()
-                    messages["log messages"] += logs.received() if logs else []
+                    messages["log messages"] += self._logs.received() if self._logs else []
             count = commits.count if commits else 0
             return collect(
                 laboratory,
@@ -190,13 +191,3 @@ class Runner(Closing):
         ):
             if lines:
                 self.laboratory.run(program, text=lines)
-
-
-@contextmanager
-def _logs(laboratory: Laboratory, *, full: bool) -> Iterator[Logs | None]:
-    """Messages of rules that log, if the vocabulary has such."""
-    if not full:
-        yield None
-        return
-    with Logs(laboratory.namespaces.router.fileno()) as logs:
-        yield logs

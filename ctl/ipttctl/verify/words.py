@@ -140,9 +140,7 @@ def fill(template: str, chance: random.Random) -> str:
     return text
 
 
-def _words(
-    families: frozenset[str], *templates: str, **more: object
-) -> tuple[Word, ...]:
+def _words(families: frozenset[str], *templates: str, **more: object) -> tuple[Word, ...]:
     return tuple(Word(template, families, **more) for template in templates)  # type: ignore[arg-type]
 
 
@@ -230,7 +228,7 @@ _MATCHES: Final = (
         "meta l4proto . th dport { tcp . <port>, udp . <port> }",
         "@th,16,16 <port>",
         "@th,0,32 & 0x0000ffff != 80",
-                "meta mark <op><mark>",
+        "meta mark <op><mark>",
         "meta mark <mark>-7",
         "meta mark != 2-3",
         "meta mark & 0x1 == 1",

@@ -13,7 +13,7 @@ _V4: Final = frozenset({"ip"})
 _V6: Final = frozenset({"ip6"})
 _NETDEV: Final = frozenset({"netdev"})
 _REJECTING: Final = frozenset({"input", "forward", "output"})
-_COPYING: Final = frozenset({"prerouting", "forward"})
+_COPYING: Final = frozenset({"forward", "output"})
 _LOOKED_UP: Final = frozenset({"prerouting", "input", "forward"})
 
 
@@ -121,7 +121,7 @@ STATEMENTS: Final = (
     *_statements(IP4, "meta mark set jhash ip saddr mod 4 seed 0xdeadbeef", hooks=_ANY_HOOK),
     *_statements(INET, "notrack", hooks=frozenset({"prerouting"})),
     *_statements(INET, "notrack", hooks=frozenset({"output"})),
-    # in others copies can go round: each meets the rule again
+    # before routing, copies could be routed to us again, and meet the rule again
     *_statements(_V4, 'dup to <server> device "r2"', 'dup to <client> device "r1"', hooks=_COPYING),
     *_statements(
         _V6, 'dup to <server6> device "r2"', 'dup to <client6> device "r1"', hooks=_COPYING

@@ -3,7 +3,7 @@
 
 Addresses and ports are few, so that rules match them often. Each flow has a source port (or ICMP
 identifier) of its own: connections do not clash, which the kernel would solve by chance. Fragments
-have identifiers of their case, so that none meets one of another case.
+have identifiers of their run: none meets one of another run, and nothing else depends on that.
 """
 
 from __future__ import annotations
@@ -101,17 +101,18 @@ class Packet:
     frame: bytes
 
 
-def packets(chance: random.Random, case: int, count: int, *, bridges: bool = False) -> list[Packet]:
+def packets(chance: random.Random, run: int, count: int, *, bridges: bool = False) -> list[Packet]:
     """Random packets, at least one of each kind, at least ``count`` of them."""
-    return list(_Generator(chance, case, bridges=bridges).packets(count))
+    return list(_Generator(chance, run, bridges=bridges).packets(count))
 
 
 class _Generator:
-    def __init__(self, chance: random.Random, case: int, *, bridges: bool) -> None:
+    def __init__(self, chance: random.Random, run: int, *, bridges: bool) -> None:
         self._chance = chance
         self._flow = 0
-        self._case = case
+        self._run = run
         self._fragments = 0
+        self._identifiers = 0
         self._bridges = bridges
         self._origins = [Origin.CLIENT] * 6 + [Origin.SERVER] * 2 + [Origin.ROUTER] * 2
         if bridges:
@@ -281,8 +282,8 @@ class _Generator:
         return FLOWS + self._flow
 
     def _identifier(self) -> int:
-        self._fragments += 1
-        return ((self._case * 61 + self._fragments) & 0xFFFF) or 1
+        self._identifiers += 1
+        return self._identifiers
 
     def _datagram(self, ends: Ends, sport: int = 0, dport: int = 0, size: int = -1) -> bytes:
         size = self._chance.choice((0, 1, 20, 120)) if size < 0 else size
@@ -364,7 +365,8 @@ class _Generator:
 
     def _fragments_of(self, ends: Ends, protocol: int, payload: bytes) -> list[bytes]:
         size = -(-len(payload) // self._chance.randint(2, 3) // 8) * 8
-        identifier = self._identifier()
+        self._fragments += 1
+        identifier = ((self._run * 31 + self._fragments) & 0xFFFF) or 1
         parts = []
         for start in range(0, len(payload), size):
             more = start + size < len(payload)
@@ -394,6 +396,5 @@ class _Generator:
             Origin.BRIDGE_SERVER: ("s1", self._chance.choice(("c1", "c1", "br0"))),
         }
         source, target = devices[origin]
-        # what is not for the router alone goes no further than its input
         to = BROADCAST if self._chance.random() < 0.03 else MAC[target]
         return ethernet(to, MAC[source], ethertype(ends), packet)

@@ -8,7 +8,7 @@ used for many cases: a case begins with an empty ruleset and no connections.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
@@ -55,11 +55,11 @@ class Case:
         under = ", commits" if self.commits else ""
         return f"{self.vocabulary.value} seed {self.seed} case {self.number}{under}"
 
-    def made(self, words: Grammar, *, bridges: bool) -> tuple[Ruleset, list[Packet]]:
-        """The ruleset and the packets of the case."""
+    def made(self, words: Grammar, run: int, *, bridges: bool) -> tuple[Ruleset, list[Packet]]:
+        """The ruleset and the packets of the case, with identifiers for one run."""
         chance = random.Random(f"{self.vocabulary.value} {self.seed} {self.number}")
         ruleset = rulesets.ruleset(chance, words)
-        sent = packets(chance, self.number, PACKETS, bridges=bridges)
+        sent = packets(chance, run, PACKETS, bridges=bridges)
         if ruleset.translates:
             # an answer that is none after a translation: the kernel chooses a port by chance
             sent = [packet for packet in sent if packet.label != BACK]
@@ -101,6 +101,7 @@ class Runner(Closing):
         self.vocabulary = vocabulary
         self._full = vocabulary is Vocabulary.FULL
         self._used = 0
+        self._runs = 0
         self._stack = ExitStack()
         self._renew()
         self.grammar = grammar(self.laboratory, vocabulary, iptables_rules() if self._full else ())
@@ -116,10 +117,10 @@ class Runner(Closing):
             IpttctlError: the case cannot be run.
         """
         self._refresh()
-        ruleset, sent = case.made(self.grammar, bridges=self._full)
         with one_processor() as processor:
-            without = self._outcome(case, ruleset, sent, lambda _: nullcontext(), processor)
-            with_links = self._outcome(case, ruleset, sent, observed, processor)
+            without = self._outcome(case, lambda _: nullcontext(), processor)
+            with_links = self._outcome(case, observed, processor)
+        ruleset, _ = case.made(self.grammar, 0, bridges=self._full)
         found = tuple(differences(without, with_links))
         return Result(case, ruleset, without, with_links, found)
 
@@ -136,14 +137,9 @@ class Runner(Closing):
         router = self.laboratory.namespaces.router.fileno()
         self._logs = self._stack.enter_context(Logs(router)) if self._full else None
 
-    def _outcome(
-        self,
-        case: Case,
-        ruleset: Ruleset,
-        sent: Sequence[Packet],
-        observed: Observed,
-        processor: int,
-    ) -> Outcome:
+    def _outcome(self, case: Case, observed: Observed, processor: int) -> Outcome:
+        self._runs += 1
+        ruleset, sent = case.made(self.grammar, self._runs, bridges=self._full)
         laboratory = self.laboratory
         with ExitStack() as stack:
             self._clear()

@@ -91,12 +91,13 @@ _LAYERS: Final = {
     "ICMP": re.compile(r"\bicmp (type|code)"),
     "ICMPv6": re.compile(r"\bicmpv6 (type|code)"),
     "transport": re.compile(r"@th|\bth |l4proto|ip protocol|nexthdr|ct protocol|ct original proto"),
-    "link": re.compile(r"\bether |\bvlan "),
+    "link": re.compile(r"\bether "),
+    "VLAN": re.compile(r"\bvlan "),
 }
 
 _SETS_OF_LAYERS: Final = (
-    frozenset({"IPv4", "IPv6", "nfproto", "link"}),
-    frozenset({"TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "transport", "link"}),
+    frozenset({"IPv4", "IPv6", "nfproto", "link", "VLAN"}),
+    frozenset({"TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "transport", "link", "VLAN"}),
 )
 
 
@@ -311,7 +312,7 @@ _STATEMENTS: Final = (
         "tcp dport set <port>",
         "udp dport set <port>",
         "tcp option maxseg size set <size>",
-        "@th,0,16 set 20001",
+        "@th,16,16 set 1001",
         kind=Kind.STATEMENT,
     ),
     *_words(

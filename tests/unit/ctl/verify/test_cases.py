@@ -131,9 +131,13 @@ def test_changes_leave_nothing_behind(results: list[Result]) -> None:
 
 def test_a_case_is_made_again_from_its_name(runner: Runner) -> None:
     case = Case(runner.vocabulary, 3, 5)
-    assert case.made(runner.grammar, bridges=False) == case.made(runner.grammar, bridges=False)
+    assert case.made(runner.grammar, 1, bridges=False) == case.made(
+        runner.grammar, 1, bridges=False
+    )
     other = Case(runner.vocabulary, 3, 6)
-    assert case.made(runner.grammar, bridges=False) != other.made(runner.grammar, bridges=False)
+    assert case.made(runner.grammar, 1, bridges=False) != other.made(
+        runner.grammar, 1, bridges=False
+    )
 
 
 Change = Callable[[Result], str]

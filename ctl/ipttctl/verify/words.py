@@ -269,7 +269,7 @@ _MATCHES: Final = (
     *_words(
         frozenset({"netdev", "bridge"}),
         "ether saddr <op><mac>",
-        "ether type { ip, ip6 }",
+        "ether type { 0x0800, 0x86dd }",
         "ether daddr { <mac>, <mac> }",
         "vlan id { 5, 6 }",
         "vlan id != 7",

@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from ipttctl.system.descriptors import Closing
@@ -56,8 +57,7 @@ class Commits(Closing):
         self.count = 0
         self._netlink = Netlink(namespace)
         self._chains = ruleset.chains
-        self._others = os.sched_getaffinity(0) - {elsewhere_than}
-        self._all = set(range(os.cpu_count() or 1)) - {elsewhere_than}
+        self._processors = set(range(os.cpu_count() or 1)) - {elsewhere_than}
         self._stopped = False
         self._failure: OSError | None = None
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -88,8 +88,9 @@ class Commits(Closing):
             time.sleep(0)
 
     def _work(self) -> None:
-        if others := self._others or self._all:
-            os.sched_setaffinity(0, others)
+        # there may be no other, or none that we may use
+        with suppress(OSError):
+            os.sched_setaffinity(0, self._processors)
         try:
             while not self._stopped:
                 for chain in self._chains:

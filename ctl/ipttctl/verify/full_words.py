@@ -13,6 +13,7 @@ _V4: Final = frozenset({"ip"})
 _V6: Final = frozenset({"ip6"})
 _NETDEV: Final = frozenset({"netdev"})
 _REJECTING: Final = frozenset({"input", "forward", "output"})
+_COPYING: Final = frozenset({"forward", "output"})
 _LOOKED_UP: Final = frozenset({"prerouting", "input", "forward"})
 
 
@@ -68,8 +69,8 @@ MATCHES: Final = (
         "fib daddr type { local, unicast }",
         "fib daddr . iif type local",
         "fib saddr . iif oif exists",
-        "fib saddr oif \"<device>\"",
-        "fib daddr oifname \"<device>\"",
+        'fib saddr oif "<device>"',
+        'fib daddr oifname "<device>"',
         hooks=_LOOKED_UP,
     ),
     *_matches(
@@ -111,22 +112,23 @@ STATEMENTS: Final = (
     ),
     *_statements(
         IP,
-        "log prefix \"one \" group <group>",
+        'log prefix "one " group <group>',
         "log group 2 snaplen 20",
         "meta mark set numgen inc mod 4",
         "meta mark set numgen inc mod 2 map { 0 : 1, 1 : 2 }",
         hooks=_ANY_HOOK,
     ),
-    *_statements(
-        IP4, "meta mark set jhash ip saddr mod 4 seed 0xdeadbeef", hooks=_ANY_HOOK
-    ),
+    *_statements(IP4, "meta mark set jhash ip saddr mod 4 seed 0xdeadbeef", hooks=_ANY_HOOK),
     *_statements(INET, "notrack", hooks=frozenset({"prerouting"})),
     *_statements(INET, "notrack", hooks=frozenset({"output"})),
-    *_statements(_V4, "dup to <server> device \"r2\"", "dup to <client> device \"r1\""),
-    *_statements(_V6, "dup to <server6> device \"r2\"", "dup to <client6> device \"r1\""),
-    *_statements(_NETDEV, "dup to \"r2\"", hooks=frozenset({"ingress"})),
-    *_statements(_NETDEV, "dup to \"r1\"", hooks=frozenset({"egress"})),
-    *_final(_NETDEV, "fwd to \"r2\"", hooks=frozenset({"ingress"})),
+    # before routing, copies could be routed to us again, and meet the rule again
+    *_statements(_V4, 'dup to <server> device "r2"', 'dup to <client> device "r1"', hooks=_COPYING),
+    *_statements(
+        _V6, 'dup to <server6> device "r2"', 'dup to <client6> device "r1"', hooks=_COPYING
+    ),
+    *_statements(_NETDEV, 'dup to "r2"', hooks=frozenset({"ingress"})),
+    *_statements(_NETDEV, 'dup to "r1"', hooks=frozenset({"egress"})),
+    *_final(_NETDEV, 'fwd to "r2"', hooks=frozenset({"ingress"})),
     *_final(INET, "queue", "queue to 3", "queue flags bypass to 5", "queue flags bypass to 4-6"),
     *_final(_V4, "reject", "reject with icmp type host-prohibited", hooks=_REJECTING),
     *_final(_V6, "reject", "reject with icmpv6 type addr-unreachable", hooks=_REJECTING),
@@ -137,9 +139,7 @@ STATEMENTS: Final = (
         "reject with icmpx type admin-prohibited",
         hooks=_REJECTING,
     ),
-    *_final(
-        INET, "meta l4proto tcp reject with tcp reset", hooks=_REJECTING
-    ),
+    *_final(INET, "meta l4proto tcp reject with tcp reset", hooks=_REJECTING),
     *_final(
         INET,
         "meta l4proto tcp synproxy mss 1460 wscale 7 timestamp sack-perm",
@@ -178,15 +178,9 @@ STATEMENTS: Final = (
         hooks=PREROUTING,
         chain_type="nat",
     ),
-    *_final(
-        INET, "masquerade", hooks=frozenset({"postrouting"}), chain_type="nat"
-    ),
-    *_final(
-        _V4, "snat to 10.77.2.1", hooks=frozenset({"postrouting"}), chain_type="nat"
-    ),
-    *_final(
-        _V6, "snat to fd77:2::1", hooks=frozenset({"postrouting"}), chain_type="nat"
-    ),
+    *_final(INET, "masquerade", hooks=frozenset({"postrouting"}), chain_type="nat"),
+    *_final(_V4, "snat to 10.77.2.1", hooks=frozenset({"postrouting"}), chain_type="nat"),
+    *_final(_V6, "snat to fd77:2::1", hooks=frozenset({"postrouting"}), chain_type="nat"),
 )
 
 FULL: Final = MATCHES + STATEMENTS

@@ -48,9 +48,7 @@ class Grammar:
         """The hooks of a family."""
         return tuple(hook for hook in HOOKS[family] if (family, hook) in self.places)
 
-    def words(
-        self, family: str, hooks: frozenset[str], chain_type: str, kind: Kind
-    ) -> list[Word]:
+    def words(self, family: str, hooks: frozenset[str], chain_type: str, kind: Kind) -> list[Word]:
         """The words that may stand in a chain that packets reach from these hooks."""
         taken = [word for word, families in self.known if family in families]
         return supported(taken, family, hooks, chain_type, kind)

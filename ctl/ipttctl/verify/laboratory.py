@@ -7,6 +7,7 @@
                          r2  10.77.2.1   --- s0  10.77.2.2 to .4
                              fd77:2::1           fd77:2::2 to ::4
                   c1 --- b1 == br0 == b2 --- s1  (with bridges)
+                         10.77.3.1
 
 They have no names, and end with the process at the latest. Everything in them is the same each
 time: neighbours are permanent, nothing is sent by itself, no rate of ICMP errors is limited.
@@ -30,7 +31,7 @@ from typing import Final
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.system import netns, tools
 from ipttctl.system.descriptors import Closing
-from ipttctl.verify.netlink import Netlink, TRACE_GROUP
+from ipttctl.verify.netlink import TRACE_GROUP, Netlink
 from ipttctl.verify.nftables import Nftables
 from ipttctl.verify.packets import MAC, PORTS, Origin, Packet
 
@@ -315,6 +316,8 @@ def _configure(namespaces: Namespaces, *, bridges: bool) -> None:
             *_cable("b2", "s1", files["s"]),
             *(f"link set {b} master br0 addrgenmode none" for b in ("b1", "b2")),
             *(f"link set {b} up" for b in ("b1", "b2", "br0")),
+            "address add 10.77.3.1/24 dev br0",
+            f"neigh replace 10.77.3.2 lladdr {MAC['c1']} dev br0 nud permanent",
         ]
         client += ["link set c1 arp off addrgenmode none", "link set c1 up"]
         server += ["link set s1 arp off addrgenmode none", "link set s1 up"]

@@ -12,8 +12,9 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from ipttctl.verify.netlink import Message, attributes
-from ipttctl.verify.packets import ACK, ETH_IP, ETH_IP6, SYN
+from ipttctl.verify.frames import ETH_IP, ETH_IP6
+from ipttctl.verify.netlink import Message
+from ipttctl.verify.packets import ACK, SYN
 
 _TCP, _ICMP, _ICMP6, _FRAGMENT = 6, 1, 58, 44
 _EXTENSIONS: Final = (0, 43, 44, 60)

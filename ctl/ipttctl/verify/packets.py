@@ -3,7 +3,7 @@
 
 Addresses and ports are few, so that rules match them often. Each flow has a source port (or ICMP
 identifier) of its own: connections do not clash, which the kernel would solve by chance. Fragments
-have identifiers of their case, so that none meets one of another case.
+have identifiers of their run: none meets one of another run, and nothing else depends on that.
 """
 
 from __future__ import annotations
@@ -13,8 +13,20 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+from ipttctl.verify.frames import (
+    ETH_ARP,
+    ETH_IP,
+    ETH_VLAN,
+    Ends,
+    address,
+    checksum,
+    ethernet,
+    ethertype,
+    mac,
+    pseudo_header,
+)
 
 MAC: Final = {
     "c0": "02:00:00:00:01:02",
@@ -32,6 +44,9 @@ BROADCAST: Final = "ff:ff:ff:ff:ff:ff"
 CLIENTS: Final = tuple(f"10.77.1.{host}" for host in (2, 3, 4))
 SERVERS: Final = tuple(f"10.77.2.{host}" for host in (2, 3, 4))
 ROUTERS: Final = ("10.77.1.1", "10.77.2.1")
+BRIDGED: Final = ("10.77.3.1", "10.77.3.2")
+"""The address of a bridge, and a neighbour there."""
+
 CLIENTS6: Final = tuple(f"fd77:1::{host}" for host in (2, 3, 4))
 SERVERS6: Final = tuple(f"fd77:2::{host}" for host in (2, 3, 4))
 ROUTERS6: Final = ("fd77:1::1", "fd77:2::1")
@@ -65,7 +80,6 @@ _IP_OPTIONS: Final = (
 )
 _TCP, _UDP, _ICMP, _ICMP6, _SCTP, _GRE = 6, 17, 1, 58, 132, 47
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
-ETH_IP, ETH_IP6, ETH_ARP, ETH_VLAN = 0x0800, 0x86DD, 0x0806, 0x8100
 
 
 class Origin(Enum):
@@ -87,29 +101,19 @@ class Packet:
     frame: bytes
 
 
-@dataclass(frozen=True)
-class _Ends:
-    """Two addresses of one IP version."""
-
-    source: str
-    target: str
-
-    @property
-    def version(self) -> int:
-        return 6 if ":" in self.source else 4
-
-
-def packets(chance: random.Random, case: int, count: int, *, bridges: bool = False) -> list[Packet]:
+def packets(chance: random.Random, run: int, count: int, *, bridges: bool = False) -> list[Packet]:
     """Random packets, at least one of each kind, at least ``count`` of them."""
-    return list(_Generator(chance, case, bridges=bridges).packets(count))
+    return list(_Generator(chance, run, bridges=bridges).packets(count))
 
 
 class _Generator:
-    def __init__(self, chance: random.Random, case: int, *, bridges: bool) -> None:
+    def __init__(self, chance: random.Random, run: int, *, bridges: bool) -> None:
         self._chance = chance
         self._flow = 0
-        self._case = case
+        self._run = run
         self._fragments = 0
+        self._identifiers = 0
+        self._bridges = bridges
         self._origins = [Origin.CLIENT] * 6 + [Origin.SERVER] * 2 + [Origin.ROUTER] * 2
         if bridges:
             self._origins += [Origin.BRIDGE_CLIENT] * 2 + [Origin.BRIDGE_SERVER]
@@ -151,7 +155,7 @@ class _Generator:
     def _conversation(self) -> list[Packet]:
         """Datagrams there and back: to connection tracking a connection."""
         there = self._ends(Origin.CLIENT, through=True)
-        back = _Ends(there.target, there.source)
+        back = Ends(there.target, there.source)
         port, dport = self._port(), self._chance.choice(PORTS)
         one = self._datagram(there, port, dport)
         two = self._datagram(back, dport, port)
@@ -171,7 +175,7 @@ class _Generator:
     def _icmp_error(self) -> list[Packet]:
         """An ICMP error about a packet that was never sent."""
         ends = self._ends(origin := self._origin())
-        inner = _Ends(ends.target, ends.source)
+        inner = Ends(ends.target, ends.source)
         about = self._ip(inner, _UDP, self._datagram(inner))[:64]
         kind, code = (1, 4) if ends.version == 6 else (3, self._chance.choice((1, 3)))
         body = struct.pack("!BBHI", kind, code, 0, 0) + about
@@ -235,15 +239,15 @@ class _Generator:
     def _arp(self) -> list[Packet]:
         source, target = self._chance.choice(CLIENTS), self._chance.choice((*ROUTERS, *SERVERS))
         body = struct.pack("!HHBBH", 1, ETH_IP, 6, 4, self._chance.choice((1, 1, 2)))
-        body += _mac(MAC["c0"]) + _address(source) + bytes(6) + _address(target)
+        body += mac(MAC["c0"]) + address(source) + bytes(6) + address(target)
         to = self._chance.choice((BROADCAST, MAC["r1"]))
-        return [Packet(Origin.CLIENT, "ARP", _ethernet(to, MAC["c0"], ETH_ARP, body))]
+        return [Packet(Origin.CLIENT, "ARP", ethernet(to, MAC["c0"], ETH_ARP, body))]
 
     def _vlan(self) -> list[Packet]:
         ends = self._ends(Origin.CLIENT)
-        tag = struct.pack("!HH", self._chance.choice((5, 7, 0x2005)), _ethertype(ends))
+        tag = struct.pack("!HH", self._chance.choice((5, 7, 0x2005)), ethertype(ends))
         packet = self._ip(ends, _UDP, self._datagram(ends))
-        frame = _ethernet(MAC["r1"], MAC["c0"], ETH_VLAN, tag + packet)
+        frame = ethernet(MAC["r1"], MAC["c0"], ETH_VLAN, tag + packet)
         return [Packet(Origin.CLIENT, "VLAN", frame)]
 
     # parts of packets
@@ -254,32 +258,34 @@ class _Generator:
     def _origin_with_frames(self) -> Origin:
         return self._chance.choice([o for o in self._origins if o is not Origin.ROUTER])
 
-    def _ends(self, origin: Origin, version: int = 0, *, through: bool = False) -> _Ends:
+    def _ends(self, origin: Origin, version: int = 0, *, through: bool = False) -> Ends:
         version = version or self._chance.choice((4, 4, 6))
         clients, servers, routers = (
             (CLIENTS6, SERVERS6, ROUTERS6) if version == 6 else (CLIENTS, SERVERS, ROUTERS)
         )
         pick = self._chance.choice
         if origin is Origin.ROUTER:
+            if self._bridges and version == 4 and self._chance.random() < 0.3:
+                return Ends(*BRIDGED)
             target = pick(pick((clients, servers, routers)))
-            return _Ends(routers[0] if target in clients else routers[1], target)
+            return Ends(routers[0] if target in clients else routers[1], target)
         source = pick(clients if origin in {Origin.CLIENT, Origin.BRIDGE_CLIENT} else servers)
         far = servers if origin in {Origin.CLIENT, Origin.BRIDGE_CLIENT} else clients
         if not through and self._chance.random() < 0.05:
             # what cannot be answered, or not be sent on
             unknown = UNKNOWN[version == 6]
-            return _Ends(unknown, pick(far)) if pick((True, False)) else _Ends(source, unknown)
-        return _Ends(source, pick(far if through else (*far, *far, *routers)))
+            return Ends(unknown, pick(far)) if pick((True, False)) else Ends(source, unknown)
+        return Ends(source, pick(far if through else (*far, *far, *routers)))
 
     def _port(self) -> int:
         self._flow += 1
         return FLOWS + self._flow
 
     def _identifier(self) -> int:
-        self._fragments += 1
-        return ((self._case * 61 + self._fragments) & 0xFFFF) or 1
+        self._identifiers += 1
+        return self._identifiers
 
-    def _datagram(self, ends: _Ends, sport: int = 0, dport: int = 0, size: int = -1) -> bytes:
+    def _datagram(self, ends: Ends, sport: int = 0, dport: int = 0, size: int = -1) -> bytes:
         size = self._chance.choice((0, 1, 20, 120)) if size < 0 else size
         ports = (sport or self._port(), dport or self._chance.choice(PORTS))
         payload = self._chance.randbytes(size)
@@ -287,10 +293,10 @@ class _Generator:
         without = struct.pack("!HHHH", *ports, length, 0) + payload
         if ends.version == 4 and self._chance.random() < 0.1:
             return without
-        checksum = _checksum(_pseudo_header(ends, _UDP, length) + without) or 0xFFFF
-        return without[:6] + checksum.to_bytes(2, "big") + payload
+        found = checksum(pseudo_header(ends, _UDP, length) + without) or 0xFFFF
+        return without[:6] + found.to_bytes(2, "big") + payload
 
-    def _segment(self, ends: _Ends) -> bytes:
+    def _segment(self, ends: Ends) -> bytes:
         flags = self._chance.choice(_TCP_FLAGS)
         options = self._chance.choice(_TCP_OPTIONS)
         payload = b"" if flags & SYN else self._chance.randbytes(self._chance.choice((0, 12)))
@@ -307,27 +313,27 @@ class _Generator:
             0,
         )
         segment = header + options + payload
-        checksum = _checksum(_pseudo_header(ends, _TCP, len(segment)) + segment)
-        return segment[:16] + checksum.to_bytes(2, "big") + segment[18:]
+        found = checksum(pseudo_header(ends, _TCP, len(segment)) + segment)
+        return segment[:16] + found.to_bytes(2, "big") + segment[18:]
 
-    def _echo(self, ends: _Ends) -> tuple[int, bytes]:
+    def _echo(self, ends: Ends) -> tuple[int, bytes]:
         kind = 128 if ends.version == 6 else 8
         body = struct.pack("!BBHHH", kind, 0, 0, self._port(), 1)
         return self._icmp(ends, body + self._chance.randbytes(self._chance.choice((0, 16, 500))))
 
-    def _icmp(self, ends: _Ends, body: bytes) -> tuple[int, bytes]:
+    def _icmp(self, ends: Ends, body: bytes) -> tuple[int, bytes]:
         protocol = _ICMP6 if ends.version == 6 else _ICMP
-        pseudo = _pseudo_header(ends, protocol, len(body)) if ends.version == 6 else b""
-        return protocol, body[:2] + _checksum(pseudo + body).to_bytes(2, "big") + body[4:]
+        pseudo = pseudo_header(ends, protocol, len(body)) if ends.version == 6 else b""
+        return protocol, body[:2] + checksum(pseudo + body).to_bytes(2, "big") + body[4:]
 
-    def _ip(self, ends: _Ends, protocol: int, payload: bytes) -> bytes:
+    def _ip(self, ends: Ends, protocol: int, payload: bytes) -> bytes:
         if ends.version == 6:
             return self._ip6(ends, protocol, payload)
         return self._ip4(ends, protocol, payload)
 
     def _ip4(
         self,
-        ends: _Ends,
+        ends: Ends,
         protocol: int,
         payload: bytes,
         *,
@@ -346,20 +352,21 @@ class _Generator:
             self._chance.choice(_TTLS),
             protocol,
             0,
-            _address(ends.source),
-            _address(ends.target),
+            address(ends.source),
+            address(ends.target),
         )
         header += options
-        return header[:10] + _checksum(header).to_bytes(2, "big") + header[12:] + payload
+        return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + payload
 
-    def _ip6(self, ends: _Ends, following: int, payload: bytes) -> bytes:
+    def _ip6(self, ends: Ends, following: int, payload: bytes) -> bytes:
         word = 6 << 28 | self._chance.choice(_TOS) << 20 | self._chance.choice((0, 0, 0x12345))
         header = struct.pack("!IHBB", word, len(payload), following, self._chance.choice(_TTLS))
-        return header + _address(ends.source) + _address(ends.target) + payload
+        return header + address(ends.source) + address(ends.target) + payload
 
-    def _fragments_of(self, ends: _Ends, protocol: int, payload: bytes) -> list[bytes]:
+    def _fragments_of(self, ends: Ends, protocol: int, payload: bytes) -> list[bytes]:
         size = -(-len(payload) // self._chance.randint(2, 3) // 8) * 8
-        identifier = self._identifier()
+        self._fragments += 1
+        identifier = ((self._run * 31 + self._fragments) & 0xFFFF) or 1
         parts = []
         for start in range(0, len(payload), size):
             more = start + size < len(payload)
@@ -370,20 +377,18 @@ class _Generator:
                 parts.append(self._ip6(ends, _FRAGMENT, extension + part))
             else:
                 word = start // 8 | (0x2000 if more else 0)
-                parts.append(
-                    self._ip4(ends, protocol, part, identifier=identifier, offset=word)
-                )
+                parts.append(self._ip4(ends, protocol, part, identifier=identifier, offset=word))
         return parts
 
     def _sent(
-        self, origin: Origin, label: str, ends: _Ends, protocol: int, payload: bytes
+        self, origin: Origin, label: str, ends: Ends, protocol: int, payload: bytes
     ) -> list[Packet]:
         packet = self._ip(ends, protocol, payload)
         if origin is Origin.ROUTER:
             return [Packet(origin, label, packet)]
         return [Packet(origin, label, self._framed(origin, ends, packet))]
 
-    def _framed(self, origin: Origin, ends: _Ends, packet: bytes) -> bytes:
+    def _framed(self, origin: Origin, ends: Ends, packet: bytes) -> bytes:
         devices = {
             Origin.CLIENT: ("c0", "r1"),
             Origin.SERVER: ("s0", "r2"),
@@ -391,38 +396,5 @@ class _Generator:
             Origin.BRIDGE_SERVER: ("s1", self._chance.choice(("c1", "c1", "br0"))),
         }
         source, target = devices[origin]
-        # what is not for the router alone goes no further than its input
         to = BROADCAST if self._chance.random() < 0.03 else MAC[target]
-        return _ethernet(to, MAC[source], _ethertype(ends), packet)
-
-
-def _ethertype(ends: _Ends) -> int:
-    return ETH_IP6 if ends.version == 6 else ETH_IP
-
-
-def _ethernet(target: str, source: str, ethertype: int, payload: bytes) -> bytes:
-    return _mac(target) + _mac(source) + ethertype.to_bytes(2, "big") + payload
-
-
-def _mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
-
-
-def _address(text: str) -> bytes:
-    return (IPv6Address(text) if ":" in text else IPv4Address(text)).packed
-
-
-def _pseudo_header(ends: _Ends, protocol: int, length: int) -> bytes:
-    addresses = _address(ends.source) + _address(ends.target)
-    if ends.version == 6:
-        return addresses + struct.pack("!I3xB", length, protocol)
-    return addresses + struct.pack("!xBH", protocol, length)
-
-
-def _checksum(data: bytes) -> int:
-    """The Internet checksum."""
-    data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+        return ethernet(to, MAC[source], ethertype(ends), packet)

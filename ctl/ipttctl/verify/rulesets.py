@@ -181,9 +181,7 @@ class _Generator:
             found += self._fitting([*words, *table.objects.matches * 2], found)
         return found
 
-    def _words(
-        self, family: str, hooks: frozenset[str], chain_type: str, kind: Kind
-    ) -> list[Word]:
+    def _words(self, family: str, hooks: frozenset[str], chain_type: str, kind: Kind) -> list[Word]:
         key = family, hooks, chain_type, kind
         if key not in self._known:
             self._known[key] = self._grammar.words(*key)

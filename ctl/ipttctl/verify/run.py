@@ -8,10 +8,10 @@ used for many cases: a case begins with an empty ruleset and no connections.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final
 
 from ipttctl.system.descriptors import Closing
 from ipttctl.verify import rulesets
@@ -55,11 +55,11 @@ class Case:
         under = ", commits" if self.commits else ""
         return f"{self.vocabulary.value} seed {self.seed} case {self.number}{under}"
 
-    def made(self, words: Grammar, *, bridges: bool) -> tuple[Ruleset, list[Packet]]:
-        """The ruleset and the packets of the case."""
+    def made(self, words: Grammar, run: int, *, bridges: bool) -> tuple[Ruleset, list[Packet]]:
+        """The ruleset and the packets of the case, with identifiers for one run."""
         chance = random.Random(f"{self.vocabulary.value} {self.seed} {self.number}")
         ruleset = rulesets.ruleset(chance, words)
-        sent = packets(chance, self.number, PACKETS, bridges=bridges)
+        sent = packets(chance, run, PACKETS, bridges=bridges)
         if ruleset.translates:
             # an answer that is none after a translation: the kernel chooses a port by chance
             sent = [packet for packet in sent if packet.label != BACK]
@@ -101,12 +101,10 @@ class Runner(Closing):
         self.vocabulary = vocabulary
         self._full = vocabulary is Vocabulary.FULL
         self._used = 0
+        self._runs = 0
         self._stack = ExitStack()
-        self.laboratory = self._stack.enter_context(Laboratory(bridges=self._full))
+        self._renew()
         self.grammar = grammar(self.laboratory, vocabulary, iptables_rules() if self._full else ())
-
-    def __enter__(self) -> Self:
-        return self
 
     def close(self) -> None:
         """Give up the namespaces. Closing more than once does no harm."""
@@ -119,10 +117,10 @@ class Runner(Closing):
             IpttctlError: the case cannot be run.
         """
         self._refresh()
-        ruleset, sent = case.made(self.grammar, bridges=self._full)
         with one_processor() as processor:
-            without = self._outcome(case, ruleset, sent, lambda _: nullcontext(), processor)
-            with_links = self._outcome(case, ruleset, sent, observed, processor)
+            without = self._outcome(case, lambda _: nullcontext(), processor)
+            with_links = self._outcome(case, observed, processor)
+        ruleset, _ = case.made(self.grammar, 0, bridges=self._full)
         found = tuple(differences(without, with_links))
         return Result(case, ruleset, without, with_links, found)
 
@@ -130,23 +128,22 @@ class Runner(Closing):
         """Replace namespaces that were used for many cases."""
         if self._used >= _FRESH:
             self._used = 0
-            self._stack.close()
-            self.laboratory = self._stack.enter_context(Laboratory(bridges=self._full))
+            self._renew()
         self._used += 1
 
-    def _outcome(
-        self,
-        case: Case,
-        ruleset: Ruleset,
-        sent: Sequence[Packet],
-        observed: Observed,
-        processor: int,
-    ) -> Outcome:
+    def _renew(self) -> None:
+        self._stack.close()
+        self.laboratory = self._stack.enter_context(Laboratory(bridges=self._full))
+        router = self.laboratory.namespaces.router.fileno()
+        self._logs = self._stack.enter_context(Logs(router)) if self._full else None
+
+    def _outcome(self, case: Case, observed: Observed, processor: int) -> Outcome:
+        self._runs += 1
+        ruleset, sent = case.made(self.grammar, self._runs, bridges=self._full)
         laboratory = self.laboratory
         with ExitStack() as stack:
             self._clear()
             self._load(ruleset)
-            logs = stack.enter_context(_logs(laboratory, full=self._full))
             stack.enter_context(observed(laboratory.namespaces))
             arrivals: dict[str, list[bytes]] = {}
             messages: dict[str, list[Message]] = {"trace messages": [], "log messages": []}
@@ -160,7 +157,7 @@ class Runner(Closing):
                     for place in laboratory.arrivals():
                         arrivals.setdefault(place.place, []).extend(place.frames)
                     messages["trace messages"] += laboratory.traces.received()
-                    messages["log messages"] += logs.received() if logs else []
+                    messages["log messages"] += self._logs.received() if self._logs else []
             count = commits.count if commits else 0
             return collect(
                 laboratory,
@@ -190,13 +187,3 @@ class Runner(Closing):
         ):
             if lines:
                 self.laboratory.run(program, text=lines)
-
-
-@contextmanager
-def _logs(laboratory: Laboratory, *, full: bool) -> Iterator[Logs | None]:
-    """Messages of rules that log, if the vocabulary has such."""
-    if not full:
-        yield None
-        return
-    with Logs(laboratory.namespaces.router.fileno()) as logs:
-        yield logs

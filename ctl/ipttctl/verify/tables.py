@@ -84,7 +84,8 @@ _OBJECTS: Final = (
         ("meta mark set udp dport map @marks", "meta mark set tcp dport map @marks"),
     ),
     _Object(
-        "map zones { type TYPE : mark; flags interval; elements = { NET1:/24 : 1, NET2:/24 : 2 }; }",
+        "map zones { type TYPE : mark; flags interval;"
+        " elements = { NET1:/24 : 1, NET2:/24 : 2 }; }",
         (),
         ("meta mark set IP saddr map @zones", "meta mark set IP daddr map @zones"),
     ),
@@ -243,9 +244,7 @@ def iptables_lines(chance: random.Random, grammar: Grammar) -> tuple[str, str]:
 
 
 def _restored(chance: random.Random, grammar: Grammar) -> str:
-    anywhere = [
-        rule for rule in grammar.iptables if not any(name in rule for name in _LEAVING)
-    ]
+    anywhere = [rule for rule in grammar.iptables if not any(name in rule for name in _LEAVING)]
     lines = ["*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", ":one -", ":two -"]
     for chain in ("FORWARD", "INPUT", "OUTPUT"):
         rules = grammar.iptables if chain == "FORWARD" else anywhere

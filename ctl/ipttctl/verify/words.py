@@ -91,12 +91,13 @@ _LAYERS: Final = {
     "ICMP": re.compile(r"\bicmp (type|code)"),
     "ICMPv6": re.compile(r"\bicmpv6 (type|code)"),
     "transport": re.compile(r"@th|\bth |l4proto|ip protocol|nexthdr|ct protocol|ct original proto"),
-    "link": re.compile(r"\bether |\bvlan "),
+    "link": re.compile(r"\bether "),
+    "VLAN": re.compile(r"\bvlan "),
 }
 
 _SETS_OF_LAYERS: Final = (
-    frozenset({"IPv4", "IPv6", "nfproto", "link"}),
-    frozenset({"TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "transport", "link"}),
+    frozenset({"IPv4", "IPv6", "nfproto", "link", "VLAN"}),
+    frozenset({"TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "transport", "link", "VLAN"}),
 )
 
 
@@ -140,9 +141,7 @@ def fill(template: str, chance: random.Random) -> str:
     return text
 
 
-def _words(
-    families: frozenset[str], *templates: str, **more: object
-) -> tuple[Word, ...]:
+def _words(families: frozenset[str], *templates: str, **more: object) -> tuple[Word, ...]:
     return tuple(Word(template, families, **more) for template in templates)  # type: ignore[arg-type]
 
 
@@ -230,7 +229,7 @@ _MATCHES: Final = (
         "meta l4proto . th dport { tcp . <port>, udp . <port> }",
         "@th,16,16 <port>",
         "@th,0,32 & 0x0000ffff != 80",
-                "meta mark <op><mark>",
+        "meta mark <op><mark>",
         "meta mark <mark>-7",
         "meta mark != 2-3",
         "meta mark & 0x1 == 1",
@@ -270,7 +269,7 @@ _MATCHES: Final = (
     *_words(
         frozenset({"netdev", "bridge"}),
         "ether saddr <op><mac>",
-        "ether type { ip, ip6 }",
+        "ether type { 0x0800, 0x86dd }",
         "ether daddr { <mac>, <mac> }",
         "vlan id { 5, 6 }",
         "vlan id != 7",
@@ -313,7 +312,7 @@ _STATEMENTS: Final = (
         "tcp dport set <port>",
         "udp dport set <port>",
         "tcp option maxseg size set <size>",
-        "@th,0,16 set 20001",
+        "@th,16,16 set 1001",
         kind=Kind.STATEMENT,
     ),
     *_words(

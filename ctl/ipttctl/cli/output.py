@@ -23,6 +23,7 @@ from ipttctl.show.event_text import WIDE, EventBlocks, EventTable, TimeFormat, p
 from ipttctl.system.namespace_names import NamespaceNames
 
 if TYPE_CHECKING:
+    from ipttctl.cli.rule_texts import RuleTexts
     from ipttctl.events.records import EventRecord
 
 
@@ -126,10 +127,11 @@ class EventPrinter:
         names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
         links: frozenset[int] = frozenset(),
+        rules: RuleTexts | None = None,
     ) -> None:
         """Make a printer.
 
-        Events of ``links`` need not be told apart.
+        Events of ``links`` need not be told apart. ``rules`` has the texts of their rules.
 
         ``columns`` are the table's columns, shown whatever the terminal's width is. ``names``
         gives the names of namespaces. ``payload`` decodes the bytes that a program added to an
@@ -137,31 +139,47 @@ class EventPrinter:
         """
         self._payload = payload
         self._names = names
+        self._rules = rules
         self._text: EventTable | EventBlocks | None = None
         if output is Output.TEXT:
-            terminal = sys.stdout.isatty()
-            width = shutil.get_terminal_size().columns
             options: dict[str, Any] = {
                 "time_format": time_format,
                 "link_columns": link_columns,
-                "colour": terminal and "NO_COLOR" not in os.environ,
+                "colour": sys.stdout.isatty() and "NO_COLOR" not in os.environ,
                 "names": self._names,
                 "payload": payload,
                 "links": links,
+                "rule": rules.of if rules else None,
             }
-            if terminal and columns is None and width < WIDE:
-                self._text = EventBlocks(width, **options)
+            if not self.has_room(output, columns):
+                self._text = EventBlocks(shutil.get_terminal_size().columns, **options)
             else:
                 self._text = EventTable(columns, **options)
             lines(self._text.header())
 
-    def print(self, records: Iterable[EventRecord]) -> None:
+    @staticmethod
+    def has_room(output: Output, columns: Sequence[str] | None) -> bool:
+        """Whether the output has lines of any length: not on a narrow terminal."""
+        if output is not Output.TEXT or columns is not None or not sys.stdout.isatty():
+            return True
+        return shutil.get_terminal_size().columns >= WIDE
+
+    def print(self, records: Sequence[EventRecord]) -> None:
         """Print events and flush them."""
+        if self._rules:
+            self._rules.prepare(records)
         if self._text:
             lines(chain.from_iterable(map(self._text.lines, records)))
         else:
             lines(
-                render_json.dumps(render_json.event(record, self._names, self._payload))
+                render_json.dumps(
+                    render_json.event(
+                        record,
+                        self._names,
+                        self._payload,
+                        self._rules.of(record) if self._rules else None,
+                    )
+                )
                 for record in records
             )
 

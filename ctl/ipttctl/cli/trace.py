@@ -14,6 +14,7 @@ import typer
 from ipttctl.cli import selection
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption
 from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, totals
+from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.walk import verified
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
@@ -101,6 +102,14 @@ def trace(
         Backend | None,
         typer.Option("--backend", help="rules of iptables-legacy only, or of nftables only"),
     ] = None,
+    rules: Annotated[
+        bool | None,
+        typer.Option(
+            "--rules/--no-rules",
+            help="the rules themselves, as their owners write them (default: in the table of wide "
+            "terminals and pipes)",
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="columns for link and generation")
     ] = False,
@@ -108,6 +117,9 @@ def trace(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Trace packets through iptables and nftables: each rule that matches, each verdict, its cost.
+
+    Each rule is shown as it was when the packet passed, in the syntax of the program that wrote it;
+    where that cannot be said for certain, "rule uncertain" and the reason.
 
     Rules of iptables-nft and of nft are those of nftables. On a kernel where the module's walk
     through their chains is not verified yet, that is done first, once: see `ipttctl module verify`.
@@ -170,6 +182,9 @@ def trace(
             time_format = TimeFormat.CLOCK
             if precise or relative:
                 time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
+            texts = None
+            if rules or (rules is None and EventPrinter.has_room(output, shown)):
+                texts = stack.enter_context(closing(RuleTexts()))
             printer = EventPrinter(
                 output,
                 time_format=time_format,
@@ -177,6 +192,7 @@ def trace(
                 columns=shown,
                 names=names,
                 links=frozenset(links),
+                rules=texts,
             )
             view = EventView(printer, frozenset(links), count)
             there = set(links)

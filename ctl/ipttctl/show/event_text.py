@@ -19,6 +19,7 @@ from ipttproto import EventFlag
 
 if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
+    from ipttctl.show.rule import RuleOf
 
 _NANO: Final = 10**9
 _BOLD: Final = "\033[1m"
@@ -91,11 +92,13 @@ class _EventText:
         names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
         links: frozenset[int] = frozenset(),
+        rule: RuleOf | None = None,
     ) -> None:
         """Without ``link_columns``, events name their link once there is more than one.
 
         A link after a swap counts as another one, ``links`` in their first generation as one. ``names`` gives the names of namespaces.
-        ``payload`` decodes the bytes that a program added to an event.
+        ``payload`` decodes the bytes that a program added to an event. ``rule`` has the rule that
+        it names.
         """
         self._time_format = time_format
         self._link_columns = link_columns
@@ -106,6 +109,7 @@ class _EventText:
         self._first_link: tuple[int, int] | None = None
         self._several = False
         self._links = links
+        self._rule = rule
         self._second = -1
         self._clock = ""
 
@@ -126,7 +130,9 @@ class _EventText:
         return describe.namespace(record.netns, record.netns_cookie, self._names, record.time)
 
     def _added(self, record: EventRecord) -> Iterator[str]:
-        """The fields after a decision: the bytes that a program added."""
+        """The fields after a decision: the rule itself, and the bytes that a program added."""
+        if self._rule and (rule := self._rule(record)):
+            yield str(rule)
         if record.flags & EventFlag.PAYLOAD:
             value = self._payload(record) if self._payload else None
             yield f"payload={record.payload.hex() if value is None else _compact(value)}"

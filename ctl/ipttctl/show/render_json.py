@@ -21,6 +21,7 @@ from ipttproto import EventFlag, Kind, Slot
 
 if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
+    from ipttctl.show.rule import Rule
 
 
 _NOT_PLAIN: Final = re.compile("[^ -~]")
@@ -40,10 +41,11 @@ def event(
     record: EventRecord,
     names: NamespaceNames | None = None,
     payload: Callable[[EventRecord], Any] | None = None,
+    rule: Rule | None = None,
 ) -> dict[str, Any]:
     """An event. Keys that do not apply to it are null.
 
-    ``payload`` decodes the bytes that a program added.
+    ``payload`` decodes the bytes that a program added. ``rule`` is the rule that it names.
     """
     flags = record.flags
     is_exit = record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}
@@ -132,6 +134,11 @@ def event(
         "queue": record.verdict_data if queued else None,
         "queue_bypass": bool(flags & EventFlag.QUEUE_BYPASS) if queued else None,
         "cost_ns": record.cost if is_exit else None,
+        "rule": rule.text if rule else None,
+        "rule_syntax": rule.syntax if rule else None,
+        "rule_note": rule.why or None if rule else None,
+        "owner": rule.owner if rule else None,
+        "owner_about": rule.about if rule else None,
         "payload": record.payload.hex() if has_payload else None,
         "payload_value": payload(record) if has_payload and payload else None,
     }

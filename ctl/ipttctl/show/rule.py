@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The rule behind an event, for every form of output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipttctl.events.records import EventRecord
+
+    RuleOf = Callable[[EventRecord], "Rule | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule as its owner would write it.
+
+    Without a ``text``, ``why`` is the reason for that. ``syntax`` is ``iptables``, ``nft``, or
+    ``raw`` for the kernel's expressions, where no program could list the rule; ``why`` then says
+    why. ``owner`` is the program that wrote the rule, and ``about`` what the rule is about.
+    """
+
+    text: str | None
+    why: str = ""
+    syntax: str | None = None
+    owner: str | None = None
+    about: str | None = None
+
+    def __str__(self) -> str:
+        """``rule=[...] owner=[...]``, or ``rule uncertain (WHY)``."""
+        if self.text is None:
+            return f"rule uncertain ({self.why})"
+        owner = f" owner=[{self.owner}: {self.about}]" if self.owner else ""
+        return f"rule=[{self.text}]{owner}"

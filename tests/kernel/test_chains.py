@@ -220,7 +220,10 @@ def outcome(where: Namespace, ports: tuple[int, ...] = PORTS) -> str:
         monitor.terminate()
     lines = trace.read_text().splitlines()
     trace.unlink()
-    told = [re.sub(r"^trace id \w+|ip id \d+|udp checksum \S+|(?<=icmp code ).*", "", line) for line in lines]
+    told = [
+        re.sub(r"^trace id \w+|ip id \d+|udp checksum \S+|(?<=icmp code ).*", "", line)
+        for line in lines
+    ]
     assert len(told) > 30
     ruleset = where.run("nft", "-a", "list", "ruleset")
     # elements of sets expire, and nf_tables counts the tables of all namespaces
@@ -278,6 +281,7 @@ def test_links_are_only_where_the_walk_is_tried(
     place: Namespace, controller: Controller, make_program: MakeProgram
 ) -> None:
     programs = ProgramSet({Slot.RULE: make_program(asm.returning(1)).fd})
+    controller.end_verification(Walk.UNVERIFIED)
     status = controller.status()
     assert (status.walk, status.walk_compared) == (Walk.UNVERIFIED, True)
     for hook in (ChainHook(), ChainHook(netns=place.path)):
@@ -289,6 +293,7 @@ def test_links_are_only_where_the_walk_is_tried(
     assert "module verify" in str(refused(controller.attach, ChainHook(netns=place.path), programs))
     with open("/proc/1/ns/net", "rb") as initial:
         assert "initial" in str(refused(controller.try_walk, initial.fileno()))
+    controller.end_verification(Walk.VERIFIED)
 
 
 def refused(call: Callable[..., object], *arguments: object) -> KernelError:
@@ -316,7 +321,6 @@ def test_a_result_holds_for_everybody(
     assert {event.link for event in seen} == {link.id}
     controller.detach(link.id)
     controller.detach(other.id)
-    controller.end_verification(Walk.UNVERIFIED)
 
 
 def test_a_rule_that_rejects_sends_through_chains(

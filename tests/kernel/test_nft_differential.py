@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
+from functools import partial
 
 import pytest
 
+from ipttctl.host.walk import observing
+from ipttctl.link.controller import Controller
 from ipttctl.verify.run import Observed, Runner, cases
 from ipttctl.verify.words import Vocabulary
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import mark_log
 
 CASES = int(os.environ.get("IPTT_NFT_CASES", "200"))
@@ -30,10 +34,9 @@ ENOUGH = 100
 
 
 @pytest.fixture
-def chain_links() -> Observed:
+def chain_links(controller: Controller, make_program: MakeProgram) -> Observed:
     """Links at all chains of the router of each case."""
-    # todo: attach a link to hook `chain` of namespaces.router, and detach it at the end
-    return lambda _namespaces: nullcontext()
+    return partial(observing, controller, make_program(asm.returning(1)))
 
 
 @pytest.fixture(scope="module")

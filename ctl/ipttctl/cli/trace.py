@@ -16,9 +16,9 @@ from ipttctl.cli.options import ColumnsOption, Output, OutputOption
 from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, totals
 from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
-from ipttctl.cli.walk import verified
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.view import EventView
+from ipttctl.cli.walk import verified
 from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
 from ipttctl.families import IP
 from ipttctl.hooks.chain import ChainHook
@@ -268,7 +268,7 @@ def _places(
 
 
 def _tell_missing(links: list[Link], backend: Backend | None) -> None:
-    """Report the code that is not loaded, unless only one back end's is, and that was not chosen."""
+    """Report the code that is not loaded, unless that of another back end is and none was chosen."""
     if backend is not None or all(list(link.hook.misses(link.id)) for link in links):
         for link in links:
             tell_state(link)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 class EventView:
     """A printer that counts events and their packets."""
 
-    def __init__(self, printer: EventPrinter, links: Collection[int] | None, count: int | None) -> None:
+    def __init__(
+        self, printer: EventPrinter, links: Collection[int] | None, count: int | None
+    ) -> None:
         """Show ``count`` events of ``links``; None means no limit, or all links."""
         from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
 

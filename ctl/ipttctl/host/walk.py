@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Whether the module may walk through nftables' chains in place of the running kernel.
 
-The module takes links at chains only once somebody has verified on the running kernel that its walk
-does what the kernel's own loop does. A fixed part of the differential test (``ipttctl.verify``) does
-that, in network namespaces of its own. Its result is kept for the same builds of kernel and module.
+The module takes links at chains only once somebody has verified on the running kernel that its
+walk does what the kernel's own loop does. A fixed part of the differential test
+(``ipttctl.verify``) does that, in network namespaces of its own. Its result is kept for the same
+builds of kernel and module.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +30,7 @@ from ipttproto import TABLE_SLOTS, Walk
 if TYPE_CHECKING:
     from ipttctl.verify.laboratory import Namespaces
 
-CASES: Final = 60
+CASES: Final = 30
 """Cases of the fixed part; in every fifth the ruleset changes while packets pass."""
 
 SEED: Final = 1
@@ -74,18 +76,7 @@ def verify(
         Runner(Vocabulary.BUILTIN) as runner,
         Program.load(_YES, name="verify") as program,
     ):
-
-        @contextmanager
-        def observed(namespaces: Namespaces) -> Iterator[None]:
-            router = namespaces.router.fileno()
-            verifier.try_walk(router)
-            programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program.fd))
-            link = verifier.attach(ChainHook(netns=router), programs)
-            try:
-                yield
-            finally:
-                verifier.detach(link.id)
-
+        observed = partial(observing, verifier, program)
         for done, case in enumerate(cases(Vocabulary.BUILTIN, seed, count)):
             result = runner.run(case, observed)
             if result.differences:
@@ -97,6 +88,19 @@ def verify(
     controller.end_verification(walk, although_not_compared=although_not_compared)
     _keep(walk, count, seed)
     return report
+
+
+@contextmanager
+def observing(verifier: Controller, program: Program, namespaces: Namespaces) -> Iterator[None]:
+    """Have links at all chains of the router of a case, with a program in each slot."""
+    router = namespaces.router.fileno()
+    verifier.try_walk(router)
+    programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program.fd))
+    link = verifier.attach(ChainHook(netns=router), programs)
+    try:
+        yield
+    finally:
+        verifier.detach(link.id)
 
 
 def known(controller: Controller) -> bool:

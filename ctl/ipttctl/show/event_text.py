@@ -96,9 +96,9 @@ class _EventText:
     ) -> None:
         """Without ``link_columns``, events name their link once there is more than one.
 
-        A link after a swap counts as another one, ``links`` in their first generation as one. ``names`` gives the names of namespaces.
-        ``payload`` decodes the bytes that a program added to an event. ``rule`` has the rule that
-        it names.
+        A link after a swap counts as another one, ``links`` in their first generation as one.
+        ``names`` gives the names of namespaces. ``payload`` decodes the bytes that a program added
+        to an event. ``rule`` has the rule that it names.
         """
         self._time_format = time_format
         self._link_columns = link_columns

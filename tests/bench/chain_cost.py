@@ -5,9 +5,9 @@ Run it in a guest whose clock counts instructions:
 
     make bench
 
-Datagrams go over loopback and meet one base chain, in OUTPUT, of as many rules as said. Each setting
-is measured in every round, one after the other; the cost of a setting is its median minus that of
-"no link". The first round warms up and is not counted.
+Datagrams go over loopback and meet one base chain, in OUTPUT, of as many rules as said. Each
+setting is measured in every round, one after the other; the cost of a setting is its median minus
+that of "no link". The first round warms up and is not counted.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tests.kernel.support.observing import observing
 
 Setting = Callable[[], AbstractContextManager[object]]
 SIZES = (1, 21, 20_000)
+EVERYWHERE = ChainHook()
 
 
 def settings(controller: Controller, keep: ExitStack, other: Path) -> dict[str, Setting]:
@@ -46,7 +47,7 @@ def settings(controller: Controller, keep: ExitStack, other: Path) -> dict[str, 
 
     @contextmanager
     def link(
-        programs: ProgramSet, hook: ChainHook = ChainHook(), *, watched: bool = False
+        programs: ProgramSet, hook: ChainHook = EVERYWHERE, *, watched: bool = False
     ) -> Iterator[None]:
         with ExitStack() as stack:
             observer = stack.enter_context(observing(controller)) if watched else None

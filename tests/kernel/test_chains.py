@@ -52,6 +52,12 @@ def place() -> Iterator[Namespace]:
 Attach = Callable[..., Link]
 
 
+def armed(link: Link) -> bool:
+    """Whether the chains of a link are watched."""
+    assert isinstance(link.hook, ChainHook)
+    return link.hook.armed
+
+
 @pytest.fixture
 def attach(controller: Controller, make_program: MakeProgram) -> Attach:
     """Attach at chains of a namespace, in which the walk is tried."""
@@ -124,7 +130,7 @@ table inet t {
 def test_each_rule_is_told(place: Namespace, controller: Controller, attach: Attach) -> None:
     nft(place, RULES)
     link = attach(place)
-    assert link.hook.armed
+    assert armed(link)
     with watched(controller) as seen:
         for port in (9, 7, 5):
             place.call(send, "127.0.0.1", port)
@@ -205,7 +211,7 @@ PORTS = (1000, 1001, 1002, 1003, 2000, 2001, 2002, 2003, 2004, 2005)
 
 
 def outcome(where: Namespace, ports: tuple[int, ...] = PORTS) -> str:
-    """What a ruleset has counted, and what `nft monitor trace` said, without what differs anyway."""
+    """What a ruleset counted, and what `nft monitor trace` said, without what differs anyway."""
     trace = where.path.parent / "trace"
     with (
         trace.open("w") as file,
@@ -291,7 +297,7 @@ def test_links_are_only_where_the_walk_is_tried(
         controller.attach(ChainHook(netns=place.path), programs)
         assert "module verify" in str(refused(controller.attach, ChainHook(), programs))
     assert "module verify" in str(refused(controller.attach, ChainHook(netns=place.path), programs))
-    with open("/proc/1/ns/net", "rb") as initial:
+    with Path("/proc/1/ns/net").open("rb") as initial:
         assert "initial" in str(refused(controller.try_walk, initial.fileno()))
     controller.end_verification(Walk.VERIFIED)
 
@@ -342,11 +348,11 @@ def test_a_rule_that_rejects_sends_through_chains(
 def test_nf_tables_comes_and_goes(controller: Controller, attach: Attach) -> None:
     with namespace("place") as place:
         link = attach(place)
-        assert link.hook.armed
-        wait_for(lambda: remove_nf_tables(), what="nf_tables is unloaded")
-        assert not controller.link(link.id).hook.armed
+        assert armed(link)
+        wait_for(remove_nf_tables, what="nf_tables is unloaded")
+        assert not armed(controller.link(link.id))
         nft(place, RULES)
-        assert controller.link(link.id).hook.armed
+        assert armed(controller.link(link.id))
         with watched(controller) as seen:
             place.call(send, "127.0.0.1", 5)
         assert "out 3 drop depth=0" in story(seen)

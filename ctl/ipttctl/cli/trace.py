@@ -268,7 +268,7 @@ def _places(
 
 
 def _tell_missing(links: list[Link], backend: Backend | None) -> None:
-    """Report the code that is not loaded, unless that of another back end is and none was chosen."""
+    """Report code that is not loaded, unless that of another back end is and none was chosen."""
     if backend is not None or all(list(link.hook.misses(link.id)) for link in links):
         for link in links:
             tell_state(link)

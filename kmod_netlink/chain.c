@@ -270,7 +270,8 @@ static int chain_attach(struct ipttrace_link *link,
 
 static struct ipttrace_sets *chain_detach(const struct list_head *leaving)
 {
-	return ipttrace_follow_publish(chain_prepare(GFP_KERNEL | __GFP_NOFAIL));
+	return ipttrace_follow_publish(
+		chain_prepare(GFP_KERNEL | __GFP_NOFAIL));
 }
 
 static void chain_release(void)

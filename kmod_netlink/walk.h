@@ -42,7 +42,7 @@ struct ipttrace_position {
  * @rules: rules that matched so far, ends of chains and the policy included
  * @event: fields that all its events have in common
  *
- * Lives on the stack of chain_follow() of follow.c, and stays on one CPU (migrate_disable()).
+ * Lives on the stack of chain_follow() of follow.c, and stays on one CPU.
  */
 struct ipttrace_chain_walk {
 	struct hlist_node node;

@@ -25,7 +25,7 @@ from ipttctl.link.wire import Connection
 from ipttctl.programs import trace
 from ipttctl.programs import trace as trace_programs
 from ipttctl.system import netns
-from ipttproto import TABLE_SLOTS, Command, Kind
+from ipttproto import TABLE_SLOTS, Command, Hook, Kind, Walk
 from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
@@ -298,10 +298,35 @@ def test_trace_options_reach_programs_and_link(module: FakeModule, programs: lis
     assert str(options.address) == "::1/128"
     assert (options.protocol, options.port, options.icmp_id) == (58, 80, 7)
     assert (options.pid, options.netns) == (pid, netns.resolve(str(netns.OWN)).cookie)
-    [asked] = module.requested(Command.ATTACH)
-    assert asked["family"] == 10
-    assert asked["programs"]["filter"]
-    assert [p["slot"] for p in asked["programs"]["program"]] == [1, 2, 3]
+    tables, chains = module.requested(Command.ATTACH)
+    assert (tables["hook"], tables["family"]) == (Hook.TABLE, 10)
+    # packets of IPv6 meet tables of family inet too: the programs choose them
+    assert (chains["hook"], chains.get("family"), options.family) == (Hook.CHAIN, None, 10)
+    for asked in (tables, chains):
+        assert asked["programs"]["filter"]
+        assert [p["slot"] for p in asked["programs"]["program"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("backend", "hook"), [("legacy", Hook.TABLE), ("nft", Hook.CHAIN)])
+def test_trace_of_one_backend(
+    backend: str, hook: Hook, module: FakeModule, programs: list[Any]
+) -> None:
+    del programs
+    when_attached(module, events_message([event()]))
+    assert run(["trace", "-c", "1", "--backend", backend]) == 0
+    assert [asked["hook"] for asked in module.requested(Command.ATTACH)] == [hook]
+
+
+def test_trace_without_a_verified_walk(
+    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del programs
+    module.walk = Walk.DIFFERS
+    when_attached(module, events_message([event()]))
+    assert run(["trace", "-c", "1"]) == 0
+    assert "rules of nftables are not seen: on this kernel" in capsys.readouterr().err
+    assert [asked["hook"] for asked in module.requested(Command.ATTACH)] == [Hook.TABLE]
+    assert run(["trace", "-c", "1", "--backend", "nft"]) == 3
 
 
 def test_trace_takes_a_filter_of_several_words(module: FakeModule, programs: list[Any]) -> None:
@@ -310,8 +335,8 @@ def test_trace_takes_a_filter_of_several_words(module: FakeModule, programs: lis
     words = "udp port 53 and host 10.1.0.1"
     assert run(["trace", "-c", "1", words]) == 0
     assert run(["trace", *words.split()[:3], "-c", "1", *words.split()[3:]]) == 0
-    quoted, unquoted = (asked["programs"]["filter"] for asked in module.requested(Command.ATTACH))
-    assert quoted == unquoted == compile_filter(words)
+    asked = module.requested(Command.ATTACH)
+    assert [attach["programs"]["filter"] for attach in asked] == [compile_filter(words)] * 4
 
 
 @pytest.mark.parametrize(
@@ -353,7 +378,7 @@ def test_trace_interrupt_shows_what_waits_and_the_totals(
 
     module.handlers[Command.DETACH] = detach
     interrupt_when_handled()
-    assert run(["trace", "-o", "json"]) == 0
+    assert run(["trace", "-o", "json", "--backend", "legacy"]) == 0
     captured = capsys.readouterr()
     found = [json.loads(line) for line in captured.out.splitlines()]
     assert [value["sequence"] for value in found] == [0, 1, 2, 7, 8]

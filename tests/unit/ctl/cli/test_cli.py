@@ -416,8 +416,9 @@ def test_events_and_trace_end_in_traffic_that_does_not(
     del programs
     statuses = in_traffic(module)
     if "-c" in line:
-        for connections in (2, 3):
-            module.when_connected(connections, events_message([event()] * 2, sequence=3))
+        # `trace` has asked for the state of the walk before: one more status, and so one more event
+        for connections, sequence in ((2, 3), (3, 4)):
+            module.when_connected(connections, events_message([event()] * 2, sequence=sequence))
     else:
         interrupt_when_handled()
     assert run(line.split()) == 0

@@ -156,15 +156,16 @@ def _to_its_end(
     name: str, command: Sequence[str], bounds: Bounds, stop: Owned[int] | None
 ) -> bytes:
     deadline = time.monotonic() + bounds.seconds
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        env={"LC_ALL": "C"},
-        start_new_session=True,
-    )
+    with _no_signal_blocked():
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env={"LC_ALL": "C"},
+            start_new_session=True,
+        )
     try:
         _limit(child.pid, bounds)
         with ExitStack() as stack:
@@ -179,6 +180,16 @@ def _to_its_end(
     if status:
         raise ListingError(f"{name} {_ending(status)}{_reason(complaint)}")
     return output
+
+
+@contextmanager
+def _no_signal_blocked() -> Iterator[None]:
+    """Block no signals in this thread: a program that it starts would block them too."""
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _limit(pid: int, bounds: Bounds) -> None:

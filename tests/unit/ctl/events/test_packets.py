@@ -26,6 +26,16 @@ def nf(hook: int, link: int = 1, priority: int = 0, **changes: Any) -> dict[str,
     return step(hook, kind=Kind.PACKET) | place | changes
 
 
+def chain(hook: int, handle: int = 1, netns: int = A, **changes: Any) -> dict[str, Any]:
+    """The verdict of a base chain of one table."""
+    of = {"kind": Kind.CHAIN_EXIT, "family": 1, "table_handle": 3, "chain_handle": handle}
+    return step(hook, netns, **of | changes)
+
+
+INGRESS, EGRESS = {"pf": 5}, {"pf": 5, "in_name": b"", "out_name": b"eth0"}
+INET_INGRESS = 5
+
+
 def count(steps: Iterable[dict[str, Any]]) -> int:
     counter = PacketCounter()
     for traversal, changes in enumerate(steps):
@@ -60,6 +70,24 @@ def count(steps: Iterable[dict[str, Any]]) -> int:
         (1, [nf(PREROUTING, pf=7), nf(PREROUTING)]),
         (2, [nf(PREROUTING, pf=5), nf(PREROUTING, pf=5)]),
         (2, [nf(INPUT), nf(PREROUTING, pf=5)]),
+        # a packet meets each base chain of a table once, and several at a hook
+        (1, [chain(OUTPUT, 1), chain(OUTPUT, 2), chain(POSTROUTING, 3)]),
+        (2, [chain(OUTPUT, 1), chain(OUTPUT, 1)]),
+        (1, [chain(OUTPUT, 1), chain(OUTPUT, 1, table_handle=4)]),
+        (1, [step(OUTPUT), chain(OUTPUT), step(POSTROUTING), chain(POSTROUTING, 2)]),
+        (2, [chain(OUTPUT, verdict=0), chain(POSTROUTING, 2)]),
+        (2, [chain(INPUT), chain(PREROUTING, 2)]),
+        (1, [chain(OUTPUT), nf(POSTROUTING)]),
+        # devices: of inet tables, ingress is a hook of IP
+        (1, [chain(0, 1, **INGRESS), chain(INET_INGRESS, 2), chain(PREROUTING, 3)]),
+        (1, [chain(INET_INGRESS, 2), chain(0, 1, **INGRESS), chain(PREROUTING, 3)]),
+        (2, [chain(0, 1, **INGRESS), chain(0, 1, **INGRESS)]),
+        (1, [chain(POSTROUTING, 1), chain(1, 2, **EGRESS)]),
+        (1, [chain(POSTROUTING, 1, pf=7), chain(1, 2, **EGRESS)]),
+        (1, [chain(1, 2, **EGRESS), chain(PREROUTING, 3, B)]),
+        (1, [chain(1, 2, **EGRESS), chain(0, 3, B, **INGRESS)]),
+        (2, [chain(INPUT, 1), chain(1, 2, **EGRESS)]),
+        (2, [chain(1, 2, **EGRESS), chain(1, 2, **EGRESS)]),
     ],
 )
 def test_packets(packets: int, steps: list[dict[str, Any]]) -> None:
@@ -69,3 +97,10 @@ def test_packets(packets: int, steps: list[dict[str, Any]]) -> None:
 def test_rules_of_one_passage_are_one_packet() -> None:
     rule = step(OUTPUT, kind=Kind.RULE, traversal=5)
     assert count([rule, rule, step(OUTPUT, verdict=0, traversal=5)]) == 1
+    rule = chain(OUTPUT, kind=Kind.CHAIN_RULE, traversal=5)
+    inner = rule | {"chain_handle": 2}
+    assert count([rule, inner, inner, rule, chain(OUTPUT, verdict=0, traversal=5)]) == 1
+
+
+def test_tables_and_chains_have_numbers_of_their_own() -> None:
+    assert count([step(INPUT, traversal=5), chain(PREROUTING, traversal=5)]) == 2

@@ -47,13 +47,17 @@ class Generator:
         return Request(operation.command, nodes)
 
     def _attach(self) -> list[Node]:
-        """The attributes of an attach to tables or to a netfilter hook, in the schema's order."""
+        """The attributes of an attach to a hook of any kind, in the schema's order."""
         pick = self._pick
         flags = pick.choice((0, int(LinkFlag.PERSISTENT)))
+        names: dict[str, bytes] = {}
         place: dict[str, int]
-        if pick.random() < 0.5:
+        kind = pick.choices(list(Hook), [4, 4, 2])[0]
+        if kind == Hook.TABLE:
             flags |= pick.choice((0, int(LinkFlag.COUNT_RULES)))
             place = {"hook": Hook.TABLE, "family": pick.choice(_TABLE_FAMILIES), "flags": flags}
+        elif kind == Hook.CHAIN:
+            place, names = self._chain_place(flags)
         else:
             place = self._nf_place(flags)
         link = KnownLink(0, 1, {}, place["hook"], place["family"])
@@ -65,7 +69,20 @@ class Generator:
                 nodes += self.nodes(attribute, link)
             elif name in place:
                 nodes.append(Node(attribute.number, _bytes(place[name], 4), attribute))
+            elif name in names:
+                nodes.append(Node(attribute.number, names[name], attribute))
         return nodes
+
+    def _chain_place(self, flags: int) -> tuple[dict[str, int], dict[str, bytes]]:
+        """The numbers and the names of a place at chains."""
+        pick = self._pick
+        place = {"hook": int(Hook.CHAIN), "flags": flags}
+        place["family"] = int(pick.choice(list(NfFamily)))
+        if pick.random() < 0.5:
+            place["netns-fd"] = pick.choice(self._world.namespaces)
+        # each name needs those before it; an empty one is refused
+        words = [pick.choice((b"filter\0", b"t\0", b"\0")) for _ in range(pick.randrange(3))]
+        return place, dict(zip(("table", "chain"), words, strict=False))
 
     def _nf_place(self, flags: int) -> dict[str, int]:
         pick = self._pick

@@ -19,7 +19,7 @@ from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
-from ipttproto import Slot
+from ipttproto import Slot, Walk
 from ipttproto.family import limit
 from tests.fuzz import refusals
 from tests.fuzz.campaign import Campaign, Target
@@ -207,6 +207,8 @@ def test_nearly_right_messages(
         print(f"{count:7}  {sentence}")
     wait_for(lambda: controller.links() == [], what="no link is left")
     wait_for_no_redirection()
+    # some messages said how the verification of the walk through chains ended
+    controller.end_verification(Walk.VERIFIED)
     good = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
     controller.detach(good.id)
 

@@ -122,8 +122,10 @@ def test_patterns_are_values() -> None:
         (
             PARSE,
             "egress",
-            "there is no hook 'egress'; use table, nf, nf:FAMILY/HOOK[@PRIORITY], "
-            "chain[:FAMILY[/TABLE[/CHAIN]]] or one of prerouting, input,",
+            (
+                "there is no hook 'egress'; use table, nf, nf:FAMILY/HOOK[@PRIORITY], "
+                "chain[:FAMILY[/TABLE[/CHAIN]]] or one of prerouting, input,"
+            ),
         ),
         (PARSE, "chain:", "'chain:' does not name chains; write chain[:FAMILY[/TABLE[/CHAIN]]]"),
         (PARSE, "chain:ipx", "there is no family 'ipx'; use one of inet, ip, arp"),

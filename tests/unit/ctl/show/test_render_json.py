@@ -8,13 +8,27 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ipttctl.events.records import decode
 from ipttctl.link.measurement import Measurement
-from ipttctl.link.model import HistoryEntry, Link, LinkChange
+from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus
 from ipttctl.show import render_json
-from ipttproto import Command, EventFlag, Kind, parse_batch
+from ipttctl.show.rule import Rule
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import Command, EventFlag, Kind, Walk, parse_batch
 from tests.unit.ctl.show.test_event_text import record
-from tests.unit.ctl.support import batch_payload, event, link, nf_link
+from tests.unit.ctl.support import (
+    NFT_CONTINUE,
+    NFT_RETURN,
+    batch_payload,
+    chain_event,
+    chain_link,
+    event,
+    link,
+    nf_link,
+    status,
+)
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "json.md"
 
@@ -117,6 +131,86 @@ def test_packet_at_a_netfilter_hook() -> None:
     assert [other[key] for key in keys] == ["INGRESS", *[None] * 6]
 
 
+#: keys that depend on the kind of an event at chains
+OF_KIND = (
+    "rulenum", "rule_handle", "depth", "decision", "target", "verdict", "queue", "queue_bypass",
+    "errno", "cost_ns",
+)  # fmt: skip  # in two lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "values"),
+    [
+        ({}, [1, 9, 0, "jump", "near", None, None, None, None, None]),
+        (
+            {"verdict": NFT_CONTINUE, "target": b"", "depth": 2},
+            [1, 9, 2, "continue", None, None, None, None, None, None],
+        ),
+        (
+            {"verdict": 3, "verdict_data": 5, "target": b"", "flags": EventFlag.QUEUE_BYPASS},
+            [1, 9, 0, "queue", None, None, 5, True, None, None],
+        ),
+        (
+            {"verdict": 0, "verdict_data": 111, "target": b""},
+            [1, 9, 0, "drop", None, None, None, None, "ECONNREFUSED", None],
+        ),
+        (
+            {"kind": Kind.CHAIN_END, "rulenum": 0, "verdict": NFT_RETURN, "depth": 1},
+            [None, None, 1, "return", None, None, None, None, None, None],
+        ),
+        (
+            {"kind": Kind.CHAIN_POLICY, "rulenum": 0, "verdict": 1},
+            [None, None, 0, "accept", None, None, None, None, None, None],
+        ),
+        (
+            {"kind": Kind.CHAIN_EXIT, "rulenum": 0, "verdict": 1, "cost": 900},
+            [None, None, None, None, None, "ACCEPT", None, None, None, 900],
+        ),
+        (
+            {"kind": Kind.CHAIN_EXIT, "verdict": 3, "verdict_data": 7},
+            [None, None, None, None, None, "QUEUE", 7, False, None, 0],
+        ),
+    ],
+)
+def test_chains(changes: dict[str, Any], values: list[Any]) -> None:
+    found = parsed(**chain_event(**changes))
+    assert [found[key] for key in OF_KIND] == values
+    expected = {
+        "kind": Kind(changes.get("kind", Kind.CHAIN_RULE)).name.lower(), "table": "filter",
+        "chain": "out", "table_family": "inet", "table_handle": 3, "chain_handle": 1,
+        "ruleset": 7, "uncertain": False, "hook": "OUTPUT", "hook_family": "inet4", "family": 4,
+        "traversal": 7, "priority": None, "source_port": 22, "arp_operation": None,
+    }  # fmt: skip  # pairs together
+    assert {key: found[key] for key in expected} == expected
+    assert parsed(**chain_event(**changes | {"flags": EventFlag.UNCERTAIN}))["uncertain"]
+    assert parsed(**chain_event(**changes | {"flags": EventFlag.COUNTED}, rules=4))["rules"] == 4
+
+
+def test_what_only_chains_have_is_null_elsewhere() -> None:
+    keys = (
+        "table_family", "table_handle", "chain_handle", "rule_handle", "ruleset", "uncertain",
+        "depth", "decision", "target",
+    )  # fmt: skip  # in two lines
+    for kind in (Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT, Kind.PACKET):
+        assert [parsed(kind=kind)[key] for key in keys] == [None] * len(keys)
+
+
+def test_arp_at_a_chain() -> None:
+    arp = parsed(**chain_event(pf=3, family=3, hook=1, ethertype=0x0806, arp_operation=2))
+    keys = ("hook", "table_family", "family", "protocol", "source", "arp_operation")
+    assert [arp[key] for key in keys] == ["OUT", "arp", None, None, "192.168.1.138", "reply"]
+
+
+def test_rule_itself() -> None:
+    rule = Rule("-j ACCEPT", "", "iptables", "docker", "forwarding")
+    keys = ("rule", "rule_syntax", "rule_note", "owner", "owner_about")
+    found = render_json.event(record(**chain_event()), rule=rule)
+    assert [found[key] for key in keys] == ["-j ACCEPT", "iptables", None, "docker", "forwarding"]
+    found = render_json.event(record(**chain_event()), rule=Rule(None, "it is gone"))
+    assert [found[key] for key in keys] == [None, None, "it is gone", None, None]
+    assert [parsed()[key] for key in keys] == [None] * 5
+
+
 def test_payload() -> None:
     plain = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"\x01\xff"})
     [found] = decode(parse_batch(plain))
@@ -141,6 +235,35 @@ def test_link_at_a_netfilter_hook() -> None:
         "payload_map": 33, "payload_size": 16, "rollback_in_s": 1.5, "armed": [],
     }  # fmt: skip  # pairs together
     assert {key: found[key] for key in expected} == expected
+
+
+def test_link_at_a_chain() -> None:
+    expected: dict[str, Any] = {
+        "hook": "chain:inet/filter/out", "family": None, "netns": 4026532201, "netns_cookie": 5,
+        "netns_name": None, "device": None, "mode": None, "gone": None, "armed": ["chains"],
+    }  # fmt: skip  # pairs together
+    found = render_json.link(Link.from_attributes(chain_link()))
+    assert {key: found[key] for key in expected} == expected
+    names = NamespaceNames(())
+    everywhere = render_json.link(Link.from_attributes(link(hook=3, armed=0, gone=1)), names)
+    keys = ("hook", "netns", "netns_cookie", "netns_name", "gone", "armed")
+    assert [everywhere[key] for key in keys] == ["chain", None, None, None, "netns", []]
+
+
+def test_status() -> None:
+    found = render_json.status(ModuleStatus.from_attributes([status([5], [(1, 2, 3)])]))
+    assert re.fullmatch("[0-9a-f]{8}", found.pop("fingerprint"))
+    assert found == {
+        "version": "0.1.0", "walk": "verified", "walk_compared": True, "cpus": [
+            {"cpu": 0, "events": 5, "lost_ring": 1, "lost_memory": 2, "lost_nested": 3},
+        ],
+    }  # fmt: skip  # pairs together
+    for walk, shown in ((Walk.UNVERIFIED, "unverified"), (Walk.DIFFERS, "differs"), (77, "77")):
+        value = ModuleStatus.from_attributes([{"walk": walk, "walk-compared": 0}])
+        shows = render_json.status(value)
+        assert (shows["walk"], shows["walk_compared"]) == (shown, False)
+    # of a module of another build
+    assert render_json.status(ModuleStatus.from_attributes([{}]))["walk"] is None
 
 
 def test_history() -> None:

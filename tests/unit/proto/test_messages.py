@@ -182,6 +182,7 @@ def test_bytes_that_are_no_attribute_are_an_error() -> None:
         ({"link": 1 << 32}, "ipttrace.link"),
         ({"link": "three"}, "ipttrace.link"),
         ({"owner-comm": "x" * 16}, "16 bytes, at most 15"),
+        ({"table": "a\0b"}, "ipttrace.table: there is a NUL in the text"),
         ({"programs": {"program": [{"slot": 9}]}}, "program.slot: 9 is above 4"),
         ({"programs": {"filter": bytes(32769)}}, "at most 32768"),
         ({"batch": bytes(70000)}, "do not fit into an attribute"),
@@ -190,6 +191,13 @@ def test_bytes_that_are_no_attribute_are_an_error() -> None:
 def test_values_that_do_not_fit(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ProtocolError, match=sentence.replace("'", ".")):
         Top.build(values)
+
+
+@given(st.binary(max_size=255).filter(lambda raw: b"\0" not in raw))
+def test_texts_of_any_bytes_stay_as_they_are(raw: bytes) -> None:
+    values = Top.parse(Top.build({"table": raw}))
+    assert values["table"].encode(errors="surrogateescape") == raw
+    assert Top.build(values) == Top.build({"table": raw})
 
 
 def test_attribute_of_a_later_version_is_passed_over() -> None:

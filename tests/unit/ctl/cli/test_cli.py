@@ -442,10 +442,32 @@ def test_events_link_changes(module: FakeModule, capsys: pytest.CaptureFixture[s
 def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
     module.handlers[Command.STATS] = lambda *_: [status([7], [(1, 2, 3)])]
     assert run(["stats"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split() == ["0", "7", "1", "2", "3"]
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"module 0\.1\.0 protocol [0-9a-f]{8} walk verified", first)
+    assert last.split() == ["0", "7", "1", "2", "3"]
     assert run(["stats", "-o", "json"]) == 0
-    [cpu] = json.loads(capsys.readouterr().out)["cpus"]
+    found = json.loads(capsys.readouterr().out)
+    assert (found["walk"], found["walk_compared"]) == ("verified", True)
+    [cpu] = found["cpus"]
     assert cpu == {"cpu": 0, "events": 7, "lost_ring": 1, "lost_memory": 2, "lost_nested": 3}
+
+
+@pytest.mark.parametrize(
+    ("walk", "shown"),
+    [
+        ({"walk": 1}, " walk unverified (nobody compared it with this series of kernels)"),
+        ({"walk": 3, "walk-compared": 1}, " walk differs"),
+        ({}, ""),
+    ],
+)
+def test_walk_in_the_status(
+    walk: dict[str, int], shown: str, module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reply = {name: value for name, value in status().items() if not name.startswith("walk")}
+    module.handlers[Command.STATS] = lambda *_: [reply | walk]
+    assert run(["stats"]) == 0
+    [heading, *_] = capsys.readouterr().out.splitlines()
+    assert re.sub(r"^module \S+ protocol \w+", "", heading) == shown
 
 
 def test_overview_not_loaded(
@@ -473,6 +495,7 @@ def test_overview_loaded(
     assert run([]) == 0
     first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith("module: loaded, 0 references, version 0.1.0, protocol ")
+    assert first.endswith(", walk verified")
     assert (second, third[:15]) == ("links: 1", "  link=3 gen=2 ")
 
 

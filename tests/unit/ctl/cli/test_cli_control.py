@@ -35,6 +35,7 @@ from ipttproto import Command, Kind
 from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
+    chain_link,
     event,
     events_message,
     link,
@@ -222,6 +223,37 @@ def test_attach_tells_which_tables_came(
         "no IPv6 tables: ip6_tables is not loaded; waiting for it",
         "link 3 was detached by somebody else",
     ]
+
+
+def test_attach_to_chains(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    module.handlers[Command.ATTACH] = lambda *_: [chain_link()]
+    line = r"attach --fd rule=7 --hook chain:inet/a\x2fb/out --persist"
+    assert run(line.split()) == 0
+    assert run(["attach", "--fd", "rule=7", "--hook", "chain", "--persist"]) == 0
+    one, everywhere = module.requested(Command.ATTACH)
+    # without --netns in all namespaces
+    rest = {"hook": 3, "flags": 1, "programs": {"program": [{"slot": 2, "fd": 7}]}}
+    assert one == {"family": 1, "table": "a/b", "chain": "out", **rest}
+    assert everywhere == rest
+    assert capsys.readouterr().out.startswith("link=5 gen=2 hook=chain:inet/filter/out netns=")
+
+
+def test_attach_tells_when_nf_tables_comes_and_goes(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def attach(*_: Any) -> Sequence[dict[str, Any]]:
+        for change in ({}, {"armed": 0}, {"armed": 0, "owner-pid": 9}, {"armed": 8}, {"gone": 1}):
+            module.multicast(notification(Command.LINK_CHANGED, chain_link(**change)))
+        module.multicast(notification(Command.LINK_DETACHED, chain_link(reason=1)))
+        return [chain_link(armed=0)]
+
+    module.handlers[Command.ATTACH] = attach
+    assert run(["attach", "--fd", "rule=7", "--hook", "chain"]) == 0
+    waiting = "no chains of nftables: nf_tables is not loaded; waiting for it"
+    first, again, gone, last = capsys.readouterr().err.splitlines()
+    assert (first, again) == (waiting, waiting)
+    assert gone.startswith("link 5 sees no packets any more: its network namespace is gone;")
+    assert last == "link 5 was detached by somebody else"
 
 
 def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,9 @@ import ipttctl
 from ipttctl import state as declared
 from ipttctl.cli import run
 from ipttctl.errors import ModuleError, ProgramError
-from ipttctl.escape import escape, word
+from ipttctl.escape import escape, part, part_name, word
 from ipttctl.events.records import decode
+from ipttctl.hooks.chain import ChainHook
 from ipttctl.host import doctor
 from ipttctl.host import module as kernel_module
 from ipttctl.host.doctor import Finding
@@ -40,6 +41,8 @@ from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
     batch_payload,
+    chain_event,
+    chain_link,
     event,
     events_message,
     link,
@@ -61,6 +64,12 @@ NF_LINK = nf_link(
     ifname=HOSTILE,
     programs={"program": [{"slot": 4, "id": 21, "tag": bytes(8), "name": HOSTILE}]},
 )
+CHAIN_LINK = chain_link(
+    **{"owner-comm": HOSTILE},
+    table=HOSTILE,
+    chain=HOSTILE,
+    programs={"program": [{"slot": 1, "id": 12, "tag": bytes(8), "name": HOSTILE}]},
+)
 EVENT = event(
     in_name=HOSTILE.encode(),
     out_name=HOSTILE.encode(),
@@ -68,6 +77,13 @@ EVENT = event(
     chain=HOSTILE.encode(),
 )
 PACKET = {**EVENT, "kind": Kind.PACKET}
+CHAIN_RULE = chain_event(
+    in_name=HOSTILE.encode(),
+    table=HOSTILE.encode(),
+    chain=HOSTILE.encode(),
+    target=HOSTILE.encode(),
+)
+CHAIN_EVENTS = [{**CHAIN_RULE, "kind": kind} for kind in sorted(ChainHook.EVENTS)]
 HISTORY = {
     "generation": 2,
     "action": 1,
@@ -120,14 +136,15 @@ def _world(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "open", module.connect)
     monkeypatch.setattr(NamespaceNames, "name", lambda *_: HOSTILE)
     for command in (Command.GET, Command.DETACH, Command.CONFIRM):
-        module.handlers[command] = lambda *_: [LINK, NF_LINK]
+        module.handlers[command] = lambda *_: [LINK, NF_LINK, CHAIN_LINK]
     module.handlers[Command.HISTORY] = lambda *_: [
         {"link": 3, "generation": 2, "history": [HISTORY]}
     ]
     module.handlers[Command.STATS] = lambda *_: [{**status(), "module-version": HOSTILE}]
 
     def attach(*_: Any) -> Any:
-        module.multicast(events_message([EVENT, PACKET, {**EVENT, "kind": Kind.EXIT}]))
+        exit_event = {**EVENT, "kind": Kind.EXIT}
+        module.multicast(events_message([EVENT, PACKET, exit_event, *CHAIN_EVENTS]))
         module.multicast(notification(Command.LINK_DETACHED, {**LINK, "reason": 1}))
         return [LINK]
 
@@ -139,7 +156,7 @@ def _world(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
     # with the second socket, the command listens for events or changes
     module.when_connected(
         2,
-        events_message([EVENT, PACKET]),
+        events_message([EVENT, PACKET, *CHAIN_EVENTS]),
         notification(Command.LINK_SWAPPED, LINK),
         notification(Command.LINK_DETACHED, {**NF_LINK, "reason": 1}),
     )
@@ -151,7 +168,7 @@ def _world(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
     state = ModuleState(
         loaded=True,
         status=ModuleStatus.from_attributes([{**status(), "module-version": HOSTILE}]),
-        links=(Link.from_attributes(LINK), Link.from_attributes(NF_LINK)),
+        links=tuple(map(Link.from_attributes, (LINK, NF_LINK, CHAIN_LINK))),
         problem=ModuleError(HOSTILE),
     )
     monkeypatch.setattr(kernel_module, "state", lambda: state)
@@ -171,9 +188,9 @@ COMMANDS = {
     "swap 3 --fd rule=7": 1,
     "confirm 3": 0,
     "history 3": 0,
-    "trace -c 3": 0,
-    "trace -v -c 3": 0,
-    "events -c 2": 0,
+    "trace -c 7": 0,
+    "trace -v -c 7": 0,
+    "events -c 6": 0,
     "events --links -c 2": 0,
     "stats": 0,
     "maps 3": 0,
@@ -241,14 +258,14 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def test_table_of_links() -> None:
-    links = [Link.from_attributes(LINK), Link.from_attributes(NF_LINK)]
+    links = [Link.from_attributes(told) for told in (LINK, NF_LINK, CHAIN_LINK)]
     for width in (80, 400):
         file = io.StringIO()
         console = Console(file=file, force_terminal=True, width=width, highlight=False)
         print_links(links, {}, console, NamespaceNames())
         text = file.getvalue()
         check(re.sub(r"\x1b\[[01]m", "", text))
-        assert text.count("[red]") >= 6
+        assert text.count("[red]") >= 10
 
 
 def test_colours_are_ours() -> None:
@@ -259,7 +276,7 @@ def test_colours_are_ours() -> None:
 
 
 def test_blocks() -> None:
-    for given in (EVENT, PACKET, {**EVENT, "kind": Kind.EXIT}):
+    for given in (EVENT, PACKET, {**EVENT, "kind": Kind.EXIT}, *CHAIN_EVENTS):
         [found] = decode(parse_batch(batch_payload([given])))
         for colour in (True, False):
             text = "\n".join(EventBlocks(80, colour=colour).lines(found))
@@ -314,6 +331,29 @@ def test_escape(text: str, escaped: str, as_word: str) -> None:
 
 def test_bytes() -> None:
     assert word(b"\xff\\\x1b \xc2\x9b") == r"\xff\\\x1b\x20\x9b"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"filter", "filter"),
+        (b"a/b c", r"a\x2fb\x20c"),
+        (b"\\x2f", r"\\x2f"),
+        ("Zoë".encode(), "Zoë"),
+        # a character that is not printable is its bytes, and so not the byte of its number
+        ("\x9b\u2028".encode(), r"\xc2\x9b\xe2\x80\xa8"),
+        (b"\x9b\xff", r"\x9b\xff"),
+        (HOSTILE.encode(), r"\x1b]0;p\x07\xc2\x9b\x0a[red]"),
+    ],
+)
+def test_parts_of_paths(name: bytes, text: str) -> None:
+    assert part(name) == part(name.decode(errors="surrogateescape")) == text
+    assert part_name(text) == name.decode(errors="surrogateescape")
+
+
+@pytest.mark.parametrize("text", ["\\", r"\n", r"\x1", r"\xgg", r"\x00", "\0", "\ud800", r"\\\x"])
+def test_what_no_name_is(text: str) -> None:
+    assert part_name(text) is None
 
 
 def test_nothing_goes_to_the_terminal_by_another_way() -> None:

@@ -32,7 +32,9 @@ def chain(hook: int, handle: int = 1, netns: int = A, **changes: Any) -> dict[st
     return step(hook, netns, **of | changes)
 
 
-INGRESS, EGRESS = {"pf": 5}, {"pf": 5, "in_name": b"", "out_name": b"eth0"}
+#: of devices
+INGRESS: dict[str, Any] = {"hook": 0, "pf": 5}
+EGRESS: dict[str, Any] = {"hook": 1, "pf": 5}
 INET_INGRESS = 5
 
 
@@ -79,15 +81,15 @@ def count(steps: Iterable[dict[str, Any]]) -> int:
         (2, [chain(INPUT), chain(PREROUTING, 2)]),
         (1, [chain(OUTPUT), nf(POSTROUTING)]),
         # devices: of inet tables, ingress is a hook of IP
-        (1, [chain(0, 1, **INGRESS), chain(INET_INGRESS, 2), chain(PREROUTING, 3)]),
-        (1, [chain(INET_INGRESS, 2), chain(0, 1, **INGRESS), chain(PREROUTING, 3)]),
-        (2, [chain(0, 1, **INGRESS), chain(0, 1, **INGRESS)]),
-        (1, [chain(POSTROUTING, 1), chain(1, 2, **EGRESS)]),
-        (1, [chain(POSTROUTING, 1, pf=7), chain(1, 2, **EGRESS)]),
-        (1, [chain(1, 2, **EGRESS), chain(PREROUTING, 3, B)]),
-        (1, [chain(1, 2, **EGRESS), chain(0, 3, B, **INGRESS)]),
-        (2, [chain(INPUT, 1), chain(1, 2, **EGRESS)]),
-        (2, [chain(1, 2, **EGRESS), chain(1, 2, **EGRESS)]),
+        (1, [chain(handle=1, **INGRESS), chain(INET_INGRESS, 2), chain(PREROUTING, 3)]),
+        (1, [chain(INET_INGRESS, 2), chain(handle=1, **INGRESS), chain(PREROUTING, 3)]),
+        (2, [chain(handle=1, **INGRESS), chain(handle=1, **INGRESS)]),
+        (1, [chain(POSTROUTING, 1), chain(handle=2, **EGRESS)]),
+        (1, [chain(POSTROUTING, 1, pf=7), chain(handle=2, **EGRESS)]),
+        (1, [chain(handle=2, **EGRESS), chain(PREROUTING, 3, B)]),
+        (1, [chain(handle=2, **EGRESS), chain(handle=3, netns=B, **INGRESS)]),
+        (2, [chain(INPUT, 1), chain(handle=2, **EGRESS)]),
+        (2, [chain(handle=2, **EGRESS), chain(handle=2, **EGRESS)]),
     ],
 )
 def test_packets(packets: int, steps: list[dict[str, Any]]) -> None:

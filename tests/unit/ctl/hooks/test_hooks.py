@@ -19,6 +19,7 @@ from ipttctl.families import (
     NfFamily,
     family_name,
     hook_name,
+    nft_family_name,
     parse_priority,
     priority_name,
 )
@@ -73,6 +74,11 @@ def test_numbers_become_names() -> None:
             without = NfHook.parse(f"nf:{family_name(family)}/{name}")
             assert without == NfHook(family, number, parse_priority(family, "filter"))
     assert (family_name(99), hook_name(2, 99), hook_name(99, 1)) == ("99", "99", "1")
+    # hooks at which only chains of nftables are
+    assert (hook_name(5, 1), hook_name(2, 5), hook_name(10, 5)) == ("egress", "ingress", "ingress")
+    assert [nft_family_name(family) for family in (*NfFamily, 99)] == [
+        "inet", "ip", "arp", "netdev", "bridge", "ip6", "99",
+    ]  # fmt: skip  # a line a list
     assert (priority_name(2, -300), priority_name(7, -300)) == ("raw", "dstnat")
     assert priority_name(2, -299) == "-299"
 

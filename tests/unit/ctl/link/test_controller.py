@@ -20,6 +20,7 @@ from ipttctl.errors import (
 )
 from ipttctl.events.filter import EventFilter
 from ipttctl.families import NfFamily
+from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
@@ -36,12 +37,14 @@ from ipttproto import (
     LinkFlag,
     NfMode,
     Slot,
+    Walk,
 )
 from ipttproto.family import Top
 from ipttproto.messages import PAYLOAD_OFFSET
 from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
+    chain_link,
     event,
     events_message,
     link,
@@ -130,6 +133,25 @@ def test_attach_to_a_netfilter_hook(module: FakeModule, controller: Controller) 
         "ifindex": socket.if_nametoindex("lo"),
         "programs": {"program": [{"slot": 4, "fd": 5}], "payload-fd": 8},
     }
+
+
+def test_attach_to_a_chain(module: FakeModule, controller: Controller) -> None:
+    module.handlers[Command.ATTACH] = lambda *_: [chain_link()]
+    hook = ChainHook(NfFamily.INET, "filter", "out", netns="/proc/self/ns/net")
+    made = controller.attach(hook, ProgramSet({Slot.RULE: 5}), persistent=True)
+    [asked] = module.requested(Command.ATTACH)
+    assert asked.pop("netns-fd") > 2
+    assert asked == {
+        "hook": Hook.CHAIN,
+        "family": 1,
+        "flags": LinkFlag.PERSISTENT,
+        "programs": {"program": [{"slot": 2, "fd": 5}]},
+        "table": "filter",
+        "chain": "out",
+    }
+    place = Identity(4026532201, 5)
+    assert made.hook == ChainHook(NfFamily.INET, "filter", "out", place, armed=True)
+    assert made.hook.waiting == frozenset()
 
 
 def test_flags_of_a_netfilter_hook_are_joined(module: FakeModule, controller: Controller) -> None:
@@ -306,6 +328,50 @@ def test_status_gathers_the_cpus(module: FakeModule) -> None:
         (0, 5, [1, 2, 3]),
         (1, 6, [0, 0, 0]),
     ]
+
+
+def test_the_walk_is_tried_and_its_verification_ended(
+    module: FakeModule, controller: Controller
+) -> None:
+    module.walk = Walk.UNVERIFIED
+    assert controller.status().walk is Walk.UNVERIFIED
+    controller.try_walk(7)
+    assert controller.status().walk is Walk.UNVERIFIED
+    controller.end_verification(Walk.DIFFERS)
+    assert controller.status().walk is Walk.DIFFERS
+    controller.end_verification(Walk.VERIFIED, although_not_compared=True)
+    status = controller.status()
+    assert (status.walk, status.walk_compared) == (Walk.VERIFIED, True)
+    assert module.requested(Command.VERIFY) == [
+        {"netns-fd": 7},
+        {"walk": Walk.DIFFERS},
+        {"walk": Walk.VERIFIED, "walk-compared": 0},
+    ]
+
+
+def test_a_verification_that_the_module_does_not_take(
+    module: FakeModule, controller: Controller
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RefusalError(errno.EBUSY, {"message": "there are chain links"})
+
+    module.handlers[Command.VERIFY] = refuse
+    with pytest.raises(KernelError, match="ending the verification of the walk: there are chain l"):
+        controller.end_verification(Walk.DIFFERS)
+    with pytest.raises(KernelError, match="verifying the walk through chains: there are chain li"):
+        controller.try_walk(7)
+
+
+def test_status_of_a_module_that_says_less_or_more(module: FakeModule) -> None:
+    replies: list[dict[str, Any]] = [{"fingerprint": FINGERPRINT}]
+    module.handlers[Command.STATS] = lambda *_: replies
+    with Controller(module.connect) as controller:
+        found = controller.status()
+        assert (found.version, found.cpus, found.walk, found.walk_compared) == ("", (), 0, False)
+        # in several messages
+        replies += [{"walk": Walk.VERIFIED}, {"walk-compared": 1}, {"module-version": "7"}]
+        found = controller.status()
+        assert (found.version, found.walk, found.walk_compared) == ("7", Walk.VERIFIED, True)
 
 
 def test_module_of_another_build_is_refused(module: FakeModule) -> None:

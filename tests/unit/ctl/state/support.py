@@ -56,9 +56,11 @@ class Machine:
     def _attach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         self._refuse(command)
         place = {
-            k: asked[k] for k in ("hook", "family", "hooknum", "priority", "mode") if k in asked
+            name: asked[name]
+            for name in ("hook", "family", "hooknum", "priority", "mode", "table", "chain")
+            if name in asked
         }
-        if asked["hook"] == Hook.NF:
+        if asked["hook"] == Hook.NF or "netns-fd" in asked:
             place |= {"netns": OWN_NETNS.inode, "netns-cookie": OWN_NETNS.cookie}
         number = self.add(**place, flags=asked["flags"], programs=_reply(asked))
         return [self.links[number]]

@@ -46,6 +46,10 @@ FULL = {
             "filter": "1,6 0 0 262144",
             "cookie": 18446744073709551615,
         },
+        "c": {
+            "hook": r"chain:ip/a\x2fb\x20\\/\xff",
+            "id": {"rule": 7},
+        },
     }
 }
 
@@ -92,6 +96,10 @@ links:
         ("links: {a b: {fd: rule=7}}", "'a b' is not a name of a link"),
         ("links: {a: {fd: packet=7}}", "a: hook table has no slot 'packet'"),
         ("links: {a: {fd: rule=7, hook: nf:ip/input}}", "has no slot 'rule'"),
+        ("links: {a: {fd: packet=7, hook: chain}}", "hook chain has no slot 'packet'"),
+        ("links: {a: {fd: rule=7, hook: 'chain:ip/\\x00'}}", "is not a name of nftables"),
+        ('links: {a: {fd: rule=7, hook: "chain:ip/\\ud800"}}', "half a character in it"),
+        ("links: {a: {fd: rule=7, hook: chain, mode: filter}}", "--mode does not go with chains"),
         ("links: {a: {fd: rule=7, family: 5}}", "link a: family is one of 4, 6, not 5"),
         ("links: {a: {fd: rule=7, mode: 5}}", "link a: mode is one of observe, filter, not 5"),
         ("links: {a: {fd: rule=7, report-drops: 1}}", "report-drops is neither true nor false"),

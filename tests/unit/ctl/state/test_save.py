@@ -20,7 +20,16 @@ from tests.unit.ctl.support import FakeModule, RefusalError, nf_link
 if TYPE_CHECKING:
     pass
 
-from tests.unit.ctl.state.support import MISSING, PERSISTENT, RETURN, TWO, Machine, given, lines
+from tests.unit.ctl.state.support import (
+    MISSING,
+    OWN_NETNS,
+    PERSISTENT,
+    RETURN,
+    TWO,
+    Machine,
+    given,
+    lines,
+)
 
 
 def test_save_prints_what_apply_takes(
@@ -55,6 +64,49 @@ def test_save_prints_what_apply_takes(
     assert run(["apply", given(tmp_path / "saved.yaml", printed.out)]) == 0
     assert run(["diff", given(tmp_path / "saved.yaml", printed.out)]) == 0
     assert lines(capsys) == []
+
+
+CHAINS = r"""
+links:
+  everywhere: {hook: chain, fd: {rule: 7}}
+  here: {hook: chain, netns: /proc/self/ns/net, fd: {rule: 7}}
+  one: {hook: 'chain:inet/a\x2fb\x20c/\xff', netns: OWN, fd: {entry: 7}}
+"""
+
+
+def test_links_at_chains_are_saved_where_they_are(
+    machine: Machine, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One in our own namespace is not one in all of them."""
+    text = CHAINS.replace("OWN", str(OWN_NETNS))
+    assert run(["apply", given(tmp_path / "state.yaml", text)]) == 0
+    assert [asked.get("netns-fd") is None for asked in module.requested(Command.ATTACH)] == [
+        True, False, False,
+    ]  # fmt: skip  # in one line
+    told = {"hook": 3, "family": 1, "table": "t", "armed": 0}
+    machine.add(**told, programs={"program": [{"slot": 2, "id": 7, "tag": bytes(8), "name": ""}]})
+    machine.add(**told, gone=1)
+    lines(capsys)
+    assert run(["save"]) == 0
+    printed = capsys.readouterr()
+    own = "/proc/self/ns/net"
+    assert yaml.safe_load(printed.out)["links"] == {
+        "everywhere": {"hook": "chain", "id": {"rule": 7}},
+        "here": {"hook": "chain", "netns": own, "id": {"rule": 7}},
+        "one": {"hook": r"chain:inet/a\x2fb\x20c/\xff", "netns": own, "id": {"entry": 7}},
+        "link-4": {"link": 4, "hook": "chain:inet/t", "id": {"rule": 7}},
+    }
+    assert printed.err == "link 5 is left out: it is at no hook any more\n"
+    saved = given(tmp_path / "saved.yaml", printed.out)
+    assert run(["diff", saved]) == 0
+    assert run(["apply", saved]) == 0
+    assert lines(capsys) == []
+    # another name, or all namespaces, is another place
+    for before, after in (("a\\x2fb", "a"), (f"    netns: {own}\n", "")):
+        assert before in printed.out
+        moved = given(tmp_path / "moved.yaml", printed.out.replace(before, after))
+        assert run(["diff", moved]) == 9
+        assert any(line.startswith("attach ") for line in lines(capsys))
 
 
 @pytest.mark.parametrize(

@@ -636,16 +636,12 @@ OPERATIONS: Final = (
     ),
     Operation(Command.DETACH, ("link", "expect-generation", "expect-program"), _LINK),
     Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
-    Operation(
-        Command.STATS, (), ("fingerprint", "module-version", "walk", "walk-compared", "cpu")
-    ),
+    Operation(Command.STATS, (), ("fingerprint", "module-version", "walk", "walk-compared", "cpu")),
     Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
     Operation(Command.CONFIRM, ("link",), _LINK),
     Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link",), _LINK),
-    Operation(
-        Command.VERIFY, ("netns-fd", "walk", "walk-compared"), ("walk", "walk-compared")
-    ),
+    Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), ("walk", "walk-compared")),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

@@ -2,7 +2,8 @@
 /*
  * The contract that BPF programs of ipttrace are written against.
  *
- * A program of a table's or a chain's slot has type BPF_PROG_TYPE_KPROBE, expected attach type 0, and a struct
+ * A program of a table's or a chain's slot has type BPF_PROG_TYPE_KPROBE, expected attach type 0,
+ * and a struct
  * pt_regs as its context, with the registers that a kprobe (entry, rule) or a kretprobe (exit) on
  * the kernel's own function would see, and a little more. Read it with the accessors below.
  * Pointers that they return point into the kernel: read through IPTTRACE_FIELD() or

@@ -52,8 +52,9 @@ static int arm(struct ipttrace_arming *arming, struct netlink_ext_ack *extack)
 	/* the module comes later */
 	if (err == -ENOENT)
 		return 0;
-	return err ?: ipttrace_functions_arm(arming->functions, arming->count,
-					     extack);
+	return err   ?:
+		       ipttrace_functions_arm(arming->functions, arming->count,
+					      extack);
 }
 
 /**

@@ -10,14 +10,13 @@
 #include "function.h"
 
 /**
- * struct ipttrace_arming - functions that are watched while there are links at a kind of hook, and
- *	while the modules that hold these functions are loaded
+ * struct ipttrace_arming - functions that are watched while there are links at a kind of hook
  * @hook: enum ipttrace_hook
  * @functions: the functions, all of their watches
  * @count: number of functions
- * @resolve: find what else the functions' replacements need of their modules, before any is armed;
- *	returns 0, or an errno with the extended ACK set: -ENOENT while the module is not loaded. NULL
- *	if they need nothing
+ * @resolve: find what else replacements need of the functions' modules, before any is armed;
+ *	returns 0, or an errno with the extended ACK set: -ENOENT while the module is not loaded.
+ *	NULL if they need nothing
  * @lock: serialises arming and disarming, outside ipttrace_lock: nobody who waits for that lock
  *	waits for ftrace, which takes grace periods of RCU-tasks to remove a handler
  * @armed: functions are armed now, or as soon as their modules are loaded; under @lock
@@ -29,7 +28,7 @@ struct ipttrace_arming {
 	struct ipttrace_function *functions;
 	unsigned int count;
 	int (*resolve)(struct netlink_ext_ack *extack);
-	struct mutex lock;
+	struct mutex lock; /* outside ipttrace_lock, see above */
 	bool armed;
 	struct work_struct disarm;
 	struct notifier_block modules;

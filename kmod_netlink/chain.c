@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The chain hook: links at nftables' chains. nft_do_chain() is redirected to our walk (walk.c) while
- * there are any, and while nf_tables is loaded.
+ * The chain hook: links at nftables' chains. nft_do_chain() is redirected to our walk (follow.c)
+ * while there are any, and while nf_tables is loaded.
  */
 #include <linux/netfilter.h>
 #include <linux/slab.h>
@@ -10,10 +10,10 @@
 
 #include "arming.h"
 #include "chain.h"
+#include "follow.h"
 #include "link.h"
 #include "message.h"
 #include "verify.h"
-#include "walk.h"
 
 /**
  * struct chain_place - the place of a chain link
@@ -49,9 +49,9 @@ struct chain_spec {
 
 static struct ipttrace_arming arming = {
 	.hook = IPTTRACE_HOOK_CHAIN,
-	.functions = ipttrace_walk_functions,
-	.count = IPTTRACE_WALK_FUNCTIONS,
-	.resolve = ipttrace_walk_resolve,
+	.functions = ipttrace_follow_functions,
+	.count = IPTTRACE_FOLLOW_FUNCTIONS,
+	.resolve = ipttrace_follow_resolve,
 };
 
 /* --- requests ------------------------------------------------------------------------------ */
@@ -226,7 +226,10 @@ static struct chain_place *place_of(const struct ipttrace_link *link)
 	return link->hook == IPTTRACE_HOOK_CHAIN ? link->place : NULL;
 }
 
-/* Collects the sets of all links at chains: a packet meets them all, so they are published together. */
+/*
+ * Collects the sets of all links at chains: a packet meets them all, so they are published
+ * together.
+ */
 static struct ipttrace_sets *chain_prepare(gfp_t gfp)
 {
 	return ipttrace_links_sets(IPTTRACE_HOOK_CHAIN, gfp);
@@ -235,7 +238,7 @@ static struct ipttrace_sets *chain_prepare(gfp_t gfp)
 static struct ipttrace_sets *chain_publish(struct ipttrace_sets *prepared,
 					   const struct list_head *changing)
 {
-	return ipttrace_walk_publish(prepared);
+	return ipttrace_follow_publish(prepared);
 }
 
 static int chain_attach(struct ipttrace_link *link,
@@ -259,7 +262,7 @@ static int chain_attach(struct ipttrace_link *link,
 	link->place = spec->place;
 	spin_unlock(&ipttrace_links_index);
 	spec->place = NULL;
-	sets = ipttrace_walk_publish(sets);
+	sets = ipttrace_follow_publish(sets);
 	synchronize_rcu();
 	kfree(sets);
 	return 0;
@@ -267,7 +270,8 @@ static int chain_attach(struct ipttrace_link *link,
 
 static struct ipttrace_sets *chain_detach(const struct list_head *leaving)
 {
-	return ipttrace_walk_publish(chain_prepare(GFP_KERNEL | __GFP_NOFAIL));
+	return ipttrace_follow_publish(
+		chain_prepare(GFP_KERNEL | __GFP_NOFAIL));
 }
 
 static void chain_release(void)
@@ -279,7 +283,8 @@ static u32 chain_armed(const struct ipttrace_link *link)
 {
 	const struct chain_place *place = link->place;
 
-	if (place->gone || !ipttrace_function_armed(&ipttrace_walk_functions[0]))
+	if (place->gone ||
+	    !ipttrace_function_armed(&ipttrace_follow_functions[0]))
 		return 0;
 	return IPTTRACE_ARMED_CHAINS;
 }

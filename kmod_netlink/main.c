@@ -16,7 +16,9 @@
  * table.c	the table hook: links at the tables of iptables
  * traverse.c	packets on their way through a table
  * chain.c	the chain hook: links at nftables' chains
- * walk.c	packets on their way through chains
+ * follow.c	packets that come to base chains
+ * walk.c	packets on their way from rule to rule
+ * walk_event.c	where they are: events and programs
  * verify.c	whether they may be taken through chains on this kernel
  * selection.c	running the programs of the sets that selected a packet
  * arming.c	watching functions while there are links

@@ -276,10 +276,10 @@ static unsigned int table_original(const struct ipttrace_function *fn,
  * Follows a selected packet through the table, with softirqs off. noinline: a packet that was not
  * selected does not pay for the frame.
  */
-static noinline unsigned int table_follow(const struct ipttrace_function *fn,
-					  const struct ipttrace_selection *selection,
-					  void *table, struct sk_buff *skb,
-					  const struct nf_hook_state *state)
+static noinline unsigned int
+table_follow(const struct ipttrace_function *fn,
+	     const struct ipttrace_selection *selection, void *table,
+	     struct sk_buff *skb, const struct nf_hook_state *state)
 {
 	struct frame frame;
 	unsigned int verdict;

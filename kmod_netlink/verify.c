@@ -102,8 +102,9 @@ int ipttrace_verify_try(const struct net *net, u32 portid,
 	}
 	spin_unlock(&ipttrace_links_index);
 	if (err)
-		NL_SET_ERR_MSG_ATTR(extack, attr,
-				    "there are as many namespaces as verifiers get");
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"there are as many namespaces as verifiers get");
 	return err;
 }
 
@@ -115,8 +116,8 @@ int ipttrace_verify_try(const struct net *net, u32 portid,
  * @extack: extended ACK, set on error
  *
  * Context: with ipttrace_lock held.
- * Return: 0; -EOPNOTSUPP if the kernel's series was not compared; -EBUSY if links are at chains that
- * the result does not permit.
+ * Return: 0; -EOPNOTSUPP if the kernel's series was not compared; -EBUSY if links are at chains
+ * that the result does not permit.
  */
 int ipttrace_verify_end(enum ipttrace_walk walk, bool anyway,
 			const struct nlattr *attr,

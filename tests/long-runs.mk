@@ -7,10 +7,12 @@ RELOADS ?= 300
 DEBUG_TIMEOUT ?= 10800
 # Guests with a debug kernel, which share out the test files: an emulated one keeps a processor busy.
 GUESTS ?= $(shell processors=$$(nproc); echo $$((processors < 4 ? processors : 4)))
-# On a debug kernel: seconds that a command in it may take, that the storm lasts, and messages of the fuzz test.
+# On a debug kernel: seconds that a command in it may take, that the storm lasts, messages of the fuzz test, and random
+# rulesets that packets meet with chain links and without.
 PATIENCE = --env IPTT_COMMAND_TIMEOUT=300
 STORM ?= 120
 DEBUG_FUZZ ?= 5000
+NFT_CASES ?= 2000
 
 RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) \
 	--env IPTT_RELOADS=$(RELOADS) -- $(PYTEST) -s tests/kernel/test_reload.py
@@ -42,7 +44,7 @@ suites: setup ## kernels of other suites below .build/suites, and the module for
 .PHONY: test-debug
 test-debug: module-kasan ynl ## every kernel test on a kernel with KASAN, lockdep, kmemleak and fault injection
 	@$(GUEST) run --kernel 6.12-kasan --guests $(GUESTS) --timeout $(DEBUG_TIMEOUT) $(PATIENCE) \
-		--env IPTT_STORM_SECONDS=$(STORM) --env IPTT_FUZZ=$(DEBUG_FUZZ) -- \
+		--env IPTT_STORM_SECONDS=$(STORM) --env IPTT_FUZZ=$(DEBUG_FUZZ) --env IPTT_NFT_CASES=$(NFT_CASES) -- \
 		python -m tests.coverage.collect -- $(PYTEST) $(TESTS)
 
 .PHONY: test-race

@@ -11,7 +11,8 @@
 
 #include <linux/netfilter.h>
 #include <linux/static_key.h>
-#include <linux/version.h>
+#include <linux/string.h>
+#include <linux/utsname.h>
 #include <net/netfilter/nf_tables.h>
 #include <net/netfilter/nf_tables_core.h>
 #include <net/netns/generic.h>
@@ -22,14 +23,14 @@
 /* True if the walk was compared with sources of this kernel's series. */
 static inline bool ipttrace_nft_compared(void)
 {
-	switch (LINUX_VERSION_CODE >> 8) {
-	case KERNEL_VERSION(6, 1, 0) >> 8:
-	case KERNEL_VERSION(6, 12, 0) >> 8:
-	case KERNEL_VERSION(7, 3, 0) >> 8:
-		return true;
-	default:
-		return false;
-	}
+	static const char *const series[] = { "6.1.", "6.12.", "7.3." };
+	const char *release = init_utsname()->release;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(series); i++)
+		if (strstarts(release, series[i]))
+			return true;
+	return false;
 }
 
 /**
@@ -141,8 +142,7 @@ static inline void ipttrace_nft_trace_notify(struct nft_traceinfo *info,
  * The type of the message of a verdict. Sets @keep if whether the packet is traced is as known
  * before: it may be gone.
  */
-static inline enum nft_trace_types ipttrace_nft_trace_type(int code,
-							   bool *keep)
+static inline enum nft_trace_types ipttrace_nft_trace_type(int code, bool *keep)
 {
 	*keep = (code & NF_VERDICT_MASK) == NF_STOLEN;
 	return NFT_TRACETYPE_RULE;

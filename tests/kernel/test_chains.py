@@ -62,11 +62,11 @@ def armed(link: Link) -> bool:
 def attach(controller: Controller, make_program: MakeProgram) -> Attach:
     """Attach at chains of a namespace, in which the walk is tried."""
 
-    def at(where: Namespace, *slots: Slot, **options: object) -> Link:
+    def at(where: Namespace, *slots: Slot) -> Link:
         descriptor = os.open(where.path, os.O_RDONLY)
         try:
             controller.try_walk(descriptor)
-            hook = ChainHook(netns=descriptor, **options)  # type: ignore[arg-type]
+            hook = ChainHook(netns=descriptor)
             fd = make_program(asm.returning(1)).fd
             return controller.attach(hook, ProgramSet(dict.fromkeys(slots or ALL, fd)))
         finally:

@@ -66,9 +66,8 @@ def verify(
     Raises:
         IpttctlError: it cannot be verified.
     """
-    # the generator of cases: dear, and needed once on a machine
-    from ipttctl.verify.run import Runner, cases  # noqa: PLC0415
-    from ipttctl.verify.words import Vocabulary  # noqa: PLC0415
+    from ipttctl.verify.run import Runner, cases  # noqa: PLC0415  # needed once on a machine
+    from ipttctl.verify.words import Vocabulary  # noqa: PLC0415  # needed once on a machine
 
     report = ""
     with (

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -295,6 +296,8 @@ class Rulesets(Closing):
         self._stop.close()
 
     def _run(self) -> None:
+        # signals are left to the thread that waits for them
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while not self._closed:
             self.work()
 

@@ -9,6 +9,7 @@ has its chains replaced, and goes.
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import threading
 import time
@@ -88,6 +89,8 @@ class Commits(Closing):
             time.sleep(0)
 
     def _work(self) -> None:
+        # signals are left to the thread that waits for them
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         # there may be no other, or none that we may use
         with suppress(OSError):
             os.sched_setaffinity(0, self._processors)

@@ -6,8 +6,23 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 
 ETH_IP, ETH_IP6, ETH_ARP, ETH_VLAN = 0x0800, 0x86DD, 0x0806, 0x8100
+
+
+TCP_OPTIONS: Final = (
+    b"",
+    bytes((2, 4, 5, 0xB4)),  # maximum segment size
+    bytes((2, 4, 2, 0x18, 1, 3, 3, 7, 4, 2, 1, 1)),  # and window scale, SACK permitted
+    bytes((8, 10)) + bytes(8) + bytes((1, 1)),  # timestamps
+    bytes((2, 40, 1, 1)),  # longer than the header
+)
+IP_OPTIONS: Final = (
+    bytes((148, 4, 0, 0)),  # router alert
+    bytes((7, 7, 4, 0, 0, 0, 0, 0)),  # record route
+    bytes((1, 1, 1, 0)),
+)
 
 
 @dataclass(frozen=True)

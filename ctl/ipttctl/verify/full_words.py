@@ -140,10 +140,11 @@ STATEMENTS: Final = (
         hooks=_REJECTING,
     ),
     *_final(INET, "meta l4proto tcp reject with tcp reset", hooks=_REJECTING),
+    # the router's own segments would be answered through lo without end
     *_final(
         INET,
-        "meta l4proto tcp synproxy mss 1460 wscale 7 timestamp sack-perm",
-        "meta l4proto tcp synproxy mss 1000",
+        'iifname "r1" meta l4proto tcp synproxy mss 1460 wscale 7 timestamp sack-perm',
+        'iifname "r1" meta l4proto tcp synproxy mss 1000',
         hooks=frozenset({"input", "forward"}),
     ),
     *_final(

@@ -28,12 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ipttctl.errors import IpttctlError, UsageError
+from ipttctl.errors import IpttctlError, UsageError, os_reason
 from ipttctl.system import netns, tools
 from ipttctl.system.descriptors import Closing
 from ipttctl.verify.netlink import TRACE_GROUP, Netlink
 from ipttctl.verify.nftables import Nftables
 from ipttctl.verify.packets import MAC, PORTS, Origin, Packet
+from ipttctl.verify.sysctls import FOREVER, ROUTER_SYSCTLS, SYSCTLS
 
 _SETTLED: Final = 10.0
 """Seconds until a namespace without traffic must be quiet."""
@@ -51,34 +52,6 @@ _SOL_PACKET: Final = 263
 _PACKET_STATISTICS: Final = 6
 _PACKET_OUTGOING: Final = 4
 _IPV6_HDRINCL: Final = 36
-
-_FOREVER: Final = "86400"
-
-#: everywhere, before there are devices
-_SYSCTLS: Final = {
-    "net/ipv4/icmp_ratemask": "0",
-    "net/ipv4/ipfrag_time": _FOREVER,
-    "net/ipv4/conf/all/send_redirects": "0",
-    "net/ipv4/conf/default/send_redirects": "0",
-    "net/ipv4/conf/all/rp_filter": "0",
-    "net/ipv4/conf/default/rp_filter": "0",
-    "net/ipv6/conf/all/accept_ra": "0",
-    "net/ipv6/conf/all/accept_dad": "0",
-    "net/ipv6/conf/default/accept_ra": "0",
-    "net/ipv6/conf/default/accept_dad": "0",
-    "net/ipv6/conf/default/router_solicitations": "0",
-    "net/ipv6/conf/default/mldv1_unsolicited_report_interval": "1",
-    # this version's reports are sent soon, whatever the settings of the initial namespace
-    "net/ipv6/conf/all/force_mld_version": "1",
-    "net/ipv6/conf/default/force_mld_version": "1",
-    "net/ipv6/icmp/ratemask": "\n",
-    "net/ipv6/icmp/ratelimit": "0",
-    "net/ipv6/auto_flowlabels": "0",
-    "net/ipv6/ip6frag_time": _FOREVER,
-}
-
-#: in the router alone: others would send back what reaches them by mistake
-_ROUTER_SYSCTLS: Final = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
 
 
 class LaboratoryError(IpttctlError):
@@ -145,7 +118,7 @@ class Laboratory(Closing):
         with netns.entered(self.namespaces.router.fileno()):
             path = Path("/proc/sys/net/netfilter/nf_conntrack_frag6_timeout")
             if path.exists():
-                path.write_text(_FOREVER)
+                path.write_text(FOREVER)
 
     def arrivals(self) -> list[Arrivals]:
         """Frames and datagrams that arrived since the last call, by place.
@@ -220,9 +193,17 @@ class _Sockets:
         self._probe.settimeout(_SETTLED)
 
     def send(self, packet: Packet) -> None:
-        """Send one packet; the router's own may be refused by its rules."""
+        """Send one packet; the router's own may be refused by its rules.
+
+        Raises:
+            LaboratoryError: another one cannot be sent.
+        """
         if packet.origin is not Origin.ROUTER:
-            self._senders[packet.origin].send(packet.frame)
+            try:
+                self._senders[packet.origin].send(packet.frame)
+            except OSError as error:
+                # the queue is full if rules make packets go round
+                raise LaboratoryError(f"cannot send a packet: {os_reason(error)}") from None
             return
         version = packet.frame[0] >> 4
         try:
@@ -280,8 +261,8 @@ def _configure(namespaces: Namespaces, *, bridges: bool) -> None:
     """Make devices, addresses, routes and neighbours."""
     for namespace in (namespaces.client, namespaces.router, namespaces.server):
         with netns.entered(namespace.fileno()):
-            routing = _ROUTER_SYSCTLS if namespace is namespaces.router else {}
-            for name, value in (_SYSCTLS | routing).items():
+            routing = ROUTER_SYSCTLS if namespace is namespaces.router else {}
+            for name, value in (SYSCTLS | routing).items():
                 # a kernel may lack one
                 if (path := Path("/proc/sys") / name).exists():
                     path.write_text(value)

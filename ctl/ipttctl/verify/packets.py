@@ -19,6 +19,8 @@ from ipttctl.verify.frames import (
     ETH_ARP,
     ETH_IP,
     ETH_VLAN,
+    IP_OPTIONS,
+    TCP_OPTIONS,
     Ends,
     address,
     checksum,
@@ -66,18 +68,6 @@ SYN, ACK, FIN, RST, PSH = 0x02, 0x10, 0x01, 0x04, 0x08
 _TCP_FLAGS: Final = (SYN, SYN, SYN, ACK, RST, FIN | ACK, SYN | ACK, PSH | ACK, 0, 0x3F)
 _TOS: Final = (0, 0, 0x20, 0xB8)
 _TTLS: Final = (64, 64, 64, 1, 2, 255)
-_TCP_OPTIONS: Final = (
-    b"",
-    bytes((2, 4, 5, 0xB4)),  # maximum segment size
-    bytes((2, 4, 2, 0x18, 1, 3, 3, 7, 4, 2, 1, 1)),  # and window scale, SACK permitted
-    bytes((8, 10)) + bytes(8) + bytes((1, 1)),  # timestamps
-    bytes((2, 40, 1, 1)),  # longer than the header
-)
-_IP_OPTIONS: Final = (
-    bytes((148, 4, 0, 0)),  # router alert
-    bytes((7, 7, 4, 0, 0, 0, 0, 0)),  # record route
-    bytes((1, 1, 1, 0)),
-)
 _TCP, _UDP, _ICMP, _ICMP6, _SCTP, _GRE = 6, 17, 1, 58, 132, 47
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
 
@@ -193,7 +183,7 @@ class _Generator:
 
     def _with_options(self) -> list[Packet]:
         ends = self._ends(origin := self._origin_with_frames(), version=4)
-        options = self._chance.choice(_IP_OPTIONS)
+        options = self._chance.choice(IP_OPTIONS)
         options += bytes(-len(options) % 4)
         packet = self._ip4(ends, _UDP, self._datagram(ends), options=options)
         return [Packet(origin, "IP options", self._framed(origin, ends, packet))]
@@ -298,7 +288,7 @@ class _Generator:
 
     def _segment(self, ends: Ends) -> bytes:
         flags = self._chance.choice(_TCP_FLAGS)
-        options = self._chance.choice(_TCP_OPTIONS)
+        options = self._chance.choice(TCP_OPTIONS)
         payload = b"" if flags & SYN else self._chance.randbytes(self._chance.choice((0, 12)))
         header = struct.pack(
             "!HHIIBBHHH",

@@ -142,7 +142,8 @@ def fill(template: str, chance: random.Random) -> str:
 
 
 def _words(families: frozenset[str], *templates: str, **more: object) -> tuple[Word, ...]:
-    return tuple(Word(template, families, **more) for template in templates)  # type: ignore[arg-type]
+    made = (Word(template, families, **more) for template in templates)  # type: ignore[arg-type]  # Word
+    return tuple(made)
 
 
 _MATCHES: Final = (

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The end of a chain's rules is a rule of its own, which stays until the last reader has gone (v6.4).
+ * The end of a chain's rules is a rule of its own, which stays until the last reader has gone
+ * (v6.4).
  */
 #include <net/netfilter/nf_tables.h>
 

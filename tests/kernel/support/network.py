@@ -52,6 +52,10 @@ class Namespace:
         """Change or list the IPv4 tables."""
         return self.run("iptables-legacy", *arguments)
 
+    def iptables_nft(self, *arguments: str) -> str:
+        """Change or list the IPv4 rules that nftables holds for iptables."""
+        return self.run("iptables-nft", *arguments)
+
     def ip6tables(self, *arguments: str) -> str:
         """Change or list the IPv6 tables."""
         return self.run("ip6tables-legacy", *arguments)

@@ -67,11 +67,14 @@ def test_right_requests_are_right(operation: object, seed: int) -> None:
             assert values["hooknum"] in HOOKS[NfFamily(values["family"])].values()
             ingress = values["hooknum"] == HOOKS[NfFamily(values["family"])].get("ingress")
             assert ("ifindex" in values) == ingress
-        elif "hook" in values:
-            assert not {"hooknum", "priority", "netns-fd", "ifindex", "mode"} & values.keys()
+            assert not OF_CHAINS & values.keys()
+        elif values.get("hook") == Hook.TABLE:
+            assert not (OF_HOOKS | OF_CHAINS) & values.keys()
 
 
-OPTIONAL = {"hooknum", "priority", "netns-fd", "ifindex", "mode", "rollback-after"}
+OF_HOOKS = {"hooknum", "priority", "netns-fd", "ifindex", "mode"}
+OF_CHAINS = {"table", "chain"}
+OPTIONAL = OF_HOOKS | OF_CHAINS | {"rollback-after"}
 
 
 def check_programs(programs: dict[str, Any], place: dict[str, Any]) -> None:

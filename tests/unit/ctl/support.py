@@ -232,7 +232,7 @@ def in_traffic(module: FakeModule) -> Iterator[int]:
     def tell(*_: Any) -> Sequence[Mapping[str, Any]]:
         number = next(numbers)
         module.multicast(events_message([event()], sequence=number))
-        return [status([number + 2])]
+        return [status([number + 2], walk=module.walk)]
 
     module.handlers[Command.STATS] = tell
     return numbers

@@ -28,7 +28,7 @@ from ipttctl.programs import trace as trace_programs
 from ipttctl.rules import backends
 from ipttctl.rules.backends import Holders
 from ipttctl.system import netns
-from ipttproto import TABLE_SLOTS, Command, Kind
+from ipttproto import TABLE_SLOTS, Command, Hook, Kind, Walk
 from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
@@ -356,10 +356,35 @@ def test_trace_options_reach_programs_and_link(module: FakeModule, programs: lis
     assert str(options.address) == "::1/128"
     assert (options.protocol, options.port, options.icmp_id) == (58, 80, 7)
     assert (options.pid, options.netns) == (pid, netns.resolve(str(netns.OWN)).cookie)
-    [asked] = module.requested(Command.ATTACH)
-    assert asked["family"] == 10
-    assert asked["programs"]["filter"]
-    assert [p["slot"] for p in asked["programs"]["program"]] == [1, 2, 3]
+    tables, chains = module.requested(Command.ATTACH)
+    assert (tables["hook"], tables["family"]) == (Hook.TABLE, 10)
+    # packets of IPv6 meet tables of family inet too: the programs choose them
+    assert (chains["hook"], chains.get("family"), options.family) == (Hook.CHAIN, None, 10)
+    for asked in (tables, chains):
+        assert asked["programs"]["filter"]
+        assert [p["slot"] for p in asked["programs"]["program"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("backend", "hook"), [("legacy", Hook.TABLE), ("nft", Hook.CHAIN)])
+def test_trace_of_one_backend(
+    backend: str, hook: Hook, module: FakeModule, programs: list[Any]
+) -> None:
+    del programs
+    when_attached(module, events_message([event()]))
+    assert run(["trace", "-c", "1", "--backend", backend]) == 0
+    assert [asked["hook"] for asked in module.requested(Command.ATTACH)] == [hook]
+
+
+def test_trace_without_a_verified_walk(
+    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del programs
+    module.walk = Walk.DIFFERS
+    when_attached(module, events_message([event()]))
+    assert run(["trace", "-c", "1"]) == 0
+    assert "rules of nftables are not seen: on this kernel" in capsys.readouterr().err
+    assert [asked["hook"] for asked in module.requested(Command.ATTACH)] == [Hook.TABLE]
+    assert run(["trace", "-c", "1", "--backend", "nft"]) == 3
 
 
 def test_trace_takes_a_filter_of_several_words(module: FakeModule, programs: list[Any]) -> None:
@@ -368,8 +393,8 @@ def test_trace_takes_a_filter_of_several_words(module: FakeModule, programs: lis
     words = "udp port 53 and host 10.1.0.1"
     assert run(["trace", "-c", "1", words]) == 0
     assert run(["trace", *words.split()[:3], "-c", "1", *words.split()[3:]]) == 0
-    quoted, unquoted = (asked["programs"]["filter"] for asked in module.requested(Command.ATTACH))
-    assert quoted == unquoted == compile_filter(words)
+    asked = module.requested(Command.ATTACH)
+    assert [attach["programs"]["filter"] for attach in asked] == [compile_filter(words)] * 4
 
 
 @pytest.mark.parametrize(
@@ -411,7 +436,7 @@ def test_trace_interrupt_shows_what_waits_and_the_totals(
 
     module.handlers[Command.DETACH] = detach
     interrupt_when_handled()
-    assert run(["trace", "-o", "json"]) == 0
+    assert run(["trace", "-o", "json", "--backend", "legacy"]) == 0
     captured = capsys.readouterr()
     found = [json.loads(line) for line in captured.out.splitlines()]
     assert [value["sequence"] for value in found] == [0, 1, 2, 7, 8]
@@ -449,8 +474,9 @@ def test_events_and_trace_end_in_traffic_that_does_not(
     del programs
     statuses = in_traffic(module)
     if "-c" in line:
-        for connections in (2, 3):
-            module.when_connected(connections, events_message([event()] * 2, sequence=3))
+        # `trace` has asked for the state of the walk before: one more status, and so one more event
+        for connections, sequence in ((2, 3), (3, 4)):
+            module.when_connected(connections, events_message([event()] * 2, sequence=sequence))
     else:
         interrupt_when_handled()
     assert run(line.split()) == 0

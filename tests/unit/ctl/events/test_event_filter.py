@@ -15,7 +15,7 @@ from ipttctl.families import NfFamily
 from ipttctl.hooks import event_pattern
 from ipttctl.hooks.nf import NfHook
 from ipttproto import Kind, parse_batch
-from tests.unit.ctl.support import batch_payload, event
+from tests.unit.ctl.support import batch_payload, chain_event, event
 
 EVENTS: list[dict[str, Any]] = [
     event(link=3, kind=Kind.RULE, rulenum=1, table=b"raw"),
@@ -24,6 +24,9 @@ EVENTS: list[dict[str, Any]] = [
     event(link=5, kind=Kind.PACKET, rulenum=0, verdict=0, in_name=b"eth0", table=b"", chain=b""),
     event(link=4, kind=Kind.POLICY, rulenum=2, chain=b"INPUT"),
     event(link=6, kind=Kind.PACKET, verdict=1, pf=5, hook=0, priority=-5, table=b"", chain=b""),
+    chain_event(link=7, rulenum=2),
+    chain_event(link=7, kind=Kind.CHAIN_END, rulenum=0, chain=b"near", family=2, table_handle=4),
+    chain_event(link=7, kind=Kind.CHAIN_EXIT, rulenum=0, verdict=0, chain=b"n" * 31, table=b"a/b"),
 ]
 PARSE = event_pattern
 RULE = RulePattern.parse
@@ -38,12 +41,12 @@ def passing(wanted: EventFilter) -> list[int]:
 @pytest.mark.parametrize(
     ("wanted", "numbers"),
     [
-        (EventFilter(), [0, 1, 2, 3, 4, 5]),
+        (EventFilter(), [0, 1, 2, 3, 4, 5, 6, 7, 8]),
         (EventFilter(links=[4, 5]), [2, 3, 4]),
         (EventFilter(links=[]), []),
         (EventFilter(kinds={Kind.EXIT}), [1, 2]),
         # NF_DROP is 0, the value in events without a verdict
-        (EventFilter(verdicts={0}), [1, 3]),
+        (EventFilter(verdicts={0}), [1, 3, 8]),
         (EventFilter(verdicts={0, 1}, links={3, 6}), [1, 5]),
         (EventFilter(namespaces={7}), [2]),
         (EventFilter(devices={"eth0"}), [3]),
@@ -61,8 +64,8 @@ def test_members(wanted: EventFilter, numbers: list[int]) -> None:
         (["table"], [0, 1, 2, 4]),
         (["nf"], [3, 5]),
         (["table", "nf"], [0, 1, 2, 3, 4, 5]),
-        (["output"], [0, 2, 3, 4]),
-        (["LOCAL_OUT"], [0, 2, 3, 4]),
+        (["output"], [0, 2, 3, 4, 6, 7, 8]),
+        (["LOCAL_OUT"], [0, 2, 3, 4, 6, 7, 8]),
         (["input"], [1]),
         (["nf:inet4/output"], [3]),
         (["nf:inet/output"], [3]),
@@ -72,6 +75,14 @@ def test_members(wanted: EventFilter, numbers: list[int]) -> None:
         (["nf:netdev/ingress"], [5]),
         (["nf:inet/ingress@-5"], [5]),
         (["nf:netdev/ingress", "input"], [1, 5]),
+        (["chain"], [6, 7, 8]),
+        (["chain:ip"], [7]),
+        (["chain:inet", "nf"], [3, 5, 6, 8]),
+        (["chain:inet/filter"], [6]),
+        (["chain:inet/filter/near", "chain:ip/filter/near"], [7]),
+        # in events, long names are cut
+        ([r"chain:inet/a\x2fb/" + "n" * 40], [8]),
+        (["chain:inet/a/b"], []),
     ],
 )
 def test_hooks(texts: list[str], numbers: list[int]) -> None:
@@ -82,10 +93,13 @@ def test_hooks(texts: list[str], numbers: list[int]) -> None:
     ("texts", "numbers"),
     [
         (["raw"], [0]),
-        (["filter"], [1, 2, 4]),
-        (["*"], [0, 1, 2, 4]),
+        (["filter"], [1, 2, 4, 6, 7]),
+        (["*"], [0, 1, 2, 4, 6, 7, 8]),
         (["filter/INPUT"], [4]),
         (["filter/INPUT/2"], [4]),
+        (["filter/out/2"], [6]),
+        (["filter/near"], [7]),
+        ([r"a\x2fb", "*/" + "n" * 40], [8]),
         (["filter/INPUT/1"], []),
         (["*/*/1"], [0]),
         (["*/OUTPUT"], [0, 1, 2]),
@@ -105,7 +119,15 @@ def test_patterns_are_values() -> None:
 @pytest.mark.parametrize(
     ("parse", "text", "sentence"),
     [
-        (PARSE, "egress", "there is no hook 'egress'; use table, nf, nf:FAMILY/HOOK[@PRIORITY] or"),
+        (
+            PARSE,
+            "egress",
+            "there is no hook 'egress'; use table, nf, nf:FAMILY/HOOK[@PRIORITY], "
+            "chain[:FAMILY[/TABLE[/CHAIN]]] or one of prerouting, input,",
+        ),
+        (PARSE, "chain:", "'chain:' does not name chains; write chain[:FAMILY[/TABLE[/CHAIN]]]"),
+        (PARSE, "chain:ipx", "there is no family 'ipx'; use one of inet, ip, arp"),
+        (RULE, r"a\b", r"'a\b' is not a rule"),
         (PARSE, "nf:ip", "'nf:ip' is not a netfilter hook"),
         (PARSE, "nf:arp/output", "family arp has no hook 'output'"),
         (RULE, "", "'' is not a rule; write TABLE, TABLE/CHAIN or .../NUMBER"),

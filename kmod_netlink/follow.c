@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Packets that come to nftables' base chains. ftrace calls us when nft_do_chain() is entered. A
+ * packet that no link can want goes on; that check is all that it pays for. Any other gets to
+ * chain_replacement(), which runs the entry programs, and if one selects the packet, walks through
+ * the rules in place of the kernel (walk.c). Nothing is marked, and nobody else pays for it.
+ * verify.c says who may use it where.
+ *
+ * A handler only decides whether to redirect, and hands nothing to the replacement: see traverse.c.
+ */
+#include <linux/irqflags.h>
+#include <linux/sched.h>
+#include <linux/sched/clock.h>
+
+#include "compat/ftrace.h"
+#include "compat/nft.h"
+#include "compat/regs.h"
+#include "events.h"
+#include "follow.h"
+#include "link.h"
+#include "packet.h"
+#include "selection.h"
+#include "symbol.h"
+#include "walk.h"
+
+#define MODULE_NAME "nf_tables"
+
+/* Index of the packet and of the base chain among the arguments of nft_do_chain(). */
+#define CHAIN_PKT_ARG 0
+#define CHAIN_CHAIN_ARG 1
+
+/*
+ * Walks of a task, one inside the other: a rule that duplicates, rejects or forwards a packet sends
+ * another through chains, on the same stack. Deeper ones are left to the kernel.
+ */
+#define NESTED_WALKS 4
+
+/* Touched with interrupts off: walks in tasks and in softirqs share it. */
+static DEFINE_PER_CPU(struct hlist_head, walks);
+
+/* The program sets that packets see; written under ipttrace_lock. */
+static struct ipttrace_sets __rcu *published;
+
+/* --- packets ------------------------------------------------------------------------------- */
+
+/* Lists a walk. False if its task is in too many already. */
+static bool walk_enter(struct ipttrace_chain_walk *walk)
+{
+	struct hlist_head *list;
+	const struct ipttrace_chain_walk *other;
+	unsigned int nested = 0;
+	unsigned long flags;
+
+	walk->task = current;
+	local_irq_save(flags);
+	list = this_cpu_ptr(&walks);
+	hlist_for_each_entry(other, list, node)
+		nested += other->task == current;
+	if (nested < NESTED_WALKS)
+		hlist_add_head(&walk->node, list);
+	local_irq_restore(flags);
+	return nested < NESTED_WALKS;
+}
+
+static void walk_leave(struct ipttrace_chain_walk *walk)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	hlist_del(&walk->node);
+	local_irq_restore(flags);
+}
+
+/* Counts a walk that was left out for all sets that selected the packet. */
+static noinline void count_left_out(const struct ipttrace_selection *selection)
+{
+	unsigned int i;
+
+	preempt_disable();
+	for_each_set_bit(i, selection->selected, selection->sets->count)
+		this_cpu_inc(selection->sets->set[i]->link->stats->nested);
+	ipttrace_events_count_nested();
+	preempt_enable();
+}
+
+/*
+ * Follows a selected packet through a base chain. noinline: a packet that was not selected does not
+ * pay for the walk.
+ */
+static noinline unsigned int
+chain_follow(const struct ipttrace_selection *selection,
+	     struct nft_pktinfo *pkt, void *priv, unsigned long sp,
+	     unsigned long bp)
+{
+	const struct nft_chain *base = priv;
+	const struct net *net = nft_net(pkt);
+	unsigned int verdict;
+	struct ipttrace_chain_walk walk;
+	bool timed;
+	u64 start;
+
+	if (!walk_enter(&walk)) {
+		count_left_out(selection);
+		return ipttrace_behind_nft_do_chain(pkt, priv);
+	}
+	walk.pkt = pkt;
+	walk.selection = selection;
+	walk.slots = ipttrace_selection_slots(selection);
+	walk.sp = sp;
+	walk.bp = bp;
+	walk.named = NULL;
+	walk.depth = 0;
+	walk.rules = 0;
+	walk.told = ipttrace_events_wanted();
+	if (walk.told)
+		memset(&walk.event, 0, sizeof(walk.event));
+	else
+		walk.event.flags = 0;
+	walk.cursor = READ_ONCE(net->nft.gencursor);
+	/* see ipttrace_walk_describe() */
+	smp_rmb();
+	walk.base_seq = ipttrace_nft_base_seq(&ipttrace_nft, net);
+	if (walk.told)
+		ipttrace_walk_describe(&walk, base);
+
+	timed = walk.slots & BIT(IPTTRACE_SLOT_EXIT);
+	/* on one CPU, and cheaper than the time of events */
+	start = timed ? sched_clock() : 0;
+	verdict = ipttrace_walk_chains(&walk, base);
+	if (timed)
+		ipttrace_walk_exit(&walk, base, verdict,
+				   sched_clock() - start);
+	walk_leave(&walk);
+	if ((verdict & NF_VERDICT_MASK) == NF_DROP)
+		return ipttrace_walk_drop(pkt);
+	return verdict;
+}
+
+/* --- selecting packets --------------------------------------------------------------------- */
+
+static bool place_names(const struct ipttrace_chain_place *place,
+			const struct nft_chain *chain)
+{
+	if (strcmp(place->table, chain->table->name))
+		return false;
+	return !place->chain[0] ||
+	       !strcmp(place->chain, READ_ONCE(chain->name));
+}
+
+/* Tells whether a link is at this base chain, and in the packet's namespace. */
+static __always_inline bool link_concerns(const struct ipttrace_link *link,
+					  const struct nft_pktinfo *pkt,
+					  const struct nft_chain *chain)
+{
+	const struct ipttrace_chain_place *place = link->place;
+
+	if (place->netns_cookie &&
+	    place->netns_cookie != nft_net(pkt)->net_cookie)
+		return false;
+	if (link->family && link->family != chain->table->family)
+		return false;
+	return !place->table[0] || place_names(place, chain);
+}
+
+static bool is_ip(const struct nft_pktinfo *pkt)
+{
+	u8 pf = pkt->state->pf;
+
+	if (pf == NFPROTO_IPV4 || pf == NFPROTO_IPV6)
+		return true;
+	return pf != NFPROTO_ARP && (pkt->skb->protocol == htons(ETH_P_IP) ||
+				     pkt->skb->protocol == htons(ETH_P_IPV6));
+}
+
+/* Runs a filter where the packet's data does not begin at its network header: at egress. */
+static noinline bool filter_at_offset(const struct ipttrace_set *set,
+				      struct sk_buff *skb, unsigned int offset)
+{
+	bool wanted;
+
+	if (offset > skb_headlen(skb))
+		return false;
+	__skb_pull(skb, offset);
+	wanted = ipttrace_set_filter(set, skb);
+	__skb_push(skb, offset);
+	return wanted;
+}
+
+/* True if the set's filter, if it has one, lets the packet through. */
+static __always_inline bool filter_wants(const struct ipttrace_set *set,
+					 const struct nft_pktinfo *pkt)
+{
+	int offset;
+
+	if (!set->filter)
+		return true;
+	/* filters are for packets of IP */
+	if (!is_ip(pkt))
+		return false;
+	offset = skb_network_offset(pkt->skb);
+	if (unlikely(offset))
+		return offset > 0 && filter_at_offset(set, pkt->skb, offset);
+	return ipttrace_set_filter(set, pkt->skb);
+}
+
+/*
+ * Tells whether any set may want the packet, as far as places and filters tell: no program is run.
+ * A packet that no set can want is counted here, any other where its selection is made.
+ */
+static __always_inline bool
+packet_may_be_wanted(const struct ipttrace_sets *sets,
+		     const struct nft_pktinfo *pkt,
+		     const struct nft_chain *chain)
+{
+	unsigned long concerned = 0;
+	unsigned int i;
+
+	for (i = 0; i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+
+		if (!link_concerns(set->link, pkt, chain))
+			continue;
+		concerned++;
+		if (set->filter_draws || filter_wants(set, pkt))
+			return true;
+	}
+	for (i = 0; concerned && i < sets->count; i++)
+		if (link_concerns(sets->set[i]->link, pkt, chain))
+			this_cpu_inc(sets->set[i]->link->stats->packets);
+	return false;
+}
+
+/* Runs the entry program of a set. */
+static __always_inline bool entry_selects(const struct ipttrace_set *set,
+					  const struct nft_pktinfo *pkt,
+					  const struct nft_chain *chain,
+					  unsigned long sp, unsigned long bp)
+{
+	const unsigned long args[6] = {
+		/* clang-format off */ /* it would put two on a line */
+		(unsigned long)chain->table->name,
+		(unsigned long)pkt->skb,
+		(unsigned long)pkt->state,
+		ipttrace_packet_sender(pkt->skb, pkt->state),
+		(unsigned long)READ_ONCE(chain->name),
+		chain->table->family,
+		/* clang-format on */
+	};
+	struct pt_regs regs =
+		ipttrace_regs(ipttrace_follow_functions[0].site, sp, bp, args);
+	bool off, selects;
+
+	off = ipttrace_softirqs_off();
+	selects = ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs);
+	if (off)
+		local_bh_enable();
+	return selects;
+}
+
+/*
+ * Makes the selection of a packet: runs filters and entry programs. True if any set needs the
+ * packet to be followed.
+ */
+static __always_inline bool packet_select(struct ipttrace_selection *selection,
+					  const struct nft_pktinfo *pkt,
+					  const struct nft_chain *chain,
+					  unsigned long sp, unsigned long bp)
+{
+	const struct ipttrace_sets *sets = rcu_dereference(published);
+	bool follow = false;
+	unsigned int i;
+
+	selection->sets = sets;
+	/* the last link may have gone since the handler looked */
+	if (!sets)
+		return false;
+	for (i = 0; i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+
+		if (!link_concerns(set->link, pkt, chain))
+			continue;
+		this_cpu_inc(set->link->stats->packets);
+		if (!filter_wants(set, pkt))
+			continue;
+		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
+		    !entry_selects(set, pkt, chain, sp, bp))
+			continue;
+		follow |= ipttrace_selection_add(selection, i);
+	}
+	return follow;
+}
+
+/* Stands in for nft_do_chain(), for a packet that may be wanted. */
+static unsigned int chain_replacement(struct nft_pktinfo *pkt, void *priv)
+{
+	const unsigned long sp = ipttrace_entry_sp();
+	const unsigned long bp = ipttrace_entry_bp(sp);
+	struct ipttrace_selection selection = {};
+	unsigned int verdict;
+	bool movable;
+
+	if (!packet_select(&selection, pkt, priv, sp, bp))
+		return ipttrace_behind_nft_do_chain(pkt, priv);
+	/* the events of a walk are numbered by one CPU, in their order */
+	movable = !in_softirq();
+	if (movable)
+		migrate_disable();
+	verdict = chain_follow(&selection, pkt, priv, sp, bp);
+	if (movable)
+		migrate_enable();
+	return verdict;
+}
+
+/* ftrace handler of nft_do_chain(); every packet pays for it. */
+static void notrace chain_handler(unsigned long ip, unsigned long parent_ip,
+				  struct ftrace_ops *ops,
+				  struct ftrace_regs *fregs)
+{
+	const struct nft_pktinfo *pkt =
+		(void *)ipttrace_argument(fregs, CHAIN_PKT_ARG);
+	const struct nft_chain *chain =
+		(void *)ipttrace_argument(fregs, CHAIN_CHAIN_ARG);
+	const struct ipttrace_sets *sets;
+
+	preempt_disable_notrace();
+	sets = rcu_dereference_sched(published);
+	/* ftrace may not have been able to remove the address of an earlier load (function.c) */
+	if (sets && READ_ONCE(ipttrace_follow_functions[0].site) == ip &&
+	    packet_may_be_wanted(sets, pkt, chain))
+		ipttrace_redirect(fregs,
+				  ipttrace_follow_functions[0].replacement);
+	preempt_enable_notrace();
+}
+
+/* PERMANENT: sysctl kernel.ftrace_enabled must not switch links off behind their backs. */
+static struct ipttrace_watch chain_watch = {
+	.ops = {
+		.func = chain_handler,
+		.flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_IPMODIFY,
+	},
+};
+
+struct ipttrace_function ipttrace_follow_functions[IPTTRACE_FOLLOW_FUNCTIONS] = {
+	{
+		.symbol = "nft_do_chain",
+		.module = MODULE_NAME,
+		.watch = &chain_watch,
+		.replacement = (void *)chain_replacement,
+		.behind = &ipttrace_behind_nft_do_chain_address,
+		.shown = true,
+	},
+};
+
+/**
+ * ipttrace_follow_publish - put program sets in force
+ * @sets: the sets, ours from now on; NULL if there are none
+ *
+ * Return: the sets that were in force before, or NULL. A grace period later no packet is handled by
+ * them any more, and the caller frees them.
+ */
+struct ipttrace_sets *ipttrace_follow_publish(struct ipttrace_sets *sets)
+{
+	return rcu_replace_pointer(published, sets,
+				   lockdep_is_held(&ipttrace_lock));
+}
+
+/* --- symbols of nf_tables ------------------------------------------------------------------ */
+
+static const void *symbol(const char *name)
+{
+	return (const void *)ipttrace_module_symbol_find(MODULE_NAME, name);
+}
+
+/* Finds where a function goes on behind its patch site. */
+static int find_behind(const char *name, unsigned long *behind)
+{
+	unsigned long site;
+	char *both;
+	int err;
+
+	both = kasprintf(GFP_KERNEL, MODULE_NAME ":%s", name);
+	if (!both)
+		return -ENOMEM;
+	err = ipttrace_site_find(both, &site);
+	kfree(both);
+	/* built in */
+	if (err == -ENOENT)
+		err = ipttrace_site_find(name, &site);
+	if (!err)
+		*behind = site + IPTTRACE_PATCH_SIZE;
+	return err;
+}
+
+/**
+ * ipttrace_follow_resolve - find what the walk needs of nf_tables besides nft_do_chain()
+ * @extack: extended ACK, set on error; may be NULL
+ *
+ * Context: process, may sleep; nft_do_chain() is not redirected.
+ * Return: 0; -ENOENT if nf_tables is not loaded; -EOPNOTSUPP, -ENOMEM, or an errno of kprobes.
+ */
+int ipttrace_follow_resolve(struct netlink_ext_ack *extack)
+{
+	int err;
+
+	err = find_behind("nft_trace_init",
+			  &ipttrace_behind_nft_trace_init_address);
+	if (!err)
+		err = find_behind("nft_trace_notify",
+				  &ipttrace_behind_nft_trace_notify_address);
+	if (err == -ENOENT || err == -ENOMEM)
+		return err;
+	ipttrace_walk_dropping_init();
+	ipttrace_nft.cmp_fast = symbol("nft_cmp_fast_ops");
+	ipttrace_nft.cmp16_fast = symbol("nft_cmp16_fast_ops");
+	ipttrace_nft.bitwise_fast = symbol("nft_bitwise_fast_ops");
+	ipttrace_nft.payload_fast = symbol("nft_payload_fast_ops");
+	ipttrace_nft.trace_enabled = symbol("nft_trace_enabled");
+	ipttrace_nft.net_id = symbol("nf_tables_net_id");
+	if (err || !ipttrace_nft.cmp_fast || !ipttrace_nft.cmp16_fast ||
+	    !ipttrace_nft.bitwise_fast || !ipttrace_nft.payload_fast ||
+	    !ipttrace_nft.trace_enabled || !ipttrace_nft.net_id) {
+		NL_SET_ERR_MSG(
+			extack,
+			"the kernel hides symbols of nf_tables that walking through its chains needs (CONFIG_KALLSYMS_ALL)");
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}

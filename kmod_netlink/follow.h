@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _IPTTRACE_FOLLOW_H
+#define _IPTTRACE_FOLLOW_H
+
+#include <linux/types.h>
+
+#include "function.h"
+#include "ipttrace_netlink.h"
+
+struct ipttrace_sets;
+struct netlink_ext_ack;
+
+/**
+ * struct ipttrace_chain_place - the place of a chain link
+ * @netns_cookie: cookie of its network namespace, or 0 for all
+ * @table: name of its table, or empty for all
+ * @chain: name of its base chain, or empty for all of the table
+ *
+ * Constant. Part of the place that chain.c owns.
+ */
+struct ipttrace_chain_place {
+	u64 netns_cookie;
+	char table[IPTTRACE_NFT_NAME + 1];
+	char chain[IPTTRACE_NFT_NAME + 1];
+};
+
+/* nft_do_chain() alone: one function, of one watch. */
+#define IPTTRACE_FOLLOW_FUNCTIONS 1
+
+extern struct ipttrace_function
+	ipttrace_follow_functions[IPTTRACE_FOLLOW_FUNCTIONS];
+
+int ipttrace_follow_resolve(struct netlink_ext_ack *extack);
+struct ipttrace_sets *ipttrace_follow_publish(struct ipttrace_sets *sets);
+
+#endif /* _IPTTRACE_FOLLOW_H */

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0
+"""`ipttctl trace` shows the rule itself: as it was when the packet passed, and whose it is."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from tests.kernel.support.cli import Running, trace_command
+from tests.kernel.support.kernel import run, wait_for
+from tests.kernel.support.kube_rulesets import kube_proxy_iptables, kube_proxy_nftables, services
+from tests.kernel.support.network import Namespace, namespace
+
+
+@pytest.fixture
+def place() -> Iterator[Namespace]:
+    with namespace("place") as made:
+        yield made
+
+
+def nft(where: Namespace, text: str) -> None:
+    run("ip", "netns", "exec", where.name, "nft", "-f", "-", text=text)
+
+
+def send(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, suppress(PermissionError):
+        sender.sendto(b"x", ("127.0.0.1", port))
+
+
+def connect(address: str, port: int) -> None:
+    with socket.socket() as client:
+        client.settimeout(2)
+        with suppress(OSError):
+            client.connect((address, port))
+
+
+def rules(trace: Running) -> list[dict[str, Any]]:
+    """The events of rules of nftables so far."""
+    lines = trace.out().splitlines(keepends=True)
+    events = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [event for event in events if event["kind"] == "chain_rule"]
+
+
+def texts(trace: Running, count: int) -> list[str]:
+    """The texts of the rules of the first events, or why there are none."""
+    wait_for(lambda: len(rules(trace)) >= count, what=f"{count} rules")
+    return [event["rule"] or f"none: {event['rule_note']}" for event in rules(trace)]
+
+
+def test_a_rule_is_shown_as_it_was(place: Namespace) -> None:
+    nft(
+        place,
+        """table inet t {
+            chain c {
+                type filter hook output priority 0
+                udp dport 7 counter comment "the first"
+            }
+        }""",
+    )
+    with trace_command("-N", place.name, "--backend", "nft", "--proto", "udp") as trace:
+        # the first packet begins to follow the namespace's rules: it may be too early for its own
+        place.call(send, 7)
+        first = texts(trace, 1)[0]
+        assert first in {
+            'udp dport 7 counter comment "the first"',
+            "none: the packet passed before the ruleset was read",
+        }
+        place.call(send, 7)
+        handle = rules(trace)[0]["rule_handle"]
+        nft(place, f"replace rule inet t c handle {handle} udp dport 7 accept")
+        place.call(send, 7)
+        place.iptables_nft("-A", "OUTPUT", "-p", "udp", "-m", "comment", "--comment", "a b")
+        place.call(send, 7)
+        shown = texts(trace, 5)
+        assert {event["rule_handle"] for event in rules(trace)} >= {handle}
+        trace.finish()
+    assert sorted(shown[1:]) == sorted(
+        [
+            'udp dport 7 counter comment "the first"',
+            "udp dport 7 accept",
+            '-A OUTPUT -p udp -m comment --comment "a b"',
+            "udp dport 7 accept",
+        ]
+    )
+
+
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+def test_the_rules_of_kube_proxy_are_named(place: Namespace, mode: str) -> None:
+    every = services()
+    routes = ("10.244.0.0/16", "10.96.0.0/12")
+    for route in routes:
+        place.run("ip", "route", "add", "local", route, "dev", "lo")
+    if mode == "iptables":
+        load = ("ip", "netns", "exec", place.name, "iptables-nft-restore")
+        run(*load, text=kube_proxy_iptables(every))
+    else:
+        nft(place, kube_proxy_nftables(every))
+    chosen = [every[0], every[9], every[-2]]
+    expression = " or ".join(f"dst host {service.address}" for service in chosen)
+    with trace_command("-N", place.name, "--backend", "nft", *expression.split()) as trace:
+        # until the ruleset is read
+        wait_for(lambda: _named(place, trace, chosen[0].address, chosen[0].port), what="a name")
+        for service in chosen:
+            place.call(connect, service.address, service.port)
+        wait_for(
+            lambda: {e["destination"] for e in rules(trace)} >= {s.address for s in chosen},
+            what="events of each service",
+        )
+        shown = trace.finish()
+    for service in chosen:
+        about = {
+            event["owner_about"]
+            for event in shown
+            if event["destination"] == service.address and event["owner"] == "kube-proxy"
+        }
+        what = f"{service.namespace}/{service.name}"
+        assert any(what in text for text in about), (service, about)
+
+
+def _named(place: Namespace, trace: Running, address: str, port: int) -> bool:
+    place.call(connect, address, port)
+    return any(event["rule"] for event in rules(trace))

@@ -44,7 +44,7 @@ help:
 
 .PHONY: demo
 demo: KERNEL = $(INSTALLED)
-demo: module ## trace packets of two network namespaces, swap programs under traffic
+demo: module ## trace packets through rules of every back end, swap programs under traffic
 	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python -m tests.demo.demo
 
 .PHONY: shell

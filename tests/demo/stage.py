@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import textwrap
 import threading
@@ -99,6 +100,11 @@ class LiveCommand:
         status = self._process.wait(timeout)
         self._reader.join(timeout)
         check(status == 0, f"the command ended with status {status}")
+
+    def stop(self, timeout: float = 60) -> None:
+        """End it as Ctrl-C does; it must end successfully."""
+        self._process.send_signal(signal.SIGINT)
+        self.finish(timeout)
 
     def kill(self) -> None:
         """Kill it if it still runs."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl doctor`` on a real kernel: rules of both kinds, in different namespaces.
+"""``ipttctl doctor`` on a real kernel: rules of both back ends, in different namespaces.
 
 legacy: a rule in filter, a process inside           native: a table of nft, no process inside
 quiet: no rules
@@ -58,14 +58,14 @@ def test_this_kernel_has_what_is_needed_and_rules_are_found() -> None:
     assert found["module"].text.endswith(f"protocol {FINGERPRINT:08x}")
     assert os.uname().release in found["kernel"].text
 
-    legacy = found["legacy tables"]
-    assert legacy.state is Health.OK
-    assert ": ip filter, 1 rules" in legacy.text
-    assert ": ip6 raw, 1 rules" in legacy.text
-    assert "quiet" not in legacy.text
-    assert found["nf_tables"].state is Health.WARNING
-    assert "native: inet mine" in found["nf_tables"].text
-    assert "legacy" not in found["nf_tables"].text
+    rules = found["rules"]
+    assert rules.state is Health.OK
+    assert "iptables-legacy ip filter (up to 1 rules)" in rules.text
+    assert "iptables-legacy ip6 raw (up to 1 rules)" in rules.text
+    assert "native: nft inet mine (no rules)" in rules.text
+    assert "quiet" not in rules.text
+    assert rules.text.endswith("trace sees both back ends")
+    assert found["walk"].state is Health.OK
     names = {line.split()[0] for line in before.splitlines()}
     assert {line.split()[0] for line in Path("/proc/modules").read_text().splitlines()} == names
 
@@ -88,9 +88,8 @@ def test_hidden_tables_are_not_taken_for_none() -> None:
     command = (*nobody, "--", *IPTTCTL, "doctor", "-o", "json")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = {finding["check"]: finding for finding in map(json.loads, done.stdout.splitlines())}
-    for check in ("legacy tables", "nf_tables"):
-        assert found[check]["text"].startswith("cannot tell: "), (found[check], done.stderr)
-        assert found[check]["remedy"] == "run it as root"
+    assert found["rules"]["text"].startswith("cannot tell: "), (found["rules"], done.stderr)
+    assert found["rules"]["remedy"] == "run it as root"
 
 
 def test_a_module_that_insmod_loaded_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

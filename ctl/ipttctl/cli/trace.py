@@ -30,7 +30,9 @@ from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs import trace as trace_programs
 from ipttctl.programs.choice import compiled
+from ipttctl.rules import backends
 from ipttctl.show.event_text import TimeFormat
+from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
 
 
@@ -179,6 +181,7 @@ def trace(
             for link in links.values():
                 note(f"tracing: link {link.id}")
             _tell_missing(list(links.values()), backend)
+            _tell_no_rules(namespace, backend)
             time_format = TimeFormat.CLOCK
             if precise or relative:
                 time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
@@ -272,3 +275,22 @@ def _tell_missing(links: list[Link], backend: Backend | None) -> None:
     if backend is not None or all(list(link.hook.misses(link.id)) for link in links):
         for link in links:
             tell_state(link)
+
+
+def _tell_no_rules(namespace: str | None, backend: Backend | None) -> None:
+    """Say that no back end that is watched holds a rule: in the namespace chosen, or in our own."""
+    try:
+        with netns.Namespace(netns.OWN) if namespace is None else netns.find(namespace) as found:
+            held = backends.holders(found.fileno())
+    except (IpttctlError, OSError):
+        # it went, or may not be asked
+        return
+    where = "this network namespace" if namespace is None else f"network namespace {namespace}"
+    if backend is None and not held.legacy and not held.nft:
+        note(f"no rules in {where}: neither iptables-legacy nor nftables holds any")
+    elif backend is Backend.LEGACY and not held.legacy:
+        others = "; nftables holds some" if held.nft else ""
+        note(f"iptables-legacy holds no rules in {where}{others}")
+    elif backend is Backend.NFT and not held.nft:
+        others = "; iptables-legacy holds some" if held.legacy else ""
+        note(f"nftables holds no rules in {where}{others}")

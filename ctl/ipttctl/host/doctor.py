@@ -18,9 +18,14 @@ from pathlib import Path
 from typing import Final
 
 from ipttctl.errors import IpttctlError, PrivilegeError
-from ipttctl.host.tree import Host, Namespace
+from ipttctl.escape import word
+from ipttctl.families import IP, nft_family_name
+from ipttctl.host.tree import Host
 from ipttctl.link.wire import require_privilege
 from ipttctl.paths import VERSION
+from ipttctl.rules.backends import LegacyTable, NftTable
+from ipttctl.rules.netlink import ChangedError, TooLargeError
+from ipttproto import Walk
 
 REQUIRED: Final = {
     "MODULES": "the module is one",
@@ -36,6 +41,8 @@ REQUIRED: Final = {
 OPTIONAL: Final = {
     "IP_NF_IPTABLES": "IPv4 tables to trace",
     "IP6_NF_IPTABLES": "IPv6 tables to trace",
+    "NF_TABLES": "nftables to trace",
+    "KALLSYMS_ALL": "links at nftables' chains",
     "NETFILTER_INGRESS": "nf:netdev/ingress and nf:inet/ingress",
     "BRIDGE_NF_EBTABLES|NF_TABLES_BRIDGE|BRIDGE_NETFILTER": "nf:bridge hooks",
 }
@@ -142,7 +149,11 @@ def _symbols(host: Host) -> Finding:
 
     if not has(b"nf_log_trace"):
         return _failure("symbols", "the kernel has no nf_log_trace", "boot a kernel with netfilter")
-    code = {"ip_tables": b"ipt_do_table", "ip6_tables": b"ip6t_do_table"}
+    code = {
+        "ip_tables": b"ipt_do_table",
+        "ip6_tables": b"ip6t_do_table",
+        "nf_tables": b"nft_do_chain",
+    }
     absent = [name for name, function in code.items() if not has(function)]
     known = (host.read(f"lib/modules/{host.release}/modules.dep") or "") + "\n"
     gone = [
@@ -154,7 +165,7 @@ def _symbols(host: Host) -> Finding:
     if absent:
         text = f"nf_log_trace; {', '.join(absent)} not loaded yet: links wait for it"
         return _ok("symbols", text)
-    return _ok("symbols", "nf_log_trace, ipt_do_table, ip6t_do_table")
+    return _ok("symbols", "nf_log_trace, ipt_do_table, ip6t_do_table, nft_do_chain")
 
 
 def _headers(host: Host) -> Finding:
@@ -335,58 +346,122 @@ def _python(host: Host) -> Finding:
     return _ok("python", f"{sys.version.split()[0]}, {', '.join(_PYTHON_PACKAGES)}")
 
 
-def _legacy(host: Host) -> Finding:
-    found = []
-    for namespace in host.namespaces():
-        for version, save in (("ip", "iptables-legacy-save"), ("ip6", "ip6tables-legacy-save")):
-            if tables := _table_names(host, namespace, version):
-                rules = (host.within(namespace, save) or "").count("\n-A ")
-                count = f", {rules} rules" if host.tool(save) else ""
-                found.append(f"{namespace.name}: {version} {' '.join(sorted(tables))}{count}")
-    if not host.shows_namespaces:
-        text = "cannot tell: tables of other users' network namespaces are hidden from this user"
-        return _warning("legacy tables", text, _AS_ROOT)
-    if found:
-        return _ok("legacy tables", "; ".join(found))
-    return _warning(
-        "legacy tables",
-        "no network namespace has a table of iptables-legacy: trace has nothing to show",
-        "use iptables-legacy, or attach to nf hooks",
-    )
+class _Sight(enum.Enum):
+    """Whether ``trace`` sees rules of nftables."""
+
+    YES = enum.auto()
+    NO = enum.auto()
+    UNKNOWN = enum.auto()
 
 
-def _table_names(host: Host, namespace: Namespace, version: str) -> list[str]:
-    name = f"net/{version}_tables_names"
-    if namespace.process:
-        return (host.read(f"proc/{namespace.process}/{name}") or "").split()
-    if not host.has(f"proc/1/{name}"):
-        # without the table code there can be no tables
-        return []
-    return (host.within(namespace, "cat", f"/proc/self/{name}") or "").split()
+def _walk(host: Host) -> Finding:
+    return _examined_walk(host)[0]
 
 
-def _nf_tables(host: Host) -> Finding:
-    loaded = re.search(r"^nf_tables ", host.read("proc/modules") or "", re.MULTILINE)
-    if not loaded and (host.configuration or {}).get("NF_TABLES") != "y":
-        return _ok("nf_tables", "not loaded: no rules")
-    if host.tool("nft") is None:
-        return _warning("nf_tables", "cannot tell whether there are rules", "apt install nftables")
-    found = []
-    for namespace in host.namespaces():
-        listed = host.within(namespace, "nft", "list", "tables") or ""
-        tables = re.findall(r"^table (.+)$", listed, re.MULTILINE)
-        if tables:
-            found.append(f"{namespace.name}: {', '.join(tables)}")
-    if not host.shows_namespaces:
-        text = "cannot tell: rules are hidden from this user"
-        return _warning("nf_tables", text, _AS_ROOT)
-    if found:
-        return _warning(
-            "nf_tables",
-            f"trace does not see rules of {'; '.join(found)}",
-            "attach to nf hooks to see their packets",
+def _examined_walk(host: Host) -> tuple[Finding, _Sight]:
+    """What is known of the module's walk through nftables' chains, and what that means."""
+    try:
+        state = host.module_state()
+    except IpttctlError as error:
+        found = _warning("walk", f"cannot tell: {error.problem}", error.remedy)
+        return found, _Sight.UNKNOWN
+    status = state.status
+    if not state.loaded or state.problem or status is None or not status.walk:
+        found = _warning(
+            "walk",
+            "cannot tell without a module that works whether rules of nftables are seen",
+            "" if state.loaded else "run `ipttctl module load`",
         )
-    return _ok("nf_tables", "no tables")
+        return found, _Sight.UNKNOWN
+    walk = status.walk
+    if walk == Walk.UNVERIFIED and not status.walk_compared:
+        found = _warning(
+            "walk",
+            "rules of nftables are not seen: nobody compared the sources of this series of kernels "
+            "with the module's walk through chains",
+            "`ipttctl module verify --although-not-compared` at your own risk",
+        )
+        return found, _Sight.NO
+    if walk == Walk.UNVERIFIED:
+        walk = host.kept_walk()
+    if walk == Walk.DIFFERS:
+        found = _warning(
+            "walk",
+            "rules of nftables are not seen: on this kernel the module's walk through chains does "
+            "not do what the kernel does",
+            "report it, with the output of `ipttctl module verify`",
+        )
+        return found, _Sight.NO
+    if walk == Walk.VERIFIED:
+        compared = "" if status.walk_compared else ", though nobody compared its series"
+        return _ok("walk", f"verified on this kernel{compared}"), _Sight.YES
+    text = "not verified on this kernel yet: the first trace verifies it"
+    return _ok("walk", text), _Sight.YES
+
+
+def _rules(host: Host) -> Finding:
+    listed, hidden, remedy = [], [], ""
+    legacy = nft = arp = held = False
+    for namespace in host.namespaces():
+        try:
+            found = host.backends(namespace.path)
+        except (FileNotFoundError, ProcessLookupError):
+            # it has gone
+            continue
+        except (PermissionError, PrivilegeError):
+            hidden.append(namespace.name)
+            remedy = _AS_ROOT
+            continue
+        except (IpttctlError, OSError, ChangedError, TooLargeError):
+            hidden.append(namespace.name)
+            continue
+        tables = [*map(_legacy_table, found.legacy), *map(_nft_table, found.nft)]
+        if tables:
+            listed.append(f"{namespace.name}: {', '.join(tables)}")
+        arp = arp or any(table.family not in IP.values() for table in found.legacy)
+        legacy = legacy or any(table.family in IP.values() for table in found.legacy)
+        nft = nft or bool(found.nft)
+        held = held or not found.empty
+    if not host.shows_namespaces:
+        text = "cannot tell: rules of other users' network namespaces are hidden from this user"
+        return _warning("rules", text, _AS_ROOT)
+    parts = ["; ".join(listed)] if listed else []
+    if hidden:
+        parts.append(f"cannot tell for {', '.join(hidden)}")
+    elif not held:
+        parts.append("neither back end holds a rule in any network namespace")
+    sight = _examined_walk(host)[1]
+    parts += _seen(sight, legacy=legacy, nft=nft)
+    if arp:
+        parts.append("trace does not see tables of arptables-legacy")
+    state = (
+        Health.WARNING if hidden or not held or arp or (nft and sight is _Sight.NO) else Health.OK
+    )
+    return Finding("rules", state, ". ".join(parts), remedy)
+
+
+def _seen(sight: _Sight, *, legacy: bool, nft: bool) -> Iterator[str]:
+    """What ``trace`` sees of the back ends that there are."""
+    if sight is _Sight.UNKNOWN:
+        return
+    if nft and sight is _Sight.NO:
+        yield "trace does not see nftables here"
+    elif nft:
+        yield "trace sees both back ends" if legacy else "trace sees nftables"
+    elif legacy:
+        yield "trace sees iptables-legacy"
+
+
+def _legacy_table(table: LegacyTable) -> str:
+    # the kernel counts the ends of chains too
+    count = f"up to {table.rules} rules" if table.rules else "no rules"
+    return f"iptables-legacy {nft_family_name(table.family)} {word(table.name)} ({count})"
+
+
+def _nft_table(table: NftTable) -> str:
+    tool = "iptables-nft" if table.iptables else "nft"
+    count = f"{table.rules or 'no'} rule{'' if table.rules == 1 else 's'}"
+    return f"{tool} {nft_family_name(table.family)} {word(table.name)} ({count})"
 
 
 def _front_end(host: Host) -> Finding:
@@ -396,11 +471,7 @@ def _front_end(host: Host) -> Finding:
     target = Path(command).resolve().name
     version = host.run("iptables", "--version") or ""
     if "nft" in target or "nf_tables" in version:
-        return _warning(
-            "iptables",
-            "is iptables-nft: trace does not see the rules that it makes",
-            "update-alternatives --set iptables /usr/sbin/iptables-legacy, where rules may move",
-        )
+        return _ok("iptables", "is iptables-nft, whose rules are those of nftables")
     return _ok("iptables", "is iptables-legacy")
 
 
@@ -470,8 +541,8 @@ CHECKS: Final = (
     _module_file,
     _module,
     _bpffs,
-    _legacy,
-    _nf_tables,
+    _walk,
+    _rules,
     _front_end,
 )
 """All checks; each returns one finding."""

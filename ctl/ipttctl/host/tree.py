@@ -14,19 +14,25 @@ from functools import cached_property
 from pathlib import Path
 
 from ipttctl.errors import IpttctlError
-from ipttctl.host import module
+from ipttctl.host import module, walk
 from ipttctl.host.module import ModuleState
-from ipttctl.system import tools
+from ipttctl.rules import backends
+from ipttctl.rules.backends import Backends
+from ipttctl.system import netns, tools
+from ipttproto import Walk
 
 
 @dataclass(frozen=True)
 class Namespace:
-    """A network namespace, by a path that nsenter accepts."""
+    """A network namespace, by a path to it."""
 
     name: str
-    path: str
-    process: str = ""
-    """A process in it, if any."""
+    path: Path
+
+
+def _backends(path: Path) -> Backends:
+    with netns.Namespace(path) as found:
+        return backends.backends(found.fileno())
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,9 @@ class Host:
     machine: str = field(default_factory=lambda: os.uname().machine)
     python_path: Sequence[str] = field(default_factory=lambda: sys.path)
     module_state: Callable[[], ModuleState] = module.state
+    backends: Callable[[Path], Backends] = _backends
+    """The tables of the network namespace at a path; raises as ``rules.backends``."""
+    kept_walk: Callable[[], Walk] = walk.kept
 
     def read(self, name: str) -> str | None:
         """The content of a text file, or None if it cannot be read."""
@@ -119,14 +128,9 @@ class Host:
                 if inode not in seen:
                     comm = (self.read(f"proc/{process}/comm") or "").strip()
                     name = "initial" if process == "1" else f"{inode} (of {comm}, pid {process})"
-                    yield Namespace(name, str(path), process)
+                    yield Namespace(name, path)
                 seen.add(inode)
         for path in sorted((self.root / "run/netns").glob("*")):
             with suppress(OSError):
                 if path.stat().st_ino not in seen:
-                    yield Namespace(path.name, str(path))
-
-    def within(self, namespace: Namespace, name: str, *arguments: str) -> str | None:
-        """The output of a program run in a network namespace; None as for ``run``."""
-        tool = self.tool(name)
-        return tool and self.run("nsenter", f"--net={namespace.path}", tool, *arguments)
+                    yield Namespace(path.name, path)

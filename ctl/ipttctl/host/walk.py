@@ -111,7 +111,7 @@ def known(controller: Controller) -> bool:
     status = controller.status()
     walk = status.walk
     if walk == Walk.UNVERIFIED and status.walk_compared:
-        walk = _kept()
+        walk = kept()
         if walk == Walk.VERIFIED:
             controller.end_verification(Walk.VERIFIED)
     if walk == Walk.DIFFERS:
@@ -146,8 +146,8 @@ def _keep(walk: Walk, count: int, seed: int) -> None:
         temporary.replace(place)
 
 
-def _kept() -> Walk:
-    """The result that is kept for these builds."""
+def kept() -> Walk:
+    """The result that is kept for these builds of kernel and module."""
     place = _place()
     if place is None:
         return Walk.UNVERIFIED

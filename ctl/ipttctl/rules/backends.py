@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from ipttctl.families import NfFamily
+from ipttctl.families import IP, NfFamily
 from ipttctl.rules.netlink import Asking
 from ipttctl.rules.origin import of_iptables
 from ipttctl.system.netns import within
@@ -90,6 +90,31 @@ def backends(namespace: int) -> Backends:
         TooLargeError: it is too large.
     """
     return Backends(_nft_tables(namespace), tuple(legacy_tables(namespace)))
+
+
+@dataclass(frozen=True)
+class Holders:
+    """Whether the back ends that ``trace`` sees hold rules in a network namespace."""
+
+    legacy: bool
+    nft: bool
+
+
+def holders(namespace: int) -> Holders:
+    """Which back ends hold rules in the namespace behind a descriptor; cheap with any number.
+
+    A chain of a user in a legacy table counts as a rule.
+
+    Raises:
+        OSError: the caller may not enter it.
+        KernelError: the kernel refuses.
+    """
+    tables = legacy_tables(namespace)
+    legacy = any(table.rules for table in tables if table.family in IP.values())
+    if not nft_present():
+        return Holders(legacy, nft=False)
+    with Asking(namespace) as asking:
+        return Holders(legacy, asking.any_rule())
 
 
 def nft_present(

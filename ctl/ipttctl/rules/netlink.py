@@ -108,6 +108,14 @@ class Asking(Closing):
         generation, found = self._consistently(read)
         return Snapshot(generation, *found)
 
+    def any_rule(self) -> bool:
+        """Whether there is a rule in any table; the first one is enough.
+
+        Raises:
+            KernelError: the kernel refuses, or does not answer.
+        """
+        return any(isinstance(message, Message) for message in self._ask(Kind.GET_RULE))
+
     def rules(self, family: int, table: str, chain: str | None = None) -> tuple[int, list[RawRule]]:
         """The rules of a table or a chain in their order, and their generation; raises as above."""
         names = [(1, table)] if chain is None else [(1, table), (2, chain)]

@@ -20,10 +20,13 @@ import pytest
 
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import EXIT_CODES, run
-from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
+from ipttctl.cli import trace as trace_command
+from ipttctl.errors import IpttctlError, KernelError, PrivilegeError, RefusedPrivilegeError
 from ipttctl.link.wire import Connection
 from ipttctl.programs import trace
 from ipttctl.programs import trace as trace_programs
+from ipttctl.rules import backends
+from ipttctl.rules.backends import Holders
 from ipttctl.system import netns
 from ipttproto import TABLE_SLOTS, Command, Hook, Kind, Walk
 from tests.unit.ctl.support import (
@@ -47,6 +50,8 @@ def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "open", module.connect)
     for command in (Command.ATTACH, Command.SWAP, Command.DETACH, Command.GET):
         module.handlers[command] = lambda *_: [link()]
+    # those of this machine are nobody's concern
+    monkeypatch.setattr(backends, "holders", lambda _: Holders(legacy=True, nft=True))
 
 
 class FakeProgram:
@@ -267,6 +272,59 @@ def test_trace_ends_after_a_count(
     ]
     assert module.requested(Command.DETACH) == [{"link": 3}]
     assert len(programs) == 1
+
+
+@pytest.mark.parametrize(
+    ("backend", "legacy", "nft", "said"),
+    [
+        ("", False, False, "no rules in {}: neither iptables-legacy nor nftables holds any"),
+        ("", True, False, None),
+        ("", False, True, None),
+        ("legacy", True, False, None),
+        ("legacy", False, True, "iptables-legacy holds no rules in {}; nftables holds some"),
+        ("legacy", False, False, "iptables-legacy holds no rules in {}"),
+        ("nft", True, False, "nftables holds no rules in {}; iptables-legacy holds some"),
+        ("nft", False, False, "nftables holds no rules in {}"),
+        ("nft", False, True, None),
+    ],
+)
+@pytest.mark.parametrize("chosen", [True, False])
+def test_trace_says_that_there_are_no_rules(
+    backend: str,
+    legacy: bool,
+    nft: bool,
+    said: str | None,
+    chosen: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = []
+
+    def holders(namespace: int) -> Holders:
+        asked.append(os.fstat(namespace).st_ino)
+        return Holders(legacy, nft)
+
+    monkeypatch.setattr(backends, "holders", holders)
+    number = str(netns.own())
+    trace_command._tell_no_rules(
+        number if chosen else None, trace_command.Backend(backend) if backend else None
+    )
+    where = f"network namespace {number}" if chosen else "this network namespace"
+    assert capsys.readouterr().err == (f"{said.format(where)}\n" if said else "")
+    assert asked == [netns.own()]
+
+
+@pytest.mark.parametrize("error", [PermissionError(), KernelError("reading", errno.EIO)])
+def test_trace_goes_on_where_nobody_can_tell_of_rules(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: int) -> Any:
+        raise error
+
+    monkeypatch.setattr(backends, "holders", refuse)
+    trace_command._tell_no_rules(None, None)
+    trace_command._tell_no_rules("nowhere", None)
+    assert not capsys.readouterr().err
 
 
 def test_trace_listens_once_its_programs_are_there(

@@ -23,8 +23,10 @@ from ipttctl.host.module import ModuleState
 from ipttctl.host.tree import Host
 from ipttctl.link.model import ModuleStatus
 from ipttctl.paths import VERSION
+from ipttctl.rules.backends import Backends, LegacyTable, NftTable
+from ipttctl.rules.netlink import ChangedError
 from ipttctl.system import tools
-from ipttproto import FINGERPRINT
+from ipttproto import FINGERPRINT, Walk
 from tests.unit.ctl.show.test_render_json import documented
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "install.md"
@@ -40,7 +42,17 @@ SYMBOLS = (
     "0000000000000000 T nf_log_trace\n"
     "0000000000000000 T ipt_do_table\t[ip_tables]\n"
     "0000000000000000 t ip6t_do_table\t[ip6_tables]\n"
+    "0000000000000000 t nft_do_chain\t[nf_tables]\n"
 )
+
+
+NOTHING = Backends((), ())
+IPTABLES_NFT = Backends((NftTable(2, "filter", 3, iptables=True),), ())
+
+
+def works(walk: Walk, *, compared: bool = True) -> ModuleState:
+    """The state of a module that works."""
+    return ModuleState(True, 0, ModuleStatus(VERSION, FINGERPRINT, (), walk, compared))
 
 
 class Tree:
@@ -50,9 +62,9 @@ class Tree:
         self.root = root
         self.release = RELEASE
         self.machine = "x86_64"
-        self.state: ModuleState | Exception = ModuleState(
-            True, 0, ModuleStatus(VERSION, FINGERPRINT, ())
-        )
+        self.state: ModuleState | Exception = works(Walk.VERIFIED)
+        self.kept = Walk.UNVERIFIED
+        self.backends: dict[str, Backends | Exception] = {"proc/1/ns/net": IPTABLES_NFT}
         options = [*doctor.REQUIRED, *(names.split("|")[-1] for names in doctor.OPTIONAL)]
         self.write(f"boot/config-{RELEASE}", "".join(f"CONFIG_{name}=y\n" for name in options))
         self.write("proc/self/status", "CapEff:\t000001ffffffffff\n")
@@ -73,11 +85,8 @@ class Tree:
         self.tool("make", "exit 0")
         self.tool("modinfo", f"echo {VERSION}")
         self.tool("iptables-legacy", "echo 'iptables v1.8.9 (legacy)'")
-        self.tool("cat", 'exec /bin/cat "$@"')
-        # like nsenter: in the directory that it is told to enter, the rest of the command
-        self.tool("nsenter", 'NS="${1#--net=}"; export NS; shift; exec "$@"')
         self.link("usr/sbin/iptables", "iptables-legacy")
-        self.process(1, 4026531840, "init", ip="filter\n")
+        self.process(1, 4026531840, "init")
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file."""
@@ -99,22 +108,34 @@ class Tree:
         self.write(f"usr/sbin/{name}", f"#!/bin/sh\n{script}\n")
         (self.root / "usr/sbin" / name).chmod(0o755)
 
-    def process(self, pid: int, inode: int, comm: str, ip: str = "", ip6: str = "") -> None:
-        """Make a process in a network namespace with tables."""
+    def process(self, pid: int, inode: int, comm: str) -> None:
+        """Make a process in a network namespace."""
         self.write(f"proc/{pid}/comm", f"{comm}\n")
         (self.root / f"proc/{pid}/ns").mkdir()
         self.link(f"proc/{pid}/ns/net", f"net:[{inode}]")
-        self.write(f"proc/{pid}/net/ip_tables_names", ip)
-        self.write(f"proc/{pid}/net/ip6_tables_names", ip6)
 
     def _module_state(self) -> ModuleState:
         if isinstance(self.state, Exception):
             raise self.state
         return self.state
 
+    def _backends(self, path: Path) -> Backends:
+        found = self.backends.get(str(path.relative_to(self.root)), NOTHING)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
     def host(self) -> Host:
         """The host in doctor's form."""
-        return Host(self.root, self.release, self.machine, sys.path, self._module_state)
+        return Host(
+            self.root,
+            self.release,
+            self.machine,
+            sys.path,
+            self._module_state,
+            self._backends,
+            lambda: self.kept,
+        )
 
     def find(self, check: str) -> Finding:
         """The finding of a check."""
@@ -205,11 +226,14 @@ def test_symbols(tree: Tree) -> None:
     tree.write("proc/kallsyms", SYMBOLS.replace("nf_log_trace", "nf_log_trace_other"))
     expect(tree, "symbols", Health.FAILURE, "no nf_log_trace")
     tree.write("proc/kallsyms", SYMBOLS.splitlines()[0])
-    expect(tree, "symbols", Health.WARNING, "ip_tables, ip6_tables", "trace sees nothing")
+    expect(
+        tree, "symbols", Health.WARNING, "ip_tables, ip6_tables, nf_tables", "trace sees nothing"
+    )
     path = "kernel/net/ipv4/netfilter/ip_tables.ko: kernel/net/netfilter/x_tables.ko"
     dependencies = f"{path}\n{path.replace('ip_', 'ip6_').replace('ipv4', 'ipv6')}\n"
+    dependencies += "kernel/net/netfilter/nf_tables.ko: kernel/net/netfilter/nfnetlink.ko\n"
     tree.write(f"lib/modules/{RELEASE}/modules.dep", dependencies)
-    expect(tree, "symbols", Health.OK, "ip_tables, ip6_tables not loaded yet")
+    expect(tree, "symbols", Health.OK, "ip_tables, ip6_tables, nf_tables not loaded yet")
     tree.remove("proc/kallsyms")
     expect(tree, "symbols", Health.WARNING, "does not list")
 
@@ -362,7 +386,7 @@ def test_a_module_that_was_loaded_by_hand_works(tree: Tree) -> None:
     expect(tree, "module file", Health.FAILURE, "is version 0.0.1")
 
 
-def test_tables_that_are_hidden_are_not_taken_for_none() -> None:
+def test_rules_that_are_hidden_are_not_taken_for_none() -> None:
     """The test runs on this machine itself, as a user without privileges."""
     read, write = os.pipe()
     child = os.fork()
@@ -370,12 +394,12 @@ def test_tables_that_are_hidden_are_not_taken_for_none() -> None:
         with suppress(BaseException):
             if os.geteuid() == 0:
                 os.setresuid(NOBODY, NOBODY, NOBODY)
-            os.write(write, doctor._legacy(Host()).text.encode())
+            os.write(write, doctor._rules(Host()).text.encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as answer:
         assert answer.read() == (
-            "cannot tell: tables of other users' network namespaces are hidden from this user"
+            "cannot tell: rules of other users' network namespaces are hidden from this user"
         )
     os.waitpid(child, 0)
 
@@ -395,45 +419,94 @@ def test_bpffs(tree: Tree) -> None:
     expect(tree, "bpffs", Health.WARNING, "mount -t bpf")
 
 
-def test_legacy_tables_of_every_namespace(tree: Tree) -> None:
+def test_rules_of_every_namespace_and_back_end(tree: Tree) -> None:
     tree.process(70, 4026531840, "same")
-    tree.process(71, 4026532222, "container", ip="nat\nfilter\n", ip6="filter\n")
+    tree.process(71, 4026532222, "container")
     tree.write("run/netns/named", "")
-    tree.tool(
-        "cat", "case $NS in */named) [ $1 = /proc/self/net/ip_tables_names ] && echo raw;; esac"
+    tree.backends["proc/71/ns/net"] = Backends(
+        (NftTable(1, "fw\n", 1, iptables=False),), (LegacyTable(10, "raw", 4, 2),)
     )
-    tree.tool("iptables-legacy-save", "echo '*filter'; echo '-A INPUT'; echo '-A INPUT -j DROP'")
+    tree.backends["run/netns/named"] = Backends((), (LegacyTable(2, "filter", 4, 3),))
     expect(
         tree,
-        "legacy tables",
+        "rules",
         Health.OK,
-        "initial: ip filter, 2 rules; 4026532222 (of container, pid 71): ip filter nat, 2 rules; "
-        "4026532222 (of container, pid 71): ip6 filter; named: ip raw, 2 rules",
+        "initial: iptables-nft ip filter (3 rules); 4026532222 (of container, pid 71): "
+        r"iptables-legacy ip6 raw (up to 1 rules), nft inet fw\n (1 rule); "
+        "named: iptables-legacy ip filter (no rules). trace sees both back ends",
     )
-    for pid in (1, 71):
-        tree.write(f"proc/{pid}/net/ip_tables_names", "")
-        tree.write(f"proc/{pid}/net/ip6_tables_names", "")
-    tree.remove("run/netns/named")
-    expect(tree, "legacy tables", Health.WARNING, "nothing to show", "use iptables-legacy")
+    tree.backends["run/netns/named"] = Backends((), (LegacyTable(3, "filter", 6, 3),))
+    expect(tree, "rules", Health.WARNING, "arp filter", "trace does not see tables of arptables")
 
 
-def test_nf_tables(tree: Tree) -> None:
-    expect(tree, "nf_tables", Health.OK, "not loaded")
-    tree.write("proc/modules", "nf_tables 311296 0 - Live 0x0\n")
-    expect(tree, "nf_tables", Health.WARNING, "cannot tell", "apt install nftables")
+def test_no_rules_at_all(tree: Tree) -> None:
+    tree.backends.clear()
+    expect(tree, "rules", Health.WARNING, "neither back end holds a rule in any network namespace")
+    tree.backends["proc/1/ns/net"] = Backends((NftTable(1, "t", 0, iptables=False),), ())
+    expect(tree, "rules", Health.WARNING, "nft inet t (no rules). neither back end holds a rule")
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (PermissionError(), "run it as root"),
+        (PrivilegeError("no"), "as root"),
+        (ChangedError(), ""),
+    ],
+)
+def test_rules_that_cannot_be_read_are_not_taken_for_none(
+    tree: Tree, error: Exception, remedy: str
+) -> None:
+    tree.backends["proc/1/ns/net"] = error
+    expect(tree, "rules", Health.WARNING, "cannot tell for initial", remedy)
+    assert "neither" not in tree.find("rules").text
+    assert bool(tree.find("rules").remedy) == bool(remedy)
+
+
+def test_a_namespace_that_has_gone_meanwhile(tree: Tree) -> None:
     tree.process(71, 4026532222, "container")
-    tree.tool("nft", 'case $NS in */71/*) echo "table ip filter"; echo "table inet x";; esac')
-    text = "trace does not see rules of 4026532222 (of container, pid 71): ip filter, inet x"
-    expect(tree, "nf_tables", Health.WARNING, text, "nf hooks")
-    tree.tool("nft", "exit 0")
-    expect(tree, "nf_tables", Health.OK, "no tables")
+    tree.backends["proc/71/ns/net"] = FileNotFoundError()
+    expect(tree, "rules", Health.OK, "initial: iptables-nft ip filter (3 rules). trace sees nft")
+
+
+def test_walk(tree: Tree) -> None:
+    expect(tree, "walk", Health.OK, "verified on this kernel")
+    expect(tree, "rules", Health.OK, "trace sees nftables")
+    tree.state = works(Walk.UNVERIFIED)
+    expect(tree, "walk", Health.OK, "the first trace verifies it")
+    expect(tree, "rules", Health.OK, "trace sees nftables")
+    tree.kept = Walk.VERIFIED
+    expect(tree, "walk", Health.OK, "verified on this kernel")
+    tree.kept = Walk.DIFFERS
+    expect(tree, "walk", Health.WARNING, "are not seen", "report it")
+    tree.state = works(Walk.DIFFERS)
+    expect(tree, "walk", Health.WARNING, "are not seen", "report it")
+    expect(tree, "rules", Health.WARNING, "trace does not see nftables")
+
+
+def test_walk_on_a_series_that_nobody_compared(tree: Tree) -> None:
+    tree.kept = Walk.VERIFIED
+    tree.state = works(Walk.UNVERIFIED, compared=False)
+    remedy = "`ipttctl module verify --although-not-compared` at your own risk"
+    expect(tree, "walk", Health.WARNING, "nobody compared", remedy)
+    expect(tree, "rules", Health.WARNING, "trace does not see nftables")
+    tree.state = works(Walk.VERIFIED, compared=False)
+    expect(tree, "walk", Health.OK, "verified on this kernel, though nobody compared its series")
+
+
+def test_walk_without_a_module(tree: Tree) -> None:
+    tree.state = ModuleState(loaded=False)
+    expect(tree, "walk", Health.WARNING, "cannot tell", "ipttctl module load")
+    assert "trace" not in tree.find("rules").text
+    tree.state = PrivilegeError("may not ask", "run it as root")
+    expect(tree, "walk", Health.WARNING, "cannot tell: may not ask", "run it as root")
 
 
 def test_which_iptables(tree: Tree) -> None:
     expect(tree, "iptables", Health.OK, "is iptables-legacy")
     tree.tool("xtables-nft-multi", "echo 'iptables v1.8.9 (nf_tables)'")
     tree.link("usr/sbin/iptables", "xtables-nft-multi")
-    expect(tree, "iptables", Health.WARNING, "is iptables-nft", "update-alternatives")
+    expect(tree, "iptables", Health.OK, "is iptables-nft, whose rules are those of nftables")
     tree.remove("usr/sbin/iptables")
     expect(tree, "iptables", Health.OK, "not installed")
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.rules.backends import LegacyTable, NftTable, backends, nft_present
+from ipttctl.rules.backends import (
+    Holders,
+    LegacyTable,
+    NftTable,
+    backends,
+    holders,
+    nft_present,
+)
 from ipttctl.rules.budget import Budget
 from tests.unit.ctl.rules.support import Net
 
@@ -48,6 +55,17 @@ def test_tables_without_rules(net: Net) -> None:
     found = backends(net.fd)
     assert found.empty
     assert [*(t.rules for t in found.nft), *(t.rules for t in found.legacy)] == [0, 0]
+
+
+def test_who_holds_rules(net: Net) -> None:
+    assert holders(net.fd) == Holders(legacy=False, nft=False)
+    net.nft("add table inet t")
+    net.run("iptables-legacy", "-S")
+    assert holders(net.fd) == Holders(legacy=False, nft=False)
+    net.iptables("-A INPUT -j ACCEPT")
+    assert holders(net.fd) == Holders(legacy=False, nft=True)
+    net.iptables("-A INPUT -j ACCEPT", "ip6tables-legacy")
+    assert holders(net.fd) == Holders(legacy=True, nft=True)
 
 
 @pytest.mark.parametrize(

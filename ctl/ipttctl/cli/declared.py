@@ -15,6 +15,7 @@ from ipttctl import state as declared_state
 from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption, tell_compiling
 from ipttctl.cli.signals import on_ending
+from ipttctl.cli.walk import verified_for
 from ipttctl.link.controller import Controller
 from ipttctl.programs.sources import source_text
 from ipttctl.show import render_json
@@ -48,6 +49,7 @@ def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output
     state = read_state(file)
     _take_all_descriptors()
     with on_ending(_interrupt), Controller() as controller:
+        verified_for(controller, (link.hook for link in state.links))
         _print(
             declared_state.apply_state(controller, state, prune=prune, on_compile=tell_compiling),
             output_form,

@@ -23,6 +23,7 @@ from ipttctl.cli.options import (
     tell_compiling,
 )
 from ipttctl.cli.signals import on_ending, wait_ending
+from ipttctl.cli.walk import verified_for
 from ipttctl.errors import LinkGoneError, UsageError
 from ipttctl.hooks import HookOptions, check_slots, chosen
 from ipttctl.link.controller import Controller
@@ -49,23 +50,25 @@ def attach(
 
     Prints the link. Without --persist the command then runs until Ctrl-C, and the link ends with
     it. Meanwhile it reports on standard error if the link waits for tables or chains, or if its
-    network namespace or device disappears.
+    network namespace or device disappears. The first link at chains may take a verification, as
+    `ipttctl module verify` says.
     """
     hook = chosen(where)
     choice = programs.choice()
     check_slots(hook, choice.sources)
-    with (
-        Controller() as controller,
-        choice.open(tell_compiling) as opened,
-        controller.link_changes() as changes,
-        on_ending(changes.stop),
-    ):
-        link = controller.attach(hook, opened, persistent=persist)
-        hook.release()
-        output.links([link], output_form)
-        output.tell_state(link)
-        if not persist:
-            _hold(link, changes)
+    with Controller() as controller:
+        verified_for(controller, [hook])
+        with (
+            choice.open(tell_compiling) as opened,
+            controller.link_changes() as changes,
+            on_ending(changes.stop),
+        ):
+            link = controller.attach(hook, opened, persistent=persist)
+            hook.release()
+            output.links([link], output_form)
+            output.tell_state(link)
+            if not persist:
+                _hold(link, changes)
 
 
 def adopt(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:

@@ -16,6 +16,7 @@ import typer
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import Output, OutputOption, tell_compiling
+from ipttctl.cli.walk import verified_for
 from ipttctl.errors import LinkGoneError, os_reason
 from ipttctl.hooks import HookOptions, check_slots, chosen
 from ipttctl.link.controller import Controller
@@ -67,6 +68,7 @@ def run(
     choice = programs.choice()
     check_slots(hook, choice.sources)
     with Controller() as controller:
+        verified_for(controller, [hook])
         with choice.open(tell_compiling) as opened:
             link = controller.attach(hook, opened)
             _keep_to_ourselves(choice.sources.values())

@@ -261,7 +261,7 @@ def _places(
     if backend is Backend.LEGACY:
         return
     try:
-        verified(controller)
+        verified(controller, ", or --backend legacy")
     except IpttctlError as error:
         if backend is Backend.NFT:
             raise

@@ -3,14 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ipttctl.cli.output import walk_progress
 from ipttctl.errors import ModuleError
+from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.hook import Hook
 from ipttctl.host import walk
 from ipttctl.link.controller import Controller
 
 
-def verified(controller: Controller) -> None:
+def verified_for(controller: Controller, hooks: Iterable[Hook]) -> None:
+    """Verify the walk as ``verified`` does if a link is to be made at chains."""
+    if any(isinstance(hook, ChainHook) for hook in hooks):
+        verified(controller)
+
+
+def verified(controller: Controller, otherwise: str = "") -> None:
     """Verify the walk unless that was done before for these builds of kernel and module.
+
+    ``otherwise`` is what the command could do without it, for an error's remedy.
 
     Raises:
         IpttctlError: it cannot be verified, it differs, or nobody compared the sources of this
@@ -21,7 +33,7 @@ def verified(controller: Controller) -> None:
     if not controller.status().walk_compared:
         raise ModuleError(
             "nobody compared the sources of this series of kernels with the module's walk",
-            "`ipttctl module verify --although-not-compared` at your own risk, or --backend legacy",
+            f"`ipttctl module verify --although-not-compared` at your own risk{otherwise}",
         )
     with walk_progress() as progress:
         report = walk.verify(controller, progress=progress)

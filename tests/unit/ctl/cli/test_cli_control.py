@@ -24,6 +24,7 @@ from rich.console import Console
 
 from ipttctl.bpf import syscalls
 from ipttctl.cli import app, run
+from ipttctl.host import walk as host_walk
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import Link
 from ipttctl.link.wire import Connection
@@ -31,7 +32,7 @@ from ipttctl.show.link_table import print_links
 from ipttctl.show.render_text import link_line
 from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import Command, Kind
+from ipttproto import Command, Kind, Walk
 from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
@@ -236,6 +237,42 @@ def test_attach_to_chains(module: FakeModule, capsys: pytest.CaptureFixture[str]
     assert one == {"family": 1, "table": "a/b", "chain": "out", **rest}
     assert everywhere == rest
     assert capsys.readouterr().out.startswith("link=5 gen=2 hook=chain:inet/filter/out netns=")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "attach --fd rule=7 --hook chain --persist",
+        "run --fd rule=7 --hook chain -- true",
+        "apply FILE",
+    ],
+)
+@pytest.mark.parametrize(("walk", "kept"), [(Walk.UNVERIFIED, Walk.VERIFIED), (Walk.DIFFERS, None)])
+def test_links_at_chains_need_the_walk(
+    line: str,
+    walk: Walk,
+    kept: Walk | None,
+    module: FakeModule,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The module is told a kept result before it is asked for a link."""
+    file = tmp_path / "state.yaml"
+    file.write_text("links: {a: {hook: chain, fd: {rule: 0}}}")
+    module.walk = walk
+    monkeypatch.setattr(host_walk, "kept", lambda: kept)
+    status = run(line.replace("FILE", str(file)).split())
+    asked = [command for command, _ in module.requests]
+    if kept is None:
+        assert status == 3
+        assert "on this kernel the module's walk through chains does not do" in (
+            capsys.readouterr().err
+        )
+        assert Command.ATTACH not in asked
+    else:
+        assert module.walk is Walk.VERIFIED
+        assert asked[:3] == [Command.STATS, Command.STATS, Command.VERIFY]
 
 
 def test_attach_tells_when_nf_tables_comes_and_goes(

@@ -197,11 +197,15 @@ def test_second_trace_does_not_compile(place: Namespace) -> None:
 def test_trace_ends_with_its_link(place: Namespace) -> None:
     with running("trace", "-N", place.name) as trace:
         trace.wait_for_text("tracing: link")
-        link = trace.err().split("tracing: link ")[1].split()[0]
-        done = ipttctl("detach", link)
-        assert done.returncode == 0, done.stderr
+        # one for each back end, announced together
+        links = [line.split()[0] for line in trace.err().split("tracing: link ")[1:]]
+        assert len(links) == 2
+        for link in links:
+            done = ipttctl("detach", link)
+            assert done.returncode == 0, done.stderr
         assert trace.process.wait(COMMAND_TIMEOUT) == 0
-    assert f"link {link} was detached by somebody else" in trace.err()
+    for link in links:
+        assert f"link {link} was detached by somebody else" in trace.err()
 
 
 def test_attach_swap_events_detach(place: Namespace, make_program: MakeProgram) -> None:

@@ -128,8 +128,7 @@ chain_follow(const struct ipttrace_selection *selection,
 	start = timed ? sched_clock() : 0;
 	verdict = ipttrace_walk_chains(&walk, base);
 	if (timed)
-		ipttrace_walk_exit(&walk, base, verdict,
-				   sched_clock() - start);
+		ipttrace_walk_exit(&walk, base, verdict, sched_clock() - start);
 	walk_leave(&walk);
 	if ((verdict & NF_VERDICT_MASK) == NF_DROP)
 		return ipttrace_walk_drop(pkt);

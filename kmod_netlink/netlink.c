@@ -390,11 +390,18 @@ static int verify(struct genl_info *info, const struct net *net)
 int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	const struct nlattr *netns = info->attrs[IPTTRACE_A_NETNS_FD];
-	struct sk_buff *msg = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
 	struct net *net = NULL;
+	struct sk_buff *msg;
 	void *header;
 	int err;
 
+	if (!netns && !info->attrs[IPTTRACE_A_WALK]) {
+		NL_SET_ERR_MSG(
+			info->extack,
+			"neither a network namespace nor a result is given");
+		return -EINVAL;
+	}
+	msg = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
 	if (!msg)
 		return -ENOMEM;
 	if (netns) {

@@ -349,7 +349,7 @@ def test_nf_tables_comes_and_goes(controller: Controller, attach: Attach) -> Non
     with namespace("place") as place:
         link = attach(place)
         assert armed(link)
-        wait_for(remove_nf_tables, what="nf_tables is unloaded")
+        wait_for(remove_nf_tables, timeout=60, what="nf_tables is unloaded")
         assert not armed(controller.link(link.id))
         nft(place, RULES)
         assert armed(controller.link(link.id))
@@ -362,11 +362,15 @@ def test_nf_tables_comes_and_goes(controller: Controller, attach: Attach) -> Non
 
 def remove_nf_tables() -> bool:
     """Unload nf_tables with the modules that use it; namespaces still hold it for a moment."""
-    users = ["nft_ct", "nft_limit", "nft_log", "nft_queue", "nft_fib_ipv4", "nft_fib_ipv6"]
-    users += ["nft_fib", "nft_fib_inet", "nft_reject_ipv4", "nft_reject_ipv6", "nft_reject"]
-    users += ["nft_reject_inet", "nft_compat", "nft_chain_nat", "nft_masq", "nft_nat"]
-    loaded = loaded_modules()
-    for user in [*users, "nf_tables"]:
-        if user in loaded:
-            run("modprobe", "-r", user, check=False)
+    run("nft", "flush", "ruleset")
+    _remove("nf_tables")
     return "nf_tables" not in loaded_modules()
+
+
+def _remove(module: str) -> None:
+    """Unload a module, the ones that use it first."""
+    holders = Path("/sys/module") / module / "holders"
+    for user in sorted(holders.iterdir()) if holders.exists() else ():
+        _remove(user.name)
+    if module in loaded_modules():
+        run("rmmod", module, check=False)

@@ -24,7 +24,7 @@ KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook, ChainHook)
 _SYNTAXES: Final = ", or ".join(kind.SYNTAX for kind in KINDS)
 _WHERE: Final = Option(
     "--hook",
-    f"where to attach: {_SYNTAXES} such as nf:inet4/local_out@raw",
+    f"where to attach: {_SYNTAXES}; for example nf:inet4/local_out@raw",
     metavar="HOOK",
 )
 

@@ -10,7 +10,7 @@ the expected form, so that a forged line is always one too many.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ipttctl.escape import Escaped, escape
@@ -46,6 +46,15 @@ _CHAIN: Final = re.compile(r":(\S+) (\S+)(?: \[\d+:\d+\])?")
 _UNEXPECTED: Final = "has lines that cannot be told apart"
 
 
+def _remarks(userdata: bytes) -> Iterator[bytes]:
+    """What nft keeps with a rule, such as its comment (libnftnl's udata: type, length, value)."""
+    place = 0
+    while place + 1 < len(userdata):
+        end = place + 2 + userdata[place + 1]
+        yield userdata[place + 2 : end]
+        place = end
+
+
 def by_nft(
     run: Run, family: int, table: str, chain: str, rules: Sequence[RawRule]
 ) -> list[Escaped]:
@@ -57,7 +66,7 @@ def by_nft(
     if family not in _NFT_FAMILIES or not (_WORD.fullmatch(table) and _WORD.fullmatch(chain)):
         raise ListingError("nft has no words for the chain's name")
     # a rule that is nothing but a comment looks like the chain's
-    if any(b"\n" in rule.userdata for rule in rules):
+    if any(b"\n" in value for rule in rules for value in _remarks(rule.userdata)):
         raise ListingError("a comment has several lines")
     where = (_NFT_FAMILIES[family], table, chain)
     lines = _lines(run("nft", ["-a", "-s", "list", "chain", *where]))

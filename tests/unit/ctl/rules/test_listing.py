@@ -192,3 +192,10 @@ def test_a_legacy_table_is_right_or_refused(
             chain: [escape(f"-A {chain} {text}") for text in rules]
             for chain, rules in texts.items()
         }
+
+
+def test_a_comment_of_nine_letters() -> None:
+    """The length of such a comment, with its NUL, is the byte of a line feed."""
+    text = 'counter comment "the first"'
+    commented = rule(1, userdata=b"\0\x0athe first\0")
+    assert listing.by_nft(printing(nft_output([text])), 1, "t", "c", [commented]) == [escape(text)]

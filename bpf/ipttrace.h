@@ -413,7 +413,7 @@ IPTTRACE_INLINE __u64 ipttrace_chain_rule_handle(struct pt_regs *ctx)
 }
 
 /*
- * What the rule decided: NF_* in the low byte and the queue number above it, or NFT_CONTINUE (-1),
+ * The rule's decision: NF_* in the low byte and the queue number above it, or NFT_CONTINUE (-1),
  * NFT_JUMP, NFT_GOTO, NFT_RETURN. At the end of a chain NFT_RETURN, or the policy.
  */
 IPTTRACE_INLINE int ipttrace_chain_rule_verdict(struct pt_regs *ctx)

@@ -166,7 +166,7 @@ enum ipttrace_walk {
 	IPTTRACE_WALK_UNVERIFIED = 1,
 	/* it did what the kernel's loop does: chain links are taken */
 	IPTTRACE_WALK_VERIFIED = 2,
-	/* it differed from the kernel's loop: no chain links are taken */
+	/* it differed from the kernel's loop: for the verifier's namespaces only, as before */
 	IPTTRACE_WALK_DIFFERS = 3,
 };
 

@@ -26,15 +26,37 @@ static struct trial trials[IPTTRACE_MAX_TRIALS];
 /* Under ipttrace_lock. */
 static enum ipttrace_walk state = IPTTRACE_WALK_UNVERIFIED;
 
-static bool is_trial(u64 netns_cookie)
+/* The trial in a namespace by a socket; by any socket if @portid is 0. NULL if there is none. */
+static struct trial *find_trial(u64 netns_cookie, u32 portid)
 {
-	bool found = false;
 	unsigned int i;
 
-	spin_lock(&ipttrace_links_index);
+	lockdep_assert_held(&ipttrace_links_index);
 	for (i = 0; i < ARRAY_SIZE(trials); i++)
-		found |= trials[i].portid &&
-			 trials[i].netns_cookie == netns_cookie;
+		if (trials[i].portid &&
+		    trials[i].netns_cookie == netns_cookie &&
+		    (!portid || trials[i].portid == portid))
+			return &trials[i];
+	return NULL;
+}
+
+static struct trial *free_trial(void)
+{
+	unsigned int i;
+
+	lockdep_assert_held(&ipttrace_links_index);
+	for (i = 0; i < ARRAY_SIZE(trials); i++)
+		if (!trials[i].portid)
+			return &trials[i];
+	return NULL;
+}
+
+static bool is_trial(u64 netns_cookie)
+{
+	bool found;
+
+	spin_lock(&ipttrace_links_index);
+	found = find_trial(netns_cookie, 0);
 	spin_unlock(&ipttrace_links_index);
 	return found;
 }
@@ -46,7 +68,9 @@ static bool is_trial(u64 netns_cookie)
  * @extack: extended ACK, set on error
  *
  * Context: with ipttrace_lock held.
- * Return: 0; -EOPNOTSUPP if the walk differs from the kernel's loop; -EPERM if that is not known.
+ * In a verifier's namespace it may, whatever was found before: it may be verified once more.
+ *
+ * Return: 0; -EOPNOTSUPP if the walk differs from the kernel's loop, or that is not known.
  */
 int ipttrace_verify_permits(u64 netns_cookie, const struct nlattr *attr,
 			    struct netlink_ext_ack *extack)
@@ -54,18 +78,18 @@ int ipttrace_verify_permits(u64 netns_cookie, const struct nlattr *attr,
 	lockdep_assert_held(&ipttrace_lock);
 	if (state == IPTTRACE_WALK_VERIFIED)
 		return 0;
+	if (netns_cookie && is_trial(netns_cookie))
+		return 0;
 	if (state == IPTTRACE_WALK_DIFFERS) {
 		NL_SET_ERR_MSG_ATTR(
 			extack, attr,
 			"on this kernel the walk through chains does not do what the kernel does");
 		return -EOPNOTSUPP;
 	}
-	if (netns_cookie && is_trial(netns_cookie))
-		return 0;
 	NL_SET_ERR_MSG_ATTR(
 		extack, attr,
 		"the walk through chains is not verified on this kernel yet: see ipttctl module verify");
-	return -EPERM;
+	return -EOPNOTSUPP;
 }
 
 /**
@@ -76,14 +100,14 @@ int ipttrace_verify_permits(u64 netns_cookie, const struct nlattr *attr,
  * @extack: extended ACK, set on error
  *
  * Context: with ipttrace_lock held.
- * Return: 0, -EINVAL, -ENOSPC.
+ * Return: 0, also if they are taken already; -EINVAL, -ENOSPC.
  */
 int ipttrace_verify_try(const struct net *net, u32 portid,
 			const struct nlattr *attr,
 			struct netlink_ext_ack *extack)
 {
-	unsigned int i;
-	int err = -ENOSPC;
+	struct trial *trial;
+	int err = 0;
 
 	lockdep_assert_held(&ipttrace_lock);
 	if (net_eq(net, &init_net)) {
@@ -93,13 +117,11 @@ int ipttrace_verify_try(const struct net *net, u32 portid,
 		return -EINVAL;
 	}
 	spin_lock(&ipttrace_links_index);
-	for (i = 0; i < ARRAY_SIZE(trials) && err; i++) {
-		if (trials[i].portid)
-			continue;
-		trials[i].netns_cookie = net->net_cookie;
-		trials[i].portid = portid;
-		err = 0;
-	}
+	trial = find_trial(net->net_cookie, portid) ?: free_trial();
+	if (trial)
+		*trial = (struct trial){ net->net_cookie, portid };
+	else
+		err = -ENOSPC;
 	spin_unlock(&ipttrace_links_index);
 	if (err)
 		NL_SET_ERR_MSG_ATTR(

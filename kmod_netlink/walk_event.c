@@ -68,11 +68,10 @@ static void walk_tell(struct ipttrace_chain_walk *walk, enum ipttrace_kind kind,
 		event->verdict = code;
 		event->verdict_data = 0;
 	}
+	memset(event->target, 0, sizeof(event->target));
 	if (verdict_has_chain(code))
-		strscpy_pad(event->target, READ_ONCE(verdict->chain->name),
-			    sizeof(event->target));
-	else
-		event->target[0] = '\0';
+		strscpy(event->target, READ_ONCE(verdict->chain->name),
+			sizeof(event->target));
 	walk_name_chain(walk, at->chain);
 }
 
@@ -165,7 +164,7 @@ void ipttrace_walk_exit(struct ipttrace_chain_walk *walk,
 		event->rule_handle = 0;
 		event->rules = walk->rules;
 		event->depth = 0;
-		event->target[0] = '\0';
+		memset(event->target, 0, sizeof(event->target));
 		event->flags &= ~IPTTRACE_EVENT_FLAG_QUEUE_BYPASS;
 		ipttrace_event_verdict(event, verdict);
 		walk_name_chain(walk, base);

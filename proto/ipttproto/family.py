@@ -139,7 +139,7 @@ class Walk(Documented):
 
     UNVERIFIED = 1, "not verified: chain links are taken for the verifier's namespaces only"
     VERIFIED = 2, "it did what the kernel's loop does: chain links are taken"
-    DIFFERS = 3, "it differed from the kernel's loop: no chain links are taken"
+    DIFFERS = 3, "it differed from the kernel's loop: for the verifier's namespaces only, as before"
 
 
 class Action(Documented):

@@ -107,6 +107,6 @@ def _place(record: EventRecord, found: RuleText) -> Place:
         "iptables-nft" if found.syntax is Syntax.IPTABLES else "nft",
         nft_family_name(record.family),
         describe.text(record.table),
-        describe.text(record.chain),
+        found.chain,
         found.text or "",
     )

@@ -359,7 +359,7 @@ def _walk(host: Host) -> Finding:
 
 
 def _examined_walk(host: Host) -> tuple[Finding, _Sight]:
-    """What is known of the module's walk through nftables' chains, and what that means."""
+    """The state of the module's walk through nftables' chains, and its consequence."""
     try:
         state = host.module_state()
     except IpttctlError as error:
@@ -441,7 +441,7 @@ def _rules(host: Host) -> Finding:
 
 
 def _seen(sight: _Sight, *, legacy: bool, nft: bool) -> Iterator[str]:
-    """What ``trace`` sees of the back ends that there are."""
+    """The back ends that ``trace`` sees, of those that there are."""
     if sight is _Sight.UNKNOWN:
         return
     if nft and sight is _Sight.NO:

@@ -47,7 +47,7 @@ _UNEXPECTED: Final = "has lines that cannot be told apart"
 
 
 def _remarks(userdata: bytes) -> Iterator[bytes]:
-    """What nft keeps with a rule, such as its comment (libnftnl's udata: type, length, value)."""
+    """The remarks that nft keeps with a rule, such as its comment (libnftnl's udata TLVs)."""
     place = 0
     while place + 1 < len(userdata):
         end = place + 2 + userdata[place + 1]

@@ -73,6 +73,7 @@ class RuleText(NamedTuple):
     """An answer: a rule's text that is certain, or none.
 
     ``why`` says why there is none, or none in a better syntax. ``pending``: it may be known soon.
+    ``chain`` is the whole name of the rule's chain, which events cut.
     """
 
     text: Escaped | None
@@ -80,6 +81,7 @@ class RuleText(NamedTuple):
     why: str = ""
     syntax: Syntax | None = None
     pending: bool = False
+    chain: str = ""
 
 
 def _uncertain(why: str) -> RuleText:
@@ -182,7 +184,13 @@ class Rulesets(Closing):
                 return _NOT_LISTED
             text = raw(version, "the rule had gone before it was listed")
         version.text = text
-        return RuleText(text.text, certain=True, why=text.why, syntax=text.syntax)
+        return RuleText(
+            text.text,
+            certain=True,
+            why=text.why,
+            syntax=text.syntax,
+            chain=version.rule.chain,
+        )
 
     def legacy_text(self, key: LegacyKey) -> RuleText:
         """The text of a rule of a legacy table at the moment that an event names."""

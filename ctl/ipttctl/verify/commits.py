@@ -12,7 +12,6 @@ import os
 import signal
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
@@ -23,6 +22,7 @@ from ipttctl.verify.netlink import (
     ECHO,
     NESTED,
     Command,
+    Message,
     Netlink,
     Subsystem,
     attribute,
@@ -59,6 +59,7 @@ class Commits(Closing):
         self._netlink = Netlink(namespace)
         self._chains = ruleset.chains
         self._processors = set(range(os.cpu_count() or 1)) - {elsewhere_than}
+        self._changed = threading.Condition()
         self._stopped = False
         self._failure: OSError | None = None
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -82,11 +83,11 @@ class Commits(Closing):
         Raises:
             TimeoutError: the changes have ended, or take too long.
         """
-        before, deadline = self.count, time.monotonic() + _PATIENCE
-        while self.count == before:
-            if self._failure or time.monotonic() > deadline:
+        with self._changed:
+            before = self.count
+            self._changed.wait_for(lambda: self.count != before or self._failure, _PATIENCE)
+            if self.count == before:
                 raise TimeoutError(f"no more changes of the ruleset are made: {self._failure}")
-            time.sleep(0)
 
     def _work(self) -> None:
         # signals are left to the thread that waits for them
@@ -99,20 +100,27 @@ class Commits(Closing):
                 for chain in self._chains:
                     self._change(chain)
         except OSError as error:
-            self._failure = error
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
 
     def _change(self, chain: Chain) -> None:
         """Put a rule in front of a chain, replace the table meanwhile, and remove both."""
-        echoed = self._netlink.commit(batch([_rule(chain)]))
-        self.count += 1
+        echoed = self._commit(batch([_rule(chain)]))
         for transaction in _TABLES:
-            self._netlink.commit(transaction)
-            self.count += 1
+            self._commit(transaction)
         handles = [m.attributes[3] for m in echoed if m.command == Command.NEWRULE]
         place = (string(1, chain.table), string(2, chain.name), attribute(3, handles[0]))
         family = _NUMBERS[chain.family]
-        self._netlink.commit(batch([_message(Command.DELRULE, family, *place)]))
-        self.count += 1
+        self._commit(batch([_message(Command.DELRULE, family, *place)]))
+
+    def _commit(self, transaction: bytes) -> list[Message]:
+        """Commit, tell whoever waits, and return what the kernel echoes."""
+        echoed = self._netlink.commit(transaction)
+        with self._changed:
+            self.count += 1
+            self._changed.notify_all()
+        return echoed
 
 
 def _rule(chain: Chain) -> bytes:

@@ -29,7 +29,7 @@ _DEVICE: Final = ' device "r1"'
 
 @dataclass(frozen=True)
 class Grammar:
-    """What rulesets on a kernel can be made of."""
+    """The words that rulesets on a kernel can be made of."""
 
     vocabulary: Vocabulary
     places: frozenset[tuple[str, str]]

@@ -229,7 +229,7 @@ class _Sockets:
 
 
 def _waiting(listener: socket.socket, place: str) -> Iterator[bytes]:
-    """What waits in a socket."""
+    """The frames that wait in a socket."""
     packets = listener.family == socket.AF_PACKET
     while True:
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What packets did under a ruleset, and differences between two such outcomes.
+"""The outcome of packets under a ruleset, and differences between two such outcomes.
 
 All that a ruleset remembers is read as the kernel reports it, byte by byte: rules with their
 counters, quotas and limits, elements of sets, objects, counters of policies, connections. Only what

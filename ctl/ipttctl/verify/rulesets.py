@@ -201,7 +201,7 @@ class _Generator:
         index: int,
         rule: Sequence[Word],
     ) -> list[Word]:
-        """What ends a rule: a verdict, a map of verdicts, a statement, or nothing."""
+        """The end of a rule: a verdict, a map of verdicts, a statement, or nothing."""
         later = [name for name in table.regular[-_LEAVES:] if _position(name) > index + 1]
         # without a match it would end the chain for all packets
         narrow = len(rule) > 1 and rule[0].template != "counter"

@@ -30,7 +30,7 @@ _FIRST_NODE_PORT: Final = 30000
 
 
 class Policy(enum.Enum):
-    """What Calico does with packets to the workloads of a service."""
+    """Calico's treatment of packets to the workloads of a service."""
 
     NONE = "no policy: the profile of the namespace accepts"
     ALLOWS = "a policy allows the port"
@@ -434,7 +434,7 @@ _NFT: Final = {
     "-j DROP": "drop",
     "-j RETURN": "return",
 }
-"""What nft writes for what iptables writes."""
+"""nft's words for those of iptables."""
 
 
 def _nft(part: str) -> str:

@@ -61,7 +61,7 @@ class FakeModule:
             Command.VERIFY: self._verify,
         }
         self.walk = Walk.VERIFIED
-        """What is known of the walk through chains; a request to verify it changes that."""
+        """The state of the walk through chains, which a request to verify it changes."""
         self.requests: list[tuple[Command, dict[str, Any]]] = []
         self.dump_flags: list[tuple[Flag, Flag]] = []
         """Further flags of the first part and of the end of each dump; a test fills it."""

@@ -61,7 +61,7 @@ def namespaces() -> None:
 def loaded(
     load: Sequence[str], listed: Sequence[str], rules: str, *, connect: bool
 ) -> dict[str, Any]:
-    """What became of a ruleset: its listing, and where connections to services went."""
+    """The listing of a ruleset, and the ends of connections to services."""
     command = (sys.executable, "-m", "tests.unit.ctl.rules.in_namespace")
     request = {"load": load, "list": listed, "rules": rules, "connect": connect}
     result = in_namespace(command, json.dumps(request))

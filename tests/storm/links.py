@@ -14,6 +14,7 @@ from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ExpectationError, KernelError
 from ipttctl.families import NfFamily
+from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
@@ -43,8 +44,9 @@ _NF_HOOKS = (
     "nf:inet4/output@raw", "nf:inet/postrouting@last", "nf:netdev/ingress", "nf:inet/ingress",
     "nf:arp/in", "nf:bridge/prerouting",
 )  # fmt: skip  # families together
-#: how often a link is at a netfilter hook
-_NF: Final = 0.4
+#: how often a link is at a netfilter hook, and at chains
+_NF: Final = 0.3
+_CHAIN: Final = 0.3
 #: return values of programs: they select and emit, let pass or drop
 _RETURNS = (0, 0, 1)
 #: how often a swap expects a wrong generation
@@ -164,14 +166,22 @@ class Links:
             report_drops=mode is NfMode.FILTER and decide.random() < 0.5,
         )
 
+    def _chain_hook(self) -> ChainHook:
+        decide = self._decide
+        where = decide.choice(("chain", "chain:inet", "chain:ip", "chain:inet/storm"))
+        place = decide.choice((None, *self._places))
+        return ChainHook.parse(where, netns=place and place.path)
+
     def _attach(self) -> None:
         decide = self._decide
         persistent = decide.random() < 0.2
-        if decide.random() < _NF:
-            hook = self._nf_hook()
+        kind = decide.random()
+        if kind < _NF + _CHAIN:
+            hook = self._nf_hook() if kind < _NF else self._chain_hook()
             programs = self._program_set(hook)
             link = self._controller.attach(hook, programs, persistent=persistent)
-            self._journal.write("attach-nf", f"link {link.id} persistent={persistent} {hook}")
+            what = "attach-nf" if kind < _NF else "attach-chain"
+            self._journal.write(what, f"link {link.id} persistent={persistent} {hook}")
         else:
             programs, family = self._program_set(TableHook()), decide.choice(_FAMILIES)
             link = self._controller.attach(TableHook(family), programs, persistent=persistent)

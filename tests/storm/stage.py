@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tests.kernel.support.network import Network, network
 from tests.storm.accounting import AccountantActor
 from tests.storm.actor import Actor, Child, waiting_where
+from tests.storm.chains import ChainsActor
 from tests.storm.controllers import ControllerActor, KillerActor
 from tests.storm.journal import Record
 from tests.storm.namespaces import NamespacesActor
@@ -26,8 +27,8 @@ from tests.storm.unloader import UnloaderActor
 
 #: actions that must have happened; the storm continues until then
 WANTED = frozenset({
-    "attach", "attach-nf", "swap", "swap-refused", "transaction", "transaction-refused",
-    "confirm", "rolled-back", "detach", "disconnect", "kill", "adopt",
+    "attach", "attach-nf", "attach-chain", "commit", "swap", "swap-refused", "transaction",
+    "transaction-refused", "confirm", "rolled-back", "detach", "disconnect", "kill", "adopt",
     "observer-comes", "observer-goes", "observer-killed", "overrun", "namespace-made",
     "namespace-gone", "hook-gone", "restore-4", "restore-6", "tables-unloaded-4",
     "tables-unloaded-6", "target-unloaded", "unload-refused", "reload", "round", "traffic",
@@ -73,6 +74,7 @@ def cast(plan: Plan, record: Record, shared: Shared, net: Network) -> list[Actor
         *(KillerActor(f"killer-{number}", *common, places) for number in (1, 2)),
         *(ObserverActor(f"observers-{number}", *common) for number in (1, 2)),
         RulesActor("rules", *common, places),
+        ChainsActor("chains", *common, places),
         NamespacesActor("namespaces", *common, net.router),
         TableModulesActor("table-modules", *common, places),
         UnloaderActor("unloader", *common),

@@ -108,8 +108,10 @@ hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways
 bench: KERNEL = $(INSTALLED)
 bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \
-		$(GUEST) run --kernel $$series --icount --module --timeout $(TIMEOUT) \
-			--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.table_cost; \
+		for hook in table chain; do \
+			$(GUEST) run --kernel $$series --icount --module --timeout $(TIMEOUT) \
+				--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$${hook}_cost; \
+		done; \
 	done
 
 ##@ Long runs: the Debian package on a machine

@@ -107,7 +107,8 @@ static void bitwise_fast(const struct nft_expr *expr, struct nft_regs *regs)
 	const struct nft_bitwise_fast_expr *bitwise = nft_expr_priv(expr);
 	u32 masked = regs->data[bitwise->sreg] & bitwise->mask;
 
-	regs->data[bitwise->dreg] = masked ^ bitwise->xor;
+	/* clang-format takes the bare name for C++'s operator. */
+	regs->data[bitwise->dreg] = masked ^ (bitwise->xor);
 }
 
 /* Loads 1, 2 or 4 bytes of a header. False if these are not in the linear part of the packet. */

@@ -276,6 +276,7 @@ unsigned int ipttrace_walk_chains(struct ipttrace_chain_walk *walk,
 	struct nft_traceinfo info;
 	struct nft_regs regs = {};
 	struct ipttrace_position at;
+	unsigned int depth = 0;
 
 	trace_begin(&info, pkt, &regs.verdict, base);
 	at = chain_start(walk, base);
@@ -286,7 +287,7 @@ unsigned int ipttrace_walk_chains(struct ipttrace_chain_walk *walk,
 		trace_verdict(&info, pkt, &regs.verdict, &at);
 		if (!at_end)
 			ipttrace_walk_rule(walk, &at, &regs.verdict);
-		else if (walk->depth || at.chain != base)
+		else if (depth || at.chain != base)
 			ipttrace_walk_end(walk, &at, base);
 		if (verdict_is_final(code))
 			return code;
@@ -294,12 +295,12 @@ unsigned int ipttrace_walk_chains(struct ipttrace_chain_walk *walk,
 		switch (code) {
 		case NFT_JUMP:
 			/* nf_tables takes no ruleset that jumps deeper */
-			if (WARN_ON_ONCE(walk->depth >= NFT_JUMP_STACK_SIZE))
+			if (WARN_ON_ONCE(depth >= NFT_JUMP_STACK_SIZE))
 				return NF_DROP;
-			callers[walk->depth] = at;
-			callers[walk->depth].rule = rule_after(at.rule);
-			callers[walk->depth].number++;
-			walk->depth++;
+			callers[depth] = at;
+			callers[depth].rule = rule_after(at.rule);
+			callers[depth].number++;
+			walk->depth = ++depth;
 			fallthrough;
 		case NFT_GOTO:
 			at = chain_start(walk, regs.verdict.chain);
@@ -310,9 +311,10 @@ unsigned int ipttrace_walk_chains(struct ipttrace_chain_walk *walk,
 		default:
 			WARN_ON_ONCE(1);
 		}
-		if (!walk->depth)
+		if (!depth)
 			break;
-		at = callers[--walk->depth];
+		walk->depth = --depth;
+		at = callers[depth];
 	}
 
 	trace_rule(&info, pkt, &regs.verdict, base, NULL);

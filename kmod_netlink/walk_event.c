@@ -69,7 +69,7 @@ static void walk_tell(struct ipttrace_chain_walk *walk, enum ipttrace_kind kind,
 		event->verdict_data = 0;
 	}
 	memset(event->target, 0, sizeof(event->target));
-	if (verdict_has_chain(code))
+	if (kind == IPTTRACE_KIND_CHAIN_RULE && verdict_has_chain(code))
 		strscpy(event->target, READ_ONCE(verdict->chain->name),
 			sizeof(event->target));
 	walk_name_chain(walk, at->chain);

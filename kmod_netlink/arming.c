@@ -19,6 +19,28 @@ static bool any_links(const struct ipttrace_arming *arming)
 	return any;
 }
 
+static void settle(const struct ipttrace_arming *arming)
+{
+	if (arming->settle)
+		arming->settle();
+}
+
+static bool all_armed(const struct ipttrace_arming *arming)
+{
+	unsigned int i;
+
+	for (i = 0; i < arming->count; i++)
+		if (!ipttrace_function_armed(&arming->functions[i]))
+			return false;
+	return true;
+}
+
+static void tell_watched(const struct ipttrace_arming *arming, bool all)
+{
+	if (arming->watched)
+		arming->watched(all);
+}
+
 /*
  * Stops watching unless there is a link. None can be made meanwhile: it would arm first. A packet
  * that passes until then finds no sets and goes on.
@@ -31,7 +53,9 @@ static void disarm(struct work_struct *work)
 	mutex_lock(&arming->lock);
 	if (arming->armed && !any_links(arming)) {
 		arming->armed = false;
+		tell_watched(arming, false);
 		ipttrace_functions_disarm(arming->functions, arming->count);
+		settle(arming);
 	}
 	mutex_unlock(&arming->lock);
 }
@@ -52,9 +76,14 @@ static int arm(struct ipttrace_arming *arming, struct netlink_ext_ack *extack)
 	/* the module comes later */
 	if (err == -ENOENT)
 		return 0;
-	return err   ?:
-		       ipttrace_functions_arm(arming->functions, arming->count,
-					      extack);
+	if (!err)
+		err = ipttrace_functions_arm(arming->functions, arming->count,
+					     extack);
+	if (err)
+		return err;
+	settle(arming);
+	tell_watched(arming, all_armed(arming));
+	return 0;
 }
 
 /**
@@ -157,6 +186,9 @@ static int module_event(struct notifier_block *nb, unsigned long event,
 		if (holds(module, &arming->functions[i]))
 			changed |= follow_module(arming, &arming->functions[i],
 						 event);
+	/* nobody is in a module that comes, and nobody is left in one that goes */
+	if (arming->armed)
+		tell_watched(arming, all_armed(arming));
 	if (changed) {
 		mutex_lock(&ipttrace_lock);
 		ipttrace_notify_changed();
@@ -175,6 +207,7 @@ static int module_event(struct notifier_block *nb, unsigned long event,
 int ipttrace_arming_init(struct ipttrace_arming *arming)
 {
 	mutex_init(&arming->lock);
+	lockdep_set_class(&arming->lock, &arming->key);
 	INIT_WORK(&arming->disarm, disarm);
 	arming->modules.notifier_call = module_event;
 	return register_module_notifier(&arming->modules);

@@ -204,7 +204,8 @@ int ipttrace_function_arm(struct ipttrace_function *fn,
  * ipttrace_function_disarm - stop calling the handler of a function; its module may go then
  * @fn: the function; need not be armed
  *
- * When it returns, every call of its replacement that was entered before has ended.
+ * When it returns, every call of its replacement that was entered before has ended, if it is called
+ * in RCU read sections.
  *
  * Context: process, may sleep.
  */
@@ -259,8 +260,9 @@ int ipttrace_functions_arm(struct ipttrace_function *functions,
  * @functions: all functions of their watches
  * @count: number of functions
  *
- * When it returns, no handler and no replacement of them runs. That takes grace periods of RCU and
- * RCU-tasks, one for each watch, and hundreds of milliseconds on a busy machine.
+ * When it returns, no handler of them runs, and no replacement that is called in RCU read sections.
+ * That takes grace periods of RCU and RCU-tasks, one for each watch, and hundreds of milliseconds
+ * on a busy machine.
  *
  * Context: process, may sleep.
  */

@@ -7,7 +7,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xb7d40e08U
+#define IPTTRACE_FINGERPRINT 0xe54ee884U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -117,7 +117,7 @@ enum ipttrace_event_flag {
 	IPTTRACE_EVENT_FLAG_COUNTED = 64,
 	/* rule, exit: the packet passes if nobody listens at the queue */
 	IPTTRACE_EVENT_FLAG_QUEUE_BYPASS = 128,
-	/* chain: the ruleset was changing; the rule may be of a later one */
+	/* table, chain: the ruleset was changing; the rule may be of a later one */
 	IPTTRACE_EVENT_FLAG_UNCERTAIN = 256,
 };
 
@@ -225,6 +225,8 @@ enum ipttrace_command {
 	 * socket is closed (netns-fd); or end the verification (walk)
 	 */
 	IPTTRACE_CMD_VERIFY = 16,
+	/* the generation of the rules of a legacy table in a network namespace */
+	IPTTRACE_CMD_RULESET = 17,
 };
 
 /* Attributes of every message of the family. */
@@ -312,7 +314,7 @@ enum ipttrace_a {
 	 * boot
 	 */
 	IPTTRACE_A_NETNS_COOKIE = 33,
-	/* string: chain: name of the table; without it, all tables */
+	/* string: name of the table. Chain: without it, all tables */
 	IPTTRACE_A_TABLE = 34,
 	/* string: chain: name of the base chain in table; without it, all base chains */
 	IPTTRACE_A_CHAIN = 35,
@@ -323,7 +325,14 @@ enum ipttrace_a {
 	 * request: 0: trust the verifier although they were not
 	 */
 	IPTTRACE_A_WALK_COMPARED = 37,
-	IPTTRACE_A_MAX = 37
+	/*
+	 * u32: generation of a legacy table's rules: another one for each time that they were
+	 * replaced, never used again while the module is loaded
+	 */
+	IPTTRACE_A_RULESET = 38,
+	/* u32: 1: the rules are being replaced, and may be of this generation or of the next */
+	IPTTRACE_A_REPLACING = 39,
+	IPTTRACE_A_MAX = 39
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */
@@ -530,7 +539,11 @@ struct ipttrace_event {
 	__u32 mark;
 	/* bytes of the packet from its network (IP, ARP) header on */
 	__u32 length;
-	/* chain: generation of the namespace's ruleset that the packet met (NFTA_GEN_ID) */
+	/*
+	 * generation of the rules that the packet met. Chain: of the namespace's ruleset
+	 * (NFTA_GEN_ID); table: of this table, as the command ruleset tells it, or 0 if not
+	 * known
+	 */
 	__u32 ruleset;
 	/* number of the rule in its chain, from 1; 0 in exit events */
 	__u32 rulenum;

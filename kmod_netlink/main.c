@@ -15,6 +15,8 @@
  * nf.c		the nf hook: links at netfilter's own hooks
  * table.c	the table hook: links at the tables of iptables
  * traverse.c	packets on their way through a table
+ * replace.c	the rules of legacy tables are numbered whenever they are replaced
+ * ruleset.c	the command that asks for these numbers
  * chain.c	the chain hook: links at nftables' chains
  * follow.c	packets that come to base chains
  * walk.c	packets on their way from rule to rule

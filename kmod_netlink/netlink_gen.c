@@ -115,7 +115,14 @@ ipttrace_verify_policy[IPTTRACE_A_WALK_COMPARED + 1] = {
 	[IPTTRACE_A_WALK_COMPARED] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
-const struct genl_ops ipttrace_nl_operations[10] = {
+static const struct nla_policy
+ipttrace_ruleset_policy[IPTTRACE_A_TABLE + 1] = {
+	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
+	[IPTTRACE_A_NETNS_FD] = { .type = NLA_U32 },
+	[IPTTRACE_A_TABLE] = { .type = NLA_NUL_STRING, .len = 255 },
+};
+
+const struct genl_ops ipttrace_nl_operations[11] = {
 	{
 		.cmd = IPTTRACE_CMD_ATTACH,
 		.flags = GENL_ADMIN_PERM,
@@ -187,5 +194,12 @@ const struct genl_ops ipttrace_nl_operations[10] = {
 		.doit = ipttrace_nl_verify_doit,
 		.policy = ipttrace_verify_policy,
 		.maxattr = IPTTRACE_A_WALK_COMPARED,
+	},
+	{
+		.cmd = IPTTRACE_CMD_RULESET,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_ruleset_doit,
+		.policy = ipttrace_ruleset_policy,
+		.maxattr = IPTTRACE_A_TABLE,
 	},
 };

@@ -18,7 +18,7 @@ extern const struct nla_policy
 ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1];
 
 /* Every request, with what it may hold. */
-extern const struct genl_ops ipttrace_nl_operations[10];
+extern const struct genl_ops ipttrace_nl_operations[11];
 
 /* The handlers of the operations: netlink.c. */
 
@@ -56,5 +56,8 @@ int ipttrace_nl_adopt_doit(struct sk_buff *skb, struct genl_info *info);
  * socket is closed (netns-fd); or end the verification (walk)
  */
 int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* the generation of the rules of a legacy table in a network namespace */
+int ipttrace_nl_ruleset_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _IPTTRACE_NETLINK_GEN_H */

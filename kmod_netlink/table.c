@@ -9,6 +9,7 @@
 #include "arming.h"
 #include "link.h"
 #include "program.h"
+#include "replace.h"
 #include "table.h"
 #include "traverse.h"
 
@@ -17,6 +18,21 @@ static struct ipttrace_arming arming = {
 	.functions = ipttrace_functions,
 	.count = IPTTRACE_FUNCTIONS,
 };
+
+/*
+ * Counting how often rules are replaced. Links do without it where something else redirects that
+ * function: then nobody knows which rules their events are about. Taken inside the lock of @arming,
+ * which also protects @counting: it is whether the lock of @replacements is held.
+ */
+static struct ipttrace_arming replacements = {
+	.hook = IPTTRACE_HOOK_TABLE,
+	.functions = ipttrace_replace_functions,
+	.count = IPTTRACE_REPLACE_FUNCTIONS,
+	.settle = ipttrace_replace_settle,
+	.watched = ipttrace_replace_count,
+};
+
+static bool counting;
 
 /* --- requests ------------------------------------------------------------------------------ */
 
@@ -64,11 +80,17 @@ static int table_takes(u32 family, const struct ipttrace_set *set,
 static int table_begin(const struct ipttrace_link_spec *spec,
 		       struct netlink_ext_ack *extack)
 {
-	return ipttrace_arming_begin(&arming, extack);
+	int err = ipttrace_arming_begin(&arming, extack);
+
+	if (!err)
+		counting = !ipttrace_arming_begin(&replacements, NULL);
+	return err;
 }
 
 static void table_end(const struct ipttrace_link_spec *spec)
 {
+	if (counting)
+		ipttrace_arming_end(&replacements);
 	ipttrace_arming_end(&arming);
 }
 
@@ -129,15 +151,24 @@ static u32 table_armed(const struct ipttrace_link *link)
 static void table_release(void)
 {
 	ipttrace_arming_release(&arming);
+	ipttrace_arming_release(&replacements);
 }
 
 static int table_init(void)
 {
-	return ipttrace_arming_init(&arming);
+	int err = ipttrace_arming_init(&arming);
+
+	if (err)
+		return err;
+	err = ipttrace_arming_init(&replacements);
+	if (err)
+		ipttrace_arming_exit(&arming);
+	return err;
 }
 
 static void table_exit(void)
 {
+	ipttrace_arming_exit(&replacements);
 	ipttrace_arming_exit(&arming);
 }
 

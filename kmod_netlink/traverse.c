@@ -22,6 +22,7 @@
 #include "function.h"
 #include "link.h"
 #include "packet.h"
+#include "replace.h"
 #include "selection.h"
 #include "traverse.h"
 
@@ -38,10 +39,12 @@
  * struct frame - a selected packet on its way through a table
  * @node: in this CPU's frames if @marked
  * @skb: the packet
+ * @table: the table
  * @selection: the program sets that follow it
  * @slots: slots in which any of them has a program
  * @marked: nf_trace is set for us, so that the kernel reports the rules
  * @foreign: somebody else wants the packet traced as well
+ * @compared: the generation in @event was compared with that of the rules that the packet meets
  * @event: fields that all its events have in common
  *
  * Lives on the stack of table_follow(), which runs with softirqs off and so stays on one CPU. Found
@@ -50,10 +53,12 @@
 struct frame {
 	struct hlist_node node;
 	struct sk_buff *skb;
+	const struct xt_table *table;
 	const struct ipttrace_selection *selection;
 	unsigned long slots;
 	bool marked;
 	bool foreign;
+	bool compared;
 	struct ipttrace_event event;
 };
 
@@ -88,10 +93,12 @@ static noinline void frame_open(struct frame *frame, struct sk_buff *skb,
 
 	memset(frame, 0, sizeof(*frame));
 	frame->skb = skb;
+	frame->table = table;
 	frame->selection = selection;
 	ipttrace_packet_describe(event, skb, state);
 	event->traversal = this_cpu_inc_return(traversals);
 	strscpy(event->table, table->name, sizeof(event->table));
+	event->ruleset = ipttrace_replace_generation(table);
 
 	frame->slots = ipttrace_selection_slots(selection);
 	for_each_set_bit(i, selection->selected, selection->sets->count)
@@ -105,6 +112,21 @@ static noinline void frame_open(struct frame *frame, struct sk_buff *skb,
 	preempt_disable();
 	hlist_add_head(&frame->node, this_cpu_ptr(&frames));
 	preempt_enable();
+}
+
+/*
+ * Compares the generation of the rules once the table's function has read where they are, which it
+ * does once, before the first of them.
+ */
+static void frame_compare(struct frame *frame)
+{
+	struct ipttrace_event *event = &frame->event;
+
+	if (frame->compared)
+		return;
+	frame->compared = true;
+	if (!ipttrace_replace_unchanged(frame->table, event->ruleset))
+		event->flags |= IPTTRACE_EVENT_FLAG_UNCERTAIN;
 }
 
 static const char *const hook_chains[NF_INET_NUMHOOKS] = {
@@ -154,6 +176,7 @@ static noinline void frame_close(struct frame *frame,
 	};
 
 	ipttrace_event_verdict(event, verdict);
+	frame_compare(frame);
 	frame_unmark(frame, event->verdict == NF_STOLEN);
 
 	event->kind = IPTTRACE_KIND_EXIT;
@@ -349,6 +372,7 @@ static void frame_rule(struct frame *frame, const unsigned long args[6],
 	event->rules++;
 	if (!(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
 		return;
+	frame_compare(frame);
 	strscpy_pad(event->table, va_arg(list, const char *),
 		    sizeof(event->table));
 	strscpy_pad(event->chain, va_arg(list, const char *),

@@ -39,6 +39,7 @@ BEHIND ip6t_do_table
 BEHIND nf_log_trace
 BEHIND nf_dup_ipv4
 BEHIND nf_dup_ipv6
+BEHIND xt_replace_table
 BEHIND kallsyms_lookup_name
 BEHIND nft_do_chain
 BEHIND nft_trace_init

@@ -8,6 +8,8 @@
 struct in_addr;
 struct in6_addr;
 struct nf_loginfo;
+struct xt_table;
+struct xt_table_info;
 
 /* Length of the instruction at the patch site of a function, which is continued behind it. */
 #define IPTTRACE_PATCH_SIZE MCOUNT_INSN_SIZE
@@ -32,6 +34,9 @@ IPTTRACE_BEHIND(void, nf_dup_ipv4, struct net *net, struct sk_buff *skb,
 		unsigned int hooknum, const struct in_addr *gateway, int oif);
 IPTTRACE_BEHIND(void, nf_dup_ipv6, struct net *net, struct sk_buff *skb,
 		unsigned int hooknum, const struct in6_addr *gateway, int oif);
+IPTTRACE_BEHIND(struct xt_table_info *, xt_replace_table,
+		struct xt_table *table, unsigned int num_counters,
+		struct xt_table_info *newinfo, int *error);
 
 IPTTRACE_BEHIND(unsigned long, kallsyms_lookup_name, const char *name);
 

@@ -101,7 +101,7 @@ class EventFlag(Documented):
     PAYLOAD = 32, "the program added bytes of its own: a payload of the message has them"
     COUNTED = 64, "rules is valid: the matching rules of this passage are counted"
     QUEUE_BYPASS = 128, "rule, exit: the packet passes if nobody listens at the queue"
-    UNCERTAIN = 256, "chain: the ruleset was changing; the rule may be of a later one"
+    UNCERTAIN = 256, "table, chain: the ruleset was changing; the rule may be of a later one"
 
 
 class Loss(Documented):
@@ -223,7 +223,8 @@ Event: Final = Struct(
     "length" / Int32un * "bytes of the packet from its network (IP, ARP) header on",
     "ruleset"
     / Int32un
-    * "chain: generation of the namespace's ruleset that the packet met (NFTA_GEN_ID)",
+    * "generation of the rules that the packet met. Chain: of the namespace's ruleset "
+    "(NFTA_GEN_ID); table: of this table, as the command ruleset tells it, or 0 if not known",
     "rulenum" / Int32un * "number of the rule in its chain, from 1; 0 in exit events",
     "rules"
     / Int32un
@@ -487,7 +488,7 @@ Top: Final = AttributeSet(
         "table",
         34,
         STRING,
-        "chain: name of the table; without it, all tables",
+        "name of the table. Chain: without it, all tables",
         max_length=limit("NFT_NAME"),
     ),
     Attribute(
@@ -513,6 +514,19 @@ Top: Final = AttributeSet(
         "1: the sources of this kernel's series were compared with the walk; verify, request: 0: "
         "trust the verifier although they were not",
         maximum=1,
+    ),
+    Attribute(
+        "ruleset",
+        38,
+        U32,
+        "generation of a legacy table's rules: another one for each time that they were replaced, "
+        "never used again while the module is loaded",
+    ),
+    Attribute(
+        "replacing",
+        39,
+        U32,
+        "1: the rules are being replaced, and may be of this generation or of the next",
     ),
 )
 
@@ -568,6 +582,7 @@ class Command(Documented):
             "its socket is closed (netns-fd); or end the verification (walk)"
         ),
     )
+    RULESET = 17, "the generation of the rules of a legacy table in a network namespace"
 
 
 @dataclass(frozen=True)
@@ -642,6 +657,7 @@ OPERATIONS: Final = (
     Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link",), _LINK),
     Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), ("walk", "walk-compared")),
+    Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

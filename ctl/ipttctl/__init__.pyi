@@ -36,6 +36,7 @@ from ipttctl.link.model import ProgramInfo as ProgramInfo
 from ipttctl.link.model import ProgramSet as ProgramSet
 from ipttctl.link.model import SlotStats as SlotStats
 from ipttctl.link.model import Swap as Swap
+from ipttctl.link.model import TableRuleset as TableRuleset
 from ipttctl.link.streams import EventStream as EventStream
 from ipttctl.link.streams import LinkChangeStream as LinkChangeStream
 from ipttctl.programs.choice import ProgramChoice as ProgramChoice

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 from ipttctl.errors import IpttctlError
 from ipttctl.events import describe
 from ipttctl.families import nft_family_name
+from ipttctl.link.controller import Controller
+from ipttctl.rules.legacy import Count
 from ipttctl.rules.origin import Syntax
 from ipttctl.rules.owners import Owners, Place
-from ipttctl.rules.rulesets import RuleKey, Rulesets, RuleText
+from ipttctl.rules.rulesets import LegacyKey, RuleKey, Rulesets, RuleText
 from ipttctl.show.rule import Rule
 from ipttctl.system import netns
 from ipttctl.system.descriptors import Closing
@@ -30,43 +32,50 @@ _AGAIN: Final = 5.0
 
 _NOT_FOUND: Final = Rule(None, "its network namespace cannot be found any more")
 
+#: the kernel calls some rules of legacy tables the end of their chain: those that match all packets
+_OF_TABLES: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY})
+
 
 class RuleTexts(Closing):
     """Follows the rulesets of namespaces, from the first event of each on."""
 
-    def __init__(self) -> None:
+    def __init__(self, controller: Controller) -> None:
         """Begin with our own namespace, whose rules are needed in most cases.
+
+        ``controller`` is asked for the generations of legacy tables, until ``close``.
 
         Raises:
             UsageError: the user's table of owners has a mistake.
         """
         self._owners = Owners.load()
+        self._controller = controller
         self._rulesets = Rulesets()
         self._rulesets.start()
         self._missing: dict[int, float] = {}
         with suppress(IpttctlError), netns.Namespace(netns.OWN) as own:
-            self._rulesets.follow(own.identity.cookie, own.fileno())
+            self._rulesets.follow(own.identity.cookie, own.fileno(), self._count)
 
     def prepare(self, records: Iterable[EventRecord]) -> None:
         """Have the texts for events ready, or wait some time for them."""
-        keys = [_key(record) for record in records if record.kind == Kind.CHAIN_RULE]
+        keys = {key: None for record in records if (key := _key(record)) is not None}
         for cookie, inode in {(r.netns_cookie, r.netns) for r in records}:
             self._follow(cookie, inode)
-        waiting = [key for key in keys if self._rulesets.text(key).pending]
+        waiting = [key for key in keys if self._text(key).pending]
         if waiting:
             self._rulesets.settle(
-                _PATIENCE, lambda: not any(self._rulesets.text(key).pending for key in waiting)
+                _PATIENCE, lambda: not any(self._text(key).pending for key in waiting)
             )
 
     def of(self, record: EventRecord) -> Rule | None:
-        """The rule of an event; None if it is not of a rule of nftables."""
-        if record.kind != Kind.CHAIN_RULE:
+        """The rule of an event; None if it is not of a rule."""
+        key = _key(record)
+        if key is None:
             return None
         if record.netns_cookie in self._missing:
             return _NOT_FOUND
-        found = self._rulesets.text(_key(record))
+        found = self._text(key)
         if found.text is None:
-            return Rule(None, found.why)
+            return None if found.certain else Rule(None, found.why)
         syntax = found.syntax.value if found.syntax else None
         owner = self._owners.of(_place(record, found))
         return Rule(
@@ -81,31 +90,64 @@ class RuleTexts(Closing):
         """Let all namespaces go."""
         self._rulesets.close()
 
+    def _text(self, key: RuleKey | LegacyKey) -> RuleText:
+        if isinstance(key, LegacyKey):
+            return self._rulesets.legacy_text(key)
+        return self._rulesets.text(key)
+
+    def _count(self, namespace: int, family: int, table: str) -> Count:
+        found = self._controller.ruleset(namespace, family, table)
+        return Count(found.generation, found.replacing)
+
     def _follow(self, cookie: int, inode: int) -> None:
         if self._rulesets.followed(cookie) or self._missing.get(cookie, 0) > time.monotonic():
             return
         try:
             with netns.find(str(netns.Identity(inode, cookie))) as found:
-                self._rulesets.follow(cookie, found.fileno())
+                self._rulesets.follow(cookie, found.fileno(), self._count)
             self._missing.pop(cookie, None)
         except IpttctlError:
             self._missing[cookie] = time.monotonic() + _AGAIN
 
 
-def _key(record: EventRecord) -> RuleKey:
-    return RuleKey(
+def _key(record: EventRecord) -> RuleKey | LegacyKey | None:
+    """The rule of an event, of nftables or of a legacy table; None if it is of no rule."""
+    uncertain = bool(record.flags & EventFlag.UNCERTAIN)
+    if record.kind == Kind.CHAIN_RULE:
+        return RuleKey(
+            record.netns_cookie,
+            record.table_handle,
+            record.rule_handle,
+            record.ruleset,
+            uncertain,
+        )
+    if record.kind not in _OF_TABLES:
+        return None
+    return LegacyKey(
         record.netns_cookie,
-        record.table_handle,
-        record.rule_handle,
+        record.pf,
+        _listed(record.table),
+        _listed(record.chain),
+        record.rulenum,
         record.ruleset,
-        bool(record.flags & EventFlag.UNCERTAIN),
+        uncertain,
     )
 
 
+def _listed(name: bytes) -> str:
+    """A name as listings have it; events have room for the longest names of legacy tables."""
+    return name.decode(errors="surrogateescape")
+
+
 def _place(record: EventRecord, found: RuleText) -> Place:
+    if record.kind in _OF_TABLES:
+        backend, family = "legacy", record.pf
+    else:
+        backend = "iptables-nft" if found.syntax is Syntax.IPTABLES else "nft"
+        family = record.family
     return Place(
-        "iptables-nft" if found.syntax is Syntax.IPTABLES else "nft",
-        nft_family_name(record.family),
+        backend,
+        nft_family_name(family),
         describe.text(record.table),
         found.chain,
         found.text or "",

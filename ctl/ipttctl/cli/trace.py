@@ -187,7 +187,7 @@ def trace(
                 time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
             texts = None
             if rules or (rules is None and EventPrinter.has_room(output, shown)):
-                texts = stack.enter_context(closing(RuleTexts()))
+                texts = stack.enter_context(closing(RuleTexts(controller)))
             printer = EventPrinter(
                 output,
                 time_format=time_format,

@@ -156,12 +156,13 @@ class TableHook(Hook):
         family = describe.protocol_family(record.pf)
         table = word(record.table)
         kind = describe.kind(record)
+        uncertain = " uncertain" if record.flags & EventFlag.UNCERTAIN else ""
         if record.kind == Kind.EXIT:
             return (
                 f"iptables=[pf={family} table={table} hook={describe.hook(record)}{crossed} "
-                f"verdict={describe.verdict(record)} {' '.join(_effort(record))}]"
+                f"verdict={describe.verdict(record)} {' '.join(_effort(record))}{uncertain}]"
             )
-        suffix = "" if record.kind == Kind.RULE else f" kind={kind}"
+        suffix = ("" if record.kind == Kind.RULE else f" kind={kind}") + uncertain
         return (
             f"ipttrace=[pf={family} in={word(record.in_name)} out={word(record.out_name)}{crossed} "
             f"table={table} chain={word(record.chain)} hook={record.hook} "
@@ -182,6 +183,8 @@ class TableHook(Hook):
         yield f"{word(record.table)}/{word(record.chain)}/{record.rulenum}"
         if record.kind != Kind.RULE:
             yield describe.kind(record)
+        if record.flags & EventFlag.UNCERTAIN:
+            yield "uncertain"
 
 
 def _effort(record: EventRecord) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ipttctl.link.model import (
     ModuleStatus,
     ProgramSet,
     Swap,
+    TableRuleset,
     expectations,
 )
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
@@ -190,6 +191,23 @@ class Controller(Closing):
         """The module's version and event streams, and whether links at chains are taken."""
         replies = self._connection.request(Command.STATS, {}, "asking for statistics")
         return ModuleStatus.from_attributes(replies)
+
+    def ruleset(self, namespace: int, family: int, table: str) -> TableRuleset:
+        """The generation of a legacy table's rules in the namespace behind a descriptor.
+
+        Rules that are listed between two answers with the same generation, neither of them while
+        ``replacing``, are of that generation, and so are those of events that have it.
+
+        Raises:
+            KernelError: with ENOENT, there is no such table; with ENODATA, nobody counts: there is
+                no link at tables, or something else redirects the kernel's function.
+        """
+        attributes = {"netns-fd": namespace, "family": family, "table": table}
+        action = f"asking for the generation of table {table}"
+        replies = self._connection.request(Command.RULESET, attributes, action)
+        if not replies:
+            raise ModuleError(f"{action}: the module did not say it")
+        return TableRuleset(replies[0].get("ruleset", 0), bool(replies[0].get("replacing", 1)))
 
     def try_walk(self, namespace: int) -> None:
         """Have links at chains taken for a network namespace, to verify the walk through chains.

@@ -71,6 +71,17 @@ class LinkStats:
 
 
 @dataclass(frozen=True)
+class TableRuleset:
+    """The generation of a legacy table's rules: another one whenever they are replaced.
+
+    While they are ``replacing``, they may be of the next generation already.
+    """
+
+    generation: int
+    replacing: bool
+
+
+@dataclass(frozen=True)
 class Link:
     """An attachment of a program set to a hook, as it was when the module reported it.
 

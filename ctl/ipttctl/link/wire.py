@@ -66,6 +66,9 @@ _DUMP_ATTEMPTS: Final = 16
 _OWN_STATUS: Final = Path("/proc/self/status")
 _MODULE_DIRECTORY: Final = Path("/sys/module/ipttrace")
 
+#: commands that do not name a link
+_NOT_OF_A_LINK: Final = frozenset({Command.ATTACH, Command.RULESET})
+
 _NOT_LOADED: Final = "the ipttrace module is not loaded"
 _LOAD_IT: Final = "run `ipttctl module load`"
 
@@ -359,7 +362,7 @@ def refusal(command: Command, request: bytes, answer: Acknowledgement, action: s
         kind = RefusedPrivilegeError
     elif answer.errno == errno.ESTALE:
         kind = ExpectationError
-    elif answer.errno in {errno.ENOENT, errno.ENODEV} and command != Command.ATTACH:
+    elif answer.errno in {errno.ENOENT, errno.ENODEV} and command not in _NOT_OF_A_LINK:
         kind = LinkGoneError
     return kind(action, answer.errno, answer.message, bad_attribute(request, answer))
 

@@ -19,7 +19,7 @@ from ipttctl.rules.budget import Budget
 from ipttctl.rules.confine import CAP_NET_ADMIN, CAP_NET_RAW
 from ipttctl.rules.follower import Follower
 from ipttctl.rules.history import History
-from ipttctl.rules.legacy import Counter, LegacyRules
+from ipttctl.rules.legacy import Counter, Failure, LegacyRules
 from ipttctl.rules.messages import MalformedError
 from ipttctl.rules.netlink import Asking, ChangedError, Listening, TooLargeError
 from ipttctl.system import netns
@@ -66,6 +66,11 @@ class FollowedNamespace:
         """The history of its rules."""
         follower = self._follower
         return self._history if follower is None else follower.history
+
+    @property
+    def size(self) -> int:
+        """The bytes that its rules take, roughly."""
+        return self.history.size + self.legacy.size
 
     @property
     def followed(self) -> bool:
@@ -129,10 +134,13 @@ class FollowedNamespace:
         times = []
         if idle is not None and not self._own:
             times.append(max(0.0, self.asked + idle - now))
-        ready = max(self._budget.wait, self._retry_at - now)
+        allowed = self._budget.wait
+        ready = max(allowed, self._retry_at - now)
+        if self._legacy_wanted:
+            times.append(allowed)
         if self._follower is None:
             times.append(max(ready, self._present_at - now))
-        if self._legacy_wanted or (self._follower and not (self._watched and not self.busy)):
+        elif not self._watched or self._busy_with_nft:
             times.append(ready)
         return min(times, default=None)
 
@@ -145,30 +153,15 @@ class FollowedNamespace:
         if self._leave or (idling and self._descriptor is not None):
             self._let_go(epoll)
         self._start()
-        if self._descriptor is None or now < self._retry_at:
+        if self._descriptor is None:
             return False
         if self._budget.wait:
             # changes wait in the kernel, up to a limit
             self._watch(epoll, False)
             return False
         with self._budget.computing():
-            try:
-                worked = self._work(epoll)
-            except ChangedError:
-                return True  # again, when there is time for it
-            except TooLargeError:
-                self._fail(epoll, "the ruleset is too large to be kept", _TOO_LARGE_RETRY)
-                self._history = History()
-            except (KernelError, MalformedError, UsageError) as error:
-                self._fail(epoll, str(error), _RETRY)
-            except OSError as error:
-                self._fail(epoll, f"cannot enter its namespace: {os_reason(error)}", _RETRY)
-            except Exception as error:
-                # a fault of ours, or of the caller's counter, costs texts and not the thread
-                self._fail(epoll, f"reading the ruleset failed: {error!r}", _RETRY)
-            else:
-                return worked
-        return True
+            worked = now >= self._retry_at and self._work(epoll)
+            return self._work_on_legacy() or worked
 
     def close(self) -> None:
         """Let it go; the thread that works has ended."""
@@ -193,13 +186,45 @@ class FollowedNamespace:
             self._legacy_wanted[None] = None
 
     def _work(self, epoll: select.epoll) -> bool:
-        worked = self._work_on_nft(epoll)
+        """Do what is due for nftables; if it fails, again later."""
+        try:
+            return self._work_on_nft(epoll)
+        except ChangedError:
+            return True  # again, when there is time for it
+        except TooLargeError:
+            self._fail(epoll, "the ruleset is too large to be kept", _TOO_LARGE_RETRY)
+            self._history = History()
+        except (KernelError, MalformedError, UsageError) as error:
+            self._fail(epoll, str(error), _RETRY)
+        except OSError as error:
+            self._fail(epoll, f"cannot enter its namespace: {os_reason(error)}", _RETRY)
+        except Exception as error:
+            # a fault of ours costs texts and not the thread
+            self._fail(epoll, f"reading the ruleset failed: {error!r}", _RETRY)
+        return True
+
+    def _work_on_legacy(self) -> bool:
+        worked = False
         while self._legacy_wanted and not self._budget.wait:
             table = next(iter(self._legacy_wanted))
-            self.legacy.read(self._descriptor or 0, self._run, table)
+            why = self._read_legacy(table)
+            if why and table is not None:
+                self.legacy.failures[table] = Failure(why)
+            # who asks from now on gets an answer
             self._legacy_wanted.pop(table, None)
             worked = True
         return worked
+
+    def _read_legacy(self, table: tuple[int, str] | None) -> str:
+        """Read a legacy table, or all; returns why that fails altogether."""
+        try:
+            self.legacy.read(self._descriptor or 0, self._run, table)
+        except OSError as error:
+            return f"cannot enter its namespace: {os_reason(error)}"
+        except Exception as error:
+            # a fault of ours, or of the caller's counter, costs texts and not the thread
+            return f"reading the table failed: {error!r}"
+        return ""
 
     def _work_on_nft(self, epoll: select.epoll) -> bool:
         if time.monotonic() < self._present_at:
@@ -285,7 +310,6 @@ class FollowedNamespace:
         self._retry_at = time.monotonic() + retry
         self._generation = 0
         self._chains.clear()
-        self._legacy_wanted.clear()
         self._watch(epoll, False)
         self._end_following()
 

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from ipttctl.escape import Escaped
-from ipttctl.rules.legacy import Counter
+from ipttctl.rules.legacy import Counter, Rules
 from ipttctl.rules.namespace import FollowedNamespace
 from ipttctl.rules.origin import Syntax
 from ipttctl.rules.texts import raw, resolve
@@ -58,7 +58,8 @@ class RuleKey(NamedTuple):
 class LegacyKey(NamedTuple):
     """A rule of a legacy table in an event.
 
-    ``replacements`` is the count of the table's replacements, None if nobody counted.
+    ``generation`` is that of the table's rules, 0 if nobody counted. ``uncertain`` says that a
+    replacement raced with the packet.
     """
 
     cookie: int
@@ -66,14 +67,16 @@ class LegacyKey(NamedTuple):
     table: str
     chain: str
     number: int
-    replacements: int | None = None
+    generation: int
+    uncertain: bool = False
 
 
 class RuleText(NamedTuple):
     """An answer: a rule's text that is certain, or none.
 
     ``why`` says why there is none, or none in a better syntax. ``pending``: it may be known soon.
-    ``chain`` is the whole name of the rule's chain, which events cut.
+    ``chain`` is the whole name of the rule's chain, which events cut. Without a text ``certain``
+    means that the event is not of a rule: the packet is at the end of the chain.
     """
 
     text: Escaped | None
@@ -98,9 +101,20 @@ _TOO_EARLY: Final = _uncertain("the packet passed before the ruleset was read")
 _NOT_KEPT: Final = _uncertain("the ruleset of that moment is not known, or not kept any more")
 _NOT_READ: Final = _pending("the ruleset is not read yet")
 _NOT_LISTED: Final = _pending("the rule is not listed yet")
-_NOT_COUNTED: Final = _uncertain("replacements of legacy tables are not counted")
+_NOT_COUNTED: Final = _uncertain("replacements of legacy tables were not counted")
 _REPLACED: Final = _uncertain("the table was replaced while the packet passed")
-_NO_SUCH_NUMBER: Final = _uncertain("the table has no such rule")
+_END_OF_CHAIN: Final = RuleText(None, certain=True)
+_NO_SUCH_RULE: Final = _uncertain("the table has no such rule")
+
+
+def _of_number(rules: Rules, key: LegacyKey) -> RuleText:
+    of_chain = rules.get(key.chain)
+    if of_chain is None or not 0 < key.number <= len(of_chain) + 1:
+        return _NO_SUCH_RULE
+    if key.number > len(of_chain):
+        return _END_OF_CHAIN
+    text = of_chain[key.number - 1]
+    return RuleText(text, certain=True, syntax=Syntax.IPTABLES, chain=key.chain)
 
 
 class Rulesets(Closing):
@@ -134,7 +148,7 @@ class Rulesets(Closing):
     def follow(self, cookie: int, namespace: int, counter: Counter | None = None) -> None:
         """Follow the namespace with a cookie, behind a descriptor, which stays the caller's.
 
-        ``counter``, when the namespace is first followed, counts the replacements of its legacy
+        ``counter``, when the namespace is first followed, tells the generations of its legacy
         tables; ``work`` calls it. Nothing is read before ``work``.
         A namespace that is followed already stays so; one that was let go is followed again.
         """
@@ -193,32 +207,32 @@ class Rulesets(Closing):
         )
 
     def legacy_text(self, key: LegacyKey) -> RuleText:
-        """The text of a rule of a legacy table at the moment that an event names."""
+        """The text of a rule of a legacy table at the moment that an event names.
+
+        Its number may be that of the policy, or of the end of a chain, which have no text.
+        """
         known = self._namespaces.get(key.cookie)
         if known is None:
             return _NOT_FOLLOWED
         known.asked = time.monotonic()
-        if key.replacements is None or not known.legacy.certain:
-            return _NOT_COUNTED
-        if key.replacements & 1:
+        if key.uncertain:
             return _REPLACED
-        rules = known.legacy.find(key.family, key.table, key.replacements)
-        if rules is None:
-            return self._legacy_not_read(known, key)
-        of_chain = rules.get(key.chain, ())
-        if not 0 < key.number <= len(of_chain):
-            return _NO_SUCH_NUMBER
-        return RuleText(of_chain[key.number - 1], certain=True, syntax=Syntax.IPTABLES)
+        if not key.generation or not known.legacy.certain:
+            return _NOT_COUNTED
+        rules = known.legacy.find((key.family, key.table), key.generation)
+        return self._legacy_not_read(known, key) if rules is None else _of_number(rules, key)
 
     def _legacy_not_read(self, known: FollowedNamespace, key: LegacyKey) -> RuleText:
         place = key.family, key.table
-        if known.legacy.missed(*place, key.replacements or 0):
+        if known.legacy.early(place, key.generation):
+            return _TOO_EARLY
+        if known.legacy.missed(place, key.generation):
             return _NOT_KEPT
         if not known.followed:
             return _NOT_FOLLOWED
         if known.want_legacy(place):
             self._wake_up()
-        why = known.legacy.failures.get(place)
+        why = known.legacy.failure(place, key.generation)
         return _uncertain(why) if why else _NOT_READ
 
     def _not_read(self, known: FollowedNamespace, generation: int) -> RuleText:
@@ -323,10 +337,10 @@ class Rulesets(Closing):
     def _make_room(self) -> None:
         """Forget the namespaces that were not asked for longest; the lock is held."""
         by_age = sorted(self._namespaces.values(), key=lambda known: known.asked)
-        size = sum(known.history.size for known in by_age)
+        size = sum(known.size for known in by_age)
         for oldest in by_age[:-1]:
             if len(self._namespaces) <= self._most and size <= self._most_bytes:
                 break
-            size -= oldest.history.size
+            size -= oldest.size
             del self._namespaces[oldest.cookie]
             self._forgotten.append(oldest)

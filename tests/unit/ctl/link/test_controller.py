@@ -24,7 +24,14 @@ from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import HistoryEntry, ProgramInfo, ProgramSet, SlotStats, Swap
+from ipttctl.link.model import (
+    HistoryEntry,
+    ProgramInfo,
+    ProgramSet,
+    SlotStats,
+    Swap,
+    TableRuleset,
+)
 from ipttctl.link.streams import EventStream
 from ipttctl.system.netns import Identity
 from ipttproto import (
@@ -360,6 +367,27 @@ def test_a_verification_that_the_module_does_not_take(
         controller.end_verification(Walk.DIFFERS)
     with pytest.raises(KernelError, match="verifying the walk through chains: there are chain li"):
         controller.try_walk(7)
+
+
+def test_the_generation_of_a_legacy_table(module: FakeModule, controller: Controller) -> None:
+    answers = [{"ruleset": 7, "replacing": 0}, {"ruleset": 8, "replacing": 1}, {"ruleset": 9}]
+    given = iter(answers)
+    module.handlers[Command.RULESET] = lambda *_: [next(given)]
+    assert controller.ruleset(5, 2, "filter") == TableRuleset(7, replacing=False)
+    assert controller.ruleset(5, 2, "filter") == TableRuleset(8, replacing=True)
+    # what the module does not say is not certain
+    assert controller.ruleset(5, 10, "nat") == TableRuleset(9, replacing=True)
+    first, *_, last = module.requested(Command.RULESET)
+    assert first == {"netns-fd": 5, "family": 2, "table": "filter"}
+    assert last == {"netns-fd": 5, "family": 10, "table": "nat"}
+
+    def refuse(*_: Any) -> Any:
+        raise RefusalError(errno.ENOENT, {"message": "no such legacy table"})
+
+    module.handlers[Command.RULESET] = refuse
+    with pytest.raises(KernelError, match="generation of table raw: no such legacy") as refused:
+        controller.ruleset(5, 2, "raw")
+    assert not isinstance(refused.value, LinkGoneError)
 
 
 def test_status_of_a_module_that_says_less_or_more(module: FakeModule) -> None:

@@ -9,18 +9,17 @@ import re
 import select
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ipttctl.escape import escape
-from ipttctl.rules import confine, namespace
+from ipttctl.rules import confine
 from ipttctl.rules.confine import Bounds
 from ipttctl.rules.expressions import raw_text
 from ipttctl.rules.netlink import Asking
 from ipttctl.rules.origin import Syntax
-from ipttctl.rules.rulesets import LegacyKey, RuleKey, Rulesets, RuleText
+from ipttctl.rules.rulesets import RuleKey, Rulesets, RuleText
 from tests.unit.ctl.rules.support import Net, script
 
 PATIENCE = 20.0
@@ -59,13 +58,6 @@ class Followed:
         answer = self.rulesets.text(key)
         assert bool(answer.chain) == answer.certain
         return answer._replace(chain="")
-
-
-@pytest.fixture
-def rulesets() -> Iterator[Rulesets]:
-    with Rulesets() as made:
-        made.start()
-        yield made
 
 
 @pytest.fixture
@@ -488,102 +480,6 @@ def test_comments_with_escapes(followed: Followed) -> None:
     forged = followed.text(followed.key(0, "OUTPUT"))
     assert forged.syntax is Syntax.RAW
     assert forged.text == r'match comment "a\n-A OUTPUT -j DROP", counter'
-
-
-# --- legacy tables --------------------------------------------------------------------------------
-
-
-def test_legacy(net: Net, rulesets: Rulesets) -> None:
-    net.iptables("-A INPUT -p tcp -j ACCEPT", "iptables-legacy")
-    net.iptables("-A INPUT -j DROP", "iptables-legacy")
-    count = 4
-    rulesets.follow(net.cookie, net.fd, lambda _, table: count if table == "filter" else None)
-    key = LegacyKey(net.cookie, 2, "filter", "INPUT", 2, 4)
-    assert rulesets.settle(PATIENCE)
-    first = certain("-A INPUT -j DROP", Syntax.IPTABLES)
-    assert rulesets.legacy_text(key) == first
-    net.iptables("-R INPUT 2 -j ACCEPT", "iptables-legacy")
-    count = 6
-    later = key._replace(replacements=6)
-    assert rulesets.legacy_text(later).pending
-    assert rulesets.settle(PATIENCE)
-    assert rulesets.legacy_text(later).text == "-A INPUT -j ACCEPT"
-    assert rulesets.legacy_text(key) == first
-    for other, why in (
-        (key._replace(replacements=None), "not counted"),
-        (key._replace(replacements=5), "was replaced while the packet passed"),
-        (key._replace(replacements=2), "not known, or not kept"),
-        (key._replace(number=3), "no such rule"),
-        (key._replace(number=0), "no such rule"),
-        (key._replace(chain="NONE"), "no such rule"),
-    ):
-        answer = rulesets.legacy_text(other)
-        assert answer.text is None
-        assert why in answer.why
-    nat = key._replace(table="nat")
-    rulesets.legacy_text(nat)
-    assert rulesets.settle(PATIENCE)
-    assert rulesets.legacy_text(nat).why == "there is no such table"
-    # and asking made none
-    names = net.run("cat", "/proc/thread-self/net/ip_tables_names")
-    assert names == "filter\n"
-
-
-def test_a_counter_that_fails(net: Net, rulesets: Rulesets) -> None:
-    """It costs the texts of its namespace for a while, and nothing else."""
-    net.iptables("-A INPUT -p tcp -j ACCEPT", "iptables-legacy")
-    other = Net()
-    try:
-        other.nft("table ip t { chain c { tcp dport 1 accept; }; }")
-        rulesets.follow(net.cookie, net.fd, lambda *_: 1 // 0)
-        followed = Followed(other, rulesets)
-        assert followed.text(followed.key(0)).text == "tcp dport 1 accept"
-        assert "ZeroDivisionError" in rulesets.text(RuleKey(net.cookie, 1, 1, 99)).why
-    finally:
-        other.close()
-
-
-def test_legacy_without_a_counter(net: Net, rulesets: Rulesets) -> None:
-    net.iptables("-A INPUT -p tcp -j ACCEPT", "iptables-legacy")
-    rulesets.follow(net.cookie, net.fd)
-    answer = rulesets.legacy_text(LegacyKey(net.cookie, 2, "filter", "INPUT", 1, 4))
-    assert answer.text is None
-    assert "not counted" in answer.why
-
-
-def test_a_legacy_table_that_is_always_replaced(net: Net, rulesets: Rulesets) -> None:
-    net.iptables("-A INPUT -p tcp -j ACCEPT", "iptables-legacy")
-    counts = iter(range(0, 10_000, 2))
-    rulesets.follow(net.cookie, net.fd, lambda *_: next(counts))
-    rulesets.settle(PATIENCE)
-    answer = rulesets.legacy_text(LegacyKey(net.cookie, 2, "filter", "INPUT", 1, 9_000))
-    assert answer.text is None
-    assert "replaced faster than it can be read" in answer.why
-
-
-def test_legacy_where_nf_tables_is_not_loaded(
-    net: Net, rulesets: Rulesets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is asked that would load it; once it is there, it is followed."""
-    present = False
-    monkeypatch.setattr(namespace, "nft_present", lambda: present)
-    net.iptables("-A INPUT -p tcp -j ACCEPT", "iptables-legacy")
-    rulesets.follow(net.cookie, net.fd, lambda *_: 0)
-    assert rulesets.settle(PATIENCE)
-    key = LegacyKey(net.cookie, 2, "filter", "INPUT", 1, 0)
-    assert rulesets.legacy_text(key).text == "-A INPUT -p tcp -j ACCEPT"
-    answer = rulesets.text(RuleKey(net.cookie, 1, 2, 5))
-    assert (answer.pending, answer.why) == (False, "nf_tables is not loaded")
-    present = True
-    net.nft("table ip t { chain c { tcp dport 1 accept; }; }")
-    followed = Followed(net, rulesets)
-    first = followed.key(0)
-    assert rulesets.settle(PATIENCE, lambda: bool(rulesets.text(first).text))
-    # it is unloaded: the same handles mean other rules
-    present = False
-    net.nft("add rule ip t c drop")
-    gone = "nf_tables is not loaded"
-    assert rulesets.settle(PATIENCE, lambda: rulesets.text(first).why == gone)
 
 
 # --- many rules -----------------------------------------------------------------------------------

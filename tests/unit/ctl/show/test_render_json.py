@@ -186,10 +186,19 @@ def test_chains(changes: dict[str, Any], values: list[Any]) -> None:
     assert parsed(**chain_event(**changes | {"flags": EventFlag.COUNTED}, rules=4))["rules"] == 4
 
 
+def test_the_ruleset_of_a_table() -> None:
+    keys = ("ruleset", "uncertain")
+    for kind in (Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT):
+        assert [parsed(kind=kind)[key] for key in keys] == [None, False]
+        found = parsed(kind=kind, ruleset=9, flags=EventFlag.UNCERTAIN)
+        assert [found[key] for key in keys] == [9, True]
+    assert [parsed(kind=Kind.PACKET)[key] for key in keys] == [None, None]
+
+
 def test_what_only_chains_have_is_null_elsewhere() -> None:
     keys = (
-        "table_family", "table_handle", "chain_handle", "rule_handle", "ruleset", "uncertain",
-        "depth", "decision", "target",
+        "table_family", "table_handle", "chain_handle", "rule_handle", "depth", "decision",
+        "target",
     )  # fmt: skip  # in two lines
     for kind in (Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT, Kind.PACKET):
         assert [parsed(kind=kind)[key] for key in keys] == [None] * len(keys)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The rules that events name, of every back end, with their owners."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ipttctl.cli.rule_texts import RuleTexts
+from ipttctl.events.records import EventRecord, decode
+from ipttctl.link.controller import Controller
+from ipttctl.show.rule import Rule
+from ipttctl.system.netns import within
+from ipttproto import Command, EventFlag, Kind, parse_batch
+from tests.unit.ctl.rules.support import Net
+from tests.unit.ctl.support import FakeModule, batch_payload, event
+
+GENERATION = 5
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    """A namespace that can be found, since a process is in it."""
+    made = Net()
+    inside = within(made.fd, lambda: subprocess.Popen(["sleep", "600"]))
+    try:
+        yield made
+    finally:
+        inside.kill()
+        inside.wait()
+        made.close()
+
+
+@pytest.fixture
+def texts(module: FakeModule) -> Iterator[RuleTexts]:
+    module.handlers[Command.RULESET] = lambda *_: [{"ruleset": GENERATION, "replacing": 0}]
+    with Controller(module.connect) as controller, RuleTexts(controller) as made:
+        yield made
+
+
+def record(net: Net, **changes: Any) -> EventRecord:
+    """A rule of a legacy table in a namespace."""
+    inode = os.fstat(net.fd).st_ino
+    members = event(netns=inode, netns_cookie=net.cookie, ruleset=GENERATION, **changes)
+    [found] = decode(parse_batch(batch_payload([members])))
+    return found
+
+
+def test_rules_of_legacy_tables(net: Net, texts: RuleTexts) -> None:
+    net.iptables("-t nat -N DOCKER", "iptables-legacy")
+    line = "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.0.0.2:80"
+    net.iptables(f"-t nat {line}", "iptables-legacy")
+    net.iptables("-A INPUT -j DROP", "ip6tables-legacy")
+    docker = record(net, table=b"nat", chain=b"DOCKER")
+    # the kernel calls a rule that matches all packets the policy
+    drop = record(net, pf=10, table=b"filter", chain=b"INPUT", kind=Kind.POLICY)
+    policy = drop._replace(rulenum=2)
+    raced = docker._replace(flags=int(EventFlag.UNCERTAIN))
+    ends = docker._replace(kind=Kind.EXIT)
+    texts.prepare([docker, drop, policy, raced, ends])
+    assert texts.of(docker) == Rule(line, "", "iptables", "docker", "published port 8080")
+    assert texts.of(drop) == Rule("-A INPUT -j DROP", "", "iptables")
+    assert texts.of(policy) is None
+    assert texts.of(ends) is None
+    uncertain = texts.of(raced)
+    assert str(uncertain) == "rule uncertain (the table was replaced while the packet passed)"
+
+
+def test_the_module_does_not_count(net: Net, module: FakeModule, texts: RuleTexts) -> None:
+    """Then no text is certain."""
+    module.handlers[Command.RULESET] = lambda *_: []
+    net.iptables("-A INPUT -j DROP", "iptables-legacy")
+    one = record(net, table=b"filter", chain=b"INPUT")
+    texts.prepare([one, one._replace(ruleset=0)])
+    assert str(texts.of(one)).startswith(
+        "rule uncertain (asking for the generation of table filter"
+    )
+    assert str(texts.of(one._replace(ruleset=0))) == (
+        "rule uncertain (replacements of legacy tables were not counted)"
+    )

@@ -244,7 +244,10 @@ def show_back_ends() -> None:
             "the rule of nft": r"table=fw chain=inp .*verdict=jump:deep\] rule=\[.*jump deep\]",
             "a comment": r"table=fw chain=deep .*rule=\[counter .*comment \"deep one\"\]",
             "the verdict of nft's chain": r"nftables=\[.*table=fw chain=inp .*verdict=ACCEPT",
-            "the rule of iptables-legacy": r"pf=PF_INET .*table=filter chain=OUTPUT .*rulenum=1\]",
+            "the rule of iptables-legacy": (
+                r"pf=PF_INET .*table=filter chain=OUTPUT .*rulenum=1\] "
+                r"rule=\[-A OUTPUT -p udp .*-j ACCEPT\]"
+            ),
             "the verdict of its table": r"iptables=\[pf=PF_INET table=filter .*verdict=ACCEPT",
         }
         selection = ("--proto", "udp", "-P", str(_MIXED_PORT))

@@ -39,6 +39,8 @@ class Generator:
             operation = pick.choices(REQUESTS, weights)[0]
         if operation.command == Command.ATTACH:
             return Request(operation.command, self._attach())
+        if operation.command == Command.RULESET:
+            return Request(operation.command, self._table())
         link = self._world.some_link(pick)
         nodes = []
         for name in operation.request:
@@ -72,6 +74,17 @@ class Generator:
             elif name in names:
                 nodes.append(Node(attribute.number, names[name], attribute))
         return nodes
+
+    def _table(self) -> list[Node]:
+        """A legacy table, which may be there."""
+        pick = self._pick
+        values = {
+            "netns-fd": _bytes(pick.choice(self._world.namespaces), 4),
+            "family": _bytes(pick.choice(_TABLE_FAMILIES[1:]), 4),
+            "table": pick.choice((b"raw\0", b"filter\0")),
+        }
+        attributes = [Top.by_name[name] for name in values]
+        return [Node(one.number, values[one.name], one) for one in attributes]
 
     def _chain_place(self, flags: int) -> tuple[dict[str, int], dict[str, bytes]]:
         """The numbers and the names of a place at chains."""

@@ -36,6 +36,7 @@ NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
     "no source of this kernel's series was compared with the walk": "on kernels of other series",
     "the kernel hides symbols of nf_tables that walking through its chains needs"
     " (CONFIG_KALLSYMS_ALL)": "Debian's kernels hide none",
+    "the kernel hides xt_find_table() (CONFIG_KALLSYMS)": "Debian's kernels do not",
     "there are as many namespaces as verifiers get": "the 65th of a socket: test_chains.py",
     "netfilter does not take another hook there": "a hook takes 1024, of which we have 128",
 }

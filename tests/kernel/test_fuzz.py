@@ -106,6 +106,7 @@ def world(make_program: MakeProgram) -> Iterator[World]:
         )
         filters = (RETURN_ALL, LOAD_LENGTH + RETURN_ALL, LOAD_LENGTH * 4095 + RETURN_ALL)
         place = stack.enter_context(namespace("fuzz"))
+        place.iptables("-t", "raw", "-A", "OUTPUT", "-p", "udp")
         namespaces = tuple(os.open(path, os.O_RDONLY) for path in (place.path, "/proc/self/ns/net"))
         for namespace_fd in namespaces:
             stack.callback(os.close, namespace_fd)

@@ -7,7 +7,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xb7d40e08U
+#define IPTTRACE_FINGERPRINT 0xfb25b0bfU
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -26,8 +26,8 @@
 #define IPTTRACE_MAX_PAYLOAD 256
 /* instructions of a classic-BPF filter (BPF_MAXINSNS) */
 #define IPTTRACE_MAX_FILTER 4096
-/* events in one message */
-#define IPTTRACE_BATCH_EVENTS 64
+/* events in one message, which then fill 32 KiB of the kernel's memory */
+#define IPTTRACE_BATCH_EVENTS 90
 /* events that wait on one CPU */
 #define IPTTRACE_RING_EVENTS 4096
 /* bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN) */

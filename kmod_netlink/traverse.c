@@ -42,6 +42,7 @@
  * @slots: slots in which any of them has a program
  * @marked: nf_trace is set for us, so that the kernel reports the rules
  * @foreign: somebody else wants the packet traced as well
+ * @told: somebody listened when it came: @event is filled in, and sent
  * @event: fields that all its events have in common
  *
  * Lives on the stack of table_follow(), which runs with softirqs off and so stays on one CPU. Found
@@ -54,6 +55,7 @@ struct frame {
 	unsigned long slots;
 	bool marked;
 	bool foreign;
+	bool told;
 	struct ipttrace_event event;
 };
 
@@ -89,12 +91,16 @@ static noinline void frame_open(struct frame *frame, struct sk_buff *skb,
 	memset(frame, 0, sizeof(*frame));
 	frame->skb = skb;
 	frame->selection = selection;
-	ipttrace_packet_describe(event, skb, state);
-	event->traversal = this_cpu_inc_return(traversals);
-	strscpy(event->table, table->name, sizeof(event->table));
+	frame->told = ipttrace_events_wanted();
+	if (frame->told) {
+		ipttrace_packet_describe(event, skb, state);
+		event->traversal = this_cpu_inc_return(traversals);
+		strscpy(event->table, table->name, sizeof(event->table));
+	}
 
-	frame->slots = ipttrace_selection_slots(selection);
-	for_each_set_bit(i, selection->selected, selection->sets->count)
+	frame->slots = selection->slots;
+	for (i = ipttrace_selection_next(selection, 0); i < IPTTRACE_MAX_LINKS;
+	     i = ipttrace_selection_next(selection, i + 1))
 		count |= selection->sets->set[i]->link->count_rules;
 	frame->foreign = skb->nf_trace;
 	if (!count && !(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
@@ -161,17 +167,18 @@ static noinline void frame_close(struct frame *frame,
 	event->rulenum = 0;
 	if (frame->foreign)
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
-	strscpy_pad(event->chain, hook_chains[event->hook],
-		    sizeof(event->chain));
+	if (frame->told)
+		strscpy_pad(event->chain, hook_chains[event->hook],
+			    sizeof(event->chain));
 
 	if (frame->slots & BIT(IPTTRACE_SLOT_EXIT)) {
 		const unsigned long sp = ipttrace_entry_sp();
-		struct pt_regs regs = ipttrace_regs(
-			fn->site, sp, ipttrace_entry_bp(sp), args);
+		struct pt_regs regs __uninitialized;
 
+		ipttrace_regs(&regs, fn->site, sp, ipttrace_entry_bp(sp), args);
 		regs_set_return_value(&regs, verdict);
 		ipttrace_selection_run(frame->selection, IPTTRACE_SLOT_EXIT,
-				       event, &regs);
+				       frame->told ? event : NULL, &regs);
 	}
 }
 
@@ -220,8 +227,9 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 		ipttrace_packet_sender(skb, state),
 		/* clang-format on */
 	};
-	struct pt_regs regs = ipttrace_regs(fn->site, sp, bp, args);
+	struct pt_regs regs __uninitialized;
 
+	ipttrace_regs(&regs, fn->site, sp, bp, args);
 	return ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs);
 }
 
@@ -339,29 +347,36 @@ static enum ipttrace_kind trace_kind(const char *comment)
 	return IPTTRACE_KIND_RULE;
 }
 
-/* Handles a rule: the packet is at the one that the arguments behind TRACE_FORMAT name. */
-static void frame_rule(struct frame *frame, const unsigned long args[6],
-		       unsigned long sp, va_list list)
+/* Puts the rule into the event that the arguments behind TRACE_FORMAT name. */
+static void frame_tell(struct ipttrace_event *event, va_list list)
 {
-	struct ipttrace_event *event = &frame->event;
-	struct pt_regs regs;
-
-	event->rules++;
-	if (!(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
-		return;
 	strscpy_pad(event->table, va_arg(list, const char *),
 		    sizeof(event->table));
 	strscpy_pad(event->chain, va_arg(list, const char *),
 		    sizeof(event->chain));
 	event->kind = trace_kind(va_arg(list, const char *));
 	event->rulenum = va_arg(list, unsigned int);
+}
+
+/* Handles a rule: the packet is at the one that the arguments behind TRACE_FORMAT name. */
+static void frame_rule(struct frame *frame, const unsigned long args[6],
+		       unsigned long sp, va_list list)
+{
+	struct ipttrace_event *event = &frame->event;
+	struct pt_regs regs __uninitialized;
+
+	event->rules++;
+	if (!(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
+		return;
+	if (frame->told)
+		frame_tell(event, list);
 	if (frame->foreign)
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
 
-	regs = ipttrace_regs(ipttrace_functions[IPTTRACE_NF_LOG_TRACE].site, sp,
-			     ipttrace_entry_bp(sp), args);
-	ipttrace_selection_run(frame->selection, IPTTRACE_SLOT_RULE, event,
-			       &regs);
+	ipttrace_regs(&regs, ipttrace_functions[IPTTRACE_NF_LOG_TRACE].site, sp,
+		      ipttrace_entry_bp(sp), args);
+	ipttrace_selection_run(frame->selection, IPTTRACE_SLOT_RULE,
+			       frame->told ? event : NULL, &regs);
 }
 
 /* Stands in for nf_log_trace(), for a packet in a frame; softirqs are off. */

@@ -167,7 +167,7 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "HISTORY_GENERATIONS": (16, "generations of a link that its history reaches back"),
     "MAX_PAYLOAD": (256, "bytes that a program adds to an event"),
     "MAX_FILTER": (4096, "instructions of a classic-BPF filter (BPF_MAXINSNS)"),
-    "BATCH_EVENTS": (64, "events in one message"),
+    "BATCH_EVENTS": (90, "events in one message, which then fill 32 KiB of the kernel's memory"),
     "RING_EVENTS": (4096, "events that wait on one CPU"),
     "TABLE_NAME": (32, "bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN)"),
     "CHAIN_NAME": (32, "bytes of a chain's name, with its NUL"),

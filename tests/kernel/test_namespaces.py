@@ -29,7 +29,7 @@ from tests.kernel.support.short_lived import live
 
 SHORT = 60
 #: the emulator lets a busy processor run for 100 ms before it turns to the next one
-SECONDS = 0.3
+SECONDS = 0.5
 THREAD = """
 import sys, threading
 thread = threading.Thread(target=sys.stdin.read)

@@ -443,17 +443,20 @@ out:
 
 /**
  * ipttrace_nft_layout_compare - compare layouts with the kernel's, unless that was done
+ * @found: nf_tables is loaded, as the caller has found out
  *
  * Does nothing while nf_tables is not loaded.
  *
  * Context: process, may sleep, without ipttrace_lock; milliseconds the first time.
  * Return: 0, or -ENOMEM.
  */
-int ipttrace_nft_layout_compare(void)
+int ipttrace_nft_layout_compare(bool found)
 {
 	int err = 0;
 
 	mutex_lock(&compare_lock);
+	/* where there was no memory, looking for its symbols found none */
+	loaded |= found;
 	if (loaded && result == IPTTRACE_LAYOUT_UNCHECKED)
 		err = compare();
 	mutex_unlock(&compare_lock);

@@ -124,6 +124,22 @@ static bool is_overtaken(enum ipttrace_layout layout)
 	       state == IPTTRACE_WALK_VERIFIED;
 }
 
+static int layouts_compare(bool found)
+{
+	const char *why;
+	int err;
+
+	err = ipttrace_nft_layout_compare(found);
+	if (err)
+		return err;
+	mutex_lock(&ipttrace_lock);
+	if (is_overtaken(ipttrace_nft_layout(&why)) &&
+	    !ipttrace_links_count(IPTTRACE_HOOK_CHAIN))
+		state = IPTTRACE_WALK_UNVERIFIED;
+	mutex_unlock(&ipttrace_lock);
+	return 0;
+}
+
 /**
  * ipttrace_verify_compare - compare the layouts of nf_tables' structures
  *
@@ -135,18 +151,7 @@ static bool is_overtaken(enum ipttrace_layout layout)
  */
 int ipttrace_verify_compare(void)
 {
-	const char *why;
-	int err;
-
-	err = ipttrace_nft_layout_compare();
-	if (err)
-		return err;
-	mutex_lock(&ipttrace_lock);
-	if (is_overtaken(ipttrace_nft_layout(&why)) &&
-	    !ipttrace_links_count(IPTTRACE_HOOK_CHAIN))
-		state = IPTTRACE_WALK_UNVERIFIED;
-	mutex_unlock(&ipttrace_lock);
-	return 0;
+	return layouts_compare(false);
 }
 
 /**
@@ -164,7 +169,8 @@ int ipttrace_verify_layouts(struct netlink_ext_ack *extack)
 	bool refused;
 	int err;
 
-	err = ipttrace_verify_compare();
+	/* whoever redirects it has found it */
+	err = layouts_compare(true);
 	if (err)
 		return err;
 	mutex_lock(&ipttrace_lock);

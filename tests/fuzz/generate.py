@@ -52,7 +52,7 @@ class Generator:
         flags = pick.choice((0, int(LinkFlag.PERSISTENT)))
         names: dict[str, bytes] = {}
         place: dict[str, int]
-        kind = pick.choices(list(Hook), [4, 4, 4])[0]
+        kind = pick.choices(list(Hook), [4, 4, 2])[0]
         if kind == Hook.TABLE:
             flags |= pick.choice((0, int(LinkFlag.COUNT_RULES)))
             place = {"hook": Hook.TABLE, "family": pick.choice(_TABLE_FAMILIES), "flags": flags}

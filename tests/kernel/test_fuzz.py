@@ -54,8 +54,8 @@ HOOKS = (TableHook(), ChainHook())
 REPORTS = 10
 #: a leak of one object in this many messages is found
 LEAK = 50
-#: objects that SLUB counts as in use although they are not: in the slabs that CPUs hold
-SLACK_OBJECTS = 256
+#: objects that SLUB counts as in use although they are not: a slab that a CPU holds has up to 512
+SLACK_OBJECTS = 512
 SLACK_KILOBYTES = 4096
 
 RETURN_ALL = b"\x06\0\0\0\xff\xff\xff\xff"

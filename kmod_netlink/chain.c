@@ -13,6 +13,7 @@
 #include "follow.h"
 #include "link.h"
 #include "message.h"
+#include "nft_layout.h"
 #include "verify.h"
 
 /**
@@ -362,15 +363,26 @@ static int chain_init(void)
 	err = register_pernet_subsys(&namespace_operations);
 	if (err)
 		return err;
+	/* before arming: it has to hear first that nf_tables comes */
+	err = ipttrace_nft_layout_init();
+	if (err)
+		goto err_pernet;
 	err = ipttrace_arming_init(&arming);
 	if (err)
-		unregister_pernet_subsys(&namespace_operations);
+		goto err_layout;
+	return 0;
+
+err_layout:
+	ipttrace_nft_layout_exit();
+err_pernet:
+	unregister_pernet_subsys(&namespace_operations);
 	return err;
 }
 
 static void chain_exit(void)
 {
 	ipttrace_arming_exit(&arming);
+	ipttrace_nft_layout_exit();
 	unregister_pernet_subsys(&namespace_operations);
 }
 

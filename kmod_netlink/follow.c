@@ -21,6 +21,7 @@
 #include "packet.h"
 #include "selection.h"
 #include "symbol.h"
+#include "verify.h"
 #include "walk.h"
 
 #define MODULE_NAME "nf_tables"
@@ -483,5 +484,5 @@ int ipttrace_follow_resolve(struct netlink_ext_ack *extack)
 			"the kernel hides symbols of nf_tables that walking through its chains needs (CONFIG_KALLSYMS_ALL)");
 		return -EOPNOTSUPP;
 	}
-	return 0;
+	return ipttrace_verify_layouts(extack);
 }

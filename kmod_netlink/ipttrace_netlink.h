@@ -7,7 +7,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xfb25b0bfU
+#define IPTTRACE_FINGERPRINT 0xa4daae16U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -170,6 +170,21 @@ enum ipttrace_walk {
 	IPTTRACE_WALK_DIFFERS = 3,
 };
 
+/*
+ * Whether the kernel has nf_tables' structures where the module was compiled to find
+ * them.
+ */
+enum ipttrace_layout {
+	/* not known yet: nf_tables is not loaded */
+	IPTTRACE_LAYOUT_UNCHECKED = 1,
+	/* it has, by its own description of its types (BTF) */
+	IPTTRACE_LAYOUT_SAME = 2,
+	/* it has not: chain links are refused */
+	IPTTRACE_LAYOUT_DIFFERS = 3,
+	/* it does not describe them: chain links are refused but for the verifier's */
+	IPTTRACE_LAYOUT_UNKNOWN = 4,
+};
+
 /* How a generation of a link came about. */
 enum ipttrace_action {
 	/* the link was made */
@@ -320,10 +335,14 @@ enum ipttrace_a {
 	IPTTRACE_A_WALK = 36,
 	/*
 	 * u32: 1: the sources of this kernel's series were compared with the walk; verify,
-	 * request: 0: trust the verifier although they were not
+	 * request: 0: trust the verifier although they were not, or the layouts are unknown
 	 */
 	IPTTRACE_A_WALK_COMPARED = 37,
-	IPTTRACE_A_MAX = 37
+	/* u32: whether the structures that the walk uses lie where the module finds them */
+	IPTTRACE_A_WALK_LAYOUT = 38,
+	/* string: which structure or member does not, or why that is unknown */
+	IPTTRACE_A_WALK_REFUSAL = 39,
+	IPTTRACE_A_MAX = 39
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */

@@ -20,6 +20,8 @@
  * walk.c	packets on their way from rule to rule
  * walk_event.c	where they are: events and programs
  * verify.c	whether they may be taken through chains on this kernel
+ * nft_layout.c	whether its structures lie where that walk finds them
+ * btf.c	the kernel's description of its types
  * selection.c	running the programs of the sets that selected a packet
  * arming.c	watching functions while there are links
  * function.c	functions of the kernel that are watched or redirected

@@ -15,6 +15,7 @@
 #include "message.h"
 #include "netlink.h"
 #include "netlink_gen.h"
+#include "nft_layout.h"
 #include "parse.h"
 #include "transaction.h"
 #include "verify.h"
@@ -358,13 +359,19 @@ int ipttrace_nl_history_doit(struct sk_buff *skb, struct genl_info *info)
 
 static int put_walk(struct sk_buff *msg)
 {
-	u32 walk;
+	const char *refusal;
+	u32 walk, layout;
 
 	mutex_lock(&ipttrace_lock);
 	walk = ipttrace_verify_state();
+	layout = ipttrace_nft_layout(&refusal);
 	mutex_unlock(&ipttrace_lock);
 	if (nla_put_u32(msg, IPTTRACE_A_WALK, walk) ||
-	    nla_put_u32(msg, IPTTRACE_A_WALK_COMPARED, ipttrace_nft_compared()))
+	    nla_put_u32(msg, IPTTRACE_A_WALK_COMPARED,
+			ipttrace_nft_compared()) ||
+	    nla_put_u32(msg, IPTTRACE_A_WALK_LAYOUT, layout))
+		return -EMSGSIZE;
+	if (refusal && nla_put_string(msg, IPTTRACE_A_WALK_REFUSAL, refusal))
 		return -EMSGSIZE;
 	return 0;
 }
@@ -414,9 +421,12 @@ int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info)
 			goto err_free;
 		}
 	}
-	mutex_lock(&ipttrace_lock);
-	err = verify(info, net);
-	mutex_unlock(&ipttrace_lock);
+	err = ipttrace_verify_compare();
+	if (!err) {
+		mutex_lock(&ipttrace_lock);
+		err = verify(info, net);
+		mutex_unlock(&ipttrace_lock);
+	}
 	if (net)
 		put_net(net);
 	if (err)
@@ -446,6 +456,8 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 		return -ENOMEM;
 	/* the sender may have just begun to listen */
 	ipttrace_events_resume();
+	/* without memory it is not known yet */
+	ipttrace_verify_compare();
 	header = genlmsg_put_reply(msg, info, &ipttrace_family, 0,
 				   IPTTRACE_CMD_STATS);
 	if (!header ||

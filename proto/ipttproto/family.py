@@ -142,6 +142,15 @@ class Walk(Documented):
     DIFFERS = 3, "it differed from the kernel's loop: for the verifier's namespaces only, as before"
 
 
+class Layout(Documented):
+    """Whether the kernel has nf_tables' structures where the module was compiled to find them."""
+
+    UNCHECKED = 1, "not known yet: nf_tables is not loaded"
+    SAME = 2, "it has, by its own description of its types (BTF)"
+    DIFFERS = 3, "it has not: chain links are refused"
+    UNKNOWN = 4, "it does not describe them: chain links are refused but for the verifier's"
+
+
 class Action(Documented):
     """How a generation of a link came about."""
 
@@ -511,8 +520,22 @@ Top: Final = AttributeSet(
         37,
         U32,
         "1: the sources of this kernel's series were compared with the walk; verify, request: 0: "
-        "trust the verifier although they were not",
+        "trust the verifier although they were not, or the layouts are unknown",
         maximum=1,
+    ),
+    Attribute(
+        "walk-layout",
+        38,
+        U32,
+        "whether the structures that the walk uses lie where the module finds them",
+        enum=Layout,
+    ),
+    Attribute(
+        "walk-refusal",
+        39,
+        STRING,
+        "which structure or member does not, or why that is unknown",
+        max_length=255,
     ),
 )
 
@@ -611,6 +634,9 @@ _LINK: Final = (
     "chain",
 )
 
+#: what is known of the walk
+_WALK: Final = ("walk", "walk-compared", "walk-layout", "walk-refusal")
+
 OPERATIONS: Final = (
     Operation(
         Command.ATTACH,
@@ -636,12 +662,12 @@ OPERATIONS: Final = (
     ),
     Operation(Command.DETACH, ("link", "expect-generation", "expect-program"), _LINK),
     Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
-    Operation(Command.STATS, (), ("fingerprint", "module-version", "walk", "walk-compared", "cpu")),
+    Operation(Command.STATS, (), ("fingerprint", "module-version", *_WALK, "cpu")),
     Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
     Operation(Command.CONFIRM, ("link",), _LINK),
     Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link",), _LINK),
-    Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), ("walk", "walk-compared")),
+    Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

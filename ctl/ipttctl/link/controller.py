@@ -208,11 +208,12 @@ class Controller(Closing):
         """Tell the module how verifying its walk through chains ended.
 
         That holds until the module is unloaded. On a series of kernels whose sources nobody
-        compared with the walk, it is trusted only ``although_not_compared``.
+        compared with the walk, and where the kernel does not tell how its structures are laid out,
+        it is trusted only ``although_not_compared``.
 
         Raises:
-            KernelError: the kernel's series was not compared, or there are links at chains, which
-                ``walk`` forbids.
+            KernelError: something was not compared, the layouts of structures differ, or there are
+                links at chains, which ``walk`` forbids.
         """
         attributes = {"walk": int(walk)}
         if although_not_compared:

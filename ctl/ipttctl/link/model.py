@@ -11,7 +11,7 @@ from typing import Any, Final
 from ipttctl import hooks
 from ipttctl.hooks.hook import Hook
 from ipttctl.numbers import known_member
-from ipttproto import Action, Command, DetachReason, LinkFlag, Loss, Slot, Walk
+from ipttproto import Action, Command, DetachReason, Layout, LinkFlag, Loss, Slot, Walk
 
 _SLOTS: Final = {int(slot): slot for slot in Slot}
 _MILLI: Final = 1000
@@ -274,7 +274,9 @@ class ModuleStatus:
     """The loaded module: its version, its protocol's fingerprint, its event streams.
 
     ``walk`` says whether links at nftables' chains are taken, ``walk_compared`` whether the sources
-    of the kernel's series were compared with the module's walk through chains.
+    of the kernel's series were compared with the module's walk through chains. ``walk_layout`` says
+    whether the kernel has its structures where the walk finds them; where that is not so, or not
+    known, ``walk_refusal`` is a sentence on it.
     """
 
     version: str
@@ -282,6 +284,8 @@ class ModuleStatus:
     cpus: tuple[CpuStatus, ...]
     walk: Walk | int = 0
     walk_compared: bool = False
+    walk_layout: Layout | int = 0
+    walk_refusal: str = ""
 
     @classmethod
     def from_attributes(cls, replies: Iterable[Mapping[str, Any]]) -> ModuleStatus:
@@ -289,13 +293,15 @@ class ModuleStatus:
 
         Missing attributes are empty: a module of another build may send fewer.
         """
-        version, fingerprint, walk, compared = "", 0, 0, 0
+        version, fingerprint, walk, compared, layout, refusal = "", 0, 0, 0, 0, ""
         cpus = []
         for attributes in replies:
             version = attributes.get("module-version", version)
             fingerprint = attributes.get("fingerprint", fingerprint)
             walk = attributes.get("walk", walk)
             compared = attributes.get("walk-compared", compared)
+            layout = attributes.get("walk-layout", layout)
+            refusal = attributes.get("walk-refusal", refusal)
             cpus += [
                 CpuStatus(
                     cpu.get("cpu", 0),
@@ -304,8 +310,15 @@ class ModuleStatus:
                 )
                 for cpu in attributes.get("cpu", ())
             ]
-        known = known_member(Walk, walk)
-        return cls(version, fingerprint, tuple(cpus), known, bool(compared))
+        return cls(
+            version,
+            fingerprint,
+            tuple(cpus),
+            known_member(Walk, walk),
+            bool(compared),
+            known_member(Layout, layout),
+            refusal,
+        )
 
 
 def _programs(nests: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Slot, ProgramInfo]]:

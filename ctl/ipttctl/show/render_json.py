@@ -214,6 +214,8 @@ def status(value: ModuleStatus) -> dict[str, Any]:
         "fingerprint": f"{value.fingerprint:08x}",
         "walk": describe.member(value.walk) if value.walk else None,
         "walk_compared": value.walk_compared,
+        "walk_layout": describe.member(value.walk_layout) if value.walk_layout else None,
+        "walk_refusal": value.walk_refusal or None,
         "cpus": [
             {
                 "cpu": cpu.cpu,

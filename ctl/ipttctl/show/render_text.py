@@ -20,7 +20,7 @@ from ipttctl.link.model import (
     ProgramInfo,
 )
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import Loss, Slot
+from ipttproto import Layout, Loss, Slot
 
 _NANO: Final = 10**9
 
@@ -90,10 +90,13 @@ def history_line(entry: HistoryEntry) -> str:
 def walk(status: ModuleStatus) -> str:
     """``walk verified``: what is known of the module's walk through chains; empty if not even that.
 
-    Kernels whose sources nobody compared with it are told.
+    Kernels whose sources nobody compared with it are told, and those whose structures it does not
+    fit.
     """
     if not status.walk:
         return ""
+    if status.walk_layout == Layout.DIFFERS:
+        return "walk refused"
     compared = "" if status.walk_compared else " (nobody compared it with this series of kernels)"
     return f"walk {describe.member(status.walk)}{compared}"
 

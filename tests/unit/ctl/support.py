@@ -16,7 +16,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ipttctl.link.wire import Connection, Family
-from ipttproto import FINGERPRINT, Command, EventFlag, Flag, Hook, Kind, Loss, Walk, build_request
+from ipttproto import (
+    FINGERPRINT,
+    Command,
+    EventFlag,
+    Flag,
+    Hook,
+    Kind,
+    Layout,
+    Loss,
+    Walk,
+    build_request,
+)
 from ipttproto.attributes import align
 from ipttproto.family import Batch, Event, Top
 from ipttproto.messages import (
@@ -211,6 +222,7 @@ def status(
         "module-version": "0.1.0",
         "walk": walk,
         "walk-compared": 1,
+        "walk-layout": Layout.SAME,
         "cpu": [
             {
                 "cpu": cpu,

@@ -515,6 +515,7 @@ def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) ->
     [
         ({"walk": 1}, " walk unverified (nobody compared it with this series of kernels)"),
         ({"walk": 3, "walk-compared": 1}, " walk differs"),
+        ({"walk": 2, "walk-layout": 3, "walk-refusal": "no"}, " walk refused"),
         ({}, ""),
     ],
 )

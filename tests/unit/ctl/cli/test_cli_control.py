@@ -43,6 +43,7 @@ from tests.unit.ctl.support import (
     nf_link,
     no_such_link,
     notification,
+    status,
 )
 
 OWN_NETNS = netns.resolve(str(netns.OWN))
@@ -262,10 +263,10 @@ def test_links_at_chains_need_the_walk(
     file.write_text("links: {a: {hook: chain, fd: {rule: 0}}}")
     module.walk = walk
     monkeypatch.setattr(host_walk, "kept", lambda: kept)
-    status = run(line.replace("FILE", str(file)).split())
+    ended = run(line.replace("FILE", str(file)).split())
     asked = [command for command, _ in module.requests]
     if kept is None:
-        assert status == 3
+        assert ended == 3
         assert "on this kernel the module's walk through chains does not do" in (
             capsys.readouterr().err
         )
@@ -273,6 +274,31 @@ def test_links_at_chains_need_the_walk(
     else:
         assert module.walk is Walk.VERIFIED
         assert asked[:3] == [Command.STATS, Command.STATS, Command.VERIFY]
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "remedy"),
+    [
+        ({"walk": 2, "walk-layout": 3, "walk-refusal": "it is moved"}, "it is moved", "build"),
+        ({"walk-layout": 4, "walk-refusal": "it is hidden"}, "it is hidden", "--although-not"),
+        ({"walk-compared": 0}, "nobody compared", "--although-not"),
+    ],
+)
+def test_links_at_chains_need_layouts(
+    found: dict[str, Any],
+    said: str,
+    remedy: str,
+    module: FakeModule,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(host_walk, "kept", lambda: Walk.VERIFIED)
+    module.handlers[Command.STATS] = lambda *_: [status(walk=Walk.UNVERIFIED) | found]
+    assert run(["attach", "--fd", "rule=7", "--hook", "chain", "--persist"]) == 3
+    told = capsys.readouterr().err
+    assert said in told
+    assert remedy in told
+    assert {command for command, _ in module.requests} == {Command.STATS}
 
 
 def test_attach_tells_when_nf_tables_comes_and_goes(

@@ -16,7 +16,7 @@ from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus
 from ipttctl.show import render_json
 from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import Command, EventFlag, Kind, Walk, parse_batch
+from ipttproto import Command, EventFlag, Kind, Layout, Walk, parse_batch
 from tests.unit.ctl.show.test_event_text import record
 from tests.unit.ctl.support import (
     NFT_CONTINUE,
@@ -254,7 +254,8 @@ def test_status() -> None:
     found = render_json.status(ModuleStatus.from_attributes([status([5], [(1, 2, 3)])]))
     assert re.fullmatch("[0-9a-f]{8}", found.pop("fingerprint"))
     assert found == {
-        "version": "0.1.0", "walk": "verified", "walk_compared": True, "cpus": [
+        "version": "0.1.0", "walk": "verified", "walk_compared": True, "walk_layout": "same",
+        "walk_refusal": None, "cpus": [
             {"cpu": 0, "events": 5, "lost_ring": 1, "lost_memory": 2, "lost_nested": 3},
         ],
     }  # fmt: skip  # pairs together
@@ -262,6 +263,10 @@ def test_status() -> None:
         value = ModuleStatus.from_attributes([{"walk": walk, "walk-compared": 0}])
         shows = render_json.status(value)
         assert (shows["walk"], shows["walk_compared"]) == (shown, False)
+        assert (shows["walk_layout"], shows["walk_refusal"]) == (None, None)
+    refused = {"walk": 2, "walk-layout": Layout.DIFFERS, "walk-refusal": "no"}
+    shows = render_json.status(ModuleStatus.from_attributes([refused]))
+    assert (shows["walk_layout"], shows["walk_refusal"]) == ("differs", "no")
     # of a module of another build
     assert render_json.status(ModuleStatus.from_attributes([{}]))["walk"] is None
 

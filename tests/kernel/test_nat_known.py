@@ -162,7 +162,7 @@ def answering(where: Namespace, *ports: int) -> Iterator[None]:
 #: without a rule that needs connection tracking there is none, and no NAT
 TRACKED = """
 table inet tracked {
-    chain all { type filter hook forward priority 0; ct state invalid counter; }
+    chain every { type filter hook forward priority 0; ct state invalid counter; }
 }
 """
 #: judge says what connection tracking knows of a packet, before NAT at the same hook

@@ -13,6 +13,7 @@
 #include "follow.h"
 #include "link.h"
 #include "message.h"
+#include "nat.h"
 #include "nft_layout.h"
 #include "verify.h"
 
@@ -49,7 +50,8 @@ struct chain_spec {
 };
 
 static struct ipttrace_arming arming = {
-	.hook = IPTTRACE_HOOK_CHAIN,
+	.lock = __MUTEX_INITIALIZER(arming.lock),
+	.hooks = BIT(IPTTRACE_HOOK_CHAIN),
 	.functions = ipttrace_follow_functions,
 	.count = IPTTRACE_FOLLOW_FUNCTIONS,
 	.resolve = ipttrace_follow_resolve,
@@ -211,11 +213,19 @@ static int chain_takes(u32 family, const struct ipttrace_set *set,
 static int chain_begin(const struct ipttrace_link_spec *spec,
 		       struct netlink_ext_ack *extack)
 {
-	return ipttrace_arming_begin(&arming, extack);
+	int err = ipttrace_arming_begin(&arming, extack);
+
+	if (err)
+		return err;
+	err = ipttrace_arming_begin(&ipttrace_nat_arming, extack);
+	if (err)
+		ipttrace_arming_end(&arming);
+	return err;
 }
 
 static void chain_end(const struct ipttrace_link_spec *spec)
 {
+	ipttrace_arming_end(&ipttrace_nat_arming);
 	ipttrace_arming_end(&arming);
 }
 
@@ -278,6 +288,7 @@ static struct ipttrace_sets *chain_detach(const struct list_head *leaving)
 static void chain_release(void)
 {
 	ipttrace_arming_release(&arming);
+	ipttrace_arming_release(&ipttrace_nat_arming);
 }
 
 static u32 chain_armed(const struct ipttrace_link *link)

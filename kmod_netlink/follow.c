@@ -85,6 +85,35 @@ static noinline void count_left_out(const struct ipttrace_selection *selection)
 	preempt_enable();
 }
 
+/* Begins a walk: where it is, and what all its events have in common. */
+static __always_inline void
+walk_begin(struct ipttrace_chain_walk *walk,
+	   const struct ipttrace_selection *selection, struct nft_pktinfo *pkt,
+	   const struct nft_chain *base, unsigned long sp, unsigned long bp)
+{
+	const struct net *net = nft_net(pkt);
+
+	walk->pkt = pkt;
+	walk->selection = selection;
+	walk->slots = selection->slots;
+	walk->sp = sp;
+	walk->bp = bp;
+	walk->named = NULL;
+	walk->depth = 0;
+	walk->rules = 0;
+	walk->told = ipttrace_events_wanted();
+	if (walk->told)
+		memset(&walk->event, 0, sizeof(walk->event));
+	else
+		walk->event.flags = 0;
+	walk->cursor = READ_ONCE(net->nft.gencursor);
+	/* see ipttrace_walk_describe() */
+	smp_rmb();
+	walk->base_seq = ipttrace_nft_base_seq(&ipttrace_nft, net);
+	if (walk->told)
+		ipttrace_walk_describe(walk, base);
+}
+
 /*
  * Follows a selected packet through a base chain. noinline: a packet that was not selected does not
  * pay for the walk.
@@ -95,7 +124,6 @@ chain_follow(const struct ipttrace_selection *selection,
 	     unsigned long bp)
 {
 	const struct nft_chain *base = priv;
-	const struct net *net = nft_net(pkt);
 	unsigned int verdict;
 	struct ipttrace_chain_walk walk __uninitialized;
 	bool timed;
@@ -105,25 +133,7 @@ chain_follow(const struct ipttrace_selection *selection,
 		count_left_out(selection);
 		return ipttrace_behind_nft_do_chain(pkt, priv);
 	}
-	walk.pkt = pkt;
-	walk.selection = selection;
-	walk.slots = selection->slots;
-	walk.sp = sp;
-	walk.bp = bp;
-	walk.named = NULL;
-	walk.depth = 0;
-	walk.rules = 0;
-	walk.told = ipttrace_events_wanted();
-	if (walk.told)
-		memset(&walk.event, 0, sizeof(walk.event));
-	else
-		walk.event.flags = 0;
-	walk.cursor = READ_ONCE(net->nft.gencursor);
-	/* see ipttrace_walk_describe() */
-	smp_rmb();
-	walk.base_seq = ipttrace_nft_base_seq(&ipttrace_nft, net);
-	if (walk.told)
-		ipttrace_walk_describe(&walk, base);
+	walk_begin(&walk, selection, pkt, base, sp, bp);
 
 	timed = walk.slots & BIT(IPTTRACE_SLOT_EXIT);
 	/* on one CPU, and cheaper than the time of events */
@@ -366,6 +376,87 @@ static unsigned int chain_replacement(struct nft_pktinfo *pkt, void *priv)
 		migrate_enable();
 	return verdict;
 }
+
+/* --- chains that are not consulted --------------------------------------------------------- */
+
+/*
+ * Tells whether any set may want to be told that a base chain is not consulted. Such a packet does
+ * not come to the chain: it is not counted.
+ */
+bool ipttrace_follow_known_wanted(const struct nft_chain *chain,
+				  struct sk_buff *skb,
+				  const struct nf_hook_state *state)
+{
+	const struct ipttrace_sets *sets = rcu_dereference(published);
+	const struct nft_pktinfo pkt = { .skb = skb, .state = state };
+	unsigned int i;
+
+	for (i = 0; sets && i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+
+		if (set->slots & BIT(IPTTRACE_SLOT_RULE) &&
+		    link_concerns(set->link, &pkt, chain) &&
+		    (set->filter_draws || filter_wants(set, &pkt)))
+			return true;
+	}
+	return false;
+}
+
+/* Selects the sets that are told. */
+static bool known_select(struct ipttrace_selection *selection,
+			 const struct nft_pktinfo *pkt,
+			 const struct nft_chain *chain, unsigned long sp,
+			 unsigned long bp)
+{
+	const struct ipttrace_sets *sets = rcu_dereference(published);
+	unsigned int i;
+
+	selection->sets = sets;
+	for (i = 0; sets && i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+
+		if (!(set->slots & BIT(IPTTRACE_SLOT_RULE)) ||
+		    !link_concerns(set->link, pkt, chain) ||
+		    !filter_wants(set, pkt))
+			continue;
+		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
+		    !entry_selects(set, pkt, chain, sp, bp))
+			continue;
+		ipttrace_selection_put(selection, i);
+	}
+	return selection->slots;
+}
+
+/**
+ * ipttrace_follow_known - tell that a base chain is not consulted: the packet's connection is known
+ * @chain: the base chain
+ * @skb: the packet
+ * @state: state of its hook
+ * @sp: stack pointer where the function was entered that decides this
+ * @bp: frame pointer there
+ *
+ * To rule programs it is a rule without number and handle that does not decide.
+ *
+ * Context: softirqs off, in the RCU read section of the hook; nft_do_chain() is redirected.
+ */
+void ipttrace_follow_known(const struct nft_chain *chain, struct sk_buff *skb,
+			   const struct nf_hook_state *state, unsigned long sp,
+			   unsigned long bp)
+{
+	const struct nft_verdict undecided = { .code = NFT_CONTINUE };
+	const struct ipttrace_position at = { .chain = chain };
+	struct nft_pktinfo pkt = { .skb = skb, .state = state };
+	struct ipttrace_selection selection = {};
+	struct ipttrace_chain_walk walk;
+
+	if (!known_select(&selection, &pkt, chain, sp, bp))
+		return;
+	walk_begin(&walk, &selection, &pkt, chain, sp, bp);
+	ipttrace_walk_show(&walk, IPTTRACE_KIND_CHAIN_KNOWN, &at, 0,
+			   &undecided);
+}
+
+/* --- the redirect -------------------------------------------------------------------------- */
 
 /* ftrace handler of nft_do_chain(); every packet pays for it. */
 static void notrace chain_handler(unsigned long ip, unsigned long parent_ip,

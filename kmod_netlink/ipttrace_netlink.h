@@ -7,7 +7,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xa4daae16U
+#define IPTTRACE_FINGERPRINT 0xab66cf47U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -97,6 +97,10 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_CHAIN_POLICY = 8,
 	/* chain: the packet left the base chain with a verdict */
 	IPTTRACE_KIND_CHAIN_EXIT = 9,
+	/* the nat table was not consulted: NAT knows the packet's connection */
+	IPTTRACE_KIND_KNOWN = 10,
+	/* chain: a NAT chain was not consulted: NAT knows the packet's connection */
+	IPTTRACE_KIND_CHAIN_KNOWN = 11,
 };
 
 /* Bits of an event's ``flags``. */

@@ -50,6 +50,14 @@ ipttrace_selection_next(const struct ipttrace_selection *selection,
 	return IPTTRACE_MAX_LINKS;
 }
 
+/* Puts a set among those that follow the packet. */
+static __always_inline void
+ipttrace_selection_put(struct ipttrace_selection *selection, unsigned int i)
+{
+	__set_bit(i, selection->selected);
+	selection->slots |= selection->sets->set[i]->slots;
+}
+
 /*
  * Notes that a set has selected the packet. Returns true if it has more programs than the entry
  * program, for which the packet is followed.
@@ -62,8 +70,7 @@ ipttrace_selection_add(struct ipttrace_selection *selection, unsigned int i)
 	this_cpu_inc(set->link->stats->selected);
 	if (!(set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)))
 		return false;
-	__set_bit(i, selection->selected);
-	selection->slots |= set->slots;
+	ipttrace_selection_put(selection, i);
 	return true;
 }
 

@@ -8,12 +8,14 @@
 
 #include "arming.h"
 #include "link.h"
+#include "nat.h"
 #include "program.h"
 #include "table.h"
 #include "traverse.h"
 
 static struct ipttrace_arming arming = {
-	.hook = IPTTRACE_HOOK_TABLE,
+	.lock = __MUTEX_INITIALIZER(arming.lock),
+	.hooks = BIT(IPTTRACE_HOOK_TABLE),
 	.functions = ipttrace_functions,
 	.count = IPTTRACE_FUNCTIONS,
 };
@@ -64,11 +66,19 @@ static int table_takes(u32 family, const struct ipttrace_set *set,
 static int table_begin(const struct ipttrace_link_spec *spec,
 		       struct netlink_ext_ack *extack)
 {
-	return ipttrace_arming_begin(&arming, extack);
+	int err = ipttrace_arming_begin(&arming, extack);
+
+	if (err)
+		return err;
+	err = ipttrace_arming_begin(&ipttrace_nat_arming, extack);
+	if (err)
+		ipttrace_arming_end(&arming);
+	return err;
 }
 
 static void table_end(const struct ipttrace_link_spec *spec)
 {
+	ipttrace_arming_end(&ipttrace_nat_arming);
 	ipttrace_arming_end(&arming);
 }
 
@@ -129,6 +139,7 @@ static u32 table_armed(const struct ipttrace_link *link)
 static void table_release(void)
 {
 	ipttrace_arming_release(&arming);
+	ipttrace_arming_release(&ipttrace_nat_arming);
 }
 
 static int table_init(void)

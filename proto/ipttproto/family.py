@@ -88,6 +88,8 @@ class Kind(Documented):
     CHAIN_END = 7, "chain: the packet reached the end of a chain that is not a base chain"
     CHAIN_POLICY = 8, "chain: the packet reached the policy of the base chain"
     CHAIN_EXIT = 9, "chain: the packet left the base chain with a verdict"
+    KNOWN = 10, "the nat table was not consulted: NAT knows the packet's connection"
+    CHAIN_KNOWN = 11, "chain: a NAT chain was not consulted: NAT knows the packet's connection"
 
 
 class EventFlag(Documented):

@@ -7,7 +7,8 @@ import enum
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from typing import Annotated, Literal
+from itertools import islice
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -20,6 +21,7 @@ from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.view import EventView
 from ipttctl.cli.walk import verified
 from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
+from ipttctl.escape import word
 from ipttctl.families import IP
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
@@ -34,6 +36,12 @@ from ipttctl.rules import backends
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
+
+_MOST_ASKED: Final = 64
+"""Most namespaces whose rules are looked for at the start."""
+
+_MOST_NAMED: Final = 8
+"""Most namespaces without rules that a line names."""
 
 
 class Backend(enum.StrEnum):
@@ -181,7 +189,9 @@ def trace(
             for link in links.values():
                 note(f"tracing: link {link.id}")
             _tell_missing(list(links.values()), backend)
-            _tell_no_rules(namespace, backend)
+            # where nftables' chains cannot be watched, only legacy rules are seen
+            sees_nft = any(isinstance(place, ChainHook) for place in places)
+            _tell_no_rules(namespace, backend if sees_nft else Backend.LEGACY)
             time_format = TimeFormat.CLOCK
             if precise or relative:
                 time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
@@ -278,19 +288,49 @@ def _tell_missing(links: list[Link], backend: Backend | None) -> None:
 
 
 def _tell_no_rules(namespace: str | None, backend: Backend | None) -> None:
-    """Say that no back end that is watched holds a rule: in the namespace chosen, or in our own."""
+    """Say where no back end that is watched holds a rule.
+
+    That is the namespace chosen. Without one it is ours, and those that have names.
+    """
+    if namespace is not None:
+        with suppress(IpttctlError), netns.find(namespace) as found:
+            _tell(_no_rules(found, backend), f"network namespace {namespace}")
+        return
+    with suppress(IpttctlError, OSError), netns.Namespace(netns.OWN) as found:
+        _tell(_no_rules(found, backend), "this network namespace")
+    without: dict[str, list[str]] = {}
+    for found in islice(netns.named(), _MOST_ASKED):
+        if found.inode != netns.own() and (sentence := _no_rules(found, backend)):
+            without.setdefault(sentence, []).append(word(found.path.name))
+    for sentence, where in without.items():
+        _tell(sentence, f"network namespace{'s' if len(where) > 1 else ''} {_listed(where)}")
+
+
+def _tell(sentence: str | None, where: str) -> None:
+    if sentence:
+        note(sentence.format(where=where))
+
+
+def _no_rules(namespace: netns.Namespace, backend: Backend | None) -> str | None:
+    """What to say of a namespace, with ``{where}`` in its place; None if rules are seen there."""
     try:
-        with netns.Namespace(netns.OWN) if namespace is None else netns.find(namespace) as found:
-            held = backends.holders(found.fileno())
+        held = backends.holders(namespace.fileno())
     except (IpttctlError, OSError):
         # it went, or may not be asked
-        return
-    where = "this network namespace" if namespace is None else f"network namespace {namespace}"
+        return None
     if backend is None and not held.legacy and not held.nft:
-        note(f"no rules in {where}: neither iptables-legacy nor nftables holds any")
-    elif backend is Backend.LEGACY and not held.legacy:
+        return "no rules in {where}: neither iptables-legacy nor nftables holds any"
+    if backend is Backend.LEGACY and not held.legacy:
         others = "; nftables holds some" if held.nft else ""
-        note(f"iptables-legacy holds no rules in {where}{others}")
-    elif backend is Backend.NFT and not held.nft:
+        return f"iptables-legacy holds no rules in {{where}}{others}"
+    if backend is Backend.NFT and not held.nft:
         others = "; iptables-legacy holds some" if held.legacy else ""
-        note(f"nftables holds no rules in {where}{others}")
+        return f"nftables holds no rules in {{where}}{others}"
+    return None
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a sentence, the first few of them."""
+    if len(names) <= _MOST_NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"

@@ -51,9 +51,11 @@ def event(
     is_exit = record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}
     is_chain = record.kind in ChainHook.EVENTS
     is_rule = record.kind == Kind.CHAIN_RULE
-    decides = is_chain and not is_exit
+    is_known = record.kind in {Kind.KNOWN, Kind.CHAIN_KNOWN}
+    decides = is_chain and not is_exit and not is_known
     ends = is_exit or is_rule
     is_packet = record.kind == Kind.PACKET
+    has_number = is_rule or record.kind in {Kind.RULE, Kind.RETURN, Kind.POLICY}
     version = describe.version(record)
     is_arp = (is_packet or is_chain) and record.ethertype == describe.ARP
     ports = version is not None and describe.has_ports(record)
@@ -114,7 +116,7 @@ def event(
         "hook": describe.hook(record),
         "hook_family": families.family_name(record.pf),
         "priority": record.priority if is_packet else None,
-        "rulenum": None if is_exit or is_packet or (is_chain and not is_rule) else record.rulenum,
+        "rulenum": record.rulenum if has_number else None,
         "table_family": families.nft_family_name(record.family) if is_chain else None,
         "table_handle": record.table_handle if is_chain else None,
         "chain_handle": record.chain_handle if is_chain else None,
@@ -124,7 +126,7 @@ def event(
         "depth": record.depth if decides else None,
         "decision": describe.decision_name(record.verdict) if decides else None,
         "target": describe.text(record.target) or None if is_rule else None,
-        "rules": record.rules if flags & EventFlag.COUNTED else None,
+        "rules": record.rules if flags & EventFlag.COUNTED and not is_known else None,
         "verdict": verdict if is_exit or is_packet else None,
         "errno": (
             describe.error_name(record.verdict_data)

@@ -52,6 +52,7 @@ def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
         module.handlers[command] = lambda *_: [link()]
     # those of this machine are nobody's concern
     monkeypatch.setattr(backends, "holders", lambda _: Holders(legacy=True, nft=True))
+    monkeypatch.setattr(netns, "named", lambda: iter(()))
 
 
 class FakeProgram:
@@ -312,6 +313,54 @@ def test_trace_says_that_there_are_no_rules(
     where = f"network namespace {number}" if chosen else "this network namespace"
     assert capsys.readouterr().err == (f"{said.format(where)}\n" if said else "")
     assert asked == [netns.own()]
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        (
+            None,
+            [
+                f"no rules in {where}: neither iptables-legacy nor nftables holds any"
+                for where in ("this network namespace", "network namespace n0")
+            ],
+        ),
+        (
+            trace_command.Backend.LEGACY,
+            [
+                "iptables-legacy holds no rules in this network namespace",
+                "iptables-legacy holds no rules in network namespace n0",
+                (
+                    "iptables-legacy holds no rules in network namespaces n1, n2, n3, n4, n5, n6, "
+                    "n7, n8 and 2 more; nftables holds some"
+                ),
+            ],
+        ),
+    ],
+)
+def test_trace_says_so_of_every_namespace_that_it_follows(
+    backend: trace_command.Backend | None,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Our own holds none, of the named ones n0 neither; the others hold some of nftables."""
+
+    class Named:
+        def __init__(self, number: int) -> None:
+            self.path = Path(f"/run/netns/n{number}")
+            self.inode = number
+
+        def fileno(self) -> int:
+            return -self.inode
+
+    ours = Named(netns.own())
+    monkeypatch.setattr(netns, "named", lambda: iter([ours, *map(Named, range(11))]))
+    monkeypatch.setattr(
+        backends, "holders", lambda namespace: Holders(legacy=False, nft=namespace < 0)
+    )
+    trace_command._tell_no_rules(None, backend)
+    assert capsys.readouterr().err.splitlines() == said
 
 
 @pytest.mark.parametrize("error", [PermissionError(), KernelError("reading", errno.EIO)])

@@ -163,6 +163,10 @@ OF_KIND = (
             [None, None, 0, "accept", None, None, None, None, None, None],
         ),
         (
+            {"kind": Kind.CHAIN_KNOWN, "rulenum": 0, "verdict": NFT_CONTINUE},
+            [None] * 10,
+        ),
+        (
             {"kind": Kind.CHAIN_EXIT, "rulenum": 0, "verdict": 1, "cost": 900},
             [None, None, None, None, None, "ACCEPT", None, None, None, 900],
         ),
@@ -183,7 +187,9 @@ def test_chains(changes: dict[str, Any], values: list[Any]) -> None:
     }  # fmt: skip  # pairs together
     assert {key: found[key] for key in expected} == expected
     assert parsed(**chain_event(**changes | {"flags": EventFlag.UNCERTAIN}))["uncertain"]
-    assert parsed(**chain_event(**changes | {"flags": EventFlag.COUNTED}, rules=4))["rules"] == 4
+    rules = None if changes.get("kind") == Kind.CHAIN_KNOWN else 4
+    counted = parsed(**chain_event(**changes | {"flags": EventFlag.COUNTED}, rules=4))
+    assert counted["rules"] == rules
 
 
 def test_what_only_chains_have_is_null_elsewhere() -> None:
@@ -191,8 +197,16 @@ def test_what_only_chains_have_is_null_elsewhere() -> None:
         "table_family", "table_handle", "chain_handle", "rule_handle", "ruleset", "uncertain",
         "depth", "decision", "target",
     )  # fmt: skip  # in two lines
-    for kind in (Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT, Kind.PACKET):
+    for kind in (Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT, Kind.PACKET, Kind.KNOWN):
         assert [parsed(kind=kind)[key] for key in keys] == [None] * len(keys)
+
+
+def test_numbers_of_rules_are_of_rules() -> None:
+    numbered = {kind for kind in Kind if parsed(kind=kind, rulenum=1)["rulenum"] == 1}
+    assert numbered == {Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.CHAIN_RULE}
+    known = parsed(kind=Kind.KNOWN, rulenum=0, table=b"nat")
+    keys = ("kind", "table", "chain", "verdict", "rules", "cost_ns")
+    assert [known[key] for key in keys] == ["known", "nat", "OUTPUT", None, None, None]
 
 
 def test_arp_at_a_chain() -> None:

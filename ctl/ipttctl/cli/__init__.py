@@ -19,6 +19,7 @@ from ipttctl.cli.output import lines, note
 from ipttctl.cli.standard_files import ReaderGoneError, checked, keep_numbers, take_any_encoding
 from ipttctl.errors import IpttctlError, ModuleError, UsageError, os_reason
 from ipttctl.paths import VERSION
+from ipttctl.system.inherited import Inherited
 from ipttproto import FINGERPRINT, ProtocolError
 
 EXIT_CODES: Final = {
@@ -110,11 +111,15 @@ def overview(
         )
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; returns its exit status. Errors become one line on standard error."""
+def run(arguments: Sequence[str] | None = None, inherited: Inherited | None = None) -> int:
+    """Run a command line; returns its exit status. Errors become one line on standard error.
+
+    ``inherited`` are the descriptors that it may name, by default those that are open now.
+    """
+    inherited = inherited or Inherited.now()
     with checked():
         try:
-            result = app(args=arguments, prog_name="ipttctl", standalone_mode=False)
+            result = app(args=arguments, prog_name="ipttctl", standalone_mode=False, obj=inherited)
         except ReaderGoneError:
             return 0
         except (KeyboardInterrupt, typer.Abort):
@@ -135,11 +140,12 @@ def _drop_output() -> None:
 
 def main() -> None:
     """The console script."""
+    inherited = Inherited.now()
     # we only resolve a family with it
     without_the_rest("pyroute2")
     keep_numbers()
     take_any_encoding()
-    sys.exit(run())
+    sys.exit(run(inherited=inherited))
 
 
 def _explain(error: Exception) -> tuple[str, int]:

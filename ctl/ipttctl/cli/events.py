@@ -12,7 +12,7 @@ import typer
 from ipttctl.cli import output
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.options import ColumnsOption, Output, OutputOption
+from ipttctl.cli.options import ColumnsOption, Output, OutputOption, inherited
 from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
@@ -28,6 +28,7 @@ from ipttctl.system.namespace_names import NamespaceNames
 @grouped
 def events(
     *,
+    context: typer.Context,
     wanted: EventOptions,
     count: Annotated[
         int | None, typer.Option("-c", "--catch-count", min=1, help="end after this many")
@@ -50,6 +51,8 @@ def events(
     which of the lost ones were wanted. The line "listening" on standard error says that nothing is
     missed from then on.
     """
+    for namespace in wanted.namespace:
+        inherited(context).check_path(namespace)
     if links:
         if wanted.of_packets:
             raise UsageError("--links takes no option that chooses packets", "use --link")

@@ -20,6 +20,7 @@ from ipttctl.cli.options import (
     ExpectProgramOption,
     Output,
     OutputOption,
+    inherited,
     tell_compiling,
 )
 from ipttctl.cli.signals import on_ending, wait_ending
@@ -39,6 +40,7 @@ _LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="
 @grouped
 def attach(
     *,
+    context: typer.Context,
     programs: ProgramOptions,
     where: HookOptions,
     persist: Annotated[
@@ -53,8 +55,9 @@ def attach(
     network namespace or device disappears. The first link at chains may take a verification, as
     `ipttctl module verify` says.
     """
-    hook = chosen(where)
-    choice = programs.choice()
+    left_open = inherited(context)
+    hook = chosen(where, left_open)
+    choice = programs.choice(left_open)
     check_slots(hook, choice.sources)
     with Controller() as controller:
         verified_for(controller, [hook])

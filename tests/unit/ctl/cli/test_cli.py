@@ -42,6 +42,8 @@ from tests.unit.ctl.support import (
     status,
 )
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 DOCUMENT = Path(__file__).parents[4] / "docs" / "exit-codes.md"
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 from tests.unit.ctl.state.support import PERSISTENT, RETURN, TWO, Machine, given, lines
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 
 def test_applying_twice_changes_nothing(
     machine: Machine, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -7,7 +7,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xb7d40e08U
+#define IPTTRACE_FINGERPRINT 0x0d4da373U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -245,7 +245,7 @@ enum ipttrace_a {
 	IPTTRACE_A_PROGRAMS = 5,
 	/* u32: generation of the program set, from 1 */
 	IPTTRACE_A_GENERATION = 6,
-	/* u32: swap, detach: only if the link has this generation */
+	/* u32: swap, detach, confirm: only if the link has this generation */
 	IPTTRACE_A_EXPECT_GENERATION = 7,
 	/*
 	 * nest of expected-program: swap, detach: only if the program in slot has this id; 0 for

@@ -263,8 +263,17 @@ out:
 	return err;
 }
 
+/* Without an expectation the confirmation is of whichever swap waits now. */
 static int confirm_link(struct ipttrace_link *link, struct genl_info *info)
 {
+	struct ipttrace_expectation expect;
+	int err;
+
+	err = ipttrace_parse_expectation(info, &expect);
+	if (!err)
+		err = ipttrace_link_check(link, &expect, info->extack);
+	if (err)
+		return err;
 	return ipttrace_rollback_confirm(link, info->attrs[IPTTRACE_A_LINK],
 					 info->extack);
 }

@@ -410,7 +410,11 @@ Top: Final = AttributeSet(
     Attribute("programs", 5, ProgramSet, "the program set"),
     Attribute("generation", 6, U32, "generation of the program set, from 1"),
     Attribute(
-        "expect-generation", 7, U32, "swap, detach: only if the link has this generation", minimum=1
+        "expect-generation",
+        7,
+        U32,
+        "swap, detach, confirm: only if the link has this generation",
+        minimum=1,
     ),
     Attribute(
         "expect-program",
@@ -638,7 +642,7 @@ OPERATIONS: Final = (
     Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
     Operation(Command.STATS, (), ("fingerprint", "module-version", "walk", "walk-compared", "cpu")),
     Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
-    Operation(Command.CONFIRM, ("link",), _LINK),
+    Operation(Command.CONFIRM, ("link", "expect-generation"), _LINK),
     Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link",), _LINK),
     Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), ("walk", "walk-compared")),

@@ -96,13 +96,19 @@ def swap(
         output.links([changed], output_form)
 
 
-def confirm(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
+def confirm(
+    link: _LINK,
+    expect_generation: ExpectGenerationOption = None,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
     """Keep a swap made with --rollback-after, of the link and of those swapped together with it.
 
-    Prints the link.
+    --expect-gen is the generation that swap printed. Without it this confirms whichever swap
+    waits, somebody else's too if the own one was rolled back before. Prints the link.
     """
     with Controller() as controller:
-        output.links([controller.confirm(link)], output_form)
+        confirmed = controller.confirm(link, expect_generation=expect_generation)
+        output.links([confirmed], output_form)
 
 
 def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:

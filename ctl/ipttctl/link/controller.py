@@ -125,14 +125,20 @@ class Controller(Closing):
             )
         return [Link.from_attributes(reply) for reply in replies]
 
-    def confirm(self, link_id: int) -> Link:
+    def confirm(self, link_id: int, *, expect_generation: int | None = None) -> Link:
         """Keep a swap: cancel the roll-back of the link, and of those swapped together with it.
+
+        ``expect_generation`` is the link's generation that the swap returned. Without it this
+        confirms whichever swap waits: a confirmation that comes late, after the roll-back, keeps
+        what somebody else has swapped in since.
 
         Raises:
             LinkGoneError: there is no such link.
+            ExpectationError: the link is of another generation; nothing was confirmed.
             KernelError: with ENODATA, no roll-back is pending (any more).
         """
-        return self._link(Command.CONFIRM, {"link": link_id}, f"confirming link {link_id}")
+        attributes = {"link": link_id, **expectations(expect_generation, None)}
+        return self._link(Command.CONFIRM, attributes, f"confirming link {link_id}")
 
     def history(self, link_id: int) -> list[HistoryEntry]:
         """The history of a link's last generations, oldest first.

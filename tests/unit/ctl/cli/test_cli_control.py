@@ -105,6 +105,7 @@ def test_errors_in_a_transaction(
     ("line", "number", "code"),
     [
         ("confirm 3", errno.ENODATA, 1),
+        ("confirm 3 --expect-gen 2", errno.ESTALE, 7),
         ("confirm 3", errno.ENOENT, 6),
         ("history 3", errno.ENOENT, 6),
         ("adopt 3", errno.EBUSY, 1),
@@ -310,7 +311,8 @@ def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[
 def test_confirm(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["confirm", "8"]) == 0
     assert capsys.readouterr().out.startswith("link=8 ")
-    assert module.requested(Command.CONFIRM) == [{"link": 8}]
+    assert run(["confirm", "8", "--expect-gen", "2"]) == 0
+    assert module.requested(Command.CONFIRM) == [{"link": 8}, {"link": 8, "expect-generation": 2}]
 
 
 @pytest.mark.parametrize(

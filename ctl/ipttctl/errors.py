@@ -33,7 +33,7 @@ class UsageError(IpttctlError):
 
 
 class ModuleError(IpttctlError):
-    """The kernel module is missing, cannot be built, loaded or unloaded, or is another build."""
+    """The kernel module is missing, or went, cannot be built or loaded, or is another build."""
 
     exit_code = 3
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -17,9 +17,10 @@ from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
-from ipttctl.errors import LinkGoneError, UsageError
+from ipttctl.errors import LinkGoneError, ModuleError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, HistoryEntry, LinkChange
+from ipttctl.link.streams import EventStream
 from ipttctl.programs.payloads import PayloadTypes
 from ipttctl.show import render_json, render_text
 from ipttctl.system.namespace_names import NamespaceNames
@@ -98,13 +99,28 @@ def _follow_events(
                 form, link_columns=True, columns=columns, names=names, payload=types.value
             )
             view = EventView(printer, None, count)
-            while not stream.stopped and not view.full and not subjects.ended():
-                stream.wait(*subjects.descriptors())
-                for batch in stream.read(0):
+            with _told_at_the_end(view, stream):
+                while not stream.stopped and not view.full and not subjects.ended():
+                    stream.wait(*subjects.descriptors())
+                    for batch in stream.read(0):
+                        view.show(batch)
+                for batch in stream.drain():
                     view.show(batch)
-            for batch in stream.drain():
-                view.show(batch)
-            output.totals(view.events, view.packets.count, stream.losses)
+
+
+@contextmanager
+def _told_at_the_end(view: EventView, stream: EventStream) -> Iterator[None]:
+    """Print the totals at the end, also if that is the module's."""
+
+    def tell() -> None:
+        output.totals(view.events, view.packets.count, stream.losses)
+
+    try:
+        yield
+    except ModuleError:
+        tell()
+        raise
+    tell()
 
 
 def _follow_links(links: Collection[int], count: int | None, form: Output) -> None:

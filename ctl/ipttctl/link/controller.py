@@ -41,7 +41,8 @@ class Controller(Closing):
                 ...
 
     Every method raises KernelError, or a subclass, when the module refuses, and PrivilegeError
-    when the caller may not.
+    when the caller may not. After the module was unloaded, every method of the controller and of
+    its streams raises ModuleError: a new controller speaks to the next one.
     """
 
     def __init__(

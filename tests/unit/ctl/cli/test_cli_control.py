@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from ipttctl.system.inherited import Inherited
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Command, Kind, Walk
 from tests.unit.ctl.support import (
+    FAMILY_ID,
     FakeModule,
     RefusalError,
     chain_link,
@@ -306,6 +307,31 @@ def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[
     assert run(["adopt", "8", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["link"] == 8
     assert module.requested(Command.ADOPT) == [{"link": 8}]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("events", "listening\n1 event, 1 packet, lost 0\n"),
+        ("events -o json --netns /proc/self/ns/net", "listening\n0 events, 0 packets, lost 0\n"),
+    ],
+)
+@pytest.mark.parametrize("again", [False, True])
+def test_observers_tell_that_the_module_was_unloaded(
+    line: str, told: str, again: bool, module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unload(*_: Any) -> Sequence[Mapping[str, Any]]:
+        module.multicast(events_message([event()]))
+        module.reload(FAMILY_ID + 1 if again else 0)
+        return []
+
+    # events asks for the links, to know their payloads, after it has subscribed
+    module.handlers[Command.GET] = unload
+    assert run(line.split()) == 3
+    rest = " and loaded again" if again else "; run `ipttctl module load`"
+    assert capsys.readouterr().err.startswith(
+        f"{told}ipttctl: the ipttrace module was unloaded{rest}"
+    )
 
 
 def test_confirm(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:

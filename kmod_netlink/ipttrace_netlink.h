@@ -7,7 +7,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0x0d4da373U
+#define IPTTRACE_FINGERPRINT 0xc39bbb1fU
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -323,7 +323,12 @@ enum ipttrace_a {
 	 * request: 0: trust the verifier although they were not
 	 */
 	IPTTRACE_A_WALK_COMPARED = 37,
-	IPTTRACE_A_MAX = 37
+	/*
+	 * u64: number of the last change of any link, which grows with each: in a notification
+	 * that of its change, in a dump the one up to which changes are in it
+	 */
+	IPTTRACE_A_LINKS_SEQUENCE = 38,
+	IPTTRACE_A_MAX = 38
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */

@@ -443,6 +443,16 @@ err_free:
 	return err;
 }
 
+static int put_links_sequence(struct sk_buff *msg)
+{
+	u64 sequence;
+
+	mutex_lock(&ipttrace_lock);
+	sequence = ipttrace_links_sequence;
+	mutex_unlock(&ipttrace_lock);
+	return ipttrace_put_u64(msg, IPTTRACE_A_LINKS_SEQUENCE, sequence);
+}
+
 int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	/* a nest of five numbers each, the widest eight bytes, with headers and padding */
@@ -460,7 +470,7 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 	if (!header ||
 	    nla_put_u32(msg, IPTTRACE_A_FINGERPRINT, IPTTRACE_FINGERPRINT) ||
 	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, IPTTRACE_VERSION) ||
-	    put_walk(msg))
+	    put_walk(msg) || put_links_sequence(msg))
 		goto err_free;
 	for_each_possible_cpu(cpu)
 		if (ipttrace_put_cpu_stats(msg, cpu))

@@ -95,6 +95,15 @@ class LinkGoneError(KernelError):
     hint = "see `ipttctl links`"
 
 
+class LinkDetachedError(IpttctlError):
+    """Somebody else detached a link that a command held."""
+
+    exit_code = 10
+
+    def __init__(self, link: int) -> None:
+        super().__init__(f"link {link} was detached by somebody else")
+
+
 class ExpectationError(KernelError):
     """A compare-and-swap found an unexpected generation or program."""
 

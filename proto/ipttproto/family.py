@@ -518,6 +518,13 @@ Top: Final = AttributeSet(
         "trust the verifier although they were not",
         maximum=1,
     ),
+    Attribute(
+        "links-sequence",
+        38,
+        U64,
+        "number of the last change of any link, which grows with each: in a notification that of "
+        "its change, in a dump the one up to which changes are in it",
+    ),
 )
 
 ATTRIBUTE_SETS: Final = (
@@ -613,6 +620,7 @@ _LINK: Final = (
     "rollback-in",
     "table",
     "chain",
+    "links-sequence",
 )
 
 OPERATIONS: Final = (
@@ -640,7 +648,11 @@ OPERATIONS: Final = (
     ),
     Operation(Command.DETACH, ("link", "expect-generation", "expect-program"), _LINK),
     Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
-    Operation(Command.STATS, (), ("fingerprint", "module-version", "walk", "walk-compared", "cpu")),
+    Operation(
+        Command.STATS,
+        (),
+        ("fingerprint", "module-version", "walk", "walk-compared", "links-sequence", "cpu"),
+    ),
     Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
     Operation(Command.CONFIRM, ("link", "expect-generation"), _LINK),
     Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
 from ipttctl.errors import LinkGoneError, ModuleError, UsageError
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import Change, HistoryEntry, LinkChange
+from ipttctl.link.model import Change, HistoryEntry, LinkChange, LinkList
 from ipttctl.link.streams import EventStream
 from ipttctl.programs.payloads import PayloadTypes
 from ipttctl.show import render_json, render_text
@@ -50,7 +51,10 @@ def events(
     by its name is waited for instead, and followed once the name exists again. At the end it prints
     how many events it showed and how many were lost. Losses count all events, as nobody can know
     which of the lost ones were wanted. The line "listening" on standard error says that nothing is
-    missed from then on.
+    missed from then on. If the module is unloaded, the exit status is 3.
+
+    With --links it begins with the links as they are, and changes follow without a gap. When
+    changes were lost, because more came than were read, it says so and lists the links again.
     """
     for namespace in wanted.namespace:
         inherited(context).check_path(namespace)
@@ -126,18 +130,31 @@ def _told_at_the_end(view: EventView, stream: EventStream) -> Iterator[None]:
 def _follow_links(links: Collection[int], count: int | None, form: Output) -> None:
     with (
         Controller() as controller,
-        controller.link_changes() as stream,
-        on_ending(stream.stop),
+        controller.watch_links() as watch,
+        on_ending(watch.stop),
     ):
-        output.note("listening")
         names = NamespaceNames()
         shown = 0
-        for change in stream:
-            if not links or change.link.id in links:
-                output.change(change, form, names, _made(controller, change))
+        for item in watch:
+            if isinstance(item, LinkList):
+                _tell_list(item, links, form, names)
+            elif not links or item.link.id in links:
+                output.change(item, form, names, _made(controller, item))
                 shown += 1
             if shown == count:
                 break
+
+
+def _tell_list(
+    listed: LinkList, links: Collection[int], form: Output, names: NamespaceNames
+) -> None:
+    """Show a list of links, the first one or one after a loss."""
+    if listed.overrun:
+        output.note("changes of links were lost: more came than were read; listing links again")
+    wanted = [link for link in listed.links if not links or link.id in links]
+    output.link_list(replace(listed, links=tuple(wanted)), form, names)
+    if not listed.overrun:
+        output.note("listening")
 
 
 def _made(controller: Controller, change: LinkChange) -> HistoryEntry | None:

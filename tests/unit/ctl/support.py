@@ -71,6 +71,7 @@ class FakeModule:
     def __init__(self) -> None:
         self.handlers: dict[Command, Handler] = {
             Command.STATS: lambda *_: [status(walk=self.walk)],
+            Command.GET: lambda *_: [link()],
             Command.VERIFY: self._verify,
         }
         self.walk = Walk.VERIFIED
@@ -230,8 +231,9 @@ def family_gone(family: int) -> bytes:
 
 
 def notification(command: Command, attributes: Mapping[str, Any]) -> bytes:
-    """A message to a group."""
-    return build_request(FAMILY_ID, command, attributes, sequence=0, flags=Flag(0))
+    """A message to a group, of a change that came after the links were listed."""
+    later = {"links-sequence": 1, **attributes}
+    return build_request(FAMILY_ID, command, later, sequence=0, flags=Flag(0))
 
 
 def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:

@@ -203,13 +203,14 @@ def test_attach_tells_that_the_hook_has_gone(
         return [nf_link()]
 
     module.handlers[Command.ATTACH] = attach
-    assert run(["attach", "--fd", "packet=7", *NF.split()]) == 0
+    module.handlers[Command.GET] = lambda *_: [nf_link()]
+    assert run(["attach", "--fd", "packet=7", *NF.split()]) == 10
     assert capsys.readouterr().err.splitlines() == [
         (
             "link 4 is at no hook any more: its network namespace is gone; it stays until it is "
             "detached"
         ),
-        "link 4 was detached by somebody else",
+        "ipttctl: link 4 was detached by somebody else",
     ]
 
 
@@ -223,11 +224,12 @@ def test_attach_tells_which_tables_came(
         return [link(armed=3)]
 
     module.handlers[Command.ATTACH] = attach
-    assert run(["attach", "--fd", "rule=7"]) == 0
+    module.handlers[Command.GET] = lambda *_: [link(armed=3)]
+    assert run(["attach", "--fd", "rule=7"]) == 10
     assert capsys.readouterr().err.splitlines() == [
         "no IPv4 tables: ip_tables is not loaded; waiting for it",
         "no IPv6 tables: ip6_tables is not loaded; waiting for it",
-        "link 3 was detached by somebody else",
+        "ipttctl: link 3 was detached by somebody else",
     ]
 
 
@@ -290,12 +292,13 @@ def test_attach_tells_when_nf_tables_comes_and_goes(
         return [chain_link(armed=0)]
 
     module.handlers[Command.ATTACH] = attach
-    assert run(["attach", "--fd", "rule=7", "--hook", "chain"]) == 0
+    module.handlers[Command.GET] = lambda *_: [chain_link(armed=0)]
+    assert run(["attach", "--fd", "rule=7", "--hook", "chain"]) == 10
     waiting = "no chains of nftables: nf_tables is not loaded; waiting for it"
     first, again, gone, last = capsys.readouterr().err.splitlines()
     assert (first, again) == (waiting, waiting)
     assert gone.startswith("link 5 sees no packets any more: its network namespace is gone;")
-    assert last == "link 5 was detached by somebody else"
+    assert last == "ipttctl: link 5 was detached by somebody else"
 
 
 def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
@@ -304,6 +307,7 @@ def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[
         return [link(link=asked["link"])]
 
     module.handlers[Command.ADOPT] = adopt
+    module.handlers[Command.GET] = lambda *_: [link(link=8)]
     assert run(["adopt", "8", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["link"] == 8
     assert module.requested(Command.ADOPT) == [{"link": 8}]
@@ -313,6 +317,7 @@ def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[
     ("line", "told"),
     [
         ("events", "listening\n1 event, 1 packet, lost 0\n"),
+        ("events --links", "listening\n"),
         ("events -o json --netns /proc/self/ns/net", "listening\n0 events, 0 packets, lost 0\n"),
     ],
 )
@@ -323,7 +328,7 @@ def test_observers_tell_that_the_module_was_unloaded(
     def unload(*_: Any) -> Sequence[Mapping[str, Any]]:
         module.multicast(events_message([event()]))
         module.reload(FAMILY_ID + 1 if again else 0)
-        return []
+        return [link()]
 
     # events asks for the links, to know their payloads, after it has subscribed
     module.handlers[Command.GET] = unload
@@ -531,12 +536,13 @@ def test_events_tell_what_changed_links(
     assert run(["events", "--links", "--link", "3", "--link", "8", "-c", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" gen=")[0] for line in lines] == [
+        "listed link=3",
         "swapped action=rollback by=module link=3",
         "swapped link=3",
         "swapped link=8",
         "changed link=3",
     ]
-    assert " rollback-in=2.500s " in lines[3]
+    assert " rollback-in=2.500s " in lines[4]
 
 
 def test_detach_expects_what_it_is_told(module: FakeModule) -> None:

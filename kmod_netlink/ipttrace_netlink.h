@@ -3,7 +3,9 @@
 #ifndef _IPTTRACE_NETLINK_H
 #define _IPTTRACE_NETLINK_H
 
+#ifndef __VMLINUX_H__ /* which has these types itself */
 #include <linux/types.h>
+#endif
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1

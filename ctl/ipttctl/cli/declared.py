@@ -44,7 +44,7 @@ def apply(
     FILE has an object "links" with an object for each link by its name. This holds attach's options
     by their long names, "maps" with the contents of maps, and "link", the id of a persistent link
     to take over. Links that apply made and FILE does not have are detached. Links that a process
-    owns are left alone.
+    owns are left alone; a declared link that somebody adopted too, which is told on standard error.
 
     If anything fails, nothing is changed: all programs are loaded first, and all links that change
     do so in one step. Applying the same FILE again changes nothing.
@@ -56,7 +56,9 @@ def apply(
     with on_ending(_interrupt), Controller() as controller:
         verified_for(controller, (link.hook for link in state.links))
         _print(
-            declared_state.apply_state(controller, state, prune=prune, on_compile=tell_compiling),
+            declared_state.apply_state(
+                controller, state, prune=prune, on_compile=tell_compiling, warn=output.note
+            ),
             output_form,
         )
 
@@ -76,7 +78,9 @@ def diff(
     state = read_state(file, inherited(context))
     _take_all_descriptors()
     with Controller() as controller:
-        steps = declared_state.diff_state(controller, state, prune=prune, on_compile=tell_compiling)
+        steps = declared_state.diff_state(
+            controller, state, prune=prune, on_compile=tell_compiling, warn=output.note
+        )
     _print(steps, output_form)
     return DIFFERS if steps else 0
 

@@ -12,7 +12,18 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from ipttctl.cli import declared, doctor, events, links, maps, module, run_command, swap, trace
+from ipttctl.cli import (
+    cflags,
+    declared,
+    doctor,
+    events,
+    links,
+    maps,
+    module,
+    run_command,
+    swap,
+    trace,
+)
 from ipttctl.cli.lean import without_the_rest
 from ipttctl.cli.options import Output
 from ipttctl.cli.output import lines, note
@@ -75,6 +86,7 @@ app.command("maps")(maps.maps)
 app.add_typer(maps.app, name="map")
 app.add_typer(module.app, name="module")
 app.command()(doctor.doctor)
+app.command("cflags")(cflags.cflags)
 
 
 def _print_version(wanted: bool) -> None:

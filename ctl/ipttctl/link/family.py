@@ -95,12 +95,16 @@ def _of(message: Message) -> int | None:
     return next((int.from_bytes(payload, sys.byteorder) for payload in found), None)
 
 
-def current_family() -> Family | None:
-    """The family as it is now; None if the module is not loaded."""
+def current_family(known: Family) -> Family | None:
+    """The family as it is now; None if the module is not loaded.
+
+    ``known`` if that cannot be seen from here: the caller may have given up the privilege to enter
+    the initial network namespace since it looked the family up.
+    """
     with open_socket() as sock, suppress(ModuleError):
         sock.bind((0, 0))
         return resolve_family(sock, FAMILY)
-    return None
+    return known if _MODULE_DIRECTORY.is_dir() else None
 
 
 def unloaded(now: Family | None) -> ModuleError:

@@ -15,6 +15,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -118,7 +119,8 @@ class Connection(Closing):
             for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK):
                 sock.setsockopt(_SOL_NETLINK, option, 1)
             sock.bind((0, 0))
-            return cls(sock, resolve_family(sock, FAMILY), current_family)
+            family = resolve_family(sock, FAMILY)
+            return cls(sock, family, partial(current_family, family))
         except BaseException:
             sock.close()
             raise

@@ -22,8 +22,9 @@ from ipttctl.errors import (
     ModuleError,
     PrivilegeError,
 )
+from ipttctl.link import family as families
 from ipttctl.link import wire
-from ipttctl.link.family import Family, open_socket, resolve_family
+from ipttctl.link.family import Family, current_family, open_socket, resolve_family
 from ipttctl.link.wire import (
     Connection,
     OverrunError,
@@ -412,6 +413,21 @@ def test_real_families_a_family_that_is_not_there(sock: socket.socket) -> None:
 def test_real_families_a_name_that_none_can_have(sock: socket.socket) -> None:
     with pytest.raises(KernelError, match="looking up family 'xxx"):
         resolve_family(sock, "x" * 200)
+
+
+def test_real_families_the_module_is_not_there_or_not_to_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Family(FAMILY_ID, {})
+    monkeypatch.setattr(families, "FAMILY", "no-such-family")
+    monkeypatch.setattr(families, "_MODULE_DIRECTORY", tmp_path / "ipttrace")
+    assert current_family(known) is None
+    (tmp_path / "ipttrace").mkdir()
+    assert current_family(known) is known
+    monkeypatch.setattr(families, "FAMILY", "nlctrl")
+    now = current_family(known)
+    assert now
+    assert now.id == 16
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,9 @@ from ipttctl.link.wire import Connection
 from ipttctl.show.link_table import print_links
 from ipttctl.show.render_text import link_line
 from ipttctl.system import netns
-from ipttctl.system.inherited import Inherited
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Command, Kind, Walk
 from tests.unit.ctl.support import (
-    FAMILY_ID,
     FakeModule,
     RefusalError,
     chain_link,
@@ -311,32 +309,6 @@ def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[
     assert run(["adopt", "8", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["link"] == 8
     assert module.requested(Command.ADOPT) == [{"link": 8}]
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("events", "listening\n1 event, 1 packet, lost 0\n"),
-        ("events --links", "listening\n"),
-        ("events -o json --netns /proc/self/ns/net", "listening\n0 events, 0 packets, lost 0\n"),
-    ],
-)
-@pytest.mark.parametrize("again", [False, True])
-def test_observers_tell_that_the_module_was_unloaded(
-    line: str, told: str, again: bool, module: FakeModule, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def unload(*_: Any) -> Sequence[Mapping[str, Any]]:
-        module.multicast(events_message([event()]))
-        module.reload(FAMILY_ID + 1 if again else 0)
-        return [link()]
-
-    # events asks for the links, to know their payloads, after it has subscribed
-    module.handlers[Command.GET] = unload
-    assert run(line.split()) == 3
-    rest = " and loaded again" if again else "; run `ipttctl module load`"
-    assert capsys.readouterr().err.startswith(
-        f"{told}ipttctl: the ipttrace module was unloaded{rest}"
-    )
 
 
 def test_confirm(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
@@ -641,40 +613,6 @@ def test_run_does_not_pass_a_signal_of_its_command_back() -> None:
     script = "trap 'exit 7' USR1; kill -USR1 $PPID; sleep 0.3; exit 8"
     with wrapped(script) as process:
         assert process.wait(30) == 8
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "attach --fd packet={fd} --hook nf:inet4/output",
-        "attach --fd packet=0 --hook nf:inet4/output --netns /proc/self/fd/{fd}",
-        "attach --id entry=12 --fd exit={fd}",
-        "attach --pid exit={pid}:{fd}",
-        "attach --object rule=/dev/fd/{fd}:x",
-        "attach --pinned rule=/proc/self/fd/{fd}",
-        "run --fd rule={fd} -- true",
-        "swap 3 --fd rule={fd}",
-        "swap --txn {txn}",
-        "apply {state}",
-        "diff {state}",
-        "events --netns /proc/self/ns/net --netns /dev/fd/{fd}",
-    ],
-)
-def test_what_we_opened_ourselves_is_not_inherited(
-    line: str, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A number that was free when the command started, and is open when it is looked for."""
-    before = Inherited.now()
-    with tempfile.TemporaryFile() as later:
-        fd = later.fileno()
-        (txn := tmp_path / "txn").write_text(
-            f"[{{link: 3, id: rule=1}}, {{link: 4, fd: rule={fd}}}]"
-        )
-        (state := tmp_path / "state").write_text(f"links: {{a: {{fd: {{rule: {fd}}}}}}}")
-        words = line.format(fd=fd, pid=os.getpid(), txn=txn, state=state).split()
-        assert run(words, before) == 4
-    assert f"fd {fd} is not open in this process; leave it open" in capsys.readouterr().err
-    assert not module.requests
 
 
 def test_run_keeps_its_programs_to_itself(module: FakeModule) -> None:

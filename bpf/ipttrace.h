@@ -12,7 +12,8 @@
  * A program of a netfilter hook's slot has type BPF_PROG_TYPE_SOCKET_FILTER and the packet, a
  * struct __sk_buff, as its context, just as `iptables -m bpf` runs it. See the end of this file.
  *
- * The same source compiles with bpfcc and with `clang -target bpf` and libbpf's headers.
+ * The same source compiles with bpfcc and with clang and libbpf's headers: `ipttctl cflags` prints
+ * the options. It may include the kernel's types (vmlinux.h, from bpftool) before this file.
  */
 #ifndef _IPTTRACE_H
 #define _IPTTRACE_H

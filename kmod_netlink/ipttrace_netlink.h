@@ -3,11 +3,13 @@
 #ifndef _IPTTRACE_NETLINK_H
 #define _IPTTRACE_NETLINK_H
 
+#ifndef __VMLINUX_H__ /* which has these types itself */
 #include <linux/types.h>
+#endif
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xab66cf47U
+#define IPTTRACE_FINGERPRINT 0x5aa2fe51U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -264,7 +266,7 @@ enum ipttrace_a {
 	IPTTRACE_A_PROGRAMS = 5,
 	/* u32: generation of the program set, from 1 */
 	IPTTRACE_A_GENERATION = 6,
-	/* u32: swap, detach: only if the link has this generation */
+	/* u32: swap, detach, confirm: only if the link has this generation */
 	IPTTRACE_A_EXPECT_GENERATION = 7,
 	/*
 	 * nest of expected-program: swap, detach: only if the program in slot has this id; 0 for
@@ -346,7 +348,12 @@ enum ipttrace_a {
 	IPTTRACE_A_WALK_LAYOUT = 38,
 	/* string: which structure or member does not, or why that is unknown */
 	IPTTRACE_A_WALK_REFUSAL = 39,
-	IPTTRACE_A_MAX = 39
+	/*
+	 * u64: number of the last change of any link, which grows with each: in a notification
+	 * that of its change, in a dump the one up to which changes are in it
+	 */
+	IPTTRACE_A_LINKS_SEQUENCE = 40,
+	IPTTRACE_A_MAX = 40
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */

@@ -19,7 +19,7 @@
 DEFINE_MUTEX(ipttrace_lock);
 LIST_HEAD(ipttrace_links);
 DEFINE_SPINLOCK(ipttrace_links_index);
-unsigned int ipttrace_links_sequence;
+u64 ipttrace_links_sequence;
 
 /* Links by their index, under ipttrace_links_index. */
 static LIST_HEAD(links_index);

@@ -264,8 +264,17 @@ out:
 	return err;
 }
 
+/* Without an expectation the confirmation is of whichever swap waits now. */
 static int confirm_link(struct ipttrace_link *link, struct genl_info *info)
 {
+	struct ipttrace_expectation expect;
+	int err;
+
+	err = ipttrace_parse_expectation(info, &expect);
+	if (!err)
+		err = ipttrace_link_check(link, &expect, info->extack);
+	if (err)
+		return err;
 	return ipttrace_rollback_confirm(link, info->attrs[IPTTRACE_A_LINK],
 					 info->extack);
 }
@@ -444,6 +453,16 @@ err_free:
 	return err;
 }
 
+static int put_links_sequence(struct sk_buff *msg)
+{
+	u64 sequence;
+
+	mutex_lock(&ipttrace_lock);
+	sequence = ipttrace_links_sequence;
+	mutex_unlock(&ipttrace_lock);
+	return ipttrace_put_u64(msg, IPTTRACE_A_LINKS_SEQUENCE, sequence);
+}
+
 int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	/* a nest of five numbers each, the widest eight bytes, with headers and padding */
@@ -463,7 +482,7 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 	if (!header ||
 	    nla_put_u32(msg, IPTTRACE_A_FINGERPRINT, IPTTRACE_FINGERPRINT) ||
 	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, IPTTRACE_VERSION) ||
-	    put_walk(msg))
+	    put_walk(msg) || put_links_sequence(msg))
 		goto err_free;
 	for_each_possible_cpu(cpu)
 		if (ipttrace_put_cpu_stats(msg, cpu))

@@ -421,7 +421,11 @@ Top: Final = AttributeSet(
     Attribute("programs", 5, ProgramSet, "the program set"),
     Attribute("generation", 6, U32, "generation of the program set, from 1"),
     Attribute(
-        "expect-generation", 7, U32, "swap, detach: only if the link has this generation", minimum=1
+        "expect-generation",
+        7,
+        U32,
+        "swap, detach, confirm: only if the link has this generation",
+        minimum=1,
     ),
     Attribute(
         "expect-program",
@@ -539,6 +543,13 @@ Top: Final = AttributeSet(
         "which structure or member does not, or why that is unknown",
         max_length=255,
     ),
+    Attribute(
+        "links-sequence",
+        40,
+        U64,
+        "number of the last change of any link, which grows with each: in a notification that of "
+        "its change, in a dump the one up to which changes are in it",
+    ),
 )
 
 ATTRIBUTE_SETS: Final = (
@@ -634,6 +645,7 @@ _LINK: Final = (
     "rollback-in",
     "table",
     "chain",
+    "links-sequence",
 )
 
 #: what is known of the walk
@@ -664,9 +676,11 @@ OPERATIONS: Final = (
     ),
     Operation(Command.DETACH, ("link", "expect-generation", "expect-program"), _LINK),
     Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
-    Operation(Command.STATS, (), ("fingerprint", "module-version", *_WALK, "cpu")),
+    Operation(
+        Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
+    ),
     Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
-    Operation(Command.CONFIRM, ("link",), _LINK),
+    Operation(Command.CONFIRM, ("link", "expect-generation"), _LINK),
     Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link",), _LINK),
     Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),

@@ -241,7 +241,8 @@ def test_links_of_a_namespace_that_went(make_program: MakeProgram) -> None:
         changes.wait_for_text("listening")
         run("ip", "netns", "delete", "web")
         changes.wait_for_text('"gone":"netns"')
-        [change] = changes.finish()
+        listed, change = changes.finish()
+    assert [link["link"] for link in listed["links"]] == [before["link"]]
     assert change["netns_cookie"] == identity.cookie
     run("ip", "netns", "add", "web")
     [after] = _links()

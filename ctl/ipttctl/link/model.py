@@ -177,11 +177,15 @@ _CHANGES: Final[Mapping[int, Change]] = {
 
 @dataclass(frozen=True)
 class LinkChange:
-    """A change of a link: its kind, the link's new state, and why a detached link went."""
+    """A change of a link: its kind, the link's new state, and why a detached link went.
+
+    ``sequence`` grows with every change of any link.
+    """
 
     change: Change
     link: Link
     reason: DetachReason | int | None = None
+    sequence: int = 0
 
     @classmethod
     def from_message(cls, command: int, attributes: Mapping[str, Any]) -> LinkChange | None:
@@ -194,7 +198,21 @@ class LinkChange:
             change,
             Link.from_attributes(attributes),
             None if reason is None else known_member(DetachReason, reason),
+            attributes.get("links-sequence", 0),
         )
+
+
+@dataclass(frozen=True)
+class LinkList:
+    """All links at one moment, ordered by id.
+
+    ``sequence`` is that of the last change before it. ``overrun`` says that changes before it were
+    lost: the list replaces all that was known.
+    """
+
+    sequence: int
+    links: tuple[Link, ...]
+    overrun: bool = False
 
 
 @dataclass(frozen=True)
@@ -276,7 +294,8 @@ class ModuleStatus:
     ``walk`` says whether links at nftables' chains are taken, ``walk_compared`` whether the sources
     of the kernel's series were compared with the module's walk through chains. ``walk_layout`` says
     whether the kernel has its structures where the walk finds them; where that is not so, or not
-    known, ``walk_refusal`` is a sentence on it.
+    known, ``walk_refusal`` is a sentence on it. ``links_sequence`` grows with
+    every change of a link.
     """
 
     version: str
@@ -286,6 +305,7 @@ class ModuleStatus:
     walk_compared: bool = False
     walk_layout: Layout | int = 0
     walk_refusal: str = ""
+    links_sequence: int = 0
 
     @classmethod
     def from_attributes(cls, replies: Iterable[Mapping[str, Any]]) -> ModuleStatus:
@@ -293,7 +313,7 @@ class ModuleStatus:
 
         Missing attributes are empty: a module of another build may send fewer.
         """
-        version, fingerprint, walk, compared, layout, refusal = "", 0, 0, 0, 0, ""
+        version, fingerprint, walk, compared, layout, refusal, changes = "", 0, 0, 0, 0, "", 0
         cpus = []
         for attributes in replies:
             version = attributes.get("module-version", version)
@@ -302,6 +322,7 @@ class ModuleStatus:
             compared = attributes.get("walk-compared", compared)
             layout = attributes.get("walk-layout", layout)
             refusal = attributes.get("walk-refusal", refusal)
+            changes = attributes.get("links-sequence", changes)
             cpus += [
                 CpuStatus(
                     cpu.get("cpu", 0),
@@ -318,6 +339,7 @@ class ModuleStatus:
             bool(compared),
             known_member(Layout, layout),
             refusal,
+            changes,
         )
 
 

@@ -15,7 +15,14 @@ from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import LINK_VALUES
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
-from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus, ProgramInfo
+from ipttctl.link.model import (
+    HistoryEntry,
+    Link,
+    LinkChange,
+    LinkList,
+    ModuleStatus,
+    ProgramInfo,
+)
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind, Slot
 
@@ -192,6 +199,15 @@ def change(
         "reason": _member(value.reason),
         "made": None if made is None else history(made),
         **link(value.link, names),
+    }
+
+
+def link_list(value: LinkList, names: NamespaceNames | None = None) -> dict[str, Any]:
+    """All links at the beginning of a stream of their changes, or after some were lost."""
+    return {
+        "change": "list",
+        "overrun": value.overrun,
+        "links": [link(one, names) for one in value.links],
     }
 
 

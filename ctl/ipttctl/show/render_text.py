@@ -73,6 +73,11 @@ def change_line(
     return " ".join([*fields, link_line(change.link, names)])
 
 
+def listed_line(link: Link, names: NamespaceNames | None = None) -> str:
+    """A link in the list that a stream of changes begins with."""
+    return f"listed {link_line(link, names)}"
+
+
 def history_line(entry: HistoryEntry) -> str:
     """The origin of a link's generation, on one line."""
     second, rest = divmod(entry.time, _NANO)

@@ -42,6 +42,8 @@ from tests.unit.ctl.support import (
     status,
 )
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 DOCUMENT = Path(__file__).parents[4] / "docs" / "exit-codes.md"
 
 
@@ -157,7 +159,7 @@ def test_errors_every_error_has_a_documented_code() -> None:
         for child in kind.__subclasses__():
             yield from tree(child)
 
-    assert {kind.exit_code for kind in tree(IpttctlError)} == set(range(1, 8))
+    assert {kind.exit_code for kind in tree(IpttctlError)} == {*range(1, 8), 10}
 
 
 def test_errors_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,7 +249,16 @@ def test_attach_ends_when_somebody_else_detaches_it(
         notification(Command.LINK_DETACHED, link(link=9)),
         notification(Command.LINK_DETACHED, link(reason=1)),
     )
-    assert run(["attach", "--fd", "rule=7"]) == 0
+    assert run(["attach", "--fd", "rule=7"]) == 10
+    assert capsys.readouterr().err.endswith("\nipttctl: link 3 was detached by somebody else\n")
+
+
+def test_attach_ends_if_the_link_is_gone_before_it_looks(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.handlers[Command.ATTACH] = lambda *_: [link()]
+    module.handlers[Command.GET] = lambda *_: [link(link=9)]
+    assert run(["attach", "--fd", "rule=7"]) == 10
     assert "link 3 was detached by somebody else" in capsys.readouterr().err
 
 
@@ -543,7 +554,28 @@ def test_events_link_changes(module: FakeModule, capsys: pytest.CaptureFixture[s
     module.when_connected(2, *(notification(command, link()) for command in changes))
     assert run(["events", "--links", "-c", "2", "-o", "json"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [json.loads(line)["change"] for line in lines] == ["attached", "detached"]
+    found = [json.loads(line) for line in lines]
+    assert [one["change"] for one in found] == ["list", "attached", "detached"]
+    assert (found[0]["overrun"], [one["link"] for one in found[0]["links"]]) == (False, [3])
+
+
+def test_events_begin_with_the_chosen_links(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.handlers[Command.GET] = lambda *_: [link(), link(link=5), link(link=4)]
+    module.when_connected(
+        2,
+        notification(Command.LINK_SWAPPED, link(link=4)),
+        notification(Command.LINK_CHANGED, link()),
+    )
+    assert run(["events", "--links", "--link", "5", "--link", "3", "-c", "1"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(" gen=")[0] for line in captured.out.splitlines()] == [
+        "listed link=3",
+        "listed link=5",
+        "changed link=3",
+    ]
+    assert captured.err == "listening\n"
 
 
 def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ from tests.kernel.support.nf import netns_of, socket_filter
 from tests.kernel.support.short_lived import live
 
 #: accepts what is sent
-NFT = "table ip t { chain c { type filter hook output priority 0; accept; } }"
+NFT = "table ip t { chain c { type filter hook output priority 0; accept; }; }"
 SHORT = 60
 #: the emulator lets a busy processor run for 100 ms before it turns to the next one
 SECONDS = 0.3

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from types import MappingProxyType
@@ -134,7 +134,7 @@ class EventPrinter:
         columns: Sequence[str] | None = None,
         names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
-        links: frozenset[int] = frozenset(),
+        links: Collection[int] = (),
         rules: RuleTexts | None = None,
     ) -> None:
         """Make a printer.

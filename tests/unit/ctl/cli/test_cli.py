@@ -420,6 +420,9 @@ def test_trace_options_reach_programs_and_link(module: FakeModule, programs: lis
     assert (tables["hook"], tables["family"]) == (Hook.TABLE, 10)
     # packets of IPv6 meet tables of family inet too: the programs choose them
     assert (chains["hook"], chains.get("family"), options.family) == (Hook.CHAIN, None, 10)
+    # tables have no namespace: there the entry program chooses
+    assert "netns-fd" not in tables
+    assert "netns-fd" in chains
     for asked in (tables, chains):
         assert asked["programs"]["filter"]
         assert [p["slot"] for p in asked["programs"]["program"]] == [1, 2, 3]

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from guest import __main__ as command
-from guest import kernel_list, suites
+from guest import kernel_list, roots, suites
 from guest.errors import KernelMissingError
 from guest.job import Workspace
 from guest.kernel_list import ListedKernel
 from guest.kernels import Kernel
-from guest.suites import Archive, Suite, SuiteError
+from guest.roots import Archive, SuiteError
+from guest.suites import Suite
 
 ARCHIVES = [
     Archive("http://mirror/debian/", "bookworm", "/usr/share/keyrings/d.gpg"),
@@ -25,13 +26,13 @@ ARCHIVES = [
 
 
 def test_a_suite_comes_from_the_archives_of_this_machine() -> None:
-    assert suites.sources(ARCHIVES, "bookworm", "trixie-backports") == [
+    assert roots.sources(ARCHIVES, "bookworm", "trixie-backports") == [
         "deb [signed-by=/usr/share/keyrings/d.gpg] http://mirror/debian/ trixie main",
         "deb [signed-by=/usr/share/keyrings/d.gpg] http://mirror/debian/ trixie-backports main",
         "deb http://mirror/debian/ trixie-updates main",
         "deb http://mirror/security/ trixie-security main",
     ]
-    of_this = suites.sources(ARCHIVES, "bookworm", "bookworm")
+    of_this = roots.sources(ARCHIVES, "bookworm", "bookworm")
     assert [line.split()[-2] for line in of_this] == [
         "bookworm",
         "bookworm-updates",
@@ -41,7 +42,7 @@ def test_a_suite_comes_from_the_archives_of_this_machine() -> None:
 
 def test_without_an_archive_of_this_release_there_is_no_suite() -> None:
     with pytest.raises(SuiteError, match="no archive of sid to take suite trixie from"):
-        suites.sources(ARCHIVES, "sid", "trixie")
+        roots.sources(ARCHIVES, "sid", "trixie")
 
 
 @pytest.mark.parametrize(
@@ -54,9 +55,9 @@ def test_without_an_archive_of_this_release_there_is_no_suite() -> None:
 def test_the_keyring_is_that_of_the_machines_sources(name: str, text: str, tmp_path: Path) -> None:
     file = tmp_path / name
     file.write_text(text)
-    assert suites._keyring(file) == "/usr/share/keyrings/a.gpg"
+    assert roots._keyring(file) == "/usr/share/keyrings/a.gpg"
     file.write_text("deb http://x sid main\n")
-    assert suites._keyring(file) == ""
+    assert roots._keyring(file) == ""
 
 
 def test_the_kernel_of_a_suite_is_the_newest_in_its_root(

@@ -123,10 +123,11 @@ class Root:
         script = "; ".join(["set -e", *mounts, f'exec chroot {self.path} "$@"'])
         return ["unshare", "--mount", "bash", "-c", script, "bash", *_ENVIRONMENT, *command]
 
-    def prepare(self, announcement: str, install: Callable[[], None]) -> None:
+    def prepare(self, announcement: str, install: Callable[[], None], contents: str = "") -> None:
         """Make the root, or bring it up to date with the archive if that was long ago.
 
-        ``install`` installs what it is for; ``announcement`` says that it takes long.
+        ``install`` installs what it is for, which ``contents`` names if that may change;
+        ``announcement`` says that it takes long.
 
         Raises:
             SuiteError: this fails, and there is no earlier root.
@@ -136,16 +137,22 @@ class Root:
             if not complete.exists():
                 print(announcement, flush=True)
                 self._make()
-            elif time.time() - complete.stat().st_mtime < _REFRESHED_AFTER:
+            elif self._is_fresh(contents):
                 return
             try:
                 run(*self.command("apt-get", *_QUIET_APT, "update"))
                 install()
+                complete.write_text(contents)
             except SuiteError as error:
                 if not complete.exists():
                     raise
                 print(f"The root of {self.suite} is used as it was: {error}", flush=True)
-            complete.touch()
+                complete.touch()
+
+    def _is_fresh(self, contents: str) -> bool:
+        complete = self.path / COMPLETE
+        age = time.time() - complete.stat().st_mtime
+        return age < _REFRESHED_AFTER and complete.read_text() == contents
 
     def install(self, *packages: str) -> None:
         """Install packages in the root, if they are missing or outdated.

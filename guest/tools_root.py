@@ -23,7 +23,7 @@ _PACKAGES: Final = (
     *("libvirt-daemon-system", "dnsmasq-base"),
     "fail2ban",
     *("nftables", "iptables", "iproute2"),
-    "dbus",
+    *("dbus", "kmod", "procps"),
     # a container's whole file system
     "busybox-static",
 )
@@ -52,7 +52,8 @@ def prepare() -> None:
         policy.chmod(0o755)
         made.install(*_PACKAGES)
 
-    made.prepare("Making a root with firewalls and containers: some minutes, a gigabyte", install)
+    announcement = "Making a root with firewalls and containers: some minutes, a gigabyte"
+    made.prepare(announcement, install, contents=" ".join(_PACKAGES))
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ def wanted() -> None:
 
 @pytest.fixture
 def router(wanted: None, net: Network) -> Iterator[Box]:  # noqa: ARG001 - order
-    """The tools in the router of the network."""
+    """The tools in the router of the network, which sends as many ICMP errors as there are."""
+    net.router.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0")
     with box(net.router) as made:
         yield made

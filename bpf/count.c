@@ -3,10 +3,9 @@
  * Example: count packets by the verdict of a table, without any event.
  *
  * Attach count_entry and count_exit; read the map `verdicts` (index: NF_DROP 0, NF_ACCEPT 1, ...;
- * a u64 for each CPU). Compiles with bpfcc and, in this directory, with clang and libbpf's headers
- * alike:
+ * a u64 for each CPU). Compiles with bpfcc and with clang and libbpf's headers alike:
  *
- *	clang -O2 -g -target bpf -D__TARGET_ARCH_x86 -I../kmod_netlink -c count.c
+ *	clang $(ipttctl cflags) -c count.c -o count.o
  */
 #include "ipttrace.h"
 

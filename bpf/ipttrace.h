@@ -12,7 +12,8 @@
  * A program of a netfilter hook's slot has type BPF_PROG_TYPE_SOCKET_FILTER and the packet, a
  * struct __sk_buff, as its context, just as `iptables -m bpf` runs it. See the end of this file.
  *
- * The same source compiles with bpfcc and with `clang -target bpf` and libbpf's headers.
+ * The same source compiles with bpfcc and with clang and libbpf's headers: `ipttctl cflags` prints
+ * the options. It may include the kernel's types (vmlinux.h, from bpftool) before this file.
  */
 #ifndef _IPTTRACE_H
 #define _IPTTRACE_H
@@ -217,8 +218,9 @@ IPTTRACE_INLINE __u32 ipttrace_entry_tgid(struct pt_regs *ctx)
 }
 
 /*
- * rule: a selected packet matches a rule, or reaches the end of a user chain or a policy.
- * A kprobe on nf_log_trace.
+ * rule: a selected packet matches a rule, or reaches the end of a user chain or a policy; or the
+ * nat table is not consulted, since NAT knows the packet's connection: then the entry program is
+ * asked as well. A kprobe on nf_log_trace.
  *
  * Returns 0 for no event, or bits of enum ipttrace_emit.
  */
@@ -291,14 +293,14 @@ IPTTRACE_INLINE const char *ipttrace_rule_chain_name(struct pt_regs *ctx)
 						 IPTTRACE_RULE_TABLE_SLOT + 1);
 }
 
-/* "rule", "return" or "policy", a string in the kernel. */
+/* "rule", "return", "policy", or "known" if the table is not consulted; a string in the kernel. */
 IPTTRACE_INLINE const char *ipttrace_rule_comment(struct pt_regs *ctx)
 {
 	return (const char *)ipttrace_rule_stack(ctx,
 						 IPTTRACE_RULE_TABLE_SLOT + 2);
 }
 
-/* Number of the rule in its chain, from 1. */
+/* Number of the rule in its chain, from 1; 0 if the table is not consulted. */
 IPTTRACE_INLINE __u32 ipttrace_rule_number(struct pt_regs *ctx)
 {
 	return (__u32)ipttrace_rule_stack(ctx, IPTTRACE_RULE_TABLE_SLOT + 3);
@@ -379,7 +381,8 @@ IPTTRACE_INLINE __u8 ipttrace_chain_entry_family(struct pt_regs *ctx)
 }
 
 /*
- * rule: a selected packet matches a rule, or reaches the end of a chain.
+ * rule: a selected packet matches a rule, or reaches the end of a chain; or a base chain of NAT is
+ * not consulted, since NAT knows the packet's connection: then the entry program is asked as well.
  */
 
 /* Name of the chain, a string in the kernel. */
@@ -400,13 +403,13 @@ ipttrace_chain_rule_state(struct pt_regs *ctx)
 	return (const struct nf_hook_state *)PT_REGS_PARM3(ctx);
 }
 
-/* Number of the rule in its chain, from 1; 0 at the end of a chain. */
+/* Number of the rule in its chain, from 1; 0 where there is no rule. */
 IPTTRACE_INLINE __u32 ipttrace_chain_rule_number(struct pt_regs *ctx)
 {
 	return (__u32)PT_REGS_PARM4(ctx);
 }
 
-/* Handle of the rule in its table; 0 at the end of a chain. */
+/* Handle of the rule in its table; 0 where there is no rule. */
 IPTTRACE_INLINE __u64 ipttrace_chain_rule_handle(struct pt_regs *ctx)
 {
 	return PT_REGS_PARM5(ctx);
@@ -414,11 +417,19 @@ IPTTRACE_INLINE __u64 ipttrace_chain_rule_handle(struct pt_regs *ctx)
 
 /*
  * The rule's decision: NF_* in the low byte and the queue number above it, or NFT_CONTINUE (-1),
- * NFT_JUMP, NFT_GOTO, NFT_RETURN. At the end of a chain NFT_RETURN, or the policy.
+ * NFT_JUMP, NFT_GOTO, NFT_RETURN. At the end of a chain NFT_RETURN, or the policy; NFT_CONTINUE if
+ * the chain is not consulted.
  */
 IPTTRACE_INLINE int ipttrace_chain_rule_verdict(struct pt_regs *ctx)
 {
 	return (int)ipttrace_sixth(ctx);
+}
+
+/* Non-zero if this is no rule: the base chain is not consulted. */
+IPTTRACE_INLINE int ipttrace_chain_rule_known(struct pt_regs *ctx)
+{
+	return !ipttrace_chain_rule_number(ctx) &&
+	       ipttrace_chain_rule_verdict(ctx) == -1;
 }
 
 /*

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Functions of the kernel are watched while there are links at a kind of hook, and while the
+ * Functions of the kernel are watched while there are links at their kinds of hooks, and while the
  * modules that hold these functions are loaded.
  */
 #include <linux/module.h>
 
 #include "arming.h"
+#include "hook.h"
 #include "link.h"
 #include "message.h"
 
 static bool any_links(const struct ipttrace_arming *arming)
 {
-	bool any;
+	bool any = false;
+	unsigned int i;
 
 	mutex_lock(&ipttrace_lock);
-	any = ipttrace_links_count(arming->hook);
+	for_each_set_bit(i, &arming->hooks, IPTTRACE_HOOKS)
+		any |= ipttrace_links_count(i);
 	mutex_unlock(&ipttrace_lock);
 	return any;
 }
@@ -206,8 +209,6 @@ static int module_event(struct notifier_block *nb, unsigned long event,
  */
 int ipttrace_arming_init(struct ipttrace_arming *arming)
 {
-	mutex_init(&arming->lock);
-	lockdep_set_class(&arming->lock, &arming->key);
 	INIT_WORK(&arming->disarm, disarm);
 	arming->modules.notifier_call = module_event;
 	return register_module_notifier(&arming->modules);

@@ -10,8 +10,8 @@
 #include "function.h"
 
 /**
- * struct ipttrace_arming - functions that are watched while there are links at a kind of hook
- * @hook: enum ipttrace_hook
+ * struct ipttrace_arming - functions that are watched while there are links at kinds of hooks
+ * @hooks: the kinds (enum ipttrace_hook), a bit each
  * @functions: the functions, all of their watches
  * @count: number of functions
  * @resolve: find what else replacements need of the functions' modules, before any is armed;
@@ -22,14 +22,14 @@
  * @watched: told whether every call of all functions is seen from now on: after arming and @settle,
  *	before disarming, and when their modules come or go. NULL if nobody needs that
  * @lock: serialises arming and disarming, outside ipttrace_lock: nobody who waits for that lock
- *	waits for ftrace, which takes grace periods of RCU-tasks to remove a handler
- * @key: one of these locks may be taken inside another
+ *	waits for ftrace, which takes grace periods of RCU-tasks to remove a handler. Initialised
+ *	with the rest: one may be held inside another's (table.c)
  * @armed: functions are armed now, or as soon as their modules are loaded; under @lock
  * @disarm: disarms unless there is a link
  * @modules: called when a module comes or goes
  */
 struct ipttrace_arming {
-	u32 hook;
+	unsigned long hooks;
 	struct ipttrace_function *functions;
 	unsigned int count;
 	int (*resolve)(struct netlink_ext_ack *extack);

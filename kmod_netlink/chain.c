@@ -13,6 +13,8 @@
 #include "follow.h"
 #include "link.h"
 #include "message.h"
+#include "nat.h"
+#include "nft_layout.h"
 #include "verify.h"
 
 /**
@@ -48,7 +50,8 @@ struct chain_spec {
 };
 
 static struct ipttrace_arming arming = {
-	.hook = IPTTRACE_HOOK_CHAIN,
+	.lock = __MUTEX_INITIALIZER(arming.lock),
+	.hooks = BIT(IPTTRACE_HOOK_CHAIN),
 	.functions = ipttrace_follow_functions,
 	.count = IPTTRACE_FOLLOW_FUNCTIONS,
 	.resolve = ipttrace_follow_resolve,
@@ -210,11 +213,19 @@ static int chain_takes(u32 family, const struct ipttrace_set *set,
 static int chain_begin(const struct ipttrace_link_spec *spec,
 		       struct netlink_ext_ack *extack)
 {
-	return ipttrace_arming_begin(&arming, extack);
+	int err = ipttrace_arming_begin(&arming, extack);
+
+	if (err)
+		return err;
+	err = ipttrace_arming_begin(&ipttrace_nat_arming, extack);
+	if (err)
+		ipttrace_arming_end(&arming);
+	return err;
 }
 
 static void chain_end(const struct ipttrace_link_spec *spec)
 {
+	ipttrace_arming_end(&ipttrace_nat_arming);
 	ipttrace_arming_end(&arming);
 }
 
@@ -277,6 +288,7 @@ static struct ipttrace_sets *chain_detach(const struct list_head *leaving)
 static void chain_release(void)
 {
 	ipttrace_arming_release(&arming);
+	ipttrace_arming_release(&ipttrace_nat_arming);
 }
 
 static u32 chain_armed(const struct ipttrace_link *link)
@@ -362,15 +374,26 @@ static int chain_init(void)
 	err = register_pernet_subsys(&namespace_operations);
 	if (err)
 		return err;
+	/* before arming: it has to hear first that nf_tables comes */
+	err = ipttrace_nft_layout_init();
+	if (err)
+		goto err_pernet;
 	err = ipttrace_arming_init(&arming);
 	if (err)
-		unregister_pernet_subsys(&namespace_operations);
+		goto err_layout;
+	return 0;
+
+err_layout:
+	ipttrace_nft_layout_exit();
+err_pernet:
+	unregister_pernet_subsys(&namespace_operations);
 	return err;
 }
 
 static void chain_exit(void)
 {
 	ipttrace_arming_exit(&arming);
+	ipttrace_nft_layout_exit();
 	unregister_pernet_subsys(&namespace_operations);
 }
 

@@ -21,6 +21,7 @@
 #include "packet.h"
 #include "selection.h"
 #include "symbol.h"
+#include "verify.h"
 #include "walk.h"
 
 #define MODULE_NAME "nf_tables"
@@ -77,10 +78,40 @@ static noinline void count_left_out(const struct ipttrace_selection *selection)
 	unsigned int i;
 
 	preempt_disable();
-	for_each_set_bit(i, selection->selected, selection->sets->count)
+	for (i = ipttrace_selection_next(selection, 0); i < IPTTRACE_MAX_LINKS;
+	     i = ipttrace_selection_next(selection, i + 1))
 		this_cpu_inc(selection->sets->set[i]->link->stats->nested);
 	ipttrace_events_count_nested();
 	preempt_enable();
+}
+
+/* Begins a walk: where it is, and what all its events have in common. */
+static __always_inline void
+walk_begin(struct ipttrace_chain_walk *walk,
+	   const struct ipttrace_selection *selection, struct nft_pktinfo *pkt,
+	   const struct nft_chain *base, unsigned long sp, unsigned long bp)
+{
+	const struct net *net = nft_net(pkt);
+
+	walk->pkt = pkt;
+	walk->selection = selection;
+	walk->slots = selection->slots;
+	walk->sp = sp;
+	walk->bp = bp;
+	walk->named = NULL;
+	walk->depth = 0;
+	walk->rules = 0;
+	walk->told = ipttrace_events_wanted();
+	if (walk->told)
+		memset(&walk->event, 0, sizeof(walk->event));
+	else
+		walk->event.flags = 0;
+	walk->cursor = READ_ONCE(net->nft.gencursor);
+	/* see ipttrace_walk_describe() */
+	smp_rmb();
+	walk->base_seq = ipttrace_nft_base_seq(&ipttrace_nft, net);
+	if (walk->told)
+		ipttrace_walk_describe(walk, base);
 }
 
 /*
@@ -93,9 +124,8 @@ chain_follow(const struct ipttrace_selection *selection,
 	     unsigned long bp)
 {
 	const struct nft_chain *base = priv;
-	const struct net *net = nft_net(pkt);
 	unsigned int verdict;
-	struct ipttrace_chain_walk walk;
+	struct ipttrace_chain_walk walk __uninitialized;
 	bool timed;
 	u64 start;
 
@@ -103,25 +133,7 @@ chain_follow(const struct ipttrace_selection *selection,
 		count_left_out(selection);
 		return ipttrace_behind_nft_do_chain(pkt, priv);
 	}
-	walk.pkt = pkt;
-	walk.selection = selection;
-	walk.slots = ipttrace_selection_slots(selection);
-	walk.sp = sp;
-	walk.bp = bp;
-	walk.named = NULL;
-	walk.depth = 0;
-	walk.rules = 0;
-	walk.told = ipttrace_events_wanted();
-	if (walk.told)
-		memset(&walk.event, 0, sizeof(walk.event));
-	else
-		walk.event.flags = 0;
-	walk.cursor = READ_ONCE(net->nft.gencursor);
-	/* see ipttrace_walk_describe() */
-	smp_rmb();
-	walk.base_seq = ipttrace_nft_base_seq(&ipttrace_nft, net);
-	if (walk.told)
-		ipttrace_walk_describe(&walk, base);
+	walk_begin(&walk, selection, pkt, base, sp, bp);
 
 	timed = walk.slots & BIT(IPTTRACE_SLOT_EXIT);
 	/* on one CPU, and cheaper than the time of events */
@@ -137,8 +149,9 @@ chain_follow(const struct ipttrace_selection *selection,
 
 /* --- selecting packets --------------------------------------------------------------------- */
 
-static bool place_names(const struct ipttrace_chain_place *place,
-			const struct nft_chain *chain)
+static noinline notrace bool
+place_has_names(const struct ipttrace_chain_place *place,
+		const struct nft_chain *chain)
 {
 	if (strcmp(place->table, chain->table->name))
 		return false;
@@ -146,19 +159,34 @@ static bool place_names(const struct ipttrace_chain_place *place,
 	       !strcmp(place->chain, READ_ONCE(chain->name));
 }
 
-/* Tells whether a link is at this base chain, and in the packet's namespace. */
-static __always_inline bool link_concerns(const struct ipttrace_link *link,
-					  const struct nft_pktinfo *pkt,
-					  const struct nft_chain *chain)
+/* Tells whether a place is at a base chain as far as names tell. */
+static __always_inline bool
+place_names(const struct ipttrace_chain_place *place,
+	    const struct nft_chain *chain)
+{
+	return !place->table[0] || place_has_names(place, chain);
+}
+
+/* Tells whether a link may be at this base chain: it is in the namespace, and of the family. */
+static __always_inline bool link_may_concern(const struct ipttrace_link *link,
+					     const struct nft_pktinfo *pkt,
+					     const struct nft_chain *chain)
 {
 	const struct ipttrace_chain_place *place = link->place;
 
 	if (place->netns_cookie &&
 	    place->netns_cookie != nft_net(pkt)->net_cookie)
 		return false;
-	if (link->family && link->family != chain->table->family)
-		return false;
-	return !place->table[0] || place_names(place, chain);
+	return !link->family || link->family == chain->table->family;
+}
+
+/* Tells whether a link is at this base chain, and in the packet's namespace. */
+static __always_inline bool link_concerns(const struct ipttrace_link *link,
+					  const struct nft_pktinfo *pkt,
+					  const struct nft_chain *chain)
+{
+	return link_may_concern(link, pkt, chain) &&
+	       place_names(link->place, chain);
 }
 
 static bool is_ip(const struct nft_pktinfo *pkt)
@@ -172,8 +200,9 @@ static bool is_ip(const struct nft_pktinfo *pkt)
 }
 
 /* Runs a filter where the packet's data does not begin at its network header: at egress. */
-static noinline bool filter_at_offset(const struct ipttrace_set *set,
-				      struct sk_buff *skb, unsigned int offset)
+static noinline notrace bool filter_at_offset(const struct ipttrace_set *set,
+					      struct sk_buff *skb,
+					      unsigned int offset)
 {
 	bool wanted;
 
@@ -189,6 +218,7 @@ static noinline bool filter_at_offset(const struct ipttrace_set *set,
 static __always_inline bool filter_wants(const struct ipttrace_set *set,
 					 const struct nft_pktinfo *pkt)
 {
+	bool wanted;
 	int offset;
 
 	if (!set->filter)
@@ -197,35 +227,72 @@ static __always_inline bool filter_wants(const struct ipttrace_set *set,
 	if (!is_ip(pkt))
 		return false;
 	offset = skb_network_offset(pkt->skb);
-	if (unlikely(offset))
-		return offset > 0 && filter_at_offset(set, pkt->skb, offset);
-	return ipttrace_set_filter(set, pkt->skb);
+	/* BPF stays on its CPU */
+	preempt_disable_notrace();
+	if (likely(!offset))
+		wanted = bpf_prog_run(set->filter, pkt->skb);
+	else
+		wanted = offset > 0 && filter_at_offset(set, pkt->skb, offset);
+	preempt_enable_notrace();
+	return wanted;
+}
+
+/* True if the place of a set's link, but for namespace and family, and filter take every packet. */
+static __always_inline bool set_wants_all(const struct ipttrace_set *set)
+{
+	const struct ipttrace_chain_place *place = set->link->place;
+
+	return !set->filter && !place->table[0];
+}
+
+/* The first set from number @i on whose link may be at this base chain, or the number of sets. */
+static __always_inline unsigned int
+next_concerned(const struct ipttrace_sets *sets, unsigned int i,
+	       const struct nft_pktinfo *pkt, const struct nft_chain *chain)
+{
+	while (i < sets->count &&
+	       !link_may_concern(sets->set[i]->link, pkt, chain))
+		i++;
+	return i;
+}
+
+/* Takes a packet back from the counts of the links that are before set number @end. */
+static noinline notrace void uncount_packet(const struct ipttrace_sets *sets,
+					    unsigned int end,
+					    const struct nft_pktinfo *pkt,
+					    const struct nft_chain *chain)
+{
+	unsigned int i;
+
+	for (i = 0; i < end; i++)
+		if (link_concerns(sets->set[i]->link, pkt, chain))
+			this_cpu_dec(sets->set[i]->link->stats->packets);
 }
 
 /*
- * Tells whether any set may want the packet, as far as places and filters tell: no program is run.
- * A packet that no set can want is counted here, any other where its selection is made.
+ * Tells whether any set from number @i on, which next_concerned() found, may want the packet, as
+ * far as places and filters tell: no program is run. A packet that no set can want is counted here,
+ * any other where its selection is made. noinline: a packet that no link concerns does not pay for
+ * it.
  */
-static __always_inline bool
-packet_may_be_wanted(const struct ipttrace_sets *sets,
+static noinline notrace bool
+packet_may_be_wanted(const struct ipttrace_sets *sets, unsigned int i,
 		     const struct nft_pktinfo *pkt,
 		     const struct nft_chain *chain)
 {
-	unsigned long concerned = 0;
-	unsigned int i;
-
-	for (i = 0; i < sets->count; i++) {
+	for (; i < sets->count; i = next_concerned(sets, i + 1, pkt, chain)) {
 		const struct ipttrace_set *set = sets->set[i];
 
-		if (!link_concerns(set->link, pkt, chain))
+		if (!place_names(set->link->place, chain))
 			continue;
-		concerned++;
-		if (set->filter_draws || filter_wants(set, pkt))
+		if (set->filter_draws || filter_wants(set, pkt)) {
+			/* these are counted with it */
+			if (i)
+				uncount_packet(sets, i, pkt, chain);
 			return true;
+		}
+		this_cpu_inc(set->link->stats->packets);
 	}
-	for (i = 0; concerned && i < sets->count; i++)
-		if (link_concerns(sets->set[i]->link, pkt, chain))
-			this_cpu_inc(sets->set[i]->link->stats->packets);
 	return false;
 }
 
@@ -245,10 +312,10 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 		chain->table->family,
 		/* clang-format on */
 	};
-	struct pt_regs regs =
-		ipttrace_regs(ipttrace_follow_functions[0].site, sp, bp, args);
+	struct pt_regs regs __uninitialized;
 	bool off, selects;
 
+	ipttrace_regs(&regs, ipttrace_follow_functions[0].site, sp, bp, args);
 	off = ipttrace_softirqs_off();
 	selects = ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs);
 	if (off)
@@ -310,6 +377,87 @@ static unsigned int chain_replacement(struct nft_pktinfo *pkt, void *priv)
 	return verdict;
 }
 
+/* --- chains that are not consulted --------------------------------------------------------- */
+
+/*
+ * Tells whether any set may want to be told that a base chain is not consulted. Such a packet does
+ * not come to the chain: it is not counted.
+ */
+bool ipttrace_follow_known_wanted(const struct nft_chain *chain,
+				  struct sk_buff *skb,
+				  const struct nf_hook_state *state)
+{
+	const struct ipttrace_sets *sets = rcu_dereference(published);
+	const struct nft_pktinfo pkt = { .skb = skb, .state = state };
+	unsigned int i;
+
+	for (i = 0; sets && i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+
+		if (set->slots & BIT(IPTTRACE_SLOT_RULE) &&
+		    link_concerns(set->link, &pkt, chain) &&
+		    (set->filter_draws || filter_wants(set, &pkt)))
+			return true;
+	}
+	return false;
+}
+
+/* Selects the sets that are told. */
+static bool known_select(struct ipttrace_selection *selection,
+			 const struct nft_pktinfo *pkt,
+			 const struct nft_chain *chain, unsigned long sp,
+			 unsigned long bp)
+{
+	const struct ipttrace_sets *sets = rcu_dereference(published);
+	unsigned int i;
+
+	selection->sets = sets;
+	for (i = 0; sets && i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+
+		if (!(set->slots & BIT(IPTTRACE_SLOT_RULE)) ||
+		    !link_concerns(set->link, pkt, chain) ||
+		    !filter_wants(set, pkt))
+			continue;
+		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
+		    !entry_selects(set, pkt, chain, sp, bp))
+			continue;
+		ipttrace_selection_put(selection, i);
+	}
+	return selection->slots;
+}
+
+/**
+ * ipttrace_follow_known - tell that a base chain is not consulted: the packet's connection is known
+ * @chain: the base chain
+ * @skb: the packet
+ * @state: state of its hook
+ * @sp: stack pointer where the function was entered that decides this
+ * @bp: frame pointer there
+ *
+ * To rule programs it is a rule without number and handle that does not decide.
+ *
+ * Context: softirqs off, in the RCU read section of the hook; nft_do_chain() is redirected.
+ */
+void ipttrace_follow_known(const struct nft_chain *chain, struct sk_buff *skb,
+			   const struct nf_hook_state *state, unsigned long sp,
+			   unsigned long bp)
+{
+	const struct nft_verdict undecided = { .code = NFT_CONTINUE };
+	const struct ipttrace_position at = { .chain = chain };
+	struct nft_pktinfo pkt = { .skb = skb, .state = state };
+	struct ipttrace_selection selection = {};
+	struct ipttrace_chain_walk walk;
+
+	if (!known_select(&selection, &pkt, chain, sp, bp))
+		return;
+	walk_begin(&walk, &selection, &pkt, chain, sp, bp);
+	ipttrace_walk_show(&walk, IPTTRACE_KIND_CHAIN_KNOWN, &at, 0,
+			   &undecided);
+}
+
+/* --- the redirect -------------------------------------------------------------------------- */
+
 /* ftrace handler of nft_do_chain(); every packet pays for it. */
 static void notrace chain_handler(unsigned long ip, unsigned long parent_ip,
 				  struct ftrace_ops *ops,
@@ -319,16 +467,20 @@ static void notrace chain_handler(unsigned long ip, unsigned long parent_ip,
 		(void *)ipttrace_argument(fregs, CHAIN_PKT_ARG);
 	const struct nft_chain *chain =
 		(void *)ipttrace_argument(fregs, CHAIN_CHAIN_ARG);
-	const struct ipttrace_sets *sets;
+	/* nf_hook() holds the RCU read lock around nft_do_chain() */
+	const struct ipttrace_sets *sets = rcu_dereference(published);
+	unsigned int i;
 
-	preempt_disable_notrace();
-	sets = rcu_dereference_sched(published);
 	/* ftrace may not have been able to remove the address of an earlier load (function.c) */
-	if (sets && READ_ONCE(ipttrace_follow_functions[0].site) == ip &&
-	    packet_may_be_wanted(sets, pkt, chain))
+	if (!sets || READ_ONCE(ipttrace_follow_functions[0].site) != ip)
+		return;
+	i = next_concerned(sets, 0, pkt, chain);
+	if (i == sets->count)
+		return;
+	if (set_wants_all(sets->set[i]) ||
+	    packet_may_be_wanted(sets, i, pkt, chain))
 		ipttrace_redirect(fregs,
 				  ipttrace_follow_functions[0].replacement);
-	preempt_enable_notrace();
 }
 
 /* PERMANENT: sysctl kernel.ftrace_enabled must not switch links off behind their backs. */
@@ -423,5 +575,5 @@ int ipttrace_follow_resolve(struct netlink_ext_ack *extack)
 			"the kernel hides symbols of nf_tables that walking through its chains needs (CONFIG_KALLSYMS_ALL)");
 		return -EOPNOTSUPP;
 	}
-	return 0;
+	return ipttrace_verify_layouts(extack);
 }

@@ -9,6 +9,9 @@
 
 struct ipttrace_sets;
 struct netlink_ext_ack;
+struct nf_hook_state;
+struct nft_chain;
+struct sk_buff;
 
 /**
  * struct ipttrace_chain_place - the place of a chain link
@@ -32,5 +35,11 @@ extern struct ipttrace_function
 
 int ipttrace_follow_resolve(struct netlink_ext_ack *extack);
 struct ipttrace_sets *ipttrace_follow_publish(struct ipttrace_sets *sets);
+bool ipttrace_follow_known_wanted(const struct nft_chain *chain,
+				  struct sk_buff *skb,
+				  const struct nf_hook_state *state);
+void ipttrace_follow_known(const struct nft_chain *chain, struct sk_buff *skb,
+			   const struct nf_hook_state *state, unsigned long sp,
+			   unsigned long bp);
 
 #endif /* _IPTTRACE_FOLLOW_H */

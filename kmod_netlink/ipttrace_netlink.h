@@ -3,11 +3,13 @@
 #ifndef _IPTTRACE_NETLINK_H
 #define _IPTTRACE_NETLINK_H
 
+#ifndef __VMLINUX_H__ /* which has these types itself */
 #include <linux/types.h>
+#endif
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xe54ee884U
+#define IPTTRACE_FINGERPRINT 0x2552f697U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -26,8 +28,8 @@
 #define IPTTRACE_MAX_PAYLOAD 256
 /* instructions of a classic-BPF filter (BPF_MAXINSNS) */
 #define IPTTRACE_MAX_FILTER 4096
-/* events in one message */
-#define IPTTRACE_BATCH_EVENTS 64
+/* events in one message, which then fill 32 KiB of the kernel's memory */
+#define IPTTRACE_BATCH_EVENTS 90
 /* events that wait on one CPU */
 #define IPTTRACE_RING_EVENTS 4096
 /* bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN) */
@@ -97,6 +99,10 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_CHAIN_POLICY = 8,
 	/* chain: the packet left the base chain with a verdict */
 	IPTTRACE_KIND_CHAIN_EXIT = 9,
+	/* the nat table was not consulted: NAT knows the packet's connection */
+	IPTTRACE_KIND_KNOWN = 10,
+	/* chain: a NAT chain was not consulted: NAT knows the packet's connection */
+	IPTTRACE_KIND_CHAIN_KNOWN = 11,
 };
 
 /* Bits of an event's ``flags``. */
@@ -168,6 +174,21 @@ enum ipttrace_walk {
 	IPTTRACE_WALK_VERIFIED = 2,
 	/* it differed from the kernel's loop: for the verifier's namespaces only, as before */
 	IPTTRACE_WALK_DIFFERS = 3,
+};
+
+/*
+ * Whether the kernel has nf_tables' structures where the module was compiled to find
+ * them.
+ */
+enum ipttrace_layout {
+	/* not known yet: nf_tables is not loaded */
+	IPTTRACE_LAYOUT_UNCHECKED = 1,
+	/* it has, by its own description of its types (BTF) */
+	IPTTRACE_LAYOUT_SAME = 2,
+	/* it has not: chain links are refused */
+	IPTTRACE_LAYOUT_DIFFERS = 3,
+	/* it does not describe them: chain links are refused but for the verifier's */
+	IPTTRACE_LAYOUT_UNKNOWN = 4,
 };
 
 /* How a generation of a link came about. */
@@ -247,7 +268,7 @@ enum ipttrace_a {
 	IPTTRACE_A_PROGRAMS = 5,
 	/* u32: generation of the program set, from 1 */
 	IPTTRACE_A_GENERATION = 6,
-	/* u32: swap, detach: only if the link has this generation */
+	/* u32: swap, detach, confirm: only if the link has this generation */
 	IPTTRACE_A_EXPECT_GENERATION = 7,
 	/*
 	 * nest of expected-program: swap, detach: only if the program in slot has this id; 0 for
@@ -322,17 +343,26 @@ enum ipttrace_a {
 	IPTTRACE_A_WALK = 36,
 	/*
 	 * u32: 1: the sources of this kernel's series were compared with the walk; verify,
-	 * request: 0: trust the verifier although they were not
+	 * request: 0: trust the verifier although they were not, or the layouts are unknown
 	 */
 	IPTTRACE_A_WALK_COMPARED = 37,
+	/* u32: whether the structures that the walk uses lie where the module finds them */
+	IPTTRACE_A_WALK_LAYOUT = 38,
+	/* string: which structure or member does not, or why that is unknown */
+	IPTTRACE_A_WALK_REFUSAL = 39,
+	/*
+	 * u64: number of the last change of any link, which grows with each: in a notification
+	 * that of its change, in a dump the one up to which changes are in it
+	 */
+	IPTTRACE_A_LINKS_SEQUENCE = 40,
 	/*
 	 * u32: generation of a legacy table's rules: another one for each time that they were
 	 * replaced, never used again while the module is loaded
 	 */
-	IPTTRACE_A_RULESET = 38,
+	IPTTRACE_A_RULESET = 41,
 	/* u32: 1: the rules are being replaced, and may be of this generation or of the next */
-	IPTTRACE_A_REPLACING = 39,
-	IPTTRACE_A_MAX = 39
+	IPTTRACE_A_REPLACING = 42,
+	IPTTRACE_A_MAX = 42
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */

@@ -3,9 +3,9 @@
  * Links: attached and detached under one mutex, at every kind of hook (hook.h).
  *
  * Locks, outer to inner: rtnl_mutex (attaching to a device, and the notifier of devices),
- * pernet_ops_rwsem (a namespace goes) or the arming lock of table.c; ipttrace_lock;
- * ipttrace_links_index, and netfilter's nf_hook_mutex. ipttrace_lock is held for no longer than an
- * RCU grace period takes, and by a notifier only if something of its own has a link.
+ * pernet_ops_rwsem (a namespace goes) or the arming lock of table.c or chain.c; that of nat.c;
+ * ipttrace_lock; ipttrace_links_index, and netfilter's nf_hook_mutex. ipttrace_lock is held for no
+ * longer than an RCU grace period takes, and by a notifier only if something of its own has a link.
  */
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -19,7 +19,7 @@
 DEFINE_MUTEX(ipttrace_lock);
 LIST_HEAD(ipttrace_links);
 DEFINE_SPINLOCK(ipttrace_links_index);
-unsigned int ipttrace_links_sequence;
+u64 ipttrace_links_sequence;
 
 /* Links by their index, under ipttrace_links_index. */
 static LIST_HEAD(links_index);

@@ -138,8 +138,11 @@ extern struct list_head ipttrace_links;
  * at once whether they have anything to do.
  */
 extern spinlock_t ipttrace_links_index;
-/* Grows with every change of a link, for dumps; under ipttrace_lock. */
-extern unsigned int ipttrace_links_sequence;
+/*
+ * Grows with every change of a link, before observers are notified of it: whoever has a dump knows
+ * by it which notifications are of earlier changes. Under ipttrace_lock.
+ */
+extern u64 ipttrace_links_sequence;
 
 /* True while a swap or a roll-back of the link is being made: its other set comes into force. */
 static inline bool ipttrace_link_changing(const struct ipttrace_link *link)

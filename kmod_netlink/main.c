@@ -15,13 +15,17 @@
  * nf.c		the nf hook: links at netfilter's own hooks
  * table.c	the table hook: links at the tables of iptables
  * traverse.c	packets on their way through a table
+ * frame.c	the rules that the kernel reports for them
  * replace.c	the rules of legacy tables are numbered whenever they are replaced
  * ruleset.c	the command that asks for these numbers
  * chain.c	the chain hook: links at nftables' chains
  * follow.c	packets that come to base chains
  * walk.c	packets on their way from rule to rule
  * walk_event.c	where they are: events and programs
+ * nat.c	packets that NAT's tables and chains are not asked about
  * verify.c	whether they may be taken through chains on this kernel
+ * nft_layout.c	whether its structures lie where that walk finds them
+ * btf.c	the kernel's description of its types
  * selection.c	running the programs of the sets that selected a packet
  * arming.c	watching functions while there are links
  * function.c	functions of the kernel that are watched or redirected
@@ -37,6 +41,7 @@
 
 #include "events.h"
 #include "hook.h"
+#include "nat.h"
 #include "netlink.h"
 #include "transaction.h"
 
@@ -50,9 +55,12 @@ static int __init ipttrace_init(void)
 	err = ipttrace_transaction_init();
 	if (err)
 		goto err_events;
-	err = ipttrace_hooks_init();
+	err = ipttrace_nat_init();
 	if (err)
 		goto err_transaction;
+	err = ipttrace_hooks_init();
+	if (err)
+		goto err_nat;
 	err = ipttrace_netlink_init();
 	if (err)
 		goto err_hooks;
@@ -60,6 +68,8 @@ static int __init ipttrace_init(void)
 
 err_hooks:
 	ipttrace_hooks_exit();
+err_nat:
+	ipttrace_nat_exit();
 err_transaction:
 	ipttrace_transaction_exit();
 err_events:
@@ -73,6 +83,7 @@ static void __exit ipttrace_exit(void)
 	ipttrace_events_flush();
 	ipttrace_netlink_exit();
 	ipttrace_hooks_exit();
+	ipttrace_nat_exit();
 	ipttrace_transaction_exit();
 	ipttrace_events_exit();
 }

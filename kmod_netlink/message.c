@@ -149,7 +149,7 @@ size_t ipttrace_link_size(void)
 	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
 			   IPTTRACE_SLOTS * (program + stats) +
 			   16 * nla_total_size(sizeof(u32)) +
-			   7 * nla_total_size(sizeof(u64)) +
+			   8 * nla_total_size(sizeof(u64)) +
 			   nla_total_size(TASK_COMM_LEN) +
 			   ipttrace_hooks_put_size());
 }
@@ -194,6 +194,8 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    nla_put_u32(msg, IPTTRACE_A_ARMED, link_armed(link, command)) ||
 	    put_set(msg, link->set, filter) || put_link_stats(msg, link) ||
 	    put_place(msg, link) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINKS_SEQUENCE,
+			     ipttrace_links_sequence) ||
 	    (link->rollback && nla_put_u32(msg, IPTTRACE_A_ROLLBACK_IN,
 					   ipttrace_rollback_in(link))) ||
 	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason))) {
@@ -236,6 +238,7 @@ void ipttrace_notify_changed(void)
 	struct ipttrace_link *link;
 
 	lockdep_assert_held(&ipttrace_lock);
+	ipttrace_links_sequence++;
 	list_for_each_entry(link, &ipttrace_links, list)
 		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
 }

@@ -15,6 +15,7 @@
 #include "message.h"
 #include "netlink.h"
 #include "netlink_gen.h"
+#include "nft_layout.h"
 #include "parse.h"
 #include "transaction.h"
 #include "verify.h"
@@ -263,8 +264,17 @@ out:
 	return err;
 }
 
+/* Without an expectation the confirmation is of whichever swap waits now. */
 static int confirm_link(struct ipttrace_link *link, struct genl_info *info)
 {
+	struct ipttrace_expectation expect;
+	int err;
+
+	err = ipttrace_parse_expectation(info, &expect);
+	if (!err)
+		err = ipttrace_link_check(link, &expect, info->extack);
+	if (err)
+		return err;
 	return ipttrace_rollback_confirm(link, info->attrs[IPTTRACE_A_LINK],
 					 info->extack);
 }
@@ -358,13 +368,19 @@ int ipttrace_nl_history_doit(struct sk_buff *skb, struct genl_info *info)
 
 static int put_walk(struct sk_buff *msg)
 {
-	u32 walk;
+	const char *refusal;
+	u32 walk, layout;
 
 	mutex_lock(&ipttrace_lock);
 	walk = ipttrace_verify_state();
+	layout = ipttrace_nft_layout(&refusal);
 	mutex_unlock(&ipttrace_lock);
 	if (nla_put_u32(msg, IPTTRACE_A_WALK, walk) ||
-	    nla_put_u32(msg, IPTTRACE_A_WALK_COMPARED, ipttrace_nft_compared()))
+	    nla_put_u32(msg, IPTTRACE_A_WALK_COMPARED,
+			ipttrace_nft_compared()) ||
+	    nla_put_u32(msg, IPTTRACE_A_WALK_LAYOUT, layout))
+		return -EMSGSIZE;
+	if (refusal && nla_put_string(msg, IPTTRACE_A_WALK_REFUSAL, refusal))
 		return -EMSGSIZE;
 	return 0;
 }
@@ -414,9 +430,12 @@ int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info)
 			goto err_free;
 		}
 	}
-	mutex_lock(&ipttrace_lock);
-	err = verify(info, net);
-	mutex_unlock(&ipttrace_lock);
+	err = ipttrace_verify_compare();
+	if (!err) {
+		mutex_lock(&ipttrace_lock);
+		err = verify(info, net);
+		mutex_unlock(&ipttrace_lock);
+	}
 	if (net)
 		put_net(net);
 	if (err)
@@ -434,6 +453,16 @@ err_free:
 	return err;
 }
 
+static int put_links_sequence(struct sk_buff *msg)
+{
+	u64 sequence;
+
+	mutex_lock(&ipttrace_lock);
+	sequence = ipttrace_links_sequence;
+	mutex_unlock(&ipttrace_lock);
+	return ipttrace_put_u64(msg, IPTTRACE_A_LINKS_SEQUENCE, sequence);
+}
+
 int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	/* a nest of five numbers each, the widest eight bytes, with headers and padding */
@@ -446,12 +475,14 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 		return -ENOMEM;
 	/* the sender may have just begun to listen */
 	ipttrace_events_resume();
+	/* without memory it is not known yet */
+	ipttrace_verify_compare();
 	header = genlmsg_put_reply(msg, info, &ipttrace_family, 0,
 				   IPTTRACE_CMD_STATS);
 	if (!header ||
 	    nla_put_u32(msg, IPTTRACE_A_FINGERPRINT, IPTTRACE_FINGERPRINT) ||
 	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, IPTTRACE_VERSION) ||
-	    put_walk(msg))
+	    put_walk(msg) || put_links_sequence(msg))
 		goto err_free;
 	for_each_possible_cpu(cpu)
 		if (ipttrace_put_cpu_stats(msg, cpu))

@@ -94,8 +94,9 @@ ipttrace_transact_policy[IPTTRACE_A_CHANGE + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_confirm_policy[IPTTRACE_A_LINK + 1] = {
+ipttrace_confirm_policy[IPTTRACE_A_EXPECT_GENERATION + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 };
 
 static const struct nla_policy
@@ -172,7 +173,7 @@ const struct genl_ops ipttrace_nl_operations[11] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_confirm_doit,
 		.policy = ipttrace_confirm_policy,
-		.maxattr = IPTTRACE_A_LINK,
+		.maxattr = IPTTRACE_A_EXPECT_GENERATION,
 	},
 	{
 		.cmd = IPTTRACE_CMD_HISTORY,

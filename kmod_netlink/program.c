@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Program sets: taking programs from file descriptors, refusing what we cannot run safely, running
- * the rest with everything that the kernel's own runner (trace_call_bpf) sets up.
+ * Program sets: taking programs from file descriptors, and refusing what we cannot run safely.
  */
 #include <net/netlink.h>
 
@@ -11,9 +10,6 @@
 #include "link.h"
 #include "payload.h"
 #include "program.h"
-
-/* Programs running on this CPU; touched with preemption off. */
-static DEFINE_PER_CPU(int, programs_running);
 
 /**
  * ipttrace_set_alloc - a program set without programs
@@ -221,107 +217,6 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 	set->filter_len = fprog.len;
 	set->filter_draws = filter_draws(&fprog);
 	return 0;
-}
-
-/*
- * Begins to time a program run, if the kernel times programs too. Our times are of this link; the
- * kernel's are of the program, wherever it runs.
- */
-static u64 run_begin(void)
-{
-	return static_branch_unlikely(&bpf_stats_enabled_key) ? sched_clock() :
-								0;
-}
-
-/* Counts a program run and its time, on the CPU of run_begin(). */
-static void run_end(const struct ipttrace_set *set, enum ipttrace_slot slot,
-		    u64 begin)
-{
-	struct ipttrace_link_stats __percpu *stats = set->link->stats;
-
-	this_cpu_inc(stats->slots[slot].runs);
-	if (begin)
-		this_cpu_add(stats->slots[slot].run_time,
-			     sched_clock() - begin);
-}
-
-/*
- * Tells whether the program in a slot may run now; run_leave() must follow in any case. Our own
- * programs never run one on top of another. Programs of others count only where ours needs it,
- * since it then misses the packets of every softirq that comes while one of theirs runs.
- */
-static bool run_enter(const struct ipttrace_set *set, enum ipttrace_slot slot)
-{
-	bool alone = __this_cpu_inc_return(programs_running) == 1;
-
-	if (unlikely(set->alone & BIT(slot)))
-		alone &= ipttrace_active_enter();
-	return alone;
-}
-
-static void run_leave(const struct ipttrace_set *set, enum ipttrace_slot slot)
-{
-	if (unlikely(set->alone & BIT(slot)))
-		ipttrace_active_leave();
-	__this_cpu_dec(programs_running);
-}
-
-/**
- * ipttrace_set_run - run the program in a slot of a table
- * @set: a set that the caller found through RCU and holds there
- * @slot: a slot that has a program
- * @regs: its context
- *
- * Context: process or softirq.
- * Return: the return value of the program. 0 if one of ours was running on this CPU already, or any
- * tracing program and this one must not run on top of that; both are counted.
- */
-u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
-		     struct pt_regs *regs)
-{
-	struct bpf_trace_run_ctx run_ctx = { .bpf_cookie = set->cookie };
-	struct bpf_run_ctx *outer;
-	u32 result = 0;
-	u64 begin;
-
-	/* also keeps the program on its CPU, and on PREEMPT_RT others off it */
-	preempt_disable();
-	/* map helpers check for it */
-	rcu_read_lock();
-	if (likely(run_enter(set, slot))) {
-		outer = bpf_set_run_ctx(&run_ctx.run_ctx);
-		begin = run_begin();
-		result = bpf_prog_run(set->progs[slot], regs);
-		run_end(set, slot, begin);
-		bpf_reset_run_ctx(outer);
-	} else {
-		this_cpu_inc(set->link->stats->nested);
-		ipttrace_events_count_nested();
-	}
-	run_leave(set, slot);
-	rcu_read_unlock();
-	preempt_enable();
-	return result;
-}
-
-/**
- * ipttrace_set_run_packet - run the program in the packet slot, as xt_bpf runs it
- * @set: a set that the caller found through RCU and holds there
- * @skb: the packet; its control block is restored afterwards
- *
- * No guard against recursion: a socket filter has no helper that sends a packet.
- *
- * Context: softirqs off.
- * Return: the return value of the program.
- */
-u32 ipttrace_set_run_packet(const struct ipttrace_set *set, struct sk_buff *skb)
-{
-	u64 begin = run_begin();
-	u32 result;
-
-	result = bpf_prog_run_save_cb(set->progs[IPTTRACE_SLOT_PACKET], skb);
-	run_end(set, IPTTRACE_SLOT_PACKET, begin);
-	return result;
 }
 
 /**

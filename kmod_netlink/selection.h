@@ -18,10 +18,12 @@
 /**
  * struct ipttrace_selection - program sets that a packet meets at a table or base chain
  * @sets: the program sets that are in force for it, from entry to exit
+ * @slots: the slots in which any set of @selected has a program, a bit each
  * @selected: those that selected it and have more programs to run, a bit each
  */
 struct ipttrace_selection {
 	const struct ipttrace_sets *sets;
+	unsigned long slots;
 	DECLARE_BITMAP(selected, IPTTRACE_MAX_LINKS);
 };
 
@@ -29,16 +31,31 @@ void ipttrace_selection_run(const struct ipttrace_selection *selection,
 			    enum ipttrace_slot slot,
 			    struct ipttrace_event *event, struct pt_regs *regs);
 
-/* The slots in which any set of the selection has a program, a bit each. */
-static inline unsigned long
-ipttrace_selection_slots(const struct ipttrace_selection *selection)
+/*
+ * The first selected set whose number is @i or more; IPTTRACE_MAX_LINKS if there is none. Inline,
+ * unlike find_next_bit(): packets go through a few words only.
+ */
+static __always_inline unsigned int
+ipttrace_selection_next(const struct ipttrace_selection *selection,
+			unsigned int i)
 {
-	unsigned long slots = 0;
-	unsigned int i;
+	for (; i < IPTTRACE_MAX_LINKS;
+	     i = round_down(i, BITS_PER_LONG) + BITS_PER_LONG) {
+		unsigned long left = selection->selected[BIT_WORD(i)] >>
+				     (i % BITS_PER_LONG);
 
-	for_each_set_bit(i, selection->selected, selection->sets->count)
-		slots |= selection->sets->set[i]->slots;
-	return slots;
+		if (left)
+			return i + __ffs(left);
+	}
+	return IPTTRACE_MAX_LINKS;
+}
+
+/* Puts a set among those that follow the packet. */
+static __always_inline void
+ipttrace_selection_put(struct ipttrace_selection *selection, unsigned int i)
+{
+	__set_bit(i, selection->selected);
+	selection->slots |= selection->sets->set[i]->slots;
 }
 
 /*
@@ -53,7 +70,7 @@ ipttrace_selection_add(struct ipttrace_selection *selection, unsigned int i)
 	this_cpu_inc(set->link->stats->selected);
 	if (!(set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)))
 		return false;
-	__set_bit(i, selection->selected);
+	ipttrace_selection_put(selection, i);
 	return true;
 }
 

@@ -8,13 +8,15 @@
 
 #include "arming.h"
 #include "link.h"
+#include "nat.h"
 #include "program.h"
 #include "replace.h"
 #include "table.h"
 #include "traverse.h"
 
 static struct ipttrace_arming arming = {
-	.hook = IPTTRACE_HOOK_TABLE,
+	.lock = __MUTEX_INITIALIZER(arming.lock),
+	.hooks = BIT(IPTTRACE_HOOK_TABLE),
 	.functions = ipttrace_functions,
 	.count = IPTTRACE_FUNCTIONS,
 };
@@ -25,7 +27,8 @@ static struct ipttrace_arming arming = {
  * which also protects @counting: it is whether the lock of @replacements is held.
  */
 static struct ipttrace_arming replacements = {
-	.hook = IPTTRACE_HOOK_TABLE,
+	.lock = __MUTEX_INITIALIZER(replacements.lock),
+	.hooks = BIT(IPTTRACE_HOOK_TABLE),
 	.functions = ipttrace_replace_functions,
 	.count = IPTTRACE_REPLACE_FUNCTIONS,
 	.settle = ipttrace_replace_settle,
@@ -82,15 +85,22 @@ static int table_begin(const struct ipttrace_link_spec *spec,
 {
 	int err = ipttrace_arming_begin(&arming, extack);
 
-	if (!err)
-		counting = !ipttrace_arming_begin(&replacements, NULL);
-	return err;
+	if (err)
+		return err;
+	err = ipttrace_arming_begin(&ipttrace_nat_arming, extack);
+	if (err) {
+		ipttrace_arming_end(&arming);
+		return err;
+	}
+	counting = !ipttrace_arming_begin(&replacements, NULL);
+	return 0;
 }
 
 static void table_end(const struct ipttrace_link_spec *spec)
 {
 	if (counting)
 		ipttrace_arming_end(&replacements);
+	ipttrace_arming_end(&ipttrace_nat_arming);
 	ipttrace_arming_end(&arming);
 }
 
@@ -152,6 +162,7 @@ static void table_release(void)
 {
 	ipttrace_arming_release(&arming);
 	ipttrace_arming_release(&replacements);
+	ipttrace_arming_release(&ipttrace_nat_arming);
 }
 
 static int table_init(void)

@@ -13,12 +13,12 @@
  * Everything here runs inside the RCU read section that nf_hook() holds around the hooks.
  */
 #include <linux/netfilter/x_tables.h>
-#include <net/netfilter/nf_log.h>
 
 #include "compat/behind.h"
 #include "compat/ftrace.h"
 #include "compat/regs.h"
 #include "events.h"
+#include "frame.h"
 #include "function.h"
 #include "link.h"
 #include "packet.h"
@@ -26,124 +26,70 @@
 #include "selection.h"
 #include "traverse.h"
 
-/* The format that trace_packet() of ip_tables.c and ip6_tables.c passes to nf_log_trace(). */
-#define TRACE_FORMAT "TRACE: %s:%s:%s:%u "
-
 /*
  * Index of the packet among the arguments of ipt_do_table() and ip6t_do_table(); a constant costs
  * least.
  */
 #define TABLE_SKB_ARG 1
 
-/**
- * struct frame - a selected packet on its way through a table
- * @node: in this CPU's frames if @marked
- * @skb: the packet
- * @table: the table
- * @selection: the program sets that follow it
- * @slots: slots in which any of them has a program
- * @marked: nf_trace is set for us, so that the kernel reports the rules
- * @foreign: somebody else wants the packet traced as well
- * @compared: the generation in @event was compared with that of the rules that the packet meets
- * @event: fields that all its events have in common
- *
- * Lives on the stack of table_follow(), which runs with softirqs off and so stays on one CPU. Found
- * by its packet: a packet is in one table at a time. The lists are touched with preemption off.
- */
-struct frame {
-	struct hlist_node node;
-	struct sk_buff *skb;
-	const struct xt_table *table;
-	const struct ipttrace_selection *selection;
-	unsigned long slots;
-	bool marked;
-	bool foreign;
-	bool compared;
-	struct ipttrace_event event;
-};
-
-static DEFINE_PER_CPU(struct hlist_head, frames);
 static DEFINE_PER_CPU(u32, traversals);
 
 /* The program sets that packets see; written under ipttrace_lock. */
 static struct ipttrace_sets __rcu *published;
 
-static struct frame *frame_find(const struct sk_buff *skb)
+/* Fills in the frame of a packet that was selected. */
+static void frame_fill(struct ipttrace_frame *frame, struct sk_buff *skb,
+		       const struct ipttrace_selection *selection,
+		       const struct xt_table *table,
+		       const struct nf_hook_state *state)
 {
-	struct frame *frame;
+	struct ipttrace_event *event = &frame->event;
 
-	hlist_for_each_entry(frame, this_cpu_ptr(&frames), node)
-		if (frame->skb == skb)
-			return frame;
-	return NULL;
+	memset(frame, 0, sizeof(*frame));
+	frame->skb = skb;
+	frame->table = table;
+	frame->selection = selection;
+	frame->slots = selection->slots;
+	frame->told = ipttrace_events_wanted();
+	if (!frame->told)
+		return;
+	ipttrace_packet_describe(event, skb, state);
+	event->traversal = this_cpu_inc_return(traversals);
+	strscpy(event->table, table->name, sizeof(event->table));
+	event->ruleset = ipttrace_replace_generation(table);
 }
 
 /*
  * Makes a frame for a packet that was selected. noinline: its stack is released before the table is
  * walked.
  */
-static noinline void frame_open(struct frame *frame, struct sk_buff *skb,
+static noinline void frame_open(struct ipttrace_frame *frame,
+				struct sk_buff *skb,
 				const struct ipttrace_selection *selection,
 				const struct xt_table *table,
 				const struct nf_hook_state *state)
 {
-	struct ipttrace_event *event = &frame->event;
 	bool count = false;
 	unsigned int i;
 
-	memset(frame, 0, sizeof(*frame));
-	frame->skb = skb;
-	frame->table = table;
-	frame->selection = selection;
-	ipttrace_packet_describe(event, skb, state);
-	event->traversal = this_cpu_inc_return(traversals);
-	strscpy(event->table, table->name, sizeof(event->table));
-	event->ruleset = ipttrace_replace_generation(table);
-
-	frame->slots = ipttrace_selection_slots(selection);
-	for_each_set_bit(i, selection->selected, selection->sets->count)
+	frame_fill(frame, skb, selection, table, state);
+	for (i = ipttrace_selection_next(selection, 0); i < IPTTRACE_MAX_LINKS;
+	     i = ipttrace_selection_next(selection, i + 1))
 		count |= selection->sets->set[i]->link->count_rules;
 	frame->foreign = skb->nf_trace;
 	if (!count && !(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
 		return;
-	event->flags |= IPTTRACE_EVENT_FLAG_COUNTED;
+	frame->event.flags |= IPTTRACE_EVENT_FLAG_COUNTED;
 	frame->marked = true;
 	skb->nf_trace = 1;
-	preempt_disable();
-	hlist_add_head(&frame->node, this_cpu_ptr(&frames));
-	preempt_enable();
+	ipttrace_frame_list(frame);
 }
-
-/*
- * Compares the generation of the rules once the table's function has read where they are, which it
- * does once, before the first of them.
- */
-static void frame_compare(struct frame *frame)
-{
-	struct ipttrace_event *event = &frame->event;
-
-	if (frame->compared)
-		return;
-	frame->compared = true;
-	if (!ipttrace_replace_unchanged(frame->table, event->ruleset))
-		event->flags |= IPTTRACE_EVENT_FLAG_UNCERTAIN;
-}
-
-static const char *const hook_chains[NF_INET_NUMHOOKS] = {
-	/* clang-format off */ /* it would put two on a line */
-	[NF_INET_PRE_ROUTING] = "PREROUTING",
-	[NF_INET_LOCAL_IN] = "INPUT",
-	[NF_INET_FORWARD] = "FORWARD",
-	[NF_INET_LOCAL_OUT] = "OUTPUT",
-	[NF_INET_POST_ROUTING] = "POSTROUTING",
-	/* clang-format on */
-};
 
 /*
  * Removes our mark from a packet that has left the table, and notes whether somebody else marked
  * it.
  */
-static void frame_unmark(struct frame *frame, bool stolen)
+static void frame_unmark(struct ipttrace_frame *frame, bool stolen)
 {
 	/* a stolen packet may be gone, or somebody else's */
 	if (!frame->marked) {
@@ -151,14 +97,12 @@ static void frame_unmark(struct frame *frame, bool stolen)
 			frame->foreign |= frame->skb->nf_trace;
 		return;
 	}
-	preempt_disable();
-	hlist_del(&frame->node);
-	preempt_enable();
+	ipttrace_frame_unlist(frame);
 	if (!stolen)
 		frame->skb->nf_trace = frame->foreign;
 }
 
-static noinline void frame_close(struct frame *frame,
+static noinline void frame_close(struct ipttrace_frame *frame,
 				 const struct ipttrace_function *fn,
 				 const void *table,
 				 const struct nf_hook_state *state,
@@ -176,7 +120,8 @@ static noinline void frame_close(struct frame *frame,
 	};
 
 	ipttrace_event_verdict(event, verdict);
-	frame_compare(frame);
+	if (frame->told)
+		ipttrace_frame_compare(frame);
 	frame_unmark(frame, event->verdict == NF_STOLEN);
 
 	event->kind = IPTTRACE_KIND_EXIT;
@@ -184,17 +129,18 @@ static noinline void frame_close(struct frame *frame,
 	event->rulenum = 0;
 	if (frame->foreign)
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
-	strscpy_pad(event->chain, hook_chains[event->hook],
-		    sizeof(event->chain));
+	if (frame->told)
+		strscpy_pad(event->chain, ipttrace_hook_chains[event->hook],
+			    sizeof(event->chain));
 
 	if (frame->slots & BIT(IPTTRACE_SLOT_EXIT)) {
 		const unsigned long sp = ipttrace_entry_sp();
-		struct pt_regs regs = ipttrace_regs(
-			fn->site, sp, ipttrace_entry_bp(sp), args);
+		struct pt_regs regs __uninitialized;
 
+		ipttrace_regs(&regs, fn->site, sp, ipttrace_entry_bp(sp), args);
 		regs_set_return_value(&regs, verdict);
 		ipttrace_selection_run(frame->selection, IPTTRACE_SLOT_EXIT,
-				       event, &regs);
+				       frame->told ? event : NULL, &regs);
 	}
 }
 
@@ -243,8 +189,9 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 		ipttrace_packet_sender(skb, state),
 		/* clang-format on */
 	};
-	struct pt_regs regs = ipttrace_regs(fn->site, sp, bp, args);
+	struct pt_regs regs __uninitialized;
 
+	ipttrace_regs(&regs, fn->site, sp, bp, args);
 	return ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs);
 }
 
@@ -304,7 +251,7 @@ table_follow(const struct ipttrace_function *fn,
 	     const struct ipttrace_selection *selection, void *table,
 	     struct sk_buff *skb, const struct nf_hook_state *state)
 {
-	struct frame frame;
+	struct ipttrace_frame frame;
 	unsigned int verdict;
 	u64 start;
 
@@ -351,116 +298,80 @@ static unsigned int ip6t_replacement(void *table, struct sk_buff *skb,
 			      table, skb, state);
 }
 
-/* --- rules --------------------------------------------------------------------------------- */
-
-static enum ipttrace_kind trace_kind(const char *comment)
-{
-	if (!strcmp(comment, "return"))
-		return IPTTRACE_KIND_RETURN;
-	if (!strcmp(comment, "policy"))
-		return IPTTRACE_KIND_POLICY;
-	return IPTTRACE_KIND_RULE;
-}
-
-/* Handles a rule: the packet is at the one that the arguments behind TRACE_FORMAT name. */
-static void frame_rule(struct frame *frame, const unsigned long args[6],
-		       unsigned long sp, va_list list)
-{
-	struct ipttrace_event *event = &frame->event;
-	struct pt_regs regs;
-
-	event->rules++;
-	if (!(frame->slots & BIT(IPTTRACE_SLOT_RULE)))
-		return;
-	frame_compare(frame);
-	strscpy_pad(event->table, va_arg(list, const char *),
-		    sizeof(event->table));
-	strscpy_pad(event->chain, va_arg(list, const char *),
-		    sizeof(event->chain));
-	event->kind = trace_kind(va_arg(list, const char *));
-	event->rulenum = va_arg(list, unsigned int);
-	if (frame->foreign)
-		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
-
-	regs = ipttrace_regs(ipttrace_functions[IPTTRACE_NF_LOG_TRACE].site, sp,
-			     ipttrace_entry_bp(sp), args);
-	ipttrace_selection_run(frame->selection, IPTTRACE_SLOT_RULE, event,
-			       &regs);
-}
-
-/* Stands in for nf_log_trace(), for a packet in a frame; softirqs are off. */
-static __printf(8, 9) void log_replacement(struct net *net, u_int8_t pf,
-					   unsigned int hooknum,
-					   const struct sk_buff *skb,
-					   const struct net_device *in,
-					   const struct net_device *out,
-					   const struct nf_loginfo *loginfo,
-					   const char *fmt, ...)
-{
-	const unsigned long args[6] = {
-		(unsigned long)net,
-		pf,
-		hooknum,
-		(unsigned long)skb,
-		(unsigned long)in,
-		(unsigned long)out,
-	};
-	char prefix[NF_LOG_PREFIXLEN];
-	struct frame *frame;
-	va_list list;
-
-	preempt_disable();
-	frame = frame_find(skb);
-	preempt_enable();
-	if (WARN_ON_ONCE(!frame))
-		return;
-
-	if (!strcmp(fmt, TRACE_FORMAT)) {
-		va_start(list, fmt);
-		frame_rule(frame, args, ipttrace_entry_sp(), list);
-		va_end(list);
-	}
-	if (frame->foreign) {
-		va_start(list, fmt);
-		vsnprintf(prefix, sizeof(prefix), fmt, list);
-		va_end(list);
-		ipttrace_behind_nf_log_trace(net, pf, hooknum, skb, in, out,
-					     loginfo, "%s", prefix);
-	}
-}
+/* --- tables that are not consulted --------------------------------------------------------- */
 
 /*
- * Takes a mark that is only ours from a packet, or puts it back. The packet does not carry it while
- * it is copied for the TEE target, or the copy would too.
+ * Tells whether any set may want to be told that a table is not consulted. Such a packet does not
+ * come to the table: it is not counted.
  */
-static void dup_mark(struct sk_buff *skb, bool ours)
+bool ipttrace_traverse_known_wanted(const struct ipttrace_function *fn,
+				    const struct sk_buff *skb)
 {
-	const struct frame *frame;
+	const struct ipttrace_sets *sets = rcu_dereference(published);
+	unsigned int i;
 
-	preempt_disable();
-	frame = frame_find(skb);
-	preempt_enable();
-	if (!WARN_ON_ONCE(!frame))
-		skb->nf_trace = ours || frame->foreign;
+	for (i = 0; sets && i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+
+		if (set->slots & BIT(IPTTRACE_SLOT_RULE) &&
+		    link_concerns(set->link, fn) &&
+		    ipttrace_set_may_want(set, skb))
+			return true;
+	}
+	return false;
 }
 
-/* Stand in for nf_dup_ipv4() and nf_dup_ipv6(), for a packet in a frame. */
-static void dup_ipv4_replacement(struct net *net, struct sk_buff *skb,
-				 unsigned int hooknum,
-				 const struct in_addr *gateway, int oif)
+/* Selects the sets that are told. */
+static bool known_select(struct ipttrace_selection *selection,
+			 const struct ipttrace_function *fn, const void *table,
+			 const struct sk_buff *skb,
+			 const struct nf_hook_state *state, unsigned long sp,
+			 unsigned long bp)
 {
-	dup_mark(skb, false);
-	ipttrace_behind_nf_dup_ipv4(net, skb, hooknum, gateway, oif);
-	dup_mark(skb, true);
+	const struct ipttrace_sets *sets = rcu_dereference(published);
+	unsigned int i;
+
+	selection->sets = sets;
+	for (i = 0; sets && i < sets->count; i++) {
+		const struct ipttrace_set *set = sets->set[i];
+
+		if (!(set->slots & BIT(IPTTRACE_SLOT_RULE)) ||
+		    !link_concerns(set->link, fn) ||
+		    !ipttrace_set_filter(set, skb))
+			continue;
+		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
+		    !entry_selects(set, fn, table, skb, state, sp, bp))
+			continue;
+		ipttrace_selection_put(selection, i);
+	}
+	return selection->slots;
 }
 
-static void dup_ipv6_replacement(struct net *net, struct sk_buff *skb,
-				 unsigned int hooknum,
-				 const struct in6_addr *gateway, int oif)
+/**
+ * ipttrace_traverse_known - tell that a table is not consulted: the packet's connection is known
+ * @fn: the function that would walk through it
+ * @table: the table
+ * @skb: the packet
+ * @state: state of its hook
+ * @sp: stack pointer where the function was entered that decides this
+ * @bp: frame pointer there
+ *
+ * Context: softirqs off, in the RCU read section of the hook.
+ */
+void ipttrace_traverse_known(const struct ipttrace_function *fn, void *table,
+			     struct sk_buff *skb,
+			     const struct nf_hook_state *state,
+			     unsigned long sp, unsigned long bp)
 {
-	dup_mark(skb, false);
-	ipttrace_behind_nf_dup_ipv6(net, skb, hooknum, gateway, oif);
-	dup_mark(skb, true);
+	struct ipttrace_selection selection = {};
+	struct ipttrace_frame frame;
+
+	if (!known_select(&selection, fn, table, skb, state, sp, bp))
+		return;
+	frame_fill(&frame, skb, &selection, table, state);
+	if (skb->nf_trace)
+		frame.event.flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
+	ipttrace_frame_known(&frame, table, state);
 }
 
 /* --- handlers ------------------------------------------------------------------------------ */
@@ -498,10 +409,11 @@ static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
 }
 
 /* The frame of the packet that a function is called for. */
-static struct frame *frame_of(const struct ipttrace_function *fn,
-			      struct ftrace_regs *fregs)
+static struct ipttrace_frame *frame_of(const struct ipttrace_function *fn,
+				       struct ftrace_regs *fregs)
 {
-	return frame_find((void *)ipttrace_argument(fregs, fn->skb_arg));
+	return ipttrace_frame_find(
+		(void *)ipttrace_argument(fregs, fn->skb_arg));
 }
 
 /* ftrace handler of functions that are redirected for a packet in a frame, and for no other. */
@@ -525,7 +437,7 @@ static void notrace trace_handler(unsigned long ip, unsigned long parent_ip,
 {
 	const struct ipttrace_function *fn =
 		function_at(ip, IPTTRACE_TRACE_TG, IPTTRACE_TRACE_TG);
-	struct frame *frame;
+	struct ipttrace_frame *frame;
 
 	preempt_disable_notrace();
 	frame = fn ? frame_of(fn, fregs) : NULL;
@@ -584,7 +496,7 @@ struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 	[IPTTRACE_NF_LOG_TRACE] = {
 		.symbol = "nf_log_trace",
 		.watch = &frame_watch,
-		.replacement = (void *)log_replacement,
+		.replacement = (void *)ipttrace_log_replacement,
 		.behind = &ipttrace_behind_nf_log_trace_address,
 		.skb_arg = 3,
 	},
@@ -592,7 +504,7 @@ struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 		.symbol = "nf_dup_ipv4",
 		.module = "nf_dup_ipv4",
 		.watch = &frame_watch,
-		.replacement = dup_ipv4_replacement,
+		.replacement = ipttrace_dup_ipv4_replacement,
 		.behind = &ipttrace_behind_nf_dup_ipv4_address,
 		.skb_arg = 1,
 	},
@@ -600,7 +512,7 @@ struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS] = {
 		.symbol = "nf_dup_ipv6",
 		.module = "nf_dup_ipv6",
 		.watch = &frame_watch,
-		.replacement = dup_ipv6_replacement,
+		.replacement = ipttrace_dup_ipv6_replacement,
 		.behind = &ipttrace_behind_nf_dup_ipv6_address,
 		.skb_arg = 1,
 	},

@@ -5,6 +5,8 @@
 #include "function.h"
 
 struct ipttrace_sets;
+struct nf_hook_state;
+struct sk_buff;
 
 /* Functions of one watch are adjacent. */
 enum {
@@ -21,5 +23,11 @@ enum {
 extern struct ipttrace_function ipttrace_functions[IPTTRACE_FUNCTIONS];
 
 struct ipttrace_sets *ipttrace_traverse_publish(struct ipttrace_sets *sets);
+bool ipttrace_traverse_known_wanted(const struct ipttrace_function *fn,
+				    const struct sk_buff *skb);
+void ipttrace_traverse_known(const struct ipttrace_function *fn, void *table,
+			     struct sk_buff *skb,
+			     const struct nf_hook_state *state,
+			     unsigned long sp, unsigned long bp);
 
 #endif /* _IPTTRACE_TRAVERSE_H */

@@ -18,6 +18,8 @@ int ipttrace_verify_try(const struct net *net, u32 portid,
 int ipttrace_verify_end(enum ipttrace_walk walk, bool anyway,
 			const struct nlattr *attr,
 			struct netlink_ext_ack *extack);
+int ipttrace_verify_compare(void);
+int ipttrace_verify_layouts(struct netlink_ext_ack *extack);
 void ipttrace_verify_release(u32 portid);
 enum ipttrace_walk ipttrace_verify_state(void);
 

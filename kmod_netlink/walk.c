@@ -271,7 +271,7 @@ static bool verdict_is_final(int code)
 unsigned int ipttrace_walk_chains(struct ipttrace_chain_walk *walk,
 				  const struct nft_chain *base)
 {
-	struct ipttrace_position callers[NFT_JUMP_STACK_SIZE];
+	struct ipttrace_position callers[NFT_JUMP_STACK_SIZE] __uninitialized;
 	struct nft_pktinfo *pkt = walk->pkt;
 	struct nft_traceinfo info;
 	struct nft_regs regs = {};

@@ -13,8 +13,9 @@ static DEFINE_PER_CPU(u32, traversals);
 /*
  * Runs the programs in @slot, with softirqs off around them only: there may be many rules between.
  */
-static void walk_run(struct ipttrace_chain_walk *walk, enum ipttrace_slot slot,
-		     struct pt_regs *regs)
+static __always_inline void walk_run(struct ipttrace_chain_walk *walk,
+				     enum ipttrace_slot slot,
+				     struct pt_regs *regs)
 {
 	bool off = ipttrace_softirqs_off();
 
@@ -24,11 +25,12 @@ static void walk_run(struct ipttrace_chain_walk *walk, enum ipttrace_slot slot,
 		local_bh_enable();
 }
 
-static struct pt_regs walk_regs(const struct ipttrace_chain_walk *walk,
-				const unsigned long args[6])
+static __always_inline void walk_regs(struct pt_regs *regs,
+				      const struct ipttrace_chain_walk *walk,
+				      const unsigned long args[6])
 {
-	return ipttrace_regs(ipttrace_follow_functions[0].site, walk->sp,
-			     walk->bp, args);
+	ipttrace_regs(regs, ipttrace_follow_functions[0].site, walk->sp,
+		      walk->bp, args);
 }
 
 static void walk_name_chain(struct ipttrace_chain_walk *walk,
@@ -93,8 +95,9 @@ void ipttrace_walk_show(struct ipttrace_chain_walk *walk,
 		(int)verdict->code,
 		/* clang-format on */
 	};
-	struct pt_regs regs = walk_regs(walk, args);
+	struct pt_regs regs __uninitialized;
 
+	walk_regs(&regs, walk, args);
 	if (walk->told)
 		walk_tell(walk, kind, at, handle, verdict);
 	walk_run(walk, IPTTRACE_SLOT_RULE, &regs);
@@ -153,8 +156,9 @@ void ipttrace_walk_exit(struct ipttrace_chain_walk *walk,
 		walk->rules,
 		/* clang-format on */
 	};
-	struct pt_regs regs = walk_regs(walk, args);
+	struct pt_regs regs __uninitialized;
 
+	walk_regs(&regs, walk, args);
 	regs_set_return_value(&regs, verdict);
 	if (walk->told) {
 		ipttrace_walk_check_ruleset(walk);

@@ -39,6 +39,14 @@ test-reload: module ## reload the module under a flood on every kernel (RELOADS=
 suites: setup ## kernels of other suites below .build/suites, and the module for them (KERNEL=7.x)
 	@$(PYTHON) -m guest.suite_modules $(KERNEL)
 
+# The root is used as it is for half a day.
+.PHONY: test-tools
+test-tools: KERNEL = $(INSTALLED)
+test-tools: TESTS = tests/kernel/tools
+test-tools: module ## firewalld, ufw, Docker, Podman, libvirt, fail2ban as Debian has them (KERNEL=6.12)
+	@$(PYTHON) -m guest.tools_root
+	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) --env IPTT_TOOLS=yes -- $(PYTEST) $(TESTS)
+
 ##@ Long runs: kernels that look for faults themselves
 
 .PHONY: test-debug

@@ -10,6 +10,7 @@ from ipttctl.bpf.programs import Program as Program
 from ipttctl.errors import ExpectationError as ExpectationError
 from ipttctl.errors import IpttctlError as IpttctlError
 from ipttctl.errors import KernelError as KernelError
+from ipttctl.errors import LinkDetachedError as LinkDetachedError
 from ipttctl.errors import LinkGoneError as LinkGoneError
 from ipttctl.errors import ModuleError as ModuleError
 from ipttctl.errors import PrivilegeError as PrivilegeError
@@ -30,6 +31,7 @@ from ipttctl.link.model import CpuStatus as CpuStatus
 from ipttctl.link.model import HistoryEntry as HistoryEntry
 from ipttctl.link.model import Link as Link
 from ipttctl.link.model import LinkChange as LinkChange
+from ipttctl.link.model import LinkList as LinkList
 from ipttctl.link.model import LinkStats as LinkStats
 from ipttctl.link.model import ModuleStatus as ModuleStatus
 from ipttctl.link.model import ProgramInfo as ProgramInfo
@@ -39,6 +41,7 @@ from ipttctl.link.model import Swap as Swap
 from ipttctl.link.model import TableRuleset as TableRuleset
 from ipttctl.link.streams import EventStream as EventStream
 from ipttctl.link.streams import LinkChangeStream as LinkChangeStream
+from ipttctl.link.watch import LinkWatch as LinkWatch
 from ipttctl.programs.choice import ProgramChoice as ProgramChoice
 from ipttctl.programs.maps import map_of as map_of
 from ipttctl.programs.maps import maps_of as maps_of

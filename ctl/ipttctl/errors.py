@@ -33,7 +33,7 @@ class UsageError(IpttctlError):
 
 
 class ModuleError(IpttctlError):
-    """The kernel module is missing, cannot be built, loaded or unloaded, or is another build."""
+    """The kernel module is missing, or went, cannot be built or loaded, or is another build."""
 
     exit_code = 3
 
@@ -93,6 +93,15 @@ class LinkGoneError(KernelError):
 
     exit_code = 6
     hint = "see `ipttctl links`"
+
+
+class LinkDetachedError(IpttctlError):
+    """Somebody else detached a link that a command held."""
+
+    exit_code = 10
+
+    def __init__(self, link: int) -> None:
+        super().__init__(f"link {link} was detached by somebody else")
 
 
 class ExpectationError(KernelError):

@@ -44,3 +44,4 @@ BEHIND kallsyms_lookup_name
 BEHIND nft_do_chain
 BEHIND nft_trace_init
 BEHIND nft_trace_notify
+BEHIND nf_nat_inet_fn

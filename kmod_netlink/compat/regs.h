@@ -9,29 +9,40 @@
 #include <linux/ptrace.h>
 #include <asm/segment.h>
 
-/* Registers at @ip with six arguments; an initializer of its own spares the compiler's zeroes. */
-static __always_inline struct pt_regs ipttrace_regs(unsigned long ip,
-						    unsigned long sp,
-						    unsigned long bp,
-						    const unsigned long args[6])
+/*
+ * Sets the registers at @ip with six arguments: every one, so that @regs may be uninitialized.
+ * Kernels that zero all variables first are told by __uninitialized that they need not.
+ */
+static __always_inline void ipttrace_regs(struct pt_regs *regs,
+					  unsigned long ip, unsigned long sp,
+					  unsigned long bp,
+					  const unsigned long args[6])
 {
-	return (struct pt_regs){
-		/* clang-format off */ /* it would put several on a line */
-		.ip = ip,
-		.sp = sp,
-		.bp = bp,
-		.di = args[0],
-		.si = args[1],
-		.dx = args[2],
-		.cx = args[3],
-		.r8 = args[4],
-		.r9 = args[5],
-		/* user_mode() must say no: stack walks start from here */
-		.cs = __KERNEL_CS,
-		.ss = __KERNEL_DS,
-		.flags = X86_EFLAGS_FIXED,
-		/* clang-format on */
-	};
+	regs->r15 = 0;
+	regs->r14 = 0;
+	regs->r13 = 0;
+	regs->r12 = 0;
+	regs->bp = bp;
+	regs->bx = 0;
+	regs->r11 = 0;
+	regs->r10 = 0;
+	regs->r9 = args[5];
+	regs->r8 = args[4];
+	regs->ax = 0;
+	regs->cx = args[3];
+	regs->dx = args[2];
+	regs->si = args[1];
+	regs->di = args[0];
+	regs->orig_ax = 0;
+	regs->ip = ip;
+	/*
+	 * user_mode() must say no: stack walks start from here. Whole words: since v6.9 the
+	 * selectors share them with other fields.
+	 */
+	*(unsigned long *)&regs->cs = __KERNEL_CS;
+	regs->flags = X86_EFLAGS_FIXED;
+	regs->sp = sp;
+	*(unsigned long *)&regs->ss = __KERNEL_DS;
 }
 
 /*

@@ -88,6 +88,8 @@ class Kind(Documented):
     CHAIN_END = 7, "chain: the packet reached the end of a chain that is not a base chain"
     CHAIN_POLICY = 8, "chain: the packet reached the policy of the base chain"
     CHAIN_EXIT = 9, "chain: the packet left the base chain with a verdict"
+    KNOWN = 10, "the nat table was not consulted: NAT knows the packet's connection"
+    CHAIN_KNOWN = 11, "chain: a NAT chain was not consulted: NAT knows the packet's connection"
 
 
 class EventFlag(Documented):
@@ -142,6 +144,15 @@ class Walk(Documented):
     DIFFERS = 3, "it differed from the kernel's loop: for the verifier's namespaces only, as before"
 
 
+class Layout(Documented):
+    """Whether the kernel has nf_tables' structures where the module was compiled to find them."""
+
+    UNCHECKED = 1, "not known yet: nf_tables is not loaded"
+    SAME = 2, "it has, by its own description of its types (BTF)"
+    DIFFERS = 3, "it has not: chain links are refused"
+    UNKNOWN = 4, "it does not describe them: chain links are refused but for the verifier's"
+
+
 class Action(Documented):
     """How a generation of a link came about."""
 
@@ -167,7 +178,7 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "HISTORY_GENERATIONS": (16, "generations of a link that its history reaches back"),
     "MAX_PAYLOAD": (256, "bytes that a program adds to an event"),
     "MAX_FILTER": (4096, "instructions of a classic-BPF filter (BPF_MAXINSNS)"),
-    "BATCH_EVENTS": (64, "events in one message"),
+    "BATCH_EVENTS": (90, "events in one message, which then fill 32 KiB of the kernel's memory"),
     "RING_EVENTS": (4096, "events that wait on one CPU"),
     "TABLE_NAME": (32, "bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN)"),
     "CHAIN_NAME": (32, "bytes of a chain's name, with its NUL"),
@@ -411,7 +422,11 @@ Top: Final = AttributeSet(
     Attribute("programs", 5, ProgramSet, "the program set"),
     Attribute("generation", 6, U32, "generation of the program set, from 1"),
     Attribute(
-        "expect-generation", 7, U32, "swap, detach: only if the link has this generation", minimum=1
+        "expect-generation",
+        7,
+        U32,
+        "swap, detach, confirm: only if the link has this generation",
+        minimum=1,
     ),
     Attribute(
         "expect-program",
@@ -512,19 +527,40 @@ Top: Final = AttributeSet(
         37,
         U32,
         "1: the sources of this kernel's series were compared with the walk; verify, request: 0: "
-        "trust the verifier although they were not",
+        "trust the verifier although they were not, or the layouts are unknown",
         maximum=1,
     ),
     Attribute(
-        "ruleset",
+        "walk-layout",
         38,
+        U32,
+        "whether the structures that the walk uses lie where the module finds them",
+        enum=Layout,
+    ),
+    Attribute(
+        "walk-refusal",
+        39,
+        STRING,
+        "which structure or member does not, or why that is unknown",
+        max_length=255,
+    ),
+    Attribute(
+        "links-sequence",
+        40,
+        U64,
+        "number of the last change of any link, which grows with each: in a notification that of "
+        "its change, in a dump the one up to which changes are in it",
+    ),
+    Attribute(
+        "ruleset",
+        41,
         U32,
         "generation of a legacy table's rules: another one for each time that they were replaced, "
         "never used again while the module is loaded",
     ),
     Attribute(
         "replacing",
-        39,
+        42,
         U32,
         "1: the rules are being replaced, and may be of this generation or of the next",
     ),
@@ -624,7 +660,11 @@ _LINK: Final = (
     "rollback-in",
     "table",
     "chain",
+    "links-sequence",
 )
+
+#: what is known of the walk
+_WALK: Final = ("walk", "walk-compared", "walk-layout", "walk-refusal")
 
 OPERATIONS: Final = (
     Operation(
@@ -651,12 +691,14 @@ OPERATIONS: Final = (
     ),
     Operation(Command.DETACH, ("link", "expect-generation", "expect-program"), _LINK),
     Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
-    Operation(Command.STATS, (), ("fingerprint", "module-version", "walk", "walk-compared", "cpu")),
+    Operation(
+        Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
+    ),
     Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
-    Operation(Command.CONFIRM, ("link",), _LINK),
+    Operation(Command.CONFIRM, ("link", "expect-generation"), _LINK),
     Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link",), _LINK),
-    Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), ("walk", "walk-compared")),
+    Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),
     Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),

@@ -22,6 +22,10 @@ _IGNORED: Final = {
     "*": {
         "OPEN_ENDED_LINE": "clang-format, with the kernel's configuration, ends lines with '('",
     },
+    "kmod_netlink/nft_layout.c": {
+        "MACRO_ARG_PRECEDENCE": "the arguments are names of structs and members",
+        "MACRO_ARG_REUSE": "the arguments are names, without side effects",
+    },
     "kmod_netlink/compat/compiler.h": {
         "MACRO_ARG_UNUSED": "without the attribute there is no use for the argument",
     },

@@ -92,7 +92,7 @@ if __name__ == "__main__":
         if command is not None:
             fake = _fake(int(command[0]))
             wire.Connection.open = fake.connect  # type: ignore[method-assign]  # as a test patches it
-            if command[1] != "apply":
+            if command[1:2] != ["apply"]:
                 interrupt_when_handled()
             sys.argv[1:] = command[1:]
             main()

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
-from ipttctl.link.wire import resolve_family
+from ipttctl.link.family import resolve_family
 from ipttproto import (
     FAMILY,
     Acknowledgement,

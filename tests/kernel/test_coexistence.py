@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """The same traffic causes the same events, whatever other tracer is at the same functions.
 
-The router of ``network`` has every relevant kind of rule in the tables of both IP versions.
-Links at its tables and netfilter hooks report the packets that left sends; these events, and the
-counters of the rules, must be the same with and without the tracer.
+The router of ``network`` has every relevant kind of rule in the tables of both IP versions, and
+chains of nftables beside them. Links at its tables, chains and netfilter hooks report the packets
+that left sends; these events, and the counters of the rules, must be the same with and without the
+tracer.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import KernelError
+from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
@@ -77,6 +79,31 @@ SAME = (
 
 VERSIONS: Final[tuple[Literal[4, 6], ...]] = (4, 6)
 NF_HOOKS = ("nf:inet/prerouting", "nf:inet/forward")
+#: links whose packets are counted: at tables by IP version, and at chains
+CHAINS: Final = 0
+COUNTED: Final = (*VERSIONS, CHAINS)
+
+CHAIN_RULES: Final = """
+table inet beside {
+    chain early {
+        udp dport 1000 counter return
+        counter
+    }
+    chain incoming {
+        type filter hook prerouting priority -400;
+        meta l4proto { udp, tcp } jump early
+    }
+    chain forwarded {
+        type filter hook forward priority 50;
+        udp dport 1003-1004 counter goto early
+        meta l4proto tcp counter drop
+    }
+    chain outgoing {
+        type filter hook postrouting priority 300;
+        udp dport 1005 counter drop
+    }
+}
+"""
 
 #: each rule: its text, and its counts of packets and bytes
 Counters = list[tuple[str, int, int]]
@@ -122,7 +149,7 @@ def _send(net: Network) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """Events, rule counters, and the counts of the links at tables by IP version."""
+    """Events, rule counters, and the counts of the links at tables and chains."""
 
     events: Events
     counters: Counters
@@ -147,6 +174,8 @@ class Measured:
         calls = {
             "ipt_do_table": self.passages[4] + self.followed[4] * again,
             "ip6t_do_table": self.passages[6] + self.followed[6] * again,
+            # a walk takes the place of the original
+            "nft_do_chain": self.passages[CHAINS],
             # only somebody else's trace goes on to the original
             "nf_log_trace": self.rule_events() + marked * again,
             "trace_tg": self.rule_events(table=b"raw", chain=b"PREROUTING", rulenum=1, dport=1005),
@@ -178,11 +207,16 @@ class Scene:
 
     @contextmanager
     def links(self) -> Iterator[list[Link]]:
-        """Links at the tables of IPv4, of IPv6, and at hooks; detached at the end."""
+        """Links at the tables of IPv4, of IPv6, at chains and at hooks; detached at the end."""
         code = compile_filter(FILTER)
         at_tables = ProgramSet(dict.fromkeys(TABLE_SLOTS, self.table.fd), filter=code)
         at_hooks = ProgramSet({Slot.PACKET: self.packet.fd}, filter=code)
         made = [self.controller.attach(TableHook(version), at_tables) for version in VERSIONS]
+        router = os.open(self.net.router.path, os.O_RDONLY)
+        try:
+            made.append(self.controller.attach(ChainHook(netns=router), at_tables))
+        finally:
+            os.close(router)
         for name in NF_HOOKS:
             hook = NfHook.parse(name, netns=self.net.router.path)
             made.append(self.controller.attach(hook, at_hooks))
@@ -193,14 +227,17 @@ class Scene:
                 self.controller.detach(link.id)
 
     def stats(self, links: list[Link]) -> list[LinkStats]:
-        """The counters of each link: those at tables first, in the order of ``VERSIONS``."""
+        """The counters of each link: first in the order of ``COUNTED``."""
         return [self.controller.link(link.id).stats for link in links]
 
     def counters(self) -> Counters:
-        """The rules of IPv4 and IPv6, and their counters."""
+        """The rules of IPv4 and IPv6, and those of nftables, and their counters."""
         tools = ("iptables-legacy-save", "ip6tables-legacy-save")
         saved = "".join(self.net.router.run(tool, "-c") for tool in tools)
         found = re.findall(r"^\[(\d+):(\d+)\] (-A .*)$", saved, re.MULTILINE)
+        ruleset = self.net.router.run("nft", "list", "table", "inet", "beside")
+        counted = re.findall(r"^(.*)counter packets (\d+) bytes (\d+)", ruleset, re.MULTILINE)
+        found += [(packets, size, rule) for rule, packets, size in counted]
         return [(rule, int(packets), int(size)) for packets, size, rule in found]
 
     def measure(self, links: list[Link], expected: int | None = None) -> Measured:
@@ -224,17 +261,17 @@ class Scene:
             ],
             passages(before, after),
             {
-                version: now.selected - old.selected
-                for version, old, now in zip(VERSIONS, before, after, strict=False)
+                place: now.selected - old.selected
+                for place, old, now in zip(COUNTED, before, after, strict=False)
             },
         )
 
 
 def passages(before: Sequence[LinkStats], after: Sequence[LinkStats]) -> dict[int, int]:
-    """The packets that tables saw between two times, by IP version."""
+    """The packets that tables and chains saw between two times."""
     return {
-        version: now.packets - old.packets
-        for version, old, now in zip(VERSIONS, before, after, strict=False)
+        place: now.packets - old.packets
+        for place, old, now in zip(COUNTED, before, after, strict=False)
     }
 
 
@@ -268,6 +305,7 @@ def scene() -> Iterator[Scene]:
         # the tables are at their hooks before the links, and routes are known
         net.router.restore(_rules("10.77.2.2"))
         net.router.restore(_rules("fd77:2::2"), ipv6=True)
+        run("ip", "netns", "exec", net.router.name, "nft", "-f", "-", text=CHAIN_RULES)
         net.left.call(_send, net)
         made.counted = settled(made.counters)
         yield made

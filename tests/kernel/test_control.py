@@ -228,9 +228,10 @@ def test_a_swap_goes_back_unless_it_is_confirmed(
         nothing = ipttctl("confirm", link)
         assert nothing.returncode == 1
         assert "[ENODATA]" in nothing.stderr
-        wait_for(lambda: changes.out().count("\n") == 4, what=changes.out())
+        wait_for(lambda: changes.out().count("\n") == 5, what=changes.out())
         assert changes.stop() == 0
-    first, back, again, confirmation = changes.out().splitlines()
+    before, first, back, again, confirmation = changes.out().splitlines()
+    assert before.startswith(f"listed link={link} gen=1 ")
     assert re.match(
         r"swapped action=swap by=\d+\(\w+\) uid=0 link=\d+ gen=2 .* rollback-in=", first
     )

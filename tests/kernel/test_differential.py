@@ -97,11 +97,12 @@ def _by_ipttctl() -> Sequences:
     for event in events:
         kind = Kind[event["kind"].upper()]
         step = Step(event["table"], event["chain"], kind, event["rulenum"])
-        # the kernel logs neither the rule that begins the trace nor a table's verdict
+        # the kernel logs neither the rule that begins the trace, nor a table's verdict, nor a table
+        # that NAT does not consult
         begins = (
             step.table == "raw" and step.rulenum == 1 and step.chain in {"PREROUTING", "OUTPUT"}
         )
-        if kind != Kind.EXIT and not begins:
+        if kind not in {Kind.EXIT, Kind.KNOWN} and not begins:
             sequences[event["length"], PROTOCOLS[event["protocol"]]].append(step)
     return sequences
 

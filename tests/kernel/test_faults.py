@@ -14,6 +14,8 @@ import pytest
 
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import IpttctlError, KernelError
+from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
@@ -30,6 +32,7 @@ from tests.kernel.support.kernel import (
     loaded_modules,
     probes,
     redirected_functions,
+    run,
     splats,
     unload_module,
     wait_for,
@@ -54,6 +57,15 @@ def programs(make_program: MakeProgram) -> ProgramSet:
     return ProgramSet(dict.fromkeys(TABLE_SLOTS, make_program().fd), filter=accept_all, cookie=7)
 
 
+@pytest.fixture(params=[TableHook, ChainHook], ids=["table", "chain"])
+def hook(request: pytest.FixtureRequest) -> Hook:
+    """All tables, and all chains; the code of these is loaded."""
+    run("modprobe", "nf_tables")
+    made = request.param()
+    assert isinstance(made, Hook)
+    return made
+
+
 @pytest.fixture(autouse=True)
 def as_before(session_log: KernelLog) -> Iterator[None]:
     """No function watched, no probe left, no complaint except of memory, after any failure."""
@@ -70,9 +82,9 @@ def _unanswered(error: Exception | None) -> bool:
     return isinstance(error, KernelError) and error.errno == errno.ENOBUFS
 
 
-def test_attach(controller: Controller, programs: ProgramSet) -> None:
+def test_attach(controller: Controller, programs: ProgramSet, hook: Hook) -> None:
     failed = 0
-    for trial in each_allocation(lambda: controller.attach(TableHook(), programs), IpttctlError):
+    for trial in each_allocation(lambda: controller.attach(hook, programs), IpttctlError):
         links = controller.links()
         if trial.error is None:
             assert links == [trial.result]
@@ -86,11 +98,11 @@ def test_attach(controller: Controller, programs: ProgramSet) -> None:
     assert failed > MINIMUM
 
 
-def test_attach_beside_another(controller: Controller, programs: ProgramSet) -> None:
-    other = controller.attach(TableHook(), programs)
+def test_attach_beside_another(controller: Controller, programs: ProgramSet, hook: Hook) -> None:
+    other = controller.attach(hook, programs)
     watched = redirected_functions()
     failed = 0
-    for trial in each_allocation(lambda: controller.attach(TableHook(), programs), IpttctlError):
+    for trial in each_allocation(lambda: controller.attach(hook, programs), IpttctlError):
         links = [link for link in controller.links() if link.id != other.id]
         if trial.error is None:
             assert links == [trial.result]
@@ -105,9 +117,11 @@ def test_attach_beside_another(controller: Controller, programs: ProgramSet) -> 
     controller.detach(other.id)
 
 
-def test_swap(controller: Controller, programs: ProgramSet, make_program: MakeProgram) -> None:
+def test_swap(
+    controller: Controller, programs: ProgramSet, hook: Hook, make_program: MakeProgram
+) -> None:
     sets = [programs, ProgramSet({Slot.EXIT: make_program(name="other").fd})]
-    link = controller.attach(TableHook(), programs)
+    link = controller.attach(hook, programs)
     failed = 0
 
     def swap() -> Link:
@@ -153,13 +167,15 @@ def test_attach_to_a_netfilter_hook(controller: Controller, make_program: MakePr
 def test_transaction(
     controller: Controller, programs: ProgramSet, make_program: MakeProgram
 ) -> None:
-    """Links of both kinds are all swapped, with a rollback, or none is."""
+    """Links of all kinds are all swapped, with a rollback, or none is."""
+    run("modprobe", "nf_tables")
     packet = ProgramSet({Slot.PACKET: make_program(type=ProgramType.SOCKET_FILTER).fd})
     links = [
         controller.attach(TableHook(), programs),
         controller.attach(NfHook.parse("nf:inet4/output"), packet),
+        controller.attach(ChainHook(), programs),
     ]
-    swaps = [Swap(links[0].id, programs), Swap(links[1].id, packet)]
+    swaps = [Swap(link.id, packet if isinstance(link.hook, NfHook) else programs) for link in links]
     failed = 0
 
     def transact() -> list[Link]:
@@ -169,8 +185,8 @@ def test_transaction(
     for trial in each_allocation(transact, IpttctlError):
         now = controller.links()
         done = now[0].generation != generation
-        assert [link.generation for link in now] == [generation + done] * 2, trial
-        assert [link.rollback_in is not None for link in now] == [done] * 2
+        assert [link.generation for link in now] == [generation + done] * 3, trial
+        assert [link.rollback_in is not None for link in now] == [done] * 3
         assert done or trial.error is not None
         assert trial.error is None or not done or _unanswered(trial.error)
         if done:
@@ -183,8 +199,8 @@ def test_transaction(
         controller.detach(link.id)
 
 
-def test_detach(controller: Controller, programs: ProgramSet) -> None:
-    link = controller.attach(TableHook(), programs)
+def test_detach(controller: Controller, programs: ProgramSet, hook: Hook) -> None:
+    link = controller.attach(hook, programs)
     failed = 0
 
     def detach() -> Link:
@@ -202,15 +218,15 @@ def test_detach(controller: Controller, programs: ProgramSet) -> None:
         else:
             wait_for_no_redirection()
         if not links:
-            link = controller.attach(TableHook(), programs)
+            link = controller.attach(hook, programs)
     print(f"detach: {trial.number - 1} allocations, {failed} requests refused")
     assert failed > 0
     controller.detach(link.id)
 
 
 @pytest.mark.parametrize("verb", ["link", "links", "status", "history"])
-def test_questions(controller: Controller, programs: ProgramSet, verb: str) -> None:
-    link = controller.attach(TableHook(), programs)
+def test_questions(controller: Controller, programs: ProgramSet, hook: Hook, verb: str) -> None:
+    link = controller.attach(hook, programs)
     ask: dict[str, Callable[[], Any]] = {
         "link": lambda: controller.link(link.id),
         "links": controller.links,
@@ -229,13 +245,13 @@ def test_questions(controller: Controller, programs: ProgramSet, verb: str) -> N
     controller.detach(link.id)
 
 
-def test_controllers_and_observers(programs: ProgramSet) -> None:
+def test_controllers_and_observers(programs: ProgramSet, hook: Hook) -> None:
     """Opening, subscribing, attaching and closing fail cleanly, in the order of a script."""
     failed = 0
 
     def script() -> int:
         with Controller() as controller, controller.events(), controller.link_changes() as changes:
-            link = controller.attach(TableHook(), programs)
+            link = controller.attach(hook, programs)
             controller.detach(link.id)
             return len(changes.read(0))
 
@@ -247,7 +263,7 @@ def test_controllers_and_observers(programs: ProgramSet) -> None:
     assert failed > MINIMUM
 
 
-def test_an_owner_that_goes(programs: ProgramSet) -> None:
+def test_an_owner_that_goes(programs: ProgramSet, hook: Hook) -> None:
     """Closing the socket cannot fail, whatever it has to allocate."""
 
     def close() -> None:
@@ -255,12 +271,12 @@ def test_an_owner_that_goes(programs: ProgramSet) -> None:
 
     with Controller() as watching:
         owner = Controller()
-        owner.attach(TableHook(), programs)
+        owner.attach(hook, programs)
         for _ in each_allocation(close, ()):
             wait_for(lambda: watching.links() == [], what="the link is gone")
             wait_for_no_redirection()
             owner = Controller()
-            owner.attach(TableHook(), programs)
+            owner.attach(hook, programs)
         owner.close()
 
 
@@ -291,19 +307,37 @@ def test_loading_the_module() -> None:
         load_module()
 
 
+RULES = """
+table ip faults {
+    chain out { type filter hook output priority 0; meta l4proto icmp counter accept; }
+}
+"""
+
+
 @pytest.fixture
 def place() -> Iterator[Namespace]:
     with namespace("faults") as made:
-        made.iptables("-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
         yield made
 
 
+def _matched(place: Namespace, hook: Hook) -> int:
+    """The packets that the rule has counted."""
+    if isinstance(hook, TableHook):
+        return int(place.iptables("-nvxL", "OUTPUT").splitlines()[2].split()[0])
+    listed = place.run("nft", "list", "table", "ip", "faults")
+    return int(listed.partition("counter packets ")[2].split()[0])
+
+
 def test_events_that_find_no_memory_are_counted(
-    controller: Controller, programs: ProgramSet, place: Namespace
+    controller: Controller, programs: ProgramSet, place: Namespace, hook: Hook
 ) -> None:
     """The received and the lost events together are all events of the link."""
+    if isinstance(hook, TableHook):
+        place.iptables("-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
+    else:
+        run("ip", "netns", "exec", place.name, "nft", "-f", "-", text=RULES)
     with observing(controller) as observer:
-        link = controller.attach(TableHook(4), programs)
+        link = controller.attach(hook, programs)
         with module_out_of_memory():
             # longer than the delay before a batch is sent
             place.ping("127.0.0.1", "-f", "-c", "50")
@@ -312,8 +346,8 @@ def test_events_that_find_no_memory_are_counted(
         losses = observer.stream.losses
         stats = controller.link(link.id).stats
         controller.detach(link.id)
-    matched = int(place.iptables("-nvxL", "OUTPUT").splitlines()[2].split()[0])
+    matched = _matched(place, hook)
     assert losses.memory > 0
     assert len(observer.events) + losses.events == stats.events
-    rules = sum(event["kind"] == Kind.RULE for event in observer.events)
+    rules = sum(event["kind"] in (Kind.RULE, Kind.CHAIN_RULE) for event in observer.events)
     assert 0 < rules < matched == 140

@@ -26,9 +26,10 @@ from ipttctl.errors import (
 )
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
+from ipttctl.link.family import Family, resolve_family
 from ipttctl.link.model import Change, LinkChange, ProgramSet
 from ipttctl.link.streams import LinkChangeStream
-from ipttctl.link.wire import Connection, Family, resolve_family
+from ipttctl.link.wire import Connection
 from ipttproto import FAMILY, Acknowledgement, Command, DetachReason, Slot, parse_datagram
 from ipttproto.family import limit
 from ipttproto.messages import GenericHeader, MessageHeader

@@ -27,9 +27,11 @@ from tests.kernel.support.network import Namespace, namespace, send_udp
 from tests.kernel.support.nf import netns_of, socket_filter
 from tests.kernel.support.short_lived import live
 
+#: accepts what is sent
+NFT = "table ip t { chain c { type filter hook output priority 0; accept; }; }"
 SHORT = 60
 #: the emulator lets a busy processor run for 100 ms before it turns to the next one
-SECONDS = 0.3
+SECONDS = 0.5
 THREAD = """
 import sys, threading
 thread = threading.Thread(target=sys.stdin.read)
@@ -123,6 +125,31 @@ def test_trace_follows_a_name(place: Namespace) -> None:
         assert trace.err().count(" is gone") == 1, trace.err()
     assert first.cookie != second.cookie
     assert _shown(events) == {9001: {(first.cookie, "web")}, 9002: {(second.cookie, "web")}}
+
+
+def test_trace_follows_a_name_at_chains(place: Namespace) -> None:
+    """The link is in the namespace: packets elsewhere are not even counted."""
+    place.run("nft", NFT)
+    with namespace("elsewhere") as elsewhere, Controller() as controller:
+        elsewhere.run("nft", NFT)
+        with running(
+            *("trace", "--backend", "nft", "-N", place.name, "--proto", "udp", "-o", "json")
+        ) as trace:
+            trace.wait_for_text("tracing: link")
+            _send(elsewhere, 9000)
+            _send(place, 9001)
+            [link] = controller.links()
+            assert link.stats.packets == 1
+            _replace(place, trace)
+            place.run("nft", NFT)
+            _send(elsewhere, 9000)
+            _send(place, 9002)
+            wait_for(lambda: '"destination_port":9002' in trace.out(), what="an event")
+            [moved] = controller.links()
+            assert moved.id != link.id
+            events = trace.finish()
+            assert "detached" not in trace.err(), trace.err()
+    assert {event["destination_port"] for event in events} == {9001, 9002}
 
 
 def test_events_follow_a_name(place: Namespace) -> None:
@@ -241,7 +268,8 @@ def test_links_of_a_namespace_that_went(make_program: MakeProgram) -> None:
         changes.wait_for_text("listening")
         run("ip", "netns", "delete", "web")
         changes.wait_for_text('"gone":"netns"')
-        [change] = changes.finish()
+        listed, change = changes.finish()
+    assert [link["link"] for link in listed["links"]] == [before["link"]]
     assert change["netns_cookie"] == identity.cookie
     run("ip", "netns", "add", "web")
     [after] = _links()

@@ -32,8 +32,9 @@ from ipttctl.errors import (
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
+from ipttctl.link.family import Family, resolve_family
 from ipttctl.link.model import ProgramSet
-from ipttctl.link.wire import Connection, Family, resolve_family
+from ipttctl.link.wire import Connection
 from ipttproto import FAMILY, Command, Group, Hook, Slot
 from ipttproto.family import OPERATIONS
 from tests.fuzz.capabilities import BPF, NET_ADMIN, PERFMON, keep_only

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Loading and unloading of the module under traffic.
+"""Loading and unloading of the module: under traffic, and below those who observe it.
 
 make test-reload RELOADS=300 KERNEL=6.12-rt
 """
@@ -9,13 +9,23 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from contextlib import ExitStack
+from typing import Any
 
+import pytest
+
+from ipttctl.errors import ModuleError
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
-from ipttproto import TABLE_SLOTS
+from ipttctl.link.streams import Stream
+from ipttctl.link.wire import Connection, OverrunError
+from ipttctl.system import netns
+from ipttproto import TABLE_SLOTS, Group
 from tests.kernel.conftest import MakeProgram
+from tests.kernel.support.cli import running
 from tests.kernel.support.kernel import (
+    COMMAND_TIMEOUT,
     MODULE,
     KernelLog,
     assert_kernel_content,
@@ -31,6 +41,71 @@ from tests.kernel.support.network import Network, event, flood_udp
 #: leaves the emulator half of its time for reloads; several bursts still come in each step
 PAUSE = 0.01
 RELOADS = int(os.environ.get("IPTT_RELOADS", "10"))
+
+
+def test_observers_and_controllers_are_told() -> None:
+    """Nobody waits for events of a module that has gone, and an old controller names the reason."""
+    unloaded = "was unloaded; run `ipttctl module load`"
+    loaded_again = "was unloaded and loaded again"
+    with Controller() as controller, ExitStack() as stack:
+        streams: list[Stream[Any]] = [
+            stack.enter_context(controller.events()),
+            stack.enter_context(controller.link_changes()),
+            stack.enter_context(controller.namespaces_going()),
+        ]
+        commands = [
+            stack.enter_context(running(*line))
+            for line in (("events",), ("events", "--links", "-o", "json"))
+        ]
+        for command in commands:
+            command.wait_for_text("listening")
+        unload_module()
+        try:
+            for stream in streams:
+                with pytest.raises(ModuleError, match=unloaded):
+                    stream.read(5)
+        finally:
+            load_module()
+        for stream in streams:
+            with pytest.raises(ModuleError, match=loaded_again):
+                stream.read(5)
+        for ask in (controller.links, controller.status, lambda: controller.detach(1)):
+            with pytest.raises(ModuleError, match=loaded_again):
+                ask()
+        for command in commands:
+            assert command.process.wait(COMMAND_TIMEOUT) == 3
+            assert "ipttctl: the ipttrace module was unloaded" in command.err()
+    with Controller() as controller:
+        assert controller.links() == []
+
+
+def test_an_observer_that_was_full_is_told() -> None:
+    """The kernel drops its own message too for a socket that is full."""
+    with Connection.open() as connection:
+        connection.join(Group.NAMESPACES, buffer=1)
+        for _ in range(50):
+            netns.create().close()
+        wait_for(lambda: _overrun(connection), what="a full socket")
+        unload_module()
+        load_module()
+        with pytest.raises(ModuleError, match="loaded again"):
+            _read_on(connection)
+        assert connection.gone
+
+
+def _read_on(connection: Connection) -> None:
+    """Read what is left, and whatever comes, until the connection says that nothing will."""
+    for _ in range(1000):
+        connection.receive()
+
+
+def _overrun(connection: Connection) -> bool:
+    """Whether messages were dropped; the others stay unread."""
+    try:
+        connection.receive()
+    except OverrunError:
+        return True
+    return False
 
 
 def test_reload_under_flood(

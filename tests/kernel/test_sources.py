@@ -136,6 +136,33 @@ def test_every_source_mixed_with_others(
     controller.detach(link["link"])
 
 
+def test_a_number_that_nobody_left_open_is_no_program_of_ours(
+    controller: Controller, make_program: MakeProgram, tmp_path: Path
+) -> None:
+    """Each of these numbers could become that of the program that the command itself opens."""
+    pinned = make_program(asm.returning(2), name="pinned")
+    pinned.pin(PINS / "pinned")
+    entry, declared = f"entry={PINS / 'pinned'}", tmp_path / "declared.yaml"
+    for number in range(3, 10):
+        sentence = refused("--pinned", entry, "--fd", f"exit={number}")
+        assert f"--fd: fd {number} is not open in this process; leave it open" in sentence
+        declared.write_text(
+            f"links: {{a: {{pinned: {{entry: {PINS / 'pinned'}}}, fd: {{exit: {number}}}}}}}"
+        )
+        done = ipttctl("apply", str(declared))
+        assert done.returncode == 4, done
+        assert f"link a: --fd: fd {number} is not open" in done.stderr
+    assert controller.links() == []
+    sources = {Slot.ENTRY: parse_source("pinned", str(PINS / "pinned"))}
+    free = os.dup(pinned.fd)
+    os.close(free)
+    with (
+        pytest.raises(ProgramError, match=f"fd {free} is not open"),
+        open_sources({**sources, Slot.EXIT: parse_source("fd", str(free))}),
+    ):
+        pass
+
+
 def test_slots_of_one_file_share_its_maps(types_object: Path) -> None:
     sources = {
         Slot.ENTRY: parse_source("object", f"{types_object}:kprobe/first"),

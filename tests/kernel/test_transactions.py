@@ -284,6 +284,49 @@ def test_a_confirmed_swap_stays(
     assert [link.generation for link in controller.links()] == [4, 2, 2]
 
 
+def test_a_late_confirmation_keeps_no_other_swap(
+    controller: Controller, links: list[Link], news: list[ProgramSet]
+) -> None:
+    """A's canary is rolled back and B's waits: A's confirmation, which comes late, is refused."""
+    first = controller.transact(swaps_of(links, news), rollback_after=SOON)
+    wait_for(lambda: all(link.generation == 3 for link in controller.links()))
+    # nobody's swap waits
+    for link in first:
+        with pytest.raises(ExpectationError, match="of another generation than expected"):
+            controller.confirm(link.id, expect_generation=link.generation)
+    with Controller() as somebody_else:
+        second = somebody_else.transact(swaps_of(links, news), rollback_after=LATER)
+        for link in first:
+            with pytest.raises(ExpectationError) as refused:
+                controller.confirm(link.id, expect_generation=link.generation)
+            assert (refused.value.errno, refused.value.attribute) == (
+                errno.ESTALE,
+                "expect-generation",
+            )
+        waiting = controller.links()
+        assert all(link.rollback_in is not None for link in waiting)
+        assert [link.generation for link in waiting] == [4, 4, 4]
+        # B's own confirmation, by the generation of one of the links
+        kept = somebody_else.confirm(second[2].id, expect_generation=second[2].generation)
+        assert kept.rollback_in is None
+    assert [link.rollback_in for link in controller.links()] == [None, None, None]
+    # it is confirmed already: the generation is right, and there is nothing to confirm
+    with pytest.raises(KernelError, match="waits for no confirmation") as refused_again:
+        controller.confirm(second[0].id, expect_generation=second[0].generation)
+    assert refused_again.value.errno == errno.ENODATA
+
+
+def test_a_confirmation_without_a_generation_is_of_whichever_swap_waits(
+    controller: Controller, links: list[Link], news: list[ProgramSet]
+) -> None:
+    """As clients send it that know no generation."""
+    controller.swap(links[0].id, news[0], rollback_after=SOON)
+    wait_for(lambda: controller.link(links[0].id).generation == 3)
+    controller.swap(links[0].id, news[0], rollback_after=LATER)
+    assert controller.confirm(links[0].id).generation == 4
+    assert controller.link(links[0].id).rollback_in is None
+
+
 def test_what_waits_is_not_swapped_again(
     controller: Controller, links: list[Link], news: list[ProgramSet]
 ) -> None:

@@ -250,7 +250,10 @@ def test_a_transaction(controller: Controller, make_program: MakeProgram) -> Non
     replies = do("transact", request, (entry.fd, packet.fd))
     assert [(reply["link"], reply["generation"]) for reply in replies] == [(i, 2) for i in ids]
     assert all(3_000_000 < reply["rollback-in"] <= 3_600_000 for reply in replies)
-    assert "rollback-in" not in do("confirm", {"link": ids[1]})
+    stale = call("--do", "confirm", "--json", json.dumps({"link": ids[1], "expect-generation": 1}))
+    assert "error: -116" in stale.stdout  # ESTALE
+    assert "'bad-attr': '.expect-generation'" in stale.stdout
+    assert "rollback-in" not in do("confirm", {"link": ids[1], "expect-generation": 2})
     assert [controller.link(i).rollback_in for i in ids] == [None, None]
 
     del request["rollback-after"]

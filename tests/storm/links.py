@@ -240,11 +240,12 @@ class Links:
         link = self._links[index]
         if self._decide.random() < 0.5:
             try:
-                self._controller.confirm(link.id)
+                expected = self._decide.choice((None, link.generation))
+                self._controller.confirm(link.id, expect_generation=expected)
                 self._journal.write("confirm", f"link {link.id} generation {link.generation}")
             except KernelError as error:
                 # it was already rolled back
-                if error.errno != errno.ENODATA:
+                if error.errno not in {errno.ENODATA, errno.ESTALE}:
                     raise
         else:
             end = time.monotonic() + _PATIENCE

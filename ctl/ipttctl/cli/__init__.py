@@ -12,26 +12,40 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from ipttctl.cli import declared, doctor, events, links, maps, module, run_command, swap, trace
+from ipttctl.cli import (
+    cflags,
+    declared,
+    doctor,
+    events,
+    links,
+    maps,
+    module,
+    run_command,
+    swap,
+    trace,
+)
 from ipttctl.cli.lean import without_the_rest
 from ipttctl.cli.options import Output
 from ipttctl.cli.output import lines, note
 from ipttctl.cli.standard_files import ReaderGoneError, checked, keep_numbers, take_any_encoding
-from ipttctl.errors import IpttctlError, ModuleError, UsageError, os_reason
+from ipttctl.errors import IpttctlError, LinkDetachedError, ModuleError, UsageError, os_reason
 from ipttctl.paths import VERSION
+from ipttctl.system.inherited import Inherited
 from ipttproto import FINGERPRINT, ProtocolError
 
 EXIT_CODES: Final = {
     0: "done",
     1: "refused by the kernel, or failed otherwise",
     2: "the command line makes no sense",
-    3: "the module is missing, does not build or load, is in use, or is of another build",
+    3: "the module is missing, does not build or load, is in use, is of another build, or was "
+    "unloaded meanwhile",
     4: "a program, a filter, a map or its key is missing, or does not compile or load",
     5: "not privileged",
     6: "there is no such link",
     7: "the link is not as --expect-gen or --expect-prog says",
     doctor.FAILED: "doctor found that something is missing",
     declared.DIFFERS: "diff found that something is not as declared",
+    LinkDetachedError.exit_code: "attach, adopt: somebody else detached the link",
     run_command.NOT_EXECUTABLE: "run: the command cannot be executed",
     run_command.NOT_FOUND: "run: there is no such command",
     130: "interrupted before there was anything to end",
@@ -72,6 +86,7 @@ app.command("maps")(maps.maps)
 app.add_typer(maps.app, name="map")
 app.add_typer(module.app, name="module")
 app.command()(doctor.doctor)
+app.command("cflags")(cflags.cflags)
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,11 +125,15 @@ def overview(
         )
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; returns its exit status. Errors become one line on standard error."""
+def run(arguments: Sequence[str] | None = None, inherited: Inherited | None = None) -> int:
+    """Run a command line; returns its exit status. Errors become one line on standard error.
+
+    ``inherited`` are the descriptors that it may name, by default those that are open now.
+    """
+    inherited = inherited or Inherited.now()
     with checked():
         try:
-            result = app(args=arguments, prog_name="ipttctl", standalone_mode=False)
+            result = app(args=arguments, prog_name="ipttctl", standalone_mode=False, obj=inherited)
         except ReaderGoneError:
             return 0
         except (KeyboardInterrupt, typer.Abort):
@@ -135,11 +154,12 @@ def _drop_output() -> None:
 
 def main() -> None:
     """The console script."""
+    inherited = Inherited.now()
     # we only resolve a family with it
     without_the_rest("pyroute2")
     keep_numbers()
     take_any_encoding()
-    sys.exit(run())
+    sys.exit(run(inherited=inherited))
 
 
 def _explain(error: Exception) -> tuple[str, int]:

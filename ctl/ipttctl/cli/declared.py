@@ -13,7 +13,7 @@ import typer
 
 from ipttctl import state as declared_state
 from ipttctl.cli import output
-from ipttctl.cli.options import Output, OutputOption, tell_compiling
+from ipttctl.cli.options import Output, OutputOption, inherited, tell_compiling
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.walk import verified_for
 from ipttctl.link.controller import Controller
@@ -33,40 +33,54 @@ _PRUNE = Annotated[
 ]
 
 
-def apply(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.TEXT) -> None:
+def apply(
+    context: typer.Context,
+    file: _FILE,
+    prune: _PRUNE = False,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
     """Make links and maps as FILE declares them, and print the changes.
 
     FILE has an object "links" with an object for each link by its name. This holds attach's options
     by their long names, "maps" with the contents of maps, and "link", the id of a persistent link
     to take over. Links that apply made and FILE does not have are detached. Links that a process
-    owns are left alone.
+    owns are left alone; a declared link that somebody adopted too, which is told on standard error.
 
     If anything fails, nothing is changed: all programs are loaded first, and all links that change
     do so in one step. Applying the same FILE again changes nothing.
     """
     from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
 
-    state = read_state(file)
+    state = read_state(file, inherited(context))
     _take_all_descriptors()
     with on_ending(_interrupt), Controller() as controller:
         verified_for(controller, (link.hook for link in state.links))
         _print(
-            declared_state.apply_state(controller, state, prune=prune, on_compile=tell_compiling),
+            declared_state.apply_state(
+                controller, state, prune=prune, on_compile=tell_compiling, warn=output.note
+            ),
             output_form,
         )
 
 
-def diff(file: _FILE, prune: _PRUNE = False, output_form: OutputOption = Output.TEXT) -> int:
+def diff(
+    context: typer.Context,
+    file: _FILE,
+    prune: _PRUNE = False,
+    output_form: OutputOption = Output.TEXT,
+) -> int:
     """Print the changes that apply would make, one a line. Exit status 9 if there are any.
 
     Changes and loads nothing. Maps of programs that apply would load are not compared.
     """
     from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
 
-    state = read_state(file)
+    state = read_state(file, inherited(context))
     _take_all_descriptors()
     with Controller() as controller:
-        steps = declared_state.diff_state(controller, state, prune=prune, on_compile=tell_compiling)
+        steps = declared_state.diff_state(
+            controller, state, prune=prune, on_compile=tell_compiling, warn=output.note
+        )
     _print(steps, output_form)
     return DIFFERS if steps else 0
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -12,14 +13,15 @@ import typer
 from ipttctl.cli import output
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.options import ColumnsOption, Output, OutputOption
+from ipttctl.cli.options import ColumnsOption, Output, OutputOption, inherited
 from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
-from ipttctl.errors import LinkGoneError, UsageError
+from ipttctl.errors import LinkGoneError, ModuleError, UsageError
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import Change, HistoryEntry, LinkChange
+from ipttctl.link.model import Change, HistoryEntry, LinkChange, LinkList
+from ipttctl.link.streams import EventStream
 from ipttctl.programs.payloads import PayloadTypes
 from ipttctl.show import render_json, render_text
 from ipttctl.system.namespace_names import NamespaceNames
@@ -28,6 +30,7 @@ from ipttctl.system.namespace_names import NamespaceNames
 @grouped
 def events(
     *,
+    context: typer.Context,
     wanted: EventOptions,
     count: Annotated[
         int | None, typer.Option("-c", "--catch-count", min=1, help="end after this many")
@@ -48,8 +51,13 @@ def events(
     by its name is waited for instead, and followed once the name exists again. At the end it prints
     how many events it showed and how many were lost. Losses count all events, as nobody can know
     which of the lost ones were wanted. The line "listening" on standard error says that nothing is
-    missed from then on.
+    missed from then on. If the module is unloaded, the exit status is 3.
+
+    With --links it begins with the links as they are, and changes follow without a gap. When
+    changes were lost, because more came than were read, it says so and lists the links again.
     """
+    for namespace in wanted.namespace:
+        inherited(context).check_path(namespace)
     if links:
         if wanted.of_packets:
             raise UsageError("--links takes no option that chooses packets", "use --link")
@@ -95,30 +103,58 @@ def _follow_events(
                 form, link_columns=True, columns=columns, names=names, payload=types.value
             )
             view = EventView(printer, None, count)
-            while not stream.stopped and not view.full and not subjects.ended():
-                stream.wait(*subjects.descriptors())
-                for batch in stream.read(0):
+            with _told_at_the_end(view, stream):
+                while not stream.stopped and not view.full and not subjects.ended():
+                    stream.wait(*subjects.descriptors())
+                    for batch in stream.read(0):
+                        view.show(batch)
+                for batch in stream.drain():
                     view.show(batch)
-            for batch in stream.drain():
-                view.show(batch)
-            output.totals(view.events, view.packets.count, stream.losses)
+
+
+@contextmanager
+def _told_at_the_end(view: EventView, stream: EventStream) -> Iterator[None]:
+    """Print the totals at the end, also if that is the module's."""
+
+    def tell() -> None:
+        output.totals(view.events, view.packets.count, stream.losses)
+
+    try:
+        yield
+    except ModuleError:
+        tell()
+        raise
+    tell()
 
 
 def _follow_links(links: Collection[int], count: int | None, form: Output) -> None:
     with (
         Controller() as controller,
-        controller.link_changes() as stream,
-        on_ending(stream.stop),
+        controller.watch_links() as watch,
+        on_ending(watch.stop),
     ):
-        output.note("listening")
         names = NamespaceNames()
         shown = 0
-        for change in stream:
-            if not links or change.link.id in links:
-                output.change(change, form, names, _made(controller, change))
+        for item in watch:
+            if isinstance(item, LinkList):
+                _tell_list(item, links, form, names)
+            elif not links or item.link.id in links:
+                output.change(item, form, names, _made(controller, item))
                 shown += 1
             if shown == count:
                 break
+
+
+def _tell_list(
+    listed: LinkList, links: Collection[int], form: Output, names: NamespaceNames
+) -> None:
+    """Show a list of links, the first one or one after a loss."""
+    if listed.overrun:
+        output.note("changes of links were lost: more came than were read; listing links again")
+    wanted = [link for link in listed.links if not links or link.id in links]
+    output.link_list(replace(listed, links=tuple(wanted)), form, names)
+    if not listed.overrun:
+        output.note("listening")
 
 
 def _made(controller: Controller, change: LinkChange) -> HistoryEntry | None:

@@ -20,16 +20,17 @@ from ipttctl.cli.options import (
     ExpectProgramOption,
     Output,
     OutputOption,
+    inherited,
     tell_compiling,
 )
 from ipttctl.cli.signals import on_ending, wait_ending
 from ipttctl.cli.walk import verified_for
-from ipttctl.errors import LinkGoneError, UsageError
+from ipttctl.errors import LinkDetachedError, LinkGoneError, UsageError
 from ipttctl.hooks import HookOptions, check_slots, chosen
 from ipttctl.link.controller import Controller
 from ipttctl.link.measurement import Measurement
-from ipttctl.link.model import Change, Link
-from ipttctl.link.streams import LinkChangeStream
+from ipttctl.link.model import Change, Link, LinkChange, LinkList
+from ipttctl.link.watch import LinkWatch
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs.options import ProgramOptions, expected_programs
 
@@ -39,6 +40,7 @@ _LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="
 @grouped
 def attach(
     *,
+    context: typer.Context,
     programs: ProgramOptions,
     where: HookOptions,
     persist: Annotated[
@@ -50,41 +52,43 @@ def attach(
 
     Prints the link. Without --persist the command then runs until Ctrl-C, and the link ends with
     it. Meanwhile it reports on standard error if the link waits for tables or chains, or if its
-    network namespace or device disappears. The first link at chains may take a verification, as
+    network namespace or device disappears. If somebody else detaches the link, the exit status is
+    10. The first link at chains may take a verification, as
     `ipttctl module verify` says.
     """
-    hook = chosen(where)
-    choice = programs.choice()
+    left_open = inherited(context)
+    hook = chosen(where, left_open)
+    choice = programs.choice(left_open)
     check_slots(hook, choice.sources)
     with Controller() as controller:
         verified_for(controller, [hook])
         with (
             choice.open(tell_compiling) as opened,
-            controller.link_changes() as changes,
-            on_ending(changes.stop),
+            controller.watch_links() as watch,
+            on_ending(watch.stop),
         ):
             link = controller.attach(hook, opened, persistent=persist)
             hook.release()
             output.links([link], output_form)
             output.tell_state(link)
             if not persist:
-                _hold(link, changes)
+                _hold(link, watch)
 
 
 def adopt(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
     """Take over a persistent link: from now on it ends with this command, as after attach.
 
-    Prints the link, and runs until Ctrl-C.
+    Prints the link, and runs until Ctrl-C. If somebody else detaches it, the exit status is 10.
     """
     with (
         Controller() as controller,
-        controller.link_changes() as changes,
-        on_ending(changes.stop),
+        controller.watch_links() as watch,
+        on_ending(watch.stop),
     ):
         adopted = controller.adopt(link)
         output.links([adopted], output_form)
         output.tell_state(adopted)
-        _hold(adopted, changes)
+        _hold(adopted, watch)
 
 
 def detach(
@@ -168,16 +172,27 @@ def _measured(
     }
 
 
-def _hold(link: Link, changes: LinkChangeStream) -> None:
-    """Report changes of a link, until we are asked to end or the link is gone."""
+def _hold(link: Link, watch: LinkWatch) -> None:
+    """Report changes of a link, until we are asked to end.
+
+    Raises:
+        LinkDetachedError: somebody else detached it.
+    """
     told = list(link.hook.misses(link.id))
-    for change in changes:
-        if change.link.id != link.id:
+    for item in watch:
+        if isinstance(item, LinkChange) and item.link.id != link.id:
             continue
-        if change.change is Change.DETACHED:
-            output.note(f"link {link.id} was detached by somebody else")
-            return
-        misses = list(change.link.hook.misses(link.id))
+        now = _now(link.id, item)
+        if now is None:
+            raise LinkDetachedError(link.id)
+        misses = list(now.hook.misses(link.id))
         if misses != told:
-            output.tell_state(change.link)
+            output.tell_state(now)
             told = misses
+
+
+def _now(link_id: int, item: LinkList | LinkChange) -> Link | None:
+    """The link after a change of it, or in a list; None if it is gone."""
+    if isinstance(item, LinkList):
+        return next((link for link in item.links if link.id == link_id), None)
+    return None if item.change is Change.DETACHED else item.link

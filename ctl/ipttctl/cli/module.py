@@ -75,7 +75,8 @@ def verify(
         bool,
         typer.Option(
             "--although-not-compared",
-            help="trust the result on a series of kernels whose sources nobody compared",
+            help="trust the result on a series of kernels whose sources nobody compared, or where "
+            "the kernel does not tell how its structures are laid out",
         ),
     ] = False,
     output_form: OutputOption = Output.TEXT,
@@ -89,9 +90,9 @@ def verify(
     """
     if anyway:
         output.note(
-            "nobody compared the sources of this series of kernels with the module's walk: a "
-            "difference that these cases do not show may change what happens to packets, or crash "
-            "the kernel"
+            "where nobody compared the sources of this series of kernels, or the layouts of its "
+            "structures, with the module's walk, a difference that these cases do not show may "
+            "change what happens to packets, or crash the kernel"
         )
     with Controller() as controller, walk_progress() as progress:
         report = walk.verify(
@@ -138,6 +139,8 @@ def _state(state: module.ModuleState, form: Output) -> None:
             lines[0] += f", {walked}"
     if state.problem:
         lines.append(f"problem: {state.problem}")
+    if state.status and state.status.walk_refusal:
+        lines.append(f"chains: {state.status.walk_refusal}")
     if state.links is not None:
         lines.append(f"links: {len(state.links) or 'none'}")
         lines += [f"  {render_text.link_line(link)}" for link in state.links]

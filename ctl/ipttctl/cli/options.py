@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ipttctl.numbers import U32_MAX
+from ipttctl.system.inherited import Inherited
 
 
 class Output(enum.StrEnum):
@@ -41,6 +42,13 @@ ExpectProgramOption = Annotated[
         "--expect-prog", metavar="SLOT=ID", help="only if the slot holds program ID; 0 means empty"
     ),
 ]
+
+
+def inherited(context: typer.Context) -> Inherited:
+    """The descriptors that were open when the command line was started: see ``cli.run``."""
+    found = context.obj
+    assert isinstance(found, Inherited)
+    return found
 
 
 def tell_compiling() -> None:

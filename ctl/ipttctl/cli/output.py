@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from ipttctl.errors import UsageError
 from ipttctl.escape import escape
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
-from ipttctl.link.model import HistoryEntry, Link, LinkChange
+from ipttctl.link.model import HistoryEntry, Link, LinkChange, LinkList
 from ipttctl.show import render_json, render_text
 from ipttctl.show.event_text import WIDE, EventBlocks, EventTable, TimeFormat, parse_columns
 from ipttctl.system.namespace_names import NamespaceNames
@@ -90,6 +90,14 @@ def change(
         lines([render_text.change_line(value, names, made)])
 
 
+def link_list(value: LinkList, output: Output, names: NamespaceNames | None = None) -> None:
+    """Print a list of links: as one JSON object, or one link a line."""
+    if output is Output.JSON:
+        lines([render_json.dumps(render_json.link_list(value, names))])
+    else:
+        lines(render_text.listed_line(link, names) for link in value.links)
+
+
 def totals(events: int, packets: int | None, losses: Losses) -> None:
     """Print the totals at the end of a stream."""
     note(render_text.totals_line(events, packets, losses))
@@ -126,7 +134,7 @@ class EventPrinter:
         columns: Sequence[str] | None = None,
         names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
-        links: frozenset[int] = frozenset(),
+        links: Collection[int] = (),
         rules: RuleTexts | None = None,
     ) -> None:
         """Make a printer.

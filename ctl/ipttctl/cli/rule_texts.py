@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from ipttctl.errors import IpttctlError
@@ -30,6 +31,9 @@ _PATIENCE: Final = 2.0
 _AGAIN: Final = 5.0
 """Seconds until a namespace that could not be opened is looked for again."""
 
+_MOST_RULESETS: Final = 64
+"""Most generations of rulesets, of all namespaces, whose jumps are remembered."""
+
 _NOT_FOUND: Final = Rule(None, "its network namespace cannot be found any more")
 
 #: the kernel calls some rules of legacy tables the end of their chain: those that match all packets
@@ -49,6 +53,9 @@ class RuleTexts(Closing):
         """
         self._owners = Owners.load()
         self._controller = controller
+        self._of_ruleset = lru_cache(maxsize=_MOST_RULESETS)(
+            lambda _cookie, _generation: self._owners.of_ruleset()
+        )
         self._rulesets = Rulesets()
         self._rulesets.start()
         self._missing: dict[int, float] = {}
@@ -77,7 +84,12 @@ class RuleTexts(Closing):
         if found.text is None:
             return None if found.certain else Rule(None, found.why)
         syntax = found.syntax.value if found.syntax else None
-        owner = self._owners.of(_place(record, found))
+        place = _place(record, found)
+        owners = self._of_ruleset(record.netns_cookie, record.ruleset)
+        if record.target:
+            # a packet meets the rule that jumps to a chain before the rules in it
+            owners.learn([place])
+        owner = owners.of(place)
         return Rule(
             found.text,
             found.why,

@@ -15,7 +15,7 @@ import typer
 
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.options import Output, OutputOption, tell_compiling
+from ipttctl.cli.options import Output, OutputOption, inherited, tell_compiling
 from ipttctl.cli.walk import verified_for
 from ipttctl.errors import LinkGoneError, os_reason
 from ipttctl.hooks import HookOptions, check_slots, chosen
@@ -48,6 +48,7 @@ _STANDARD_ERROR: Final = 2
 @grouped
 def run(
     *,
+    context: typer.Context,
     programs: ProgramOptions,
     where: HookOptions,
     command: Annotated[
@@ -64,8 +65,9 @@ def run(
     cannot be executed, 127 if there is no such command. If ipttctl itself is killed, the link is
     gone and COMMAND goes on.
     """
-    hook = chosen(where)
-    choice = programs.choice()
+    left_open = inherited(context)
+    hook = chosen(where, left_open)
+    choice = programs.choice(left_open)
     check_slots(hook, choice.sources)
     with Controller() as controller:
         verified_for(controller, [hook])

@@ -104,6 +104,11 @@ class ChosenNamespaces:
         return self._chosen[0].cookie if self._chosen else None
 
     @property
+    def held(self) -> netns.Namespace | None:
+        """The namespace itself, if there is one option; until the namespaces are watched."""
+        return self._chosen[0].held if self._chosen else None
+
+    @property
     def ended(self) -> bool:
         """Whether there were namespaces, and none exists or can come again."""
         return bool(self._chosen) and all(one.gone and one.followed is None for one in self._chosen)

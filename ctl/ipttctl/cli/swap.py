@@ -15,6 +15,7 @@ from ipttctl.cli.options import (
     ExpectProgramOption,
     Output,
     OutputOption,
+    inherited,
     tell_compiling,
 )
 from ipttctl.errors import UsageError
@@ -22,6 +23,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.model import Swap
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs.options import ProgramOptions, expected_programs
+from ipttctl.system.inherited import Inherited
 from ipttproto.family import limit
 
 _LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
@@ -31,6 +33,7 @@ _LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 @grouped
 def swap(
     *,
+    context: typer.Context,
     programs: ProgramOptions,
     link: Annotated[
         int | None, typer.Argument(metavar="[LINK]", min=1, max=U32_MAX, help="id of the link")
@@ -76,12 +79,12 @@ def swap(
     if transaction is not None:
         if link is not None or programs.given or expect_generation or expect_program:
             raise UsageError("--txn has links, programs and expectations in its file")
-        _transact(transaction, back, output_form)
+        _transact(transaction, inherited(context), back, output_form)
         return
     if link is None:
         raise UsageError("give the id of a link, or --txn")
     expected = expected_programs(expect_program)
-    choice = programs.choice()
+    choice = programs.choice(inherited(context))
     with Controller() as controller, choice.open(tell_compiling) as opened:
         changed = controller.swap(
             link,
@@ -93,13 +96,19 @@ def swap(
         output.links([changed], output_form)
 
 
-def confirm(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
+def confirm(
+    link: _LINK,
+    expect_generation: ExpectGenerationOption = None,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
     """Keep a swap made with --rollback-after, of the link and of those swapped together with it.
 
-    Prints the link.
+    --expect-gen is the generation that swap printed. Without it this confirms whichever swap
+    waits, somebody else's too if the own one was rolled back before. Prints the link.
     """
     with Controller() as controller:
-        output.links([controller.confirm(link)], output_form)
+        confirmed = controller.confirm(link, expect_generation=expect_generation)
+        output.links([confirmed], output_form)
 
 
 def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
@@ -108,10 +117,10 @@ def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
         output.history(controller.history(link), output_form)
 
 
-def _transact(file: str, rollback_after: float | None, form: Output) -> None:
+def _transact(file: str, left_open: Inherited, rollback_after: float | None, form: Output) -> None:
     from ipttctl.cli.transaction import read_transaction  # noqa: PLC0415  # yaml: 10 ms
 
-    changes = read_transaction(file)
+    changes = read_transaction(file, left_open)
     with Controller() as controller, ExitStack() as stack:
         swaps = [
             Swap(

@@ -7,7 +7,8 @@ import enum
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from typing import Annotated, Literal
+from itertools import islice
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -17,15 +18,17 @@ from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, to
 from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
+from ipttctl.cli.trace_links import TraceLinks
 from ipttctl.cli.view import EventView
 from ipttctl.cli.walk import verified
-from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
+from ipttctl.errors import IpttctlError, UsageError
+from ipttctl.escape import word
 from ipttctl.families import IP
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import Change, Link, ProgramSet
+from ipttctl.link.model import Link, ProgramSet
 from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs import trace as trace_programs
@@ -34,6 +37,12 @@ from ipttctl.rules import backends
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
+
+_MOST_ASKED: Final = 64
+"""Most namespaces whose rules are looked for at the start."""
+
+_MOST_NAMED: Final = 8
+"""Most namespaces without rules that a line names."""
 
 
 class Backend(enum.StrEnum):
@@ -163,70 +172,75 @@ def trace(
             netns=namespaces.latest,
             family=None if family is None else int(IP[family]),
         )
-        places = list(_places(controller, backend, family))
-        stack.enter_context(namespaces.watched(controller, names))
+        places = list(_places(controller, backend, family, namespaces.held))
+        # it lets the namespace go
+        watched = namespaces.watched(controller, names)
         with _programs(wanted, bytecode) as programs:
             # not earlier: the events of other links would pile up during the compilation
             changes = stack.enter_context(controller.link_changes())
             events = stack.enter_context(controller.events())
-            links = {made.id: made for made in (controller.attach(p, programs) for p in places)}
+            links = TraceLinks(controller, places, programs)
+        stack.enter_context(watched)
 
         def follow(cookie: int) -> None:
-            with _programs(replace(wanted, netns=cookie), bytecode) as programs:
-                for link in links:
-                    with suppress(LinkGoneError):
-                        controller.swap(link, programs)
+            assert namespace is not None
+            try:
+                found = netns.find(namespace)
+            except UsageError:
+                # it went meanwhile, and that is told next
+                return
+            with found, _programs(replace(wanted, netns=cookie), bytecode) as programs:
+                if found.identity.cookie == cookie:
+                    links.follow(found, programs)
 
         with on_ending(events.stop):
-            for link in links.values():
-                note(f"tracing: link {link.id}")
-            _tell_missing(list(links.values()), backend)
-            _tell_no_rules(namespace, backend)
-            time_format = TimeFormat.CLOCK
-            if precise or relative:
-                time_format = TimeFormat.NANOSECONDS if precise else TimeFormat.RELATIVE
+            for link_id in links.there:
+                note(f"tracing: link {link_id}")
+            _tell_missing(list(links.there.values()), backend)
+            # where nftables' chains cannot be watched, only legacy rules are seen
+            sees_nft = any(isinstance(place, ChainHook) for place in places)
+            _tell_no_rules(namespace, backend if sees_nft else Backend.LEGACY)
             texts = None
             if rules or (rules is None and EventPrinter.has_room(output, shown)):
                 texts = stack.enter_context(closing(RuleTexts(controller)))
             printer = EventPrinter(
                 output,
-                time_format=time_format,
+                time_format=_time_format(precise, relative),
                 link_columns=verbose,
                 columns=shown,
                 names=names,
-                links=frozenset(links),
+                links=links.ids,
                 rules=texts,
             )
-            view = EventView(printer, frozenset(links), count)
-            there = set(links)
-            _follow(events, changes, there, view, Subjects(namespaces, process, follow))
-            for link_id in there:
-                controller.detach(link_id)
+            view = EventView(printer, links.ids, count)
+            _follow(events, changes, links, view, Subjects(namespaces, process, follow))
+            links.detach()
             for batch in events.drain():
                 view.show(batch)
             totals(view.events, view.packets.count, events.losses)
-            for link_id in sorted(set(links) - there):
+            for link_id in links.taken:
                 note(f"link {link_id} was detached by somebody else")
+
+
+def _time_format(precise: bool, relative: bool) -> TimeFormat:
+    if precise:
+        return TimeFormat.NANOSECONDS
+    return TimeFormat.RELATIVE if relative else TimeFormat.CLOCK
 
 
 def _follow(
     events: EventStream,
     changes: LinkChangeStream,
-    links: set[int],
+    links: TraceLinks,
     view: EventView,
     subjects: Subjects,
 ) -> None:
-    """Show events until stopped or nothing can come; removes from ``links`` those that went."""
-    while links and not events.stopped:
+    """Show events until stopped or nothing can come."""
+    while links.there and not events.stopped:
         if not events.wait(changes.fileno(), *subjects.descriptors()):
             continue
         for change in changes.read(0):
-            if change.link.id not in links:
-                continue
-            if change.change is Change.DETACHED:
-                links.remove(change.link.id)
-            elif change.change is Change.CHANGED:
-                tell_state(change.link)
+            links.take(change)
         for batch in events.read(0):
             view.show(batch)
         if view.full or subjects.ended():
@@ -249,9 +263,15 @@ def _programs(wanted: trace_programs.TraceOptions, bytecode: bytes | None) -> It
 
 
 def _places(
-    controller: Controller, backend: Backend | None, family: Literal[4, 6] | None
+    controller: Controller,
+    backend: Backend | None,
+    family: Literal[4, 6] | None,
+    namespace: netns.Namespace | None,
 ) -> Iterator[Hook]:
     """The hooks to attach to; chains only where the module may walk through them.
+
+    Those are chains of a namespace, if one was chosen: packets elsewhere pay nothing. Tables have
+    no such place; there the entry program chooses.
 
     Raises:
         IpttctlError: only chains are wanted, and the module may not.
@@ -267,7 +287,7 @@ def _places(
             raise
         note(f"rules of nftables are not seen: {error}")
     else:
-        yield ChainHook()
+        yield ChainHook(netns=namespace)
 
 
 def _tell_missing(links: list[Link], backend: Backend | None) -> None:
@@ -278,19 +298,49 @@ def _tell_missing(links: list[Link], backend: Backend | None) -> None:
 
 
 def _tell_no_rules(namespace: str | None, backend: Backend | None) -> None:
-    """Say that no back end that is watched holds a rule: in the namespace chosen, or in our own."""
+    """Say where no back end that is watched holds a rule.
+
+    That is the namespace chosen. Without one it is ours, and those that have names.
+    """
+    if namespace is not None:
+        with suppress(IpttctlError), netns.find(namespace) as found:
+            _tell(_no_rules(found, backend), f"network namespace {namespace}")
+        return
+    with suppress(IpttctlError, OSError), netns.Namespace(netns.OWN) as found:
+        _tell(_no_rules(found, backend), "this network namespace")
+    without: dict[str, list[str]] = {}
+    for found in islice(netns.named(), _MOST_ASKED):
+        if found.inode != netns.own() and (sentence := _no_rules(found, backend)):
+            without.setdefault(sentence, []).append(word(found.path.name))
+    for sentence, where in without.items():
+        _tell(sentence, f"network namespace{'s' if len(where) > 1 else ''} {_listed(where)}")
+
+
+def _tell(sentence: str | None, where: str) -> None:
+    if sentence:
+        note(sentence.format(where=where))
+
+
+def _no_rules(namespace: netns.Namespace, backend: Backend | None) -> str | None:
+    """What to say of a namespace, with ``{where}`` in its place; None if rules are seen there."""
     try:
-        with netns.Namespace(netns.OWN) if namespace is None else netns.find(namespace) as found:
-            held = backends.holders(found.fileno())
+        held = backends.holders(namespace.fileno())
     except (IpttctlError, OSError):
         # it went, or may not be asked
-        return
-    where = "this network namespace" if namespace is None else f"network namespace {namespace}"
+        return None
     if backend is None and not held.legacy and not held.nft:
-        note(f"no rules in {where}: neither iptables-legacy nor nftables holds any")
-    elif backend is Backend.LEGACY and not held.legacy:
+        return "no rules in {where}: neither iptables-legacy nor nftables holds any"
+    if backend is Backend.LEGACY and not held.legacy:
         others = "; nftables holds some" if held.nft else ""
-        note(f"iptables-legacy holds no rules in {where}{others}")
-    elif backend is Backend.NFT and not held.nft:
+        return f"iptables-legacy holds no rules in {{where}}{others}"
+    if backend is Backend.NFT and not held.nft:
         others = "; iptables-legacy holds some" if held.legacy else ""
-        note(f"nftables holds no rules in {where}{others}")
+        return f"nftables holds no rules in {{where}}{others}"
+    return None
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a sentence, the first few of them."""
+    if len(names) <= _MOST_NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"

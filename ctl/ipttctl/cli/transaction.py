@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ipttctl.errors import UsageError
+from ipttctl.errors import ProgramError, UsageError
 from ipttctl.programs.choice import ProgramChoice
 from ipttctl.programs.options import ProgramOptions, expected_programs
 from ipttctl.state.option_files import Options, directory_of, read_file
+from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 from ipttproto.family import limit
 
@@ -29,18 +30,21 @@ class LinkSwap:
     expect_programs: Mapping[Slot, int]
 
 
-def read_transaction(file: str) -> list[LinkSwap]:
+def read_transaction(file: str, inherited: Inherited) -> list[LinkSwap]:
     """Read the list of changes in a YAML or JSON file; ``-`` is standard input.
+
+    ``inherited`` are the descriptors that it may name.
 
     Raises:
         UsageError: it cannot be read, or is not a list of changes to different links.
+        ProgramError: it names a descriptor that was not left open.
     """
     entries = read_file(file, _OPTION)
     if not isinstance(entries, list) or not 0 < len(entries) <= _MOST:
         raise UsageError(f"{_OPTION}: {file} is not a list of 1 to {_MOST} changes")
     directory = directory_of(file)
     changes = [
-        _change(f"{_OPTION}: change {place}", entry, directory)
+        _change(f"{_OPTION}: change {place}", entry, directory, inherited)
         for place, entry in enumerate(entries, 1)
     ]
     links = [change.link for change in changes]
@@ -50,7 +54,7 @@ def read_transaction(file: str) -> list[LinkSwap]:
     return changes
 
 
-def _change(called: str, entry: Any, directory: Path) -> LinkSwap:
+def _change(called: str, entry: Any, directory: Path, inherited: Inherited) -> LinkSwap:
     given = Options(called, entry, "link: ID")
     link = given.number("link", required=True) or 0
     programs = given.group(ProgramOptions)
@@ -60,9 +64,9 @@ def _change(called: str, entry: Any, directory: Path) -> LinkSwap:
     try:
         return LinkSwap(
             link,
-            programs.choice().relative_to(directory),
+            programs.choice(inherited).relative_to(directory),
             generation,
             expected_programs(expected),
         )
-    except UsageError as error:
-        raise UsageError(f"{called}: {error.problem}", error.remedy) from None
+    except (UsageError, ProgramError) as error:
+        raise type(error)(f"{called}: {error.problem}", error.remedy) from None

@@ -25,14 +25,13 @@ def verified(controller: Controller, otherwise: str = "") -> None:
     ``otherwise`` is what the command could do without it, for an error's remedy.
 
     Raises:
-        IpttctlError: it cannot be verified, it differs, or nobody compared the sources of this
-            series of kernels with it.
+        IpttctlError: it cannot be verified, it differs, or nobody compared this kernel with it.
     """
     if walk.known(controller):
         return
-    if not controller.status().walk_compared:
+    if uncompared := walk.uncompared(controller.status()):
         raise ModuleError(
-            "nobody compared the sources of this series of kernels with the module's walk",
+            uncompared,
             f"`ipttctl module verify --although-not-compared` at your own risk{otherwise}",
         )
     with walk_progress() as progress:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 VERDICTS: Final = ("DROP", "ACCEPT", "STOLEN", "QUEUE", "REPEAT", "STOP")
 """Netfilter verdicts by number."""
 
+NOT_CONSULTED: Final = "not consulted: connection known"
+"""The outcome for a packet that NAT handles without asking a table or chain."""
+
 _PROTOCOL_FAMILIES: Final = {4: "PF_INET", 6: "PF_INET6"}
 ARP: Final = 0x0806
 IPV6: Final = 0x86DD

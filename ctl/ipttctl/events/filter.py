@@ -30,7 +30,7 @@ _OF_RULES: Final = (
     Kind.CHAIN_END,
     Kind.CHAIN_POLICY,
 )
-_OF_TABLES: Final = (*_OF_RULES, Kind.EXIT, Kind.CHAIN_EXIT)
+_OF_TABLES: Final = (*_OF_RULES, Kind.EXIT, Kind.CHAIN_EXIT, Kind.KNOWN, Kind.CHAIN_KNOWN)
 _ANY: Final = "*"
 _RULE_PARTS: Final = 3
 
@@ -73,7 +73,8 @@ class HookPattern:
 class RulePattern:
     """A pattern of events of a table, chain or rule: each member that is not None has to match.
 
-    Without a ``number`` it matches the table's verdicts in that chain too.
+    Without a ``number`` it matches the table's verdicts in that chain too, and packets that NAT
+    does not ask it about.
     """
 
     table: str | None = None

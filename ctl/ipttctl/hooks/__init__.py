@@ -11,10 +11,11 @@ from ipttctl.errors import UsageError
 from ipttctl.events.filter import HookPattern, ip_hook_pattern
 from ipttctl.families import HOOKS, NfFamily
 from ipttctl.hooks.chain import ChainHook, ChainOptions
-from ipttctl.hooks.hook import Hook, HookChoice, UnknownHook
+from ipttctl.hooks.hook import Hook, HookChoice, NamespaceOptions, UnknownHook
 from ipttctl.hooks.nf import NfHook, NfOptions
 from ipttctl.hooks.table import TableHook, TableOptions
 from ipttctl.options import Option, options_of
+from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 
 KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook, ChainHook)
@@ -36,13 +37,18 @@ class HookOptions(NfOptions, TableOptions, ChainOptions):
     hook: Annotated[str, _WHERE] = TableHook.SYNTAX
 
 
-def chosen(options: HookChoice) -> Hook:
+def chosen(options: HookChoice, inherited: Inherited | None = None) -> Hook:
     """Make the hook that options choose.
+
+    With ``inherited``, a path of a namespace may name one of these descriptors of this process,
+    and no other.
 
     Raises:
         UsageError: there is no such hook or namespace, or options exclude each other.
         PrivilegeError: the caller may not open the namespace.
     """
+    if inherited and isinstance(options, NamespaceOptions) and options.namespace:
+        inherited.check_path(options.namespace)
     kind = next((kind for kind in KINDS if kind.means(options.hook)), None)
     if kind is None:
         known = " or ".join(kind.SYNTAX for kind in KINDS)

@@ -73,7 +73,13 @@ class ChainHook(Hook):
     KIND: ClassVar[int] = ipttproto.Hook.CHAIN
     SLOTS: ClassVar[tuple[Slot, ...]] = TABLE_SLOTS
     EVENTS: ClassVar[frozenset[Kind]] = frozenset(
-        {Kind.CHAIN_RULE, Kind.CHAIN_END, Kind.CHAIN_POLICY, Kind.CHAIN_EXIT}
+        {
+            Kind.CHAIN_RULE,
+            Kind.CHAIN_END,
+            Kind.CHAIN_POLICY,
+            Kind.CHAIN_EXIT,
+            Kind.CHAIN_KNOWN,
+        }
     )
     TITLE: ClassVar[str] = "chains"
     SYNTAX: ClassVar[str] = CHAIN_SYNTAX
@@ -232,7 +238,7 @@ class ChainHook(Hook):
 
     @classmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:
-        """``nftables=[...]`` for a verdict, ``ipttrace=[...]`` for a rule."""
+        """``nftables=[...]`` for a verdict, ``ipttrace=[...]`` for anything else."""
         place = (
             f"family={nft_family_name(record.family)} table={word(record.table)} "
             f"chain={word(record.chain)} hook={describe.hook(record)}"
@@ -243,15 +249,16 @@ class ChainHook(Hook):
                 f"nftables=[{place}{crossed} verdict={describe.verdict(record)} "
                 f"{' '.join(_effort(record))}{uncertain}]"
             )
+        devices = f"in={word(record.in_name)} out={word(record.out_name)}{crossed}"
         if record.kind == Kind.CHAIN_RULE:
-            rule = f" handle={record.rule_handle} rulenum={record.rulenum}"
+            rule = f"handle={record.rule_handle} rulenum={record.rulenum}"
         else:
-            rule = f" kind={describe.kind(record)}"
-        decision = describe.chain_decision(record).replace(" ", ":", 1)
-        return (
-            f"ipttrace=[{place} in={word(record.in_name)} out={word(record.out_name)}{crossed}"
-            f"{rule} verdict={decision}{uncertain}]"
-        )
+            rule = f"kind={describe.kind(record)}"
+        if record.kind == Kind.CHAIN_KNOWN:
+            verdict = describe.NOT_CONSULTED
+        else:
+            verdict = f"verdict={describe.chain_decision(record).replace(' ', ':', 1)}"
+        return f"ipttrace=[{place} {devices} {rule} {verdict}{uncertain}]"
 
     @classmethod
     def heading(cls, record: EventRecord) -> str:
@@ -260,12 +267,14 @@ class ChainHook(Hook):
 
     @classmethod
     def outcome(cls, record: EventRecord) -> Iterator[str]:
-        """A rule and what it decided, or the verdict of a base chain."""
+        """A rule and what it decided, the verdict of a base chain, or that NAT did not ask it."""
         place = f"{nft_family_name(record.family)}/{part(record.table)}/{part(record.chain)}"
         if record.kind == Kind.CHAIN_EXIT:
             yield from (place, describe.verdict(record), *_effort(record))
         elif record.kind == Kind.CHAIN_RULE:
             yield from (f"{place}/{record.rulenum}", describe.chain_decision(record))
+        elif record.kind == Kind.CHAIN_KNOWN:
+            yield from (place, describe.NOT_CONSULTED)
         else:
             yield from (place, describe.kind(record), describe.chain_decision(record))
         if record.flags & EventFlag.UNCERTAIN:

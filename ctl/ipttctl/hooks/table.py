@@ -62,7 +62,9 @@ class TableHook(Hook):
 
     KIND: ClassVar[int] = ipttproto.Hook.TABLE
     SLOTS: ClassVar[tuple[Slot, ...]] = TABLE_SLOTS
-    EVENTS: ClassVar[frozenset[Kind]] = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT})
+    EVENTS: ClassVar[frozenset[Kind]] = frozenset(
+        {Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT, Kind.KNOWN}
+    )
     TITLE: ClassVar[str] = "tables"
     SYNTAX: ClassVar[str] = _NAME
     PATTERNS: ClassVar[tuple[str, ...]] = (_NAME,)
@@ -152,7 +154,7 @@ class TableHook(Hook):
 
     @classmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:
-        """``iptables=[...]`` for a verdict, ``ipttrace=[...]`` for a rule."""
+        """``iptables=[...]`` for a verdict, ``ipttrace=[...]`` for anything else."""
         family = describe.protocol_family(record.pf)
         table = word(record.table)
         kind = describe.kind(record)
@@ -162,11 +164,14 @@ class TableHook(Hook):
                 f"iptables=[pf={family} table={table} hook={describe.hook(record)}{crossed} "
                 f"verdict={describe.verdict(record)} {' '.join(_effort(record))}{uncertain}]"
             )
-        suffix = ("" if record.kind == Kind.RULE else f" kind={kind}") + uncertain
+        if record.kind == Kind.KNOWN:
+            rule = f"kind={kind} {describe.NOT_CONSULTED}"
+        else:
+            suffix = ("" if record.kind == Kind.RULE else f" kind={kind}") + uncertain
+            rule = f"rulenum={record.rulenum}{suffix}"
         return (
             f"ipttrace=[pf={family} in={word(record.in_name)} out={word(record.out_name)}{crossed} "
-            f"table={table} chain={word(record.chain)} hook={record.hook} "
-            f"rulenum={record.rulenum}{suffix}]"
+            f"table={table} chain={word(record.chain)} hook={record.hook} {rule}]"
         )
 
     @classmethod
@@ -176,9 +181,12 @@ class TableHook(Hook):
 
     @classmethod
     def outcome(cls, record: EventRecord) -> Iterator[str]:
-        """A rule, or the verdict of a table."""
+        """A rule, the verdict of a table, or that NAT did not ask it."""
         if record.kind == Kind.EXIT:
             yield from (word(record.table), describe.verdict(record), *_effort(record))
+            return
+        if record.kind == Kind.KNOWN:
+            yield from (f"{word(record.table)}/{word(record.chain)}", describe.NOT_CONSULTED)
             return
         yield f"{word(record.table)}/{word(record.chain)}/{record.rulenum}"
         if record.kind != Kind.RULE:

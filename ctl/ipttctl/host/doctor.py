@@ -11,7 +11,7 @@ import gzip
 import lzma
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -21,11 +21,13 @@ from ipttctl.errors import IpttctlError, PrivilegeError
 from ipttctl.escape import word
 from ipttctl.families import IP, nft_family_name
 from ipttctl.host.tree import Host
+from ipttctl.host.walk import MISFIT_REMEDY, uncompared
+from ipttctl.link.model import ModuleStatus
 from ipttctl.link.wire import require_privilege
 from ipttctl.paths import VERSION
 from ipttctl.rules.backends import LegacyTable, NftTable
 from ipttctl.rules.netlink import ChangedError, TooLargeError
-from ipttproto import Walk
+from ipttproto import Layout, Walk
 
 REQUIRED: Final = {
     "MODULES": "the module is one",
@@ -43,6 +45,7 @@ OPTIONAL: Final = {
     "IP6_NF_IPTABLES": "IPv6 tables to trace",
     "NF_TABLES": "nftables to trace",
     "KALLSYMS_ALL": "links at nftables' chains",
+    "DEBUG_INFO_BTF_MODULES": "links at nftables' chains",
     "NETFILTER_INGRESS": "nf:netdev/ingress and nf:inet/ingress",
     "BRIDGE_NF_EBTABLES|NF_TABLES_BRIDGE|BRIDGE_NETFILTER": "nf:bridge hooks",
 }
@@ -373,17 +376,23 @@ def _examined_walk(host: Host) -> tuple[Finding, _Sight]:
             "" if state.loaded else "run `ipttctl module load`",
         )
         return found, _Sight.UNKNOWN
-    walk = status.walk
-    if walk == Walk.UNVERIFIED and not status.walk_compared:
+    return _judged_walk(status, host.kept_walk)
+
+
+def _judged_walk(status: ModuleStatus, kept: Callable[[], Walk]) -> tuple[Finding, _Sight]:
+    if status.walk_layout == Layout.DIFFERS:
+        text = f"rules of nftables are not seen: {status.walk_refusal}"
+        return _warning("walk", text, MISFIT_REMEDY), _Sight.NO
+    walk, missing = status.walk, uncompared(status)
+    if walk == Walk.UNVERIFIED and missing:
         found = _warning(
             "walk",
-            "rules of nftables are not seen: nobody compared the sources of this series of kernels "
-            "with the module's walk through chains",
+            f"rules of nftables are not seen: {missing}",
             "`ipttctl module verify --although-not-compared` at your own risk",
         )
         return found, _Sight.NO
     if walk == Walk.UNVERIFIED:
-        walk = host.kept_walk()
+        walk = kept()
     if walk == Walk.DIFFERS:
         found = _warning(
             "walk",
@@ -393,7 +402,7 @@ def _examined_walk(host: Host) -> tuple[Finding, _Sight]:
         )
         return found, _Sight.NO
     if walk == Walk.VERIFIED:
-        compared = "" if status.walk_compared else ", though nobody compared its series"
+        compared = f", although {missing}" if missing else ""
         return _ok("walk", f"verified on this kernel{compared}"), _Sight.YES
     text = "not verified on this kernel yet: the first trace verifies it"
     return _ok("walk", text), _Sight.YES

@@ -4,7 +4,8 @@
 The module takes links at chains only once somebody has verified on the running kernel that its
 walk does what the kernel's own loop does. A fixed part of the differential test
 (``ipttctl.verify``) does that, in network namespaces of its own. Its result is kept for the same
-builds of kernel and module.
+builds of kernel and module. Where the kernel has its structures elsewhere than the module would
+look for them, the module takes no links at all.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from ipttctl.errors import IpttctlError, ModuleError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.host.module import BUILT, NAME
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import ProgramSet
+from ipttctl.link.model import ModuleStatus, ProgramSet
 from ipttctl.system.private_dirs import check_private, make_private
-from ipttproto import TABLE_SLOTS, Walk
+from ipttproto import TABLE_SLOTS, Layout, Walk
 
 if TYPE_CHECKING:
     from ipttctl.verify.laboratory import Namespaces
@@ -35,6 +36,9 @@ CASES: Final = 30
 
 SEED: Final = 1
 """Seed of the fixed part."""
+
+MISFIT_REMEDY: Final = "build the module for the running kernel: `ipttctl module build`"
+"""What helps where the kernel's structures differ from the module's."""
 
 KEPT: Final = BUILT / "verified"
 """Where results are kept, a file for each pair of builds."""
@@ -60,8 +64,9 @@ def verify(
 ) -> str:
     """Verify the walk, tell the module the result and keep it.
 
-    On series of kernels whose sources nobody compared with the walk a result is trusted only
-    ``although_not_compared``. Returns a report of the first case that differs, or nothing.
+    On series of kernels whose sources nobody compared with the walk, and on kernels that do not
+    describe their structures, a result is trusted only ``although_not_compared``. Returns a report
+    of the first case that differs, or nothing.
 
     Raises:
         IpttctlError: it cannot be verified.
@@ -106,11 +111,13 @@ def known(controller: Controller) -> bool:
     """Whether the walk is verified: in the module, or by a kept result, which the module is told.
 
     Raises:
-        ModuleError: the walk differs from the kernel's loop.
+        ModuleError: the walk differs from the kernel's loop, or does not fit its structures.
     """
     status = controller.status()
+    if status.walk_layout == Layout.DIFFERS:
+        raise ModuleError(status.walk_refusal, MISFIT_REMEDY)
     walk = status.walk
-    if walk == Walk.UNVERIFIED and status.walk_compared:
+    if walk == Walk.UNVERIFIED and not uncompared(status):
         walk = kept()
         if walk == Walk.VERIFIED:
             controller.end_verification(Walk.VERIFIED)
@@ -120,6 +127,13 @@ def known(controller: Controller) -> bool:
             "please report it, with the output of `ipttctl module verify`",
         )
     return walk == Walk.VERIFIED
+
+
+def uncompared(status: ModuleStatus) -> str:
+    """What nobody, or nothing, compared with the walk, in a sentence; empty if all was compared."""
+    if not status.walk_compared:
+        return "nobody compared the sources of this series of kernels with the module's walk"
+    return status.walk_refusal if status.walk_layout == Layout.UNKNOWN else ""
 
 
 def _place() -> Path | None:

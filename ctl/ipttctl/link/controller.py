@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import errno
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from ipttctl.errors import ModuleError
+from ipttctl.errors import KernelError, ModuleError
 from ipttctl.hooks.hook import Hook
 from ipttctl.link.model import (
     HistoryEntry,
     Link,
+    LinkList,
     ModuleStatus,
     ProgramSet,
     Swap,
@@ -19,7 +21,8 @@ from ipttctl.link.model import (
     expectations,
 )
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
-from ipttctl.link.wire import Connection
+from ipttctl.link.watch import LinkWatch
+from ipttctl.link.wire import EVENT_BUFFER, Connection
 from ipttctl.system.descriptors import Closing
 from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot, Walk
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from ipttctl.events.filter import EventFilter
 
 _MILLI: Final = 1000
+_LIST_ATTEMPTS: Final = 16
 
 
 class Controller(Closing):
@@ -42,7 +46,8 @@ class Controller(Closing):
                 ...
 
     Every method raises KernelError, or a subclass, when the module refuses, and PrivilegeError
-    when the caller may not.
+    when the caller may not. After the module was unloaded, every method of the controller and of
+    its streams raises ModuleError: a new controller speaks to the next one.
     """
 
     def __init__(
@@ -126,14 +131,20 @@ class Controller(Closing):
             )
         return [Link.from_attributes(reply) for reply in replies]
 
-    def confirm(self, link_id: int) -> Link:
+    def confirm(self, link_id: int, *, expect_generation: int | None = None) -> Link:
         """Keep a swap: cancel the roll-back of the link, and of those swapped together with it.
+
+        ``expect_generation`` is the link's generation that the swap returned. Without it this
+        confirms whichever swap waits: a confirmation that comes late, after the roll-back, keeps
+        what somebody else has swapped in since.
 
         Raises:
             LinkGoneError: there is no such link.
+            ExpectationError: the link is of another generation; nothing was confirmed.
             KernelError: with ENODATA, no roll-back is pending (any more).
         """
-        return self._link(Command.CONFIRM, {"link": link_id}, f"confirming link {link_id}")
+        attributes = {"link": link_id, **expectations(expect_generation, None)}
+        return self._link(Command.CONFIRM, attributes, f"confirming link {link_id}")
 
     def history(self, link_id: int) -> list[HistoryEntry]:
         """The history of a link's last generations, oldest first.
@@ -185,7 +196,20 @@ class Controller(Closing):
     def links(self) -> list[Link]:
         """All links, ordered by id."""
         replies = self._connection.dump(Command.GET, "listing links")
-        return sorted((Link.from_attributes(reply) for reply in replies), key=lambda link: link.id)
+        return _sorted(replies)
+
+    def list_links(self) -> LinkList:
+        """All links, and the place of this list among their changes."""
+        action = "listing links"
+        for _ in range(_LIST_ATTEMPTS):
+            # an empty list does not say when it was made
+            before = self.status().links_sequence
+            replies = self._connection.dump(Command.GET, action)
+            if replies:
+                return LinkList(replies[0].get("links-sequence", 0), tuple(_sorted(replies)))
+            if self.status().links_sequence == before:
+                return LinkList(before, ())
+        raise KernelError(action, errno.EINTR, "the links change faster than they can be listed")
 
     def status(self) -> ModuleStatus:
         """The module's version and event streams, and whether links at chains are taken."""
@@ -226,11 +250,12 @@ class Controller(Closing):
         """Tell the module how verifying its walk through chains ended.
 
         That holds until the module is unloaded. On a series of kernels whose sources nobody
-        compared with the walk, it is trusted only ``although_not_compared``.
+        compared with the walk, and where the kernel does not tell how its structures are laid out,
+        it is trusted only ``although_not_compared``.
 
         Raises:
-            KernelError: the kernel's series was not compared, or there are links at chains, which
-                ``walk`` forbids.
+            KernelError: something was not compared, the layouts of structures differ, or there are
+                links at chains, which ``walk`` forbids.
         """
         attributes = {"walk": int(walk)}
         if although_not_compared:
@@ -253,9 +278,20 @@ class Controller(Closing):
             connection.close()
             raise
 
-    def link_changes(self) -> LinkChangeStream:
-        """Subscribe to changes of links, on a socket of its own."""
-        return LinkChangeStream(self._joined(Group.LINKS))
+    def link_changes(self, buffer: int = EVENT_BUFFER) -> LinkChangeStream:
+        """Subscribe to changes of links, on a socket of its own with a buffer of this many bytes.
+
+        Changes that do not fit are lost and counted (``overruns``); ``watch_links`` makes up for
+        them.
+        """
+        return LinkChangeStream(self._joined(Group.LINKS, buffer))
+
+    def watch_links(self, buffer: int = EVENT_BUFFER) -> LinkWatch:
+        """List all links, and follow their changes from there on, without a gap or a repetition.
+
+        The watch asks this controller for lists: close the watch first.
+        """
+        return LinkWatch(self.link_changes(buffer), self.list_links)
 
     def namespaces_going(self) -> NamespaceStream:
         """Subscribe to the end of network namespaces, on a socket of its own."""
@@ -265,10 +301,10 @@ class Controller(Closing):
         """Disconnect: links that are not persistent go."""
         self._connection.close()
 
-    def _joined(self, group: Group) -> Connection:
+    def _joined(self, group: Group, buffer: int = EVENT_BUFFER) -> Connection:
         connection = self._connect()
         try:
-            connection.join(group)
+            connection.join(group, buffer)
         except BaseException:
             connection.close()
             raise
@@ -279,6 +315,10 @@ class Controller(Closing):
         if not replies:
             raise ModuleError(f"{action}: the module did it and did not say what it is now")
         return Link.from_attributes(replies[0])
+
+
+def _sorted(replies: Iterable[Mapping[str, Any]]) -> list[Link]:
+    return sorted(map(Link.from_attributes, replies), key=lambda link: link.id)
 
 
 def _rollback(seconds: float | None) -> dict[str, int]:

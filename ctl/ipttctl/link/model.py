@@ -11,7 +11,7 @@ from typing import Any, Final
 from ipttctl import hooks
 from ipttctl.hooks.hook import Hook
 from ipttctl.numbers import known_member
-from ipttproto import Action, Command, DetachReason, LinkFlag, Loss, Slot, Walk
+from ipttproto import Action, Command, DetachReason, Layout, LinkFlag, Loss, Slot, Walk
 
 _SLOTS: Final = {int(slot): slot for slot in Slot}
 _MILLI: Final = 1000
@@ -188,11 +188,15 @@ _CHANGES: Final[Mapping[int, Change]] = {
 
 @dataclass(frozen=True)
 class LinkChange:
-    """A change of a link: its kind, the link's new state, and why a detached link went."""
+    """A change of a link: its kind, the link's new state, and why a detached link went.
+
+    ``sequence`` grows with every change of any link.
+    """
 
     change: Change
     link: Link
     reason: DetachReason | int | None = None
+    sequence: int = 0
 
     @classmethod
     def from_message(cls, command: int, attributes: Mapping[str, Any]) -> LinkChange | None:
@@ -205,7 +209,21 @@ class LinkChange:
             change,
             Link.from_attributes(attributes),
             None if reason is None else known_member(DetachReason, reason),
+            attributes.get("links-sequence", 0),
         )
+
+
+@dataclass(frozen=True)
+class LinkList:
+    """All links at one moment, ordered by id.
+
+    ``sequence`` is that of the last change before it. ``overrun`` says that changes before it were
+    lost: the list replaces all that was known.
+    """
+
+    sequence: int
+    links: tuple[Link, ...]
+    overrun: bool = False
 
 
 @dataclass(frozen=True)
@@ -285,7 +303,10 @@ class ModuleStatus:
     """The loaded module: its version, its protocol's fingerprint, its event streams.
 
     ``walk`` says whether links at nftables' chains are taken, ``walk_compared`` whether the sources
-    of the kernel's series were compared with the module's walk through chains.
+    of the kernel's series were compared with the module's walk through chains. ``walk_layout`` says
+    whether the kernel has its structures where the walk finds them; where that is not so, or not
+    known, ``walk_refusal`` is a sentence on it. ``links_sequence`` grows with
+    every change of a link.
     """
 
     version: str
@@ -293,6 +314,9 @@ class ModuleStatus:
     cpus: tuple[CpuStatus, ...]
     walk: Walk | int = 0
     walk_compared: bool = False
+    walk_layout: Layout | int = 0
+    walk_refusal: str = ""
+    links_sequence: int = 0
 
     @classmethod
     def from_attributes(cls, replies: Iterable[Mapping[str, Any]]) -> ModuleStatus:
@@ -300,13 +324,16 @@ class ModuleStatus:
 
         Missing attributes are empty: a module of another build may send fewer.
         """
-        version, fingerprint, walk, compared = "", 0, 0, 0
+        version, fingerprint, walk, compared, layout, refusal, changes = "", 0, 0, 0, 0, "", 0
         cpus = []
         for attributes in replies:
             version = attributes.get("module-version", version)
             fingerprint = attributes.get("fingerprint", fingerprint)
             walk = attributes.get("walk", walk)
             compared = attributes.get("walk-compared", compared)
+            layout = attributes.get("walk-layout", layout)
+            refusal = attributes.get("walk-refusal", refusal)
+            changes = attributes.get("links-sequence", changes)
             cpus += [
                 CpuStatus(
                     cpu.get("cpu", 0),
@@ -315,8 +342,16 @@ class ModuleStatus:
                 )
                 for cpu in attributes.get("cpu", ())
             ]
-        known = known_member(Walk, walk)
-        return cls(version, fingerprint, tuple(cpus), known, bool(compared))
+        return cls(
+            version,
+            fingerprint,
+            tuple(cpus),
+            known_member(Walk, walk),
+            bool(compared),
+            known_member(Layout, layout),
+            refusal,
+            changes,
+        )
 
 
 def _programs(nests: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Slot, ProgramInfo]]:

@@ -37,6 +37,8 @@ _READ_AT_ONCE: Final = 64
 class Stream(Closing, Generic[T]):
     """A stream of a group's messages. Iterating waits for them, and ends after ``stop``.
 
+    Iterating raises ModuleError, as ``read`` does, once the module is unloaded.
+
     ``stop`` and ``close`` may be called from signal handlers, other threads and within an
     iteration. Several threads and tasks may read: each message goes to one of them.
     """
@@ -58,6 +60,7 @@ class Stream(Closing, Generic[T]):
         """Wait for messages, at most ``timeout`` seconds; returns none then, or once stopped.
 
         Raises:
+            ModuleError: the module was unloaded; nothing comes any more.
             ProtocolError: a message violates the protocol.
         """
         end = None if timeout is None else time.monotonic() + timeout
@@ -74,8 +77,9 @@ class Stream(Closing, Generic[T]):
 
         Returns False if ``timeout`` seconds pass first.
         """
-        with suppress(ClosedError), self._descriptors(self._stop) as own:
-            return bool(wait_readable([*own, *others], timeout))
+        if not self._connection.gone:
+            with suppress(ClosedError), self._descriptors(self._stop) as own:
+                return bool(wait_readable([*own, *others], timeout))
         return True
 
     def stop(self) -> None:

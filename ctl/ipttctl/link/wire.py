@@ -13,9 +13,9 @@ import select
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -28,8 +28,16 @@ from ipttctl.errors import (
     PrivilegeError,
     RefusedPrivilegeError,
 )
+from ipttctl.link.family import (
+    NOTIFY_GROUP,
+    Family,
+    current_family,
+    is_gone,
+    open_socket,
+    resolve_family,
+    unloaded,
+)
 from ipttctl.system.descriptors import ClosedError, Closing, Owned
-from ipttctl.system.netns import initial_namespace, socket_in
 from ipttproto import (
     FAMILY,
     Acknowledgement,
@@ -58,31 +66,18 @@ _NETLINK_BROADCAST_ERROR: Final = 4
 _NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
-_NETLINK_GENERIC: Final = 16
 _SO_RCVBUFFORCE: Final = 33
 _CAP_NET_ADMIN: Final = 12
 _DATAGRAM: Final = 1 << 18
 _DUMP_ATTEMPTS: Final = 16
 _OWN_STATUS: Final = Path("/proc/self/status")
-_MODULE_DIRECTORY: Final = Path("/sys/module/ipttrace")
 
 #: commands that do not name a link
 _NOT_OF_A_LINK: Final = frozenset({Command.ATTACH, Command.RULESET})
 
-_NOT_LOADED: Final = "the ipttrace module is not loaded"
-_LOAD_IT: Final = "run `ipttctl module load`"
-
 
 class OverrunError(Exception):
     """The kernel dropped messages for this socket: it was not read fast enough."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """The numbers of the family and its multicast groups in this boot."""
-
-    id: int
-    groups: Mapping[str, int]
 
 
 class Connection(Closing):
@@ -92,8 +87,19 @@ class Connection(Closing):
     request or a ``held`` block that has begun still completes.
     """
 
-    def __init__(self, sock: socket.socket, family: Family) -> None:
-        """Take ownership of ``sock``; see ``open``."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        family: Family,
+        current: Callable[[], Family | None] | None = None,
+    ) -> None:
+        """Take ownership of ``sock``; see ``open``.
+
+        ``current`` looks the family up once more; by default it counts as unchanged.
+        """
+        self._current = current or (lambda: family)
+        self._gone = False
+        self._unsure = False
         self._socket = sock
         self._open = Owned(sock.fileno(), lambda _: sock.close())
         self._family = family
@@ -111,12 +117,13 @@ class Connection(Closing):
             ModuleError: the module is not loaded, or cannot be reached from here.
         """
         require_privilege()
-        sock = _open_socket()
+        sock = open_socket()
         try:
             for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK):
                 sock.setsockopt(_SOL_NETLINK, option, 1)
             sock.bind((0, 0))
-            return cls(sock, resolve_family(sock, FAMILY))
+            family = resolve_family(sock, FAMILY)
+            return cls(sock, family, partial(current_family, family))
         except BaseException:
             sock.close()
             raise
@@ -132,6 +139,7 @@ class Connection(Closing):
             LinkGoneError: there is no such link.
             ExpectationError: the link is not as the request expects.
             PrivilegeError: the caller may not do this.
+            ModuleError: the module was unloaded since this connection was made.
             KernelError: the module refused otherwise, or did not answer.
         """
         with self._lock, self._used(action):
@@ -155,7 +163,7 @@ class Connection(Closing):
 
         Raises:
             PrivilegeError: the caller may not listen to it.
-            ModuleError: the module has no such group.
+            ModuleError: the module has no such group, or was unloaded.
         """
         number = self._family.groups.get(group)
         if number is None:
@@ -170,18 +178,23 @@ class Connection(Closing):
         try:
             # the module has to learn of a subscriber whose socket is full at the moment
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_BROADCAST_ERROR, 1)
+            # before the group itself: from here on we are told when the family goes
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, NOTIFY_GROUP)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, number)
         except PermissionError:
             raise PrivilegeError(
                 f"listening to '{group}' needs CAP_NET_ADMIN", "run ipttctl as root"
             ) from None
         self._joined = True
+        # it may have gone before that
+        self._check_family()
 
     def receive(self) -> list[Message]:
         """The messages available now, without waiting.
 
         Raises:
             OverrunError: the kernel dropped messages before the next ones.
+            ModuleError: the module was unloaded; all its messages have been returned.
             ProtocolError: a message violates the protocol.
             ClosedError: the connection is closed.
         """
@@ -189,16 +202,26 @@ class Connection(Closing):
             messages = list(self._unsolicited)
             self._unsolicited.clear()
             return messages
+        if self._gone:
+            raise unloaded(self._current())
         try:
             with self._open:
                 data = self._read(socket.MSG_DONTWAIT)
         except BlockingIOError:
+            self._end_overrun()
             return []
         except OSError as error:
             if error.errno == errno.ENOBUFS:
+                self._unsure = True
                 raise OverrunError from None
             raise
+        self._note_end(data)
         return [m for m in parse_datagram(self._family.id, data) if isinstance(m, Message)]
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is known that the module was unloaded: nothing comes any more."""
+        return self._gone
 
     def fileno(self) -> int:
         """The socket's descriptor, readable when ``receive`` has something; -1 once closed."""
@@ -215,6 +238,32 @@ class Connection(Closing):
     def close(self) -> None:
         """Close the socket: the module detaches the links that it owns."""
         self._open.close()
+
+    def _note_end(self, data: bytes) -> None:
+        """Take note if a datagram says that the family is gone."""
+        if self._joined and is_gone(self._family, data):
+            self._gone = True
+
+    def _end_overrun(self) -> None:
+        """Look whether the family is still there, if the message about its end may be lost.
+
+        Not before all messages are read: from the first one that it drops, the kernel drops all
+        until the socket is empty, and says so once.
+        """
+        if self._unsure:
+            self._unsure = False
+            self._check_family()
+
+    def _check_family(self) -> None:
+        """Check that the module is still the one that this is connected to.
+
+        Raises:
+            ModuleError: it is not.
+        """
+        now = self._current()
+        if now is None or now.id != self._family.id:
+            self._gone = True
+            raise unloaded(now)
 
     @contextmanager
     def _used(self, action: str) -> Iterator[None]:
@@ -250,6 +299,9 @@ class Connection(Closing):
                 case Acknowledgement(errno=0):
                     return replies
                 case Acknowledgement():
+                    if message.errno == errno.ENOENT and not message.message:
+                        # of the kernel: the module would say what there is not
+                        self._check_family()
                     raise refusal(command, request, message, action)
                 case Done():
                     if interrupted or message.flags & Flag.DUMP_INTERRUPTED:
@@ -278,6 +330,7 @@ class Connection(Closing):
                 raise KernelError(
                     action, errno.ENOBUFS, "the kernel had no memory to say whether it was done"
                 ) from None
+            self._note_end(data)
             for message in parse_datagram(self._family.id, data):
                 if message.sequence == self._sequence:
                     yield message
@@ -317,42 +370,6 @@ def require_privilege(status: Path = _OWN_STATUS) -> None:
     line = next((line for line in lines if line.startswith("CapEff:")), "CapEff: 0")
     if not int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1:
         raise PrivilegeError("ipttctl needs CAP_NET_ADMIN and CAP_BPF", "run it as root")
-
-
-def resolve_family(sock: socket.socket, name: str) -> Family:
-    """Resolve a generic-netlink family by its name.
-
-    Raises:
-        ModuleError: there is no family with this name.
-        KernelError: the kernel refused otherwise.
-    """
-    from pyroute2.netlink import (  # noqa: PLC0415  # 60 ms, a command 8: cli/lean.py
-        CTRL_CMD_GETFAMILY,
-        GENL_ID_CTRL,
-        ctrlmsg,
-    )
-
-    request = ctrlmsg()
-    request["cmd"] = CTRL_CMD_GETFAMILY
-    request["version"] = 1
-    request["attrs"].append(["CTRL_ATTR_FAMILY_NAME", name])
-    request["header"]["type"] = GENL_ID_CTRL
-    request["header"]["flags"] = int(Flag.REQUEST)
-    request.encode()
-    sock.send(bytes(request.data))
-    data = sock.recv(_DATAGRAM)
-    for answer in parse_datagram(GENL_ID_CTRL, data):
-        if isinstance(answer, Acknowledgement):
-            if answer.errno == errno.ENOENT:
-                raise _unreachable()
-            raise KernelError(f"looking up family '{name}'", answer.errno, answer.message)
-    reply = ctrlmsg(data)
-    reply.decode()
-    groups = {
-        group.get_attr("CTRL_ATTR_MCAST_GRP_NAME"): group.get_attr("CTRL_ATTR_MCAST_GRP_ID")
-        for group in reply.get_attr("CTRL_ATTR_MCAST_GROUPS") or []
-    }
-    return Family(reply.get_attr("CTRL_ATTR_FAMILY_ID"), groups)
 
 
 def refusal(command: Command, request: bytes, answer: Acknowledgement, action: str) -> IpttctlError:
@@ -413,21 +430,3 @@ def _walk(
 def _name(space: AttributeSet, number: int) -> str:
     attribute = space.by_number.get(number)
     return attribute.name if attribute else f"{space.name} attribute {number}"
-
-
-def _open_socket() -> socket.socket:
-    """A socket in the initial network namespace, or in ours if that is out of reach."""
-    kind = socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC
-    with initial_namespace() as namespace, suppress(OSError):
-        if namespace is not None:
-            return socket_in(namespace, *kind)
-    return socket.socket(*kind)
-
-
-def _unreachable() -> ModuleError:
-    if _MODULE_DIRECTORY.is_dir():
-        return ModuleError(
-            "the ipttrace module is loaded, but its family is not in this network namespace",
-            "run ipttctl in the initial one",
-        )
-    return ModuleError(_NOT_LOADED, _LOAD_IT)

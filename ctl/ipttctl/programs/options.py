@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Final
 
-from ipttctl.errors import UsageError
+from ipttctl.errors import ProgramError, UsageError
 from ipttctl.numbers import U32_MAX, number
 from ipttctl.options import Option
 from ipttctl.programs.choice import ProgramChoice
-from ipttctl.programs.sources import KINDS, ProgramSource, parse_source
+from ipttctl.programs.sources import KINDS, ProgramSource, check_inherited, parse_source
+from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 
 _COOKIE_MAX: Final = (1 << 64) - 1
@@ -100,11 +101,15 @@ class ProgramOptions:
         """Whether any option is given."""
         return any(value not in ([], None) for value in asdict(self).values())
 
-    def choice(self) -> ProgramChoice:
+    def choice(self, inherited: Inherited) -> ProgramChoice:
         """The program choice that the options describe.
+
+        ``inherited`` are the descriptors that ``fd`` may name: those that were open before we
+        opened any.
 
         Raises:
             UsageError: a value is not valid, a slot is given twice, or no program is given.
+            ProgramError: a descriptor was not left open.
         """
         programs = {
             "fd": self.fd,
@@ -123,8 +128,9 @@ class ProgramOptions:
                     raise UsageError(f"slot {slot.name.lower()} is given twice")
                 try:
                     sources[slot] = parse_source(kind, text)
-                except UsageError as error:
-                    raise UsageError(f"{option}: {error.problem}", error.remedy) from None
+                    check_inherited(sources[slot], inherited)
+                except (UsageError, ProgramError) as error:
+                    raise type(error)(f"{option}: {error.problem}", error.remedy) from None
         if not sources:
             known = ", ".join(f"--{kind}" for kind in KINDS)
             raise UsageError("no program is given", f"use {known}, each SLOT=VALUE")

@@ -26,6 +26,7 @@ from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ProgramError, UsageError, VerifierError
 from ipttctl.numbers import U32_MAX, number
 from ipttctl.paths import module_directory, programs_directory
+from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 
 _INT_MAX: Final = 0x7FFFFFFF
@@ -100,6 +101,25 @@ def parse_source(kind: str, text: str) -> ProgramSource:
     if parser is None:
         raise UsageError(f"there is no program source '{kind}'", f"there are: {', '.join(KINDS)}")
     return parser(text)
+
+
+def check_inherited(source: ProgramSource, inherited: Inherited) -> None:
+    """Check that a source names no descriptor of this process but those that it inherited.
+
+    Raises:
+        ProgramError: it does.
+    """
+    match source:
+        case OfDescriptor(fd):
+            inherited.check(fd)
+        case OfProcess(pid, fd):
+            inherited.check_process(pid, fd)
+        case Pinned(path):
+            inherited.check_path(path)
+        case FromSource(file) | FromObject(file):
+            inherited.check_path(file)
+        case ById() | ByTag():
+            pass
 
 
 def source_text(source: ProgramSource) -> tuple[str, str]:
@@ -212,6 +232,10 @@ def open_sources(
         ProgramError: there is no such program, or it does not compile or load.
         PrivilegeError: the caller may not open or load it.
     """
+    # before we open any: a program of ours must not get the number of one that is missing
+    inherited = Inherited.now()
+    for source in sources.values():
+        check_inherited(source, inherited)
     with ExitStack() as stack:
         fds: dict[Slot, int] = {}
         by_file: dict[tuple[type, str], dict[Slot, str]] = {}

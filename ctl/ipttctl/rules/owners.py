@@ -78,19 +78,14 @@ class Owner:
 class Owners:
     """The owners of the rules of one ruleset.
 
-    A look-up takes some microseconds; the first one of a place some tens. Objects do not change:
-    ``learn`` makes another one.
+    A look-up takes some microseconds; the first one of a place some tens.
     """
 
-    def __init__(
-        self, entries: Iterable[Entry], jumps: Mapping[tuple[str, ...], Place] | None = None
-    ) -> None:
-        """Look up rules among ``entries``, the first that matches.
-
-        ``jumps`` are rules that jump to a chain, by ``_key`` of that.
-        """
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        """Look up rules among ``entries``, the first that matches."""
         self._entries = tuple(entries)
-        self._jumps = jumps or {}
+        #: rules that jump to a chain, by ``_key`` of that
+        self._jumps: dict[tuple[str, ...], Place] = {}
         self._of = lru_cache(maxsize=_MOST_PLACES)(self._find)
         self._in_chain = lru_cache(maxsize=_MOST_PLACES)(self._candidates)
 
@@ -110,21 +105,27 @@ class Owners:
             return cls(read_own())
         return cls((*read_trusted(user_file or USER_FILE), *read_own()))
 
-    def learn(self, rules: Iterable[Place]) -> Owners:
-        """The owners of the rules of a ruleset, with what its jumps tell of chains.
+    def of_ruleset(self) -> Owners:
+        """The owners of the rules of one ruleset, which ``learn`` tells of its jumps."""
+        made = Owners(self._entries)
+        made._in_chain = self._in_chain
+        return made
+
+    def learn(self, rules: Iterable[Place]) -> None:
+        """Learn what rules of the ruleset tell of the chains that they jump to.
 
         The chains of kube-proxy and others are hashes. Rules that jump there have comments.
         """
-        jumps: dict[tuple[str, ...], Place] = {}
         for rule in rules:
             for target in _targets(rule):
                 key = _key(rule, target)
-                known = jumps.get(key)
-                if known is None and len(jumps) >= _MOST_CHAINS:
+                known = self._jumps.get(key)
+                if known is None and len(self._jumps) >= _MOST_CHAINS:
                     continue
                 if known is None or (not _comments(known) and _comments(rule)):
-                    jumps[key] = rule
-        return Owners(self._entries, jumps)
+                    self._jumps[key] = rule
+                    # what was said before may have more to it
+                    self._of.cache_clear()
 
     def of(self, place: Place) -> Owner | None:
         """The owner of a rule; None if nobody is known."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ipttctl import hooks
@@ -91,7 +91,7 @@ class _EventText:
         colour: bool = False,
         names: NamespaceNames | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
-        links: frozenset[int] = frozenset(),
+        links: Collection[int] = (),
         rule: RuleOf | None = None,
     ) -> None:
         """Without ``link_columns``, events name their link once there is more than one.

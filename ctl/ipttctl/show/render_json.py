@@ -15,7 +15,14 @@ from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import LINK_VALUES
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
-from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus, ProgramInfo
+from ipttctl.link.model import (
+    HistoryEntry,
+    Link,
+    LinkChange,
+    LinkList,
+    ModuleStatus,
+    ProgramInfo,
+)
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind, Slot
 
@@ -51,9 +58,11 @@ def event(
     is_exit = record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}
     is_chain = record.kind in ChainHook.EVENTS
     is_rule = record.kind == Kind.CHAIN_RULE
-    decides = is_chain and not is_exit
+    is_known = record.kind in {Kind.KNOWN, Kind.CHAIN_KNOWN}
+    decides = is_chain and not is_exit and not is_known
     ends = is_exit or is_rule
     is_packet = record.kind == Kind.PACKET
+    has_number = is_rule or record.kind in {Kind.RULE, Kind.RETURN, Kind.POLICY}
     version = describe.version(record)
     is_arp = (is_packet or is_chain) and record.ethertype == describe.ARP
     ports = version is not None and describe.has_ports(record)
@@ -114,7 +123,7 @@ def event(
         "hook": describe.hook(record),
         "hook_family": families.family_name(record.pf),
         "priority": record.priority if is_packet else None,
-        "rulenum": None if is_exit or is_packet or (is_chain and not is_rule) else record.rulenum,
+        "rulenum": record.rulenum if has_number else None,
         "table_family": families.nft_family_name(record.family) if is_chain else None,
         "table_handle": record.table_handle if is_chain else None,
         "chain_handle": record.chain_handle if is_chain else None,
@@ -124,7 +133,7 @@ def event(
         "depth": record.depth if decides else None,
         "decision": describe.decision_name(record.verdict) if decides else None,
         "target": describe.text(record.target) or None if is_rule else None,
-        "rules": record.rules if flags & EventFlag.COUNTED else None,
+        "rules": record.rules if flags & EventFlag.COUNTED and not is_known else None,
         "verdict": verdict if is_exit or is_packet else None,
         "errno": (
             describe.error_name(record.verdict_data)
@@ -193,6 +202,15 @@ def change(
     }
 
 
+def link_list(value: LinkList, names: NamespaceNames | None = None) -> dict[str, Any]:
+    """All links at the beginning of a stream of their changes, or after some were lost."""
+    return {
+        "change": "list",
+        "overrun": value.overrun,
+        "links": [link(one, names) for one in value.links],
+    }
+
+
 def history(entry: HistoryEntry) -> dict[str, Any]:
     """The origin of a link's generation."""
     by_module = not entry.pid
@@ -214,6 +232,8 @@ def status(value: ModuleStatus) -> dict[str, Any]:
         "fingerprint": f"{value.fingerprint:08x}",
         "walk": describe.member(value.walk) if value.walk else None,
         "walk_compared": value.walk_compared,
+        "walk_layout": describe.member(value.walk_layout) if value.walk_layout else None,
+        "walk_refusal": value.walk_refusal or None,
         "cpus": [
             {
                 "cpu": cpu.cpu,

@@ -20,7 +20,7 @@ from ipttctl.link.model import (
     ProgramInfo,
 )
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import Loss, Slot
+from ipttproto import Layout, Loss, Slot
 
 _NANO: Final = 10**9
 
@@ -73,6 +73,11 @@ def change_line(
     return " ".join([*fields, link_line(change.link, names)])
 
 
+def listed_line(link: Link, names: NamespaceNames | None = None) -> str:
+    """A link in the list that a stream of changes begins with."""
+    return f"listed {link_line(link, names)}"
+
+
 def history_line(entry: HistoryEntry) -> str:
     """The origin of a link's generation, on one line."""
     second, rest = divmod(entry.time, _NANO)
@@ -90,10 +95,13 @@ def history_line(entry: HistoryEntry) -> str:
 def walk(status: ModuleStatus) -> str:
     """``walk verified``: what is known of the module's walk through chains; empty if not even that.
 
-    Kernels whose sources nobody compared with it are told.
+    Kernels whose sources nobody compared with it are told, and those whose structures it does not
+    fit.
     """
     if not status.walk:
         return ""
+    if status.walk_layout == Layout.DIFFERS:
+        return "walk refused"
     compared = "" if status.walk_compared else " (nobody compared it with this series of kernels)"
     return f"walk {describe.member(status.walk)}{compared}"
 

@@ -46,8 +46,12 @@ def diff_state(
     prune: bool = False,
     record: Path = RECORD,
     on_compile: Callable[[], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> list[Step]:
     """List the steps that ``apply_state`` would take. Nothing is changed or loaded.
+
+    ``warn`` is called with a sentence for each declared link that somebody adopted: it is left
+    alone, and takes no step.
 
     The maps of programs still to be loaded do not exist yet: their declared contents are part of
     the link's own step.
@@ -58,6 +62,7 @@ def diff_state(
         PrivilegeError: the caller lacks CAP_NET_ADMIN, or for maps CAP_SYS_ADMIN.
     """
     plan = make_plan(controller, state, Record.read(record), prune, on_compile)
+    _warn(plan, warn)
     with ExitStack() as opened:
         differences = [
             (match, name, difference)
@@ -75,13 +80,14 @@ def apply_state(
     prune: bool = False,
     record: Path = RECORD,
     on_compile: Callable[[], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> list[Step]:
     """Make the machine match a declared state; returns the steps taken, empty if it did already.
 
     Everything is loaded first. Then maps are changed, new links attached, all changed links swapped
     in one transaction, and surplus links detached. If anything fails up to and including the
     transaction, everything is undone. With ``prune``, persistent links that apply did not make are
-    surplus too.
+    surplus too. ``warn`` is as for ``diff_state``.
 
     A process that is killed half way leaves the links it has attached. The next apply makes them
     the declared ones, or detaches them.
@@ -93,12 +99,19 @@ def apply_state(
     """
     with locked(record):
         plan = make_plan(controller, state, Record.read(record), prune, on_compile)
+        _warn(plan, warn)
         if sum(bool(match.changes) for match in plan.matches) > _MOST:
             raise UsageError(
                 f"more than {_MOST} links change, and they can only do so together",
                 "change fewer at a time",
             )
         return _Application(controller, plan, record).run(on_compile)
+
+
+def _warn(plan: Plan, warn: Callable[[str], None] | None) -> None:
+    for one in plan.adopted:
+        if warn:
+            warn(str(one))
 
 
 class _Application:
@@ -199,8 +212,8 @@ class _Application:
             self._now |= {name: link for (name, _), link in zip(changed, swapped, strict=True)}
 
     def _remember(self, surplus: Sequence[tuple[str | None, Link]]) -> None:
-        """Record the links as they are now; surplus links are ours until they are gone."""
-        going = {link.id for _, link in surplus}
+        """Record the links as they are now; surplus and adopted ones until they are gone."""
+        going = {link.id for _, link in surplus} | {one.link.id for one in self._plan.adopted}
         Record(
             (
                 *(entry for entry in self._plan.record.links if entry.link in going),

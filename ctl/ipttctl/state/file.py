@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import yaml
 
-from ipttctl.errors import UsageError
+from ipttctl.errors import ProgramError, UsageError
 from ipttctl.hooks import HookOptions, chosen
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.sources import source_text
 from ipttctl.state import DeclaredLink, DeclaredMap, State
 from ipttctl.state.option_files import Options, directory_of, read_file
+from ipttctl.system.inherited import Inherited
 
 _LINKS: Final = "links"
 _LINK: Final = "link"
@@ -23,23 +24,28 @@ _MAPS: Final = "maps"
 _NUMBERS: Final = ("fd", "id")
 
 
-def read_state(file: str) -> State:
+def read_state(file: str, inherited: Inherited | None = None) -> State:
     """Read the state that a YAML or JSON file declares; ``-`` is standard input.
 
-    Paths in it are relative to its directory.
+    Paths in it are relative to its directory. ``inherited`` are the descriptors of this process
+    that it may name, by default those that are open now.
 
     Raises:
         UsageError: it cannot be read, or something in it is not valid.
+        ProgramError: it names a descriptor that is not open.
     """
+    inherited = inherited or Inherited.now()
     content = read_file(file)
     links = content.get(_LINKS) if isinstance(content, Mapping) and len(content) == 1 else None
     if not isinstance(links, Mapping):
         raise UsageError(f"{file} is not an object of links", f'it begins with "{_LINKS}: NAME:"')
     directory = directory_of(file)
-    return State(tuple(_read(str(name), entry, directory) for name, entry in links.items()))
+    return State(
+        tuple(_read(str(name), entry, directory, inherited) for name, entry in links.items())
+    )
 
 
-def _read(name: str, entry: Any, directory: Path) -> DeclaredLink:
+def _read(name: str, entry: Any, directory: Path, inherited: Inherited) -> DeclaredLink:
     given = Options(f"link {name}", entry, "hook: HOOK")
     where = given.group(HookOptions)
     programs = given.group(ProgramOptions)
@@ -51,13 +57,13 @@ def _read(name: str, entry: Any, directory: Path) -> DeclaredLink:
     try:
         return DeclaredLink(
             name,
-            chosen(where),
-            programs.choice().relative_to(directory),
+            chosen(where, inherited),
+            programs.choice(inherited).relative_to(directory),
             {str(key): _read_map(f"{_MAPS}: {key}", value) for key, value in maps.items()},
             link,
         )
-    except UsageError as error:
-        raise UsageError(f"link {name}: {error.problem}", error.remedy) from None
+    except (UsageError, ProgramError) as error:
+        raise type(error)(f"link {name}: {error.problem}", error.remedy) from None
 
 
 def _read_map(called: str, value: Any) -> DeclaredMap:

@@ -55,14 +55,27 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Adopted:
+    """A declared link that somebody adopted: it is left as it is, and none is made beside it."""
+
+    name: str
+    link: Link
+
+    def __str__(self) -> str:
+        owner = f"process {self.link.owner_pid} ({self.link.owner_comm})"
+        return f"{self.name}: link {self.link.id} was adopted by {owner}, and is left as it is"
+
+
+@dataclass(frozen=True)
 class Plan:
     """The steps planned for links; the maps of unchanged links are compared during the steps."""
 
     matches: tuple[Match, ...]
+    adopted: tuple[Adopted, ...]
     surplus: tuple[tuple[str | None, Link], ...]
     """Links to detach, with their names if they are recorded."""
     record: Record
-    """The recorded links that still exist, all with their ids."""
+    """The recorded links that still exist, all with their ids, adopted ones included."""
     highest: int
     """The highest id of an existing link."""
 
@@ -78,7 +91,9 @@ def make_plan(
     links = controller.links()
     ours = claimed(record, links)
     free = {link.id: link for link in links if link.persistent and link.hook.gone is None}
+    owned = {link.id: link for link in links if not link.persistent}
     matches: list[Match] = []
+    adopted: list[Adopted] = []
     for declared in sorted(state.links, key=lambda declared: declared.link is not None):
         with about(declared.name):
             identity = declared.hook.identity()
@@ -90,6 +105,10 @@ def make_plan(
                 (free[i] for i in wanted if i in free and free[i].hook.identity() == identity),
                 None,
             )
+            lost = None if link else _adopted(declared, identity, record, owned)
+            if lost is not None:
+                adopted.append(Adopted(declared.name, lost))
+                continue
             digests = _digests(declared, on_compile)
             if link is None:
                 matches.append(Match(declared, identity, digests, None))
@@ -110,7 +129,20 @@ def make_plan(
         if link.id not in taken and (link.id in names or (prune and link.persistent))
     )
     highest = max((link.id for link in links), default=0)
-    return Plan(tuple(matches), surplus, Record(tuple(ours)), highest)
+    theirs = {one.link.id for one in adopted}
+    recorded = Record((*ours, *(entry for entry in record.links if entry.link in theirs)))
+    return Plan(tuple(matches), tuple(adopted), surplus, recorded, highest)
+
+
+def _adopted(
+    declared: DeclaredLink, identity: Identity, record: Record, owned: Mapping[int, Link]
+) -> Link | None:
+    """The link at the declared place that was this one until somebody adopted it."""
+    wanted = [entry.link for entry in record.links if entry.name == declared.name]
+    if declared.link is not None:
+        wanted.append(declared.link)
+    found = (owned[i] for i in wanted if i in owned and owned[i].hook.gone is None)
+    return next((link for link in found if link.hook.identity() == identity), None)
 
 
 def claimed(record: Record, links: Sequence[Link]) -> list[RecordedLink]:

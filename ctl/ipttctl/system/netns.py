@@ -159,6 +159,17 @@ def resolve(text: str, directories: Iterable[Path] = NAMED) -> Identity:
         return found.identity
 
 
+def named(directories: Iterable[Path] = NAMED) -> Iterator[Namespace]:
+    """The namespaces that have names, each once, and open until the next one."""
+    seen = set()
+    for path in _named_files(directories):
+        # skip files that are not namespaces
+        with suppress(OSError, UsageError, PrivilegeError), Namespace(path) as found:
+            if found.inode not in seen:
+                seen.add(found.inode)
+                yield found
+
+
 def identity(namespace: int, called: str) -> Identity:
     """The identity of the namespace behind a descriptor; ``called`` names it in errors.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from ipttctl.errors import KernelError
+from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
@@ -68,13 +69,13 @@ SELECTING = {
 
 
 def _passages(
-    controller: Controller, filters: Mapping[str, bytes], send: Callable[[], object]
+    controller: Controller, filters: Mapping[str, bytes], send: Callable[[], object], hook: Hook
 ) -> dict[str, tuple[int, int]]:
     """The packets that reached the hook and those selected, for a link with each of the filters."""
     with loaded(asm.returning(1)) as program:
         links = {
             name: controller.attach(
-                TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program), filter=filter_)
+                hook, ProgramSet(dict.fromkeys(TABLE_SLOTS, program), filter=filter_)
             ).id
             for name, filter_ in filters.items()
         }
@@ -86,20 +87,20 @@ def _passages(
     return {name: (one.packets, one.selected) for name, one in stats.items()}
 
 
-def test_what_filters_select(controller: Controller, place: Namespace) -> None:
+def test_what_filters_select(controller: Controller, place: Namespace, hook: Hook) -> None:
     filters = {name: filter_ for name, (filter_, _) in SELECTING.items()}
-    assert _passages(controller, filters, lambda: place.ping("127.0.0.1")) == {
+    assert _passages(controller, filters, lambda: place.ping("127.0.0.1"), hook) == {
         name: (PASSES, selected) for name, (_, selected) in SELECTING.items()
     }
 
 
 @pytest.mark.parametrize("index", [0, 1, 0x7FFFFFFF, 0xFFFFFFFF])
-def test_ancillary_loads(controller: Controller, place: Namespace, index: int) -> None:
+def test_ancillary_loads(controller: Controller, place: Namespace, hook: Hook, index: int) -> None:
     registers = step(LD_IMM, index) + step(LDX_IMM, index)
     filters = {n: registers + step(LD_W, AD + offset) + TAKE for n, offset in ANCILLARY.items()}
     # without a device the filter ends there and returns its last loaded value
     without_device = PASSES if index else PASSES // 2
-    assert _passages(controller, filters, lambda: place.ping("127.0.0.1")) == {
+    assert _passages(controller, filters, lambda: place.ping("127.0.0.1"), hook) == {
         name: (PASSES, without_device if name in OF_THE_DEVICE else PASSES) for name in ANCILLARY
     }
 
@@ -117,7 +118,7 @@ def test_ancillary_loads_of_a_packet_without_device_and_socket(
                    "--reject-with", "tcp-reset")  # fmt: skip  # pairs together
     filters = {name: step(LD_W, AD + offset) + TAKE for name, offset in ANCILLARY.items()}
     # SYN out, RST out and in
-    assert _passages(controller, filters, lambda: place.call(_connect_refused)) == {
+    assert _passages(controller, filters, lambda: place.call(_connect_refused), TableHook()) == {
         name: (3, 1 if name in OF_THE_DEVICE else 3) for name in ANCILLARY
     }
 
@@ -140,10 +141,10 @@ REFUSED = {
 }
 
 
-def test_filters_that_are_refused(controller: Controller) -> None:
+def test_filters_that_are_refused(controller: Controller, hook: Hook) -> None:
     with loaded(asm.returning(1)) as program:
         for name, filter_ in REFUSED.items():
             with pytest.raises(KernelError, match="not valid classic BPF") as refused:
-                controller.attach(TableHook(), ProgramSet({Slot.ENTRY: program}, filter=filter_))
+                controller.attach(hook, ProgramSet({Slot.ENTRY: program}, filter=filter_))
             assert refused.value.errno == errno.EINVAL, name
             assert controller.links() == [], name

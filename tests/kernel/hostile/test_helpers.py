@@ -9,17 +9,18 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from ipttctl.bpf.syscalls import create_map, lookup, next_key
-from ipttctl.hooks.table import TableHook
+from ipttctl.hooks.hook import Hook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS, Slot
+from ipttproto import Hook as HookKind
 from tests.kernel.hostile.conftest import COOKIE, RUNS, RunInAllSlots
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.buffers import perf_buffers, ring_buffer
@@ -34,6 +35,15 @@ USER_STACK = 1 << 8
 REUSE_STACK_ID = 1 << 10
 USER_END = 1 << 47
 WRITTEN = 0x1122334455667788
+#: the function that the context of a program names, by hook and slot
+FUNCTIONS: Mapping[int, Mapping[Slot, str]] = {
+    HookKind.TABLE: {
+        Slot.ENTRY: "ipt_do_table",
+        Slot.RULE: "nf_log_trace",
+        Slot.EXIT: "ipt_do_table",
+    },
+    HookKind.CHAIN: dict.fromkeys(TABLE_SLOTS, "nft_do_chain"),
+}
 MINUS_EFAULT = (1 << 64) - errno.EFAULT
 MINUS_ERANGE = (1 << 64) - errno.ERANGE
 MINUS_EPERM = (1 << 64) - errno.EPERM
@@ -56,31 +66,36 @@ def names(addresses: Iterator[int] | list[int]) -> list[str]:
     return found
 
 
-def _at_each_slot(controller: Controller, place: Namespace, code: bytes) -> Iterator[Slot]:
+def _at_each_slot(
+    controller: Controller, place: Namespace, code: bytes, hook: Hook
+) -> Iterator[Slot]:
     """Run a program in one slot after the other, with programs that select in the others."""
     with loaded(code) as looking, loaded(asm.returning(1)) as plain:
         for slot in TABLE_SLOTS:
             programs = {**dict.fromkeys(TABLE_SLOTS, plain), slot: looking}
-            link = controller.attach(TableHook(), ProgramSet(programs, cookie=COOKIE))
+            link = controller.attach(hook, ProgramSet(programs, cookie=COOKIE))
             place.ping("127.0.0.1")
             controller.detach(link.id)
             yield slot
 
 
-def test_cookie_and_function(controller: Controller, place: Namespace) -> None:
+def test_cookie_and_function(controller: Controller, place: Namespace, hook: Hook) -> None:
     """The run context holds the cookie; there is no kprobe, and so no probed function."""
     with one_element_map() as kept:
         for _ in _at_each_slot(
-            controller, place, asm.storing(kept, asm.call(asm.GET_ATTACH_COOKIE))
+            controller, place, asm.storing(kept, asm.call(asm.GET_ATTACH_COOKIE)), hook
         ):
             assert element(kept) == COOKIE
-        for _ in _at_each_slot(controller, place, asm.storing(kept, asm.call(asm.GET_FUNC_IP))):
+        for _ in _at_each_slot(
+            controller, place, asm.storing(kept, asm.call(asm.GET_FUNC_IP)), hook
+        ):
             assert element(kept) == 0
         instruction_pointer = asm.storing(kept, asm.load_reg(asm.R0, "ip"))
         found = [
-            names([element(kept)])[0] for _ in _at_each_slot(controller, place, instruction_pointer)
+            names([element(kept)])[0]
+            for _ in _at_each_slot(controller, place, instruction_pointer, hook)
         ]
-        assert found == ["ipt_do_table", "nf_log_trace", "ipt_do_table"]
+        assert found == [FUNCTIONS[hook.KIND][slot] for slot in TABLE_SLOTS]
 
 
 def _stack_into(map_fd: int, flags: int) -> bytes:
@@ -106,23 +121,23 @@ def _walked(value: bytes) -> list[int]:
     return list(numbers[1 : 1 + numbers[0] // 8])
 
 
-def test_kernel_stack(controller: Controller, place: Namespace) -> None:
+def test_kernel_stack(controller: Controller, place: Namespace, hook: Hook) -> None:
     """A walk begins at the function that the program's context names, and includes its callers."""
     with one_element_map(value_size=8 + 8 * FRAMES) as kept:
-        for slot in _at_each_slot(controller, place, _stack_into(kept, 0)):
+        for slot in _at_each_slot(controller, place, _stack_into(kept, 0), hook):
             found = names(_walked(lookup(kept, bytes(4), 8 + 8 * FRAMES) or b""))
-            assert found[0] == ("nf_log_trace" if slot == Slot.RULE else "ipt_do_table"), found
+            assert found[0] == FUNCTIONS[hook.KIND][slot], found
             assert reaches_the_stack(found), found
             if slot == Slot.RULE and walks_see_every_caller():
-                assert "ipt_do_table" in found, found
+                assert FUNCTIONS[hook.KIND][Slot.ENTRY] in found, found
 
 
-def test_user_stack(controller: Controller, place: Namespace) -> None:
+def test_user_stack(controller: Controller, place: Namespace, hook: Hook) -> None:
     """The user stack is the sender's, if there is one; all its addresses are in user space."""
     with one_element_map(value_size=8 + 8 * FRAMES) as kept:
         place.iptables("-A", "OUTPUT", "-p", "udp", "-j", "DROP")
         with loaded(_stack_into(kept, USER_STACK)) as program:
-            link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+            link = controller.attach(hook, ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
             place.call(_send_dropped)
             controller.detach(link.id)
         found = _walked(lookup(kept, bytes(4), 8 + 8 * FRAMES) or b"")
@@ -139,7 +154,7 @@ def _send_dropped() -> None:
 
 
 @pytest.mark.parametrize("flags", [0, REUSE_STACK_ID, USER_STACK | REUSE_STACK_ID])
-def test_stack_ids(run_in_all_slots: RunInAllSlots, flags: int) -> None:
+def test_stack_ids(run_in_all_slots: RunInAllSlots, hook: Hook, flags: int) -> None:
     traces = create_map(
         "traces", map_type=STACK_TRACE, key_size=4, value_size=127 * 8, max_entries=1024, flags=0
     )
@@ -159,7 +174,7 @@ def test_stack_ids(run_in_all_slots: RunInAllSlots, flags: int) -> None:
         assert all(address < USER_END for trace in found for address in trace)
     else:
         heads = {names(trace[:1])[0] for trace in found}
-        assert heads == {"ipt_do_table", "nf_log_trace"}
+        assert heads == set(FUNCTIONS[hook.KIND].values())
         assert all(reaches_the_stack(names(trace)) for trace in found)
 
 
@@ -219,11 +234,11 @@ def test_ring_buffer_output(run_in_all_slots: RunInAllSlots) -> None:
         assert ring.records() == [WRITTEN.to_bytes(8, "little")] * RUNS
 
 
-def test_current_task(controller: Controller, place: Namespace) -> None:
+def test_current_task(controller: Controller, place: Namespace, hook: Hook) -> None:
     """The current task is the one in whose context the packet travels."""
     with one_element_map() as kept:
         task = asm.storing(kept, asm.call(asm.GET_CURRENT_TASK))
-        for _ in _at_each_slot(controller, place, task):
+        for _ in _at_each_slot(controller, place, task, hook):
             assert element(kept) > USER_END
 
 
@@ -268,7 +283,7 @@ def test_printing_at_every_packet(run_in_all_slots: RunInAllSlots) -> None:
         trace.write_text("")
 
 
-def test_printing_under_a_flood(controller: Controller, place: Namespace) -> None:
+def test_printing_under_a_flood(controller: Controller, place: Namespace, hook: Hook) -> None:
     text = asm.load_wide(asm.R0, int.from_bytes(b"flood\n\0\0", "little"))
     code = (
         text
@@ -279,14 +294,14 @@ def test_printing_under_a_flood(controller: Controller, place: Namespace) -> Non
         + asm.returning(1)
     )
     with loaded(code) as program:
-        link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+        link = controller.attach(hook, ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.run("ping", "-q", "-f", "-c", "200", "127.0.0.1")
         stats = controller.detach(link.id).stats
     assert (stats.packets, stats.nested) == (800, 0)
     Path("/sys/kernel/tracing/trace").write_text("")
 
 
-def test_writing_to_its_sender(controller: Controller, place: Namespace) -> None:
+def test_writing_to_its_sender(controller: Controller, place: Namespace, hook: Hook) -> None:
     """Programs run with softirqs off: the helper sees no process context and writes nothing."""
     place.iptables("-A", "OUTPUT", "-p", "udp", "-j", "DROP")
     victim = ctypes.create_string_buffer(b"untouched", 16)
@@ -304,7 +319,7 @@ def test_writing_to_its_sender(controller: Controller, place: Namespace) -> None
             assert victim.value == b"untouched"
 
         with loaded(asm.storing(kept, write)) as program:
-            link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+            link = controller.attach(hook, ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
             # the child has the buffer at the same address
             place.call(send)
             controller.detach(link.id)
@@ -328,7 +343,9 @@ def _send_until_signalled(times: int) -> None:
             signal.sigtimedwait([], 0.01)
 
 
-def test_signalling_its_sender_who_sends_again(controller: Controller, place: Namespace) -> None:
+def test_signalling_its_sender_who_sends_again(
+    controller: Controller, place: Namespace, hook: Hook
+) -> None:
     """A program cannot send, but its signals can make a process send, again and again."""
     times = 50
     shout = asm.mov(asm.R1, signal.SIGUSR1) + asm.call(asm.SEND_SIGNAL)
@@ -336,7 +353,7 @@ def test_signalling_its_sender_who_sends_again(controller: Controller, place: Na
     entry = asm.load_reg(asm.R6, "cx") + asm.jump_if_equal(asm.R6, 0, 2) + shout
     with loaded(entry + asm.returning(1)) as first, loaded(asm.returning(1)) as last:
         link = controller.attach(
-            TableHook(), ProgramSet({Slot.ENTRY: first, Slot.EXIT: last}, filter=_udp())
+            hook, ProgramSet({Slot.ENTRY: first, Slot.EXIT: last}, filter=_udp())
         )
         place.call(_send_until_signalled, times)
         stats = controller.detach(link.id).stats

@@ -14,6 +14,7 @@ import pytest
 
 from ipttctl.bpf import syscalls
 from ipttctl.errors import KernelError, ProgramError
+from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
@@ -33,7 +34,9 @@ fork = multiprocessing.get_context("fork")
 PIN = Path("/sys/fs/bpf/hostile-map")
 
 
-def test_one_program_in_all_slots_of_all_links(controller: Controller, place: Namespace) -> None:
+def test_one_program_in_all_slots_of_all_links(
+    controller: Controller, place: Namespace, hook: Hook
+) -> None:
     links = limit("MAX_LINKS")
     with (
         one_element_map() as counter,
@@ -41,7 +44,7 @@ def test_one_program_in_all_slots_of_all_links(controller: Controller, place: Na
         observing(controller) as observer,
     ):
         programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program))
-        made = [controller.attach(TableHook(), programs) for _ in range(links)]
+        made = [controller.attach(hook, programs) for _ in range(links)]
         place.ping("127.0.0.1")
         for link in controller.links():
             stats = link.stats
@@ -99,7 +102,7 @@ def test_a_program_whose_loader_was_killed(controller: Controller, place: Namesp
 
 
 def test_a_program_that_others_may_jump_to(
-    controller: Controller, run_in_all_slots: RunInAllSlots
+    controller: Controller, run_in_all_slots: RunInAllSlots, hook: Hook
 ) -> None:
     """A program in a program array works as before; only programs that jump are refused."""
     with (
@@ -113,7 +116,7 @@ def test_a_program_that_others_may_jump_to(
             run_in_all_slots(program)
             assert element(counter) == RUNS
             with pytest.raises(KernelError, match="makes tail calls"):
-                controller.attach(TableHook(), ProgramSet({Slot.ENTRY: jumping}))
+                controller.attach(hook, ProgramSet({Slot.ENTRY: jumping}))
             syscalls.delete(programs, bytes(4))
             run_in_all_slots(program)
             assert element(counter) == 2 * RUNS
@@ -135,7 +138,7 @@ def _replaceable() -> Iterator[tuple[int, int, int]]:
 
 
 def test_an_extension_of_a_program_that_is_attached(
-    controller: Controller, place: Namespace
+    controller: Controller, place: Namespace, hook: Hook
 ) -> None:
     """An extension (freplace) of a function of the attached program takes effect at once."""
     with ExitStack() as stack:
@@ -150,7 +153,7 @@ def test_an_extension_of_a_program_that_is_attached(
                 attach_program=program,
             )
         )
-        link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+        link = controller.attach(hook, ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
 
         def selected() -> int:
             before = controller.link(link.id).stats.selected
@@ -161,7 +164,7 @@ def test_an_extension_of_a_program_that_is_attached(
         with attached(extension):
             assert selected() == 0
             # a program with an extension can be attached as well
-            other = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: program}))
+            other = controller.attach(hook, ProgramSet({Slot.ENTRY: program}))
             place.ping("127.0.0.1")
             assert controller.detach(other.id).stats.selected == 0
         assert selected() == PASSES

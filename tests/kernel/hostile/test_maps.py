@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from ipttctl.bpf.syscalls import create_map, next_key
-from ipttctl.hooks.table import TableHook
+from ipttctl.hooks.hook import Hook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
@@ -90,14 +90,14 @@ def test_a_map_that_allocates_at_every_packet(
 
 @pytest.mark.parametrize("map_type", [HASH, PERCPU_HASH])
 def test_allocating_and_freeing_under_a_flood(
-    controller: Controller, place: Namespace, map_type: int
+    controller: Controller, place: Namespace, map_type: int, hook: Hook
 ) -> None:
     with ExitStack() as stack:
         kept = stack.enter_context(one_element_map())
         churned = stack.enter_context(_hash(map_type, 10_000, NO_PREALLOC))
         code = asm.storing(kept, _update(churned) + _delete(churned))
         program = stack.enter_context(loaded(code))
-        link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+        link = controller.attach(hook, ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.run("ping", "-q", "-f", "-c", "300", "127.0.0.1")
         stats = controller.detach(link.id).stats
         assert (stats.packets, stats.nested) == (1200, 0)
@@ -106,11 +106,11 @@ def test_allocating_and_freeing_under_a_flood(
 
 
 def test_the_same_element_from_all_slots_under_a_flood(
-    controller: Controller, place: Namespace
+    controller: Controller, place: Namespace, hook: Hook
 ) -> None:
     """Every run is counted once."""
     with one_element_map() as counter, loaded(asm.counting(counter)) as program:
-        link = controller.attach(TableHook(), ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
+        link = controller.attach(hook, ProgramSet(dict.fromkeys(TABLE_SLOTS, program)))
         place.run("ping", "-q", "-f", "-c", "200", "127.0.0.1")
         stats = controller.detach(link.id).stats
         assert (stats.packets, stats.nested) == (800, 0)

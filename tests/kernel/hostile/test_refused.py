@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from ipttctl.errors import KernelError
-from ipttctl.hooks.table import TableHook
+from ipttctl.hooks.hook import Hook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import TABLE_SLOTS
@@ -168,7 +168,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
-def test_refused_at_attach(controller: Controller, case: Refused) -> None:
+def test_refused_at_attach(controller: Controller, case: Refused, hook: Hook) -> None:
     with ExitStack() as stack:
         good = stack.enter_context(loaded(asm.returning(0)))
         try:
@@ -180,13 +180,13 @@ def test_refused_at_attach(controller: Controller, case: Refused) -> None:
         others = dict.fromkeys(TABLE_SLOTS, good)
         for slot in TABLE_SLOTS:
             with pytest.raises(KernelError, match=case.words) as refused:
-                controller.attach(TableHook(), ProgramSet({**others, slot: fd}))
+                controller.attach(hook, ProgramSet({**others, slot: fd}))
             assert refused.value.errno == case.errno
             assert controller.links() == []
             assert redirected_functions() == []
 
         # nor does it replace a good program
-        link = controller.attach(TableHook(), ProgramSet(others))
+        link = controller.attach(hook, ProgramSet(others))
         for slot in TABLE_SLOTS:
             with pytest.raises(KernelError, match=case.words):
                 controller.swap(link.id, ProgramSet({slot: fd}))

@@ -25,7 +25,16 @@ _LINK_CREATE = 28
 _MULTI_RETURN = 1
 #: modules whose functions are all taken for packet functions
 _PACKET_MODULES = frozenset(
-    {"ip_tables", "ip6_tables", "iptable_filter", "ip6table_filter", "xt_TEE", "xt_TRACE", MODULE}
+    {
+        "ip_tables",
+        "ip6_tables",
+        "iptable_filter",
+        "ip6table_filter",
+        "nf_tables",
+        "xt_TEE",
+        "xt_TRACE",
+        MODULE,
+    }
 )
 
 #: a helper call with four or five arguments leaves these registers changed

@@ -22,8 +22,9 @@ from tests.kernel.support.kernel import MODULE
 
 Functions = Mapping[str, str | None]
 
-#: functions that are redirected or watched for links at tables -> the module that contains each
-TABLE_FUNCTIONS: Functions = {
+#: functions that are redirected or watched for links at tables and chains, each with its module
+FUNCTIONS: Functions = {
+    "nft_do_chain": "nf_tables",
     "ipt_do_table": "ip_tables",
     "ip6t_do_table": "ip6_tables",
     "nf_log_trace": None,
@@ -32,7 +33,7 @@ TABLE_FUNCTIONS: Functions = {
     "nf_dup_ipv6": "nf_dup_ipv6",
 }
 #: those that BPF trampolines can attach to: not those with a variable number of arguments
-_TYPED: Functions = {k: v for k, v in TABLE_FUNCTIONS.items() if k != "nf_log_trace"}
+_TYPED: Functions = {k: v for k, v in FUNCTIONS.items() if k != "nf_log_trace"}
 
 _TRACING = Path("/sys/kernel/tracing")
 _STACK_TRACER = Path("/proc/sys/kernel/stack_tracer_enabled")
@@ -60,8 +61,8 @@ def _nothing_counted() -> dict[str, int]:
     return {}
 
 
-def _table_functions() -> Functions:
-    return TABLE_FUNCTIONS
+def _functions() -> Functions:
+    return FUNCTIONS
 
 
 def _own_functions() -> Functions:
@@ -158,7 +159,7 @@ def _of_ftrace(tracer: str) -> tuple[Tracer, Tracer]:
         there = tracer in (_TRACING / "available_tracers").read_text().split()
         return "" if there else f"this kernel has no {tracer} tracer"
 
-    some = partial(_current_tracer, tracer, TABLE_FUNCTIONS)
+    some = partial(_current_tracer, tracer, FUNCTIONS)
     return (
         Tracer(f"{tracer} tracer", partial(_current_tracer, tracer), missing),
         Tracer(f"{tracer} tracer, filtered", some, missing),
@@ -170,14 +171,14 @@ def _no_stack_tracer() -> str:
 
 
 def _tracefs_probe(kind: str, name: str) -> tuple[Tracer, Tracer]:
-    others = partial(_kprobe_events, kind, _table_functions, exact=True)
+    others = partial(_kprobe_events, kind, _functions, exact=True)
     # inside one of its handlers, ftrace skips further calls
     own = partial(_kprobe_events, kind, _own_functions, exact=False)
     return Tracer(name, others), Tracer(f"{name} on the module's functions", own)
 
 
 def _bpf_probe(prefix: str, *, at_return: bool) -> tuple[Tracer, Tracer]:
-    some = partial(bpf_tracers.kprobes, TABLE_FUNCTIONS, at_return=at_return)
+    some = partial(bpf_tracers.kprobes, FUNCTIONS, at_return=at_return)
     many = partial(bpf_tracers.kprobe_multi, at_return=at_return)
     return (
         Tracer(f"BPF {prefix}", some),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Kernels of other suites: their archives, and their place in a run."""
+"""Kernels of other suites, and their place in a run."""
 
 from __future__ import annotations
 
@@ -14,49 +14,7 @@ from guest.errors import KernelMissingError
 from guest.job import Workspace
 from guest.kernel_list import ListedKernel
 from guest.kernels import Kernel
-from guest.suites import Archive, Suite, SuiteError
-
-ARCHIVES = [
-    Archive("http://mirror/debian/", "bookworm", "/usr/share/keyrings/d.gpg"),
-    Archive("http://mirror/debian/", "bookworm-updates"),
-    Archive("http://mirror/security/", "bookworm-security"),
-    Archive("http://elsewhere/tools/", "nodistro"),
-]
-
-
-def test_a_suite_comes_from_the_archives_of_this_machine() -> None:
-    assert suites.sources(ARCHIVES, "bookworm", "trixie-backports") == [
-        "deb [signed-by=/usr/share/keyrings/d.gpg] http://mirror/debian/ trixie main",
-        "deb [signed-by=/usr/share/keyrings/d.gpg] http://mirror/debian/ trixie-backports main",
-        "deb http://mirror/debian/ trixie-updates main",
-        "deb http://mirror/security/ trixie-security main",
-    ]
-    of_this = suites.sources(ARCHIVES, "bookworm", "bookworm")
-    assert [line.split()[-2] for line in of_this] == [
-        "bookworm",
-        "bookworm-updates",
-        "bookworm-security",
-    ]
-
-
-def test_without_an_archive_of_this_release_there_is_no_suite() -> None:
-    with pytest.raises(SuiteError, match="no archive of sid to take suite trixie from"):
-        suites.sources(ARCHIVES, "sid", "trixie")
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("debian.sources", "Types: deb\nURIs: http://x\nSigned-By: /usr/share/keyrings/a.gpg\n"),
-        ("debian.list", "deb [arch=amd64 signed-by=/usr/share/keyrings/a.gpg] http://x sid main\n"),
-    ],
-)
-def test_the_keyring_is_that_of_the_machines_sources(name: str, text: str, tmp_path: Path) -> None:
-    file = tmp_path / name
-    file.write_text(text)
-    assert suites._keyring(file) == "/usr/share/keyrings/a.gpg"
-    file.write_text("deb http://x sid main\n")
-    assert suites._keyring(file) == ""
+from guest.suites import Suite
 
 
 def test_the_kernel_of_a_suite_is_the_newest_in_its_root(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.system.inherited import Inherited
 from tests.unit.ctl.support import FakeModule
 
 
@@ -18,6 +19,13 @@ def module() -> Iterator[FakeModule]:
     fake = FakeModule()
     yield fake
     fake.close()
+
+
+@pytest.fixture
+def left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let descriptors 7, 8 and 9 count as open: a module in user space does not look at them."""
+    real = Inherited.now
+    monkeypatch.setattr(Inherited, "now", lambda: Inherited(real().numbers | {7, 8, 9}))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ipttctl.link.wire import Connection, Family
-from ipttproto import FINGERPRINT, Command, EventFlag, Flag, Hook, Kind, Loss, Walk, build_request
-from ipttproto.attributes import align
+from ipttctl.link.family import Family
+from ipttctl.link.wire import Connection
+from ipttproto import (
+    FAMILY,
+    FINGERPRINT,
+    Command,
+    EventFlag,
+    Flag,
+    Hook,
+    Kind,
+    Layout,
+    Loss,
+    Walk,
+    build_request,
+)
+from ipttproto.attributes import HEADER_SIZE, AttributeHeader, align
 from ipttproto.family import Batch, Event, Top
 from ipttproto.messages import (
     NLMSG_DONE,
@@ -58,6 +72,7 @@ class FakeModule:
     def __init__(self) -> None:
         self.handlers: dict[Command, Handler] = {
             Command.STATS: lambda *_: [status(walk=self.walk)],
+            Command.GET: lambda *_: [link()],
             Command.VERIFY: self._verify,
         }
         self.walk = Walk.VERIFIED
@@ -67,6 +82,8 @@ class FakeModule:
         """Further flags of the first part and of the end of each dump; a test fills it."""
         self.groups = {"events": 1, "links": 2, "namespaces": 3}
         self.socket_type = NetlinkSocket
+        self.life = FAMILY_ID
+        """The family's id: another one after the module was loaded again, 0 while it is not."""
         self.dump_error = 0
         """The error at the end of a dump."""
         self.failures: list[Exception] = []
@@ -87,8 +104,19 @@ class FakeModule:
                 for message in messages:
                     ours.send(message)
         return Connection(
-            self.socket_type(fileno=theirs.detach()), Family(FAMILY_ID, dict(self.groups))
+            self.socket_type(fileno=theirs.detach()),
+            Family(self.life, dict(self.groups)),
+            self._family,
         )
+
+    def _family(self) -> Family | None:
+        return Family(self.life, dict(self.groups)) if self.life else None
+
+    def reload(self, life: int = FAMILY_ID + 1) -> None:
+        """Be unloaded, and loaded again unless ``life`` is 0; connections of before learn of it."""
+        gone, self.life = self.life, life
+        for end in self._ends:
+            end.send(family_gone(gone))
 
     def multicast(self, message: bytes) -> None:
         """Send a message to every connection."""
@@ -145,6 +173,9 @@ class FakeModule:
 
     def _answers(self, request: bytes) -> list[bytes]:
         header = MessageHeader.parse(request)
+        if header.type != self.life:
+            # as the kernel says it of a family that it does not know
+            return [acknowledgement(request, errno.ENOENT)]
         generic = GenericHeader.parse(request[MessageHeader.sizeof() :])
         command = next(c for c in Command if c == generic.command)
         attributes = Top.parse(request[PAYLOAD_OFFSET:])
@@ -159,7 +190,7 @@ class FakeModule:
             flags, end_flags = self.dump_flags.pop(0)
         messages = [
             build_request(
-                FAMILY_ID,
+                header.type,
                 command,
                 reply,
                 sequence=header.sequence,
@@ -187,9 +218,23 @@ def done(sequence: int, flags: int = 0, number: int = 0) -> bytes:
     return _message(NLMSG_DONE, Flag.MULTI | flags, sequence, body)
 
 
+def family_gone(family: int) -> bytes:
+    """The kernel's message that a family is gone."""
+    generic = GenericHeader.build({"command": 2, "version": 2, "reserved": 0})
+    name = FAMILY.encode() + b"\0"
+    attributes = b"".join(
+        AttributeHeader.build({"length": HEADER_SIZE + len(value), "type": number})
+        + value
+        + bytes(align(len(value)) - len(value))
+        for number, value in ((2, name), (1, family.to_bytes(2, sys.byteorder)))
+    )
+    return _message(16, Flag(0), 0, generic + attributes)
+
+
 def notification(command: Command, attributes: Mapping[str, Any]) -> bytes:
-    """A message to a group."""
-    return build_request(FAMILY_ID, command, attributes, sequence=0, flags=Flag(0))
+    """A message to a group, of a change that came after the links were listed."""
+    later = {"links-sequence": 1, **attributes}
+    return build_request(FAMILY_ID, command, later, sequence=0, flags=Flag(0))
 
 
 def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
@@ -211,6 +256,7 @@ def status(
         "module-version": "0.1.0",
         "walk": walk,
         "walk-compared": 1,
+        "walk-layout": Layout.SAME,
         "cpu": [
             {
                 "cpu": cpu,

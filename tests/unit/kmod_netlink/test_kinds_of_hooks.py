@@ -14,8 +14,8 @@ MODULE = Path(__file__).parents[3] / "kmod_netlink"
 KINDS = [hook.name for hook in Hook]
 REGISTRATION = {"hook.c", "hook.h"}
 DEFINITION = {"ipttrace_netlink.h"}
-#: what a kind has beside its own file: whether links at chains are taken
-FURTHER = {"CHAIN": {"verify.c"}}
+#: what a kind has beside its own file: whether links at chains are taken, and what both want of NAT
+FURTHER = {"CHAIN": {"verify.c", "nat.c"}, "TABLE": {"nat.c"}}
 
 
 def naming(kind: str) -> set[str]:

@@ -42,6 +42,8 @@ from tests.unit.ctl.support import (
     status,
 )
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 DOCUMENT = Path(__file__).parents[4] / "docs" / "exit-codes.md"
 
 
@@ -52,6 +54,7 @@ def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
         module.handlers[command] = lambda *_: [link()]
     # those of this machine are nobody's concern
     monkeypatch.setattr(backends, "holders", lambda _: Holders(legacy=True, nft=True))
+    monkeypatch.setattr(netns, "named", lambda: iter(()))
 
 
 class FakeProgram:
@@ -156,7 +159,7 @@ def test_errors_every_error_has_a_documented_code() -> None:
         for child in kind.__subclasses__():
             yield from tree(child)
 
-    assert {kind.exit_code for kind in tree(IpttctlError)} == set(range(1, 8))
+    assert {kind.exit_code for kind in tree(IpttctlError)} == {*range(1, 8), 10}
 
 
 def test_errors_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,7 +249,16 @@ def test_attach_ends_when_somebody_else_detaches_it(
         notification(Command.LINK_DETACHED, link(link=9)),
         notification(Command.LINK_DETACHED, link(reason=1)),
     )
-    assert run(["attach", "--fd", "rule=7"]) == 0
+    assert run(["attach", "--fd", "rule=7"]) == 10
+    assert capsys.readouterr().err.endswith("\nipttctl: link 3 was detached by somebody else\n")
+
+
+def test_attach_ends_if_the_link_is_gone_before_it_looks(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.handlers[Command.ATTACH] = lambda *_: [link()]
+    module.handlers[Command.GET] = lambda *_: [link(link=9)]
+    assert run(["attach", "--fd", "rule=7"]) == 10
     assert "link 3 was detached by somebody else" in capsys.readouterr().err
 
 
@@ -314,6 +326,54 @@ def test_trace_says_that_there_are_no_rules(
     assert asked == [netns.own()]
 
 
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        (
+            None,
+            [
+                f"no rules in {where}: neither iptables-legacy nor nftables holds any"
+                for where in ("this network namespace", "network namespace n0")
+            ],
+        ),
+        (
+            trace_command.Backend.LEGACY,
+            [
+                "iptables-legacy holds no rules in this network namespace",
+                "iptables-legacy holds no rules in network namespace n0",
+                (
+                    "iptables-legacy holds no rules in network namespaces n1, n2, n3, n4, n5, n6, "
+                    "n7, n8 and 2 more; nftables holds some"
+                ),
+            ],
+        ),
+    ],
+)
+def test_trace_says_so_of_every_namespace_that_it_follows(
+    backend: trace_command.Backend | None,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Our own holds none, of the named ones n0 neither; the others hold some of nftables."""
+
+    class Named:
+        def __init__(self, number: int) -> None:
+            self.path = Path(f"/run/netns/n{number}")
+            self.inode = number
+
+        def fileno(self) -> int:
+            return -self.inode
+
+    ours = Named(netns.own())
+    monkeypatch.setattr(netns, "named", lambda: iter([ours, *map(Named, range(11))]))
+    monkeypatch.setattr(
+        backends, "holders", lambda namespace: Holders(legacy=False, nft=namespace < 0)
+    )
+    trace_command._tell_no_rules(None, backend)
+    assert capsys.readouterr().err.splitlines() == said
+
+
 @pytest.mark.parametrize("error", [PermissionError(), KernelError("reading", errno.EIO)])
 def test_trace_goes_on_where_nobody_can_tell_of_rules(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -360,6 +420,9 @@ def test_trace_options_reach_programs_and_link(module: FakeModule, programs: lis
     assert (tables["hook"], tables["family"]) == (Hook.TABLE, 10)
     # packets of IPv6 meet tables of family inet too: the programs choose them
     assert (chains["hook"], chains.get("family"), options.family) == (Hook.CHAIN, None, 10)
+    # tables have no namespace: there the entry program chooses
+    assert "netns-fd" not in tables
+    assert "netns-fd" in chains
     for asked in (tables, chains):
         assert asked["programs"]["filter"]
         assert [p["slot"] for p in asked["programs"]["program"]] == [1, 2, 3]
@@ -494,7 +557,28 @@ def test_events_link_changes(module: FakeModule, capsys: pytest.CaptureFixture[s
     module.when_connected(2, *(notification(command, link()) for command in changes))
     assert run(["events", "--links", "-c", "2", "-o", "json"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [json.loads(line)["change"] for line in lines] == ["attached", "detached"]
+    found = [json.loads(line) for line in lines]
+    assert [one["change"] for one in found] == ["list", "attached", "detached"]
+    assert (found[0]["overrun"], [one["link"] for one in found[0]["links"]]) == (False, [3])
+
+
+def test_events_begin_with_the_chosen_links(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.handlers[Command.GET] = lambda *_: [link(), link(link=5), link(link=4)]
+    module.when_connected(
+        2,
+        notification(Command.LINK_SWAPPED, link(link=4)),
+        notification(Command.LINK_CHANGED, link()),
+    )
+    assert run(["events", "--links", "--link", "5", "--link", "3", "-c", "1"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(" gen=")[0] for line in captured.out.splitlines()] == [
+        "listed link=3",
+        "listed link=5",
+        "changed link=3",
+    ]
+    assert captured.err == "listening\n"
 
 
 def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
@@ -515,6 +599,7 @@ def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) ->
     [
         ({"walk": 1}, " walk unverified (nobody compared it with this series of kernels)"),
         ({"walk": 3, "walk-compared": 1}, " walk differs"),
+        ({"walk": 2, "walk-layout": 3, "walk-refusal": "no"}, " walk refused"),
         ({}, ""),
     ],
 )

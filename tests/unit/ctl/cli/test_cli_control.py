@@ -43,7 +43,10 @@ from tests.unit.ctl.support import (
     nf_link,
     no_such_link,
     notification,
+    status,
 )
+
+pytestmark = pytest.mark.usefixtures("left_open")
 
 OWN_NETNS = netns.resolve(str(netns.OWN))
 NF = "--hook nf:inet4/local_out"
@@ -102,6 +105,7 @@ def test_errors_in_a_transaction(
     ("line", "number", "code"),
     [
         ("confirm 3", errno.ENODATA, 1),
+        ("confirm 3 --expect-gen 2", errno.ESTALE, 7),
         ("confirm 3", errno.ENOENT, 6),
         ("history 3", errno.ENOENT, 6),
         ("adopt 3", errno.EBUSY, 1),
@@ -198,13 +202,14 @@ def test_attach_tells_that_the_hook_has_gone(
         return [nf_link()]
 
     module.handlers[Command.ATTACH] = attach
-    assert run(["attach", "--fd", "packet=7", *NF.split()]) == 0
+    module.handlers[Command.GET] = lambda *_: [nf_link()]
+    assert run(["attach", "--fd", "packet=7", *NF.split()]) == 10
     assert capsys.readouterr().err.splitlines() == [
         (
             "link 4 is at no hook any more: its network namespace is gone; it stays until it is "
             "detached"
         ),
-        "link 4 was detached by somebody else",
+        "ipttctl: link 4 was detached by somebody else",
     ]
 
 
@@ -218,11 +223,12 @@ def test_attach_tells_which_tables_came(
         return [link(armed=3)]
 
     module.handlers[Command.ATTACH] = attach
-    assert run(["attach", "--fd", "rule=7"]) == 0
+    module.handlers[Command.GET] = lambda *_: [link(armed=3)]
+    assert run(["attach", "--fd", "rule=7"]) == 10
     assert capsys.readouterr().err.splitlines() == [
         "no IPv4 tables: ip_tables is not loaded; waiting for it",
         "no IPv6 tables: ip6_tables is not loaded; waiting for it",
-        "link 3 was detached by somebody else",
+        "ipttctl: link 3 was detached by somebody else",
     ]
 
 
@@ -262,10 +268,10 @@ def test_links_at_chains_need_the_walk(
     file.write_text("links: {a: {hook: chain, fd: {rule: 0}}}")
     module.walk = walk
     monkeypatch.setattr(host_walk, "kept", lambda: kept)
-    status = run(line.replace("FILE", str(file)).split())
+    ended = run(line.replace("FILE", str(file)).split())
     asked = [command for command, _ in module.requests]
     if kept is None:
-        assert status == 3
+        assert ended == 3
         assert "on this kernel the module's walk through chains does not do" in (
             capsys.readouterr().err
         )
@@ -273,6 +279,31 @@ def test_links_at_chains_need_the_walk(
     else:
         assert module.walk is Walk.VERIFIED
         assert asked[:3] == [Command.STATS, Command.STATS, Command.VERIFY]
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "remedy"),
+    [
+        ({"walk": 2, "walk-layout": 3, "walk-refusal": "it is moved"}, "it is moved", "build"),
+        ({"walk-layout": 4, "walk-refusal": "it is hidden"}, "it is hidden", "--although-not"),
+        ({"walk-compared": 0}, "nobody compared", "--although-not"),
+    ],
+)
+def test_links_at_chains_need_layouts(
+    found: dict[str, Any],
+    said: str,
+    remedy: str,
+    module: FakeModule,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(host_walk, "kept", lambda: Walk.VERIFIED)
+    module.handlers[Command.STATS] = lambda *_: [status(walk=Walk.UNVERIFIED) | found]
+    assert run(["attach", "--fd", "rule=7", "--hook", "chain", "--persist"]) == 3
+    told = capsys.readouterr().err
+    assert said in told
+    assert remedy in told
+    assert {command for command, _ in module.requests} == {Command.STATS}
 
 
 def test_attach_tells_when_nf_tables_comes_and_goes(
@@ -285,12 +316,13 @@ def test_attach_tells_when_nf_tables_comes_and_goes(
         return [chain_link(armed=0)]
 
     module.handlers[Command.ATTACH] = attach
-    assert run(["attach", "--fd", "rule=7", "--hook", "chain"]) == 0
+    module.handlers[Command.GET] = lambda *_: [chain_link(armed=0)]
+    assert run(["attach", "--fd", "rule=7", "--hook", "chain"]) == 10
     waiting = "no chains of nftables: nf_tables is not loaded; waiting for it"
     first, again, gone, last = capsys.readouterr().err.splitlines()
     assert (first, again) == (waiting, waiting)
     assert gone.startswith("link 5 sees no packets any more: its network namespace is gone;")
-    assert last == "link 5 was detached by somebody else"
+    assert last == "ipttctl: link 5 was detached by somebody else"
 
 
 def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,6 +331,7 @@ def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[
         return [link(link=asked["link"])]
 
     module.handlers[Command.ADOPT] = adopt
+    module.handlers[Command.GET] = lambda *_: [link(link=8)]
     assert run(["adopt", "8", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["link"] == 8
     assert module.requested(Command.ADOPT) == [{"link": 8}]
@@ -307,7 +340,8 @@ def test_adopt_holds_the_link(module: FakeModule, capsys: pytest.CaptureFixture[
 def test_confirm(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["confirm", "8"]) == 0
     assert capsys.readouterr().out.startswith("link=8 ")
-    assert module.requested(Command.CONFIRM) == [{"link": 8}]
+    assert run(["confirm", "8", "--expect-gen", "2"]) == 0
+    assert module.requested(Command.CONFIRM) == [{"link": 8}, {"link": 8, "expect-generation": 2}]
 
 
 @pytest.mark.parametrize(
@@ -500,12 +534,13 @@ def test_events_tell_what_changed_links(
     assert run(["events", "--links", "--link", "3", "--link", "8", "-c", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" gen=")[0] for line in lines] == [
+        "listed link=3",
         "swapped action=rollback by=module link=3",
         "swapped link=3",
         "swapped link=8",
         "changed link=3",
     ]
-    assert " rollback-in=2.500s " in lines[3]
+    assert " rollback-in=2.500s " in lines[4]
 
 
 def test_detach_expects_what_it_is_told(module: FakeModule) -> None:

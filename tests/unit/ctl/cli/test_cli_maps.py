@@ -10,6 +10,8 @@ from ipttctl.link.wire import Connection
 from ipttproto import Command
 from tests.unit.ctl.support import FakeModule, link, no_such_link
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 
 @pytest.fixture(autouse=True)
 def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:

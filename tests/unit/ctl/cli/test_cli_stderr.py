@@ -28,6 +28,8 @@ from tests.unit.ctl.support import (
     notification,
 )
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 #: commands, and the requests that the module answers with ENOENT
 COMMANDS: Sequence[tuple[str, Sequence[Command]]] = [
     ("links", ()),

@@ -183,7 +183,7 @@ COMMANDS = {
     "module": 0,
     "links": 0,
     "links 3": 0,
-    "attach --fd rule=7": 0,
+    "attach --fd rule=7": 10,
     "detach 3": 0,
     "swap 3 --fd rule=7": 1,
     "confirm 3": 0,

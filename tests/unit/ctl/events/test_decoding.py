@@ -16,9 +16,10 @@ from ipttctl.errors import IpttctlError, ModuleError
 from ipttctl.events.records import decode
 from ipttctl.link import wire
 from ipttctl.link.controller import require_same_build
+from ipttctl.link.family import Family
 from ipttctl.link.model import Link, LinkChange, ModuleStatus
 from ipttctl.link.streams import EventStream, LinkChangeStream, Stream
-from ipttctl.link.wire import Connection, Family
+from ipttctl.link.wire import Connection
 from ipttproto import Command, ProtocolError, parse_batch
 from ipttproto.family import Top
 from tests.unit.ctl.support import NetlinkSocket, event, events_message, link, notification

@@ -27,6 +27,8 @@ EVENTS: list[dict[str, Any]] = [
     chain_event(link=7, rulenum=2),
     chain_event(link=7, kind=Kind.CHAIN_END, rulenum=0, chain=b"near", family=2, table_handle=4),
     chain_event(link=7, kind=Kind.CHAIN_EXIT, rulenum=0, verdict=0, chain=b"n" * 31, table=b"a/b"),
+    event(link=8, kind=Kind.KNOWN, rulenum=0, table=b"nat"),
+    chain_event(link=9, kind=Kind.CHAIN_KNOWN, rulenum=0, table=b"nat", chain=b"post"),
 ]
 PARSE = event_pattern
 RULE = RulePattern.parse
@@ -41,7 +43,7 @@ def passing(wanted: EventFilter) -> list[int]:
 @pytest.mark.parametrize(
     ("wanted", "numbers"),
     [
-        (EventFilter(), [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (EventFilter(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
         (EventFilter(links=[4, 5]), [2, 3, 4]),
         (EventFilter(links=[]), []),
         (EventFilter(kinds={Kind.EXIT}), [1, 2]),
@@ -61,11 +63,11 @@ def test_members(wanted: EventFilter, numbers: list[int]) -> None:
 @pytest.mark.parametrize(
     ("texts", "numbers"),
     [
-        (["table"], [0, 1, 2, 4]),
+        (["table"], [0, 1, 2, 4, 9]),
         (["nf"], [3, 5]),
-        (["table", "nf"], [0, 1, 2, 3, 4, 5]),
-        (["output"], [0, 2, 3, 4, 6, 7, 8]),
-        (["LOCAL_OUT"], [0, 2, 3, 4, 6, 7, 8]),
+        (["table", "nf"], [0, 1, 2, 3, 4, 5, 9]),
+        (["output"], [0, 2, 3, 4, 6, 7, 8, 9, 10]),
+        (["LOCAL_OUT"], [0, 2, 3, 4, 6, 7, 8, 9, 10]),
         (["input"], [1]),
         (["nf:inet4/output"], [3]),
         (["nf:inet/output"], [3]),
@@ -75,9 +77,9 @@ def test_members(wanted: EventFilter, numbers: list[int]) -> None:
         (["nf:netdev/ingress"], [5]),
         (["nf:inet/ingress@-5"], [5]),
         (["nf:netdev/ingress", "input"], [1, 5]),
-        (["chain"], [6, 7, 8]),
+        (["chain"], [6, 7, 8, 10]),
         (["chain:ip"], [7]),
-        (["chain:inet", "nf"], [3, 5, 6, 8]),
+        (["chain:inet", "nf"], [3, 5, 6, 8, 10]),
         (["chain:inet/filter"], [6]),
         (["chain:inet/filter/near", "chain:ip/filter/near"], [7]),
         # in events, long names are cut
@@ -94,7 +96,7 @@ def test_hooks(texts: list[str], numbers: list[int]) -> None:
     [
         (["raw"], [0]),
         (["filter"], [1, 2, 4, 6, 7]),
-        (["*"], [0, 1, 2, 4, 6, 7, 8]),
+        (["*"], [0, 1, 2, 4, 6, 7, 8, 9, 10]),
         (["filter/INPUT"], [4]),
         (["filter/INPUT/2"], [4]),
         (["filter/out/2"], [6]),
@@ -102,7 +104,9 @@ def test_hooks(texts: list[str], numbers: list[int]) -> None:
         ([r"a\x2fb", "*/" + "n" * 40], [8]),
         (["filter/INPUT/1"], []),
         (["*/*/1"], [0]),
-        (["*/OUTPUT"], [0, 1, 2]),
+        (["*/OUTPUT"], [0, 1, 2, 9]),
+        (["nat"], [9, 10]),
+        (["nat/post"], [10]),
         (["raw/*/1", "filter/INPUT/2"], [0, 4]),
         (["a name that is longer than any name of the kernel"], []),
     ],

@@ -104,5 +104,21 @@ def test_rules_of_one_passage_are_one_packet() -> None:
     assert count([rule, inner, inner, rule, chain(OUTPUT, verdict=0, traversal=5)]) == 1
 
 
+def test_packets_that_nat_knows() -> None:
+    """A table that is not consulted is on a packet's way as any other."""
+
+    def known(hook: int) -> dict[str, Any]:
+        return step(hook, table=b"nat", kind=Kind.KNOWN, verdict=0)
+
+    def chain_known(hook: int, handle: int) -> dict[str, Any]:
+        return chain(hook, handle, kind=Kind.CHAIN_KNOWN, verdict=0)
+
+    way = [known(PREROUTING), chain_known(PREROUTING, 1), chain_known(PREROUTING, 2)]
+    way += [step(FORWARD), known(POSTROUTING), chain_known(POSTROUTING, 3)]
+    assert count(way) == 1
+    assert count(way * 3) == 3
+    assert count([known(INPUT), known(INPUT)]) == 2
+
+
 def test_tables_and_chains_have_numbers_of_their_own() -> None:
     assert count([step(INPUT, traversal=5), chain(PREROUTING, traversal=5)]) == 2

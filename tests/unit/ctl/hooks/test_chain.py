@@ -319,6 +319,11 @@ def test_rules(changes: dict[str, Any], words: str) -> None:
             "chain=out hook=OUTPUT in= out=enp0s8 kind=chain_policy verdict=accept]",
         ),
         (
+            {"kind": Kind.CHAIN_KNOWN, "verdict": NFT_CONTINUE, "rulenum": 0},
+            ["inet/filter/out", "not consulted: connection known"],
+            "hook=OUTPUT in= out=enp0s8 kind=chain_known not consulted: connection known]",
+        ),
+        (
             {"flags": EventFlag.UNCERTAIN, "verdict": DROP, "physin_name": b"eth0"},
             ["inet/filter/out/1", "drop", "uncertain"],
             "out=enp0s8 physin=eth0 handle=9 rulenum=1 verdict=drop uncertain]",

@@ -26,7 +26,7 @@ from ipttctl.paths import VERSION
 from ipttctl.rules.backends import Backends, LegacyTable, NftTable
 from ipttctl.rules.netlink import ChangedError
 from ipttctl.system import tools
-from ipttproto import FINGERPRINT, Walk
+from ipttproto import FINGERPRINT, Layout, Walk
 from tests.unit.ctl.show.test_render_json import documented
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "install.md"
@@ -50,9 +50,12 @@ NOTHING = Backends((), ())
 IPTABLES_NFT = Backends((NftTable(2, "filter", 3, iptables=True),), ())
 
 
-def works(walk: Walk, *, compared: bool = True) -> ModuleState:
+def works(
+    walk: Walk, *, compared: bool = True, layout: Layout = Layout.SAME, refusal: str = ""
+) -> ModuleState:
     """The state of a module that works."""
-    return ModuleState(True, 0, ModuleStatus(VERSION, FINGERPRINT, (), walk, compared))
+    status = ModuleStatus(VERSION, FINGERPRINT, (), walk, compared, layout, refusal)
+    return ModuleState(True, 0, status)
 
 
 class Tree:
@@ -491,7 +494,23 @@ def test_walk_on_a_series_that_nobody_compared(tree: Tree) -> None:
     expect(tree, "walk", Health.WARNING, "nobody compared", remedy)
     expect(tree, "rules", Health.WARNING, "trace does not see nftables")
     tree.state = works(Walk.VERIFIED, compared=False)
-    expect(tree, "walk", Health.OK, "verified on this kernel, though nobody compared its series")
+    expect(tree, "walk", Health.OK, "verified on this kernel, although nobody compared the")
+
+
+def test_walk_that_does_not_fit(tree: Tree) -> None:
+    said = "this kernel's nft_chain.handle is not as this module was built for"
+    tree.state = works(Walk.VERIFIED, layout=Layout.DIFFERS, refusal=said)
+    expect(tree, "walk", Health.WARNING, f"are not seen: {said}", "`ipttctl module build`")
+    expect(tree, "rules", Health.WARNING, "trace does not see nftables")
+
+
+def test_walk_where_layouts_are_unknown(tree: Tree) -> None:
+    said = "this kernel does not tell the layouts of nf_tables"
+    tree.kept = Walk.VERIFIED
+    tree.state = works(Walk.UNVERIFIED, layout=Layout.UNKNOWN, refusal=said)
+    expect(tree, "walk", Health.WARNING, said, "--although-not-compared` at your own risk")
+    tree.state = works(Walk.VERIFIED, layout=Layout.UNKNOWN, refusal=said)
+    expect(tree, "walk", Health.OK, f"verified on this kernel, although {said}")
 
 
 def test_walk_without_a_module(tree: Tree) -> None:

@@ -261,7 +261,8 @@ def test_swap_that_is_rolled_back(module: FakeModule, controller: Controller) ->
     assert asked["rollback-after"] == 30000
     module.handlers[Command.CONFIRM] = lambda *_: [link()]
     assert controller.confirm(3).id == 3
-    assert module.requested(Command.CONFIRM) == [{"link": 3}]
+    assert controller.confirm(3, expect_generation=2).id == 3
+    assert module.requested(Command.CONFIRM) == [{"link": 3}, {"link": 3, "expect-generation": 2}]
 
 
 def test_history_and_adoption(module: FakeModule, controller: Controller) -> None:

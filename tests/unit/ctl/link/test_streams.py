@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ipttctl.errors import KernelError
+from ipttctl.errors import KernelError, ModuleError
 from ipttctl.link.controller import Controller
 from ipttctl.link.losses import Losses
 from ipttctl.link.model import Change, LinkChange
@@ -369,6 +369,30 @@ def test_drain_of_a_stream_that_was_stopped_twice_reads_nothing(module: FakeModu
         events.stop()
         assert list(events.drain()) == []
         assert events.losses == Losses(observer=3)
+
+
+def test_a_stream_says_that_the_module_was_unloaded(
+    module: FakeModule, controller: Controller
+) -> None:
+    with controller.events() as events, controller.link_changes() as changes:
+        module.multicast(events_message([event()]))
+        module.multicast(notification(Command.LINK_DETACHED, link()))
+        module.reload(0)
+        assert len(events.read(5)) == 1
+        assert len(changes.read(5)) == 1
+        for stream in (events, changes):
+            for _ in range(2):
+                with pytest.raises(ModuleError, match="was unloaded"):
+                    stream.read()
+            assert stream.wait(timeout=0)
+            with pytest.raises(ModuleError, match="was unloaded"):
+                next(iter(stream))
+
+        async def first() -> object:
+            return await anext(aiter(changes))
+
+        with pytest.raises(ModuleError, match="was unloaded"):
+            asyncio.run(first())
 
 
 def test_overrun_is_counted_and_reading_goes_on(

@@ -22,14 +22,15 @@ from ipttctl.errors import (
     ModuleError,
     PrivilegeError,
 )
+from ipttctl.link import family as families
 from ipttctl.link import wire
+from ipttctl.link.family import Family, current_family, open_socket, resolve_family
 from ipttctl.link.wire import (
     Connection,
-    Family,
+    OverrunError,
     bad_attribute,
     refusal,
     require_privilege,
-    resolve_family,
 )
 from ipttctl.system import netns
 from ipttproto import Acknowledgement, Command, Flag, Group, ProtocolError, build_request
@@ -42,6 +43,7 @@ from tests.unit.ctl.support import (
     NetlinkSocket,
     RefusalError,
     events_message,
+    family_gone,
     link,
     no_such_link,
     notification,
@@ -301,6 +303,63 @@ def test_a_listener_that_lost_messages_still_gets_its_answer(
     assert failing == []
 
 
+def test_a_connection_to_a_module_that_was_unloaded(module: FakeModule) -> None:
+    """The kernel's bare ENOENT is not about a link."""
+    with module.connect() as connection:
+        module.reload()
+        for again in (connection.request, connection.request):
+            with pytest.raises(ModuleError, match=r"loaded again: .* start again") as told:
+                again(Command.GET, {"link": 3}, "looking")
+            assert told.value.exit_code == 3
+        with pytest.raises(ModuleError, match="was unloaded"):
+            connection.dump(Command.GET, "listing")
+        module.life = 0
+        with pytest.raises(ModuleError, match="was unloaded; run `ipttctl module load`"):
+            connection.request(Command.ATTACH, {"hook": 1}, "attaching")
+
+
+def test_a_module_that_was_reloaded_before_joining(module: FakeModule) -> None:
+    with module.connect() as connection:
+        module.life += 1
+        with pytest.raises(ModuleError, match="loaded again"):
+            connection.join(Group.LINKS)
+
+
+def test_what_came_before_the_end_is_read_first(module: FakeModule) -> None:
+    with module.connect() as connection:
+        connection.join(Group.LINKS)
+        module.multicast(family_gone(FAMILY_ID + 1))
+        module.multicast(notification(Command.LINK_CHANGED, link()))
+        assert connection.receive() == []
+        assert len(connection.receive()) == 1
+        assert not connection.gone
+        module.multicast(notification(Command.LINK_DETACHED, link()))
+        module.reload(0)
+        assert len(connection.receive()) == 1
+        assert connection.receive() == []
+        for _ in range(2):
+            with pytest.raises(ModuleError, match="was unloaded"):
+                connection.receive()
+
+
+def test_the_end_may_be_among_what_was_dropped(module: FakeModule, failing: list[int]) -> None:
+    """It is looked for when the socket is empty: before that the kernel still drops messages."""
+    with module.connect() as connection:
+        connection.join(Group.LINKS)
+        for still_there in (True, False):
+            module.multicast(notification(Command.LINK_CHANGED, link()))
+            failing.append(errno.ENOBUFS)
+            with pytest.raises(OverrunError):
+                connection.receive()
+            assert len(connection.receive()) == 1
+            if still_there:
+                assert connection.receive() == []
+            else:
+                module.life += 1
+                with pytest.raises(ModuleError, match="loaded again"):
+                    connection.receive()
+
+
 def test_other_errors_of_reading_are_told(module: FakeModule, failing: list[int]) -> None:
     failing += [errno.EBADF, errno.EBADF]
     with module.connect() as connection:
@@ -356,6 +415,21 @@ def test_real_families_a_name_that_none_can_have(sock: socket.socket) -> None:
         resolve_family(sock, "x" * 200)
 
 
+def test_real_families_the_module_is_not_there_or_not_to_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Family(FAMILY_ID, {})
+    monkeypatch.setattr(families, "FAMILY", "no-such-family")
+    monkeypatch.setattr(families, "_MODULE_DIRECTORY", tmp_path / "ipttrace")
+    assert current_family(known) is None
+    (tmp_path / "ipttrace").mkdir()
+    assert current_family(known) is known
+    monkeypatch.setattr(families, "FAMILY", "nlctrl")
+    now = current_family(known)
+    assert now
+    assert now.id == 16
+
+
 @pytest.fixture
 def other_namespace() -> Iterator[Path]:
     """A network namespace other than the current one."""
@@ -380,10 +454,10 @@ def namespace_of(sock: socket.socket) -> int:
 def test_socket_is_in_the_initial_namespace_wherever_we_are(
     other_namespace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with wire._open_socket() as sock:
+    with open_socket() as sock:
         assert namespace_of(sock) == netns.own()
     monkeypatch.setattr(netns, "_INITIAL", other_namespace)
-    with wire._open_socket() as sock:
+    with open_socket() as sock:
         assert namespace_of(sock) == other_namespace.stat().st_ino != netns.own()
         assert not sock.get_inheritable()
         sock.bind((0, 0))
@@ -394,8 +468,8 @@ def test_socket_is_in_our_namespace_if_the_initial_one_is_out_of_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(netns, "_INITIAL", tmp_path / "hidden")
-    with wire._open_socket() as sock:
+    with open_socket() as sock:
         assert namespace_of(sock) == netns.own()
     monkeypatch.setattr(netns, "_INITIAL", tmp_path)
-    with wire._open_socket() as sock:
+    with open_socket() as sock:
         assert namespace_of(sock) == netns.own()

@@ -31,6 +31,8 @@ from ipttctl.programs.sources import (
 from ipttctl.system import processes
 from ipttproto import Slot
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 
 @pytest.mark.parametrize(
     ("kind", "text", "source"),

@@ -100,7 +100,8 @@ def nft_places(listing: str) -> Iterator[Place]:
 def names(places: Iterable[Place]) -> Counter[str]:
     """How often each name is given to rules, ``none`` to those of nobody."""
     rules = [*places]
-    owners = Owners.load().learn(rules)
+    owners = Owners.load()
+    owners.learn(rules)
     return Counter(str(owners.of(place) or "none") for place in rules)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import timeit
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,17 @@ def owners() -> Owners:
     return Owners.load()
 
 
+def learnt_from(owners: Owners, rules: Iterable[Place]) -> Owners:
+    """The owners of a ruleset, which is learnt in the order of its rules."""
+    made = owners.of_ruleset()
+    made.learn(rules)
+    return made
+
+
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: str(file.stem))
 def test_real_rulesets_are_named(file: Path, owners: Owners) -> None:
     for ruleset in read_examples(file):
-        learnt = owners.learn(example.place for example in ruleset)
+        learnt = learnt_from(owners, (example.place for example in ruleset))
         for example in ruleset:
             assert str(learnt.of(example.place) or "none") == example.expected, example.place
 
@@ -52,15 +60,25 @@ def jump(comment: str = "ns/web -> 10.0.0.1:80", **changes: str) -> Place:
 
 def test_a_chain_is_about_what_the_rule_says_that_jumps_there(owners: Owners) -> None:
     assert owners.of(endpoint()) == Owner("kube-proxy", "an endpoint of a service")
-    learnt = owners.learn([jump(comment=""), jump()])
+    learnt = learnt_from(owners, [jump(comment=""), jump()])
     assert learnt.of(endpoint()) == Owner("kube-proxy", "service ns/web, endpoint 10.0.0.1:80")
     assert owners.of(endpoint()) == Owner("kube-proxy", "an endpoint of a service")
 
 
 @pytest.mark.parametrize("other", [{"table": "filter"}, {"family": "ip6"}, {"backend": "nft"}])
 def test_what_was_learnt_is_of_one_table(owners: Owners, other: dict[str, str]) -> None:
-    learnt = owners.learn([jump(**other)])
+    learnt = learnt_from(owners, [jump(**other)])
     assert learnt.of(endpoint()) == Owner("kube-proxy", "an endpoint of a service")
+
+
+def test_what_is_learnt_later_changes_the_answer(owners: Owners) -> None:
+    learnt = owners.of_ruleset()
+    assert learnt.of(endpoint()) == Owner("kube-proxy", "an endpoint of a service")
+    learnt.learn([jump()])
+    assert learnt.of(endpoint()) == Owner("kube-proxy", "service ns/web, endpoint 10.0.0.1:80")
+    learnt.learn([jump(comment="ns/other -> 10.0.0.2:80")])
+    assert learnt.of(endpoint()) == Owner("kube-proxy", "service ns/web, endpoint 10.0.0.1:80")
+    assert owners.of_ruleset().of(endpoint()) == Owner("kube-proxy", "an endpoint of a service")
 
 
 def test_a_chain_of_chains_is_followed(owners: Owners) -> None:
@@ -69,7 +87,9 @@ def test_a_chain_of_chains_is_followed(owners: Owners) -> None:
         for n in range(6)
     ]
     first = Place("legacy", "ip", "nat", "KUBE-SERVICES", "", "ns/web cluster IP", rules[0].chain)
-    assert owners.learn([*rules, first]).of(rules[-1]) == Owner("kube-proxy", "service ns/web")
+    assert learnt_from(owners, [*rules, first]).of(rules[-1]) == Owner(
+        "kube-proxy", "service ns/web"
+    )
 
 
 def test_jumps_in_a_circle_have_an_end(owners: Owners) -> None:
@@ -77,19 +97,19 @@ def test_jumps_in_a_circle_have_an_end(owners: Owners) -> None:
         "legacy", "ip", "nat", "KUBE-SVC-AAAAAAAAAAAAAAAA", jump="KUBE-SVC-BBBBBBBBBBBBBBBB"
     )
     two = Place("legacy", "ip", "nat", one.jump, jump=one.chain)
-    assert owners.learn([one, two]).of(one) == Owner("kube-proxy", "a service")
+    assert learnt_from(owners, [one, two]).of(one) == Owner("kube-proxy", "a service")
 
 
 def test_somebody_elses_jump_tells_nothing(owners: Owners) -> None:
     stranger = jump(comment="cilium: mine", chain="PREROUTING")
-    assert owners.learn([stranger]).of(endpoint()) == Owner(
+    assert learnt_from(owners, [stranger]).of(endpoint()) == Owner(
         "kube-proxy", "an endpoint of a service"
     )
 
 
 def test_what_is_learnt_is_bounded(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owners_module, "_MOST_CHAINS", 1)
-    learnt = owners.learn([jump(jump="KUBE-SEP-BBBBBBBBBBBBBBBB"), jump()])
+    learnt = learnt_from(owners, [jump(jump="KUBE-SEP-BBBBBBBBBBBBBBBB"), jump()])
     assert learnt.of(endpoint()) == Owner("kube-proxy", "an endpoint of a service")
 
 

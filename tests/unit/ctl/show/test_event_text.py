@@ -177,6 +177,13 @@ EXIT = {"kind": Kind.EXIT, "cost": 77425, "rules": 3, "flags": EventFlag.COUNTED
             ),
         ),
         (
+            {"kind": Kind.KNOWN, "table": b"nat", "rulenum": 0},
+            (
+                "ipttrace=[pf=PF_INET in= out=enp0s8 table=nat chain=OUTPUT hook=3 kind=known not "
+                "consulted: connection known]"
+            ),
+        ),
+        (
             {**EXIT, "verdict": 1},
             "iptables=[pf=PF_INET table=filter hook=OUTPUT verdict=ACCEPT cost=77.425µs rules=3]",
         ),
@@ -406,6 +413,9 @@ def test_blocks() -> None:
     ]
     assert block(text, kind=Kind.RETURN, chain=b"a b", rulenum=4, flags=EventFlag.PID) == [
         r"  01:46:45.000000 filter/a\x20b/4 return",
+    ]
+    assert block(text, kind=Kind.KNOWN, table=b"nat", rulenum=0, flags=EventFlag.PID) == [
+        "  01:46:45.000000 nat/OUTPUT not consulted: connection known",
     ]
     heading, *rest = block(text, hook=1, in_name=b"br0", in_ifindex=5, physin_name=b"p1")
     assert heading == "INPUT T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030 len=60 in=br0(5)"

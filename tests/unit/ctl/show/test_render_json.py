@@ -16,7 +16,7 @@ from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus
 from ipttctl.show import render_json
 from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import Command, EventFlag, Kind, Walk, parse_batch
+from ipttproto import Command, EventFlag, Kind, Layout, Walk, parse_batch
 from tests.unit.ctl.show.test_event_text import record
 from tests.unit.ctl.support import (
     NFT_CONTINUE,
@@ -163,6 +163,10 @@ OF_KIND = (
             [None, None, 0, "accept", None, None, None, None, None, None],
         ),
         (
+            {"kind": Kind.CHAIN_KNOWN, "rulenum": 0, "verdict": NFT_CONTINUE},
+            [None] * 10,
+        ),
+        (
             {"kind": Kind.CHAIN_EXIT, "rulenum": 0, "verdict": 1, "cost": 900},
             [None, None, None, None, None, "ACCEPT", None, None, None, 900],
         ),
@@ -183,7 +187,9 @@ def test_chains(changes: dict[str, Any], values: list[Any]) -> None:
     }  # fmt: skip  # pairs together
     assert {key: found[key] for key in expected} == expected
     assert parsed(**chain_event(**changes | {"flags": EventFlag.UNCERTAIN}))["uncertain"]
-    assert parsed(**chain_event(**changes | {"flags": EventFlag.COUNTED}, rules=4))["rules"] == 4
+    rules = None if changes.get("kind") == Kind.CHAIN_KNOWN else 4
+    counted = parsed(**chain_event(**changes | {"flags": EventFlag.COUNTED}, rules=4))
+    assert counted["rules"] == rules
 
 
 def test_the_ruleset_of_a_table() -> None:
@@ -200,8 +206,16 @@ def test_what_only_chains_have_is_null_elsewhere() -> None:
         "table_family", "table_handle", "chain_handle", "rule_handle", "depth", "decision",
         "target",
     )  # fmt: skip  # in two lines
-    for kind in (Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT, Kind.PACKET):
+    for kind in (Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT, Kind.PACKET, Kind.KNOWN):
         assert [parsed(kind=kind)[key] for key in keys] == [None] * len(keys)
+
+
+def test_numbers_of_rules_are_of_rules() -> None:
+    numbered = {kind for kind in Kind if parsed(kind=kind, rulenum=1)["rulenum"] == 1}
+    assert numbered == {Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.CHAIN_RULE}
+    known = parsed(kind=Kind.KNOWN, rulenum=0, table=b"nat")
+    keys = ("kind", "table", "chain", "verdict", "rules", "cost_ns")
+    assert [known[key] for key in keys] == ["known", "nat", "OUTPUT", None, None, None]
 
 
 def test_arp_at_a_chain() -> None:
@@ -263,7 +277,8 @@ def test_status() -> None:
     found = render_json.status(ModuleStatus.from_attributes([status([5], [(1, 2, 3)])]))
     assert re.fullmatch("[0-9a-f]{8}", found.pop("fingerprint"))
     assert found == {
-        "version": "0.1.0", "walk": "verified", "walk_compared": True, "cpus": [
+        "version": "0.1.0", "walk": "verified", "walk_compared": True, "walk_layout": "same",
+        "walk_refusal": None, "cpus": [
             {"cpu": 0, "events": 5, "lost_ring": 1, "lost_memory": 2, "lost_nested": 3},
         ],
     }  # fmt: skip  # pairs together
@@ -271,6 +286,10 @@ def test_status() -> None:
         value = ModuleStatus.from_attributes([{"walk": walk, "walk-compared": 0}])
         shows = render_json.status(value)
         assert (shows["walk"], shows["walk_compared"]) == (shown, False)
+        assert (shows["walk_layout"], shows["walk_refusal"]) == (None, None)
+    refused = {"walk": 2, "walk-layout": Layout.DIFFERS, "walk-refusal": "no"}
+    shows = render_json.status(ModuleStatus.from_attributes([refused]))
+    assert (shows["walk_layout"], shows["walk_refusal"]) == ("differs", "no")
     # of a module of another build
     assert render_json.status(ModuleStatus.from_attributes([{}]))["walk"] is None
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 from tests.unit.ctl.state.support import PERSISTENT, RETURN, TWO, Machine, given, lines
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 
 def test_applying_twice_changes_nothing(
     machine: Machine, module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -114,13 +116,63 @@ def test_what_is_not_declared_any_more_goes_and_what_others_made_stays(
     assert set(machine.links) == {owned}
 
 
-def test_a_link_that_was_adopted_is_not_apply_s_any_more(machine: Machine, tmp_path: Path) -> None:
+def adopt(machine: Machine, link: int) -> None:
+    machine.links[link] |= {"flags": 0, "owner-portid": 9, "owner-pid": 7, "owner-comm": "boss"}
+
+
+def test_a_link_that_was_adopted_is_left_alone_and_told(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None is made beside it, and it is made again once it has gone with its owner."""
     file = given(tmp_path / "state.yaml", TWO)
     assert run(["apply", file]) == 0
-    machine.links[2] |= {"flags": 0, "owner-portid": 9}
+    adopt(machine, 2)
+    before = dict(machine.links)
+    given(tmp_path / "state.yaml", TWO.replace("packet: 8", "packet: 9"))
+    capsys.readouterr()
+    for _ in range(2):
+        for line in ("diff", "apply", "apply --prune"):
+            assert run([*line.split(), file]) == 0
+            captured = capsys.readouterr()
+            assert captured.out == ""
+            assert captured.err == (
+                "input: link 2 was adopted by process 7 (boss), and is left as it is\n"
+            )
+    assert machine.links == before
+    # also if other links change meanwhile
+    given(tmp_path / "state.yaml", TWO.replace("port 53", "port 54"))
     assert run(["apply", file]) == 0
-    assert sorted(machine.links) == [1, 2, 3]
-    assert machine.links[3]["hooknum"] == machine.links[2]["hooknum"]
+    assert lines(capsys) == ["swap verdicts link=1 changes=filter exit=fd:7 filter='udp port 54'"]
+    assert run(["apply", file]) == 0
+    assert lines(capsys) == []
+    del machine.links[2]
+    assert run(["apply", file]) == 0
+    assert lines(capsys) == ["attach input link=3 packet=fd:8"]
+
+
+def test_a_link_that_was_adopted_and_is_not_declared_there_is_not_apply_s(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = given(tmp_path / "state.yaml", TWO)
+    assert run(["apply", file]) == 0
+    adopt(machine, 2)
+    given(tmp_path / "state.yaml", TWO.replace("@raw", "@mangle"))
+    capsys.readouterr()
+    assert run(["apply", file]) == 0
+    assert capsys.readouterr().out == "attach input link=3 packet=fd:8\n"
+    given(tmp_path / "state.yaml", "links: {}")
+    assert run(["apply", file]) == 0
+    assert sorted(machine.links) == [2]
+
+
+def test_a_link_that_is_taken_over_by_its_id_is_left_alone_too(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = machine.add(flags=0)
+    file = given(tmp_path / "state.yaml", f"links: {{mine: {{link: {theirs}, fd: {{exit: 7}}}}}}")
+    assert run(["apply", file]) == 0
+    assert "mine: link 1 was adopted by process 1234" in capsys.readouterr().err
+    assert sorted(machine.links) == [theirs]
 
 
 @pytest.mark.usefixtures("machine")

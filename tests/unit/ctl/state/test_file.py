@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 from tests.unit.ctl.state.support import Machine, given
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 FULL = {
     "links": {
         "a": {

@@ -31,6 +31,8 @@ from tests.unit.ctl.state.support import (
     lines,
 )
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 
 def test_save_prints_what_apply_takes(
     machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]

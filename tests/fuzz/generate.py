@@ -21,7 +21,6 @@ _EMITTING: Final = (Slot.RULE, Slot.EXIT, Slot.PACKET)
 _LOOPBACK: Final = 1
 #: how often a swap has a rollback, a set a payload, and a request the flag of a dump
 _SOMETIMES: Final = 0.2
-_SELDOM = 0.03
 
 
 class Generator:
@@ -163,12 +162,9 @@ class Generator:
         return nodes
 
     def _program_set(self, link: KnownLink) -> list[Node]:
-        """Programs for the hook of a link, with every other attribute that it takes.
-
-        Seldom they are of the other kind, which the hook refuses by a sentence of its own.
-        """
+        """Programs for the hook of a link, with every other attribute that it takes."""
         pick = self._pick
-        nf = (link.hook == Hook.NF) is not (pick.random() < _SELDOM)
+        nf = link.hook == Hook.NF
         slots = [Slot.PACKET] if nf else pick.sample(TABLE_SLOTS, pick.randrange(1, 4))
         programs = self._world.packet_programs if nf else self._world.programs
         chosen = {slot: pick.choice(programs) for slot in slots}

@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from ipttproto import Flag
+from ipttproto import Flag, Slot
 from ipttproto.attributes import BINARY, NLA_F_NESTED, NLA_TYPE_MASK, U64, Attribute
-from ipttproto.family import ATTRIBUTE_SETS, LIMITS, Command
+from ipttproto.family import ATTRIBUTE_SETS, LIMITS, Command, ProgramSet
 from tests.fuzz.generate import Generator
 from tests.fuzz.request import Node, Request, nest
 from tests.fuzz.world import World
@@ -77,6 +77,7 @@ class Mutator:
             self.other_member,
             self.other_member,
             self.other_payload,
+            self.other_programs,
             self.wrong_size,
             self.wrong_filter,
             self.other_kind,
@@ -187,10 +188,28 @@ class Mutator:
 
     def other_payload(self, request: Request) -> None:
         """Name another open file in place of the map for payloads."""
+        others = list(self._world.others.values())
         for node in request.all_nodes():
-            if node.schema and node.schema.name == "payload-fd":
-                other = self._pick.choice(list(self._world.others.values()))
+            if others and node.schema and node.schema.name == "payload-fd":
+                other = self._pick.choice(others)
                 node.payload = other.to_bytes(4, "little")
+
+    def other_programs(self, request: Request) -> None:
+        """Name programs of the other kinds of hooks, in a slot of theirs."""
+        programs = ProgramSet.by_name["program"]
+        for node in request.all_nodes():
+            if node.schema is not programs or isinstance(node.payload, bytes):
+                continue
+            members = {child.schema.name: child for child in node.payload if child.schema}
+            slot, fd = members.get("slot"), members.get("fd")
+            if slot is None or fd is None:
+                continue
+            packet = slot.payload == int(Slot.PACKET).to_bytes(4, "little")
+            others = self._world.programs if packet else self._world.packet_programs
+            if others:
+                other = Slot.ENTRY if packet else Slot.PACKET
+                slot.payload = int(other).to_bytes(4, "little")
+                fd.payload = self._pick.choice(others).to_bytes(4, "little")
 
     def wrong_size(self, request: Request) -> None:
         """Add or remove some bytes."""

@@ -138,7 +138,8 @@ def test_sentences_of_the_module() -> None:
     assert any(s.startswith("the program is made for another attach type") for s in found)
     assert all(len(sentence) > 10 for sentence in found)
     calls = sum(path.read_text().count("_SET_ERR_MSG") for path in refusals.SOURCES.glob("*.c"))
-    assert len(found) <= calls < len(found) + 5
+    # a few are said in several places
+    assert len(found) <= calls < len(found) + 10
 
 
 def test_sentences_that_no_message_brings_about_are_the_modules() -> None:

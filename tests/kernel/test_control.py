@@ -421,7 +421,7 @@ def _leaving(map_fd: int) -> bytes:
         (("links", "999999"), 6, "no such link"),
         (("events", "--link", "999999"), 6, "no such link"),
         (("attach", "--hook", "nf:netdev/egress", "--fd", "packet=3"), 2, "no hook 'egress'"),
-        (("attach", "--hook", "nf:ip/input", "--fd", "rule=3"), 2, "has no slot 'rule'"),
+        (("attach", "--hook", "nf:ip/input", "--fd", "rule=0"), 2, "has no slot 'rule'"),
         (("run", "--fd", "packet=77", "--hook", "nf:ip/input", "--", "true"), 4, "fd 77"),
     ],
 )

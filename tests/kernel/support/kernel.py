@@ -252,8 +252,9 @@ class Remains:
         left = []
         if new := self.programs - before.programs:
             left.append(f"programs {sorted(new)}")
-        if self.functions != before.functions:
-            left.append(f"functions {self.functions}")
+        # those of an earlier link may have been on their way out
+        if new_functions := set(self.functions) - set(before.functions):
+            left.append(f"functions {sorted(new_functions)}")
         if self.probes != before.probes:
             left.append(f"probes {self.probes}")
         if new_namespaces := self.namespaces - before.namespaces:

@@ -32,7 +32,8 @@ RULE_LINE = re.compile(
     r"^(?P<time>\S+) +0x(?P<skb>[0-9a-f]{16}) +(?P<netns>\d+\S*) +(?P<pid>\d+|-) +\d+ +"
     r"(?P<interface>\S+) +(?P<mac>\S+) +(?P<length>\d+) +(?P<packet>\S+) +"
     r"ipttrace=\[pf=PF_INET6? in=(?P<in>\S*) out=(?P<out>\S*) table=(?P<table>\w+) "
-    r"chain=(?P<chain>\w+) hook=(?P<hook>\d) rulenum=(?P<rulenum>\d+)( kind=(return|policy))?\]$"
+    r"chain=(?P<chain>\w+) hook=(?P<hook>\d) rulenum=(?P<rulenum>\d+)( kind=(return|policy))?\]"
+    r"( rule=\[(?P<rule>.*)\]| rule uncertain \(.*\))$"
 )
 EXIT_LINE = re.compile(
     r" iptables=\[pf=PF_INET6? table=(?P<table>\w+) hook=(?P<hook>\w+) verdict=(?P<verdict>\S+) "
@@ -80,6 +81,7 @@ def test_text_of_a_trace(place: Namespace) -> None:
     assert (first["table"], first["chain"], first["hook"]) == ("filter", "OUTPUT", "3")
     assert (first["in"], first["out"], first["interface"]) == ("", "lo", "lo(1)")
     assert first["pid"].isdecimal()
+    assert first["rule"] in {"-A OUTPUT -j ACCEPT", None}
     ends = [match for line in lines if (match := EXIT_LINE.search(line))]
     assert ends
     assert {end["verdict"] for end in ends} == {"ACCEPT"}

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Final
 
 from ipttctl.bpf.programs import Program
+from ipttctl.errors import LinkDetachedError
 from ipttctl.link.controller import Controller
 from ipttctl.programs.trace import PIN_ROOT, TraceOptions, load_trace_programs, remove_trace_pins
 from ipttctl.system import netns
@@ -311,7 +312,9 @@ def show_swap(place: Pair) -> int:
         check(sender.exitcode == 0, "the sender failed")
         print()
         command_line("detach", str(link))
-        check(owner.process.wait(30) == 0, f"attach ended otherwise: {owner.err()}")
+        # its own status: a supervisor would attach again
+        ended = owner.process.wait(30)
+        check(ended == LinkDetachedError.exit_code, f"attach ended otherwise: {owner.err()}")
         show(owner.err())
         packets = counted(place)
         for observer in (text, stream):

@@ -148,7 +148,7 @@ static struct ipttrace_function nat_function = {
 	.behind = &ipttrace_behind_nf_nat_inet_fn_address,
 };
 
-/* Where NAT keeps its chains is known of kernels whose sources were compared. */
+/* The place of NAT's chains is known of kernels whose sources were compared. */
 static int nat_resolve(struct netlink_ext_ack *extack)
 {
 	return ipttrace_nft_compared() ? 0 : -ENOENT;

@@ -22,11 +22,12 @@ struct net;
  * publishes the new rules (table->private); @generation changes; @replacing is lowered. There is a
  * full barrier after each step.
  *
- * Who reads @generation, then table->private, then finds @replacing 0, then the same @generation,
- * with a read barrier between two steps, has the rules of that generation:
+ * A reader takes @generation, then table->private, then @replacing, then @generation again, with a
+ * read barrier between two steps. If it finds no replacement under way and the same generation, its
+ * rules are of that generation:
  * - They are no older: the generation was there, so the rules that it numbers had been published.
- * - They are no newer: who finds newer rules finds @replacing raised, or lowered again, and then
- *   another @generation.
+ * - They are no newer: behind newer rules a reader finds @replacing raised, or lowered again, and
+ *   then another @generation.
  */
 struct ipttrace_replace_slot {
 	u32 generation;

@@ -13,9 +13,8 @@ from __future__ import annotations
 import re
 import socket
 import sys
-import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -49,9 +48,8 @@ from tests.kernel.support.kernel import (
 from tests.kernel.support.network import event, flood_udp, namespace, send_udp
 
 DROPPED_PORT: Final = 9
-#: seconds of traffic before and after each swap, for the viewer only: the stream shows
-#: afterwards whether everything happened
-_BETWEEN_SWAPS: Final = 1.0
+#: packets before and after each swap
+_BETWEEN_SWAPS: Final = 10
 #: seconds between two datagrams while programs are swapped
 _PACE: Final = 0.1
 
@@ -95,6 +93,7 @@ table inet fw {
 """
 #: the port that they name, and seconds until a datagram's events are looked for
 _MIXED_PORT: Final = 5
+#: seconds until another datagram is sent
 _EVENTS_COME: Final = 2.0
 
 
@@ -266,7 +265,8 @@ def show_back_ends() -> None:
             def all_shown() -> bool:
                 # listing the rules takes its time: the first events may be without them
                 host.call(send_udp, "127.0.0.1", _MIXED_PORT, [b"hello?"])
-                time.sleep(_EVENTS_COME)
+                with suppress(AssertionError):
+                    wait_for(lambda: not missing(), timeout=_EVENTS_COME)
                 return not missing()
 
             try:
@@ -306,7 +306,7 @@ def show_swap(place: Pair) -> int:
         place.server.iptables("-Z")
         stop = event()
         sender = place.client.start(flood, place.server_address, stop)
-        swap_twice(link, programs)
+        swap_twice(place, link, programs)
         stop.set()
         sender.join(30)
         check(sender.exitcode == 0, "the sender failed")
@@ -344,12 +344,12 @@ def attach(stack: ExitStack, programs: dict[Slot, Program]) -> tuple[int, Runnin
     return int(found[1]), owner
 
 
-def swap_twice(link: int, programs: dict[Slot, Program]) -> None:
+def swap_twice(place: Pair, link: int, programs: dict[Slot, Program]) -> None:
     """Swap to verdicts only, then to all programs; in between, expect an old generation."""
     fds = [program.fd for program in programs.values()]
 
     def swap(slots: list[str], expected: int, status: int = 0) -> None:
-        time.sleep(_BETWEEN_SWAPS)
+        wait_for_traffic(place)
         arguments = ("swap", str(link), *slots, "--expect-gen", str(expected))
         command_line(*arguments, pass_fds=fds, status=status)
 
@@ -361,7 +361,13 @@ def swap_twice(link: int, programs: dict[Slot, Program]) -> None:
     swap(everything, expected=1, status=7)
     say("Generation 3 has them again.")
     swap(everything, expected=2)
-    time.sleep(_BETWEEN_SWAPS)
+    wait_for_traffic(place)
+
+
+def wait_for_traffic(place: Pair) -> None:
+    """Wait for some packets more, so that each generation sees some."""
+    wanted = counted(place) + _BETWEEN_SWAPS
+    wait_for(lambda: counted(place) >= wanted, what=f"{_BETWEEN_SWAPS} packets more")
 
 
 def fd_options(programs: dict[Slot, Program], *slots: Slot) -> list[str]:

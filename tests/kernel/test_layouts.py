@@ -36,9 +36,9 @@ from tests.kernel.support.other_modules import (
 from tests.kernel.test_chains import remove_nf_tables
 
 OFFSET, KIND = 8, 4
-"""Where a member has its offset in bits, with the width of a bit field; its type."""
+"""Places in a member: its offset in bits with the width of a bit field; its type."""
 SIZE = 8
-"""Where a struct has its size."""
+"""The place of its size in a struct."""
 
 
 def swap(structure: str, one: str, other: str) -> Change:
@@ -158,7 +158,7 @@ def attached_in(
 
 
 def refusals(controller: Controller, make_program: MakeProgram) -> set[str]:
-    """What is said to whoever wants a link: for all namespaces, and for one of a verifier."""
+    """The refusals of a link: one at all namespaces, and one at a verifier's."""
     said = set()
     programs = ProgramSet({Slot.EXIT: make_program().fd})
     with namespace("trial") as trial:

@@ -33,6 +33,8 @@ from tests.kernel.support.kernel import (
 from tests.kernel.support.network import Namespace, event, namespace
 
 IPV4, IPV6 = 2, 10
+#: seconds between two bursts, and between two datagrams
+_PAUSE, _PACE = 0.1, 0.02
 
 
 @pytest.fixture
@@ -152,8 +154,8 @@ def flood(stop: Any) -> None:
                 port = port % 60_000 + 1
                 with suppress(OSError):
                     sender.sendto(b"x", ("127.0.0.1", port))
-            # so that the emulator turns to the other processors
-            time.sleep(0.1)
+            # `flood_udp` explains the pauses
+            time.sleep(_PAUSE)
 
 
 def marking(number: int) -> str:
@@ -233,10 +235,13 @@ def send(address: str, *ports: int) -> None:
 
 
 def send_slowly(address: str, ports: list[int]) -> None:
-    """Send a datagram to each port, now and then."""
+    """Send a datagram to each port, spread over many replacements of the rules.
+
+    That is the pace itself: nothing marks a replacement for the sender.
+    """
     for port in ports:
         send(address, port)
-        time.sleep(0.02)
+        time.sleep(_PACE)
 
 
 def of_port(trace: Running, port: int) -> list[dict[str, Any]]:

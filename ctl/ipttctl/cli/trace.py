@@ -322,7 +322,7 @@ def _tell(sentence: str | None, where: str) -> None:
 
 
 def _no_rules(namespace: netns.Namespace, backend: Backend | None) -> str | None:
-    """What to say of a namespace, with ``{where}`` in its place; None if rules are seen there."""
+    """The sentence on a namespace, with ``{where}`` in its place; None if rules are seen there."""
     try:
         held = backends.holders(namespace.fileno())
     except (IpttctlError, OSError):

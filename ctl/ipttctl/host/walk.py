@@ -38,7 +38,7 @@ SEED: Final = 1
 """Seed of the fixed part."""
 
 MISFIT_REMEDY: Final = "build the module for the running kernel: `ipttctl module build`"
-"""What helps where the kernel's structures differ from the module's."""
+"""The remedy where the kernel's structures differ from the module's."""
 
 KEPT: Final = BUILT / "verified"
 """Where results are kept, a file for each pair of builds."""
@@ -130,7 +130,7 @@ def known(controller: Controller) -> bool:
 
 
 def uncompared(status: ModuleStatus) -> str:
-    """What nobody, or nothing, compared with the walk, in a sentence; empty if all was compared."""
+    """A sentence on whatever was not compared with the walk; empty if all was."""
     if not status.walk_compared:
         return "nobody compared the sources of this series of kernels with the module's walk"
     return status.walk_refusal if status.walk_layout == Layout.UNKNOWN else ""

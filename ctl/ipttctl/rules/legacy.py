@@ -42,7 +42,7 @@ Place = tuple[int, str]
 
 
 class Failure(NamedTuple):
-    """Why a table could not be read, up to a generation; None: up to any."""
+    """A reason why a table could not be read, up to a generation; None: up to any."""
 
     why: str
     generation: int | None = None
@@ -74,7 +74,7 @@ class LegacyRules:
         self._first: dict[Place, int] = {}
         self._kept: deque[tuple[Place, int, int]] = deque()
         self.failures: dict[Place, Failure] = {}
-        """Why a table could not be read."""
+        """The reason why a table could not be read."""
         self.size = 0
         """The bytes that all rules take, roughly."""
 
@@ -97,7 +97,7 @@ class LegacyRules:
         return any(known > generation for known in self._tables.get(place, {}))
 
     def failure(self, place: Place, generation: int) -> str:
-        """Why the table cannot be read in a generation; empty if that was not tried."""
+        """The reason why the table cannot be read in a generation; empty if that was not tried."""
         found = self.failures.get(place)
         if found is None or (found.generation is not None and generation > found.generation):
             return ""

@@ -37,14 +37,14 @@ class Types:
     """Length of the kernel's own strings, which number those of the module."""
 
     def struct(self, name: str) -> int:
-        """Where a struct begins."""
+        """The beginning of a struct."""
         for place, named, info, _ in self._types():
             if info >> 24 & 0x1F == _STRUCT and self._text(named) == name:
                 return place
         raise AssertionError(f"nothing describes struct {name}")
 
     def member(self, structure: str, name: str) -> int:
-        """Where a member of a struct begins."""
+        """The beginning of a member of a struct."""
         place = self.struct(structure)
         count = _TYPE.unpack_from(self.data, place)[1] & 0xFFFF
         first = place + _TYPE.size
@@ -104,7 +104,7 @@ def module_file(name: str) -> bytes:
 
 
 def _section(data: bytes | bytearray, name: bytes) -> tuple[int, int, int]:
-    """Where a section begins, its length, and where its name is; 0 if there is none."""
+    """Beginning and length of a section, and the place of its name; 0 if there is none."""
     headers, size, count, names = _ELF_SECTIONS.unpack_from(data)
     table = _SECTION.unpack_from(data, headers + names * size)[4]
     for index in range(count):

@@ -10,7 +10,7 @@
  * transaction.c	swaps of one link or several, and their roll-back
  * history.c	the last generations of a link
  * hook.c	the kinds of hooks that there are: table.c, nf.c and chain.c
- * program.c	program sets: checking, filling and running them
+ * program.c	program sets: checking and filling them
  * payload.c	payloads: bytes that a program adds to its event
  * nf.c		the nf hook: links at netfilter's own hooks
  * table.c	the table hook: links at the tables of iptables
@@ -24,9 +24,10 @@
  * walk_event.c	where they are: events and programs
  * nat.c	packets that NAT's tables and chains are not asked about
  * verify.c	whether they may be taken through chains on this kernel
+ * verify_command.c	the command of who finds that out
  * nft_layout.c	whether its structures lie where that walk finds them
  * btf.c	the kernel's description of its types
- * selection.c	running the programs of the sets that selected a packet
+ * run.c		running programs, for one at a hook or all sets that selected a packet
  * arming.c	watching functions while there are links
  * function.c	functions of the kernel that are watched or redirected
  * symbol.c	symbols that the kernel does not export

@@ -8,14 +8,12 @@
 #include <net/net_namespace.h>
 
 #include "compat/genetlink.h"
-#include "compat/nft.h"
 #include "events.h"
 #include "hook.h"
 #include "link.h"
 #include "message.h"
 #include "netlink.h"
 #include "netlink_gen.h"
-#include "nft_layout.h"
 #include "parse.h"
 #include "transaction.h"
 #include "verify.h"
@@ -366,93 +364,6 @@ int ipttrace_nl_history_doit(struct sk_buff *skb, struct genl_info *info)
 	return genlmsg_reply(msg, info);
 }
 
-static int put_walk(struct sk_buff *msg)
-{
-	const char *refusal;
-	u32 walk, layout;
-
-	mutex_lock(&ipttrace_lock);
-	walk = ipttrace_verify_state();
-	layout = ipttrace_nft_layout(&refusal);
-	mutex_unlock(&ipttrace_lock);
-	if (nla_put_u32(msg, IPTTRACE_A_WALK, walk) ||
-	    nla_put_u32(msg, IPTTRACE_A_WALK_COMPARED,
-			ipttrace_nft_compared()) ||
-	    nla_put_u32(msg, IPTTRACE_A_WALK_LAYOUT, layout))
-		return -EMSGSIZE;
-	if (refusal && nla_put_string(msg, IPTTRACE_A_WALK_REFUSAL, refusal))
-		return -EMSGSIZE;
-	return 0;
-}
-
-/* Carries out a request of a verifier, with ipttrace_lock held. */
-static int verify(struct genl_info *info, const struct net *net)
-{
-	const struct nlattr *netns = info->attrs[IPTTRACE_A_NETNS_FD];
-	const struct nlattr *walk = info->attrs[IPTTRACE_A_WALK];
-	const struct nlattr *compared = info->attrs[IPTTRACE_A_WALK_COMPARED];
-	int err = 0;
-
-	if (net)
-		err = ipttrace_verify_try(net, info->snd_portid, netns,
-					  info->extack);
-	if (!err && walk)
-		err = ipttrace_verify_end(nla_get_u32(walk),
-					  compared && !nla_get_u32(compared),
-					  walk, info->extack);
-	return err;
-}
-
-int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info)
-{
-	const struct nlattr *netns = info->attrs[IPTTRACE_A_NETNS_FD];
-	struct net *net = NULL;
-	struct sk_buff *msg;
-	void *header;
-	int err;
-
-	if (!netns && !info->attrs[IPTTRACE_A_WALK]) {
-		NL_SET_ERR_MSG(
-			info->extack,
-			"neither a network namespace nor a result is given");
-		return -EINVAL;
-	}
-	msg = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (!msg)
-		return -ENOMEM;
-	if (netns) {
-		net = get_net_ns_by_fd(nla_get_u32(netns));
-		if (IS_ERR(net)) {
-			NL_SET_ERR_MSG_ATTR(
-				info->extack, netns,
-				"the file descriptor is not of a network namespace");
-			err = PTR_ERR(net);
-			goto err_free;
-		}
-	}
-	err = ipttrace_verify_compare();
-	if (!err) {
-		mutex_lock(&ipttrace_lock);
-		err = verify(info, net);
-		mutex_unlock(&ipttrace_lock);
-	}
-	if (net)
-		put_net(net);
-	if (err)
-		goto err_free;
-	header = genlmsg_put_reply(msg, info, &ipttrace_family, 0,
-				   IPTTRACE_CMD_VERIFY);
-	err = !header ? -EMSGSIZE : put_walk(msg);
-	if (err)
-		goto err_free;
-	genlmsg_end(msg, header);
-	return genlmsg_reply(msg, info);
-
-err_free:
-	nlmsg_free(msg);
-	return err;
-}
-
 static int put_links_sequence(struct sk_buff *msg)
 {
 	u64 sequence;
@@ -482,7 +393,7 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 	if (!header ||
 	    nla_put_u32(msg, IPTTRACE_A_FINGERPRINT, IPTTRACE_FINGERPRINT) ||
 	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, IPTTRACE_VERSION) ||
-	    put_walk(msg) || put_links_sequence(msg))
+	    ipttrace_put_walk(msg) || put_links_sequence(msg))
 		goto err_free;
 	for_each_possible_cpu(cpu)
 		if (ipttrace_put_cpu_stats(msg, cpu))

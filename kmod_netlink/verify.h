@@ -9,6 +9,7 @@
 struct net;
 struct netlink_ext_ack;
 struct nlattr;
+struct sk_buff;
 
 int ipttrace_verify_permits(u64 netns_cookie, const struct nlattr *attr,
 			    struct netlink_ext_ack *extack);
@@ -22,5 +23,6 @@ int ipttrace_verify_compare(void);
 int ipttrace_verify_layouts(struct netlink_ext_ack *extack);
 void ipttrace_verify_release(u32 portid);
 enum ipttrace_walk ipttrace_verify_state(void);
+int ipttrace_put_walk(struct sk_buff *msg);
 
 #endif /* _IPTTRACE_VERIFY_H */

@@ -484,3 +484,14 @@ def interrupt_when_handled() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=send, daemon=True).start()
+
+
+def when_attached(module: FakeModule, *messages: bytes) -> None:
+    """Send messages as soon as a link is requested."""
+
+    def attach(*_: Any) -> Sequence[dict[str, Any]]:
+        for message in messages:
+            module.multicast(message)
+        return [link(generation=1)]
+
+    module.handlers[Command.ATTACH] = attach

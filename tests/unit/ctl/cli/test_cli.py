@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import re
@@ -12,23 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import EXIT_CODES, run
-from ipttctl.cli import trace as trace_command
-from ipttctl.errors import IpttctlError, KernelError, PrivilegeError, RefusedPrivilegeError
+from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
 from ipttctl.link.wire import Connection
-from ipttctl.programs import trace
-from ipttctl.programs import trace as trace_programs
-from ipttctl.rules import backends
-from ipttctl.rules.backends import Holders
-from ipttctl.system import netns
-from ipttproto import TABLE_SLOTS, Command, Hook, Kind, Walk
+from ipttproto import Command
 from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
@@ -40,59 +32,12 @@ from tests.unit.ctl.support import (
     no_such_link,
     notification,
     status,
+    when_attached,
 )
 
-pytestmark = pytest.mark.usefixtures("left_open")
+pytestmark = pytest.mark.usefixtures("left_open", "answering")
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "exit-codes.md"
-
-
-@pytest.fixture(autouse=True)
-def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Connection, "open", module.connect)
-    for command in (Command.ATTACH, Command.SWAP, Command.DETACH, Command.GET):
-        module.handlers[command] = lambda *_: [link()]
-    # those of this machine are nobody's concern
-    monkeypatch.setattr(backends, "holders", lambda _: Holders(legacy=True, nft=True))
-    monkeypatch.setattr(netns, "named", lambda: iter(()))
-
-
-class FakeProgram:
-    """A program that was loaded."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.closed = False
-
-    def close(self) -> None:
-        """Record it."""
-        self.closed = True
-
-
-@pytest.fixture
-def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The options with which programs were loaded."""
-    asked: list[Any] = []
-
-    def load(options: Any, *, on_compile: Callable[[], None] | None = None) -> Any:
-        asked.append(options)
-        if on_compile:
-            on_compile()
-        return {slot: FakeProgram(10 + slot) for slot in TABLE_SLOTS}
-
-    monkeypatch.setattr(trace_programs, "load_trace_programs", load)
-    return asked
-
-
-def when_attached(module: FakeModule, *messages: bytes) -> None:
-    """Send messages as soon as a link is requested."""
-
-    def attach(*_: Any) -> Sequence[dict[str, Any]]:
-        for message in messages:
-            module.multicast(message)
-        return [link(generation=1)]
-
-    module.handlers[Command.ATTACH] = attach
 
 
 @pytest.mark.parametrize(
@@ -262,262 +207,6 @@ def test_attach_ends_if_the_link_is_gone_before_it_looks(
     assert "link 3 was detached by somebody else" in capsys.readouterr().err
 
 
-def test_trace_ends_after_a_count(
-    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    exit_event = event(kind=Kind.EXIT, verdict=1)
-    when_attached(
-        module,
-        events_message([event(link=4)], sequence=0),
-        events_message([event(), exit_event, event()], sequence=1),
-    )
-    assert run(["trace", "-c", "2"]) == 0
-    captured = capsys.readouterr()
-    header, *lines = captured.out.splitlines()
-    assert header.split()[0] == "TIME"
-    assert ["ipttrace=" in lines[0], "iptables=" in lines[1], len(lines)] == [True, True, 2]
-    assert captured.err.splitlines() == [
-        "compiling the BPF programs (once; takes some seconds)...",
-        "tracing: link 3",
-        "no IPv6 tables: ip6_tables is not loaded; waiting for it",
-        "2 events, 1 packet, lost 0",
-    ]
-    assert module.requested(Command.DETACH) == [{"link": 3}]
-    assert len(programs) == 1
-
-
-@pytest.mark.parametrize(
-    ("backend", "legacy", "nft", "said"),
-    [
-        ("", False, False, "no rules in {}: neither iptables-legacy nor nftables holds any"),
-        ("", True, False, None),
-        ("", False, True, None),
-        ("legacy", True, False, None),
-        ("legacy", False, True, "iptables-legacy holds no rules in {}; nftables holds some"),
-        ("legacy", False, False, "iptables-legacy holds no rules in {}"),
-        ("nft", True, False, "nftables holds no rules in {}; iptables-legacy holds some"),
-        ("nft", False, False, "nftables holds no rules in {}"),
-        ("nft", False, True, None),
-    ],
-)
-@pytest.mark.parametrize("chosen", [True, False])
-def test_trace_says_that_there_are_no_rules(
-    backend: str,
-    legacy: bool,
-    nft: bool,
-    said: str | None,
-    chosen: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    asked = []
-
-    def holders(namespace: int) -> Holders:
-        asked.append(os.fstat(namespace).st_ino)
-        return Holders(legacy, nft)
-
-    monkeypatch.setattr(backends, "holders", holders)
-    number = str(netns.own())
-    trace_command._tell_no_rules(
-        number if chosen else None, trace_command.Backend(backend) if backend else None
-    )
-    where = f"network namespace {number}" if chosen else "this network namespace"
-    assert capsys.readouterr().err == (f"{said.format(where)}\n" if said else "")
-    assert asked == [netns.own()]
-
-
-@pytest.mark.parametrize(
-    ("backend", "said"),
-    [
-        (
-            None,
-            [
-                f"no rules in {where}: neither iptables-legacy nor nftables holds any"
-                for where in ("this network namespace", "network namespace n0")
-            ],
-        ),
-        (
-            trace_command.Backend.LEGACY,
-            [
-                "iptables-legacy holds no rules in this network namespace",
-                "iptables-legacy holds no rules in network namespace n0",
-                (
-                    "iptables-legacy holds no rules in network namespaces n1, n2, n3, n4, n5, n6, "
-                    "n7, n8 and 2 more; nftables holds some"
-                ),
-            ],
-        ),
-    ],
-)
-def test_trace_says_so_of_every_namespace_that_it_follows(
-    backend: trace_command.Backend | None,
-    said: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Our own holds none, of the named ones n0 neither; the others hold some of nftables."""
-
-    class Named:
-        def __init__(self, number: int) -> None:
-            self.path = Path(f"/run/netns/n{number}")
-            self.inode = number
-
-        def fileno(self) -> int:
-            return -self.inode
-
-    ours = Named(netns.own())
-    monkeypatch.setattr(netns, "named", lambda: iter([ours, *map(Named, range(11))]))
-    monkeypatch.setattr(
-        backends, "holders", lambda namespace: Holders(legacy=False, nft=namespace < 0)
-    )
-    trace_command._tell_no_rules(None, backend)
-    assert capsys.readouterr().err.splitlines() == said
-
-
-@pytest.mark.parametrize("error", [PermissionError(), KernelError("reading", errno.EIO)])
-def test_trace_goes_on_where_nobody_can_tell_of_rules(
-    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(_: int) -> Any:
-        raise error
-
-    monkeypatch.setattr(backends, "holders", refuse)
-    trace_command._tell_no_rules(None, None)
-    trace_command._tell_no_rules("nowhere", None)
-    assert not capsys.readouterr().err
-
-
-def test_trace_listens_once_its_programs_are_there(
-    module: FakeModule,
-    programs: list[Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The events of others do not pile up during the compilation."""
-    del programs
-    load = trace.load_trace_programs
-
-    def slowly(*arguments: Any, **options: Any) -> Any:
-        module.multicast(events_message([event()], sequence=0))
-        return load(*arguments, **options)
-
-    monkeypatch.setattr(trace_programs, "load_trace_programs", slowly)
-    when_attached(module, events_message([event()], sequence=1))
-    assert run(["trace", "-c", "1", "-o", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["sequence"] == 1
-
-
-def test_trace_options_reach_programs_and_link(module: FakeModule, programs: list[Any]) -> None:
-    when_attached(module, events_message([event()]))
-    pid = os.getpid()
-    line = f"trace -c 1 -H ::1 --proto icmp6 -P 80 --icmpid 7 -p {pid} -N {netns.own()} -6"
-    assert run([*line.split(), "tcp"]) == 0
-    [options] = programs
-    assert str(options.address) == "::1/128"
-    assert (options.protocol, options.port, options.icmp_id) == (58, 80, 7)
-    assert (options.pid, options.netns) == (pid, netns.resolve(str(netns.OWN)).cookie)
-    tables, chains = module.requested(Command.ATTACH)
-    assert (tables["hook"], tables["family"]) == (Hook.TABLE, 10)
-    # packets of IPv6 meet tables of family inet too: the programs choose them
-    assert (chains["hook"], chains.get("family"), options.family) == (Hook.CHAIN, None, 10)
-    # tables have no namespace: there the entry program chooses
-    assert "netns-fd" not in tables
-    assert "netns-fd" in chains
-    for asked in (tables, chains):
-        assert asked["programs"]["filter"]
-        assert [p["slot"] for p in asked["programs"]["program"]] == [1, 2, 3]
-
-
-@pytest.mark.parametrize(("backend", "hook"), [("legacy", Hook.TABLE), ("nft", Hook.CHAIN)])
-def test_trace_of_one_backend(
-    backend: str, hook: Hook, module: FakeModule, programs: list[Any]
-) -> None:
-    del programs
-    when_attached(module, events_message([event()]))
-    assert run(["trace", "-c", "1", "--backend", backend]) == 0
-    assert [asked["hook"] for asked in module.requested(Command.ATTACH)] == [hook]
-
-
-def test_trace_without_a_verified_walk(
-    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    del programs
-    module.walk = Walk.DIFFERS
-    when_attached(module, events_message([event()]))
-    assert run(["trace", "-c", "1"]) == 0
-    assert "rules of nftables are not seen: on this kernel" in capsys.readouterr().err
-    assert [asked["hook"] for asked in module.requested(Command.ATTACH)] == [Hook.TABLE]
-    assert run(["trace", "-c", "1", "--backend", "nft"]) == 3
-
-
-def test_trace_takes_a_filter_of_several_words(module: FakeModule, programs: list[Any]) -> None:
-    del programs
-    when_attached(module, events_message([event()] * 4))
-    words = "udp port 53 and host 10.1.0.1"
-    assert run(["trace", "-c", "1", words]) == 0
-    assert run(["trace", *words.split()[:3], "-c", "1", *words.split()[3:]]) == 0
-    asked = module.requested(Command.ATTACH)
-    assert [attach["programs"]["filter"] for attach in asked] == [compile_filter(words)] * 4
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("-H 10.1.0.77/24", ("10.1.0.0/24", None, None)),
-        ("-H fd00::/8 -6", ("fd00::/8", None, None)),
-        ("-P domain", (None, None, 53)),
-        ("-P domain --proto 17", (None, 17, 53)),
-        ("-P 8080 --proto esp", (None, 50, 8080)),
-        ("--proto ipv6-icmp", (None, 58, None)),
-    ],
-)
-def test_trace_takes_networks_and_names(
-    line: str, expected: tuple[Any, ...], module: FakeModule, programs: list[Any]
-) -> None:
-    when_attached(module, events_message([event()]))
-    assert run(["trace", "-c", "1", *line.split()]) == 0
-    [options] = programs
-    network = options.address and str(options.address)
-    assert (network, options.protocol, options.port) == expected
-
-
-def test_trace_filter_that_does_not_compile(module: FakeModule) -> None:
-    assert run(["trace", "no such filter"]) == 4
-    assert module.requested(Command.ATTACH) == []
-
-
-def test_trace_interrupt_shows_what_waits_and_the_totals(
-    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    del programs
-    when_attached(module, events_message([event()] * 3, sequence=0))
-
-    def detach(*_: Any) -> Any:
-        module.multicast(events_message([event()] * 2, sequence=7, lost=(3, 0, 0)))
-        module.handlers[Command.STATS] = lambda *_: [status([9], [(3, 0, 0)])]
-        return [link()]
-
-    module.handlers[Command.DETACH] = detach
-    interrupt_when_handled()
-    assert run(["trace", "-o", "json", "--backend", "legacy"]) == 0
-    captured = capsys.readouterr()
-    found = [json.loads(line) for line in captured.out.splitlines()]
-    assert [value["sequence"] for value in found] == [0, 1, 2, 7, 8]
-    assert captured.err.splitlines()[-1] == (
-        "5 events, 1 packet, lost 4 (1 by this observer, 3 ring full)"
-    )
-
-
-def test_trace_ends_when_somebody_else_detaches_the_link(
-    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    del programs
-    when_attached(module, notification(Command.LINK_DETACHED, link(reason=1)))
-    assert run(["trace"]) == 0
-    assert capsys.readouterr().err.splitlines()[-1] == ("link 3 was detached by somebody else")
-    assert module.requested(Command.DETACH) == []
-
-
 def test_events_follows_every_link_with_its_columns(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -666,67 +355,3 @@ def test_closed_pipe_ends_quietly() -> None:
         assert process.wait(30) == 0
         assert process.stderr.read() == b""
         assert time.monotonic() - begin < 30
-
-
-class _Terminal(io.StringIO):
-    """A terminal with the width in COLUMNS."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(
-    ("width", "arguments", "first", "count"),
-    [
-        ("80", [], "OUTPUT T_ACK,PSH:", 4),
-        ("199", [], "OUTPUT T_ACK,PSH:", 3),
-        ("200", [], "TIME ", 3),
-        ("80", ["--columns", "cpu,pkt_info"], "CPU PKT_INFO", 3),
-    ],
-)
-def test_trace_fits_the_terminal(
-    width: str,
-    arguments: list[str],
-    first: str,
-    count: int,
-    module: FakeModule,
-    programs: list[Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("COLUMNS", width)
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(sys, "stdout", terminal := _Terminal())
-    when_attached(module, events_message([event(), event(kind=Kind.EXIT, verdict=1)]))
-    assert run(["trace", "-c", "2", *arguments]) == 0
-    lines = terminal.getvalue().splitlines()
-    assert lines[0].startswith(first)
-    assert len(lines) == count
-    assert programs
-
-
-def test_trace_columns_to_a_pipe(
-    module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    when_attached(module, events_message([event()]))
-    assert run(["trace", "-c", "1", "--columns", "PKT_INFO,CPU"]) == 0
-    heading, line = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["PKT_INFO", "CPU"]
-    assert line.split() == ["T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030", "0"]
-    assert programs
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("trace --columns when", "--columns: there is no column 'when'; they are time, skb"),
-        ("events --columns time,time", "--columns: 'time' is given twice"),
-        ("trace --columns time -o json", "--columns: -o json has no columns"),
-        ("events --links --columns time", "--columns is of packets; leave out --links"),
-    ],
-)
-def test_columns_that_make_no_sense(
-    line: str, message: str, module: FakeModule, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(line.split()) == 2
-    assert capsys.readouterr().err.startswith(f"ipttctl: {message}")
-    assert not module.requests

@@ -3,18 +3,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ipttproto.errors import ProtocolError
-from ipttproto.family import (
-    FAMILY,
+from ipttproto.enumerations import (
     TABLE_SLOTS,
-    VERSION,
     Action,
-    Command,
     DetachReason,
     Emit,
     EventFlag,
     Gone,
-    Group,
     Hook,
     Kind,
     Layout,
@@ -25,6 +20,8 @@ from ipttproto.family import (
     Slot,
     Walk,
 )
+from ipttproto.errors import ProtocolError
+from ipttproto.family import FAMILY, VERSION, Command, Group
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.messages import (
     Acknowledgement,

@@ -11,8 +11,9 @@ from construct import ConstructError
 
 from ipttproto.arrays import np, npt
 from ipttproto.attributes import HEADER_SIZE, NLA_TYPE_MASK, AttributeHeader, align, split
+from ipttproto.enumerations import Loss
 from ipttproto.errors import ProtocolError
-from ipttproto.family import Batch, Event, Loss, Payload, Top
+from ipttproto.family import Batch, Event, Payload, Top
 from ipttproto.layout import dtype
 
 EVENT_DTYPE: Final = dtype(Event)

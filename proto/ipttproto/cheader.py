@@ -14,7 +14,8 @@ from construct import Struct
 
 from ipttproto import family
 from ipttproto.attributes import Attribute, AttributeSet
-from ipttproto.family import Documented, Operation
+from ipttproto.enumerations import Documented
+from ipttproto.family import Operation
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.layout import fields
 from ipttproto.naming import kebab, snake, upper

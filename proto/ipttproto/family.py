@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The generic-netlink family ``ipttrace``: the only definition of its messages.
+"""The generic-netlink family ``ipttrace``: the only definition of its messages, with enumerations.
 
 The C header, the policy bounds and the YNL spec are generated from here (``ipttproto.generate``).
 Numbers are never reused: the number of a removed name stays in a comment.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 from construct import (
     Array,
@@ -24,149 +24,25 @@ from construct import (
 )
 
 from ipttproto.attributes import BINARY, S32, STRING, U32, U64, Attribute, AttributeSet
+from ipttproto.enumerations import (
+    Action,
+    DetachReason,
+    Documented,
+    EventFlag,
+    Gone,
+    Hook,
+    Kind,
+    Layout,
+    LinkFlag,
+    Loss,
+    NfMode,
+    Slot,
+    Walk,
+)
 from ipttproto.layout import Chars, EnumField
 
 FAMILY: Final = "ipttrace"
 VERSION: Final = 1
-
-
-class Documented(enum.IntEnum):
-    """An enumeration whose members have a description."""
-
-    doc: str
-
-    def __new__(cls, value: int, doc: str = "") -> Self:
-        """Make a member with its description."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.doc = doc
-        return member
-
-
-class Hook(Documented):
-    """A place where programs run."""
-
-    TABLE = 1, "iptables' tables: ipt_do_table and ip6t_do_table"
-    NF = 2, "a netfilter hook of a network namespace"
-    CHAIN = 3, "nftables' chains: nft_do_chain"
-
-
-class Slot(Documented):
-    """A program's role at a hook."""
-
-    ENTRY = 1, "at entry of a table or base chain; its return value selects the packet"
-    RULE = 2, "at each rule that a selected packet matches; non-zero emits an event"
-    EXIT = 3, "when a selected packet leaves the table or base chain; non-zero emits an event"
-    PACKET = 4, "nf: at each packet; observe: non-zero emits an event; filter: 0 drops the packet"
-
-
-TABLE_SLOTS: Final = (Slot.ENTRY, Slot.RULE, Slot.EXIT)
-"""The slots of tables and of chains."""
-
-
-class Select(Documented):
-    """Bits that an entry program returns; any non-zero value selects the packet."""
-
-    PACKET = 1, "follow the packet through this table or base chain: rule and exit programs run"
-
-
-class Emit(Documented):
-    """Bits that a rule or an exit program returns; any non-zero value emits an event."""
-
-    EVENT = 1, "emit an event"
-
-
-class Kind(Documented):
-    """Kinds of events."""
-
-    RULE = 1, "a rule matched"
-    RETURN = 2, "the packet reached the RETURN at the end of a user chain"
-    POLICY = 3, "the packet reached the policy of a built-in chain"
-    EXIT = 4, "the packet left the table with a verdict"
-    PACKET = 5, "nf: a packet passed the hook, or was dropped there: see the verdict"
-    CHAIN_RULE = 6, "chain: a rule matched: see the verdict, and the target of a jump"
-    CHAIN_END = 7, "chain: the packet reached the end of a chain that is not a base chain"
-    CHAIN_POLICY = 8, "chain: the packet reached the policy of the base chain"
-    CHAIN_EXIT = 9, "chain: the packet left the base chain with a verdict"
-    KNOWN = 10, "the nat table was not consulted: NAT knows the packet's connection"
-    CHAIN_KNOWN = 11, "chain: a NAT chain was not consulted: NAT knows the packet's connection"
-
-
-class EventFlag(Documented):
-    """Bits of an event's ``flags``."""
-
-    PID = 1, "pid is the sender's: the event happened in its process context"
-    DMAC = 2, "dmac is valid"
-    FOREIGN = 4, "somebody else's TRACE follows the packet too"
-    FRAGMENT = 8, "not the first fragment: there are no ports"
-    TRUNCATED = 16, "the packet ends before its transport header does"
-    PAYLOAD = 32, "the program added bytes of its own: a payload of the message has them"
-    COUNTED = 64, "rules is valid: the matching rules of this passage are counted"
-    QUEUE_BYPASS = 128, "rule, exit: the packet passes if nobody listens at the queue"
-    UNCERTAIN = 256, "table, chain: the ruleset was changing; the rule may be of a later one"
-
-
-class Loss(Documented):
-    """Why something was not seen; indexes the batch's ``lost``."""
-
-    RING = 0, "events: the CPU's ring was full"
-    MEMORY = 1, "events: no memory for the message that was to carry them"
-    NESTED = 2, "program runs: a program was already running on this CPU"
-
-
-class LinkFlag(Documented):
-    """Bits of a link's ``flags``."""
-
-    PERSISTENT = 1, "the link outlives the socket that made it"
-    REPORT_DROPS = 2, "nf, mode filter: each packet that the link drops is an event"
-    COUNT_RULES = 4, "table: exit events tell how many rules matched, without a rule program too"
-
-
-class NfMode(Documented):
-    """Meaning of the return value of a program at a netfilter hook."""
-
-    OBSERVE = 1, "non-zero emits an event; the packet goes on"
-    FILTER = 2, "0 drops the packet, anything else lets it go on"
-
-
-class Gone(Documented):
-    """Why an nf link is at no hook any more."""
-
-    NETNS = 1, "its network namespace was deleted; also of a chain link"
-    DEVICE = 2, "its device was removed, or went to another network namespace"
-
-
-class Walk(Documented):
-    """Whether our walk through nftables' chains may stand in for the running kernel's own loop."""
-
-    UNVERIFIED = 1, "not verified: chain links are taken for the verifier's namespaces only"
-    VERIFIED = 2, "it did what the kernel's loop does: chain links are taken"
-    DIFFERS = 3, "it differed from the kernel's loop: for the verifier's namespaces only, as before"
-
-
-class Layout(Documented):
-    """Whether the kernel has nf_tables' structures where the module was compiled to find them."""
-
-    UNCHECKED = 1, "not known yet: nf_tables is not loaded"
-    SAME = 2, "it has, by its own description of its types (BTF)"
-    DIFFERS = 3, "it has not: chain links are refused"
-    UNKNOWN = 4, "it does not describe them: chain links are refused but for the verifier's"
-
-
-class Action(Documented):
-    """How a generation of a link came about."""
-
-    ATTACH = 1, "the link was made"
-    SWAP = 2, "somebody replaced the program set, alone or with those of other links"
-    ROLLBACK = 3, "a swap was not confirmed in time: the module put the set before it back"
-
-
-class DetachReason(Documented):
-    """Why a link went."""
-
-    REQUEST = 1, "somebody asked for it"
-    OWNER = 2, "the socket that owned it was closed"
-
 
 # --- limits --------------------------------------------------------------------------------------
 

@@ -7,15 +7,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from ipttproto.family import (
-    ATTRIBUTE_SETS,
-    FAMILY,
-    LIMITS,
-    OPERATIONS,
-    RECORDS,
-    VERSION,
-    Documented,
-)
+from ipttproto.enumerations import Documented
+from ipttproto.family import ATTRIBUTE_SETS, FAMILY, LIMITS, OPERATIONS, RECORDS, VERSION
 from ipttproto.layout import fields
 
 

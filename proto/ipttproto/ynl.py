@@ -12,11 +12,12 @@ import yaml
 
 from ipttproto import family
 from ipttproto.attributes import BINARY, Attribute, AttributeSet
-from ipttproto.family import Command, Documented, Operation
+from ipttproto.enumerations import Documented, Emit, EventFlag, LinkFlag, Select
+from ipttproto.family import Command, Operation
 from ipttproto.layout import Field, fields
 from ipttproto.naming import kebab
 
-_FLAGS = (family.Select, family.Emit, family.EventFlag, family.LinkFlag)
+_FLAGS = (Select, Emit, EventFlag, LinkFlag)
 
 
 def spec() -> dict[str, Any]:

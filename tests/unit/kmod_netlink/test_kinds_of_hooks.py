@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ipttproto.family import Hook
+from ipttproto.enumerations import Hook
 
 MODULE = Path(__file__).parents[3] / "kmod_netlink"
 KINDS = [hook.name for hook in Hook]

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from ipttproto import Command, Slot, family, fingerprint
-from ipttproto.family import OPERATIONS, RECORDS, Documented, Top
+from ipttproto.enumerations import Documented
+from ipttproto.family import OPERATIONS, RECORDS, Top
 from ipttproto.generate import generated, main, stale
 from ipttproto.layout import fields
 

@@ -176,7 +176,8 @@ def marks_by_ruleset(met: list[EventRecord]) -> tuple[dict[int, set[int]], int]:
     rulesets: dict[int, set[int]] = {}
     uncertain = 0
     raw: dict[tuple[int, int], EventRecord] = {}
-    for one in met:
+    # a sender may come to another processor between two tables
+    for one in sorted(met, key=lambda one: one.time):
         packet = one.skb, one.dport
         if one.table == b"raw":
             raw[packet] = one

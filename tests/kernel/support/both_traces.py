@@ -250,7 +250,8 @@ def watched(box: Box, sender: Namespace, address: str) -> Iterator[Watch]:
 def connect(address: str, port: int, source_port: int, fate: str | None) -> None:
     """Try a connection; AssertionError if its fate is another one.
 
-    The fate is ``answered``, ``refused`` (RST), ``rejected`` (an ICMP error) or ``silent``.
+    The fate is ``answered``, ``refused`` (RST, or the ICMP error that the port is unreachable),
+    ``rejected`` (another ICMP error) or ``silent``.
     """
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

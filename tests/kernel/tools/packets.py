@@ -32,8 +32,8 @@ TOOLS: Final[dict[str, tuple[Packet, ...]]] = {
     ),
     "firewalld, iptables": (
         Packet("port of the zone", "answered", "firewalld: zone public, allow", "accept"),
-        Packet("another port", "rejected", "firewalld: zone public", "drop"),
-        Packet("to another zone", "rejected", "firewalld: zone public", "drop"),
+        Packet("another port", "refused", "firewalld: zone public", "drop"),
+        Packet("to another zone", "refused", "firewalld: zone public", "drop"),
     ),
     "ufw": (
         Packet("allowed port", "answered", "ufw: rule for port 8080, input", "accept"),

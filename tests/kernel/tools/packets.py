@@ -51,6 +51,7 @@ TOOLS: Final[dict[str, tuple[Packet, ...]]] = {
     "Podman, netavark": (
         Packet("published port", "page", "podman: published port 8080", "accept"),
     ),
+    "Podman, CNI": (Packet("published port", "page", "cni: portmap, host port 8080", "accept"),),
     "libvirt, default network": (
         Packet(
             "DNS, from a guest",

@@ -28,7 +28,7 @@ runroot = "/run/containers/storage"
 """
 
 
-@pytest.mark.parametrize("name", ["netavark"])
+@pytest.mark.parametrize("name", ["netavark", "CNI"])
 def test_a_published_port_is_named(net: Network, router: Box, name: str) -> None:
     router.write("/etc/containers/containers.conf", CONFIGURATION.format(backend=name.lower()))
     router.write("/etc/containers/storage.conf", STORAGE)

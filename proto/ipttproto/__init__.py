@@ -21,7 +21,7 @@ from ipttproto.enumerations import (
     Walk,
 )
 from ipttproto.errors import ProtocolError
-from ipttproto.family import FAMILY, VERSION, Command, Group
+from ipttproto.family import FAMILY, VERSION
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.messages import (
     Acknowledgement,
@@ -31,6 +31,7 @@ from ipttproto.messages import (
     build_request,
     parse_datagram,
 )
+from ipttproto.operations import Command, Group
 
 if TYPE_CHECKING:
     from ipttproto.batches import EVENT_DTYPE, EventBatch, parse_batch

@@ -15,10 +15,10 @@ from construct import Struct
 from ipttproto import family
 from ipttproto.attributes import Attribute, AttributeSet
 from ipttproto.enumerations import Documented
-from ipttproto.family import Operation
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.layout import fields
 from ipttproto.naming import kebab, snake, upper
+from ipttproto.operations import OPERATIONS, Command, Group, Operation
 
 REPLY_ONLY: Final = "the attribute is for replies: a request does not have it"
 """The kernel's message about an attribute in a request that only replies may carry."""
@@ -26,7 +26,7 @@ REPLY_ONLY: Final = "the attribute is for replies: a request does not have it"
 _POLICY_MOST: Final = (1 << 15) - 1
 """The largest bound that fits into struct nla_policy itself: its members are s16."""
 
-_REQUESTS: Final = tuple(op for op in family.OPERATIONS if op.group is None)
+_REQUESTS: Final = tuple(op for op in OPERATIONS if op.group is None)
 
 _OPERATIONS: Final = f"ipttrace_nl_operations[{len(_REQUESTS)}]"
 """The declarator of the table of operations."""
@@ -50,13 +50,13 @@ def uapi_header() -> str:
         f"#define IPTTRACE_FAMILY_VERSION {family.VERSION}",
         f"#define IPTTRACE_FINGERPRINT 0x{FINGERPRINT:08x}U",
     ]
-    lines += [f'#define IPTTRACE_GROUP_{upper(g.name)} "{g.value}"' for g in family.Group]
+    lines += [f'#define IPTTRACE_GROUP_{upper(g.name)} "{g.value}"' for g in Group]
     lines.append("")
     for name, (value, doc) in family.LIMITS.items():
         lines += [f"/* {doc} */", f"#define IPTTRACE_{name} {value}"]
     for enumeration in Documented.__subclasses__():
         name = kebab(enumeration.__name__)
-        prefix = "CMD" if enumeration is family.Command else upper(name)
+        prefix = "CMD" if enumeration is Command else upper(name)
         lines += ["", *_enum(snake(name), prefix, enumeration)]
     for space in family.ATTRIBUTE_SETS:
         lines += ["", *_attribute_enum(space)]

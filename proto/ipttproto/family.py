@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The generic-netlink family ``ipttrace``: the only definition of its messages, with enumerations.
+"""The generic-netlink family ``ipttrace``: the only definition of its records and attributes.
 
-The C header, the policy bounds and the YNL spec are generated from here (``ipttproto.generate``).
+``operations`` has the messages that carry them, ``enumerations`` the names of numbers. The C
+header, the policy bounds and the YNL spec are generated from these (``ipttproto.generate``).
 Numbers are never reused: the number of a removed name stays in a comment.
 """
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
 from typing import Final
 
 from construct import (
@@ -27,7 +26,6 @@ from ipttproto.attributes import BINARY, S32, STRING, U32, U64, Attribute, Attri
 from ipttproto.enumerations import (
     Action,
     DetachReason,
-    Documented,
     EventFlag,
     Gone,
     Hook,
@@ -453,133 +451,4 @@ ATTRIBUTE_SETS: Final = (
     Change,
     History,
     Payload,
-)
-
-# --- commands ------------------------------------------------------------------------------------
-
-
-class Group(enum.StrEnum):
-    """Multicast groups."""
-
-    EVENTS = "events"
-    LINKS = "links"
-    NAMESPACES = "namespaces"
-
-
-class Command(Documented):
-    """Messages of the family, requests and notifications."""
-
-    ATTACH = 1, "make a link: put a program set to a hook"
-    SWAP = 2, "replace a link's program set in one step; its generation grows by one"
-    DETACH = 3, "remove a link"
-    GET = 4, "one link, or all of them"
-    STATS = 5, "the module: version, protocol fingerprint, event stream of each CPU"
-    LINK_ATTACHED = 6, "notification: a link was made"
-    LINK_SWAPPED = 7, "notification: a link has a new program set"
-    LINK_DETACHED = 8, "notification: a link went"
-    LINK_CHANGED = 9, "notification: armed, gone, owner or rollback-in of a link changed"
-    EVENTS = 10, "a batch of events of one CPU"
-    TRANSACT = 11, "swap several links in one step, all or none; a reply for each change, in order"
-    CONFIRM = (
-        12,
-        "keep what was swapped: the roll-back that a link waits for is off, for all its links",
-    )
-    HISTORY = 13, "how the last generations of a link came about"
-    ADOPT = 14, "own a persistent link from now on: it goes with the sender's socket"
-    NAMESPACE_GONE = 15, "a network namespace is going: nothing of it comes any more"
-    VERIFY = (
-        16,
-        (
-            "chain links: take them for a namespace of the sender, who verifies the walk, until "
-            "its socket is closed (netns-fd); or end the verification (walk)"
-        ),
-    )
-    RULESET = 17, "the generation of the rules of a legacy table in a network namespace"
-
-
-@dataclass(frozen=True)
-class Operation:
-    """The attributes of a command's request and reply; with ``group``, those of a notification.
-
-    With ``dump`` it also answers dumps, which take no attributes: its start function refuses those
-    that a request may hold.
-    """
-
-    command: Command
-    request: tuple[str, ...] = ()
-    reply: tuple[str, ...] = ()
-    dump: bool = False
-    group: Group | None = None
-    notify: Command | None = None
-
-
-_LINK: Final = (
-    "link",
-    "hook",
-    "family",
-    "flags",
-    "programs",
-    "generation",
-    "owner-portid",
-    "owner-pid",
-    "owner-comm",
-    "armed",
-    "stats",
-    "hooknum",
-    "priority",
-    "netns",
-    "netns-cookie",
-    "ifindex",
-    "ifname",
-    "mode",
-    "gone",
-    "rollback-in",
-    "table",
-    "chain",
-    "links-sequence",
-)
-
-#: what is known of the walk
-_WALK: Final = ("walk", "walk-compared", "walk-layout", "walk-refusal")
-
-OPERATIONS: Final = (
-    Operation(
-        Command.ATTACH,
-        (
-            "hook",
-            "family",
-            "flags",
-            "programs",
-            "hooknum",
-            "priority",
-            "netns-fd",
-            "ifindex",
-            "mode",
-            "table",
-            "chain",
-        ),
-        _LINK,
-    ),
-    Operation(
-        Command.SWAP,
-        ("link", "programs", "expect-generation", "expect-program", "rollback-after"),
-        _LINK,
-    ),
-    Operation(Command.DETACH, ("link", "expect-generation", "expect-program"), _LINK),
-    Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
-    Operation(
-        Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
-    ),
-    Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
-    Operation(Command.CONFIRM, ("link", "expect-generation"), _LINK),
-    Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
-    Operation(Command.ADOPT, ("link",), _LINK),
-    Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),
-    Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
-    Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
-    Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
-    Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),
-    Operation(Command.LINK_CHANGED, notify=Command.GET, group=Group.LINKS),
-    Operation(Command.EVENTS, reply=("batch", "event", "payload"), group=Group.EVENTS),
-    Operation(Command.NAMESPACE_GONE, reply=("netns", "netns-cookie"), group=Group.NAMESPACES),
 )

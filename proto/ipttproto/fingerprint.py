@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from ipttproto.enumerations import Documented
-from ipttproto.family import ATTRIBUTE_SETS, FAMILY, LIMITS, OPERATIONS, RECORDS, VERSION
+from ipttproto.family import ATTRIBUTE_SETS, FAMILY, LIMITS, RECORDS, VERSION
 from ipttproto.layout import fields
+from ipttproto.operations import OPERATIONS
 
 
 def _canonical() -> Iterator[str]:

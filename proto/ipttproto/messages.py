@@ -12,7 +12,8 @@ from construct import ConstructError, Int8un, Int16un, Int32sn, Int32un, Struct
 
 from ipttproto.attributes import STRING, U32, Attribute, AttributeSet, align
 from ipttproto.errors import ProtocolError
-from ipttproto.family import VERSION, Command, Top
+from ipttproto.family import VERSION, Top
+from ipttproto.operations import Command
 
 MessageHeader: Final = Struct(
     "length" / Int32un,

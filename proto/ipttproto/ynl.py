@@ -13,9 +13,9 @@ import yaml
 from ipttproto import family
 from ipttproto.attributes import BINARY, Attribute, AttributeSet
 from ipttproto.enumerations import Documented, Emit, EventFlag, LinkFlag, Select
-from ipttproto.family import Command, Operation
 from ipttproto.layout import Field, fields
 from ipttproto.naming import kebab
+from ipttproto.operations import OPERATIONS, Command, Group, Operation
 
 _FLAGS = (Select, Emit, EventFlag, LinkFlag)
 
@@ -49,10 +49,10 @@ def spec() -> dict[str, Any]:
         "operations": {
             "enum-model": "unified",
             "name-prefix": "ipttrace-cmd-",
-            "list": [_operation(op) for op in family.OPERATIONS],
+            "list": [_operation(op) for op in OPERATIONS],
         },
         "mcast-groups": {
-            "list": [{"name": group.value, "flags": ["admin-perm"]} for group in family.Group]
+            "list": [{"name": group.value, "flags": ["admin-perm"]} for group in Group]
         },
     }
 

@@ -10,7 +10,8 @@ from typing import Final
 from ipttctl.families import HOOKS, NfFamily
 from ipttproto import TABLE_SLOTS, Command, Hook, LinkFlag, NfMode, Slot
 from ipttproto.attributes import BINARY, STRING, U64, Attribute, AttributeSet, ScalarType
-from ipttproto.family import OPERATIONS, RECORDS, Change, Operation, Program, ProgramSet, Top
+from ipttproto.family import RECORDS, Change, Program, ProgramSet, Top
+from ipttproto.operations import OPERATIONS, Operation
 from tests.fuzz.request import Node, Request, nest
 from tests.fuzz.world import KnownLink, World
 

@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from ipttproto import Flag, Slot
+from ipttproto import Command, Flag, Slot
 from ipttproto.attributes import BINARY, NLA_F_NESTED, NLA_TYPE_MASK, U64, Attribute
-from ipttproto.family import ATTRIBUTE_SETS, LIMITS, Command, ProgramSet
+from ipttproto.family import ATTRIBUTE_SETS, LIMITS, ProgramSet
 from tests.fuzz.generate import Generator
 from tests.fuzz.request import Node, Request, nest
 from tests.fuzz.world import World

@@ -36,7 +36,7 @@ from ipttctl.link.family import Family, resolve_family
 from ipttctl.link.model import ProgramSet
 from ipttctl.link.wire import Connection
 from ipttproto import FAMILY, Command, Group, Hook, Slot
-from ipttproto.family import OPERATIONS
+from ipttproto.operations import OPERATIONS
 from tests.fuzz.capabilities import BPF, NET_ADMIN, PERFMON, keep_only
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm

@@ -14,9 +14,10 @@ import yaml
 
 from ipttproto import Command, Slot, family, fingerprint
 from ipttproto.enumerations import Documented
-from ipttproto.family import OPERATIONS, RECORDS, Top
+from ipttproto.family import RECORDS, Top
 from ipttproto.generate import generated, main, stale
 from ipttproto.layout import fields
+from ipttproto.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[3]
 MODULE = ROOT / "kmod_netlink"

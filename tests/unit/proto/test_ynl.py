@@ -12,7 +12,7 @@ import yaml
 from jsonschema import ValidationError  # type: ignore[import-untyped]  # Debian's is without
 
 from ipttproto import Command
-from ipttproto.family import OPERATIONS
+from ipttproto.operations import OPERATIONS
 from ipttproto.ynl import spec
 from tests.ynl import SPEC, Ynl, ynl
 

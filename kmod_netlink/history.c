@@ -6,29 +6,31 @@
 #include <linux/ktime.h>
 #include <net/netlink.h>
 
-#include "history.h"
+#include "link.h"
 #include "message.h"
-#include "program.h"
 
 /**
- * ipttrace_history_add - record a program set that was put in force
- * @history: history of its link, under ipttrace_lock
- * @set: the set
+ * ipttrace_history_add - record the program set of a link that was put in force
+ * @link: the link, with transaction and reason of the change
  * @action: how it was put in force; a roll-back is made by the module, anything else by the current
  *	process
  */
-void ipttrace_history_add(struct ipttrace_history *history,
-			  const struct ipttrace_set *set,
+void ipttrace_history_add(struct ipttrace_link *link,
 			  enum ipttrace_action action)
 {
+	struct ipttrace_history *history = &link->history;
+	const struct ipttrace_set *set = link->set;
 	struct ipttrace_past *past =
 		&history->past[history->count++ % ARRAY_SIZE(history->past)];
 	u32 slot;
 
+	lockdep_assert_held(&ipttrace_lock);
 	memset(past, 0, sizeof(*past));
 	past->generation = set->generation;
 	past->action = action;
 	past->time = ktime_get_real_ns();
+	past->transaction = link->transaction;
+	strscpy(past->reason, link->reason, sizeof(past->reason));
 	if (action != IPTTRACE_ACTION_ROLLBACK) {
 		past->pid = task_tgid_nr(current);
 		past->uid = from_kuid(&init_user_ns, current_uid());
@@ -58,7 +60,11 @@ static int put_past(struct sk_buff *msg, const struct ipttrace_past *past)
 	    ipttrace_put_u64(msg, IPTTRACE_A_HISTORY_TIME, past->time) ||
 	    nla_put_u32(msg, IPTTRACE_A_HISTORY_PID, past->pid) ||
 	    nla_put_u32(msg, IPTTRACE_A_HISTORY_UID, past->uid) ||
-	    nla_put_string(msg, IPTTRACE_A_HISTORY_COMM, past->comm))
+	    nla_put_string(msg, IPTTRACE_A_HISTORY_COMM, past->comm) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_HISTORY_TRANSACTION,
+			     past->transaction) ||
+	    (past->reason[0] &&
+	     nla_put_string(msg, IPTTRACE_A_HISTORY_REASON, past->reason)))
 		return -EMSGSIZE;
 	for (slot = 1; slot < IPTTRACE_SLOTS; slot++) {
 		const struct ipttrace_past_program *prog = &past->progs[slot];
@@ -82,8 +88,9 @@ size_t ipttrace_history_size(void)
 			 nla_total_size(IPTTRACE_PROG_TAG) +
 			 nla_total_size(IPTTRACE_PROG_NAME);
 	size_t past = nla_total_size(0) + 4 * nla_total_size(sizeof(u32)) +
-		      nla_total_size(sizeof(u64)) +
+		      2 * nla_total_size(sizeof(u64)) +
 		      nla_total_size(TASK_COMM_LEN) +
+		      nla_total_size(IPTTRACE_REASON + 1) +
 		      (IPTTRACE_SLOTS - 1) * program;
 
 	return IPTTRACE_HISTORY_GENERATIONS * past;

@@ -6,7 +6,7 @@
 
 #include "ipttrace_netlink.h"
 
-struct ipttrace_set;
+struct ipttrace_link;
 struct sk_buff;
 
 /* A program as it was then; it may have been unloaded since. */
@@ -25,6 +25,8 @@ struct ipttrace_past {
 	u32 uid;
 	char comm[TASK_COMM_LEN];
 	struct ipttrace_past_program progs[IPTTRACE_SLOTS];
+	u64 transaction;
+	char reason[IPTTRACE_REASON + 1];
 };
 
 /**
@@ -39,8 +41,7 @@ struct ipttrace_history {
 	struct ipttrace_past past[IPTTRACE_HISTORY_GENERATIONS];
 };
 
-void ipttrace_history_add(struct ipttrace_history *history,
-			  const struct ipttrace_set *set,
+void ipttrace_history_add(struct ipttrace_link *link,
 			  enum ipttrace_action action);
 size_t ipttrace_history_size(void);
 int ipttrace_put_history(struct sk_buff *msg,

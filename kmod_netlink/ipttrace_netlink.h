@@ -9,7 +9,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0x2552f697U
+#define IPTTRACE_FINGERPRINT 0x4b0ab3b8U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -44,6 +44,16 @@
 #define IPTTRACE_PROG_NAME 16
 /* bytes of a program's tag (BPF_TAG_SIZE) */
 #define IPTTRACE_PROG_TAG 8
+/* bytes of a link's name, without its NUL */
+#define IPTTRACE_LINK_NAME 63
+/* labels of a link */
+#define IPTTRACE_MAX_LABELS 8
+/* bytes of a label's key, without its NUL */
+#define IPTTRACE_LABEL_KEY 31
+/* bytes of a label's value, without its NUL */
+#define IPTTRACE_LABEL_VALUE 63
+/* bytes of the reason given for a change, without its NUL */
+#define IPTTRACE_REASON 127
 
 /* A place where programs run. */
 enum ipttrace_hook {
@@ -227,7 +237,7 @@ enum ipttrace_command {
 	IPTTRACE_CMD_LINK_SWAPPED = 7,
 	/* notification: a link went */
 	IPTTRACE_CMD_LINK_DETACHED = 8,
-	/* notification: armed, gone, owner or rollback-in of a link changed */
+	/* notification: armed, gone, owner, name or rollback-in of a link changed */
 	IPTTRACE_CMD_LINK_CHANGED = 9,
 	/* a batch of events of one CPU */
 	IPTTRACE_CMD_EVENTS = 10,
@@ -248,6 +258,8 @@ enum ipttrace_command {
 	IPTTRACE_CMD_VERIFY = 16,
 	/* the generation of the rules of a legacy table in a network namespace */
 	IPTTRACE_CMD_RULESET = 17,
+	/* give a link another name, or its first one; its generation stays */
+	IPTTRACE_CMD_RENAME = 18,
 };
 
 /* Attributes of every message of the family. */
@@ -362,7 +374,27 @@ enum ipttrace_a {
 	IPTTRACE_A_RULESET = 41,
 	/* u32: 1: the rules are being replaced, and may be of this generation or of the next */
 	IPTTRACE_A_REPLACING = 42,
-	IPTTRACE_A_MAX = 42
+	/*
+	 * string: name of the link, if it has one: no other link has it. Begins with a letter or
+	 * '_'; letters, digits, '_', '.' and '-' follow. Attach: the name to give; other
+	 * requests: the link, instead of its id
+	 */
+	IPTTRACE_A_NAME = 43,
+	/*
+	 * nest of labels: all labels of the link. Swap: those from now on; without, it keeps the
+	 * ones that it has
+	 */
+	IPTTRACE_A_LABELS = 44,
+	/*
+	 * string: the reason given for the change that made the generation; in a notification
+	 * that a link went, the one given for that
+	 */
+	IPTTRACE_A_REASON_TEXT = 45,
+	/* u64: number of the change that made the generation: see history */
+	IPTTRACE_A_TRANSACTION = 46,
+	/* string: rename: the name that the link has from now on */
+	IPTTRACE_A_NEW_NAME = 47,
+	IPTTRACE_A_MAX = 47
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */
@@ -467,6 +499,22 @@ enum ipttrace_a_cpu_stats {
 	IPTTRACE_A_CPU_STATS_MAX = 5
 };
 
+/* Something that somebody notes about a link. */
+enum ipttrace_a_label {
+	/* string: its key, once for each link; spelled as names of links are */
+	IPTTRACE_A_LABEL_KEY = 1,
+	/* string: its value, any text; may be empty */
+	IPTTRACE_A_LABEL_VALUE = 2,
+	IPTTRACE_A_LABEL_MAX = 2
+};
+
+/* All labels of a link. */
+enum ipttrace_a_labels {
+	/* nest of label: a label */
+	IPTTRACE_A_LABELS_LABEL = 1,
+	IPTTRACE_A_LABELS_MAX = 1
+};
+
 /* A swap of one link in a transaction. */
 enum ipttrace_a_change {
 	/* u32: id of the link */
@@ -477,7 +525,11 @@ enum ipttrace_a_change {
 	IPTTRACE_A_CHANGE_EXPECT_GENERATION = 3,
 	/* nest of expected-program: only if the program in slot has this id; 0 for an empty slot */
 	IPTTRACE_A_CHANGE_EXPECT_PROGRAM = 4,
-	IPTTRACE_A_CHANGE_MAX = 4
+	/* string: name of the link, instead of its id */
+	IPTTRACE_A_CHANGE_NAME = 5,
+	/* nest of labels: all its labels from now on; without, it keeps them */
+	IPTTRACE_A_CHANGE_LABELS = 6,
+	IPTTRACE_A_CHANGE_MAX = 6
 };
 
 /* How a generation of a link came about. */
@@ -496,7 +548,14 @@ enum ipttrace_a_history {
 	IPTTRACE_A_HISTORY_COMM = 6,
 	/* nest of program: a program of the set */
 	IPTTRACE_A_HISTORY_PROGRAM = 7,
-	IPTTRACE_A_HISTORY_MAX = 7
+	/*
+	 * u64: number of the change (links-sequence): links that were swapped together have the
+	 * same. A roll-back has that of the swap that it undoes
+	 */
+	IPTTRACE_A_HISTORY_TRANSACTION = 8,
+	/* string: the reason that was given, if one was */
+	IPTTRACE_A_HISTORY_REASON = 9,
+	IPTTRACE_A_HISTORY_MAX = 9
 };
 
 /* Bytes that a program added to an event. */

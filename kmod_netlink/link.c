@@ -11,7 +11,9 @@
 #include <linux/slab.h>
 #include <net/netlink.h>
 
+#include "compat/netlink.h"
 #include "hook.h"
+#include "label.h"
 #include "link.h"
 #include "transaction.h"
 
@@ -25,21 +27,97 @@ u64 ipttrace_links_sequence;
 static LIST_HEAD(links_index);
 static u32 last_id;
 
-/**
- * ipttrace_link_find - the link of an id
- * @id: the id
- *
- * Return: the link, valid while ipttrace_lock is held, or NULL.
- */
-struct ipttrace_link *ipttrace_link_find(u32 id)
+/* The link of a name, or NULL. The policy has checked that the name ends with a NUL. */
+static struct ipttrace_link *find_by_name(const struct nlattr *name)
 {
 	struct ipttrace_link *link;
 
-	lockdep_assert_held(&ipttrace_lock);
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (link->name[0] && !strcmp(link->name, nla_data(name)))
+			return link;
+	return NULL;
+}
+
+static struct ipttrace_link *find_by_id(u32 id)
+{
+	struct ipttrace_link *link;
+
 	list_for_each_entry(link, &ipttrace_links, list)
 		if (link->id == id)
 			return link;
 	return NULL;
+}
+
+/**
+ * ipttrace_link_find - the link that a request is about
+ * @ref: its id or name
+ * @extack: extended ACK, set on error
+ *
+ * Return: the link, valid while ipttrace_lock is held, or ERR_PTR(-ENOENT).
+ */
+struct ipttrace_link *ipttrace_link_find(const struct ipttrace_link_ref *ref,
+					 struct netlink_ext_ack *extack)
+{
+	struct ipttrace_link *link;
+
+	lockdep_assert_held(&ipttrace_lock);
+	link = ref->by_name ? find_by_name(ref->attr) :
+			      find_by_id(nla_get_u32(ref->attr));
+	if (link)
+		return link;
+	NL_SET_ERR_MSG_ATTR(extack, ref->attr, "there is no such link");
+	return ERR_PTR(-ENOENT);
+}
+
+/* Checks that no link has a name, except for @link, which may be NULL. Returns 0 or -EEXIST. */
+static int check_free(const struct nlattr *name,
+		      const struct ipttrace_link *link,
+		      struct netlink_ext_ack *extack)
+{
+	const struct ipttrace_link *other = find_by_name(name);
+
+	if (!other || other == link)
+		return 0;
+	IPTTRACE_SET_ERR_MSG_ATTR(extack, name, "another link has this name",
+				  "link %u has this name", other->id);
+	return -EEXIST;
+}
+
+/**
+ * ipttrace_link_rename - give a link a name in place of the one that it has
+ * @link: the link
+ * @attr: the name, of the right spelling
+ * @extack: extended ACK, set on error
+ *
+ * Return: 0 or -EEXIST.
+ */
+int ipttrace_link_rename(struct ipttrace_link *link, const struct nlattr *attr,
+			 struct netlink_ext_ack *extack)
+{
+	int err;
+
+	lockdep_assert_held(&ipttrace_lock);
+	err = check_free(attr, link, extack);
+	if (err)
+		return err;
+	nla_strscpy(link->name, attr, sizeof(link->name));
+	ipttrace_links_sequence++;
+	return 0;
+}
+
+/**
+ * ipttrace_link_give_reason - note the reason for the change of a link that is being made
+ * @link: the link
+ * @attr: the reason; NULL if none was given
+ */
+void ipttrace_link_give_reason(struct ipttrace_link *link,
+			       const struct nlattr *attr)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	if (attr)
+		nla_strscpy(link->reason, attr, sizeof(link->reason));
+	else
+		link->reason[0] = '\0';
 }
 
 /**
@@ -151,6 +229,8 @@ static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 	link->hook = spec->hook;
 	link->family = spec->family;
 	link->flags = spec->flags;
+	if (spec->name)
+		nla_strscpy(link->name, spec->name, sizeof(link->name));
 	link->count_rules = spec->flags & IPTTRACE_LINK_FLAG_COUNT_RULES;
 	link_own(link, spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT ?
 			       0 :
@@ -176,8 +256,8 @@ err_free:
  * code for it is loaded.
  *
  * Context: between begin and end of the kind of hook, with ipttrace_lock held.
- * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -ENOSPC, -ENOMEM, -ENODEV,
- * or an errno of takes or attach of the kind of hook.
+ * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -EEXIST, -ENOSPC, -ENOMEM,
+ * -ENODEV, or an errno of takes or attach of the kind of hook.
  */
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
@@ -189,6 +269,8 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 
 	lockdep_assert_held(&ipttrace_lock);
 	err = hook->takes(spec->family, set, spec->programs, extack);
+	if (!err && spec->name)
+		err = check_free(spec->name, NULL, extack);
 	if (err)
 		return ERR_PTR(err);
 	if (ipttrace_links_count(spec->hook) >= IPTTRACE_MAX_LINKS) {
@@ -208,8 +290,9 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	if (err)
 		goto err_unlist;
 	last_id++;
-	ipttrace_links_sequence++;
-	ipttrace_history_add(&link->history, set, IPTTRACE_ACTION_ATTACH);
+	link->transaction = ++ipttrace_links_sequence;
+	ipttrace_link_give_reason(link, spec->reason);
+	ipttrace_history_add(link, IPTTRACE_ACTION_ATTACH);
 	return link;
 
 err_unlist:

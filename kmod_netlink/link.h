@@ -38,6 +38,7 @@ struct ipttrace_link_stats {
  * @hook: enum ipttrace_hook
  * @family: NFPROTO_*; for a table link NFPROTO_UNSPEC means both IP versions
  * @flags: enum ipttrace_link_flag
+ * @name: name, which no other link has; empty if it has none
  * @owner_portid: netlink socket with which the link ends; 0 if it is persistent
  * @owner_pid: process that made it, or adopted it
  * @owner_comm: its command
@@ -51,6 +52,10 @@ struct ipttrace_link_stats {
  *	owned
  * @rollback: roll-back that waits to swap @set and @other; NULL while that, or any other change, is
  *	made
+ * @transaction: number of the change that made the generation: ipttrace_links_sequence. A roll-back
+ *	has that of the swap that it undoes
+ * @reason: the reason given for that change; once the link is detached, the one given for that.
+ *	Empty if none was given
  * @history: its last generations
  *
  * Protected by ipttrace_lock, with two exceptions. Packets read @id, @family, @stats and
@@ -65,6 +70,7 @@ struct ipttrace_link {
 	u32 hook;
 	u32 family;
 	u32 flags;
+	char name[IPTTRACE_LINK_NAME + 1];
 	u32 owner_portid;
 	u32 owner_pid;
 	char owner_comm[TASK_COMM_LEN];
@@ -76,6 +82,8 @@ struct ipttrace_link {
 	struct list_head change;
 	struct ipttrace_set *other;
 	struct ipttrace_rollback *rollback;
+	u64 transaction;
+	char reason[IPTTRACE_REASON + 1];
 	struct ipttrace_history history;
 };
 
@@ -100,6 +108,8 @@ struct ipttrace_sets {
  * @place: private data of the kind of hook about the place, from its parse to its spec_release; or
  *	NULL
  * @programs: attribute to blame when the program set does not suit
+ * @name: name of the link, or NULL
+ * @reason: reason for making it, or NULL
  *
  * Only the request sees it: there is no lock.
  */
@@ -110,6 +120,18 @@ struct ipttrace_link_spec {
 	u32 portid;
 	void *place;
 	const struct nlattr *programs;
+	const struct nlattr *name;
+	const struct nlattr *reason;
+};
+
+/**
+ * struct ipttrace_link_ref - the link that a request is about
+ * @attr: attribute with its id, or with its name
+ * @by_name: it is the name
+ */
+struct ipttrace_link_ref {
+	const struct nlattr *attr;
+	bool by_name;
 };
 
 /**
@@ -150,7 +172,8 @@ static inline bool ipttrace_link_changing(const struct ipttrace_link *link)
 	return link->other && !link->rollback;
 }
 
-struct ipttrace_link *ipttrace_link_find(u32 id);
+struct ipttrace_link *ipttrace_link_find(const struct ipttrace_link_ref *ref,
+					 struct netlink_ext_ack *extack);
 unsigned int ipttrace_links_count(u32 hook);
 struct ipttrace_sets *ipttrace_links_sets(u32 hook, gfp_t gfp);
 bool ipttrace_links_any(bool (*concerned)(const struct ipttrace_link *link,
@@ -165,6 +188,10 @@ int ipttrace_link_check(const struct ipttrace_link *link,
 int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
 			const struct nlattr *attr,
 			struct netlink_ext_ack *extack);
+int ipttrace_link_rename(struct ipttrace_link *link, const struct nlattr *attr,
+			 struct netlink_ext_ack *extack);
+void ipttrace_link_give_reason(struct ipttrace_link *link,
+			       const struct nlattr *attr);
 void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving);
 void ipttrace_links_detach(struct list_head *leaving);
 void ipttrace_link_free(struct ipttrace_link *link);

@@ -7,6 +7,7 @@
 
 #include "events.h"
 #include "hook.h"
+#include "label.h"
 #include "link.h"
 #include "message.h"
 #include "transaction.h"
@@ -149,9 +150,11 @@ size_t ipttrace_link_size(void)
 	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
 			   IPTTRACE_SLOTS * (program + stats) +
 			   16 * nla_total_size(sizeof(u32)) +
-			   8 * nla_total_size(sizeof(u64)) +
+			   9 * nla_total_size(sizeof(u64)) +
 			   nla_total_size(TASK_COMM_LEN) +
-			   ipttrace_hooks_put_size());
+			   nla_total_size(IPTTRACE_LINK_NAME + 1) +
+			   nla_total_size(IPTTRACE_REASON + 1) +
+			   ipttrace_labels_size() + ipttrace_hooks_put_size());
 }
 
 static int put_place(struct sk_buff *msg, const struct ipttrace_link *link)
@@ -196,6 +199,12 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    put_place(msg, link) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINKS_SEQUENCE,
 			     ipttrace_links_sequence) ||
+	    (link->name[0] &&
+	     nla_put_string(msg, IPTTRACE_A_NAME, link->name)) ||
+	    ipttrace_put_labels(msg, link->set->labels) ||
+	    (link->reason[0] &&
+	     nla_put_string(msg, IPTTRACE_A_REASON_TEXT, link->reason)) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_TRANSACTION, link->transaction) ||
 	    (link->rollback && nla_put_u32(msg, IPTTRACE_A_ROLLBACK_IN,
 					   ipttrace_rollback_in(link))) ||
 	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason))) {

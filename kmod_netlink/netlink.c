@@ -10,6 +10,7 @@
 #include "compat/genetlink.h"
 #include "events.h"
 #include "hook.h"
+#include "label.h"
 #include "link.h"
 #include "message.h"
 #include "netlink.h"
@@ -23,18 +24,13 @@
 /* The link that a request names, valid while ipttrace_lock is held. */
 static struct ipttrace_link *find_link(struct genl_info *info)
 {
-	const struct nlattr *attr = ipttrace_parse_link(info);
-	struct ipttrace_link *link;
+	struct ipttrace_link_ref ref;
+	int err;
 
-	if (IS_ERR(attr))
-		return ERR_CAST(attr);
-	link = ipttrace_link_find(nla_get_u32(attr));
-	if (!link) {
-		NL_SET_ERR_MSG_ATTR(info->extack, attr,
-				    "there is no such link");
-		return ERR_PTR(-ENOENT);
-	}
-	return link;
+	err = ipttrace_parse_link(info, &ref);
+	if (err)
+		return ERR_PTR(err);
+	return ipttrace_link_find(&ref, info->extack);
 }
 
 /*
@@ -141,7 +137,9 @@ static int transact(struct genl_info *info, struct ipttrace_change *changes,
 	}
 	mutex_lock(&ipttrace_lock);
 	err = ipttrace_links_swap(changes, count,
-				  after ? nla_get_u32(after) : 0, info->extack);
+				  after ? nla_get_u32(after) : 0,
+				  info->attrs[IPTTRACE_A_REASON_TEXT],
+				  info->extack);
 	if (err) {
 		mutex_unlock(&ipttrace_lock);
 		nlmsg_free(msg);
@@ -208,6 +206,7 @@ int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info)
 	}
 	ipttrace_link_leave(link, &leaving);
 	ipttrace_links_detach(&leaving);
+	ipttrace_link_give_reason(link, info->attrs[IPTTRACE_A_REASON_TEXT]);
 	ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED,
 			IPTTRACE_DETACH_REASON_REQUEST);
 	err = reply_link(msg, info, link);
@@ -262,6 +261,12 @@ out:
 	return err;
 }
 
+/* The attribute that names the link of a request. */
+static const struct nlattr *link_attr(const struct genl_info *info)
+{
+	return info->attrs[IPTTRACE_A_LINK] ?: info->attrs[IPTTRACE_A_NAME];
+}
+
 /* Without an expectation the confirmation is of whichever swap waits now. */
 static int confirm_link(struct ipttrace_link *link, struct genl_info *info)
 {
@@ -273,8 +278,7 @@ static int confirm_link(struct ipttrace_link *link, struct genl_info *info)
 		err = ipttrace_link_check(link, &expect, info->extack);
 	if (err)
 		return err;
-	return ipttrace_rollback_confirm(link, info->attrs[IPTTRACE_A_LINK],
-					 info->extack);
+	return ipttrace_rollback_confirm(link, link_attr(info), info->extack);
 }
 
 int ipttrace_nl_confirm_doit(struct sk_buff *skb, struct genl_info *info)
@@ -286,8 +290,8 @@ static int adopt_link(struct ipttrace_link *link, struct genl_info *info)
 {
 	int err;
 
-	err = ipttrace_link_adopt(link, info->snd_portid,
-				  info->attrs[IPTTRACE_A_LINK], info->extack);
+	err = ipttrace_link_adopt(link, info->snd_portid, link_attr(info),
+				  info->extack);
 	if (!err)
 		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
 	return err;
@@ -298,11 +302,37 @@ int ipttrace_nl_adopt_doit(struct sk_buff *skb, struct genl_info *info)
 	return with_link(info, adopt_link);
 }
 
+static int rename_link(struct ipttrace_link *link, struct genl_info *info)
+{
+	const struct nlattr *name = info->attrs[IPTTRACE_A_NEW_NAME];
+	int err;
+
+	if (!name) {
+		NL_SET_ERR_ATTR_MISS(info->extack, NULL, IPTTRACE_A_NEW_NAME);
+		NL_SET_ERR_MSG(info->extack, "no new name is given");
+		return -EINVAL;
+	}
+	err = ipttrace_name_check(name, info->extack);
+	if (!err)
+		err = ipttrace_link_rename(link, name, info->extack);
+	if (!err)
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+	return err;
+}
+
+int ipttrace_nl_rename_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return with_link(info, rename_link);
+}
+
 int ipttrace_nl_get_start(struct netlink_callback *cb)
 {
 	const struct nlattr *link =
-		nlmsg_find_attr(cb->nlh, GENL_HDRLEN, IPTTRACE_A_LINK);
+		nlmsg_find_attr(cb->nlh, GENL_HDRLEN, IPTTRACE_A_LINK) ?:
+			nlmsg_find_attr(cb->nlh, GENL_HDRLEN, IPTTRACE_A_NAME);
 
+	/* a part that is too short for its first link would end the dump */
+	cb->min_dump_alloc = ipttrace_link_size();
 	if (!link)
 		return 0;
 	NL_SET_ERR_MSG_ATTR(cb->extack, link,
@@ -464,9 +494,11 @@ static int socket_released(struct notifier_block *nb, unsigned long event,
 		if (link->owner_portid == released->portid)
 			ipttrace_link_leave(link, &leaving);
 	ipttrace_links_detach(&leaving);
-	list_for_each_entry(link, &leaving, list)
+	list_for_each_entry(link, &leaving, list) {
+		ipttrace_link_give_reason(link, NULL);
 		ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED,
 				IPTTRACE_DETACH_REASON_OWNER);
+	}
 	mutex_unlock(&ipttrace_lock);
 	list_for_each_entry_safe(link, next, &leaving, list)
 		ipttrace_link_free(link);

@@ -34,21 +34,34 @@ ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE + 1] = {
 };
 
 const struct nla_policy
+ipttrace_label_policy[IPTTRACE_A_LABEL_VALUE + 1] = {
+	[IPTTRACE_A_LABEL_KEY] = { .type = NLA_NUL_STRING, .len = 31 },
+	[IPTTRACE_A_LABEL_VALUE] = { .type = NLA_NUL_STRING, .len = 63 },
+};
+
+const struct nla_policy
+ipttrace_labels_policy[IPTTRACE_A_LABELS_LABEL + 1] = {
+	[IPTTRACE_A_LABELS_LABEL] = NLA_POLICY_NESTED(ipttrace_label_policy),
+};
+
+const struct nla_policy
 ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1] = {
 	[IPTTRACE_A_EXPECTED_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 4),
 	[IPTTRACE_A_EXPECTED_PROGRAM_ID] = { .type = NLA_U32 },
 };
 
 const struct nla_policy
-ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1] = {
+ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1] = {
 	[IPTTRACE_A_CHANGE_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_CHANGE_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
 	[IPTTRACE_A_CHANGE_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_CHANGE_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
+	[IPTTRACE_A_CHANGE_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_CHANGE_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
 };
 
 static const struct nla_policy
-ipttrace_attach_policy[IPTTRACE_A_CHAIN + 1] = {
+ipttrace_attach_policy[IPTTRACE_A_REASON_TEXT + 1] = {
 	[IPTTRACE_A_HOOK] = { .type = NLA_U32 },
 	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
 	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 7),
@@ -60,27 +73,36 @@ ipttrace_attach_policy[IPTTRACE_A_CHAIN + 1] = {
 	[IPTTRACE_A_MODE] = NLA_POLICY_RANGE(NLA_U32, 1, 2),
 	[IPTTRACE_A_TABLE] = { .type = NLA_NUL_STRING, .len = 255 },
 	[IPTTRACE_A_CHAIN] = { .type = NLA_NUL_STRING, .len = 255 },
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
+	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 };
 
 static const struct nla_policy
-ipttrace_swap_policy[IPTTRACE_A_ROLLBACK_AFTER + 1] = {
+ipttrace_swap_policy[IPTTRACE_A_REASON_TEXT + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
 	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
+	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 };
 
 static const struct nla_policy
-ipttrace_detach_policy[IPTTRACE_A_EXPECT_PROGRAM + 1] = {
+ipttrace_detach_policy[IPTTRACE_A_REASON_TEXT + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 };
 
 static const struct nla_policy
-ipttrace_get_policy[IPTTRACE_A_LINK + 1] = {
+ipttrace_get_policy[IPTTRACE_A_NAME + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 };
 
 static const struct nla_policy
@@ -88,25 +110,29 @@ ipttrace_stats_policy[IPTTRACE_A_LINK + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_transact_policy[IPTTRACE_A_CHANGE + 1] = {
+ipttrace_transact_policy[IPTTRACE_A_REASON_TEXT + 1] = {
 	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
 	[IPTTRACE_A_CHANGE] = NLA_POLICY_NESTED(ipttrace_change_policy),
+	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 };
 
 static const struct nla_policy
-ipttrace_confirm_policy[IPTTRACE_A_EXPECT_GENERATION + 1] = {
+ipttrace_confirm_policy[IPTTRACE_A_NAME + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 };
 
 static const struct nla_policy
-ipttrace_history_policy[IPTTRACE_A_LINK + 1] = {
+ipttrace_history_policy[IPTTRACE_A_NAME + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 };
 
 static const struct nla_policy
-ipttrace_adopt_policy[IPTTRACE_A_LINK + 1] = {
+ipttrace_adopt_policy[IPTTRACE_A_NAME + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 };
 
 static const struct nla_policy
@@ -123,27 +149,34 @@ ipttrace_ruleset_policy[IPTTRACE_A_TABLE + 1] = {
 	[IPTTRACE_A_TABLE] = { .type = NLA_NUL_STRING, .len = 255 },
 };
 
-const struct genl_ops ipttrace_nl_operations[11] = {
+static const struct nla_policy
+ipttrace_rename_policy[IPTTRACE_A_NEW_NAME + 1] = {
+	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_NEW_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+};
+
+const struct genl_ops ipttrace_nl_operations[12] = {
 	{
 		.cmd = IPTTRACE_CMD_ATTACH,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_attach_doit,
 		.policy = ipttrace_attach_policy,
-		.maxattr = IPTTRACE_A_CHAIN,
+		.maxattr = IPTTRACE_A_REASON_TEXT,
 	},
 	{
 		.cmd = IPTTRACE_CMD_SWAP,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_swap_doit,
 		.policy = ipttrace_swap_policy,
-		.maxattr = IPTTRACE_A_ROLLBACK_AFTER,
+		.maxattr = IPTTRACE_A_REASON_TEXT,
 	},
 	{
 		.cmd = IPTTRACE_CMD_DETACH,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_detach_doit,
 		.policy = ipttrace_detach_policy,
-		.maxattr = IPTTRACE_A_EXPECT_PROGRAM,
+		.maxattr = IPTTRACE_A_REASON_TEXT,
 	},
 	{
 		.cmd = IPTTRACE_CMD_GET,
@@ -152,7 +185,7 @@ const struct genl_ops ipttrace_nl_operations[11] = {
 		.start = ipttrace_nl_get_start,
 		.dumpit = ipttrace_nl_get_dumpit,
 		.policy = ipttrace_get_policy,
-		.maxattr = IPTTRACE_A_LINK,
+		.maxattr = IPTTRACE_A_NAME,
 	},
 	{
 		.cmd = IPTTRACE_CMD_STATS,
@@ -166,28 +199,28 @@ const struct genl_ops ipttrace_nl_operations[11] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_transact_doit,
 		.policy = ipttrace_transact_policy,
-		.maxattr = IPTTRACE_A_CHANGE,
+		.maxattr = IPTTRACE_A_REASON_TEXT,
 	},
 	{
 		.cmd = IPTTRACE_CMD_CONFIRM,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_confirm_doit,
 		.policy = ipttrace_confirm_policy,
-		.maxattr = IPTTRACE_A_EXPECT_GENERATION,
+		.maxattr = IPTTRACE_A_NAME,
 	},
 	{
 		.cmd = IPTTRACE_CMD_HISTORY,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_history_doit,
 		.policy = ipttrace_history_policy,
-		.maxattr = IPTTRACE_A_LINK,
+		.maxattr = IPTTRACE_A_NAME,
 	},
 	{
 		.cmd = IPTTRACE_CMD_ADOPT,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_adopt_doit,
 		.policy = ipttrace_adopt_policy,
-		.maxattr = IPTTRACE_A_LINK,
+		.maxattr = IPTTRACE_A_NAME,
 	},
 	{
 		.cmd = IPTTRACE_CMD_VERIFY,
@@ -202,5 +235,12 @@ const struct genl_ops ipttrace_nl_operations[11] = {
 		.doit = ipttrace_nl_ruleset_doit,
 		.policy = ipttrace_ruleset_policy,
 		.maxattr = IPTTRACE_A_TABLE,
+	},
+	{
+		.cmd = IPTTRACE_CMD_RENAME,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_rename_doit,
+		.policy = ipttrace_rename_policy,
+		.maxattr = IPTTRACE_A_NEW_NAME,
 	},
 };

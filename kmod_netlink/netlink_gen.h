@@ -13,12 +13,16 @@ ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1];
 extern const struct nla_policy
 ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE + 1];
 extern const struct nla_policy
+ipttrace_label_policy[IPTTRACE_A_LABEL_VALUE + 1];
+extern const struct nla_policy
+ipttrace_labels_policy[IPTTRACE_A_LABELS_LABEL + 1];
+extern const struct nla_policy
 ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1];
 extern const struct nla_policy
-ipttrace_change_policy[IPTTRACE_A_CHANGE_EXPECT_PROGRAM + 1];
+ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1];
 
 /* Every request, with what it may hold. */
-extern const struct genl_ops ipttrace_nl_operations[11];
+extern const struct genl_ops ipttrace_nl_operations[12];
 
 /* The handlers of the operations: netlink.c. */
 
@@ -59,5 +63,8 @@ int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* the generation of the rules of a legacy table in a network namespace */
 int ipttrace_nl_ruleset_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* give a link another name, or its first one; its generation stays */
+int ipttrace_nl_rename_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _IPTTRACE_NETLINK_GEN_H */

@@ -6,6 +6,7 @@
 #include <net/genetlink.h>
 
 #include "hook.h"
+#include "label.h"
 #include "netlink.h"
 #include "netlink_gen.h"
 #include "parse.h"
@@ -83,9 +84,24 @@ static int fill_set(struct ipttrace_set *set, const struct nlattr *nest,
 	return 0;
 }
 
-/* Parses the set of a nest, which is missing from @outer if it is NULL. */
+static int add_labels(struct ipttrace_set *set, const struct nlattr *nest,
+		      struct netlink_ext_ack *extack)
+{
+	struct ipttrace_labels *labels = ipttrace_labels_parse(nest, extack);
+
+	if (IS_ERR(labels))
+		return PTR_ERR(labels);
+	set->labels = labels;
+	return 0;
+}
+
+/*
+ * Parses the set of a nest, which is missing from @outer if it is NULL, and the labels that go with
+ * it, which may be NULL.
+ */
 static struct ipttrace_set *parse_set(const struct nlattr *nest,
 				      const struct nlattr *outer, int type,
+				      const struct nlattr *labels,
 				      struct netlink_ext_ack *extack)
 {
 	struct nlattr *tb[ARRAY_SIZE(ipttrace_program_set_policy)];
@@ -110,6 +126,8 @@ static struct ipttrace_set *parse_set(const struct nlattr *nest,
 	if (!set)
 		return ERR_PTR(-ENOMEM);
 	err = fill_set(set, nest, tb, extack);
+	if (!err && labels)
+		err = add_labels(set, labels, extack);
 	if (err) {
 		ipttrace_set_free(set);
 		return ERR_PTR(err);
@@ -118,7 +136,7 @@ static struct ipttrace_set *parse_set(const struct nlattr *nest,
 }
 
 /**
- * ipttrace_parse_set - parse the program set of a request
+ * ipttrace_parse_set - parse the program set of a request, with its labels
  * @info: the request
  *
  * Return: the set, which the caller owns, or an ERR_PTR().
@@ -126,24 +144,45 @@ static struct ipttrace_set *parse_set(const struct nlattr *nest,
 struct ipttrace_set *ipttrace_parse_set(struct genl_info *info)
 {
 	return parse_set(info->attrs[IPTTRACE_A_PROGRAMS], NULL,
-			 IPTTRACE_A_PROGRAMS, info->extack);
+			 IPTTRACE_A_PROGRAMS, info->attrs[IPTTRACE_A_LABELS],
+			 info->extack);
 }
 
 /* --- links --------------------------------------------------------------------------------- */
 
-/**
- * ipttrace_parse_link - find the attribute by which a request names its link
- * @info: the request
- *
- * Return: the attribute or ERR_PTR(-EINVAL).
- */
-const struct nlattr *ipttrace_parse_link(struct genl_info *info)
+/* Parses a reference to a link. Without one, the attribute @type is missing from @outer. */
+static int parse_ref(struct ipttrace_link_ref *ref, const struct nlattr *id,
+		     const struct nlattr *name, const struct nlattr *outer,
+		     int type, struct netlink_ext_ack *extack)
 {
-	if (info->attrs[IPTTRACE_A_LINK])
-		return info->attrs[IPTTRACE_A_LINK];
-	NL_SET_ERR_ATTR_MISS(info->extack, NULL, IPTTRACE_A_LINK);
-	NL_SET_ERR_MSG(info->extack, "no link is given");
-	return ERR_PTR(-EINVAL);
+	if (id && name) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, name,
+			"a link is given by its id or by its name, not by both");
+		return -EINVAL;
+	}
+	if (!id && !name) {
+		NL_SET_ERR_ATTR_MISS(extack, outer, type);
+		NL_SET_ERR_MSG(extack, "no link is given");
+		return -EINVAL;
+	}
+	ref->attr = id ?: name;
+	ref->by_name = name;
+	return 0;
+}
+
+/**
+ * ipttrace_parse_link - parse the id or the name of the link that a request is about
+ * @info: the request
+ * @ref: filled in
+ *
+ * Return: 0 or -EINVAL.
+ */
+int ipttrace_parse_link(struct genl_info *info, struct ipttrace_link_ref *ref)
+{
+	return parse_ref(ref, info->attrs[IPTTRACE_A_LINK],
+			 info->attrs[IPTTRACE_A_NAME], NULL, IPTTRACE_A_LINK,
+			 info->extack);
 }
 
 /**
@@ -158,10 +197,18 @@ int ipttrace_parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
 {
 	const struct ipttrace_hook_ops *hook;
 	struct nlattr **attrs = info->attrs;
+	int err;
 
 	memset(spec, 0, sizeof(*spec));
 	spec->portid = info->snd_portid;
 	spec->programs = attrs[IPTTRACE_A_PROGRAMS];
+	spec->name = attrs[IPTTRACE_A_NAME];
+	spec->reason = attrs[IPTTRACE_A_REASON_TEXT];
+	if (spec->name) {
+		err = ipttrace_name_check(spec->name, info->extack);
+		if (err)
+			return err;
+	}
 	if (!attrs[IPTTRACE_A_HOOK]) {
 		NL_SET_ERR_ATTR_MISS(info->extack, NULL, IPTTRACE_A_HOOK);
 		NL_SET_ERR_MSG(info->extack, "no hook is given");
@@ -279,13 +326,13 @@ struct ipttrace_change *ipttrace_parse_swap(struct genl_info *info)
 	change = kzalloc(sizeof(*change), GFP_KERNEL);
 	if (!change)
 		return ERR_PTR(-ENOMEM);
-	change->link_attr = ipttrace_parse_link(info);
-	err = PTR_ERR_OR_ZERO(change->link_attr);
+	err = ipttrace_parse_link(info, &change->ref);
 	if (!err)
 		err = ipttrace_parse_expectation(info, &change->expect);
 	if (err)
 		goto err_free;
 	change->programs_attr = info->attrs[IPTTRACE_A_PROGRAMS];
+	change->labelled = info->attrs[IPTTRACE_A_LABELS];
 	change->set = ipttrace_parse_set(info);
 	err = PTR_ERR_OR_ZERO(change->set);
 	if (err)
@@ -309,12 +356,11 @@ static int parse_change(struct ipttrace_change *change,
 			       ipttrace_change_policy, extack);
 	if (err)
 		return err;
-	change->link_attr = tb[IPTTRACE_A_CHANGE_LINK];
-	if (!change->link_attr) {
-		NL_SET_ERR_ATTR_MISS(extack, nest, IPTTRACE_A_CHANGE_LINK);
-		NL_SET_ERR_MSG(extack, "no link is given");
-		return -EINVAL;
-	}
+	err = parse_ref(&change->ref, tb[IPTTRACE_A_CHANGE_LINK],
+			tb[IPTTRACE_A_CHANGE_NAME], nest,
+			IPTTRACE_A_CHANGE_LINK, extack);
+	if (err)
+		return err;
 	err = parse_expectation(&change->expect,
 				tb[IPTTRACE_A_CHANGE_EXPECT_GENERATION],
 				nla_data(nest), nla_len(nest),
@@ -322,8 +368,9 @@ static int parse_change(struct ipttrace_change *change,
 	if (err)
 		return err;
 	change->programs_attr = tb[IPTTRACE_A_CHANGE_PROGRAMS];
+	change->labelled = tb[IPTTRACE_A_CHANGE_LABELS];
 	set = parse_set(change->programs_attr, nest, IPTTRACE_A_CHANGE_PROGRAMS,
-			extack);
+			tb[IPTTRACE_A_CHANGE_LABELS], extack);
 	if (IS_ERR(set))
 		return PTR_ERR(set);
 	change->set = set;

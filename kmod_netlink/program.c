@@ -7,6 +7,7 @@
 #include "active.h"
 #include "compat/bpf.h"
 #include "events.h"
+#include "label.h"
 #include "link.h"
 #include "payload.h"
 #include "program.h"
@@ -39,6 +40,7 @@ void ipttrace_set_free(struct ipttrace_set *set)
 	kfree(set->filter_code);
 	if (set->payload)
 		bpf_map_put(set->payload);
+	ipttrace_labels_put(set->labels);
 	kfree(set);
 }
 

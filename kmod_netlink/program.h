@@ -9,6 +9,7 @@
 
 #include "ipttrace_netlink.h"
 
+struct ipttrace_labels;
 struct ipttrace_link;
 
 /**
@@ -25,6 +26,7 @@ struct ipttrace_link;
  * @filter_draws: the filter draws random numbers: run twice, it may give two answers
  * @payload: a reference to the map whose first element goes with events, or NULL
  * @payload_slots: the slots whose programs use it, a bit each
+ * @labels: a use of the link's labels in this generation, or NULL; no packet looks at them
  *
  * Constant while published (transaction.c), when packets find it through RCU. Owned by the link,
  * freed with ipttrace_set_free() a grace period after it was taken away. A set that is kept for a
@@ -43,6 +45,7 @@ struct ipttrace_set {
 	bool filter_draws;
 	struct bpf_map *payload;
 	unsigned long payload_slots;
+	struct ipttrace_labels *labels;
 };
 
 struct ipttrace_set *ipttrace_set_alloc(void);

@@ -11,6 +11,7 @@
 #include <linux/workqueue.h>
 
 #include "hook.h"
+#include "label.h"
 #include "message.h"
 #include "transaction.h"
 
@@ -130,8 +131,8 @@ static void rollback_work(struct work_struct *work)
 	list_for_each_entry_safe(link, next, &rollback->links, change) {
 		list_del_init(&link->change);
 		other_free(link);
-		ipttrace_history_add(&link->history, link->set,
-				     IPTTRACE_ACTION_ROLLBACK);
+		ipttrace_link_give_reason(link, NULL);
+		ipttrace_history_add(link, IPTTRACE_ACTION_ROLLBACK);
 		ipttrace_notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0);
 	}
 out:
@@ -248,20 +249,17 @@ static int change_check(struct ipttrace_change *change,
 	struct ipttrace_link *link;
 	int err;
 
-	link = ipttrace_link_find(nla_get_u32(change->link_attr));
-	if (!link) {
-		NL_SET_ERR_MSG_ATTR(extack, change->link_attr,
-				    "there is no such link");
-		return -ENOENT;
-	}
+	link = ipttrace_link_find(&change->ref, extack);
+	if (IS_ERR(link))
+		return PTR_ERR(link);
 	if (ipttrace_link_changing(link)) {
-		NL_SET_ERR_MSG_ATTR(extack, change->link_attr,
+		NL_SET_ERR_MSG_ATTR(extack, change->ref.attr,
 				    "the link is in the transaction twice");
 		return -EINVAL;
 	}
 	if (link->rollback) {
 		NL_SET_ERR_MSG_ATTR(
-			extack, change->link_attr,
+			extack, change->ref.attr,
 			"the last swap of the link waits to be confirmed or rolled back");
 		return -EBUSY;
 	}
@@ -279,6 +277,7 @@ static int change_check(struct ipttrace_change *change,
  * @changes: a change for each link; on success the links own the sets
  * @count: number of changes
  * @rollback_after: milliseconds until the previous sets are put back unless confirmed, or 0
+ * @reason: reason for the change, or NULL
  * @extack: extended ACK, set on error
  *
  * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
@@ -288,7 +287,8 @@ static int change_check(struct ipttrace_change *change,
  * error nothing has changed.
  */
 int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
-			u32 rollback_after, struct netlink_ext_ack *extack)
+			u32 rollback_after, const struct nlattr *reason,
+			struct netlink_ext_ack *extack)
 {
 	struct ipttrace_rollback *rollback = NULL;
 	struct publication publication;
@@ -304,6 +304,9 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 			goto err_undo;
 		link = changes[i].link;
 		link->other = changes[i].set;
+		if (!changes[i].labelled)
+			link->other->labels =
+				ipttrace_labels_get(link->set->labels);
 		list_add_tail(&link->change, &changing);
 	}
 	if (rollback_after) {
@@ -317,9 +320,11 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 		goto err_free;
 
 	links_exchange(&changing, &publication);
-	list_for_each_entry(link, &changing, change)
-		ipttrace_history_add(&link->history, link->set,
-				     IPTTRACE_ACTION_SWAP);
+	list_for_each_entry(link, &changing, change) {
+		link->transaction = ipttrace_links_sequence;
+		ipttrace_link_give_reason(link, reason);
+		ipttrace_history_add(link, IPTTRACE_ACTION_SWAP);
+	}
 	if (rollback)
 		rollback_arm(rollback, &changing, rollback_after);
 	list_for_each_entry_safe(link, next, &changing, change) {

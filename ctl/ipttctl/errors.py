@@ -104,6 +104,13 @@ class LinkDetachedError(IpttctlError):
         super().__init__(f"link {link} was detached by somebody else")
 
 
+class NameTakenError(KernelError):
+    """Another link has the name already."""
+
+    exit_code = 11
+    hint = "see `ipttctl links`; choose another name, or swap that link: attach --persist --replace"
+
+
 class ExpectationError(KernelError):
     """A compare-and-swap found an unexpected generation or program."""
 

@@ -60,6 +60,11 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "MAX_TRIALS": (64, "network namespaces of a verifier"),
     "PROG_NAME": (16, "bytes of a program's name, with its NUL (BPF_OBJ_NAME_LEN)"),
     "PROG_TAG": (8, "bytes of a program's tag (BPF_TAG_SIZE)"),
+    "LINK_NAME": (63, "bytes of a link's name, without its NUL"),
+    "MAX_LABELS": (8, "labels of a link"),
+    "LABEL_KEY": (31, "bytes of a label's key, without its NUL"),
+    "LABEL_VALUE": (63, "bytes of a label's value, without its NUL"),
+    "REASON": (127, "bytes of the reason given for a change, without its NUL"),
 }
 
 
@@ -244,6 +249,27 @@ CpuStats: Final = AttributeSet(
     Attribute("lost-nested", 5, U64, Loss.NESTED.doc),
 )
 
+Label: Final = AttributeSet(
+    "label",
+    "Something that somebody notes about a link.",
+    Attribute(
+        "key",
+        1,
+        STRING,
+        "its key, once for each link; spelled as names of links are",
+        max_length=limit("LABEL_KEY"),
+    ),
+    Attribute(
+        "value", 2, STRING, "its value, any text; may be empty", max_length=limit("LABEL_VALUE")
+    ),
+)
+
+Labels: Final = AttributeSet(
+    "labels",
+    "All labels of a link.",
+    Attribute("label", 1, Label, "a label", multi=True),
+)
+
 Change: Final = AttributeSet(
     "change",
     "A swap of one link in a transaction.",
@@ -257,6 +283,10 @@ Change: Final = AttributeSet(
         "only if the program in slot has this id; 0 for an empty slot",
         multi=True,
     ),
+    Attribute(
+        "name", 5, STRING, "name of the link, instead of its id", max_length=limit("LINK_NAME")
+    ),
+    Attribute("labels", 6, Labels, "all its labels from now on; without, it keeps them"),
 )
 
 History: Final = AttributeSet(
@@ -269,6 +299,16 @@ History: Final = AttributeSet(
     Attribute("uid", 5, U32, "user of that process, in the initial user namespace"),
     Attribute("comm", 6, STRING, "command of that process; empty for a roll-back", max_length=15),
     Attribute("program", 7, Program, "a program of the set", multi=True),
+    Attribute(
+        "transaction",
+        8,
+        U64,
+        "number of the change (links-sequence): links that were swapped together have the same. A "
+        "roll-back has that of the swap that it undoes",
+    ),
+    Attribute(
+        "reason", 9, STRING, "the reason that was given, if one was", max_length=limit("REASON")
+    ),
 )
 
 Payload: Final = AttributeSet(
@@ -438,6 +478,42 @@ Top: Final = AttributeSet(
         U32,
         "1: the rules are being replaced, and may be of this generation or of the next",
     ),
+    Attribute(
+        "name",
+        43,
+        STRING,
+        "name of the link, if it has one: no other link has it. Begins with a letter or '_'; "
+        "letters, digits, '_', '.' and '-' follow. Attach: the name to give; other requests: the "
+        "link, instead of its id",
+        max_length=limit("LINK_NAME"),
+    ),
+    Attribute(
+        "labels",
+        44,
+        Labels,
+        "all labels of the link. Swap: those from now on; without, it keeps the ones that it has",
+    ),
+    Attribute(
+        "reason-text",
+        45,
+        STRING,
+        "the reason given for the change that made the generation; in a notification that a link "
+        "went, the one given for that",
+        max_length=limit("REASON"),
+    ),
+    Attribute(
+        "transaction",
+        46,
+        U64,
+        "number of the change that made the generation: see history",
+    ),
+    Attribute(
+        "new-name",
+        47,
+        STRING,
+        "rename: the name that the link has from now on",
+        max_length=limit("LINK_NAME"),
+    ),
 )
 
 ATTRIBUTE_SETS: Final = (
@@ -448,6 +524,8 @@ ATTRIBUTE_SETS: Final = (
     LinkStats,
     SlotStats,
     CpuStats,
+    Label,
+    Labels,
     Change,
     History,
     Payload,

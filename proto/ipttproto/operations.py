@@ -29,7 +29,7 @@ class Command(Documented):
     LINK_ATTACHED = 6, "notification: a link was made"
     LINK_SWAPPED = 7, "notification: a link has a new program set"
     LINK_DETACHED = 8, "notification: a link went"
-    LINK_CHANGED = 9, "notification: armed, gone, owner or rollback-in of a link changed"
+    LINK_CHANGED = 9, "notification: armed, gone, owner, name or rollback-in of a link changed"
     EVENTS = 10, "a batch of events of one CPU"
     TRANSACT = 11, "swap several links in one step, all or none; a reply for each change, in order"
     CONFIRM = (
@@ -47,6 +47,7 @@ class Command(Documented):
         ),
     )
     RULESET = 17, "the generation of the rules of a legacy table in a network namespace"
+    RENAME = 18, "give a link another name, or its first one; its generation stays"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ _LINK: Final = (
     "table",
     "chain",
     "links-sequence",
+    "name",
+    "labels",
+    "reason-text",
+    "transaction",
 )
 
 #: what is known of the walk
@@ -109,25 +114,42 @@ OPERATIONS: Final = (
             "mode",
             "table",
             "chain",
+            "name",
+            "labels",
+            "reason-text",
         ),
         _LINK,
     ),
     Operation(
         Command.SWAP,
-        ("link", "programs", "expect-generation", "expect-program", "rollback-after"),
+        (
+            "link",
+            "programs",
+            "expect-generation",
+            "expect-program",
+            "rollback-after",
+            "name",
+            "labels",
+            "reason-text",
+        ),
         _LINK,
     ),
-    Operation(Command.DETACH, ("link", "expect-generation", "expect-program"), _LINK),
-    Operation(Command.GET, ("link",), (*_LINK, "reason"), dump=True),
+    Operation(
+        Command.DETACH,
+        ("link", "expect-generation", "expect-program", "name", "reason-text"),
+        _LINK,
+    ),
+    Operation(Command.GET, ("link", "name"), (*_LINK, "reason"), dump=True),
     Operation(
         Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
     ),
-    Operation(Command.TRANSACT, ("change", "rollback-after"), _LINK),
-    Operation(Command.CONFIRM, ("link", "expect-generation"), _LINK),
-    Operation(Command.HISTORY, ("link",), ("link", "generation", "history")),
-    Operation(Command.ADOPT, ("link",), _LINK),
+    Operation(Command.TRANSACT, ("change", "rollback-after", "reason-text"), _LINK),
+    Operation(Command.CONFIRM, ("link", "expect-generation", "name"), _LINK),
+    Operation(Command.HISTORY, ("link", "name"), ("link", "generation", "history")),
+    Operation(Command.ADOPT, ("link", "name"), _LINK),
     Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),
     Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
+    Operation(Command.RENAME, ("link", "name", "new-name"), _LINK),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

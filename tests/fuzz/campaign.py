@@ -26,6 +26,7 @@ from tests.fuzz.capabilities import without_bpf
 from tests.fuzz.corpus import Corpus
 from tests.fuzz.generate import Generator
 from tests.fuzz.mutate import Mutator
+from tests.fuzz.refusals import Formatted
 from tests.fuzz.request import Request
 from tests.fuzz.world import World
 
@@ -37,7 +38,13 @@ _RIGHT: Final = 0.05
 #: how often a request that reached something new is used again
 _AGAIN: Final = 0.6
 #: commands whose replies describe a change
-_TELLING: Final = {Command.ATTACH, Command.SWAP, Command.TRANSACT, Command.DETACH}
+_TELLING: Final = {
+    Command.ATTACH,
+    Command.SWAP,
+    Command.TRANSACT,
+    Command.DETACH,
+    Command.RENAME,
+}
 #: sequence numbers of requests that ask whether the kernel passed over the one before
 _FENCE: Final = 1 << 31
 
@@ -143,6 +150,7 @@ class Campaign:
         self._generator = Generator(world, self._pick)
         self._mutator = Mutator(world, self._generator, self._pick)
         self._sequence = 0
+        self._formatted = Formatted()
         self.corpus = Corpus()
         self.tally = Tally()
 
@@ -182,7 +190,7 @@ class Campaign:
             return None
         self.tally.errnos[answer.errno] += 1
         if isinstance(answer, Acknowledgement) and answer.message:
-            self.tally.sentences[answer.message] += 1
+            self.tally.sentences[self._formatted.plain(answer.message)] += 1
         return answer
 
     @contextmanager

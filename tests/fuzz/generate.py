@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from ipttctl.families import HOOKS, NfFamily
 from ipttproto import TABLE_SLOTS, Command, Hook, LinkFlag, NfMode, Slot
 from ipttproto.attributes import BINARY, STRING, U64, Attribute, AttributeSet, ScalarType
-from ipttproto.family import RECORDS, Change, Program, ProgramSet, Top
+from ipttproto.family import RECORDS, Change, Labels, Program, ProgramSet, Top
 from ipttproto.operations import OPERATIONS, Operation
 from tests.fuzz.request import Node, Request, nest
 from tests.fuzz.world import KnownLink, World
@@ -22,6 +22,11 @@ _EMITTING: Final = (Slot.RULE, Slot.EXIT, Slot.PACKET)
 _LOOPBACK: Final = 1
 #: how often a swap has a rollback, a set a payload, and a request the flag of a dump
 _SOMETIMES: Final = 0.2
+#: what a request need not have
+_OPTIONAL: Final = ("rollback-after", "labels", "reason-text")
+#: what is spelled as names are; few of them, so that some are taken
+_NAMES: Final = ("name", "new-name", "key")
+_WORDS: Final = ("web", "_", "a.b-c_9", "db", "x" * 31)
 
 
 class Generator:
@@ -44,10 +49,17 @@ class Generator:
             return Request(operation.command, self._table())
         link = self._world.some_link(pick)
         nodes = []
+        other_way = self._other_way(operation.request, link)
         for name in operation.request:
-            if name != "rollback-after" or pick.random() < _SOMETIMES:
+            if name != other_way and (name not in _OPTIONAL or pick.random() < _SOMETIMES):
                 nodes += self.nodes(Top.by_name[name], link)
         return Request(operation.command, nodes)
+
+    def _other_way(self, names: Collection[str], link: KnownLink) -> str | None:
+        """The attribute by which a request does not name its link: its name, or its id."""
+        if not {"link", "name"} <= {*names}:
+            return None
+        return "link" if link.name and self._pick.random() < 0.5 else "name"
 
     def _attach(self) -> list[Node]:
         """The attributes of an attach to a hook of any kind, in the schema's order."""
@@ -68,7 +80,8 @@ class Generator:
         operation = next(o for o in REQUESTS if o.command == Command.ATTACH)
         for name in operation.request:
             attribute = Top.by_name[name]
-            if name == "programs":
+            optional = name in {"name", "labels", "reason-text"}
+            if name == "programs" or (optional and pick.random() < _SOMETIMES):
                 nodes += self.nodes(attribute, link)
             elif name in place:
                 nodes.append(Node(attribute.number, _bytes(place[name], 4), attribute))
@@ -142,6 +155,9 @@ class Generator:
         """A valid value of an attribute that is not a nest."""
         pick = self._pick
         link = link or self._world.some_link(pick)
+        if attribute.name in _NAMES:
+            known = link.name if attribute.name == "name" else ""
+            return (known or pick.choice(_WORDS)).encode() + b"\0"
         if attribute.type is STRING:
             length = pick.randrange((attribute.max_length or 20) + 1)
             return bytes(pick.randrange(33, 127) for _ in range(length)) + b"\0"
@@ -158,8 +174,11 @@ class Generator:
 
     def _change(self, link: KnownLink) -> list[Node]:
         nodes = []
+        other_way = self._other_way(Change.by_name, link)
         for attribute in Change.attributes:
-            nodes += self.nodes(attribute, link)
+            optional = attribute.name in _OPTIONAL
+            if attribute.name != other_way and (not optional or self._pick.random() < _SOMETIMES):
+                nodes += self.nodes(attribute, link)
         return nodes
 
     def _program_set(self, link: KnownLink) -> list[Node]:
@@ -209,6 +228,8 @@ class Generator:
                 members = [int(member) for member in attribute.enum]
                 chosen = self._pick.sample(members, self._pick.randrange(1, len(members) + 1))
                 return [{attribute.name: member} for member in chosen]
+        if space is Labels:
+            return [{}]
         return [{} for _ in range(self._pick.randrange(1, 4))]
 
     def _binary(self, attribute: Attribute) -> bytes:

@@ -17,6 +17,11 @@ _REFUSAL: Final = re.compile(
     rf'(?:NL|GENL)_SET_ERR_MSG\w*\s*\((?P<arguments>(?:{_LITERAL}|[^";])*)\)\s*;'
 )
 
+#: a sentence that some kernels have with numbers in it: how it is without, and with
+_FORMATTED: Final = re.compile(
+    rf"IPTTRACE_SET_ERR_MSG_ATTR\([^;\"]*(?P<plain>{_LITERAL}),\s*(?P<format>{_LITERAL})"
+)
+
 #: sentences of attribute policies
 _POLICY: Final = re.compile(rf"\.reject_message = (?P<sentence>{_LITERAL})")
 
@@ -58,4 +63,23 @@ def sentences(sources: Path = SOURCES) -> frozenset[str]:
         for refusal in _REFUSAL.finditer(text):
             parts = _STRING.findall(refusal["arguments"])
             found.add("".join(ast.literal_eval(part) for part in parts))
+        found |= {ast.literal_eval(said["plain"]) for said in _FORMATTED.finditer(text)}
     return frozenset(found)
+
+
+class Formatted:
+    """The sentences of the module that have numbers in them where the kernel can send these."""
+
+    def __init__(self, sources: Path = SOURCES) -> None:
+        self._plain = [
+            (
+                re.compile(re.escape(ast.literal_eval(said["format"])).replace("%u", r"\d+")),
+                str(ast.literal_eval(said["plain"])),
+            )
+            for path in sources.glob("*.c")
+            for said in _FORMATTED.finditer(path.read_text())
+        ]
+
+    def plain(self, sentence: str) -> str:
+        """The sentence as it is without its numbers."""
+        return next((p for shape, p in self._plain if shape.fullmatch(sentence)), sentence)

@@ -20,6 +20,7 @@ class KnownLink:
     programs: Mapping[int, int]
     hook: int = Hook.TABLE
     family: int = 0
+    name: str = ""
 
 
 @dataclass
@@ -56,6 +57,7 @@ class World:
                 {p["slot"]: p["id"] for p in programs},
                 attributes.get("hook", Hook.TABLE),
                 attributes.get("family", 0),
+                attributes.get("name", ""),
             )
         except KeyError as missing:
             raise ProtocolError(f"a reply about a link has no {missing}") from None

@@ -22,6 +22,7 @@ from ipttctl.bpf.programs import Program
 from ipttctl.bpf.specs import MapSpec
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, Swap
+from ipttctl.link.names import LinkRef
 from ipttctl.programs.maps import map_of
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -224,7 +225,7 @@ def test_what_others_own_is_left_alone(place: Namespace, file: File, accept: Pro
             assert file.apply() == []
             assert not file.differs()
             told = ipttctl("apply", str(file.path)).stderr
-            assert told.startswith(f"mine: link {step['link']} was adopted by process ")
+            assert told.startswith(f"mine: link {step['link']} belongs to process ")
             file.write({})
             assert file.apply() == []
             assert [s["link"] for s in file.apply("--prune")] == theirs[:1]
@@ -427,22 +428,41 @@ class Stopping(Controller):
         self._at("after attach")
         return link
 
-    def transact(self, swaps: Sequence[Swap], *, rollback_after: float | None = None) -> list[Link]:
+    def transact(self, swaps: Sequence[Swap], **options: Any) -> list[Link]:
         """Stop before and after a transaction."""
         self._at("before swap")
-        swapped = super().transact(swaps, rollback_after=rollback_after)
+        swapped = super().transact(swaps, **options)
         self._at("after swap")
         return swapped
 
-    def detach(self, link_id: int, **options: Any) -> Link:
+    def detach(self, link: LinkRef, **options: Any) -> Link:
         """Stop before a detach."""
         self._at("before detach")
-        return super().detach(link_id, **options)
+        return super().detach(link, **options)
+
+    def rename(self, link: LinkRef, name: str) -> Link:
+        """Stop before a link gets a name."""
+        self._at("before rename")
+        return super().rename(link, name)
 
 
 def _apply(path: Path, point: str, reached: int) -> None:
     with Stopping(point, reached) as controller:
         apply_state(controller, read_state(str(path)))
+
+
+def killed_at(point: str, file: File) -> None:
+    """Apply a file in a process that is killed at a point."""
+    ours, theirs = os.pipe()
+    process = _fork.Process(target=_apply, args=(file.path, point, theirs))
+    process.start()
+    os.close(theirs)
+    assert os.read(ours, 1) == b"."
+    os.close(ours)
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(COMMAND_TIMEOUT)
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -458,17 +478,7 @@ def test_whoever_is_killed_half_way_is_followed_by_the_next(
     changed = one | {"id": {"packet": other.id}}
     file.write({"kept": one, "swapped": changed, "first": changed, "second": changed})
 
-    ours, theirs = os.pipe()
-    process = _fork.Process(target=_apply, args=(file.path, point, theirs))
-    process.start()
-    os.close(theirs)
-    assert os.read(ours, 1) == b"."
-    os.close(ours)
-    assert process.pid
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(COMMAND_TIMEOUT)
-    assert process.exitcode == -signal.SIGKILL
-
+    killed_at(point, file)
     # no link is lost, and each link has the old programs or the new ones
     found = links()
     assert {kept, swapped, going} <= set(found)
@@ -487,9 +497,38 @@ def test_whoever_is_killed_half_way_is_followed_by_the_next(
     assert now[kept].generation == 1
     assert [p.id for n in set(now) - {kept} for p in now[n].programs.values()] == [other.id] * 3
     assert file.apply() == []
+    assert {link.name for link in now.values()} == {"kept", "swapped", "first", "second"}
     file.write({})
     assert file.actions() == ["detach"] * 4
     assert links() == {}
+
+
+@pytest.mark.parametrize("point", ["before detach", "before rename"])
+def test_a_link_that_moves_gets_its_name_in_the_end(
+    point: str, place: Namespace, file: File, accept: Program
+) -> None:
+    """Old and new are there at once, until the old one goes; also if apply is killed meanwhile."""
+    one = {"id": {"packet": accept.id}, "label": {"team": "core"}}
+    file.write({"web": at(place, **one)})
+    file.apply()
+    (old,) = links().values()
+    assert (old.name, old.labels) == ("web", {"team": "core"})
+    file.write({"web": at(place, **one, hook="nf:inet4/input")})
+    killed_at(point, file)
+    new = next(link for number, link in links().items() if number != old.id)
+    assert new.name == ""
+    left = ["detach", "rename"] if point == "before detach" else ["rename"]
+    assert file.actions() == left
+    (now,) = links().values()
+    assert (now.id, now.name, now.generation) == (new.id, "web", 1)
+    assert not file.differs()
+    file.write({"web": at(place, **one)})
+    assert file.actions() == ["attach", "detach"]
+    assert [link.name for link in links().values()] == ["web"]
+    done = ipttctl("apply", str(file.path), "--reason", "unused")
+    assert (done.returncode, done.stdout) == (0, "")
+    file.write({})
+    assert file.actions() == ["detach"]
 
 
 def test_whoever_is_killed_while_it_loads_has_changed_nothing(

@@ -49,6 +49,7 @@ pytestmark = pytest.mark.skipif(
 _NR_FINIT_MODULE = 313  # x86-64
 #: allocations that fail without a change; the kernel can do without what they were for
 MINIMUM = 5
+LABELS = {"team": "core", "tier": ""}
 
 
 @pytest.fixture
@@ -84,7 +85,11 @@ def _unanswered(error: Exception | None) -> bool:
 
 def test_attach(controller: Controller, programs: ProgramSet, hook: Hook) -> None:
     failed = 0
-    for trial in each_allocation(lambda: controller.attach(hook, programs), IpttctlError):
+
+    def attach() -> Link:
+        return controller.attach(hook, programs, name="web", labels=LABELS, reason="why")
+
+    for trial in each_allocation(attach, IpttctlError):
         links = controller.links()
         if trial.error is None:
             assert links == [trial.result]
@@ -125,7 +130,9 @@ def test_swap(
     failed = 0
 
     def swap() -> Link:
-        return controller.swap(link.id, sets[link.generation % 2])
+        # every other time it keeps the labels that it has
+        labels = {"of": str(link.generation + 1)} if link.generation % 2 else None
+        return controller.swap(link.id, sets[link.generation % 2], labels=labels)
 
     for trial in each_allocation(swap, IpttctlError):
         now = controller.link(link.id)
@@ -136,6 +143,7 @@ def test_swap(
         # all of one set or all of the other
         assert set(now.programs) == set(sets[(now.generation - 1) % 2].programs)
         assert now.generation in (link.generation, link.generation + 1)
+        assert now.labels == ({"of": str(now.generation // 2 * 2)} if now.generation > 1 else {})
         failed += trial.error is not None
         link = now
     print(f"swap: {trial.number - 1} allocations, {failed} requests refused")
@@ -220,6 +228,28 @@ def test_detach(controller: Controller, programs: ProgramSet, hook: Hook) -> Non
         if not links:
             link = controller.attach(hook, programs)
     print(f"detach: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > 0
+    controller.detach(link.id)
+
+
+def test_rename(controller: Controller, programs: ProgramSet) -> None:
+    link = controller.attach(TableHook(), programs, name="web")
+    other = {"web": "edge", "edge": "web"}
+    failed = 0
+
+    def rename() -> Link:
+        return controller.rename(link.name, other[link.name])
+
+    for trial in each_allocation(rename, IpttctlError):
+        (now,) = controller.links()
+        if trial.error is None:
+            assert now == trial.result
+            assert now.name == other[link.name]
+        elif not _unanswered(trial.error):
+            assert now == link, trial
+        failed += trial.error is not None
+        link = now
+    print(f"rename: {trial.number - 1} allocations, {failed} requests refused")
     assert failed > 0
     controller.detach(link.id)
 

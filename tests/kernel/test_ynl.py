@@ -103,6 +103,30 @@ def check_link(reply: Mapping[str, Any], link: Link) -> None:
     assert shown == {slot: (one.id, one.tag, one.name) for slot, one in link.programs.items()}
 
 
+def test_names_labels_and_reasons(controller: Controller, make_program: MakeProgram) -> None:
+    fd = make_program(asm.returning(1)).fd
+    labels = {"label": [{"key": "team", "value": "core"}, {"key": "tier", "value": ""}]}
+    request = {
+        "hook": "table",
+        "flags": ["persistent"],
+        "programs": programs(entry=fd),
+        "name": "web",
+        "labels": labels,
+        "reason-text": "why",
+    }
+    reply = do("attach", request, [fd])
+    link = controller.link("web")
+    assert (reply["link"], reply["name"], reply["labels"]) == (link.id, "web", labels)
+    assert (link.labels, link.reason) == ({"team": "core", "tier": ""}, "why")
+    assert link.transaction == reply["transaction"]
+    refused = call("--do", "attach", "--json", json.dumps(request), fds=[fd])
+    assert refused.returncode != 0
+    assert "has this name" in refused.stdout + refused.stderr
+    assert do("rename", {"name": "web", "new-name": "edge"})["name"] == "edge"
+    [entry] = do("history", {"name": "edge"})["history"]
+    assert (entry["reason"], entry["transaction"]) == ("why", link.transaction)
+
+
 def test_a_link_at_tables_from_attach_to_detach(
     controller: Controller, make_program: MakeProgram
 ) -> None:

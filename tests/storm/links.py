@@ -7,12 +7,12 @@ import errno
 import random
 import time
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
-from ipttctl.errors import ExpectationError, KernelError
+from ipttctl.errors import ExpectationError, KernelError, NameTakenError
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
@@ -53,6 +53,14 @@ _RETURNS = (0, 0, 1)
 _WRONG: Final = 0.2
 #: number of links that are swapped in one step
 _TOGETHER = (1, 2, 3)
+#: names of links: few, so that they are taken sometimes
+_NAMES: Final = (None, None, "a", "b", "c", "d", "e", "f")
+_LABELS: Final[tuple[dict[str, str] | None, ...]] = (
+    None,
+    {},
+    {"team": "core"},
+    {"a": "", "b": "v" * 63},
+)
 #: seconds until a swap is rolled back: too few for a confirmation, or enough
 _ROLLBACK = (None, 0.05, 3)
 _PATIENCE: Final = 600.0
@@ -173,18 +181,30 @@ class Links:
         return ChainHook.parse(where, netns=place and place.path)
 
     def _attach(self) -> None:
+        try:
+            self._attach_one()
+        except NameTakenError as error:
+            self._journal.write("attach-refused", str(error))
+
+    def _attach_one(self) -> None:
         decide = self._decide
         persistent = decide.random() < 0.2
+        notes: dict[str, Any] = {
+            "persistent": persistent,
+            "name": decide.choice(_NAMES),
+            "labels": decide.choice(_LABELS),
+            "reason": "storm",
+        }
         kind = decide.random()
         if kind < _NF + _CHAIN:
             hook = self._nf_hook() if kind < _NF else self._chain_hook()
             programs = self._program_set(hook)
-            link = self._controller.attach(hook, programs, persistent=persistent)
+            link = self._controller.attach(hook, programs, **notes)
             what = "attach-nf" if kind < _NF else "attach-chain"
             self._journal.write(what, f"link {link.id} persistent={persistent} {hook}")
         else:
             programs, family = self._program_set(TableHook()), decide.choice(_FAMILIES)
-            link = self._controller.attach(TableHook(family), programs, persistent=persistent)
+            link = self._controller.attach(TableHook(family), programs, **notes)
             self._journal.write("attach", f"link {link.id} persistent={persistent} family={family}")
         self._links.append(link)
 
@@ -200,9 +220,10 @@ class Links:
         links = [self._links[n] for n in chosen]
         swaps = [
             Swap(
-                link.id,
+                link.name or link.id,
                 self._program_set(link.hook),
                 expect_generation=link.generation + (n == wrong),
+                labels=decide.choice(_LABELS),
             )
             for n, link in zip(chosen, links, strict=True)
         ]
@@ -216,8 +237,9 @@ class Links:
             self._journal.write(f"{kind}-refused", words)
             return
         assert wrong is None, f"swapped in spite of a wrong generation: {words}"
-        for n, before, now in zip(chosen, links, swapped, strict=True):
+        for n, swap, before, now in zip(chosen, swaps, links, swapped, strict=True):
             assert (now.id, now.generation) == (before.id, before.generation + 1)
+            assert now.labels == (before.labels if swap.labels is None else swap.labels)
             assert (now.rollback_in is None) == (rollback_after is None)
             self._links[n] = now
         self._journal.write(kind, f"{words}, back after {rollback_after} s")
@@ -232,6 +254,7 @@ class Links:
                 swap.programs,
                 expect_generation=swap.expect_generation,
                 rollback_after=rollback_after,
+                labels=swap.labels,
             )
         ]
 

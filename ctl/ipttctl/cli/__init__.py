@@ -28,7 +28,14 @@ from ipttctl.cli.lean import without_the_rest
 from ipttctl.cli.options import Output
 from ipttctl.cli.output import lines, note
 from ipttctl.cli.standard_files import ReaderGoneError, checked, keep_numbers, take_any_encoding
-from ipttctl.errors import IpttctlError, LinkDetachedError, ModuleError, UsageError, os_reason
+from ipttctl.errors import (
+    IpttctlError,
+    LinkDetachedError,
+    ModuleError,
+    NameTakenError,
+    UsageError,
+    os_reason,
+)
 from ipttctl.paths import VERSION
 from ipttctl.system.inherited import Inherited
 from ipttproto import FINGERPRINT, ProtocolError
@@ -46,6 +53,7 @@ EXIT_CODES: Final = {
     doctor.FAILED: "doctor found that something is missing",
     declared.DIFFERS: "diff found that something is not as declared",
     LinkDetachedError.exit_code: "attach, adopt: somebody else detached the link",
+    NameTakenError.exit_code: "another link has the name",
     run_command.NOT_EXECUTABLE: "run: the command cannot be executed",
     run_command.NOT_FOUND: "run: there is no such command",
     130: "interrupted before there was anything to end",
@@ -72,6 +80,7 @@ app.command()(declared.apply)
 app.command()(declared.diff)
 app.command()(declared.save)
 app.command()(links.adopt)
+app.command()(links.rename)
 app.command()(links.detach)
 app.command("links")(links.links)
 app.command("events")(events.events)

@@ -13,10 +13,11 @@ import typer
 
 from ipttctl import state as declared_state
 from ipttctl.cli import output
-from ipttctl.cli.options import Output, OutputOption, inherited, tell_compiling
+from ipttctl.cli.options import Output, OutputOption, ReasonOption, inherited, tell_compiling
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.walk import verified_for
 from ipttctl.link.controller import Controller
+from ipttctl.link.names import parse_reason
 from ipttctl.programs.sources import source_text
 from ipttctl.show import render_json
 
@@ -37,6 +38,7 @@ def apply(
     context: typer.Context,
     file: _FILE,
     prune: _PRUNE = False,
+    reason: ReasonOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Make links and maps as FILE declares them, and print the changes.
@@ -44,20 +46,27 @@ def apply(
     FILE has an object "links" with an object for each link by its name. This holds attach's options
     by their long names, "maps" with the contents of maps, and "link", the id of a persistent link
     to take over. Links that apply made and FILE does not have are detached. Links that a process
-    owns are left alone; a declared link that somebody adopted too, which is told on standard error.
+    owns are left alone; a declared link too, which is told on standard error. Links have their
+    names in the module too.
 
     If anything fails, nothing is changed: all programs are loaded first, and all links that change
     do so in one step. Applying the same FILE again changes nothing.
     """
     from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
 
+    why = parse_reason("--reason", reason)
     state = read_state(file, inherited(context))
     _take_all_descriptors()
     with on_ending(_interrupt), Controller() as controller:
         verified_for(controller, (link.hook for link in state.links))
         _print(
             declared_state.apply_state(
-                controller, state, prune=prune, on_compile=tell_compiling, warn=output.note
+                controller,
+                state,
+                prune=prune,
+                on_compile=tell_compiling,
+                warn=output.note,
+                reason=why,
             ),
             output_form,
         )

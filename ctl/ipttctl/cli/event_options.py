@@ -13,7 +13,7 @@ from ipttctl.errors import UsageError
 from ipttctl.events.describe import VERDICTS
 from ipttctl.events.filter import EventFilter, RulePattern
 from ipttctl.hooks import event_pattern, pattern_words
-from ipttctl.numbers import U32_MAX
+from ipttctl.link.names import LinkRef, parse_link
 
 _WORDS: Final = ", ".join(pattern_words())
 
@@ -23,8 +23,8 @@ class EventOptions:
     """The options that choose events (see ``ipttctl.cli.groups``); each can be given repeatedly."""
 
     link: Annotated[
-        list[int],
-        typer.Option("--link", metavar="N", min=1, max=U32_MAX, help="of this link; repeatable"),
+        list[str],
+        typer.Option("--link", metavar="LINK", help="of this link, by id or name; repeatable"),
     ] = field(default_factory=list)
     hook: Annotated[
         list[str],
@@ -62,16 +62,26 @@ class EventOptions:
         """Whether an option is given that only applies to packets."""
         return bool(self.hook or self.verdict or self.rule or self.namespace)
 
-    def filter(self, namespaces: Collection[int]) -> EventFilter:
+    @property
+    def links(self) -> list[LinkRef]:
+        """The links that ``link`` names.
+
+        Raises:
+            UsageError: one is neither an id nor a name.
+        """
+        return list(map(parse_link, self.link))
+
+    def filter(self, links: Collection[int], namespaces: Collection[int]) -> EventFilter:
         """The filter for these options. Repeating an option means OR, different options mean AND.
 
-        ``namespaces`` are the cookies of the namespaces that ``namespace`` names.
+        ``links`` are the ids of the links that ``link`` names, ``namespaces`` the cookies of the
+        namespaces that ``namespace`` names.
 
         Raises:
             UsageError: there is no such hook or verdict, or a rule is not of the right form.
         """
         return EventFilter(
-            links=self.link or None,
+            links=links or None,
             hooks=[event_pattern(text) for text in self.hook] or None,
             verdicts=[_verdict(name) for name in self.verdict] or None,
             rules=[RulePattern.parse(text) for text in self.rule] or None,

@@ -20,7 +20,8 @@ from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
 from ipttctl.errors import LinkGoneError, ModuleError, UsageError
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import Change, HistoryEntry, LinkChange, LinkList
+from ipttctl.link.model import Change, HistoryEntry, Link, LinkChange, LinkList
+from ipttctl.link.names import LinkRef
 from ipttctl.link.streams import EventStream
 from ipttctl.programs.payloads import PayloadTypes
 from ipttctl.show import render_json, render_text
@@ -63,7 +64,7 @@ def events(
             raise UsageError("--links takes no option that chooses packets", "use --link")
         if columns is not None:
             raise UsageError("--columns is of packets", "leave out --links")
-        _follow_links(frozenset(wanted.link), count, output_form)
+        _follow_links(frozenset(wanted.links), count, output_form)
     else:
         shown = output.event_columns(columns, output_form)
         _follow_events(wanted, count, output_form, shown)
@@ -86,10 +87,12 @@ def _follow_events(
 ) -> None:
     namespaces = ChosenNamespaces(wanted.namespace)
     subjects = Subjects(namespaces)
-    chosen = wanted.filter(namespaces.cookies)
+    links = wanted.links
+    # what makes no sense is told without a module too
+    wanted.filter((), ())
     with Controller() as controller, NamespaceNames().watching() as names:
-        for link in wanted.link:
-            controller.link(link)
+        ids = [_id(controller, one) for one in links]
+        chosen = wanted.filter(ids, namespaces.cookies)
         types = PayloadTypes(controller.link)
         with (
             controller.events(chosen) as stream,
@@ -112,6 +115,12 @@ def _follow_events(
                     view.show(batch)
 
 
+def _id(controller: Controller, link: LinkRef) -> int:
+    """The id of a link that must exist."""
+    found = controller.link(link)
+    return link if isinstance(link, int) else found.id
+
+
 @contextmanager
 def _told_at_the_end(view: EventView, stream: EventStream) -> Iterator[None]:
     """Print the totals at the end, also if that is the module's."""
@@ -127,7 +136,7 @@ def _told_at_the_end(view: EventView, stream: EventStream) -> Iterator[None]:
     tell()
 
 
-def _follow_links(links: Collection[int], count: int | None, form: Output) -> None:
+def _follow_links(links: Collection[LinkRef], count: int | None, form: Output) -> None:
     with (
         Controller() as controller,
         controller.watch_links() as watch,
@@ -138,7 +147,7 @@ def _follow_links(links: Collection[int], count: int | None, form: Output) -> No
         for item in watch:
             if isinstance(item, LinkList):
                 _tell_list(item, links, form, names)
-            elif not links or item.link.id in links:
+            elif _is_wanted(item.link, links):
                 output.change(item, form, names, _made(controller, item))
                 shown += 1
             if shown == count:
@@ -146,15 +155,20 @@ def _follow_links(links: Collection[int], count: int | None, form: Output) -> No
 
 
 def _tell_list(
-    listed: LinkList, links: Collection[int], form: Output, names: NamespaceNames
+    listed: LinkList, links: Collection[LinkRef], form: Output, names: NamespaceNames
 ) -> None:
     """Show a list of links, the first one or one after a loss."""
     if listed.overrun:
         output.note("changes of links were lost: more came than were read; listing links again")
-    wanted = [link for link in listed.links if not links or link.id in links]
+    wanted = [link for link in listed.links if _is_wanted(link, links)]
     output.link_list(replace(listed, links=tuple(wanted)), form, names)
     if not listed.overrun:
         output.note("listening")
+
+
+def _is_wanted(link: Link, links: Collection[LinkRef]) -> bool:
+    """Whether a link is one of those that are given; without any, all are wanted."""
+    return not links or link.id in links or link.name in links
 
 
 def _made(controller: Controller, change: LinkChange) -> HistoryEntry | None:

@@ -18,8 +18,11 @@ from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import (
     ExpectGenerationOption,
     ExpectProgramOption,
+    LabelOption,
+    LinkArgument,
     Output,
     OutputOption,
+    ReasonOption,
     inherited,
     tell_compiling,
 )
@@ -30,11 +33,9 @@ from ipttctl.hooks import HookOptions, check_slots, chosen
 from ipttctl.link.controller import Controller
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import Change, Link, LinkChange, LinkList
+from ipttctl.link.names import LinkRef, parse_labels, parse_link, parse_name, parse_reason
 from ipttctl.link.watch import LinkWatch
-from ipttctl.numbers import U32_MAX
 from ipttctl.programs.options import ProgramOptions, expected_programs
-
-_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
 
 
 @grouped
@@ -46,6 +47,16 @@ def attach(
     persist: Annotated[
         bool, typer.Option("--persist", help="leave the link behind and return")
     ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="a name that no other link has"),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="swap the programs of the link of this name, if there is"),
+    ] = False,
+    label: LabelOption = [],  # noqa: B006 - typer copies it
+    reason: ReasonOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Attach programs as a link: --fd rule=7 --pinned exit=/sys/fs/bpf/x --id entry=12.
@@ -55,7 +66,17 @@ def attach(
     network namespace or device disappears. If somebody else detaches the link, the exit status is
     10. The first link at chains may take a verification, as
     `ipttctl module verify` says.
+
+    Every command takes --name in place of the link's id. If another link has the name, the exit
+    status is 11. With --replace, which needs --persist and --name, that link's programs are swapped
+    instead, if it is persistent and at this hook, and if nobody else swaps it at the same time.
+    Labels that it has stay unless --label is given.
     """
+    if replace and (name is None or not persist):
+        raise UsageError("--replace is of a link that stays: give --name and --persist too")
+    called = None if name is None else parse_name("--name", name)
+    labels = parse_labels("--label", label) or None
+    why = parse_reason("--reason", reason)
     left_open = inherited(context)
     hook = chosen(where, left_open)
     choice = programs.choice(left_open)
@@ -67,7 +88,12 @@ def attach(
             controller.watch_links() as watch,
             on_ending(watch.stop),
         ):
-            link = controller.attach(hook, opened, persistent=persist)
+            if called is not None and replace:
+                link = controller.replace(called, hook, opened, labels=labels, reason=why)
+            else:
+                link = controller.attach(
+                    hook, opened, persistent=persist, name=called, labels=labels, reason=why
+                )
             hook.release()
             output.links([link], output_form)
             output.tell_state(link)
@@ -75,45 +101,67 @@ def attach(
                 _hold(link, watch)
 
 
-def adopt(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
+def adopt(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None:
     """Take over a persistent link: from now on it ends with this command, as after attach.
 
     Prints the link, and runs until Ctrl-C. If somebody else detaches it, the exit status is 10.
     """
+    wanted = parse_link(link)
     with (
         Controller() as controller,
         controller.watch_links() as watch,
         on_ending(watch.stop),
     ):
-        adopted = controller.adopt(link)
+        adopted = controller.adopt(wanted)
         output.links([adopted], output_form)
         output.tell_state(adopted)
         _hold(adopted, watch)
 
 
+def rename(
+    link: LinkArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a name that no other link has")],
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Give a link another name, or its first one. Prints the link.
+
+    If another link has the name, the exit status is 11.
+    """
+    wanted, called = parse_link(link), parse_name("NAME", name)
+    with Controller() as controller:
+        output.links([controller.rename(wanted, called)], output_form)
+
+
 def detach(
     links: Annotated[
-        list[int] | None, typer.Argument(metavar="LINK...", min=1, max=U32_MAX, help="ids of links")
+        list[str] | None, typer.Argument(metavar="LINK...", help="ids or names of links")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="every link there is")] = False,
+    *,
     expect_generation: ExpectGenerationOption = None,
     expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it
+    reason: ReasonOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Remove links, whoever owns them. Prints the final state of each."""
     if bool(links) == everything:
-        raise UsageError("give ids of links, or --all")
+        raise UsageError("give ids or names of links, or --all")
+    wanted = list(map(parse_link, links or ()))
+    why = parse_reason("--reason", reason)
     expected = expected_programs(expect_program)
     with Controller() as controller:
 
-        def remove(link_id: int) -> None:
+        def remove(link: LinkRef) -> None:
             gone = controller.detach(
-                link_id, expect_generation=expect_generation, expect_programs=expected
+                link,
+                expect_generation=expect_generation,
+                expect_programs=expected,
+                reason=why,
             )
             output.links([gone], output_form)
 
-        for link_id in links or ():
-            remove(link_id)
+        for one in wanted:
+            remove(one)
         if everything:
             for link in controller.links():
                 with suppress(LinkGoneError):
@@ -122,7 +170,7 @@ def detach(
 
 def links(
     link: Annotated[
-        int | None, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="only this one")
+        str | None, typer.Argument(metavar="LINK", help="only this one, by id or name")
     ] = None,
     measure: Annotated[
         float | None,
@@ -142,10 +190,11 @@ def links(
     it: with sysctl kernel.bpf_stats_enabled, or with --measure, which slows all BPF programs
     meanwhile.
     """
+    wanted = None if link is None else parse_link(link)
     with Controller() as controller:
 
         def look() -> list[Link]:
-            return controller.links() if link is None else [controller.link(link)]
+            return controller.links() if wanted is None else [controller.link(wanted)]
 
         found, measured = (look(), {}) if measure is None else _measured(look, measure)
         if output_form is Output.TEXT and sys.stdout.isatty():

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ipttctl.cli import output
-from ipttctl.cli.options import Output, OutputOption
+from ipttctl.cli.options import LinkArgument, Output, OutputOption
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.escape import Escaped, escape, word
 from ipttctl.link.controller import Controller
-from ipttctl.numbers import U32_MAX, decimal
+from ipttctl.link.names import parse_link
 from ipttctl.programs import maps as link_maps
 from ipttctl.show import render_json
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ipttctl.programs import maps as link_maps
 
 _MAP = Annotated[
-    str, typer.Argument(metavar="LINK/NAME", help="map of a link by its name or its id")
+    str, typer.Argument(metavar="LINK/NAME", help="map of a link, each by its name or its id")
 ]
 _KEY = Annotated[str, typer.Argument(metavar="KEY", help="a number, an address, JSON, 0a:00:..")]
 _VALUE = Annotated[str, typer.Argument(metavar="VALUE", help="likewise")]
@@ -42,11 +42,12 @@ app = typer.Typer(
 
 
 def maps(
-    link: Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")],
+    link: LinkArgument,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Show the maps that the programs of a link use."""
-    with Controller() as controller, link_maps.maps_of(controller.link(link)) as used:
+    wanted = parse_link(link)
+    with Controller() as controller, link_maps.maps_of(controller.link(wanted)) as used:
         if output_form is Output.JSON:
             output.lines(render_json.dumps(_json(entry)) for entry in used)
         else:
@@ -95,11 +96,11 @@ def _opened(name: str) -> Iterator[Map]:
         ProgramError: there is no such map.
     """
     link, slash, wanted = name.partition("/")
-    number = decimal(link, U32_MAX)
-    if not slash or not wanted or not number:
+    if not link or not slash or not wanted:
         raise UsageError(f"'{name}' is not LINK/NAME", "see `ipttctl maps LINK` for the names")
 
-    with Controller() as controller, link_maps.map_of(controller.link(number), wanted) as found:
+    of = parse_link(link)
+    with Controller() as controller, link_maps.map_of(controller.link(of), wanted) as found:
         yield found
 
 

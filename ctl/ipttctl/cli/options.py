@@ -42,6 +42,17 @@ ExpectProgramOption = Annotated[
         "--expect-prog", metavar="SLOT=ID", help="only if the slot holds program ID; 0 means empty"
     ),
 ]
+LinkArgument = Annotated[str, typer.Argument(metavar="LINK", help="id or name of the link")]
+LabelOption = Annotated[
+    list[str],
+    typer.Option(
+        "--label", metavar="KEY=VALUE", help="something to note about the link; repeatable"
+    ),
+]
+ReasonOption = Annotated[
+    str | None,
+    typer.Option("--reason", metavar="TEXT", help="why, for the link's history and observers"),
+]
 
 
 def inherited(context: typer.Context) -> Inherited:

@@ -13,20 +13,22 @@ from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import (
     ExpectGenerationOption,
     ExpectProgramOption,
+    LabelOption,
+    LinkArgument,
     Output,
     OutputOption,
+    ReasonOption,
     inherited,
     tell_compiling,
 )
 from ipttctl.errors import UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Swap
-from ipttctl.numbers import U32_MAX
+from ipttctl.link.names import parse_labels, parse_link, parse_reason
 from ipttctl.programs.options import ProgramOptions, expected_programs
 from ipttctl.system.inherited import Inherited
 from ipttproto.family import limit
 
-_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
 _LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 
 
@@ -36,7 +38,7 @@ def swap(
     context: typer.Context,
     programs: ProgramOptions,
     link: Annotated[
-        int | None, typer.Argument(metavar="[LINK]", min=1, max=U32_MAX, help="id of the link")
+        str | None, typer.Argument(metavar="[LINK]", help="id or name of the link")
     ] = None,
     expect_generation: ExpectGenerationOption = None,
     expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it
@@ -56,11 +58,14 @@ def swap(
             help="several links in one step, all or none: a YAML or JSON list; - is standard input",
         ),
     ] = None,
+    label: LabelOption = [],  # noqa: B006 - typer copies it
+    reason: ReasonOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Replace all programs, the filter and the cookie of a link in one step.
 
-    Replaces the whole set: unnamed slots become empty, as do filter and cookie if not given.
+    Replaces the whole set: unnamed slots become empty, as do filter and cookie if not given. The
+    link keeps its labels unless --label is given, which replaces all of them.
     Prints the new state of the link.
 
     With --txn FILE holds the links and their programs, as a list with an object for each link:
@@ -76,28 +81,33 @@ def swap(
         if rollback_after is None
         else durations.seconds("--rollback-after", rollback_after, _LONGEST)
     )
+    why = parse_reason("--reason", reason)
     if transaction is not None:
-        if link is not None or programs.given or expect_generation or expect_program:
-            raise UsageError("--txn has links, programs and expectations in its file")
-        _transact(transaction, inherited(context), back, output_form)
+        if link is not None or programs.given or expect_generation or expect_program or label:
+            raise UsageError("--txn has links, programs, labels and expectations in its file")
+        _transact(transaction, inherited(context), back, why, output_form)
         return
     if link is None:
-        raise UsageError("give the id of a link, or --txn")
+        raise UsageError("give the id or the name of a link, or --txn")
+    wanted = parse_link(link)
+    labels = parse_labels("--label", label) or None
     expected = expected_programs(expect_program)
     choice = programs.choice(inherited(context))
     with Controller() as controller, choice.open(tell_compiling) as opened:
         changed = controller.swap(
-            link,
+            wanted,
             opened,
             expect_generation=expect_generation,
             expect_programs=expected,
             rollback_after=back,
+            labels=labels,
+            reason=why,
         )
         output.links([changed], output_form)
 
 
 def confirm(
-    link: _LINK,
+    link: LinkArgument,
     expect_generation: ExpectGenerationOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
@@ -106,18 +116,26 @@ def confirm(
     --expect-gen is the generation that swap printed. Without it this confirms whichever swap
     waits, somebody else's too if the own one was rolled back before. Prints the link.
     """
+    wanted = parse_link(link)
     with Controller() as controller:
-        confirmed = controller.confirm(link, expect_generation=expect_generation)
+        confirmed = controller.confirm(wanted, expect_generation=expect_generation)
         output.links([confirmed], output_form)
 
 
-def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
-    """Show the last generations of a link, oldest first: the change, its time and its author."""
+def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None:
+    """Show the last generations of a link, oldest first: the change, its time and its author.
+
+    Links that were swapped together have the same number of a transaction. A roll-back has that of
+    the swap that it undoes.
+    """
+    wanted = parse_link(link)
     with Controller() as controller:
-        output.history(controller.history(link), output_form)
+        output.history(controller.history(wanted), output_form)
 
 
-def _transact(file: str, left_open: Inherited, rollback_after: float | None, form: Output) -> None:
+def _transact(
+    file: str, left_open: Inherited, rollback_after: float | None, reason: str | None, form: Output
+) -> None:
     from ipttctl.cli.transaction import read_transaction  # noqa: PLC0415  # yaml: 10 ms
 
     changes = read_transaction(file, left_open)
@@ -128,7 +146,9 @@ def _transact(file: str, left_open: Inherited, rollback_after: float | None, for
                 stack.enter_context(change.choice.open(tell_compiling)),
                 change.expect_generation,
                 change.expect_programs,
+                change.labels,
             )
             for change in changes
         ]
-        output.links(controller.transact(swaps, rollback_after=rollback_after), form)
+        swapped = controller.transact(swaps, rollback_after=rollback_after, reason=reason)
+        output.links(swapped, form)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipttctl.errors import ProgramError, UsageError
+from ipttctl.link.names import LinkRef, parse_labels, parse_link
 from ipttctl.programs.choice import ProgramChoice
 from ipttctl.programs.options import ProgramOptions, expected_programs
 from ipttctl.state.option_files import Options, directory_of, read_file
@@ -24,10 +25,11 @@ _MOST: Final = limit("MAX_CHANGES")
 class LinkSwap:
     """One link's part in a transaction; nothing of it is opened yet."""
 
-    link: int
+    link: LinkRef
     choice: ProgramChoice
     expect_generation: int | None
     expect_programs: Mapping[Slot, int]
+    labels: Mapping[str, str] | None
 
 
 def read_transaction(file: str, inherited: Inherited) -> list[LinkSwap]:
@@ -56,17 +58,19 @@ def read_transaction(file: str, inherited: Inherited) -> list[LinkSwap]:
 
 def _change(called: str, entry: Any, directory: Path, inherited: Inherited) -> LinkSwap:
     given = Options(called, entry, "link: ID")
-    link = given.number("link", required=True) or 0
+    text = given.text("link", "the id or the name of a link")
     programs = given.group(ProgramOptions)
     generation = given.number("expect-gen")
     expected = given.texts("expect-prog")
+    labels = given.texts("label") if given.has("label") else None
     given.finish()
     try:
         return LinkSwap(
-            link,
+            parse_link(text),
             programs.choice(inherited).relative_to(directory),
             generation,
             expected_programs(expected),
+            None if labels is None else parse_labels("label", labels),
         )
     except (UsageError, ProgramError) as error:
         raise type(error)(f"{called}: {error.problem}", error.remedy) from None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from ipttctl.errors import KernelError, ModuleError
+from ipttctl.errors import KernelError, LinkGoneError, ModuleError, NameTakenError
 from ipttctl.hooks.hook import Hook
 from ipttctl.link.model import (
     HistoryEntry,
@@ -20,6 +20,7 @@ from ipttctl.link.model import (
     TableRuleset,
     expectations,
 )
+from ipttctl.link.names import LinkRef, link_attributes, note_attributes
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
 from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import EVENT_BUFFER, Connection
@@ -35,6 +36,9 @@ _LIST_ATTEMPTS: Final = 16
 
 class Controller(Closing):
     """A connection to the module that owns the links it makes.
+
+    A link is given by its id, or by its name if it has one. A ``reason`` for a change is text of at
+    most 127 bytes, which the link's history keeps.
 
     A link that is not persistent goes when its controller is closed or its process dies.
 
@@ -70,33 +74,96 @@ class Controller(Closing):
             self._connection.close()
             raise
 
-    def attach(self, hook: Hook, programs: ProgramSet, *, persistent: bool = False) -> Link:
+    def attach(
+        self,
+        hook: Hook,
+        programs: ProgramSet,
+        *,
+        persistent: bool = False,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        reason: str | None = None,
+    ) -> Link:
         """Make a link. When this returns, every packet at the hook meets its programs.
 
         If the hook's code is not loaded yet (``Hook.misses`` says so), the link works once it is.
+        No two links have the same ``name``.
 
         Raises:
             UsageError: there is no such namespace or device.
+            NameTakenError: another link has the name.
         """
         with ExitStack() as opened:
             attributes = hook.request(opened)
             if persistent:
                 attributes["flags"] = attributes.get("flags", 0) | LinkFlag.PERSISTENT
             attributes["programs"] = programs.attributes()
+            if name is not None:
+                attributes["name"] = name
+            attributes |= note_attributes(labels, reason)
             return self._link(Command.ATTACH, attributes, "attaching")
+
+    def replace(
+        self,
+        name: str,
+        hook: Hook,
+        programs: ProgramSet,
+        *,
+        labels: Mapping[str, str] | None = None,
+        reason: str | None = None,
+    ) -> Link:
+        """Make a persistent link with a name, or swap the programs of the one that has it.
+
+        The link is swapped only if nobody else swaps it meanwhile. With ``labels`` None it keeps
+        those that it has.
+
+        Raises:
+            UsageError: there is no such namespace or device.
+            NameTakenError: the link of this name is at another place, or somebody owns it.
+            ExpectationError: somebody else swapped it meanwhile.
+        """
+        action = f"replacing link {name}"
+        try:
+            found = self.link(name)
+        except LinkGoneError:
+            return self.attach(
+                hook, programs, persistent=True, name=name, labels=labels, reason=reason
+            )
+        if not found.persistent:
+            owner = f"process {found.owner_pid} ({found.owner_comm})"
+            raise NameTakenError(action, errno.EEXIST, f"link {found.id} belongs to {owner}")
+        if found.hook.gone is not None or found.hook.identity() != hook.identity():
+            where = f"link {found.id} is at another place, or made in another way: {found.hook}"
+            raise NameTakenError(action, errno.EEXIST, where)
+        return self.swap(
+            found.id, programs, expect_generation=found.generation, labels=labels, reason=reason
+        )
+
+    def rename(self, link: LinkRef, name: str) -> Link:
+        """Give a link another name, or its first one. Its generation stays.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            NameTakenError: another link has the name.
+        """
+        attributes = {**link_attributes(link), "new-name": name}
+        return self._link(Command.RENAME, attributes, f"renaming link {link}")
 
     def swap(
         self,
-        link_id: int,
+        link: LinkRef,
         programs: ProgramSet,
         *,
         expect_generation: int | None = None,
         expect_programs: Mapping[Slot, int] | None = None,
         rollback_after: float | None = None,
+        labels: Mapping[str, str] | None = None,
+        reason: str | None = None,
     ) -> Link:
         """Replace all programs of a link in one step: each packet meets the old set or the new.
 
-        ``programs`` is the whole set; unnamed slots become empty. With ``expect_generation``, or
+        ``programs`` is the whole set; unnamed slots become empty. ``labels`` are all labels from
+        now on; with None the link keeps those that it has. With ``expect_generation``, or
         with program ids by slot in ``expect_programs`` (0 for an empty slot), the swap happens
         only if the link is as expected. With ``rollback_after`` the module swaps back after that
         many seconds, even if this process dies, unless ``confirm`` is called first. Until then the
@@ -106,11 +173,17 @@ class Controller(Closing):
             LinkGoneError: there is no such link.
             ExpectationError: the link is not as expected; nothing was changed.
         """
-        swap = Swap(link_id, programs, expect_generation, expect_programs)
-        attributes = swap.attributes() | _rollback(rollback_after)
-        return self._link(Command.SWAP, attributes, f"swapping link {link_id}")
+        swap = Swap(link, programs, expect_generation, expect_programs, labels)
+        attributes = swap.attributes() | _rollback(rollback_after) | note_attributes(None, reason)
+        return self._link(Command.SWAP, attributes, f"swapping link {link}")
 
-    def transact(self, swaps: Sequence[Swap], *, rollback_after: float | None = None) -> list[Link]:
+    def transact(
+        self,
+        swaps: Sequence[Swap],
+        *,
+        rollback_after: float | None = None,
+        reason: str | None = None,
+    ) -> list[Link]:
         """Swap several links in one step, all or none; returns the links in order of ``swaps``.
 
         A packet in a table, or in a base chain, meets the old sets of all links there or the new
@@ -123,7 +196,11 @@ class Controller(Closing):
             In every case nothing was changed.
         """
         links = ", ".join(str(swap.link) for swap in swaps)
-        attributes = {"change": [swap.attributes() for swap in swaps]} | _rollback(rollback_after)
+        attributes = {
+            "change": [swap.attributes() for swap in swaps],
+            **_rollback(rollback_after),
+            **note_attributes(None, reason),
+        }
         replies = self._connection.request(Command.TRANSACT, attributes, f"swapping links {links}")
         if len(replies) != len(swaps):
             raise ModuleError(
@@ -131,7 +208,7 @@ class Controller(Closing):
             )
         return [Link.from_attributes(reply) for reply in replies]
 
-    def confirm(self, link_id: int, *, expect_generation: int | None = None) -> Link:
+    def confirm(self, link: LinkRef, *, expect_generation: int | None = None) -> Link:
         """Keep a swap: cancel the roll-back of the link, and of those swapped together with it.
 
         ``expect_generation`` is the link's generation that the swap returned. Without it this
@@ -143,38 +220,39 @@ class Controller(Closing):
             ExpectationError: the link is of another generation; nothing was confirmed.
             KernelError: with ENODATA, no roll-back is pending (any more).
         """
-        attributes = {"link": link_id, **expectations(expect_generation, None)}
-        return self._link(Command.CONFIRM, attributes, f"confirming link {link_id}")
+        attributes = {**link_attributes(link), **expectations(expect_generation, None)}
+        return self._link(Command.CONFIRM, attributes, f"confirming link {link}")
 
-    def history(self, link_id: int) -> list[HistoryEntry]:
+    def history(self, link: LinkRef) -> list[HistoryEntry]:
         """The history of a link's last generations, oldest first.
 
         Raises:
             LinkGoneError: there is no such link.
         """
-        action = f"asking for the history of link {link_id}"
-        replies = self._connection.request(Command.HISTORY, {"link": link_id}, action)
+        action = f"asking for the history of link {link}"
+        replies = self._connection.request(Command.HISTORY, link_attributes(link), action)
         return [
             HistoryEntry.from_attributes(entry)
             for reply in replies
             for entry in reply.get("history", ())
         ]
 
-    def adopt(self, link_id: int) -> Link:
+    def adopt(self, link: LinkRef) -> Link:
         """Take ownership of a persistent link: from now on it goes when this controller is closed.
 
         Raises:
             LinkGoneError: there is no such link.
             KernelError: with EBUSY, another socket owns it.
         """
-        return self._link(Command.ADOPT, {"link": link_id}, f"adopting link {link_id}")
+        return self._link(Command.ADOPT, link_attributes(link), f"adopting link {link}")
 
     def detach(
         self,
-        link_id: int,
+        link: LinkRef,
         *,
         expect_generation: int | None = None,
         expect_programs: Mapping[Slot, int] | None = None,
+        reason: str | None = None,
     ) -> Link:
         """Remove a link; returns its final state.
 
@@ -182,16 +260,20 @@ class Controller(Closing):
             LinkGoneError: there is no such link.
             ExpectationError: the link is not as expected; it stays.
         """
-        attributes = {"link": link_id, **expectations(expect_generation, expect_programs)}
-        return self._link(Command.DETACH, attributes, f"detaching link {link_id}")
+        attributes = {
+            **link_attributes(link),
+            **expectations(expect_generation, expect_programs),
+            **note_attributes(None, reason),
+        }
+        return self._link(Command.DETACH, attributes, f"detaching link {link}")
 
-    def link(self, link_id: int) -> Link:
+    def link(self, link: LinkRef) -> Link:
         """A link as it is now.
 
         Raises:
-            LinkGoneError: there is no link with this id.
+            LinkGoneError: there is no such link.
         """
-        return self._link(Command.GET, {"link": link_id}, f"looking up link {link_id}")
+        return self._link(Command.GET, link_attributes(link), f"looking up link {link}")
 
     def links(self) -> list[Link]:
         """All links, ordered by id."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ipttctl import hooks
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.names import LinkRef, labels_of, link_attributes, note_attributes
 from ipttctl.numbers import known_member
 from ipttproto import Action, Command, DetachReason, Layout, LinkFlag, Loss, Slot, Walk
 
@@ -90,7 +91,9 @@ class Link:
     (``Controller.link``). ``payload_map`` is the id of the map from which programs add bytes to
     events, ``payload_size`` the number of bytes; 0 is none. ``owner_portid`` is 0 if the link is
     persistent. ``rollback_in`` is the time in seconds until the last swap is rolled back, unless it
-    is confirmed.
+    is confirmed. ``name`` is empty if it has none. ``reason`` is the one that was given for the
+    change that made the generation, or for detaching it; ``transaction`` is the number of that
+    change (see ``HistoryEntry``).
     """
 
     id: int
@@ -108,6 +111,10 @@ class Link:
     payload_map: int = 0
     payload_size: int = 0
     rollback_in: float | None = None
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+    transaction: int = 0
 
     @property
     def persistent(self) -> bool:
@@ -135,6 +142,10 @@ class Link:
             payload_map=programs.get("payload-map", 0),
             payload_size=programs.get("payload-size", 0),
             rollback_in=None if rollback is None else rollback / _MILLI,
+            name=attributes.get("name", ""),
+            labels=labels_of(attributes),
+            reason=attributes.get("reason-text", ""),
+            transaction=attributes.get("transaction", 0),
         )
 
 
@@ -143,7 +154,9 @@ class HistoryEntry:
     """The origin of one generation of a link.
 
     ``time`` is CLOCK_REALTIME in ns. ``pid``, ``uid`` and ``comm`` are those of the requesting
-    process. For a roll-back, which the module does itself, they are 0 and empty.
+    process. For a roll-back, which the module does itself, they are 0 and empty. ``transaction`` is
+    a number that links which were swapped together have in common, and no other change has but the
+    roll-back of that swap. ``reason`` is empty if none was given.
     """
 
     generation: int
@@ -153,6 +166,8 @@ class HistoryEntry:
     uid: int
     comm: str
     programs: Mapping[Slot, ProgramInfo]
+    transaction: int = 0
+    reason: str = ""
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> HistoryEntry:
@@ -165,6 +180,8 @@ class HistoryEntry:
             uid=attributes.get("uid", 0),
             comm=attributes.get("comm", ""),
             programs=dict(_programs(attributes.get("program", ()))),
+            transaction=attributes.get("transaction", 0),
+            reason=attributes.get("reason", ""),
         )
 
 
@@ -175,7 +192,7 @@ class Change(enum.StrEnum):
     SWAPPED = "swapped"
     DETACHED = "detached"
     CHANGED = "changed"
-    """See ``armed``, ``gone``, ``owner_portid`` and ``rollback_in`` of the link."""
+    """See ``armed``, ``gone``, ``name``, ``owner_portid`` and ``rollback_in`` of the link."""
 
 
 _CHANGES: Final[Mapping[int, Change]] = {
@@ -259,19 +276,22 @@ class ProgramSet:
 class Swap:
     """A link's part in a transaction: its new programs, and its expected state before.
 
+    ``labels`` are all that the link has from now on; with None it keeps those that it has.
     ``expect_generation`` and ``expect_programs`` (ids by slot, 0 for an empty one) are as for
     ``Controller.swap``.
     """
 
-    link: int
+    link: LinkRef
     programs: ProgramSet
     expect_generation: int | None = None
     expect_programs: Mapping[Slot, int] | None = None
+    labels: Mapping[str, str] | None = None
 
     def attributes(self) -> dict[str, Any]:
         """The attributes of a swap request, or the nest of a transaction."""
         return {
-            "link": self.link,
+            **link_attributes(self.link),
+            **note_attributes(self.labels, None),
             **expectations(self.expect_generation, self.expect_programs),
             "programs": self.programs.attributes(),
         }

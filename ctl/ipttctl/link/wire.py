@@ -25,6 +25,7 @@ from ipttctl.errors import (
     KernelError,
     LinkGoneError,
     ModuleError,
+    NameTakenError,
     PrivilegeError,
     RefusedPrivilegeError,
 )
@@ -138,6 +139,7 @@ class Connection(Closing):
         Raises:
             LinkGoneError: there is no such link.
             ExpectationError: the link is not as the request expects.
+            NameTakenError: another link has the name.
             PrivilegeError: the caller may not do this.
             ModuleError: the module was unloaded since this connection was made.
             KernelError: the module refused otherwise, or did not answer.
@@ -379,6 +381,8 @@ def refusal(command: Command, request: bytes, answer: Acknowledgement, action: s
         kind = RefusedPrivilegeError
     elif answer.errno == errno.ESTALE:
         kind = ExpectationError
+    elif answer.errno == errno.EEXIST:
+        kind = NameTakenError
     elif answer.errno in {errno.ENOENT, errno.ENODEV} and command not in _NOT_OF_A_LINK:
         kind = LinkGoneError
     return kind(action, answer.errno, answer.message, bad_attribute(request, answer))

@@ -68,7 +68,7 @@ def _cell(text: str) -> Text:
 def _link(link: Link, names: NamespaceNames) -> tuple[str, ...]:
     stats = link.stats
     return (
-        str(link.id),
+        f"{link.id} {word(link.name)}".rstrip(),
         str(link.generation),
         "\n".join(_where(link, names)),
         render_text.owner(link),

@@ -162,6 +162,7 @@ def link(
     armed = where.pop("armed")
     return {
         "link": value.id,
+        "name": value.name or None,
         "generation": value.generation,
         "hook": str(value.hook),
         **where,
@@ -179,6 +180,9 @@ def link(
         "owner_portid": value.owner_portid or None,
         "owner_pid": value.owner_pid,
         "owner_comm": value.owner_comm,
+        "labels": dict(value.labels),
+        "reason_text": value.reason or None,
+        "transaction": value.transaction or None,
         "armed": armed,
         "rollback_in_s": value.rollback_in,
         "packets": stats.packets,
@@ -221,6 +225,8 @@ def history(entry: HistoryEntry) -> dict[str, Any]:
         "pid": entry.pid or None,
         "uid": None if by_module else entry.uid,
         "comm": entry.comm or None,
+        "transaction": entry.transaction or None,
+        "reason_text": entry.reason or None,
         "programs": _programs(entry.programs),
     }
 

@@ -29,7 +29,10 @@ def link_line(
     link: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
 ) -> str:
     """A link on one line of ``key=value`` fields, with the measurement of its programs, if any."""
-    fields = [f"link={link.id}", f"gen={link.generation}", f"hook={link.hook}"]
+    fields = [f"link={link.id}"]
+    if link.name:
+        fields.append(f"name={word(link.name)}")
+    fields += [f"gen={link.generation}", f"hook={link.hook}"]
     fields += link.hook.fields(names)
     fields += _programs(link.programs)
     for slot, done in sorted(link.stats.slots.items()):
@@ -46,6 +49,9 @@ def link_line(
     if link.payload_size:
         fields.append(f"payload={link.payload_map}({link.payload_size})")
     fields.append(f"owner={owner(link)}")
+    fields += [f"label.{word(key)}={word(value)}" for key, value in link.labels.items()]
+    if link.reason:
+        fields.append(f"reason-text={word(link.reason)}")
     fields += link.hook.state_fields()
     if link.rollback_in is not None:
         fields.append(f"rollback-in={link.rollback_in:.3f}s")
@@ -87,8 +93,11 @@ def history_line(entry: HistoryEntry) -> str:
         f"action={describe.member(entry.action)}",
         f"time={moment}.{rest // 1000:06}",
         f"by={_who(entry)}",
+        *([f"transaction={entry.transaction}"] if entry.transaction else []),
         *_programs(entry.programs),
     ]
+    if entry.reason:
+        fields.append(f"reason-text={word(entry.reason)}")
     return " ".join(fields)
 
 

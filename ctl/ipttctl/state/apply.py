@@ -29,6 +29,7 @@ from ipttctl.state.plan import (
     make_plan,
     map_steps,
     new_maps,
+    rename_steps,
 )
 from ipttctl.state.undo import Undo, held_back
 from ipttproto.family import limit
@@ -70,7 +71,12 @@ def diff_state(
             if match.kept
             for name, difference in live_maps(match, opened)
         ]
-        return [*map_steps(differences), *link_steps(plan), *detach_steps(plan)]
+        return [
+            *map_steps(differences),
+            *link_steps(plan),
+            *detach_steps(plan),
+            *rename_steps(plan),
+        ]
 
 
 def apply_state(
@@ -81,13 +87,15 @@ def apply_state(
     record: Path = RECORD,
     on_compile: Callable[[], None] | None = None,
     warn: Callable[[str], None] | None = None,
+    reason: str | None = None,
 ) -> list[Step]:
     """Make the machine match a declared state; returns the steps taken, empty if it did already.
 
     Everything is loaded first. Then maps are changed, new links attached, all changed links swapped
-    in one transaction, and surplus links detached. If anything fails up to and including the
-    transaction, everything is undone. With ``prune``, persistent links that apply did not make are
-    surplus too. ``warn`` is as for ``diff_state``.
+    in one transaction, surplus links detached, and links given their names. If anything fails up to
+    and including the transaction, everything is undone. With ``prune``, persistent links that apply
+    did not make are surplus too. ``warn`` is as for ``diff_state``. All changes of links have the
+    ``reason``.
 
     A process that is killed half way leaves the links it has attached. The next apply makes them
     the declared ones, or detaches them.
@@ -105,7 +113,7 @@ def apply_state(
                 f"more than {_MOST} links change, and they can only do so together",
                 "change fewer at a time",
             )
-        return _Application(controller, plan, record).run(on_compile)
+        return _Application(controller, plan, record, reason).run(on_compile)
 
 
 def _warn(plan: Plan, warn: Callable[[str], None] | None) -> None:
@@ -117,8 +125,11 @@ def _warn(plan: Plan, warn: Callable[[str], None] | None) -> None:
 class _Application:
     """One run of apply, made under the lock."""
 
-    def __init__(self, controller: Controller, plan: Plan, record: Path) -> None:
+    def __init__(
+        self, controller: Controller, plan: Plan, record: Path, reason: str | None
+    ) -> None:
         self._controller = controller
+        self._reason = reason
         self._plan = plan
         self._record = record
         self._now: dict[str, Link] = {}
@@ -157,14 +168,21 @@ class _Application:
                 self._remember(plan.surplus)
         for _, link in plan.surplus:
             with suppress(LinkGoneError):
-                self._controller.detach(link.id, expect_generation=link.generation)
+                self._controller.detach(
+                    link.id, expect_generation=link.generation, reason=self._reason
+                )
         if plan.surplus:
             self._remember(())
+        for match in plan.matches:
+            if match.renamed or match.name_taken:
+                name = match.declared.name
+                with about(name), suppress(LinkGoneError):
+                    self._controller.rename(self._now[name].id, name)
         made = [
             replace(step, link=self._now[step.name].id) if step.name in self._now else step
             for step in steps
         ]
-        return [*made, *detach_steps(plan)]
+        return [*made, *detach_steps(plan), *rename_steps(plan)]
 
     def _change(
         self,
@@ -187,7 +205,14 @@ class _Application:
             check()
             declared = match.declared
             with about(declared.name):
-                link = self._controller.attach(declared.hook, sets[declared.name], persistent=True)
+                link = self._controller.attach(
+                    declared.hook,
+                    sets[declared.name],
+                    persistent=True,
+                    name=None if match.name_taken else declared.link_name,
+                    labels=declared.labels or None,
+                    reason=self._reason,
+                )
             undo.add(partial(self._withdraw, link))
             self._now[declared.name] = link
 
@@ -204,12 +229,16 @@ class _Application:
         return f"link {link.id}"
 
     def _swap(self, sets: Mapping[str, ProgramSet]) -> None:
-        changed = [(m.declared.name, m.link) for m in self._plan.matches if m.link and m.changes]
+        changed = [(m.declared, m.link) for m in self._plan.matches if m.link and m.changes]
         if changed:
             swapped = self._controller.transact(
-                [Swap(link.id, sets[name], link.generation) for name, link in changed]
+                [
+                    Swap(link.id, sets[to.name], link.generation, labels=to.labels)
+                    for to, link in changed
+                ],
+                reason=self._reason,
             )
-            self._now |= {name: link for (name, _), link in zip(changed, swapped, strict=True)}
+            self._now |= {to.name: link for (to, _), link in zip(changed, swapped, strict=True)}
 
     def _remember(self, surplus: Sequence[tuple[str | None, Link]]) -> None:
         """Record the links as they are now; surplus and adopted ones until they are gone."""

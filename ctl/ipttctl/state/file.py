@@ -12,6 +12,7 @@ import yaml
 
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.hooks import HookOptions, chosen
+from ipttctl.link.names import parse_labels
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.sources import source_text
 from ipttctl.state import DeclaredLink, DeclaredMap, State
@@ -21,6 +22,7 @@ from ipttctl.system.inherited import Inherited
 _LINKS: Final = "links"
 _LINK: Final = "link"
 _MAPS: Final = "maps"
+_LABEL: Final = "label"
 _NUMBERS: Final = ("fd", "id")
 
 
@@ -50,6 +52,7 @@ def _read(name: str, entry: Any, directory: Path, inherited: Inherited) -> Decla
     where = given.group(HookOptions)
     programs = given.group(ProgramOptions)
     link = given.number(_LINK)
+    labels = given.texts(_LABEL) if given.has(_LABEL) else None
     maps = given.take(_MAPS) or {}
     given.finish()
     if not isinstance(maps, Mapping):
@@ -61,6 +64,7 @@ def _read(name: str, entry: Any, directory: Path, inherited: Inherited) -> Decla
             programs.choice(inherited).relative_to(directory),
             {str(key): _read_map(f"{_MAPS}: {key}", value) for key, value in maps.items()},
             link,
+            None if labels is None else parse_labels(_LABEL, labels),
         )
     except (UsageError, ProgramError) as error:
         raise type(error)(f"link {name}: {error.problem}", error.remedy) from None
@@ -96,6 +100,7 @@ def _object(link: DeclaredLink) -> dict[str, Any]:
         "filter": link.programs.filter,
         "cookie": link.programs.cookie,
         "payload": link.programs.payload,
+        _LABEL: None if link.labels is None else dict(link.labels),
         _MAPS: {name: _map(content) for name, content in link.maps.items()} or None,
     }
     return {key: value for key, value in options.items() if value is not None}

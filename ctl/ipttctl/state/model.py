@@ -13,6 +13,7 @@ from typing import Any, Final
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.hooks import check_slots
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.names import is_name
 from ipttctl.programs.choice import ProgramChoice
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -38,7 +39,8 @@ class DeclaredLink:
     """A declared link.
 
     ``maps`` are contents by the names of maps that its programs use; other maps are left alone.
-    ``link`` is the id of a persistent link to take over, if it is at this hook.
+    ``link`` is the id of a persistent link to take over, if it is at this hook. ``labels`` are all
+    labels that the link has; with None they are left alone.
     """
 
     name: str
@@ -46,6 +48,12 @@ class DeclaredLink:
     programs: ProgramChoice
     maps: Mapping[str, DeclaredMap] = field(default_factory=dict)
     link: int | None = None
+    labels: Mapping[str, str] | None = None
+
+    @property
+    def link_name(self) -> str | None:
+        """The link's name in the module, which is the declared one if that may be one."""
+        return self.name if is_name(self.name) else None
 
     def check(self) -> None:
         """Check all that can be checked without the machine.
@@ -90,6 +98,7 @@ class StepAction(enum.StrEnum):
     SET = "set"
     DELETE = "delete"
     DETACH = "detach"
+    RENAME = "rename"
 
 
 @dataclass(frozen=True)
@@ -97,8 +106,8 @@ class Step:
     """A difference between machine and declaration, or the step that apply took about it.
 
     ``link`` is the link's id, None if it is not made yet. ``changes`` are the differing parts of a
-    program set (slots, ``filter``, ``cookie``, ``payload``). ``map``, ``key`` and ``value`` belong
-    to SET and DELETE. ``declared`` is the link that ATTACH and SWAP establish.
+    program set (slots, ``filter``, ``cookie``, ``payload``, ``labels``). ``map``, ``key`` and
+    ``value`` belong to SET and DELETE. ``declared`` is the link that ATTACH and SWAP establish.
     """
 
     action: StepAction

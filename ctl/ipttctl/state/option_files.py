@@ -166,10 +166,17 @@ class Options:
         """The values of an option that can be repeated."""
         return self._texts(key, self.take(key)) if self.has(key) else []
 
-    def number(self, key: str, *, required: bool = False) -> int | None:
+    def text(self, key: str, what: str) -> str:
+        """The value of a required key that is a text or a number; ``what`` describes it."""
+        value = self.take(key)
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise UsageError(f"{self.called}: {key} is not {what}")
+        return str(value)
+
+    def number(self, key: str) -> int | None:
         """The value of a key that is a number from 1 on."""
         value = self.take(key)
-        if value is None and not required:
+        if value is None:
             return None
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= U32_MAX:
             raise UsageError(f"{self.called}: {key} is not a number from 1 on")

@@ -2,19 +2,21 @@
 """The plan that turns existing links into the declared ones.
 
 A declared link matches an existing link at the declared place if apply made that under the same
-name, or if the entry gives its id; otherwise it is made. Only persistent links are considered.
-Links that apply made and that are not declared any more are removed.
+name, if the entry gives its id, or if it has that name in the module; otherwise it is made. Only
+persistent links are considered. Links that apply made and that are not declared any more are
+removed.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ipttctl.bpf import syscalls
-from ipttctl.errors import ProgramError
+from ipttctl.errors import NameTakenError, ProgramError
 from ipttctl.hooks.hook import Identity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
@@ -40,13 +42,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Match:
-    """A declared link, the existing link that it matches, and their differences."""
+    """A declared link, the existing link that it matches, and their differences.
+
+    ``name_taken``: a link that is to go has the name until then.
+    """
 
     declared: DeclaredLink
     identity: Identity
     digests: Mapping[Slot, str]
     link: Link | None
     changes: tuple[str, ...] = ()
+    name_taken: bool = False
+
+    @property
+    def renamed(self) -> bool:
+        """Whether the link is there with another name; one taken over by its id may have any."""
+        if self.link is None or self.declared.link is not None:
+            return False
+        return self.declared.link_name not in {None, self.link.name}
 
     @property
     def kept(self) -> bool:
@@ -56,14 +69,14 @@ class Match:
 
 @dataclass(frozen=True)
 class Adopted:
-    """A declared link that somebody adopted: it is left as it is, and none is made beside it."""
+    """A declared link that a process owns: it is left as it is, and none is made beside it."""
 
     name: str
     link: Link
 
     def __str__(self) -> str:
         owner = f"process {self.link.owner_pid} ({self.link.owner_comm})"
-        return f"{self.name}: link {self.link.id} was adopted by {owner}, and is left as it is"
+        return f"{self.name}: link {self.link.id} belongs to {owner}, and is left as it is"
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,8 @@ def make_plan(
     ours = claimed(record, links)
     free = {link.id: link for link in links if link.persistent and link.hook.gone is None}
     owned = {link.id: link for link in links if not link.persistent}
+    known_names = {declared.name for declared in state.links}
+    other_names = {entry.link: entry.name for entry in ours if entry.name in known_names}
     matches: list[Match] = []
     adopted: list[Adopted] = []
     for declared in sorted(state.links, key=lambda declared: declared.link is not None):
@@ -101,11 +116,15 @@ def make_plan(
             wanted = [e.link for e in ours if e.name == declared.name]
             if declared.link is not None and all(e.link != declared.link for e in ours):
                 wanted.append(declared.link)
+            if declared.link is None:
+                wanted += [one.id for one in links if one.name == declared.link_name]
+            # unless apply made it under another declared name
+            wanted = [i for i in wanted if other_names.get(i, declared.name) == declared.name]
             link = next(
                 (free[i] for i in wanted if i in free and free[i].hook.identity() == identity),
                 None,
             )
-            lost = None if link else _adopted(declared, identity, record, owned)
+            lost = None if link else _owned(declared, identity, record, owned)
             if lost is not None:
                 adopted.append(Adopted(declared.name, lost))
                 continue
@@ -129,18 +148,41 @@ def make_plan(
         if link.id not in taken and (link.id in names or (prune and link.persistent))
     )
     highest = max((link.id for link in links), default=0)
+    matches = [_with_name(match, links, surplus) for match in matches]
     theirs = {one.link.id for one in adopted}
     recorded = Record((*ours, *(entry for entry in record.links if entry.link in theirs)))
     return Plan(tuple(matches), tuple(adopted), surplus, recorded, highest)
 
 
-def _adopted(
+def _with_name(
+    match: Match, links: Sequence[Link], surplus: Sequence[tuple[str | None, Link]]
+) -> Match:
+    """The match, having looked whether another link has the name that it needs.
+
+    Raises:
+        NameTakenError: one has, and stays.
+    """
+    wanted = match.declared.link_name
+    if wanted is None or (match.link is not None and not match.renamed):
+        return match
+    holder = next((link for link in links if link.name == wanted), None)
+    if holder is None:
+        return match
+    if all(link.id != holder.id for _, link in surplus):
+        where = f"link {holder.id} has this name, and is at another place: {holder.hook}"
+        raise NameTakenError(f"{wanted}", errno.EEXIST, where)
+    return replace(match, name_taken=True)
+
+
+def _owned(
     declared: DeclaredLink, identity: Identity, record: Record, owned: Mapping[int, Link]
 ) -> Link | None:
-    """The link at the declared place that was this one until somebody adopted it."""
+    """The link at the declared place that would be this one if no process owned it."""
     wanted = [entry.link for entry in record.links if entry.name == declared.name]
     if declared.link is not None:
         wanted.append(declared.link)
+    else:
+        wanted += [one.id for one in owned.values() if one.name == declared.link_name]
     found = (owned[i] for i in wanted if i in owned and owned[i].hook.gone is None)
     return next((link for link in found if link.hook.identity() == identity), None)
 
@@ -183,6 +225,8 @@ def _changes(
         yield "cookie"
     if not is_payload(wanted.payload, link):
         yield "payload"
+    if declared.labels is not None and declared.labels != link.labels:
+        yield "labels"
 
 
 def is_program(
@@ -279,6 +323,13 @@ def link_steps(plan: Plan) -> Iterator[Step]:
             yield Step(
                 StepAction.SWAP, declared.name, match.link.id, match.changes, declared=declared
             )
+
+
+def rename_steps(plan: Plan) -> Iterator[Step]:
+    """The steps that give existing links their names."""
+    for match in plan.matches:
+        if match.link is not None and match.renamed:
+            yield Step(StepAction.RENAME, match.declared.name, match.link.id)
 
 
 def detach_steps(plan: Plan) -> Iterator[Step]:

@@ -72,7 +72,7 @@ def save_state(
         elif link.hook.gone is not None:
             left_out.append((link, "it is at no hook any more"))
         else:
-            names = {entry.name for entry in ours.values()}
+            names = {entry.name for entry in ours.values()} | {one.name for one in links}
             try:
                 whole = controller.link(link.id)  # a single link comes with its filter
                 saved.append(_saved(whole, ours.get(link.id), names, maps, pins))
@@ -86,8 +86,8 @@ def save_state(
 def _saved(
     link: Link, entry: RecordedLink | None, names: set[str], all_maps: bool, pins: Path | None
 ) -> DeclaredLink:
-    name = entry.name if entry else f"link-{link.id}"
-    while not entry and name in names:
+    name = link.name or (entry.name if entry else f"link-{link.id}")
+    while not entry and not link.name and name in names:
         name += "-"
     known = entry if entry and entry.knows(link) else None
     sources = {slot: _saved_source(slot, link, known) for slot in link.programs}
@@ -106,7 +106,8 @@ def _saved(
                 _payload_name(link),
             ),
             _saved_maps(link, entry, all_maps),
-            None if entry else link.id,
+            None if entry or link.name else link.id,
+            link.labels or None,
         )
 
 

@@ -23,8 +23,8 @@ def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
     ("line", "message"),
     [
         ("map get 3 1", "'3' is not LINK/NAME; see `ipttctl maps LINK` for the names"),
-        ("map get x/y 1", "'x/y' is not LINK/NAME"),
-        ("map get 0/y 1", "'0/y' is not LINK/NAME"),
+        ("map get x!/y 1", "'x!' is neither the id nor the name of a link"),
+        ("map get 0/y 1", "'0' is neither the id nor the name of a link"),
         ("map set 3/ 1 2", "'3/' is not LINK/NAME"),
         ("map delete /x 1", "'/x' is not LINK/NAME"),
         ("map get 3/x", "Missing argument 'KEY'"),

@@ -298,7 +298,7 @@ def test_history() -> None:
     back = {"generation": 3, "action": 3, "time": 5, "pid": 0, "comm": "", "uid": 0}
     assert render_json.history(HistoryEntry.from_attributes(back)) == {
         "generation": 3, "action": "rollback", "time_ns": 5, "pid": None, "uid": None,
-        "comm": None, "programs": {},
+        "comm": None, "transaction": None, "reason_text": None, "programs": {},
     }  # fmt: skip  # pairs together
     own = render_json.history(HistoryEntry.from_attributes(back | {"pid": 7, "comm": "x"}))
     assert (own["pid"], own["uid"], own["comm"]) == (7, 0, "x")

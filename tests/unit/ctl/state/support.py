@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OWN_NETNS = netns.resolve(str(netns.OWN))
 PERSISTENT = int(LinkFlag.PERSISTENT)
 MISSING = 0x7FFFFFFF
+_NOTES = ("name", "labels", "reason-text")
 
 
 class Machine:
@@ -34,6 +35,7 @@ class Machine:
             (Command.ATTACH, self._attach),
             (Command.TRANSACT, self._transact),
             (Command.DETACH, self._detach),
+            (Command.RENAME, self._rename),
         ):
             module.handlers[command] = handler
 
@@ -62,8 +64,23 @@ class Machine:
         }
         if asked["hook"] == Hook.NF or "netns-fd" in asked:
             place |= {"netns": OWN_NETNS.inode, "netns-cookie": OWN_NETNS.cookie}
-        number = self.add(**place, flags=asked["flags"], programs=_reply(asked))
+        self._check_free(asked.get("name"))
+        notes = {name: asked[name] for name in _NOTES if name in asked}
+        number = self.add(**place, flags=asked["flags"], programs=_reply(asked), **notes)
         return [self.links[number]]
+
+    def _check_free(self, name: str | None) -> None:
+        """Refuse a name that a link has."""
+        if name is not None and any(one.get("name") == name for one in self.links.values()):
+            raise RefusalError(errno.EEXIST, {"message": "a link has this name"})
+
+    def _rename(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        found = self.links[asked["link"]]
+        if found.get("name") != asked["new-name"]:
+            self._check_free(asked["new-name"])
+        found["name"] = asked["new-name"]
+        return [found]
 
     def _transact(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         self._refuse(command)
@@ -71,6 +88,7 @@ class Machine:
             found = self.links[change["link"]]
             assert change["expect-generation"] == found["generation"]
             found |= {"programs": _reply(change), "generation": found["generation"] + 1}
+            found |= {"labels": change["labels"]} if "labels" in change else {}
         return [self.links[change["link"]] for change in asked["change"]]
 
     def _detach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -136,7 +136,7 @@ def test_a_link_that_was_adopted_is_left_alone_and_told(
             captured = capsys.readouterr()
             assert captured.out == ""
             assert captured.err == (
-                "input: link 2 was adopted by process 7 (boss), and is left as it is\n"
+                "input: link 2 belongs to process 7 (boss), and is left as it is\n"
             )
     assert machine.links == before
     # also if other links change meanwhile
@@ -158,6 +158,12 @@ def test_a_link_that_was_adopted_and_is_not_declared_there_is_not_apply_s(
     adopt(machine, 2)
     given(tmp_path / "state.yaml", TWO.replace("@raw", "@mangle"))
     capsys.readouterr()
+    before = dict(machine.links)
+    assert run(["apply", file]) == 11
+    assert "input: link 2 has this name, and is at another place: nf:" in capsys.readouterr().err
+    assert machine.links == before
+    # one without a name in the module
+    machine.links[2].pop("name")
     assert run(["apply", file]) == 0
     assert capsys.readouterr().out == "attach input link=3 packet=fd:8\n"
     given(tmp_path / "state.yaml", "links: {}")
@@ -171,7 +177,7 @@ def test_a_link_that_is_taken_over_by_its_id_is_left_alone_too(
     theirs = machine.add(flags=0)
     file = given(tmp_path / "state.yaml", f"links: {{mine: {{link: {theirs}, fd: {{exit: 7}}}}}}")
     assert run(["apply", file]) == 0
-    assert "mine: link 1 was adopted by process 1234" in capsys.readouterr().err
+    assert "mine: link 1 belongs to process 1234" in capsys.readouterr().err
     assert sorted(machine.links) == [theirs]
 
 

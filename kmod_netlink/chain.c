@@ -346,7 +346,7 @@ static void link_gone(struct ipttrace_link *link)
 	place->net = NULL;
 	spin_unlock(&ipttrace_links_index);
 	ipttrace_links_sequence++;
-	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0, false);
 }
 
 static void __net_exit namespace_leaves(struct net *net)

@@ -9,7 +9,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0x4b0ab3b8U
+#define IPTTRACE_FINGERPRINT 0x52b6edd4U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -155,6 +155,8 @@ enum ipttrace_link_flag {
 	IPTTRACE_LINK_FLAG_REPORT_DROPS = 2,
 	/* table: exit events tell how many rules matched, without a rule program too */
 	IPTTRACE_LINK_FLAG_COUNT_RULES = 4,
+	/* nobody but its owner swaps, detaches, adopts or releases the link, unless by force */
+	IPTTRACE_LINK_FLAG_EXCLUSIVE = 8,
 };
 
 /* Meaning of the return value of a program at a netfilter hook. */
@@ -260,6 +262,8 @@ enum ipttrace_command {
 	IPTTRACE_CMD_RULESET = 17,
 	/* give a link another name, or its first one; its generation stays */
 	IPTTRACE_CMD_RENAME = 18,
+	/* make a link persistent, which then belongs to nobody, and is not exclusive */
+	IPTTRACE_CMD_RELEASE = 19,
 };
 
 /* Attributes of every message of the family. */
@@ -394,7 +398,16 @@ enum ipttrace_a {
 	IPTTRACE_A_TRANSACTION = 46,
 	/* string: rename: the name that the link has from now on */
 	IPTTRACE_A_NEW_NAME = 47,
-	IPTTRACE_A_MAX = 47
+	/*
+	 * u32: 1: make the change although somebody else owns the link exclusively, or, to adopt
+	 * it, at all; the owner is told
+	 */
+	IPTTRACE_A_FORCE = 48,
+	/* u32: notification: the process that made this change by force, against the owner */
+	IPTTRACE_A_FORCED_PID = 49,
+	/* string: command of that process */
+	IPTTRACE_A_FORCED_COMM = 50,
+	IPTTRACE_A_MAX = 50
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */

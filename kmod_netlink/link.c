@@ -15,6 +15,7 @@
 #include "hook.h"
 #include "label.h"
 #include "link.h"
+#include "owner.h"
 #include "transaction.h"
 
 /* described in link.h */
@@ -194,16 +195,6 @@ struct ipttrace_sets *ipttrace_links_sets(u32 hook, gfp_t gfp)
 	return sets;
 }
 
-/* Makes the current process the owner of a link, through the socket @portid; 0 for none. */
-static void link_own(struct ipttrace_link *link, u32 portid)
-{
-	spin_lock(&ipttrace_links_index);
-	link->owner_portid = portid;
-	spin_unlock(&ipttrace_links_index);
-	link->owner_pid = task_tgid_nr(current);
-	get_task_comm(link->owner_comm, current);
-}
-
 /* Makes a link with its set and owner, at no hook and on no list yet. */
 static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 					struct ipttrace_set *set,
@@ -232,9 +223,9 @@ static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 	if (spec->name)
 		nla_strscpy(link->name, spec->name, sizeof(link->name));
 	link->count_rules = spec->flags & IPTTRACE_LINK_FLAG_COUNT_RULES;
-	link_own(link, spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT ?
-			       0 :
-			       spec->portid);
+	ipttrace_link_own(link, spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT ?
+					0 :
+					spec->portid);
 	link->set = set;
 	set->link = link;
 	set->generation = 1;
@@ -338,31 +329,6 @@ int ipttrace_link_check(const struct ipttrace_link *link,
 			return -ESTALE;
 		}
 	}
-	return 0;
-}
-
-/**
- * ipttrace_link_adopt - give a persistent link an owner
- * @link: the link
- * @portid: the owner's socket
- * @attr: attribute to blame in @extack
- * @extack: extended ACK, set on error
- *
- * Return: 0, also if it is the owner's already; -EBUSY if another socket owns it.
- */
-int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
-			const struct nlattr *attr,
-			struct netlink_ext_ack *extack)
-{
-	lockdep_assert_held(&ipttrace_lock);
-	if (link->owner_portid && link->owner_portid != portid) {
-		NL_SET_ERR_MSG_ATTR(extack, attr,
-				    "another socket owns the link");
-		return -EBUSY;
-	}
-	link->flags &= ~IPTTRACE_LINK_FLAG_PERSISTENT;
-	link_own(link, portid);
-	ipttrace_links_sequence++;
 	return 0;
 }
 

@@ -135,6 +135,18 @@ struct ipttrace_link_ref {
 };
 
 /**
+ * struct ipttrace_requester - who asks for a change of links, and how
+ * @portid: the socket that sent the request
+ * @force: an exclusive owner does not keep it from the change
+ * @reason: reason for the change, or NULL
+ */
+struct ipttrace_requester {
+	u32 portid;
+	bool force;
+	const struct nlattr *reason;
+};
+
+/**
  * struct ipttrace_expectation - state that a request expects of a link
  * @generation: expected generation, 0 for any
  * @slots: slots with an expectation, a bit each
@@ -184,9 +196,6 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 		     struct ipttrace_set *set, struct netlink_ext_ack *extack);
 int ipttrace_link_check(const struct ipttrace_link *link,
 			const struct ipttrace_expectation *expect,
-			struct netlink_ext_ack *extack);
-int ipttrace_link_adopt(struct ipttrace_link *link, u32 portid,
-			const struct nlattr *attr,
 			struct netlink_ext_ack *extack);
 int ipttrace_link_rename(struct ipttrace_link *link, const struct nlattr *attr,
 			 struct netlink_ext_ack *extack);

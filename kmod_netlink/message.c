@@ -151,10 +151,21 @@ size_t ipttrace_link_size(void)
 			   IPTTRACE_SLOTS * (program + stats) +
 			   16 * nla_total_size(sizeof(u32)) +
 			   9 * nla_total_size(sizeof(u64)) +
-			   nla_total_size(TASK_COMM_LEN) +
+			   2 * nla_total_size(TASK_COMM_LEN) +
 			   nla_total_size(IPTTRACE_LINK_NAME + 1) +
 			   nla_total_size(IPTTRACE_REASON + 1) +
 			   ipttrace_labels_size() + ipttrace_hooks_put_size());
+}
+
+static int put_forced(struct sk_buff *msg)
+{
+	char comm[TASK_COMM_LEN];
+
+	get_task_comm(comm, current);
+	if (nla_put_u32(msg, IPTTRACE_A_FORCED_PID, task_tgid_nr(current)) ||
+	    nla_put_string(msg, IPTTRACE_A_FORCED_COMM, comm))
+		return -EMSGSIZE;
+	return 0;
 }
 
 static int put_place(struct sk_buff *msg, const struct ipttrace_link *link)
@@ -173,11 +184,13 @@ static int put_place(struct sk_buff *msg, const struct ipttrace_link *link)
  * @flags: of the message header
  * @command: enum ipttrace_command
  * @reason: enum ipttrace_detach_reason, or 0
+ * @forced: the current process made the change by force
  *
  * Return: 0, or -EMSGSIZE; then @msg is unchanged.
  */
 int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
-		      u32 portid, u32 seq, int flags, u8 command, u32 reason)
+		      u32 portid, u32 seq, int flags, u8 command, u32 reason,
+		      bool forced)
 {
 	void *header =
 		genlmsg_put(msg, portid, seq, &ipttrace_family, flags, command);
@@ -207,7 +220,8 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    ipttrace_put_u64(msg, IPTTRACE_A_TRANSACTION, link->transaction) ||
 	    (link->rollback && nla_put_u32(msg, IPTTRACE_A_ROLLBACK_IN,
 					   ipttrace_rollback_in(link))) ||
-	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason))) {
+	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason)) ||
+	    (forced && put_forced(msg))) {
 		genlmsg_cancel(msg, header);
 		return -EMSGSIZE;
 	}
@@ -220,17 +234,20 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
  * @link: the link
  * @command: enum ipttrace_command
  * @reason: enum ipttrace_detach_reason, or 0
+ * @forced: the current process made the change by force
  *
  * If there is no memory for it, observers get ENOBUFS from their sockets.
  */
-void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason)
+void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason,
+		     bool forced)
 {
 	struct sk_buff *msg;
 
 	if (!genl_has_listeners(&ipttrace_family, &init_net, IPTTRACE_LINKS))
 		return;
 	msg = genlmsg_new(ipttrace_link_size(), GFP_KERNEL);
-	if (!msg || ipttrace_put_link(msg, link, 0, 0, 0, command, reason)) {
+	if (!msg ||
+	    ipttrace_put_link(msg, link, 0, 0, 0, command, reason, forced)) {
 		nlmsg_free(msg);
 		genl_set_err(&ipttrace_family, &init_net, 0, IPTTRACE_LINKS,
 			     -ENOBUFS);
@@ -249,7 +266,7 @@ void ipttrace_notify_changed(void)
 	lockdep_assert_held(&ipttrace_lock);
 	ipttrace_links_sequence++;
 	list_for_each_entry(link, &ipttrace_links, list)
-		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0, false);
 }
 
 /**

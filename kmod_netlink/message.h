@@ -17,10 +17,12 @@ int ipttrace_put_program(struct sk_buff *msg, int type, u32 slot, u32 id,
 			 const u8 *tag, const char *name);
 size_t ipttrace_link_size(void);
 int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
-		      u32 portid, u32 seq, int flags, u8 command, u32 reason);
+		      u32 portid, u32 seq, int flags, u8 command, u32 reason,
+		      bool forced);
 int ipttrace_put_cpu_stats(struct sk_buff *msg, int cpu);
 
-void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason);
+void ipttrace_notify(const struct ipttrace_link *link, u8 command, u32 reason,
+		     bool forced);
 void ipttrace_notify_changed(void);
 void ipttrace_notify_namespace(const struct net *net);
 

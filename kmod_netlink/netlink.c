@@ -15,6 +15,7 @@
 #include "message.h"
 #include "netlink.h"
 #include "netlink_gen.h"
+#include "owner.h"
 #include "parse.h"
 #include "transaction.h"
 #include "verify.h"
@@ -49,7 +50,7 @@ static int reply_add(struct sk_buff *msg, struct genl_info *info,
 	int err;
 
 	err = ipttrace_put_link(msg, link, info->snd_portid, info->snd_seq, 0,
-				info->genlhdr->cmd, 0);
+				info->genlhdr->cmd, 0, false);
 	WARN_ON_ONCE(err);
 	return err;
 }
@@ -87,7 +88,7 @@ static int attach(struct genl_info *info, const struct ipttrace_link_spec *spec,
 		nlmsg_free(msg);
 		ipttrace_set_free(set);
 	} else {
-		ipttrace_notify(link, IPTTRACE_CMD_LINK_ATTACHED, 0);
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_ATTACHED, 0, false);
 		err = reply_link(msg, info, link);
 	}
 	mutex_unlock(&ipttrace_lock);
@@ -126,6 +127,7 @@ static int transact(struct genl_info *info, struct ipttrace_change *changes,
 		    unsigned int count)
 {
 	const struct nlattr *after = info->attrs[IPTTRACE_A_ROLLBACK_AFTER];
+	struct ipttrace_requester requester = ipttrace_parse_requester(info);
 	struct sk_buff *msg;
 	unsigned int i;
 	int err;
@@ -136,10 +138,8 @@ static int transact(struct genl_info *info, struct ipttrace_change *changes,
 		return -ENOMEM;
 	}
 	mutex_lock(&ipttrace_lock);
-	err = ipttrace_links_swap(changes, count,
-				  after ? nla_get_u32(after) : 0,
-				  info->attrs[IPTTRACE_A_REASON_TEXT],
-				  info->extack);
+	err = ipttrace_links_swap(changes, count, &requester,
+				  after ? nla_get_u32(after) : 0, info->extack);
 	if (err) {
 		mutex_unlock(&ipttrace_lock);
 		nlmsg_free(msg);
@@ -147,7 +147,8 @@ static int transact(struct genl_info *info, struct ipttrace_change *changes,
 		return err;
 	}
 	for (i = 0; i < count; i++) {
-		ipttrace_notify(changes[i].link, IPTTRACE_CMD_LINK_SWAPPED, 0);
+		ipttrace_notify(changes[i].link, IPTTRACE_CMD_LINK_SWAPPED, 0,
+				changes[i].forced);
 		err = err ?: reply_add(msg, info, changes[i].link);
 	}
 	/* under the lock: a later request finds the state of this reply, or a newer one */
@@ -180,12 +181,20 @@ int ipttrace_nl_transact_doit(struct sk_buff *skb, struct genl_info *info)
 	return transact(info, changes, count);
 }
 
+/* The attribute that names the link of a request. */
+static const struct nlattr *link_attr(const struct genl_info *info)
+{
+	return info->attrs[IPTTRACE_A_LINK] ?: info->attrs[IPTTRACE_A_NAME];
+}
+
 int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info)
 {
+	struct ipttrace_requester requester = ipttrace_parse_requester(info);
 	struct ipttrace_expectation expect;
 	struct ipttrace_link *link;
 	struct sk_buff *msg;
 	LIST_HEAD(leaving);
+	bool forced;
 	int err;
 
 	err = ipttrace_parse_expectation(info, &expect);
@@ -197,8 +206,12 @@ int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info)
 
 	mutex_lock(&ipttrace_lock);
 	link = find_link(info);
-	err = IS_ERR(link) ? PTR_ERR(link) :
-			     ipttrace_link_check(link, &expect, info->extack);
+	err = PTR_ERR_OR_ZERO(link);
+	if (!err)
+		err = ipttrace_link_permit(link, &requester, &forced,
+					   link_attr(info), info->extack);
+	if (!err)
+		err = ipttrace_link_check(link, &expect, info->extack);
 	if (err) {
 		mutex_unlock(&ipttrace_lock);
 		nlmsg_free(msg);
@@ -206,9 +219,9 @@ int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info)
 	}
 	ipttrace_link_leave(link, &leaving);
 	ipttrace_links_detach(&leaving);
-	ipttrace_link_give_reason(link, info->attrs[IPTTRACE_A_REASON_TEXT]);
+	ipttrace_link_give_reason(link, requester.reason);
 	ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED,
-			IPTTRACE_DETACH_REASON_REQUEST);
+			IPTTRACE_DETACH_REASON_REQUEST, forced);
 	err = reply_link(msg, info, link);
 	mutex_unlock(&ipttrace_lock);
 	ipttrace_link_free(link);
@@ -261,12 +274,6 @@ out:
 	return err;
 }
 
-/* The attribute that names the link of a request. */
-static const struct nlattr *link_attr(const struct genl_info *info)
-{
-	return info->attrs[IPTTRACE_A_LINK] ?: info->attrs[IPTTRACE_A_NAME];
-}
-
 /* Without an expectation the confirmation is of whichever swap waits now. */
 static int confirm_link(struct ipttrace_link *link, struct genl_info *info)
 {
@@ -288,18 +295,47 @@ int ipttrace_nl_confirm_doit(struct sk_buff *skb, struct genl_info *info)
 
 static int adopt_link(struct ipttrace_link *link, struct genl_info *info)
 {
+	struct ipttrace_requester requester = ipttrace_parse_requester(info);
+	const struct nlattr *attr = info->attrs[IPTTRACE_A_FLAGS];
+	u32 flags = attr ? nla_get_u32(attr) : 0;
+	bool forced;
 	int err;
 
-	err = ipttrace_link_adopt(link, info->snd_portid, link_attr(info),
-				  info->extack);
+	if (flags & ~IPTTRACE_LINK_FLAG_EXCLUSIVE) {
+		NL_SET_ERR_MSG_ATTR(info->extack, attr,
+				    "a link is adopted exclusively or not");
+		return -EINVAL;
+	}
+	err = ipttrace_link_adopt(link, &requester, flags, &forced,
+				  link_attr(info), info->extack);
 	if (!err)
-		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0, forced);
 	return err;
 }
 
 int ipttrace_nl_adopt_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	return with_link(info, adopt_link);
+}
+
+static int release_link(struct ipttrace_link *link, struct genl_info *info)
+{
+	struct ipttrace_requester requester = ipttrace_parse_requester(info);
+	bool forced;
+	int err;
+
+	err = ipttrace_link_permit(link, &requester, &forced, link_attr(info),
+				   info->extack);
+	if (err)
+		return err;
+	ipttrace_link_release(link);
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0, forced);
+	return 0;
+}
+
+int ipttrace_nl_release_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return with_link(info, release_link);
 }
 
 static int rename_link(struct ipttrace_link *link, struct genl_info *info)
@@ -316,7 +352,7 @@ static int rename_link(struct ipttrace_link *link, struct genl_info *info)
 	if (!err)
 		err = ipttrace_link_rename(link, name, info->extack);
 	if (!err)
-		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0, false);
 	return err;
 }
 
@@ -353,7 +389,7 @@ int ipttrace_nl_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 			continue;
 		if (ipttrace_put_link(skb, link, NETLINK_CB(cb->skb).portid,
 				      cb->nlh->nlmsg_seq, NLM_F_MULTI,
-				      IPTTRACE_CMD_GET, 0))
+				      IPTTRACE_CMD_GET, 0, false))
 			break;
 		*last = link->id;
 	}
@@ -497,7 +533,7 @@ static int socket_released(struct notifier_block *nb, unsigned long event,
 	list_for_each_entry(link, &leaving, list) {
 		ipttrace_link_give_reason(link, NULL);
 		ipttrace_notify(link, IPTTRACE_CMD_LINK_DETACHED,
-				IPTTRACE_DETACH_REASON_OWNER);
+				IPTTRACE_DETACH_REASON_OWNER, false);
 	}
 	mutex_unlock(&ipttrace_lock);
 	list_for_each_entry_safe(link, next, &leaving, list)

@@ -64,7 +64,7 @@ static const struct nla_policy
 ipttrace_attach_policy[IPTTRACE_A_REASON_TEXT + 1] = {
 	[IPTTRACE_A_HOOK] = { .type = NLA_U32 },
 	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
-	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 7),
+	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 15),
 	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
 	[IPTTRACE_A_HOOKNUM] = { .type = NLA_U32 },
 	[IPTTRACE_A_PRIORITY] = { .type = NLA_S32 },
@@ -79,7 +79,7 @@ ipttrace_attach_policy[IPTTRACE_A_REASON_TEXT + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_swap_policy[IPTTRACE_A_REASON_TEXT + 1] = {
+ipttrace_swap_policy[IPTTRACE_A_FORCE + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
@@ -88,15 +88,17 @@ ipttrace_swap_policy[IPTTRACE_A_REASON_TEXT + 1] = {
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 	[IPTTRACE_A_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
 static const struct nla_policy
-ipttrace_detach_policy[IPTTRACE_A_REASON_TEXT + 1] = {
+ipttrace_detach_policy[IPTTRACE_A_FORCE + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
 static const struct nla_policy
@@ -110,10 +112,11 @@ ipttrace_stats_policy[IPTTRACE_A_LINK + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_transact_policy[IPTTRACE_A_REASON_TEXT + 1] = {
+ipttrace_transact_policy[IPTTRACE_A_FORCE + 1] = {
 	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
 	[IPTTRACE_A_CHANGE] = NLA_POLICY_NESTED(ipttrace_change_policy),
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
 static const struct nla_policy
@@ -130,9 +133,11 @@ ipttrace_history_policy[IPTTRACE_A_NAME + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_adopt_policy[IPTTRACE_A_NAME + 1] = {
+ipttrace_adopt_policy[IPTTRACE_A_FORCE + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 15),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
 static const struct nla_policy
@@ -156,7 +161,14 @@ ipttrace_rename_policy[IPTTRACE_A_NEW_NAME + 1] = {
 	[IPTTRACE_A_NEW_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 };
 
-const struct genl_ops ipttrace_nl_operations[12] = {
+static const struct nla_policy
+ipttrace_release_policy[IPTTRACE_A_FORCE + 1] = {
+	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+};
+
+const struct genl_ops ipttrace_nl_operations[13] = {
 	{
 		.cmd = IPTTRACE_CMD_ATTACH,
 		.flags = GENL_ADMIN_PERM,
@@ -169,14 +181,14 @@ const struct genl_ops ipttrace_nl_operations[12] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_swap_doit,
 		.policy = ipttrace_swap_policy,
-		.maxattr = IPTTRACE_A_REASON_TEXT,
+		.maxattr = IPTTRACE_A_FORCE,
 	},
 	{
 		.cmd = IPTTRACE_CMD_DETACH,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_detach_doit,
 		.policy = ipttrace_detach_policy,
-		.maxattr = IPTTRACE_A_REASON_TEXT,
+		.maxattr = IPTTRACE_A_FORCE,
 	},
 	{
 		.cmd = IPTTRACE_CMD_GET,
@@ -199,7 +211,7 @@ const struct genl_ops ipttrace_nl_operations[12] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_transact_doit,
 		.policy = ipttrace_transact_policy,
-		.maxattr = IPTTRACE_A_REASON_TEXT,
+		.maxattr = IPTTRACE_A_FORCE,
 	},
 	{
 		.cmd = IPTTRACE_CMD_CONFIRM,
@@ -220,7 +232,7 @@ const struct genl_ops ipttrace_nl_operations[12] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_adopt_doit,
 		.policy = ipttrace_adopt_policy,
-		.maxattr = IPTTRACE_A_NAME,
+		.maxattr = IPTTRACE_A_FORCE,
 	},
 	{
 		.cmd = IPTTRACE_CMD_VERIFY,
@@ -242,5 +254,12 @@ const struct genl_ops ipttrace_nl_operations[12] = {
 		.doit = ipttrace_nl_rename_doit,
 		.policy = ipttrace_rename_policy,
 		.maxattr = IPTTRACE_A_NEW_NAME,
+	},
+	{
+		.cmd = IPTTRACE_CMD_RELEASE,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_release_doit,
+		.policy = ipttrace_release_policy,
+		.maxattr = IPTTRACE_A_FORCE,
 	},
 };

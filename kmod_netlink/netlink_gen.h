@@ -22,7 +22,7 @@ extern const struct nla_policy
 ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1];
 
 /* Every request, with what it may hold. */
-extern const struct genl_ops ipttrace_nl_operations[12];
+extern const struct genl_ops ipttrace_nl_operations[13];
 
 /* The handlers of the operations: netlink.c. */
 
@@ -66,5 +66,8 @@ int ipttrace_nl_ruleset_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* give a link another name, or its first one; its generation stays */
 int ipttrace_nl_rename_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* make a link persistent, which then belongs to nobody, and is not exclusive */
+int ipttrace_nl_release_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _IPTTRACE_NETLINK_GEN_H */

@@ -492,7 +492,7 @@ static void link_gone(struct ipttrace_link *link, enum ipttrace_gone why)
 	nf->ops.dev = NULL;
 	spin_unlock(&ipttrace_links_index);
 	ipttrace_links_sequence++;
-	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0);
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0, false);
 }
 
 static bool in_namespace(const struct ipttrace_link *link, const void *net)

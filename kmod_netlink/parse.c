@@ -186,6 +186,23 @@ int ipttrace_parse_link(struct genl_info *info, struct ipttrace_link_ref *ref)
 }
 
 /**
+ * ipttrace_parse_requester - parse who asks for a change of links, and how
+ * @info: the request, of an operation that takes force, which is the last attribute of all
+ *
+ * Return: the requester.
+ */
+struct ipttrace_requester ipttrace_parse_requester(const struct genl_info *info)
+{
+	const struct nlattr *force = info->attrs[IPTTRACE_A_FORCE];
+
+	return (struct ipttrace_requester){
+		.portid = info->snd_portid,
+		.force = force && nla_get_u32(force),
+		.reason = info->attrs[IPTTRACE_A_REASON_TEXT],
+	};
+}
+
+/**
  * ipttrace_parse_spec - parse an attach request, except for its program set
  * @info: the request
  * @spec: filled in; the caller releases it with ipttrace_spec_release()
@@ -219,6 +236,13 @@ int ipttrace_parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
 		spec->family = nla_get_u32(attrs[IPTTRACE_A_FAMILY]);
 	if (attrs[IPTTRACE_A_FLAGS])
 		spec->flags = nla_get_u32(attrs[IPTTRACE_A_FLAGS]);
+	if (spec->flags & IPTTRACE_LINK_FLAG_EXCLUSIVE &&
+	    spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT) {
+		NL_SET_ERR_MSG_ATTR(
+			info->extack, attrs[IPTTRACE_A_FLAGS],
+			"a persistent link has no owner that has it exclusively");
+		return -EINVAL;
+	}
 	hook = ipttrace_hook_find(spec->hook);
 	if (!hook) {
 		NL_SET_ERR_MSG_ATTR(info->extack, attrs[IPTTRACE_A_HOOK],

@@ -13,6 +13,7 @@
 #include "hook.h"
 #include "label.h"
 #include "message.h"
+#include "owner.h"
 #include "transaction.h"
 
 /**
@@ -133,7 +134,7 @@ static void rollback_work(struct work_struct *work)
 		other_free(link);
 		ipttrace_link_give_reason(link, NULL);
 		ipttrace_history_add(link, IPTTRACE_ACTION_ROLLBACK);
-		ipttrace_notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0);
+		ipttrace_notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0, false);
 	}
 out:
 	mutex_unlock(&ipttrace_lock);
@@ -222,7 +223,7 @@ int ipttrace_rollback_confirm(struct ipttrace_link *link,
 	ipttrace_links_sequence++;
 	list_for_each_entry_safe(other, next, &confirmed, change) {
 		list_del_init(&other->change);
-		ipttrace_notify(other, IPTTRACE_CMD_LINK_CHANGED, 0);
+		ipttrace_notify(other, IPTTRACE_CMD_LINK_CHANGED, 0, false);
 	}
 	return 0;
 }
@@ -244,6 +245,7 @@ u32 ipttrace_rollback_in(const struct ipttrace_link *link)
 /* --- swapping ------------------------------------------------------------------------------ */
 
 static int change_check(struct ipttrace_change *change,
+			const struct ipttrace_requester *requester,
 			struct netlink_ext_ack *extack)
 {
 	struct ipttrace_link *link;
@@ -263,8 +265,13 @@ static int change_check(struct ipttrace_change *change,
 			"the last swap of the link waits to be confirmed or rolled back");
 		return -EBUSY;
 	}
-	err = ipttrace_hooks[link->hook]->takes(link->family, change->set,
-						change->programs_attr, extack);
+	err = ipttrace_link_permit(link, requester, &change->forced,
+				   change->ref.attr, extack);
+	if (!err)
+		err = ipttrace_hooks[link->hook]->takes(link->family,
+							change->set,
+							change->programs_attr,
+							extack);
 	if (!err)
 		err = ipttrace_link_check(link, &change->expect, extack);
 	if (!err)
@@ -276,8 +283,8 @@ static int change_check(struct ipttrace_change *change,
  * ipttrace_links_swap - replace the program sets of links, all or none
  * @changes: a change for each link; on success the links own the sets
  * @count: number of changes
+ * @requester: who asks for it
  * @rollback_after: milliseconds until the previous sets are put back unless confirmed, or 0
- * @reason: reason for the change, or NULL
  * @extack: extended ACK, set on error
  *
  * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
@@ -287,8 +294,8 @@ static int change_check(struct ipttrace_change *change,
  * error nothing has changed.
  */
 int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
-			u32 rollback_after, const struct nlattr *reason,
-			struct netlink_ext_ack *extack)
+			const struct ipttrace_requester *requester,
+			u32 rollback_after, struct netlink_ext_ack *extack)
 {
 	struct ipttrace_rollback *rollback = NULL;
 	struct publication publication;
@@ -299,7 +306,7 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 
 	lockdep_assert_held(&ipttrace_lock);
 	for (i = 0; i < count; i++) {
-		err = change_check(&changes[i], extack);
+		err = change_check(&changes[i], requester, extack);
 		if (err)
 			goto err_undo;
 		link = changes[i].link;
@@ -322,7 +329,7 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 	links_exchange(&changing, &publication);
 	list_for_each_entry(link, &changing, change) {
 		link->transaction = ipttrace_links_sequence;
-		ipttrace_link_give_reason(link, reason);
+		ipttrace_link_give_reason(link, requester->reason);
 		ipttrace_history_add(link, IPTTRACE_ACTION_SWAP);
 	}
 	if (rollback)

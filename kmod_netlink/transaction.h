@@ -10,6 +10,7 @@
  * @ref: its id or name
  * @programs_attr: attribute to blame when the set does not suit the link
  * @set: the next program set; owned by the link on success, else by the caller
+ * @forced: the swap was made against an exclusive owner
  * @labelled: the set has the labels that the request gives; otherwise it gets those of the link
  * @expect: expected state of the link
  */
@@ -18,6 +19,7 @@ struct ipttrace_change {
 	struct ipttrace_link_ref ref;
 	const struct nlattr *programs_attr;
 	struct ipttrace_set *set;
+	bool forced;
 	bool labelled;
 	struct ipttrace_expectation expect;
 };
@@ -25,8 +27,8 @@ struct ipttrace_change {
 int ipttrace_transaction_init(void);
 void ipttrace_transaction_exit(void);
 int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
-			u32 rollback_after, const struct nlattr *reason,
-			struct netlink_ext_ack *extack);
+			const struct ipttrace_requester *requester,
+			u32 rollback_after, struct netlink_ext_ack *extack);
 int ipttrace_rollback_confirm(struct ipttrace_link *link,
 			      const struct nlattr *attr,
 			      struct netlink_ext_ack *extack);

@@ -97,6 +97,10 @@ class LinkFlag(Documented):
     PERSISTENT = 1, "the link outlives the socket that made it"
     REPORT_DROPS = 2, "nf, mode filter: each packet that the link drops is an event"
     COUNT_RULES = 4, "table: exit events tell how many rules matched, without a rule program too"
+    EXCLUSIVE = (
+        8,
+        "nobody but its owner swaps, detaches, adopts or releases the link, unless by force",
+    )
 
 
 class NfMode(Documented):

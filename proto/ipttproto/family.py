@@ -514,6 +514,21 @@ Top: Final = AttributeSet(
         "rename: the name that the link has from now on",
         max_length=limit("LINK_NAME"),
     ),
+    Attribute(
+        "force",
+        48,
+        U32,
+        "1: make the change although somebody else owns the link exclusively, or, to adopt it, at "
+        "all; the owner is told",
+        maximum=1,
+    ),
+    Attribute(
+        "forced-pid",
+        49,
+        U32,
+        "notification: the process that made this change by force, against the owner",
+    ),
+    Attribute("forced-comm", 50, STRING, "command of that process", max_length=15),
 )
 
 ATTRIBUTE_SETS: Final = (

@@ -48,6 +48,7 @@ class Command(Documented):
     )
     RULESET = 17, "the generation of the rules of a legacy table in a network namespace"
     RENAME = 18, "give a link another name, or its first one; its generation stays"
+    RELEASE = 19, "make a link persistent, which then belongs to nobody, and is not exclusive"
 
 
 @dataclass(frozen=True)
@@ -131,25 +132,29 @@ OPERATIONS: Final = (
             "name",
             "labels",
             "reason-text",
+            "force",
         ),
         _LINK,
     ),
     Operation(
         Command.DETACH,
-        ("link", "expect-generation", "expect-program", "name", "reason-text"),
+        ("link", "expect-generation", "expect-program", "name", "reason-text", "force"),
         _LINK,
     ),
-    Operation(Command.GET, ("link", "name"), (*_LINK, "reason"), dump=True),
+    Operation(
+        Command.GET, ("link", "name"), (*_LINK, "reason", "forced-pid", "forced-comm"), dump=True
+    ),
     Operation(
         Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
     ),
-    Operation(Command.TRANSACT, ("change", "rollback-after", "reason-text"), _LINK),
+    Operation(Command.TRANSACT, ("change", "rollback-after", "reason-text", "force"), _LINK),
     Operation(Command.CONFIRM, ("link", "expect-generation", "name"), _LINK),
     Operation(Command.HISTORY, ("link", "name"), ("link", "generation", "history")),
-    Operation(Command.ADOPT, ("link", "name"), _LINK),
+    Operation(Command.ADOPT, ("link", "flags", "name", "force"), _LINK),
     Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),
     Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
     Operation(Command.RENAME, ("link", "name", "new-name"), _LINK),
+    Operation(Command.RELEASE, ("link", "name", "force"), _LINK),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

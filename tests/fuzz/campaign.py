@@ -44,6 +44,7 @@ _TELLING: Final = {
     Command.TRANSACT,
     Command.DETACH,
     Command.RENAME,
+    Command.RELEASE,
 }
 #: sequence numbers of requests that ask whether the kernel passed over the one before
 _FENCE: Final = 1 << 31

@@ -23,7 +23,7 @@ _LOOPBACK: Final = 1
 #: how often a swap has a rollback, a set a payload, and a request the flag of a dump
 _SOMETIMES: Final = 0.2
 #: what a request need not have
-_OPTIONAL: Final = ("rollback-after", "labels", "reason-text")
+_OPTIONAL: Final = ("rollback-after", "labels", "reason-text", "flags", "force")
 #: what is spelled as names are; few of them, so that some are taken
 _NAMES: Final = ("name", "new-name", "key")
 _WORDS: Final = ("web", "_", "a.b-c_9", "db", "x" * 31)
@@ -51,7 +51,12 @@ class Generator:
         nodes = []
         other_way = self._other_way(operation.request, link)
         for name in operation.request:
-            if name != other_way and (name not in _OPTIONAL or pick.random() < _SOMETIMES):
+            if name == other_way or (name in _OPTIONAL and pick.random() >= _SOMETIMES):
+                continue
+            if name == "flags":
+                flag = Top.by_name[name]
+                nodes.append(Node(flag.number, _bytes(int(LinkFlag.EXCLUSIVE), 4), flag))
+            else:
                 nodes += self.nodes(Top.by_name[name], link)
         return Request(operation.command, nodes)
 
@@ -64,7 +69,7 @@ class Generator:
     def _attach(self) -> list[Node]:
         """The attributes of an attach to a hook of any kind, in the schema's order."""
         pick = self._pick
-        flags = pick.choice((0, int(LinkFlag.PERSISTENT)))
+        flags = pick.choice((0, int(LinkFlag.PERSISTENT), int(LinkFlag.EXCLUSIVE)))
         names: dict[str, bytes] = {}
         place: dict[str, int]
         kind = pick.choices(list(Hook), [4, 4, 2])[0]

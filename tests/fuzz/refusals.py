@@ -73,7 +73,11 @@ class Formatted:
     def __init__(self, sources: Path = SOURCES) -> None:
         self._plain = [
             (
-                re.compile(re.escape(ast.literal_eval(said["format"])).replace("%u", r"\d+")),
+                re.compile(
+                    re.escape(ast.literal_eval(said["format"]))
+                    .replace("%u", r"\d+")
+                    .replace("%s", ".*")
+                ),
                 str(ast.literal_eval(said["plain"])),
             )
             for path in sources.glob("*.c")

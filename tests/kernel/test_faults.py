@@ -254,6 +254,27 @@ def test_rename(controller: Controller, programs: ProgramSet) -> None:
     controller.detach(link.id)
 
 
+def test_release_and_adopt(controller: Controller, programs: ProgramSet) -> None:
+    link = controller.attach(TableHook(), programs, exclusive=True)
+    failed = 0
+
+    def exchange() -> Link:
+        return controller.adopt(link.id) if link.persistent else controller.release(link.id)
+
+    for trial in each_allocation(exchange, IpttctlError):
+        (now,) = controller.links()
+        if trial.error is None:
+            assert now == trial.result
+            assert now.persistent is not link.persistent
+        elif not _unanswered(trial.error):
+            assert now == link, trial
+        failed += trial.error is not None
+        link = now
+    print(f"release, adopt: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > 0
+    controller.detach(link.id)
+
+
 @pytest.mark.parametrize("verb", ["link", "links", "status", "history"])
 def test_questions(controller: Controller, programs: ProgramSet, hook: Hook, verb: str) -> None:
     link = controller.attach(hook, programs)

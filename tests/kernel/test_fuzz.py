@@ -47,9 +47,10 @@ ENOUGH = 20_000
 MORE_ROUNDS = 40
 #: the number of messages after which links made by them are removed
 ROUND = 500
-#: one in this many rounds begins without a link, and one with as many as the hook takes
+#: one in this many rounds begins without a link, one with as many as the hook takes, and one with a
+#: link that somebody owns exclusively
 ROUNDS = 10
-EMPTY, FULL = 1, 2
+EMPTY, FULL, EXCLUSIVE = 1, 2, 3
 HOOKS = (TableHook(), ChainHook())
 REPORTS = 10
 #: a leak of one object in this many messages is found
@@ -149,17 +150,19 @@ def _round(campaign: Campaign, target: Target, world: World, number: int, count:
     The number of the round determines the number of existing links, and whether they are at tables
     or at chains.
     """
-    links = {EMPTY: 0, FULL: limit("MAX_LINKS")}.get(number // len(HOOKS) % ROUNDS, 1)
+    kind = number // len(HOOKS) % ROUNDS
+    links = {EMPTY: 0, FULL: limit("MAX_LINKS")}.get(kind, 1)
     hook = HOOKS[number % len(HOOKS)]
     with Controller() as others:
         if isinstance(hook, ChainHook):
             # messages of an earlier round may have said that the walk differs
             others.end_verification(Walk.VERIFIED, although_not_compared=True)
         for _ in range(links):
-            link = others.attach(hook, ProgramSet({Slot.ENTRY: world.programs[0]}))
+            programs = ProgramSet({Slot.ENTRY: world.programs[0]})
+            link = others.attach(hook, programs, exclusive=kind == EXCLUSIVE)
         if links:
-            programs = {int(slot): info.id for slot, info in link.programs.items()}
-            world.links[link.id] = KnownLink(link.id, link.generation, programs, hook.KIND)
+            slots = {int(slot): info.id for slot, info in link.programs.items()}
+            world.links[link.id] = KnownLink(link.id, link.generation, slots, hook.KIND)
         campaign.run(count)
         target.reopen()
         for link in others.links():

@@ -104,7 +104,7 @@ def test_a_link_that_somebody_owns_is_not_adopted(
 ) -> None:
     link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
     with Controller() as other:
-        with pytest.raises(KernelError, match="another socket owns") as refused:
+        with pytest.raises(KernelError, match="owns the link") as refused:
             other.adopt(link.id)
         assert (refused.value.errno, refused.value.attribute) == (errno.EBUSY, "link")
     assert controller.link(link.id).owner_portid == link.owner_portid

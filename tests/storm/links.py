@@ -122,6 +122,8 @@ class Links:
             self._attach()
         elif kind >= 0.8 or short:
             self._detach(index)
+        elif kind >= 0.74:
+            self._own(index)
         elif self._links[index].rollback_in is None:
             self._swap(index)
         else:
@@ -191,6 +193,7 @@ class Links:
         persistent = decide.random() < 0.2
         notes: dict[str, Any] = {
             "persistent": persistent,
+            "exclusive": not persistent and decide.random() < 0.5,
             "name": decide.choice(_NAMES),
             "labels": decide.choice(_LABELS),
             "reason": "storm",
@@ -276,6 +279,20 @@ class Links:
                 assert time.monotonic() < end, f"link {link.id} is not rolled back"
                 time.sleep(_POLL)
         self._look_again()
+
+    def _own(self, index: int) -> None:
+        """Release a link, or adopt one that belongs to nobody."""
+        link = self._links[index]
+        if link.persistent:
+            exclusive = self._decide.random() < 0.5
+            now = self._controller.adopt(link.name or link.id, exclusive=exclusive)
+            assert (now.persistent, now.exclusive) == (False, exclusive)
+        else:
+            now = self._controller.release(link.name or link.id)
+            assert (now.persistent, now.exclusive) == (True, False)
+        self._check_generation(link, now)
+        self._links[index] = now
+        self._journal.write("release" if now.persistent else "adopt", f"link {link.id}")
 
     def _look_again(self) -> None:
         """Read the links again: only those that waited for a rollback may have changed."""

@@ -16,8 +16,10 @@ from ipttctl.bpf import syscalls
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import (
+    ExclusiveOption,
     ExpectGenerationOption,
     ExpectProgramOption,
+    ForceOption,
     LabelOption,
     LinkArgument,
     Output,
@@ -55,6 +57,7 @@ def attach(
         bool,
         typer.Option("--replace", help="swap the programs of the link of this name, if there is"),
     ] = False,
+    exclusive: ExclusiveOption = False,
     label: LabelOption = [],  # noqa: B006 - typer copies it
     reason: ReasonOption = None,
     output_form: OutputOption = Output.TEXT,
@@ -64,7 +67,8 @@ def attach(
     Prints the link. Without --persist the command then runs until Ctrl-C, and the link ends with
     it. Meanwhile it reports on standard error if the link waits for tables or chains, or if its
     network namespace or device disappears. If somebody else detaches the link, the exit status is
-    10. The first link at chains may take a verification, as
+    10. It ends with 0 when the link is released, or taken by force: it then goes on
+    without the command. The first link at chains may take a verification, as
     `ipttctl module verify` says.
 
     Every command takes --name in place of the link's id. If another link has the name, the exit
@@ -74,6 +78,8 @@ def attach(
     """
     if replace and (name is None or not persist):
         raise UsageError("--replace is of a link that stays: give --name and --persist too")
+    if exclusive and persist:
+        raise UsageError("a link that stays has no owner", "leave out --exclusive or --persist")
     called = None if name is None else parse_name("--name", name)
     labels = parse_labels("--label", label) or None
     why = parse_reason("--reason", reason)
@@ -92,7 +98,13 @@ def attach(
                 link = controller.replace(called, hook, opened, labels=labels, reason=why)
             else:
                 link = controller.attach(
-                    hook, opened, persistent=persist, name=called, labels=labels, reason=why
+                    hook,
+                    opened,
+                    persistent=persist,
+                    exclusive=exclusive,
+                    name=called,
+                    labels=labels,
+                    reason=why,
                 )
             hook.release()
             output.links([link], output_form)
@@ -101,10 +113,17 @@ def attach(
                 _hold(link, watch)
 
 
-def adopt(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None:
+def adopt(
+    link: LinkArgument,
+    exclusive: ExclusiveOption = False,
+    force: ForceOption = False,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
     """Take over a persistent link: from now on it ends with this command, as after attach.
 
-    Prints the link, and runs until Ctrl-C. If somebody else detaches it, the exit status is 10.
+    Prints the link, and runs until Ctrl-C. If somebody else detaches it, the exit status is 10. It
+    ends with 0 when the link is released, or adopted by somebody else with --force: the link then
+    goes on without it. With --force a link is taken from its owner.
     """
     wanted = parse_link(link)
     with (
@@ -112,10 +131,22 @@ def adopt(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None:
         controller.watch_links() as watch,
         on_ending(watch.stop),
     ):
-        adopted = controller.adopt(wanted)
+        adopted = controller.adopt(wanted, exclusive=exclusive, force=force)
         output.links([adopted], output_form)
         output.tell_state(adopted)
         _hold(adopted, watch)
+
+
+def release(
+    link: LinkArgument, force: ForceOption = False, output_form: OutputOption = Output.TEXT
+) -> None:
+    """Make a link persistent: it no longer ends with its owner, and can be adopted by another.
+
+    An attach or adopt that held it ends with status 0. Prints the link.
+    """
+    wanted = parse_link(link)
+    with Controller() as controller:
+        output.links([controller.release(wanted, force=force)], output_form)
 
 
 def rename(
@@ -141,9 +172,13 @@ def detach(
     expect_generation: ExpectGenerationOption = None,
     expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it
     reason: ReasonOption = None,
+    force: ForceOption = False,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Remove links, whoever owns them. Prints the final state of each."""
+    """Remove links, whoever owns them. Prints the final state of each.
+
+    A link that somebody owns exclusively goes by --force only.
+    """
     if bool(links) == everything:
         raise UsageError("give ids or names of links, or --all")
     wanted = list(map(parse_link, links or ()))
@@ -157,6 +192,7 @@ def detach(
                 expect_generation=expect_generation,
                 expect_programs=expected,
                 reason=why,
+                force=force,
             )
             output.links([gone], output_form)
 
@@ -222,7 +258,7 @@ def _measured(
 
 
 def _hold(link: Link, watch: LinkWatch) -> None:
-    """Report changes of a link, until we are asked to end.
+    """Report changes of a link, until we are asked to end, or it is not ours any more.
 
     Raises:
         LinkDetachedError: somebody else detached it.
@@ -232,12 +268,23 @@ def _hold(link: Link, watch: LinkWatch) -> None:
         if isinstance(item, LinkChange) and item.link.id != link.id:
             continue
         now = _now(link.id, item)
+        if isinstance(item, LinkChange):
+            output.tell_force(item)
         if now is None:
             raise LinkDetachedError(link.id)
+        if now.owner_portid != link.owner_portid:
+            output.note(f"link {link.id} is not ours any more: {_whose(now)}")
+            return
         misses = list(now.hook.misses(link.id))
         if misses != told:
             output.tell_state(now)
             told = misses
+
+
+def _whose(link: Link) -> str:
+    if link.persistent:
+        return "it was released, and stays"
+    return f"process {link.owner_pid} ({link.owner_comm}) owns it"
 
 
 def _now(link_id: int, item: LinkList | LinkChange) -> Link | None:

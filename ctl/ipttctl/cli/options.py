@@ -53,6 +53,13 @@ ReasonOption = Annotated[
     str | None,
     typer.Option("--reason", metavar="TEXT", help="why, for the link's history and observers"),
 ]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="against the will of its owner, who is told")
+]
+ExclusiveOption = Annotated[
+    bool,
+    typer.Option("--exclusive", help="others swap, detach, adopt or release it by --force only"),
+]
 
 
 def inherited(context: typer.Context) -> Inherited:

@@ -38,6 +38,13 @@ def tell_state(link: Link) -> None:
         note(sentence)
 
 
+def tell_force(change: LinkChange) -> None:
+    """Report a change that somebody made by force."""
+    if change.forced_pid:
+        who = f"process {change.forced_pid} ({change.forced_comm})"
+        note(f"link {change.link.id} was {change.change} by force, by {who}")
+
+
 def lines(texts: Iterable[str], to: TextIO | None = None) -> None:
     """Print lines, to standard output by default, and flush them.
 

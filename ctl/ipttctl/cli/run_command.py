@@ -79,7 +79,12 @@ def run(
         output.tell_state(link)
         status = _run(command, {**os.environ, "IPTTCTL_LINK": str(link.id)})
         try:
-            output.links([controller.detach(link.id)], output_form, to=sys.stderr)
+            left = controller.link(link.id)
+            if left.owner_portid == link.owner_portid:
+                left = controller.detach(link.id)
+            else:
+                output.note(f"link {link.id} is not ours any more, and stays")
+            output.links([left], output_form, to=sys.stderr)
         except LinkGoneError:
             output.note(f"link {link.id} was detached by somebody else")
         return status

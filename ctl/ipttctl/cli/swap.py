@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
@@ -13,6 +13,7 @@ from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import (
     ExpectGenerationOption,
     ExpectProgramOption,
+    ForceOption,
     LabelOption,
     LinkArgument,
     Output,
@@ -60,6 +61,7 @@ def swap(
     ] = None,
     label: LabelOption = [],  # noqa: B006 - typer copies it
     reason: ReasonOption = None,
+    force: ForceOption = False,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Replace all programs, the filter and the cookie of a link in one step.
@@ -85,7 +87,8 @@ def swap(
     if transaction is not None:
         if link is not None or programs.given or expect_generation or expect_program or label:
             raise UsageError("--txn has links, programs, labels and expectations in its file")
-        _transact(transaction, inherited(context), back, why, output_form)
+        how = _How(back, why, force)
+        _transact(transaction, inherited(context), how, output_form)
         return
     if link is None:
         raise UsageError("give the id or the name of a link, or --txn")
@@ -102,6 +105,7 @@ def swap(
             rollback_after=back,
             labels=labels,
             reason=why,
+            force=force,
         )
         output.links([changed], output_form)
 
@@ -133,9 +137,15 @@ def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None
         output.history(controller.history(wanted), output_form)
 
 
-def _transact(
-    file: str, left_open: Inherited, rollback_after: float | None, reason: str | None, form: Output
-) -> None:
+class _How(NamedTuple):
+    """The way in which a transaction is made; see ``Controller.transact``."""
+
+    rollback_after: float | None
+    reason: str | None
+    force: bool
+
+
+def _transact(file: str, left_open: Inherited, how: _How, form: Output) -> None:
     from ipttctl.cli.transaction import read_transaction  # noqa: PLC0415  # yaml: 10 ms
 
     changes = read_transaction(file, left_open)
@@ -150,5 +160,4 @@ def _transact(
             )
             for change in changes
         ]
-        swapped = controller.transact(swaps, rollback_after=rollback_after, reason=reason)
-        output.links(swapped, form)
+        output.links(controller.transact(swaps, **how._asdict()), form)

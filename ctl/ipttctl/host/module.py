@@ -254,7 +254,7 @@ def unload(*, force: bool = False) -> list[Link]:
         detached = []
         for link in links:
             with suppress(LinkGoneError):
-                detached.append(controller.detach(link.id))
+                detached.append(controller.detach(link.id, force=link.exclusive))
     result = _run(["rmmod", NAME], "apt install kmod")
     if result.returncode:
         raise ModuleError(f"the kernel keeps the ipttrace module: {_excerpt(result.stderr)}")

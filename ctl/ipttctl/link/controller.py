@@ -80,6 +80,7 @@ class Controller(Closing):
         programs: ProgramSet,
         *,
         persistent: bool = False,
+        exclusive: bool = False,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         reason: str | None = None,
@@ -87,7 +88,8 @@ class Controller(Closing):
         """Make a link. When this returns, every packet at the hook meets its programs.
 
         If the hook's code is not loaded yet (``Hook.misses`` says so), the link works once it is.
-        No two links have the same ``name``.
+        No two links have the same ``name``. An ``exclusive`` link is swapped, detached and released
+        by nobody but this controller, unless by force; it cannot be persistent.
 
         Raises:
             UsageError: there is no such namespace or device.
@@ -97,6 +99,8 @@ class Controller(Closing):
             attributes = hook.request(opened)
             if persistent:
                 attributes["flags"] = attributes.get("flags", 0) | LinkFlag.PERSISTENT
+            if exclusive:
+                attributes["flags"] = attributes.get("flags", 0) | LinkFlag.EXCLUSIVE
             attributes["programs"] = programs.attributes()
             if name is not None:
                 attributes["name"] = name
@@ -159,6 +163,7 @@ class Controller(Closing):
         rollback_after: float | None = None,
         labels: Mapping[str, str] | None = None,
         reason: str | None = None,
+        force: bool = False,
     ) -> Link:
         """Replace all programs of a link in one step: each packet meets the old set or the new.
 
@@ -167,14 +172,15 @@ class Controller(Closing):
         with program ids by slot in ``expect_programs`` (0 for an empty slot), the swap happens
         only if the link is as expected. With ``rollback_after`` the module swaps back after that
         many seconds, even if this process dies, unless ``confirm`` is called first. Until then the
-        link cannot be swapped again (EBUSY).
+        link cannot be swapped again (EBUSY). With ``force`` it is swapped although somebody else
+        owns it exclusively (EBUSY otherwise).
 
         Raises:
             LinkGoneError: there is no such link.
             ExpectationError: the link is not as expected; nothing was changed.
         """
         swap = Swap(link, programs, expect_generation, expect_programs, labels)
-        attributes = swap.attributes() | _rollback(rollback_after) | note_attributes(None, reason)
+        attributes = swap.attributes() | _rollback(rollback_after) | _how(reason, force)
         return self._link(Command.SWAP, attributes, f"swapping link {link}")
 
     def transact(
@@ -183,12 +189,13 @@ class Controller(Closing):
         *,
         rollback_after: float | None = None,
         reason: str | None = None,
+        force: bool = False,
     ) -> list[Link]:
         """Swap several links in one step, all or none; returns the links in order of ``swaps``.
 
         A packet in a table, or in a base chain, meets the old sets of all links there or the new
         sets of all. Each netfilter hook changes separately, at about the same time.
-        ``rollback_after`` is as for ``swap``, and applies to all links together.
+        ``rollback_after`` and ``force`` are as for ``swap``, and apply to all links together.
 
         Raises:
             LinkGoneError: there is no such link.
@@ -199,7 +206,7 @@ class Controller(Closing):
         attributes = {
             "change": [swap.attributes() for swap in swaps],
             **_rollback(rollback_after),
-            **note_attributes(None, reason),
+            **_how(reason, force),
         }
         replies = self._connection.request(Command.TRANSACT, attributes, f"swapping links {links}")
         if len(replies) != len(swaps):
@@ -237,14 +244,28 @@ class Controller(Closing):
             for entry in reply.get("history", ())
         ]
 
-    def adopt(self, link: LinkRef) -> Link:
-        """Take ownership of a persistent link: from now on it goes when this controller is closed.
+    def adopt(self, link: LinkRef, *, exclusive: bool = False, force: bool = False) -> Link:
+        """Take ownership of a link: from now on it goes when this controller is closed.
+
+        ``exclusive`` is as for ``attach``. With ``force`` it is taken from its owner, if any.
 
         Raises:
             LinkGoneError: there is no such link.
             KernelError: with EBUSY, another socket owns it.
         """
-        return self._link(Command.ADOPT, link_attributes(link), f"adopting link {link}")
+        flags = {"flags": int(LinkFlag.EXCLUSIVE)} if exclusive else {}
+        attributes = {**link_attributes(link), **flags, **_how(None, force)}
+        return self._link(Command.ADOPT, attributes, f"adopting link {link}")
+
+    def release(self, link: LinkRef, *, force: bool = False) -> Link:
+        """Make a link persistent: it outlives its owner, and anybody may adopt it.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            KernelError: with EBUSY, somebody else owns it exclusively, and there is no ``force``.
+        """
+        attributes = {**link_attributes(link), **_how(None, force)}
+        return self._link(Command.RELEASE, attributes, f"releasing link {link}")
 
     def detach(
         self,
@@ -253,8 +274,9 @@ class Controller(Closing):
         expect_generation: int | None = None,
         expect_programs: Mapping[Slot, int] | None = None,
         reason: str | None = None,
+        force: bool = False,
     ) -> Link:
-        """Remove a link; returns its final state.
+        """Remove a link; returns its final state. ``force`` is as for ``swap``.
 
         Raises:
             LinkGoneError: there is no such link.
@@ -263,7 +285,7 @@ class Controller(Closing):
         attributes = {
             **link_attributes(link),
             **expectations(expect_generation, expect_programs),
-            **note_attributes(None, reason),
+            **_how(reason, force),
         }
         return self._link(Command.DETACH, attributes, f"detaching link {link}")
 
@@ -401,6 +423,11 @@ class Controller(Closing):
 
 def _sorted(replies: Iterable[Mapping[str, Any]]) -> list[Link]:
     return sorted(map(Link.from_attributes, replies), key=lambda link: link.id)
+
+
+def _how(reason: str | None, force: bool) -> dict[str, Any]:
+    """The attributes of a change for its reason, and for force."""
+    return {**note_attributes(None, reason), **({"force": 1} if force else {})}
 
 
 def _rollback(seconds: float | None) -> dict[str, int]:

@@ -121,6 +121,11 @@ class Link:
         """Whether the link outlives the socket that made it."""
         return bool(self.flags & LinkFlag.PERSISTENT)
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether nobody but its owner may swap, detach, adopt or release it, unless by force."""
+        return bool(self.flags & LinkFlag.EXCLUSIVE)
+
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Link:
         """The link that the attributes of a message describe; missing ones are empty."""
@@ -207,13 +212,16 @@ _CHANGES: Final[Mapping[int, Change]] = {
 class LinkChange:
     """A change of a link: its kind, the link's new state, and why a detached link went.
 
-    ``sequence`` grows with every change of any link.
+    ``sequence`` grows with every change of any link. ``forced_pid`` and ``forced_comm`` are the
+    process that made the change by force, against the link's owner; 0 and empty if nobody did.
     """
 
     change: Change
     link: Link
     reason: DetachReason | int | None = None
     sequence: int = 0
+    forced_pid: int = 0
+    forced_comm: str = ""
 
     @classmethod
     def from_message(cls, command: int, attributes: Mapping[str, Any]) -> LinkChange | None:
@@ -227,6 +235,8 @@ class LinkChange:
             Link.from_attributes(attributes),
             None if reason is None else known_member(DetachReason, reason),
             attributes.get("links-sequence", 0),
+            attributes.get("forced-pid", 0),
+            attributes.get("forced-comm", ""),
         )
 
 

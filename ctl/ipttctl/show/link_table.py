@@ -71,7 +71,7 @@ def _link(link: Link, names: NamespaceNames) -> tuple[str, ...]:
         f"{link.id} {word(link.name)}".rstrip(),
         str(link.generation),
         "\n".join(_where(link, names)),
-        render_text.owner(link),
+        f"{render_text.owner(link)}{' exclusive' if link.exclusive else ''}",
         str(stats.packets),
         str(stats.selected),
         str(stats.events),

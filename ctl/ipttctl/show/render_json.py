@@ -167,6 +167,7 @@ def link(
         "hook": str(value.hook),
         **where,
         "persistent": value.persistent,
+        "exclusive": value.exclusive,
         "programs": _programs(value.programs),
         "slots": {
             _slot(slot): {"runs": slot_stats.runs, "run_time_ns": slot_stats.run_time}
@@ -201,6 +202,8 @@ def change(
     return {
         "change": value.change.value,
         "reason": _member(value.reason),
+        "forced_pid": value.forced_pid or None,
+        "forced_comm": value.forced_comm or None,
         "made": None if made is None else history(made),
         **link(value.link, names),
     }

@@ -49,6 +49,8 @@ def link_line(
     if link.payload_size:
         fields.append(f"payload={link.payload_map}({link.payload_size})")
     fields.append(f"owner={owner(link)}")
+    if link.exclusive:
+        fields.append("exclusive=yes")
     fields += [f"label.{word(key)}={word(value)}" for key, value in link.labels.items()]
     if link.reason:
         fields.append(f"reason-text={word(link.reason)}")
@@ -74,6 +76,8 @@ def change_line(
     fields = [change.change.value]
     if change.reason is not None:
         fields.append(f"reason={describe.member(change.reason)}")
+    if change.forced_pid:
+        fields.append(f"forced-by={change.forced_pid}({word(change.forced_comm)})")
     if made is not None:
         fields += [f"action={describe.member(made.action)}", f"by={_who(made)}"]
     return " ".join([*fields, link_line(change.link, names)])

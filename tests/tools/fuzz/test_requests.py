@@ -74,7 +74,18 @@ def test_right_requests_are_right(operation: object, seed: int) -> None:
 
 OF_HOOKS = {"hooknum", "priority", "netns-fd", "ifindex", "mode"}
 OF_CHAINS = {"table", "chain"}
-OPTIONAL = OF_HOOKS | OF_CHAINS | {"rollback-after", "name", "labels", "reason-text"}
+OPTIONAL = (
+    OF_HOOKS
+    | OF_CHAINS
+    | {
+        "rollback-after",
+        "name",
+        "labels",
+        "reason-text",
+        "flags",
+        "force",
+    }
+)
 
 
 def check_programs(programs: dict[str, Any], place: dict[str, Any]) -> None:

@@ -23,7 +23,13 @@ def answering(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "open", module.connect)
     for command in (Command.ATTACH, Command.GET, Command.DETACH):
         module.handlers[command] = lambda *_: [link()]
-    for command in (Command.SWAP, Command.CONFIRM, Command.ADOPT, Command.RENAME):
+    for command in (
+        Command.SWAP,
+        Command.CONFIRM,
+        Command.ADOPT,
+        Command.RENAME,
+        Command.RELEASE,
+    ):
         module.handlers[command] = lambda _, asked: [link(link=asked.get("link", 3))]
     module.handlers[Command.TRANSACT] = lambda _, asked: [
         link(link=change.get("link", 3), generation=3) for change in asked["change"]

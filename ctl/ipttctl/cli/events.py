@@ -13,8 +13,9 @@ import typer
 from ipttctl.cli import output
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.options import ColumnsOption, Output, OutputOption, inherited
+from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption, inherited
 from ipttctl.cli.output import EventPrinter
+from ipttctl.cli.rule_texts import rule_texts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
@@ -38,6 +39,7 @@ def events(
     links: Annotated[
         bool, typer.Option("--links", help="changes of links, instead of packets")
     ] = False,
+    rules: RulesOption = None,
     columns: ColumnsOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
@@ -45,7 +47,7 @@ def events(
 
     Some options choose events. Repeating an option means OR; different options mean AND. There can
     be any number of observers, each with its own choice. An observer that is slow or stopped loses
-    only its own events.
+    only its own events. Rules are shown as `ipttctl trace` shows them.
 
     Ends with Ctrl-C, after -c events, or when all namespaces of --netns are gone. A namespace given
     by its name is waited for instead, and followed once the name exists again. At the end it prints
@@ -61,12 +63,13 @@ def events(
     if links:
         if wanted.of_packets:
             raise UsageError("--links takes no option that chooses packets", "use --link")
-        if columns is not None:
-            raise UsageError("--columns is of packets", "leave out --links")
+        if columns is not None or rules is not None:
+            option = "--rules" if columns is None else "--columns"
+            raise UsageError(f"{option} is of packets", "leave out --links")
         _follow_links(frozenset(wanted.link), count, output_form)
     else:
         shown = output.event_columns(columns, output_form)
-        _follow_events(wanted, count, output_form, shown)
+        _follow_events(wanted, count, output_form, shown, rules)
 
 
 def stats(output_form: OutputOption = Output.TEXT) -> None:
@@ -82,7 +85,11 @@ def stats(output_form: OutputOption = Output.TEXT) -> None:
 
 
 def _follow_events(
-    wanted: EventOptions, count: int | None, form: Output, columns: Sequence[str] | None
+    wanted: EventOptions,
+    count: int | None,
+    form: Output,
+    columns: Sequence[str] | None,
+    rules: bool | None,
 ) -> None:
     namespaces = ChosenNamespaces(wanted.namespace)
     subjects = Subjects(namespaces)
@@ -95,12 +102,18 @@ def _follow_events(
             controller.events(chosen) as stream,
             namespaces.watched(controller, names),
             on_ending(stream.stop),
+            rule_texts(controller, rules, form, columns) as texts,
         ):
             for known in controller.links():
                 types.learn(known)
             output.note("listening")
             printer = EventPrinter(
-                form, link_columns=True, columns=columns, names=names, payload=types.value
+                form,
+                link_columns=True,
+                columns=columns,
+                names=names,
+                payload=types.value,
+                rules=texts,
             )
             view = EventView(printer, None, count)
             with _told_at_the_end(view, stream):

@@ -30,6 +30,14 @@ ColumnsOption = Annotated[
         help="only these columns, in this order: time,pkt_info,iptables_info",
     ),
 ]
+RulesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--rules/--no-rules",
+        help="the rules themselves, as their owners write them (default: in the table of wide "
+        "terminals and pipes)",
+    ),
+]
 ExpectGenerationOption = Annotated[
     int | None,
     typer.Option(

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from ipttctl.cli.options import Output
+from ipttctl.cli.output import EventPrinter
 from ipttctl.errors import IpttctlError
 from ipttctl.events import describe
 from ipttctl.families import nft_family_name
@@ -120,6 +122,18 @@ class RuleTexts(Closing):
             self._missing.pop(cookie, None)
         except IpttctlError:
             self._missing[cookie] = time.monotonic() + _AGAIN
+
+
+@contextmanager
+def rule_texts(
+    controller: Controller, wanted: bool | None, output: Output, columns: Sequence[str] | None
+) -> Iterator[RuleTexts | None]:
+    """The texts of rules where they are wanted; None, not said, is where there is room for them."""
+    if wanted or (wanted is None and EventPrinter.has_room(output, columns)):
+        with RuleTexts(controller) as texts:
+            yield texts
+    else:
+        yield None
 
 
 def _key(record: EventRecord) -> RuleKey | LegacyKey | None:

@@ -13,9 +13,9 @@ from typing import Annotated, Final, Literal
 import typer
 
 from ipttctl.cli import selection
-from ipttctl.cli.options import ColumnsOption, Output, OutputOption
+from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, totals
-from ipttctl.cli.rule_texts import RuleTexts
+from ipttctl.cli.rule_texts import rule_texts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.trace_links import TraceLinks
@@ -113,14 +113,7 @@ def trace(
         Backend | None,
         typer.Option("--backend", help="rules of iptables-legacy only, or of nftables only"),
     ] = None,
-    rules: Annotated[
-        bool | None,
-        typer.Option(
-            "--rules/--no-rules",
-            help="the rules themselves, as their owners write them (default: in the table of wide "
-            "terminals and pipes)",
-        ),
-    ] = None,
+    rules: RulesOption = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="columns for link and generation")
     ] = False,
@@ -200,9 +193,7 @@ def trace(
             # where nftables' chains cannot be watched, only legacy rules are seen
             sees_nft = any(isinstance(place, ChainHook) for place in places)
             _tell_no_rules(namespace, backend if sees_nft else Backend.LEGACY)
-            texts = None
-            if rules or (rules is None and EventPrinter.has_room(output, shown)):
-                texts = stack.enter_context(closing(RuleTexts(controller)))
+            texts = stack.enter_context(rule_texts(controller, rules, output, shown))
             printer = EventPrinter(
                 output,
                 time_format=_time_format(precise, relative),

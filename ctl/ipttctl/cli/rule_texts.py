@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import IpttctlError
 from ipttctl.events import describe
 from ipttctl.families import nft_family_name
@@ -19,7 +20,6 @@ from ipttctl.rules.owners import Owners, Place
 from ipttctl.rules.rulesets import LegacyKey, RuleKey, Rulesets, RuleText
 from ipttctl.show.rule import Rule
 from ipttctl.system import netns
-from ipttctl.system.descriptors import Closing
 from ipttproto import EventFlag, Kind
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
+from ipttctl.bpf import tools
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import Output, OutputOption, inherited, tell_compiling
@@ -22,7 +23,6 @@ from ipttctl.hooks import HookOptions, check_slots, chosen
 from ipttctl.link.controller import Controller
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.sources import OfDescriptor, ProgramSource
-from ipttctl.system import tools
 
 NOT_EXECUTABLE: Final = 126
 """Exit status if the command cannot be executed, the same as a shell's."""

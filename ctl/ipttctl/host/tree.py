@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ipttctl.bpf import tools
 from ipttctl.errors import IpttctlError
 from ipttctl.host import module, walk
 from ipttctl.host.module import ModuleState
 from ipttctl.rules import backends
 from ipttctl.rules.backends import Backends
-from ipttctl.system import netns, tools
+from ipttctl.system import netns
 from ipttproto import Walk
 
 

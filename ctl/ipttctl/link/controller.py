@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import KernelError, ModuleError
 from ipttctl.hooks.hook import Hook
 from ipttctl.link.model import (
@@ -23,7 +24,6 @@ from ipttctl.link.model import (
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
 from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import EVENT_BUFFER, Connection
-from ipttctl.system.descriptors import Closing
 from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot, Walk
 
 if TYPE_CHECKING:

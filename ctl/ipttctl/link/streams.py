@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from ipttctl.bpf.descriptors import ClosedError, Closing, Wakeup
 from ipttctl.link.losses import LossCounter, Losses
 from ipttctl.link.model import CpuStatus, LinkChange, ModuleStatus
 from ipttctl.link.wire import Connection, OverrunError, wait_readable
-from ipttctl.system.descriptors import ClosedError, Closing, Wakeup
 from ipttctl.system.netns import Identity
 from ipttproto import Command, Message
 

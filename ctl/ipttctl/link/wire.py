@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+from ipttctl.bpf.descriptors import ClosedError, Closing, Owned
 from ipttctl.errors import (
     ExpectationError,
     IpttctlError,
@@ -37,7 +38,6 @@ from ipttctl.link.family import (
     resolve_family,
     unloaded,
 )
-from ipttctl.system.descriptors import ClosedError, Closing, Owned
 from ipttproto import (
     FAMILY,
     Acknowledgement,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.rules import messages
 from ipttctl.rules.history import History
 from ipttctl.rules.messages import Kind, Message, RawChain, RawTable
@@ -23,7 +24,6 @@ from ipttctl.rules.netlink import (
     Snapshot,
     TooLargeError,
 )
-from ipttctl.system.descriptors import Closing
 
 _CHANGES: Final = frozenset(
     {

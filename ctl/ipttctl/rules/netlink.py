@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import KernelError
 from ipttctl.rules import messages
 from ipttctl.rules.messages import End, Kind, Message, RawChain, RawRule, RawTable
-from ipttctl.system.descriptors import Closing
 from ipttctl.system.netns import socket_in
 
 _T = TypeVar("_T")

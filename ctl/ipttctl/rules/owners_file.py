@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import yaml
 
+from ipttctl.bpf.private_dirs import check_private
 from ipttctl.errors import ProgramError, UsageError, os_reason
 from ipttctl.rules.patterns import compile_pattern
-from ipttctl.system.private_dirs import check_private
 
 #: what an entry can look at; the whole of each but the text has to match
 FIELDS: Final = ("backend", "family", "table", "chain", "comment", "text")

@@ -22,8 +22,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, TypeVar
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import PrivilegeError, UsageError, os_reason
-from ipttctl.system.descriptors import Closing
 
 _T = TypeVar("_T")
 

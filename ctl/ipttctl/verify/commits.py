@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from ipttctl.system.descriptors import Closing
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.verify.netlink import (
     CREATE,
     ECHO,

@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Final
 
-from ipttctl.system.descriptors import Closing
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.verify.netlink import Message, Netlink, Subsystem, acknowledged, attribute
 
 GROUPS: Final = (1, 2)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.system import netns
-from ipttctl.system.descriptors import Closing
 
 NETLINK_NETFILTER: Final = 12
 TRACE_GROUP: Final = 9

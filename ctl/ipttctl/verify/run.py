@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
-from ipttctl.system.descriptors import Closing
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.verify import rulesets
 from ipttctl.verify.commits import Commits
 from ipttctl.verify.grammar import Grammar, grammar

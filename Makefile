@@ -66,7 +66,7 @@ test-unit: setup ## tests that need no kernel module
 test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
 	@$(GUEST) run $(if $(filter file,$(origin KERNEL)),--target test,$(KERNEL:%=--kernel %)) --timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
 
-# Whatever takes longer: more kernels, debug kernels, the storm, measurements.
+# The long runs: more kernels, debug kernels, the storm, measurements.
 include tests/long-runs.mk
 
 ##@ Build
@@ -93,7 +93,7 @@ generate: setup ## the C header and the YNL spec from the protocol's definition
 
 ##@ Install
 
-# What installs needs little: an environment of its own, that sees the system's packages.
+# The installer needs little: an environment of its own, which sees the system's packages.
 INSTALLER := $(BUILD)/installer/bin/python
 INSTALL = PYTHONPATH=ctl:proto $(INSTALLER) -m installer
 PREFIX ?= /usr/local

@@ -37,7 +37,7 @@ _REPEATS: Final = 4
 """Times that a case under commits is repeated if its outcomes differ.
 
 On Linux 6.1 packets that pass while the ruleset changes sometimes come in another order, without
-links too, and a set of limited size then has other elements. What the walk does wrong, it does
+links too, and a set of limited size then has other elements. A fault of the walk shows
 each time.
 """
 

@@ -26,7 +26,7 @@ from typing import TextIO
 import pyroute2  # noqa: F401  # what commands import when they need it
 
 from ipttctl.cli import main, run
-from ipttctl.events import records  # noqa: F401  # the same
+from ipttproto.arrays import np  # noqa: F401  # the same
 
 _PACKET = 65536
 _MOST_FDS = 64

@@ -19,6 +19,9 @@ class Output(enum.StrEnum):
     JSON = "json"
 
 
+LinkArgument = Annotated[
+    int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")
+]
 OutputOption = Annotated[
     Output, typer.Option("-o", "--output", help="text for people, json for programs")
 ]

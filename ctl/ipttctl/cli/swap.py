@@ -13,6 +13,7 @@ from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import (
     ExpectGenerationOption,
     ExpectProgramOption,
+    LinkArgument,
     Output,
     OutputOption,
     inherited,
@@ -22,11 +23,11 @@ from ipttctl.errors import UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Swap
 from ipttctl.numbers import U32_MAX
-from ipttctl.programs.options import ProgramOptions, expected_programs
+from ipttctl.programs.options import ProgramOptions
+from ipttctl.programs.slots import expected_programs
 from ipttctl.system.inherited import Inherited
 from ipttproto.family import limit
 
-_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
 _LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 
 
@@ -97,21 +98,21 @@ def swap(
 
 
 def confirm(
-    link: _LINK,
+    link: LinkArgument,
     expect_generation: ExpectGenerationOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Keep a swap made with --rollback-after, of the link and of those swapped together with it.
 
-    --expect-gen is the generation that swap printed. Without it this confirms whichever swap
-    waits, somebody else's too if the own one was rolled back before. Prints the link.
+    --expect-gen is the generation that swap printed. Without it any waiting swap is
+    confirmed, somebody else's too if the own one was rolled back before. Prints the link.
     """
     with Controller() as controller:
         confirmed = controller.confirm(link, expect_generation=expect_generation)
         output.links([confirmed], output_form)
 
 
-def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
+def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None:
     """Show the last generations of a link, oldest first: the change, its time and its author."""
     with Controller() as controller:
         output.history(controller.history(link), output_form)

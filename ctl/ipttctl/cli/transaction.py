@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.programs.choice import ProgramChoice
-from ipttctl.programs.options import ProgramOptions, expected_programs
+from ipttctl.programs.options import ProgramOptions
+from ipttctl.programs.slots import expected_programs
 from ipttctl.state.option_files import Options, directory_of, read_file
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot

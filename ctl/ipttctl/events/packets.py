@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily
 from ipttproto import Kind
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 _ACCEPT: Final = 1
 _INPUT: Final = 1

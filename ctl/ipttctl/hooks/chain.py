@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import ipttproto
 from ipttctl.errors import UsageError
 from ipttctl.escape import name_bytes, part, part_name, word
 from ipttctl.events import describe
 from ipttctl.events.filter import HookPattern
+from ipttctl.events.records import EventRecord
 from ipttctl.families import FAMILY_NAMES, NfFamily, nft_family_name
 from ipttctl.hooks.hook import (
     Hook,
@@ -30,9 +31,6 @@ from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import TABLE_SLOTS, EventFlag, Gone, Kind, Slot
 from ipttproto.family import limit
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 _NAME: Final = "chain"
 CHAIN_SYNTAX: Final = f"{_NAME}[:FAMILY[/TABLE[/CHAIN]]]"

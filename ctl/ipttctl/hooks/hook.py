@@ -10,18 +10,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from ipttctl.errors import UsageError, os_reason
 from ipttctl.events.filter import HookPattern
+from ipttctl.events.records import EventRecord
 from ipttctl.options import Option
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone, Kind, Slot
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 Identity = tuple[int, ...]
 """A place as numbers, the kind of hook first; equal only for what the kernel has as one place."""

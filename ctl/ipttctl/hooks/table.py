@@ -7,19 +7,17 @@ import enum
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import ipttproto
 from ipttctl.escape import word
 from ipttctl.events import describe
+from ipttctl.events.records import EventRecord
 from ipttctl.families import IP, ip_version
 from ipttctl.hooks.hook import Hook, HookChoice, Identity
 from ipttctl.options import Option
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import TABLE_SLOTS, EventFlag, Kind, LinkFlag, Slot
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 _NAME: Final = "table"
 _ARMED_BITS: Final = {4: 1, 6: 2}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ipttctl import families
 from ipttctl.escape import code
 from ipttctl.events import describe, protocols
+from ipttctl.events.records import EventRecord
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import LINK_VALUES
 from ipttctl.link.losses import Losses
@@ -27,7 +28,6 @@ from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind, Slot
 
 if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
     from ipttctl.show.rule import Rule
 
 

@@ -108,19 +108,45 @@ def test_showing_does_not_talk_to_the_module() -> None:
             assert not imported(path) & {"link.wire", "link.streams", "link.controller"}
 
 
-#: packages that are slow to import, or that the project does not need
-DEAR = {"asyncio", "bcc", "numpy", "pydantic", "pyroute2.iproute", "pyroute2.ndb", "rich", "yaml"}
+#: packages that are slow to import, or that the project does not need, and parts of ours that take
+#: time together
+DEAR = {
+    "asyncio",
+    "bcc",
+    "concurrent.futures",
+    "numpy",
+    "pydantic",
+    "pyroute2.iproute",
+    "pyroute2.ndb",
+    "rich",
+    "yaml",
+    "ipttctl.bpf.specs",
+    "ipttctl.host",
+    "ipttctl.link",
+    "ipttctl.rules",
+    "ipttctl.state",
+    "ipttctl.verify",
+}
+COMPILING = "ipttctl.bpf.specs"
+LINK, HOST, RULES, STATE = (f"ipttctl.{name}" for name in ("link", "host", "rules", "state"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "loaded"),
     [
-        (["--help"], set()),
-        (["links"], set()),
-        (["stats"], set()),
-        (["trace", "--help"], set()),
-        (["diff", "/nowhere"], {"yaml"}),
-        (["events"], set()),
+        (["--version"], set()),
+        (["nonsense"], set()),
+        (["--help"], {COMPILING, LINK, HOST, RULES, STATE}),
+        (["links"], {LINK}),
+        (["detach", "3"], {LINK}),
+        (["stats"], {LINK}),
+        (["events"], {LINK}),
+        (["attach"], {COMPILING, LINK, HOST}),
+        (["trace"], {COMPILING, LINK, HOST, RULES}),
+        (["trace", "--help"], {COMPILING, LINK, HOST, RULES}),
+        (["diff", "/nowhere"], {COMPILING, LINK, HOST, STATE, "yaml"}),
+        (["cflags"], {LINK}),
+        ([], {LINK, HOST}),
     ],
 )
 def test_a_command_loads_what_it_needs(arguments: list[str], loaded: set[str]) -> None:
@@ -140,6 +166,23 @@ def test_a_command_loads_what_it_needs(arguments: list[str], loaded: set[str]) -
     )
     assert result.returncode in {0, 1, 2, 3}, result.stderr
     assert set(result.stdout.splitlines()[-1].split()) == loaded
+
+
+def test_events_are_decoded_without_numpy() -> None:
+    script = (
+        "import sys\nfrom ipttctl.events.records import decode\nfrom ipttproto import parse_batch\n"
+        "from tests.unit.ctl.support import batch_payload, event\n"
+        "[record] = decode(parse_batch(batch_payload([event(rulenum=7)])))\n"
+        "print(record.rulenum, 'numpy' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert result.stdout == "7 False\n"
 
 
 def test_others_get_all_of_pyroute2() -> None:

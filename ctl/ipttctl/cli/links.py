@@ -14,9 +14,8 @@ import typer
 
 from ipttctl.bpf import syscalls
 from ipttctl.cli import output
+from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import (
-    ExpectGenerationOption,
-    ExpectProgramOption,
     Output,
     OutputOption,
 )
@@ -26,27 +25,28 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import Link
 from ipttctl.numbers import U32_MAX
-from ipttctl.programs.slots import expected_programs
+from ipttctl.programs.slots import Expectations
 
 
+@grouped
 def detach(
+    *,
     links: Annotated[
         list[int] | None, typer.Argument(metavar="LINK...", min=1, max=U32_MAX, help="ids of links")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="every link there is")] = False,
-    expect_generation: ExpectGenerationOption = None,
-    expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it
+    expected: Expectations,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Remove links, whoever owns them. Prints the final state of each."""
     if bool(links) == everything:
         raise UsageError("give ids of links, or --all")
-    expected = expected_programs(expect_program)
+    programs = expected.programs()
     with Controller() as controller:
 
         def remove(link_id: int) -> None:
             gone = controller.detach(
-                link_id, expect_generation=expect_generation, expect_programs=expected
+                link_id, expect_generation=expected.expect_generation, expect_programs=programs
             )
             output.links([gone], output_form)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Options shared by several commands, and the meaning of their values."""
+"""Options and arguments of several command lines, in typer's form, and what their values mean."""
 
 from __future__ import annotations
 
@@ -31,18 +31,6 @@ ColumnsOption = Annotated[
         "--columns",
         metavar="NAMES",
         help="only these columns, in this order: time,pkt_info,iptables_info",
-    ),
-]
-ExpectGenerationOption = Annotated[
-    int | None,
-    typer.Option(
-        "--expect-gen", metavar="N", min=1, max=U32_MAX, help="only if the link has this generation"
-    ),
-]
-ExpectProgramOption = Annotated[
-    list[str],
-    typer.Option(
-        "--expect-prog", metavar="SLOT=ID", help="only if the slot holds program ID; 0 means empty"
     ),
 ]
 

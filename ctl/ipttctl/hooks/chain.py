@@ -25,6 +25,7 @@ from ipttctl.hooks.hook import (
     given_namespace,
     open_namespace,
 )
+from ipttctl.hooks.passages import passage_values
 from ipttctl.numbers import known_member
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import OWN, Namespace, find, identity
@@ -70,6 +71,7 @@ class ChainHook(Hook):
 
     KIND: ClassVar[int] = ipttproto.Hook.CHAIN
     SLOTS: ClassVar[tuple[Slot, ...]] = TABLE_SLOTS
+    NEEDS_WALK: ClassVar[bool] = True
     EVENTS: ClassVar[frozenset[Kind]] = frozenset(
         {
             Kind.CHAIN_RULE,
@@ -233,6 +235,24 @@ class ChainHook(Hook):
             table=hook.table,
             chain=hook.chain,
         )
+
+    @classmethod
+    def event_values(cls, record: EventRecord) -> dict[str, Any]:
+        """The passage, the table and chain, the rule and what it decided."""
+        is_rule = record.kind == Kind.CHAIN_RULE
+        left, known = record.kind == Kind.CHAIN_EXIT, record.kind == Kind.CHAIN_KNOWN
+        decides = not left and not known
+        return {
+            **passage_values(record, left=left, decided=left or is_rule, known=known),
+            "table_family": nft_family_name(record.family),
+            "table_handle": record.table_handle,
+            "chain_handle": record.chain_handle,
+            "rulenum": record.rulenum if is_rule else None,
+            "rule_handle": record.rule_handle if is_rule else None,
+            "depth": record.depth if decides else None,
+            "decision": describe.decision_name(record.verdict) if decides else None,
+            "target": describe.text(record.target) or None if is_rule else None,
+        }
 
     @classmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:

@@ -120,6 +120,8 @@ class Hook(ABC):
     """The slots that take programs."""
     EVENTS: ClassVar[frozenset[Kind]]
     """The kinds of events that come from such a hook."""
+    NEEDS_WALK: ClassVar[bool] = False
+    """Whether links at such a hook take the walk through nftables' chains, once verified."""
     CAN_DROP: ClassVar[bool] = False
     """Whether links at such a hook can drop packets."""
     TITLE: ClassVar[str]
@@ -232,6 +234,12 @@ class Hook(ABC):
             UsageError: the text means this kind, and is wrong.
         """
         return HookPattern(cls.EVENTS) if cls.means(text) else None
+
+    @classmethod
+    def event_values(cls, record: EventRecord) -> dict[str, Any]:
+        """The values for those keys of an event's JSON that not all kinds of hooks have."""
+        del record
+        return {}
 
     @classmethod
     @abstractmethod

@@ -333,6 +333,14 @@ class NfHook(Hook):
             yield from ((family, self.hook) for family in IP.values())
 
     @classmethod
+    def event_values(cls, record: EventRecord) -> dict[str, Any]:
+        """The link's priority and verdict."""
+        return {
+            "priority": record.priority,
+            "verdict": describe.verdict_name(record.verdict),
+        }
+
+    @classmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:
         """``nf=[...]``."""
         return (

@@ -12,10 +12,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ipttctl.bpf.descriptors import ClosedError, Closing, Wakeup
+from ipttctl.errors import OverrunError
 from ipttctl.events.records import EventRecord, decode
 from ipttctl.link.losses import LossCounter, Losses
 from ipttctl.link.model import CpuStatus, LinkChange, ModuleStatus
-from ipttctl.link.wire import Connection, OverrunError, wait_readable
+from ipttctl.link.wire import Connection, wait_readable
 from ipttctl.system.netns import Identity
 from ipttproto import Command, EventBatch, Message, parse_batch
 

@@ -26,6 +26,7 @@ from ipttctl.errors import (
     KernelError,
     LinkGoneError,
     ModuleError,
+    OverrunError,
     PrivilegeError,
     RefusedPrivilegeError,
 )
@@ -74,10 +75,6 @@ _OWN_STATUS: Final = Path("/proc/self/status")
 
 #: commands that do not name a link
 _NOT_OF_A_LINK: Final = frozenset({Command.ATTACH, Command.RULESET})
-
-
-class OverrunError(Exception):
-    """The kernel dropped messages for this socket: it was not read fast enough."""
 
 
 class Connection(Closing):

@@ -19,7 +19,7 @@ from ipttctl.verify.commits import Commits
 from ipttctl.verify.grammar import Grammar, grammar
 from ipttctl.verify.laboratory import Arrivals, Laboratory, Namespaces, one_processor
 from ipttctl.verify.logs import Logs
-from ipttctl.verify.netlink import Message, Subsystem, acknowledged
+from ipttctl.verify.netlink import Subsystem, SubsystemMessage, acknowledged
 from ipttctl.verify.outcome import Outcome, collect, differences
 from ipttctl.verify.packets import BACK, Packet, packets
 from ipttctl.verify.rulesets import Ruleset
@@ -162,7 +162,7 @@ class Runner(Closing):
             self._load(ruleset)
             stack.enter_context(observed(laboratory.namespaces))
             arrivals: dict[str, list[bytes]] = {}
-            messages: dict[str, list[Message]] = {"trace messages": [], "log messages": []}
+            messages: dict[str, list[SubsystemMessage]] = {"trace messages": [], "log messages": []}
             count = 0
             changes = self._changes(ruleset, processor) if case.commits else nullcontext(None)
             with changes as commits:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ipttctl
+import ipttproto
 
 PACKAGE = Path(ipttctl.__file__).parent
 
@@ -191,3 +192,17 @@ def test_others_get_all_of_pyroute2() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert result.stdout == "IPRoute\n"
+
+
+#: the enumeration of the protocol, from which the C header has its name, and the class of its kinds
+TWICE = {"Hook"}
+
+
+def test_a_name_means_one_class() -> None:
+    homes: dict[str, list[str]] = {}
+    for package in (PACKAGE, Path(ipttproto.__file__).parent):
+        for path in package.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes.setdefault(node.name, []).append(path.name)
+    assert {name for name, files in homes.items() if len(files) > 1} == TWICE

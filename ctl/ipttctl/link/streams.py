@@ -9,19 +9,17 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ipttctl.bpf.descriptors import ClosedError, Closing, Wakeup
 from ipttctl.errors import OverrunError
+from ipttctl.events.filter import EventFilter
 from ipttctl.events.records import EventRecord, decode
 from ipttctl.link.losses import LossCounter, Losses
 from ipttctl.link.model import CpuStatus, LinkChange, ModuleStatus
 from ipttctl.link.wire import Connection, wait_readable
 from ipttctl.system.netns import Identity
 from ipttproto import Command, EventBatch, Message, parse_batch
-
-if TYPE_CHECKING:
-    from ipttctl.events.filter import EventFilter
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ipttctl import families
 from ipttctl.escape import code
@@ -24,12 +24,9 @@ from ipttctl.link.model import (
     ModuleStatus,
     ProgramInfo,
 )
+from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Slot
-
-if TYPE_CHECKING:
-    from ipttctl.show.rule import Rule
-
 
 _NOT_PLAIN: Final = re.compile("[^ -~]")
 

@@ -21,6 +21,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.programs.sources import source_text
 from ipttctl.show import render_json
 from ipttctl.state import DeclaredLink, Step
+from ipttctl.state.file import read_state, state_object, state_text
 
 _FILE = Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - is standard input")]
 _PRUNE = Annotated[
@@ -46,8 +47,6 @@ def apply(
     If anything fails, nothing is changed: all programs are loaded first, and all links that change
     do so in one step. Applying the same FILE again changes nothing.
     """
-    from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms of `ipttctl --help`
-
     state = read_state(file, inherited(context))
     _take_all_descriptors()
     with on_ending(_interrupt), Controller() as controller:
@@ -70,8 +69,6 @@ def diff(
 
     Changes and loads nothing. Maps of programs that apply would load are not compared.
     """
-    from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms of `ipttctl --help`
-
     state = read_state(file, inherited(context))
     _take_all_descriptors()
     with Controller() as controller:
@@ -101,8 +98,6 @@ def save(
     in a BPF file system and printed by path. Links that cannot be restored are named on standard
     error.
     """
-    from ipttctl.state.file import state_object, state_text  # noqa: PLC0415  # yaml: the same
-
     with Controller() as controller:
         saved = declared_state.save_state(controller, maps=maps, pins=pin)
     if output_form is Output.JSON:

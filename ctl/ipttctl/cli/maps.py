@@ -29,14 +29,15 @@ _VALUE = Annotated[str, typer.Argument(metavar="VALUE", help="likewise")]
 #: a value may begin with a minus sign; options have a letter after it
 _NEGATIVE: Final = {"ignore_unknown_options": True}
 
-app = typer.Typer(
-    add_completion=False,
-    help=(
-        "Read and write a map that a link's programs use, while they run. Keys and values are "
-        "written as the map's types (BTF) say, or by size if it has none."
-    ),
-    rich_markup_mode=None,
-)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def one_map() -> None:
+    """Read and write a map that a link's programs use, while they run.
+
+    Keys and values are written as the map's types (BTF) say, or by size if it has none.
+    """
 
 
 def maps(

@@ -17,7 +17,6 @@ from ipttctl.show import render_json, render_text
 
 app = typer.Typer(
     add_completion=False,
-    help="Build, load and unload the kernel module.",
     rich_markup_mode=None,
 )
 

@@ -137,7 +137,7 @@ LINK, HOST, RULES, STATE = (f"ipttctl.{name}" for name in ("link", "host", "rule
     [
         (["--version"], set()),
         (["nonsense"], set()),
-        (["--help"], {COMPILING, LINK, HOST, RULES, STATE}),
+        (["--help"], set()),
         (["links"], {LINK}),
         (["detach", "3"], {LINK}),
         (["stats"], {LINK}),

@@ -34,7 +34,7 @@ test-reload: KERNEL = $(shell $(GUEST) kernels test-reload)
 test-reload: module ## reload the module under a flood on every kernel (RELOADS=300 KERNEL=6.12-rt)
 	@$(RUN_RELOADS)
 
-# What is there stays as it is for half a day.
+# A root that is there stays as it is for half a day.
 .PHONY: suites
 suites: setup ## kernels of other suites below .build/suites, and the module for them (KERNEL=7.x)
 	@$(PYTHON) -m guest.suite_modules $(KERNEL)

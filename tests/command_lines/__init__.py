@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from installer import manual
-from ipttctl.cli import EXIT_CODES
+from ipttctl.cli.exit_codes import EXIT_CODES
 
 _T = TypeVar("_T")
 

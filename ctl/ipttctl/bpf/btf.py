@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, Self
 
-from ipttctl.bpf.syscalls import libbpf
+from ipttctl.bpf.descriptors import Closing
+from ipttctl.bpf.libbpf import libbpf
 from ipttctl.errors import ProgramError
-from ipttctl.system.descriptors import Closing
 
 
 class _Kind(enum.IntEnum):

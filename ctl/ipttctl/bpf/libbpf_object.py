@@ -18,8 +18,8 @@ from functools import cache
 from typing import Any, Final
 
 from ipttctl.bpf.btf import Btf, Member
-from ipttctl.bpf.syscalls import LOG_SIZE, libbpf, refused_instruction, refused_line
-from ipttctl.bpf.verifier_log import verifier_reason
+from ipttctl.bpf.libbpf import libbpf
+from ipttctl.bpf.verifier_log import LOG_SIZE, refused_instruction, refused_line, verifier_reason
 from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, VerifierError
 
 _RODATA: Final = ".rodata"

@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 from ipttctl.bpf import bpfcc
 from ipttctl.bpf.files_read import FilesRead
-from ipttctl.system.private_dirs import check_private, make_private
+from ipttctl.bpf.private_dirs import check_private, make_private
 
 DAYS_KEPT: Final = 90
 """Entries not used for this many days are removed."""

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from ipttctl.bpf import bpfcc, files_read, libbpf_object, syscalls
 from ipttctl.bpf.files_read import FilesRead
+from ipttctl.bpf.instructions import is_map_load, set_wide_load, wide_loads
 from ipttctl.bpf.spec_cache import SpecCache, source_key
 from ipttctl.bpf.values import encode
 from ipttctl.errors import ProgramError, UsageError, os_reason
@@ -244,7 +245,7 @@ class CollectionSpec:
 
     def used_fields(self, program: str) -> list[str]:
         """The fields of kernel structs whose offsets a program needs."""
-        loaded = {load.value for load in syscalls.wide_loads(self.programs[program].instructions)}
+        loaded = {load.value for load in wide_loads(self.programs[program].instructions)}
         return [name for name in self.fields if const_marker(name) in loaded]
 
     def instructions(self, program: str, offsets: Mapping[str, int] | None = None) -> bytes:
@@ -259,14 +260,14 @@ class CollectionSpec:
         }
         by_mark |= {const_marker(name): offset for name, offset in (offsets or {}).items()}
         code = bytearray(self.programs[program].instructions)
-        for load in syscalls.wide_loads(code):
+        for load in wide_loads(code):
             if load.source == 0 and load.value >> 32 == CONST_MARK:
                 if load.value not in by_mark:
                     raise ProgramError(
                         f"program {program} uses a constant or a field that is not declared",
                         "declare it in the source or in a header of its directories",
                     )
-                syscalls.set_wide_load(code, load.index, by_mark[load.value])
+                set_wide_load(code, load.index, by_mark[load.value])
         return bytes(code)
 
     @classmethod
@@ -277,12 +278,12 @@ class CollectionSpec:
         for name, code in compiled["programs"].items():
             instructions = bytearray.fromhex(code)
             maps = {}
-            for load in syscalls.wide_loads(instructions):
-                if syscalls.is_map_load(load):
+            for load in wide_loads(instructions):
+                if is_map_load(load):
                     if load.value not in names:
                         raise ProgramError(f"program {name} uses a map of another source")
                     maps[load.index] = names[load.value]
-                    syscalls.set_wide_load(instructions, load.index, 0)
+                    set_wide_load(instructions, load.index, 0)
             programs[name] = ProgramSpec(name, bytes(instructions), maps)
         specs = {}
         for name, entry in compiled["maps"].items():

@@ -7,24 +7,21 @@ import json
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from ipttctl import state as declared_state
-from ipttctl.cli import output
+from ipttctl.cli.exit_codes import DIFFERS
 from ipttctl.cli.options import Output, OutputOption, inherited, tell_compiling
+from ipttctl.cli.printing import lines, note
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.walk import verified_for
 from ipttctl.link.controller import Controller
 from ipttctl.programs.sources import source_text
 from ipttctl.show import render_json
-
-if TYPE_CHECKING:
-    from ipttctl.state import DeclaredLink, Step
-
-DIFFERS: Final = 9
-"""Exit status of diff when something would change."""
+from ipttctl.state import DeclaredLink, Step
+from ipttctl.state.file import read_state, state_object, state_text
 
 _FILE = Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - is standard input")]
 _PRUNE = Annotated[
@@ -44,20 +41,19 @@ def apply(
     FILE has an object "links" with an object for each link by its name. This holds attach's options
     by their long names, "maps" with the contents of maps, and "link", the id of a persistent link
     to take over. Links that apply made and FILE does not have are detached. Links that a process
-    owns are left alone; a declared link that somebody adopted too, which is told on standard error.
+    owns are left alone. So is a declared link that somebody adopted, with a warning on standard
+    error.
 
     If anything fails, nothing is changed: all programs are loaded first, and all links that change
     do so in one step. Applying the same FILE again changes nothing.
     """
-    from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
-
     state = read_state(file, inherited(context))
     _take_all_descriptors()
     with on_ending(_interrupt), Controller() as controller:
         verified_for(controller, (link.hook for link in state.links))
         _print(
             declared_state.apply_state(
-                controller, state, prune=prune, on_compile=tell_compiling, warn=output.note
+                controller, state, prune=prune, on_compile=tell_compiling, warn=note
             ),
             output_form,
         )
@@ -73,13 +69,11 @@ def diff(
 
     Changes and loads nothing. Maps of programs that apply would load are not compared.
     """
-    from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
-
     state = read_state(file, inherited(context))
     _take_all_descriptors()
     with Controller() as controller:
         steps = declared_state.diff_state(
-            controller, state, prune=prune, on_compile=tell_compiling, warn=output.note
+            controller, state, prune=prune, on_compile=tell_compiling, warn=note
         )
     _print(steps, output_form)
     return DIFFERS if steps else 0
@@ -104,16 +98,14 @@ def save(
     in a BPF file system and printed by path. Links that cannot be restored are named on standard
     error.
     """
-    from ipttctl.state.file import state_object, state_text  # noqa: PLC0415  # yaml: 10 ms
-
     with Controller() as controller:
         saved = declared_state.save_state(controller, maps=maps, pins=pin)
     if output_form is Output.JSON:
-        output.lines([render_json.dumps(state_object(saved.state))])
+        lines([render_json.dumps(state_object(saved.state))])
     else:
-        output.lines(state_text(saved.state).splitlines())
+        lines(state_text(saved.state).splitlines())
     for link, why in saved.left_out:
-        output.note(f"link {link.id} is left out: {why}")
+        note(f"link {link.id} is left out: {why}")
 
 
 def _take_all_descriptors() -> None:
@@ -127,7 +119,7 @@ def _interrupt() -> None:
 
 
 def _print(steps: list[Step], form: Output) -> None:
-    output.lines(
+    lines(
         render_json.dumps(_json(step)) if form is Output.JSON else " ".join(_words(step))
         for step in steps
     )

@@ -15,6 +15,7 @@ from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption, inherited
 from ipttctl.cli.output import EventPrinter
+from ipttctl.cli.printing import lines, note
 from ipttctl.cli.rule_texts import rule_texts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
@@ -77,11 +78,11 @@ def stats(output_form: OutputOption = Output.TEXT) -> None:
     with Controller() as controller:
         status = controller.status()
     if output_form is Output.JSON:
-        output.lines([render_json.dumps(render_json.status(status))])
+        lines([render_json.dumps(render_json.status(status))])
     else:
         heading = f"module {status.version} protocol {status.fingerprint:08x}"
         heading = f"{heading} {render_text.walk(status)}".rstrip()
-        output.lines([heading, *render_text.cpu_table(status.cpus)])
+        lines([heading, *render_text.cpu_table(status.cpus)])
 
 
 def _follow_events(
@@ -106,7 +107,7 @@ def _follow_events(
         ):
             for known in controller.links():
                 types.learn(known)
-            output.note("listening")
+            note("listening")
             printer = EventPrinter(
                 form,
                 link_columns=True,
@@ -163,11 +164,11 @@ def _tell_list(
 ) -> None:
     """Show a list of links, the first one or one after a loss."""
     if listed.overrun:
-        output.note("changes of links were lost: more came than were read; listing links again")
+        note("changes of links were lost: more came than were read; listing links again")
     wanted = [link for link in listed.links if not links or link.id in links]
     output.link_list(replace(listed, links=tuple(wanted)), form, names)
     if not listed.overrun:
-        output.note("listening")
+        note("listening")
 
 
 def _made(controller: Controller, change: LinkChange) -> HistoryEntry | None:

@@ -6,22 +6,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from ipttctl.cli import output
-from ipttctl.cli.options import Output, OutputOption
+from ipttctl.bpf.maps import Map
+from ipttctl.cli.options import LinkArgument, Output, OutputOption
+from ipttctl.cli.printing import lines
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.escape import Escaped, escape, word
 from ipttctl.link.controller import Controller
 from ipttctl.numbers import U32_MAX, decimal
 from ipttctl.programs import maps as link_maps
 from ipttctl.show import render_json
-
-if TYPE_CHECKING:
-    from ipttctl.bpf.maps import Map
-    from ipttctl.programs import maps as link_maps
 
 _MAP = Annotated[
     str, typer.Argument(metavar="LINK/NAME", help="map of a link by its name or its id")
@@ -32,25 +29,27 @@ _VALUE = Annotated[str, typer.Argument(metavar="VALUE", help="likewise")]
 #: a value may begin with a minus sign; options have a letter after it
 _NEGATIVE: Final = {"ignore_unknown_options": True}
 
-app = typer.Typer(
-    help=(
-        "Read and write a map that a link's programs use, while they run. Keys and values are "
-        "written as the map's types (BTF) say, or by size if it has none."
-    ),
-    rich_markup_mode=None,
-)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def one_map() -> None:
+    """Read and write a map that a link's programs use, while they run.
+
+    Keys and values are written as the map's types (BTF) say, or by size if it has none.
+    """
 
 
 def maps(
-    link: Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")],
+    link: LinkArgument,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Show the maps that the programs of a link use."""
     with Controller() as controller, link_maps.maps_of(controller.link(link)) as used:
         if output_form is Output.JSON:
-            output.lines(render_json.dumps(_json(entry)) for entry in used)
+            lines(render_json.dumps(_json(entry)) for entry in used)
         else:
-            output.lines(map(_line, used))
+            lines(map(_line, used))
 
 
 @app.command("get", context_settings=_NEGATIVE)
@@ -112,7 +111,7 @@ def _print(found: Map, key: Any, value: Any, form: Output) -> None:
         texts = render_json.dumps({"map": found.info.id, "key": key, "value": value})
     else:
         texts = Escaped(f"{escape(_text(key))}\t{escape(_text(value))}")
-    output.lines([texts])
+    lines([texts])
 
 
 def _text(value: Any) -> str:

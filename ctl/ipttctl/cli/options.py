@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Options shared by several commands, and the meaning of their values."""
+"""Options and arguments of several command lines, in typer's form, and what their values mean."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ class Output(enum.StrEnum):
     JSON = "json"
 
 
+LinkArgument = Annotated[
+    int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")
+]
 OutputOption = Annotated[
     Output, typer.Option("-o", "--output", help="text for people, json for programs")
 ]
@@ -36,18 +39,6 @@ RulesOption = Annotated[
         "--rules/--no-rules",
         help="the rules themselves, as their owners write them (default: in the table of wide "
         "terminals and pipes)",
-    ),
-]
-ExpectGenerationOption = Annotated[
-    int | None,
-    typer.Option(
-        "--expect-gen", metavar="N", min=1, max=U32_MAX, help="only if the link has this generation"
-    ),
-]
-ExpectProgramOption = Annotated[
-    list[str],
-    typer.Option(
-        "--expect-prog", metavar="SLOT=ID", help="only if the slot holds program ID; 0 means empty"
     ),
 ]
 

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Printing of data to standard output, and of everything else to standard error."""
+"""Printing of links, events and the like, as text or as JSON."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ipttctl.cli.options import Output
+from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
-from ipttctl.escape import escape
+from ipttctl.events.records import EventRecord
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import HistoryEntry, Link, LinkChange, LinkList
@@ -24,29 +25,12 @@ from ipttctl.system.namespace_names import NamespaceNames
 
 if TYPE_CHECKING:
     from ipttctl.cli.rule_texts import RuleTexts
-    from ipttctl.events.records import EventRecord
-
-
-def note(text: str) -> None:
-    """Print a remark that is not data, on one line of standard error, escaped."""
-    print(escape(text), file=sys.stderr, flush=True)
 
 
 def tell_state(link: Link) -> None:
     """Report whether a link lacks something: tables that it waits for, or its hook."""
     for sentence in link.hook.misses(link.id):
         note(sentence)
-
-
-def lines(texts: Iterable[str], to: TextIO | None = None) -> None:
-    """Print lines, to standard output by default, and flush them.
-
-    They are escaped here, unless they are ``Escaped``: no text from outside ends a line or gets
-    to the terminal as a command.
-    """
-    file = to or sys.stdout
-    file.writelines(f"{escape(text)}\n" for text in texts)
-    file.flush()
 
 
 def links(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from ipttctl.bpf.descriptors import Wakeup
 from ipttctl.link.wire import wait_readable
-from ipttctl.system.descriptors import Wakeup
 from ipttctl.system.endings import handled
 
 #: signals that call ``stop``; after so many, the next one ends the process by default action

@@ -11,8 +11,7 @@ import typer
 from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import (
-    ExpectGenerationOption,
-    ExpectProgramOption,
+    LinkArgument,
     Output,
     OutputOption,
     inherited,
@@ -22,11 +21,11 @@ from ipttctl.errors import UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Swap
 from ipttctl.numbers import U32_MAX
-from ipttctl.programs.options import ProgramOptions, expected_programs
+from ipttctl.programs.options import ProgramOptions
+from ipttctl.programs.slots import Expectations, ExpectedGeneration
 from ipttctl.system.inherited import Inherited
 from ipttproto.family import limit
 
-_LINK = Annotated[int, typer.Argument(metavar="LINK", min=1, max=U32_MAX, help="id of the link")]
 _LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 
 
@@ -38,8 +37,7 @@ def swap(
     link: Annotated[
         int | None, typer.Argument(metavar="[LINK]", min=1, max=U32_MAX, help="id of the link")
     ] = None,
-    expect_generation: ExpectGenerationOption = None,
-    expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it
+    expected: Expectations,
     rollback_after: Annotated[
         str | None,
         typer.Option(
@@ -77,41 +75,43 @@ def swap(
         else durations.seconds("--rollback-after", rollback_after, _LONGEST)
     )
     if transaction is not None:
-        if link is not None or programs.given or expect_generation or expect_program:
+        if link is not None or programs.given or expected.given:
             raise UsageError("--txn has links, programs and expectations in its file")
         _transact(transaction, inherited(context), back, output_form)
         return
     if link is None:
         raise UsageError("give the id of a link, or --txn")
-    expected = expected_programs(expect_program)
+    expected_programs = expected.programs()
     choice = programs.choice(inherited(context))
     with Controller() as controller, choice.open(tell_compiling) as opened:
         changed = controller.swap(
             link,
             opened,
-            expect_generation=expect_generation,
-            expect_programs=expected,
+            expect_generation=expected.expect_generation,
+            expect_programs=expected_programs,
             rollback_after=back,
         )
         output.links([changed], output_form)
 
 
+@grouped
 def confirm(
-    link: _LINK,
-    expect_generation: ExpectGenerationOption = None,
+    *,
+    link: LinkArgument,
+    expected: ExpectedGeneration,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Keep a swap made with --rollback-after, of the link and of those swapped together with it.
 
-    --expect-gen is the generation that swap printed. Without it this confirms whichever swap
-    waits, somebody else's too if the own one was rolled back before. Prints the link.
+    --expect-gen is the generation that swap printed. Without it any waiting swap is
+    confirmed, somebody else's too if the own one was rolled back before. Prints the link.
     """
     with Controller() as controller:
-        confirmed = controller.confirm(link, expect_generation=expect_generation)
+        confirmed = controller.confirm(link, expect_generation=expected.expect_generation)
         output.links([confirmed], output_form)
 
 
-def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
+def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None:
     """Show the last generations of a link, oldest first: the change, its time and its author."""
     with Controller() as controller:
         output.history(controller.history(link), output_form)

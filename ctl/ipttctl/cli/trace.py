@@ -12,9 +12,11 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import selection
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
-from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, totals
+from ipttctl.cli.output import EventPrinter, event_columns, tell_state, totals
+from ipttctl.cli.printing import note
 from ipttctl.cli.rule_texts import rule_texts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
@@ -32,7 +34,6 @@ from ipttctl.link.model import Link, ProgramSet
 from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs import trace as trace_programs
-from ipttctl.programs.choice import compiled
 from ipttctl.rules import backends
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.system import netns
@@ -154,7 +155,8 @@ def trace(
         process = None if pid is None else stack.enter_context(closing(ChosenProcess(pid)))
         controller = stack.enter_context(Controller())
         names = stack.enter_context(NamespaceNames().watching())
-        bytecode = compiled(" ".join(expression) if expression else None)
+        text = " ".join(expression or ())
+        bytecode = compile_filter(text) if text else None
 
         wanted = trace_programs.TraceOptions(
             address=host,

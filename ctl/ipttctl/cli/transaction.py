@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.programs.choice import ProgramChoice
-from ipttctl.programs.options import ProgramOptions, expected_programs
+from ipttctl.programs.options import ProgramOptions
+from ipttctl.programs.slots import Expectations
 from ipttctl.state.option_files import Options, directory_of, read_file
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
@@ -58,15 +59,14 @@ def _change(called: str, entry: Any, directory: Path, inherited: Inherited) -> L
     given = Options(called, entry, "link: ID")
     link = given.number("link", required=True) or 0
     programs = given.group(ProgramOptions)
-    generation = given.number("expect-gen")
-    expected = given.texts("expect-prog")
+    expected = given.group(Expectations)
     given.finish()
     try:
         return LinkSwap(
             link,
             programs.choice(inherited).relative_to(directory),
-            generation,
-            expected_programs(expected),
+            expected.expect_generation,
+            expected.programs(),
         )
     except (UsageError, ProgramError) as error:
         raise type(error)(f"{called}: {error.problem}", error.remedy) from None

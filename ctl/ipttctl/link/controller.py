@@ -6,9 +6,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import KernelError, ModuleError
+from ipttctl.events.filter import EventFilter
 from ipttctl.hooks.hook import Hook
 from ipttctl.link.model import (
     HistoryEntry,
@@ -23,11 +25,7 @@ from ipttctl.link.model import (
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
 from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import EVENT_BUFFER, Connection
-from ipttctl.system.descriptors import Closing
 from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot, Walk
-
-if TYPE_CHECKING:
-    from ipttctl.events.filter import EventFilter
 
 _MILLI: Final = 1000
 _LIST_ATTEMPTS: Final = 16

@@ -19,12 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+from ipttctl.bpf.descriptors import ClosedError, Closing, Owned
 from ipttctl.errors import (
     ExpectationError,
     IpttctlError,
     KernelError,
     LinkGoneError,
     ModuleError,
+    OverrunError,
     PrivilegeError,
     RefusedPrivilegeError,
 )
@@ -37,7 +39,6 @@ from ipttctl.link.family import (
     resolve_family,
     unloaded,
 )
-from ipttctl.system.descriptors import ClosedError, Closing, Owned
 from ipttproto import (
     FAMILY,
     Acknowledgement,
@@ -74,10 +75,6 @@ _OWN_STATUS: Final = Path("/proc/self/status")
 
 #: commands that do not name a link
 _NOT_OF_A_LINK: Final = frozenset({Command.ATTACH, Command.RULESET})
-
-
-class OverrunError(Exception):
-    """The kernel dropped messages for this socket: it was not read fast enough."""
 
 
 class Connection(Closing):

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipttctl.bpf import syscalls
 from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
@@ -18,7 +18,7 @@ from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttctl.programs.choice import check_types
 from ipttctl.programs.sources import source_text
 from ipttctl.state.journal import RECORD, Record, RecordedLink, locked
-from ipttctl.state.maps import MapChange
+from ipttctl.state.maps import MapChange, MapDifference
 from ipttctl.state.model import State, Step, about
 from ipttctl.state.plan import (
     Match,
@@ -32,9 +32,6 @@ from ipttctl.state.plan import (
 )
 from ipttctl.state.undo import Undo, held_back
 from ipttproto.family import limit
-
-if TYPE_CHECKING:
-    from ipttctl.state.maps import MapDifference
 
 _MOST: Final = limit("MAX_CHANGES")
 

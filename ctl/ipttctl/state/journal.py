@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from ipttctl.bpf.private_dirs import check_private, make_private
 from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.hooks.hook import Identity
 from ipttctl.link.model import Link
-from ipttctl.system.private_dirs import check_private, make_private
 
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """The file of the record."""

@@ -20,7 +20,7 @@ import yaml
 
 from ipttctl.errors import UsageError, os_reason
 from ipttctl.numbers import U32_MAX
-from ipttctl.options import options_of
+from ipttctl.options import GroupedOption, options_of
 
 STANDARD_INPUT: Final = "-"
 #: most characters of a file; devices such as /dev/zero have no end
@@ -147,7 +147,7 @@ class Options:
             UsageError: a value is not valid.
         """
         values = {
-            given.field: self._value(given.option.key, given.type)
+            given.field: self._value(given)
             for given in options_of(kind)
             if self.has(given.option.key)
         }
@@ -162,17 +162,15 @@ class Options:
         """The value of a key as in the file; None if it is missing."""
         return self._left.pop(key) if self.has(key) else None
 
-    def texts(self, key: str) -> list[str]:
-        """The values of an option that can be repeated."""
-        return self._texts(key, self.take(key)) if self.has(key) else []
-
-    def number(self, key: str, *, required: bool = False) -> int | None:
-        """The value of a key that is a number from 1 on."""
+    def number(
+        self, key: str, *, required: bool = False, minimum: int = 1, maximum: int = U32_MAX
+    ) -> int | None:
+        """The value of a key that is a number."""
         value = self.take(key)
         if value is None and not required:
             return None
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= U32_MAX:
-            raise UsageError(f"{self.called}: {key} is not a number from 1 on")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise UsageError(f"{self.called}: {key} is not a number from {minimum} on")
         return value
 
     def finish(self) -> None:
@@ -187,7 +185,12 @@ class Options:
                 f"{self.called}: there is no key '{next(iter(self._left))}'", f"there are: {known}"
             )
 
-    def _value(self, key: str, wanted: Any) -> Any:
+    def _value(self, given: GroupedOption) -> Any:
+        key, wanted = given.option.key, given.type
+        choices = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+        if int in choices:
+            low, high = given.option.minimum, given.option.maximum
+            return self.number(key, minimum=low or 0, maximum=U32_MAX if high is None else high)
         value = self._left.pop(key)
         if get_origin(wanted) is list:
             return self._texts(key, value)
@@ -198,7 +201,6 @@ class Options:
         texts = self._texts(key, value)
         if len(texts) != 1:
             raise UsageError(f"{self.called}: {key} takes one value")
-        choices = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
         names = next((c for c in choices if isinstance(c, type) and issubclass(c, enum.Enum)), None)
         if names is None:
             return texts[0]

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ipttctl.bpf import syscalls
+from ipttctl.bpf.maps import Map
 from ipttctl.errors import ProgramError
 from ipttctl.hooks.hook import Identity
 from ipttctl.link.controller import Controller
@@ -33,9 +33,6 @@ from ipttctl.state.journal import Record, RecordedLink
 from ipttctl.state.maps import MapDifference
 from ipttctl.state.model import DeclaredLink, DeclaredMap, State, Step, StepAction, about
 from ipttproto import Slot
-
-if TYPE_CHECKING:
-    from ipttctl.bpf.maps import Map
 
 
 @dataclass(frozen=True)

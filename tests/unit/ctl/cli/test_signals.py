@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.bpf import tools
 from ipttctl.cli.signals import on_ending, wait_ending
-from ipttctl.system import tools
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

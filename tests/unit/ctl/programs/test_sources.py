@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.bpf import processes
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ProgramError, UsageError
@@ -28,7 +29,6 @@ from ipttctl.programs.sources import (
     parse_source,
     program_type,
 )
-from ipttctl.system import processes
 from ipttproto import Slot
 
 pytestmark = pytest.mark.usefixtures("left_open")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption, inherited
 from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.printing import lines, note
-from ipttctl.cli.rule_texts import rule_texts
+from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
@@ -95,6 +95,7 @@ def _follow_events(
     namespaces = ChosenNamespaces(wanted.namespace)
     subjects = Subjects(namespaces)
     chosen = wanted.filter(namespaces.cookies)
+    shows_rules = EventPrinter.shows_rules(rules, form, columns)
     with Controller() as controller, NamespaceNames().watching() as names:
         for link in wanted.link:
             controller.link(link)
@@ -103,7 +104,7 @@ def _follow_events(
             controller.events(chosen) as stream,
             namespaces.watched(controller, names),
             on_ending(stream.stop),
-            rule_texts(controller, rules, form, columns) as texts,
+            RuleTexts(controller) if shows_rules else nullcontext() as texts,
         ):
             for known in controller.links():
                 types.learn(known)

@@ -156,6 +156,13 @@ class EventPrinter:
             return True
         return shutil.get_terminal_size().columns >= WIDE
 
+    @classmethod
+    def shows_rules(
+        cls, wanted: bool | None, output: Output, columns: Sequence[str] | None
+    ) -> bool:
+        """Whether rules are shown; if that is not said, they are where there is room for them."""
+        return cls.has_room(output, columns) if wanted is None else wanted
+
     def print(self, records: Sequence[EventRecord]) -> None:
         """Print events and flush them."""
         if self._rules:

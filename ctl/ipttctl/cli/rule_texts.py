@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
 from ipttctl.bpf.descriptors import Closing
-from ipttctl.cli.options import Output
-from ipttctl.cli.output import EventPrinter
 from ipttctl.errors import IpttctlError
 from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
@@ -120,18 +118,6 @@ class RuleTexts(Closing):
             self._missing.pop(cookie, None)
         except IpttctlError:
             self._missing[cookie] = time.monotonic() + _AGAIN
-
-
-@contextmanager
-def rule_texts(
-    controller: Controller, wanted: bool | None, output: Output, columns: Sequence[str] | None
-) -> Iterator[RuleTexts | None]:
-    """The texts of rules where they are wanted; None, not said, is where there is room for them."""
-    if wanted or (wanted is None and EventPrinter.has_room(output, columns)):
-        with RuleTexts(controller) as texts:
-            yield texts
-    else:
-        yield None
 
 
 def _key(record: EventRecord) -> RuleKey | LegacyKey | None:

@@ -17,7 +17,7 @@ from ipttctl.cli import selection
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns, tell_state, totals
 from ipttctl.cli.printing import note
-from ipttctl.cli.rule_texts import rule_texts
+from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.trace_links import TraceLinks
@@ -195,7 +195,9 @@ def trace(
             # where nftables' chains cannot be watched, only legacy rules are seen
             sees_nft = any(isinstance(place, ChainHook) for place in places)
             _tell_no_rules(namespace, backend if sees_nft else Backend.LEGACY)
-            texts = stack.enter_context(rule_texts(controller, rules, output, shown))
+            texts = None
+            if EventPrinter.shows_rules(rules, output, shown):
+                texts = stack.enter_context(RuleTexts(controller))
             printer = EventPrinter(
                 output,
                 time_format=_time_format(precise, relative),

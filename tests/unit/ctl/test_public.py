@@ -141,7 +141,7 @@ LINK, HOST, RULES, STATE = (f"ipttctl.{name}" for name in ("link", "host", "rule
         (["links"], {LINK}),
         (["detach", "3"], {LINK}),
         (["stats"], {LINK}),
-        (["events"], {LINK}),
+        (["events"], {LINK, RULES}),
         (["attach"], {COMPILING, LINK, HOST}),
         (["trace"], {COMPILING, LINK, HOST, RULES}),
         (["trace", "--help"], {COMPILING, LINK, HOST, RULES}),

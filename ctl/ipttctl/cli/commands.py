@@ -27,7 +27,7 @@ PLACES: Final = {
     "links": "links.links",
     "events": "events.events",
     "run": "run_command.run",
-    "stats": "events.stats",
+    "stats": "stats.stats",
     "maps": "maps.maps",
     "doctor": "doctor.doctor",
     "cflags": "cflags.cflags",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl events`` and ``stats``."""
+"""``ipttctl events``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption, inherited
 from ipttctl.cli.output import EventPrinter
-from ipttctl.cli.printing import lines, note
+from ipttctl.cli.printing import note
 from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
@@ -25,7 +25,6 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, HistoryEntry, LinkChange, LinkList
 from ipttctl.link.streams import EventStream
 from ipttctl.programs.payloads import PayloadTypes
-from ipttctl.show import render_json, render_text
 from ipttctl.system.namespace_names import NamespaceNames
 
 
@@ -71,18 +70,6 @@ def events(
     else:
         shown = output.event_columns(columns, output_form)
         _follow_events(wanted, count, output_form, shown, rules)
-
-
-def stats(output_form: OutputOption = Output.TEXT) -> None:
-    """Show the module, its event streams and their losses since it was loaded."""
-    with Controller() as controller:
-        status = controller.status()
-    if output_form is Output.JSON:
-        lines([render_json.dumps(render_json.status(status))])
-    else:
-        heading = f"module {status.version} protocol {status.fingerprint:08x}"
-        heading = f"{heading} {render_text.walk(status)}".rstrip()
-        lines([heading, *render_text.cpu_table(status.cpus)])
 
 
 def _follow_events(

@@ -114,11 +114,11 @@ hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways
 
 .PHONY: bench
 bench: KERNEL = $(INSTALLED)
-bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
+bench: module ## what a link costs a packet, and a command at its start, in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \
-		for hook in table chain; do \
+		for cost in table chain start; do \
 			$(GUEST) run --kernel $$series --icount --module --timeout $(TIMEOUT) \
-				--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$${hook}_cost; \
+				--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$${cost}_cost; \
 		done; \
 	done
 

@@ -24,6 +24,7 @@ from ipttctl.cli import (
     swap,
     trace,
 )
+from ipttctl.cli.keep import SwapCommand
 from ipttctl.cli.lean import without_the_rest
 from ipttctl.cli.options import Output
 from ipttctl.cli.output import lines, note
@@ -42,7 +43,7 @@ EXIT_CODES: Final = {
     4: "a program, a filter, a map or its key is missing, or does not compile or load",
     5: "not privileged",
     6: "there is no such link",
-    7: "the link is not as --expect-gen or --expect-prog says",
+    7: "the link is not as --expect-gen or --expect-prog says, or was swapped meanwhile",
     doctor.FAILED: "doctor found that something is missing",
     declared.DIFFERS: "diff found that something is not as declared",
     LinkDetachedError.exit_code: "attach, adopt: somebody else detached the link",
@@ -65,7 +66,7 @@ app = typer.Typer(
 )
 app.command()(trace.trace)
 app.command()(links.attach)
-app.command()(swap.swap)
+app.command(cls=SwapCommand)(swap.swap)
 app.command()(swap.confirm)
 app.command()(swap.history)
 app.command()(declared.apply)

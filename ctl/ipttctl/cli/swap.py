@@ -10,17 +10,16 @@ import typer
 
 from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.keep import KeepOptions
 from ipttctl.cli.options import (
     ExpectGenerationOption,
     ExpectProgramOption,
     Output,
     OutputOption,
     inherited,
-    tell_compiling,
 )
 from ipttctl.errors import UsageError
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import Swap
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs.options import ProgramOptions, expected_programs
 from ipttctl.system.inherited import Inherited
@@ -35,6 +34,7 @@ def swap(
     *,
     context: typer.Context,
     programs: ProgramOptions,
+    keep: KeepOptions,
     link: Annotated[
         int | None, typer.Argument(metavar="[LINK]", min=1, max=U32_MAX, help="id of the link")
     ] = None,
@@ -60,8 +60,14 @@ def swap(
 ) -> None:
     """Replace all programs, the filter and the cookie of a link in one step.
 
-    Replaces the whole set: unnamed slots become empty, as do filter and cookie if not given.
-    Prints the new state of the link.
+    Replaces the whole set: unnamed slots become empty, as do filter, cookie and payload if they
+    are neither given nor kept. Prints the new state of the link.
+
+    --keep-maps loads the programs of --source and --object with the maps of the same names that the
+    link's programs use, so that nothing in them is lost: --keep-maps, or --keep-maps=limits,counts.
+    Type, sizes and types (BTF) have to be the same. The maps of a loaded program are fixed. --keep
+    takes filter, cookie and payload, with commas. If somebody else swaps the link meanwhile, the
+    swap is refused (status 7).
 
     With --txn FILE holds the links and their programs, as a list with an object for each link:
     "link" and this command's options by their long names, as in
@@ -77,7 +83,8 @@ def swap(
         else durations.seconds("--rollback-after", rollback_after, _LONGEST)
     )
     if transaction is not None:
-        if link is not None or programs.given or expect_generation or expect_program:
+        given = programs.given or keep.given
+        if link is not None or given or expect_generation or expect_program:
             raise UsageError("--txn has links, programs and expectations in its file")
         _transact(transaction, inherited(context), back, output_form)
         return
@@ -85,13 +92,18 @@ def swap(
         raise UsageError("give the id of a link, or --txn")
     expected = expected_programs(expect_program)
     choice = programs.choice(inherited(context))
-    with Controller() as controller, choice.open(tell_compiling) as opened:
+    kept = keep.kept()
+    with (
+        Controller() as controller,
+        kept.open(controller, link, choice, expect_generation, expected) as opened,
+    ):
         changed = controller.swap(
             link,
-            opened,
-            expect_generation=expect_generation,
+            opened.programs,
+            expect_generation=opened.expect_generation,
             expect_programs=expected,
             rollback_after=back,
+            keep=opened.keep,
         )
         output.links([changed], output_form)
 
@@ -123,11 +135,14 @@ def _transact(file: str, left_open: Inherited, rollback_after: float | None, for
     changes = read_transaction(file, left_open)
     with Controller() as controller, ExitStack() as stack:
         swaps = [
-            Swap(
-                change.link,
-                stack.enter_context(change.choice.open(tell_compiling)),
-                change.expect_generation,
-                change.expect_programs,
+            stack.enter_context(
+                change.kept.open(
+                    controller,
+                    change.link,
+                    change.choice,
+                    change.expect_generation,
+                    change.expect_programs,
+                )
             )
             for change in changes
         ]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ipttctl.cli.keep import Kept, parts_of
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.programs.choice import ProgramChoice
 from ipttctl.programs.options import ProgramOptions, expected_programs
-from ipttctl.state.option_files import Options, directory_of, read_file
+from ipttctl.state.option_files import Options, directory_of, keep_names, read_file
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 from ipttproto.family import limit
@@ -28,6 +29,7 @@ class LinkSwap:
     choice: ProgramChoice
     expect_generation: int | None
     expect_programs: Mapping[Slot, int]
+    kept: Kept
 
 
 def read_transaction(file: str, inherited: Inherited) -> list[LinkSwap]:
@@ -60,6 +62,7 @@ def _change(called: str, entry: Any, directory: Path, inherited: Inherited) -> L
     programs = given.group(ProgramOptions)
     generation = given.number("expect-gen")
     expected = given.texts("expect-prog")
+    maps, parts = keep_names(given, "keep-maps"), given.texts("keep")
     given.finish()
     try:
         return LinkSwap(
@@ -67,6 +70,7 @@ def _change(called: str, entry: Any, directory: Path, inherited: Inherited) -> L
             programs.choice(inherited).relative_to(directory),
             generation,
             expected_programs(expected),
+            Kept(maps, parts_of(parts)),
         )
     except (UsageError, ProgramError) as error:
         raise type(error)(f"{called}: {error.problem}", error.remedy) from None

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated, Final
 
 import typer
 
+from ipttctl.bpf.constants_map import constants_of
 from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.keep import KeepOptions
@@ -18,7 +19,7 @@ from ipttctl.cli.options import (
     OutputOption,
     inherited,
 )
-from ipttctl.errors import UsageError
+from ipttctl.errors import PrivilegeError, ProgramError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs.options import ProgramOptions, expected_programs
@@ -124,9 +125,18 @@ def confirm(
 
 
 def history(link: _LINK, output_form: OutputOption = Output.TEXT) -> None:
-    """Show the last generations of a link, oldest first: the change, its time and its author."""
+    """Show the last generations of a link, oldest first: the change, its time and its author.
+
+    Programs that are still loaded are shown with their constants, if the caller may open programs
+    and maps (CAP_SYS_ADMIN).
+    """
     with Controller() as controller:
-        output.history(controller.history(link), output_form)
+        entries = controller.history(link)
+    constants = {}
+    for program in {info.id for entry in entries for info in entry.programs.values()}:
+        with suppress(ProgramError, PrivilegeError):
+            constants[program] = constants_of(program)
+    output.history(entries, output_form, constants)
 
 
 def _transact(file: str, left_open: Inherited, rollback_after: float | None, form: Output) -> None:

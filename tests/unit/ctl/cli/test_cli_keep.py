@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ipttctl.cli import keep, run
+from ipttctl.cli import keep, run, swap
+from ipttctl.errors import ProgramError
 from ipttctl.link.model import Link
 from ipttproto import Command
 from tests.unit.ctl.support import FakeModule, link
@@ -165,3 +166,28 @@ def test_refusals_in_a_transaction(
     file.write_text(f"[{{link: 3, fd: entry=7, {text}}}]")
     assert run(["swap", "--txn", str(file)]) == 2
     assert f"--txn: {sentence}" in capsys.readouterr().err
+
+
+def test_history_has_the_constants_of_loaded_programs(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made(generation: int, program: int) -> dict[str, Any]:
+        programs = [{"slot": 1, "id": program, "name": "limit"}]
+        return {"generation": generation, "action": 1, "time": 0, "program": programs}
+
+    def loaded(program: int) -> dict[str, Any]:
+        if program == 11:
+            raise ProgramError("there is no BPF program with id 11")
+        return {"rate": 100, "log": True, "name": "a b"} if program == 12 else {}
+
+    monkeypatch.setattr(swap, "constants_of", loaded)
+    module.handlers[Command.HISTORY] = lambda *_: [
+        {"link": 3, "history": [made(1, 11), made(2, 12), made(3, 13)]}
+    ]
+    assert run(["history", "3"]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert second.endswith(r" entry.set.rate=100 entry.set.log=true entry.set.name=a\x20b")
+    assert ".set." not in first + third
+    assert run(["history", "3", "-o", "json"]) == 0
+    shown = [json.loads(line)["constants"] for line in capsys.readouterr().out.splitlines()]
+    assert shown == [{}, {"entry": loaded(12)}, {}]

@@ -38,6 +38,10 @@ _IGNORED: Final = {
         "PREFER_DEFINED_ATTRIBUTE_MACRO": "the C library's headers lack __always_inline",
         "VOLATILE": _CONSTANTS,
     },
+    "tests/kernel/support/constants.c": {
+        "CAMELCASE": "it means the type _Bool",
+        "VOLATILE": _CONSTANTS,
+    },
     "tests/unit/ctl/bpf/types.c": {
         "CAMELCASE": "it means the type _Bool",
         "VOLATILE": _CONSTANTS,

@@ -43,6 +43,10 @@ _IGNORED: Final = {
         "OPEN_BRACE": "checkpatch takes libmnl's mnl_attr_for_each for the name of a function",
         "TRAILING_STATEMENTS": "the same",
     },
+    "tests/kernel/support/constants.c": {
+        "CAMELCASE": "it means the type _Bool",
+        "VOLATILE": _CONSTANTS,
+    },
     "tests/unit/ctl/bpf/types.c": {
         "CAMELCASE": "it means the type _Bool",
         "VOLATILE": _CONSTANTS,

@@ -151,7 +151,15 @@ def _commands() -> list[manual.Command]:
 
 
 #: arguments and options with which a command gets as far as the module, by command name
-_SENSIBLE: Final = {"LINK": "3", "LINK/NAME": "3/x", "KEY": "1", "VALUE": "1", "FILE": "-"}
+_SENSIBLE: Final = {
+    "LINK": "3",
+    "LINK/NAME": "3/x",
+    "FROM": "3/x",
+    "TO": "3/y",
+    "KEY": "1",
+    "VALUE": "1",
+    "FILE": "-",
+}
 _PROGRAM: Final = ("--fd", "entry=0")
 _BEFORE: Final[dict[str, Sequence[str]]] = {
     "attach": _PROGRAM,

@@ -21,6 +21,7 @@ from typing import Final, Self
 
 from ipttctl.bpf import libbpf_object, syscalls
 from ipttctl.bpf.btf import Btf
+from ipttctl.bpf.constants_map import bind_constants
 from ipttctl.bpf.descriptors import Closing
 from ipttctl.bpf.instructions import set_wide_load
 from ipttctl.bpf.kernel_types import field_offsets
@@ -109,6 +110,7 @@ class Collection(Closing):
                     bytes(code), name=name, type=program_type, license_name=spec.license
                 )
                 undo.callback(loaded[name].close)
+            bind_constants(spec, loaded)
             undo.pop_all()
         return cls(loaded, maps)
 

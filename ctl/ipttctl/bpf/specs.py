@@ -122,11 +122,13 @@ class CollectionSpec:
     """Fields of kernel structs that the source declares, such as ``sk_buff.len``."""
     license: str = "GPL"
     btf: bytes = b""
-    """Types of the maps' keys and values."""
+    """The types of the file, those of the maps' keys and values among them."""
     values: dict[str, Any] = field(default_factory=dict)
     """Values of the constants that are set; the others are 0, or the object file's."""
     elf: ObjectFile | None = None
     """The object file that libbpf loads, if the collection comes from one."""
+    declared: dict[str, str] = field(default_factory=dict)
+    """The type of each constant of a source as its text has it, such as ``enum colour``."""
 
     @classmethod
     def from_source(
@@ -169,7 +171,8 @@ class CollectionSpec:
         compiled = bpfcc.compile_source(path, text, options)
         files = files_read.read_files(compiled["read"])
         spec = cls._from_compiled(compiled)
-        spec.constants, spec.fields = _declarations(path, [text, *files.values()])
+        spec.declared, spec.fields = _declarations(path, [text, *files.values()])
+        spec.constants = {name: _width(kind) for name, kind in spec.declared.items()}
         if cache and (origin := FilesRead.of(text, files, directories, begun)):
             cache.store(key, origin, spec._to_store())
         return spec
@@ -194,13 +197,16 @@ class CollectionSpec:
             },
             maps={entry.name: MapSpec(**asdict(entry)) for entry in content.maps},
             constants={n: 8 * c.place.type.size for n, c in content.constants.items()},
+            btf=content.btf,
             elf=ObjectFile(place.name, data, content),
         )
 
     def set_constants(self, values: Mapping[str, Any]) -> None:
         """Set constants: IPTTRACE_CONST in sources, the variables of .rodata in object files.
 
-        Values are numbers. For an object file they can have any type, written as in a map.
+        In object files also the initial values of other variables. Values are numbers; for an
+        object file they can have any type, written as in a map. ``constants.set_constants`` takes
+        text, and checks the types of a source's constants.
 
         Raises:
             ProgramError: there is no such constant, or the value does not fit its type.
@@ -306,8 +312,8 @@ class CollectionSpec:
         }
         maps = {name: MapSpec(**entry) for name, entry in stored["maps"].items()}
         constants, fields = stored["constants"], stored["fields"]
-        types = bytes.fromhex(stored["btf"])
-        return cls(programs, maps, constants, fields, stored["license"], types)
+        types, declared = bytes.fromhex(stored["btf"]), stored["declared"]
+        return cls(programs, maps, constants, fields, stored["license"], types, declared=declared)
 
     def _to_store(self) -> dict[str, Any]:
         """The spec in a form for JSON, without the values of constants."""
@@ -315,6 +321,7 @@ class CollectionSpec:
             "license": self.license,
             "btf": self.btf.hex(),
             "constants": self.constants,
+            "declared": self.declared,
             "fields": self.fields,
             "programs": {
                 name: {"instructions": spec.instructions.hex(), "maps": spec.maps}
@@ -332,16 +339,21 @@ def const_marker(name: str) -> int:
     return CONST_MARK << 32 | value
 
 
-def _declarations(source: Path, texts: Iterable[bytes]) -> tuple[dict[str, int], list[str]]:
-    """The constants with their widths, and the fields, that the texts of a source declare."""
-    constants: dict[str, int] = {}
+def _declarations(source: Path, texts: Iterable[bytes]) -> tuple[dict[str, str], list[str]]:
+    """The constants with their types, and the fields, that the texts of a source declare."""
+    constants: dict[str, str] = {}
     fields: set[str] = set()
     for text in (text.decode(errors="replace") for text in texts):
         fields |= {f"{match['structure']}.{match['member']}" for match in _FIELD.finditer(text)}
         for match in _DECLARATION.finditer(text):
-            width = _WIDTH.match(match["type"])
-            constants[match["name"]] = int(width[1]) if width else 64
+            constants[match["name"]] = " ".join(match["type"].split())
     names = [*constants, *fields]
     if len({const_marker(name) for name in names}) < len(names):
         raise ProgramError(f"{source}: two constants' names have one hash", "rename one")
     return constants, sorted(fields)
+
+
+def _width(kind: str) -> int:
+    """The width in bits that a constant's type has at most."""
+    width = _WIDTH.match(kind)
+    return int(width[1]) if width else 64

@@ -36,7 +36,7 @@ PLACES: Final = {
 }
 """Command -> its function, in a file of this package; the docstring is its help."""
 
-APPS: Final = frozenset({"run", "map", "module"})
+APPS: Final = frozenset({"swap", "run", "map", "module"})
 """Commands for which the file has typer's object, ``app``: settings, or commands of their own."""
 
 

@@ -131,6 +131,7 @@ def _json(step: Step) -> dict[str, Any]:
         "name": step.name,
         "link": step.link,
         "changes": list(step.changes),
+        "set": step.declared.programs.constants if step.declared else {},
         "map": step.map,
         "key": step.key,
         "value": step.value,
@@ -157,6 +158,8 @@ def _words(step: Step) -> Iterator[str]:
 def _declared(link: DeclaredLink) -> Iterator[str]:
     for slot, source in link.programs.sources.items():
         yield f"{slot.name.lower()}={':'.join(source_text(source))}"
+    for name, value in link.programs.constants.items():
+        yield f"set.{name}={value if isinstance(value, str) else json.dumps(value)}"
     if link.programs.filter:
         yield f"filter='{link.programs.filter}'"
     if link.maps:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
+from ipttctl.escape import word
 from ipttctl.events.records import EventRecord
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
@@ -51,14 +53,35 @@ def links(
     lines(texts, to)
 
 
-def history(entries: Sequence[HistoryEntry], output: Output) -> None:
-    """Print the history of a link's generations, one a line."""
-    lines(
-        render_json.dumps(render_json.history(entry))
-        if output is Output.JSON
-        else render_text.history_line(entry)
-        for entry in entries
-    )
+def history(
+    entries: Sequence[HistoryEntry],
+    output: Output,
+    constants: Mapping[int, Mapping[str, Any]],
+) -> None:
+    """Print the history of a link's generations, one a line.
+
+    ``constants`` are those of the programs that are still loaded, by the programs' ids.
+    """
+    for entry in entries:
+        known = {
+            slot.name.lower(): constants[program.id]
+            for slot, program in entry.programs.items()
+            if constants.get(program.id)
+        }
+        if output is Output.JSON:
+            lines([render_json.dumps({**render_json.history(entry), "constants": known})])
+        else:
+            words = [
+                f"{slot}.set.{name}={word(_constant(value))}"
+                for slot, values in known.items()
+                for name, value in values.items()
+            ]
+            lines([" ".join([render_text.history_line(entry), *words])])
+
+
+def _constant(value: Any) -> str:
+    """A constant in the form that --set takes."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def change(

@@ -3,23 +3,23 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated, Final
 
 import typer
 
+from ipttctl.bpf.constants_map import constants_of
 from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.keep import KeepOptions, SwapCommand
 from ipttctl.cli.options import (
     LinkArgument,
     Output,
     OutputOption,
     inherited,
-    tell_compiling,
 )
-from ipttctl.errors import UsageError
+from ipttctl.errors import PrivilegeError, ProgramError, UsageError
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import Swap
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.slots import Expectations, ExpectedGeneration
@@ -29,11 +29,16 @@ from ipttproto.family import limit
 _LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command("swap", cls=SwapCommand)
 @grouped
 def swap(
     *,
     context: typer.Context,
     programs: ProgramOptions,
+    keep: KeepOptions,
     link: Annotated[
         int | None, typer.Argument(metavar="[LINK]", min=1, max=U32_MAX, help="id of the link")
     ] = None,
@@ -58,8 +63,14 @@ def swap(
 ) -> None:
     """Replace all programs, the filter and the cookie of a link in one step.
 
-    Replaces the whole set: unnamed slots become empty, as do filter and cookie if not given.
-    Prints the new state of the link.
+    Replaces the whole set: unnamed slots become empty, as do filter, cookie and payload if they
+    are neither given nor kept. Prints the new state of the link.
+
+    --keep-maps loads the programs of --source and --object with the maps of the same names that the
+    link's programs use, so that nothing in them is lost: --keep-maps, or --keep-maps=limits,counts.
+    Type, sizes and types (BTF) have to be the same. The maps of a loaded program are fixed. --keep
+    takes filter, cookie and payload, with commas. If somebody else swaps the link meanwhile, the
+    swap is refused (status 7).
 
     With --txn FILE holds the links and their programs, as a list with an object for each link:
     "link" and this command's options by their long names, as in
@@ -75,7 +86,7 @@ def swap(
         else durations.seconds("--rollback-after", rollback_after, _LONGEST)
     )
     if transaction is not None:
-        if link is not None or programs.given or expected.given:
+        if link is not None or programs.given or keep.given or expected.given:
             raise UsageError("--txn has links, programs and expectations in its file")
         _transact(transaction, inherited(context), back, output_form)
         return
@@ -83,13 +94,20 @@ def swap(
         raise UsageError("give the id of a link, or --txn")
     expected_programs = expected.programs()
     choice = programs.choice(inherited(context))
-    with Controller() as controller, choice.open(tell_compiling) as opened:
+    kept = keep.kept()
+    with (
+        Controller() as controller,
+        kept.open(
+            controller, link, choice, expected.expect_generation, expected_programs
+        ) as opened,
+    ):
         changed = controller.swap(
             link,
-            opened,
-            expect_generation=expected.expect_generation,
+            opened.programs,
+            expect_generation=opened.expect_generation,
             expect_programs=expected_programs,
             rollback_after=back,
+            keep=opened.keep,
         )
         output.links([changed], output_form)
 
@@ -112,9 +130,18 @@ def confirm(
 
 
 def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None:
-    """Show the last generations of a link, oldest first: the change, its time and its author."""
+    """Show the last generations of a link, oldest first: the change, its time and its author.
+
+    Programs that are still loaded are shown with their constants, if the caller may open programs
+    and maps (CAP_SYS_ADMIN).
+    """
     with Controller() as controller:
-        output.history(controller.history(link), output_form)
+        entries = controller.history(link)
+    constants = {}
+    for program in {info.id for entry in entries for info in entry.programs.values()}:
+        with suppress(ProgramError, PrivilegeError):
+            constants[program] = constants_of(program)
+    output.history(entries, output_form, constants)
 
 
 def _transact(file: str, left_open: Inherited, rollback_after: float | None, form: Output) -> None:
@@ -123,11 +150,14 @@ def _transact(file: str, left_open: Inherited, rollback_after: float | None, for
     changes = read_transaction(file, left_open)
     with Controller() as controller, ExitStack() as stack:
         swaps = [
-            Swap(
-                change.link,
-                stack.enter_context(change.choice.open(tell_compiling)),
-                change.expect_generation,
-                change.expect_programs,
+            stack.enter_context(
+                change.kept.open(
+                    controller,
+                    change.link,
+                    change.choice,
+                    change.expect_generation,
+                    change.expect_programs,
+                )
             )
             for change in changes
         ]

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ipttctl.cli.keep import Kept, PartOptions
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.programs.choice import ProgramChoice
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.slots import Expectations
-from ipttctl.state.option_files import Options, directory_of, read_file
+from ipttctl.state.option_files import Options, directory_of, keep_names, read_file
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 from ipttproto.family import limit
@@ -29,6 +30,7 @@ class LinkSwap:
     choice: ProgramChoice
     expect_generation: int | None
     expect_programs: Mapping[Slot, int]
+    kept: Kept
 
 
 def read_transaction(file: str, inherited: Inherited) -> list[LinkSwap]:
@@ -60,6 +62,7 @@ def _change(called: str, entry: Any, directory: Path, inherited: Inherited) -> L
     link = given.number("link", required=True) or 0
     programs = given.group(ProgramOptions)
     expected = given.group(Expectations)
+    maps, parts = keep_names(given, "keep-maps"), given.group(PartOptions)
     given.finish()
     try:
         return LinkSwap(
@@ -67,6 +70,7 @@ def _change(called: str, entry: Any, directory: Path, inherited: Inherited) -> L
             programs.choice(inherited).relative_to(directory),
             expected.expect_generation,
             expected.programs(),
+            Kept(maps, parts.parts()),
         )
     except (UsageError, ProgramError) as error:
         raise type(error)(f"{called}: {error.problem}", error.remedy) from None

@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Final
 
 from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import KernelError, ModuleError
 from ipttctl.events.filter import EventFilter
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.keep import keep_parts, unchanged_generation
 from ipttctl.link.model import (
     HistoryEntry,
     Link,
     LinkList,
     ModuleStatus,
+    Part,
     ProgramSet,
     Swap,
     TableRuleset,
@@ -91,6 +94,7 @@ class Controller(Closing):
         expect_generation: int | None = None,
         expect_programs: Mapping[Slot, int] | None = None,
         rollback_after: float | None = None,
+        keep: Collection[Part] = (),
     ) -> Link:
         """Replace all programs of a link in one step: each packet meets the old set or the new.
 
@@ -100,13 +104,20 @@ class Controller(Closing):
         many seconds, even if this process dies, unless ``confirm`` is called first. Until then the
         link cannot be swapped again (EBUSY).
 
+        The parts to ``keep`` are taken from the link's set. If somebody else swaps the link between
+        that and the swap, it is refused as unexpected: sets are not mixed. (``KeptMaps`` keeps the
+        maps.)
+
         Raises:
             LinkGoneError: there is no such link.
             ExpectationError: the link is not as expected; nothing was changed.
+            UsageError: a part to keep is given too.
+            ProgramError: the new programs have no map for the payload.
         """
-        swap = Swap(link_id, programs, expect_generation, expect_programs)
-        attributes = swap.attributes() | _rollback(rollback_after)
-        return self._link(Command.SWAP, attributes, f"swapping link {link_id}")
+        swap = Swap(link_id, programs, expect_generation, expect_programs, keep)
+        with ExitStack() as opened:
+            attributes = self._kept(swap, opened).attributes() | _rollback(rollback_after)
+            return self._link(Command.SWAP, attributes, f"swapping link {link_id}")
 
     def transact(self, swaps: Sequence[Swap], *, rollback_after: float | None = None) -> list[Link]:
         """Swap several links in one step, all or none; returns the links in order of ``swaps``.
@@ -121,8 +132,11 @@ class Controller(Closing):
             In every case nothing was changed.
         """
         links = ", ".join(str(swap.link) for swap in swaps)
-        attributes = {"change": [swap.attributes() for swap in swaps]} | _rollback(rollback_after)
-        replies = self._connection.request(Command.TRANSACT, attributes, f"swapping links {links}")
+        with ExitStack() as opened:
+            changes = [self._kept(swap, opened).attributes() for swap in swaps]
+            attributes = {"change": changes} | _rollback(rollback_after)
+            action = f"swapping links {links}"
+            replies = self._connection.request(Command.TRANSACT, attributes, action)
         if len(replies) != len(swaps):
             raise ModuleError(
                 f"swapping links {links}: the module did it and did not say what they are now"
@@ -298,6 +312,17 @@ class Controller(Closing):
     def close(self) -> None:
         """Disconnect: links that are not persistent go."""
         self._connection.close()
+
+    def _kept(self, swap: Swap, opened: ExitStack) -> Swap:
+        """The swap with the parts that it keeps, and with the generation that they are of."""
+        if not swap.keep:
+            return swap
+        link = self.link(swap.link)
+        return replace(
+            swap,
+            programs=keep_parts(link, swap.programs, swap.keep, opened),
+            expect_generation=unchanged_generation(link, swap.expect_generation),
+        )
 
     def _joined(self, group: Group, buffer: int = EVENT_BUFFER) -> Connection:
         connection = self._connect()

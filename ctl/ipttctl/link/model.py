@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -168,6 +168,14 @@ class HistoryEntry:
         )
 
 
+class Part(enum.StrEnum):
+    """Parts of a program set other than its programs."""
+
+    FILTER = "filter"
+    COOKIE = "cookie"
+    PAYLOAD = "payload"
+
+
 class Change(enum.StrEnum):
     """Kinds of changes of a link."""
 
@@ -259,14 +267,15 @@ class ProgramSet:
 class Swap:
     """A link's part in a transaction: its new programs, and its expected state before.
 
-    ``expect_generation`` and ``expect_programs`` (ids by slot, 0 for an empty one) are as for
-    ``Controller.swap``.
+    ``expect_generation`` and ``expect_programs`` (ids by slot, 0 for an empty one) and ``keep`` are
+    as for ``Controller.swap``.
     """
 
     link: int
     programs: ProgramSet
     expect_generation: int | None = None
     expect_programs: Mapping[Slot, int] | None = None
+    keep: Collection[Part] = ()
 
     def attributes(self) -> dict[str, Any]:
         """The attributes of a swap request, or the nest of a transaction."""

@@ -49,6 +49,14 @@ class ProgramOptions:
             metavar="SLOT=FILE.o:SECTION",
         ),
     ] = field(default_factory=list)
+    constants: Annotated[
+        list[str],
+        Option(
+            "--set",
+            "a constant of the programs of files: a number, true, an enum's name, text, JSON",
+            metavar="NAME=VALUE",
+        ),
+    ] = field(default_factory=list)
     filter_expression: Annotated[
         str | None,
         Option(
@@ -109,4 +117,12 @@ class ProgramOptions:
             known = ", ".join(f"--{kind}" for kind in KINDS)
             raise UsageError("no program is given", f"use {known}, each SLOT=VALUE")
         cookie = None if self.cookie is None else number("--cookie", self.cookie, _COOKIE_MAX)
-        return ProgramChoice(sources, self.filter_expression, cookie, self.payload)
+        constants: dict[str, str] = {}
+        for text in self.constants:
+            name, equals, value = text.partition("=")
+            if not name or not equals:
+                raise UsageError(f"--set: '{text}' is not NAME=VALUE")
+            if name in constants:
+                raise UsageError(f"--set: constant {name} is given twice")
+            constants[name] = value
+        return ProgramChoice(sources, self.filter_expression, cookie, self.payload, constants)

@@ -38,7 +38,9 @@ class DeclaredLink:
     """A declared link.
 
     ``maps`` are contents by the names of maps that its programs use; other maps are left alone.
-    ``link`` is the id of a persistent link to take over, if it is at this hook.
+    ``link`` is the id of a persistent link to take over, if it is at this hook. With ``keep_maps``
+    new programs that are swapped in get the link's maps of the same names: of these names, or of
+    all if there are none (see ``KeptMaps``); None keeps no maps.
     """
 
     name: str
@@ -46,6 +48,7 @@ class DeclaredLink:
     programs: ProgramChoice
     maps: Mapping[str, DeclaredMap] = field(default_factory=dict)
     link: int | None = None
+    keep_maps: tuple[str, ...] | None = None
 
     def check(self) -> None:
         """Check all that can be checked without the machine.

@@ -8,6 +8,7 @@ option that can be repeated; an object for ``SLOT=VALUE``.
 from __future__ import annotations
 
 import enum
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from ipttctl.numbers import U32_MAX
 from ipttctl.options import GroupedOption, options_of
 
 STANDARD_INPUT: Final = "-"
+#: the option whose values have types of their own
+_CONSTANTS: Final = "set"
 #: most characters of a file; devices such as /dev/zero have no end
 _LONGEST: Final = 1 << 26
 _MOST_DIGITS: Final = 40
@@ -212,10 +215,34 @@ class Options:
     def _texts(self, key: str, value: Any) -> list[str]:
         """The values of an option; an object gives KEY=VALUE for each of its members."""
         if isinstance(value, Mapping):
-            return [f"{name}={self._scalar(key, part)}" for name, part in value.items()]
+            return [f"{name}={self._part(key, part)}" for name, part in value.items()]
         return [self._scalar(key, part) for part in (value if isinstance(value, list) else [value])]
+
+    def _part(self, key: str, value: Any) -> str:
+        """The value in KEY=VALUE; of a constant also a truth value, and JSON."""
+        if key == _CONSTANTS and isinstance(value, bool | list | Mapping):
+            return json.dumps(value)
+        return self._scalar(key, value)
 
     def _scalar(self, key: str, value: Any) -> str:
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise UsageError(f"{self.called}: {key}: {value!r} is neither text nor a number")
         return str(value)
+
+
+def keep_names(given: Options, key: str) -> tuple[str, ...] | None:
+    """The names of maps to keep: none are all of them; None keeps no maps.
+
+    Raises:
+        UsageError: the value is neither true, false nor names.
+    """
+    if not given.has(key):
+        return None
+    value = given.take(key)
+    if isinstance(value, bool):
+        return () if value else None
+    names = value.split(",") if isinstance(value, str) else value
+    names = names if isinstance(names, list) else [None]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise UsageError(f"{given.called}: {key} is neither true nor a list of maps' names")
+    return tuple(names)

@@ -27,7 +27,7 @@ from ipttctl.programs.sources import (
     FromSource,
     ProgramSource,
     open_sources,
-    source_digest,
+    source_digests,
 )
 from ipttctl.state.journal import Record, RecordedLink
 from ipttctl.state.maps import MapDifference
@@ -155,11 +155,8 @@ def claimed(record: Record, links: Sequence[Link]) -> list[RecordedLink]:
 
 
 def _digests(declared: DeclaredLink, on_compile: Callable[[], None] | None) -> dict[Slot, str]:
-    return {
-        slot: source_digest(source, on_compile=on_compile)
-        for slot, source in declared.programs.sources.items()
-        if isinstance(source, FromSource | FromObject)
-    }
+    programs = declared.programs
+    return source_digests(programs.sources, programs.constants, on_compile=on_compile)
 
 
 def _changes(

@@ -15,7 +15,7 @@ from ipttctl import state as declared_state
 from ipttctl.cli.exit_codes import DIFFERS
 from ipttctl.cli.options import Output, OutputOption, inherited, tell_compiling
 from ipttctl.cli.printing import lines, note
-from ipttctl.cli.signals import on_ending
+from ipttctl.cli.signals import interrupted_by
 from ipttctl.cli.walk import verified_for
 from ipttctl.link.controller import Controller
 from ipttctl.programs.sources import source_text
@@ -49,7 +49,7 @@ def apply(
     """
     state = read_state(file, inherited(context))
     _take_all_descriptors()
-    with on_ending(_interrupt), Controller() as controller:
+    with interrupted_by(_interrupt), Controller() as controller:
         verified_for(controller, (link.hook for link in state.links))
         _print(
             declared_state.apply_state(

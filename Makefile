@@ -66,7 +66,7 @@ test-unit: setup ## tests that need no kernel module
 test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
 	@$(GUEST) run $(if $(filter file,$(origin KERNEL)),--target test,$(KERNEL:%=--kernel %)) --timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
 
-# Whatever takes longer: more kernels, debug kernels, the storm, measurements.
+# The long runs: more kernels, debug kernels, the storm, measurements.
 include tests/long-runs.mk
 
 ##@ Build
@@ -91,30 +91,7 @@ ynl: setup ## the kernel's own netlink client as .build/ynl/ynl, with our spec (
 generate: setup ## the C header and the YNL spec from the protocol's definition
 	@$(PYTHON) -m ipttproto.generate
 
-##@ Install
-
-# What installs needs little: an environment of its own, that sees the system's packages.
-INSTALLER := $(BUILD)/installer/bin/python
-INSTALL = PYTHONPATH=ctl:proto $(INSTALLER) -m installer
-PREFIX ?= /usr/local
-DESTDIR ?=
-PLACE = --destdir "$(DESTDIR)/" --prefix "$(PREFIX)"
-
-.PHONY: install
-install: wheel ## ipttctl below PREFIX=/usr/local: program, library, pages, completion
-	@$(INSTALL) install $(PLACE) --wheel $(BUILD)/dist/ipttctl-*.whl
-
-.PHONY: uninstall
-uninstall: $(STAMPS)/installer ## remove what install put there
-	@$(INSTALL) uninstall $(PLACE)
-
-.PHONY: wheel
-wheel: $(STAMPS)/installer ## .build/dist/*.whl, the sources of module and programs inside
-	@$(INSTALL) wheel $(BUILD)/dist >/dev/null
-
-.PHONY: deb
-deb: $(STAMPS)/installer ## .build/dist/*.deb, the module by DKMS (needs debhelper and dh-dkms)
-	@$(INSTALL) deb $(BUILD)/dist
+include installer/install.mk
 
 ##@ Check
 
@@ -160,16 +137,6 @@ $(STAMPS)/venv: requirements.txt requirements-dev.txt | apt
 	@mkdir -p $(STAMPS)
 	@[[ -x $(PYTHON) ]] || $(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(VENV)
 	@PYTHONPYCACHEPREFIX= $(PIP_INSTALL) -r requirements-dev.txt
-	@touch $@
-
-$(STAMPS)/installer: installer/requirements.txt requirements.txt requirements-dev.txt
-	@echo "Making the installer's Python environment"
-	@mkdir -p $(STAMPS)
-	@$(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(BUILD)/installer
-	@# what a file of constraints includes would be installed
-	@sed '/^-r/d' requirements.txt requirements-dev.txt >$(BUILD)/installer/constraints.txt
-	@PYTHONPYCACHEPREFIX= $(INSTALLER) -m pip install --quiet --disable-pip-version-check --no-deps \
-		-r installer/requirements.txt -c $(BUILD)/installer/constraints.txt
 	@touch $@
 
 $(STAMPS)/project: $(STAMPS)/venv pyproject.toml

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * `ipttctl trace`: follow the packets that its options want through every table of iptables and
- * every base chain of nftables. What these programs read has the same place at both.
+ * every base chain of nftables. These programs read only what has the same place at both.
  */
 #include "ipttrace.h"
 #include "packet.h"

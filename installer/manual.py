@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import typer.main
 
-from ipttctl.cli import EXIT_CODES, app
+from ipttctl.cli import app
+from ipttctl.cli.exit_codes import EXIT_CODES
 from ipttctl.paths import VERSION
 
 NAME: Final = "ipttctl"

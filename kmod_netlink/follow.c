@@ -78,7 +78,7 @@ static noinline void count_left_out(const struct ipttrace_selection *selection)
 	unsigned int i;
 
 	preempt_disable();
-	for (i = ipttrace_selection_next(selection, 0); i < IPTTRACE_MAX_LINKS;
+	for (i = ipttrace_selection_next(selection, 0); i < selection->end;
 	     i = ipttrace_selection_next(selection, i + 1))
 		this_cpu_inc(selection->sets->set[i]->link->stats->nested);
 	ipttrace_events_count_nested();

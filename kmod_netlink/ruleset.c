@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The command that asks for the generation of the rules of a legacy table. Who lists the rules asks
- * before and after: they are of that generation if it is the same.
+ * The command that asks for the generation of the rules of a legacy table. A
+ * program that lists the rules asks before and after: equal answers are the generation of the list.
  */
 #include <linux/netfilter.h>
 #include <net/net_namespace.h>

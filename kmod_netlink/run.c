@@ -141,7 +141,7 @@ void ipttrace_selection_run(const struct ipttrace_selection *selection,
 
 	if (event)
 		event->time = ktime_get_ns();
-	for (i = ipttrace_selection_next(selection, 0); i < IPTTRACE_MAX_LINKS;
+	for (i = ipttrace_selection_next(selection, 0); i < selection->end;
 	     i = ipttrace_selection_next(selection, i + 1)) {
 		const struct ipttrace_set *set = selection->sets->set[i];
 

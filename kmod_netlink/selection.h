@@ -19,11 +19,13 @@
  * struct ipttrace_selection - program sets that a packet meets at a table or base chain
  * @sets: the program sets that are in force for it, from entry to exit
  * @slots: the slots in which any set of @selected has a program, a bit each
+ * @end: the highest number of a set in @selected, and one more; 0 if it is empty
  * @selected: those that selected it and have more programs to run, a bit each
  */
 struct ipttrace_selection {
 	const struct ipttrace_sets *sets;
 	unsigned long slots;
+	unsigned int end;
 	DECLARE_BITMAP(selected, IPTTRACE_MAX_LINKS);
 };
 
@@ -32,14 +34,14 @@ void ipttrace_selection_run(const struct ipttrace_selection *selection,
 			    struct ipttrace_event *event, struct pt_regs *regs);
 
 /*
- * The first selected set whose number is @i or more; IPTTRACE_MAX_LINKS if there is none. Inline,
- * unlike find_next_bit(): packets go through a few words only.
+ * The first selected set whose number is @i or more; @end or more if there is none. Inline, unlike
+ * find_next_bit(): packets go through a few words only.
  */
 static __always_inline unsigned int
 ipttrace_selection_next(const struct ipttrace_selection *selection,
 			unsigned int i)
 {
-	for (; i < IPTTRACE_MAX_LINKS;
+	for (; i < selection->end;
 	     i = round_down(i, BITS_PER_LONG) + BITS_PER_LONG) {
 		unsigned long left = selection->selected[BIT_WORD(i)] >>
 				     (i % BITS_PER_LONG);
@@ -47,14 +49,15 @@ ipttrace_selection_next(const struct ipttrace_selection *selection,
 		if (left)
 			return i + __ffs(left);
 	}
-	return IPTTRACE_MAX_LINKS;
+	return i;
 }
 
-/* Puts a set among those that follow the packet. */
+/* Puts a set among those that follow the packet, behind all that are there. */
 static __always_inline void
 ipttrace_selection_put(struct ipttrace_selection *selection, unsigned int i)
 {
 	__set_bit(i, selection->selected);
+	selection->end = i + 1;
 	selection->slots |= selection->sets->set[i]->slots;
 }
 

@@ -73,7 +73,7 @@ static noinline void frame_open(struct ipttrace_frame *frame,
 	unsigned int i;
 
 	frame_fill(frame, skb, selection, table, state);
-	for (i = ipttrace_selection_next(selection, 0); i < IPTTRACE_MAX_LINKS;
+	for (i = ipttrace_selection_next(selection, 0); i < selection->end;
 	     i = ipttrace_selection_next(selection, i + 1))
 		count |= selection->sets->set[i]->link->count_rules;
 	frame->foreign = skb->nf_trace;

@@ -2,7 +2,7 @@
 /*
  * The walk of a packet through the rules of nftables: a loop of our own that means what the loop of
  * the kernel means, nft_do_chain(). Verdicts, counters, sets, and the trace messages that
- * somebody's rules ask for are the same. What differs between kernels stands in compat/nft.h.
+ * somebody's rules ask for are the same. Differences between kernels are in compat/nft.h.
  *
  * Everything here runs inside the RCU read section that nf_hook() holds around the hooks. It keeps
  * rules, chains and tables: a commit frees them after a grace period.

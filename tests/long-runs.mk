@@ -34,7 +34,7 @@ test-reload: KERNEL = $(shell $(GUEST) kernels test-reload)
 test-reload: module ## reload the module under a flood on every kernel (RELOADS=300 KERNEL=6.12-rt)
 	@$(RUN_RELOADS)
 
-# What is there stays as it is for half a day.
+# A root that is there stays as it is for half a day.
 .PHONY: suites
 suites: setup ## kernels of other suites below .build/suites, and the module for them (KERNEL=7.x)
 	@$(PYTHON) -m guest.suite_modules $(KERNEL)
@@ -114,11 +114,11 @@ hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways
 
 .PHONY: bench
 bench: KERNEL = $(INSTALLED)
-bench: module ## what a link costs a packet, counted in instructions (KERNEL=6.1)
+bench: module ## what a link costs a packet, and a command at its start, in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \
-		for hook in table chain; do \
+		for cost in table chain start; do \
 			$(GUEST) run --kernel $$series --icount --module --timeout $(TIMEOUT) \
-				--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$${hook}_cost; \
+				--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$${cost}_cost; \
 		done; \
 	done
 

@@ -5,6 +5,7 @@
 from ipttctl.bpf.collection import Collection as Collection
 from ipttctl.bpf.collection import CollectionSpec as CollectionSpec
 from ipttctl.bpf.filters import compile_filter as compile_filter
+from ipttctl.bpf.map_copy import copy_entries as copy_entries
 from ipttctl.bpf.maps import Map as Map
 from ipttctl.bpf.programs import Program as Program
 from ipttctl.errors import ExpectationError as ExpectationError
@@ -35,6 +36,7 @@ from ipttctl.link.model import LinkChange as LinkChange
 from ipttctl.link.model import LinkList as LinkList
 from ipttctl.link.model import LinkStats as LinkStats
 from ipttctl.link.model import ModuleStatus as ModuleStatus
+from ipttctl.link.model import Part as Part
 from ipttctl.link.model import ProgramInfo as ProgramInfo
 from ipttctl.link.model import ProgramSet as ProgramSet
 from ipttctl.link.model import SlotStats as SlotStats
@@ -44,6 +46,8 @@ from ipttctl.link.streams import EventStream as EventStream
 from ipttctl.link.streams import LinkChangeStream as LinkChangeStream
 from ipttctl.link.watch import LinkWatch as LinkWatch
 from ipttctl.programs.choice import ProgramChoice as ProgramChoice
+from ipttctl.programs.keep import KeptMaps as KeptMaps
+from ipttctl.programs.keep import keep_maps as keep_maps
 from ipttctl.programs.maps import map_of as map_of
 from ipttctl.programs.maps import maps_of as maps_of
 from ipttctl.programs.sources import open_sources as open_sources

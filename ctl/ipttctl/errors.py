@@ -122,3 +122,10 @@ class RefusedPrivilegeError(KernelError, PrivilegeError):
     """The module refused a request because the caller may not make it."""
 
     hint = "run it as root of the initial user namespace, with CAP_NET_ADMIN and CAP_BPF"
+
+
+class OverrunError(Exception):
+    """The kernel dropped messages for a socket, which was not read fast enough.
+
+    Readers of sockets catch it: they count what is missing, or read everything again.
+    """

@@ -68,8 +68,7 @@ FAMILY_NAMES: Final[Mapping[str, NfFamily]] = MappingProxyType(
 )
 """Name -> family; the first name of each family is the printed one."""
 
-#: family -> the name that nft has for it
-_NFT_NAMES: Final[Mapping[int, str]] = MappingProxyType(
+NFT_FAMILIES: Final[Mapping[int, str]] = MappingProxyType(
     {
         NfFamily.INET: "inet",
         NfFamily.IPV4: "ip",
@@ -79,6 +78,7 @@ _NFT_NAMES: Final[Mapping[int, str]] = MappingProxyType(
         NfFamily.IPV6: "ip6",
     }
 )
+"""Family -> the name that nft has for it."""
 
 IP: Final[Mapping[Literal[4, 6], NfFamily]] = MappingProxyType({4: NfFamily.IPV4, 6: NfFamily.IPV6})
 """IP version -> its family."""
@@ -147,7 +147,7 @@ def parse_priority(family: NfFamily, text: str) -> int:
 
 def nft_family_name(family: int) -> str:
     """The name that nft has for a family: ``ip`` for IPv4; its number if it is unknown."""
-    return _NFT_NAMES.get(family, str(family))
+    return NFT_FAMILIES.get(family, str(family))
 
 
 @lru_cache

@@ -44,5 +44,7 @@ def options_of(group: Any) -> Iterator[GroupedOption]:
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):
         kind, *notes = get_args(hints[field.name])
-        option = next(note for note in notes if isinstance(note, Option))
+        option = next((note for note in notes if isinstance(note, Option)), None)
+        if option is None:
+            raise TypeError(f"{field.name} is no option")
         yield GroupedOption(field.name, kind, option)

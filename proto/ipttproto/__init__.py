@@ -3,6 +3,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ipttproto.batches import EventBatch, event_dtype, parse_batch
 from ipttproto.enumerations import (
     TABLE_SLOTS,
     Action,
@@ -34,7 +35,9 @@ from ipttproto.messages import (
 from ipttproto.operations import Command, Group
 
 if TYPE_CHECKING:
-    from ipttproto.batches import EVENT_DTYPE, EventBatch, parse_batch
+    from ipttproto.arrays import np
+
+    EVENT_DTYPE: np.dtype[np.void]
 
 __all__ = [
     "EVENT_DTYPE",
@@ -71,9 +74,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import names that need numpy at their first use: numpy is slow to import."""
-    if name in {"EVENT_DTYPE", "EventBatch", "parse_batch"}:
-        from ipttproto import batches  # noqa: PLC0415  # imports numpy
-
-        return getattr(batches, name)
+    """Make the structured type of events when it is first used: numpy is slow to import."""
+    if name == "EVENT_DTYPE":
+        return event_dtype()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,34 +1,47 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Event messages as one numpy array, without Python code per event."""
+"""Event messages: the events of a batch as rows of Python values, or as one numpy array."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from construct import ConstructError
 
-from ipttproto.arrays import np, npt
 from ipttproto.attributes import HEADER_SIZE, NLA_TYPE_MASK, AttributeHeader, align, split
 from ipttproto.enumerations import Loss
 from ipttproto.errors import ProtocolError
 from ipttproto.family import Batch, Event, Payload, Top
-from ipttproto.layout import dtype
+from ipttproto.layout import dtype, fields, row_format
 
-EVENT_DTYPE: Final = dtype(Event)
+if TYPE_CHECKING:
+    from ipttproto.arrays import np, npt
 
 _STRIDE: Final = align(HEADER_SIZE + Event.sizeof())
 _BATCH_SIZE: Final = align(HEADER_SIZE + Batch.sizeof())
-#: one attribute with one event; its header is read to check it
-_WIRE_DTYPE: Final = np.dtype(
-    {
-        "names": ["length", "type", "event"],
-        "formats": ["u2", "u2", EVENT_DTYPE],
-        "offsets": [0, 2, HEADER_SIZE],
-        "itemsize": _STRIDE,
-    }
+#: one attribute with one event, without its header
+_ROW: Final = struct.Struct(
+    f"={HEADER_SIZE}x{row_format(Event)}{_STRIDE - HEADER_SIZE - Event.sizeof()}x"
 )
+#: members before the names, which are the last ones
+_NOT_NAMES: Final = [member.c_type for member in fields(Event)].index("char")
+#: the header of each event's attribute, as one number
+_HEADER: Final = int.from_bytes(
+    AttributeHeader.build(
+        {"length": HEADER_SIZE + Event.sizeof(), "type": Top.by_name["event"].number}
+    ),
+    sys.byteorder,
+)
+
+
+@cache
+def event_dtype() -> np.dtype[np.void]:
+    """The numpy structured type of an event."""
+    return dtype(Event)
 
 
 @dataclass(frozen=True)
@@ -37,26 +50,56 @@ class EventBatch:
 
     ``sequence`` is the number of the first event that the module sent. ``lost`` counts this CPU's
     losses so far, by cause. ``clock_offset`` added to an event's time gives CLOCK_REALTIME, both in
-    ns. ``payloads`` holds the bytes that programs added, by index into ``events``. ``places``,
-    unless None, holds the place of each event among those that the module sent.
+    ns. ``wire`` holds the events that the module sent, each in its attribute; ``places``, unless
+    None, says which of them are in the batch. ``payloads`` holds the bytes that programs added, by
+    index into ``events``.
     """
 
     cpu: int
     sequence: int
     lost: dict[Loss, int]
     clock_offset: int
-    events: npt.NDArray[np.void]
+    wire: memoryview
     payloads: Mapping[int, bytes] = field(default_factory=dict)
-    places: npt.NDArray[np.intp] | None = None
+    places: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.wire) // _STRIDE if self.places is None else len(self.places)
+
+    @cached_property
+    def events(self) -> npt.NDArray[np.void]:
+        """The events as an array, for work on all of them without Python code for each."""
+        from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms, and rows need no arrays
+
+        attribute = np.dtype(
+            {
+                "names": ["event"],
+                "formats": [event_dtype()],
+                "offsets": [HEADER_SIZE],
+                "itemsize": _STRIDE,
+            }
+        )
+        events = np.frombuffer(self.wire, attribute)["event"]
+        return events if self.places is None else events[list(self.places)]
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """The members of each event, in the order of the record."""
+        packed = (
+            _ROW.iter_unpack(self.wire)
+            if self.places is None
+            else (_ROW.unpack_from(self.wire, place * _STRIDE) for place in self.places)
+        )
+        for row in packed:
+            yield (*row[:_NOT_NAMES], *[name.rstrip(b"\0") for name in row[_NOT_NAMES:]])
 
     def select(self, wanted: npt.NDArray[np.bool_]) -> EventBatch:
         """The batch of the events for which ``wanted``, an array of the same length, is true."""
-        kept = np.flatnonzero(wanted)
+        kept = [place for place, one in enumerate(wanted.tolist()) if one]
         payloads = self.payloads and {
-            new: self.payloads[old] for new, old in enumerate(kept.tolist()) if old in self.payloads
+            new: self.payloads[old] for new, old in enumerate(kept) if old in self.payloads
         }
-        places = kept if self.places is None else self.places[kept]
-        return replace(self, events=self.events[kept], payloads=payloads, places=places)
+        places = kept if self.places is None else [self.places[place] for place in kept]
+        return replace(self, payloads=payloads, places=places)
 
     def without_first(self, count: int) -> EventBatch:
         """The batch without its first ``count`` events, as if the module had not sent them."""
@@ -64,15 +107,15 @@ class EventBatch:
         return replace(
             self,
             sequence=self.sequence + count,
-            events=self.events[count:],
+            wire=self.wire[count * _STRIDE :],
             payloads=payloads,
         )
 
     def sequences(self) -> list[int]:
         """The number of each event."""
         if self.places is None:
-            return list(range(self.sequence, self.sequence + len(self.events)))
-        return [self.sequence + place for place in self.places.tolist()]
+            return list(range(self.sequence, self.sequence + len(self)))
+        return [self.sequence + place for place in self.places]
 
 
 def parse_batch(payload: bytes | memoryview) -> EventBatch:
@@ -96,17 +139,15 @@ def parse_batch(payload: bytes | memoryview) -> EventBatch:
     end = header.count * _STRIDE
     if len(body) < end:
         raise ProtocolError(f"batch says {header.count} events, {len(body)} bytes are there")
-    wire = np.frombuffer(body[:end], _WIRE_DTYPE)
-    if (wire["type"] != Top.by_name["event"].number).any() or (
-        wire["length"] != HEADER_SIZE + Event.sizeof()
-    ).any():
+    wire = body[:end]
+    if set(wire.cast("I")[:: _STRIDE // HEADER_SIZE]) - {_HEADER}:
         raise ProtocolError("a batch holds something else than events of our layout")
     return EventBatch(
         header.cpu,
         header.sequence,
         {cause: header.lost[cause] for cause in Loss},
         header.clock_offset,
-        wire["event"],
+        wire,
         _parse_payloads(body[end:], header.count),
     )
 

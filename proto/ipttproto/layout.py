@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The layout of a fixed-size construct Struct in C, in YNL and in numpy.
+"""The layout of a fixed-size construct Struct in C, in YNL, in numpy and for struct.
 
 It covers what such records need: native integers, enumerations, byte arrays and strings.
 """
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 else:
     IntegerField = FormatField
 
-#: struct format letter of a native construct integer -> (C type, YNL type, numpy type)
+#: struct format letter of a native construct integer, in the standard sizes -> (C type, YNL type,
+#: numpy type)
 _INTEGERS: Final = {
     "B": ("__u8", "u8", "u1"),
     "H": ("__u16", "u16", "u2"),
@@ -74,7 +75,7 @@ def fields(record: Struct) -> list[Field]:
 
 def dtype(record: Struct) -> np.dtype[np.void]:
     """The numpy structured type of ``record``, member by member at the same offsets."""
-    from ipttproto.arrays import np  # noqa: PLC0415  # slow to import, and only needed for events
+    from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
 
     members = fields(record)
     return np.dtype(
@@ -85,6 +86,17 @@ def dtype(record: Struct) -> np.dtype[np.void]:
             "itemsize": record.sizeof(),
         }
     )
+
+
+def row_format(record: Struct) -> str:
+    """The members of ``record`` for the module struct, after the byte order; bytes stay bytes."""
+    letters = []
+    for member in record.subcons:
+        inner: Construct[Any, Any] = member
+        while isinstance(inner, Renamed):
+            inner = inner.subcon
+        letters.append(inner.fmtstr[1] if isinstance(inner, FormatField) else f"{inner.sizeof()}s")
+    return "".join(letters)
 
 
 def _field(member: Renamed[Any, Any], offset: int) -> Field:

@@ -105,7 +105,7 @@ def main() -> int:
         sender.connect(receiver.getsockname())
         for rules in SIZES:
             run("nft", "-f", "-", text=ruleset(rules))
-            packets = 2000 if rules < 1000 else 20
+            packets = 6000 if rules < 1000 else 20
             results: dict[str, list[float]] = {}
             for _ in range(ROUNDS if rules < 1000 else 4):
                 for name, setting in wanted.items():

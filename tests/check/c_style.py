@@ -14,7 +14,7 @@ from installer.wheel import LEFT_BEHIND
 from ipttproto.generate import generated
 from tests.check.linux_scripts import CHECKPATCH, CLANG_FORMAT
 
-_DIRECTORIES: Final = ("kmod_netlink", "bpf", "tests")
+_DIRECTORIES: Final = ("kmod_netlink", "bpf", "docs", "tests")
 
 _CONSTANTS: Final = "constants in .rodata, which the loader writes and clang must not fold"
 
@@ -36,6 +36,15 @@ _IGNORED: Final = {
         "MACRO_ARG_REUSE": "the arguments are names and numbers, without side effects",
         "MACRO_ARG_UNUSED": "bpfcc has no use for the license",
         "PREFER_DEFINED_ATTRIBUTE_MACRO": "the C library's headers lack __always_inline",
+        "VOLATILE": _CONSTANTS,
+    },
+    "docs/examples/client.c": {
+        "PREFER_KERNEL_TYPES": "a program of user space has the types of C",
+        "OPEN_BRACE": "checkpatch takes libmnl's mnl_attr_for_each for the name of a function",
+        "TRAILING_STATEMENTS": "the same",
+    },
+    "tests/kernel/support/constants.c": {
+        "CAMELCASE": "it means the type _Bool",
         "VOLATILE": _CONSTANTS,
     },
     "tests/unit/ctl/bpf/types.c": {

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from installer import manual
-from ipttctl.cli import EXIT_CODES
+from ipttctl.cli.exit_codes import EXIT_CODES
 
 _T = TypeVar("_T")
 
@@ -155,6 +155,8 @@ _SENSIBLE: Final = {
     "LINK": "3",
     "LINK/NAME": "3/x",
     "NAME": "web",
+    "FROM": "3/x",
+    "TO": "3/y",
     "KEY": "1",
     "VALUE": "1",
     "FILE": "-",

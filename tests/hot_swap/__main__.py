@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Print the table of docs/hot-swap.md: ``make hot-swap``."""
+"""Print the tables of docs/hot-swap.md: ``make hot-swap``."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from tests.hot_swap import counts
 from tests.hot_swap.compare import measure, two_sets
 from tests.hot_swap.ways import WAYS
 from tests.kernel.support.kernel import unload_module
 from tests.kernel.support.network import network
+from tests.kernel.support.objects import BPF, compile_object
 
 
 def main() -> int:
-    """Compare all ways and print the table."""
+    """Compare all ways and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=30)
     changes = parser.parse_args().changes
@@ -27,6 +31,17 @@ def main() -> int:
             print(
                 f"| {name} | {result.packets} | {result.none} | {result.both} | {result.torn} |"
                 f" {result.longest:.2f} s |",
+                flush=True,
+            )
+    print("\n| The change is made by | Packets | counted | forgotten | longest |")
+    print("|---|---:|---:|---:|---:|", flush=True)
+    with network() as net, TemporaryDirectory() as directory:
+        file = compile_object(BPF / "count.c", Path(directory))
+        for name, replace in counts.WAYS.items():
+            found = counts.measure(net, replace, file, changes)
+            print(
+                f"| {name} | {found.packets} | {found.counted} | {found.forgotten} |"
+                f" {found.longest:.2f} s |",
                 flush=True,
             )
     unload_module()

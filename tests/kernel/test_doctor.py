@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.cli.doctor import FAILED
+from ipttctl.cli.exit_codes import FAILED
 from ipttctl.host import doctor, module
 from ipttctl.host.doctor import Finding, Health
 from ipttproto import FINGERPRINT

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.hot_swap import ways
+from tests.hot_swap import counts, ways
 from tests.hot_swap.compare import Result, Seen, measure, two_sets
 from tests.kernel.support.network import Network
+from tests.kernel.support.objects import BPF, compile_object
 
 CHANGES = 10
 
@@ -51,3 +53,25 @@ def test_reloading_the_module_lets_packets_pass_unseen(
     result = _measure(net, ways.reload, sets)
     assert (result.both, result.torn) == (0, 0)
     assert result.none > 0
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_object(BPF / "count.c", tmp_path_factory.mktemp("objects"))
+
+
+def _remembered(net: Network, name: str, counting: Path) -> counts.Remembered:
+    found = counts.measure(net, counts.WAYS[name], counting, CHANGES)
+    print(found)
+    assert found.changes == CHANGES
+    assert found.packets > 20 * CHANGES
+    return found
+
+
+def test_a_swap_that_keeps_maps_forgets_nothing(net: Network, counting: Path) -> None:
+    assert _remembered(net, "`swap --keep-maps`", counting).forgotten == 0
+
+
+@pytest.mark.parametrize("name", ["`swap`", "`map copy`, then `swap`"])
+def test_other_swaps_forget(net: Network, counting: Path, name: str) -> None:
+    assert _remembered(net, name, counting).forgotten > 0

@@ -33,6 +33,7 @@ from tests.kernel.support.kernel import (
 from tests.kernel.support.network import Namespace, event, namespace
 
 IPV4, IPV6 = 2, 10
+NF_INET_LOCAL_OUT = 3
 #: seconds between two bursts, and between two datagrams
 _PAUSE, _PACE = 0.1, 0.02
 
@@ -221,6 +222,50 @@ def test_a_generation_is_one_ruleset(
     assert marks == sorted(marks)
     assert max(rulesets) <= last
     print(f"{len(marks)} rulesets met, {uncertain} packets uncertain")
+
+
+def restore_again(name: str, rules: str, stop: Any) -> None:
+    """Replace a table by the same rules, again and again."""
+    place = Namespace(name)
+    while not stop.is_set():
+        place.restore(rules)
+
+
+def test_a_replacement_under_way_is_told(
+    controller: Controller, make_program: MakeProgram, place: Namespace
+) -> None:
+    """The kernel searches for the number of each rule, which takes it longer than to replace them.
+
+    An exit's event says whether the rules were replaced between entry and exit.
+    """
+    many = 4000 * "-A OUTPUT -p udp\n"
+    rules = f"*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n{many}COMMIT\n"
+    place.restore(rules)
+    link = controller.attach(
+        TableHook(count_rules=True), ProgramSet({Slot.EXIT: make_program().fd})
+    )
+    met: list[EventRecord] = []
+
+    def uncertain(port: int) -> bool:
+        """Send a datagram; whether the rules were replaced while it went out."""
+        place.call(send, "127.0.0.1", port)
+        met.extend(one for batch in stream.drain() for one in decode(batch, {link.id}))
+        [out] = [one for one in met if one.dport == port and one.hook == NF_INET_LOCAL_OUT]
+        return bool(out.flags & EventFlag.UNCERTAIN)
+
+    with controller.events() as stream:
+        stop = event()
+        replacing = place.start(restore_again, place.name, rules, stop)
+        try:
+            # about one in ten
+            raced = next((port for port in range(1000, 1200) if uncertain(port)), None)
+        finally:
+            stop.set()
+            replacing.join(60)
+        assert raced
+        assert not uncertain(2000)
+    assert met[-1].ruleset == generation(controller, place)
+    controller.detach(link.id)
 
 
 # --- texts ----------------------------------------------------------------------------------------

@@ -326,7 +326,7 @@ def test_tables_of_iptables_legacy(
 def test_both_back_ends_at_a_hook(
     net: Network, controller: Controller, attach: Attach, make_program: MakeProgram
 ) -> None:
-    """Whichever binds the connection, both are told of from then on."""
+    """From the second packet on there is an event for both, whichever bound the connection."""
     nft(
         net.router,
         TRACKED + "table inet nat { chain pre { type nat hook prerouting priority -101; }; }",

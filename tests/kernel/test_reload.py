@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from ipttctl.errors import ModuleError
+from ipttctl.errors import ModuleError, OverrunError
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttctl.link.streams import Stream
-from ipttctl.link.wire import Connection, OverrunError
+from ipttctl.link.wire import Connection
 from ipttctl.system import netns
 from ipttproto import TABLE_SLOTS, Group
 from tests.kernel.conftest import MakeProgram

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.support.cli import Running, trace_command
+from tests.kernel.support.cli import Running, running, trace_command
 from tests.kernel.support.kernel import run, wait_for
 from tests.kernel.support.kube_rulesets import kube_proxy_iptables, kube_proxy_nftables, services
 from tests.kernel.support.network import Namespace, namespace
@@ -90,6 +90,27 @@ def test_a_rule_is_shown_as_it_was(place: Namespace) -> None:
             "udp dport 7 accept",
         ]
     )
+
+
+def test_observers_are_shown_the_rule_too(place: Namespace) -> None:
+    text = 'udp dport 7 counter comment "the first"'
+    chain = f"type filter hook output priority 0\n{text}\n"
+    nft(place, f"table inet t {{\nchain c {{\n{chain}}}\n}}")
+    chosen = ("events", "-o", "json", "--netns", place.name, "--hook", "chain:inet")
+    with (
+        trace_command("-N", place.name, "--backend", "nft", "--proto", "udp") as trace,
+        running(*chosen) as events,
+        running(*chosen, "--no-rules") as bare,
+    ):
+        for observer in (events, bare):
+            observer.wait_for_text("listening")
+        wait_for(lambda: shown_after_sending(place, trace), what="a text")
+        wait_for(lambda: shown_after_sending(place, events), what="a text")
+        seen, without = events.finish(), bare.finish()
+        trace.finish()
+    assert [event["rule"] for event in seen if event["kind"] == "chain_rule"][-1] == text
+    assert len(without) == len(seen)
+    assert not any(event["rule"] or event["rule_note"] for event in without)
 
 
 @pytest.mark.parametrize("mode", ["iptables", "nftables"])

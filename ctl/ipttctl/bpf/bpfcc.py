@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from ipttctl.bpf import tools
 from ipttctl.errors import ProgramError
-from ipttctl.system import tools
 
 COMPILER: Final = Path(__file__).with_name("bpfcc_compiler.py")
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, Self
 
-from ipttctl.bpf.syscalls import libbpf
+from ipttctl.bpf.descriptors import Closing
+from ipttctl.bpf.libbpf import libbpf
 from ipttctl.errors import ProgramError
-from ipttctl.system.descriptors import Closing
 
 
 class _Kind(enum.IntEnum):
@@ -40,6 +40,11 @@ class _Kind(enum.IntEnum):
     ENUM64 = 19
 
 
+#: the keyword in front of a type's name -> the kinds that it can be
+_NAMED: Final = {
+    "": (_Kind.TYPEDEF, _Kind.INT),
+    "enum": (_Kind.ENUM, _Kind.ENUM64),
+}
 _QUALIFIERS: Final = frozenset({_Kind.VOLATILE, _Kind.CONST, _Kind.RESTRICT, _Kind.TYPE_TAG})
 _MODIFIERS: Final = _QUALIFIERS | {_Kind.TYPEDEF}
 _KINDS: Final = frozenset(map(int, _Kind))
@@ -290,6 +295,19 @@ class Btf(Closing):
         number = self._find(name, _Kind.DATASEC)
         found = self.type(number) if number > 0 else None
         return found if isinstance(found, Struct) else None
+
+    def named(self, name: str) -> Type | None:
+        """A type by its name in C, such as ``enum colour`` or ``__be16``; None without it.
+
+        Raises:
+            ProgramError: as for ``type``.
+        """
+        keyword, _, plain = name.rpartition(" ")
+        for kind in _NAMED.get(keyword, ()):
+            number = self._find(plain, kind)
+            if number > 0:
+                return self.type(number)
+        return None
 
     def type(self, number: int) -> Type:
         """A type by its number; 0 is void.

@@ -21,13 +21,15 @@ from typing import Final, Self
 
 from ipttctl.bpf import libbpf_object, syscalls
 from ipttctl.bpf.btf import Btf
+from ipttctl.bpf.constants_map import bind_constants
+from ipttctl.bpf.descriptors import Closing
+from ipttctl.bpf.instructions import set_wide_load
 from ipttctl.bpf.kernel_types import field_offsets
 from ipttctl.bpf.maps import Map
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.specs import CollectionSpec, MapSpec, ObjectFile, ProgramSpec
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ProgramError, os_reason
-from ipttctl.system.descriptors import Closing
 
 __all__ = ["Collection", "CollectionSpec", "Map", "MapSpec", "ProgramSpec"]
 
@@ -103,11 +105,12 @@ class Collection(Closing):
             for name, program_type in types.items():
                 code = bytearray(spec.instructions(name, offsets))
                 for index, used in spec.programs[name].maps.items():
-                    syscalls.set_wide_load(code, index, maps[used].fd)
+                    set_wide_load(code, index, maps[used].fd)
                 loaded[name] = Program.load(
                     bytes(code), name=name, type=program_type, license_name=spec.license
                 )
                 undo.callback(loaded[name].close)
+            bind_constants(spec, loaded)
             undo.pop_all()
         return cls(loaded, maps)
 

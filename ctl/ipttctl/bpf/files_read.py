@@ -19,7 +19,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Final, Self
 
-from ipttctl.system.private_dirs import way
+from ipttctl.bpf.private_dirs import way
 
 #: most bytes of a source or an object file; devices such as /dev/zero have no end
 _LONGEST: Final = 1 << 26

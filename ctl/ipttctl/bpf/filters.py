@@ -11,11 +11,12 @@ from functools import cache
 from typing import Final
 
 from ipttctl.errors import ProgramError, UsageError, os_reason
-from ipttctl.numbers import decimal
-from ipttproto.family import limit
 
 SNAPLEN: Final = 262144
 """Return value of an accepting filter; any non-zero value accepts."""
+
+LONGEST: Final = 4096
+"""Most instructions of a filter (BPF_MAXINSNS)."""
 
 _DLT_RAW: Final = 12
 _NETMASK_UNKNOWN: Final = 0xFFFFFFFF
@@ -69,7 +70,7 @@ def filter_text(code: bytes) -> str:
 def _assemble(text: str) -> bytes:
     """Assemble instructions given as text. The kernel checks their meaning."""
     count, *instructions = text.split(",")
-    if decimal(count, len(instructions)) != len(instructions):
+    if count.lstrip("0") != str(len(instructions)):
         raise ProgramError(
             f"the filter says that it has {count} instructions and has {len(instructions)}"
         )
@@ -87,9 +88,9 @@ def _assemble(text: str) -> bytes:
 
 
 def _check_length(length: int) -> None:
-    if length > limit("MAX_FILTER"):
+    if length > LONGEST:
         raise ProgramError(
-            f"the filter has {length} instructions, the kernel takes {limit('MAX_FILTER')}",
+            f"the filter has {length} instructions, the kernel takes {LONGEST}",
             "make it shorter",
         )
 

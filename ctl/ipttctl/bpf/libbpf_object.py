@@ -18,11 +18,12 @@ from functools import cache
 from typing import Any, Final
 
 from ipttctl.bpf.btf import Btf, Member
-from ipttctl.bpf.syscalls import LOG_SIZE, libbpf, refused_instruction, refused_line
-from ipttctl.bpf.verifier_log import verifier_reason
+from ipttctl.bpf.libbpf import libbpf
+from ipttctl.bpf.verifier_log import LOG_SIZE, refused_instruction, refused_line, verifier_reason
 from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, VerifierError
 
-_RODATA: Final = ".rodata"
+#: sections of variables, whose initial values can be set
+_VARIABLES: Final = (".rodata", ".data", ".bss")
 _WARN: Final = 0
 _TEXT_SIZE: Final = 4096
 _PRINT_FUNCTION: Final = ctypes.CFUNCTYPE(
@@ -41,7 +42,10 @@ class ObjectProgram:
 
 @dataclass(frozen=True)
 class ObjectMap:
-    """A map; ``pinned`` if its definition asks for pinning by name."""
+    """A map; ``pinned`` if its definition asks for pinning by name.
+
+    ``key_type`` and ``value_type`` are type numbers in the file's BTF; 0 is none.
+    """
 
     name: str
     type: int
@@ -50,11 +54,13 @@ class ObjectMap:
     max_entries: int
     flags: int
     pinned: bool
+    key_type: int = 0
+    value_type: int = 0
 
 
 @dataclass(frozen=True)
 class ObjectConstant:
-    """A constant: the map it lies in, its offset there, and its type."""
+    """A constant or variable: the map it lies in, its offset there, and its type."""
 
     map: str
     place: Member
@@ -67,7 +73,9 @@ class ObjectContent:
     programs: tuple[ObjectProgram, ...]
     maps: tuple[ObjectMap, ...]
     constants: Mapping[str, ObjectConstant]
-    """The variables of .rodata sections, by name."""
+    """The variables of .rodata, .data and .bss sections, by name."""
+    btf: bytes = b""
+    """The file's types; empty if it was compiled without -g."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +114,12 @@ def read(elf: bytes, name: str) -> ObjectContent:
         constants = {
             member.name: ObjectConstant(entry.name, member)
             for entry in maps
-            if (section := _section(entry.name)).startswith(_RODATA)
+            if (section := _section(entry.name)).startswith(_VARIABLES)
             if (variables := types.section(section)) is not None
             for member in variables.members
         }
-    return ObjectContent(programs, maps, constants)
+        described = types.data() if obj.types() else b""
+    return ObjectContent(programs, maps, constants, described)
 
 
 def load(elf: bytes, name: str, plan: LoadPlan) -> Loaded:
@@ -170,6 +179,7 @@ def _library() -> ctypes.CDLL:
         (("object__close",), None, (pointer,)),
         (("program__name", "program__section_name", "map__name", "map__pin_path"), text, None),
         (("map__key_size", "map__value_size", "map__max_entries", "map__map_flags"), number, None),
+        (("map__btf_key_type_id", "map__btf_value_type_id"), number, None),
         (("program__set_type", "map__reuse_fd"), ctypes.c_int, (pointer, ctypes.c_int)),
         (("map__set_type", "map__set_key_size"), ctypes.c_int, (pointer, number)),
         (("map__set_value_size", "map__set_max_entries"), ctypes.c_int, (pointer, number)),
@@ -226,17 +236,20 @@ class _Object:
 
     def map_content(self, handle: int) -> ObjectMap:
         """A map as the file defines it."""
-        what = ("type", "key_size", "value_size", "max_entries", "map_flags")
-        kind, *sizes, flags = (self.call(f"bpf_map__{name}", handle) for name in what)
-        key_size, value_size, max_entries = sizes
+
+        def told(name: str) -> int:
+            return int(self.call(f"bpf_map__{name}", handle))
+
         return ObjectMap(
             self.call("bpf_map__name", handle).decode(),
-            kind,
-            key_size,
-            value_size,
-            max_entries,
-            flags,
+            told("type"),
+            told("key_size"),
+            told("value_size"),
+            told("max_entries"),
+            told("map_flags"),
             pinned=bool(self.call("bpf_map__pin_path", handle)),
+            key_type=told("btf_key_type_id"),
+            value_type=told("btf_value_type_id"),
         )
 
     def prepare_program(

@@ -13,10 +13,10 @@ from typing import Any, Final, Self
 
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.btf import Btf
+from ipttctl.bpf.descriptors import ClosedError, Closing, owned_descriptor
 from ipttctl.bpf.map_format import MapFormat
 from ipttctl.bpf.specs import MapSpec
 from ipttctl.errors import ProgramError
-from ipttctl.system.descriptors import ClosedError, Closing, owned_descriptor
 
 _ARRAYS: Final = frozenset({syscalls.MapType.ARRAY, syscalls.MapType.PERCPU_ARRAY})
 _OF_DESCRIPTORS: Final = frozenset(

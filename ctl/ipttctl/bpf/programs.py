@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from ipttctl.bpf import syscalls
+from ipttctl.bpf.descriptors import ClosedError, Closing, owned_descriptor
+from ipttctl.bpf.processes import foreign_descriptor
 from ipttctl.errors import ProgramError
-from ipttctl.system.descriptors import ClosedError, Closing, owned_descriptor
-from ipttctl.system.processes import foreign_descriptor
 
 
 class Program(Closing):

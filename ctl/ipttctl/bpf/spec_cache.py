@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 from ipttctl.bpf import bpfcc
 from ipttctl.bpf.files_read import FilesRead
-from ipttctl.system.private_dirs import check_private, make_private
+from ipttctl.bpf.private_dirs import check_private, make_private
 
 DAYS_KEPT: Final = 90
 """Entries not used for this many days are removed."""
@@ -28,7 +28,7 @@ DAYS_KEPT: Final = 90
 BYTES_KEPT: Final = 64 << 20
 """Limit on all entries together, in bytes; the least recently used are removed first."""
 
-_FORMAT: Final = 5
+_FORMAT: Final = 6
 """Version of the entries' format; raise it when the format changes."""
 
 _ENVIRONMENT: Final = "IPTTCTL_CACHE"

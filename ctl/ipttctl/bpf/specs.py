@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from ipttctl.bpf import bpfcc, files_read, libbpf_object, syscalls
 from ipttctl.bpf.files_read import FilesRead
+from ipttctl.bpf.instructions import is_map_load, set_wide_load, wide_loads
 from ipttctl.bpf.spec_cache import SpecCache, source_key
 from ipttctl.bpf.values import encode
 from ipttctl.errors import ProgramError, UsageError, os_reason
@@ -121,11 +122,13 @@ class CollectionSpec:
     """Fields of kernel structs that the source declares, such as ``sk_buff.len``."""
     license: str = "GPL"
     btf: bytes = b""
-    """Types of the maps' keys and values."""
+    """The types of the file, those of the maps' keys and values among them."""
     values: dict[str, Any] = field(default_factory=dict)
     """Values of the constants that are set; the others are 0, or the object file's."""
     elf: ObjectFile | None = None
     """The object file that libbpf loads, if the collection comes from one."""
+    declared: dict[str, str] = field(default_factory=dict)
+    """The type of each constant of a source as its text has it, such as ``enum colour``."""
 
     @classmethod
     def from_source(
@@ -168,7 +171,8 @@ class CollectionSpec:
         compiled = bpfcc.compile_source(path, text, options)
         files = files_read.read_files(compiled["read"])
         spec = cls._from_compiled(compiled)
-        spec.constants, spec.fields = _declarations(path, [text, *files.values()])
+        spec.declared, spec.fields = _declarations(path, [text, *files.values()])
+        spec.constants = {name: _width(kind) for name, kind in spec.declared.items()}
         if cache and (origin := FilesRead.of(text, files, directories, begun)):
             cache.store(key, origin, spec._to_store())
         return spec
@@ -193,13 +197,16 @@ class CollectionSpec:
             },
             maps={entry.name: MapSpec(**asdict(entry)) for entry in content.maps},
             constants={n: 8 * c.place.type.size for n, c in content.constants.items()},
+            btf=content.btf,
             elf=ObjectFile(place.name, data, content),
         )
 
     def set_constants(self, values: Mapping[str, Any]) -> None:
         """Set constants: IPTTRACE_CONST in sources, the variables of .rodata in object files.
 
-        Values are numbers. For an object file they can have any type, written as in a map.
+        In object files also the initial values of other variables. Values are numbers; for an
+        object file they can have any type, written as in a map. ``constants.set_constants`` takes
+        text, and checks the types of a source's constants.
 
         Raises:
             ProgramError: there is no such constant, or the value does not fit its type.
@@ -244,7 +251,7 @@ class CollectionSpec:
 
     def used_fields(self, program: str) -> list[str]:
         """The fields of kernel structs whose offsets a program needs."""
-        loaded = {load.value for load in syscalls.wide_loads(self.programs[program].instructions)}
+        loaded = {load.value for load in wide_loads(self.programs[program].instructions)}
         return [name for name in self.fields if const_marker(name) in loaded]
 
     def instructions(self, program: str, offsets: Mapping[str, int] | None = None) -> bytes:
@@ -259,14 +266,14 @@ class CollectionSpec:
         }
         by_mark |= {const_marker(name): offset for name, offset in (offsets or {}).items()}
         code = bytearray(self.programs[program].instructions)
-        for load in syscalls.wide_loads(code):
+        for load in wide_loads(code):
             if load.source == 0 and load.value >> 32 == CONST_MARK:
                 if load.value not in by_mark:
                     raise ProgramError(
                         f"program {program} uses a constant or a field that is not declared",
                         "declare it in the source or in a header of its directories",
                     )
-                syscalls.set_wide_load(code, load.index, by_mark[load.value])
+                set_wide_load(code, load.index, by_mark[load.value])
         return bytes(code)
 
     @classmethod
@@ -277,12 +284,12 @@ class CollectionSpec:
         for name, code in compiled["programs"].items():
             instructions = bytearray.fromhex(code)
             maps = {}
-            for load in syscalls.wide_loads(instructions):
-                if syscalls.is_map_load(load):
+            for load in wide_loads(instructions):
+                if is_map_load(load):
                     if load.value not in names:
                         raise ProgramError(f"program {name} uses a map of another source")
                     maps[load.index] = names[load.value]
-                    syscalls.set_wide_load(instructions, load.index, 0)
+                    set_wide_load(instructions, load.index, 0)
             programs[name] = ProgramSpec(name, bytes(instructions), maps)
         specs = {}
         for name, entry in compiled["maps"].items():
@@ -305,8 +312,8 @@ class CollectionSpec:
         }
         maps = {name: MapSpec(**entry) for name, entry in stored["maps"].items()}
         constants, fields = stored["constants"], stored["fields"]
-        types = bytes.fromhex(stored["btf"])
-        return cls(programs, maps, constants, fields, stored["license"], types)
+        types, declared = bytes.fromhex(stored["btf"]), stored["declared"]
+        return cls(programs, maps, constants, fields, stored["license"], types, declared=declared)
 
     def _to_store(self) -> dict[str, Any]:
         """The spec in a form for JSON, without the values of constants."""
@@ -314,6 +321,7 @@ class CollectionSpec:
             "license": self.license,
             "btf": self.btf.hex(),
             "constants": self.constants,
+            "declared": self.declared,
             "fields": self.fields,
             "programs": {
                 name: {"instructions": spec.instructions.hex(), "maps": spec.maps}
@@ -331,16 +339,21 @@ def const_marker(name: str) -> int:
     return CONST_MARK << 32 | value
 
 
-def _declarations(source: Path, texts: Iterable[bytes]) -> tuple[dict[str, int], list[str]]:
-    """The constants with their widths, and the fields, that the texts of a source declare."""
-    constants: dict[str, int] = {}
+def _declarations(source: Path, texts: Iterable[bytes]) -> tuple[dict[str, str], list[str]]:
+    """The constants with their types, and the fields, that the texts of a source declare."""
+    constants: dict[str, str] = {}
     fields: set[str] = set()
     for text in (text.decode(errors="replace") for text in texts):
         fields |= {f"{match['structure']}.{match['member']}" for match in _FIELD.finditer(text)}
         for match in _DECLARATION.finditer(text):
-            width = _WIDTH.match(match["type"])
-            constants[match["name"]] = int(width[1]) if width else 64
+            constants[match["name"]] = " ".join(match["type"].split())
     names = [*constants, *fields]
     if len({const_marker(name) for name in names}) < len(names):
         raise ProgramError(f"{source}: two constants' names have one hash", "rename one")
     return constants, sorted(fields)
+
+
+def _width(kind: str) -> int:
+    """The width in bits that a constant's type has at most."""
+    width = _WIDTH.match(kind)
+    return int(width[1]) if width else 64

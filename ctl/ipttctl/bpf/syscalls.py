@@ -8,40 +8,29 @@ Nothing here owns a descriptor: the caller closes those it gets. All failures ra
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import enum
 import errno
 import os
-import re
-import resource
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ipttctl.bpf.verifier_log import verifier_reason
-from ipttctl.errors import IpttctlError, PrivilegeError, ProgramError, VerifierError, os_reason
+from ipttctl.bpf.instructions import INSTRUCTION_SIZE
+from ipttctl.bpf.libbpf import call, failure, libbpf
+from ipttctl.bpf.verifier_log import LOG_SIZE, refused_instruction, verifier_reason
+from ipttctl.errors import ProgramError, VerifierError
 
-INSTRUCTION_SIZE: Final = 8
 NAME_SIZE: Final = 16
 """Size of an object's name in the kernel in bytes, with its NUL (BPF_OBJ_NAME_LEN)."""
 
-_INSTRUCTION: Final = struct.Struct("=BBhi")
-_LD_IMM64: Final = 0x18
-_PSEUDO_MAP_FD: Final = 1
-#: a source line in the verifier's log; newer kernels append file and number
-_LOGGED_LINE: Final = re.compile(r"^; (.+)$", re.MULTILINE)
-#: an instruction in the verifier's log, with its code in hex
-_LOGGED_INSTRUCTION: Final = re.compile(r"^(\d+): \([0-9a-f]{2}\) ", re.MULTILINE)
-LOG_SIZE: Final = 1 << 20
 _BPF_FS_MAGIC: Final = 0xCAFE4A11
 _STATS_RUN_TIME: Final = 0
 
 
 class ProgramType(enum.IntEnum):
-    """Program types that ipttrace takes (enum bpf_prog_type)."""
+    """Program types that are loaded (enum bpf_prog_type)."""
 
     SOCKET_FILTER = 1
     KPROBE = 2
@@ -109,52 +98,7 @@ class MapInfo:
     value_type: int = 0
 
 
-# --- instructions --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class WideLoad:
-    """A 64-bit immediate load: two instructions from ``index`` on."""
-
-    index: int
-    source: int
-    value: int
-
-
-def wide_loads(instructions: bytes | bytearray) -> list[WideLoad]:
-    """Find the 64-bit immediate loads in bytecode."""
-    loads = []
-    index, count = 0, len(instructions) // INSTRUCTION_SIZE
-    while index < count:
-        code, registers, _, low = _INSTRUCTION.unpack_from(instructions, index * INSTRUCTION_SIZE)
-        if code != _LD_IMM64 or index + 1 >= count:
-            index += 1
-            continue
-        *_, high = _INSTRUCTION.unpack_from(instructions, (index + 1) * INSTRUCTION_SIZE)
-        value = (high & 0xFFFFFFFF) << 32 | (low & 0xFFFFFFFF)
-        loads.append(WideLoad(index, _source_register(registers), value))
-        index += 2
-    return loads
-
-
-def set_wide_load(instructions: bytearray, index: int, value: int) -> None:
-    """Give the 64-bit immediate load at ``index`` another value, taken modulo 2**64."""
-    for half in range(2):
-        word = value >> 32 * half & 0xFFFFFFFF
-        struct.pack_into("=I", instructions, (index + half) * INSTRUCTION_SIZE + 4, word)
-
-
-def is_map_load(load: WideLoad) -> bool:
-    """Whether a 64-bit immediate load names a map by its descriptor."""
-    return load.source == _PSEUDO_MAP_FD
-
-
-def _source_register(registers: int) -> int:
-    # The two four-bit fields of the byte swap places on big-endian machines.
-    return registers >> 4 if struct.pack("=H", 1)[0] else registers & 0xF
-
-
-# --- libbpf --------------------------------------------------------------------------------------
+# --- structures of libbpf and of the kernel ------------------------------------------------------
 
 
 class _ProgLoadOpts(ctypes.Structure):
@@ -235,51 +179,6 @@ class _MapInfo(ctypes.Structure):
     )
 
 
-@cache
-def libbpf() -> ctypes.CDLL:
-    """Load libbpf.
-
-    Raises:
-        ProgramError: libbpf is missing or too old.
-    """
-    try:
-        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        for name in ("bpf_prog_load", "bpf_map_create", "libbpf_bpf_map_type_str"):
-            getattr(library, name)
-    except OSError as error:
-        raise _no_libbpf(os_reason(error)) from None
-    except AttributeError as error:
-        raise _no_libbpf(f"it is too old: {error}") from None
-    library.libbpf_bpf_prog_type_str.restype = ctypes.c_char_p
-    library.libbpf_bpf_map_type_str.restype = ctypes.c_char_p
-    # libbpf's hints on standard error repeat our errors.
-    library.libbpf_set_print.restype = ctypes.c_void_p
-    library.libbpf_set_print(None)
-    return library
-
-
-def _no_libbpf(why: str) -> ProgramError:
-    return ProgramError(f"cannot use libbpf: {why}", "run: apt install libbpf1")
-
-
-def _call(function: str, *arguments: Any) -> int:
-    """Call libbpf; returns its result, or the negative errno."""
-    result = int(getattr(libbpf(), function)(*arguments))
-    return -ctypes.get_errno() if result == -1 else result
-
-
-def _failure(
-    action: str, number: int, remedy: str = "", needs: str = "CAP_BPF and CAP_PERFMON"
-) -> IpttctlError:
-    if number == errno.EPERM:
-        return PrivilegeError(f"{action}: not permitted", f"run as root, or with {needs}")
-    if number in {errno.EMFILE, errno.ENFILE}:
-        # not the object's fault: callers take a ProgramError to mean that the object is gone
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return IpttctlError(f"{action}: all {limit} descriptors are in use", "raise `ulimit -n`")
-    return ProgramError(f"{action}: {os.strerror(number)}", remedy)
-
-
 # --- programs ------------------------------------------------------------------------------------
 
 
@@ -297,7 +196,7 @@ def load_program(
     # libbpf asks for the log only after a load without it has failed.
     options.log_buf = ctypes.addressof(log)
     options.log_size = LOG_SIZE
-    fd = _call(
+    fd = call(
         "bpf_prog_load",
         ctypes.c_int(program_type),
         name.encode()[: NAME_SIZE - 1],
@@ -311,7 +210,7 @@ def load_program(
     said = log.value.decode(errors="replace")
     reason = verifier_reason(said)
     if not reason:
-        raise _failure(f"cannot load program {name}", -fd)
+        raise failure(f"cannot load program {name}", -fd)
     raise VerifierError(
         name,
         reason,
@@ -320,25 +219,13 @@ def load_program(
     )
 
 
-def refused_instruction(log: str) -> int | None:
-    """The index of the last instruction that the verifier looked at; None if it is unknown."""
-    found = _LOGGED_INSTRUCTION.findall(log)
-    return int(found[-1]) if found else None
-
-
-def refused_line(log: str) -> str:
-    """The source line that the verifier reached last; empty without line information in BTF."""
-    found = _LOGGED_LINE.findall(log)
-    return str(found[-1]).strip() if found else ""
-
-
 def program_by_id(identifier: int) -> int:
     """Open a loaded program by its id; returns a descriptor."""
-    fd = _call("bpf_prog_get_fd_by_id", ctypes.c_uint32(identifier))
+    fd = call("bpf_prog_get_fd_by_id", ctypes.c_uint32(identifier))
     if fd == -errno.ENOENT:
         raise ProgramError(f"there is no BPF program with id {identifier}", "see: bpftool prog")
     if fd < 0:
-        raise _failure(f"cannot open program {identifier}", -fd, needs="CAP_SYS_ADMIN")
+        raise failure(f"cannot open program {identifier}", -fd, needs="CAP_SYS_ADMIN")
     return fd
 
 
@@ -350,11 +237,11 @@ def programs() -> Iterator[int]:
     """
     following = ctypes.c_uint32(0)
     while True:
-        result = _call("bpf_prog_get_next_id", following, ctypes.byref(following))
+        result = call("bpf_prog_get_next_id", following, ctypes.byref(following))
         if result == -errno.ENOENT:
             return
         if result < 0:
-            raise _failure("cannot list the loaded programs", -result, needs="CAP_SYS_ADMIN")
+            raise failure("cannot list the loaded programs", -result, needs="CAP_SYS_ADMIN")
         yield following.value
 
 
@@ -393,40 +280,10 @@ def enable_run_time() -> int:
         ProgramError: the kernel cannot do this.
         PrivilegeError: the caller lacks CAP_SYS_ADMIN.
     """
-    fd = _call("bpf_enable_stats", ctypes.c_int(_STATS_RUN_TIME))
+    fd = call("bpf_enable_stats", ctypes.c_int(_STATS_RUN_TIME))
     if fd < 0:
-        raise _failure("cannot have run times measured", -fd)
+        raise failure("cannot have run times measured", -fd)
     return fd
-
-
-def _read_info(fd: int, info: ctypes.Structure) -> None:
-    size = ctypes.c_uint32(ctypes.sizeof(info))
-    result = _call("bpf_obj_get_info_by_fd", fd, ctypes.byref(info), ctypes.byref(size))
-    if result < 0:
-        raise _failure(f"cannot ask about the BPF object behind fd {fd}", -result)
-
-
-def _text(info: Any) -> str:
-    name: bytes = info.name
-    return name.decode(errors="replace")
-
-
-def object_kind(fd: int) -> str:
-    """The kind of file behind a descriptor: an ``ObjectKind``, or its name in /proc.
-
-    Raises:
-        ProgramError: no such descriptor is open in this process.
-    """
-    try:
-        target = str(Path(f"/proc/self/fd/{fd}").readlink())
-    except OSError:
-        raise ProgramError(
-            f"fd {fd} is not open in this process",
-            "leave it open for this command, as in: ipttctl ... 7</path or pass_fds=(7,)",
-        ) from None
-    if target.startswith("anon_inode:"):
-        return target.removeprefix("anon_inode:").strip("[]")
-    return target
 
 
 # --- maps ----------------------------------------------------------------------------------------
@@ -458,7 +315,7 @@ def create_map(
         options.btf_key_type_id, options.btf_value_type_id = types.key, types.value
 
     def create() -> int:
-        return _call(
+        return call(
             "bpf_map_create",
             ctypes.c_int(map_type),
             name.encode()[: NAME_SIZE - 1],
@@ -473,17 +330,17 @@ def create_map(
         options.btf_fd = options.btf_key_type_id = options.btf_value_type_id = 0
         fd = create()
     if fd < 0:
-        raise _failure(f"cannot create map {name} with {max_entries} entries", -fd)
+        raise failure(f"cannot create map {name} with {max_entries} entries", -fd)
     return fd
 
 
 def map_by_id(identifier: int) -> int:
     """Open a map by its id; returns a descriptor."""
-    fd = _call("bpf_map_get_fd_by_id", ctypes.c_uint32(identifier))
+    fd = call("bpf_map_get_fd_by_id", ctypes.c_uint32(identifier))
     if fd == -errno.ENOENT:
         raise ProgramError(f"there is no BPF map with id {identifier}", "see: bpftool map")
     if fd < 0:
-        raise _failure(f"cannot open map {identifier}", -fd, needs="CAP_SYS_ADMIN")
+        raise failure(f"cannot open map {identifier}", -fd, needs="CAP_SYS_ADMIN")
     return fd
 
 
@@ -514,34 +371,34 @@ def map_info(fd: int) -> MapInfo:
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
     """A map's value for a key, of ``value_size`` bytes, or None."""
     value = ctypes.create_string_buffer(value_size)
-    result = _call("bpf_map_lookup_elem", fd, key, value)
+    result = call("bpf_map_lookup_elem", fd, key, value)
     if result == -errno.ENOENT:
         return None
     if result < 0:
-        raise _failure("cannot read from the map", -result)
+        raise failure("cannot read from the map", -result)
     return value.raw
 
 
 def update(fd: int, key: bytes, value: bytes) -> None:
     """Set a map's value for a key."""
-    result = _call("bpf_map_update_elem", fd, key, value, ctypes.c_uint64(0))
+    result = call("bpf_map_update_elem", fd, key, value, ctypes.c_uint64(0))
     if result in {-errno.E2BIG, -errno.ENOSPC}:
         raise ProgramError("the map has no such index or is full", "raise its max_entries")
     if result == -errno.EPERM:
         require_writable(fd)
     if result < 0:
-        raise _failure("cannot write to the map", -result)
+        raise failure("cannot write to the map", -result)
 
 
 def delete(fd: int, key: bytes) -> bool:
     """Remove a key from a map; False if it was not there."""
-    result = _call("bpf_map_delete_elem", fd, key)
+    result = call("bpf_map_delete_elem", fd, key)
     if result == -errno.ENOENT:
         return False
     if result == -errno.EPERM:
         require_writable(fd)
     if result < 0:
-        raise _failure("cannot delete from the map", -result)
+        raise failure("cannot delete from the map", -result)
     return True
 
 
@@ -560,11 +417,11 @@ def require_writable(fd: int) -> None:
 def next_key(fd: int, key: bytes | None, key_size: int) -> bytes | None:
     """The key after ``key`` (None asks for the first), or None at the end."""
     following = ctypes.create_string_buffer(key_size)
-    result = _call("bpf_map_get_next_key", fd, key, following)
+    result = call("bpf_map_get_next_key", fd, key, following)
     if result == -errno.ENOENT:
         return None
     if result < 0:
-        raise _failure("cannot walk the map", -result)
+        raise failure("cannot walk the map", -result)
     return following.raw
 
 
@@ -580,7 +437,7 @@ def possible_cpus() -> int:
 
 def pin(fd: int, path: Path) -> None:
     """Pin an object in a BPF file system, so that it outlives its descriptors."""
-    result = _call("bpf_obj_pin", fd, os.fsencode(path))
+    result = call("bpf_obj_pin", fd, os.fsencode(path))
     if result == 0:
         return
     if result == -errno.EEXIST:
@@ -589,12 +446,12 @@ def pin(fd: int, path: Path) -> None:
         raise _not_bpffs(path)
     if result == -errno.EPERM and "." in path.name:
         raise ProgramError(f"a name in a BPF file system cannot have a dot: {path}")
-    raise _failure(f"cannot pin to {path}", -result)
+    raise failure(f"cannot pin to {path}", -result)
 
 
 def open_pinned(path: Path) -> int:
     """Open a pinned object; returns a descriptor."""
-    fd = _call("bpf_obj_get", os.fsencode(path))
+    fd = call("bpf_obj_get", os.fsencode(path))
     if fd >= 0:
         return fd
     nearest = next(parent for parent in (path, *path.parents) if parent.exists())
@@ -602,7 +459,7 @@ def open_pinned(path: Path) -> int:
         raise _not_bpffs(path)
     if fd == -errno.ENOENT:
         raise ProgramError(f"nothing is pinned at {path}", f"see: ls {path.parent}")
-    raise _failure(f"cannot open {path}", -fd, "it has to be a pinned program or map")
+    raise failure(f"cannot open {path}", -fd, "it has to be a pinned program or map")
 
 
 def on_bpffs(path: Path) -> bool:
@@ -622,3 +479,36 @@ def _not_bpffs(path: Path) -> ProgramError:
             "run: mount -t bpf -o mode=0700 bpf /sys/fs/bpf",
         )
     return ProgramError(f"{path} is not in a BPF file system", "use a path below /sys/fs/bpf")
+
+
+# --- any object ----------------------------------------------------------------------------------
+
+
+def object_kind(fd: int) -> str:
+    """The kind of file behind a descriptor: an ``ObjectKind``, or its name in /proc.
+
+    Raises:
+        ProgramError: no such descriptor is open in this process.
+    """
+    try:
+        target = str(Path(f"/proc/self/fd/{fd}").readlink())
+    except OSError:
+        raise ProgramError(
+            f"fd {fd} is not open in this process",
+            "leave it open for this command, as in: ipttctl ... 7</path or pass_fds=(7,)",
+        ) from None
+    if target.startswith("anon_inode:"):
+        return target.removeprefix("anon_inode:").strip("[]")
+    return target
+
+
+def _read_info(fd: int, info: ctypes.Structure) -> None:
+    size = ctypes.c_uint32(ctypes.sizeof(info))
+    result = call("bpf_obj_get_info_by_fd", fd, ctypes.byref(info), ctypes.byref(size))
+    if result < 0:
+        raise failure(f"cannot ask about the BPF object behind fd {fd}", -result)
+
+
+def _text(info: Any) -> str:
+    name: bytes = info.name
+    return name.decode(errors="replace")

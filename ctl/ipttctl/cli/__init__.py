@@ -12,91 +12,29 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from ipttctl.cli import (
-    cflags,
-    declared,
-    doctor,
-    events,
-    links,
-    maps,
-    module,
-    run_command,
-    swap,
-    trace,
-)
+from ipttctl.cli.commands import CommandGroup
+from ipttctl.cli.exit_codes import EXIT_CODES, INTERRUPTED
 from ipttctl.cli.lean import without_the_rest
 from ipttctl.cli.options import Output
-from ipttctl.cli.output import lines, note
+from ipttctl.cli.printing import lines, note
 from ipttctl.cli.standard_files import ReaderGoneError, checked, keep_numbers, take_any_encoding
-from ipttctl.errors import (
-    IpttctlError,
-    LinkDetachedError,
-    ModuleError,
-    NameTakenError,
-    UsageError,
-    os_reason,
-)
+from ipttctl.errors import IpttctlError, ModuleError, UsageError, os_reason
 from ipttctl.paths import VERSION
 from ipttctl.system.inherited import Inherited
 from ipttproto import FINGERPRINT, ProtocolError
-
-EXIT_CODES: Final = {
-    0: "done",
-    1: "refused by the kernel, or failed otherwise",
-    2: "the command line makes no sense",
-    3: "the module is missing, does not build or load, is in use, is of another build, or was "
-    "unloaded meanwhile",
-    4: "a program, a filter, a map or its key is missing, or does not compile or load",
-    5: "not privileged",
-    6: "there is no such link",
-    7: "the link is not as --expect-gen or --expect-prog says",
-    doctor.FAILED: "doctor found that something is missing",
-    declared.DIFFERS: "diff found that something is not as declared",
-    LinkDetachedError.exit_code: "attach, adopt: somebody else detached the link",
-    NameTakenError.exit_code: "another link has the name",
-    run_command.NOT_EXECUTABLE: "run: the command cannot be executed",
-    run_command.NOT_FOUND: "run: there is no such command",
-    130: "interrupted before there was anything to end",
-}
-"""Exit status of ``ipttctl`` -> its meaning."""
 
 _EXPECTED: Final = (IpttctlError, TyperException, ProtocolError, OSError)
 _EPILOG: Final = "Exit status: " + "; ".join(f"{n} {text}" for n, text in EXIT_CODES.items()) + "."
 
 app = typer.Typer(
     name="ipttctl",
+    cls=CommandGroup,
     help="Run BPF programs inside netfilter, and see which rule decided over a packet.",
     epilog=_EPILOG,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(trace.trace)
-app.command()(links.attach)
-app.command()(swap.swap)
-app.command()(swap.confirm)
-app.command()(swap.history)
-app.command()(declared.apply)
-app.command()(declared.diff)
-app.command()(declared.save)
-app.command()(links.adopt)
-app.command()(links.release)
-app.command()(links.rename)
-app.command()(links.detach)
-app.command("links")(links.links)
-app.command("events")(events.events)
-app.command(
-    "run",
-    # options after COMMAND are its own
-    context_settings={"allow_interspersed_args": False},
-    epilog="Exit status: COMMAND's; or that of ipttctl, see `ipttctl --help`.",
-)(run_command.run)
-app.command()(events.stats)
-app.command("maps")(maps.maps)
-app.add_typer(maps.app, name="map")
-app.add_typer(module.app, name="module")
-app.command()(doctor.doctor)
-app.command("cflags")(cflags.cflags)
 
 
 def _print_version(wanted: bool) -> None:
@@ -127,6 +65,9 @@ def overview(
     """
     del version
     if context.invoked_subcommand is None:
+        # commands do not need it: 30 ms
+        from ipttctl.cli import module  # noqa: PLC0415  # see above
+
         module.overview(output or Output.TEXT)
     elif output is not None:
         raise UsageError(
@@ -148,7 +89,7 @@ def run(arguments: Sequence[str] | None = None, inherited: Inherited | None = No
             return 0
         except (KeyboardInterrupt, typer.Abort):
             _drop_output()
-            return 130
+            return INTERRUPTED
         except _EXPECTED as error:
             text, status = _explain(error)
             note(f"ipttctl: {' '.join(text.split())}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import shlex
 
-from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
+from ipttctl.cli.printing import lines
 from ipttctl.programs.cflags import cflags as clang_options
 from ipttctl.show import render_json
 
@@ -19,6 +19,6 @@ def cflags(output_form: OutputOption = Output.TEXT) -> None:
     """
     options = clang_options()
     if output_form is Output.JSON:
-        output.lines([render_json.dumps({"cflags": options})])
+        lines([render_json.dumps({"cflags": options})])
     else:
-        output.lines([shlex.join(options)])
+        lines([shlex.join(options)])

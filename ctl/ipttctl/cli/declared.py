@@ -7,25 +7,22 @@ import json
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from ipttctl import state as declared_state
-from ipttctl.cli import output
+from ipttctl.cli.exit_codes import DIFFERS
 from ipttctl.cli.options import Output, OutputOption, ReasonOption, inherited, tell_compiling
-from ipttctl.cli.signals import on_ending
+from ipttctl.cli.printing import lines, note
+from ipttctl.cli.signals import interrupted_by
 from ipttctl.cli.walk import verified_for
 from ipttctl.link.controller import Controller
 from ipttctl.link.names import parse_reason
 from ipttctl.programs.sources import source_text
 from ipttctl.show import render_json
-
-if TYPE_CHECKING:
-    from ipttctl.state import DeclaredLink, Step
-
-DIFFERS: Final = 9
-"""Exit status of diff when something would change."""
+from ipttctl.state import DeclaredLink, Step
+from ipttctl.state.file import read_state, state_object, state_text
 
 _FILE = Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - is standard input")]
 _PRUNE = Annotated[
@@ -46,18 +43,16 @@ def apply(
     FILE has an object "links" with an object for each link by its name. This holds attach's options
     by their long names, "maps" with the contents of maps, and "link", the id of a persistent link
     to take over. Links that apply made and FILE does not have are detached. Links that a process
-    owns are left alone; a declared link too, which is told on standard error. Links have their
-    names in the module too.
+    owns are left alone, a declared one with a warning on standard error. Links have their names in
+    the module too.
 
     If anything fails, nothing is changed: all programs are loaded first, and all links that change
     do so in one step. Applying the same FILE again changes nothing.
     """
-    from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
-
     why = parse_reason("--reason", reason)
     state = read_state(file, inherited(context))
     _take_all_descriptors()
-    with on_ending(_interrupt), Controller() as controller:
+    with interrupted_by(_interrupt), Controller() as controller:
         verified_for(controller, (link.hook for link in state.links))
         _print(
             declared_state.apply_state(
@@ -65,7 +60,7 @@ def apply(
                 state,
                 prune=prune,
                 on_compile=tell_compiling,
-                warn=output.note,
+                warn=note,
                 reason=why,
             ),
             output_form,
@@ -82,13 +77,11 @@ def diff(
 
     Changes and loads nothing. Maps of programs that apply would load are not compared.
     """
-    from ipttctl.state.file import read_state  # noqa: PLC0415  # yaml: 10 ms
-
     state = read_state(file, inherited(context))
     _take_all_descriptors()
     with Controller() as controller:
         steps = declared_state.diff_state(
-            controller, state, prune=prune, on_compile=tell_compiling, warn=output.note
+            controller, state, prune=prune, on_compile=tell_compiling, warn=note
         )
     _print(steps, output_form)
     return DIFFERS if steps else 0
@@ -113,16 +106,14 @@ def save(
     in a BPF file system and printed by path. Links that cannot be restored are named on standard
     error.
     """
-    from ipttctl.state.file import state_object, state_text  # noqa: PLC0415  # yaml: 10 ms
-
     with Controller() as controller:
         saved = declared_state.save_state(controller, maps=maps, pins=pin)
     if output_form is Output.JSON:
-        output.lines([render_json.dumps(state_object(saved.state))])
+        lines([render_json.dumps(state_object(saved.state))])
     else:
-        output.lines(state_text(saved.state).splitlines())
+        lines(state_text(saved.state).splitlines())
     for link, why in saved.left_out:
-        output.note(f"link {link.id} is left out: {why}")
+        note(f"link {link.id} is left out: {why}")
 
 
 def _take_all_descriptors() -> None:
@@ -136,7 +127,7 @@ def _interrupt() -> None:
 
 
 def _print(steps: list[Step], form: Output) -> None:
-    output.lines(
+    lines(
         render_json.dumps(_json(step)) if form is Output.JSON else " ".join(_words(step))
         for step in steps
     )
@@ -148,6 +139,7 @@ def _json(step: Step) -> dict[str, Any]:
         "name": step.name,
         "link": step.link,
         "changes": list(step.changes),
+        "set": step.declared.programs.constants if step.declared else {},
         "map": step.map,
         "key": step.key,
         "value": step.value,
@@ -174,6 +166,8 @@ def _words(step: Step) -> Iterator[str]:
 def _declared(link: DeclaredLink) -> Iterator[str]:
     for slot, source in link.programs.sources.items():
         yield f"{slot.name.lower()}={':'.join(source_text(source))}"
+    for name, value in link.programs.constants.items():
+        yield f"set.{name}={value if isinstance(value, str) else json.dumps(value)}"
     if link.programs.filter:
         yield f"filter='{link.programs.filter}'"
     if link.maps:

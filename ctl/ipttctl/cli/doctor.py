@@ -6,14 +6,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Final
 
-from ipttctl.cli import output
+from ipttctl.cli.exit_codes import FAILED
 from ipttctl.cli.options import Output, OutputOption
+from ipttctl.cli.printing import lines
 from ipttctl.host import doctor as examination
 from ipttctl.host.doctor import Finding, Health
 from ipttctl.show import render_json
-
-FAILED: Final = 8
-"""Exit status when a check failed."""
 
 _STATE_WIDTH: Final = max(len(state) for state in Health)
 _CHECK_WIDTH: Final = 14
@@ -28,7 +26,7 @@ def doctor(output_form: OutputOption = Output.TEXT) -> int:
     failed = False
     for finding in examination.examine():
         failed = failed or finding.state is Health.FAILURE
-        output.lines([_line(finding, output_form)])
+        lines([_line(finding, output_form)])
     return FAILED if failed else 0
 
 

@@ -7,53 +7,46 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-import typer
-
 from ipttctl.errors import UsageError
 from ipttctl.events.describe import VERDICTS
 from ipttctl.events.filter import EventFilter, RulePattern
 from ipttctl.hooks import event_pattern, pattern_words
 from ipttctl.link.names import LinkRef, parse_link
+from ipttctl.options import Option
 
 _WORDS: Final = ", ".join(pattern_words())
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventOptions:
-    """The options that choose events (see ``ipttctl.cli.groups``); each can be given repeatedly."""
+    """The options that choose events (see ``ipttctl.options``); each can be given repeatedly."""
 
     link: Annotated[
         list[str],
-        typer.Option("--link", metavar="LINK", help="of this link, by id or name; repeatable"),
+        Option("--link", "of this link, by id or name; repeatable", metavar="LINK"),
     ] = field(default_factory=list)
     hook: Annotated[
         list[str],
-        typer.Option(
-            "--hook",
-            metavar="HOOK",
-            help=f"at {_WORDS}, or input, output... of both; repeatable",
-        ),
+        Option("--hook", f"at {_WORDS}, or input, output... of both; repeatable", metavar="HOOK"),
     ] = field(default_factory=list)
     verdict: Annotated[
         list[str],
-        typer.Option(
-            "--verdict", metavar="VERDICT", help="with this verdict: accept, drop...; repeatable"
-        ),
+        Option("--verdict", "with this verdict: accept, drop...; repeatable", metavar="VERDICT"),
     ] = field(default_factory=list)
     rule: Annotated[
         list[str],
-        typer.Option(
+        Option(
             "--rule",
+            "of this rule, chain or table; * is any; repeatable",
             metavar="TABLE[/CHAIN[/N]]",
-            help="of this rule, chain or table; * is any; repeatable",
         ),
     ] = field(default_factory=list)
     namespace: Annotated[
         list[str],
-        typer.Option(
+        Option(
             "--netns",
+            "in this network namespace: inode number, name or path; repeatable",
             metavar="NETNS",
-            help="in this network namespace: inode number, name or path; repeatable",
         ),
     ] = field(default_factory=list)
 

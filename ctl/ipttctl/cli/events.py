@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl events`` and ``stats``."""
+"""``ipttctl events``."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Annotated
 
@@ -13,8 +13,10 @@ import typer
 from ipttctl.cli import output
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.options import ColumnsOption, Output, OutputOption, inherited
+from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption, inherited
 from ipttctl.cli.output import EventPrinter
+from ipttctl.cli.printing import note
+from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
@@ -24,7 +26,6 @@ from ipttctl.link.model import Change, HistoryEntry, Link, LinkChange, LinkList
 from ipttctl.link.names import LinkRef
 from ipttctl.link.streams import EventStream
 from ipttctl.programs.payloads import PayloadTypes
-from ipttctl.show import render_json, render_text
 from ipttctl.system.namespace_names import NamespaceNames
 
 
@@ -39,6 +40,7 @@ def events(
     links: Annotated[
         bool, typer.Option("--links", help="changes of links, instead of packets")
     ] = False,
+    rules: RulesOption = None,
     columns: ColumnsOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
@@ -46,7 +48,7 @@ def events(
 
     Some options choose events. Repeating an option means OR; different options mean AND. There can
     be any number of observers, each with its own choice. An observer that is slow or stopped loses
-    only its own events.
+    only its own events. Rules are shown as `ipttctl trace` shows them.
 
     Ends with Ctrl-C, after -c events, or when all namespaces of --netns are gone. A namespace given
     by its name is waited for instead, and followed once the name exists again. At the end it prints
@@ -62,34 +64,28 @@ def events(
     if links:
         if wanted.of_packets:
             raise UsageError("--links takes no option that chooses packets", "use --link")
-        if columns is not None:
-            raise UsageError("--columns is of packets", "leave out --links")
+        if columns is not None or rules is not None:
+            option = "--rules" if columns is None else "--columns"
+            raise UsageError(f"{option} is of packets", "leave out --links")
         _follow_links(frozenset(wanted.links), count, output_form)
     else:
         shown = output.event_columns(columns, output_form)
-        _follow_events(wanted, count, output_form, shown)
-
-
-def stats(output_form: OutputOption = Output.TEXT) -> None:
-    """Show the module, its event streams and their losses since it was loaded."""
-    with Controller() as controller:
-        status = controller.status()
-    if output_form is Output.JSON:
-        output.lines([render_json.dumps(render_json.status(status))])
-    else:
-        heading = f"module {status.version} protocol {status.fingerprint:08x}"
-        heading = f"{heading} {render_text.walk(status)}".rstrip()
-        output.lines([heading, *render_text.cpu_table(status.cpus)])
+        _follow_events(wanted, count, output_form, shown, rules)
 
 
 def _follow_events(
-    wanted: EventOptions, count: int | None, form: Output, columns: Sequence[str] | None
+    wanted: EventOptions,
+    count: int | None,
+    form: Output,
+    columns: Sequence[str] | None,
+    rules: bool | None,
 ) -> None:
     namespaces = ChosenNamespaces(wanted.namespace)
     subjects = Subjects(namespaces)
     links = wanted.links
     # what makes no sense is told without a module too
     wanted.filter((), ())
+    shows_rules = EventPrinter.shows_rules(rules, form, columns)
     with Controller() as controller, NamespaceNames().watching() as names:
         ids = [_id(controller, one) for one in links]
         chosen = wanted.filter(ids, namespaces.cookies)
@@ -98,12 +94,18 @@ def _follow_events(
             controller.events(chosen) as stream,
             namespaces.watched(controller, names),
             on_ending(stream.stop),
+            RuleTexts(controller) if shows_rules else nullcontext() as texts,
         ):
             for known in controller.links():
                 types.learn(known)
-            output.note("listening")
+            note("listening")
             printer = EventPrinter(
-                form, link_columns=True, columns=columns, names=names, payload=types.value
+                form,
+                link_columns=True,
+                columns=columns,
+                names=names,
+                payload=types.value,
+                rules=texts,
             )
             view = EventView(printer, None, count)
             with _told_at_the_end(view, stream):
@@ -159,11 +161,11 @@ def _tell_list(
 ) -> None:
     """Show a list of links, the first one or one after a loss."""
     if listed.overrun:
-        output.note("changes of links were lost: more came than were read; listing links again")
+        note("changes of links were lost: more came than were read; listing links again")
     wanted = [link for link in listed.links if _is_wanted(link, links)]
     output.link_list(replace(listed, links=tuple(wanted)), form, names)
     if not listed.overrun:
-        output.note("listening")
+        note("listening")
 
 
 def _is_wanted(link: Link, links: Collection[LinkRef]) -> bool:

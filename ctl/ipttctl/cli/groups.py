@@ -6,11 +6,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from ipttctl.options import Option
+from ipttctl.options import options_of
 
 _R = TypeVar("_R")
 
@@ -18,8 +18,8 @@ _R = TypeVar("_R")
 def grouped(command: Callable[..., _R]) -> Callable[..., _R]:
     """Wrap ``command`` for typer, with the options of its groups spelled out.
 
-    A parameter of ``command`` annotated with a dataclass stands for one option per field. Each
-    field is annotated with an ``Option``, or with typer's own object.
+    A parameter of ``command`` annotated with a dataclass of options (see ``ipttctl.options``)
+    stands for these.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {}
@@ -51,30 +51,22 @@ def grouped(command: Callable[..., _R]) -> Callable[..., _R]:
 
 
 def _options(kind: type) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(kind, include_extras=True)
-    for field in fields(kind):
-        yield inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=_default(field),
-            annotation=_annotation(hints[field.name]),
+    defaults = {field.name: _default(field) for field in fields(kind)}
+    for given in options_of(kind):
+        option = given.option
+        typers = typer.Option(
+            option.name,
+            metavar=option.metavar,
+            help=option.help,
+            min=option.minimum,
+            max=option.maximum,
         )
-
-
-def _annotation(annotation: Any) -> Any:
-    """An annotation in the form that typer expects."""
-    if get_origin(annotation) is not Annotated:
-        return annotation
-    kind, *notes = get_args(annotation)
-    return Annotated[kind, *map(_typer_option, notes)]
-
-
-def _typer_option(note: Any) -> Any:
-    if not isinstance(note, Option):
-        return note
-    return typer.Option(
-        note.name, metavar=note.metavar, help=note.help, min=note.minimum, max=note.maximum
-    )
+        yield inspect.Parameter(
+            given.field,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=defaults[given.field],
+            annotation=Annotated[given.type, typers],
+        )
 
 
 def _default(field: Field[Any]) -> Any:

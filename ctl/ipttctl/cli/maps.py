@@ -6,39 +6,41 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from ipttctl.cli import output
+from ipttctl.bpf.map_copy import copy_entries
+from ipttctl.bpf.maps import Map
 from ipttctl.cli.options import LinkArgument, Output, OutputOption
+from ipttctl.cli.printing import lines
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.escape import Escaped, escape, word
 from ipttctl.link.controller import Controller
 from ipttctl.link.names import parse_link
+from ipttctl.numbers import U32_MAX
+from ipttctl.numbers import number as numbered
 from ipttctl.programs import maps as link_maps
 from ipttctl.show import render_json
 
-if TYPE_CHECKING:
-    from ipttctl.bpf.maps import Map
-    from ipttctl.programs import maps as link_maps
-
-_MAP = Annotated[
-    str, typer.Argument(metavar="LINK/NAME", help="map of a link, each by its name or its id")
-]
+_WHICH: Final = "map of a link, each by its name or id; or map=ID, or the path of a pinned one"
+_MAP = Annotated[str, typer.Argument(metavar="LINK/NAME", help=_WHICH)]
 _KEY = Annotated[str, typer.Argument(metavar="KEY", help="a number, an address, JSON, 0a:00:..")]
 _VALUE = Annotated[str, typer.Argument(metavar="VALUE", help="likewise")]
 
+_BY_ID: Final = "map="
 #: a value may begin with a minus sign; options have a letter after it
 _NEGATIVE: Final = {"ignore_unknown_options": True}
 
-app = typer.Typer(
-    help=(
-        "Read and write a map that a link's programs use, while they run. Keys and values are "
-        "written as the map's types (BTF) say, or by size if it has none."
-    ),
-    rich_markup_mode=None,
-)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def one_map() -> None:
+    """Read and write a map that a link's programs use, while they run.
+
+    Keys and values are written as the map's types (BTF) say, or by size if it has none.
+    """
 
 
 def maps(
@@ -49,9 +51,9 @@ def maps(
     wanted = parse_link(link)
     with Controller() as controller, link_maps.maps_of(controller.link(wanted)) as used:
         if output_form is Output.JSON:
-            output.lines(render_json.dumps(_json(entry)) for entry in used)
+            lines(render_json.dumps(_json(entry)) for entry in used)
         else:
-            output.lines(map(_line, used))
+            lines(map(_line, used))
 
 
 @app.command("get", context_settings=_NEGATIVE)
@@ -87,17 +89,49 @@ def dump(name: _MAP, output_form: OutputOption = Output.TEXT) -> None:
             _print(found, key, value, output_form)
 
 
+@app.command("copy")
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help=_WHICH)],
+    target: Annotated[str, typer.Argument(metavar="TO", help="likewise")],
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Copy all entries of a map to another, and print how many there were.
+
+    Keys and values have to be of the same sizes. Keys that TO has already get the new values; its
+    other keys stay. Programs that write to the maps meanwhile go on: what they add to FROM after an
+    entry was read is not in TO (`swap --keep-maps` loses nothing).
+    """
+    with _opened(source) as origin, _opened(target) as copied:
+        number = copy_entries(origin, copied)
+        if output_form is Output.JSON:
+            told = {"from": origin.info.id, "to": copied.info.id, "entries": number}
+            lines([render_json.dumps(told)])
+        else:
+            lines([f"from={origin.info.id} to={copied.info.id} entries={number}"])
+
+
 @contextmanager
 def _opened(name: str) -> Iterator[Map]:
-    """Open the map that LINK/NAME names.
+    """Open the map that LINK/NAME, map=ID or a path names.
 
     Raises:
-        UsageError: the text is not of this form.
+        UsageError: the text is not of one of these forms.
         ProgramError: there is no such map.
     """
+    if name.startswith("/"):
+        with Map.from_pinned(name) as found:
+            yield found
+        return
+    if name.startswith(_BY_ID):
+        with Map.from_id(numbered("map", name.removeprefix(_BY_ID), U32_MAX, 1)) as found:
+            yield found
+        return
     link, slash, wanted = name.partition("/")
     if not link or not slash or not wanted:
-        raise UsageError(f"'{name}' is not LINK/NAME", "see `ipttctl maps LINK` for the names")
+        raise UsageError(
+            f"'{name}' is not LINK/NAME, map=ID or a path",
+            "see `ipttctl maps LINK` for the names",
+        )
 
     of = parse_link(link)
     with Controller() as controller, link_maps.map_of(controller.link(of), wanted) as found:
@@ -113,7 +147,7 @@ def _print(found: Map, key: Any, value: Any, form: Output) -> None:
         texts = render_json.dumps({"map": found.info.id, "key": key, "value": value})
     else:
         texts = Escaped(f"{escape(_text(key))}\t{escape(_text(value))}")
-    output.lines([texts])
+    lines([texts])
 
 
 def _text(value: Any) -> str:

@@ -10,12 +10,13 @@ import typer
 from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.cli.output import walk_progress
+from ipttctl.cli.printing import lines, note
 from ipttctl.host import module, walk
 from ipttctl.link.controller import Controller
 from ipttctl.show import render_json, render_text
 
 app = typer.Typer(
-    help="Build, load and unload the kernel module.",
+    add_completion=False,
     rich_markup_mode=None,
 )
 
@@ -42,7 +43,7 @@ def build(
     The source is the one that came with ipttctl, or the directory in IPTTRACE_SOURCE.
     """
     release = kernel or module.running_release()
-    output.note(f"building the module for {release} (takes some seconds)...")
+    note(f"building the module for {release} (takes some seconds)...")
     _file("built", str(module.build(release)), output_form)
 
 
@@ -89,7 +90,7 @@ def verify(
     kernel and module. Exit status 1 if a case differs, whose ruleset is printed.
     """
     if anyway:
-        output.note(
+        note(
             "where nobody compared the sources of this series of kernels, or the layouts of its "
             "structures, with the module's walk, a difference that these cases do not show may "
             "change what happens to packets, or crash the kernel"
@@ -100,11 +101,11 @@ def verify(
         )
     if output_form is Output.JSON:
         shown = {"cases": count, "seed": seed, "differs": report or None}
-        output.lines([render_json.dumps(shown)])
+        lines([render_json.dumps(shown)])
     elif report:
-        output.lines(["the module's walk differs from the kernel's:", *report.splitlines()])
+        lines(["the module's walk differs from the kernel's:", *report.splitlines()])
     else:
-        output.lines([f"verified: {count} cases, none differs"])
+        lines([f"verified: {count} cases, none differs"])
     if report:
         raise typer.Exit(1)
 
@@ -121,30 +122,30 @@ def overview(output_form: Output) -> None:
 
 
 def _file(what: str, path: str, form: Output) -> None:
-    output.lines([render_json.dumps({what: path}) if form is Output.JSON else f"{what} {path}"])
+    lines([render_json.dumps({what: path}) if form is Output.JSON else f"{what} {path}"])
 
 
 def _state(state: module.ModuleState, form: Output) -> None:
     if form is Output.JSON:
-        output.lines([render_json.dumps(_state_object(state))])
+        lines([render_json.dumps(_state_object(state))])
         return
     if not state.loaded:
-        output.lines(["module: not loaded; run `ipttctl module load`"])
+        lines(["module: not loaded; run `ipttctl module load`"])
         return
     number = state.references
-    lines = [f"module: loaded, {number} reference{'' if number == 1 else 's'}"]
+    texts = [f"module: loaded, {number} reference{'' if number == 1 else 's'}"]
     if state.status:
-        lines[0] += f", version {state.status.version}, protocol {state.status.fingerprint:08x}"
+        texts[0] += f", version {state.status.version}, protocol {state.status.fingerprint:08x}"
         if walked := render_text.walk(state.status):
-            lines[0] += f", {walked}"
+            texts[0] += f", {walked}"
     if state.problem:
-        lines.append(f"problem: {state.problem}")
+        texts.append(f"problem: {state.problem}")
     if state.status and state.status.walk_refusal:
-        lines.append(f"chains: {state.status.walk_refusal}")
+        texts.append(f"chains: {state.status.walk_refusal}")
     if state.links is not None:
-        lines.append(f"links: {len(state.links) or 'none'}")
-        lines += [f"  {render_text.link_line(link)}" for link in state.links]
-    output.lines(lines)
+        texts.append(f"links: {len(state.links) or 'none'}")
+        texts += [f"  {render_text.link_line(link)}" for link in state.links]
+    lines(texts)
 
 
 def _state_object(state: module.ModuleState) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Options shared by several commands, and the meaning of their values."""
+"""Options and arguments of several command lines, in typer's form, and what their values mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from ipttctl.numbers import U32_MAX
 from ipttctl.system.inherited import Inherited
 
 
@@ -19,6 +18,7 @@ class Output(enum.StrEnum):
     JSON = "json"
 
 
+LinkArgument = Annotated[str, typer.Argument(metavar="LINK", help="id or name of the link")]
 OutputOption = Annotated[
     Output, typer.Option("-o", "--output", help="text for people, json for programs")
 ]
@@ -30,23 +30,12 @@ ColumnsOption = Annotated[
         help="only these columns, in this order: time,pkt_info,iptables_info",
     ),
 ]
-ExpectGenerationOption = Annotated[
-    int | None,
+RulesOption = Annotated[
+    bool | None,
     typer.Option(
-        "--expect-gen", metavar="N", min=1, max=U32_MAX, help="only if the link has this generation"
-    ),
-]
-ExpectProgramOption = Annotated[
-    list[str],
-    typer.Option(
-        "--expect-prog", metavar="SLOT=ID", help="only if the slot holds program ID; 0 means empty"
-    ),
-]
-LinkArgument = Annotated[str, typer.Argument(metavar="LINK", help="id or name of the link")]
-LabelOption = Annotated[
-    list[str],
-    typer.Option(
-        "--label", metavar="KEY=VALUE", help="something to note about the link; repeatable"
+        "--rules/--no-rules",
+        help="the rules themselves, as their owners write them (default: in the table of wide "
+        "terminals and pipes)",
     ),
 ]
 ReasonOption = Annotated[

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Printing of data to standard output, and of everything else to standard error."""
+"""Printing of links, events and the like, as text or as JSON."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ipttctl.cli.options import Output
+from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
-from ipttctl.escape import escape
+from ipttctl.escape import word
+from ipttctl.events.records import EventRecord
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import HistoryEntry, Link, LinkChange, LinkList
@@ -24,12 +27,6 @@ from ipttctl.system.namespace_names import NamespaceNames
 
 if TYPE_CHECKING:
     from ipttctl.cli.rule_texts import RuleTexts
-    from ipttctl.events.records import EventRecord
-
-
-def note(text: str) -> None:
-    """Print a remark that is not data, on one line of standard error, escaped."""
-    print(escape(text), file=sys.stderr, flush=True)
 
 
 def tell_state(link: Link) -> None:
@@ -43,17 +40,6 @@ def tell_force(change: LinkChange) -> None:
     if change.forced_pid:
         who = f"process {change.forced_pid} ({change.forced_comm})"
         note(f"link {change.link.id} was {change.change} by force, by {who}")
-
-
-def lines(texts: Iterable[str], to: TextIO | None = None) -> None:
-    """Print lines, to standard output by default, and flush them.
-
-    They are escaped here, unless they are ``Escaped``: no text from outside ends a line or gets
-    to the terminal as a command.
-    """
-    file = to or sys.stdout
-    file.writelines(f"{escape(text)}\n" for text in texts)
-    file.flush()
 
 
 def links(
@@ -74,14 +60,35 @@ def links(
     lines(texts, to)
 
 
-def history(entries: Sequence[HistoryEntry], output: Output) -> None:
-    """Print the history of a link's generations, one a line."""
-    lines(
-        render_json.dumps(render_json.history(entry))
-        if output is Output.JSON
-        else render_text.history_line(entry)
-        for entry in entries
-    )
+def history(
+    entries: Sequence[HistoryEntry],
+    output: Output,
+    constants: Mapping[int, Mapping[str, Any]],
+) -> None:
+    """Print the history of a link's generations, one a line.
+
+    ``constants`` are those of the programs that are still loaded, by the programs' ids.
+    """
+    for entry in entries:
+        known = {
+            slot.name.lower(): constants[program.id]
+            for slot, program in entry.programs.items()
+            if constants.get(program.id)
+        }
+        if output is Output.JSON:
+            lines([render_json.dumps({**render_json.history(entry), "constants": known})])
+        else:
+            words = [
+                f"{slot}.set.{name}={word(_constant(value))}"
+                for slot, values in known.items()
+                for name, value in values.items()
+            ]
+            lines([" ".join([render_text.history_line(entry), *words])])
+
+
+def _constant(value: Any) -> str:
+    """A constant in the form that --set takes."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def change(
@@ -178,6 +185,13 @@ class EventPrinter:
         if output is not Output.TEXT or columns is not None or not sys.stdout.isatty():
             return True
         return shutil.get_terminal_size().columns >= WIDE
+
+    @classmethod
+    def shows_rules(
+        cls, wanted: bool | None, output: Output, columns: Sequence[str] | None
+    ) -> bool:
+        """Whether rules are shown; if that is not said, they are where there is room for them."""
+        return cls.has_room(output, columns) if wanted is None else wanted
 
     def print(self, records: Sequence[EventRecord]) -> None:
         """Print events and flush them."""

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import IpttctlError
 from ipttctl.events import describe
+from ipttctl.events.records import EventRecord
 from ipttctl.families import nft_family_name
 from ipttctl.link.controller import Controller
 from ipttctl.rules.legacy import Count
@@ -19,11 +21,7 @@ from ipttctl.rules.owners import Owners, Place
 from ipttctl.rules.rulesets import LegacyKey, RuleKey, Rulesets, RuleText
 from ipttctl.show.rule import Rule
 from ipttctl.system import netns
-from ipttctl.system.descriptors import Closing
 from ipttproto import EventFlag, Kind
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 _PATIENCE: Final = 2.0
 """Seconds that a batch of events waits for texts at most; the kernel keeps the next ones."""

@@ -13,21 +13,18 @@ from typing import Annotated, Final
 
 import typer
 
+from ipttctl.bpf import tools
 from ipttctl.cli import output
+from ipttctl.cli.exit_codes import NOT_EXECUTABLE, NOT_FOUND
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import Output, OutputOption, inherited, tell_compiling
+from ipttctl.cli.printing import note
 from ipttctl.cli.walk import verified_for
 from ipttctl.errors import LinkGoneError, os_reason
 from ipttctl.hooks import HookOptions, check_slots, chosen
 from ipttctl.link.controller import Controller
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.sources import OfDescriptor, ProgramSource
-from ipttctl.system import tools
-
-NOT_EXECUTABLE: Final = 126
-"""Exit status if the command cannot be executed, the same as a shell's."""
-NOT_FOUND: Final = 127
-"""Exit status if there is no such command, the same as a shell's."""
 
 #: the signals that are passed on to the command
 _PASSED_ON: Final = (
@@ -45,6 +42,14 @@ _PATIENCE: Final = 1.0
 _STANDARD_ERROR: Final = 2
 
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(
+    # options after COMMAND are its own
+    context_settings={"allow_interspersed_args": False},
+    epilog="Exit status: COMMAND's; or that of ipttctl, see `ipttctl --help`.",
+)
 @grouped
 def run(
     *,
@@ -53,7 +58,7 @@ def run(
     where: HookOptions,
     command: Annotated[
         list[str],
-        typer.Argument(metavar="COMMAND...", help="what to run; options end where it begins"),
+        typer.Argument(metavar="COMMAND...", help="command to run; options end where it begins"),
     ],
     output_form: OutputOption = Output.TEXT,
 ) -> int:
@@ -83,10 +88,10 @@ def run(
             if left.owner_portid == link.owner_portid:
                 left = controller.detach(link.id)
             else:
-                output.note(f"link {link.id} is not ours any more, and stays")
+                note(f"link {link.id} is not ours any more, and stays")
             output.links([left], output_form, to=sys.stderr)
         except LinkGoneError:
-            output.note(f"link {link.id} was detached by somebody else")
+            note(f"link {link.id} was detached by somebody else")
         return status
 
 
@@ -122,10 +127,10 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
             )
             return _await(child)
     except FileNotFoundError:
-        output.note(f"ipttctl: there is no command '{command[0]}'")
+        note(f"ipttctl: there is no command '{command[0]}'")
         return NOT_FOUND
     except OSError as error:
-        output.note(f"ipttctl: cannot execute '{command[0]}': {os_reason(error)}")
+        note(f"ipttctl: cannot execute '{command[0]}': {os_reason(error)}")
         return NOT_EXECUTABLE
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

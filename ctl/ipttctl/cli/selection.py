@@ -6,13 +6,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipttctl.errors import UsageError
 from ipttctl.numbers import number
-
-if TYPE_CHECKING:
-    from ipttctl.programs.trace import Network
+from ipttctl.programs.trace import Network
 
 _ANY: Final = "any"
 #: names that /etc/protocols spells differently, or that must work without that file

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from ipttctl.bpf.descriptors import Wakeup
 from ipttctl.link.wire import wait_readable
-from ipttctl.system.descriptors import Wakeup
-from ipttctl.system.endings import handled
+from ipttctl.system.endings import ENDING, handled
 
 #: signals that call ``stop``; after so many, the next one ends the process by default action
 _PATIENT: Final = 2
@@ -21,7 +23,15 @@ def on_ending(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` when the user or the system asks the process to end, instead of dying.
 
     The second signal does the same; the third ends the process. Ignored signals stay ignored.
+    ``stop`` may be called by another thread too, and again.
     """
+    with interrupted_by(stop), _woken(stop):
+        yield
+
+
+@contextmanager
+def interrupted_by(stop: Callable[[], None]) -> Iterator[None]:
+    """Do as ``on_ending`` does, but call ``stop`` as a signal handler only: it may raise."""
     told: list[int] = []
 
     def handle(number: int) -> None:
@@ -34,6 +44,35 @@ def on_ending(stop: Callable[[], None]) -> Iterator[None]:
 
     with handled(handle) as restore:
         yield
+
+
+@contextmanager
+def _woken(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` from a thread as well.
+
+    Python calls handlers between two steps of its interpreter. If a signal comes right before the
+    step is a system call that waits, or to another thread, that would be after the wait.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        # they are for the thread that waits
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while numbers := os.read(reader, 1):
+            if numbers[0] in ENDING:
+                stop()
+
+    watching = threading.Thread(target=watch, name="signals", daemon=True)
+    watching.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        watching.join()
+        os.close(reader)
 
 
 def wait_ending(seconds: float) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ipttctl.cli.output import note
+from ipttctl.cli.printing import note
 from ipttctl.errors import PrivilegeError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.streams import NamespaceStream

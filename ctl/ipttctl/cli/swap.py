@@ -3,46 +3,49 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Annotated, Final, NamedTuple
 
 import typer
 
+from ipttctl.bpf.constants_map import constants_of
 from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.keep import KeepOptions, SwapCommand
 from ipttctl.cli.options import (
-    ExpectGenerationOption,
-    ExpectProgramOption,
     ForceOption,
-    LabelOption,
     LinkArgument,
     Output,
     OutputOption,
     ReasonOption,
     inherited,
-    tell_compiling,
 )
-from ipttctl.errors import UsageError
+from ipttctl.errors import PrivilegeError, ProgramError, UsageError
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import Swap
-from ipttctl.link.names import parse_labels, parse_link, parse_reason
-from ipttctl.programs.options import ProgramOptions, expected_programs
+from ipttctl.link.names import LabelOptions, parse_link, parse_reason
+from ipttctl.programs.options import ProgramOptions
+from ipttctl.programs.slots import Expectations, ExpectedGeneration
 from ipttctl.system.inherited import Inherited
 from ipttproto.family import limit
 
 _LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command("swap", cls=SwapCommand)
 @grouped
 def swap(
     *,
     context: typer.Context,
     programs: ProgramOptions,
+    keep: KeepOptions,
     link: Annotated[
         str | None, typer.Argument(metavar="[LINK]", help="id or name of the link")
     ] = None,
-    expect_generation: ExpectGenerationOption = None,
-    expect_program: ExpectProgramOption = [],  # noqa: B006 - typer copies it
+    expected: Expectations,
     rollback_after: Annotated[
         str | None,
         typer.Option(
@@ -59,16 +62,22 @@ def swap(
             help="several links in one step, all or none: a YAML or JSON list; - is standard input",
         ),
     ] = None,
-    label: LabelOption = [],  # noqa: B006 - typer copies it
+    label: LabelOptions,
     reason: ReasonOption = None,
     force: ForceOption = False,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Replace all programs, the filter and the cookie of a link in one step.
 
-    Replaces the whole set: unnamed slots become empty, as do filter and cookie if not given. The
-    link keeps its labels unless --label is given, which replaces all of them.
-    Prints the new state of the link.
+    Replaces the whole set: unnamed slots become empty, as do filter, cookie and payload if they
+    are neither given nor kept. The link keeps its labels unless --label is given, which replaces
+    all of them. Prints the new state of the link.
+
+    --keep-maps loads the programs of --source and --object with the maps of the same names that the
+    link's programs use, so that nothing in them is lost: --keep-maps, or --keep-maps=limits,counts.
+    Type, sizes and types (BTF) have to be the same. The maps of a loaded program are fixed. --keep
+    takes filter, cookie and payload, with commas. If somebody else swaps the link meanwhile, the
+    swap is refused (status 7).
 
     With --txn FILE holds the links and their programs, as a list with an object for each link:
     "link" and this command's options by their long names, as in
@@ -85,44 +94,52 @@ def swap(
     )
     why = parse_reason("--reason", reason)
     if transaction is not None:
-        if link is not None or programs.given or expect_generation or expect_program or label:
+        if link is not None or programs.given or keep.given or expected.given or label.given:
             raise UsageError("--txn has links, programs, labels and expectations in its file")
-        how = _How(back, why, force)
-        _transact(transaction, inherited(context), how, output_form)
+        _transact(transaction, inherited(context), _How(back, why, force), output_form)
         return
     if link is None:
         raise UsageError("give the id or the name of a link, or --txn")
     wanted = parse_link(link)
-    labels = parse_labels("--label", label) or None
-    expected = expected_programs(expect_program)
+    labels = label.labels()
+    expected_programs = expected.programs()
     choice = programs.choice(inherited(context))
-    with Controller() as controller, choice.open(tell_compiling) as opened:
+    kept = keep.kept()
+    with (
+        Controller() as controller,
+        kept.open(
+            controller, wanted, choice, expected.expect_generation, expected_programs
+        ) as opened,
+    ):
         changed = controller.swap(
-            wanted,
-            opened,
-            expect_generation=expect_generation,
-            expect_programs=expected,
+            opened.link,
+            opened.programs,
+            expect_generation=opened.expect_generation,
+            expect_programs=expected_programs,
             rollback_after=back,
             labels=labels,
             reason=why,
             force=force,
+            keep=opened.keep,
         )
         output.links([changed], output_form)
 
 
+@grouped
 def confirm(
+    *,
     link: LinkArgument,
-    expect_generation: ExpectGenerationOption = None,
+    expected: ExpectedGeneration,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Keep a swap made with --rollback-after, of the link and of those swapped together with it.
 
-    --expect-gen is the generation that swap printed. Without it this confirms whichever swap
-    waits, somebody else's too if the own one was rolled back before. Prints the link.
+    --expect-gen is the generation that swap printed. Without it any waiting swap is
+    confirmed, somebody else's too if the own one was rolled back before. Prints the link.
     """
     wanted = parse_link(link)
     with Controller() as controller:
-        confirmed = controller.confirm(wanted, expect_generation=expect_generation)
+        confirmed = controller.confirm(wanted, expect_generation=expected.expect_generation)
         output.links([confirmed], output_form)
 
 
@@ -130,11 +147,17 @@ def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None
     """Show the last generations of a link, oldest first: the change, its time and its author.
 
     Links that were swapped together have the same number of a transaction. A roll-back has that of
-    the swap that it undoes.
+    the swap that it undoes. Programs that are still loaded are shown with their constants, if the
+    caller may open programs and maps (CAP_SYS_ADMIN).
     """
     wanted = parse_link(link)
     with Controller() as controller:
-        output.history(controller.history(wanted), output_form)
+        entries = controller.history(wanted)
+    constants = {}
+    for program in {info.id for entry in entries for info in entry.programs.values()}:
+        with suppress(ProgramError, PrivilegeError):
+            constants[program] = constants_of(program)
+    output.history(entries, output_form, constants)
 
 
 class _How(NamedTuple):
@@ -151,12 +174,17 @@ def _transact(file: str, left_open: Inherited, how: _How, form: Output) -> None:
     changes = read_transaction(file, left_open)
     with Controller() as controller, ExitStack() as stack:
         swaps = [
-            Swap(
-                change.link,
-                stack.enter_context(change.choice.open(tell_compiling)),
-                change.expect_generation,
-                change.expect_programs,
-                change.labels,
+            replace(
+                stack.enter_context(
+                    change.kept.open(
+                        controller,
+                        change.link,
+                        change.choice,
+                        change.expect_generation,
+                        change.expect_programs,
+                    )
+                ),
+                labels=change.labels,
             )
             for change in changes
         ]

@@ -12,9 +12,11 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import selection
-from ipttctl.cli.options import ColumnsOption, Output, OutputOption
-from ipttctl.cli.output import EventPrinter, event_columns, note, tell_state, totals
+from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
+from ipttctl.cli.output import EventPrinter, event_columns, tell_state, totals
+from ipttctl.cli.printing import note
 from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
@@ -32,7 +34,6 @@ from ipttctl.link.model import Link, ProgramSet
 from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs import trace as trace_programs
-from ipttctl.programs.choice import compiled
 from ipttctl.rules import backends
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.system import netns
@@ -113,14 +114,7 @@ def trace(
         Backend | None,
         typer.Option("--backend", help="rules of iptables-legacy only, or of nftables only"),
     ] = None,
-    rules: Annotated[
-        bool | None,
-        typer.Option(
-            "--rules/--no-rules",
-            help="the rules themselves, as their owners write them (default: in the table of wide "
-            "terminals and pipes)",
-        ),
-    ] = None,
+    rules: RulesOption = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="columns for link and generation")
     ] = False,
@@ -161,7 +155,8 @@ def trace(
         process = None if pid is None else stack.enter_context(closing(ChosenProcess(pid)))
         controller = stack.enter_context(Controller())
         names = stack.enter_context(NamespaceNames().watching())
-        bytecode = compiled(" ".join(expression) if expression else None)
+        text = " ".join(expression or ())
+        bytecode = compile_filter(text) if text else None
 
         wanted = trace_programs.TraceOptions(
             address=host,
@@ -201,8 +196,8 @@ def trace(
             sees_nft = any(isinstance(place, ChainHook) for place in places)
             _tell_no_rules(namespace, backend if sees_nft else Backend.LEGACY)
             texts = None
-            if rules or (rules is None and EventPrinter.has_room(output, shown)):
-                texts = stack.enter_context(closing(RuleTexts(controller)))
+            if EventPrinter.shows_rules(rules, output, shown):
+                texts = stack.enter_context(RuleTexts(controller))
             printer = EventPrinter(
                 output,
                 time_format=_time_format(precise, relative),

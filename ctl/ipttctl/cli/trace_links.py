@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from ipttctl.cli.output import note, tell_state
+from ipttctl.cli.output import tell_state
+from ipttctl.cli.printing import note
 from ipttctl.errors import LinkGoneError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ipttctl.cli.keep import Kept, PartOptions
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.link.names import LinkRef, parse_labels, parse_link
+from ipttctl.link.names import LabelOptions, LinkRef, parse_link
 from ipttctl.programs.choice import ProgramChoice
-from ipttctl.programs.options import ProgramOptions, expected_programs
-from ipttctl.state.option_files import Options, directory_of, read_file
+from ipttctl.programs.options import ProgramOptions
+from ipttctl.programs.slots import Expectations
+from ipttctl.state.option_files import Options, directory_of, keep_names, read_file
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 from ipttproto.family import limit
@@ -30,6 +32,7 @@ class LinkSwap:
     expect_generation: int | None
     expect_programs: Mapping[Slot, int]
     labels: Mapping[str, str] | None
+    kept: Kept
 
 
 def read_transaction(file: str, inherited: Inherited) -> list[LinkSwap]:
@@ -60,17 +63,17 @@ def _change(called: str, entry: Any, directory: Path, inherited: Inherited) -> L
     given = Options(called, entry, "link: ID")
     text = given.text("link", "the id or the name of a link")
     programs = given.group(ProgramOptions)
-    generation = given.number("expect-gen")
-    expected = given.texts("expect-prog")
-    labels = given.texts("label") if given.has("label") else None
+    expected, labels = given.group(Expectations), given.group(LabelOptions)
+    maps, parts = keep_names(given, "keep-maps"), given.group(PartOptions)
     given.finish()
     try:
         return LinkSwap(
             parse_link(text),
             programs.choice(inherited).relative_to(directory),
-            generation,
-            expected_programs(expected),
-            None if labels is None else parse_labels("label", labels),
+            expected.expect_generation,
+            expected.programs(),
+            labels.labels(),
+            Kept(maps, parts.parts()),
         )
     except (UsageError, ProgramError) as error:
         raise type(error)(f"{called}: {error.problem}", error.remedy) from None

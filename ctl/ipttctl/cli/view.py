@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from ipttctl.cli.output import EventPrinter
 from ipttctl.events.packets import PacketCounter
-
-if TYPE_CHECKING:
-    from ipttproto import EventBatch
+from ipttctl.events.records import decode
+from ipttproto import EventBatch
 
 
 class EventView:
@@ -20,9 +18,6 @@ class EventView:
         self, printer: EventPrinter, links: Collection[int] | None, count: int | None
     ) -> None:
         """Show ``count`` events of ``links``; None means no limit, or all links."""
-        from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
-
-        self._decode = decode
         self._printer = printer
         self._links = links
         self._count = count
@@ -38,7 +33,7 @@ class EventView:
         """Print the wanted events of a batch."""
         if self.full:
             return
-        records = self._decode(batch, self._links)
+        records = decode(batch, self._links)
         if self._count is not None:
             records = records[: self._count - self.events]
         if not records:

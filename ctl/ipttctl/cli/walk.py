@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from ipttctl.cli.output import walk_progress
 from ipttctl.errors import ModuleError
-from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.host import walk
 from ipttctl.link.controller import Controller
@@ -15,7 +14,7 @@ from ipttctl.link.controller import Controller
 
 def verified_for(controller: Controller, hooks: Iterable[Hook]) -> None:
     """Verify the walk as ``verified`` does if a link is to be made at chains."""
-    if any(isinstance(hook, ChainHook) for hook in hooks):
+    if any(hook.NEEDS_WALK for hook in hooks):
         verified(controller)
 
 

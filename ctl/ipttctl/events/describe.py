@@ -7,16 +7,14 @@ import errno
 import socket
 from enum import IntEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipttctl import families
 from ipttctl.escape import word
 from ipttctl.events import protocols
+from ipttctl.events.records import EventRecord
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 VERDICTS: Final = ("DROP", "ACCEPT", "STOLEN", "QUEUE", "REPEAT", "STOP")
 """Netfilter verdicts by number."""

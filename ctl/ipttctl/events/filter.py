@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Events = npt.NDArray[np.void]
     Choice = npt.NDArray[np.bool_]
 
-_WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET, Kind.CHAIN_EXIT)
+WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET, Kind.CHAIN_EXIT)
 _OF_RULES: Final = (
     Kind.RULE,
     Kind.RETURN,
@@ -146,7 +146,7 @@ class EventFilter:
                 passing &= fitting
         if self.verdicts is not None:
             passing &= _one_of(events, "verdict", self.verdicts)
-            passing &= _one_of(events, "kind", _WITH_VERDICT)
+            passing &= _one_of(events, "kind", WITH_VERDICT)
         if self.devices is not None:
             names = [os.fsencode(name) for name in self.devices]
             passing &= _one_of(events, "in_name", names) | _one_of(events, "out_name", names)

@@ -4,20 +4,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ipttctl.events.filter import WITH_VERDICT
+from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily
 from ipttproto import Kind
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 _ACCEPT: Final = 1
 _INPUT: Final = 1
 _OUTPUT: Final = 3
 _OUTWARD: Final = (3, 4)
 _KEPT: Final = 65536
-_WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET, Kind.CHAIN_EXIT)
 #: of a device; of inet tables, ingress is a hook of IP
 _EGRESS: Final = (NfFamily.NETDEV, 1)
 _INET_INGRESS: Final = 5
@@ -56,7 +54,7 @@ def _continues(last: EventRecord, record: EventRecord) -> bool:
         return at_another and last.verdict == _ACCEPT
     if not _of_hook(record) and _passage(last) == _passage(record):
         return True
-    ended = last.kind in _WITH_VERDICT and last.verdict != _ACCEPT
+    ended = last.kind in WITH_VERDICT and last.verdict != _ACCEPT
     begins = record.hook == _OUTPUT != last.hook
     again = _rules(last) == _rules(record)
     if ended or begins or again or not _reaches(last, record):

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Events as tuples, decoded a batch at a time by numpy."""
+"""Events as tuples."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from ipttproto import EVENT_DTYPE, EventBatch
-from ipttproto.arrays import np
+from ipttproto import EventBatch
 
 
 class EventRecord(NamedTuple):
@@ -73,34 +72,11 @@ class EventRecord(NamedTuple):
     payload: bytes = b""
 
 
-def _plain_dtype() -> np.dtype[np.void]:
-    """The event's dtype with opaque byte arrays, which decode to ``bytes``."""
-    names, formats, offsets = [], [], []
-    for name, (dtype, offset, *_) in (EVENT_DTYPE.fields or {}).items():
-        names.append(name)
-        formats.append(np.dtype(f"V{dtype.itemsize}") if dtype.subdtype else dtype)
-        offsets.append(offset)
-    if tuple(names) != EventRecord._fields[: len(names)]:
-        raise TypeError("EventRecord does not have the members of the protocol's event")
-    return np.dtype(
-        {
-            "names": names,
-            "formats": formats,
-            "offsets": offsets,
-            "itemsize": EVENT_DTYPE.itemsize,
-        }
-    )
-
-
-_PLAIN: Final = _plain_dtype()
-
-
 def decode(batch: EventBatch, links: Collection[int] | None = None) -> list[EventRecord]:
     """The events of a batch, in order; with ``links``, only those of these links."""
-    rows = batch.events.view(_PLAIN).tolist()
     records = [
         EventRecord._make((*row, batch.cpu, sequence, batch.clock_offset, b""))
-        for sequence, row in zip(batch.sequences(), rows, strict=True)
+        for sequence, row in zip(batch.sequences(), batch.rows(), strict=True)
     ]
     for place, payload in batch.payloads.items():
         records[place] = records[place]._replace(payload=payload)

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import ipttproto
 from ipttctl.errors import UsageError
 from ipttctl.escape import name_bytes, part, part_name, word
 from ipttctl.events import describe
 from ipttctl.events.filter import HookPattern
+from ipttctl.events.records import EventRecord
 from ipttctl.families import FAMILY_NAMES, NfFamily, nft_family_name
 from ipttctl.hooks.hook import (
     Hook,
@@ -24,15 +25,13 @@ from ipttctl.hooks.hook import (
     given_namespace,
     open_namespace,
 )
+from ipttctl.hooks.passages import passage_values
 from ipttctl.numbers import known_member
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import TABLE_SLOTS, EventFlag, Gone, Kind, Slot
 from ipttproto.family import limit
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 _NAME: Final = "chain"
 CHAIN_SYNTAX: Final = f"{_NAME}[:FAMILY[/TABLE[/CHAIN]]]"
@@ -72,6 +71,7 @@ class ChainHook(Hook):
 
     KIND: ClassVar[int] = ipttproto.Hook.CHAIN
     SLOTS: ClassVar[tuple[Slot, ...]] = TABLE_SLOTS
+    NEEDS_WALK: ClassVar[bool] = True
     EVENTS: ClassVar[frozenset[Kind]] = frozenset(
         {
             Kind.CHAIN_RULE,
@@ -235,6 +235,24 @@ class ChainHook(Hook):
             table=hook.table,
             chain=hook.chain,
         )
+
+    @classmethod
+    def event_values(cls, record: EventRecord) -> dict[str, Any]:
+        """The passage, the table and chain, the rule and what it decided."""
+        is_rule = record.kind == Kind.CHAIN_RULE
+        left, known = record.kind == Kind.CHAIN_EXIT, record.kind == Kind.CHAIN_KNOWN
+        decides = not left and not known
+        return {
+            **passage_values(record, left=left, decided=left or is_rule, known=known),
+            "table_family": nft_family_name(record.family),
+            "table_handle": record.table_handle,
+            "chain_handle": record.chain_handle,
+            "rulenum": record.rulenum if is_rule else None,
+            "rule_handle": record.rule_handle if is_rule else None,
+            "depth": record.depth if decides else None,
+            "decision": describe.decision_name(record.verdict) if decides else None,
+            "target": describe.text(record.target) or None if is_rule else None,
+        }
 
     @classmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:

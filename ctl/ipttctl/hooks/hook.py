@@ -10,18 +10,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from ipttctl.errors import UsageError, os_reason
 from ipttctl.events.filter import HookPattern
+from ipttctl.events.records import EventRecord
 from ipttctl.options import Option
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone, Kind, Slot
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 Identity = tuple[int, ...]
 """A place as numbers, the kind of hook first; equal only for what the kernel has as one place."""
@@ -122,6 +120,8 @@ class Hook(ABC):
     """The slots that take programs."""
     EVENTS: ClassVar[frozenset[Kind]]
     """The kinds of events that come from such a hook."""
+    NEEDS_WALK: ClassVar[bool] = False
+    """Whether links at such a hook take the walk through nftables' chains, once verified."""
     CAN_DROP: ClassVar[bool] = False
     """Whether links at such a hook can drop packets."""
     TITLE: ClassVar[str]
@@ -234,6 +234,12 @@ class Hook(ABC):
             UsageError: the text means this kind, and is wrong.
         """
         return HookPattern(cls.EVENTS) if cls.means(text) else None
+
+    @classmethod
+    def event_values(cls, record: EventRecord) -> dict[str, Any]:
+        """The values for those keys of an event's JSON that not all kinds of hooks have."""
+        del record
+        return {}
 
     @classmethod
     @abstractmethod

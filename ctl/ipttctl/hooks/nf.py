@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import ipttproto
 from ipttctl.errors import UsageError
 from ipttctl.escape import word
 from ipttctl.events import describe
 from ipttctl.events.filter import HookPattern
+from ipttctl.events.records import EventRecord
 from ipttctl.families import (
     FAMILY_NAMES,
     HOOKS,
@@ -42,9 +43,6 @@ from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import OWN, Namespace, find, identity, initial_namespace
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone, Kind, LinkFlag, NfMode, Slot
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 _PREFIX: Final = "nf"
 HOOK_SYNTAX: Final = f"{_PREFIX}:FAMILY/HOOK[@PRIORITY]"
@@ -333,6 +331,14 @@ class NfHook(Hook):
             yield NfFamily.NETDEV, HOOKS[NfFamily.NETDEV][_INGRESS]
         elif self.family == NfFamily.INET:
             yield from ((family, self.hook) for family in IP.values())
+
+    @classmethod
+    def event_values(cls, record: EventRecord) -> dict[str, Any]:
+        """The link's priority and verdict."""
+        return {
+            "priority": record.priority,
+            "verdict": describe.verdict_name(record.verdict),
+        }
 
     @classmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:

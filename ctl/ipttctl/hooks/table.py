@@ -7,19 +7,18 @@ import enum
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import ipttproto
 from ipttctl.escape import word
 from ipttctl.events import describe
+from ipttctl.events.records import EventRecord
 from ipttctl.families import IP, ip_version
 from ipttctl.hooks.hook import Hook, HookChoice, Identity
+from ipttctl.hooks.passages import passage_values
 from ipttctl.options import Option
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import TABLE_SLOTS, EventFlag, Kind, LinkFlag, Slot
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 _NAME: Final = "table"
 _ARMED_BITS: Final = {4: 1, 6: 2}
@@ -151,6 +150,14 @@ class TableHook(Hook):
             yield f"IPv{self.family} only"
         if self.waiting:
             yield f"no IPv{' and IPv'.join(map(str, sorted(self.waiting)))} tables"
+
+    @classmethod
+    def event_values(cls, record: EventRecord) -> dict[str, Any]:
+        """The passage, and the rule's number."""
+        left = record.kind == Kind.EXIT
+        values = passage_values(record, left=left, decided=left, known=record.kind == Kind.KNOWN)
+        numbered = record.kind in {Kind.RULE, Kind.RETURN, Kind.POLICY}
+        return {**values, "rulenum": record.rulenum if numbered else None}
 
     @classmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:

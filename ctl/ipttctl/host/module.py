@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ipttctl.bpf import tools
+from ipttctl.bpf.private_dirs import check_private
 from ipttctl.errors import (
     IpttctlError,
     LinkGoneError,
@@ -24,8 +26,6 @@ from ipttctl.link.controller import Controller, require_same_build
 from ipttctl.link.model import Link, ModuleStatus
 from ipttctl.link.wire import require_privilege
 from ipttctl.paths import module_directory
-from ipttctl.system import tools
-from ipttctl.system.private_dirs import check_private
 
 NAME: Final = "ipttrace"
 """The module's name in the kernel."""

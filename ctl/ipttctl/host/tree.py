@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ipttctl.bpf import tools
 from ipttctl.errors import IpttctlError
 from ipttctl.host import module, walk
 from ipttctl.host.module import ModuleState
 from ipttctl.rules import backends
 from ipttctl.rules.backends import Backends
-from ipttctl.system import netns, tools
+from ipttctl.system import netns
 from ipttproto import Walk
 
 
 @dataclass(frozen=True)
-class Namespace:
+class NamespacePath:
     """A network namespace, by a path to it."""
 
     name: str
@@ -117,7 +118,7 @@ class Host:
             return state.loaded and state.problem is None
         return False
 
-    def namespaces(self) -> Iterator[Namespace]:
+    def namespaces(self) -> Iterator[NamespacePath]:
         """The network namespaces of processes, and those kept by `ip netns`."""
         seen = set()
         processes = (entry.name for entry in (self.root / "proc").glob("[0-9]*"))
@@ -128,9 +129,9 @@ class Host:
                 if inode not in seen:
                     comm = (self.read(f"proc/{process}/comm") or "").strip()
                     name = "initial" if process == "1" else f"{inode} (of {comm}, pid {process})"
-                    yield Namespace(name, path)
+                    yield NamespacePath(name, path)
                 seen.add(inode)
         for path in sorted((self.root / "run/netns").glob("*")):
             with suppress(OSError):
                 if path.stat().st_ino not in seen:
-                    yield Namespace(path.name, path)
+                    yield NamespacePath(path.name, path)

@@ -19,13 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ipttctl.bpf.private_dirs import check_private, make_private
 from ipttctl.bpf.programs import Program
 from ipttctl.errors import IpttctlError, ModuleError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.host.module import BUILT, NAME
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ModuleStatus, ProgramSet
-from ipttctl.system.private_dirs import check_private, make_private
 from ipttproto import TABLE_SLOTS, Layout, Walk
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def verify(
     Raises:
         IpttctlError: it cannot be verified.
     """
-    from ipttctl.verify.run import Runner, cases  # noqa: PLC0415  # needed once on a machine
-    from ipttctl.verify.words import Vocabulary  # noqa: PLC0415  # needed once on a machine
+    from ipttctl.verify.run import Runner, cases  # noqa: PLC0415  # 7 ms, once on a machine
+    from ipttctl.verify.words import Vocabulary  # noqa: PLC0415  # 7 ms, once on a machine
 
     report = ""
     with (

@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import Any, Final
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import KernelError, LinkGoneError, ModuleError, NameTakenError
+from ipttctl.events.filter import EventFilter
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.keep import keep_parts, unchanged_generation
 from ipttctl.link.model import (
     HistoryEntry,
     Link,
     LinkList,
     ModuleStatus,
+    Part,
     ProgramSet,
     Swap,
     TableRuleset,
@@ -24,11 +29,7 @@ from ipttctl.link.names import LinkRef, link_attributes, note_attributes
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
 from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import EVENT_BUFFER, Connection
-from ipttctl.system.descriptors import Closing
 from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot, Walk
-
-if TYPE_CHECKING:
-    from ipttctl.events.filter import EventFilter
 
 _MILLI: Final = 1000
 _LIST_ATTEMPTS: Final = 16
@@ -164,6 +165,7 @@ class Controller(Closing):
         labels: Mapping[str, str] | None = None,
         reason: str | None = None,
         force: bool = False,
+        keep: Collection[Part] = (),
     ) -> Link:
         """Replace all programs of a link in one step: each packet meets the old set or the new.
 
@@ -175,13 +177,24 @@ class Controller(Closing):
         link cannot be swapped again (EBUSY). With ``force`` it is swapped although somebody else
         owns it exclusively (EBUSY otherwise).
 
+        The parts to ``keep`` are taken from the link's set. If somebody else swaps the link between
+        that and the swap, it is refused as unexpected: sets are not mixed. (``KeptMaps`` keeps the
+        maps.)
+
         Raises:
             LinkGoneError: there is no such link.
             ExpectationError: the link is not as expected; nothing was changed.
+            UsageError: a part to keep is given too.
+            ProgramError: the new programs have no map for the payload.
         """
-        swap = Swap(link, programs, expect_generation, expect_programs, labels)
-        attributes = swap.attributes() | _rollback(rollback_after) | _how(reason, force)
-        return self._link(Command.SWAP, attributes, f"swapping link {link}")
+        swap = Swap(link, programs, expect_generation, expect_programs, labels, keep)
+        with ExitStack() as opened:
+            attributes = {
+                **self._kept(swap, opened).attributes(),
+                **_rollback(rollback_after),
+                **_how(reason, force),
+            }
+            return self._link(Command.SWAP, attributes, f"swapping link {link}")
 
     def transact(
         self,
@@ -203,12 +216,14 @@ class Controller(Closing):
             In every case nothing was changed.
         """
         links = ", ".join(str(swap.link) for swap in swaps)
-        attributes = {
-            "change": [swap.attributes() for swap in swaps],
-            **_rollback(rollback_after),
-            **_how(reason, force),
-        }
-        replies = self._connection.request(Command.TRANSACT, attributes, f"swapping links {links}")
+        with ExitStack() as opened:
+            attributes = {
+                "change": [self._kept(swap, opened).attributes() for swap in swaps],
+                **_rollback(rollback_after),
+                **_how(reason, force),
+            }
+            action = f"swapping links {links}"
+            replies = self._connection.request(Command.TRANSACT, attributes, action)
         if len(replies) != len(swaps):
             raise ModuleError(
                 f"swapping links {links}: the module did it and did not say what they are now"
@@ -404,6 +419,18 @@ class Controller(Closing):
     def close(self) -> None:
         """Disconnect: links that are not persistent go."""
         self._connection.close()
+
+    def _kept(self, swap: Swap, opened: ExitStack) -> Swap:
+        """The swap with the parts that it keeps, and with the generation that they are of."""
+        if not swap.keep:
+            return swap
+        link = self.link(swap.link)
+        return replace(
+            swap,
+            link=link.id,
+            programs=keep_parts(link, swap.programs, swap.keep, opened),
+            expect_generation=unchanged_generation(link, swap.expect_generation),
+        )
 
     def _joined(self, group: Group, buffer: int = EVENT_BUFFER) -> Connection:
         connection = self._connect()

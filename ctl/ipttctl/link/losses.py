@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipttctl.link.model import CpuStatus
-from ipttproto import Loss
-
-if TYPE_CHECKING:
-    from ipttproto import EventBatch
+from ipttproto import EventBatch, Loss
 
 _IN_MODULE: Final = (Loss.RING, Loss.MEMORY)
 
@@ -78,10 +75,10 @@ class LossCounter:
         if stream is None:
             start = CpuStatus(batch.cpu, batch.sequence, batch.lost)
             stream = self._streams[batch.cpu] = _Stream(start)
-        early = min(len(batch.events), max(0, stream.start.sequence - batch.sequence))
-        stream.seen += len(batch.events) - early
-        if batch.sequence + len(batch.events) >= stream.next:
-            stream.next = batch.sequence + len(batch.events)
+        early = min(len(batch), max(0, stream.start.sequence - batch.sequence))
+        stream.seen += len(batch) - early
+        if batch.sequence + len(batch) >= stream.next:
+            stream.next = batch.sequence + len(batch)
             stream.lost = batch.lost
         return early
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -190,6 +190,14 @@ class HistoryEntry:
         )
 
 
+class Part(enum.StrEnum):
+    """Parts of a program set other than its programs."""
+
+    FILTER = "filter"
+    COOKIE = "cookie"
+    PAYLOAD = "payload"
+
+
 class Change(enum.StrEnum):
     """Kinds of changes of a link."""
 
@@ -287,8 +295,8 @@ class Swap:
     """A link's part in a transaction: its new programs, and its expected state before.
 
     ``labels`` are all that the link has from now on; with None it keeps those that it has.
-    ``expect_generation`` and ``expect_programs`` (ids by slot, 0 for an empty one) are as for
-    ``Controller.swap``.
+    ``expect_generation`` and ``expect_programs`` (ids by slot, 0 for an empty one) and ``keep`` are
+    as for ``Controller.swap``.
     """
 
     link: LinkRef
@@ -296,6 +304,7 @@ class Swap:
     expect_generation: int | None = None
     expect_programs: Mapping[Slot, int] | None = None
     labels: Mapping[str, str] | None = None
+    keep: Collection[Part] = ()
 
     def attributes(self) -> dict[str, Any]:
         """The attributes of a swap request, or the nest of a transaction."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeAlias
 
 from ipttctl.errors import UsageError
 from ipttctl.numbers import U32_MAX, decimal
+from ipttctl.options import Option
 from ipttproto.family import limit
 
 LinkRef: TypeAlias = int | str
@@ -79,6 +81,29 @@ def parse_labels(option: str, texts: Iterable[str]) -> dict[str, str]:
     if len(labels) > _MOST_LABELS:
         raise UsageError(f"{option}: a link has at most {_MOST_LABELS} labels")
     return labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """The option that gives a link its labels (see ``ipttctl.options``), each as KEY=VALUE."""
+
+    label: Annotated[
+        list[str] | None,
+        Option("--label", "something to note about the link; repeatable", metavar="KEY=VALUE"),
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the option is given."""
+        return self.label is not None
+
+    def labels(self) -> dict[str, str] | None:
+        """The labels by key; None if the option is not given.
+
+        Raises:
+            UsageError: one is of another form or given twice, or there are too many.
+        """
+        return None if self.label is None else parse_labels("--label", self.label)
 
 
 def parse_reason(option: str, text: str | None) -> str | None:

@@ -9,19 +9,17 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
+from ipttctl.bpf.descriptors import ClosedError, Closing, Wakeup
+from ipttctl.errors import OverrunError
+from ipttctl.events.filter import EventFilter
+from ipttctl.events.records import EventRecord, decode
 from ipttctl.link.losses import LossCounter, Losses
 from ipttctl.link.model import CpuStatus, LinkChange, ModuleStatus
-from ipttctl.link.wire import Connection, OverrunError, wait_readable
-from ipttctl.system.descriptors import ClosedError, Closing, Wakeup
+from ipttctl.link.wire import Connection, wait_readable
 from ipttctl.system.netns import Identity
-from ipttproto import Command, Message
-
-if TYPE_CHECKING:
-    from ipttctl.events.filter import EventFilter
-    from ipttctl.events.records import EventRecord
-    from ipttproto import EventBatch
+from ipttproto import Command, EventBatch, Message, parse_batch
 
 T = TypeVar("T")
 
@@ -188,7 +186,7 @@ class NamespaceStream(Stream[Identity]):
         return Identity(attributes.get("netns", 0), attributes.get("netns-cookie", 0))
 
 
-class EventStream(Stream["EventBatch"]):
+class EventStream(Stream[EventBatch]):
     """A stream of events in batches, from the moment it is open, with exact loss totals.
 
     With a filter it yields the events that pass. Losses count all events, as nobody can know
@@ -202,9 +200,6 @@ class EventStream(Stream["EventBatch"]):
         wanted: EventFilter | None = None,
     ) -> None:
         """Take ownership of ``connection``, which has joined; ``status`` asks the module."""
-        from ipttproto import parse_batch  # noqa: PLC0415  # numpy: 60 ms
-
-        self._parse = parse_batch
         self._status = status
         self._wanted = wanted
         self._counter = LossCounter(status().cpus)
@@ -212,15 +207,11 @@ class EventStream(Stream["EventBatch"]):
 
     def records(self, link: int | None = None) -> Iterator[EventRecord]:
         """Iterate over single events; with ``link``, only those of that link."""
-        from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
-
         for batch in self:
             yield from decode(batch, None if link is None else (link,))
 
     async def async_records(self, link: int | None = None) -> AsyncIterator[EventRecord]:
         """Iterate as ``records``, for asyncio."""
-        from ipttctl.events.records import decode  # noqa: PLC0415  # numpy: 60 ms
-
         async for batch in self:
             for record in decode(batch, None if link is None else (link,)):
                 yield record
@@ -266,13 +257,13 @@ class EventStream(Stream["EventBatch"]):
     def _decode(self, message: Message) -> EventBatch | None:
         if message.command != Command.EVENTS:
             return None
-        batch = self._parse(message.payload)
+        batch = parse_batch(message.payload)
         early = self._counter.add(batch)
         if early:
             batch = batch.without_first(early)
         if self._wanted is not None:
             batch = batch.select(self._wanted.wanted(batch.events))
-        return batch if len(batch.events) else None
+        return batch if len(batch) else None
 
 
 def _with_late_losses(

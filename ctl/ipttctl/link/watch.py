@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.link.model import LinkChange, LinkList
 from ipttctl.link.streams import LinkChangeStream
-from ipttctl.system.descriptors import Closing
 
 
 class LinkWatch(Closing):

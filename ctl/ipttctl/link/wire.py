@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+from ipttctl.bpf.descriptors import ClosedError, Closing, Owned
 from ipttctl.errors import (
     ExpectationError,
     IpttctlError,
@@ -26,6 +27,7 @@ from ipttctl.errors import (
     LinkGoneError,
     ModuleError,
     NameTakenError,
+    OverrunError,
     PrivilegeError,
     RefusedPrivilegeError,
 )
@@ -38,7 +40,6 @@ from ipttctl.link.family import (
     resolve_family,
     unloaded,
 )
-from ipttctl.system.descriptors import ClosedError, Closing, Owned
 from ipttproto import (
     FAMILY,
     Acknowledgement,
@@ -75,10 +76,6 @@ _OWN_STATUS: Final = Path("/proc/self/status")
 
 #: commands that do not name a link
 _NOT_OF_A_LINK: Final = frozenset({Command.ATTACH, Command.RULESET})
-
-
-class OverrunError(Exception):
-    """The kernel dropped messages for this socket: it was not read fast enough."""
 
 
 class Connection(Closing):

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.filters import compile_filter
@@ -18,18 +18,23 @@ from ipttctl.programs import maps as link_maps
 from ipttctl.programs.sources import ProgramSource, open_sources, program_type, relative_to
 from ipttproto import Slot
 
+if TYPE_CHECKING:
+    from ipttctl.programs.keep import KeptMaps
+
 
 @dataclass(frozen=True)
 class ProgramChoice:
     """A choice of programs by slot, a filter, a cookie, and a payload map by name or id.
 
     ``filter`` is a tcpdump expression or instructions, as ``compile_filter`` takes them.
+    ``constants`` are values by name, for the programs of files: text, or what JSON has.
     """
 
     sources: Mapping[Slot, ProgramSource]
     filter: str | None = None
     cookie: int | None = None
     payload: str | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)
 
     def relative_to(self, directory: Path) -> Self:
         """The same choice, with relative paths resolved against a directory."""
@@ -37,16 +42,25 @@ class ProgramChoice:
         return replace(self, sources=sources)
 
     @contextmanager
-    def open(self, on_compile: Callable[[], None] | None = None) -> Iterator[ProgramSet]:
+    def open(
+        self, on_compile: Callable[[], None] | None = None, *, keep: KeptMaps | None = None
+    ) -> Iterator[ProgramSet]:
         """Open the program set; its descriptors are closed at the end of the block.
 
-        ``on_compile`` is called before a compilation, which takes seconds.
+        ``on_compile`` is called before a compilation, which takes seconds. ``keep`` are maps of a
+        link that the programs of files are loaded with.
 
         Raises:
-            ProgramError: a program is missing, or a program or the filter does not compile or load.
+            ProgramError: a program or a constant is missing, a program or the filter does not
+                compile or load, or a map cannot be kept.
+            UsageError: a constant's value does not fit its type.
         """
         with ExitStack() as stack:
-            programs = stack.enter_context(open_sources(self.sources, on_compile=on_compile))
+            programs = stack.enter_context(
+                open_sources(
+                    self.sources, on_compile=on_compile, constants=self.constants, keep=keep
+                )
+            )
             payload = None
             if self.payload is not None:
                 payload = stack.enter_context(

@@ -81,7 +81,7 @@ def _chosen(identifiers: Iterable[int], name: str, owner: str, prefix: str) -> M
         with suppress(ProgramError), Map.from_id(identifier) as one:
             known[identifier] = one.name
     found = [number for number in known if str(number) == name]
-    found = found or [number for number, own in known.items() if own == _cut(name)]
+    found = found or [number for number, own in known.items() if own == shortened(name)]
     if not found:
         listed = ", ".join(f"{own or '-'} ({number})" for number, own in known.items())
         raise ProgramError(f"{owner} has no map {name}", f"there are: {listed}" if listed else "")
@@ -94,5 +94,6 @@ def _chosen(identifiers: Iterable[int], name: str, owner: str, prefix: str) -> M
     return Map.from_id(found[0])
 
 
-def _cut(name: str) -> str:
+def shortened(name: str) -> str:
+    """A map's name as the kernel keeps it."""
     return os.fsencode(name)[:_NAME_LENGTH].decode(errors="replace")

@@ -3,45 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Final
 
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.numbers import U32_MAX, number
+from ipttctl.numbers import number
 from ipttctl.options import Option
 from ipttctl.programs.choice import ProgramChoice
+from ipttctl.programs.slots import by_slot
 from ipttctl.programs.sources import KINDS, ProgramSource, check_inherited, parse_source
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 
 _COOKIE_MAX: Final = (1 << 64) - 1
-
-
-def by_slot(option: str, values: Sequence[str]) -> Iterator[tuple[Slot, str]]:
-    """The (slot, value) of each SLOT=VALUE.
-
-    Raises:
-        UsageError: a value is not of this form, or there is no such slot.
-    """
-    for text in values:
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise UsageError(f"{option}: '{text}' is not SLOT=VALUE")
-        if name.upper() not in Slot.__members__:
-            known = ", ".join(slot.name.lower() for slot in Slot)
-            raise UsageError(f"{option}: there is no slot '{name}'", f"slots are {known}")
-        yield Slot[name.upper()], value
-
-
-def expected_programs(values: Sequence[str]) -> Mapping[Slot, int]:
-    """Program ids by slot from --expect-prog.
-
-    Raises:
-        UsageError: a value is not valid.
-    """
-    option = "--expect-prog"
-    return {s: number(option, v, U32_MAX) for s, v in by_slot(option, values)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +47,14 @@ class ProgramOptions:
             "--object",
             "a program of an object file, by its section or its name",
             metavar="SLOT=FILE.o:SECTION",
+        ),
+    ] = field(default_factory=list)
+    constants: Annotated[
+        list[str],
+        Option(
+            "--set",
+            "a constant of the programs of files: a number, true, an enum's name, text, JSON",
+            metavar="NAME=VALUE",
         ),
     ] = field(default_factory=list)
     filter_expression: Annotated[
@@ -135,4 +117,12 @@ class ProgramOptions:
             known = ", ".join(f"--{kind}" for kind in KINDS)
             raise UsageError("no program is given", f"use {known}, each SLOT=VALUE")
         cookie = None if self.cookie is None else number("--cookie", self.cookie, _COOKIE_MAX)
-        return ProgramChoice(sources, self.filter_expression, cookie, self.payload)
+        constants: dict[str, str] = {}
+        for text in self.constants:
+            name, equals, value = text.partition("=")
+            if not name or not equals:
+                raise UsageError(f"--set: '{text}' is not NAME=VALUE")
+            if name in constants:
+                raise UsageError(f"--set: constant {name} is given twice")
+            constants[name] = value
+        return ProgramChoice(sources, self.filter_expression, cookie, self.payload, constants)

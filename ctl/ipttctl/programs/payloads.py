@@ -6,20 +6,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ipttctl.bpf import syscalls
-from ipttctl.bpf.btf import Btf
+from ipttctl.bpf.btf import Btf, Type
 from ipttctl.bpf.values import decode
 from ipttctl.errors import IpttctlError, LinkGoneError
+from ipttctl.events.records import EventRecord
 from ipttctl.link.model import Link
 from ipttproto import Hook
 from ipttproto.family import limit
-
-if TYPE_CHECKING:
-    from ipttctl.bpf.btf import Type
-    from ipttctl.events.records import EventRecord
-
 
 #: a few for each possible link: events of an earlier program set may still be on their way
 _REMEMBERED: Final = 4 * len(Hook) * limit("MAX_LINKS")

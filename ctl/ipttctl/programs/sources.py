@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ipttctl.bpf.collection import Collection, CollectionSpec
+from ipttctl.bpf.constants import identity, missing, set_constants
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.source_lines import line_of
 from ipttctl.bpf.syscalls import ProgramType
@@ -28,6 +29,10 @@ from ipttctl.numbers import U32_MAX, number
 from ipttctl.paths import module_directory, programs_directory
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
+
+if TYPE_CHECKING:
+    from ipttctl.bpf.maps import Map
+    from ipttctl.programs.keep import KeptMaps
 
 _INT_MAX: Final = 0x7FFFFFFF
 _TAG: Final = re.compile(r"[0-9a-f]{16}")
@@ -140,17 +145,27 @@ def relative_to(directory: Path, source: ProgramSource) -> ProgramSource:
             return source
 
 
-def source_digest(
-    source: FromSource | FromObject, *, on_compile: Callable[[], None] | None = None
-) -> str:
-    """A hash, in hex, of the program that would be loaded from a file; nothing is loaded.
+def source_digests(
+    sources: Mapping[Slot, ProgramSource],
+    constants: Mapping[str, Any] | None = None,
+    *,
+    on_compile: Callable[[], None] | None = None,
+) -> dict[Slot, str]:
+    """Hashes, in hex, of the programs that would be loaded from files; nothing is loaded.
+
+    Programs that are loaded with other ``constants`` have other hashes.
 
     Raises:
-        ProgramError: there is no such file or program, or it does not compile.
+        ProgramError: there is no such file, program or constant, or it does not compile.
+        UsageError: a constant's value does not fit its type.
     """
-    spec = _read(type(source), source.file, on_compile)
-    program = spec.find_program(source_text(source)[1].rpartition(":")[2])
-    return hashlib.sha256(spec.content() + os.fsencode(program)).hexdigest()
+    digests = {}
+    for file in _read_files(sources, constants or {}, on_compile):
+        content = file.spec.content() + identity(file.spec)
+        for slot, name in file.names.items():
+            program = file.spec.find_program(name)
+            digests[slot] = hashlib.sha256(content + os.fsencode(program)).hexdigest()
+    return digests
 
 
 def _fd(text: str) -> OfDescriptor:
@@ -220,16 +235,24 @@ def program_type(slot: Slot) -> ProgramType:
 
 @contextmanager
 def open_sources(
-    sources: Mapping[Slot, ProgramSource], *, on_compile: Callable[[], None] | None = None
+    sources: Mapping[Slot, ProgramSource],
+    *,
+    on_compile: Callable[[], None] | None = None,
+    constants: Mapping[str, Any] | None = None,
+    keep: KeptMaps | None = None,
 ) -> Iterator[dict[Slot, int]]:
     """Open the programs; yields descriptors by slot, closed at the end of the block.
 
     Args:
         sources: the source of each slot's program.
         on_compile: called before a compilation, which takes seconds.
+        constants: values of constants by name, for the programs of all files that have them.
+        keep: maps of a link that the programs of files are loaded with.
 
     Raises:
-        ProgramError: there is no such program, or it does not compile or load.
+        ProgramError: there is no such program or constant, it does not compile or load, or a map
+            cannot be kept.
+        UsageError: a constant's value does not fit its type.
         PrivilegeError: the caller may not open or load it.
     """
     # before we open any: a program of ours must not get the number of one that is missing
@@ -238,22 +261,72 @@ def open_sources(
         check_inherited(source, inherited)
     with ExitStack() as stack:
         fds: dict[Slot, int] = {}
-        by_file: dict[tuple[type, str], dict[Slot, str]] = {}
         for slot, source in sources.items():
             match source:
                 case OfDescriptor(fd):
                     fds[slot] = fd
-                case FromSource(file, name) | FromObject(file, name):
-                    by_file.setdefault((type(source), file), {})[slot] = name
+                case FromSource() | FromObject():
+                    continue
                 case _:
                     fds[slot] = _opened(source, stack)
-        for (kind, file), names in by_file.items():
-            spec = _read(kind, file, on_compile)
+            if keep:
+                keep.check_loaded(slot, _NAMES[type(source)], fds[slot])
+        files = _read_files(sources, constants or {}, on_compile)
+        kept = [
+            keep.of_file(file.spec, file.name, file.names.keys()) if keep else {} for file in files
+        ]
+        if keep:
+            keep.finish()
+        for file, maps in zip(files, kept, strict=True):
             try:
-                fds |= _loaded(spec, file, names, stack)
+                fds |= _loaded(file, maps, stack)
             except VerifierError as error:
-                raise (_in_source(file, error) if kind is FromSource else error) from None
+                raise (_in_source(file.name, error) if file.kind is FromSource else error) from None
         yield dict(sorted(fds.items()))
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file with programs: its spec, and the names of programs by slot."""
+
+    kind: type
+    name: str
+    spec: CollectionSpec
+    names: Mapping[Slot, str]
+
+
+def _read_files(
+    sources: Mapping[Slot, ProgramSource],
+    constants: Mapping[str, Any],
+    on_compile: Callable[[], None] | None,
+) -> list[_File]:
+    """Read the files among the sources, each once, and set the constants in all that have them.
+
+    Raises:
+        ProgramError: a file cannot be read, or no file has one of the constants.
+        UsageError: a constant's value does not fit its type.
+    """
+    by_file: dict[tuple[type, str], dict[Slot, str]] = {}
+    for slot, source in sources.items():
+        if isinstance(source, FromSource | FromObject):
+            file, name = astuple(source)
+            by_file.setdefault((type(source), file), {})[slot] = name
+    if constants and not by_file:
+        raise ProgramError(
+            f"constant {next(iter(constants))} cannot be set: the programs are loaded already",
+            "give their --source or --object",
+        )
+    files = [
+        _File(kind, name, _read(kind, name, on_compile), names)
+        for (kind, name), names in by_file.items()
+    ]
+    specs = [file.spec for file in files]
+    for name in constants:
+        if not any(name in spec.constants for spec in specs):
+            raise missing(specs, name)
+    for spec in specs:
+        set_constants(spec, {n: value for n, value in constants.items() if n in spec.constants})
+    return files
 
 
 def _opened(source: Pinned | ById | ByTag | OfProcess, stack: ExitStack) -> int:
@@ -290,18 +363,16 @@ def _in_source(file: str, error: VerifierError) -> VerifierError:
     return VerifierError(error.program, error.reason, error.instruction, remedy, where)
 
 
-def _loaded(
-    spec: CollectionSpec, file: str, names: Mapping[Slot, str], stack: ExitStack
-) -> dict[Slot, int]:
+def _loaded(file: _File, maps: Mapping[str, Map], stack: ExitStack) -> dict[Slot, int]:
     """Load the programs that slots name, as one collection."""
     try:
-        found = {slot: spec.find_program(name) for slot, name in names.items()}
+        found = {slot: file.spec.find_program(name) for slot, name in file.names.items()}
         types = {name: program_type(slot) for slot, name in found.items()}
-        collection = stack.enter_context(Collection.load(spec, programs=types))
+        collection = stack.enter_context(Collection.load(file.spec, programs=types, maps=maps))
     except VerifierError:
         raise
     except ProgramError as error:
-        if Path(file).name in error.problem:
+        if Path(file.name).name in error.problem:
             raise
-        raise ProgramError(f"{file}: {error.problem}", error.remedy) from None
+        raise ProgramError(f"{file.name}: {error.problem}", error.remedy) from None
     return {slot: collection.programs[name].fd for slot, name in found.items()}

@@ -18,10 +18,10 @@ from typing import Final
 from ipttctl import families
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.collection import Collection, CollectionSpec
+from ipttctl.bpf.private_dirs import check_private, make_private
 from ipttctl.bpf.programs import Program
 from ipttctl.errors import ProgramError, UsageError, os_reason
 from ipttctl.paths import module_directory, programs_directory
-from ipttctl.system.private_dirs import check_private, make_private
 from ipttproto import Slot
 
 PIN_ROOT: Final = Path("/sys/fs/bpf/ipttrace")

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ipttctl.bpf import tools
+from ipttctl.bpf.descriptors import ClosedError, Owned
+from ipttctl.bpf.private_dirs import check_private
 from ipttctl.errors import ProgramError, os_reason
-from ipttctl.system import tools
-from ipttctl.system.descriptors import ClosedError, Owned
 from ipttctl.system.netns import within
-from ipttctl.system.private_dirs import check_private
 
 CAP_NET_ADMIN: Final = 12
 CAP_NET_RAW: Final = 13

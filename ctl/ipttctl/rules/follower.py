@@ -11,28 +11,28 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
+from ipttctl.bpf.descriptors import Closing
+from ipttctl.errors import OverrunError
 from ipttctl.rules import messages
 from ipttctl.rules.history import History
-from ipttctl.rules.messages import Kind, Message, RawChain, RawTable
+from ipttctl.rules.messages import NftMessage, NftMessageKind, RawChain, RawTable
 from ipttctl.rules.netlink import (
     MOST_BYTES,
     Asking,
     ChangedError,
     Listening,
-    OverrunError,
     Snapshot,
     TooLargeError,
 )
-from ipttctl.system.descriptors import Closing
 
 _CHANGES: Final = frozenset(
     {
-        Kind.NEW_TABLE,
-        Kind.DEL_TABLE,
-        Kind.NEW_CHAIN,
-        Kind.DEL_CHAIN,
-        Kind.NEW_RULE,
-        Kind.DEL_RULE,
+        NftMessageKind.NEW_TABLE,
+        NftMessageKind.DEL_TABLE,
+        NftMessageKind.NEW_CHAIN,
+        NftMessageKind.DEL_CHAIN,
+        NftMessageKind.NEW_RULE,
+        NftMessageKind.DEL_RULE,
     }
 )
 _MOST_CHANGES: Final = 200_000
@@ -84,7 +84,7 @@ class Follower(Closing):
         """
         self.asking = asking
         self._listening = listening
-        self._pending: list[Message] = []
+        self._pending: list[NftMessage] = []
         self._broken = False
         self._most_bytes = most_bytes
         self.history = history or History()
@@ -188,7 +188,7 @@ class Follower(Closing):
 
     # --- changes ----------------------------------------------------------------------------------
 
-    def _take(self, received: list[Message], *, stale: bool = False) -> bool:
+    def _take(self, received: list[NftMessage], *, stale: bool = False) -> bool:
         """Apply the commits that are complete; False if the ruleset has to be read again.
 
         With ``stale`` some may be older than the last known generation, which has them.
@@ -198,7 +198,7 @@ class Follower(Closing):
                 self._pending.append(message)
                 if len(self._pending) > _MOST_CHANGES:
                     return False
-            elif message.kind is Kind.NEW_GENERATION:
+            elif message.kind is NftMessageKind.NEW_GENERATION:
                 made = messages.parse_generation(message)
                 known = self.history.known or 0
                 changes, self._pending = self._pending, []
@@ -209,19 +209,19 @@ class Follower(Closing):
                 self.history.advance(made)
         return True
 
-    def _apply(self, changes: list[Message], generation: int) -> bool:
+    def _apply(self, changes: list[NftMessage], generation: int) -> bool:
         """Apply the changes of a commit; False if they cannot be understood."""
         return all(self._change(message, generation) for message in changes)
 
-    def _change(self, message: Message, generation: int) -> bool:
+    def _change(self, message: NftMessage, generation: int) -> bool:
         match message.kind:
-            case Kind.NEW_TABLE:
+            case NftMessageKind.NEW_TABLE:
                 return self._new_table(messages.parse_table(message), generation)
-            case Kind.DEL_TABLE:
+            case NftMessageKind.DEL_TABLE:
                 return self._drop_table(messages.parse_table(message), generation)
-            case Kind.NEW_CHAIN:
+            case NftMessageKind.NEW_CHAIN:
                 return self._new_chain(messages.parse_chain(message), generation)
-            case Kind.DEL_CHAIN:
+            case NftMessageKind.DEL_CHAIN:
                 return self._drop_chain(messages.parse_chain(message))
         rule = messages.parse_rule(message)
         table = self.table_of(rule.family, rule.table)
@@ -230,7 +230,7 @@ class Follower(Closing):
             return False
         chain.changed = generation
         chain.order = None
-        if message.kind is Kind.NEW_RULE:
+        if message.kind is NftMessageKind.NEW_RULE:
             chain.rules.add(rule.handle)
             self.history.add(table.raw.handle, rule, generation)
         else:
@@ -281,5 +281,7 @@ class Follower(Closing):
         return True
 
 
-def _generations(received: list[Message]) -> list[int]:
-    return [messages.parse_generation(m) for m in received if m.kind is Kind.NEW_GENERATION]
+def _generations(received: list[NftMessage]) -> list[int]:
+    return [
+        messages.parse_generation(m) for m in received if m.kind is NftMessageKind.NEW_GENERATION
+    ]

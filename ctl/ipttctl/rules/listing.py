@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ipttctl.escape import Escaped, escape
-from ipttctl.families import NfFamily
+from ipttctl.families import NFT_FAMILIES, NfFamily
 from ipttctl.rules.confine import ListingError
 from ipttctl.rules.messages import RawRule
 
@@ -26,14 +26,6 @@ _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 #: names that stand for themselves on a line of iptables
 _PLAIN: Final = re.compile(r"[!-,.-~][!-~]*")
 
-_NFT_FAMILIES: Final[Mapping[int, str]] = {
-    NfFamily.INET: "inet",
-    NfFamily.IPV4: "ip",
-    NfFamily.ARP: "arp",
-    NfFamily.NETDEV: "netdev",
-    NfFamily.BRIDGE: "bridge",
-    NfFamily.IPV6: "ip6",
-}
 _IPTABLES: Final[Mapping[int, str]] = {
     NfFamily.IPV4: "iptables-nft",
     NfFamily.IPV6: "ip6tables-nft",
@@ -63,12 +55,12 @@ def by_nft(
     Raises:
         ListingError: nft cannot list it, or lists something else.
     """
-    if family not in _NFT_FAMILIES or not (_WORD.fullmatch(table) and _WORD.fullmatch(chain)):
+    if family not in NFT_FAMILIES or not (_WORD.fullmatch(table) and _WORD.fullmatch(chain)):
         raise ListingError("nft has no words for the chain's name")
     # a rule that is nothing but a comment looks like the chain's
     if any(b"\n" in value for rule in rules for value in _remarks(rule.userdata)):
         raise ListingError("a comment has several lines")
-    where = (_NFT_FAMILIES[family], table, chain)
+    where = (NFT_FAMILIES[family], table, chain)
     lines = _lines(run("nft", ["-a", "-s", "list", "chain", *where]))
     # table X {, chain Y {, its hook; the rules; }, }
     begin = len(lines) - len(rules) - 2

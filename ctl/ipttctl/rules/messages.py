@@ -43,7 +43,7 @@ class MalformedError(IpttctlError):
     """A message of the kernel does not follow the format."""
 
 
-class Kind(enum.IntEnum):
+class NftMessageKind(enum.IntEnum):
     """Kinds of messages (NFT_MSG_*) that are read or sent here."""
 
     NEW_TABLE = 0
@@ -59,13 +59,13 @@ class Kind(enum.IntEnum):
     GET_GENERATION = 16
 
 
-_KINDS: Final = {_SUBSYSTEM << 8 | kind: kind for kind in Kind}
+_KINDS: Final = {_SUBSYSTEM << 8 | kind: kind for kind in NftMessageKind}
 
 
-class Message(NamedTuple):
+class NftMessage(NamedTuple):
     """A message of nf_tables; ``body`` are its attributes."""
 
-    kind: Kind
+    kind: NftMessageKind
     flags: int
     sequence: int
     family: int
@@ -128,11 +128,11 @@ class RawRule(NamedTuple):
 
 
 def request(
-    kind: Kind, sequence: int, family: int = 0, names: Sequence[tuple[int, str]] = ()
+    kind: NftMessageKind, sequence: int, family: int = 0, names: Sequence[tuple[int, str]] = ()
 ) -> bytes:
     """A request for a dump, or for the generation; ``names`` are attributes that select."""
     body = _GENERIC.pack(family, 0, 0) + b"".join(_string(*name) for name in names)
-    flags = REQUEST if kind is Kind.GET_GENERATION else REQUEST | DUMP
+    flags = REQUEST if kind is NftMessageKind.GET_GENERATION else REQUEST | DUMP
     return (
         _MESSAGE.pack(_MESSAGE.size + len(body), _SUBSYSTEM << 8 | kind, flags, sequence, 0) + body
     )
@@ -147,7 +147,7 @@ def _string(number: int, text: str) -> bytes:
 # --- replies and notifications --------------------------------------------------------------------
 
 
-def split(datagram: bytes) -> Iterator[Message | End]:
+def split(datagram: bytes) -> Iterator[NftMessage | End]:
     """The messages of a datagram; kinds that are not read here are left out.
 
     Raises:
@@ -164,7 +164,7 @@ def split(datagram: bytes) -> Iterator[Message | End]:
         if kind is not None and length >= _BODY:
             family, _, generation = _GENERIC.unpack_from(datagram, start + _MESSAGE.size)
             body = view[start + _BODY : end]
-            yield Message(kind, flags, sequence, family, generation, body)
+            yield NftMessage(kind, flags, sequence, family, generation, body)
         elif number in {_DONE, _ERROR} and length >= _MESSAGE.size + _ERRNO.size:
             yield End(-_ERRNO.unpack_from(datagram, start + _MESSAGE.size)[0], flags, sequence)
         start += (length + 3) & ~3
@@ -206,13 +206,13 @@ def text(data: memoryview | bytes) -> str:
     return _name(bytes(data))
 
 
-def parse_table(message: Message) -> RawTable:
+def parse_table(message: NftMessage) -> RawTable:
     """The table of a message."""
     found = nested(message.body)
     return RawTable(message.family, text(found.get(1, b"")), number(found.get(4, b"")))
 
 
-def parse_chain(message: Message) -> RawChain:
+def parse_chain(message: NftMessage) -> RawChain:
     """The chain of a message."""
     found = nested(message.body)
     hook = None
@@ -230,7 +230,7 @@ def parse_chain(message: Message) -> RawChain:
     )
 
 
-def parse_rule(message: Message) -> RawRule:
+def parse_rule(message: NftMessage) -> RawRule:
     """The rule of a message."""
     # the loop of attributes() again: this runs once for each rule of a dump
     body = message.body
@@ -257,6 +257,6 @@ def parse_rule(message: Message) -> RawRule:
     return RawRule(message.family, _name(table), _name(chain), handle, expressions, userdata)
 
 
-def parse_generation(message: Message) -> int:
+def parse_generation(message: NftMessage) -> int:
     """The number of the generation of a message."""
     return number(nested(message.body).get(1, b""))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from ipttctl.bpf.descriptors import Wakeup
 from ipttctl.errors import KernelError, UsageError, os_reason
 from ipttctl.rules import confine, texts
 from ipttctl.rules.backends import nft_present
@@ -23,7 +24,6 @@ from ipttctl.rules.legacy import Counter, Failure, LegacyRules
 from ipttctl.rules.messages import MalformedError
 from ipttctl.rules.netlink import Asking, ChangedError, Listening, TooLargeError
 from ipttctl.system import netns
-from ipttctl.system.descriptors import Wakeup
 
 _RETRY: Final = 10.0
 _PRESENT: Final = 1.0

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from ipttctl.errors import KernelError
+from ipttctl.bpf.descriptors import Closing
+from ipttctl.errors import KernelError, OverrunError
 from ipttctl.rules import messages
-from ipttctl.rules.messages import End, Kind, Message, RawChain, RawRule, RawTable
-from ipttctl.system.descriptors import Closing
+from ipttctl.rules.messages import End, NftMessage, NftMessageKind, RawChain, RawRule, RawTable
 from ipttctl.system.netns import socket_in
 
 _T = TypeVar("_T")
@@ -47,10 +47,6 @@ class ChangedError(Exception):
 
 class TooLargeError(Exception):
     """The ruleset is larger than the limit."""
-
-
-class OverrunError(Exception):
-    """The kernel dropped changes: they were not read fast enough."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +80,8 @@ class Asking(Closing):
             KernelError: the kernel refuses, or does not answer.
         """
         # an answer, and no end of one
-        for message in self._ask(Kind.GET_GENERATION):
-            if isinstance(message, Message) and message.kind is Kind.NEW_GENERATION:
+        for message in self._ask(NftMessageKind.GET_GENERATION):
+            if isinstance(message, NftMessage) and message.kind is NftMessageKind.NEW_GENERATION:
                 return messages.parse_generation(message)
         raise KernelError("asking for the ruleset's generation", errno.EPROTO)
 
@@ -100,9 +96,9 @@ class Asking(Closing):
 
         def read() -> tuple[list[RawTable], list[RawChain], list[RawRule]]:
             return (
-                self._dump(Kind.GET_TABLE, messages.parse_table),
-                self._dump(Kind.GET_CHAIN, messages.parse_chain),
-                self._dump(Kind.GET_RULE, messages.parse_rule),
+                self._dump(NftMessageKind.GET_TABLE, messages.parse_table),
+                self._dump(NftMessageKind.GET_CHAIN, messages.parse_chain),
+                self._dump(NftMessageKind.GET_RULE, messages.parse_rule),
             )
 
         generation, found = self._consistently(read)
@@ -114,14 +110,16 @@ class Asking(Closing):
         Raises:
             KernelError: the kernel refuses, or does not answer.
         """
-        return any(isinstance(message, Message) for message in self._ask(Kind.GET_RULE))
+        return any(
+            isinstance(message, NftMessage) for message in self._ask(NftMessageKind.GET_RULE)
+        )
 
     def rules(self, family: int, table: str, chain: str | None = None) -> tuple[int, list[RawRule]]:
         """The rules of a table or a chain in their order, and their generation; raises as above."""
         names = [(1, table)] if chain is None else [(1, table), (2, chain)]
 
         def read() -> list[RawRule]:
-            found = self._dump(Kind.GET_RULE, messages.parse_rule, family, names)
+            found = self._dump(NftMessageKind.GET_RULE, messages.parse_rule, family, names)
             # older kernels do not select
             return [r for r in found if r.table == table and chain in {None, r.chain}]
 
@@ -146,8 +144,8 @@ class Asking(Closing):
 
     def _dump(
         self,
-        kind: Kind,
-        parse: Callable[[Message], _T],
+        kind: NftMessageKind,
+        parse: Callable[[NftMessage], _T],
         family: int = 0,
         names: Sequence[tuple[int, str]] = (),
     ) -> list[_T]:
@@ -156,7 +154,7 @@ class Asking(Closing):
         interrupted = False
         for message in self._ask(kind, family, names):
             interrupted |= bool(message.flags & messages.INTERRUPTED)
-            if isinstance(message, Message):
+            if isinstance(message, NftMessage):
                 interrupted |= message.generation != self._expected
                 size += len(message.body) + messages.OVERHEAD
                 if size > self._most_bytes:
@@ -167,8 +165,8 @@ class Asking(Closing):
         return found
 
     def _ask(
-        self, kind: Kind, family: int = 0, names: Sequence[tuple[int, str]] = ()
-    ) -> Iterator[Message | End]:
+        self, kind: NftMessageKind, family: int = 0, names: Sequence[tuple[int, str]] = ()
+    ) -> Iterator[NftMessage | End]:
         """The messages of the reply to a request, its end included."""
         self._sequence = self._sequence % 0xFFFFFFFF + 1
         action = "reading the ruleset"
@@ -181,7 +179,7 @@ class Asking(Closing):
                     if isinstance(message, End) and message.errno:
                         raise KernelError(action, message.errno)
                     yield message
-                    if isinstance(message, End) or kind is Kind.GET_GENERATION:
+                    if isinstance(message, End) or kind is NftMessageKind.GET_GENERATION:
                         return
         except OSError as error:
             raise KernelError(action, error.errno or errno.ETIMEDOUT) from None
@@ -212,13 +210,13 @@ class Listening(Closing):
         """The descriptor that is readable when there are changes."""
         return self._socket.fileno()
 
-    def receive(self) -> list[Message]:
+    def receive(self) -> list[NftMessage]:
         """The changes available now, up to a limit.
 
         Raises:
             OverrunError: the kernel dropped some.
         """
-        found: list[Message] = []
+        found: list[NftMessage] = []
         for _ in range(_READ_AT_ONCE):
             try:
                 datagram = self._socket.recv(_DATAGRAM)
@@ -228,7 +226,7 @@ class Listening(Closing):
                 if error.errno == errno.ENOBUFS:
                     raise OverrunError from None
                 raise
-            found += [m for m in messages.split(datagram) if isinstance(m, Message)]
+            found += [m for m in messages.split(datagram) if isinstance(m, NftMessage)]
         return found
 
     def wait(self, seconds: float) -> bool:

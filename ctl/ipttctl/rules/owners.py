@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ipttctl.errors import UsageError, os_reason
 
 if TYPE_CHECKING:
-    from ipttctl.rules.owners_file import Entry
+    from ipttctl.rules.owners_file import OwnerEntry
 
 USER_FILE: Final = Path("/etc/ipttctl/owners.yaml")
 """The file whose entries come before ours, if it is there."""
@@ -81,7 +81,7 @@ class Owners:
     A look-up takes some microseconds; the first one of a place some tens.
     """
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[OwnerEntry]) -> None:
         """Look up rules among ``entries``, the first that matches."""
         self._entries = tuple(entries)
         #: rules that jump to a chain, by ``_key`` of that
@@ -156,7 +156,7 @@ class Owners:
             return said or owner, said is None
         return None, False
 
-    def _candidates(self, *names: str) -> Sequence[tuple[Entry, Mapping[str, str]]]:
+    def _candidates(self, *names: str) -> Sequence[tuple[OwnerEntry, Mapping[str, str]]]:
         """The entries that can match rules of a chain, with the groups of its names."""
         fields = {
             field: [name[:_LONGEST_NAME]] for field, name in zip(_OF_CHAIN, names, strict=True)
@@ -214,7 +214,7 @@ def _comments(place: Place) -> list[str]:
 
 
 def _match(
-    entry: Entry, looked_at: Iterable[str], fields: Mapping[str, list[str]]
+    entry: OwnerEntry, looked_at: Iterable[str], fields: Mapping[str, list[str]]
 ) -> Mapping[str, str] | None:
     """The groups of an entry's patterns of some fields; None if one does not match."""
     groups: dict[str, str] = {}

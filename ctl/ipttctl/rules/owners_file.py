@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import yaml
 
+from ipttctl.bpf.private_dirs import check_private
 from ipttctl.errors import ProgramError, UsageError, os_reason
 from ipttctl.rules.patterns import compile_pattern
-from ipttctl.system.private_dirs import check_private
 
 #: what an entry can look at; the whole of each but the text has to match
 FIELDS: Final = ("backend", "family", "table", "chain", "comment", "text")
@@ -25,7 +25,7 @@ _LONGEST: Final = 1 << 20
 
 
 @dataclass(frozen=True)
-class Entry:
+class OwnerEntry:
     """An entry of a file: a rule that all ``patterns`` match belongs to ``owner``.
 
     ``says`` is what the rule is about, with groups of the patterns in braces. A ``fallback`` is
@@ -55,12 +55,12 @@ class _Loader(yaml.BaseLoader):
         return found
 
 
-def read_own() -> tuple[Entry, ...]:
+def read_own() -> tuple[OwnerEntry, ...]:
     """The entries that come with this package."""
     return _entries(Path(__file__).with_name("owners.yaml"), "owners.yaml", _OWN_LOADER)
 
 
-def read_trusted(file: Path) -> tuple[Entry, ...]:
+def read_trusted(file: Path) -> tuple[OwnerEntry, ...]:
     """The entries of somebody's file, which nobody but its owner and root can have written.
 
     Raises:
@@ -75,7 +75,7 @@ def read_trusted(file: Path) -> tuple[Entry, ...]:
     return _entries(file, str(file), _Loader)
 
 
-def _entries(file: Path, called: str, loader: Any) -> tuple[Entry, ...]:
+def _entries(file: Path, called: str, loader: Any) -> tuple[OwnerEntry, ...]:
     try:
         with file.open(encoding="utf-8") as opened:
             text = opened.read(_LONGEST + 1)
@@ -105,7 +105,7 @@ def _complaint(error: yaml.YAMLError) -> str:
     return str(error)
 
 
-def _entry(given: Any, file: str, number: int) -> Entry:
+def _entry(given: Any, file: str, number: int) -> OwnerEntry:
     called = f"{file}: entry {number}"
     if not isinstance(given, Mapping):
         raise UsageError(f"{called} is no object", 'it begins with "- owner: NAME"')
@@ -128,7 +128,7 @@ def _entry(given: Any, file: str, number: int) -> Entry:
     if not patterns:
         raise UsageError(f"{called} matches every rule", f"give one of: {', '.join(FIELDS)}")
     _check_says(given["says"], patterns, called)
-    return Entry(given["owner"], patterns, given["says"], fallback == "true")
+    return OwnerEntry(given["owner"], patterns, given["says"], fallback == "true")
 
 
 def _pattern(pattern: str, field: str, called: str) -> re.Pattern[str]:

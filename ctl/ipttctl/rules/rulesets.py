@@ -22,12 +22,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from ipttctl.bpf.descriptors import ClosedError, Closing, Wakeup, owned_descriptor
 from ipttctl.escape import Escaped
 from ipttctl.rules.legacy import Counter, Rules
 from ipttctl.rules.namespace import FollowedNamespace
 from ipttctl.rules.origin import Syntax
 from ipttctl.rules.texts import raw, resolve
-from ipttctl.system.descriptors import ClosedError, Closing, Wakeup, owned_descriptor
 
 IDLE: Final = 10.0
 """Seconds without a question after which a namespace is let go.

@@ -7,19 +7,17 @@ import enum
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ipttctl import hooks
 from ipttctl.errors import UsageError
 from ipttctl.escape import Escaped, escape, word
 from ipttctl.events import describe
+from ipttctl.events.records import EventRecord
 from ipttctl.show.packet_text import packet_text
+from ipttctl.show.rule import RuleOf
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
-    from ipttctl.show.rule import RuleOf
 
 _NANO: Final = 10**9
 _BOLD: Final = "\033[1m"

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipttctl.events import describe, protocols
+from ipttctl.events.records import EventRecord
 from ipttproto import EventFlag, Kind
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
 
 #: protocol -> the first letter of its packets; other protocols have their names
 _LETTERS: Final = {

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ipttctl import families
 from ipttctl.escape import code
 from ipttctl.events import describe, protocols
-from ipttctl.hooks.chain import ChainHook
+from ipttctl.events.records import EventRecord
+from ipttctl.hooks import of_event
 from ipttctl.hooks.hook import LINK_VALUES
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
@@ -23,13 +24,9 @@ from ipttctl.link.model import (
     ModuleStatus,
     ProgramInfo,
 )
+from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import EventFlag, Kind, Slot
-
-if TYPE_CHECKING:
-    from ipttctl.events.records import EventRecord
-    from ipttctl.show.rule import Rule
-
+from ipttproto import EventFlag, Slot
 
 _NOT_PLAIN: Final = re.compile("[^ -~]")
 
@@ -55,23 +52,13 @@ def event(
     ``payload`` decodes the bytes that a program added. ``rule`` is the rule that it names.
     """
     flags = record.flags
-    is_exit = record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}
-    is_chain = record.kind in ChainHook.EVENTS
-    is_rule = record.kind == Kind.CHAIN_RULE
-    is_known = record.kind in {Kind.KNOWN, Kind.CHAIN_KNOWN}
-    decides = is_chain and not is_exit and not is_known
-    ends = is_exit or is_rule
-    is_packet = record.kind == Kind.PACKET
-    has_number = is_rule or record.kind in {Kind.RULE, Kind.RETURN, Kind.POLICY}
     version = describe.version(record)
-    is_arp = (is_packet or is_chain) and record.ethertype == describe.ARP
+    is_arp = record.ethertype == describe.ARP
     ports = version is not None and describe.has_ports(record)
     icmp = version is not None and describe.is_icmp(record)
     addresses = version is not None or is_arp
-    verdict = describe.verdict_name(record.verdict)
-    queued = ends and verdict == "QUEUE"
     has_payload = bool(flags & EventFlag.PAYLOAD)
-    return {
+    found = {
         "kind": describe.kind(record),
         "time_ns": record.time + record.clock_offset,
         "monotonic_ns": record.time,
@@ -79,7 +66,7 @@ def event(
         "generation": record.generation,
         "cpu": record.cpu,
         "sequence": record.sequence,
-        "traversal": None if is_packet else record.traversal,
+        "traversal": None,
         "skb": f"0x{record.skb:x}",
         "netns": record.netns,
         "netns_cookie": record.netns_cookie,
@@ -118,31 +105,27 @@ def event(
         "fragment": bool(flags & EventFlag.FRAGMENT),
         "truncated": bool(flags & EventFlag.TRUNCATED),
         "foreign_trace": bool(flags & EventFlag.FOREIGN),
-        "table": None if is_packet else describe.text(record.table),
-        "chain": None if is_packet else describe.text(record.chain),
+        "table": None,
+        "chain": None,
         "hook": describe.hook(record),
         "hook_family": families.family_name(record.pf),
-        "priority": record.priority if is_packet else None,
-        "rulenum": record.rulenum if has_number else None,
-        "table_family": families.nft_family_name(record.family) if is_chain else None,
-        "table_handle": record.table_handle if is_chain else None,
-        "chain_handle": record.chain_handle if is_chain else None,
-        "rule_handle": record.rule_handle if is_rule else None,
-        "ruleset": None if is_packet else record.ruleset or None,
-        "uncertain": None if is_packet else bool(flags & EventFlag.UNCERTAIN),
-        "depth": record.depth if decides else None,
-        "decision": describe.decision_name(record.verdict) if decides else None,
-        "target": describe.text(record.target) or None if is_rule else None,
-        "rules": record.rules if flags & EventFlag.COUNTED and not is_known else None,
-        "verdict": verdict if is_exit or is_packet else None,
-        "errno": (
-            describe.error_name(record.verdict_data)
-            if ends and verdict == "DROP" and record.verdict_data
-            else None
-        ),
-        "queue": record.verdict_data if queued else None,
-        "queue_bypass": bool(flags & EventFlag.QUEUE_BYPASS) if queued else None,
-        "cost_ns": record.cost if is_exit else None,
+        "priority": None,
+        "rulenum": None,
+        "table_family": None,
+        "table_handle": None,
+        "chain_handle": None,
+        "rule_handle": None,
+        "ruleset": None,
+        "uncertain": None,
+        "depth": None,
+        "decision": None,
+        "target": None,
+        "rules": None,
+        "verdict": None,
+        "errno": None,
+        "queue": None,
+        "queue_bypass": None,
+        "cost_ns": None,
         "rule": rule.text if rule else None,
         "rule_syntax": rule.syntax if rule else None,
         "rule_note": rule.why or None if rule else None,
@@ -151,6 +134,9 @@ def event(
         "payload": record.payload.hex() if has_payload else None,
         "payload_value": payload(record) if has_payload and payload else None,
     }
+    # keys that the kind of hook has; all others stay null
+    found.update(of_event(record.kind).event_values(record))
+    return found
 
 
 def link(

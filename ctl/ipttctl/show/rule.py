@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ipttctl.events.records import EventRecord
-
-    RuleOf = Callable[[EventRecord], "Rule | None"]
+from ipttctl.events.records import EventRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +31,7 @@ class Rule:
             return f"rule uncertain ({self.why})"
         owner = f" owner=[{self.owner}: {self.about}]" if self.owner else ""
         return f"rule=[{self.text}]{owner}"
+
+
+RuleOf: TypeAlias = Callable[[EventRecord], Rule | None]
+"""Gives the rule that an event names; None if it names none."""

@@ -9,16 +9,17 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipttctl.bpf import syscalls
 from ipttctl.errors import IpttctlError, LinkGoneError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttctl.programs.choice import check_types
+from ipttctl.programs.keep import keep_maps
 from ipttctl.programs.sources import source_text
 from ipttctl.state.journal import RECORD, Record, RecordedLink, locked
-from ipttctl.state.maps import MapChange
+from ipttctl.state.maps import MapChange, MapDifference
 from ipttctl.state.model import State, Step, about
 from ipttctl.state.plan import (
     Match,
@@ -33,9 +34,6 @@ from ipttctl.state.plan import (
 )
 from ipttctl.state.undo import Undo, held_back
 from ipttproto.family import limit
-
-if TYPE_CHECKING:
-    from ipttctl.state.maps import MapDifference
 
 _MOST: Final = limit("MAX_CHANGES")
 
@@ -94,8 +92,8 @@ def apply_state(
     Everything is loaded first. Then maps are changed, new links attached, all changed links swapped
     in one transaction, surplus links detached, and links given their names. If anything fails up to
     and including the transaction, everything is undone. With ``prune``, persistent links that apply
-    did not make are surplus too. ``warn`` is as for ``diff_state``. All changes of links have the
-    ``reason``.
+    did not make are surplus too. ``warn`` is as for ``diff_state``, and called for maps that are
+    not kept. All changes of links have the ``reason``.
 
     A process that is killed half way leaves the links it has attached. The next apply makes them
     the declared ones, or detaches them.
@@ -113,7 +111,7 @@ def apply_state(
                 f"more than {_MOST} links change, and they can only do so together",
                 "change fewer at a time",
             )
-        return _Application(controller, plan, record, reason).run(on_compile)
+        return _Application(controller, plan, record, warn, reason).run(on_compile)
 
 
 def _warn(plan: Plan, warn: Callable[[str], None] | None) -> None:
@@ -126,9 +124,15 @@ class _Application:
     """One run of apply, made under the lock."""
 
     def __init__(
-        self, controller: Controller, plan: Plan, record: Path, reason: str | None
+        self,
+        controller: Controller,
+        plan: Plan,
+        record: Path,
+        warn: Callable[[str], None] | None,
+        reason: str | None,
     ) -> None:
         self._controller = controller
+        self._warn = warn
         self._reason = reason
         self._plan = plan
         self._record = record
@@ -147,7 +151,7 @@ class _Application:
                     if match.kept:
                         found = list(live_maps(match, opened))
                     else:
-                        sets[name] = opened.enter_context(match.declared.programs.open(on_compile))
+                        sets[name] = self._open(match, opened, on_compile)
                         check_types(sets[name].programs)
                         found = list(new_maps(match, sets[name], opened))
                     differences += [(match, map_name, entry) for map_name, entry in found]
@@ -183,6 +187,15 @@ class _Application:
             for step in steps
         ]
         return [*made, *detach_steps(plan), *rename_steps(plan)]
+
+    def _open(
+        self, match: Match, opened: ExitStack, on_compile: Callable[[], None] | None
+    ) -> ProgramSet:
+        """Load the programs of a link, with the maps that it keeps."""
+        declared, keep = match.declared, None
+        if match.link is not None and declared.keep_maps is not None:
+            keep = opened.enter_context(keep_maps(match.link, declared.keep_maps, self._warn))
+        return opened.enter_context(declared.programs.open(on_compile, keep=keep))
 
     def _change(
         self,
@@ -276,4 +289,6 @@ def _recorded(match: Match, link: Link) -> RecordedLink:
         {slot.name.lower(): digest for slot, digest in match.digests.items()},
         wanted.filter,
         {name: [list(entry) for entry in m.entries] for name, m in declared.maps.items()},
+        constants=wanted.constants,
+        keep_maps=declared.keep_maps,
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,18 +13,20 @@ import yaml
 
 from ipttctl.errors import ProgramError, UsageError
 from ipttctl.hooks import HookOptions, chosen
-from ipttctl.link.names import parse_labels
+from ipttctl.link.names import LabelOptions
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.sources import source_text
 from ipttctl.state import DeclaredLink, DeclaredMap, State
-from ipttctl.state.option_files import Options, directory_of, read_file
+from ipttctl.state.option_files import Options, directory_of, keep_names, read_file
 from ipttctl.system.inherited import Inherited
 
 _LINKS: Final = "links"
 _LINK: Final = "link"
 _MAPS: Final = "maps"
-_LABEL: Final = "label"
+_KEEP_MAPS: Final = "keep-maps"
 _NUMBERS: Final = ("fd", "id")
+#: a number in the one way that YAML prints it
+_DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,30})")
 
 
 def read_state(file: str, inherited: Inherited | None = None) -> State:
@@ -52,8 +55,9 @@ def _read(name: str, entry: Any, directory: Path, inherited: Inherited) -> Decla
     where = given.group(HookOptions)
     programs = given.group(ProgramOptions)
     link = given.number(_LINK)
-    labels = given.texts(_LABEL) if given.has(_LABEL) else None
+    labels = given.group(LabelOptions)
     maps = given.take(_MAPS) or {}
+    keep = keep_names(given, _KEEP_MAPS)
     given.finish()
     if not isinstance(maps, Mapping):
         raise UsageError(f"link {name}: {_MAPS} is not an object", "each map by its name")
@@ -64,7 +68,8 @@ def _read(name: str, entry: Any, directory: Path, inherited: Inherited) -> Decla
             programs.choice(inherited).relative_to(directory),
             {str(key): _read_map(f"{_MAPS}: {key}", value) for key, value in maps.items()},
             link,
-            None if labels is None else parse_labels(_LABEL, labels),
+            labels=labels.labels(),
+            keep_maps=keep,
         )
     except (UsageError, ProgramError) as error:
         raise type(error)(f"link {name}: {error.problem}", error.remedy) from None
@@ -100,10 +105,19 @@ def _object(link: DeclaredLink) -> dict[str, Any]:
         "filter": link.programs.filter,
         "cookie": link.programs.cookie,
         "payload": link.programs.payload,
-        _LABEL: None if link.labels is None else dict(link.labels),
+        "label": None if link.labels is None else dict(link.labels),
+        "set": {n: _constant(value) for n, value in link.programs.constants.items()} or None,
+        _KEEP_MAPS: None if link.keep_maps is None else list(link.keep_maps) or True,
         _MAPS: {name: _map(content) for name, content in link.maps.items()} or None,
     }
     return {key: value for key, value in options.items() if value is not None}
+
+
+def _constant(value: Any) -> Any:
+    """A constant as a file has it: a number and a truth value as such."""
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        return int(value)
+    return value == "true" if value in ("true", "false") else value
 
 
 def _map(content: DeclaredMap) -> Any:

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from ipttctl.bpf.private_dirs import check_private, make_private
 from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.hooks.hook import Identity
 from ipttctl.link.model import Link
-from ipttctl.system.private_dirs import check_private, make_private
 
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """The file of the record."""
@@ -37,9 +37,9 @@ class RecordedLink:
 
     ``link`` and ``generation`` are those after the last apply. ``programs`` are kind and text of
     each slot's source (see ``parse_source``). ``digests`` are those of files, ``filter`` is the
-    expression, and ``maps`` are the declared ones. While a link is about to be made, ``link`` is 0.
-    It is then recognized by ``after``, the highest link id before it, by ``pid``, and by ``ids``,
-    the program ids by slot.
+    expression, and ``maps``, ``constants`` and ``keep_maps`` are the declared ones. While a link is
+    about to be made, ``link`` is 0. It is then recognized by ``after``, the highest link id before
+    it, by ``pid``, and by ``ids``, the program ids by slot.
     """
 
     name: str
@@ -53,6 +53,8 @@ class RecordedLink:
     after: int = 0
     pid: int = 0
     ids: Mapping[str, int] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    keep_maps: Sequence[str] | None = None
 
     def is_of(self, link: Link) -> bool:
         """Whether this records the given link, and nobody has adopted it."""

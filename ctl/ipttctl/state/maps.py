@@ -16,7 +16,7 @@ ARRAYS: Final = frozenset({syscalls.MapType.ARRAY, syscalls.MapType.PERCPU_ARRAY
 
 
 @dataclass(frozen=True)
-class Entry:
+class EntryChange:
     """A key of a map, with its values before and after; None is a missing key."""
 
     key: bytes
@@ -29,7 +29,7 @@ class MapDifference:
     """The changes to be made in a map; the map stays its owner's."""
 
     map: Map
-    entries: tuple[Entry, ...]
+    entries: tuple[EntryChange, ...]
 
     @classmethod
     def between(cls, found: Map, declared: Iterable[tuple[Any, Any]]) -> MapDifference:
@@ -55,9 +55,9 @@ class MapDifference:
                 after = shape.value_bytes(value)
             # values, not bytes: there may be padding
             if before is None or shape.value(before) != shape.value(after):
-                entries.append(Entry(key, before, after))
+                entries.append(EntryChange(key, before, after))
         if found.info.type not in ARRAYS:
-            entries += [Entry(k, v, None) for k, v in present.items() if k not in wanted]
+            entries += [EntryChange(k, v, None) for k, v in present.items() if k not in wanted]
         return cls(found, tuple(entries))
 
 
@@ -69,7 +69,7 @@ class MapChange:
         self._map = difference.map
         # removed keys make room for new ones
         self._entries = sorted(difference.entries, key=lambda entry: entry.after is not None)
-        self._begun: list[Entry] = []
+        self._begun: list[EntryChange] = []
 
     def make(self, check: Callable[[], None]) -> None:
         """Change the map, and call ``check`` before each key, which raises to stop.

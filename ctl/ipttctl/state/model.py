@@ -40,7 +40,9 @@ class DeclaredLink:
 
     ``maps`` are contents by the names of maps that its programs use; other maps are left alone.
     ``link`` is the id of a persistent link to take over, if it is at this hook. ``labels`` are all
-    labels that the link has; with None they are left alone.
+    labels that the link has; with None they are left alone. With ``keep_maps`` new programs that
+    are swapped in get the link's maps of the same names: of these names, or of all if there are
+    none (see ``KeptMaps``); None keeps no maps.
     """
 
     name: str
@@ -49,6 +51,7 @@ class DeclaredLink:
     maps: Mapping[str, DeclaredMap] = field(default_factory=dict)
     link: int | None = None
     labels: Mapping[str, str] | None = None
+    keep_maps: tuple[str, ...] | None = None
 
     @property
     def link_name(self) -> str | None:

@@ -8,6 +8,7 @@ option that can be repeated; an object for ``SLOT=VALUE``.
 from __future__ import annotations
 
 import enum
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -20,9 +21,11 @@ import yaml
 
 from ipttctl.errors import UsageError, os_reason
 from ipttctl.numbers import U32_MAX
-from ipttctl.options import options_of
+from ipttctl.options import GroupedOption, options_of
 
 STANDARD_INPUT: Final = "-"
+#: the option whose values have types of their own
+_CONSTANTS: Final = "set"
 #: most characters of a file; devices such as /dev/zero have no end
 _LONGEST: Final = 1 << 26
 _MOST_DIGITS: Final = 40
@@ -147,7 +150,7 @@ class Options:
             UsageError: a value is not valid.
         """
         values = {
-            given.field: self._value(given.option.key, given.type)
+            given.field: self._value(given)
             for given in options_of(kind)
             if self.has(given.option.key)
         }
@@ -162,10 +165,6 @@ class Options:
         """The value of a key as in the file; None if it is missing."""
         return self._left.pop(key) if self.has(key) else None
 
-    def texts(self, key: str) -> list[str]:
-        """The values of an option that can be repeated."""
-        return self._texts(key, self.take(key)) if self.has(key) else []
-
     def text(self, key: str, what: str) -> str:
         """The value of a required key that is a text or a number; ``what`` describes it."""
         value = self.take(key)
@@ -173,13 +172,13 @@ class Options:
             raise UsageError(f"{self.called}: {key} is not {what}")
         return str(value)
 
-    def number(self, key: str) -> int | None:
-        """The value of a key that is a number from 1 on."""
+    def number(self, key: str, *, minimum: int = 1, maximum: int = U32_MAX) -> int | None:
+        """The value of a key that is a number."""
         value = self.take(key)
         if value is None:
             return None
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= U32_MAX:
-            raise UsageError(f"{self.called}: {key} is not a number from 1 on")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise UsageError(f"{self.called}: {key} is not a number from {minimum} on")
         return value
 
     def finish(self) -> None:
@@ -194,9 +193,14 @@ class Options:
                 f"{self.called}: there is no key '{next(iter(self._left))}'", f"there are: {known}"
             )
 
-    def _value(self, key: str, wanted: Any) -> Any:
+    def _value(self, given: GroupedOption) -> Any:
+        key, wanted = given.option.key, given.type
+        choices = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+        if int in choices:
+            low, high = given.option.minimum, given.option.maximum
+            return self.number(key, minimum=low or 0, maximum=U32_MAX if high is None else high)
         value = self._left.pop(key)
-        if get_origin(wanted) is list:
+        if any(get_origin(choice) is list for choice in choices):
             return self._texts(key, value)
         if wanted is bool:
             if not isinstance(value, bool):
@@ -205,7 +209,6 @@ class Options:
         texts = self._texts(key, value)
         if len(texts) != 1:
             raise UsageError(f"{self.called}: {key} takes one value")
-        choices = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
         names = next((c for c in choices if isinstance(c, type) and issubclass(c, enum.Enum)), None)
         if names is None:
             return texts[0]
@@ -217,10 +220,34 @@ class Options:
     def _texts(self, key: str, value: Any) -> list[str]:
         """The values of an option; an object gives KEY=VALUE for each of its members."""
         if isinstance(value, Mapping):
-            return [f"{name}={self._scalar(key, part)}" for name, part in value.items()]
+            return [f"{name}={self._part(key, part)}" for name, part in value.items()]
         return [self._scalar(key, part) for part in (value if isinstance(value, list) else [value])]
+
+    def _part(self, key: str, value: Any) -> str:
+        """The value in KEY=VALUE; of a constant also a truth value, and JSON."""
+        if key == _CONSTANTS and isinstance(value, bool | list | Mapping):
+            return json.dumps(value)
+        return self._scalar(key, value)
 
     def _scalar(self, key: str, value: Any) -> str:
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise UsageError(f"{self.called}: {key}: {value!r} is neither text nor a number")
         return str(value)
+
+
+def keep_names(given: Options, key: str) -> tuple[str, ...] | None:
+    """The names of maps to keep: none are all of them; None keeps no maps.
+
+    Raises:
+        UsageError: the value is neither true, false nor names.
+    """
+    if not given.has(key):
+        return None
+    value = given.take(key)
+    if isinstance(value, bool):
+        return () if value else None
+    names = value.split(",") if isinstance(value, str) else value
+    names = names if isinstance(names, list) else [None]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise UsageError(f"{given.called}: {key} is neither true nor a list of maps' names")
+    return tuple(names)

@@ -13,9 +13,9 @@ import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ipttctl.bpf import syscalls
+from ipttctl.bpf.maps import Map
 from ipttctl.errors import NameTakenError, ProgramError
 from ipttctl.hooks.hook import Identity
 from ipttctl.link.controller import Controller
@@ -29,15 +29,12 @@ from ipttctl.programs.sources import (
     FromSource,
     ProgramSource,
     open_sources,
-    source_digest,
+    source_digests,
 )
 from ipttctl.state.journal import Record, RecordedLink
 from ipttctl.state.maps import MapDifference
 from ipttctl.state.model import DeclaredLink, DeclaredMap, State, Step, StepAction, about
 from ipttproto import Slot
-
-if TYPE_CHECKING:
-    from ipttctl.bpf.maps import Map
 
 
 @dataclass(frozen=True)
@@ -200,11 +197,8 @@ def claimed(record: Record, links: Sequence[Link]) -> list[RecordedLink]:
 
 
 def _digests(declared: DeclaredLink, on_compile: Callable[[], None] | None) -> dict[Slot, str]:
-    return {
-        slot: source_digest(source, on_compile=on_compile)
-        for slot, source in declared.programs.sources.items()
-        if isinstance(source, FromSource | FromObject)
-    }
+    programs = declared.programs
+    return source_digests(programs.sources, programs.constants, on_compile=on_compile)
 
 
 def _changes(

@@ -104,10 +104,12 @@ def _saved(
                 known.filter if known and known.filter else _filter_text(link),
                 link.cookie or None,
                 _payload_name(link),
+                known.constants if known else {},
             ),
             _saved_maps(link, entry, all_maps),
             None if entry or link.name else link.id,
             link.labels or None,
+            None if entry is None or entry.keep_maps is None else tuple(entry.keep_maps),
         )
 
 

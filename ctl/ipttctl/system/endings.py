@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""These signals."""
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def handled(handle: Callable[[int], None]) -> Iterator[Callable[[], None]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    before = {n: h for n in _ENDING if (h := signal.getsignal(n)) is not signal.SIG_IGN}
+    before = {n: h for n in ENDING if (h := signal.getsignal(n)) is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, called)
     try:

@@ -13,17 +13,17 @@ import fcntl
 import os
 import re
 import socket
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final, TypeVar
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import PrivilegeError, UsageError, os_reason
-from ipttctl.system.descriptors import Closing
 
 _T = TypeVar("_T")
 
@@ -201,8 +201,7 @@ def cookies(namespaces: Sequence[int]) -> list[int | OSError]:
 
     # our own first, while the thread is still in it
     order = sorted(namespaces, key=lambda fd: os.fstat(fd).st_ino != own_inode)
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        found = pool.submit(lambda: {fd: cookie(fd) for fd in order}).result()
+    found = _in_thread(lambda: {fd: cookie(fd) for fd in order})
     return [found[fd] for fd in namespaces]
 
 
@@ -228,8 +227,7 @@ def within(namespace: int, call: Callable[[], _T]) -> _T:
         _enter(namespace)
         return call()
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(inside).result()
+    return _in_thread(inside)
 
 
 def create() -> Namespace:
@@ -248,8 +246,27 @@ def create() -> Namespace:
             )
         return Namespace(_OF_THREAD)
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(make).result()
+    return _in_thread(make)
+
+
+def _in_thread(call: Callable[[], _T]) -> _T:
+    """Call a function in a thread of its own, which ends then; its errors are raised here."""
+    found: list[_T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(call())
+        # it is raised where somebody waits for it
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return found[0]
 
 
 @contextmanager

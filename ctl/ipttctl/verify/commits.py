@@ -16,24 +16,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from ipttctl.system.descriptors import Closing
+from ipttctl.bpf.descriptors import Closing
+from ipttctl.families import NFT_FAMILIES
 from ipttctl.verify.netlink import (
     CREATE,
     ECHO,
     NESTED,
-    Command,
-    Message,
     Netlink,
+    NftCommand,
     Subsystem,
+    SubsystemMessage,
     attribute,
     batch,
     request,
     string,
 )
-from ipttctl.verify.outcome import COMMITS_TABLE, FAMILIES
-from ipttctl.verify.rulesets import Chain, Ruleset
+from ipttctl.verify.outcome import COMMITS_TABLE
+from ipttctl.verify.rulesets import RandomChain, Ruleset
 
-_NUMBERS: Final = {name: number for number, name in FAMILIES.items()}
+_NUMBERS: Final = {name: number for number, name in NFT_FAMILIES.items()}
 _NEVER: Final = 0xDEAD1E55
 """A mark that no packet has."""
 
@@ -104,17 +105,17 @@ class Commits(Closing):
                 self._failure = error
                 self._changed.notify_all()
 
-    def _change(self, chain: Chain) -> None:
+    def _change(self, chain: RandomChain) -> None:
         """Put a rule in front of a chain, replace the table meanwhile, and remove both."""
         echoed = self._commit(batch([_rule(chain)]))
         for transaction in _TABLES:
             self._commit(transaction)
-        handles = [m.attributes[3] for m in echoed if m.command == Command.NEWRULE]
+        handles = [m.attributes[3] for m in echoed if m.command == NftCommand.NEWRULE]
         place = (string(1, chain.table), string(2, chain.name), attribute(3, handles[0]))
         family = _NUMBERS[chain.family]
-        self._commit(batch([_message(Command.DELRULE, family, *place)]))
+        self._commit(batch([_message(NftCommand.DELRULE, family, *place)]))
 
-    def _commit(self, transaction: bytes) -> list[Message]:
+    def _commit(self, transaction: bytes) -> list[SubsystemMessage]:
         """Commit, tell whoever waits, and return what the kernel echoes."""
         echoed = self._netlink.commit(transaction)
         with self._changed:
@@ -123,10 +124,10 @@ class Commits(Closing):
         return echoed
 
 
-def _rule(chain: Chain) -> bytes:
+def _rule(chain: RandomChain) -> bytes:
     """A rule in front of a chain's first; the kernel tells us its handle."""
     return _message(
-        Command.NEWRULE,
+        NftCommand.NEWRULE,
         _NUMBERS[chain.family],
         string(1, chain.table),
         string(2, chain.name),
@@ -137,15 +138,15 @@ def _rule(chain: Chain) -> bytes:
 
 def _table(jumps: str) -> Iterator[bytes]:
     """A table with chains at all hooks of the Internet families, whose rules match no packet."""
-    yield _message(Command.NEWTABLE, _INET, string(1, COMMITS_TABLE), flags=CREATE)
+    yield _message(NftCommand.NEWTABLE, _INET, string(1, COMMITS_TABLE), flags=CREATE)
     names = {hook: string(3, f"base{hook}") for hook in range(_ROUTED)}
     yield _message(
-        Command.NEWCHAIN, _INET, string(1, COMMITS_TABLE), string(3, jumps), flags=CREATE
+        NftCommand.NEWCHAIN, _INET, string(1, COMMITS_TABLE), string(3, jumps), flags=CREATE
     )
     for hook, name in names.items():
         place = attribute(1, struct.pack("!I", hook)), attribute(2, struct.pack("!i", -5))
         yield _message(
-            Command.NEWCHAIN,
+            NftCommand.NEWCHAIN,
             _INET,
             string(1, COMMITS_TABLE),
             name,
@@ -160,7 +161,7 @@ def _table(jumps: str) -> Iterator[bytes]:
             attribute(2 | NESTED, attribute(2 | NESTED, *verdict)),
         )
         yield _message(
-            Command.NEWRULE,
+            NftCommand.NEWRULE,
             _INET,
             string(1, COMMITS_TABLE),
             string(2, f"base{hook}"),
@@ -183,11 +184,11 @@ def _expression(name: str, *values: bytes) -> bytes:
     return attribute(1 | NESTED, string(1, name), attribute(2 | NESTED, *values))
 
 
-def _message(command: Command, family: int, *values: bytes, flags: int = 0) -> bytes:
+def _message(command: NftCommand, family: int, *values: bytes, flags: int = 0) -> bytes:
     return request(Subsystem.NFTABLES, command, family, b"".join(values), flags=flags)
 
 
-_GONE: Final = _message(Command.DELTABLE, _INET, string(1, COMMITS_TABLE))
+_GONE: Final = _message(NftCommand.DELTABLE, _INET, string(1, COMMITS_TABLE))
 _TABLES: Final = (
     batch(_table("one")),
     batch([_GONE, *_table("two")]),

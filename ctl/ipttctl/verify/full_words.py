@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ipttctl.verify.words import INET, IP, IP4, IP6, PREROUTING, Kind, Vocabulary, Word
+from ipttctl.verify.words import INET, IP, IP4, IP6, PREROUTING, Vocabulary, Word, WordKind
 
 _FULL: Final = Vocabulary.FULL
 _ROUTED: Final = frozenset({"prerouting", "input", "forward", "output", "postrouting"})
@@ -20,7 +20,7 @@ _LOOKED_UP: Final = frozenset({"prerouting", "input", "forward"})
 def _matches(
     families: frozenset[str], *templates: str, hooks: frozenset[str] = _ROUTED
 ) -> tuple[Word, ...]:
-    return tuple(Word(t, families, Kind.MATCH, _FULL, hooks) for t in templates)
+    return tuple(Word(t, families, WordKind.MATCH, _FULL, hooks) for t in templates)
 
 
 def _statements(
@@ -28,7 +28,7 @@ def _statements(
     *templates: str,
     hooks: frozenset[str] = _ROUTED,
     chain_type: str = "",
-    kind: Kind = Kind.STATEMENT,
+    kind: WordKind = WordKind.STATEMENT,
 ) -> tuple[Word, ...]:
     return tuple(Word(t, families, kind, _FULL, hooks, chain_type) for t in templates)
 
@@ -39,7 +39,9 @@ def _final(
     hooks: frozenset[str] = _ROUTED,
     chain_type: str = "",
 ) -> tuple[Word, ...]:
-    return _statements(families, *templates, hooks=hooks, chain_type=chain_type, kind=Kind.FINAL)
+    return _statements(
+        families, *templates, hooks=hooks, chain_type=chain_type, kind=WordKind.FINAL
+    )
 
 
 _ANY_HOOK: Final = _ROUTED | {"ingress", "egress"}

@@ -11,7 +11,7 @@ from typing import Final
 from ipttctl.verify.full_words import FULL
 from ipttctl.verify.laboratory import Laboratory, LaboratoryError
 from ipttctl.verify.nftables import Nftables
-from ipttctl.verify.words import BUILTIN, Kind, Vocabulary, Word, supported
+from ipttctl.verify.words import BUILTIN, Vocabulary, Word, WordKind, supported
 
 _ROUTED: Final = ("prerouting", "input", "forward", "output", "postrouting")
 HOOKS: Final = {
@@ -48,7 +48,9 @@ class Grammar:
         """The hooks of a family."""
         return tuple(hook for hook in HOOKS[family] if (family, hook) in self.places)
 
-    def words(self, family: str, hooks: frozenset[str], chain_type: str, kind: Kind) -> list[Word]:
+    def words(
+        self, family: str, hooks: frozenset[str], chain_type: str, kind: WordKind
+    ) -> list[Word]:
         """The words that may stand in a chain that packets reach from these hooks."""
         taken = [word for word, families in self.known if family in families]
         return supported(taken, family, hooks, chain_type, kind)

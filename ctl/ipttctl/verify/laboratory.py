@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ipttctl.bpf import tools
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import IpttctlError, UsageError, os_reason
-from ipttctl.system import netns, tools
-from ipttctl.system.descriptors import Closing
+from ipttctl.system import netns
 from ipttctl.verify.netlink import TRACE_GROUP, Netlink
 from ipttctl.verify.nftables import Nftables
 from ipttctl.verify.packets import MAC, PORTS, Origin, Packet

@@ -7,8 +7,8 @@ import socket
 import struct
 from typing import Final
 
-from ipttctl.system.descriptors import Closing
-from ipttctl.verify.netlink import Message, Netlink, Subsystem, acknowledged, attribute
+from ipttctl.bpf.descriptors import Closing
+from ipttctl.verify.netlink import Netlink, Subsystem, SubsystemMessage, acknowledged, attribute
 
 GROUPS: Final = (1, 2)
 _CONFIGURE: Final = 1
@@ -43,7 +43,7 @@ class Logs(Closing):
         for listener in self._groups:
             listener.close()
 
-    def received(self) -> list[Message]:
+    def received(self) -> list[SubsystemMessage]:
         """The messages that have come, by group."""
         return [message for listener in self._groups for message in listener.received()]
 

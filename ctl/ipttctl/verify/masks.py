@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ipttctl.verify.frames import ETH_IP, ETH_IP6
-from ipttctl.verify.netlink import Message
+from ipttctl.verify.netlink import SubsystemMessage
 from ipttctl.verify.packets import ACK, SYN
 
 _TCP, _ICMP, _ICMP6, _FRAGMENT = 6, 1, 58, 44
@@ -41,7 +41,7 @@ def masked_frame(frame: bytes) -> str:
     return data.hex()
 
 
-def masked_trace(message: Message) -> Iterator[str]:
+def masked_trace(message: SubsystemMessage) -> Iterator[str]:
     """The attributes of a trace message, masked."""
     values = message.attributes
     network = values.get(_NETWORK, b"")
@@ -61,7 +61,7 @@ def masked_trace(message: Message) -> Iterator[str]:
         yield f"{kind}:{data.hex()}"
 
 
-def masked_log(message: Message) -> Iterator[str]:
+def masked_log(message: SubsystemMessage) -> Iterator[str]:
     """The attributes of a message of nfnetlink_log, masked."""
     values = message.attributes
     for kind, value in values.items():

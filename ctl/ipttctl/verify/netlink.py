@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.system import netns
-from ipttctl.system.descriptors import Closing
 
 NETLINK_NETFILTER: Final = 12
 TRACE_GROUP: Final = 9
@@ -49,7 +49,7 @@ class Subsystem(IntEnum):
     NFTABLES = 10
 
 
-class Command(IntEnum):
+class NftCommand(IntEnum):
     """Messages of nf_tables."""
 
     NEWTABLE = 0
@@ -67,7 +67,7 @@ class Command(IntEnum):
 
 
 @dataclass(frozen=True)
-class Message:
+class SubsystemMessage:
     """One netlink message of a subsystem."""
 
     subsystem: int
@@ -157,7 +157,7 @@ class Netlink(Closing):
 
     def dump(
         self, subsystem: int, command: int, family: int = 0, payload: bytes = b""
-    ) -> list[Message]:
+    ) -> list[SubsystemMessage]:
         """All objects of a kind, read without a change in between.
 
         Raises:
@@ -179,7 +179,7 @@ class Netlink(Closing):
         self._socket.send(message)
         self._answer()
 
-    def commit(self, transaction: bytes) -> list[Message]:
+    def commit(self, transaction: bytes) -> list[SubsystemMessage]:
         """Send a batch; returns what is echoed.
 
         Raises:
@@ -189,13 +189,13 @@ class Netlink(Closing):
         # the kernel has worked through the batch by now, and its answers are here
         return self.received()
 
-    def received(self) -> list[Message]:
+    def received(self) -> list[SubsystemMessage]:
         """The notifications that are there, without waiting.
 
         Raises:
             OSError: some were lost (ENOBUFS), or the kernel refuses what was sent.
         """
-        found: list[Message] = []
+        found: list[SubsystemMessage] = []
         with suppress(BlockingIOError):
             while True:
                 data = self._socket.recv(1 << 17, socket.MSG_DONTWAIT)
@@ -206,8 +206,8 @@ class Netlink(Closing):
                         found.append(_message(kind, body))
         return found
 
-    def _answer(self) -> tuple[list[Message], bool]:
-        found: list[Message] = []
+    def _answer(self) -> tuple[list[SubsystemMessage], bool]:
+        found: list[SubsystemMessage] = []
         interrupted = False
         while True:
             for kind, flags, body in _messages(self._socket.recv(1 << 17)):
@@ -235,9 +235,9 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         offset += -(-length // 4) * 4
 
 
-def _message(kind: int, body: bytes) -> Message:
+def _message(kind: int, body: bytes) -> SubsystemMessage:
     family, _, _ = _FAMILY.unpack_from(body)
-    return Message(kind >> 8, kind & 0xFF, family, body[_FAMILY.size :])
+    return SubsystemMessage(kind >> 8, kind & 0xFF, family, body[_FAMILY.size :])
 
 
 def _raise(body: bytes) -> None:

@@ -7,9 +7,9 @@ import ctypes
 import weakref
 from typing import Final
 
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.system import netns
-from ipttctl.system.descriptors import Closing
 
 _LIBRARY: Final = "libnftables.so.1"
 

@@ -13,10 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ipttctl.families import NFT_FAMILIES
 from ipttctl.verify import netlink
 from ipttctl.verify.laboratory import Arrivals, Laboratory
 from ipttctl.verify.masks import masked_frame, masked_log, masked_trace
-from ipttctl.verify.netlink import Command, Message, Subsystem, attribute, attributes, text
+from ipttctl.verify.netlink import (
+    NftCommand,
+    Subsystem,
+    SubsystemMessage,
+    attribute,
+    attributes,
+    text,
+)
 from ipttctl.verify.rulesets import Ruleset
 
 COMMITS_TABLE: Final = "commits"
@@ -24,12 +32,10 @@ COMMITS_TABLE: Final = "commits"
 
 _SHOWN: Final = 5
 _CONNTRACK_DUMP: Final = 1
-FAMILIES: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
-"""The families of tables by their numbers in the kernel."""
 
 
 @dataclass(frozen=True)
-class Rule:
+class CountedRule:
     """A rule as the kernel reports it."""
 
     place: str
@@ -54,7 +60,7 @@ class Outcome:
     lists: Mapping[str, tuple[str, ...]]
     """Packets that arrived, trace messages, log messages, connections."""
 
-    rules: tuple[Rule, ...] = field(default=(), compare=False)
+    rules: tuple[CountedRule, ...] = field(default=(), compare=False)
     commits: int = field(default=0, compare=False)
     """Changes of the ruleset that were made meanwhile."""
 
@@ -63,7 +69,7 @@ def collect(
     laboratory: Laboratory,
     ruleset: Ruleset,
     arrivals: Sequence[Arrivals],
-    messages: Mapping[str, Sequence[Message]],
+    messages: Mapping[str, Sequence[SubsystemMessage]],
     *,
     connections: bool,
     commits: int = 0,
@@ -120,16 +126,18 @@ def _unlike(name: str, one: Sequence[str], two: Sequence[str]) -> Iterator[str]:
             yield f"{name}: so did {len(counter) - _SHOWN} others"
 
 
-def _dump(laboratory: Laboratory, command: Command, payload: bytes = b"") -> list[Message]:
+def _dump(
+    laboratory: Laboratory, command: NftCommand, payload: bytes = b""
+) -> list[SubsystemMessage]:
     messages = laboratory.netlink.dump(Subsystem.NFTABLES, command, 0, payload)
     return [m for m in messages if text(m.attributes.get(1, b"")) != COMMITS_TABLE]
 
 
-def _rules(laboratory: Laboratory) -> Iterator[Rule]:
-    for message in _dump(laboratory, Command.GETRULE):
+def _rules(laboratory: Laboratory) -> Iterator[CountedRule]:
+    for message in _dump(laboratory, NftCommand.GETRULE):
         values = message.attributes
-        place = f"{FAMILIES[message.family]} {text(values[1])} {text(values[2])}"
-        yield Rule(place, tuple(_expressions(values.get(4, b""))))
+        place = f"{NFT_FAMILIES[message.family]} {text(values[1])} {text(values[2])}"
+        yield CountedRule(place, tuple(_expressions(values.get(4, b""))))
 
 
 def _expressions(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -143,7 +151,7 @@ def _expressions(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield name, contents
 
 
-def _described(rule: Rule) -> str:
+def _described(rule: CountedRule) -> str:
     parts = []
     for name, data in rule.expressions:
         if name == "counter":
@@ -160,9 +168,9 @@ def _described(rule: Rule) -> str:
 
 def _chains(laboratory: Laboratory) -> dict[str, str]:
     facts = {}
-    for message in _dump(laboratory, Command.GETCHAIN):
+    for message in _dump(laboratory, NftCommand.GETCHAIN):
         values = message.attributes
-        place = f"chain {FAMILIES[message.family]} {text(values[1])} {text(values[3])}"
+        place = f"chain {NFT_FAMILIES[message.family]} {text(values[1])} {text(values[3])}"
         policy = int.from_bytes(values.get(5, b""))
         # chains of iptables-nft count what their policy decides
         counters = counted(values[8]) if 8 in values else "no counters"
@@ -172,28 +180,28 @@ def _chains(laboratory: Laboratory) -> dict[str, str]:
 
 def _objects(laboratory: Laboratory) -> dict[str, str]:
     facts = {}
-    for message in _dump(laboratory, Command.GETOBJ):
+    for message in _dump(laboratory, NftCommand.GETOBJ):
         values = message.attributes
         kind = int.from_bytes(values[3])
-        place = f"object {kind} {FAMILIES[message.family]} {text(values[1])} {text(values[2])}"
+        place = f"object {kind} {NFT_FAMILIES[message.family]} {text(values[1])} {text(values[2])}"
         facts[place] = values.get(4, b"").hex()
     return facts
 
 
 def _elements(laboratory: Laboratory) -> dict[str, tuple[str, ...]]:
     lists = {}
-    for message in _dump(laboratory, Command.GETSET):
+    for message in _dump(laboratory, NftCommand.GETSET):
         values = message.attributes
         table, name = text(values[1]), text(values[2])
         payload = netlink.string(1, table) + netlink.string(2, name)
         dumped = laboratory.netlink.dump(
-            Subsystem.NFTABLES, Command.GETSETELEM, message.family, payload
+            Subsystem.NFTABLES, NftCommand.GETSETELEM, message.family, payload
         )
         found = set()
         for part in dumped:
             for _, element in attributes(part.attributes.get(3, b"")):
                 found.add(" ".join(_element(element)))
-        lists[f"set {FAMILIES[message.family]} {table} {name}"] = tuple(sorted(found))
+        lists[f"set {NFT_FAMILIES[message.family]} {table} {name}"] = tuple(sorted(found))
     return lists
 
 
@@ -214,10 +222,10 @@ def _connections(laboratory: Laboratory) -> Iterator[str]:
         yield " ".join(parts)
 
 
-def _tables(message: Message) -> str:
+def _tables(message: SubsystemMessage) -> str:
     return text(message.attributes.get(1, b"")) if message.subsystem == Subsystem.NFTABLES else ""
 
 
-def _message(message: Message) -> str:
+def _message(message: SubsystemMessage) -> str:
     masked = masked_trace if message.subsystem == Subsystem.NFTABLES else masked_log
     return " ".join(masked(message))

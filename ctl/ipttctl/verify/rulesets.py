@@ -19,7 +19,7 @@ from typing import Final
 from ipttctl.verify import tables
 from ipttctl.verify.grammar import Grammar
 from ipttctl.verify.tables import Objects
-from ipttctl.verify.words import ALL, Kind, Vocabulary, Word, excluded
+from ipttctl.verify.words import ALL, Vocabulary, Word, WordKind, excluded
 
 DEPTH: Final = 15
 """Chains below a base chain, at most."""
@@ -44,7 +44,7 @@ _FAMILIES: Final = ("ip", "ip6", "inet", "inet", "inet", "netdev", "arp")
 
 
 @dataclass(frozen=True)
-class Chain:
+class RandomChain:
     """A chain with its rules, as text; ``base`` is what hooks it, empty for a regular chain."""
 
     family: str
@@ -59,7 +59,7 @@ class Ruleset:
     """Tables as one batch for nft, and lines for iptables-nft-restore and its sister."""
 
     text: str
-    chains: tuple[Chain, ...]
+    chains: tuple[RandomChain, ...]
     iptables: str = ""
     ip6tables: str = ""
 
@@ -86,7 +86,7 @@ class _Table:
     objects: Objects
     hooks: list[str]
     regular: list[str]
-    chains: list[Chain] = field(default_factory=list)
+    chains: list[RandomChain] = field(default_factory=list)
 
 
 def ruleset(chance: random.Random, grammar: Grammar) -> Ruleset:
@@ -99,7 +99,7 @@ class _Generator:
         self._chance = chance
         self._grammar = grammar
         self._traced = chance.random() < 0.5
-        self._known: dict[tuple[str, frozenset[str], str, Kind], list[Word]] = {}
+        self._known: dict[tuple[str, frozenset[str], str, WordKind], list[Word]] = {}
 
     def ruleset(self) -> Ruleset:
         made = [self._table(number) for number in range(self._chance.choice((1, 2, 2, 3, 3, 4)))]
@@ -129,7 +129,7 @@ class _Generator:
             table.chains.append(self._regular_chain(table, index, name))
         return table
 
-    def _base_chain(self, table: _Table, index: int, hook: str) -> Chain:
+    def _base_chain(self, table: _Table, index: int, hook: str) -> RandomChain:
         chain_type, priority = "filter", self._chance.choice(_PRIORITIES)
         if table.nat:
             chain_type, priority = "nat", _NAT_HOOKS[hook] + index
@@ -143,13 +143,13 @@ class _Generator:
         rules = self._rules(table, frozenset({hook}), chain_type, -1, self._chance.randint(2, 8))
         if self._traced and self._chance.random() < 0.35:
             rules.insert(0, "counter meta nftrace set 1")
-        return Chain(table.family, table.name, f"b{index}", base, tuple(rules))
+        return RandomChain(table.family, table.name, f"b{index}", base, tuple(rules))
 
-    def _regular_chain(self, table: _Table, index: int, name: str) -> Chain:
+    def _regular_chain(self, table: _Table, index: int, name: str) -> RandomChain:
         chain_type = "nat" if table.nat else "regular"
         count = self._chance.randint(0, 5)
         rules = self._rules(table, frozenset(table.hooks), chain_type, index, count)
-        return Chain(table.family, table.name, name, "", tuple(rules))
+        return RandomChain(table.family, table.name, name, "", tuple(rules))
 
     def _rules(
         self, table: _Table, hooks: frozenset[str], chain_type: str, index: int, count: int
@@ -167,7 +167,7 @@ class _Generator:
         matches = self._matches(table, hooks, chain_type, self._chance.choice((0, 1, 1, 1, 2, 3)))
         rule = [*matches, Word("counter", ALL)]
         for _ in range(self._chance.choice((0, 0, 1, 1, 2))):
-            words = self._words(table.family, hooks, chain_type, Kind.STATEMENT)
+            words = self._words(table.family, hooks, chain_type, WordKind.STATEMENT)
             rule += self._fitting([*words, *table.objects.statements * 3], rule)
         rule += self._end(table, hooks, chain_type, index, rule)
         return _text(rule)
@@ -175,13 +175,15 @@ class _Generator:
     def _matches(
         self, table: _Table, hooks: frozenset[str], chain_type: str, count: int
     ) -> list[Word]:
-        words = self._words(table.family, hooks, chain_type, Kind.MATCH)
+        words = self._words(table.family, hooks, chain_type, WordKind.MATCH)
         found: list[Word] = []
         for _ in range(count):
             found += self._fitting([*words, *table.objects.matches * 2], found)
         return found
 
-    def _words(self, family: str, hooks: frozenset[str], chain_type: str, kind: Kind) -> list[Word]:
+    def _words(
+        self, family: str, hooks: frozenset[str], chain_type: str, kind: WordKind
+    ) -> list[Word]:
         key = family, hooks, chain_type, kind
         if key not in self._known:
             self._known[key] = self._grammar.words(*key)
@@ -217,7 +219,7 @@ class _Generator:
                 maps += table.objects.verdicts
             return self._fitting(maps, rule)
         if kind == "statement":
-            words = self._words(table.family, hooks, chain_type, Kind.FINAL)
+            words = self._words(table.family, hooks, chain_type, WordKind.FINAL)
             return self._fitting(words, rule)
         return [Word("continue", ALL)] if kind == "continue" else []
 

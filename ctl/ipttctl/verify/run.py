@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
-from ipttctl.system.descriptors import Closing
+from ipttctl.bpf.descriptors import Closing
 from ipttctl.verify import rulesets
 from ipttctl.verify.commits import Commits
 from ipttctl.verify.grammar import Grammar, grammar
 from ipttctl.verify.laboratory import Arrivals, Laboratory, Namespaces, one_processor
 from ipttctl.verify.logs import Logs
-from ipttctl.verify.netlink import Message, Subsystem, acknowledged
+from ipttctl.verify.netlink import Subsystem, SubsystemMessage, acknowledged
 from ipttctl.verify.outcome import Outcome, collect, differences
 from ipttctl.verify.packets import BACK, Packet, packets
 from ipttctl.verify.rulesets import Ruleset
@@ -37,7 +37,7 @@ _REPEATS: Final = 4
 """Times that a case under commits is repeated if its outcomes differ.
 
 On Linux 6.1 packets that pass while the ruleset changes sometimes come in another order, without
-links too, and a set of limited size then has other elements. What the walk does wrong, it does
+links too, and a set of limited size then has other elements. A fault of the walk shows
 each time.
 """
 
@@ -162,7 +162,7 @@ class Runner(Closing):
             self._load(ruleset)
             stack.enter_context(observed(laboratory.namespaces))
             arrivals: dict[str, list[bytes]] = {}
-            messages: dict[str, list[Message]] = {"trace messages": [], "log messages": []}
+            messages: dict[str, list[SubsystemMessage]] = {"trace messages": [], "log messages": []}
             count = 0
             changes = self._changes(ruleset, processor) if case.commits else nullcontext(None)
             with changes as commits:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ipttctl.verify.grammar import Grammar
-from ipttctl.verify.words import ALL, Kind, Vocabulary, Word
+from ipttctl.verify.words import ALL, Vocabulary, Word, WordKind
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def objects(
         tuple(lines),
         tuple(Word(_versioned(text, version), ALL) for c in chosen for text in c.matches),
         tuple(
-            Word(_versioned(text, version), ALL, Kind.STATEMENT)
+            Word(_versioned(text, version), ALL, WordKind.STATEMENT)
             for c in chosen
             for text in c.statements
         ),

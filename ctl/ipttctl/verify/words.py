@@ -39,7 +39,7 @@ class Vocabulary(Enum):
     """All, and rules of iptables-nft too."""
 
 
-class Kind(Enum):
+class WordKind(Enum):
     """The part of a rule that a word can be."""
 
     MATCH = "match"
@@ -113,7 +113,7 @@ class Word:
 
     template: str
     families: frozenset[str]
-    kind: Kind = Kind.MATCH
+    kind: WordKind = WordKind.MATCH
     vocabulary: Vocabulary = Vocabulary.BUILTIN
     hooks: frozenset[str] = EVERYWHERE
     chain_type: str = ""
@@ -302,7 +302,7 @@ _STATEMENTS: Final = (
         "meta mark set meta mark xor 0x1",
         "meta priority set 1:<small>",
         "meta nftrace set 1",
-        kind=Kind.STATEMENT,
+        kind=WordKind.STATEMENT,
     ),
     *_words(
         IP,
@@ -314,22 +314,22 @@ _STATEMENTS: Final = (
         "udp dport set <port>",
         "tcp option maxseg size set <size>",
         "@th,16,16 set 1001",
-        kind=Kind.STATEMENT,
+        kind=WordKind.STATEMENT,
     ),
     *_words(
         frozenset({"netdev"}),
         "meta pkttype set host",
-        kind=Kind.STATEMENT,
+        kind=WordKind.STATEMENT,
         hooks=frozenset({"ingress"}),
     ),
-    *_words(INET | {"bridge"}, "meta pkttype set host", kind=Kind.STATEMENT, hooks=PREROUTING),
+    *_words(INET | {"bridge"}, "meta pkttype set host", kind=WordKind.STATEMENT, hooks=PREROUTING),
     *_words(
         IP4,
         "ip dscp set cs1",
         "ip ttl set 60",
         "ip saddr set <client>",
         "meta mark set ip saddr map { 10.77.1.0/24 : 1, 10.77.2.0/24 : 2 }",
-        kind=Kind.STATEMENT,
+        kind=WordKind.STATEMENT,
     ),
     *_words(
         IP6,
@@ -337,19 +337,19 @@ _STATEMENTS: Final = (
         "ip6 dscp set af11",
         "ip6 saddr set <client6>",
         "meta mark set ip6 daddr map { <server6> : 1, <client6> : 2 }",
-        kind=Kind.STATEMENT,
+        kind=WordKind.STATEMENT,
     ),
     # elsewhere the kernel would ask for the neighbour on the wrong side
     *_words(
         frozenset({"ip", "inet"}),
         "ip daddr set <server>",
-        kind=Kind.STATEMENT,
+        kind=WordKind.STATEMENT,
         hooks=PREROUTING,
     ),
     *_words(
         frozenset({"ip6", "inet"}),
         "ip6 daddr set <server6>",
-        kind=Kind.STATEMENT,
+        kind=WordKind.STATEMENT,
         hooks=PREROUTING,
     ),
 )
@@ -358,7 +358,7 @@ BUILTIN: Final = _MATCHES + _STATEMENTS
 
 
 def supported(
-    words: Sequence[Word], family: str, hooks: frozenset[str], chain_type: str, kind: Kind
+    words: Sequence[Word], family: str, hooks: frozenset[str], chain_type: str, kind: WordKind
 ) -> list[Word]:
     """The words that may stand in a chain that packets reach from these hooks."""
     return [

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-from ipttctl.verify.netlink import TRACE_GROUP, Message, Netlink, attributes, text
-from ipttctl.verify.outcome import FAMILIES
+from ipttctl.families import NFT_FAMILIES
+from ipttctl.verify.netlink import TRACE_GROUP, Netlink, SubsystemMessage, attributes, text
 from tests.kernel.support.box import PATIENCE, Box
 from tests.kernel.support.cli import Running, trace_command
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, settled, wait_for
@@ -74,7 +74,7 @@ class Step(NamedTuple):
 
 def _told_by_kernel(values: dict[int, bytes], family: int) -> Step:
     table, chain = (text(values[name])[:_NAME] for name in (_TRACE_TABLE, _TRACE_CHAIN))
-    place = f"{FAMILIES[family]} {table} {chain}"
+    place = f"{NFT_FAMILIES[family]} {table} {chain}"
     if _TRACE_POLICY in values:
         return Step(place, 0, f"policy {_VERDICTS[int.from_bytes(values[_TRACE_POLICY])]}", "")
     if _TRACE_RULE not in values:
@@ -98,7 +98,7 @@ class Watch:
 
     def __init__(self, box: Box, trace: Running, kernel: Netlink) -> None:
         self._box, self._trace, self._kernel = box, trace, kernel
-        self._messages: list[Message] = []
+        self._messages: list[SubsystemMessage] = []
         self._ports = count(_FIRST_PORT)
 
     def sends(self, *attempts: Attempt) -> list[int]:

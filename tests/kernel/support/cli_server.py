@@ -21,12 +21,14 @@ import os
 import socket
 import sys
 from contextlib import redirect_stdout
+from importlib import import_module
 from typing import TextIO
 
 import pyroute2  # noqa: F401  # what commands import when they need it
 
 from ipttctl.cli import main, run
-from ipttctl.events import records  # noqa: F401  # the same
+from ipttctl.cli.commands import PLACES
+from ipttproto.arrays import np  # noqa: F401  # the same
 
 _PACKET = 65536
 _MOST_FDS = 64
@@ -90,6 +92,8 @@ def next_command(channel: socket.socket) -> list[str] | None:
 
 def serve() -> list[str] | None:
     """Call ``next_command`` with standard input as its socket, once everything is imported."""
+    for place in PLACES.values():
+        import_module(f"ipttctl.cli.{place.split('.')[0]}")
     # typer imports more when it first reads a command line
     with redirect_stdout(io.StringIO()):
         run(["--help"])

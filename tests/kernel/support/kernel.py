@@ -17,6 +17,7 @@ from typing import TypeVar
 import pytest
 
 from ipttctl.bpf import syscalls
+from ipttctl.bpf.libbpf import libbpf
 from ipttctl.link.controller import Controller
 from ipttproto import Walk
 from tests.kernel.support.races import without_foreign_races
@@ -207,7 +208,7 @@ def _programs() -> frozenset[int]:
     """The ids of all BPF programs, from the system call: bpftool takes longer than many a test."""
     found: list[int] = []
     last = ctypes.c_uint32(0)
-    while syscalls.libbpf().bpf_prog_get_next_id(last, ctypes.byref(last)) == 0:
+    while libbpf().bpf_prog_get_next_id(last, ctypes.byref(last)) == 0:
         found.append(last.value)
     return frozenset(found)
 

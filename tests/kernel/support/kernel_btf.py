@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from ipttctl.bpf.syscalls import libbpf
+from ipttctl.bpf.libbpf import libbpf
 
 _HEADER = struct.Struct("=HBBIIIII")
 _HEAD = struct.Struct("=III")

@@ -13,7 +13,11 @@ import pytest
 from guest import kernel_list
 
 ROOT = Path(__file__).resolve().parents[3]
-MAKEFILES = (ROOT / "Makefile", ROOT / "tests" / "long-runs.mk")
+MAKEFILES = (
+    ROOT / "Makefile",
+    ROOT / "installer" / "install.mk",
+    ROOT / "tests" / "long-runs.mk",
+)
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 STEPS = {"help", "apt", "module-kasan", "module-kcsan"}
 """Targets that only other targets need."""

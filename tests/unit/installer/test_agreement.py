@@ -11,7 +11,8 @@ import pytest
 
 from installer import manual
 from installer.manual import Command
-from ipttctl.cli import EXIT_CODES, run
+from ipttctl.cli import run
+from ipttctl.cli.exit_codes import EXIT_CODES
 
 COMMANDS = {" ".join(command.path): command for command in manual.root().all()}
 PAGES = manual.pages()

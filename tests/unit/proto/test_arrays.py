@@ -10,7 +10,7 @@ import sys
 
 BLOCKED = """
 import os, sys
-from ipttctl.events import records
+from ipttproto import EVENT_DTYPE
 assert "numpy" in sys.modules
 for thread in sorted(map(int, os.listdir("/proc/self/task"))):
     status = open(f"/proc/self/task/{thread}/status").read()

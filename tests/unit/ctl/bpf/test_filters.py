@@ -8,8 +8,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from ipttctl.bpf.filters import compile_filter, filter_text
+from ipttctl.bpf.filters import LONGEST, compile_filter, filter_text
 from ipttctl.errors import ProgramError, UsageError
+from ipttproto.family import limit
 
 
 def run(code: bytes, packet: bytes) -> int:  # noqa: PLR0912 - an interpreter
@@ -127,6 +128,10 @@ def test_refusals_are_in_libpcaps_words(expression: str, message: str) -> None:
 def test_expressions_that_are_none(expression: str) -> None:
     with pytest.raises(UsageError):
         compile_filter(expression)
+
+
+def test_the_protocol_and_the_compiler_have_the_kernels_limit() -> None:
+    assert limit("MAX_FILTER") == LONGEST
 
 
 def test_a_filter_too_long_for_the_kernel_is_refused() -> None:

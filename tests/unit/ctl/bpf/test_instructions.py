@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipttctl.bpf import syscalls
+from ipttctl.bpf import instructions
 from ipttctl.bpf.specs import CONST_MARK, const_marker
 from ipttctl.errors import ProgramError
 from tests.unit.ctl.bpf.support import EXIT, example_spec, wide
@@ -14,22 +14,22 @@ from tests.unit.ctl.bpf.support import EXIT, example_spec, wide
 def test_wide_loads_are_found_by_position_and_not_inside_each_other() -> None:
     # The second half of a load looks like any other instruction.
     code = EXIT + wide(0x18_0000_0018) + wide(5, source=1) + EXIT
-    loads = syscalls.wide_loads(code)
+    loads = instructions.wide_loads(code)
     assert [(load.index, load.source, load.value) for load in loads] == [
         (1, 0, 0x18_0000_0018),
         (3, 1, 5),
     ]
-    assert [syscalls.is_map_load(load) for load in loads] == [False, True]
+    assert [instructions.is_map_load(load) for load in loads] == [False, True]
 
 
 def test_a_truncated_wide_load_is_no_load() -> None:
-    assert syscalls.wide_loads(EXIT + wide(1)[:8]) == []
+    assert instructions.wide_loads(EXIT + wide(1)[:8]) == []
 
 
 @pytest.mark.parametrize("value", [0, 1, 0xFFFFFFFF, 1 << 32, (1 << 64) - 1, -1])
 def test_a_patched_load_keeps_everything_but_its_value(value: int) -> None:
     code = bytearray(EXIT + wide(0x1122334455667788, register=3) + EXIT)
-    syscalls.set_wide_load(code, 1, value)
+    instructions.set_wide_load(code, 1, value)
     assert bytes(code) == EXIT + wide(value % (1 << 64), register=3) + EXIT
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.bpf import bpfcc, syscalls
+from ipttctl.bpf import bpfcc
 from ipttctl.bpf.source_lines import line_of
 from ipttctl.bpf.specs import CollectionSpec
+from ipttctl.bpf.verifier_log import refused_instruction, refused_line
 from ipttctl.errors import ProgramError, VerifierError
 from ipttctl.programs import sources
 from tests.unit.ctl.bpf.test_compiling import kernel, write
@@ -94,7 +95,7 @@ def test_a_refusal_names_the_line_of_the_source(source: Path) -> None:
     log = (
         "5: (85) call bpf_map_lookup_elem#1\n9: (79) r0 = *(u64 *)(r0 +0)\nR0 invalid mem access\n"
     )
-    assert syscalls.refused_instruction(log) == 9
+    assert refused_instruction(log) == 9
     refusal = VerifierError("entry", "R0 invalid mem access", dereferenced(source), "change it")
     said = sources._in_source(str(source), refusal)
     assert str(said) == (
@@ -105,9 +106,9 @@ def test_a_refusal_names_the_line_of_the_source(source: Path) -> None:
 
 def test_logs_of_objects_have_lines_in_them() -> None:
     log = "0: R1=ctx() R10=fp0\n; return *found @ drop.c:16\n9: (79) r0 = *(u64 *)(r0 +0)\nR0 no\n"
-    assert syscalls.refused_line(log) == "return *found @ drop.c:16"
-    assert syscalls.refused_line("0: (95) exit\nR0 !read_ok\n") == ""
-    assert syscalls.refused_instruction("") is None
+    assert refused_line(log) == "return *found @ drop.c:16"
+    assert refused_line("0: (95) exit\nR0 !read_ok\n") == ""
+    assert refused_instruction("") is None
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.bpf import bpfcc
+from ipttctl.bpf import bpfcc, tools
 from ipttctl.bpf.specs import CollectionSpec, const_marker
 from ipttctl.errors import ProgramError
-from ipttctl.system import tools
 from tests.unit.ctl.bpf.support import EXIT, compiled, wide
 
 SOURCE = """

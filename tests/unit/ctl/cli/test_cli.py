@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from ipttctl.cli import EXIT_CODES, run
+from ipttctl.cli import run
+from ipttctl.cli.exit_codes import EXIT_CODES
 from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
 from ipttctl.link.wire import Connection
 from ipttproto import Command
@@ -334,10 +335,10 @@ def test_overview_loaded(
 def test_closed_pipe_ends_quietly() -> None:
     script = (
         "import sys, time\n"
-        "from ipttctl.cli import output, run\n"
+        "from ipttctl.cli import printing, run\n"
         "import ipttctl.cli.module as m\n"
         "def flood(*_):\n"
-        "    while True: output.lines(['x' * 1000])\n"
+        "    while True: printing.lines(['x' * 1000])\n"
         "m.overview = flood\n"
         "sys.exit(run([]))"
     )

@@ -65,7 +65,7 @@ def transaction(path: Path, text: str) -> str:
         ("[{fd: rule=7}]", "change 1: link is not the id or the name of a link"),
         ("[{link: 0, fd: rule=7}]", "change 1: '0' is neither the id nor the name of a link"),
         ("[{link: true, fd: rule=7}]", "change 1: link is not the id or the name of a link"),
-        ("[{link: 3, fd: rule=7, label: a}]", "change 1: label: 'a' is not KEY=VALUE"),
+        ("[{link: 3, fd: rule=7, label: a}]", "change 1: --label: 'a' is not KEY=VALUE"),
         ("[{link: 3, fd: rule=7, label: {a: [1]}}]", "change 1: label: [1] is neither text nor"),
         ("[{link: 3}]", "change 1: no program is given"),
         ("[{link: 3, fd: rule=7}, {link: 4, fd: 7}]", "change 2: --fd: '7' is not SLOT=VALUE"),

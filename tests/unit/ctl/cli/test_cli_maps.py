@@ -22,11 +22,17 @@ def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("map get 3 1", "'3' is not LINK/NAME; see `ipttctl maps LINK` for the names"),
+        (
+            "map get 3 1",
+            "'3' is not LINK/NAME, map=ID or a path; see `ipttctl maps LINK` for the names",
+        ),
         ("map get x!/y 1", "'x!' is neither the id nor the name of a link"),
         ("map get 0/y 1", "'0' is neither the id nor the name of a link"),
         ("map set 3/ 1 2", "'3/' is not LINK/NAME"),
-        ("map delete /x 1", "'/x' is not LINK/NAME"),
+        ("map get map=x 1", "map: 'x' is not a number"),
+        ("map get map=0 1", "map: 0 is not between 1 and 4294967295"),
+        ("map copy 3/x", "Missing argument 'TO'"),
+        ("map copy x y", "'x' is not LINK/NAME, map=ID or a path"),
         ("map get 3/x", "Missing argument 'KEY'"),
         ("map set 3/x 1", "Missing argument 'VALUE'"),
         ("maps", "Missing argument 'LINK'"),

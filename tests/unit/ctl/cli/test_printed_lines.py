@@ -38,12 +38,17 @@ NOT_HERE = {
 LACKING = {
     r"--pinned": (4, "/sys/fs/bpf|process 4711", "nothing is pinned on this host"),
     r"--id": (4, "no BPF program with id|CAP_SYS_ADMIN", "no program of this id is loaded"),
+    r"--source packet=limit": (4, "limit.c: No such file", "the source is in a checkout"),
     r"--object ": (4, r"\.o: No such file|process 4711", "loading it takes a kernel's privileges"),
     r"--netns web": (2, "there is no network namespace 'web'", "namespaces are made in guests"),
     r"--txn swaps": (4, r"new\.o: No such file", "the object file is an example"),
     r"module load": (3, "there is no module for kernel", "none is built for the kernel here"),
     r"module unload": (3, "the ipttrace module is not loaded", "none is in the kernel here"),
-    r"map (set|get|dump|delete) ": (4, "link 3 has no map", "maps are of programs that are loaded"),
+    r"map (set|get|dump|delete|copy) ": (
+        4,
+        "link 3 has no map",
+        "maps are of programs that are loaded",
+    ),
 }
 FDS = (5, 6, 7, 8)
 
@@ -125,7 +130,7 @@ def test_the_lines_are_found() -> None:
     assert printed == len(of_ipttctl())
 
 
-@pytest.mark.parametrize("name", ["count", "blocklist"])
+@pytest.mark.parametrize("name", ["count", "blocklist", "limit"])
 def test_the_programs_that_lines_name_are_there(name: str, tmp_path: Path) -> None:
     made = tmp_path / f"{name}.o"
     source = REPOSITORY / "bpf" / f"{name}.c"
@@ -165,7 +170,7 @@ def test_the_lines_of_compilers_make_programs(tmp_path: Path) -> None:
     assert (tmp_path / "count.o").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("name", ["count.c", "blocklist.c"])
+@pytest.mark.parametrize("name", ["count.c", "blocklist.c", "limit.c"])
 @pytest.mark.parametrize("types", ["", '#include "vmlinux.h"\n'])
 def test_the_examples_compile_with_the_kernels_types_and_without(
     name: str, types: str, tmp_path: Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whose the rules of events are: what a packet's jumps tell of the chains that it comes to."""
+"""Owners of the rules of events: a packet's jumps name the chains that it comes to."""
 
 from __future__ import annotations
 

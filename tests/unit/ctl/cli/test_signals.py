@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ipttctl.cli.signals import on_ending, wait_ending
-from ipttctl.system import tools
+from ipttctl.bpf import tools
+from ipttctl.cli.signals import interrupted_by, on_ending, wait_ending
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -29,7 +29,7 @@ def told() -> Iterator[list[int]]:
 
 def test_the_third_signal_is_for_the_process(told: list[int]) -> None:
     stops: list[None] = []
-    with on_ending(lambda: stops.append(None)):
+    with interrupted_by(lambda: stops.append(None)):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.raise_signal(number)
         assert (len(stops), told) == (2, [])
@@ -60,6 +60,22 @@ def test_waiting_ends_with_a_signal(told: list[int]) -> None:
     assert time.monotonic() - begin < 30
     assert told == []
     timer.join()
+
+
+def test_a_signal_ends_a_wait_that_it_does_not_interrupt(told: list[int]) -> None:
+    """It comes to another thread, as one does that comes before the wait has begun."""
+
+    def send() -> None:
+        time.sleep(0.2)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    begin = time.monotonic()
+    wait_ending(30)
+    assert time.monotonic() - begin < 10
+    sender.join()
+    assert told == []
 
 
 def test_tools_have_exit_statuses_though_sigchld_is_ignored() -> None:

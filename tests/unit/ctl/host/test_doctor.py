@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from guest import kernel_list
+from ipttctl.bpf import tools
 from ipttctl.cli import run
 from ipttctl.errors import ModuleError, PrivilegeError
 from ipttctl.host import doctor
@@ -25,7 +26,6 @@ from ipttctl.link.model import ModuleStatus
 from ipttctl.paths import VERSION
 from ipttctl.rules.backends import Backends, LegacyTable, NftTable
 from ipttctl.rules.netlink import ChangedError
-from ipttctl.system import tools
 from ipttproto import FINGERPRINT, Layout, Walk
 from tests.unit.ctl.show.test_render_json import documented
 

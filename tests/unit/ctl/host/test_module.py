@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.bpf import tools
 from ipttctl.errors import ModuleError, PrivilegeError
 from ipttctl.host import module
 from ipttctl.link.wire import Connection
-from ipttctl.system import tools
 from ipttproto import Command
 from tests.unit.ctl.support import FakeModule, link, status
 

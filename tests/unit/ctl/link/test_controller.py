@@ -7,15 +7,18 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ipttctl.bpf import syscalls
 from ipttctl.errors import (
     ExpectationError,
     KernelError,
     LinkGoneError,
     ModuleError,
+    ProgramError,
     UsageError,
 )
 from ipttctl.events.filter import EventFilter
@@ -26,6 +29,7 @@ from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import (
     HistoryEntry,
+    Part,
     ProgramInfo,
     ProgramSet,
     SlotStats,
@@ -55,6 +59,7 @@ from tests.unit.ctl.support import (
     event,
     events_message,
     link,
+    nf_link,
     no_such_link,
     status,
 )
@@ -123,6 +128,59 @@ def test_swap_sends_what_it_expects(module: FakeModule, controller: Controller) 
             "programs": {"program": [{"slot": 3, "fd": 7}]},
         }
     ]
+
+
+def test_swap_keeps_parts_of_the_generation_that_it_replaces(
+    module: FakeModule, controller: Controller
+) -> None:
+    programs = {**link()["programs"], "filter": bytes(8)}
+    module.handlers[Command.GET] = lambda *_: [link(programs=programs)]
+    module.handlers[Command.TRANSACT] = lambda *_: [link()]
+    controller.swap(3, ProgramSet({Slot.EXIT: 7}), keep=[Part.FILTER, Part.COOKIE])
+    controller.transact([Swap(3, ProgramSet({Slot.EXIT: 7}), keep=[Part.COOKIE])])
+    kept = {"program": [{"slot": 3, "fd": 7}], "filter": bytes(8), "cookie": 5}
+    [swap] = module.requested(Command.SWAP)
+    assert swap == {"link": 3, "expect-generation": 2, "programs": kept}
+    [change] = module.requested(Command.TRANSACT)[0]["change"]
+    del kept["filter"]
+    assert change == {"link": 3, "expect-generation": 2, "programs": kept}
+
+    for expected, programs_given, error in (
+        (1, ProgramSet({Slot.EXIT: 7}), ExpectationError),
+        (2, ProgramSet({Slot.EXIT: 7}, cookie=1), UsageError),
+    ):
+        with pytest.raises(error):
+            controller.swap(3, programs_given, expect_generation=expected, keep=[Part.COOKIE])
+    assert len(module.requested(Command.SWAP)) == 1
+
+
+def test_a_kept_payload_needs_a_map_of_the_new_programs(
+    module: FakeModule, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {33: "bytes", 34: "bytes", 35: "bytes", 36: "others"}
+    used: list[int] = []
+    fds: dict[int, int] = {}
+
+    def opened(number: int) -> int:
+        fd = os.open(os.devnull, os.O_RDONLY)
+        fds[fd] = number
+        return fd
+
+    monkeypatch.setattr(syscalls, "program_maps", lambda _: used)
+    monkeypatch.setattr(syscalls, "map_by_id", opened)
+    monkeypatch.setattr(syscalls, "map_info", lambda fd: SimpleNamespace(name=names[fds[fd]]))
+    module.handlers[Command.GET] = lambda *_: [nf_link()]
+    for maps, chosen in (([36, 34, 33], 33), ([36, 34], 34)):
+        used[:] = maps
+        controller.swap(4, ProgramSet({Slot.PACKET: 7}), keep=[Part.PAYLOAD])
+        assert fds[module.requested(Command.SWAP)[-1]["programs"]["payload-fd"]] == chosen
+    for maps, why in (([36], "no map"), ([34, 35], "several maps")):
+        used[:] = maps
+        with pytest.raises(ProgramError, match=f"the new programs have {why} of the name bytes"):
+            controller.swap(4, ProgramSet({Slot.PACKET: 7}), keep=[Part.PAYLOAD])
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
 
 
 def test_attach_to_a_netfilter_hook(module: FakeModule, controller: Controller) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from ipttctl.errors import KernelError, ModuleError
+from ipttctl.errors import KernelError, ModuleError, OverrunError
 from ipttctl.link.controller import Controller
 from ipttctl.link.losses import Losses
 from ipttctl.link.model import Change, LinkChange
 from ipttctl.link.streams import EventStream
-from ipttctl.link.wire import Connection, OverrunError
+from ipttctl.link.wire import Connection
 from ipttproto import Command, DetachReason, EventBatch, Message
 from tests.unit.ctl.support import (
     FakeModule,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ipttctl.errors import KernelError
+from ipttctl.errors import KernelError, OverrunError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import LinkChange, LinkList
-from ipttctl.link.wire import Connection, OverrunError
+from ipttctl.link.wire import Connection
 from ipttproto import Command, Message
 from tests.unit.ctl.support import FakeModule, link, notification, status
 

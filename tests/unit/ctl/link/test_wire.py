@@ -20,6 +20,7 @@ from ipttctl.errors import (
     KernelError,
     LinkGoneError,
     ModuleError,
+    OverrunError,
     PrivilegeError,
 )
 from ipttctl.link import family as families
@@ -27,7 +28,6 @@ from ipttctl.link import wire
 from ipttctl.link.family import Family, current_family, open_socket, resolve_family
 from ipttctl.link.wire import (
     Connection,
-    OverrunError,
     bad_attribute,
     refusal,
     require_privilege,

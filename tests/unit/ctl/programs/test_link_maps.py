@@ -77,7 +77,7 @@ def test_a_name_of_two() -> None:
 
 def test_no_descriptor_left_is_not_a_map_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(syscalls, "_call", lambda *_: -24)
+    monkeypatch.setattr(syscalls, "call", lambda *_: -24)
     with pytest.raises(IpttctlError, match=r"cannot open map 10: all \d+ descriptors are in use"):
         syscalls.map_by_id(10)
     monkeypatch.setattr(syscalls, "program_maps", PROGRAMS.__getitem__)

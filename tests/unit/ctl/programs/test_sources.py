@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from ipttctl.bpf import processes
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ProgramError, UsageError
@@ -27,8 +29,8 @@ from ipttctl.programs.sources import (
     open_sources,
     parse_source,
     program_type,
+    source_digests,
 )
-from ipttctl.system import processes
 from ipttproto import Slot
 
 pytestmark = pytest.mark.usefixtures("left_open")
@@ -96,6 +98,58 @@ def test_programs_of_an_object_that_are_not_for_their_slot(object_file: Path) ->
         open_sources({Slot.RULE: source}),
     ):
         pass
+
+
+def test_programs_differ_by_content_name_and_constants(object_file: Path, tmp_path: Path) -> None:
+    def of(section: str = "drop", slot: Slot = Slot.PACKET, **constants: Any) -> str:
+        return source_digests({slot: FromObject(str(object_file), section)}, constants)[slot]
+
+    assert of() == of("socket")
+    assert of(port="0x1bb") == of(port=443) != of(port=444) != of()
+    assert of("first", Slot.RULE) != of("second", Slot.RULE)
+    other = tmp_path / "other.o"
+    other.write_bytes(object_file.read_bytes() + b"\0")
+    digests = source_digests({Slot.PACKET: FromObject(str(other), "drop"), Slot.RULE: ById(3)})
+    assert digests.keys() == {Slot.PACKET}
+    assert digests[Slot.PACKET] != of()
+
+
+def test_a_constant_is_set_in_the_files_that_have_it(object_file: Path, tmp_path: Path) -> None:
+    """Files are read, and constants checked, before anything is loaded."""
+    source = tmp_path / "plain.c"
+    source.write_text(
+        '__attribute__((section("kprobe"))) int plain(void *ctx) { return 0; }'
+        'char LICENSE[] __attribute__((section("license"))) = "GPL";'
+    )
+    plain = tmp_path / "plain.o"
+    command = ["clang", "-O2", "-g", "-target", "bpf", "-c", str(source), "-o", str(plain)]
+    subprocess.run(command, check=True)
+    sources = {
+        Slot.PACKET: FromObject(str(object_file), "drop"),
+        Slot.RULE: FromObject(str(plain), "plain"),
+    }
+    before = source_digests(sources)
+    after = source_digests(sources, {"port": "443"})
+    assert before[Slot.PACKET] != after[Slot.PACKET]
+    assert before[Slot.RULE] == after[Slot.RULE]
+    for constants, error, message in (
+        (
+            {"limit": 1},
+            ProgramError,
+            r"have no constant limit; there are: network \(struct net4\), ",
+        ),
+        ({"port": "x"}, UsageError, r"constant port \(__u16\): 'x' is no __u16; it takes a number"),
+    ):
+        with pytest.raises(error, match=message):
+            source_digests(sources, constants)
+        with (
+            pytest.raises(error, match=message),
+            open_sources(sources, constants=constants),
+        ):
+            pass
+    for sources_loaded in ({Slot.RULE: OfDescriptor(7)}, {Slot.RULE: ById(7)}):
+        with pytest.raises(ProgramError, match="constant port cannot be set: the programs are loa"):
+            source_digests(cast(Any, sources_loaded), {"port": 1})
 
 
 @pytest.fixture

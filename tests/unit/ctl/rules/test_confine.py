@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.bpf import tools
 from ipttctl.rules import confine
 from ipttctl.rules.confine import Bounds, ListingError
-from ipttctl.system import tools
 from tests.unit.ctl.rules.support import Net, script
 
 SHORT = Bounds(seconds=1.0)

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from ipttctl.errors import KernelError
+from ipttctl.errors import KernelError, OverrunError
 from ipttctl.rules import netlink
 from ipttctl.rules.follower import Follower
 from ipttctl.rules.history import History
-from ipttctl.rules.netlink import Asking, ChangedError, Listening, OverrunError, TooLargeError
+from ipttctl.rules.netlink import Asking, ChangedError, Listening, TooLargeError
 from tests.unit.ctl.rules import support
 from tests.unit.ctl.rules.support import Net, attribute, rule
 

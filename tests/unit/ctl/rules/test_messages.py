@@ -9,21 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipttctl.rules import messages
-from ipttctl.rules.messages import BaseHook, End, Kind, MalformedError, Message
+from ipttctl.rules.messages import BaseHook, End, MalformedError, NftMessage, NftMessageKind
 from tests.unit.ctl.rules import support
 from tests.unit.ctl.rules.support import ACCEPT, attribute, u32
 
 
-def only(datagram: bytes) -> Message:
+def only(datagram: bytes) -> NftMessage:
     (found,) = messages.split(datagram)
-    assert isinstance(found, Message)
+    assert isinstance(found, NftMessage)
     return found
 
 
 def test_a_rule() -> None:
     raw = support.rule(7, ACCEPT, "input")
     found = only(support.rule_message(6, raw, 0x12345))
-    assert found.kind is Kind.NEW_RULE
+    assert found.kind is NftMessageKind.NEW_RULE
     assert found.generation == 0x2345
     assert messages.parse_rule(found) == raw
 
@@ -54,7 +54,9 @@ def test_other_kinds_are_left_out() -> None:
 
 
 def test_names_select_what_is_dumped() -> None:
-    request = only(messages.request(Kind.GET_RULE, 5, 2, [(1, "filter"), (2, "caf\udce9")]))
+    request = only(
+        messages.request(NftMessageKind.GET_RULE, 5, 2, [(1, "filter"), (2, "caf\udce9")])
+    )
     assert {n: messages.text(data) for n, data in messages.attributes(request.body)} == {
         1: "filter",
         2: "caf\udce9",
@@ -66,7 +68,7 @@ def test_garbage_is_refused(data: bytes) -> None:
     for datagram in (data, support.message(6, 1, 1, data)):
         with suppress(MalformedError):
             for found in messages.split(datagram):
-                if isinstance(found, Message):
+                if isinstance(found, NftMessage):
                     messages.parse_table(found)
                     messages.parse_chain(found)
                     messages.parse_rule(found)

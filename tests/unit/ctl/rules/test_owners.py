@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whose a rule is: real rulesets of each program, the look-up, and what is learnt from jumps."""
+"""Owners of rules: real rulesets of each program, the look-up, and what is learnt from jumps."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.state import State, StepAction, apply_state, diff_state
 from ipttctl.state.file import read_state
 from ipttctl.state.journal import Record
-from ipttctl.state.maps import Entry, MapChange, MapDifference
+from ipttctl.state.maps import EntryChange, MapChange, MapDifference
 from ipttproto import Command
 from tests.unit.ctl.support import FakeModule, RefusalError
 
@@ -422,10 +422,10 @@ class Dictionary:
 
 
 ENTRIES = (
-    Entry(b"a", b"1", b"2"),
-    Entry(b"b", b"1", None),
-    Entry(b"c", None, b"2"),
-    Entry(b"d", None, b"2"),
+    EntryChange(b"a", b"1", b"2"),
+    EntryChange(b"b", b"1", None),
+    EntryChange(b"c", None, b"2"),
+    EntryChange(b"d", None, b"2"),
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from ipttctl.bpf.maps import Map
 from ipttctl.bpf.syscalls import MapInfo, MapType
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.state.maps import ARRAYS, Entry, MapChange, MapDifference
+from ipttctl.state.maps import ARRAYS, EntryChange, MapChange, MapDifference
 
 HASH = 1
 
@@ -53,9 +53,9 @@ class Contents(Map):
         }
 
 
-def entry(key: int, before: int | None, after: int | None) -> Entry:
+def entry(key: int, before: int | None, after: int | None) -> EntryChange:
     values = (None if value is None else number(value) for value in (before, after))
-    return Entry(number(key), *values)
+    return EntryChange(number(key), *values)
 
 
 def test_what_differs() -> None:

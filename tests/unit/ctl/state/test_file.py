@@ -33,6 +33,8 @@ FULL = {
             "object": {"packet": "/x/y.o:blocklist"},
             "filter": "tcp",
             "payload": "bytes",
+            "set": {"limit": 100, "low": -5, "on": True, "name": "eth0", "wide": "0x10"},
+            "keep-maps": ["blocked4", "names"],
             "maps": {
                 "blocked4": ["10.0.0.0/8", "10.1.0.0/16"],
                 "names": {'{"a": 1}': [1, 2], 7: None, "00:10:20": 12},
@@ -51,6 +53,7 @@ FULL = {
         "c": {
             "hook": r"chain:ip/a\x2fb\x20\\/\xff",
             "id": {"rule": 7},
+            "keep-maps": True,
         },
     }
 }
@@ -61,6 +64,13 @@ def test_files_are_read_as_they_are_written(tmp_path: Path) -> None:
     state = read_state(file)
     assert state_object(state) == FULL
     assert read_state(given(tmp_path / "again.yaml", state_text(state))) == state
+
+
+def test_constants_with_parts_become_json(tmp_path: Path) -> None:
+    text = "links: {a: {object: {rule: x.o:y}, set: {list: [1, 2], net: {a: 1}, off: false}}}"
+    (found,) = read_state(given(tmp_path / "state.yaml", text)).links
+    assert found.programs.constants == {"list": "[1, 2]", "net": '{"a": 1}', "off": "false"}
+    assert found.keep_maps is None
 
 
 def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +117,10 @@ links:
         ("links: {a: {fd: rule=7, report-drops: 1}}", "report-drops is neither true nor false"),
         ("links: {a: {fd: rule=7, what: 1}}", "link a: there is no key 'what'; there are: hook,"),
         ("links: {a: {fd: rule=7, maps: []}}", None),
+        ("links: {a: {fd: rule=7, keep-maps: false}}", None),
+        ("links: {a: {fd: rule=7, keep-maps: 7}}", "link a: keep-maps is neither true nor a list"),
+        ("links: {a: {fd: rule=7, set: {x: 1.5}}}", "link a: set: 1.5 is neither text nor a num"),
+        ("links: {a: {fd: rule=7, set: x}}", "link a: --set: 'x' is not NAME=VALUE"),
         ("links: {a: {fd: rule=7, maps: [1]}}", "link a: maps is not an object"),
         ("links: {a: {fd: rule=7, maps: {x: 1}}}", "maps: x: there are neither keys nor values"),
         ("links: {a: {fd: rule=7, link: 0}}", "link a: link is not a number from 1 on"),

@@ -157,4 +157,4 @@ def test_labels_are_declared(
     given(tmp_path / "state.yaml", WEB.replace("}}}", "}, label: {7: x}}}"))
     lines(capsys)
     assert run(["apply", file]) == 2
-    assert "link web: label: '7=x' is not KEY=VALUE" in capsys.readouterr().err
+    assert "link web: --label: '7=x' is not KEY=VALUE" in capsys.readouterr().err

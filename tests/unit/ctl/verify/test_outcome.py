@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 
 from ipttctl.verify.masks import masked_frame, masked_trace
-from ipttctl.verify.netlink import Message, attribute
+from ipttctl.verify.netlink import SubsystemMessage, attribute
 from ipttctl.verify.outcome import Outcome, differences
 from ipttctl.verify.packets import ACK, SYN
 
@@ -75,7 +75,7 @@ def test_trace_messages_lose_their_identity() -> None:
         payload = attribute(3, struct.pack("!Q", handle)) + attribute(
             6, struct.pack("!I", identity)
         )
-        return list(masked_trace(Message(10, 17, 1, payload)))
+        return list(masked_trace(SubsystemMessage(10, 17, 1, payload)))
 
     assert trace(1, 4) == trace(2, 4)
     assert trace(1, 4) != trace(1, 5)

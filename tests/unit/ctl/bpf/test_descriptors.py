@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ipttctl.system import descriptors
-from ipttctl.system.descriptors import ClosedError, Owned, Wakeup
+from ipttctl.bpf import descriptors
+from ipttctl.bpf.descriptors import ClosedError, Owned, Wakeup
 
 
 class Thing:

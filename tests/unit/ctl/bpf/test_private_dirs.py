@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ipttctl.bpf.private_dirs import check_private, make_private, way
 from ipttctl.errors import ProgramError
-from ipttctl.system.private_dirs import check_private, make_private, way
 
 
 @pytest.fixture

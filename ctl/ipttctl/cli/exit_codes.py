@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Exit statuses of ``ipttctl``, those of errors included."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ipttctl.errors import LinkDetachedError, NameTakenError
+
+FAILED: Final = 8
+"""Exit status of doctor when a check failed."""
+DIFFERS: Final = 9
+"""Exit status of diff when something would change."""
+NOT_EXECUTABLE: Final = 126
+"""Exit status of run if the command cannot be executed, the same as a shell's."""
+NOT_FOUND: Final = 127
+"""Exit status of run if there is no such command, the same as a shell's."""
+INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = {
+    0: "done",
+    1: "refused by the kernel, or failed otherwise",
+    2: "the command line makes no sense",
+    3: "the module is missing, does not build or load, is in use, is of another build, or was "
+    "unloaded meanwhile",
+    4: "a program, a filter, a map or its key is missing, or does not compile or load",
+    5: "not privileged",
+    6: "there is no such link",
+    7: "the link is not as --expect-gen or --expect-prog says, or was swapped meanwhile",
+    FAILED: "doctor found that something is missing",
+    DIFFERS: "diff found that something is not as declared",
+    LinkDetachedError.exit_code: "attach, adopt: somebody else detached the link",
+    NameTakenError.exit_code: "another link has the name",
+    NOT_EXECUTABLE: "run: the command cannot be executed",
+    NOT_FOUND: "run: there is no such command",
+    INTERRUPTED: "interrupted before there was anything to end",
+}
+"""Exit status -> its meaning."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipttctl.bpf import tools
-from ipttctl.cli.signals import interrupted_by, on_ending, wait_ending
+from ipttctl.cli.signals import on_ending, wait_ending
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -29,7 +29,7 @@ def told() -> Iterator[list[int]]:
 
 def test_the_third_signal_is_for_the_process(told: list[int]) -> None:
     stops: list[None] = []
-    with interrupted_by(lambda: stops.append(None)):
+    with on_ending(lambda: stops.append(None)):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.raise_signal(number)
         assert (len(stops), told) == (2, [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the map of a program remembers while the program is replaced, in several ways.
+"""The packets that the map of a program forgets while the program is replaced, in several ways.
 
     left --- datagrams ---> router --- forwards them ---> right
                             raw/PREROUTING, raw/OUTPUT: one rule each, which counts

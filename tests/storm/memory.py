@@ -69,7 +69,7 @@ def settled() -> Memory:
         before, now = now, Memory.now()
         if now.total >= before.total:
             return now
-    return now
+    raise AssertionError(f"memory is still being freed after a minute: {now - before}")
 
 
 def conceals_frees() -> str:

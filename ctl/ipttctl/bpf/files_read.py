@@ -40,6 +40,7 @@ def begin() -> int:
     for _ in range(_TICKS):
         if time.clock_gettime_ns(_COARSE_CLOCK) > now:
             return now
+        # nothing tells that the clock has moved
         time.sleep(_TICK)
     return 0  # somebody has set the clock back: times of files tell nothing
 

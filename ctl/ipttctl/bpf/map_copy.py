@@ -34,11 +34,15 @@ _OF_DESCRIPTORS: Final = frozenset(
 
 @dataclass(frozen=True)
 class _Entries:
-    """Entries as the kernel takes them: all keys, and all values, one behind the other."""
+    """Entries as the kernel takes them: all keys, and all values, one behind the other.
+
+    ``again``: they are the first ones again, after a reading that could not go on.
+    """
 
     count: int
     keys: bytes
     values: bytes
+    again: bool = False
 
 
 def copy_entries(source: Map, target: Map) -> int:
@@ -55,7 +59,7 @@ def copy_entries(source: Map, target: Map) -> int:
     copied = 0
     for entries in _read(source):
         done, number = _write(target, entries)
-        copied += done
+        copied = done if entries.again else copied + done
         if number:
             raise _failure(target, copied, number)
     return copied
@@ -103,8 +107,10 @@ def _read(source: Map) -> Iterator[_Entries]:
             size *= 2
             continue
         if result in _ONE_BY_ONE:
+            again = before is not None
             for key, value in source.items():
-                yield _Entries(1, key, value)
+                yield _Entries(1, key, value, again)
+                again = False
             return
         if result < 0 and result != -errno.ENOENT:
             raise ProgramError(f"cannot read map {source.name}: {os.strerror(-result)}")

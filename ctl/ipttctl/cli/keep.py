@@ -83,7 +83,7 @@ class KeepOptions(PartOptions):
         return self.keep_maps is not None or bool(self.keep)
 
     def kept(self) -> Kept:
-        """What is kept.
+        """The maps and the parts to keep.
 
         Raises:
             UsageError: a part is none that can be kept, or a name is empty.
@@ -98,7 +98,7 @@ class KeepOptions(PartOptions):
 
 @dataclass(frozen=True)
 class Kept:
-    """What a swap keeps: the names of maps (none are all, None keeps no maps), and parts."""
+    """The names of maps that a swap keeps (none are all, None keeps no maps), and its parts."""
 
     maps: tuple[str, ...] | None = None
     parts: tuple[Part, ...] = ()

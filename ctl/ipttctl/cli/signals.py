@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,11 +16,6 @@ from ipttctl.system.endings import ENDING, handled
 
 #: signals that call ``stop``; after so many, the next one ends the process by default action
 _PATIENT: Final = 2
-#: a signal that is ignored by default, and that nobody sends us
-_MEANINGLESS: Final = signal.SIGURG
-#: how often it interrupts waits after one that asks for the end, and every so many milliseconds
-_INTERRUPTIONS: Final = 50
-_INTERVAL: Final = 20
 
 
 @contextmanager
@@ -29,14 +23,16 @@ def on_ending(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` when the user or the system asks the process to end, instead of dying.
 
     The second signal does the same; the third ends the process. Ignored signals stay ignored.
+    ``stop`` is called by a thread, once for each signal.
     """
-    with interrupted_by(stop), _waits_interrupted():
+    # a signal between the two is not missed: the thread has it before there is a handler
+    with _told(stop), interrupted_by(lambda: None):
         yield
 
 
 @contextmanager
 def interrupted_by(stop: Callable[[], None]) -> Iterator[None]:
-    """Do as ``on_ending`` does, where nothing waits: ``stop`` may raise."""
+    """Do as ``on_ending`` does, but call ``stop`` as a signal handler: it may raise."""
     told: list[int] = []
 
     def handle(number: int) -> None:
@@ -52,45 +48,34 @@ def interrupted_by(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _waits_interrupted() -> Iterator[None]:
-    """Have a wait end for a signal that comes right before it, or to another thread.
+def _told(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` for each signal that ends, from a thread.
 
-    Python calls handlers between two steps of its interpreter. Where the next step is a system call
-    that waits, it would call them after the wait only. So a thread that learns of the signal
-    interrupts such calls for a while, with a signal that means nothing.
+    Python calls handlers between two steps of its interpreter. If a signal comes right before the
+    step is a system call that waits, or to another thread, that would be after the wait.
     """
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    waiting = threading.get_ident()
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(writer, False)
 
     def watch() -> None:
         # they are for the thread that waits
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        poll = select.poll()
-        poll.register(reader, select.POLLIN)
-        left = 0
-        while True:
-            if not poll.poll(_INTERVAL if left else None):
-                left -= 1
-                signal.pthread_kill(waiting, _MEANINGLESS)
-                continue
-            numbers = os.read(reader, select.PIPE_BUF)
-            if not numbers:
-                return
-            if not {*numbers}.isdisjoint(ENDING):
-                left = _INTERRUPTIONS
+        while number := os.read(reader, 1)[0]:
+            if number in ENDING:
+                stop()
 
-    meaning = signal.signal(_MEANINGLESS, lambda *_: None)
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     watching = threading.Thread(target=watch, name="signals", daemon=True)
     watching.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(writer)
+        # no signal has this number
+        os.write(writer, bytes(1))
         watching.join()
+        os.close(writer)
         os.close(reader)
-        signal.signal(_MEANINGLESS, meaning)
 
 
 def wait_ending(seconds: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.filters import compile_filter
@@ -15,11 +15,9 @@ from ipttctl.bpf.programs import Program
 from ipttctl.errors import KernelError, ProgramError
 from ipttctl.link.model import ProgramSet
 from ipttctl.programs import maps as link_maps
+from ipttctl.programs.keep import KeptMaps
 from ipttctl.programs.sources import ProgramSource, open_sources, program_type, relative_to
 from ipttproto import Slot
-
-if TYPE_CHECKING:
-    from ipttctl.programs.keep import KeptMaps
 
 
 @dataclass(frozen=True)

@@ -17,22 +17,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ipttctl.bpf.collection import Collection, CollectionSpec
 from ipttctl.bpf.constants import identity, missing, set_constants
+from ipttctl.bpf.maps import Map
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.source_lines import line_of
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ProgramError, UsageError, VerifierError
 from ipttctl.numbers import U32_MAX, number
 from ipttctl.paths import module_directory, programs_directory
+from ipttctl.programs.keep import KeptMaps
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
-
-if TYPE_CHECKING:
-    from ipttctl.bpf.maps import Map
-    from ipttctl.programs.keep import KeptMaps
 
 _INT_MAX: Final = 0x7FFFFFFF
 _TAG: Final = re.compile(r"[0-9a-f]{16}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipttctl.bpf import tools
-from ipttctl.cli.signals import on_ending, wait_ending
+from ipttctl.cli.signals import interrupted_by, on_ending, wait_ending
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -29,7 +29,7 @@ def told() -> Iterator[list[int]]:
 
 def test_the_third_signal_is_for_the_process(told: list[int]) -> None:
     stops: list[None] = []
-    with on_ending(lambda: stops.append(None)):
+    with interrupted_by(lambda: stops.append(None)):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.raise_signal(number)
         assert (len(stops), told) == (2, [])
@@ -48,6 +48,21 @@ def test_an_ignored_signal_stays_so(number: signal.Signals, told: list[int]) -> 
     signal.raise_signal(number)
     assert (stops, told) == ([], [])
     assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_a_signal_stops_once(told: list[int]) -> None:
+    """A second call means a second signal: events that wait are not shown then."""
+    stops: list[None] = []
+    for number in NUMBERS:
+        with on_ending(lambda: stops.append(None)):
+            signal.raise_signal(number)
+        # the end of the block waits for the thread
+        assert len(stops) == 1
+        stops.clear()
+    with on_ending(lambda: stops.append(None)):
+        for number in NUMBERS[:2]:
+            signal.raise_signal(number)
+    assert (len(stops), told) == (2, [])
 
 
 def test_waiting_ends_with_a_signal(told: list[int]) -> None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Measurements of the module's cost for a packet, and of commands at their start."""
+"""Measurements of the cost of links for a packet and for others, and of commands at their start."""

@@ -348,7 +348,7 @@ def test_a_link_that_is_detached_does_not_go_back(
     controller: Controller, links: list[Link], news: list[ProgramSet]
 ) -> None:
     """The other links of the transaction go back; with none left there is nothing to do."""
-    controller.transact(swaps_of(links, news), rollback_after=0.3)
+    controller.transact(swaps_of(links, news), rollback_after=2)
     assert names(controller.detach(links[0].id)) == ["new_exit"]
     wait_for(lambda: all(link.generation == 3 for link in controller.links()))
     controller.transact(swaps_of(links[1:], news[1:]), rollback_after=LATER)

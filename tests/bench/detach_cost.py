@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Time that the end of the last link takes, from its caller and from others.
+
+Run it in a guest whose clock counts instructions:
+
+    make bench
+
+With the last link the module takes its redirections out of the kernel, which waits for grace
+periods. ``detach`` is timed as its caller sees it, and so is the deletion of a device that has
+nothing to do with links, which holds RTNL: by itself, and while another process attaches and
+detaches a link all the time. The clock of such a guest runs on while it is idle, so that waiting
+counts too, a millisecond for a million instructions.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.synchronize import Event
+
+from pyroute2 import IPRoute
+
+from ipttctl.bpf.programs import Program
+from ipttctl.hooks.table import TableHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttproto import Slot
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.kernel import run, wait_for_no_redirection
+from tests.kernel.support.network import enter_namespace, namespace
+
+TIMES = 20
+
+_fork = multiprocessing.get_context("fork")
+
+
+def milliseconds(call: Callable[[], object]) -> float:
+    """The time that a call takes."""
+    begin = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - begin) / 1e6
+
+
+def detaching() -> Iterator[float]:
+    """Attach a link and yield the milliseconds of its detach, for ever."""
+    with Controller() as controller, Program.load(asm.returning(1), name="bench") as program:
+        programs = ProgramSet({Slot.ENTRY: program.fd, Slot.EXIT: program.fd})
+        while True:
+            link = controller.attach(TableHook(), programs)
+            yield milliseconds(partial(controller.detach, link.id))
+
+
+@contextmanager
+def links_come_and_go() -> Iterator[None]:
+    """Another process attaches and detaches a link meanwhile."""
+
+    def come_and_go(begun: Event, enough: Event) -> None:
+        for _ in detaching():
+            begun.set()
+            if enough.is_set():
+                return
+
+    begun, enough = _fork.Event(), _fork.Event()
+    other = _fork.Process(target=come_and_go, args=(begun, enough))
+    other.start()
+    begun.wait()
+    yield
+    enough.set()
+    other.join()
+    assert other.exitcode == 0
+
+
+def deletions() -> list[float]:
+    """The milliseconds of each deletion of a device."""
+    with IPRoute() as rtnl:
+        for number in range(TIMES):
+            rtnl.link("add", ifname=f"bench{number}", kind="dummy")
+        indexes = [rtnl.link_lookup(ifname=f"bench{number}")[0] for number in range(TIMES)]
+        return [milliseconds(partial(rtnl.link, "del", index=index)) for index in indexes]
+
+
+def main() -> int:
+    """Measure and print a table."""
+    with namespace("bench") as place:
+        place.iptables("-A", "OUTPUT", "-p", "udp")
+        enter_namespace(place.path)
+        results = {"a device is deleted": deletions()}
+        with links_come_and_go():
+            results["a device is deleted, links come and go"] = deletions()
+        wait_for_no_redirection()
+        results["the last link is detached"] = [
+            taken for taken, _ in zip(detaching(), range(TIMES), strict=False)
+        ]
+    wait_for_no_redirection()
+    run("rmmod", "ipttrace")
+    print(f"kernel {os.uname().release}, {TIMES} times each")
+    print(f"{'milliseconds':42}{'median':>10}{'most':>10}")
+    for name, taken in results.items():
+        print(f"{name:42}{statistics.median(taken):10.1f}{max(taken):10.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

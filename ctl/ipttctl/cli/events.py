@@ -94,7 +94,7 @@ def _follow_events(
             controller.events(chosen) as stream,
             namespaces.watched(controller, names),
             on_ending(stream.stop),
-            RuleTexts(controller) if shows_rules else nullcontext() as texts,
+            RuleTexts(controller, names) if shows_rules else nullcontext() as texts,
         ):
             for known in controller.links():
                 types.learn(known)

@@ -21,6 +21,7 @@ from ipttctl.rules.owners import Owners, Place
 from ipttctl.rules.rulesets import LegacyKey, RuleKey, Rulesets, RuleText
 from ipttctl.show.rule import Rule
 from ipttctl.system import netns
+from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind
 
 _PATIENCE: Final = 2.0
@@ -41,10 +42,11 @@ _OF_TABLES: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY})
 class RuleTexts(Closing):
     """Follows the rulesets of namespaces, from the first event of each on."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, names: NamespaceNames) -> None:
         """Begin with our own namespace, whose rules are needed in most cases.
 
-        ``controller`` is asked for the generations of legacy tables, until ``close``.
+        ``controller`` is asked for the generations of legacy tables, until ``close``. ``names``
+        tell which namespaces are likely to go: these are not kept.
 
         Raises:
             UsageError: the user's table of owners has a mistake.
@@ -56,6 +58,7 @@ class RuleTexts(Closing):
         )
         self._rulesets = Rulesets()
         self._rulesets.start()
+        names.tell_lost(self._rulesets.lost_name)
         self._missing: dict[int, float] = {}
         with suppress(IpttctlError), netns.Namespace(netns.OWN) as own:
             self._rulesets.follow(own.identity.cookie, own.fileno(), self._count)

@@ -197,7 +197,7 @@ def trace(
             _tell_no_rules(namespace, backend if sees_nft else Backend.LEGACY)
             texts = None
             if EventPrinter.shows_rules(rules, output, shown):
-                texts = stack.enter_context(RuleTexts(controller))
+                texts = stack.enter_context(RuleTexts(controller, names))
             printer = EventPrinter(
                 output,
                 time_format=_time_format(precise, relative),

@@ -41,6 +41,8 @@ class FollowedNamespace:
         self.cookie = cookie
         self.asked = time.monotonic()
         """When somebody asked last."""
+        self.likely_to_go = False
+        """Whether it lost its name since it is followed."""
         self.failure = ""
         """Why nothing can be read at the moment."""
         self.legacy = LegacyRules(counter)
@@ -96,6 +98,7 @@ class FollowedNamespace:
         self.asked = time.monotonic()
         if self.followed:
             return
+        self.likely_to_go = False
         self._begin = os.dup(namespace)
 
     def leave(self) -> None:

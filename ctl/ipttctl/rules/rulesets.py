@@ -35,6 +35,9 @@ IDLE: Final = 10.0
 Sockets keep a namespace alive: one whose last process has ended would stay as long as we follow it.
 """
 
+IDLE_WITHOUT_NAME: Final = 1.0
+"""The same for a namespace that lost its name: it is likely to go."""
+
 MOST_NAMESPACES: Final = 256
 """Most namespaces that are known at once; the one not asked for longest goes first."""
 
@@ -172,6 +175,13 @@ class Rulesets(Closing):
             known.leave()
             self._wake_up()
 
+    def lost_name(self, cookie: int) -> None:
+        """Let a namespace go soon, unless it is asked for; it lost its name."""
+        known = self._namespaces.get(cookie)
+        if known is not None:
+            known.likely_to_go = True
+            self._wake_up()
+
     # --- answers ----------------------------------------------------------------------------------
 
     def text(self, key: RuleKey) -> RuleText:
@@ -259,7 +269,9 @@ class Rulesets(Closing):
     @property
     def due(self) -> float | None:
         """Seconds until there is something for ``work`` anyway; None if there is not."""
-        times = [due for known in self._list() if (due := known.due(self._idle)) is not None]
+        times = [
+            due for known in self._list() if (due := known.due(self._idle_of(known))) is not None
+        ]
         return min(times, default=None)
 
     def work(self, timeout: float | None = None) -> bool:
@@ -274,7 +286,7 @@ class Rulesets(Closing):
             os.eventfd_read(wake)
         worked = bool(ready)
         for known in self._list():
-            worked |= known.work(self._epoll, self._idle)
+            worked |= known.work(self._epoll, self._idle_of(known))
         with self._lock:
             self._make_room()
         while self._forgotten:
@@ -326,6 +338,11 @@ class Rulesets(Closing):
     def _list(self) -> list[FollowedNamespace]:
         with self._lock:
             return list(self._namespaces.values())
+
+    def _idle_of(self, known: FollowedNamespace) -> float | None:
+        if self._idle is None or not known.likely_to_go:
+            return self._idle
+        return min(self._idle, IDLE_WITHOUT_NAME)
 
     def _settled(self) -> bool:
         return not any(known.busy for known in self._list())

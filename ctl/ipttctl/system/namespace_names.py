@@ -20,7 +20,7 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +93,7 @@ class NamespaceNames:
         self._known: dict[int, _Known] = {}
         self._places: dict[Path, _Place] = {}
         self._followed: dict[Path, FollowedName] = {}
+        self._tell_lost: Callable[[int], None] | None = None
         self._lock = threading.RLock()
         self._scanned = float("-inf")
         self._mounts = _Mounts()
@@ -127,6 +128,13 @@ class NamespaceNames:
             if place is not None and place.file is not None:
                 self._pass_on(followed, place.cookie)
             return followed
+
+    def tell_lost(self, tell: Callable[[int], None]) -> None:
+        """Have ``tell`` called with the cookie of each namespace that loses its last name.
+
+        It is called by the thread that reads the directories.
+        """
+        self._tell_lost = tell
 
     def fileno(self) -> int:
         """The descriptor that is readable when another namespace gets a followed name."""
@@ -222,10 +230,12 @@ class NamespaceNames:
             self._pass_on(followed, cookie)
 
     def _rename(self, cookie: int) -> None:
-        """Show another name of a namespace, if it has one, after it lost a name."""
+        """Show another name of a namespace after it lost one, or tell that it has none."""
         others = (p for p, place in self._places.items() if place.cookie == cookie and place.file)
         if (other := min(others, default=None)) is not None:
             self._known[cookie] = _Known(other)
+        elif self._tell_lost is not None:
+            self._tell_lost(cookie)
 
     def _pass_on(self, followed: FollowedName, cookie: int) -> None:
         if followed.latest != cookie:

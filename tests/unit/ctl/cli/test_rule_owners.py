@@ -15,6 +15,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.rules.origin import Syntax
 from ipttctl.rules.rulesets import RuleKey, RuleText
 from ipttctl.show.rule import Rule
+from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Kind
 from tests.unit.ctl.show.test_event_text import record
 from tests.unit.ctl.support import NFT_JUMP, FakeModule, chain_event
@@ -42,6 +43,9 @@ class FakeRulesets:
         chain, text = RULES[key.rule]
         return RuleText(escape(text), certain=True, syntax=Syntax.IPTABLES, chain=chain)
 
+    def lost_name(self, cookie: int) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Do nothing."""
 
@@ -50,7 +54,7 @@ class FakeRulesets:
 def texts(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> Iterator[RuleTexts]:
     monkeypatch.setattr(rule_texts, "Rulesets", FakeRulesets)
     with Controller(module.connect) as controller:
-        yield RuleTexts(controller)
+        yield RuleTexts(controller, NamespaceNames([]))
 
 
 def rule(texts: RuleTexts, handle: int, **changes: Any) -> Rule | None:

@@ -14,6 +14,7 @@ from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.events.records import EventRecord, decode
 from ipttctl.link.controller import Controller
 from ipttctl.show.rule import Rule
+from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import within
 from ipttproto import Command, EventFlag, Kind, parse_batch
 from tests.unit.ctl.rules.support import Net
@@ -38,7 +39,10 @@ def net() -> Iterator[Net]:
 @pytest.fixture
 def texts(module: FakeModule) -> Iterator[RuleTexts]:
     module.handlers[Command.RULESET] = lambda *_: [{"ruleset": GENERATION, "replacing": 0}]
-    with Controller(module.connect) as controller, RuleTexts(controller) as made:
+    with (
+        Controller(module.connect) as controller,
+        RuleTexts(controller, NamespaceNames([])) as made,
+    ):
         yield made
 
 

@@ -19,7 +19,7 @@ from ipttctl.rules.confine import Bounds
 from ipttctl.rules.expressions import raw_text
 from ipttctl.rules.netlink import Asking
 from ipttctl.rules.origin import Syntax
-from ipttctl.rules.rulesets import RuleKey, Rulesets, RuleText
+from ipttctl.rules.rulesets import IDLE, IDLE_WITHOUT_NAME, RuleKey, Rulesets, RuleText
 from tests.unit.ctl.rules.support import Net, script
 
 PATIENCE = 20.0
@@ -181,6 +181,22 @@ def test_idle_namespaces_are_let_go(net: Net) -> None:
         assert rulesets.settle(PATIENCE, lambda: not rulesets.followed(net.cookie))
         assert rulesets.text(key)._replace(chain="") == text
     assert _descriptors(net) == 1
+
+
+def test_a_namespace_that_lost_its_name_is_let_go_sooner(net: Net) -> None:
+    net.nft("table ip t { chain c { tcp dport 1 accept; }; }")
+    with Rulesets() as rulesets:
+        rulesets.start()
+        followed = Followed(net, rulesets)
+        text = followed.text(followed.key(0))
+        begin = time.monotonic()
+        rulesets.lost_name(net.cookie)
+        assert rulesets.settle(PATIENCE, lambda: not rulesets.followed(net.cookie))
+        assert time.monotonic() - begin < IDLE
+        # a process was in it: there are packets after all
+        assert Followed(net, rulesets).text(followed.key(0)) == text
+        longer = 1.5 * IDLE_WITHOUT_NAME
+        assert not rulesets.settle(longer, lambda: not rulesets.followed(net.cookie))
 
 
 def _descriptors(net: Net) -> int:

@@ -54,6 +54,22 @@ def test_of_two_names_the_first_unless_it_goes(tmp_path: Path) -> None:
     assert names.name(OWN) == "a"
 
 
+def test_the_loss_of_the_last_name_is_told(tmp_path: Path) -> None:
+    names = NamespaceNames([tmp_path])
+    lost: list[int] = []
+    names.tell_lost(lost.append)
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(netns.OWN)
+    names.scan()
+    (tmp_path / "a").unlink()
+    names.scan()
+    assert lost == []
+    (tmp_path / "b").unlink()
+    names.scan()
+    names.scan()
+    assert lost == [OWN]
+
+
 def test_a_name_is_followed_from_the_moment_that_it_was_looked_at(tmp_path: Path) -> None:
     """Another namespace got the name between the lookup and the start of following."""
     names = NamespaceNames([tmp_path])

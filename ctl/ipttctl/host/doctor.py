@@ -59,6 +59,7 @@ _LIBRARIES: Final = {
     "libpcap": (("libpcap.so.0.8", "libpcap.so.1"), "libpcap0.8", "compiles FILTER"),
 }
 _PYTHON_PACKAGES: Final = ("construct", "numpy", "pyroute2", "typer", "yaml")
+_EBTABLES: Final = ("ebtable_broute", "ebtable_filter", "ebtable_nat")
 _EFI: Final = "sys/firmware/efi"
 _SECURE_BOOT: Final = f"{_EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _MACHINE_OWNER_KEYS: Final = f"{_EFI}/efivars/MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23"
@@ -443,10 +444,17 @@ def _rules(host: Host) -> Finding:
     parts += _seen(sight, legacy=legacy, nft=nft)
     if arp:
         parts.append("trace does not see tables of arptables-legacy")
-    state = (
-        Health.WARNING if hidden or not held or arp or (nft and sight is _Sight.NO) else Health.OK
-    )
+    if bridge := _ebtables(host):
+        parts.append(f"trace does not see tables of ebtables-legacy ({bridge})")
+    unseen = arp or bridge or (nft and sight is _Sight.NO)
+    state = Health.WARNING if hidden or not held or unseen else Health.OK
     return Finding("rules", state, ". ".join(parts), remedy)
+
+
+def _ebtables(host: Host) -> str:
+    """The modules of the tables of ebtables-legacy, loaded since somebody used one."""
+    loaded = {line.partition(" ")[0] for line in (host.read("proc/modules") or "").splitlines()}
+    return ", ".join(name for name in _EBTABLES if name in loaded)
 
 
 def _seen(sight: _Sight, *, legacy: bool, nft: bool) -> Iterator[str]:

@@ -440,6 +440,8 @@ def test_rules_of_every_namespace_and_back_end(tree: Tree) -> None:
     )
     tree.backends["run/netns/named"] = Backends((), (LegacyTable(3, "filter", 6, 3),))
     expect(tree, "rules", Health.WARNING, "arp filter", "trace does not see tables of arptables")
+    tree.write("proc/modules", "ebtable_filter 16384 1 - Live 0x0\nebtables 45056 1 - Live 0x0\n")
+    expect(tree, "rules", Health.WARNING, "does not see tables of ebtables-legacy (ebtable_filter)")
 
 
 def test_no_rules_at_all(tree: Tree) -> None:

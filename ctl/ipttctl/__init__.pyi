@@ -21,7 +21,6 @@ from ipttctl.errors import RefusedPrivilegeError as RefusedPrivilegeError
 from ipttctl.errors import UsageError as UsageError
 from ipttctl.events.filter import EventFilter as EventFilter
 from ipttctl.events.records import EventRecord as EventRecord
-from ipttctl.families import NfFamily as NfFamily
 from ipttctl.hooks.chain import ChainHook as ChainHook
 from ipttctl.hooks.hook import Hook as Hook
 from ipttctl.hooks.nf import NfHook as NfHook
@@ -70,6 +69,7 @@ from ipttproto import EventBatch as EventBatch
 from ipttproto import Gone as Gone
 from ipttproto import Kind as Kind
 from ipttproto import Loss as Loss
+from ipttproto import NfFamily as NfFamily
 from ipttproto import NfMode as NfMode
 from ipttproto import Slot as Slot
 from ipttproto import Walk as Walk

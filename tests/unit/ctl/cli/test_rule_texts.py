@@ -59,7 +59,7 @@ def test_rules_of_legacy_tables(net: Net, texts: RuleTexts) -> None:
     # the kernel calls a rule that matches all packets the policy
     drop = record(net, pf=10, table=b"filter", chain=b"INPUT", kind=Kind.POLICY)
     policy = drop._replace(rulenum=2)
-    raced = docker._replace(flags=int(EventFlag.UNCERTAIN))
+    raced = docker._replace(flags=EventFlag.UNCERTAIN)
     ends = docker._replace(kind=Kind.EXIT)
     texts.prepare([docker, drop, policy, raced, ends])
     assert texts.of(docker) == Rule(line, "", "iptables", "docker", "published port 8080")

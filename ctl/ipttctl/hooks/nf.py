@@ -31,7 +31,7 @@ from ipttctl.families import (
 from ipttctl.hooks.hook import (
     Hook,
     HookChoice,
-    Identity,
+    HookIdentity,
     NamespaceOptions,
     given_namespace,
     open_namespace,
@@ -213,7 +213,7 @@ class NfHook(Hook):
             attributes["ifindex"] = index
         return attributes
 
-    def identity(self) -> Identity:
+    def identity(self) -> HookIdentity:
         """The hook's numbers, the namespace's cookie among them."""
         with ExitStack() as opened:
             if isinstance(self.netns, NamespaceIdentity):

@@ -17,7 +17,7 @@ from ipttctl import hooks
 from ipttctl.errors import UsageError
 from ipttctl.events.records import decode
 from ipttctl.hooks import HookOptions, check_slots, chosen, event_pattern
-from ipttctl.hooks.hook import Hook, HookChoice, Identity
+from ipttctl.hooks.hook import Hook, HookChoice, HookIdentity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttctl.show import render_json, render_text
@@ -74,7 +74,7 @@ class Toy(Hook):
         del opened
         return {"hook": self.KIND, "family": COLOURS.index(self.colour)}
 
-    def identity(self) -> Identity:
+    def identity(self) -> HookIdentity:
         """The same numbers."""
         return self.KIND, COLOURS.index(self.colour)
 
@@ -138,7 +138,7 @@ def test_it_attaches_and_prints(module: FakeModule) -> None:
     assert (asked["hook"], asked["family"], asked["flags"]) == (NUMBER, 1, LinkFlag.PERSISTENT)
     assert made.hook == Toy("blue")
     assert " hook=toy:blue colour=blue exit=7(x) " in render_text.link_line(made)
-    shown = render_json.link(made)
+    shown = render_json.link_object(made)
     assert (shown["hook"], shown["netns"], shown["armed"]) == ("toy:blue", None, [])
     console = Console(file=io.StringIO(), width=200)
     print_links([made], {}, console)

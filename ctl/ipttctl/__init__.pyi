@@ -50,6 +50,7 @@ from ipttctl.hooks.nf import NfOptions as NfOptions
 from ipttctl.hooks.table import IpVersion as IpVersion
 from ipttctl.hooks.table import TableHook as TableHook
 from ipttctl.hooks.table import TableOptions as TableOptions
+from ipttctl.link.async_controller import AsyncController as AsyncController
 from ipttctl.link.controller import Controller as Controller
 from ipttctl.link.family import Family as Family
 from ipttctl.link.losses import Losses as Losses

@@ -154,7 +154,5 @@ def _state_object(state: module.ModuleState) -> dict[str, Any]:
         "references": state.references,
         "module": render_json.status_object(state.status) if state.status else None,
         "problem": str(state.problem) if state.problem else None,
-        "links": (
-            None if state.links is None else list(map(render_json.link_object, state.links))
-        ),
+        "links": (None if state.links is None else list(map(render_json.link_object, state.links))),
     }

@@ -7,8 +7,10 @@ import select
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from ipttctl.bpf.descriptors import ClosedError, Closing, Wakeup
@@ -38,7 +40,8 @@ class Stream(Closing, Generic[T]):
     Iterating raises ModuleError, as ``read`` does, once the module is unloaded.
 
     ``stop`` and ``close`` may be called from signal handlers, other threads and within an
-    iteration. Several threads and tasks may read: each message goes to one of them.
+    iteration. Several threads and tasks may read: each message goes to one of them. Those that an
+    iteration has not come to when it is left go to the next reader.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -46,7 +49,10 @@ class Stream(Closing, Generic[T]):
         self._connection = connection
         self._stop = Wakeup()
         self._stop_again = Wakeup()
-        self._taking = threading.Lock()
+        # a signal handler may look at ``losses``
+        self._taking = threading.RLock()
+        self._left: deque[T] = deque()
+        """Read by an iteration that ended before it gave them to its caller."""
         self.overruns = 0
         """How often the kernel dropped messages because this stream was not read."""
 
@@ -75,10 +81,23 @@ class Stream(Closing, Generic[T]):
 
         Returns False if ``timeout`` seconds pass first.
         """
-        if not self._connection.gone:
+        if not self._connection.gone and not self._left:
             with suppress(ClosedError), self._descriptors(self._stop) as own:
                 return bool(wait_readable([*own, *others], timeout))
         return True
+
+    async def async_wait(self) -> None:
+        """Wait until the stream has messages or is stopped, for asyncio."""
+        with ExitStack() as stack:
+            try:
+                own = stack.enter_context(self._descriptors(self._stop))
+            except ClosedError:
+                return
+            # one for each wait: a loop allows one reader for a descriptor
+            ready = stack.enter_context(select.epoll())
+            for descriptor in own:
+                ready.register(descriptor, select.EPOLLIN)
+            await _readable(ready.fileno())
 
     def stop(self) -> None:
         """End the iteration after the messages already read; the stream stays open.
@@ -88,6 +107,11 @@ class Stream(Closing, Generic[T]):
         if self._stop.happened:
             self._stop_again.set()
         self._stop.set()
+
+    def _give_up(self) -> None:
+        """End the iteration, and ``drain`` where there is one."""
+        self.stop()
+        self.stop()
 
     @property
     def stopped(self) -> bool:
@@ -103,32 +127,33 @@ class Stream(Closing, Generic[T]):
 
         While somebody waits for messages, the descriptors stay open.
         """
-        self.stop()
-        self.stop()
+        self._give_up()
         self._connection.close()
         self._stop.close()
         self._stop_again.close()
 
     def __iter__(self) -> Iterator[T]:
         while not self.stopped:
-            yield from self.read()
+            yield from self._each(self.read())
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        with ExitStack() as stack:
-            try:
-                own = stack.enter_context(self._descriptors(self._stop))
-            except ClosedError:
-                return
-            # one for each iteration: a loop allows one reader for a descriptor
-            ready = stack.enter_context(select.epoll())
-            for descriptor in own:
-                ready.register(descriptor, select.EPOLLIN)
-            while not self.stopped:
-                items = self._take()
-                for item in items:
+        while not self.stopped:
+            items = self._take()
+            with closing(self._each(items)) as each:
+                for item in each:
                     yield item
-                if not items:
-                    await _readable(ready.fileno())
+            if not items:
+                await self.async_wait()
+
+    def _each(self, items: list[T]) -> Generator[T]:
+        """The items one by one; those that an iteration leaves are kept for the next reader."""
+        left = deque(items)
+        try:
+            while left:
+                yield left.popleft()
+        finally:
+            with self._taking:
+                self._left.extendleft(reversed(left))
 
     @contextmanager
     def _descriptors(self, ending: Wakeup) -> Iterator[tuple[int, int]]:
@@ -142,8 +167,9 @@ class Stream(Closing, Generic[T]):
 
     def _take(self) -> list[T]:
         """The messages available now, up to a limit that keeps the reader responsive."""
-        items: list[T] = []
         with self._taking, suppress(ClosedError):
+            items = list(self._left)
+            self._left.clear()
             for _ in range(_READ_AT_ONCE):
                 try:
                     messages = self._connection.receive()
@@ -216,6 +242,17 @@ class EventStream(Stream[EventBatch]):
             for record in decode(batch, None if link is None else (link,)):
                 yield record
 
+    async def async_drain(
+        self, settle: float = SETTLE, limit: float = DRAIN_LIMIT
+    ) -> AsyncIterator[EventBatch]:
+        """Read as ``drain``, for asyncio. Cancelled, it stops the stream."""
+        from ipttctl.link.worker import Worker  # noqa: PLC0415  # asyncio: 15 ms
+
+        batches = self.drain(settle, limit)
+        with Worker() as worker:
+            while batch := await worker.run(partial(next, batches, None), self._give_up):
+                yield batch
+
     def drain(self, settle: float = SETTLE, limit: float = DRAIN_LIMIT) -> Iterator[EventBatch]:
         """Read the events emitted until now; afterwards ``losses`` is exact.
 
@@ -233,20 +270,27 @@ class EventStream(Stream[EventBatch]):
             if batches:
                 yield from batches
                 deadline = time.monotonic() + settle
-            elif not self._counter.awaits(target):
+            elif not self._awaits(target):
                 break
             else:
                 target = _with_late_losses(target, self._status().cpus)
-                if not self._counter.awaits(target):
+                if not self._awaits(target):
                     break
                 if not self._wait_for_more(ending, min(deadline, end) - time.monotonic()):
                     break
-        self._counter.finish(_with_late_losses(target, self._status().cpus))
+        target = _with_late_losses(target, self._status().cpus)
+        with self._taking:
+            self._counter.finish(target)
 
     @property
     def losses(self) -> Losses:
         """The losses so far, by cause; exact after ``drain``."""
-        return self._counter.totals()
+        with self._taking:
+            return self._counter.totals()
+
+    def _awaits(self, target: Sequence[CpuStatus]) -> bool:
+        with self._taking:
+            return self._counter.awaits(target)
 
     def _wait_for_more(self, ending: Wakeup, seconds: float) -> bool:
         """Wait for messages or for the end of draining; False if nothing came in time."""

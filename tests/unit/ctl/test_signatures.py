@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import ipttctl
+from ipttctl.link.async_controller import AsyncController
+from ipttctl.link.controller import Controller
 
 OURS = ("ipttctl", "ipttproto")
 PUBLIC = {name: getattr(ipttctl, name) for name in vars(ipttctl)["__all__"]}
@@ -157,3 +159,22 @@ def test_what_is_not_public_would_be_found() -> None:
         "ipttctl.link.losses.LossCounter",
         "ipttctl.link.losses._Stream",
     }
+
+
+def test_both_controllers_have_the_same_verbs() -> None:
+    """A verb of the one is a line in the other: ``name = _verb(Controller.name)``."""
+    verbs = {
+        name: method
+        for name, method in vars(Controller).items()
+        if inspect.isfunction(method) and not name.startswith("_")
+    }
+    coroutines = {
+        name: method
+        for name, method in vars(AsyncController).items()
+        if inspect.iscoroutinefunction(method) and not name.startswith("_")
+    }
+    assert coroutines.keys() == verbs.keys()
+    for name in verbs.keys() - {"close"}:
+        assert inspect.signature(coroutines[name]) == inspect.signature(verbs[name]), name
+        assert coroutines[name].__doc__ == verbs[name].__doc__
+    assert inspect.signature(AsyncController) == inspect.signature(Controller)

@@ -39,6 +39,7 @@ from ipttctl.events.filter import EventFilter as EventFilter
 from ipttctl.events.filter import HookPattern as HookPattern
 from ipttctl.events.filter import RulePattern as RulePattern
 from ipttctl.events.records import EventRecord as EventRecord
+from ipttctl.events.records import decode_events as decode_events
 from ipttctl.hooks.chain import ChainHook as ChainHook
 from ipttctl.hooks.chain import ChainOptions as ChainOptions
 from ipttctl.hooks.hook import Hook as Hook

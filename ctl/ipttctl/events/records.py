@@ -119,7 +119,7 @@ def _named(values: list[Any]) -> list[Any]:
     return values
 
 
-def decode(batch: EventBatch, links: Collection[int] | None = None) -> list[EventRecord]:
+def decode_events(batch: EventBatch, links: Collection[int] | None = None) -> list[EventRecord]:
     """The events of a batch, in order; with ``links``, only those of these links."""
     records = [
         EventRecord._make(_named([*row, batch.cpu, sequence, batch.clock_offset, b""]))

@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 from ipttctl.bpf.descriptors import ClosedError, Closing, Wakeup
 from ipttctl.errors import OverrunError
 from ipttctl.events.filter import EventFilter
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.link.losses import LossCounter, Losses
 from ipttctl.link.model import CpuStatus, LinkChange, ModuleStatus
 from ipttctl.link.wire import Connection, wait_readable
@@ -234,12 +234,12 @@ class EventStream(Stream[EventBatch]):
     def records(self, link: int | None = None) -> Iterator[EventRecord]:
         """Iterate over single events; with ``link``, only those of that link."""
         for batch in self:
-            yield from decode(batch, None if link is None else (link,))
+            yield from decode_events(batch, None if link is None else (link,))
 
     async def async_records(self, link: int | None = None) -> AsyncIterator[EventRecord]:
         """Iterate as ``records``, for asyncio."""
         async for batch in self:
-            for record in decode(batch, None if link is None else (link,)):
+            for record in decode_events(batch, None if link is None else (link,)):
                 yield record
 
     async def async_drain(

@@ -178,9 +178,10 @@ def test_a_command_loads_what_it_needs(arguments: list[str], loaded: set[str]) -
 
 def test_events_are_decoded_without_numpy() -> None:
     script = (
-        "import sys\nfrom ipttctl.events.records import decode\nfrom ipttproto import parse_batch\n"
+        "import sys\nfrom ipttctl.events.records import decode_events\n"
+        "from ipttproto import parse_batch\n"
         "from tests.unit.ctl.support import batch_payload, event\n"
-        "[record] = decode(parse_batch(batch_payload([event(rulenum=7)])))\n"
+        "[record] = decode_events(parse_batch(batch_payload([event(rulenum=7)])))\n"
         "print(record.rulenum, 'numpy' in sys.modules)"
     )
     result = subprocess.run(

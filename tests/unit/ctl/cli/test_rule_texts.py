@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ipttctl.cli.rule_texts import RuleTexts
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.link.controller import Controller
 from ipttctl.show.rule import Rule
 from ipttctl.system.netns import within
@@ -46,7 +46,7 @@ def record(net: Net, **changes: Any) -> EventRecord:
     """A rule of a legacy table in a namespace."""
     inode = os.fstat(net.fd).st_ino
     members = event(netns=inode, netns_cookie=net.cookie, ruleset=GENERATION, **changes)
-    [found] = decode(parse_batch(batch_payload([members])))
+    [found] = decode_events(parse_batch(batch_payload([members])))
     return found
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ipttctl import hooks
 from ipttctl.errors import UsageError
-from ipttctl.events.records import decode
+from ipttctl.events.records import decode_events
 from ipttctl.hooks import HookOptions, check_slots, chosen, event_pattern
 from ipttctl.hooks.hook import Hook, HookChoice, HookIdentity
 from ipttctl.link.controller import Controller
@@ -148,7 +148,7 @@ def test_it_attaches_and_prints(module: FakeModule) -> None:
 
 def test_its_events_are_shown_and_chosen() -> None:
     batch = parse_batch(batch_payload([event(kind=EVENT, mark=5), event()], sequence=1))
-    [record] = decode(batch.select(event_pattern("toy").wanted(batch.events)))
+    [record] = decode_events(batch.select(event_pattern("toy").wanted(batch.events)))
     assert str(EventTable().lines(record)[0]).endswith(" toy=[mark=5]")
     heading, *_, line = map(str, EventBlocks(80).lines(record))
     assert heading.startswith(f"toy of link {record.link} ")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ipttctl.events.records import decode
+from ipttctl.events.records import decode_events
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus
 from ipttctl.show import render_json
@@ -237,7 +237,7 @@ def test_rule_itself() -> None:
 
 def test_payload() -> None:
     plain = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"\x01\xff"})
-    [found] = decode(parse_batch(plain))
+    [found] = decode_events(parse_batch(plain))
     shown = render_json.event_object(found)
     assert (shown["payload"], shown["payload_value"]) == ("01ff", None)
     shown = render_json.event_object(found, payload=lambda record: {"length": len(record.payload)})

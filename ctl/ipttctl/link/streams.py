@@ -8,8 +8,8 @@ import threading
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -52,7 +52,7 @@ class Stream(Closing, Generic[T]):
         # a signal handler may look at ``losses``
         self._taking = threading.RLock()
         self._left: deque[T] = deque()
-        """Read by an iteration that ended before it gave them to its caller."""
+        """Read by an iteration, which has not come to them yet."""
         self.overruns = 0
         """How often the kernel dropped messages because this stream was not read."""
 
@@ -88,6 +88,8 @@ class Stream(Closing, Generic[T]):
 
     async def async_wait(self) -> None:
         """Wait until the stream has messages or is stopped, for asyncio."""
+        if self._connection.gone or self._left:
+            return
         with ExitStack() as stack:
             try:
                 own = stack.enter_context(self._descriptors(self._stop))
@@ -133,27 +135,31 @@ class Stream(Closing, Generic[T]):
         self._stop_again.close()
 
     def __iter__(self) -> Iterator[T]:
-        while not self.stopped:
-            yield from self._each(self.read())
+        while True:
+            item = self._next()
+            if item is not None:
+                yield item
+            elif self.stopped:
+                return
+            else:
+                self.wait()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        while not self.stopped:
-            items = self._take()
-            with closing(self._each(items)) as each:
-                for item in each:
-                    yield item
-            if not items:
+        while True:
+            item = self._next()
+            if item is not None:
+                yield item
+            elif self.stopped:
+                return
+            else:
                 await self.async_wait()
 
-    def _each(self, items: list[T]) -> Generator[T]:
-        """The items one by one; those that an iteration leaves are kept for the next reader."""
-        left = deque(items)
-        try:
-            while left:
-                yield left.popleft()
-        finally:
-            with self._taking:
-                self._left.extendleft(reversed(left))
+    def _next(self) -> T | None:
+        """The next message for an iteration; None if none is there, or the stream is stopped."""
+        with self._taking:
+            if not self._left and not self.stopped:
+                self._left.extend(self._receive())
+            return self._left.popleft() if self._left else None
 
     @contextmanager
     def _descriptors(self, ending: Wakeup) -> Iterator[tuple[int, int]]:
@@ -167,9 +173,15 @@ class Stream(Closing, Generic[T]):
 
     def _take(self) -> list[T]:
         """The messages available now, up to a limit that keeps the reader responsive."""
-        with self._taking, suppress(ClosedError):
+        with self._taking:
             items = list(self._left)
             self._left.clear()
+            return items + self._receive()
+
+    def _receive(self) -> list[T]:
+        """Those of them that no iteration has read. The caller holds ``_taking``."""
+        items: list[T] = []
+        with suppress(ClosedError):
             for _ in range(_READ_AT_ONCE):
                 try:
                     messages = self._connection.receive()

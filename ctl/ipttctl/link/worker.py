@@ -23,7 +23,7 @@ class Worker:
     def __init__(self) -> None:
         self._thread: Final = ThreadPoolExecutor(1, "ipttctl")
 
-    async def run(self, call: Callable[[], T], interrupt: Callable[[], object] = int) -> T:
+    async def run(self, call: Callable[[], T], interrupt: Callable[[], None] | None = None) -> T:
         """The result of a call. ``interrupt`` has one that waits for something return soon.
 
         When this is cancelled, the call was never made, or has returned before CancelledError is
@@ -36,7 +36,8 @@ class Worker:
             return await asyncio.shield(ended)
         except asyncio.CancelledError:
             if not work.cancel():
-                interrupt()
+                if interrupt is not None:
+                    interrupt()
                 _drop(await _outcome(ended))
             raise
 

@@ -18,6 +18,7 @@ from ipttctl.hooks.table import TableHook
 from ipttctl.link.async_controller import AsyncController
 from ipttctl.link.model import LinkList, ProgramSet
 from ipttctl.link.streams import EventStream
+from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import Connection
 from ipttproto import Command, Slot
 from tests.unit.ctl.support import (
@@ -85,7 +86,7 @@ def test_verbs_have_the_parameters_results_and_errors_of_the_other(module: FakeM
             assert made.id == 7
             assert [one.id for one in await controller.links()] == [3]
             with pytest.raises(TypeError, match="unexpected keyword"):
-                await controller.confirm(3, generation=4)  # type: ignore[call-arg]
+                await controller.confirm(3, wrong=4)  # type: ignore[call-arg]  # to be refused
 
     run(story())
     [sent] = module.requested(Command.ATTACH)
@@ -288,3 +289,22 @@ def test_gone_links_are_an_error_of_their_own(module: FakeModule) -> None:
 
     with pytest.raises(LinkGoneError):
         run(story())
+
+
+def test_the_end_of_the_module_ends_iterations(module: FakeModule) -> None:
+    async def story() -> None:
+        async with AsyncController(module.connect) as controller:
+            with await controller.events() as events, await controller.watch_links() as watch:
+
+                async def follow(stream: EventStream | LinkWatch) -> None:
+                    async for _ in stream:
+                        pass
+
+                tasks = [asyncio.create_task(follow(stream)) for stream in (events, watch)]
+                await asyncio.sleep(0.1)
+                module.reload(0)
+                for task in tasks:
+                    with pytest.raises(ModuleError, match="was unloaded"):
+                        await task
+
+    run(story())

@@ -157,8 +157,8 @@ def family_name(family: int) -> str:
     return next((name for name, value in FAMILY_NAMES.items() if value == family), str(family))
 
 
-def hook_number(family: NfFamily, name: str) -> int | None:
-    """The number of a hook in a family by its name, or None."""
+def hook_number(family: NfFamily, name: str) -> HookNumber | None:
+    """A hook in a family by its name, or None."""
     return HOOKS[family].get(_OTHER_HOOK_NAMES.get(name, name))
 
 

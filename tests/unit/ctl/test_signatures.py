@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whatever the signatures of public names mention is public too.
+"""Everything that the signatures of public names mention is public too.
 
 Annotations are followed as text: each name in them is looked up where it is written, so that names
 of unions count, and what is imported for type checkers alone.

@@ -40,7 +40,7 @@ def constants() -> Iterator[tuple[str, int]]:
 
 
 def check(*assertions: str) -> str:
-    """What a C compiler says of assertions about its headers' numbers."""
+    """The complaints of a C compiler about assertions on its headers' numbers."""
     lines = [*(f"#include <{header}>" for header in _HEADERS), *assertions]
     return subprocess.run(
         ["cc", "-std=gnu11", "-fsyntax-only", "-x", "c", "-"],

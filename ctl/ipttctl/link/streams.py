@@ -244,7 +244,10 @@ class EventStream(Stream[EventBatch]):
         super().__init__(connection)
 
     def records(self, link: int | None = None) -> Iterator[EventRecord]:
-        """Iterate over single events; with ``link``, only those of that link."""
+        """Iterate over single events; with ``link``, only those of that link.
+
+        If the iteration is left, the rest of the batch that it is in goes with it.
+        """
         for batch in self:
             yield from decode_events(batch, None if link is None else (link,))
 

@@ -31,8 +31,8 @@ unexport PYTHONPATH PYTHONHOME
 GUEST = $(PYTHON) -m guest
 # in a guest, where there is no cache to keep
 PYTEST = python -m pytest -p no:cacheprovider
-LINTED = $(wildcard proto ctl guest tests installer)
-SCRIPTS = .ci/run guest/virtiofsd $(wildcard guest/*.sh)
+LINTED = $(wildcard proto ctl guest tests installer docs/examples)
+SCRIPTS = .ci/run guest/virtiofsd $(wildcard guest/*.sh docs/examples/monitor)
 
 .PHONY: help
 help:

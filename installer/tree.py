@@ -35,6 +35,9 @@ _COMPLETION: Final = {
     "zsh": PurePosixPath("share/zsh/site-functions/_ipttctl"),
     "fish": PurePosixPath("share/fish/vendor_completions.d/ipttctl.fish"),
 }
+_SPEC: Final = PurePosixPath("share/ynl/specs/ipttrace.yaml")
+"""The protocol for the kernel's own netlink client, where it looks for specs."""
+
 _ZSH_OF_DEBIAN: Final = PurePosixPath("share/zsh/vendor-completions/_ipttctl")
 """Directory of zsh completions in Debian packages, and only there."""
 
@@ -95,6 +98,7 @@ def items(wheel: Path, prefix: PurePosixPath, *, debian: bool) -> dict[PurePosix
         ),
     }
     found |= {_CODE / name: item for name, item in _of_wheel(wheel)}
+    found[_SPEC] = found[_CODE / "ipttctl/sources/ipttrace.yaml"]
     for distribution in BUNDLED:
         found |= {_CODE / name: item for name, item in _of_distribution(distribution)}
     for name, page in manual.pages().items():
@@ -140,7 +144,7 @@ def _ours(directory: Path) -> Iterator[Path]:
     private = directory / PRIVATE
     yield from (path for path in private.rglob("*") if path.is_symlink() or not path.is_dir())
     yield from sorted((directory / _MANUAL).glob(f"{manual.NAME}*.{manual.SECTION}"))
-    for name in (_PROGRAM, *_COMPLETION.values(), _ZSH_OF_DEBIAN):
+    for name in (_PROGRAM, _SPEC, *_COMPLETION.values(), _ZSH_OF_DEBIAN):
         if (directory / name).is_file():
             yield directory / name
 

@@ -1,56 +1,57 @@
 # SPDX-License-Identifier: GPL-2.0
 """Netfilter's protocol families by name: the hooks of each, and standard priorities.
 
-The numbers are those of include/uapi/linux/netfilter*.h.
+The numbers of priorities are those of include/uapi/linux/netfilter*.h.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal
 
 from ipttctl.errors import UsageError
+from ipttproto.netfilter import ArpHook, HookNumber, InetHook, NetdevHook
+from ipttproto.netfilter import NfFamily as NfFamily  # noqa: PLC0414 - exported with its names
 
 
-class NfFamily(enum.IntEnum):
-    """Protocol families of netfilter (NFPROTO_*)."""
-
-    INET = 1
-    """IPv4 and IPv6."""
-    IPV4 = 2
-    ARP = 3
-    NETDEV = 5
-    """A device's own hooks."""
-    BRIDGE = 7
-    IPV6 = 10
+def _named(hooks: Iterable[HookNumber]) -> dict[str, HookNumber]:
+    return {hook.name.lower(): hook for hook in hooks}
 
 
-_IP_HOOKS: Final = ("prerouting", "input", "forward", "output", "postrouting")
+_IP_HOOKS: Final = _named(hook for hook in InetHook if hook is not InetHook.INGRESS)
 
-HOOKS: Final[Mapping[NfFamily, Mapping[str, int]]] = MappingProxyType(
+HOOKS: Final[Mapping[NfFamily, Mapping[str, HookNumber]]] = MappingProxyType(
     {
-        NfFamily.INET: {name: n for n, name in enumerate((*_IP_HOOKS, "ingress"))},
-        NfFamily.IPV4: {name: n for n, name in enumerate(_IP_HOOKS)},
-        NfFamily.ARP: {"in": 0, "out": 1, "forward": 2},
-        NfFamily.NETDEV: {"ingress": 0},
-        NfFamily.BRIDGE: {name: n for n, name in enumerate(_IP_HOOKS)},
-        NfFamily.IPV6: {name: n for n, name in enumerate(_IP_HOOKS)},
+        NfFamily.INET: _named(InetHook),
+        NfFamily.IPV4: _IP_HOOKS,
+        NfFamily.ARP: _named(ArpHook),
+        NfFamily.NETDEV: _named([NetdevHook.INGRESS]),
+        NfFamily.BRIDGE: _IP_HOOKS,
+        NfFamily.IPV6: _IP_HOOKS,
     }
 )
 """Family -> the names of the hooks that links can be at -> their numbers."""
 
-#: (family, number) -> hooks that only chains of nftables are at: of inet tables, those at ingress
-#: see packets of IP as of their own family
-_HOOKS_OF_CHAINS: Final[Mapping[tuple[int, int], str]] = MappingProxyType(
+#: hooks that only chains of nftables are at: of inet tables, those at ingress see packets of IP as
+#: of their own family
+_HOOKS_OF_CHAINS: Final[Mapping[NfFamily, Iterable[HookNumber]]] = MappingProxyType(
     {
-        (NfFamily.NETDEV, 1): "egress",
-        (NfFamily.IPV4, HOOKS[NfFamily.INET]["ingress"]): "ingress",
-        (NfFamily.IPV6, HOOKS[NfFamily.INET]["ingress"]): "ingress",
+        NfFamily.NETDEV: [NetdevHook.EGRESS],
+        NfFamily.IPV4: [InetHook.INGRESS],
+        NfFamily.IPV6: [InetHook.INGRESS],
     }
 )
+
+HOOK_NUMBERS: Final[Mapping[tuple[int, int], HookNumber]] = MappingProxyType(
+    {
+        (family, hook): hook
+        for family, hooks in HOOKS.items()
+        for hook in (*hooks.values(), *_HOOKS_OF_CHAINS.get(family, ()))
+    }
+)
+"""(family, number) -> the hook, of those that events name."""
 
 FAMILY_NAMES: Final[Mapping[str, NfFamily]] = MappingProxyType(
     {
@@ -156,17 +157,16 @@ def family_name(family: int) -> str:
     return next((name for name, value in FAMILY_NAMES.items() if value == family), str(family))
 
 
-def hook_number(family: NfFamily, name: str) -> int | None:
-    """The number of a hook in a family by its name, or None."""
+def hook_number(family: NfFamily, name: str) -> HookNumber | None:
+    """A hook in a family by its name, or None."""
     return HOOKS[family].get(_OTHER_HOOK_NAMES.get(name, name))
 
 
 @lru_cache
 def hook_name(family: int, hooknum: int) -> str:
     """The printed name of a hook in a family; its number if it is unknown."""
-    hooks = next((names for known, names in HOOKS.items() if known == family), {})
-    other = _HOOKS_OF_CHAINS.get((family, hooknum), str(hooknum))
-    return next((name for name, value in hooks.items() if value == hooknum), other)
+    hook = HOOK_NUMBERS.get((family, hooknum))
+    return str(hooknum) if hook is None else hook.name.lower()
 
 
 @lru_cache

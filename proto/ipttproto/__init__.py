@@ -32,6 +32,16 @@ from ipttproto.messages import (
     build_request,
     parse_datagram,
 )
+from ipttproto.netfilter import (
+    ArpHook,
+    ArpOperation,
+    HookNumber,
+    InetHook,
+    NetdevHook,
+    NfFamily,
+    TcpFlag,
+    Verdict,
+)
 from ipttproto.operations import Command, Group
 
 if TYPE_CHECKING:
@@ -47,6 +57,8 @@ __all__ = [
     "VERSION",
     "Acknowledgement",
     "Action",
+    "ArpHook",
+    "ArpOperation",
     "Command",
     "DetachReason",
     "Done",
@@ -57,15 +69,21 @@ __all__ = [
     "Gone",
     "Group",
     "Hook",
+    "HookNumber",
+    "InetHook",
     "Kind",
     "Layout",
     "LinkFlag",
     "Loss",
     "Message",
+    "NetdevHook",
+    "NfFamily",
     "NfMode",
     "ProtocolError",
     "Select",
     "Slot",
+    "TcpFlag",
+    "Verdict",
     "Walk",
     "build_request",
     "parse_batch",

@@ -55,7 +55,7 @@ STRING: Final = ScalarType("string", "NLA_NUL_STRING", NullTerminated(GreedyByte
 BINARY: Final = ScalarType("binary", "NLA_BINARY", GreedyBytes)
 
 
-IntEnumType: TypeAlias = type[enum.IntEnum]
+IntEnumType: TypeAlias = type[enum.IntEnum] | type[enum.IntFlag]
 
 
 @dataclass(frozen=True)

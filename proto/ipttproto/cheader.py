@@ -14,7 +14,7 @@ from construct import Struct
 
 from ipttproto import family
 from ipttproto.attributes import Attribute, AttributeSet
-from ipttproto.enumerations import Documented
+from ipttproto.enumerations import DEFINED, DocumentedType
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.layout import fields
 from ipttproto.naming import kebab, snake, upper
@@ -54,7 +54,7 @@ def uapi_header() -> str:
     lines.append("")
     for name, (value, doc) in family.LIMITS.items():
         lines += [f"/* {doc} */", f"#define IPTTRACE_{name} {value}"]
-    for enumeration in Documented.__subclasses__():
+    for enumeration in DEFINED:
         name = kebab(enumeration.__name__)
         prefix = "CMD" if enumeration is Command else upper(name)
         lines += ["", *_enum(snake(name), prefix, enumeration)]
@@ -151,7 +151,7 @@ def layout_check() -> str:
     return "\n".join(lines)
 
 
-def _enum(name: str, prefix: str, enumeration: type[Documented]) -> Iterator[str]:
+def _enum(name: str, prefix: str, enumeration: DocumentedType) -> Iterator[str]:
     yield from _comment(enumeration.__doc__ or "")
     yield f"enum ipttrace_{name} {{"
     for member in enumeration:

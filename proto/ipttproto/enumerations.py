@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 
 class Documented(enum.IntEnum):
@@ -18,6 +18,33 @@ class Documented(enum.IntEnum):
         member._value_ = value
         member.doc = doc
         return member
+
+    def __init_subclass__(cls) -> None:
+        """Add the enumeration to the definition."""
+        DEFINED.append(cls)
+
+
+class DocumentedFlag(enum.IntFlag):
+    """Bits that have a description."""
+
+    doc: str
+
+    def __new__(cls, value: int, doc: str = "") -> Self:
+        """Make a bit with its description."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.doc = doc
+        return member
+
+    def __init_subclass__(cls) -> None:
+        """Add the bits to the definition."""
+        DEFINED.append(cls)
+
+
+DocumentedType: TypeAlias = type[Documented] | type[DocumentedFlag]
+
+DEFINED: Final[list[DocumentedType]] = []
+"""The enumerations of the protocol, in the order in which they are defined."""
 
 
 class Hook(Documented):
@@ -41,13 +68,13 @@ TABLE_SLOTS: Final = (Slot.ENTRY, Slot.RULE, Slot.EXIT)
 """The slots of tables and of chains."""
 
 
-class Select(Documented):
+class Select(DocumentedFlag):
     """Bits that an entry program returns; any non-zero value selects the packet."""
 
     PACKET = 1, "follow the packet through this table or base chain: rule and exit programs run"
 
 
-class Emit(Documented):
+class Emit(DocumentedFlag):
     """Bits that a rule or an exit program returns; any non-zero value emits an event."""
 
     EVENT = 1, "emit an event"
@@ -69,7 +96,7 @@ class Kind(Documented):
     CHAIN_KNOWN = 11, "chain: a NAT chain was not consulted: NAT knows the packet's connection"
 
 
-class EventFlag(Documented):
+class EventFlag(DocumentedFlag):
     """Bits of an event's ``flags``."""
 
     PID = 1, "pid is the sender's: the event happened in its process context"
@@ -91,7 +118,7 @@ class Loss(Documented):
     NESTED = 2, "program runs: a program was already running on this CPU"
 
 
-class LinkFlag(Documented):
+class LinkFlag(DocumentedFlag):
     """Bits of a link's ``flags``."""
 
     PERSISTENT = 1, "the link outlives the socket that made it"

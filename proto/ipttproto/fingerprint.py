@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from ipttproto.enumerations import Documented
+from ipttproto.enumerations import DEFINED
 from ipttproto.family import ATTRIBUTE_SETS, FAMILY, LIMITS, RECORDS, VERSION
 from ipttproto.layout import fields
 from ipttproto.operations import OPERATIONS
@@ -16,7 +16,7 @@ from ipttproto.operations import OPERATIONS
 def _canonical() -> Iterator[str]:
     """Everything that both sides must agree on, one item a line, without the descriptions."""
     yield f"{FAMILY} {VERSION}"
-    for enumeration in Documented.__subclasses__():
+    for enumeration in DEFINED:
         for member in enumeration:
             yield f"enum {enumeration.__name__} {member.name} {member.value}"
     for name, (value, _) in LIMITS.items():

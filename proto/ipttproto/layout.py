@@ -38,7 +38,7 @@ class Chars(Bytes):
 class EnumField(IntegerField):
     """An integer field whose values or bits have ``names``; it parses to the plain number."""
 
-    def __init__(self, base: IntegerField, names: type[enum.IntEnum]) -> None:
+    def __init__(self, base: IntegerField, names: type[enum.IntEnum] | type[enum.IntFlag]) -> None:
         # construct's stubs only know its __new__
         super().__init__(base.fmtstr[0], base.fmtstr[1])  # type: ignore[call-arg]  # see above
         self.names = names
@@ -55,7 +55,7 @@ class Field:
     count: int | None
     ynl_type: str
     numpy_type: Any
-    names: type[enum.IntEnum] | None
+    names: type[enum.IntEnum] | type[enum.IntFlag] | None
     doc: str
 
 
@@ -104,7 +104,7 @@ def _field(member: Renamed[Any, Any], offset: int) -> Field:
     while isinstance(inner, Renamed):
         inner = inner.subcon
     size = member.sizeof()
-    names: type[enum.IntEnum] | None = None
+    names: type[enum.IntEnum] | type[enum.IntFlag] | None = None
     count: int | None = None
     numpy_type: Any
     if isinstance(inner, Chars):

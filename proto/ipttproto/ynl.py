@@ -12,12 +12,10 @@ import yaml
 
 from ipttproto import family
 from ipttproto.attributes import BINARY, Attribute, AttributeSet
-from ipttproto.enumerations import Documented, Emit, EventFlag, LinkFlag, Select
+from ipttproto.enumerations import DEFINED, DocumentedFlag, DocumentedType
 from ipttproto.layout import Field, fields
 from ipttproto.naming import kebab
 from ipttproto.operations import OPERATIONS, Command, Group, Operation
-
-_FLAGS = (Select, Emit, EventFlag, LinkFlag)
 
 
 def spec() -> dict[str, Any]:
@@ -34,7 +32,7 @@ def spec() -> dict[str, Any]:
                 {"name": name.lower().replace("_", "-"), "type": "const", "value": value}
                 for name, (value, _) in family.LIMITS.items()
             ),
-            *(_enum(e) for e in Documented.__subclasses__() if e is not Command),
+            *(_enum(e) for e in DEFINED if e is not Command),
             *(
                 {
                     "name": name,
@@ -67,11 +65,14 @@ def text() -> str:
     return head + body
 
 
-def _enum(enumeration: type[Documented]) -> dict[str, Any]:
-    flags = enumeration in _FLAGS
+def _enum(enumeration: DocumentedType) -> dict[str, Any]:
+    flags = issubclass(enumeration, DocumentedFlag)
     entries = []
     for member in enumeration:
-        entry: dict[str, Any] = {"name": member.name.lower().replace("_", "-"), "doc": member.doc}
+        entry: dict[str, Any] = {
+            "name": (member.name or "").lower().replace("_", "-"),
+            "doc": member.doc,
+        }
         entry["value"] = member.value.bit_length() - 1 if flags else member.value
         entries.append(entry)
     return {

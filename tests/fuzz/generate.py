@@ -259,7 +259,7 @@ class Generator:
         if attribute.name in known:
             return known[attribute.name]()
         if attribute.enum:
-            return int(pick.choice(list(attribute.enum)))
+            return pick.choice([int(member) for member in attribute.enum])
         assert isinstance(attribute.type, ScalarType)
         numbers = attribute.type.range
         least = numbers[0] if attribute.minimum is None else attribute.minimum

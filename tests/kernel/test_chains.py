@@ -15,7 +15,7 @@ import pytest
 
 from ipttctl.errors import KernelError
 from ipttctl.events.describe import chain_decision, verdict
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.link.controller import Controller
@@ -82,7 +82,7 @@ def watched(controller: Controller) -> Iterator[list[EventRecord]]:
     with controller.events() as events:
         yield seen
         for batch in events.drain():
-            seen += decode(batch)
+            seen += decode_events(batch)
 
 
 def story(seen: list[EventRecord]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ipttctl.errors import KernelError
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
@@ -169,7 +169,9 @@ def marking(number: int) -> str:
 
 def rules_of(batches: Iterable[EventBatch], link: Link) -> list[EventRecord]:
     """The events of rules; the ends of chains are left out."""
-    return [one for batch in batches for one in decode(batch, {link.id}) if one.kind == Kind.RULE]
+    return [
+        one for batch in batches for one in decode_events(batch, {link.id}) if one.kind == Kind.RULE
+    ]
 
 
 def marks_by_ruleset(met: list[EventRecord]) -> tuple[dict[int, set[int]], int]:
@@ -249,7 +251,7 @@ def test_a_replacement_under_way_is_told(
     def uncertain(port: int) -> bool:
         """Send a datagram; whether the rules were replaced while it went out."""
         place.call(send, "127.0.0.1", port)
-        met.extend(one for batch in stream.drain() for one in decode(batch, {link.id}))
+        met.extend(one for batch in stream.drain() for one in decode_events(batch, {link.id}))
         [out] = [one for one in met if one.dport == port and one.hook == NF_INET_LOCAL_OUT]
         return bool(out.flags & EventFlag.UNCERTAIN)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ipttctl.bpf.filters import compile_filter
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
@@ -71,7 +71,7 @@ def watched(controller: Controller, where: Namespace) -> Iterator[list[EventReco
     with controller.events() as events:
         yield seen
         for batch in events.drain():
-            seen += (event for event in decode(batch) if event.netns == where.inode)
+            seen += (event for event in decode_events(batch) if event.netns == where.inode)
         assert not events.losses.events
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ipttctl.bpf.syscalls import map_info
 from ipttctl.errors import KernelError
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
@@ -49,7 +49,7 @@ def numbering(map_fd: int, last: int, value: int = 1) -> bytes:
 
 def received(stream: EventStream) -> list[EventRecord]:
     """All events until now; AssertionError if one was lost."""
-    records = [record for batch in stream.drain() for record in decode(batch)]
+    records = [record for batch in stream.drain() for record in decode_events(batch)]
     assert stream.losses.events == 0, stream.losses
     return records
 
@@ -192,7 +192,7 @@ def test_a_slow_observer_loses_payloads_with_their_events(
         ]
         place.ping("127.0.0.1", "-f", "-c", "200")
         wait_for(lambda: all(link.stats.events >= 400 for link in controller.links()))
-        records = [record for batch in stream.drain() for record in decode(batch)]
+        records = [record for batch in stream.drain() for record in decode_events(batch)]
         stats = [controller.link(link.id).stats for link in links]
         for link in links:
             controller.detach(link.id)

@@ -31,9 +31,9 @@ from tests.kernel.support.kernel import COMMAND_TIMEOUT, wait_for
 from tests.kernel.support.maps import PERCPU_ARRAY, one_element_map
 from tests.kernel.support.network import namespace, send_udp
 from tests.kernel.support.nf import UDP, all_but, attach, socket_filter
+from tests.kernel.support.sockets import waiting
 from tests.ynl import SPEC, ynl
 
-NETLINK_GENERIC = 16
 #: number of the system call on x86-64
 CLOCK_NANOSLEEP = 230
 
@@ -204,13 +204,6 @@ def expect_dropped() -> None:
 def asleep(pid: int) -> bool:
     """Whether a process sleeps for a time."""
     return Path(f"/proc/{pid}/syscall").read_text().startswith(f"{CLOCK_NANOSLEEP} ")
-
-
-def waiting(port: int) -> int:
-    """The bytes pending in the kernel for the netlink socket of a port."""
-    lines = Path("/proc/net/netlink").read_text().splitlines()[1:]
-    rows = [line.split() for line in lines]
-    return sum(int(row[4]) for row in rows if (int(row[1]), int(row[2])) == (NETLINK_GENERIC, port))
 
 
 def test_notifications_are_decoded(controller: Controller, make_program: MakeProgram) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
@@ -30,6 +30,9 @@ class Map(Closing):
     ``get``, ``set``, ``remove`` and ``dump`` use the form for people and JSON (see
     ``map_format``); the other methods use bytes. As bytes, a per-CPU map's value holds the values
     of all possible CPUs in order, each padded to a multiple of eight bytes.
+
+    Threads may share a map, and close it while others use it. Each method but ``dump`` and
+    ``items`` is one step to the kernel; a value that is read and written back is two.
     """
 
     def __init__(self, fd: int) -> None:
@@ -97,11 +100,8 @@ class Map(Closing):
         Raises:
             ProgramError: the map is closed.
         """
-        try:
-            with self._descriptor as fd:
-                return fd
-        except ClosedError:
-            raise ProgramError("the map is closed") from None
+        with self._held() as fd:
+            return fd
 
     @property
     def name(self) -> str:
@@ -171,7 +171,8 @@ class Map(Closing):
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of a key, or None."""
-        return syscalls.lookup(self.fd, self._sized(key), self.value_size)
+        with self._held() as fd:
+            return syscalls.lookup(fd, self._sized(key), self.value_size)
 
     def update(self, key: bytes, value: bytes) -> None:
         """Set the value of a key.
@@ -183,16 +184,18 @@ class Map(Closing):
             raise ProgramError(
                 f"a value of map {self.info.name} has {self.value_size} bytes, not {len(value)}"
             )
-        syscalls.update(self.fd, self._sized(key), value)
+        with self._held() as fd:
+            syscalls.update(fd, self._sized(key), value)
 
     def delete(self, key: bytes) -> bool:
         """Remove a key; False if it was not there."""
-        return syscalls.delete(self.fd, self._sized(key))
+        with self._held() as fd:
+            return syscalls.delete(fd, self._sized(key))
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values. Keys added or removed meanwhile may be left out."""
         seen: set[bytes] = set()
-        key = syscalls.next_key(self.fd, None, self.info.key_size)
+        key = self._next_key(None)
         # after a key that is gone the kernel starts again: in a changing map, for ever
         for _ in range(2 * self.info.max_entries):
             if key is None:
@@ -202,19 +205,35 @@ class Map(Closing):
                 value = self.lookup(key)
                 if value is not None:
                     yield key, value
-            key = syscalls.next_key(self.fd, key, self.info.key_size)
+            key = self._next_key(key)
 
     def duplicate(self) -> Self:
         """The same map, with a descriptor of its own."""
-        return type(self)(fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, 0))
+        with self._held() as fd:
+            return type(self)(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin the map in a BPF file system, so that it stays."""
-        syscalls.pin(self.fd, Path(path))
+        with self._held() as fd:
+            syscalls.pin(fd, Path(path))
 
     def close(self) -> None:
         """Close the descriptor. Closing more than once does no harm."""
         self._descriptor.close()
+
+    @contextmanager
+    def _held(self) -> Iterator[int]:
+        """The descriptor, kept open within the block."""
+        with ExitStack() as stack:
+            try:
+                fd = stack.enter_context(self._descriptor)
+            except ClosedError:
+                raise ProgramError("the map is closed") from None
+            yield fd
+
+    def _next_key(self, key: bytes | None) -> bytes | None:
+        with self._held() as fd:
+            return syscalls.next_key(fd, key, self.info.key_size)
 
     def _require_keys(self, done: str) -> None:
         if not self.info.key_size:
@@ -225,7 +244,8 @@ class Map(Closing):
     def _require_writable(self) -> None:
         self._require_keys("written")
         # checked first: a complaint about the value would mislead
-        syscalls.require_writable(self.fd)
+        with self._held() as fd:
+            syscalls.require_writable(fd)
 
     def _sized(self, key: bytes) -> bytes:
         if len(key) != self.info.key_size:

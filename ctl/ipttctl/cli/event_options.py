@@ -13,6 +13,7 @@ from ipttctl.events.filter import EventFilter, RulePattern
 from ipttctl.hooks import event_pattern, pattern_words
 from ipttctl.link.names import LinkRef, parse_link
 from ipttctl.options import Option
+from ipttproto import Verdict
 
 _WORDS: Final = ", ".join(pattern_words())
 
@@ -82,8 +83,8 @@ class EventOptions:
         )
 
 
-def _verdict(name: str) -> int:
+def _verdict(name: str) -> Verdict:
     if name.upper() not in VERDICTS:
         known = ", ".join(VERDICTS).lower()
         raise UsageError(f"--verdict: there is no verdict '{name}'", f"verdicts are {known}")
-    return VERDICTS.index(name.upper())
+    return Verdict[name.upper()]

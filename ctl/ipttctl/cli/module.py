@@ -152,7 +152,7 @@ def _state_object(state: module.ModuleState) -> dict[str, Any]:
     return {
         "loaded": state.loaded,
         "references": state.references,
-        "module": render_json.status(state.status) if state.status else None,
+        "module": render_json.status_object(state.status) if state.status else None,
         "problem": str(state.problem) if state.problem else None,
-        "links": None if state.links is None else [render_json.link(link) for link in state.links],
+        "links": (None if state.links is None else list(map(render_json.link_object, state.links))),
     }

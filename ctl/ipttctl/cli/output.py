@@ -52,7 +52,7 @@ def links(
     """Print links, one a line, with their measurements, if any, by link id."""
     names = NamespaceNames()
     texts = (
-        render_json.dumps(render_json.link(link, names, measured.get(link.id)))
+        render_json.dumps(render_json.link_object(link, names, measured.get(link.id)))
         if output is Output.JSON
         else render_text.link_line(link, names, measured.get(link.id))
         for link in values
@@ -76,7 +76,7 @@ def history(
             if constants.get(program.id)
         }
         if output is Output.JSON:
-            lines([render_json.dumps({**render_json.history(entry), "constants": known})])
+            lines([render_json.dumps({**render_json.history_object(entry), "constants": known})])
         else:
             words = [
                 f"{slot}.set.{name}={word(_constant(value))}"
@@ -99,7 +99,7 @@ def change(
 ) -> None:
     """Print a change of a link, and the origin of its new generation."""
     if output is Output.JSON:
-        lines([render_json.dumps(render_json.change(value, names, made))])
+        lines([render_json.dumps(render_json.change_object(value, names, made))])
     else:
         lines([render_text.change_line(value, names, made)])
 
@@ -107,7 +107,7 @@ def change(
 def link_list(value: LinkList, output: Output, names: NamespaceNames | None = None) -> None:
     """Print a list of links: as one JSON object, or one link a line."""
     if output is Output.JSON:
-        lines([render_json.dumps(render_json.link_list(value, names))])
+        lines([render_json.dumps(render_json.link_list_object(value, names))])
     else:
         lines(render_text.listed_line(link, names) for link in value.links)
 
@@ -202,7 +202,7 @@ class EventPrinter:
         else:
             lines(
                 render_json.dumps(
-                    render_json.event(
+                    render_json.event_object(
                         record,
                         self._names,
                         self._payload,

@@ -14,7 +14,7 @@ def stats(output_form: OutputOption = Output.TEXT) -> None:
     with Controller() as controller:
         status = controller.status()
     if output_form is Output.JSON:
-        lines([render_json.dumps(render_json.status(status))])
+        lines([render_json.dumps(render_json.status_object(status))])
     else:
         heading = f"module {status.version} protocol {status.fingerprint:08x}"
         heading = f"{heading} {render_text.walk(status)}".rstrip()

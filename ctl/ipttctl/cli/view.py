@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from ipttctl.cli.output import EventPrinter
 from ipttctl.events.packets import PacketCounter
-from ipttctl.events.records import decode
+from ipttctl.events.records import decode_events
 from ipttproto import EventBatch
 
 
@@ -33,7 +33,7 @@ class EventView:
         """Print the wanted events of a batch."""
         if self.full:
             return
-        records = decode(batch, self._links)
+        records = decode_events(batch, self._links)
         if self._count is not None:
             records = records[: self._count - self.events]
         if not records:

@@ -14,9 +14,9 @@ from ipttctl.escape import word
 from ipttctl.events import protocols
 from ipttctl.events.records import EventRecord
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import EventFlag, Kind
+from ipttproto import ArpOperation, EventFlag, Kind, TcpFlag, Verdict
 
-VERDICTS: Final = ("DROP", "ACCEPT", "STOLEN", "QUEUE", "REPEAT", "STOP")
+VERDICTS: Final = tuple(verdict.name for verdict in Verdict if not verdict.of_nftables)
 """Netfilter verdicts by number."""
 
 NOT_CONSULTED: Final = "not consulted: connection known"
@@ -28,22 +28,12 @@ IPV6: Final = 0x86DD
 _IPV4: Final = 0x0800
 
 _ETHERTYPES: Final = {0x8100: "VLAN", 0x8863: "PPPoE-discovery", 0x8864: "PPPoE", 0x88CC: "LLDP"}
-_ARP_OPERATIONS: Final = {1: "request", 2: "reply"}
+_ARP_OPERATIONS: Final = {int(operation): operation.name.lower() for operation in ArpOperation}
 
-_TCP_FLAGS: Final = ("CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN")
+_TCP_FLAGS: Final = tuple(flag.name or "" for flag in reversed(TcpFlag))
 _KINDS: Final = {int(kind): kind.name.lower() for kind in Kind}
-_DROP: Final = 0
-#: verdicts of nftables that netfilter does not have (NFT_CONTINUE...), as 32 bits
-_NFT_JUMP: Final = 0xFFFFFFFD
-_NFT_GOTO: Final = 0xFFFFFFFC
-_NFT_VERDICTS: Final = {
-    0xFFFFFFFF: "continue",
-    _NFT_JUMP: "jump",
-    _NFT_GOTO: "goto",
-    0xFFFFFFFB: "return",
-}
-_NFT_TO_CHAIN: Final = frozenset({_NFT_JUMP, _NFT_GOTO})
-_QUEUE: Final = 3
+_NFT_VERDICTS: Final = {int(v): v.name.lower() for v in Verdict if v.of_nftables}
+_NFT_TO_CHAIN: Final = frozenset({Verdict.JUMP, Verdict.GOTO})
 _OUTWARD: Final = {"output", "postrouting", "out", "egress"}
 
 
@@ -91,9 +81,9 @@ def verdict(record: EventRecord) -> str:
     """``ACCEPT``, ``DROP(EPERM)``, ``QUEUE(3,bypass)``..., for an exit or a packet event."""
     number, data = record.verdict, record.verdict_data
     name = verdict_name(number)
-    if number == _DROP and data:
+    if number == Verdict.DROP and data:
         return f"{name}({error_name(data)})"
-    if number == _QUEUE:
+    if number == Verdict.QUEUE:
         return f"{name}({data}{',bypass' if record.flags & EventFlag.QUEUE_BYPASS else ''})"
     return name
 
@@ -117,9 +107,9 @@ def chain_decision(record: EventRecord) -> str:
     name = decision_name(number)
     if number in _NFT_TO_CHAIN:
         return f"{name} {word(record.target)}"
-    if number == _QUEUE:
+    if number == Verdict.QUEUE:
         return f"{name} {data}{',bypass' if record.flags & EventFlag.QUEUE_BYPASS else ''}"
-    return f"{name}({error_name(data)})" if number == _DROP and data else name
+    return f"{name}({error_name(data)})" if number == Verdict.DROP and data else name
 
 
 def decision_name(number: int) -> str:

@@ -9,16 +9,12 @@ from typing import Final
 from ipttctl.events.filter import WITH_VERDICT
 from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily
-from ipttproto import Kind
+from ipttproto import InetHook, Kind, NetdevHook, Verdict
 
-_ACCEPT: Final = 1
-_INPUT: Final = 1
-_OUTPUT: Final = 3
-_OUTWARD: Final = (3, 4)
+_OUTWARD: Final = (InetHook.OUTPUT, InetHook.POSTROUTING)
 _KEPT: Final = 65536
 #: of a device; of inet tables, ingress is a hook of IP
-_EGRESS: Final = (NfFamily.NETDEV, 1)
-_INET_INGRESS: Final = 5
+_EGRESS: Final = (NfFamily.NETDEV, NetdevHook.EGRESS)
 
 #: hook -> the hooks that a packet can reach after it, in the same network namespace
 _NEXT: Final = {0: {0, 1, 2}, 1: {1}, 2: {2, 4}, 3: {3, 4}, 4: {4}}
@@ -51,16 +47,16 @@ def _continues(last: EventRecord, record: EventRecord) -> bool:
     if _of_hook(last) and _of_hook(record) and _place(last) == _place(record):
         # the links at a hook see a packet in order, each link once
         at_another = record.link != last.link and record.priority >= last.priority
-        return at_another and last.verdict == _ACCEPT
+        return at_another and last.verdict == Verdict.ACCEPT
     if not _of_hook(record) and _passage(last) == _passage(record):
         return True
-    ended = last.kind in WITH_VERDICT and last.verdict != _ACCEPT
-    begins = record.hook == _OUTPUT != last.hook
+    ended = last.kind in WITH_VERDICT and last.verdict != Verdict.ACCEPT
+    begins = record.hook == InetHook.OUTPUT != last.hook
     again = _rules(last) == _rules(record)
     if ended or begins or again or not _reaches(last, record):
         return False
     if last.netns_cookie != record.netns_cookie or _at_egress(record):
-        return last.hook != _INPUT or _at_egress(last)
+        return last.hook != InetHook.INPUT or _at_egress(last)
     if _at_device(last):
         return True
     looped = record.in_name == b"lo" and last.hook in _OUTWARD
@@ -91,7 +87,7 @@ def _at_egress(record: EventRecord) -> bool:
 
 
 def _at_device(record: EventRecord) -> bool:
-    return record.pf == NfFamily.NETDEV or record.hook == _INET_INGRESS
+    return record.pf == NfFamily.NETDEV or record.hook == InetHook.INGRESS
 
 
 def _reaches(last: EventRecord, record: EventRecord) -> bool:

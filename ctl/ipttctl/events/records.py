@@ -3,10 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+import enum
+from collections.abc import Callable, Collection
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
 
-from ipttproto import EventBatch
+from ipttctl.families import HOOK_NUMBERS
+from ipttctl.numbers import known_member
+from ipttproto import (
+    ArpOperation,
+    EventBatch,
+    EventFlag,
+    HookNumber,
+    Kind,
+    NfFamily,
+    TcpFlag,
+    Verdict,
+)
 
 
 class EventRecord(NamedTuple):
@@ -15,6 +28,10 @@ class EventRecord(NamedTuple):
     Times are in ns. ``time`` is CLOCK_MONOTONIC; adding ``clock_offset`` gives CLOCK_REALTIME.
     Names and addresses are raw bytes. ``sequence`` is the event's number on its ``cpu``.
     ``payload`` holds the bytes that the program added, if any.
+
+    Numbers with names are members of enumerations; one that we do not know stays a number. ``hook``
+    is a hook of the family ``pf``; ``family`` is that of the table of a chain, else 0. ``verdict``
+    is 0, which is DROP, also for kinds of events that have none: rules of legacy tables.
     """
 
     time: int
@@ -38,22 +55,22 @@ class EventRecord(NamedTuple):
     ruleset: int
     rulenum: int
     rules: int
-    verdict: int
+    verdict: Verdict | int
     verdict_data: int
     priority: int
     sport: int
     dport: int
     icmp_id: int
     ethertype: int
-    arp_operation: int
-    flags: int
+    arp_operation: ArpOperation | int
+    flags: EventFlag
     depth: int
-    kind: int
-    pf: int
-    hook: int
-    family: int
+    kind: Kind | int
+    pf: NfFamily | int
+    hook: HookNumber | int
+    family: NfFamily | int
     protocol: int
-    tcp_flags: int
+    tcp_flags: TcpFlag
     icmp_type: int
     icmp_code: int
     dmac: bytes
@@ -72,10 +89,40 @@ class EventRecord(NamedTuple):
     payload: bytes = b""
 
 
-def decode(batch: EventBatch, links: Collection[int] | None = None) -> list[EventRecord]:
+def _members(kind: type[enum.IntEnum]) -> Callable[[int], int]:
+    """A function that finds the member with a value, or returns the value."""
+    return lru_cache(maxsize=256)(partial(known_member, kind))
+
+
+#: the member of a record -> what makes it one of an enumeration, which is done once for each value
+_NAMED: Final[tuple[tuple[int, Callable[[int], int]], ...]] = tuple(
+    (EventRecord._fields.index(member), named)
+    for member, named in (
+        ("kind", _members(Kind)),
+        ("verdict", _members(Verdict)),
+        ("arp_operation", _members(ArpOperation)),
+        ("pf", _members(NfFamily)),
+        ("family", _members(NfFamily)),
+        ("flags", lru_cache(maxsize=1024)(EventFlag)),
+        ("tcp_flags", lru_cache(maxsize=256)(TcpFlag)),
+    )
+)
+_PF: Final = EventRecord._fields.index("pf")
+_HOOK: Final = EventRecord._fields.index("hook")
+
+
+def _named(values: list[Any]) -> list[Any]:
+    """The values of a record, with those of enumerations as their members."""
+    for place, member in _NAMED:
+        values[place] = member(values[place])
+    values[_HOOK] = HOOK_NUMBERS.get((values[_PF], values[_HOOK]), values[_HOOK])
+    return values
+
+
+def decode_events(batch: EventBatch, links: Collection[int] | None = None) -> list[EventRecord]:
     """The events of a batch, in order; with ``links``, only those of these links."""
     records = [
-        EventRecord._make((*row, batch.cpu, sequence, batch.clock_offset, b""))
+        EventRecord._make(_named([*row, batch.cpu, sequence, batch.clock_offset, b""]))
         for sequence, row in zip(batch.sequences(), batch.rows(), strict=True)
     ]
     for place, payload in batch.payloads.items():

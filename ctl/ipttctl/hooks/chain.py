@@ -20,7 +20,7 @@ from ipttctl.families import FAMILY_NAMES, NfFamily, nft_family_name
 from ipttctl.hooks.hook import (
     Hook,
     HookChoice,
-    Identity,
+    HookIdentity,
     NamespaceOptions,
     given_namespace,
     open_namespace,
@@ -145,7 +145,7 @@ class ChainHook(Hook):
             attributes["netns-fd"] = open_namespace(self.netns, opened)
         return attributes
 
-    def identity(self) -> Identity:
+    def identity(self) -> HookIdentity:
         """The hook's numbers: the namespace's cookie, and the bytes of the names."""
         cookie = 0
         if isinstance(self.netns, NamespaceIdentity):

@@ -21,7 +21,7 @@ from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone, Kind, Slot
 
-Identity = tuple[int, ...]
+HookIdentity = tuple[int, ...]
 """A place as numbers, the kind of hook first; equal only for what the kernel has as one place."""
 
 LINK_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
@@ -179,7 +179,7 @@ class Hook(ABC):
         """
 
     @abstractmethod
-    def identity(self) -> Identity:
+    def identity(self) -> HookIdentity:
         """The numbers that distinguish the hook from all other places.
 
         Raises:
@@ -290,7 +290,7 @@ class UnknownHook(Hook):
         del opened
         raise self._unknown(self)
 
-    def identity(self) -> Identity:
+    def identity(self) -> HookIdentity:
         """The number of the kind, which no other kind has."""
         return (self.number,)
 

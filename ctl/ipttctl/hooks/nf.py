@@ -19,6 +19,7 @@ from ipttctl.events.filter import HookPattern
 from ipttctl.events.records import EventRecord
 from ipttctl.families import (
     FAMILY_NAMES,
+    HOOK_NUMBERS,
     HOOKS,
     IP,
     NfFamily,
@@ -31,7 +32,7 @@ from ipttctl.families import (
 from ipttctl.hooks.hook import (
     Hook,
     HookChoice,
-    Identity,
+    HookIdentity,
     NamespaceOptions,
     given_namespace,
     open_namespace,
@@ -42,7 +43,7 @@ from ipttctl.system.devices import device_index
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import OWN, Namespace, find, identity, initial_namespace
 from ipttctl.system.netns import Identity as NamespaceIdentity
-from ipttproto import Gone, Kind, LinkFlag, NfMode, Slot
+from ipttproto import Gone, HookNumber, Kind, LinkFlag, NfMode, Slot
 
 _PREFIX: Final = "nf"
 HOOK_SYNTAX: Final = f"{_PREFIX}:FAMILY/HOOK[@PRIORITY]"
@@ -90,8 +91,8 @@ class NfOptions(NamespaceOptions):
 class NfHook(Hook):
     """A netfilter hook.
 
-    ``family`` is one of ``NfFamily``, and ``hook`` the hook's number in it, see ``HOOKS``. Links
-    with a lower ``priority`` see a packet first; among equal ones, the link attached last. At
+    ``hook`` is one of the hooks of ``family``: an ``InetHook``, ``ArpHook`` or ``NetdevHook``.
+    Links with a lower ``priority`` see a packet first; among equal ones, the link attached last. At
     priority 0 of a bridge's forward hook, a link misses IP packets that br_netfilter hands to
     iptables: hooks after br_netfilter at its priority are skipped (br_nf_hook_thresh).
 
@@ -105,7 +106,7 @@ class NfHook(Hook):
     """
 
     family: NfFamily | int
-    hook: int
+    hook: HookNumber | int
     priority: int = 0
     netns: Namespace | NamespaceIdentity | int | str | Path | None = None
     device: int | str | None = None
@@ -213,7 +214,7 @@ class NfHook(Hook):
             attributes["ifindex"] = index
         return attributes
 
-    def identity(self) -> Identity:
+    def identity(self) -> HookIdentity:
         """The hook's numbers, the namespace's cookie among them."""
         with ExitStack() as opened:
             if isinstance(self.netns, NamespaceIdentity):
@@ -255,9 +256,10 @@ class NfHook(Hook):
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
         """Make the hook that a message describes, also for a link that has left it."""
         gone = attributes.get("gone")
+        where = attributes.get("family", 0), attributes.get("hooknum", 0)
         return cls(
-            known_member(NfFamily, attributes.get("family", 0)),
-            attributes.get("hooknum", 0),
+            known_member(NfFamily, where[0]),
+            HOOK_NUMBERS.get(where, where[1]),
             attributes.get("priority", 0),
             NamespaceIdentity(attributes.get("netns", 0), attributes.get("netns-cookie", 0)),
             attributes.get("ifname"),

@@ -14,7 +14,7 @@ from ipttctl.escape import word
 from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
 from ipttctl.families import IP, ip_version
-from ipttctl.hooks.hook import Hook, HookChoice, Identity
+from ipttctl.hooks.hook import Hook, HookChoice, HookIdentity
 from ipttctl.hooks.passages import passage_values
 from ipttctl.options import Option
 from ipttctl.system.namespace_names import NamespaceNames
@@ -103,7 +103,7 @@ class TableHook(Hook):
             attributes["flags"] = int(LinkFlag.COUNT_RULES)
         return attributes
 
-    def identity(self) -> Identity:
+    def identity(self) -> HookIdentity:
         """The hook's numbers: all links of an IP version are at the same place."""
         return self.KIND, self.family or 0, self.count_rules
 

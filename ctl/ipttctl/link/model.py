@@ -98,7 +98,7 @@ class Link:
 
     id: int
     hook: Hook
-    flags: LinkFlag | int
+    flags: LinkFlag
     programs: Mapping[Slot, ProgramInfo]
     filter_length: int
     cookie: int
@@ -134,7 +134,7 @@ class Link:
         return cls(
             id=attributes.get("link", 0),
             hook=hooks.from_attributes(attributes),
-            flags=attributes.get("flags", 0),
+            flags=LinkFlag(attributes.get("flags", 0)),
             programs=dict(_programs(programs.get("program", ()))),
             filter_length=programs.get("filter-length", 0),
             filter=programs.get("filter"),

@@ -7,14 +7,16 @@ import select
 import threading
 import time
 from abc import abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from ipttctl.bpf.descriptors import ClosedError, Closing, Wakeup
 from ipttctl.errors import OverrunError
 from ipttctl.events.filter import EventFilter
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.link.losses import LossCounter, Losses
 from ipttctl.link.model import CpuStatus, LinkChange, ModuleStatus
 from ipttctl.link.wire import Connection, wait_readable
@@ -38,7 +40,8 @@ class Stream(Closing, Generic[T]):
     Iterating raises ModuleError, as ``read`` does, once the module is unloaded.
 
     ``stop`` and ``close`` may be called from signal handlers, other threads and within an
-    iteration. Several threads and tasks may read: each message goes to one of them.
+    iteration. Several threads and tasks may read: each message goes to one of them. Those that an
+    iteration has not come to when it is left go to the next reader.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -46,7 +49,10 @@ class Stream(Closing, Generic[T]):
         self._connection = connection
         self._stop = Wakeup()
         self._stop_again = Wakeup()
-        self._taking = threading.Lock()
+        # a signal handler may look at ``losses``
+        self._taking = threading.RLock()
+        self._left: deque[T] = deque()
+        """Read by an iteration, which has not come to them yet."""
         self.overruns = 0
         """How often the kernel dropped messages because this stream was not read."""
 
@@ -75,10 +81,25 @@ class Stream(Closing, Generic[T]):
 
         Returns False if ``timeout`` seconds pass first.
         """
-        if not self._connection.gone:
+        if not self._connection.gone and not self._left:
             with suppress(ClosedError), self._descriptors(self._stop) as own:
                 return bool(wait_readable([*own, *others], timeout))
         return True
+
+    async def async_wait(self) -> None:
+        """Wait until the stream has messages or is stopped, for asyncio."""
+        if self._connection.gone or self._left:
+            return
+        with ExitStack() as stack:
+            try:
+                own = stack.enter_context(self._descriptors(self._stop))
+            except ClosedError:
+                return
+            # one for each wait: a loop allows one reader for a descriptor
+            ready = stack.enter_context(select.epoll())
+            for descriptor in own:
+                ready.register(descriptor, select.EPOLLIN)
+            await _readable(ready.fileno())
 
     def stop(self) -> None:
         """End the iteration after the messages already read; the stream stays open.
@@ -88,6 +109,11 @@ class Stream(Closing, Generic[T]):
         if self._stop.happened:
             self._stop_again.set()
         self._stop.set()
+
+    def _give_up(self) -> None:
+        """End the iteration, and ``drain`` where there is one."""
+        self.stop()
+        self.stop()
 
     @property
     def stopped(self) -> bool:
@@ -103,32 +129,37 @@ class Stream(Closing, Generic[T]):
 
         While somebody waits for messages, the descriptors stay open.
         """
-        self.stop()
-        self.stop()
+        self._give_up()
         self._connection.close()
         self._stop.close()
         self._stop_again.close()
 
     def __iter__(self) -> Iterator[T]:
-        while not self.stopped:
-            yield from self.read()
+        while True:
+            item = self._next()
+            if item is not None:
+                yield item
+            elif self.stopped:
+                return
+            else:
+                self.wait()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        with ExitStack() as stack:
-            try:
-                own = stack.enter_context(self._descriptors(self._stop))
-            except ClosedError:
+        while True:
+            item = self._next()
+            if item is not None:
+                yield item
+            elif self.stopped:
                 return
-            # one for each iteration: a loop allows one reader for a descriptor
-            ready = stack.enter_context(select.epoll())
-            for descriptor in own:
-                ready.register(descriptor, select.EPOLLIN)
-            while not self.stopped:
-                items = self._take()
-                for item in items:
-                    yield item
-                if not items:
-                    await _readable(ready.fileno())
+            else:
+                await self.async_wait()
+
+    def _next(self) -> T | None:
+        """The next message for an iteration; None if none is there, or the stream is stopped."""
+        with self._taking:
+            if not self._left and not self.stopped:
+                self._left.extend(self._receive())
+            return self._left.popleft() if self._left else None
 
     @contextmanager
     def _descriptors(self, ending: Wakeup) -> Iterator[tuple[int, int]]:
@@ -142,8 +173,15 @@ class Stream(Closing, Generic[T]):
 
     def _take(self) -> list[T]:
         """The messages available now, up to a limit that keeps the reader responsive."""
+        with self._taking:
+            items = list(self._left)
+            self._left.clear()
+            return items + self._receive()
+
+    def _receive(self) -> list[T]:
+        """Those of them that no iteration has read. The caller holds ``_taking``."""
         items: list[T] = []
-        with self._taking, suppress(ClosedError):
+        with suppress(ClosedError):
             for _ in range(_READ_AT_ONCE):
                 try:
                     messages = self._connection.receive()
@@ -206,15 +244,29 @@ class EventStream(Stream[EventBatch]):
         super().__init__(connection)
 
     def records(self, link: int | None = None) -> Iterator[EventRecord]:
-        """Iterate over single events; with ``link``, only those of that link."""
+        """Iterate over single events; with ``link``, only those of that link.
+
+        If the iteration is left, the rest of the batch that it is in goes with it.
+        """
         for batch in self:
-            yield from decode(batch, None if link is None else (link,))
+            yield from decode_events(batch, None if link is None else (link,))
 
     async def async_records(self, link: int | None = None) -> AsyncIterator[EventRecord]:
         """Iterate as ``records``, for asyncio."""
         async for batch in self:
-            for record in decode(batch, None if link is None else (link,)):
+            for record in decode_events(batch, None if link is None else (link,)):
                 yield record
+
+    async def async_drain(
+        self, settle: float = SETTLE, limit: float = DRAIN_LIMIT
+    ) -> AsyncIterator[EventBatch]:
+        """Read as ``drain``, for asyncio. Cancelled, it stops the stream."""
+        from ipttctl.link.worker import Worker  # noqa: PLC0415  # asyncio: 15 ms
+
+        batches = self.drain(settle, limit)
+        with Worker() as worker:
+            while batch := await worker.run(partial(next, batches, None), self._give_up):
+                yield batch
 
     def drain(self, settle: float = SETTLE, limit: float = DRAIN_LIMIT) -> Iterator[EventBatch]:
         """Read the events emitted until now; afterwards ``losses`` is exact.
@@ -233,20 +285,27 @@ class EventStream(Stream[EventBatch]):
             if batches:
                 yield from batches
                 deadline = time.monotonic() + settle
-            elif not self._counter.awaits(target):
+            elif not self._awaits(target):
                 break
             else:
                 target = _with_late_losses(target, self._status().cpus)
-                if not self._counter.awaits(target):
+                if not self._awaits(target):
                     break
                 if not self._wait_for_more(ending, min(deadline, end) - time.monotonic()):
                     break
-        self._counter.finish(_with_late_losses(target, self._status().cpus))
+        target = _with_late_losses(target, self._status().cpus)
+        with self._taking:
+            self._counter.finish(target)
 
     @property
     def losses(self) -> Losses:
         """The losses so far, by cause; exact after ``drain``."""
-        return self._counter.totals()
+        with self._taking:
+            return self._counter.totals()
+
+    def _awaits(self, target: Sequence[CpuStatus]) -> bool:
+        with self._taking:
+            return self._counter.awaits(target)
 
     def _wait_for_more(self, ending: Wakeup, seconds: float) -> bool:
         """Wait for messages or for the end of draining; False if nothing came in time."""

@@ -7,7 +7,9 @@ it. So what was told before a list was made is passed over, and nothing else is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 from ipttctl.bpf.descriptors import Closing
@@ -19,7 +21,8 @@ class LinkWatch(Closing):
     """A stream that begins with a list of links, goes on with changes, and lists again if need be.
 
     ``stop`` and ``close`` may be called from signal handlers, other threads and within an
-    iteration. One thread reads.
+    iteration. Several threads may read: each item goes to one of them. For asyncio, one task
+    iterates.
     """
 
     def __init__(self, changes: LinkChangeStream, listed: Callable[[], LinkList]) -> None:
@@ -28,6 +31,8 @@ class LinkWatch(Closing):
         self._listed = listed
         self._overruns = 0
         self._latest: LinkList | None = None
+        self._reading = threading.Lock()
+        self._unread: deque[LinkList | LinkChange] = deque()
 
     def read(self, timeout: float | None = None) -> list[LinkList | LinkChange]:
         """The list, or changes since; waits for these for at most ``timeout`` seconds.
@@ -39,13 +44,13 @@ class LinkWatch(Closing):
             KernelError: the links change faster than they can be listed.
             ProtocolError: a message violates the protocol.
         """
-        if self._latest is None:
-            return self._list([])
-        self._changes.wait(timeout=timeout)
-        changes = self._changes.read(0)
-        if self._changes.overruns != self._overruns:
-            return self._list(changes)
-        return [*self._later(self._latest, changes)]
+        if self._latest is not None and not self._unread:
+            self._changes.wait(timeout=timeout)
+        with self._reading:
+            self._look()
+            items = list(self._unread)
+            self._unread.clear()
+        return items
 
     def stop(self) -> None:
         """End the iteration after what was read already; the watch stays open."""
@@ -67,6 +72,32 @@ class LinkWatch(Closing):
     def __iter__(self) -> Iterator[LinkList | LinkChange]:
         while not self.stopped:
             yield from self.read()
+
+    async def __aiter__(self) -> AsyncIterator[LinkList | LinkChange]:
+        from ipttctl.link.worker import Worker  # noqa: PLC0415  # asyncio: 15 ms
+
+        with Worker() as worker:
+            while not self.stopped:
+                # to list links is a request
+                await worker.run(self._look_alone)
+                while self._unread:
+                    yield self._unread.popleft()
+                await self._changes.async_wait()
+
+    def _look_alone(self) -> None:
+        with self._reading:
+            self._look()
+
+    def _look(self) -> None:
+        """Read what is there. The caller holds ``_reading``."""
+        if self._latest is None:
+            self._unread += self._list([])
+            return
+        changes = self._changes.read(0)
+        if self._changes.overruns != self._overruns:
+            self._unread += self._list(changes)
+        else:
+            self._unread += self._later(self._latest, changes)
 
     def _list(self, changes: list[LinkChange]) -> list[LinkList | LinkChange]:
         """List the links anew; ``changes`` were read already.

@@ -24,11 +24,19 @@ _REMEMBERED: Final = 4 * len(Hook) * limit("MAX_LINKS")
 class PayloadTypes:
     """The types of payloads, looked up in the kernel at the first event of each program set.
 
-    Only the most recently used are remembered, so that swaps do not fill the memory.
+        types = PayloadTypes(controller.link)
+        for record in events.records():
+            print(types.value(record))
+
+    Only the most recently used are remembered, so that swaps do not fill the memory. One thread
+    uses it.
     """
 
-    def __init__(self, link: Callable[[int], Link]) -> None:
-        """Use ``link`` to look up a link by its id, as ``Controller.link`` does."""
+    def __init__(self, link: Callable[[int], Link] | None = None) -> None:
+        """Use ``link`` to look up a link by its id, as ``Controller.link`` does.
+
+        Without it, only the types of links that were given to ``learn`` are known.
+        """
         self._link = link
         self._types: dict[tuple[int, int], Type | None] = {}
         """(link, generation) -> type; the most recently used are last."""
@@ -44,18 +52,20 @@ class PayloadTypes:
             self._remember(key, _type(link.payload_map) if link.payload_map else None)
 
     def value(self, record: EventRecord) -> Any:
-        """The decoded payload of an event; None if it has none, or its type is unknown."""
+        """The decoded payload of an event; None if it has none, or its type is unknown.
+
+        It is what the type is in JSON: an object for a struct, a list for an array, a number...
+        """
         if not record.payload:
             return None
         key = record.link, record.generation
-        if key not in self._types:
+        if key not in self._types and self._link is not None:
             with suppress(LinkGoneError):
                 self.learn(self._link(record.link))
         # None for a generation older than the link's: its map is unknown by now
         kind = self._remember(key, self._types.pop(key, None))
         if kind is None or kind.size != len(record.payload):
             return None
-
         return decode(kind, record.payload)
 
     def _remember(self, key: tuple[int, int], kind: Type | None) -> Type | None:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from ipttctl.escape import Escaped, escape, word
 from ipttctl.rules.messages import MalformedError, attributes, nested, number, text
+from ipttproto import Verdict
 
 #: expressions whose attributes hold counts that packets change
 _STATEFUL: Final = frozenset({"counter", "quota", "last"})
@@ -22,17 +23,8 @@ _STATEFUL: Final = frozenset({"counter", "quota", "last"})
 #: those attributes of them that are settings: bytes and flags
 _SETTINGS: Final = {"quota": (1, 2)}
 
-_VERDICTS: Final = {
-    0: "drop",
-    1: "accept",
-    2: "stolen",
-    3: "queue",
-    -1 & 0xFFFFFFFF: "continue",
-    -2 & 0xFFFFFFFF: "break",
-    -3 & 0xFFFFFFFF: "jump",
-    -4 & 0xFFFFFFFF: "goto",
-    -5 & 0xFFFFFFFF: "return",
-}
+#: NFT_BREAK is inside the evaluation of a rule, and no event has it
+_VERDICTS: Final = {int(v): v.name.lower() for v in Verdict} | {-2 & 0xFFFFFFFF: "break"}
 _COMPARISONS: Final = ("eq", "neq", "lt", "lte", "gt", "gte")
 _BASES: Final = ("link", "network", "transport", "inner")
 

@@ -41,7 +41,7 @@ def dumps(value: Mapping[str, Any]) -> str:
     return text if text.isascii() and text.isprintable() else _NOT_PLAIN.sub(_escaped, text)
 
 
-def event(
+def event_object(
     record: EventRecord,
     names: NamespaceNames | None = None,
     payload: Callable[[EventRecord], Any] | None = None,
@@ -139,7 +139,7 @@ def event(
     return found
 
 
-def link(
+def link_object(
     value: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
 ) -> dict[str, Any]:
     """A link, with the measurement of its programs, if any."""
@@ -181,7 +181,7 @@ def link(
     }
 
 
-def change(
+def change_object(
     value: LinkChange, names: NamespaceNames | None = None, made: HistoryEntry | None = None
 ) -> dict[str, Any]:
     """A change of a link, with the link; ``made`` is the origin of its new generation."""
@@ -190,21 +190,21 @@ def change(
         "reason": _member(value.reason),
         "forced_pid": value.forced_pid or None,
         "forced_comm": value.forced_comm or None,
-        "made": None if made is None else history(made),
-        **link(value.link, names),
+        "made": None if made is None else history_object(made),
+        **link_object(value.link, names),
     }
 
 
-def link_list(value: LinkList, names: NamespaceNames | None = None) -> dict[str, Any]:
+def link_list_object(value: LinkList, names: NamespaceNames | None = None) -> dict[str, Any]:
     """All links at the beginning of a stream of their changes, or after some were lost."""
     return {
         "change": "list",
         "overrun": value.overrun,
-        "links": [link(one, names) for one in value.links],
+        "links": [link_object(one, names) for one in value.links],
     }
 
 
-def history(entry: HistoryEntry) -> dict[str, Any]:
+def history_object(entry: HistoryEntry) -> dict[str, Any]:
     """The origin of a link's generation."""
     by_module = not entry.pid
     return {
@@ -220,7 +220,7 @@ def history(entry: HistoryEntry) -> dict[str, Any]:
     }
 
 
-def status(value: ModuleStatus) -> dict[str, Any]:
+def status_object(value: ModuleStatus) -> dict[str, Any]:
     """The module, what is known of its walk through chains, and its event streams."""
     return {
         "version": value.version,
@@ -240,7 +240,7 @@ def status(value: ModuleStatus) -> dict[str, Any]:
     }
 
 
-def totals(events: int, packets: int | None, losses: Losses) -> dict[str, Any]:
+def totals_object(events: int, packets: int | None, losses: Losses) -> dict[str, Any]:
     """The totals of a stream at its end."""
     return {
         "events": events,

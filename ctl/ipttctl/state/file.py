@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import yaml
 
@@ -17,7 +17,7 @@ from ipttctl.link.names import LabelOptions
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.sources import source_text
 from ipttctl.state import DeclaredLink, DeclaredMap, State
-from ipttctl.state.option_files import Options, directory_of, keep_names, read_file
+from ipttctl.state.option_files import Options, directory_of, keep_names, parse_text, read_file
 from ipttctl.system.inherited import Inherited
 
 _LINKS: Final = "links"
@@ -29,25 +29,43 @@ _NUMBERS: Final = ("fd", "id")
 _DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,30})")
 
 
-def read_state(file: str, inherited: Inherited | None = None) -> State:
-    """Read the state that a YAML or JSON file declares; ``-`` is standard input.
+@overload
+def read_state(file: str | Path, inherited: Inherited | None = None) -> State: ...
 
-    Paths in it are relative to its directory. ``inherited`` are the descriptors of this process
-    that it may name, by default those that are open now.
+
+@overload
+def read_state(
+    *, text: str, directory: str | Path | None = None, inherited: Inherited | None = None
+) -> State: ...
+
+
+def read_state(
+    file: str | Path | None = None,
+    inherited: Inherited | None = None,
+    *,
+    text: str | None = None,
+    directory: str | Path | None = None,
+) -> State:
+    """Read the state that a YAML or JSON file declares, or the text of one.
+
+    A ``file`` ``-`` is standard input. Paths in a file are relative to its directory, those in a
+    text to ``directory``, by default the current one. ``inherited`` are the descriptors of this
+    process that it may name, by default those that are open now.
 
     Raises:
         UsageError: it cannot be read, or something in it is not valid.
         ProgramError: it names a descriptor that is not open.
     """
     inherited = inherited or Inherited.now()
-    content = read_file(file)
+    if text is not None:
+        called, content, place = "the text", parse_text(text, "the text"), Path(directory or ".")
+    else:
+        called = str(file)
+        content, place = read_file(called), directory_of(called)
     links = content.get(_LINKS) if isinstance(content, Mapping) and len(content) == 1 else None
     if not isinstance(links, Mapping):
-        raise UsageError(f"{file} is not an object of links", f'it begins with "{_LINKS}: NAME:"')
-    directory = directory_of(file)
-    return State(
-        tuple(_read(str(name), entry, directory, inherited) for name, entry in links.items())
-    )
+        raise UsageError(f"{called} is not an object of links", f'it begins with "{_LINKS}: NAME:"')
+    return State(tuple(_read(str(name), entry, place, inherited) for name, entry in links.items()))
 
 
 def _read(name: str, entry: Any, directory: Path, inherited: Inherited) -> DeclaredLink:
@@ -84,7 +102,7 @@ def _read_map(called: str, value: Any) -> DeclaredMap:
 
 
 def state_text(state: State) -> str:
-    """A state as YAML for ``read_state``."""
+    """A state as YAML, which ``read_state`` takes as its ``text``."""
     return yaml.safe_dump(state_object(state), sort_keys=False, width=100)
 
 

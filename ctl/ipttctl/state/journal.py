@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 from ipttctl.bpf.private_dirs import check_private, make_private
 from ipttctl.errors import IpttctlError, os_reason
-from ipttctl.hooks.hook import Identity
+from ipttctl.hooks.hook import HookIdentity
 from ipttctl.link.model import Link
 
 RECORD: Final = Path("/run/ipttctl/declared.json")
@@ -45,7 +45,7 @@ class RecordedLink:
     name: str
     link: int
     generation: int
-    place: Identity
+    place: HookIdentity
     programs: Mapping[str, Sequence[str]]
     digests: Mapping[str, str] = field(default_factory=dict)
     filter: str | None = None

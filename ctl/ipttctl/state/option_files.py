@@ -93,15 +93,25 @@ def read_file(file: str, option: str = "") -> Any:
             text = opened.read(_LONGEST + 1)
         if len(text) > _LONGEST:
             raise UsageError(f"{prefix}{file} is longer than {_LONGEST} characters")
-        return yaml.load(text, _Loader)
     except OSError as error:
         raise UsageError(f"{prefix}cannot read {file}: {os_reason(error)}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{prefix}{file} is no text in UTF-8: {error.reason}") from None
+    return parse_text(text, f"{prefix}{file}")
+
+
+def parse_text(text: str, called: str) -> Any:
+    """The content of a YAML or JSON text; ``called`` names it in error messages.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    try:
+        return yaml.load(text, _Loader)
     except RecursionError:
-        raise UsageError(f"{prefix}{file} is nested too deeply") from None
+        raise UsageError(f"{called} is nested too deeply") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"{prefix}{file} is neither YAML nor JSON: {_complaint(error)}") from None
+        raise UsageError(f"{called} is neither YAML nor JSON: {_complaint(error)}") from None
 
 
 def _complaint(error: yaml.YAMLError) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.maps import Map
 from ipttctl.errors import NameTakenError, ProgramError
-from ipttctl.hooks.hook import Identity
+from ipttctl.hooks.hook import HookIdentity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttctl.programs import maps as link_maps
@@ -45,7 +45,7 @@ class Match:
     """
 
     declared: DeclaredLink
-    identity: Identity
+    identity: HookIdentity
     digests: Mapping[Slot, str]
     link: Link | None
     changes: tuple[str, ...] = ()
@@ -172,7 +172,7 @@ def _with_name(
 
 
 def _owned(
-    declared: DeclaredLink, identity: Identity, record: Record, owned: Mapping[int, Link]
+    declared: DeclaredLink, identity: HookIdentity, record: Record, owned: Mapping[int, Link]
 ) -> Link | None:
     """The link at the declared place that would be this one if no process owned it."""
     wanted = [entry.link for entry in record.links if entry.name == declared.name]

@@ -87,6 +87,16 @@ def test_it_runs_its_own_code_and_finds_its_sources(prefix: Path) -> None:
     assert system.startswith("/usr/lib/python3/")
 
 
+def test_clients_in_other_languages_find_header_and_spec(prefix: Path) -> None:
+    spec = (ROOT / "proto" / "ipttrace.yaml").read_bytes()
+    assert (prefix / "share/ynl/specs/ipttrace.yaml").read_bytes() == spec
+    options = run(prefix / "sbin" / "ipttctl", "cflags").split()
+    included = [option for option in options if option.startswith("-I")]
+    assert any(option.startswith(f"-I{prefix}") for option in included)
+    assert not any(option.startswith(f"-I{ROOT}") for option in included)
+    run("cc", "-Wall", "-Werror", "-fsyntax-only", *included, ROOT / "docs/examples/client.c")
+
+
 def test_installing_again_changes_nothing(prefix: Path, built: Path) -> None:
     before = {path: path.lstat().st_mtime_ns for path in prefix.rglob("*")}
     assert tree.install(tree.items(built, PurePosixPath(prefix), debian=False), prefix) == 0

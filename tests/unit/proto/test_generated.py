@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ipttproto import Command, Slot, family, fingerprint
-from ipttproto.enumerations import Documented
+from ipttproto.enumerations import DEFINED
 from ipttproto.family import RECORDS, Top
 from ipttproto.generate import generated, main, stale
 from ipttproto.layout import fields
@@ -162,7 +162,7 @@ def test_every_attribute_of_an_operation_exists() -> None:
 
 
 def test_everything_is_documented() -> None:
-    for enumeration in Documented.__subclasses__():
+    for enumeration in DEFINED:
         assert enumeration.__doc__
         assert all(member.doc for member in enumeration)
     for space in family.ATTRIBUTE_SETS:

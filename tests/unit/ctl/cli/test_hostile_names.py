@@ -21,7 +21,7 @@ from ipttctl import state as declared
 from ipttctl.cli import run
 from ipttctl.errors import ModuleError, ProgramError
 from ipttctl.escape import escape, part, part_name, word
-from ipttctl.events.records import decode
+from ipttctl.events.records import decode_events
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.host import doctor
 from ipttctl.host import module as kernel_module
@@ -269,7 +269,7 @@ def test_table_of_links() -> None:
 
 
 def test_colours_are_ours() -> None:
-    [found] = decode(parse_batch(batch_payload([EVENT])))
+    [found] = decode_events(parse_batch(batch_payload([EVENT])))
     [text] = EventTable(colour=True).lines(found)
     assert re.findall(r"\x1b\[\d*m", text) == ["\x1b[36m", "\x1b[0m"]
     check(re.sub(r"\x1b\[\d*m", "", text))
@@ -277,7 +277,7 @@ def test_colours_are_ours() -> None:
 
 def test_blocks() -> None:
     for given in (EVENT, PACKET, {**EVENT, "kind": Kind.EXIT}, *CHAIN_EVENTS):
-        [found] = decode(parse_batch(batch_payload([given])))
+        [found] = decode_events(parse_batch(batch_payload([given])))
         for colour in (True, False):
             text = "\n".join(EventBlocks(80, colour=colour).lines(found))
             check(re.sub(r"\x1b\[\d*m", "", text))
@@ -286,7 +286,7 @@ def test_blocks() -> None:
 
 def test_payloads_stay_one_field() -> None:
     payload = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"x"})
-    [found] = decode(parse_batch(payload))
+    [found] = decode_events(parse_batch(payload))
     [line] = EventTable(payload=lambda _: {"host": "x rulenum=7] " + HOSTILE}).lines(found)
     check(line)
     assert line.split()[-1].startswith("payload=")

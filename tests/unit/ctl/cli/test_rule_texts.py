@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ipttctl.cli.rule_texts import RuleTexts
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.link.controller import Controller
 from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
@@ -50,7 +50,7 @@ def record(net: Net, **changes: Any) -> EventRecord:
     """A rule of a legacy table in a namespace."""
     inode = os.fstat(net.fd).st_ino
     members = event(netns=inode, netns_cookie=net.cookie, ruleset=GENERATION, **changes)
-    [found] = decode(parse_batch(batch_payload([members])))
+    [found] = decode_events(parse_batch(batch_payload([members])))
     return found
 
 
@@ -63,7 +63,7 @@ def test_rules_of_legacy_tables(net: Net, texts: RuleTexts) -> None:
     # the kernel calls a rule that matches all packets the policy
     drop = record(net, pf=10, table=b"filter", chain=b"INPUT", kind=Kind.POLICY)
     policy = drop._replace(rulenum=2)
-    raced = docker._replace(flags=int(EventFlag.UNCERTAIN))
+    raced = docker._replace(flags=EventFlag.UNCERTAIN)
     ends = docker._replace(kind=Kind.EXIT)
     texts.prepare([docker, drop, policy, raced, ends])
     assert texts.of(docker) == Rule(line, "", "iptables", "docker", "published port 8080")

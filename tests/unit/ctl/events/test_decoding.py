@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ipttctl.errors import IpttctlError, ModuleError
-from ipttctl.events.records import decode
+from ipttctl.events.records import decode_events
 from ipttctl.link import wire
 from ipttctl.link.controller import require_same_build
 from ipttctl.link.family import Family
@@ -63,10 +63,10 @@ def test_event_streams(data: list[bytes]) -> None:
     with connected() as (connection, kernel), EventStream(connection, _status) as stream:
         with bounded(size):
             for batch in _read(stream, kernel, data):
-                assert len(decode(batch)) == len(batch.events)
+                assert len(decode_events(batch)) == len(batch.events)
             assert stream.losses.events >= 0
         kernel.send(events_message([event(rulenum=77)], cpu=1 << 31, sequence=1 << 62))
-        last = [record for batch in stream.read(5) for record in decode(batch)]
+        last = [record for batch in stream.read(5) for record in decode_events(batch)]
         assert [record.rulenum for record in last] == [77]
 
 
@@ -118,5 +118,5 @@ def test_any_attributes_are_a_status_and_links(replies: list[dict[str, Any]]) ->
 def test_records(data: bytes) -> None:
     with bounded(len(data)), suppress(ProtocolError):
         batch = parse_batch(data)
-        records = decode(batch)
+        records = decode_events(batch)
         assert [record.sequence - batch.sequence for record in records] == [*range(len(records))]

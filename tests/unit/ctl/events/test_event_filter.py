@@ -10,7 +10,7 @@ import pytest
 
 from ipttctl.errors import UsageError
 from ipttctl.events.filter import EventFilter, HookPattern, RulePattern
-from ipttctl.events.records import decode
+from ipttctl.events.records import decode_events
 from ipttctl.families import NfFamily
 from ipttctl.hooks import event_pattern
 from ipttctl.hooks.nf import NfHook
@@ -36,7 +36,7 @@ RULE = RulePattern.parse
 
 def passing(wanted: EventFilter) -> list[int]:
     batch = parse_batch(batch_payload(EVENTS, sequence=100))
-    found = decode(batch.select(wanted.wanted(batch.events)))
+    found = decode_events(batch.select(wanted.wanted(batch.events)))
     return [record.sequence - 100 for record in found]
 
 

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from ipttctl import hooks
 from ipttctl.errors import UsageError
-from ipttctl.events.records import decode
+from ipttctl.events.records import decode_events
 from ipttctl.hooks import HookOptions, check_slots, chosen, event_pattern
-from ipttctl.hooks.hook import Hook, HookChoice, Identity
+from ipttctl.hooks.hook import Hook, HookChoice, HookIdentity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttctl.show import render_json, render_text
@@ -74,7 +74,7 @@ class Toy(Hook):
         del opened
         return {"hook": self.KIND, "family": COLOURS.index(self.colour)}
 
-    def identity(self) -> Identity:
+    def identity(self) -> HookIdentity:
         """The same numbers."""
         return self.KIND, COLOURS.index(self.colour)
 
@@ -138,7 +138,7 @@ def test_it_attaches_and_prints(module: FakeModule) -> None:
     assert (asked["hook"], asked["family"], asked["flags"]) == (NUMBER, 1, LinkFlag.PERSISTENT)
     assert made.hook == Toy("blue")
     assert " hook=toy:blue colour=blue exit=7(x) " in render_text.link_line(made)
-    shown = render_json.link(made)
+    shown = render_json.link_object(made)
     assert (shown["hook"], shown["netns"], shown["armed"]) == ("toy:blue", None, [])
     console = Console(file=io.StringIO(), width=200)
     print_links([made], {}, console)
@@ -148,7 +148,7 @@ def test_it_attaches_and_prints(module: FakeModule) -> None:
 
 def test_its_events_are_shown_and_chosen() -> None:
     batch = parse_batch(batch_payload([event(kind=EVENT, mark=5), event()], sequence=1))
-    [record] = decode(batch.select(event_pattern("toy").wanted(batch.events)))
+    [record] = decode_events(batch.select(event_pattern("toy").wanted(batch.events)))
     assert str(EventTable().lines(record)[0]).endswith(" toy=[mark=5]")
     heading, *_, line = map(str, EventBlocks(80).lines(record))
     assert heading.startswith(f"toy of link {record.link} ")

@@ -53,6 +53,26 @@ def test_events_arrive_in_batches_and_as_records(
         assert (record.link, record.sequence, record.cpu) == (4, 1, 0)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_next_reader_gets_what_a_left_iteration_has_not_come_to(
+    asynchronous: bool, module: FakeModule, controller: Controller
+) -> None:
+    async def first(stream: EventStream) -> int:
+        async for batch in stream:
+            return batch.sequence
+        return -1
+
+    with controller.events() as events:
+        for number in range(3):
+            module.multicast(events_message([event()], sequence=number))
+        # it has read all three by then
+        seen = asyncio.run(first(events)) if asynchronous else next(iter(events)).sequence
+        assert seen == 0
+        assert events.wait(timeout=0)
+        assert [batch.sequence for batch in events.read(0)] == [1, 2]
+        assert not events.wait(timeout=0)
+
+
 def test_read_gives_up_after_its_timeout(controller: Controller) -> None:
     with controller.events() as events:
         assert events.read(0.01) == []

@@ -10,7 +10,7 @@ import pytest
 
 from ipttctl.bpf.btf import Int
 from ipttctl.errors import LinkGoneError
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.link.model import Link
 from ipttctl.programs import payloads
 from ipttctl.programs.payloads import PayloadTypes
@@ -21,7 +21,9 @@ from tests.unit.ctl.support import batch_payload, event, nf_link
 def record(payload: bytes | None, link: int = 4, generation: int = 1) -> EventRecord:
     flags = EventFlag.PAYLOAD if payload else 0
     one = event(link=link, generation=generation, flags=flags)
-    [found] = decode(parse_batch(batch_payload([one], payloads={0: payload} if payload else {})))
+    [found] = decode_events(
+        parse_batch(batch_payload([one], payloads={0: payload} if payload else {}))
+    )
     return found
 
 

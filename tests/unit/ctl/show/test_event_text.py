@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ipttctl.errors import UsageError
-from ipttctl.events.records import EventRecord, decode
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.show.event_text import EventBlocks, EventTable, TimeFormat, decision, parse_columns
 from ipttctl.show.packet_text import packet_text
 from ipttctl.system.namespace_names import NamespaceNames
@@ -22,7 +22,7 @@ from tests.unit.ctl.support import batch_payload, event
 def record(**changes: Any) -> EventRecord:
     """An event of CPU 1, number 40, at 1970-01-01 plus 1e9 s plus what ``time`` says."""
     payload = batch_payload([event(**changes)], cpu=1, sequence=40)
-    [found] = decode(parse_batch(payload))
+    [found] = decode_events(parse_batch(payload))
     return found
 
 
@@ -312,7 +312,7 @@ def test_interface_of_other_families(pf: int, hook: int, interface: str) -> None
 
 def test_payload() -> None:
     payload = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"\x01\xff"})
-    [found] = decode(parse_batch(payload))
+    [found] = decode_events(parse_batch(payload))
     assert line(EventTable(), found).endswith("rulenum=1] payload=01ff")
     text = EventTable(payload=lambda _: {"why": "it is", "n": [1, 2]})
     assert line(text, found).endswith(r' payload={"why":"it\u0020is","n":[1,2]}')
@@ -439,7 +439,7 @@ def test_blocks_fit_and_hold_what_the_table_does(width: int) -> None:
         [event(flags=EventFlag.PAYLOAD | EventFlag.DMAC, in_name=b"lo", in_ifindex=1)],
         payloads={0: bytes(60)},
     )
-    [found] = decode(parse_batch(payload))
+    [found] = decode_events(parse_batch(payload))
     text = EventBlocks(width, payload=lambda _: {"a": "x" * 10}, link_columns=True)
     lines = text.lines(found)
     packet = "T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ipttctl.events.records import decode
+from ipttctl.events.records import decode_events
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus
 from ipttctl.show import render_json
@@ -40,16 +40,17 @@ def documented(section: str) -> list[str]:
 
 
 def parsed(**changes: Any) -> dict[str, Any]:
-    line = render_json.dumps(render_json.event(record(**changes)))
+    line = render_json.dumps(render_json.event_object(record(**changes)))
     assert "\n" not in line
     found: dict[str, Any] = json.loads(line)
     return found
 
 
 def test_keys_are_the_documented_ones() -> None:
-    assert list(render_json.event(record())) == documented("Event")
-    assert list(render_json.link(Link.from_attributes(link()))) == documented("Link")
-    assert list(render_json.history(HistoryEntry.from_attributes({}))) == documented("Generation")
+    assert list(render_json.event_object(record())) == documented("Event")
+    assert list(render_json.link_object(Link.from_attributes(link()))) == documented("Link")
+    made = HistoryEntry.from_attributes({})
+    assert list(render_json.history_object(made)) == documented("Generation")
 
 
 def test_rule() -> None:
@@ -227,26 +228,26 @@ def test_arp_at_a_chain() -> None:
 def test_rule_itself() -> None:
     rule = Rule("-j ACCEPT", "", "iptables", "docker", "forwarding")
     keys = ("rule", "rule_syntax", "rule_note", "owner", "owner_about")
-    found = render_json.event(record(**chain_event()), rule=rule)
+    found = render_json.event_object(record(**chain_event()), rule=rule)
     assert [found[key] for key in keys] == ["-j ACCEPT", "iptables", None, "docker", "forwarding"]
-    found = render_json.event(record(**chain_event()), rule=Rule(None, "it is gone"))
+    found = render_json.event_object(record(**chain_event()), rule=Rule(None, "it is gone"))
     assert [found[key] for key in keys] == [None, None, "it is gone", None, None]
     assert [parsed()[key] for key in keys] == [None] * 5
 
 
 def test_payload() -> None:
     plain = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"\x01\xff"})
-    [found] = decode(parse_batch(plain))
-    shown = render_json.event(found)
+    [found] = decode_events(parse_batch(plain))
+    shown = render_json.event_object(found)
     assert (shown["payload"], shown["payload_value"]) == ("01ff", None)
-    shown = render_json.event(found, payload=lambda record: {"length": len(record.payload)})
+    shown = render_json.event_object(found, payload=lambda record: {"length": len(record.payload)})
     assert (shown["payload"], shown["payload_value"]) == ("01ff", {"length": 2})
 
 
 def test_link_at_a_netfilter_hook() -> None:
     value = Link.from_attributes(nf_link(gone=2))
     measured = Measurement.between(None, value, 1.5)
-    found = render_json.link(value, measured=measured)
+    found = render_json.link_object(value, measured=measured)
     expected: dict[str, Any] = {
         "hook": "nf:netdev/ingress@-10", "family": None, "netns": 4026532201, "device": "eth0",
         "ifindex": 2, "mode": "filter", "report_drops": True, "gone": "device",
@@ -265,16 +266,16 @@ def test_link_at_a_chain() -> None:
         "hook": "chain:inet/filter/out", "family": None, "netns": 4026532201, "netns_cookie": 5,
         "netns_name": None, "device": None, "mode": None, "gone": None, "armed": ["chains"],
     }  # fmt: skip  # pairs together
-    found = render_json.link(Link.from_attributes(chain_link()))
+    found = render_json.link_object(Link.from_attributes(chain_link()))
     assert {key: found[key] for key in expected} == expected
     names = NamespaceNames(())
-    everywhere = render_json.link(Link.from_attributes(link(hook=3, armed=0, gone=1)), names)
+    everywhere = render_json.link_object(Link.from_attributes(link(hook=3, armed=0, gone=1)), names)
     keys = ("hook", "netns", "netns_cookie", "netns_name", "gone", "armed")
     assert [everywhere[key] for key in keys] == ["chain", None, None, None, "netns", []]
 
 
 def test_status() -> None:
-    found = render_json.status(ModuleStatus.from_attributes([status([5], [(1, 2, 3)])]))
+    found = render_json.status_object(ModuleStatus.from_attributes([status([5], [(1, 2, 3)])]))
     assert re.fullmatch("[0-9a-f]{8}", found.pop("fingerprint"))
     assert found == {
         "version": "0.1.0", "walk": "verified", "walk_compared": True, "walk_layout": "same",
@@ -284,23 +285,23 @@ def test_status() -> None:
     }  # fmt: skip  # pairs together
     for walk, shown in ((Walk.UNVERIFIED, "unverified"), (Walk.DIFFERS, "differs"), (77, "77")):
         value = ModuleStatus.from_attributes([{"walk": walk, "walk-compared": 0}])
-        shows = render_json.status(value)
+        shows = render_json.status_object(value)
         assert (shows["walk"], shows["walk_compared"]) == (shown, False)
         assert (shows["walk_layout"], shows["walk_refusal"]) == (None, None)
     refused = {"walk": 2, "walk-layout": Layout.DIFFERS, "walk-refusal": "no"}
-    shows = render_json.status(ModuleStatus.from_attributes([refused]))
+    shows = render_json.status_object(ModuleStatus.from_attributes([refused]))
     assert (shows["walk_layout"], shows["walk_refusal"]) == ("differs", "no")
     # of a module of another build
-    assert render_json.status(ModuleStatus.from_attributes([{}]))["walk"] is None
+    assert render_json.status_object(ModuleStatus.from_attributes([{}]))["walk"] is None
 
 
 def test_history() -> None:
     back = {"generation": 3, "action": 3, "time": 5, "pid": 0, "comm": "", "uid": 0}
-    assert render_json.history(HistoryEntry.from_attributes(back)) == {
+    assert render_json.history_object(HistoryEntry.from_attributes(back)) == {
         "generation": 3, "action": "rollback", "time_ns": 5, "pid": None, "uid": None,
         "comm": None, "transaction": None, "reason_text": None, "programs": {},
     }  # fmt: skip  # pairs together
-    own = render_json.history(HistoryEntry.from_attributes(back | {"pid": 7, "comm": "x"}))
+    own = render_json.history_object(HistoryEntry.from_attributes(back | {"pid": 7, "comm": "x"}))
     assert (own["pid"], own["uid"], own["comm"]) == (7, 0, "x")
 
 
@@ -313,7 +314,7 @@ def test_no_ports_where_there_are_none() -> None:
 def test_change_holds_the_link() -> None:
     value = LinkChange.from_message(Command.LINK_DETACHED, link(reason=1))
     assert value is not None
-    found = render_json.change(value)
+    found = render_json.change_object(value)
     assert (found["change"], found["reason"], found["link"]) == ("detached", "request", 3)
 
 

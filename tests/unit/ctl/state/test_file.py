@@ -6,18 +6,15 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from ipttctl.cli import run
 from ipttctl.errors import UsageError
+from ipttctl.programs.sources import FromObject
 from ipttctl.state.file import read_state, state_object, state_text
-
-if TYPE_CHECKING:
-    pass
-
+from ipttproto import Slot
 from tests.unit.ctl.state.support import Machine, given
 
 pytestmark = pytest.mark.usefixtures("left_open")
@@ -64,6 +61,22 @@ def test_files_are_read_as_they_are_written(tmp_path: Path) -> None:
     state = read_state(file)
     assert state_object(state) == FULL
     assert read_state(given(tmp_path / "again.yaml", state_text(state))) == state
+
+
+def test_a_text_is_read_as_a_file_is(tmp_path: Path) -> None:
+    text = yaml.safe_dump(FULL, sort_keys=False)
+    state = read_state(text=text)
+    assert state == read_state(Path(given(tmp_path / "full.yaml", text)))
+    assert read_state(text=state_text(state)) == state
+    relative = "links: {a: {object: {rule: x.o:g}}}"
+    (here,) = read_state(text=relative).links
+    (below,) = read_state(text=relative, directory=tmp_path).links
+    sources = [one.programs.sources[Slot.RULE] for one in (here, below)]
+    assert sources == [FromObject("x.o", "g"), FromObject(f"{tmp_path}/x.o", "g")]
+    with pytest.raises(UsageError, match=r"^the text is neither YAML nor JSON: line 1"):
+        read_state(text="a: [")
+    with pytest.raises(UsageError, match=r"^the text is not an object of links"):
+        read_state(text="router.yaml")
 
 
 def test_constants_with_parts_become_json(tmp_path: Path) -> None:

@@ -395,7 +395,7 @@ def test_payloads_are_shown_by_their_type(place: Namespace, make_program: MakePr
             assert events.process.wait(COMMAND_TIMEOUT) == 0
             text.wait_for_text('payload={"count":7,"mark":-2}')
             assert text.stop() == 0
-        (event,) = map(json.loads, events.out().splitlines())
+        (event,) = events.records()
         assert event["payload"] == "07000000feffffff"
         assert event["payload_value"] == {"count": 7, "mark": -2}
         detached(link)

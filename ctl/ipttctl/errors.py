@@ -32,6 +32,10 @@ class UsageError(IpttctlError):
     exit_code = 2
 
 
+class PlaceMissingError(UsageError):
+    """There is no such network namespace or device, which may come yet."""
+
+
 class ModuleError(IpttctlError):
     """The kernel module is missing, or went, cannot be built or loaded, or is another build."""
 
@@ -116,6 +120,18 @@ class ExpectationError(KernelError):
 
     exit_code = 7
     hint = "see `ipttctl links` for what it is now"
+
+
+class HostChangedError(IpttctlError):
+    """The host is not, or no longer, as the plan to be carried out saw it."""
+
+    exit_code = 20
+
+
+class OtherOwnerError(IpttctlError):
+    """A link, or a map, is declared by the file of another owner."""
+
+    exit_code = 21
 
 
 class RefusedPrivilegeError(KernelError, PrivilegeError):

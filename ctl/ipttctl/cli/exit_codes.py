@@ -5,7 +5,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ipttctl.errors import LinkDetachedError, NameTakenError
+from ipttctl.errors import (
+    HostChangedError,
+    LinkDetachedError,
+    NameTakenError,
+    OtherOwnerError,
+)
 
 FAILED: Final = 8
 """Exit status of doctor when a check failed."""
@@ -31,6 +36,8 @@ EXIT_CODES: Final = {
     DIFFERS: "diff found that something is not as declared",
     LinkDetachedError.exit_code: "attach, adopt: somebody else detached the link",
     NameTakenError.exit_code: "another link has the name",
+    HostChangedError.exit_code: "apply --plan: the host is not as the plan saw it",
+    OtherOwnerError.exit_code: "apply, diff: the file of another owner declares it",
     NOT_EXECUTABLE: "run: the command cannot be executed",
     NOT_FOUND: "run: there is no such command",
     INTERRUPTED: "interrupted before there was anything to end",

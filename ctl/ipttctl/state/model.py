@@ -18,6 +18,9 @@ from ipttctl.programs.choice import ProgramChoice
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
+OWNER_LABEL: Final = "ipttctl.owner"
+"""The label of links with the owner of the file that declares them; without it, none."""
+
 
 @dataclass(frozen=True)
 class DeclaredMap:
@@ -68,6 +71,10 @@ class DeclaredLink:
             raise UsageError(
                 f"'{self.name}' is not a name of a link", "letters, digits, '_', '.' and '-'"
             )
+        if OWNER_LABEL in (self.labels or {}):
+            raise UsageError(
+                f"label {OWNER_LABEL} is that of the file's owner", "give it as --owner"
+            )
         check_slots(self.hook, self.programs.sources.keys())
 
 
@@ -93,6 +100,25 @@ class State:
                 raise UsageError(f"link {twice} is declared twice")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """The terms on which a state is applied.
+
+    ``owner`` is that of the file, empty for the file without one. With ``take`` it takes over links
+    that it declares and the file of another owner does too. With ``prune`` persistent links that no
+    file declares are surplus. With ``confirm`` swaps that wait for it, of links that are as
+    declared, are confirmed. With ``patient`` a link whose swap waits is left alone even if it
+    differs. ``rollback_after``, in seconds, is as for ``Controller.swap``.
+    """
+
+    owner: str = ""
+    take: bool = False
+    prune: bool = False
+    confirm: bool = False
+    patient: bool = False
+    rollback_after: float | None = None
+
+
 class StepAction(enum.StrEnum):
     """Kinds of steps."""
 
@@ -102,6 +128,7 @@ class StepAction(enum.StrEnum):
     DELETE = "delete"
     DETACH = "detach"
     RENAME = "rename"
+    CONFIRM = "confirm"
 
 
 @dataclass(frozen=True)
@@ -109,8 +136,9 @@ class Step:
     """A difference between machine and declaration, or the step that apply took about it.
 
     ``link`` is the link's id, None if it is not made yet. ``changes`` are the differing parts of a
-    program set (slots, ``filter``, ``cookie``, ``payload``, ``labels``). ``map``, ``key`` and
-    ``value`` belong to SET and DELETE. ``declared`` is the link that ATTACH and SWAP establish.
+    program set (slots, ``filter``, ``cookie``, ``payload``, ``labels``, ``owner``). ``map``,
+    ``key`` and ``value`` belong to SET and DELETE. ``declared`` is the link that ATTACH and SWAP
+    establish.
     """
 
     action: StepAction

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Applied swaps that are rolled back unless they are confirmed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipttctl.cli import run
+from ipttproto import Command
+from tests.unit.ctl.state.support import Machine, given, lines
+from tests.unit.ctl.support import FakeModule
+
+pytestmark = pytest.mark.usefixtures("left_open")
+
+OLD = "links: {a: {fd: {exit: 7}}, b: {fd: {entry: 7}}, c: {fd: {rule: 7}}}"
+NEW = "links: {a: {fd: {exit: 8}}, b: {fd: {entry: 8}}, d: {fd: {rule: 8}}}"
+
+
+@pytest.fixture
+def file(machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A file that was applied, and then changed."""
+    path = tmp_path / "state.yaml"
+    assert run(["apply", given(path, OLD)]) == 0
+    given(path, NEW)
+    assert len(machine.links) == 3
+    capsys.readouterr()
+    return path
+
+
+def generations(machine: Machine) -> dict[int, int]:
+    return {number: link["generation"] for number, link in machine.links.items()}
+
+
+def test_links_that_are_to_go_stay_until_it_is_confirmed(
+    machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()] == ["swap", "swap", "attach"]
+    assert captured.err.splitlines() == [
+        "new links stay if the swaps are rolled back",
+        "to be detached once no swap waits any more, by the next apply: link 3",
+    ]
+    [asked] = module.requested(Command.TRANSACT)
+    assert asked["rollback-after"] == 300_000
+    assert generations(machine) == {1: 2, 2: 2, 3: 1, 4: 1}
+
+    # the same file leaves it, and says so
+    for command in ("diff", "apply"):
+        assert run([command, str(file)]) == 0
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        waits = "is rolled back in 300 s unless it is confirmed: the link is as declared"
+        assert captured.err.splitlines() == [
+            f"a: the last swap of link 1 {waits} (apply --confirm keeps it)",
+            f"b: the last swap of link 2 {waits} (apply --confirm keeps it)",
+            "to be detached once no swap waits any more, by the next apply: link 3",
+        ]
+    assert module.requested(Command.CONFIRM) == []
+
+    assert run(["diff", str(file), "--confirm"]) == 9
+    expected = ["confirm a link=1", "confirm b link=2", "detach c link=3"]
+    assert lines(capsys) == expected
+    assert run(["apply", str(file), "--confirm"]) == 0
+    assert lines(capsys) == expected
+    # one transaction, so one confirmation, and of what was seen
+    assert module.requested(Command.CONFIRM) == [{"link": 1, "expect-generation": 2}]
+    assert generations(machine) == {1: 2, 2: 2, 4: 1}
+    assert run(["diff", str(file)]) == 0
+
+
+def test_after_a_roll_back_the_old_file_is_what_there_is(
+    machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
+    machine.roll_back()
+    capsys.readouterr()
+    assert run(["diff", str(file)]) == 9
+    assert [line.split()[0] for line in lines(capsys)] == ["swap", "swap", "detach"]
+    given(file, OLD)
+    assert run(["apply", str(file)]) == 0
+    assert lines(capsys) == ["detach d link=4"]
+    assert generations(machine) == {1: 3, 2: 3, 3: 1}
+    assert len(module.requested(Command.TRANSACT)) == 1
+
+
+def test_a_link_that_waits_and_differs_is_refused(
+    machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
+    before = dict(machine.links)
+    given(file, OLD)
+    for options in ((), ("--confirm",)):
+        assert run(["apply", str(file), *options]) == 1
+        assert "[EBUSY]" in capsys.readouterr().err
+    assert machine.links == before
+    assert module.requested(Command.CONFIRM) == []
+
+
+def test_a_confirmation_is_of_declared_links_alone(
+    machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
+    other = machine.add(transaction=machine.links[1]["transaction"], **{"rollback-in": 1000})
+    for command in ("diff", "apply"):
+        capsys.readouterr()
+        assert run([command, str(file), "--confirm"]) == 21
+        assert f"a: to confirm link 1 would confirm link {other} too" in capsys.readouterr().err
+    assert module.requested(Command.CONFIRM) == []
+    machine.links[other]["transaction"] += 1
+    assert run(["apply", str(file), "--confirm"]) == 0
+    assert "rollback-in" in machine.links[other]
+
+
+def test_nothing_to_roll_back(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given(file, OLD.replace(", c:", ", e:"))
+    assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "nothing is swapped, so that nothing can be rolled back\n"
+    assert [line.split()[0] for line in captured.out.splitlines()] == ["attach", "detach"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--confirm --rollback-after 5m",
+        "--rollback-after 5",
+        "--rollback-after 25h",
+        "--watch --confirm",
+        "--watch --rollback-after 5m",
+        "--every 5s",
+        "--watch --every 0s",
+        "--plan --owner x",
+        "--plan --watch",
+    ],
+)
+def test_options_that_make_no_sense(options: str, file: Path, module: FakeModule) -> None:
+    asked = len(module.requests)
+    assert run(["apply", str(file), *options.split()]) == 2
+    assert len(module.requests) == asked

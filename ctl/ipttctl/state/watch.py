@@ -20,6 +20,7 @@ from typing import Final
 from ipttctl.bpf.descriptors import ClosedError, Owned, owned_descriptor
 from ipttctl.errors import (
     IpttctlError,
+    KernelError,
     LinkGoneError,
     ModuleError,
     PlaceMissingError,
@@ -205,8 +206,12 @@ class StateWatch:
         Changes of links that are not declared are none.
         """
         self._sleep([watch.fileno()], timeout)
-        # the second time it says if the module has gone
-        items = watch.read(0) or watch.read(0)
+        try:
+            # the second time it says if the module has gone
+            items = watch.read(0) or watch.read(0)
+        except KernelError:
+            # changes were lost, and the links change faster than they can be listed
+            return True
         return any(self._concerns(item) for item in items)
 
     def _concerns(self, item: LinkList | LinkChange) -> bool:

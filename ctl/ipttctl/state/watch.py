@@ -25,6 +25,7 @@ from ipttctl.errors import (
     ModuleError,
     PlaceMissingError,
     PrivilegeError,
+    os_reason,
 )
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import LinkChange, LinkList
@@ -291,14 +292,21 @@ class StateWatch:
             return
         except (ModuleError, PrivilegeError):
             raise
-        except (IpttctlError, OSError) as error:
+        except IpttctlError as error:
             if not self._ready:
                 raise
-            self._pace.attempted()
-            self._say_status(f"not as declared: {error}")
-            if str(error) != self._error:
-                self._error = str(error)
-                self._call.tell(f"not as declared, and tried again: {error}")
+            self._failed(str(error))
+        except OSError as error:
+            if not self._ready:
+                raise
+            self._failed(os_reason(error))
+
+    def _failed(self, why: str) -> None:
+        self._pace.attempted()
+        self._say_status(f"not as declared: {why}")
+        if why != self._error:
+            self._error = why
+            self._call.tell(f"not as declared, and tried again: {why}")
 
     def _mend(self, controller: Controller) -> None:
         absent: dict[str, PlaceMissingError] = {}

@@ -105,7 +105,7 @@ def test_drift_of_each_kind_is_mended(
     with Service(tmp_path / "notify") as service, running(*line, fresh=True) as watch:
         service.until("READY=1")
         assert not arrives(place, "127.1.0.1")
-        assert "1 links are as declared" in service.until("STATUS=")
+        assert "links as declared: 1" in service.until("STATUS=")
         service.until("WATCHDOG=1")
         (link,) = links().values()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_a_canary_is_confirmed_or_goes_back(
     assert not arrives(place, "127.2.0.1")
     told = ipttctl("diff", str(file.path))
     assert (told.returncode, told.stdout) == (0, "")
-    assert told.stderr.startswith("guard: the last swap of link 1 is rolled back in 3")
+    assert re.match(r"guard: the last swap of link \d+ is rolled back in 3\d+ s ", told.stderr)
     assert file.actions() == []
     file.write({"guard": old["guard"] | {"cookie": 7}})
     refused = ipttctl("apply", str(file.path))
@@ -204,7 +205,7 @@ def test_a_plan_is_carried_out_on_the_host_that_it_saw(
     planned()
     given = ("--hook", "nf:inet4/input", "--netns", place.name, "--id", f"packet={accept.id}")
     assert ipttctl("attach", *given, "--name", "b", "--persist").returncode == 0
-    refused("b: link 3 has this name, and is at another place")
+    refused(f"b: link {max(links())} has this name, and is at another place")
     assert ipttctl("detach", "b").returncode == 0
     # others come and go: they are no part of the plan
     assert ipttctl("attach", *given, "--persist").returncode == 0
@@ -248,7 +249,7 @@ def test_digests_of_programs(
         file.path.write_text(text)
     given = ("--hook", "nf:inet4/output", "--netns", place.name, "--id", f"packet={accept.id}")
     assert ipttctl("attach", *given, "--digest", f"packet=tag:{'0' * 16}").returncode == 4
-    assert sorted(links()) == [1, 2]
+    assert len(links()) == 2
 
 
 @pytest.mark.parametrize("canary", [False, True], ids=["for good", "canary"])

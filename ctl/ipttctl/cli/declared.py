@@ -110,10 +110,10 @@ def apply(
 
     FILE has an object "links" with an object for each link by its name. This holds attach's options
     by their long names, "maps" with the contents of maps, and "link", the id of a persistent link
-    to take over. Links of the same owner, or of no owner, that FILE does not have are detached;
-    what the file of another owner declares is never touched (exit status 21). Links that a process
-    owns are left alone, a declared one with a warning on standard error. Links have their names in
-    the module too.
+    to take over. Links that FILE of the same owner declared before, and does not any more, are
+    detached; what the file of another owner declares is never touched (exit status 21). Links that
+    a process owns are left alone, a declared one with a warning on standard error. Links have their
+    names in the module too.
 
     If anything fails, nothing is changed: all programs are loaded first, and all links that change
     do so in one step. Applying the same FILE again changes nothing.

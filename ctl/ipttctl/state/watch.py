@@ -302,7 +302,6 @@ class StateWatch:
             self._failed(os_reason(error))
 
     def _failed(self, why: str) -> None:
-        self._pace.attempted()
         self._say_status(f"not as declared: {why}")
         if why != self._error:
             self._error = why
@@ -358,7 +357,7 @@ class StateWatch:
         self._tell_ready(len(state.links))
 
     def _tell_ready(self, count: int) -> None:
-        status = f"{count} links are as declared"
+        status = f"links as declared: {count}"
         if self._waits:
             status = "a swap waits to be confirmed; the rest is as declared"
         if self._absent:
@@ -374,15 +373,17 @@ class StateWatch:
             self._manager.tell(status=status)
 
     def _tell_absent(self, absent: dict[str, PlaceMissingError]) -> None:
-        for name in absent.keys() - self._absent:
-            self._call.tell(f"{absent[name].problem}; waiting for it")
+        for name, error in absent.items():
+            if name not in self._absent:
+                self._call.tell(f"{error.problem}; waiting for it")
         self._absent = set(absent)
 
     def _tell_new(self, sentences: Iterable[str]) -> None:
         """Tell what was not so at the last look; that seconds pass is nothing new."""
         keys = {_SECONDS.sub("", sentence): sentence for sentence in sentences}
-        for key in keys.keys() - self._told:
-            self._call.tell(keys[key])
+        for key, sentence in keys.items():
+            if key not in self._told:
+                self._call.tell(sentence)
         self._told = set(keys)
 
 

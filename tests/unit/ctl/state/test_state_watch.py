@@ -290,7 +290,7 @@ def test_the_service_manager_is_told(module: FakeModule, machine: Machine, tmp_p
 
         with kept(given(tmp_path / "state.yaml", WEB), module, manager=manager) as watch:
             assert until("READY=1")[-1] == "READY=1"
-            assert until("STATUS")[-1] == "STATUS=1 links are as declared"
+            assert until("STATUS")[-1] == "STATUS=links as declared: 1"
             assert [until("WATCHDOG=1")[-1] for _ in range(3)] == ["WATCHDOG=1"] * 3
             watch.watch.reread()
             until("RELOADING=1")

@@ -164,6 +164,8 @@ def test_a_canary_is_confirmed_or_goes_back(
     assert file.actions("--rollback-after", "500ms") == ["set", "swap"]
     wait_for(lambda: links()[guard.id].generation == 4, what="the roll-back")
     assert file.differs()
+    late = ipttctl("apply", str(file.path), "--confirm")
+    assert (late.returncode, links()[guard.id].generation) == (7, 4), late
     content = current.read_bytes()
     current.write_bytes(content[:-16])
     assert not file.differs()

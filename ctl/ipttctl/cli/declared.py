@@ -54,7 +54,8 @@ class TermOptions:
         bool, Option("--prune", "also detach persistent links that no file declares")
     ] = False
     confirm: Annotated[
-        bool, Option("--confirm", "keep swaps that wait for it, if the links are as declared")
+        bool,
+        Option("--confirm", "keep swaps that wait for it; refused if a link is not as declared"),
     ] = False
     rollback_after: Annotated[
         str | None,

@@ -106,9 +106,9 @@ class Terms:
 
     ``owner`` is that of the file, empty for the file without one. With ``take`` it takes over links
     that it declares and the file of another owner does too. With ``prune`` persistent links that no
-    file declares are surplus. With ``confirm`` swaps that wait for it, of links that are as
-    declared, are confirmed. With ``patient`` a link whose swap waits is left alone even if it
-    differs. ``rollback_after``, in seconds, is as for ``Controller.swap``.
+    file declares are surplus. With ``confirm`` swaps that wait for it are confirmed, and links that
+    differ are refused. With ``patient`` a link whose swap waits is left alone even if it differs.
+    ``rollback_after``, in seconds, is as for ``Controller.swap``.
     """
 
     owner: str = ""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.maps import Map
-from ipttctl.errors import NameTakenError, OtherOwnerError, ProgramError
+from ipttctl.errors import ExpectationError, NameTakenError, OtherOwnerError, ProgramError
 from ipttctl.hooks.hook import Identity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
@@ -141,6 +141,8 @@ class Plan:
                     yield f"{told}; the link is not as declared, and left alone until then"
                 elif not self.terms.confirm:
                     yield f"{told}: the link is as declared (apply --confirm keeps it)"
+        if self.terms.confirm and not any(match.waits for match in self.matches):
+            yield "no swap waits to be confirmed"
         if self.terms.rollback_after is not None:
             if not self.swaps:
                 yield "nothing is swapped, so that nothing can be rolled back"
@@ -268,14 +270,28 @@ def _check_owner(
 def _check_confirmed(
     matches: Sequence[Match], links: Sequence[Link], matched: Collection[int], terms: Terms
 ) -> None:
-    """Check that a confirmation is about declared links alone.
+    """Check that a confirmation changes nothing else, and is about declared links alone.
+
+    One that comes late, after the roll-back, must not swap the programs in again, now for good.
 
     Raises:
+        ExpectationError: a link is not as declared.
         OtherOwnerError: another link was swapped together with one of them.
     """
     if not terms.confirm:
         return
     for match in matches:
+        if not match.kept:
+            what = (
+                f"link {match.link.id} is not as declared"
+                if match.link
+                else "there is no such link"
+            )
+            raise ExpectationError(
+                f"{match.declared.name}: confirming",
+                errno.ESTALE,
+                f"{what}: it was rolled back, or somebody changed it",
+            )
         for link in links:
             if (
                 match.link is not None

@@ -86,15 +86,39 @@ def test_after_a_roll_back_the_old_file_is_what_there_is(
     assert len(module.requested(Command.TRANSACT)) == 1
 
 
+def test_a_confirmation_that_comes_late_swaps_nothing_in(
+    machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
+    machine.roll_back()
+    before = generations(machine)
+    for _ in range(2):
+        assert run(["apply", str(file), "--confirm"]) == 7
+        assert "it was rolled back, or somebody changed it" in capsys.readouterr().err
+    assert generations(machine) == before
+    assert len(module.requested(Command.TRANSACT)) == 1
+    del machine.links[4]
+    given(file, OLD.replace("}}}", "}}, d: {fd: {rule: 8}}}"))
+    assert run(["apply", str(file), "--confirm"]) == 7
+    assert "d: confirming: there is no such link" in capsys.readouterr().err
+    # nothing waits, and nothing differs
+    given(file, OLD)
+    assert run(["apply", str(file), "--confirm"]) == 0
+    assert capsys.readouterr().err == "no swap waits to be confirmed\n"
+    assert module.requested(Command.CONFIRM) == []
+
+
 def test_a_link_that_waits_and_differs_is_refused(
     machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
     before = dict(machine.links)
     given(file, OLD)
-    for options in ((), ("--confirm",)):
-        assert run(["apply", str(file), *options]) == 1
-        assert "[EBUSY]" in capsys.readouterr().err
+    assert run(["apply", str(file)]) == 1
+    assert "[EBUSY]" in capsys.readouterr().err
+    for command in ("apply", "diff"):
+        assert run([command, str(file), "--confirm"]) == 7
+        assert "a: confirming: link 1 is not as declared" in capsys.readouterr().err
     assert machine.links == before
     assert module.requested(Command.CONFIRM) == []
 

@@ -151,7 +151,7 @@ def test_a_canary_is_confirmed_or_goes_back(
     assert file.actions() == []
     file.write({"guard": old["guard"] | {"cookie": 7}})
     refused = ipttctl("apply", str(file.path))
-    assert (refused.returncode, "[EBUSY]" in refused.stderr) == (1, True)
+    assert (refused.returncode, "[EINPROGRESS]" in refused.stderr) == (12, True)
     file.write(new)
     assert file.actions("--confirm") == ["confirm", "detach"]
     assert not file.differs()
@@ -165,12 +165,22 @@ def test_a_canary_is_confirmed_or_goes_back(
     wait_for(lambda: links()[guard.id].generation == 4, what="the roll-back")
     assert file.differs()
     late = ipttctl("apply", str(file.path), "--confirm")
-    assert (late.returncode, links()[guard.id].generation) == (7, 4), late
+    assert (late.returncode, links()[guard.id].generation) == (14, 4), late
     content = current.read_bytes()
     current.write_bytes(content[:-16])
     assert not file.differs()
     assert not arrives(place, "127.2.0.1")
     assert links()[guard.id].generation == 4
+
+    # a guard sees what the new programs drop
+    current.write_bytes(content + bytes(16))
+    file.write(new)
+    assert file.actions("--guard", "drops < 1") == ["set", "swap"]
+    assert "when 'drops < 1' does not hold" in ipttctl("diff", str(file.path)).stderr
+    arrives(place, "127.2.0.1")
+    wait_for(lambda: links()[guard.id].generation == 6, timeout=COMMAND_TIMEOUT, what="the guard")
+    late = ipttctl("apply", str(file.path), "--confirm")
+    assert (late.returncode, "was rolled back: drops < 1" in late.stderr) == (14, True), late
 
 
 def test_a_plan_is_carried_out_on_the_host_that_it_saw(
@@ -306,7 +316,7 @@ def test_killed_at_every_step(
             }
             assert together in ({0}, {1}), (phase, number, name)
             gone = {before["goes"].id, before["moves"].id} - found.keys()
-            assert not gone or found[before["a"].id].rollback_in is None
+            assert not gone or not found[before["a"].id].waits
             applied(file.state(), terms)
             if canary:
                 if phase == "apply":

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,6 +14,7 @@ from ipttctl import state as declared_state
 from ipttctl.cli.durations import seconds
 from ipttctl.cli.exit_codes import DIFFERS
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.guards import parse_guards
 from ipttctl.cli.options import Output, OutputOption, ReasonOption, inherited, tell_compiling
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.signals import interrupted_by
@@ -65,6 +66,14 @@ class TermOptions:
             metavar="TIME",
         ),
     ] = None
+    guard: Annotated[
+        list[str],
+        Option(
+            "--guard",
+            "swap back as soon as this does not hold, such as 'drops < 10/s', unless confirmed",
+            metavar="CONDITION",
+        ),
+    ] = field(default_factory=list)
 
     def terms(self) -> Terms:
         """The terms.
@@ -72,15 +81,16 @@ class TermOptions:
         Raises:
             UsageError: a value is not valid, or two exclude each other.
         """
-        if self.confirm and self.rollback_after is not None:
-            raise UsageError("--confirm and --rollback-after exclude each other")
-        after = self.rollback_after
+        after, guards = self.rollback_after, parse_guards(self.guard)
+        if self.confirm and (after is not None or guards):
+            raise UsageError("--confirm excludes --rollback-after and --guard")
         return Terms(
             owner=parse_owner("--owner", self.owner),
             take=self.take,
             prune=self.prune,
             confirm=self.confirm,
             rollback_after=None if after is None else seconds("--rollback-after", after, _DAY),
+            guards=tuple(guards),
         )
 
 
@@ -120,7 +130,8 @@ def apply(
     do so in one step. Applying the same FILE again changes nothing.
 
     With --rollback-after that step is undone by the module unless it is confirmed in time: by
-    --confirm with the same FILE, or by `ipttctl confirm`. Until then links that are to go stay.
+    --confirm with the same FILE, or by `ipttctl confirm`. With --guard it is undone as soon as the
+    condition does not hold for one of the links. Until then links that are to go stay.
 
     With --plan it is done only if the host is still as the plan saw it (exit status 20).
 
@@ -133,7 +144,7 @@ def apply(
         raise UsageError("--plan takes no other terms", "they are in the plan: give them to diff")
     if every is not None and not watch:
         raise UsageError("--every goes with --watch")
-    if watch and (terms.confirm or terms.rollback_after is not None):
+    if watch and (terms.confirm or terms.on_trial):
         raise UsageError("--watch confirms nothing, and makes no swap that is rolled back")
     _take_all_descriptors()
     if watch:

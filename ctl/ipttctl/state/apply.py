@@ -286,6 +286,7 @@ class _Application:
                     for to, link in changed
                 ],
                 rollback_after=self._plan.terms.rollback_after,
+                guards=self._plan.terms.guards,
                 reason=self._reason,
             )
             pairs = zip(changed, swapped, strict=True)
@@ -377,7 +378,7 @@ def _recorded_as(
 ) -> RecordedLink:
     """The record of a link as it is now; ``earlier`` is the one that there was of it."""
     before = None
-    if link.rollback_in is not None and earlier:
+    if link.waits and earlier:
         # of a swap that waits, or of the one before it
         before = replace(earlier, before=None) if match.changes else earlier.before
     return replace(

@@ -26,6 +26,7 @@ from ipttctl.errors import (
     ProgramError,
     UsageError,
 )
+from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link
 from ipttctl.programs.sources import is_file, open_sources
@@ -53,6 +54,7 @@ _KEYS: Final = {
     "state": dict,
 }
 _TERMS: Final = ("owner", "take", "prune", "confirm", "rollback_after")
+_GUARDS: Final = "guards"
 
 
 def plan_state(
@@ -91,7 +93,10 @@ class WrittenPlan:
         head, *steps = _objects(text)
         _compare_host(head)
         try:
-            terms = Terms(**{name: head["terms"][name] for name in _TERMS})
+            terms = Terms(
+                **{name: head["terms"][name] for name in _TERMS},
+                guards=tuple(Condition.parse(str(text)) for text in head["terms"][_GUARDS]),
+            )
             state = DeclaredFile.of("the plan", head["state"], Path("/"), inherited).state()
         except PlaceMissingError as error:
             raise _changed(error.problem) from None
@@ -183,7 +188,10 @@ def _seen(plan: Plan, state: State) -> dict[str, Any]:
         "type": _TYPE,
         "format": _FORMAT,
         **identity(HostIdentity.now()),
-        "terms": {name: terms[name] for name in _TERMS},
+        "terms": {
+            **{name: terms[name] for name in _TERMS},
+            _GUARDS: [str(guard) for guard in plan.terms.guards],
+        },
         "links": [_link(links[number]) for number in sorted(links)],
         "places": {match.declared.name: list(match.identity) for match in plan.matches},
         "programs": {match.declared.name: _programs(match) for match in plan.matches},
@@ -197,7 +205,7 @@ def _link(link: Link) -> dict[str, Any]:
         "name": link.name or None,
         "generation": link.generation,
         "owner_pid": None if link.persistent else link.owner_pid,
-        "waits": link.rollback_in is not None,
+        "waits": link.waits,
         "labels": dict(link.labels),
         "programs": {
             slot.name.lower(): {"id": program.id, "tag": program.tag}
@@ -229,7 +237,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
     for key, kind in _KEYS.items():
         if not isinstance(head.get(key), kind):
             raise UsageError(f"the plan has no '{key}'", "ipttctl diff -o json makes one")
-    if set(_TERMS) != head["terms"].keys() or not all(
+    if {*_TERMS, _GUARDS} != head["terms"].keys() or not all(
         isinstance(link, dict) and "link" in link for link in head["links"]
     ):
         raise UsageError("this is no plan of this ipttctl", "make one: diff -o json")

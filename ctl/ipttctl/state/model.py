@@ -13,6 +13,7 @@ from typing import Any, Final
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.hooks import check_slots
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.condition import Condition
 from ipttctl.link.names import is_name
 from ipttctl.programs.choice import ProgramChoice
 
@@ -108,7 +109,7 @@ class Terms:
     that it declares and the file of another owner does too. With ``prune`` persistent links that no
     file declares are surplus. With ``confirm`` swaps that wait for it are confirmed, and links that
     differ are refused. With ``patient`` a link whose swap waits is left alone even if it differs.
-    ``rollback_after``, in seconds, is as for ``Controller.swap``.
+    ``rollback_after``, in seconds, and ``guards`` are as for ``Controller.swap``.
     """
 
     owner: str = ""
@@ -117,6 +118,12 @@ class Terms:
     confirm: bool = False
     patient: bool = False
     rollback_after: float | None = None
+    guards: tuple[Condition, ...] = ()
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether swaps wait to be confirmed."""
+        return self.rollback_after is not None or bool(self.guards)
 
 
 class StepAction(enum.StrEnum):

@@ -13,10 +13,17 @@ import errno
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.maps import Map
-from ipttctl.errors import ExpectationError, NameTakenError, OtherOwnerError, ProgramError
+from ipttctl.errors import (
+    ExpectationError,
+    NameTakenError,
+    OtherOwnerError,
+    ProgramError,
+    SwapRolledBackError,
+)
 from ipttctl.hooks.hook import Identity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
@@ -45,7 +52,11 @@ from ipttctl.state.model import (
     about,
 )
 from ipttctl.state.owners import called, other_owner, owners, plain_labels, wanted_labels
-from ipttproto import Slot
+from ipttproto import Slot, SwapOutcome
+
+_ROLLED_BACK: Final = frozenset(
+    {SwapOutcome.ROLLBACK, SwapOutcome.ROLLBACK_REQUEST, SwapOutcome.ROLLBACK_GUARD}
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ class Match:
     @property
     def waits(self) -> bool:
         """Whether the last swap of the existing link waits to be confirmed or rolled back."""
-        return self.link is not None and self.link.rollback_in is not None
+        return self.link is not None and self.link.waits
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ class Plan:
     def deferred(self) -> bool:
         """Whether links stay that are to go: a swap waits, or will, and may be rolled back."""
         waits = any(match.waits for match in self.matches) and not self.terms.confirm
-        return waits or (self.terms.rollback_after is not None and self.swaps)
+        return waits or (self.terms.on_trial and self.swaps)
 
     @property
     def swaps(self) -> bool:
@@ -134,16 +145,16 @@ class Plan:
             name = match.declared.name
             if link.id in self.taken:
                 yield f"{name}: link {link.id} is taken over from {called(self.taken[link.id])}"
-            if link.rollback_in is not None and (match.left or match.kept):
-                told = f"{name}: the last swap of link {link.id} is rolled back in "
-                told += f"{link.rollback_in:.0f} s unless it is confirmed"
+            if link.waits and (match.left or match.kept):
+                told = f"{name}: the last swap of link {link.id} is rolled back "
+                told += f"{_when(link)}unless it is confirmed"
                 if match.left:
                     yield f"{told}; the link is not as declared, and left alone until then"
                 elif not self.terms.confirm:
                     yield f"{told}: the link is as declared (apply --confirm keeps it)"
         if self.terms.confirm and not any(match.waits for match in self.matches):
             yield "no swap waits to be confirmed"
-        if self.terms.rollback_after is not None:
+        if self.terms.on_trial:
             if not self.swaps:
                 yield "nothing is swapped, so that nothing can be rolled back"
             elif any(match.link is None for match in self.matches):
@@ -151,6 +162,13 @@ class Plan:
         if self.deferred and self.surplus:
             going = ", ".join(str(link.id) for _, link in self.surplus)
             yield f"to be detached once no swap waits any more, by the next apply: link {going}"
+
+
+def _when(link: Link) -> str:
+    """The occasions on which the last swap of a link is rolled back, with a blank after them."""
+    times = [] if link.rollback_in is None else [f"in {link.rollback_in:.0f} s"]
+    guards = [f"when '{guard}' does not hold" for guard in link.guards]
+    return " ".join([" or ".join([*times, *guards]), ""]).lstrip()
 
 
 def make_plan(
@@ -248,7 +266,7 @@ def _match(
         return Match(declared, identity, digests, None, labels=labels)
     known = next((found for entry in claims if (found := entry.at(link))), None)
     changes = tuple(_changes(declared, digests, link, known, terms.owner))
-    left = terms.patient and link.rollback_in is not None and bool(changes)
+    left = terms.patient and link.waits and bool(changes)
     return Match(declared, identity, digests, link, () if left else changes, labels, left=left)
 
 
@@ -275,28 +293,30 @@ def _check_confirmed(
     One that comes late, after the roll-back, must not swap the programs in again, now for good.
 
     Raises:
+        SwapRolledBackError: it is too late.
         ExpectationError: a link is not as declared.
         OtherOwnerError: another link was swapped together with one of them.
     """
     if not terms.confirm:
         return
     for match in matches:
-        if not match.kept:
-            what = (
-                f"link {match.link.id} is not as declared"
-                if match.link
-                else "there is no such link"
-            )
-            raise ExpectationError(
+        if match.link and match.changes and match.link.outcome in _ROLLED_BACK:
+            why = f": {match.link.violation}" if match.link.violation else ""
+            raise SwapRolledBackError(
                 f"{match.declared.name}: confirming",
-                errno.ESTALE,
-                f"{what}: it was rolled back, or somebody changed it",
+                errno.ECANCELED,
+                f"the last swap of link {match.link.id} was rolled back{why}",
+            )
+        if not match.kept:
+            what = f"link {match.link.id} is not as declared" if match.link else "there is no link"
+            raise ExpectationError(
+                f"{match.declared.name}: confirming", errno.ESTALE, f"{what}: nothing is confirmed"
             )
         for link in links:
             if (
                 match.link is not None
                 and match.waits
-                and link.rollback_in is not None
+                and link.waits
                 and link.transaction == match.link.transaction
                 and link.id not in matched
             ):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ipttctl.cli import run
-from ipttproto import Command
+from ipttctl.system.host_identity import HostIdentity
+from ipttproto import Command, SwapOutcome
 from tests.unit.ctl.state.support import Machine, given, lines
 from tests.unit.ctl.support import FakeModule
 
@@ -93,14 +94,14 @@ def test_a_confirmation_that_comes_late_swaps_nothing_in(
     machine.roll_back()
     before = generations(machine)
     for _ in range(2):
-        assert run(["apply", str(file), "--confirm"]) == 7
-        assert "it was rolled back, or somebody changed it" in capsys.readouterr().err
+        assert run(["apply", str(file), "--confirm"]) == 14
+        assert "a: confirming: the last swap of link 1 was rolled" in capsys.readouterr().err
     assert generations(machine) == before
     assert len(module.requested(Command.TRANSACT)) == 1
     del machine.links[4]
     given(file, OLD.replace("}}}", "}}, d: {fd: {rule: 8}}}"))
     assert run(["apply", str(file), "--confirm"]) == 7
-    assert "d: confirming: there is no such link" in capsys.readouterr().err
+    assert "d: confirming: there is no link: nothing is confirmed" in capsys.readouterr().err
     # nothing waits, and nothing differs
     given(file, OLD)
     assert run(["apply", str(file), "--confirm"]) == 0
@@ -114,8 +115,8 @@ def test_a_link_that_waits_and_differs_is_refused(
     assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
     before = dict(machine.links)
     given(file, OLD)
-    assert run(["apply", str(file)]) == 1
-    assert "[EBUSY]" in capsys.readouterr().err
+    assert run(["apply", str(file)]) == 12
+    assert "[EINPROGRESS]" in capsys.readouterr().err
     for command in ("apply", "diff"):
         assert run([command, str(file), "--confirm"]) == 7
         assert "a: confirming: link 1 is not as declared" in capsys.readouterr().err
@@ -127,7 +128,8 @@ def test_a_confirmation_is_of_declared_links_alone(
     machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
-    other = machine.add(transaction=machine.links[1]["transaction"], **{"rollback-in": 1000})
+    together = machine.links[1]["transaction"]
+    other = machine.add(transaction=together, outcome=SwapOutcome.WAITING)
     for command in ("diff", "apply"):
         capsys.readouterr()
         assert run([command, str(file), "--confirm"]) == 21
@@ -135,7 +137,35 @@ def test_a_confirmation_is_of_declared_links_alone(
     assert module.requested(Command.CONFIRM) == []
     machine.links[other]["transaction"] += 1
     assert run(["apply", str(file), "--confirm"]) == 0
-    assert "rollback-in" in machine.links[other]
+    assert machine.links[other]["outcome"] == SwapOutcome.WAITING
+
+
+def test_guards(
+    machine: Machine,
+    module: FakeModule,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They reach the transaction, also from a plan, and are told while it waits."""
+    here = HostIdentity("router", "b00t", 4711)
+    monkeypatch.setattr(HostIdentity, "now", classmethod(lambda _: here))
+    assert run(["diff", str(file), "--guard", "drops < 10/s", "-o", "json"]) == 9
+    plan = given(file.with_name("plan"), capsys.readouterr().out)
+    assert run(["apply", "--plan", plan]) == 0
+    [asked] = module.requested(Command.TRANSACT)
+    [guard] = asked["guard"]
+    assert (guard["threshold"], guard["per-time"]) == (10, 1000)
+    assert "rollback-after" not in asked
+    capsys.readouterr()
+    assert run(["diff", str(file)]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "a: the last swap of link 1 is rolled back when 'drops < 10/s' does not hold unless it is "
+        "confirmed: the link is as declared (apply --confirm keeps it)"
+    )
+    assert run(["apply", str(file), "--confirm"]) == 0
+    assert module.requested(Command.CONFIRM) == [{"link": 1, "expect-generation": 2}]
+    assert machine.links[2]["outcome"] == SwapOutcome.CONFIRMED
 
 
 def test_nothing_to_roll_back(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +180,9 @@ def test_nothing_to_roll_back(file: Path, capsys: pytest.CaptureFixture[str]) ->
     "options",
     [
         "--confirm --rollback-after 5m",
+        "--confirm --guard drops<10/s",
+        "--guard drops",
+        "--watch --guard drops<10/s",
         "--rollback-after 5",
         "--rollback-after 25h",
         "--watch --confirm",

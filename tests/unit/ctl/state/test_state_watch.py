@@ -19,7 +19,7 @@ from ipttctl.errors import IpttctlError, KernelError, ModuleError, UsageError
 from ipttctl.state import Step, Terms
 from ipttctl.state.watch import Callbacks, StateWatch
 from ipttctl.system.service_manager import ServiceManager
-from ipttproto import Command
+from ipttproto import Command, SwapOutcome
 from tests.unit.ctl.state.support import OWN_NETNS, Machine, given
 from tests.unit.ctl.support import FakeModule, RefusalError, notification
 
@@ -152,7 +152,7 @@ def test_a_swap_that_waits_is_left_alone(
 ) -> None:
     with kept(given(tmp_path / "state.yaml", TWO), module) as watch:
         original = machine.links[1]["programs"]
-        machine.links[1]["rollback-in"] = 60_000
+        machine.links[1] |= {"rollback-in": 60_000, "outcome": SwapOutcome.WAITING}
         module.multicast(swapped(machine, 1, 9))
         watch.wait(lambda: watch.told)
         assert watch.told == [
@@ -166,16 +166,16 @@ def test_a_swap_that_waits_is_left_alone(
         watch.wait(lambda: watch.actions()[2:] == ["attach"])
         assert machine.links[1]["generation"] == 2
         # rolled back: it is as declared
-        del machine.links[1]["rollback-in"]
+        del machine.links[1]["rollback-in"], machine.links[1]["outcome"]
         machine.links[1] |= {"programs": original, "generation": 3}
         module.multicast(notification(Command.LINK_SWAPPED, machine.links[1]))
         watch.wait(lambda: not watch.watch._waits)
         assert watch.actions()[3:] == []
         # confirmed: it is swapped back
-        machine.links[1]["rollback-in"] = 60_000
+        machine.links[1] |= {"rollback-in": 60_000, "outcome": SwapOutcome.WAITING}
         module.multicast(swapped(machine, 1, 9))
         watch.wait(lambda: watch.watch._waits)
-        del machine.links[1]["rollback-in"]
+        del machine.links[1]["rollback-in"], machine.links[1]["outcome"]
         module.multicast(notification(Command.LINK_CHANGED, machine.links[1]))
         watch.wait(lambda: watch.actions()[3:] == ["swap"])
     assert machine.links[1]["programs"]["program"][0]["id"] == 7

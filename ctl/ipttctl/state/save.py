@@ -16,6 +16,7 @@ from ipttctl.bpf.programs import Program
 from ipttctl.errors import LinkGoneError, ProgramError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link
+from ipttctl.link.names import is_name
 from ipttctl.programs import maps as link_maps
 from ipttctl.programs.choice import ProgramChoice
 from ipttctl.programs.sources import (
@@ -120,7 +121,8 @@ def _saved(
                 _digests(sources, known),
             ),
             _saved_maps(link, entry, all_maps),
-            None if entry or link.name else link.id,
+            # with its id, a link without a name keeps none
+            None if link.name or (entry and not is_name(name)) else link.id,
             plain_labels(link) or None,
             None if entry is None or entry.keep_maps is None else tuple(entry.keep_maps),
         )

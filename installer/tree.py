@@ -41,6 +41,9 @@ _SPEC: Final = PurePosixPath("share/ynl/specs/ipttrace.yaml")
 _ZSH_OF_DEBIAN: Final = PurePosixPath("share/zsh/vendor-completions/_ipttctl")
 """Directory of zsh completions in Debian packages, and only there."""
 
+_UNIT: Final = PurePosixPath("lib/systemd/system/ipttctl-apply@.service")
+"""systemd's unit for ``apply --watch``; it looks there below /usr and /usr/local."""
+
 _ENTRY: Final = """\
 #!{python} -I
 # SPDX-License-Identifier: GPL-2.0
@@ -101,12 +104,19 @@ def items(wheel: Path, prefix: PurePosixPath, *, debian: bool) -> dict[PurePosix
     found[_SPEC] = found[_CODE / "ipttctl/sources/ipttrace.yaml"]
     for distribution in BUNDLED:
         found |= {_CODE / name: item for name, item in _of_distribution(distribution)}
+    found[_UNIT] = _text(unit(prefix))
     for name, page in manual.pages().items():
         found[_MANUAL / name] = _text(page)
     for shell, path in _COMPLETION.items():
         place = _ZSH_OF_DEBIAN if debian and shell == "zsh" else path
         found[place] = _text(completion.script(shell))
     return found
+
+
+def unit(prefix: PurePosixPath) -> str:
+    """The unit of systemd, for a program below a prefix."""
+    text = Path(__file__).with_name(_UNIT.name).read_text()
+    return text.replace("{program}", str(prefix / _PROGRAM))
 
 
 def install(wanted: Mapping[PurePosixPath, Item], directory: Path) -> int:
@@ -144,7 +154,7 @@ def _ours(directory: Path) -> Iterator[Path]:
     private = directory / PRIVATE
     yield from (path for path in private.rglob("*") if path.is_symlink() or not path.is_dir())
     yield from sorted((directory / _MANUAL).glob(f"{manual.NAME}*.{manual.SECTION}"))
-    for name in (_PROGRAM, _SPEC, *_COMPLETION.values(), _ZSH_OF_DEBIAN):
+    for name in (_PROGRAM, _SPEC, _UNIT, *_COMPLETION.values(), _ZSH_OF_DEBIAN):
         if (directory / name).is_file():
             yield directory / name
 

@@ -16,7 +16,7 @@
 #include "label.h"
 #include "link.h"
 #include "owner.h"
-#include "transaction.h"
+#include "rollback.h"
 
 /* described in link.h */
 DEFINE_MUTEX(ipttrace_lock);

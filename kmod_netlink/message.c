@@ -10,7 +10,7 @@
 #include "label.h"
 #include "link.h"
 #include "message.h"
-#include "transaction.h"
+#include "rollback.h"
 
 /**
  * ipttrace_put_u64 - add a 64-bit number to a message
@@ -151,21 +151,39 @@ size_t ipttrace_link_size(void)
 			   IPTTRACE_SLOTS * (program + stats) +
 			   16 * nla_total_size(sizeof(u32)) +
 			   9 * nla_total_size(sizeof(u64)) +
-			   2 * nla_total_size(TASK_COMM_LEN) +
+			   3 * nla_total_size(TASK_COMM_LEN) +
 			   nla_total_size(IPTTRACE_LINK_NAME + 1) +
 			   nla_total_size(IPTTRACE_REASON + 1) +
-			   ipttrace_labels_size() + ipttrace_hooks_put_size());
+			   ipttrace_labels_size() + ipttrace_rollback_size() +
+			   ipttrace_hooks_put_size());
 }
 
-static int put_forced(struct sk_buff *msg)
+/* Adds the current process. */
+static int put_process(struct sk_buff *msg, int pid_type, int comm_type)
 {
 	char comm[TASK_COMM_LEN];
 
 	get_task_comm(comm, current);
-	if (nla_put_u32(msg, IPTTRACE_A_FORCED_PID, task_tgid_nr(current)) ||
-	    nla_put_string(msg, IPTTRACE_A_FORCED_COMM, comm))
+	if (nla_put_u32(msg, pid_type, task_tgid_nr(current)) ||
+	    nla_put_string(msg, comm_type, comm))
 		return -EMSGSIZE;
 	return 0;
+}
+
+static int put_forced(struct sk_buff *msg)
+{
+	return put_process(msg, IPTTRACE_A_FORCED_PID, IPTTRACE_A_FORCED_COMM);
+}
+
+/* Whoever had a swap rolled back makes the notification of that. */
+static int put_requester(struct sk_buff *msg, const struct ipttrace_link *link,
+			 u8 command)
+{
+	if (command != IPTTRACE_CMD_LINK_SWAPPED ||
+	    link->outcome != IPTTRACE_SWAP_OUTCOME_ROLLBACK_REQUEST)
+		return 0;
+	return put_process(msg, IPTTRACE_A_REQUESTER_PID,
+			   IPTTRACE_A_REQUESTER_COMM);
 }
 
 static int put_place(struct sk_buff *msg, const struct ipttrace_link *link)
@@ -218,8 +236,8 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    (link->reason[0] &&
 	     nla_put_string(msg, IPTTRACE_A_REASON_TEXT, link->reason)) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_TRANSACTION, link->transaction) ||
-	    (link->rollback && nla_put_u32(msg, IPTTRACE_A_ROLLBACK_IN,
-					   ipttrace_rollback_in(link))) ||
+	    ipttrace_put_rollback(msg, link) ||
+	    put_requester(msg, link, command) ||
 	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason)) ||
 	    (forced && put_forced(msg))) {
 		genlmsg_cancel(msg, header);

@@ -32,6 +32,10 @@ class UsageError(IpttctlError):
     exit_code = 2
 
 
+class PlaceMissingError(UsageError):
+    """There is no such network namespace or device, which may come yet."""
+
+
 class ModuleError(IpttctlError):
     """The kernel module is missing, or went, cannot be built or loaded, or is another build."""
 
@@ -116,6 +120,46 @@ class ExpectationError(KernelError):
 
     exit_code = 7
     hint = "see `ipttctl links` for what it is now"
+
+
+class SwapWaitingError(KernelError):
+    """The last swap of a link waits to be confirmed or rolled back, so it is not swapped again."""
+
+    exit_code = 12
+    hint = "run `ipttctl confirm` or `ipttctl rollback` first"
+
+
+class SwapConfirmedError(KernelError):
+    """A swap that was to be confirmed or rolled back was confirmed already."""
+
+    exit_code = 13
+    hint = "see `ipttctl links`"
+
+
+class SwapRolledBackError(KernelError):
+    """A swap that was to be confirmed or rolled back was rolled back already."""
+
+    exit_code = 14
+    hint = "see `ipttctl history` for the cause"
+
+
+class NoSwapWaitsError(KernelError):
+    """There is nothing to confirm or to roll back: the link was not swapped, or for good."""
+
+    exit_code = 15
+    hint = "swap with --rollback-after or --guard to be able to go back"
+
+
+class HostChangedError(IpttctlError):
+    """The host is not, or no longer, as the plan to be carried out saw it."""
+
+    exit_code = 20
+
+
+class OtherOwnerError(IpttctlError):
+    """A link, or a map, is declared by the file of another owner."""
+
+    exit_code = 21
 
 
 class RefusedPrivilegeError(KernelError, PrivilegeError):

@@ -29,12 +29,12 @@ class Command(Documented):
     LINK_ATTACHED = 6, "notification: a link was made"
     LINK_SWAPPED = 7, "notification: a link has a new program set"
     LINK_DETACHED = 8, "notification: a link went"
-    LINK_CHANGED = 9, "notification: armed, gone, owner, name or rollback-in of a link changed"
+    LINK_CHANGED = 9, "notification: armed, gone, owner, name, rollback-in or outcome changed"
     EVENTS = 10, "a batch of events of one CPU"
     TRANSACT = 11, "swap several links in one step, all or none; a reply for each change, in order"
     CONFIRM = (
         12,
-        "keep what was swapped: the roll-back that a link waits for is off, for all its links",
+        "keep a swap that waits, for all its links: the roll-back is off",
     )
     HISTORY = 13, "how the last generations of a link came about"
     ADOPT = 14, "own a persistent link from now on: it goes with the sender's socket"
@@ -49,6 +49,10 @@ class Command(Documented):
     RULESET = 17, "the generation of the rules of a legacy table in a network namespace"
     RENAME = 18, "give a link another name, or its first one; its generation stays"
     RELEASE = 19, "make a link persistent, which then belongs to nobody, and is not exclusive"
+    ROLLBACK = (
+        20,
+        "undo a swap that waits, at once, for all its links; a reply for each of them",
+    )
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,9 @@ _LINK: Final = (
     "labels",
     "reason-text",
     "transaction",
+    "guard",
+    "outcome",
+    "violation",
 )
 
 #: what is known of the walk
@@ -133,6 +140,7 @@ OPERATIONS: Final = (
             "labels",
             "reason-text",
             "force",
+            "guard",
         ),
         _LINK,
     ),
@@ -142,19 +150,29 @@ OPERATIONS: Final = (
         _LINK,
     ),
     Operation(
-        Command.GET, ("link", "name"), (*_LINK, "reason", "forced-pid", "forced-comm"), dump=True
+        Command.GET,
+        ("link", "name"),
+        (*_LINK, "reason", "forced-pid", "forced-comm", "requester-pid", "requester-comm"),
+        dump=True,
     ),
     Operation(
         Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
     ),
-    Operation(Command.TRANSACT, ("change", "rollback-after", "reason-text", "force"), _LINK),
-    Operation(Command.CONFIRM, ("link", "expect-generation", "name"), _LINK),
+    Operation(
+        Command.TRANSACT, ("change", "rollback-after", "reason-text", "force", "guard"), _LINK
+    ),
+    Operation(Command.CONFIRM, ("link", "expect-generation", "name", "transaction"), _LINK),
     Operation(Command.HISTORY, ("link", "name"), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link", "flags", "name", "force"), _LINK),
     Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),
     Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
     Operation(Command.RENAME, ("link", "name", "new-name"), _LINK),
     Operation(Command.RELEASE, ("link", "name", "force"), _LINK),
+    Operation(
+        Command.ROLLBACK,
+        ("link", "expect-generation", "name", "transaction", "reason-text", "force"),
+        _LINK,
+    ),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

@@ -47,7 +47,7 @@ def whole(command: tuple[str, ...]) -> float:
 
 
 def until_first_line(command: tuple[str, ...]) -> float:
-    """The instructions of a command until it has printed a line, while datagrams are sent."""
+    """The instructions of a command until it has printed an event, while datagrams are sent."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
@@ -59,6 +59,8 @@ def until_first_line(command: tuple[str, ...]) -> float:
         while not process.stderr.readline().startswith(b"tracing: link"):
             assert process.poll() is None
         sender.sendto(b"x", receiver.getsockname())
+        # the head of the stream, and an event
+        assert process.stdout.readline()
         assert process.stdout.readline()
         taken = sum(map(_run_time, Path(f"/proc/{process.pid}/task").iterdir()))
         process.terminate()

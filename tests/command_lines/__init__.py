@@ -124,7 +124,7 @@ def faults(case: Case, outcome: Outcome) -> list[str]:
         found.append(f"exit status {outcome.status}")
     if re.search(r"\[Errno \d+\]", outcome.err):
         found.append("Python's text of an error")
-    if outcome.status in {1, 2, 3, 4, 5, 6, 7, 11} and case.stderr is Place.FILE:
+    if outcome.status in {*range(1, 8), *range(11, 16), 20, 21} and case.stderr is Place.FILE:
         complaints = [line for line in outcome.err.splitlines() if line.startswith("ipttctl: ")]
         if len(complaints) != 1 or outcome.err.splitlines()[-1] != complaints[0]:
             found.append(f"{len(complaints)} lines that say what was wrong")
@@ -153,6 +153,7 @@ def _commands() -> list[manual.Command]:
 #: arguments and options with which a command gets as far as the module, by command name
 _SENSIBLE: Final = {
     "LINK": "3",
+    "LINK|TXN": "txn:3",
     "LINK/NAME": "3/x",
     "NAME": "web",
     "FROM": "3/x",

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ipttctl.programs.maps import map_of
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import IPTTCTL, ipttctl, running
+from tests.kernel.support.declared import File, arrives, at, blocking, links
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, load_module, unload_module, wait_for
 from tests.kernel.support.network import Namespace, namespace
 from tests.kernel.support.nf import socket_filter
@@ -61,11 +62,6 @@ def other(make_program: MakeProgram) -> Program:
     return socket_filter(make_program, asm.mov(asm.R3, 5) + asm.returning(1), name="other")
 
 
-def links() -> dict[int, Link]:
-    with Controller() as controller:
-        return {link.id: link for link in controller.links()}
-
-
 def contents() -> list[tuple[int, int, list[int]]]:
     """The state of the links: ids, generations, programs."""
     return [
@@ -74,50 +70,9 @@ def contents() -> list[tuple[int, int, list[int]]]:
     ]
 
 
-class File:
-    """A declaration, written again for each use."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, declared: Mapping[str, Any]) -> None:
-        """Declare these links."""
-        self.path.write_text(json.dumps({"links": declared}))
-
-    def apply(self, *options: str) -> list[dict[str, Any]]:
-        """Apply the file and return the steps."""
-        done = ipttctl("apply", str(self.path), "-o", "json", *options)
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    def actions(self) -> list[str]:
-        """Apply the file and return the actions of the steps."""
-        return [step["action"] for step in self.apply()]
-
-    def differs(self) -> bool:
-        """Whether diff reports a difference."""
-        done = ipttctl("diff", str(self.path))
-        assert done.returncode in {0, 9}, done.stderr
-        assert bool(done.stdout) == (done.returncode == 9)
-        return done.returncode == 9
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> File:
     return File(tmp_path / "state.json")
-
-
-def at(place: Namespace, **options: Any) -> dict[str, Any]:
-    return {"hook": "nf:inet4/output", "netns": place.name, **options}
-
-
-def blocking(place: Namespace, blocklist: Path, **options: Any) -> dict[str, Any]:
-    source = {"packet": f"{blocklist}:blocklist"}
-    return at(place, mode="filter", object=source, **options)
-
-
-def arrives(place: Namespace, address: str) -> bool:
-    return " 0% packet loss" in place.ping(address, check=False)
 
 
 # --- purpose --------------------------------------------------------------------------------------
@@ -296,7 +251,7 @@ def test_a_failure_half_way_leaves_what_was_there(
     assert swapped.returncode == 0, swapped.stderr
     before = contents()
     file.write(changed)
-    refused(1, "[EBUSY]")
+    refused(12, "[EINPROGRESS]")
     assert ipttctl("confirm", str(before[1][0])).returncode == 0
     # nothing is changed if a program is missing
     file.write({**changed, "none": at(place, object={"packet": "/no/such.o:x"})})

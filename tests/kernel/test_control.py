@@ -221,13 +221,13 @@ def test_a_swap_goes_back_unless_it_is_confirmed(
         kept = made(*given, "--rollback-after", "1h")
         assert kept["generation"] == 4
         busy = ipttctl(*given)
-        assert busy.returncode == 1
-        assert "[EBUSY]" in busy.stderr
+        assert busy.returncode == 12
+        assert "[EINPROGRESS]" in busy.stderr
         confirmed = made("confirm", link)
         assert (confirmed["generation"], confirmed["rollback_in_s"]) == (4, None)
         nothing = ipttctl("confirm", link)
-        assert nothing.returncode == 1
-        assert "[ENODATA]" in nothing.stderr
+        assert nothing.returncode == 13
+        assert "[EALREADY]" in nothing.stderr
         wait_for(lambda: changes.out().count("\n") == 5, what=changes.out())
         assert changes.stop() == 0
     before, first, back, again, confirmation = changes.out().splitlines()
@@ -395,7 +395,7 @@ def test_payloads_are_shown_by_their_type(place: Namespace, make_program: MakePr
             assert events.process.wait(COMMAND_TIMEOUT) == 0
             text.wait_for_text('payload={"count":7,"mark":-2}')
             assert text.stop() == 0
-        (event,) = map(json.loads, events.out().splitlines())
+        (event,) = events.records()
         assert event["payload"] == "07000000feffffff"
         assert event["payload_value"] == {"count": 7, "mark": -2}
         detached(link)

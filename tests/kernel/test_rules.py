@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -41,9 +40,7 @@ def connect(address: str, port: int) -> None:
 
 def rules(trace: Running) -> list[dict[str, Any]]:
     """The events of rules of nftables so far."""
-    lines = trace.out().splitlines(keepends=True)
-    events = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [event for event in events if event["kind"] == "chain_rule"]
+    return [event for event in trace.records() if event["kind"] == "chain_rule"]
 
 
 def texts(trace: Running, count: int) -> list[str]:

@@ -193,7 +193,7 @@ def test_a_container_is_traced_for_some_time(
     assert ["1", "filter", "OUTPUT", "1", "rule", "-"] in sums, out
     assert ["1", "filter", "OUTPUT", "2", "rule", "-"] in sums, out
     assert [s[5] for s in sums if s[4] == "exit"].count("DROP") == 1, out
-    events = (tmp_path / f"trace-{container}.json").read_text().splitlines()
+    _, *events = (tmp_path / f"trace-{container}.json").read_text().splitlines()
     assert sum(int(s[0]) for s in sums) == len(events)
     assert {json.loads(line)["netns"] for line in events} == {place.inode}
     assert " lost 0" in err

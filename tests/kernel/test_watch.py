@@ -119,7 +119,7 @@ def test_the_command_line_lists_first(controller: Controller, make_program: Make
         changes.wait_for_text("listening")
         second = controller.attach(TableHook(), programs)
         controller.detach(second.id)
-        wait_for(lambda: changes.out().count("\n") == 3, what="a list and two changes")
+        wait_for(lambda: len(changes.records()) == 3, what="a list and two changes")
         listed, attached, detached = changes.finish()
     assert (listed["change"], listed["overrun"]) == ("list", False)
     assert [link["link"] for link in listed["links"]] == [first.id]

@@ -12,15 +12,21 @@ from typing import Any, Final, Literal
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
-from ipttctl.errors import ExpectationError, KernelError, NameTakenError
+from ipttctl.errors import (
+    ExpectationError,
+    KernelError,
+    NameTakenError,
+    SwapRolledBackError,
+)
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
+from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
-from ipttproto import NfMode, Slot
+from ipttproto import NfMode, Slot, SwapOutcome
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.network import Namespace
 from tests.storm.journal import Journal
@@ -63,6 +69,13 @@ _LABELS: Final[tuple[dict[str, str] | None, ...]] = (
 )
 #: seconds until a swap is rolled back: too few for a confirmation, or enough
 _ROLLBACK = (None, 0.05, 3)
+#: guards of a swap: that hold whatever happens, and that traffic violates soon or at some time
+_GUARDS = (
+    (),
+    (),
+    ("lost < 1000000000/s",),
+    ("packets < 50 for 10s", "drops < 1/2 for 100ms min 10"),
+)
 _PATIENCE: Final = 600.0
 _POLL: Final = 0.01
 
@@ -113,7 +126,7 @@ class Links:
         return len(self._links)
 
     def change(self) -> None:
-        """Attach a link, swap some, conclude a swap with a rollback, or detach a link."""
+        """Attach a link, swap some, conclude a swap that waits, or detach a link."""
         kind, pick = self._decide.random(), self._decide.random()
         index = int(pick * len(self._links))
         # A link that outlives the attempts to reload the module would keep it loaded.
@@ -124,7 +137,7 @@ class Links:
             self._detach(index)
         elif kind >= 0.74:
             self._own(index)
-        elif self._links[index].rollback_in is None:
+        elif not self._links[index].waits:
             self._swap(index)
         else:
             self._conclude(index)
@@ -214,12 +227,13 @@ class Links:
     def _swap(self, index: int) -> None:
         """Swap a link, or several in one step: all, or none if one expectation is wrong."""
         decide = self._decide
-        others = [n for n, link in enumerate(self._links) if link.rollback_in is None]
+        others = [n for n, link in enumerate(self._links) if not link.waits]
         others.remove(index)
         together = min(decide.choice(_TOGETHER), len(others) + 1)
         chosen = [index, *decide.sample(others, together - 1)]
         wrong = chosen[-1] if decide.random() < _WRONG else None
         rollback_after = decide.choice(_ROLLBACK)
+        guards = [Condition.parse(text) for text in decide.choice(_GUARDS)]
         links = [self._links[n] for n in chosen]
         swaps = [
             Swap(
@@ -233,7 +247,7 @@ class Links:
         words = ", ".join(f"link {link.id} generation {link.generation}" for link in links)
         kind = "swap" if together == 1 else "transaction"
         try:
-            swapped = self._exchange(swaps, rollback_after)
+            swapped = self._exchange(swaps, rollback_after, guards)
         except ExpectationError:
             assert wrong is not None, f"not as expected: {words}"
             self._look_again()
@@ -244,12 +258,17 @@ class Links:
             assert (now.id, now.generation) == (before.id, before.generation + 1)
             assert now.labels == (before.labels if swap.labels is None else swap.labels)
             assert (now.rollback_in is None) == (rollback_after is None)
+            assert now.guards == tuple(guards)
+            assert now.waits == (rollback_after is not None or bool(guards))
             self._links[n] = now
+        words += "".join(f", {guard}" for guard in guards)
         self._journal.write(kind, f"{words}, back after {rollback_after} s")
 
-    def _exchange(self, swaps: Sequence[Swap], rollback_after: float | None) -> list[Link]:
+    def _exchange(
+        self, swaps: Sequence[Swap], rollback_after: float | None, guards: Sequence[Condition]
+    ) -> list[Link]:
         if len(swaps) > 1:
-            return self._controller.transact(swaps, rollback_after=rollback_after)
+            return self._controller.transact(swaps, rollback_after=rollback_after, guards=guards)
         (swap,) = swaps
         return [
             self._controller.swap(
@@ -257,25 +276,39 @@ class Links:
                 swap.programs,
                 expect_generation=swap.expect_generation,
                 rollback_after=rollback_after,
+                guards=guards,
                 labels=swap.labels,
             )
         ]
 
     def _conclude(self, index: int) -> None:
-        """Confirm a swap with a rollback, or wait until it is rolled back."""
+        """Confirm a swap that waits, have it rolled back, or wait until it is rolled back."""
         link = self._links[index]
-        if self._decide.random() < 0.5:
+        kind = self._decide.random()
+        words = f"link {link.id} generation {link.generation}"
+        # there may be nothing to wait for
+        if kind < 0.7 or link.rollback_in is None:
+            by: dict[str, Any] = self._decide.choice(
+                (
+                    {"link": link.id},
+                    {"link": link.name or link.id, "expect_generation": link.generation},
+                    {"transaction": link.transaction},
+                )
+            )
             try:
-                expected = self._decide.choice((None, link.generation))
-                self._controller.confirm(link.id, expect_generation=expected)
-                self._journal.write("confirm", f"link {link.id} generation {link.generation}")
-            except KernelError as error:
-                # it was already rolled back
-                if error.errno not in {errno.ENODATA, errno.ESTALE}:
-                    raise
+                if kind < 0.4:
+                    self._controller.confirm(**by)
+                    self._journal.write("confirm", words)
+                else:
+                    undone = self._controller.rollback(**by, reason="storm")
+                    assert link.id in {one.id for one in undone}
+                    assert {one.outcome for one in undone} == {SwapOutcome.ROLLBACK_REQUEST}
+                    self._journal.write("rollback", words)
+            except SwapRolledBackError as error:
+                self._journal.write("too-late", f"{words}: {error}")
         else:
             end = time.monotonic() + _PATIENCE
-            while self._controller.link(link.id).rollback_in is not None:
+            while self._controller.link(link.id).waits:
                 assert time.monotonic() < end, f"link {link.id} is not rolled back"
                 time.sleep(_POLL)
         self._look_again()
@@ -303,7 +336,7 @@ class Links:
 
     def _check_generation(self, before: Link, now: Link) -> None:
         back = now.generation - before.generation
-        waited = before.rollback_in is not None
+        waited = before.waits
         assert back == 0 or (back == 1 and waited), (
             f"link {now.id} is of generation {now.generation}, was of {before.generation}"
             f"{', to be rolled back' if waited else ''}"

@@ -18,6 +18,7 @@ from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.printing import note
 from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
+from ipttctl.cli.stream_head import begin_stream
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
 from ipttctl.errors import LinkGoneError, ModuleError, UsageError
@@ -90,6 +91,7 @@ def _follow_events(
         ids = [_id(controller, one) for one in links]
         chosen = wanted.filter(ids, namespaces.cookies)
         types = PayloadTypes(controller.link)
+        begin_stream("events", controller, form)
         with (
             controller.events(chosen) as stream,
             namespaces.watched(controller, names),
@@ -145,6 +147,7 @@ def _follow_links(links: Collection[LinkRef], count: int | None, form: Output) -
         on_ending(watch.stop),
     ):
         names = NamespaceNames()
+        begin_stream("links", controller, form)
         shown = 0
         for item in watch:
             if isinstance(item, LinkList):

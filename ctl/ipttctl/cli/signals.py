@@ -19,23 +19,29 @@ _PATIENT: Final = 2
 
 
 @contextmanager
-def on_ending(stop: Callable[[], None]) -> Iterator[None]:
+def on_ending(stop: Callable[[], None], reread: Callable[[], None] | None = None) -> Iterator[None]:
     """Call ``stop`` when the user or the system asks the process to end, instead of dying.
 
     The second signal does the same; the third ends the process. Ignored signals stay ignored.
-    ``stop`` is called by a thread, once for each signal.
+    ``stop`` is called by a thread, once for each signal. With ``reread`` SIGHUP does not end the
+    process, and that is called instead.
     """
     # a signal between the two is not missed: the thread has it before there is a handler
-    with _told(stop), interrupted_by(lambda: None):
+    with _told(stop, reread), interrupted_by(lambda: None, keeps_on=reread is not None):
         yield
 
 
 @contextmanager
-def interrupted_by(stop: Callable[[], None]) -> Iterator[None]:
-    """Do as ``on_ending`` does, but call ``stop`` as a signal handler: it may raise."""
+def interrupted_by(stop: Callable[[], None], *, keeps_on: bool = False) -> Iterator[None]:
+    """Do as ``on_ending`` does, but call ``stop`` as a signal handler: it may raise.
+
+    SIGHUP does nothing if the process ``keeps_on``.
+    """
     told: list[int] = []
 
     def handle(number: int) -> None:
+        if keeps_on and number == signal.SIGHUP:
+            return
         told.append(number)
         if len(told) <= _PATIENT:
             stop()
@@ -48,8 +54,8 @@ def interrupted_by(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _told(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` for each signal that ends, from a thread.
+def _told(stop: Callable[[], None], reread: Callable[[], None] | None) -> Iterator[None]:
+    """Call ``stop`` for each signal that ends, from a thread, or ``reread`` for SIGHUP.
 
     Python calls handlers between two steps of its interpreter. If a signal comes right before the
     step is a system call that waits, or to another thread, that would be after the wait.
@@ -61,7 +67,9 @@ def _told(stop: Callable[[], None]) -> Iterator[None]:
         # they are for the thread that waits
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while number := os.read(reader, 1)[0]:
-            if number in ENDING:
+            if number == signal.SIGHUP and reread:
+                reread()
+            elif number in ENDING:
                 stop()
 
     watching = threading.Thread(target=watch, name="signals", daemon=True)

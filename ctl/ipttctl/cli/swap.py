@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl swap``, ``confirm`` and ``history``."""
+"""``ipttctl swap`` and ``history``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from ipttctl.bpf.constants_map import constants_of
 from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.guards import GuardOption, parse_guards
 from ipttctl.cli.keep import KeepOptions, SwapCommand
 from ipttctl.cli.options import (
     ForceOption,
@@ -22,10 +23,11 @@ from ipttctl.cli.options import (
     inherited,
 )
 from ipttctl.errors import PrivilegeError, ProgramError, UsageError
+from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.names import LabelOptions, parse_link, parse_reason
 from ipttctl.programs.options import ProgramOptions
-from ipttctl.programs.slots import Expectations, ExpectedGeneration
+from ipttctl.programs.slots import Expectations
 from ipttctl.system.inherited import Inherited
 from ipttproto.family import limit
 
@@ -54,6 +56,7 @@ def swap(
             help="swap back after this time (500ms, 30s, 2m) unless `ipttctl confirm` comes first",
         ),
     ] = None,
+    guard: GuardOption = None,
     transaction: Annotated[
         str | None,
         typer.Option(
@@ -84,19 +87,26 @@ def swap(
     [{"link": 3, "fd": {"rule": 7}, "expect-gen": 1}, {"link": 4, "pinned": {"packet": "/x/y"}}].
     If anything is refused, none of them is swapped.
 
-    The kernel module itself keeps --rollback-after, so that it holds even if ipttctl is killed.
-    Until then the links cannot be swapped again.
+    --guard is a condition on the counters of each link, counted from the swap on, such as
+    'drops < 10/s for 5s', 'drops < 1/100 min 500 packets' or 'lost < 1'. As soon as a guard does
+    not hold, all links of the swap go back. Without --rollback-after they wait for `confirm`
+    without a limit.
+
+    The kernel module itself keeps --rollback-after and --guard, so that they hold even if ipttctl
+    is killed. Until then the links cannot be swapped again (status 12); `ipttctl rollback` undoes
+    the swap at once.
     """
     back = (
         None
         if rollback_after is None
         else durations.seconds("--rollback-after", rollback_after, _LONGEST)
     )
+    guards = parse_guards(guard)
     why = parse_reason("--reason", reason)
     if transaction is not None:
         if link is not None or programs.given or keep.given or expected.given or label.given:
             raise UsageError("--txn has links, programs, labels and expectations in its file")
-        _transact(transaction, inherited(context), _How(back, why, force), output_form)
+        _transact(transaction, inherited(context), _How(back, guards, why, force), output_form)
         return
     if link is None:
         raise UsageError("give the id or the name of a link, or --txn")
@@ -117,30 +127,13 @@ def swap(
             expect_generation=opened.expect_generation,
             expect_programs=expected_programs,
             rollback_after=back,
+            guards=guards,
             labels=labels,
             reason=why,
             force=force,
             keep=opened.keep,
         )
         output.links([changed], output_form)
-
-
-@grouped
-def confirm(
-    *,
-    link: LinkArgument,
-    expected: ExpectedGeneration,
-    output_form: OutputOption = Output.TEXT,
-) -> None:
-    """Keep a swap made with --rollback-after, of the link and of those swapped together with it.
-
-    --expect-gen is the generation that swap printed. Without it any waiting swap is
-    confirmed, somebody else's too if the own one was rolled back before. Prints the link.
-    """
-    wanted = parse_link(link)
-    with Controller() as controller:
-        confirmed = controller.confirm(wanted, expect_generation=expected.expect_generation)
-        output.links([confirmed], output_form)
 
 
 def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None:
@@ -164,6 +157,7 @@ class _How(NamedTuple):
     """The way in which a transaction is made; see ``Controller.transact``."""
 
     rollback_after: float | None
+    guards: list[Condition]
     reason: str | None
     force: bool
 

@@ -19,6 +19,7 @@ from ipttctl.cli.output import EventPrinter, event_columns, tell_state, totals
 from ipttctl.cli.printing import note
 from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.signals import on_ending
+from ipttctl.cli.stream_head import begin_stream
 from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.trace_links import TraceLinks
 from ipttctl.cli.view import EventView
@@ -189,9 +190,8 @@ def trace(
                     links.follow(found, programs)
 
         with on_ending(events.stop):
-            for link_id in links.there:
-                note(f"tracing: link {link_id}")
-            _tell_missing(list(links.there.values()), backend)
+            begin_stream("trace", controller, output)
+            _tell_links(list(links.there.values()), backend)
             # where nftables' chains cannot be watched, only legacy rules are seen
             sees_nft = any(isinstance(place, ChainHook) for place in places)
             _tell_no_rules(namespace, backend if sees_nft else Backend.LEGACY)
@@ -285,8 +285,13 @@ def _places(
         yield ChainHook(netns=namespace)
 
 
-def _tell_missing(links: list[Link], backend: Backend | None) -> None:
-    """Report code that is not loaded, unless that of another back end is and none was chosen."""
+def _tell_links(links: list[Link], backend: Backend | None) -> None:
+    """Name the links, and code that is not loaded.
+
+    That is not told if the code of another back end is, and none was chosen.
+    """
+    for link in links:
+        note(f"tracing: link {link.id}")
     if backend is not None or all(list(link.hook.misses(link.id)) for link in links):
         for link in links:
             tell_state(link)

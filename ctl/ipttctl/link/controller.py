@@ -10,9 +10,16 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ipttctl.bpf.descriptors import Closing
-from ipttctl.errors import KernelError, LinkGoneError, ModuleError, NameTakenError
+from ipttctl.errors import (
+    KernelError,
+    LinkGoneError,
+    ModuleError,
+    NameTakenError,
+    UsageError,
+)
 from ipttctl.events.filter import EventFilter
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.condition import Condition
 from ipttctl.link.keep import keep_parts, unchanged_generation
 from ipttctl.link.model import (
     HistoryEntry,
@@ -162,6 +169,7 @@ class Controller(Closing):
         expect_generation: int | None = None,
         expect_programs: Mapping[Slot, int] | None = None,
         rollback_after: float | None = None,
+        guards: Iterable[Condition] = (),
         labels: Mapping[str, str] | None = None,
         reason: str | None = None,
         force: bool = False,
@@ -172,10 +180,14 @@ class Controller(Closing):
         ``programs`` is the whole set; unnamed slots become empty. ``labels`` are all labels from
         now on; with None the link keeps those that it has. With ``expect_generation``, or
         with program ids by slot in ``expect_programs`` (0 for an empty slot), the swap happens
-        only if the link is as expected. With ``rollback_after`` the module swaps back after that
-        many seconds, even if this process dies, unless ``confirm`` is called first. Until then the
-        link cannot be swapped again (EBUSY). With ``force`` it is swapped although somebody else
-        owns it exclusively (EBUSY otherwise).
+        only if the link is as expected. With ``force`` it is swapped although somebody else owns it
+        exclusively (EBUSY otherwise).
+
+        With ``rollback_after`` or ``guards`` the swap waits for ``confirm``. The module itself
+        swaps back, even if this process dies, after ``rollback_after`` seconds, or as soon as one
+        of the ``guards`` is violated by the link's counters, counted from the swap on (see
+        ``Condition``). Until then the link cannot be swapped again. With ``guards`` alone it waits
+        without a limit.
 
         The parts to ``keep`` are taken from the link's set. If somebody else swaps the link between
         that and the swap, it is refused as unexpected: sets are not mixed. (``KeptMaps`` keeps the
@@ -183,6 +195,7 @@ class Controller(Closing):
 
         Raises:
             LinkGoneError: there is no such link.
+            SwapWaitingError: the link's last swap waits.
             ExpectationError: the link is not as expected; nothing was changed.
             UsageError: a part to keep is given too.
             ProgramError: the new programs have no map for the payload.
@@ -191,7 +204,7 @@ class Controller(Closing):
         with ExitStack() as opened:
             attributes = {
                 **self._kept(swap, opened).attributes(),
-                **_rollback(rollback_after),
+                **_terms(rollback_after, guards),
                 **_how(reason, force),
             }
             return self._link(Command.SWAP, attributes, f"swapping link {link}")
@@ -201,6 +214,7 @@ class Controller(Closing):
         swaps: Sequence[Swap],
         *,
         rollback_after: float | None = None,
+        guards: Iterable[Condition] = (),
         reason: str | None = None,
         force: bool = False,
     ) -> list[Link]:
@@ -208,10 +222,12 @@ class Controller(Closing):
 
         A packet in a table, or in a base chain, meets the old sets of all links there or the new
         sets of all. Each netfilter hook changes separately, at about the same time.
-        ``rollback_after`` and ``force`` are as for ``swap``, and apply to all links together.
+        ``rollback_after``, ``guards`` and ``force`` are as for ``swap``, and apply to all links
+        together: if one of them violates a guard, all go back.
 
         Raises:
             LinkGoneError: there is no such link.
+            SwapWaitingError: the last swap of a link waits.
             ExpectationError: a link is not as expected.
             In every case nothing was changed.
         """
@@ -219,7 +235,7 @@ class Controller(Closing):
         with ExitStack() as opened:
             attributes = {
                 "change": [self._kept(swap, opened).attributes() for swap in swaps],
-                **_rollback(rollback_after),
+                **_terms(rollback_after, guards),
                 **_how(reason, force),
             }
             action = f"swapping links {links}"
@@ -230,20 +246,57 @@ class Controller(Closing):
             )
         return [Link.from_attributes(reply) for reply in replies]
 
-    def confirm(self, link: LinkRef, *, expect_generation: int | None = None) -> Link:
-        """Keep a swap: cancel the roll-back of the link, and of those swapped together with it.
+    def confirm(
+        self,
+        link: LinkRef | None = None,
+        *,
+        transaction: int | None = None,
+        expect_generation: int | None = None,
+    ) -> Link:
+        """Keep a swap that waits, of the link and of those swapped together with it.
 
+        The swap is given by one of its links, or by its ``transaction`` (see ``Link``).
         ``expect_generation`` is the link's generation that the swap returned. Without it this
         confirms whichever swap waits: a confirmation that comes late, after the roll-back, keeps
         what somebody else has swapped in since.
 
         Raises:
-            LinkGoneError: there is no such link.
+            LinkGoneError: there is no such link, or no link whose last swap it is.
             ExpectationError: the link is of another generation; nothing was confirmed.
-            KernelError: with ENODATA, no roll-back is pending (any more).
+            SwapConfirmedError: it was confirmed already.
+            SwapRolledBackError: it is too late: it was rolled back.
+            NoSwapWaitsError: there is nothing to confirm.
         """
-        attributes = {**link_attributes(link), **expectations(expect_generation, None)}
-        return self._link(Command.CONFIRM, attributes, f"confirming link {link}")
+        attributes, called = _waiting_swap(link, transaction, expect_generation)
+        return self._link(Command.CONFIRM, attributes, f"confirming {called}")
+
+    def rollback(
+        self,
+        link: LinkRef | None = None,
+        *,
+        transaction: int | None = None,
+        expect_generation: int | None = None,
+        reason: str | None = None,
+        force: bool = False,
+    ) -> list[Link]:
+        """Undo a swap that waits, at once; returns all its links, as they are afterwards.
+
+        The swap is given as for ``confirm``. When this returns, no packet meets the programs that
+        were swapped in. With ``force`` it is undone although somebody else owns a link exclusively.
+
+        Raises:
+            LinkGoneError: there is no such link, or no link whose last swap it is.
+            ExpectationError: the link is of another generation; nothing was undone.
+            SwapConfirmedError: it is too late: it was confirmed.
+            SwapRolledBackError: it was rolled back already.
+            NoSwapWaitsError: there is nothing to undo.
+            KernelError: with EBUSY, somebody else owns a link exclusively.
+        """
+        attributes, called = _waiting_swap(link, transaction, expect_generation)
+        attributes |= _how(reason, force)
+        action = f"rolling {called} back"
+        replies = self._connection.request(Command.ROLLBACK, attributes, action)
+        return [Link.from_attributes(reply) for reply in replies]
 
     def history(self, link: LinkRef) -> list[HistoryEntry]:
         """The history of a link's last generations, oldest first.
@@ -457,8 +510,33 @@ def _how(reason: str | None, force: bool) -> dict[str, Any]:
     return {**note_attributes(None, reason), **({"force": 1} if force else {})}
 
 
-def _rollback(seconds: float | None) -> dict[str, int]:
-    return {} if seconds is None else {"rollback-after": max(1, round(seconds * _MILLI))}
+def _terms(rollback_after: float | None, guards: Iterable[Condition]) -> dict[str, Any]:
+    """The attributes that have a swap wait."""
+    terms: dict[str, Any] = {}
+    if rollback_after is not None:
+        terms["rollback-after"] = max(1, round(rollback_after * _MILLI))
+    nests = [guard.attributes() for guard in guards]
+    if nests:
+        terms["guard"] = nests
+    return terms
+
+
+def _waiting_swap(
+    link: LinkRef | None, transaction: int | None, expect_generation: int | None
+) -> tuple[dict[str, Any], str]:
+    """The attributes that name a swap which waits, and its name in errors.
+
+    Raises:
+        UsageError: it is not given by either its link or its transaction.
+    """
+    if (link is None) == (transaction is None):
+        raise UsageError("a swap is given by one of its links, or by its transaction")
+    if link is None:
+        if expect_generation is not None:
+            raise UsageError("a generation is expected of a link, not of a transaction")
+        return {"transaction": transaction}, f"transaction {transaction}"
+    attributes = {**link_attributes(link), **expectations(expect_generation, None)}
+    return attributes, f"link {link}"
 
 
 def require_same_build(status: ModuleStatus) -> None:

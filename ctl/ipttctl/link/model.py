@@ -10,9 +10,20 @@ from typing import Any, Final
 
 from ipttctl import hooks
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.condition import Condition, Violation
 from ipttctl.link.names import LinkRef, labels_of, link_attributes, note_attributes
 from ipttctl.numbers import known_member
-from ipttproto import Action, Command, DetachReason, Layout, LinkFlag, Loss, Slot, Walk
+from ipttproto import (
+    Action,
+    Command,
+    DetachReason,
+    Layout,
+    LinkFlag,
+    Loss,
+    Slot,
+    SwapOutcome,
+    Walk,
+)
 
 _SLOTS: Final = {int(slot): slot for slot in Slot}
 _MILLI: Final = 1000
@@ -93,7 +104,9 @@ class Link:
     persistent. ``rollback_in`` is the time in seconds until the last swap is rolled back, unless it
     is confirmed. ``name`` is empty if it has none. ``reason`` is the one that was given for the
     change that made the generation, or for detaching it; ``transaction`` is the number of that
-    change (see ``HistoryEntry``).
+    change (see ``HistoryEntry``). ``outcome`` is what became of the last swap; None if it was for
+    good, or there was none. ``guards`` are the conditions of a swap that waits, and ``violation``
+    is how one did not hold, if the swap was rolled back for that.
     """
 
     id: int
@@ -115,6 +128,14 @@ class Link:
     labels: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     transaction: int = 0
+    guards: tuple[Condition, ...] = ()
+    outcome: SwapOutcome | int | None = None
+    violation: Violation | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the last swap waits to be confirmed or rolled back."""
+        return self.outcome == SwapOutcome.WAITING
 
     @property
     def persistent(self) -> bool:
@@ -131,6 +152,7 @@ class Link:
         """The link that the attributes of a message describe; missing ones are empty."""
         programs = attributes.get("programs", {})
         rollback = attributes.get("rollback-in")
+        outcome = attributes.get("outcome")
         return cls(
             id=attributes.get("link", 0),
             hook=hooks.from_attributes(attributes),
@@ -151,6 +173,9 @@ class Link:
             labels=labels_of(attributes),
             reason=attributes.get("reason-text", ""),
             transaction=attributes.get("transaction", 0),
+            guards=tuple(map(Condition.from_attributes, attributes.get("guard", ()))),
+            outcome=None if outcome is None else known_member(SwapOutcome, outcome),
+            violation=Violation.from_attributes(attributes.get("violation")),
         )
 
 
@@ -159,9 +184,10 @@ class HistoryEntry:
     """The origin of one generation of a link.
 
     ``time`` is CLOCK_REALTIME in ns. ``pid``, ``uid`` and ``comm`` are those of the requesting
-    process. For a roll-back, which the module does itself, they are 0 and empty. ``transaction`` is
-    a number that links which were swapped together have in common, and no other change has but the
-    roll-back of that swap. ``reason`` is empty if none was given.
+    process. For a roll-back that nobody asked for they are 0 and empty: the module does it itself.
+    ``transaction`` is a number that links which were swapped together have in common, and no other
+    change has but the roll-back of that swap. ``reason`` is empty if none was given. ``violation``
+    is of the guard that had the swap rolled back, if one had.
     """
 
     generation: int
@@ -173,6 +199,7 @@ class HistoryEntry:
     programs: Mapping[Slot, ProgramInfo]
     transaction: int = 0
     reason: str = ""
+    violation: Violation | None = None
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> HistoryEntry:
@@ -187,6 +214,7 @@ class HistoryEntry:
             programs=dict(_programs(attributes.get("program", ()))),
             transaction=attributes.get("transaction", 0),
             reason=attributes.get("reason", ""),
+            violation=Violation.from_attributes(attributes.get("violation")),
         )
 
 
@@ -205,7 +233,7 @@ class Change(enum.StrEnum):
     SWAPPED = "swapped"
     DETACHED = "detached"
     CHANGED = "changed"
-    """See ``armed``, ``gone``, ``name``, ``owner_portid`` and ``rollback_in`` of the link."""
+    """See ``armed``, ``gone``, ``name``, ``owner_portid`` and ``outcome`` of the link."""
 
 
 _CHANGES: Final[Mapping[int, Change]] = {
@@ -222,6 +250,7 @@ class LinkChange:
 
     ``sequence`` grows with every change of any link. ``forced_pid`` and ``forced_comm`` are the
     process that made the change by force, against the link's owner; 0 and empty if nobody did.
+    ``requester_pid`` and ``requester_comm`` are the process that had a swap rolled back.
     """
 
     change: Change
@@ -230,6 +259,8 @@ class LinkChange:
     sequence: int = 0
     forced_pid: int = 0
     forced_comm: str = ""
+    requester_pid: int = 0
+    requester_comm: str = ""
 
     @classmethod
     def from_message(cls, command: int, attributes: Mapping[str, Any]) -> LinkChange | None:
@@ -245,6 +276,8 @@ class LinkChange:
             attributes.get("links-sequence", 0),
             attributes.get("forced-pid", 0),
             attributes.get("forced-comm", ""),
+            attributes.get("requester-pid", 0),
+            attributes.get("requester-comm", ""),
         )
 
 

@@ -26,6 +26,7 @@ class ProgramChoice:
 
     ``filter`` is a tcpdump expression or instructions, as ``compile_filter`` takes them.
     ``constants`` are values by name, for the programs of files: text, or what JSON has.
+    ``digests`` are those that programs must have, by slot (see ``programs.digests``).
     """
 
     sources: Mapping[Slot, ProgramSource]
@@ -33,6 +34,7 @@ class ProgramChoice:
     cookie: int | None = None
     payload: str | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[Slot, str] = field(default_factory=dict)
 
     def relative_to(self, directory: Path) -> Self:
         """The same choice, with relative paths resolved against a directory."""
@@ -50,13 +52,17 @@ class ProgramChoice:
 
         Raises:
             ProgramError: a program or a constant is missing, a program or the filter does not
-                compile or load, or a map cannot be kept.
+                compile or load, a program has another digest, or a map cannot be kept.
             UsageError: a constant's value does not fit its type.
         """
         with ExitStack() as stack:
             programs = stack.enter_context(
                 open_sources(
-                    self.sources, on_compile=on_compile, constants=self.constants, keep=keep
+                    self.sources,
+                    on_compile=on_compile,
+                    constants=self.constants,
+                    keep=keep,
+                    expected=self.digests,
                 )
             )
             payload = None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Final
 
@@ -10,8 +11,15 @@ from ipttctl.errors import ProgramError, UsageError
 from ipttctl.numbers import number
 from ipttctl.options import Option
 from ipttctl.programs.choice import ProgramChoice
+from ipttctl.programs.digests import parse_digest
 from ipttctl.programs.slots import by_slot
-from ipttctl.programs.sources import KINDS, ProgramSource, check_inherited, parse_source
+from ipttctl.programs.sources import (
+    KINDS,
+    ProgramSource,
+    check_inherited,
+    is_file,
+    parse_source,
+)
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 
@@ -55,6 +63,14 @@ class ProgramOptions:
             "--set",
             "a constant of the programs of files: a number, true, an enum's name, text, JSON",
             metavar="NAME=VALUE",
+        ),
+    ] = field(default_factory=list)
+    digest: Annotated[
+        list[str],
+        Option(
+            "--digest",
+            "the program has to be this one: sha256:HEX of its file, or tag:HEX if it is loaded",
+            metavar="SLOT=DIGEST",
         ),
     ] = field(default_factory=list)
     filter_expression: Annotated[
@@ -125,4 +141,24 @@ class ProgramOptions:
             if name in constants:
                 raise UsageError(f"--set: constant {name} is given twice")
             constants[name] = value
-        return ProgramChoice(sources, self.filter_expression, cookie, self.payload, constants)
+        return ProgramChoice(
+            sources,
+            self.filter_expression,
+            cookie,
+            self.payload,
+            constants,
+            self._digests(sources),
+        )
+
+    def _digests(self, sources: Mapping[Slot, ProgramSource]) -> dict[Slot, str]:
+        digests: dict[Slot, str] = {}
+        for slot, text in by_slot("--digest", self.digest):
+            name = slot.name.lower()
+            if slot in digests or slot not in sources:
+                why = "is given twice" if slot in digests else "has no program"
+                raise UsageError(f"--digest: slot {name} {why}")
+            try:
+                digests[slot] = parse_digest(text, of_file=is_file(sources[slot]))
+            except UsageError as error:
+                raise UsageError(f"--digest: {name}: {error.problem}", error.remedy) from None
+        return digests

@@ -28,6 +28,7 @@ from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ProgramError, UsageError, VerifierError
 from ipttctl.numbers import U32_MAX, number
 from ipttctl.paths import module_directory, programs_directory
+from ipttctl.programs.digests import check_file, check_loaded
 from ipttctl.programs.keep import KeptMaps
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
@@ -143,22 +144,30 @@ def relative_to(directory: Path, source: ProgramSource) -> ProgramSource:
             return source
 
 
+def is_file(source: ProgramSource) -> bool:
+    """Whether a source is a file, whose programs have to be loaded."""
+    return isinstance(source, FromSource | FromObject)
+
+
 def source_digests(
     sources: Mapping[Slot, ProgramSource],
     constants: Mapping[str, Any] | None = None,
     *,
     on_compile: Callable[[], None] | None = None,
+    expected: Mapping[Slot, str] | None = None,
 ) -> dict[Slot, str]:
     """Hashes, in hex, of the programs that would be loaded from files; nothing is loaded.
 
-    Programs that are loaded with other ``constants`` have other hashes.
+    Programs that are loaded with other ``constants`` have other hashes. ``expected`` are digests
+    of the files (see ``programs.digests``).
 
     Raises:
-        ProgramError: there is no such file, program or constant, or it does not compile.
+        ProgramError: there is no such file, program or constant, it does not compile, or the file
+            is not the expected one.
         UsageError: a constant's value does not fit its type.
     """
     digests = {}
-    for file in _read_files(sources, constants or {}, on_compile):
+    for file in _read_files(sources, constants or {}, on_compile, expected or {}):
         content = file.spec.content() + identity(file.spec)
         for slot, name in file.names.items():
             program = file.spec.find_program(name)
@@ -238,6 +247,7 @@ def open_sources(
     on_compile: Callable[[], None] | None = None,
     constants: Mapping[str, Any] | None = None,
     keep: KeptMaps | None = None,
+    expected: Mapping[Slot, str] | None = None,
 ) -> Iterator[dict[Slot, int]]:
     """Open the programs; yields descriptors by slot, closed at the end of the block.
 
@@ -246,10 +256,11 @@ def open_sources(
         on_compile: called before a compilation, which takes seconds.
         constants: values of constants by name, for the programs of all files that have them.
         keep: maps of a link that the programs of files are loaded with.
+        expected: digests of programs by slot (see ``programs.digests``).
 
     Raises:
-        ProgramError: there is no such program or constant, it does not compile or load, or a map
-            cannot be kept.
+        ProgramError: there is no such program or constant, it does not compile or load, it is not
+            the expected one, or a map cannot be kept.
         UsageError: a constant's value does not fit its type.
         PrivilegeError: the caller may not open or load it.
     """
@@ -267,9 +278,10 @@ def open_sources(
                     continue
                 case _:
                     fds[slot] = _opened(source, stack)
+            check_loaded(slot, fds[slot], expected or {})
             if keep:
                 keep.check_loaded(slot, _NAMES[type(source)], fds[slot])
-        files = _read_files(sources, constants or {}, on_compile)
+        files = _read_files(sources, constants or {}, on_compile, expected or {})
         kept = [
             keep.of_file(file.spec, file.name, file.names.keys()) if keep else {} for file in files
         ]
@@ -297,11 +309,13 @@ def _read_files(
     sources: Mapping[Slot, ProgramSource],
     constants: Mapping[str, Any],
     on_compile: Callable[[], None] | None,
+    expected: Mapping[Slot, str],
 ) -> list[_File]:
     """Read the files among the sources, each once, and set the constants in all that have them.
 
     Raises:
-        ProgramError: a file cannot be read, or no file has one of the constants.
+        ProgramError: a file cannot be read, is not the expected one, or no file has one of the
+            constants.
         UsageError: a constant's value does not fit its type.
     """
     by_file: dict[tuple[type, str], dict[Slot, str]] = {}
@@ -315,7 +329,12 @@ def _read_files(
             "give their --source or --object",
         )
     files = [
-        _File(kind, name, _read(kind, name, on_compile), names)
+        _File(
+            kind,
+            name,
+            _read(kind, name, on_compile, {s: d for s, d in expected.items() if s in names}),
+            names,
+        )
         for (kind, name), names in by_file.items()
     ]
     specs = [file.spec for file in files]
@@ -340,10 +359,18 @@ def _opened(source: Pinned | ById | ByTag | OfProcess, stack: ExitStack) -> int:
     return stack.enter_context(program).fd
 
 
-def _read(kind: type, file: str, on_compile: Callable[[], None] | None) -> CollectionSpec:
+def _read(
+    kind: type, file: str, on_compile: Callable[[], None] | None, expected: Mapping[Slot, str]
+) -> CollectionSpec:
     if kind is FromObject:
-        return CollectionSpec.from_object(file)
-    return CollectionSpec.from_source(file, include=_include(), on_compile=on_compile)
+        spec = CollectionSpec.from_object(file)
+        check_file(file, expected, spec.content())
+        return spec
+    # before and after: the compiler reads the file itself
+    check_file(file, expected)
+    spec = CollectionSpec.from_source(file, include=_include(), on_compile=on_compile)
+    check_file(file, expected)
+    return spec
 
 
 def _include() -> list[Path]:

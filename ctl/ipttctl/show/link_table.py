@@ -86,6 +86,12 @@ def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
     yield from link.hook.rows(names)
     if link.rollback_in is not None:
         yield f"back in {link.rollback_in:.1f}s"
+    elif link.waits:
+        yield "waits to be confirmed"
+    for guard in link.guards:
+        yield f"guard {guard}"
+    if link.violation is not None:
+        yield f"rolled back: {link.violation}"
 
 
 def _slots(link: Link, measured: Measurement | None) -> Iterator[tuple[str, ...]]:

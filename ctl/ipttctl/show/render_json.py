@@ -14,6 +14,7 @@ from ipttctl.events import describe, protocols
 from ipttctl.events.records import EventRecord
 from ipttctl.hooks import of_event
 from ipttctl.hooks.hook import LINK_VALUES
+from ipttctl.link.condition import Violation
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import (
@@ -171,7 +172,10 @@ def link_object(
         "reason_text": value.reason or None,
         "transaction": value.transaction or None,
         "armed": armed,
+        "outcome": _member(value.outcome),
         "rollback_in_s": value.rollback_in,
+        "guards": [str(guard) for guard in value.guards],
+        "violation": _violation(value.violation),
         "packets": stats.packets,
         "selected": stats.selected,
         "events": stats.events,
@@ -190,6 +194,8 @@ def change_object(
         "reason": _member(value.reason),
         "forced_pid": value.forced_pid or None,
         "forced_comm": value.forced_comm or None,
+        "requester_pid": value.requester_pid or None,
+        "requester_comm": value.requester_comm or None,
         "made": None if made is None else history_object(made),
         **link_object(value.link, names),
     }
@@ -216,6 +222,7 @@ def history_object(entry: HistoryEntry) -> dict[str, Any]:
         "comm": entry.comm or None,
         "transaction": entry.transaction or None,
         "reason_text": entry.reason or None,
+        "violation": _violation(entry.violation),
         "programs": _programs(entry.programs),
     }
 
@@ -250,6 +257,18 @@ def totals_object(events: int, packets: int | None, losses: Losses) -> dict[str,
         "lost_ring": losses.ring,
         "lost_memory": losses.memory,
         "nested": losses.nested,
+    }
+
+
+def _violation(violation: Violation | None) -> dict[str, Any] | None:
+    if violation is None:
+        return None
+    return {
+        "guard": str(violation.condition),
+        "link": violation.link,
+        "count": violation.count,
+        "packets": violation.packets,
+        "time_ms": violation.time,
     }
 
 

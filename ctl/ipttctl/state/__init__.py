@@ -10,7 +10,7 @@ with Controller() as controller:
 from __future__ import annotations
 
 from ipttctl.state.apply import apply_state, diff_state
-from ipttctl.state.model import DeclaredLink, DeclaredMap, State, Step, StepAction
+from ipttctl.state.model import DeclaredLink, DeclaredMap, State, Step, StepAction, Terms
 from ipttctl.state.save import SavedState, save_state
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "State",
     "Step",
     "StepAction",
+    "Terms",
     "apply_state",
     "diff_state",
     "save_state",

@@ -18,12 +18,14 @@ from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttctl.programs.choice import check_types
 from ipttctl.programs.keep import keep_maps
 from ipttctl.programs.sources import source_text
-from ipttctl.state.journal import RECORD, Record, RecordedLink, locked
+from ipttctl.state.journal import RECORD, Record, RecordedLink, locked, program_ids
 from ipttctl.state.maps import MapChange, MapDifference
-from ipttctl.state.model import State, Step, about
+from ipttctl.state.model import State, Step, Terms, about
 from ipttctl.state.plan import (
     Match,
     Plan,
+    check_maps,
+    confirm_steps,
     detach_steps,
     link_steps,
     live_maps,
@@ -35,6 +37,9 @@ from ipttctl.state.plan import (
 from ipttctl.state.undo import Undo, held_back
 from ipttproto.family import limit
 
+DEFAULT_TERMS: Final = Terms()
+"""The terms of a file without an owner."""
+
 _MOST: Final = limit("MAX_CHANGES")
 
 
@@ -42,36 +47,58 @@ def diff_state(
     controller: Controller,
     state: State,
     *,
-    prune: bool = False,
+    terms: Terms = DEFAULT_TERMS,
     record: Path = RECORD,
     on_compile: Callable[[], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> list[Step]:
     """List the steps that ``apply_state`` would take. Nothing is changed or loaded.
 
-    ``warn`` is called with a sentence for each declared link that somebody adopted: it is left
-    alone, and takes no step.
+    ``warn`` is called with a sentence for each declared link that is left as it is: somebody
+    adopted it, or its last swap waits to be confirmed.
 
     The maps of programs still to be loaded do not exist yet: their declared contents are part of
     the link's own step.
 
     Raises:
         UsageError: a namespace or a device is missing.
-        ProgramError: a program or a map is missing, or a source does not compile.
+        ProgramError: a program or a map is missing, is not the one with a declared digest, or a
+            source does not compile.
+        OtherOwnerError: the file of another owner declares a link or a map.
         PrivilegeError: the caller lacks CAP_NET_ADMIN, or for maps CAP_SYS_ADMIN.
     """
-    plan = make_plan(controller, state, Record.read(record), prune, on_compile)
+    return planned(controller, state, terms, record, on_compile=on_compile, warn=warn)[1]
+
+
+def planned(
+    controller: Controller,
+    state: State,
+    terms: Terms,
+    record: Path,
+    *,
+    on_compile: Callable[[], None] | None,
+    warn: Callable[[str], None] | None,
+) -> tuple[Plan, list[Step]]:
+    """The plan for a state, and its steps, as ``diff_state`` lists them."""
+    plan = make_plan(controller, state, Record.read(record), terms, on_compile)
     _warn(plan, warn)
+    return plan, visible_steps(plan)
+
+
+def visible_steps(plan: Plan) -> list[Step]:
+    """The steps of a plan that can be told before programs are loaded."""
     with ExitStack() as opened:
         differences = [
             (match, name, difference)
             for match in plan.matches
-            if match.kept
+            if match.kept and not match.left
             for name, difference in live_maps(match, opened)
         ]
+        check_maps(plan, differences)
         return [
             *map_steps(differences),
             *link_steps(plan),
+            *confirm_steps(plan),
             *detach_steps(plan),
             *rename_steps(plan),
         ]
@@ -81,30 +108,34 @@ def apply_state(
     controller: Controller,
     state: State,
     *,
-    prune: bool = False,
+    terms: Terms = DEFAULT_TERMS,
     record: Path = RECORD,
     on_compile: Callable[[], None] | None = None,
     warn: Callable[[str], None] | None = None,
     reason: str | None = None,
+    check: Callable[[Plan], None] | None = None,
 ) -> list[Step]:
     """Make the machine match a declared state; returns the steps taken, empty if it did already.
 
     Everything is loaded first. Then maps are changed, new links attached, all changed links swapped
-    in one transaction, surplus links detached, and links given their names. If anything fails up to
-    and including the transaction, everything is undone. With ``prune``, persistent links that apply
-    did not make are surplus too. ``warn`` is as for ``diff_state``, and called for maps that are
-    not kept. All changes of links have the ``reason``.
+    in one transaction, swaps confirmed, surplus links detached, and links given their names. If
+    anything fails up to and including the transaction, everything is undone. ``terms`` say whose
+    the state is, what is surplus, and what becomes of swaps that wait. ``warn`` is as for
+    ``diff_state``, and called for maps that are not kept. All changes of links have the ``reason``.
+    ``check`` is called with the plan before anything is changed, and raises to stop.
 
     A process that is killed half way leaves the links it has attached. The next apply makes them
     the declared ones, or detaches them.
 
     Raises:
-        UsageError, ProgramError, PrivilegeError: as for ``diff_state``.
+        UsageError, ProgramError, OtherOwnerError, PrivilegeError: as for ``diff_state``.
         ExpectationError: somebody else changed a link meanwhile.
         KernelError: the module refuses; the message names the link.
     """
     with locked(record):
-        plan = make_plan(controller, state, Record.read(record), prune, on_compile)
+        plan = make_plan(controller, state, Record.read(record), terms, on_compile)
+        if check:
+            check(plan)
         _warn(plan, warn)
         if sum(bool(match.changes) for match in plan.matches) > _MOST:
             raise UsageError(
@@ -115,9 +146,9 @@ def apply_state(
 
 
 def _warn(plan: Plan, warn: Callable[[str], None] | None) -> None:
-    for one in plan.adopted:
-        if warn:
-            warn(str(one))
+    if warn:
+        for sentence in plan.notes():
+            warn(sentence)
 
 
 class _Application:
@@ -147,6 +178,8 @@ class _Application:
             differences: list[tuple[Match, str, MapDifference]] = []
             for match in plan.matches:
                 name = match.declared.name
+                if match.left:
+                    continue
                 with about(name):
                     if match.kept:
                         found = list(live_maps(match, opened))
@@ -155,6 +188,7 @@ class _Application:
                         check_types(sets[name].programs)
                         found = list(new_maps(match, sets[name], opened))
                     differences += [(match, map_name, entry) for map_name, entry in found]
+            check_maps(plan, differences)
             steps = [*map_steps(differences), *link_steps(plan)]
             with held_back() as signals:
                 undo = Undo(signals)
@@ -164,20 +198,23 @@ class _Application:
                     self._swap(sets)
                 except BaseException as error:
                     undo.run(error)
-                    # links that could not be removed again are remembered
-                    if any(match.link is None for match in plan.matches):
-                        plan.record.write(self._record)
+                    # it stays announced if something could not be undone
+                    if sets:
+                        Record((*plan.others, *plan.record.links)).write(self._record)
                     raise
                 self._now |= {m.declared.name: m.link for m in plan.matches if m.link and m.kept}
                 self._remember(plan.surplus)
-        for _, link in plan.surplus:
+        self._confirm()
+        for _, link in () if plan.deferred else plan.surplus:
             with suppress(LinkGoneError):
                 self._controller.detach(
                     link.id, expect_generation=link.generation, reason=self._reason
                 )
-        if plan.surplus:
+        if plan.surplus and not plan.deferred:
             self._remember(())
         for match in plan.matches:
+            if match.name_taken and plan.deferred:
+                continue
             if match.renamed or match.name_taken:
                 name = match.declared.name
                 with about(name), suppress(LinkGoneError):
@@ -186,7 +223,7 @@ class _Application:
             replace(step, link=self._now[step.name].id) if step.name in self._now else step
             for step in steps
         ]
-        return [*made, *detach_steps(plan), *rename_steps(plan)]
+        return [*made, *confirm_steps(plan), *detach_steps(plan), *rename_steps(plan)]
 
     def _open(
         self, match: Match, opened: ExitStack, on_compile: Callable[[], None] | None
@@ -206,9 +243,8 @@ class _Application:
     ) -> None:
         """Change maps and make new links: the changes that are undone if something fails."""
         new = [match for match in self._plan.matches if match.link is None]
-        if new:
-            pending = tuple(self._pending(match, sets[match.declared.name]) for match in new)
-            Record((*self._plan.record.links, *pending)).write(self._record)
+        if sets:
+            self._announced(sets).write(self._record)
         for match, name, difference in differences:
             change = MapChange(difference)
             undo.add(change.undo)
@@ -223,7 +259,7 @@ class _Application:
                     sets[declared.name],
                     persistent=True,
                     name=None if match.name_taken else declared.link_name,
-                    labels=declared.labels or None,
+                    labels=match.labels or None,
                     reason=self._reason,
                 )
             undo.add(partial(self._withdraw, link))
@@ -242,53 +278,113 @@ class _Application:
         return f"link {link.id}"
 
     def _swap(self, sets: Mapping[str, ProgramSet]) -> None:
-        changed = [(m.declared, m.link) for m in self._plan.matches if m.link and m.changes]
+        changed = [(m, m.link) for m in self._plan.matches if m.link and m.changes]
         if changed:
             swapped = self._controller.transact(
                 [
-                    Swap(link.id, sets[to.name], link.generation, labels=to.labels)
+                    Swap(link.id, sets[to.declared.name], link.generation, labels=to.labels)
                     for to, link in changed
                 ],
+                rollback_after=self._plan.terms.rollback_after,
+                guards=self._plan.terms.guards,
                 reason=self._reason,
             )
-            self._now |= {to.name: link for (to, _), link in zip(changed, swapped, strict=True)}
+            pairs = zip(changed, swapped, strict=True)
+            self._now |= {to.declared.name: link for (to, _), link in pairs}
+
+    def _confirm(self) -> None:
+        """Confirm the swaps that wait, each transaction once."""
+        done: set[int] = set()
+        for step in confirm_steps(self._plan):
+            link = self._now[str(step.name)]
+            if link.transaction not in done:
+                done.add(link.transaction)
+                with about(str(step.name)):
+                    self._controller.confirm(link.id, expect_generation=link.generation)
 
     def _remember(self, surplus: Sequence[tuple[str | None, Link]]) -> None:
         """Record the links as they are now; surplus and adopted ones until they are gone."""
-        going = {link.id for _, link in surplus} | {one.link.id for one in self._plan.adopted}
+        plan = self._plan
+        known = {entry.link: entry for entry in plan.record.links}
+        stay = {link.id for _, link in surplus} | {one.link.id for one in plan.adopted}
+        stay |= {match.link.id for match in plan.matches if match.link and match.left}
         Record(
             (
-                *(entry for entry in self._plan.record.links if entry.link in going),
-                *(_recorded(match, self._now[match.declared.name]) for match in self._plan.matches),
+                *plan.others,
+                *(entry for entry in plan.record.links if entry.link in stay),
+                *(
+                    _recorded_as(match, now, plan.terms.owner, known.get(now.id))
+                    for match in plan.matches
+                    if not match.left
+                    for now in (self._now[match.declared.name],)
+                ),
             )
         ).write(self._record)
 
-    def _pending(self, match: Match, programs: ProgramSet) -> RecordedLink:
-        ids = {s.name.lower(): syscalls.program_info(fd).id for s, fd in programs.programs.items()}
-        return RecordedLink(
-            match.declared.name,
-            link=0,
-            generation=0,
-            place=match.identity,
-            programs={},
-            after=self._plan.highest,
-            pid=os.getpid(),
-            ids=ids,
+    def _announced(self, sets: Mapping[str, ProgramSet]) -> Record:
+        """The record in which links are about to be made and swapped: either may happen or not."""
+        plan = self._plan
+        known = {entry.link: entry for entry in plan.record.links}
+        coming = [match for match in plan.matches if not match.kept]
+        swapped = {match.link.id for match in coming if match.link}
+        return Record(
+            (
+                *plan.others,
+                *(entry for entry in plan.record.links if entry.link not in swapped),
+                *(self._announce(match, sets[match.declared.name], known) for match in coming),
+            )
+        )
+
+    def _announce(
+        self, match: Match, programs: ProgramSet, known: Mapping[int, RecordedLink]
+    ) -> RecordedLink:
+        fds = programs.programs.items()
+        entry = _recorded(match, self._plan.terms.owner)
+        entry = replace(entry, ids={s.name.lower(): syscalls.program_info(fd).id for s, fd in fds})
+        if match.link is None:
+            highest = max(self._plan.links, default=0)
+            return replace(entry, after=highest, pid=os.getpid())
+        earlier = known.get(match.link.id)
+        return replace(
+            entry,
+            link=match.link.id,
+            generation=match.link.generation + 1,
+            before=replace(earlier, before=None) if earlier else None,
         )
 
 
-def _recorded(match: Match, link: Link) -> RecordedLink:
+def _recorded(match: Match, owner: str) -> RecordedLink:
+    """The record of a declared link, as far as the declaration says it."""
     declared = match.declared
     wanted = declared.programs
     return RecordedLink(
         declared.name,
-        link.id,
-        link.generation,
-        link.hook.identity(),
-        {slot.name.lower(): source_text(s) for slot, s in wanted.sources.items()},
-        {slot.name.lower(): digest for slot, digest in match.digests.items()},
-        wanted.filter,
-        {name: [list(entry) for entry in m.entries] for name, m in declared.maps.items()},
+        link=0,
+        generation=1,
+        place=match.identity,
+        programs={slot.name.lower(): source_text(s) for slot, s in wanted.sources.items()},
+        digests={slot.name.lower(): digest for slot, digest in match.digests.items()},
+        filter=wanted.filter,
+        maps={name: [list(entry) for entry in m.entries] for name, m in declared.maps.items()},
         constants=wanted.constants,
         keep_maps=declared.keep_maps,
+        expected={slot.name.lower(): digest for slot, digest in wanted.digests.items()},
+        owner=owner,
+    )
+
+
+def _recorded_as(
+    match: Match, link: Link, owner: str, earlier: RecordedLink | None
+) -> RecordedLink:
+    """The record of a link as it is now; ``earlier`` is the one that there was of it."""
+    before = None
+    if link.waits and earlier:
+        # of a swap that waits, or of the one before it
+        before = replace(earlier, before=None) if match.changes else earlier.before
+    return replace(
+        _recorded(match, owner),
+        link=link.id,
+        generation=link.generation,
+        ids=program_ids(link),
+        before=before,
     )

@@ -6,17 +6,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final, Self, overload
 
 import yaml
 
-from ipttctl.errors import ProgramError, UsageError
+from ipttctl.errors import PlaceMissingError, ProgramError, UsageError
 from ipttctl.hooks import HookOptions, chosen
 from ipttctl.link.names import LabelOptions
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.sources import source_text
 from ipttctl.state import DeclaredLink, DeclaredMap, State
+from ipttctl.state.model import about
 from ipttctl.state.option_files import Options, directory_of, keep_names, parse_text, read_file
 from ipttctl.system.inherited import Inherited
 
@@ -56,16 +58,71 @@ def read_state(
         UsageError: it cannot be read, or something in it is not valid.
         ProgramError: it names a descriptor that is not open.
     """
-    inherited = inherited or Inherited.now()
-    if text is not None:
-        called, content, place = "the text", parse_text(text, "the text"), Path(directory or ".")
-    else:
-        called = str(file)
-        content, place = read_file(called), directory_of(called)
-    links = content.get(_LINKS) if isinstance(content, Mapping) and len(content) == 1 else None
-    if not isinstance(links, Mapping):
-        raise UsageError(f"{called} is not an object of links", f'it begins with "{_LINKS}: NAME:"')
-    return State(tuple(_read(str(name), entry, place, inherited) for name, entry in links.items()))
+    if text is None:
+        return DeclaredFile.read(str(file), inherited).state()
+    content, place = parse_text(text, "the text"), Path(directory or ".")
+    return DeclaredFile.of("the text", content, place, inherited).state()
+
+
+@dataclass(frozen=True)
+class DeclaredFile:
+    """The content of a file, from which its state is made as often as it is needed.
+
+    Names of network namespaces mean those that have them when the state is made.
+    """
+
+    links: Mapping[Any, Any]
+    directory: Path
+    inherited: Inherited
+
+    @classmethod
+    def read(cls, file: str, inherited: Inherited | None = None) -> Self:
+        """Read a file, as ``read_state`` does.
+
+        Raises:
+            UsageError: it cannot be read, or is no object of links.
+        """
+        return cls.of(file, read_file(file), directory_of(file), inherited)
+
+    @classmethod
+    def of(
+        cls, called: str, content: Any, directory: Path, inherited: Inherited | None = None
+    ) -> Self:
+        """Take the content of a file that is ``called`` so.
+
+        Raises:
+            UsageError: it is no object of links.
+        """
+        links = content.get(_LINKS) if isinstance(content, Mapping) and len(content) == 1 else None
+        if not isinstance(links, Mapping):
+            raise UsageError(
+                f"{called} is not an object of links", f'it begins with "{_LINKS}: NAME:"'
+            )
+        return cls(links, directory, inherited or Inherited.now())
+
+    def state(self, absent: dict[str, PlaceMissingError] | None = None) -> State:
+        """The state that is declared.
+
+        Links whose network namespace or device is missing are put into ``absent`` by their names,
+        each with the reason; without it they are errors.
+
+        Raises:
+            UsageError: something is not valid.
+            ProgramError: a descriptor is named that is not open.
+        """
+        links = []
+        for name, entry in self.links.items():
+            try:
+                link = _read(str(name), entry, self.directory, self.inherited)
+                if absent is not None:
+                    with about(f"link {name}"):
+                        link.hook.identity()
+                links.append(link)
+            except PlaceMissingError as error:
+                if absent is None:
+                    raise
+                absent[str(name)] = error
+        return State(tuple(links))
 
 
 def _read(name: str, entry: Any, directory: Path, inherited: Inherited) -> DeclaredLink:
@@ -124,6 +181,7 @@ def _object(link: DeclaredLink) -> dict[str, Any]:
         "cookie": link.programs.cookie,
         "payload": link.programs.payload,
         "label": None if link.labels is None else dict(link.labels),
+        "digest": {s.name.lower(): text for s, text in link.programs.digests.items()} or None,
         "set": {n: _constant(value) for n, value in link.programs.constants.items()} or None,
         _KEEP_MAPS: None if link.keep_maps is None else list(link.keep_maps) or True,
         _MAPS: {name: _map(content) for name, content in link.maps.items()} or None,

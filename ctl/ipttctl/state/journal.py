@@ -3,7 +3,7 @@
 
 It holds a link's name, the files that its programs came from, and the expression of its filter. It
 is a file below /run, valid for one life of the module, in which no link id is used twice. The part
-about a link's programs is void once somebody else has swapped them, which the generation shows.
+about a link's programs is valid as long as the link has these programs, which their ids show.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,13 +22,12 @@ from ipttctl.bpf.private_dirs import check_private, make_private
 from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.hooks.hook import HookIdentity
 from ipttctl.link.model import Link
+from ipttctl.system.host_identity import HostIdentity
 
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """The file of the record."""
 
-_FORMAT: Final = 4
-_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
-_MODULE: Final = Path("/sys/module/ipttrace")
+_FORMAT: Final = 5
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,12 @@ class RecordedLink:
 
     ``link`` and ``generation`` are those after the last apply. ``programs`` are kind and text of
     each slot's source (see ``parse_source``). ``digests`` are those of files, ``filter`` is the
-    expression, and ``maps``, ``constants`` and ``keep_maps`` are the declared ones. While a link is
-    about to be made, ``link`` is 0. It is then recognized by ``after``, the highest link id before
-    it, by ``pid``, and by ``ids``, the program ids by slot.
+    expression, and ``maps``, ``constants``, ``keep_maps`` and ``expected`` (digests by slot) are
+    the declared ones. ``ids`` are those of the programs, by slot. ``owner`` is that of the file.
+
+    While a link is about to be made, ``link`` is 0. It is then recognized by ``after``, the highest
+    link id before it, by ``pid``, and by ``ids``. ``before`` is what was recorded before a swap
+    that may be rolled back.
     """
 
     name: str
@@ -55,6 +57,9 @@ class RecordedLink:
     ids: Mapping[str, int] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     keep_maps: Sequence[str] | None = None
+    expected: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
+    before: RecordedLink | None = None
 
     def is_of(self, link: Link) -> bool:
         """Whether this records the given link, and nobody has adopted it."""
@@ -66,12 +71,24 @@ class RecordedLink:
             link.id > self.after
             and link.owner_pid == self.pid
             and link.hook.identity() == self.place
-            and {s.name.lower(): p.id for s, p in link.programs.items()} == dict(self.ids)
+            and program_ids(link) == self.ids
         )
 
-    def knows(self, link: Link) -> bool:
-        """Whether the recorded programs are still those of the link."""
-        return self.link == link.id and self.generation == link.generation
+    def at(self, link: Link) -> RecordedLink | None:
+        """The part of the record that the link's programs are of; None if somebody swapped them.
+
+        The filter may be another one if the generation is.
+        """
+        for entry in (self, self.before):
+            if entry and entry.link == link.id and entry.ids == program_ids(link):
+                same = entry.generation == link.generation
+                return entry if same else replace(entry, filter=None)
+        return None
+
+
+def program_ids(link: Link) -> dict[str, int]:
+    """The ids of a link's programs, by the names of their slots."""
+    return {slot.name.lower(): program.id for slot, program in link.programs.items()}
 
 
 @contextmanager
@@ -111,12 +128,7 @@ class Record:
             check_private(path)
             stored = json.loads(content)
             if stored["of"] == _life():
-                return cls(
-                    tuple(
-                        RecordedLink(**{**entry, "place": tuple(entry["place"])})
-                        for entry in stored["links"]
-                    )
-                )
+                return cls(tuple(map(_entry, stored["links"])))
         return cls()
 
     def write(self, path: Path) -> None:
@@ -137,9 +149,18 @@ class Record:
             raise IpttctlError(f"cannot write {path}: {os_reason(error)}") from None
 
 
+def _entry(stored: Mapping[str, Any]) -> RecordedLink:
+    before = stored["before"]
+    return RecordedLink(
+        **{
+            **stored,
+            "place": tuple(stored["place"]),
+            "before": None if before is None else _entry(before),
+        }
+    )
+
+
 def _life() -> list[str | int]:
-    """The identity of this life of the module: sysfs never uses an inode number twice."""
-    boot, module = "", 0
-    with suppress(OSError):
-        boot, module = _BOOT.read_text().strip(), _MODULE.stat().st_ino
-    return [_FORMAT, boot, module]
+    """The format, and the life of the module that the record belongs to."""
+    now = HostIdentity.now()
+    return [_FORMAT, now.boot_id, now.module_life or 0]

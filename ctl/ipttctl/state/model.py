@@ -13,10 +13,14 @@ from typing import Any, Final
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.hooks import check_slots
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.condition import Condition
 from ipttctl.link.names import is_name
 from ipttctl.programs.choice import ProgramChoice
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+OWNER_LABEL: Final = "ipttctl.owner"
+"""The label of links with the owner of the file that declares them; without it, none."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ class DeclaredLink:
             raise UsageError(
                 f"'{self.name}' is not a name of a link", "letters, digits, '_', '.' and '-'"
             )
+        if OWNER_LABEL in (self.labels or {}):
+            raise UsageError(
+                f"label {OWNER_LABEL} is that of the file's owner", "give it as --owner"
+            )
         check_slots(self.hook, self.programs.sources.keys())
 
 
@@ -93,6 +101,31 @@ class State:
                 raise UsageError(f"link {twice} is declared twice")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """The terms on which a state is applied.
+
+    ``owner`` is that of the file, empty for the file without one. With ``take`` it takes over links
+    that it declares and the file of another owner does too. With ``prune`` persistent links that no
+    file declares are surplus. With ``confirm`` swaps that wait for it are confirmed, and links that
+    differ are refused. With ``patient`` a link whose swap waits is left alone even if it differs.
+    ``rollback_after``, in seconds, and ``guards`` are as for ``Controller.swap``.
+    """
+
+    owner: str = ""
+    take: bool = False
+    prune: bool = False
+    confirm: bool = False
+    patient: bool = False
+    rollback_after: float | None = None
+    guards: tuple[Condition, ...] = ()
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether swaps wait to be confirmed."""
+        return self.rollback_after is not None or bool(self.guards)
+
+
 class StepAction(enum.StrEnum):
     """Kinds of steps."""
 
@@ -102,6 +135,7 @@ class StepAction(enum.StrEnum):
     DELETE = "delete"
     DETACH = "detach"
     RENAME = "rename"
+    CONFIRM = "confirm"
 
 
 @dataclass(frozen=True)
@@ -109,8 +143,9 @@ class Step:
     """A difference between machine and declaration, or the step that apply took about it.
 
     ``link`` is the link's id, None if it is not made yet. ``changes`` are the differing parts of a
-    program set (slots, ``filter``, ``cookie``, ``payload``, ``labels``). ``map``, ``key`` and
-    ``value`` belong to SET and DELETE. ``declared`` is the link that ATTACH and SWAP establish.
+    program set (slots, ``filter``, ``cookie``, ``payload``, ``labels``, ``owner``). ``map``,
+    ``key`` and ``value`` belong to SET and DELETE. ``declared`` is the link that ATTACH and SWAP
+    establish.
     """
 
     action: StepAction

@@ -77,11 +77,11 @@ for _kind, _pattern, _first in (
     )
 
 
-def read_file(file: str, option: str = "") -> Any:
-    """Read the content of a YAML or JSON file; ``-`` is standard input.
+def read_text(file: str, option: str = "") -> str:
+    """Read a text file; ``-`` is standard input.
 
     Raises:
-        UsageError: it cannot be read, or is neither YAML nor JSON.
+        UsageError: it cannot be read, is too long, or is no text.
     """
     prefix = f"{option}: " if option else ""
     try:
@@ -91,13 +91,23 @@ def read_file(file: str, option: str = "") -> Any:
             else Path(file).open() as opened
         ):
             text = opened.read(_LONGEST + 1)
-        if len(text) > _LONGEST:
-            raise UsageError(f"{prefix}{file} is longer than {_LONGEST} characters")
     except OSError as error:
         raise UsageError(f"{prefix}cannot read {file}: {os_reason(error)}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{prefix}{file} is no text in UTF-8: {error.reason}") from None
-    return parse_text(text, f"{prefix}{file}")
+    if len(text) > _LONGEST:
+        raise UsageError(f"{prefix}{file} is longer than {_LONGEST} characters")
+    return text
+
+
+def read_file(file: str, option: str = "") -> Any:
+    """Read the content of a YAML or JSON file; ``-`` is standard input.
+
+    Raises:
+        UsageError: it cannot be read, or is neither YAML nor JSON.
+    """
+    prefix = f"{option}: " if option else ""
+    return parse_text(read_text(file, option), f"{prefix}{file}")
 
 
 def parse_text(text: str, called: str) -> Any:

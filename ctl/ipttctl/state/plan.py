@@ -3,20 +3,27 @@
 
 A declared link matches an existing link at the declared place if apply made that under the same
 name, if the entry gives its id, or if it has that name in the module; otherwise it is made. Only
-persistent links are considered. Links that apply made and that are not declared any more are
-removed.
+persistent links are considered. Links of the file's owner that are not declared any more are
+removed; those of other owners are never touched.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from ipttctl.bpf import syscalls
 from ipttctl.bpf.maps import Map
-from ipttctl.errors import NameTakenError, ProgramError
+from ipttctl.errors import (
+    ExpectationError,
+    NameTakenError,
+    OtherOwnerError,
+    ProgramError,
+    SwapRolledBackError,
+)
 from ipttctl.hooks.hook import HookIdentity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
@@ -28,20 +35,36 @@ from ipttctl.programs.sources import (
     FromObject,
     FromSource,
     ProgramSource,
+    is_file,
     open_sources,
     source_digests,
 )
 from ipttctl.state.journal import Record, RecordedLink
 from ipttctl.state.maps import MapDifference
-from ipttctl.state.model import DeclaredLink, DeclaredMap, State, Step, StepAction, about
-from ipttproto import Slot
+from ipttctl.state.model import (
+    OWNER_LABEL,
+    DeclaredLink,
+    DeclaredMap,
+    State,
+    Step,
+    StepAction,
+    Terms,
+    about,
+)
+from ipttctl.state.owners import called, other_owner, owners, plain_labels, wanted_labels
+from ipttproto import Slot, SwapOutcome
+
+_ROLLED_BACK: Final = frozenset(
+    {SwapOutcome.ROLLBACK, SwapOutcome.ROLLBACK_REQUEST, SwapOutcome.ROLLBACK_GUARD}
+)
 
 
 @dataclass(frozen=True)
 class Match:
     """A declared link, the existing link that it matches, and their differences.
 
-    ``name_taken``: a link that is to go has the name until then.
+    ``labels`` are those to give it, None if it keeps its own. ``name_taken``: a link that is to go
+    has the name until then. ``left``: its last swap waits to be confirmed, and it is left alone.
     """
 
     declared: DeclaredLink
@@ -49,7 +72,9 @@ class Match:
     digests: Mapping[Slot, str]
     link: Link | None
     changes: tuple[str, ...] = ()
+    labels: Mapping[str, str] | None = None
     name_taken: bool = False
+    left: bool = False
 
     @property
     def renamed(self) -> bool:
@@ -62,6 +87,11 @@ class Match:
     def kept(self) -> bool:
         """Whether the existing link keeps its programs."""
         return self.link is not None and not self.changes
+
+    @property
+    def waits(self) -> bool:
+        """Whether the last swap of the existing link waits to be confirmed or rolled back."""
+        return self.link is not None and self.link.waits
 
 
 @dataclass(frozen=True)
@@ -80,26 +110,79 @@ class Adopted:
 class Plan:
     """The steps planned for links; the maps of unchanged links are compared during the steps."""
 
+    terms: Terms
     matches: tuple[Match, ...]
     adopted: tuple[Adopted, ...]
     surplus: tuple[tuple[str | None, Link], ...]
     """Links to detach, with their names if they are recorded."""
     record: Record
-    """The recorded links that still exist, all with their ids, adopted ones included."""
-    highest: int
-    """The highest id of an existing link."""
+    """The recorded links of this file that still exist, with their ids, adopted ones included."""
+    others: tuple[RecordedLink, ...]
+    """The recorded links of other owners' files."""
+    links: Mapping[int, Link]
+    """All links, by id."""
+    taken: Mapping[int, str] = field(default_factory=dict)
+    """The previous owner of each link that is taken over from another file, by the link's id."""
+
+    @property
+    def deferred(self) -> bool:
+        """Whether links stay that are to go: a swap waits, or will, and may be rolled back."""
+        waits = any(match.waits for match in self.matches) and not self.terms.confirm
+        return waits or (self.terms.on_trial and self.swaps)
+
+    @property
+    def swaps(self) -> bool:
+        """Whether links are swapped."""
+        return any(match.link and match.changes for match in self.matches)
+
+    def notes(self) -> Iterator[str]:
+        """Sentences on what is left as it is, or is done beside the steps."""
+        yield from map(str, self.adopted)
+        for match in self.matches:
+            link = match.link
+            if link is None:
+                continue
+            name = match.declared.name
+            if link.id in self.taken:
+                yield f"{name}: link {link.id} is taken over from {called(self.taken[link.id])}"
+            if link.waits and (match.left or match.kept):
+                told = f"{name}: the last swap of link {link.id} is rolled back "
+                told += f"{_when(link)}unless it is confirmed"
+                if match.left:
+                    yield f"{told}; the link is not as declared, and left alone until then"
+                elif not self.terms.confirm:
+                    yield f"{told}: the link is as declared (apply --confirm keeps it)"
+        if self.terms.confirm and not any(match.waits for match in self.matches):
+            yield "no swap waits to be confirmed"
+        if self.terms.on_trial:
+            if not self.swaps:
+                yield "nothing is swapped, so that nothing can be rolled back"
+            elif any(match.link is None for match in self.matches):
+                yield "new links stay if the swaps are rolled back"
+        if self.deferred and self.surplus:
+            going = ", ".join(str(link.id) for _, link in self.surplus)
+            yield f"to be detached once no swap waits any more, by the next apply: link {going}"
+
+
+def _when(link: Link) -> str:
+    """The occasions on which the last swap of a link is rolled back, with a blank after them."""
+    times = [] if link.rollback_in is None else [f"in {link.rollback_in:.0f} s"]
+    guards = [f"when '{guard}' does not hold" for guard in link.guards]
+    return " ".join([" or ".join([*times, *guards]), ""]).lstrip()
 
 
 def make_plan(
     controller: Controller,
     state: State,
     record: Record,
-    prune: bool,
+    terms: Terms,
     on_compile: Callable[[], None] | None,
 ) -> Plan:
     """Compare a state with the machine; see ``diff_state`` for the errors."""
     links = controller.links()
-    ours = claimed(record, links)
+    claims = claimed(record, links)
+    owned_by = owners(links, claims)
+    ours = [entry for entry in claims if owned_by[entry.link] == terms.owner]
     free = {link.id: link for link in links if link.persistent and link.hook.gone is None}
     owned = {link.id: link for link in links if not link.persistent}
     known_names = {declared.name for declared in state.links}
@@ -108,6 +191,7 @@ def make_plan(
     adopted: list[Adopted] = []
     for declared in sorted(state.links, key=lambda declared: declared.link is not None):
         with about(declared.name):
+            _check_owner(declared, links, owned_by, terms)
             identity = declared.hook.identity()
             # a link made under the name goes before one that an entry takes over
             wanted = [e.link for e in ours if e.name == declared.name]
@@ -121,42 +205,139 @@ def make_plan(
                 (free[i] for i in wanted if i in free and free[i].hook.identity() == identity),
                 None,
             )
-            lost = None if link else _owned(declared, identity, record, owned)
+            lost = None if link else _owned(declared, identity, record, terms.owner, owned)
             if lost is not None:
                 adopted.append(Adopted(declared.name, lost))
                 continue
             digests = _digests(declared, on_compile)
-            if link is None:
-                matches.append(Match(declared, identity, digests, None))
-                continue
-            del free[link.id]
-            # a single link comes with its filter
-            link = controller.link(link.id)
-            known = next((e for e in ours if e.knows(link)), None)
-            changes = tuple(_changes(declared, digests, link, known))
-            matches.append(Match(declared, identity, digests, link, changes))
+            if link is not None:
+                del free[link.id]
+                # a single link comes with its filter
+                link = controller.link(link.id)
+            found = _match(declared, identity, digests, link=link, claims=claims, terms=terms)
+            matches.append(found)
     order = {declared.name: place for place, declared in enumerate(state.links)}
     matches.sort(key=lambda match: order[match.declared.name])
-    taken = {match.link.id for match in matches if match.link}
+    matched = {match.link.id for match in matches if match.link}
     names = {entry.link: entry.name for entry in ours}
     surplus = tuple(
-        (names.get(link.id), link)
+        (names.get(link.id) or (link.name if link.id in owned_by else None) or None, link)
         for link in links
-        if link.id not in taken and (link.id in names or (prune and link.persistent))
+        if link.id not in matched
+        and link.persistent
+        and owned_by.get(link.id, terms.owner if terms.prune else None) == terms.owner
     )
-    highest = max((link.id for link in links), default=0)
-    matches = [_with_name(match, links, surplus) for match in matches]
+    _check_confirmed(matches, links, matched, terms)
+    matches = [_with_name(match, links, surplus, owned_by, terms) for match in matches]
     theirs = {one.link.id for one in adopted}
-    recorded = Record((*ours, *(entry for entry in record.links if entry.link in theirs)))
-    return Plan(tuple(matches), tuple(adopted), surplus, recorded, highest)
+    taken = {i: owned_by[i] for i in matched if owned_by.get(i, terms.owner) != terms.owner}
+    present, known = {link.id: link for link in links}, {entry.link for entry in claims}
+    others = [entry for entry in claims if owned_by[entry.link] != terms.owner]
+    # of other owners also those that a process has adopted
+    others += [
+        entry
+        for entry in record.links
+        if entry.owner != terms.owner and entry.link in present and entry.link not in known
+    ]
+    adopted_entries = [entry for entry in record.links if entry.link in theirs]
+    return Plan(
+        terms,
+        tuple(matches),
+        tuple(adopted),
+        surplus,
+        Record((*ours, *adopted_entries)),
+        tuple(e for e in others if e.link not in taken and e.link not in theirs),
+        present,
+        taken,
+    )
+
+
+def _match(
+    declared: DeclaredLink,
+    identity: HookIdentity,
+    digests: Mapping[Slot, str],
+    *,
+    link: Link | None,
+    claims: Sequence[RecordedLink],
+    terms: Terms,
+) -> Match:
+    labels = wanted_labels(declared, link, terms.owner)
+    if link is None:
+        return Match(declared, identity, digests, None, labels=labels)
+    known = next((found for entry in claims if (found := entry.at(link))), None)
+    changes = tuple(_changes(declared, digests, link, known, terms.owner))
+    left = terms.patient and link.waits and bool(changes)
+    return Match(declared, identity, digests, link, () if left else changes, labels, left=left)
+
+
+def _check_owner(
+    declared: DeclaredLink, links: Sequence[Link], owned_by: Mapping[int, str], terms: Terms
+) -> None:
+    """Check that no link which this would be belongs to the file of another owner.
+
+    Raises:
+        OtherOwnerError: one does, and is not to be taken over.
+    """
+    for link in links:
+        named = declared.link is None and link.name and link.name == declared.link_name
+        owner = owned_by.get(link.id, terms.owner)
+        if (named or link.id == declared.link) and owner != terms.owner and not terms.take:
+            raise other_owner(f"link {link.id}", owner, terms.owner)
+
+
+def _check_confirmed(
+    matches: Sequence[Match], links: Sequence[Link], matched: Collection[int], terms: Terms
+) -> None:
+    """Check that a confirmation changes nothing else, and is about declared links alone.
+
+    One that comes late, after the roll-back, must not swap the programs in again, now for good.
+
+    Raises:
+        SwapRolledBackError: it is too late.
+        ExpectationError: a link is not as declared.
+        OtherOwnerError: another link was swapped together with one of them.
+    """
+    if not terms.confirm:
+        return
+    for match in matches:
+        if match.link and match.changes and match.link.outcome in _ROLLED_BACK:
+            why = f": {match.link.violation}" if match.link.violation else ""
+            raise SwapRolledBackError(
+                f"{match.declared.name}: confirming",
+                errno.ECANCELED,
+                f"the last swap of link {match.link.id} was rolled back{why}",
+            )
+        if not match.kept:
+            what = f"link {match.link.id} is not as declared" if match.link else "there is no link"
+            raise ExpectationError(
+                f"{match.declared.name}: confirming", errno.ESTALE, f"{what}: nothing is confirmed"
+            )
+        for link in links:
+            if (
+                match.link is not None
+                and match.waits
+                and link.waits
+                and link.transaction == match.link.transaction
+                and link.id not in matched
+            ):
+                raise OtherOwnerError(
+                    f"{match.declared.name}: to confirm link {match.link.id} would confirm "
+                    f"link {link.id} too, which is not declared here",
+                    f"run `ipttctl confirm {match.link.id}` if that is right",
+                )
 
 
 def _with_name(
-    match: Match, links: Sequence[Link], surplus: Sequence[tuple[str | None, Link]]
+    match: Match,
+    links: Sequence[Link],
+    surplus: Sequence[tuple[str | None, Link]],
+    owned_by: Mapping[int, str],
+    terms: Terms,
 ) -> Match:
     """The match, having looked whether another link has the name that it needs.
 
     Raises:
+        OtherOwnerError: one of another owner's file has.
         NameTakenError: one has, and stays.
     """
     wanted = match.declared.link_name
@@ -166,16 +347,23 @@ def _with_name(
     if holder is None:
         return match
     if all(link.id != holder.id for _, link in surplus):
+        owner = owned_by.get(holder.id, terms.owner)
+        if owner != terms.owner:
+            raise other_owner(f"{wanted}: link {holder.id}", owner, terms.owner)
         where = f"link {holder.id} has this name, and is at another place: {holder.hook}"
         raise NameTakenError(f"{wanted}", errno.EEXIST, where)
     return replace(match, name_taken=True)
 
 
 def _owned(
-    declared: DeclaredLink, identity: HookIdentity, record: Record, owned: Mapping[int, Link]
+    declared: DeclaredLink,
+    identity: HookIdentity,
+    record: Record,
+    owner: str,
+    owned: Mapping[int, Link],
 ) -> Link | None:
     """The link at the declared place that would be this one if no process owned it."""
-    wanted = [entry.link for entry in record.links if entry.name == declared.name]
+    wanted = [e.link for e in record.links if (e.name, e.owner) == (declared.name, owner)]
     if declared.link is not None:
         wanted.append(declared.link)
     else:
@@ -185,7 +373,7 @@ def _owned(
 
 
 def claimed(record: Record, links: Sequence[Link]) -> list[RecordedLink]:
-    """The recorded links that still exist and have no owner, with their ids."""
+    """The recorded links that still exist and that no process owns, with their ids."""
     found: list[RecordedLink] = []
     for entry in record.links:
         taken = {other.link for other in found}
@@ -198,7 +386,12 @@ def claimed(record: Record, links: Sequence[Link]) -> list[RecordedLink]:
 
 def _digests(declared: DeclaredLink, on_compile: Callable[[], None] | None) -> dict[Slot, str]:
     programs = declared.programs
-    return source_digests(programs.sources, programs.constants, on_compile=on_compile)
+    loaded = {s: programs.sources[s] for s in programs.digests if not is_file(programs.sources[s])}
+    with open_sources(loaded, expected=programs.digests):
+        pass
+    return source_digests(
+        programs.sources, programs.constants, on_compile=on_compile, expected=programs.digests
+    )
 
 
 def _changes(
@@ -206,6 +399,7 @@ def _changes(
     digests: Mapping[Slot, str],
     link: Link,
     known: RecordedLink | None,
+    owner: str,
 ) -> Iterator[str]:
     """The parts of a link's program set that differ from the declaration."""
     wanted = declared.programs
@@ -219,8 +413,10 @@ def _changes(
         yield "cookie"
     if not is_payload(wanted.payload, link):
         yield "payload"
-    if declared.labels is not None and declared.labels != link.labels:
+    if declared.labels is not None and declared.labels != plain_labels(link):
         yield "labels"
+    if link.labels.get(OWNER_LABEL, "") != owner:
+        yield "owner"
 
 
 def is_program(
@@ -278,6 +474,27 @@ def new_maps(
         yield from _difference(name, declared, link_maps.map_of_programs(fds, name), opened)
 
 
+def check_maps(plan: Plan, differences: Sequence[tuple[Match, str, MapDifference]]) -> None:
+    """Check that no map which changes is declared by the file of another owner.
+
+    Raises:
+        OtherOwnerError: one is.
+    """
+    if not differences:
+        return
+    theirs: dict[int, RecordedLink] = {}
+    for entry in plan.others:
+        for name in entry.maps:
+            # somebody may have swapped programs in that have no such map
+            with suppress(ProgramError), link_maps.map_of(plan.links[entry.link], name) as found:
+                theirs[found.info.id] = entry
+    for match, name, difference in differences if theirs else ():
+        other = theirs.get(difference.map.info.id)
+        if other is not None:
+            what = f"{match.declared.name}/{name}: the map, which link {other.link} uses too,"
+            raise other_owner(what, other.owner, plan.terms.owner)
+
+
 def _difference(
     name: str, declared: DeclaredMap, found: Map, opened: ExitStack
 ) -> Iterator[tuple[str, MapDifference]]:
@@ -319,14 +536,23 @@ def link_steps(plan: Plan) -> Iterator[Step]:
             )
 
 
+def confirm_steps(plan: Plan) -> Iterator[Step]:
+    """The steps that keep swaps which wait for it."""
+    for match in plan.matches if plan.terms.confirm else ():
+        if match.link is not None and match.waits and match.kept:
+            yield Step(StepAction.CONFIRM, match.declared.name, match.link.id)
+
+
 def rename_steps(plan: Plan) -> Iterator[Step]:
     """The steps that give existing links their names."""
     for match in plan.matches:
-        if match.link is not None and match.renamed:
+        if match.link is None or (match.name_taken and plan.deferred):
+            continue
+        if match.renamed:
             yield Step(StepAction.RENAME, match.declared.name, match.link.id)
 
 
 def detach_steps(plan: Plan) -> Iterator[Step]:
     """The steps that detach links."""
-    for name, link in plan.surplus:
+    for name, link in () if plan.deferred else plan.surplus:
         yield Step(StepAction.DETACH, name, link.id)

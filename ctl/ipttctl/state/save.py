@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from ipttctl.bpf.programs import Program
 from ipttctl.errors import LinkGoneError, ProgramError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link
+from ipttctl.link.names import is_name
 from ipttctl.programs import maps as link_maps
 from ipttctl.programs.choice import ProgramChoice
 from ipttctl.programs.sources import (
@@ -25,10 +26,12 @@ from ipttctl.programs.sources import (
     Pinned,
     ProgramSource,
     parse_source,
+    source_text,
 )
 from ipttctl.state.journal import RECORD, Record, RecordedLink
 from ipttctl.state.maps import ARRAYS
 from ipttctl.state.model import DeclaredLink, DeclaredMap, State, about
+from ipttctl.state.owners import called, owners, plain_labels
 from ipttctl.state.plan import claimed, is_payload, is_program
 from ipttproto import Slot
 
@@ -50,8 +53,12 @@ def save_state(
     maps: bool = False,
     pins: Path | None = None,
     record: Path = RECORD,
+    owner: str = "",
 ) -> SavedState:
     """Save the persistent links as ``apply_state`` takes them: applying that changes nothing.
+
+    With ``owner`` these are the links of that owner's file, without one all that belong to no
+    owner's.
 
     Programs are saved by the source that apply recorded, others by id. An id is valid until the
     last link that holds the program is gone; with ``pins`` these programs are pinned in that
@@ -63,11 +70,17 @@ def save_state(
         PrivilegeError: the caller may not open programs and maps (CAP_SYS_ADMIN).
     """
     links = controller.links()
-    ours = {entry.link: entry for entry in claimed(Record.read(record), links)}
+    claims = claimed(Record.read(record), links)
+    owned_by = owners(links, claims)
+    ours = {entry.link: entry for entry in claims if owned_by[entry.link] == owner}
     saved: list[DeclaredLink] = []
     left_out: list[tuple[Link, str]] = []
     for link in links:
-        if not link.persistent:
+        whose = owned_by.get(link.id, "")
+        if whose != owner:
+            if not owner:
+                left_out.append((link, f"it belongs to {called(whose)}: save --owner {whose}"))
+        elif not link.persistent:
             left_out.append((link, f"process {link.owner_pid} ({link.owner_comm}) owns it"))
         elif link.hook.gone is not None:
             left_out.append((link, "it is at no hook any more"))
@@ -89,7 +102,7 @@ def _saved(
     name = link.name or (entry.name if entry else f"link-{link.id}")
     while not entry and not link.name and name in names:
         name += "-"
-    known = entry if entry and entry.knows(link) else None
+    known = entry.at(link) if entry else None
     sources = {slot: _saved_source(slot, link, known) for slot in link.programs}
     if pins is not None:
         sources = {slot: _pinned(source, pins) for slot, source in sources.items()}
@@ -105,12 +118,25 @@ def _saved(
                 link.cookie or None,
                 _payload_name(link),
                 known.constants if known else {},
+                _digests(sources, known),
             ),
             _saved_maps(link, entry, all_maps),
-            None if entry or link.name else link.id,
-            link.labels or None,
+            # with its id, a link without a name keeps none
+            None if link.name or (entry and not is_name(name)) else link.id,
+            plain_labels(link) or None,
             None if entry is None or entry.keep_maps is None else tuple(entry.keep_maps),
         )
+
+
+def _digests(sources: Mapping[Slot, ProgramSource], known: RecordedLink | None) -> dict[Slot, str]:
+    """The declared digests of programs that are saved by the declared sources."""
+    return {
+        slot: known.expected[slot.name.lower()]
+        for slot, source in sources.items()
+        if known
+        and slot.name.lower() in known.expected
+        and list(source_text(source)) == list(known.programs[slot.name.lower()])
+    }
 
 
 def _filter_text(link: Link) -> str | None:

@@ -10,7 +10,7 @@ import struct
 import sys
 from typing import Final
 
-from ipttctl.errors import UsageError, os_reason
+from ipttctl.errors import PlaceMissingError, UsageError, os_reason
 from ipttctl.system.netns import socket_in
 
 _SIOCGIFINDEX: Final = 0x8933
@@ -34,7 +34,7 @@ def device_index(name: str, netns: int | None = None) -> int:
         try:
             answer = fcntl.ioctl(sock, _SIOCGIFINDEX, request)
         except OSError as error:
-            raise UsageError(
+            raise PlaceMissingError(
                 f"there is no device '{name}' in the network namespace: {os_reason(error)}",
                 "see `ip link`, and `ip -n NAME link` for another namespace",
             ) from None

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ipttctl.bpf.descriptors import Closing
-from ipttctl.errors import PrivilegeError, UsageError, os_reason
+from ipttctl.errors import PlaceMissingError, PrivilegeError, UsageError, os_reason
 
 _T = TypeVar("_T")
 
@@ -146,7 +146,7 @@ def find(text: str, directories: Iterable[Path] = NAMED) -> Namespace:
     found = _numbered(int(number["inode"]), directories)
     if number["cookie"] is not None and found.identity.cookie != int(number["cookie"]):
         found.close()
-        raise UsageError(
+        raise PlaceMissingError(
             f"network namespace {text} is gone: another one has its inode number",
             "see `lsns -t net`",
         )
@@ -304,8 +304,8 @@ def _is_network(fd: int) -> bool:
         return False
 
 
-def _not_one(path: Path) -> UsageError:
-    return UsageError(f"{path} is not a network namespace", _HOW)
+def _not_one(path: Path) -> PlaceMissingError:
+    return PlaceMissingError(f"{path} is not a network namespace", _HOW)
 
 
 def _numbered(inode: int, directories: Iterable[Path]) -> Namespace:
@@ -326,7 +326,7 @@ def _numbered(inode: int, directories: Iterable[Path]) -> Namespace:
             if found.inode == inode:
                 return found
             found.close()
-    raise denied or UsageError(
+    raise denied or PlaceMissingError(
         f"no name and no process has network namespace {inode}", "see `ip netns` and `lsns -t net`"
     )
 
@@ -343,4 +343,4 @@ def _named(text: str, directories: Iterable[Path]) -> Namespace:
         # ValueError: a NUL in it
         with suppress(OSError, ValueError):
             return Namespace(path)
-    raise UsageError(f"there is no network namespace '{text}'", _HOW)
+    raise PlaceMissingError(f"there is no network namespace '{text}'", _HOW)

@@ -6,7 +6,6 @@ The packets are IPv4 SYNs: one for each connection that a test tries, known by i
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 from collections import defaultdict
@@ -169,8 +168,7 @@ class Watch:
         return found
 
     def _all(self) -> list[Event]:
-        lines = self._trace.out().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return self._trace.records()
 
     def _kernels(self, port: int) -> list[Step]:
         """The kernel's steps of a connection, without the ends of base chains."""

@@ -168,9 +168,15 @@ class Running:
         return self.process.wait(timeout)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Interrupt a stream of JSON and return all of its objects."""
+        """Interrupt a stream of JSON and return its objects, without its head."""
         assert self.stop() == 0, self.err()
-        return [json.loads(line) for line in self.out().splitlines()]
+        return self.records()
+
+    def records(self) -> list[dict[str, Any]]:
+        """The objects of a stream of JSON so far, without its head."""
+        lines = self.out().splitlines(keepends=True)
+        whole = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [record for record in whole if record.get("type") != "stream"]
 
 
 def _content(file: IO[str]) -> str:

@@ -105,7 +105,7 @@ def test_errors_every_error_has_a_documented_code() -> None:
         for child in kind.__subclasses__():
             yield from tree(child)
 
-    assert {kind.exit_code for kind in tree(IpttctlError)} == {*range(1, 8), 10, 11}
+    assert {kind.exit_code for kind in tree(IpttctlError)} == {*range(1, 8), *range(10, 16), 20, 21}
 
 
 def test_errors_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,7 +247,8 @@ def test_events_link_changes(module: FakeModule, capsys: pytest.CaptureFixture[s
     module.when_connected(2, *(notification(command, link()) for command in changes))
     assert run(["events", "--links", "-c", "2", "-o", "json"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    found = [json.loads(line) for line in lines]
+    head, *found = [json.loads(line) for line in lines]
+    assert head["stream"] == "links"
     assert [one["change"] for one in found] == ["list", "attached", "detached"]
     assert (found[0]["overrun"], [one["link"] for one in found[0]["links"]]) == (False, [3])
 

@@ -171,7 +171,7 @@ def test_changes_of_a_named_link(module: FakeModule, capsys: pytest.CaptureFixtu
         notification(Command.LINK_DETACHED, gone),
     )
     assert run(["events", "--links", "--link", "web", "-c", "1", "-o", "json"]) == 0
-    listed, change = map(json.loads, capsys.readouterr().out.splitlines())
+    _, listed, change = map(json.loads, capsys.readouterr().out.splitlines())
     assert [one["link"] for one in listed["links"]] == [3]
     assert (change["reason"], change["reason_text"]) == ("request", "why")
 

@@ -127,7 +127,7 @@ def test_owners_in_the_output(module: FakeModule, capsys: pytest.CaptureFixture[
         count = len(module._ends) + 2
         module.when_connected(count, notification(Command.LINK_CHANGED, link(**FORCED)))
         assert run(["events", "--links", "-c", "1", "-o", form]) == 0
-    listed, text, listed_json, change = capsys.readouterr().out.splitlines()
+    listed, text, _, listed_json, change = capsys.readouterr().out.splitlines()
     assert listed.startswith("listed ")
     assert text.startswith("changed forced-by=9(boss) link=3 ")
     assert json.loads(listed_json)["change"] == "list"

@@ -179,7 +179,8 @@ def test_trace_listens_once_its_programs_are_there(
     monkeypatch.setattr(trace_programs, "load_trace_programs", slowly)
     when_attached(module, events_message([event()], sequence=1))
     assert run(["trace", "-c", "1", "-o", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["sequence"] == 1
+    _, found = map(json.loads, capsys.readouterr().out.splitlines())
+    assert found["sequence"] == 1
 
 
 def test_trace_options_reach_programs_and_link(module: FakeModule, programs: list[Any]) -> None:
@@ -276,7 +277,7 @@ def test_trace_interrupt_shows_what_waits_and_the_totals(
     interrupt_when_handled()
     assert run(["trace", "-o", "json", "--backend", "legacy"]) == 0
     captured = capsys.readouterr()
-    found = [json.loads(line) for line in captured.out.splitlines()]
+    _, *found = [json.loads(line) for line in captured.out.splitlines()]
     assert [value["sequence"] for value in found] == [0, 1, 2, 7, 8]
     assert captured.err.splitlines()[-1] == (
         "5 events, 1 packet, lost 4 (1 by this observer, 3 ring full)"

@@ -35,6 +35,7 @@ from ipttctl.show.event_text import EventBlocks, EventTable
 from ipttctl.show.link_table import print_links
 from ipttctl.show.render_json import dumps
 from ipttctl.state import SavedState, State, Step, StepAction
+from ipttctl.state.steps import step_object
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Command, EventFlag, Kind, Slot, parse_batch
 from tests.unit.ctl.support import (
@@ -176,6 +177,8 @@ def _world(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(declared, "save_state", lambda *_, **__: saved)
     step = Step(StepAction.SET, HOSTILE, 3, (HOSTILE,), HOSTILE, HOSTILE, {HOSTILE: HOSTILE})
     monkeypatch.setattr(declared, "diff_state", lambda *_, **__: [step])
+    plan = [step_object(step)], [step]
+    monkeypatch.setattr("ipttctl.cli.declared.plan_state", lambda *_, **__: plan)
 
 
 COMMANDS = {

@@ -32,6 +32,7 @@ NOT_A_LINE = {
 NOT_HERE = {
     r"ipttctl module verify": "minutes of a real kernel; the differential tests run it",
     r"ipttctl module build": "headers of a kernel; the tests of installation run it",
+    r"apply --watch": "it does not end; tests of guests run it",
     r"ipttctl (trace|doctor)( |$)": "it looks at the kernel that runs; tests of guests run it",
 }
 #: lines that lack something here -> exit status, what is missing, why
@@ -41,6 +42,7 @@ LACKING = {
     r"--source packet=limit": (4, "limit.c: No such file", "the source is in a checkout"),
     r"--object ": (4, r"\.o: No such file|process 4711", "loading it takes a kernel's privileges"),
     r"--netns web": (2, "there is no network namespace 'web'", "namespaces are made in guests"),
+    r"--plan plan": (2, "cannot read plan", "the line before it makes one"),
     r"--txn swaps": (4, r"new\.o: No such file", "the object file is an example"),
     r"module load": (3, "there is no module for kernel", "none is built for the kernel here"),
     r"module unload": (3, "the ipttrace module is not loaded", "none is in the kernel here"),
@@ -72,7 +74,8 @@ def server() -> Iterator[Server]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the files that the lines name."""
     made = tmp_path_factory.mktemp("printed")
-    (made / "router.yaml").write_text("links: {}\n")
+    for name in ("router", "web", "dns"):
+        (made / f"{name}.yaml").write_text("links: {}\n")
     control = (REPOSITORY / "docs" / "control.md").read_text()
     found = re.search(r"```yaml\n(- link: 3\n.*?)```", control, re.DOTALL)
     assert found

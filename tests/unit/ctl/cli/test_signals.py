@@ -50,6 +50,16 @@ def test_an_ignored_signal_stays_so(number: signal.Signals, told: list[int]) -> 
     assert signal.getsignal(number) is signal.SIG_IGN
 
 
+def test_a_process_that_keeps_on_reads_again(told: list[int]) -> None:
+    """SIGHUP is not counted among the signals that end it, however often it comes."""
+    called: list[str] = []
+    with on_ending(lambda: called.append("stop"), lambda: called.append("reread")):
+        for _ in range(4):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+    assert (called, told) == (["reread"] * 4 + ["stop"], [])
+
+
 def test_a_signal_stops_once(told: list[int]) -> None:
     """A second call means a second signal: events that wait are not shown then."""
     stops: list[None] = []

@@ -40,7 +40,7 @@ def test_events_end_with_the_namespaces_that_were_meant(
     paths = ["/proc/self/ns/net", "/proc/thread-self/ns/net"]
     assert run(["events", "--netns", paths[0], "--netns", paths[1], "-o", "json"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.count("\n") == 1
+    assert captured.out.count("\n") == 2
     assert captured.err.splitlines() == [
         "listening",
         *(f"network namespace {path} is gone" for path in paths),

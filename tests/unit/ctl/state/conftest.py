@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ipttctl import state
 from ipttctl.bpf import syscalls
 from ipttctl.link.wire import Connection
+from ipttctl.state import host_plan
+from ipttctl.state.watch import StateWatch
 from tests.unit.ctl.support import FakeModule
 
 if TYPE_CHECKING:
@@ -27,8 +29,14 @@ def machine(module: FakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         syscalls, "program_info", lambda fd: syscalls.LoadedProgram(fd, "0" * 16, "x", "kprobe")
     )
     monkeypatch.setattr("ipttctl.state.apply.check_types", lambda _: None)
-    for name in ("apply_state", "diff_state", "save_state"):
-        defaults = getattr(state, name).__kwdefaults__
+    functions = (
+        *(getattr(state, name) for name in ("apply_state", "diff_state", "save_state")),
+        host_plan.plan_state,
+        host_plan.apply_plan,
+        StateWatch.__init__,
+    )
+    for function in functions:
+        defaults = cast(Any, function).__kwdefaults__
         monkeypatch.setitem(defaults, "record", tmp_path / "record" / "declared.json")
     return Machine(module)
 

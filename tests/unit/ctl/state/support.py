@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipttctl.system import netns
-from ipttproto import Command, Hook, LinkFlag
+from ipttproto import Action, Command, Hook, LinkFlag, SwapOutcome
 from tests.unit.ctl.support import FakeModule, RefusalError, link
 
 if TYPE_CHECKING:
@@ -36,8 +36,12 @@ class Machine:
             (Command.TRANSACT, self._transact),
             (Command.DETACH, self._detach),
             (Command.RENAME, self._rename),
+            (Command.CONFIRM, self._confirm),
+            (Command.HISTORY, self._history),
         ):
             module.handlers[command] = handler
+        self._transactions = 0
+        self._before: dict[int, dict[str, Any]] = {}
 
     def add(self, **changes: Any) -> int:
         """Add a link that exists already."""
@@ -84,12 +88,55 @@ class Machine:
 
     def _transact(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         self._refuse(command)
+        if any(self._waits(change["link"]) for change in asked["change"]):
+            raise RefusalError(errno.EINPROGRESS)
+        self._transactions += 1
         for change in asked["change"]:
             found = self.links[change["link"]]
             assert change["expect-generation"] == found["generation"]
+            found["transaction"] = self._transactions
+            found.pop("outcome", None)
+            if "rollback-after" in asked or "guard" in asked:
+                self._before[change["link"]] = found["programs"]
+                found["outcome"] = SwapOutcome.WAITING
+                found["guard"] = asked.get("guard", ())
+            if "rollback-after" in asked:
+                found["rollback-in"] = asked["rollback-after"]
             found |= {"programs": _reply(change), "generation": found["generation"] + 1}
             found |= {"labels": change["labels"]} if "labels" in change else {}
         return [self.links[change["link"]] for change in asked["change"]]
+
+    def _waits(self, link: int) -> bool:
+        return bool(self.links[link].get("outcome") == SwapOutcome.WAITING)
+
+    def roll_back(self) -> None:
+        """Do what the module does once the time to confirm has passed."""
+        for number, programs in self._before.items():
+            found = self.links[number]
+            found.pop("rollback-in", None)
+            found |= {
+                "outcome": SwapOutcome.ROLLBACK,
+                "guard": (),
+                "programs": programs,
+                "generation": found["generation"] + 1,
+            }
+        self._before.clear()
+
+    def _confirm(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        transaction = self.links[asked["link"]]["transaction"]
+        for number in list(self._before):
+            if self.links[number]["transaction"] == transaction:
+                self.links[number].pop("rollback-in", None)
+                self.links[number] |= {"outcome": SwapOutcome.CONFIRMED, "guard": ()}
+                del self._before[number]
+        return [self.links[asked["link"]]]
+
+    def _history(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        self._refuse(command)
+        found = self.links[asked["link"]]
+        entry = {"generation": found["generation"], "action": Action.SWAP, "pid": 77, "comm": "x"}
+        return [{"history": [entry]}]
 
     def _detach(self, command: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         self._refuse(command)

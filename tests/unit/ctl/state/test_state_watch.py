@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A host that is kept at a declared state, with a module in user space."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipttctl.cli import run
+from ipttctl.errors import IpttctlError, KernelError, ModuleError, UsageError
+from ipttctl.state import Step, Terms
+from ipttctl.state.watch import Callbacks, StateWatch
+from ipttctl.system.service_manager import ServiceManager
+from ipttproto import Command, SwapOutcome
+from tests.unit.ctl.state.support import OWN_NETNS, Machine, given
+from tests.unit.ctl.support import FakeModule, RefusalError, notification
+
+pytestmark = pytest.mark.usefixtures("left_open")
+
+WEB = "links: {web: {hook: table, fd: {exit: 7}}}"
+TWO = "links: {web: {hook: table, fd: {exit: 7}}, second: {hook: table, fd: {entry: 7}}}"
+PATIENCE = 20.0
+
+
+class Kept:
+    """A watch that runs in a thread, and what it says."""
+
+    def __init__(self, file: str, module: FakeModule, **options: Any) -> None:
+        self.told: list[str] = []
+        self.steps: list[Step] = []
+        self.connected = 0
+        self.error: list[IpttctlError] = []
+        self._module = module
+        terms = options.pop("terms", Terms())
+        self.watch = StateWatch(
+            file,
+            terms,
+            Callbacks(self.told.append, self._done, connected=self._connected),
+            **{"every": 60.0, **options},
+        )
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _done(self, steps: Sequence[Step]) -> None:
+        self.steps += steps
+
+    def _connected(self, _: Any) -> None:
+        self.connected += 1
+
+    def _run(self) -> None:
+        try:
+            self.watch.run()
+        except IpttctlError as error:
+            self.error.append(error)
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        """Wait until something is so; AssertionError if it does not come or the watch ends."""
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, (self.told, self.steps)
+            assert self.thread.is_alive(), self.error
+            time.sleep(0.005)
+
+    def actions(self) -> list[str]:
+        """The actions of the steps taken."""
+        return [step.action.value for step in self.steps]
+
+
+@contextmanager
+def kept(file: str, module: FakeModule, **options: Any) -> Iterator[Kept]:
+    """A watch, from when the host is as declared."""
+    watch = Kept(file, module, **options)
+    watch.thread.start()
+    try:
+        watch.wait(lambda: watch.watch._ready)
+        yield watch
+    finally:
+        watch.watch.stop()
+        watch.thread.join(PATIENCE)
+    assert not watch.thread.is_alive()
+    assert watch.error == []
+
+
+def swapped(machine: Machine, link: int, program: int) -> bytes:
+    """Swap a link as somebody else would; returns the notification."""
+    found = machine.links[link]
+    found["programs"] = {"program": [{"slot": 3, "id": program, "tag": bytes(8), "name": "y"}]}
+    found["generation"] += 1
+    return notification(Command.LINK_SWAPPED, found)
+
+
+def test_drift_is_told_and_mended(machine: Machine, module: FakeModule, tmp_path: Path) -> None:
+    with kept(given(tmp_path / "state.yaml", TWO), module) as watch:
+        assert watch.actions() == ["attach", "attach"]
+        assert watch.told == []
+        module.multicast(swapped(machine, 1, 9))
+        watch.wait(lambda: watch.actions()[2:] == ["swap"])
+        assert watch.told == ["web: link 1 was swapped by process 77 (x)"]
+        assert machine.links[1]["programs"]["program"][0]["id"] == 7
+
+        gone = machine.links.pop(2)
+        module.multicast(notification(Command.LINK_DETACHED, gone))
+        watch.wait(lambda: watch.actions()[3:] == ["attach"])
+        assert watch.told[1:] == ["second: there is no such link"]
+        machine.links[1]["name"] = "other"
+        module.multicast(notification(Command.LINK_CHANGED, machine.links[1]))
+        watch.wait(lambda: watch.actions()[4:] == ["rename"])
+    assert sorted(machine.links) == [1, 3]
+
+
+def test_links_of_others_are_not_looked_at(
+    machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    with kept(given(tmp_path / "state.yaml", WEB), module) as watch:
+        other = machine.add()
+        looks = len(module.requested(Command.GET))
+        for _ in range(5):
+            module.multicast(notification(Command.LINK_CHANGED, machine.links[other]))
+        module.multicast(swapped(machine, 1, 9))
+        watch.wait(lambda: watch.actions()[1:] == ["swap"])
+        time.sleep(0.1)
+        # a diff and an apply, and the look after our own swap
+        assert len(module.requested(Command.GET)) - looks <= 8
+    assert other in machine.links
+
+
+def test_another_life_of_the_module(
+    machine: Machine, module: FakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives = [1]
+    monkeypatch.setattr("ipttctl.system.host_identity.module_life", lambda: lives[-1], raising=True)
+    monkeypatch.setattr("ipttctl.state.watch.module_life", lambda: lives[-1])
+    with kept(given(tmp_path / "state.yaml", WEB), module) as watch:
+        machine.links.clear()
+        lives.append(2)
+        module.reload()
+        watch.wait(lambda: watch.actions() == ["attach", "attach"])
+        assert watch.connected == 2
+        assert "unloaded" in watch.told[0]
+        assert watch.told[0].endswith("waiting for it to be loaded")
+
+
+def test_a_swap_that_waits_is_left_alone(
+    machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    with kept(given(tmp_path / "state.yaml", TWO), module) as watch:
+        original = machine.links[1]["programs"]
+        machine.links[1] |= {"rollback-in": 60_000, "outcome": SwapOutcome.WAITING}
+        module.multicast(swapped(machine, 1, 9))
+        watch.wait(lambda: watch.told)
+        assert watch.told == [
+            (
+                "web: the last swap of link 1 is rolled back in 60 s unless it is confirmed; "
+                "the link is not as declared, and left alone until then"
+            )
+        ]
+        # other links are kept meanwhile
+        module.multicast(notification(Command.LINK_DETACHED, machine.links.pop(2)))
+        watch.wait(lambda: watch.actions()[2:] == ["attach"])
+        assert machine.links[1]["generation"] == 2
+        # rolled back: it is as declared
+        del machine.links[1]["rollback-in"], machine.links[1]["outcome"]
+        machine.links[1] |= {"programs": original, "generation": 3}
+        module.multicast(notification(Command.LINK_SWAPPED, machine.links[1]))
+        watch.wait(lambda: not watch.watch._waits)
+        assert watch.actions()[3:] == []
+        # confirmed: it is swapped back
+        machine.links[1] |= {"rollback-in": 60_000, "outcome": SwapOutcome.WAITING}
+        module.multicast(swapped(machine, 1, 9))
+        watch.wait(lambda: watch.watch._waits)
+        del machine.links[1]["rollback-in"], machine.links[1]["outcome"]
+        module.multicast(notification(Command.LINK_CHANGED, machine.links[1]))
+        watch.wait(lambda: watch.actions()[3:] == ["swap"])
+    assert machine.links[1]["programs"]["program"][0]["id"] == 7
+
+
+def test_a_fight_does_not_spin(machine: Machine, module: FakeModule, tmp_path: Path) -> None:
+    transact = module.handlers[Command.TRANSACT]
+
+    def undone(*asked: Any) -> Sequence[Mapping[str, Any]]:
+        made = [dict(one) for one in transact(*asked)]
+        module.multicast(swapped(machine, 1, 9))
+        return made
+
+    with kept(given(tmp_path / "state.yaml", WEB), module) as watch:
+        module.handlers[Command.TRANSACT] = undone
+        module.multicast(swapped(machine, 1, 9))
+        time.sleep(4)
+        # at 0, at once, after 0.5, 1, 2 s
+        assert 2 <= len(module.requested(Command.TRANSACT)) <= 5
+        module.handlers[Command.TRANSACT] = transact
+        watch.wait(lambda: machine.links[1]["programs"]["program"][0]["id"] == 7)
+    assert any("again and again" in text for text in watch.told)
+
+
+def test_the_file_is_read_again_when_it_is_asked_for(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.yaml"
+    with kept(given(path, WEB), module, every=0.05) as watch:
+        given(path, TWO)
+        watch.wait(lambda: watch.told)
+        assert watch.told == [f"{path} has changed; SIGHUP has it read again"]
+        assert sorted(machine.links) == [1]
+        watch.watch.reread()
+        watch.wait(lambda: sorted(machine.links) == [1, 2])
+        assert watch.told[1] == f"{path} is read again"
+        given(path, "links: {web: {hook: tabel, fd: {exit: 7}}}")
+        watch.watch.reread()
+        watch.wait(lambda: len(watch.told) > 2)
+        assert watch.told[2].startswith("link web: ")
+        assert watch.told[2].endswith("; the state of before stays declared")
+        assert sorted(machine.links) == [1, 2]
+
+
+def test_a_place_that_is_missing_is_waited_for(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    place = tmp_path / "netns"
+    text = f"links: {{a: {{hook: nf:inet4/input, netns: {place}, fd: {{packet: 7}}}}}}"
+    with kept(given(tmp_path / "state.yaml", text), module, every=0.05) as watch:
+        assert watch.told == [f"link a: there is no network namespace '{place}'; waiting for it"]
+        assert machine.links == {}
+        place.symlink_to("/proc/self/ns/net")
+        watch.wait(lambda: watch.actions() == ["attach"])
+        assert machine.links[1]["netns"] == OWN_NETNS.inode
+        place.unlink()
+        watch.wait(lambda: watch.actions() == ["attach", "detach"])
+
+
+def test_what_fails_is_told_once_and_tried_again(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    with kept(given(tmp_path / "state.yaml", WEB), module, every=0.05) as watch:
+        machine.refused[Command.TRANSACT] = errno.ENOMEM
+        module.multicast(swapped(machine, 1, 9))
+        watch.wait(lambda: len(module.requested(Command.TRANSACT)) > 2)
+        failed = [text for text in watch.told if text.startswith("not as declared")]
+        assert failed == ["not as declared, and tried again: swapping links 1: not today [ENOMEM]"]
+        machine.refused.clear()
+        watch.wait(lambda: watch.actions()[1:] == ["swap"])
+
+
+def test_what_cannot_be_established_ends_it(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    file = given(tmp_path / "state.yaml", WEB)
+    machine.refused[Command.ATTACH] = errno.ENOMEM
+    watch = StateWatch(file, Terms(), Callbacks(lambda _: None, lambda _: None))
+    with pytest.raises(KernelError):
+        watch.run()
+    with pytest.raises(UsageError):
+        StateWatch("/no/such", Terms(), Callbacks(lambda _: None, lambda _: None))
+    module.handlers[Command.STATS] = lambda *_: _refuse()
+    assert run(["apply", "--watch", file]) == 1
+
+
+def _refuse() -> Sequence[Mapping[str, Any]]:
+    raise RefusalError(errno.EINVAL)
+
+
+def test_without_the_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def none() -> Any:
+        raise ModuleError("the ipttrace module is not loaded")
+
+    monkeypatch.setattr("ipttctl.state.watch.Controller", none)
+    assert run(["apply", "--watch", given(tmp_path / "state.yaml", WEB)]) == 3
+    assert run(["apply", "--watch", str(tmp_path / "none.yaml")]) == 2
+
+
+def test_the_service_manager_is_told(module: FakeModule, machine: Machine, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.bind(str(tmp_path / "notify"))
+        ours.settimeout(PATIENCE)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        manager = ServiceManager(told)
+
+        def until(word: str) -> list[str]:
+            found = [ours.recv(4096).decode()]
+            while word not in found[-1]:
+                found.append(ours.recv(4096).decode())
+            return found
+
+        with kept(given(tmp_path / "state.yaml", WEB), module, manager=manager) as watch:
+            assert until("READY=1")[-1] == "READY=1"
+            assert until("STATUS")[-1] == "STATUS=links as declared: 1"
+            assert [until("WATCHDOG=1")[-1] for _ in range(3)] == ["WATCHDOG=1"] * 3
+            watch.watch.reread()
+            until("RELOADING=1")
+            until("READY=1")
+            machine.refused[Command.TRANSACT] = errno.ENOMEM
+            module.multicast(swapped(machine, 1, 9))
+            assert until("STATUS")[-1].startswith("STATUS=not as declared: ")
+        assert until("STOPPING=1")
+    assert sorted(machine.links) == [1]

@@ -131,6 +131,11 @@ from ipttctl.state.file import state_text as state_text
 from ipttctl.state.host_plan import WrittenPlan as WrittenPlan
 from ipttctl.state.host_plan import apply_plan as apply_plan
 from ipttctl.state.host_plan import plan_state as plan_state
+from ipttctl.state.journal import Record as Record
+from ipttctl.state.journal import RecordedLink as RecordedLink
+from ipttctl.state.plan import Adopted as Adopted
+from ipttctl.state.plan import Match as Match
+from ipttctl.state.plan import Plan as Plan
 from ipttctl.state.watch import Callbacks as Callbacks
 from ipttctl.state.watch import StateWatch as StateWatch
 from ipttctl.system.host_identity import HostIdentity as HostIdentity
@@ -139,6 +144,7 @@ from ipttctl.system.namespace_names import FollowedName as FollowedName
 from ipttctl.system.namespace_names import NamespaceNames as NamespaceNames
 from ipttctl.system.netns import Identity as Identity
 from ipttctl.system.netns import Namespace as Namespace
+from ipttctl.system.service_manager import ServiceManager as ServiceManager
 from ipttproto import Action as Action
 from ipttproto import ArpHook as ArpHook
 from ipttproto import ArpOperation as ArpOperation

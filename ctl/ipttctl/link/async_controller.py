@@ -65,6 +65,7 @@ class AsyncController:
     swap = _verb(Controller.swap)
     transact = _verb(Controller.transact)
     confirm = _verb(Controller.confirm)
+    rollback = _verb(Controller.rollback)
     history = _verb(Controller.history)
     adopt = _verb(Controller.adopt)
     release = _verb(Controller.release)

@@ -528,7 +528,7 @@ def test_a_link_is_taken_over_by_its_id(
     assert Record.read(tmp_path / "record" / "declared.json").links[0].name == "mine"
     assert run(["save"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["links"]["mine"] == {
-        "hook": "table", "id": {"exit": 7}, "filter": RETURN, "cookie": 5,
+        "link": number, "hook": "table", "id": {"exit": 7}, "filter": RETURN, "cookie": 5,
     }  # fmt: skip  # pairs together
     given(tmp_path / "state.yaml", text.replace(f", filter: '{RETURN}'", ""))
     assert run(["diff", file]) == 9

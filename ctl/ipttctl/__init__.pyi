@@ -31,6 +31,7 @@ from ipttctl.errors import LinkDetachedError as LinkDetachedError
 from ipttctl.errors import LinkGoneError as LinkGoneError
 from ipttctl.errors import ModuleError as ModuleError
 from ipttctl.errors import NameTakenError as NameTakenError
+from ipttctl.errors import OwnedError as OwnedError
 from ipttctl.errors import PrivilegeError as PrivilegeError
 from ipttctl.errors import ProgramError as ProgramError
 from ipttctl.errors import RefusedPrivilegeError as RefusedPrivilegeError

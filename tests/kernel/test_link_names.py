@@ -377,7 +377,7 @@ def test_attaching_twice_is_one_link(packet: Program) -> None:
     assert [link["link"] for link in shown("links")] == [made["link"]]
     text = ipttctl("links").stdout
     assert text.startswith(f"link={made['link']} name=web gen=2 ")
-    assert " label.team=core label.tier= reason-text=again " in text
+    assert ' label.team=core label.tier="" reason-text=again ' in text
 
 
 @pytest.mark.usefixtures("no_links")

@@ -175,7 +175,7 @@ class Controller(Closing):
         only if the link is as expected. With ``rollback_after`` the module swaps back after that
         many seconds, even if this process dies, unless ``confirm`` is called first. Until then the
         link cannot be swapped again (EBUSY). With ``force`` it is swapped although somebody else
-        owns it exclusively (EBUSY otherwise).
+        owns it exclusively (OwnedError otherwise).
 
         The parts to ``keep`` are taken from the link's set. If somebody else swaps the link between
         that and the swap, it is refused as unexpected: sets are not mixed. (``KeptMaps`` keeps the
@@ -266,7 +266,7 @@ class Controller(Closing):
 
         Raises:
             LinkGoneError: there is no such link.
-            KernelError: with EBUSY, another socket owns it.
+            OwnedError: another socket owns it.
         """
         flags = {"flags": int(LinkFlag.EXCLUSIVE)} if exclusive else {}
         attributes = {**link_attributes(link), **flags, **_how(None, force)}
@@ -277,7 +277,7 @@ class Controller(Closing):
 
         Raises:
             LinkGoneError: there is no such link.
-            KernelError: with EBUSY, somebody else owns it exclusively, and there is no ``force``.
+            OwnedError: somebody else owns it exclusively, and there is no ``force``.
         """
         attributes = {**link_attributes(link), **_how(None, force)}
         return self._link(Command.RELEASE, attributes, f"releasing link {link}")

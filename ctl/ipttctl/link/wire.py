@@ -28,6 +28,7 @@ from ipttctl.errors import (
     ModuleError,
     NameTakenError,
     OverrunError,
+    OwnedError,
     PrivilegeError,
     RefusedPrivilegeError,
 )
@@ -74,6 +75,8 @@ _DATAGRAM: Final = 1 << 18
 _DUMP_ATTEMPTS: Final = 16
 _OWN_STATUS: Final = Path("/proc/self/status")
 
+#: in the module's sentences about owners; a link may be busy for another reason
+_OWNED: Final = "owns the link"
 #: commands that do not name a link
 _NOT_OF_A_LINK: Final = frozenset({Command.ATTACH, Command.RULESET})
 
@@ -380,6 +383,8 @@ def refusal(command: Command, request: bytes, answer: Acknowledgement, action: s
         kind = ExpectationError
     elif answer.errno == errno.EEXIST:
         kind = NameTakenError
+    elif answer.errno == errno.EBUSY and _OWNED in answer.message:
+        kind = OwnedError
     elif answer.errno in {errno.ENOENT, errno.ENODEV} and command not in _NOT_OF_A_LINK:
         kind = LinkGoneError
     return kind(action, answer.errno, answer.message, bad_attribute(request, answer))

@@ -35,11 +35,6 @@ MISSPELT = ("", "3", "3rd", "-x", ".x", "a/b", "a b", "é", "a\n", "0x10")
 
 
 @pytest.fixture
-def packet(make_program: MakeProgram) -> Program:
-    return make_program(type=ProgramType.SOCKET_FILTER, name="packet")
-
-
-@pytest.fixture
 def programs(packet: Program) -> ProgramSet:
     return ProgramSet({Slot.PACKET: packet.fd})
 

@@ -34,6 +34,7 @@ from ipttctl.errors import ModuleError as ModuleError
 from ipttctl.errors import NameTakenError as NameTakenError
 from ipttctl.errors import NoSwapWaitsError as NoSwapWaitsError
 from ipttctl.errors import OtherOwnerError as OtherOwnerError
+from ipttctl.errors import OwnedError as OwnedError
 from ipttctl.errors import PlaceMissingError as PlaceMissingError
 from ipttctl.errors import PrivilegeError as PrivilegeError
 from ipttctl.errors import ProgramError as ProgramError

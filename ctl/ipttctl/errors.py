@@ -115,6 +115,12 @@ class NameTakenError(KernelError):
     hint = "see `ipttctl links`; choose another name, or swap that link: attach --persist --replace"
 
 
+class OwnedError(KernelError):
+    """A process owns the link: alone it may change the link, or the link is not to be adopted."""
+
+    hint = "have the process release the link, or use --force"
+
+
 class ExpectationError(KernelError):
     """A compare-and-swap found an unexpected generation or program."""
 

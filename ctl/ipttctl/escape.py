@@ -47,6 +47,18 @@ def word(text: str | bytes) -> str:
     return escape(text.replace("\\", "\\\\")).replace(" ", r"\x20")
 
 
+def quoted(text: str) -> str:
+    r"""A text of people, for fields with spaces between them: in quotes unless it is one word.
+
+    A backslash becomes two, and a quote gets one, so that no two texts look alike.
+    """
+    if text and " " not in text and '"' not in text:
+        return word(text)
+    backslash = "\\"
+    text = text.replace(backslash, 2 * backslash).replace('"', f'{backslash}"')
+    return f'"{escape(text)}"'
+
+
 def name_bytes(name: str) -> bytes:
     """The bytes that a name has in the kernel, of any bytes.
 

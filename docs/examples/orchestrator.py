@@ -44,6 +44,9 @@ from ipttctl import (
 
 #: drops a second that are nothing to worry about
 ALLOWANCE = 10
+#: seconds in which links show what they usually drop
+USUAL = 1
+#: seconds between two looks at the counters, which tell nobody when they change
 INTERVAL = 0.5
 
 
@@ -67,7 +70,7 @@ def begin(
     controller: Controller, links: Sequence[Link], choice: ProgramChoice, version: str, seconds: int
 ) -> list[Link]:
     """Swap all links in one step; the labels note what they dropped before."""
-    time.sleep(1)
+    time.sleep(USUAL)
     later = {link.id: controller.link(link.id) for link in links}
     with ExitStack() as opened:
         swaps = []
@@ -78,7 +81,7 @@ def begin(
                 **now.labels,
                 "version": version,
                 "drops": str(now.stats.drops),
-                "usual": str(now.stats.drops - link.stats.drops),
+                "usual": str((now.stats.drops - link.stats.drops) // USUAL),
             }
             swaps.append(
                 Swap(
@@ -138,8 +141,10 @@ def canary(
         links = begin(controller, links, choice, version, seconds)
         print(f"swapped {len(links)} links", flush=True)
     if not watch(controller, links, seconds):
-        while any(_waits(controller, link) for link in links):
-            time.sleep(INTERVAL)
+        with controller.watch_links() as changes:
+            for _ in changes:
+                if not any(_waits(controller, link) for link in links):
+                    break
         return 1
     try:
         # one for all; only this swap, and not one that somebody made since

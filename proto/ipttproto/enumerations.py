@@ -4,7 +4,16 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias, TypeVar
+
+_Member = TypeVar("_Member", bound="Documented | DocumentedFlag")
+
+
+def _make(cls: type[_Member], value: int, doc: str) -> _Member:
+    member: _Member = int.__new__(cls, value)
+    member._value_ = value
+    member.doc = doc
+    return member
 
 
 class Documented(enum.IntEnum):
@@ -14,10 +23,7 @@ class Documented(enum.IntEnum):
 
     def __new__(cls, value: int, doc: str = "") -> Self:
         """Make a member with its description."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.doc = doc
-        return member
+        return _make(cls, value, doc)
 
     def __init_subclass__(cls) -> None:
         """Add the enumeration to the definition."""
@@ -30,11 +36,8 @@ class DocumentedFlag(enum.IntFlag):
     doc: str
 
     def __new__(cls, value: int, doc: str = "") -> Self:
-        """Make a bit with its description."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.doc = doc
-        return member
+        """Make a member with its description."""
+        return _make(cls, value, doc)
 
     def __init_subclass__(cls) -> None:
         """Add the bits to the definition."""

@@ -110,6 +110,7 @@ def send_numbered(address: str, begin: Any, stop: Any) -> None:
             if number % _BURST == 0:
                 if stop.is_set():
                     return
+                # `flood_udp` explains the pauses
                 time.sleep(_PAUSE)
     raise AssertionError("the changes took longer than there are numbers")
 

@@ -169,6 +169,12 @@ def make_program() -> Iterator[MakeProgram]:
 
 
 @pytest.fixture
+def packet(make_program: MakeProgram) -> Program:
+    """A program for the slot of that name."""
+    return make_program(type=ProgramType.SOCKET_FILTER, name="packet")
+
+
+@pytest.fixture
 def net() -> Iterator[Network]:
     with network() as made:
         yield made

@@ -280,47 +280,50 @@ def test_detach(controller: Controller, programs: ProgramSet, hook: Hook) -> Non
     controller.detach(link.id)
 
 
-def test_rename(controller: Controller, programs: ProgramSet) -> None:
-    link = controller.attach(TableHook(), programs, name="web")
-    other = {"web": "edge", "edge": "web"}
+def _back_and_forth(
+    controller: Controller, link: Link, request: Callable[[Link], Link], what: str
+) -> None:
+    """Make a request that changes a link, again and again: it is done, or nothing has changed."""
     failed = 0
 
-    def rename() -> Link:
-        return controller.rename(link.name, other[link.name])
+    def attempt() -> Link:
+        return request(link)
 
-    for trial in each_allocation(rename, IpttctlError):
+    for trial in each_allocation(attempt, IpttctlError):
         (now,) = controller.links()
         if trial.error is None:
-            assert now == trial.result
-            assert now.name == other[link.name]
+            assert now == trial.result != link
         elif not _unanswered(trial.error):
             assert now == link, trial
         failed += trial.error is not None
         link = now
-    print(f"rename: {trial.number - 1} allocations, {failed} requests refused")
+    print(f"{what}: {trial.number - 1} allocations, {failed} requests refused")
     assert failed > 0
     controller.detach(link.id)
+
+
+def test_rename(controller: Controller, programs: ProgramSet) -> None:
+    link = controller.attach(TableHook(), programs, name="web")
+    other = {"web": "edge", "edge": "web"}
+
+    def rename(link: Link) -> Link:
+        renamed = controller.rename(link.name, other[link.name])
+        assert renamed.name == other[link.name]
+        return renamed
+
+    _back_and_forth(controller, link, rename, "rename")
 
 
 def test_release_and_adopt(controller: Controller, programs: ProgramSet) -> None:
     link = controller.attach(TableHook(), programs, exclusive=True)
-    failed = 0
 
-    def exchange() -> Link:
-        return controller.adopt(link.id) if link.persistent else controller.release(link.id)
+    def exchange(link: Link) -> Link:
+        verb = controller.adopt if link.persistent else controller.release
+        changed = verb(link.id)
+        assert changed.persistent is not link.persistent
+        return changed
 
-    for trial in each_allocation(exchange, IpttctlError):
-        (now,) = controller.links()
-        if trial.error is None:
-            assert now == trial.result
-            assert now.persistent is not link.persistent
-        elif not _unanswered(trial.error):
-            assert now == link, trial
-        failed += trial.error is not None
-        link = now
-    print(f"release, adopt: {trial.number - 1} allocations, {failed} requests refused")
-    assert failed > 0
-    controller.detach(link.id)
+    _back_and_forth(controller, link, exchange, "release, adopt")
 
 
 @pytest.mark.parametrize("verb", ["link", "links", "status", "history"])

@@ -35,11 +35,6 @@ MISSPELT = ("", "3", "3rd", "-x", ".x", "a/b", "a b", "é", "a\n", "0x10")
 
 
 @pytest.fixture
-def packet(make_program: MakeProgram) -> Program:
-    return make_program(type=ProgramType.SOCKET_FILTER, name="packet")
-
-
-@pytest.fixture
 def programs(packet: Program) -> ProgramSet:
     return ProgramSet({Slot.PACKET: packet.fd})
 
@@ -377,7 +372,7 @@ def test_attaching_twice_is_one_link(packet: Program) -> None:
     assert [link["link"] for link in shown("links")] == [made["link"]]
     text = ipttctl("links").stdout
     assert text.startswith(f"link={made['link']} name=web gen=2 ")
-    assert " label.team=core label.tier= reason-text=again " in text
+    assert ' label.team=core label.tier="" reason-text=again ' in text
 
 
 @pytest.mark.usefixtures("no_links")

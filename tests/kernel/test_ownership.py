@@ -14,14 +14,12 @@ from typing import Any
 import pytest
 
 from ipttctl.bpf.programs import Program
-from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import KernelError, LinkGoneError
 from ipttctl.hooks.nf import NfHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, Link, LinkChange, ProgramSet, Swap
 from ipttctl.link.wire import Connection
 from ipttproto import Command, LinkFlag, Slot
-from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.cli import Running, ipttctl, running
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, wait_for
 from tests.kernel.support.network import Namespace, event, flood_udp, namespace
@@ -31,11 +29,6 @@ PORT = 9
 #: packets that pass between two changes, however slow the guest is
 MANY = 200
 ROUNDS = 3
-
-
-@pytest.fixture
-def packet(make_program: MakeProgram) -> Program:
-    return make_program(type=ProgramType.SOCKET_FILTER, name="packet")
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ class Controller(Closing):
         now on; with None the link keeps those that it has. With ``expect_generation``, or
         with program ids by slot in ``expect_programs`` (0 for an empty slot), the swap happens
         only if the link is as expected. With ``force`` it is swapped although somebody else owns it
-        exclusively (EBUSY otherwise).
+        exclusively (OwnedError otherwise).
 
         With ``rollback_after`` or ``guards`` the swap waits for ``confirm``. The module itself
         swaps back, even if this process dies, after ``rollback_after`` seconds, or as soon as one
@@ -319,7 +319,7 @@ class Controller(Closing):
 
         Raises:
             LinkGoneError: there is no such link.
-            KernelError: with EBUSY, another socket owns it.
+            OwnedError: another socket owns it.
         """
         flags = {"flags": int(LinkFlag.EXCLUSIVE)} if exclusive else {}
         attributes = {**link_attributes(link), **flags, **_how(None, force)}
@@ -330,7 +330,7 @@ class Controller(Closing):
 
         Raises:
             LinkGoneError: there is no such link.
-            KernelError: with EBUSY, somebody else owns it exclusively, and there is no ``force``.
+            OwnedError: somebody else owns it exclusively, and there is no ``force``.
         """
         attributes = {**link_attributes(link), **_how(None, force)}
         return self._link(Command.RELEASE, attributes, f"releasing link {link}")

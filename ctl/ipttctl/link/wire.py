@@ -29,6 +29,7 @@ from ipttctl.errors import (
     NameTakenError,
     NoSwapWaitsError,
     OverrunError,
+    OwnedError,
     PrivilegeError,
     RefusedPrivilegeError,
     SwapConfirmedError,
@@ -78,6 +79,8 @@ _DATAGRAM: Final = 1 << 18
 _DUMP_ATTEMPTS: Final = 16
 _OWN_STATUS: Final = Path("/proc/self/status")
 
+#: in the module's sentences about owners; a link may be busy for another reason
+_OWNED: Final = "owns the link"
 #: commands that do not name a link
 _NOT_OF_A_LINK: Final = frozenset({Command.ATTACH, Command.RULESET})
 #: commands about a swap that waits
@@ -393,7 +396,9 @@ def require_privilege(status: Path = _OWN_STATUS) -> None:
 def refusal(command: Command, request: bytes, answer: Acknowledgement, action: str) -> IpttctlError:
     """The exception for a negative acknowledgement."""
     kind = _KINDS.get(answer.errno, KernelError)
-    if answer.errno in {errno.ENOENT, errno.ENODEV} and command not in _NOT_OF_A_LINK:
+    if answer.errno == errno.EBUSY and _OWNED in answer.message:
+        kind = OwnedError
+    elif answer.errno in {errno.ENOENT, errno.ENODEV} and command not in _NOT_OF_A_LINK:
         kind = LinkGoneError
     elif answer.errno == errno.ENODATA and command in _OF_A_WAIT:
         kind = NoSwapWaitsError

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """A network namespace that is followed: what was asked for, when to work for it, and for how long.
 
-One thread works; others ask and begin. Each attribute that they share is set and read in one step.
+One thread works; others ask and begin. A lock guards whether it is followed; each other attribute
+that they share is set and read in one step.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import threading
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -50,6 +52,8 @@ class FollowedNamespace:
         self._follower: Follower | None = None
         self._descriptor: int | None = None
         self._own = False
+        self._following = threading.Lock()
+        """Guards the descriptor, the one to begin with and the wish to leave."""
         self._begin: int | None = None
         self._leave = False
         self._watched = False
@@ -77,7 +81,8 @@ class FollowedNamespace:
     @property
     def followed(self) -> bool:
         """Whether it is followed, or will be at once."""
-        return self._begin is not None or (self._descriptor is not None and not self._leave)
+        with self._following:
+            return self._to_be_followed
 
     @property
     def busy(self) -> bool:
@@ -93,17 +98,25 @@ class FollowedNamespace:
         known = self.history.known
         return known is None or self._generation > known or bool(self._chains)
 
+    @property
+    def _to_be_followed(self) -> bool:
+        return self._begin is not None or (self._descriptor is not None and not self._leave)
+
     def begin(self, namespace: int) -> None:
         """Have it followed, by a descriptor, which stays the caller's."""
         self.asked = time.monotonic()
-        if self.followed:
-            return
-        self.likely_to_go = False
-        self._begin = os.dup(namespace)
+        with self._following:
+            if not self._to_be_followed:
+                self.likely_to_go = False
+                self._begin = os.dup(namespace)
 
     def leave(self) -> None:
         """Have it let go."""
-        self._leave = True
+        with self._following:
+            begin, self._begin = self._begin, None
+            self._leave = self._descriptor is not None
+        if begin is not None:
+            os.close(begin)
 
     def want_generation(self, generation: int) -> bool:
         """Ask that a generation be known; returns whether that is new."""
@@ -175,16 +188,14 @@ class FollowedNamespace:
         self._descriptor = self._begin = None
 
     def _start(self) -> None:
-        begin, self._begin = self._begin, None
-        if begin is None:
-            return
-        if self._descriptor is not None:
-            os.close(begin)
-            return
-        self._own = os.fstat(begin).st_ino == netns.own()
-        self._descriptor = begin
-        self._retry_at = 0.0
-        self.failure = ""
+        with self._following:
+            # one that is to be left goes first, in the next round
+            if self._begin is None or self._descriptor is not None:
+                return
+            self._descriptor, self._begin = self._begin, None
+            self._own = os.fstat(self._descriptor).st_ino == netns.own()
+            self._retry_at = 0.0
+            self.failure = ""
         if self.legacy.certain:
             self._legacy_wanted[None] = None
 
@@ -319,10 +330,11 @@ class FollowedNamespace:
     def _let_go(self, epoll: select.epoll) -> None:
         self._watch(epoll, False)
         self._end_following()
-        self._leave = False
         self._chains.clear()
         self._legacy_wanted.clear()
-        descriptor, self._descriptor = self._descriptor, None
+        with self._following:
+            self._leave = False
+            descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 

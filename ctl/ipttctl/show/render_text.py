@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from ipttctl.escape import word
+from ipttctl.escape import quoted, word
 from ipttctl.events import describe
 from ipttctl.link.condition import Violation
 from ipttctl.link.losses import Losses
@@ -53,9 +53,9 @@ def link_line(
     fields.append(f"owner={owner(link)}")
     if link.exclusive:
         fields.append("exclusive=yes")
-    fields += [f"label.{word(key)}={word(value)}" for key, value in link.labels.items()]
+    fields += [f"label.{word(key)}={quoted(value)}" for key, value in link.labels.items()]
     if link.reason:
-        fields.append(f"reason-text={word(link.reason)}")
+        fields.append(f"reason-text={quoted(link.reason)}")
     fields += link.hook.state_fields()
     fields += _last_swap(link)
     stats = link.stats
@@ -104,7 +104,7 @@ def history_line(entry: HistoryEntry) -> str:
         *_programs(entry.programs),
     ]
     if entry.reason:
-        fields.append(f"reason-text={word(entry.reason)}")
+        fields.append(f"reason-text={quoted(entry.reason)}")
     if entry.violation is not None:
         fields += _violation(entry.violation)
     return " ".join(fields)

@@ -349,6 +349,7 @@ def _settle(namespaces: Namespaces) -> None:
     while (now := time.monotonic()) < since + _QUIET or not ready:
         if now > deadline:
             raise LaboratoryError("namespaces without traffic do not become quiet")
+        # counters tell nobody when they change
         time.sleep(_QUIET / 5)
         sent = _sent(namespaces)
         if sent != before or not ready:

@@ -35,6 +35,7 @@ def leaks() -> str:
     """
     if not _KMEMLEAK.exists():
         return ""
+    # kmemleak passes over younger ones, and tells nothing when they are old enough
     time.sleep(_LEAK_AGE)
     for _ in range(2):
         _KMEMLEAK.write_text("scan")

@@ -150,13 +150,13 @@ def test_names_in_the_output(module: FakeModule, capsys: pytest.CaptureFixture[s
     assert run(["links"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("link=3 name=web gen=2 ")
-    assert r" label.team=a\x20b reason-text=a\x20fix\n " in text
+    assert r' label.team="a b" reason-text="a fix\n" ' in text
     assert run(["links", "-o", "json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert (value["name"], value["labels"], value["transaction"]) == ("web", {"team": "a b"}, 7)
     assert value["reason_text"] == "a fix\n"
     assert run(["history", "web"]) == 0
-    assert r" transaction=7 reason-text=a\x20fix" in capsys.readouterr().out
+    assert ' transaction=7 reason-text="a fix"' in capsys.readouterr().out
     assert run(["history", "web", "-o", "json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert (value["transaction"], value["reason_text"]) == (7, "a fix")

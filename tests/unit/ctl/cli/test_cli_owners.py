@@ -76,7 +76,9 @@ def test_a_refusal_names_the_owner(module: FakeModule, capsys: pytest.CaptureFix
     ):
         module.handlers[command] = refuse
         assert run(line.split()) == 1
-        assert f"{sentence} [EBUSY]" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert f"{sentence} [EBUSY]" in told
+        assert "have the process release the link, or use --force" in told
 
 
 @pytest.mark.parametrize("line", ["attach --fd rule=7", "adopt 3"])

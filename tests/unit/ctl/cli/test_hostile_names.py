@@ -14,13 +14,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 import ipttctl
 from ipttctl import state as declared
 from ipttctl.cli import run
 from ipttctl.errors import ModuleError, ProgramError
-from ipttctl.escape import escape, part, part_name, word
+from ipttctl.escape import escape, part, part_name, quoted, word
 from ipttctl.events.records import decode_events
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.host import doctor
@@ -279,8 +281,8 @@ def test_colours_are_ours() -> None:
 
 
 def test_blocks() -> None:
-    for given in (EVENT, PACKET, {**EVENT, "kind": Kind.EXIT}, *CHAIN_EVENTS):
-        [found] = decode_events(parse_batch(batch_payload([given])))
+    for members in (EVENT, PACKET, {**EVENT, "kind": Kind.EXIT}, *CHAIN_EVENTS):
+        [found] = decode_events(parse_batch(batch_payload([members])))
         for colour in (True, False):
             text = "\n".join(EventBlocks(80, colour=colour).lines(found))
             check(re.sub(r"\x1b\[\d*m", "", text))
@@ -389,3 +391,26 @@ def test_nothing_goes_to_the_terminal_by_another_way() -> None:
         # an entry for developers; rulesets and packets are its own
         "verify/__main__.py",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("core", "core"),
+        ("", '""'),
+        ("a fix", '"a fix"'),
+        ('say "x"', r'"say \"x\""'),
+        ('"', r'"\""'),
+        ("a\\b", r"a\\b"),
+        ("a \\", r'"a \\"'),
+        ("x\x1b[1m y", r'"x\x1b[1m y"'),
+    ],
+)
+def test_texts_of_people_are_one_field(text: str, shown: str) -> None:
+    assert quoted(text) == shown
+
+
+@given(*[st.text(alphabet='a" \\n\n', max_size=4)] * 2)
+def test_no_two_texts_look_alike(one: str, other: str) -> None:
+    assert (quoted(one) == quoted(other)) == (one == other)
+    assert quoted(one).isprintable()

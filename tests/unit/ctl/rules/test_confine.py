@@ -117,11 +117,13 @@ HOSTILE = {
 def test_hostile_programs(what: str, own: Path, net: Net) -> None:
     body, sentence = HOSTILE[what]
     script(own, "hostile", body)
+    # those that end by themselves may take their time on a busy machine
+    seconds = 20.0 if " status " in sentence else 2.0
     begin = time.monotonic()
     with pytest.raises(ListingError) as raised:
-        confine.run("hostile", [], net.fd, bounds=Bounds(seconds=2.0, output=1_000_000))
+        confine.run("hostile", [], net.fd, bounds=Bounds(seconds=seconds, output=1_000_000))
     assert str(raised.value).startswith(sentence) or sentence in str(raised.value)
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < seconds + 6
 
 
 def test_a_flood_of_complaints(own: Path, net: Net) -> None:

@@ -170,6 +170,20 @@ def test_what_came_between_is_not_known(followed: Followed) -> None:
     assert rulesets.text(between).text is None
 
 
+def test_followed_again_at_once(net: Net, rulesets: Rulesets) -> None:
+    """At no moment of the thread's work does it say otherwise."""
+    for _ in range(300):
+        rulesets.follow(net.cookie, net.fd)
+        end = time.monotonic() + 0.002
+        while time.monotonic() < end:
+            assert rulesets.followed(net.cookie)
+        rulesets.release(net.cookie)
+        assert not rulesets.followed(net.cookie)
+    rulesets.follow(net.cookie, net.fd)
+    assert rulesets.settle(PATIENCE)
+    assert rulesets.followed(net.cookie)
+
+
 def test_idle_namespaces_are_let_go(net: Net) -> None:
     net.nft("table ip t { chain c { tcp dport 1 accept; }; }")
     with Rulesets(idle=0.3) as rulesets:

@@ -9,7 +9,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0x52b6edd4U
+#define IPTTRACE_FINGERPRINT 0xf401b3d4U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -113,6 +113,8 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_KNOWN = 10,
 	/* chain: a NAT chain was not consulted: NAT knows the packet's connection */
 	IPTTRACE_KIND_CHAIN_KNOWN = 11,
+	/* nf: the link's shadow decided otherwise than the link: see both verdicts */
+	IPTTRACE_KIND_DISAGREE = 12,
 };
 
 /* Bits of an event's ``flags``. */
@@ -211,6 +213,8 @@ enum ipttrace_action {
 	IPTTRACE_ACTION_SWAP = 2,
 	/* a swap was not confirmed in time: the module put the set before it back */
 	IPTTRACE_ACTION_ROLLBACK = 3,
+	/* the link's shadow took the place of the program set */
+	IPTTRACE_ACTION_PROMOTE = 4,
 };
 
 /* Why a link went. */
@@ -239,7 +243,7 @@ enum ipttrace_command {
 	IPTTRACE_CMD_LINK_SWAPPED = 7,
 	/* notification: a link went */
 	IPTTRACE_CMD_LINK_DETACHED = 8,
-	/* notification: armed, gone, owner, name or rollback-in of a link changed */
+	/* notification: armed, gone, owner, name, rollback-in or shadow of a link changed */
 	IPTTRACE_CMD_LINK_CHANGED = 9,
 	/* a batch of events of one CPU */
 	IPTTRACE_CMD_EVENTS = 10,
@@ -264,6 +268,15 @@ enum ipttrace_command {
 	IPTTRACE_CMD_RENAME = 18,
 	/* make a link persistent, which then belongs to nobody, and is not exclusive */
 	IPTTRACE_CMD_RELEASE = 19,
+	/*
+	 * give a link a shadow: a program set that meets the same packets, and whose verdicts
+	 * are compared with the link's, and not used
+	 */
+	IPTTRACE_CMD_SHADOW = 20,
+	/* swap a link's shadow in, for a generation of its own */
+	IPTTRACE_CMD_PROMOTE = 21,
+	/* take a link's shadow away */
+	IPTTRACE_CMD_DROP_SHADOW = 22,
 };
 
 /* Attributes of every message of the family. */
@@ -407,7 +420,11 @@ enum ipttrace_a {
 	IPTTRACE_A_FORCED_PID = 49,
 	/* string: command of that process */
 	IPTTRACE_A_FORCED_COMM = 50,
-	IPTTRACE_A_MAX = 50
+	/* nest of shadow: the link's shadow, if it has one */
+	IPTTRACE_A_SHADOW = 51,
+	/* u64: promote, drop-shadow: only if the link's shadow has this number */
+	IPTTRACE_A_EXPECT_SHADOW = 52,
+	IPTTRACE_A_MAX = 52
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */
@@ -480,7 +497,18 @@ enum ipttrace_a_link_stats {
 	IPTTRACE_A_LINK_STATS_DROPS = 6,
 	/* nest of slot-stats: programs of a slot in use */
 	IPTTRACE_A_LINK_STATS_SLOT = 7,
-	IPTTRACE_A_LINK_STATS_MAX = 7
+	/*
+	 * u64: packets for which the link's last shadow had the link's verdict. The counters of
+	 * a shadow start at 0 with each, and stay when it goes
+	 */
+	IPTTRACE_A_LINK_STATS_AGREED = 8,
+	/* u64: packets for which it had another verdict */
+	IPTTRACE_A_LINK_STATS_DISAGREED = 9,
+	/* u64: runs of the shadow's program */
+	IPTTRACE_A_LINK_STATS_SHADOW_RUNS = 10,
+	/* u64: time that they took, ns; measured as in slot-stats */
+	IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME = 11,
+	IPTTRACE_A_LINK_STATS_MAX = 11
 };
 
 /* Counters of the programs in a slot, summed over the CPUs and the generations. */
@@ -495,6 +523,18 @@ enum ipttrace_a_slot_stats {
 	 */
 	IPTTRACE_A_SLOT_STATS_RUN_TIME = 3,
 	IPTTRACE_A_SLOT_STATS_MAX = 3
+};
+
+/* A program set whose verdicts are compared with those of the link, and not used. */
+enum ipttrace_a_shadow {
+	/*
+	 * u64: number of the change that gave it to the link (links-sequence): no other shadow
+	 * has it
+	 */
+	IPTTRACE_A_SHADOW_NUMBER = 1,
+	/* nest of program-set: the program set */
+	IPTTRACE_A_SHADOW_PROGRAMS = 2,
+	IPTTRACE_A_SHADOW_MAX = 2
 };
 
 /* The event stream of one CPU. */
@@ -613,7 +653,7 @@ struct ipttrace_event {
 	__u64 chain_handle;
 	/*
 	 * chain: handle of the rule in its table; its replacement may have it too; 0 if there is
-	 * none
+	 * none. Disagree: number of the shadow
 	 */
 	__u64 rule_handle;
 	/* id of the link */
@@ -655,14 +695,14 @@ struct ipttrace_event {
 	 */
 	__u32 rules;
 	/*
-	 * exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's; chain rule:
-	 * these, or NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy:
+	 * exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet, disagree: the link's; chain
+	 * rule: these, or NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy:
 	 * NF_DROP or NF_ACCEPT
 	 */
 	__u32 verdict;
-	/* exit, rule: errno of a drop, or number of the queue */
+	/* exit, rule: errno of a drop, or number of the queue; disagree: the shadow's verdict */
 	__u32 verdict_data;
-	/* packet: priority of the link at its netfilter hook */
+	/* packet, disagree: priority of the link at its netfilter hook */
 	__s32 priority;
 	/* source port, host byte order */
 	__u16 sport;

@@ -8,11 +8,14 @@
  * message.c	messages of the module: replies, notifications, batches of events
  * link.c	links: the program set that is in force at each hook
  * transaction.c	swaps of one link or several, and their roll-back
+ * shadow.c	program sets whose verdicts are compared with those of a link
+ * shadow_command.c	the commands that give a link a shadow, promote it or drop it
  * history.c	the last generations of a link
  * hook.c	the kinds of hooks that there are: table.c, nf.c and chain.c
  * program.c	program sets: checking and filling them
  * payload.c	payloads: bytes that a program adds to its event
  * nf.c		the nf hook: links at netfilter's own hooks
+ * nf_packet.c	packets at these hooks
  * table.c	the table hook: links at the tables of iptables
  * traverse.c	packets on their way through a table
  * frame.c	the rules that the kernel reports for them

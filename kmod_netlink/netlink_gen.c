@@ -168,7 +168,38 @@ ipttrace_release_policy[IPTTRACE_A_FORCE + 1] = {
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
-const struct genl_ops ipttrace_nl_operations[13] = {
+static const struct nla_policy
+ipttrace_shadow_policy[IPTTRACE_A_FORCE + 1] = {
+	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
+	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+};
+
+static const struct nla_policy
+ipttrace_promote_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
+	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_SHADOW] = { .type = NLA_U64 },
+};
+
+static const struct nla_policy
+ipttrace_drop_shadow_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
+	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_SHADOW] = { .type = NLA_U64 },
+};
+
+const struct genl_ops ipttrace_nl_operations[16] = {
 	{
 		.cmd = IPTTRACE_CMD_ATTACH,
 		.flags = GENL_ADMIN_PERM,
@@ -261,5 +292,26 @@ const struct genl_ops ipttrace_nl_operations[13] = {
 		.doit = ipttrace_nl_release_doit,
 		.policy = ipttrace_release_policy,
 		.maxattr = IPTTRACE_A_FORCE,
+	},
+	{
+		.cmd = IPTTRACE_CMD_SHADOW,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_shadow_doit,
+		.policy = ipttrace_shadow_policy,
+		.maxattr = IPTTRACE_A_FORCE,
+	},
+	{
+		.cmd = IPTTRACE_CMD_PROMOTE,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_promote_doit,
+		.policy = ipttrace_promote_policy,
+		.maxattr = IPTTRACE_A_EXPECT_SHADOW,
+	},
+	{
+		.cmd = IPTTRACE_CMD_DROP_SHADOW,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_drop_shadow_doit,
+		.policy = ipttrace_drop_shadow_policy,
+		.maxattr = IPTTRACE_A_EXPECT_SHADOW,
 	},
 };

@@ -22,7 +22,7 @@ extern const struct nla_policy
 ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1];
 
 /* Every request, with what it may hold. */
-extern const struct genl_ops ipttrace_nl_operations[13];
+extern const struct genl_ops ipttrace_nl_operations[16];
 
 /* The handlers of the operations: netlink.c. */
 
@@ -69,5 +69,17 @@ int ipttrace_nl_rename_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* make a link persistent, which then belongs to nobody, and is not exclusive */
 int ipttrace_nl_release_doit(struct sk_buff *skb, struct genl_info *info);
+
+/*
+ * give a link a shadow: a program set that meets the same packets, and whose verdicts
+ * are compared with the link's, and not used
+ */
+int ipttrace_nl_shadow_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* swap a link's shadow in, for a generation of its own */
+int ipttrace_nl_promote_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* take a link's shadow away */
+int ipttrace_nl_drop_shadow_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _IPTTRACE_NETLINK_GEN_H */

@@ -186,6 +186,15 @@ int ipttrace_parse_link(struct genl_info *info, struct ipttrace_link_ref *ref)
 }
 
 /**
+ * ipttrace_link_attr - the attribute that names the link of a request, to blame for it
+ * @info: the request, which has one
+ */
+const struct nlattr *ipttrace_link_attr(const struct genl_info *info)
+{
+	return info->attrs[IPTTRACE_A_LINK] ?: info->attrs[IPTTRACE_A_NAME];
+}
+
+/**
  * ipttrace_parse_requester - parse who asks for a change of links, and how
  * @info: the request, of an operation that takes force, which is the last attribute of all
  *

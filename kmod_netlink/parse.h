@@ -19,6 +19,7 @@ void ipttrace_changes_free(struct ipttrace_change *changes, unsigned int count,
 			   bool swapped);
 struct ipttrace_requester
 ipttrace_parse_requester(const struct genl_info *info);
+const struct nlattr *ipttrace_link_attr(const struct genl_info *info);
 int ipttrace_parse_link(struct genl_info *info, struct ipttrace_link_ref *ref);
 
 #endif /* _IPTTRACE_PARSE_H */

@@ -14,6 +14,7 @@
 #include "label.h"
 #include "message.h"
 #include "owner.h"
+#include "shadow.h"
 #include "transaction.h"
 
 /**
@@ -101,6 +102,9 @@ static void links_exchange(struct list_head *changing,
 	for_each_set_bit(i, &publication->hooks, IPTTRACE_HOOKS)
 		sets[i] = ipttrace_hooks[i]->publish(sets[i], changing);
 	synchronize_rcu();
+	/* a shadow was of the set before, or is the set now */
+	list_for_each_entry(link, changing, change)
+		RCU_INIT_POINTER(link->other->shadow, NULL);
 	publication_free(publication);
 	ipttrace_links_sequence++;
 }
@@ -265,6 +269,12 @@ static int change_check(struct ipttrace_change *change,
 			"the last swap of the link waits to be confirmed or rolled back");
 		return -EBUSY;
 	}
+	if (link->shadow) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, change->ref.attr,
+			"the link has a shadow: promote it or drop it before another swap");
+		return -EBUSY;
+	}
 	err = ipttrace_link_permit(link, requester, &change->forced,
 				   change->ref.attr, extack);
 	if (!err)
@@ -273,10 +283,60 @@ static int change_check(struct ipttrace_change *change,
 							change->programs_attr,
 							extack);
 	if (!err)
+		err = ipttrace_shadow_check_maps(change->set,
+						 change->programs_attr, extack);
+	if (!err)
 		err = ipttrace_link_check(link, &change->expect, extack);
 	if (!err)
 		change->link = link;
 	return err;
+}
+
+/**
+ * ipttrace_links_replace - put the other sets of links in force
+ * @changing: links by their change, whose other is the next set; empty on success
+ * @requester: who asks for it
+ * @rollback_after: milliseconds until the previous sets are put back unless confirmed, or 0
+ * @action: what it is in the history of the links
+ *
+ * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
+ * returns, no packet is handled by an old set any more.
+ *
+ * Return: 0 or -ENOMEM; on error nothing has changed.
+ */
+int ipttrace_links_replace(struct list_head *changing,
+			   const struct ipttrace_requester *requester,
+			   u32 rollback_after, enum ipttrace_action action)
+{
+	struct ipttrace_rollback *rollback = NULL;
+	struct publication publication;
+	struct ipttrace_link *link, *next;
+	int err;
+
+	lockdep_assert_held(&ipttrace_lock);
+	if (rollback_after) {
+		rollback = rollback_alloc();
+		if (!rollback)
+			return -ENOMEM;
+	}
+	err = publication_prepare(&publication, changing, GFP_KERNEL);
+	if (err) {
+		kfree(rollback);
+		return err;
+	}
+	links_exchange(changing, &publication);
+	list_for_each_entry(link, changing, change) {
+		link->transaction = ipttrace_links_sequence;
+		ipttrace_link_give_reason(link, requester->reason);
+		ipttrace_history_add(link, action);
+	}
+	if (rollback)
+		rollback_arm(rollback, changing, rollback_after);
+	list_for_each_entry_safe(link, next, changing, change) {
+		list_del_init(&link->change);
+		other_free(link);
+	}
+	return 0;
 }
 
 /**
@@ -287,9 +347,6 @@ static int change_check(struct ipttrace_change *change,
  * @rollback_after: milliseconds until the previous sets are put back unless confirmed, or 0
  * @extack: extended ACK, set on error
  *
- * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
- * returns, no packet is handled by an old set any more.
- *
  * Return: 0, -ENOENT, -EINVAL, -EBUSY, -ESTALE, -ENOMEM, or an errno of takes of a kind of hook; on
  * error nothing has changed.
  */
@@ -297,8 +354,6 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 			const struct ipttrace_requester *requester,
 			u32 rollback_after, struct netlink_ext_ack *extack)
 {
-	struct ipttrace_rollback *rollback = NULL;
-	struct publication publication;
 	struct ipttrace_link *link, *next;
 	LIST_HEAD(changing);
 	unsigned int i;
@@ -316,32 +371,12 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 				ipttrace_labels_get(link->set->labels);
 		list_add_tail(&link->change, &changing);
 	}
-	if (rollback_after) {
-		err = -ENOMEM;
-		rollback = rollback_alloc();
-		if (!rollback)
-			goto err_undo;
-	}
-	err = publication_prepare(&publication, &changing, GFP_KERNEL);
+	err = ipttrace_links_replace(&changing, requester, rollback_after,
+				     IPTTRACE_ACTION_SWAP);
 	if (err)
-		goto err_free;
-
-	links_exchange(&changing, &publication);
-	list_for_each_entry(link, &changing, change) {
-		link->transaction = ipttrace_links_sequence;
-		ipttrace_link_give_reason(link, requester->reason);
-		ipttrace_history_add(link, IPTTRACE_ACTION_SWAP);
-	}
-	if (rollback)
-		rollback_arm(rollback, &changing, rollback_after);
-	list_for_each_entry_safe(link, next, &changing, change) {
-		list_del_init(&link->change);
-		other_free(link);
-	}
+		goto err_undo;
 	return 0;
 
-err_free:
-	kfree(rollback);
 err_undo:
 	list_for_each_entry_safe(link, next, &changing, change) {
 		list_del_init(&link->change);

@@ -26,6 +26,9 @@ struct ipttrace_change {
 
 int ipttrace_transaction_init(void);
 void ipttrace_transaction_exit(void);
+int ipttrace_links_replace(struct list_head *changing,
+			   const struct ipttrace_requester *requester,
+			   u32 rollback_after, enum ipttrace_action action);
 int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 			const struct ipttrace_requester *requester,
 			u32 rollback_after, struct netlink_ext_ack *extack);

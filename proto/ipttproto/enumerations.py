@@ -67,6 +67,7 @@ class Kind(Documented):
     CHAIN_EXIT = 9, "chain: the packet left the base chain with a verdict"
     KNOWN = 10, "the nat table was not consulted: NAT knows the packet's connection"
     CHAIN_KNOWN = 11, "chain: a NAT chain was not consulted: NAT knows the packet's connection"
+    DISAGREE = 12, "nf: the link's shadow decided otherwise than the link: see both verdicts"
 
 
 class EventFlag(Documented):
@@ -140,6 +141,7 @@ class Action(Documented):
     ATTACH = 1, "the link was made"
     SWAP = 2, "somebody replaced the program set, alone or with those of other links"
     ROLLBACK = 3, "a swap was not confirmed in time: the module put the set before it back"
+    PROMOTE = 4, "the link's shadow took the place of the program set"
 
 
 class DetachReason(Documented):

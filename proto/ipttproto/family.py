@@ -96,7 +96,8 @@ Event: Final = Struct(
     "chain_handle" / Int64un * "chain: handle of the chain in its table",
     "rule_handle"
     / Int64un
-    * "chain: handle of the rule in its table; its replacement may have it too; 0 if there is none",
+    * "chain: handle of the rule in its table; its replacement may have it too; 0 if there is "
+    "none. Disagree: number of the shadow",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
     "traversal"
@@ -122,10 +123,13 @@ Event: Final = Struct(
     "say so",
     "verdict"
     / Int32un
-    * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's; chain rule: these, or "
+    * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet, disagree: the link's; chain rule: "
+    "these, or "
     "NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy: NF_DROP or NF_ACCEPT",
-    "verdict_data" / Int32un * "exit, rule: errno of a drop, or number of the queue",
-    "priority" / Int32sn * "packet: priority of the link at its netfilter hook",
+    "verdict_data"
+    / Int32un
+    * "exit, rule: errno of a drop, or number of the queue; disagree: the shadow's verdict",
+    "priority" / Int32sn * "packet, disagree: priority of the link at its netfilter hook",
     "sport" / Int16un * "source port, host byte order",
     "dport" / Int16un * "destination port, host byte order",
     "icmp_id" / Int16un * "identifier of an ICMP echo, host byte order",
@@ -237,6 +241,28 @@ LinkStats: Final = AttributeSet(
     Attribute("lost", 5, U64, "events lost because the CPU's ring was full"),
     Attribute("drops", 6, U64, "packets that the link dropped (nf, mode filter)"),
     Attribute("slot", 7, SlotStats, "programs of a slot in use", multi=True),
+    Attribute(
+        "agreed",
+        8,
+        U64,
+        "packets for which the link's last shadow had the link's verdict. The counters of a shadow "
+        "start at 0 with each, and stay when it goes",
+    ),
+    Attribute("disagreed", 9, U64, "packets for which it had another verdict"),
+    Attribute("shadow-runs", 10, U64, "runs of the shadow's program"),
+    Attribute("shadow-run-time", 11, U64, "time that they took, ns; measured as in slot-stats"),
+)
+
+Shadow: Final = AttributeSet(
+    "shadow",
+    "A program set whose verdicts are compared with those of the link, and not used.",
+    Attribute(
+        "number",
+        1,
+        U64,
+        "number of the change that gave it to the link (links-sequence): no other shadow has it",
+    ),
+    Attribute("programs", 2, ProgramSet, "the program set"),
 )
 
 CpuStats: Final = AttributeSet(
@@ -529,6 +555,13 @@ Top: Final = AttributeSet(
         "notification: the process that made this change by force, against the owner",
     ),
     Attribute("forced-comm", 50, STRING, "command of that process", max_length=15),
+    Attribute("shadow", 51, Shadow, "the link's shadow, if it has one"),
+    Attribute(
+        "expect-shadow",
+        52,
+        U64,
+        "promote, drop-shadow: only if the link's shadow has this number",
+    ),
 )
 
 ATTRIBUTE_SETS: Final = (
@@ -538,6 +571,7 @@ ATTRIBUTE_SETS: Final = (
     ExpectedProgram,
     LinkStats,
     SlotStats,
+    Shadow,
     CpuStats,
     Label,
     Labels,

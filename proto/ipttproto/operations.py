@@ -29,7 +29,10 @@ class Command(Documented):
     LINK_ATTACHED = 6, "notification: a link was made"
     LINK_SWAPPED = 7, "notification: a link has a new program set"
     LINK_DETACHED = 8, "notification: a link went"
-    LINK_CHANGED = 9, "notification: armed, gone, owner, name or rollback-in of a link changed"
+    LINK_CHANGED = (
+        9,
+        "notification: armed, gone, owner, name, rollback-in or shadow of a link changed",
+    )
     EVENTS = 10, "a batch of events of one CPU"
     TRANSACT = 11, "swap several links in one step, all or none; a reply for each change, in order"
     CONFIRM = (
@@ -49,6 +52,15 @@ class Command(Documented):
     RULESET = 17, "the generation of the rules of a legacy table in a network namespace"
     RENAME = 18, "give a link another name, or its first one; its generation stays"
     RELEASE = 19, "make a link persistent, which then belongs to nobody, and is not exclusive"
+    SHADOW = (
+        20,
+        (
+            "give a link a shadow: a program set that meets the same packets, and whose verdicts "
+            "are compared with the link's, and not used"
+        ),
+    )
+    PROMOTE = 21, "swap a link's shadow in, for a generation of its own"
+    DROP_SHADOW = 22, "take a link's shadow away"
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,7 @@ _LINK: Final = (
     "labels",
     "reason-text",
     "transaction",
+    "shadow",
 )
 
 #: what is known of the walk
@@ -155,6 +168,29 @@ OPERATIONS: Final = (
     Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
     Operation(Command.RENAME, ("link", "name", "new-name"), _LINK),
     Operation(Command.RELEASE, ("link", "name", "force"), _LINK),
+    Operation(
+        Command.SHADOW,
+        ("link", "programs", "expect-generation", "expect-program", "name", "labels", "force"),
+        _LINK,
+    ),
+    Operation(
+        Command.PROMOTE,
+        (
+            "link",
+            "expect-generation",
+            "rollback-after",
+            "name",
+            "reason-text",
+            "force",
+            "expect-shadow",
+        ),
+        _LINK,
+    ),
+    Operation(
+        Command.DROP_SHADOW,
+        ("link", "expect-generation", "name", "force", "expect-shadow"),
+        _LINK,
+    ),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

@@ -18,6 +18,8 @@ PLACES: Final = {
     "attach": "attach.attach",
     "swap": "swap.swap",
     "confirm": "swap.confirm",
+    "promote": "shadow.promote",
+    "drop-shadow": "shadow.drop_shadow",
     "history": "swap.history",
     "apply": "declared.apply",
     "diff": "declared.diff",

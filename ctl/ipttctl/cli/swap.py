@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -54,6 +54,13 @@ def swap(
             help="swap back after this time (500ms, 30s, 2m) unless `ipttctl confirm` comes first",
         ),
     ] = None,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow",
+            help="run beside the link's programs: compare the verdicts, and do not use them",
+        ),
+    ] = False,
     transaction: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +93,11 @@ def swap(
 
     The kernel module itself keeps --rollback-after, so that it holds even if ipttctl is killed.
     Until then the links cannot be swapped again.
+
+    With --shadow the link, at a netfilter hook in filter mode, keeps its programs: the new one
+    meets the same packets, and where its verdict is another one, that is counted and an event.
+    `ipttctl promote` swaps it in, `ipttctl drop-shadow` takes it away; until then the link cannot
+    be swapped. A shadow needs maps of its own: --keep-maps copies those of the link.
     """
     back = (
         None
@@ -93,6 +105,8 @@ def swap(
         else durations.seconds("--rollback-after", rollback_after, _LONGEST)
     )
     why = parse_reason("--reason", reason)
+    if shadow:
+        _check_shadow(rollback_after, reason, transaction)
     if transaction is not None:
         if link is not None or programs.given or keep.given or expected.given or label.given:
             raise UsageError("--txn has links, programs, labels and expectations in its file")
@@ -108,20 +122,27 @@ def swap(
     with (
         Controller() as controller,
         kept.open(
-            controller, wanted, choice, expected.expect_generation, expected_programs
+            controller,
+            wanted,
+            choice,
+            expected.expect_generation,
+            expected_programs,
+            copied=shadow,
         ) as opened,
     ):
-        changed = controller.swap(
-            opened.link,
-            opened.programs,
-            expect_generation=opened.expect_generation,
-            expect_programs=expected_programs,
-            rollback_after=back,
-            labels=labels,
-            reason=why,
-            force=force,
-            keep=opened.keep,
-        )
+        how: dict[str, Any] = {
+            "expect_generation": opened.expect_generation,
+            "expect_programs": expected_programs,
+            "labels": labels,
+            "force": force,
+            "keep": opened.keep,
+        }
+        if shadow:
+            changed = controller.shadow(opened.link, opened.programs, **how)
+        else:
+            changed = controller.swap(
+                opened.link, opened.programs, rollback_after=back, reason=why, **how
+            )
         output.links([changed], output_form)
 
 
@@ -158,6 +179,22 @@ def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None
         with suppress(ProgramError, PrivilegeError):
             constants[program] = constants_of(program)
     output.history(entries, output_form, constants)
+
+
+def _check_shadow(rollback_after: str | None, reason: str | None, transaction: str | None) -> None:
+    """Check that no option is given that has no meaning for a shadow.
+
+    Raises:
+        UsageError: one is.
+    """
+    if transaction is not None:
+        raise UsageError("--shadow is for one link", "give it its id or name, and no --txn")
+    for option, value in (("--rollback-after", rollback_after), ("--reason", reason)):
+        if value is not None:
+            raise UsageError(
+                f"{option} does not go with --shadow, which swaps nothing",
+                "give it to `ipttctl promote`",
+            )
 
 
 class _How(NamedTuple):

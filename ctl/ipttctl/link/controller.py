@@ -196,6 +196,91 @@ class Controller(Closing):
             }
             return self._link(Command.SWAP, attributes, f"swapping link {link}")
 
+    def shadow(
+        self,
+        link: LinkRef,
+        programs: ProgramSet,
+        *,
+        expect_generation: int | None = None,
+        expect_programs: Mapping[Slot, int] | None = None,
+        labels: Mapping[str, str] | None = None,
+        force: bool = False,
+        keep: Collection[Part] = (),
+    ) -> Link:
+        """Give a link a shadow: its verdicts are compared with the link's, and not used.
+
+        From when this returns, each packet of the link meets the shadow too. ``agreed`` and
+        ``disagreed`` in the link's counters start at 0. Each disagreement is an event. The link
+        must decide over packets (netfilter hooks, ``NfMode.FILTER``), wait for no roll-back and
+        have no shadow; until that is promoted or dropped the link cannot be swapped.
+
+        ``programs`` and the other arguments are as for ``swap``; ``labels`` are those that the link
+        has once the shadow is promoted.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            ExpectationError: the link is not as expected; nothing was changed.
+            UsageError: a part to keep is given too.
+            ProgramError: the new programs have no map for the payload.
+            KernelError: with EOPNOTSUPP, the link has no verdicts, or the program may have other
+                effects; with EBUSY, it may write to a map that a link uses, or the link has a
+                shadow or waits for a roll-back.
+        """
+        swap = Swap(link, programs, expect_generation, expect_programs, labels, keep)
+        with ExitStack() as opened:
+            attributes = {**self._kept(swap, opened).attributes(), **_how(None, force)}
+            return self._link(Command.SHADOW, attributes, f"giving link {link} a shadow")
+
+    def promote(
+        self,
+        link: LinkRef,
+        *,
+        expect_generation: int | None = None,
+        expect_shadow: int | None = None,
+        rollback_after: float | None = None,
+        reason: str | None = None,
+        force: bool = False,
+    ) -> Link:
+        """Swap the shadow of a link in: each packet meets the old set, or what was the shadow.
+
+        ``expect_shadow`` is the number of the shadow (``Link.shadow``): without it, this promotes
+        whichever shadow the link has. The other arguments are as for ``swap``.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            ExpectationError: the link is of another generation, or has another shadow.
+            KernelError: with ENODATA, the link has no shadow.
+        """
+        attributes = {
+            **_shadow_of(link, expect_generation, expect_shadow),
+            **_rollback(rollback_after),
+            **_how(reason, force),
+        }
+        return self._link(Command.PROMOTE, attributes, f"promoting the shadow of link {link}")
+
+    def drop_shadow(
+        self,
+        link: LinkRef,
+        *,
+        expect_generation: int | None = None,
+        expect_shadow: int | None = None,
+        force: bool = False,
+    ) -> Link:
+        """Take the shadow of a link away; its counters stay until the link has another one.
+
+        The arguments are as for ``promote``.
+
+        Raises:
+            LinkGoneError: there is no such link.
+            ExpectationError: the link is of another generation, or has another shadow.
+            KernelError: with ENODATA, the link has no shadow.
+        """
+        attributes = {
+            **_shadow_of(link, expect_generation, expect_shadow),
+            **_how(None, force),
+        }
+        return self._link(Command.DROP_SHADOW, attributes, f"dropping the shadow of link {link}")
+
     def transact(
         self,
         swaps: Sequence[Swap],
@@ -455,6 +540,12 @@ def _sorted(replies: Iterable[Mapping[str, Any]]) -> list[Link]:
 def _how(reason: str | None, force: bool) -> dict[str, Any]:
     """The attributes of a change for its reason, and for force."""
     return {**note_attributes(None, reason), **({"force": 1} if force else {})}
+
+
+def _shadow_of(link: LinkRef, generation: int | None, number: int | None) -> dict[str, Any]:
+    """The attributes of a request about a shadow, and what it expects."""
+    expected = {} if number is None else {"expect-shadow": number}
+    return {**link_attributes(link), **expectations(generation, None), **expected}
 
 
 def _rollback(seconds: float | None) -> dict[str, int]:

@@ -47,6 +47,10 @@ class LinkStats:
     ``events``: events emitted, lost ones included. ``nested``: program runs left out. ``lost``:
     events lost to a full ring. ``drops``: packets that the link dropped (nf in filter mode).
     ``slots``: counters of each slot in use.
+
+    ``agreed`` and ``disagreed``: packets for which the link's shadow had the link's verdict, and
+    another one. ``shadow_runs``: runs of the shadow's program; ``shadow_run_time``: their time, as
+    in ``SlotStats``. These four are of the current shadow, or of the last one if there is none.
     """
 
     packets: int = 0
@@ -56,11 +60,17 @@ class LinkStats:
     lost: int = 0
     drops: int = 0
     slots: Mapping[Slot, SlotStats] = field(default_factory=dict)
+    agreed: int = 0
+    disagreed: int = 0
+    shadow_runs: int = 0
+    shadow_run_time: int = 0
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> LinkStats:
         """The counters in a nest; missing ones are 0."""
-        plain = {name: value for name, value in attributes.items() if name != "slot"}
+        plain = {
+            name.replace("-", "_"): value for name, value in attributes.items() if name != "slot"
+        }
         return cls(
             **plain,
             slots={
@@ -83,6 +93,35 @@ class TableRuleset:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """A program set whose verdicts are compared with those of a link, and not used.
+
+    ``number`` is the shadow's own: no other shadow of any link has it. The other members are as
+    those of ``Link``.
+    """
+
+    number: int
+    programs: Mapping[Slot, ProgramInfo]
+    filter_length: int = 0
+    cookie: int = 0
+    payload_map: int = 0
+    payload_size: int = 0
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Shadow:
+        """The shadow that a nest describes; missing attributes are empty."""
+        programs = attributes.get("programs", {})
+        return cls(
+            number=attributes.get("number", 0),
+            programs=dict(_programs(programs.get("program", ()))),
+            filter_length=programs.get("filter-length", 0),
+            cookie=programs.get("cookie", 0),
+            payload_map=programs.get("payload-map", 0),
+            payload_size=programs.get("payload-size", 0),
+        )
+
+
+@dataclass(frozen=True)
 class Link:
     """An attachment of a program set to a hook, as it was when the module reported it.
 
@@ -93,7 +132,7 @@ class Link:
     persistent. ``rollback_in`` is the time in seconds until the last swap is rolled back, unless it
     is confirmed. ``name`` is empty if it has none. ``reason`` is the one that was given for the
     change that made the generation, or for detaching it; ``transaction`` is the number of that
-    change (see ``HistoryEntry``).
+    change (see ``HistoryEntry``). ``shadow`` is None if it has none.
     """
 
     id: int
@@ -115,6 +154,7 @@ class Link:
     labels: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     transaction: int = 0
+    shadow: Shadow | None = None
 
     @property
     def persistent(self) -> bool:
@@ -131,6 +171,7 @@ class Link:
         """The link that the attributes of a message describe; missing ones are empty."""
         programs = attributes.get("programs", {})
         rollback = attributes.get("rollback-in")
+        shadow = attributes.get("shadow")
         return cls(
             id=attributes.get("link", 0),
             hook=hooks.from_attributes(attributes),
@@ -151,6 +192,7 @@ class Link:
             labels=labels_of(attributes),
             reason=attributes.get("reason-text", ""),
             transaction=attributes.get("transaction", 0),
+            shadow=None if shadow is None else Shadow.from_attributes(shadow),
         )
 
 
@@ -205,7 +247,7 @@ class Change(enum.StrEnum):
     SWAPPED = "swapped"
     DETACHED = "detached"
     CHANGED = "changed"
-    """See ``armed``, ``gone``, ``name``, ``owner_portid`` and ``rollback_in`` of the link."""
+    """See ``armed``, ``gone``, ``name``, ``owner_portid``, ``rollback_in`` and ``shadow``."""
 
 
 _CHANGES: Final[Mapping[int, Change]] = {

@@ -86,6 +86,10 @@ def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
     yield from link.hook.rows(names)
     if link.rollback_in is not None:
         yield f"back in {link.rollback_in:.1f}s"
+    if link.shadow is not None:
+        for program in link.shadow.programs.values():
+            yield f"shadow {program.id} {word(program.name)}".rstrip()
+        yield f"{link.stats.disagreed} of {link.stats.agreed + link.stats.disagreed} disagree"
 
 
 def _slots(link: Link, measured: Measurement | None) -> Iterator[tuple[str, ...]]:

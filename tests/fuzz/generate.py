@@ -23,7 +23,14 @@ _LOOPBACK: Final = 1
 #: how often a swap has a rollback, a set a payload, and a request the flag of a dump
 _SOMETIMES: Final = 0.2
 #: what a request need not have
-_OPTIONAL: Final = ("rollback-after", "labels", "reason-text", "flags", "force")
+_OPTIONAL: Final = (
+    "rollback-after",
+    "labels",
+    "reason-text",
+    "flags",
+    "force",
+    "expect-shadow",
+)
 #: what is spelled as names are; few of them, so that some are taken
 _NAMES: Final = ("name", "new-name", "key")
 _WORDS: Final = ("web", "_", "a.b-c_9", "db", "x" * 31)
@@ -253,6 +260,7 @@ class Generator:
             "netns-fd": lambda: pick.choice(self._world.namespaces),
             "link": lambda: link.id,
             "expect-generation": lambda: link.generation,
+            "expect-shadow": lambda: link.shadow,
             "id": lambda: link.programs.get(slot or 0, 0),
             "family": lambda: pick.choice(_TABLE_FAMILIES),
         }

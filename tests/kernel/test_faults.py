@@ -20,7 +20,7 @@ from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
-from ipttproto import TABLE_SLOTS, Kind, Slot
+from ipttproto import TABLE_SLOTS, Kind, NfMode, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import faults
@@ -205,6 +205,42 @@ def test_transaction(
     assert failed > MINIMUM
     for link in links:
         controller.detach(link.id)
+
+
+@pytest.mark.parametrize("verb", ["shadow", "promote", "drop_shadow"])
+def test_shadow(controller: Controller, make_program: MakeProgram, verb: str) -> None:
+    """A shadow is there or not, and the link is of the set before or of what was the shadow."""
+    packet = ProgramSet({Slot.PACKET: make_program(type=ProgramType.SOCKET_FILTER).fd})
+    made = controller.attach(NfHook.parse("nf:inet4/output", mode=NfMode.FILTER), packet)
+    failed = 0
+
+    def give() -> Link:
+        return controller.shadow(made.id, packet, labels=LABELS)
+
+    acts: dict[str, Callable[[], Link]] = {
+        "shadow": give,
+        # a roll-back takes memory too
+        "promote": lambda: controller.promote(made.id, rollback_after=3600, reason="why"),
+        "drop_shadow": lambda: controller.drop_shadow(made.id),
+    }
+    before = made if verb == "shadow" else give()
+    for trial in each_allocation(acts[verb], IpttctlError):
+        now = controller.link(made.id)
+        done = (now.shadow is None) != (before.shadow is None)
+        if trial.error is None:
+            assert done
+            assert now.generation == before.generation + (verb == "promote")
+        elif not _unanswered(trial.error):
+            assert now == before, trial
+        failed += trial.error is not None
+        if done:
+            # as it was
+            if now.rollback_in is not None:
+                controller.confirm(made.id)
+            before = controller.drop_shadow(made.id) if verb == "shadow" else give()
+    print(f"{verb}: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > 0
+    controller.detach(made.id)
 
 
 def test_detach(controller: Controller, programs: ProgramSet, hook: Hook) -> None:

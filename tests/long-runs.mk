@@ -116,7 +116,7 @@ hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways
 bench: KERNEL = $(INSTALLED)
 bench: module ## what a link costs a packet, and a command at its start, in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \
-		for cost in table chain start; do \
+		for cost in table chain nf start; do \
 			$(GUEST) run --kernel $$series --icount --module --timeout $(TIMEOUT) \
 				--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$${cost}_cost; \
 		done; \

@@ -11,9 +11,9 @@
 
 /**
  * ipttrace_history_add - record the program set of a link that was put in force
- * @link: the link, with transaction and reason of the change
- * @action: how it was put in force; a roll-back is made by the module, anything else by the current
- *	process
+ * @link: the link, with transaction, reason and violation of the change
+ * @action: how it was put in force; a roll-back or a promotion that nobody asked for is made by the
+ *	module, anything else by the current process
  */
 void ipttrace_history_add(struct ipttrace_link *link,
 			  enum ipttrace_action action)
@@ -31,7 +31,10 @@ void ipttrace_history_add(struct ipttrace_link *link,
 	past->time = ktime_get_real_ns();
 	past->transaction = link->transaction;
 	strscpy(past->reason, link->reason, sizeof(past->reason));
-	if (action != IPTTRACE_ACTION_ROLLBACK) {
+	past->violation = link->violation;
+	if (action != IPTTRACE_ACTION_ROLLBACK &&
+	    action != IPTTRACE_ACTION_ROLLBACK_GUARD &&
+	    action != IPTTRACE_ACTION_PROMOTE_IF) {
 		past->pid = task_tgid_nr(current);
 		past->uid = from_kuid(&init_user_ns, current_uid());
 		get_task_comm(past->comm, current);
@@ -64,7 +67,9 @@ static int put_past(struct sk_buff *msg, const struct ipttrace_past *past)
 	    ipttrace_put_u64(msg, IPTTRACE_A_HISTORY_TRANSACTION,
 			     past->transaction) ||
 	    (past->reason[0] &&
-	     nla_put_string(msg, IPTTRACE_A_HISTORY_REASON, past->reason)))
+	     nla_put_string(msg, IPTTRACE_A_HISTORY_REASON, past->reason)) ||
+	    ipttrace_put_violation(msg, IPTTRACE_A_HISTORY_VIOLATION,
+				   &past->violation))
 		return -EMSGSIZE;
 	for (slot = 1; slot < IPTTRACE_SLOTS; slot++) {
 		const struct ipttrace_past_program *prog = &past->progs[slot];
@@ -91,6 +96,7 @@ size_t ipttrace_history_size(void)
 		      2 * nla_total_size(sizeof(u64)) +
 		      nla_total_size(TASK_COMM_LEN) +
 		      nla_total_size(IPTTRACE_REASON + 1) +
+		      ipttrace_violation_size() +
 		      (IPTTRACE_SLOTS - 1) * program;
 
 	return IPTTRACE_HISTORY_GENERATIONS * past;

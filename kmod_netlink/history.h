@@ -4,6 +4,7 @@
 
 #include <linux/sched.h>
 
+#include "condition.h"
 #include "ipttrace_netlink.h"
 
 struct ipttrace_link;
@@ -27,6 +28,7 @@ struct ipttrace_past {
 	struct ipttrace_past_program progs[IPTTRACE_SLOTS];
 	u64 transaction;
 	char reason[IPTTRACE_REASON + 1];
+	struct ipttrace_violation violation;
 };
 
 /**

@@ -9,7 +9,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0xf401b3d4U
+#define IPTTRACE_FINGERPRINT 0x16146902U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -54,6 +54,12 @@
 #define IPTTRACE_LABEL_VALUE 63
 /* bytes of the reason given for a change, without its NUL */
 #define IPTTRACE_REASON 127
+/* guards of a swap */
+#define IPTTRACE_MAX_GUARDS 8
+/* shortest time over which a condition is measured, ms */
+#define IPTTRACE_MIN_WINDOW 100
+/* longest time over which a condition is measured, ms */
+#define IPTTRACE_MAX_WINDOW 86400000
 
 /* A place where programs run. */
 enum ipttrace_hook {
@@ -213,8 +219,14 @@ enum ipttrace_action {
 	IPTTRACE_ACTION_SWAP = 2,
 	/* a swap was not confirmed in time: the module put the set before it back */
 	IPTTRACE_ACTION_ROLLBACK = 3,
-	/* the link's shadow took the place of the program set */
-	IPTTRACE_ACTION_PROMOTE = 4,
+	/* somebody had a swap that waited rolled back */
+	IPTTRACE_ACTION_ROLLBACK_REQUEST = 4,
+	/* a guard of a swap that waited did not hold: the module rolled it back */
+	IPTTRACE_ACTION_ROLLBACK_GUARD = 5,
+	/* somebody had the link's shadow take the place of the program set */
+	IPTTRACE_ACTION_PROMOTE = 6,
+	/* what the promotion of the link's shadow waited for was met: the module made it */
+	IPTTRACE_ACTION_PROMOTE_IF = 7,
 };
 
 /* Why a link went. */
@@ -223,6 +235,54 @@ enum ipttrace_detach_reason {
 	IPTTRACE_DETACH_REASON_REQUEST = 1,
 	/* the socket that owned it was closed */
 	IPTTRACE_DETACH_REASON_OWNER = 2,
+};
+
+/* A counter of a link that a condition is about. */
+enum ipttrace_counter {
+	/* packets that reached the hook */
+	IPTTRACE_COUNTER_PACKETS = 1,
+	/* packets that were selected */
+	IPTTRACE_COUNTER_SELECTED = 2,
+	/* events emitted, lost ones included */
+	IPTTRACE_COUNTER_EVENTS = 3,
+	/* program runs left out */
+	IPTTRACE_COUNTER_NESTED = 4,
+	/* events lost because the CPU's ring was full */
+	IPTTRACE_COUNTER_LOST = 5,
+	/* packets that the link dropped */
+	IPTTRACE_COUNTER_DROPS = 6,
+	/* program runs in all slots */
+	IPTTRACE_COUNTER_RUNS = 7,
+	/* packets for which the link's shadow had the link's verdict */
+	IPTTRACE_COUNTER_AGREEMENTS = 8,
+	/* packets for which it had another verdict */
+	IPTTRACE_COUNTER_DISAGREEMENTS = 9,
+};
+
+/* How a condition compares a counter with its threshold. */
+enum ipttrace_comparison {
+	/* < */
+	IPTTRACE_COMPARISON_BELOW = 1,
+	/* <= */
+	IPTTRACE_COMPARISON_AT_MOST = 2,
+	/* > */
+	IPTTRACE_COMPARISON_ABOVE = 3,
+	/* >= */
+	IPTTRACE_COMPARISON_AT_LEAST = 4,
+};
+
+/* What became of the last swap of a link, if it was not for good from the beginning. */
+enum ipttrace_swap_outcome {
+	/* it waits to be confirmed or rolled back */
+	IPTTRACE_SWAP_OUTCOME_WAITING = 1,
+	/* it was confirmed */
+	IPTTRACE_SWAP_OUTCOME_CONFIRMED = 2,
+	/* it was rolled back: nobody confirmed it in time */
+	IPTTRACE_SWAP_OUTCOME_ROLLBACK = 3,
+	/* it was rolled back: somebody asked for that */
+	IPTTRACE_SWAP_OUTCOME_ROLLBACK_REQUEST = 4,
+	/* it was rolled back: a guard did not hold */
+	IPTTRACE_SWAP_OUTCOME_ROLLBACK_GUARD = 5,
 };
 
 /* Messages of the family, requests and notifications. */
@@ -243,13 +303,13 @@ enum ipttrace_command {
 	IPTTRACE_CMD_LINK_SWAPPED = 7,
 	/* notification: a link went */
 	IPTTRACE_CMD_LINK_DETACHED = 8,
-	/* notification: armed, gone, owner, name, rollback-in or shadow of a link changed */
+	/* notification: armed, gone, owner, name, rollback-in, outcome or shadow changed */
 	IPTTRACE_CMD_LINK_CHANGED = 9,
 	/* a batch of events of one CPU */
 	IPTTRACE_CMD_EVENTS = 10,
 	/* swap several links in one step, all or none; a reply for each change, in order */
 	IPTTRACE_CMD_TRANSACT = 11,
-	/* keep what was swapped: the roll-back that a link waits for is off, for all its links */
+	/* keep a swap that waits, for all its links: the roll-back is off */
 	IPTTRACE_CMD_CONFIRM = 12,
 	/* how the last generations of a link came about */
 	IPTTRACE_CMD_HISTORY = 13,
@@ -268,15 +328,17 @@ enum ipttrace_command {
 	IPTTRACE_CMD_RENAME = 18,
 	/* make a link persistent, which then belongs to nobody, and is not exclusive */
 	IPTTRACE_CMD_RELEASE = 19,
+	/* undo a swap that waits, at once, for all its links; a reply for each of them */
+	IPTTRACE_CMD_ROLLBACK = 20,
 	/*
 	 * give a link a shadow: a program set that meets the same packets, and whose verdicts
 	 * are compared with the link's, and not used
 	 */
-	IPTTRACE_CMD_SHADOW = 20,
+	IPTTRACE_CMD_SHADOW = 21,
 	/* swap a link's shadow in, for a generation of its own */
-	IPTTRACE_CMD_PROMOTE = 21,
+	IPTTRACE_CMD_PROMOTE = 22,
 	/* take a link's shadow away */
-	IPTTRACE_CMD_DROP_SHADOW = 22,
+	IPTTRACE_CMD_DROP_SHADOW = 23,
 };
 
 /* Attributes of every message of the family. */
@@ -297,7 +359,7 @@ enum ipttrace_a {
 	IPTTRACE_A_PROGRAMS = 5,
 	/* u32: generation of the program set, from 1 */
 	IPTTRACE_A_GENERATION = 6,
-	/* u32: swap, detach, confirm: only if the link has this generation */
+	/* u32: swap, detach, confirm, rollback: only if the link has this generation */
 	IPTTRACE_A_EXPECT_GENERATION = 7,
 	/*
 	 * nest of expected-program: swap, detach: only if the program in slot has this id; 0 for
@@ -407,7 +469,10 @@ enum ipttrace_a {
 	 * that a link went, the one given for that
 	 */
 	IPTTRACE_A_REASON_TEXT = 45,
-	/* u64: number of the change that made the generation: see history */
+	/*
+	 * u64: number of the change that made the generation: see history. Confirm, rollback:
+	 * the swap, instead of one of its links
+	 */
 	IPTTRACE_A_TRANSACTION = 46,
 	/* string: rename: the name that the link has from now on */
 	IPTTRACE_A_NEW_NAME = 47,
@@ -420,11 +485,29 @@ enum ipttrace_a {
 	IPTTRACE_A_FORCED_PID = 49,
 	/* string: command of that process */
 	IPTTRACE_A_FORCED_COMM = 50,
+	/*
+	 * nest of condition: swap, transact: a condition that every link has to meet until the
+	 * swap is confirmed; otherwise it is rolled back. Link: one of a swap that waits
+	 */
+	IPTTRACE_A_GUARD = 51,
+	/* u32: what became of the last swap */
+	IPTTRACE_A_OUTCOME = 52,
+	/* nest of violation: the guard that did not hold, if the swap ended so */
+	IPTTRACE_A_VIOLATION = 53,
+	/* u32: notification of a roll-back that was asked for: the process that asked */
+	IPTTRACE_A_REQUESTER_PID = 54,
+	/* string: command of that process */
+	IPTTRACE_A_REQUESTER_COMM = 55,
 	/* nest of shadow: the link's shadow, if it has one */
-	IPTTRACE_A_SHADOW = 51,
+	IPTTRACE_A_SHADOW = 56,
 	/* u64: promote, drop-shadow: only if the link's shadow has this number */
-	IPTTRACE_A_EXPECT_SHADOW = 52,
-	IPTTRACE_A_MAX = 52
+	IPTTRACE_A_EXPECT_SHADOW = 57,
+	/*
+	 * nest of condition: shadow: promote it when this condition is met, and all others that
+	 * are given; counters of shadows only
+	 */
+	IPTTRACE_A_PROMOTE_IF = 58,
+	IPTTRACE_A_MAX = 58
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */
@@ -525,18 +608,6 @@ enum ipttrace_a_slot_stats {
 	IPTTRACE_A_SLOT_STATS_MAX = 3
 };
 
-/* A program set whose verdicts are compared with those of the link, and not used. */
-enum ipttrace_a_shadow {
-	/*
-	 * u64: number of the change that gave it to the link (links-sequence): no other shadow
-	 * has it
-	 */
-	IPTTRACE_A_SHADOW_NUMBER = 1,
-	/* nest of program-set: the program set */
-	IPTTRACE_A_SHADOW_PROGRAMS = 2,
-	IPTTRACE_A_SHADOW_MAX = 2
-};
-
 /* The event stream of one CPU. */
 enum ipttrace_a_cpu_stats {
 	/* u32: number of the CPU */
@@ -585,6 +656,66 @@ enum ipttrace_a_change {
 	IPTTRACE_A_CHANGE_MAX = 6
 };
 
+/*
+ * What a counter of a link has to be, counted from the swap on, while the packets are
+ * enough.
+ */
+enum ipttrace_a_condition {
+	/* u32: the counter */
+	IPTTRACE_A_CONDITION_COUNTER = 1,
+	/* u32: how it compares with threshold */
+	IPTTRACE_A_CONDITION_COMPARISON = 2,
+	/* u32: the number that it is compared with */
+	IPTTRACE_A_CONDITION_THRESHOLD = 3,
+	/* u32: threshold is a number in this time, ms */
+	IPTTRACE_A_CONDITION_PER_TIME = 4,
+	/*
+	 * u32: threshold is a number in this many packets that reached the hook, or, of a
+	 * shadow, that were compared; without this and per-time, it is a number in the window
+	 */
+	IPTTRACE_A_CONDITION_PER_PACKETS = 5,
+	/*
+	 * u32: time over which is measured, up to now, ms; without it, per-time, or else all
+	 * time since the swap
+	 */
+	IPTTRACE_A_CONDITION_WINDOW = 6,
+	/*
+	 * u32: least number of packets in the window: with fewer, the condition is neither met
+	 * nor violated; without it, per-packets, or else 1
+	 */
+	IPTTRACE_A_CONDITION_MINIMUM = 7,
+	IPTTRACE_A_CONDITION_MAX = 7
+};
+
+/* How a guard did not hold. */
+enum ipttrace_a_violation {
+	/* nest of condition: the guard */
+	IPTTRACE_A_VIOLATION_CONDITION = 1,
+	/* u32: the link whose counter it was */
+	IPTTRACE_A_VIOLATION_LINK = 2,
+	/* u64: what the counter grew by in the window */
+	IPTTRACE_A_VIOLATION_COUNT = 3,
+	/* u64: packets that reached the hook in the window */
+	IPTTRACE_A_VIOLATION_PACKETS = 4,
+	/* u64: the window as it was measured, ms */
+	IPTTRACE_A_VIOLATION_TIME = 5,
+	IPTTRACE_A_VIOLATION_MAX = 5
+};
+
+/* A program set whose verdicts are compared with those of the link, and not used. */
+enum ipttrace_a_shadow {
+	/*
+	 * u64: number of the change that gave it to the link (links-sequence): no other shadow
+	 * has it
+	 */
+	IPTTRACE_A_SHADOW_NUMBER = 1,
+	/* nest of program-set: the program set */
+	IPTTRACE_A_SHADOW_PROGRAMS = 2,
+	/* nest of condition: a condition on which the module promotes it, when all are met */
+	IPTTRACE_A_SHADOW_PROMOTE_IF = 3,
+	IPTTRACE_A_SHADOW_MAX = 3
+};
+
 /* How a generation of a link came about. */
 enum ipttrace_a_history {
 	/* u32: the generation */
@@ -593,11 +724,11 @@ enum ipttrace_a_history {
 	IPTTRACE_A_HISTORY_ACTION = 2,
 	/* u64: when: CLOCK_REALTIME, ns */
 	IPTTRACE_A_HISTORY_TIME = 3,
-	/* u32: process that asked for it; 0 for a roll-back, which the module did */
+	/* u32: process that asked for it; 0 if the module did it by itself */
 	IPTTRACE_A_HISTORY_PID = 4,
 	/* u32: user of that process, in the initial user namespace */
 	IPTTRACE_A_HISTORY_UID = 5,
-	/* string: command of that process; empty for a roll-back */
+	/* string: command of that process; empty if there is none */
 	IPTTRACE_A_HISTORY_COMM = 6,
 	/* nest of program: a program of the set */
 	IPTTRACE_A_HISTORY_PROGRAM = 7,
@@ -608,7 +739,9 @@ enum ipttrace_a_history {
 	IPTTRACE_A_HISTORY_TRANSACTION = 8,
 	/* string: the reason that was given, if one was */
 	IPTTRACE_A_HISTORY_REASON = 9,
-	IPTTRACE_A_HISTORY_MAX = 9
+	/* nest of violation: the guard that did not hold, if that was the cause */
+	IPTTRACE_A_HISTORY_VIOLATION = 10,
+	IPTTRACE_A_HISTORY_MAX = 10
 };
 
 /* Bytes that a program added to an event. */

@@ -16,8 +16,8 @@
 #include "label.h"
 #include "link.h"
 #include "owner.h"
+#include "rollback.h"
 #include "shadow.h"
-#include "transaction.h"
 
 /* described in link.h */
 DEFINE_MUTEX(ipttrace_lock);
@@ -365,6 +365,7 @@ void ipttrace_links_detach(struct list_head *leaving)
 		return;
 	list_for_each_entry(link, leaving, list) {
 		ipttrace_rollback_leave(link);
+		ipttrace_shadow_leave(link);
 		__set_bit(link->hook, &hooks);
 	}
 	for_each_set_bit(i, &hooks, IPTTRACE_HOOKS)

@@ -9,6 +9,7 @@
 #include <linux/spinlock.h>
 
 #include "compat/compiler.h"
+#include "condition.h"
 #include "history.h"
 #include "program.h"
 
@@ -61,6 +62,9 @@ struct ipttrace_link_stats {
  *	owned
  * @rollback: roll-back that waits to swap @set and @other; NULL while that, or any other change, is
  *	made
+ * @windows: readings for each guard of the swap that waits, owned; NULL if there are none
+ * @outcome: enum ipttrace_swap_outcome of the last swap; 0 if that was for good, or there was none
+ * @violation: of the guard that had it rolled back; of no link otherwise
  * @transaction: number of the change that made the generation: ipttrace_links_sequence. A roll-back
  *	has that of the swap that it undoes
  * @reason: the reason given for that change; once the link is detached, the one given for that.
@@ -92,6 +96,9 @@ struct ipttrace_link {
 	struct list_head change;
 	struct ipttrace_set *other;
 	struct ipttrace_rollback *rollback;
+	struct ipttrace_window *windows;
+	u32 outcome;
+	struct ipttrace_violation violation;
 	u64 transaction;
 	char reason[IPTTRACE_REASON + 1];
 	struct ipttrace_history history;

@@ -7,9 +7,13 @@
  * parse.c	parsing of requests
  * message.c	messages of the module: replies, notifications, batches of events
  * link.c	links: the program set that is in force at each hook
- * transaction.c	swaps of one link or several, and their roll-back
+ * transaction.c	swaps of one link or several
+ * rollback.c	swaps that wait to be confirmed or rolled back
+ * rollback_command.c	the commands to confirm them, and to roll them back at once
+ * condition.c	conditions on a link's counters
  * shadow.c	program sets whose verdicts are compared with those of a link
  * shadow_command.c	the commands that give a link a shadow, promote it or drop it
+ * promotion.c	shadows that are promoted when conditions on their verdicts are met
  * history.c	the last generations of a link
  * hook.c	the kinds of hooks that there are: table.c, nf.c and chain.c
  * program.c	program sets: checking and filling them
@@ -47,7 +51,8 @@
 #include "hook.h"
 #include "nat.h"
 #include "netlink.h"
-#include "transaction.h"
+#include "promotion.h"
+#include "rollback.h"
 
 static int __init ipttrace_init(void)
 {
@@ -56,12 +61,15 @@ static int __init ipttrace_init(void)
 	err = ipttrace_events_init();
 	if (err)
 		return err;
-	err = ipttrace_transaction_init();
+	err = ipttrace_rollback_init();
 	if (err)
 		goto err_events;
+	err = ipttrace_promotion_init();
+	if (err)
+		goto err_rollback;
 	err = ipttrace_nat_init();
 	if (err)
-		goto err_transaction;
+		goto err_promotion;
 	err = ipttrace_hooks_init();
 	if (err)
 		goto err_nat;
@@ -74,8 +82,10 @@ err_hooks:
 	ipttrace_hooks_exit();
 err_nat:
 	ipttrace_nat_exit();
-err_transaction:
-	ipttrace_transaction_exit();
+err_promotion:
+	ipttrace_promotion_exit();
+err_rollback:
+	ipttrace_rollback_exit();
 err_events:
 	ipttrace_events_exit();
 	return err;
@@ -88,7 +98,8 @@ static void __exit ipttrace_exit(void)
 	ipttrace_netlink_exit();
 	ipttrace_hooks_exit();
 	ipttrace_nat_exit();
-	ipttrace_transaction_exit();
+	ipttrace_promotion_exit();
+	ipttrace_rollback_exit();
 	ipttrace_events_exit();
 }
 

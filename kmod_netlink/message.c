@@ -10,8 +10,9 @@
 #include "label.h"
 #include "link.h"
 #include "message.h"
+#include "promotion.h"
+#include "rollback.h"
 #include "shadow.h"
-#include "transaction.h"
 
 /**
  * ipttrace_put_u64 - add a 64-bit number to a message
@@ -154,7 +155,8 @@ static int put_shadow(struct sk_buff *msg, const struct ipttrace_shadow *shadow)
 	nest = nla_nest_start(msg, IPTTRACE_A_SHADOW);
 	if (!nest ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_SHADOW_NUMBER, shadow->number) ||
-	    put_set(msg, IPTTRACE_A_SHADOW_PROGRAMS, shadow->set, false))
+	    put_set(msg, IPTTRACE_A_SHADOW_PROGRAMS, shadow->set, false) ||
+	    ipttrace_put_promotion(msg, shadow->promotion))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
@@ -184,27 +186,46 @@ size_t ipttrace_link_size(void)
 	/* its number and cookie, one program, filter and payload; four counters */
 	size_t shadow = 3 * nla_total_size(0) + program +
 			3 * nla_total_size(sizeof(u32)) +
-			6 * nla_total_size(sizeof(u64));
+			6 * nla_total_size(sizeof(u64)) +
+			ipttrace_promotion_size();
 
 	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
 			   IPTTRACE_SLOTS * (program + stats) + shadow +
 			   16 * nla_total_size(sizeof(u32)) +
 			   9 * nla_total_size(sizeof(u64)) +
-			   2 * nla_total_size(TASK_COMM_LEN) +
+			   3 * nla_total_size(TASK_COMM_LEN) +
 			   nla_total_size(IPTTRACE_LINK_NAME + 1) +
 			   nla_total_size(IPTTRACE_REASON + 1) +
-			   ipttrace_labels_size() + ipttrace_hooks_put_size());
+			   ipttrace_labels_size() + ipttrace_rollback_size() +
+			   ipttrace_hooks_put_size());
 }
 
-static int put_forced(struct sk_buff *msg)
+/* Adds the current process. */
+static int put_process(struct sk_buff *msg, int pid_type, int comm_type)
 {
 	char comm[TASK_COMM_LEN];
 
 	get_task_comm(comm, current);
-	if (nla_put_u32(msg, IPTTRACE_A_FORCED_PID, task_tgid_nr(current)) ||
-	    nla_put_string(msg, IPTTRACE_A_FORCED_COMM, comm))
+	if (nla_put_u32(msg, pid_type, task_tgid_nr(current)) ||
+	    nla_put_string(msg, comm_type, comm))
 		return -EMSGSIZE;
 	return 0;
+}
+
+static int put_forced(struct sk_buff *msg)
+{
+	return put_process(msg, IPTTRACE_A_FORCED_PID, IPTTRACE_A_FORCED_COMM);
+}
+
+/* Whoever had a swap rolled back makes the notification of that. */
+static int put_requester(struct sk_buff *msg, const struct ipttrace_link *link,
+			 u8 command)
+{
+	if (command != IPTTRACE_CMD_LINK_SWAPPED ||
+	    link->outcome != IPTTRACE_SWAP_OUTCOME_ROLLBACK_REQUEST)
+		return 0;
+	return put_process(msg, IPTTRACE_A_REQUESTER_PID,
+			   IPTTRACE_A_REQUESTER_COMM);
 }
 
 static int put_place(struct sk_buff *msg, const struct ipttrace_link *link)
@@ -258,8 +279,8 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    (link->reason[0] &&
 	     nla_put_string(msg, IPTTRACE_A_REASON_TEXT, link->reason)) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_TRANSACTION, link->transaction) ||
-	    (link->rollback && nla_put_u32(msg, IPTTRACE_A_ROLLBACK_IN,
-					   ipttrace_rollback_in(link))) ||
+	    ipttrace_put_rollback(msg, link) ||
+	    put_requester(msg, link, command) ||
 	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason)) ||
 	    (forced && put_forced(msg))) {
 		genlmsg_cancel(msg, header);

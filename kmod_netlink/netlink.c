@@ -126,25 +126,25 @@ out:
 static int transact(struct genl_info *info, struct ipttrace_change *changes,
 		    unsigned int count)
 {
-	const struct nlattr *after = info->attrs[IPTTRACE_A_ROLLBACK_AFTER];
 	struct ipttrace_requester requester = ipttrace_parse_requester(info);
+	struct ipttrace_terms terms;
 	struct sk_buff *msg;
 	unsigned int i;
 	int err;
 
+	err = ipttrace_parse_terms(info, &terms);
+	if (err)
+		goto err_changes;
+	err = -ENOMEM;
 	msg = reply_new(count);
-	if (!msg) {
-		ipttrace_changes_free(changes, count, false);
-		return -ENOMEM;
-	}
+	if (!msg)
+		goto err_terms;
 	mutex_lock(&ipttrace_lock);
-	err = ipttrace_links_swap(changes, count, &requester,
-				  after ? nla_get_u32(after) : 0, info->extack);
+	err = ipttrace_links_swap(changes, count, &requester, &terms,
+				  info->extack);
 	if (err) {
 		mutex_unlock(&ipttrace_lock);
-		nlmsg_free(msg);
-		ipttrace_changes_free(changes, count, false);
-		return err;
+		goto err_msg;
 	}
 	for (i = 0; i < count; i++) {
 		ipttrace_notify(changes[i].link, IPTTRACE_CMD_LINK_SWAPPED, 0,
@@ -158,6 +158,14 @@ static int transact(struct genl_info *info, struct ipttrace_change *changes,
 		err = genlmsg_reply(msg, info);
 	mutex_unlock(&ipttrace_lock);
 	ipttrace_changes_free(changes, count, true);
+	return err;
+
+err_msg:
+	nlmsg_free(msg);
+err_terms:
+	kfree(terms.guards);
+err_changes:
+	ipttrace_changes_free(changes, count, false);
 	return err;
 }
 
@@ -273,26 +281,6 @@ int ipttrace_nl_get_doit(struct sk_buff *skb, struct genl_info *info)
 out:
 	mutex_unlock(&ipttrace_lock);
 	return err;
-}
-
-/* Without an expectation the confirmation is of whichever swap waits now. */
-static int confirm_link(struct ipttrace_link *link, struct genl_info *info)
-{
-	struct ipttrace_expectation expect;
-	int err;
-
-	err = ipttrace_parse_expectation(info, &expect);
-	if (!err)
-		err = ipttrace_link_check(link, &expect, info->extack);
-	if (err)
-		return err;
-	return ipttrace_rollback_confirm(link, ipttrace_link_attr(info),
-					 info->extack);
-}
-
-int ipttrace_nl_confirm_doit(struct sk_buff *skb, struct genl_info *info)
-{
-	return ipttrace_nl_with_link(info, confirm_link);
 }
 
 static int adopt_link(struct ipttrace_link *link, struct genl_info *info)

@@ -8,6 +8,18 @@
 	  .reject_message = "the attribute is for replies: a request does not have it" }
 
 static struct netlink_range_validation
+per_time_range = {
+	.min = 1,
+	.max = 86400000,
+};
+
+static struct netlink_range_validation
+window_range = {
+	.min = 100,
+	.max = 86400000,
+};
+
+static struct netlink_range_validation
 rollback_after_range = {
 	.min = 1,
 	.max = 86400000,
@@ -51,6 +63,17 @@ ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1] = {
 };
 
 const struct nla_policy
+ipttrace_condition_policy[IPTTRACE_A_CONDITION_MINIMUM + 1] = {
+	[IPTTRACE_A_CONDITION_COUNTER] = NLA_POLICY_RANGE(NLA_U32, 1, 9),
+	[IPTTRACE_A_CONDITION_COMPARISON] = NLA_POLICY_RANGE(NLA_U32, 1, 4),
+	[IPTTRACE_A_CONDITION_THRESHOLD] = { .type = NLA_U32 },
+	[IPTTRACE_A_CONDITION_PER_TIME] = NLA_POLICY_FULL_RANGE(NLA_U32, &per_time_range),
+	[IPTTRACE_A_CONDITION_PER_PACKETS] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_CONDITION_WINDOW] = NLA_POLICY_FULL_RANGE(NLA_U32, &window_range),
+	[IPTTRACE_A_CONDITION_MINIMUM] = NLA_POLICY_MIN(NLA_U32, 1),
+};
+
+const struct nla_policy
 ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1] = {
 	[IPTTRACE_A_CHANGE_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_CHANGE_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
@@ -79,7 +102,7 @@ ipttrace_attach_policy[IPTTRACE_A_REASON_TEXT + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_swap_policy[IPTTRACE_A_FORCE + 1] = {
+ipttrace_swap_policy[IPTTRACE_A_GUARD + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
@@ -89,6 +112,7 @@ ipttrace_swap_policy[IPTTRACE_A_FORCE + 1] = {
 	[IPTTRACE_A_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+	[IPTTRACE_A_GUARD] = NLA_POLICY_NESTED(ipttrace_condition_policy),
 };
 
 static const struct nla_policy
@@ -112,18 +136,20 @@ ipttrace_stats_policy[IPTTRACE_A_LINK + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_transact_policy[IPTTRACE_A_FORCE + 1] = {
+ipttrace_transact_policy[IPTTRACE_A_GUARD + 1] = {
 	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
 	[IPTTRACE_A_CHANGE] = NLA_POLICY_NESTED(ipttrace_change_policy),
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+	[IPTTRACE_A_GUARD] = NLA_POLICY_NESTED(ipttrace_condition_policy),
 };
 
 static const struct nla_policy
-ipttrace_confirm_policy[IPTTRACE_A_NAME + 1] = {
+ipttrace_confirm_policy[IPTTRACE_A_TRANSACTION + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_TRANSACTION] = { .type = NLA_U64 },
 };
 
 static const struct nla_policy
@@ -169,7 +195,17 @@ ipttrace_release_policy[IPTTRACE_A_FORCE + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_shadow_policy[IPTTRACE_A_FORCE + 1] = {
+ipttrace_rollback_policy[IPTTRACE_A_FORCE + 1] = {
+	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
+	[IPTTRACE_A_TRANSACTION] = { .type = NLA_U64 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+};
+
+static const struct nla_policy
+ipttrace_shadow_policy[IPTTRACE_A_PROMOTE_IF + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
@@ -177,6 +213,7 @@ ipttrace_shadow_policy[IPTTRACE_A_FORCE + 1] = {
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 	[IPTTRACE_A_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+	[IPTTRACE_A_PROMOTE_IF] = NLA_POLICY_NESTED(ipttrace_condition_policy),
 };
 
 static const struct nla_policy
@@ -187,6 +224,7 @@ ipttrace_promote_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+	[IPTTRACE_A_GUARD] = NLA_POLICY_NESTED(ipttrace_condition_policy),
 	[IPTTRACE_A_EXPECT_SHADOW] = { .type = NLA_U64 },
 };
 
@@ -199,7 +237,7 @@ ipttrace_drop_shadow_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
 	[IPTTRACE_A_EXPECT_SHADOW] = { .type = NLA_U64 },
 };
 
-const struct genl_ops ipttrace_nl_operations[16] = {
+const struct genl_ops ipttrace_nl_operations[17] = {
 	{
 		.cmd = IPTTRACE_CMD_ATTACH,
 		.flags = GENL_ADMIN_PERM,
@@ -212,7 +250,7 @@ const struct genl_ops ipttrace_nl_operations[16] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_swap_doit,
 		.policy = ipttrace_swap_policy,
-		.maxattr = IPTTRACE_A_FORCE,
+		.maxattr = IPTTRACE_A_GUARD,
 	},
 	{
 		.cmd = IPTTRACE_CMD_DETACH,
@@ -242,14 +280,14 @@ const struct genl_ops ipttrace_nl_operations[16] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_transact_doit,
 		.policy = ipttrace_transact_policy,
-		.maxattr = IPTTRACE_A_FORCE,
+		.maxattr = IPTTRACE_A_GUARD,
 	},
 	{
 		.cmd = IPTTRACE_CMD_CONFIRM,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_confirm_doit,
 		.policy = ipttrace_confirm_policy,
-		.maxattr = IPTTRACE_A_NAME,
+		.maxattr = IPTTRACE_A_TRANSACTION,
 	},
 	{
 		.cmd = IPTTRACE_CMD_HISTORY,
@@ -294,11 +332,18 @@ const struct genl_ops ipttrace_nl_operations[16] = {
 		.maxattr = IPTTRACE_A_FORCE,
 	},
 	{
+		.cmd = IPTTRACE_CMD_ROLLBACK,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_rollback_doit,
+		.policy = ipttrace_rollback_policy,
+		.maxattr = IPTTRACE_A_FORCE,
+	},
+	{
 		.cmd = IPTTRACE_CMD_SHADOW,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_shadow_doit,
 		.policy = ipttrace_shadow_policy,
-		.maxattr = IPTTRACE_A_FORCE,
+		.maxattr = IPTTRACE_A_PROMOTE_IF,
 	},
 	{
 		.cmd = IPTTRACE_CMD_PROMOTE,

@@ -19,10 +19,12 @@ ipttrace_labels_policy[IPTTRACE_A_LABELS_LABEL + 1];
 extern const struct nla_policy
 ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1];
 extern const struct nla_policy
+ipttrace_condition_policy[IPTTRACE_A_CONDITION_MINIMUM + 1];
+extern const struct nla_policy
 ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1];
 
 /* Every request, with what it may hold. */
-extern const struct genl_ops ipttrace_nl_operations[16];
+extern const struct genl_ops ipttrace_nl_operations[17];
 
 /* The handlers of the operations: netlink.c. */
 
@@ -46,7 +48,7 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info);
 /* swap several links in one step, all or none; a reply for each change, in order */
 int ipttrace_nl_transact_doit(struct sk_buff *skb, struct genl_info *info);
 
-/* keep what was swapped: the roll-back that a link waits for is off, for all its links */
+/* keep a swap that waits, for all its links: the roll-back is off */
 int ipttrace_nl_confirm_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* how the last generations of a link came about */
@@ -69,6 +71,9 @@ int ipttrace_nl_rename_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* make a link persistent, which then belongs to nobody, and is not exclusive */
 int ipttrace_nl_release_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* undo a swap that waits, at once, for all its links; a reply for each of them */
+int ipttrace_nl_rollback_doit(struct sk_buff *skb, struct genl_info *info);
 
 /*
  * give a link a shadow: a program set that meets the same packets, and whose verdicts

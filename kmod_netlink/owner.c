@@ -35,7 +35,20 @@ static bool owned_by_another(const struct ipttrace_link *link,
 }
 
 /**
- * ipttrace_link_permit - check that a link may be swapped, detached or released
+ * ipttrace_link_forces - check whether only force permits to change a link
+ * @link: the link
+ * @requester: who asks for it
+ */
+bool ipttrace_link_forces(const struct ipttrace_link *link,
+			  const struct ipttrace_requester *requester)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	return link->flags & IPTTRACE_LINK_FLAG_EXCLUSIVE &&
+	       owned_by_another(link, requester);
+}
+
+/**
+ * ipttrace_link_permit - check that a link may be swapped, rolled back, detached or released
  * @link: the link
  * @requester: who asks for it
  * @forced: set to true if only force permits it, else to false
@@ -49,9 +62,7 @@ int ipttrace_link_permit(const struct ipttrace_link *link,
 			 bool *forced, const struct nlattr *attr,
 			 struct netlink_ext_ack *extack)
 {
-	lockdep_assert_held(&ipttrace_lock);
-	*forced = link->flags & IPTTRACE_LINK_FLAG_EXCLUSIVE &&
-		  owned_by_another(link, requester);
+	*forced = ipttrace_link_forces(link, requester);
 	if (!*forced || requester->force)
 		return 0;
 	IPTTRACE_SET_ERR_MSG_ATTR(extack, attr,

@@ -5,6 +5,8 @@
 #include "link.h"
 
 void ipttrace_link_own(struct ipttrace_link *link, u32 portid);
+bool ipttrace_link_forces(const struct ipttrace_link *link,
+			  const struct ipttrace_requester *requester);
 int ipttrace_link_permit(const struct ipttrace_link *link,
 			 const struct ipttrace_requester *requester,
 			 bool *forced, const struct nlattr *attr,

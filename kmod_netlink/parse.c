@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <net/genetlink.h>
 
+#include "condition.h"
 #include "hook.h"
 #include "label.h"
 #include "netlink.h"
@@ -196,7 +197,7 @@ const struct nlattr *ipttrace_link_attr(const struct genl_info *info)
 
 /**
  * ipttrace_parse_requester - parse who asks for a change of links, and how
- * @info: the request, of an operation that takes force, which is the last attribute of all
+ * @info: the request, of an operation that takes force, which is behind its other attributes here
  *
  * Return: the requester.
  */
@@ -464,6 +465,36 @@ struct ipttrace_change *ipttrace_parse_changes(struct genl_info *info,
 err_free:
 	ipttrace_changes_free(changes, *count, false);
 	return ERR_PTR(err);
+}
+
+/**
+ * ipttrace_parse_terms - parse whether a swap is for good at once
+ * @info: the request
+ * @terms: filled in; the guards are the caller's
+ *
+ * Return: 0, -EINVAL, -E2BIG or -ENOMEM; on failure there is nothing to free.
+ */
+int ipttrace_parse_terms(const struct genl_info *info,
+			 struct ipttrace_terms *terms)
+{
+	const struct nlattr *after = info->attrs[IPTTRACE_A_ROLLBACK_AFTER];
+	unsigned int i;
+
+	terms->rollback_after = after ? nla_get_u32(after) : 0;
+	terms->guards = ipttrace_conditions_parse(info, IPTTRACE_A_GUARD,
+						  IPTTRACE_MAX_GUARDS);
+	if (IS_ERR_OR_NULL(terms->guards))
+		return PTR_ERR_OR_ZERO(terms->guards);
+	for (i = 0; i < terms->guards->count; i++)
+		if (ipttrace_condition_of_shadow(
+			    &terms->guards->condition[i])) {
+			NL_SET_ERR_MSG_ATTR(
+				info->extack, info->attrs[IPTTRACE_A_GUARD],
+				"a swap that waits has no shadow, whose counters a guard could be on");
+			kfree(terms->guards);
+			return -EINVAL;
+		}
+	return 0;
 }
 
 /**

@@ -17,6 +17,8 @@ struct ipttrace_change *ipttrace_parse_changes(struct genl_info *info,
 					       unsigned int *count);
 void ipttrace_changes_free(struct ipttrace_change *changes, unsigned int count,
 			   bool swapped);
+int ipttrace_parse_terms(const struct genl_info *info,
+			 struct ipttrace_terms *terms);
 struct ipttrace_requester
 ipttrace_parse_requester(const struct genl_info *info);
 const struct nlattr *ipttrace_link_attr(const struct genl_info *info);

@@ -19,6 +19,7 @@
 #include "hook.h"
 #include "label.h"
 #include "owner.h"
+#include "promotion.h"
 #include "shadow.h"
 
 /* --- programs ------------------------------------------------------------------------------ */
@@ -205,7 +206,7 @@ static int check_link(const struct ipttrace_link *link,
 		NL_SET_ERR_MSG_ATTR(
 			extack, attr,
 			"the last swap of the link waits to be confirmed or rolled back");
-		return -EBUSY;
+		return -EINPROGRESS;
 	}
 	return 0;
 }
@@ -250,14 +251,17 @@ static void clear_counters(struct ipttrace_link *link)
  * @change: the link, which was found, with its expected state, and the set, which is the link's on
  *	success
  * @requester: who asks for it
+ * @promotion: what has the shadow promoted, or NULL; the link's on success
  * @extack: extended ACK, set on error
  *
  * When it returns, every further packet of the link meets the shadow as well.
  *
- * Return: 0, -EOPNOTSUPP, -EBUSY, -ESTALE, -ENOMEM, or an errno of takes of the kind of hook.
+ * Return: 0, -EOPNOTSUPP, -EBUSY, -EINPROGRESS, -ESTALE, -ENOMEM, or an errno of takes of the kind
+ * of hook.
  */
 int ipttrace_shadow_add(struct ipttrace_change *change,
 			const struct ipttrace_requester *requester,
+			struct ipttrace_promotion *promotion,
 			struct netlink_ext_ack *extack)
 {
 	struct ipttrace_link *link = change->link;
@@ -285,7 +289,10 @@ int ipttrace_shadow_add(struct ipttrace_change *change,
 	clear_counters(link);
 	shadow->set = set;
 	shadow->number = ++ipttrace_links_sequence;
+	shadow->promotion = promotion;
 	link->shadow = shadow;
+	if (promotion)
+		ipttrace_promotion_begin(promotion, link);
 	rcu_assign_pointer(link->set->shadow, shadow);
 	return 0;
 }
@@ -293,8 +300,8 @@ int ipttrace_shadow_add(struct ipttrace_change *change,
 /**
  * ipttrace_shadow_promote - swap the shadow of a link in
  * @link: a link that has one
- * @requester: who asks for it
- * @rollback_after: milliseconds until the previous set is put back unless confirmed, or 0
+ * @requester: who asks for it; NULL if its conditions are met
+ * @terms: whether it is for good at once; on success the link owns the guards
  *
  * Each packet is handled by the link's set, beside the shadow, or by what was the shadow.
  *
@@ -302,7 +309,7 @@ int ipttrace_shadow_add(struct ipttrace_change *change,
  */
 int ipttrace_shadow_promote(struct ipttrace_link *link,
 			    const struct ipttrace_requester *requester,
-			    u32 rollback_after)
+			    const struct ipttrace_terms *terms)
 {
 	LIST_HEAD(changing);
 	int err;
@@ -310,16 +317,31 @@ int ipttrace_shadow_promote(struct ipttrace_link *link,
 	lockdep_assert_held(&ipttrace_lock);
 	link->other = link->shadow->set;
 	list_add(&link->change, &changing);
-	err = ipttrace_links_replace(&changing, requester, rollback_after,
-				     IPTTRACE_ACTION_PROMOTE);
+	err = ipttrace_links_replace(&changing, requester, terms,
+				     requester ? IPTTRACE_ACTION_PROMOTE :
+						 IPTTRACE_ACTION_PROMOTE_IF);
 	if (err) {
 		list_del_init(&link->change);
 		link->other = NULL;
 		return err;
 	}
+	ipttrace_shadow_leave(link);
 	kfree(link->shadow);
 	link->shadow = NULL;
 	return 0;
+}
+
+/**
+ * ipttrace_shadow_leave - have nothing promote the shadow of a link any more
+ * @link: the link; need not have a shadow
+ */
+void ipttrace_shadow_leave(struct ipttrace_link *link)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	if (!link->shadow || !link->shadow->promotion)
+		return;
+	ipttrace_promotion_end(link->shadow->promotion);
+	link->shadow->promotion = NULL;
 }
 
 /**
@@ -331,6 +353,7 @@ int ipttrace_shadow_promote(struct ipttrace_link *link,
 void ipttrace_shadow_drop(struct ipttrace_link *link)
 {
 	lockdep_assert_held(&ipttrace_lock);
+	ipttrace_shadow_leave(link);
 	RCU_INIT_POINTER(link->set->shadow, NULL);
 	synchronize_rcu();
 	ipttrace_shadow_free(link);
@@ -339,7 +362,7 @@ void ipttrace_shadow_drop(struct ipttrace_link *link)
 
 /**
  * ipttrace_shadow_free - free the shadow of a link, if it has one
- * @link: the link; no packet meets its shadow any more
+ * @link: the link; no packet meets its shadow any more, and nothing promotes it
  */
 void ipttrace_shadow_free(struct ipttrace_link *link)
 {

@@ -2,6 +2,7 @@
 /*
  * The commands that give a link a shadow, promote it or drop it (shadow.c).
  */
+#include <linux/slab.h>
 #include <net/genetlink.h>
 
 #include "message.h"
@@ -9,6 +10,7 @@
 #include "netlink_gen.h"
 #include "owner.h"
 #include "parse.h"
+#include "promotion.h"
 #include "shadow.h"
 
 static int add_shadow(struct ipttrace_link *link, struct genl_info *info)
@@ -18,24 +20,34 @@ static int add_shadow(struct ipttrace_link *link, struct genl_info *info)
 	int err;
 
 	change->link = link;
-	err = ipttrace_shadow_add(change, &requester, info->extack);
+	err = ipttrace_shadow_add(change, &requester, info->user_ptr[1],
+				  info->extack);
 	if (err)
 		return err;
-	/* it is the link's now */
+	/* they are the link's now */
 	change->set = NULL;
+	info->user_ptr[1] = NULL;
 	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0, change->forced);
 	return 0;
 }
 
 int ipttrace_nl_shadow_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	struct ipttrace_change *change = ipttrace_parse_swap(info);
+	struct ipttrace_promotion *promotion = ipttrace_promotion_parse(info);
+	struct ipttrace_change *change;
 	int err;
 
-	if (IS_ERR(change))
+	if (IS_ERR(promotion))
+		return PTR_ERR(promotion);
+	change = ipttrace_parse_swap(info);
+	if (IS_ERR(change)) {
+		ipttrace_promotion_free(promotion);
 		return PTR_ERR(change);
+	}
 	info->user_ptr[0] = change;
+	info->user_ptr[1] = promotion;
 	err = ipttrace_nl_with_link(info, add_shadow);
+	ipttrace_promotion_free(info->user_ptr[1]);
 	ipttrace_changes_free(change, 1, false);
 	return err;
 }
@@ -76,17 +88,22 @@ static int check_shadow(const struct ipttrace_link *link,
 static int promote(struct ipttrace_link *link, struct genl_info *info)
 {
 	struct ipttrace_requester requester = ipttrace_parse_requester(info);
-	const struct nlattr *after = info->attrs[IPTTRACE_A_ROLLBACK_AFTER];
+	struct ipttrace_terms terms;
 	bool forced;
 	int err;
 
 	err = check_shadow(link, info, &requester, &forced);
 	if (!err)
-		err = ipttrace_shadow_promote(link, &requester,
-					      after ? nla_get_u32(after) : 0);
-	if (!err)
-		ipttrace_notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0, forced);
-	return err;
+		err = ipttrace_parse_terms(info, &terms);
+	if (err)
+		return err;
+	err = ipttrace_shadow_promote(link, &requester, &terms);
+	if (err) {
+		kfree(terms.guards);
+		return err;
+	}
+	ipttrace_notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0, forced);
+	return 0;
 }
 
 int ipttrace_nl_promote_doit(struct sk_buff *skb, struct genl_info *info)

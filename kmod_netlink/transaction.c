@@ -1,53 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Swaps: the program sets of one link or of several are replaced, all or none. A swap is for good,
- * or is rolled back unless it is confirmed in time.
+ * or waits to be confirmed or rolled back (rollback.c).
  *
  * Everything that can fail comes before the first pointer is published. Then nothing can fail, and
  * one grace period serves the links at all kinds of hooks.
  */
-#include <linux/jiffies.h>
 #include <linux/slab.h>
-#include <linux/workqueue.h>
 
 #include "hook.h"
 #include "label.h"
-#include "message.h"
 #include "owner.h"
 #include "shadow.h"
 #include "transaction.h"
 
-/**
- * struct ipttrace_rollback - links that go back to their previous sets unless confirmed
- * @links: the links, by their change
- * @work: rolls them back, at @deadline
- * @deadline: end of the time to confirm, in jiffies
- *
- * Under ipttrace_lock. Its links point to it until they are rolled back, confirmed or detached.
- * Freed when the last link is taken away, or by @work if that has begun: it then waits for the lock
- * and finds no link. The queue is drained before the module is unloaded.
- */
-struct ipttrace_rollback {
-	struct list_head links;
-	struct delayed_work work;
-	unsigned long deadline;
-};
-
-static struct workqueue_struct *rollback_queue;
-
-/**
- * struct publication - means to put the sets of changing links in force
- * @hooks: the kinds of hooks of these links, a bit each
- * @sets: by kind: the prepared sets; once published, those that were in force before
- *
- * On the stack of the function that makes the change.
- */
-struct publication {
-	unsigned long hooks;
-	struct ipttrace_sets *sets[IPTTRACE_HOOKS];
-};
-
-static void publication_free(struct publication *publication)
+static void publication_free(struct ipttrace_publication *publication)
 {
 	unsigned int i;
 
@@ -55,12 +22,16 @@ static void publication_free(struct publication *publication)
 		kfree(publication->sets[i]);
 }
 
-/*
- * Prepares a publication for changing links, which links_exchange() uses up. Returns 0 or -ENOMEM;
- * with __GFP_NOFAIL it cannot fail.
+/**
+ * ipttrace_publication_prepare - make ready to exchange the sets of links
+ * @publication: filled in, for ipttrace_links_exchange()
+ * @changing: the links, by their change
+ * @gfp: allocation flags; with __GFP_NOFAIL it cannot fail
+ *
+ * Return: 0 or -ENOMEM.
  */
-static int publication_prepare(struct publication *publication,
-			       const struct list_head *changing, gfp_t gfp)
+int ipttrace_publication_prepare(struct ipttrace_publication *publication,
+				 const struct list_head *changing, gfp_t gfp)
 {
 	const struct ipttrace_link *link;
 	struct ipttrace_sets *sets;
@@ -82,12 +53,15 @@ static int publication_prepare(struct publication *publication,
 	return 0;
 }
 
-/*
- * Swaps set and other of each link in @changing. When it returns, no packet is handled by a set
- * that is other now.
+/**
+ * ipttrace_links_exchange - swap set and other of links
+ * @changing: the links, by their change
+ * @publication: what was prepared for them; used up
+ *
+ * When it returns, no packet is handled by a set that is other now.
  */
-static void links_exchange(struct list_head *changing,
-			   struct publication *publication)
+void ipttrace_links_exchange(struct list_head *changing,
+			     struct ipttrace_publication *publication)
 {
 	struct ipttrace_sets **sets = publication->sets;
 	struct ipttrace_link *link;
@@ -109,145 +83,6 @@ static void links_exchange(struct list_head *changing,
 	ipttrace_links_sequence++;
 }
 
-static void other_free(struct ipttrace_link *link)
-{
-	ipttrace_set_free(link->other);
-	link->other = NULL;
-}
-
-/* --- roll-back ----------------------------------------------------------------------------- */
-
-static void rollback_work(struct work_struct *work)
-{
-	struct ipttrace_rollback *rollback = container_of(
-		to_delayed_work(work), struct ipttrace_rollback, work);
-	struct publication publication;
-	struct ipttrace_link *link, *next;
-
-	mutex_lock(&ipttrace_lock);
-	if (list_empty(&rollback->links))
-		goto out;
-	list_for_each_entry(link, &rollback->links, change)
-		link->rollback = NULL;
-	/* must not fail: there is no request that an error could be returned to */
-	publication_prepare(&publication, &rollback->links,
-			    GFP_KERNEL | __GFP_NOFAIL);
-	links_exchange(&rollback->links, &publication);
-	list_for_each_entry_safe(link, next, &rollback->links, change) {
-		list_del_init(&link->change);
-		other_free(link);
-		ipttrace_link_give_reason(link, NULL);
-		ipttrace_history_add(link, IPTTRACE_ACTION_ROLLBACK);
-		ipttrace_notify(link, IPTTRACE_CMD_LINK_SWAPPED, 0, false);
-	}
-out:
-	mutex_unlock(&ipttrace_lock);
-	kfree(rollback);
-}
-
-static struct ipttrace_rollback *rollback_alloc(void)
-{
-	struct ipttrace_rollback *rollback =
-		kzalloc(sizeof(*rollback), GFP_KERNEL);
-
-	if (!rollback)
-		return NULL;
-	INIT_LIST_HEAD(&rollback->links);
-	INIT_DELAYED_WORK(&rollback->work, rollback_work);
-	return rollback;
-}
-
-/* Has the links in @changing, which have been exchanged, wait from now on. */
-static void rollback_arm(struct ipttrace_rollback *rollback,
-			 struct list_head *changing, u32 milliseconds)
-{
-	unsigned long delay = msecs_to_jiffies(milliseconds);
-	struct ipttrace_link *link;
-
-	list_splice_init(changing, &rollback->links);
-	list_for_each_entry(link, &rollback->links, change)
-		link->rollback = rollback;
-	rollback->deadline = jiffies + delay;
-	queue_delayed_work(rollback_queue, &rollback->work, delay);
-}
-
-/**
- * ipttrace_rollback_leave - take a link out of its roll-back
- * @link: the link; need not wait for a roll-back
- *
- * The others that were swapped with it still go back.
- */
-void ipttrace_rollback_leave(struct ipttrace_link *link)
-{
-	struct ipttrace_rollback *rollback = link->rollback;
-
-	lockdep_assert_held(&ipttrace_lock);
-	if (!rollback)
-		return;
-	link->rollback = NULL;
-	list_del_init(&link->change);
-	other_free(link);
-	/* work that could not be cancelled has begun: it waits for the lock, and frees itself */
-	if (list_empty(&rollback->links) &&
-	    cancel_delayed_work(&rollback->work))
-		kfree(rollback);
-}
-
-/**
- * ipttrace_rollback_confirm - keep the sets of all links that were swapped together
- * @link: one of them
- * @attr: attribute to blame in @extack
- * @extack: extended ACK, set on error
- *
- * Return: 0 or -ENODATA.
- */
-int ipttrace_rollback_confirm(struct ipttrace_link *link,
-			      const struct nlattr *attr,
-			      struct netlink_ext_ack *extack)
-{
-	struct ipttrace_link *other, *next;
-	LIST_HEAD(confirmed);
-
-	lockdep_assert_held(&ipttrace_lock);
-	if (!link->rollback) {
-		NL_SET_ERR_MSG_ATTR(
-			extack, attr,
-			"the link waits for no confirmation: nothing was swapped for a time, or it was confirmed or rolled back");
-		return -ENODATA;
-	}
-	/* the last one frees the head of the list */
-	list_for_each_entry_safe(other, next, &link->rollback->links, change)
-		if (other != link) {
-			ipttrace_rollback_leave(other);
-			list_add_tail(&other->change, &confirmed);
-		}
-	ipttrace_rollback_leave(link);
-	list_add_tail(&link->change, &confirmed);
-
-	ipttrace_links_sequence++;
-	list_for_each_entry_safe(other, next, &confirmed, change) {
-		list_del_init(&other->change);
-		ipttrace_notify(other, IPTTRACE_CMD_LINK_CHANGED, 0, false);
-	}
-	return 0;
-}
-
-/**
- * ipttrace_rollback_in - time until a link is rolled back
- * @link: a link that waits for it
- *
- * Return: milliseconds.
- */
-u32 ipttrace_rollback_in(const struct ipttrace_link *link)
-{
-	long left = link->rollback->deadline - jiffies;
-
-	lockdep_assert_held(&ipttrace_lock);
-	return left > 0 ? jiffies_to_msecs(left) : 0;
-}
-
-/* --- swapping ------------------------------------------------------------------------------ */
-
 static int change_check(struct ipttrace_change *change,
 			const struct ipttrace_requester *requester,
 			struct netlink_ext_ack *extack)
@@ -267,7 +102,7 @@ static int change_check(struct ipttrace_change *change,
 		NL_SET_ERR_MSG_ATTR(
 			extack, change->ref.attr,
 			"the last swap of the link waits to be confirmed or rolled back");
-		return -EBUSY;
+		return -EINPROGRESS;
 	}
 	if (link->shadow) {
 		NL_SET_ERR_MSG_ATTR(
@@ -295,8 +130,8 @@ static int change_check(struct ipttrace_change *change,
 /**
  * ipttrace_links_replace - put the other sets of links in force
  * @changing: links by their change, whose other is the next set; empty on success
- * @requester: who asks for it
- * @rollback_after: milliseconds until the previous sets are put back unless confirmed, or 0
+ * @requester: who asks for it; NULL if the module does it by itself
+ * @terms: whether it is for good at once; on success the links own the guards
  * @action: what it is in the history of the links
  *
  * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
@@ -306,35 +141,40 @@ static int change_check(struct ipttrace_change *change,
  */
 int ipttrace_links_replace(struct list_head *changing,
 			   const struct ipttrace_requester *requester,
-			   u32 rollback_after, enum ipttrace_action action)
+			   const struct ipttrace_terms *terms,
+			   enum ipttrace_action action)
 {
 	struct ipttrace_rollback *rollback = NULL;
-	struct publication publication;
+	struct ipttrace_publication publication;
 	struct ipttrace_link *link, *next;
 	int err;
 
 	lockdep_assert_held(&ipttrace_lock);
-	if (rollback_after) {
-		rollback = rollback_alloc();
-		if (!rollback)
-			return -ENOMEM;
+	if (terms->rollback_after || terms->guards) {
+		rollback = ipttrace_rollback_alloc(terms, changing);
+		if (IS_ERR(rollback))
+			return PTR_ERR(rollback);
 	}
-	err = publication_prepare(&publication, changing, GFP_KERNEL);
+	err = ipttrace_publication_prepare(&publication, changing, GFP_KERNEL);
 	if (err) {
-		kfree(rollback);
+		ipttrace_rollback_cancel(rollback, changing);
 		return err;
 	}
-	links_exchange(changing, &publication);
+	ipttrace_links_exchange(changing, &publication);
 	list_for_each_entry(link, changing, change) {
 		link->transaction = ipttrace_links_sequence;
-		ipttrace_link_give_reason(link, requester->reason);
+		link->outcome = rollback ? IPTTRACE_SWAP_OUTCOME_WAITING : 0;
+		link->violation.link = 0;
+		ipttrace_link_give_reason(link,
+					  requester ? requester->reason : NULL);
 		ipttrace_history_add(link, action);
 	}
 	if (rollback)
-		rollback_arm(rollback, changing, rollback_after);
+		ipttrace_rollback_arm(rollback, terms, changing);
 	list_for_each_entry_safe(link, next, changing, change) {
 		list_del_init(&link->change);
-		other_free(link);
+		ipttrace_set_free(link->other);
+		link->other = NULL;
 	}
 	return 0;
 }
@@ -344,15 +184,16 @@ int ipttrace_links_replace(struct list_head *changing,
  * @changes: a change for each link; on success the links own the sets
  * @count: number of changes
  * @requester: who asks for it
- * @rollback_after: milliseconds until the previous sets are put back unless confirmed, or 0
+ * @terms: whether it is for good at once; on success the links own the guards
  * @extack: extended ACK, set on error
  *
- * Return: 0, -ENOENT, -EINVAL, -EBUSY, -ESTALE, -ENOMEM, or an errno of takes of a kind of hook; on
- * error nothing has changed.
+ * Return: 0, -ENOENT, -EINVAL, -EINPROGRESS, -EBUSY, -ESTALE, -ENOMEM, or an errno of takes of a
+ * kind of hook; on error nothing has changed.
  */
 int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 			const struct ipttrace_requester *requester,
-			u32 rollback_after, struct netlink_ext_ack *extack)
+			const struct ipttrace_terms *terms,
+			struct netlink_ext_ack *extack)
 {
 	struct ipttrace_link *link, *next;
 	LIST_HEAD(changing);
@@ -371,7 +212,7 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 				ipttrace_labels_get(link->set->labels);
 		list_add_tail(&link->change, &changing);
 	}
-	err = ipttrace_links_replace(&changing, requester, rollback_after,
+	err = ipttrace_links_replace(&changing, requester, terms,
 				     IPTTRACE_ACTION_SWAP);
 	if (err)
 		goto err_undo;
@@ -383,23 +224,4 @@ err_undo:
 		link->other = NULL;
 	}
 	return err;
-}
-
-/**
- * ipttrace_transaction_init - make the queue of roll-backs
- *
- * Return: 0 or -ENOMEM.
- */
-int ipttrace_transaction_init(void)
-{
-	rollback_queue = alloc_workqueue("ipttrace_rollback", WQ_UNBOUND, 0);
-	return rollback_queue ? 0 : -ENOMEM;
-}
-
-/**
- * ipttrace_transaction_exit - destroy the queue of roll-backs; no link may be left
- */
-void ipttrace_transaction_exit(void)
-{
-	destroy_workqueue(rollback_queue);
 }

@@ -2,7 +2,9 @@
 #ifndef _IPTTRACE_TRANSACTION_H
 #define _IPTTRACE_TRANSACTION_H
 
+#include "hook.h"
 #include "link.h"
+#include "rollback.h"
 
 /**
  * struct ipttrace_change - the swap of one link in a transaction
@@ -24,18 +26,29 @@ struct ipttrace_change {
 	struct ipttrace_expectation expect;
 };
 
-int ipttrace_transaction_init(void);
-void ipttrace_transaction_exit(void);
+/**
+ * struct ipttrace_publication - means to put the sets of changing links in force
+ * @hooks: the kinds of hooks of these links, a bit each
+ * @sets: by kind: the prepared sets; once published, those that were in force before
+ *
+ * On the stack of the function that makes the change.
+ */
+struct ipttrace_publication {
+	unsigned long hooks;
+	struct ipttrace_sets *sets[IPTTRACE_HOOKS];
+};
+
+int ipttrace_publication_prepare(struct ipttrace_publication *publication,
+				 const struct list_head *changing, gfp_t gfp);
+void ipttrace_links_exchange(struct list_head *changing,
+			     struct ipttrace_publication *publication);
 int ipttrace_links_replace(struct list_head *changing,
 			   const struct ipttrace_requester *requester,
-			   u32 rollback_after, enum ipttrace_action action);
+			   const struct ipttrace_terms *terms,
+			   enum ipttrace_action action);
 int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 			const struct ipttrace_requester *requester,
-			u32 rollback_after, struct netlink_ext_ack *extack);
-int ipttrace_rollback_confirm(struct ipttrace_link *link,
-			      const struct nlattr *attr,
-			      struct netlink_ext_ack *extack);
-void ipttrace_rollback_leave(struct ipttrace_link *link);
-u32 ipttrace_rollback_in(const struct ipttrace_link *link);
+			const struct ipttrace_terms *terms,
+			struct netlink_ext_ack *extack);
 
 #endif /* _IPTTRACE_TRANSACTION_H */

@@ -15,9 +15,13 @@ from ipttctl.errors import LinkDetachedError as LinkDetachedError
 from ipttctl.errors import LinkGoneError as LinkGoneError
 from ipttctl.errors import ModuleError as ModuleError
 from ipttctl.errors import NameTakenError as NameTakenError
+from ipttctl.errors import NoSwapWaitsError as NoSwapWaitsError
 from ipttctl.errors import PrivilegeError as PrivilegeError
 from ipttctl.errors import ProgramError as ProgramError
 from ipttctl.errors import RefusedPrivilegeError as RefusedPrivilegeError
+from ipttctl.errors import SwapConfirmedError as SwapConfirmedError
+from ipttctl.errors import SwapRolledBackError as SwapRolledBackError
+from ipttctl.errors import SwapWaitingError as SwapWaitingError
 from ipttctl.errors import UsageError as UsageError
 from ipttctl.events.filter import EventFilter as EventFilter
 from ipttctl.events.records import EventRecord as EventRecord
@@ -26,6 +30,8 @@ from ipttctl.hooks.chain import ChainHook as ChainHook
 from ipttctl.hooks.hook import Hook as Hook
 from ipttctl.hooks.nf import NfHook as NfHook
 from ipttctl.hooks.table import TableHook as TableHook
+from ipttctl.link.condition import Condition as Condition
+from ipttctl.link.condition import Violation as Violation
 from ipttctl.link.controller import Controller as Controller
 from ipttctl.link.losses import Losses as Losses
 from ipttctl.link.model import Change as Change
@@ -67,10 +73,13 @@ from ipttctl.state import save_state as save_state
 from ipttctl.state.file import read_state as read_state
 from ipttctl.state.file import state_text as state_text
 from ipttproto import Action as Action
+from ipttproto import Comparison as Comparison
+from ipttproto import Counter as Counter
 from ipttproto import EventBatch as EventBatch
 from ipttproto import Gone as Gone
 from ipttproto import Kind as Kind
 from ipttproto import Loss as Loss
 from ipttproto import NfMode as NfMode
 from ipttproto import Slot as Slot
+from ipttproto import SwapOutcome as SwapOutcome
 from ipttproto import Walk as Walk

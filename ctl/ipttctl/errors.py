@@ -118,6 +118,34 @@ class ExpectationError(KernelError):
     hint = "see `ipttctl links` for what it is now"
 
 
+class SwapWaitingError(KernelError):
+    """The last swap of a link waits to be confirmed or rolled back, so it is not swapped again."""
+
+    exit_code = 12
+    hint = "run `ipttctl confirm` or `ipttctl rollback` first"
+
+
+class SwapConfirmedError(KernelError):
+    """A swap that was to be confirmed or rolled back was confirmed already."""
+
+    exit_code = 13
+    hint = "see `ipttctl links`"
+
+
+class SwapRolledBackError(KernelError):
+    """A swap that was to be confirmed or rolled back was rolled back already."""
+
+    exit_code = 14
+    hint = "see `ipttctl history` for the cause"
+
+
+class NoSwapWaitsError(KernelError):
+    """There is nothing to confirm or to roll back: the link was not swapped, or for good."""
+
+    exit_code = 15
+    hint = "swap with --rollback-after or --guard to be able to go back"
+
+
 class RefusedPrivilegeError(KernelError, PrivilegeError):
     """The module refused a request because the caller may not make it."""
 

@@ -39,7 +39,7 @@ static inline bool ipttrace_prog_private_stack(const struct bpf_prog *prog)
 
 /*
  * True if another program takes the place of one of the program's functions (freplace). Kernels
- * before v6.13, and stable ones without the change, do not tell.
+ * before v6.13 tell it only if they took the change back.
  */
 static inline bool ipttrace_prog_extended(const struct bpf_prog *prog)
 {

@@ -7,6 +7,8 @@ from ipttproto.batches import EventBatch, event_dtype, parse_batch
 from ipttproto.enumerations import (
     TABLE_SLOTS,
     Action,
+    Comparison,
+    Counter,
     DetachReason,
     Emit,
     EventFlag,
@@ -19,6 +21,7 @@ from ipttproto.enumerations import (
     NfMode,
     Select,
     Slot,
+    SwapOutcome,
     Walk,
 )
 from ipttproto.errors import ProtocolError
@@ -48,6 +51,8 @@ __all__ = [
     "Acknowledgement",
     "Action",
     "Command",
+    "Comparison",
+    "Counter",
     "DetachReason",
     "Done",
     "Emit",
@@ -66,6 +71,7 @@ __all__ = [
     "ProtocolError",
     "Select",
     "Slot",
+    "SwapOutcome",
     "Walk",
     "build_request",
     "parse_batch",

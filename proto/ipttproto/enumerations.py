@@ -141,7 +141,10 @@ class Action(Documented):
     ATTACH = 1, "the link was made"
     SWAP = 2, "somebody replaced the program set, alone or with those of other links"
     ROLLBACK = 3, "a swap was not confirmed in time: the module put the set before it back"
-    PROMOTE = 4, "the link's shadow took the place of the program set"
+    ROLLBACK_REQUEST = 4, "somebody had a swap that waited rolled back"
+    ROLLBACK_GUARD = 5, "a guard of a swap that waited did not hold: the module rolled it back"
+    PROMOTE = 6, "somebody had the link's shadow take the place of the program set"
+    PROMOTE_IF = 7, "what the promotion of the link's shadow waited for was met: the module made it"
 
 
 class DetachReason(Documented):
@@ -149,3 +152,36 @@ class DetachReason(Documented):
 
     REQUEST = 1, "somebody asked for it"
     OWNER = 2, "the socket that owned it was closed"
+
+
+class Counter(Documented):
+    """A counter of a link that a condition is about."""
+
+    PACKETS = 1, "packets that reached the hook"
+    SELECTED = 2, "packets that were selected"
+    EVENTS = 3, "events emitted, lost ones included"
+    NESTED = 4, "program runs left out"
+    LOST = 5, "events lost because the CPU's ring was full"
+    DROPS = 6, "packets that the link dropped"
+    RUNS = 7, "program runs in all slots"
+    AGREEMENTS = 8, "packets for which the link's shadow had the link's verdict"
+    DISAGREEMENTS = 9, "packets for which it had another verdict"
+
+
+class Comparison(Documented):
+    """How a condition compares a counter with its threshold."""
+
+    BELOW = 1, "<"
+    AT_MOST = 2, "<="
+    ABOVE = 3, ">"
+    AT_LEAST = 4, ">="
+
+
+class SwapOutcome(Documented):
+    """What became of the last swap of a link, if it was not for good from the beginning."""
+
+    WAITING = 1, "it waits to be confirmed or rolled back"
+    CONFIRMED = 2, "it was confirmed"
+    ROLLBACK = 3, "it was rolled back: nobody confirmed it in time"
+    ROLLBACK_REQUEST = 4, "it was rolled back: somebody asked for that"
+    ROLLBACK_GUARD = 5, "it was rolled back: a guard did not hold"

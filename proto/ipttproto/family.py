@@ -25,6 +25,8 @@ from construct import (
 from ipttproto.attributes import BINARY, S32, STRING, U32, U64, Attribute, AttributeSet
 from ipttproto.enumerations import (
     Action,
+    Comparison,
+    Counter,
     DetachReason,
     EventFlag,
     Gone,
@@ -35,6 +37,7 @@ from ipttproto.enumerations import (
     Loss,
     NfMode,
     Slot,
+    SwapOutcome,
     Walk,
 )
 from ipttproto.layout import Chars, EnumField
@@ -65,6 +68,9 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "LABEL_KEY": (31, "bytes of a label's key, without its NUL"),
     "LABEL_VALUE": (63, "bytes of a label's value, without its NUL"),
     "REASON": (127, "bytes of the reason given for a change, without its NUL"),
+    "MAX_GUARDS": (8, "guards of a swap"),
+    "MIN_WINDOW": (100, "shortest time over which a condition is measured, ms"),
+    "MAX_WINDOW": (86_400_000, "longest time over which a condition is measured, ms"),
 }
 
 
@@ -253,18 +259,6 @@ LinkStats: Final = AttributeSet(
     Attribute("shadow-run-time", 11, U64, "time that they took, ns; measured as in slot-stats"),
 )
 
-Shadow: Final = AttributeSet(
-    "shadow",
-    "A program set whose verdicts are compared with those of the link, and not used.",
-    Attribute(
-        "number",
-        1,
-        U64,
-        "number of the change that gave it to the link (links-sequence): no other shadow has it",
-    ),
-    Attribute("programs", 2, ProgramSet, "the program set"),
-)
-
 CpuStats: Final = AttributeSet(
     "cpu-stats",
     "The event stream of one CPU.",
@@ -315,15 +309,93 @@ Change: Final = AttributeSet(
     Attribute("labels", 6, Labels, "all its labels from now on; without, it keeps them"),
 )
 
+Condition: Final = AttributeSet(
+    "condition",
+    "What a counter of a link has to be, counted from the swap on, while the packets are enough.",
+    Attribute("counter", 1, U32, "the counter", enum=Counter, minimum=1, maximum=max(Counter)),
+    Attribute(
+        "comparison",
+        2,
+        U32,
+        "how it compares with threshold",
+        enum=Comparison,
+        minimum=1,
+        maximum=max(Comparison),
+    ),
+    Attribute("threshold", 3, U32, "the number that it is compared with"),
+    Attribute(
+        "per-time",
+        4,
+        U32,
+        "threshold is a number in this time, ms",
+        minimum=1,
+        maximum=limit("MAX_WINDOW"),
+    ),
+    Attribute(
+        "per-packets",
+        5,
+        U32,
+        "threshold is a number in this many packets that reached the hook, or, of a shadow, that "
+        "were compared; without this and per-time, it is a number in the window",
+        minimum=1,
+    ),
+    Attribute(
+        "window",
+        6,
+        U32,
+        "time over which is measured, up to now, ms; without it, per-time, or else all time since "
+        "the swap",
+        minimum=limit("MIN_WINDOW"),
+        maximum=limit("MAX_WINDOW"),
+    ),
+    Attribute(
+        "minimum",
+        7,
+        U32,
+        "least number of packets in the window: with fewer, the condition is neither met nor "
+        "violated; without it, per-packets, or else 1",
+        minimum=1,
+    ),
+)
+
+Violation: Final = AttributeSet(
+    "violation",
+    "How a guard did not hold.",
+    Attribute("condition", 1, Condition, "the guard"),
+    Attribute("link", 2, U32, "the link whose counter it was"),
+    Attribute("count", 3, U64, "what the counter grew by in the window"),
+    Attribute("packets", 4, U64, "packets that reached the hook in the window"),
+    Attribute("time", 5, U64, "the window as it was measured, ms"),
+)
+
+Shadow: Final = AttributeSet(
+    "shadow",
+    "A program set whose verdicts are compared with those of the link, and not used.",
+    Attribute(
+        "number",
+        1,
+        U64,
+        "number of the change that gave it to the link (links-sequence): no other shadow has it",
+    ),
+    Attribute("programs", 2, ProgramSet, "the program set"),
+    Attribute(
+        "promote-if",
+        3,
+        Condition,
+        "a condition on which the module promotes it, when all are met",
+        multi=True,
+    ),
+)
+
 History: Final = AttributeSet(
     "history",
     "How a generation of a link came about.",
     Attribute("generation", 1, U32, "the generation"),
     Attribute("action", 2, U32, "how it came about", enum=Action),
     Attribute("time", 3, U64, "when: CLOCK_REALTIME, ns"),
-    Attribute("pid", 4, U32, "process that asked for it; 0 for a roll-back, which the module did"),
+    Attribute("pid", 4, U32, "process that asked for it; 0 if the module did it by itself"),
     Attribute("uid", 5, U32, "user of that process, in the initial user namespace"),
-    Attribute("comm", 6, STRING, "command of that process; empty for a roll-back", max_length=15),
+    Attribute("comm", 6, STRING, "command of that process; empty if there is none", max_length=15),
     Attribute("program", 7, Program, "a program of the set", multi=True),
     Attribute(
         "transaction",
@@ -335,6 +407,7 @@ History: Final = AttributeSet(
     Attribute(
         "reason", 9, STRING, "the reason that was given, if one was", max_length=limit("REASON")
     ),
+    Attribute("violation", 10, Violation, "the guard that did not hold, if that was the cause"),
 )
 
 Payload: Final = AttributeSet(
@@ -365,7 +438,7 @@ Top: Final = AttributeSet(
         "expect-generation",
         7,
         U32,
-        "swap, detach, confirm: only if the link has this generation",
+        "swap, detach, confirm, rollback: only if the link has this generation",
         minimum=1,
     ),
     Attribute(
@@ -531,7 +604,8 @@ Top: Final = AttributeSet(
         "transaction",
         46,
         U64,
-        "number of the change that made the generation: see history",
+        "number of the change that made the generation: see history. Confirm, rollback: the swap, "
+        "instead of one of its links",
     ),
     Attribute(
         "new-name",
@@ -555,12 +629,37 @@ Top: Final = AttributeSet(
         "notification: the process that made this change by force, against the owner",
     ),
     Attribute("forced-comm", 50, STRING, "command of that process", max_length=15),
-    Attribute("shadow", 51, Shadow, "the link's shadow, if it has one"),
+    Attribute(
+        "guard",
+        51,
+        Condition,
+        "swap, transact: a condition that every link has to meet until the swap is confirmed; "
+        "otherwise it is rolled back. Link: one of a swap that waits",
+        multi=True,
+    ),
+    Attribute("outcome", 52, U32, "what became of the last swap", enum=SwapOutcome),
+    Attribute("violation", 53, Violation, "the guard that did not hold, if the swap ended so"),
+    Attribute(
+        "requester-pid",
+        54,
+        U32,
+        "notification of a roll-back that was asked for: the process that asked",
+    ),
+    Attribute("requester-comm", 55, STRING, "command of that process", max_length=15),
+    Attribute("shadow", 56, Shadow, "the link's shadow, if it has one"),
     Attribute(
         "expect-shadow",
-        52,
+        57,
         U64,
         "promote, drop-shadow: only if the link's shadow has this number",
+    ),
+    Attribute(
+        "promote-if",
+        58,
+        Condition,
+        "shadow: promote it when this condition is met, and all others that are given; counters of "
+        "shadows only",
+        multi=True,
     ),
 )
 
@@ -571,11 +670,13 @@ ATTRIBUTE_SETS: Final = (
     ExpectedProgram,
     LinkStats,
     SlotStats,
-    Shadow,
     CpuStats,
     Label,
     Labels,
     Change,
+    Condition,
+    Violation,
+    Shadow,
     History,
     Payload,
 )

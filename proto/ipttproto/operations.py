@@ -31,13 +31,13 @@ class Command(Documented):
     LINK_DETACHED = 8, "notification: a link went"
     LINK_CHANGED = (
         9,
-        "notification: armed, gone, owner, name, rollback-in or shadow of a link changed",
+        "notification: armed, gone, owner, name, rollback-in, outcome or shadow changed",
     )
     EVENTS = 10, "a batch of events of one CPU"
     TRANSACT = 11, "swap several links in one step, all or none; a reply for each change, in order"
     CONFIRM = (
         12,
-        "keep what was swapped: the roll-back that a link waits for is off, for all its links",
+        "keep a swap that waits, for all its links: the roll-back is off",
     )
     HISTORY = 13, "how the last generations of a link came about"
     ADOPT = 14, "own a persistent link from now on: it goes with the sender's socket"
@@ -52,15 +52,19 @@ class Command(Documented):
     RULESET = 17, "the generation of the rules of a legacy table in a network namespace"
     RENAME = 18, "give a link another name, or its first one; its generation stays"
     RELEASE = 19, "make a link persistent, which then belongs to nobody, and is not exclusive"
-    SHADOW = (
+    ROLLBACK = (
         20,
+        "undo a swap that waits, at once, for all its links; a reply for each of them",
+    )
+    SHADOW = (
+        21,
         (
             "give a link a shadow: a program set that meets the same packets, and whose verdicts "
             "are compared with the link's, and not used"
         ),
     )
-    PROMOTE = 21, "swap a link's shadow in, for a generation of its own"
-    DROP_SHADOW = 22, "take a link's shadow away"
+    PROMOTE = 22, "swap a link's shadow in, for a generation of its own"
+    DROP_SHADOW = 23, "take a link's shadow away"
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,9 @@ _LINK: Final = (
     "labels",
     "reason-text",
     "transaction",
+    "guard",
+    "outcome",
+    "violation",
     "shadow",
 )
 
@@ -146,6 +153,7 @@ OPERATIONS: Final = (
             "labels",
             "reason-text",
             "force",
+            "guard",
         ),
         _LINK,
     ),
@@ -155,13 +163,18 @@ OPERATIONS: Final = (
         _LINK,
     ),
     Operation(
-        Command.GET, ("link", "name"), (*_LINK, "reason", "forced-pid", "forced-comm"), dump=True
+        Command.GET,
+        ("link", "name"),
+        (*_LINK, "reason", "forced-pid", "forced-comm", "requester-pid", "requester-comm"),
+        dump=True,
     ),
     Operation(
         Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
     ),
-    Operation(Command.TRANSACT, ("change", "rollback-after", "reason-text", "force"), _LINK),
-    Operation(Command.CONFIRM, ("link", "expect-generation", "name"), _LINK),
+    Operation(
+        Command.TRANSACT, ("change", "rollback-after", "reason-text", "force", "guard"), _LINK
+    ),
+    Operation(Command.CONFIRM, ("link", "expect-generation", "name", "transaction"), _LINK),
     Operation(Command.HISTORY, ("link", "name"), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link", "flags", "name", "force"), _LINK),
     Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),
@@ -169,8 +182,22 @@ OPERATIONS: Final = (
     Operation(Command.RENAME, ("link", "name", "new-name"), _LINK),
     Operation(Command.RELEASE, ("link", "name", "force"), _LINK),
     Operation(
+        Command.ROLLBACK,
+        ("link", "expect-generation", "name", "transaction", "reason-text", "force"),
+        _LINK,
+    ),
+    Operation(
         Command.SHADOW,
-        ("link", "programs", "expect-generation", "expect-program", "name", "labels", "force"),
+        (
+            "link",
+            "programs",
+            "expect-generation",
+            "expect-program",
+            "name",
+            "labels",
+            "force",
+            "promote-if",
+        ),
         _LINK,
     ),
     Operation(
@@ -182,6 +209,7 @@ OPERATIONS: Final = (
             "name",
             "reason-text",
             "force",
+            "guard",
             "expect-shadow",
         ),
         _LINK,

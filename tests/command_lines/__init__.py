@@ -153,6 +153,7 @@ def _commands() -> list[manual.Command]:
 #: arguments and options with which a command gets as far as the module, by command name
 _SENSIBLE: Final = {
     "LINK": "3",
+    "LINK|TXN": "txn:3",
     "LINK/NAME": "3/x",
     "NAME": "web",
     "FROM": "3/x",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from ipttctl.families import HOOKS, NfFamily
-from ipttproto import TABLE_SLOTS, Command, Hook, LinkFlag, NfMode, Slot
+from ipttproto import TABLE_SLOTS, Command, Comparison, Counter, Hook, LinkFlag, NfMode, Slot
 from ipttproto.attributes import BINARY, STRING, U64, Attribute, AttributeSet, ScalarType
-from ipttproto.family import RECORDS, Change, Labels, Program, ProgramSet, Top
+from ipttproto.family import RECORDS, Change, Condition, Labels, Program, ProgramSet, Top
 from ipttproto.operations import OPERATIONS, Operation
 from tests.fuzz.request import Node, Request, nest
 from tests.fuzz.world import KnownLink, World
@@ -29,8 +29,16 @@ _OPTIONAL: Final = (
     "reason-text",
     "flags",
     "force",
+    "guard",
     "expect-shadow",
+    "promote-if",
 )
+#: the ways in which a request names its link; only commands about waiting swaps know the last one
+_BY_TRANSACTION: Final = frozenset({"transaction"})
+#: most guards of one request
+_GUARDS: Final = 4
+#: numbers of transactions, few enough for some to exist
+_TRANSACTIONS: Final = 100
 #: what is spelled as names are; few of them, so that some are taken
 _NAMES: Final = ("name", "new-name", "key")
 _WORDS: Final = ("web", "_", "a.b-c_9", "db", "x" * 31)
@@ -56,9 +64,9 @@ class Generator:
             return Request(operation.command, self._table())
         link = self._world.some_link(pick)
         nodes = []
-        other_way = self._other_way(operation.request, link)
+        other_ways = self._other_ways(operation.request, link)
         for name in operation.request:
-            if name == other_way or (name in _OPTIONAL and pick.random() >= _SOMETIMES):
+            if name in other_ways or (name in _OPTIONAL and pick.random() >= _SOMETIMES):
                 continue
             if name == "flags":
                 flag = Top.by_name[name]
@@ -67,11 +75,14 @@ class Generator:
                 nodes += self.nodes(Top.by_name[name], link)
         return Request(operation.command, nodes)
 
-    def _other_way(self, names: Collection[str], link: KnownLink) -> str | None:
-        """The attribute by which a request does not name its link: its name, or its id."""
+    def _other_ways(self, names: Collection[str], link: KnownLink) -> frozenset[str]:
+        """The attributes by which a request does not name its link: its name, or its id."""
         if not {"link", "name"} <= {*names}:
-            return None
-        return "link" if link.name and self._pick.random() < 0.5 else "name"
+            return frozenset()
+        if {*names} >= _BY_TRANSACTION and self._pick.random() < _SOMETIMES:
+            return frozenset({"link", "name", "expect-generation"})
+        by_name = link.name and self._pick.random() < 0.5
+        return _BY_TRANSACTION | {"link" if by_name else "name"}
 
     def _attach(self) -> list[Node]:
         """The attributes of an attach to a hook of any kind, in the schema's order."""
@@ -154,6 +165,9 @@ class Generator:
             return [
                 nest(attribute.number, self._change(other), attribute) for other in self._links()
             ]
+        if attribute.nested is Condition:
+            count = self._pick.randrange(1, _GUARDS + 1)
+            return [nest(attribute.number, self._condition(), attribute) for _ in range(count)]
         if not attribute.multi:
             return [nest(attribute.number, self._content(attribute.nested, link, {}), attribute)]
         return [
@@ -186,10 +200,11 @@ class Generator:
 
     def _change(self, link: KnownLink) -> list[Node]:
         nodes = []
-        other_way = self._other_way(Change.by_name, link)
+        other_ways = self._other_ways(Change.by_name, link)
         for attribute in Change.attributes:
             optional = attribute.name in _OPTIONAL
-            if attribute.name != other_way and (not optional or self._pick.random() < _SOMETIMES):
+            left_out = attribute.name in other_ways
+            if not left_out and (not optional or self._pick.random() < _SOMETIMES):
                 nodes += self.nodes(attribute, link)
         return nodes
 
@@ -217,6 +232,23 @@ class Generator:
             *(nest(program.number, _program(slot, fd), program) for slot, fd in chosen.items()),
             *nodes,
         ]
+
+    def _condition(self) -> list[Node]:
+        """A condition that decides something; many are violated soon."""
+        pick = self._pick
+        values = {
+            "counter": int(pick.choice(list(Counter))),
+            "comparison": int(pick.choice(list(Comparison))),
+            "threshold": pick.choice((1, 1, 100, (1 << 32) - 1)),
+        }
+        per = pick.choice(("per-time", "per-packets", "window"))
+        values[per] = pick.choice((100, 100, 1000, 86_400_000))
+        if per != "window" and pick.random() < 0.5:
+            values["window"] = pick.choice((100, 1000, 86_400_000))
+        if pick.random() < 0.5:
+            values["minimum"] = pick.choice((1, 1, 1000, (1 << 32) - 1))
+        attributes = [one for one in Condition.attributes if one.name in values]
+        return [Node(one.number, _bytes(values[one.name], 4), one) for one in attributes]
 
     def _content(self, space: AttributeSet, link: KnownLink, key: Mapping[str, int]) -> list[Node]:
         nodes = []
@@ -259,6 +291,7 @@ class Generator:
             "payload-fd": lambda: pick.choice([*self._world.payloads.values(), 0]),
             "netns-fd": lambda: pick.choice(self._world.namespaces),
             "link": lambda: link.id,
+            "transaction": lambda: pick.randrange(1, _TRANSACTIONS),
             "expect-generation": lambda: link.generation,
             "expect-shadow": lambda: link.shadow,
             "id": lambda: link.programs.get(slot or 0, 0),

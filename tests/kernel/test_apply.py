@@ -296,7 +296,7 @@ def test_a_failure_half_way_leaves_what_was_there(
     assert swapped.returncode == 0, swapped.stderr
     before = contents()
     file.write(changed)
-    refused(1, "[EBUSY]")
+    refused(12, "[EINPROGRESS]")
     assert ipttctl("confirm", str(before[1][0])).returncode == 0
     # nothing is changed if a program is missing
     file.write({**changed, "none": at(place, object={"packet": "/no/such.o:x"})})

@@ -221,13 +221,13 @@ def test_a_swap_goes_back_unless_it_is_confirmed(
         kept = made(*given, "--rollback-after", "1h")
         assert kept["generation"] == 4
         busy = ipttctl(*given)
-        assert busy.returncode == 1
-        assert "[EBUSY]" in busy.stderr
+        assert busy.returncode == 12
+        assert "[EINPROGRESS]" in busy.stderr
         confirmed = made("confirm", link)
         assert (confirmed["generation"], confirmed["rollback_in_s"]) == (4, None)
         nothing = ipttctl("confirm", link)
-        assert nothing.returncode == 1
-        assert "[ENODATA]" in nothing.stderr
+        assert nothing.returncode == 13
+        assert "[EALREADY]" in nothing.stderr
         wait_for(lambda: changes.out().count("\n") == 5, what=changes.out())
         assert changes.stop() == 0
     before, first, back, again, confirmation = changes.out().splitlines()

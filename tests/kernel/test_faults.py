@@ -18,6 +18,7 @@ from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
+from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttproto import TABLE_SLOTS, Kind, NfMode, Slot
@@ -215,12 +216,14 @@ def test_shadow(controller: Controller, make_program: MakeProgram, verb: str) ->
     failed = 0
 
     def give() -> Link:
-        return controller.shadow(made.id, packet, labels=LABELS)
+        conditions = [Condition.parse("disagreements < 1/100 for 1h")]
+        return controller.shadow(made.id, packet, labels=LABELS, promote_if=conditions)
 
+    guards = [Condition.parse("lost < 1")]
     acts: dict[str, Callable[[], Link]] = {
         "shadow": give,
-        # a roll-back takes memory too
-        "promote": lambda: controller.promote(made.id, rollback_after=3600, reason="why"),
+        # what waits takes memory too
+        "promote": lambda: controller.promote(made.id, guards=guards, reason="why"),
         "drop_shadow": lambda: controller.drop_shadow(made.id),
     }
     before = made if verb == "shadow" else give()
@@ -235,12 +238,59 @@ def test_shadow(controller: Controller, make_program: MakeProgram, verb: str) ->
         failed += trial.error is not None
         if done:
             # as it was
-            if now.rollback_in is not None:
+            if now.waits:
                 controller.confirm(made.id)
             before = controller.drop_shadow(made.id) if verb == "shadow" else give()
     print(f"{verb}: {trial.number - 1} allocations, {failed} requests refused")
     assert failed > 0
     controller.detach(made.id)
+
+
+def test_swaps_that_wait(
+    controller: Controller, programs: ProgramSet, make_program: MakeProgram
+) -> None:
+    """With guards, which need memory for each link, and rolled back at once: all links or none."""
+    packet = ProgramSet({Slot.PACKET: make_program(type=ProgramType.SOCKET_FILTER).fd})
+    links = [
+        controller.attach(TableHook(), programs),
+        controller.attach(NfHook.parse("nf:inet4/output"), packet),
+    ]
+    swaps = [Swap(links[0].id, programs), Swap(links[1].id, packet)]
+    guards = [Condition.parse("lost < 1"), Condition.parse("drops < 1/100 for 10s")]
+    failed = {"swapping": 0, "undoing": 0}
+
+    def swap() -> list[Link]:
+        return controller.transact(swaps, guards=guards)
+
+    def check(before: list[Link], error: Exception | None, waits: bool) -> None:
+        now = controller.links()
+        done = now[0].generation != before[0].generation
+        assert [link.generation for link in now] == [before[0].generation + done] * 2
+        assert [link.waits for link in now] == [waits == done] * 2
+        assert [link.guards for link in now] == [tuple(guards) if now[0].waits else ()] * 2
+        assert done or error is not None
+        assert error is None or not done or _unanswered(error)
+
+    before = controller.links()
+    for trial in each_allocation(swap, IpttctlError):
+        check(before, trial.error, waits=True)
+        failed["swapping"] += trial.error is not None
+        if controller.link(links[0].id).waits:
+            controller.rollback(links[0].id)
+        before = controller.links()
+    controller.transact(swaps, guards=guards)
+    before = controller.links()
+    for trial in each_allocation(lambda: controller.rollback(links[1].id), IpttctlError):
+        check(before, trial.error, waits=False)
+        failed["undoing"] += trial.error is not None
+        if not controller.link(links[0].id).waits:
+            controller.transact(swaps, guards=guards)
+        before = controller.links()
+    print(f"swaps that wait: {failed} requests refused")
+    assert failed["swapping"] > MINIMUM
+    assert failed["undoing"] > 0
+    for link in links:
+        controller.detach(link.id)
 
 
 def test_detach(controller: Controller, programs: ProgramSet, hook: Hook) -> None:

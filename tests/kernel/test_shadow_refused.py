@@ -115,7 +115,7 @@ def test_states_in_which_a_link_gets_no_shadow(
     kprobe_slot = ProgramSet({Slot.ENTRY: one.programs[Slot.PACKET]})
     refused(controller, link, kprobe_slot, errno.EINVAL, "not of a BPF program of type kprobe")
     controller.swap(link.id, two, rollback_after=3600)
-    refused(controller, link, one, errno.EBUSY, "waits to be confirmed or rolled back")
+    refused(controller, link, one, errno.EINPROGRESS, "waits to be confirmed or rolled")
     controller.confirm(link.id)
     now = controller.shadow(link.id, one)
     refused(controller, link, two, errno.EBUSY, "has a shadow already: promote it or drop it")

@@ -12,15 +12,21 @@ from typing import Any, Final, Literal
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
-from ipttctl.errors import ExpectationError, KernelError, NameTakenError
+from ipttctl.errors import (
+    ExpectationError,
+    KernelError,
+    NameTakenError,
+    SwapRolledBackError,
+)
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
+from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
-from ipttproto import NfMode, Slot
+from ipttproto import NfMode, Slot, SwapOutcome
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.network import Namespace
 from tests.storm.journal import Journal
@@ -65,6 +71,20 @@ _LABELS: Final[tuple[dict[str, str] | None, ...]] = (
 _ROLLBACK = (None, 0.05, 3)
 #: how often a link that decides gets a shadow instead of being swapped
 _SHADOW: Final = 0.6
+#: what has a shadow promoted: nothing, what never happens, and what happens sooner or later
+_PROMOTE_IF: Final = (
+    (),
+    ("agreements > 1000000000/s",),
+    ("disagreements < 1/2 for 200ms min 5",),
+    ("disagreements < 1000000", "agreements > 0 for 100ms"),
+)
+#: guards of a swap: that hold whatever happens, and that traffic violates soon or at some time
+_GUARDS = (
+    (),
+    (),
+    ("lost < 1000000000/s",),
+    ("packets < 50 for 10s", "drops < 1/2 for 100ms min 10"),
+)
 _PATIENCE: Final = 600.0
 _POLL: Final = 0.01
 
@@ -115,7 +135,7 @@ class Links:
         return len(self._links)
 
     def change(self) -> None:
-        """Attach a link, swap some, conclude a swap with a rollback, or detach a link."""
+        """Attach a link, swap some, conclude a swap that waits, or detach a link."""
         kind, pick = self._decide.random(), self._decide.random()
         index = int(pick * len(self._links))
         # A link that outlives the attempts to reload the module would keep it loaded.
@@ -128,7 +148,7 @@ class Links:
             self._own(index)
         elif self._links[index].shadow is not None:
             self._conclude_shadow(index)
-        elif self._links[index].rollback_in is None:
+        elif not self._links[index].waits:
             if self._decides(index) and self._decide.random() < _SHADOW:
                 self._give_shadow(index)
             else:
@@ -221,16 +241,13 @@ class Links:
     def _swap(self, index: int) -> None:
         """Swap a link, or several in one step: all, or none if one expectation is wrong."""
         decide = self._decide
-        others = [
-            n
-            for n, link in enumerate(self._links)
-            if link.rollback_in is None and link.shadow is None
-        ]
+        others = [n for n, link in enumerate(self._links) if not link.waits and link.shadow is None]
         others.remove(index)
         together = min(decide.choice(_TOGETHER), len(others) + 1)
         chosen = [index, *decide.sample(others, together - 1)]
         wrong = chosen[-1] if decide.random() < _WRONG else None
         rollback_after = decide.choice(_ROLLBACK)
+        guards = [Condition.parse(text) for text in decide.choice(_GUARDS)]
         links = [self._links[n] for n in chosen]
         swaps = [
             Swap(
@@ -244,7 +261,7 @@ class Links:
         words = ", ".join(f"link {link.id} generation {link.generation}" for link in links)
         kind = "swap" if together == 1 else "transaction"
         try:
-            swapped = self._exchange(swaps, rollback_after)
+            swapped = self._exchange(swaps, rollback_after, guards)
         except ExpectationError:
             assert wrong is not None, f"not as expected: {words}"
             self._look_again()
@@ -255,12 +272,17 @@ class Links:
             assert (now.id, now.generation) == (before.id, before.generation + 1)
             assert now.labels == (before.labels if swap.labels is None else swap.labels)
             assert (now.rollback_in is None) == (rollback_after is None)
+            assert now.guards == tuple(guards)
+            assert now.waits == (rollback_after is not None or bool(guards))
             self._links[n] = now
+        words += "".join(f", {guard}" for guard in guards)
         self._journal.write(kind, f"{words}, back after {rollback_after} s")
 
-    def _exchange(self, swaps: Sequence[Swap], rollback_after: float | None) -> list[Link]:
+    def _exchange(
+        self, swaps: Sequence[Swap], rollback_after: float | None, guards: Sequence[Condition]
+    ) -> list[Link]:
         if len(swaps) > 1:
-            return self._controller.transact(swaps, rollback_after=rollback_after)
+            return self._controller.transact(swaps, rollback_after=rollback_after, guards=guards)
         (swap,) = swaps
         return [
             self._controller.swap(
@@ -268,25 +290,39 @@ class Links:
                 swap.programs,
                 expect_generation=swap.expect_generation,
                 rollback_after=rollback_after,
+                guards=guards,
                 labels=swap.labels,
             )
         ]
 
     def _conclude(self, index: int) -> None:
-        """Confirm a swap with a rollback, or wait until it is rolled back."""
+        """Confirm a swap that waits, have it rolled back, or wait until it is rolled back."""
         link = self._links[index]
-        if self._decide.random() < 0.5:
+        kind = self._decide.random()
+        words = f"link {link.id} generation {link.generation}"
+        # there may be nothing to wait for
+        if kind < 0.7 or link.rollback_in is None:
+            by: dict[str, Any] = self._decide.choice(
+                (
+                    {"link": link.id},
+                    {"link": link.name or link.id, "expect_generation": link.generation},
+                    {"transaction": link.transaction},
+                )
+            )
             try:
-                expected = self._decide.choice((None, link.generation))
-                self._controller.confirm(link.id, expect_generation=expected)
-                self._journal.write("confirm", f"link {link.id} generation {link.generation}")
-            except KernelError as error:
-                # it was already rolled back
-                if error.errno not in {errno.ENODATA, errno.ESTALE}:
-                    raise
+                if kind < 0.4:
+                    self._controller.confirm(**by)
+                    self._journal.write("confirm", words)
+                else:
+                    undone = self._controller.rollback(**by, reason="storm")
+                    assert link.id in {one.id for one in undone}
+                    assert {one.outcome for one in undone} == {SwapOutcome.ROLLBACK_REQUEST}
+                    self._journal.write("rollback", words)
+            except SwapRolledBackError as error:
+                self._journal.write("too-late", f"{words}: {error}")
         else:
             end = time.monotonic() + _PATIENCE
-            while self._controller.link(link.id).rollback_in is not None:
+            while self._controller.link(link.id).waits:
                 assert time.monotonic() < end, f"link {link.id} is not rolled back"
                 time.sleep(_POLL)
         self._look_again()
@@ -303,6 +339,7 @@ class Links:
             link.name or link.id,
             programs,
             expect_generation=link.generation,
+            promote_if=[Condition.parse(text) for text in self._decide.choice(_PROMOTE_IF)],
             labels=self._decide.choice(_LABELS),
         )
         assert now.shadow is not None
@@ -330,6 +367,12 @@ class Links:
         except ExpectationError:
             assert wrong, f"not as expected: {words}"
             self._journal.write("shadow-refused", words)
+            return
+        except KernelError as error:
+            # the module has promoted it
+            if error.errno != errno.ENODATA or not link.shadow.promote_if:
+                raise
+            self._look_again()
             return
         assert not wrong, f"concluded in spite of a wrong number: {words}"
         assert (now.generation, now.shadow) == (link.generation + promoted, None)
@@ -360,13 +403,14 @@ class Links:
 
     def _check_generation(self, before: Link, now: Link) -> None:
         back = now.generation - before.generation
-        waited = before.rollback_in is not None
+        waited = before.waits or (before.shadow is not None and bool(before.shadow.promote_if))
         assert back == 0 or (back == 1 and waited), (
             f"link {now.id} is of generation {now.generation}, was of {before.generation}"
-            f"{', to be rolled back' if waited else ''}"
+            f"{', to be rolled back or promoted' if waited else ''}"
         )
         if back:
-            self._journal.write("rolled-back", f"link {now.id} generation {now.generation}")
+            what = "rolled-back" if before.waits else "promoted"
+            self._journal.write(what, f"link {now.id} generation {now.generation}")
 
     def _detach(self, index: int) -> None:
         link = self._links[index]

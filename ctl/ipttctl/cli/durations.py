@@ -3,13 +3,8 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
+from ipttctl.durations import milliseconds
 from ipttctl.errors import UsageError
-
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS)})")
 
 
 def seconds(option: str, text: str, maximum: float) -> float:
@@ -18,10 +13,9 @@ def seconds(option: str, text: str, maximum: float) -> float:
     Raises:
         UsageError: the text is not of this form, or is out of range.
     """
-    match = _DURATION.fullmatch(text)
-    if match is None:
+    value = milliseconds(text)
+    if value is None:
         raise UsageError(f"{option}: '{text}' is not a time", "write it as 500ms, 30s, 2m or 1h")
-    value = float(match[1]) * _UNITS[match[2]]
-    if not _UNITS["ms"] <= value <= maximum:
+    if not 1 <= value <= maximum * 1000:
         raise UsageError(f"{option}: {text} is not between 1ms and {maximum:g}s")
-    return value
+    return value / 1000

@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ipttctl.errors import LinkDetachedError, NameTakenError
+from ipttctl.errors import (
+    LinkDetachedError,
+    NameTakenError,
+    NoSwapWaitsError,
+    SwapConfirmedError,
+    SwapRolledBackError,
+    SwapWaitingError,
+)
 
 FAILED: Final = 8
 """Exit status of doctor when a check failed."""
@@ -31,6 +38,10 @@ EXIT_CODES: Final = {
     DIFFERS: "diff found that something is not as declared",
     LinkDetachedError.exit_code: "attach, adopt: somebody else detached the link",
     NameTakenError.exit_code: "another link has the name",
+    SwapWaitingError.exit_code: "the last swap of the link waits to be confirmed or rolled back",
+    SwapConfirmedError.exit_code: "confirm, rollback: the swap was confirmed already",
+    SwapRolledBackError.exit_code: "confirm, rollback: the swap was rolled back already",
+    NoSwapWaitsError.exit_code: "confirm, rollback: no swap of the link waits",
     NOT_EXECUTABLE: "run: the command cannot be executed",
     NOT_FOUND: "run: there is no such command",
     INTERRUPTED: "interrupted before there was anything to end",

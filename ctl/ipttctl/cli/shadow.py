@@ -9,6 +9,7 @@ import typer
 
 from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.guards import GuardOption, parse_guards
 from ipttctl.cli.options import ForceOption, LinkArgument, Output, OutputOption, ReasonOption
 from ipttctl.link.controller import Controller
 from ipttctl.link.names import parse_link, parse_reason
@@ -44,6 +45,7 @@ def promote(
             help="swap back after this time (500ms, 30s, 2m) unless `ipttctl confirm` comes first",
         ),
     ] = None,
+    guard: GuardOption = None,
     reason: ReasonOption = None,
     force: ForceOption = False,
     output_form: OutputOption = Output.TEXT,
@@ -51,10 +53,12 @@ def promote(
     """Swap the shadow of a link in, for a generation of its own. Prints the link.
 
     Without --expect-shadow it is whichever shadow the link has now, somebody else's too. The counts
-    of agreements and disagreements stay until the link has another shadow.
+    of agreements and disagreements stay until the link has another shadow. --rollback-after and
+    --guard are as for swap.
     """
     wanted = parse_link(link)
     why = parse_reason("--reason", reason)
+    guards = parse_guards(guard)
     back = None
     if rollback_after is not None:
         back = durations.seconds("--rollback-after", rollback_after, _LONGEST)
@@ -64,6 +68,7 @@ def promote(
             expect_generation=expected.expect_generation,
             expect_shadow=expect_shadow,
             rollback_after=back,
+            guards=guards,
             reason=why,
             force=force,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl swap``, ``confirm`` and ``history``."""
+"""``ipttctl swap`` and ``history``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ import typer
 from ipttctl.bpf.constants_map import constants_of
 from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.guards import (
+    GuardOption,
+    PromoteIfOption,
+    parse_guards,
+    parse_promote_if,
+)
 from ipttctl.cli.keep import KeepOptions, SwapCommand
 from ipttctl.cli.options import (
     ForceOption,
@@ -22,10 +28,11 @@ from ipttctl.cli.options import (
     inherited,
 )
 from ipttctl.errors import PrivilegeError, ProgramError, UsageError
+from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.names import LabelOptions, parse_link, parse_reason
 from ipttctl.programs.options import ProgramOptions
-from ipttctl.programs.slots import Expectations, ExpectedGeneration
+from ipttctl.programs.slots import Expectations
 from ipttctl.system.inherited import Inherited
 from ipttproto.family import limit
 
@@ -54,6 +61,7 @@ def swap(
             help="swap back after this time (500ms, 30s, 2m) unless `ipttctl confirm` comes first",
         ),
     ] = None,
+    guard: GuardOption = None,
     shadow: Annotated[
         bool,
         typer.Option(
@@ -61,6 +69,7 @@ def swap(
             help="run beside the link's programs: compare the verdicts, and do not use them",
         ),
     ] = False,
+    promote_if: PromoteIfOption = None,
     transaction: Annotated[
         str | None,
         typer.Option(
@@ -91,26 +100,38 @@ def swap(
     [{"link": 3, "fd": {"rule": 7}, "expect-gen": 1}, {"link": 4, "pinned": {"packet": "/x/y"}}].
     If anything is refused, none of them is swapped.
 
-    The kernel module itself keeps --rollback-after, so that it holds even if ipttctl is killed.
-    Until then the links cannot be swapped again.
+    --guard is a condition on the counters of each link, counted from the swap on, such as
+    'drops < 10/s for 5s', 'drops < 1/100 min 500 packets' or 'lost < 1'. As soon as a guard does
+    not hold, all links of the swap go back. Without --rollback-after they wait for `confirm`
+    without a limit.
+
+    The kernel module itself keeps --rollback-after and --guard, so that they hold even if ipttctl
+    is killed. Until then the links cannot be swapped again (status 12); `ipttctl rollback` undoes
+    the swap at once.
 
     With --shadow the link, at a netfilter hook in filter mode, keeps its programs: the new one
     meets the same packets, and where its verdict is another one, that is counted and an event.
     `ipttctl promote` swaps it in, `ipttctl drop-shadow` takes it away; until then the link cannot
-    be swapped. A shadow needs maps of its own: --keep-maps copies those of the link.
+    be swapped. A shadow needs maps of its own: --keep-maps copies those of the link. With
+    --promote-if, a condition on the shadow's agreements or disagreements, the module itself
+    promotes it; packets count that were compared, and without any it is not promoted.
     """
     back = (
         None
         if rollback_after is None
         else durations.seconds("--rollback-after", rollback_after, _LONGEST)
     )
+    guards = parse_guards(guard)
     why = parse_reason("--reason", reason)
+    conditions = parse_promote_if(promote_if)
     if shadow:
-        _check_shadow(rollback_after, reason, transaction)
+        _check_shadow(rollback_after, guard, reason, transaction)
+    elif conditions:
+        raise UsageError("--promote-if is for a shadow", "give --shadow too")
     if transaction is not None:
         if link is not None or programs.given or keep.given or expected.given or label.given:
             raise UsageError("--txn has links, programs, labels and expectations in its file")
-        _transact(transaction, inherited(context), _How(back, why, force), output_form)
+        _transact(transaction, inherited(context), _How(back, guards, why, force), output_form)
         return
     if link is None:
         raise UsageError("give the id or the name of a link, or --txn")
@@ -138,30 +159,17 @@ def swap(
             "keep": opened.keep,
         }
         if shadow:
-            changed = controller.shadow(opened.link, opened.programs, **how)
+            changed = controller.shadow(opened.link, opened.programs, promote_if=conditions, **how)
         else:
             changed = controller.swap(
-                opened.link, opened.programs, rollback_after=back, reason=why, **how
+                opened.link,
+                opened.programs,
+                rollback_after=back,
+                guards=guards,
+                reason=why,
+                **how,
             )
         output.links([changed], output_form)
-
-
-@grouped
-def confirm(
-    *,
-    link: LinkArgument,
-    expected: ExpectedGeneration,
-    output_form: OutputOption = Output.TEXT,
-) -> None:
-    """Keep a swap made with --rollback-after, of the link and of those swapped together with it.
-
-    --expect-gen is the generation that swap printed. Without it any waiting swap is
-    confirmed, somebody else's too if the own one was rolled back before. Prints the link.
-    """
-    wanted = parse_link(link)
-    with Controller() as controller:
-        confirmed = controller.confirm(wanted, expect_generation=expected.expect_generation)
-        output.links([confirmed], output_form)
 
 
 def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None:
@@ -181,7 +189,12 @@ def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None
     output.history(entries, output_form, constants)
 
 
-def _check_shadow(rollback_after: str | None, reason: str | None, transaction: str | None) -> None:
+def _check_shadow(
+    rollback_after: str | None,
+    guard: list[str] | None,
+    reason: str | None,
+    transaction: str | None,
+) -> None:
     """Check that no option is given that has no meaning for a shadow.
 
     Raises:
@@ -189,8 +202,9 @@ def _check_shadow(rollback_after: str | None, reason: str | None, transaction: s
     """
     if transaction is not None:
         raise UsageError("--shadow is for one link", "give it its id or name, and no --txn")
-    for option, value in (("--rollback-after", rollback_after), ("--reason", reason)):
-        if value is not None:
+    given = {"--rollback-after": rollback_after, "--guard": guard, "--reason": reason}
+    for option, value in given.items():
+        if value:
             raise UsageError(
                 f"{option} does not go with --shadow, which swaps nothing",
                 "give it to `ipttctl promote`",
@@ -201,6 +215,7 @@ class _How(NamedTuple):
     """The way in which a transaction is made; see ``Controller.transact``."""
 
     rollback_after: float | None
+    guards: list[Condition]
     reason: str | None
     force: bool
 

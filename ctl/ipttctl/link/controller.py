@@ -10,9 +10,16 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ipttctl.bpf.descriptors import Closing
-from ipttctl.errors import KernelError, LinkGoneError, ModuleError, NameTakenError
+from ipttctl.errors import (
+    KernelError,
+    LinkGoneError,
+    ModuleError,
+    NameTakenError,
+    UsageError,
+)
 from ipttctl.events.filter import EventFilter
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.condition import Condition
 from ipttctl.link.keep import keep_parts, unchanged_generation
 from ipttctl.link.model import (
     HistoryEntry,
@@ -26,16 +33,18 @@ from ipttctl.link.model import (
     expectations,
 )
 from ipttctl.link.names import LinkRef, link_attributes, note_attributes
+from ipttctl.link.shadows import ShadowVerbs
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
+from ipttctl.link.terms import how_attributes as _how
+from ipttctl.link.terms import terms_attributes as _terms
 from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import EVENT_BUFFER, Connection
 from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot, Walk
 
-_MILLI: Final = 1000
 _LIST_ATTEMPTS: Final = 16
 
 
-class Controller(Closing):
+class Controller(ShadowVerbs, Closing):
     """A connection to the module that owns the links it makes.
 
     A link is given by its id, or by its name if it has one. A ``reason`` for a change is text of at
@@ -162,6 +171,7 @@ class Controller(Closing):
         expect_generation: int | None = None,
         expect_programs: Mapping[Slot, int] | None = None,
         rollback_after: float | None = None,
+        guards: Iterable[Condition] = (),
         labels: Mapping[str, str] | None = None,
         reason: str | None = None,
         force: bool = False,
@@ -172,10 +182,14 @@ class Controller(Closing):
         ``programs`` is the whole set; unnamed slots become empty. ``labels`` are all labels from
         now on; with None the link keeps those that it has. With ``expect_generation``, or
         with program ids by slot in ``expect_programs`` (0 for an empty slot), the swap happens
-        only if the link is as expected. With ``rollback_after`` the module swaps back after that
-        many seconds, even if this process dies, unless ``confirm`` is called first. Until then the
-        link cannot be swapped again (EBUSY). With ``force`` it is swapped although somebody else
-        owns it exclusively (EBUSY otherwise).
+        only if the link is as expected. With ``force`` it is swapped although somebody else owns it
+        exclusively (EBUSY otherwise).
+
+        With ``rollback_after`` or ``guards`` the swap waits for ``confirm``. The module itself
+        swaps back, even if this process dies, after ``rollback_after`` seconds, or as soon as one
+        of the ``guards`` is violated by the link's counters, counted from the swap on (see
+        ``Condition``). Until then the link cannot be swapped again. With ``guards`` alone it waits
+        without a limit.
 
         The parts to ``keep`` are taken from the link's set. If somebody else swaps the link between
         that and the swap, it is refused as unexpected: sets are not mixed. (``KeptMaps`` keeps the
@@ -183,6 +197,7 @@ class Controller(Closing):
 
         Raises:
             LinkGoneError: there is no such link.
+            SwapWaitingError: the link's last swap waits.
             ExpectationError: the link is not as expected; nothing was changed.
             UsageError: a part to keep is given too.
             ProgramError: the new programs have no map for the payload.
@@ -191,101 +206,17 @@ class Controller(Closing):
         with ExitStack() as opened:
             attributes = {
                 **self._kept(swap, opened).attributes(),
-                **_rollback(rollback_after),
+                **_terms(rollback_after, guards),
                 **_how(reason, force),
             }
             return self._link(Command.SWAP, attributes, f"swapping link {link}")
-
-    def shadow(
-        self,
-        link: LinkRef,
-        programs: ProgramSet,
-        *,
-        expect_generation: int | None = None,
-        expect_programs: Mapping[Slot, int] | None = None,
-        labels: Mapping[str, str] | None = None,
-        force: bool = False,
-        keep: Collection[Part] = (),
-    ) -> Link:
-        """Give a link a shadow: its verdicts are compared with the link's, and not used.
-
-        From when this returns, each packet of the link meets the shadow too. ``agreed`` and
-        ``disagreed`` in the link's counters start at 0. Each disagreement is an event. The link
-        must decide over packets (netfilter hooks, ``NfMode.FILTER``), wait for no roll-back and
-        have no shadow; until that is promoted or dropped the link cannot be swapped.
-
-        ``programs`` and the other arguments are as for ``swap``; ``labels`` are those that the link
-        has once the shadow is promoted.
-
-        Raises:
-            LinkGoneError: there is no such link.
-            ExpectationError: the link is not as expected; nothing was changed.
-            UsageError: a part to keep is given too.
-            ProgramError: the new programs have no map for the payload.
-            KernelError: with EOPNOTSUPP, the link has no verdicts, or the program may have other
-                effects; with EBUSY, it may write to a map that a link uses, or the link has a
-                shadow or waits for a roll-back.
-        """
-        swap = Swap(link, programs, expect_generation, expect_programs, labels, keep)
-        with ExitStack() as opened:
-            attributes = {**self._kept(swap, opened).attributes(), **_how(None, force)}
-            return self._link(Command.SHADOW, attributes, f"giving link {link} a shadow")
-
-    def promote(
-        self,
-        link: LinkRef,
-        *,
-        expect_generation: int | None = None,
-        expect_shadow: int | None = None,
-        rollback_after: float | None = None,
-        reason: str | None = None,
-        force: bool = False,
-    ) -> Link:
-        """Swap the shadow of a link in: each packet meets the old set, or what was the shadow.
-
-        ``expect_shadow`` is the number of the shadow (``Link.shadow``): without it, this promotes
-        whichever shadow the link has. The other arguments are as for ``swap``.
-
-        Raises:
-            LinkGoneError: there is no such link.
-            ExpectationError: the link is of another generation, or has another shadow.
-            KernelError: with ENODATA, the link has no shadow.
-        """
-        attributes = {
-            **_shadow_of(link, expect_generation, expect_shadow),
-            **_rollback(rollback_after),
-            **_how(reason, force),
-        }
-        return self._link(Command.PROMOTE, attributes, f"promoting the shadow of link {link}")
-
-    def drop_shadow(
-        self,
-        link: LinkRef,
-        *,
-        expect_generation: int | None = None,
-        expect_shadow: int | None = None,
-        force: bool = False,
-    ) -> Link:
-        """Take the shadow of a link away; its counters stay until the link has another one.
-
-        The arguments are as for ``promote``.
-
-        Raises:
-            LinkGoneError: there is no such link.
-            ExpectationError: the link is of another generation, or has another shadow.
-            KernelError: with ENODATA, the link has no shadow.
-        """
-        attributes = {
-            **_shadow_of(link, expect_generation, expect_shadow),
-            **_how(None, force),
-        }
-        return self._link(Command.DROP_SHADOW, attributes, f"dropping the shadow of link {link}")
 
     def transact(
         self,
         swaps: Sequence[Swap],
         *,
         rollback_after: float | None = None,
+        guards: Iterable[Condition] = (),
         reason: str | None = None,
         force: bool = False,
     ) -> list[Link]:
@@ -293,10 +224,12 @@ class Controller(Closing):
 
         A packet in a table, or in a base chain, meets the old sets of all links there or the new
         sets of all. Each netfilter hook changes separately, at about the same time.
-        ``rollback_after`` and ``force`` are as for ``swap``, and apply to all links together.
+        ``rollback_after``, ``guards`` and ``force`` are as for ``swap``, and apply to all links
+        together: if one of them violates a guard, all go back.
 
         Raises:
             LinkGoneError: there is no such link.
+            SwapWaitingError: the last swap of a link waits.
             ExpectationError: a link is not as expected.
             In every case nothing was changed.
         """
@@ -304,7 +237,7 @@ class Controller(Closing):
         with ExitStack() as opened:
             attributes = {
                 "change": [self._kept(swap, opened).attributes() for swap in swaps],
-                **_rollback(rollback_after),
+                **_terms(rollback_after, guards),
                 **_how(reason, force),
             }
             action = f"swapping links {links}"
@@ -315,20 +248,57 @@ class Controller(Closing):
             )
         return [Link.from_attributes(reply) for reply in replies]
 
-    def confirm(self, link: LinkRef, *, expect_generation: int | None = None) -> Link:
-        """Keep a swap: cancel the roll-back of the link, and of those swapped together with it.
+    def confirm(
+        self,
+        link: LinkRef | None = None,
+        *,
+        transaction: int | None = None,
+        expect_generation: int | None = None,
+    ) -> Link:
+        """Keep a swap that waits, of the link and of those swapped together with it.
 
+        The swap is given by one of its links, or by its ``transaction`` (see ``Link``).
         ``expect_generation`` is the link's generation that the swap returned. Without it this
         confirms whichever swap waits: a confirmation that comes late, after the roll-back, keeps
         what somebody else has swapped in since.
 
         Raises:
-            LinkGoneError: there is no such link.
+            LinkGoneError: there is no such link, or no link whose last swap it is.
             ExpectationError: the link is of another generation; nothing was confirmed.
-            KernelError: with ENODATA, no roll-back is pending (any more).
+            SwapConfirmedError: it was confirmed already.
+            SwapRolledBackError: it is too late: it was rolled back.
+            NoSwapWaitsError: there is nothing to confirm.
         """
-        attributes = {**link_attributes(link), **expectations(expect_generation, None)}
-        return self._link(Command.CONFIRM, attributes, f"confirming link {link}")
+        attributes, called = _waiting_swap(link, transaction, expect_generation)
+        return self._link(Command.CONFIRM, attributes, f"confirming {called}")
+
+    def rollback(
+        self,
+        link: LinkRef | None = None,
+        *,
+        transaction: int | None = None,
+        expect_generation: int | None = None,
+        reason: str | None = None,
+        force: bool = False,
+    ) -> list[Link]:
+        """Undo a swap that waits, at once; returns all its links, as they are afterwards.
+
+        The swap is given as for ``confirm``. When this returns, no packet meets the programs that
+        were swapped in. With ``force`` it is undone although somebody else owns a link exclusively.
+
+        Raises:
+            LinkGoneError: there is no such link, or no link whose last swap it is.
+            ExpectationError: the link is of another generation; nothing was undone.
+            SwapConfirmedError: it is too late: it was confirmed.
+            SwapRolledBackError: it was rolled back already.
+            NoSwapWaitsError: there is nothing to undo.
+            KernelError: with EBUSY, somebody else owns a link exclusively.
+        """
+        attributes, called = _waiting_swap(link, transaction, expect_generation)
+        attributes |= _how(reason, force)
+        action = f"rolling {called} back"
+        replies = self._connection.request(Command.ROLLBACK, attributes, action)
+        return [Link.from_attributes(reply) for reply in replies]
 
     def history(self, link: LinkRef) -> list[HistoryEntry]:
         """The history of a link's last generations, oldest first.
@@ -537,19 +507,22 @@ def _sorted(replies: Iterable[Mapping[str, Any]]) -> list[Link]:
     return sorted(map(Link.from_attributes, replies), key=lambda link: link.id)
 
 
-def _how(reason: str | None, force: bool) -> dict[str, Any]:
-    """The attributes of a change for its reason, and for force."""
-    return {**note_attributes(None, reason), **({"force": 1} if force else {})}
+def _waiting_swap(
+    link: LinkRef | None, transaction: int | None, expect_generation: int | None
+) -> tuple[dict[str, Any], str]:
+    """The attributes that name a swap which waits, and its name in errors.
 
-
-def _shadow_of(link: LinkRef, generation: int | None, number: int | None) -> dict[str, Any]:
-    """The attributes of a request about a shadow, and what it expects."""
-    expected = {} if number is None else {"expect-shadow": number}
-    return {**link_attributes(link), **expectations(generation, None), **expected}
-
-
-def _rollback(seconds: float | None) -> dict[str, int]:
-    return {} if seconds is None else {"rollback-after": max(1, round(seconds * _MILLI))}
+    Raises:
+        UsageError: it is not given by either its link or its transaction.
+    """
+    if (link is None) == (transaction is None):
+        raise UsageError("a swap is given by one of its links, or by its transaction")
+    if link is None:
+        if expect_generation is not None:
+            raise UsageError("a generation is expected of a link, not of a transaction")
+        return {"transaction": transaction}, f"transaction {transaction}"
+    attributes = {**link_attributes(link), **expectations(expect_generation, None)}
+    return attributes, f"link {link}"
 
 
 def require_same_build(status: ModuleStatus) -> None:

@@ -10,9 +10,20 @@ from typing import Any, Final
 
 from ipttctl import hooks
 from ipttctl.hooks.hook import Hook
+from ipttctl.link.condition import Condition, Violation
 from ipttctl.link.names import LinkRef, labels_of, link_attributes, note_attributes
 from ipttctl.numbers import known_member
-from ipttproto import Action, Command, DetachReason, Layout, LinkFlag, Loss, Slot, Walk
+from ipttproto import (
+    Action,
+    Command,
+    DetachReason,
+    Layout,
+    LinkFlag,
+    Loss,
+    Slot,
+    SwapOutcome,
+    Walk,
+)
 
 _SLOTS: Final = {int(slot): slot for slot in Slot}
 _MILLI: Final = 1000
@@ -96,8 +107,9 @@ class TableRuleset:
 class Shadow:
     """A program set whose verdicts are compared with those of a link, and not used.
 
-    ``number`` is the shadow's own: no other shadow of any link has it. The other members are as
-    those of ``Link``.
+    ``number`` is the shadow's own: no other shadow of any link has it. The module promotes it when
+    all conditions ``promote_if`` are met, if there are any. The other members are as those of
+    ``Link``.
     """
 
     number: int
@@ -106,6 +118,7 @@ class Shadow:
     cookie: int = 0
     payload_map: int = 0
     payload_size: int = 0
+    promote_if: tuple[Condition, ...] = ()
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Shadow:
@@ -118,6 +131,7 @@ class Shadow:
             cookie=programs.get("cookie", 0),
             payload_map=programs.get("payload-map", 0),
             payload_size=programs.get("payload-size", 0),
+            promote_if=tuple(map(Condition.from_attributes, attributes.get("promote-if", ()))),
         )
 
 
@@ -132,7 +146,10 @@ class Link:
     persistent. ``rollback_in`` is the time in seconds until the last swap is rolled back, unless it
     is confirmed. ``name`` is empty if it has none. ``reason`` is the one that was given for the
     change that made the generation, or for detaching it; ``transaction`` is the number of that
-    change (see ``HistoryEntry``). ``shadow`` is None if it has none.
+    change (see ``HistoryEntry``). ``outcome`` is what became of the last swap; None if it was for
+    good, or there was none. ``guards`` are the conditions of a swap that waits, and ``violation``
+    is how one did not hold, if the swap was rolled back for that. ``shadow`` is None if it has
+    none.
     """
 
     id: int
@@ -154,7 +171,15 @@ class Link:
     labels: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     transaction: int = 0
+    guards: tuple[Condition, ...] = ()
+    outcome: SwapOutcome | int | None = None
+    violation: Violation | None = None
     shadow: Shadow | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the last swap waits to be confirmed or rolled back."""
+        return self.outcome == SwapOutcome.WAITING
 
     @property
     def persistent(self) -> bool:
@@ -171,6 +196,7 @@ class Link:
         """The link that the attributes of a message describe; missing ones are empty."""
         programs = attributes.get("programs", {})
         rollback = attributes.get("rollback-in")
+        outcome = attributes.get("outcome")
         shadow = attributes.get("shadow")
         return cls(
             id=attributes.get("link", 0),
@@ -192,6 +218,9 @@ class Link:
             labels=labels_of(attributes),
             reason=attributes.get("reason-text", ""),
             transaction=attributes.get("transaction", 0),
+            guards=tuple(map(Condition.from_attributes, attributes.get("guard", ()))),
+            outcome=None if outcome is None else known_member(SwapOutcome, outcome),
+            violation=Violation.from_attributes(attributes.get("violation")),
             shadow=None if shadow is None else Shadow.from_attributes(shadow),
         )
 
@@ -201,9 +230,10 @@ class HistoryEntry:
     """The origin of one generation of a link.
 
     ``time`` is CLOCK_REALTIME in ns. ``pid``, ``uid`` and ``comm`` are those of the requesting
-    process. For a roll-back, which the module does itself, they are 0 and empty. ``transaction`` is
-    a number that links which were swapped together have in common, and no other change has but the
-    roll-back of that swap. ``reason`` is empty if none was given.
+    process. For a roll-back that nobody asked for they are 0 and empty: the module does it itself.
+    ``transaction`` is a number that links which were swapped together have in common, and no other
+    change has but the roll-back of that swap. ``reason`` is empty if none was given. ``violation``
+    is of the guard that had the swap rolled back, if one had.
     """
 
     generation: int
@@ -215,6 +245,7 @@ class HistoryEntry:
     programs: Mapping[Slot, ProgramInfo]
     transaction: int = 0
     reason: str = ""
+    violation: Violation | None = None
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> HistoryEntry:
@@ -229,6 +260,7 @@ class HistoryEntry:
             programs=dict(_programs(attributes.get("program", ()))),
             transaction=attributes.get("transaction", 0),
             reason=attributes.get("reason", ""),
+            violation=Violation.from_attributes(attributes.get("violation")),
         )
 
 
@@ -247,7 +279,7 @@ class Change(enum.StrEnum):
     SWAPPED = "swapped"
     DETACHED = "detached"
     CHANGED = "changed"
-    """See ``armed``, ``gone``, ``name``, ``owner_portid``, ``rollback_in`` and ``shadow``."""
+    """See ``armed``, ``gone``, ``name``, ``owner_portid``, ``outcome`` and ``shadow``."""
 
 
 _CHANGES: Final[Mapping[int, Change]] = {
@@ -264,6 +296,7 @@ class LinkChange:
 
     ``sequence`` grows with every change of any link. ``forced_pid`` and ``forced_comm`` are the
     process that made the change by force, against the link's owner; 0 and empty if nobody did.
+    ``requester_pid`` and ``requester_comm`` are the process that had a swap rolled back.
     """
 
     change: Change
@@ -272,6 +305,8 @@ class LinkChange:
     sequence: int = 0
     forced_pid: int = 0
     forced_comm: str = ""
+    requester_pid: int = 0
+    requester_comm: str = ""
 
     @classmethod
     def from_message(cls, command: int, attributes: Mapping[str, Any]) -> LinkChange | None:
@@ -287,6 +322,8 @@ class LinkChange:
             attributes.get("links-sequence", 0),
             attributes.get("forced-pid", 0),
             attributes.get("forced-comm", ""),
+            attributes.get("requester-pid", 0),
+            attributes.get("requester-comm", ""),
         )
 
 

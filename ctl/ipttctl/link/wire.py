@@ -27,9 +27,13 @@ from ipttctl.errors import (
     LinkGoneError,
     ModuleError,
     NameTakenError,
+    NoSwapWaitsError,
     OverrunError,
     PrivilegeError,
     RefusedPrivilegeError,
+    SwapConfirmedError,
+    SwapRolledBackError,
+    SwapWaitingError,
 )
 from ipttctl.link.family import (
     NOTIFY_GROUP,
@@ -76,6 +80,17 @@ _OWN_STATUS: Final = Path("/proc/self/status")
 
 #: commands that do not name a link
 _NOT_OF_A_LINK: Final = frozenset({Command.ATTACH, Command.RULESET})
+#: commands about a swap that waits
+_OF_A_WAIT: Final = frozenset({Command.CONFIRM, Command.ROLLBACK})
+#: errnos that mean one thing, whatever the command is
+_KINDS: Final[Mapping[int, type[KernelError]]] = {
+    errno.EPERM: RefusedPrivilegeError,
+    errno.ESTALE: ExpectationError,
+    errno.EEXIST: NameTakenError,
+    errno.EINPROGRESS: SwapWaitingError,
+    errno.EALREADY: SwapConfirmedError,
+    errno.ECANCELED: SwapRolledBackError,
+}
 
 
 class Connection(Closing):
@@ -137,6 +152,10 @@ class Connection(Closing):
             LinkGoneError: there is no such link.
             ExpectationError: the link is not as the request expects.
             NameTakenError: another link has the name.
+            SwapWaitingError: the link's last swap waits.
+            SwapConfirmedError: it was confirmed already.
+            SwapRolledBackError: it was rolled back already.
+            NoSwapWaitsError: it did not have to wait, or there was none.
             PrivilegeError: the caller may not do this.
             ModuleError: the module was unloaded since this connection was made.
             KernelError: the module refused otherwise, or did not answer.
@@ -373,15 +392,11 @@ def require_privilege(status: Path = _OWN_STATUS) -> None:
 
 def refusal(command: Command, request: bytes, answer: Acknowledgement, action: str) -> IpttctlError:
     """The exception for a negative acknowledgement."""
-    kind: type[KernelError] = KernelError
-    if answer.errno == errno.EPERM:
-        kind = RefusedPrivilegeError
-    elif answer.errno == errno.ESTALE:
-        kind = ExpectationError
-    elif answer.errno == errno.EEXIST:
-        kind = NameTakenError
-    elif answer.errno in {errno.ENOENT, errno.ENODEV} and command not in _NOT_OF_A_LINK:
+    kind = _KINDS.get(answer.errno, KernelError)
+    if answer.errno in {errno.ENOENT, errno.ENODEV} and command not in _NOT_OF_A_LINK:
         kind = LinkGoneError
+    elif answer.errno == errno.ENODATA and command in _OF_A_WAIT:
+        kind = NoSwapWaitsError
     return kind(action, answer.errno, answer.message, bad_attribute(request, answer))
 
 

@@ -14,6 +14,7 @@ from ipttctl.events import describe, protocols
 from ipttctl.events.records import EventRecord
 from ipttctl.hooks import of_event
 from ipttctl.hooks.hook import LINK_VALUES
+from ipttctl.link.condition import Violation
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import (
@@ -174,7 +175,10 @@ def link(
         "reason_text": value.reason or None,
         "transaction": value.transaction or None,
         "armed": armed,
+        "outcome": _member(value.outcome),
         "rollback_in_s": value.rollback_in,
+        "guards": [str(guard) for guard in value.guards],
+        "violation": _violation(value.violation),
         "packets": stats.packets,
         "selected": stats.selected,
         "events": stats.events,
@@ -198,6 +202,8 @@ def change(
         "reason": _member(value.reason),
         "forced_pid": value.forced_pid or None,
         "forced_comm": value.forced_comm or None,
+        "requester_pid": value.requester_pid or None,
+        "requester_comm": value.requester_comm or None,
         "made": None if made is None else history(made),
         **link(value.link, names),
     }
@@ -224,6 +230,7 @@ def history(entry: HistoryEntry) -> dict[str, Any]:
         "comm": entry.comm or None,
         "transaction": entry.transaction or None,
         "reason_text": entry.reason or None,
+        "violation": _violation(entry.violation),
         "programs": _programs(entry.programs),
     }
 
@@ -261,6 +268,18 @@ def totals(events: int, packets: int | None, losses: Losses) -> dict[str, Any]:
     }
 
 
+def _violation(violation: Violation | None) -> dict[str, Any] | None:
+    if violation is None:
+        return None
+    return {
+        "guard": str(violation.condition),
+        "link": violation.link,
+        "count": violation.count,
+        "packets": violation.packets,
+        "time_ms": violation.time,
+    }
+
+
 def _programs(programs: Mapping[Slot, ProgramInfo]) -> dict[str, Any]:
     return {
         _slot(slot): {"id": program.id, "tag": program.tag, "name": program.name}
@@ -276,6 +295,7 @@ def _shadow(shadow: Shadow) -> dict[str, Any]:
         "cookie": shadow.cookie,
         "payload_map": shadow.payload_map or None,
         "payload_size": shadow.payload_size,
+        "promote_if": [str(condition) for condition in shadow.promote_if],
     }
 
 

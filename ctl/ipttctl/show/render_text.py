@@ -9,6 +9,7 @@ from typing import Final
 
 from ipttctl.escape import word
 from ipttctl.events import describe
+from ipttctl.link.condition import Violation
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import (
@@ -23,6 +24,7 @@ from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Layout, Loss, Slot
 
 _NANO: Final = 10**9
+_MILLI: Final = 10**3
 
 
 def link_line(
@@ -55,8 +57,7 @@ def link_line(
     if link.reason:
         fields.append(f"reason-text={word(link.reason)}")
     fields += link.hook.state_fields()
-    if link.rollback_in is not None:
-        fields.append(f"rollback-in={link.rollback_in:.3f}s")
+    fields += _last_swap(link)
     stats = link.stats
     fields += [f"packets={stats.packets}", f"selected={stats.selected}", f"events={stats.events}"]
     optional = {"drops": stats.drops, "lost": stats.lost, "nested": stats.nested}
@@ -80,6 +81,8 @@ def change_line(
         fields.append(f"forced-by={change.forced_pid}({word(change.forced_comm)})")
     if made is not None:
         fields += [f"action={describe.member(made.action)}", f"by={_who(made)}"]
+    elif change.requester_pid:
+        fields.append(f"by={change.requester_pid}({word(change.requester_comm)})")
     return " ".join([*fields, link_line(change.link, names)])
 
 
@@ -102,6 +105,8 @@ def history_line(entry: HistoryEntry) -> str:
     ]
     if entry.reason:
         fields.append(f"reason-text={word(entry.reason)}")
+    if entry.violation is not None:
+        fields += _violation(entry.violation)
     return " ".join(fields)
 
 
@@ -153,6 +158,26 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _last_swap(link: Link) -> Iterator[str]:
+    """What becomes of the last swap, or became of it."""
+    if link.outcome is not None:
+        yield f"last-swap={describe.member(link.outcome)}"
+    if link.rollback_in is not None:
+        yield f"rollback-in={link.rollback_in:.3f}s"
+    for guard in link.guards:
+        yield f"guard={guard.word()}"
+    if link.violation is not None:
+        yield from _violation(link.violation)
+
+
+def _violation(violation: Violation) -> Iterator[str]:
+    yield f"violation={violation.condition.word()}"
+    yield f"violation.count={violation.count}"
+    yield f"violation.packets={violation.packets}"
+    yield f"violation.time={violation.time / _MILLI:.3f}s"
+    yield f"violation.link={violation.link}"
+
+
 def _programs(programs: Mapping[Slot, ProgramInfo]) -> Iterator[str]:
     for slot, program in sorted(programs.items()):
         name = _slot(slot)
@@ -170,6 +195,8 @@ def _shadow(link: Link) -> Iterator[str]:
         for field in _programs(link.shadow.programs):
             yield f"shadow.{field}"
         yield f"shadow.number={link.shadow.number}"
+        for condition in link.shadow.promote_if:
+            yield f"shadow.promote-if={condition.word()}"
     if link.shadow is not None or stats.agreed or stats.disagreed:
         yield f"agreed={stats.agreed}"
         yield f"disagreed={stats.disagreed}"

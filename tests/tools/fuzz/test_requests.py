@@ -52,8 +52,14 @@ def test_right_requests_are_right(operation: object, seed: int) -> None:
         assert {*chosen.request} - {*values} <= OPTIONAL
         # a parsed request can be built: everything is within the protocol's bounds
         assert Top.parse(Top.build(values)) == values
+        if "link" in chosen.request:
+            assert "link" in values or {"transaction", "name"} & values.keys()
         if "link" in values:
             assert values["link"] == 40
+            assert "transaction" not in values
+        for guard in values.get("guard", ()):
+            assert {"counter", "comparison", "threshold"} <= guard.keys()
+            assert not {"per-time", "per-packets"} <= guard.keys()
         if "expect-generation" in values:
             assert values["expect-generation"] == 3
         for expected in values.get("expect-program", ()):
@@ -84,6 +90,11 @@ OPTIONAL = (
         "reason-text",
         "flags",
         "force",
+        "guard",
+        # the ways to name a swap that waits
+        "link",
+        "expect-generation",
+        "transaction",
     }
 )
 

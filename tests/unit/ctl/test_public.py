@@ -19,7 +19,7 @@ PACKAGE = Path(ipttctl.__file__).parent
 #: a file of these packages and modules imports from lines above its own, and from its own package
 RANKS = (
     {"errors"},
-    {"bpf", "escape", "families", "numbers", "options", "paths"},
+    {"bpf", "durations", "escape", "families", "numbers", "options", "paths"},
     {"system"},
     {"rules", "verify"},
     {"events"},

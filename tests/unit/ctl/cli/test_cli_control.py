@@ -90,7 +90,15 @@ def test_errors_in_a_transaction(
 @pytest.mark.parametrize(
     ("line", "number", "code"),
     [
-        ("confirm 3", errno.ENODATA, 1),
+        ("confirm 3", errno.ENODATA, 15),
+        ("confirm 3", errno.EALREADY, 13),
+        ("confirm txn:7", errno.ENOENT, 6),
+        ("rollback web", errno.ENODATA, 15),
+        ("rollback 3", errno.ECANCELED, 14),
+        ("rollback txn:7", errno.EALREADY, 13),
+        ("rollback 3 --expect-gen 2", errno.ESTALE, 7),
+        ("rollback 3", errno.EBUSY, 1),
+        ("swap 3 --fd rule=7", errno.EINPROGRESS, 12),
         ("confirm 3 --expect-gen 2", errno.ESTALE, 7),
         ("confirm 3", errno.ENOENT, 6),
         ("history 3", errno.ENOENT, 6),
@@ -338,6 +346,31 @@ def test_swap_rollback(text: str, milliseconds: int, module: FakeModule) -> None
     assert run(["swap", "3", "--fd", "rule=7", "--rollback-after", text]) == 0
     [asked] = module.requested(Command.SWAP)
     assert asked["rollback-after"] == milliseconds
+
+
+def test_swap_with_guards(module: FakeModule) -> None:
+    line = ["swap", "3", "--fd", "rule=7", "--guard", "drops < 10/s for 5s", "--guard", "lost<1"]
+    assert run(line) == 0
+    [asked] = module.requested(Command.SWAP)
+    assert "rollback-after" not in asked
+    assert asked["guard"] == [
+        {"counter": 6, "comparison": 1, "threshold": 10, "per-time": 1000, "window": 5000,
+         "minimum": 1},
+        {"counter": 5, "comparison": 1, "threshold": 1, "minimum": 1},
+    ]  # fmt: skip  # pairs together
+
+
+def test_rollback(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    module.handlers[Command.ROLLBACK] = lambda *_: [link(), link(link=8)]
+    assert run(["rollback", "web", "--expect-gen", "2", "--reason", "bad", "--force"]) == 0
+    assert capsys.readouterr().out.count("\nlink=8 ") == 1
+    assert run(["rollback", "txn:7"]) == 0
+    assert run(["confirm", "txn:7"]) == 0
+    assert module.requested(Command.ROLLBACK) == [
+        {"name": "web", "expect-generation": 2, "reason-text": "bad", "force": 1},
+        {"transaction": 7},
+    ]
+    assert module.requested(Command.CONFIRM) == [{"transaction": 7}]
 
 
 YAML = """

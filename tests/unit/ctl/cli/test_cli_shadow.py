@@ -28,6 +28,9 @@ SHADOW: dict[str, Any] = {
         "payload-map": 5,
         "payload-size": 8,
     },
+    "promote-if": [
+        {"counter": 9, "comparison": 1, "threshold": 1, "per-packets": 10000, "minimum": 10000}
+    ],
 }
 COUNTERS = {"agreed": 40, "disagreed": 2, "shadow-runs": 41, "shadow-run-time": 700}
 
@@ -47,7 +50,8 @@ def test_a_shadow_is_asked_for_as_a_swap_is(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = "swap 3 --shadow --fd packet=7 --expect-gen 2 --expect-prog packet=21 --label v=2"
-    assert run([*line.split(), "--force", "--cookie", "5", "-o", "json"]) == 0
+    conditions = ["--promote-if", "disagreements < 1/10000 for 10m", "--promote-if=agreements>9/s"]
+    assert run([*line.split(), "--force", "--cookie", "5", *conditions, "-o", "json"]) == 0
     assert module.requested(Command.SHADOW) == [
         {
             "link": 3,
@@ -56,6 +60,24 @@ def test_a_shadow_is_asked_for_as_a_swap_is(
             "expect-program": [{"slot": 4, "id": 21}],
             "labels": {"label": [{"key": "v", "value": "2"}]},
             "force": 1,
+            "promote-if": [
+                {
+                    "counter": 9,
+                    "comparison": 1,
+                    "threshold": 1,
+                    "per-packets": 10000,
+                    "window": 600_000,
+                    "minimum": 10000,
+                },
+                {
+                    "counter": 8,
+                    "comparison": 3,
+                    "threshold": 9,
+                    "per-time": 1000,
+                    "window": 1000,
+                    "minimum": 1,
+                },
+            ],
         }
     ]
     assert module.requested(Command.SWAP) == []
@@ -67,6 +89,7 @@ def test_a_shadow_is_asked_for_as_a_swap_is(
         "cookie": 9,
         "payload_map": 5,
         "payload_size": 8,
+        "promote_if": ["disagreements < 1/10000"],
     }
     assert (found["agreed"], found["disagreed"]) == (40, 2)
     assert (found["shadow_runs"], found["shadow_run_time_ns"]) == (41, 700)
@@ -76,7 +99,8 @@ def test_a_line_has_the_shadow_and_its_counters(capsys: pytest.CaptureFixture[st
     assert run(["links", "3"]) == 0
     line = capsys.readouterr().out
     assert " shadow.packet=22(new) shadow.packet.tag=0000000000000000 " in line
-    assert line.endswith(" shadow.number=17 agreed=40 disagreed=2 shadow.ns=700\n")
+    assert " shadow.number=17 shadow.promote-if=disagreements<1/10000 agreed=40 " in line
+    assert line.endswith(" agreed=40 disagreed=2 shadow.ns=700\n")
     # the counters outlive the shadow
     assert run(["drop-shadow", "3"]) == 0
     line = capsys.readouterr().out
@@ -87,7 +111,7 @@ def test_a_line_has_the_shadow_and_its_counters(capsys: pytest.CaptureFixture[st
 def test_what_promote_and_drop_shadow_send(module: FakeModule) -> None:
     expected = ["--expect-gen", "2", "--expect-shadow", str((1 << 64) - 1)]
     assert run(["promote", "web", *expected, "--rollback-after", "2s", "--reason", "ok"]) == 0
-    assert run(["promote", "3", "--force"]) == 0
+    assert run(["promote", "3", "--force", "--guard", "lost < 1"]) == 0
     assert module.requested(Command.PROMOTE) == [
         {
             "name": "web",
@@ -96,7 +120,11 @@ def test_what_promote_and_drop_shadow_send(module: FakeModule) -> None:
             "rollback-after": 2000,
             "reason-text": "ok",
         },
-        {"link": 3, "force": 1},
+        {
+            "link": 3,
+            "force": 1,
+            "guard": [{"counter": 5, "comparison": 1, "threshold": 1, "minimum": 1}],
+        },
     ]
     assert run(["drop-shadow", "web", *expected, "--force"]) == 0
     assert run(["drop-shadow", "3"]) == 0
@@ -117,6 +145,11 @@ def test_what_promote_and_drop_shadow_send(module: FakeModule) -> None:
         ("swap 3 --shadow --fd packet=7 --rollback-after 3s", "--rollback-after does not go"),
         ("swap 3 --shadow --fd packet=7 --reason x", "--reason does not go with --shadow"),
         ("swap --shadow --txn -", "--shadow is for one link"),
+        ("swap 3 --shadow --fd packet=7 --guard lost<1", "--guard does not go with --shadow"),
+        ("swap 3 --fd packet=7 --promote-if disagreements<1", "--promote-if is for a shadow"),
+        ("swap 3 --shadow --fd packet=7 --promote-if drops<1", "is not about a shadow"),
+        ("swap 3 --fd packet=7 --guard disagreements<1", "a swap that waits has none"),
+        ("promote 3 --guard agreements<1", "a swap that waits has none"),
         ("promote 3 --expect-shadow 0", "--expect-shadow"),
         ("promote 3 --rollback-after 25h", "is not between"),
         ("drop-shadow 0", "neither the id nor the name"),

@@ -111,3 +111,4 @@ def test_the_table_has_the_shadow(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "shadow 22 new" in text
     assert "2 of 42 disagree" in text
+    assert "promote if disagreements < 1/10000" in text

@@ -298,10 +298,37 @@ def test_history() -> None:
     back = {"generation": 3, "action": 3, "time": 5, "pid": 0, "comm": "", "uid": 0}
     assert render_json.history(HistoryEntry.from_attributes(back)) == {
         "generation": 3, "action": "rollback", "time_ns": 5, "pid": None, "uid": None,
-        "comm": None, "transaction": None, "reason_text": None, "programs": {},
+        "comm": None, "transaction": None, "reason_text": None, "violation": None, "programs": {},
     }  # fmt: skip  # pairs together
     own = render_json.history(HistoryEntry.from_attributes(back | {"pid": 7, "comm": "x"}))
     assert (own["pid"], own["uid"], own["comm"]) == (7, 0, "x")
+
+
+VIOLATION: dict[str, Any] = {
+    "condition": {"counter": 6, "comparison": 1, "threshold": 10, "per-time": 1000, "window": 1000,
+                  "minimum": 1},
+    "link": 3, "count": 57, "packets": 240, "time": 1020,
+}  # fmt: skip  # pairs together
+
+
+def test_swap_that_waits_and_what_became_of_it() -> None:
+    waiting = Link.from_attributes(link(guard=[VIOLATION["condition"]], outcome=1))
+    keys = ("outcome", "rollback_in_s", "guards", "violation")
+    found = render_json.link(waiting)
+    assert [found[key] for key in keys] == ["waiting", None, ["drops < 10/s"], None]
+    told = {"guard": "drops < 10/s", "link": 3, "count": 57, "packets": 240, "time_ms": 1020}
+    back = link(outcome=5, violation=VIOLATION)
+    found = render_json.link(Link.from_attributes(back))
+    assert [found[key] for key in keys] == ["rollback_guard", None, [], told]
+    entry = {"action": 5, "violation": VIOLATION}
+    assert render_json.history(HistoryEntry.from_attributes(entry))["violation"] == told
+    asked = back | {"requester-pid": 7, "requester-comm": "ipttctl", "outcome": 4}
+    change = LinkChange.from_message(Command.LINK_SWAPPED, asked)
+    assert change is not None
+    found = render_json.change(change)
+    assert [found[key] for key in ("requester_pid", "requester_comm")] == [7, "ipttctl"]
+    # of a newer module
+    assert render_json.link(Link.from_attributes(link(outcome=99)))["outcome"] == "99"
 
 
 def test_no_ports_where_there_are_none() -> None:

@@ -90,6 +90,33 @@ def test_history_line() -> None:
     )
 
 
+CONDITION = {"counter": 6, "comparison": 1, "threshold": 1, "per-packets": 100, "minimum": 5}
+VIOLATION = {"condition": CONDITION, "link": 3, "count": 57, "packets": 240, "time": 1020}
+
+
+def test_swap_that_waits_and_what_became_of_it() -> None:
+    lost = {"counter": 5, "comparison": 1, "threshold": 1, "minimum": 1}
+    waiting = link(guard=[CONDITION, lost], outcome=1) | {"rollback-in": 2500}
+    assert (
+        " last-swap=waiting rollback-in=2.500s guard=drops<1/100,min=5 guard=lost<1 packets="
+    ) in link_line(Link.from_attributes(waiting))
+    back = link(outcome=5, violation=VIOLATION)
+    told = (
+        "violation=drops<1/100,min=5 violation.count=57 violation.packets=240 "
+        "violation.time=1.020s violation.link=3"
+    )
+    line = link_line(Link.from_attributes(back))
+    assert f" last-swap=rollback_guard {told} packets=" in line
+    entry = ENTRY | {"action": 5, "violation": VIOLATION, "pid": 0}
+    line = history_line(HistoryEntry.from_attributes(entry))
+    assert " action=rollback_guard " in line
+    assert line.endswith(told)
+    asked = link(outcome=4, **{"requester-pid": 7, "requester-comm": "x"})
+    change = LinkChange.from_message(Command.LINK_SWAPPED, asked)
+    assert change is not None
+    assert change_line(change).startswith("swapped by=7(x) link=3 ")
+
+
 def test_change_line() -> None:
     change = LinkChange.from_message(Command.LINK_DETACHED, link(reason=2))
     assert change is not None

@@ -37,6 +37,7 @@ _OPTIONAL: Final = (
 _BY_TRANSACTION: Final = frozenset({"transaction"})
 #: most guards of one request
 _GUARDS: Final = 4
+_OF_SHADOWS: Final = (Counter.AGREEMENTS, Counter.DISAGREEMENTS)
 #: numbers of transactions, few enough for some to exist
 _TRANSACTIONS: Final = 100
 #: what is spelled as names are; few of them, so that some are taken
@@ -167,7 +168,11 @@ class Generator:
             ]
         if attribute.nested is Condition:
             count = self._pick.randrange(1, _GUARDS + 1)
-            return [nest(attribute.number, self._condition(), attribute) for _ in range(count)]
+            of_shadow = attribute.name == "promote-if"
+            return [
+                nest(attribute.number, self._condition(of_shadow=of_shadow), attribute)
+                for _ in range(count)
+            ]
         if not attribute.multi:
             return [nest(attribute.number, self._content(attribute.nested, link, {}), attribute)]
         return [
@@ -233,11 +238,17 @@ class Generator:
             *nodes,
         ]
 
-    def _condition(self) -> list[Node]:
-        """A condition that decides something; many are violated soon."""
+    def _condition(self, *, of_shadow: bool) -> list[Node]:
+        """A condition that decides something; many are violated soon, or met.
+
+        Now and then it is on a counter of the link where only those of its shadow are taken, or the
+        other way round.
+        """
         pick = self._pick
+        right = pick.random() >= _SOMETIMES / _GUARDS
+        counters = [one for one in Counter if (one in _OF_SHADOWS) == (of_shadow == right)]
         values = {
-            "counter": int(pick.choice(list(Counter))),
+            "counter": int(pick.choice(counters)),
             "comparison": int(pick.choice(list(Comparison))),
             "threshold": pick.choice((1, 1, 100, (1 << 32) - 1)),
         }

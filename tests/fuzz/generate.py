@@ -303,6 +303,8 @@ class Generator:
             "netns-fd": lambda: pick.choice(self._world.namespaces),
             "link": lambda: link.id,
             "transaction": lambda: pick.randrange(1, _TRANSACTIONS),
+            # of a link that waits little else comes up
+            "rollback-after": lambda: pick.choice((1, 1, 20, attribute.maximum or 1)),
             "expect-generation": lambda: link.generation,
             "expect-shadow": lambda: link.shadow,
             "id": lambda: link.programs.get(slot or 0, 0),

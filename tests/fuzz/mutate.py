@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from ipttproto import Command, Flag, Slot
+from ipttproto import Command, Comparison, Flag, Slot
 from ipttproto.attributes import BINARY, NLA_F_NESTED, NLA_TYPE_MASK, U64, Attribute
-from ipttproto.family import ATTRIBUTE_SETS, LIMITS, ProgramSet
+from ipttproto.family import ATTRIBUTE_SETS, LIMITS, Condition, ProgramSet, Top
 from tests.fuzz.generate import Generator
 from tests.fuzz.request import Node, Request, nest
 from tests.fuzz.world import World
@@ -18,6 +18,13 @@ from tests.fuzz.world import World
 _DEEPEST: Final = 14
 _NLA_F_NET_BYTEORDER: Final = 1 << 14
 _INSTRUCTION: Final = 8
+#: members of a condition with which it makes no sense; None is without
+_SENSELESS: Final[tuple[dict[str, int | None], ...]] = (
+    {"per-time": 1000, "per-packets": 10},
+    {"threshold": 0, "comparison": int(Comparison.BELOW)},
+    {"comparison": int(Comparison.ABOVE), "per-time": None, "per-packets": None, "window": None},
+    {"threshold": None},
+)
 #: a request with more attributes than this is not made longer
 _MANY: Final = 100
 #: how often something of an earlier request is replaced by something current
@@ -78,6 +85,7 @@ class Mutator:
             self.other_member,
             self.other_payload,
             self.other_programs,
+            self.senseless_condition,
             self.wrong_size,
             self.wrong_filter,
             self.other_kind,
@@ -92,6 +100,7 @@ class Mutator:
             self.many_programs,
             self.patch,
             self.incapable,
+            self.elsewhere,
             self.elsewhere,
             self.elsewhere,
             self.dump,
@@ -210,6 +219,25 @@ class Mutator:
                 other = Slot.ENTRY if packet else Slot.PACKET
                 slot.payload = int(other).to_bytes(4, "little")
                 fd.payload = self._pick.choice(others).to_bytes(4, "little")
+
+    def senseless_condition(self, request: Request) -> None:
+        """Have a condition say too much, too little, or nothing; a swap gets one if it has none."""
+        guard = Top.by_name["guard"]
+        guarded = any(node.schema is guard for node in request.nodes)
+        if not guarded and request.command in {Command.SWAP, Command.TRANSACT}:
+            request.nodes += self._generator.nodes(guard)
+        for node in request.nodes:
+            if node.schema is not guard or isinstance(node.payload, bytes):
+                continue
+            members = {child.schema.name: child for child in node.payload if child.schema}
+            wrong = self._pick.choice(_SENSELESS)
+            for name, number in wrong.items():
+                if name in members:
+                    node.payload.remove(members[name])
+                if number is not None:
+                    attribute = Condition.by_name[name]
+                    payload = number.to_bytes(4, "little")
+                    node.payload.append(Node(attribute.number, payload, attribute))
 
     def wrong_size(self, request: Request) -> None:
         """Add or remove some bytes."""

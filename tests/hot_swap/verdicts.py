@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.hooks.nf import NfHook
@@ -82,7 +83,9 @@ def _counting() -> Iterator[tuple[ProgramSet, int]]:
         one_element_map() as counter,
         Program.load(asm.counting(counter), name="count", type=ProgramType.SOCKET_FILTER) as made,
     ):
-        yield ProgramSet({Slot.PACKET: made.fd}), counter
+        # without the answers, that nobody is at the port
+        only = compile_filter(f"udp dst port {PORT}")
+        yield ProgramSet({Slot.PACKET: made.fd}, filter=only), counter
 
 
 def measure(net: Network, replace: Replace, changes: int) -> Decided:

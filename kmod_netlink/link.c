@@ -5,8 +5,8 @@
  * Locks, outer to inner: rtnl_mutex (attaching to a device, and the notifier of devices),
  * pernet_ops_rwsem (a namespace goes) or the arming lock of table.c or chain.c; that of nat.c;
  * ipttrace_lock; ipttrace_links_index, netfilter's nf_hook_mutex, and the used_maps_mutex of a BPF
- * program. ipttrace_lock is held for no longer than an RCU grace period takes, and by a notifier only
- * if something of its own has a link.
+ * program. ipttrace_lock is held for no longer than an RCU grace period takes, and by a notifier
+ * only if something of its own has a link.
  */
 #include <linux/module.h>
 #include <linux/slab.h>

@@ -269,16 +269,12 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 	return 0;
 }
 
-/* Sends an event of a set, with the payload of the program that has run in a slot, if any. */
 static void emit(const struct ipttrace_set *set, struct ipttrace_event *event,
-		 const struct ipttrace_set *ran, enum ipttrace_slot slot)
+		 const void *payload, u32 size)
 {
-	const void *payload = ran ? ipttrace_set_payload(ran, slot) : NULL;
-
 	event->link = set->link->id;
 	event->generation = set->generation;
-	if (!ipttrace_events_emit(event, payload,
-				  payload ? ran->payload->value_size : 0))
+	if (!ipttrace_events_emit(event, payload, size))
 		this_cpu_inc(set->link->stats->lost);
 }
 
@@ -293,7 +289,9 @@ static void emit(const struct ipttrace_set *set, struct ipttrace_event *event,
 void ipttrace_set_emit(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		       struct ipttrace_event *event)
 {
-	emit(set, event, set, slot);
+	const void *payload = ipttrace_set_payload(set, slot);
+
+	emit(set, event, payload, payload ? set->payload->value_size : 0);
 }
 
 /**
@@ -308,5 +306,12 @@ void ipttrace_set_emit_disagreement(const struct ipttrace_set *set,
 				    const struct ipttrace_set *shadow,
 				    struct ipttrace_event *event)
 {
-	emit(set, event, shadow, IPTTRACE_SLOT_PACKET);
+	const void *payload = NULL;
+	u32 size = 0;
+
+	if (shadow)
+		payload = ipttrace_set_payload(shadow, IPTTRACE_SLOT_PACKET);
+	if (payload)
+		size = shadow->payload->value_size;
+	emit(set, event, payload, size);
 }

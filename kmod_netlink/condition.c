@@ -198,10 +198,24 @@ static u64 counter_value(u32 counter, const struct ipttrace_link_stats *stats)
 		for (slot = 0; slot < IPTTRACE_SLOTS; slot++)
 			runs += stats->slots[slot].runs;
 		return runs;
+	case IPTTRACE_COUNTER_AGREEMENTS:
+		return stats->shadow.agreed;
+	case IPTTRACE_COUNTER_DISAGREEMENTS:
+		return stats->shadow.disagreed;
 	}
 	/* the policy knows no other */
 	WARN_ON_ONCE(1);
 	return 0;
+}
+
+/**
+ * ipttrace_condition_of_shadow - check whether a condition is about the shadow of a link
+ * @condition: the condition; if it is, its packets are those that were compared
+ */
+bool ipttrace_condition_of_shadow(const struct ipttrace_condition *condition)
+{
+	return condition->counter == IPTTRACE_COUNTER_AGREEMENTS ||
+	       condition->counter == IPTTRACE_COUNTER_DISAGREEMENTS;
 }
 
 /**
@@ -215,7 +229,10 @@ ipttrace_condition_read(const struct ipttrace_condition *condition,
 {
 	return (struct ipttrace_reading){
 		.time = ktime_to_ms(ktime_get()),
-		.packets = stats->packets,
+		.packets =
+			ipttrace_condition_of_shadow(condition) ?
+				stats->shadow.agreed + stats->shadow.disagreed :
+				stats->packets,
 		.count = counter_value(condition->counter, stats),
 	};
 }

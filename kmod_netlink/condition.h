@@ -47,7 +47,7 @@ struct ipttrace_conditions {
 /**
  * struct ipttrace_reading - a counter and the packets of a link at a time, or what both grew by
  * @time: ms
- * @packets: packets that reached the hook
+ * @packets: packets that reached the hook, or, for a counter of a shadow, that were compared
  * @count: the counter of the condition
  */
 struct ipttrace_reading {
@@ -104,6 +104,7 @@ ipttrace_conditions_parse(const struct genl_info *info, int type,
 			  unsigned int most);
 unsigned int
 ipttrace_conditions_interval(const struct ipttrace_conditions *conditions);
+bool ipttrace_condition_of_shadow(const struct ipttrace_condition *condition);
 struct ipttrace_reading
 ipttrace_condition_read(const struct ipttrace_condition *condition,
 			const struct ipttrace_link_stats *stats);

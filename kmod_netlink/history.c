@@ -12,8 +12,8 @@
 /**
  * ipttrace_history_add - record the program set of a link that was put in force
  * @link: the link, with transaction, reason and violation of the change
- * @action: how it was put in force; a roll-back that nobody asked for is made by the module,
- *	anything else by the current process
+ * @action: how it was put in force; a roll-back or a promotion that nobody asked for is made by the
+ *	module, anything else by the current process
  */
 void ipttrace_history_add(struct ipttrace_link *link,
 			  enum ipttrace_action action)
@@ -33,7 +33,8 @@ void ipttrace_history_add(struct ipttrace_link *link,
 	strscpy(past->reason, link->reason, sizeof(past->reason));
 	past->violation = link->violation;
 	if (action != IPTTRACE_ACTION_ROLLBACK &&
-	    action != IPTTRACE_ACTION_ROLLBACK_GUARD) {
+	    action != IPTTRACE_ACTION_ROLLBACK_GUARD &&
+	    action != IPTTRACE_ACTION_PROMOTE_IF) {
 		past->pid = task_tgid_nr(current);
 		past->uid = from_kuid(&init_user_ns, current_uid());
 		get_task_comm(past->comm, current);

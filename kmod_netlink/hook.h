@@ -29,6 +29,8 @@ struct ipttrace_sets;
  * @spec_release: release the place that @parse stored; NULL if it stores none
  * @takes: check that a program set suits a link of the given family; returns 0, or an errno with
  *	the extended ACK set, which blames the given attribute
+ * @decides: tells whether a link decides over packets, so that a shadow's verdicts can be compared
+ *	with its own; NULL if links of this kind never do
  * @begin: take the locks that go outside ipttrace_lock, and do the slow work, before a link is
  *	attached; on success @end must follow
  * @end: release these locks, whether the link was made or not
@@ -48,8 +50,9 @@ struct ipttrace_sets;
  * @put: add the place of a link to a message; returns 0 or -EMSGSIZE. NULL, and so @put_size, if
  *	there is nothing to add
  *
- * No packet path calls these. @attach, @prepare, @publish, @detach, @release, @takes, @armed and
- * @put are called with ipttrace_lock held; @begin before it is taken, @end after it was released.
+ * No packet path calls these. @attach, @prepare, @publish, @detach, @release, @takes, @decides,
+ * @armed and @put are called with ipttrace_lock held; @begin before it is taken, @end after it was
+ * released.
  *
  * @publish and @detach return the sets that were in force before, or NULL. The caller waits for one
  * grace period for links of all kinds, after which no packet is handled by these sets, and passes
@@ -65,6 +68,7 @@ struct ipttrace_hook_ops {
 	void (*spec_release)(struct ipttrace_link_spec *spec);
 	int (*takes)(u32 family, const struct ipttrace_set *set,
 		     const struct nlattr *attr, struct netlink_ext_ack *extack);
+	bool (*decides)(const struct ipttrace_link *link);
 	int (*begin)(const struct ipttrace_link_spec *spec,
 		     struct netlink_ext_ack *extack);
 	void (*end)(const struct ipttrace_link_spec *spec);

@@ -9,7 +9,7 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0x3d4a4907U
+#define IPTTRACE_FINGERPRINT 0x16146902U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -119,6 +119,8 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_KNOWN = 10,
 	/* chain: a NAT chain was not consulted: NAT knows the packet's connection */
 	IPTTRACE_KIND_CHAIN_KNOWN = 11,
+	/* nf: the link's shadow decided otherwise than the link: see both verdicts */
+	IPTTRACE_KIND_DISAGREE = 12,
 };
 
 /* Bits of an event's ``flags``. */
@@ -221,6 +223,10 @@ enum ipttrace_action {
 	IPTTRACE_ACTION_ROLLBACK_REQUEST = 4,
 	/* a guard of a swap that waited did not hold: the module rolled it back */
 	IPTTRACE_ACTION_ROLLBACK_GUARD = 5,
+	/* somebody had the link's shadow take the place of the program set */
+	IPTTRACE_ACTION_PROMOTE = 6,
+	/* what the promotion of the link's shadow waited for was met: the module made it */
+	IPTTRACE_ACTION_PROMOTE_IF = 7,
 };
 
 /* Why a link went. */
@@ -247,6 +253,10 @@ enum ipttrace_counter {
 	IPTTRACE_COUNTER_DROPS = 6,
 	/* program runs in all slots */
 	IPTTRACE_COUNTER_RUNS = 7,
+	/* packets for which the link's shadow had the link's verdict */
+	IPTTRACE_COUNTER_AGREEMENTS = 8,
+	/* packets for which it had another verdict */
+	IPTTRACE_COUNTER_DISAGREEMENTS = 9,
 };
 
 /* How a condition compares a counter with its threshold. */
@@ -293,7 +303,7 @@ enum ipttrace_command {
 	IPTTRACE_CMD_LINK_SWAPPED = 7,
 	/* notification: a link went */
 	IPTTRACE_CMD_LINK_DETACHED = 8,
-	/* notification: armed, gone, owner, name, rollback-in or outcome changed */
+	/* notification: armed, gone, owner, name, rollback-in, outcome or shadow changed */
 	IPTTRACE_CMD_LINK_CHANGED = 9,
 	/* a batch of events of one CPU */
 	IPTTRACE_CMD_EVENTS = 10,
@@ -320,6 +330,15 @@ enum ipttrace_command {
 	IPTTRACE_CMD_RELEASE = 19,
 	/* undo a swap that waits, at once, for all its links; a reply for each of them */
 	IPTTRACE_CMD_ROLLBACK = 20,
+	/*
+	 * give a link a shadow: a program set that meets the same packets, and whose verdicts
+	 * are compared with the link's, and not used
+	 */
+	IPTTRACE_CMD_SHADOW = 21,
+	/* swap a link's shadow in, for a generation of its own */
+	IPTTRACE_CMD_PROMOTE = 22,
+	/* take a link's shadow away */
+	IPTTRACE_CMD_DROP_SHADOW = 23,
 };
 
 /* Attributes of every message of the family. */
@@ -479,7 +498,16 @@ enum ipttrace_a {
 	IPTTRACE_A_REQUESTER_PID = 54,
 	/* string: command of that process */
 	IPTTRACE_A_REQUESTER_COMM = 55,
-	IPTTRACE_A_MAX = 55
+	/* nest of shadow: the link's shadow, if it has one */
+	IPTTRACE_A_SHADOW = 56,
+	/* u64: promote, drop-shadow: only if the link's shadow has this number */
+	IPTTRACE_A_EXPECT_SHADOW = 57,
+	/*
+	 * nest of condition: shadow: promote it when this condition is met, and all others that
+	 * are given; counters of shadows only
+	 */
+	IPTTRACE_A_PROMOTE_IF = 58,
+	IPTTRACE_A_MAX = 58
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */
@@ -552,7 +580,18 @@ enum ipttrace_a_link_stats {
 	IPTTRACE_A_LINK_STATS_DROPS = 6,
 	/* nest of slot-stats: programs of a slot in use */
 	IPTTRACE_A_LINK_STATS_SLOT = 7,
-	IPTTRACE_A_LINK_STATS_MAX = 7
+	/*
+	 * u64: packets for which the link's last shadow had the link's verdict. The counters of
+	 * a shadow start at 0 with each, and stay when it goes
+	 */
+	IPTTRACE_A_LINK_STATS_AGREED = 8,
+	/* u64: packets for which it had another verdict */
+	IPTTRACE_A_LINK_STATS_DISAGREED = 9,
+	/* u64: runs of the shadow's program */
+	IPTTRACE_A_LINK_STATS_SHADOW_RUNS = 10,
+	/* u64: time that they took, ns; measured as in slot-stats */
+	IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME = 11,
+	IPTTRACE_A_LINK_STATS_MAX = 11
 };
 
 /* Counters of the programs in a slot, summed over the CPUs and the generations. */
@@ -631,8 +670,8 @@ enum ipttrace_a_condition {
 	/* u32: threshold is a number in this time, ms */
 	IPTTRACE_A_CONDITION_PER_TIME = 4,
 	/*
-	 * u32: threshold is a number in this many packets that reached the hook; without this
-	 * and per-time, it is a number in the window
+	 * u32: threshold is a number in this many packets that reached the hook, or, of a
+	 * shadow, that were compared; without this and per-time, it is a number in the window
 	 */
 	IPTTRACE_A_CONDITION_PER_PACKETS = 5,
 	/*
@@ -661,6 +700,20 @@ enum ipttrace_a_violation {
 	/* u64: the window as it was measured, ms */
 	IPTTRACE_A_VIOLATION_TIME = 5,
 	IPTTRACE_A_VIOLATION_MAX = 5
+};
+
+/* A program set whose verdicts are compared with those of the link, and not used. */
+enum ipttrace_a_shadow {
+	/*
+	 * u64: number of the change that gave it to the link (links-sequence): no other shadow
+	 * has it
+	 */
+	IPTTRACE_A_SHADOW_NUMBER = 1,
+	/* nest of program-set: the program set */
+	IPTTRACE_A_SHADOW_PROGRAMS = 2,
+	/* nest of condition: a condition on which the module promotes it, when all are met */
+	IPTTRACE_A_SHADOW_PROMOTE_IF = 3,
+	IPTTRACE_A_SHADOW_MAX = 3
 };
 
 /* How a generation of a link came about. */
@@ -733,7 +786,7 @@ struct ipttrace_event {
 	__u64 chain_handle;
 	/*
 	 * chain: handle of the rule in its table; its replacement may have it too; 0 if there is
-	 * none
+	 * none. Disagree: number of the shadow
 	 */
 	__u64 rule_handle;
 	/* id of the link */
@@ -775,14 +828,14 @@ struct ipttrace_event {
 	 */
 	__u32 rules;
 	/*
-	 * exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's; chain rule:
-	 * these, or NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy:
+	 * exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet, disagree: the link's; chain
+	 * rule: these, or NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy:
 	 * NF_DROP or NF_ACCEPT
 	 */
 	__u32 verdict;
-	/* exit, rule: errno of a drop, or number of the queue */
+	/* exit, rule: errno of a drop, or number of the queue; disagree: the shadow's verdict */
 	__u32 verdict_data;
-	/* packet: priority of the link at its netfilter hook */
+	/* packet, disagree: priority of the link at its netfilter hook */
 	__s32 priority;
 	/* source port, host byte order */
 	__u16 sport;

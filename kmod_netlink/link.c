@@ -4,8 +4,9 @@
  *
  * Locks, outer to inner: rtnl_mutex (attaching to a device, and the notifier of devices),
  * pernet_ops_rwsem (a namespace goes) or the arming lock of table.c or chain.c; that of nat.c;
- * ipttrace_lock; ipttrace_links_index, and netfilter's nf_hook_mutex. ipttrace_lock is held for no
- * longer than an RCU grace period takes, and by a notifier only if something of its own has a link.
+ * ipttrace_lock; ipttrace_links_index, netfilter's nf_hook_mutex, and the used_maps_mutex of a BPF
+ * program. ipttrace_lock is held for no longer than an RCU grace period takes, and by a notifier
+ * only if something of its own has a link.
  */
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -17,6 +18,7 @@
 #include "link.h"
 #include "owner.h"
 #include "rollback.h"
+#include "shadow.h"
 
 /* described in link.h */
 DEFINE_MUTEX(ipttrace_lock);
@@ -247,8 +249,8 @@ err_free:
  * code for it is loaded.
  *
  * Context: between begin and end of the kind of hook, with ipttrace_lock held.
- * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -EEXIST, -ENOSPC, -ENOMEM,
- * -ENODEV, or an errno of takes or attach of the kind of hook.
+ * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -EEXIST, -EBUSY, -ENOSPC,
+ * -ENOMEM, -ENODEV, or an errno of takes or attach of the kind of hook.
  */
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
@@ -260,6 +262,8 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 
 	lockdep_assert_held(&ipttrace_lock);
 	err = hook->takes(spec->family, set, spec->programs, extack);
+	if (!err)
+		err = ipttrace_shadow_check_maps(set, spec->programs, extack);
 	if (!err && spec->name)
 		err = check_free(spec->name, NULL, extack);
 	if (err)
@@ -362,6 +366,7 @@ void ipttrace_links_detach(struct list_head *leaving)
 		return;
 	list_for_each_entry(link, leaving, list) {
 		ipttrace_rollback_leave(link);
+		ipttrace_shadow_leave(link);
 		__set_bit(link->hook, &hooks);
 	}
 	for_each_set_bit(i, &hooks, IPTTRACE_HOOKS)
@@ -380,11 +385,12 @@ void ipttrace_links_detach(struct list_head *leaving)
 }
 
 /**
- * ipttrace_link_free - free a link that was detached, and its program set
+ * ipttrace_link_free - free a link that was detached, its program set and its shadow
  * @link: the link, on no list
  */
 void ipttrace_link_free(struct ipttrace_link *link)
 {
+	ipttrace_shadow_free(link);
 	ipttrace_set_free(link->set);
 	free_percpu(link->stats);
 	kfree(link->place);
@@ -418,6 +424,12 @@ struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link)
 			sum.slots[slot].run_time +=
 				READ_ONCE(stats->slots[slot].run_time);
 		}
+		sum.shadow.agreed += READ_ONCE(stats->shadow.agreed);
+		sum.shadow.disagreed += READ_ONCE(stats->shadow.disagreed);
+		sum.shadow.program.runs +=
+			READ_ONCE(stats->shadow.program.runs);
+		sum.shadow.program.run_time +=
+			READ_ONCE(stats->shadow.program.run_time);
 	}
 	return sum;
 }

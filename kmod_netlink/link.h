@@ -14,11 +14,19 @@
 #include "program.h"
 
 struct ipttrace_rollback;
+struct ipttrace_shadow;
 
 /* Counters of a slot on one CPU; the time is in ns. */
 struct ipttrace_slot_stats {
 	u64 runs;
 	u64 run_time;
+};
+
+/* Counters of a link's shadow on one CPU; from 0 with each shadow, when no packet meets any. */
+struct ipttrace_shadow_stats {
+	u64 agreed;
+	u64 disagreed;
+	struct ipttrace_slot_stats program;
 };
 
 /* Counters of a link on one CPU; bumped with this_cpu_inc(). */
@@ -30,6 +38,7 @@ struct ipttrace_link_stats {
 	u64 lost;
 	u64 drops;
 	struct ipttrace_slot_stats slots[IPTTRACE_SLOTS];
+	struct ipttrace_shadow_stats shadow;
 };
 
 /**
@@ -61,6 +70,7 @@ struct ipttrace_link_stats {
  * @reason: the reason given for that change; once the link is detached, the one given for that.
  *	Empty if none was given
  * @history: its last generations
+ * @shadow: its shadow, owned, or NULL; never while a roll-back waits
  *
  * Protected by ipttrace_lock, with two exceptions. Packets read @id, @family, @stats and
  * @count_rules, which are constant while the link is published. Notifiers search under
@@ -92,6 +102,7 @@ struct ipttrace_link {
 	u64 transaction;
 	char reason[IPTTRACE_REASON + 1];
 	struct ipttrace_history history;
+	struct ipttrace_shadow *shadow;
 };
 
 /**

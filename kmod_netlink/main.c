@@ -11,11 +11,15 @@
  * rollback.c	swaps that wait to be confirmed or rolled back
  * rollback_command.c	the commands to confirm them, and to roll them back at once
  * condition.c	conditions on a link's counters
+ * shadow.c	program sets whose verdicts are compared with those of a link
+ * shadow_command.c	the commands that give a link a shadow, promote it or drop it
+ * promotion.c	shadows that are promoted when conditions on their verdicts are met
  * history.c	the last generations of a link
  * hook.c	the kinds of hooks that there are: table.c, nf.c and chain.c
  * program.c	program sets: checking and filling them
  * payload.c	payloads: bytes that a program adds to its event
  * nf.c		the nf hook: links at netfilter's own hooks
+ * nf_packet.c	packets at these hooks
  * table.c	the table hook: links at the tables of iptables
  * traverse.c	packets on their way through a table
  * frame.c	the rules that the kernel reports for them
@@ -47,6 +51,7 @@
 #include "hook.h"
 #include "nat.h"
 #include "netlink.h"
+#include "promotion.h"
 #include "rollback.h"
 
 static int __init ipttrace_init(void)
@@ -59,9 +64,12 @@ static int __init ipttrace_init(void)
 	err = ipttrace_rollback_init();
 	if (err)
 		goto err_events;
-	err = ipttrace_nat_init();
+	err = ipttrace_promotion_init();
 	if (err)
 		goto err_rollback;
+	err = ipttrace_nat_init();
+	if (err)
+		goto err_promotion;
 	err = ipttrace_hooks_init();
 	if (err)
 		goto err_nat;
@@ -74,6 +82,8 @@ err_hooks:
 	ipttrace_hooks_exit();
 err_nat:
 	ipttrace_nat_exit();
+err_promotion:
+	ipttrace_promotion_exit();
 err_rollback:
 	ipttrace_rollback_exit();
 err_events:
@@ -88,6 +98,7 @@ static void __exit ipttrace_exit(void)
 	ipttrace_netlink_exit();
 	ipttrace_hooks_exit();
 	ipttrace_nat_exit();
+	ipttrace_promotion_exit();
 	ipttrace_rollback_exit();
 	ipttrace_events_exit();
 }

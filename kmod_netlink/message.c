@@ -10,7 +10,9 @@
 #include "label.h"
 #include "link.h"
 #include "message.h"
+#include "promotion.h"
 #include "rollback.h"
+#include "shadow.h"
 
 /**
  * ipttrace_put_u64 - add a 64-bit number to a message
@@ -50,10 +52,10 @@ int ipttrace_put_program(struct sk_buff *msg, int type, u32 slot, u32 id,
 	return 0;
 }
 
-static int put_set(struct sk_buff *msg, const struct ipttrace_set *set,
-		   bool filter)
+static int put_set(struct sk_buff *msg, int type,
+		   const struct ipttrace_set *set, bool filter)
 {
-	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_PROGRAMS);
+	struct nlattr *nest = nla_nest_start(msg, type);
 	u32 slot;
 
 	if (!nest)
@@ -100,6 +102,24 @@ static int put_slot_stats(struct sk_buff *msg, u32 slot,
 	return 0;
 }
 
+/* Adds the counters of the link's shadow: left out if there was none, or no packet yet. */
+static int put_shadow_stats(struct sk_buff *msg,
+			    const struct ipttrace_shadow_stats *stats)
+{
+	if (!stats->agreed && !stats->disagreed)
+		return 0;
+	if (ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_AGREED,
+			     stats->agreed) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_DISAGREED,
+			     stats->disagreed) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_SHADOW_RUNS,
+			     stats->program.runs) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME,
+			     stats->program.run_time))
+		return -EMSGSIZE;
+	return 0;
+}
+
 static int put_link_stats(struct sk_buff *msg, const struct ipttrace_link *link)
 {
 	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_STATS);
@@ -114,13 +134,30 @@ static int put_link_stats(struct sk_buff *msg, const struct ipttrace_link *link)
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_EVENTS, stats.events) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_NESTED, stats.nested) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_LOST, stats.lost) ||
-	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_DROPS, stats.drops))
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_DROPS, stats.drops) ||
+	    put_shadow_stats(msg, &stats.shadow))
 		return -EMSGSIZE;
 	/* a slot that was in use once keeps its counters */
 	for (slot = 1; slot < IPTTRACE_SLOTS; slot++)
 		if ((link->set->progs[slot] || stats.slots[slot].runs) &&
 		    put_slot_stats(msg, slot, &stats.slots[slot]))
 			return -EMSGSIZE;
+	nla_nest_end(msg, nest);
+	return 0;
+}
+
+static int put_shadow(struct sk_buff *msg, const struct ipttrace_shadow *shadow)
+{
+	struct nlattr *nest;
+
+	if (!shadow)
+		return 0;
+	nest = nla_nest_start(msg, IPTTRACE_A_SHADOW);
+	if (!nest ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_SHADOW_NUMBER, shadow->number) ||
+	    put_set(msg, IPTTRACE_A_SHADOW_PROGRAMS, shadow->set, false) ||
+	    ipttrace_put_promotion(msg, shadow->promotion))
+		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
 }
@@ -146,9 +183,14 @@ size_t ipttrace_link_size(void)
 	size_t stats =
 		nla_total_size(sizeof(u32)) + 2 * nla_total_size(sizeof(u64));
 	size_t nests = (2 * IPTTRACE_SLOTS + 2) * nla_total_size(0);
+	/* its number and cookie, one program, filter and payload; four counters */
+	size_t shadow = 3 * nla_total_size(0) + program +
+			3 * nla_total_size(sizeof(u32)) +
+			6 * nla_total_size(sizeof(u64)) +
+			ipttrace_promotion_size();
 
 	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
-			   IPTTRACE_SLOTS * (program + stats) +
+			   IPTTRACE_SLOTS * (program + stats) + shadow +
 			   16 * nla_total_size(sizeof(u32)) +
 			   9 * nla_total_size(sizeof(u64)) +
 			   3 * nla_total_size(TASK_COMM_LEN) +
@@ -226,7 +268,8 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    nla_put_u32(msg, IPTTRACE_A_OWNER_PID, link->owner_pid) ||
 	    nla_put_string(msg, IPTTRACE_A_OWNER_COMM, link->owner_comm) ||
 	    nla_put_u32(msg, IPTTRACE_A_ARMED, link_armed(link, command)) ||
-	    put_set(msg, link->set, filter) || put_link_stats(msg, link) ||
+	    put_set(msg, IPTTRACE_A_PROGRAMS, link->set, filter) ||
+	    put_link_stats(msg, link) || put_shadow(msg, link->shadow) ||
 	    put_place(msg, link) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINKS_SEQUENCE,
 			     ipttrace_links_sequence) ||

@@ -189,12 +189,6 @@ int ipttrace_nl_transact_doit(struct sk_buff *skb, struct genl_info *info)
 	return transact(info, changes, count);
 }
 
-/* The attribute that names the link of a request. */
-static const struct nlattr *link_attr(const struct genl_info *info)
-{
-	return info->attrs[IPTTRACE_A_LINK] ?: info->attrs[IPTTRACE_A_NAME];
-}
-
 int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ipttrace_requester requester = ipttrace_parse_requester(info);
@@ -217,7 +211,8 @@ int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info)
 	err = PTR_ERR_OR_ZERO(link);
 	if (!err)
 		err = ipttrace_link_permit(link, &requester, &forced,
-					   link_attr(info), info->extack);
+					   ipttrace_link_attr(info),
+					   info->extack);
 	if (!err)
 		err = ipttrace_link_check(link, &expect, info->extack);
 	if (err) {
@@ -236,10 +231,16 @@ int ipttrace_nl_detach_doit(struct sk_buff *skb, struct genl_info *info)
 	return err;
 }
 
-/* Changes the link that a request names, and replies with the link as it is then. */
-static int with_link(struct genl_info *info,
-		     int (*change)(struct ipttrace_link *link,
-				   struct genl_info *info))
+/**
+ * ipttrace_nl_with_link - change the link that a request names, and reply with it as it is then
+ * @info: the request
+ * @change: makes the change, with ipttrace_lock held, and notifies of it; returns 0 or an errno
+ *
+ * Return: 0, -ENOMEM, -EINVAL or -ENOENT, when nothing has changed, or the result of @change.
+ */
+int ipttrace_nl_with_link(struct genl_info *info,
+			  int (*change)(struct ipttrace_link *link,
+					struct genl_info *info))
 {
 	struct ipttrace_link *link;
 	struct sk_buff *msg;
@@ -296,7 +297,7 @@ static int adopt_link(struct ipttrace_link *link, struct genl_info *info)
 		return -EINVAL;
 	}
 	err = ipttrace_link_adopt(link, &requester, flags, &forced,
-				  link_attr(info), info->extack);
+				  ipttrace_link_attr(info), info->extack);
 	if (!err)
 		ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0, forced);
 	return err;
@@ -304,7 +305,7 @@ static int adopt_link(struct ipttrace_link *link, struct genl_info *info)
 
 int ipttrace_nl_adopt_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	return with_link(info, adopt_link);
+	return ipttrace_nl_with_link(info, adopt_link);
 }
 
 static int release_link(struct ipttrace_link *link, struct genl_info *info)
@@ -313,8 +314,8 @@ static int release_link(struct ipttrace_link *link, struct genl_info *info)
 	bool forced;
 	int err;
 
-	err = ipttrace_link_permit(link, &requester, &forced, link_attr(info),
-				   info->extack);
+	err = ipttrace_link_permit(link, &requester, &forced,
+				   ipttrace_link_attr(info), info->extack);
 	if (err)
 		return err;
 	ipttrace_link_release(link);
@@ -324,7 +325,7 @@ static int release_link(struct ipttrace_link *link, struct genl_info *info)
 
 int ipttrace_nl_release_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	return with_link(info, release_link);
+	return ipttrace_nl_with_link(info, release_link);
 }
 
 static int rename_link(struct ipttrace_link *link, struct genl_info *info)
@@ -347,7 +348,7 @@ static int rename_link(struct ipttrace_link *link, struct genl_info *info)
 
 int ipttrace_nl_rename_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	return with_link(info, rename_link);
+	return ipttrace_nl_with_link(info, rename_link);
 }
 
 int ipttrace_nl_get_start(struct netlink_callback *cb)

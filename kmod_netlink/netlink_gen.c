@@ -64,7 +64,7 @@ ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1] = {
 
 const struct nla_policy
 ipttrace_condition_policy[IPTTRACE_A_CONDITION_MINIMUM + 1] = {
-	[IPTTRACE_A_CONDITION_COUNTER] = NLA_POLICY_RANGE(NLA_U32, 1, 7),
+	[IPTTRACE_A_CONDITION_COUNTER] = NLA_POLICY_RANGE(NLA_U32, 1, 9),
 	[IPTTRACE_A_CONDITION_COMPARISON] = NLA_POLICY_RANGE(NLA_U32, 1, 4),
 	[IPTTRACE_A_CONDITION_THRESHOLD] = { .type = NLA_U32 },
 	[IPTTRACE_A_CONDITION_PER_TIME] = NLA_POLICY_FULL_RANGE(NLA_U32, &per_time_range),
@@ -204,7 +204,40 @@ ipttrace_rollback_policy[IPTTRACE_A_FORCE + 1] = {
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
-const struct genl_ops ipttrace_nl_operations[14] = {
+static const struct nla_policy
+ipttrace_shadow_policy[IPTTRACE_A_PROMOTE_IF + 1] = {
+	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
+	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+	[IPTTRACE_A_PROMOTE_IF] = NLA_POLICY_NESTED(ipttrace_condition_policy),
+};
+
+static const struct nla_policy
+ipttrace_promote_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
+	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+	[IPTTRACE_A_GUARD] = NLA_POLICY_NESTED(ipttrace_condition_policy),
+	[IPTTRACE_A_EXPECT_SHADOW] = { .type = NLA_U64 },
+};
+
+static const struct nla_policy
+ipttrace_drop_shadow_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
+	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+	[IPTTRACE_A_EXPECT_SHADOW] = { .type = NLA_U64 },
+};
+
+const struct genl_ops ipttrace_nl_operations[17] = {
 	{
 		.cmd = IPTTRACE_CMD_ATTACH,
 		.flags = GENL_ADMIN_PERM,
@@ -304,5 +337,26 @@ const struct genl_ops ipttrace_nl_operations[14] = {
 		.doit = ipttrace_nl_rollback_doit,
 		.policy = ipttrace_rollback_policy,
 		.maxattr = IPTTRACE_A_FORCE,
+	},
+	{
+		.cmd = IPTTRACE_CMD_SHADOW,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_shadow_doit,
+		.policy = ipttrace_shadow_policy,
+		.maxattr = IPTTRACE_A_PROMOTE_IF,
+	},
+	{
+		.cmd = IPTTRACE_CMD_PROMOTE,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_promote_doit,
+		.policy = ipttrace_promote_policy,
+		.maxattr = IPTTRACE_A_EXPECT_SHADOW,
+	},
+	{
+		.cmd = IPTTRACE_CMD_DROP_SHADOW,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_drop_shadow_doit,
+		.policy = ipttrace_drop_shadow_policy,
+		.maxattr = IPTTRACE_A_EXPECT_SHADOW,
 	},
 };

@@ -24,7 +24,7 @@ extern const struct nla_policy
 ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1];
 
 /* Every request, with what it may hold. */
-extern const struct genl_ops ipttrace_nl_operations[14];
+extern const struct genl_ops ipttrace_nl_operations[17];
 
 /* The handlers of the operations: netlink.c. */
 
@@ -74,5 +74,17 @@ int ipttrace_nl_release_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* undo a swap that waits, at once, for all its links; a reply for each of them */
 int ipttrace_nl_rollback_doit(struct sk_buff *skb, struct genl_info *info);
+
+/*
+ * give a link a shadow: a program set that meets the same packets, and whose verdicts
+ * are compared with the link's, and not used
+ */
+int ipttrace_nl_shadow_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* swap a link's shadow in, for a generation of its own */
+int ipttrace_nl_promote_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* take a link's shadow away */
+int ipttrace_nl_drop_shadow_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _IPTTRACE_NETLINK_GEN_H */

@@ -11,46 +11,12 @@
 #include <linux/netfilter_arp.h>
 #include <linux/rtnetlink.h>
 #include <linux/slab.h>
-#include <linux/local_lock.h> /* behind the others: on PREEMPT_RT it needs a spinlock_t */
 #include <net/net_namespace.h>
 
-#include "events.h"
 #include "link.h"
 #include "message.h"
 #include "nf.h"
-#include "packet.h"
-
-/**
- * struct nf_place - the place of an nf link
- * @ops: the registered hook; its dev is NULL unless it is an ingress hook
- * @active: the link's program set, as packets find it; written under ipttrace_lock
- * @net: the network namespace, NULL once @gone
- * @netns: its inode number
- * @netns_cookie: its cookie
- * @mode: enum ipttrace_nf_mode
- * @report_drops: whether each packet that the link drops is an event
- * @gone: enum ipttrace_gone once the link is at no hook any more, else 0
- * @ifindex: index of the device, or 0
- * @ifname: its name, kept up to date while it is there
- *
- * Owned by the link, freed with it a grace period after @ops left the hook. Packets read @ops,
- * @active, @mode and @report_drops, which are constant except for @active. The rest is under
- * ipttrace_lock. @net and the dev of @ops are changed under ipttrace_links_index as well, since
- * notifiers search for them. No reference to the namespace and the device is held. Notifiers run
- * before either goes: then @ops is unregistered, and @net and the dev of @ops are cleared.
- */
-struct nf_place {
-	struct nf_hook_ops ops;
-	struct ipttrace_set __rcu *active;
-	struct net *net;
-	u32 netns;
-	u64 netns_cookie;
-	u32 mode;
-	bool report_drops;
-	u32 gone;
-	u32 ifindex;
-	char ifname[IFNAMSIZ];
-};
+#include "nf_packet.h"
 
 /**
  * struct nf_spec - place of an nf link in an attach request
@@ -71,72 +37,6 @@ struct nf_spec {
 	u32 ifindex;
 	const struct nlattr *ifindex_attr;
 };
-
-/* --- packets ------------------------------------------------------------------------------- */
-
-/* noinline: a packet that nobody asks to report does not pay for an event on the stack. */
-static noinline void nf_report(const struct nf_place *nf,
-			       const struct ipttrace_set *set,
-			       const struct sk_buff *skb,
-			       const struct nf_hook_state *state,
-			       unsigned int verdict)
-{
-	struct ipttrace_event event = {
-		.kind = IPTTRACE_KIND_PACKET,
-		.verdict = verdict,
-		.priority = nf->ops.priority,
-	};
-
-	this_cpu_inc(set->link->stats->events);
-	if (!ipttrace_events_wanted())
-		return;
-	event.time = ktime_get_ns();
-	ipttrace_packet_describe(&event, skb, state);
-	ipttrace_set_emit(set, IPTTRACE_SLOT_PACKET, &event);
-}
-
-/*
- * Serialises the packet programs of a CPU, and the reading of their payloads: they share per-CPU
- * maps with themselves. Softirqs are off as well, as ipt_do_table() has them for xt_bpf. On
- * PREEMPT_RT that does not make these exclude each other (from 6.18 on in no case). There this is a
- * lock that sleeps, since socket filters may use maps with such locks.
- */
-static DEFINE_PER_CPU(local_lock_t,
-		      packet_programs) = INIT_LOCAL_LOCK(packet_programs);
-
-/* Handles a packet at the hook of a link. Netfilter holds the RCU read lock around all hooks. */
-static unsigned int nf_packet(void *priv, struct sk_buff *skb,
-			      const struct nf_hook_state *state)
-{
-	const struct nf_place *nf = priv;
-	const struct ipttrace_set *set = rcu_dereference(nf->active);
-	struct ipttrace_link_stats __percpu *stats = set->link->stats;
-	unsigned int verdict = NF_ACCEPT;
-	bool report;
-	u32 result;
-
-	local_bh_disable();
-	local_lock(&packet_programs);
-	this_cpu_inc(stats->packets);
-	if (!ipttrace_set_filter(set, skb))
-		goto out;
-	this_cpu_inc(stats->selected);
-	result = ipttrace_set_run_packet(set, skb);
-	report = result;
-	if (nf->mode == IPTTRACE_NF_MODE_FILTER) {
-		report = !result && nf->report_drops;
-		if (!result) {
-			this_cpu_inc(stats->drops);
-			verdict = NF_DROP;
-		}
-	}
-	if (report)
-		nf_report(nf, set, skb, state, verdict);
-out:
-	local_unlock(&packet_programs);
-	local_bh_enable();
-	return verdict;
-}
 
 /* --- requests ------------------------------------------------------------------------------ */
 
@@ -326,6 +226,13 @@ static int nf_takes(u32 family, const struct ipttrace_set *set,
 	return 0;
 }
 
+static bool nf_decides(const struct ipttrace_link *link)
+{
+	const struct nf_place *nf = link->place;
+
+	return nf->mode == IPTTRACE_NF_MODE_FILTER;
+}
+
 /* Takes rtnl_mutex before ipttrace_lock, as the notifier of devices has it. */
 static int nf_begin(const struct ipttrace_link_spec *link_spec,
 		    struct netlink_ext_ack *extack)
@@ -380,7 +287,7 @@ static int nf_attach(struct ipttrace_link *link,
 	nf = kzalloc(sizeof(*nf), GFP_KERNEL);
 	if (!nf)
 		return -ENOMEM;
-	nf->ops.hook = nf_packet;
+	nf->ops.hook = ipttrace_nf_packet;
 	nf->ops.priv = nf;
 	nf->ops.dev = dev;
 	nf->ops.pf = link->family;
@@ -595,6 +502,7 @@ const struct ipttrace_hook_ops ipttrace_nf_hook = {
 	.parse = nf_parse,
 	.spec_release = nf_spec_release,
 	.takes = nf_takes,
+	.decides = nf_decides,
 	.begin = nf_begin,
 	.end = nf_end,
 	.attach = nf_attach,

@@ -187,6 +187,15 @@ int ipttrace_parse_link(struct genl_info *info, struct ipttrace_link_ref *ref)
 }
 
 /**
+ * ipttrace_link_attr - the attribute that names the link of a request, to blame for it
+ * @info: the request, which has one
+ */
+const struct nlattr *ipttrace_link_attr(const struct genl_info *info)
+{
+	return info->attrs[IPTTRACE_A_LINK] ?: info->attrs[IPTTRACE_A_NAME];
+}
+
+/**
  * ipttrace_parse_requester - parse who asks for a change of links, and how
  * @info: the request, of an operation that takes force, which is behind its other attributes here
  *
@@ -469,11 +478,23 @@ int ipttrace_parse_terms(const struct genl_info *info,
 			 struct ipttrace_terms *terms)
 {
 	const struct nlattr *after = info->attrs[IPTTRACE_A_ROLLBACK_AFTER];
+	unsigned int i;
 
 	terms->rollback_after = after ? nla_get_u32(after) : 0;
 	terms->guards = ipttrace_conditions_parse(info, IPTTRACE_A_GUARD,
 						  IPTTRACE_MAX_GUARDS);
-	return PTR_ERR_OR_ZERO(terms->guards);
+	if (IS_ERR_OR_NULL(terms->guards))
+		return PTR_ERR_OR_ZERO(terms->guards);
+	for (i = 0; i < terms->guards->count; i++)
+		if (ipttrace_condition_of_shadow(
+			    &terms->guards->condition[i])) {
+			NL_SET_ERR_MSG_ATTR(
+				info->extack, info->attrs[IPTTRACE_A_GUARD],
+				"a swap that waits has no shadow, whose counters a guard could be on");
+			kfree(terms->guards);
+			return -EINVAL;
+		}
+	return 0;
 }
 
 /**

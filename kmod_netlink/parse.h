@@ -21,6 +21,7 @@ int ipttrace_parse_terms(const struct genl_info *info,
 			 struct ipttrace_terms *terms);
 struct ipttrace_requester
 ipttrace_parse_requester(const struct genl_info *info);
+const struct nlattr *ipttrace_link_attr(const struct genl_info *info);
 int ipttrace_parse_link(struct genl_info *info, struct ipttrace_link_ref *ref);
 
 #endif /* _IPTTRACE_PARSE_H */

@@ -16,19 +16,6 @@ IPTTRACE_IMPORT_BPF_INTERNAL;
 	(BIT(IPTTRACE_SLOT_RULE) | BIT(IPTTRACE_SLOT_EXIT) | \
 	 BIT(IPTTRACE_SLOT_PACKET))
 
-static bool program_uses(const struct bpf_prog *prog, const struct bpf_map *map)
-{
-	bool found = false;
-	u32 i;
-
-	mutex_lock(&prog->aux->used_maps_mutex);
-	for (i = 0; i < prog->aux->used_map_cnt; i++)
-		if (prog->aux->used_maps[i] == map)
-			found = true;
-	mutex_unlock(&prog->aux->used_maps_mutex);
-	return found;
-}
-
 static int payload_check(const struct ipttrace_set *set,
 			 const struct bpf_map *map, const struct nlattr *attr,
 			 struct netlink_ext_ack *extack)
@@ -80,7 +67,7 @@ int ipttrace_set_add_payload(struct ipttrace_set *set,
 	}
 	for_each_set_bit(slot, &set->slots, IPTTRACE_SLOTS)
 		if (EMITTING_SLOTS & BIT(slot) &&
-		    program_uses(set->progs[slot], map))
+		    ipttrace_program_uses(set->progs[slot], map))
 			__set_bit(slot, &set->payload_slots);
 	err = payload_check(set, map, attr, extack);
 	if (!err)

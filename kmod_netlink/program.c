@@ -44,19 +44,66 @@ void ipttrace_set_free(struct ipttrace_set *set)
 	kfree(set);
 }
 
-/* Checks for tail calls: nobody checks the programs that they enter for what we refuse. */
-static bool program_has_tail_calls(const struct bpf_prog *prog)
+/**
+ * ipttrace_program_map - a map that a program uses
+ * @prog: the program
+ * @place: number of the map, from 0
+ *
+ * Return: the map, which stays as long as the program does, or NULL if it uses fewer.
+ */
+const struct bpf_map *ipttrace_program_map(const struct bpf_prog *prog,
+					   u32 place)
 {
-	bool found = false;
-	u32 i;
+	const struct bpf_map *map = NULL;
 
 	mutex_lock(&prog->aux->used_maps_mutex);
-	for (i = 0; i < prog->aux->used_map_cnt; i++)
-		if (prog->aux->used_maps[i]->map_type ==
-		    BPF_MAP_TYPE_PROG_ARRAY)
-			found = true;
+	if (place < prog->aux->used_map_cnt)
+		map = prog->aux->used_maps[place];
 	mutex_unlock(&prog->aux->used_maps_mutex);
-	return found;
+	return map;
+}
+
+/**
+ * ipttrace_program_uses - check whether a program uses a map
+ * @prog: the program
+ * @map: the map
+ */
+bool ipttrace_program_uses(const struct bpf_prog *prog,
+			   const struct bpf_map *map)
+{
+	const struct bpf_map *used;
+	u32 i;
+
+	for (i = 0; (used = ipttrace_program_map(prog, i)); i++)
+		if (used == map)
+			return true;
+	return false;
+}
+
+static bool uses_type(const struct bpf_prog *prog, enum bpf_map_type type)
+{
+	const struct bpf_map *map;
+	u32 i;
+
+	for (i = 0; (map = ipttrace_program_map(prog, i)); i++)
+		if (map->map_type == type)
+			return true;
+	return false;
+}
+
+/**
+ * ipttrace_program_hides_maps - check whether a program may use other maps than those it names
+ * @prog: the program
+ *
+ * It may: by programs that tail calls enter, maps in its maps, and an extension that takes the
+ * place of one of its functions.
+ */
+bool ipttrace_program_hides_maps(const struct bpf_prog *prog)
+{
+	return uses_type(prog, BPF_MAP_TYPE_PROG_ARRAY) ||
+	       uses_type(prog, BPF_MAP_TYPE_ARRAY_OF_MAPS) ||
+	       uses_type(prog, BPF_MAP_TYPE_HASH_OF_MAPS) ||
+	       ipttrace_prog_extended(prog);
 }
 
 /*
@@ -85,7 +132,8 @@ static int kprobe_check(const struct bpf_prog *prog, const struct nlattr *attr,
 			"the program calls bpf_override_return, which has no meaning here");
 		return -EOPNOTSUPP;
 	}
-	if (program_has_tail_calls(prog)) {
+	/* nobody checks the programs that they enter for what we refuse */
+	if (uses_type(prog, BPF_MAP_TYPE_PROG_ARRAY)) {
 		NL_SET_ERR_MSG_ATTR(
 			extack, attr,
 			"the program makes tail calls: what they enter cannot be checked");
@@ -221,6 +269,15 @@ int ipttrace_set_add_filter(struct ipttrace_set *set, const struct nlattr *attr,
 	return 0;
 }
 
+static void emit(const struct ipttrace_set *set, struct ipttrace_event *event,
+		 const void *payload, u32 size)
+{
+	event->link = set->link->id;
+	event->generation = set->generation;
+	if (!ipttrace_events_emit(event, payload, size))
+		this_cpu_inc(set->link->stats->lost);
+}
+
 /**
  * ipttrace_set_emit - send the event that a program asked for
  * @set: its program set
@@ -234,9 +291,27 @@ void ipttrace_set_emit(const struct ipttrace_set *set, enum ipttrace_slot slot,
 {
 	const void *payload = ipttrace_set_payload(set, slot);
 
-	event->link = set->link->id;
-	event->generation = set->generation;
-	if (!ipttrace_events_emit(event, payload,
-				  payload ? set->payload->value_size : 0))
-		this_cpu_inc(set->link->stats->lost);
+	emit(set, event, payload, payload ? set->payload->value_size : 0);
+}
+
+/**
+ * ipttrace_set_emit_disagreement - send the event of a verdict that a shadow does not share
+ * @set: the link's program set
+ * @shadow: its shadow, whose payload goes with the event; NULL if its program did not run
+ * @event: filled in but for link and generation
+ *
+ * Context: see ipttrace_set_payload().
+ */
+void ipttrace_set_emit_disagreement(const struct ipttrace_set *set,
+				    const struct ipttrace_set *shadow,
+				    struct ipttrace_event *event)
+{
+	const void *payload = NULL;
+	u32 size = 0;
+
+	if (shadow)
+		payload = ipttrace_set_payload(shadow, IPTTRACE_SLOT_PACKET);
+	if (payload)
+		size = shadow->payload->value_size;
+	emit(set, event, payload, size);
 }

@@ -11,6 +11,7 @@
 
 struct ipttrace_labels;
 struct ipttrace_link;
+struct ipttrace_shadow;
 
 /**
  * struct ipttrace_set - the program set of a link in one generation
@@ -27,8 +28,11 @@ struct ipttrace_link;
  * @payload: a reference to the map whose first element goes with events, or NULL
  * @payload_slots: the slots whose programs use it, a bit each
  * @labels: a use of the link's labels in this generation, or NULL; no packet looks at them
+ * @shadow: the shadow whose verdicts are compared with those of this set, or NULL; written under
+ *	ipttrace_lock
  *
- * Constant while published (transaction.c), when packets find it through RCU. Owned by the link,
+ * Constant while published (transaction.c), except for @shadow, when packets find it through RCU.
+ * Packets find @shadow in it likewise, so that both are of one moment. Owned by the link,
  * freed with ipttrace_set_free() a grace period after it was taken away. A set that is kept for a
  * roll-back may then be given another generation and be published again.
  */
@@ -46,7 +50,14 @@ struct ipttrace_set {
 	struct bpf_map *payload;
 	unsigned long payload_slots;
 	struct ipttrace_labels *labels;
+	struct ipttrace_shadow __rcu *shadow;
 };
+
+const struct bpf_map *ipttrace_program_map(const struct bpf_prog *prog,
+					   u32 place);
+bool ipttrace_program_uses(const struct bpf_prog *prog,
+			   const struct bpf_map *map);
+bool ipttrace_program_hides_maps(const struct bpf_prog *prog);
 
 struct ipttrace_set *ipttrace_set_alloc(void);
 void ipttrace_set_free(struct ipttrace_set *set);
@@ -61,8 +72,13 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		     struct pt_regs *regs);
 u32 ipttrace_set_run_packet(const struct ipttrace_set *set,
 			    struct sk_buff *skb);
+u32 ipttrace_set_run_shadow(const struct ipttrace_set *shadow,
+			    struct sk_buff *skb);
 void ipttrace_set_emit(const struct ipttrace_set *set, enum ipttrace_slot slot,
 		       struct ipttrace_event *event);
+void ipttrace_set_emit_disagreement(const struct ipttrace_set *set,
+				    const struct ipttrace_set *shadow,
+				    struct ipttrace_event *event);
 
 /* Bytes of the set's filter, as it was given to us. */
 static inline size_t ipttrace_filter_size(const struct ipttrace_set *set)

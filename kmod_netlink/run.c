@@ -25,15 +25,11 @@ static u64 run_begin(void)
 }
 
 /* Counts a program run and its time, on the CPU of run_begin(). */
-static void run_end(const struct ipttrace_set *set, enum ipttrace_slot slot,
-		    u64 begin)
+static void run_end(struct ipttrace_slot_stats __percpu *stats, u64 begin)
 {
-	struct ipttrace_link_stats __percpu *stats = set->link->stats;
-
-	this_cpu_inc(stats->slots[slot].runs);
+	this_cpu_inc(stats->runs);
 	if (begin)
-		this_cpu_add(stats->slots[slot].run_time,
-			     sched_clock() - begin);
+		this_cpu_add(stats->run_time, sched_clock() - begin);
 }
 
 /*
@@ -74,7 +70,7 @@ static __always_inline u32 run(const struct ipttrace_set *set,
 		outer = bpf_set_run_ctx(&run_ctx.run_ctx);
 		begin = run_begin();
 		result = bpf_prog_run(set->progs[slot], regs);
-		run_end(set, slot, begin);
+		run_end(&set->link->stats->slots[slot], begin);
 		bpf_reset_run_ctx(outer);
 	} else {
 		this_cpu_inc(set->link->stats->nested);
@@ -104,6 +100,17 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 	return result;
 }
 
+static u32 run_packet(const struct ipttrace_set *set, struct sk_buff *skb,
+		      struct ipttrace_slot_stats __percpu *stats)
+{
+	u64 begin = run_begin();
+	u32 result;
+
+	result = bpf_prog_run_save_cb(set->progs[IPTTRACE_SLOT_PACKET], skb);
+	run_end(stats, begin);
+	return result;
+}
+
 /**
  * ipttrace_set_run_packet - run the program in the packet slot, as xt_bpf runs it
  * @set: a set that the caller found through RCU and holds there
@@ -116,12 +123,22 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
  */
 u32 ipttrace_set_run_packet(const struct ipttrace_set *set, struct sk_buff *skb)
 {
-	u64 begin = run_begin();
-	u32 result;
+	return run_packet(set, skb,
+			  &set->link->stats->slots[IPTTRACE_SLOT_PACKET]);
+}
 
-	result = bpf_prog_run_save_cb(set->progs[IPTTRACE_SLOT_PACKET], skb);
-	run_end(set, IPTTRACE_SLOT_PACKET, begin);
-	return result;
+/**
+ * ipttrace_set_run_shadow - run the program of a shadow, likewise
+ * @shadow: a shadow that the caller found through RCU and holds there
+ * @skb: the packet; its control block is restored afterwards
+ *
+ * Context: softirqs off.
+ * Return: the return value of the program.
+ */
+u32 ipttrace_set_run_shadow(const struct ipttrace_set *shadow,
+			    struct sk_buff *skb)
+{
+	return run_packet(shadow, skb, &shadow->link->stats->shadow.program);
 }
 
 /**

@@ -11,6 +11,7 @@
 #include "hook.h"
 #include "label.h"
 #include "owner.h"
+#include "shadow.h"
 #include "transaction.h"
 
 static void publication_free(struct ipttrace_publication *publication)
@@ -75,6 +76,9 @@ void ipttrace_links_exchange(struct list_head *changing,
 	for_each_set_bit(i, &publication->hooks, IPTTRACE_HOOKS)
 		sets[i] = ipttrace_hooks[i]->publish(sets[i], changing);
 	synchronize_rcu();
+	/* a shadow was of the set before, or is the set now */
+	list_for_each_entry(link, changing, change)
+		RCU_INIT_POINTER(link->other->shadow, NULL);
 	publication_free(publication);
 	ipttrace_links_sequence++;
 }
@@ -100,6 +104,12 @@ static int change_check(struct ipttrace_change *change,
 			"the last swap of the link waits to be confirmed or rolled back");
 		return -EINPROGRESS;
 	}
+	if (link->shadow) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, change->ref.attr,
+			"the link has a shadow: promote it or drop it before another swap");
+		return -EBUSY;
+	}
 	err = ipttrace_link_permit(link, requester, &change->forced,
 				   change->ref.attr, extack);
 	if (!err)
@@ -108,10 +118,65 @@ static int change_check(struct ipttrace_change *change,
 							change->programs_attr,
 							extack);
 	if (!err)
+		err = ipttrace_shadow_check_maps(change->set,
+						 change->programs_attr, extack);
+	if (!err)
 		err = ipttrace_link_check(link, &change->expect, extack);
 	if (!err)
 		change->link = link;
 	return err;
+}
+
+/**
+ * ipttrace_links_replace - put the other sets of links in force
+ * @changing: links by their change, whose other is the next set; empty on success
+ * @requester: who asks for it; NULL if the module does it by itself
+ * @terms: whether it is for good at once; on success the links own the guards
+ * @action: what it is in the history of the links
+ *
+ * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
+ * returns, no packet is handled by an old set any more.
+ *
+ * Return: 0 or -ENOMEM; on error nothing has changed.
+ */
+int ipttrace_links_replace(struct list_head *changing,
+			   const struct ipttrace_requester *requester,
+			   const struct ipttrace_terms *terms,
+			   enum ipttrace_action action)
+{
+	struct ipttrace_rollback *rollback = NULL;
+	struct ipttrace_publication publication;
+	struct ipttrace_link *link, *next;
+	int err;
+
+	lockdep_assert_held(&ipttrace_lock);
+	if (terms->rollback_after || terms->guards) {
+		rollback = ipttrace_rollback_alloc(terms, changing);
+		if (IS_ERR(rollback))
+			return PTR_ERR(rollback);
+	}
+	err = ipttrace_publication_prepare(&publication, changing, GFP_KERNEL);
+	if (err) {
+		ipttrace_rollback_cancel(rollback, changing);
+		return err;
+	}
+	ipttrace_links_exchange(changing, &publication);
+	list_for_each_entry(link, changing, change) {
+		link->transaction = ipttrace_links_sequence;
+		link->outcome = rollback ? IPTTRACE_SWAP_OUTCOME_WAITING : 0;
+		link->violation.link = 0;
+		ipttrace_link_give_reason(link,
+					  requester ? requester->reason : NULL);
+		ipttrace_history_add(link, action);
+	}
+	if (rollback)
+		ipttrace_rollback_arm(rollback, terms, changing);
+	list_for_each_entry_safe(link, next, changing, change) {
+		list_del_init(&link->change);
+		ipttrace_set_free(link->other);
+		link->other = NULL;
+	}
+	return 0;
 }
 
 /**
@@ -122,9 +187,6 @@ static int change_check(struct ipttrace_change *change,
  * @terms: whether it is for good at once; on success the links own the guards
  * @extack: extended ACK, set on error
  *
- * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
- * returns, no packet is handled by an old set any more.
- *
  * Return: 0, -ENOENT, -EINVAL, -EINPROGRESS, -EBUSY, -ESTALE, -ENOMEM, or an errno of takes of a
  * kind of hook; on error nothing has changed.
  */
@@ -133,8 +195,6 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 			const struct ipttrace_terms *terms,
 			struct netlink_ext_ack *extack)
 {
-	struct ipttrace_rollback *rollback = NULL;
-	struct ipttrace_publication publication;
 	struct ipttrace_link *link, *next;
 	LIST_HEAD(changing);
 	unsigned int i;
@@ -152,36 +212,12 @@ int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 				ipttrace_labels_get(link->set->labels);
 		list_add_tail(&link->change, &changing);
 	}
-	if (terms->rollback_after || terms->guards) {
-		rollback = ipttrace_rollback_alloc(terms, &changing);
-		if (IS_ERR(rollback)) {
-			err = PTR_ERR(rollback);
-			goto err_undo;
-		}
-	}
-	err = ipttrace_publication_prepare(&publication, &changing, GFP_KERNEL);
+	err = ipttrace_links_replace(&changing, requester, terms,
+				     IPTTRACE_ACTION_SWAP);
 	if (err)
-		goto err_free;
-
-	ipttrace_links_exchange(&changing, &publication);
-	list_for_each_entry(link, &changing, change) {
-		link->transaction = ipttrace_links_sequence;
-		link->outcome = rollback ? IPTTRACE_SWAP_OUTCOME_WAITING : 0;
-		link->violation.link = 0;
-		ipttrace_link_give_reason(link, requester->reason);
-		ipttrace_history_add(link, IPTTRACE_ACTION_SWAP);
-	}
-	if (rollback)
-		ipttrace_rollback_arm(rollback, terms, &changing);
-	list_for_each_entry_safe(link, next, &changing, change) {
-		list_del_init(&link->change);
-		ipttrace_set_free(link->other);
-		link->other = NULL;
-	}
+		goto err_undo;
 	return 0;
 
-err_free:
-	ipttrace_rollback_cancel(rollback, &changing);
 err_undo:
 	list_for_each_entry_safe(link, next, &changing, change) {
 		list_del_init(&link->change);

@@ -42,6 +42,10 @@ int ipttrace_publication_prepare(struct ipttrace_publication *publication,
 				 const struct list_head *changing, gfp_t gfp);
 void ipttrace_links_exchange(struct list_head *changing,
 			     struct ipttrace_publication *publication);
+int ipttrace_links_replace(struct list_head *changing,
+			   const struct ipttrace_requester *requester,
+			   const struct ipttrace_terms *terms,
+			   enum ipttrace_action action);
 int ipttrace_links_swap(struct ipttrace_change *changes, unsigned int count,
 			const struct ipttrace_requester *requester,
 			const struct ipttrace_terms *terms,

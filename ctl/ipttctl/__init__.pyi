@@ -77,6 +77,7 @@ from ipttctl.link.model import ModuleStatus as ModuleStatus
 from ipttctl.link.model import Part as Part
 from ipttctl.link.model import ProgramInfo as ProgramInfo
 from ipttctl.link.model import ProgramSet as ProgramSet
+from ipttctl.link.model import Shadow as Shadow
 from ipttctl.link.model import SlotStats as SlotStats
 from ipttctl.link.model import Swap as Swap
 from ipttctl.link.model import TableRuleset as TableRuleset

@@ -37,4 +37,17 @@ static inline bool ipttrace_prog_private_stack(const struct bpf_prog *prog)
 #endif
 }
 
+/*
+ * True if another program takes the place of one of the program's functions (freplace). Kernels
+ * before v6.13 tell it only if they took the change back.
+ */
+static inline bool ipttrace_prog_extended(const struct bpf_prog *prog)
+{
+#ifdef IPTTRACE_HAVE_PROG_IS_EXTENDED
+	return READ_ONCE(prog->aux->is_extended);
+#else
+	return false;
+#endif
+}
+
 #endif /* _IPTTRACE_COMPAT_BPF_H */

@@ -97,6 +97,7 @@ class Kind(Documented):
     CHAIN_EXIT = 9, "chain: the packet left the base chain with a verdict"
     KNOWN = 10, "the nat table was not consulted: NAT knows the packet's connection"
     CHAIN_KNOWN = 11, "chain: a NAT chain was not consulted: NAT knows the packet's connection"
+    DISAGREE = 12, "nf: the link's shadow decided otherwise than the link: see both verdicts"
 
 
 class EventFlag(DocumentedFlag):
@@ -172,6 +173,8 @@ class Action(Documented):
     ROLLBACK = 3, "a swap was not confirmed in time: the module put the set before it back"
     ROLLBACK_REQUEST = 4, "somebody had a swap that waited rolled back"
     ROLLBACK_GUARD = 5, "a guard of a swap that waited did not hold: the module rolled it back"
+    PROMOTE = 6, "somebody had the link's shadow take the place of the program set"
+    PROMOTE_IF = 7, "what the promotion of the link's shadow waited for was met: the module made it"
 
 
 class DetachReason(Documented):
@@ -191,6 +194,8 @@ class Counter(Documented):
     LOST = 5, "events lost because the CPU's ring was full"
     DROPS = 6, "packets that the link dropped"
     RUNS = 7, "program runs in all slots"
+    AGREEMENTS = 8, "packets for which the link's shadow had the link's verdict"
+    DISAGREEMENTS = 9, "packets for which it had another verdict"
 
 
 class Comparison(Documented):

@@ -102,7 +102,8 @@ Event: Final = Struct(
     "chain_handle" / Int64un * "chain: handle of the chain in its table",
     "rule_handle"
     / Int64un
-    * "chain: handle of the rule in its table; its replacement may have it too; 0 if there is none",
+    * "chain: handle of the rule in its table; its replacement may have it too; 0 if there is "
+    "none. Disagree: number of the shadow",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
     "traversal"
@@ -128,10 +129,13 @@ Event: Final = Struct(
     "say so",
     "verdict"
     / Int32un
-    * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet: the link's; chain rule: these, or "
+    * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet, disagree: the link's; chain rule: "
+    "these, or "
     "NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy: NF_DROP or NF_ACCEPT",
-    "verdict_data" / Int32un * "exit, rule: errno of a drop, or number of the queue",
-    "priority" / Int32sn * "packet: priority of the link at its netfilter hook",
+    "verdict_data"
+    / Int32un
+    * "exit, rule: errno of a drop, or number of the queue; disagree: the shadow's verdict",
+    "priority" / Int32sn * "packet, disagree: priority of the link at its netfilter hook",
     "sport" / Int16un * "source port, host byte order",
     "dport" / Int16un * "destination port, host byte order",
     "icmp_id" / Int16un * "identifier of an ICMP echo, host byte order",
@@ -243,6 +247,16 @@ LinkStats: Final = AttributeSet(
     Attribute("lost", 5, U64, "events lost because the CPU's ring was full"),
     Attribute("drops", 6, U64, "packets that the link dropped (nf, mode filter)"),
     Attribute("slot", 7, SlotStats, "programs of a slot in use", multi=True),
+    Attribute(
+        "agreed",
+        8,
+        U64,
+        "packets for which the link's last shadow had the link's verdict. The counters of a shadow "
+        "start at 0 with each, and stay when it goes",
+    ),
+    Attribute("disagreed", 9, U64, "packets for which it had another verdict"),
+    Attribute("shadow-runs", 10, U64, "runs of the shadow's program"),
+    Attribute("shadow-run-time", 11, U64, "time that they took, ns; measured as in slot-stats"),
 )
 
 CpuStats: Final = AttributeSet(
@@ -321,8 +335,8 @@ Condition: Final = AttributeSet(
         "per-packets",
         5,
         U32,
-        "threshold is a number in this many packets that reached the hook; without this and "
-        "per-time, it is a number in the window",
+        "threshold is a number in this many packets that reached the hook, or, of a shadow, that "
+        "were compared; without this and per-time, it is a number in the window",
         minimum=1,
     ),
     Attribute(
@@ -352,6 +366,25 @@ Violation: Final = AttributeSet(
     Attribute("count", 3, U64, "what the counter grew by in the window"),
     Attribute("packets", 4, U64, "packets that reached the hook in the window"),
     Attribute("time", 5, U64, "the window as it was measured, ms"),
+)
+
+Shadow: Final = AttributeSet(
+    "shadow",
+    "A program set whose verdicts are compared with those of the link, and not used.",
+    Attribute(
+        "number",
+        1,
+        U64,
+        "number of the change that gave it to the link (links-sequence): no other shadow has it",
+    ),
+    Attribute("programs", 2, ProgramSet, "the program set"),
+    Attribute(
+        "promote-if",
+        3,
+        Condition,
+        "a condition on which the module promotes it, when all are met",
+        multi=True,
+    ),
 )
 
 History: Final = AttributeSet(
@@ -613,6 +646,21 @@ Top: Final = AttributeSet(
         "notification of a roll-back that was asked for: the process that asked",
     ),
     Attribute("requester-comm", 55, STRING, "command of that process", max_length=15),
+    Attribute("shadow", 56, Shadow, "the link's shadow, if it has one"),
+    Attribute(
+        "expect-shadow",
+        57,
+        U64,
+        "promote, drop-shadow: only if the link's shadow has this number",
+    ),
+    Attribute(
+        "promote-if",
+        58,
+        Condition,
+        "shadow: promote it when this condition is met, and all others that are given; counters of "
+        "shadows only",
+        multi=True,
+    ),
 )
 
 ATTRIBUTE_SETS: Final = (
@@ -628,6 +676,7 @@ ATTRIBUTE_SETS: Final = (
     Change,
     Condition,
     Violation,
+    Shadow,
     History,
     Payload,
 )

@@ -29,7 +29,10 @@ class Command(Documented):
     LINK_ATTACHED = 6, "notification: a link was made"
     LINK_SWAPPED = 7, "notification: a link has a new program set"
     LINK_DETACHED = 8, "notification: a link went"
-    LINK_CHANGED = 9, "notification: armed, gone, owner, name, rollback-in or outcome changed"
+    LINK_CHANGED = (
+        9,
+        "notification: armed, gone, owner, name, rollback-in, outcome or shadow changed",
+    )
     EVENTS = 10, "a batch of events of one CPU"
     TRANSACT = 11, "swap several links in one step, all or none; a reply for each change, in order"
     CONFIRM = (
@@ -53,6 +56,15 @@ class Command(Documented):
         20,
         "undo a swap that waits, at once, for all its links; a reply for each of them",
     )
+    SHADOW = (
+        21,
+        (
+            "give a link a shadow: a program set that meets the same packets, and whose verdicts "
+            "are compared with the link's, and not used"
+        ),
+    )
+    PROMOTE = 22, "swap a link's shadow in, for a generation of its own"
+    DROP_SHADOW = 23, "take a link's shadow away"
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,7 @@ _LINK: Final = (
     "guard",
     "outcome",
     "violation",
+    "shadow",
 )
 
 #: what is known of the walk
@@ -171,6 +184,39 @@ OPERATIONS: Final = (
     Operation(
         Command.ROLLBACK,
         ("link", "expect-generation", "name", "transaction", "reason-text", "force"),
+        _LINK,
+    ),
+    Operation(
+        Command.SHADOW,
+        (
+            "link",
+            "programs",
+            "expect-generation",
+            "expect-program",
+            "name",
+            "labels",
+            "force",
+            "promote-if",
+        ),
+        _LINK,
+    ),
+    Operation(
+        Command.PROMOTE,
+        (
+            "link",
+            "expect-generation",
+            "rollback-after",
+            "name",
+            "reason-text",
+            "force",
+            "guard",
+            "expect-shadow",
+        ),
+        _LINK,
+    ),
+    Operation(
+        Command.DROP_SHADOW,
+        ("link", "expect-generation", "name", "force", "expect-shadow"),
         _LINK,
     ),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),

@@ -23,11 +23,21 @@ _LOOPBACK: Final = 1
 #: how often a swap has a rollback, a set a payload, and a request the flag of a dump
 _SOMETIMES: Final = 0.2
 #: what a request need not have
-_OPTIONAL: Final = ("rollback-after", "labels", "reason-text", "flags", "force", "guard")
+_OPTIONAL: Final = (
+    "rollback-after",
+    "labels",
+    "reason-text",
+    "flags",
+    "force",
+    "guard",
+    "expect-shadow",
+    "promote-if",
+)
 #: the ways in which a request names its link; only commands about waiting swaps know the last one
 _BY_TRANSACTION: Final = frozenset({"transaction"})
 #: most guards of one request
 _GUARDS: Final = 4
+_OF_SHADOWS: Final = (Counter.AGREEMENTS, Counter.DISAGREEMENTS)
 #: numbers of transactions, few enough for some to exist
 _TRANSACTIONS: Final = 100
 #: what is spelled as names are; few of them, so that some are taken
@@ -158,7 +168,11 @@ class Generator:
             ]
         if attribute.nested is Condition:
             count = self._pick.randrange(1, _GUARDS + 1)
-            return [nest(attribute.number, self._condition(), attribute) for _ in range(count)]
+            of_shadow = attribute.name == "promote-if"
+            return [
+                nest(attribute.number, self._condition(of_shadow=of_shadow), attribute)
+                for _ in range(count)
+            ]
         if not attribute.multi:
             return [nest(attribute.number, self._content(attribute.nested, link, {}), attribute)]
         return [
@@ -224,11 +238,17 @@ class Generator:
             *nodes,
         ]
 
-    def _condition(self) -> list[Node]:
-        """A condition that decides something; many are violated soon."""
+    def _condition(self, *, of_shadow: bool) -> list[Node]:
+        """A condition that decides something; many are violated soon, or met.
+
+        Now and then it is on a counter of the link where only those of its shadow are taken, or the
+        other way round.
+        """
         pick = self._pick
+        right = pick.random() >= _SOMETIMES / _GUARDS
+        counters = [one for one in Counter if (one in _OF_SHADOWS) == (of_shadow == right)]
         values = {
-            "counter": int(pick.choice(list(Counter))),
+            "counter": int(pick.choice(counters)),
             "comparison": int(pick.choice(list(Comparison))),
             "threshold": pick.choice((1, 1, 100, (1 << 32) - 1)),
         }
@@ -286,6 +306,7 @@ class Generator:
             # of a link that waits little else comes up
             "rollback-after": lambda: pick.choice((1, 1, 20, attribute.maximum or 1)),
             "expect-generation": lambda: link.generation,
+            "expect-shadow": lambda: link.shadow,
             "id": lambda: link.programs.get(slot or 0, 0),
             "family": lambda: pick.choice(_TABLE_FAMILIES),
         }

@@ -45,6 +45,8 @@ NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
     "there are as many namespaces as verifiers get": "the 65th of a socket: test_chains.py",
     "the last swap was rolled back already: a guard did not hold": "needs packets: test_guards.py",
     "netfilter does not take another hook there": "a hook takes 1024, of which we have 128",
+    "a shadow calls no function of a module: what that does cannot be checked": "takes a module"
+    " that offers one: test_shadow_refused.py",
 }
 """Sentences that no message can cause, whatever it contains, and the reason."""
 

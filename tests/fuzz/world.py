@@ -21,6 +21,7 @@ class KnownLink:
     hook: int = Hook.TABLE
     family: int = 0
     name: str = ""
+    shadow: int = 0
 
 
 @dataclass
@@ -58,6 +59,7 @@ class World:
                 attributes.get("hook", Hook.TABLE),
                 attributes.get("family", 0),
                 attributes.get("name", ""),
+                attributes.get("shadow", {}).get("number", 0),
             )
         except KeyError as missing:
             raise ProtocolError(f"a reply about a link has no {missing}") from None

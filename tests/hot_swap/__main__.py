@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.hot_swap import counts
+from tests.hot_swap import counts, verdicts
 from tests.hot_swap.compare import measure, two_sets
 from tests.hot_swap.ways import WAYS
 from tests.kernel.support.kernel import unload_module
@@ -42,6 +42,16 @@ def main() -> int:
             print(
                 f"| {name} | {found.packets} | {found.counted} | {found.forgotten} |"
                 f" {found.longest:.2f} s |",
+                flush=True,
+            )
+    print("\n| The change is made by | Packets | undecided | forgotten | compared | longest |")
+    print("|---|---:|---:|---:|---:|---:|", flush=True)
+    with network() as net:
+        for name, decide in verdicts.WAYS.items():
+            verdict = verdicts.measure(net, decide, changes)
+            print(
+                f"| {name} | {verdict.packets} | {verdict.undecided} | {verdict.forgotten} |"
+                f" {verdict.compared} | {verdict.longest:.2f} s |",
                 flush=True,
             )
     unload_module()

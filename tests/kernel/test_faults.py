@@ -21,7 +21,7 @@ from ipttctl.hooks.table import TableHook
 from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
-from ipttproto import TABLE_SLOTS, Kind, Slot
+from ipttproto import TABLE_SLOTS, Kind, NfMode, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import faults
@@ -206,6 +206,44 @@ def test_transaction(
     assert failed > MINIMUM
     for link in links:
         controller.detach(link.id)
+
+
+@pytest.mark.parametrize("verb", ["shadow", "promote", "drop_shadow"])
+def test_shadow(controller: Controller, make_program: MakeProgram, verb: str) -> None:
+    """A shadow is there or not, and the link is of the set before or of what was the shadow."""
+    packet = ProgramSet({Slot.PACKET: make_program(type=ProgramType.SOCKET_FILTER).fd})
+    made = controller.attach(NfHook.parse("nf:inet4/output", mode=NfMode.FILTER), packet)
+    failed = 0
+
+    def give() -> Link:
+        conditions = [Condition.parse("disagreements < 1/100 for 1h")]
+        return controller.shadow(made.id, packet, labels=LABELS, promote_if=conditions)
+
+    guards = [Condition.parse("lost < 1")]
+    acts: dict[str, Callable[[], Link]] = {
+        "shadow": give,
+        # what waits takes memory too
+        "promote": lambda: controller.promote(made.id, guards=guards, reason="why"),
+        "drop_shadow": lambda: controller.drop_shadow(made.id),
+    }
+    before = made if verb == "shadow" else give()
+    for trial in each_allocation(acts[verb], IpttctlError):
+        now = controller.link(made.id)
+        done = (now.shadow is None) != (before.shadow is None)
+        if trial.error is None:
+            assert done
+            assert now.generation == before.generation + (verb == "promote")
+        elif not _unanswered(trial.error):
+            assert now == before, trial
+        failed += trial.error is not None
+        if done:
+            # as it was
+            if now.waits:
+                controller.confirm(made.id)
+            before = controller.drop_shadow(made.id) if verb == "shadow" else give()
+    print(f"{verb}: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > 0
+    controller.detach(made.id)
 
 
 def test_swaps_that_wait(

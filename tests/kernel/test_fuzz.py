@@ -68,9 +68,12 @@ def world(make_program: MakeProgram) -> Iterator[World]:
     """Programs that can be attached, and descriptors of many other things."""
     with ExitStack() as stack:
         prog_array = stack.enter_context(one_element_map(PROG_ARRAY, 4))
-        tail_call = (
-            asm.load_map(asm.R2, prog_array) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
+        # such a map is for programs of one type
+        packet_array = stack.enter_context(one_element_map(PROG_ARRAY, 4))
+        tail_call, packet_tail_call = (
+            asm.load_map(asm.R2, array) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
             + asm.returning(0)
+            for array in (prog_array, packet_array)
         )  # fmt: skip  # one step of the program a piece
         override = asm.mov(asm.R2, 0) + asm.call(asm.OVERRIDE_RETURN) + asm.returning(0)
         others = {
@@ -103,9 +106,11 @@ def world(make_program: MakeProgram) -> Iterator[World]:
             make_program(asm.returning(0)).fd,
             make_program(using).fd,
         )
+        counting = asm.counting(stack.enter_context(one_element_map()))
+        # the last one uses the payload's map
         packet_programs = tuple(
             make_program(code, type=ProgramType.SOCKET_FILTER).fd
-            for code in (asm.returning(1), using)
+            for code in (asm.returning(1), asm.returning(0), counting, packet_tail_call, using)
         )
         filters = (RETURN_ALL, LOAD_LENGTH + RETURN_ALL, LOAD_LENGTH * 4095 + RETURN_ALL)
         place = stack.enter_context(namespace("fuzz"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hot_swap import counts, ways
+from tests.hot_swap import counts, verdicts, ways
 from tests.hot_swap.compare import Result, Seen, measure, two_sets
 from tests.kernel.support.network import Network
 from tests.kernel.support.objects import BPF, compile_object
@@ -75,3 +75,14 @@ def test_a_swap_that_keeps_maps_forgets_nothing(net: Network, counting: Path) ->
 @pytest.mark.parametrize("name", ["`swap`", "`map copy`, then `swap`"])
 def test_other_swaps_forget(net: Network, counting: Path, name: str) -> None:
     assert _remembered(net, name, counting).forgotten > 0
+
+
+@pytest.mark.parametrize("name", verdicts.WAYS)
+def test_every_packet_is_decided_over(net: Network, name: str) -> None:
+    """Promoted programs have been compared before; with copied maps they forget next to nothing."""
+    found = verdicts.measure(net, verdicts.WAYS[name], CHANGES)
+    print(found)
+    assert found.packets > 20 * CHANGES
+    assert found.undecided == 0
+    shadowed = "--shadow" in name
+    assert (found.compared >= verdicts.BETWEEN) == shadowed

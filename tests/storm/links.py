@@ -69,6 +69,15 @@ _LABELS: Final[tuple[dict[str, str] | None, ...]] = (
 )
 #: seconds until a swap is rolled back: too few for a confirmation, or enough
 _ROLLBACK = (None, 0.05, 3)
+#: how often a link that decides gets a shadow instead of being swapped
+_SHADOW: Final = 0.6
+#: what has a shadow promoted: nothing, what never happens, and what happens sooner or later
+_PROMOTE_IF: Final = (
+    (),
+    ("agreements > 1000000000/s",),
+    ("disagreements < 1/2 for 200ms min 5",),
+    ("disagreements < 1000000", "agreements > 0 for 100ms"),
+)
 #: guards of a swap: that hold whatever happens, and that traffic violates soon or at some time
 _GUARDS = (
     (),
@@ -137,8 +146,13 @@ class Links:
             self._detach(index)
         elif kind >= 0.74:
             self._own(index)
+        elif self._links[index].shadow is not None:
+            self._conclude_shadow(index)
         elif not self._links[index].waits:
-            self._swap(index)
+            if self._decides(index) and self._decide.random() < _SHADOW:
+                self._give_shadow(index)
+            else:
+                self._swap(index)
         else:
             self._conclude(index)
 
@@ -227,7 +241,7 @@ class Links:
     def _swap(self, index: int) -> None:
         """Swap a link, or several in one step: all, or none if one expectation is wrong."""
         decide = self._decide
-        others = [n for n, link in enumerate(self._links) if not link.waits]
+        others = [n for n, link in enumerate(self._links) if not link.waits and link.shadow is None]
         others.remove(index)
         together = min(decide.choice(_TOGETHER), len(others) + 1)
         chosen = [index, *decide.sample(others, together - 1)]
@@ -313,6 +327,59 @@ class Links:
                 time.sleep(_POLL)
         self._look_again()
 
+    def _decides(self, index: int) -> bool:
+        """Whether a link has verdicts, which a shadow's can be compared with."""
+        hook = self._links[index].hook
+        return isinstance(hook, NfHook) and hook.mode == NfMode.FILTER
+
+    def _give_shadow(self, index: int) -> None:
+        link = self._links[index]
+        programs = self._program_set(link.hook)
+        now = self._controller.shadow(
+            link.name or link.id,
+            programs,
+            expect_generation=link.generation,
+            promote_if=[Condition.parse(text) for text in self._decide.choice(_PROMOTE_IF)],
+            labels=self._decide.choice(_LABELS),
+        )
+        assert now.shadow is not None
+        assert now.generation == link.generation
+        self._links[index] = now
+        self._journal.write("shadow", f"link {link.id} shadow {now.shadow.number}")
+
+    def _conclude_shadow(self, index: int) -> None:
+        """Promote the shadow of a link, or drop it; now and then with a wrong expectation."""
+        decide = self._decide
+        link = self._links[index]
+        assert link.shadow is not None
+        promoted = decide.random() < 0.5
+        wrong = decide.random() < _WRONG
+        expected = link.shadow.number + wrong
+        words = f"link {link.id} shadow {link.shadow.number}"
+        back = decide.choice(_ROLLBACK) if promoted else None
+        try:
+            if promoted:
+                now = self._controller.promote(
+                    link.name or link.id, expect_shadow=expected, rollback_after=back
+                )
+            else:
+                now = self._controller.drop_shadow(link.name or link.id, expect_shadow=expected)
+        except ExpectationError:
+            assert wrong, f"not as expected: {words}"
+            self._journal.write("shadow-refused", words)
+            return
+        except KernelError as error:
+            # the module has promoted it
+            if error.errno != errno.ENODATA or not link.shadow.promote_if:
+                raise
+            self._look_again()
+            return
+        assert not wrong, f"concluded in spite of a wrong number: {words}"
+        assert (now.generation, now.shadow) == (link.generation + promoted, None)
+        assert (now.rollback_in is None) == (back is None)
+        self._links[index] = now
+        self._journal.write("promote" if promoted else "drop-shadow", words)
+
     def _own(self, index: int) -> None:
         """Release a link, or adopt one that belongs to nobody."""
         link = self._links[index]
@@ -336,13 +403,14 @@ class Links:
 
     def _check_generation(self, before: Link, now: Link) -> None:
         back = now.generation - before.generation
-        waited = before.waits
+        waited = before.waits or (before.shadow is not None and bool(before.shadow.promote_if))
         assert back == 0 or (back == 1 and waited), (
             f"link {now.id} is of generation {now.generation}, was of {before.generation}"
-            f"{', to be rolled back' if waited else ''}"
+            f"{', to be rolled back or promoted' if waited else ''}"
         )
         if back:
-            self._journal.write("rolled-back", f"link {now.id} generation {now.generation}")
+            what = "rolled-back" if before.waits else "promoted"
+            self._journal.write(what, f"link {now.id} generation {now.generation}")
 
     def _detach(self, index: int) -> None:
         link = self._links[index]

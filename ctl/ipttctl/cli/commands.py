@@ -19,6 +19,8 @@ PLACES: Final = {
     "swap": "swap.swap",
     "confirm": "rollback.confirm",
     "rollback": "rollback.rollback",
+    "promote": "shadow.promote",
+    "drop-shadow": "shadow.drop_shadow",
     "history": "swap.history",
     "apply": "declared.apply",
     "diff": "declared.diff",

@@ -35,7 +35,7 @@ EXIT_CODES: Final = {
     4: "a program, a filter, a map or its key is missing, or does not compile or load",
     5: "not privileged",
     6: "there is no such link",
-    7: "the link is not as --expect-gen or --expect-prog says, or was swapped meanwhile",
+    7: "the link is not as the --expect options say, or was swapped meanwhile",
     FAILED: "doctor found that something is missing",
     DIFFERS: "diff found that something is not as declared",
     LinkDetachedError.exit_code: "attach, adopt: somebody else detached the link",

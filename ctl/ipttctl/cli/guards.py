@@ -9,9 +9,11 @@ import typer
 
 from ipttctl.errors import UsageError
 from ipttctl.link.condition import Condition
+from ipttproto import Counter
 from ipttproto.family import limit
 
 _MOST: Final = limit("MAX_GUARDS")
+_OF_SHADOWS: Final = (Counter.AGREEMENTS, Counter.DISAGREEMENTS)
 
 GuardOption = Annotated[
     list[str] | None,
@@ -24,6 +26,35 @@ GuardOption = Annotated[
 ]
 
 
+PromoteIfOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--promote-if",
+        metavar="CONDITION",
+        help="--shadow: promote it as soon as this is met, such as 'disagreements < 1/10000 for "
+        "10m'; repeated, as soon as all are",
+    ),
+]
+
+
+def parse_promote_if(texts: list[str] | None) -> list[Condition]:
+    """The conditions that --promote-if gives.
+
+    Raises:
+        UsageError: one is not spelled as a condition, or is of no shadow, or there are too many.
+    """
+    conditions = [Condition.parse(text, "--promote-if") for text in texts or ()]
+    for text, condition in zip(texts or (), conditions, strict=True):
+        if condition.counter not in _OF_SHADOWS:
+            raise UsageError(
+                f"--promote-if: '{text}' is not about a shadow",
+                f"use one of {', '.join(counter.name.lower() for counter in _OF_SHADOWS)}",
+            )
+    if len(conditions) > _MOST:
+        raise UsageError(f"--promote-if: a shadow has at most {_MOST} conditions")
+    return conditions
+
+
 def parse_guards(texts: list[str] | None) -> list[Condition]:
     """The conditions that --guard gives.
 
@@ -31,6 +62,12 @@ def parse_guards(texts: list[str] | None) -> list[Condition]:
         UsageError: one is not spelled as a condition, or there are too many.
     """
     guards = [Condition.parse(text, "--guard") for text in texts or ()]
+    for text, guard in zip(texts or (), guards, strict=True):
+        if guard.counter in _OF_SHADOWS:
+            raise UsageError(
+                f"--guard: '{text}' is about a shadow, and a swap that waits has none",
+                "use it with --shadow --promote-if",
+            )
     if len(guards) > _MOST:
         raise UsageError(f"--guard: a swap has at most {_MOST} guards")
     return guards

@@ -111,11 +111,14 @@ class Kept:
         choice: ProgramChoice,
         expect_generation: int | None,
         expect_programs: Mapping[Slot, int],
+        *,
+        copied: bool = False,
     ) -> Iterator[Swap]:
         """A swap of a link to chosen programs, which are loaded with the maps that it keeps.
 
-        The swap is of the link and the generation that the maps are of: if somebody else swaps it
-        meanwhile, ours is refused, and if another link gets its name, that is left alone.
+        With ``copied`` the programs have maps of their own, to which these are copied. The swap is
+        of the link and the generation that the maps are of: if somebody else swaps it meanwhile,
+        ours is refused, and if another link gets its name, that is left alone.
 
         Raises:
             LinkGoneError: there is no such link.
@@ -128,5 +131,8 @@ class Kept:
                 found = controller.link(link)
                 link, expect_generation = found.id, unchanged_generation(found, expect_generation)
                 keep = stack.enter_context(keep_maps(found, self.maps, note))
-            programs = stack.enter_context(choice.open(tell_compiling, keep=keep))
+            shared = None if copied else keep
+            programs = stack.enter_context(choice.open(tell_compiling, keep=shared))
+            if keep is not None and copied:
+                keep.copy_to(programs)
             yield Swap(link, programs, expect_generation, expect_programs, keep=self.parts)

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
 from ipttctl.bpf.constants_map import constants_of
 from ipttctl.cli import durations, output
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.guards import GuardOption, parse_guards
+from ipttctl.cli.guards import (
+    GuardOption,
+    PromoteIfOption,
+    parse_guards,
+    parse_promote_if,
+)
 from ipttctl.cli.keep import KeepOptions, SwapCommand
 from ipttctl.cli.options import (
     ForceOption,
@@ -57,6 +62,14 @@ def swap(
         ),
     ] = None,
     guard: GuardOption = None,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow",
+            help="run beside the link's programs: compare the verdicts, and do not use them",
+        ),
+    ] = False,
+    promote_if: PromoteIfOption = None,
     transaction: Annotated[
         str | None,
         typer.Option(
@@ -95,6 +108,13 @@ def swap(
     The kernel module itself keeps --rollback-after and --guard, so that they hold even if ipttctl
     is killed. Until then the links cannot be swapped again (status 12); `ipttctl rollback` undoes
     the swap at once.
+
+    With --shadow the link, at a netfilter hook in filter mode, keeps its programs: the new one
+    meets the same packets, and where its verdict is another one, that is counted and an event.
+    `ipttctl promote` swaps it in, `ipttctl drop-shadow` takes it away; until then the link cannot
+    be swapped. A shadow needs maps of its own: --keep-maps copies those of the link. With
+    --promote-if, a condition on the shadow's agreements or disagreements, the module itself
+    promotes it; packets count that were compared, and without any it is not promoted.
     """
     back = (
         None
@@ -103,6 +123,11 @@ def swap(
     )
     guards = parse_guards(guard)
     why = parse_reason("--reason", reason)
+    conditions = parse_promote_if(promote_if)
+    if shadow:
+        _check_shadow(rollback_after, guard, reason, transaction)
+    elif conditions:
+        raise UsageError("--promote-if is for a shadow", "give --shadow too")
     if transaction is not None:
         if link is not None or programs.given or keep.given or expected.given or label.given:
             raise UsageError("--txn has links, programs, labels and expectations in its file")
@@ -118,21 +143,32 @@ def swap(
     with (
         Controller() as controller,
         kept.open(
-            controller, wanted, choice, expected.expect_generation, expected_programs
+            controller,
+            wanted,
+            choice,
+            expected.expect_generation,
+            expected_programs,
+            copied=shadow,
         ) as opened,
     ):
-        changed = controller.swap(
-            opened.link,
-            opened.programs,
-            expect_generation=opened.expect_generation,
-            expect_programs=expected_programs,
-            rollback_after=back,
-            guards=guards,
-            labels=labels,
-            reason=why,
-            force=force,
-            keep=opened.keep,
-        )
+        how: dict[str, Any] = {
+            "expect_generation": opened.expect_generation,
+            "expect_programs": expected_programs,
+            "labels": labels,
+            "force": force,
+            "keep": opened.keep,
+        }
+        if shadow:
+            changed = controller.shadow(opened.link, opened.programs, promote_if=conditions, **how)
+        else:
+            changed = controller.swap(
+                opened.link,
+                opened.programs,
+                rollback_after=back,
+                guards=guards,
+                reason=why,
+                **how,
+            )
         output.links([changed], output_form)
 
 
@@ -151,6 +187,28 @@ def history(link: LinkArgument, output_form: OutputOption = Output.TEXT) -> None
         with suppress(ProgramError, PrivilegeError):
             constants[program] = constants_of(program)
     output.history(entries, output_form, constants)
+
+
+def _check_shadow(
+    rollback_after: str | None,
+    guard: list[str] | None,
+    reason: str | None,
+    transaction: str | None,
+) -> None:
+    """Check that no option is given that has no meaning for a shadow.
+
+    Raises:
+        UsageError: one is.
+    """
+    if transaction is not None:
+        raise UsageError("--shadow is for one link", "give it its id or name, and no --txn")
+    given = {"--rollback-after": rollback_after, "--guard": guard, "--reason": reason}
+    for option, value in given.items():
+        if value:
+            raise UsageError(
+                f"{option} does not go with --shadow, which swaps nothing",
+                "give it to `ipttctl promote`",
+            )
 
 
 class _How(NamedTuple):

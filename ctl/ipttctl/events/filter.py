@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Events = npt.NDArray[np.void]
     Choice = npt.NDArray[np.bool_]
 
-WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET, Kind.CHAIN_EXIT)
+WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET, Kind.CHAIN_EXIT, Kind.DISAGREE)
 _OF_RULES: Final = (
     Kind.RULE,
     Kind.RETURN,

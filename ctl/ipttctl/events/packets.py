@@ -45,9 +45,7 @@ class PacketCounter:
 def _continues(last: EventRecord, record: EventRecord) -> bool:
     """Whether two consecutive events of one skb can belong to one packet."""
     if _of_hook(last) and _of_hook(record) and _place(last) == _place(record):
-        # the links at a hook see a packet in order, each link once
-        at_another = record.link != last.link and record.priority >= last.priority
-        return at_another and last.verdict == Verdict.ACCEPT
+        return _goes_on(last, record)
     if not _of_hook(record) and _passage(last) == _passage(record):
         return True
     ended = last.kind in WITH_VERDICT and last.verdict != Verdict.ACCEPT
@@ -63,8 +61,18 @@ def _continues(last: EventRecord, record: EventRecord) -> bool:
     return looped or record.hook in _NEXT.get(last.hook, ())
 
 
+def _goes_on(last: EventRecord, record: EventRecord) -> bool:
+    """Whether a packet at a netfilter hook goes on from one event to another there."""
+    if record.link == last.link:
+        # the link has reported its drop, and then that its shadow disagrees
+        both = (last.kind, record.kind) == (Kind.PACKET, Kind.DISAGREE)
+        return both and record.verdict == last.verdict
+    # the links at a hook see a packet in order
+    return record.priority >= last.priority and last.verdict == Verdict.ACCEPT
+
+
 def _of_hook(record: EventRecord) -> bool:
-    return record.kind == Kind.PACKET
+    return record.kind in {Kind.PACKET, Kind.DISAGREE}
 
 
 def _place(record: EventRecord) -> tuple[int, int, int]:

@@ -118,7 +118,7 @@ class NfHook(Hook):
 
     KIND: ClassVar[int] = ipttproto.Hook.NF
     SLOTS: ClassVar[tuple[Slot, ...]] = (Slot.PACKET,)
-    EVENTS: ClassVar[frozenset[Kind]] = frozenset({Kind.PACKET})
+    EVENTS: ClassVar[frozenset[Kind]] = frozenset({Kind.PACKET, Kind.DISAGREE})
     CAN_DROP: ClassVar[bool] = True
     TITLE: ClassVar[str] = "netfilter hooks"
     SYNTAX: ClassVar[str] = HOOK_SYNTAX
@@ -336,18 +336,22 @@ class NfHook(Hook):
 
     @classmethod
     def event_values(cls, record: EventRecord) -> dict[str, Any]:
-        """The link's priority and verdict."""
-        return {
+        """The link's priority and verdict, and what a shadow says that disagrees."""
+        found: dict[str, Any] = {
             "priority": record.priority,
             "verdict": describe.verdict_name(record.verdict),
         }
+        if record.kind == Kind.DISAGREE:
+            found["shadow"] = record.rule_handle
+            found["shadow_verdict"] = describe.verdict_name(record.verdict_data)
+        return found
 
     @classmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:
         """``nf=[...]``."""
         return (
             f"nf=[hook={cls.heading(record)} in={word(record.in_name)} out={word(record.out_name)}"
-            f"{crossed} verdict={describe.verdict(record)}]"
+            f"{crossed} verdict={' shadow='.join(_verdicts(record))}]"
         )
 
     @classmethod
@@ -358,7 +362,14 @@ class NfHook(Hook):
     @classmethod
     def outcome(cls, record: EventRecord) -> Iterator[str]:
         """The fate of the packet."""
-        yield describe.verdict(record)
+        yield ", shadow ".join(_verdicts(record))
+
+
+def _verdicts(record: EventRecord) -> Iterator[str]:
+    """The link's verdict, and that of a shadow that disagrees."""
+    yield describe.verdict_name(record.verdict)
+    if record.kind == Kind.DISAGREE:
+        yield describe.verdict_name(record.verdict_data)
 
 
 def _text(family: int, hook: int, priority: int) -> str:

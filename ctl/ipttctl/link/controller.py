@@ -33,16 +33,18 @@ from ipttctl.link.model import (
     expectations,
 )
 from ipttctl.link.names import LinkRef, link_attributes, note_attributes
+from ipttctl.link.shadows import ShadowVerbs
 from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
+from ipttctl.link.terms import how_attributes as _how
+from ipttctl.link.terms import terms_attributes as _terms
 from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import EVENT_BUFFER, Connection
 from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot, Walk
 
-_MILLI: Final = 1000
 _LIST_ATTEMPTS: Final = 16
 
 
-class Controller(Closing):
+class Controller(ShadowVerbs, Closing):
     """A connection to the module that owns the links it makes.
 
     A link is given by its id, or by its name if it has one. A ``reason`` for a change is text of at
@@ -503,22 +505,6 @@ class Controller(Closing):
 
 def _sorted(replies: Iterable[Mapping[str, Any]]) -> list[Link]:
     return sorted(map(Link.from_attributes, replies), key=lambda link: link.id)
-
-
-def _how(reason: str | None, force: bool) -> dict[str, Any]:
-    """The attributes of a change for its reason, and for force."""
-    return {**note_attributes(None, reason), **({"force": 1} if force else {})}
-
-
-def _terms(rollback_after: float | None, guards: Iterable[Condition]) -> dict[str, Any]:
-    """The attributes that have a swap wait."""
-    terms: dict[str, Any] = {}
-    if rollback_after is not None:
-        terms["rollback-after"] = max(1, round(rollback_after * _MILLI))
-    nests = [guard.attributes() for guard in guards]
-    if nests:
-        terms["guard"] = nests
-    return terms
 
 
 def _waiting_swap(

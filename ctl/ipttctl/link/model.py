@@ -58,6 +58,10 @@ class LinkStats:
     ``events``: events emitted, lost ones included. ``nested``: program runs left out. ``lost``:
     events lost to a full ring. ``drops``: packets that the link dropped (nf in filter mode).
     ``slots``: counters of each slot in use.
+
+    ``agreed`` and ``disagreed``: packets for which the link's shadow had the link's verdict, and
+    another one. ``shadow_runs``: runs of the shadow's program; ``shadow_run_time``: their time, as
+    in ``SlotStats``. These four are of the current shadow, or of the last one if there is none.
     """
 
     packets: int = 0
@@ -67,11 +71,17 @@ class LinkStats:
     lost: int = 0
     drops: int = 0
     slots: Mapping[Slot, SlotStats] = field(default_factory=dict)
+    agreed: int = 0
+    disagreed: int = 0
+    shadow_runs: int = 0
+    shadow_run_time: int = 0
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> LinkStats:
         """The counters in a nest; missing ones are 0."""
-        plain = {name: value for name, value in attributes.items() if name != "slot"}
+        plain = {
+            name.replace("-", "_"): value for name, value in attributes.items() if name != "slot"
+        }
         return cls(
             **plain,
             slots={
@@ -94,6 +104,38 @@ class TableRuleset:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """A program set whose verdicts are compared with those of a link, and not used.
+
+    ``number`` is the shadow's own: no other shadow of any link has it. The module promotes it when
+    all conditions ``promote_if`` are met, if there are any. The other members are as those of
+    ``Link``.
+    """
+
+    number: int
+    programs: Mapping[Slot, ProgramInfo]
+    filter_length: int = 0
+    cookie: int = 0
+    payload_map: int = 0
+    payload_size: int = 0
+    promote_if: tuple[Condition, ...] = ()
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Shadow:
+        """The shadow that a nest describes; missing attributes are empty."""
+        programs = attributes.get("programs", {})
+        return cls(
+            number=attributes.get("number", 0),
+            programs=dict(_programs(programs.get("program", ()))),
+            filter_length=programs.get("filter-length", 0),
+            cookie=programs.get("cookie", 0),
+            payload_map=programs.get("payload-map", 0),
+            payload_size=programs.get("payload-size", 0),
+            promote_if=tuple(map(Condition.from_attributes, attributes.get("promote-if", ()))),
+        )
+
+
+@dataclass(frozen=True)
 class Link:
     """An attachment of a program set to a hook, as it was when the module reported it.
 
@@ -106,7 +148,8 @@ class Link:
     change that made the generation, or for detaching it; ``transaction`` is the number of that
     change (see ``HistoryEntry``). ``outcome`` is what became of the last swap; None if it was for
     good, or there was none. ``guards`` are the conditions of a swap that waits, and ``violation``
-    is how one did not hold, if the swap was rolled back for that.
+    is how one did not hold, if the swap was rolled back for that. ``shadow`` is None if it has
+    none.
     """
 
     id: int
@@ -131,6 +174,7 @@ class Link:
     guards: tuple[Condition, ...] = ()
     outcome: SwapOutcome | int | None = None
     violation: Violation | None = None
+    shadow: Shadow | None = None
 
     @property
     def waits(self) -> bool:
@@ -153,6 +197,7 @@ class Link:
         programs = attributes.get("programs", {})
         rollback = attributes.get("rollback-in")
         outcome = attributes.get("outcome")
+        shadow = attributes.get("shadow")
         return cls(
             id=attributes.get("link", 0),
             hook=hooks.from_attributes(attributes),
@@ -176,6 +221,7 @@ class Link:
             guards=tuple(map(Condition.from_attributes, attributes.get("guard", ()))),
             outcome=None if outcome is None else known_member(SwapOutcome, outcome),
             violation=Violation.from_attributes(attributes.get("violation")),
+            shadow=None if shadow is None else Shadow.from_attributes(shadow),
         )
 
 
@@ -233,7 +279,7 @@ class Change(enum.StrEnum):
     SWAPPED = "swapped"
     DETACHED = "detached"
     CHANGED = "changed"
-    """See ``armed``, ``gone``, ``name``, ``owner_portid`` and ``outcome`` of the link."""
+    """See ``armed``, ``gone``, ``name``, ``owner_portid``, ``outcome`` and ``shadow``."""
 
 
 _CHANGES: Final[Mapping[int, Change]] = {

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from typing import Final
 
 from ipttctl.bpf import syscalls
+from ipttctl.bpf.map_copy import copy_entries
 from ipttctl.bpf.map_match import difference
 from ipttctl.bpf.maps import Map
 from ipttctl.bpf.specs import CollectionSpec
 from ipttctl.errors import ProgramError
-from ipttctl.link.model import Link
+from ipttctl.link.model import Link, ProgramSet
 from ipttctl.programs.maps import UsedMap, maps_of, shortened
 from ipttproto import Slot
 
@@ -176,6 +177,27 @@ class KeptMaps:
                     "keep other maps, or make it a constant (const volatile)",
                 )
 
+    def copy_to(self, programs: ProgramSet) -> None:
+        """Copy the maps to those of the same names that loaded programs use, entry by entry.
+
+        This is for programs that need maps of their own, such as those of a shadow. A map that they
+        share with the link is left alone.
+
+        Raises:
+            ProgramError: keys or values differ in size, or a map of the link has no keys.
+        """
+        for identifier, slots in _slots_of_maps(programs).items():
+            with Map.from_id(identifier) as own:
+                if not self._is_asked(own.name):
+                    continue
+                one = self._counterpart(own.name, slots)
+                if one is None:
+                    continue
+                self._taken.add(one.info.id)
+                if one.info.id != identifier:
+                    copy_entries(one, own)
+        self.finish()
+
 
 @contextmanager
 def keep_maps(
@@ -189,6 +211,15 @@ def keep_maps(
     """
     with maps_of(link) as used:
         yield KeptMaps(link, used, names, warn)
+
+
+def _slots_of_maps(programs: ProgramSet) -> dict[int, list[Slot]]:
+    """The ids of the maps that loaded programs use -> the slots of these programs."""
+    slots: dict[int, list[Slot]] = {}
+    for slot, fd in programs.programs.items():
+        for identifier in syscalls.program_maps(fd):
+            slots.setdefault(identifier, []).append(slot)
+    return slots
 
 
 def _section(name: str) -> str:

@@ -14,7 +14,7 @@ from ipttctl.bpf.values import decode
 from ipttctl.errors import IpttctlError, LinkGoneError
 from ipttctl.events.records import EventRecord
 from ipttctl.link.model import Link
-from ipttproto import Hook
+from ipttproto import Hook, Kind
 from ipttproto.family import limit
 
 #: a few for each possible link: events of an earlier program set may still be on their way
@@ -38,18 +38,22 @@ class PayloadTypes:
         Without it, only the types of links that were given to ``learn`` are known.
         """
         self._link = link
-        self._types: dict[tuple[int, int], Type | None] = {}
-        """(link, generation) -> type; the most recently used are last."""
+        self._types: dict[tuple[int, int, int], Type | None] = {}
+        """(link, generation, shadow) -> type; the most recently used are last."""
 
     def __len__(self) -> int:
         """The number of program sets that are remembered."""
         return len(self._types)
 
     def learn(self, link: Link) -> None:
-        """Look up a link's type before its events come: later the link may be gone."""
-        key = link.id, link.generation
-        if key not in self._types:
-            self._remember(key, _type(link.payload_map) if link.payload_map else None)
+        """Look up a link's types before its events come: later the link may be gone."""
+        maps = {0: link.payload_map}
+        if link.shadow is not None:
+            maps[link.shadow.number] = link.shadow.payload_map
+        for shadow, payload in maps.items():
+            key = link.id, link.generation, shadow
+            if key not in self._types:
+                self._remember(key, _type(payload) if payload else None)
 
     def value(self, record: EventRecord) -> Any:
         """The decoded payload of an event; None if it has none, or its type is unknown.
@@ -58,17 +62,18 @@ class PayloadTypes:
         """
         if not record.payload:
             return None
-        key = record.link, record.generation
+        shadow = record.rule_handle if record.kind == Kind.DISAGREE else 0
+        key = record.link, record.generation, shadow
         if key not in self._types and self._link is not None:
             with suppress(LinkGoneError):
                 self.learn(self._link(record.link))
-        # None for a generation older than the link's: its map is unknown by now
+        # None for a generation, or a shadow, older than the link's: its map is unknown by now
         kind = self._remember(key, self._types.pop(key, None))
         if kind is None or kind.size != len(record.payload):
             return None
         return decode(kind, record.payload)
 
-    def _remember(self, key: tuple[int, int], kind: Type | None) -> Type | None:
+    def _remember(self, key: tuple[int, int, int], kind: Type | None) -> Type | None:
         self._types[key] = kind
         if len(self._types) > _REMEMBERED:
             del self._types[next(iter(self._types))]

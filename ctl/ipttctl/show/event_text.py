@@ -152,6 +152,8 @@ class _EventText:
             colour = {"ACCEPT": _GREEN, "DROP": _RED}.get(
                 describe.verdict(record).partition("(")[0], _YELLOW
             )
+        elif kind == "disagree":
+            colour = _YELLOW
         else:
             colour = _CYAN if kind in {"rule", "chain_rule"} else ""
         return f"{colour}{text}{_PLAIN}" if colour and self._colour else text

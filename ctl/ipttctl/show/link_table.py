@@ -92,6 +92,12 @@ def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
         yield f"guard {guard}"
     if link.violation is not None:
         yield f"rolled back: {link.violation}"
+    if link.shadow is not None:
+        for program in link.shadow.programs.values():
+            yield f"shadow {program.id} {word(program.name)}".rstrip()
+        yield f"{link.stats.disagreed} of {link.stats.agreed + link.stats.disagreed} disagree"
+        for condition in link.shadow.promote_if:
+            yield f"promote if {condition}"
 
 
 def _slots(link: Link, measured: Measurement | None) -> Iterator[tuple[str, ...]]:

@@ -25,7 +25,7 @@ def packet_text(record: EventRecord) -> str:
     ``10.0.2.15 -> 223.5.5.5 ICMP request``; so they do at chains, if it is not IP.
     """
     version = describe.version(record)
-    if record.kind == Kind.PACKET or version is None:
+    if record.kind in {Kind.PACKET, Kind.DISAGREE} or version is None:
         return _any_packet(record, version)
     source = describe.address(record.saddr, version)
     destination = describe.address(record.daddr, version)

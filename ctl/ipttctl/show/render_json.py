@@ -24,6 +24,7 @@ from ipttctl.link.model import (
     LinkList,
     ModuleStatus,
     ProgramInfo,
+    Shadow,
 )
 from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
@@ -123,6 +124,8 @@ def event_object(
         "target": None,
         "rules": None,
         "verdict": None,
+        "shadow": None,
+        "shadow_verdict": None,
         "errno": None,
         "queue": None,
         "queue_bypass": None,
@@ -182,6 +185,11 @@ def link_object(
         "drops": stats.drops,
         "lost": stats.lost,
         "nested": stats.nested,
+        "shadow": None if value.shadow is None else _shadow(value.shadow),
+        "agreed": stats.agreed,
+        "disagreed": stats.disagreed,
+        "shadow_runs": stats.shadow_runs,
+        "shadow_run_time_ns": stats.shadow_run_time,
     }
 
 
@@ -276,6 +284,18 @@ def _programs(programs: Mapping[Slot, ProgramInfo]) -> dict[str, Any]:
     return {
         _slot(slot): {"id": program.id, "tag": program.tag, "name": program.name}
         for slot, program in programs.items()
+    }
+
+
+def _shadow(shadow: Shadow) -> dict[str, Any]:
+    return {
+        "number": shadow.number,
+        "programs": _programs(shadow.programs),
+        "filter_length": shadow.filter_length,
+        "cookie": shadow.cookie,
+        "payload_map": shadow.payload_map or None,
+        "payload_size": shadow.payload_size,
+        "promote_if": [str(condition) for condition in shadow.promote_if],
     }
 
 

@@ -62,7 +62,7 @@ def link_line(
     fields += [f"packets={stats.packets}", f"selected={stats.selected}", f"events={stats.events}"]
     optional = {"drops": stats.drops, "lost": stats.lost, "nested": stats.nested}
     fields += [f"{name}={value}" for name, value in optional.items() if value]
-    return " ".join(fields)
+    return " ".join([*fields, *_shadow(link)])
 
 
 def owner(link: Link) -> str:
@@ -186,6 +186,22 @@ def _programs(programs: Mapping[Slot, ProgramInfo]) -> Iterator[str]:
         )
         if program.tag:
             yield f"{name}.tag={program.tag}"
+
+
+def _shadow(link: Link) -> Iterator[str]:
+    """A link's shadow, and the counters of the current or the last one."""
+    stats = link.stats
+    if link.shadow is not None:
+        for field in _programs(link.shadow.programs):
+            yield f"shadow.{field}"
+        yield f"shadow.number={link.shadow.number}"
+        for condition in link.shadow.promote_if:
+            yield f"shadow.promote-if={condition.word()}"
+    if link.shadow is not None or stats.agreed or stats.disagreed:
+        yield f"agreed={stats.agreed}"
+        yield f"disagreed={stats.disagreed}"
+    if stats.shadow_run_time:
+        yield f"shadow.ns={stats.shadow_run_time}"
 
 
 def _measured(name: str, measured: Measurement, slot: Slot) -> Iterator[str]:

@@ -58,7 +58,7 @@ GET_ATTACH_COOKIE = 174
 LOOP = 181
 KPTR_XCHG = 194
 
-_MAP_FD, _LOCAL_CALL, _LOCAL_FUNCTION = 1, 1, 4
+_MAP_FD, _LOCAL_CALL, _KERNEL_FUNCTION, _LOCAL_FUNCTION = 1, 1, 2, 4
 
 
 def instruction(
@@ -174,6 +174,11 @@ def call(helper: int) -> bytes:
 def call_function(distance: int) -> bytes:
     """Call the function that begins ``distance`` instructions after this one."""
     return instruction(0x85, 0, _LOCAL_CALL, immediate=distance - 1)
+
+
+def call_module(number: int, place: int) -> bytes:
+    """Call a function of a module: its type's number, and its place among the descriptors."""
+    return instruction(0x85, 0, _KERNEL_FUNCTION, place, number)
 
 
 EXIT = instruction(0x95)

@@ -10,7 +10,10 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from ipttctl.bpf.syscalls import update
+
 _NR_BPF = 321  # x86-64
+_FUNC, _ARRAY_OF_MAPS = 12, 12
 _MAP_CREATE, _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _BTF_LOAD = 0, 5, 17, 18
 _ATTRIBUTES_SIZE = 128
 _LOG_SIZE = 1 << 20
@@ -55,28 +58,32 @@ def loaded(
     functions: Sequence[tuple[int, int]] = (),
     attach_btf_id: int = 0,
     attach_program: int = 0,
+    descriptors: Sequence[int] = (),
     explain: bool = True,
 ) -> Iterator[int]:
     """A program's file descriptor; LoadError if it does not load.
 
     ``functions`` are (first instruction, type in ``btf``) of each function; ``attach_btf_id`` is
-    the program's target, in the kernel's types or in those of ``attach_program``. To
-    ``explain`` a refusal, the verifier is asked a second time.
+    the program's target, in the kernel's types or in those of ``attach_program``. Instructions
+    refer to ``descriptors`` by index, of maps and of modules' types. To ``explain`` a refusal, the
+    verifier is asked a second time.
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     gpl = ctypes.create_string_buffer(b"GPL")
     packed = b"".join(struct.pack("=II", *function) for function in functions)
     info = ctypes.create_string_buffer(packed, len(packed)) if packed else None
+    array = (ctypes.c_int * len(descriptors))(*descriptors)
 
     def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
-        # the head of union bpf_attr for BPF_PROG_LOAD, up to attach_prog_fd
+        # the head of union bpf_attr for BPF_PROG_LOAD, up to fd_array
         attributes = struct.pack(
-            "=IIQQIIQII16sIIIIQIIQIII",
+            "=IIQQIIQII16sIIIIQIIQIIIIQ",
             program_type, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(gpl),
             1 if log else 0, len(log) if log else 0, ctypes.addressof(log) if log else 0,
             0, flags, b"hostile", 0, attach_type,
             btf, 8 if functions else 0, ctypes.addressof(info) if info else 0, len(functions),
             0, 0, 0, attach_btf_id, attach_program,
+            0, ctypes.addressof(array) if descriptors else 0,
         )  # fmt: skip  # pairs together
         return bpf(_PROG_LOAD, attributes)
 
@@ -139,6 +146,17 @@ def typed_map(
 
 
 @contextmanager
+def map_of_maps(inner: int) -> Iterator[int]:
+    """An array of one map, which holds another one."""
+    fd = bpf(_MAP_CREATE, struct.pack("=IIIIII", _ARRAY_OF_MAPS, 4, 4, 1, 0, inner))
+    try:
+        update(fd, bytes(4), inner.to_bytes(4, "little"))
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
 def attached(program: int, tracepoint: str | None = None) -> Iterator[None]:
     """A program attached to a tracepoint, or to the function that it was loaded for."""
     name = ctypes.create_string_buffer(tracepoint.encode()) if tracepoint else None
@@ -168,3 +186,48 @@ def kernel_struct(name: str) -> int:
         return int(libbpf.btf__find_by_name_kind(types, name.encode(), 4))
     finally:
         libbpf.btf__free(types)
+
+
+@contextmanager
+def module_function(module: str, name: str) -> Iterator[tuple[int, int]]:
+    """A function of a module: the descriptor of the module's types, and its number there."""
+    libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    for function in (libbpf.btf__load_vmlinux_btf, libbpf.btf__load_module_btf):
+        function.restype = ctypes.c_void_p
+    kernel = ctypes.c_void_p(libbpf.btf__load_vmlinux_btf())
+    types = ctypes.c_void_p(libbpf.btf__load_module_btf(module.encode(), kernel))
+    fd = -1
+    try:
+        number = int(libbpf.btf__find_by_name_kind(types, name.encode(), _FUNC))
+        assert number > 0, f"module {module} has no function {name}: {number}"
+        fd = _types_of(libbpf, module)
+        yield fd, number
+    finally:
+        if fd >= 0:
+            os.close(fd)
+        libbpf.btf__free(types)
+        libbpf.btf__free(kernel)
+
+
+def _types_of(libbpf: ctypes.CDLL, module: str) -> int:
+    """A descriptor of the types that the kernel has of a module."""
+    number = ctypes.c_uint32(0)
+    while not libbpf.bpf_btf_get_next_id(number, ctypes.byref(number)):
+        fd = int(libbpf.bpf_btf_get_fd_by_id(number))
+        if fd >= 0 and _name_of_types(libbpf, fd) == module:
+            return fd
+        if fd >= 0:
+            os.close(fd)
+    raise AssertionError(f"the kernel has no types of module {module}")
+
+
+def _name_of_types(libbpf: ctypes.CDLL, fd: int) -> str:
+    """The name of the module that types are of; empty for other types."""
+    name = ctypes.create_string_buffer(64)
+    # struct bpf_btf_info
+    info = bytearray(struct.pack("=QIIQII", 0, 0, 0, ctypes.addressof(name), len(name), 0))
+    buffer = (ctypes.c_char * len(info)).from_buffer(info)
+    size = ctypes.c_uint32(len(info))
+    if libbpf.bpf_obj_get_info_by_fd(ctypes.c_int(fd), buffer, ctypes.byref(size)):
+        return ""
+    return name.value.decode()

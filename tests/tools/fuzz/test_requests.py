@@ -57,7 +57,7 @@ def test_right_requests_are_right(operation: object, seed: int) -> None:
         if "link" in values:
             assert values["link"] == 40
             assert "transaction" not in values
-        for guard in values.get("guard", ()):
+        for guard in (*values.get("guard", ()), *values.get("promote-if", ())):
             assert {"counter", "comparison", "threshold"} <= guard.keys()
             assert not {"per-time", "per-packets"} <= guard.keys()
         if "expect-generation" in values:
@@ -91,6 +91,8 @@ OPTIONAL = (
         "flags",
         "force",
         "guard",
+        "promote-if",
+        "expect-shadow",
         # the ways to name a swap that waits
         "link",
         "expect-generation",

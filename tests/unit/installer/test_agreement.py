@@ -76,7 +76,7 @@ def test_commands(
         assert "Commands:" not in shown_help(COMMANDS[name], capsys)
         return
     listed = shown_help(COMMANDS[name], capsys).split("Commands:\n")[1].split("\n\n")[0]
-    assert re.findall(r"^  (\w+)  ", listed, re.MULTILINE) == inner
+    assert re.findall(r"^  ([\w-]+)  ", listed, re.MULTILINE) == inner
     assert completed(f"{name} ", monkeypatch, capsys) == set(inner)
     for command in inner:
         assert section(f"{name} {command}")

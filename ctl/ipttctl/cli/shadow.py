@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl promote`` and ``drop-shadow``; ``swap --shadow`` gives a link its shadow."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from ipttctl.cli import durations, output
+from ipttctl.cli.groups import grouped
+from ipttctl.cli.guards import GuardOption, parse_guards
+from ipttctl.cli.options import ForceOption, LinkArgument, Output, OutputOption, ReasonOption
+from ipttctl.link.controller import Controller
+from ipttctl.link.names import parse_link, parse_reason
+from ipttctl.programs.slots import ExpectedGeneration
+from ipttproto.family import limit
+
+_LONGEST: Final = limit("MAX_ROLLBACK") / 1000
+_MOST: Final = (1 << 64) - 1
+
+ExpectedShadow = Annotated[
+    int | None,
+    typer.Option(
+        "--expect-shadow",
+        metavar="N",
+        min=1,
+        max=_MOST,
+        help="only if the link's shadow has this number, which swap --shadow printed",
+    ),
+]
+
+
+@grouped
+def promote(
+    *,
+    link: LinkArgument,
+    expected: ExpectedGeneration,
+    expect_shadow: ExpectedShadow = None,
+    rollback_after: Annotated[
+        str | None,
+        typer.Option(
+            "--rollback-after",
+            metavar="TIME",
+            help="swap back after this time (500ms, 30s, 2m) unless `ipttctl confirm` comes first",
+        ),
+    ] = None,
+    guard: GuardOption = None,
+    reason: ReasonOption = None,
+    force: ForceOption = False,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Swap the shadow of a link in, for a generation of its own. Prints the link.
+
+    Without --expect-shadow it is whichever shadow the link has now, somebody else's too. The counts
+    of agreements and disagreements stay until the link has another shadow. --rollback-after and
+    --guard are as for swap.
+    """
+    wanted = parse_link(link)
+    why = parse_reason("--reason", reason)
+    guards = parse_guards(guard)
+    back = None
+    if rollback_after is not None:
+        back = durations.seconds("--rollback-after", rollback_after, _LONGEST)
+    with Controller() as controller:
+        promoted = controller.promote(
+            wanted,
+            expect_generation=expected.expect_generation,
+            expect_shadow=expect_shadow,
+            rollback_after=back,
+            guards=guards,
+            reason=why,
+            force=force,
+        )
+        output.links([promoted], output_form)
+
+
+@grouped
+def drop_shadow(
+    *,
+    link: LinkArgument,
+    expected: ExpectedGeneration,
+    expect_shadow: ExpectedShadow = None,
+    force: ForceOption = False,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Take the shadow of a link away. Prints the link, with the last counts.
+
+    --expect-shadow is as for promote.
+    """
+    wanted = parse_link(link)
+    with Controller() as controller:
+        dropped = controller.drop_shadow(
+            wanted,
+            expect_generation=expected.expect_generation,
+            expect_shadow=expect_shadow,
+            force=force,
+        )
+        output.links([dropped], output_form)

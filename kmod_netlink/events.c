@@ -278,6 +278,8 @@ static unsigned int batch_fill(struct sk_buff *msg, const struct ring *ring,
 	batch->clock_offset = ktime_to_ns(ktime_mono_to_real(0));
 	batch->cpu = ring->cpu;
 	batch->count = count;
+	batch->event_size = sizeof(struct ipttrace_event);
+	batch->reserved = 0;
 	genlmsg_end(msg, header);
 	return count;
 }

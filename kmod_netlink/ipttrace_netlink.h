@@ -9,7 +9,9 @@
 
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
-#define IPTTRACE_FINGERPRINT 0x16146902U
+#define IPTTRACE_PROTOCOL_MINOR 0
+#define IPTTRACE_FEATURES 0x7U
+#define IPTTRACE_FINGERPRINT 0x64c1e5f1U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -60,6 +62,16 @@
 #define IPTTRACE_MIN_WINDOW 100
 /* longest time over which a condition is measured, ms */
 #define IPTTRACE_MAX_WINDOW 86400000
+
+/* What a module can do besides that which every module of the major version can. */
+enum ipttrace_feature {
+	/* names, labels and reasons of links; exclusive owners, force; rename, release */
+	IPTTRACE_FEATURE_LINK_NAMES = 1,
+	/* rollback on request; guards of swaps, and what became of a swap */
+	IPTTRACE_FEATURE_GUARDS = 2,
+	/* shadows of links, with conditions on which they are promoted */
+	IPTTRACE_FEATURE_SHADOWS = 4,
+};
 
 /* A place where programs run. */
 enum ipttrace_hook {
@@ -295,7 +307,7 @@ enum ipttrace_command {
 	IPTTRACE_CMD_DETACH = 3,
 	/* one link, or all of them */
 	IPTTRACE_CMD_GET = 4,
-	/* the module: version, protocol fingerprint, event stream of each CPU */
+	/* the module: versions, features, event stream of each CPU */
 	IPTTRACE_CMD_STATS = 5,
 	/* notification: a link was made */
 	IPTTRACE_CMD_LINK_ATTACHED = 6,
@@ -507,7 +519,16 @@ enum ipttrace_a {
 	 * are given; counters of shadows only
 	 */
 	IPTTRACE_A_PROMOTE_IF = 58,
-	IPTTRACE_A_MAX = 58
+	/*
+	 * u32: major version of the protocol: client and module of the same one understand each
+	 * other
+	 */
+	IPTTRACE_A_PROTOCOL_MAJOR = 62,
+	/* u32: minor version of the protocol, which grows with its features */
+	IPTTRACE_A_PROTOCOL_MINOR = 63,
+	/* u32: features of the module, bits of enum feature */
+	IPTTRACE_A_FEATURES = 64,
+	IPTTRACE_A_MAX = 64
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */
@@ -765,6 +786,10 @@ struct ipttrace_batch {
 	__u32 cpu;
 	/* events in this message */
 	__u32 count;
+	/* bytes of each event: a later version may append members, so that an event is longer */
+	__u32 event_size;
+	/* 0 */
+	__u32 reserved;
 };
 
 /* An event of a packet. */

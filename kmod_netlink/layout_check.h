@@ -13,7 +13,7 @@
 
 #include "ipttrace_netlink.h"
 
-static_assert(sizeof(struct ipttrace_batch) == 48, "struct ipttrace_batch");
+static_assert(sizeof(struct ipttrace_batch) == 56, "struct ipttrace_batch");
 static_assert(offsetof(struct ipttrace_batch, sequence) == 0,
 	      "batch.sequence");
 static_assert(offsetof(struct ipttrace_batch, lost) == 8,
@@ -24,6 +24,10 @@ static_assert(offsetof(struct ipttrace_batch, cpu) == 40,
 	      "batch.cpu");
 static_assert(offsetof(struct ipttrace_batch, count) == 44,
 	      "batch.count");
+static_assert(offsetof(struct ipttrace_batch, event_size) == 48,
+	      "batch.event_size");
+static_assert(offsetof(struct ipttrace_batch, reserved) == 52,
+	      "batch.reserved");
 static_assert(sizeof(struct ipttrace_event) == 344, "struct ipttrace_event");
 static_assert(offsetof(struct ipttrace_event, time) == 0,
 	      "event.time");

@@ -449,6 +449,11 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 	if (!header ||
 	    nla_put_u32(msg, IPTTRACE_A_FINGERPRINT, IPTTRACE_FINGERPRINT) ||
 	    nla_put_string(msg, IPTTRACE_A_MODULE_VERSION, IPTTRACE_VERSION) ||
+	    nla_put_u32(msg, IPTTRACE_A_PROTOCOL_MAJOR,
+			IPTTRACE_FAMILY_VERSION) ||
+	    nla_put_u32(msg, IPTTRACE_A_PROTOCOL_MINOR,
+			IPTTRACE_PROTOCOL_MINOR) ||
+	    nla_put_u32(msg, IPTTRACE_A_FEATURES, IPTTRACE_FEATURES) ||
 	    ipttrace_put_walk(msg) || put_links_sequence(msg))
 		goto err_free;
 	for_each_possible_cpu(cpu)

@@ -42,7 +42,7 @@ int ipttrace_nl_get_doit(struct sk_buff *skb, struct genl_info *info);
 int ipttrace_nl_get_start(struct netlink_callback *cb);
 int ipttrace_nl_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 
-/* the module: version, protocol fingerprint, event stream of each CPU */
+/* the module: versions, features, event stream of each CPU */
 int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* swap several links in one step, all or none; a reply for each change, in order */

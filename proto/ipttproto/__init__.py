@@ -12,6 +12,7 @@ from ipttproto.enumerations import (
     DetachReason,
     Emit,
     EventFlag,
+    Feature,
     Gone,
     Hook,
     Kind,
@@ -25,7 +26,7 @@ from ipttproto.enumerations import (
     Walk,
 )
 from ipttproto.errors import ProtocolError
-from ipttproto.family import FAMILY, VERSION
+from ipttproto.family import FAMILY, MINOR, VERSION
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.messages import (
     Acknowledgement,
@@ -45,7 +46,7 @@ from ipttproto.netfilter import (
     TcpFlag,
     Verdict,
 )
-from ipttproto.operations import Command, Group
+from ipttproto.operations import Command, Group, features_needed
 
 if TYPE_CHECKING:
     from ipttproto.arrays import np
@@ -56,6 +57,7 @@ __all__ = [
     "EVENT_DTYPE",
     "FAMILY",
     "FINGERPRINT",
+    "MINOR",
     "TABLE_SLOTS",
     "VERSION",
     "Acknowledgement",
@@ -70,6 +72,7 @@ __all__ = [
     "Emit",
     "EventBatch",
     "EventFlag",
+    "Feature",
     "Flag",
     "Gone",
     "Group",
@@ -92,6 +95,7 @@ __all__ = [
     "Verdict",
     "Walk",
     "build_request",
+    "features_needed",
     "parse_batch",
     "parse_datagram",
 ]

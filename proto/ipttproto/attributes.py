@@ -7,11 +7,10 @@ counts the header, a type of 16 bits whose upper two bits are flags, a value, pa
 
 from __future__ import annotations
 
-import enum
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from construct import (
     Construct,
@@ -25,6 +24,7 @@ from construct import (
     Struct,
 )
 
+from ipttproto.enumerations import DocumentedType, Feature
 from ipttproto.errors import ProtocolError
 
 NLA_ALIGNTO: Final = 4
@@ -55,9 +55,6 @@ STRING: Final = ScalarType("string", "NLA_NUL_STRING", NullTerminated(GreedyByte
 BINARY: Final = ScalarType("binary", "NLA_BINARY", GreedyBytes)
 
 
-IntEnumType: TypeAlias = type[enum.IntEnum] | type[enum.IntFlag]
-
-
 @dataclass(frozen=True)
 class Attribute:
     """One attribute of a set.
@@ -65,7 +62,7 @@ class Attribute:
     ``enum`` names the values of a number, or ``bits`` its bits; ``minimum`` and ``maximum`` bound
     a number; ``max_length`` bounds the bytes of a string (without its NUL) or of a binary value;
     ``record`` is the struct that a binary value holds; ``reply`` keeps an attribute out of requests
-    where its set also travels in replies.
+    where its set also travels in replies; ``since`` is the feature that a request with it needs.
     """
 
     name: str
@@ -73,13 +70,14 @@ class Attribute:
     type: ScalarType | AttributeSet
     doc: str
     multi: bool = False
-    enum: IntEnumType | None = None
-    bits: IntEnumType | None = None
+    enum: DocumentedType | None = None
+    bits: DocumentedType | None = None
     minimum: int | None = None
     maximum: int | None = None
     max_length: int | None = None
     record: Any = None
     reply: bool = False
+    since: Feature | None = None
 
     @property
     def nested(self) -> AttributeSet | None:
@@ -116,6 +114,18 @@ class AttributeSet:
             for item in value if attribute.multi else (value,):
                 out += _build_one(self, attribute, item)
         return bytes(out)
+
+    def features(self, values: Mapping[str, Any]) -> Feature:
+        """The features that a module has to have for these values, as ``build`` takes them."""
+        needed = Feature(0)
+        for name, value in values.items():
+            attribute = self.by_name.get(name)
+            if attribute is None:
+                continue
+            needed |= attribute.since or Feature(0)
+            for item in value if attribute.multi else (value,):
+                needed |= _features_of_value(attribute, item)
+        return needed
 
     def parse(self, data: bytes | memoryview) -> dict[str, Any]:
         """Parse the values by name; attributes with an unknown number are skipped.
@@ -155,6 +165,19 @@ def split(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
 def align(length: int) -> int:
     """Round ``length`` up as NLA_ALIGN does."""
     return (length + NLA_ALIGNTO - 1) & ~(NLA_ALIGNTO - 1)
+
+
+def _features_of_value(attribute: Attribute, value: Any) -> Feature:
+    if isinstance(attribute.type, AttributeSet):
+        return attribute.type.features(value)
+    needed = Feature(0)
+    for member in attribute.bits or ():
+        if value & member:
+            needed |= member.since or Feature(0)
+    for member in attribute.enum or ():
+        if value == member:
+            needed |= member.since or Feature(0)
+    return needed
 
 
 def _parse_one(space: AttributeSet, attribute: Attribute, payload: memoryview) -> Any:

@@ -15,27 +15,21 @@ from construct import ConstructError
 from ipttproto.attributes import HEADER_SIZE, NLA_TYPE_MASK, AttributeHeader, align, split
 from ipttproto.enumerations import Loss
 from ipttproto.errors import ProtocolError
-from ipttproto.family import Batch, Event, Payload, Top
+from ipttproto.family import FIRST_SIZES, Batch, Event, Payload, Top
 from ipttproto.layout import dtype, fields, row_format
 
 if TYPE_CHECKING:
     from ipttproto.arrays import np, npt
 
+#: the most bytes that fit into an attribute
+_MOST: Final = 0xFFFF - HEADER_SIZE
 _STRIDE: Final = align(HEADER_SIZE + Event.sizeof())
-_BATCH_SIZE: Final = align(HEADER_SIZE + Batch.sizeof())
 #: one attribute with one event, without its header
 _ROW: Final = struct.Struct(
     f"={HEADER_SIZE}x{row_format(Event)}{_STRIDE - HEADER_SIZE - Event.sizeof()}x"
 )
 #: members before the names, which are the last ones
 _NOT_NAMES: Final = [member.c_type for member in fields(Event)].index("char")
-#: the header of each event's attribute, as one number
-_HEADER: Final = int.from_bytes(
-    AttributeHeader.build(
-        {"length": HEADER_SIZE + Event.sizeof(), "type": Top.by_name["event"].number}
-    ),
-    sys.byteorder,
-)
 
 
 @cache
@@ -122,34 +116,57 @@ def parse_batch(payload: bytes | memoryview) -> EventBatch:
     """Decode the attributes of an ``events`` message; raises ProtocolError if they are malformed.
 
     The module puts the batch header first, then the events, so that they form an array, and the
-    payloads that programs added last.
+    payloads that programs added last. Members that a later minor version appended to a record are
+    left out; those that an earlier one lacks are zero.
     """
     view = memoryview(payload)
     try:
         attribute = AttributeHeader.parse(view)
-        header = Batch.parse(view[HEADER_SIZE:])
+        first, behind = view[HEADER_SIZE : attribute.length], view[align(attribute.length) :]
+        header = Batch.parse(_fitted(first, Batch.sizeof()))
     except ConstructError as error:
         raise ProtocolError(f"batch header: {error}") from None
     if (
         attribute.type & NLA_TYPE_MASK != Top.by_name["batch"].number
-        or attribute.length != HEADER_SIZE + Batch.sizeof()
+        or len(first) < FIRST_SIZES["batch"]
+        or not FIRST_SIZES["event"] <= header.event_size <= _MOST
     ):
         raise ProtocolError("an events message does not start with a batch header of our layout")
-    body = view[_BATCH_SIZE:]
-    end = header.count * _STRIDE
-    if len(body) < end:
-        raise ProtocolError(f"batch says {header.count} events, {len(body)} bytes are there")
-    wire = body[:end]
-    if set(wire.cast("I")[:: _STRIDE // HEADER_SIZE]) - {_HEADER}:
-        raise ProtocolError("a batch holds something else than events of our layout")
+    stride = align(HEADER_SIZE + header.event_size)
+    end = header.count * stride
+    if len(behind) < end:
+        raise ProtocolError(f"batch says {header.count} events, {len(behind)} bytes are there")
+    wire, behind = behind[:end], behind[end:]
+    if set(wire.cast("I")[:: stride // HEADER_SIZE]) - {_event_header(header.event_size)}:
+        raise ProtocolError("a batch holds something else than events of one layout")
+    if header.event_size != Event.sizeof():
+        wire = _in_our_layout(wire, stride)
     return EventBatch(
         header.cpu,
         header.sequence,
         {cause: header.lost[cause] for cause in Loss},
         header.clock_offset,
         wire,
-        _parse_payloads(body[end:], header.count),
+        _parse_payloads(behind, header.count),
     )
+
+
+@cache
+def _event_header(size: int) -> int:
+    """The header of each event's attribute, as one number."""
+    header = {"length": HEADER_SIZE + size, "type": Top.by_name["event"].number}
+    return int.from_bytes(AttributeHeader.build(header), sys.byteorder)
+
+
+def _in_our_layout(wire: memoryview, stride: int) -> memoryview:
+    """Events of another minor version's layout, each as long as ours."""
+    events = (wire[at : at + stride] for at in range(0, len(wire), stride))
+    return memoryview(b"".join(_fitted(event, _STRIDE) for event in events))
+
+
+def _fitted(record: memoryview, size: int) -> bytes:
+    """A record with exactly ``size`` bytes."""
+    return bytes(record[:size]).ljust(size, b"\0")
 
 
 def _parse_payloads(body: memoryview, events: int) -> dict[int, bytes]:
@@ -157,7 +174,7 @@ def _parse_payloads(body: memoryview, events: int) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     for number, nest in split(body):
         if number != Top.by_name["payload"].number:
-            raise ProtocolError("a batch holds something else than events of our layout")
+            raise ProtocolError("a batch holds something else than events of one layout")
         payload = Payload.parse(nest)
         if payload.get("event", events) >= events:
             raise ProtocolError("a payload is of no event in its batch")

@@ -14,7 +14,7 @@ from construct import Struct
 
 from ipttproto import family
 from ipttproto.attributes import Attribute, AttributeSet
-from ipttproto.enumerations import DEFINED, DocumentedType
+from ipttproto.enumerations import DEFINED, DocumentedType, Feature
 from ipttproto.fingerprint import FINGERPRINT
 from ipttproto.layout import fields
 from ipttproto.naming import kebab, snake, upper
@@ -48,6 +48,8 @@ def uapi_header() -> str:
         "",
         f'#define IPTTRACE_FAMILY_NAME "{family.FAMILY}"',
         f"#define IPTTRACE_FAMILY_VERSION {family.VERSION}",
+        f"#define IPTTRACE_PROTOCOL_MINOR {family.MINOR}",
+        f"#define IPTTRACE_FEATURES 0x{sum(Feature):x}U",
         f"#define IPTTRACE_FINGERPRINT 0x{FINGERPRINT:08x}U",
     ]
     lines += [f'#define IPTTRACE_GROUP_{upper(g.name)} "{g.value}"' for g in Group]

@@ -9,21 +9,23 @@ from typing import Final, Self, TypeAlias, TypeVar
 _Member = TypeVar("_Member", bound="Documented | DocumentedFlag")
 
 
-def _make(cls: type[_Member], value: int, doc: str) -> _Member:
+def _make(cls: type[_Member], value: int, doc: str, since: Feature | None) -> _Member:
     member: _Member = int.__new__(cls, value)
     member._value_ = value
     member.doc = doc
+    member.since = since
     return member
 
 
 class Documented(enum.IntEnum):
-    """An enumeration whose members have a description."""
+    """An enumeration whose members have a description, and perhaps the feature they came with."""
 
     doc: str
+    since: Feature | None
 
-    def __new__(cls, value: int, doc: str = "") -> Self:
+    def __new__(cls, value: int, doc: str = "", since: Feature | None = None) -> Self:
         """Make a member with its description."""
-        return _make(cls, value, doc)
+        return _make(cls, value, doc, since)
 
     def __init_subclass__(cls) -> None:
         """Add the enumeration to the definition."""
@@ -31,13 +33,14 @@ class Documented(enum.IntEnum):
 
 
 class DocumentedFlag(enum.IntFlag):
-    """Bits that have a description."""
+    """Bits that have a description, and perhaps the feature that they came with."""
 
     doc: str
+    since: Feature | None
 
-    def __new__(cls, value: int, doc: str = "") -> Self:
-        """Make a member with its description."""
-        return _make(cls, value, doc)
+    def __new__(cls, value: int, doc: str = "", since: Feature | None = None) -> Self:
+        """Make a bit with its description."""
+        return _make(cls, value, doc, since)
 
     def __init_subclass__(cls) -> None:
         """Add the bits to the definition."""
@@ -48,6 +51,14 @@ DocumentedType: TypeAlias = type[Documented] | type[DocumentedFlag]
 
 DEFINED: Final[list[DocumentedType]] = []
 """The enumerations of the protocol, in the order in which they are defined."""
+
+
+class Feature(DocumentedFlag):
+    """What a module can do besides that which every module of the major version can."""
+
+    LINK_NAMES = 1, "names, labels and reasons of links; exclusive owners, force; rename, release"
+    GUARDS = 2, "rollback on request; guards of swaps, and what became of a swap"
+    SHADOWS = 4, "shadows of links, with conditions on which they are promoted"
 
 
 class Hook(Documented):
@@ -131,6 +142,7 @@ class LinkFlag(DocumentedFlag):
     EXCLUSIVE = (
         8,
         "nobody but its owner swaps, detaches, adopts or releases the link, unless by force",
+        Feature.LINK_NAMES,
     )
 
 
@@ -194,8 +206,12 @@ class Counter(Documented):
     LOST = 5, "events lost because the CPU's ring was full"
     DROPS = 6, "packets that the link dropped"
     RUNS = 7, "program runs in all slots"
-    AGREEMENTS = 8, "packets for which the link's shadow had the link's verdict"
-    DISAGREEMENTS = 9, "packets for which it had another verdict"
+    AGREEMENTS = (
+        8,
+        "packets for which the link's shadow had the link's verdict",
+        Feature.SHADOWS,
+    )
+    DISAGREEMENTS = 9, "packets for which it had another verdict", Feature.SHADOWS
 
 
 class Comparison(Documented):

@@ -29,6 +29,7 @@ from ipttproto.enumerations import (
     Counter,
     DetachReason,
     EventFlag,
+    Feature,
     Gone,
     Hook,
     Kind,
@@ -44,6 +45,10 @@ from ipttproto.layout import Chars, EnumField
 
 FAMILY: Final = "ipttrace"
 VERSION: Final = 1
+"""The major version: what a client of it says, each module of it understands or refuses."""
+
+MINOR: Final = 0
+"""The minor version: grows with the features and with the records."""
 
 # --- limits --------------------------------------------------------------------------------------
 
@@ -87,6 +92,10 @@ Batch: Final = Struct(
     "clock_offset" / Int64sn * "CLOCK_REALTIME minus CLOCK_MONOTONIC when the batch was sent, ns",
     "cpu" / Int32un * "the CPU that the events happened on",
     "count" / Int32un * "events in this message",
+    "event_size"
+    / Int32un
+    * "bytes of each event: a later version may append members, so that an event is longer",
+    "reserved" / Int32un * "0",
 )
 
 Event: Final = Struct(
@@ -169,6 +178,9 @@ RECORDS: Final[dict[str, tuple[Struct, str]]] = {
     "batch": (Batch, "Header of a message of events."),
     "event": (Event, "An event of a packet."),
 }
+
+FIRST_SIZES: Final = {"batch": 56, "event": 344}
+"""The bytes of each record in the first minor version; later ones are longer."""
 
 # --- attributes ----------------------------------------------------------------------------------
 
@@ -304,9 +316,20 @@ Change: Final = AttributeSet(
         multi=True,
     ),
     Attribute(
-        "name", 5, STRING, "name of the link, instead of its id", max_length=limit("LINK_NAME")
+        "name",
+        5,
+        STRING,
+        "name of the link, instead of its id",
+        max_length=limit("LINK_NAME"),
+        since=Feature.LINK_NAMES,
     ),
-    Attribute("labels", 6, Labels, "all its labels from now on; without, it keeps them"),
+    Attribute(
+        "labels",
+        6,
+        Labels,
+        "all its labels from now on; without, it keeps them",
+        since=Feature.LINK_NAMES,
+    ),
 )
 
 Condition: Final = AttributeSet(
@@ -585,12 +608,14 @@ Top: Final = AttributeSet(
         "letters, digits, '_', '.' and '-' follow. Attach: the name to give; other requests: the "
         "link, instead of its id",
         max_length=limit("LINK_NAME"),
+        since=Feature.LINK_NAMES,
     ),
     Attribute(
         "labels",
         44,
         Labels,
         "all labels of the link. Swap: those from now on; without, it keeps the ones that it has",
+        since=Feature.LINK_NAMES,
     ),
     Attribute(
         "reason-text",
@@ -599,6 +624,7 @@ Top: Final = AttributeSet(
         "the reason given for the change that made the generation; in a notification that a link "
         "went, the one given for that",
         max_length=limit("REASON"),
+        since=Feature.LINK_NAMES,
     ),
     Attribute(
         "transaction",
@@ -606,6 +632,7 @@ Top: Final = AttributeSet(
         U64,
         "number of the change that made the generation: see history. Confirm, rollback: the swap, "
         "instead of one of its links",
+        since=Feature.GUARDS,
     ),
     Attribute(
         "new-name",
@@ -613,6 +640,7 @@ Top: Final = AttributeSet(
         STRING,
         "rename: the name that the link has from now on",
         max_length=limit("LINK_NAME"),
+        since=Feature.LINK_NAMES,
     ),
     Attribute(
         "force",
@@ -621,6 +649,7 @@ Top: Final = AttributeSet(
         "1: make the change although somebody else owns the link exclusively, or, to adopt it, at "
         "all; the owner is told",
         maximum=1,
+        since=Feature.LINK_NAMES,
     ),
     Attribute(
         "forced-pid",
@@ -628,7 +657,13 @@ Top: Final = AttributeSet(
         U32,
         "notification: the process that made this change by force, against the owner",
     ),
-    Attribute("forced-comm", 50, STRING, "command of that process", max_length=15),
+    Attribute(
+        "forced-comm",
+        50,
+        STRING,
+        "command of that process",
+        max_length=15,
+    ),
     Attribute(
         "guard",
         51,
@@ -636,22 +671,41 @@ Top: Final = AttributeSet(
         "swap, transact: a condition that every link has to meet until the swap is confirmed; "
         "otherwise it is rolled back. Link: one of a swap that waits",
         multi=True,
+        since=Feature.GUARDS,
     ),
-    Attribute("outcome", 52, U32, "what became of the last swap", enum=SwapOutcome),
-    Attribute("violation", 53, Violation, "the guard that did not hold, if the swap ended so"),
+    Attribute(
+        "outcome",
+        52,
+        U32,
+        "what became of the last swap",
+        enum=SwapOutcome,
+    ),
+    Attribute(
+        "violation",
+        53,
+        Violation,
+        "the guard that did not hold, if the swap ended so",
+    ),
     Attribute(
         "requester-pid",
         54,
         U32,
         "notification of a roll-back that was asked for: the process that asked",
     ),
-    Attribute("requester-comm", 55, STRING, "command of that process", max_length=15),
+    Attribute(
+        "requester-comm",
+        55,
+        STRING,
+        "command of that process",
+        max_length=15,
+    ),
     Attribute("shadow", 56, Shadow, "the link's shadow, if it has one"),
     Attribute(
         "expect-shadow",
         57,
         U64,
         "promote, drop-shadow: only if the link's shadow has this number",
+        since=Feature.SHADOWS,
     ),
     Attribute(
         "promote-if",
@@ -660,7 +714,18 @@ Top: Final = AttributeSet(
         "shadow: promote it when this condition is met, and all others that are given; counters of "
         "shadows only",
         multi=True,
+        since=Feature.SHADOWS,
     ),
+    Attribute(
+        "protocol-major",
+        62,
+        U32,
+        "major version of the protocol: client and module of the same one understand each other",
+    ),
+    Attribute(
+        "protocol-minor", 63, U32, "minor version of the protocol, which grows with its features"
+    ),
+    Attribute("features", 64, U32, "features of the module, bits of enum feature", bits=Feature),
 )
 
 ATTRIBUTE_SETS: Final = (

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from ipttproto.enumerations import DEFINED
-from ipttproto.family import ATTRIBUTE_SETS, FAMILY, LIMITS, RECORDS, VERSION
+from ipttproto.family import ATTRIBUTE_SETS, FAMILY, LIMITS, MINOR, RECORDS, VERSION
 from ipttproto.layout import fields
 from ipttproto.operations import OPERATIONS
 
 
 def _canonical() -> Iterator[str]:
     """Everything that both sides must agree on, one item a line, without the descriptions."""
-    yield f"{FAMILY} {VERSION}"
+    yield f"{FAMILY} {VERSION} {MINOR}"
     for enumeration in DEFINED:
         for member in enumeration:
             yield f"enum {enumeration.__name__} {member.name} {member.value}"

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from ipttproto.enumerations import Documented
+from ipttproto.enumerations import Documented, Feature
+from ipttproto.family import Top
 
 
 class Group(enum.StrEnum):
@@ -25,7 +27,7 @@ class Command(Documented):
     SWAP = 2, "replace a link's program set in one step; its generation grows by one"
     DETACH = 3, "remove a link"
     GET = 4, "one link, or all of them"
-    STATS = 5, "the module: version, protocol fingerprint, event stream of each CPU"
+    STATS = 5, "the module: versions, features, event stream of each CPU"
     LINK_ATTACHED = 6, "notification: a link was made"
     LINK_SWAPPED = 7, "notification: a link has a new program set"
     LINK_DETACHED = 8, "notification: a link went"
@@ -72,7 +74,7 @@ class Operation:
     """The attributes of a command's request and reply; with ``group``, those of a notification.
 
     With ``dump`` it also answers dumps, which take no attributes: its start function refuses those
-    that a request may hold.
+    that a request may hold. ``since`` is the feature that it needs.
     """
 
     command: Command
@@ -81,6 +83,7 @@ class Operation:
     dump: bool = False
     group: Group | None = None
     notify: Command | None = None
+    since: Feature | None = None
 
 
 _LINK: Final = (
@@ -169,7 +172,18 @@ OPERATIONS: Final = (
         dump=True,
     ),
     Operation(
-        Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
+        Command.STATS,
+        (),
+        (
+            "fingerprint",
+            "module-version",
+            *_WALK,
+            "links-sequence",
+            "cpu",
+            "protocol-major",
+            "protocol-minor",
+            "features",
+        ),
     ),
     Operation(
         Command.TRANSACT, ("change", "rollback-after", "reason-text", "force", "guard"), _LINK
@@ -179,12 +193,13 @@ OPERATIONS: Final = (
     Operation(Command.ADOPT, ("link", "flags", "name", "force"), _LINK),
     Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),
     Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
-    Operation(Command.RENAME, ("link", "name", "new-name"), _LINK),
-    Operation(Command.RELEASE, ("link", "name", "force"), _LINK),
+    Operation(Command.RENAME, ("link", "name", "new-name"), _LINK, since=Feature.LINK_NAMES),
+    Operation(Command.RELEASE, ("link", "name", "force"), _LINK, since=Feature.LINK_NAMES),
     Operation(
         Command.ROLLBACK,
         ("link", "expect-generation", "name", "transaction", "reason-text", "force"),
         _LINK,
+        since=Feature.GUARDS,
     ),
     Operation(
         Command.SHADOW,
@@ -199,6 +214,7 @@ OPERATIONS: Final = (
             "promote-if",
         ),
         _LINK,
+        since=Feature.SHADOWS,
     ),
     Operation(
         Command.PROMOTE,
@@ -213,11 +229,13 @@ OPERATIONS: Final = (
             "expect-shadow",
         ),
         _LINK,
+        since=Feature.SHADOWS,
     ),
     Operation(
         Command.DROP_SHADOW,
         ("link", "expect-generation", "name", "force", "expect-shadow"),
         _LINK,
+        since=Feature.SHADOWS,
     ),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
@@ -226,3 +244,10 @@ OPERATIONS: Final = (
     Operation(Command.EVENTS, reply=("batch", "event", "payload"), group=Group.EVENTS),
     Operation(Command.NAMESPACE_GONE, reply=("netns", "netns-cookie"), group=Group.NAMESPACES),
 )
+
+_SINCE: Final = {operation.command: operation.since for operation in OPERATIONS}
+
+
+def features_needed(command: Command, attributes: Mapping[str, Any]) -> Feature:
+    """The features that a module has to have for a request, by its command and attributes."""
+    return Top.features(attributes) | (_SINCE[command] or Feature(0))

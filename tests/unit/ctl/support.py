@@ -21,8 +21,11 @@ from ipttctl.link.wire import Connection
 from ipttproto import (
     FAMILY,
     FINGERPRINT,
+    MINOR,
+    VERSION,
     Command,
     EventFlag,
+    Feature,
     Flag,
     Hook,
     Kind,
@@ -248,11 +251,16 @@ def status(
     losses: Sequence[Sequence[int]] | None = None,
     fingerprint: int = FINGERPRINT,
     walk: Walk = Walk.VERIFIED,
+    major: int = VERSION,
+    features: Feature | None = None,
 ) -> dict[str, Any]:
     """The attributes of a stats reply; ``losses`` are in the order of ``Loss``, for each CPU."""
     losses = losses or [(0,) * len(Loss)] * len(sequences)
     return {
         "fingerprint": fingerprint,
+        "protocol-major": major,
+        "protocol-minor": MINOR,
+        "features": sum(Feature) if features is None else features,
         "module-version": "0.1.0",
         "walk": walk,
         "walk-compared": 1,
@@ -452,6 +460,8 @@ def batch_payload(
             "clock_offset": clock_offset,
             "cpu": cpu,
             "count": len(events) if count is None else count,
+            "event_size": Event.sizeof(),
+            "reserved": 0,
         }
     )
     attributes: dict[str, Any] = {

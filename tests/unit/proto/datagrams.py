@@ -112,6 +112,8 @@ def batches(draw: st.DrawFn) -> bytes:
         "clock_offset": draw(st.integers(-(1 << 63), (1 << 63) - 1)),
         "cpu": draw(st.one_of(st.integers(0, 3), st.integers(0, (1 << 32) - 1))),
         "count": len(events),
+        "event_size": Event.sizeof(),
+        "reserved": 0,
     }
     return Top.build({"batch": Batch.build(header), "event": events})
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipttproto import EVENT_DTYPE, Loss, ProtocolError, parse_batch
-from ipttproto.family import Batch, Event, Top
+from ipttproto.family import FIRST_SIZES, Batch, Event, Top
 
 EVENTS = st.lists(
     st.binary(min_size=Event.sizeof(), max_size=Event.sizeof()), min_size=1, max_size=5
@@ -25,6 +25,8 @@ def payload(events: list[bytes], count: int | None = None) -> bytes:
         "clock_offset": -7,
         "cpu": 5,
         "count": len(events) if count is None else count,
+        "event_size": Event.sizeof(),
+        "reserved": 0,
     }
     return Top.build({"batch": Batch.build(header), "event": events})
 
@@ -120,3 +122,48 @@ def test_something_else_in_place_of_the_header() -> None:
     header = Top.build({"batch": bytes(Batch.sizeof() + 8)})
     with pytest.raises(ProtocolError, match="does not start with a batch header"):
         parse_batch(header)
+
+
+# --- records of other minor versions --------------------------------------------------------------
+
+RAW = [bytes(range(250)).ljust(Event.sizeof(), b"\0"), bytes(Event.sizeof())]
+ROWS = list(parse_batch(payload(RAW)).rows())
+
+
+def grown(header: int, event: int) -> bytes:
+    """Two events by a module whose records are longer or shorter by so many bytes."""
+    size = Event.sizeof() + event
+    first = {
+        "sequence": 1 << 40,
+        "lost": [1, 2, 3],
+        "clock_offset": -7,
+        "cpu": 5,
+        "count": len(RAW),
+        "event_size": size,
+        "reserved": 0,
+    }
+    raw = [one[:size].ljust(size, b"\xff") for one in RAW]
+    return Top.build({"batch": Batch.build(first) + b"\xff" * header, "event": raw})
+
+
+@pytest.mark.parametrize(("header", "event"), [(8, 0), (0, 8), (16, 24), (0, 6)])
+def test_members_that_a_later_version_appended_are_left_out(header: int, event: int) -> None:
+    batch = parse_batch(grown(header, event) + Top.build({"payload": [{"event": 1, "data": b"x"}]}))
+    assert list(batch.rows()) == ROWS
+    assert (batch.cpu, batch.sequence, len(batch.events)) == (5, 1 << 40, 2)
+    assert batch.payloads == {1: b"x"}
+    assert list(batch.without_first(1).rows()) == ROWS[1:]
+
+
+def test_members_that_an_earlier_version_lacks_are_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ProtocolError, match="does not start with a batch header"):
+        parse_batch(grown(0, -8))
+    monkeypatch.setitem(FIRST_SIZES, "event", Event.sizeof() - 8)
+    assert list(parse_batch(grown(0, -8)).rows()) == ROWS
+
+
+def test_events_of_another_size_than_the_header_says() -> None:
+    whole = bytearray(grown(0, 8))
+    whole[4 + Batch.sizeof()] += 4
+    with pytest.raises(ProtocolError, match="something else than events of one layout"):
+        parse_batch(bytes(whole))

@@ -156,6 +156,7 @@ from ipttproto import Counter as Counter
 from ipttproto import DetachReason as DetachReason
 from ipttproto import EventBatch as EventBatch
 from ipttproto import EventFlag as EventFlag
+from ipttproto import Feature as Feature
 from ipttproto import Gone as Gone
 from ipttproto import Group as Group
 from ipttproto import HookNumber as HookNumber

@@ -37,7 +37,7 @@ class PlaceMissingError(UsageError):
 
 
 class ModuleError(IpttctlError):
-    """The kernel module is missing, or went, cannot be built or loaded, or is another build."""
+    """The kernel module is missing, or went, cannot be built or loaded, or lacks what is asked."""
 
     exit_code = 3
 

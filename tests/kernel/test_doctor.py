@@ -19,7 +19,7 @@ import pytest
 from ipttctl.cli.exit_codes import FAILED
 from ipttctl.host import doctor, module
 from ipttctl.host.doctor import Finding, Health
-from ipttproto import FINGERPRINT
+from ipttproto import FINGERPRINT, MINOR, VERSION
 from tests.kernel.support.cli import IPTTCTL, ipttctl
 from tests.kernel.support.kernel import ftrace_switched_off, wait_for
 from tests.kernel.support.network import namespace
@@ -55,7 +55,7 @@ def test_this_kernel_has_what_is_needed_and_rules_are_found() -> None:
         assert found[check].state is Health.OK, found[check]
     for check in ("privilege", "bpfcc", "libraries", "python", "lockdown", "signature"):
         assert found[check].state is Health.OK, found[check]
-    assert found["module"].text.endswith(f"protocol {FINGERPRINT:08x}")
+    assert found["module"].text.endswith(f"protocol {VERSION}.{MINOR}, build {FINGERPRINT:08x}")
     assert os.uname().release in found["kernel"].text
 
     rules = found["rules"]

@@ -22,7 +22,7 @@ from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, LinkChange, ProgramSet
 from ipttctl.link.wire import Connection
-from ipttproto import FINGERPRINT, Command, DetachReason, Hook, Slot
+from ipttproto import FINGERPRINT, Command, DetachReason, Feature, Hook, Slot
 from ipttproto.family import Event
 from ipttproto.layout import fields
 from tests.kernel.conftest import MakeProgram
@@ -324,6 +324,9 @@ def test_statistics(controller: Controller) -> None:
     reply = do("stats", {})
     assert reply["fingerprint"] == FINGERPRINT
     assert reply["module-version"] == status.version
+    assert (reply["protocol-major"], reply["protocol-minor"]) == status.protocol
+    features = {str(one.name).lower().replace("_", "-") for one in Feature}
+    assert set(reply["features"]) == features
     assert [cpu["cpu"] for cpu in reply["cpu"]] == [cpu.cpu for cpu in status.cpus]
 
 

@@ -21,7 +21,8 @@ from ipttctl.cli.standard_files import ReaderGoneError, checked, keep_numbers, t
 from ipttctl.errors import IpttctlError, ModuleError, UsageError, os_reason
 from ipttctl.paths import VERSION
 from ipttctl.system.inherited import Inherited
-from ipttproto import FINGERPRINT, ProtocolError
+from ipttproto import FINGERPRINT, MINOR, ProtocolError
+from ipttproto import VERSION as MAJOR
 
 _EXPECTED: Final = (IpttctlError, TyperException, ProtocolError, OSError)
 _EPILOG: Final = "Exit status: " + "; ".join(f"{n} {text}" for n, text in EXIT_CODES.items()) + "."
@@ -39,7 +40,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        lines([f"ipttctl {VERSION}, protocol {FINGERPRINT:08x}"])
+        lines([f"ipttctl {VERSION}, protocol {MAJOR}.{MINOR}, build {FINGERPRINT:08x}"])
         raise typer.Exit
 
 

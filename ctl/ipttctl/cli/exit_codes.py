@@ -30,7 +30,7 @@ EXIT_CODES: Final = {
     0: "done",
     1: "refused by the kernel, or failed otherwise",
     2: "the command line makes no sense",
-    3: "the module is missing, does not build or load, is in use, is of another build, or was "
+    3: "the module is missing, does not build or load, is in use, speaks another protocol, or was "
     "unloaded meanwhile",
     4: "a program, a filter, a map or its key is missing, or does not compile or load",
     5: "not privileged",

@@ -135,7 +135,7 @@ def _state(state: module.ModuleState, form: Output) -> None:
     number = state.references
     texts = [f"module: loaded, {number} reference{'' if number == 1 else 's'}"]
     if state.status:
-        texts[0] += f", version {state.status.version}, protocol {state.status.fingerprint:08x}"
+        texts[0] += f", version {state.status.version}, {state.status.protocol_text}"
         if walked := render_text.walk(state.status):
             texts[0] += f", {walked}"
     if state.problem:

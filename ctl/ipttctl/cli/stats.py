@@ -16,6 +16,6 @@ def stats(output_form: OutputOption = Output.TEXT) -> None:
     if output_form is Output.JSON:
         lines([render_json.dumps(render_json.status_object(status))])
     else:
-        heading = f"module {status.version} protocol {status.fingerprint:08x}"
+        heading = f"module {status.version} {status.protocol_text}"
         heading = f"{heading} {render_text.walk(status)}".rstrip()
         lines([heading, *render_text.cpu_table(status.cpus)])

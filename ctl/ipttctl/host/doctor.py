@@ -536,7 +536,7 @@ def _module(host: Host) -> Finding:
     if state.problem:
         return _failure("module", state.problem.problem, state.problem.remedy)
     status = state.status
-    text = f"version {status.version}, protocol {status.fingerprint:08x}" if status else "no answer"
+    text = f"version {status.version}, {status.protocol_text}" if status else "no answer"
     return _ok("module", f"loaded, {text}")
 
 

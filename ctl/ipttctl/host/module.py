@@ -22,7 +22,7 @@ from ipttctl.errors import (
     ProgramError,
     os_reason,
 )
-from ipttctl.link.controller import Controller, require_same_build
+from ipttctl.link.controller import Controller, require_same_protocol
 from ipttctl.link.model import Link, ModuleStatus
 from ipttctl.link.wire import require_privilege
 from ipttctl.paths import module_directory
@@ -52,7 +52,7 @@ class ModuleState:
     """The present state of the module.
 
     ``status`` and ``links`` are None if the module does not answer. ``problem`` says why not, or
-    that the module is of another build.
+    that the module speaks another protocol.
     """
 
     loaded: bool
@@ -88,7 +88,7 @@ def state() -> ModuleState:
         with Controller(check=False) as controller:
             status = controller.status()
             try:
-                require_same_build(status)
+                require_same_protocol(status)
             except ModuleError as problem:
                 return ModuleState(True, references, status, problem=problem)
             return ModuleState(True, references, status, tuple(controller.links()))
@@ -242,7 +242,7 @@ def unload(*, force: bool = False) -> list[Link]:
     require_privilege()
     if not is_loaded():
         raise ModuleError("the ipttrace module is not loaded")
-    # It must be possible to unload a module of another build too.
+    # It must be possible to unload a module with another protocol too.
     with Controller(check=False) as controller:
         links = controller.links()
         if links and not force:

@@ -38,8 +38,8 @@ from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
 from ipttctl.link.terms import how_attributes as _how
 from ipttctl.link.terms import terms_attributes as _terms
 from ipttctl.link.watch import LinkWatch
-from ipttctl.link.wire import EVENT_BUFFER, Connection
-from ipttproto import FINGERPRINT, Command, Group, LinkFlag, Slot, Walk
+from ipttctl.link.wire import EVENT_BUFFER, NEWER_MODULE, Connection
+from ipttproto import MINOR, VERSION, Command, Group, LinkFlag, Slot, Walk
 
 _LIST_ATTEMPTS: Final = 16
 
@@ -73,13 +73,15 @@ class Controller(ShadowVerbs, Closing):
 
         Raises:
             PrivilegeError: the caller lacks CAP_NET_ADMIN.
-            ModuleError: the module is not loaded, or is of another build than ours.
+            ModuleError: the module is not loaded, or speaks another protocol.
         """
         self._connect = connect or Connection.open
         self._connection = self._connect()
         try:
             if check:
-                require_same_build(self.status())
+                status = self.status()
+                require_same_protocol(status)
+                self._connection.features = status.features
         except BaseException:
             self._connection.close()
             raise
@@ -525,16 +527,16 @@ def _waiting_swap(
     return attributes, f"link {link}"
 
 
-def require_same_build(status: ModuleStatus) -> None:
-    """Check that the module's protocol is ours.
+def require_same_protocol(status: ModuleStatus) -> None:
+    """Check that the module speaks our protocol: another minor version of it will do.
 
     Raises:
-        ModuleError: it is not; the module is of another build.
+        ModuleError: it speaks another one.
     """
-    if status.fingerprint != FINGERPRINT:
+    if status.protocol is None or status.protocol[0] != VERSION:
         raise ModuleError(
-            f"the ipttrace module (version {status.version or 'unknown'}, protocol "
-            f"{status.fingerprint:08x}) and ipttctl (protocol {FINGERPRINT:08x}) are of "
-            "different builds",
-            "run `ipttctl module build`, `ipttctl module unload` and `ipttctl module load`",
+            f"the ipttrace module (version {status.version or 'unknown'}, "
+            f"{status.protocol_text}) and ipttctl (protocol {VERSION}.{MINOR}) do not understand "
+            "each other",
+            NEWER_MODULE,
         )

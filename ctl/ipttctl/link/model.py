@@ -17,6 +17,7 @@ from ipttproto import (
     Action,
     Command,
     DetachReason,
+    Feature,
     Layout,
     LinkFlag,
     Loss,
@@ -27,6 +28,7 @@ from ipttproto import (
 
 _SLOTS: Final = {int(slot): slot for slot in Slot}
 _MILLI: Final = 1000
+_NO_FEATURES: Final = Feature(0)
 
 
 @dataclass(frozen=True)
@@ -418,8 +420,11 @@ class CpuStatus:
 
 @dataclass(frozen=True)
 class ModuleStatus:
-    """The loaded module: its version, its protocol's fingerprint, its event streams.
+    """The loaded module: its version, its protocol, its event streams.
 
+    ``protocol`` is the major and the minor version of its protocol, None if it does not say;
+    ``features`` is what it can do besides that which every module of the major version can.
+    ``fingerprint`` is a checksum of its protocol's definition, which tells builds apart.
     ``walk`` says whether links at nftables' chains are taken, ``walk_compared`` whether the sources
     of the kernel's series were compared with the module's walk through chains. ``walk_layout`` says
     whether the kernel has its structures where the walk finds them; where that is not so, or not
@@ -435,6 +440,14 @@ class ModuleStatus:
     walk_layout: Layout | int = 0
     walk_refusal: str = ""
     links_sequence: int = 0
+    protocol: tuple[int, int] | None = None
+    features: Feature = _NO_FEATURES
+
+    @property
+    def protocol_text(self) -> str:
+        """The protocol, in words."""
+        of = "of no version" if self.protocol is None else "{}.{}".format(*self.protocol)
+        return f"protocol {of}, build {self.fingerprint:08x}"
 
     @classmethod
     def from_attributes(cls, replies: Iterable[Mapping[str, Any]]) -> ModuleStatus:
@@ -442,16 +455,10 @@ class ModuleStatus:
 
         Missing attributes are empty: a module of another build may send fewer.
         """
-        version, fingerprint, walk, compared, layout, refusal, changes = "", 0, 0, 0, 0, "", 0
+        said: dict[str, Any] = {}
         cpus = []
         for attributes in replies:
-            version = attributes.get("module-version", version)
-            fingerprint = attributes.get("fingerprint", fingerprint)
-            walk = attributes.get("walk", walk)
-            compared = attributes.get("walk-compared", compared)
-            layout = attributes.get("walk-layout", layout)
-            refusal = attributes.get("walk-refusal", refusal)
-            changes = attributes.get("links-sequence", changes)
+            said |= attributes
             cpus += [
                 CpuStatus(
                     cpu.get("cpu", 0),
@@ -460,15 +467,18 @@ class ModuleStatus:
                 )
                 for cpu in attributes.get("cpu", ())
             ]
+        major, minor = said.get("protocol-major"), said.get("protocol-minor", 0)
         return cls(
-            version,
-            fingerprint,
+            said.get("module-version", ""),
+            said.get("fingerprint", 0),
             tuple(cpus),
-            known_member(Walk, walk),
-            bool(compared),
-            known_member(Layout, layout),
-            refusal,
-            changes,
+            known_member(Walk, said.get("walk", 0)),
+            bool(said.get("walk-compared", 0)),
+            known_member(Layout, said.get("walk-layout", 0)),
+            said.get("walk-refusal", ""),
+            said.get("links-sequence", 0),
+            None if major is None else (major, minor),
+            Feature(said.get("features", 0)),
         )
 
 

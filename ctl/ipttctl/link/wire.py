@@ -50,11 +50,13 @@ from ipttproto import (
     Acknowledgement,
     Command,
     Done,
+    Feature,
     Flag,
     Group,
     Message,
     ProtocolError,
     build_request,
+    features_needed,
     parse_datagram,
 )
 from ipttproto.attributes import HEADER_SIZE, AttributeSet, align, split
@@ -66,6 +68,11 @@ EVENT_BUFFER: Final = 32 << 20
 
 REPLY_TIMEOUT: Final = 30.0
 """Seconds to wait for the reply to a request, which takes at most a grace period."""
+
+NEWER_MODULE: Final = (
+    "run `ipttctl module build`, `ipttctl module unload` and `ipttctl module load`"
+)
+"""The remedy where the loaded module is not of our build."""
 
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
@@ -123,6 +130,8 @@ class Connection(Closing):
         self._lock = threading.Lock()
         self._unsolicited: deque[Message] = deque()
         self._joined = False
+        self.features: Feature | None = None
+        """The features of the module, which requests may need; None as long as nobody asked."""
 
     @classmethod
     def open(cls) -> Self:
@@ -160,9 +169,10 @@ class Connection(Closing):
             SwapRolledBackError: it was rolled back already.
             NoSwapWaitsError: it did not have to wait, or there was none.
             PrivilegeError: the caller may not do this.
-            ModuleError: the module was unloaded since this connection was made.
+            ModuleError: the module was unloaded since this connection was made, or lacks a feature.
             KernelError: the module refused otherwise, or did not answer.
         """
+        self._check_features(command, attributes, action)
         with self._lock, self._used(action):
             return self._exchange(command, attributes, action, Flag.ACK)
 
@@ -274,6 +284,23 @@ class Connection(Closing):
         if self._unsure:
             self._unsure = False
             self._check_family()
+
+    def _check_features(self, command: Command, attributes: Mapping[str, Any], action: str) -> None:
+        """Check that the module has the features that a request needs.
+
+        Raises:
+            ModuleError: it lacks one.
+        """
+        if self.features is None:
+            return
+        needed = features_needed(command, attributes)
+        lacking = [feature for feature in needed if feature not in self.features]
+        if lacking:
+            what = "; ".join(feature.doc for feature in lacking)
+            raise ModuleError(
+                f"{action}: the loaded ipttrace module is older than this, and lacks: {what}",
+                NEWER_MODULE,
+            )
 
     def _check_family(self) -> None:
         """Check that the module is still the one that this is connected to.

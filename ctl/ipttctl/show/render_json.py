@@ -239,6 +239,8 @@ def status_object(value: ModuleStatus) -> dict[str, Any]:
     """The module, what is known of its walk through chains, and its event streams."""
     return {
         "version": value.version,
+        "protocol": "{}.{}".format(*value.protocol) if value.protocol else None,
+        "features": [feature.name.lower() for feature in value.features if feature.name],
         "fingerprint": f"{value.fingerprint:08x}",
         "walk": describe.member(value.walk) if value.walk else None,
         "walk_compared": value.walk_compared,

@@ -181,8 +181,8 @@ class StateWatch:
         """A connection to the module, once it is loaded; None if the watch is stopped before.
 
         Raises:
-            ModuleError: the module is not loaded at the beginning, or does not answer or is of
-                another build.
+            ModuleError: the module is not loaded at the beginning, or does not answer or speaks
+                another protocol.
         """
         loaded = None
         while not self._stopped:

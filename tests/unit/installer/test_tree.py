@@ -12,7 +12,7 @@ import pytest
 
 from installer import tree, wheel
 from ipttctl.paths import VERSION
-from ipttproto import FINGERPRINT
+from ipttproto import FINGERPRINT, family
 from tests.unit.installer.support import ROOT
 
 
@@ -66,7 +66,8 @@ def test_building_leaves_nothing_in_the_checkout(built: Path) -> None:
 
 def test_it_runs(prefix: Path) -> None:
     program = prefix / "sbin" / "ipttctl"
-    assert run(program, "--version") == f"ipttctl {VERSION}, protocol {FINGERPRINT:08x}\n"
+    protocol = f"{family.VERSION}.{family.MINOR}, build {FINGERPRINT:08x}"
+    assert run(program, "--version") == f"ipttctl {VERSION}, protocol {protocol}\n"
     assert run(program, "trace", "--help").startswith("Usage: ipttctl trace")
 
 

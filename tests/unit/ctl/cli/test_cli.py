@@ -64,12 +64,12 @@ def test_errors_refusals(
     )
 
 
-def test_errors_module_of_another_build(
+def test_errors_module_of_another_protocol(
     module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module.handlers[Command.STATS] = lambda *_: [status(fingerprint=1)]
+    module.handlers[Command.STATS] = lambda *_: [status(major=2)]
     assert run(["links"]) == 3
-    assert "different builds" in capsys.readouterr().err
+    assert "do not understand each other" in capsys.readouterr().err
 
 
 def test_errors_module_that_talks_nonsense(
@@ -276,7 +276,7 @@ def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) ->
     module.handlers[Command.STATS] = lambda *_: [status([7], [(1, 2, 3)])]
     assert run(["stats"]) == 0
     first, *_, last = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"module 0\.1\.0 protocol [0-9a-f]{8} walk verified", first)
+    assert re.fullmatch(r"module 0\.1\.0 protocol 1\.0, build [0-9a-f]{8} walk verified", first)
     assert last.split() == ["0", "7", "1", "2", "3"]
     assert run(["stats", "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -301,7 +301,7 @@ def test_walk_in_the_status(
     module.handlers[Command.STATS] = lambda *_: [reply | walk]
     assert run(["stats"]) == 0
     [heading, *_] = capsys.readouterr().out.splitlines()
-    assert re.sub(r"^module \S+ protocol \w+", "", heading) == shown
+    assert re.sub(r"^module \S+ protocol \S+ build \w+", "", heading) == shown
 
 
 def test_overview_not_loaded(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ipttctl.errors import IpttctlError, ModuleError
 from ipttctl.events.records import decode_events
 from ipttctl.link import wire
-from ipttctl.link.controller import require_same_build
+from ipttctl.link.controller import require_same_protocol
 from ipttctl.link.family import Family
 from ipttctl.link.model import Link, LinkChange, ModuleStatus
 from ipttctl.link.streams import EventStream, LinkChangeStream, Stream
@@ -106,7 +106,7 @@ def test_replies(monkeypatch: pytest.MonkeyPatch, data: list[bytes]) -> None:
 def test_any_attributes_are_a_status_and_links(replies: list[dict[str, Any]]) -> None:
     """Any attributes give a status, by which the protocol is recognised, and links."""
     with suppress(ModuleError):
-        require_same_build(ModuleStatus.from_attributes(replies))
+        require_same_protocol(ModuleStatus.from_attributes(replies))
     for reply in replies:
         Link.from_attributes(reply)
         for command in Command:

@@ -26,7 +26,7 @@ from ipttctl.link.model import ModuleStatus
 from ipttctl.paths import VERSION
 from ipttctl.rules.backends import Backends, LegacyTable, NftTable
 from ipttctl.rules.netlink import ChangedError
-from ipttproto import FINGERPRINT, Layout, Walk
+from ipttproto import FINGERPRINT, Layout, Walk, family
 from tests.unit.ctl.show.test_render_json import documented
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "install.md"
@@ -54,7 +54,10 @@ def works(
     walk: Walk, *, compared: bool = True, layout: Layout = Layout.SAME, refusal: str = ""
 ) -> ModuleState:
     """The state of a module that works."""
-    status = ModuleStatus(VERSION, FINGERPRINT, (), walk, compared, layout, refusal)
+    protocol = (family.VERSION, family.MINOR)
+    status = ModuleStatus(
+        VERSION, FINGERPRINT, (), walk, compared, layout, refusal, protocol=protocol
+    )
     return ModuleState(True, 0, status)
 
 
@@ -383,7 +386,7 @@ def test_a_module_that_was_loaded_by_hand_works(tree: Tree) -> None:
     tree.write(f"var/lib/ipttctl/{RELEASE}/ipttrace.ko", "")
     tree.tool("modinfo", "echo 0.0.1")
     expect(tree, "module file", Health.WARNING, "is version 0.0.1", works)
-    tree.state = ModuleState(True, problem=ModuleError("of different builds", "build it"))
+    tree.state = ModuleState(True, problem=ModuleError("of another protocol", "build it"))
     expect(tree, "module file", Health.FAILURE, "is version 0.0.1")
     tree.state = PrivilegeError("no", "run it as root")
     expect(tree, "module file", Health.FAILURE, "is version 0.0.1")
@@ -408,11 +411,11 @@ def test_rules_that_are_hidden_are_not_taken_for_none() -> None:
 
 
 def test_module(tree: Tree) -> None:
-    expect(tree, "module", Health.OK, "loaded, version 0.1.0, protocol ")
+    expect(tree, "module", Health.OK, "loaded, version 0.1.0, protocol 1.0, build ")
     tree.state = ModuleState(loaded=False)
     expect(tree, "module", Health.WARNING, "not loaded", "ipttctl module load")
-    tree.state = ModuleState(True, problem=ModuleError("of different builds", "build it"))
-    expect(tree, "module", Health.FAILURE, "of different builds", "build it")
+    tree.state = ModuleState(True, problem=ModuleError("of another protocol", "build it"))
+    expect(tree, "module", Health.FAILURE, "of another protocol", "build it")
     tree.state = PrivilegeError("may not ask", "run it as root")
     expect(tree, "module", Health.WARNING, "cannot tell: may not ask", "run it as root")
 

@@ -266,12 +266,12 @@ def test_load_the_kernel_refuses(place: Path) -> None:
         module.load()
 
 
-def test_load_another_build_is_told_after_loading(place: Path, module_fake: FakeModule) -> None:
+def test_load_another_protocol_is_told_after_loading(place: Path, module_fake: FakeModule) -> None:
     built(place)
     tool(place, "modinfo", f"echo '{RELEASE} SMP'")
     tool(place, "insmod", "exit 0")
-    module_fake.handlers[Command.STATS] = lambda *_: [status(fingerprint=1)]
-    with pytest.raises(ModuleError, match="different builds"):
+    module_fake.handlers[Command.STATS] = lambda *_: [status(major=2)]
+    with pytest.raises(ModuleError, match="do not understand each other"):
         module.load()
 
 
@@ -303,12 +303,12 @@ def test_unload_force_detaches_them(place: Path, module_fake: FakeModule) -> Non
     assert calls(place) == ["rmmod ipttrace"]
 
 
-def test_unload_a_module_of_another_build_can_be_unloaded(
+def test_unload_a_module_of_another_protocol_can_be_unloaded(
     place: Path, module_fake: FakeModule
 ) -> None:
     loaded(place)
     tool(place, "rmmod", "exit 0")
-    module_fake.handlers[Command.STATS] = lambda *_: [status(fingerprint=1)]
+    module_fake.handlers[Command.STATS] = lambda *_: [status(major=2)]
     module.unload()
     assert calls(place) == ["rmmod ipttrace"]
 
@@ -339,14 +339,14 @@ def test_state_loaded(place: Path, module_fake: FakeModule) -> None:
     assert [found.id for found in state.links or ()] == [3]
 
 
-def test_state_another_build_is_a_problem_not_an_error(
+def test_state_another_protocol_is_a_problem_not_an_error(
     place: Path, module_fake: FakeModule
 ) -> None:
     loaded(place)
-    module_fake.handlers[Command.STATS] = lambda *_: [status(fingerprint=1)]
+    module_fake.handlers[Command.STATS] = lambda *_: [status(major=2)]
     state = module.state()
     assert state.links is None
-    assert "different builds" in str(state.problem)
+    assert "do not understand each other" in str(state.problem)
 
 
 def test_state_privilege_is_asked_for_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
+from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import (
     HistoryEntry,
@@ -40,9 +41,12 @@ from ipttctl.link.streams import EventStream
 from ipttctl.system.netns import Identity
 from ipttproto import (
     FINGERPRINT,
+    MINOR,
+    VERSION,
     Action,
     Command,
     EventBatch,
+    Feature,
     Gone,
     Hook,
     LinkFlag,
@@ -450,7 +454,7 @@ def test_the_generation_of_a_legacy_table(module: FakeModule, controller: Contro
 
 
 def test_status_of_a_module_that_says_less_or_more(module: FakeModule) -> None:
-    replies: list[dict[str, Any]] = [{"fingerprint": FINGERPRINT}]
+    replies: list[dict[str, Any]] = [{"protocol-major": VERSION}]
     module.handlers[Command.STATS] = lambda *_: replies
     with Controller(module.connect) as controller:
         found = controller.status()
@@ -461,12 +465,73 @@ def test_status_of_a_module_that_says_less_or_more(module: FakeModule) -> None:
         assert (found.version, found.walk, found.walk_compared) == ("7", Walk.VERIFIED, True)
 
 
-def test_module_of_another_build_is_refused(module: FakeModule) -> None:
-    module.handlers[Command.STATS] = lambda *_: [status(fingerprint=FINGERPRINT ^ 1)]
-    with pytest.raises(ModuleError, match=r"different builds.*module build"):
+def test_module_of_another_major_version_is_refused(module: FakeModule) -> None:
+    module.handlers[Command.STATS] = lambda *_: [status(major=VERSION + 1)]
+    sentence = rf"protocol {VERSION + 1}\.{MINOR}, .*understand each other.*module build"
+    with pytest.raises(ModuleError, match=sentence):
         Controller(module.connect)
     with Controller(module.connect, check=False) as controller:
-        assert controller.status().fingerprint == FINGERPRINT ^ 1
+        assert controller.status().protocol == (VERSION + 1, MINOR)
+
+
+def test_module_that_tells_no_version_is_refused(module: FakeModule) -> None:
+    module.handlers[Command.STATS] = lambda *_: [{"fingerprint": FINGERPRINT}]
+    with pytest.raises(ModuleError, match="protocol of no version"):
+        Controller(module.connect)
+
+
+def test_another_build_of_the_same_protocol_will_do(module: FakeModule) -> None:
+    """It may be older or newer: unknown attributes are skipped, and there may be more features."""
+    newer = {"features": 0xFFFFFFFF, "protocol-minor": MINOR + 7}
+    module.handlers[Command.RENAME] = lambda *_: [link(name="web")]
+    module.handlers[Command.STATS] = lambda *_: [{**status(fingerprint=FINGERPRINT ^ 1), **newer}]
+    with Controller(module.connect) as controller:
+        found = controller.status()
+        assert found.protocol == (VERSION, MINOR + 7)
+        assert all(feature in found.features for feature in Feature)
+        assert controller.rename(3, "web").name == "web"
+
+
+def test_what_an_older_module_lacks_is_not_asked_of_it(module: FakeModule) -> None:
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("it was sent")
+
+    for command in (Command.RENAME, Command.RELEASE, Command.ADOPT, Command.TRANSACT):
+        module.handlers[command] = refuse
+    module.handlers[Command.STATS] = lambda *_: [status(features=Feature(0))]
+    with Controller(module.connect) as controller:
+        programs = ProgramSet({Slot.ENTRY: 0})
+        for call in (
+            lambda: controller.rename(3, "web"),
+            lambda: controller.release(3),
+            lambda: controller.adopt(3, exclusive=True),
+            lambda: controller.link("web"),
+            lambda: controller.transact([Swap(3, programs, labels={"a": "b"})]),
+        ):
+            with pytest.raises(ModuleError, match=r"older.* lacks: names, labels .*module build"):
+                call()
+        assert controller.link(3).id == 3
+
+
+def test_the_feature_that_an_older_module_lacks_is_named(module: FakeModule) -> None:
+    module.handlers[Command.STATS] = lambda *_: [status(features=Feature.LINK_NAMES)]
+    module.handlers[Command.RENAME] = lambda *_: [link(name="web")]
+    guard = Condition.parse("drops < 10/s")
+    programs = ProgramSet({Slot.ENTRY: 0})
+    with Controller(module.connect) as controller:
+        assert controller.rename(3, "web").name == "web"
+        for call, feature in (
+            (lambda: controller.rollback(3), Feature.GUARDS),
+            (lambda: controller.confirm(transaction=5), Feature.GUARDS),
+            (lambda: controller.swap(3, programs, guards=[guard]), Feature.GUARDS),
+            (lambda: controller.shadow(3, programs), Feature.SHADOWS),
+            (lambda: controller.promote(3), Feature.SHADOWS),
+            (lambda: controller.drop_shadow(3), Feature.SHADOWS),
+        ):
+            with pytest.raises(ModuleError, match=f"older than this, and lacks: {feature.doc}"):
+                call()
+    commands = {command for command, _ in module.requests}
+    assert commands == {Command.STATS, Command.RENAME}
 
 
 def test_streams_that_cannot_begin_leave_no_descriptor(

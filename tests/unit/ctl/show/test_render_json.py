@@ -16,7 +16,17 @@ from ipttctl.link.model import HistoryEntry, Link, LinkChange, ModuleStatus
 from ipttctl.show import render_json
 from ipttctl.show.rule import Rule
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import Command, EventFlag, Kind, Layout, Walk, parse_batch
+from ipttproto import (
+    MINOR,
+    VERSION,
+    Command,
+    EventFlag,
+    Feature,
+    Kind,
+    Layout,
+    Walk,
+    parse_batch,
+)
 from tests.unit.ctl.show.test_event_text import record
 from tests.unit.ctl.support import (
     NFT_CONTINUE,
@@ -278,8 +288,10 @@ def test_status() -> None:
     found = render_json.status_object(ModuleStatus.from_attributes([status([5], [(1, 2, 3)])]))
     assert re.fullmatch("[0-9a-f]{8}", found.pop("fingerprint"))
     assert found == {
-        "version": "0.1.0", "walk": "verified", "walk_compared": True, "walk_layout": "same",
-        "walk_refusal": None, "cpus": [
+        "version": "0.1.0", "protocol": f"{VERSION}.{MINOR}",
+        "features": ["link_names", "guards", "shadows"],
+        "walk": "verified", "walk_compared": True, "walk_layout": "same", "walk_refusal": None,
+        "cpus": [
             {"cpu": 0, "events": 5, "lost_ring": 1, "lost_memory": 2, "lost_nested": 3},
         ],
     }  # fmt: skip  # pairs together
@@ -291,8 +303,13 @@ def test_status() -> None:
     refused = {"walk": 2, "walk-layout": Layout.DIFFERS, "walk-refusal": "no"}
     shows = render_json.status_object(ModuleStatus.from_attributes([refused]))
     assert (shows["walk_layout"], shows["walk_refusal"]) == ("differs", "no")
-    # of a module of another build
-    assert render_json.status_object(ModuleStatus.from_attributes([{}]))["walk"] is None
+    # of a module with another protocol
+    shows = render_json.status_object(ModuleStatus.from_attributes([{}]))
+    assert (shows["walk"], shows["protocol"], shows["features"]) == (None, None, [])
+    # of a newer module
+    newer = {"protocol-major": 1, "protocol-minor": 9, "features": 1 << 31 | Feature.GUARDS}
+    shows = render_json.status_object(ModuleStatus.from_attributes([newer]))
+    assert (shows["protocol"], shows["features"]) == ("1.9", ["guards"])
 
 
 def test_history() -> None:

@@ -91,6 +91,12 @@ ynl: setup ## the kernel's own netlink client as .build/ynl/ynl, with our spec (
 generate: setup ## the C header and the YNL spec from the protocol's definition
 	@$(PYTHON) -m ipttproto.generate
 
+.PHONY: golden
+golden: KERNEL = $(INSTALLED)
+golden: module ## record the messages of this version of the protocol, in a guest (docs/protocol.md)
+	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python -m tests.golden
+	@cp "$$(ls -t $(BUILD)/guest/*/*.yaml | head -n 1)" tests/golden/
+
 include installer/install.mk
 
 ##@ Check

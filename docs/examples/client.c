@@ -162,6 +162,20 @@ static int family_found(const struct nlmsghdr *header, void *data)
 	return MNL_CB_OK;
 }
 
+/* Another minor version will do: it has more or fewer attributes, and the same meaning. */
+static int version_told(const struct nlmsghdr *header, void *data)
+{
+	const struct nlattr *found[IPTTRACE_A_MAX + 1];
+	const struct nlattr *major;
+
+	(void)data;
+	attributes(found, IPTTRACE_A_MAX + 1, header);
+	major = found[IPTTRACE_A_PROTOCOL_MAJOR];
+	if (!major || mnl_attr_get_u32(major) != IPTTRACE_FAMILY_VERSION)
+		fail("the module speaks another protocol: compile this with its header");
+	return MNL_CB_OK;
+}
+
 static void connect_to_module(struct client *client)
 {
 	struct nlmsghdr *header;
@@ -178,6 +192,8 @@ static void connect_to_module(struct client *client)
 	header = request(client, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, NLM_F_ACK);
 	mnl_attr_put_strz(header, CTRL_ATTR_FAMILY_NAME, IPTTRACE_FAMILY_NAME);
 	ask(client, "the module ipttrace", header, family_found, client);
+	header = request(client, client->family, IPTTRACE_CMD_STATS, NLM_F_ACK);
+	ask(client, "the module's version", header, version_told, NULL);
 }
 
 /* --- links --------------------------------------------------------------------------------- */
@@ -301,6 +317,17 @@ static void print_event(uint32_t cpu, uint64_t sequence,
 	       event->protocol, event->verdict);
 }
 
+/* An event of a newer module is longer than ours, one of an older module may be shorter. */
+static struct ipttrace_event event_of(const struct nlattr *attr)
+{
+	size_t size = mnl_attr_get_payload_len(attr);
+	struct ipttrace_event event = {};
+
+	memcpy(&event, mnl_attr_get_payload(attr),
+	       size < sizeof(event) ? size : sizeof(event));
+	return event;
+}
+
 /*
  * Prints a batch of events: one header, and events of one CPU with consecutive numbers. A gap
  * between two batches of a CPU are events that were lost.
@@ -310,6 +337,7 @@ static int events_told(const struct nlmsghdr *header, void *data)
 	const struct genlmsghdr *generic = mnl_nlmsg_get_payload(header);
 	const struct ipttrace_batch *batch = NULL;
 	unsigned long *left = data;
+	struct ipttrace_event event;
 	const struct nlattr *attr;
 	uint64_t sequence = 0;
 
@@ -323,7 +351,8 @@ static int events_told(const struct nlmsghdr *header, void *data)
 		}
 		if (mnl_attr_get_type(attr) != IPTTRACE_A_EVENT || !*left)
 			continue;
-		print_event(batch->cpu, sequence++, mnl_attr_get_payload(attr));
+		event = event_of(attr);
+		print_event(batch->cpu, sequence++, &event);
 		--*left;
 	}
 	fflush(stdout);

@@ -9,6 +9,8 @@
  * link.c	links: the program set that is in force at each hook
  * transaction.c	swaps of one link or several, and their roll-back
  * history.c	the last generations of a link
+ * restore.c	links parked, and restored in the next module
+ * restore_command.c	the commands of who does that
  * hook.c	the kinds of hooks that there are: table.c, nf.c and chain.c
  * program.c	program sets: checking and filling them
  * payload.c	payloads: bytes that a program adds to its event
@@ -44,6 +46,7 @@
 #include "hook.h"
 #include "nat.h"
 #include "netlink.h"
+#include "restore.h"
 #include "transaction.h"
 
 static int __init ipttrace_init(void)
@@ -62,6 +65,7 @@ static int __init ipttrace_init(void)
 	err = ipttrace_hooks_init();
 	if (err)
 		goto err_nat;
+	ipttrace_restore_init();
 	err = ipttrace_netlink_init();
 	if (err)
 		goto err_hooks;
@@ -83,6 +87,7 @@ static void __exit ipttrace_exit(void)
 	/* no links are left and none can be made any more: nothing is emitted now */
 	ipttrace_events_flush();
 	ipttrace_netlink_exit();
+	ipttrace_restore_exit();
 	ipttrace_hooks_exit();
 	ipttrace_nat_exit();
 	ipttrace_transaction_exit();

@@ -147,3 +147,4 @@ class DetachReason(Documented):
 
     REQUEST = 1, "somebody asked for it"
     OWNER = 2, "the socket that owned it was closed"
+    UPGRADE = 3, "it was parked: the next module restores it"

@@ -49,6 +49,14 @@ class Command(Documented):
     RULESET = 17, "the generation of the rules of a legacy table in a network namespace"
     RENAME = 18, "give a link another name, or its first one; its generation stays"
     RELEASE = 19, "make a link persistent, which then belongs to nobody, and is not exclusive"
+    PARK = (
+        20,
+        (
+            "take all links from their hooks, in one step, to restore them later, here or in the "
+            "next module: from now on links are being restored. A dump has their last counters"
+        ),
+    )
+    RESTORED = 21, "the links are restored: from now on others may be made"
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,7 @@ OPERATIONS: Final = (
             "name",
             "labels",
             "reason-text",
+            "restore",
         ),
         _LINK,
     ),
@@ -145,7 +154,17 @@ OPERATIONS: Final = (
         Command.GET, ("link", "name"), (*_LINK, "reason", "forced-pid", "forced-comm"), dump=True
     ),
     Operation(
-        Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
+        Command.STATS,
+        (),
+        (
+            "fingerprint",
+            "module-version",
+            *_WALK,
+            "links-sequence",
+            "cpu",
+            "restoring",
+            "last-link",
+        ),
     ),
     Operation(Command.TRANSACT, ("change", "rollback-after", "reason-text", "force"), _LINK),
     Operation(Command.CONFIRM, ("link", "expect-generation", "name"), _LINK),
@@ -155,6 +174,13 @@ OPERATIONS: Final = (
     Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
     Operation(Command.RENAME, ("link", "name", "new-name"), _LINK),
     Operation(Command.RELEASE, ("link", "name", "force"), _LINK),
+    Operation(
+        Command.PARK,
+        ("links-sequence", "reason-text", "force"),
+        ("link", "generation", "stats"),
+        dump=True,
+    ),
+    Operation(Command.RESTORED),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

@@ -10,7 +10,7 @@ from typing import Final
 from ipttctl.families import HOOKS, NfFamily
 from ipttproto import TABLE_SLOTS, Command, Hook, LinkFlag, NfMode, Slot
 from ipttproto.attributes import BINARY, STRING, U64, Attribute, AttributeSet, ScalarType
-from ipttproto.family import RECORDS, Change, Labels, Program, ProgramSet, Top
+from ipttproto.family import RECORDS, Change, Labels, Past, Program, ProgramSet, Top, limit
 from ipttproto.operations import OPERATIONS, Operation
 from tests.fuzz.request import Node, Request, nest
 from tests.fuzz.world import KnownLink, World
@@ -85,7 +85,7 @@ class Generator:
         operation = next(o for o in REQUESTS if o.command == Command.ATTACH)
         for name in operation.request:
             attribute = Top.by_name[name]
-            optional = name in {"name", "labels", "reason-text"}
+            optional = name in {"name", "labels", "reason-text", "restore"}
             if name == "programs" or (optional and pick.random() < _SOMETIMES):
                 nodes += self.nodes(attribute, link)
             elif name in place:
@@ -160,7 +160,8 @@ class Generator:
         """A valid value of an attribute that is not a nest."""
         pick = self._pick
         link = link or self._world.some_link(pick)
-        if attribute.name in _NAMES:
+        # the name of a program is any text
+        if attribute.name in _NAMES and (attribute.max_length or 0) >= max(map(len, _WORDS)):
             known = link.name if attribute.name == "name" else ""
             return (known or pick.choice(_WORDS)).encode() + b"\0"
         if attribute.type is STRING:
@@ -228,6 +229,8 @@ class Generator:
 
     def _keys(self, space: AttributeSet) -> list[dict[str, int]]:
         """The keys that distinguish the items of a list: each its own member of an enumeration."""
+        if space is Past:
+            return [{} for _ in range(self._pick.randrange(2 * limit("HISTORY_GENERATIONS")))]
         for attribute in space.attributes:
             if attribute.enum:
                 members = [int(member) for member in attribute.enum]
@@ -255,9 +258,10 @@ class Generator:
             "expect-generation": lambda: link.generation,
             "id": lambda: link.programs.get(slot or 0, 0),
             "family": lambda: pick.choice(_TABLE_FAMILIES),
+            "links-sequence": lambda: self._world.sequence,
         }
         if attribute.name in known:
-            return known[attribute.name]()
+            return max(known[attribute.name](), attribute.minimum or 0)
         if attribute.enum:
             return int(pick.choice(list(attribute.enum)))
         assert isinstance(attribute.type, ScalarType)

@@ -30,7 +30,8 @@ class World:
     ``programs`` and ``packet_programs`` are descriptors that an attach to tables and to netfilter
     hooks may name, ``others`` descriptors that it may not, each by what it is; ``filters`` are
     valid classic-BPF filters. ``payloads`` has for some of the programs the map that they use, and
-    ``namespaces`` are descriptors of network namespaces.
+    ``namespaces`` are descriptors of network namespaces. ``sequence`` is the number of the last
+    change of a link.
     """
 
     programs: tuple[int, ...]
@@ -40,9 +41,11 @@ class World:
     payloads: Mapping[int, int] = field(default_factory=dict)
     namespaces: tuple[int, ...] = (0,)
     links: dict[int, KnownLink] = field(default_factory=dict)
+    sequence: int = 0
 
     def learn(self, command: int, attributes: Mapping[str, Any]) -> None:
         """Store the description of a link from a reply."""
+        self.sequence = attributes.get("links-sequence", self.sequence)
         link = attributes.get("link")
         if link is None:
             return

@@ -84,6 +84,7 @@ OPTIONAL = (
         "reason-text",
         "flags",
         "force",
+        "restore",
     }
 )
 

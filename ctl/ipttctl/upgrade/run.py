@@ -77,8 +77,8 @@ def _resumed(told: Told) -> UpgradeOutcome | None:
         return None
     if journal.boot != boot():
         told(
-            f"an upgrade of the module was under way when the machine went down, and "
-            f"{_number(journal.records)} with it, as with any boot: {_names(journal.records)}"
+            "an upgrade of the module was under way when the machine went down; its links went "
+            f"with that, as with any reboot: {_names(journal.records)}"
         )
         discard()
         return None
@@ -234,10 +234,6 @@ def _copied(path: Path | None, name: str, build: bytes, version: str) -> ModuleF
 
 def _called(link: Link) -> str:
     return link.name or str(link.id)
-
-
-def _number(records: Sequence[LinkRecord]) -> str:
-    return f"{len(records)} link{'' if len(records) == 1 else 's'}"
 
 
 def _names(records: Sequence[LinkRecord]) -> str:

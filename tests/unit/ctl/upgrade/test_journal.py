@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ipttctl.errors import ModuleError
 from ipttctl.link.model import Link
 from ipttctl.link.restore import LinkRecord, Numbers
 from ipttctl.state.journal import Record, RecordedLink, carry_over, life
-from ipttctl.upgrade import shown
+from ipttctl.upgrade import run, shown
 from ipttctl.upgrade.journal import Journal, ModuleFile, Phase, discard
 from ipttctl.upgrade.steps import UpgradeOutcome
 from ipttproto import Slot
@@ -164,6 +164,20 @@ def test_the_record_of_apply_is_carried_over(place: Path, monkeypatch: pytest.Mo
     assert Record.read(place).links == ()
     carry_over(place, past, {3})
     assert Record.read(place).links == (kept,)
+
+
+def test_an_upgrade_of_another_boot_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    discarded: list[bool] = []
+    monkeypatch.setattr(run, "require_privilege", lambda: None)
+    monkeypatch.setattr(run, "locked", lambda _: nullcontext())
+    monkeypatch.setattr(run, "discard", lambda: discarded.append(True))
+    monkeypatch.setattr(Journal, "read", lambda: JOURNAL)
+    assert run.resume(told.append) is None
+    assert discarded == [True]
+    assert [sentence.partition("; ")[2] for sentence in told] == [
+        "its links went with that, as with any reboot: web"
+    ]
 
 
 def test_the_outcome_in_print() -> None:

@@ -27,6 +27,8 @@ _OPTIONAL: Final = ("rollback-after", "labels", "reason-text", "flags", "force")
 #: what is spelled as names are; few of them, so that some are taken
 _NAMES: Final = ("name", "new-name", "key")
 _WORDS: Final = ("web", "_", "a.b-c_9", "db", "x" * 31)
+#: ids of links that are restored: few, so that some are taken, and one that is too high
+_RESTORED: Final = (1, 2, 1 << 31)
 
 
 class Generator:
@@ -86,7 +88,8 @@ class Generator:
         for name in operation.request:
             attribute = Top.by_name[name]
             optional = name in {"name", "labels", "reason-text", "restore"}
-            if name == "programs" or (optional and pick.random() < _SOMETIMES):
+            often = name == "restore" and self._world.restoring
+            if name == "programs" or (optional and (often or pick.random() < _SOMETIMES)):
                 nodes += self.nodes(attribute, link)
             elif name in place:
                 nodes.append(Node(attribute.number, _bytes(place[name], 4), attribute))
@@ -243,6 +246,8 @@ class Generator:
     def _binary(self, attribute: Attribute) -> bytes:
         if attribute.name == "filter":
             return self._pick.choice(self._world.filters)
+        if attribute.name == "tag":
+            return self._pick.randbytes(limit("PROG_TAG"))
         if attribute.record:
             return self._pick.randbytes(RECORDS[attribute.record][0].sizeof())
         return self._pick.randbytes(self._pick.randrange((attribute.max_length or 64) + 1))
@@ -254,7 +259,7 @@ class Generator:
             "fd": lambda: pick.choice(self._world.programs + self._world.packet_programs),
             "payload-fd": lambda: pick.choice([*self._world.payloads.values(), 0]),
             "netns-fd": lambda: pick.choice(self._world.namespaces),
-            "link": lambda: link.id,
+            "link": lambda: link.id or pick.choice(_RESTORED),
             "expect-generation": lambda: link.generation,
             "id": lambda: link.programs.get(slot or 0, 0),
             "family": lambda: pick.choice(_TABLE_FAMILIES),

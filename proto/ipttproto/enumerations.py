@@ -182,6 +182,7 @@ class DetachReason(Documented):
 
     REQUEST = 1, "somebody asked for it"
     OWNER = 2, "the socket that owned it was closed"
+    UPGRADE = 3, "it was parked: the next module restores it"
 
 
 class Counter(Documented):

@@ -65,6 +65,14 @@ class Command(Documented):
     )
     PROMOTE = 22, "swap a link's shadow in, for a generation of its own"
     DROP_SHADOW = 23, "take a link's shadow away"
+    PARK = (
+        24,
+        (
+            "take all links from their hooks, in one step, to restore them later, here or in the "
+            "next module: from now on links are being restored. A dump has their last counters"
+        ),
+    )
+    RESTORED = 25, "the links are restored: from now on others may be made"
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,7 @@ OPERATIONS: Final = (
             "name",
             "labels",
             "reason-text",
+            "restore",
         ),
         _LINK,
     ),
@@ -169,7 +178,17 @@ OPERATIONS: Final = (
         dump=True,
     ),
     Operation(
-        Command.STATS, (), ("fingerprint", "module-version", *_WALK, "links-sequence", "cpu")
+        Command.STATS,
+        (),
+        (
+            "fingerprint",
+            "module-version",
+            *_WALK,
+            "links-sequence",
+            "cpu",
+            "restoring",
+            "last-link",
+        ),
     ),
     Operation(
         Command.TRANSACT, ("change", "rollback-after", "reason-text", "force", "guard"), _LINK
@@ -219,6 +238,13 @@ OPERATIONS: Final = (
         ("link", "expect-generation", "name", "force", "expect-shadow"),
         _LINK,
     ),
+    Operation(
+        Command.PARK,
+        ("links-sequence", "reason-text", "force"),
+        ("link", "generation", "stats"),
+        dump=True,
+    ),
+    Operation(Command.RESTORED),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

@@ -20,6 +20,7 @@ from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
+from ipttctl.link.restore import Restorer
 from ipttproto import Slot, Walk
 from ipttproto.family import limit
 from tests.fuzz import refusals
@@ -173,6 +174,10 @@ def _round(campaign: Campaign, target: Target, world: World, number: int, count:
         for link in others.links():
             if link.persistent:
                 others.detach(link.id)
+    with Restorer() as restorer:
+        # a message may have parked all links
+        if restorer.status().restoring:
+            restorer.restored()
     world.forget_links()
 
 

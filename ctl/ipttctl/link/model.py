@@ -424,7 +424,8 @@ class ModuleStatus:
     of the kernel's series were compared with the module's walk through chains. ``walk_layout`` says
     whether the kernel has its structures where the walk finds them; where that is not so, or not
     known, ``walk_refusal`` is a sentence on it. ``links_sequence`` grows with
-    every change of a link.
+    every change of a link, and ``last_link`` is the highest id that one has had. While links of the
+    module before are ``restoring``, no other is made that is persistent or has a name.
     """
 
     version: str
@@ -435,6 +436,8 @@ class ModuleStatus:
     walk_layout: Layout | int = 0
     walk_refusal: str = ""
     links_sequence: int = 0
+    restoring: bool = False
+    last_link: int = 0
 
     @classmethod
     def from_attributes(cls, replies: Iterable[Mapping[str, Any]]) -> ModuleStatus:
@@ -443,6 +446,7 @@ class ModuleStatus:
         Missing attributes are empty: a module of another build may send fewer.
         """
         version, fingerprint, walk, compared, layout, refusal, changes = "", 0, 0, 0, 0, "", 0
+        restoring, last = 0, 0
         cpus = []
         for attributes in replies:
             version = attributes.get("module-version", version)
@@ -452,6 +456,8 @@ class ModuleStatus:
             layout = attributes.get("walk-layout", layout)
             refusal = attributes.get("walk-refusal", refusal)
             changes = attributes.get("links-sequence", changes)
+            restoring = attributes.get("restoring", restoring)
+            last = attributes.get("last-link", last)
             cpus += [
                 CpuStatus(
                     cpu.get("cpu", 0),
@@ -469,6 +475,8 @@ class ModuleStatus:
             known_member(Layout, layout),
             refusal,
             changes,
+            bool(restoring),
+            last,
         )
 
 

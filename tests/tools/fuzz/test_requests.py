@@ -97,6 +97,7 @@ OPTIONAL = (
         "link",
         "expect-generation",
         "transaction",
+        "restore",
     }
 )
 

@@ -9,8 +9,9 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.host import builds, module
 from ipttctl.host.unfinished import JOURNAL
+from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttctl.link.restore import LinkRecord, Restorer
@@ -49,13 +51,16 @@ from tests.kernel.support.kernel import (
 )
 from tests.kernel.support.maps import PERCPU_ARRAY, one_element_map
 from tests.kernel.support.module_builds import keep_walk, other_build
-from tests.kernel.support.network import Namespace, namespace
+from tests.kernel.support.network import Namespace, event, flood_udp, namespace
 from tests.kernel.test_payload import numbering
 
 REASON = "for a reason"
 LABELS = {"team": "core", "empty": ""}
 #: said anew by each module, or of another moment
 OTHER_LIFE = ("links-sequence", "armed")
+
+#: packets that pass between two upgrades
+FLOODED = 100
 
 _fork = multiprocessing.get_context("fork")
 
@@ -106,7 +111,10 @@ def place() -> Iterator[Namespace]:
 
 @pytest.fixture
 def links(place: Namespace) -> dict[str, Link]:
-    """A persistent link of each kind, whose programs nobody else holds."""
+    """A persistent link of each kind, whose programs nobody else holds.
+
+    One has had a shadow, another one swaps that were rolled back, one of them by a guard.
+    """
     with Controller() as controller, ExitStack() as stack:
         fd = stack.enter_context(one_element_map(PERCPU_ARRAY, 16))
 
@@ -127,6 +135,13 @@ def links(place: Namespace) -> dict[str, Link]:
         controller.swap(tables.id, programs, labels=LABELS, reason=REASON)
         controller.swap(tables.id, programs, rollback_after=0.01)
         wait_for(lambda: controller.link(tables.id).generation == 4, what="a roll-back")
+        controller.swap(tables.id, programs, guards=[Condition.parse("packets < 1")])
+        accepting = loaded(asm.returning(1), ProgramType.SOCKET_FILTER)
+        controller.shadow("guard", ProgramSet({Slot.PACKET: accepting}))
+        place.ping("127.0.0.1")
+        controller.drop_shadow("guard")
+        wait_for(lambda: controller.link(tables.id).generation == 6, what="a violated guard")
+        assert controller.link("guard").stats.agreed
         chains = controller.attach(ChainHook(netns=place.path), programs, name="chains")
         controller.release(chains.id)
         # an id that is not used again
@@ -146,6 +161,17 @@ def snapshot() -> tuple[LinkRecord, ...]:
     """All links, counters that stand still."""
     with Restorer() as restorer:
         return settled(lambda: restorer.snapshot().records)
+
+
+def counters() -> dict[int, int]:
+    """The packets that each link has met."""
+    with Controller() as controller:
+        return {link.id: link.stats.packets for link in controller.links()}
+
+
+def reached(enough: Mapping[int, int]) -> bool:
+    """Whether each link has met a number of packets."""
+    return all(packets >= enough[link] for link, packets in counters().items())
 
 
 def lasting(records: tuple[LinkRecord, ...]) -> list[tuple[dict[str, Any], Any]]:
@@ -172,6 +198,7 @@ def test_links_of_each_kind_go_on(
     place: Namespace, links: dict[str, Link], new: Path, make_program: MakeProgram
 ) -> None:
     """Every attribute is the same, maps are the same maps, counters and histories go on."""
+    start = snapshot()
     place.ping("127.0.0.1")
     before = snapshot()
     with Controller() as controller:
@@ -196,12 +223,14 @@ def test_links_of_each_kind_go_on(
         assert list(kept.dump()) == content
     place.ping("127.0.0.1")
     after = snapshot()
-    for now, then in zip(after, before, strict=True):
-        assert now.link.stats.packets == 2 * then.link.stats.packets > 0, now.link
+    for now, then, first in zip(after, before, start, strict=True):
+        counted = then.link.stats.packets - first.link.stats.packets
+        assert now.link.stats.packets - then.link.stats.packets == counted > 0, now.link
         assert now.link.stats.events >= then.link.stats.events
     with Controller() as controller:
         actions = [entry.action for entry in controller.history(links["tables"].id)]
-        assert actions == [Action.ATTACH, Action.SWAP, Action.SWAP, Action.ROLLBACK]
+        undone = [Action.SWAP, Action.ROLLBACK, Action.SWAP, Action.ROLLBACK_GUARD]
+        assert actions == [Action.ATTACH, Action.SWAP, *undone]
         packet = make_program(type=ProgramType.SOCKET_FILTER).fd
         swapped = controller.swap("guard", ProgramSet({Slot.PACKET: packet}))
         assert (swapped.generation, swapped.labels) == (2, LABELS)
@@ -212,6 +241,33 @@ def test_links_of_each_kind_go_on(
             controller.rename(links["tables"].id, "chains")
         made = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: make_program().fd}))
         assert made.id == links["chains"].id + 2
+
+
+def test_upgrades_under_a_flood(
+    place: Namespace, links: dict[str, Link], old: Path, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packets meet the links or not, and none is counted twice."""
+    guarded = links["guard"].id
+    with Controller() as controller:
+        before = controller.link(guarded).stats.packets
+    # behind the link
+    place.iptables("-I", "OUTPUT")
+    stop = event()
+    sender = place.start(flood_udp, "127.0.0.1", 9, stop)
+    try:
+        for path in (new, old, new):
+            monkeypatch.setenv("IPTTRACE_KO", str(path))
+            enough = {link: packets + FLOODED for link, packets in counters().items()}
+            outcome = upgrade()
+            assert outcome is not None
+            assert not outcome.back
+            assert_loaded(path)
+            wait_for(partial(reached, enough), what="packets at all links")
+        assert sender.is_alive()
+    finally:
+        stop.set()
+        sender.join()
+    assert 0 < counters()[guarded] - before < place.counted("OUTPUT")
 
 
 @pytest.mark.usefixtures("new")
@@ -288,7 +344,10 @@ def test_what_cannot_be_kept_is_refused(
             )
         owned = controller.attach(NfHook.parse("nf:inet4/output"), programs, exclusive=True)
         kept = controller.attach(
-            NfHook.parse("nf:inet4/output"), programs, persistent=True, name="kept"
+            NfHook.parse("nf:inet4/output", mode=NfMode.FILTER),
+            programs,
+            persistent=True,
+            name="kept",
         )
         for part in (f"link {owned.id} belongs to process {os.getpid()}", "is at no hook any more"):
             with pytest.raises(ModuleError, match=part):
@@ -299,6 +358,13 @@ def test_what_cannot_be_kept_is_refused(
             upgrade(force=True)
         assert_loaded(old)
         controller.confirm("kept")
+        controller.shadow("kept", programs)
+        with pytest.raises(ModuleError, match="run `ipttctl promote kept`"):
+            upgrade(force=True)
+        with Restorer() as restorer, pytest.raises(KernelError, match="has a shadow"):
+            restorer.park(None, force=True, reason="")
+        controller.drop_shadow("kept")
+        assert_loaded(old)
         assert len(controller.links()) == 3
     # the owned link went with its owner
     with Controller() as controller:

@@ -180,7 +180,7 @@ class Generator:
                 nest(attribute.number, self._change(other), attribute) for other in self._links()
             ]
         if attribute.nested is Condition:
-            count = self._pick.randrange(1, _GUARDS + 1)
+            count = self._pick.randrange(1, _GUARDS + 1) if attribute.multi else 1
             of_shadow = attribute.name == "promote-if"
             return [
                 nest(attribute.number, self._condition(of_shadow=of_shadow), attribute)
@@ -319,7 +319,7 @@ class Generator:
             "fd": lambda: pick.choice(self._world.programs + self._world.packet_programs),
             "payload-fd": lambda: pick.choice([*self._world.payloads.values(), 0]),
             "netns-fd": lambda: pick.choice(self._world.namespaces),
-            "link": lambda: link.id or pick.choice(_RESTORED),
+            "link": lambda: link.id or pick.choice((*self._world.links, *_RESTORED)),
             "transaction": lambda: pick.randrange(1, _TRANSACTIONS),
             # of a link that waits little else comes up
             "rollback-after": lambda: pick.choice((1, 1, 20, attribute.maximum or 1)),
@@ -332,7 +332,8 @@ class Generator:
         if attribute.name in known:
             return max(known[attribute.name](), attribute.minimum or 0)
         if attribute.enum:
-            return pick.choice([int(member) for member in attribute.enum])
+            least = attribute.minimum or 0
+            return pick.choice([int(member) for member in attribute.enum if member >= least])
         assert isinstance(attribute.type, ScalarType)
         numbers = attribute.type.range
         least = numbers[0] if attribute.minimum is None else attribute.minimum

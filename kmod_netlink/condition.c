@@ -26,6 +26,11 @@ static u32 given(const struct nlattr *attr, u32 otherwise)
 	return attr ? nla_get_u32(attr) : otherwise;
 }
 
+static u64 given_u64(const struct nlattr *attr)
+{
+	return attr ? nla_get_u64(attr) : 0;
+}
+
 static int check_required(const struct nlattr *nest, struct nlattr **tb,
 			  struct netlink_ext_ack *extack)
 {
@@ -150,6 +155,44 @@ ipttrace_conditions_parse(const struct genl_info *info, int type,
 		}
 	}
 	return conditions;
+}
+
+/**
+ * ipttrace_violation_parse - parse how a condition was violated
+ * @violation: the result
+ * @nest: the nest, or NULL if there was no violation
+ * @extack: extended ACK, set on error
+ *
+ * Return: 0 or -EINVAL.
+ */
+int ipttrace_violation_parse(struct ipttrace_violation *violation,
+			     const struct nlattr *nest,
+			     struct netlink_ext_ack *extack)
+{
+	struct nlattr *tb[ARRAY_SIZE(ipttrace_violation_policy)];
+	int err;
+
+	if (!nest)
+		return 0;
+	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
+			       ipttrace_violation_policy, extack);
+	if (err)
+		return err;
+	if (!tb[IPTTRACE_A_VIOLATION_CONDITION] ||
+	    !tb[IPTTRACE_A_VIOLATION_LINK]) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, nest,
+			"a violation needs its condition and its link");
+		return -EINVAL;
+	}
+	violation->link = nla_get_u32(tb[IPTTRACE_A_VIOLATION_LINK]);
+	violation->measured = (struct ipttrace_reading){
+		.time = given_u64(tb[IPTTRACE_A_VIOLATION_TIME]),
+		.packets = given_u64(tb[IPTTRACE_A_VIOLATION_PACKETS]),
+		.count = given_u64(tb[IPTTRACE_A_VIOLATION_COUNT]),
+	};
+	return parse_condition(&violation->condition,
+			       tb[IPTTRACE_A_VIOLATION_CONDITION], extack);
 }
 
 /* --- measuring ----------------------------------------------------------------------------- */

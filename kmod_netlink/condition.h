@@ -118,6 +118,9 @@ ipttrace_window_judge(struct ipttrace_window *window,
 size_t ipttrace_condition_size(void);
 int ipttrace_put_condition(struct sk_buff *msg, int type,
 			   const struct ipttrace_condition *condition);
+int ipttrace_violation_parse(struct ipttrace_violation *violation,
+			     const struct nlattr *nest,
+			     struct netlink_ext_ack *extack);
 size_t ipttrace_violation_size(void);
 int ipttrace_put_violation(struct sk_buff *msg, int type,
 			   const struct ipttrace_violation *violation);

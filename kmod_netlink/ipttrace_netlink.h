@@ -10,8 +10,8 @@
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
-#define IPTTRACE_FEATURES 0x7U
-#define IPTTRACE_FINGERPRINT 0x64c1e5f1U
+#define IPTTRACE_FEATURES 0xfU
+#define IPTTRACE_FINGERPRINT 0xac457e66U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -71,6 +71,8 @@ enum ipttrace_feature {
 	IPTTRACE_FEATURE_GUARDS = 2,
 	/* shadows of links, with conditions on which they are promoted */
 	IPTTRACE_FEATURE_SHADOWS = 4,
+	/* links are parked, and restored by the next module */
+	IPTTRACE_FEATURE_UPGRADES = 8,
 };
 
 /* A place where programs run. */
@@ -247,6 +249,8 @@ enum ipttrace_detach_reason {
 	IPTTRACE_DETACH_REASON_REQUEST = 1,
 	/* the socket that owned it was closed */
 	IPTTRACE_DETACH_REASON_OWNER = 2,
+	/* it was parked: the next module restores it */
+	IPTTRACE_DETACH_REASON_UPGRADE = 3,
 };
 
 /* A counter of a link that a condition is about. */
@@ -351,6 +355,13 @@ enum ipttrace_command {
 	IPTTRACE_CMD_PROMOTE = 22,
 	/* take a link's shadow away */
 	IPTTRACE_CMD_DROP_SHADOW = 23,
+	/*
+	 * take all links from their hooks, in one step, to restore them later, here or in the
+	 * next module: from now on links are being restored. A dump has their last counters
+	 */
+	IPTTRACE_CMD_PARK = 24,
+	/* the links are restored: from now on others may be made */
+	IPTTRACE_CMD_RESTORED = 25,
 };
 
 /* Attributes of every message of the family. */
@@ -519,6 +530,12 @@ enum ipttrace_a {
 	 * are given; counters of shadows only
 	 */
 	IPTTRACE_A_PROMOTE_IF = 58,
+	/* nest of restore: attach: the link is one of before, which is restored */
+	IPTTRACE_A_RESTORE = 59,
+	/* u32: 1: links are being restored; meanwhile no other is persistent or gets a name */
+	IPTTRACE_A_RESTORING = 60,
+	/* u32: the highest id that a link has had */
+	IPTTRACE_A_LAST_LINK = 61,
 	/*
 	 * u32: major version of the protocol: client and module of the same one understand each
 	 * other
@@ -772,6 +789,67 @@ enum ipttrace_a_payload {
 	/* binary: the bytes */
 	IPTTRACE_A_PAYLOAD_DATA = 2,
 	IPTTRACE_A_PAYLOAD_MAX = 2
+};
+
+/* A program of a generation that is restored; numbered as in program. */
+enum ipttrace_a_past_program {
+	/* u32: role of the program */
+	IPTTRACE_A_PAST_PROGRAM_SLOT = 1,
+	/* u32: id that the program had in the kernel */
+	IPTTRACE_A_PAST_PROGRAM_ID = 3,
+	/* binary: tag of the program */
+	IPTTRACE_A_PAST_PROGRAM_TAG = 4,
+	/* string: name of the program */
+	IPTTRACE_A_PAST_PROGRAM_NAME = 5,
+	IPTTRACE_A_PAST_PROGRAM_MAX = 5
+};
+
+/* A generation of a link that is restored; numbered as in history. */
+enum ipttrace_a_past {
+	/* u32: the generation */
+	IPTTRACE_A_PAST_GENERATION = 1,
+	/* u32: how it came about */
+	IPTTRACE_A_PAST_ACTION = 2,
+	/* u64: when: CLOCK_REALTIME, ns */
+	IPTTRACE_A_PAST_TIME = 3,
+	/* u32: process that asked for it, or 0 */
+	IPTTRACE_A_PAST_PID = 4,
+	/* u32: user of that process, in the initial user namespace */
+	IPTTRACE_A_PAST_UID = 5,
+	/* string: command of that process */
+	IPTTRACE_A_PAST_COMM = 6,
+	/* nest of past-program: a program of the set */
+	IPTTRACE_A_PAST_PROGRAM = 7,
+	/* u64: number of the change */
+	IPTTRACE_A_PAST_TRANSACTION = 8,
+	/* string: the reason that was given, if one was */
+	IPTTRACE_A_PAST_REASON = 9,
+	/* nest of violation: the guard that did not hold, if that was the cause */
+	IPTTRACE_A_PAST_VIOLATION = 10,
+	IPTTRACE_A_PAST_MAX = 10
+};
+
+/* What a link was in the module before, and goes on to be. */
+enum ipttrace_a_restore {
+	/* u32: its id */
+	IPTTRACE_A_RESTORE_LINK = 1,
+	/* u32: generation of its program set */
+	IPTTRACE_A_RESTORE_GENERATION = 2,
+	/* u64: number of the change that made the generation */
+	IPTTRACE_A_RESTORE_TRANSACTION = 3,
+	/* u32: process that made the link, or adopted it */
+	IPTTRACE_A_RESTORE_OWNER_PID = 4,
+	/* string: command of that process */
+	IPTTRACE_A_RESTORE_OWNER_COMM = 5,
+	/* nest of link-stats: its counters, which go on from there */
+	IPTTRACE_A_RESTORE_STATS = 6,
+	/* nest of past: a generation of its history, oldest first */
+	IPTTRACE_A_RESTORE_PAST = 7,
+	/* u32: what became of its last swap */
+	IPTTRACE_A_RESTORE_OUTCOME = 8,
+	/* nest of violation: the guard that did not hold, if the swap ended so */
+	IPTTRACE_A_RESTORE_VIOLATION = 9,
+	IPTTRACE_A_RESTORE_MAX = 9
 };
 
 /* Header of a message of events. */

@@ -17,6 +17,7 @@
 #include "label.h"
 #include "link.h"
 #include "owner.h"
+#include "restore.h"
 #include "rollback.h"
 #include "shadow.h"
 
@@ -25,10 +26,10 @@ DEFINE_MUTEX(ipttrace_lock);
 LIST_HEAD(ipttrace_links);
 DEFINE_SPINLOCK(ipttrace_links_index);
 u64 ipttrace_links_sequence;
+u32 ipttrace_last_link;
 
 /* Links by their index, under ipttrace_links_index. */
 static LIST_HEAD(links_index);
-static u32 last_id;
 
 /* The link of a name, or NULL. The policy has checked that the name ends with a NUL. */
 static struct ipttrace_link *find_by_name(const struct nlattr *name)
@@ -92,7 +93,7 @@ static int check_free(const struct nlattr *name,
  * @attr: the name, of the right spelling
  * @extack: extended ACK, set on error
  *
- * Return: 0 or -EEXIST.
+ * Return: 0, -EEXIST or -EBUSY.
  */
 int ipttrace_link_rename(struct ipttrace_link *link, const struct nlattr *attr,
 			 struct netlink_ext_ack *extack)
@@ -101,6 +102,8 @@ int ipttrace_link_rename(struct ipttrace_link *link, const struct nlattr *attr,
 
 	lockdep_assert_held(&ipttrace_lock);
 	err = check_free(attr, link, extack);
+	if (!err)
+		err = ipttrace_restore_check_name(attr, extack);
 	if (err)
 		return err;
 	nla_strscpy(link->name, attr, sizeof(link->name));
@@ -197,6 +200,28 @@ struct ipttrace_sets *ipttrace_links_sets(u32 hook, gfp_t gfp)
 	return sets;
 }
 
+/* Lists a link in the order of ids: a restored one comes behind its successors. */
+static void list_link(struct ipttrace_link *link)
+{
+	struct ipttrace_link *later;
+
+	list_for_each_entry(later, &ipttrace_links, list)
+		if (later->id > link->id)
+			break;
+	list_add_tail(&link->list, &later->list);
+}
+
+/* Checks that no link has the id of one that is to be restored. Returns 0 or -EEXIST. */
+static int check_id(const struct ipttrace_restored *restored,
+		    struct netlink_ext_ack *extack)
+{
+	if (!find_by_id(restored->id))
+		return 0;
+	NL_SET_ERR_MSG_ATTR(extack, restored->attr,
+			    "there is a link with this id");
+	return -EEXIST;
+}
+
 /* Makes a link with its set and owner, at no hook and on no list yet. */
 static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 					struct ipttrace_set *set,
@@ -218,7 +243,7 @@ static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 		goto err_free;
 	}
 	INIT_LIST_HEAD(&link->change);
-	link->id = last_id + 1;
+	link->id = ipttrace_last_link + 1;
 	link->hook = spec->hook;
 	link->family = spec->family;
 	link->flags = spec->flags;
@@ -231,6 +256,8 @@ static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 	link->set = set;
 	set->link = link;
 	set->generation = 1;
+	if (spec->restored)
+		ipttrace_restore_link(link, spec->restored);
 	return link;
 
 err_free:
@@ -249,8 +276,8 @@ err_free:
  * code for it is loaded.
  *
  * Context: between begin and end of the kind of hook, with ipttrace_lock held.
- * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -EEXIST, -EBUSY, -ENOSPC,
- * -ENOMEM, -ENODEV, or an errno of takes or attach of the kind of hook.
+ * Return: the link, valid while ipttrace_lock is held, or an ERR_PTR(): -EEXIST, -EBUSY, -EINVAL,
+ * -ENOSPC, -ENOMEM, -ENODEV, or an errno of takes or attach of the kind of hook.
  */
 struct ipttrace_link *
 ipttrace_link_attach(const struct ipttrace_link_spec *spec,
@@ -264,6 +291,10 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	err = hook->takes(spec->family, set, spec->programs, extack);
 	if (!err)
 		err = ipttrace_shadow_check_maps(set, spec->programs, extack);
+	if (!err)
+		err = ipttrace_restore_check(spec, extack);
+	if (!err && spec->restored)
+		err = check_id(spec->restored, extack);
 	if (!err && spec->name)
 		err = check_free(spec->name, NULL, extack);
 	if (err)
@@ -277,16 +308,20 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	if (IS_ERR(link))
 		return link;
 
-	list_add_tail(&link->list, &ipttrace_links);
+	list_link(link);
 	spin_lock(&ipttrace_links_index);
 	list_add_tail(&link->index, &links_index);
 	spin_unlock(&ipttrace_links_index);
 	err = hook->attach(link, spec, extack);
 	if (err)
 		goto err_unlist;
-	last_id++;
 	link->transaction = ++ipttrace_links_sequence;
 	ipttrace_link_give_reason(link, spec->reason);
+	if (spec->restored) {
+		link->transaction = spec->restored->transaction;
+		return link;
+	}
+	ipttrace_last_link++;
 	ipttrace_history_add(link, IPTTRACE_ACTION_ATTACH);
 	return link;
 
@@ -432,4 +467,25 @@ struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link)
 			READ_ONCE(stats->shadow.program.run_time);
 	}
 	return sum;
+}
+
+/**
+ * ipttrace_link_slots - the slots whose counters a link has
+ * @link: the link
+ * @stats: its counters
+ *
+ * A slot that was in use once keeps them.
+ *
+ * Return: a bit for each slot.
+ */
+unsigned long ipttrace_link_slots(const struct ipttrace_link *link,
+				  const struct ipttrace_link_stats *stats)
+{
+	unsigned long slots = 0;
+	unsigned int slot;
+
+	for (slot = 1; slot < IPTTRACE_SLOTS; slot++)
+		if (link->set->progs[slot] || stats->slots[slot].runs)
+			__set_bit(slot, &slots);
+	return slots;
 }

@@ -13,6 +13,7 @@
 #include "history.h"
 #include "program.h"
 
+struct ipttrace_restored;
 struct ipttrace_rollback;
 struct ipttrace_shadow;
 
@@ -44,7 +45,7 @@ struct ipttrace_link_stats {
 /**
  * struct ipttrace_link - an attachment of a program set to a hook
  * @list: in ipttrace_links, or in a list of links that are leaving
- * @id: id, not reused while the module is loaded
+ * @id: id, not reused while the module is loaded, nor by the next one if it restores links
  * @hook: enum ipttrace_hook
  * @family: NFPROTO_*; for a table link NFPROTO_UNSPEC means both IP versions
  * @flags: enum ipttrace_link_flag
@@ -128,6 +129,7 @@ struct ipttrace_sets {
  * @programs: attribute to blame when the program set does not suit
  * @name: name of the link, or NULL
  * @reason: reason for making it, or NULL
+ * @restored: what it was in the module before, owned; NULL for a new link
  *
  * Only the request sees it: there is no lock.
  */
@@ -140,6 +142,7 @@ struct ipttrace_link_spec {
 	const struct nlattr *programs;
 	const struct nlattr *name;
 	const struct nlattr *reason;
+	struct ipttrace_restored *restored;
 };
 
 /**
@@ -195,6 +198,8 @@ extern spinlock_t ipttrace_links_index;
  * by it which notifications are of earlier changes. Under ipttrace_lock.
  */
 extern u64 ipttrace_links_sequence;
+/* The highest id that a link has had. Under ipttrace_lock. */
+extern u32 ipttrace_last_link;
 
 /* True while a swap or a roll-back of the link is being made: its other set comes into force. */
 static inline bool ipttrace_link_changing(const struct ipttrace_link *link)
@@ -223,5 +228,7 @@ void ipttrace_link_leave(struct ipttrace_link *link, struct list_head *leaving);
 void ipttrace_links_detach(struct list_head *leaving);
 void ipttrace_link_free(struct ipttrace_link *link);
 struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link);
+unsigned long ipttrace_link_slots(const struct ipttrace_link *link,
+				  const struct ipttrace_link_stats *stats);
 
 #endif /* _IPTTRACE_LINK_H */

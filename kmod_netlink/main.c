@@ -15,6 +15,8 @@
  * shadow_command.c	the commands that give a link a shadow, promote it or drop it
  * promotion.c	shadows that are promoted when conditions on their verdicts are met
  * history.c	the last generations of a link
+ * restore.c	links parked, and restored in the next module
+ * restore_command.c	the commands of who does that
  * hook.c	the kinds of hooks that there are: table.c, nf.c and chain.c
  * program.c	program sets: checking and filling them
  * payload.c	payloads: bytes that a program adds to its event
@@ -52,6 +54,7 @@
 #include "nat.h"
 #include "netlink.h"
 #include "promotion.h"
+#include "restore.h"
 #include "rollback.h"
 
 static int __init ipttrace_init(void)
@@ -73,6 +76,7 @@ static int __init ipttrace_init(void)
 	err = ipttrace_hooks_init();
 	if (err)
 		goto err_nat;
+	ipttrace_restore_init();
 	err = ipttrace_netlink_init();
 	if (err)
 		goto err_hooks;
@@ -96,6 +100,7 @@ static void __exit ipttrace_exit(void)
 	/* no links are left and none can be made any more: nothing is emitted now */
 	ipttrace_events_flush();
 	ipttrace_netlink_exit();
+	ipttrace_restore_exit();
 	ipttrace_hooks_exit();
 	ipttrace_nat_exit();
 	ipttrace_promotion_exit();

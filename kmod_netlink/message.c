@@ -120,27 +120,36 @@ static int put_shadow_stats(struct sk_buff *msg,
 	return 0;
 }
 
-static int put_link_stats(struct sk_buff *msg, const struct ipttrace_link *link)
+/**
+ * ipttrace_put_link_stats - add the counters of a link to a message
+ * @msg: the message
+ * @stats: the counters
+ * @slots: slots that are in use, or have been, a bit each
+ *
+ * Return: 0 or -EMSGSIZE.
+ */
+int ipttrace_put_link_stats(struct sk_buff *msg,
+			    const struct ipttrace_link_stats *stats,
+			    unsigned long slots)
 {
 	struct nlattr *nest = nla_nest_start(msg, IPTTRACE_A_STATS);
-	struct ipttrace_link_stats stats = ipttrace_link_sum(link);
-	u32 slot;
+	unsigned int slot;
 
 	if (!nest ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_PACKETS,
-			     stats.packets) ||
+			     stats->packets) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_SELECTED,
-			     stats.selected) ||
-	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_EVENTS, stats.events) ||
-	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_NESTED, stats.nested) ||
-	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_LOST, stats.lost) ||
-	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_DROPS, stats.drops) ||
-	    put_shadow_stats(msg, &stats.shadow))
+			     stats->selected) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_EVENTS,
+			     stats->events) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_NESTED,
+			     stats->nested) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_LOST, stats->lost) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_DROPS, stats->drops) ||
+	    put_shadow_stats(msg, &stats->shadow))
 		return -EMSGSIZE;
-	/* a slot that was in use once keeps its counters */
-	for (slot = 1; slot < IPTTRACE_SLOTS; slot++)
-		if ((link->set->progs[slot] || stats.slots[slot].runs) &&
-		    put_slot_stats(msg, slot, &stats.slots[slot]))
+	for_each_set_bit(slot, &slots, IPTTRACE_SLOTS)
+		if (put_slot_stats(msg, slot, &stats->slots[slot]))
 			return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
@@ -160,6 +169,14 @@ static int put_shadow(struct sk_buff *msg, const struct ipttrace_shadow *shadow)
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
+}
+
+static int put_stats(struct sk_buff *msg, const struct ipttrace_link *link)
+{
+	struct ipttrace_link_stats stats = ipttrace_link_sum(link);
+
+	return ipttrace_put_link_stats(msg, &stats,
+				       ipttrace_link_slots(link, &stats));
 }
 
 static u32 link_armed(const struct ipttrace_link *link, u8 command)
@@ -269,7 +286,7 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    nla_put_string(msg, IPTTRACE_A_OWNER_COMM, link->owner_comm) ||
 	    nla_put_u32(msg, IPTTRACE_A_ARMED, link_armed(link, command)) ||
 	    put_set(msg, IPTTRACE_A_PROGRAMS, link->set, filter) ||
-	    put_link_stats(msg, link) || put_shadow(msg, link->shadow) ||
+	    put_stats(msg, link) || put_shadow(msg, link->shadow) ||
 	    put_place(msg, link) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINKS_SEQUENCE,
 			     ipttrace_links_sequence) ||

@@ -6,6 +6,7 @@
 
 struct genl_family;
 struct ipttrace_link;
+struct ipttrace_link_stats;
 struct net;
 
 /* The family (netlink.c) and its multicast groups, by index. */
@@ -13,6 +14,9 @@ extern struct genl_family ipttrace_family;
 enum { IPTTRACE_EVENTS, IPTTRACE_LINKS, IPTTRACE_NAMESPACES };
 
 int ipttrace_put_u64(struct sk_buff *msg, int type, u64 value);
+int ipttrace_put_link_stats(struct sk_buff *msg,
+			    const struct ipttrace_link_stats *stats,
+			    unsigned long slots);
 int ipttrace_put_program(struct sk_buff *msg, int type, u32 slot, u32 id,
 			 const u8 *tag, const char *name);
 size_t ipttrace_link_size(void);

@@ -17,6 +17,7 @@
 #include "netlink_gen.h"
 #include "owner.h"
 #include "parse.h"
+#include "restore.h"
 #include "transaction.h"
 #include "verify.h"
 
@@ -106,6 +107,9 @@ int ipttrace_nl_attach_doit(struct sk_buff *skb, struct genl_info *info)
 	err = ipttrace_parse_spec(info, &spec);
 	if (err)
 		return err;
+	err = ipttrace_restore_parse(info, &spec);
+	if (err)
+		goto out;
 	set = ipttrace_parse_set(info);
 	err = PTR_ERR_OR_ZERO(set);
 	if (err)
@@ -420,16 +424,6 @@ int ipttrace_nl_history_doit(struct sk_buff *skb, struct genl_info *info)
 	return genlmsg_reply(msg, info);
 }
 
-static int put_links_sequence(struct sk_buff *msg)
-{
-	u64 sequence;
-
-	mutex_lock(&ipttrace_lock);
-	sequence = ipttrace_links_sequence;
-	mutex_unlock(&ipttrace_lock);
-	return ipttrace_put_u64(msg, IPTTRACE_A_LINKS_SEQUENCE, sequence);
-}
-
 int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	/* a nest of five numbers each, the widest eight bytes, with headers and padding */
@@ -454,7 +448,7 @@ int ipttrace_nl_stats_doit(struct sk_buff *skb, struct genl_info *info)
 	    nla_put_u32(msg, IPTTRACE_A_PROTOCOL_MINOR,
 			IPTTRACE_PROTOCOL_MINOR) ||
 	    nla_put_u32(msg, IPTTRACE_A_FEATURES, IPTTRACE_FEATURES) ||
-	    ipttrace_put_walk(msg) || put_links_sequence(msg))
+	    ipttrace_put_walk(msg) || ipttrace_put_progress(msg))
 		goto err_free;
 	for_each_possible_cpu(cpu)
 		if (ipttrace_put_cpu_stats(msg, cpu))

@@ -57,9 +57,33 @@ ipttrace_labels_policy[IPTTRACE_A_LABELS_LABEL + 1] = {
 };
 
 const struct nla_policy
-ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1] = {
-	[IPTTRACE_A_EXPECTED_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 4),
-	[IPTTRACE_A_EXPECTED_PROGRAM_ID] = { .type = NLA_U32 },
+ipttrace_slot_stats_policy[IPTTRACE_A_SLOT_STATS_RUN_TIME + 1] = {
+	[IPTTRACE_A_SLOT_STATS_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 4),
+	[IPTTRACE_A_SLOT_STATS_RUNS] = { .type = NLA_U64 },
+	[IPTTRACE_A_SLOT_STATS_RUN_TIME] = { .type = NLA_U64 },
+};
+
+const struct nla_policy
+ipttrace_link_stats_policy[IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME + 1] = {
+	[IPTTRACE_A_LINK_STATS_PACKETS] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_SELECTED] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_EVENTS] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_NESTED] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_LOST] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_DROPS] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_SLOT] = NLA_POLICY_NESTED(ipttrace_slot_stats_policy),
+	[IPTTRACE_A_LINK_STATS_AGREED] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_DISAGREED] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_SHADOW_RUNS] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME] = { .type = NLA_U64 },
+};
+
+const struct nla_policy
+ipttrace_past_program_policy[IPTTRACE_A_PAST_PROGRAM_NAME + 1] = {
+	[IPTTRACE_A_PAST_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 4),
+	[IPTTRACE_A_PAST_PROGRAM_ID] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_PAST_PROGRAM_TAG] = { .type = NLA_BINARY, .len = 8 },
+	[IPTTRACE_A_PAST_PROGRAM_NAME] = { .type = NLA_NUL_STRING, .len = 15 },
 };
 
 const struct nla_policy
@@ -74,6 +98,48 @@ ipttrace_condition_policy[IPTTRACE_A_CONDITION_MINIMUM + 1] = {
 };
 
 const struct nla_policy
+ipttrace_violation_policy[IPTTRACE_A_VIOLATION_TIME + 1] = {
+	[IPTTRACE_A_VIOLATION_CONDITION] = NLA_POLICY_NESTED(ipttrace_condition_policy),
+	[IPTTRACE_A_VIOLATION_LINK] = { .type = NLA_U32 },
+	[IPTTRACE_A_VIOLATION_COUNT] = { .type = NLA_U64 },
+	[IPTTRACE_A_VIOLATION_PACKETS] = { .type = NLA_U64 },
+	[IPTTRACE_A_VIOLATION_TIME] = { .type = NLA_U64 },
+};
+
+const struct nla_policy
+ipttrace_past_policy[IPTTRACE_A_PAST_VIOLATION + 1] = {
+	[IPTTRACE_A_PAST_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_PAST_ACTION] = { .type = NLA_U32 },
+	[IPTTRACE_A_PAST_TIME] = { .type = NLA_U64 },
+	[IPTTRACE_A_PAST_PID] = { .type = NLA_U32 },
+	[IPTTRACE_A_PAST_UID] = { .type = NLA_U32 },
+	[IPTTRACE_A_PAST_COMM] = { .type = NLA_NUL_STRING, .len = 15 },
+	[IPTTRACE_A_PAST_PROGRAM] = NLA_POLICY_NESTED(ipttrace_past_program_policy),
+	[IPTTRACE_A_PAST_TRANSACTION] = { .type = NLA_U64 },
+	[IPTTRACE_A_PAST_REASON] = { .type = NLA_NUL_STRING, .len = 127 },
+	[IPTTRACE_A_PAST_VIOLATION] = NLA_POLICY_NESTED(ipttrace_violation_policy),
+};
+
+const struct nla_policy
+ipttrace_restore_policy[IPTTRACE_A_RESTORE_VIOLATION + 1] = {
+	[IPTTRACE_A_RESTORE_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_RESTORE_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_RESTORE_TRANSACTION] = { .type = NLA_U64 },
+	[IPTTRACE_A_RESTORE_OWNER_PID] = { .type = NLA_U32 },
+	[IPTTRACE_A_RESTORE_OWNER_COMM] = { .type = NLA_NUL_STRING, .len = 15 },
+	[IPTTRACE_A_RESTORE_STATS] = NLA_POLICY_NESTED(ipttrace_link_stats_policy),
+	[IPTTRACE_A_RESTORE_PAST] = NLA_POLICY_NESTED(ipttrace_past_policy),
+	[IPTTRACE_A_RESTORE_OUTCOME] = NLA_POLICY_RANGE(NLA_U32, 2, 5),
+	[IPTTRACE_A_RESTORE_VIOLATION] = NLA_POLICY_NESTED(ipttrace_violation_policy),
+};
+
+const struct nla_policy
+ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1] = {
+	[IPTTRACE_A_EXPECTED_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 4),
+	[IPTTRACE_A_EXPECTED_PROGRAM_ID] = { .type = NLA_U32 },
+};
+
+const struct nla_policy
 ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1] = {
 	[IPTTRACE_A_CHANGE_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_CHANGE_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
@@ -84,7 +150,7 @@ ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_attach_policy[IPTTRACE_A_REASON_TEXT + 1] = {
+ipttrace_attach_policy[IPTTRACE_A_RESTORE + 1] = {
 	[IPTTRACE_A_HOOK] = { .type = NLA_U32 },
 	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
 	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 15),
@@ -99,6 +165,7 @@ ipttrace_attach_policy[IPTTRACE_A_REASON_TEXT + 1] = {
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 	[IPTTRACE_A_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
+	[IPTTRACE_A_RESTORE] = NLA_POLICY_NESTED(ipttrace_restore_policy),
 };
 
 static const struct nla_policy
@@ -237,13 +304,24 @@ ipttrace_drop_shadow_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
 	[IPTTRACE_A_EXPECT_SHADOW] = { .type = NLA_U64 },
 };
 
-const struct genl_ops ipttrace_nl_operations[17] = {
+static const struct nla_policy
+ipttrace_park_policy[IPTTRACE_A_FORCE + 1] = {
+	[IPTTRACE_A_LINKS_SEQUENCE] = { .type = NLA_U64 },
+	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
+	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
+};
+
+static const struct nla_policy
+ipttrace_restored_policy[IPTTRACE_A_LINK + 1] = {
+};
+
+const struct genl_ops ipttrace_nl_operations[19] = {
 	{
 		.cmd = IPTTRACE_CMD_ATTACH,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_attach_doit,
 		.policy = ipttrace_attach_policy,
-		.maxattr = IPTTRACE_A_REASON_TEXT,
+		.maxattr = IPTTRACE_A_RESTORE,
 	},
 	{
 		.cmd = IPTTRACE_CMD_SWAP,
@@ -358,5 +436,21 @@ const struct genl_ops ipttrace_nl_operations[17] = {
 		.doit = ipttrace_nl_drop_shadow_doit,
 		.policy = ipttrace_drop_shadow_policy,
 		.maxattr = IPTTRACE_A_EXPECT_SHADOW,
+	},
+	{
+		.cmd = IPTTRACE_CMD_PARK,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_park_doit,
+		.start = ipttrace_nl_park_start,
+		.dumpit = ipttrace_nl_park_dumpit,
+		.policy = ipttrace_park_policy,
+		.maxattr = IPTTRACE_A_FORCE,
+	},
+	{
+		.cmd = IPTTRACE_CMD_RESTORED,
+		.flags = GENL_ADMIN_PERM,
+		.doit = ipttrace_nl_restored_doit,
+		.policy = ipttrace_restored_policy,
+		.maxattr = IPTTRACE_A_LINK,
 	},
 };

@@ -17,14 +17,26 @@ ipttrace_label_policy[IPTTRACE_A_LABEL_VALUE + 1];
 extern const struct nla_policy
 ipttrace_labels_policy[IPTTRACE_A_LABELS_LABEL + 1];
 extern const struct nla_policy
-ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1];
+ipttrace_slot_stats_policy[IPTTRACE_A_SLOT_STATS_RUN_TIME + 1];
+extern const struct nla_policy
+ipttrace_link_stats_policy[IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME + 1];
+extern const struct nla_policy
+ipttrace_past_program_policy[IPTTRACE_A_PAST_PROGRAM_NAME + 1];
 extern const struct nla_policy
 ipttrace_condition_policy[IPTTRACE_A_CONDITION_MINIMUM + 1];
+extern const struct nla_policy
+ipttrace_violation_policy[IPTTRACE_A_VIOLATION_TIME + 1];
+extern const struct nla_policy
+ipttrace_past_policy[IPTTRACE_A_PAST_VIOLATION + 1];
+extern const struct nla_policy
+ipttrace_restore_policy[IPTTRACE_A_RESTORE_VIOLATION + 1];
+extern const struct nla_policy
+ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1];
 extern const struct nla_policy
 ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1];
 
 /* Every request, with what it may hold. */
-extern const struct genl_ops ipttrace_nl_operations[17];
+extern const struct genl_ops ipttrace_nl_operations[19];
 
 /* The handlers of the operations: netlink.c. */
 
@@ -86,5 +98,16 @@ int ipttrace_nl_promote_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* take a link's shadow away */
 int ipttrace_nl_drop_shadow_doit(struct sk_buff *skb, struct genl_info *info);
+
+/*
+ * take all links from their hooks, in one step, to restore them later, here or in the
+ * next module: from now on links are being restored. A dump has their last counters
+ */
+int ipttrace_nl_park_doit(struct sk_buff *skb, struct genl_info *info);
+int ipttrace_nl_park_start(struct netlink_callback *cb);
+int ipttrace_nl_park_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
+
+/* the links are restored: from now on others may be made */
+int ipttrace_nl_restored_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _IPTTRACE_NETLINK_GEN_H */

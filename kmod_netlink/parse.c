@@ -272,6 +272,7 @@ void ipttrace_spec_release(struct ipttrace_link_spec *spec)
 
 	if (hook->spec_release)
 		hook->spec_release(spec);
+	kfree(spec->restored);
 }
 
 /* --- swaps --------------------------------------------------------------------------------- */

@@ -59,6 +59,7 @@ class Feature(DocumentedFlag):
     LINK_NAMES = 1, "names, labels and reasons of links; exclusive owners, force; rename, release"
     GUARDS = 2, "rollback on request; guards of swaps, and what became of a swap"
     SHADOWS = 4, "shadows of links, with conditions on which they are promoted"
+    UPGRADES = 8, "links are parked, and restored by the next module"
 
 
 class Hook(Documented):
@@ -194,6 +195,7 @@ class DetachReason(Documented):
 
     REQUEST = 1, "somebody asked for it"
     OWNER = 2, "the socket that owned it was closed"
+    UPGRADE = 3, "it was parked: the next module restores it"
 
 
 class Counter(Documented):

@@ -233,7 +233,7 @@ ProgramSet: Final = AttributeSet(
 SlotStats: Final = AttributeSet(
     "slot-stats",
     "Counters of the programs in a slot, summed over the CPUs and the generations.",
-    Attribute("slot", 1, U32, "the slot", enum=Slot),
+    Attribute("slot", 1, U32, "the slot", enum=Slot, minimum=1, maximum=max(Slot)),
     Attribute("runs", 2, U64, "program runs"),
     Attribute(
         "run-time",
@@ -431,6 +431,55 @@ History: Final = AttributeSet(
         "reason", 9, STRING, "the reason that was given, if one was", max_length=limit("REASON")
     ),
     Attribute("violation", 10, Violation, "the guard that did not hold, if that was the cause"),
+)
+
+PastProgram: Final = AttributeSet(
+    "past-program",
+    "A program of a generation that is restored; numbered as in program.",
+    Attribute("slot", 1, U32, "role of the program", enum=Slot, minimum=1, maximum=max(Slot)),
+    # 2 is the descriptor of a program
+    Attribute("id", 3, U32, "id that the program had in the kernel", minimum=1),
+    Attribute("tag", 4, BINARY, "tag of the program", max_length=limit("PROG_TAG")),
+    Attribute("name", 5, STRING, "name of the program", max_length=limit("PROG_NAME") - 1),
+)
+
+Past: Final = AttributeSet(
+    "past",
+    "A generation of a link that is restored; numbered as in history.",
+    Attribute("generation", 1, U32, "the generation", minimum=1),
+    Attribute("action", 2, U32, "how it came about", enum=Action),
+    Attribute("time", 3, U64, "when: CLOCK_REALTIME, ns"),
+    Attribute("pid", 4, U32, "process that asked for it, or 0"),
+    Attribute("uid", 5, U32, "user of that process, in the initial user namespace"),
+    Attribute("comm", 6, STRING, "command of that process", max_length=15),
+    Attribute("program", 7, PastProgram, "a program of the set", multi=True),
+    Attribute("transaction", 8, U64, "number of the change"),
+    Attribute(
+        "reason", 9, STRING, "the reason that was given, if one was", max_length=limit("REASON")
+    ),
+    Attribute("violation", 10, Violation, "the guard that did not hold, if that was the cause"),
+)
+
+Restore: Final = AttributeSet(
+    "restore",
+    "What a link was in the module before, and goes on to be.",
+    Attribute("link", 1, U32, "its id", minimum=1),
+    Attribute("generation", 2, U32, "generation of its program set", minimum=1),
+    Attribute("transaction", 3, U64, "number of the change that made the generation"),
+    Attribute("owner-pid", 4, U32, "process that made the link, or adopted it"),
+    Attribute("owner-comm", 5, STRING, "command of that process", max_length=15),
+    Attribute("stats", 6, LinkStats, "its counters, which go on from there"),
+    Attribute("past", 7, Past, "a generation of its history, oldest first", multi=True),
+    Attribute(
+        "outcome",
+        8,
+        U32,
+        "what became of its last swap",
+        enum=SwapOutcome,
+        minimum=SwapOutcome.CONFIRMED,
+        maximum=max(SwapOutcome),
+    ),
+    Attribute("violation", 9, Violation, "the guard that did not hold, if the swap ended so"),
 )
 
 Payload: Final = AttributeSet(
@@ -717,6 +766,20 @@ Top: Final = AttributeSet(
         since=Feature.SHADOWS,
     ),
     Attribute(
+        "restore",
+        59,
+        Restore,
+        "attach: the link is one of before, which is restored",
+        since=Feature.UPGRADES,
+    ),
+    Attribute(
+        "restoring",
+        60,
+        U32,
+        "1: links are being restored; meanwhile no other is persistent or gets a name",
+    ),
+    Attribute("last-link", 61, U32, "the highest id that a link has had"),
+    Attribute(
         "protocol-major",
         62,
         U32,
@@ -744,4 +807,7 @@ ATTRIBUTE_SETS: Final = (
     Shadow,
     History,
     Payload,
+    PastProgram,
+    Past,
+    Restore,
 )

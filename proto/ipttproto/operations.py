@@ -67,6 +67,14 @@ class Command(Documented):
     )
     PROMOTE = 22, "swap a link's shadow in, for a generation of its own"
     DROP_SHADOW = 23, "take a link's shadow away"
+    PARK = (
+        24,
+        (
+            "take all links from their hooks, in one step, to restore them later, here or in the "
+            "next module: from now on links are being restored. A dump has their last counters"
+        ),
+    )
+    RESTORED = 25, "the links are restored: from now on others may be made"
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,7 @@ OPERATIONS: Final = (
             "name",
             "labels",
             "reason-text",
+            "restore",
         ),
         _LINK,
     ),
@@ -180,6 +189,8 @@ OPERATIONS: Final = (
             *_WALK,
             "links-sequence",
             "cpu",
+            "restoring",
+            "last-link",
             "protocol-major",
             "protocol-minor",
             "features",
@@ -237,6 +248,14 @@ OPERATIONS: Final = (
         _LINK,
         since=Feature.SHADOWS,
     ),
+    Operation(
+        Command.PARK,
+        ("links-sequence", "reason-text", "force"),
+        ("link", "generation", "stats"),
+        dump=True,
+        since=Feature.UPGRADES,
+    ),
+    Operation(Command.RESTORED, since=Feature.UPGRADES),
     Operation(Command.LINK_ATTACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),

@@ -190,6 +190,8 @@ class Campaign:
             self.tally.passed_over += 1
             return None
         self.tally.errnos[answer.errno] += 1
+        if not answer.errno and isinstance(answer, Acknowledgement):
+            self._world.done(request.command)
         if isinstance(answer, Acknowledgement) and answer.message:
             self.tally.sentences[self._formatted.plain(answer.message)] += 1
         return answer

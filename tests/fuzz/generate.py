@@ -10,7 +10,17 @@ from typing import Final
 from ipttctl.families import HOOKS, NfFamily
 from ipttproto import TABLE_SLOTS, Command, Comparison, Counter, Hook, LinkFlag, NfMode, Slot
 from ipttproto.attributes import BINARY, STRING, U64, Attribute, AttributeSet, ScalarType
-from ipttproto.family import RECORDS, Change, Condition, Labels, Program, ProgramSet, Top
+from ipttproto.family import (
+    RECORDS,
+    Change,
+    Condition,
+    Labels,
+    Past,
+    Program,
+    ProgramSet,
+    Top,
+    limit,
+)
 from ipttproto.operations import OPERATIONS, Operation
 from tests.fuzz.request import Node, Request, nest
 from tests.fuzz.world import KnownLink, World
@@ -43,6 +53,8 @@ _TRANSACTIONS: Final = 100
 #: what is spelled as names are; few of them, so that some are taken
 _NAMES: Final = ("name", "new-name", "key")
 _WORDS: Final = ("web", "_", "a.b-c_9", "db", "x" * 31)
+#: ids of links that are restored: few, so that some are taken, and one that is too high
+_RESTORED: Final = (1, 2, 1 << 31)
 
 
 class Generator:
@@ -104,8 +116,9 @@ class Generator:
         operation = next(o for o in REQUESTS if o.command == Command.ATTACH)
         for name in operation.request:
             attribute = Top.by_name[name]
-            optional = name in {"name", "labels", "reason-text"}
-            if name == "programs" or (optional and pick.random() < _SOMETIMES):
+            optional = name in {"name", "labels", "reason-text", "restore"}
+            often = name == "restore" and self._world.restoring
+            if name == "programs" or (optional and (often or pick.random() < _SOMETIMES)):
                 nodes += self.nodes(attribute, link)
             elif name in place:
                 nodes.append(Node(attribute.number, _bytes(place[name], 4), attribute))
@@ -167,7 +180,7 @@ class Generator:
                 nest(attribute.number, self._change(other), attribute) for other in self._links()
             ]
         if attribute.nested is Condition:
-            count = self._pick.randrange(1, _GUARDS + 1)
+            count = self._pick.randrange(1, _GUARDS + 1) if attribute.multi else 1
             of_shadow = attribute.name == "promote-if"
             return [
                 nest(attribute.number, self._condition(of_shadow=of_shadow), attribute)
@@ -186,7 +199,8 @@ class Generator:
         """A valid value of an attribute that is not a nest."""
         pick = self._pick
         link = link or self._world.some_link(pick)
-        if attribute.name in _NAMES:
+        # the name of a program is any text
+        if attribute.name in _NAMES and (attribute.max_length or 0) >= max(map(len, _WORDS)):
             known = link.name if attribute.name == "name" else ""
             return (known or pick.choice(_WORDS)).encode() + b"\0"
         if attribute.type is STRING:
@@ -278,6 +292,8 @@ class Generator:
 
     def _keys(self, space: AttributeSet) -> list[dict[str, int]]:
         """The keys that distinguish the items of a list: each its own member of an enumeration."""
+        if space is Past:
+            return [{} for _ in range(self._pick.randrange(2 * limit("HISTORY_GENERATIONS")))]
         for attribute in space.attributes:
             if attribute.enum:
                 members = [int(member) for member in attribute.enum]
@@ -290,6 +306,8 @@ class Generator:
     def _binary(self, attribute: Attribute) -> bytes:
         if attribute.name == "filter":
             return self._pick.choice(self._world.filters)
+        if attribute.name == "tag":
+            return self._pick.randbytes(limit("PROG_TAG"))
         if attribute.record:
             return self._pick.randbytes(RECORDS[attribute.record][0].sizeof())
         return self._pick.randbytes(self._pick.randrange((attribute.max_length or 64) + 1))
@@ -301,7 +319,7 @@ class Generator:
             "fd": lambda: pick.choice(self._world.programs + self._world.packet_programs),
             "payload-fd": lambda: pick.choice([*self._world.payloads.values(), 0]),
             "netns-fd": lambda: pick.choice(self._world.namespaces),
-            "link": lambda: link.id,
+            "link": lambda: link.id or pick.choice((*self._world.links, *_RESTORED)),
             "transaction": lambda: pick.randrange(1, _TRANSACTIONS),
             # of a link that waits little else comes up
             "rollback-after": lambda: pick.choice((1, 1, 20, attribute.maximum or 1)),
@@ -309,11 +327,13 @@ class Generator:
             "expect-shadow": lambda: link.shadow,
             "id": lambda: link.programs.get(slot or 0, 0),
             "family": lambda: pick.choice(_TABLE_FAMILIES),
+            "links-sequence": lambda: self._world.sequence,
         }
         if attribute.name in known:
-            return known[attribute.name]()
+            return max(known[attribute.name](), attribute.minimum or 0)
         if attribute.enum:
-            return pick.choice([int(member) for member in attribute.enum])
+            least = attribute.minimum or 0
+            return pick.choice([int(member) for member in attribute.enum if member >= least])
         assert isinstance(attribute.type, ScalarType)
         numbers = attribute.type.range
         least = numbers[0] if attribute.minimum is None else attribute.minimum

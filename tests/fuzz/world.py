@@ -31,7 +31,8 @@ class World:
     ``programs`` and ``packet_programs`` are descriptors that an attach to tables and to netfilter
     hooks may name, ``others`` descriptors that it may not, each by what it is; ``filters`` are
     valid classic-BPF filters. ``payloads`` has for some of the programs the map that they use, and
-    ``namespaces`` are descriptors of network namespaces.
+    ``namespaces`` are descriptors of network namespaces. ``sequence`` is the number of the last
+    change of a link; links are ``restoring`` after they were parked.
     """
 
     programs: tuple[int, ...]
@@ -41,9 +42,12 @@ class World:
     payloads: Mapping[int, int] = field(default_factory=dict)
     namespaces: tuple[int, ...] = (0,)
     links: dict[int, KnownLink] = field(default_factory=dict)
+    sequence: int = 0
+    restoring: bool = False
 
     def learn(self, command: int, attributes: Mapping[str, Any]) -> None:
         """Store the description of a link from a reply."""
+        self.sequence = attributes.get("links-sequence", self.sequence)
         link = attributes.get("link")
         if link is None:
             return
@@ -64,9 +68,15 @@ class World:
         except KeyError as missing:
             raise ProtocolError(f"a reply about a link has no {missing}") from None
 
+    def done(self, command: int) -> None:
+        """Note that a command was carried out."""
+        if command in {Command.PARK, Command.RESTORED}:
+            self.restoring = command == Command.PARK
+
     def forget_links(self) -> None:
         """Forget all links: they were removed."""
         self.links.clear()
+        self.restoring = False
 
     def some_link(self, pick: random.Random) -> KnownLink:
         """An existing link; if there is none, one that may exist."""

@@ -21,6 +21,7 @@ from ipttctl.hooks.table import TableHook
 from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
+from ipttctl.link.restore import Restorer
 from ipttproto import TABLE_SLOTS, Kind, NfMode, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -362,6 +363,40 @@ def test_release_and_adopt(controller: Controller, programs: ProgramSet) -> None
         return changed
 
     _back_and_forth(controller, link, exchange, "release, adopt")
+
+
+def test_park_and_restore(programs: ProgramSet, hook: Hook) -> None:
+    """Links are parked or not, and a link is restored whole or not at all."""
+    with Controller() as controller, Restorer() as restorer:
+        controller.attach(hook, programs, persistent=True, name="web", labels=LABELS, reason="why")
+        (record,) = restorer.snapshot().records
+
+        def park() -> None:
+            restorer.park(None, force=False, reason="why")
+
+        failed = 0
+        for tried in each_allocation(park, IpttctlError):
+            parked = restorer.status().restoring
+            links = restorer.links()
+            assert [record.same(link) for link in links] == ([] if parked else [True]), tried
+            failed += not parked
+            if parked:
+                assert list(restorer.parked()) == [record.link.id]
+                restorer.restore(record)
+                restorer.restored()
+        print(f"park: {tried.number - 1} allocations, {failed} requests refused")
+        park()
+        failed = 0
+        for trial in each_allocation(lambda: restorer.restore(record), IpttctlError):
+            links = restorer.links()
+            if trial.error is None or links:
+                assert [record.same(link) for link in links] == [True]
+                park()
+            failed += trial.error is not None
+            wait_for_no_redirection()
+        print(f"restore: {trial.number - 1} allocations, {failed} requests refused")
+        assert failed > MINIMUM
+        restorer.restored()
 
 
 @pytest.mark.parametrize("verb", ["link", "links", "status", "history"])

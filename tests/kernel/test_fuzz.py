@@ -20,6 +20,7 @@ from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
+from ipttctl.link.restore import Restorer
 from ipttproto import Slot, Walk
 from ipttproto.family import limit
 from tests.fuzz import refusals
@@ -106,11 +107,13 @@ def world(make_program: MakeProgram) -> Iterator[World]:
             make_program(asm.returning(0)).fd,
             make_program(using).fd,
         )
-        counting = asm.counting(stack.enter_context(one_element_map()))
+        # each with a map of its own: as a shadow it gets far
+        counting = [asm.counting(stack.enter_context(one_element_map())) for _ in range(2)]
+        verdicts = (asm.returning(1), asm.returning(0))
         # the last one uses the payload's map
         packet_programs = tuple(
             make_program(code, type=ProgramType.SOCKET_FILTER).fd
-            for code in (asm.returning(1), asm.returning(0), counting, packet_tail_call, using)
+            for code in (*verdicts, *counting, packet_tail_call, using)
         )
         filters = (RETURN_ALL, LOAD_LENGTH + RETURN_ALL, LOAD_LENGTH * 4095 + RETURN_ALL)
         place = stack.enter_context(namespace("fuzz"))
@@ -173,6 +176,10 @@ def _round(campaign: Campaign, target: Target, world: World, number: int, count:
         for link in others.links():
             if link.persistent:
                 others.detach(link.id)
+    with Restorer() as restorer:
+        # a message may have parked all links
+        if restorer.status().restoring:
+            restorer.restored()
     world.forget_links()
 
 

@@ -559,6 +559,20 @@ def test_maps_are_copied_by_link_pin_and_id(place: Namespace, limiter: Path) -> 
         pin.unlink()
 
 
+def test_a_link_that_is_made_again_keeps_maps(place: Namespace, limiter: Path) -> None:
+    """The same command makes the link first, and then swaps its programs."""
+    line = (
+        "attach", "--hook", WHERE, "--netns", str(place.path), "--persist", "--name", "web",
+        "--object", f"packet={limiter}:limit", "--replace", "--keep-maps",
+    )  # fmt: skip  # pairs together
+    (made,) = said(*line, "--cookie", "7")
+    assert ipttctl("map", "set", "web/limits", "10.0.0.1", "5").returncode == 0
+    (again,) = said(*line, "--keep", "cookie")
+    assert (again["link"], again["generation"], again["cookie"]) == (made["link"], 2, 7)
+    assert dump(made["link"], "limits") == {"10.0.0.1": 5}
+    said("detach", "web")
+
+
 def test_kept_maps_are_the_same(place: Namespace, limiter: Path, controller: Controller) -> None:
     """The maps live as long as any program that uses them."""
     link = attached(place, f"object {limiter}:limit")

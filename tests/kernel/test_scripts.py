@@ -110,8 +110,8 @@ def test_a_canary_stays_or_goes_back(
             assert (held, now.generation, now.stats.drops) == (new.id, 2, 0)
         else:
             assert code_ == 1, err
-            assert f"link {link.id} drops " in err
-            assert " action=rollback " in out or "rollback" in out.splitlines()[-1]
+            assert f"the new programs of link {link.id} were rolled back" in err
+            assert " action=rollback-guard " in out.splitlines()[-1]
             assert (held, now.generation) == (old.id, 3)
             assert now.stats.drops > 50
         controller.detach(link.id)

@@ -283,8 +283,8 @@ def test_on_the_command_line(make_program: MakeProgram, place: Namespace) -> Non
         lines.wait_for_text("listening")
         place.call(exchange, {1: 0, 2: 3, 3: 3}, 3)
         lines.wait_for_text("verdict=ACCEPT shadow=DROP]")
-        wait_for(lambda: observer.out().count("\n") == 6, what="six disagreements")
-        told = observer.finish()[:6]
+        wait_for(lambda: observer.out().count("\n") == 7, what="six disagreements")
+        told = observer.finish()
     assert [(e["verdict"], e["shadow_verdict"], e["shadow"]) for e in told] == [
         *[("DROP", "ACCEPT", shadow["number"])] * 3,
         *[("ACCEPT", "DROP", shadow["number"])] * 3,

@@ -9,6 +9,7 @@ import typer
 
 from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.keep import KeepingCommand, KeepOptions
 from ipttctl.cli.options import (
     ExclusiveOption,
     ForceOption,
@@ -30,12 +31,16 @@ from ipttctl.link.names import LabelOptions, parse_link, parse_name, parse_reaso
 from ipttctl.link.watch import LinkWatch
 from ipttctl.programs.options import ProgramOptions
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+
+@app.command("attach", cls=KeepingCommand)
 @grouped
 def attach(
     *,
     context: typer.Context,
     programs: ProgramOptions,
+    keep: KeepOptions,
     where: HookOptions,
     persist: Annotated[
         bool, typer.Option("--persist", help="leave the link behind and return")
@@ -64,10 +69,13 @@ def attach(
     Every command takes --name in place of the link's id. If another link has the name, the exit
     status is 11. With --replace, which needs --persist and --name, that link's programs are swapped
     instead, if it is persistent and at this hook, and if nobody else swaps it at the same time.
-    Labels that it has stay unless --label is given.
+    Labels that it has stay unless --label is given; --keep-maps and --keep keep more, as with
+    `ipttctl swap`.
     """
     if replace and (name is None or not persist):
         raise UsageError("--replace is of a link that stays: give --name and --persist too")
+    if keep.given and not replace:
+        raise UsageError("a new link has nothing to keep", "give --replace too")
     if exclusive and persist:
         raise UsageError("a link that stays has no owner", "leave out --exclusive or --persist")
     called = None if name is None else parse_name("--name", name)
@@ -77,28 +85,39 @@ def attach(
     hook = chosen(where, left_open)
     choice = programs.choice(left_open)
     check_slots(hook, choice.sources)
+    kept = keep.kept()
     with Controller() as controller:
         verified_for(controller, [hook])
+        if called is not None and replace:
+            with kept.open_named(controller, called, choice) as (opened, generation):
+                link = controller.replace(
+                    called,
+                    hook,
+                    opened,
+                    expect_generation=generation,
+                    labels=labels,
+                    reason=why,
+                    keep=kept.parts,
+                )
+            hook.release()
+            _show(link, output_form)
+            return
         with (
             choice.open(tell_compiling) as opened,
             controller.watch_links() as watch,
             on_ending(watch.stop),
         ):
-            if called is not None and replace:
-                link = controller.replace(called, hook, opened, labels=labels, reason=why)
-            else:
-                link = controller.attach(
-                    hook,
-                    opened,
-                    persistent=persist,
-                    exclusive=exclusive,
-                    name=called,
-                    labels=labels,
-                    reason=why,
-                )
+            link = controller.attach(
+                hook,
+                opened,
+                persistent=persist,
+                exclusive=exclusive,
+                name=called,
+                labels=labels,
+                reason=why,
+            )
             hook.release()
-            output.links([link], output_form)
-            output.tell_state(link)
+            _show(link, output_form)
             if not persist:
                 _hold(link, watch)
 
@@ -122,9 +141,13 @@ def adopt(
         on_ending(watch.stop),
     ):
         adopted = controller.adopt(wanted, exclusive=exclusive, force=force)
-        output.links([adopted], output_form)
-        output.tell_state(adopted)
+        _show(adopted, output_form)
         _hold(adopted, watch)
+
+
+def _show(link: Link, form: Output) -> None:
+    output.links([link], form)
+    output.tell_state(link)
 
 
 def _hold(link: Link, watch: LinkWatch) -> None:

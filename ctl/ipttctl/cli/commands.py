@@ -41,7 +41,7 @@ PLACES: Final = {
 }
 """Command -> its function, in a file of this package; the docstring is its help."""
 
-APPS: Final = frozenset({"swap", "run", "map", "module"})
+APPS: Final = frozenset({"attach", "swap", "run", "map", "module"})
 """Commands for which the file has typer's object, ``app``: settings, or commands of their own."""
 
 

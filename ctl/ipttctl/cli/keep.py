@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The options of ``swap`` that say what a link keeps."""
+"""The options that say what a link keeps when its programs are swapped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -12,10 +12,10 @@ from typer.core import TyperCommand
 
 from ipttctl.cli.options import tell_compiling
 from ipttctl.cli.printing import note
-from ipttctl.errors import UsageError
+from ipttctl.errors import LinkGoneError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.keep import unchanged_generation
-from ipttctl.link.model import Part, Swap
+from ipttctl.link.model import Part, ProgramSet, Swap
 from ipttctl.link.names import LinkRef
 from ipttctl.options import Option
 from ipttctl.programs.choice import ProgramChoice
@@ -27,8 +27,8 @@ _KEEP_MAPS: Final = "--keep-maps"
 _ALL: Final = "*"
 
 
-class SwapCommand(TyperCommand):
-    """The command, which takes ``--keep-maps`` with a value, after ``=``, or without one."""
+class KeepingCommand(TyperCommand):
+    """A command that takes ``--keep-maps`` with a value, after ``=``, or without one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give the option without a value the one that stands for all maps."""
@@ -136,3 +136,21 @@ class Kept:
             if keep is not None and copied:
                 keep.copy_to(programs)
             yield Swap(link, programs, expect_generation, expect_programs, keep=self.parts)
+
+    @contextmanager
+    def open_named(
+        self, controller: Controller, name: str, choice: ProgramChoice
+    ) -> Iterator[tuple[ProgramSet, int | None]]:
+        """Chosen programs for the link of a name, if there is one, and its generation then.
+
+        Raises:
+            ProgramError: a program is missing or does not load, or a map cannot be kept.
+        """
+        with ExitStack() as stack:
+            keep = generation = None
+            if self.maps is not None:
+                with suppress(LinkGoneError):
+                    found = controller.link(name)
+                    keep = stack.enter_context(keep_maps(found, self.maps, note))
+                    generation = found.generation
+            yield stack.enter_context(choice.open(tell_compiling, keep=keep)), generation

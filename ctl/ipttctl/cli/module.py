@@ -11,6 +11,7 @@ from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.cli.output import walk_progress
 from ipttctl.cli.printing import lines, note
+from ipttctl.errors import ModuleError
 from ipttctl.host import module, walk
 from ipttctl.link.controller import Controller
 from ipttctl.show import render_json, render_text
@@ -64,6 +65,55 @@ def unload(
 ) -> None:
     """Unload the module; refused while it has links. Prints the links that --force detached."""
     output.links(module.unload(force=force), output_form)
+
+
+@app.command()
+def keep(output_form: OutputOption = Output.TEXT) -> None:
+    """Keep a copy of the file of the module that is loaded, and print the copy.
+
+    An upgrade that fails goes back to it. `ipttctl module load` does this too.
+    """
+    _file("kept", str(module.keep()), output_form)
+
+
+@app.command()
+def upgrade(
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="end the links that cannot be kept, and replace the module although there is no "
+            "file of it to go back to",
+        ),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="only go on with an upgrade that was killed")
+    ] = False,
+    output_form: OutputOption = Output.TEXT,
+) -> None:
+    """Replace the module by the one that would be loaded now, and keep its persistent links.
+
+    They keep their ids, names, programs, maps, labels, generations, histories and counters. For a
+    moment they are at no hook; how long is printed. If the new module does not load, or does not
+    take a link, the old one is loaded again with all of them, and the exit status is 3. Refused
+    while processes own links, while a swap waits to be confirmed, or if a link cannot be kept. If
+    it is killed, the same command goes on.
+    """
+    from ipttctl.upgrade import run as upgrading  # noqa: PLC0415  # with it come declared states
+    from ipttctl.upgrade import shown  # noqa: PLC0415  # and with this
+
+    outcome = upgrading.resume(note) if resume else upgrading.upgrade(note, force=force)
+    if output_form is Output.JSON:
+        lines([render_json.dumps(shown.as_object(outcome))])
+    elif outcome is None:
+        lines(["there is nothing to go on with" if resume else "the module is loaded already"])
+    else:
+        lines(shown.as_lines(outcome))
+    if outcome is not None and outcome.back:
+        raise ModuleError(
+            f"the module was not replaced: {outcome.back}",
+            f"version {outcome.old.version} is back with its links",
+        )
 
 
 @app.command()

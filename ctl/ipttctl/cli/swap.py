@@ -18,7 +18,7 @@ from ipttctl.cli.guards import (
     parse_guards,
     parse_promote_if,
 )
-from ipttctl.cli.keep import KeepOptions, SwapCommand
+from ipttctl.cli.keep import KeepingCommand, KeepOptions
 from ipttctl.cli.options import (
     ForceOption,
     LinkArgument,
@@ -42,7 +42,7 @@ _LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command("swap", cls=SwapCommand)
+@app.command("swap", cls=KeepingCommand)
 @grouped
 def swap(
     *,

@@ -7,8 +7,6 @@ Each check examines a ``Host`` and returns one finding. None changes or loads an
 from __future__ import annotations
 
 import enum
-import gzip
-import lzma
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +18,8 @@ from typing import Final
 from ipttctl.errors import IpttctlError, PrivilegeError
 from ipttctl.escape import word
 from ipttctl.families import IP, nft_family_name
+from ipttctl.host import unfinished
+from ipttctl.host.builds import unpacked
 from ipttctl.host.tree import Host
 from ipttctl.host.walk import MISFIT_REMEDY, uncompared
 from ipttctl.link.model import ModuleStatus
@@ -244,7 +244,7 @@ def _signature(host: Host) -> Finding:
 
 def _signed(host: Host, path: Path) -> Finding:
     """Whether a kernel that takes only signed modules will take this one."""
-    content = _unpacked(path)
+    content = unpacked(path)
     if content is None:
         return _warning("signature", f"required, but {path} cannot be read")
     if not content.endswith(_SIGNED):
@@ -263,18 +263,6 @@ def _signed(host: Host, path: Path) -> Finding:
         "the module is signed by DKMS, whose key is not enrolled",
         f"mokutil --import /{_DKMS_KEY}, reboot, and enroll it at the prompt",
     )
-
-
-def _unpacked(path: Path) -> bytes | None:
-    """A module file, uncompressed; None if it cannot be read."""
-    try:
-        if path.suffix == ".xz":
-            return lzma.decompress(path.read_bytes())
-        if path.suffix == ".gz":
-            return gzip.decompress(path.read_bytes())
-        return path.read_bytes() if path.suffix == ".ko" else None
-    except (OSError, lzma.LZMAError, EOFError):
-        return None
 
 
 def _ftrace(host: Host) -> Finding:
@@ -531,6 +519,9 @@ def _module(host: Host) -> Finding:
         state = host.module_state()
     except IpttctlError as error:
         return _warning("module", f"cannot tell: {error.problem}", error.remedy)
+    journal = unfinished.JOURNAL.relative_to("/")
+    if unfinished.unfinished(host.root / journal):
+        return _failure("module", "an upgrade stands unfinished", unfinished.REMEDY)
     if not state.loaded:
         return _warning("module", "not loaded", "run `ipttctl module load`")
     if state.problem:

@@ -22,6 +22,8 @@ from ipttctl.errors import (
     ProgramError,
     os_reason,
 )
+from ipttctl.host import builds
+from ipttctl.host.unfinished import require_finished
 from ipttctl.link.controller import Controller, require_same_protocol
 from ipttctl.link.model import Link, ModuleStatus
 from ipttctl.link.wire import require_privilege
@@ -183,15 +185,33 @@ def _copy(source: Path, directory: Path) -> None:
 def load(release: str | None = None) -> Path:
     """Load the module for the running kernel, and check its protocol; returns the file.
 
+    A copy of the file is kept, for an upgrade that goes back to it.
+
     Raises:
         PrivilegeError: the caller may not load modules.
         ModuleError: the module is loaded already, not built, built for another kernel or of another
-            build; somebody else can have written the file; or the kernel refuses it.
+            build; somebody else can have written the file; the kernel refuses it; or an upgrade
+            stands unfinished.
     """
     require_privilege()
-    release = release or running_release()
+    require_finished()
     if is_loaded():
         raise ModuleError("the ipttrace module is loaded already", "see `ipttctl module status`")
+    path = loadable(release)
+    insert(path)
+    with Controller(), suppress(ModuleError):  # upgrade says so when there is no copy
+        builds.keep(path)
+    return path
+
+
+def loadable(release: str | None = None) -> Path:
+    """The file that ``load`` takes, checked.
+
+    Raises:
+        ModuleError: there is none, it is built for another kernel, or somebody else can have
+            written it.
+    """
+    release = release or running_release()
     path = built_file(release)
     if not path.is_file():
         remedy = (
@@ -210,13 +230,66 @@ def load(release: str | None = None) -> Path:
             f"{path} is built for kernel {made_for}, this is {release}",
             "run `ipttctl module build`",
         )
-    result = _run(["insmod", str(path)], "apt install kmod")
+    return path
+
+
+def insert(path: Path, *parameters: str) -> None:
+    """Load a module file with parameters of the module.
+
+    Raises:
+        ModuleError: the kernel refuses it.
+    """
+    result = _run(["insmod", str(path), *parameters], "apt install kmod")
     if result.returncode:
         raise ModuleError(
             f"the kernel does not take {path}: {_excerpt(result.stderr)}", "see `dmesg`"
         )
-    with Controller():
-        return path
+
+
+def remove() -> None:
+    """Unload the module, which has no links.
+
+    Raises:
+        ModuleError: something holds it.
+    """
+    result = _run(["rmmod", NAME], "apt install kmod")
+    if result.returncode:
+        raise ModuleError(f"the kernel keeps the ipttrace module: {_excerpt(result.stderr)}")
+
+
+def keep() -> Path:
+    """Keep a copy of the file of the module that is loaded; returns the copy.
+
+    Raises:
+        PrivilegeError: the caller may not ask the module.
+        ModuleError: the module is not loaded, or its file is nowhere.
+    """
+    require_privilege()
+    build = builds.running()
+    if build is None:
+        raise ModuleError("the ipttrace module is not loaded", "run `ipttctl module load`")
+    found = running_file(build)
+    if found is None:
+        raise ModuleError(
+            "the file of the ipttrace module that is loaded is nowhere",
+            "it was replaced or removed after it was loaded",
+        )
+    return builds.keep(found)
+
+
+def running_file(build: bytes) -> Path | None:
+    """The file of a build: the kept copy, or one that could be loaded; None if there is none."""
+    release = running_release()
+    candidates = [built_file(release), own_file(release, BUILT)]
+    if installed := installed_file(release, MODULES):
+        candidates.append(installed)
+    return builds.find(build, candidates)
+
+
+def field_of(path: Path, name: str) -> list[str]:
+    """The values of a field of a module file, as modinfo has them; empty without any."""
+    result = _run(["modinfo", "-F", name, str(path)], "apt install kmod")
+    return result.stdout.splitlines() if result.returncode == 0 else []
 
 
 def built_for(path: Path) -> str:
@@ -237,11 +310,14 @@ def unload(*, force: bool = False) -> list[Link]:
 
     Raises:
         PrivilegeError: the caller may not unload modules.
-        ModuleError: it is not loaded, or links or something else holds it.
+        ModuleError: it is not loaded, links or something else holds it, or, without ``force``, an
+            upgrade stands unfinished.
     """
     require_privilege()
     if not is_loaded():
         raise ModuleError("the ipttrace module is not loaded")
+    if not force:
+        require_finished()
     # It must be possible to unload a module with another protocol too.
     with Controller(check=False) as controller:
         links = controller.links()
@@ -255,9 +331,7 @@ def unload(*, force: bool = False) -> list[Link]:
         for link in links:
             with suppress(LinkGoneError):
                 detached.append(controller.detach(link.id, force=link.exclusive))
-    result = _run(["rmmod", NAME], "apt install kmod")
-    if result.returncode:
-        raise ModuleError(f"the kernel keeps the ipttrace module: {_excerpt(result.stderr)}")
+    remove()
     return detached
 
 

@@ -125,13 +125,15 @@ class Controller(ShadowVerbs, Closing):
         hook: Hook,
         programs: ProgramSet,
         *,
+        expect_generation: int | None = None,
         labels: Mapping[str, str] | None = None,
         reason: str | None = None,
+        keep: Collection[Part] = (),
     ) -> Link:
         """Make a persistent link with a name, or swap the programs of the one that has it.
 
         The link is swapped only if nobody else swaps it meanwhile. With ``labels`` None it keeps
-        those that it has.
+        those that it has; ``expect_generation`` and ``keep`` are as for ``swap``.
 
         Raises:
             UsageError: there is no such namespace or device.
@@ -152,7 +154,12 @@ class Controller(ShadowVerbs, Closing):
             where = f"link {found.id} is at another place, or made in another way: {found.hook}"
             raise NameTakenError(action, errno.EEXIST, where)
         return self.swap(
-            found.id, programs, expect_generation=found.generation, labels=labels, reason=reason
+            found.id,
+            programs,
+            expect_generation=unchanged_generation(found, expect_generation),
+            labels=labels,
+            reason=reason,
+            keep=keep,
         )
 
     def rename(self, link: LinkRef, name: str) -> Link:

@@ -429,7 +429,8 @@ class ModuleStatus:
     of the kernel's series were compared with the module's walk through chains. ``walk_layout`` says
     whether the kernel has its structures where the walk finds them; where that is not so, or not
     known, ``walk_refusal`` is a sentence on it. ``links_sequence`` grows with
-    every change of a link.
+    every change of a link, and ``last_link`` is the highest id that one has had. While links of the
+    module before are ``restoring``, no other is made that is persistent or has a name.
     """
 
     version: str
@@ -440,6 +441,8 @@ class ModuleStatus:
     walk_layout: Layout | int = 0
     walk_refusal: str = ""
     links_sequence: int = 0
+    restoring: bool = False
+    last_link: int = 0
     protocol: tuple[int, int] | None = None
     features: Feature = _NO_FEATURES
 
@@ -477,6 +480,8 @@ class ModuleStatus:
             known_member(Layout, said.get("walk-layout", 0)),
             said.get("walk-refusal", ""),
             said.get("links-sequence", 0),
+            bool(said.get("restoring", 0)),
+            said.get("last-link", 0),
             None if major is None else (major, minor),
             Feature(said.get("features", 0)),
         )

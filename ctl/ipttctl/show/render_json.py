@@ -246,6 +246,7 @@ def status_object(value: ModuleStatus) -> dict[str, Any]:
         "walk_compared": value.walk_compared,
         "walk_layout": describe.member(value.walk_layout) if value.walk_layout else None,
         "walk_refusal": value.walk_refusal or None,
+        "restoring": value.restoring,
         "cpus": [
             {
                 "cpu": cpu.cpu,

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -117,8 +117,10 @@ class Record:
     links: tuple[RecordedLink, ...] = ()
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, of: list[str | int] | None = None) -> Self:
         """Read a record; empty if the file is missing, or from another life of the module.
+
+        ``of`` is the life, by default the present one.
 
         Raises:
             ProgramError: others can write to the file.
@@ -127,7 +129,7 @@ class Record:
             content = path.read_bytes()
             check_private(path)
             stored = json.loads(content)
-            if stored["of"] == _life():
+            if stored["of"] == (of or life()):
                 return cls(tuple(map(_entry, stored["links"])))
         return cls()
 
@@ -137,7 +139,7 @@ class Record:
         Raises:
             IpttctlError: it cannot be stored.
         """
-        stored = {"of": _life(), "links": [asdict(entry) for entry in self.links]}
+        stored = {"of": life(), "links": [asdict(entry) for entry in self.links]}
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
             temporary.touch(mode=0o600, exist_ok=False)
@@ -160,7 +162,22 @@ def _entry(stored: Mapping[str, Any]) -> RecordedLink:
     )
 
 
-def _life() -> list[str | int]:
+def carry_over(path: Path, past: list[str | int], links: Collection[int]) -> None:
+    """Have the record of a past life of the module hold for the present one, for some links.
+
+    Links keep their ids and generations when they are restored. Without a record of that life
+    nothing happens.
+
+    Raises:
+        IpttctlError: it cannot be stored.
+    """
+    record = Record.read(path, past)
+    kept = tuple(entry for entry in record.links if entry.link in links)
+    if kept:
+        Record(kept).write(path)
+
+
+def life() -> list[str | int]:
     """The format, and the life of the module that the record belongs to."""
     now = HostIdentity.now()
     return [_FORMAT, now.boot_id, now.module_life or 0]

@@ -97,6 +97,7 @@ OPTIONAL = (
         "link",
         "expect-generation",
         "transaction",
+        "restore",
     }
 )
 
@@ -118,7 +119,7 @@ def check_programs(programs: dict[str, Any], place: dict[str, Any]) -> None:
 def test_every_operation_and_every_way_to_go_wrong_comes_up() -> None:
     pick = random.Random(1)
     generator = Generator(world(), pick)
-    commands = {generator.request().command for _ in range(200)}
+    commands = {generator.request().command for _ in range(400)}
     assert commands == {operation.command for operation in REQUESTS}
 
     mutator = Mutator(world(), generator, pick)

@@ -31,6 +31,7 @@ RANKS = (
     {"host", "programs"},
     {"show"},
     {"state"},
+    {"upgrade"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

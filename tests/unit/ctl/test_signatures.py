@@ -165,8 +165,8 @@ def test_both_controllers_have_the_same_verbs() -> None:
     """A verb of the one is a line in the other: ``name = _verb(Controller.name)``."""
     verbs = {
         name: method
-        for name, method in vars(Controller).items()
-        if inspect.isfunction(method) and not name.startswith("_")
+        for name, method in inspect.getmembers(Controller, inspect.isfunction)
+        if not name.startswith("_")
     }
     coroutines = {
         name: method

@@ -39,7 +39,8 @@ def completed(
 
 def in_help(text: str) -> set[str]:
     """The options that a help text declares at the beginning of lines."""
-    declared = re.findall(r"^  (-.*?)(?:  |$)", text, re.MULTILINE)
+    options = text.split("\nOptions:\n")[1].split("\n\n", maxsplit=1)[0]
+    declared = re.findall(r"^  (-.*?)(?:  |$)", options, re.MULTILINE)
     return {name for line in declared for name in re.findall(r"(?<!\S)--?[\w-]+", line)}
 
 

@@ -155,7 +155,7 @@ def test_the_swap_is_of_the_link_that_had_the_name(
         (f"{SWAP} --set a=1 --set a=2", 2, "--set: constant a is given twice"),
         (f"{SWAP} --set a=1", 4, "constant a cannot be set: the programs are loaded already; give"),
         ("attach --fd rule=7 --set a=1", 4, "constant a cannot be set: the programs are loaded al"),
-        ("attach --fd rule=7 --keep-maps", 2, "No such option: --keep-maps"),
+        ("attach --fd rule=7 --keep-maps", 2, "a new link has nothing to keep; give --replace too"),
     ],
 )
 def test_refusals(

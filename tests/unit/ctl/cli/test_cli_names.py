@@ -65,6 +65,8 @@ def test_what_is_no_link(text: str, module: FakeModule, capsys: pytest.CaptureFi
         (["--name", "n" * 64], "63 characters at most"),
         (["--replace"], "give --name and --persist too"),
         (["--replace", "--name", "web"], "give --name and --persist too"),
+        (["--keep-maps"], "a new link has nothing to keep; give --replace too"),
+        (["--keep=filter", "--name", "web"], "a new link has nothing to keep"),
         (["--label", "x"], "--label: 'x' is not KEY=VALUE"),
         (["--label", "=x"], "--label: '=x' is not KEY=VALUE"),
         (["--label", "1=x"], "--label: '1=x' is not KEY=VALUE"),

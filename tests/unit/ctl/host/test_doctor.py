@@ -18,7 +18,7 @@ from guest import kernel_list
 from ipttctl.bpf import tools
 from ipttctl.cli import run
 from ipttctl.errors import ModuleError, PrivilegeError
-from ipttctl.host import doctor
+from ipttctl.host import doctor, unfinished
 from ipttctl.host.doctor import Finding, Health
 from ipttctl.host.module import ModuleState
 from ipttctl.host.tree import Host
@@ -418,6 +418,14 @@ def test_module(tree: Tree) -> None:
     expect(tree, "module", Health.FAILURE, "of another protocol", "build it")
     tree.state = PrivilegeError("may not ask", "run it as root")
     expect(tree, "module", Health.WARNING, "cannot tell: may not ask", "run it as root")
+
+
+def test_an_upgrade_that_did_not_end(tree: Tree) -> None:
+    journal = str(unfinished.JOURNAL.relative_to("/"))
+    tree.write(journal, json.dumps({"boot": "another"}))
+    expect(tree, "module", Health.OK, "loaded")
+    tree.write(journal, json.dumps({"boot": unfinished.boot()}))
+    expect(tree, "module", Health.FAILURE, "stands unfinished", "ipttctl module upgrade")
 
 
 def test_bpffs(tree: Tree) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ipttctl.bpf import tools
 from ipttctl.errors import ModuleError, PrivilegeError
-from ipttctl.host import module
+from ipttctl.host import builds, module
 from ipttctl.link.wire import Connection
 from ipttproto import Command
 from tests.unit.ctl.support import FakeModule, link, status
@@ -27,6 +27,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module_fake: FakeModu
     monkeypatch.setattr(tools, "DIRECTORIES", (str(tmp_path / "bin"),))
     monkeypatch.setattr(module, "_SYSFS", tmp_path / "sys")
     monkeypatch.setattr(module, "BUILT", tmp_path / "built")
+    monkeypatch.setattr(builds, "KEPT", tmp_path / "kept")
     monkeypatch.setattr(module, "require_privilege", lambda: None)
     monkeypatch.setattr(module, "running_release", lambda: RELEASE)
     monkeypatch.setattr(Connection, "open", module_fake.connect)

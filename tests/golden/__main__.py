@@ -30,7 +30,7 @@ from tests.kernel.support.network import send_udp
 
 
 def play(exchanges: list[Exchange]) -> tuple[list[Exchange], list[bytes]]:
-    """Send requests, and a packet after each dump; what the module says, and batches of events."""
+    """Send requests, and a packet after a list of links; what the module says, and its events."""
     said = []
     batches: list[bytes] = []
     events = Connection.open()
@@ -51,7 +51,7 @@ def play(exchanges: list[Exchange]) -> tuple[list[Exchange], list[bytes]]:
                     observer.told(),
                 )
             )
-            if exchange.dump:
+            if exchange.dump and exchange.command == "get":
                 batches += _events_of_a_packet(events)
         player.close()
     observer.close()

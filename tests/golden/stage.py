@@ -19,6 +19,7 @@ from ipttctl.link.wire import Connection
 from ipttproto import (
     FAMILY,
     Acknowledgement,
+    Action,
     Command,
     Done,
     Flag,
@@ -28,6 +29,7 @@ from ipttproto import (
     Message,
     NfMode,
     Slot,
+    SwapOutcome,
     Walk,
     build_request,
     parse_datagram,
@@ -78,6 +80,64 @@ _PROMOTE_IF: Final = [
         "window": 60_000,
     }
 ]
+_VIOLATION: Final = {
+    "condition": {**_GUARDS[0]},
+    "link": 1,
+    "count": 2_000_000,
+    "packets": 3_000_000,
+    "time": 60_000,
+}
+#: what link 1 was before
+_RESTORE: Final = {
+    "link": 1,
+    "generation": 3,
+    "transaction": 1,
+    "owner-pid": 7,
+    "owner-comm": "before",
+    "stats": {
+        "packets": 90,
+        "selected": 80,
+        "events": 70,
+        "nested": 1,
+        "lost": 2,
+        "drops": 60,
+        "slot": [{"slot": Slot.PACKET, "runs": 80, "run-time": 8000}],
+        "agreed": 5,
+        "disagreed": 4,
+        "shadow-runs": 9,
+        "shadow-run-time": 900,
+    },
+    "past": [
+        {
+            "generation": 3,
+            "action": Action.ROLLBACK_GUARD,
+            "time": 1_700_000_000_000_000_000,
+            "pid": 8,
+            "uid": 9,
+            "comm": "earlier",
+            "program": [{"slot": Slot.PACKET, "id": 5, "tag": bytes(range(8)), "name": "old"}],
+            "transaction": 1,
+            "reason": "it dropped too much",
+            "violation": _VIOLATION,
+        }
+    ],
+    "outcome": SwapOutcome.ROLLBACK_GUARD,
+    "violation": _VIOLATION,
+}
+
+
+#: link 1
+_FILTER: Final[dict[str, Any]] = {
+    "hook": Hook.NF,
+    "family": 5,
+    "hooknum": 0,
+    "priority": 10,
+    "netns_fd": NETNS,
+    "ifindex": _LOOPBACK,
+    "mode": NfMode.FILTER,
+    "flags": LinkFlag.REPORT_DROPS | LinkFlag.PERSISTENT,
+    "programs": _PACKET,
+}
 
 
 @dataclass(frozen=True)
@@ -95,27 +155,24 @@ def _step(command: Command, *, errno: int = 0, dump: bool = False, **attributes:
     return Step(command, named, errno, dump)
 
 
-#: links get the ids 1 to 4; the swap with which link 1 gets its shadow's programs is change 3
+#: links get the ids 1 to 4; link 1 gets its shadow with change 4, and its programs with change 5
 SCENARIO: Final = (
     _step(Command.STATS),
-    # --- a link and its shadow
-    _step(
-        Command.ATTACH,
-        hook=Hook.NF,
-        family=5,
-        hooknum=0,
-        priority=10,
-        netns_fd=NETNS,
-        ifindex=_LOOPBACK,
-        mode=NfMode.FILTER,
-        flags=LinkFlag.REPORT_DROPS,
-        programs=_PACKET,
-    ),
+    # --- a link that is parked and restored
+    _step(Command.ATTACH, **_FILTER),
+    _step(Command.RESTORED, errno=errno.EINVAL),
+    _step(Command.PARK, errno=errno.ESTALE, links_sequence=99),
+    _step(Command.PARK, links_sequence=1, reason_text="an upgrade", force=1),
+    _step(Command.PARK, dump=True),
+    _step(Command.STATS),
+    _step(Command.ATTACH, **_FILTER, restore=_RESTORE),
+    _step(Command.RESTORED),
+    # --- its shadow
     _step(
         Command.SHADOW,
         link=1,
         programs=_VERDICT,
-        expect_generation=1,
+        expect_generation=3,
         labels=_LABELS,
         force=1,
         promote_if=_PROMOTE_IF,
@@ -124,15 +181,15 @@ SCENARIO: Final = (
     _step(
         Command.PROMOTE,
         link=1,
-        expect_generation=1,
-        expect_shadow=2,
+        expect_generation=3,
+        expect_shadow=4,
         rollback_after=_MINUTES,
         guard=_GUARDS,
         reason_text="it agrees",
         force=1,
     ),
     _step(Command.GET, link=1),
-    _step(Command.CONFIRM, transaction=3),
+    _step(Command.CONFIRM, transaction=5),
     _step(Command.RENAME, link=1, new_name="filter"),
     _step(
         Command.SHADOW,
@@ -143,7 +200,7 @@ SCENARIO: Final = (
     ),
     _step(Command.SHADOW, name="filter", programs=_VERDICT),
     _step(Command.DROP_SHADOW, errno=errno.ESTALE, link=1, expect_shadow=1),
-    _step(Command.DROP_SHADOW, name="filter", expect_generation=2, force=1),
+    _step(Command.DROP_SHADOW, name="filter", expect_generation=4, force=1),
     _step(Command.PROMOTE, errno=errno.ENODATA, name="filter"),
     # --- links of the other kinds
     _step(

@@ -38,7 +38,7 @@ from ipttctl.link.streams import EventStream, LinkChangeStream, NamespaceStream
 from ipttctl.link.terms import how_attributes as _how
 from ipttctl.link.terms import terms_attributes as _terms
 from ipttctl.link.watch import LinkWatch
-from ipttctl.link.wire import EVENT_BUFFER, NEWER_MODULE, Connection
+from ipttctl.link.wire import EVENT_BUFFER, Connection
 from ipttproto import MINOR, VERSION, Command, Group, LinkFlag, Slot, Walk
 
 _LIST_ATTEMPTS: Final = 16
@@ -545,5 +545,5 @@ def require_same_protocol(status: ModuleStatus) -> None:
             f"the ipttrace module (version {status.version or 'unknown'}, "
             f"{status.protocol_text}) and ipttctl (protocol {VERSION}.{MINOR}) do not understand "
             "each other",
-            NEWER_MODULE,
+            "run `ipttctl module build`, `ipttctl module unload` and `ipttctl module load`",
         )

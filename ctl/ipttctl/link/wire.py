@@ -69,10 +69,7 @@ EVENT_BUFFER: Final = 32 << 20
 REPLY_TIMEOUT: Final = 30.0
 """Seconds to wait for the reply to a request, which takes at most a grace period."""
 
-NEWER_MODULE: Final = (
-    "run `ipttctl module build`, `ipttctl module unload` and `ipttctl module load`"
-)
-"""The remedy where the loaded module is not of our build."""
+_NEWER_MODULE: Final = "run `ipttctl module build` and `ipttctl module upgrade`"
 
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
@@ -299,7 +296,7 @@ class Connection(Closing):
             what = "; ".join(feature.doc for feature in lacking)
             raise ModuleError(
                 f"{action}: the loaded ipttrace module is older than this, and lacks: {what}",
-                NEWER_MODULE,
+                _NEWER_MODULE,
             )
 
     def _check_family(self) -> None:

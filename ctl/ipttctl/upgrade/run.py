@@ -21,6 +21,7 @@ from ipttctl.errors import (
 from ipttctl.escape import word
 from ipttctl.host import builds, module
 from ipttctl.host.unfinished import JOURNAL, boot
+from ipttctl.link.controller import require_same_protocol
 from ipttctl.link.model import Link
 from ipttctl.link.restore import LinkRecord, LinkSnapshot, Restorer
 from ipttctl.link.wire import require_privilege
@@ -28,9 +29,12 @@ from ipttctl.state.journal import RECORD, life, locked
 from ipttctl.state.undo import Signals, held_back
 from ipttctl.upgrade.journal import Journal, ModuleFile, discard, pin, since_boot
 from ipttctl.upgrade.steps import REASON, Told, UpgradeOutcome, complete
+from ipttproto import Feature
 
 _PARAMETER: Final = "restore_link"
 _ATTEMPTS: Final = 16
+#: the remedy where one of the modules knows nothing of upgrades
+_BY_HAND: Final = "detach the links, then unload and load the module"
 
 
 def upgrade(told: Told, *, force: bool = False) -> UpgradeOutcome | None:
@@ -113,10 +117,7 @@ def _begin(force: bool, signals: Signals, undo: ExitStack) -> Journal | None:
     if build is None:
         raise ModuleError(f"{new} has no build id that can be read", "build it again")
     if not any(line.startswith(f"{_PARAMETER}:") for line in module.field_of(new, "parm")):
-        raise ModuleError(
-            f"{new} cannot take links over: it is older than that",
-            "detach the links, then unload and load the module",
-        )
+        raise ModuleError(f"{new} cannot take links over: it is older than that", _BY_HAND)
     old = module.running_file(running)
     if old is None and not force:
         raise ModuleError(
@@ -125,12 +126,15 @@ def _begin(force: bool, signals: Signals, undo: ExitStack) -> Journal | None:
             "run it with --force to replace it all the same",
         )
     with Restorer() as restorer:
-        version = restorer.status().version
+        status = restorer.status()
+        require_same_protocol(status)
+        if Feature.UPGRADES not in status.features:
+            raise ModuleError(f"module {status.version} is older than upgrades", _BY_HAND)
         undo.callback(discard)
         journal = Journal(
             boot(),
             life(),
-            _copied(old, "old", running, version),
+            _copied(old, "old", running, status.version),
             _copied(new, "new", build, " ".join(module.field_of(new, "version"))),
             restorer.snapshot().numbers,
             (),

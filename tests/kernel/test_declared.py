@@ -127,6 +127,34 @@ def test_no_file_touches_what_another_declares(
         assert file.actions("--owner", "db") == ["detach"]
 
 
+def test_what_is_no_program_leaves_the_programs(
+    place: Namespace, file: File, blocklist: Path
+) -> None:
+    """Labels, owner, cookie and filter change: the program stays loaded, and with it its maps."""
+    file.write({"guard": blocking(place, blocklist)})
+    assert file.actions() == ["attach"]
+    [made] = links().values()
+    assert ipttctl("map", "set", "guard/blocked4", "127.2.0.0/16", "0").returncode == 0
+    assert not arrives(place, "127.2.0.1")
+    other = {"label": {"team": "core"}, "cookie": 7, "filter": "icmp"}
+    maps = {"blocked4": ["127.1.0.0/16"]}
+    for declared, options, changes in (
+        (other, (), ["filter", "cookie", "labels"]),
+        (other, ("--owner", "web", "--take"), ["owner"]),
+        ({**other, "cookie": 8, "maps": maps}, ("--owner", "web"), ["cookie"]),
+    ):
+        file.write({"guard": blocking(place, blocklist, **declared)})
+        *of_maps, swap = file.apply(*options)
+        assert (swap["action"], swap["changes"]) == ("swap", changes)
+        assert not file.differs(*options)
+        [now] = links().values()
+        assert now.programs == made.programs
+        # what nobody declared is there until somebody does
+        assert arrives(place, "127.2.0.1") == bool(of_maps)
+    assert not arrives(place, "127.1.0.1")
+    assert (now.id, now.generation, now.cookie) == (made.id, 4, 8)
+
+
 def test_a_canary_is_confirmed_or_goes_back(
     place: Namespace, file: File, blocklist: Path, tmp_path: Path
 ) -> None:

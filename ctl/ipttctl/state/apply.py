@@ -17,23 +17,23 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttctl.programs.choice import check_types
 from ipttctl.programs.keep import keep_maps
-from ipttctl.programs.sources import source_text
+from ipttctl.programs.sources import ById, is_file
 from ipttctl.state.journal import RECORD, Record, RecordedLink, locked, program_ids
 from ipttctl.state.maps import MapChange, MapDifference
 from ipttctl.state.model import State, Step, Terms, about
 from ipttctl.state.plan import (
     Match,
     Plan,
-    check_maps,
     confirm_steps,
     detach_steps,
     link_steps,
-    live_maps,
     make_plan,
     map_steps,
-    new_maps,
     rename_steps,
+    require_free,
 )
+from ipttctl.state.plan_maps import check_maps, live_maps, new_maps
+from ipttctl.state.recorded import recorded
 from ipttctl.state.undo import Undo, held_back
 from ipttproto.family import limit
 
@@ -54,8 +54,8 @@ def diff_state(
 ) -> list[Step]:
     """List the steps that ``apply_state`` would take. Nothing is changed or loaded.
 
-    ``warn`` is called with a sentence for each declared link that is left as it is: somebody
-    adopted it, or its last swap waits to be confirmed.
+    ``warn`` is called with a sentence for each declared link that is left as it is, or on trial:
+    somebody adopted it, its last swap waits to be confirmed, or it has a shadow.
 
     The maps of programs still to be loaded do not exist yet: their declared contents are part of
     the link's own step.
@@ -91,7 +91,7 @@ def visible_steps(plan: Plan) -> list[Step]:
         differences = [
             (match, name, difference)
             for match in plan.matches
-            if match.kept and not match.left
+            if match.runs and not match.left
             for name, difference in live_maps(match, opened)
         ]
         check_maps(plan, differences)
@@ -129,13 +129,15 @@ def apply_state(
 
     Raises:
         UsageError, ProgramError, OtherOwnerError, PrivilegeError: as for ``diff_state``.
+        SwapWaitingError: a link that is to change waits to be confirmed or rolled back.
         ExpectationError: somebody else changed a link meanwhile.
-        KernelError: the module refuses; the message names the link.
+        KernelError: a link that is to change has a shadow (EBUSY), or the module refuses.
     """
     with locked(record):
         plan = make_plan(controller, state, Record.read(record), terms, on_compile)
         if check:
             check(plan)
+        require_free(plan)
         _warn(plan, warn)
         if sum(bool(match.changes) for match in plan.matches) > _MOST:
             raise UsageError(
@@ -181,11 +183,12 @@ class _Application:
                 if match.left:
                     continue
                 with about(name):
-                    if match.kept:
-                        found = list(live_maps(match, opened))
-                    else:
+                    if not match.kept:
                         sets[name] = self._open(match, opened, on_compile)
                         check_types(sets[name].programs)
+                    if match.runs:
+                        found = list(live_maps(match, opened))
+                    else:
                         found = list(new_maps(match, sets[name], opened))
                     differences += [(match, map_name, entry) for map_name, entry in found]
             check_maps(plan, differences)
@@ -228,8 +231,16 @@ class _Application:
     def _open(
         self, match: Match, opened: ExitStack, on_compile: Callable[[], None] | None
     ) -> ProgramSet:
-        """Load the programs of a link, with the maps that it keeps."""
+        """Load the programs of a link, with the maps that it keeps; or take those that it has."""
         declared, keep = match.declared, None
+        if match.link is not None and match.runs:
+            # those of files would be loaded anew, and begin with empty maps
+            has = {
+                slot: ById(match.link.programs[slot].id) if is_file(source) else source
+                for slot, source in declared.programs.sources.items()
+            }
+            choice = replace(declared.programs, sources=has, constants={}, digests={})
+            return opened.enter_context(choice.open(on_compile))
         if match.link is not None and declared.keep_maps is not None:
             keep = opened.enter_context(keep_maps(match.link, declared.keep_maps, self._warn))
         return opened.enter_context(declared.programs.open(on_compile, keep=keep))
@@ -308,6 +319,7 @@ class _Application:
         known = {entry.link: entry for entry in plan.record.links}
         stay = {link.id for _, link in surplus} | {one.link.id for one in plan.adopted}
         stay |= {match.link.id for match in plan.matches if match.link and match.left}
+        stay |= {entry.link for entry in plan.record.links if entry.name in plan.absent}
         Record(
             (
                 *plan.others,
@@ -339,7 +351,7 @@ class _Application:
         self, match: Match, programs: ProgramSet, known: Mapping[int, RecordedLink]
     ) -> RecordedLink:
         fds = programs.programs.items()
-        entry = _recorded(match, self._plan.terms.owner)
+        entry = recorded(match.declared, match.identity, match.digests, self._plan.terms.owner)
         entry = replace(entry, ids={s.name.lower(): syscalls.program_info(fd).id for s, fd in fds})
         if match.link is None:
             highest = max(self._plan.links, default=0)
@@ -353,26 +365,6 @@ class _Application:
         )
 
 
-def _recorded(match: Match, owner: str) -> RecordedLink:
-    """The record of a declared link, as far as the declaration says it."""
-    declared = match.declared
-    wanted = declared.programs
-    return RecordedLink(
-        declared.name,
-        link=0,
-        generation=1,
-        place=match.identity,
-        programs={slot.name.lower(): source_text(s) for slot, s in wanted.sources.items()},
-        digests={slot.name.lower(): digest for slot, digest in match.digests.items()},
-        filter=wanted.filter,
-        maps={name: [list(entry) for entry in m.entries] for name, m in declared.maps.items()},
-        constants=wanted.constants,
-        keep_maps=declared.keep_maps,
-        expected={slot.name.lower(): digest for slot, digest in wanted.digests.items()},
-        owner=owner,
-    )
-
-
 def _recorded_as(
     match: Match, link: Link, owner: str, earlier: RecordedLink | None
 ) -> RecordedLink:
@@ -382,7 +374,7 @@ def _recorded_as(
         # of a swap that waits, or of the one before it
         before = replace(earlier, before=None) if match.changes else earlier.before
     return replace(
-        _recorded(match, owner),
+        recorded(match.declared, match.identity, match.digests, owner),
         link=link.id,
         generation=link.generation,
         ids=program_ids(link),

@@ -122,7 +122,7 @@ class DeclaredFile:
                 if absent is None:
                     raise
                 absent[str(name)] = error
-        return State(tuple(links))
+        return State(tuple(links), frozenset(absent or ()))
 
 
 def _read(name: str, entry: Any, directory: Path, inherited: Inherited) -> DeclaredLink:

@@ -10,6 +10,7 @@ made only if the link is of the generation that the plan saw.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,10 +21,15 @@ from ipttctl.bpf import syscalls
 from ipttctl.errors import (
     ExpectationError,
     HostChangedError,
+    KernelError,
+    LinkGoneError,
     NameTakenError,
     OtherOwnerError,
     PlaceMissingError,
     ProgramError,
+    SwapConfirmedError,
+    SwapRolledBackError,
+    SwapWaitingError,
     UsageError,
 )
 from ipttctl.link.condition import Condition
@@ -53,8 +59,22 @@ _KEYS: Final = {
     "programs": dict,
     "state": dict,
 }
-_TERMS: Final = ("owner", "take", "prune", "confirm", "rollback_after")
+_TERMS: Final[Mapping[str, tuple[type, ...]]] = {
+    "owner": (str,),
+    "take": (bool,),
+    "prune": (bool,),
+    "confirm": (bool,),
+    "rollback_after": (int, float, type(None)),
+}
 _GUARDS: Final = "guards"
+#: refusals of what somebody else has done since
+_LATE: Final = (
+    ExpectationError,
+    LinkGoneError,
+    SwapConfirmedError,
+    SwapRolledBackError,
+    SwapWaitingError,
+)
 
 
 def plan_state(
@@ -93,10 +113,7 @@ class WrittenPlan:
         head, *steps = _objects(text)
         _compare_host(head)
         try:
-            terms = Terms(
-                **{name: head["terms"][name] for name in _TERMS},
-                guards=tuple(Condition.parse(str(text)) for text in head["terms"][_GUARDS]),
-            )
+            terms = _terms(head["terms"])
             state = DeclaredFile.of("the plan", head["state"], Path("/"), inherited).state()
         except PlaceMissingError as error:
             raise _changed(error.problem) from None
@@ -119,10 +136,10 @@ def apply_plan(
             while this runs, nothing is changed, unless only links to detach are left.
         Otherwise as for ``apply_state``.
     """
-    same = False
+    same = refused = False
 
     def check(now: Plan) -> None:
-        nonlocal same
+        nonlocal same, refused
         seen = _plain(_seen(now, plan.state))
         difference = next(_differences(plan.head, seen), None)
         if difference is None:
@@ -131,6 +148,7 @@ def apply_plan(
         if difference is not None:
             raise _changed(difference)
         same = True
+        refused = any(match.changes and match.on_trial for match in now.matches)
 
     try:
         return apply_state(
@@ -143,11 +161,14 @@ def apply_plan(
             reason=reason,
             check=check,
         )
-    except ExpectationError as error:
-        raise _changed(error.problem) from error
     except (NameTakenError, OtherOwnerError, PlaceMissingError, ProgramError) as error:
         # while the plan is made again: it was possible when it was made
         if same:
+            raise
+        raise _changed(error.problem) from error
+    except KernelError as error:
+        # one that was there when the plan was made is no change of the host
+        if refused or not (isinstance(error, _LATE) or error.errno == errno.EBUSY):
             raise
         raise _changed(error.problem) from error
 
@@ -206,6 +227,7 @@ def _link(link: Link) -> dict[str, Any]:
         "generation": link.generation,
         "owner_pid": None if link.persistent else link.owner_pid,
         "waits": link.waits,
+        "shadow": None if link.shadow is None else link.shadow.number,
         "labels": dict(link.labels),
         "programs": {
             slot.name.lower(): {"id": program.id, "tag": program.tag}
@@ -238,10 +260,27 @@ def _objects(text: str) -> list[dict[str, Any]]:
         if not isinstance(head.get(key), kind):
             raise UsageError(f"the plan has no '{key}'", "ipttctl diff -o json makes one")
     if {*_TERMS, _GUARDS} != head["terms"].keys() or not all(
-        isinstance(link, dict) and "link" in link for link in head["links"]
+        isinstance(link, dict) and isinstance(link.get("link"), int) for link in head["links"]
     ):
         raise UsageError("this is no plan of this ipttctl", "make one: diff -o json")
     return found
+
+
+def _terms(given: Mapping[str, Any]) -> Terms:
+    """The terms of a plan.
+
+    Raises:
+        UsageError: they are not valid.
+    """
+    guards = given[_GUARDS]
+    if not all(isinstance(given[name], kinds) for name, kinds in _TERMS.items()) or not (
+        isinstance(guards, list) and all(isinstance(text, str) for text in guards)
+    ):
+        raise UsageError("the terms of the plan are not valid", "make one: diff -o json")
+    return Terms(
+        **{name: given[name] for name in _TERMS},
+        guards=tuple(Condition.parse(text) for text in guards),
+    )
 
 
 def _compare_host(head: Mapping[str, Any]) -> None:

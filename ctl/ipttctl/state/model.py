@@ -83,11 +83,15 @@ class DeclaredLink:
 class State:
     """All declared links.
 
+    ``absent`` are the names of those whose network namespace or device is missing: they are not
+    among ``links``.
+
     Raises:
         UsageError: two have the same name or take over the same link, or one is not valid.
     """
 
     links: tuple[DeclaredLink, ...] = ()
+    absent: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for link in self.links:
@@ -110,6 +114,9 @@ class Terms:
     file declares are surplus. With ``confirm`` swaps that wait for it are confirmed, and links that
     differ are refused. With ``patient`` a link whose swap waits is left alone even if it differs.
     ``rollback_after``, in seconds, and ``guards`` are as for ``Controller.swap``.
+
+    Raises:
+        UsageError: they exclude each other, or a time is not above 0.
     """
 
     owner: str = ""
@@ -119,6 +126,14 @@ class Terms:
     patient: bool = False
     rollback_after: float | None = None
     guards: tuple[Condition, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.confirm and self.on_trial:
+            raise UsageError("a swap is confirmed, or made on trial, not both")
+        if self.patient and (self.confirm or self.on_trial):
+            raise UsageError("a state that is kept has no trials of its own")
+        if self.rollback_after is not None and not self.rollback_after > 0:
+            raise UsageError(f"there is no roll-back after {self.rollback_after} s")
 
     @property
     def on_trial(self) -> bool:

@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ipttctl.bpf import syscalls
-from ipttctl.bpf.maps import Map
 from ipttctl.errors import (
     ExpectationError,
+    KernelError,
     NameTakenError,
     OtherOwnerError,
     ProgramError,
     SwapRolledBackError,
+    SwapWaitingError,
 )
 from ipttctl.hooks.hook import HookIdentity
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import Link, ProgramSet
+from ipttctl.link.model import Link
 from ipttctl.programs import maps as link_maps
 from ipttctl.programs.choice import compiled
 from ipttctl.programs.sources import (
@@ -44,7 +44,6 @@ from ipttctl.state.maps import MapDifference
 from ipttctl.state.model import (
     OWNER_LABEL,
     DeclaredLink,
-    DeclaredMap,
     State,
     Step,
     StepAction,
@@ -52,6 +51,7 @@ from ipttctl.state.model import (
     about,
 )
 from ipttctl.state.owners import called, other_owner, owners, plain_labels, wanted_labels
+from ipttctl.state.recorded import recorded, was_undone
 from ipttproto import Slot, SwapOutcome
 
 _ROLLED_BACK: Final = frozenset(
@@ -64,7 +64,8 @@ class Match:
     """A declared link, the existing link that it matches, and their differences.
 
     ``labels`` are those to give it, None if it keeps its own. ``name_taken``: a link that is to go
-    has the name until then. ``left``: its last swap waits to be confirmed, and it is left alone.
+    has the name until then. ``left``: it is left alone, since its last swap waits to be confirmed,
+    it has a shadow, or what is declared was swapped in on trial and rolled back.
     """
 
     declared: DeclaredLink
@@ -89,9 +90,20 @@ class Match:
         return self.link is not None and not self.changes
 
     @property
+    def runs(self) -> bool:
+        """Whether the existing link has the declared programs, whatever else differs."""
+        slots = {slot.name.lower() for slot in Slot}
+        return self.link is not None and not slots & {*self.changes}
+
+    @property
     def waits(self) -> bool:
         """Whether the last swap of the existing link waits to be confirmed or rolled back."""
         return self.link is not None and self.link.waits
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the existing link cannot be swapped: other programs are tried."""
+        return self.waits or (self.link is not None and self.link.shadow is not None)
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,8 @@ class Plan:
     """The recorded links of other owners' files."""
     links: Mapping[int, Link]
     """All links, by id."""
+    absent: frozenset[str] = frozenset()
+    """The names of declared links whose place is missing."""
     taken: Mapping[int, str] = field(default_factory=dict)
     """The previous owner of each link that is taken over from another file, by the link's id."""
 
@@ -145,23 +159,40 @@ class Plan:
             name = match.declared.name
             if link.id in self.taken:
                 yield f"{name}: link {link.id} is taken over from {called(self.taken[link.id])}"
-            if link.waits and (match.left or match.kept):
-                told = f"{name}: the last swap of link {link.id} is rolled back "
-                told += f"{_when(link)}unless it is confirmed"
-                if match.left:
-                    yield f"{told}; the link is not as declared, and left alone until then"
-                elif not self.terms.confirm:
-                    yield f"{told}: the link is as declared (apply --confirm keeps it)"
+            yield from _trial(match, link, self.terms)
         if self.terms.confirm and not any(match.waits for match in self.matches):
             yield "no swap waits to be confirmed"
         if self.terms.on_trial:
-            if not self.swaps:
+            if not self.swaps and any(match.waits for match in self.matches):
+                yield "the swap that waits keeps the terms on which it was made"
+            elif not self.swaps:
                 yield "nothing is swapped, so that nothing can be rolled back"
             elif any(match.link is None for match in self.matches):
                 yield "new links stay if the swaps are rolled back"
         if self.deferred and self.surplus:
             going = ", ".join(str(link.id) for _, link in self.surplus)
             yield f"to be detached once no swap waits any more, by the next apply: link {going}"
+
+
+def _trial(match: Match, link: Link, terms: Terms) -> Iterator[str]:
+    """A sentence on a link whose next programs are on trial, or were."""
+    differs = "the link is not as declared, and "
+    differs += "left alone until then" if match.left else "apply is refused until then"
+    if link.waits:
+        told = f"{match.declared.name}: the last swap of link {link.id} is rolled back "
+        told += f"{_when(link)}unless it is confirmed"
+        if match.left or match.changes:
+            yield f"{told}; {differs}"
+        elif not terms.confirm:
+            yield f"{told}: the link is as declared (apply --confirm keeps it)"
+    elif link.shadow is not None:
+        told = f"{match.declared.name}: link {link.id} has a shadow until it is promoted or dropped"
+        yield f"{told}; {differs}" if match.left or match.changes else told
+    elif match.left:
+        yield (
+            f"{match.declared.name}: what is declared was swapped in on trial, and rolled back; "
+            f"link {link.id} is left alone (apply without --watch swaps it in again)"
+        )
 
 
 def _when(link: Link) -> str:
@@ -225,9 +256,10 @@ def make_plan(
         for link in links
         if link.id not in matched
         and link.persistent
+        and not (link.hook.gone is None and names.get(link.id, link.name) in state.absent)
         and owned_by.get(link.id, terms.owner if terms.prune else None) == terms.owner
     )
-    _check_confirmed(matches, links, matched, terms)
+    _check_confirmed(matches, adopted, links, matched, terms)
     matches = [_with_name(match, links, surplus, owned_by, terms) for match in matches]
     theirs = {one.link.id for one in adopted}
     taken = {i: owned_by[i] for i in matched if owned_by.get(i, terms.owner) != terms.owner}
@@ -248,6 +280,7 @@ def make_plan(
         Record((*ours, *adopted_entries)),
         tuple(e for e in others if e.link not in taken and e.link not in theirs),
         present,
+        state.absent,
         taken,
     )
 
@@ -266,7 +299,12 @@ def _match(
         return Match(declared, identity, digests, None, labels=labels)
     known = next((found for entry in claims if (found := entry.at(link))), None)
     changes = tuple(_changes(declared, digests, link, known, terms.owner))
-    left = terms.patient and link.waits and bool(changes)
+    left = False
+    if terms.patient and changes:
+        left = link.waits or link.shadow is not None
+        if not left and link.outcome in _ROLLED_BACK:
+            wanted = recorded(declared, identity, digests, terms.owner)
+            left = was_undone(wanted, claims, link)
     return Match(declared, identity, digests, link, () if left else changes, labels, left=left)
 
 
@@ -285,8 +323,32 @@ def _check_owner(
             raise other_owner(f"link {link.id}", owner, terms.owner)
 
 
+def require_free(plan: Plan) -> None:
+    """Check that no link which is to change has other programs on trial.
+
+    Raises:
+        SwapWaitingError: the last swap of one waits to be confirmed or rolled back.
+        KernelError: one has a shadow (EBUSY).
+    """
+    for match in plan.matches:
+        link = match.link
+        if link is None or not match.changes:
+            continue
+        action = f"{match.declared.name}: swapping link {link.id}"
+        if link.waits:
+            why = "its last swap waits to be confirmed or rolled back"
+            raise SwapWaitingError(action, errno.EINPROGRESS, why)
+        if link.shadow is not None:
+            why = "it has a shadow: promote or drop it first"
+            raise KernelError(action, errno.EBUSY, why)
+
+
 def _check_confirmed(
-    matches: Sequence[Match], links: Sequence[Link], matched: Collection[int], terms: Terms
+    matches: Sequence[Match],
+    adopted: Sequence[Adopted],
+    links: Sequence[Link],
+    matched: Collection[int],
+    terms: Terms,
 ) -> None:
     """Check that a confirmation changes nothing else, and is about declared links alone.
 
@@ -294,11 +356,16 @@ def _check_confirmed(
 
     Raises:
         SwapRolledBackError: it is too late.
-        ExpectationError: a link is not as declared.
+        ExpectationError: a link is not as declared, or a process owns one that waits.
         OtherOwnerError: another link was swapped together with one of them.
     """
     if not terms.confirm:
         return
+    for one in adopted:
+        if one.link.waits:
+            raise ExpectationError(
+                f"{one.name}: confirming", errno.ESTALE, f"{one}: nothing is confirmed"
+            )
     for match in matches:
         if match.link and match.changes and match.link.outcome in _ROLLED_BACK:
             why = f": {match.link.violation}" if match.link.violation else ""
@@ -451,61 +518,6 @@ def is_payload(name: str | None, link: Link) -> bool:
             return found.info.id == link.payload_map
     except ProgramError:
         return False
-
-
-def live_maps(match: Match, opened: ExitStack) -> Iterator[tuple[str, MapDifference]]:
-    """The differences in the declared maps of a link whose programs stay."""
-    if not match.declared.maps or match.link is None:
-        return
-
-    for name, declared in match.declared.maps.items():
-        yield from _difference(name, declared, link_maps.map_of(match.link, name), opened)
-
-
-def new_maps(
-    match: Match, programs: ProgramSet, opened: ExitStack
-) -> Iterator[tuple[str, MapDifference]]:
-    """The differences in the declared maps of programs that are not in the link yet."""
-    if not match.declared.maps:
-        return
-
-    fds = list(programs.programs.values())
-    for name, declared in match.declared.maps.items():
-        yield from _difference(name, declared, link_maps.map_of_programs(fds, name), opened)
-
-
-def check_maps(plan: Plan, differences: Sequence[tuple[Match, str, MapDifference]]) -> None:
-    """Check that no map which changes is declared by the file of another owner.
-
-    Raises:
-        OtherOwnerError: one is.
-    """
-    if not differences:
-        return
-    theirs: dict[int, RecordedLink] = {}
-    for entry in plan.others:
-        for name in entry.maps:
-            # somebody may have swapped programs in that have no such map
-            with suppress(ProgramError), link_maps.map_of(plan.links[entry.link], name) as found:
-                theirs[found.info.id] = entry
-    for match, name, difference in differences if theirs else ():
-        other = theirs.get(difference.map.info.id)
-        if other is not None:
-            what = f"{match.declared.name}/{name}: the map, which link {other.link} uses too,"
-            raise other_owner(what, other.owner, plan.terms.owner)
-
-
-def _difference(
-    name: str, declared: DeclaredMap, found: Map, opened: ExitStack
-) -> Iterator[tuple[str, MapDifference]]:
-    """The difference of a map, if any: then ``opened`` keeps the map open."""
-    with ExitStack() as ours:
-        ours.enter_context(found)
-        with about(name):
-            difference = MapDifference.between(found, declared.entries)
-        if difference.entries:
-            opened.push(ours.pop_all())
-            yield name, difference
 
 
 def map_steps(differences: Sequence[tuple[Match, str, MapDifference]]) -> Iterator[Step]:

@@ -160,6 +160,11 @@ def _reply(asked: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def adopt(machine: Machine, link: int) -> None:
+    """Have a process own a link."""
+    machine.links[link] |= {"flags": 0, "owner-portid": 9, "owner-pid": 7, "owner-comm": "boss"}
+
+
 def given(path: Path, text: str) -> str:
     path.write_text(text)
     return str(path)

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ipttctl.cli import run
+from ipttctl.errors import UsageError
+from ipttctl.state import Terms
 from ipttctl.system.host_identity import HostIdentity
 from ipttproto import Command, SwapOutcome
-from tests.unit.ctl.state.support import Machine, given, lines
+from tests.unit.ctl.cli.test_cli_shadow import SHADOW
+from tests.unit.ctl.state.support import Machine, adopt, given, lines
 from tests.unit.ctl.support import FakeModule
 
 pytestmark = pytest.mark.usefixtures("left_open")
@@ -197,3 +201,82 @@ def test_options_that_make_no_sense(options: str, file: Path, module: FakeModule
     asked = len(module.requests)
     assert run(["apply", str(file), *options.split()]) == 2
     assert len(module.requests) == asked
+
+
+def test_a_canary_that_differs_from_the_file_is_told_before(
+    machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing is made that would have to be undone."""
+    assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
+    given(file, OLD)
+    before, attached = dict(machine.links), len(module.requested(Command.ATTACH))
+    capsys.readouterr()
+    assert run(["diff", str(file)]) == 9
+    differs = "the link is not as declared, and apply is refused until then"
+    waits = "is rolled back in 300 s unless it is confirmed"
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        f"a: the last swap of link 1 {waits}; {differs}",
+        f"b: the last swap of link 2 {waits}; {differs}",
+    ]
+    assert run(["apply", str(file)]) == 12
+    told = "a: swapping link 1: its last swap waits to be confirmed or rolled back [EINPROGRESS]"
+    assert told in capsys.readouterr().err
+    assert machine.links == before
+    assert len(module.requested(Command.ATTACH)) == attached
+
+
+def test_a_link_with_a_shadow_is_not_swapped(
+    machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.links[2]["shadow"] = SHADOW
+    given(file, NEW.replace("{entry: 8}", "{entry: 7}"))
+    assert run(["diff", str(file)]) == 9
+    told = "b: link 2 has a shadow until it is promoted or dropped"
+    assert told in capsys.readouterr().err.splitlines()
+    given(file, NEW)
+    before, attached = dict(machine.links), len(module.requested(Command.ATTACH))
+    assert run(["diff", str(file)]) == 9
+    differs = f"{told}; the link is not as declared, and apply is refused until then"
+    assert differs in capsys.readouterr().err.splitlines()
+    assert run(["apply", str(file)]) == 1
+    refused = "b: swapping link 2: it has a shadow: promote or drop it first [EBUSY]"
+    assert refused in capsys.readouterr().err
+    assert machine.links == before
+    assert len(module.requested(Command.ATTACH)) == attached
+
+
+def test_a_canary_keeps_its_first_terms(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
+    capsys.readouterr()
+    assert run(["apply", str(file), "--rollback-after", "9m", "--guard", "drops < 1/s"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert "the swap that waits keeps the terms on which it was made" in told
+    assert not [line for line in told if "nothing is swapped" in line]
+
+
+def test_a_link_that_somebody_adopted_is_not_confirmed(
+    machine: Machine, module: FakeModule, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["apply", str(file), "--rollback-after", "5m"]) == 0
+    adopt(machine, 1)
+    for command in ("diff", "apply"):
+        assert run([command, str(file), "--confirm"]) == 7
+        told = "a: link 1 belongs to process 7 (boss), and is left as it is: nothing is confirmed"
+        assert told in capsys.readouterr().err
+    assert module.requested(Command.CONFIRM) == []
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"confirm": True, "rollback_after": 1.0},
+        {"confirm": True, "patient": True},
+        {"patient": True, "rollback_after": 1.0},
+        {"rollback_after": 0.0},
+        {"rollback_after": -1.0},
+        {"rollback_after": float("nan")},
+    ],
+)
+def test_terms_that_make_no_sense(terms: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Terms(**terms)

@@ -30,7 +30,7 @@ from tests.unit.ctl.support import FakeModule, RefusalError
 if TYPE_CHECKING:
     from ipttctl.bpf.maps import Map
 
-from tests.unit.ctl.state.support import PERSISTENT, RETURN, TWO, Machine, given, lines
+from tests.unit.ctl.state.support import PERSISTENT, RETURN, TWO, Machine, adopt, given, lines
 
 pytestmark = pytest.mark.usefixtures("left_open")
 
@@ -114,10 +114,6 @@ def test_what_is_not_declared_any_more_goes_and_what_others_made_stays(
     assert run(["apply", "--prune", file]) == 0
     assert lines(capsys) == [f"detach - link={others}"]
     assert set(machine.links) == {owned}
-
-
-def adopt(machine: Machine, link: int) -> None:
-    machine.links[link] |= {"flags": 0, "owner-portid": 9, "owner-pid": 7, "owner-comm": "boss"}
 
 
 def test_a_link_that_was_adopted_is_left_alone_and_told(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from ipttctl.cli import run
 from ipttctl.state import host_plan
 from ipttctl.system.host_identity import HostIdentity
-from ipttproto import Command
-from tests.unit.ctl.state.support import Machine, given, lines
+from ipttproto import Command, SwapOutcome
+from tests.unit.ctl.cli.test_cli_shadow import NUMBER, SHADOW
+from tests.unit.ctl.state.support import Machine, adopt, given, lines
 from tests.unit.ctl.support import FakeModule
 
 pytestmark = pytest.mark.usefixtures("left_open")
@@ -88,7 +90,15 @@ def gone(machine: Machine) -> None:
 
 
 def adopted(machine: Machine) -> None:
-    machine.links[1] |= {"flags": 0, "owner-portid": 9, "owner-pid": 7, "owner-comm": "boss"}
+    adopt(machine, 1)
+
+
+def shadowed(machine: Machine) -> None:
+    machine.links[1]["shadow"] = SHADOW
+
+
+def waiting(machine: Machine) -> None:
+    machine.links[1]["outcome"] = SwapOutcome.WAITING
 
 
 def name_taken(machine: Machine) -> None:
@@ -107,6 +117,8 @@ def name_used(machine: Machine) -> None:
         (relabelled, "link 2: labels is {'k': 'v'}, and was {}"),
         (gone, "link 2 is gone"),
         (adopted, "link 1: owner_pid is 7, and was None"),
+        (shadowed, f"link 1: shadow is {NUMBER}, and was None"),
+        (waiting, "link 1: waits is True, and was False"),
         (name_taken, "d: link 3 has this name"),
         (name_used, "link 3 (d) is new"),
     ],
@@ -165,6 +177,25 @@ def test_a_swap_right_before_ours_is_refused_by_the_module(
     assert 2 in machine.links
 
 
+@pytest.mark.parametrize("number", [errno.EINPROGRESS, errno.EBUSY, errno.ENOENT])
+def test_what_others_do_right_before_is_another_host(
+    number: int, plan: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.refused[Command.TRANSACT] = number
+    assert run(["apply", "--plan", str(plan)]) == 20
+    assert "the host is not as the plan saw it" in capsys.readouterr().err
+
+
+def test_a_swap_that_waited_when_the_plan_was_made(
+    plan: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no change of the host."""
+    waiting(machine)
+    assert run(["diff", str(plan.with_name("state.yaml")), "-o", "json"]) == 9
+    plan.write_text(capsys.readouterr().out)
+    assert run(["apply", "--plan", str(plan)]) == 12
+
+
 def test_other_steps_are_refused(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever the reason: what would be done is what was shown."""
     head, *steps = plan.read_text().splitlines()
@@ -199,6 +230,37 @@ def test_paths_are_those_of_the_file(
     head = json.loads(capsys.readouterr().out.splitlines()[0])
     assert head["state"]["links"]["w"]["object"] == {"exit": f"{tmp_path}/sub/x.o:x"}
     del plan
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda head: head["terms"].update(guards=None),
+        lambda head: head["terms"].update(guards=5),
+        lambda head: head["terms"].update(guards=[5]),
+        lambda head: head["terms"].update(guards=["drops"]),
+        lambda head: head["terms"].update(rollback_after="5m"),
+        lambda head: head["terms"].update(rollback_after=-1),
+        lambda head: head["terms"].update(rollback_after=5, confirm=True),
+        lambda head: head["terms"].update(owner=5),
+        lambda head: head["links"][0].update(link=[1]),
+        lambda head: head["links"][0].update(link="1"),
+        lambda head: head["links"].append(5),
+    ],
+)
+def test_a_plan_that_was_edited(
+    change: Callable[[Any], None],
+    plan: Path,
+    module: FakeModule,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    head, *steps = objects(plan)
+    change(head)
+    plan.write_text("".join(f"{json.dumps(one)}\n" for one in (head, *steps)))
+    asked = len(module.requests)
+    assert run(["apply", "--plan", str(plan)]) == 2
+    assert capsys.readouterr().err.startswith("ipttctl: ")
+    assert len(module.requests) == asked
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from ipttctl.errors import IpttctlError, KernelError, ModuleError, UsageError
 from ipttctl.state import Step, Terms
 from ipttctl.state.watch import Callbacks, StateWatch
 from ipttctl.system.service_manager import ServiceManager
-from ipttproto import Command, SwapOutcome
+from ipttproto import Command, Gone, SwapOutcome
+from tests.unit.ctl.cli.test_cli_shadow import SHADOW
 from tests.unit.ctl.state.support import OWN_NETNS, Machine, given
 from tests.unit.ctl.support import FakeModule, RefusalError, notification
 
@@ -181,6 +182,56 @@ def test_a_swap_that_waits_is_left_alone(
     assert machine.links[1]["programs"]["program"][0]["id"] == 7
 
 
+def test_a_link_with_a_shadow_is_left_alone(
+    machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    with kept(given(tmp_path / "state.yaml", TWO), module) as watch:
+        machine.links[1]["shadow"] = SHADOW
+        module.multicast(swapped(machine, 1, 9))
+        watch.wait(lambda: watch.told)
+        assert watch.told == [
+            (
+                "web: link 1 has a shadow until it is promoted or dropped; "
+                "the link is not as declared, and left alone until then"
+            )
+        ]
+        # other links are kept meanwhile
+        module.multicast(swapped(machine, 2, 9))
+        watch.wait(lambda: watch.actions()[2:] == ["swap"])
+        assert machine.links[1]["generation"] == 2
+        del machine.links[1]["shadow"]
+        module.multicast(notification(Command.LINK_CHANGED, machine.links[1]))
+        watch.wait(lambda: watch.actions()[3:] == ["swap"])
+
+
+def test_a_trial_that_was_rolled_back_is_not_made_again(
+    machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    """The file is changed, tried, and read again while the swap waits; then it is rolled back."""
+    file = given(tmp_path / "state.yaml", TWO)
+    with kept(file, module, every=0.05) as watch:
+        given(tmp_path / "state.yaml", TWO.replace("exit: 7", "exit: 8"))
+        assert run(["apply", file, "--rollback-after", "5m"]) == 0
+        watch.watch.reread()
+        watch.wait(lambda: f"{file} is read again" in watch.told)
+        machine.roll_back()
+        module.multicast(notification(Command.LINK_SWAPPED, machine.links[1]))
+        left = (
+            "web: what is declared was swapped in on trial, and rolled back; "
+            "link 1 is left alone (apply without --watch swaps it in again)"
+        )
+        watch.wait(lambda: left in watch.told)
+        watch.watch.reread()
+        watch.wait(lambda: watch.told.count(f"{file} is read again") == 2)
+        assert watch.actions()[2:] == []
+        assert machine.links[1]["programs"]["program"][0]["id"] == 7
+        # another file is not what was tried
+        given(tmp_path / "state.yaml", TWO.replace("exit: 7", "exit: 9"))
+        watch.watch.reread()
+        watch.wait(lambda: watch.actions()[2:] == ["swap"])
+    assert machine.links[1]["programs"]["program"][0]["id"] == 9
+
+
 def test_a_fight_does_not_spin(machine: Machine, module: FakeModule, tmp_path: Path) -> None:
     transact = module.handlers[Command.TRANSACT]
 
@@ -231,7 +282,14 @@ def test_a_place_that_is_missing_is_waited_for(
         place.symlink_to("/proc/self/ns/net")
         watch.wait(lambda: watch.actions() == ["attach"])
         assert machine.links[1]["netns"] == OWN_NETNS.inode
+        # its name goes, and there are processes in it: the link is where it was declared
         place.unlink()
+        watch.wait(lambda: len(watch.told) > 1)
+        looked = len(module.requested(Command.GET))
+        watch.wait(lambda: len(module.requested(Command.GET)) > looked + 4)
+        assert watch.actions() == ["attach"]
+        machine.links[1]["gone"] = Gone.NETNS
+        module.multicast(notification(Command.LINK_CHANGED, machine.links[1]))
         watch.wait(lambda: watch.actions() == ["attach", "detach"])
 
 

@@ -204,7 +204,7 @@ def _check_shadow(
         raise UsageError("--shadow is for one link", "give it its id or name, and no --txn")
     given = {"--rollback-after": rollback_after, "--guard": guard, "--reason": reason}
     for option, value in given.items():
-        if value:
+        if value is not None:
             raise UsageError(
                 f"{option} does not go with --shadow, which swaps nothing",
                 "give it to `ipttctl promote`",

@@ -68,9 +68,7 @@ class Generator:
         """A valid request, of a random operation unless one is given."""
         pick = self._pick
         if operation is None:
-            # those that take a program set have the most to get wrong
-            weights = [4 if {"programs", "change"} & {*o.request} else 1 for o in REQUESTS]
-            operation = pick.choices(REQUESTS, weights)[0]
+            operation = pick.choices(REQUESTS, [self._weight(one) for one in REQUESTS])[0]
         if operation.command == Command.ATTACH:
             return Request(operation.command, self._attach())
         if operation.command == Command.RULESET:
@@ -87,6 +85,14 @@ class Generator:
             else:
                 nodes += self.nodes(Top.by_name[name], link)
         return Request(operation.command, nodes)
+
+    def _weight(self, operation: Operation) -> int:
+        """How often an operation comes up."""
+        # where links are parked few can be made, and all that is about them is refused early
+        if operation.command == Command.RESTORED and self._world.restoring:
+            return 8
+        # those that take a program set have the most to get wrong
+        return 4 if {"programs", "change"} & {*operation.request} else 1
 
     def _other_ways(self, names: Collection[str], link: KnownLink) -> frozenset[str]:
         """The attributes by which a request does not name its link: its name, or its id."""
@@ -293,7 +299,9 @@ class Generator:
     def _keys(self, space: AttributeSet) -> list[dict[str, int]]:
         """The keys that distinguish the items of a list: each its own member of an enumeration."""
         if space is Past:
-            return [{} for _ in range(self._pick.randrange(2 * limit("HISTORY_GENERATIONS")))]
+            # long ones are most of a message, and of what is mutated in it
+            most = limit("HISTORY_GENERATIONS")
+            return [{} for _ in range(self._pick.choices((0, 1, 2, most + 1), (4, 4, 4, 1))[0])]
         for attribute in space.attributes:
             if attribute.enum:
                 members = [int(member) for member in attribute.enum]

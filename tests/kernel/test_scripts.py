@@ -111,7 +111,7 @@ def test_a_canary_stays_or_goes_back(
         else:
             assert code_ == 1, err
             assert f"the new programs of link {link.id} were rolled back" in err
-            assert " action=rollback-guard " in out.splitlines()[-1]
+            assert " action=rollback_guard " in out.splitlines()[-1]
             assert (held, now.generation) == (old.id, 3)
             assert now.stats.drops > 50
         controller.detach(link.id)

@@ -40,7 +40,7 @@ def apply_watch(
         )
 
     def prepare(controller: Controller, state: State) -> None:
-        verified_for(controller, (link.hook for link in state.links))
+        verified_for(controller, (link.hook for link in state.links), watch.alive)
 
     watch = StateWatch(
         file,

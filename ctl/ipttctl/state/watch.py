@@ -33,11 +33,12 @@ from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import wait_readable
 from ipttctl.state.apply import apply_state, planned
 from ipttctl.state.file import DeclaredFile
-from ipttctl.state.journal import RECORD
+from ipttctl.state.journal import RECORD, LockedError, locked
 from ipttctl.state.model import State, Step, StepAction, Terms
 from ipttctl.state.option_files import STANDARD_INPUT
 from ipttctl.state.pace import Pace
 from ipttctl.state.plan import Plan
+from ipttctl.state.undo import NotUndoneError
 from ipttctl.system.host_identity import module_life
 from ipttctl.system.inherited import Inherited
 from ipttctl.system.service_manager import ServiceManager
@@ -47,6 +48,9 @@ EVERY: Final = 10.0
 """Seconds between two looks at what nobody tells of."""
 
 _SOON: Final = 1.0
+#: seconds between two attempts to get the lock of whoever applies, and until it is told
+_LOCK: Final = 0.2
+_LONG: Final = 2.0
 #: seconds that a module which is loaded may take until it answers
 _LOADING: Final = 30.0
 _SECONDS: Final = re.compile(r"\d+ s\b")
@@ -111,6 +115,8 @@ class StateWatch:
         self._absent: set[str] = set()
         self._waits = False
         self._beat = 0.0
+        # since when another process has the lock
+        self._locked: float | None = None
         self._declared = self._read()
 
     def stop(self) -> None:
@@ -159,8 +165,8 @@ class StateWatch:
                     look = True
                 look |= time.monotonic() >= due
                 if look and not self._pace.left:
-                    self._look(controller)
-                    look, due = False, time.monotonic() + self._interval()
+                    pause = self._look(controller)
+                    look, due = False, time.monotonic() + pause
                 left = self._pace.left if look else due - time.monotonic()
                 look |= self._await(watch, max(left, 0.01))
 
@@ -278,28 +284,58 @@ class StateWatch:
     def _interval(self) -> float:
         return min(self._every, _SOON) if self._absent or self._waits else self._every
 
-    def _look(self, controller: Controller) -> None:
+    def _look(self, controller: Controller) -> float:
         """Compare the host with the file, and mend what differs.
+
+        Returns the seconds until the next look, if nothing happens before.
 
         Raises:
             IpttctlError: it is the first time, and cannot be done.
             ModuleError, PrivilegeError: it will not be possible any more.
         """
         try:
-            self._mend(controller)
+            with locked(self._record, wait=False):
+                self._locked = None
+                self._mend(controller)
+        except LockedError as error:
+            self._wait_for(error)
+            return _LOCK
         except KeyboardInterrupt:
             # a signal, by which steps were undone; it has been noted
-            return
-        except (ModuleError, PrivilegeError):
+            return self._interval()
+        except PrivilegeError:
             raise
-        except IpttctlError as error:
+        except (IpttctlError, OSError) as error:
+            if self._stopped:
+                # a tool that the same signal ended is no news; what is half done is
+                if isinstance(error, NotUndoneError):
+                    self._call.tell(str(error))
+                return self._interval()
             if not self._ready:
                 raise
-            self._failed(str(error))
-        except OSError as error:
-            if not self._ready:
-                raise
-            self._failed(os_reason(error))
+            if isinstance(error, ModuleError):
+                # this raises it again if the module has gone
+                controller.status()
+            self._failed(os_reason(error) if isinstance(error, OSError) else str(error))
+        return self._interval()
+
+    def alive(self) -> None:
+        """Tell the service manager so, amid something long that a callback does.
+
+        Raises:
+            KeyboardInterrupt: the watch is to end.
+        """
+        self._heartbeat()
+        if self._stopped:
+            raise KeyboardInterrupt
+
+    def _wait_for(self, error: LockedError) -> None:
+        """Tell who has the lock, once and if that lasts; the next look tries it again."""
+        now = time.monotonic()
+        if self._locked is None:
+            self._locked = now
+        elif now - self._locked >= _LONG and self._say_status(f"{error}: waiting for its end"):
+            self._call.tell(f"{error}; waiting for its end")
 
     def _failed(self, why: str) -> None:
         self._say_status(f"not as declared: {why}")
@@ -367,10 +403,13 @@ class StateWatch:
             self._manager.tell("READY=1")
         self._say_status(status)
 
-    def _say_status(self, status: str) -> None:
-        if status != self._status:
-            self._status = status
-            self._manager.tell(status=status)
+    def _say_status(self, status: str) -> bool:
+        """Tell the service manager a status; whether it is another one than before."""
+        if status == self._status:
+            return False
+        self._status = status
+        self._manager.tell(status=status)
+        return True
 
     def _tell_absent(self, absent: dict[str, PlaceMissingError]) -> None:
         for name, error in absent.items():

@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ipttctl.cli import run
-from ipttctl.errors import IpttctlError, KernelError, ModuleError, UsageError
+from ipttctl.errors import IpttctlError, KernelError, ModuleError, ProgramError, UsageError
 from ipttctl.state import Step, Terms
+from ipttctl.state.journal import locked
+from ipttctl.state.undo import NotUndoneError
 from ipttctl.state.watch import Callbacks, StateWatch
 from ipttctl.system.service_manager import ServiceManager
 from ipttproto import Command, SwapOutcome
@@ -36,14 +40,17 @@ class Kept:
     def __init__(self, file: str, module: FakeModule, **options: Any) -> None:
         self.told: list[str] = []
         self.steps: list[Step] = []
-        self.connected = 0
+        self.connected = self.prepared = 0
+        self.prepare: Callable[..., None] = lambda *_: None
         self.error: list[IpttctlError] = []
         self._module = module
         terms = options.pop("terms", Terms())
         self.watch = StateWatch(
             file,
             terms,
-            Callbacks(self.told.append, self._done, connected=self._connected),
+            Callbacks(
+                self.told.append, self._done, connected=self._connected, prepare=self._prepare
+            ),
             **{"every": 60.0, **options},
         )
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -53,6 +60,10 @@ class Kept:
 
     def _connected(self, _: Any) -> None:
         self.connected += 1
+
+    def _prepare(self, *given: Any) -> None:
+        self.prepared += 1
+        self.prepare(*given)
 
     def _run(self) -> None:
         try:
@@ -145,6 +156,140 @@ def test_another_life_of_the_module(
         assert watch.connected == 2
         assert "unloaded" in watch.told[0]
         assert watch.told[0].endswith("waiting for it to be loaded")
+
+
+def test_a_failure_of_the_loaded_module_is_no_unloading(
+    machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise ModuleError("the walk is not to be used", "verify it")
+
+    with kept(given(tmp_path / "state.yaml", WEB), module, every=0.05) as watch:
+        watch.prepare = refuse
+        module.multicast(swapped(machine, 1, 9))
+        failed = "not as declared, and tried again: the walk is not to be used; verify it"
+        watch.wait(lambda: failed in watch.told)
+        attempts = watch.prepared
+        watch.wait(lambda: watch.prepared > attempts + 1)
+        assert watch.told.count(failed) == 1
+        assert watch.connected == 1
+        watch.prepare = lambda *_: None
+        watch.wait(lambda: watch.actions() == ["attach", "swap"])
+    assert not any("waiting for it to be loaded" in text for text in watch.told)
+
+
+class Holder:
+    """Another process that has the lock of whoever applies, as far as flock(2) sees it."""
+
+    def __init__(self, record: Path) -> None:
+        record.parent.mkdir(mode=0o700, exist_ok=True)
+        self._fd = os.open(record.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        os.pwrite(self._fd, b"4711\n".ljust(16), 0)
+
+    def release(self) -> None:
+        """Give the lock up."""
+        os.close(self._fd)
+
+
+def test_whoever_applies_is_waited_for_without_being_deaf(
+    machine: Machine, module: FakeModule, tmp_path: Path, record: Path
+) -> None:
+    """It is told once, the service manager hears of us, the file is read, and stop stops."""
+    path = tmp_path / "state.yaml"
+    said = "process 4711 applies a state, or replaces the module; waiting for its end"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.bind(str(tmp_path / "notify"))
+        ours.setblocking(False)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        manager = ServiceManager(told)
+        heard: list[str] = []
+
+        def hears(word: str) -> bool:
+            with suppress(BlockingIOError):
+                heard.append(ours.recv(4096).decode())
+            return any(word in text for text in heard)
+
+        with kept(given(path, WEB), module, manager=manager) as watch:
+            holder = Holder(record)
+            # links that an upgrade has parked are no drift, nor is what the other one makes of them
+            parked = machine.links.pop(1)
+            module.multicast(notification(Command.LINK_DETACHED, parked))
+            watch.wait(lambda: hears("STATUS=process 4711 ") and watch.told)
+            assert watch.told == [said]
+            heard.clear()
+            watch.wait(lambda: hears("WATCHDOG=1"))
+            watch.watch.reread()
+            watch.wait(lambda: watch.told[1:] == [f"{path} is read again"])
+            machine.links[1] = parked
+            holder.release()
+            watch.wait(lambda: hears("STATUS=links as declared: 1"))
+            assert watch.actions() == ["attach"]
+
+            holder = Holder(record)
+            module.multicast(swapped(machine, 1, 9))
+            watch.wait(lambda: watch.watch._locked is not None)
+        # it has stopped, although the other one has not ended
+        holder.release()
+    assert watch.actions() == ["attach"]
+
+
+def test_the_lock_at_the_beginning(
+    machine: Machine, module: FakeModule, tmp_path: Path, record: Path
+) -> None:
+    holder = Holder(record)
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module)
+    watch.thread.start()
+    watch.wait(lambda: watch.watch._locked is not None)
+    watch.watch.stop()
+    watch.thread.join(PATIENCE)
+    assert not watch.thread.is_alive()
+    assert (watch.error, machine.links) == ([], {})
+    holder.release()
+    with locked(record), locked(record, wait=False):
+        # it says whose it is
+        assert record.with_suffix(".lock").read_text().strip() == str(os.getpid())
+
+
+def test_the_end_of_what_a_stop_interrupts_is_no_failure(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """A compiler that the same signal killed is not told; what stays half done is."""
+    for error, told in (
+        (ProgramError("the compiler was killed"), []),
+        (NotUndoneError("interrupted; not undone: link 1"), ["interrupted; not undone: link 1"]),
+    ):
+        watch = Kept(given(tmp_path / "state.yaml", WEB), module)
+
+        def stopped(*_: Any, watch: Kept = watch, error: IpttctlError = error) -> None:
+            watch.watch.stop()
+            raise error
+
+        watch.prepare = stopped
+        watch.thread.start()
+        watch.thread.join(PATIENCE)
+        assert not watch.thread.is_alive()
+        assert (watch.error, watch.told) == ([], told)
+    assert machine.links == {}
+
+
+def test_what_takes_long_can_be_stopped(
+    machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module)
+
+    def verify(*_: Any) -> None:
+        while True:
+            watch.watch.alive()
+            time.sleep(0.005)
+
+    watch.prepare = verify
+    watch.thread.start()
+    watch.wait(lambda: watch.prepared)
+    watch.watch.stop()
+    watch.thread.join(PATIENCE)
+    assert not watch.thread.is_alive()
+    assert (watch.error, watch.told, machine.links) == ([], [], {})
 
 
 def test_a_swap_that_waits_is_left_alone(

@@ -135,6 +135,7 @@ class StateWatch:
         Raises:
             IpttctlError: the state could not be established in the first place, the caller may not
                 do it any more, or the module that is loaded is not ours.
+            Exception: a callback raised it; what was mended then stays so.
         """
         try:
             while not self._stopped:
@@ -296,7 +297,7 @@ class StateWatch:
         try:
             with locked(self._record, wait=False):
                 self._locked = None
-                self._mend(controller)
+                steps = self._mend(controller)
         except LockedError as error:
             self._wait_for(error)
             return _LOCK
@@ -317,6 +318,10 @@ class StateWatch:
                 # this raises it again if the module has gone
                 controller.status()
             self._failed(os_reason(error) if isinstance(error, OSError) else str(error))
+            return self._interval()
+        if steps:
+            # no failure of ours if it cannot be told
+            self._call.done(steps)
         return self._interval()
 
     def alive(self) -> None:
@@ -343,7 +348,8 @@ class StateWatch:
             self._error = why
             self._call.tell(f"not as declared, and tried again: {why}")
 
-    def _mend(self, controller: Controller) -> None:
+    def _mend(self, controller: Controller) -> list[Step]:
+        """Take the steps that are needed, and return them."""
         absent: dict[str, PlaceMissingError] = {}
         state = self._declared.state(absent)
         told: list[str] = []
@@ -381,7 +387,6 @@ class StateWatch:
                     on_compile=self._compiling,
                     reason=self._reason,
                 )
-                self._call.done(steps)
             self._error, self._fresh = "", False
         finally:
             for link in state.links:
@@ -391,6 +396,7 @@ class StateWatch:
         self._links |= {step.link for step in steps if step.link is not None}
         self._links |= {one.link.id for one in plan.adopted}
         self._tell_ready(len(state.links))
+        return steps
 
     def _tell_ready(self, count: int) -> None:
         status = f"links as declared: {count}"

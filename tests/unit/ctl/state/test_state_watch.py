@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -444,4 +445,43 @@ def test_the_service_manager_is_told(module: FakeModule, machine: Machine, tmp_p
             module.multicast(swapped(machine, 1, 9))
             assert until("STATUS")[-1].startswith("STATUS=not as declared: ")
         assert until("STOPPING=1")
+    assert sorted(machine.links) == [1]
+
+
+def test_output_that_cannot_be_written_is_no_failure_to_mend(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """It ends the watch, whose links are as declared; that is not told as a failure."""
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module)
+
+    def full(_: Sequence[Step]) -> None:
+        raise IpttctlError("cannot write")
+
+    watch.watch._call = replace(watch.watch._call, done=full)
+    watch.thread.start()
+    watch.thread.join(PATIENCE)
+    assert [str(error) for error in watch.error] == ["cannot write"]
+    assert watch.told == []
+    assert sorted(machine.links) == [1]
+
+
+@pytest.mark.parametrize("reader", [True, False], ids=["full", "no reader"])
+def test_a_keeper_that_cannot_print_is_started_again(
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    reader: bool,
+) -> None:
+    """Status 0 would tell a supervisor that somebody has stopped it."""
+    file = given(tmp_path / "state.yaml", WEB)
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(os.open("/dev/full", os.O_WRONLY) if reader else theirs, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        assert run(["apply", "--watch", file]) == 1
+    said = capsys.readouterr().err
+    why = "cannot write to standard output: No space" if reader else "nobody reads standard output"
+    assert said.startswith(f"ipttctl: {why}")
+    assert "not as declared" not in said
     assert sorted(machine.links) == [1]

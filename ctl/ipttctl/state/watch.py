@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,9 +109,15 @@ class StateWatch:
         self._fresh = True
         self._told: set[str] = set()
         self._error = self._status = ""
+        # why the file of now is not the one that is declared
+        self._invalid = ""
+        # it was told that programs are compiled, and they did not all compile since
+        self._compiled = False
         self._stamp: tuple[int, ...] = ()
         self._names: set[str] = set()
         self._links: set[int] = set()
+        # of links that were as declared at the last look
+        self._generations: dict[int, int] = {}
         self._absent: set[str] = set()
         self._waits = False
         self._beat = 0.0
@@ -248,15 +254,17 @@ class StateWatch:
 
     def _compiling(self) -> None:
         self._manager.tell("WATCHDOG=1")
-        if self._call.on_compile:
+        if self._call.on_compile and not self._compiled:
             self._call.on_compile()
+        self._compiled = True
 
     # --- the file ---------------------------------------------------------------------------------
 
     def _read(self) -> DeclaredFile:
+        # that of before: what is written meanwhile has changed
+        self._stamp = self._file_stamp()
         declared = DeclaredFile.read(self._file, self._inherited)
         declared.state({})
-        self._stamp = self._file_stamp()
         return declared
 
     def _file_stamp(self) -> tuple[int, ...]:
@@ -268,17 +276,23 @@ class StateWatch:
     def _reload(self) -> None:
         """Read the file again; if it is not valid, what it was before stays declared."""
         self._reread = False
-        self._manager.reloading()
+        if self._ready:
+            self._manager.reloading()
         if self._file == STANDARD_INPUT:
             self._call.tell("standard input cannot be read again")
         else:
             try:
                 self._declared = self._read()
                 self._pace, self._fresh = Pace(), True
+                self._invalid, self._compiled = "", False
                 self._call.tell(f"{self._file} is read again")
             except IpttctlError as error:
+                self._invalid = f"the state of before stays, as {self._file} is not valid: {error}"
                 self._call.tell(f"{error}; the state of before stays declared")
-        self._manager.tell("READY=1")
+            self._manager.tell(status=self._whole_status())
+        if self._ready:
+            # the reload has ended, well or not; a start would not have ended
+            self._manager.tell("READY=1")
 
     # --- looking and mending ----------------------------------------------------------------------
 
@@ -312,13 +326,15 @@ class StateWatch:
                 if isinstance(error, NotUndoneError):
                     self._call.tell(str(error))
                 return self._interval()
-            if not self._ready:
+            # a place that went after it was looked up is missing at the next look, and waited for
+            went = isinstance(error, PlaceMissingError)
+            if not self._ready and not went:
                 raise
             if isinstance(error, ModuleError):
                 # this raises it again if the module has gone
                 controller.status()
             self._failed(os_reason(error) if isinstance(error, OSError) else str(error))
-            return self._interval()
+            return min(self._every, _SOON) if went else self._interval()
         if steps:
             # no failure of ours if it cannot be told
             self._call.done(steps)
@@ -371,7 +387,7 @@ class StateWatch:
             if steps:
                 self._pace.attempted()
                 if not self._fresh:
-                    for sentence in _causes(controller, steps):
+                    for sentence in _causes(controller, steps, self._generations):
                         self._call.tell(sentence)
                 if self._pace.left > _SOON:
                     self._call.tell(
@@ -387,12 +403,14 @@ class StateWatch:
                     on_compile=self._compiling,
                     reason=self._reason,
                 )
-            self._error, self._fresh = "", False
+            self._error, self._fresh, self._compiled = "", False, False
         finally:
             for link in state.links:
                 link.hook.release()
         self._names = {str(name) for name in self._declared.links}
         self._links = {match.link.id for match in plan.matches if match.link}
+        same = (match for match in plan.matches if match.kept and not match.left)
+        self._generations = {one.link.id: one.link.generation for one in same if one.link}
         self._links |= {step.link for step in steps if step.link is not None}
         self._links |= {one.link.id for one in plan.adopted}
         self._tell_ready(len(state.links))
@@ -414,8 +432,11 @@ class StateWatch:
         if status == self._status:
             return False
         self._status = status
-        self._manager.tell(status=status)
+        self._manager.tell(status=self._whole_status())
         return True
+
+    def _whole_status(self) -> str:
+        return "; ".join(text for text in (self._status, self._invalid) if text)
 
     def _tell_absent(self, absent: dict[str, PlaceMissingError]) -> None:
         for name, error in absent.items():
@@ -436,15 +457,32 @@ class _UnloadedError(Exception):
     """The module was unloaded; another life of it may follow."""
 
 
-def _causes(controller: Controller, steps: Iterable[Step]) -> Iterator[str]:
-    """Sentences on what somebody did, by the steps that undo it."""
+#: what became of a link, for which the history names a process unless the module did it by itself
+_DONE: Final[Mapping[int, str]] = {
+    Action.SWAP: "was swapped",
+    Action.ROLLBACK: "was rolled back by the module, as nobody confirmed its swap in time",
+    Action.ROLLBACK_REQUEST: "was rolled back",
+    Action.ROLLBACK_GUARD: "was rolled back by the module, as a guard did not hold",
+    Action.PROMOTE: "was given the programs of its shadow",
+    Action.PROMOTE_IF: "was given the programs of its shadow by the module, as agreed on",
+}
+
+
+def _causes(
+    controller: Controller, steps: Iterable[Step], generations: Mapping[int, int]
+) -> Iterator[str]:
+    """Sentences on what somebody did, by the steps that undo it.
+
+    ``generations`` are those in which links were as declared.
+    """
     maps: set[str] = set()
     for step in steps:
         match step.action:
             case StepAction.ATTACH:
                 yield f"{step.name}: there is no such link"
             case StepAction.SWAP:
-                yield f"{step.name}: link {step.link} {_swapped(controller, step.link or 0)}"
+                link = step.link or 0
+                yield f"{step.name}: link {link} {_swapped(controller, link, generations)}"
             case StepAction.RENAME:
                 yield f"{step.name}: link {step.link} has another name"
             case StepAction.DETACH:
@@ -456,9 +494,11 @@ def _causes(controller: Controller, steps: Iterable[Step]) -> Iterator[str]:
     yield from (f"{name}: the map does not hold what is declared" for name in sorted(maps))
 
 
-def _swapped(controller: Controller, link: int) -> str:
+def _swapped(controller: Controller, link: int, generations: Mapping[int, int]) -> str:
     with suppress(LinkGoneError):
         last = controller.history(link)[-1]
-        if last.action == Action.SWAP and last.pid != os.getpid():
-            return f"was swapped by process {last.pid} ({last.comm})"
+        did = _DONE.get(last.action)
+        # otherwise a program's file is another one, or the swap is our own
+        if did and last.generation != generations.get(link) and last.pid != os.getpid():
+            return f"{did} by process {last.pid} ({last.comm})" if last.pid else did
     return "is not as declared"

@@ -18,13 +18,21 @@ from typing import Any
 import pytest
 
 from ipttctl.cli import run
-from ipttctl.errors import IpttctlError, KernelError, ModuleError, ProgramError, UsageError
+from ipttctl.errors import (
+    IpttctlError,
+    KernelError,
+    ModuleError,
+    PlaceMissingError,
+    ProgramError,
+    UsageError,
+)
 from ipttctl.state import Step, Terms
+from ipttctl.state import watch as state_watch
 from ipttctl.state.journal import locked
 from ipttctl.state.undo import NotUndoneError
 from ipttctl.state.watch import Callbacks, StateWatch
 from ipttctl.system.service_manager import ServiceManager
-from ipttproto import Command, SwapOutcome
+from ipttproto import Action, Command, SwapOutcome
 from tests.unit.ctl.state.support import OWN_NETNS, Machine, given
 from tests.unit.ctl.support import FakeModule, RefusalError, notification
 
@@ -363,6 +371,10 @@ def test_the_file_is_read_again_when_it_is_asked_for(
         watch.wait(lambda: len(watch.told) > 2)
         assert watch.told[2].startswith("link web: ")
         assert watch.told[2].endswith("; the state of before stays declared")
+        looks = len(module.requested(Command.GET))
+        watch.wait(lambda: len(module.requested(Command.GET)) > looks + 8)
+        # that was read: it has not changed
+        assert watch.told[3:] == []
         assert sorted(machine.links) == [1, 2]
 
 
@@ -434,12 +446,24 @@ def test_the_service_manager_is_told(module: FakeModule, machine: Machine, tmp_p
                 found.append(ours.recv(4096).decode())
             return found
 
-        with kept(given(tmp_path / "state.yaml", WEB), module, manager=manager) as watch:
+        path = tmp_path / "state.yaml"
+        with kept(given(path, WEB), module, manager=manager) as watch:
             assert until("READY=1")[-1] == "READY=1"
             assert until("STATUS")[-1] == "STATUS=links as declared: 1"
             assert [until("WATCHDOG=1")[-1] for _ in range(3)] == ["WATCHDOG=1"] * 3
             watch.watch.reread()
             until("RELOADING=1")
+            until("READY=1")
+            given(path, "links: {web: {hook: tabel, fd: {exit: 7}}}")
+            watch.watch.reread()
+            shown = until("STATUS")[-1]
+            assert shown.startswith(
+                f"STATUS=links as declared: 1; the state of before stays, as {path} is not valid: "
+            )
+            until("READY=1")
+            given(path, WEB)
+            watch.watch.reread()
+            assert until("STATUS")[-1] == "STATUS=links as declared: 1"
             until("READY=1")
             machine.refused[Command.TRANSACT] = errno.ENOMEM
             module.multicast(swapped(machine, 1, 9))
@@ -475,9 +499,13 @@ def test_a_keeper_that_cannot_print_is_started_again(
 ) -> None:
     """Status 0 would tell a supervisor that somebody has stopped it."""
     file = given(tmp_path / "state.yaml", WEB)
-    ours, theirs = os.pipe()
-    os.close(ours)
-    with os.fdopen(os.open("/dev/full", os.O_WRONLY) if reader else theirs, "w") as output:
+
+    def broken_pipe() -> int:
+        ours, theirs = os.pipe()
+        os.close(ours)
+        return theirs
+
+    with os.fdopen(os.open("/dev/full", os.O_WRONLY) if reader else broken_pipe(), "w") as output:
         monkeypatch.setattr("sys.stdout", output)
         assert run(["apply", "--watch", file]) == 1
     said = capsys.readouterr().err
@@ -485,3 +513,119 @@ def test_a_keeper_that_cannot_print_is_started_again(
     assert said.startswith(f"ipttctl: {why}")
     assert "not as declared" not in said
     assert sorted(machine.links) == [1]
+
+
+def test_a_reload_at_the_beginning_is_no_start(
+    module: FakeModule, machine: Machine, tmp_path: Path, record: Path
+) -> None:
+    """The service manager hears READY=1 when the host is as declared, and not before."""
+    path = tmp_path / "state.yaml"
+    holder = Holder(record)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.bind(str(tmp_path / "notify"))
+        ours.settimeout(PATIENCE)
+        manager = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        watch = Kept(given(path, WEB), module, manager=manager)
+        watch.thread.start()
+        watch.wait(lambda: watch.watch._locked is not None)
+        watch.watch.reread()
+        watch.wait(lambda: watch.told == [f"{path} is read again"])
+        holder.release()
+        watch.wait(lambda: watch.watch._ready)
+        watch.watch.stop()
+        watch.thread.join(PATIENCE)
+        found = [ours.recv(4096).decode()]
+        while "STOPPING=1" not in found:
+            found.append(ours.recv(4096).decode())
+    assert [text for text in found if not text.startswith("STATUS")] == ["READY=1", "STOPPING=1"]
+    assert sorted(machine.links) == [1]
+
+
+@pytest.mark.usefixtures("machine")
+def test_compiling_is_told_once_for_each_content(
+    module: FakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[None] = []
+    outcomes = [True, False, False, False, True, True]
+    original = state_watch.planned
+
+    def compiles(*arguments: Any, on_compile: Callable[[], None], **options: Any) -> Any:
+        if not outcomes:
+            return original(*arguments, on_compile=on_compile, **options)
+        on_compile()
+        if not outcomes.pop(0):
+            raise ProgramError("it does not compile")
+        return original(*arguments, on_compile=on_compile, **options)
+
+    monkeypatch.setattr(state_watch, "planned", compiles)
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module, every=0.02)
+    watch.watch._call = replace(watch.watch._call, on_compile=lambda: told.append(None))
+    watch.thread.start()
+    watch.wait(lambda: not outcomes and watch.watch._ready)
+    watch.watch.stop()
+    watch.thread.join(PATIENCE)
+    assert watch.told == ["not as declared, and tried again: it does not compile"]
+    # at the beginning, what does not compile and then does, and the next one
+    assert len(told) == 3
+
+
+def test_a_place_that_goes_at_the_beginning_is_waited_for(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """Its status would be 2, after which nobody starts the watch again."""
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module, every=0.02)
+
+    def went(*_: Any) -> None:
+        if watch.prepared == 1:
+            raise PlaceMissingError("there is no device 'eth9'")
+
+    watch.prepare = went
+    watch.thread.start()
+    watch.wait(lambda: watch.watch._ready)
+    watch.watch.stop()
+    watch.thread.join(PATIENCE)
+    assert watch.told == ["not as declared, and tried again: there is no device 'eth9'"]
+    assert sorted(machine.links) == [1]
+
+
+@pytest.mark.parametrize(
+    ("action", "pid", "told"),
+    [
+        (Action.SWAP, 77, "was swapped by process 77 (x)"),
+        (Action.PROMOTE, 77, "was given the programs of its shadow by process 77 (x)"),
+        (Action.ROLLBACK_REQUEST, 77, "was rolled back by process 77 (x)"),
+        (
+            Action.PROMOTE_IF,
+            0,
+            "was given the programs of its shadow by the module, as agreed on",
+        ),
+        (
+            Action.ROLLBACK,
+            0,
+            "was rolled back by the module, as nobody confirmed its swap in time",
+        ),
+        (Action.ROLLBACK_GUARD, 0, "was rolled back by the module, as a guard did not hold"),
+        (Action.SWAP, os.getpid(), "is not as declared"),
+        (99, 77, "is not as declared"),
+    ],
+)
+def test_the_log_says_what_was_done_and_who_did_it(
+    module: FakeModule, machine: Machine, tmp_path: Path, action: int, pid: int, told: str
+) -> None:
+    entry = {"generation": 2, "action": action, "pid": pid, "comm": "x" if pid else ""}
+    module.handlers[Command.HISTORY] = lambda *_: [{"history": [entry]}]
+    with kept(given(tmp_path / "state.yaml", WEB), module) as watch:
+        module.multicast(swapped(machine, 1, 9))
+        watch.wait(lambda: watch.actions()[1:] == ["swap"])
+        assert watch.told == [f"web: link 1 {told}"]
+
+
+def test_a_swap_of_before_is_not_blamed(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """The link differs, and is of the generation that was as declared: its file is another one."""
+    with kept(given(tmp_path / "state.yaml", WEB), module, every=0.02) as watch:
+        watch.wait(lambda: watch.watch._generations == {1: 1})
+        machine.links[1]["programs"]["program"][0]["id"] = 9
+        watch.wait(lambda: watch.actions()[1:] == ["swap"])
+        assert watch.told == ["web: link 1 is not as declared"]

@@ -27,7 +27,7 @@ from ipttctl.errors import (
     UsageError,
 )
 from ipttctl.state import Step, Terms
-from ipttctl.state import watch as state_watch
+from ipttctl.state.apply import planned
 from ipttctl.state.journal import locked
 from ipttctl.state.undo import NotUndoneError
 from ipttctl.state.watch import Callbacks, StateWatch
@@ -547,17 +547,16 @@ def test_compiling_is_told_once_for_each_content(
 ) -> None:
     told: list[None] = []
     outcomes = [True, False, False, False, True, True]
-    original = state_watch.planned
 
     def compiles(*arguments: Any, on_compile: Callable[[], None], **options: Any) -> Any:
         if not outcomes:
-            return original(*arguments, on_compile=on_compile, **options)
+            return planned(*arguments, on_compile=on_compile, **options)
         on_compile()
         if not outcomes.pop(0):
             raise ProgramError("it does not compile")
-        return original(*arguments, on_compile=on_compile, **options)
+        return planned(*arguments, on_compile=on_compile, **options)
 
-    monkeypatch.setattr(state_watch, "planned", compiles)
+    monkeypatch.setattr("ipttctl.state.watch.planned", compiles)
     watch = Kept(given(tmp_path / "state.yaml", WEB), module, every=0.02)
     watch.watch._call = replace(watch.watch._call, on_compile=lambda: told.append(None))
     watch.thread.start()

@@ -60,7 +60,8 @@ _SECONDS: Final = re.compile(r"\d+ s\b")
 class Callbacks:
     """What a watch calls: ``tell`` with a sentence, ``done`` with the steps that it took.
 
-    ``connected`` is called with each new controller, ``prepare`` before a state is applied.
+    ``connected`` is called with each new controller, ``prepare`` before a state is applied; if it
+    takes long, it calls ``StateWatch.alive`` now and then.
     """
 
     tell: Callable[[str], None]
@@ -121,8 +122,9 @@ class StateWatch:
         self._absent: set[str] = set()
         self._waits = False
         self._beat = 0.0
-        # since when another process has the lock
+        # since when another process has the lock, and what was told of it
         self._locked: float | None = None
+        self._locked_by = ""
         self._declared = self._read()
 
     def stop(self) -> None:
@@ -186,6 +188,7 @@ class StateWatch:
             if not self._ready:
                 raise
             self._links.clear()
+            self._generations.clear()
             self._say_status(f"{error.problem}: waiting for it to be loaded")
             self._call.tell(f"{error.problem}; waiting for it to be loaded")
             raise _UnloadedError from None
@@ -310,7 +313,7 @@ class StateWatch:
         """
         try:
             with locked(self._record, wait=False):
-                self._locked = None
+                self._locked, self._locked_by = None, ""
                 steps = self._mend(controller)
         except LockedError as error:
             self._wait_for(error)
@@ -320,25 +323,38 @@ class StateWatch:
             return self._interval()
         except PrivilegeError:
             raise
-        except (IpttctlError, OSError) as error:
-            if self._stopped:
-                # a tool that the same signal ended is no news; what is half done is
-                if isinstance(error, NotUndoneError):
-                    self._call.tell(str(error))
-                return self._interval()
+        except OSError as error:
+            if not self._ready and not self._stopped:
+                raise
+            return self._missed(controller, error, os_reason(error))
+        except IpttctlError as error:
             # a place that went after it was looked up is missing at the next look, and waited for
             went = isinstance(error, PlaceMissingError)
-            if not self._ready and not went:
+            if not self._ready and not self._stopped and not went:
                 raise
-            if isinstance(error, ModuleError):
-                # this raises it again if the module has gone
-                controller.status()
-            self._failed(os_reason(error) if isinstance(error, OSError) else str(error))
-            return min(self._every, _SOON) if went else self._interval()
+            return self._missed(controller, error, str(error))
         if steps:
             # no failure of ours if it cannot be told
             self._call.done(steps)
         return self._interval()
+
+    def _missed(self, controller: Controller, error: Exception, why: str) -> float:
+        """Tell why the host is not as declared; returns the seconds until the next look.
+
+        Raises:
+            ModuleError: the module has gone.
+        """
+        if self._stopped:
+            # a tool that the same signal ended is no news; what is half done is
+            if isinstance(error, NotUndoneError):
+                self._call.tell(why)
+            return 0.0
+        if isinstance(error, ModuleError):
+            # this raises it again if the module has gone
+            controller.status()
+        self._failed(why)
+        went = isinstance(error, PlaceMissingError)
+        return min(self._every, _SOON) if went else self._interval()
 
     def alive(self) -> None:
         """Tell the service manager so, amid something long that a callback does.
@@ -355,8 +371,11 @@ class StateWatch:
         now = time.monotonic()
         if self._locked is None:
             self._locked = now
-        elif now - self._locked >= _LONG and self._say_status(f"{error}: waiting for its end"):
-            self._call.tell(f"{error}; waiting for its end")
+        elif now - self._locked >= _LONG:
+            self._say_status(f"{error}: waiting for its end")
+            if self._locked_by != str(error):
+                self._locked_by = str(error)
+                self._call.tell(f"{error}; waiting for its end")
 
     def _failed(self, why: str) -> None:
         self._say_status(f"not as declared: {why}")
@@ -427,13 +446,10 @@ class StateWatch:
             self._manager.tell("READY=1")
         self._say_status(status)
 
-    def _say_status(self, status: str) -> bool:
-        """Tell the service manager a status; whether it is another one than before."""
-        if status == self._status:
-            return False
-        self._status = status
-        self._manager.tell(status=self._whole_status())
-        return True
+    def _say_status(self, status: str) -> None:
+        if status != self._status:
+            self._status = status
+            self._manager.tell(status=self._whole_status())
 
     def _whole_status(self) -> str:
         return "; ".join(text for text in (self._status, self._invalid) if text)

@@ -41,8 +41,11 @@ _SPEC: Final = PurePosixPath("share/ynl/specs/ipttrace.yaml")
 _ZSH_OF_DEBIAN: Final = PurePosixPath("share/zsh/vendor-completions/_ipttctl")
 """Directory of zsh completions in Debian packages, and only there."""
 
-_UNIT: Final = PurePosixPath("lib/systemd/system/ipttctl-apply@.service")
-"""systemd's unit for ``apply --watch``; it looks there below /usr and /usr/local."""
+_UNITS: Final = PurePosixPath("lib/systemd/system")
+"""Directory of systemd's units; it looks there below /usr and /usr/local."""
+
+UNITS: Final = ("ipttctl-apply@.service", "ipttctl-upgrade.service")
+"""Units for ``apply --watch``, and for an upgrade of the module that a reboot has interrupted."""
 
 _ENTRY: Final = """\
 #!{python} -I
@@ -104,7 +107,7 @@ def items(wheel: Path, prefix: PurePosixPath, *, debian: bool) -> dict[PurePosix
     found[_SPEC] = found[_CODE / "ipttctl/sources/ipttrace.yaml"]
     for distribution in BUNDLED:
         found |= {_CODE / name: item for name, item in _of_distribution(distribution)}
-    found[_UNIT] = _text(unit(prefix))
+    found |= {_UNITS / name: _text(unit(name, prefix)) for name in UNITS}
     for name, page in manual.pages().items():
         found[_MANUAL / name] = _text(page)
     for shell, path in _COMPLETION.items():
@@ -113,9 +116,9 @@ def items(wheel: Path, prefix: PurePosixPath, *, debian: bool) -> dict[PurePosix
     return found
 
 
-def unit(prefix: PurePosixPath) -> str:
-    """The unit of systemd, for a program below a prefix."""
-    text = Path(__file__).with_name(_UNIT.name).read_text()
+def unit(name: str, prefix: PurePosixPath) -> str:
+    """A unit of systemd, for a program below a prefix."""
+    text = Path(__file__).with_name(name).read_text()
     return text.replace("{program}", str(prefix / _PROGRAM))
 
 
@@ -154,7 +157,8 @@ def _ours(directory: Path) -> Iterator[Path]:
     private = directory / PRIVATE
     yield from (path for path in private.rglob("*") if path.is_symlink() or not path.is_dir())
     yield from sorted((directory / _MANUAL).glob(f"{manual.NAME}*.{manual.SECTION}"))
-    for name in (_PROGRAM, _SPEC, _UNIT, *_COMPLETION.values(), _ZSH_OF_DEBIAN):
+    units = (_UNITS / name for name in UNITS)
+    for name in (_PROGRAM, _SPEC, *units, *_COMPLETION.values(), _ZSH_OF_DEBIAN):
         if (directory / name).is_file():
             yield directory / name
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -66,6 +67,15 @@ def mended(what: str, condition: Any) -> Any:
     return wait_for(condition, timeout=4 * COMMAND_TIMEOUT, what=what)
 
 
+def service_rights() -> list[str]:
+    """A command line that executes another one with the rights that our unit has."""
+    text = Path(__file__).parents[2].joinpath("installer", "ipttctl-apply@.service").read_text()
+    assert "NoNewPrivileges=yes" in text
+    settings = re.findall(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)
+    kept = [f"+{word.removeprefix('CAP_').lower()}" for words in settings for word in words.split()]
+    return ["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *kept])]
+
+
 class Service(socket.socket):
     """The service manager's end of the messages."""
 
@@ -102,7 +112,10 @@ def test_drift_of_each_kind_is_mended(
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "2000000")
     line = ("apply", "--watch", "--owner", "web", "--every", "500ms", "-o", "json", str(file.path))
-    with Service(tmp_path / "notify") as service, running(*line, fresh=True) as watch:
+    with (
+        Service(tmp_path / "notify") as service,
+        running(*line, under=service_rights()) as watch,
+    ):
         service.until("READY=1")
         assert not arrives(place, "127.1.0.1")
         assert "links as declared: 1" in service.until("STATUS=")
@@ -178,6 +191,12 @@ def test_drift_of_each_kind_is_mended(
         assert ipttctl("apply", "--watch", str(file.path)).returncode == 3
     finally:
         load_module()
+
+
+def test_a_service_may_verify_the_walk() -> None:
+    """Links at chains need that; the rights are those of the unit."""
+    done = ipttctl("module", "verify", "--cases", "5", under=service_rights())
+    assert (done.returncode, done.stdout) == (0, "verified: 5 cases, none differs\n"), done.stderr
 
 
 def test_a_fight_is_bounded(place: Namespace, file: File, make_program: MakeProgram) -> None:

@@ -294,6 +294,49 @@ def test_a_declared_state_goes_on(tmp_path: Path) -> None:
         record.RECORD.unlink()
 
 
+def test_whoever_keeps_a_state_goes_on(new: Path, tmp_path: Path) -> None:
+    """Links that are parked are no drift: they are waited for, and kept afterwards."""
+    pinned = Path("/sys/fs/bpf/declared")
+    with Program.load(asm.returning(1), name="pin", type=ProgramType.SOCKET_FILTER) as program:
+        program.pin(pinned)
+    file = tmp_path / "state.yaml"
+    text = f"{{hook: 'nf:inet4/output', pinned: {{packet: {pinned}}}}}"
+    file.write_text(f"links: {{3rd: {text}, other: {text}}}")
+    line = ("apply", "--watch", "--every", "200ms", "-o", "json", str(file))
+
+    def lives() -> int:
+        return watch.out().count('"module_life"')
+
+    def links() -> dict[int, int]:
+        with Controller() as controller:
+            return {link.id: link.generation for link in controller.links()}
+
+    try:
+        with running(*line, fresh=True) as watch:
+            wait_for(lambda: len(watch.records()) == 2, timeout=120, what="the links")
+            with record.locked(record.RECORD):
+                watch.wait_for_text(f"process {os.getpid()} applies a state, or replaces the")
+            before = links()
+            assert upgrade() is not None
+            assert_loaded(new)
+            wait_for(lambda: lives() == 2, timeout=120, what="the next life")
+            assert links() == before
+            with Controller() as controller:
+                gone = controller.detach("other").id
+            wait_for(lambda: len(watch.records()) > 2, timeout=120, what="a step")
+            # what was parked was neither made again nor told to be missing
+            assert [step["name"] for step in watch.records()] == ["3rd", "other", "other"]
+            assert watch.err().count("there is no such link") == 1
+            assert gone not in links()
+            assert len(links()) == 2
+            # whoever applies, and never ends, keeps nobody from stopping it
+            with record.locked(record.RECORD):
+                assert watch.stop(signal.SIGTERM) == 0
+    finally:
+        pinned.unlink()
+        record.RECORD.unlink()
+
+
 # --- the old module is back -----------------------------------------------------------------------
 
 

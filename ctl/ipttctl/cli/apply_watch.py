@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ipttctl.cli.options import Output, tell_compiling
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.signals import on_ending
+from ipttctl.cli.standard_files import OutputError, ReaderGoneError
 from ipttctl.cli.stream_head import begin_stream
 from ipttctl.cli.walk import verified_for
 from ipttctl.link.controller import Controller
@@ -28,7 +29,12 @@ def apply_watch(
     reason: str | None,
     form: Output,
 ) -> None:
-    """Keep the host as a file declares it until a signal ends the command."""
+    """Keep the host as a file declares it until a signal ends the command.
+
+    Raises:
+        OutputError: the steps cannot be printed any more, not even for lack of a reader: nobody
+            would notice a keeper that has fallen silent, but a supervisor starts it again.
+    """
 
     def done(steps: Sequence[Step]) -> None:
         now = time.time_ns()
@@ -40,7 +46,7 @@ def apply_watch(
         )
 
     def prepare(controller: Controller, state: State) -> None:
-        verified_for(controller, (link.hook for link in state.links))
+        verified_for(controller, (link.hook for link in state.links), watch.alive)
 
     watch = StateWatch(
         file,
@@ -57,4 +63,9 @@ def apply_watch(
         reason=reason,
     )
     with on_ending(watch.stop, watch.reread):
-        watch.run()
+        try:
+            watch.run()
+        except ReaderGoneError:
+            raise OutputError(
+                "nobody reads standard output any more", "the links stay, and are not kept so"
+            ) from None

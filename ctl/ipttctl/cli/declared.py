@@ -140,7 +140,9 @@ def apply(
     """
     why = parse_reason("--reason", reason)
     terms = wanted.terms()
-    if plan and (terms != Terms() or watch):
+    if plan and watch:
+        raise UsageError("--plan excludes --watch", "a plan is carried out once")
+    if plan and terms != Terms():
         raise UsageError("--plan takes no other terms", "they are in the plan: give them to diff")
     if every is not None and not watch:
         raise UsageError("--every goes with --watch")

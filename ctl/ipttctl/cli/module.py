@@ -11,7 +11,7 @@ from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.cli.output import walk_progress
 from ipttctl.cli.printing import lines, note
-from ipttctl.errors import ModuleError
+from ipttctl.errors import ModuleError, UsageError
 from ipttctl.host import module, walk
 from ipttctl.link.controller import Controller
 from ipttctl.show import render_json, render_text
@@ -95,20 +95,35 @@ def upgrade(
 
     They keep their ids, names, programs, maps, labels, generations, histories and counters. For a
     moment they are at no hook; how long is printed. If the new module does not load, or does not
-    take a link, the old one is loaded again with all of them, and the exit status is 3. Refused
-    while processes own links, while a swap waits to be confirmed, or if a link cannot be kept. If
-    it is killed, the same command goes on.
+    take a link, the old one is loaded again with all of them, and the exit status is 3.
+
+    Refused while processes own links, or if a link cannot be kept; if there is no file of the
+    module that is loaded (see `ipttctl module keep`); and, even with --force, while a swap waits to
+    be confirmed or a link has a shadow.
+
+    If it is killed, the same command goes on. Ctrl-C and SIGTERM end it before the links are taken
+    from their hooks, and nothing has changed then; after that they are ignored.
     """
+    if resume and force:
+        raise UsageError("--resume excludes --force", "what cannot be kept was decided before")
     from ipttctl.upgrade import run as upgrading  # noqa: PLC0415  # with it come declared states
     from ipttctl.upgrade import shown  # noqa: PLC0415  # and with this
+    from ipttctl.upgrade.steps import UpgradeOutcome  # noqa: PLC0415  # likewise
 
-    outcome = upgrading.resume(note) if resume else upgrading.upgrade(note, force=force)
-    if output_form is Output.JSON:
-        lines([render_json.dumps(shown.as_object(outcome))])
-    elif outcome is None:
-        lines(["there is nothing to go on with" if resume else "the module is loaded already"])
+    def report(outcome: UpgradeOutcome | None) -> None:
+        if output_form is Output.JSON:
+            lines([render_json.dumps(shown.as_object(outcome))])
+        elif outcome is None:
+            lines(["there is nothing to go on with" if resume else "the module is loaded already"])
+        else:
+            lines(shown.as_lines(outcome))
+
+    if resume:
+        outcome = upgrading.resume(note, report=report)
     else:
-        lines(shown.as_lines(outcome))
+        outcome = upgrading.upgrade(note, force=force, report=report)
+    if outcome is None:
+        report(None)
     if outcome is not None and outcome.back:
         raise ModuleError(
             f"the module was not replaced: {outcome.back}",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ipttctl.cli.output import walk_progress
 from ipttctl.errors import ModuleError
@@ -12,16 +12,21 @@ from ipttctl.host import walk
 from ipttctl.link.controller import Controller
 
 
-def verified_for(controller: Controller, hooks: Iterable[Hook]) -> None:
+def verified_for(
+    controller: Controller, hooks: Iterable[Hook], alive: Callable[[], None] = lambda: None
+) -> None:
     """Verify the walk as ``verified`` does if a link is to be made at chains."""
     if any(hook.NEEDS_WALK for hook in hooks):
-        verified(controller)
+        verified(controller, alive=alive)
 
 
-def verified(controller: Controller, otherwise: str = "") -> None:
+def verified(
+    controller: Controller, otherwise: str = "", *, alive: Callable[[], None] = lambda: None
+) -> None:
     """Verify the walk unless that was done before for these builds of kernel and module.
 
-    ``otherwise`` is what the command could do without it, for an error's remedy.
+    ``otherwise`` is what the command could do without it, for an error's remedy. ``alive`` is
+    called now and then meanwhile, and may raise to stop.
 
     Raises:
         IpttctlError: it cannot be verified, it differs, or nobody compared this kernel with it.
@@ -33,7 +38,12 @@ def verified(controller: Controller, otherwise: str = "") -> None:
             uncompared,
             f"`ipttctl module verify --although-not-compared` at your own risk{otherwise}",
         )
-    with walk_progress() as progress:
+    with walk_progress() as show:
+
+        def progress(done: int, count: int) -> None:
+            alive()
+            show(done, count)
+
         report = walk.verify(controller, progress=progress)
     if report:
         raise ModuleError(

@@ -14,6 +14,7 @@ import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,6 +29,8 @@ RECORD: Final = Path("/run/ipttctl/declared.json")
 """The file of the record."""
 
 _FORMAT: Final = 5
+#: bytes of a file of a lock
+_NUMBER: Final = 16
 
 
 @dataclass(frozen=True)
@@ -91,23 +94,55 @@ def program_ids(link: Link) -> dict[str, int]:
     return {slot.name.lower(): program.id for slot, program in link.programs.items()}
 
 
+class LockedError(IpttctlError):
+    """Another process applies a state, or replaces the module."""
+
+
+#: the locks that the caller's thread, or task, has already
+_HELD: Final[ContextVar[frozenset[Path]]] = ContextVar("held", default=frozenset())
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from applying; waits for one that does.
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keep other processes from applying; waits for one that does, if it is to ``wait``.
+
+    Within itself it does nothing, so that several steps can be made under one lock.
 
     Raises:
+        LockedError: another process has the lock, and it is not to be waited for.
         IpttctlError: the directory cannot be made.
     """
+    held = _HELD.get()
+    if path in held:
+        yield
+        return
     try:
         make_private(path.parent)
         lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise IpttctlError(f"cannot write below {path.parent}: {os_reason(error)}") from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        _lock(lock, wait=wait)
+        token = _HELD.set(held | {path})
+        try:
+            yield
+        finally:
+            _HELD.reset(token)
     finally:
         os.close(lock)
+
+
+def _lock(lock: int, *, wait: bool) -> None:
+    """Take a lock, and write into its file who has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        holder = os.pread(lock, _NUMBER, 0).decode(errors="replace").strip()
+        who = f"process {holder}" if holder.isdecimal() else "another process"
+        raise LockedError(f"{who} applies a state, or replaces the module") from None
+    # only a message needs it
+    with suppress(OSError):
+        os.pwrite(lock, f"{os.getpid()}\n".ljust(_NUMBER).encode(), 0)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ _QUIET: Final = 10.0
 class Pace:
     """The time between attempts. Each that comes soon after the last one doubles it.
 
-    So two controllers that undo each other's work make a few dozen swaps in the first minutes, and
-    one a minute from then on.
+    So of two controllers that undo each other's work each makes about ten swaps in the first two
+    minutes, and one a minute from then on.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +33,12 @@ from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import wait_readable
 from ipttctl.state.apply import apply_state, planned
 from ipttctl.state.file import DeclaredFile
-from ipttctl.state.journal import RECORD
+from ipttctl.state.journal import RECORD, LockedError, locked
 from ipttctl.state.model import State, Step, StepAction, Terms
 from ipttctl.state.option_files import STANDARD_INPUT
 from ipttctl.state.pace import Pace
 from ipttctl.state.plan import Plan
+from ipttctl.state.undo import NotUndoneError
 from ipttctl.system.host_identity import module_life
 from ipttctl.system.inherited import Inherited
 from ipttctl.system.service_manager import ServiceManager
@@ -47,6 +48,9 @@ EVERY: Final = 10.0
 """Seconds between two looks at what nobody tells of."""
 
 _SOON: Final = 1.0
+#: seconds between two attempts to get the lock of whoever applies, and until it is told
+_LOCK: Final = 0.2
+_LONG: Final = 2.0
 #: seconds that a module which is loaded may take until it answers
 _LOADING: Final = 30.0
 _SECONDS: Final = re.compile(r"\d+ s\b")
@@ -56,7 +60,8 @@ _SECONDS: Final = re.compile(r"\d+ s\b")
 class Callbacks:
     """What a watch calls: ``tell`` with a sentence, ``done`` with the steps that it took.
 
-    ``connected`` is called with each new controller, ``prepare`` before a state is applied.
+    ``connected`` is called with each new controller, ``prepare`` before a state is applied; if it
+    takes long, it calls ``StateWatch.alive`` now and then.
     """
 
     tell: Callable[[str], None]
@@ -105,12 +110,21 @@ class StateWatch:
         self._fresh = True
         self._told: set[str] = set()
         self._error = self._status = ""
+        # why the file of now is not the one that is declared
+        self._invalid = ""
+        # it was told that programs are compiled, and they did not all compile since
+        self._compiled = False
         self._stamp: tuple[int, ...] = ()
         self._names: set[str] = set()
         self._links: set[int] = set()
+        # of links that were as declared at the last look
+        self._generations: dict[int, int] = {}
         self._absent: set[str] = set()
         self._waits = False
         self._beat = 0.0
+        # since when another process has the lock, and what was told of it
+        self._locked: float | None = None
+        self._locked_by = ""
         self._declared = self._read()
 
     def stop(self) -> None:
@@ -129,6 +143,7 @@ class StateWatch:
         Raises:
             IpttctlError: the state could not be established in the first place, the caller may not
                 do it any more, or the module that is loaded is not ours.
+            Exception: a callback raised it; what was mended then stays so.
         """
         try:
             while not self._stopped:
@@ -159,8 +174,8 @@ class StateWatch:
                     look = True
                 look |= time.monotonic() >= due
                 if look and not self._pace.left:
-                    self._look(controller)
-                    look, due = False, time.monotonic() + self._interval()
+                    pause = self._look(controller)
+                    look, due = False, time.monotonic() + pause
                 left = self._pace.left if look else due - time.monotonic()
                 look |= self._await(watch, max(left, 0.01))
 
@@ -173,6 +188,7 @@ class StateWatch:
             if not self._ready:
                 raise
             self._links.clear()
+            self._generations.clear()
             self._say_status(f"{error.problem}: waiting for it to be loaded")
             self._call.tell(f"{error.problem}; waiting for it to be loaded")
             raise _UnloadedError from None
@@ -241,15 +257,17 @@ class StateWatch:
 
     def _compiling(self) -> None:
         self._manager.tell("WATCHDOG=1")
-        if self._call.on_compile:
+        if self._call.on_compile and not self._compiled:
             self._call.on_compile()
+        self._compiled = True
 
     # --- the file ---------------------------------------------------------------------------------
 
     def _read(self) -> DeclaredFile:
+        # that of before: what is written meanwhile has changed
+        self._stamp = self._file_stamp()
         declared = DeclaredFile.read(self._file, self._inherited)
         declared.state({})
-        self._stamp = self._file_stamp()
         return declared
 
     def _file_stamp(self) -> tuple[int, ...]:
@@ -261,45 +279,103 @@ class StateWatch:
     def _reload(self) -> None:
         """Read the file again; if it is not valid, what it was before stays declared."""
         self._reread = False
-        self._manager.reloading()
+        if self._ready:
+            self._manager.reloading()
         if self._file == STANDARD_INPUT:
             self._call.tell("standard input cannot be read again")
         else:
             try:
                 self._declared = self._read()
                 self._pace, self._fresh = Pace(), True
+                self._invalid, self._compiled = "", False
                 self._call.tell(f"{self._file} is read again")
             except IpttctlError as error:
+                self._invalid = f"the state of before stays, as {self._file} is not valid: {error}"
                 self._call.tell(f"{error}; the state of before stays declared")
-        self._manager.tell("READY=1")
+            self._manager.tell(status=self._whole_status())
+        if self._ready:
+            # the reload has ended, well or not; a start would not have ended
+            self._manager.tell("READY=1")
 
     # --- looking and mending ----------------------------------------------------------------------
 
     def _interval(self) -> float:
         return min(self._every, _SOON) if self._absent or self._waits else self._every
 
-    def _look(self, controller: Controller) -> None:
+    def _look(self, controller: Controller) -> float:
         """Compare the host with the file, and mend what differs.
+
+        Returns the seconds until the next look, if nothing happens before.
 
         Raises:
             IpttctlError: it is the first time, and cannot be done.
             ModuleError, PrivilegeError: it will not be possible any more.
         """
         try:
-            self._mend(controller)
+            with locked(self._record, wait=False):
+                self._locked, self._locked_by = None, ""
+                steps = self._mend(controller)
+        except LockedError as error:
+            self._wait_for(error)
+            return _LOCK
         except KeyboardInterrupt:
             # a signal, by which steps were undone; it has been noted
-            return
-        except (ModuleError, PrivilegeError):
+            return self._interval()
+        except PrivilegeError:
             raise
-        except IpttctlError as error:
-            if not self._ready:
-                raise
-            self._failed(str(error))
         except OSError as error:
-            if not self._ready:
+            if not self._ready and not self._stopped:
                 raise
-            self._failed(os_reason(error))
+            return self._missed(controller, error, os_reason(error))
+        except IpttctlError as error:
+            # a place that went after it was looked up is missing at the next look, and waited for
+            went = isinstance(error, PlaceMissingError)
+            if not self._ready and not self._stopped and not went:
+                raise
+            return self._missed(controller, error, str(error))
+        if steps:
+            # no failure of ours if it cannot be told
+            self._call.done(steps)
+        return self._interval()
+
+    def _missed(self, controller: Controller, error: Exception, why: str) -> float:
+        """Tell why the host is not as declared; returns the seconds until the next look.
+
+        Raises:
+            ModuleError: the module has gone.
+        """
+        if self._stopped:
+            # a tool that the same signal ended is no news; what is half done is
+            if isinstance(error, NotUndoneError):
+                self._call.tell(why)
+            return 0.0
+        if isinstance(error, ModuleError):
+            # this raises it again if the module has gone
+            controller.status()
+        self._failed(why)
+        went = isinstance(error, PlaceMissingError)
+        return min(self._every, _SOON) if went else self._interval()
+
+    def alive(self) -> None:
+        """Tell the service manager so, amid something long that a callback does.
+
+        Raises:
+            KeyboardInterrupt: the watch is to end.
+        """
+        self._heartbeat()
+        if self._stopped:
+            raise KeyboardInterrupt
+
+    def _wait_for(self, error: LockedError) -> None:
+        """Tell who has the lock, once and if that lasts; the next look tries it again."""
+        now = time.monotonic()
+        if self._locked is None:
+            self._locked = now
+        elif now - self._locked >= _LONG:
+            self._say_status(f"{error}: waiting for its end")
+            if self._locked_by != str(error):
+                self._locked_by = str(error)
+                self._call.tell(f"{error}; waiting for its end")
 
     def _failed(self, why: str) -> None:
         self._say_status(f"not as declared: {why}")
@@ -307,7 +383,8 @@ class StateWatch:
             self._error = why
             self._call.tell(f"not as declared, and tried again: {why}")
 
-    def _mend(self, controller: Controller) -> None:
+    def _mend(self, controller: Controller) -> list[Step]:
+        """Take the steps that are needed, and return them."""
         absent: dict[str, PlaceMissingError] = {}
         state = self._declared.state(absent)
         told: list[str] = []
@@ -329,11 +406,11 @@ class StateWatch:
             if steps:
                 self._pace.attempted()
                 if not self._fresh:
-                    for sentence in _causes(controller, steps):
+                    for sentence in _causes(controller, steps, self._generations):
                         self._call.tell(sentence)
                 if self._pace.left > _SOON:
                     self._call.tell(
-                        "this happens again and again: mended now, and then not before "
+                        "this happens again and again: it is mended now, and not again before "
                         f"{self._pace.left:.0f} s have passed"
                     )
                 self._call.prepare(controller, state)
@@ -345,21 +422,26 @@ class StateWatch:
                     on_compile=self._compiling,
                     reason=self._reason,
                 )
-                self._call.done(steps)
-            self._error, self._fresh = "", False
+            self._error, self._fresh, self._compiled = "", False, False
         finally:
             for link in state.links:
                 link.hook.release()
         self._names = {str(name) for name in self._declared.links}
         self._links = {match.link.id for match in plan.matches if match.link}
+        same = (match for match in plan.matches if match.kept and not match.left)
+        self._generations = {one.link.id: one.link.generation for one in same if one.link}
         self._links |= {step.link for step in steps if step.link is not None}
         self._links |= {one.link.id for one in plan.adopted}
-        self._tell_ready(len(state.links))
+        left = [match.declared.name for match in plan.matches if match.left]
+        self._tell_ready(len(state.links) - len(left), left)
+        return steps
 
-    def _tell_ready(self, count: int) -> None:
+    def _tell_ready(self, count: int, left: Sequence[str]) -> None:
         status = f"links as declared: {count}"
         if self._waits:
             status = "a swap waits to be confirmed; the rest is as declared"
+        if left:
+            status += f"; left alone: {', '.join(left)}"
         if self._absent:
             status += f"; missing their place: {', '.join(sorted(self._absent))}"
         if not self._ready:
@@ -370,7 +452,10 @@ class StateWatch:
     def _say_status(self, status: str) -> None:
         if status != self._status:
             self._status = status
-            self._manager.tell(status=status)
+            self._manager.tell(status=self._whole_status())
+
+    def _whole_status(self) -> str:
+        return "; ".join(text for text in (self._status, self._invalid) if text)
 
     def _tell_absent(self, absent: dict[str, PlaceMissingError]) -> None:
         for name, error in absent.items():
@@ -391,15 +476,32 @@ class _UnloadedError(Exception):
     """The module was unloaded; another life of it may follow."""
 
 
-def _causes(controller: Controller, steps: Iterable[Step]) -> Iterator[str]:
-    """Sentences on what somebody did, by the steps that undo it."""
+#: what became of a link, for which the history names a process unless the module did it by itself
+_DONE: Final[Mapping[int, str]] = {
+    Action.SWAP: "was swapped",
+    Action.ROLLBACK: "was rolled back by the module, as nobody confirmed its swap in time",
+    Action.ROLLBACK_REQUEST: "was rolled back",
+    Action.ROLLBACK_GUARD: "was rolled back by the module, as a guard did not hold",
+    Action.PROMOTE: "was given the programs of its shadow",
+    Action.PROMOTE_IF: "was given the programs of its shadow by the module, as agreed on",
+}
+
+
+def _causes(
+    controller: Controller, steps: Iterable[Step], generations: Mapping[int, int]
+) -> Iterator[str]:
+    """Sentences on what somebody did, by the steps that undo it.
+
+    ``generations`` are those in which links were as declared.
+    """
     maps: set[str] = set()
     for step in steps:
         match step.action:
             case StepAction.ATTACH:
                 yield f"{step.name}: there is no such link"
             case StepAction.SWAP:
-                yield f"{step.name}: link {step.link} {_swapped(controller, step.link or 0)}"
+                link = step.link or 0
+                yield f"{step.name}: link {link} {_swapped(controller, link, generations)}"
             case StepAction.RENAME:
                 yield f"{step.name}: link {step.link} has another name"
             case StepAction.DETACH:
@@ -411,9 +513,11 @@ def _causes(controller: Controller, steps: Iterable[Step]) -> Iterator[str]:
     yield from (f"{name}: the map does not hold what is declared" for name in sorted(maps))
 
 
-def _swapped(controller: Controller, link: int) -> str:
+def _swapped(controller: Controller, link: int, generations: Mapping[int, int]) -> str:
     with suppress(LinkGoneError):
         last = controller.history(link)[-1]
-        if last.action == Action.SWAP and last.pid != os.getpid():
-            return f"was swapped by process {last.pid} ({last.comm})"
+        did = _DONE.get(last.action)
+        # otherwise a program's file is another one, or the swap is our own
+        if did and last.generation != generations.get(link) and last.pid != os.getpid():
+            return f"{did} by process {last.pid} ({last.comm})" if last.pid else did
     return "is not as declared"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -37,14 +37,20 @@ _ATTEMPTS: Final = 16
 _BY_HAND: Final = "detach the links, then unload and load the module"
 
 
-def upgrade(told: Told, *, force: bool = False) -> UpgradeOutcome | None:
+Report = Callable[[UpgradeOutcome], None]
+"""Is called with the end of an upgrade, before a signal can end the process."""
+
+
+def upgrade(
+    told: Told, *, force: bool = False, report: Report = lambda _: None
+) -> UpgradeOutcome | None:
     """Replace the module, keep its persistent links; or go on with an upgrade that was killed.
 
     The new module is the one that ``ipttctl module load`` would load. Returns None if it is the one
     that is loaded. With ``force`` links that cannot be kept, those of processes among them, end,
     and the module is replaced although there is no file of the old one to go back to. ``told`` is
     called with sentences about what takes long. Signals that end the process wait until the links
-    are back.
+    are back, and are dropped then: it ends with what came of the upgrade, which ``report`` tells.
 
     Raises:
         PrivilegeError: the caller may not load modules.
@@ -52,28 +58,40 @@ def upgrade(told: Told, *, force: bool = False) -> UpgradeOutcome | None:
     """
     require_privilege()
     with locked(RECORD), held_back() as signals:
-        outcome = _resumed(told)
+        outcome = _resumed(told, signals, report)
         if outcome is not None:
             return outcome
         with ExitStack() as undo:
             journal = _begin(force, signals, undo)
             undo.pop_all()
-        return None if journal is None else complete(journal, told)
+        return None if journal is None else _completed(journal, told, signals, report)
 
 
-def resume(told: Told) -> UpgradeOutcome | None:
+def resume(told: Told, *, report: Report = lambda _: None) -> UpgradeOutcome | None:
     """Go on with an upgrade that was killed; returns None if there is none.
+
+    ``told``, ``report`` and signals are as for ``upgrade``.
 
     Raises:
         PrivilegeError: the caller may not load modules.
         ModuleError: neither module takes the links.
     """
     require_privilege()
-    with locked(RECORD), held_back():
-        return _resumed(told)
+    with locked(RECORD), held_back() as signals:
+        return _resumed(told, signals, report)
 
 
-def _resumed(told: Told) -> UpgradeOutcome | None:
+def _completed(journal: Journal, told: Told, signals: Signals, report: Report) -> UpgradeOutcome:
+    """End an upgrade, and have that told whatever signals have come."""
+    try:
+        outcome = complete(journal, told)
+        report(outcome)
+        return outcome
+    finally:
+        signals.told.clear()
+
+
+def _resumed(told: Told, signals: Signals, report: Report) -> UpgradeOutcome | None:
     """The end of an upgrade that was killed; None if there was none, or nothing had changed."""
     journal = Journal.read()
     if journal is None:
@@ -90,7 +108,7 @@ def _resumed(told: Told) -> UpgradeOutcome | None:
         # it was killed before the links were parked; somebody may have unloaded the module since
         discard()
         return None
-    return complete(journal, told)
+    return _completed(journal, told, signals, report)
 
 
 def _parked_now(journal: Journal) -> bool:

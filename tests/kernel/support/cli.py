@@ -111,20 +111,31 @@ class Forked:
 
 
 def _start(
-    arguments: Sequence[str], out: IO[str], err: IO[str], fds: Sequence[int], *, fresh: bool
+    arguments: Sequence[str],
+    out: IO[str],
+    err: IO[str],
+    fds: Sequence[int],
+    *,
+    fresh: bool,
+    under: Sequence[str],
 ) -> Process:
-    if fresh:
-        return subprocess.Popen([*IPTTCTL, *arguments], stdout=out, stderr=err, pass_fds=fds)
+    if fresh or under:
+        command = [*under, *IPTTCTL, *arguments]
+        return subprocess.Popen(command, stdout=out, stderr=err, pass_fds=fds)
     with Path(os.devnull).open("rb") as nothing:
         standard = {0: nothing.fileno(), 1: out.fileno(), 2: err.fileno()}
         return Forked(_server(), arguments, {**standard, **{fd: fd for fd in fds}})
 
 
 def ipttctl(
-    *arguments: str, pass_fds: Sequence[int] = (), timeout: float = 180, fresh: bool = False
+    *arguments: str,
+    pass_fds: Sequence[int] = (),
+    timeout: float = 180,
+    fresh: bool = False,
+    under: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    with running(*arguments, pass_fds=pass_fds, fresh=fresh) as command:
+    with running(*arguments, pass_fds=pass_fds, fresh=fresh, under=under) as command:
         status = command.process.wait(timeout)
     return subprocess.CompletedProcess(arguments, status, command.out(), command.err())
 
@@ -185,11 +196,17 @@ def _content(file: IO[str]) -> str:
 
 @contextmanager
 def running(
-    *arguments: str, pass_fds: Sequence[int] = (), fresh: bool = False
+    *arguments: str,
+    pass_fds: Sequence[int] = (),
+    fresh: bool = False,
+    under: Sequence[str] = (),
 ) -> Iterator[Running]:
-    """A command in the background; killed at the end if it still runs."""
+    """A command in the background; killed at the end if it still runs.
+
+    ``under`` is a command line that executes another one; then it starts from nothing as well.
+    """
     with tempfile.NamedTemporaryFile("w+") as out, tempfile.NamedTemporaryFile("w+") as err:
-        command = Running(_start(arguments, out, err, pass_fds, fresh=fresh), out, err)
+        command = Running(_start(arguments, out, err, pass_fds, fresh=fresh, under=under), out, err)
         try:
             yield command
         finally:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,51 @@ def test_what_the_control_file_asks_for_is_named(tmp_path: Path) -> None:
     with pytest.raises(deb.ToolsMissingError) as missing:
         deb.check_tools(tmp_path)
     assert str(missing.value) == "missing; run: apt install debhelper no-such-package"
+
+
+def scripted(tmp_path: Path, script: str, *arguments: str, fits: bool = True) -> list[str]:
+    """Run a script of the package in a directory of its own; returns the commands that it called.
+
+    ``fits`` says whether the command speaks to the module that is loaded.
+    """
+    called = tmp_path / "called"
+    programs = tmp_path / "bin"
+    programs.mkdir(exist_ok=True)
+    for name in ("systemctl", "py3compile", "py3clean", "ipttctl"):
+        status = 3 if name == "ipttctl" and not fits else 0
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{called}\nexit {status}\n')
+        (programs / name).chmod(0o755)
+    (tmp_path / "run/systemd/system").mkdir(parents=True, exist_ok=True)
+    called.write_text("")
+    text = (ROOT / "debian" / f"ipttctl.{script}").read_text()
+    text = re.sub(r"(?<![\w.])/(var|run|sys|etc)/", rf"{tmp_path}/\1/", text)
+    subprocess.run(
+        ["sh", "-c", text, script, *arguments],
+        env={"PATH": f"{programs}:/usr/bin:/bin"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return called.read_text().splitlines()
+
+
+INSTANCES = "ipttctl-apply@*.service"
+
+
+def test_removal_stops_what_would_lose_its_program(tmp_path: Path) -> None:
+    assert f"systemctl stop {INSTANCES}" in scripted(tmp_path, "prerm", "remove")
+    assert not any("stop" in line for line in scripted(tmp_path, "prerm", "upgrade", "9"))
+    enabled = tmp_path / "etc/systemd/system/multi-user.target.wants/ipttctl-apply@web.service"
+    enabled.parent.mkdir(parents=True)
+    enabled.touch()
+    scripted(tmp_path, "postrm", "remove")
+    assert enabled.exists()
+    scripted(tmp_path, "postrm", "purge")
+    assert not enabled.exists()
+
+
+def test_an_upgrade_restarts_what_runs_if_it_fits_the_module(tmp_path: Path) -> None:
+    restart = f"systemctl try-restart {INSTANCES}"
+    assert scripted(tmp_path, "postinst", "configure", "0.0.1")[-2:] == ["ipttctl links", restart]
+    assert restart not in scripted(tmp_path, "postinst", "configure", "0.0.1", fits=False)
+    # nothing runs yet
+    assert restart not in scripted(tmp_path, "postinst", "configure", "")

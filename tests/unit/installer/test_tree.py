@@ -137,6 +137,15 @@ def test_a_package_has_completion_of_zsh_where_debian_has_it(built: Path) -> Non
     assert program.content.startswith(b"#!/usr/lib/ipttctl/bin/python3 -I\n")
 
 
+@pytest.mark.parametrize("debian", [False, True])
+def test_the_units_are_where_systemd_looks(built: Path, debian: bool) -> None:
+    wanted = tree.items(built, PurePosixPath("/usr"), debian=debian)
+    assert len(tree.UNITS) == 2
+    for name in tree.UNITS:
+        text = wanted[PurePosixPath("lib/systemd/system", name)].content.decode()
+        assert "ExecStart=/usr/sbin/ipttctl " in text
+
+
 def test_licences_of_what_is_bundled_come_with_it(prefix: Path) -> None:
     (code,) = prefix.glob("lib/ipttctl/lib/python*/site-packages")
     for name in tree.BUNDLED:

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,11 @@ from rich.console import Console
 
 from ipttctl.bpf import syscalls
 from ipttctl.cli import app, run
+from ipttctl.cli.walk import verified_for
+from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.table import TableHook
 from ipttctl.host import walk as host_walk
+from ipttctl.link.controller import Controller
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import Link
 from ipttctl.show.link_table import print_links
@@ -273,6 +277,33 @@ def test_links_at_chains_need_the_walk(
     else:
         assert module.walk is Walk.VERIFIED
         assert asked[:3] == [Command.STATS, Command.STATS, Command.VERIFY]
+
+
+def test_a_verification_asks_whether_it_is_to_go_on(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes long, and its caller may be stopped meanwhile."""
+    module.walk = Walk.UNVERIFIED
+    cases: list[int] = []
+
+    def verify(_: Controller, *, progress: Callable[[int, int], None]) -> str:
+        for done in range(1, 9):
+            progress(done, 8)
+            cases.append(done)
+        return ""
+
+    def alive() -> None:
+        if len(cases) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(host_walk, "kept", lambda: None)
+    monkeypatch.setattr(host_walk, "verify", verify)
+    with Controller() as controller:
+        with pytest.raises(KeyboardInterrupt):
+            verified_for(controller, [ChainHook()], alive)
+        assert cases == [1, 2, 3]
+        verified_for(controller, [TableHook()], alive)
+    assert cases == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

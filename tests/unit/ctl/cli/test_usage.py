@@ -113,6 +113,10 @@ NF = "--hook nf:inet4/local_out"
         "events --link 3x",
         "events --links --hook table",
         "events --links --rule filter",
+        "apply --plan --watch /dev/null",
+        "apply --plan --prune /dev/null",
+        "apply --every 1s /dev/null",
+        "module upgrade --resume --force",
     ],
 )
 def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,3 +125,25 @@ def test_errors_usage(line: str, module: FakeModule, capsys: pytest.CaptureFixtu
     assert re.fullmatch(r"ipttctl: .+\n", captured.err)
     assert captured.out == ""
     assert all(command == Command.STATS for command, _ in module.requests)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("apply --plan --watch x", "--plan excludes --watch; a plan is carried out once"),
+        (
+            "apply --plan --take x",
+            "--plan takes no other terms; they are in the plan: give them to diff",
+        ),
+        (
+            "module upgrade --resume --force",
+            "--resume excludes --force; what cannot be kept was decided before",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("module")
+def test_options_that_exclude_each_other(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line.split()) == 2
+    assert capsys.readouterr().err == f"ipttctl: {said}\n"

@@ -4,22 +4,35 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ipttctl.cli import run
-from ipttctl.errors import IpttctlError, KernelError, ModuleError, UsageError
+from ipttctl.errors import (
+    IpttctlError,
+    KernelError,
+    ModuleError,
+    PlaceMissingError,
+    ProgramError,
+    UsageError,
+)
 from ipttctl.state import Step, Terms
+from ipttctl.state.apply import planned
+from ipttctl.state.journal import locked
+from ipttctl.state.undo import NotUndoneError
 from ipttctl.state.watch import Callbacks, StateWatch
 from ipttctl.system.service_manager import ServiceManager
-from ipttproto import Command, Gone, SwapOutcome
+from ipttproto import Action, Command, Gone, SwapOutcome
 from tests.unit.ctl.cli.test_cli_shadow import SHADOW
 from tests.unit.ctl.state.support import OWN_NETNS, Machine, given
 from tests.unit.ctl.support import FakeModule, RefusalError, notification
@@ -37,14 +50,17 @@ class Kept:
     def __init__(self, file: str, module: FakeModule, **options: Any) -> None:
         self.told: list[str] = []
         self.steps: list[Step] = []
-        self.connected = 0
+        self.connected = self.prepared = 0
+        self.prepare: Callable[..., None] = lambda *_: None
         self.error: list[IpttctlError] = []
         self._module = module
         terms = options.pop("terms", Terms())
         self.watch = StateWatch(
             file,
             terms,
-            Callbacks(self.told.append, self._done, connected=self._connected),
+            Callbacks(
+                self.told.append, self._done, connected=self._connected, prepare=self._prepare
+            ),
             **{"every": 60.0, **options},
         )
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -54,6 +70,10 @@ class Kept:
 
     def _connected(self, _: Any) -> None:
         self.connected += 1
+
+    def _prepare(self, *given: Any) -> None:
+        self.prepared += 1
+        self.prepare(*given)
 
     def _run(self) -> None:
         try:
@@ -146,6 +166,140 @@ def test_another_life_of_the_module(
         assert watch.connected == 2
         assert "unloaded" in watch.told[0]
         assert watch.told[0].endswith("waiting for it to be loaded")
+
+
+def test_a_failure_of_the_loaded_module_is_no_unloading(
+    machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise ModuleError("the walk is not to be used", "verify it")
+
+    with kept(given(tmp_path / "state.yaml", WEB), module, every=0.05) as watch:
+        watch.prepare = refuse
+        module.multicast(swapped(machine, 1, 9))
+        failed = "not as declared, and tried again: the walk is not to be used; verify it"
+        watch.wait(lambda: failed in watch.told)
+        attempts = watch.prepared
+        watch.wait(lambda: watch.prepared > attempts + 1)
+        assert watch.told.count(failed) == 1
+        assert watch.connected == 1
+        watch.prepare = lambda *_: None
+        watch.wait(lambda: watch.actions() == ["attach", "swap"])
+    assert not any("waiting for it to be loaded" in text for text in watch.told)
+
+
+class Holder:
+    """Another process that has the lock of whoever applies, as far as flock(2) sees it."""
+
+    def __init__(self, record: Path) -> None:
+        record.parent.mkdir(mode=0o700, exist_ok=True)
+        self._fd = os.open(record.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        os.pwrite(self._fd, b"4711\n".ljust(16), 0)
+
+    def release(self) -> None:
+        """Give the lock up."""
+        os.close(self._fd)
+
+
+def test_whoever_applies_is_waited_for_without_being_deaf(
+    machine: Machine, module: FakeModule, tmp_path: Path, record: Path
+) -> None:
+    """It is told once, the service manager hears of us, the file is read, and stop stops."""
+    path = tmp_path / "state.yaml"
+    said = "process 4711 applies a state, or replaces the module; waiting for its end"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.bind(str(tmp_path / "notify"))
+        ours.setblocking(False)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        manager = ServiceManager(told)
+        heard: list[str] = []
+
+        def hears(word: str) -> bool:
+            with suppress(BlockingIOError):
+                heard.append(ours.recv(4096).decode())
+            return any(word in text for text in heard)
+
+        with kept(given(path, WEB), module, manager=manager) as watch:
+            holder = Holder(record)
+            # links that an upgrade has parked are no drift, nor is what the other one makes of them
+            parked = machine.links.pop(1)
+            module.multicast(notification(Command.LINK_DETACHED, parked))
+            watch.wait(lambda: hears("STATUS=process 4711 ") and watch.told)
+            assert watch.told == [said]
+            heard.clear()
+            watch.wait(lambda: hears("WATCHDOG=1"))
+            watch.watch.reread()
+            watch.wait(lambda: watch.told[1:] == [f"{path} is read again"])
+            machine.links[1] = parked
+            holder.release()
+            watch.wait(lambda: hears("STATUS=links as declared: 1"))
+            assert watch.actions() == ["attach"]
+
+            holder = Holder(record)
+            module.multicast(swapped(machine, 1, 9))
+            watch.wait(lambda: watch.watch._locked is not None)
+        # it has stopped, although the other one has not ended
+        holder.release()
+    assert watch.actions() == ["attach"]
+
+
+def test_the_lock_at_the_beginning(
+    machine: Machine, module: FakeModule, tmp_path: Path, record: Path
+) -> None:
+    holder = Holder(record)
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module)
+    watch.thread.start()
+    watch.wait(lambda: watch.watch._locked is not None)
+    watch.watch.stop()
+    watch.thread.join(PATIENCE)
+    assert not watch.thread.is_alive()
+    assert (watch.error, machine.links) == ([], {})
+    holder.release()
+    with locked(record), locked(record, wait=False):
+        # it says whose it is
+        assert record.with_suffix(".lock").read_text().strip() == str(os.getpid())
+
+
+def test_the_end_of_what_a_stop_interrupts_is_no_failure(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """A compiler that the same signal killed is not told; what stays half done is."""
+    for error, told in (
+        (ProgramError("the compiler was killed"), []),
+        (NotUndoneError("interrupted; not undone: link 1"), ["interrupted; not undone: link 1"]),
+    ):
+        watch = Kept(given(tmp_path / "state.yaml", WEB), module)
+
+        def stopped(*_: Any, watch: Kept = watch, error: IpttctlError = error) -> None:
+            watch.watch.stop()
+            raise error
+
+        watch.prepare = stopped
+        watch.thread.start()
+        watch.thread.join(PATIENCE)
+        assert not watch.thread.is_alive()
+        assert (watch.error, watch.told) == ([], told)
+    assert machine.links == {}
+
+
+def test_what_takes_long_can_be_stopped(
+    machine: Machine, module: FakeModule, tmp_path: Path
+) -> None:
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module)
+
+    def verify(*_: Any) -> None:
+        while True:
+            watch.watch.alive()
+            time.sleep(0.005)
+
+    watch.prepare = verify
+    watch.thread.start()
+    watch.wait(lambda: watch.prepared)
+    watch.watch.stop()
+    watch.thread.join(PATIENCE)
+    assert not watch.thread.is_alive()
+    assert (watch.error, watch.told, machine.links) == ([], [], {})
 
 
 def test_a_swap_that_waits_is_left_alone(
@@ -268,6 +422,10 @@ def test_the_file_is_read_again_when_it_is_asked_for(
         watch.wait(lambda: len(watch.told) > 2)
         assert watch.told[2].startswith("link web: ")
         assert watch.told[2].endswith("; the state of before stays declared")
+        looks = len(module.requested(Command.GET))
+        watch.wait(lambda: len(module.requested(Command.GET)) > looks + 8)
+        # that was read: it has not changed
+        assert watch.told[3:] == []
         assert sorted(machine.links) == [1, 2]
 
 
@@ -346,15 +504,185 @@ def test_the_service_manager_is_told(module: FakeModule, machine: Machine, tmp_p
                 found.append(ours.recv(4096).decode())
             return found
 
-        with kept(given(tmp_path / "state.yaml", WEB), module, manager=manager) as watch:
+        path = tmp_path / "state.yaml"
+        with kept(given(path, WEB), module, manager=manager) as watch:
             assert until("READY=1")[-1] == "READY=1"
             assert until("STATUS")[-1] == "STATUS=links as declared: 1"
             assert [until("WATCHDOG=1")[-1] for _ in range(3)] == ["WATCHDOG=1"] * 3
             watch.watch.reread()
             until("RELOADING=1")
             until("READY=1")
+            given(path, "links: {web: {hook: tabel, fd: {exit: 7}}}")
+            watch.watch.reread()
+            shown = until("STATUS")[-1]
+            assert shown.startswith(
+                f"STATUS=links as declared: 1; the state of before stays, as {path} is not valid: "
+            )
+            until("READY=1")
+            given(path, WEB)
+            watch.watch.reread()
+            assert until("STATUS")[-1] == "STATUS=links as declared: 1"
+            until("READY=1")
             machine.refused[Command.TRANSACT] = errno.ENOMEM
             module.multicast(swapped(machine, 1, 9))
             assert until("STATUS")[-1].startswith("STATUS=not as declared: ")
         assert until("STOPPING=1")
     assert sorted(machine.links) == [1]
+
+
+def test_output_that_cannot_be_written_is_no_failure_to_mend(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """It ends the watch, whose links are as declared; that is not told as a failure."""
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module)
+
+    def full(_: Sequence[Step]) -> None:
+        raise IpttctlError("cannot write")
+
+    watch.watch._call = replace(watch.watch._call, done=full)
+    watch.thread.start()
+    watch.thread.join(PATIENCE)
+    assert [str(error) for error in watch.error] == ["cannot write"]
+    assert watch.told == []
+    assert sorted(machine.links) == [1]
+
+
+@pytest.mark.parametrize("reader", [True, False], ids=["full", "no reader"])
+def test_a_keeper_that_cannot_print_is_started_again(
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    reader: bool,
+) -> None:
+    """Status 0 would tell a supervisor that somebody has stopped it."""
+    file = given(tmp_path / "state.yaml", WEB)
+
+    def broken_pipe() -> int:
+        ours, theirs = os.pipe()
+        os.close(ours)
+        return theirs
+
+    with os.fdopen(os.open("/dev/full", os.O_WRONLY) if reader else broken_pipe(), "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        assert run(["apply", "--watch", file]) == 1
+    said = capsys.readouterr().err
+    why = "cannot write to standard output: No space" if reader else "nobody reads standard output"
+    assert said.startswith(f"ipttctl: {why}")
+    assert "not as declared" not in said
+    assert sorted(machine.links) == [1]
+
+
+def test_a_reload_at_the_beginning_is_no_start(
+    module: FakeModule, machine: Machine, tmp_path: Path, record: Path
+) -> None:
+    """The service manager hears READY=1 when the host is as declared, and not before."""
+    path = tmp_path / "state.yaml"
+    holder = Holder(record)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.bind(str(tmp_path / "notify"))
+        ours.settimeout(PATIENCE)
+        manager = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        watch = Kept(given(path, WEB), module, manager=manager)
+        watch.thread.start()
+        watch.wait(lambda: watch.watch._locked is not None)
+        watch.watch.reread()
+        watch.wait(lambda: watch.told == [f"{path} is read again"])
+        holder.release()
+        watch.wait(lambda: watch.watch._ready)
+        watch.watch.stop()
+        watch.thread.join(PATIENCE)
+        found = [ours.recv(4096).decode()]
+        while "STOPPING=1" not in found:
+            found.append(ours.recv(4096).decode())
+    assert [text for text in found if not text.startswith("STATUS")] == ["READY=1", "STOPPING=1"]
+    assert sorted(machine.links) == [1]
+
+
+@pytest.mark.usefixtures("machine")
+def test_compiling_is_told_once_for_each_content(
+    module: FakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[None] = []
+    outcomes = [True, False, False, False, True, True]
+
+    def compiles(*arguments: Any, on_compile: Callable[[], None], **options: Any) -> Any:
+        if not outcomes:
+            return planned(*arguments, on_compile=on_compile, **options)
+        on_compile()
+        if not outcomes.pop(0):
+            raise ProgramError("it does not compile")
+        return planned(*arguments, on_compile=on_compile, **options)
+
+    monkeypatch.setattr("ipttctl.state.watch.planned", compiles)
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module, every=0.02)
+    watch.watch._call = replace(watch.watch._call, on_compile=lambda: told.append(None))
+    watch.thread.start()
+    watch.wait(lambda: not outcomes and watch.watch._ready)
+    watch.watch.stop()
+    watch.thread.join(PATIENCE)
+    assert watch.told == ["not as declared, and tried again: it does not compile"]
+    # at the beginning, what does not compile and then does, and the next one
+    assert len(told) == 3
+
+
+def test_a_place_that_goes_at_the_beginning_is_waited_for(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """Its status would be 2, after which nobody starts the watch again."""
+    watch = Kept(given(tmp_path / "state.yaml", WEB), module, every=0.02)
+
+    def went(*_: Any) -> None:
+        if watch.prepared == 1:
+            raise PlaceMissingError("there is no device 'eth9'")
+
+    watch.prepare = went
+    watch.thread.start()
+    watch.wait(lambda: watch.watch._ready)
+    watch.watch.stop()
+    watch.thread.join(PATIENCE)
+    assert watch.told == ["not as declared, and tried again: there is no device 'eth9'"]
+    assert sorted(machine.links) == [1]
+
+
+@pytest.mark.parametrize(
+    ("action", "pid", "told"),
+    [
+        (Action.SWAP, 77, "was swapped by process 77 (x)"),
+        (Action.PROMOTE, 77, "was given the programs of its shadow by process 77 (x)"),
+        (Action.ROLLBACK_REQUEST, 77, "was rolled back by process 77 (x)"),
+        (
+            Action.PROMOTE_IF,
+            0,
+            "was given the programs of its shadow by the module, as agreed on",
+        ),
+        (
+            Action.ROLLBACK,
+            0,
+            "was rolled back by the module, as nobody confirmed its swap in time",
+        ),
+        (Action.ROLLBACK_GUARD, 0, "was rolled back by the module, as a guard did not hold"),
+        (Action.SWAP, os.getpid(), "is not as declared"),
+        (99, 77, "is not as declared"),
+    ],
+)
+def test_the_log_says_what_was_done_and_who_did_it(
+    module: FakeModule, machine: Machine, tmp_path: Path, action: int, pid: int, told: str
+) -> None:
+    entry = {"generation": 2, "action": action, "pid": pid, "comm": "x" if pid else ""}
+    module.handlers[Command.HISTORY] = lambda *_: [{"history": [entry]}]
+    with kept(given(tmp_path / "state.yaml", WEB), module) as watch:
+        module.multicast(swapped(machine, 1, 9))
+        watch.wait(lambda: watch.actions()[1:] == ["swap"])
+        assert watch.told == [f"web: link 1 {told}"]
+
+
+def test_a_swap_of_before_is_not_blamed(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """The link differs, and is of the generation that was as declared: its file is another one."""
+    with kept(given(tmp_path / "state.yaml", WEB), module, every=0.02) as watch:
+        watch.wait(lambda: watch.watch._generations == {1: 1})
+        machine.links[1]["programs"]["program"][0]["id"] = 9
+        watch.wait(lambda: watch.actions()[1:] == ["swap"])
+        assert watch.told == ["web: link 1 is not as declared"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ipttctl.errors import ModuleError
 from ipttctl.link.model import Link
 from ipttctl.link.restore import LinkRecord, Numbers
 from ipttctl.state.journal import Record, RecordedLink, carry_over, life
+from ipttctl.system.endings import ENDING
 from ipttctl.upgrade import run, shown
 from ipttctl.upgrade.journal import Journal, ModuleFile, Phase, discard
 from ipttctl.upgrade.steps import UpgradeOutcome
@@ -178,6 +180,45 @@ def test_an_upgrade_of_another_boot_is_void(monkeypatch: pytest.MonkeyPatch) -> 
     assert [sentence.partition("; ")[2] for sentence in told] == [
         "its links went with that, as with any reboot: web"
     ]
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_does_not_hide_what_came_of_it(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """It comes while the links are restored, and again while the outcome is printed."""
+    outcome = UpgradeOutcome(JOURNAL.old, JOURNAL.new)
+    failed = ModuleError("neither module takes the links")
+    come: list[int] = []
+    reported: list[UpgradeOutcome] = []
+    before = signal.signal(number, lambda told, _: come.append(told))
+    monkeypatch.setattr(run, "require_privilege", lambda: None)
+    monkeypatch.setattr(run, "locked", lambda _: nullcontext())
+    monkeypatch.setattr(run, "boot", lambda: JOURNAL.boot)
+    monkeypatch.setattr(Journal, "read", lambda: replace(JOURNAL, counted=True))
+
+    def complete(*_: object) -> UpgradeOutcome:
+        signal.raise_signal(number)
+        if failing:
+            raise failed
+        return outcome
+
+    def report(told: UpgradeOutcome) -> None:
+        signal.raise_signal(number)
+        reported.append(told)
+
+    monkeypatch.setattr(run, "complete", complete)
+    try:
+        failing = False
+        assert run.upgrade(lambda _: None, report=report) is outcome
+        assert run.resume(lambda _: None, report=report) is outcome
+        failing = True
+        with pytest.raises(ModuleError, match="neither"):
+            run.upgrade(lambda _: None, report=report)
+    finally:
+        signal.signal(number, before)
+    assert reported == [outcome, outcome]
+    assert come == []
 
 
 def test_the_outcome_in_print() -> None:

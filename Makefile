@@ -21,7 +21,7 @@ KERNEL ?= $(shell $(GUEST) kernels test)
 INSTALLED = $(shell $(GUEST) kernels test --installed)
 NEWEST = $(lastword $(INSTALLED))
 TESTS ?= tests/kernel
-TIMEOUT ?= 3600
+TIMEOUT ?= 4800
 
 # Keep what tools leave behind out of the source directories.
 export PYTHONPYCACHEPREFIX := $(BUILD)/cache/python

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,95 +24,18 @@ from ipttctl.errors import (
     ProgramError,
     UsageError,
 )
-from ipttctl.state import Step, Terms
+from ipttctl.state import Terms
 from ipttctl.state.apply import planned
 from ipttctl.state.journal import locked
 from ipttctl.state.undo import NotUndoneError
 from ipttctl.state.watch import Callbacks, StateWatch
 from ipttctl.system.service_manager import ServiceManager
-from ipttproto import Action, Command, Gone, SwapOutcome
-from tests.unit.ctl.cli.test_cli_shadow import SHADOW
+from ipttproto import Action, Command, Gone
 from tests.unit.ctl.state.support import OWN_NETNS, Machine, given
+from tests.unit.ctl.state.watching import PATIENCE, TWO, WEB, Holder, Kept, kept, swapped
 from tests.unit.ctl.support import FakeModule, RefusalError, notification
 
 pytestmark = pytest.mark.usefixtures("left_open")
-
-WEB = "links: {web: {hook: table, fd: {exit: 7}}}"
-TWO = "links: {web: {hook: table, fd: {exit: 7}}, second: {hook: table, fd: {entry: 7}}}"
-PATIENCE = 20.0
-
-
-class Kept:
-    """A watch that runs in a thread, and what it says."""
-
-    def __init__(self, file: str, module: FakeModule, **options: Any) -> None:
-        self.told: list[str] = []
-        self.steps: list[Step] = []
-        self.connected = self.prepared = 0
-        self.prepare: Callable[..., None] = lambda *_: None
-        self.error: list[IpttctlError] = []
-        self._module = module
-        terms = options.pop("terms", Terms())
-        self.watch = StateWatch(
-            file,
-            terms,
-            Callbacks(
-                self.told.append, self._done, connected=self._connected, prepare=self._prepare
-            ),
-            **{"every": 60.0, **options},
-        )
-        self.thread = threading.Thread(target=self._run, daemon=True)
-
-    def _done(self, steps: Sequence[Step]) -> None:
-        self.steps += steps
-
-    def _connected(self, _: Any) -> None:
-        self.connected += 1
-
-    def _prepare(self, *given: Any) -> None:
-        self.prepared += 1
-        self.prepare(*given)
-
-    def _run(self) -> None:
-        try:
-            self.watch.run()
-        except IpttctlError as error:
-            self.error.append(error)
-
-    def wait(self, condition: Callable[[], Any]) -> None:
-        """Wait until something is so; AssertionError if it does not come or the watch ends."""
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < end, (self.told, self.steps)
-            assert self.thread.is_alive(), self.error
-            time.sleep(0.005)
-
-    def actions(self) -> list[str]:
-        """The actions of the steps taken."""
-        return [step.action.value for step in self.steps]
-
-
-@contextmanager
-def kept(file: str, module: FakeModule, **options: Any) -> Iterator[Kept]:
-    """A watch, from when the host is as declared."""
-    watch = Kept(file, module, **options)
-    watch.thread.start()
-    try:
-        watch.wait(lambda: watch.watch._ready)
-        yield watch
-    finally:
-        watch.watch.stop()
-        watch.thread.join(PATIENCE)
-    assert not watch.thread.is_alive()
-    assert watch.error == []
-
-
-def swapped(machine: Machine, link: int, program: int) -> bytes:
-    """Swap a link as somebody else would; returns the notification."""
-    found = machine.links[link]
-    found["programs"] = {"program": [{"slot": 3, "id": program, "tag": bytes(8), "name": "y"}]}
-    found["generation"] += 1
-    return notification(Command.LINK_SWAPPED, found)
 
 
 def test_drift_is_told_and_mended(machine: Machine, module: FakeModule, tmp_path: Path) -> None:
@@ -186,20 +107,6 @@ def test_a_failure_of_the_loaded_module_is_no_unloading(
         watch.prepare = lambda *_: None
         watch.wait(lambda: watch.actions() == ["attach", "swap"])
     assert not any("waiting for it to be loaded" in text for text in watch.told)
-
-
-class Holder:
-    """Another process that has the lock of whoever applies, as far as flock(2) sees it."""
-
-    def __init__(self, record: Path) -> None:
-        record.parent.mkdir(mode=0o700, exist_ok=True)
-        self._fd = os.open(record.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        os.pwrite(self._fd, b"4711\n".ljust(16), 0)
-
-    def release(self) -> None:
-        """Give the lock up."""
-        os.close(self._fd)
 
 
 def test_whoever_applies_is_waited_for_without_being_deaf(
@@ -300,90 +207,6 @@ def test_what_takes_long_can_be_stopped(
     watch.thread.join(PATIENCE)
     assert not watch.thread.is_alive()
     assert (watch.error, watch.told, machine.links) == ([], [], {})
-
-
-def test_a_swap_that_waits_is_left_alone(
-    machine: Machine, module: FakeModule, tmp_path: Path
-) -> None:
-    with kept(given(tmp_path / "state.yaml", TWO), module) as watch:
-        original = machine.links[1]["programs"]
-        machine.links[1] |= {"rollback-in": 60_000, "outcome": SwapOutcome.WAITING}
-        module.multicast(swapped(machine, 1, 9))
-        watch.wait(lambda: watch.told)
-        assert watch.told == [
-            (
-                "web: the last swap of link 1 is rolled back in 60 s unless it is confirmed; "
-                "the link is not as declared, and left alone until then"
-            )
-        ]
-        # other links are kept meanwhile
-        module.multicast(notification(Command.LINK_DETACHED, machine.links.pop(2)))
-        watch.wait(lambda: watch.actions()[2:] == ["attach"])
-        assert machine.links[1]["generation"] == 2
-        # rolled back: it is as declared
-        del machine.links[1]["rollback-in"], machine.links[1]["outcome"]
-        machine.links[1] |= {"programs": original, "generation": 3}
-        module.multicast(notification(Command.LINK_SWAPPED, machine.links[1]))
-        watch.wait(lambda: not watch.watch._waits)
-        assert watch.actions()[3:] == []
-        # confirmed: it is swapped back
-        machine.links[1] |= {"rollback-in": 60_000, "outcome": SwapOutcome.WAITING}
-        module.multicast(swapped(machine, 1, 9))
-        watch.wait(lambda: watch.watch._waits)
-        del machine.links[1]["rollback-in"], machine.links[1]["outcome"]
-        module.multicast(notification(Command.LINK_CHANGED, machine.links[1]))
-        watch.wait(lambda: watch.actions()[3:] == ["swap"])
-    assert machine.links[1]["programs"]["program"][0]["id"] == 7
-
-
-def test_a_link_with_a_shadow_is_left_alone(
-    machine: Machine, module: FakeModule, tmp_path: Path
-) -> None:
-    with kept(given(tmp_path / "state.yaml", TWO), module) as watch:
-        machine.links[1]["shadow"] = SHADOW
-        module.multicast(swapped(machine, 1, 9))
-        watch.wait(lambda: watch.told)
-        assert watch.told == [
-            (
-                "web: link 1 has a shadow until it is promoted or dropped; "
-                "the link is not as declared, and left alone until then"
-            )
-        ]
-        # other links are kept meanwhile
-        module.multicast(swapped(machine, 2, 9))
-        watch.wait(lambda: watch.actions()[2:] == ["swap"])
-        assert machine.links[1]["generation"] == 2
-        del machine.links[1]["shadow"]
-        module.multicast(notification(Command.LINK_CHANGED, machine.links[1]))
-        watch.wait(lambda: watch.actions()[3:] == ["swap"])
-
-
-def test_a_trial_that_was_rolled_back_is_not_made_again(
-    machine: Machine, module: FakeModule, tmp_path: Path
-) -> None:
-    """The file is changed, tried, and read again while the swap waits; then it is rolled back."""
-    file = given(tmp_path / "state.yaml", TWO)
-    with kept(file, module, every=0.05) as watch:
-        given(tmp_path / "state.yaml", TWO.replace("exit: 7", "exit: 8"))
-        assert run(["apply", file, "--rollback-after", "5m"]) == 0
-        watch.watch.reread()
-        watch.wait(lambda: f"{file} is read again" in watch.told)
-        machine.roll_back()
-        module.multicast(notification(Command.LINK_SWAPPED, machine.links[1]))
-        left = (
-            "web: what is declared was swapped in on trial, and rolled back; "
-            "link 1 is left alone (apply without --watch swaps it in again)"
-        )
-        watch.wait(lambda: left in watch.told)
-        watch.watch.reread()
-        watch.wait(lambda: watch.told.count(f"{file} is read again") == 2)
-        assert watch.actions()[2:] == []
-        assert machine.links[1]["programs"]["program"][0]["id"] == 7
-        # another file is not what was tried
-        given(tmp_path / "state.yaml", TWO.replace("exit: 7", "exit: 9"))
-        watch.watch.reread()
-        watch.wait(lambda: watch.actions()[2:] == ["swap"])
-    assert machine.links[1]["programs"]["program"][0]["id"] == 9
 
 
 def test_a_fight_does_not_spin(machine: Machine, module: FakeModule, tmp_path: Path) -> None:
@@ -489,114 +312,6 @@ def test_without_the_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr("ipttctl.state.watch.Controller", none)
     assert run(["apply", "--watch", given(tmp_path / "state.yaml", WEB)]) == 3
     assert run(["apply", "--watch", str(tmp_path / "none.yaml")]) == 2
-
-
-def test_the_service_manager_is_told(module: FakeModule, machine: Machine, tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
-        ours.bind(str(tmp_path / "notify"))
-        ours.settimeout(PATIENCE)
-        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
-        manager = ServiceManager(told)
-
-        def until(word: str) -> list[str]:
-            found = [ours.recv(4096).decode()]
-            while word not in found[-1]:
-                found.append(ours.recv(4096).decode())
-            return found
-
-        path = tmp_path / "state.yaml"
-        with kept(given(path, WEB), module, manager=manager) as watch:
-            assert until("READY=1")[-1] == "READY=1"
-            assert until("STATUS")[-1] == "STATUS=links as declared: 1"
-            assert [until("WATCHDOG=1")[-1] for _ in range(3)] == ["WATCHDOG=1"] * 3
-            watch.watch.reread()
-            until("RELOADING=1")
-            until("READY=1")
-            given(path, "links: {web: {hook: tabel, fd: {exit: 7}}}")
-            watch.watch.reread()
-            shown = until("STATUS")[-1]
-            assert shown.startswith(
-                f"STATUS=links as declared: 1; the state of before stays, as {path} is not valid: "
-            )
-            until("READY=1")
-            given(path, WEB)
-            watch.watch.reread()
-            assert until("STATUS")[-1] == "STATUS=links as declared: 1"
-            until("READY=1")
-            machine.refused[Command.TRANSACT] = errno.ENOMEM
-            module.multicast(swapped(machine, 1, 9))
-            assert until("STATUS")[-1].startswith("STATUS=not as declared: ")
-        assert until("STOPPING=1")
-    assert sorted(machine.links) == [1]
-
-
-def test_output_that_cannot_be_written_is_no_failure_to_mend(
-    module: FakeModule, machine: Machine, tmp_path: Path
-) -> None:
-    """It ends the watch, whose links are as declared; that is not told as a failure."""
-    watch = Kept(given(tmp_path / "state.yaml", WEB), module)
-
-    def full(_: Sequence[Step]) -> None:
-        raise IpttctlError("cannot write")
-
-    watch.watch._call = replace(watch.watch._call, done=full)
-    watch.thread.start()
-    watch.thread.join(PATIENCE)
-    assert [str(error) for error in watch.error] == ["cannot write"]
-    assert watch.told == []
-    assert sorted(machine.links) == [1]
-
-
-@pytest.mark.parametrize("reader", [True, False], ids=["full", "no reader"])
-def test_a_keeper_that_cannot_print_is_started_again(
-    machine: Machine,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    reader: bool,
-) -> None:
-    """Status 0 would tell a supervisor that somebody has stopped it."""
-    file = given(tmp_path / "state.yaml", WEB)
-
-    def broken_pipe() -> int:
-        ours, theirs = os.pipe()
-        os.close(ours)
-        return theirs
-
-    with os.fdopen(os.open("/dev/full", os.O_WRONLY) if reader else broken_pipe(), "w") as output:
-        monkeypatch.setattr("sys.stdout", output)
-        assert run(["apply", "--watch", file]) == 1
-    said = capsys.readouterr().err
-    why = "cannot write to standard output: No space" if reader else "nobody reads standard output"
-    assert said.startswith(f"ipttctl: {why}")
-    assert "not as declared" not in said
-    assert sorted(machine.links) == [1]
-
-
-def test_a_reload_at_the_beginning_is_no_start(
-    module: FakeModule, machine: Machine, tmp_path: Path, record: Path
-) -> None:
-    """The service manager hears READY=1 when the host is as declared, and not before."""
-    path = tmp_path / "state.yaml"
-    holder = Holder(record)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
-        ours.bind(str(tmp_path / "notify"))
-        ours.settimeout(PATIENCE)
-        manager = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        watch = Kept(given(path, WEB), module, manager=manager)
-        watch.thread.start()
-        watch.wait(lambda: watch.watch._locked is not None)
-        watch.watch.reread()
-        watch.wait(lambda: watch.told == [f"{path} is read again"])
-        holder.release()
-        watch.wait(lambda: watch.watch._ready)
-        watch.watch.stop()
-        watch.thread.join(PATIENCE)
-        found = [ours.recv(4096).decode()]
-        while "STOPPING=1" not in found:
-            found.append(ours.recv(4096).decode())
-    assert [text for text in found if not text.startswith("STATUS")] == ["READY=1", "STOPPING=1"]
-    assert sorted(machine.links) == [1]
 
 
 @pytest.mark.usefixtures("machine")

@@ -122,6 +122,8 @@ class StateWatch:
         self._absent: set[str] = set()
         self._waits = False
         self._beat = 0.0
+        # the last look ended as a link went
+        self._went = False
         # since when another process has the lock, and what was told of it
         self._locked: float | None = None
         self._locked_by = ""
@@ -328,11 +330,12 @@ class StateWatch:
                 raise
             return self._missed(controller, error, os_reason(error))
         except IpttctlError as error:
-            # a place that went after it was looked up is missing at the next look, and waited for
-            went = isinstance(error, PlaceMissingError)
+            # what went after it was looked up is missing at the next look
+            went = isinstance(error, PlaceMissingError | LinkGoneError)
             if not self._ready and not self._stopped and not went:
                 raise
             return self._missed(controller, error, str(error))
+        self._went = False
         if steps:
             # no failure of ours if it cannot be told
             self._call.done(steps)
@@ -349,6 +352,10 @@ class StateWatch:
             if isinstance(error, NotUndoneError):
                 self._call.tell(why)
             return 0.0
+        first, self._went = not self._went, isinstance(error, LinkGoneError)
+        if first and self._went:
+            # somebody detached it after the links were listed
+            return _LOCK
         if isinstance(error, ModuleError):
             # this raises it again if the module has gone
             controller.status()

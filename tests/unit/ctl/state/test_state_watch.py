@@ -287,6 +287,25 @@ def test_what_fails_is_told_once_and_tried_again(
         watch.wait(lambda: watch.actions()[1:] == ["swap"])
 
 
+def test_a_link_that_goes_while_it_is_looked_at_is_no_failure(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """It is in the list, and not there any more when it is asked for: the next look mends that."""
+    get = module.handlers[Command.GET]
+
+    def going(command: Command, asked: dict[str, Any]) -> Sequence[Mapping[str, Any]]:
+        if "link" in asked:
+            machine.links.pop(1, None)
+            module.handlers[Command.GET] = get
+            raise RefusalError(errno.ENOENT)
+        return get(command, asked)
+
+    with kept(given(tmp_path / "state.yaml", WEB), module, every=0.05) as watch:
+        module.handlers[Command.GET] = going
+        watch.wait(lambda: watch.actions() == ["attach", "attach"])
+        assert watch.told == ["web: there is no such link"]
+
+
 def test_what_cannot_be_established_ends_it(
     module: FakeModule, machine: Machine, tmp_path: Path
 ) -> None:

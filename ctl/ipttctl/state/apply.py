@@ -121,8 +121,9 @@ def apply_state(
     in one transaction, swaps confirmed, surplus links detached, and links given their names. If
     anything fails up to and including the transaction, everything is undone. ``terms`` say whose
     the state is, what is surplus, and what becomes of swaps that wait. ``warn`` is as for
-    ``diff_state``, and called for maps that are not kept. All changes of links have the ``reason``.
-    ``check`` is called with the plan before anything is changed, and raises to stop.
+    ``diff_state``, and called for maps that are not kept, and before another apply is waited for.
+    All changes of links have the ``reason``. ``check`` is called with the plan before anything is
+    changed, and raises to stop.
 
     A process that is killed half way leaves the links it has attached. The next apply makes them
     the declared ones, or detaches them.
@@ -133,18 +134,42 @@ def apply_state(
         ExpectationError: somebody else changed a link meanwhile.
         KernelError: a link that is to change has a shadow (EBUSY), or the module refuses.
     """
-    with locked(record):
-        plan = make_plan(controller, state, Record.read(record), terms, on_compile)
-        if check:
-            check(plan)
-        require_free(plan)
-        _warn(plan, warn)
-        if sum(bool(match.changes) for match in plan.matches) > _MOST:
-            raise UsageError(
-                f"more than {_MOST} links change, and they can only do so together",
-                "change fewer at a time",
-            )
-        return _Application(controller, plan, record, warn, reason).run(on_compile)
+    with locked(record, tell=warn):
+        return apply_locked(
+            controller,
+            state,
+            terms=terms,
+            record=record,
+            on_compile=on_compile,
+            warn=warn,
+            reason=reason,
+            check=check,
+        )
+
+
+def apply_locked(
+    controller: Controller,
+    state: State,
+    *,
+    terms: Terms,
+    record: Path,
+    on_compile: Callable[[], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+    reason: str | None = None,
+    check: Callable[[Plan], None] | None = None,
+) -> list[Step]:
+    """Do what ``apply_state`` does, for a caller that has the lock of the record."""
+    plan = make_plan(controller, state, Record.read(record), terms, on_compile)
+    if check:
+        check(plan)
+    require_free(plan)
+    _warn(plan, warn)
+    if sum(bool(match.changes) for match in plan.matches) > _MOST:
+        raise UsageError(
+            f"more than {_MOST} links change, and they can only do so together",
+            "change fewer at a time",
+        )
+    return _Application(controller, plan, record, warn, reason).run(on_compile)
 
 
 def _warn(plan: Plan, warn: Callable[[str], None] | None) -> None:

@@ -12,9 +12,9 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,6 +28,9 @@ from ipttctl.system.host_identity import HostIdentity
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """The file of the record."""
 
+#: seconds for which nobody is told that a lock is waited for, and between two attempts to have it
+_SOON: Final = 2.0
+_INTERVAL: Final = 0.05
 _FORMAT: Final = 5
 #: bytes of a file of a lock
 _NUMBER: Final = 16
@@ -98,42 +101,50 @@ class LockedError(IpttctlError):
     """Another process applies a state, or replaces the module."""
 
 
-#: the locks that the caller's thread, or task, has already
-_HELD: Final[ContextVar[frozenset[Path]]] = ContextVar("held", default=frozenset())
-
-
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(
+    path: Path, *, wait: bool = True, tell: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Keep other processes from applying; waits for one that does, if it is to ``wait``.
 
-    Within itself it does nothing, so that several steps can be made under one lock.
+    ``tell`` is called with a sentence before it waits for long.
 
     Raises:
         LockedError: another process has the lock, and it is not to be waited for.
         IpttctlError: the directory cannot be made.
     """
-    held = _HELD.get()
-    if path in held:
-        yield
-        return
     try:
         make_private(path.parent)
         lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise IpttctlError(f"cannot write below {path.parent}: {os_reason(error)}") from None
     try:
-        _lock(lock, wait=wait)
-        token = _HELD.set(held | {path})
-        try:
-            yield
-        finally:
-            _HELD.reset(token)
+        if wait:
+            _wait(lock, tell)
+        else:
+            _lock(lock)
+        yield
     finally:
         os.close(lock)
 
 
-def _lock(lock: int, *, wait: bool) -> None:
-    """Take a lock, and write into its file who has it."""
+def _wait(lock: int, tell: Callable[[str], None] | None) -> None:
+    """Take a lock, however long another process has it."""
+    soon = time.monotonic() + _SOON
+    while True:
+        try:
+            return _lock(lock)
+        except LockedError as error:
+            if time.monotonic() < soon:
+                time.sleep(_INTERVAL)
+                continue
+            if tell:
+                tell(f"{error}; waiting for its end")
+            return _lock(lock, wait=True)
+
+
+def _lock(lock: int, *, wait: bool = False) -> None:
+    """Take a lock, and write into its file who has it; raises LockedError if it cannot be had."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

@@ -31,7 +31,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.model import LinkChange, LinkList
 from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import wait_readable
-from ipttctl.state.apply import apply_state, planned
+from ipttctl.state.apply import apply_locked, planned
 from ipttctl.state.file import DeclaredFile
 from ipttctl.state.journal import RECORD, LockedError, locked
 from ipttctl.state.model import State, Step, StepAction, Terms
@@ -421,7 +421,7 @@ class StateWatch:
                         f"{self._pace.left:.0f} s have passed"
                     )
                 self._call.prepare(controller, state)
-                steps = apply_state(
+                steps = apply_locked(
                     controller,
                     state,
                     terms=self._terms,

@@ -57,7 +57,7 @@ def upgrade(
         ModuleError: it is refused, and nothing has changed; or neither module takes the links.
     """
     require_privilege()
-    with locked(RECORD), held_back() as signals:
+    with locked(RECORD, tell=told), held_back() as signals:
         outcome = _resumed(told, signals, report)
         if outcome is not None:
             return outcome
@@ -77,7 +77,7 @@ def resume(told: Told, *, report: Report = lambda _: None) -> UpgradeOutcome | N
         ModuleError: neither module takes the links.
     """
     require_privilege()
-    with locked(RECORD), held_back() as signals:
+    with locked(RECORD, tell=told), held_back() as signals:
         return _resumed(told, signals, report)
 
 

@@ -272,10 +272,12 @@ def test_two_take_turns(machine: Machine, module: FakeModule, record: Path, tmp_
     """The second finds the links that the first made: each link is made once."""
     state = read_state(given(tmp_path / "state.yaml", TWO))
     results: list[list[StepAction]] = []
+    told: list[str] = []
 
     def apply() -> None:
         with Controller() as controller:
-            results.append([step.action for step in apply_state(controller, state)])
+            steps = apply_state(controller, state, warn=told.append)
+            results.append([step.action for step in steps])
 
     second = threading.Thread(target=apply)
     attach = module.handlers[Command.ATTACH]
@@ -291,6 +293,8 @@ def test_two_take_turns(machine: Machine, module: FakeModule, record: Path, tmp_
     second.join()
     assert results == [[StepAction.ATTACH] * 2, []]
     assert len(machine.links) == 2
+    holder = f"process {os.getpid()} applies a state, or replaces the module"
+    assert told == [f"{holder}; waiting for its end"]
 
 
 def test_a_record_that_others_can_write_is_refused(

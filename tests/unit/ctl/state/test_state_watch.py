@@ -26,7 +26,7 @@ from ipttctl.errors import (
 )
 from ipttctl.state import Terms
 from ipttctl.state.apply import planned
-from ipttctl.state.journal import locked
+from ipttctl.state.journal import LockedError, locked
 from ipttctl.state.undo import NotUndoneError
 from ipttctl.state.watch import Callbacks, StateWatch
 from ipttctl.system.service_manager import ServiceManager
@@ -163,8 +163,12 @@ def test_the_lock_at_the_beginning(
     assert not watch.thread.is_alive()
     assert (watch.error, machine.links) == ([], {})
     holder.release()
-    with locked(record), locked(record, wait=False):
+    told: list[str] = []
+    with locked(record, tell=told.append):
+        with pytest.raises(LockedError), locked(record, wait=False, tell=told.append):
+            pass
         # it says whose it is
+        assert told == []
         assert record.with_suffix(".lock").read_text().strip() == str(os.getpid())
 
 

@@ -172,7 +172,7 @@ def test_an_upgrade_of_another_boot_is_void(monkeypatch: pytest.MonkeyPatch) -> 
     told: list[str] = []
     discarded: list[bool] = []
     monkeypatch.setattr(run, "require_privilege", lambda: None)
-    monkeypatch.setattr(run, "locked", lambda _: nullcontext())
+    monkeypatch.setattr(run, "locked", lambda *_, **__: nullcontext())
     monkeypatch.setattr(run, "discard", lambda: discarded.append(True))
     monkeypatch.setattr(Journal, "read", lambda: JOURNAL)
     assert run.resume(told.append) is None
@@ -193,7 +193,7 @@ def test_a_signal_does_not_hide_what_came_of_it(
     reported: list[UpgradeOutcome] = []
     before = signal.signal(number, lambda told, _: come.append(told))
     monkeypatch.setattr(run, "require_privilege", lambda: None)
-    monkeypatch.setattr(run, "locked", lambda _: nullcontext())
+    monkeypatch.setattr(run, "locked", lambda *_, **__: nullcontext())
     monkeypatch.setattr(run, "boot", lambda: JOURNAL.boot)
     monkeypatch.setattr(Journal, "read", lambda: replace(JOURNAL, counted=True))
 

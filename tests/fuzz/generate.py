@@ -86,11 +86,13 @@ class Generator:
                 nodes += self.nodes(Top.by_name[name], link)
         return Request(operation.command, nodes)
 
-    def _weight(self, operation: Operation) -> int:
+    def _weight(self, operation: Operation) -> float:
         """How often an operation comes up."""
         # where links are parked few can be made, and all that is about them is refused early
+        if operation.command == Command.PARK:
+            return 0.3
         if operation.command == Command.RESTORED and self._world.restoring:
-            return 8
+            return 3
         # those that take a program set have the most to get wrong
         return 4 if {"programs", "change"} & {*operation.request} else 1
 

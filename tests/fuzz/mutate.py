@@ -355,7 +355,9 @@ class Mutator:
     # --- choosing ---------------------------------------------------------------------------------
 
     def _some_list(self, request: Request) -> list[Node]:
-        return self._pick.choice(list(request.lists()))
+        """A list of attributes; each second time the message's own, however much is in nests."""
+        own, *nested = request.lists()
+        return own if not nested or self._pick.random() < 0.5 else self._pick.choice(nested)
 
     def _some_node(self, request: Request) -> Node | None:
         nodes = request.all_nodes()

@@ -50,6 +50,22 @@ NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
 }
 """Sentences that no message can cause, whatever it contains, and the reason."""
 
+SELDOM: Final[Mapping[str, str]] = {
+    "links of the module before are being restored: `ipttctl module upgrade` completes that":
+        "test_upgrade.py",
+    "there is a link with this id": "test_upgrade.py",
+    "a link that is restored needs its id and its generation": "test_upgrade.py",
+    "a violation needs its condition and its link": "test_upgrade.py",
+    "the link has another shadow than expected": "test_shadow_lifetimes.py",
+    "the shadow of a link may write to a map of the programs": "test_shadow_refused.py",
+    "the programs may reach maps of a link's shadow (tail call, map of maps)":
+        "test_shadow_refused.py",
+}  # fmt: skip  # pairs together
+"""Sentences that take several links in certain states, and the kernel test that hears each.
+
+A campaign may not come across them.
+"""
+
 ONLY_WITH_OVERRIDE: Final = "the program calls bpf_override_return, which has no meaning here"
 """The kernel loads such a program only with CONFIG_BPF_KPROBE_OVERRIDE: the debug kernel."""
 

@@ -195,8 +195,8 @@ def _report(campaign: Campaign, begin: float) -> None:
 
 
 def _possible_sentences(world: World) -> frozenset[str]:
-    """The sentences that a message can cause on this kernel."""
-    possible = refusals.sentences() - refusals.NOT_BY_A_MESSAGE.keys()
+    """The sentences that some message will cause on this kernel."""
+    possible = refusals.sentences() - refusals.NOT_BY_A_MESSAGE.keys() - refusals.SELDOM.keys()
     if "override" not in world.others:
         possible -= {refusals.ONLY_WITH_OVERRIDE}
     if not refused_dumps_are_explained():

@@ -462,13 +462,18 @@ def test_the_module_refuses(make_program: MakeProgram) -> None:
             with ExitStack() as opened:
                 request = one.request(opened)
                 flags = changes.pop("flags", request["flags"])
-                request |= {"flags": flags, "restore": request["restore"] | changes}
+                wrong = request["restore"] | changes
+                kept = {name: value for name, value in wrong.items() if value is not None}
+                request |= {"flags": flags, "restore": kept}
                 return connection.request(Command.ATTACH, request, "restoring")
 
         past = dict(one.history[0])
         program = past["program"][0]
         for wrong, why, number in (
             ({"link": owned.id + 1}, "no link of before had this id", errno.EINVAL),
+            ({"link": None}, "needs its id and its generation", errno.EINVAL),
+            ({"generation": None}, "needs its id and its generation", errno.EINVAL),
+            ({"violation": {"link": 1}}, "needs its condition and its link", errno.EINVAL),
             ({"flags": 0}, "only a persistent link is restored", errno.EINVAL),
             ({"past": [past] * 17}, "more generations than a history has", errno.E2BIG),
             (

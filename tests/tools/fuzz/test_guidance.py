@@ -145,6 +145,9 @@ def test_sentences_of_the_module() -> None:
 def test_sentences_that_no_message_brings_about_are_the_modules() -> None:
     """A sentence that has changed must be checked again."""
     assert refusals.NOT_BY_A_MESSAGE.keys() <= refusals.sentences()
+    assert refusals.SELDOM.keys() <= refusals.sentences()
+    for name in refusals.SELDOM.values():
+        assert (refusals.SOURCES.parent / "tests" / "kernel" / name).exists()
     assert {refusals.ONLY_WITH_OVERRIDE, refusals.WHERE_A_DUMP_BEGINS} <= refusals.sentences()
 
 

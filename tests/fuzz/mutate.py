@@ -25,6 +25,8 @@ _SENSELESS: Final[tuple[dict[str, int | None], ...]] = (
     {"comparison": int(Comparison.ABOVE), "per-time": None, "per-packets": None, "window": None},
     {"threshold": None},
 )
+#: the ways to say which link, or which swap, a request is about: one at a time
+_WAYS: Final = frozenset({"link", "name", "transaction"})
 #: a request with more attributes than this is not made longer
 _MANY: Final = 100
 #: how often something of an earlier request is replaced by something current
@@ -92,6 +94,7 @@ class Mutator:
             self.type_bits,
             self.unknown_attribute,
             self.known_attribute,
+            self.another_way,
             self.wrap,
             self.lie_about_length,
             self.cut_short,
@@ -152,6 +155,12 @@ class Mutator:
         """Add a valid attribute, perhaps in the wrong place."""
         for node in self._generator.nodes(self._pick.choice(_KNOWN)):
             self._insert(request, node)
+
+    def another_way(self, request: Request) -> None:
+        """Say in one more way which link, or which swap, it is about."""
+        given = {node.schema.name for node in request.nodes if node.schema}
+        if given & _WAYS and (others := sorted(_WAYS - given)):
+            request.nodes += self._generator.nodes(Top.by_name[self._pick.choice(others)])
 
     def many_programs(self, request: Request) -> None:
         """Add more items to a list than are allowed."""

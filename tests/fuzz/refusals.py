@@ -54,6 +54,7 @@ SELDOM: Final[Mapping[str, str]] = {
     "links of the module before are being restored: `ipttctl module upgrade` completes that":
         "test_upgrade.py",
     "there is a link with this id": "test_upgrade.py",
+    "no link of before had this id": "test_upgrade.py",
     "a link that is restored needs its id and its generation": "test_upgrade.py",
     "a violation needs its condition and its link": "test_upgrade.py",
     "the link has another shadow than expected": "test_shadow_lifetimes.py",

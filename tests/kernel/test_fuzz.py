@@ -45,7 +45,7 @@ SEED = int(os.environ.get("IPTT_SEED", "1"))
 #: with fewer messages it depends on chance whether every sentence appears
 ENOUGH = 20_000
 #: further rounds for sentences that have not appeared yet
-MORE_ROUNDS = 80
+MORE_ROUNDS = 240
 #: the number of messages after which links made by them are removed
 ROUND = 500
 #: one in this many rounds begins without a link, one with as many as the hook takes, and one with a

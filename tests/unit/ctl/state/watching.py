@@ -45,6 +45,15 @@ class Kept:
             ),
             **{"every": 60.0, **options},
         )
+        self.looks = 0
+        look = self.watch._look
+
+        def counted(controller: Any) -> float:
+            again = look(controller)
+            self.looks += 1
+            return again
+
+        self.watch._look = counted  # type: ignore[method-assign]  # what it did is told by then
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _done(self, steps: Sequence[Step]) -> None:
@@ -82,7 +91,7 @@ def kept(file: str, module: FakeModule, **options: Any) -> Iterator[Kept]:
     watch = Kept(file, module, **options)
     watch.thread.start()
     try:
-        watch.wait(lambda: watch.watch._ready)
+        watch.wait(lambda: watch.watch._ready and watch.looks)
         yield watch
     finally:
         watch.watch.stop()

@@ -33,7 +33,7 @@ from ipttctl.state.plan import (
     require_free,
 )
 from ipttctl.state.plan_maps import check_maps, live_maps, new_maps
-from ipttctl.state.recorded import recorded
+from ipttctl.state.recorded import recorded, undone
 from ipttctl.state.undo import Undo, held_back
 from ipttproto.family import limit
 
@@ -404,4 +404,5 @@ def _recorded_as(
         generation=link.generation,
         ids=program_ids(link),
         before=before,
+        undone=None if match.changes else undone(earlier, link),
     )

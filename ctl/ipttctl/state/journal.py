@@ -47,7 +47,8 @@ class RecordedLink:
 
     While a link is about to be made, ``link`` is 0. It is then recognized by ``after``, the highest
     link id before it, by ``pid``, and by ``ids``. ``before`` is what was recorded before a swap
-    that may be rolled back.
+    that may be rolled back. ``undone`` is what apply swapped in last before that, and was rolled
+    back.
     """
 
     name: str
@@ -66,6 +67,7 @@ class RecordedLink:
     expected: Mapping[str, str] = field(default_factory=dict)
     owner: str = ""
     before: RecordedLink | None = None
+    undone: RecordedLink | None = None
 
     def is_of(self, link: Link) -> bool:
         """Whether this records the given link, and nobody has adopted it."""
@@ -198,12 +200,12 @@ class Record:
 
 
 def _entry(stored: Mapping[str, Any]) -> RecordedLink:
-    before = stored["before"]
+    earlier = {name: stored.get(name) for name in ("before", "undone")}
     return RecordedLink(
         **{
             **stored,
             "place": tuple(stored["place"]),
-            "before": None if before is None else _entry(before),
+            **{name: None if one is None else _entry(one) for name, one in earlier.items()},
         }
     )
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from ipttctl.bpf import syscalls
 from ipttctl.errors import (
@@ -51,12 +50,8 @@ from ipttctl.state.model import (
     about,
 )
 from ipttctl.state.owners import called, other_owner, owners, plain_labels, wanted_labels
-from ipttctl.state.recorded import recorded, was_undone
-from ipttproto import Slot, SwapOutcome
-
-_ROLLED_BACK: Final = frozenset(
-    {SwapOutcome.ROLLBACK, SwapOutcome.ROLLBACK_REQUEST, SwapOutcome.ROLLBACK_GUARD}
-)
+from ipttctl.state.recorded import ROLLED_BACK, recorded, was_undone
+from ipttproto import Slot
 
 
 @dataclass(frozen=True)
@@ -302,9 +297,9 @@ def _match(
     left = False
     if terms.patient and changes:
         left = link.waits or link.shadow is not None
-        if not left and link.outcome in _ROLLED_BACK:
+        if not left and link.outcome in ROLLED_BACK:
             wanted = recorded(declared, identity, digests, terms.owner)
-            left = was_undone(wanted, claims, link)
+            left = was_undone(wanted, _unnamed(declared), claims, link)
     return Match(declared, identity, digests, link, () if left else changes, labels, left=left)
 
 
@@ -367,7 +362,7 @@ def _check_confirmed(
                 f"{one.name}: confirming", errno.ESTALE, f"{one}: nothing is confirmed"
             )
     for match in matches:
-        if match.link and match.changes and match.link.outcome in _ROLLED_BACK:
+        if match.link and match.changes and match.link.outcome in ROLLED_BACK:
             why = f": {match.link.violation}" if match.link.violation else ""
             raise SwapRolledBackError(
                 f"{match.declared.name}: confirming",
@@ -459,6 +454,17 @@ def _digests(declared: DeclaredLink, on_compile: Callable[[], None] | None) -> d
     return source_digests(
         programs.sources, programs.constants, on_compile=on_compile, expected=programs.digests
     )
+
+
+def _unnamed(declared: DeclaredLink) -> dict[str, int]:
+    """The ids of programs whose sources may be other programs tomorrow, by slot."""
+    sources = {
+        slot: source
+        for slot, source in declared.programs.sources.items()
+        if not is_file(source) and not isinstance(source, ById | ByTag)
+    }
+    with open_sources(sources) as fds:
+        return {slot.name.lower(): syscalls.program_info(fd).id for slot, fd in fds.items()}
 
 
 def _changes(

@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
 
 from ipttctl.hooks.hook import HookIdentity
 from ipttctl.link.model import Link
 from ipttctl.programs.sources import source_text
 from ipttctl.state.journal import RecordedLink, program_ids
 from ipttctl.state.model import DeclaredLink
-from ipttproto import Slot
+from ipttproto import Slot, SwapOutcome
+
+ROLLED_BACK: Final = frozenset(
+    {SwapOutcome.ROLLBACK, SwapOutcome.ROLLBACK_REQUEST, SwapOutcome.ROLLBACK_GUARD}
+)
+"""What became of a swap that was rolled back."""
 
 
 def recorded(
@@ -34,14 +41,29 @@ def recorded(
     )
 
 
-def was_undone(wanted: RecordedLink, entries: Iterable[RecordedLink], link: Link) -> bool:
-    """Whether the programs that are wanted were swapped in last, and rolled back."""
+def undone(entry: RecordedLink | None, link: Link) -> RecordedLink | None:
+    """The record of what apply swapped in last on trial; None if that was not rolled back."""
+    if entry is None or entry.link != link.id or link.outcome not in ROLLED_BACK:
+        return None
+    back = entry.before is not None and entry.before.ids == program_ids(link)
+    # nothing else changes the generation: what was there before may not have been recorded
+    if back or entry.generation + 1 == link.generation:
+        return replace(entry, before=None, undone=None)
+    return entry.undone
+
+
+def was_undone(
+    wanted: RecordedLink, ids: Mapping[str, int], entries: Iterable[RecordedLink], link: Link
+) -> bool:
+    """Whether the programs that are wanted were swapped in last on trial, and rolled back.
+
+    ``ids`` are those of the wanted programs that the record does not identify, by slot.
+    """
     return any(
-        entry.link == link.id
-        and entry.before is not None
-        and entry.before.ids == program_ids(link)
-        and _programs(entry) == _programs(wanted)
+        _programs(tried) == _programs(wanted)
+        and all(tried.ids.get(slot) == number for slot, number in ids.items())
         for entry in entries
+        if (tried := undone(entry, link)) is not None
     )
 
 

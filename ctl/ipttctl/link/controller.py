@@ -208,7 +208,7 @@ class Controller(ShadowVerbs, Closing):
             LinkGoneError: there is no such link.
             SwapWaitingError: the link's last swap waits.
             ExpectationError: the link is not as expected; nothing was changed.
-            UsageError: a part to keep is given too.
+            UsageError: a part to keep is given too, or the time is not 1 ms to a day.
             ProgramError: the new programs have no map for the payload.
         """
         swap = Swap(link, programs, expect_generation, expect_programs, labels, keep)

@@ -41,6 +41,7 @@ from ipttctl.state.apply import apply_state, planned, visible_steps
 from ipttctl.state.file import DeclaredFile, state_object
 from ipttctl.state.journal import RECORD
 from ipttctl.state.model import State, Step, Terms
+from ipttctl.state.owners import parse_owner
 from ipttctl.state.plan import Match, Plan
 from ipttctl.state.steps import step_object
 from ipttctl.system.host_identity import HostIdentity
@@ -273,10 +274,14 @@ def _terms(given: Mapping[str, Any]) -> Terms:
         UsageError: they are not valid.
     """
     guards = given[_GUARDS]
-    if not all(isinstance(given[name], kinds) for name, kinds in _TERMS.items()) or not (
-        isinstance(guards, list) and all(isinstance(text, str) for text in guards)
+    if (
+        not all(isinstance(given[name], kinds) for name, kinds in _TERMS.items())
+        or isinstance(given["rollback_after"], bool)
+        or not isinstance(guards, list)
+        or not all(isinstance(text, str) for text in guards)
     ):
         raise UsageError("the terms of the plan are not valid", "make one: diff -o json")
+    parse_owner("the owner in the plan", given["owner"] or None)
     return Terms(
         **{name: given[name] for name in _TERMS},
         guards=tuple(Condition.parse(text) for text in guards),

@@ -15,6 +15,7 @@ from ipttctl.hooks import check_slots
 from ipttctl.hooks.hook import Hook
 from ipttctl.link.condition import Condition
 from ipttctl.link.names import is_name
+from ipttctl.link.terms import check_rollback_after
 from ipttctl.programs.choice import ProgramChoice
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -116,7 +117,7 @@ class Terms:
     ``rollback_after``, in seconds, and ``guards`` are as for ``Controller.swap``.
 
     Raises:
-        UsageError: they exclude each other, or a time is not above 0.
+        UsageError: they exclude each other, or there is no such time.
     """
 
     owner: str = ""
@@ -132,8 +133,8 @@ class Terms:
             raise UsageError("a swap is confirmed, or made on trial, not both")
         if self.patient and (self.confirm or self.on_trial):
             raise UsageError("a state that is kept has no trials of its own")
-        if self.rollback_after is not None and not self.rollback_after > 0:
-            raise UsageError(f"there is no roll-back after {self.rollback_after} s")
+        if self.rollback_after is not None:
+            check_rollback_after(self.rollback_after)
 
     @property
     def on_trial(self) -> bool:

@@ -327,6 +327,23 @@ def test_swap_that_is_rolled_back(module: FakeModule, controller: Controller) ->
     assert module.requested(Command.CONFIRM) == [{"link": 3}, {"link": 3, "expect-generation": 2}]
 
 
+@pytest.mark.parametrize("seconds", [0, -1, 0.0004, 86_400.1, float("nan"), float("inf")])
+def test_a_swap_that_would_be_rolled_back_at_no_time(
+    seconds: float, module: FakeModule, controller: Controller
+) -> None:
+    swap = Swap(3, ProgramSet({Slot.EXIT: 7}))
+    for change in (
+        lambda: controller.swap(3, swap.programs, rollback_after=seconds),
+        lambda: controller.transact([swap], rollback_after=seconds),
+        lambda: controller.promote(3, rollback_after=seconds),
+    ):
+        with pytest.raises(UsageError, match="no roll-back after"):
+            change()
+    assert not {Command.SWAP, Command.TRANSACT, Command.PROMOTE} & {
+        command for command, _ in module.requests
+    }
+
+
 def test_history_and_adoption(module: FakeModule, controller: Controller) -> None:
     entry = {
         "generation": 1,

@@ -274,7 +274,10 @@ def test_a_link_that_somebody_adopted_is_not_confirmed(
         {"patient": True, "rollback_after": 1.0},
         {"rollback_after": 0.0},
         {"rollback_after": -1.0},
+        {"rollback_after": 0.0004},
+        {"rollback_after": 86_401.0},
         {"rollback_after": float("nan")},
+        {"rollback_after": float("inf")},
     ],
 )
 def test_terms_that_make_no_sense(terms: dict[str, Any]) -> None:

@@ -135,8 +135,10 @@ def apply(
 
     With --plan it is done only if the host is still as the plan saw it (exit status 20).
 
-    With --watch it tells what is not, or no longer, as declared, and mends it. It tells systemd its
-    state, and ends with 0 on SIGTERM; the links stay.
+    With --watch it tells what is not, or no longer, as declared, and mends it. A link whose last
+    swap waits, or which has a shadow, is left alone; so is one whose declared programs were tried
+    with --rollback-after or --guard and rolled back. It tells systemd its state, and ends with 0 on
+    SIGTERM; the links stay.
     """
     why = parse_reason("--reason", reason)
     terms = wanted.terms()
@@ -190,7 +192,7 @@ def diff(
     """Print the changes that apply would make, one a line. Exit status 9 if there are any.
 
     Changes and loads nothing. Maps of programs that apply would load are not compared. Swaps that
-    wait to be confirmed are told on standard error.
+    wait to be confirmed, and shadows, are told on standard error.
 
     With -o json the lines are a plan for apply --plan. The first one has the state of the host, and
     the terms, which apply takes from there.

@@ -193,6 +193,38 @@ def test_drift_of_each_kind_is_mended(
         load_module()
 
 
+def test_a_canary_that_was_rolled_back_is_not_made_again(
+    place: Namespace, file: File, blocklist: Path, tmp_path: Path
+) -> None:
+    """As the manual has it done, but the trial ends before the file is read again."""
+    new = tmp_path / "new.o"
+    new.write_bytes(blocklist.read_bytes() + bytes(16))
+    maps = {"blocked4": ["127.1.0.0/16"]}
+    file.write({"guard": blocking(place, blocklist, maps=maps)})
+    line = ("apply", "--watch", "--owner", "web", "--every", "500ms", str(file.path))
+    left = "guard: what is declared was swapped in on trial, and rolled back"
+    with running(*line) as watch:
+        mended("the link", lambda: len(links()) == 1)
+        (link,) = links()
+        file.write({"guard": blocking(place, new, maps=maps)})
+        tried = ipttctl("apply", "--owner", "web", "--rollback-after", "2s", str(file.path))
+        assert tried.returncode == 0, tried.stderr
+        mended("the roll-back", lambda: links()[link].generation == 3)
+        # the watch mends something with the file of before, and writes down what there is
+        assert ipttctl("map", "set", "guard/blocked4", "127.3.0.0/16", "0").returncode == 0
+        mended("the map", lambda: arrives(place, "127.3.0.1"))
+        watch.process.send_signal(signal.SIGHUP)
+        watch.wait_for_text(left)
+        assert watch.stop(signal.SIGTERM) == 0
+    with running(*line) as watch:
+        watch.wait_for_text(left)
+        assert watch.stop(signal.SIGTERM) == 0
+    assert links()[link].generation == 3
+    # whoever applies it without a watch means it
+    assert "swap" in file.actions("--owner", "web")
+    assert links()[link].generation == 4
+
+
 def test_a_service_may_verify_the_walk() -> None:
     """Links at chains need that; the rights are those of the unit."""
     done = ipttctl("module", "verify", "--cases", "5", under=service_rights())

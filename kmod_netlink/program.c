@@ -80,13 +80,16 @@ bool ipttrace_program_uses(const struct bpf_prog *prog,
 	return false;
 }
 
+/* Also if the program finds such maps in its maps. */
 static bool uses_type(const struct bpf_prog *prog, enum bpf_map_type type)
 {
 	const struct bpf_map *map;
 	u32 i;
 
 	for (i = 0; (map = ipttrace_program_map(prog, i)); i++)
-		if (map->map_type == type)
+		if (map->map_type == type ||
+		    (map->inner_map_meta &&
+		     map->inner_map_meta->map_type == type))
 			return true;
 	return false;
 }
@@ -95,21 +98,49 @@ static bool uses_type(const struct bpf_prog *prog, enum bpf_map_type type)
  * ipttrace_program_hides_maps - check whether a program may use other maps than those it names
  * @prog: the program
  *
- * It may: by programs that tail calls enter, maps in its maps, and an extension that takes the
- * place of one of its functions.
+ * It may: by maps in its maps, and by an extension that takes the place of one of its functions.
+ * Tail calls are refused.
  */
 bool ipttrace_program_hides_maps(const struct bpf_prog *prog)
 {
-	return uses_type(prog, BPF_MAP_TYPE_PROG_ARRAY) ||
-	       uses_type(prog, BPF_MAP_TYPE_ARRAY_OF_MAPS) ||
+	return uses_type(prog, BPF_MAP_TYPE_ARRAY_OF_MAPS) ||
 	       uses_type(prog, BPF_MAP_TYPE_HASH_OF_MAPS) ||
 	       ipttrace_prog_extended(prog);
 }
 
+/* Nobody checks the programs that tail calls enter for what we refuse. */
+static int tail_calls_check(const struct bpf_prog *prog,
+			    const struct nlattr *attr,
+			    struct netlink_ext_ack *extack)
+{
+	if (!uses_type(prog, BPF_MAP_TYPE_PROG_ARRAY))
+		return 0;
+	NL_SET_ERR_MSG_ATTR(
+		extack, attr,
+		"the program makes tail calls: what they enter cannot be checked");
+	return -EOPNOTSUPP;
+}
+
 /*
- * Refuses kprobe programs that cannot run here safely. A socket filter may be anything that the
- * verifier accepts: it needs no more than xt_bpf gives, and its tail calls enter socket filters.
+ * Refuses socket filters that cannot run here safely. The verifier lets them put a packet's socket
+ * into a map of sockets, since it knows of no place where that socket is locked. But TCP locks it
+ * while it sends: the update would wait for its own CPU.
  */
+static int socket_filter_check(const struct bpf_prog *prog,
+			       const struct nlattr *attr,
+			       struct netlink_ext_ack *extack)
+{
+	if (uses_type(prog, BPF_MAP_TYPE_SOCKMAP) ||
+	    uses_type(prog, BPF_MAP_TYPE_SOCKHASH)) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, attr,
+			"the program uses a map of sockets: it could wait for the socket that sends the packet, and is locked");
+		return -EOPNOTSUPP;
+	}
+	return tail_calls_check(prog, attr, extack);
+}
+
+/* Refuses kprobe programs that cannot run here safely. */
 static int kprobe_check(const struct bpf_prog *prog, const struct nlattr *attr,
 			struct netlink_ext_ack *extack)
 {
@@ -132,20 +163,13 @@ static int kprobe_check(const struct bpf_prog *prog, const struct nlattr *attr,
 			"the program calls bpf_override_return, which has no meaning here");
 		return -EOPNOTSUPP;
 	}
-	/* nobody checks the programs that they enter for what we refuse */
-	if (uses_type(prog, BPF_MAP_TYPE_PROG_ARRAY)) {
-		NL_SET_ERR_MSG_ATTR(
-			extack, attr,
-			"the program makes tail calls: what they enter cannot be checked");
-		return -EOPNOTSUPP;
-	}
 	if (ipttrace_prog_private_stack(prog) && !ipttrace_active_find()) {
 		NL_SET_ERR_MSG_ATTR(
 			extack, attr,
 			"the program has a private stack, and this kernel hides what keeps another program off it (bpf_prog_active)");
 		return -EOPNOTSUPP;
 	}
-	return 0;
+	return tail_calls_check(prog, attr, extack);
 }
 
 /* Takes a program for a slot from a file descriptor, or says why it does not fit. */
@@ -171,9 +195,10 @@ static struct bpf_prog *program_get(const struct nlattr *fd_attr, u32 slot,
 		NL_SET_ERR_MSG_ATTR(
 			extack, fd_attr,
 			"the file descriptor is not of a BPF program of type kprobe");
-	if (IS_ERR(prog) || packet)
+	if (IS_ERR(prog))
 		return prog;
-	err = kprobe_check(prog, fd_attr, extack);
+	err = packet ? socket_filter_check(prog, fd_attr, extack) :
+		       kprobe_check(prog, fd_attr, extack);
 	if (err) {
 		bpf_prog_put(prog);
 		return ERR_PTR(err);

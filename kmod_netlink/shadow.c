@@ -48,7 +48,7 @@ static int check_program(const struct bpf_prog *prog, const struct nlattr *attr,
 	if (ipttrace_program_hides_maps(prog)) {
 		NL_SET_ERR_MSG_ATTR(
 			extack, attr,
-			"a shadow makes no tail calls, has no map of maps and no extension: what it may write there cannot be checked");
+			"a shadow has no map of maps and no extension: what it may write there cannot be checked");
 		return -EOPNOTSUPP;
 	}
 	if (calls_module(prog)) {
@@ -133,8 +133,8 @@ int ipttrace_shadow_check_maps(const struct ipttrace_set *set,
 		case HIDDEN:
 			IPTTRACE_SET_ERR_MSG_ATTR(
 				extack, attr,
-				"the programs may reach maps of a link's shadow (tail call, map of maps)",
-				"the programs may reach maps of link %u's shadow (tail call, map of maps)",
+				"the programs may reach maps of a link's shadow (map of maps, extension)",
+				"the programs may reach maps of link %u's shadow (map of maps, extension)",
 				link->id);
 			return -EBUSY;
 		case APART:
@@ -172,8 +172,8 @@ static int check_own_maps(const struct ipttrace_set *shadow,
 		case HIDDEN:
 			IPTTRACE_SET_ERR_MSG_ATTR(
 				extack, attr,
-				"a link may reach maps that the shadow writes (tail call, map of maps)",
-				"link %u may reach maps that the shadow writes (tail call, map of maps)",
+				"a link may reach maps that the shadow writes (map of maps, extension)",
+				"link %u may reach maps that the shadow writes (map of maps, extension)",
 				link->id);
 			return -EBUSY;
 		case APART:

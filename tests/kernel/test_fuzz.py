@@ -36,7 +36,7 @@ from tests.kernel.support.kernel import (
     wait_for_no_redirection,
 )
 from tests.kernel.support.loader import loaded
-from tests.kernel.support.maps import PERCPU_ARRAY, PROG_ARRAY, one_element_map
+from tests.kernel.support.maps import PERCPU_ARRAY, PROG_ARRAY, SOCKMAP, one_element_map
 from tests.kernel.support.network import namespace
 from tests.kernel.support.slab import KernelMemory
 
@@ -69,12 +69,14 @@ def world(make_program: MakeProgram) -> Iterator[World]:
     """Programs that can be attached, and descriptors of many other things."""
     with ExitStack() as stack:
         prog_array = stack.enter_context(one_element_map(PROG_ARRAY, 4))
-        # such a map is for programs of one type
-        packet_array = stack.enter_context(one_element_map(PROG_ARRAY, 4))
-        tail_call, packet_tail_call = (
-            asm.load_map(asm.R2, array) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
+        tail_call = (
+            asm.load_map(asm.R2, prog_array) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
             + asm.returning(0)
-            for array in (prog_array, packet_array)
+        )  # fmt: skip  # one step of the program a piece
+        forgetting = (
+            asm.store_number(asm.R10, -8, 0)
+            + asm.load_map(asm.R1, stack.enter_context(one_element_map(SOCKMAP, 4)))
+            + asm.stack_address(asm.R2, -8) + asm.call(asm.MAP_DELETE_ELEM) + asm.returning(0)
         )  # fmt: skip  # one step of the program a piece
         override = asm.mov(asm.R2, 0) + asm.call(asm.OVERRIDE_RETURN) + asm.returning(0)
         others = {
@@ -83,6 +85,7 @@ def world(make_program: MakeProgram) -> Iterator[World]:
             "multi": stack.enter_context(
                 loaded(asm.returning(0), attach_type=loader.TRACE_KPROBE_MULTI)
             ),
+            "map of sockets": stack.enter_context(loaded(forgetting, loader.SOCKET_FILTER)),
             "socket filter": stack.enter_context(loaded(asm.returning(0), loader.SOCKET_FILTER)),
             "array": stack.enter_context(one_element_map()),
             "per-CPU array": stack.enter_context(one_element_map(PERCPU_ARRAY)),
@@ -113,7 +116,7 @@ def world(make_program: MakeProgram) -> Iterator[World]:
         # the last one uses the payload's map
         packet_programs = tuple(
             make_program(code, type=ProgramType.SOCKET_FILTER).fd
-            for code in (*verdicts, *counting, packet_tail_call, using)
+            for code in (*verdicts, *counting, using)
         )
         filters = (RETURN_ALL, LOAD_LENGTH + RETURN_ALL, LOAD_LENGTH * 4095 + RETURN_ALL)
         place = stack.enter_context(namespace("fuzz"))
@@ -173,13 +176,13 @@ def _round(campaign: Campaign, target: Target, world: World, number: int, count:
             world.links[link.id] = KnownLink(link.id, link.generation, slots, hook.KIND)
         campaign.run(count)
         target.reopen()
+        with Restorer() as restorer:
+            # a message may have parked all links
+            if restorer.status().restoring:
+                restorer.restored()
         for link in others.links():
             if link.persistent:
                 others.detach(link.id)
-    with Restorer() as restorer:
-        # a message may have parked all links
-        if restorer.status().restoring:
-            restorer.restored()
     world.forget_links()
 
 

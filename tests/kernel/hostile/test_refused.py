@@ -12,17 +12,18 @@ import pytest
 
 from ipttctl.errors import KernelError
 from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.nf import NfHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
-from ipttproto import TABLE_SLOTS
+from ipttproto import TABLE_SLOTS, NfMode, Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import loader
 from tests.kernel.support.btf import GLOBAL, Types
 from tests.kernel.support.kernel import redirected_functions
-from tests.kernel.support.loader import LoadError, loaded, loaded_btf, typed_map
-from tests.kernel.support.maps import PROG_ARRAY, one_element_map
+from tests.kernel.support.loader import LoadError, loaded, loaded_btf, map_of_maps, typed_map
+from tests.kernel.support.maps import PROG_ARRAY, SOCKMAP, one_element_map
 
-ARRAY, SOCKMAP = 2, 15
+ARRAY, SOCKHASH = 2, 18
 
 
 def _plain(program_type: int, *, flags: int = 0, attach_type: int = 0, value: int = 0) -> Load:
@@ -244,6 +245,60 @@ def test_the_verifier_keeps_socket_filters_from_writing(what: str) -> None:
         loaded(code + asm.returning(0), loader.SOCKET_FILTER),
     ):
         pass
+
+
+#: struct __sk_buff: sk
+_SOCKET = 168
+
+
+def _keeping_the_socket(sockets: int) -> bytes:
+    """A program that puts its packet's socket into a map."""
+    keep = (
+        asm.store_number(asm.R10, -8, 0)
+        + asm.load_map(asm.R1, sockets)
+        + asm.stack_address(asm.R2, -8)
+        + asm.mov(asm.R4, 0)
+        + asm.call(asm.MAP_UPDATE_ELEM)
+    )
+    socket = asm.load(asm.R3, asm.R1, _SOCKET)
+    return socket + asm.jump_if_equal(asm.R3, 0, asm.length(keep)) + keep + asm.returning(1)
+
+
+def _calling(programs: int) -> bytes:
+    jump = asm.load_map(asm.R2, programs) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
+    return jump + asm.returning(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "code", "words"),
+    [
+        (SOCKMAP, False, _keeping_the_socket, "a map of sockets"),
+        (SOCKHASH, False, _keeping_the_socket, "a map of sockets"),
+        (SOCKMAP, True, lambda outer: asm.look_up(outer, 0) + asm.returning(1), "a map of sockets"),
+        (PROG_ARRAY, False, _calling, "makes tail calls"),
+    ],
+    ids=["sockmap", "sockhash", "sockmap in a map", "tail calls"],
+)
+def test_socket_filters_are_refused_too(
+    controller: Controller, kind: int, inside: bool, code: Callable[[int], bytes], words: str
+) -> None:
+    """The verifier takes them; where TCP sends, the socket of a packet is locked."""
+    hook = NfHook.parse("nf:inet4/output", mode=NfMode.FILTER)
+    with ExitStack() as stack:
+        used = stack.enter_context(one_element_map(kind, 4))
+        if inside:
+            used = stack.enter_context(map_of_maps(used))
+        bad = stack.enter_context(loaded(code(used), loader.SOCKET_FILTER))
+        good = stack.enter_context(loaded(asm.returning(1), loader.SOCKET_FILTER))
+        with pytest.raises(KernelError, match=words) as refused:
+            controller.attach(hook, ProgramSet({Slot.PACKET: bad}))
+        assert refused.value.errno == errno.EOPNOTSUPP
+        link = controller.attach(hook, ProgramSet({Slot.PACKET: good}))
+        for verb in (controller.swap, controller.shadow):
+            with pytest.raises(KernelError, match=words):
+                verb(link.id, ProgramSet({Slot.PACKET: bad}))
+        assert controller.link(link.id) == link
+        controller.detach(link.id)
 
 
 def _held_in_a_map(name: str, size: int) -> tuple[bytes, int, int]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from ipttctl.bpf.syscalls import create_map, lookup
 
-ARRAY, PROG_ARRAY, PERCPU_ARRAY = 2, 3, 6
+ARRAY, PROG_ARRAY, PERCPU_ARRAY, SOCKMAP = 2, 3, 6, 15
 
 
 @contextmanager

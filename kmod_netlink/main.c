@@ -76,7 +76,9 @@ static int __init ipttrace_init(void)
 	err = ipttrace_hooks_init();
 	if (err)
 		goto err_nat;
-	ipttrace_restore_init();
+	err = ipttrace_restore_init();
+	if (err)
+		goto err_hooks;
 	err = ipttrace_netlink_init();
 	if (err)
 		goto err_hooks;

@@ -320,6 +320,9 @@ static int release_link(struct ipttrace_link *link, struct genl_info *info)
 
 	err = ipttrace_link_permit(link, &requester, &forced,
 				   ipttrace_link_attr(info), info->extack);
+	if (!err)
+		err = ipttrace_restore_check_release(
+			link, ipttrace_link_attr(info), info->extack);
 	if (err)
 		return err;
 	ipttrace_link_release(link);

@@ -6,6 +6,7 @@
 
 #include "compat/netlink.h"
 #include "owner.h"
+#include "restore.h"
 
 static void set_portid(struct ipttrace_link *link, u32 portid)
 {
@@ -55,7 +56,7 @@ bool ipttrace_link_forces(const struct ipttrace_link *link,
  * @attr: attribute to blame in @extack
  * @extack: extended ACK, set on error
  *
- * Return: 0, or -EBUSY if another socket owns the link exclusively.
+ * Return: 0, or -EBUSY if another socket owns the link exclusively, or if links are being restored.
  */
 int ipttrace_link_permit(const struct ipttrace_link *link,
 			 const struct ipttrace_requester *requester,
@@ -64,7 +65,8 @@ int ipttrace_link_permit(const struct ipttrace_link *link,
 {
 	*forced = ipttrace_link_forces(link, requester);
 	if (!*forced || requester->force)
-		return 0;
+		return ipttrace_restore_check_change(link, requester, attr,
+						     extack);
 	IPTTRACE_SET_ERR_MSG_ATTR(extack, attr,
 				  "another process owns the link exclusively",
 				  "process %u (%s) owns the link exclusively",
@@ -81,7 +83,8 @@ int ipttrace_link_permit(const struct ipttrace_link *link,
  * @attr: attribute to blame in @extack
  * @extack: extended ACK, set on error
  *
- * Return: 0, also if it is the owner's already; -EBUSY if another socket owns it.
+ * Return: 0, also if it is the owner's already; -EBUSY if another socket owns it, or if links are
+ * being restored.
  */
 int ipttrace_link_adopt(struct ipttrace_link *link,
 			const struct ipttrace_requester *requester, u32 flags,
@@ -97,6 +100,8 @@ int ipttrace_link_adopt(struct ipttrace_link *link,
 					  link->owner_pid, link->owner_comm);
 		return -EBUSY;
 	}
+	if (ipttrace_restore_check_change(link, requester, attr, extack))
+		return -EBUSY;
 	link->flags &=
 		~(IPTTRACE_LINK_FLAG_PERSISTENT | IPTTRACE_LINK_FLAG_EXCLUSIVE);
 	link->flags |= flags;

@@ -6,8 +6,9 @@
  *
  * Restoring begins when links are parked, or when the module is loaded with the parameters below,
  * and ends when user space says so. Until then nobody else makes a persistent link or gives a name:
- * that could be in the way of a link which is still to come. Where links were parked, nobody makes
- * any link: it would keep the module from being unloaded.
+ * that could be in the way of a link which is still to come. Nor does anybody change a persistent
+ * link, except by force: if the way leads back, the module before has it as it was. Where links
+ * were parked, nobody makes any link: it would keep the module from being unloaded.
  */
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -51,25 +52,33 @@ static bool parking;
 static u32 highest_id;
 static struct parked *parked;
 static unsigned int parked_count;
+/* Grows with every change of @parked, so that a dump of several parts is of one state. */
+static unsigned int parked_changes = 1;
 
 static void parked_free(void)
 {
 	kvfree(parked);
 	parked = NULL;
 	parked_count = 0;
+	parked_changes++;
 }
 
 /**
  * ipttrace_restore_init - go on with the numbers of the module before, if there are parameters
+ *
+ * Return: 0, or -EINVAL if there is no id behind that.
  */
-void ipttrace_restore_init(void)
+int ipttrace_restore_init(void)
 {
+	if (restore_link == U32_MAX)
+		return -EINVAL;
 	mutex_lock(&ipttrace_lock);
 	restoring = restore_link;
 	highest_id = restore_link;
 	ipttrace_last_link = restore_link;
 	ipttrace_links_sequence = restore_sequence;
 	mutex_unlock(&ipttrace_lock);
+	return 0;
 }
 
 /**
@@ -372,6 +381,48 @@ int ipttrace_restore_check(const struct ipttrace_link_spec *spec,
 }
 
 /**
+ * ipttrace_restore_check_change - check that a link may be changed now
+ * @link: the link
+ * @requester: who asks for it; with force it may
+ * @attr: attribute to blame in @extack
+ * @extack: extended ACK, set on error
+ *
+ * A persistent link may have been restored, and the way may lead back to the module before, which
+ * makes it what it was there: the change would be lost.
+ *
+ * Return: 0 or -EBUSY.
+ */
+int ipttrace_restore_check_change(const struct ipttrace_link *link,
+				  const struct ipttrace_requester *requester,
+				  const struct nlattr *attr,
+				  struct netlink_ext_ack *extack)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	if (!restoring || requester->force ||
+	    !(link->flags & IPTTRACE_LINK_FLAG_PERSISTENT))
+		return 0;
+	return busy(attr, extack);
+}
+
+/**
+ * ipttrace_restore_check_release - check that a link may become persistent now
+ * @link: the link
+ * @attr: attribute to blame in @extack
+ * @extack: extended ACK, set on error
+ *
+ * Return: 0 or -EBUSY.
+ */
+int ipttrace_restore_check_release(const struct ipttrace_link *link,
+				   const struct nlattr *attr,
+				   struct netlink_ext_ack *extack)
+{
+	lockdep_assert_held(&ipttrace_lock);
+	if (!restoring || (link->flags & IPTTRACE_LINK_FLAG_PERSISTENT))
+		return 0;
+	return busy(attr, extack);
+}
+
+/**
  * ipttrace_restore_check_name - check that a link may be renamed now
  * @name: the name
  * @extack: extended ACK, set on error
@@ -442,6 +493,17 @@ static int count_links(const struct ipttrace_requester *requester,
 	return count;
 }
 
+static const struct parked *find_parked(const struct parked *records,
+					unsigned int count, u32 id)
+{
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		if (records[i].id == id)
+			return &records[i];
+	return NULL;
+}
+
 /**
  * ipttrace_links_park - take all links from their hooks, to restore them later
  * @sequence: attribute with the number of the last change that the sender knows of
@@ -460,7 +522,7 @@ int ipttrace_links_park(const struct nlattr *sequence,
 {
 	struct ipttrace_link *link, *next;
 	struct parked *records = NULL;
-	unsigned int i = 0;
+	unsigned int i = 0, old;
 	int count;
 
 	lockdep_assert_held(&ipttrace_lock);
@@ -472,8 +534,9 @@ int ipttrace_links_park(const struct nlattr *sequence,
 	count = count_links(requester, extack);
 	if (count < 0)
 		return count;
-	if (count) {
-		records = kvcalloc(count, sizeof(*records), GFP_KERNEL);
+	if (count + parked_count) {
+		records = kvcalloc(count + parked_count, sizeof(*records),
+				   GFP_KERNEL);
 		if (!records)
 			return -ENOMEM;
 	}
@@ -490,9 +553,13 @@ int ipttrace_links_park(const struct nlattr *sequence,
 		records[i].slots = ipttrace_link_slots(link, &records[i].stats);
 		i++;
 	}
+	/* those that were parked before, and are not back yet, stay known */
+	for (old = 0; old < parked_count; old++)
+		if (!find_parked(records, count, parked[old].id))
+			records[i++] = parked[old];
 	parked_free();
 	parked = records;
-	parked_count = count;
+	parked_count = i;
 	restoring = true;
 	parking = true;
 	highest_id = ipttrace_last_link;
@@ -528,9 +595,12 @@ static int put_parked(struct sk_buff *msg, const struct parked *one,
 int ipttrace_put_parked(struct sk_buff *msg, struct netlink_callback *cb)
 {
 	lockdep_assert_held(&ipttrace_lock);
+	cb->seq = parked_changes;
 	for (; cb->args[0] < parked_count; cb->args[0]++)
 		if (put_parked(msg, &parked[cb->args[0]], cb))
 			break;
+	if (msg->len)
+		nl_dump_check_consistent(cb, nlmsg_hdr(msg));
 	return msg->len;
 }
 

@@ -34,13 +34,20 @@ struct ipttrace_restored {
 	struct ipttrace_violation violation;
 };
 
-void ipttrace_restore_init(void);
+int ipttrace_restore_init(void);
 void ipttrace_restore_exit(void);
 bool ipttrace_restoring(void);
 int ipttrace_restore_parse(struct genl_info *info,
 			   struct ipttrace_link_spec *spec);
 int ipttrace_restore_check(const struct ipttrace_link_spec *spec,
 			   struct netlink_ext_ack *extack);
+int ipttrace_restore_check_change(const struct ipttrace_link *link,
+				  const struct ipttrace_requester *requester,
+				  const struct nlattr *attr,
+				  struct netlink_ext_ack *extack);
+int ipttrace_restore_check_release(const struct ipttrace_link *link,
+				   const struct nlattr *attr,
+				   struct netlink_ext_ack *extack);
 int ipttrace_restore_check_name(const struct nlattr *name,
 				struct netlink_ext_ack *extack);
 void ipttrace_restore_link(struct ipttrace_link *link,

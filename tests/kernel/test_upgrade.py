@@ -79,7 +79,7 @@ def old(tmp_path: Path) -> Iterator[Path]:
     if MODULE in loaded_modules():
         with Controller(check=False) as controller:
             for link in controller.links():
-                controller.detach(link.id)
+                controller.detach(link.id, force=True)
         with Restorer() as restorer:
             if restorer.status().restoring:
                 restorer.restored()
@@ -438,7 +438,7 @@ def test_a_way_back_is_needed(old: Path, new: Path, monkeypatch: pytest.MonkeyPa
 def test_the_module_refuses(make_program: MakeProgram) -> None:
     """While links are parked nobody makes others; a link that is restored is one of before."""
     programs = ProgramSet({Slot.PACKET: make_program(type=ProgramType.SOCKET_FILTER).fd})
-    hook = NfHook.parse("nf:inet4/output")
+    hook = NfHook.parse("nf:inet4/output", mode=NfMode.FILTER)
     with Controller() as controller, Restorer() as restorer, Connection.open() as connection:
         link = controller.attach(hook, programs, persistent=True, name="kept")
         found = restorer.snapshot()
@@ -452,6 +452,8 @@ def test_the_module_refuses(make_program: MakeProgram) -> None:
             restorer.park(None, force=False, reason="")
         assert refused.value.errno == errno.EBUSY
         controller.detach(owned.id)
+        restorer.park(None, force=False, reason="")
+        # once more, and nothing is forgotten
         restorer.park(None, force=False, reason="")
         assert (restorer.links(), list(restorer.parked())) == ([], [link.id])
         for persistent in (True, False):
@@ -490,12 +492,42 @@ def test_the_module_refuses(make_program: MakeProgram) -> None:
         (back,) = restore()
         with pytest.raises(NameTakenError, match="there is a link with this id"):
             restore()
-        with pytest.raises(KernelError, match="completes that"):
-            controller.rename("kept", "other")
+        changes: tuple[Callable[[], Any], ...] = (
+            lambda: controller.rename("kept", "other"),
+            lambda: controller.swap("kept", programs),
+            lambda: controller.shadow("kept", programs),
+            lambda: controller.adopt("kept"),
+            lambda: controller.release("kept"),
+            lambda: controller.detach("kept"),
+        )
+        for change in changes:
+            with pytest.raises(KernelError, match="completes that") as refused:
+                change()
+            assert refused.value.errno == errno.EBUSY
         restorer.restored()
         assert one.same(Link.from_attributes(back))
         assert restorer.parked() == {}
         controller.detach(controller.rename("kept", "other").id)
+
+
+def test_the_next_module_takes_no_other_persistent_link(
+    old: Path, make_program: MakeProgram
+) -> None:
+    """One that somebody owns for the moment cannot become one; and numbers have an end."""
+    unload_module()
+    with pytest.raises(ModuleError, match=r"(?i)invalid (argument|parameters)"):
+        module.insert(old, f"restore_link={(1 << 32) - 1}", "restore_sequence=9")
+    assert MODULE not in loaded_modules()
+    module.insert(old, "restore_link=7", "restore_sequence=9")
+    programs = ProgramSet({Slot.ENTRY: make_program().fd})
+    with Controller() as controller, Restorer() as restorer:
+        link = controller.attach(TableHook(), programs)
+        assert link.id == 8
+        with pytest.raises(KernelError, match="completes that"):
+            controller.release(link.id)
+        restorer.restored()
+        assert controller.release(link.id).persistent
+        controller.detach(link.id)
 
 
 # --- killed ---------------------------------------------------------------------------------------

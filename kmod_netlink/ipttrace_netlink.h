@@ -63,7 +63,7 @@
 /* longest time over which a condition is measured, ms */
 #define IPTTRACE_MAX_WINDOW 86400000
 
-/* What a module can do besides that which every module of the major version can. */
+/* An ability of a module that not every module of the major version has. */
 enum ipttrace_feature {
 	/* names, labels and reasons of links; exclusive owners, force; rename, release */
 	IPTTRACE_FEATURE_LINK_NAMES = 1,
@@ -695,7 +695,7 @@ enum ipttrace_a_change {
 };
 
 /*
- * What a counter of a link has to be, counted from the swap on, while the packets are
+ * Condition on a counter of a link, counted from the swap on, while the packets are
  * enough.
  */
 enum ipttrace_a_condition {

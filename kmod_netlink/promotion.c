@@ -24,9 +24,9 @@
  * Under ipttrace_lock. As long as there is a @link, @work waits for its time, or has begun and
  * waits for the lock: when it finds a @link and nothing to do, it queues itself again.
  *
- * Whoever takes the shadow away cancels @work and frees everything. If @work has begun, it does
- * that itself, once it has the lock and finds no @link. The queue is drained before the module is
- * unloaded, when there are no links.
+ * The function that takes the shadow away cancels @work and frees everything. If @work has begun,
+ * it does that itself, once it has the lock and finds no @link. The queue is drained before the
+ * module is unloaded, when there are no links.
  */
 struct ipttrace_promotion {
 	struct ipttrace_link *link;

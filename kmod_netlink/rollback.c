@@ -26,10 +26,10 @@
  * long as there are links, @work waits for its time, or has begun and waits for the lock: when it
  * finds links and nothing to do, it queues itself again.
  *
- * Whoever takes the last link away (a confirmation, a roll-back on request, a detachment, the end
- * of an owner) cancels @work and frees everything. If @work has begun, it does that itself, once it
- * has the lock and finds no link. A namespace or a device that goes leaves the links as they are.
- * The queue is drained before the module is unloaded, when there are no links.
+ * The function that takes the last link away (for a confirmation, a roll-back on request, a
+ * detachment, the end of an owner) cancels @work and frees everything. If @work has begun, it does
+ * that itself, once it has the lock and finds no link. A namespace or a device that goes leaves the
+ * links as they are. The queue is drained before the module is unloaded, when there are no links.
  */
 struct ipttrace_rollback {
 	struct list_head links;

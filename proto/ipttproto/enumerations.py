@@ -54,7 +54,7 @@ DEFINED: Final[list[DocumentedType]] = []
 
 
 class Feature(DocumentedFlag):
-    """What a module can do besides that which every module of the major version can."""
+    """An ability of a module that not every module of the major version has."""
 
     LINK_NAMES = 1, "names, labels and reasons of links; exclusive owners, force; rename, release"
     GUARDS = 2, "rollback on request; guards of swaps, and what became of a swap"

@@ -334,7 +334,7 @@ Change: Final = AttributeSet(
 
 Condition: Final = AttributeSet(
     "condition",
-    "What a counter of a link has to be, counted from the swap on, while the packets are enough.",
+    "Condition on a counter of a link, counted from the swap on, while the packets are enough.",
     Attribute("counter", 1, U32, "the counter", enum=Counter, minimum=1, maximum=max(Counter)),
     Attribute(
         "comparison",

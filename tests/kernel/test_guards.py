@@ -54,8 +54,10 @@ ADDRESS, PORT = "127.0.0.1", 9
 LATER = 600.0
 #: rounds, and packets that pass meanwhile, however slow the guest is
 ENOUGH, MANY = 12, 500
-#: seconds in which a guard that is to fire would have fired
+#: seconds in which a guard that is to fire would have fired; that none does is seen by waiting only
 WHILE = 2.0
+#: a guard's window in seconds, and a while after which what was counted before is outside
+WINDOW, BEYOND = 3, 4
 
 
 @pytest.fixture
@@ -396,10 +398,10 @@ def test_a_window_moves(
 ) -> None:
     """What is longer ago than the window counts no more; what is too much fires before its end."""
     link = filtering(controller, good, place)
-    controller.swap(link.id, programs(bad), guards=[guard("drops < 30 for 3s")])
+    controller.swap(link.id, programs(bad), guards=[guard(f"drops < 30 for {WINDOW}s")])
     for _ in range(3):
         send(place, 14)
-        time.sleep(4)
+        time.sleep(BEYOND)
     assert controller.link(link.id).outcome == SwapOutcome.WAITING
     assert controller.link(link.id).stats.drops == 42
     controller.rollback(link.id)

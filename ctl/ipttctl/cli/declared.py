@@ -11,10 +11,11 @@ from typing import Annotated, Final
 import typer
 
 from ipttctl import state as declared_state
+from ipttctl.cli.apply_watch import apply_watch
 from ipttctl.cli.durations import seconds
 from ipttctl.cli.exit_codes import DIFFERS
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.guards import parse_guards
+from ipttctl.cli.guards import parse_guards, parse_rollback_after
 from ipttctl.cli.options import Output, OutputOption, ReasonOption, inherited, tell_compiling
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.signals import interrupted_by
@@ -89,7 +90,7 @@ class TermOptions:
             take=self.take,
             prune=self.prune,
             confirm=self.confirm,
-            rollback_after=None if after is None else seconds("--rollback-after", after, _DAY),
+            rollback_after=parse_rollback_after(after),
             guards=tuple(guards),
         )
 
@@ -152,8 +153,6 @@ def apply(
         raise UsageError("--watch confirms nothing, and makes no swap that is rolled back")
     _take_all_descriptors()
     if watch:
-        from ipttctl.cli.apply_watch import apply_watch  # noqa: PLC0415  # others need it not
-
         pause = None if every is None else seconds("--every", every, _DAY)
         apply_watch(file, terms, inherited(context), every=pause, reason=why, form=output_form)
     elif plan:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The option that gives a swap its guards."""
+"""Options of swaps that wait: when the module swaps back, or a shadow in."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from typing import Annotated, Final
 
 import typer
 
+from ipttctl.cli import durations
 from ipttctl.errors import UsageError
 from ipttctl.link.condition import Condition
 from ipttproto import Counter
 from ipttproto.family import limit
 
+_LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 _MOST: Final = limit("MAX_GUARDS")
 _OF_SHADOWS: Final = (Counter.AGREEMENTS, Counter.DISAGREEMENTS)
+
+RollbackAfterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rollback-after",
+        metavar="TIME",
+        help="swap back after this time (500ms, 30s, 2m) unless `ipttctl confirm` comes first",
+    ),
+]
 
 GuardOption = Annotated[
     list[str] | None,
@@ -25,7 +36,6 @@ GuardOption = Annotated[
     ),
 ]
 
-
 PromoteIfOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,6 +45,15 @@ PromoteIfOption = Annotated[
         "10m'; repeated, as soon as all are",
     ),
 ]
+
+
+def parse_rollback_after(text: str | None) -> float | None:
+    """The seconds that --rollback-after gives.
+
+    Raises:
+        UsageError: it is not a time, or longer than a day.
+    """
+    return None if text is None else durations.seconds("--rollback-after", text, _LONGEST)
 
 
 def parse_promote_if(texts: list[str] | None) -> list[Condition]:

@@ -11,7 +11,7 @@ from ipttctl.cli import output
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.cli.output import walk_progress
 from ipttctl.cli.printing import lines, note
-from ipttctl.errors import ModuleError, UsageError
+from ipttctl.errors import UsageError
 from ipttctl.host import module, walk
 from ipttctl.link.controller import Controller
 from ipttctl.show import render_json, render_text
@@ -106,29 +106,12 @@ def upgrade(
     """
     if resume and force:
         raise UsageError("--resume excludes --force", "what cannot be kept was decided before")
-    from ipttctl.upgrade import run as upgrading  # noqa: PLC0415  # with it come declared states
-    from ipttctl.upgrade import shown  # noqa: PLC0415  # and with this
-    from ipttctl.upgrade.steps import UpgradeOutcome  # noqa: PLC0415  # likewise
-
-    def report(outcome: UpgradeOutcome | None) -> None:
-        if output_form is Output.JSON:
-            lines([render_json.dumps(shown.as_object(outcome))])
-        elif outcome is None:
-            lines(["there is nothing to go on with" if resume else "the module is loaded already"])
-        else:
-            lines(shown.as_lines(outcome))
+    from ipttctl.cli import module_upgrade  # noqa: PLC0415  # declared states and more: 60 ms
 
     if resume:
-        outcome = upgrading.resume(note, report=report)
+        module_upgrade.go_on(output_form)
     else:
-        outcome = upgrading.upgrade(note, force=force, report=report)
-    if outcome is None:
-        report(None)
-    if outcome is not None and outcome.back:
-        raise ModuleError(
-            f"the module was not replaced: {outcome.back}",
-            f"version {outcome.old.version} is back with its links",
-        )
+        module_upgrade.begin(output_form, force=force)
 
 
 @app.command()

@@ -7,16 +7,19 @@ from typing import Annotated, Final
 
 import typer
 
-from ipttctl.cli import durations, output
+from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.guards import GuardOption, parse_guards
+from ipttctl.cli.guards import (
+    GuardOption,
+    RollbackAfterOption,
+    parse_guards,
+    parse_rollback_after,
+)
 from ipttctl.cli.options import ForceOption, LinkArgument, Output, OutputOption, ReasonOption
 from ipttctl.link.controller import Controller
 from ipttctl.link.names import parse_link, parse_reason
 from ipttctl.programs.slots import ExpectedGeneration
-from ipttproto.family import limit
 
-_LONGEST: Final = limit("MAX_ROLLBACK") / 1000
 _MOST: Final = (1 << 64) - 1
 
 ExpectedShadow = Annotated[
@@ -37,14 +40,7 @@ def promote(
     link: LinkArgument,
     expected: ExpectedGeneration,
     expect_shadow: ExpectedShadow = None,
-    rollback_after: Annotated[
-        str | None,
-        typer.Option(
-            "--rollback-after",
-            metavar="TIME",
-            help="swap back after this time (500ms, 30s, 2m) unless `ipttctl confirm` comes first",
-        ),
-    ] = None,
+    rollback_after: RollbackAfterOption = None,
     guard: GuardOption = None,
     reason: ReasonOption = None,
     force: ForceOption = False,
@@ -59,9 +55,7 @@ def promote(
     wanted = parse_link(link)
     why = parse_reason("--reason", reason)
     guards = parse_guards(guard)
-    back = None
-    if rollback_after is not None:
-        back = durations.seconds("--rollback-after", rollback_after, _LONGEST)
+    back = parse_rollback_after(rollback_after)
     with Controller() as controller:
         promoted = controller.promote(
             wanted,

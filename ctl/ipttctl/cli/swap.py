@@ -5,18 +5,20 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from ipttctl.bpf.constants_map import constants_of
-from ipttctl.cli import durations, output
+from ipttctl.cli import output
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.guards import (
     GuardOption,
     PromoteIfOption,
+    RollbackAfterOption,
     parse_guards,
     parse_promote_if,
+    parse_rollback_after,
 )
 from ipttctl.cli.keep import KeepingCommand, KeepOptions
 from ipttctl.cli.options import (
@@ -34,10 +36,6 @@ from ipttctl.link.names import LabelOptions, parse_link, parse_reason
 from ipttctl.programs.options import ProgramOptions
 from ipttctl.programs.slots import Expectations
 from ipttctl.system.inherited import Inherited
-from ipttproto.family import limit
-
-_LONGEST: Final = limit("MAX_ROLLBACK") / 1000
-
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -53,14 +51,7 @@ def swap(
         str | None, typer.Argument(metavar="[LINK]", help="id or name of the link")
     ] = None,
     expected: Expectations,
-    rollback_after: Annotated[
-        str | None,
-        typer.Option(
-            "--rollback-after",
-            metavar="TIME",
-            help="swap back after this time (500ms, 30s, 2m) unless `ipttctl confirm` comes first",
-        ),
-    ] = None,
+    rollback_after: RollbackAfterOption = None,
     guard: GuardOption = None,
     shadow: Annotated[
         bool,
@@ -116,11 +107,7 @@ def swap(
     --promote-if, a condition on the shadow's agreements or disagreements, the module itself
     promotes it; packets count that were compared, and without any it is not promoted.
     """
-    back = (
-        None
-        if rollback_after is None
-        else durations.seconds("--rollback-after", rollback_after, _LONGEST)
-    )
+    back = parse_rollback_after(rollback_after)
     guards = parse_guards(guard)
     why = parse_reason("--reason", reason)
     conditions = parse_promote_if(promote_if)

@@ -48,7 +48,7 @@ _CONDITION: Final = re.compile(
 
 @dataclass(frozen=True)
 class Condition:
-    """What a counter of a link has to be, counted from a swap on.
+    """Condition on a counter of a link, counted from a swap on.
 
     ``threshold`` is a number in ``per_time`` ms, or in ``per_packets`` packets that reached the
     hook, or, if both are 0, in the window. ``window`` is in ms; 0 is all time since the swap.

@@ -159,7 +159,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _last_swap(link: Link) -> Iterator[str]:
-    """What becomes of the last swap, or became of it."""
+    """The fate of the last swap."""
     if link.outcome is not None:
         yield f"last-swap={describe.member(link.outcome)}"
     if link.rollback_in is not None:

@@ -238,7 +238,7 @@ def _link(link: Link) -> dict[str, Any]:
 
 
 def _programs(match: Match) -> dict[str, str]:
-    """What each declared program is at the moment: a hash of what the file holds, or its id."""
+    """Identity of each declared program at the moment: a hash of what its file holds, or an id."""
     sources = match.declared.programs.sources
     with open_sources({s: one for s, one in sources.items() if not is_file(one)}) as fds:
         ids = {s.name.lower(): f"id {syscalls.program_info(fd).id}" for s, fd in fds.items()}

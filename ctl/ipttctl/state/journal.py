@@ -28,7 +28,8 @@ from ipttctl.system.host_identity import HostIdentity
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """The file of the record."""
 
-#: seconds for which nobody is told that a lock is waited for, and between two attempts to have it
+#: seconds for which nobody is told that a lock is waited for, and between two attempts to have it:
+#: flock() knows no time-out
 _SOON: Final = 2.0
 _INTERVAL: Final = 0.05
 _FORMAT: Final = 5

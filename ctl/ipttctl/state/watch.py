@@ -58,7 +58,7 @@ _SECONDS: Final = re.compile(r"\d+ s\b")
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a watch calls: ``tell`` with a sentence, ``done`` with the steps that it took.
+    """Functions that a watch calls: ``tell`` with a sentence, ``done`` with its steps.
 
     ``connected`` is called with each new controller, ``prepare`` before a state is applied; if it
     takes long, it calls ``StateWatch.alive`` now and then.

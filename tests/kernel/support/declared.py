@@ -30,6 +30,14 @@ def links() -> dict[int, Link]:
         return {link.id: link for link in controller.links()}
 
 
+def contents() -> list[tuple[int, int, list[int]]]:
+    """The state of the links: ids, generations, programs."""
+    return [
+        (link.id, link.generation, sorted(p.id for p in link.programs.values()))
+        for link in links().values()
+    ]
+
+
 class File:
     """A declaration, written again for each use."""
 

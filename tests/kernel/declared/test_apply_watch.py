@@ -10,7 +10,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,6 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.model import Change, LinkChange, ProgramSet
 from ipttctl.programs.maps import map_of
 from ipttproto import Slot
-from tests.kernel.conftest import MakeProgram
-from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import Running, ipttctl, running
 from tests.kernel.support.declared import File, arrives, at, blocking, links
 from tests.kernel.support.kernel import (
@@ -32,35 +29,12 @@ from tests.kernel.support.kernel import (
     unload_module,
     wait_for,
 )
-from tests.kernel.support.network import Namespace, namespace
-from tests.kernel.support.nf import socket_filter
-from tests.kernel.support.objects import BPF, compile_object
+from tests.kernel.support.network import Namespace
 
 #: seconds of a fight; attempts at 0, 0, 0.5, 1.5, 3.5, 7.5 and 15.5 s
 FIGHT = 15
 
 pytestmark = pytest.mark.usefixtures("no_links")
-
-
-@pytest.fixture(scope="module")
-def blocklist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_object(BPF / "blocklist.c", tmp_path_factory.mktemp("objects"))
-
-
-@pytest.fixture
-def place() -> Iterator[Namespace]:
-    with namespace("declared") as made:
-        yield made
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> File:
-    return File(tmp_path / "state.json")
-
-
-def accepting(make_program: MakeProgram) -> Program:
-    """A program that lets everything pass."""
-    return socket_filter(make_program, asm.returning(1), name="accept")
 
 
 def mended(what: str, condition: Any) -> Any:
@@ -100,7 +74,7 @@ def test_drift_of_each_kind_is_mended(
     place: Namespace,
     file: File,
     blocklist: Path,
-    make_program: MakeProgram,
+    accept: Program,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -124,7 +98,6 @@ def test_drift_of_each_kind_is_mended(
 
         # nobody may take it for theirs
         assert ipttctl("apply", str(file.path)).returncode == 21
-        accept = accepting(make_program)
         assert ipttctl("swap", "guard", "--id", f"packet={accept.id}").returncode == 0
         mended("the swap", lambda: links()[link.id].generation == 3)
         mended("the map of the new programs", lambda: not arrives(place, "127.1.0.1"))
@@ -231,10 +204,8 @@ def test_a_service_may_verify_the_walk() -> None:
     assert (done.returncode, done.stdout) == (0, "verified: 5 cases, none differs\n"), done.stderr
 
 
-def test_a_fight_is_bounded(place: Namespace, file: File, make_program: MakeProgram) -> None:
+def test_a_fight_is_bounded(place: Namespace, file: File, accept: Program, other: Program) -> None:
     """Somebody swaps back at once whatever is swapped: the link is not swapped all the time."""
-    accept = accepting(make_program)
-    other = socket_filter(make_program, asm.mov(asm.R3, 5) + asm.returning(1), name="other")
     file.write({"web": at(place, id={"packet": accept.id})})
     stop = threading.Event()
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,39 +34,12 @@ from tests.kernel.support.declared import (
     links,
 )
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, load_module, unload_module, wait_for
-from tests.kernel.support.network import Namespace, namespace
+from tests.kernel.support.network import Namespace
 from tests.kernel.support.nf import socket_filter
-from tests.kernel.support.objects import BPF, compile_object
 
 HASH = 1
 
 pytestmark = pytest.mark.usefixtures("no_links")
-
-
-@pytest.fixture(scope="module")
-def blocklist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_object(BPF / "blocklist.c", tmp_path_factory.mktemp("objects"))
-
-
-@pytest.fixture
-def place() -> Iterator[Namespace]:
-    with namespace("declared") as made:
-        yield made
-
-
-@pytest.fixture
-def accept(make_program: MakeProgram) -> Program:
-    return socket_filter(make_program, asm.returning(1), name="accept")
-
-
-@pytest.fixture
-def other(make_program: MakeProgram) -> Program:
-    return socket_filter(make_program, asm.mov(asm.R3, 5) + asm.returning(1), name="other")
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> File:
-    return File(tmp_path / "state.json")
 
 
 def swapped(link: int, program: Program) -> None:

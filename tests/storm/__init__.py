@@ -15,6 +15,7 @@
     namespaces.py       makes namespaces and destroys them
     table_modules.py    unloads the table code and loads it
     processors.py       takes CPUs offline and online
+    upgrades.py         links that outlive the module
     unloader.py         tries to unload the module
     traffic.py          packets in every namespace
     memory.py           memory that the kernel holds

@@ -44,6 +44,7 @@ from tests.storm.links import all_links
 from tests.storm.observers import Order, observe
 from tests.storm.shared import FAMILIES, Phase, Shared
 from tests.storm.traffic import send_bursts
+from tests.storm.upgrades import upgrade
 
 PORT = 4242
 _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
@@ -306,7 +307,7 @@ class AccountantActor(Actor):
             self.pause(0.3, 0.3)
 
     def _reload(self) -> None:
-        """Unload and load the module a few times, although others still use it."""
+        """Unload and load the module a few times, although others use it; once it keeps links."""
         self.shared.phase = Phase.RELOADS
         for _ in range(_RELOADS):
             self.pause(0, 0.3)
@@ -316,4 +317,5 @@ class AccountantActor(Actor):
             self.pause(0, 0.1)
             load_module()
             self.journal.write("reload")
+        self.journal.write("upgrade", upgrade(self.shared, self.wait_until))
         self.shared.phase = Phase.CALM

@@ -31,7 +31,8 @@ WANTED = frozenset({
     "transaction-refused", "confirm", "rolled-back", "detach", "disconnect", "kill", "adopt",
     "observer-comes", "observer-goes", "observer-killed", "overrun", "namespace-made",
     "namespace-gone", "hook-gone", "restore-4", "restore-6", "tables-unloaded-4",
-    "tables-unloaded-6", "target-unloaded", "unload-refused", "reload", "round", "traffic",
+    "tables-unloaded-6", "target-unloaded", "unload-refused", "reload", "upgrade", "round",
+    "traffic",
 })  # fmt: skip  # pairs together
 #: the number of rounds that a slow machine has for these actions, however long they take
 _ROUNDS = 8

@@ -70,7 +70,7 @@ def upgrade(shared: Shared, wait_until: WaitUntil) -> str:
                 last = controller.detach(link.id)
                 assert (last.id, last.generation) == (before.id, before.generation)
                 assert last.programs == before.programs
-    return ", ".join(f"link {link.id} {link.stats}" for link in restored)
+    return ", ".join(f"link {link.id} met {link.stats.packets} packets" for link in restored)
 
 
 def _attach(end: ExitStack) -> list[Link]:

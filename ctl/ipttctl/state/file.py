@@ -111,6 +111,7 @@ class DeclaredFile:
             ProgramError: a descriptor is named that is not open.
         """
         links = []
+        absent_links = set()
         for name, entry in self.links.items():
             try:
                 link = _read(str(name), entry, self.directory, self.inherited)
@@ -122,7 +123,8 @@ class DeclaredFile:
                 if absent is None:
                     raise
                 absent[str(name)] = error
-        return State(tuple(links), frozenset(absent or ()))
+                absent_links.add(entry.get(_LINK))
+        return State(tuple(links), frozenset(absent or ()), frozenset(absent_links - {None}))
 
 
 def _read(name: str, entry: Any, directory: Path, inherited: Inherited) -> DeclaredLink:

@@ -84,8 +84,8 @@ class DeclaredLink:
 class State:
     """All declared links.
 
-    ``absent`` are the names of those whose network namespace or device is missing: they are not
-    among ``links``.
+    ``absent`` are the names of those whose network namespace or device is missing, and
+    ``absent_links`` the ids that these take over: they are not among ``links``.
 
     Raises:
         UsageError: two have the same name or take over the same link, or one is not valid.
@@ -93,6 +93,7 @@ class State:
 
     links: tuple[DeclaredLink, ...] = ()
     absent: frozenset[str] = frozenset()
+    absent_links: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         for link in self.links:

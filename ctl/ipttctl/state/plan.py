@@ -251,7 +251,7 @@ def make_plan(
         for link in links
         if link.id not in matched
         and link.persistent
-        and not (link.hook.gone is None and names.get(link.id, link.name) in state.absent)
+        and not (link.hook.gone is None and _declared_absent(link, names, state))
         and owned_by.get(link.id, terms.owner if terms.prune else None) == terms.owner
     )
     _check_confirmed(matches, adopted, links, matched, terms)
@@ -278,6 +278,11 @@ def make_plan(
         state.absent,
         taken,
     )
+
+
+def _declared_absent(link: Link, names: Mapping[int, str], state: State) -> bool:
+    """Whether a link is declared where there is no such network namespace or device now."""
+    return link.id in state.absent_links or names.get(link.id, link.name) in state.absent
 
 
 def _match(

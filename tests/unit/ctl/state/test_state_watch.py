@@ -424,3 +424,16 @@ def test_a_swap_of_before_is_not_blamed(
         machine.links[1]["programs"]["program"][0]["id"] = 9
         watch.wait(lambda: watch.actions()[1:] == ["swap"])
         assert watch.told == ["web: link 1 is not as declared"]
+
+
+def test_a_link_whose_place_is_missing_is_not_surplus(
+    module: FakeModule, machine: Machine, tmp_path: Path
+) -> None:
+    """It is declared by its number only, and its namespace has lost its name."""
+    other = machine.add()
+    entry = f"hook: nf:inet/input, netns: none-such, link: {other}, fd: {{packet: 7}}"
+    file = given(tmp_path / "state.yaml", f"links: {{web: {{{entry}}}}}")
+    with kept(file, module, terms=Terms(prune=True)) as watch:
+        watch.wait(lambda: watch.watch._ready)
+        assert watch.actions() == []
+        assert other in machine.links

@@ -60,7 +60,7 @@ test: check test-unit test-kernel ## every test: static checks, unit tests here,
 # Without a path pytest takes the testpaths of pyproject.toml.
 .PHONY: test-unit
 test-unit: setup ## tests that need no kernel module
-	@$(PYTHON) -m pytest -o cache_dir=$(BUILD)/cache/pytest
+	@$(PYTHON) -m pytest -n auto --maxprocesses 8 -o cache_dir=$(BUILD)/cache/pytest
 
 .PHONY: test-kernel
 test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")

@@ -30,7 +30,8 @@ fi
 (cd "$source" && xargs -d '\n' cp -a --update --parents -t "$directory" <<<"$listing")
 
 report=$directory/.report
-if ! make -s -C "$headers" M="$directory" "$@" modules >"$report" 2>&1; then
+# without the flags of a make that calls us: its job server does not reach here
+if ! MAKEFLAGS= make -s -j"$(nproc)" -C "$headers" M="$directory" "$@" modules >"$report" 2>&1; then
 	cat "$report" >&2
 	echo "The module does not build for $release" >&2
 	exit 1

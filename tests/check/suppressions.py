@@ -73,9 +73,10 @@ def _files(root: Path) -> Iterator[Path]:
 
 def complaints(root: Path) -> Iterator[str]:
     """Every place below ``root`` that silences a checker without a reason on its line."""
+    made = generated()
     for path in sorted(_files(root)):
         name = str(path.relative_to(root))
-        if name not in generated() and path.is_file():
+        if name not in made and path.is_file():
             text = path.read_text(errors="replace")
             for number in unexplained(name, text):
                 yield f"{name}:{number}: a checker is silenced without a reason on the line"

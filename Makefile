@@ -21,6 +21,8 @@ KERNEL ?= $(shell $(GUEST) kernels test)
 INSTALLED = $(shell $(GUEST) kernels test --installed)
 NEWEST = $(lastword $(INSTALLED))
 TESTS ?= tests/kernel
+# All of them are worth a second guest, for a processor that would be idle in the end.
+SHARED_OUT = $(if $(filter tests/kernel,$(TESTS)),--guests 2)
 TIMEOUT ?= 4800
 
 # Keep what tools leave behind out of the source directories.
@@ -64,7 +66,7 @@ test-unit: setup ## tests that need no kernel module
 
 .PHONY: test-kernel
 test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")
-	@$(GUEST) run $(if $(filter file,$(origin KERNEL)),--target test,$(KERNEL:%=--kernel %)) --timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
+	@$(GUEST) run $(if $(filter file,$(origin KERNEL)),--target test,$(KERNEL:%=--kernel %)) $(SHARED_OUT) --timeout $(TIMEOUT) -- $(PYTEST) $(TESTS)
 
 # The long runs: more kernels, debug kernels, the storm, measurements.
 include tests/long-runs.mk

@@ -17,10 +17,10 @@ from pathlib import Path
 from guest import accelerator, kernel_list
 from guest.accelerator import Accelerator
 from guest.errors import GuestError, KernelMissingError
-from guest.job import Job, Workspace, shared_directory
+from guest.job import Job, Workspace
 from guest.kernel_list import ListedKernel
 from guest.machine import Machine
-from guest.matrix import run_on_all, table
+from guest.matrix import run_on_all, shared_out, table
 from guest.runner import run, shell
 
 _EXIT_USAGE = 2
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--guests",
         type=int,
         default=1,
-        help="number of guests of one machine, which share the kernel test files (%(default)s)",
+        help="at most that many guests of each machine share the kernel test files (%(default)s)",
     )
     runner.add_argument("--timeout", type=float, default=600, help="seconds (%(default)s)")
     runner.add_argument("--icount", action="store_true", help="a clock that counts instructions")
@@ -166,20 +166,15 @@ def _run(arguments: argparse.Namespace, workspace: Workspace) -> int:
         environment["IPTT_TARGET"] = arguments.target
     if not machines:
         raise ValueError(f"no kernel of target {arguments.target} is among those asked for")
-    shared: tuple[Path, ...] = ()
-    if arguments.guests > 1:
-        if len(machines) > 1:
-            raise ValueError("guests of different machines cannot share out tests")
-        shared = (shared_directory(workspace),)
-        environment["IPTT_SHARED"] = str(shared[0])
-        environment["IPTT_SHARERS"] = str(arguments.guests)
-        machines *= arguments.guests
-    job = Job(tuple(arguments.command), arguments.module, environment, shared)
-    if len(machines) == 1 and not selection.uncounted and not selection.left_out:
+    job = Job(tuple(arguments.command), arguments.module, environment)
+    guests = min(arguments.guests, os.cpu_count() or 1)
+    if len(machines) * guests == 1 and not selection.uncounted and not selection.left_out:
         return run(machines[0], job, workspace, _write_through, arguments.timeout)
     outcomes = [
         replace(outcome, counts=outcome.machine.kernel.name not in selection.uncounted)
-        for outcome in run_on_all(machines, job, workspace, arguments.timeout)
+        for outcome in run_on_all(
+            shared_out(machines, job, workspace, guests), workspace, arguments.timeout
+        )
     ]
     print(table(outcomes))
     for sentence in selection.left_out:

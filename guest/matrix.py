@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One job on several machines, as many at a time as the host has processors."""
+"""Jobs on several machines, as many at a time as the host has processors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from guest.errors import GuestError
-from guest.job import Job, Workspace
+from guest.job import Job, Workspace, shared_directory
 from guest.machine import Machine
 from guest.runner import run
 
@@ -98,39 +99,82 @@ def numbered(names: Sequence[str]) -> list[str]:
     return unique
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """A job for a machine, which several guests may share: each takes tests that none has taken."""
+
+    machine: Machine
+    job: Job
+    share: Path | None = None
+    """The directory by which they know what is taken."""
+
+
+def shared_out(
+    machines: Sequence[Machine], job: Job, workspace: Workspace, guests: int
+) -> list[Assignment]:
+    """As many assignments for each machine as it has guests.
+
+    Every machine has its first guest before one has its second: late ones are for processors that
+    would be idle.
+    """
+    if guests == 1:
+        return [Assignment(machine, job) for machine in machines]
+    shares = [shared_directory(workspace) for _ in machines]
+    first = [
+        Assignment(machine, _sharing(job, share, guests), share)
+        for machine, share in zip(machines, shares, strict=True)
+    ]
+    return first * guests
+
+
+def _sharing(job: Job, share: Path, guests: int) -> Job:
+    variables = {"IPTT_SHARED": str(share), "IPTT_SHARERS": str(guests)}
+    return replace(job, environment={**job.environment, **variables}, shared=(*job.shared, share))
+
+
 def run_on_all(
-    machines: Sequence[Machine], job: Job, workspace: Workspace, timeout: float
+    assignments: Sequence[Assignment], workspace: Workspace, timeout: float
 ) -> list[Outcome]:
-    """Run a job on every machine, with its name before the output; ``timeout`` is for each.
+    """Run each job on its machine, with its name before the output; ``timeout`` is for each.
 
     A guest keeps one processor busy, however many CPUs it has. More guests than processors would
-    only slow each other down, and tests have deadlines.
+    only slow each other down, and tests have deadlines. There is no outcome of a guest that shares
+    a job of which another one has seen the end.
     """
     lock = threading.Lock()
     cancelled = threading.Event()
-    names = numbered(list(map(str, machines)))
+    names = numbered([str(assigned.machine) for assigned in assignments])
     width = max(map(len, names))
+    ended: set[Path] = set()
 
-    def on_one(machine: Machine, name: str) -> Outcome:
+    def on_one(assigned: Assignment, name: str) -> Outcome | None:
+        if assigned.share in ended:
+            return None
         sink = PrefixedLines(f"{name:<{width}} | ", lock)
         start = time.monotonic()
         status: int | None = None
         error: GuestError | None = None
         try:
-            status = run(machine, job, workspace, sink, timeout, cancelled=cancelled)
+            status = run(
+                assigned.machine, assigned.job, workspace, sink, timeout, cancelled=cancelled
+            )
         except GuestError as caught:
             error = caught
+        else:
+            if assigned.share is not None:
+                ended.add(assigned.share)
         sink.flush()
         last = sink.last
         if error is not None:
             sink(f"{error}\n".encode())
-        return Outcome(machine, time.monotonic() - start, status, last, error)
+        return Outcome(assigned.machine, time.monotonic() - start, status, last, error)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         try:
-            return list(pool.map(on_one, machines, names))
+            outcomes = list(pool.map(on_one, assignments, names))
         except BaseException:
             # interrupted: end the running guests and start no others
             cancelled.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    return [outcome for outcome in outcomes if outcome is not None]

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reports of runs on several machines."""
+"""Runs on several machines, and reports of them."""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from guest.accelerator import Accelerator
 from guest.errors import GuestLostError
+from guest.job import Job, Workspace
 from guest.kernels import Kernel
 from guest.machine import Machine
-from guest.matrix import Outcome, PrefixedLines, numbered, table
+from guest.matrix import Outcome, PrefixedLines, numbered, run_on_all, shared_out, table
 
 
 def machine(name: str, cpus: int) -> Machine:
@@ -71,3 +75,43 @@ def test_a_kernels_own_arguments_are_given_to_it() -> None:
     assert command[command.index("preempt=full") - 1] == "--append"
     assert command[command.index("--cpus") + 1] == "4"
     assert "--qemu-opts=-accel tcg,thread=single" in command
+
+
+@pytest.mark.parametrize(("lost", "runs"), [(0, {"6.1": 1, "6.12": 1}), (1, {"6.1": 2, "6.12": 1})])
+def test_guests_that_come_when_all_is_done_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: int, runs: dict[str, int]
+) -> None:
+    """One processor: a second guest of a machine comes after the first one's end."""
+    taken: list[str] = []
+    losses = [GuestLostError("no status", "tail")] * lost
+
+    def run(machine: Machine, job: Job, *_: Any, **__: Any) -> int:
+        share = Path(job.environment["IPTT_SHARED"])
+        assert job.shared == (share,)
+        assert share.is_dir()
+        taken.append(job.environment["IPTT_SHARED"])
+        if losses and machine.kernel.name == "6.1":
+            raise losses.pop()
+        return 0
+
+    monkeypatch.setattr("guest.matrix.run", run)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    workspace = Workspace(tmp_path, tmp_path / ".build", tmp_path)
+    machines = [machine("6.1", 2), machine("6.12", 2)]
+    assigned = shared_out(machines, Job(("true",)), workspace, 2)
+    assert [str(one.machine) for one in assigned] == ["6.1/2", "6.12/2"] * 2
+    outcomes = run_on_all(assigned, workspace, 1)
+    assert Counter(outcome.machine.kernel.name for outcome in outcomes) == runs
+    assert len(set(taken)) == 2
+    assert sum(outcome.error is not None for outcome in outcomes) == lost
+
+
+def test_a_job_that_is_not_shared_runs_once_on_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("guest.matrix.run", lambda *_, **__: 0)
+    workspace = Workspace(tmp_path, tmp_path / ".build", tmp_path)
+    machines = [machine("6.1", 1), machine("6.1", 2)]
+    outcomes = run_on_all(shared_out(machines, Job(("true",)), workspace, 1), workspace, 1)
+    assert [outcome.machine for outcome in outcomes] == machines
+    assert not (tmp_path / ".build").exists()

@@ -220,7 +220,8 @@ int ipttrace_arming_init(struct ipttrace_arming *arming)
  */
 void ipttrace_arming_exit(struct ipttrace_arming *arming)
 {
-	unregister_module_notifier(&arming->modules);
+	/* as long as functions are watched, it has to be known that their modules go */
 	flush_work(&arming->disarm);
+	unregister_module_notifier(&arming->modules);
 	WARN_ON_ONCE(arming->armed);
 }

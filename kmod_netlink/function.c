@@ -11,20 +11,15 @@
 
 /* Attempts to register while others change the same function, with a sleep after each. */
 #define REGISTER_TRIES 1000
-
-/**
- * ipttrace_site_find - find where ftrace patches a function
- * @symbol: its name; "module:name" for one of a module
- * @site: set to the address of the patched instruction
- *
- * kallsyms_lookup_name() is not exported. A kprobe that is registered disabled, and so never armed,
- * has the address: behind an ENDBR, where there is one, and so at the site.
- *
- * Context: process, may sleep.
- * Return: 0; -ENOENT if there is no such function; -EOPNOTSUPP if ftrace cannot patch it; or what
- * register_kprobe() returns.
+/*
+ * Attempts to find a patch site, with a sleep after each. ftrace_release_mod() takes the pages of a
+ * module that goes out of ftrace's list while ftrace_location() walks along it without a lock: a
+ * walker that is on such a page misses the rest.
  */
-int ipttrace_site_find(const char *symbol, unsigned long *site)
+#define SITE_TRIES 10
+
+/* One attempt of ipttrace_site_find(). */
+static int site_find(const char *symbol, unsigned long *site)
 {
 	struct kprobe kp = {
 		.symbol_name = symbol,
@@ -40,6 +35,48 @@ int ipttrace_site_find(const char *symbol, unsigned long *site)
 	if (!(kp.flags & KPROBE_FLAG_FTRACE))
 		err = -EOPNOTSUPP;
 	unregister_kprobe(&kp);
+	return err;
+}
+
+/**
+ * ipttrace_site_find - find where ftrace patches a function
+ * @symbol: its name; "module:name" for one of a module
+ * @site: set to the address of the patched instruction
+ *
+ * kallsyms_lookup_name() is not exported. A kprobe that is registered disabled, and so never armed,
+ * has the address: behind an ENDBR, where there is one, and so at the site.
+ *
+ * Context: process, may sleep.
+ * Return: 0; -ENOENT if there is no such function; -EOPNOTSUPP if ftrace cannot patch it; or what
+ * register_kprobe() returns.
+ */
+int ipttrace_site_find(const char *symbol, unsigned long *site)
+{
+	unsigned int tries;
+	int err;
+
+	for (tries = 0; tries < SITE_TRIES; tries++) {
+		err = site_find(symbol, site);
+		if (err != -EOPNOTSUPP)
+			break;
+		usleep_range(100, 1000);
+	}
+	return err;
+}
+
+/* Adds a site to the filter of a watch, or removes it. */
+static int filter_change(struct ipttrace_watch *watch, unsigned long site,
+			 int remove)
+{
+	unsigned int tries;
+	int err;
+
+	for (tries = 0; tries < SITE_TRIES; tries++) {
+		err = ftrace_set_filter_ip(&watch->ops, site, remove, 0);
+		if (err != -EINVAL)
+			break;
+		usleep_range(100, 1000);
+	}
 	return err;
 }
 
@@ -112,7 +149,7 @@ static int function_add(struct ipttrace_function *fn,
 	if (fn->behind)
 		WRITE_ONCE(*fn->behind, site + IPTTRACE_PATCH_SIZE);
 	WRITE_ONCE(fn->site, site);
-	err = ftrace_set_filter_ip(&fn->watch->ops, site, 0, 0);
+	err = filter_change(fn->watch, site, 0);
 	if (err) {
 		WRITE_ONCE(fn->site, 0);
 		NL_SET_ERR_MSG(
@@ -164,13 +201,15 @@ static void watch_unregister(struct ipttrace_watch *watch)
 
 /*
  * Removes a function from the filter of its watch. ftrace may have no memory for that. Handlers
- * ignore an address that none of our functions has.
+ * ignore an address that none of our functions has, and pass a call there on.
  */
 static void filter_remove(const struct ipttrace_function *fn)
 {
-	if (fn->site && ftrace_set_filter_ip(&fn->watch->ops, fn->site, 1, 0))
-		pr_warn("ipttrace: no memory to forget where %s is\n",
-			fn->symbol);
+	int err = fn->site ? filter_change(fn->watch, fn->site, 1) : 0;
+
+	if (err)
+		pr_warn("ipttrace: ftrace does not forget where %s is: error %d\n",
+			fn->symbol, err);
 }
 
 /**

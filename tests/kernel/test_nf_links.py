@@ -24,7 +24,6 @@ from ipttproto import Command, Flag, Gone, Hook, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import refused_dumps_are_explained, run, unload_module, wait_for
-from tests.kernel.support.maps import PROG_ARRAY, one_element_map
 from tests.kernel.support.network import (
     Network,
     event,
@@ -98,21 +97,6 @@ def test_control_blocks_are_as_they_were(
         assert stats.packets > 0
         # each run found its five words cleared
         assert stats.events == 0
-
-
-def test_tail_calls_of_socket_filters(
-    controller: Controller, make_program: MakeProgram, net: Network
-) -> None:
-    """A socket filter can tail-call another socket filter."""
-    target = socket_filter(make_program, asm.returning(1))
-    with one_element_map(PROG_ARRAY, 4) as programs:
-        syscalls.update(programs, bytes(4), target.fd.to_bytes(4, "little"))
-        jump = asm.load_map(asm.R2, programs) + asm.mov(asm.R3, 0) + asm.call(asm.TAIL_CALL)
-        program = socket_filter(make_program, jump + asm.returning(0))
-        link = attach(controller, program, "nf:inet/output", net.left)
-        net.left.ping(net.right_address)
-        stats = controller.detach(link.id).stats
-    assert stats.events == stats.packets > 0
 
 
 def test_a_slow_program_shows(

@@ -6,13 +6,19 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.kernel.support.cli import Running, running, trace_command
-from tests.kernel.support.kernel import run, wait_for
-from tests.kernel.support.kube_rulesets import kube_proxy_iptables, kube_proxy_nftables, services
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
+from tests.kernel.support.kube_rulesets import (
+    Service,
+    kube_proxy_iptables,
+    kube_proxy_nftables,
+    services,
+)
 from tests.kernel.support.network import Namespace, namespace
 
 
@@ -127,25 +133,18 @@ def test_the_rules_of_kube_proxy_are_named(place: Namespace, mode: str) -> None:
         chosen.append(every[9])
     expression = " or ".join(f"dst host {service.address}" for service in chosen)
     with trace_command("-N", place.name, "--backend", "nft", *expression.split()) as trace:
-        # until the ruleset is read
-        wait_for(lambda: _named(place, trace, chosen[0].address, chosen[0].port), what="a name")
         for service in chosen:
-            place.call(connect, service.address, service.port)
-        wait_for(
-            lambda: {e["destination"] for e in rules(trace)} >= {s.address for s in chosen},
-            what="events of each service",
-        )
-        shown = trace.finish()
-    for service in chosen:
-        about = {
-            event["owner_about"]
-            for event in shown
-            if event["destination"] == service.address and event["owner"] == "kube-proxy"
-        }
-        what = f"{service.namespace}/{service.name}"
-        assert any(what in text for text in about), (service, about)
+            # the ruleset is read table by table
+            wait_for(partial(_named, place, trace, service), COMMAND_TIMEOUT, "a name")
+        trace.finish()
 
 
-def _named(place: Namespace, trace: Running, address: str, port: int) -> bool:
-    place.call(connect, address, port)
-    return any(event["rule"] for event in rules(trace))
+def _named(place: Namespace, trace: Running, service: Service) -> bool:
+    """Whether an event of connections to a service names it."""
+    place.call(connect, service.address, service.port)
+    name = f"{service.namespace}/{service.name}"
+    return any(
+        name in event["owner_about"]
+        for event in rules(trace)
+        if event["destination"] == service.address and event["owner"] == "kube-proxy"
+    )

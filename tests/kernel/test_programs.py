@@ -36,6 +36,7 @@ from ipttproto import TABLE_SLOTS, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.bpf_tracers import kprobes
+from tests.kernel.support.kernel import kernel_version
 from tests.kernel.support.network import Network, send_udp
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -298,7 +299,7 @@ def test_a_private_stack_is_of_one_program_at_a_time(
     A kprobe program at a helper of the running program would do that; the kernel skips it if it
     knows that a program is running.
     """
-    version = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+    version = kernel_version()
     private = stack > PRIVATE_STACK and version >= (6, 13)
     code = (
         asm.store_number(asm.R10, -stack, 1) + asm.call(asm.GET_CURRENT_UID_GID) + asm.returning(1)

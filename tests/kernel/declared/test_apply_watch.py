@@ -30,6 +30,7 @@ from tests.kernel.support.kernel import (
     wait_for,
 )
 from tests.kernel.support.network import Namespace
+from tests.kernel.support.objects import REPOSITORY
 
 #: seconds of a fight; attempts at 0, 0, 0.5, 1.5, 3.5, 7.5 and 15.5 s
 FIGHT = 15
@@ -43,7 +44,7 @@ def mended(what: str, condition: Any) -> Any:
 
 def service_rights() -> list[str]:
     """A command line that executes another one with the rights that our unit has."""
-    text = Path(__file__).parents[2].joinpath("installer", "ipttctl-apply@.service").read_text()
+    text = (REPOSITORY / "installer" / "ipttctl-apply@.service").read_text()
     assert "NoNewPrivileges=yes" in text
     settings = re.findall(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)
     kept = [f"+{word.removeprefix('CAP_').lower()}" for words in settings for word in words.split()]

@@ -19,7 +19,7 @@ from ipttproto import TABLE_SLOTS, NfMode, Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import loader
 from tests.kernel.support.btf import GLOBAL, Types
-from tests.kernel.support.kernel import redirected_functions
+from tests.kernel.support.kernel import kernel_version, redirected_functions
 from tests.kernel.support.loader import LoadError, loaded, loaded_btf, map_of_maps, typed_map
 from tests.kernel.support.maps import PROG_ARRAY, SOCKMAP, one_element_map
 
@@ -288,7 +288,12 @@ def test_socket_filters_are_refused_too(
         used = stack.enter_context(one_element_map(kind, 4))
         if inside:
             used = stack.enter_context(map_of_maps(used))
-        bad = stack.enter_context(loaded(code(used), loader.SOCKET_FILTER))
+        try:
+            bad = stack.enter_context(loaded(code(used), loader.SOCKET_FILTER))
+        except LoadError as error:
+            if "cannot pass map_type" not in str(error):
+                raise
+            pytest.skip(f"this kernel's verifier refuses it itself (7.3 does): {error}")
         good = stack.enter_context(loaded(asm.returning(1), loader.SOCKET_FILTER))
         with pytest.raises(KernelError, match=words) as refused:
             controller.attach(hook, ProgramSet({Slot.PACKET: bad}))
@@ -319,6 +324,8 @@ def _held_in_a_map(name: str, size: int) -> tuple[bytes, int, int]:
 def test_the_verifier_keeps_locks_and_timers_from_kprobe_programs(
     name: str, size: int, words: str
 ) -> None:
+    if name == "bpf_timer" and kernel_version() >= (7, 0):
+        pytest.skip("this kernel has timers for programs in any context")
     blob, key, value = _held_in_a_map(name, size)
     with (
         loaded_btf(blob) as btf,

@@ -191,6 +191,12 @@ def wait_for_no_redirection() -> None:
     wait_for(lambda: not redirected_functions(), what="no function is redirected")
 
 
+def kernel_version() -> tuple[int, int]:
+    """The first two numbers of the kernel's release."""
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return int(major), int(minor)
+
+
 def refused_dumps_are_explained() -> bool:
     """Whether the kernel supports a sentence for a refused dump; 6.1 does not.
 

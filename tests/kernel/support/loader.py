@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ipttctl.bpf.syscalls import update
+from ipttctl.bpf.verifier_log import verifier_reason
 
 _NR_BPF = 321  # x86-64
 _FUNC, _ARRAY_OF_MAPS = 12, 12
@@ -96,19 +97,13 @@ def loaded(
         try:
             os.close(load(log))
         except OSError:
-            raise LoadError(error.errno or errno.EIO, _last_line(log.value)) from None
+            reason = verifier_reason(log.value.decode(errors="replace"))
+            raise LoadError(error.errno or errno.EIO, reason) from None
         raise LoadError(error.errno or errno.EIO, "loads at the second attempt") from None
     try:
         yield fd
     finally:
         os.close(fd)
-
-
-def _last_line(log: bytes) -> str:
-    """The verifier's reason: its last line before the instruction counts."""
-    lines = [line for line in log.decode(errors="replace").splitlines() if line.strip()]
-    reasons = [line for line in lines if not line.startswith(("processed ", "verification time"))]
-    return reasons[-1] if reasons else ""
 
 
 @contextmanager

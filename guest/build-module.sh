@@ -31,7 +31,7 @@ fi
 
 report=$directory/.report
 # without the flags of a make that calls us: its job server does not reach here
-if ! MAKEFLAGS= make -s -j"$(nproc)" -C "$headers" M="$directory" "$@" modules >"$report" 2>&1; then
+if ! MAKEFLAGS='' make -s -j"$(nproc)" -C "$headers" M="$directory" "$@" modules >"$report" 2>&1; then
 	cat "$report" >&2
 	echo "The module does not build for $release" >&2
 	exit 1

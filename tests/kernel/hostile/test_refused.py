@@ -213,12 +213,13 @@ SENDING = {
 def test_the_verifier_keeps_kprobe_programs_from_sending_and_sleeping() -> None:
     arguments = b"".join(asm.mov(register, 0) for register in (2, 3, 4, 5))
     for helper in SENDING.values():
-        # 6.1 and 6.12 word it differently
+        # each kernel words it differently
+        words = (
+            f"(unknown func|cannot use helper).*#{helper}$|might sleep in a non-sleep"
+            f"|sleepable helper .*#{helper} in non-sleepable"
+        )
         with (
-            pytest.raises(
-                LoadError,
-                match=f"(unknown func|cannot use helper).*#{helper}$|might sleep in a non-sleep",
-            ),
+            pytest.raises(LoadError, match=words),
             loaded(arguments + asm.call(helper) + asm.returning(0)),
         ):
             pass
@@ -291,9 +292,12 @@ def test_socket_filters_are_refused_too(
         try:
             bad = stack.enter_context(loaded(code(used), loader.SOCKET_FILTER))
         except LoadError as error:
-            if "cannot pass map_type" not in str(error):
+            # 7.3's verifier refuses it itself, if the program does more than to name the map
+            if "sockmap" not in str(error) and "map_type" not in str(error):
                 raise
-            pytest.skip(f"this kernel's verifier refuses it itself (7.3 does): {error}")
+            bad = stack.enter_context(
+                loaded(asm.load_map(asm.R1, used) + asm.returning(1), loader.SOCKET_FILTER)
+            )
         good = stack.enter_context(loaded(asm.returning(1), loader.SOCKET_FILTER))
         with pytest.raises(KernelError, match=words) as refused:
             controller.attach(hook, ProgramSet({Slot.PACKET: bad}))

@@ -77,7 +77,8 @@ def _run(
         "parent": os.getpid(),
     }
     done = tools.run(
-        [python, "-P", str(COMPILER)] if here else [python, "-I", str(COMPILER)],
+        # -B: bytecode that is written below /usr makes headers there look changed on an overlay
+        [python, "-B", "-P" if here else "-I", str(COMPILER)],
         text=json.dumps(request),
         # bpfcc looks for headers in the current directory first
         directory=_EMPTY,

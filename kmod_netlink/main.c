@@ -16,6 +16,7 @@
  * promotion.c	shadows that are promoted when conditions on their verdicts are met
  * history.c	the last generations of a link
  * restore.c	links parked, and restored in the next module
+ * restore_parse.c	what a link was in the module before, as a request says it
  * restore_command.c	the commands of who does that
  * hook.c	the kinds of hooks that there are: table.c, nf.c and chain.c
  * program.c	program sets: checking and filling them

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import shutil
@@ -99,6 +100,19 @@ def test_a_header_of_a_header_changes(source: Path) -> None:
     assert returned(source) == (9, False)
     write(source.parent / "lib/b.h", "#define VALUE 7\n")
     assert returned(source) == (7, False), "both are kept"
+
+
+def test_bytecode_is_not_written(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not below /usr: on an overlay the headers there would seem to change while they are read."""
+    if importlib.util.find_spec("bcc") is None:
+        pytest.skip("the system's Python runs isolated, and writes where it is not to")
+    bytecode = tmp_path / "bytecode"
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(bytecode))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    assert returned(source) == (7, True)
+    assert not bytecode.exists()
 
 
 def test_the_source_changes(source: Path) -> None:

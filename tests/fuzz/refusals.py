@@ -52,11 +52,11 @@ NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
 
 SELDOM: Final[Mapping[str, str]] = {
     "links of the module before are being restored: `ipttctl module upgrade` completes that":
-        "test_upgrade.py",
-    "there is a link with this id": "test_upgrade.py",
-    "no link of before had this id": "test_upgrade.py",
-    "a link that is restored needs its id and its generation": "test_upgrade.py",
-    "a violation needs its condition and its link": "test_upgrade.py",
+        "test_parking.py",
+    "there is a link with this id": "test_parking.py",
+    "no link of before had this id": "test_parking.py",
+    "a link that is restored needs its id and its generation": "test_parking.py",
+    "a violation needs its condition and its link": "test_parking.py",
     "the link has another shadow than expected": "test_shadow_lifetimes.py",
     "the shadow of a link may write to a map of the programs": "test_shadow_refused.py",
     "the programs may reach maps of a link's shadow (map of maps, extension)":

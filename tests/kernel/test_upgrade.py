@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.maps import Map
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
-from ipttctl.errors import ExpectationError, KernelError, ModuleError, NameTakenError
+from ipttctl.errors import KernelError, ModuleError, NameTakenError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
@@ -31,13 +30,12 @@ from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttctl.link.restore import LinkRecord, Restorer
-from ipttctl.link.wire import Connection
 from ipttctl.state import journal as record
 from ipttctl.state.apply import apply_state, diff_state
 from ipttctl.state.file import read_state
 from ipttctl.upgrade import journal, run, steps
 from ipttctl.upgrade.steps import UpgradeOutcome
-from ipttproto import Action, Command, DetachReason, NfMode, Slot, Walk
+from ipttproto import Action, DetachReason, NfMode, Slot, Walk
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import ipttctl, running
@@ -433,101 +431,6 @@ def test_a_way_back_is_needed(old: Path, new: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("IPTTRACE_KO", str(new))
     assert upgrade() is not None
     assert_loaded(new)
-
-
-def test_the_module_refuses(make_program: MakeProgram) -> None:
-    """While links are parked nobody makes others; a link that is restored is one of before."""
-    programs = ProgramSet({Slot.PACKET: make_program(type=ProgramType.SOCKET_FILTER).fd})
-    hook = NfHook.parse("nf:inet4/output", mode=NfMode.FILTER)
-    with Controller() as controller, Restorer() as restorer, Connection.open() as connection:
-        link = controller.attach(hook, programs, persistent=True, name="kept")
-        found = restorer.snapshot()
-        (one,) = found.records
-        with pytest.raises(KernelError, match=r"no links are being restored.*attribute restore"):
-            restorer.restore(one)
-        with pytest.raises(ExpectationError, match="links have changed since then"):
-            restorer.park(found.numbers.sequence - 1, force=False, reason="")
-        owned = controller.attach(hook, programs)
-        with pytest.raises(KernelError, match=r"owns (a )?link") as refused:
-            restorer.park(None, force=False, reason="")
-        assert refused.value.errno == errno.EBUSY
-        controller.detach(owned.id)
-        restorer.park(None, force=False, reason="")
-        # once more, and nothing is forgotten
-        restorer.park(None, force=False, reason="")
-        assert (restorer.links(), list(restorer.parked())) == ([], [link.id])
-        for persistent in (True, False):
-            with pytest.raises(KernelError, match="`ipttctl module upgrade` completes that"):
-                controller.attach(hook, programs, persistent=persistent)
-
-        def restore(**changes: Any) -> list[dict[str, Any]]:
-            with ExitStack() as opened:
-                request = one.request(opened)
-                flags = changes.pop("flags", request["flags"])
-                wrong = request["restore"] | changes
-                kept = {name: value for name, value in wrong.items() if value is not None}
-                request |= {"flags": flags, "restore": kept}
-                return connection.request(Command.ATTACH, request, "restoring")
-
-        past = dict(one.history[0])
-        program = past["program"][0]
-        for wrong, why, number in (
-            ({"link": owned.id + 1}, "no link of before had this id", errno.EINVAL),
-            ({"link": None}, "needs its id and its generation", errno.EINVAL),
-            ({"generation": None}, "needs its id and its generation", errno.EINVAL),
-            ({"violation": {"link": 1}}, "needs its condition and its link", errno.EINVAL),
-            ({"flags": 0}, "only a persistent link is restored", errno.EINVAL),
-            ({"past": [past] * 17}, "more generations than a history has", errno.E2BIG),
-            (
-                {"past": [past | {"program": [program | {"tag": b"short"}]}]},
-                "needs its id and its tag",
-                errno.EINVAL,
-            ),
-            ({"past": [past | {"program": [{"id": 1}]}]}, "no slot is given", errno.EINVAL),
-            ({"stats": {"slot": [{"runs": 1}]}}, "no slot is given", errno.EINVAL),
-        ):
-            with pytest.raises(KernelError, match=why) as refused:
-                restore(**wrong)
-            assert refused.value.errno == number
-        (back,) = restore()
-        with pytest.raises(NameTakenError, match="there is a link with this id"):
-            restore()
-        changes: tuple[Callable[[], Any], ...] = (
-            lambda: controller.rename("kept", "other"),
-            lambda: controller.swap("kept", programs),
-            lambda: controller.shadow("kept", programs),
-            lambda: controller.adopt("kept"),
-            lambda: controller.release("kept"),
-            lambda: controller.detach("kept"),
-        )
-        for change in changes:
-            with pytest.raises(KernelError, match="completes that") as refused:
-                change()
-            assert refused.value.errno == errno.EBUSY
-        restorer.restored()
-        assert one.same(Link.from_attributes(back))
-        assert restorer.parked() == {}
-        controller.detach(controller.rename("kept", "other").id)
-
-
-def test_the_next_module_takes_no_other_persistent_link(
-    old: Path, make_program: MakeProgram
-) -> None:
-    """One that somebody owns for the moment cannot become one; and numbers have an end."""
-    unload_module()
-    with pytest.raises(ModuleError, match=r"(?i)invalid (argument|parameters)"):
-        module.insert(old, f"restore_link={(1 << 32) - 1}", "restore_sequence=9")
-    assert MODULE not in loaded_modules()
-    module.insert(old, "restore_link=7", "restore_sequence=9")
-    programs = ProgramSet({Slot.ENTRY: make_program().fd})
-    with Controller() as controller, Restorer() as restorer:
-        link = controller.attach(TableHook(), programs)
-        assert link.id == 8
-        with pytest.raises(KernelError, match="completes that"):
-            controller.release(link.id)
-        restorer.restored()
-        assert controller.release(link.id).persistent
-        controller.detach(link.id)
 
 
 # --- killed ---------------------------------------------------------------------------------------

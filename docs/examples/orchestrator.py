@@ -70,6 +70,7 @@ def begin(
     controller: Controller, links: Sequence[Link], choice: ProgramChoice, version: str, seconds: int
 ) -> list[Link]:
     """Swap all links in one step; the labels note what they dropped before."""
+    # how many drops are usual in that time is the difference of two looks
     time.sleep(USUAL)
     later = {link.id: controller.link(link.id) for link in links}
     with ExitStack() as opened:
@@ -119,6 +120,7 @@ def watch(controller: Controller, links: Sequence[Link], seconds: int) -> bool:
                 return False
         if all(link.rollback_in is None or link.rollback_in <= seconds for link in now):
             return True
+        # counters tell nobody when they change
         time.sleep(INTERVAL)
 
 

@@ -54,7 +54,7 @@ ADDRESS, PORT = "127.0.0.1", 9
 LATER = 600.0
 #: rounds, and packets that pass meanwhile, however slow the guest is
 ENOUGH, MANY = 12, 500
-#: seconds in which a guard that is to fire would have fired; that none does is seen by waiting only
+#: seconds in which a guard that is to fire would have fired
 WHILE = 2.0
 #: a guard's window in seconds, and a while after which what was counted before is outside
 WINDOW, BEYOND = 3, 4
@@ -309,6 +309,7 @@ def test_a_guard_needs_no_controller(
     process.join()
     # a drop too few
     send(place, 9)
+    # the guard must not fire: nothing tells that
     time.sleep(WHILE)
     assert controller.link(link.id).generation == 2
     with controller.link_changes() as changes:
@@ -351,6 +352,7 @@ def test_too_few_packets_decide_nothing(
         controller.swap(link.id, programs(bad), guards=[guard(text)], rollback_after=WHILE)
     # each is a violation, if it counts: there are fewer than a thousand
     send(place, 20)
+    # no guard may fire meanwhile: nothing tells that
     time.sleep(WHILE / 2)
     assert [controller.link(link.id).outcome for link in links[:1]] == [SwapOutcome.WAITING]
     for link in links[1:]:
@@ -401,6 +403,7 @@ def test_a_window_moves(
     controller.swap(link.id, programs(bad), guards=[guard(f"drops < 30 for {WINDOW}s")])
     for _ in range(3):
         send(place, 14)
+        # what was sent leaves the window: time is what the test is about
         time.sleep(BEYOND)
     assert controller.link(link.id).outcome == SwapOutcome.WAITING
     assert controller.link(link.id).stats.drops == 42

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Links that outlive the module while everybody else uses it: parked, and restored in the next one.
 
-The module is the same build again, and there is no journal: these are for tests/kernel's
-test_upgrade.py.
+The module is the same build again, and there is no journal: tests/kernel/test_upgrade.py has these.
 """
 
 from __future__ import annotations

@@ -28,8 +28,7 @@ from ipttctl.system.host_identity import HostIdentity
 RECORD: Final = Path("/run/ipttctl/declared.json")
 """The file of the record."""
 
-#: seconds for which nobody is told that a lock is waited for, and between two attempts to have it:
-#: flock() knows no time-out
+#: seconds for which nobody is told that a lock is waited for, and between two attempts to have it
 _SOON: Final = 2.0
 _INTERVAL: Final = 0.05
 _FORMAT: Final = 5
@@ -139,6 +138,7 @@ def _wait(lock: int, tell: Callable[[str], None] | None) -> None:
             return _lock(lock)
         except LockedError as error:
             if time.monotonic() < soon:
+                # flock() knows no time-out
                 time.sleep(_INTERVAL)
                 continue
             if tell:

@@ -229,6 +229,7 @@ def test_a_fight_is_bounded(place: Namespace, file: File, accept: Program, other
         controller.swap(link, ProgramSet({Slot.PACKET: other.fd}))
         begin = time.monotonic()
         watch.wait_for_text("this happens again and again")
+        # the number of swaps in this time is what is looked at
         time.sleep(FIGHT)
         generation = controller.link(link).generation
         seconds = time.monotonic() - begin

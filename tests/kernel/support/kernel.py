@@ -59,6 +59,7 @@ def wait_for(condition: Callable[[], T], timeout: float = 20, what: str = "") ->
     while not (value := condition()):
         if time.monotonic() > end:
             raise AssertionError(f"not within {timeout} s: {what or condition}")
+        # the conditions are of many kinds, and most of what they look at wakes nobody
         os.sched_yield()
         time.sleep(0.02)
     return value

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from ipttproto import Command, Comparison, Flag, Slot
+from ipttproto import Command, Comparison, Flag, LinkFlag, Slot
 from ipttproto.attributes import BINARY, NLA_F_NESTED, NLA_TYPE_MASK, U64, Attribute
 from ipttproto.family import ATTRIBUTE_SETS, LIMITS, Condition, ProgramSet, Top
 from tests.fuzz.generate import Generator
@@ -85,6 +85,7 @@ class Mutator:
             self.right_value,
             self.other_member,
             self.other_member,
+            self.other_flags,
             self.other_payload,
             self.other_programs,
             self.senseless_condition,
@@ -203,6 +204,13 @@ class Mutator:
             node = self._pick.choice(found)
             assert node.schema
             node.payload = self._generator.value(node.schema)
+
+    def other_flags(self, request: Request) -> None:
+        """Set any combination of flags of a link, most of which another kind of hook takes."""
+        for node in request.nodes:
+            if node.schema is Top.by_name["flags"]:
+                flags = self._pick.randrange(1 << max(LinkFlag).bit_length())
+                node.payload = flags.to_bytes(4, "little")
 
     def other_payload(self, request: Request) -> None:
         """Name another open file in place of the map for payloads."""

@@ -229,9 +229,12 @@ def test_nearly_right_messages(
     possible = _possible_sentences(world)
     if MESSAGES >= ENOUGH:
         for number in range(MORE_ROUNDS):
-            if possible <= tally.sentences.keys():
+            missing = possible - tally.sentences.keys()
+            if not missing:
                 break
+            print(f"round {number}: not heard yet: {sorted(missing)}")
             _round(campaign, target, world, number, ROUND)
+        _report(campaign, begin)
     print(f"errnos {dict(tally.errnos.most_common())}")
     for sentence, count in tally.sentences.most_common():
         print(f"{count:7}  {sentence}")

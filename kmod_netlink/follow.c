@@ -214,35 +214,33 @@ static noinline notrace bool filter_at_offset(const struct ipttrace_set *set,
 	return wanted;
 }
 
-/* True if the set's filter, if it has one, lets the packet through. */
-static __always_inline bool filter_wants(const struct ipttrace_set *set,
+/* True if the set's filter lets the packet through. */
+static __always_inline bool filter_takes(const struct ipttrace_set *set,
 					 const struct nft_pktinfo *pkt)
 {
-	bool wanted;
+	struct sk_buff *skb = pkt->skb;
+	bool takes;
 	int offset;
 
-	if (!set->filter)
-		return true;
 	/* filters are for packets of IP */
 	if (!is_ip(pkt))
 		return false;
-	offset = skb_network_offset(pkt->skb);
+	offset = skb_network_offset(skb);
 	/* BPF stays on its CPU */
 	preempt_disable_notrace();
 	if (likely(!offset))
-		wanted = bpf_prog_run(set->filter, pkt->skb);
+		takes = ipttrace_filter_run(set->filter, skb);
 	else
-		wanted = offset > 0 && filter_at_offset(set, pkt->skb, offset);
+		takes = offset > 0 && filter_at_offset(set, skb, offset);
 	preempt_enable_notrace();
-	return wanted;
+	return takes;
 }
 
-/* True if the place of a set's link, but for namespace and family, and filter take every packet. */
-static __always_inline bool set_wants_all(const struct ipttrace_set *set)
+/* True if the set has no filter, or one that lets the packet through. */
+static __always_inline bool filter_wants(const struct ipttrace_set *set,
+					 const struct nft_pktinfo *pkt)
 {
-	const struct ipttrace_chain_place *place = set->link->place;
-
-	return !set->filter && !place->table[0];
+	return !set->filter || filter_takes(set, pkt);
 }
 
 /* The first set from number @i on whose link may be at this base chain, or the number of sets. */
@@ -458,6 +456,26 @@ void ipttrace_follow_known(const struct nft_chain *chain, struct sk_buff *skb,
 
 /* --- the redirect -------------------------------------------------------------------------- */
 
+static __always_inline void chain_redirect(struct ftrace_regs *fregs)
+{
+	ipttrace_redirect(fregs, ipttrace_follow_functions[0].replacement);
+}
+
+/*
+ * Does what the handler does for a packet that only the filter of one set can keep away: most hosts
+ * have one link. packet_may_be_wanted() saves more registers. noinline: see there.
+ */
+static noinline notrace void
+redirect_if_filter_takes(struct ftrace_regs *fregs,
+			 const struct ipttrace_set *set,
+			 const struct nft_pktinfo *pkt)
+{
+	if (set->filter_draws || filter_takes(set, pkt))
+		chain_redirect(fregs);
+	else
+		this_cpu_inc(set->link->stats->packets);
+}
+
 /* ftrace handler of nft_do_chain(); every packet pays for it. */
 static void notrace chain_handler(unsigned long ip, unsigned long parent_ip,
 				  struct ftrace_ops *ops,
@@ -469,6 +487,8 @@ static void notrace chain_handler(unsigned long ip, unsigned long parent_ip,
 		(void *)ipttrace_argument(fregs, CHAIN_CHAIN_ARG);
 	/* nf_hook() holds the RCU read lock around nft_do_chain() */
 	const struct ipttrace_sets *sets = rcu_dereference(published);
+	const struct ipttrace_chain_place *place;
+	const struct ipttrace_set *set;
 	unsigned int i;
 
 	/* ftrace may not have been able to remove the address of an earlier load (function.c) */
@@ -477,10 +497,14 @@ static void notrace chain_handler(unsigned long ip, unsigned long parent_ip,
 	i = next_concerned(sets, 0, pkt, chain);
 	if (i == sets->count)
 		return;
-	if (set_wants_all(sets->set[i]) ||
-	    packet_may_be_wanted(sets, i, pkt, chain))
-		ipttrace_redirect(fregs,
-				  ipttrace_follow_functions[0].replacement);
+	set = sets->set[i];
+	place = set->link->place;
+	if (!place->table[0] && !set->filter)
+		chain_redirect(fregs);
+	else if (!place->table[0] && i + 1 == sets->count)
+		redirect_if_filter_takes(fregs, set, pkt);
+	else if (packet_may_be_wanted(sets, i, pkt, chain))
+		chain_redirect(fregs);
 }
 
 /* PERMANENT: sysctl kernel.ftrace_enabled must not switch links off behind their backs. */

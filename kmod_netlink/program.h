@@ -86,11 +86,21 @@ static inline size_t ipttrace_filter_size(const struct ipttrace_set *set)
 	return set->filter_len * sizeof(struct sock_filter);
 }
 
+/*
+ * Runs a classic filter as bpf_prog_run() does, but for statistics of its runs: nobody could ask
+ * for them, since it has no id.
+ */
+static __always_inline bool ipttrace_filter_run(const struct bpf_prog *filter,
+						const struct sk_buff *skb)
+{
+	return bpf_dispatcher_nop_func(skb, filter->insnsi, filter->bpf_func);
+}
+
 /* True if the set's filter lets @skb through, whose data must start at the network header. */
 static inline bool ipttrace_set_filter(const struct ipttrace_set *set,
 				       const struct sk_buff *skb)
 {
-	return !set->filter || bpf_prog_run(set->filter, skb);
+	return !set->filter || ipttrace_filter_run(set->filter, skb);
 }
 
 /* False if the filter rejects @skb, and would do so again. */

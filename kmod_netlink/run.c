@@ -28,7 +28,8 @@ static u64 run_begin(void)
 static void run_end(struct ipttrace_slot_stats __percpu *stats, u64 begin)
 {
 	this_cpu_inc(stats->runs);
-	if (begin)
+	/* the run may have begun before times were wanted */
+	if (static_branch_unlikely(&bpf_stats_enabled_key) && begin)
 		this_cpu_add(stats->run_time, sched_clock() - begin);
 }
 
@@ -39,8 +40,9 @@ static void run_end(struct ipttrace_slot_stats __percpu *stats, u64 begin)
  */
 static bool run_enter(const struct ipttrace_set *set, enum ipttrace_slot slot)
 {
-	bool alone = __this_cpu_inc_return(programs_running) == 1;
+	bool alone = !__this_cpu_read(programs_running);
 
+	__this_cpu_inc(programs_running);
 	if (unlikely(set->alone & BIT(slot)))
 		alone &= ipttrace_active_enter();
 	return alone;
@@ -54,9 +56,25 @@ static void run_leave(const struct ipttrace_set *set, enum ipttrace_slot slot)
 }
 
 /*
+ * Keep programs on their CPU and apart. Softirqs are off, and preemption with them, unless softirqs
+ * are threads: on PREEMPT_RT preemption is switched off.
+ */
+static __always_inline void programs_begin(void)
+{
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		preempt_disable();
+}
+
+static __always_inline void programs_end(void)
+{
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		preempt_enable();
+}
+
+/*
  * Runs the program in a slot. Returns what it returns; 0 if one of ours was running on this CPU
- * already, or any tracing program and this one must not run on top of that; both are counted. With
- * preemption off, which keeps the program on its CPU, and on PREEMPT_RT others off it.
+ * already, or any tracing program and this one must not run on top of that; both are counted.
+ * Between programs_begin() and programs_end().
  */
 static __always_inline u32 run(const struct ipttrace_set *set,
 			       enum ipttrace_slot slot, struct pt_regs *regs)
@@ -86,7 +104,7 @@ static __always_inline u32 run(const struct ipttrace_set *set,
  * @slot: a slot that has a program
  * @regs: its context
  *
- * Context: process or softirq, the RCU read lock held, which map helpers check for.
+ * Context: softirqs off, the RCU read lock held, which map helpers check for.
  * Return: the return value of the program; 0 if it could not run, which is counted.
  */
 u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
@@ -94,9 +112,9 @@ u32 ipttrace_set_run(const struct ipttrace_set *set, enum ipttrace_slot slot,
 {
 	u32 result;
 
-	preempt_disable();
+	programs_begin();
 	result = run(set, slot, regs);
-	preempt_enable();
+	programs_end();
 	return result;
 }
 
@@ -164,13 +182,13 @@ void ipttrace_selection_run(const struct ipttrace_selection *selection,
 
 		if (!set->progs[slot])
 			continue;
-		/* on PREEMPT_RT also: an entry program could write into the payload of this one */
-		preempt_disable();
+		/* for the event too: an entry program could write into the payload of this one */
+		programs_begin();
 		if (run(set, slot, regs)) {
 			this_cpu_inc(set->link->stats->events);
 			if (event)
 				ipttrace_set_emit(set, slot, event);
 		}
-		preempt_enable();
+		programs_end();
 	}
 }

@@ -42,6 +42,8 @@ class ListedKernel:
     """The newest version in the suite with which all tests have passed."""
     chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Files of kernel tests that a make target runs, by target, if not all."""
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Files of kernel tests that a make target leaves to another of its kernels, by target."""
 
     def __post_init__(self) -> None:
         if bool(self.package) == bool(self.built):
@@ -70,6 +72,11 @@ class ListedKernel:
             found = kernels.newest(self.installed or self.name)
         return replace(found, name=self.name, arguments=self.arguments)
 
+    def runs(self, file: str, target: str) -> bool:
+        """Whether a make target runs a file of kernel tests on it."""
+        chosen = file in self.chosen.get(target, (file,))
+        return chosen and file not in self.left_out.get(target, ())
+
     def is_newer(self, kernel: Kernel) -> bool:
         """Whether a kernel of the suite is newer than the last one that passed."""
         return bool(self.passed) and _version(kernel.release) > _version(self.passed)
@@ -87,7 +94,10 @@ def _entry(fields: Mapping[str, Any]) -> ListedKernel:
             **fields,
             "arguments": tuple(fields.get("arguments", ())),
             "targets": {name: tuple(cpus) for name, cpus in fields["targets"].items()},
-            "chosen": {name: tuple(files) for name, files in fields.get("chosen", {}).items()},
+            **{
+                which: {target: tuple(files) for target, files in fields.get(which, {}).items()}
+                for which in ("chosen", "left_out")
+            },
         }
     )
 
@@ -138,6 +148,7 @@ def support_table() -> str:
         runs = [
             f"`make {target}` {', '.join(map(str, cpus))}"
             + (f" ({len(kernel.chosen[target])} files)" if target in kernel.chosen else "")
+            + (f" (not {len(kernel.left_out[target])} files)" if target in kernel.left_out else "")
             for target, cpus in kernel.targets.items()
         ]
         lines.append(f"| {kernel.name} | {what} | {'; '.join(runs)} | {kernel.reason} |")

@@ -46,11 +46,11 @@ MakeProgram = Callable[..., Program]
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out files that the make target does not run on this kernel, unless they are named."""
-    target = os.environ.get("IPTT_TARGET", "")
-    chosen = kernel_list.named(os.environ["IPTT_KERNEL"]).chosen.get(target) if target else None
-    if chosen is None or not collection_path.name.startswith("test_"):
+    target = os.environ.get("IPTT_TARGET")
+    if not target or not collection_path.name.startswith("test_"):
         return None
-    return collection_path.name not in chosen
+    kernel = kernel_list.named(os.environ["IPTT_KERNEL"])
+    return None if kernel.runs(collection_path.name, target) else True
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:

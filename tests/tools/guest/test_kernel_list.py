@@ -55,9 +55,33 @@ def test_a_kernel_is_installed_or_built() -> None:
         kernel_list.ListedKernel("x", "why", {})
 
 
+THERE = frozenset(path.name for path in (REPOSITORY / "tests" / "kernel").rglob("test_*.py"))
+
+
 def test_chosen_files_exist_and_are_some_of_them() -> None:
-    there = {path.name for path in (REPOSITORY / "tests" / "kernel").rglob("test_*.py")}
     for kernel in kernel_list.load():
-        assert set(kernel.chosen) <= set(kernel.targets)
-        for files in kernel.chosen.values():
-            assert set(files) < there
+        for which in (kernel.chosen, kernel.left_out):
+            assert set(which) <= set(kernel.targets)
+            for files in which.values():
+                assert set(files) < THERE
+
+
+@pytest.mark.parametrize("target", ["test", "test-all"])
+def test_files_that_a_kernel_leaves_out_another_runs(target: str) -> None:
+    every_file = {kernel.name for kernel in kernel_list.of_target(target) if not kernel.chosen}
+    for kernel in kernel_list.of_target(target):
+        for file in kernel.left_out.get(target, ()):
+            others = every_file - {kernel.name}
+            assert any(kernel_list.named(other).runs(file, target) for other in others)
+
+
+def test_what_a_target_runs_on_a_kernel() -> None:
+    chosen = kernel_list.ListedKernel(
+        "x", "why", {}, package="linux-image-x", chosen={"test": ("test_a.py",)}
+    )
+    assert [chosen.runs(file, "test") for file in ("test_a.py", "test_b.py")] == [True, False]
+    assert chosen.runs("test_b.py", "test-all")
+    others = kernel_list.ListedKernel(
+        "x", "why", {}, package="linux-image-x", left_out={"test": ("test_a.py",)}
+    )
+    assert [others.runs(file, "test") for file in ("test_a.py", "test_b.py")] == [False, True]

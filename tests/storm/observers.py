@@ -16,7 +16,8 @@ from tests.storm.actor import Actor, Child
 from tests.storm.journal import FAILED
 from tests.storm.shared import Phase
 
-_BUFFERS = (1 << 15, 1 << 18, 1 << 22)
+#: with the least, two batches overrun it, however slow the machine
+_BUFFERS = (1 << 12, 1 << 15, 1 << 18, 1 << 22)
 
 
 def observe(controller: Controller, buffer: int) -> EventStream:

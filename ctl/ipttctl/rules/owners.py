@@ -222,10 +222,8 @@ def _match(
         pattern = entry.patterns.get(field)
         if pattern is None:
             continue
-        match = pattern.search if field == "text" else pattern.fullmatch
-        found = next(filter(None, map(match, fields[field])), None)
+        found = next(filter(None, map(pattern.match, fields[field])), None)
         if found is None:
             return None
-        if pattern.groupindex:
-            groups |= found.groupdict("")
+        groups |= found.groupdict("")
     return groups

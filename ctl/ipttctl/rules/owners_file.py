@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import yaml
 
 from ipttctl.bpf.private_dirs import check_private
 from ipttctl.errors import ProgramError, UsageError, os_reason
-from ipttctl.rules.patterns import compile_pattern
+from ipttctl.rules.patterns import Pattern
 
 #: what an entry can look at; the whole of each but the text has to match
 FIELDS: Final = ("backend", "family", "table", "chain", "comment", "text")
@@ -33,7 +32,7 @@ class OwnerEntry:
     """
 
     owner: str
-    patterns: Mapping[str, re.Pattern[str]]
+    patterns: Mapping[str, Pattern]
     says: str
     fallback: bool = False
 
@@ -56,8 +55,9 @@ class _Loader(yaml.BaseLoader):
 
 
 def read_own() -> tuple[OwnerEntry, ...]:
-    """The entries that come with this package."""
-    return _entries(Path(__file__).with_name("owners.yaml"), "owners.yaml", _OWN_LOADER)
+    """The entries that come with this package; a test holds them to what a user's are held to."""
+    own = Path(__file__).with_name("owners.yaml")
+    return tuple(_entry(given) for given in _read(own, own.name, _OWN_LOADER))
 
 
 def read_trusted(file: Path) -> tuple[OwnerEntry, ...]:
@@ -72,10 +72,14 @@ def read_trusted(file: Path) -> tuple[OwnerEntry, ...]:
         raise UsageError(error.problem, error.remedy) from None
     except OSError as error:
         raise UsageError(f"cannot read {file}: {os_reason(error)}") from None
-    return _entries(file, str(file), _Loader)
+    entries = []
+    for number, given in enumerate(_read(file, str(file), _Loader), 1):
+        _check_keys(given, called := f"{file}: entry {number}")
+        entries.append(_checked(_entry(given), f"{called} ({given['owner']})"))
+    return tuple(entries)
 
 
-def _entries(file: Path, called: str, loader: Any) -> tuple[OwnerEntry, ...]:
+def _read(file: Path, called: str, loader: Any) -> list[Any]:
     try:
         with file.open(encoding="utf-8") as opened:
             text = opened.read(_LONGEST + 1)
@@ -91,10 +95,10 @@ def _entries(file: Path, called: str, loader: Any) -> tuple[OwnerEntry, ...]:
     except yaml.YAMLError as error:
         raise UsageError(f"{called} is no YAML: {_complaint(error)}") from None
     if content is None:
-        return ()
+        return []
     if not isinstance(content, list):
         raise UsageError(f"{called} is no list of entries", 'each begins with "- owner: NAME"')
-    return tuple(_entry(given, called, number) for number, given in enumerate(content, 1))
+    return content
 
 
 def _complaint(error: yaml.YAMLError) -> str:
@@ -105,8 +109,15 @@ def _complaint(error: yaml.YAMLError) -> str:
     return str(error)
 
 
-def _entry(given: Any, file: str, number: int) -> OwnerEntry:
-    called = f"{file}: entry {number}"
+def _entry(given: Mapping[str, str]) -> OwnerEntry:
+    patterns = {
+        field: Pattern(given[field], anywhere=field == _TEXT) for field in FIELDS if field in given
+    }
+    fallback = given.get("fallback", "false") == "true"
+    return OwnerEntry(given["owner"], patterns, given["says"], fallback)
+
+
+def _check_keys(given: Any, called: str) -> None:
     if not isinstance(given, Mapping):
         raise UsageError(f"{called} is no object", 'it begins with "- owner: NAME"')
     if isinstance(given.get("owner"), str):
@@ -121,26 +132,26 @@ def _entry(given: Any, file: str, number: int) -> OwnerEntry:
     for key in ("owner", "says"):
         if not given.get(key):
             raise UsageError(f"{called}: there is no {key}", "every entry has owner and says")
-    fallback = given.get("fallback", "false")
-    if fallback not in {"true", "false"}:
+    if given.get("fallback", "false") not in {"true", "false"}:
         raise UsageError(f"{called}: fallback is neither true nor false")
-    patterns = {field: _pattern(given[field], field, called) for field in FIELDS if field in given}
-    if not patterns:
+
+
+def _checked(entry: OwnerEntry, called: str) -> OwnerEntry:
+    for field, pattern in entry.patterns.items():
+        try:
+            pattern.check()
+        except UsageError as error:
+            raise UsageError(f"{called}: {field}: {error.problem}", error.remedy) from None
+    if not entry.patterns:
         raise UsageError(f"{called} matches every rule", f"give one of: {', '.join(FIELDS)}")
-    _check_says(given["says"], patterns, called)
-    return OwnerEntry(given["owner"], patterns, given["says"], fallback == "true")
+    _check_says(entry, called)
+    return entry
 
 
-def _pattern(pattern: str, field: str, called: str) -> re.Pattern[str]:
-    try:
-        return compile_pattern(pattern, anywhere=field == _TEXT)
-    except UsageError as error:
-        raise UsageError(f"{called}: {field}: {error.problem}", error.remedy) from None
-
-
-def _check_says(says: str, patterns: Mapping[str, re.Pattern[str]], called: str) -> None:
+def _check_says(entry: OwnerEntry, called: str) -> None:
     """Check that a template has no other names in braces than groups, each in one pattern."""
-    groups = [group for pattern in patterns.values() for group in pattern.groupindex]
+    says = entry.says
+    groups = [group for one in entry.patterns.values() for group in one.compiled.groupindex]
     twice = next((group for group in groups if groups.count(group) > 1), None)
     if twice:
         raise UsageError(f"{called}: the group '{twice}' is in two patterns")

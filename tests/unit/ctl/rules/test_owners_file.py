@@ -11,7 +11,7 @@ import pytest
 from ipttctl.errors import UsageError
 from ipttctl.rules import owners as owners_module
 from ipttctl.rules.owners import Owner, Owners, Place
-from ipttctl.rules.patterns import compile_pattern
+from ipttctl.rules.patterns import Pattern
 
 PLACE = Place("nft", "inet", "office", "guests", 'ip saddr 192.0.2.1 drop comment "ticket 17"')
 
@@ -118,7 +118,7 @@ def test_a_mistake_has_a_sentence(file: Path, content: str, sentence: str) -> No
 )
 def test_a_pattern_that_can_take_too_long_is_refused(pattern: str) -> None:
     with pytest.raises(UsageError, match=r"too long|group of its own"):
-        compile_pattern(pattern)
+        Pattern(pattern).check()
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,36 @@ def test_a_pattern_that_can_take_too_long_is_refused(pattern: str) -> None:
     ],
 )
 def test_what_is_taken_has_an_end(pattern: str, anywhere: bool) -> None:
-    compiled = compile_pattern(pattern, anywhere=anywhere)
+    taken = Pattern(pattern, anywhere=anywhere)
+    taken.check()
     start = time.process_time()
-    text = "a" * (1024 if anywhere else 256)
-    assert not (compiled.search if anywhere else compiled.fullmatch)(text)
+    assert not taken.match("a" * (1024 if anywhere else 256))
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("KUBE-SVC-[A-Z]+", "KUBE-SVC-AB"),
+        ("docker0?", "docker"),
+        ("ab{0,2}c", "ac"),
+        ("ab*", "a"),
+        ("ab+", "abb"),
+        ("a|b", "b"),
+        ("(?:a|b)c", "bc"),
+        ("a.c", "abc"),
+        (r"a\.c", "a.c"),
+        ("(?i)ab", "AB"),
+        ("", ""),
+    ],
+)
+def test_what_a_pattern_begins_with_keeps_nothing_out(pattern: str, text: str) -> None:
+    assert Pattern(pattern).match(text)
+
+
+def test_a_pattern_is_compiled_for_a_text_that_begins_like_it() -> None:
+    pattern = Pattern("KUBE-SVC-[A-Z]+")
+    assert not pattern.match("DOCKER-USER")
+    assert "compiled" not in vars(pattern)
+    assert not pattern.match("KUBE-SVC-1")
+    assert "compiled" in vars(pattern)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ipttctl.rules.owners import Owner, Owners, Place
-from ipttctl.rules.owners_file import read_trusted
+from ipttctl.rules.owners_file import read_own, read_trusted
 from tests.unit.ctl.rules.owners_table import owners_table
 
 ROOT = Path(__file__).parents[4]
@@ -33,4 +33,6 @@ def test_our_own_file_passes_the_checks_of_a_users(tmp_path: Path) -> None:
     copy = tmp_path / "owners.yaml"
     copy.write_text(own.read_text())
     copy.chmod(0o600)
-    assert len(read_trusted(copy)) > 200
+    entries = read_trusted(copy)
+    assert len(entries) > 200
+    assert entries == read_own()

@@ -7,25 +7,16 @@ counts the header, a type of 16 bits whose upper two bits are flags, a value, pa
 
 from __future__ import annotations
 
-import io
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from construct import (
-    Construct,
-    ConstructError,
-    GreedyBytes,
-    Int16un,
-    Int32sn,
-    Int32un,
-    Int64un,
-    NullTerminated,
-    Struct,
-)
+from construct import FormatField, Int16un, Int32sn, Int32un, Int64un, Struct
 
 from ipttproto.enumerations import DocumentedType, Feature
 from ipttproto.errors import ProtocolError
+from ipttproto.layout import packer
 
 NLA_ALIGNTO: Final = 4
 NLA_F_NESTED: Final = 1 << 15
@@ -33,26 +24,31 @@ NLA_TYPE_MASK: Final = 0x3FFF
 
 AttributeHeader: Final = Struct("length" / Int16un, "type" / Int16un)
 HEADER_SIZE: Final = AttributeHeader.sizeof()
+_HEADER: Final = packer(AttributeHeader)
 
 
 @dataclass(frozen=True)
 class ScalarType:
-    """The type of a value that is not a nest: its construct format, policy type and YNL name.
+    """The type of a value that is not a nest: its policy type and YNL name.
 
-    ``range`` bounds a number.
+    ``format`` is that of a number, and ``range`` bounds it.
     """
 
     ynl: str
     policy: str
-    format: Construct[Any, Any]
+    format: struct.Struct | None = None
     range: range = range(0)
 
 
-U32: Final = ScalarType("u32", "NLA_U32", Int32un, range(1 << 32))
-S32: Final = ScalarType("s32", "NLA_S32", Int32sn, range(-(1 << 31), 1 << 31))
-U64: Final = ScalarType("u64", "NLA_U64", Int64un, range(1 << 64))
-STRING: Final = ScalarType("string", "NLA_NUL_STRING", NullTerminated(GreedyBytes))
-BINARY: Final = ScalarType("binary", "NLA_BINARY", GreedyBytes)
+def _number(field: FormatField[int, int]) -> struct.Struct:
+    return struct.Struct(field.fmtstr)
+
+
+U32: Final = ScalarType("u32", "NLA_U32", _number(Int32un), range(1 << 32))
+S32: Final = ScalarType("s32", "NLA_S32", _number(Int32sn), range(-(1 << 31), 1 << 31))
+U64: Final = ScalarType("u64", "NLA_U64", _number(Int64un), range(1 << 64))
+STRING: Final = ScalarType("string", "NLA_NUL_STRING")
+BINARY: Final = ScalarType("binary", "NLA_BINARY")
 
 
 @dataclass(frozen=True)
@@ -148,18 +144,18 @@ class AttributeSet:
 def split(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
     """(number, payload) of each attribute in ``data``; ProtocolError if one is truncated."""
     view = memoryview(data)
-    offset = 0
-    while offset < len(view):
-        if len(view) - offset < HEADER_SIZE:
-            raise ProtocolError(f"{len(view) - offset} bytes after the last attribute")
-        header = AttributeHeader.parse(view[offset : offset + HEADER_SIZE])
-        if not HEADER_SIZE <= header.length <= len(view) - offset:
+    offset, end = 0, len(view)
+    while offset < end:
+        left = end - offset
+        if left < HEADER_SIZE:
+            raise ProtocolError(f"{left} bytes after the last attribute")
+        length, kind = _HEADER.unpack_from(view, offset)
+        if not HEADER_SIZE <= length <= left:
             raise ProtocolError(
-                f"attribute {header.type & NLA_TYPE_MASK} says {header.length} bytes, "
-                f"{len(view) - offset} are there"
+                f"attribute {kind & NLA_TYPE_MASK} says {length} bytes, {left} are there"
             )
-        yield header.type & NLA_TYPE_MASK, view[offset + HEADER_SIZE : offset + header.length]
-        offset += align(header.length)
+        yield kind & NLA_TYPE_MASK, view[offset + HEADER_SIZE : offset + length]
+        offset += align(length)
 
 
 def align(length: int) -> int:
@@ -181,16 +177,23 @@ def _features_of_value(attribute: Attribute, value: Any) -> Feature:
 
 
 def _parse_one(space: AttributeSet, attribute: Attribute, payload: memoryview) -> Any:
-    if isinstance(attribute.type, AttributeSet):
-        return attribute.type.parse(payload)
-    stream = io.BytesIO(payload)
-    try:
-        value = attribute.type.format.parse_stream(stream)
-    except ConstructError as error:
-        raise ProtocolError(f"{space.name}.{attribute.name}: {error}") from None
-    if stream.read(1):
-        raise ProtocolError(f"{space.name}.{attribute.name}: {len(payload)} bytes are too many")
-    return value.decode(errors="surrogateescape") if attribute.type is STRING else value
+    kind = attribute.type
+    if isinstance(kind, AttributeSet):
+        return kind.parse(payload)
+    if kind.format:
+        if len(payload) != kind.format.size:
+            raise ProtocolError(
+                f"{space.name}.{attribute.name}: {len(payload)} bytes, {kind.format.size} expected"
+            )
+        return kind.format.unpack(payload)[0]
+    value = bytes(payload)
+    if kind is BINARY:
+        return value
+    text, nul, behind = value.partition(b"\0")
+    if not nul or behind:
+        wrong = "there are bytes behind the text's NUL" if nul else "the text has no NUL"
+        raise ProtocolError(f"{space.name}.{attribute.name}: {wrong}")
+    return text.decode(errors="surrogateescape")
 
 
 def _build_one(space: AttributeSet, attribute: Attribute, value: Any) -> bytes:
@@ -202,18 +205,28 @@ def _build_one(space: AttributeSet, attribute: Attribute, value: Any) -> bytes:
     else:
         if isinstance(value, str):
             value = value.encode(errors="surrogateescape")
-        if attribute.type is STRING and b"\0" in value:
-            raise ProtocolError(f"{where}: there is a NUL in the text")
         _check_bounds(where, attribute, value)
-        try:
-            payload = attribute.type.format.build(value)
-        except (ConstructError, TypeError) as error:
-            raise ProtocolError(f"{where}: {error}") from None
+        payload = _build_scalar(where, attribute.type, value)
     length = HEADER_SIZE + len(payload)
     if length > 0xFFFF:
         raise ProtocolError(f"{where}: {len(payload)} bytes do not fit into an attribute")
-    header = AttributeHeader.build({"length": length, "type": number})
-    return header + payload + bytes(align(length) - length)
+    return _HEADER.pack(length, number) + payload + bytes(align(length) - length)
+
+
+def _build_scalar(where: str, kind: ScalarType, value: Any) -> bytes:
+    if kind.format:
+        try:
+            return kind.format.pack(value)
+        except struct.error as error:
+            raise ProtocolError(f"{where}: {error}") from None
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise ProtocolError(f"{where}: {value!r} is no text and no bytes")
+    content = bytes(value)
+    if kind is BINARY:
+        return content
+    if b"\0" in content:
+        raise ProtocolError(f"{where}: there is a NUL in the text")
+    return content + b"\0"
 
 
 def _check_bounds(where: str, attribute: Attribute, value: Any) -> None:

@@ -4,30 +4,32 @@
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from construct import ConstructError
-
-from ipttproto.attributes import HEADER_SIZE, NLA_TYPE_MASK, AttributeHeader, align, split
+from ipttproto.attributes import HEADER_SIZE, AttributeHeader, align, split
 from ipttproto.enumerations import Loss
 from ipttproto.errors import ProtocolError
 from ipttproto.family import FIRST_SIZES, Batch, Event, Payload, Top
-from ipttproto.layout import dtype, fields, row_format
+from ipttproto.layout import dtype, fields, packer, row_format
 
 if TYPE_CHECKING:
     from ipttproto.arrays import np, npt
 
 #: the most bytes that fit into an attribute
 _MOST: Final = 0xFFFF - HEADER_SIZE
-_STRIDE: Final = align(HEADER_SIZE + Event.sizeof())
+_BATCH: Final = packer(Batch)
+_BATCH_NUMBER: Final = Top.by_name["batch"].number
+_CAUSES: Final = tuple(Loss)
+_EVENT_SIZE: Final = Event.sizeof()
+_STRIDE: Final = align(HEADER_SIZE + _EVENT_SIZE)
 #: one attribute with one event, without its header
 _ROW: Final = struct.Struct(
-    f"={HEADER_SIZE}x{row_format(Event)}{_STRIDE - HEADER_SIZE - Event.sizeof()}x"
+    f"={HEADER_SIZE}x{row_format(Event)}{_STRIDE - HEADER_SIZE - _EVENT_SIZE}x"
 )
+_NO_HEADER: Final = "an events message does not start with a batch header of our layout"
 #: members before the names, which are the last ones
 _NOT_NAMES: Final = [member.c_type for member in fields(Event)].index("char")
 
@@ -120,42 +122,35 @@ def parse_batch(payload: bytes | memoryview) -> EventBatch:
     left out; those that an earlier one lacks are zero.
     """
     view = memoryview(payload)
-    try:
-        attribute = AttributeHeader.parse(view)
-        first, behind = view[HEADER_SIZE : attribute.length], view[align(attribute.length) :]
-        header = Batch.parse(_fitted(first, Batch.sizeof()))
-    except ConstructError as error:
-        raise ProtocolError(f"batch header: {error}") from None
-    if (
-        attribute.type & NLA_TYPE_MASK != Top.by_name["batch"].number
-        or len(first) < FIRST_SIZES["batch"]
-        or not FIRST_SIZES["event"] <= header.event_size <= _MOST
-    ):
-        raise ProtocolError("an events message does not start with a batch header of our layout")
-    stride = align(HEADER_SIZE + header.event_size)
-    end = header.count * stride
+    number, first = next(split(view), (0, view))
+    if number != _BATCH_NUMBER or len(first) < FIRST_SIZES["batch"]:
+        raise ProtocolError(_NO_HEADER)
+    behind = view[align(HEADER_SIZE + len(first)) :]
+    if len(first) < _BATCH.size:
+        first = memoryview(_fitted(first, _BATCH.size))
+    sequence, *lost, clock_offset, cpu, count, size, _ = _BATCH.unpack_from(first)
+    if not FIRST_SIZES["event"] <= size <= _MOST:
+        raise ProtocolError(_NO_HEADER)
+    stride = align(HEADER_SIZE + size)
+    end = count * stride
     if len(behind) < end:
-        raise ProtocolError(f"batch says {header.count} events, {len(behind)} bytes are there")
+        raise ProtocolError(f"batch says {count} events, {len(behind)} bytes are there")
     wire, behind = behind[:end], behind[end:]
-    if set(wire.cast("I")[:: stride // HEADER_SIZE]) - {_event_header(header.event_size)}:
+    if wire.cast("I")[:: stride // HEADER_SIZE].tobytes() != _event_header(size) * count:
         raise ProtocolError("a batch holds something else than events of one layout")
-    if header.event_size != Event.sizeof():
+    if size != _EVENT_SIZE:
         wire = _in_our_layout(wire, stride)
+    payloads = _parse_payloads(behind, count) if behind else {}
     return EventBatch(
-        header.cpu,
-        header.sequence,
-        {cause: header.lost[cause] for cause in Loss},
-        header.clock_offset,
-        wire,
-        _parse_payloads(behind, header.count),
+        cpu, sequence, dict(zip(_CAUSES, lost, strict=True)), clock_offset, wire, payloads
     )
 
 
 @cache
-def _event_header(size: int) -> int:
-    """The header of each event's attribute, as one number."""
+def _event_header(size: int) -> bytes:
+    """The header of each event's attribute."""
     header = {"length": HEADER_SIZE + size, "type": Top.by_name["event"].number}
-    return int.from_bytes(AttributeHeader.build(header), sys.byteorder)
+    return AttributeHeader.build(header)
 
 
 def _in_our_layout(wire: memoryview, stride: int) -> memoryview:

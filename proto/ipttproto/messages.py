@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import enum
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from construct import ConstructError, Int8un, Int16un, Int32sn, Int32un, Struct
+from construct import Int8un, Int16un, Int32sn, Int32un, Struct
 
 from ipttproto.attributes import STRING, U32, Attribute, AttributeSet, align
 from ipttproto.errors import ProtocolError
 from ipttproto.family import VERSION, Top
+from ipttproto.layout import packer
 from ipttproto.operations import Command
 
 MessageHeader: Final = Struct(
@@ -26,6 +28,10 @@ GenericHeader: Final = Struct("command" / Int8un, "version" / Int8un, "reserved"
 ErrorHeader: Final = Struct("error" / Int32sn, "request" / MessageHeader)
 
 PAYLOAD_OFFSET: Final = MessageHeader.sizeof() + GenericHeader.sizeof()
+
+_MESSAGE: Final = packer(MessageHeader)
+_GENERIC: Final = packer(GenericHeader)
+_ERROR: Final = struct.Struct(Int32sn.fmtstr)
 
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
@@ -103,20 +109,9 @@ def build_request(
 ) -> bytes:
     """Build a request to the kernel; raises ProtocolError for attributes that do not fit."""
     payload = Top.build(attributes)
-    header = MessageHeader.build(
-        {
-            "length": PAYLOAD_OFFSET + len(payload),
-            "type": family_id,
-            "flags": int(Flag.REQUEST | flags),
-            "sequence": sequence,
-            "portid": 0,
-        }
-    )
-    return (
-        header
-        + GenericHeader.build({"command": command, "version": VERSION, "reserved": 0})
-        + payload
-    )
+    length = PAYLOAD_OFFSET + len(payload)
+    header = _MESSAGE.pack(length, family_id, int(Flag.REQUEST | flags), sequence, 0)
+    return header + _GENERIC.pack(command, VERSION, 0) + payload
 
 
 def parse_datagram(
@@ -125,33 +120,31 @@ def parse_datagram(
     """Parse the messages of one datagram; raises ProtocolError if one is truncated."""
     view = memoryview(data)
     while view:
-        header = _parse(MessageHeader, view, "message header")
-        if not MessageHeader.sizeof() <= header.length <= len(view):
-            raise ProtocolError(f"message says {header.length} bytes, {len(view)} are there")
-        message, view = view[: header.length], view[align(header.length) :]
-        if header.type == NLMSG_ERROR:
-            yield _parse_acknowledgement(header, message)
-        elif header.type == NLMSG_DONE:
-            body = message[MessageHeader.sizeof() :]
-            error = _parse(Int32sn, body, "end of dump") if body else 0
-            yield Done(header.sequence, _errno(error), header.flags)
-        elif header.type == family_id:
-            generic = _parse(
-                GenericHeader, message[MessageHeader.sizeof() :], "generic-netlink header"
-            )
-            yield Message(header.sequence, generic.command, header.flags, message[PAYLOAD_OFFSET:])
+        length, kind, flags, sequence, _ = _unpack(_MESSAGE, view, "message header")
+        if not _MESSAGE.size <= length <= len(view):
+            raise ProtocolError(f"message says {length} bytes, {len(view)} are there")
+        body, view = view[_MESSAGE.size : length], view[align(length) :]
+        if kind == NLMSG_ERROR:
+            yield _parse_acknowledgement(flags, body)
+        elif kind == NLMSG_DONE:
+            error = _unpack(_ERROR, body, "end of dump")[0] if body else 0
+            yield Done(sequence, _errno(error), flags)
+        elif kind == family_id:
+            command, _, _ = _unpack(_GENERIC, body, "generic-netlink header")
+            yield Message(sequence, command, flags, body[_GENERIC.size :])
 
 
-def _parse_acknowledgement(header: Any, message: memoryview) -> Acknowledgement:
-    body = message[MessageHeader.sizeof() :]
-    error = _parse(ErrorHeader, body, "acknowledgement")
+def _parse_acknowledgement(flags: int, body: memoryview) -> Acknowledgement:
+    error, *_ = _unpack(_ERROR, body, "acknowledgement")
+    request = body[_ERROR.size :]
+    length, _, _, sequence, _ = _unpack(_MESSAGE, request, "acknowledgement")
     extack: dict[str, Any] = {}
-    if header.flags & Flag.ACK_TLVS:
-        request = 0 if header.flags & Flag.CAPPED else error.request.length - MessageHeader.sizeof()
-        extack = ErrorAttributes.parse(body[ErrorHeader.sizeof() + align(max(request, 0)) :])
+    if flags & Flag.ACK_TLVS:
+        kept = _MESSAGE.size if flags & Flag.CAPPED else max(length, _MESSAGE.size)
+        extack = ErrorAttributes.parse(request[_MESSAGE.size + align(kept - _MESSAGE.size) :])
     return Acknowledgement(
-        error.request.sequence,
-        _errno(error.error),
+        sequence,
+        _errno(error),
         extack.get("message", ""),
         extack.get("offset"),
         extack.get("miss-type"),
@@ -166,8 +159,7 @@ def _errno(error: int) -> int:
     return -error
 
 
-def _parse(format_: Any, data: memoryview, what: str) -> Any:
-    try:
-        return format_.parse(data)
-    except ConstructError as error:
-        raise ProtocolError(f"{what}: {error}") from None
+def _unpack(format_: struct.Struct, data: memoryview, what: str) -> tuple[Any, ...]:
+    if len(data) < format_.size:
+        raise ProtocolError(f"{what}: {len(data)} bytes, {format_.size} expected")
+    return format_.unpack_from(data)

@@ -186,6 +186,7 @@ def test_bytes_that_are_no_attribute_are_an_error() -> None:
         ({"programs": {"program": [{"slot": 9}]}}, "program.slot: 9 is above 4"),
         ({"programs": {"filter": bytes(32769)}}, "at most 32768"),
         ({"batch": bytes(70000)}, "do not fit into an attribute"),
+        ({"owner-comm": 7}, "owner-comm: 7 is no text and no bytes"),
     ],
 )
 def test_values_that_do_not_fit(values: dict[str, Any], sentence: str) -> None:
@@ -210,6 +211,15 @@ def test_scalar_of_another_size_is_an_error() -> None:
         Top.parse(bytes.fromhex("0600 0100 0300 0000"))
     with pytest.raises(ProtocolError, match=r"ipttrace\.link"):
         Top.parse(bytes.fromhex("0c00 0100 0300000000000000"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"), [("0600 0e00 6162 0000", "has no NUL"), ("0800 0e00 6100 6200", "behind")]
+)
+def test_a_text_ends_with_the_only_nul(raw: str, said: str) -> None:
+    table = Top.by_name["table"].number
+    with pytest.raises(ProtocolError, match=rf"ipttrace\.table: .*{said}"):
+        Top.parse(bytes.fromhex(raw.replace("0e00", f"{table:02x}00")))
 
 
 def test_number_or_name_cannot_be_used_twice() -> None:

@@ -55,6 +55,9 @@ ROUTERS6: Final = ("fd77:1::1", "fd77:2::1")
 BACK: Final = "UDP, back"
 """The label of answers in a conversation."""
 
+TAGGED: Final = "VLAN"
+"""The label of packets of a VLAN."""
+
 UNKNOWN: Final = ("192.0.2.9", "2001:db8::9")
 """Addresses without a route."""
 
@@ -238,7 +241,7 @@ class _Generator:
         tag = struct.pack("!HH", self._chance.choice((5, 7, 0x2005)), ethertype(ends))
         packet = self._ip(ends, _UDP, self._datagram(ends))
         frame = ethernet(MAC["r1"], MAC["c0"], ETH_VLAN, tag + packet)
-        return [Packet(Origin.CLIENT, "VLAN", frame)]
+        return [Packet(Origin.CLIENT, TAGGED, frame)]
 
     # parts of packets
 

@@ -17,6 +17,7 @@ from ipttctl.errors import IpttctlError
 from ipttctl.verify.laboratory import Namespaces
 from ipttctl.verify.nftables import Nftables
 from ipttctl.verify.outcome import Outcome
+from ipttctl.verify.packets import TAGGED
 from ipttctl.verify.run import Case, Result, Runner, cases
 from ipttctl.verify.words import Vocabulary
 
@@ -127,6 +128,16 @@ def test_changes_leave_nothing_behind(results: list[Result]) -> None:
                 place = f"{chain.family} {chain.table} {chain.name}"
                 assert found[place] == len(chain.rules)
             assert not any(" commits " in fact for fact in outcome.facts)
+
+
+def test_tagged_packets_are_sent_where_none_is_forwarded(runner: Runner) -> None:
+    found: Counter[tuple[bool, bool]] = Counter()
+    for case in cases(runner.vocabulary, SEED, CASES):
+        ruleset, sent = case.made(runner.grammar, 1, bridges=False)
+        forwards = ' to "' in ruleset.text
+        found[forwards, any(packet.label == TAGGED for packet in sent)] += 1
+    assert found[False, True]
+    assert not found[True, True]
 
 
 def test_a_case_is_made_again_from_its_name(runner: Runner) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +40,22 @@ def event_dtype() -> np.dtype[np.void]:
     return dtype(Event)
 
 
+@cache
+def _attribute_dtypes() -> tuple[np.dtype[np.void], np.dtype[np.void]]:
+    """The attribute of an event, as a record and as so many bytes."""
+    from ipttproto.arrays import np  # noqa: PLC0415  # as below
+
+    record = np.dtype(
+        {
+            "names": ["event"],
+            "formats": [event_dtype()],
+            "offsets": [HEADER_SIZE],
+            "itemsize": _STRIDE,
+        }
+    )
+    return record, np.dtype((np.void, _STRIDE))
+
+
 @dataclass(frozen=True)
 class EventBatch:
     """Events of one CPU, consecutive unless ``select`` left some out.
@@ -57,7 +73,7 @@ class EventBatch:
     clock_offset: int
     wire: memoryview
     payloads: Mapping[int, bytes] = field(default_factory=dict)
-    places: Sequence[int] | None = None
+    places: npt.NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.wire) // _STRIDE if self.places is None else len(self.places)
@@ -67,35 +83,39 @@ class EventBatch:
         """The events as an array, for work on all of them without Python code for each."""
         from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms, and rows need no arrays
 
-        attribute = np.dtype(
-            {
-                "names": ["event"],
-                "formats": [event_dtype()],
-                "offsets": [HEADER_SIZE],
-                "itemsize": _STRIDE,
-            }
-        )
-        events = np.frombuffer(self.wire, attribute)["event"]
-        return events if self.places is None else events[list(self.places)]
+        record, unstructured = _attribute_dtypes()
+        if self.places is None:
+            attributes = np.frombuffer(self.wire, record)
+        else:
+            # numpy copies records member by member
+            attributes = np.frombuffer(self.wire, unstructured)[self.places].view(record)
+        events: npt.NDArray[np.void] = attributes["event"]
+        return events
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The members of each event, in the order of the record."""
         packed = (
             _ROW.iter_unpack(self.wire)
             if self.places is None
-            else (_ROW.unpack_from(self.wire, place * _STRIDE) for place in self.places)
+            else (_ROW.unpack_from(self.wire, place * _STRIDE) for place in self.places.tolist())
         )
         for row in packed:
             yield (*row[:_NOT_NAMES], *[name.rstrip(b"\0") for name in row[_NOT_NAMES:]])
 
     def select(self, wanted: npt.NDArray[np.bool_]) -> EventBatch:
         """The batch of the events for which ``wanted``, an array of the same length, is true."""
-        kept = [place for place, one in enumerate(wanted.tolist()) if one]
-        payloads = self.payloads and {
-            new: self.payloads[old] for new, old in enumerate(kept) if old in self.payloads
-        }
-        places = kept if self.places is None else [self.places[place] for place in kept]
-        return replace(self, payloads=payloads, places=places)
+        (kept,) = wanted.nonzero()
+        payloads: Mapping[int, bytes] = {}
+        if self.payloads:
+            payloads = {
+                new: self.payloads[old]
+                for new, old in enumerate(kept.tolist())
+                if old in self.payloads
+            }
+        places = kept if self.places is None else self.places[kept]
+        return EventBatch(
+            self.cpu, self.sequence, self.lost, self.clock_offset, self.wire, payloads, places
+        )
 
     def without_first(self, count: int) -> EventBatch:
         """The batch without its first ``count`` events, as if the module had not sent them."""
@@ -111,7 +131,7 @@ class EventBatch:
         """The number of each event."""
         if self.places is None:
             return list(range(self.sequence, self.sequence + len(self)))
-        return [self.sequence + place for place in self.places]
+        return [self.sequence + place for place in self.places.tolist()]
 
 
 def parse_batch(payload: bytes | memoryview) -> EventBatch:

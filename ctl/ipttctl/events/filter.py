@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ipttctl.errors import UsageError
@@ -33,6 +35,8 @@ _OF_RULES: Final = (
 _OF_TABLES: Final = (*_OF_RULES, Kind.EXIT, Kind.CHAIN_EXIT, Kind.KNOWN, Kind.CHAIN_KNOWN)
 _ANY: Final = "*"
 _RULE_PARTS: Final = 3
+#: so many values are compared one by one in less time than it takes to sort them
+_FEW: Final = 8
 
 
 @dataclass(frozen=True)
@@ -130,27 +134,28 @@ class EventFilter:
 
     def wanted(self, events: Events) -> Choice:
         """Whether each of ``events``, of the protocol's dtype, passes."""
-        passing = _all(events)
-        for member, values in (
-            ("link", self.links),
-            ("kind", self.kinds),
-            ("netns_cookie", self.namespaces),
-        ):
-            if values is not None:
-                passing &= _one_of(events, member, values)
+        choices = [
+            _one_of(events, member, values)
+            for member, values in (
+                ("link", self.links),
+                ("kind", self.kinds),
+                ("netns_cookie", self.namespaces),
+            )
+            if values is not None
+        ]
         for patterns in (self.hooks, self.rules):
             if patterns is not None:
                 fitting = _none(events)
                 for pattern in patterns:
                     fitting |= pattern.wanted(events)
-                passing &= fitting
+                choices.append(fitting)
         if self.verdicts is not None:
-            passing &= _one_of(events, "verdict", self.verdicts)
-            passing &= _one_of(events, "kind", WITH_VERDICT)
+            choices.append(_one_of(events, "verdict", self.verdicts))
+            choices.append(_one_of(events, "kind", WITH_VERDICT))
         if self.devices is not None:
             names = [os.fsencode(name) for name in self.devices]
-            passing &= _one_of(events, "in_name", names) | _one_of(events, "out_name", names)
-        return passing
+            choices.append(_one_of(events, "in_name", names) | _one_of(events, "out_name", names))
+        return reduce(and_, choices) if choices else _all(events)
 
 
 def ip_hook_pattern(name: str) -> HookPattern | None:
@@ -171,9 +176,16 @@ def _named(events: Events, table: str | None, chain: str | None) -> Choice:
 
 
 def _one_of(events: Events, member: str, values: Iterable[Any]) -> Choice:
-    from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
+    # numpy asks a member of an enumeration whether it is an array
+    column = events[member]
+    wanted = [int(value) if isinstance(value, int) else value for value in values]
+    if not wanted:
+        return _none(events)
+    if len(wanted) > _FEW:
+        from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
 
-    return np.isin(events[member], np.array(list(values), events.dtype[member]))
+        return np.isin(column, np.array(wanted, column.dtype))
+    return reduce(or_, [column == value for value in wanted])
 
 
 def _all(events: Events) -> Choice:
@@ -183,4 +195,6 @@ def _all(events: Events) -> Choice:
 
 
 def _none(events: Events) -> Choice:
-    return ~_all(events)
+    from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
+
+    return np.zeros(len(events), np.bool_)

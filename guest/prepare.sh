@@ -21,6 +21,8 @@ mount_if_absent bpf bpf /sys/fs/bpf || return 1
 mount_if_absent debugfs debugfs /sys/kernel/debug || return 1
 mount_if_absent tracefs tracefs /sys/kernel/tracing || return 1
 ip link set lo up || return 1
+# Emulated, a kernel that checks itself takes minutes for what takes seconds elsewhere.
+sysctl -q -w kernel.hung_task_timeout_secs=600 2>/dev/null || :
 
 if [[ $JOB_LOAD_MODULE = yes ]]; then
 	modprobe -a ip_tables ip6_tables || return 1

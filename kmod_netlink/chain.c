@@ -15,6 +15,7 @@
 #include "message.h"
 #include "nat.h"
 #include "nft_layout.h"
+#include "nft_symbols.h"
 #include "verify.h"
 
 /**
@@ -54,7 +55,7 @@ static struct ipttrace_arming arming = {
 	.hooks = BIT(IPTTRACE_HOOK_CHAIN),
 	.functions = ipttrace_follow_functions,
 	.count = IPTTRACE_FOLLOW_FUNCTIONS,
-	.resolve = ipttrace_follow_resolve,
+	.resolve = ipttrace_nft_resolve,
 };
 
 /* --- requests ------------------------------------------------------------------------------ */

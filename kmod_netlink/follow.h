@@ -8,7 +8,6 @@
 #include "ipttrace_netlink.h"
 
 struct ipttrace_sets;
-struct netlink_ext_ack;
 struct nf_hook_state;
 struct nft_chain;
 struct sk_buff;
@@ -33,7 +32,6 @@ struct ipttrace_chain_place {
 extern struct ipttrace_function
 	ipttrace_follow_functions[IPTTRACE_FOLLOW_FUNCTIONS];
 
-int ipttrace_follow_resolve(struct netlink_ext_ack *extack);
 struct ipttrace_sets *ipttrace_follow_publish(struct ipttrace_sets *sets);
 bool ipttrace_follow_known_wanted(const struct nft_chain *chain,
 				  struct sk_buff *skb,

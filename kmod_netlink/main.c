@@ -35,6 +35,7 @@
  * nat.c	packets that NAT's tables and chains are not asked about
  * verify.c	whether they may be taken through chains on this kernel
  * verify_command.c	the command of who finds that out
+ * nft_symbols.c	what it needs of nf_tables besides the function that it stands in for
  * nft_layout.c	whether its structures lie where that walk finds them
  * btf.c	the kernel's description of its types
  * run.c		running programs, for one at a hook or all sets that selected a packet

@@ -26,7 +26,7 @@ static struct ipttrace_function nat_function;
 /* The base chain of nftables that a hook calls, or NULL. */
 static const struct nft_chain *chain_of(const struct nf_hook_ops *ops)
 {
-	/* what follow.c knows of nf_tables it finds out before that is redirected */
+	/* what nft_symbols.c knows of nf_tables it finds out before that is redirected */
 	if (ops->hook_ops_type != NF_HOOK_OP_NF_TABLES ||
 	    !ipttrace_function_armed(&ipttrace_follow_functions[0]))
 		return NULL;

@@ -176,9 +176,10 @@ def _named(events: Events, table: str | None, chain: str | None) -> Choice:
 
 
 def _one_of(events: Events, member: str, values: Iterable[Any]) -> Choice:
-    # numpy asks a member of an enumeration whether it is an array
     column = events[member]
-    wanted = [int(value) if isinstance(value, int) else value for value in values]
+    # another thread may change a collection of namespaces: list() takes it in one step; and numpy
+    # asks a member of an enumeration whether it is an array
+    wanted = [int(value) if isinstance(value, int) else value for value in list(values)]
     if not wanted:
         return _none(events)
     if len(wanted) > _FEW:
@@ -195,6 +196,4 @@ def _all(events: Events) -> Choice:
 
 
 def _none(events: Events) -> Choice:
-    from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
-
-    return np.zeros(len(events), np.bool_)
+    return ~_all(events)

@@ -26,8 +26,6 @@ _NAME_BITS: Final = 8
 _TEXT_BITS: Final = 10
 _MOST_BITS: Final = 18
 _MOST_TEXT_BITS: Final = 14
-
-
 #: what all texts begin with that match a pattern without alternatives
 _BEGINNING: Final = re.compile(r"(?:[\w/-](?![*?{]))*")
 

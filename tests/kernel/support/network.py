@@ -200,6 +200,7 @@ def flood_udp(address: str, port: int, stop: Any, pause: float = 0.002, burst: i
                 # a full queue; the rule counter counts the packets that got through
                 with suppress(OSError):
                     sender.sendto(b"x" * 32, (address, port))
+            # the emulator turns to the other processor: see above
             time.sleep(pause)
 
 

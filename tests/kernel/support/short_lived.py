@@ -86,6 +86,7 @@ def live(name: str, port: int, seconds: float) -> Life:
         with called(name):
             send(port)
             identity = netns.resolve("/proc/self/ns/net")
+            # the life of the namespace is what is asked for
             time.sleep(max(0.0, begin + seconds - time.monotonic()))
         theirs.send((identity, time.monotonic() - begin))
 

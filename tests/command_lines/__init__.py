@@ -190,7 +190,8 @@ def _arguments(command: manual.Command, line: tuple[str, ...]) -> Iterator[Case]
     yield Case((*line, *WORDS[:3]))
     yield Case(line)
     for option in command.parameters_of("option"):
-        called = option.opts[-1]
+        # the longest, as the spellings of --help come in no certain order
+        called = max(option.opts, key=len)
         given = () if option.is_flag else (_one_of(WORDS, *name, called),)
         yield Case((*line, called, *given))
     for number, argument in enumerate(command.parameters_of("argument")):

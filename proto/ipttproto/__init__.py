@@ -28,6 +28,7 @@ from ipttproto.enumerations import (
 from ipttproto.errors import ProtocolError
 from ipttproto.family import FAMILY, MINOR, VERSION
 from ipttproto.fingerprint import FINGERPRINT
+from ipttproto.joined import JoinedBatches
 from ipttproto.messages import (
     Acknowledgement,
     Done,
@@ -79,6 +80,7 @@ __all__ = [
     "Hook",
     "HookNumber",
     "InetHook",
+    "JoinedBatches",
     "Kind",
     "Layout",
     "LinkFlag",

@@ -24,10 +24,12 @@ _BATCH: Final = packer(Batch)
 _BATCH_NUMBER: Final = Top.by_name["batch"].number
 _CAUSES: Final = tuple(Loss)
 _EVENT_SIZE: Final = Event.sizeof()
-_STRIDE: Final = align(HEADER_SIZE + _EVENT_SIZE)
+STRIDE: Final = align(HEADER_SIZE + _EVENT_SIZE)
+"""Bytes from one event to the next, each in an attribute."""
+
 #: one attribute with one event, without its header
 _ROW: Final = struct.Struct(
-    f"={HEADER_SIZE}x{row_format(Event)}{_STRIDE - HEADER_SIZE - _EVENT_SIZE}x"
+    f"={HEADER_SIZE}x{row_format(Event)}{STRIDE - HEADER_SIZE - _EVENT_SIZE}x"
 )
 _NO_HEADER: Final = "an events message does not start with a batch header of our layout"
 #: members before the names, which are the last ones
@@ -41,19 +43,25 @@ def event_dtype() -> np.dtype[np.void]:
 
 
 @cache
-def _attribute_dtypes() -> tuple[np.dtype[np.void], np.dtype[np.void]]:
-    """The attribute of an event, as a record and as so many bytes."""
+def _attribute_dtype() -> np.dtype[np.void]:
     from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms, and rows need no arrays
 
-    record = np.dtype(
+    return np.dtype(
         {
             "names": ["event"],
             "formats": [event_dtype()],
             "offsets": [HEADER_SIZE],
-            "itemsize": _STRIDE,
+            "itemsize": STRIDE,
         }
     )
-    return record, np.dtype((np.void, _STRIDE))
+
+
+def as_array(wire: bytes | memoryview) -> npt.NDArray[np.void]:
+    """Events, each in its attribute, as an array."""
+    from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms, and rows need no arrays
+
+    events: npt.NDArray[np.void] = np.frombuffer(wire, _attribute_dtype())["event"]
+    return events
 
 
 @dataclass(frozen=True)
@@ -76,31 +84,18 @@ class EventBatch:
     places: npt.NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
-        return len(self.wire) // _STRIDE if self.places is None else len(self.places)
+        return len(self.wire) // STRIDE if self.places is None else len(self.places)
 
     @cached_property
     def events(self) -> npt.NDArray[np.void]:
         """The events as an array, for work on all of them without Python code for each."""
-        from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms, and rows need no arrays
-
-        record, unstructured = _attribute_dtypes()
-        if self.places is None:
-            attributes = np.frombuffer(self.wire, record)
-        else:
-            # numpy copies records member by member
-            attributes = np.frombuffer(self.wire, unstructured)[self.places].view(record)
-        events: npt.NDArray[np.void] = attributes["event"]
-        return events
+        return as_array(self.wire if self.places is None else self.packed())
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The members of each event, in the order of the record."""
-        packed = (
-            _ROW.iter_unpack(self.wire)
-            if self.places is None
-            else (_ROW.unpack_from(self.wire, place * _STRIDE) for place in self.places.tolist())
-        )
-        for row in packed:
-            yield (*row[:_NOT_NAMES], *[name.rstrip(b"\0") for name in row[_NOT_NAMES:]])
+        places = range(len(self)) if self.places is None else self.places.tolist()
+        for place in places:
+            yield unpack_row(self.wire, place)
 
     def select(self, wanted: npt.NDArray[np.bool_]) -> EventBatch:
         """The batch of the events for which ``wanted``, an array of the same length, is true."""
@@ -117,13 +112,23 @@ class EventBatch:
             self.cpu, self.sequence, self.lost, self.clock_offset, self.wire, payloads, places
         )
 
+    def packed(self) -> memoryview:
+        """The events of the batch as the module sent them, each in its attribute."""
+        if self.places is None:
+            return self.wire
+        from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms; somebody has selected by it
+
+        # numpy copies records member by member
+        unstructured = np.dtype((np.void, STRIDE))
+        return memoryview(np.frombuffer(self.wire, unstructured)[self.places].tobytes())
+
     def without_first(self, count: int) -> EventBatch:
         """The batch without its first ``count`` events, as if the module had not sent them."""
         payloads = {event - count: data for event, data in self.payloads.items() if event >= count}
         return replace(
             self,
             sequence=self.sequence + count,
-            wire=self.wire[count * _STRIDE :],
+            wire=self.wire[count * STRIDE :],
             payloads=payloads,
         )
 
@@ -132,6 +137,12 @@ class EventBatch:
         if self.places is None:
             return list(range(self.sequence, self.sequence + len(self)))
         return [self.sequence + place for place in self.places.tolist()]
+
+
+def unpack_row(wire: bytes | memoryview, place: int) -> tuple[Any, ...]:
+    """The members of one of the events on the wire, in the order of the record."""
+    row = _ROW.unpack_from(wire, place * STRIDE)
+    return (*row[:_NOT_NAMES], *[name.rstrip(b"\0") for name in row[_NOT_NAMES:]])
 
 
 def parse_batch(payload: bytes | memoryview) -> EventBatch:
@@ -176,7 +187,7 @@ def _event_header(size: int) -> bytes:
 def _in_our_layout(wire: memoryview, stride: int) -> memoryview:
     """Events of another minor version's layout, each as long as ours."""
     events = (wire[at : at + stride] for at in range(0, len(wire), stride))
-    return memoryview(b"".join(_fitted(event, _STRIDE) for event in events))
+    return memoryview(b"".join(_fitted(event, STRIDE) for event in events))
 
 
 def _fitted(record: memoryview, size: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,9 +90,15 @@ def dtype(record: Struct) -> np.dtype[np.void]:
     )
 
 
-def row_format(record: Struct) -> str:
-    """The members of ``record`` for the module struct, after the byte order; bytes stay bytes."""
-    return "".join(_letters(member) for member in record.subcons)
+def row_format(record: Struct, only: Collection[str] | None = None) -> str:
+    """The members of ``record`` for the module struct, after the byte order; bytes stay bytes.
+
+    With ``only``, the other members are passed over.
+    """
+    return "".join(
+        _letters(member) if only is None or member.name in only else f"{member.sizeof()}x"
+        for member in record.subcons
+    )
 
 
 def packer(record: Struct) -> struct.Struct:

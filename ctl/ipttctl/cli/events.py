@@ -113,10 +113,9 @@ def _follow_events(
             with _told_at_the_end(view, stream):
                 while not stream.stopped and not view.full and not subjects.ended():
                     stream.wait(*subjects.descriptors())
-                    for batch in stream.read(0):
-                        view.show(batch)
+                    view.show(stream.read(0))
                 for batch in stream.drain():
-                    view.show(batch)
+                    view.show([batch])
 
 
 def _id(controller: Controller, link: LinkRef) -> int:

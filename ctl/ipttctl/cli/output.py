@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,8 +21,12 @@ from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import HistoryEntry, Link, LinkChange, LinkList
 from ipttctl.show import render_json, render_text
-from ipttctl.show.event_text import WIDE, EventBlocks, EventTable, TimeFormat, parse_columns
+from ipttctl.show.event_blocks import EventBlocks
+from ipttctl.show.event_json import EventJson
+from ipttctl.show.event_table import WIDE, EventTable, parse_columns
+from ipttctl.show.event_text import TimeFormat
 from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import JoinedBatches
 
 if TYPE_CHECKING:
     from ipttctl.cli.rule_texts import RuleTexts
@@ -159,25 +162,25 @@ class EventPrinter:
         gives the names of namespaces. ``payload`` decodes the bytes that a program added to an
         event.
         """
-        self._payload = payload
-        self._names = names
-        self._rules = rules
-        self._text: EventTable | EventBlocks | None = None
-        if output is Output.TEXT:
-            options: dict[str, Any] = {
-                "time_format": time_format,
-                "link_columns": link_columns,
-                "colour": sys.stdout.isatty() and "NO_COLOR" not in os.environ,
-                "names": self._names,
-                "payload": payload,
-                "links": links,
-                "rule": rules.of if rules else None,
-            }
-            if not self.has_room(output, columns):
-                self._text = EventBlocks(shutil.get_terminal_size().columns, **options)
-            else:
-                self._text = EventTable(columns, **options)
-            lines(self._text.header())
+        self._form: EventTable | EventBlocks | EventJson
+        shown = rules.of if rules else None
+        if output is not Output.TEXT:
+            self._form = EventJson(names, payload, shown)
+            return
+        options: dict[str, Any] = {
+            "time_format": time_format,
+            "link_columns": link_columns,
+            "colour": sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+            "names": names,
+            "payload": payload,
+            "links": links,
+            "rules": shown,
+        }
+        if self.has_room(output, columns):
+            self._form = EventTable(columns, **options)
+        else:
+            self._form = EventBlocks(shutil.get_terminal_size().columns, **options)
+        lines(self._form.header())
 
     @staticmethod
     def has_room(output: Output, columns: Sequence[str] | None) -> bool:
@@ -193,24 +196,9 @@ class EventPrinter:
         """Whether rules are shown; if that is not said, they are where there is room for them."""
         return cls.has_room(output, columns) if wanted is None else wanted
 
-    def print(self, records: Sequence[EventRecord]) -> None:
+    def print(self, events: JoinedBatches) -> None:
         """Print events and flush them."""
-        if self._rules:
-            self._rules.prepare(records)
-        if self._text:
-            lines(chain.from_iterable(map(self._text.lines, records)))
-        else:
-            lines(
-                render_json.dumps(
-                    render_json.event_object(
-                        record,
-                        self._names,
-                        self._payload,
-                        self._rules.of(record) if self._rules else None,
-                    )
-                )
-                for record in records
-            )
+        lines(self._form.lines(events))
 
 
 def event_columns(text: str | None, output: Output) -> tuple[str, ...] | None:

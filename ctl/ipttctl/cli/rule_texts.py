@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Final
@@ -60,11 +60,19 @@ class RuleTexts(Closing):
         self._rulesets.start()
         names.tell_lost(self._rulesets.lost_name)
         self._missing: dict[int, float] = {}
+        self._learnt = 0
         with suppress(IpttctlError), netns.Namespace(netns.OWN) as own:
             self._rulesets.follow(own.identity.cookie, own.fileno(), self._count)
 
-    def prepare(self, records: Iterable[EventRecord]) -> None:
-        """Have the texts for events ready, or wait some time for them."""
+    def of(self, records: Sequence[EventRecord]) -> Sequence[Rule | None]:
+        """The rules of events, None for those of no rule; it waits some time for their texts."""
+        self._prepare(records)
+        known = self._learnt
+        rules = [self._of(record) for record in records]
+        # a later event may have told of the chain that an earlier one is in
+        return rules if known == self._learnt else [self._of(record) for record in records]
+
+    def _prepare(self, records: Iterable[EventRecord]) -> None:
         keys = {key: None for record in records if (key := _key(record)) is not None}
         for cookie, inode in {(r.netns_cookie, r.netns) for r in records}:
             self._follow(cookie, inode)
@@ -74,8 +82,7 @@ class RuleTexts(Closing):
                 _PATIENCE, lambda: not any(self._text(key).pending for key in waiting)
             )
 
-    def of(self, record: EventRecord) -> Rule | None:
-        """The rule of an event; None if it is not of a rule."""
+    def _of(self, record: EventRecord) -> Rule | None:
         key = _key(record)
         if key is None:
             return None
@@ -89,7 +96,7 @@ class RuleTexts(Closing):
         owners = self._of_ruleset(record.netns_cookie, record.ruleset)
         if record.target:
             # a packet meets the rule that jumps to a chain before the rules in it
-            owners.learn([place])
+            self._learnt += owners.learn([place])
         owner = owners.of(place)
         return Rule(
             found.text,

@@ -211,7 +211,7 @@ def trace(
             _follow(events, changes, links, view, Subjects(namespaces, process, follow))
             links.detach()
             for batch in events.drain():
-                view.show(batch)
+                view.show([batch])
             totals(view.events, view.packets.count, events.losses)
             for link_id in links.taken:
                 note(f"link {link_id} was detached by somebody else")
@@ -236,8 +236,7 @@ def _follow(
             continue
         for change in changes.read(0):
             links.take(change)
-        for batch in events.read(0):
-            view.show(batch)
+        view.show(events.read(0))
         if view.full or subjects.ended():
             break
 

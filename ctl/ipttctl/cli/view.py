@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from ipttctl.cli.output import EventPrinter
 from ipttctl.events.packets import PacketCounter
-from ipttctl.events.records import decode_events
-from ipttproto import EventBatch
+from ipttproto import EventBatch, JoinedBatches
 
 
 class EventView:
@@ -29,16 +28,14 @@ class EventView:
         """Whether ``count`` events were shown."""
         return self._count is not None and self.events >= self._count
 
-    def show(self, batch: EventBatch) -> None:
-        """Print the wanted events of a batch."""
-        if self.full:
-            return
-        records = decode_events(batch, self._links)
+    def show(self, batches: Iterable[EventBatch]) -> None:
+        """Print the wanted events of some batches."""
+        events = JoinedBatches.of(batches)
+        if self._links is not None:
+            events = events.select([link in self._links for link in events.values("link")])
         if self._count is not None:
-            records = records[: self._count - self.events]
-        if not records:
-            return
-        self.events += len(records)
-        for record in records:
-            self.packets.add(record)
-        self._printer.print(records)
+            events = events.first(self._count - self.events)
+        if events:
+            self.events += len(events)
+            self.packets.add(events)
+            self._printer.print(events)

@@ -13,11 +13,13 @@ from ipttctl import families
 from ipttctl.escape import word
 from ipttctl.events import protocols
 from ipttctl.events.records import EventRecord
-from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import ArpOperation, EventFlag, Kind, TcpFlag, Verdict
 
 VERDICTS: Final = tuple(verdict.name for verdict in Verdict if not verdict.of_nftables)
 """Netfilter verdicts by number."""
+
+COST: Final = "\0"
+"""Stands for a cost in the text of a decision, which is the same for many packets but for that."""
 
 NOT_CONSULTED: Final = "not consulted: connection known"
 """The outcome for a packet that NAT handles without asking a table or chain."""
@@ -154,11 +156,13 @@ def interface(record: EventRecord) -> tuple[bytes, int]:
     return record.in_name, record.in_ifindex
 
 
-def namespace(
-    inode: int, cookie: int, names: NamespaceNames | None, moment: int | None = None
-) -> str:
-    """A network namespace: ``4026532355(blue)``, with its name at that moment, or the number."""
-    name = names.name(cookie, moment) if names else None
+def cost(nanoseconds: int) -> str:
+    """``1.234µs``."""
+    return f"{nanoseconds / 1000:.3f}µs"
+
+
+def namespace(inode: int, name: str | None) -> str:
+    """A network namespace: ``4026532355(blue)``, or the number if it has no name."""
     return f"{inode}({word(name)})" if name else str(inode)
 
 

@@ -4,20 +4,45 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from ipttctl.events.filter import WITH_VERDICT
-from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily
-from ipttproto import InetHook, Kind, NetdevHook, Verdict
+from ipttproto import InetHook, JoinedBatches, Kind, NetdevHook, Verdict
 
 _OUTWARD: Final = (InetHook.OUTPUT, InetHook.POSTROUTING)
 _KEPT: Final = 65536
+_OF_HOOKS: Final = frozenset({Kind.PACKET, Kind.DISAGREE})
 #: of a device; of inet tables, ingress is a hook of IP
 _EGRESS: Final = (NfFamily.NETDEV, NetdevHook.EGRESS)
 
 #: hook -> the hooks that a packet can reach after it, in the same network namespace
 _NEXT: Final = {0: {0, 1, 2}, 1: {1}, 2: {2, 4}, 3: {3, 4}, 4: {4}}
+
+
+class _Step(NamedTuple):
+    """A step of a packet's way: the members of an event that tell one packet from another."""
+
+    skb: int
+    netns_cookie: int
+    table_handle: int
+    chain_handle: int
+    link: int
+    traversal: int
+    verdict: int
+    priority: int
+    kind: int
+    pf: int
+    hook: int
+    family: int
+    in_name: bytes
+    table: bytes
+    cpu: int
+
+
+_MEMBERS: Final = _Step._fields[:-1]
+"""Those that the protocol's record has, in its order."""
 
 
 class PacketCounter:
@@ -30,76 +55,98 @@ class PacketCounter:
     def __init__(self) -> None:
         self.count = 0
         """Number of packets so far."""
-        self._last: OrderedDict[int, EventRecord] = OrderedDict()
+        self._last: OrderedDict[int, _Step] = OrderedDict()
 
-    def add(self, record: EventRecord) -> None:
-        """Count the packet of an event, unless it is counted already."""
-        last = self._last.pop(record.skb, None)
-        if last is None or not _continues(last, record):
-            self.count += 1
-        self._last[record.skb] = record
-        if len(self._last) > _KEPT:
-            self._last.popitem(last=False)
+    def add(self, events: JoinedBatches) -> None:
+        """Count the packets of events, unless they are counted already."""
+        # between the first and the last event of a passage it is one packet
+        goes_on = [*_same_passages(events), False]
+        first = 0
+        for place in range(len(events)):
+            if goes_on[place + 1]:
+                continue
+            step = _step(events, first)
+            before = self._last.pop(step.skb, None)
+            if before is None or not _continues(before, step):
+                self.count += 1
+            self._last[step.skb] = step if place == first else _step(events, place)
+            if len(self._last) > _KEPT:
+                self._last.popitem(last=False)
+            first = place + 1
 
 
-def _continues(last: EventRecord, record: EventRecord) -> bool:
+def _step(events: JoinedBatches, place: int) -> _Step:
+    [row] = events.rows(_MEMBERS, [place])
+    return _Step._make((*row, events.cpus[place]))
+
+
+def _same_passages(events: JoinedBatches) -> Iterator[bool]:
+    """Whether each event is of the same packet in the same passage as the event before it."""
+    before = None
+    keys = events.keys(("skb", "traversal", "family"))
+    for *passage, kind in zip(keys, events.cpus, events.values("kind"), strict=True):
+        yield passage == before and kind not in _OF_HOOKS
+        before = passage
+
+
+def _continues(last: _Step, step: _Step) -> bool:
     """Whether two consecutive events of one skb can belong to one packet."""
-    if _of_hook(last) and _of_hook(record) and _place(last) == _place(record):
-        return _goes_on(last, record)
-    if not _of_hook(record) and _passage(last) == _passage(record):
+    if _of_hook(last) and _of_hook(step) and _place(last) == _place(step):
+        return _goes_on(last, step)
+    if not _of_hook(step) and _passage(last) == _passage(step):
         return True
     ended = last.kind in WITH_VERDICT and last.verdict != Verdict.ACCEPT
-    begins = record.hook == InetHook.OUTPUT != last.hook
-    again = _rules(last) == _rules(record)
-    if ended or begins or again or not _reaches(last, record):
+    begins = step.hook == InetHook.OUTPUT != last.hook
+    again = _rules(last) == _rules(step)
+    if ended or begins or again or not _reaches(last, step):
         return False
-    if last.netns_cookie != record.netns_cookie or _at_egress(record):
+    if last.netns_cookie != step.netns_cookie or _at_egress(step):
         return last.hook != InetHook.INPUT or _at_egress(last)
     if _at_device(last):
         return True
-    looped = record.in_name == b"lo" and last.hook in _OUTWARD
-    return looped or record.hook in _NEXT.get(last.hook, ())
+    looped = step.in_name.rstrip(b"\0") == b"lo" and last.hook in _OUTWARD
+    return looped or step.hook in _NEXT.get(last.hook, ())
 
 
-def _goes_on(last: EventRecord, record: EventRecord) -> bool:
+def _goes_on(last: _Step, step: _Step) -> bool:
     """Whether a packet at a netfilter hook goes on from one event to another there."""
-    if record.link == last.link:
+    if step.link == last.link:
         # the link has reported its drop, and then that its shadow disagrees
-        both = (last.kind, record.kind) == (Kind.PACKET, Kind.DISAGREE)
-        return both and record.verdict == last.verdict
+        both = (last.kind, step.kind) == (Kind.PACKET, Kind.DISAGREE)
+        return both and step.verdict == last.verdict
     # the links at a hook see a packet in order
-    return record.priority >= last.priority and last.verdict == Verdict.ACCEPT
+    return step.priority >= last.priority and last.verdict == Verdict.ACCEPT
 
 
-def _of_hook(record: EventRecord) -> bool:
-    return record.kind in {Kind.PACKET, Kind.DISAGREE}
+def _of_hook(step: _Step) -> bool:
+    return step.kind in _OF_HOOKS
 
 
-def _place(record: EventRecord) -> tuple[int, int, int]:
-    return record.netns_cookie, record.pf, record.hook
+def _place(step: _Step) -> tuple[int, int, int]:
+    return step.netns_cookie, step.pf, step.hook
 
 
-def _passage(record: EventRecord) -> tuple[int, int, bool]:
+def _passage(step: _Step) -> tuple[int, int, bool]:
     """A packet's passage through a table or base chain: each CPU counts those of either kind."""
-    return record.cpu, record.traversal, bool(record.family)
+    return step.cpu, step.traversal, bool(step.family)
 
 
-def _rules(record: EventRecord) -> tuple[object, ...]:
+def _rules(step: _Step) -> tuple[object, ...]:
     """The rules that a packet meets only once: a table at a hook, or a chain."""
-    chain = record.family, record.table_handle, record.chain_handle
-    return *_place(record), _of_hook(record), record.table, *chain
+    chain = step.family, step.table_handle, step.chain_handle
+    return *_place(step), _of_hook(step), step.table, *chain
 
 
-def _at_egress(record: EventRecord) -> bool:
-    return (record.pf, record.hook) == _EGRESS
+def _at_egress(step: _Step) -> bool:
+    return (step.pf, step.hook) == _EGRESS
 
 
-def _at_device(record: EventRecord) -> bool:
-    return record.pf == NfFamily.NETDEV or record.hook == InetHook.INGRESS
+def _at_device(step: _Step) -> bool:
+    return step.pf == NfFamily.NETDEV or step.hook == InetHook.INGRESS
 
 
-def _reaches(last: EventRecord, record: EventRecord) -> bool:
+def _reaches(last: _Step, step: _Step) -> bool:
     """Whether a packet can reach the family of a hook after that of another."""
-    if record.pf == last.pf or _at_device(last) or _at_egress(record):
+    if step.pf == last.pf or _at_device(last) or _at_egress(step):
         return True
-    return last.pf == NfFamily.BRIDGE and record.pf != NfFamily.NETDEV
+    return last.pf == NfFamily.BRIDGE and step.pf != NfFamily.NETDEV

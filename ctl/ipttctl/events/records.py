@@ -15,6 +15,7 @@ from ipttproto import (
     EventBatch,
     EventFlag,
     HookNumber,
+    JoinedBatches,
     Kind,
     NfFamily,
     TcpFlag,
@@ -89,6 +90,17 @@ class EventRecord(NamedTuple):
     payload: bytes = b""
 
 
+_OF_MOMENT: Final = {"time", "skb", "cost", "traversal", "cpu", "sequence", "clock_offset"}
+_OF_PACKET: Final = {"pid", "length", "ethertype", "dmac", "payload", "arp_operation"} | {
+    *("saddr", "daddr", "protocol", "sport", "dport", "tcp_flags"),
+    *("icmp_type", "icmp_code", "icmp_id"),
+}
+DECISIVE: Final = tuple(
+    member for member in EventRecord._fields if member not in _OF_MOMENT | _OF_PACKET
+)
+"""Members that say where a packet is and what is decided there, not which packet it is or when."""
+
+
 def _members(kind: type[enum.IntEnum]) -> Callable[[int], int]:
     """A function that finds the member with a value, or returns the value."""
     return lru_cache(maxsize=256)(partial(known_member, kind))
@@ -128,3 +140,10 @@ def decode_events(batch: EventBatch, links: Collection[int] | None = None) -> li
     for place, payload in batch.payloads.items():
         records[place] = records[place]._replace(payload=payload)
     return records if links is None else [r for r in records if r.link in links]
+
+
+def decode_event(events: JoinedBatches, place: int) -> EventRecord:
+    """One of the events of some batches."""
+    where = events.cpus[place], events.sequences[place], events.clock_offsets[place]
+    payload = events.payloads.get(place, b"")
+    return EventRecord._make(_named([*events.row(place), *where, payload]))

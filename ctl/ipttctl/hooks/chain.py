@@ -23,6 +23,7 @@ from ipttctl.hooks.hook import (
     HookIdentity,
     NamespaceOptions,
     given_namespace,
+    namespace_text,
     open_namespace,
 )
 from ipttctl.hooks.passages import passage_values
@@ -218,7 +219,7 @@ class ChainHook(Hook):
             return "all"
         if not isinstance(self.netns, NamespaceIdentity):
             return str(self.netns)
-        return describe.namespace(self.netns.inode, self.netns.cookie, names)
+        return namespace_text(self.netns, names)
 
     @classmethod
     def pattern(cls, text: str) -> HookPattern | None:
@@ -265,7 +266,7 @@ class ChainHook(Hook):
         if record.kind == Kind.CHAIN_EXIT:
             return (
                 f"nftables=[{place}{crossed} verdict={describe.verdict(record)} "
-                f"{' '.join(_effort(record))}{uncertain}]"
+                f"{' '.join(_effort(record, describe.COST))}{uncertain}]"
             )
         devices = f"in={word(record.in_name)} out={word(record.out_name)}{crossed}"
         if record.kind == Kind.CHAIN_RULE:
@@ -288,7 +289,11 @@ class ChainHook(Hook):
         """A rule and what it decided, the verdict of a base chain, or that NAT did not ask it."""
         place = f"{nft_family_name(record.family)}/{part(record.table)}/{part(record.chain)}"
         if record.kind == Kind.CHAIN_EXIT:
-            yield from (place, describe.verdict(record), *_effort(record))
+            yield from (
+                place,
+                describe.verdict(record),
+                *_effort(record, describe.cost(record.cost)),
+            )
         elif record.kind == Kind.CHAIN_RULE:
             yield from (f"{place}/{record.rulenum}", describe.chain_decision(record))
         elif record.kind == Kind.CHAIN_KNOWN:
@@ -299,8 +304,8 @@ class ChainHook(Hook):
             yield "uncertain"
 
 
-def _effort(record: EventRecord) -> Iterator[str]:
-    yield f"cost={record.cost / 1000:.3f}µs"
+def _effort(record: EventRecord, cost: str) -> Iterator[str]:
+    yield f"cost={cost}"
     yield f"rules={record.rules}"
 
 

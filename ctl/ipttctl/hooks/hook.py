@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from ipttctl.errors import UsageError, os_reason
+from ipttctl.events import describe
 from ipttctl.events.filter import HookPattern
 from ipttctl.events.records import EventRecord
 from ipttctl.options import Option
@@ -105,6 +106,11 @@ def open_namespace(
         ) from None
     opened.callback(os.close, descriptor)
     return descriptor
+
+
+def namespace_text(namespace: NamespaceIdentity, names: NamespaceNames | None) -> str:
+    """A namespace by its number and the name that it has now."""
+    return describe.namespace(namespace.inode, names.name(namespace.cookie) if names else None)
 
 
 def _called(namespace: Namespace) -> str | None:
@@ -244,7 +250,10 @@ class Hook(ABC):
     @classmethod
     @abstractmethod
     def decision(cls, record: EventRecord, crossed: str) -> str:
-        """An event in one bracketed field; ``crossed`` names bridge ports."""
+        """An event in one bracketed field; ``crossed`` names bridge ports.
+
+        It depends on the members ``records.DECISIVE`` alone. ``describe.COST`` stands for the cost.
+        """
 
     @classmethod
     @abstractmethod

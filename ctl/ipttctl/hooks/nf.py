@@ -35,6 +35,7 @@ from ipttctl.hooks.hook import (
     HookIdentity,
     NamespaceOptions,
     given_namespace,
+    namespace_text,
     open_namespace,
 )
 from ipttctl.numbers import known_member
@@ -313,7 +314,7 @@ class NfHook(Hook):
     def _namespace(self, names: NamespaceNames | None) -> str:
         if not isinstance(self.netns, NamespaceIdentity):
             return str(self.netns)
-        return describe.namespace(self.netns.inode, self.netns.cookie, names)
+        return namespace_text(self.netns, names)
 
     @classmethod
     def pattern(cls, text: str) -> HookPattern | None:

@@ -169,7 +169,8 @@ class TableHook(Hook):
         if record.kind == Kind.EXIT:
             return (
                 f"iptables=[pf={family} table={table} hook={describe.hook(record)}{crossed} "
-                f"verdict={describe.verdict(record)} {' '.join(_effort(record))}{uncertain}]"
+                f"verdict={describe.verdict(record)} {' '.join(_effort(record, describe.COST))}"
+                f"{uncertain}]"
             )
         if record.kind == Kind.KNOWN:
             rule = f"kind={kind} {describe.NOT_CONSULTED}"
@@ -190,7 +191,11 @@ class TableHook(Hook):
     def outcome(cls, record: EventRecord) -> Iterator[str]:
         """A rule, the verdict of a table, or that NAT did not ask it."""
         if record.kind == Kind.EXIT:
-            yield from (word(record.table), describe.verdict(record), *_effort(record))
+            yield from (
+                word(record.table),
+                describe.verdict(record),
+                *_effort(record, describe.cost(record.cost)),
+            )
             return
         if record.kind == Kind.KNOWN:
             yield from (f"{word(record.table)}/{word(record.chain)}", describe.NOT_CONSULTED)
@@ -202,7 +207,7 @@ class TableHook(Hook):
             yield "uncertain"
 
 
-def _effort(record: EventRecord) -> Iterator[str]:
-    yield f"cost={record.cost / 1000:.3f}µs"
+def _effort(record: EventRecord, cost: str) -> Iterator[str]:
+    yield f"cost={cost}"
     if record.flags & EventFlag.COUNTED:
         yield f"rules={record.rules}"

@@ -111,11 +111,13 @@ class Owners:
         made._in_chain = self._in_chain
         return made
 
-    def learn(self, rules: Iterable[Place]) -> None:
+    def learn(self, rules: Iterable[Place]) -> bool:
         """Learn what rules of the ruleset tell of the chains that they jump to.
 
         The chains of kube-proxy and others are hashes. Rules that jump there have comments.
+        Returns whether that was new.
         """
+        new = False
         for rule in rules:
             for target in _targets(rule):
                 key = _key(rule, target)
@@ -126,6 +128,8 @@ class Owners:
                     self._jumps[key] = rule
                     # what was said before may have more to it
                     self._of.cache_clear()
+                    new = True
+        return new
 
     def of(self, place: Place) -> Owner | None:
         """The owner of a rule; None if nobody is known."""

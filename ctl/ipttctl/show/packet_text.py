@@ -17,6 +17,12 @@ _LETTERS: Final = {
     protocols.ICMPV6: "I",
 }
 
+MEMBERS: Final = (
+    *("kind", "pf", "ethertype", "flags", "saddr", "daddr", "protocol", "sport", "dport"),
+    *("tcp_flags", "icmp_type", "icmp_code", "arp_operation"),
+)
+"""Members that the words depend on."""
+
 
 def packet_text(record: EventRecord) -> str:
     """Protocol and addresses: ``T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ipttctl import families
@@ -26,15 +26,15 @@ from ipttctl.link.model import (
     ProgramInfo,
     Shadow,
 )
-from ipttctl.show.rule import Rule
+from ipttctl.show.rule import PayloadOf, Rule
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Slot
 
 _NOT_PLAIN: Final = re.compile("[^ -~]")
 
 
-def dumps(value: Mapping[str, Any]) -> str:
-    r"""An object on one line of printable ASCII.
+def dumps(value: Any) -> str:
+    r"""An object, or another value, on one line of printable ASCII.
 
     A byte that is not UTF-8, a lone surrogate in Python, cannot be in JSON: it becomes the text
     ``\xff``.
@@ -46,7 +46,7 @@ def dumps(value: Mapping[str, Any]) -> str:
 def event_object(
     record: EventRecord,
     names: NamespaceNames | None = None,
-    payload: Callable[[EventRecord], Any] | None = None,
+    payload: PayloadOf | None = None,
     rule: Rule | None = None,
 ) -> dict[str, Any]:
     """An event. Keys that do not apply to it are null.
@@ -59,7 +59,6 @@ def event_object(
     ports = version is not None and describe.has_ports(record)
     icmp = version is not None and describe.is_icmp(record)
     addresses = version is not None or is_arp
-    has_payload = bool(flags & EventFlag.PAYLOAD)
     found = {
         "kind": describe.kind(record),
         "time_ns": record.time + record.clock_offset,
@@ -130,17 +129,31 @@ def event_object(
         "queue": None,
         "queue_bypass": None,
         "cost_ns": None,
+        **rule_values(rule),
+        **payload_values(record if flags & EventFlag.PAYLOAD else None, payload),
+    }
+    # keys that the kind of hook has; all others stay null
+    found.update(of_event(record.kind).event_values(record))
+    return found
+
+
+def rule_values(rule: Rule | None) -> dict[str, Any]:
+    """The keys of the rule that an event names, or of none."""
+    return {
         "rule": rule.text if rule else None,
         "rule_syntax": rule.syntax if rule else None,
         "rule_note": rule.why or None if rule else None,
         "owner": rule.owner if rule else None,
         "owner_about": rule.about if rule else None,
-        "payload": record.payload.hex() if has_payload else None,
-        "payload_value": payload(record) if has_payload and payload else None,
     }
-    # keys that the kind of hook has; all others stay null
-    found.update(of_event(record.kind).event_values(record))
-    return found
+
+
+def payload_values(record: EventRecord | None, payload: PayloadOf | None) -> dict[str, Any]:
+    """The keys of the bytes that a program added to an event, or to none."""
+    return {
+        "payload": record.payload.hex() if record else None,
+        "payload_value": payload(record) if record and payload else None,
+    }
 
 
 def link_object(

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The rule behind an event, for every form of output."""
+"""The rule behind an event and the bytes that came with it, for every form of output."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ipttctl.events.records import EventRecord
 
@@ -33,5 +33,11 @@ class Rule:
         return f"rule=[{self.text}]{owner}"
 
 
-RuleOf: TypeAlias = Callable[[EventRecord], Rule | None]
-"""Gives the rule that an event names; None if it names none."""
+RulesOf: TypeAlias = Callable[[Sequence[EventRecord]], Sequence[Rule | None]]
+"""Gives the rule that each of some events names; None if it names none.
+
+What some of the events tell of the rules of others is known for all of them.
+"""
+
+PayloadOf: TypeAlias = Callable[[EventRecord], Any]
+"""Decodes the bytes that a program added to an event."""

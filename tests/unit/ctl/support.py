@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ipttctl.events.records import EventRecord
 from ipttctl.link.family import Family
 from ipttctl.link.wire import Connection
 from ipttproto import (
@@ -28,11 +29,13 @@ from ipttproto import (
     Feature,
     Flag,
     Hook,
+    JoinedBatches,
     Kind,
     Layout,
     Loss,
     Walk,
     build_request,
+    parse_batch,
 )
 from ipttproto.attributes import HEADER_SIZE, AttributeHeader, align
 from ipttproto.family import Batch, Event, Top
@@ -470,6 +473,23 @@ def batch_payload(
         "payload": [{"event": e, "data": data} for e, data in (payloads or {}).items()],
     }
     return Top.build(attributes)
+
+
+def joined(*records: EventRecord) -> JoinedBatches:
+    """Events as they are when they are read together, each in a batch of its own."""
+    members = event()
+    return JoinedBatches.of(
+        parse_batch(
+            batch_payload(
+                [event(**{name: getattr(record, name) for name in members})],
+                cpu=record.cpu,
+                sequence=record.sequence,
+                clock_offset=record.clock_offset,
+                payloads={0: record.payload} if record.payload else None,
+            )
+        )
+        for record in records
+    )
 
 
 def events_message(events: Sequence[Mapping[str, Any]], **batch: Any) -> bytes:

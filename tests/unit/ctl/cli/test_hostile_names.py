@@ -33,7 +33,8 @@ from ipttctl.link.model import Link, ModuleStatus
 from ipttctl.link.wire import Connection
 from ipttctl.programs import maps as link_maps
 from ipttctl.programs import trace as trace_programs
-from ipttctl.show.event_text import EventBlocks, EventTable
+from ipttctl.show.event_blocks import EventBlocks
+from ipttctl.show.event_table import EventTable
 from ipttctl.show.link_table import print_links
 from ipttctl.show.render_json import dumps
 from ipttctl.state import SavedState, State, Step, StepAction
@@ -48,6 +49,7 @@ from tests.unit.ctl.support import (
     chain_link,
     event,
     events_message,
+    joined,
     link,
     nf_link,
     notification,
@@ -275,7 +277,7 @@ def test_table_of_links() -> None:
 
 def test_colours_are_ours() -> None:
     [found] = decode_events(parse_batch(batch_payload([EVENT])))
-    [text] = EventTable(colour=True).lines(found)
+    [text] = EventTable(colour=True).lines(joined(found))
     assert re.findall(r"\x1b\[\d*m", text) == ["\x1b[36m", "\x1b[0m"]
     check(re.sub(r"\x1b\[\d*m", "", text))
 
@@ -284,7 +286,7 @@ def test_blocks() -> None:
     for members in (EVENT, PACKET, {**EVENT, "kind": Kind.EXIT}, *CHAIN_EVENTS):
         [found] = decode_events(parse_batch(batch_payload([members])))
         for colour in (True, False):
-            text = "\n".join(EventBlocks(80, colour=colour).lines(found))
+            text = "\n".join(EventBlocks(80, colour=colour).lines(joined(found)))
             check(re.sub(r"\x1b\[\d*m", "", text))
             assert SHOWN in text
 
@@ -292,7 +294,7 @@ def test_blocks() -> None:
 def test_payloads_stay_one_field() -> None:
     payload = batch_payload([event(flags=EventFlag.PAYLOAD)], payloads={0: b"x"})
     [found] = decode_events(parse_batch(payload))
-    [line] = EventTable(payload=lambda _: {"host": "x rulenum=7] " + HOSTILE}).lines(found)
+    [line] = EventTable(payload=lambda _: {"host": "x rulenum=7] " + HOSTILE}).lines(joined(found))
     check(line)
     assert line.split()[-1].startswith("payload=")
 

@@ -38,6 +38,10 @@ class FakeRulesets:
     def follow(self, cookie: int, namespace: int, count: object) -> None:
         """Do nothing: all are known."""
 
+    def followed(self, cookie: int) -> bool:
+        """All are."""
+        return cookie > 0
+
     def text(self, key: RuleKey) -> RuleText:
         """The rule of a handle."""
         chain, text = RULES[key.rule]
@@ -61,7 +65,8 @@ def rule(texts: RuleTexts, handle: int, **changes: Any) -> Rule | None:
     """The rule of an event: 1 jumps to the chain of 2."""
     target = {"verdict": NFT_JUMP, "target": ENDPOINT.encode()} if handle == 1 else {"target": b""}
     fields = {"family": 2, "table": b"nat", "rule_handle": handle, **target, **changes}
-    return texts.of(record(**chain_event(**fields)))
+    [found] = texts.of([record(**chain_event(**fields))])
+    return found
 
 
 def about(texts: RuleTexts, **changes: Any) -> str | None:

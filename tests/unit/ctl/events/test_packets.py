@@ -11,6 +11,7 @@ import pytest
 from ipttctl.events.packets import PacketCounter
 from ipttproto import Kind
 from tests.unit.ctl.show.test_event_text import record
+from tests.unit.ctl.support import joined
 
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
 A, B = 1, 2
@@ -39,10 +40,16 @@ INET_INGRESS = 5
 
 
 def count(steps: Iterable[dict[str, Any]]) -> int:
-    counter = PacketCounter()
-    for traversal, changes in enumerate(steps):
-        counter.add(record(**{"traversal": traversal, **changes}))
-    return counter.count
+    """The packets of some events, however these are read."""
+    events = [
+        record(**{"traversal": traversal, **changes}) for traversal, changes in enumerate(steps)
+    ]
+    one_by_one, together = PacketCounter(), PacketCounter()
+    for one in events:
+        one_by_one.add(joined(one))
+    together.add(joined(*events))
+    assert together.count == one_by_one.count
+    return together.count
 
 
 @pytest.mark.parametrize(

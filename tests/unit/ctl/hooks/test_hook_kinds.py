@@ -21,13 +21,14 @@ from ipttctl.hooks.hook import Hook, HookChoice, HookIdentity
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttctl.show import render_json, render_text
-from ipttctl.show.event_text import EventBlocks, EventTable
+from ipttctl.show.event_blocks import EventBlocks
+from ipttctl.show.event_table import EventTable
 from ipttctl.show.link_table import print_links
 from ipttctl.state import save_state
 from ipttctl.state.file import read_state, state_object
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import Command, LinkFlag, Slot, parse_batch
-from tests.unit.ctl.support import FakeModule, batch_payload, event, link
+from tests.unit.ctl.support import FakeModule, batch_payload, event, joined, link
 
 if TYPE_CHECKING:
     from ipttctl.events.records import EventRecord
@@ -149,8 +150,8 @@ def test_it_attaches_and_prints(module: FakeModule) -> None:
 def test_its_events_are_shown_and_chosen() -> None:
     batch = parse_batch(batch_payload([event(kind=EVENT, mark=5), event()], sequence=1))
     [record] = decode_events(batch.select(event_pattern("toy").wanted(batch.events)))
-    assert str(EventTable().lines(record)[0]).endswith(" toy=[mark=5]")
-    heading, *_, line = map(str, EventBlocks(80).lines(record))
+    assert str(EventTable().lines(joined(record))[0]).endswith(" toy=[mark=5]")
+    heading, *_, line = map(str, EventBlocks(80).lines(joined(record)))
     assert heading.startswith(f"toy of link {record.link} ")
     assert line.endswith(" marked 5")
     with pytest.raises(UsageError, match=r"use table, nf, nf:.*, toy or one of prerouting"):

@@ -17,12 +17,14 @@ from ipttctl.link.model import Link
 from ipttctl.programs import payloads
 from ipttctl.programs.payloads import PayloadTypes
 from ipttctl.show import render_json
-from ipttctl.show.event_text import EventBlocks, EventTable, decision
+from ipttctl.show.event_blocks import EventBlocks
+from ipttctl.show.event_table import EventTable
+from ipttctl.show.event_text import decision
 from ipttctl.show.link_table import print_links
 from ipttproto import EventFlag, Kind, parse_batch
 from tests.unit.ctl.cli.test_cli_shadow import COUNTERS, NUMBER, SHADOW
 from tests.unit.ctl.show.test_event_text import record
-from tests.unit.ctl.support import batch_payload, event, link, nf_link
+from tests.unit.ctl.support import batch_payload, event, joined, link, nf_link
 
 DROP, ACCEPT = 0, 1
 
@@ -45,9 +47,9 @@ def test_both_verdicts_are_shown() -> None:
     # the shadow's verdict is not taken for the errno of a drop
     assert decision(other).endswith(" verdict=DROP shadow=ACCEPT]")
     assert list(hooks.of_event(Kind.DISAGREE).outcome(one)) == ["ACCEPT, shadow DROP"]
-    [*_, block] = EventBlocks(width=100, colour=True).lines(one)
+    [*_, block] = EventBlocks(width=100, colour=True).lines(joined(one))
     assert "\033[33m ACCEPT, shadow DROP\033[0m" in block
-    assert "->" in EventTable().lines(one)[0]
+    assert "->" in EventTable().lines(joined(one))[0]
 
 
 def test_json_has_both_and_the_number() -> None:
@@ -80,7 +82,7 @@ def test_observers_choose_by_the_verdict_that_was_used() -> None:
 def test_packets_are_counted_once(packets: int, steps: list[dict[str, Any]]) -> None:
     counter = PacketCounter()
     for step in steps:
-        counter.add(record(**{"link": 1, **step}))
+        counter.add(joined(record(**{"link": 1, **step})))
     assert counter.count == packets
 
 

@@ -12,11 +12,13 @@ import pytest
 
 from ipttctl.errors import UsageError
 from ipttctl.events.records import EventRecord, decode_events
-from ipttctl.show.event_text import EventBlocks, EventTable, TimeFormat, decision, parse_columns
+from ipttctl.show.event_blocks import EventBlocks
+from ipttctl.show.event_table import EventTable, parse_columns
+from ipttctl.show.event_text import TimeFormat
 from ipttctl.show.packet_text import packet_text
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind, parse_batch
-from tests.unit.ctl.support import batch_payload, event
+from tests.unit.ctl.support import batch_payload, event, joined
 
 
 def record(**changes: Any) -> EventRecord:
@@ -28,7 +30,7 @@ def record(**changes: Any) -> EventRecord:
 
 def line(text: EventTable, found: EventRecord) -> str:
     """The line of an event in a table."""
-    [only] = text.lines(found)
+    [only] = text.lines(joined(found))
     return only
 
 
@@ -246,7 +248,7 @@ EXIT = {"kind": Kind.EXIT, "cost": 77425, "rules": 3, "flags": EventFlag.COUNTED
     ],
 )
 def test_tables(changes: dict[str, Any], tables: str) -> None:
-    assert decision(record(**changes)) == tables
+    assert line(EventTable(["IPTABLES_INFO"]), record(**changes)) == tables
 
 
 def fields(text: EventTable, **changes: Any) -> dict[str, str]:
@@ -376,7 +378,7 @@ def test_colour_only_when_asked_for_and_only_around_the_decision() -> None:
 def test_chosen_columns_in_their_order() -> None:
     text = EventTable(parse_columns("iptables_info, Time,GEN"), colour=True)
     assert text.header() == ["\033[1mIPTABLES_INFO TIME            GEN\033[0m"]
-    [found] = text.lines(record(**EXIT, verdict=1))
+    [found] = text.lines(joined(record(**EXIT, verdict=1)))
     assert found == (
         "\033[32miptables=[pf=PF_INET table=filter hook=OUTPUT verdict=ACCEPT cost=77.425µs "
         "rules=3]\033[0m 01:46:45.000000 1"
@@ -396,7 +398,7 @@ def test_columns_that_are_none() -> None:
 
 
 def block(text: EventBlocks, **changes: Any) -> list[str]:
-    return list(text.lines(record(**changes)))
+    return list(text.lines(joined(record(**changes))))
 
 
 def test_blocks() -> None:
@@ -441,7 +443,7 @@ def test_blocks_fit_and_hold_what_the_table_does(width: int) -> None:
     )
     [found] = decode_events(parse_batch(payload))
     text = EventBlocks(width, payload=lambda _: {"a": "x" * 10}, link_columns=True)
-    lines = text.lines(found)
+    lines = text.lines(joined(found))
     packet = "T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030"
     # a longer word has a line of its own
     assert all(len(one) <= max(width, len(f"    {packet}")) for one in lines)

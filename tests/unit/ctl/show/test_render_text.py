@@ -43,7 +43,7 @@ def test_link_line() -> None:
 
 def test_link_line_of_a_netfilter_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     names = NamespaceNames(())
-    monkeypatch.setattr(names, "name", lambda cookie, _: {5: "blue"}.get(cookie))
+    monkeypatch.setattr(names, "name", {5: "blue"}.get)
     value = Link.from_attributes(nf_link())
     assert link_line(value, names) == (
         "link=4 gen=1 hook=nf:netdev/ingress@-10 netns=4026532201(blue) device=eth0(2) mode=filter "

@@ -90,8 +90,9 @@ ynl: setup ## the kernel's own netlink client as .build/ynl/ynl, with our spec (
 	@$(PYTHON) -m tests.ynl
 
 .PHONY: generate
-generate: setup ## the C header and the YNL spec from the protocol's definition
+generate: setup ## the C header and the YNL spec from the protocol's definition, and owners as JSON
 	@$(PYTHON) -m ipttproto.generate
+	@$(PYTHON) -m ipttctl.rules.generate
 
 .PHONY: golden
 golden: KERNEL = $(INSTALLED)

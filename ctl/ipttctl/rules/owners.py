@@ -12,12 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipttctl.errors import UsageError, os_reason
-
-if TYPE_CHECKING:
-    from ipttctl.rules.owners_file import OwnerEntry
+from ipttctl.rules.owner_entries import OwnerEntry, read_own
 
 USER_FILE: Final = Path("/etc/ipttctl/owners.yaml")
 """The file whose entries come before ours, if it is there."""
@@ -98,11 +96,10 @@ class Owners:
         Raises:
             UsageError: the file cannot be read or trusted, or an entry is not valid.
         """
-        # parsing YAML takes 30 ms of every start, and most commands show no rule
-        from ipttctl.rules.owners_file import read_own, read_trusted  # noqa: PLC0415 - see above
-
         if user_file is None and not _there(USER_FILE):
             return cls(read_own())
+        from ipttctl.rules.owners_file import read_trusted  # noqa: PLC0415 - YAML: 20 ms
+
         return cls((*read_trusted(user_file or USER_FILE), *read_own()))
 
     def of_ruleset(self) -> Owners:

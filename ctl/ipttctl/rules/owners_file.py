@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Files of owners: entries that say whose a rule is, by names, comments and text."""
+"""A user's file of owners, in YAML, with the checks of its entries."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 from typing import Any, Final
@@ -13,32 +12,11 @@ import yaml
 
 from ipttctl.bpf.private_dirs import check_private
 from ipttctl.errors import ProgramError, UsageError, os_reason
-from ipttctl.rules.patterns import Pattern
+from ipttctl.rules.owner_entries import FIELDS, OwnerEntry, entry_of
 
-#: what an entry can look at; the whole of each but the text has to match
-FIELDS: Final = ("backend", "family", "table", "chain", "comment", "text")
-_TEXT: Final = "text"
 _KNOWN: Final = ("owner", *FIELDS, "says", "fallback")
 #: most characters of a file
 _LONGEST: Final = 1 << 20
-
-
-@dataclass(frozen=True)
-class OwnerEntry:
-    """An entry of a file: a rule that all ``patterns`` match belongs to ``owner``.
-
-    ``says`` is what the rule is about, with groups of the patterns in braces. A ``fallback`` is
-    used if no rule that jumps to the chain says more.
-    """
-
-    owner: str
-    patterns: Mapping[str, Pattern]
-    says: str
-    fallback: bool = False
-
-
-#: libyaml takes a tenth of the time, but a file that is nested too deeply crashes it
-_OWN_LOADER: Final[Any] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 class _Loader(yaml.BaseLoader):
@@ -54,12 +32,6 @@ class _Loader(yaml.BaseLoader):
         return found
 
 
-def read_own() -> tuple[OwnerEntry, ...]:
-    """The entries that come with this package; a test holds them to what a user's are held to."""
-    own = Path(__file__).with_name("owners.yaml")
-    return tuple(_entry(given) for given in _read(own, own.name, _OWN_LOADER))
-
-
 def read_trusted(file: Path) -> tuple[OwnerEntry, ...]:
     """The entries of somebody's file, which nobody but its owner and root can have written.
 
@@ -73,19 +45,20 @@ def read_trusted(file: Path) -> tuple[OwnerEntry, ...]:
     except OSError as error:
         raise UsageError(f"cannot read {file}: {os_reason(error)}") from None
     entries = []
-    for number, given in enumerate(_read(file, str(file), _Loader), 1):
+    for number, given in enumerate(_read(file), 1):
         _check_keys(given, called := f"{file}: entry {number}")
-        entries.append(_checked(_entry(given), f"{called} ({given['owner']})"))
+        entries.append(_checked(entry_of(given), f"{called} ({given['owner']})"))
     return tuple(entries)
 
 
-def _read(file: Path, called: str, loader: Any) -> list[Any]:
+def _read(file: Path) -> list[Any]:
+    called = str(file)
     try:
         with file.open(encoding="utf-8") as opened:
             text = opened.read(_LONGEST + 1)
         if len(text) > _LONGEST:
             raise UsageError(f"{called} is longer than {_LONGEST} characters")
-        content = yaml.load(text, loader)
+        content = yaml.load(text, _Loader)
     except OSError as error:
         raise UsageError(f"cannot read {called}: {os_reason(error)}") from None
     except UnicodeDecodeError as error:
@@ -107,14 +80,6 @@ def _complaint(error: yaml.YAMLError) -> str:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     return str(error)
-
-
-def _entry(given: Mapping[str, str]) -> OwnerEntry:
-    patterns = {
-        field: Pattern(given[field], anywhere=field == _TEXT) for field in FIELDS if field in given
-    }
-    fallback = given.get("fallback", "false") == "true"
-    return OwnerEntry(given["owner"], patterns, given["says"], fallback)
 
 
 def _check_keys(given: Any, called: str) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ipttctl.rules.generate import generated
+from ipttctl.rules.owner_entries import OWN, read_own
 from ipttctl.rules.owners import Owner, Owners, Place
-from ipttctl.rules.owners_file import read_own, read_trusted
+from ipttctl.rules.owners_file import read_trusted
 from tests.unit.ctl.rules.owners_table import owners_table
 
 ROOT = Path(__file__).parents[4]
@@ -28,10 +30,13 @@ def test_the_example_of_the_document_works(tmp_path: Path) -> None:
     assert Owners.load(file).of(place) == Owner("office", "guests, ticket 17")
 
 
+def test_what_is_loaded_is_what_the_file_says() -> None:
+    assert OWN.read_text() == generated(), "run `make generate`"
+
+
 def test_our_own_file_passes_the_checks_of_a_users(tmp_path: Path) -> None:
-    own = ROOT / "ctl/ipttctl/rules/owners.yaml"
     copy = tmp_path / "owners.yaml"
-    copy.write_text(own.read_text())
+    copy.write_text(OWN.with_suffix(".yaml").read_text())
     copy.chmod(0o600)
     entries = read_trusted(copy)
     assert len(entries) > 200

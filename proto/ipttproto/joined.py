@@ -46,7 +46,7 @@ class JoinedBatches:
         payloads: dict[int, bytes] = {}
         for batch in batches:
             payloads |= {len(cpus) + place: data for place, data in batch.payloads.items()}
-            parts.append(batch.packed())
+            parts.append(batch.wire)
             cpus += repeat(batch.cpu, len(batch))
             sequences += batch.sequences()
             offsets += repeat(batch.clock_offset, len(batch))

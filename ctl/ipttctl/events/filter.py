@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
@@ -14,7 +14,8 @@ from ipttctl.errors import UsageError
 from ipttctl.escape import name_bytes, part_name
 from ipttctl.families import IP, NfFamily, hook_number
 from ipttctl.numbers import U32_MAX, decimal
-from ipttproto import Kind
+from ipttproto import EventBatch, Kind
+from ipttproto.batches import as_array, select
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,6 +157,11 @@ class EventFilter:
             names = [os.fsencode(name) for name in self.devices]
             choices.append(_one_of(events, "in_name", names) | _one_of(events, "out_name", names))
         return reduce(and_, choices) if choices else _all(events)
+
+    def choose(self, batches: Sequence[EventBatch]) -> list[EventBatch]:
+        """Batches of the events that pass, but for empty ones. Many batches are chosen at once."""
+        wanted = self.wanted(as_array(b"".join([batch.wire for batch in batches])))
+        return [batch for batch in select(batches, wanted) if len(batch)]
 
 
 def ip_hook_pattern(name: str) -> HookPattern | None:

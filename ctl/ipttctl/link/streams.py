@@ -191,6 +191,10 @@ class Stream(Closing, Generic[T]):
                 if not messages:
                     break
                 items += [item for m in messages if (item := self._decode(m)) is not None]
+        return self._chosen(items)
+
+    def _chosen(self, items: list[T]) -> list[T]:
+        """Those of the messages that were read together that the stream yields."""
         return items
 
 
@@ -320,9 +324,10 @@ class EventStream(Stream[EventBatch]):
         early = self._counter.add(batch)
         if early:
             batch = batch.without_first(early)
-        if self._wanted is not None:
-            batch = batch.select(self._wanted.wanted(batch.events))
         return batch if len(batch) else None
+
+    def _chosen(self, items: list[EventBatch]) -> list[EventBatch]:
+        return items if self._wanted is None or not items else self._wanted.choose(items)
 
 
 def _with_late_losses(

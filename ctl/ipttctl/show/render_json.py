@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ipttctl import families
@@ -46,7 +46,7 @@ def dumps(value: Any) -> str:
 def event_object(
     record: EventRecord,
     names: NamespaceNames | None = None,
-    payload: PayloadOf | None = None,
+    payload: Callable[[EventRecord], Any] | None = None,
     rule: Rule | None = None,
 ) -> dict[str, Any]:
     """An event. Keys that do not apply to it are null.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The wheel: Python code, and the sources of the module and of the programs inside."""
+"""The wheel: Python code, sources of the module and of programs, and compiled programs."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,15 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from installer import objects
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 _SOURCES: Final = ("bpf", "ctl", "kmod_netlink", "proto", "LICENSE", "README.md", "pyproject.toml")
 _DEBIAN: Final = ("debian", "docs", "installer")
+OBJECTS: Final = Path("ctl/ipttctl/objects")
+"""Directory of compiled BPF programs, by machine; there is none in a checkout."""
+
 LEFT_BEHIND: Final = (
     *("__pycache__", "*.egg-info", "*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", ".tmp_*"),
     *("Module.symvers", "modules.order", "features.h"),
@@ -37,13 +43,17 @@ def build(directory: Path) -> Path:
     """Build the wheel into a directory, where it replaces older ones; returns the file.
 
     Raises:
-        subprocess.CalledProcessError: pip failed.
+        subprocess.CalledProcessError: pip failed, or a program does not compile.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ipttctl-wheel-") as temporary:
         # setuptools writes into the sources that it builds from
         copy = Path(temporary, "source")
         copy_sources(copy)
+        if lacking := objects.missing():
+            print(f"{lacking}: the first trace compiles its programs with bpfcc", file=sys.stderr)
+        else:
+            objects.build(copy, copy / OBJECTS / os.uname().machine)
         built = Path(temporary, "built")
         subprocess.run(
             [

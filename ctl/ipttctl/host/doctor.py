@@ -24,7 +24,7 @@ from ipttctl.host.tree import Host
 from ipttctl.host.walk import MISFIT_REMEDY, uncompared
 from ipttctl.link.model import ModuleStatus
 from ipttctl.link.wire import require_privilege
-from ipttctl.paths import VERSION
+from ipttctl.paths import VERSION, object_file
 from ipttctl.rules.backends import LegacyTable, NftTable
 from ipttctl.rules.netlink import ChangedError, TooLargeError
 from ipttproto import Layout, Walk
@@ -300,6 +300,9 @@ def _bpfcc(host: Host) -> Finding:
     system = [str(path) for path in host.root.glob("usr/lib/python3*/*-packages")]
     found = PathFinder.find_spec("bcc", [*host.python_path, *system])
     if found is None or found.origin is None:
+        if object_file("trace.o").is_file():
+            text = "missing: programs given as --source cannot be compiled; trace needs none"
+            return _warning("bpfcc", text, "apt install python3-bpfcc")
         text = "missing: the programs of trace cannot be compiled"
         return _failure("bpfcc", text, "apt install python3-bpfcc")
     version = Path(found.origin).with_name("version.py")

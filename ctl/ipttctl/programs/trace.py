@@ -21,7 +21,7 @@ from ipttctl.bpf.collection import Collection, CollectionSpec
 from ipttctl.bpf.private_dirs import check_private, make_private
 from ipttctl.bpf.programs import Program
 from ipttctl.errors import ProgramError, UsageError, os_reason
-from ipttctl.paths import module_directory, programs_directory
+from ipttctl.paths import module_directory, object_file, programs_directory
 from ipttproto import Slot
 
 PIN_ROOT: Final = Path("/sys/fs/bpf/ipttrace")
@@ -38,7 +38,7 @@ _SLOTS: Final = {
     Slot.RULE: "trace_rule",
     Slot.EXIT: "trace_exit",
 }
-_SOURCE: Final = "trace.c"
+_NAME: Final = "trace"
 _PREFIX: Final = "trace-"
 _TEMPORARY: Final = "tmp-"
 
@@ -138,9 +138,9 @@ def load_trace_programs(
     if reason := _cannot_pin(pin_root):
         if on_warning:
             on_warning(f"the programs are not kept for the next trace: {reason}")
-        return _load(_compile(constants, on_compile), None)
+        return _load(_spec(constants, on_compile), None)
     with _turn(pin_root):
-        spec = _compile(constants, on_compile)
+        spec = _spec(constants, on_compile)
         identity = spec.content() + repr(sorted(constants.items())).encode()
         place = pin_root / (_PREFIX + hashlib.sha256(identity).hexdigest()[:16])
         programs = _open_pins(place)
@@ -161,15 +161,21 @@ def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
     return len(places)
 
 
-def _compile(constants: dict[str, int], on_compile: Callable[[], None] | None) -> CollectionSpec:
-    """The programs with their constants set, compiled now or before."""
-    source = programs_directory() / _SOURCE
+def _spec(constants: dict[str, int], on_compile: Callable[[], None] | None) -> CollectionSpec:
+    """The programs with their constants set: as they come with the package, or compiled here."""
+    prebuilt = object_file(f"{_NAME}.o")
+    spec = CollectionSpec.from_object(prebuilt) if prebuilt.is_file() else _compile(on_compile)
+    spec.set_constants(constants)
+    return spec
+
+
+def _compile(on_compile: Callable[[], None] | None) -> CollectionSpec:
+    """The programs, compiled now or before."""
+    source = programs_directory() / f"{_NAME}.c"
     if not source.is_file():
         raise ProgramError(f"the BPF source {source} is missing", "install ipttctl again")
     include = [module_directory()]
-    spec = CollectionSpec.from_source(source, include=include, on_compile=on_compile)
-    spec.set_constants(constants)
-    return spec
+    return CollectionSpec.from_source(source, include=include, on_compile=on_compile)
 
 
 def _load(spec: CollectionSpec, place: Path | None) -> dict[Slot, Program]:

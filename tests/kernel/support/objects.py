@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
 from pathlib import Path
 
-from tests.kernel.support.kernel import run
+from installer import objects
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BPF = REPOSITORY / "bpf"
 
-_TARGETS = {"x86_64": "x86", "aarch64": "arm64"}
-
 
 def compile_object(source: Path, directory: Path) -> Path:
     """Compile a source to an object file in a directory."""
-    machine = os.uname().machine
     target = directory / source.with_suffix(".o").name
-    include = [REPOSITORY / "kmod_netlink", BPF, Path("/usr/include") / f"{machine}-linux-gnu"]
-    options = [f"-I{path}" for path in include]
-    clang = ["clang", "-O2", "-g", "-target", "bpf", f"-D__TARGET_ARCH_{_TARGETS[machine]}"]
-    run(*clang, *options, "-c", str(source), "-o", str(target), timeout=300)
+    try:
+        objects.compile_object(source, target, root=REPOSITORY)
+    except subprocess.CalledProcessError as error:
+        raise AssertionError(error.stderr) from None
     return target

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from installer import tree, wheel
+from installer import objects, tree, wheel
+from ipttctl.bpf.collection import CollectionSpec
 from ipttctl.paths import VERSION
+from ipttctl.programs.trace import TraceOptions
 from ipttproto import FINGERPRINT, family
 from tests.unit.installer.support import ROOT
 
@@ -56,6 +59,30 @@ def test_the_wheel_holds_every_source(built: Path, tmp_path: Path) -> None:
     assert sources(tmp_path / "ipttctl" / "sources") == sources(ROOT)
     code = {path.relative_to(ROOT / "ctl") for path in (ROOT / "ctl").rglob("*.py")}
     assert not [path for path in code if not (tmp_path / path).is_file()]
+
+
+def test_the_wheel_holds_the_programs_of_trace(built: Path, tmp_path: Path) -> None:
+    """They are the same wherever it is built, and have the constants of the source."""
+    name = f"ipttctl/objects/{os.uname().machine}/trace.o"
+    with zipfile.ZipFile(built) as archive:
+        archive.extract(name, tmp_path)
+    spec = CollectionSpec.from_object(tmp_path / name)
+    assert {"trace_entry", "trace_rule", "trace_exit"} <= set(spec.programs)
+    spec.set_constants(TraceOptions(pid=5, netns=7).constants())
+    again = tmp_path / "again"
+    objects.build(ROOT, again)
+    assert (again / "trace.o").read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_without_clang_the_wheel_has_no_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with zipfile.ZipFile(wheel.build(tmp_path)) as archive:
+        assert not [name for name in archive.namelist() if name.endswith(".o")]
+    assert capsys.readouterr().err == (
+        "clang and llvm-strip not found: the first trace compiles its programs with bpfcc\n"
+    )
 
 
 def test_building_leaves_nothing_in_the_checkout(built: Path) -> None:

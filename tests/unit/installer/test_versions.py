@@ -28,9 +28,19 @@ def test_bundled() -> None:
 def test_what_is_not_bundled_is_a_dependency() -> None:
     control = (ROOT / "debian" / "control").read_text()
     packages = (ROOT / "apt-packages.txt").read_text()
-    for package in (*command.NEEDED.values(), "python3-bpfcc", "libbpf1", "libpcap0.8"):
+    for package in (*command.NEEDED.values(), "libbpf1", "libpcap0.8"):
         assert re.search(rf"^ +{re.escape(package)}\b", control, re.MULTILINE), package
         assert re.search(rf"^{re.escape(package)} ", packages, re.MULTILINE), package
+
+
+def test_tools_that_compile_programs_are_there_to_build_the_package() -> None:
+    control = (ROOT / "debian" / "control").read_text()
+    packages = (ROOT / "apt-packages.txt").read_text()
+    [needed] = re.findall(r"^Build-Depends: (.*)", control, re.MULTILINE)
+    for package in ("clang", "llvm", "libbpf-dev"):
+        assert package in needed.split(", ")
+        assert re.search(rf"^{package} ", packages, re.MULTILINE), package
+    assert re.search(r"^Recommends: .*\bpython3-bpfcc\b", control, re.MULTILINE)
 
 
 def test_every_requirement_is_bundled_or_the_systems() -> None:

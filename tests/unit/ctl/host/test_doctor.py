@@ -290,6 +290,10 @@ def test_bpfcc(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.remove("usr/lib/python3/dist-packages/bcc/version.py")
     (tree.root / "usr/lib/python3/dist-packages/bcc").rmdir()
     expect(tree, "bpfcc", Health.FAILURE, "apt install python3-bpfcc")
+    there = tree.root / "trace.o"
+    there.touch()
+    monkeypatch.setattr(doctor, "object_file", lambda _: there)
+    expect(tree, "bpfcc", Health.WARNING, "given as --source cannot be compiled; trace needs none")
 
 
 def test_libraries(tree: Tree) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from installer import objects
 from ipttctl.bpf import bpfcc
 from ipttctl.bpf.collection import Collection, CollectionSpec, ProgramSpec
 from ipttctl.bpf.filters import compile_filter
@@ -32,12 +33,14 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttctl.programs import trace
 from ipttctl.programs.trace import TraceOptions, load_trace_programs, remove_trace_pins
+from ipttctl.system import netns
 from ipttproto import TABLE_SLOTS, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.bpf_tracers import kprobes
 from tests.kernel.support.kernel import kernel_version
 from tests.kernel.support.network import Network, send_udp
+from tests.kernel.support.observing import observing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BPF = REPOSITORY / "bpf"
@@ -154,6 +157,68 @@ def test_a_second_trace_uses_the_pins_and_does_not_compile(
     }
     close(first)
     close(second)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the object files that a package has."""
+    directory = tmp_path_factory.mktemp("package") / "objects"
+    objects.build(REPOSITORY, directory)
+    return directory
+
+
+@pytest.fixture
+def packaged(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is loaded comes from a package; nothing can be compiled."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(trace, "object_file", lambda name: compiled / name)
+    monkeypatch.setattr(bpfcc, "compile_source", fail)
+
+
+@pytest.mark.usefixtures("packaged")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_verifier_takes_every_option_of_a_package(name: str) -> None:
+    programs = load_trace_programs(OPTIONS[name])
+    assert {slot: shown(program)["name"] for slot, program in programs.items()} == {
+        Slot.ENTRY: "trace_entry",
+        Slot.RULE: "trace_rule",
+        Slot.EXIT: "trace_exit",
+    }
+    close(programs)
+
+
+@pytest.mark.usefixtures("packaged")
+def test_programs_of_a_package_are_pinned_and_select(
+    net: Network, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address, a port and the namespace: each is read from the packet, or from the kernel."""
+    place = net.router
+    with netns.Namespace(place.path) as opened:
+        cookie = opened.identity.cookie
+    wanted = TraceOptions(address=ip_address("127.0.0.2"), port=9, netns=cookie)
+    for where in (place, net.left):
+        where.iptables("-A", "INPUT", "-p", "udp")
+    close(load_trace_programs(wanted))
+    monkeypatch.setattr(Collection, "load", None)
+    programs = load_trace_programs(wanted)
+    fds = {slot: program.fd for slot, program in programs.items()}
+    with observing(controller) as observer:
+        link = controller.attach(TableHook(), ProgramSet(fds))
+        for where, address, port in (
+            (place, "127.0.0.3", 9),
+            (place, "127.0.0.2", 10),
+            (net.left, "127.0.0.2", 9),
+            (place, "127.0.0.2", 9),
+        ):
+            where.call(send_udp, address, port, [b"x"])
+        controller.detach(link.id)
+        events = observer.drain()
+    close(programs)
+    seen = {(e["netns_cookie"], bytes(e["daddr"][:4]), int(e["dport"])) for e in events}
+    assert seen == {(cookie, bytes([127, 0, 0, 2]), 9)}
 
 
 def test_broken_pins_are_replaced() -> None:

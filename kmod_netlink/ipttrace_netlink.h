@@ -10,8 +10,8 @@
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
-#define IPTTRACE_FEATURES 0xfU
-#define IPTTRACE_FINGERPRINT 0xac457e66U
+#define IPTTRACE_FEATURES 0x1fU
+#define IPTTRACE_FINGERPRINT 0x9ae1014dU
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -22,6 +22,8 @@
 #define IPTTRACE_MAX_LINKS 128
 /* links that one transaction swaps */
 #define IPTTRACE_MAX_CHANGES 32
+/* swaps answered at once whose old sets have not ended; the next is answered at their end */
+#define IPTTRACE_MAX_RETIRING 64
 /* longest time until a swap is rolled back, ms */
 #define IPTTRACE_MAX_ROLLBACK 86400000
 /* generations of a link that its history reaches back */
@@ -73,6 +75,8 @@ enum ipttrace_feature {
 	IPTTRACE_FEATURE_SHADOWS = 4,
 	/* links are parked, and restored by the next module */
 	IPTTRACE_FEATURE_UPGRADES = 8,
+	/* when a swap is answered (swap-ack), and the end of the sets that it replaces */
+	IPTTRACE_FEATURE_ENDS = 16,
 };
 
 /* A place where programs run. */
@@ -287,6 +291,17 @@ enum ipttrace_comparison {
 	IPTTRACE_COMPARISON_AT_LEAST = 4,
 };
 
+/*
+ * When a swap is answered, if not once no packet is handled by the sets that it
+ * replaces. A swap that can be rolled back is always answered then.
+ */
+enum ipttrace_swap_ack {
+	/* once the new sets are in force; link-ended notifies of the end of the others */
+	IPTTRACE_SWAP_ACK_PUBLISHED = 1,
+	/* as without, but every CPU is interrupted, so that it takes less time */
+	IPTTRACE_SWAP_ACK_EXPEDITED = 2,
+};
+
 /* What became of the last swap of a link, if it was not for good from the beginning. */
 enum ipttrace_swap_outcome {
 	/* it waits to be confirmed or rolled back */
@@ -362,6 +377,8 @@ enum ipttrace_command {
 	IPTTRACE_CMD_PARK = 24,
 	/* the links are restored: from now on others may be made */
 	IPTTRACE_CMD_RESTORED = 25,
+	/* notification: no packet is handled by a replaced program set any more */
+	IPTTRACE_CMD_LINK_ENDED = 26,
 };
 
 /* Attributes of every message of the family. */
@@ -545,7 +562,14 @@ enum ipttrace_a {
 	IPTTRACE_A_PROTOCOL_MINOR = 63,
 	/* u32: features of the module, bits of enum feature */
 	IPTTRACE_A_FEATURES = 64,
-	IPTTRACE_A_MAX = 64
+	/* u32: swap, transact: when it is answered */
+	IPTTRACE_A_SWAP_ACK = 65,
+	/*
+	 * u32: the last generation whose program set handles no packet any more: the one before
+	 * the link's, but while sets end that were replaced
+	 */
+	IPTTRACE_A_ENDED = 66,
+	IPTTRACE_A_MAX = 66
 };
 
 /* The programs of a link with their filter and cookie: replaced as one. */

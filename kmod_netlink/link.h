@@ -66,6 +66,8 @@ struct ipttrace_link_stats {
  * @windows: readings for each guard of the swap that waits, owned; NULL if there are none
  * @outcome: enum ipttrace_swap_outcome of the last swap; 0 if that was for good, or there was none
  * @violation: of the guard that had it rolled back; of no link otherwise
+ * @ended: last generation whose set handles no packet any more; the one before @set, but for sets
+ *	that are retiring
  * @transaction: number of the change that made the generation: ipttrace_links_sequence. A roll-back
  *	has that of the swap that it undoes
  * @reason: the reason given for that change; once the link is detached, the one given for that.
@@ -100,6 +102,7 @@ struct ipttrace_link {
 	struct ipttrace_window *windows;
 	u32 outcome;
 	struct ipttrace_violation violation;
+	u32 ended;
 	u64 transaction;
 	char reason[IPTTRACE_REASON + 1];
 	struct ipttrace_history history;

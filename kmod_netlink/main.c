@@ -8,6 +8,7 @@
  * message.c	messages of the module: replies, notifications, batches of events
  * link.c	links: the program set that is in force at each hook
  * transaction.c	swaps of one link or several
+ * retire.c	program sets that were replaced, until their last packets have gone
  * rollback.c	swaps that wait to be confirmed or rolled back
  * rollback_command.c	the commands to confirm them, and to roll them back at once
  * condition.c	conditions on a link's counters
@@ -57,6 +58,7 @@
 #include "netlink.h"
 #include "promotion.h"
 #include "restore.h"
+#include "retire.h"
 #include "rollback.h"
 
 static int __init ipttrace_init(void)
@@ -66,9 +68,12 @@ static int __init ipttrace_init(void)
 	err = ipttrace_events_init();
 	if (err)
 		return err;
-	err = ipttrace_rollback_init();
+	err = ipttrace_retire_init();
 	if (err)
 		goto err_events;
+	err = ipttrace_rollback_init();
+	if (err)
+		goto err_retire;
 	err = ipttrace_promotion_init();
 	if (err)
 		goto err_rollback;
@@ -94,6 +99,8 @@ err_promotion:
 	ipttrace_promotion_exit();
 err_rollback:
 	ipttrace_rollback_exit();
+err_retire:
+	ipttrace_retire_exit();
 err_events:
 	ipttrace_events_exit();
 	return err;
@@ -101,14 +108,16 @@ err_events:
 
 static void __exit ipttrace_exit(void)
 {
-	/* no links are left and none can be made any more: nothing is emitted now */
+	/* no links are left and none can be made any more: nothing is emitted or retired now */
 	ipttrace_events_flush();
+	ipttrace_retire_flush();
 	ipttrace_netlink_exit();
 	ipttrace_restore_exit();
 	ipttrace_hooks_exit();
 	ipttrace_nat_exit();
 	ipttrace_promotion_exit();
 	ipttrace_rollback_exit();
+	ipttrace_retire_exit();
 	ipttrace_events_exit();
 }
 

@@ -208,7 +208,7 @@ size_t ipttrace_link_size(void)
 
 	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
 			   IPTTRACE_SLOTS * (program + stats) + shadow +
-			   16 * nla_total_size(sizeof(u32)) +
+			   17 * nla_total_size(sizeof(u32)) +
 			   9 * nla_total_size(sizeof(u64)) +
 			   3 * nla_total_size(TASK_COMM_LEN) +
 			   nla_total_size(IPTTRACE_LINK_NAME + 1) +
@@ -296,6 +296,7 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    (link->reason[0] &&
 	     nla_put_string(msg, IPTTRACE_A_REASON_TEXT, link->reason)) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_TRANSACTION, link->transaction) ||
+	    nla_put_u32(msg, IPTTRACE_A_ENDED, link->ended) ||
 	    ipttrace_put_rollback(msg, link) ||
 	    put_requester(msg, link, command) ||
 	    (reason && nla_put_u32(msg, IPTTRACE_A_REASON, reason)) ||

@@ -150,7 +150,7 @@ ipttrace_change_policy[IPTTRACE_A_CHANGE_LABELS + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_attach_policy[IPTTRACE_A_RESTORE + 1] = {
+ipttrace_attach_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_HOOK] = { .type = NLA_U32 },
 	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
 	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 15),
@@ -169,7 +169,7 @@ ipttrace_attach_policy[IPTTRACE_A_RESTORE + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_swap_policy[IPTTRACE_A_GUARD + 1] = {
+ipttrace_swap_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
@@ -180,10 +180,11 @@ ipttrace_swap_policy[IPTTRACE_A_GUARD + 1] = {
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 	[IPTTRACE_A_GUARD] = NLA_POLICY_NESTED(ipttrace_condition_policy),
+	[IPTTRACE_A_SWAP_ACK] = NLA_POLICY_RANGE(NLA_U32, 1, 2),
 };
 
 static const struct nla_policy
-ipttrace_detach_policy[IPTTRACE_A_FORCE + 1] = {
+ipttrace_detach_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_PROGRAM] = NLA_POLICY_NESTED(ipttrace_expected_program_policy),
@@ -193,26 +194,27 @@ ipttrace_detach_policy[IPTTRACE_A_FORCE + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_get_policy[IPTTRACE_A_NAME + 1] = {
+ipttrace_get_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 };
 
 static const struct nla_policy
-ipttrace_stats_policy[IPTTRACE_A_LINK + 1] = {
+ipttrace_stats_policy[IPTTRACE_A_MAX + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_transact_policy[IPTTRACE_A_GUARD + 1] = {
+ipttrace_transact_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
 	[IPTTRACE_A_CHANGE] = NLA_POLICY_NESTED(ipttrace_change_policy),
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 	[IPTTRACE_A_GUARD] = NLA_POLICY_NESTED(ipttrace_condition_policy),
+	[IPTTRACE_A_SWAP_ACK] = NLA_POLICY_RANGE(NLA_U32, 1, 2),
 };
 
 static const struct nla_policy
-ipttrace_confirm_policy[IPTTRACE_A_TRANSACTION + 1] = {
+ipttrace_confirm_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
@@ -220,13 +222,13 @@ ipttrace_confirm_policy[IPTTRACE_A_TRANSACTION + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_history_policy[IPTTRACE_A_NAME + 1] = {
+ipttrace_history_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 };
 
 static const struct nla_policy
-ipttrace_adopt_policy[IPTTRACE_A_FORCE + 1] = {
+ipttrace_adopt_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_FLAGS] = NLA_POLICY_MAX(NLA_U32, 15),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
@@ -234,35 +236,35 @@ ipttrace_adopt_policy[IPTTRACE_A_FORCE + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_verify_policy[IPTTRACE_A_WALK_COMPARED + 1] = {
+ipttrace_verify_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_NETNS_FD] = { .type = NLA_U32 },
 	[IPTTRACE_A_WALK] = NLA_POLICY_RANGE(NLA_U32, 1, 3),
 	[IPTTRACE_A_WALK_COMPARED] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
 static const struct nla_policy
-ipttrace_ruleset_policy[IPTTRACE_A_TABLE + 1] = {
+ipttrace_ruleset_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_FAMILY] = NLA_POLICY_MAX(NLA_U32, 10),
 	[IPTTRACE_A_NETNS_FD] = { .type = NLA_U32 },
 	[IPTTRACE_A_TABLE] = { .type = NLA_NUL_STRING, .len = 255 },
 };
 
 static const struct nla_policy
-ipttrace_rename_policy[IPTTRACE_A_NEW_NAME + 1] = {
+ipttrace_rename_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 	[IPTTRACE_A_NEW_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 };
 
 static const struct nla_policy
-ipttrace_release_policy[IPTTRACE_A_FORCE + 1] = {
+ipttrace_release_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
 static const struct nla_policy
-ipttrace_rollback_policy[IPTTRACE_A_FORCE + 1] = {
+ipttrace_rollback_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
@@ -272,7 +274,7 @@ ipttrace_rollback_policy[IPTTRACE_A_FORCE + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_shadow_policy[IPTTRACE_A_PROMOTE_IF + 1] = {
+ipttrace_shadow_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_PROGRAMS] = NLA_POLICY_NESTED(ipttrace_program_set_policy),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
@@ -284,7 +286,7 @@ ipttrace_shadow_policy[IPTTRACE_A_PROMOTE_IF + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_promote_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
+ipttrace_promote_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_ROLLBACK_AFTER] = NLA_POLICY_FULL_RANGE(NLA_U32, &rollback_after_range),
@@ -296,7 +298,7 @@ ipttrace_promote_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_drop_shadow_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
+ipttrace_drop_shadow_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINK] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_EXPECT_GENERATION] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
@@ -305,14 +307,14 @@ ipttrace_drop_shadow_policy[IPTTRACE_A_EXPECT_SHADOW + 1] = {
 };
 
 static const struct nla_policy
-ipttrace_park_policy[IPTTRACE_A_FORCE + 1] = {
+ipttrace_park_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LINKS_SEQUENCE] = { .type = NLA_U64 },
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 	[IPTTRACE_A_FORCE] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
 static const struct nla_policy
-ipttrace_restored_policy[IPTTRACE_A_LINK + 1] = {
+ipttrace_restored_policy[IPTTRACE_A_MAX + 1] = {
 };
 
 const struct genl_ops ipttrace_nl_operations[19] = {
@@ -321,21 +323,21 @@ const struct genl_ops ipttrace_nl_operations[19] = {
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_attach_doit,
 		.policy = ipttrace_attach_policy,
-		.maxattr = IPTTRACE_A_RESTORE,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_SWAP,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_swap_doit,
 		.policy = ipttrace_swap_policy,
-		.maxattr = IPTTRACE_A_GUARD,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_DETACH,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_detach_doit,
 		.policy = ipttrace_detach_policy,
-		.maxattr = IPTTRACE_A_FORCE,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_GET,
@@ -344,98 +346,98 @@ const struct genl_ops ipttrace_nl_operations[19] = {
 		.start = ipttrace_nl_get_start,
 		.dumpit = ipttrace_nl_get_dumpit,
 		.policy = ipttrace_get_policy,
-		.maxattr = IPTTRACE_A_NAME,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_STATS,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_stats_doit,
 		.policy = ipttrace_stats_policy,
-		.maxattr = IPTTRACE_A_LINK,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_TRANSACT,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_transact_doit,
 		.policy = ipttrace_transact_policy,
-		.maxattr = IPTTRACE_A_GUARD,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_CONFIRM,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_confirm_doit,
 		.policy = ipttrace_confirm_policy,
-		.maxattr = IPTTRACE_A_TRANSACTION,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_HISTORY,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_history_doit,
 		.policy = ipttrace_history_policy,
-		.maxattr = IPTTRACE_A_NAME,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_ADOPT,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_adopt_doit,
 		.policy = ipttrace_adopt_policy,
-		.maxattr = IPTTRACE_A_FORCE,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_VERIFY,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_verify_doit,
 		.policy = ipttrace_verify_policy,
-		.maxattr = IPTTRACE_A_WALK_COMPARED,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_RULESET,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_ruleset_doit,
 		.policy = ipttrace_ruleset_policy,
-		.maxattr = IPTTRACE_A_TABLE,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_RENAME,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_rename_doit,
 		.policy = ipttrace_rename_policy,
-		.maxattr = IPTTRACE_A_NEW_NAME,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_RELEASE,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_release_doit,
 		.policy = ipttrace_release_policy,
-		.maxattr = IPTTRACE_A_FORCE,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_ROLLBACK,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_rollback_doit,
 		.policy = ipttrace_rollback_policy,
-		.maxattr = IPTTRACE_A_FORCE,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_SHADOW,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_shadow_doit,
 		.policy = ipttrace_shadow_policy,
-		.maxattr = IPTTRACE_A_PROMOTE_IF,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_PROMOTE,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_promote_doit,
 		.policy = ipttrace_promote_policy,
-		.maxattr = IPTTRACE_A_EXPECT_SHADOW,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_DROP_SHADOW,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_drop_shadow_doit,
 		.policy = ipttrace_drop_shadow_policy,
-		.maxattr = IPTTRACE_A_EXPECT_SHADOW,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_PARK,
@@ -444,13 +446,13 @@ const struct genl_ops ipttrace_nl_operations[19] = {
 		.start = ipttrace_nl_park_start,
 		.dumpit = ipttrace_nl_park_dumpit,
 		.policy = ipttrace_park_policy,
-		.maxattr = IPTTRACE_A_FORCE,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 	{
 		.cmd = IPTTRACE_CMD_RESTORED,
 		.flags = GENL_ADMIN_PERM,
 		.doit = ipttrace_nl_restored_doit,
 		.policy = ipttrace_restored_policy,
-		.maxattr = IPTTRACE_A_LINK,
+		.maxattr = IPTTRACE_A_MAX,
 	},
 };

@@ -469,7 +469,7 @@ err_free:
 }
 
 /**
- * ipttrace_parse_terms - parse whether a swap is for good at once
+ * ipttrace_parse_terms - parse whether a swap is for good at once, and when it is answered
  * @info: the request
  * @terms: filled in; the guards are the caller's
  *
@@ -479,9 +479,11 @@ int ipttrace_parse_terms(const struct genl_info *info,
 			 struct ipttrace_terms *terms)
 {
 	const struct nlattr *after = info->attrs[IPTTRACE_A_ROLLBACK_AFTER];
+	const struct nlattr *ack = info->attrs[IPTTRACE_A_SWAP_ACK];
 	unsigned int i;
 
 	terms->rollback_after = after ? nla_get_u32(after) : 0;
+	terms->ack = ack ? nla_get_u32(ack) : 0;
 	terms->guards = ipttrace_conditions_parse(info, IPTTRACE_A_GUARD,
 						  IPTTRACE_MAX_GUARDS);
 	if (IS_ERR_OR_NULL(terms->guards))

@@ -220,6 +220,7 @@ void ipttrace_restore_link(struct ipttrace_link *link,
 	lockdep_assert_held(&ipttrace_lock);
 	link->id = restored->id;
 	link->set->generation = restored->generation;
+	link->ended = restored->generation - 1;
 	link->owner_pid = restored->owner_pid;
 	strscpy(link->owner_comm, restored->owner_comm,
 		sizeof(link->owner_comm));

@@ -106,7 +106,8 @@ static void undo(struct ipttrace_rollback *rollback,
 	struct ipttrace_link *link;
 	bool forced;
 
-	ipttrace_links_exchange(&rollback->links, publication);
+	ipttrace_links_publish(&rollback->links, publication);
+	ipttrace_links_settle(&rollback->links, publication, false);
 	list_for_each_entry(link, &rollback->links, change) {
 		waiting_free(link);
 		link->outcome = outcome;

@@ -7,15 +7,18 @@
 struct ipttrace_rollback;
 
 /**
- * struct ipttrace_terms - whether a swap is for good at once
+ * struct ipttrace_terms - whether a swap is for good at once, and when its request is answered
  * @rollback_after: milliseconds until the previous sets are put back unless confirmed, or 0
  * @guards: conditions for each link; when one is violated before the swap is confirmed, the
  *	previous sets are put back. NULL if there are none. Owned by the links on success, else by
  *	the caller
+ * @ack: enum ipttrace_swap_ack, or 0: once no packet is handled by the previous sets. A swap that
+ *	can be rolled back is always answered then
  */
 struct ipttrace_terms {
 	u32 rollback_after;
 	struct ipttrace_conditions *guards;
+	u32 ack;
 };
 
 int ipttrace_rollback_init(void);

@@ -20,6 +20,7 @@
 #include "label.h"
 #include "owner.h"
 #include "promotion.h"
+#include "retire.h"
 #include "shadow.h"
 
 /* --- programs ------------------------------------------------------------------------------ */
@@ -283,6 +284,8 @@ int ipttrace_shadow_add(struct ipttrace_change *change,
 	shadow = kmalloc(sizeof(*shadow), GFP_KERNEL);
 	if (!shadow)
 		return -ENOMEM;
+	/* a set that is not any link's, and yet handles packets, may use maps that the shadow writes */
+	ipttrace_retire_wait();
 	if (!change->labelled)
 		set->labels = ipttrace_labels_get(link->set->labels);
 	set->link = link;

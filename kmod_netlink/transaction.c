@@ -11,10 +11,15 @@
 #include "hook.h"
 #include "label.h"
 #include "owner.h"
+#include "retire.h"
 #include "shadow.h"
 #include "transaction.h"
 
-static void publication_free(struct ipttrace_publication *publication)
+/**
+ * ipttrace_publication_free - free what was prepared, or what was in force before
+ * @publication: the publication; no packet sees its sets any more
+ */
+void ipttrace_publication_free(struct ipttrace_publication *publication)
 {
 	unsigned int i;
 
@@ -24,7 +29,7 @@ static void publication_free(struct ipttrace_publication *publication)
 
 /**
  * ipttrace_publication_prepare - make ready to exchange the sets of links
- * @publication: filled in, for ipttrace_links_exchange()
+ * @publication: filled in, for ipttrace_links_publish()
  * @changing: the links, by their change
  * @gfp: allocation flags; with __GFP_NOFAIL it cannot fail
  *
@@ -45,7 +50,7 @@ int ipttrace_publication_prepare(struct ipttrace_publication *publication,
 			continue;
 		sets = ipttrace_hooks[i]->prepare(gfp);
 		if (IS_ERR(sets)) {
-			publication_free(publication);
+			ipttrace_publication_free(publication);
 			return PTR_ERR(sets);
 		}
 		publication->sets[i] = sets;
@@ -54,14 +59,15 @@ int ipttrace_publication_prepare(struct ipttrace_publication *publication,
 }
 
 /**
- * ipttrace_links_exchange - swap set and other of links
+ * ipttrace_links_publish - swap set and other of links
  * @changing: the links, by their change
- * @publication: what was prepared for them; used up
+ * @publication: what was prepared for them; afterwards, what was in force before
  *
- * When it returns, no packet is handled by a set that is other now.
+ * When it returns, packets that come are handled by the sets; ipttrace_links_settle() or
+ * ipttrace_retire() must follow.
  */
-void ipttrace_links_exchange(struct list_head *changing,
-			     struct ipttrace_publication *publication)
+void ipttrace_links_publish(struct list_head *changing,
+			    struct ipttrace_publication *publication)
 {
 	struct ipttrace_sets **sets = publication->sets;
 	struct ipttrace_link *link;
@@ -75,12 +81,31 @@ void ipttrace_links_exchange(struct list_head *changing,
 	/* keep this short: meanwhile one hook is ahead of another */
 	for_each_set_bit(i, &publication->hooks, IPTTRACE_HOOKS)
 		sets[i] = ipttrace_hooks[i]->publish(sets[i], changing);
-	synchronize_rcu();
-	/* a shadow was of the set before, or is the set now */
-	list_for_each_entry(link, changing, change)
-		RCU_INIT_POINTER(link->other->shadow, NULL);
-	publication_free(publication);
 	ipttrace_links_sequence++;
+}
+
+/**
+ * ipttrace_links_settle - wait until no packet is handled by a set that is other now
+ * @changing: the links, by their change, which have been published
+ * @publication: what was in force before; used up
+ * @expedited: interrupt every CPU, so that it takes less time; on real-time kernels it does not
+ */
+void ipttrace_links_settle(struct list_head *changing,
+			   struct ipttrace_publication *publication,
+			   bool expedited)
+{
+	struct ipttrace_link *link;
+
+	if (expedited)
+		synchronize_rcu_expedited();
+	else
+		synchronize_rcu();
+	list_for_each_entry(link, changing, change) {
+		/* a shadow was of the set before, or is the set now */
+		RCU_INIT_POINTER(link->other->shadow, NULL);
+		link->ended = link->other->generation;
+	}
+	ipttrace_publication_free(publication);
 }
 
 static int change_check(struct ipttrace_change *change,
@@ -135,7 +160,7 @@ static int change_check(struct ipttrace_change *change,
  * @action: what it is in the history of the links
  *
  * Each packet is handled by one of a link's two sets from entry to exit, none by neither. When it
- * returns, no packet is handled by an old set any more.
+ * returns, no packet is handled by an old set any more, unless the terms are otherwise.
  *
  * Return: 0 or -ENOMEM; on error nothing has changed.
  */
@@ -144,23 +169,36 @@ int ipttrace_links_replace(struct list_head *changing,
 			   const struct ipttrace_terms *terms,
 			   enum ipttrace_action action)
 {
+	struct ipttrace_retirement *retirement = NULL;
 	struct ipttrace_rollback *rollback = NULL;
 	struct ipttrace_publication publication;
 	struct ipttrace_link *link, *next;
 	int err;
 
 	lockdep_assert_held(&ipttrace_lock);
+	/* the previous sets of a swap that waits may come back: they do not retire */
 	if (terms->rollback_after || terms->guards) {
 		rollback = ipttrace_rollback_alloc(terms, changing);
 		if (IS_ERR(rollback))
 			return PTR_ERR(rollback);
+	} else if (terms->ack == IPTTRACE_SWAP_ACK_PUBLISHED) {
+		retirement = ipttrace_retirement_alloc(changing);
+		if (IS_ERR(retirement))
+			return PTR_ERR(retirement);
 	}
 	err = ipttrace_publication_prepare(&publication, changing, GFP_KERNEL);
 	if (err) {
+		ipttrace_retirement_free(retirement);
 		ipttrace_rollback_cancel(rollback, changing);
 		return err;
 	}
-	ipttrace_links_exchange(changing, &publication);
+	ipttrace_links_publish(changing, &publication);
+	if (retirement)
+		ipttrace_retire(retirement, changing, &publication);
+	else
+		ipttrace_links_settle(changing, &publication,
+				      terms->ack ==
+					      IPTTRACE_SWAP_ACK_EXPEDITED);
 	list_for_each_entry(link, changing, change) {
 		link->transaction = ipttrace_links_sequence;
 		link->outcome = rollback ? IPTTRACE_SWAP_OUTCOME_WAITING : 0;

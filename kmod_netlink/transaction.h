@@ -31,7 +31,7 @@ struct ipttrace_change {
  * @hooks: the kinds of hooks of these links, a bit each
  * @sets: by kind: the prepared sets; once published, those that were in force before
  *
- * On the stack of the function that makes the change.
+ * On the stack of the function that makes the change, or in a retirement.
  */
 struct ipttrace_publication {
 	unsigned long hooks;
@@ -40,8 +40,12 @@ struct ipttrace_publication {
 
 int ipttrace_publication_prepare(struct ipttrace_publication *publication,
 				 const struct list_head *changing, gfp_t gfp);
-void ipttrace_links_exchange(struct list_head *changing,
-			     struct ipttrace_publication *publication);
+void ipttrace_publication_free(struct ipttrace_publication *publication);
+void ipttrace_links_publish(struct list_head *changing,
+			    struct ipttrace_publication *publication);
+void ipttrace_links_settle(struct list_head *changing,
+			   struct ipttrace_publication *publication,
+			   bool expedited);
 int ipttrace_links_replace(struct list_head *changing,
 			   const struct ipttrace_requester *requester,
 			   const struct ipttrace_terms *terms,

@@ -116,7 +116,7 @@ hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways
 bench: KERNEL = $(INSTALLED)
 bench: module ## what links cost packets, commands at their start, others at their end, in instructions (KERNEL=6.1)
 	@for series in $(KERNEL); do \
-		for cost in table chain nf start detach reader; do \
+		for cost in table chain nf start change reader; do \
 			$(GUEST) run --kernel $$series --icount --module --timeout $(TIMEOUT) \
 				--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$${cost}_cost; \
 		done; \

@@ -22,6 +22,7 @@ from ipttproto.enumerations import (
     NfMode,
     Select,
     Slot,
+    SwapAck,
     SwapOutcome,
     Walk,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "ProtocolError",
     "Select",
     "Slot",
+    "SwapAck",
     "SwapOutcome",
     "TcpFlag",
     "Verdict",

@@ -188,8 +188,12 @@ def _nest_policy(space: AttributeSet) -> str:
 
 
 def _request_policy(operation: Operation) -> str:
-    """The declarator of a request's policy."""
-    return _policy_array(_name(operation), family.Top, operation.request)
+    """The declarator of a request's policy.
+
+    It is as long as there are attributes: code that several requests share finds those of the
+    others in none, and not behind the end of what was parsed.
+    """
+    return f"ipttrace_{_name(operation)}_policy[IPTTRACE_A_MAX + 1]"
 
 
 def _policy_array(name: str, space: AttributeSet, names: Iterable[str]) -> str:
@@ -243,7 +247,7 @@ def _operation(operation: Operation) -> Iterator[str]:
         yield f"\t\t.start = ipttrace_nl_{name}_start,"
         yield f"\t\t.dumpit = ipttrace_nl_{name}_dumpit,"
     yield f"\t\t.policy = ipttrace_{name}_policy,"
-    yield f"\t\t.maxattr = {_last(family.Top, operation.request)},"
+    yield "\t\t.maxattr = IPTTRACE_A_MAX,"
     yield "\t},"
 
 

@@ -60,6 +60,7 @@ class Feature(DocumentedFlag):
     GUARDS = 2, "rollback on request; guards of swaps, and what became of a swap"
     SHADOWS = 4, "shadows of links, with conditions on which they are promoted"
     UPGRADES = 8, "links are parked, and restored by the next module"
+    ENDS = 16, "when a swap is answered (swap-ack), and the end of the sets that it replaces"
 
 
 class Hook(Documented):
@@ -223,6 +224,16 @@ class Comparison(Documented):
     AT_MOST = 2, "<="
     ABOVE = 3, ">"
     AT_LEAST = 4, ">="
+
+
+class SwapAck(Documented):
+    """When a swap is answered, if not once no packet is handled by the sets that it replaces.
+
+    A swap that can be rolled back is always answered then.
+    """
+
+    PUBLISHED = 1, "once the new sets are in force; link-ended notifies of the end of the others"
+    EXPEDITED = 2, "as without, but every CPU is interrupted, so that it takes less time"
 
 
 class SwapOutcome(Documented):

@@ -38,6 +38,7 @@ from ipttproto.enumerations import (
     Loss,
     NfMode,
     Slot,
+    SwapAck,
     SwapOutcome,
     Walk,
 )
@@ -56,6 +57,10 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "SLOTS": (5, "slots are numbered from 1 to below this"),
     "MAX_LINKS": (128, "links at one kind of hook"),
     "MAX_CHANGES": (32, "links that one transaction swaps"),
+    "MAX_RETIRING": (
+        64,
+        "swaps answered at once whose old sets have not ended; the next is answered at their end",
+    ),
     "MAX_ROLLBACK": (86_400_000, "longest time until a swap is rolled back, ms"),
     "HISTORY_GENERATIONS": (16, "generations of a link that its history reaches back"),
     "MAX_PAYLOAD": (256, "bytes that a program adds to an event"),
@@ -789,6 +794,23 @@ Top: Final = AttributeSet(
         "protocol-minor", 63, U32, "minor version of the protocol, which grows with its features"
     ),
     Attribute("features", 64, U32, "features of the module, bits of enum feature", bits=Feature),
+    Attribute(
+        "swap-ack",
+        65,
+        U32,
+        "swap, transact: when it is answered",
+        enum=SwapAck,
+        minimum=min(SwapAck),
+        maximum=max(SwapAck),
+        since=Feature.ENDS,
+    ),
+    Attribute(
+        "ended",
+        66,
+        U32,
+        "the last generation whose program set handles no packet any more: the one before the "
+        "link's, but while sets end that were replaced",
+    ),
 )
 
 ATTRIBUTE_SETS: Final = (

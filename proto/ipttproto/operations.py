@@ -75,6 +75,7 @@ class Command(Documented):
         ),
     )
     RESTORED = 25, "the links are restored: from now on others may be made"
+    LINK_ENDED = 26, "notification: no packet is handled by a replaced program set any more"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ _LINK: Final = (
     "outcome",
     "violation",
     "shadow",
+    "ended",
 )
 
 #: what is known of the walk
@@ -166,6 +168,7 @@ OPERATIONS: Final = (
             "reason-text",
             "force",
             "guard",
+            "swap-ack",
         ),
         _LINK,
     ),
@@ -197,7 +200,9 @@ OPERATIONS: Final = (
         ),
     ),
     Operation(
-        Command.TRANSACT, ("change", "rollback-after", "reason-text", "force", "guard"), _LINK
+        Command.TRANSACT,
+        ("change", "rollback-after", "reason-text", "force", "guard", "swap-ack"),
+        _LINK,
     ),
     Operation(Command.CONFIRM, ("link", "expect-generation", "name", "transaction"), _LINK),
     Operation(Command.HISTORY, ("link", "name"), ("link", "generation", "history")),
@@ -260,6 +265,7 @@ OPERATIONS: Final = (
     Operation(Command.LINK_SWAPPED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_DETACHED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.LINK_CHANGED, notify=Command.GET, group=Group.LINKS),
+    Operation(Command.LINK_ENDED, notify=Command.GET, group=Group.LINKS),
     Operation(Command.EVENTS, reply=("batch", "event", "payload"), group=Group.EVENTS),
     Operation(Command.NAMESPACE_GONE, reply=("netns", "netns-cookie"), group=Group.NAMESPACES),
 )

@@ -29,6 +29,7 @@ from ipttproto import (
     Message,
     NfMode,
     Slot,
+    SwapAck,
     SwapOutcome,
     Walk,
     build_request,
@@ -272,6 +273,11 @@ SCENARIO: Final = (
     _step(Command.ROLLBACK, errno=errno.ENOENT, transaction=1000),
     _step(Command.SWAP, name="first", programs=_TABLE, rollback_after=_MINUTES),
     _step(Command.CONFIRM, name="first"),
+    _step(
+        Command.TRANSACT,
+        change=[{"link": 4, "programs": _TABLE}],
+        swap_ack=SwapAck.EXPEDITED,
+    ),
     _step(Command.HISTORY, link=2),
     _step(Command.HISTORY, name="first"),
     # --- owners and names
@@ -302,6 +308,8 @@ SCENARIO: Final = (
     _step(Command.DETACH, name="second"),
     _step(Command.DETACH, name="filter"),
     _step(Command.STATS),
+    # the end of the set that this replaces is a change whose moment nobody knows: nothing follows
+    _step(Command.SWAP, link=4, programs=_TABLE, swap_ack=SwapAck.PUBLISHED),
 )
 
 
@@ -363,10 +371,13 @@ class Observer:
         self._connection.close()
 
     def told(self) -> list[Answer]:
-        """The notifications until now; those of a request come before its acknowledgement."""
+        """The notifications until now; those of a request come before its acknowledgement.
+
+        That a set has ended may come before, or later.
+        """
         found: list[Answer] = []
         while messages := self._connection.receive():
-            found += map(_answer, messages)
+            found += [_answer(m) for m in messages if m.command != Command.LINK_ENDED]
         return found
 
 

@@ -69,6 +69,16 @@ def swap(
             help="several links in one step, all or none: a YAML or JSON list; - is standard input",
         ),
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="return once no packet meets the old programs any more")
+    ] = False,
+    expedite: Annotated[
+        bool,
+        typer.Option(
+            "--expedite",
+            help="as --wait, but sooner: it interrupts every CPU (not with PREEMPT_RT)",
+        ),
+    ] = False,
     label: LabelOptions,
     reason: ReasonOption = None,
     force: ForceOption = False,
@@ -79,6 +89,11 @@ def swap(
     Replaces the whole set: unnamed slots become empty, as do filter, cookie and payload if they
     are neither given nor kept. The link keeps its labels unless --label is given, which replaces
     all of them. Prints the new state of the link.
+
+    It returns when packets that come meet the new programs. Some packets may still be handled by
+    the old ones; with --wait it returns when there are none any more, so that what these have
+    counted is final. `ipttctl events --links` shows that moment as "ended". A swap that can be
+    rolled back always waits for it.
 
     --keep-maps loads the programs of --source and --object with the maps of the same names that the
     link's programs use, so that nothing in them is lost: --keep-maps, or --keep-maps=limits,counts.
@@ -113,12 +128,16 @@ def swap(
     conditions = parse_promote_if(promote_if)
     if shadow:
         _check_shadow(rollback_after, guard, reason, transaction)
+        if wait or expedite:
+            option = "--wait" if wait else "--expedite"
+            raise UsageError(f"{option} does not go with --shadow, which swaps nothing")
     elif conditions:
         raise UsageError("--promote-if is for a shadow", "give --shadow too")
     if transaction is not None:
         if link is not None or programs.given or keep.given or expected.given or label.given:
             raise UsageError("--txn has links, programs, labels and expectations in its file")
-        _transact(transaction, inherited(context), _How(back, guards, why, force), output_form)
+        how = _How(back, guards, why, force, wait, expedite)
+        _transact(transaction, inherited(context), how, output_form)
         return
     if link is None:
         raise UsageError("give the id or the name of a link, or --txn")
@@ -138,7 +157,7 @@ def swap(
             copied=shadow,
         ) as opened,
     ):
-        how: dict[str, Any] = {
+        options: dict[str, Any] = {
             "expect_generation": opened.expect_generation,
             "expect_programs": expected_programs,
             "labels": labels,
@@ -146,7 +165,9 @@ def swap(
             "keep": opened.keep,
         }
         if shadow:
-            changed = controller.shadow(opened.link, opened.programs, promote_if=conditions, **how)
+            changed = controller.shadow(
+                opened.link, opened.programs, promote_if=conditions, **options
+            )
         else:
             changed = controller.swap(
                 opened.link,
@@ -154,7 +175,9 @@ def swap(
                 rollback_after=back,
                 guards=guards,
                 reason=why,
-                **how,
+                wait=wait,
+                expedite=expedite,
+                **options,
             )
         output.links([changed], output_form)
 
@@ -205,6 +228,8 @@ class _How(NamedTuple):
     guards: list[Condition]
     reason: str | None
     force: bool
+    wait: bool
+    expedite: bool
 
 
 def _transact(file: str, left_open: Inherited, how: _How, form: Output) -> None:

@@ -39,7 +39,7 @@ from ipttctl.link.terms import how_attributes as _how
 from ipttctl.link.terms import terms_attributes as _terms
 from ipttctl.link.watch import LinkWatch
 from ipttctl.link.wire import EVENT_BUFFER, Connection
-from ipttproto import MINOR, VERSION, Command, Group, LinkFlag, Slot, Walk
+from ipttproto import MINOR, VERSION, Command, Feature, Group, LinkFlag, Slot, SwapAck, Walk
 
 _LIST_ATTEMPTS: Final = 16
 
@@ -185,8 +185,16 @@ class Controller(ShadowVerbs, Closing):
         reason: str | None = None,
         force: bool = False,
         keep: Collection[Part] = (),
+        wait: bool = False,
+        expedite: bool = False,
     ) -> Link:
         """Replace all programs of a link in one step: each packet meets the old set or the new.
+
+        When this returns, the new set is in force: packets that come meet it. Some may still be
+        handled by the old one; that they are gone, a change of the link says (``Change.ENDED``).
+        With ``wait`` this returns once they are gone, and what the old programs have counted is
+        final. ``expedite`` is as ``wait``, and interrupts every CPU so that it takes less time.
+        Swaps that can be rolled back, and those of an older module, always wait.
 
         ``programs`` is the whole set; unnamed slots become empty. ``labels`` are all labels from
         now on; with None the link keeps those that it has. With ``expect_generation``, or
@@ -213,10 +221,12 @@ class Controller(ShadowVerbs, Closing):
         """
         swap = Swap(link, programs, expect_generation, expect_programs, labels, keep)
         with ExitStack() as opened:
+            terms = _terms(rollback_after, guards)
             attributes = {
                 **self._kept(swap, opened).attributes(),
-                **_terms(rollback_after, guards),
+                **terms,
                 **_how(reason, force),
+                **self._answered(wait or bool(terms), expedite),
             }
             return self._link(Command.SWAP, attributes, f"swapping link {link}")
 
@@ -228,13 +238,15 @@ class Controller(ShadowVerbs, Closing):
         guards: Iterable[Condition] = (),
         reason: str | None = None,
         force: bool = False,
+        wait: bool = False,
+        expedite: bool = False,
     ) -> list[Link]:
         """Swap several links in one step, all or none; returns the links in order of ``swaps``.
 
         A packet in a table, or in a base chain, meets the old sets of all links there or the new
         sets of all. Each netfilter hook changes separately, at about the same time.
-        ``rollback_after``, ``guards`` and ``force`` are as for ``swap``, and apply to all links
-        together: if one of them violates a guard, all go back.
+        All other parameters are as for ``swap``, and apply to all links together: if one of them
+        violates a guard, all go back.
 
         Raises:
             LinkGoneError: there is no such link.
@@ -244,10 +256,12 @@ class Controller(ShadowVerbs, Closing):
         """
         links = ", ".join(str(swap.link) for swap in swaps)
         with ExitStack() as opened:
+            terms = _terms(rollback_after, guards)
             attributes = {
                 "change": [self._kept(swap, opened).attributes() for swap in swaps],
-                **_terms(rollback_after, guards),
+                **terms,
                 **_how(reason, force),
+                **self._answered(wait or bool(terms), expedite),
             }
             action = f"swapping links {links}"
             replies = self._connection.request(Command.TRANSACT, attributes, action)
@@ -256,6 +270,13 @@ class Controller(ShadowVerbs, Closing):
                 f"swapping links {links}: the module did it and did not say what they are now"
             )
         return [Link.from_attributes(reply) for reply in replies]
+
+    def _answered(self, wait: bool, expedite: bool) -> dict[str, Any]:
+        """The attribute of a swap that says when it is answered, unless once the old sets ended."""
+        if expedite:
+            return {"swap-ack": SwapAck.EXPEDITED}
+        known = self._connection.features or Feature(0)
+        return {"swap-ack": SwapAck.PUBLISHED} if Feature.ENDS in known and not wait else {}
 
     def confirm(
         self,

@@ -151,7 +151,9 @@ class Link:
     change (see ``HistoryEntry``). ``outcome`` is what became of the last swap; None if it was for
     good, or there was none. ``guards`` are the conditions of a swap that waits, and ``violation``
     is how one did not hold, if the swap was rolled back for that. ``shadow`` is None if it has
-    none.
+    none. ``ended`` is the last generation whose programs handle no packet any more: the one before
+    ``generation``, but while packets still meet programs that were replaced. It is None if an older
+    module does not say it.
     """
 
     id: int
@@ -177,6 +179,7 @@ class Link:
     outcome: SwapOutcome | int | None = None
     violation: Violation | None = None
     shadow: Shadow | None = None
+    ended: int | None = None
 
     @property
     def waits(self) -> bool:
@@ -224,6 +227,7 @@ class Link:
             outcome=None if outcome is None else known_member(SwapOutcome, outcome),
             violation=Violation.from_attributes(attributes.get("violation")),
             shadow=None if shadow is None else Shadow.from_attributes(shadow),
+            ended=attributes.get("ended"),
         )
 
 
@@ -282,6 +286,8 @@ class Change(enum.StrEnum):
     DETACHED = "detached"
     CHANGED = "changed"
     """See ``armed``, ``gone``, ``name``, ``owner_portid``, ``outcome`` and ``shadow``."""
+    ENDED = "ended"
+    """No packet meets a program set that was replaced any more: see ``ended``."""
 
 
 _CHANGES: Final[Mapping[int, Change]] = {
@@ -289,6 +295,7 @@ _CHANGES: Final[Mapping[int, Change]] = {
     Command.LINK_SWAPPED: Change.SWAPPED,
     Command.LINK_DETACHED: Change.DETACHED,
     Command.LINK_CHANGED: Change.CHANGED,
+    Command.LINK_ENDED: Change.ENDED,
 }
 
 

@@ -187,6 +187,7 @@ def link_object(
         "labels": dict(value.labels),
         "reason_text": value.reason or None,
         "transaction": value.transaction or None,
+        "ended_generation": value.ended,
         "armed": armed,
         "outcome": _member(value.outcome),
         "rollback_in_s": value.rollback_in,

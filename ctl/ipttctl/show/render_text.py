@@ -57,6 +57,8 @@ def link_line(
     if link.reason:
         fields.append(f"reason-text={quoted(link.reason)}")
     fields += link.hook.state_fields()
+    if link.ended is not None and link.ended < link.generation - 1:
+        fields.append(f"ended={link.ended}")
     fields += _last_swap(link)
     stats = link.stats
     fields += [f"packets={stats.packets}", f"selected={stats.selected}", f"events={stats.events}"]

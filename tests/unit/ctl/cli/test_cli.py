@@ -21,7 +21,7 @@ from ipttctl.cli import run
 from ipttctl.cli.exit_codes import EXIT_CODES
 from ipttctl.errors import IpttctlError, PrivilegeError, RefusedPrivilegeError
 from ipttctl.link.wire import Connection
-from ipttproto import Command
+from ipttproto import Command, SwapAck
 from tests.unit.ctl.support import (
     FakeModule,
     RefusalError,
@@ -149,6 +149,7 @@ def test_links_swap(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> N
                 "program": [{"slot": 2, "fd": 7}, {"slot": 3, "fd": 8}],
                 "cookie": 16,
             },
+            "swap-ack": SwapAck.PUBLISHED,
         }
     ]
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,14 @@ def test_link_line() -> None:
     assert link_line(Link.from_attributes(other)) == (
         "link=3 gen=2 hook=table family=6 owner=persistent armed=none packets=0 selected=0 events=0"
     )
+
+
+@pytest.mark.parametrize(("ended", "shown"), [(None, False), (1, False), (0, True)])
+def test_a_link_shows_that_packets_still_meet_replaced_programs(
+    ended: int | None, shown: bool
+) -> None:
+    value = replace(Link.from_attributes(nf_link(generation=2)), ended=ended)
+    assert (" ended=0 " in link_line(value)) is shown
 
 
 def test_link_line_of_a_netfilter_hook(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Time that the end of the last link takes, from its caller and from others.
+"""Time that a swap takes, and the end of the last link, from its caller and from others.
 
 Run it in a guest whose clock counts instructions:
 
     make bench
 
-With the last link the module takes its redirections out of the kernel, which waits for grace
-periods. ``detach`` is timed as its caller sees it, and so is the deletion of a device that has
-nothing to do with links, which holds RTNL: by itself, and while another process attaches and
-detaches a link all the time. The clock of such a guest runs on while it is idle, so that waiting
-counts too, a millisecond for a million instructions.
+A swap is timed until its reply: when the new set is in force, once the old one has ended, and in a
+hurry; on an idle processor, and while datagrams flood it. With the last link the module takes its
+redirections out of the kernel, which waits for grace periods. ``detach`` is timed as its caller
+sees it, and so is the deletion of a device that has nothing to do with links, which holds RTNL: by
+itself, and while another process attaches and detaches a link all the time. The clock of such a
+guest runs on while it is idle, so that waiting counts too, a millisecond for a million
+instructions.
 """
 
 from __future__ import annotations
@@ -20,20 +22,21 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from multiprocessing.synchronize import Event
+from typing import Any
 
 from pyroute2 import IPRoute
 
 from ipttctl.bpf.programs import Program
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import ProgramSet
+from ipttctl.link.model import Link, ProgramSet
 from ipttproto import Slot
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import run, wait_for_no_redirection
-from tests.kernel.support.network import enter_namespace, namespace
+from tests.kernel.support.kernel import run, wait_for, wait_for_no_redirection
+from tests.kernel.support.network import enter_namespace, flood_udp, namespace
 
 TIMES = 20
 
@@ -76,6 +79,42 @@ def links_come_and_go() -> Iterator[None]:
     assert other.exitcode == 0
 
 
+def _has_ended(link: Link) -> bool:
+    return link.ended == link.generation - 1
+
+
+@contextmanager
+def flood() -> Iterator[None]:
+    """Datagrams go through the tables meanwhile, on the same processor."""
+    stop = _fork.Event()
+    sender = _fork.Process(target=flood_udp, args=("127.0.0.1", 9, stop))
+    sender.start()
+    yield
+    stop.set()
+    sender.join()
+
+
+#: how a swap is answered -> the parameters that ask for it
+ANSWERS: dict[str, dict[str, Any]] = {
+    "": {},
+    ", --wait": {"wait": True},
+    ", --expedite": {"expedite": True},
+}
+
+
+def swaps(how: dict[str, Any]) -> list[float]:
+    """The milliseconds of each of some swaps; before each of them the last one has ended."""
+    taken = []
+    with Controller() as controller, Program.load(asm.returning(1), name="bench") as program:
+        programs = ProgramSet({Slot.ENTRY: program.fd, Slot.EXIT: program.fd})
+        link = controller.attach(TableHook(), programs)
+        for _ in range(TIMES):
+            taken.append(milliseconds(partial(controller.swap, link.id, programs, **how)))
+            wait_for(lambda: _has_ended(controller.link(link.id)))
+        controller.detach(link.id)
+    return taken
+
+
 def deletions() -> list[float]:
     """The milliseconds of each deletion of a device."""
     with IPRoute() as rtnl:
@@ -90,7 +129,14 @@ def main() -> int:
     with namespace("bench") as place:
         place.iptables("-A", "OUTPUT", "-p", "udp")
         enter_namespace(place.path)
-        results = {"a device is deleted": deletions()}
+        results = {}
+        around: Callable[[], AbstractContextManager[None]]
+        for name, around in (("", nullcontext), (" under a flood", flood)):
+            for answer, how in ANSWERS.items():
+                with around():
+                    results[f"a swap{answer}{name}"] = swaps(how)
+        wait_for_no_redirection()
+        results["a device is deleted"] = deletions()
         with links_come_and_go():
             results["a device is deleted, links come and go"] = deletions()
         wait_for_no_redirection()

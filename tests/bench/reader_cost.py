@@ -38,8 +38,8 @@ from ipttproto.arrays import np as numpy
 from tests.unit.ctl.support import NetlinkSocket, event, events_message
 from tests.unit.proto.datagrams import FAMILY_ID
 
-EVENTS = 20_000
-RUNS = 4
+EVENTS = 4_096
+RUNS = 3
 #: datagrams that the socket holds at a time
 _BURST = 32
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from tests.hot_swap import counts, verdicts
 from tests.hot_swap.compare import measure, two_sets
-from tests.hot_swap.ways import WAYS
+from tests.hot_swap.ways import WAYS, swap
 from tests.kernel.support.kernel import unload_module
 from tests.kernel.support.network import network
 from tests.kernel.support.objects import BPF, compile_object
@@ -21,13 +21,16 @@ def main() -> int:
     """Compare all ways and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=30)
-    changes = parser.parse_args().changes
+    parser.add_argument("--in-a-row", type=int, default=10_000)
+    given = parser.parse_args()
+    changes = given.changes
     print(f"Kernel {os.uname().release}, {changes} changes each.\n")
     print("| The change is made by | Packets | seen by none | by both | by a torn set | longest |")
     print("|---|---:|---:|---:|---:|---:|", flush=True)
     with network() as net, two_sets() as sets:
-        for name, way in WAYS.items():
-            result = measure(net, way, sets, changes)
+        row = f"`swap`, {given.in_a_row} in a row", swap, given.in_a_row
+        for name, way, count in (row, *((name, way, changes) for name, way in WAYS.items())):
+            result = measure(net, way, sets, count, in_a_row=count == given.in_a_row)
             print(
                 f"| {name} | {result.packets} | {result.none} | {result.both} | {result.torn} |"
                 f" {result.longest:.2f} s |",

@@ -6,7 +6,7 @@
 
 IPTTRACE_LICENSE("GPL");
 
-#define PACKETS 262144
+#define PACKETS 1048576
 /* The number that is added to the element of a packet. */
 #define SEEN_BY_ENTRY 1
 #define SEEN_BY_EXIT 0x100000000ULL

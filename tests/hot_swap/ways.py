@@ -28,6 +28,14 @@ def swap(first: Fds) -> Iterator[Replace]:
 
 
 @contextmanager
+def swap_and_wait(first: Fds) -> Iterator[Replace]:
+    """``ipttctl swap --wait``: the same, and no packet is handled by the old set afterwards."""
+    with Controller() as controller:
+        link = controller.attach(TableHook(4), ProgramSet(first))
+        yield lambda fds: _drop(controller.swap(link.id, ProgramSet(fds), wait=True))
+
+
+@contextmanager
 def slot_by_slot(first: Fds) -> Iterator[Replace]:
     """The new entry program with the old exit program, then both new: two swaps."""
     with Controller() as controller:
@@ -80,6 +88,7 @@ def reload(first: Fds) -> Iterator[Replace]:
 
 WAYS: Final[Mapping[str, Way]] = {
     "`swap`": swap,
+    "`swap --wait`": swap_and_wait,
     "one slot at a time": slot_by_slot,
     "attach the new link, then detach the old": attach_then_detach,
     "rmmod, insmod, attach": reload,

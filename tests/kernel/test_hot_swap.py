@@ -14,6 +14,8 @@ from tests.kernel.support.network import Network
 from tests.kernel.support.objects import BPF, compile_object
 
 CHANGES = 10
+#: `make hot-swap` makes 10,000
+IN_A_ROW = 300
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,14 @@ def _measure(net: Network, way: ways.Way, sets: tuple[Seen, Seen]) -> Result:
 def test_a_swap_loses_doubles_and_tears_nothing(net: Network, sets: tuple[Seen, Seen]) -> None:
     result = _measure(net, ways.swap, sets)
     assert (result.none, result.both, result.torn) == (0, 0, 0)
+
+
+def test_swaps_in_a_row_lose_double_and_tear_nothing(net: Network, sets: tuple[Seen, Seen]) -> None:
+    """Each is made while packets may still meet the sets of many before it."""
+    result = measure(net, ways.swap, sets, IN_A_ROW, in_a_row=True)
+    print(result)
+    assert (result.changes, result.none, result.both, result.torn) == (IN_A_ROW, 0, 0, 0)
+    assert result.packets > CHANGES
 
 
 def test_the_measurement_sees_torn_sets(net: Network, sets: tuple[Seen, Seen]) -> None:

@@ -249,7 +249,7 @@ def test_reasons_and_transactions(controller: Controller, programs: ProgramSet) 
         swaps = [Swap(link.id, programs) for link in (one, two)]
         together = controller.transact(swaps, reason="together", rollback_after=0.2)
         wait_for(lambda: controller.link(two.id).generation == 3, what="the roll-back")
-        alone = controller.swap(one.id, programs)
+        alone = controller.swap(one.id, programs, wait=True)
         gone = controller.detach(one.id, reason="done")
         told: list[LinkChange] = []
         while len(told) < 8:

@@ -176,7 +176,7 @@ def test_changes_are_told(controller: Controller, make_program: MakeProgram) -> 
     program = make_program()
     with controller.link_changes() as changes:
         link = controller.attach(TableHook(), ProgramSet({Slot.ENTRY: program.fd}))
-        controller.swap(link.id, ProgramSet({Slot.RULE: program.fd}))
+        controller.swap(link.id, ProgramSet({Slot.RULE: program.fd}), wait=True)
         controller.detach(link.id)
         with Controller() as other:
             short = other.attach(TableHook(), ProgramSet({Slot.ENTRY: program.fd}))

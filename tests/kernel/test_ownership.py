@@ -62,7 +62,9 @@ def changes_of(link: Link, controller: Controller, act: Callable[[], Any]) -> li
         controller.rename(link.id, "last")
         told: list[LinkChange] = []
         while not told or told[-1].link.name != "last":
-            told += changes.read(COMMAND_TIMEOUT)
+            # the end of a replaced set comes at its own time
+            read = changes.read(COMMAND_TIMEOUT)
+            told += [change for change in read if change.change is not Change.ENDED]
     return told[:-1]
 
 
@@ -161,8 +163,8 @@ def test_anybody_releases_a_link_that_is_not_exclusive(
 def everything(controller: Controller, link: Link, programs: ProgramSet) -> dict[str, Any]:
     """All that an exclusive owner keeps from others, each to be done with force or without."""
     return {
-        "swap": lambda **how: controller.swap(link.id, programs, **how),
-        "transact": lambda **how: controller.transact([Swap(link.id, programs)], **how),
+        "swap": lambda **how: controller.swap(link.id, programs, wait=True, **how),
+        "transact": lambda **how: controller.transact([Swap(link.id, programs)], wait=True, **how),
         "adopt": lambda **how: controller.adopt(link.id, **how),
         "release": lambda **how: controller.release(link.id, **how),
         "detach": lambda **how: controller.detach(link.id, **how),

@@ -39,7 +39,7 @@ static struct workqueue_struct *retire_queue;
 /* Retirements that wait for their grace period; under ipttrace_lock. */
 static unsigned int retiring;
 
-/* The packets of a later set can have gone first as far as anybody can tell: so have the others. */
+/* Retirements may end out of order: when a set has ended, so have those before it. */
 static void notify_of_end(const struct retired *retired)
 {
 	struct ipttrace_link *link;

@@ -276,7 +276,7 @@ def test_an_exclusive_owner_on_the_command_line(place: Namespace, packet: Progra
             assert "[EBUSY]" in refused.stderr
         with running("events", "--links", "-o", "json") as observer:
             observer.wait_for_text("listening")
-            assert ipttctl("swap", "web", "--id", identifier, "--force").returncode == 0
+            assert ipttctl("swap", "web", "--id", identifier, "--force", "--wait").returncode == 0
             owner.wait_for_text("was swapped by force, by process ")
             assert ipttctl("detach", "web", "--force").returncode == 0
             assert owner.process.wait(COMMAND_TIMEOUT) == 10

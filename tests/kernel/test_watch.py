@@ -101,7 +101,7 @@ def test_a_full_socket_costs_nothing_but_a_list(
         for _ in range(3):
             link = controller.attach(TableHook(), programs)
             for _ in range(CHURN):
-                controller.swap(link.id, programs)
+                controller.swap(link.id, programs, wait=True)
             table.take(watch.read(COMMAND_TIMEOUT))
             assert set(table.links) == {link.id}
             assert table.links[link.id].generation == 1 + CHURN

@@ -44,10 +44,13 @@ class LinkRecord:
         return replace(self, attributes={**self.attributes, "stats": stats})
 
     def same(self, link: Link) -> bool:
-        """Whether a link is the recorded one, but for its counters."""
+        """Whether a link is the recorded one, but for its counters.
+
+        Sets that had not ended when it was recorded have when it is parked.
+        """
         mine = self.link
         return mine.hook.identity() == link.hook.identity() and mine == replace(
-            link, hook=mine.hook, stats=mine.stats
+            link, hook=mine.hook, stats=mine.stats, ended=mine.ended
         )
 
     def request(self, opened: ExitStack) -> dict[str, Any]:

@@ -238,3 +238,10 @@ def test_the_outcome_in_print() -> None:
     told = shown.as_object(back)
     assert (told["upgraded"], told["failure"], told["gap_ms"]) == (False, "it does not load", None)
     assert shown.as_object(None).keys() == told.keys()
+
+
+def test_a_link_is_the_same_once_its_replaced_sets_have_ended() -> None:
+    """A swap may be answered before they have; when links are parked, they have."""
+    before = LinkRecord({**ATTRIBUTES, "generation": 3, "ended": 1}, (PAST,))
+    assert before.same(Link.from_attributes({**ATTRIBUTES, "generation": 3, "ended": 2}))
+    assert not before.same(Link.from_attributes({**ATTRIBUTES, "generation": 4, "ended": 3}))

@@ -284,7 +284,7 @@ int ipttrace_shadow_add(struct ipttrace_change *change,
 	shadow = kmalloc(sizeof(*shadow), GFP_KERNEL);
 	if (!shadow)
 		return -ENOMEM;
-	/* a set that is not any link's, and yet handles packets, may use maps that the shadow writes */
+	/* sets that were replaced and still handle packets may use maps that the shadow writes */
 	ipttrace_retire_wait();
 	if (!change->labelled)
 		set->labels = ipttrace_labels_get(link->set->labels);

@@ -333,7 +333,7 @@ def test_an_observer_decodes_payloads_and_tells_losses(
         sums[one["cpu"]] += one["length"]
         assert one["payload_value"]["this"] == one["length"]
         assert one["payload_value"]["total"] == sums[one["cpu"]]
-    controller.swap("sizes", ProgramSet({Slot.PACKET: plain.fd}), reason="no sizes")
+    controller.swap("sizes", ProgramSet({Slot.PACKET: plain.fd}), reason="no sizes", wait=True)
     [swapped] = objects(observer.stdout, 1)
     assert (swapped["change"], swapped["reason_text"]) == ("swapped", "no sizes")
     place.call(send_udp, "127.0.0.1", 9, [b"x"])

@@ -103,7 +103,7 @@ def test_it_is_answered_when_the_new_set_is_in_force(
         assert (swapped.generation, swapped.ended) == (2, 0)
         assert controller.link(link.id).ended == 0
         told = read(changes, 2)
-        assert time.monotonic() - begin > LONG / 2
+        assert time.monotonic() - begin > LONG / 8
     assert [(one.change, one.link.id, one.link.ended) for one in told] == [
         (Change.SWAPPED, link.id, 0),
         (Change.ENDED, link.id, 1),
@@ -125,7 +125,7 @@ def test_it_can_be_waited_for(
         hold(LONG)
         begin = time.monotonic()
         swapped = controller.swap(link.id, entry(make_program, "second"), **how)
-        assert time.monotonic() - begin > LONG / 2
+        assert time.monotonic() - begin > LONG / 8
         assert (swapped.generation, swapped.ended) == (2, 1)
         assert [one.change for one in changes.read(1)] == [Change.SWAPPED]
 
@@ -139,7 +139,7 @@ def test_the_command_waits_if_asked_to(
     hold(LONG)
     begin = time.monotonic()
     done = ipttctl("swap", str(link.id), "--id", f"entry={program.id}", option)
-    assert (done.returncode, time.monotonic() - begin > LONG / 2) == (0, True)
+    assert (done.returncode, time.monotonic() - begin > LONG / 8) == (0, True)
 
 
 def test_programs_go_with_their_set(
@@ -169,7 +169,7 @@ def test_so_many_swaps_have_to_wait(
     answered = time.monotonic()
     last = controller.swap(link.id, programs)
     assert (last.generation, last.ended) == (most + 2, most + 1)
-    assert time.monotonic() - begin > LONG / 2
+    assert time.monotonic() - begin > LONG / 8
     # a swap took a part of the time for which sets were held
     assert answered - begin < LONG
     # there is room again
@@ -214,7 +214,7 @@ def test_a_shadow_waits_for_sets_that_were_replaced(
     controller.swap(made.id, packet)
     assert time.monotonic() - begin < SHORT
     controller.shadow(made.id, packet)
-    assert time.monotonic() - begin > LONG / 2
+    assert time.monotonic() - begin > LONG / 8
     controller.drop_shadow(made.id)
     controller.detach(made.id)
 

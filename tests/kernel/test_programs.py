@@ -169,7 +169,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def packaged(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is loaded comes from a package; nothing can be compiled."""
+    """Take the programs of trace from a package; nothing can be compiled."""
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("compiled")

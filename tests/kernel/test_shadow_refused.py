@@ -253,10 +253,10 @@ def test_maps_that_programs_cannot_write(
         some_map(LRU_HASH, RDONLY_PROG) as evicting,
     ):
         for fd in (constant, hashed):
-            controller.swap(link.id, packet(using(fd)), wait=True)
+            controller.swap(link.id, packet(using(fd)))
             assert controller.shadow(link.id, packet(using(fd))).shadow
             controller.drop_shadow(link.id)
-        controller.swap(link.id, packet(using(evicting)), wait=True)
+        controller.swap(link.id, packet(using(evicting)))
         refused(controller, link, packet(using(evicting)), errno.EBUSY, "may write")
 
 

@@ -179,7 +179,8 @@ class Link:
     outcome: SwapOutcome | int | None = None
     violation: Violation | None = None
     shadow: Shadow | None = None
-    ended: int | None = None
+    # it changes by itself: a link is the same before and after
+    ended: int | None = field(default=None, compare=False)
 
     @property
     def waits(self) -> bool:

@@ -44,13 +44,10 @@ class LinkRecord:
         return replace(self, attributes={**self.attributes, "stats": stats})
 
     def same(self, link: Link) -> bool:
-        """Whether a link is the recorded one, but for its counters.
-
-        Sets that had not ended when it was recorded have when it is parked.
-        """
+        """Whether a link is the recorded one, but for its counters."""
         mine = self.link
         return mine.hook.identity() == link.hook.identity() and mine == replace(
-            link, hook=mine.hook, stats=mine.stats, ended=mine.ended
+            link, hook=mine.hook, stats=mine.stats
         )
 
     def request(self, opened: ExitStack) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Final
 from ipttctl.rules.patterns import Pattern
 
 FIELDS: Final = ("backend", "family", "table", "chain", "comment", "text")
-"""What an entry can look at; the whole of each but the text has to match."""
+"""The fields that an entry can look at; the whole of each but the text has to match."""
 
 OWN: Final = Path(__file__).with_name("owners.json")
 """The entries that come with this package, made of owners.yaml by ``make generate``.

@@ -154,6 +154,20 @@ def test_links_swap(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
+@pytest.mark.parametrize(("option", "sent"), [("--wait", None), ("--expedite", SwapAck.EXPEDITED)])
+def test_swap_waits_if_asked_to(
+    module: FakeModule, tmp_path: Path, option: str, sent: SwapAck | None
+) -> None:
+    """One link, or those of a file."""
+    assert run(["swap", "3", "--fd", "rule=7", option]) == 0
+    file = tmp_path / "changes"
+    file.write_text('[{"link": 3, "fd": {"rule": 7}}]')
+    module.handlers[Command.TRANSACT] = lambda *_: [link()]
+    assert run(["swap", "--txn", str(file), option]) == 0
+    requests = module.requested(Command.SWAP) + module.requested(Command.TRANSACT)
+    assert [request.get("swap-ack") for request in requests] == [sent, sent]
+
+
 def test_links_detach_all(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
     module.handlers[Command.GET] = lambda *_: [link(), link(link=5)]
     module.handlers[Command.DETACH] = lambda _, asked: [link(link=asked["link"])]

@@ -145,6 +145,8 @@ def test_what_promote_and_drop_shadow_send(module: FakeModule) -> None:
         ("swap 3 --shadow --fd packet=7 --rollback-after 3s", "--rollback-after does not go"),
         ("swap 3 --shadow --fd packet=7 --reason x", "--reason does not go with --shadow"),
         ("swap --shadow --txn -", "--shadow is for one link"),
+        ("swap 3 --shadow --fd packet=7 --wait", "--wait does not go with --shadow"),
+        ("swap 3 --shadow --fd packet=7 --expedite", "--expedite does not go with --shadow"),
         ("swap 3 --shadow --fd packet=7 --guard lost<1", "--guard does not go with --shadow"),
         ("swap 3 --fd packet=7 --promote-if disagreements<1", "--promote-if is for a shadow"),
         ("swap 3 --shadow --fd packet=7 --promote-if drops<1", "is not about a shadow"),

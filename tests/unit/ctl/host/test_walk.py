@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is known of the walk through chains, by the module and by a kept result."""
+"""Knowledge of the walk through chains: the module's own, and a kept result."""
 
 from __future__ import annotations
 

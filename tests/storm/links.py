@@ -67,8 +67,10 @@ _LABELS: Final[tuple[dict[str, str] | None, ...]] = (
     {"team": "core"},
     {"a": "", "b": "v" * 63},
 )
-#: seconds until a swap is rolled back: too few for a confirmation, or enough
-_ROLLBACK = (None, 0.05, 3)
+#: seconds until a swap is rolled back: too few for a confirmation, enough, or enough on any kernel
+_ROLLBACK = (None, 0.05, 3, 30)
+#: most of them for which somebody waits
+_AWAITED = 3
 #: how often a link that decides gets a shadow instead of being swapped
 _SHADOW: Final = 0.6
 #: what has a shadow promoted: nothing, what never happens, and what happens sooner or later
@@ -301,7 +303,7 @@ class Links:
         kind = self._decide.random()
         words = f"link {link.id} generation {link.generation}"
         # there may be nothing to wait for
-        if kind < 0.7 or link.rollback_in is None:
+        if kind < 0.7 or link.rollback_in is None or link.rollback_in > _AWAITED:
             by: dict[str, Any] = self._decide.choice(
                 (
                     {"link": link.id},

@@ -7,7 +7,6 @@ may be in use.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,44 +27,15 @@ from ipttproto import NfMode, Slot
 from ipttproto.family import limit
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import (
-    load_module,
-    load_test_module,
-    remove_module,
-    unload_module,
-    wait_for,
-)
+from tests.kernel.support.kernel import load_module, unload_module, wait_for
 from tests.kernel.support.nf import attach, socket_filter
-
-
-class Reader:
-    """The module ``rcu_reader``: while it holds its section, sets that were replaced do not end."""
-
-    NAME = "rcu_reader"
-    _hold = Path("/sys/module", NAME, "parameters/hold")
-    _holding = False
-
-    def begin(self) -> None:
-        """Enter the section."""
-        self._hold.write_text("1")
-        self._holding = True
-
-    def end(self) -> None:
-        """Leave the section, unless it was left."""
-        if self._holding:
-            self._holding = False
-            self._hold.write_text("0")
+from tests.kernel.support.rcu_reader import Reader, rcu_reader, waits_for_readers
 
 
 @pytest.fixture
 def reader() -> Iterator[Reader]:
-    if os.cpu_count() == 1:
-        pytest.skip("the reader needs a processor for itself")
-    load_test_module(Reader.NAME)
-    made = Reader()
-    yield made
-    made.end()
-    remove_module(Reader.NAME)
+    with rcu_reader() as made:
+        yield made
 
 
 @contextmanager
@@ -79,14 +49,9 @@ def waiting(change: Callable[[], Any]) -> Iterator[Future[Any]]:
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(begin)
-        wait_for(lambda: thread and waits_for_readers(f"self/task/{thread[0]}"))
+        wait_for(lambda: thread and waits_for_readers(Path(f"/proc/self/task/{thread[0]}")))
         assert not future.done()
         yield future
-
-
-def waits_for_readers(task: str) -> bool:
-    """Whether a task, given by its directory in /proc, waits for a grace period of RCU."""
-    return "rcu" in Path("/proc", task, "stack").read_text()
 
 
 @pytest.fixture

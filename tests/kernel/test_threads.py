@@ -8,10 +8,11 @@ import errno
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -23,7 +24,7 @@ from ipttctl.events.records import decode_events
 from ipttctl.hooks.nf import NfHook
 from ipttctl.link.async_controller import AsyncController
 from ipttctl.link.controller import Controller
-from ipttctl.link.model import LinkList, ProgramSet
+from ipttctl.link.model import Link, LinkList, ProgramSet
 from ipttctl.link.streams import EventStream
 from ipttctl.programs.payloads import PayloadTypes
 from ipttproto import Slot, Verdict
@@ -32,6 +33,7 @@ from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, wait_for
 from tests.kernel.support.network import Namespace, namespace, send_udp
 from tests.kernel.support.nf import attach, nf_hook, socket_filter
+from tests.kernel.support.rcu_reader import Reader, rcu_reader, waits_for_readers
 
 T = TypeVar("T")
 
@@ -40,8 +42,8 @@ THREADS = 6
 HASH = 1
 TURNS = 8
 PACKETS = 2000
-#: seconds; a swap takes some of these
-PAUSE = 0.02
+#: seconds; a swap takes about as long
+PAUSE = 0.002
 
 
 @pytest.fixture
@@ -215,7 +217,7 @@ def test_tasks_share_a_controller(make_program: MakeProgram, place: Namespace) -
     old, new = (socket_filter(make_program, asm.returning(1), name=name) for name in ("old", "new"))
     hook = NfHook.parse("nf:inet4/output", netns=place.path)
 
-    async def story() -> None:
+    async def story(reader: Reader) -> None:
         async with AsyncController() as controller:
             link = await controller.attach(hook, ProgramSet({Slot.PACKET: old.fd}), name="web")
             ticks = 0
@@ -226,35 +228,66 @@ def test_tasks_share_a_controller(make_program: MakeProgram, place: Namespace) -
                     ticks += 1
                     await asyncio.sleep(0.001)
 
-            ticking = asyncio.create_task(tick())
-            made = cancelled = 0
-            for turn in range(2 * TURNS):
+            @asynccontextmanager
+            async def swap(
+                turn: int, *, wait: bool = False
+            ) -> AsyncIterator[asyncio.Task[Link | None]]:
+                """A swap behind another request, for the block to cancel."""
                 # a descriptor of its own, closed as soon as the caller is rid of the swap
                 fd = os.dup((old, new)[turn % 2].fd)
                 first = asyncio.create_task(controller.links())
                 await asyncio.sleep(0)
-                swap = asyncio.create_task(
-                    controller.swap("web", ProgramSet({Slot.PACKET: fd}), labels={"t": str(turn)})
+                programs = ProgramSet({Slot.PACKET: fd})
+                task = asyncio.create_task(
+                    controller.swap("web", programs, labels={"t": str(turn)}, wait=wait)
                 )
-                # before the request is made, during it, after it
-                await asyncio.sleep(PAUSE * (turn // 2) if turn % 2 else 0)
-                swap.cancel()
-                try:
-                    await swap
-                except asyncio.CancelledError:
-                    cancelled += 1
+                yield task
+                with suppress(asyncio.CancelledError):
+                    await task
                 os.close(fd)
                 assert await first
+
+            async def is_made(turn: int) -> bool:
                 now = await controller.link(link.id)
-                if now.labels.get("t") == str(turn):
-                    made += 1
-                    assert now.programs[Slot.PACKET].id == (old, new)[turn % 2].id
-                assert now.generation == 1 + made
+                if now.labels.get("t") != str(turn):
+                    return False
+                assert now.programs[Slot.PACKET].id == (old, new)[turn % 2].id
+                return True
+
+            ticking = asyncio.create_task(tick())
+            made = 0
+            # at any moment
+            for turn in range(TURNS):
+                async with swap(turn) as task:
+                    await asyncio.sleep(PAUSE * turn)
+                    task.cancel()
+                made += await is_made(turn)
+                assert (await controller.link(link.id)).generation == 1 + made
+            # during the request, before it is made, after it
+            reader.begin()
+            async with swap(TURNS, wait=True) as task:
+                while not any(map(waits_for_readers, Path("/proc/self/task").iterdir())):
+                    await asyncio.sleep(PAUSE)
+                task.cancel()
+                queued = asyncio.create_task(
+                    controller.swap("web", ProgramSet({Slot.PACKET: new.fd}))
+                )
+                before = ticks
+                await asyncio.sleep(PAUSE)
+                assert ticks > before
+                queued.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await queued
+                assert not task.done()
+                reader.end()
+            assert task.cancelled()
+            assert await is_made(TURNS)
+            async with swap(TURNS + 1) as task:
+                await task
+                assert not task.cancel()
+            assert await is_made(TURNS + 1)
+            assert (await controller.link(link.id)).generation == 3 + made
             ticking.cancel()
-            print(f"{made} swaps made, {cancelled} cancelled, {ticks} ticks")
-            assert ticks > 2 * TURNS
-            assert 0 < made < 2 * TURNS
-            assert cancelled > 2 * TURNS - made
             await follow(controller)
 
     async def follow(controller: AsyncController) -> None:
@@ -285,7 +318,8 @@ def test_tasks_share_a_controller(make_program: MakeProgram, place: Namespace) -
             assert sum(rest) <= 30
             assert events.losses.events == 0
 
-    asyncio.run(story())
+    with rcu_reader() as reader:
+        asyncio.run(story(reader))
 
 
 def test_streams_end_while_their_readers_wait(controller: Controller) -> None:

@@ -32,6 +32,7 @@ from tests.kernel.support.kernel import (
     load_module,
     loaded_modules,
     mark_log,
+    trust_walk,
     unload_module,
     wait_for,
 )
@@ -98,7 +99,9 @@ def session_log() -> Iterator[KernelLog]:
 def module(session_log: KernelLog) -> Iterator[None]:
     """The module under test, loaded for the session; it must unload at the end."""
     assert os.environ.get("IPTTRACE_KO"), "kernel tests run in a guest: make test-kernel"
-    if MODULE not in loaded_modules():
+    if MODULE in loaded_modules():
+        trust_walk()
+    else:
         load_module()
     detectors.switch_on()
     yield

@@ -347,7 +347,8 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
 		    !entry_selects(set, pkt, chain, sp, bp))
 			continue;
-		follow |= ipttrace_selection_add(selection, i);
+		follow |= ipttrace_selection_add(selection, i, pkt->skb,
+						 pkt->state, chain);
 	}
 	return follow;
 }
@@ -418,7 +419,8 @@ static bool known_select(struct ipttrace_selection *selection,
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
 		    !entry_selects(set, pkt, chain, sp, bp))
 			continue;
-		ipttrace_selection_put(selection, i);
+		if (ipttrace_set_admits(set, pkt->skb, pkt->state, chain))
+			ipttrace_selection_put(selection, i);
 	}
 	return selection->slots;
 }

@@ -10,8 +10,8 @@
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
-#define IPTTRACE_FEATURES 0x1fU
-#define IPTTRACE_FINGERPRINT 0x9ae1014dU
+#define IPTTRACE_FEATURES 0x3fU
+#define IPTTRACE_FINGERPRINT 0x972dee02U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -28,6 +28,12 @@
 #define IPTTRACE_MAX_ROLLBACK 86400000
 /* generations of a link that its history reaches back */
 #define IPTTRACE_HISTORY_GENERATIONS 16
+/* packets of which one is sampled */
+#define IPTTRACE_MAX_SAMPLE 1000000000
+/* packets or events a second that a limit is */
+#define IPTTRACE_MAX_RATE 1000000000
+/* thousandths of one CPU's time that a budget is */
+#define IPTTRACE_MAX_CPU 1000000
 /* bytes that a program adds to an event */
 #define IPTTRACE_MAX_PAYLOAD 256
 /* instructions of a classic-BPF filter (BPF_MAXINSNS) */
@@ -77,6 +83,8 @@ enum ipttrace_feature {
 	IPTTRACE_FEATURE_UPGRADES = 8,
 	/* when a swap is answered (swap-ack), and the end of the sets that it replaces */
 	IPTTRACE_FEATURE_ENDS = 16,
+	/* program sets that leave out events of whole packets: sample, rate, budgets */
+	IPTTRACE_FEATURE_LIMITS = 32,
 };
 
 /* A place where programs run. */
@@ -139,6 +147,8 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_CHAIN_KNOWN = 11,
 	/* nf: the link's shadow decided otherwise than the link: see both verdicts */
 	IPTTRACE_KIND_DISAGREE = 12,
+	/* of no packet: the link's limits leave packets out; their numbers so far */
+	IPTTRACE_KIND_LEFT_OUT = 13,
 };
 
 /* Bits of an event's ``flags``. */
@@ -572,7 +582,29 @@ enum ipttrace_a {
 	IPTTRACE_A_MAX = 66
 };
 
-/* The programs of a link with their filter and cookie: replaced as one. */
+/*
+ * What a program set leaves out: all events of a packet, or none. Programs run as
+ * without it, but for rule and exit programs at packets that are left out.
+ */
+enum ipttrace_a_event_limits {
+	/* u32: one packet of so many is reported, at random */
+	IPTTRACE_A_EVENT_LIMITS_SAMPLE = 1,
+	/* u32: packets reported in a second at most, with bursts of a tenth of a second */
+	IPTTRACE_A_EVENT_LIMITS_RATE = 2,
+	/*
+	 * u32: governor: once there have been more events a second, packets are left out until
+	 * the average is below; with bursts of a tenth of a second
+	 */
+	IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS = 3,
+	/*
+	 * u32: governor: likewise, the time that rule, exit and packet events take, their
+	 * programs included but for those that decide over packets, in thousandths of one CPU
+	 */
+	IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU = 4,
+	IPTTRACE_A_EVENT_LIMITS_MAX = 4
+};
+
+/* The programs of a link with their filter, cookie and limits: replaced as one. */
 enum ipttrace_a_program_set {
 	/* nest of program: a program, once for each slot in use */
 	IPTTRACE_A_PROGRAM_SET_PROGRAM = 1,
@@ -596,7 +628,9 @@ enum ipttrace_a_program_set {
 	IPTTRACE_A_PROGRAM_SET_PAYLOAD_MAP = 6,
 	/* u32: bytes of the payload */
 	IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE = 7,
-	IPTTRACE_A_PROGRAM_SET_MAX = 7
+	/* nest of event-limits: packets whose events are left out */
+	IPTTRACE_A_PROGRAM_SET_LIMITS = 8,
+	IPTTRACE_A_PROGRAM_SET_MAX = 8
 };
 
 /* A program in a slot. */
@@ -653,7 +687,13 @@ enum ipttrace_a_link_stats {
 	IPTTRACE_A_LINK_STATS_SHADOW_RUNS = 10,
 	/* u64: time that they took, ns; measured as in slot-stats */
 	IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME = 11,
-	IPTTRACE_A_LINK_STATS_MAX = 11
+	/* u64: packets whose events limits left out, because they were not of the sample */
+	IPTTRACE_A_LINK_STATS_LEFT_OUT_SAMPLE = 12,
+	/* u64: likewise, because of the rate */
+	IPTTRACE_A_LINK_STATS_LEFT_OUT_RATE = 13,
+	/* u64: likewise, because of a budget */
+	IPTTRACE_A_LINK_STATS_LEFT_OUT_GOVERNOR = 14,
+	IPTTRACE_A_LINK_STATS_MAX = 14
 };
 
 /* Counters of the programs in a slot, summed over the CPUs and the generations. */
@@ -906,14 +946,14 @@ struct ipttrace_event {
 	__u64 netns_cookie;
 	/*
 	 * chain: handle of the table, which no other has in its namespace; 0 for tables of
-	 * iptables
+	 * iptables. Left out: packets so far that were not of the sample
 	 */
 	__u64 table_handle;
-	/* chain: handle of the chain in its table */
+	/* chain: handle of the chain in its table. Left out: packets so far over the rate */
 	__u64 chain_handle;
 	/*
 	 * chain: handle of the rule in its table; its replacement may have it too; 0 if there is
-	 * none. Disagree: number of the shadow
+	 * none. Disagree: number of the shadow. Left out: packets so far over a budget
 	 */
 	__u64 rule_handle;
 	/* id of the link */

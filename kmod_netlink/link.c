@@ -440,7 +440,7 @@ void ipttrace_link_free(struct ipttrace_link *link)
 struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link)
 {
 	struct ipttrace_link_stats sum = {};
-	unsigned int slot;
+	unsigned int slot, limit;
 	int cpu;
 
 	for_each_possible_cpu(cpu) {
@@ -453,6 +453,9 @@ struct ipttrace_link_stats ipttrace_link_sum(const struct ipttrace_link *link)
 		sum.nested += READ_ONCE(stats->nested);
 		sum.lost += READ_ONCE(stats->lost);
 		sum.drops += READ_ONCE(stats->drops);
+		for (limit = 0; limit < IPTTRACE_LIMITS; limit++)
+			sum.left_out[limit] +=
+				READ_ONCE(stats->left_out[limit]);
 		for (slot = 0; slot < IPTTRACE_SLOTS; slot++) {
 			sum.slots[slot].runs +=
 				READ_ONCE(stats->slots[slot].runs);

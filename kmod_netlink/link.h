@@ -30,6 +30,14 @@ struct ipttrace_shadow_stats {
 	struct ipttrace_slot_stats program;
 };
 
+/* Limits of a program set, by which packets are left out. */
+enum ipttrace_limit {
+	IPTTRACE_LIMIT_SAMPLE,
+	IPTTRACE_LIMIT_RATE,
+	IPTTRACE_LIMIT_GOVERNOR,
+	IPTTRACE_LIMITS
+};
+
 /* Counters of a link on one CPU; bumped with this_cpu_inc(). */
 struct ipttrace_link_stats {
 	u64 packets;
@@ -38,6 +46,7 @@ struct ipttrace_link_stats {
 	u64 nested;
 	u64 lost;
 	u64 drops;
+	u64 left_out[IPTTRACE_LIMITS];
 	struct ipttrace_slot_stats slots[IPTTRACE_SLOTS];
 	struct ipttrace_shadow_stats shadow;
 };

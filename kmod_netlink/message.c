@@ -8,6 +8,7 @@
 #include "events.h"
 #include "hook.h"
 #include "label.h"
+#include "limits.h"
 #include "link.h"
 #include "message.h"
 #include "promotion.h"
@@ -82,7 +83,8 @@ static int put_set(struct sk_buff *msg, int type,
 	     nla_put_u32(msg, IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE,
 			 set->payload->value_size)))
 		return -EMSGSIZE;
-	if (ipttrace_put_u64(msg, IPTTRACE_A_PROGRAM_SET_COOKIE, set->cookie))
+	if (ipttrace_put_u64(msg, IPTTRACE_A_PROGRAM_SET_COOKIE, set->cookie) ||
+	    ipttrace_put_limits(msg, set->limits))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;
@@ -120,6 +122,24 @@ static int put_shadow_stats(struct sk_buff *msg,
 	return 0;
 }
 
+/* Adds the packets that limits left out: a counter is missing if it is 0. */
+static int put_left_out(struct sk_buff *msg, const u64 *left_out)
+{
+	static const int types[IPTTRACE_LIMITS] = {
+		[IPTTRACE_LIMIT_SAMPLE] = IPTTRACE_A_LINK_STATS_LEFT_OUT_SAMPLE,
+		[IPTTRACE_LIMIT_RATE] = IPTTRACE_A_LINK_STATS_LEFT_OUT_RATE,
+		[IPTTRACE_LIMIT_GOVERNOR] =
+			IPTTRACE_A_LINK_STATS_LEFT_OUT_GOVERNOR,
+	};
+	unsigned int limit;
+
+	for (limit = 0; limit < IPTTRACE_LIMITS; limit++)
+		if (left_out[limit] &&
+		    ipttrace_put_u64(msg, types[limit], left_out[limit]))
+			return -EMSGSIZE;
+	return 0;
+}
+
 /**
  * ipttrace_put_link_stats - add the counters of a link to a message
  * @msg: the message
@@ -146,6 +166,7 @@ int ipttrace_put_link_stats(struct sk_buff *msg,
 			     stats->nested) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_LOST, stats->lost) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINK_STATS_DROPS, stats->drops) ||
+	    put_left_out(msg, stats->left_out) ||
 	    put_shadow_stats(msg, &stats->shadow))
 		return -EMSGSIZE;
 	for_each_set_bit(slot, &slots, IPTTRACE_SLOTS)
@@ -200,16 +221,17 @@ size_t ipttrace_link_size(void)
 	size_t stats =
 		nla_total_size(sizeof(u32)) + 2 * nla_total_size(sizeof(u64));
 	size_t nests = (2 * IPTTRACE_SLOTS + 2) * nla_total_size(0);
-	/* its number and cookie, one program, filter and payload; four counters */
+	/* its number and cookie, one program, filter, payload, limits; four counters */
 	size_t shadow = 3 * nla_total_size(0) + program +
 			3 * nla_total_size(sizeof(u32)) +
 			6 * nla_total_size(sizeof(u64)) +
-			ipttrace_promotion_size();
+			ipttrace_limits_size() + ipttrace_promotion_size();
 
 	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
 			   IPTTRACE_SLOTS * (program + stats) + shadow +
 			   17 * nla_total_size(sizeof(u32)) +
-			   9 * nla_total_size(sizeof(u64)) +
+			   (9 + IPTTRACE_LIMITS) * nla_total_size(sizeof(u64)) +
+			   ipttrace_limits_size() +
 			   3 * nla_total_size(TASK_COMM_LEN) +
 			   nla_total_size(IPTTRACE_LINK_NAME + 1) +
 			   nla_total_size(IPTTRACE_REASON + 1) +

@@ -8,6 +8,30 @@
 	  .reject_message = "the attribute is for replies: a request does not have it" }
 
 static struct netlink_range_validation
+sample_range = {
+	.min = 2,
+	.max = 1000000000,
+};
+
+static struct netlink_range_validation
+rate_range = {
+	.min = 1,
+	.max = 1000000000,
+};
+
+static struct netlink_range_validation
+budget_events_range = {
+	.min = 1,
+	.max = 1000000000,
+};
+
+static struct netlink_range_validation
+budget_cpu_range = {
+	.min = 1,
+	.max = 1000000,
+};
+
+static struct netlink_range_validation
 per_time_range = {
 	.min = 1,
 	.max = 86400000,
@@ -35,7 +59,15 @@ ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1] = {
 };
 
 const struct nla_policy
-ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE + 1] = {
+ipttrace_event_limits_policy[IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU + 1] = {
+	[IPTTRACE_A_EVENT_LIMITS_SAMPLE] = NLA_POLICY_FULL_RANGE(NLA_U32, &sample_range),
+	[IPTTRACE_A_EVENT_LIMITS_RATE] = NLA_POLICY_FULL_RANGE(NLA_U32, &rate_range),
+	[IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS] = NLA_POLICY_FULL_RANGE(NLA_U32, &budget_events_range),
+	[IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU] = NLA_POLICY_FULL_RANGE(NLA_U32, &budget_cpu_range),
+};
+
+const struct nla_policy
+ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_LIMITS + 1] = {
 	[IPTTRACE_A_PROGRAM_SET_PROGRAM] = NLA_POLICY_NESTED(ipttrace_program_policy),
 	[IPTTRACE_A_PROGRAM_SET_FILTER] = { .type = NLA_BINARY, .len = 32768 },
 	[IPTTRACE_A_PROGRAM_SET_COOKIE] = { .type = NLA_U64 },
@@ -43,6 +75,7 @@ ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE + 1] = {
 	[IPTTRACE_A_PROGRAM_SET_PAYLOAD_FD] = { .type = NLA_U32 },
 	[IPTTRACE_A_PROGRAM_SET_PAYLOAD_MAP] = REPLY_ONLY,
 	[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE] = REPLY_ONLY,
+	[IPTTRACE_A_PROGRAM_SET_LIMITS] = NLA_POLICY_NESTED(ipttrace_event_limits_policy),
 };
 
 const struct nla_policy
@@ -64,7 +97,7 @@ ipttrace_slot_stats_policy[IPTTRACE_A_SLOT_STATS_RUN_TIME + 1] = {
 };
 
 const struct nla_policy
-ipttrace_link_stats_policy[IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME + 1] = {
+ipttrace_link_stats_policy[IPTTRACE_A_LINK_STATS_LEFT_OUT_GOVERNOR + 1] = {
 	[IPTTRACE_A_LINK_STATS_PACKETS] = { .type = NLA_U64 },
 	[IPTTRACE_A_LINK_STATS_SELECTED] = { .type = NLA_U64 },
 	[IPTTRACE_A_LINK_STATS_EVENTS] = { .type = NLA_U64 },
@@ -76,6 +109,9 @@ ipttrace_link_stats_policy[IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME + 1] = {
 	[IPTTRACE_A_LINK_STATS_DISAGREED] = { .type = NLA_U64 },
 	[IPTTRACE_A_LINK_STATS_SHADOW_RUNS] = { .type = NLA_U64 },
 	[IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_LEFT_OUT_SAMPLE] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_LEFT_OUT_RATE] = { .type = NLA_U64 },
+	[IPTTRACE_A_LINK_STATS_LEFT_OUT_GOVERNOR] = { .type = NLA_U64 },
 };
 
 const struct nla_policy

@@ -11,7 +11,9 @@
 extern const struct nla_policy
 ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1];
 extern const struct nla_policy
-ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE + 1];
+ipttrace_event_limits_policy[IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU + 1];
+extern const struct nla_policy
+ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_LIMITS + 1];
 extern const struct nla_policy
 ipttrace_label_policy[IPTTRACE_A_LABEL_VALUE + 1];
 extern const struct nla_policy
@@ -19,7 +21,7 @@ ipttrace_labels_policy[IPTTRACE_A_LABELS_LABEL + 1];
 extern const struct nla_policy
 ipttrace_slot_stats_policy[IPTTRACE_A_SLOT_STATS_RUN_TIME + 1];
 extern const struct nla_policy
-ipttrace_link_stats_policy[IPTTRACE_A_LINK_STATS_SHADOW_RUN_TIME + 1];
+ipttrace_link_stats_policy[IPTTRACE_A_LINK_STATS_LEFT_OUT_GOVERNOR + 1];
 extern const struct nla_policy
 ipttrace_past_program_policy[IPTTRACE_A_PAST_PROGRAM_NAME + 1];
 extern const struct nla_policy

@@ -7,10 +7,35 @@
 #include <linux/local_lock.h> /* behind the others: on PREEMPT_RT it needs a spinlock_t */
 
 #include "events.h"
+#include "limits.h"
 #include "link.h"
 #include "nf_packet.h"
 #include "packet.h"
 #include "shadow.h"
+
+/**
+ * struct nf_course - what has become of a packet at the hook
+ * @selected: the filter let the program see it
+ * @decided: the set's limits have decided over its events
+ * @admitted: they are reported
+ */
+struct nf_course {
+	bool selected;
+	bool decided;
+	bool admitted;
+};
+
+/* Tells whether the set's limits admit the events of a packet: all of them, or none. */
+static bool nf_admits(const struct ipttrace_set *set, struct nf_course *course)
+{
+	if (likely(!set->limits))
+		return true;
+	if (!course->decided) {
+		course->decided = true;
+		course->admitted = ipttrace_limits_admit_once(set);
+	}
+	return course->admitted;
+}
 
 static void nf_describe(struct ipttrace_event *event, const struct nf_place *nf,
 			const struct sk_buff *skb,
@@ -26,18 +51,23 @@ static noinline void nf_report(const struct nf_place *nf,
 			       const struct ipttrace_set *set,
 			       const struct sk_buff *skb,
 			       const struct nf_hook_state *state,
-			       unsigned int verdict)
+			       struct nf_course *course, unsigned int verdict)
 {
 	struct ipttrace_event event = {
 		.kind = IPTTRACE_KIND_PACKET,
 		.verdict = verdict,
 	};
+	u64 begin;
 
-	this_cpu_inc(set->link->stats->events);
-	if (!ipttrace_events_wanted())
+	if (!nf_admits(set, course))
 		return;
-	nf_describe(&event, nf, skb, state);
-	ipttrace_set_emit(set, IPTTRACE_SLOT_PACKET, &event);
+	begin = ipttrace_limits_begin(set->limits);
+	this_cpu_inc(set->link->stats->events);
+	if (ipttrace_events_wanted()) {
+		nf_describe(&event, nf, skb, state);
+		ipttrace_set_emit(set, IPTTRACE_SLOT_PACKET, &event);
+	}
+	ipttrace_limits_charge(set->limits, begin, 1);
 }
 
 /* Reports that a shadow, whose program ran or did not, would have decided otherwise. */
@@ -45,7 +75,7 @@ static noinline void nf_report_disagreement(
 	const struct nf_place *nf, const struct ipttrace_set *set,
 	const struct ipttrace_shadow *shadow, bool ran,
 	const struct sk_buff *skb, const struct nf_hook_state *state,
-	unsigned int verdict, unsigned int other)
+	struct nf_course *course, unsigned int verdict, unsigned int other)
 {
 	struct ipttrace_event event = {
 		.kind = IPTTRACE_KIND_DISAGREE,
@@ -53,12 +83,18 @@ static noinline void nf_report_disagreement(
 		.verdict_data = other,
 		.rule_handle = shadow->number,
 	};
+	u64 begin;
 
-	this_cpu_inc(set->link->stats->events);
-	if (!ipttrace_events_wanted())
+	if (!nf_admits(set, course))
 		return;
-	nf_describe(&event, nf, skb, state);
-	ipttrace_set_emit_disagreement(set, ran ? shadow->set : NULL, &event);
+	begin = ipttrace_limits_begin(set->limits);
+	this_cpu_inc(set->link->stats->events);
+	if (ipttrace_events_wanted()) {
+		nf_describe(&event, nf, skb, state);
+		ipttrace_set_emit_disagreement(set, ran ? shadow->set : NULL,
+					       &event);
+	}
+	ipttrace_limits_charge(set->limits, begin, 1);
 }
 
 /*
@@ -70,12 +106,12 @@ static noinline void nf_report_disagreement(
 static DEFINE_PER_CPU(local_lock_t,
 		      packet_programs) = INIT_LOCAL_LOCK(packet_programs);
 
-/* Has the set of a link decide over a packet. Tells whether its filter let the program see it. */
+/* Has the set of a link decide over a packet. */
 static __always_inline unsigned int nf_decide(const struct nf_place *nf,
 					      const struct ipttrace_set *set,
 					      struct sk_buff *skb,
 					      const struct nf_hook_state *state,
-					      bool *selected)
+					      struct nf_course *course)
 {
 	struct ipttrace_link_stats __percpu *stats = set->link->stats;
 	unsigned int verdict = NF_ACCEPT;
@@ -83,8 +119,8 @@ static __always_inline unsigned int nf_decide(const struct nf_place *nf,
 	u32 result;
 
 	this_cpu_inc(stats->packets);
-	*selected = ipttrace_set_filter(set, skb);
-	if (!*selected)
+	course->selected = ipttrace_set_filter(set, skb);
+	if (!course->selected)
 		return verdict;
 	this_cpu_inc(stats->selected);
 	result = ipttrace_set_run_packet(set, skb);
@@ -97,7 +133,7 @@ static __always_inline unsigned int nf_decide(const struct nf_place *nf,
 		}
 	}
 	if (report)
-		nf_report(nf, set, skb, state, verdict);
+		nf_report(nf, set, skb, state, course, verdict);
 	return verdict;
 }
 
@@ -115,16 +151,16 @@ static noinline unsigned int nf_compare(const struct nf_place *nf,
 	struct ipttrace_link_stats __percpu *stats = set->link->stats;
 	bool ran = ipttrace_set_filter(shadow->set, skb);
 	unsigned int verdict, other = NF_ACCEPT;
-	bool selected;
+	struct nf_course course = {};
 
 	if (ran && !ipttrace_set_run_shadow(shadow->set, skb))
 		other = NF_DROP;
-	verdict = nf_decide(nf, set, skb, state, &selected);
+	verdict = nf_decide(nf, set, skb, state, &course);
 	if (verdict != other) {
 		this_cpu_inc(stats->shadow.disagreed);
 		nf_report_disagreement(nf, set, shadow, ran, skb, state,
-				       verdict, other);
-	} else if (ran || selected) {
+				       &course, verdict, other);
+	} else if (ran || course.selected) {
 		this_cpu_inc(stats->shadow.agreed);
 	}
 	return verdict;
@@ -145,15 +181,15 @@ unsigned int ipttrace_nf_packet(void *priv, struct sk_buff *skb,
 	const struct nf_place *nf = priv;
 	const struct ipttrace_set *set = rcu_dereference(nf->active);
 	const struct ipttrace_shadow *shadow = rcu_dereference(set->shadow);
+	struct nf_course course = {};
 	unsigned int verdict;
-	bool selected;
 
 	local_bh_disable();
 	local_lock(&packet_programs);
 	if (unlikely(shadow))
 		verdict = nf_compare(nf, set, shadow, skb, state);
 	else
-		verdict = nf_decide(nf, set, skb, state, &selected);
+		verdict = nf_decide(nf, set, skb, state, &course);
 	local_unlock(&packet_programs);
 	local_bh_enable();
 	return verdict;

@@ -8,6 +8,7 @@
 #include "condition.h"
 #include "hook.h"
 #include "label.h"
+#include "limits.h"
 #include "netlink.h"
 #include "netlink_gen.h"
 #include "parse.h"
@@ -77,6 +78,12 @@ static int fill_set(struct ipttrace_set *set, const struct nlattr *nest,
 	if (tb[IPTTRACE_A_PROGRAM_SET_PAYLOAD_FD]) {
 		err = ipttrace_set_add_payload(
 			set, tb[IPTTRACE_A_PROGRAM_SET_PAYLOAD_FD], extack);
+		if (err)
+			return err;
+	}
+	if (tb[IPTTRACE_A_PROGRAM_SET_LIMITS]) {
+		err = ipttrace_set_add_limits(
+			set, tb[IPTTRACE_A_PROGRAM_SET_LIMITS], extack);
 		if (err)
 			return err;
 	}

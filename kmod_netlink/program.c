@@ -8,6 +8,7 @@
 #include "compat/bpf.h"
 #include "events.h"
 #include "label.h"
+#include "limits.h"
 #include "link.h"
 #include "payload.h"
 #include "program.h"
@@ -40,6 +41,7 @@ void ipttrace_set_free(struct ipttrace_set *set)
 	kfree(set->filter_code);
 	if (set->payload)
 		bpf_map_put(set->payload);
+	ipttrace_limits_free(set->limits);
 	ipttrace_labels_put(set->labels);
 	kfree(set);
 }

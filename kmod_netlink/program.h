@@ -10,6 +10,7 @@
 #include "ipttrace_netlink.h"
 
 struct ipttrace_labels;
+struct ipttrace_limits;
 struct ipttrace_link;
 struct ipttrace_shadow;
 
@@ -27,6 +28,7 @@ struct ipttrace_shadow;
  * @filter_draws: the filter draws random numbers: run twice, it may give two answers
  * @payload: a reference to the map whose first element goes with events, or NULL
  * @payload_slots: the slots whose programs use it, a bit each
+ * @limits: limits of its events, owned, or NULL
  * @labels: a use of the link's labels in this generation, or NULL; no packet looks at them
  * @shadow: the shadow whose verdicts are compared with those of this set, or NULL; written under
  *	ipttrace_lock
@@ -49,6 +51,7 @@ struct ipttrace_set {
 	bool filter_draws;
 	struct bpf_map *payload;
 	unsigned long payload_slots;
+	struct ipttrace_limits *limits;
 	struct ipttrace_labels *labels;
 	struct ipttrace_shadow __rcu *shadow;
 };

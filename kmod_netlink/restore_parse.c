@@ -75,6 +75,12 @@ static int parse_stats(struct ipttrace_link_stats *stats,
 	stats->nested = get_u64(tb[IPTTRACE_A_LINK_STATS_NESTED]);
 	stats->lost = get_u64(tb[IPTTRACE_A_LINK_STATS_LOST]);
 	stats->drops = get_u64(tb[IPTTRACE_A_LINK_STATS_DROPS]);
+	stats->left_out[IPTTRACE_LIMIT_SAMPLE] =
+		get_u64(tb[IPTTRACE_A_LINK_STATS_LEFT_OUT_SAMPLE]);
+	stats->left_out[IPTTRACE_LIMIT_RATE] =
+		get_u64(tb[IPTTRACE_A_LINK_STATS_LEFT_OUT_RATE]);
+	stats->left_out[IPTTRACE_LIMIT_GOVERNOR] =
+		get_u64(tb[IPTTRACE_A_LINK_STATS_LEFT_OUT_GOVERNOR]);
 	stats->shadow.agreed = get_u64(tb[IPTTRACE_A_LINK_STATS_AGREED]);
 	stats->shadow.disagreed = get_u64(tb[IPTTRACE_A_LINK_STATS_DISAGREED]);
 	stats->shadow.program.runs =

@@ -7,6 +7,7 @@
 #include "active.h"
 #include "compat/bpf.h"
 #include "events.h"
+#include "limits.h"
 #include "link.h"
 #include "program.h"
 #include "selection.h"
@@ -173,6 +174,8 @@ void ipttrace_selection_run(const struct ipttrace_selection *selection,
 			    struct ipttrace_event *event, struct pt_regs *regs)
 {
 	unsigned int i;
+	bool asks;
+	u64 begin;
 
 	if (event)
 		event->time = ktime_get_ns();
@@ -184,11 +187,14 @@ void ipttrace_selection_run(const struct ipttrace_selection *selection,
 			continue;
 		/* for the event too: an entry program could write into the payload of this one */
 		programs_begin();
-		if (run(set, slot, regs)) {
+		begin = ipttrace_limits_begin(set->limits);
+		asks = run(set, slot, regs);
+		if (asks) {
 			this_cpu_inc(set->link->stats->events);
 			if (event)
 				ipttrace_set_emit(set, slot, event);
 		}
+		ipttrace_limits_charge(set->limits, begin, asks);
 		programs_end();
 	}
 }

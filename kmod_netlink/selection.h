@@ -12,6 +12,7 @@
 #include <linux/types.h>
 
 #include "ipttrace_netlink.h"
+#include "limits.h"
 #include "link.h"
 #include "program.h"
 
@@ -62,16 +63,19 @@ ipttrace_selection_put(struct ipttrace_selection *selection, unsigned int i)
 }
 
 /*
- * Notes that a set has selected the packet. Returns true if it has more programs than the entry
- * program, for which the packet is followed.
+ * Notes that a set has selected the packet, at a table or chain. Returns true if it has more
+ * programs than the entry program, for which the packet is followed, and its limits admit that.
  */
 static __always_inline bool
-ipttrace_selection_add(struct ipttrace_selection *selection, unsigned int i)
+ipttrace_selection_add(struct ipttrace_selection *selection, unsigned int i,
+		       const struct sk_buff *skb,
+		       const struct nf_hook_state *state, const void *place)
 {
 	const struct ipttrace_set *set = selection->sets->set[i];
 
 	this_cpu_inc(set->link->stats->selected);
-	if (!(set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)))
+	if (!(set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)) ||
+	    !ipttrace_set_admits(set, skb, state, place))
 		return false;
 	ipttrace_selection_put(selection, i);
 	return true;

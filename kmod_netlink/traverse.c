@@ -227,7 +227,8 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
 		    !entry_selects(set, fn, table, skb, state, sp, bp))
 			continue;
-		follow |= ipttrace_selection_add(selection, i);
+		follow |= ipttrace_selection_add(selection, i, skb, state,
+						 table);
 	}
 	return follow;
 }
@@ -342,7 +343,8 @@ static bool known_select(struct ipttrace_selection *selection,
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
 		    !entry_selects(set, fn, table, skb, state, sp, bp))
 			continue;
-		ipttrace_selection_put(selection, i);
+		if (ipttrace_set_admits(set, skb, state, table))
+			ipttrace_selection_put(selection, i);
 	}
 	return selection->slots;
 }

@@ -64,6 +64,8 @@ from ipttctl.link.condition import Condition as Condition
 from ipttctl.link.condition import Violation as Violation
 from ipttctl.link.controller import Controller as Controller
 from ipttctl.link.family import Family as Family
+from ipttctl.link.limits import LeftOut as LeftOut
+from ipttctl.link.limits import Limits as Limits
 from ipttctl.link.losses import Losses as Losses
 from ipttctl.link.measurement import Measurement as Measurement
 from ipttctl.link.model import Change as Change

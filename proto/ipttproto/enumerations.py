@@ -61,6 +61,7 @@ class Feature(DocumentedFlag):
     SHADOWS = 4, "shadows of links, with conditions on which they are promoted"
     UPGRADES = 8, "links are parked, and restored by the next module"
     ENDS = 16, "when a swap is answered (swap-ack), and the end of the sets that it replaces"
+    LIMITS = 32, "program sets that leave out events of whole packets: sample, rate, budgets"
 
 
 class Hook(Documented):
@@ -111,6 +112,7 @@ class Kind(Documented):
     KNOWN = 10, "the nat table was not consulted: NAT knows the packet's connection"
     CHAIN_KNOWN = 11, "chain: a NAT chain was not consulted: NAT knows the packet's connection"
     DISAGREE = 12, "nf: the link's shadow decided otherwise than the link: see both verdicts"
+    LEFT_OUT = 13, "of no packet: the link's limits leave packets out; their numbers so far"
 
 
 class EventFlag(DocumentedFlag):

@@ -63,6 +63,9 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     ),
     "MAX_ROLLBACK": (86_400_000, "longest time until a swap is rolled back, ms"),
     "HISTORY_GENERATIONS": (16, "generations of a link that its history reaches back"),
+    "MAX_SAMPLE": (1_000_000_000, "packets of which one is sampled"),
+    "MAX_RATE": (1_000_000_000, "packets or events a second that a limit is"),
+    "MAX_CPU": (1_000_000, "thousandths of one CPU's time that a budget is"),
     "MAX_PAYLOAD": (256, "bytes that a program adds to an event"),
     "MAX_FILTER": (4096, "instructions of a classic-BPF filter (BPF_MAXINSNS)"),
     "BATCH_EVENTS": (90, "events in one message, which then fill 32 KiB of the kernel's memory"),
@@ -112,12 +115,15 @@ Event: Final = Struct(
     * "cookie of the network namespace (SO_NETNS_COOKIE): no other has it until the next boot",
     "table_handle"
     / Int64un
-    * "chain: handle of the table, which no other has in its namespace; 0 for tables of iptables",
-    "chain_handle" / Int64un * "chain: handle of the chain in its table",
+    * "chain: handle of the table, which no other has in its namespace; 0 for tables of iptables. "
+    "Left out: packets so far that were not of the sample",
+    "chain_handle"
+    / Int64un
+    * "chain: handle of the chain in its table. Left out: packets so far over the rate",
     "rule_handle"
     / Int64un
     * "chain: handle of the rule in its table; its replacement may have it too; 0 if there is "
-    "none. Disagree: number of the shadow",
+    "none. Disagree: number of the shadow. Left out: packets so far over a budget",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
     "traversal"
@@ -209,9 +215,49 @@ ExpectedProgram: Final = AttributeSet(
     Attribute("id", 3, U32, "id of the program in the kernel; 0 for an empty slot"),
 )
 
+EventLimits: Final = AttributeSet(
+    "event-limits",
+    "What a program set leaves out: all events of a packet, or none. Programs run as without it, "
+    "but for rule and exit programs at packets that are left out.",
+    Attribute(
+        "sample",
+        1,
+        U32,
+        "one packet of so many is reported, at random",
+        minimum=2,
+        maximum=limit("MAX_SAMPLE"),
+    ),
+    Attribute(
+        "rate",
+        2,
+        U32,
+        "packets reported in a second at most, with bursts of a tenth of a second",
+        minimum=1,
+        maximum=limit("MAX_RATE"),
+    ),
+    Attribute(
+        "budget-events",
+        3,
+        U32,
+        "governor: once there have been more events a second, packets are left out until the "
+        "average is below; with bursts of a tenth of a second",
+        minimum=1,
+        maximum=limit("MAX_RATE"),
+    ),
+    Attribute(
+        "budget-cpu",
+        4,
+        U32,
+        "governor: likewise, the time that rule, exit and packet events take, their programs "
+        "included but for those that decide over packets, in thousandths of one CPU",
+        minimum=1,
+        maximum=limit("MAX_CPU"),
+    ),
+)
+
 ProgramSet: Final = AttributeSet(
     "program-set",
-    "The programs of a link with their filter and cookie: replaced as one.",
+    "The programs of a link with their filter, cookie and limits: replaced as one.",
     Attribute("program", 1, Program, "a program, once for each slot in use", multi=True),
     Attribute(
         "filter",
@@ -233,6 +279,7 @@ ProgramSet: Final = AttributeSet(
     ),
     Attribute("payload-map", 6, U32, "id of the payload's map", reply=True),
     Attribute("payload-size", 7, U32, "bytes of the payload", reply=True),
+    Attribute("limits", 8, EventLimits, "packets whose events are left out", since=Feature.LIMITS),
 )
 
 SlotStats: Final = AttributeSet(
@@ -274,6 +321,14 @@ LinkStats: Final = AttributeSet(
     Attribute("disagreed", 9, U64, "packets for which it had another verdict"),
     Attribute("shadow-runs", 10, U64, "runs of the shadow's program"),
     Attribute("shadow-run-time", 11, U64, "time that they took, ns; measured as in slot-stats"),
+    Attribute(
+        "left-out-sample",
+        12,
+        U64,
+        "packets whose events limits left out, because they were not of the sample",
+    ),
+    Attribute("left-out-rate", 13, U64, "likewise, because of the rate"),
+    Attribute("left-out-governor", 14, U64, "likewise, because of a budget"),
 )
 
 CpuStats: Final = AttributeSet(
@@ -815,6 +870,7 @@ Top: Final = AttributeSet(
 
 ATTRIBUTE_SETS: Final = (
     Top,
+    EventLimits,
     ProgramSet,
     Program,
     ExpectedProgram,

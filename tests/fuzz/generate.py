@@ -254,6 +254,8 @@ class Generator:
             # ARP has no IP header
             if name != "filter" or link.family != NfFamily.ARP:
                 nodes.append(Node(attribute.number, self.value(attribute, link), attribute))
+        if pick.random() < _SOMETIMES:
+            nodes += self.nodes(ProgramSet.by_name["limits"], link)
         program = ProgramSet.by_name["program"]
         return [
             *(nest(program.number, _program(slot, fd), program) for slot, fd in chosen.items()),

@@ -102,6 +102,9 @@ _RESTORE: Final = {
         "nested": 1,
         "lost": 2,
         "drops": 60,
+        "left-out-sample": 30,
+        "left-out-rate": 40,
+        "left-out-governor": 50,
         "slot": [{"slot": Slot.PACKET, "runs": 80, "run-time": 8000}],
         "agreed": 5,
         "disagreed": 4,
@@ -157,6 +160,13 @@ def _step(command: Command, *, errno: int = 0, dump: bool = False, **attributes:
 
 
 #: links get the ids 1 to 4; link 1 gets its shadow with change 4, and its programs with change 5
+#: none that leaves out anything here
+_LIMITS: Final = {
+    "sample": 2,
+    "rate": 1_000_000,
+    "budget-events": 1_000_000,
+    "budget-cpu": 1000,
+}
 SCENARIO: Final = (
     _step(Command.STATS),
     # --- a link that is parked and restored
@@ -209,7 +219,7 @@ SCENARIO: Final = (
         hook=Hook.TABLE,
         family=2,
         flags=LinkFlag.PERSISTENT | LinkFlag.COUNT_RULES,
-        programs={**_TABLE, "filter": _PASS_ALL, "cookie": 7},
+        programs={**_TABLE, "filter": _PASS_ALL, "cookie": 7, "limits": _LIMITS},
         name="first",
         labels=_LABELS,
         reason_text="a beginning",

@@ -25,6 +25,7 @@ from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
+from ipttctl.link.limits import Limits
 from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttproto import NfMode, Slot, SwapOutcome
 from tests.kernel.support import assembler as asm
@@ -56,7 +57,7 @@ _CHAIN: Final = 0.3
 #: return values of programs: they select and emit, let pass or drop
 _RETURNS = (0, 0, 1)
 #: how often a swap expects a wrong generation
-_WRONG: Final = 0.2
+_WRONG: Final = 0.3
 #: number of links that are swapped in one step
 _TOGETHER = (1, 2, 3)
 #: names of links: few, so that they are taken sometimes
@@ -73,6 +74,14 @@ _ROLLBACK = (None, 0.05, 3, 30)
 _AWAITED = 3
 #: how often a link that decides gets a shadow instead of being swapped
 _SHADOW: Final = 0.6
+#: what sets leave out: nothing, a part, nearly all
+_LIMITS: Final = (
+    None,
+    None,
+    Limits(sample=2),
+    Limits(rate=100),
+    Limits(budget_events=20, budget_cpu=1),
+)
 #: what has a shadow promoted: nothing, what never happens, and what happens sooner or later
 _PROMOTE_IF: Final = (
     (),
@@ -191,7 +200,9 @@ class Links:
             else None
         )
         cookie = None if nf else decide.choice((None, decide.getrandbits(64)))
-        return ProgramSet(programs, compile_filter(expression) if expression else None, cookie)
+        limits = decide.choice(_LIMITS) if shape != (Slot.ENTRY,) else None
+        code = compile_filter(expression) if expression else None
+        return ProgramSet(programs, code, cookie, limits=limits)
 
     def _nf_hook(self) -> NfHook:
         decide = self._decide

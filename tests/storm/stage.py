@@ -35,7 +35,7 @@ WANTED = frozenset({
     "traffic",
 })  # fmt: skip  # pairs together
 #: the number of rounds that a slow machine has for these actions, however long they take
-_ROUNDS = 8
+_ROUNDS = 12
 #: after a failure, the time for the others to end by themselves and stop their children
 _LAST_SECONDS = 30
 

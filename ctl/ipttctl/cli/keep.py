@@ -43,7 +43,7 @@ class PartOptions:
 
     keep: Annotated[
         list[str],
-        Option("--keep", "keep the filter, the cookie, the payload", metavar="PARTS"),
+        Option("--keep", "keep the filter, the cookie, the payload, the limits", metavar="PARTS"),
     ] = field(default_factory=list)
 
     def parts(self) -> tuple[Part, ...]:

@@ -17,6 +17,7 @@ from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
 from ipttctl.escape import word
 from ipttctl.events.records import EventRecord
+from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import HistoryEntry, Link, LinkChange, LinkList
@@ -115,9 +116,11 @@ def link_list(value: LinkList, output: Output, names: NamespaceNames | None = No
         lines(render_text.listed_line(link, names) for link in value.links)
 
 
-def totals(events: int, packets: int | None, losses: Losses) -> None:
+def totals(
+    events: int, packets: int | None, losses: Losses, left_out: LeftOut | None = None
+) -> None:
     """Print the totals at the end of a stream."""
-    note(render_text.totals_line(events, packets, losses))
+    note(render_text.totals_line(events, packets, losses, left_out))
 
 
 @contextmanager
@@ -199,6 +202,14 @@ class EventPrinter:
     def print(self, events: JoinedBatches) -> None:
         """Print events and flush them."""
         lines(self._form.lines(events))
+
+    def tell_left_out(self, records: Sequence[EventRecord]) -> None:
+        """Report packets that links leave out: one line a link in text, all events in JSON."""
+        if isinstance(self._form, EventJson):
+            lines(render_json.dumps(render_json.event_object(one)) for one in records)
+            return
+        for link, last in {one.link: one for one in records}.items():
+            note(f"link {link}: {LeftOut.from_record(last)} so far")
 
 
 def event_columns(text: str | None, output: Output) -> tuple[str, ...] | None:

@@ -12,8 +12,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import selection
+from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns, tell_state, totals
 from ipttctl.cli.printing import note
@@ -31,14 +31,21 @@ from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
+from ipttctl.link.limits import Limits
 from ipttctl.link.model import Link, ProgramSet
 from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs import trace as trace_programs
+from ipttctl.programs.choice import compiled
+from ipttctl.programs.options import LimitOptions
 from ipttctl.rules import backends
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import Feature
+
+_GOVERNOR: Final = "200000/s,50%"
+"""The governor of a trace, unless --governor says another."""
 
 _MOST_ASKED: Final = 64
 """Most namespaces whose rules are looked for at the start."""
@@ -56,6 +63,7 @@ class Backend(enum.StrEnum):
     """The chains of nftables, which iptables-nft writes too."""
 
 
+@grouped
 def trace(
     *,
     expression: Annotated[
@@ -115,6 +123,7 @@ def trace(
         Backend | None,
         typer.Option("--backend", help="rules of iptables-legacy only, or of nftables only"),
     ] = None,
+    limits: LimitOptions,
     rules: RulesOption = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="columns for link and generation")
@@ -133,6 +142,10 @@ def trace(
     On a terminal of less than 200 columns each packet has a heading, with its rules and verdicts
     below. Otherwise, and in a pipe, each of these is one line with all columns, or those of
     --columns.
+
+    So that a trace does no harm, a governor leaves packets out, with all their events, while these
+    are more than 200,000 a second or take more than half of one CPU; --governor sets other budgets.
+    Each link decides for itself. How many packets were left out is told meanwhile and at the end.
 
     Ends with Ctrl-C, after -c events, or when the process of -p or the namespace of -N has ended. A
     namespace given by its name is waited for instead, and followed once the name exists again. At
@@ -156,8 +169,8 @@ def trace(
         process = None if pid is None else stack.enter_context(closing(ChosenProcess(pid)))
         controller = stack.enter_context(Controller())
         names = stack.enter_context(NamespaceNames().watching())
-        text = " ".join(expression or ())
-        bytecode = compile_filter(text) if text else None
+        bytecode = compiled(" ".join(expression or ()))
+        governed = _governed(limits, controller)
 
         wanted = trace_programs.TraceOptions(
             address=host,
@@ -171,7 +184,7 @@ def trace(
         places = list(_places(controller, backend, family, namespaces.held))
         # it lets the namespace go
         watched = namespaces.watched(controller, names)
-        with _programs(wanted, bytecode) as programs:
+        with _programs(wanted, bytecode, governed) as programs:
             # not earlier: the events of other links would pile up during the compilation
             changes = stack.enter_context(controller.link_changes())
             events = stack.enter_context(controller.events())
@@ -185,7 +198,7 @@ def trace(
             except UsageError:
                 # it went meanwhile, and that is told next
                 return
-            with found, _programs(replace(wanted, netns=cookie), bytecode) as programs:
+            with found, _programs(replace(wanted, netns=cookie), bytecode, governed) as programs:
                 if found.identity.cookie == cookie:
                     links.follow(found, programs)
 
@@ -212,9 +225,16 @@ def trace(
             links.detach()
             for batch in events.drain():
                 view.show([batch])
-            totals(view.events, view.packets.count, events.losses)
+            totals(view.events, view.packets.count, events.losses, links.left_out)
             for link_id in links.taken:
                 note(f"link {link_id} was detached by somebody else")
+
+
+def _governed(options: LimitOptions, controller: Controller) -> Limits | None:
+    """The limits of options; without a governor, its default, if the module has any."""
+    if options.governor is None and Feature.LIMITS in controller.features:
+        options = replace(options, governor=_GOVERNOR)
+    return options.limits()
 
 
 def _time_format(precise: bool, relative: bool) -> TimeFormat:
@@ -242,7 +262,9 @@ def _follow(
 
 
 @contextmanager
-def _programs(wanted: trace_programs.TraceOptions, bytecode: bytes | None) -> Iterator[ProgramSet]:
+def _programs(
+    wanted: trace_programs.TraceOptions, bytecode: bytes | None, limits: Limits | None
+) -> Iterator[ProgramSet]:
     """The programs for these options, open until a link holds them."""
     programs = trace_programs.load_trace_programs(
         wanted,
@@ -250,7 +272,7 @@ def _programs(wanted: trace_programs.TraceOptions, bytecode: bytes | None) -> It
     )
     try:
         fds = {slot: program.fd for slot, program in programs.items()}
-        yield ProgramSet(fds, bytecode)
+        yield ProgramSet(fds, bytecode, limits=limits)
     finally:
         for program in programs.values():
             program.close()

@@ -13,6 +13,7 @@ from ipttctl.errors import LinkGoneError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.link.controller import Controller
+from ipttctl.link.limits import LeftOut
 from ipttctl.link.model import Change, Link, LinkChange, ProgramSet
 from ipttctl.system.netns import Namespace
 
@@ -33,6 +34,8 @@ class TraceLinks:
         """All that were attached so far, by us or still."""
         self.taken: list[int] = []
         """Those that somebody else detached."""
+        self.left_out = LeftOut()
+        """Packets that those left out which are detached."""
         for hook in hooks:
             self._attach(hook, programs)
 
@@ -47,7 +50,7 @@ class TraceLinks:
                 made = self._attach(replace(link.hook, netns=namespace), programs)
                 note(f"tracing: link {made.id}")
                 del self.there[link.id]
-                self._controller.detach(link.id)
+                self._detach(link.id)
 
     def take(self, change: LinkChange) -> None:
         """Take note of a change of any link, and report what one of ours lacks."""
@@ -55,6 +58,7 @@ class TraceLinks:
             return
         if change.change is Change.DETACHED:
             del self.there[change.link.id]
+            self.left_out += change.link.stats.left_out
             self.taken.append(change.link.id)
         elif change.change is Change.CHANGED and not _is_gone(change.link.hook):
             tell_state(change.link)
@@ -62,7 +66,10 @@ class TraceLinks:
     def detach(self) -> None:
         """Detach those that are left."""
         for link_id in self.there:
-            self._controller.detach(link_id)
+            self._detach(link_id)
+
+    def _detach(self, link_id: int) -> None:
+        self.left_out += self._controller.detach(link_id).stats.left_out
 
     def _attach(self, hook: Hook, programs: ProgramSet) -> Link:
         link = self._controller.attach(hook, programs)

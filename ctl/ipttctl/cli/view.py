@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable
 
 from ipttctl.cli.output import EventPrinter
 from ipttctl.events.packets import PacketCounter
-from ipttproto import EventBatch, JoinedBatches
+from ipttctl.events.records import decode_event
+from ipttproto import EventBatch, JoinedBatches, Kind
 
 
 class EventView:
@@ -33,6 +34,11 @@ class EventView:
         events = JoinedBatches.of(batches)
         if self._links is not None:
             events = events.select([link in self._links for link in events.values("link")])
+        told = [kind == Kind.LEFT_OUT for kind in events.values("kind")]
+        if any(told):
+            places = (place for place, one in enumerate(told) if one)
+            self._printer.tell_left_out([decode_event(events, place) for place in places])
+            events = events.select([not one for one in told])
         if self._count is not None:
             events = events.first(self._count - self.events)
         if events:

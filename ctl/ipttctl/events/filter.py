@@ -120,6 +120,8 @@ class RulePattern:
 class EventFilter:
     """A filter: an event passes if it matches one element of each member that is not None.
 
+    An event of kind LEFT_OUT, which is of no packet, passes if its link does.
+
     ``links`` are ids. ``verdicts`` are NF_* numbers: of exits of tables and base chains, and of
     packets at netfilter hooks. ``namespaces`` are cookies; the collection is read again for each
     batch. ``devices`` are names of the interface in or out.
@@ -156,7 +158,12 @@ class EventFilter:
         if self.devices is not None:
             names = [os.fsencode(name) for name in self.devices]
             choices.append(_one_of(events, "in_name", names) | _one_of(events, "out_name", names))
-        return reduce(and_, choices) if choices else _all(events)
+        return reduce(and_, choices) | self._told(events) if choices else _all(events)
+
+    def _told(self, events: Events) -> Choice:
+        """Whether each of ``events`` tells that one of the links leaves packets out."""
+        told = _one_of(events, "kind", (Kind.LEFT_OUT,))
+        return told if self.links is None else told & _one_of(events, "link", self.links)
 
     def choose(self, batches: Sequence[EventBatch]) -> list[EventBatch]:
         """Batches of the events that pass, but for empty ones. Many batches are chosen at once."""

@@ -86,6 +86,11 @@ class Controller(ShadowVerbs, Closing):
             self._connection.close()
             raise
 
+    @property
+    def features(self) -> Feature:
+        """What the module can do besides what all of the major version can; none if unchecked."""
+        return self._connection.features or Feature(0)
+
     def attach(
         self,
         hook: Hook,
@@ -275,8 +280,9 @@ class Controller(ShadowVerbs, Closing):
         """The attribute of a swap that says when it is answered, unless once the old sets ended."""
         if expedite:
             return {"swap-ack": SwapAck.EXPEDITED}
-        known = self._connection.features or Feature(0)
-        return {"swap-ack": SwapAck.PUBLISHED} if Feature.ENDS in known and not wait else {}
+        if Feature.ENDS in self.features and not wait:
+            return {"swap-ack": SwapAck.PUBLISHED}
+        return {}
 
     def confirm(
         self,

@@ -34,6 +34,8 @@ def keep_parts(
         programs = replace(programs, filter=link.filter)
     if Part.COOKIE in parts:
         programs = replace(programs, cookie=link.cookie or None)
+    if Part.LIMITS in parts:
+        programs = replace(programs, limits=link.limits)
     if Part.PAYLOAD in parts and link.payload_map:
         fd = _payload(link, programs.programs.values())
         opened.callback(os.close, fd)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ipttctl import hooks
 from ipttctl.hooks.hook import Hook
 from ipttctl.link.condition import Condition, Violation
+from ipttctl.link.limits import NO_LIMITS, LeftOut, Limits
 from ipttctl.link.names import LinkRef, labels_of, link_attributes, note_attributes
 from ipttctl.numbers import known_member
 from ipttproto import (
@@ -64,6 +65,9 @@ class LinkStats:
     ``agreed`` and ``disagreed``: packets for which the link's shadow had the link's verdict, and
     another one. ``shadow_runs``: runs of the shadow's program; ``shadow_run_time``: their time, as
     in ``SlotStats``. These four are of the current shadow, or of the last one if there is none.
+
+    ``left_out_sample``, ``left_out_rate``, ``left_out_governor``: packets whose events the limits
+    left out, by the limit.
     """
 
     packets: int = 0
@@ -77,6 +81,14 @@ class LinkStats:
     disagreed: int = 0
     shadow_runs: int = 0
     shadow_run_time: int = 0
+    left_out_sample: int = 0
+    left_out_rate: int = 0
+    left_out_governor: int = 0
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Packets whose events limits left out."""
+        return LeftOut(self.left_out_sample, self.left_out_rate, self.left_out_governor)
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> LinkStats:
@@ -120,6 +132,7 @@ class Shadow:
     cookie: int = 0
     payload_map: int = 0
     payload_size: int = 0
+    limits: Limits = NO_LIMITS
     promote_if: tuple[Condition, ...] = ()
 
     @classmethod
@@ -133,6 +146,7 @@ class Shadow:
             cookie=programs.get("cookie", 0),
             payload_map=programs.get("payload-map", 0),
             payload_size=programs.get("payload-size", 0),
+            limits=Limits.from_attributes(programs.get("limits", {})),
             promote_if=tuple(map(Condition.from_attributes, attributes.get("promote-if", ()))),
         )
 
@@ -170,6 +184,7 @@ class Link:
     filter: bytes | None = field(default=None, compare=False)
     payload_map: int = 0
     payload_size: int = 0
+    limits: Limits = NO_LIMITS
     rollback_in: float | None = None
     name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -219,6 +234,7 @@ class Link:
             stats=LinkStats.from_attributes(attributes.get("stats", {})),
             payload_map=programs.get("payload-map", 0),
             payload_size=programs.get("payload-size", 0),
+            limits=Limits.from_attributes(programs.get("limits", {})),
             rollback_in=None if rollback is None else rollback / _MILLI,
             name=attributes.get("name", ""),
             labels=labels_of(attributes),
@@ -277,6 +293,7 @@ class Part(enum.StrEnum):
     FILTER = "filter"
     COOKIE = "cookie"
     PAYLOAD = "payload"
+    LIMITS = "limits"
 
 
 class Change(enum.StrEnum):
@@ -352,18 +369,20 @@ class LinkList:
 
 @dataclass(frozen=True)
 class ProgramSet:
-    """The programs to attach, by slot as file descriptors, with a filter, a cookie, a payload.
+    """The programs to attach, by slot as file descriptors, and what goes with them.
 
     ``filter`` is an array of struct sock_filter, as ``compile_filter`` makes it.
     ``cookie`` is the value that bpf_get_attach_cookie() returns to the programs. ``payload`` is the
     descriptor of a per-CPU array that programs of the set use: the bytes that a program leaves in
-    its first element are added to the event that the program asks for.
+    its first element are added to the event that the program asks for. ``limits`` leave out events
+    of whole packets.
     """
 
     programs: Mapping[Slot, int]
     filter: bytes | None = None
     cookie: int | None = None
     payload: int | None = None
+    limits: Limits | None = None
 
     def attributes(self) -> dict[str, Any]:
         """The nest that a request carries."""
@@ -376,6 +395,8 @@ class ProgramSet:
             nest["cookie"] = self.cookie
         if self.payload is not None:
             nest["payload-fd"] = self.payload
+        if self.limits:
+            nest["limits"] = self.limits.attributes()
         return nest
 
 

@@ -68,6 +68,7 @@ class LinkRecord:
             link.filter,
             link.cookie or None,
             _opened(syscalls.map_by_id(link.payload_map), opened) if link.payload_map else None,
+            link.limits,
         ).attributes()
         if link.name:
             attributes["name"] = link.name

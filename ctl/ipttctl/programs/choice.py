@@ -13,6 +13,7 @@ from ipttctl.bpf import syscalls
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.errors import KernelError, ProgramError
+from ipttctl.link.limits import Limits
 from ipttctl.link.model import ProgramSet
 from ipttctl.programs import maps as link_maps
 from ipttctl.programs.keep import KeptMaps
@@ -26,7 +27,8 @@ class ProgramChoice:
 
     ``filter`` is a tcpdump expression or instructions, as ``compile_filter`` takes them.
     ``constants`` are values by name, for the programs of files: text, or what JSON has.
-    ``digests`` are those that programs must have, by slot (see ``programs.digests``).
+    ``digests`` are those that programs must have, by slot (see ``programs.digests``). ``limits``
+    leave out events.
     """
 
     sources: Mapping[Slot, ProgramSource]
@@ -35,6 +37,7 @@ class ProgramChoice:
     payload: str | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
     digests: Mapping[Slot, str] = field(default_factory=dict)
+    limits: Limits | None = None
 
     def relative_to(self, directory: Path) -> Self:
         """The same choice, with relative paths resolved against a directory."""
@@ -71,7 +74,7 @@ class ProgramChoice:
                     link_maps.map_of_programs(programs.values(), self.payload)
                 ).fd
             try:
-                yield ProgramSet(programs, compiled(self.filter), self.cookie, payload)
+                yield ProgramSet(programs, compiled(self.filter), self.cookie, payload, self.limits)
             except KernelError as error:
                 if error.attribute == "programs.program.fd":
                     check_types(programs)

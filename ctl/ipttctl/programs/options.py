@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Final
 
 from ipttctl.errors import ProgramError, UsageError
+from ipttctl.link.limits import Limits
 from ipttctl.numbers import number
 from ipttctl.options import Option
 from ipttctl.programs.choice import ProgramChoice
@@ -27,8 +28,38 @@ _COOKIE_MAX: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProgramOptions:
-    """The options that give commands a program set (see ``ipttctl.options``)."""
+class LimitOptions:
+    """The options that leave out events of packets (see ``ipttctl.options``)."""
+
+    sample: Annotated[
+        str | None, Option("--sample", "report one packet of N, at random", metavar="1/N")
+    ] = None
+    limit_rate: Annotated[
+        str | None,
+        Option("--limit-rate", "report so many packets a second at most", metavar="N/s"),
+    ] = None
+    governor: Annotated[
+        str | None,
+        Option(
+            "--governor",
+            "leave out packets while there are more events a second, or take more of a CPU: "
+            "50000/s, 20%, both with a comma; or off",
+            metavar="BUDGETS",
+        ),
+    ] = None
+
+    def limits(self) -> Limits | None:
+        """The limits; None if there are none.
+
+        Raises:
+            UsageError: a value is not valid.
+        """
+        return Limits.parse(self.sample, self.limit_rate, self.governor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SetOptions:
+    """The options that say what is in a program set."""
 
     fd: Annotated[
         list[str], Option("--fd", "a program that the calling process left open", metavar="SLOT=FD")
@@ -94,6 +125,11 @@ class ProgramOptions:
         ),
     ] = None
 
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramOptions(LimitOptions, _SetOptions):
+    """The options that give commands a program set (see ``ipttctl.options``)."""
+
     @property
     def given(self) -> bool:
         """Whether any option is given."""
@@ -148,6 +184,7 @@ class ProgramOptions:
             self.payload,
             constants,
             self._digests(sources),
+            self.limits(),
         )
 
     def _digests(self, sources: Mapping[Slot, ProgramSource]) -> dict[Slot, str]:

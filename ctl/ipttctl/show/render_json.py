@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from ipttctl import families
@@ -15,6 +16,7 @@ from ipttctl.events.records import EventRecord
 from ipttctl.hooks import of_event
 from ipttctl.hooks.hook import LINK_VALUES
 from ipttctl.link.condition import Violation
+from ipttctl.link.limits import LeftOut, Limits
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import (
@@ -28,7 +30,7 @@ from ipttctl.link.model import (
 )
 from ipttctl.show.rule import PayloadOf, Rule
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttproto import EventFlag, Slot
+from ipttproto import EventFlag, Kind, Slot
 
 _NOT_PLAIN: Final = re.compile("[^ -~]")
 
@@ -49,10 +51,12 @@ def event_object(
     payload: Callable[[EventRecord], Any] | None = None,
     rule: Rule | None = None,
 ) -> dict[str, Any]:
-    """An event. Keys that do not apply to it are null.
+    """An event. Keys that do not apply to it are null; one of no packet has other keys.
 
     ``payload`` decodes the bytes that a program added. ``rule`` is the rule that it names.
     """
+    if record.kind == Kind.LEFT_OUT:
+        return _left_out_object(record)
     flags = record.flags
     version = describe.version(record)
     is_arp = record.ethertype == describe.ARP
@@ -137,6 +141,20 @@ def event_object(
     return found
 
 
+def _left_out_object(record: EventRecord) -> dict[str, Any]:
+    """An event that is of no packet: a link leaves packets out. The numbers are all so far."""
+    return {
+        "kind": describe.member(record.kind),
+        "time_ns": record.time + record.clock_offset,
+        "monotonic_ns": record.time,
+        "cpu": record.cpu,
+        "sequence": record.sequence,
+        "link": record.link,
+        "generation": record.generation,
+        "left_out": asdict(LeftOut.from_record(record)),
+    }
+
+
 def rule_values(rule: Rule | None) -> dict[str, Any]:
     """The keys of the rule that an event names, or of none."""
     return {
@@ -181,6 +199,7 @@ def link_object(
         "cookie": value.cookie,
         "payload_map": value.payload_map or None,
         "payload_size": value.payload_size,
+        "limits": _limits(value.limits),
         "owner_portid": value.owner_portid or None,
         "owner_pid": value.owner_pid,
         "owner_comm": value.owner_comm,
@@ -198,6 +217,7 @@ def link_object(
         "events": stats.events,
         "drops": stats.drops,
         "lost": stats.lost,
+        "left_out": asdict(stats.left_out),
         "nested": stats.nested,
         "shadow": None if value.shadow is None else _shadow(value.shadow),
         "agreed": stats.agreed,
@@ -312,8 +332,13 @@ def _shadow(shadow: Shadow) -> dict[str, Any]:
         "cookie": shadow.cookie,
         "payload_map": shadow.payload_map or None,
         "payload_size": shadow.payload_size,
+        "limits": _limits(shadow.limits),
         "promote_if": [str(condition) for condition in shadow.promote_if],
     }
+
+
+def _limits(limits: Limits) -> dict[str, int | None]:
+    return {name: value or None for name, value in asdict(limits).items()}
 
 
 def _measured(measured: Measurement) -> dict[str, Any]:

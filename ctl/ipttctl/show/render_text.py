@@ -10,6 +10,7 @@ from typing import Final
 from ipttctl.escape import quoted, word
 from ipttctl.events import describe
 from ipttctl.link.condition import Violation
+from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import (
@@ -50,6 +51,7 @@ def link_line(
         fields.append(f"cookie=0x{link.cookie:x}")
     if link.payload_size:
         fields.append(f"payload={link.payload_map}({link.payload_size})")
+    fields += [f"{name}={text}" for name, text in link.limits.given().items()]
     fields.append(f"owner={owner(link)}")
     if link.exclusive:
         fields.append("exclusive=yes")
@@ -62,7 +64,12 @@ def link_line(
     fields += _last_swap(link)
     stats = link.stats
     fields += [f"packets={stats.packets}", f"selected={stats.selected}", f"events={stats.events}"]
-    optional = {"drops": stats.drops, "lost": stats.lost, "nested": stats.nested}
+    optional = {
+        "drops": stats.drops,
+        "lost": stats.lost,
+        "nested": stats.nested,
+        "left-out": stats.left_out.packets,
+    }
     fields += [f"{name}={value}" for name, value in optional.items() if value]
     return " ".join([*fields, *_shadow(link)])
 
@@ -134,8 +141,10 @@ def cpu_table(cpus: Iterable[CpuStatus]) -> Iterator[str]:
         yield f"{cpu.cpu:>4} {cpu.sequence:>12} {lost}"
 
 
-def totals_line(events: int, packets: int | None, losses: Losses) -> str:
-    """``12 events, 3 packets, lost 0``, with the causes if anything was lost."""
+def totals_line(
+    events: int, packets: int | None, losses: Losses, left_out: LeftOut | None = None
+) -> str:
+    """``12 events, 3 packets, lost 0``, with the causes if anything was lost or left out."""
     seen = [_count(events, "event")]
     if packets is not None:
         seen.append(_count(packets, "packet"))
@@ -153,6 +162,8 @@ def totals_line(events: int, packets: int | None, losses: Losses) -> str:
         line += f" ({', '.join(causes)})"
     if losses.nested:
         line += f", {_count(losses.nested, 'nested program run')} left out"
+    if left_out and left_out.packets:
+        line += f", {left_out}"
     return line
 
 

@@ -182,6 +182,7 @@ def _object(link: DeclaredLink) -> dict[str, Any]:
         "filter": link.programs.filter,
         "cookie": link.programs.cookie,
         "payload": link.programs.payload,
+        **(link.programs.limits.given() if link.programs.limits else {}),
         "label": None if link.labels is None else dict(link.labels),
         "digest": {s.name.lower(): text for s, text in link.programs.digests.items()} or None,
         "set": {n: _constant(value) for n, value in link.programs.constants.items()} or None,

@@ -160,7 +160,8 @@ class Step:
     """A difference between machine and declaration, or the step that apply took about it.
 
     ``link`` is the link's id, None if it is not made yet. ``changes`` are the differing parts of a
-    program set (slots, ``filter``, ``cookie``, ``payload``, ``labels``, ``owner``). ``map``,
+    program set (slots, ``filter``, ``cookie``, ``payload``, ``limits``, ``labels``,
+    ``owner``). ``map``,
     ``key`` and ``value`` belong to SET and DELETE. ``declared`` is the link that ATTACH and SWAP
     establish.
     """

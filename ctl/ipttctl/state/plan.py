@@ -25,6 +25,7 @@ from ipttctl.errors import (
 )
 from ipttctl.hooks.hook import HookIdentity
 from ipttctl.link.controller import Controller
+from ipttctl.link.limits import NO_LIMITS
 from ipttctl.link.model import Link
 from ipttctl.programs import maps as link_maps
 from ipttctl.programs.choice import compiled
@@ -491,6 +492,8 @@ def _changes(
         yield "cookie"
     if not is_payload(wanted.payload, link):
         yield "payload"
+    if (wanted.limits or NO_LIMITS) != link.limits:
+        yield "limits"
     if declared.labels is not None and declared.labels != plain_labels(link):
         yield "labels"
     if link.labels.get(OWNER_LABEL, "") != owner:

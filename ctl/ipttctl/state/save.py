@@ -119,6 +119,7 @@ def _saved(
                 _payload_name(link),
                 known.constants if known else {},
                 _digests(sources, known),
+                link.limits or None,
             ),
             _saved_maps(link, entry, all_maps),
             # with its id, a link without a name keeps none

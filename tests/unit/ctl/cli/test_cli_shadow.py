@@ -89,6 +89,7 @@ def test_a_shadow_is_asked_for_as_a_swap_is(
         "cookie": 9,
         "payload_map": 5,
         "payload_size": 8,
+        "limits": {"sample": None, "rate": None, "budget_events": None, "budget_cpu": None},
         "promote_if": ["disagreements < 1/10000"],
     }
     assert (found["agreed"], found["disagreed"]) == (40, 2)

@@ -22,7 +22,7 @@ from ipttctl.programs import trace as trace_programs
 from ipttctl.rules import backends
 from ipttctl.rules.backends import Holders
 from ipttctl.system import netns
-from ipttproto import Command, Hook, Kind, Walk
+from ipttproto import Command, Feature, Hook, Kind, Walk
 from tests.unit.ctl.support import (
     FakeModule,
     event,
@@ -35,6 +35,61 @@ from tests.unit.ctl.support import (
 )
 
 pytestmark = pytest.mark.usefixtures("left_open", "answering")
+
+
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize(
+    ("arguments", "features", "limits"),
+    [
+        ([], sum(Feature), {"budget-events": 200_000, "budget-cpu": 500}),
+        ([], 0, None),
+        (["--governor", "off"], sum(Feature), None),
+        (["--governor", "2%", "--sample", "1/9"], sum(Feature), {"sample": 9, "budget-cpu": 20}),
+        (["--limit-rate", "5"], 0, "leave out events of whole packets"),
+    ],
+)
+def test_a_trace_is_governed(
+    module: FakeModule,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    features: int,
+    limits: Any,
+) -> None:
+    module.handlers[Command.STATS] = lambda *_: [status(features=Feature(features))]
+    when_attached(module, events_message([event()]))
+    known = isinstance(limits, str)
+    assert run(["trace", "--backend", "legacy", "-c", "1", *arguments]) == (3 if known else 0)
+    if known:
+        assert limits in capsys.readouterr().err
+    else:
+        [attached] = module.requested(Command.ATTACH)
+        assert attached["programs"].get("limits") == limits
+
+
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_packets_that_are_left_out_are_told(
+    module: FakeModule, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """They are no packets that are shown or counted."""
+    told = [
+        event(kind=Kind.LEFT_OUT, table_handle=0, chain_handle=2, rule_handle=number)
+        for number in (3, 5)
+    ]
+    when_attached(module, events_message([told[0], event(), told[1], event()]))
+    counters = {"left-out-rate": 2, "left-out-governor": 6}
+    module.handlers[Command.DETACH] = lambda *_: [link(stats=counters)]
+    assert run(["trace", "--backend", "legacy", "-c", "2", "-o", form]) == 0
+    captured = capsys.readouterr()
+    said = captured.err.splitlines()
+    left_out = "8 packets left out (2 over the rate, 6 by the governor)"
+    assert said[-1] == f"2 events, 1 packet, lost 0, {left_out}"
+    sentence = "link 3: 7 packets left out (2 over the rate, 5 by the governor) so far"
+    assert (sentence in said) == (form == "text")
+    if form == "json":
+        _, *lines = map(json.loads, captured.out.splitlines())
+        assert [one.get("left_out", {}).get("governor") for one in lines] == [3, 5, None, None]
+        assert [one["kind"] for one in lines] == ["left_out", "left_out", "rule", "rule"]
 
 
 def test_trace_ends_after_a_count(

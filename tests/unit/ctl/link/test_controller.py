@@ -139,17 +139,19 @@ def test_swap_sends_what_it_expects(module: FakeModule, controller: Controller) 
 def test_swap_keeps_parts_of_the_generation_that_it_replaces(
     module: FakeModule, controller: Controller
 ) -> None:
-    programs = {**link()["programs"], "filter": bytes(8)}
+    limits = {"sample": 7, "budget-cpu": 10}
+    programs = {**link()["programs"], "filter": bytes(8), "limits": limits}
     module.handlers[Command.GET] = lambda *_: [link(programs=programs)]
     module.handlers[Command.TRANSACT] = lambda *_: [link()]
     controller.swap(3, ProgramSet({Slot.EXIT: 7}), keep=[Part.FILTER, Part.COOKIE])
-    controller.transact([Swap(3, ProgramSet({Slot.EXIT: 7}), keep=[Part.COOKIE])])
+    controller.transact([Swap(3, ProgramSet({Slot.EXIT: 7}), keep=[Part.COOKIE, Part.LIMITS])])
     kept = {"program": [{"slot": 3, "fd": 7}], "filter": bytes(8), "cookie": 5}
     [swap] = module.requested(Command.SWAP)
     ack = {"swap-ack": SwapAck.PUBLISHED}
     assert swap == {"link": 3, "expect-generation": 2, "programs": kept, **ack}
     [change] = module.requested(Command.TRANSACT)[0]["change"]
     del kept["filter"]
+    kept["limits"] = limits
     assert change == {"link": 3, "expect-generation": 2, "programs": kept}
 
     for expected, programs_given, error in (

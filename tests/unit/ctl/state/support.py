@@ -157,6 +157,7 @@ def _reply(asked: Mapping[str, Any]) -> dict[str, Any]:
         ],
         **({"filter": code, "filter-length": len(code) // 8} if code else {}),
         "cookie": given.get("cookie", 0),
+        **({"limits": given["limits"]} if "limits" in given else {}),
     }
 
 

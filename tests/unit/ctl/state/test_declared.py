@@ -67,12 +67,14 @@ def test_what_differs_is_swapped_in_one_step(
     lines(capsys)
     given(
         tmp_path / "state.yaml",
-        TWO.replace("port 53", "port 54").replace("0x10", "17").replace("packet: 8", "packet: 9"),
+        TWO.replace("port 53", "port 54")
+        .replace("0x10", "17, governor: 1.5%")
+        .replace("packet: 8", "packet: 9"),
     )
     assert run(["apply", file, "-o", "json"]) == 0
     steps = [json.loads(line) for line in lines(capsys)]
     assert [(s["action"], s["name"], s["link"], s["changes"]) for s in steps] == [
-        ("swap", "verdicts", 1, ["filter", "cookie"]),
+        ("swap", "verdicts", 1, ["filter", "cookie", "limits"]),
         ("swap", "input", 2, ["packet"]),
     ]
     assert len(module.requested(Command.TRANSACT)) == 1

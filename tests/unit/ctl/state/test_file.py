@@ -45,6 +45,9 @@ FULL = {
             "pid": {"rule": "12:7"},
             "pinned": {"exit": "/sys/fs/bpf/x"},
             "filter": "1,6 0 0 262144",
+            "sample": "1/100",
+            "limit-rate": "20/s",
+            "governor": "50000/s,12.5%",
             "cookie": 18446744073709551615,
         },
         "c": {

@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Limits of a program set: packets of which it leaves out the events, all or none. What becomes of
+ * a packet is decided where the set first meets it, and kept for the other tables, chains and hooks
+ * on its way.
+ */
+#include <linux/bitfield.h>
+#include <linux/hash.h>
+#include <linux/icmp.h>
+#include <linux/icmpv6.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/jhash.h>
+#include <linux/ktime.h>
+#include <linux/math64.h>
+#include <linux/netfilter.h>
+#include <linux/random.h>
+#include <linux/sched/clock.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <net/ip.h>
+
+#include "events.h"
+#include "limits.h"
+#include "link.h"
+#include "netlink_gen.h"
+
+/* A rate and a budget may be exceeded by what comes in this time, ns. */
+#define BURST (NSEC_PER_SEC / 10)
+/* Packets that are left out are told of once in this time, ns. */
+#define TELLING NSEC_PER_SEC
+/* Charges of a CPU are put to the others' once they are as much of a budget's time, ns. */
+#define PENDING (BURST / 128)
+
+/* Packets that are known: buckets of one cache line, the packet seen last in front. */
+#define BUCKET_BITS 10
+#define WAYS 8
+
+/* A known packet: who it is, where it began, where it was last, and whether it is left out. */
+#define KNOWN_LEFT_OUT BIT_ULL(0)
+#define KNOWN_PF GENMASK_ULL(4, 1)
+#define KNOWN_HOOK GENMASK_ULL(7, 5)
+#define KNOWN_FIRST GENMASK_ULL(21, 8)
+#define KNOWN_CONTENT GENMASK_ULL(39, 22)
+#define KNOWN_ADDRESS GENMASK_ULL(63, 40)
+
+/* Of a known packet, what it keeps on its way. */
+#define KNOWN_IDENTITY (KNOWN_ADDRESS | KNOWN_CONTENT)
+
+/*
+ * A limit of so much a time, by virtual scheduling (GCRA, ITU-T I.371): the time up to which
+ * everything is used that was charged so far, ns of ktime_get_coarse_ns(). Changed with cmpxchg.
+ */
+struct pace {
+	atomic64_t until;
+};
+
+/* Time of the budgets that a CPU has used and not yet charged, ns. Changed with this_cpu_*(). */
+struct pending {
+	u64 events;
+	u64 cpu;
+};
+
+struct bucket {
+	u64 known[WAYS];
+} ____cacheline_aligned_in_smp;
+
+/**
+ * struct ipttrace_limits - limits of a program set
+ * @sample: one packet of so many is reported; 0: all
+ * @rate: packets reported in a second at most; 0: any number
+ * @budget_events: events in a second; 0: any number
+ * @budget_cpu: thousandths of a CPU; 0: any
+ * @rate_pace: of @rate
+ * @events_pace: of @budget_events
+ * @cpu_pace: of @budget_cpu
+ * @told: when packets that are left out were told of last, ns of ktime_get_coarse_ns()
+ * @pending: charges to the budgets that a CPU holds back
+ * @buckets: packets that are known
+ *
+ * Owned by the set. The numbers are constant; the rest is changed by packets on any CPU, without a
+ * lock: where two change a bucket at once, a packet in it may be forgotten, and is decided over
+ * again.
+ */
+struct ipttrace_limits {
+	u32 sample;
+	u32 rate;
+	u32 budget_events;
+	u32 budget_cpu;
+	struct pace rate_pace;
+	struct pace events_pace;
+	struct pace cpu_pace;
+	atomic64_t told;
+	struct pending __percpu *pending;
+	struct bucket buckets[1 << BUCKET_BITS];
+};
+
+/* --- rates --------------------------------------------------------------------------------- */
+
+static bool pace_is_ahead(s64 until, u64 now)
+{
+	return until - (s64)now > (s64)BURST;
+}
+
+static bool pace_exceeded(const struct pace *pace, u64 now)
+{
+	return pace_is_ahead(atomic64_read(&pace->until), now);
+}
+
+/* Uses time of a pace, unless it is ahead already and @force is false. False if so. */
+static bool pace_use(struct pace *pace, u64 now, u64 time, bool force)
+{
+	s64 until = atomic64_read(&pace->until);
+
+	do {
+		if (!force && pace_is_ahead(until, now))
+			return false;
+	} while (!atomic64_try_cmpxchg(&pace->until, &until,
+				       max(until, (s64)now) + (s64)time));
+	return true;
+}
+
+static void pending_use(u64 __percpu *pending, struct pace *pace, u64 time)
+{
+	u64 used;
+
+	if (this_cpu_add_return(*pending, time) < PENDING)
+		return;
+	used = this_cpu_xchg(*pending, 0);
+	pace_use(pace, ktime_get_coarse_ns(), used, true);
+}
+
+u64 ipttrace_limits_clock(const struct ipttrace_limits *limits)
+{
+	return limits->budget_cpu ? local_clock() : 0;
+}
+
+void ipttrace_limits_use(struct ipttrace_limits *limits, u64 begin,
+			 unsigned int events)
+{
+	u64 time;
+
+	if (limits->budget_events && events)
+		pending_use(&limits->pending->events, &limits->events_pace,
+			    div_u64((u64)events * NSEC_PER_SEC,
+				    limits->budget_events));
+	if (!begin)
+		return;
+	time = local_clock() - begin;
+	pending_use(&limits->pending->cpu, &limits->cpu_pace,
+		    div_u64(time * 1000, limits->budget_cpu));
+}
+
+/* --- packets ------------------------------------------------------------------------------- */
+
+/*
+ * Numbers in a transport header that NAT keeps, and that tell a packet from the next of its
+ * connection.
+ */
+static u32 transport_content(const struct sk_buff *skb, int offset, u8 protocol)
+{
+	const __be32 *words;
+	__be32 buffer[3];
+	int size = protocol == IPPROTO_TCP ? 12 : 8;
+
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
+	    protocol != IPPROTO_ICMP && protocol != IPPROTO_ICMPV6)
+		return protocol;
+	words = skb_header_pointer(skb, offset, size, buffer);
+	if (!words)
+		return protocol;
+	if (protocol == IPPROTO_TCP)
+		return jhash_2words((__force u32)words[1],
+				    (__force u32)words[2], protocol);
+	/* UDP: length, not the checksum; ICMP: sequence number, not the identifier */
+	return jhash_1word(protocol == IPPROTO_UDP ? ntohl(words[1]) >> 16 :
+						     ntohl(words[1]) & 0xffff,
+			   protocol);
+}
+
+static u32 ipv4_content(const struct sk_buff *skb)
+{
+	int offset = skb_network_offset(skb);
+	const struct iphdr *ip;
+	struct iphdr header;
+	u32 transport = 0;
+
+	ip = skb_header_pointer(skb, offset, sizeof(header), &header);
+	if (!ip)
+		return 0;
+	if (!(ip->frag_off & htons(IP_OFFSET)))
+		transport = transport_content(skb, offset + ip->ihl * 4,
+					      ip->protocol);
+	return jhash_2words(ntohs(ip->id) << 16 |
+				    (ntohs(ip->frag_off) & IP_OFFSET),
+			    transport, ip->protocol);
+}
+
+static u32 ipv6_content(const struct sk_buff *skb)
+{
+	int offset = skb_network_offset(skb);
+	const struct ipv6hdr *ip;
+	struct ipv6hdr header;
+
+	ip = skb_header_pointer(skb, offset, sizeof(header), &header);
+	if (!ip)
+		return 0;
+	return transport_content(skb, offset + sizeof(header), ip->nexthdr);
+}
+
+static u32 packet_content(const struct sk_buff *skb)
+{
+	switch (skb->protocol) {
+	case htons(ETH_P_IP):
+		return ipv4_content(skb);
+	case htons(ETH_P_IPV6):
+		return ipv6_content(skb);
+	default:
+		return skb->len;
+	}
+}
+
+/* A packet at a place, in the form of a known one. */
+static u64 packet_here(const struct sk_buff *skb, u32 address,
+		       const struct nf_hook_state *state, const void *place)
+{
+	u32 first = jhash_3words(hash_ptr(place, 32), hash_ptr(state->net, 32),
+				 state->hook, state->pf);
+
+	return FIELD_PREP(KNOWN_PF, state->pf) |
+	       FIELD_PREP(KNOWN_HOOK, state->hook) |
+	       FIELD_PREP(KNOWN_FIRST, first >> (32 - 14)) |
+	       FIELD_PREP(KNOWN_CONTENT, packet_content(skb) >> (32 - 18)) |
+	       FIELD_PREP(KNOWN_ADDRESS, address >> 8);
+}
+
+/*
+ * Tells whether a packet can be a known one on its way. Its address may be used again. A packet
+ * that goes the same way as the one before it comes to the place where that began; others, to a
+ * hook where that cannot have gone.
+ */
+static bool packet_goes_on(u64 known, u64 here)
+{
+	unsigned int last = FIELD_GET(KNOWN_HOOK, known);
+	unsigned int hook = FIELD_GET(KNOWN_HOOK, here);
+	unsigned int pf = FIELD_GET(KNOWN_PF, here);
+
+	if (FIELD_GET(KNOWN_FIRST, known) == FIELD_GET(KNOWN_FIRST, here))
+		return false;
+	if (pf != FIELD_GET(KNOWN_PF, known) ||
+	    (pf != NFPROTO_IPV4 && pf != NFPROTO_IPV6))
+		return true;
+	if (hook == last)
+		return true;
+	return last != NF_INET_LOCAL_IN && hook != NF_INET_LOCAL_OUT;
+}
+
+/* Moves the packets in front of a place in a bucket back by one, over it. */
+static void bucket_shift(struct bucket *bucket, unsigned int place)
+{
+	for (; place; place--)
+		WRITE_ONCE(bucket->known[place],
+			   READ_ONCE(bucket->known[place - 1]));
+}
+
+/*
+ * The place of a packet in a bucket: where it is known, else the last one, whose packet was not
+ * seen for longest.
+ */
+static unsigned int bucket_find(const struct bucket *bucket, u64 here)
+{
+	unsigned int place;
+
+	for (place = 0; place < WAYS - 1; place++)
+		if (!((READ_ONCE(bucket->known[place]) ^ here) &
+		      KNOWN_IDENTITY))
+			break;
+	return place;
+}
+
+/* --- decisions ----------------------------------------------------------------------------- */
+
+/* Why a packet that is not known is left out; IPTTRACE_LIMITS if it is reported. */
+static enum ipttrace_limit limits_decide(struct ipttrace_limits *limits,
+					 u64 now)
+{
+	if (limits->sample &&
+	    reciprocal_scale(get_random_u32(), limits->sample))
+		return IPTTRACE_LIMIT_SAMPLE;
+	if ((limits->budget_events &&
+	     pace_exceeded(&limits->events_pace, now)) ||
+	    (limits->budget_cpu && pace_exceeded(&limits->cpu_pace, now)))
+		return IPTTRACE_LIMIT_GOVERNOR;
+	if (limits->rate &&
+	    !pace_use(&limits->rate_pace, now,
+		      div_u64(NSEC_PER_SEC, limits->rate), false))
+		return IPTTRACE_LIMIT_RATE;
+	return IPTTRACE_LIMITS;
+}
+
+/* noinline: an event on the stack, once a second */
+static noinline void limits_tell(const struct ipttrace_set *set)
+{
+	struct ipttrace_link_stats stats = ipttrace_link_sum(set->link);
+	struct ipttrace_event event = {
+		.kind = IPTTRACE_KIND_LEFT_OUT,
+		.table_handle = stats.left_out[IPTTRACE_LIMIT_SAMPLE],
+		.chain_handle = stats.left_out[IPTTRACE_LIMIT_RATE],
+		.rule_handle = stats.left_out[IPTTRACE_LIMIT_GOVERNOR],
+	};
+
+	this_cpu_inc(set->link->stats->events);
+	if (!ipttrace_events_wanted())
+		return;
+	event.time = ktime_get_ns();
+	ipttrace_set_emit(set, IPTTRACE_SLOT_ENTRY, &event);
+}
+
+/* Counts a packet that is left out, and tells of it unless that was done a moment ago. */
+static void limits_leave_out(const struct ipttrace_set *set,
+			     enum ipttrace_limit cause, u64 now)
+{
+	atomic64_t *told = &set->limits->told;
+	s64 before = atomic64_read(told);
+
+	this_cpu_inc(set->link->stats->left_out[cause]);
+	if ((s64)now - before >= (s64)TELLING &&
+	    atomic64_try_cmpxchg(told, &before, now))
+		limits_tell(set);
+}
+
+/**
+ * ipttrace_limits_admit_once - check whether the events of a packet are reported
+ * @set: a set with limits, of a link whose packets come to one place only
+ *
+ * Decides over the packet, and counts it if it is left out.
+ *
+ * Context: softirqs off.
+ * Return: false if the packet is left out.
+ */
+bool ipttrace_limits_admit_once(const struct ipttrace_set *set)
+{
+	u64 now = ktime_get_coarse_ns();
+	enum ipttrace_limit cause = limits_decide(set->limits, now);
+
+	if (cause == IPTTRACE_LIMITS)
+		return true;
+	limits_leave_out(set, cause, now);
+	return false;
+}
+
+/**
+ * ipttrace_limits_admit - check whether the events of a packet are reported
+ * @set: a set with limits, which has selected the packet at a place
+ * @skb: the packet
+ * @state: state of the hook that it is at
+ * @place: table or base chain there: no packet passes it twice on its way
+ *
+ * Decides over a packet that is not known, and counts it if it is left out. A packet is forgotten
+ * once many others have come that share its bucket; if it comes after that, or again to where it
+ * began, it is decided over again.
+ *
+ * Context: any that packets are in; it may be preempted.
+ * Return: false if the packet is left out.
+ */
+bool ipttrace_limits_admit(const struct ipttrace_set *set,
+			   const struct sk_buff *skb,
+			   const struct nf_hook_state *state, const void *place)
+{
+	struct ipttrace_limits *limits = set->limits;
+	u32 address = hash_ptr(skb, 32);
+	struct bucket *bucket =
+		&limits->buckets[address & ((1 << BUCKET_BITS) - 1)];
+	u64 here = packet_here(skb, address * GOLDEN_RATIO_32, state, place);
+	unsigned int at = bucket_find(bucket, here);
+	u64 known = READ_ONCE(bucket->known[at]);
+
+	if (!((known ^ here) & KNOWN_IDENTITY) && packet_goes_on(known, here)) {
+		known &= ~(KNOWN_PF | KNOWN_HOOK);
+		known |= here & (KNOWN_PF | KNOWN_HOOK);
+	} else {
+		known = here;
+		if (!ipttrace_limits_admit_once(set))
+			known |= KNOWN_LEFT_OUT;
+	}
+	bucket_shift(bucket, at);
+	WRITE_ONCE(bucket->known[0], known);
+	return !(known & KNOWN_LEFT_OUT);
+}
+
+/* --- requests ------------------------------------------------------------------------------ */
+
+static u32 get_limit(const struct nlattr *attr)
+{
+	return attr ? nla_get_u32(attr) : 0;
+}
+
+/**
+ * ipttrace_set_add_limits - give a set limits
+ * @set: a set that is not published
+ * @nest: the limits
+ * @extack: extended ACK, set on error
+ *
+ * Return: 0, -EINVAL, -ERANGE or -ENOMEM.
+ */
+int ipttrace_set_add_limits(struct ipttrace_set *set, const struct nlattr *nest,
+			    struct netlink_ext_ack *extack)
+{
+	struct nlattr *tb[ARRAY_SIZE(ipttrace_event_limits_policy)];
+	struct ipttrace_limits *limits;
+	int err;
+
+	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
+			       ipttrace_event_limits_policy, extack);
+	if (err)
+		return err;
+	if (!(set->slots & ~BIT(IPTTRACE_SLOT_ENTRY))) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, nest,
+			"the set has no program that asks for events: there is nothing to limit");
+		return -EINVAL;
+	}
+	limits = kvzalloc(sizeof(*limits), GFP_KERNEL_ACCOUNT);
+	if (!limits)
+		return -ENOMEM;
+	limits->pending = alloc_percpu_gfp(struct pending, GFP_KERNEL_ACCOUNT);
+	if (!limits->pending) {
+		kvfree(limits);
+		return -ENOMEM;
+	}
+	limits->sample = get_limit(tb[IPTTRACE_A_EVENT_LIMITS_SAMPLE]);
+	limits->rate = get_limit(tb[IPTTRACE_A_EVENT_LIMITS_RATE]);
+	limits->budget_events =
+		get_limit(tb[IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS]);
+	limits->budget_cpu = get_limit(tb[IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU]);
+	atomic64_set(&limits->told, -(s64)TELLING);
+	set->limits = limits;
+	return 0;
+}
+
+/**
+ * ipttrace_limits_free - free limits
+ * @limits: limits that no packet can see any more; may be NULL
+ */
+void ipttrace_limits_free(struct ipttrace_limits *limits)
+{
+	if (!limits)
+		return;
+	free_percpu(limits->pending);
+	kvfree(limits);
+}
+
+/**
+ * ipttrace_limits_size - space that ipttrace_put_limits() needs in a message
+ */
+size_t ipttrace_limits_size(void)
+{
+	return nla_total_size(0) + 4 * nla_total_size(sizeof(u32));
+}
+
+static int put_limit(struct sk_buff *msg, int type, u32 value)
+{
+	return value ? nla_put_u32(msg, type, value) : 0;
+}
+
+/**
+ * ipttrace_put_limits - add the limits of a set to the message about it
+ * @msg: the message
+ * @limits: the limits, or NULL
+ *
+ * Return: 0 or -EMSGSIZE.
+ */
+int ipttrace_put_limits(struct sk_buff *msg,
+			const struct ipttrace_limits *limits)
+{
+	struct nlattr *nest;
+
+	if (!limits)
+		return 0;
+	nest = nla_nest_start(msg, IPTTRACE_A_PROGRAM_SET_LIMITS);
+	if (!nest ||
+	    put_limit(msg, IPTTRACE_A_EVENT_LIMITS_SAMPLE, limits->sample) ||
+	    put_limit(msg, IPTTRACE_A_EVENT_LIMITS_RATE, limits->rate) ||
+	    put_limit(msg, IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS,
+		      limits->budget_events) ||
+	    put_limit(msg, IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU,
+		      limits->budget_cpu))
+		return -EMSGSIZE;
+	nla_nest_end(msg, nest);
+	return 0;
+}

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Limits of a program set: packets are left out whole, and that is counted and told."""
+
+from __future__ import annotations
+
+import errno
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.errors import KernelError
+from ipttctl.events.records import EventRecord, decode_events
+from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.table import TableHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.limits import LeftOut, Limits
+from ipttctl.link.model import Link, Part, ProgramSet
+from ipttctl.link.restore import Restorer
+from ipttproto import Kind, NfMode, Slot
+from ipttproto.family import limit
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.cli import trace_command
+from tests.kernel.support.kernel import run, wait_for
+from tests.kernel.support.network import Namespace, Network, namespace, network, send_udp
+from tests.kernel.support.nf import socket_filter
+
+PACKETS = 300
+FIRST_PORT = 20000
+CHAINS = "".join(
+    f"chain {hook} {{ type filter hook {hook} priority 0; counter; }}\n"
+    for hook in ("prerouting", "input", "forward", "output", "postrouting")
+)
+MASQUERADE = "chain nat { type nat hook postrouting priority 100; masquerade; }\n"
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Namespace]:
+    with namespace("limits") as made:
+        nft(made, CHAINS)
+        made.restore("*filter\n-A OUTPUT -p udp\n-A INPUT -p udp\nCOMMIT\n")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def routed() -> Iterator[Network]:
+    with network("lim") as net:
+        for where in (net.left, net.router, net.right):
+            nft(where, CHAINS)
+        nft(net.router, MASQUERADE)
+        # neighbours are known: packets that wait for them may be dropped
+        net.left.ping(net.right_address)
+        yield net
+
+
+def nft(where: Namespace, chains: str) -> None:
+    run("ip", "netns", "exec", where.name, "nft", "-f", "-", text=f"table inet t {{\n{chains}}}")
+
+
+def to_ports(address: str) -> None:
+    """Send a datagram to each of some ports: all packets are alike but for that."""
+    for port in range(FIRST_PORT, FIRST_PORT + PACKETS):
+        send_udp(address, port, [b"x"])
+
+
+def attach(
+    controller: Controller, make_program: MakeProgram, hook: Hook, limits: Limits | None
+) -> Link:
+    fd = make_program(asm.returning(1)).fd
+    programs = dict.fromkeys((Slot.ENTRY, Slot.RULE, Slot.EXIT), fd)
+    return controller.attach(
+        hook, ProgramSet(programs, compile_filter("udp"), limits=limits), name="limited"
+    )
+
+
+def seen_while(
+    controller: Controller, work: Callable[..., None], *arguments: Any
+) -> list[EventRecord]:
+    with controller.events() as events:
+        work(*arguments)
+        return [record for batch in events.drain() for record in decode_events(batch)]
+
+
+def by_port(records: list[EventRecord]) -> Counter[int]:
+    return Counter(one.dport for one in records if one.kind != Kind.LEFT_OUT)
+
+
+def told(records: list[EventRecord]) -> list[LeftOut]:
+    return [LeftOut.from_record(one) for one in records if one.kind == Kind.LEFT_OUT]
+
+
+def send_all(net: Network) -> None:
+    net.left.call(to_ports, net.right_address)
+
+
+def test_a_sampled_packet_is_whole(
+    controller: Controller, make_program: MakeProgram, routed: Network
+) -> None:
+    """Through three namespaces and NAT: all its events are there, or none."""
+    net = routed
+    link = attach(controller, make_program, ChainHook(), None)
+    [every] = {*by_port(seen_while(controller, send_all, net)).values()}
+    controller.detach(link.id)
+    assert every >= 14
+
+    link = attach(controller, make_program, ChainHook(), Limits(sample=4))
+    records = seen_while(controller, send_all, net)
+    stats = controller.detach(link.id).stats
+    reported = by_port(records)
+    assert {*reported.values()} == {every}
+    # 75 of 300, standard deviation 7.5
+    assert 40 <= len(reported) <= 110
+    assert stats.left_out == LeftOut(sample=PACKETS - len(reported))
+    assert told(records)
+    assert all(0 < one.sample <= stats.left_out_sample for one in told(records))
+    assert stats.events == len(records)
+
+
+@pytest.mark.parametrize("hook", [ChainHook(), TableHook()])
+def test_packets_that_are_alike_are_sampled(
+    controller: Controller, make_program: MakeProgram, place: Namespace, hook: Hook
+) -> None:
+    """They have the same bytes, and the same address again and again."""
+    link = attach(controller, make_program, hook, None)
+    records = seen_while(controller, place.call, send_udp, "127.0.0.1", 9, [b"x"])
+    controller.detach(link.id)
+    every = len(records)
+
+    link = attach(controller, make_program, hook, Limits(sample=3))
+    records = seen_while(controller, place.call, send_udp, "127.0.0.1", 9, [b"x"] * PACKETS)
+    stats = controller.detach(link.id).stats
+    count, rest = divmod(sum(by_port(records).values()), every)
+    assert rest == 0
+    assert count + stats.left_out.packets == PACKETS
+    # 100 of 300, standard deviation 8.2
+    assert 60 <= count <= 140
+
+
+def test_a_rate_lets_so_many_through(
+    controller: Controller, make_program: MakeProgram, place: Namespace
+) -> None:
+    rate = 50
+    link = attach(controller, make_program, ChainHook(netns=place.path), Limits(rate=rate))
+    start = time.monotonic()
+    records = seen_while(controller, place.call, to_ports, "127.0.0.1")
+    seconds = time.monotonic() - start
+    stats = controller.detach(link.id).stats
+    reported = by_port(records)
+    assert len({*reported.values()}) == 1
+    assert 1 <= len(reported) <= (seconds + 0.1) * rate + 1
+    assert stats.left_out == LeftOut(rate=PACKETS - len(reported))
+    assert stats.selected == 4 * PACKETS
+
+
+@pytest.mark.parametrize("budget", [{"budget_events": 100}, {"budget_cpu": 1}])
+def test_a_governor_leaves_packets_out_until_there_is_room(
+    controller: Controller, make_program: MakeProgram, place: Namespace, budget: dict[str, int]
+) -> None:
+    link = attach(controller, make_program, ChainHook(netns=place.path), Limits(**budget))
+
+    def reported() -> int:
+        records = seen_while(controller, place.call, to_ports, "127.0.0.1")
+        counts = by_port(records)
+        assert len({*counts.values()}) == 1
+        assert told(records)
+        assert not any(one.sample or one.rate for one in told(records))
+        return len(counts)
+
+    first = reported()
+    assert 0 < first < PACKETS
+    assert controller.link(link.id).stats.left_out == LeftOut(governor=PACKETS - first)
+
+    def admitted() -> bool:
+        return bool(by_port(seen_while(controller, place.call, send_udp, "127.0.0.1", 9, [b"x"])))
+
+    wait_for(admitted)
+    controller.detach(link.id)
+
+
+def test_nothing_slips_past_a_filter(
+    controller: Controller, make_program: MakeProgram, place: Namespace
+) -> None:
+    """Programs at netfilter hooks decide over every packet, reported or not."""
+    hook = NfHook.parse("nf:inet4/output", netns=place.path, mode=NfMode.FILTER, report_drops=True)
+    drop = socket_filter(make_program, asm.returning(0))
+    programs = ProgramSet({Slot.PACKET: drop.fd}, compile_filter("udp"), limits=Limits(sample=10))
+    link = controller.attach(hook, programs)
+    records = seen_while(controller, place.call, send_dropped)
+    stats = controller.detach(link.id).stats
+    assert stats.drops == stats.selected == PACKETS
+    reported = sum(by_port(records).values())
+    # 30 of 300, standard deviation 5.2
+    assert 5 <= reported <= 60
+    assert stats.left_out == LeftOut(sample=PACKETS - reported)
+    assert stats.events == len(records)
+
+
+def send_dropped() -> None:
+    for port in range(FIRST_PORT, FIRST_PORT + PACKETS):
+        with suppress(PermissionError):
+            send_udp("127.0.0.1", port, [b"x"])
+
+
+def test_a_shadow_disagrees_in_whole(
+    controller: Controller, make_program: MakeProgram, place: Namespace
+) -> None:
+    """The packet's drop and the disagreement about it are reported, or neither is."""
+    hook = NfHook.parse("nf:inet4/output", netns=place.path, mode=NfMode.FILTER, report_drops=True)
+    drop, accept = (socket_filter(make_program, asm.returning(value)) for value in (0, 1))
+    only_udp = compile_filter("udp")
+    programs = ProgramSet({Slot.PACKET: drop.fd}, only_udp, limits=Limits(sample=3))
+    link = controller.attach(hook, programs)
+    controller.shadow(link.id, ProgramSet({Slot.PACKET: accept.fd}, only_udp))
+    records = seen_while(controller, place.call, send_dropped)
+    stats = controller.detach(link.id).stats
+    assert stats.disagreed == PACKETS
+    assert {*by_port(records).values()} == {2}
+    assert len(by_port(records)) + stats.left_out.packets == PACKETS
+
+
+LIMITS = Limits(sample=7, rate=1000, budget_events=5000, budget_cpu=125)
+
+
+def test_they_are_of_the_set(
+    controller: Controller, make_program: MakeProgram, place: Namespace
+) -> None:
+    """A swap replaces them with the programs, or keeps them."""
+    link = attach(controller, make_program, TableHook(), LIMITS)
+    assert link.limits == LIMITS
+    programs = ProgramSet({Slot.RULE: make_program(asm.returning(1)).fd})
+    assert controller.swap(link.id, programs, keep=[Part.LIMITS]).limits == LIMITS
+    assert not controller.swap(link.id, programs).limits
+    place.call(send_udp, "127.0.0.1", 9, [b"x"])
+    controller.detach(link.id)
+
+
+def test_an_upgrade_carries_them_over(
+    controller: Controller, make_program: MakeProgram, place: Namespace
+) -> None:
+    program = make_program(asm.returning(1))
+    programs = ProgramSet({Slot.RULE: program.fd}, limits=Limits(sample=1000))
+    link = controller.attach(TableHook(), programs, persistent=True)
+    place.call(send_udp, "127.0.0.1", 9, [b"x"] * PACKETS)
+    before = controller.link(link.id).stats.left_out
+    assert before.sample > PACKETS // 2
+    with Restorer() as restorer:
+        [record] = restorer.snapshot().records
+        restorer.park(None, force=True, reason="a test")
+        restored = restorer.restore(record)
+        restorer.restored()
+    assert restored.limits == Limits(sample=1000)
+    assert restored.stats.left_out == before
+    controller.detach(link.id)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(sample=1),
+        Limits(rate=limit("MAX_RATE") + 1),
+        Limits(budget_events=limit("MAX_RATE") + 1),
+        Limits(budget_cpu=limit("MAX_CPU") + 1),
+    ],
+)
+def test_limits_out_of_range(
+    controller: Controller, make_program: MakeProgram, limits: Limits
+) -> None:
+    with pytest.raises(KernelError) as raised:
+        attach(controller, make_program, TableHook(), limits)
+    assert raised.value.errno == errno.EINVAL
+
+
+def test_there_has_to_be_an_event_to_limit(
+    controller: Controller, make_program: MakeProgram
+) -> None:
+    programs = ProgramSet({Slot.ENTRY: make_program(asm.returning(1)).fd}, limits=LIMITS)
+    with pytest.raises(KernelError, match="nothing to limit") as raised:
+        controller.attach(TableHook(), programs)
+    assert raised.value.errno == errno.EINVAL
+
+
+def test_a_trace_says_what_it_leaves_out(place: Namespace) -> None:
+    with trace_command("-N", place.name, "--backend", "nft", "--sample", "1/50", "udp") as trace:
+        place.call(to_ports, "127.0.0.1")
+        trace.wait_for_text('"left_out"')
+        assert trace.stop() == 0
+    told_of = [one for one in trace.records() if one["kind"] == "left_out"]
+    assert all(0 < one["left_out"]["sample"] <= PACKETS for one in told_of)
+    [total] = [line for line in trace.err().splitlines() if ", lost 0" in line]
+    packets, left_out = (int(n) for n in re.findall(r"(\d+) packets?\b", total))
+    assert packets + left_out == PACKETS
+    assert total.endswith(f"{left_out} packets left out ({left_out} not of the sample)")

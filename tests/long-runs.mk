@@ -114,13 +114,18 @@ hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways
 
 .PHONY: bench
 bench: KERNEL = $(INSTALLED)
-bench: module ## what links cost packets, commands at their start, others at their end, in instructions (KERNEL=6.1)
+bench: BENCHES ?= table chain scale nf tracers overload reader change start
+bench: module ## what it costs, in instructions, and what others cost: writes docs/performance.md (KERNEL=6.1 BENCHES=table)
+	@mkdir -p $(BUILD)/bench
 	@for series in $(KERNEL); do \
-		for cost in table chain nf start change reader; do \
-			$(GUEST) run --kernel $$series --icount --module --timeout $(TIMEOUT) \
-				--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$${cost}_cost; \
+		for bench in $(BENCHES); do \
+			clock=--icount; [[ $$bench != overload ]] || clock=; \
+			$(GUEST) run --kernel $$series $$clock --module --timeout $(TIMEOUT) \
+				--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$$bench \
+				| tee $(BUILD)/bench/$$bench.$$series; \
 		done; \
 	done
+	@$(PYTHON) -m tests.bench.page $(BUILD)/bench >docs/performance.md
 
 ##@ Long runs: the Debian package on a machine
 

@@ -5,7 +5,7 @@ In a guest whose clock counts instructions these are instructions, the kernel's 
 included; anywhere else they are nanoseconds of one processor:
 
     make bench
-    python -m tests.bench.reader_cost
+    python -m tests.bench.reader
 
 Datagrams as the module sends them, with three rules and the verdict of a table for each packet,
 come from a socket pair and go the whole way: datagrams, losses, packet counts, text. Ten flows take

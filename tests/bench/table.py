@@ -24,6 +24,7 @@ from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
+from ipttctl.link.limits import Limits
 from ipttctl.link.model import ProgramSet
 from ipttproto import Slot
 from tests.kernel.support import assembler as asm
@@ -35,6 +36,10 @@ PACKETS = 2000
 ROUNDS = 6
 #: a datagram over loopback passes filter twice: OUTPUT and INPUT
 PASSAGES = 2
+
+#: that leaves nothing out here
+_GOVERNED = Limits(budget_events=1_000_000_000, budget_cpu=1_000_000)
+_SAMPLE = Limits(sample=100)
 
 Setting = Callable[[], AbstractContextManager[object]]
 
@@ -80,6 +85,10 @@ def settings(controller: Controller, keep: ExitStack) -> dict[str, Setting]:
         "followed, exit program, rules counted": lambda: link(leaving, count_rules=True),
         "followed, all programs, nobody listens": lambda: link(ProgramSet(every)),
         "followed, all programs, one observer": lambda: link(ProgramSet(every), watched=True),
+        "the same, governed": lambda: link(ProgramSet(every, limits=_GOVERNED), watched=True),
+        "the same, a sample of 1/100": lambda: link(
+            ProgramSet(every, limits=_SAMPLE), watched=True
+        ),
     }
 
 

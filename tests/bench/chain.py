@@ -24,13 +24,18 @@ from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.link.controller import Controller
+from ipttctl.link.limits import Limits
 from ipttctl.link.model import ProgramSet
 from ipttproto import Slot, Walk
-from tests.bench.table_cost import ROUNDS, send
+from tests.bench.table import ROUNDS, send
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import run, wait_for_no_redirection
 from tests.kernel.support.network import enter_namespace, namespace
 from tests.kernel.support.observing import observing
+
+#: that leaves nothing out here
+_GOVERNED = Limits(budget_events=1_000_000_000, budget_cpu=1_000_000)
+_SAMPLE = Limits(sample=100)
 
 Setting = Callable[[], AbstractContextManager[object]]
 SIZES = (1, 21, 20_000)
@@ -70,6 +75,10 @@ def settings(controller: Controller, keep: ExitStack, other: Path) -> dict[str, 
         "followed, exit program only": lambda: link(leaving),
         "followed, all programs, nobody listens": lambda: link(ProgramSet(every)),
         "followed, all programs, one observer": lambda: link(ProgramSet(every), watched=True),
+        "the same, governed": lambda: link(ProgramSet(every, limits=_GOVERNED), watched=True),
+        "the same, a sample of 1/100": lambda: link(
+            ProgramSet(every, limits=_SAMPLE), watched=True
+        ),
     }
 
 

@@ -26,7 +26,7 @@ from ipttctl.hooks.nf import NfHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import NfMode, Slot
-from tests.bench.table_cost import send
+from tests.bench.table import send
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import run
 from tests.kernel.support.network import enter_namespace, namespace

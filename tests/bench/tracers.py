@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Cost of a packet under ipttctl and under other ways to watch it, in instructions.
+
+Run it in a guest whose clock counts instructions:
+
+    make bench
+
+Datagrams go over loopback and meet one chain, in OUTPUT, of as many rules as said, of which the
+last one matches; with iptables-legacy they come to the table in INPUT as well, where it has none.
+There are two numbers for each way: what a datagram costs its sender, and what it costs all tasks of
+the host, until whoever reads has read all. The cost without any tracer is taken off both. The first
+round warms up and is not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from typing import IO, Final, NamedTuple
+
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.bpf.programs import Program
+from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.table import TableHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttproto import Slot, Walk
+from tests.kernel.support import assembler as asm
+from tests.kernel.support import loader, perf
+from tests.kernel.support.kernel import (
+    run,
+    wait_for,
+    wait_for_no_redirection,
+)
+from tests.kernel.support.network import enter_namespace, namespace
+
+SIZES: Final = (1, 20, 200, 2000, 20_000)
+_FEW: Final = 1000
+_ROUNDS: Final = 3
+_PORT: Final = 61000
+#: seconds without work of any task after which all is read: emulated readers pause for half of one
+_SETTLED: Final = 1.5
+#: instructions of all tasks in that time that are no work
+_IDLE: Final = 3_000_000
+
+_BPFTRACE: Final = """
+kprobe:FUNCTION { @packet[tid] = PACKET; @state[tid] = STATE; @begin[tid] = nsecs; }
+kretprobe:FUNCTION /@packet[tid]/ {
+    $skb = (struct sk_buff *)@packet[tid];
+    $state = (struct nf_hook_state *)@state[tid];
+    $ip = (struct iphdr *)($skb->head + $skb->network_header);
+    $port = (uint16 *)($skb->head + $skb->transport_header);
+    printf("%llx %d %d %d %s %s %s %s %d %d %d %d\\n", (uint64)$skb, pid, cpu, $state->hook,
+        $state->in->name, $state->out->name,
+        ntop($ip->saddr), ntop($ip->daddr), $port[0], $port[1], retval, nsecs - @begin[tid]);
+    delete(@packet[tid]); delete(@state[tid]); delete(@begin[tid]);
+}
+"""
+
+
+class Cost(NamedTuple):
+    """Instructions for a datagram: of its sender, and of all tasks."""
+
+    sender: float
+    host: float
+
+
+Way = Callable[[], AbstractContextManager[object]]
+
+
+def instructions() -> int:
+    """Those that all tasks have taken, but for this process (sum_exec_runtime, in ns)."""
+    total = 0
+    own = str(os.getpid())
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and process.name != own:
+            with suppress(OSError):
+                for task in (process / "task").iterdir():
+                    total += int((task / "schedstat").read_text().split()[0])
+    return total
+
+
+def settled() -> int:
+    """The instructions of all tasks once they do nothing."""
+    now = instructions()
+    while True:
+        before = now
+        time.sleep(_SETTLED)
+        now = instructions()
+        if now - before < _IDLE:
+            return before
+
+
+def measure(sender: socket.socket, packets: int) -> Cost:
+    """What each of some datagrams costs."""
+    before = settled()
+    begin = time.thread_time_ns()
+    for _ in range(packets):
+        with suppress(OSError):
+            sender.send(b"x")
+    own = time.thread_time_ns() - begin
+    return Cost(own / packets, (own + settled() - before) / packets)
+
+
+# --- ways ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading(command: list[str], sender: socket.socket, ready: str = "") -> Iterator[None]:
+    """A command that reads; it is ready once it has printed something, or these words."""
+    with tempfile.NamedTemporaryFile("w+") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+        try:
+
+            def is_ready() -> bool:
+                assert process.poll() is None, Path(out.name).read_text()
+                with suppress(OSError):
+                    sender.send(b"x")
+                time.sleep(0.5)
+                return _has(out, ready)
+
+            wait_for(is_ready, timeout=1e6, what=command[0])
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+
+def _has(out: IO[str], words: str) -> bool:
+    text = Path(out.name).read_text()
+    return words in text if words else bool(text)
+
+
+@contextmanager
+def link(controller: Controller, hook: Hook, programs: ProgramSet) -> Iterator[None]:
+    made = controller.attach(hook, programs)
+    yield
+    controller.detach(made.id)
+    wait_for_no_redirection()
+
+
+@contextmanager
+def bare_redirect(function: str) -> Iterator[None]:
+    run("insmod", f"{os.environ['IPTT_TEST_MODULES']}/bare_redirect.ko", f"function={function}")
+    yield
+    run("rmmod", "bare_redirect")
+
+
+@contextmanager
+def kretprobe(function: str) -> Iterator[None]:
+    """A BPF program that does nothing, at the function's return."""
+    with (
+        loader.loaded(asm.returning(0)) as program,
+        perf.program_at_kprobe(program, function, at_return=True),
+    ):
+        yield
+
+
+@contextmanager
+def ruled(
+    add: list[str], remove: list[str], reader: list[str], sender: socket.socket
+) -> Iterator[None]:
+    """A rule that has the kernel trace, and who reads that, if anybody does."""
+    run(*add)
+    try:
+        with reading(reader, sender) if reader else nullcontext():
+            yield
+    finally:
+        run(*remove)
+
+
+def ways(
+    controller: Controller, keep: ExitStack, sender: socket.socket, hook: Hook
+) -> dict[str, Way]:
+    """The ways of a back end, by name."""
+
+    def program(value: int) -> int:
+        return keep.enter_context(Program.load(asm.returning(value), name=f"return_{value}")).fd
+
+    no, yes = program(0), program(1)
+    every = {Slot.ENTRY: yes, Slot.RULE: yes, Slot.EXIT: yes}
+    legacy = isinstance(hook, TableHook)
+    function = "ipt_do_table" if legacy else "nft_do_chain"
+    place = {True: ("arg1", "arg2"), False: ("*(uint64 *)arg0", "*(uint64 *)(arg0 + 8)")}[legacy]
+    script = _BPFTRACE.replace("FUNCTION", function)
+    for word, text in zip(("PACKET", "STATE"), place, strict=True):
+        script = script.replace(word, text, 1)
+    backend = "legacy" if legacy else "nft"
+    trace = [sys.executable, "-m", "ipttctl", "trace", "--backend", backend, "--governor", "off"]
+    passing = ProgramSet(every, filter=compile_filter("tcp port 9999"))
+    found: dict[str, Way] = {
+        "no tracer": nullcontext,
+        "a redirect that does nothing": partial(bare_redirect, function),
+        "ipttctl: a filter passes it over": partial(link, controller, hook, passing),
+        "ipttctl: exit program": partial(link, controller, hook, ProgramSet({Slot.EXIT: no})),
+        "ipttctl trace, with its reader": partial(reading, [*trace, "udp"], sender, "lo"),
+        "kretprobe that does nothing": partial(kretprobe, function),
+        "bpftrace, with its reader": partial(reading, ["bpftrace", "-e", script], sender, "lo"),
+    }
+    if legacy:
+        rule = ["-t", "raw", "-A", "OUTPUT", "-p", "udp", "-j", "TRACE"]
+        add, remove = (
+            ["iptables-legacy", *(option if word == "-A" else word for word in rule)]
+            for option in ("-A", "-D")
+        )
+        found["TRACE, with the kernel's log"] = partial(ruled, add, remove, [], sender)
+        return found
+    first = "type filter hook output priority -300; meta nftrace set 1;"
+    table = f"table ip trace {{ chain c {{ {first} }}; }}"
+    for title, reader in (
+        ("nft monitor trace", ["nft", "monitor", "trace"]),
+        ("xtables-monitor --trace", ["xtables-monitor", "--trace"]),
+    ):
+        found[title] = partial(
+            ruled, ["nft", table], ["nft", "delete", "table", "ip", "trace"], reader, sender
+        )
+    return found
+
+
+# --- rules ---------------------------------------------------------------------------------------
+
+
+def legacy_rules(count: int) -> None:
+    middle = "".join(
+        f"-A OUTPUT -p udp --dport {1 + n % 60000} -j DROP\n" for n in range(count - 1)
+    )
+    run("iptables-legacy-restore", text=f"*filter\n{middle}-A OUTPUT -j ACCEPT\nCOMMIT\n")
+
+
+def nft_rules(count: int) -> None:
+    middle = "\n".join(f"udp dport {1 + n % 60000} drop" for n in range(count - 1))
+    chain = f"chain c {{ type filter hook output priority 0\n{middle}\naccept\n}}"
+    run("nft", "-f", "-", text=f"flush ruleset\ntable ip t {{\n{chain}\n}}\n")
+
+
+def report(rules: int, backend: str, results: dict[str, list[Cost]]) -> None:
+    """Print a table."""
+    base = results["no tracer"]
+    packets = _packets(rules)
+    print(f"kernel {os.uname().release}, {rules} {backend} rules, {packets} datagrams")
+    print(f"{'way':40}{'sender':>14}{'with readers':>16}")
+    for name, costs in results.items():
+        added = (
+            statistics.median(getattr(c, of) for c in costs[1:])
+            - statistics.median(getattr(c, of) for c in base[1:])
+            for of in Cost._fields
+        )
+        sender, host = added
+        print(f"{name:40}{sender:14.0f}{host:16.0f}", flush=True)
+
+
+def _packets(rules: int) -> int:
+    return max(20, min(_FEW, 400_000 // rules))
+
+
+def main() -> int:
+    """Measure and print a table for each back end and number of rules."""
+    run("sysctl", "-qw", "net.netfilter.nf_log_all_netns=1", "kernel.printk=1 1 1 1")
+    backends = ((TableHook(4), "legacy", legacy_rules), (ChainHook(), "nft", nft_rules))
+    with Controller() as controller:
+        controller.end_verification(Walk.VERIFIED)
+        for hook, backend, rules in backends:
+            for size in SIZES:
+                # of its own: a way may leave a table behind, and packets go through it
+                with namespace("bench") as place, ExitStack() as keep:
+                    enter_namespace(place.path)
+                    sender = _sender(keep)
+                    rules(size)
+                    results: dict[str, list[Cost]] = {}
+                    for name, way in ways(controller, keep, sender, hook).items():
+                        with way():
+                            results[name] = [
+                                measure(sender, _packets(size)) for _ in range(_ROUNDS)
+                            ]
+                    report(size, backend, results)
+    run("rmmod", "ipttrace")
+    return 0
+
+
+def _sender(keep: ExitStack) -> socket.socket:
+    """A socket whose datagrams another one receives."""
+    receiver = keep.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    receiver.bind(("127.0.0.1", _PORT))
+    sender = keep.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sender.connect(receiver.getsockname())
+    return sender
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Redirects a function of packets, and does nothing else: the least that a redirect costs. The
+ * parameter "function" is ipt_do_table or nft_do_chain, which have to be loaded.
+ */
+#include <linux/ftrace.h>
+#include <linux/module.h>
+#include <linux/netfilter.h>
+#include <linux/string.h>
+
+static char *function = "nft_do_chain";
+module_param(function, charp, 0400);
+
+/* The name until v6.2 (0ef86097f127). */
+#ifdef ftrace_instruction_pointer_set
+#define ftrace_regs_set_instruction_pointer ftrace_instruction_pointer_set
+#endif
+
+/* What runs behind the patch site, which lies where the handler is told; nobody redirects that. */
+static unsigned long behind;
+
+/* Takes the registers of either function: nft_do_chain() has two arguments. */
+static unsigned int replacement(void *first, void *second, const void *third)
+{
+	unsigned int (*original)(void *a, void *b, const void *c) =
+		(void *)READ_ONCE(behind);
+
+	return original(first, second, third);
+}
+
+static void notrace handler(unsigned long ip, unsigned long parent_ip,
+			    struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	WRITE_ONCE(behind, ip + MCOUNT_INSN_SIZE);
+	ftrace_regs_set_instruction_pointer(fregs, (unsigned long)replacement);
+}
+
+static struct ftrace_ops ops = {
+	.func = handler,
+	.flags = FTRACE_OPS_FL_IPMODIFY,
+};
+
+static int __init bare_redirect_init(void)
+{
+	int err;
+
+	err = ftrace_set_filter(&ops, (unsigned char *)function,
+				strlen(function), 1);
+	return err ?: register_ftrace_function(&ops);
+}
+
+static void __exit bare_redirect_exit(void)
+{
+	unregister_ftrace_function(&ops);
+}
+
+module_init(bare_redirect_init);
+module_exit(bare_redirect_exit);
+
+MODULE_DESCRIPTION("Bench: a redirect that does nothing");
+MODULE_LICENSE("GPL");

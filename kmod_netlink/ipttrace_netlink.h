@@ -593,7 +593,7 @@ enum ipttrace_a_event_limits {
 	IPTTRACE_A_EVENT_LIMITS_RATE = 2,
 	/*
 	 * u32: governor: once there have been more events a second, packets are left out until
-	 * the average is below; with bursts of a tenth of a second
+	 * the average is below; with bursts of a second
 	 */
 	IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS = 3,
 	/*

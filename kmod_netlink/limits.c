@@ -26,12 +26,13 @@
 #include "link.h"
 #include "netlink_gen.h"
 
-/* A rate and a budget may be exceeded by what comes in this time, ns. */
-#define BURST (NSEC_PER_SEC / 10)
+/* A rate may be exceeded by what it lets through in this time, a budget likewise, ns. */
+#define RATE_BURST (NSEC_PER_SEC / 10)
+#define BUDGET_BURST NSEC_PER_SEC
 /* Packets that are left out are told of once in this time, ns. */
 #define TELLING NSEC_PER_SEC
 /* Charges of a CPU are put to the others' once they are as much of a budget's time, ns. */
-#define PENDING (BURST / 128)
+#define PENDING NSEC_PER_MSEC
 
 /* Packets that are known: buckets of one cache line, the packet seen last in front. */
 #define BUCKET_BITS 10
@@ -98,23 +99,18 @@ struct ipttrace_limits {
 
 /* --- rates --------------------------------------------------------------------------------- */
 
-static bool pace_is_ahead(s64 until, u64 now)
+static bool pace_exceeded(const struct pace *pace, u64 now, s64 burst)
 {
-	return until - (s64)now > (s64)BURST;
+	return atomic64_read(&pace->until) - (s64)now > burst;
 }
 
-static bool pace_exceeded(const struct pace *pace, u64 now)
-{
-	return pace_is_ahead(atomic64_read(&pace->until), now);
-}
-
-/* Uses time of a pace, unless it is ahead already and @force is false. False if so. */
-static bool pace_use(struct pace *pace, u64 now, u64 time, bool force)
+/* Uses time of a pace, unless it is ahead by more than a burst already: false then. */
+static bool pace_use(struct pace *pace, u64 now, u64 time, s64 burst)
 {
 	s64 until = atomic64_read(&pace->until);
 
 	do {
-		if (!force && pace_is_ahead(until, now))
+		if (until - (s64)now > burst)
 			return false;
 	} while (!atomic64_try_cmpxchg(&pace->until, &until,
 				       max(until, (s64)now) + (s64)time));
@@ -128,7 +124,7 @@ static void pending_use(u64 __percpu *pending, struct pace *pace, u64 time)
 	if (this_cpu_add_return(*pending, time) < PENDING)
 		return;
 	used = this_cpu_xchg(*pending, 0);
-	pace_use(pace, ktime_get_coarse_ns(), used, true);
+	pace_use(pace, ktime_get_coarse_ns(), used, S64_MAX);
 }
 
 u64 ipttrace_limits_clock(const struct ipttrace_limits *limits)
@@ -289,12 +285,13 @@ static enum ipttrace_limit limits_decide(struct ipttrace_limits *limits,
 	    reciprocal_scale(get_random_u32(), limits->sample))
 		return IPTTRACE_LIMIT_SAMPLE;
 	if ((limits->budget_events &&
-	     pace_exceeded(&limits->events_pace, now)) ||
-	    (limits->budget_cpu && pace_exceeded(&limits->cpu_pace, now)))
+	     pace_exceeded(&limits->events_pace, now, BUDGET_BURST)) ||
+	    (limits->budget_cpu &&
+	     pace_exceeded(&limits->cpu_pace, now, BUDGET_BURST)))
 		return IPTTRACE_LIMIT_GOVERNOR;
 	if (limits->rate &&
 	    !pace_use(&limits->rate_pace, now,
-		      div_u64(NSEC_PER_SEC, limits->rate), false))
+		      div_u64(NSEC_PER_SEC, limits->rate), RATE_BURST))
 		return IPTTRACE_LIMIT_RATE;
 	return IPTTRACE_LIMITS;
 }

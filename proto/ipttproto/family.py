@@ -240,7 +240,7 @@ EventLimits: Final = AttributeSet(
         3,
         U32,
         "governor: once there have been more events a second, packets are left out until the "
-        "average is below; with bursts of a tenth of a second",
+        "average is below; with bursts of a second",
         minimum=1,
         maximum=limit("MAX_RATE"),
     ),

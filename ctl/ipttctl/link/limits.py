@@ -29,7 +29,8 @@ class Limits:
     ``sample``: one packet of so many is reported, at random. ``rate``: packets reported in a second
     at most. The governor has two budgets: ``budget_events``, events in a second, and
     ``budget_cpu``, thousandths of the time of one CPU. Once one is exceeded, packets are left out
-    until the average is below it. Rates and budgets allow bursts of a tenth of a second.
+    until the average is below it. A rate allows bursts of a tenth of a second, a budget those of a
+    second.
 
     What a packet's programs decide is not limited, nor is the entry program, which selects packets.
     """

@@ -160,7 +160,6 @@ def _step(command: Command, *, errno: int = 0, dump: bool = False, **attributes:
 
 
 #: links get the ids 1 to 4; link 1 gets its shadow with change 4, and its programs with change 5
-#: none that leaves out anything here
 _LIMITS: Final = {
     "sample": 2,
     "rate": 1_000_000,
@@ -219,7 +218,7 @@ SCENARIO: Final = (
         hook=Hook.TABLE,
         family=2,
         flags=LinkFlag.PERSISTENT | LinkFlag.COUNT_RULES,
-        programs={**_TABLE, "filter": _PASS_ALL, "cookie": 7, "limits": _LIMITS},
+        programs={**_TABLE, "filter": _PASS_ALL, "cookie": 7},
         name="first",
         labels=_LABELS,
         reason_text="a beginning",
@@ -249,7 +248,7 @@ SCENARIO: Final = (
     _step(
         Command.SWAP,
         link=2,
-        programs=_TABLE,
+        programs={**_TABLE, "limits": _LIMITS},
         expect_generation=1,
         rollback_after=_MINUTES,
         labels=_LABELS,

@@ -6,20 +6,19 @@
  */
 #include <linux/bitfield.h>
 #include <linux/hash.h>
-#include <linux/icmp.h>
-#include <linux/icmpv6.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/jhash.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
+#include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/random.h>
 #include <linux/sched/clock.h>
-#include <linux/tcp.h>
 #include <linux/udp.h>
 #include <net/ip.h>
+#include <net/net_namespace.h>
 
 #include "events.h"
 #include "limits.h"
@@ -38,16 +37,20 @@
 #define BUCKET_BITS 10
 #define WAYS 8
 
-/* A known packet: who it is, where it began, where it was last, and whether it is left out. */
+/*
+ * A known packet: its address and what it keeps on its way, the place where it began, the namespace,
+ * hook and protocol where it was last, and whether it is left out.
+ */
 #define KNOWN_LEFT_OUT BIT_ULL(0)
 #define KNOWN_PF GENMASK_ULL(4, 1)
 #define KNOWN_HOOK GENMASK_ULL(7, 5)
-#define KNOWN_FIRST GENMASK_ULL(21, 8)
-#define KNOWN_CONTENT GENMASK_ULL(39, 22)
-#define KNOWN_ADDRESS GENMASK_ULL(63, 40)
+#define KNOWN_NET GENMASK_ULL(16, 8)
+#define KNOWN_FIRST GENMASK_ULL(28, 17)
+#define KNOWN_CONTENT GENMASK_ULL(43, 29)
+#define KNOWN_ADDRESS GENMASK_ULL(63, 44)
 
-/* Of a known packet, what it keeps on its way. */
-#define KNOWN_IDENTITY (KNOWN_ADDRESS | KNOWN_CONTENT)
+/* Where it was last. */
+#define KNOWN_LAST (KNOWN_NET | KNOWN_HOOK | KNOWN_PF)
 
 /*
  * A limit of so much a time, by virtual scheduling (GCRA, ITU-T I.371): the time up to which
@@ -77,8 +80,9 @@ struct bucket {
  * @events_pace: of @budget_events
  * @cpu_pace: of @budget_cpu
  * @told: when packets that are left out were told of last, ns of ktime_get_coarse_ns()
+ * @untold: packets were left out since then
  * @pending: charges to the budgets that a CPU holds back
- * @buckets: packets that are known
+ * @buckets: packets that are known; NULL for a link whose packets come to one place only
  *
  * Owned by the set. The numbers are constant; the rest is changed by packets on any CPU, without a
  * lock: where two change a bucket at once, a packet in it may be forgotten, and is decided over
@@ -89,12 +93,13 @@ struct ipttrace_limits {
 	u32 rate;
 	u32 budget_events;
 	u32 budget_cpu;
-	struct pace rate_pace;
+	struct pending __percpu *pending;
+	struct bucket *buckets;
+	struct pace rate_pace ____cacheline_aligned_in_smp;
 	struct pace events_pace;
 	struct pace cpu_pace;
 	atomic64_t told;
-	struct pending __percpu *pending;
-	struct bucket buckets[1 << BUCKET_BITS];
+	bool untold;
 };
 
 /* --- rates --------------------------------------------------------------------------------- */
@@ -129,7 +134,7 @@ static void pending_use(u64 __percpu *pending, struct pace *pace, u64 time)
 
 u64 ipttrace_limits_clock(const struct ipttrace_limits *limits)
 {
-	return limits->budget_cpu ? local_clock() : 0;
+	return limits->budget_cpu ? sched_clock() : 0;
 }
 
 void ipttrace_limits_use(struct ipttrace_limits *limits, u64 begin,
@@ -143,36 +148,40 @@ void ipttrace_limits_use(struct ipttrace_limits *limits, u64 begin,
 				    limits->budget_events));
 	if (!begin)
 		return;
-	time = local_clock() - begin;
+	time = sched_clock() - begin;
 	pending_use(&limits->pending->cpu, &limits->cpu_pace,
 		    div_u64(time * 1000, limits->budget_cpu));
 }
 
 /* --- packets ------------------------------------------------------------------------------- */
 
-/*
- * Numbers in a transport header that NAT keeps, and that tell a packet from the next of its
- * connection.
- */
+/* Numbers in a transport header that NAT keeps, and that tell a packet from the next like it. */
 static u32 transport_content(const struct sk_buff *skb, int offset, u8 protocol)
 {
-	const __be32 *words;
-	__be32 buffer[3];
-	int size = protocol == IPPROTO_TCP ? 12 : 8;
+	__be32 words[4] = {};
 
-	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
-	    protocol != IPPROTO_ICMP && protocol != IPPROTO_ICMPV6)
-		return protocol;
-	words = skb_header_pointer(skb, offset, size, buffer);
-	if (!words)
-		return protocol;
-	if (protocol == IPPROTO_TCP)
-		return jhash_2words((__force u32)words[1],
-				    (__force u32)words[2], protocol);
-	/* UDP: length, not the checksum; ICMP: sequence number, not the identifier */
-	return jhash_1word(protocol == IPPROTO_UDP ? ntohl(words[1]) >> 16 :
-						     ntohl(words[1]) & 0xffff,
-			   protocol);
+	/* a datagram may be shorter */
+	if (skb_copy_bits(skb, offset, words, sizeof(words)) &&
+	    skb_copy_bits(skb, offset, words, sizeof(struct udphdr)))
+		return 0;
+	switch (protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_ESP:
+		/* sequence numbers; of ESP, its SPI too */
+		return jhash2((u32 *)words + (protocol == IPPROTO_TCP), 2, 0);
+	case IPPROTO_UDP:
+		/* not the checksum; of DNS, RTP, QUIC, what their packets are told apart by */
+		words[1] &= htonl(0xffff0000);
+		return jhash2((u32 *)words + 1, 3, 0);
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		/* the sequence number of an echo, not its identifier */
+		return ntohl(words[1]) & 0xffff;
+	case IPPROTO_SCTP:
+		return ntohl(words[1]);
+	default:
+		return 0;
+	}
 }
 
 static u32 ipv4_content(const struct sk_buff *skb)
@@ -188,9 +197,9 @@ static u32 ipv4_content(const struct sk_buff *skb)
 	if (!(ip->frag_off & htons(IP_OFFSET)))
 		transport = transport_content(skb, offset + ip->ihl * 4,
 					      ip->protocol);
-	return jhash_2words(ntohs(ip->id) << 16 |
-				    (ntohs(ip->frag_off) & IP_OFFSET),
-			    transport, ip->protocol);
+	return jhash_3words(ntohs(ip->id) << 16 | ntohs(ip->tot_len),
+			    ntohs(ip->frag_off) & IP_OFFSET, transport,
+			    ip->protocol);
 }
 
 static u32 ipv6_content(const struct sk_buff *skb)
@@ -202,9 +211,13 @@ static u32 ipv6_content(const struct sk_buff *skb)
 	ip = skb_header_pointer(skb, offset, sizeof(header), &header);
 	if (!ip)
 		return 0;
-	return transport_content(skb, offset + sizeof(header), ip->nexthdr);
+	return jhash_2words(ntohs(ip->payload_len),
+			    transport_content(skb, offset + sizeof(header),
+					      ip->nexthdr),
+			    ip->nexthdr);
 }
 
+/* A hash of what a packet keeps on its way, whatever NAT does. */
 static u32 packet_content(const struct sk_buff *skb)
 {
 	switch (skb->protocol) {
@@ -213,7 +226,7 @@ static u32 packet_content(const struct sk_buff *skb)
 	case htons(ETH_P_IPV6):
 		return ipv6_content(skb);
 	default:
-		return skb->len;
+		return jhash_1word(skb->len, ntohs(skb->protocol));
 	}
 }
 
@@ -226,30 +239,54 @@ static u64 packet_here(const struct sk_buff *skb, u32 address,
 
 	return FIELD_PREP(KNOWN_PF, state->pf) |
 	       FIELD_PREP(KNOWN_HOOK, state->hook) |
-	       FIELD_PREP(KNOWN_FIRST, first >> (32 - 14)) |
-	       FIELD_PREP(KNOWN_CONTENT, packet_content(skb) >> (32 - 18)) |
-	       FIELD_PREP(KNOWN_ADDRESS, address >> 8);
+	       FIELD_PREP(KNOWN_NET, state->net->ns.inum) |
+	       FIELD_PREP(KNOWN_FIRST, first >> (32 - 12)) |
+	       FIELD_PREP(KNOWN_CONTENT, packet_content(skb) >> (32 - 15)) |
+	       FIELD_PREP(KNOWN_ADDRESS, address >> (32 - 20));
+}
+
+/* Tells whether a packet at one hook of IP can come to another in the same namespace. */
+static bool hook_reaches(unsigned int last, unsigned int hook, bool looped)
+{
+	if (hook == last)
+		return true;
+	switch (last) {
+	case NF_INET_PRE_ROUTING:
+		return hook != NF_INET_LOCAL_OUT;
+	case NF_INET_FORWARD:
+		return hook == NF_INET_POST_ROUTING;
+	case NF_INET_LOCAL_OUT:
+	case NF_INET_POST_ROUTING:
+		if (looped)
+			return hook == NF_INET_PRE_ROUTING ||
+			       hook == NF_INET_LOCAL_IN;
+		return last == NF_INET_LOCAL_OUT &&
+		       hook == NF_INET_POST_ROUTING;
+	default:
+		return false;
+	}
 }
 
 /*
- * Tells whether a packet can be a known one on its way. Its address may be used again. A packet
- * that goes the same way as the one before it comes to the place where that began; others, to a
- * hook where that cannot have gone.
+ * Tells whether a packet is the known one of its address, on its way. Addresses are used again. The
+ * next packet on the same way comes to the place where this one began; another, to a hook where it
+ * cannot have gone from its last one.
  */
-static bool packet_goes_on(u64 known, u64 here)
+static bool packet_goes_on(u64 known, u64 here,
+			   const struct nf_hook_state *state)
 {
 	unsigned int last = FIELD_GET(KNOWN_HOOK, known);
-	unsigned int hook = FIELD_GET(KNOWN_HOOK, here);
-	unsigned int pf = FIELD_GET(KNOWN_PF, here);
+	bool looped = state->in && state->in->flags & IFF_LOOPBACK;
 
-	if (FIELD_GET(KNOWN_FIRST, known) == FIELD_GET(KNOWN_FIRST, here))
+	if ((known ^ here) & KNOWN_CONTENT || !((known ^ here) & KNOWN_FIRST))
 		return false;
-	if (pf != FIELD_GET(KNOWN_PF, known) ||
-	    (pf != NFPROTO_IPV4 && pf != NFPROTO_IPV6))
+	if (FIELD_GET(KNOWN_PF, known) != state->pf ||
+	    (state->pf != NFPROTO_IPV4 && state->pf != NFPROTO_IPV6))
 		return true;
-	if (hook == last)
-		return true;
-	return last != NF_INET_LOCAL_IN && hook != NF_INET_LOCAL_OUT;
+	if ((known ^ here) & KNOWN_NET)
+		return last != NF_INET_LOCAL_IN &&
+		       state->hook != NF_INET_LOCAL_OUT;
+	return hook_reaches(last, state->hook, looped);
 }
 
 /* Moves the packets in front of a place in a bucket back by one, over it. */
@@ -261,16 +298,15 @@ static void bucket_shift(struct bucket *bucket, unsigned int place)
 }
 
 /*
- * The place of a packet in a bucket: where it is known, else the last one, whose packet was not
- * seen for longest.
+ * The place of a packet's address in a bucket: where one is known, else the last one, whose packet
+ * was not seen for longest.
  */
 static unsigned int bucket_find(const struct bucket *bucket, u64 here)
 {
 	unsigned int place;
 
 	for (place = 0; place < WAYS - 1; place++)
-		if (!((READ_ONCE(bucket->known[place]) ^ here) &
-		      KNOWN_IDENTITY))
+		if (!((READ_ONCE(bucket->known[place]) ^ here) & KNOWN_ADDRESS))
 			break;
 	return place;
 }
@@ -314,17 +350,17 @@ static noinline void limits_tell(const struct ipttrace_set *set)
 	ipttrace_set_emit(set, IPTTRACE_SLOT_ENTRY, &event);
 }
 
-/* Counts a packet that is left out, and tells of it unless that was done a moment ago. */
-static void limits_leave_out(const struct ipttrace_set *set,
-			     enum ipttrace_limit cause, u64 now)
+/* Tells of packets that are left out, unless that was done a moment ago. */
+static void limits_tell_now_and_then(const struct ipttrace_set *set, u64 now)
 {
-	atomic64_t *told = &set->limits->told;
-	s64 before = atomic64_read(told);
+	struct ipttrace_limits *limits = set->limits;
+	s64 before = atomic64_read(&limits->told);
 
-	this_cpu_inc(set->link->stats->left_out[cause]);
-	if ((s64)now - before >= (s64)TELLING &&
-	    atomic64_try_cmpxchg(told, &before, now))
-		limits_tell(set);
+	if ((s64)now - before < (s64)TELLING ||
+	    !atomic64_try_cmpxchg(&limits->told, &before, now))
+		return;
+	WRITE_ONCE(limits->untold, false);
+	limits_tell(set);
 }
 
 /**
@@ -333,18 +369,23 @@ static void limits_leave_out(const struct ipttrace_set *set,
  *
  * Decides over the packet, and counts it if it is left out.
  *
- * Context: softirqs off.
+ * Context: any that packets are in; it may be preempted.
  * Return: false if the packet is left out.
  */
 bool ipttrace_limits_admit_once(const struct ipttrace_set *set)
 {
+	struct ipttrace_limits *limits = set->limits;
 	u64 now = ktime_get_coarse_ns();
-	enum ipttrace_limit cause = limits_decide(set->limits, now);
+	enum ipttrace_limit cause = limits_decide(limits, now);
 
-	if (cause == IPTTRACE_LIMITS)
-		return true;
-	limits_leave_out(set, cause, now);
-	return false;
+	if (cause != IPTTRACE_LIMITS) {
+		this_cpu_inc(set->link->stats->left_out[cause]);
+		if (!READ_ONCE(limits->untold))
+			WRITE_ONCE(limits->untold, true);
+	}
+	if (READ_ONCE(limits->untold))
+		limits_tell_now_and_then(set, now);
+	return cause == IPTTRACE_LIMITS;
 }
 
 /**
@@ -365,22 +406,20 @@ bool ipttrace_limits_admit(const struct ipttrace_set *set,
 			   const struct sk_buff *skb,
 			   const struct nf_hook_state *state, const void *place)
 {
-	struct ipttrace_limits *limits = set->limits;
 	u32 address = hash_ptr(skb, 32);
 	struct bucket *bucket =
-		&limits->buckets[address & ((1 << BUCKET_BITS) - 1)];
+		&set->limits->buckets[address & ((1 << BUCKET_BITS) - 1)];
 	u64 here = packet_here(skb, address * GOLDEN_RATIO_32, state, place);
 	unsigned int at = bucket_find(bucket, here);
 	u64 known = READ_ONCE(bucket->known[at]);
 
-	if (!((known ^ here) & KNOWN_IDENTITY) && packet_goes_on(known, here)) {
-		known &= ~(KNOWN_PF | KNOWN_HOOK);
-		known |= here & (KNOWN_PF | KNOWN_HOOK);
-	} else {
+	if (!((known ^ here) & KNOWN_ADDRESS) &&
+	    packet_goes_on(known, here, state))
+		known = (known & ~KNOWN_LAST) | (here & KNOWN_LAST);
+	else if (ipttrace_limits_admit_once(set))
 		known = here;
-		if (!ipttrace_limits_admit_once(set))
-			known |= KNOWN_LEFT_OUT;
-	}
+	else
+		known = here | KNOWN_LEFT_OUT;
 	bucket_shift(bucket, at);
 	WRITE_ONCE(bucket->known[0], known);
 	return !(known & KNOWN_LEFT_OUT);
@@ -393,13 +432,34 @@ static u32 get_limit(const struct nlattr *attr)
 	return attr ? nla_get_u32(attr) : 0;
 }
 
+/* Makes limits; @moving: packets come to several places. */
+static struct ipttrace_limits *limits_alloc(bool moving)
+{
+	struct ipttrace_limits *limits =
+		kzalloc(sizeof(*limits), GFP_KERNEL_ACCOUNT);
+
+	if (!limits)
+		return NULL;
+	atomic64_set(&limits->told, -(s64)TELLING);
+	limits->pending = alloc_percpu_gfp(struct pending, GFP_KERNEL_ACCOUNT);
+	if (moving)
+		limits->buckets = kvcalloc(1 << BUCKET_BITS,
+					   sizeof(*limits->buckets),
+					   GFP_KERNEL_ACCOUNT);
+	if (!limits->pending || (moving && !limits->buckets)) {
+		ipttrace_limits_free(limits);
+		return NULL;
+	}
+	return limits;
+}
+
 /**
  * ipttrace_set_add_limits - give a set limits
  * @set: a set that is not published
  * @nest: the limits
  * @extack: extended ACK, set on error
  *
- * Return: 0, -EINVAL, -ERANGE or -ENOMEM.
+ * Return: 0, -EINVAL, -ERANGE or -ENOMEM. Where all limits are missing it gets none.
  */
 int ipttrace_set_add_limits(struct ipttrace_set *set, const struct nlattr *nest,
 			    struct netlink_ext_ack *extack)
@@ -418,20 +478,19 @@ int ipttrace_set_add_limits(struct ipttrace_set *set, const struct nlattr *nest,
 			"the set has no program that asks for events: there is nothing to limit");
 		return -EINVAL;
 	}
-	limits = kvzalloc(sizeof(*limits), GFP_KERNEL_ACCOUNT);
+	limits = limits_alloc(set->slots & ~BIT(IPTTRACE_SLOT_PACKET));
 	if (!limits)
 		return -ENOMEM;
-	limits->pending = alloc_percpu_gfp(struct pending, GFP_KERNEL_ACCOUNT);
-	if (!limits->pending) {
-		kvfree(limits);
-		return -ENOMEM;
-	}
 	limits->sample = get_limit(tb[IPTTRACE_A_EVENT_LIMITS_SAMPLE]);
 	limits->rate = get_limit(tb[IPTTRACE_A_EVENT_LIMITS_RATE]);
 	limits->budget_events =
 		get_limit(tb[IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS]);
 	limits->budget_cpu = get_limit(tb[IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU]);
-	atomic64_set(&limits->told, -(s64)TELLING);
+	if (!limits->sample && !limits->rate && !limits->budget_events &&
+	    !limits->budget_cpu) {
+		ipttrace_limits_free(limits);
+		return 0;
+	}
 	set->limits = limits;
 	return 0;
 }
@@ -444,8 +503,9 @@ void ipttrace_limits_free(struct ipttrace_limits *limits)
 {
 	if (!limits)
 		return;
+	kvfree(limits->buckets);
 	free_percpu(limits->pending);
-	kvfree(limits);
+	kfree(limits);
 }
 
 /**

@@ -57,7 +57,7 @@ class JoinedBatches:
 
     def first(self, count: int) -> JoinedBatches:
         """The first so many events."""
-        return self if count >= len(self) else self._slice(0, count)
+        return self.part(0, count)
 
     def select(self, wanted: Sequence[bool]) -> JoinedBatches:
         """The events for which ``wanted``, which is as long, is true."""
@@ -74,7 +74,7 @@ class JoinedBatches:
 
     def each(self) -> Iterator[JoinedBatches]:
         """Each event by itself."""
-        return (self._slice(place, place + 1) for place in range(len(self)))
+        return (self.part(place, place + 1) for place in range(len(self)))
 
     @cached_property
     def events(self) -> npt.NDArray[np.void]:
@@ -112,7 +112,10 @@ class JoinedBatches:
         unpack = _format(members).unpack_from
         return (unpack(self.wire, place * STRIDE) for place in places)
 
-    def _slice(self, begin: int, end: int) -> JoinedBatches:
+    def part(self, begin: int, end: int) -> JoinedBatches:
+        """The events from one place to before another."""
+        if begin == 0 and end >= len(self):
+            return self
         return JoinedBatches(
             self.wire[begin * STRIDE : end * STRIDE],
             self.cpus[begin:end],

@@ -144,6 +144,28 @@ def test_packets_that_are_alike_are_sampled(
     assert 60 <= count <= 140
 
 
+def test_a_forwarded_stream_is_sampled(
+    controller: Controller, make_program: MakeProgram, routed: Network
+) -> None:
+    """Its packets are alike but for their address, where others ended elsewhere before."""
+    link = attach(controller, make_program, ChainHook(netns=routed.router.path), Limits(sample=3))
+    records = seen_while(controller, stream_through, routed)
+    stats = controller.detach(link.id).stats
+    left = Counter((one.dport, one.chain) for one in records if one.kind == Kind.CHAIN_EXIT)
+    [count] = {left[9, chain] for chain in (b"prerouting", b"forward", b"postrouting")}
+    [own] = {left[10, chain] for chain in (b"output", b"postrouting", b"prerouting", b"input")}
+    assert count + own + stats.left_out.packets == 3 * (PACKETS + 3)
+    # 300 of 900, standard deviation 14
+    assert 230 <= count <= 370
+
+
+def stream_through(net: Network) -> None:
+    """Send through the router, and between that in it."""
+    for _ in range(3):
+        net.router.call(send_udp, "::1", 10, [b"x"] * 3)
+        net.left.call(send_udp, net.right_address6, 9, [b"x"] * PACKETS)
+
+
 def test_a_rate_lets_so_many_through(
     controller: Controller, make_program: MakeProgram, place: Namespace
 ) -> None:

@@ -203,13 +203,12 @@ class EventPrinter:
         """Print events and flush them."""
         lines(self._form.lines(events))
 
-    def tell_left_out(self, records: Sequence[EventRecord]) -> None:
-        """Report packets that links leave out: one line a link in text, all events in JSON."""
+    def tell_left_out(self, record: EventRecord) -> None:
+        """Report packets that a link leaves out; in JSON it is an event as others are."""
         if isinstance(self._form, EventJson):
-            lines(render_json.dumps(render_json.event_object(one)) for one in records)
-            return
-        for link, last in {one.link: one for one in records}.items():
-            note(f"link {link}: {LeftOut.from_record(last)} so far")
+            lines([render_json.dumps(render_json.event_object(record))])
+        else:
+            note(f"link {record.link}: {LeftOut.from_record(record)} so far")
 
 
 def event_columns(text: str | None, output: Output) -> tuple[str, ...] | None:

@@ -84,11 +84,11 @@ def swap(
     force: ForceOption = False,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
-    """Replace all programs, the filter and the cookie of a link in one step.
+    """Replace all programs of a link in one step, and what goes with them.
 
-    Replaces the whole set: unnamed slots become empty, as do filter, cookie and payload if they
-    are neither given nor kept. The link keeps its labels unless --label is given, which replaces
-    all of them. Prints the new state of the link.
+    Replaces the whole set: unnamed slots become empty, as do filter, cookie, payload and limits if
+    they are neither given nor kept. The link keeps its labels unless --label is given, which
+    replaces all of them. Prints the new state of the link.
 
     It returns when packets that come meet the new programs. Some packets may still be handled by
     the old ones; with --wait it returns when there are none any more, so that what these have
@@ -98,8 +98,8 @@ def swap(
     --keep-maps loads the programs of --source and --object with the maps of the same names that the
     link's programs use, so that nothing in them is lost: --keep-maps, or --keep-maps=limits,counts.
     Type, sizes and types (BTF) have to be the same. The maps of a loaded program are fixed. --keep
-    takes filter, cookie and payload, with commas. If somebody else swaps the link meanwhile, the
-    swap is refused (status 7).
+    takes filter, cookie, payload and limits, with commas. If somebody else swaps the link
+    meanwhile, the swap is refused (status 7).
 
     With --txn FILE holds the links and their programs, as a list with an object for each link:
     "link" and this command's options by their long names, as in

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from ipttctl.cli.output import EventPrinter
 from ipttctl.events.packets import PacketCounter
 from ipttctl.events.records import decode_event
 from ipttproto import EventBatch, JoinedBatches, Kind
+
+_LEFT_OUT: Final = int(Kind.LEFT_OUT)
 
 
 class EventView:
@@ -34,11 +37,16 @@ class EventView:
         events = JoinedBatches.of(batches)
         if self._links is not None:
             events = events.select([link in self._links for link in events.values("link")])
-        told = [kind == Kind.LEFT_OUT for kind in events.values("kind")]
-        if any(told):
-            places = (place for place, one in enumerate(told) if one)
-            self._printer.tell_left_out([decode_event(events, place) for place in places])
-            events = events.select([not one for one in told])
+        kinds = events.values("kind")
+        begin = 0
+        while _LEFT_OUT in kinds[begin:]:
+            place = kinds.index(_LEFT_OUT, begin)
+            self._show(events.part(begin, place))
+            self._printer.tell_left_out(decode_event(events, place))
+            begin = place + 1
+        self._show(events.part(begin, len(events)))
+
+    def _show(self, events: JoinedBatches) -> None:
         if self._count is not None:
             events = events.first(self._count - self.events)
         if events:

@@ -92,6 +92,10 @@ def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
         yield f"guard {guard}"
     if link.violation is not None:
         yield f"rolled back: {link.violation}"
+    for name, text in link.limits.given().items():
+        yield f"{name} {text}"
+    if link.stats.left_out.packets:
+        yield str(link.stats.left_out)
     if link.shadow is not None:
         for program in link.shadow.programs.values():
             yield f"shadow {program.id} {word(program.name)}".rstrip()

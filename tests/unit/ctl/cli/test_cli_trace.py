@@ -88,8 +88,8 @@ def test_packets_that_are_left_out_are_told(
     assert (sentence in said) == (form == "text")
     if form == "json":
         _, *lines = map(json.loads, captured.out.splitlines())
-        assert [one.get("left_out", {}).get("governor") for one in lines] == [3, 5, None, None]
-        assert [one["kind"] for one in lines] == ["left_out", "left_out", "rule", "rule"]
+        assert [one.get("left_out", {}).get("governor") for one in lines] == [3, None, 5, None]
+        assert [one["kind"] for one in lines] == ["left_out", "rule", "left_out", "rule"]
 
 
 def test_trace_ends_after_a_count(

@@ -51,7 +51,7 @@ class Plan:
     """The length of the storm, and its seed.
 
     The storm lasts for ``seconds`` at least, in rounds of ``round_seconds``; ``patience`` is for
-    how long an actor may be silent, and how long the storm waits, or eight rounds if they take
+    how long an actor may be silent, and how long the storm waits, or twelve rounds if they take
     longer, for actions that have not happened yet.
     """
 

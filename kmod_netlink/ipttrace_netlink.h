@@ -11,7 +11,7 @@
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
 #define IPTTRACE_FEATURES 0x3fU
-#define IPTTRACE_FINGERPRINT 0x972dee02U
+#define IPTTRACE_FINGERPRINT 0x10ecb81dU
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -586,22 +586,22 @@ enum ipttrace_a {
  * What a program set leaves out: all events of a packet, or none. Programs run as
  * without it, but for rule and exit programs at packets that are left out.
  */
-enum ipttrace_a_event_limits {
+enum ipttrace_a_limits {
 	/* u32: one packet of so many is reported, at random */
-	IPTTRACE_A_EVENT_LIMITS_SAMPLE = 1,
+	IPTTRACE_A_LIMITS_SAMPLE = 1,
 	/* u32: packets reported in a second at most, with bursts of a tenth of a second */
-	IPTTRACE_A_EVENT_LIMITS_RATE = 2,
+	IPTTRACE_A_LIMITS_RATE = 2,
 	/*
 	 * u32: governor: once there have been more events a second, packets are left out until
 	 * the average is below; with bursts of a second
 	 */
-	IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS = 3,
+	IPTTRACE_A_LIMITS_BUDGET_EVENTS = 3,
 	/*
 	 * u32: governor: likewise, the time that rule, exit and packet events take, their
 	 * programs included but for those that decide over packets, in thousandths of one CPU
 	 */
-	IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU = 4,
-	IPTTRACE_A_EVENT_LIMITS_MAX = 4
+	IPTTRACE_A_LIMITS_BUDGET_CPU = 4,
+	IPTTRACE_A_LIMITS_MAX = 4
 };
 
 /* The programs of a link with their filter, cookie and limits: replaced as one. */
@@ -628,7 +628,7 @@ enum ipttrace_a_program_set {
 	IPTTRACE_A_PROGRAM_SET_PAYLOAD_MAP = 6,
 	/* u32: bytes of the payload */
 	IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE = 7,
-	/* nest of event-limits: packets whose events are left out */
+	/* nest of limits: packets whose events are left out */
 	IPTTRACE_A_PROGRAM_SET_LIMITS = 8,
 	IPTTRACE_A_PROGRAM_SET_MAX = 8
 };

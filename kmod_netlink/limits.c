@@ -38,8 +38,8 @@
 #define WAYS 8
 
 /*
- * A known packet: its address and what it keeps on its way, the place where it began, the namespace,
- * hook and protocol where it was last, and whether it is left out.
+ * A known packet: its address and what it keeps on its way, the place where it began, the
+ * namespace, hook and protocol where it was last, and whether it is left out.
  */
 #define KNOWN_LEFT_OUT BIT_ULL(0)
 #define KNOWN_PF GENMASK_ULL(4, 1)
@@ -464,12 +464,12 @@ static struct ipttrace_limits *limits_alloc(bool moving)
 int ipttrace_set_add_limits(struct ipttrace_set *set, const struct nlattr *nest,
 			    struct netlink_ext_ack *extack)
 {
-	struct nlattr *tb[ARRAY_SIZE(ipttrace_event_limits_policy)];
+	struct nlattr *tb[ARRAY_SIZE(ipttrace_limits_policy)];
 	struct ipttrace_limits *limits;
 	int err;
 
 	err = nla_parse_nested(tb, ARRAY_SIZE(tb) - 1, nest,
-			       ipttrace_event_limits_policy, extack);
+			       ipttrace_limits_policy, extack);
 	if (err)
 		return err;
 	if (!(set->slots & ~BIT(IPTTRACE_SLOT_ENTRY))) {
@@ -481,11 +481,10 @@ int ipttrace_set_add_limits(struct ipttrace_set *set, const struct nlattr *nest,
 	limits = limits_alloc(set->slots & ~BIT(IPTTRACE_SLOT_PACKET));
 	if (!limits)
 		return -ENOMEM;
-	limits->sample = get_limit(tb[IPTTRACE_A_EVENT_LIMITS_SAMPLE]);
-	limits->rate = get_limit(tb[IPTTRACE_A_EVENT_LIMITS_RATE]);
-	limits->budget_events =
-		get_limit(tb[IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS]);
-	limits->budget_cpu = get_limit(tb[IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU]);
+	limits->sample = get_limit(tb[IPTTRACE_A_LIMITS_SAMPLE]);
+	limits->rate = get_limit(tb[IPTTRACE_A_LIMITS_RATE]);
+	limits->budget_events = get_limit(tb[IPTTRACE_A_LIMITS_BUDGET_EVENTS]);
+	limits->budget_cpu = get_limit(tb[IPTTRACE_A_LIMITS_BUDGET_CPU]);
 	if (!limits->sample && !limits->rate && !limits->budget_events &&
 	    !limits->budget_cpu) {
 		ipttrace_limits_free(limits);
@@ -536,13 +535,11 @@ int ipttrace_put_limits(struct sk_buff *msg,
 	if (!limits)
 		return 0;
 	nest = nla_nest_start(msg, IPTTRACE_A_PROGRAM_SET_LIMITS);
-	if (!nest ||
-	    put_limit(msg, IPTTRACE_A_EVENT_LIMITS_SAMPLE, limits->sample) ||
-	    put_limit(msg, IPTTRACE_A_EVENT_LIMITS_RATE, limits->rate) ||
-	    put_limit(msg, IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS,
+	if (!nest || put_limit(msg, IPTTRACE_A_LIMITS_SAMPLE, limits->sample) ||
+	    put_limit(msg, IPTTRACE_A_LIMITS_RATE, limits->rate) ||
+	    put_limit(msg, IPTTRACE_A_LIMITS_BUDGET_EVENTS,
 		      limits->budget_events) ||
-	    put_limit(msg, IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU,
-		      limits->budget_cpu))
+	    put_limit(msg, IPTTRACE_A_LIMITS_BUDGET_CPU, limits->budget_cpu))
 		return -EMSGSIZE;
 	nla_nest_end(msg, nest);
 	return 0;

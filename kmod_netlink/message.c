@@ -227,16 +227,15 @@ size_t ipttrace_link_size(void)
 			6 * nla_total_size(sizeof(u64)) +
 			ipttrace_limits_size() + ipttrace_promotion_size();
 
-	return NLMSG_ALIGN(NLMSG_HDRLEN + GENL_HDRLEN + nests +
-			   IPTTRACE_SLOTS * (program + stats) + shadow +
-			   17 * nla_total_size(sizeof(u32)) +
-			   (9 + IPTTRACE_LIMITS) * nla_total_size(sizeof(u64)) +
-			   ipttrace_limits_size() +
-			   3 * nla_total_size(TASK_COMM_LEN) +
-			   nla_total_size(IPTTRACE_LINK_NAME + 1) +
-			   nla_total_size(IPTTRACE_REASON + 1) +
-			   ipttrace_labels_size() + ipttrace_rollback_size() +
-			   ipttrace_hooks_put_size());
+	return NLMSG_ALIGN(
+		NLMSG_HDRLEN + GENL_HDRLEN + nests +
+		IPTTRACE_SLOTS * (program + stats) + shadow +
+		17 * nla_total_size(sizeof(u32)) +
+		(9 + IPTTRACE_LIMITS) * nla_total_size(sizeof(u64)) +
+		ipttrace_limits_size() + 3 * nla_total_size(TASK_COMM_LEN) +
+		nla_total_size(IPTTRACE_LINK_NAME + 1) +
+		nla_total_size(IPTTRACE_REASON + 1) + ipttrace_labels_size() +
+		ipttrace_rollback_size() + ipttrace_hooks_put_size());
 }
 
 /* Adds the current process. */

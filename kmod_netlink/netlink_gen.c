@@ -59,11 +59,11 @@ ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1] = {
 };
 
 const struct nla_policy
-ipttrace_event_limits_policy[IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU + 1] = {
-	[IPTTRACE_A_EVENT_LIMITS_SAMPLE] = NLA_POLICY_FULL_RANGE(NLA_U32, &sample_range),
-	[IPTTRACE_A_EVENT_LIMITS_RATE] = NLA_POLICY_FULL_RANGE(NLA_U32, &rate_range),
-	[IPTTRACE_A_EVENT_LIMITS_BUDGET_EVENTS] = NLA_POLICY_FULL_RANGE(NLA_U32, &budget_events_range),
-	[IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU] = NLA_POLICY_FULL_RANGE(NLA_U32, &budget_cpu_range),
+ipttrace_limits_policy[IPTTRACE_A_LIMITS_BUDGET_CPU + 1] = {
+	[IPTTRACE_A_LIMITS_SAMPLE] = NLA_POLICY_FULL_RANGE(NLA_U32, &sample_range),
+	[IPTTRACE_A_LIMITS_RATE] = NLA_POLICY_FULL_RANGE(NLA_U32, &rate_range),
+	[IPTTRACE_A_LIMITS_BUDGET_EVENTS] = NLA_POLICY_FULL_RANGE(NLA_U32, &budget_events_range),
+	[IPTTRACE_A_LIMITS_BUDGET_CPU] = NLA_POLICY_FULL_RANGE(NLA_U32, &budget_cpu_range),
 };
 
 const struct nla_policy
@@ -75,7 +75,7 @@ ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_LIMITS + 1] = {
 	[IPTTRACE_A_PROGRAM_SET_PAYLOAD_FD] = { .type = NLA_U32 },
 	[IPTTRACE_A_PROGRAM_SET_PAYLOAD_MAP] = REPLY_ONLY,
 	[IPTTRACE_A_PROGRAM_SET_PAYLOAD_SIZE] = REPLY_ONLY,
-	[IPTTRACE_A_PROGRAM_SET_LIMITS] = NLA_POLICY_NESTED(ipttrace_event_limits_policy),
+	[IPTTRACE_A_PROGRAM_SET_LIMITS] = NLA_POLICY_NESTED(ipttrace_limits_policy),
 };
 
 const struct nla_policy

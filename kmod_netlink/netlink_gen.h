@@ -11,7 +11,7 @@
 extern const struct nla_policy
 ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1];
 extern const struct nla_policy
-ipttrace_event_limits_policy[IPTTRACE_A_EVENT_LIMITS_BUDGET_CPU + 1];
+ipttrace_limits_policy[IPTTRACE_A_LIMITS_BUDGET_CPU + 1];
 extern const struct nla_policy
 ipttrace_program_set_policy[IPTTRACE_A_PROGRAM_SET_LIMITS + 1];
 extern const struct nla_policy

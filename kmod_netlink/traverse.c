@@ -227,8 +227,8 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
 		    !entry_selects(set, fn, table, skb, state, sp, bp))
 			continue;
-		follow |= ipttrace_selection_add(selection, i, skb, state,
-						 table);
+		follow |=
+			ipttrace_selection_add(selection, i, skb, state, table);
 	}
 	return follow;
 }

@@ -216,7 +216,7 @@ ExpectedProgram: Final = AttributeSet(
 )
 
 EventLimits: Final = AttributeSet(
-    "event-limits",
+    "limits",
     "What a program set leaves out: all events of a packet, or none. Programs run as without it, "
     "but for rule and exit programs at packets that are left out.",
     Attribute(

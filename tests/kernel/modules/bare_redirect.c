@@ -17,21 +17,18 @@ module_param(function, charp, 0400);
 #endif
 
 /* What runs behind the patch site, which lies where the handler is told; nobody redirects that. */
-static unsigned long behind;
+static unsigned int (*behind)(void *first, void *second, const void *third);
 
 /* Takes the registers of either function: nft_do_chain() has two arguments. */
 static unsigned int replacement(void *first, void *second, const void *third)
 {
-	unsigned int (*original)(void *a, void *b, const void *c) =
-		(void *)READ_ONCE(behind);
-
-	return original(first, second, third);
+	return READ_ONCE(behind)(first, second, third);
 }
 
 static void notrace handler(unsigned long ip, unsigned long parent_ip,
 			    struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	WRITE_ONCE(behind, ip + MCOUNT_INSN_SIZE);
+	WRITE_ONCE(behind, (void *)(ip + MCOUNT_INSN_SIZE));
 	ftrace_regs_set_instruction_pointer(fregs, (unsigned long)replacement);
 }
 

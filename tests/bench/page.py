@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import indent
 from typing import Final
 
 _PLACE: Final = re.compile(r"^<(\w+)>$", re.MULTILINE)
@@ -23,7 +24,7 @@ def tables(directory: Path, bench: str) -> Iterator[str]:
     """What a bench printed on each kernel, with the day."""
     for file in sorted(directory.glob(f"{bench}.*"), key=_version):
         day = datetime.fromtimestamp(file.stat().st_mtime, UTC).date()
-        yield f"```\n{file.read_text().rstrip()}\n{day}\n```"
+        yield indent(f"{file.read_text().rstrip()}\n{day}", "    ")
 
 
 def _version(file: Path) -> list[int]:

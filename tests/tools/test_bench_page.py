@@ -26,5 +26,5 @@ def test_kernels_are_in_their_order(tmp_path: Path) -> None:
         (tmp_path / f"table.{kernel}").write_text(f"of {kernel}\n")
     text = page("# Cost\n\n<table>\n\nend\n", tmp_path)
     assert re.fullmatch(
-        r"# Cost\n\n```\nof 6\.1\n[\d-]+\n```\n\n```\nof 6\.12\n[\d-]+\n```\n\nend\n", text
+        r"# Cost\n\n    of 6\.1\n    [\d-]+\n\n    of 6\.12\n    [\d-]+\n\nend\n", text
     )

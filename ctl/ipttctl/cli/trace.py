@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli import selection
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
@@ -36,8 +37,7 @@ from ipttctl.link.model import Link, ProgramSet
 from ipttctl.link.streams import EventStream, LinkChangeStream
 from ipttctl.numbers import U32_MAX
 from ipttctl.programs import trace as trace_programs
-from ipttctl.programs.choice import compiled
-from ipttctl.programs.options import LimitOptions
+from ipttctl.programs.limit_options import LimitOptions
 from ipttctl.rules import backends
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.system import netns
@@ -169,7 +169,7 @@ def trace(
         process = None if pid is None else stack.enter_context(closing(ChosenProcess(pid)))
         controller = stack.enter_context(Controller())
         names = stack.enter_context(NamespaceNames().watching())
-        bytecode = compiled(" ".join(expression or ()))
+        bytecode = compile_filter(" ".join(words)) if any(words := expression or []) else None
         governed = _governed(limits, controller)
 
         wanted = trace_programs.TraceOptions(

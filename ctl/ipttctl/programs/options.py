@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Final
 
 from ipttctl.errors import ProgramError, UsageError
-from ipttctl.link.limits import Limits
 from ipttctl.numbers import number
 from ipttctl.options import Option
 from ipttctl.programs.choice import ProgramChoice
 from ipttctl.programs.digests import parse_digest
+from ipttctl.programs.limit_options import LimitOptions
 from ipttctl.programs.slots import by_slot
 from ipttctl.programs.sources import (
     KINDS,
@@ -25,36 +25,6 @@ from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 
 _COOKIE_MAX: Final = (1 << 64) - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class LimitOptions:
-    """The options that leave out events of packets (see ``ipttctl.options``)."""
-
-    sample: Annotated[
-        str | None, Option("--sample", "report one packet of N, at random", metavar="1/N")
-    ] = None
-    limit_rate: Annotated[
-        str | None,
-        Option("--limit-rate", "report so many packets a second at most", metavar="N/s"),
-    ] = None
-    governor: Annotated[
-        str | None,
-        Option(
-            "--governor",
-            "leave out packets while there are more events a second, or take more of a CPU: "
-            "50000/s, 20%, both with a comma; or off",
-            metavar="BUDGETS",
-        ),
-    ] = None
-
-    def limits(self) -> Limits | None:
-        """The limits; None if there are none.
-
-        Raises:
-            UsageError: a value is not valid.
-        """
-        return Limits.parse(self.sample, self.limit_rate, self.governor)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,10 +198,9 @@ def test_second_trace_does_not_compile(place: Namespace) -> None:
 
 def test_trace_ends_with_its_link(place: Namespace) -> None:
     with running("trace", "-N", place.name) as trace:
-        trace.wait_for_text("tracing: link")
-        # one for each back end, announced together
+        # one for each back end
+        wait_for(lambda: trace.err().count("tracing: link ") == 2 and trace.err().endswith("\n"))
         links = [line.split()[0] for line in trace.err().split("tracing: link ")[1:]]
-        assert len(links) == 2
         for link in links:
             done = ipttctl("detach", link)
             assert done.returncode == 0, done.stderr

@@ -583,8 +583,8 @@ enum ipttrace_a {
 };
 
 /*
- * What a program set leaves out: all events of a packet, or none. Programs run as
- * without it, but for rule and exit programs at packets that are left out.
+ * Limits of the events of a program set: all of a packet are left out, or none. Programs
+ * run as without them, but for rule and exit programs at packets that are left out.
  */
 enum ipttrace_a_limits {
 	/* u32: one packet of so many is reported, at random */

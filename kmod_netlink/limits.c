@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Limits of a program set: packets of which it leaves out the events, all or none. What becomes of
- * a packet is decided where the set first meets it, and kept for the other tables, chains and hooks
- * on its way.
+ * Limits of a program set: packets of which it leaves out the events, all or none. A packet is
+ * decided over where the set first selects it; the decision is kept for the other tables and chains
+ * on its way. Observers are told how many packets a link has left out.
  */
 #include <linux/bitfield.h>
 #include <linux/hash.h>
@@ -17,6 +17,7 @@
 #include <linux/random.h>
 #include <linux/sched/clock.h>
 #include <linux/udp.h>
+#include <linux/workqueue.h>
 #include <net/ip.h>
 #include <net/net_namespace.h>
 
@@ -28,8 +29,10 @@
 /* A rate may be exceeded by what it lets through in this time, a budget likewise, ns. */
 #define RATE_BURST (NSEC_PER_SEC / 10)
 #define BUDGET_BURST NSEC_PER_SEC
-/* Packets that are left out are told of once in this time, ns. */
-#define TELLING NSEC_PER_SEC
+/* Packets that are left out are told of within this time, in jiffies, and once in it at most. */
+#define TELLING HZ
+/* A program that took longer did not have its CPU: an interrupt had it, or another guest. ns. */
+#define LONGEST_RUN (10 * NSEC_PER_MSEC)
 /* Charges of a CPU are put to the others' once they are as much of a budget's time, ns. */
 #define PENDING NSEC_PER_MSEC
 
@@ -79,8 +82,6 @@ struct bucket {
  * @rate_pace: of @rate
  * @events_pace: of @budget_events
  * @cpu_pace: of @budget_cpu
- * @told: when packets that are left out were told of last, ns of ktime_get_coarse_ns()
- * @untold: packets were left out since then
  * @pending: charges to the budgets that a CPU holds back
  * @buckets: packets that are known; NULL for a link whose packets come to one place only
  *
@@ -98,8 +99,6 @@ struct ipttrace_limits {
 	struct pace rate_pace ____cacheline_aligned_in_smp;
 	struct pace events_pace;
 	struct pace cpu_pace;
-	atomic64_t told;
-	bool untold;
 };
 
 /* --- rates --------------------------------------------------------------------------------- */
@@ -148,7 +147,7 @@ void ipttrace_limits_use(struct ipttrace_limits *limits, u64 begin,
 				    limits->budget_events));
 	if (!begin)
 		return;
-	time = sched_clock() - begin;
+	time = min_t(u64, sched_clock() - begin, LONGEST_RUN);
 	pending_use(&limits->pending->cpu, &limits->cpu_pace,
 		    div_u64(time * 1000, limits->budget_cpu));
 }
@@ -313,7 +312,7 @@ static unsigned int bucket_find(const struct bucket *bucket, u64 here)
 
 /* --- decisions ----------------------------------------------------------------------------- */
 
-/* Why a packet that is not known is left out; IPTTRACE_LIMITS if it is reported. */
+/* The limit by which a packet that is not known is left out; IPTTRACE_LIMITS if none does. */
 static enum ipttrace_limit limits_decide(struct ipttrace_limits *limits,
 					 u64 now)
 {
@@ -332,35 +331,53 @@ static enum ipttrace_limit limits_decide(struct ipttrace_limits *limits,
 	return IPTTRACE_LIMITS;
 }
 
-/* noinline: an event on the stack, once a second */
-static noinline void limits_tell(const struct ipttrace_set *set)
+static void telling_work(struct work_struct *work)
 {
-	struct ipttrace_link_stats stats = ipttrace_link_sum(set->link);
+	struct ipttrace_link *link = container_of(
+		to_delayed_work(work), struct ipttrace_link, telling);
+	struct ipttrace_link_stats stats = ipttrace_link_sum(link);
 	struct ipttrace_event event = {
 		.kind = IPTTRACE_KIND_LEFT_OUT,
+		.time = ktime_get_ns(),
+		.link = link->id,
 		.table_handle = stats.left_out[IPTTRACE_LIMIT_SAMPLE],
 		.chain_handle = stats.left_out[IPTTRACE_LIMIT_RATE],
 		.rule_handle = stats.left_out[IPTTRACE_LIMIT_GOVERNOR],
 	};
 
-	this_cpu_inc(set->link->stats->events);
-	if (!ipttrace_events_wanted())
-		return;
-	event.time = ktime_get_ns();
-	ipttrace_set_emit(set, IPTTRACE_SLOT_ENTRY, &event);
+	this_cpu_inc(link->stats->events);
+	if (ipttrace_events_wanted() && !ipttrace_events_emit(&event, NULL, 0))
+		this_cpu_inc(link->stats->lost);
 }
 
-/* Tells of packets that are left out, unless that was done a moment ago. */
-static void limits_tell_now_and_then(const struct ipttrace_set *set, u64 now)
+/**
+ * ipttrace_limits_begin_link - prepare a link to tell of packets that its sets leave out
+ * @link: a link that no packet meets yet
+ */
+void ipttrace_limits_begin_link(struct ipttrace_link *link)
 {
-	struct ipttrace_limits *limits = set->limits;
-	s64 before = atomic64_read(&limits->told);
+	INIT_DELAYED_WORK(&link->telling, telling_work);
+}
 
-	if ((s64)now - before < (s64)TELLING ||
-	    !atomic64_try_cmpxchg(&limits->told, &before, now))
-		return;
-	WRITE_ONCE(limits->untold, false);
-	limits_tell(set);
+/**
+ * ipttrace_limits_end_link - tell of packets that were not told of yet
+ * @link: a link that no packet meets any more
+ *
+ * Context: process, may sleep.
+ */
+void ipttrace_limits_end_link(struct ipttrace_link *link)
+{
+	flush_delayed_work(&link->telling);
+}
+
+/* Counts a packet that is left out, and has that told of. */
+static void leave_out(struct ipttrace_link *link, enum ipttrace_limit cause)
+{
+	this_cpu_inc(link->stats->left_out[cause]);
+	/* the work is not pending any more before it reads the counters: then it is queued again */
+	smp_mb();
+	if (!delayed_work_pending(&link->telling))
+		queue_delayed_work(system_unbound_wq, &link->telling, TELLING);
 }
 
 /**
@@ -374,17 +391,11 @@ static void limits_tell_now_and_then(const struct ipttrace_set *set, u64 now)
  */
 bool ipttrace_limits_admit_once(const struct ipttrace_set *set)
 {
-	struct ipttrace_limits *limits = set->limits;
-	u64 now = ktime_get_coarse_ns();
-	enum ipttrace_limit cause = limits_decide(limits, now);
+	enum ipttrace_limit cause =
+		limits_decide(set->limits, ktime_get_coarse_ns());
 
-	if (cause != IPTTRACE_LIMITS) {
-		this_cpu_inc(set->link->stats->left_out[cause]);
-		if (!READ_ONCE(limits->untold))
-			WRITE_ONCE(limits->untold, true);
-	}
-	if (READ_ONCE(limits->untold))
-		limits_tell_now_and_then(set, now);
+	if (cause != IPTTRACE_LIMITS)
+		leave_out(set->link, cause);
 	return cause == IPTTRACE_LIMITS;
 }
 
@@ -440,7 +451,6 @@ static struct ipttrace_limits *limits_alloc(bool moving)
 
 	if (!limits)
 		return NULL;
-	atomic64_set(&limits->told, -(s64)TELLING);
 	limits->pending = alloc_percpu_gfp(struct pending, GFP_KERNEL_ACCOUNT);
 	if (moving)
 		limits->buckets = kvcalloc(1 << BUCKET_BITS,

@@ -7,6 +7,7 @@
 #include "program.h"
 
 struct ipttrace_limits;
+struct ipttrace_link;
 struct nf_hook_state;
 struct sk_buff;
 
@@ -21,6 +22,8 @@ bool ipttrace_limits_admit(const struct ipttrace_set *set,
 			   const struct nf_hook_state *state,
 			   const void *place);
 bool ipttrace_limits_admit_once(const struct ipttrace_set *set);
+void ipttrace_limits_begin_link(struct ipttrace_link *link);
+void ipttrace_limits_end_link(struct ipttrace_link *link);
 u64 ipttrace_limits_clock(const struct ipttrace_limits *limits);
 void ipttrace_limits_use(struct ipttrace_limits *limits, u64 begin,
 			 unsigned int events);

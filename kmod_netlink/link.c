@@ -15,6 +15,7 @@
 #include "compat/netlink.h"
 #include "hook.h"
 #include "label.h"
+#include "limits.h"
 #include "link.h"
 #include "owner.h"
 #include "restore.h"
@@ -243,6 +244,7 @@ static struct ipttrace_link *link_alloc(const struct ipttrace_link_spec *spec,
 		goto err_free;
 	}
 	INIT_LIST_HEAD(&link->change);
+	ipttrace_limits_begin_link(link);
 	link->id = ipttrace_last_link + 1;
 	link->hook = spec->hook;
 	link->family = spec->family;
@@ -411,6 +413,8 @@ void ipttrace_links_detach(struct list_head *leaving)
 		list_del(&link->index);
 	spin_unlock(&ipttrace_links_index);
 	synchronize_rcu();
+	list_for_each_entry(link, leaving, list)
+		ipttrace_limits_end_link(link);
 	for_each_set_bit(i, &hooks, IPTTRACE_HOOKS) {
 		kfree(old[i]);
 		if (ipttrace_hooks[i]->release)

@@ -7,6 +7,7 @@
 #include <linux/netlink.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
+#include <linux/workqueue.h>
 
 #include "compat/compiler.h"
 #include "condition.h"
@@ -64,6 +65,7 @@ struct ipttrace_link_stats {
  * @owner_comm: its command
  * @set: the program set, owned; packets find it as the kind of hook publishes it
  * @stats: counters
+ * @telling: tells observers of packets that were left out (limits.c); queued by packets
  * @count_rules: at tables: rules are counted even if no program asks for their events
  * @place: private data of the kind of hook about the link's place, owned, for kfree(); or NULL
  * @index: in the list that ipttrace_links_any() searches, from before it is at its hook until after
@@ -85,7 +87,8 @@ struct ipttrace_link_stats {
  * @shadow: its shadow, owned, or NULL; never while a roll-back waits
  *
  * Protected by ipttrace_lock, with two exceptions. Packets read @id, @family, @stats and
- * @count_rules, which are constant while the link is published. Notifiers search under
+ * @count_rules, which are constant while the link is published, and queue @telling, whose work takes
+ * no lock; it is flushed once no packet meets the link. Notifiers search under
  * ipttrace_links_index, see there. Only the kind of hook looks behind @place, and says there what
  * protects it. Freed a grace period after packets could find it, and @place with it. A link holds a
  * reference to this module, so that no link is left when the module is unloaded.
@@ -102,6 +105,7 @@ struct ipttrace_link {
 	char owner_comm[TASK_COMM_LEN];
 	struct ipttrace_set *set;
 	struct ipttrace_link_stats __percpu *stats;
+	struct delayed_work telling;
 	bool count_rules;
 	void *place;
 	struct list_head index;

@@ -217,8 +217,8 @@ ExpectedProgram: Final = AttributeSet(
 
 EventLimits: Final = AttributeSet(
     "limits",
-    "What a program set leaves out: all events of a packet, or none. Programs run as without it, "
-    "but for rule and exit programs at packets that are left out.",
+    "Limits of the events of a program set: all of a packet are left out, or none. Programs run as "
+    "without them, but for rule and exit programs at packets that are left out.",
     Attribute(
         "sample",
         1,

@@ -21,7 +21,7 @@ _PLACE: Final = re.compile(r"^<(\w+)>$", re.MULTILINE)
 
 
 def tables(directory: Path, bench: str) -> Iterator[str]:
-    """What a bench printed on each kernel, with the day."""
+    """The output of a bench on each kernel, with the day."""
     for file in sorted(directory.glob(f"{bench}.*"), key=_version):
         day = datetime.fromtimestamp(file.stat().st_mtime, UTC).date()
         yield indent(f"{file.read_text().rstrip()}\n{day}", "    ")

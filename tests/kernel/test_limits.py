@@ -9,7 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -22,14 +23,14 @@ from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.limits import LeftOut, Limits
-from ipttctl.link.model import Link, Part, ProgramSet
+from ipttctl.link.model import Link, LinkStats, Part, ProgramSet
 from ipttctl.link.restore import Restorer
 from ipttproto import Kind, NfMode, Slot
 from ipttproto.family import limit
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import trace_command
-from tests.kernel.support.kernel import run, wait_for
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
 from tests.kernel.support.network import Namespace, Network, namespace, network, send_udp
 from tests.kernel.support.nf import socket_filter
 
@@ -81,20 +82,40 @@ def attach(
     )
 
 
+class Seen(NamedTuple):
+    """The events of packets that a link has reported, and its last counters."""
+
+    records: list[EventRecord]
+    stats: LinkStats
+
+    @property
+    def by_port(self) -> Counter[int]:
+        """How many events there are of each destination port."""
+        return Counter(one.dport for one in self.records)
+
+    def left_at(self, port: int) -> Counter[str]:
+        """How many packets of a port left each chain."""
+        return Counter(
+            one.chain.decode()
+            for one in self.records
+            if one.kind == Kind.CHAIN_EXIT and one.dport == port
+        )
+
+
 def seen_while(
-    controller: Controller, work: Callable[..., None], *arguments: Any
-) -> list[EventRecord]:
+    controller: Controller, link: Link, work: Callable[..., None], *arguments: Any
+) -> Seen:
+    """The reports of a link while work is done; it goes then. All that it leaves out is told of."""
     with controller.events() as events:
         work(*arguments)
-        return [record for batch in events.drain() for record in decode_events(batch)]
-
-
-def by_port(records: list[EventRecord]) -> Counter[int]:
-    return Counter(one.dport for one in records if one.kind != Kind.LEFT_OUT)
-
-
-def told(records: list[EventRecord]) -> list[LeftOut]:
-    return [LeftOut.from_record(one) for one in records if one.kind == Kind.LEFT_OUT]
+        stats = controller.detach(link.id).stats
+        records = [record for batch in events.drain() for record in decode_events(batch)]
+        assert events.losses.events == 0
+    assert stats.events == len(records)
+    told = [LeftOut.from_record(one) for one in records if one.kind == Kind.LEFT_OUT]
+    assert (told[-1] if told else LeftOut()) == stats.left_out
+    assert all(before.packets < after.packets for before, after in pairwise(told))
+    return Seen([one for one in records if one.kind != Kind.LEFT_OUT], stats)
 
 
 def send_all(net: Network) -> None:
@@ -105,23 +126,16 @@ def test_a_sampled_packet_is_whole(
     controller: Controller, make_program: MakeProgram, routed: Network
 ) -> None:
     """Through three namespaces and NAT: all its events are there, or none."""
-    net = routed
     link = attach(controller, make_program, ChainHook(), None)
-    [every] = {*by_port(seen_while(controller, send_all, net)).values()}
-    controller.detach(link.id)
+    [every] = {*seen_while(controller, link, send_all, routed).by_port.values()}
     assert every >= 14
 
     link = attach(controller, make_program, ChainHook(), Limits(sample=4))
-    records = seen_while(controller, send_all, net)
-    stats = controller.detach(link.id).stats
-    reported = by_port(records)
-    assert {*reported.values()} == {every}
+    seen = seen_while(controller, link, send_all, routed)
+    assert {*seen.by_port.values()} == {every}
     # 75 of 300, standard deviation 7.5
-    assert 40 <= len(reported) <= 110
-    assert stats.left_out == LeftOut(sample=PACKETS - len(reported))
-    assert told(records)
-    assert all(0 < one.sample <= stats.left_out_sample for one in told(records))
-    assert stats.events == len(records)
+    assert 40 <= len(seen.by_port) <= 110
+    assert seen.stats.left_out == LeftOut(sample=PACKETS - len(seen.by_port))
 
 
 @pytest.mark.parametrize("hook", [ChainHook(), TableHook()])
@@ -130,16 +144,14 @@ def test_packets_that_are_alike_are_sampled(
 ) -> None:
     """They have the same bytes, and the same address again and again."""
     link = attach(controller, make_program, hook, None)
-    records = seen_while(controller, place.call, send_udp, "127.0.0.1", 9, [b"x"])
-    controller.detach(link.id)
-    every = len(records)
+    one = seen_while(controller, link, place.call, send_udp, "127.0.0.1", 9, [b"x"])
+    every = len(one.records)
 
     link = attach(controller, make_program, hook, Limits(sample=3))
-    records = seen_while(controller, place.call, send_udp, "127.0.0.1", 9, [b"x"] * PACKETS)
-    stats = controller.detach(link.id).stats
-    count, rest = divmod(sum(by_port(records).values()), every)
+    seen = seen_while(controller, link, place.call, send_udp, "127.0.0.1", 9, [b"x"] * PACKETS)
+    count, rest = divmod(len(seen.records), every)
     assert rest == 0
-    assert count + stats.left_out.packets == PACKETS
+    assert count + seen.stats.left_out.packets == PACKETS
     # 100 of 300, standard deviation 8.2
     assert 60 <= count <= 140
 
@@ -149,12 +161,11 @@ def test_a_forwarded_stream_is_sampled(
 ) -> None:
     """Its packets are alike but for their address, where others ended elsewhere before."""
     link = attach(controller, make_program, ChainHook(netns=routed.router.path), Limits(sample=3))
-    records = seen_while(controller, stream_through, routed)
-    stats = controller.detach(link.id).stats
-    left = Counter((one.dport, one.chain) for one in records if one.kind == Kind.CHAIN_EXIT)
-    [count] = {left[9, chain] for chain in (b"prerouting", b"forward", b"postrouting")}
-    [own] = {left[10, chain] for chain in (b"output", b"postrouting", b"prerouting", b"input")}
-    assert count + own + stats.left_out.packets == 3 * (PACKETS + 3)
+    seen = seen_while(controller, link, stream_through, routed)
+    through, own = seen.left_at(9), seen.left_at(10)
+    [count] = {through[chain] for chain in ("prerouting", "forward", "postrouting")}
+    [own_count] = {own[chain] for chain in ("output", "postrouting", "prerouting", "input")}
+    assert count + own_count + seen.stats.left_out.packets == 3 * (PACKETS + 3)
     # 300 of 900, standard deviation 14
     assert 230 <= count <= 370
 
@@ -172,14 +183,12 @@ def test_a_rate_lets_so_many_through(
     rate = 50
     link = attach(controller, make_program, ChainHook(netns=place.path), Limits(rate=rate))
     start = time.monotonic()
-    records = seen_while(controller, place.call, to_ports, "127.0.0.1")
+    seen = seen_while(controller, link, place.call, to_ports, "127.0.0.1")
     seconds = time.monotonic() - start
-    stats = controller.detach(link.id).stats
-    reported = by_port(records)
-    assert len({*reported.values()}) == 1
-    assert 1 <= len(reported) <= (seconds + 0.1) * rate + 1
-    assert stats.left_out == LeftOut(rate=PACKETS - len(reported))
-    assert stats.selected == 4 * PACKETS
+    assert len({*seen.by_port.values()}) == 1
+    assert 1 <= len(seen.by_port) <= (seconds + 0.1) * rate + 1
+    assert seen.stats.left_out == LeftOut(rate=PACKETS - len(seen.by_port))
+    assert seen.stats.selected == 4 * PACKETS
 
 
 @pytest.mark.parametrize("budget", [{"budget_events": 100}, {"budget_cpu": 1}])
@@ -188,41 +197,61 @@ def test_a_governor_leaves_packets_out_until_there_is_room(
 ) -> None:
     link = attach(controller, make_program, ChainHook(netns=place.path), Limits(**budget))
 
-    def reported() -> int:
-        records = seen_while(controller, place.call, to_ports, "127.0.0.1")
-        counts = by_port(records)
-        assert len({*counts.values()}) == 1
-        assert told(records)
-        assert not any(one.sample or one.rate for one in told(records))
-        return len(counts)
-
-    first = reported()
-    assert 0 < first < PACKETS
-    assert controller.link(link.id).stats.left_out == LeftOut(governor=PACKETS - first)
+    def left_out() -> LeftOut:
+        return controller.link(link.id).stats.left_out
 
     def admitted() -> bool:
-        return bool(by_port(seen_while(controller, place.call, send_udp, "127.0.0.1", 9, [b"x"])))
+        before = left_out()
+        place.call(send_udp, "127.0.0.1", 9, [b"x"])
+        return left_out() == before
 
-    wait_for(admitted)
+    def flood_and_wait() -> None:
+        place.call(to_ports, "127.0.0.1")
+        assert 0 < left_out().packets < PACKETS
+        wait_for(admitted)
+
+    seen = seen_while(controller, link, flood_and_wait)
+    assert len({*seen.by_port.values()}) == 1
+    assert 9 in seen.by_port
+    assert seen.stats.left_out == LeftOut(governor=seen.stats.left_out.packets)
+
+
+def test_they_are_told_of_in_time(
+    controller: Controller, make_program: MakeProgram, place: Namespace
+) -> None:
+    """Nothing else has to come for that."""
+    link = attach(
+        controller, make_program, ChainHook(netns=place.path), Limits(sample=limit("MAX_SAMPLE"))
+    )
+    with controller.events() as events:
+        for count in (10, 15):
+            more = count - controller.link(link.id).stats.left_out.packets
+            place.call(send_udp, "127.0.0.1", 9, [b"x"] * more)
+            told: list[LeftOut] = []
+            while not told or told[-1].packets < count:
+                batches = events.read(COMMAND_TIMEOUT)
+                assert batches
+                told += [LeftOut.from_record(r) for b in batches for r in decode_events(b)]
+            assert told[-1] == LeftOut(sample=count)
     controller.detach(link.id)
+
+
+def dropping(place: Namespace) -> NfHook:
+    return NfHook.parse("nf:inet4/output", netns=place.path, mode=NfMode.FILTER, report_drops=True)
 
 
 def test_nothing_slips_past_a_filter(
     controller: Controller, make_program: MakeProgram, place: Namespace
 ) -> None:
     """Programs at netfilter hooks decide over every packet, reported or not."""
-    hook = NfHook.parse("nf:inet4/output", netns=place.path, mode=NfMode.FILTER, report_drops=True)
     drop = socket_filter(make_program, asm.returning(0))
     programs = ProgramSet({Slot.PACKET: drop.fd}, compile_filter("udp"), limits=Limits(sample=10))
-    link = controller.attach(hook, programs)
-    records = seen_while(controller, place.call, send_dropped)
-    stats = controller.detach(link.id).stats
-    assert stats.drops == stats.selected == PACKETS
-    reported = sum(by_port(records).values())
+    link = controller.attach(dropping(place), programs)
+    seen = seen_while(controller, link, place.call, send_dropped)
+    assert seen.stats.drops == seen.stats.selected == PACKETS
     # 30 of 300, standard deviation 5.2
-    assert 5 <= reported <= 60
-    assert stats.left_out == LeftOut(sample=PACKETS - reported)
-    assert stats.events == len(records)
+    assert 5 <= len(seen.records) <= 60
+    assert seen.stats.left_out == LeftOut(sample=PACKETS - len(seen.records))
 
 
 def send_dropped() -> None:
@@ -235,17 +264,15 @@ def test_a_shadow_disagrees_in_whole(
     controller: Controller, make_program: MakeProgram, place: Namespace
 ) -> None:
     """The packet's drop and the disagreement about it are reported, or neither is."""
-    hook = NfHook.parse("nf:inet4/output", netns=place.path, mode=NfMode.FILTER, report_drops=True)
     drop, accept = (socket_filter(make_program, asm.returning(value)) for value in (0, 1))
     only_udp = compile_filter("udp")
     programs = ProgramSet({Slot.PACKET: drop.fd}, only_udp, limits=Limits(sample=3))
-    link = controller.attach(hook, programs)
+    link = controller.attach(dropping(place), programs)
     controller.shadow(link.id, ProgramSet({Slot.PACKET: accept.fd}, only_udp))
-    records = seen_while(controller, place.call, send_dropped)
-    stats = controller.detach(link.id).stats
-    assert stats.disagreed == PACKETS
-    assert {*by_port(records).values()} == {2}
-    assert len(by_port(records)) + stats.left_out.packets == PACKETS
+    seen = seen_while(controller, link, place.call, send_dropped)
+    assert seen.stats.disagreed == PACKETS
+    assert {*seen.by_port.values()} == {2}
+    assert len(seen.by_port) + seen.stats.left_out.packets == PACKETS
 
 
 LIMITS = Limits(sample=7, rate=1000, budget_events=5000, budget_cpu=125)

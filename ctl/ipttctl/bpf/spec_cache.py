@@ -80,10 +80,12 @@ class SpecCache:
     def find(self, key: str, directories: Sequence[Path]) -> Iterator[Any]:
         """The specs stored under a key whose files are unchanged in these directories.
 
+        The one that was used last comes first: looking at another one takes reading all its files.
+
         Raises:
             ProgramError: others can write to an entry.
         """
-        for entry in self._directory.glob(f"{key}-*.json"):
+        for entry in sorted(self._directory.glob(f"{key}-*.json"), key=_used, reverse=True):
             try:
                 content = entry.read_bytes()
             except OSError:
@@ -130,3 +132,10 @@ class SpecCache:
 
 def _private_file(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _used(entry: Path) -> int:
+    """The time at which an entry was used last; 0 if it is gone."""
+    with suppress(OSError):
+        return entry.stat().st_mtime_ns
+    return 0

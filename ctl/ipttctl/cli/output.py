@@ -208,7 +208,8 @@ class EventPrinter:
         if isinstance(self._form, EventJson):
             lines([render_json.dumps(render_json.event_object(record))])
         else:
-            note(f"link {record.link}: {LeftOut.from_record(record)} so far")
+            left_out = render_text.left_out_text(LeftOut.from_record(record))
+            note(f"link {record.link}: {left_out} so far")
 
 
 def event_columns(text: str | None, output: Output) -> tuple[str, ...] | None:

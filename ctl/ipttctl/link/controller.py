@@ -88,7 +88,7 @@ class Controller(ShadowVerbs, Closing):
 
     @property
     def features(self) -> Feature:
-        """What the module can do besides what all of the major version can; none if unchecked."""
+        """Abilities of the module beyond those of its major version; none if it was not asked."""
         return self._connection.features or Feature(0)
 
     def attach(

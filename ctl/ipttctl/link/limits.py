@@ -116,20 +116,6 @@ class LeftOut:
             self.sample + other.sample, self.rate + other.rate, self.governor + other.governor
         )
 
-    def __str__(self) -> str:
-        """``12 packets left out (10 over the rate, 2 by the governor)``."""
-        causes = [
-            f"{count} {cause}"
-            for count, cause in (
-                (self.sample, "not of the sample"),
-                (self.rate, "over the rate"),
-                (self.governor, "by the governor"),
-            )
-            if count
-        ]
-        packets = f"{self.packets} packet{'' if self.packets == 1 else 's'}"
-        return f"{packets} left out ({', '.join(causes)})"
-
 
 def _attribute(name: str) -> str:
     return name.replace("_", "-")

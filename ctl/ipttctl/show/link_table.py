@@ -95,7 +95,7 @@ def _where(link: Link, names: NamespaceNames) -> Iterator[str]:
     for name, text in link.limits.given().items():
         yield f"{name} {text}"
     if link.stats.left_out.packets:
-        yield str(link.stats.left_out)
+        yield render_text.left_out_text(link.stats.left_out)
     if link.shadow is not None:
         for program in link.shadow.programs.values():
             yield f"shadow {program.id} {word(program.name)}".rstrip()

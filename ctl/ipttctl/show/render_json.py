@@ -150,7 +150,6 @@ def _left_out_object(record: EventRecord) -> dict[str, Any]:
         "cpu": record.cpu,
         "sequence": record.sequence,
         "link": record.link,
-        "generation": record.generation,
         "left_out": asdict(LeftOut.from_record(record)),
     }
 

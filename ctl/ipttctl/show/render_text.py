@@ -148,23 +148,33 @@ def totals_line(
     seen = [_count(events, "event")]
     if packets is not None:
         seen.append(_count(packets, "packet"))
-    causes = [
-        f"{count} {cause}"
-        for count, cause in (
-            (losses.observer, "by this observer"),
-            (losses.ring, "ring full"),
-            (losses.memory, "no memory"),
-        )
-        if count
-    ]
-    line = f"{', '.join(seen)}, lost {losses.events}"
-    if causes:
-        line += f" ({', '.join(causes)})"
+    causes = {
+        "by this observer": losses.observer,
+        "ring full": losses.ring,
+        "no memory": losses.memory,
+    }
+    line = f"{', '.join(seen)}, lost {losses.events}{_causes(causes)}"
     if losses.nested:
         line += f", {_count(losses.nested, 'nested program run')} left out"
     if left_out and left_out.packets:
-        line += f", {left_out}"
+        line += f", {left_out_text(left_out)}"
     return line
+
+
+def left_out_text(left_out: LeftOut) -> str:
+    """``12 packets left out (10 over the rate, 2 by the governor)``."""
+    causes = {
+        "not of the sample": left_out.sample,
+        "over the rate": left_out.rate,
+        "by the governor": left_out.governor,
+    }
+    return f"{_count(left_out.packets, 'packet')} left out{_causes(causes)}"
+
+
+def _causes(counts: Mapping[str, int]) -> str:
+    """The numbers by cause in brackets, but for those that are 0; empty if all are."""
+    words = [f"{count} {cause}" for cause, count in counts.items() if count]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _count(number: int, noun: str) -> str:

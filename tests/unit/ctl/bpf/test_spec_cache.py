@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from ipttctl.bpf import bpfcc, tools
+from ipttctl.bpf.files_read import FilesRead
 from ipttctl.bpf.specs import CollectionSpec, const_marker
 from ipttctl.errors import ProgramError
 from tests.unit.ctl.bpf.support import EXIT, compiled, wide
@@ -74,6 +76,29 @@ def test_a_second_process_does_not_compile(cache: Path, source: Path, compiler: 
     assert second.programs["second"].instructions == EXIT + wide(0, register=1, source=1) + EXIT
     assert cache.stat().st_mode & 0o777 == 0o700
     assert [file.stat().st_mode & 0o777 for file in cache.iterdir()] == [0o600]
+
+
+def test_the_result_used_last_is_looked_at_first(
+    cache: Path, source: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one, of headers as they were once, costs reading all of them."""
+    header = source.with_name("x.h")
+    for content in ("", "// a", "// b"):
+        header.write_text(content)
+        CollectionSpec.from_source(source)
+    header.write_text("// a")
+    CollectionSpec.from_source(source)
+    assert (len(compiler.calls), len([*cache.iterdir()])) == (3, 3)
+    looked: list[FilesRead] = []
+    real = FilesRead.are_the_same
+
+    def are_the_same(files: FilesRead, directories: Sequence[Path]) -> bool:
+        looked.append(files)
+        return real(files, directories)
+
+    monkeypatch.setattr(FilesRead, "are_the_same", are_the_same)
+    CollectionSpec.from_source(source)
+    assert (len(compiler.calls), len(looked)) == (3, 1)
 
 
 def test_what_others_can_write_to_is_refused(cache: Path, source: Path, compiler: Compiler) -> None:

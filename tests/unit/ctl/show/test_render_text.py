@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import HistoryEntry, Link, LinkChange, SlotStats
@@ -15,6 +16,7 @@ from ipttctl.show.render_text import (
     change_line,
     cpu_table,
     history_line,
+    left_out_text,
     link_line,
     totals_line,
 )
@@ -161,3 +163,11 @@ def test_totals(losses: Losses, line: str) -> None:
 
 def test_totals_of_one() -> None:
     assert totals_line(1, 1, Losses()) == "1 event, 1 packet, lost 0"
+
+
+def test_packets_that_were_left_out() -> None:
+    assert left_out_text(LeftOut(rate=1)) == "1 packet left out (1 over the rate)"
+    some = "12 packets left out (5 not of the sample, 7 by the governor)"
+    assert left_out_text(LeftOut(5, 0, 7)) == some
+    assert totals_line(1, 1, Losses(), LeftOut(5, 0, 7)).endswith(f"lost 0, {some}")
+    assert totals_line(1, 1, Losses(), LeftOut()).endswith("lost 0")

@@ -17,17 +17,16 @@ import socket
 import statistics
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from ipttctl.bpf.filters import compile_filter
-from ipttctl.bpf.programs import Program
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import Slot, Walk
 from tests.bench.chain import ruleset
-from tests.bench.table import ROUNDS, send
-from tests.kernel.support import assembler as asm
+from tests.bench.measuring import ROUNDS, returning, send, sender
 from tests.kernel.support.kernel import run, wait_for_no_redirection
 from tests.kernel.support.network import enter_namespace, namespace
 
@@ -37,9 +36,8 @@ PACKETS = 1000
 
 def settings(keep: ExitStack, places: list[Path]) -> dict[str, list[tuple[ChainHook, ProgramSet]]]:
     """The links of each setting, as many as there may be."""
-    program = keep.enter_context(Program.load(asm.returning(0), name="return_0")).fd
-    leaving = ProgramSet({Slot.EXIT: program})
-    filtered = ProgramSet({Slot.EXIT: program}, filter=compile_filter("tcp port 9999"))
+    leaving = ProgramSet({Slot.EXIT: returning(0, keep)})
+    filtered = replace(leaving, filter=compile_filter("tcp port 9999"))
     most = max(LINKS)
     return {
         "in other namespaces": [(ChainHook(netns=place), leaving) for place in places],
@@ -55,19 +53,16 @@ def main() -> int:
         controller.end_verification(Walk.VERIFIED)
         wanted = settings(keep, others)
         enter_namespace(place.path)
-        receiver = keep.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        receiver.bind(("127.0.0.1", 61000))
-        sender = keep.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        sender.connect(receiver.getsockname())
+        to = sender(keep)
         run("nft", "-f", "-", text=ruleset(1))
-        base = median(sender)
+        base = median(to)
         print(f"kernel {os.uname().release}, {PACKETS} datagrams in {ROUNDS - 1} rounds")
         print(f"{'links':40}" + "".join(f"{count:>9}" for count in LINKS))
         for name, links in wanted.items():
             cells = ""
             for count in LINKS:
                 made = [controller.attach(*one).id for one in links[:count]]
-                cells += f"{median(sender) - base:9.0f}"
+                cells += f"{median(to) - base:9.0f}"
                 for number in made:
                     controller.detach(number)
                 wait_for_no_redirection()
@@ -76,9 +71,9 @@ def main() -> int:
     return 0
 
 
-def median(sender: socket.socket) -> float:
+def median(to: socket.socket) -> float:
     """The instructions per datagram, of the rounds after the first."""
-    return statistics.median([send(sender, PACKETS) for _ in range(ROUNDS)][1:])
+    return statistics.median([send(to, PACKETS) for _ in range(ROUNDS)][1:])
 
 
 if __name__ == "__main__":

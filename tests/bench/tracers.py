@@ -22,26 +22,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from ipttctl.bpf.filters import compile_filter
-from ipttctl.bpf.programs import Program
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
 from ipttproto import Slot, Walk
+from tests.bench.measuring import Setting, linked, returning, sender
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import loader, perf
 from tests.kernel.support.kernel import (
     run,
     wait_for,
-    wait_for_no_redirection,
 )
 from tests.kernel.support.network import enter_namespace, namespace
 
@@ -76,9 +75,6 @@ class Cost(NamedTuple):
     host: float
 
 
-Way = Callable[[], AbstractContextManager[object]]
-
-
 def instructions() -> int:
     """Those that all tasks have taken, but for this process (sum_exec_runtime, in ns)."""
     total = 0
@@ -96,18 +92,19 @@ def settled() -> int:
     now = instructions()
     while True:
         before = now
+        # nothing tells that a reader has read all
         time.sleep(_SETTLED)
         now = instructions()
         if now - before < _IDLE:
             return before
 
 
-def measure(sender: socket.socket) -> Cost:
-    """What each of some datagrams costs."""
+def measure(to: socket.socket) -> Cost:
+    """The cost of each of some datagrams."""
     before = settled()
     begin = time.thread_time_ns()
     for _ in range(_PACKETS):
-        sender.send(b"x")
+        to.send(b"x")
     own = time.thread_time_ns() - begin
     return Cost(own / _PACKETS, (own + settled() - before) / _PACKETS)
 
@@ -116,7 +113,7 @@ def measure(sender: socket.socket) -> Cost:
 
 
 @contextmanager
-def reading(command: list[str], sender: socket.socket, ready: str = "") -> Iterator[None]:
+def reading(command: list[str], to: socket.socket, ready: str = "") -> Iterator[None]:
     """A command that reads; it is ready once it has printed something, or these words."""
     with tempfile.NamedTemporaryFile("w+") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
@@ -124,9 +121,7 @@ def reading(command: list[str], sender: socket.socket, ready: str = "") -> Itera
 
             def is_ready() -> bool:
                 assert process.poll() is None, Path(out.name).read_text()
-                with suppress(OSError):
-                    sender.send(b"x")
-                time.sleep(0.5)
+                to.send(b"x")
                 return _has(out, ready)
 
             wait_for(is_ready, timeout=1e6, what=command[0])
@@ -139,14 +134,6 @@ def reading(command: list[str], sender: socket.socket, ready: str = "") -> Itera
 def _has(out: IO[str], words: str) -> bool:
     text = Path(out.name).read_text()
     return words in text if words else bool(text)
-
-
-@contextmanager
-def link(controller: Controller, hook: Hook, programs: ProgramSet) -> Iterator[None]:
-    made = controller.attach(hook, programs)
-    yield
-    controller.detach(made.id)
-    wait_for_no_redirection()
 
 
 @contextmanager
@@ -168,26 +155,22 @@ def kretprobe(function: str) -> Iterator[None]:
 
 @contextmanager
 def ruled(
-    add: list[str], remove: list[str], reader: list[str], sender: socket.socket
+    add: list[str], remove: list[str], reader: list[str], to: socket.socket
 ) -> Iterator[None]:
     """A rule that has the kernel trace, and who reads that, if anybody does."""
     run(*add)
     try:
-        with reading(reader, sender) if reader else nullcontext():
+        with reading(reader, to) if reader else nullcontext():
             yield
     finally:
         run(*remove)
 
 
 def ways(
-    controller: Controller, keep: ExitStack, sender: socket.socket, hook: Hook
-) -> dict[str, Way]:
+    controller: Controller, keep: ExitStack, to: socket.socket, hook: Hook
+) -> dict[str, Setting]:
     """The ways of a back end, by name."""
-
-    def program(value: int) -> int:
-        return keep.enter_context(Program.load(asm.returning(value), name=f"return_{value}")).fd
-
-    no, yes = program(0), program(1)
+    no, yes = returning(0, keep), returning(1, keep)
     every = {Slot.ENTRY: yes, Slot.RULE: yes, Slot.EXIT: yes}
     legacy = isinstance(hook, TableHook)
     function = "ipt_do_table" if legacy else "nft_do_chain"
@@ -198,14 +181,14 @@ def ways(
     backend = "legacy" if legacy else "nft"
     trace = [sys.executable, "-m", "ipttctl", "trace", "--backend", backend, "--governor", "off"]
     passing = ProgramSet(every, filter=compile_filter("tcp port 9999"))
-    found: dict[str, Way] = {
+    found: dict[str, Setting] = {
         "no tracer": nullcontext,
         "a redirect that does nothing": partial(bare_redirect, function),
-        "ipttctl: a filter passes it over": partial(link, controller, hook, passing),
-        "ipttctl: exit program": partial(link, controller, hook, ProgramSet({Slot.EXIT: no})),
-        "ipttctl trace, with its reader": partial(reading, [*trace, "udp"], sender, "lo"),
+        "ipttctl: a filter passes it over": partial(linked, controller, hook, passing),
+        "ipttctl: exit program": partial(linked, controller, hook, ProgramSet({Slot.EXIT: no})),
+        "ipttctl trace, with its reader": partial(reading, [*trace, "udp"], to, "lo"),
         "kretprobe that does nothing": partial(kretprobe, function),
-        "bpftrace, with its reader": partial(reading, ["bpftrace", "-e", script], sender, "lo"),
+        "bpftrace, with its reader": partial(reading, ["bpftrace", "-e", script], to, "lo"),
     }
     if legacy:
         rule = ["-t", "raw", "-A", "OUTPUT", "-p", "udp", "-j", "TRACE"]
@@ -213,7 +196,7 @@ def ways(
             ["iptables-legacy", *(option if word == "-A" else word for word in rule)]
             for option in ("-A", "-D")
         )
-        found["TRACE, with the kernel's log"] = partial(ruled, add, remove, [], sender)
+        found["TRACE, with the kernel's log"] = partial(ruled, add, remove, [], to)
         return found
     first = "type filter hook output priority -300; meta nftrace set 1;"
     table = f"table ip trace {{ chain c {{ {first} }}; }}"
@@ -222,7 +205,7 @@ def ways(
         ["nft", table],
         ["nft", "delete", "table", "ip", "trace"],
         ["nft", "monitor", "trace"],
-        sender,
+        to,
     )
     return found
 
@@ -269,24 +252,15 @@ def main() -> int:
                 # of its own: a way may leave a table behind, and packets go through it
                 with namespace("bench") as place, ExitStack() as keep:
                     enter_namespace(place.path)
-                    sender = _sender(keep)
+                    to = sender(keep)
                     rules(size)
                     results: dict[str, list[Cost]] = {}
-                    for name, way in ways(controller, keep, sender, hook).items():
+                    for name, way in ways(controller, keep, to, hook).items():
                         with way():
-                            results[name] = [measure(sender) for _ in range(_ROUNDS)]
+                            results[name] = [measure(to) for _ in range(_ROUNDS)]
                     report(size, backend, results)
     run("rmmod", "ipttrace")
     return 0
-
-
-def _sender(keep: ExitStack) -> socket.socket:
-    """A socket whose datagrams another one receives."""
-    receiver = keep.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    receiver.bind(("127.0.0.1", _PORT))
-    sender = keep.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    sender.connect(receiver.getsockname())
-    return sender
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 
 def test_each_bench_has_its_place() -> None:
     template = (BENCH / "page.md").read_text()
-    benches = {file.stem for file in BENCH.glob("*.py")} - {"__init__", "page"}
+    benches = {file.stem for file in BENCH.glob("*.py")} - {"__init__", "measuring", "page"}
     assert sorted(re.findall(r"^<(\w+)>$", template, re.MULTILINE)) == sorted(benches)
     (wanted,) = re.findall(
         r"^bench: BENCHES \?= (.*)$", (BENCH.parent / "long-runs.mk").read_text(), re.MULTILINE

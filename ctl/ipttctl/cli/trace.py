@@ -163,6 +163,8 @@ def trace(
     number = selection.protocol(protocol)
     port_number = None if port is None else selection.port(port, number)
     shown = event_columns(columns, output)
+    # what makes no sense is told without a module too
+    limits.limits()
 
     with ExitStack() as stack:
         namespaces = ChosenNamespaces([] if namespace is None else [namespace])
@@ -222,12 +224,7 @@ def trace(
             )
             view = EventView(printer, links.ids, count)
             _follow(events, changes, links, view, Subjects(namespaces, process, follow))
-            links.detach()
-            for batch in events.drain():
-                view.show([batch])
-            totals(view.events, view.packets.count, events.losses, links.left_out)
-            for link_id in links.taken:
-                note(f"link {link_id} was detached by somebody else")
+            _finish(events, links, view)
 
 
 def _governed(options: LimitOptions, controller: Controller) -> Limits | None:
@@ -259,6 +256,16 @@ def _follow(
         view.show(events.read(0))
         if view.full or subjects.ended():
             break
+
+
+def _finish(events: EventStream, links: TraceLinks, view: EventView) -> None:
+    """Detach the links, and show what they have reported until then, and the totals."""
+    links.detach()
+    for batch in events.drain():
+        view.show([batch])
+    totals(view.events, view.packets.count, events.losses, links.left_out)
+    for link_id in links.taken:
+        note(f"link {link_id} was detached by somebody else")
 
 
 @contextmanager

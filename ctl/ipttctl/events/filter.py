@@ -158,12 +158,13 @@ class EventFilter:
         if self.devices is not None:
             names = [os.fsencode(name) for name in self.devices]
             choices.append(_one_of(events, "in_name", names) | _one_of(events, "out_name", names))
-        return reduce(and_, choices) | self._told(events) if choices else _all(events)
-
-    def _told(self, events: Events) -> Choice:
-        """Whether each of ``events`` tells that one of the links leaves packets out."""
+        if not choices:
+            return _all(events)
+        passing = reduce(and_, choices)
         told = _one_of(events, "kind", (Kind.LEFT_OUT,))
-        return told if self.links is None else told & _one_of(events, "link", self.links)
+        if told.any():
+            passing |= told if self.links is None else told & _one_of(events, "link", self.links)
+        return passing
 
     def choose(self, batches: Sequence[EventBatch]) -> list[EventBatch]:
         """Batches of the events that pass, but for empty ones. Many batches are chosen at once."""

@@ -66,6 +66,18 @@ def test_a_trace_is_governed(
         assert attached["programs"].get("limits") == limits
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "is_not"),
+    [("--sample", "5", "1/N"), ("--limit-rate", "5/m", "N/s"), ("--governor", "half", "N/s")],
+)
+def test_limits_that_are_none_are_told_without_a_module(
+    module: FakeModule, capsys: pytest.CaptureFixture[str], option: str, value: str, is_not: str
+) -> None:
+    assert run(["trace", option, value]) == 2
+    assert f"{option}: '{value}' is not {is_not}" in capsys.readouterr().err
+    assert module.requests == []
+
+
 @pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_packets_that_are_left_out_are_told(

@@ -87,8 +87,8 @@ struct ipttrace_link_stats {
  * @shadow: its shadow, owned, or NULL; never while a roll-back waits
  *
  * Protected by ipttrace_lock, with two exceptions. Packets read @id, @family, @stats and
- * @count_rules, which are constant while the link is published, and queue @telling, whose work takes
- * no lock; it is flushed once no packet meets the link. Notifiers search under
+ * @count_rules, which are constant while the link is published, and queue @telling, whose work
+ * takes no lock; it is flushed once no packet meets the link. Notifiers search under
  * ipttrace_links_index, see there. Only the kind of hook looks behind @place, and says there what
  * protects it. Freed a grace period after packets could find it, and @place with it. A link holds a
  * reference to this module, so that no link is left when the module is unloaded.

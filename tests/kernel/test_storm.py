@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Everything at once, for a short time; ``make storm`` runs it for longer.
 
-IPTT_STORM_SECONDS and IPTT_SEED choose its length and its decisions.
+IPTT_STORM_SECONDS, IPTT_STORM_ROUND and IPTT_SEED choose its length, that of its rounds and its
+decisions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 
 SECONDS = os.environ.get("IPTT_STORM_SECONDS", "15")
+ROUND = os.environ.get("IPTT_STORM_ROUND", "12")
 SEED = os.environ.get("IPTT_SEED", "1")
 
 
@@ -21,7 +23,10 @@ def test_storm() -> None:
     environment = {n: value for n, value in os.environ.items() if not n.startswith("COVERAGE_")}
     # no timeout: a storm that hangs ends by itself, and names the actor that hangs
     done = subprocess.run(
-        [sys.executable, "-m", "tests.storm", "--seconds", SECONDS, "--seed", SEED],
+        [
+            sys.executable, "-m", "tests.storm",
+            "--seconds", SECONDS, "--round", ROUND, "--seed", SEED,
+        ],
         env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip  # plain options together

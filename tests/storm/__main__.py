@@ -21,6 +21,10 @@ def main() -> int:
     """Run the storm; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.storm", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120, help="at least (%(default)s)")
+    # on a debug kernel most of a round is its begin and its end: more is to happen between
+    parser.add_argument(
+        "--round", type=float, default=12, help="seconds of a round at most (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of all decisions (%(default)s)")
     arguments = parser.parse_args()
     if "IPTTRACE_KO" not in os.environ:
@@ -28,7 +32,10 @@ def main() -> int:
         return 1
     directory = Path(os.environ.get("IPTT_RUN_DIR") or tempfile.gettempdir())
     try:
-        run(arguments.seed, arguments.seconds, directory, lambda line: print(line, flush=True))
+        run(
+            arguments.seed, arguments.seconds, arguments.round, directory,
+            lambda line: print(line, flush=True),
+        )  # fmt: skip  # the storm together
     except (StormError, AssertionError) as error:
         print(f"storm: FAILED with seed {arguments.seed}: {error}", file=sys.stderr, flush=True)
         return 1

@@ -43,14 +43,20 @@ class Calm:
     memory: Memory
 
 
-def run(seed: int, seconds: float, directory: Path, say: Callable[[str], None]) -> None:
+def run(
+    seed: int,
+    seconds: float,
+    round_seconds: float,
+    directory: Path,
+    say: Callable[[str], None],
+) -> None:
     """Run the whole storm; its journal is in ``directory`` afterwards.
 
     Raises:
         StormError: the reason for a failure.
     """
     wanted = WANTED | WANTED_OF_CPUS if switchable() else WANTED
-    round_seconds = min(12.0, max(4.0, seconds / 4))
+    round_seconds = min(round_seconds, max(4.0, seconds / 4))
     plan = Plan(str(seed), seconds, round_seconds, max(_PATIENCE, 2 * seconds), wanted)
     warm_up = replace(
         plan, seed=f"{seed}/warm-up", seconds=0, round_seconds=_WARM_UP_SECONDS,

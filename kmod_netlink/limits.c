@@ -16,6 +16,7 @@
 #include <linux/netfilter.h>
 #include <linux/random.h>
 #include <linux/sched/clock.h>
+#include <linux/spinlock.h>
 #include <linux/udp.h>
 #include <linux/workqueue.h>
 #include <net/ip.h>
@@ -36,9 +37,9 @@
 /* Charges of a CPU are put to the others' once they are as much of a budget's time, ns. */
 #define PENDING NSEC_PER_MSEC
 
-/* Packets that are known: buckets of one cache line, the packet seen last in front. */
+/* Packets that are known: buckets of one cache line. */
 #define BUCKET_BITS 10
-#define WAYS 8
+#define WAYS 7
 
 /*
  * A known packet: its address and what it keeps on its way, the place where it began, the
@@ -69,8 +70,14 @@ struct pending {
 	u64 cpu;
 };
 
+/*
+ * Known packets: those decided over last in front. Changed in order by who holds @lock; a packet on
+ * its way updates its own without it, by cmpxchg. One that is moved is in two ways for a moment, the
+ * later one first, and never in none: readers go from the first to the last.
+ */
 struct bucket {
 	u64 known[WAYS];
+	raw_spinlock_t lock;
 } ____cacheline_aligned_in_smp;
 
 /**
@@ -85,9 +92,7 @@ struct bucket {
  * @pending: charges to the budgets that a CPU holds back
  * @buckets: packets that are known; NULL for a link whose packets come to one place only
  *
- * Owned by the set. The numbers are constant; the rest is changed by packets on any CPU, without a
- * lock: where two change a bucket at once, a packet in it may be forgotten, and is decided over
- * again.
+ * Owned by the set. The numbers are constant; the rest is changed by packets on any CPU.
  */
 struct ipttrace_limits {
 	u32 sample;
@@ -288,26 +293,43 @@ static bool packet_goes_on(u64 known, u64 here,
 	return hook_reaches(last, state->hook, looped);
 }
 
-/* Moves the packets in front of a place in a bucket back by one, over it. */
-static void bucket_shift(struct bucket *bucket, unsigned int place)
+/* Tells whether a known packet has the address of another. */
+static bool known_address(u64 known, u64 here)
 {
-	for (; place; place--)
-		WRITE_ONCE(bucket->known[place],
-			   READ_ONCE(bucket->known[place - 1]));
+	return !((known ^ here) & KNOWN_ADDRESS);
 }
 
 /*
- * The place of a packet's address in a bucket: where one is known, else the last one, whose packet
- * was not seen for longest.
+ * The way of a bucket in which an address is known, or the last one if it is not, and what is known
+ * there.
  */
-static unsigned int bucket_find(const struct bucket *bucket, u64 here)
+static unsigned int bucket_find(const struct bucket *bucket, u64 here,
+				u64 *known)
 {
-	unsigned int place;
+	unsigned int way = 0;
 
-	for (place = 0; place < WAYS - 1; place++)
-		if (!((READ_ONCE(bucket->known[place]) ^ here) & KNOWN_ADDRESS))
-			break;
-	return place;
+	/* acquire: a packet that has left its way is seen in the one that it was moved to */
+	while (true) {
+		*known = smp_load_acquire(&bucket->known[way]);
+		if (known_address(*known, here) || way == WAYS - 1)
+			return way;
+		way++;
+	}
+}
+
+/* Makes a packet known, in place of the one of its address, or of the one known for longest. */
+static void bucket_insert(struct bucket *bucket, u64 here)
+{
+	unsigned long flags;
+	unsigned int way;
+	u64 known;
+
+	raw_spin_lock_irqsave(&bucket->lock, flags);
+	for (way = bucket_find(bucket, here, &known); way; way--)
+		smp_store_release(&bucket->known[way],
+				  READ_ONCE(bucket->known[way - 1]));
+	WRITE_ONCE(bucket->known[0], here);
+	raw_spin_unlock_irqrestore(&bucket->lock, flags);
 }
 
 /* --- decisions ----------------------------------------------------------------------------- */
@@ -407,8 +429,8 @@ bool ipttrace_limits_admit_once(const struct ipttrace_set *set)
  * @place: table or base chain there: no packet passes it twice on its way
  *
  * Decides over a packet that is not known, and counts it if it is left out. A packet is forgotten
- * once many others have come that share its bucket; if it comes after that, or again to where it
- * began, it is decided over again.
+ * once seven others that share its bucket have been decided over; if it comes after that, or again
+ * to where it began, it is decided over again.
  *
  * Context: any that packets are in; it may be preempted.
  * Return: false if the packet is left out.
@@ -421,19 +443,20 @@ bool ipttrace_limits_admit(const struct ipttrace_set *set,
 	struct bucket *bucket =
 		&set->limits->buckets[address & ((1 << BUCKET_BITS) - 1)];
 	u64 here = packet_here(skb, address * GOLDEN_RATIO_32, state, place);
-	unsigned int at = bucket_find(bucket, here);
-	u64 known = READ_ONCE(bucket->known[at]);
+	u64 known;
+	unsigned int way = bucket_find(bucket, here, &known);
 
-	if (!((known ^ here) & KNOWN_ADDRESS) &&
-	    packet_goes_on(known, here, state))
-		known = (known & ~KNOWN_LAST) | (here & KNOWN_LAST);
-	else if (ipttrace_limits_admit_once(set))
-		known = here;
-	else
-		known = here | KNOWN_LEFT_OUT;
-	bucket_shift(bucket, at);
-	WRITE_ONCE(bucket->known[0], known);
-	return !(known & KNOWN_LEFT_OUT);
+	if (known_address(known, here) && packet_goes_on(known, here, state)) {
+		/* if it is being moved it stays as it is: its decision does */
+		if ((known ^ here) & KNOWN_LAST)
+			cmpxchg(&bucket->known[way], known,
+				(known & ~KNOWN_LAST) | (here & KNOWN_LAST));
+		return !(known & KNOWN_LEFT_OUT);
+	}
+	if (!ipttrace_limits_admit_once(set))
+		here |= KNOWN_LEFT_OUT;
+	bucket_insert(bucket, here);
+	return !(here & KNOWN_LEFT_OUT);
 }
 
 /* --- requests ------------------------------------------------------------------------------ */
@@ -441,6 +464,17 @@ bool ipttrace_limits_admit(const struct ipttrace_set *set,
 static u32 get_limit(const struct nlattr *attr)
 {
 	return attr ? nla_get_u32(attr) : 0;
+}
+
+static struct bucket *buckets_alloc(void)
+{
+	struct bucket *buckets = kvcalloc(1 << BUCKET_BITS, sizeof(*buckets),
+					  GFP_KERNEL_ACCOUNT);
+	unsigned int i;
+
+	for (i = 0; buckets && i < 1 << BUCKET_BITS; i++)
+		raw_spin_lock_init(&buckets[i].lock);
+	return buckets;
 }
 
 /* Makes limits; @moving: packets come to several places. */
@@ -453,9 +487,7 @@ static struct ipttrace_limits *limits_alloc(bool moving)
 		return NULL;
 	limits->pending = alloc_percpu_gfp(struct pending, GFP_KERNEL_ACCOUNT);
 	if (moving)
-		limits->buckets = kvcalloc(1 << BUCKET_BITS,
-					   sizeof(*limits->buckets),
-					   GFP_KERNEL_ACCOUNT);
+		limits->buckets = buckets_alloc();
 	if (!limits->pending || (moving && !limits->buckets)) {
 		ipttrace_limits_free(limits);
 		return NULL;

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,11 +33,14 @@ from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import trace_command
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
-from tests.kernel.support.network import Namespace, Network, namespace, network, send_udp
+from tests.kernel.support.network import Namespace, Network, event, namespace, network, send_udp
 from tests.kernel.support.nf import socket_filter
 
 PACKETS = 300
 FIRST_PORT = 20000
+#: of processes that send at once, and of ports that each sends to
+SENDERS = 4
+PORTS = 5000
 CHAINS = "".join(
     f"chain {hook} {{ type filter hook {hook} priority 0; counter; }}\n"
     for hook in ("prerouting", "input", "forward", "output", "postrouting")
@@ -136,6 +141,38 @@ def test_a_sampled_packet_is_whole(
     # 75 of 300, standard deviation 7.5
     assert 40 <= len(seen.by_port) <= 110
     assert seen.stats.left_out == LeftOut(sample=PACKETS - len(seen.by_port))
+
+
+def test_a_sampled_packet_is_whole_on_every_processor(
+    controller: Controller, make_program: MakeProgram, place: Namespace
+) -> None:
+    """Packets that are decided over at once do not make each other forgotten."""
+    fd = make_program(asm.returning(1)).fd
+    programs = ProgramSet({Slot.EXIT: fd}, compile_filter("udp"), limits=Limits(sample=3))
+    link = controller.attach(ChainHook(netns=place.path), programs)
+    seen = seen_while(controller, link, send_at_once, place)
+    assert {*seen.by_port.values()} == {4}
+    assert len(seen.by_port) + seen.stats.left_out.packets == SENDERS * PORTS
+
+
+def send_at_once(place: Namespace) -> None:
+    """Send from several processes on each processor, each to ports of its own."""
+    start = event()
+    senders = [place.start(to_own_ports, start, number) for number in range(SENDERS)]
+    start.set()
+    for sender in senders:
+        sender.join()
+        assert sender.exitcode == 0
+
+
+def to_own_ports(start: Any, number: int) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[number % len(cpus)]})
+    start.wait()
+    first = FIRST_PORT + number * PORTS
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for port in range(first, first + PORTS):
+            sender.sendto(b"x", ("127.0.0.1", port))
 
 
 @pytest.mark.parametrize("hook", [ChainHook(), TableHook()])

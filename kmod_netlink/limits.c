@@ -72,8 +72,8 @@ struct pending {
 
 /*
  * Known packets: those decided over last in front. Changed in order by who holds @lock; a packet on
- * its way updates its own without it, by cmpxchg. One that is moved is in two ways for a moment, the
- * later one first, and never in none: readers go from the first to the last.
+ * its way updates its own without it, by cmpxchg. One that is moved is in two ways for a moment,
+ * the later one first, and never in none: readers go from the first to the last.
  */
 struct bucket {
 	u64 known[WAYS];
@@ -308,8 +308,8 @@ static unsigned int bucket_find(const struct bucket *bucket, u64 here,
 {
 	unsigned int way = 0;
 
-	/* acquire: a packet that has left its way is seen in the one that it was moved to */
 	while (true) {
+		/* one that has left this way is seen where bucket_insert() has moved it */
 		*known = smp_load_acquire(&bucket->known[way]);
 		if (known_address(*known, here) || way == WAYS - 1)
 			return way;
@@ -325,10 +325,12 @@ static void bucket_insert(struct bucket *bucket, u64 here)
 	u64 known;
 
 	raw_spin_lock_irqsave(&bucket->lock, flags);
-	for (way = bucket_find(bucket, here, &known); way; way--)
+	way = bucket_find(bucket, here, &known);
+	/* each is seen in its next way by bucket_find() before its own changes */
+	for (; way; way--)
 		smp_store_release(&bucket->known[way],
 				  READ_ONCE(bucket->known[way - 1]));
-	WRITE_ONCE(bucket->known[0], here);
+	smp_store_release(&bucket->known[0], here);
 	raw_spin_unlock_irqrestore(&bucket->lock, flags);
 }
 

@@ -7,9 +7,11 @@ import errno
 import os
 import re
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -27,7 +29,8 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.limits import LeftOut, Limits
 from ipttctl.link.model import Link, LinkStats, Part, ProgramSet
 from ipttctl.link.restore import Restorer
-from ipttproto import Kind, NfMode, Slot
+from ipttctl.link.streams import EventStream
+from ipttproto import EventBatch, Kind, NfMode, Slot
 from ipttproto.family import limit
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -107,14 +110,28 @@ class Seen(NamedTuple):
         )
 
 
+def read_until(done: threading.Event, events: EventStream) -> list[EventBatch]:
+    batches: list[EventBatch] = []
+    while not done.is_set():
+        batches += events.read(0.1)
+    return batches
+
+
 def seen_while(
     controller: Controller, link: Link, work: Callable[..., None], *arguments: Any
 ) -> Seen:
     """The reports of a link while work is done; it goes then. All that it leaves out is told of."""
-    with controller.events() as events:
-        work(*arguments)
+    done = threading.Event()
+    with controller.events() as events, ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read_until, done, events)
+        try:
+            work(*arguments)
+        finally:
+            done.set()
+        batches = reading.result()
         stats = controller.detach(link.id).stats
-        records = [record for batch in events.drain() for record in decode_events(batch)]
+        batches += events.drain()
+        records = [record for batch in batches for record in decode_events(batch)]
         assert events.losses.events == 0
     assert stats.events == len(records)
     told = [LeftOut.from_record(one) for one in records if one.kind == Kind.LEFT_OUT]

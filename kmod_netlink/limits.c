@@ -326,10 +326,11 @@ static void bucket_insert(struct bucket *bucket, u64 here)
 
 	raw_spin_lock_irqsave(&bucket->lock, flags);
 	way = bucket_find(bucket, here, &known);
-	/* each is seen in its next way by bucket_find() before its own changes */
 	for (; way; way--)
+		/* bucket_find() sees it here before it leaves the way that it was in */
 		smp_store_release(&bucket->known[way],
 				  READ_ONCE(bucket->known[way - 1]));
+	/* likewise the one that was in front */
 	smp_store_release(&bucket->known[0], here);
 	raw_spin_unlock_irqrestore(&bucket->lock, flags);
 }

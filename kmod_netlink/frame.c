@@ -72,26 +72,50 @@ void ipttrace_frame_compare(struct ipttrace_frame *frame)
 		event->flags |= IPTTRACE_EVENT_FLAG_UNCERTAIN;
 }
 
-static enum ipttrace_kind trace_kind(const char *comment)
+/* Names a chain in the event. Names do not change while a packet is in a table. */
+void ipttrace_frame_name(struct ipttrace_frame *frame, const char *chain)
 {
-	if (!strcmp(comment, "return"))
-		return IPTTRACE_KIND_RETURN;
-	if (!strcmp(comment, "policy"))
-		return IPTTRACE_KIND_POLICY;
-	if (!strcmp(comment, KNOWN))
-		return IPTTRACE_KIND_KNOWN;
-	return IPTTRACE_KIND_RULE;
+	if (frame->chain == chain)
+		return;
+	frame->chain = chain;
+	strscpy_pad(frame->event.chain, chain, sizeof(frame->event.chain));
 }
 
-/* Puts the rule into the event that the arguments behind TRACE_FORMAT name. */
-static void frame_tell(struct ipttrace_event *event, va_list list)
+/* By "rule", "return", "policy" or KNOWN. */
+static enum ipttrace_kind trace_kind(const char *comment)
 {
-	strscpy_pad(event->table, va_arg(list, const char *),
-		    sizeof(event->table));
-	strscpy_pad(event->chain, va_arg(list, const char *),
-		    sizeof(event->chain));
-	event->kind = trace_kind(va_arg(list, const char *));
-	event->rulenum = va_arg(list, unsigned int);
+	switch (comment[0]) {
+	case 'p':
+		return IPTTRACE_KIND_POLICY;
+	case 'k':
+		return IPTTRACE_KIND_KNOWN;
+	default:
+		return comment[1] == 'e' ? IPTTRACE_KIND_RETURN :
+					   IPTTRACE_KIND_RULE;
+	}
+}
+
+/*
+ * Puts the rule into the event that the arguments behind TRACE_FORMAT name. The table has been put
+ * there before.
+ */
+static void frame_tell(struct ipttrace_frame *frame, va_list list)
+{
+	va_arg(list, const char *);
+	ipttrace_frame_name(frame, va_arg(list, const char *));
+	frame->event.kind = trace_kind(va_arg(list, const char *));
+	frame->event.rulenum = va_arg(list, unsigned int);
+}
+
+/* Tells whether a report is about a rule. */
+static bool is_of_rule(struct ipttrace_frame *frame, const char *format)
+{
+	if (frame->format == format)
+		return true;
+	if (strcmp(format, TRACE_FORMAT))
+		return false;
+	frame->format = format;
+	return true;
 }
 
 /* Handles a rule: the packet is at the one that the arguments behind TRACE_FORMAT name. */
@@ -107,7 +131,7 @@ static void frame_rule(struct ipttrace_frame *frame,
 		return;
 	if (frame->told) {
 		ipttrace_frame_compare(frame);
-		frame_tell(event, list);
+		frame_tell(frame, list);
 	}
 	if (frame->foreign)
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
@@ -146,7 +170,7 @@ ipttrace_log_replacement(struct net *net, u_int8_t pf, unsigned int hooknum,
 	if (WARN_ON_ONCE(!frame))
 		return;
 
-	if (!strcmp(fmt, TRACE_FORMAT)) {
+	if (is_of_rule(frame, fmt)) {
 		va_start(list, fmt);
 		frame_rule(frame, args, ipttrace_entry_sp(), list);
 		va_end(list);

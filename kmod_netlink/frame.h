@@ -29,6 +29,8 @@ struct xt_table;
  * @foreign: somebody else wants the packet traced as well
  * @compared: the generation in @event was compared with that of the rules that the packet meets
  * @told: somebody listened when it came: @event is filled in, and sent
+ * @format: the format of a rule's report, once the kernel has used it
+ * @chain: where the chain's name in @event was copied from
  * @event: fields that all its events have in common
  *
  * Lives on the stack of a function that runs with softirqs off and so stays on one CPU. Found by
@@ -45,6 +47,8 @@ struct ipttrace_frame {
 	bool foreign;
 	bool compared;
 	bool told;
+	const char *format;
+	const char *chain;
 	struct ipttrace_event event;
 };
 
@@ -55,6 +59,7 @@ struct ipttrace_frame *ipttrace_frame_find(const struct sk_buff *skb);
 void ipttrace_frame_list(struct ipttrace_frame *frame);
 void ipttrace_frame_unlist(struct ipttrace_frame *frame);
 void ipttrace_frame_compare(struct ipttrace_frame *frame);
+void ipttrace_frame_name(struct ipttrace_frame *frame, const char *chain);
 void ipttrace_frame_known(struct ipttrace_frame *frame,
 			  const struct xt_table *table,
 			  const struct nf_hook_state *state);

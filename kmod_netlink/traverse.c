@@ -55,7 +55,9 @@ static void frame_fill(struct ipttrace_frame *frame, struct sk_buff *skb,
 		return;
 	ipttrace_packet_describe(event, skb, state);
 	event->traversal = this_cpu_inc_return(traversals);
-	strscpy(event->table, table->name, sizeof(event->table));
+	/* padded with zeros, as the kernel's modules have it in a constant */
+	static_assert(sizeof(event->table) >= sizeof(table->name));
+	memcpy(event->table, table->name, sizeof(table->name));
 	event->ruleset = ipttrace_replace_generation(table);
 }
 
@@ -130,8 +132,7 @@ static noinline void frame_close(struct ipttrace_frame *frame,
 	if (frame->foreign)
 		event->flags |= IPTTRACE_EVENT_FLAG_FOREIGN;
 	if (frame->told)
-		strscpy_pad(event->chain, ipttrace_hook_chains[event->hook],
-			    sizeof(event->chain));
+		ipttrace_frame_name(frame, ipttrace_hook_chains[event->hook]);
 
 	if (frame->slots & BIT(IPTTRACE_SLOT_EXIT)) {
 		const unsigned long sp = ipttrace_entry_sp();

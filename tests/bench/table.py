@@ -43,7 +43,7 @@ def settings(controller: Controller, keep: ExitStack) -> dict[str, Setting]:
     """The settings to compare, by name."""
     no, yes = returning(0, keep), returning(1, keep)
     every = {Slot.ENTRY: yes, Slot.RULE: yes, Slot.EXIT: yes}
-    leaving = ProgramSet({Slot.ENTRY: yes, Slot.EXIT: no})
+    leaving = ProgramSet({Slot.EXIT: no})
     link = partial(linked, controller, TableHook())
     counting = partial(linked, controller, TableHook(count_rules=True))
     return {

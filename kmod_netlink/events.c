@@ -398,7 +398,7 @@ int ipttrace_events_init(void)
 		INIT_DELAYED_WORK(&ring->flush, ring_flush);
 	}
 	ipttrace_events_resume();
-	flush_queue = alloc_workqueue("ipttrace", WQ_UNBOUND, 0);
+	flush_queue = alloc_workqueue("ipttrace", WQ_UNBOUND | WQ_HIGHPRI, 0);
 	if (!flush_queue)
 		return -ENOMEM;
 	err = cpuhp_setup_state(CPUHP_BP_PREPARE_DYN, "ipttrace:prepare",

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 """Time that a swap takes, and the end of the last link, from its caller and from others.
 
-Run it in a guest whose clock counts instructions:
+Run it in a guest whose clock counts instructions, and in one of two processors whose clock does
+not:
 
     make bench
 
 A swap is timed until its reply: when the new set is in force, once the old one has ended, and in a
-hurry; on an idle processor, and while datagrams flood it. With the last link the module takes its
-redirections out of the kernel, which waits for grace periods. ``detach`` is timed as its caller
-sees it, and so is the deletion of a device that has nothing to do with links, which holds RTNL: by
-itself, and while another process attaches and detaches a link all the time. The clock of such a
-guest runs on while it is idle, so that waiting counts too, a millisecond for a million
-instructions.
+hurry; on an idle machine, and while datagrams flood each of its processors. With the last link the
+module takes its redirections out of the kernel, which waits for grace periods. ``detach`` is timed
+as its caller sees it, and so is the deletion of a device that has nothing to do with links, which
+holds RTNL: by itself, and while another process attaches and detaches a link all the time. The
+clock of a guest that counts instructions runs on while it is idle, so that waiting counts too, a
+millisecond for a million instructions.
 """
 
 from __future__ import annotations
@@ -85,13 +86,22 @@ def _has_ended(link: Link) -> bool:
 
 @contextmanager
 def flood() -> Iterator[None]:
-    """Datagrams go through the tables meanwhile, on the same processor."""
+    """Datagrams go through the tables meanwhile, on each processor."""
+
+    def send_from(processor: int) -> None:
+        os.sched_setaffinity(0, {processor})
+        flood_udp("127.0.0.1", 9, stop)
+
     stop = _fork.Event()
-    sender = _fork.Process(target=flood_udp, args=("127.0.0.1", 9, stop))
-    sender.start()
+    senders = [
+        _fork.Process(target=send_from, args=(processor,)) for processor in os.sched_getaffinity(0)
+    ]
+    for sender in senders:
+        sender.start()
     yield
     stop.set()
-    sender.join()
+    for sender in senders:
+        sender.join()
 
 
 #: how a swap is answered -> the parameters that ask for it
@@ -145,7 +155,7 @@ def main() -> int:
         ]
     wait_for_no_redirection()
     run("rmmod", "ipttrace")
-    print(f"kernel {os.uname().release}, {TIMES} times each")
+    print(f"kernel {os.uname().release}, {os.cpu_count()} processors, {TIMES} times each")
     print(f"{'milliseconds':42}{'median':>10}{'most':>10}")
     for name, taken in results.items():
         print(f"{name:42}{statistics.median(taken):10.1f}{max(taken):10.1f}")

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Events under overload, and the losses by their causes.
 
-Run it in a guest; in ``make bench`` that has two processors:
+Run it in a guest whose clock counts instructions:
 
     make bench
+
+Of several processors an emulator runs one for up to 100 ms before it turns to the next, in which a
+ring would overflow that has to wait for another processor: hence one.
 
 Datagrams are sent as fast as can be, through a base chain of eight rules that all match. A process
 reads all events, or stops reading, while a governor leaves packets out, or none does.

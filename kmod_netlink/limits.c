@@ -34,6 +34,8 @@
 #define TELLING HZ
 /* A program that took longer did not have its CPU: an interrupt had it, or another guest. ns. */
 #define LONGEST_RUN (10 * NSEC_PER_MSEC)
+/* One run of a program in so many is timed, and stands for all. */
+#define TIMED 8
 /* Charges of a CPU are put to the others' once they are as much of a budget's time, ns. */
 #define PENDING NSEC_PER_MSEC
 
@@ -64,10 +66,14 @@ struct pace {
 	atomic64_t until;
 };
 
-/* Time of the budgets that a CPU has used and not yet charged, ns. Changed with this_cpu_*(). */
+/*
+ * Time of the budgets that a CPU has used and not yet charged, ns, and the number by which it
+ * chooses runs to time. Changed with this_cpu_*().
+ */
 struct pending {
 	u64 events;
 	u64 cpu;
+	u32 random;
 };
 
 /*
@@ -136,9 +142,20 @@ static void pending_use(u64 __percpu *pending, struct pace *pace, u64 time)
 	pace_use(pace, ktime_get_coarse_ns(), used, S64_MAX);
 }
 
+/* Chooses one run in TIMED, whatever order runs have (Numerical Recipes' generator). */
+static bool run_is_timed(struct pending __percpu *pending)
+{
+	u32 random = this_cpu_read(pending->random) * 1664525 + 1013904223;
+
+	this_cpu_write(pending->random, random);
+	return !reciprocal_scale(random, TIMED);
+}
+
 u64 ipttrace_limits_clock(const struct ipttrace_limits *limits)
 {
-	return limits->budget_cpu ? sched_clock() : 0;
+	return limits->budget_cpu && run_is_timed(limits->pending) ?
+		       sched_clock() :
+		       0;
 }
 
 void ipttrace_limits_use(struct ipttrace_limits *limits, u64 begin,
@@ -154,7 +171,7 @@ void ipttrace_limits_use(struct ipttrace_limits *limits, u64 begin,
 		return;
 	time = min_t(u64, sched_clock() - begin, LONGEST_RUN);
 	pending_use(&limits->pending->cpu, &limits->cpu_pace,
-		    div_u64(time * 1000, limits->budget_cpu));
+		    div_u64(time * TIMED * 1000, limits->budget_cpu));
 }
 
 /* --- packets ------------------------------------------------------------------------------- */

@@ -177,7 +177,7 @@ bool ipttrace_events_emit(const struct ipttrace_event *event,
 		room = false;
 	} else {
 		ring_put(ring, event, payload, size);
-		/* the flush is not pending any more before it reads the head: then it is queued again */
+		/* the flush reads the head once it is not pending any more */
 		smp_mb();
 		if (used == IPTTRACE_RING_EVENTS / 2)
 			mod_delayed_work(flush_queue, &ring->flush, 0);

@@ -34,7 +34,7 @@ from ipttproto import EventBatch, Kind, NfMode, Slot
 from ipttproto.family import limit
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.cli import trace_command
+from tests.kernel.support.cli import running, trace_command
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
 from tests.kernel.support.network import Namespace, Network, event, namespace, network, send_udp
 from tests.kernel.support.nf import socket_filter
@@ -85,9 +85,7 @@ def attach(
 ) -> Link:
     fd = make_program(asm.returning(1)).fd
     programs = dict.fromkeys((Slot.ENTRY, Slot.RULE, Slot.EXIT), fd)
-    return controller.attach(
-        hook, ProgramSet(programs, compile_filter("udp"), limits=limits), name="limited"
-    )
+    return controller.attach(hook, ProgramSet(programs, compile_filter("udp"), limits=limits))
 
 
 class Seen(NamedTuple):
@@ -401,3 +399,22 @@ def test_a_trace_says_what_it_leaves_out(place: Namespace) -> None:
     packets, left_out = (int(n) for n in re.findall(r"(\d+) packets?\b", total))
     assert packets + left_out == PACKETS
     assert total.endswith(f"{left_out} packets left out ({left_out} not of the sample)")
+
+
+def test_events_tell_what_was_left_out_meanwhile(
+    controller: Controller, make_program: MakeProgram, place: Namespace
+) -> None:
+    """Of links that are there at the end, or gone by then, but not what was before."""
+    most = Limits(sample=limit("MAX_SAMPLE"))
+    stays, goes = (
+        attach(controller, make_program, ChainHook(netns=place.path), most) for _ in range(2)
+    )
+    place.call(send_udp, "127.0.0.1", 9, [b"x"] * 100)
+    with running("events") as events:
+        events.wait_for_text("listening")
+        place.call(send_udp, "127.0.0.1", 9, [b"x"] * 10)
+        controller.detach(goes.id)
+        place.call(send_udp, "127.0.0.1", 9, [b"x"] * 5)
+        assert events.stop() == 0
+    assert "0 events, 0 packets, lost 0, 25 packets left out (25 not of the sample)" in events.err()
+    controller.detach(stays.id)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Annotated
@@ -23,6 +23,7 @@ from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
 from ipttctl.errors import LinkGoneError, ModuleError, UsageError
 from ipttctl.link.controller import Controller
+from ipttctl.link.limits import LeftOut
 from ipttctl.link.model import Change, HistoryEntry, Link, LinkChange, LinkList
 from ipttctl.link.names import LinkRef
 from ipttctl.link.streams import EventStream
@@ -53,9 +54,10 @@ def events(
 
     Ends with Ctrl-C, after -c events, or when all namespaces of --netns are gone. A namespace given
     by its name is waited for instead, and followed once the name exists again. At the end it prints
-    how many events it showed and how many were lost. Losses count all events, as nobody can know
-    which of the lost ones were wanted. The line "listening" on standard error says that nothing is
-    missed from then on. If the module is unloaded, the exit status is 3.
+    how many events it showed, how many were lost, and how many packets limits left out. Losses
+    count all events, as nobody can know which of the lost ones were wanted. The line "listening" on
+    standard error says that nothing is missed from then on. If the module is unloaded, the exit
+    status is 3.
 
     With --links it begins with the links as they are, and changes follow without a gap. When
     changes were lost, because more came than were read, it says so and lists the links again.
@@ -98,7 +100,8 @@ def _follow_events(
             on_ending(stream.stop),
             RuleTexts(controller, names) if shows_rules else nullcontext() as texts,
         ):
-            for known in controller.links():
+            begin = controller.links()
+            for known in begin:
                 types.learn(known)
             note("listening")
             printer = EventPrinter(
@@ -110,7 +113,7 @@ def _follow_events(
                 rules=texts,
             )
             view = EventView(printer, None, count)
-            with _told_at_the_end(view, stream):
+            with _told_at_the_end(view, stream, _LeftOutSince(controller, begin, ids)):
                 while not stream.stopped and not view.full and not subjects.ended():
                     stream.wait(*subjects.descriptors())
                     view.show(stream.read(0))
@@ -124,12 +127,38 @@ def _id(controller: Controller, link: LinkRef) -> int:
     return link if isinstance(link, int) else found.id
 
 
+class _LeftOutSince:
+    """Packets that links leave out, from a moment on."""
+
+    def __init__(self, controller: Controller, begin: list[Link], ids: Collection[int]) -> None:
+        """The links ``begin`` are those of the moment, of which ``ids`` are meant; if none, all."""
+        self._controller = controller
+        self._begin = {link.id: link.stats.left_out for link in begin}
+        self._ids = ids
+
+    def total(self, told: Mapping[int, LeftOut]) -> LeftOut:
+        """Those until now; a link that is gone has told the last that there is to know."""
+        now = dict(told)
+        # the module may be gone too
+        with suppress(ModuleError):
+            now |= {link.id: link.stats.left_out for link in self._controller.links()}
+        of_links = (
+            now[link] - self._begin.get(link, LeftOut())
+            for link in now
+            if not self._ids or link in self._ids
+        )
+        return sum(of_links, LeftOut())
+
+
 @contextmanager
-def _told_at_the_end(view: EventView, stream: EventStream) -> Iterator[None]:
+def _told_at_the_end(
+    view: EventView, stream: EventStream, left_out: _LeftOutSince
+) -> Iterator[None]:
     """Print the totals at the end, also if that is the module's."""
 
     def tell() -> None:
-        output.totals(view.events, view.packets.count, stream.losses)
+        total = left_out.total(view.left_out)
+        output.totals(view.events, view.packets.count, stream.losses, total)
 
     try:
         yield

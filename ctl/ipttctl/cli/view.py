@@ -8,7 +8,8 @@ from typing import Final
 
 from ipttctl.cli.output import EventPrinter
 from ipttctl.events.packets import PacketCounter
-from ipttctl.events.records import decode_event
+from ipttctl.events.records import EventRecord, decode_event
+from ipttctl.link.limits import LeftOut
 from ipttproto import EventBatch, JoinedBatches, Kind
 
 _LEFT_OUT: Final = int(Kind.LEFT_OUT)
@@ -26,6 +27,8 @@ class EventView:
         self._count = count
         self.events = 0
         self.packets = PacketCounter()
+        #: packets that a link has left out so far, as it told last
+        self.left_out: dict[int, LeftOut] = {}
 
     @property
     def full(self) -> bool:
@@ -42,9 +45,13 @@ class EventView:
         while _LEFT_OUT in kinds[begin:]:
             place = kinds.index(_LEFT_OUT, begin)
             self._show(events.part(begin, place))
-            self._printer.tell_left_out(decode_event(events, place))
+            self._tell_left_out(decode_event(events, place))
             begin = place + 1
         self._show(events.part(begin, len(events)))
+
+    def _tell_left_out(self, record: EventRecord) -> None:
+        self.left_out[record.link] = LeftOut.from_record(record)
+        self._printer.tell_left_out(record)
 
     def _show(self, events: JoinedBatches) -> None:
         if self._count is not None:

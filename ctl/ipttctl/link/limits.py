@@ -116,6 +116,10 @@ class LeftOut:
             self.sample + other.sample, self.rate + other.rate, self.governor + other.governor
         )
 
+    def __sub__(self, before: LeftOut) -> LeftOut:
+        """Those of a link since then."""
+        return self + LeftOut(-before.sample, -before.rate, -before.governor)
+
 
 def _attribute(name: str) -> str:
     return name.replace("_", "-")

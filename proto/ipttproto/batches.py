@@ -57,6 +57,13 @@ def _attribute_dtype() -> np.dtype[np.void]:
     )
 
 
+@cache
+def _whole_dtype() -> np.dtype[np.void]:
+    from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms, and rows need no arrays
+
+    return np.dtype((np.void, STRIDE))
+
+
 def as_array(wire: bytes | memoryview) -> npt.NDArray[np.void]:
     """Events, each in its attribute, as an array."""
     from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms, and rows need no arrays
@@ -99,7 +106,7 @@ class EventBatch:
 
     def select(self, wanted: npt.NDArray[np.bool_]) -> EventBatch:
         """The batch of the events for which ``wanted``, an array of the same length, is true."""
-        [chosen] = select([self], wanted)
+        [chosen] = select([self], wanted, self.wire)
         return chosen
 
     def without_first(self, count: int) -> EventBatch:
@@ -120,21 +127,28 @@ class EventBatch:
         return [self.sequence + place for place in self.places.tolist()]
 
 
-def select(batches: Sequence[EventBatch], wanted: npt.NDArray[np.bool_]) -> Iterator[EventBatch]:
+def joined_wire(batches: Sequence[EventBatch]) -> bytes | memoryview:
+    """The events of some batches, each in its attribute."""
+    return batches[0].wire if len(batches) == 1 else b"".join([batch.wire for batch in batches])
+
+
+def select(
+    batches: Sequence[EventBatch], wanted: npt.NDArray[np.bool_], wire: bytes | memoryview
+) -> Iterator[EventBatch]:
     """The batches of those of their events for which ``wanted``, as long as all of them, is true.
 
-    It takes many batches little more time than one.
+    ``wire`` is theirs, as ``joined_wire`` has it. It takes many batches little more time than one.
     """
     from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms; somebody has chosen by it
 
     (kept,) = wanted.nonzero()
-    wire = batches[0].wire if len(batches) == 1 else b"".join([batch.wire for batch in batches])
     # numpy copies records member by member
-    chosen = np.frombuffer(wire, np.dtype((np.void, STRIDE)))[kept].view(np.uint8).data
-    begins = list(accumulate(map(len, batches), initial=0))
+    chosen = np.frombuffer(wire, _whole_dtype())[kept].view(np.uint8).data
+    begins = np.array(list(accumulate(map(len, batches), initial=0)))
+    all_places = kept - begins[begins.searchsorted(kept, "right") - 1]
     cuts = kept.searchsorted(begins).tolist()
-    for batch, begin, (cut, end) in zip(batches, begins, pairwise(cuts), strict=False):
-        places = kept[cut:end] - begin
+    for batch, (cut, end) in zip(batches, pairwise(cuts), strict=True):
+        places = all_places[cut:end]
         payloads: Mapping[int, bytes] = {}
         if batch.payloads:
             payloads = {

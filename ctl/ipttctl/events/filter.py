@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import and_, or_
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -15,7 +15,7 @@ from ipttctl.escape import name_bytes, part_name
 from ipttctl.families import IP, NfFamily, hook_number
 from ipttctl.numbers import U32_MAX, decimal
 from ipttproto import EventBatch, Kind
-from ipttproto.batches import as_array, select
+from ipttproto.batches import as_array, joined_wire, select
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,7 @@ _OF_RULES: Final = (
     Kind.CHAIN_POLICY,
 )
 _OF_TABLES: Final = (*_OF_RULES, Kind.EXIT, Kind.CHAIN_EXIT, Kind.KNOWN, Kind.CHAIN_KNOWN)
+_LEFT_OUT: Final = bytes([Kind.LEFT_OUT])
 _ANY: Final = "*"
 _RULE_PARTS: Final = 3
 #: so many values are compared one by one in less time than it takes to sort them
@@ -161,15 +162,16 @@ class EventFilter:
         if not choices:
             return _all(events)
         passing = reduce(and_, choices)
-        told = _one_of(events, "kind", (Kind.LEFT_OUT,))
-        if told.any():
+        if _LEFT_OUT in events["kind"].tobytes():
+            told = _one_of(events, "kind", _LEFT_OUT)
             passing |= told if self.links is None else told & _one_of(events, "link", self.links)
         return passing
 
     def choose(self, batches: Sequence[EventBatch]) -> list[EventBatch]:
         """Batches of the events that pass, but for empty ones. Many batches are chosen at once."""
-        wanted = self.wanted(as_array(b"".join([batch.wire for batch in batches])))
-        return [batch for batch in select(batches, wanted) if len(batch)]
+        wire = joined_wire(batches)
+        chosen = select(batches, self.wanted(as_array(wire)), wire)
+        return [batch for batch in chosen if len(batch)]
 
 
 def ip_hook_pattern(name: str) -> HookPattern | None:
@@ -196,11 +198,22 @@ def _one_of(events: Events, member: str, values: Iterable[Any]) -> Choice:
     wanted = [int(value) if isinstance(value, int) else value for value in list(values)]
     if not wanted:
         return _none(events)
+    if column.dtype.itemsize == 1 and len(wanted) > 1:
+        chosen: Choice = _bytes(tuple(wanted))[column]
+        return chosen
     if len(wanted) > _FEW:
         from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
 
         return np.isin(column, np.array(wanted, column.dtype))
     return reduce(or_, [column == value for value in wanted])
+
+
+@cache
+def _bytes(values: tuple[int, ...]) -> Choice:
+    """Whether each value of a byte is one of these."""
+    from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
+
+    return np.isin(np.arange(1 << 8), values)
 
 
 def _all(events: Events) -> Choice:

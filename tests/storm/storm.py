@@ -20,6 +20,7 @@ from tests.kernel.support.kernel import (
     load_module,
     loaded_modules,
     splats,
+    trust_walk,
     wait_for,
 )
 from tests.storm.actor import delete_module
@@ -87,6 +88,8 @@ def run(
 def _storm_and_calm(plan: Plan, record: Record, log: KernelLog) -> None:
     if MODULE not in loaded_modules():
         load_module()
+    # whoever has loaded it may not have done so
+    trust_walk()
     _import_all()
     _no_links("before the storm")
     try:

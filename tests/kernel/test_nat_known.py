@@ -66,13 +66,15 @@ def attach(controller: Controller, make_program: MakeProgram) -> Attach:
 
 @contextmanager
 def watched(controller: Controller, where: Namespace) -> Iterator[list[EventRecord]]:
-    """Collect the events of a namespace that happen meanwhile."""
+    """Collect the events of a namespace that happen meanwhile, in the order of their times."""
     seen: list[EventRecord] = []
     with controller.events() as events:
         yield seen
         for batch in events.drain():
             seen += (event for event in decode_events(batch) if event.netns == where.inode)
         assert not events.losses.events
+    # two CPUs send theirs in any order
+    seen.sort(key=lambda event: event.time)
 
 
 def nft(where: Namespace, text: str) -> None:

@@ -49,7 +49,7 @@ from tests.kernel.support.network import enter_namespace, namespace
 SIZES: Final = {1: 1000, 20: 1000, 200: 1000, 2000: 200, 20000: 50}
 #: of these datagrams it gets fewer: it ends once its socket overflows
 _ENDS: Final = "xtables-monitor"
-_FEW: Final = 50
+_FEW: Final = 10
 _ROUNDS: Final = 3
 _PORT: Final = 61000
 #: seconds without work after which all is read: emulated readers pause for half of one

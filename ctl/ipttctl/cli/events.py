@@ -21,7 +21,7 @@ from ipttctl.cli.signals import on_ending
 from ipttctl.cli.stream_head import begin_stream
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
-from ipttctl.errors import LinkGoneError, ModuleError, UsageError
+from ipttctl.errors import KernelError, LinkGoneError, ModuleError, UsageError
 from ipttctl.link.controller import Controller
 from ipttctl.link.limits import LeftOut
 from ipttctl.link.model import Change, HistoryEntry, Link, LinkChange, LinkList
@@ -138,9 +138,13 @@ class _LeftOutSince:
 
     def total(self, told: Mapping[int, LeftOut]) -> LeftOut:
         """Those until now; a link that is gone has told the last that there is to know."""
-        now = dict(told)
-        # the module may be gone too
-        with suppress(ModuleError):
+        now = dict(self._begin)
+        for link, one in told.items():
+            # it may be older than the beginning
+            if one.packets > now.get(link, LeftOut()).packets:
+                now[link] = one
+        # the module may be gone too, or links change all the time
+        with suppress(ModuleError, KernelError):
             now |= {link.id: link.stats.left_out for link in self._controller.links()}
         of_links = (
             now[link] - self._begin.get(link, LeftOut())

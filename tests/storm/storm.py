@@ -88,7 +88,7 @@ def run(
 def _storm_and_calm(plan: Plan, record: Record, log: KernelLog) -> None:
     if MODULE not in loaded_modules():
         load_module()
-    # whoever has loaded it may not have done so
+    # others may have loaded it, and the walk not be verified
     trust_walk()
     _import_all()
     _no_links("before the storm")

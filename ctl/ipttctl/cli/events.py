@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Annotated
@@ -13,6 +13,7 @@ import typer
 from ipttctl.cli import output
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.left_out import LeftOutSince
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption, inherited
 from ipttctl.cli.output import EventPrinter
 from ipttctl.cli.printing import note
@@ -21,9 +22,8 @@ from ipttctl.cli.signals import on_ending
 from ipttctl.cli.stream_head import begin_stream
 from ipttctl.cli.subjects import ChosenNamespaces, Subjects
 from ipttctl.cli.view import EventView
-from ipttctl.errors import KernelError, LinkGoneError, ModuleError, UsageError
+from ipttctl.errors import LinkGoneError, ModuleError, UsageError
 from ipttctl.link.controller import Controller
-from ipttctl.link.limits import LeftOut
 from ipttctl.link.model import Change, HistoryEntry, Link, LinkChange, LinkList
 from ipttctl.link.names import LinkRef
 from ipttctl.link.streams import EventStream
@@ -113,7 +113,7 @@ def _follow_events(
                 rules=texts,
             )
             view = EventView(printer, None, count)
-            with _told_at_the_end(view, stream, _LeftOutSince(controller, begin, ids)):
+            with _told_at_the_end(view, stream, LeftOutSince(controller, begin, ids)):
                 while not stream.stopped and not view.full and not subjects.ended():
                     stream.wait(*subjects.descriptors())
                     view.show(stream.read(0))
@@ -127,36 +127,9 @@ def _id(controller: Controller, link: LinkRef) -> int:
     return link if isinstance(link, int) else found.id
 
 
-class _LeftOutSince:
-    """Packets that links leave out, from a moment on."""
-
-    def __init__(self, controller: Controller, begin: list[Link], ids: Collection[int]) -> None:
-        """The links ``begin`` are those of the moment, of which ``ids`` are meant; if none, all."""
-        self._controller = controller
-        self._begin = {link.id: link.stats.left_out for link in begin}
-        self._ids = ids
-
-    def total(self, told: Mapping[int, LeftOut]) -> LeftOut:
-        """Those until now; a link that is gone has told the last that there is to know."""
-        now = dict(self._begin)
-        for link, one in told.items():
-            # it may be older than the beginning
-            if one.packets > now.get(link, LeftOut()).packets:
-                now[link] = one
-        # the module may be gone too, or links change all the time
-        with suppress(ModuleError, KernelError):
-            now |= {link.id: link.stats.left_out for link in self._controller.links()}
-        of_links = (
-            now[link] - self._begin.get(link, LeftOut())
-            for link in now
-            if not self._ids or link in self._ids
-        )
-        return sum(of_links, LeftOut())
-
-
 @contextmanager
 def _told_at_the_end(
-    view: EventView, stream: EventStream, left_out: _LeftOutSince
+    view: EventView, stream: EventStream, left_out: LeftOutSince
 ) -> Iterator[None]:
     """Print the totals at the end, also if that is the module's."""
 

@@ -14,7 +14,8 @@
 /*
  * Attempts to find a patch site, with a sleep after each. ftrace_release_mod() takes the pages of a
  * module that goes out of ftrace's list while ftrace_location() walks along it without a lock: a
- * walker that is on such a page misses the rest.
+ * walker that is on such a page misses the rest. And register_kprobe() returns -EINVAL for a
+ * function that it has found, and whose module has gone before it looks at the address.
  */
 #define SITE_TRIES 10
 
@@ -57,7 +58,7 @@ int ipttrace_site_find(const char *symbol, unsigned long *site)
 
 	for (tries = 0; tries < SITE_TRIES; tries++) {
 		err = site_find(symbol, site);
-		if (err != -EOPNOTSUPP)
+		if (err != -EOPNOTSUPP && err != -EINVAL)
 			break;
 		usleep_range(100, 1000);
 	}

@@ -20,7 +20,7 @@ from guest.errors import GuestError, KernelMissingError
 from guest.job import Job, Workspace
 from guest.kernel_list import ListedKernel
 from guest.machine import Machine
-from guest.matrix import run_on_all, shared_out, table
+from guest.matrix import failures, run_on_all, shared_out, table
 from guest.runner import run, shell
 
 _EXIT_USAGE = 2
@@ -177,6 +177,9 @@ def _run(arguments: argparse.Namespace, workspace: Workspace) -> int:
         )
     ]
     print(table(outcomes))
+    # at the very end: of a long log often only that is kept
+    for line in failures(outcomes):
+        print(line)
     for sentence in selection.left_out:
         print(sentence)
     decisive = [outcome for outcome in outcomes if outcome.counts]

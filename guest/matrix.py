@@ -18,6 +18,9 @@ from guest.job import Job, Workspace, shared_directory
 from guest.machine import Machine
 from guest.runner import run
 
+#: how the lines of pytest's summary begin that name tests
+_FAILURES = ("FAILED tests/", "ERROR tests/")
+
 
 class PrefixedLines:
     """A sink that prints whole lines with a prefix; several sinks can share one stream."""
@@ -28,6 +31,8 @@ class PrefixedLines:
         self._rest = b""
         self.last = ""
         """The last line that was not empty."""
+        self.failures: list[str] = []
+        """The lines by which pytest names tests that failed."""
 
     def __call__(self, piece: bytes) -> None:
         """Take output; print the lines that are complete."""
@@ -43,7 +48,10 @@ class PrefixedLines:
     def _print(self, lines: list[bytes]) -> None:
         with self._lock:
             for line in lines:
-                self.last = line.decode(errors="replace").strip() or self.last
+                text = line.decode(errors="replace").strip()
+                self.last = text or self.last
+                if text.startswith(_FAILURES):
+                    self.failures.append(text)
                 sys.stdout.buffer.write(self._prefix + line.rstrip(b"\r") + b"\n")
             sys.stdout.buffer.flush()
 
@@ -59,6 +67,8 @@ class Outcome:
     error: GuestError | None = None
     counts: bool = True
     """Whether its failure fails the whole run."""
+    failures: tuple[str, ...] = ()
+    """A line for each test that failed."""
 
     @property
     def passed(self) -> bool:
@@ -87,6 +97,11 @@ def table(outcomes: Sequence[Outcome]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def failures(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for each test that failed, with its machine."""
+    return [f"{outcome.machine}: {line}" for outcome in outcomes for line in outcome.failures]
 
 
 def numbered(names: Sequence[str]) -> list[str]:
@@ -167,7 +182,9 @@ def run_on_all(
         last = sink.last
         if error is not None:
             sink(f"{error}\n".encode())
-        return Outcome(assigned.machine, time.monotonic() - start, status, last, error)
+        seconds = time.monotonic() - start
+        failed = tuple(sink.failures)
+        return Outcome(assigned.machine, seconds, status, last, error, failures=failed)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         try:

@@ -24,7 +24,7 @@ RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout
 test-all: KERNEL = $(shell $(GUEST) kernels test-all)
 test-all: suites module ynl ## kernel tests on -rt and preempt=full too, 1, 2 and 4 CPUs, then reloads (KERNEL=6.12-rt)
 	@status=0; \
-	$(GUEST) run --target test-all $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) --env IPTT_COEXISTENCE=whole -- \
+	$(GUEST) run --target test-all $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) --env IPTT_COEXISTENCE=whole --env IPTT_FUZZ=20000 -- \
 		$(PYTEST) $(TESTS) || status=$$?; \
 	$(RUN_RELOADS) || status=$$?; \
 	exit $$status

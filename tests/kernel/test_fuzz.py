@@ -40,7 +40,7 @@ from tests.kernel.support.maps import PERCPU_ARRAY, PROG_ARRAY, SOCKMAP, one_ele
 from tests.kernel.support.network import namespace
 from tests.kernel.support.slab import KernelMemory
 
-MESSAGES = int(os.environ.get("IPTT_FUZZ", "20000"))
+MESSAGES = int(os.environ.get("IPTT_FUZZ", "5000"))
 SEED = int(os.environ.get("IPTT_SEED", "1"))
 #: with fewer messages it depends on chance whether every sentence appears
 ENOUGH = 20_000

@@ -16,7 +16,15 @@ from guest.errors import GuestLostError
 from guest.job import Job, Workspace
 from guest.kernels import Kernel
 from guest.machine import Machine
-from guest.matrix import Outcome, PrefixedLines, numbered, run_on_all, shared_out, table
+from guest.matrix import (
+    Outcome,
+    PrefixedLines,
+    failures,
+    numbered,
+    run_on_all,
+    shared_out,
+    table,
+)
 
 
 def machine(name: str, cpus: int) -> Machine:
@@ -68,6 +76,17 @@ def test_lines_are_printed_whole_behind_the_machine(
     sink.flush()
     assert capfdbinary.readouterr().out == b"6.12/2 | one\n6.12/2 | two\n6.12/2 | \n6.12/2 | end\n"
     assert sink.last == "end"
+
+
+def test_tests_that_failed_are_named_with_their_machine() -> None:
+    sink = PrefixedLines("6.1/2 | ", threading.Lock())
+    summary = b"FAILED tests/kernel/test_a.py::test_b - assert 0\nERROR tests/kernel/test_c.py::d\n"
+    sink(b"tests/kernel/test_a.py FAILED\nSKIPPED [1] tests/e.py:1\n" + summary)
+    outcome = Outcome(machine("6.1", 2), 9, 1, "1 failed", failures=tuple(sink.failures))
+    assert failures([outcome]) == [
+        "6.1/2: FAILED tests/kernel/test_a.py::test_b - assert 0",
+        "6.1/2: ERROR tests/kernel/test_c.py::d",
+    ]
 
 
 def test_a_kernels_own_arguments_are_given_to_it() -> None:

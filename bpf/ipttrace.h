@@ -2,12 +2,11 @@
 /*
  * The contract that BPF programs of ipttrace are written against.
  *
- * A program of a table's or a chain's slot has type BPF_PROG_TYPE_KPROBE, expected attach type 0,
- * and a struct
- * pt_regs as its context, with the registers that a kprobe (entry, rule) or a kretprobe (exit) on
- * the kernel's own function would see, and a little more. Read it with the accessors below.
- * Pointers that they return point into the kernel: read through IPTTRACE_FIELD() or
- * bpf_probe_read_kernel().
+ * A program of a slot at tables, chains or the spine has type BPF_PROG_TYPE_KPROBE, expected
+ * attach type 0, and a struct pt_regs as its context, with the registers that a kprobe (entry,
+ * rule) or a kretprobe (exit) on the kernel's own function would see, and a little more. Read it
+ * with the accessors below. Pointers that they return point into the kernel: read through
+ * IPTTRACE_FIELD() or bpf_probe_read_kernel().
  *
  * A program of a netfilter hook's slot has type BPF_PROG_TYPE_SOCKET_FILTER and the packet, a
  * struct __sk_buff, as its context, just as `iptables -m bpf` runs it. See the end of this file.
@@ -172,7 +171,7 @@ IPTTRACE_INLINE unsigned long ipttrace_sixth(struct pt_regs *ctx)
 #endif
 }
 
-/* The cookie of the link's program set, or 0. In every slot of a table or chain. */
+/* The cookie of the link's program set, or 0. In every slot but packet. */
 IPTTRACE_INLINE __u64 ipttrace_cookie(struct pt_regs *ctx)
 {
 	return bpf_get_attach_cookie(ctx);
@@ -444,6 +443,89 @@ IPTTRACE_INLINE const char *ipttrace_chain_exit_chain(struct pt_regs *ctx)
 }
 
 /*
+ * The spine: entry, function, exit. Its arguments are ours, the same on every kernel.
+ *
+ * entry: a packet comes to a hook that has functions. ipttrace_entry_skb(), _state() and _tgid() as
+ * above. The packet's data begins as at chains.
+ */
+
+/* NFPROTO_* of the hook. */
+IPTTRACE_INLINE __u8 ipttrace_spine_entry_pf(struct pt_regs *ctx)
+{
+	return (__u8)PT_REGS_PARM1(ctx);
+}
+
+/* Number of the hook in its family. */
+IPTTRACE_INLINE __u32 ipttrace_spine_entry_hook(struct pt_regs *ctx)
+{
+	return (__u32)PT_REGS_PARM5(ctx);
+}
+
+/* Number of functions that the packet will meet if each accepts it. */
+IPTTRACE_INLINE __u32 ipttrace_spine_entry_functions(struct pt_regs *ctx)
+{
+	return (__u32)ipttrace_sixth(ctx);
+}
+
+/* function: a function of the hook has returned; the packet is as it left it. */
+
+/* Address of the function. */
+IPTTRACE_INLINE const void *ipttrace_function_address(struct pt_regs *ctx)
+{
+	return (const void *)PT_REGS_PARM1(ctx);
+}
+
+/* The packet, or NULL where the function took it (NF_STOLEN): it may be gone. */
+IPTTRACE_INLINE struct sk_buff *ipttrace_function_skb(struct pt_regs *ctx)
+{
+	return (struct sk_buff *)PT_REGS_PARM2(ctx);
+}
+
+IPTTRACE_INLINE const struct nf_hook_state *
+ipttrace_function_state(struct pt_regs *ctx)
+{
+	return (const struct nf_hook_state *)PT_REGS_PARM3(ctx);
+}
+
+/* Number of the function at its hook, from 1. */
+IPTTRACE_INLINE __u32 ipttrace_function_number(struct pt_regs *ctx)
+{
+	return (__u32)PT_REGS_PARM4(ctx);
+}
+
+/* Number of functions that the packet has met here, this one included. */
+IPTTRACE_INLINE __u32 ipttrace_function_count(struct pt_regs *ctx)
+{
+	return (__u32)PT_REGS_PARM5(ctx);
+}
+
+/*
+ * NF_* in the low byte, errno or queue number above it. NF_STOLEN with an errno: the function
+ * dropped the packet itself.
+ */
+IPTTRACE_INLINE __u32 ipttrace_function_verdict(struct pt_regs *ctx)
+{
+	return (__u32)ipttrace_sixth(ctx);
+}
+
+/*
+ * exit: a selected packet leaves the hook. ipttrace_exit_verdict(), _state() and _cost() as above.
+ * A packet that is to be dropped is still there.
+ */
+
+/* The packet, or NULL where it was stolen or queued: it may be gone. */
+IPTTRACE_INLINE struct sk_buff *ipttrace_spine_exit_skb(struct pt_regs *ctx)
+{
+	return (struct sk_buff *)PT_REGS_PARM2(ctx);
+}
+
+/* Number of functions that the packet met. */
+IPTTRACE_INLINE __u32 ipttrace_spine_exit_functions(struct pt_regs *ctx)
+{
+	return (__u32)PT_REGS_PARM5(ctx);
+}
+
+/*
  * packet: a packet is at a netfilter hook. Loads at constant offsets (bpf_skb_load_bytes(),
  * load_byte() of bpfcc) count from the network header; of ARP packets on their way out (arp/out)
  * from the link layer's. __sk_buff has the rest: len, protocol, mark, ifindex, ingress_ifindex,
@@ -457,9 +539,9 @@ IPTTRACE_INLINE const char *ipttrace_chain_exit_chain(struct pt_regs *ctx)
 
 /*
  * Payload: bytes that a program adds to its event. The set names a map of the program
- * (BPF_MAP_TYPE_PERCPU_ARRAY, values of 256 bytes at most). The value of element 0 when the program
- * asks for an event (rule, exit, packet) goes with that event. Elements keep their value from run
- * to run: write all of it each time.
+ * (BPF_MAP_TYPE_PERCPU_ARRAY, values of 256 bytes at most). The value of element 0 when the
+ * program asks for an event (rule, function, exit, packet) goes with that event. Elements keep
+ * their value from run to run: write all of it each time.
  */
 
 #endif /* _IPTTRACE_H */

@@ -12,29 +12,10 @@
 #include "chain.h"
 #include "follow.h"
 #include "link.h"
-#include "message.h"
 #include "nat.h"
 #include "nft_layout.h"
 #include "nft_symbols.h"
 #include "verify.h"
-
-/**
- * struct chain_place - the place of a chain link
- * @packets: what packets read of it; the first member, see struct ipttrace_link
- * @net: its network namespace; NULL if it is at all, or once @gone
- * @netns: inode number of @net, or 0
- * @gone: enum ipttrace_gone once no packet can come any more, else 0
- *
- * Owned by the link. @packets is constant. The rest is under ipttrace_lock; @net is changed under
- * ipttrace_links_index as well, since the notifier searches for it. No reference to the namespace
- * is held: packets know it by its cookie, which no other gets.
- */
-struct chain_place {
-	struct ipttrace_chain_place packets;
-	struct net *net;
-	u32 netns;
-	u32 gone;
-};
 
 /**
  * struct chain_spec - place of a chain link in an attach request
@@ -45,7 +26,7 @@ struct chain_place {
  * Owned by the request, as everything in its struct ipttrace_link_spec.
  */
 struct chain_spec {
-	struct chain_place *place;
+	struct ipttrace_chain_place *place;
 	struct net *net;
 	const struct nlattr *blamed;
 };
@@ -125,31 +106,19 @@ static int chain_get_name(char *name, const struct nlattr *attr,
 	return -EINVAL;
 }
 
-static int chain_fill(struct chain_place *place, struct nlattr **attrs,
+static int chain_fill(struct ipttrace_chain_place *place, struct nlattr **attrs,
 		      struct netlink_ext_ack *extack)
 {
-	const struct nlattr *netns = attrs[IPTTRACE_A_NETNS_FD];
-	struct net *net;
 	int err;
 
-	err = chain_get_name(place->packets.table, attrs[IPTTRACE_A_TABLE],
-			     extack);
+	err = chain_get_name(place->table, attrs[IPTTRACE_A_TABLE], extack);
 	if (!err)
-		err = chain_get_name(place->packets.chain,
-				     attrs[IPTTRACE_A_CHAIN], extack);
-	if (err || !netns)
+		err = chain_get_name(place->chain, attrs[IPTTRACE_A_CHAIN],
+				     extack);
+	if (err)
 		return err;
-	net = get_net_ns_by_fd(nla_get_u32(netns));
-	if (IS_ERR(net)) {
-		NL_SET_ERR_MSG_ATTR(
-			extack, netns,
-			"the file descriptor is not of a network namespace");
-		return PTR_ERR(net);
-	}
-	place->net = net;
-	place->netns = net->ns.inum;
-	place->packets.netns_cookie = net->net_cookie;
-	return 0;
+	return ipttrace_netns_place_get(&place->netns,
+					attrs[IPTTRACE_A_NETNS_FD], extack);
 }
 
 static int chain_parse(struct ipttrace_link_spec *link_spec,
@@ -171,7 +140,7 @@ static int chain_parse(struct ipttrace_link_spec *link_spec,
 	err = chain_fill(spec->place, attrs, extack);
 	if (err)
 		goto err_free;
-	spec->net = spec->place->net;
+	spec->net = spec->place->netns.net;
 	spec->blamed = attrs[IPTTRACE_A_NETNS_FD] ?: attrs[IPTTRACE_A_HOOK];
 	link_spec->place = spec;
 	return 0;
@@ -196,10 +165,10 @@ static int chain_takes(u32 family, const struct ipttrace_set *set,
 		       const struct nlattr *attr,
 		       struct netlink_ext_ack *extack)
 {
-	if (set->slots & BIT(IPTTRACE_SLOT_PACKET)) {
+	if (set->slots & ~IPTTRACE_TABLE_SLOTS) {
 		NL_SET_ERR_MSG_ATTR(
 			extack, attr,
-			"the packet slot is of netfilter hooks; chains have entry, rule and exit");
+			"the packet slot is of netfilter hooks, the function slot of the spine; chains have entry, rule and exit");
 		return -EINVAL;
 	}
 	if (family == NFPROTO_ARP && set->filter) {
@@ -232,12 +201,6 @@ static void chain_end(const struct ipttrace_link_spec *spec)
 
 /* --- links --------------------------------------------------------------------------------- */
 
-/* The place of a link of any kind: NULL unless it is a chain link, and attached. */
-static struct chain_place *place_of(const struct ipttrace_link *link)
-{
-	return link->hook == IPTTRACE_HOOK_CHAIN ? link->place : NULL;
-}
-
 /*
  * Collects the sets of all links at chains: a packet meets them all, so they are published
  * together.
@@ -262,8 +225,9 @@ static int chain_attach(struct ipttrace_link *link,
 	int err;
 
 	lockdep_assert_held(&ipttrace_lock);
-	err = ipttrace_verify_permits(spec->place->packets.netns_cookie,
-				      spec->blamed, extack);
+	err = ipttrace_verify_permits(IPTTRACE_HOOK_CHAIN,
+				      spec->place->netns.cookie, spec->blamed,
+				      extack);
 	if (err)
 		return err;
 	sets = chain_prepare(GFP_KERNEL);
@@ -294,9 +258,9 @@ static void chain_release(void)
 
 static u32 chain_armed(const struct ipttrace_link *link)
 {
-	const struct chain_place *place = link->place;
+	const struct ipttrace_chain_place *place = link->place;
 
-	if (place->gone ||
+	if (place->netns.gone ||
 	    !ipttrace_function_armed(&ipttrace_follow_functions[0]))
 		return 0;
 	return IPTTRACE_ARMED_CHAINS;
@@ -304,90 +268,35 @@ static u32 chain_armed(const struct ipttrace_link *link)
 
 static size_t chain_put_size(void)
 {
-	return 2 * nla_total_size(sizeof(u32)) + nla_total_size(sizeof(u64)) +
+	return ipttrace_netns_place_put_size() +
 	       2 * nla_total_size(IPTTRACE_NFT_NAME + 1);
 }
 
 static int chain_put(struct sk_buff *msg, const struct ipttrace_link *link)
 {
-	const struct chain_place *place = link->place;
-	const struct ipttrace_chain_place *packets = &place->packets;
+	const struct ipttrace_chain_place *place = link->place;
 
-	if (packets->table[0] &&
-	    nla_put_string(msg, IPTTRACE_A_TABLE, packets->table))
+	if (place->table[0] &&
+	    nla_put_string(msg, IPTTRACE_A_TABLE, place->table))
 		return -EMSGSIZE;
-	if (packets->chain[0] &&
-	    nla_put_string(msg, IPTTRACE_A_CHAIN, packets->chain))
+	if (place->chain[0] &&
+	    nla_put_string(msg, IPTTRACE_A_CHAIN, place->chain))
 		return -EMSGSIZE;
-	if (packets->netns_cookie &&
-	    (nla_put_u32(msg, IPTTRACE_A_NETNS, place->netns) ||
-	     ipttrace_put_u64(msg, IPTTRACE_A_NETNS_COOKIE,
-			      packets->netns_cookie)))
-		return -EMSGSIZE;
-	if (place->gone && nla_put_u32(msg, IPTTRACE_A_GONE, place->gone))
-		return -EMSGSIZE;
-	return 0;
+	return ipttrace_netns_place_put(msg, &place->netns);
 }
 
-/* --- namespaces that disappear ------------------------------------------------------------- */
-
-static bool in_namespace(const struct ipttrace_link *link, const void *net)
-{
-	const struct chain_place *place = place_of(link);
-
-	return place && place->net == net;
-}
-
-static void link_gone(struct ipttrace_link *link)
-{
-	struct chain_place *place = link->place;
-
-	place->gone = IPTTRACE_GONE_NETNS;
-	spin_lock(&ipttrace_links_index);
-	place->net = NULL;
-	spin_unlock(&ipttrace_links_index);
-	ipttrace_links_sequence++;
-	ipttrace_notify(link, IPTTRACE_CMD_LINK_CHANGED, 0, false);
-}
-
-static void __net_exit namespace_leaves(struct net *net)
-{
-	struct ipttrace_link *link;
-
-	if (!ipttrace_links_any(in_namespace, net))
-		return;
-	mutex_lock(&ipttrace_lock);
-	list_for_each_entry(link, &ipttrace_links, list)
-		if (in_namespace(link, net))
-			link_gone(link);
-	mutex_unlock(&ipttrace_lock);
-}
-
-static struct pernet_operations namespace_operations = {
-	.pre_exit = namespace_leaves,
-};
-
-/* Registers for namespaces that disappear, and for nf_tables. */
+/* Registers for nf_tables. */
 static int chain_init(void)
 {
 	int err;
 
-	err = register_pernet_subsys(&namespace_operations);
-	if (err)
-		return err;
 	/* before arming: it has to hear first that nf_tables comes */
 	err = ipttrace_nft_layout_init();
 	if (err)
-		goto err_pernet;
+		return err;
 	err = ipttrace_arming_init(&arming);
 	if (err)
-		goto err_layout;
-	return 0;
-
-err_layout:
-	ipttrace_nft_layout_exit();
-err_pernet:
-	unregister_pernet_subsys(&namespace_operations);
+		ipttrace_nft_layout_exit();
 	return err;
 }
 
@@ -395,7 +304,6 @@ static void chain_exit(void)
 {
 	ipttrace_arming_exit(&arming);
 	ipttrace_nft_layout_exit();
-	unregister_pernet_subsys(&namespace_operations);
 }
 
 static const int chain_attributes[] = {
@@ -408,6 +316,7 @@ static const int chain_attributes[] = {
 const struct ipttrace_hook_ops ipttrace_chain_hook = {
 	.attributes = chain_attributes,
 	.attribute_count = ARRAY_SIZE(chain_attributes),
+	.in_netns = true,
 	.init = chain_init,
 	.exit = chain_exit,
 	.parse = chain_parse,

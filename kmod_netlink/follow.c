@@ -8,16 +8,16 @@
  *
  * A handler only decides whether to redirect, and hands nothing to the replacement: see traverse.c.
  */
-#include <linux/irqflags.h>
-#include <linux/sched.h>
 #include <linux/sched/clock.h>
 
 #include "compat/ftrace.h"
 #include "compat/nft.h"
 #include "compat/regs.h"
 #include "events.h"
+#include "filter.h"
 #include "follow.h"
 #include "link.h"
+#include "nested.h"
 #include "packet.h"
 #include "selection.h"
 #include "walk.h"
@@ -28,60 +28,15 @@
 #define CHAIN_PKT_ARG 0
 #define CHAIN_CHAIN_ARG 1
 
-/*
- * Walks of a task, one inside the other: a rule that duplicates, rejects or forwards a packet sends
- * another through chains, on the same stack. Deeper ones are left to the kernel.
- */
+/* Deeper ones are left to the kernel. */
 #define NESTED_WALKS 4
 
-/* Touched with interrupts off: walks in tasks and in softirqs share it. */
 static DEFINE_PER_CPU(struct hlist_head, walks);
 
 /* The program sets that packets see; written under ipttrace_lock. */
 static struct ipttrace_sets __rcu *published;
 
 /* --- packets ------------------------------------------------------------------------------- */
-
-/* Lists a walk. False if its task is in too many already. */
-static bool walk_enter(struct ipttrace_chain_walk *walk)
-{
-	struct hlist_head *list;
-	const struct ipttrace_chain_walk *other;
-	unsigned int nested = 0;
-	unsigned long flags;
-
-	walk->task = current;
-	local_irq_save(flags);
-	list = this_cpu_ptr(&walks);
-	hlist_for_each_entry(other, list, node)
-		nested += other->task == current;
-	if (nested < NESTED_WALKS)
-		hlist_add_head(&walk->node, list);
-	local_irq_restore(flags);
-	return nested < NESTED_WALKS;
-}
-
-static void walk_leave(struct ipttrace_chain_walk *walk)
-{
-	unsigned long flags;
-
-	local_irq_save(flags);
-	hlist_del(&walk->node);
-	local_irq_restore(flags);
-}
-
-/* Counts a walk that was left out for all sets that selected the packet. */
-static noinline void count_left_out(const struct ipttrace_selection *selection)
-{
-	unsigned int i;
-
-	preempt_disable();
-	for (i = ipttrace_selection_next(selection, 0); i < selection->end;
-	     i = ipttrace_selection_next(selection, i + 1))
-		this_cpu_inc(selection->sets->set[i]->link->stats->nested);
-	ipttrace_events_count_nested();
-	preempt_enable();
-}
 
 /* Begins a walk: where it is, and what all its events have in common. */
 static __always_inline void
@@ -127,8 +82,8 @@ chain_follow(const struct ipttrace_selection *selection,
 	bool timed;
 	u64 start;
 
-	if (!walk_enter(&walk)) {
-		count_left_out(selection);
+	if (!ipttrace_nested_enter(&walk.nested, &walks, NESTED_WALKS)) {
+		ipttrace_selection_count_nested(selection);
 		return ipttrace_behind_nft_do_chain(pkt, priv);
 	}
 	walk_begin(&walk, selection, pkt, base, sp, bp);
@@ -139,7 +94,7 @@ chain_follow(const struct ipttrace_selection *selection,
 	verdict = ipttrace_walk_chains(&walk, base);
 	if (timed)
 		ipttrace_walk_exit(&walk, base, verdict, sched_clock() - start);
-	walk_leave(&walk);
+	ipttrace_nested_leave(&walk.nested);
 	if ((verdict & NF_VERDICT_MASK) == NF_DROP)
 		return ipttrace_walk_drop(pkt);
 	return verdict;
@@ -172,8 +127,8 @@ static __always_inline bool link_may_concern(const struct ipttrace_link *link,
 {
 	const struct ipttrace_chain_place *place = link->place;
 
-	if (place->netns_cookie &&
-	    place->netns_cookie != nft_net(pkt)->net_cookie)
+	if (place->netns.cookie &&
+	    place->netns.cookie != nft_net(pkt)->net_cookie)
 		return false;
 	return !link->family || link->family == chain->table->family;
 }
@@ -187,58 +142,12 @@ static __always_inline bool link_concerns(const struct ipttrace_link *link,
 	       place_names(link->place, chain);
 }
 
-static bool is_ip(const struct nft_pktinfo *pkt)
-{
-	u8 pf = pkt->state->pf;
-
-	if (pf == NFPROTO_IPV4 || pf == NFPROTO_IPV6)
-		return true;
-	return pf != NFPROTO_ARP && (pkt->skb->protocol == htons(ETH_P_IP) ||
-				     pkt->skb->protocol == htons(ETH_P_IPV6));
-}
-
-/* Runs a filter where the packet's data does not begin at its network header: at egress. */
-static noinline notrace bool filter_at_offset(const struct ipttrace_set *set,
-					      struct sk_buff *skb,
-					      unsigned int offset)
-{
-	bool wanted;
-
-	if (offset > skb_headlen(skb))
-		return false;
-	__skb_pull(skb, offset);
-	wanted = ipttrace_set_filter(set, skb);
-	__skb_push(skb, offset);
-	return wanted;
-}
-
-/* True if the set's filter lets the packet through. */
-static __always_inline bool filter_takes(const struct ipttrace_set *set,
-					 const struct nft_pktinfo *pkt)
-{
-	struct sk_buff *skb = pkt->skb;
-	bool takes;
-	int offset;
-
-	/* filters are for packets of IP */
-	if (!is_ip(pkt))
-		return false;
-	offset = skb_network_offset(skb);
-	/* BPF stays on its CPU */
-	preempt_disable_notrace();
-	if (likely(!offset))
-		takes = ipttrace_filter_run(set->filter, skb);
-	else
-		takes = offset > 0 && filter_at_offset(set, skb, offset);
-	preempt_enable_notrace();
-	return takes;
-}
-
 /* True if the set has no filter, or one that lets the packet through. */
 static __always_inline bool filter_wants(const struct ipttrace_set *set,
 					 const struct nft_pktinfo *pkt)
 {
-	return !set->filter || filter_takes(set, pkt);
+	return !set->filter ||
+	       ipttrace_set_takes(set, pkt->skb, pkt->state->pf);
 }
 
 /* The first set from number @i on whose link may be at this base chain, or the number of sets. */
@@ -470,7 +379,8 @@ redirect_if_filter_takes(struct ftrace_regs *fregs,
 			 const struct ipttrace_set *set,
 			 const struct nft_pktinfo *pkt)
 {
-	if (set->filter_draws || filter_takes(set, pkt))
+	if (set->filter_draws ||
+	    ipttrace_set_takes(set, pkt->skb, pkt->state->pf))
 		chain_redirect(fregs);
 	else
 		this_cpu_inc(set->link->stats->packets);

@@ -6,6 +6,7 @@
 
 #include "function.h"
 #include "ipttrace_netlink.h"
+#include "netns_place.h"
 
 struct ipttrace_sets;
 struct nf_hook_state;
@@ -14,14 +15,14 @@ struct sk_buff;
 
 /**
  * struct ipttrace_chain_place - the place of a chain link
- * @netns_cookie: cookie of its network namespace, or 0 for all
+ * @netns: its network namespace, or all; the first member
  * @table: name of its table, or empty for all
  * @chain: name of its base chain, or empty for all of the table
  *
- * Constant. Part of the place that chain.c owns.
+ * Owned by the link; constant but for @netns.
  */
 struct ipttrace_chain_place {
-	u64 netns_cookie;
+	struct ipttrace_netns_place netns;
 	char table[IPTTRACE_NFT_NAME + 1];
 	char chain[IPTTRACE_NFT_NAME + 1];
 };

@@ -137,12 +137,11 @@ static int function_add(struct ipttrace_function *fn,
 
 	err = function_resolve(fn, &site);
 	if (err == -EOPNOTSUPP)
-		NL_SET_ERR_MSG(
-			extack,
-			"ftrace cannot hook a function of the table code");
+		NL_SET_ERR_MSG(extack,
+			       "ftrace cannot hook a function of netfilter");
 	else if (err && (err != -ENOENT || !fn->module))
 		NL_SET_ERR_MSG(extack,
-			       "a function of the table code cannot be found");
+			       "a function of netfilter cannot be found");
 	if (err)
 		return err;
 
@@ -155,7 +154,7 @@ static int function_add(struct ipttrace_function *fn,
 		WRITE_ONCE(fn->site, 0);
 		NL_SET_ERR_MSG(
 			extack,
-			"ftrace cannot hook a function of the table code, or something else redirects it (a live patch?)");
+			"ftrace cannot hook a function of netfilter, or something else redirects it (a live patch?)");
 		return err;
 	}
 	fn->watch->armed++;
@@ -184,11 +183,11 @@ static int watch_register(struct ipttrace_watch *watch,
 	if (err == -EAGAIN)
 		NL_SET_ERR_MSG(
 			extack,
-			"somebody keeps changing the BPF programs at a function of the table code: try again");
+			"somebody keeps changing the BPF programs at a function of netfilter: try again");
 	else if (err)
 		NL_SET_ERR_MSG(
 			extack,
-			"the table code is redirected by something else (a live patch?) or ftrace is off (sysctl kernel.ftrace_enabled)");
+			"a function of netfilter is redirected by something else (a live patch?) or ftrace is off (sysctl kernel.ftrace_enabled)");
 	return err;
 }
 

@@ -7,7 +7,9 @@
 
 #include "chain.h"
 #include "hook.h"
+#include "netns_place.h"
 #include "nf.h"
+#include "spine.h"
 #include "table.h"
 
 /* Every number except 0 has a kind. */
@@ -15,6 +17,7 @@ const struct ipttrace_hook_ops *const ipttrace_hooks[IPTTRACE_HOOKS] = {
 	[IPTTRACE_HOOK_TABLE] = &ipttrace_table_hook,
 	[IPTTRACE_HOOK_NF] = &ipttrace_nf_hook,
 	[IPTTRACE_HOOK_CHAIN] = &ipttrace_chain_hook,
+	[IPTTRACE_HOOK_SPINE] = &ipttrace_spine_hook,
 };
 
 /**
@@ -27,6 +30,9 @@ int ipttrace_hooks_init(void)
 	unsigned int i;
 	int err;
 
+	err = ipttrace_netns_places_init();
+	if (err)
+		return err;
 	for (i = 1; i < IPTTRACE_HOOKS; i++) {
 		err = ipttrace_hooks[i]->init();
 		if (err)
@@ -37,6 +43,7 @@ int ipttrace_hooks_init(void)
 err_exit:
 	while (--i)
 		ipttrace_hooks[i]->exit();
+	ipttrace_netns_places_exit();
 	return err;
 }
 
@@ -49,6 +56,7 @@ void ipttrace_hooks_exit(void)
 
 	for (i = IPTTRACE_HOOKS - 1; i; i--)
 		ipttrace_hooks[i]->exit();
+	ipttrace_netns_places_exit();
 }
 
 /**

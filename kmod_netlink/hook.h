@@ -2,6 +2,7 @@
 #ifndef _IPTTRACE_HOOK_H
 #define _IPTTRACE_HOOK_H
 
+#include <linux/bits.h>
 #include <linux/gfp_types.h>
 #include <linux/list.h>
 #include <linux/netlink.h>
@@ -15,13 +16,19 @@ struct ipttrace_set;
 struct ipttrace_sets;
 
 /* Upper bound of enum ipttrace_hook: every number is below it. */
-#define IPTTRACE_HOOKS (IPTTRACE_HOOK_CHAIN + 1)
+#define IPTTRACE_HOOKS (IPTTRACE_HOOK_SPINE + 1)
+
+/* Slots of tables and of chains. */
+#define IPTTRACE_TABLE_SLOTS                                  \
+	(BIT(IPTTRACE_SLOT_ENTRY) | BIT(IPTTRACE_SLOT_RULE) | \
+	 BIT(IPTTRACE_SLOT_EXIT))
 
 /**
  * struct ipttrace_hook_ops - operations of a kind of hook
  * @attributes: attributes of an attach request that describe a place at this kind of hook; other
  *	kinds may share them
  * @attribute_count: number of @attributes
+ * @in_netns: a link's place begins with a struct ipttrace_netns_place
  * @init: start tracking the objects that places of links depend on; returns 0 or an errno
  * @exit: undo @init; no link may be left
  * @parse: check the place in an attach request, flags included, and store it as the place of the
@@ -61,6 +68,7 @@ struct ipttrace_sets;
 struct ipttrace_hook_ops {
 	const int *attributes;
 	unsigned int attribute_count;
+	bool in_netns;
 	int (*init)(void);
 	void (*exit)(void);
 	int (*parse)(struct ipttrace_link_spec *spec, struct nlattr **attrs,

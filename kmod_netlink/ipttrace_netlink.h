@@ -10,14 +10,14 @@
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
-#define IPTTRACE_FEATURES 0x3fU
-#define IPTTRACE_FINGERPRINT 0x10ecb81dU
+#define IPTTRACE_FEATURES 0x7fU
+#define IPTTRACE_FINGERPRINT 0xa7927e1bU
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
 
 /* slots are numbered from 1 to below this */
-#define IPTTRACE_SLOTS 5
+#define IPTTRACE_SLOTS 6
 /* links at one kind of hook */
 #define IPTTRACE_MAX_LINKS 128
 /* links that one transaction swaps */
@@ -39,7 +39,7 @@
 /* instructions of a classic-BPF filter (BPF_MAXINSNS) */
 #define IPTTRACE_MAX_FILTER 4096
 /* events in one message, which then fill 32 KiB of the kernel's memory */
-#define IPTTRACE_BATCH_EVENTS 90
+#define IPTTRACE_BATCH_EVENTS 86
 /* events that wait on one CPU */
 #define IPTTRACE_RING_EVENTS 4096
 /* bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN) */
@@ -85,6 +85,8 @@ enum ipttrace_feature {
 	IPTTRACE_FEATURE_ENDS = 16,
 	/* program sets that leave out events of whole packets: sample, rate, budgets */
 	IPTTRACE_FEATURE_LIMITS = 32,
+	/* links at the spine: every hook function that a packet meets */
+	IPTTRACE_FEATURE_SPINE = 64,
 };
 
 /* A place where programs run. */
@@ -95,18 +97,25 @@ enum ipttrace_hook {
 	IPTTRACE_HOOK_NF = 2,
 	/* nftables' chains: nft_do_chain */
 	IPTTRACE_HOOK_CHAIN = 3,
+	/* the functions that are registered at netfilter hooks: nf_hook_slow */
+	IPTTRACE_HOOK_SPINE = 4,
 };
 
 /* A program's role at a hook. */
 enum ipttrace_slot {
-	/* at entry of a table or base chain; its return value selects the packet */
+	/* at entry of a table, base chain or hook; its return value selects the packet */
 	IPTTRACE_SLOT_ENTRY = 1,
 	/* at each rule that a selected packet matches; non-zero emits an event */
 	IPTTRACE_SLOT_RULE = 2,
-	/* when a selected packet leaves the table or base chain; non-zero emits an event */
+	/* when a selected packet leaves that again; non-zero emits an event */
 	IPTTRACE_SLOT_EXIT = 3,
 	/* nf: at each packet; observe: non-zero emits an event; filter: 0 drops the packet */
 	IPTTRACE_SLOT_PACKET = 4,
+	/*
+	 * spine: after each function of a hook that a selected packet met; non-zero emits an
+	 * event
+	 */
+	IPTTRACE_SLOT_FUNCTION = 5,
 };
 
 /* Bits that an entry program returns; any non-zero value selects the packet. */
@@ -149,6 +158,10 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_DISAGREE = 12,
 	/* of no packet: the link's limits leave packets out; their numbers so far */
 	IPTTRACE_KIND_LEFT_OUT = 13,
+	/* spine: a function of the hook returned: see the verdict, and the packet as it left it */
+	IPTTRACE_KIND_SPINE_FUNCTION = 14,
+	/* spine: the packet left the hook with a verdict */
+	IPTTRACE_KIND_SPINE_EXIT = 15,
 };
 
 /* Bits of an event's ``flags``. */
@@ -171,6 +184,24 @@ enum ipttrace_event_flag {
 	IPTTRACE_EVENT_FLAG_QUEUE_BYPASS = 128,
 	/* table, chain: the ruleset was changing; the rule may be of a later one */
 	IPTTRACE_EVENT_FLAG_UNCERTAIN = 256,
+	/* spine: priority is valid: the function was not being removed */
+	IPTTRACE_EVENT_FLAG_PRIORITY = 512,
+};
+
+/* What conntrack says of a packet: enum ip_conntrack_info with the connection's state. */
+enum ipttrace_conntrack {
+	/* it is not tracked, by order of a rule */
+	IPTTRACE_CONNTRACK_UNTRACKED = 1,
+	/* it opens a connection */
+	IPTTRACE_CONNTRACK_NEW = 2,
+	/* it is of a connection that has seen both directions, in the original one */
+	IPTTRACE_CONNTRACK_ESTABLISHED = 3,
+	/* it opens a connection, or is an error, that belongs to a known one */
+	IPTTRACE_CONNTRACK_RELATED = 4,
+	/* it is of a connection, in the reply direction */
+	IPTTRACE_CONNTRACK_REPLY = 5,
+	/* it is an error that belongs to a known one, in the reply direction */
+	IPTTRACE_CONNTRACK_RELATED_REPLY = 6,
 };
 
 /* Why something was not seen; indexes the batch's ``lost``. */
@@ -205,20 +236,20 @@ enum ipttrace_nf_mode {
 
 /* Why an nf link is at no hook any more. */
 enum ipttrace_gone {
-	/* its network namespace was deleted; also of a chain link */
+	/* its network namespace was deleted; also of a link at chains or the spine */
 	IPTTRACE_GONE_NETNS = 1,
 	/* its device was removed, or went to another network namespace */
 	IPTTRACE_GONE_DEVICE = 2,
 };
 
 /*
- * Whether our walk through nftables' chains may stand in for the running kernel's own
- * loop.
+ * Whether a walk of ours, through chains or along the spine, may stand in for the
+ * kernel's.
  */
 enum ipttrace_walk {
-	/* not verified: chain links are taken for the verifier's namespaces only */
+	/* not verified: such links are taken for the verifier's namespaces only */
 	IPTTRACE_WALK_UNVERIFIED = 1,
-	/* it did what the kernel's loop does: chain links are taken */
+	/* it did what the kernel's loop does: such links are taken */
 	IPTTRACE_WALK_VERIFIED = 2,
 	/* it differed from the kernel's loop: for the verifier's namespaces only, as before */
 	IPTTRACE_WALK_DIFFERS = 3,
@@ -359,8 +390,9 @@ enum ipttrace_command {
 	/* a network namespace is going: nothing of it comes any more */
 	IPTTRACE_CMD_NAMESPACE_GONE = 15,
 	/*
-	 * chain links: take them for a namespace of the sender, who verifies the walk, until its
-	 * socket is closed (netns-fd); or end the verification (walk)
+	 * chain and spine links: take them for a namespace of the sender, who verifies the
+	 * walks, until its socket is closed (netns-fd); or end the verification (walk,
+	 * spine-walk)
 	 */
 	IPTTRACE_CMD_VERIFY = 16,
 	/* the generation of the rules of a legacy table in a network namespace */
@@ -400,7 +432,7 @@ enum ipttrace_a {
 	/*
 	 * u32: protocol family (NFPROTO_*). Tables: 2 (IPv4), 10 (IPv6), or 0 for both. nf:
 	 * these two, 1 (inet: both), 3 (ARP), 5 (netdev), 7 (bridge). Chain: the table's, one of
-	 * these, or 0 for all
+	 * these, or 0 for all. Spine: the hook's, likewise; 1 has those of IPv4 and IPv6
 	 */
 	IPTTRACE_A_FAMILY = 3,
 	/* u32: bits of enum link-flag */
@@ -424,8 +456,9 @@ enum ipttrace_a {
 	IPTTRACE_A_OWNER_COMM = 11,
 	/*
 	 * u32: bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is
-	 * there; 8, nftables' chains are watched. The bit of tables or chains is missing while
-	 * the module that holds their code is not loaded, a hook's when the link is gone from it
+	 * there; 8, nftables' chains are watched; 16, the spine is. The bit of tables or chains
+	 * is missing while the module that holds their code is not loaded, a hook's when the
+	 * link is gone from it
 	 */
 	IPTTRACE_A_ARMED = 12,
 	/* nest of link-stats: counters of the link */
@@ -442,13 +475,16 @@ enum ipttrace_a {
 	IPTTRACE_A_FINGERPRINT = 18,
 	/* string: version of the module */
 	IPTTRACE_A_MODULE_VERSION = 19,
-	/* u32: nf: number of the hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...) */
+	/*
+	 * u32: nf, spine: number of the hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...).
+	 * Spine: without it, all of the family
+	 */
 	IPTTRACE_A_HOOKNUM = 20,
 	/* s32: nf: place among the others at the hook, lowest first */
 	IPTTRACE_A_PRIORITY = 21,
 	/*
 	 * u32: request: file descriptor of the network namespace. nf: without it, the initial
-	 * one; chain: without it, all
+	 * one; chain, spine: without it, all
 	 */
 	IPTTRACE_A_NETNS_FD = 22,
 	/* u32: inode number of the network namespace */
@@ -579,7 +615,9 @@ enum ipttrace_a {
 	 * the link's, but while sets end that were replaced
 	 */
 	IPTTRACE_A_ENDED = 66,
-	IPTTRACE_A_MAX = 66
+	/* u32: whether links at the spine are taken */
+	IPTTRACE_A_SPINE_WALK = 67,
+	IPTTRACE_A_MAX = 67
 };
 
 /*
@@ -953,7 +991,8 @@ struct ipttrace_event {
 	__u64 chain_handle;
 	/*
 	 * chain: handle of the rule in its table; its replacement may have it too; 0 if there is
-	 * none. Disagree: number of the shadow. Left out: packets so far over a budget
+	 * none. Spine function: a number that tells it from others until the module is unloaded.
+	 * Disagree: number of the shadow. Left out: packets so far over a budget
 	 */
 	__u64 rule_handle;
 	/* id of the link */
@@ -961,8 +1000,8 @@ struct ipttrace_event {
 	/* generation of the link's program set that handled the packet */
 	__u32 generation;
 	/*
-	 * number of this passage through a table or base chain; each CPU counts its own; 0 at
-	 * netfilter hooks
+	 * number of this passage through a table, base chain or hook; each CPU counts its own; 0
+	 * at links of netfilter hooks
 	 */
 	__u32 traversal;
 	/* inode number of the network namespace, which the next one may get */
@@ -977,7 +1016,7 @@ struct ipttrace_event {
 	__u32 physin_ifindex;
 	/* port of a bridge that it goes out by, or 0 (br_netfilter) */
 	__u32 physout_ifindex;
-	/* skb->mark when the packet entered the table, or was at the hook */
+	/* skb->mark when the packet entered the table or chain, or was at the hook */
 	__u32 mark;
 	/* bytes of the packet from its network (IP, ARP) header on */
 	__u32 length;
@@ -987,23 +1026,36 @@ struct ipttrace_event {
 	 * known
 	 */
 	__u32 ruleset;
-	/* number of the rule in its chain, from 1; 0 in exit events */
+	/*
+	 * number of the rule in its chain, or of the function at its hook, from 1; 0 in exit
+	 * events
+	 */
 	__u32 rulenum;
 	/*
 	 * rules that matched in this passage so far, ends of chains and the policy included, if
-	 * flags say so
+	 * flags say so. Spine: functions that the packet met
 	 */
 	__u32 rules;
 	/*
-	 * exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet, disagree: the link's; chain
-	 * rule: these, or NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy:
-	 * NF_DROP or NF_ACCEPT
+	 * exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet, disagree: the link's; spine
+	 * function: its own; chain rule: these, or NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN
+	 * as 32 bits; chain policy: NF_DROP or NF_ACCEPT
 	 */
 	__u32 verdict;
-	/* exit, rule: errno of a drop, or number of the queue; disagree: the shadow's verdict */
+	/*
+	 * exit, rule, function: errno of a drop, or number of the queue; disagree: the shadow's
+	 * verdict
+	 */
 	__u32 verdict_data;
-	/* packet, disagree: priority of the link at its netfilter hook */
+	/*
+	 * packet, disagree: priority of the link at its netfilter hook. Spine function: the
+	 * function's, if flags say so
+	 */
 	__s32 priority;
+	/* spine: skb->priority */
+	__u32 skb_priority;
+	/* spine: mark of the connection */
+	__u32 ct_mark;
 	/* source port, host byte order */
 	__u16 sport;
 	/* destination port, host byte order */
@@ -1018,6 +1070,14 @@ struct ipttrace_event {
 	__u16 flags;
 	/* chain: jumps that the packet has not returned from */
 	__u16 depth;
+	/* spine: zone of the connection in the packet's direction */
+	__u16 ct_zone;
+	/* spine: what conntrack says of the packet (enum conntrack); 0 if nothing */
+	__u16 ct_state;
+	/* spine: time to live, or IPv6 hop limit */
+	__u16 ttl;
+	/* spine: type of service, or IPv6 traffic class: DSCP and ECN */
+	__u16 tos;
 	/* what the event reports */
 	__u8 kind;
 	/* NFPROTO_* of the hook that the packet was at */
@@ -1048,9 +1108,9 @@ struct ipttrace_event {
 	char physin_name[16];
 	/* name of the bridge's port that it goes out by */
 	char physout_name[16];
-	/* name of the table */
+	/* name of the table. Spine function: module that has it; empty if it is built in */
 	char table[32];
-	/* name of the chain; exit: of the hook's chain */
+	/* name of the chain; exit: of the hook's chain. Spine function: its name */
 	char chain[32];
 	/* chain rule: name of the chain that it jumps or goes to */
 	char target[32];

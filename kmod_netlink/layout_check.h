@@ -28,7 +28,7 @@ static_assert(offsetof(struct ipttrace_batch, event_size) == 48,
 	      "batch.event_size");
 static_assert(offsetof(struct ipttrace_batch, reserved) == 52,
 	      "batch.reserved");
-static_assert(sizeof(struct ipttrace_event) == 344, "struct ipttrace_event");
+static_assert(sizeof(struct ipttrace_event) == 360, "struct ipttrace_event");
 static_assert(offsetof(struct ipttrace_event, time) == 0,
 	      "event.time");
 static_assert(offsetof(struct ipttrace_event, skb) == 8,
@@ -77,55 +77,67 @@ static_assert(offsetof(struct ipttrace_event, verdict_data) == 116,
 	      "event.verdict_data");
 static_assert(offsetof(struct ipttrace_event, priority) == 120,
 	      "event.priority");
-static_assert(offsetof(struct ipttrace_event, sport) == 124,
+static_assert(offsetof(struct ipttrace_event, skb_priority) == 124,
+	      "event.skb_priority");
+static_assert(offsetof(struct ipttrace_event, ct_mark) == 128,
+	      "event.ct_mark");
+static_assert(offsetof(struct ipttrace_event, sport) == 132,
 	      "event.sport");
-static_assert(offsetof(struct ipttrace_event, dport) == 126,
+static_assert(offsetof(struct ipttrace_event, dport) == 134,
 	      "event.dport");
-static_assert(offsetof(struct ipttrace_event, icmp_id) == 128,
+static_assert(offsetof(struct ipttrace_event, icmp_id) == 136,
 	      "event.icmp_id");
-static_assert(offsetof(struct ipttrace_event, ethertype) == 130,
+static_assert(offsetof(struct ipttrace_event, ethertype) == 138,
 	      "event.ethertype");
-static_assert(offsetof(struct ipttrace_event, arp_operation) == 132,
+static_assert(offsetof(struct ipttrace_event, arp_operation) == 140,
 	      "event.arp_operation");
-static_assert(offsetof(struct ipttrace_event, flags) == 134,
+static_assert(offsetof(struct ipttrace_event, flags) == 142,
 	      "event.flags");
-static_assert(offsetof(struct ipttrace_event, depth) == 136,
+static_assert(offsetof(struct ipttrace_event, depth) == 144,
 	      "event.depth");
-static_assert(offsetof(struct ipttrace_event, kind) == 138,
+static_assert(offsetof(struct ipttrace_event, ct_zone) == 146,
+	      "event.ct_zone");
+static_assert(offsetof(struct ipttrace_event, ct_state) == 148,
+	      "event.ct_state");
+static_assert(offsetof(struct ipttrace_event, ttl) == 150,
+	      "event.ttl");
+static_assert(offsetof(struct ipttrace_event, tos) == 152,
+	      "event.tos");
+static_assert(offsetof(struct ipttrace_event, kind) == 154,
 	      "event.kind");
-static_assert(offsetof(struct ipttrace_event, pf) == 139,
+static_assert(offsetof(struct ipttrace_event, pf) == 155,
 	      "event.pf");
-static_assert(offsetof(struct ipttrace_event, hook) == 140,
+static_assert(offsetof(struct ipttrace_event, hook) == 156,
 	      "event.hook");
-static_assert(offsetof(struct ipttrace_event, family) == 141,
+static_assert(offsetof(struct ipttrace_event, family) == 157,
 	      "event.family");
-static_assert(offsetof(struct ipttrace_event, protocol) == 142,
+static_assert(offsetof(struct ipttrace_event, protocol) == 158,
 	      "event.protocol");
-static_assert(offsetof(struct ipttrace_event, tcp_flags) == 143,
+static_assert(offsetof(struct ipttrace_event, tcp_flags) == 159,
 	      "event.tcp_flags");
-static_assert(offsetof(struct ipttrace_event, icmp_type) == 144,
+static_assert(offsetof(struct ipttrace_event, icmp_type) == 160,
 	      "event.icmp_type");
-static_assert(offsetof(struct ipttrace_event, icmp_code) == 145,
+static_assert(offsetof(struct ipttrace_event, icmp_code) == 161,
 	      "event.icmp_code");
-static_assert(offsetof(struct ipttrace_event, dmac) == 146,
+static_assert(offsetof(struct ipttrace_event, dmac) == 162,
 	      "event.dmac");
-static_assert(offsetof(struct ipttrace_event, saddr) == 152,
+static_assert(offsetof(struct ipttrace_event, saddr) == 168,
 	      "event.saddr");
-static_assert(offsetof(struct ipttrace_event, daddr) == 168,
+static_assert(offsetof(struct ipttrace_event, daddr) == 184,
 	      "event.daddr");
-static_assert(offsetof(struct ipttrace_event, in_name) == 184,
+static_assert(offsetof(struct ipttrace_event, in_name) == 200,
 	      "event.in_name");
-static_assert(offsetof(struct ipttrace_event, out_name) == 200,
+static_assert(offsetof(struct ipttrace_event, out_name) == 216,
 	      "event.out_name");
-static_assert(offsetof(struct ipttrace_event, physin_name) == 216,
+static_assert(offsetof(struct ipttrace_event, physin_name) == 232,
 	      "event.physin_name");
-static_assert(offsetof(struct ipttrace_event, physout_name) == 232,
+static_assert(offsetof(struct ipttrace_event, physout_name) == 248,
 	      "event.physout_name");
-static_assert(offsetof(struct ipttrace_event, table) == 248,
+static_assert(offsetof(struct ipttrace_event, table) == 264,
 	      "event.table");
-static_assert(offsetof(struct ipttrace_event, chain) == 280,
+static_assert(offsetof(struct ipttrace_event, chain) == 296,
 	      "event.chain");
-static_assert(offsetof(struct ipttrace_event, target) == 312,
+static_assert(offsetof(struct ipttrace_event, target) == 328,
 	      "event.target");
 
 #endif /* _IPTTRACE_LAYOUT_CHECK_H */

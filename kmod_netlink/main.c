@@ -19,7 +19,7 @@
  * restore.c	links parked, and restored in the next module
  * restore_parse.c	what a link was in the module before, as a request says it
  * restore_command.c	the commands of who does that
- * hook.c	the kinds of hooks that there are: table.c, nf.c and chain.c
+ * hook.c	the kinds of hooks that there are: table.c, nf.c, chain.c, spine.c
  * program.c	program sets: checking and filling them
  * payload.c	payloads: bytes that a program adds to its event
  * nf.c		the nf hook: links at netfilter's own hooks
@@ -29,6 +29,13 @@
  * frame.c	the rules that the kernel reports for them
  * replace.c	the rules of legacy tables are numbered whenever they are replaced
  * ruleset.c	the command that asks for these numbers
+ * netns_place.c	links that are in one network namespace, or in all
+ * filter.c	filters on packets whose data begins elsewhere
+ * nested.c	walks inside walks
+ * spine.c	the spine hook: links at the functions of netfilter's hooks
+ * spine_walk.c	packets on their way from function to function
+ * spine_packet.c	the description of what functions change in a packet
+ * hook_names.c	names of these functions
  * chain.c	the chain hook: links at nftables' chains
  * follow.c	packets that come to base chains
  * walk.c	packets on their way from rule to rule

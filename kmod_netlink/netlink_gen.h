@@ -72,8 +72,9 @@ int ipttrace_nl_history_doit(struct sk_buff *skb, struct genl_info *info);
 int ipttrace_nl_adopt_doit(struct sk_buff *skb, struct genl_info *info);
 
 /*
- * chain links: take them for a namespace of the sender, who verifies the walk, until its
- * socket is closed (netns-fd); or end the verification (walk)
+ * chain and spine links: take them for a namespace of the sender, who verifies the
+ * walks, until its socket is closed (netns-fd); or end the verification (walk,
+ * spine-walk)
  */
 int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info);
 

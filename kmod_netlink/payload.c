@@ -11,10 +11,8 @@
 
 IPTTRACE_IMPORT_BPF_INTERNAL;
 
-/* The programs of these slots ask for events. */
-#define EMITTING_SLOTS                                       \
-	(BIT(IPTTRACE_SLOT_RULE) | BIT(IPTTRACE_SLOT_EXIT) | \
-	 BIT(IPTTRACE_SLOT_PACKET))
+/* The programs of all other slots ask for events. */
+#define EMITTING_SLOTS (~BIT(IPTTRACE_SLOT_ENTRY))
 
 static int payload_check(const struct ipttrace_set *set,
 			 const struct bpf_map *map, const struct nlattr *attr,

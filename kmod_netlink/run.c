@@ -198,3 +198,19 @@ void ipttrace_selection_run(const struct ipttrace_selection *selection,
 		programs_end();
 	}
 }
+
+/**
+ * ipttrace_selection_count_nested - count a walk that is left out: there are too many around it
+ * @selection: the program sets that would follow the packet
+ */
+void ipttrace_selection_count_nested(const struct ipttrace_selection *selection)
+{
+	unsigned int i;
+
+	preempt_disable();
+	for (i = ipttrace_selection_next(selection, 0); i < selection->end;
+	     i = ipttrace_selection_next(selection, i + 1))
+		this_cpu_inc(selection->sets->set[i]->link->stats->nested);
+	ipttrace_events_count_nested();
+	preempt_enable();
+}

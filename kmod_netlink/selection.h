@@ -34,6 +34,8 @@ void ipttrace_selection_run(const struct ipttrace_selection *selection,
 			    enum ipttrace_slot slot,
 			    struct ipttrace_event *event, struct pt_regs *regs);
 
+void ipttrace_selection_count_nested(const struct ipttrace_selection *selection);
+
 /*
  * The first selected set whose number is @i or more; @end or more if there is none. Inline, unlike
  * find_next_bit(): packets go through a few words only.

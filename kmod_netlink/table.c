@@ -71,10 +71,10 @@ static int table_takes(u32 family, const struct ipttrace_set *set,
 		       const struct nlattr *attr,
 		       struct netlink_ext_ack *extack)
 {
-	if (set->slots & BIT(IPTTRACE_SLOT_PACKET)) {
+	if (set->slots & ~IPTTRACE_TABLE_SLOTS) {
 		NL_SET_ERR_MSG_ATTR(
 			extack, attr,
-			"the packet slot is of netfilter hooks; tables have entry, rule and exit");
+			"the packet slot is of netfilter hooks, the function slot of the spine; tables have entry, rule and exit");
 		return -EINVAL;
 	}
 	return 0;

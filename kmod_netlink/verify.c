@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Whether the walk through nftables' chains may run. The kernel's headers do not show the loop that
- * it stands in for, so it runs for everybody only where somebody has verified on this very kernel
- * that it does the same. Until then it runs in network namespaces of the verifier alone. It runs
- * for nobody where the kernel's structures do not lie where it would find them.
+ * Whether the walks through nftables' chains (walk.c) and along the spine (spine_walk.c) may run.
+ * The kernel's headers do not show the loops that they stand in for, so they run for everybody only
+ * where somebody has verified on this very kernel that they do the same. Until then they run in
+ * network namespaces of the verifier alone. The one through chains runs for nobody where the
+ * kernel's structures do not lie where it would find them.
  */
 #include <linux/netlink.h>
 #include <net/net_namespace.h>
 
 #include "compat/nft.h"
+#include "hook.h"
 #include "link.h"
 #include "nft_layout.h"
 #include "verify.h"
@@ -26,8 +28,12 @@ struct trial {
 /* Under ipttrace_links_index, since a closing socket is not to wait for ipttrace_lock. */
 static struct trial trials[IPTTRACE_MAX_TRIALS];
 /* Under ipttrace_lock. */
-static enum ipttrace_walk state = IPTTRACE_WALK_UNVERIFIED;
-/* Under ipttrace_lock: whoever verified it trusts it although something could not be compared. */
+static enum ipttrace_walk states[IPTTRACE_HOOKS] = {
+	[IPTTRACE_HOOK_CHAIN] = IPTTRACE_WALK_UNVERIFIED,
+	[IPTTRACE_HOOK_SPINE] = IPTTRACE_WALK_UNVERIFIED,
+};
+
+/* Under ipttrace_lock: whoever verified that of chains trusts it although not all was compared. */
 static bool although_not_compared;
 
 /* The trial in a namespace by a socket; by any socket if @portid is 0. NULL if there is none. */
@@ -76,43 +82,59 @@ static int refuse(const char *sentence, const struct nlattr *attr,
 	return -EOPNOTSUPP;
 }
 
+/* Refuses a chain link where the structures of nf_tables do not permit it. */
+static int layouts_permit(u64 netns_cookie, const struct nlattr *attr,
+			  struct netlink_ext_ack *extack)
+{
+	enum ipttrace_layout layout;
+	const char *why;
+
+	layout = ipttrace_nft_layout(&why);
+	if (layout == IPTTRACE_LAYOUT_DIFFERS)
+		return refuse(why, attr, extack);
+	if (layout == IPTTRACE_LAYOUT_UNKNOWN && !although_not_compared &&
+	    !(netns_cookie && is_trial(netns_cookie)))
+		return refuse(why, attr, extack);
+	return 0;
+}
+
 /**
- * ipttrace_verify_permits - check whether a chain link may be made
+ * ipttrace_verify_permits - check whether a link may be made whose packets we walk with
+ * @hook: kind of hook: chains or the spine
  * @netns_cookie: cookie of its network namespace, or 0 for all
  * @attr: attribute to blame
  * @extack: extended ACK, set on error
  *
  * Context: with ipttrace_lock held.
  * In a verifier's namespace it may, whatever was found before, since it may be verified once more;
- * but not if the layouts of structures differ.
+ * but not at chains if the layouts of structures differ.
  *
  * Return: 0; -EOPNOTSUPP if the walk differs from the kernel's loop, or that is not known.
  */
-int ipttrace_verify_permits(u64 netns_cookie, const struct nlattr *attr,
+int ipttrace_verify_permits(enum ipttrace_hook hook, u64 netns_cookie,
+			    const struct nlattr *attr,
 			    struct netlink_ext_ack *extack)
 {
-	enum ipttrace_layout layout;
-	const char *why;
+	int err = 0;
 
 	lockdep_assert_held(&ipttrace_lock);
-	layout = ipttrace_nft_layout(&why);
-	if (layout == IPTTRACE_LAYOUT_DIFFERS)
-		return refuse(why, attr, extack);
+	if (hook == IPTTRACE_HOOK_CHAIN)
+		err = layouts_permit(netns_cookie, attr, extack);
+	if (err)
+		return err;
 	if (netns_cookie && is_trial(netns_cookie))
 		return 0;
-	if (layout == IPTTRACE_LAYOUT_UNKNOWN && !although_not_compared)
-		return refuse(why, attr, extack);
-	if (state == IPTTRACE_WALK_VERIFIED)
+	if (states[hook] == IPTTRACE_WALK_VERIFIED)
 		return 0;
-	if (state == IPTTRACE_WALK_DIFFERS) {
+	if (states[hook] == IPTTRACE_WALK_DIFFERS) {
 		NL_SET_ERR_MSG_ATTR(
 			extack, attr,
-			"on this kernel the walk through chains does not do what the kernel does");
+			"on this kernel the walk there does not do what the kernel does");
 		return -EOPNOTSUPP;
 	}
 	NL_SET_ERR_MSG_ATTR(
 		extack, attr,
-		"the walk through chains is not verified on this kernel yet: see ipttctl module verify");
+		"the walk there is not verified on this kernel yet: see ipttctl module verify");
 	return -EOPNOTSUPP;
 }
 
@@ -121,7 +143,7 @@ static bool is_overtaken(enum ipttrace_layout layout)
 {
 	lockdep_assert_held(&ipttrace_lock);
 	return layout == IPTTRACE_LAYOUT_UNKNOWN && !although_not_compared &&
-	       state == IPTTRACE_WALK_VERIFIED;
+	       states[IPTTRACE_HOOK_CHAIN] == IPTTRACE_WALK_VERIFIED;
 }
 
 static int layouts_compare(bool found)
@@ -135,7 +157,7 @@ static int layouts_compare(bool found)
 	mutex_lock(&ipttrace_lock);
 	if (is_overtaken(ipttrace_nft_layout(&why)) &&
 	    !ipttrace_links_count(IPTTRACE_HOOK_CHAIN))
-		state = IPTTRACE_WALK_UNVERIFIED;
+		states[IPTTRACE_HOOK_CHAIN] = IPTTRACE_WALK_UNVERIFIED;
 	mutex_unlock(&ipttrace_lock);
 	return 0;
 }
@@ -181,7 +203,7 @@ int ipttrace_verify_layouts(struct netlink_ext_ack *extack)
 }
 
 /**
- * ipttrace_verify_try - take chain links for a network namespace of a verifier
+ * ipttrace_verify_try - take links at chains and the spine for a network namespace of a verifier
  * @net: the namespace, a throw-away one
  * @portid: the verifier's socket; closing it ends this
  * @attr: attribute to blame
@@ -219,19 +241,20 @@ int ipttrace_verify_try(const struct net *net, u32 portid,
 }
 
 /**
- * ipttrace_verify_end - tell how a verification ended
+ * ipttrace_verify_end - tell how the verification of a walk ended
+ * @hook: kind of hook: chains or the spine
  * @walk: the result, which holds until the module is unloaded
  * @anyway: trust it although no source of this kernel's series was compared with the walk, or the
- *	layouts of its structures were not
+ *	layouts of the structures of chains were not
  * @attr: attribute to blame
  * @extack: extended ACK, set on error
  *
  * Context: with ipttrace_lock held.
  * Return: 0; -EOPNOTSUPP if the kernel's series or its layouts were not compared, or these differ;
- * -EBUSY if links are at chains that the result does not permit.
+ * -EBUSY if there are links that the result does not permit.
  */
-int ipttrace_verify_end(enum ipttrace_walk walk, bool anyway,
-			const struct nlattr *attr,
+int ipttrace_verify_end(enum ipttrace_hook hook, enum ipttrace_walk walk,
+			bool anyway, const struct nlattr *attr,
 			struct netlink_ext_ack *extack)
 {
 	bool verified = walk == IPTTRACE_WALK_VERIFIED;
@@ -240,8 +263,9 @@ int ipttrace_verify_end(enum ipttrace_walk walk, bool anyway,
 
 	lockdep_assert_held(&ipttrace_lock);
 	layout = ipttrace_nft_layout(&why);
-	if (verified && (layout == IPTTRACE_LAYOUT_DIFFERS ||
-			 (layout == IPTTRACE_LAYOUT_UNKNOWN && !anyway)))
+	if (verified && hook == IPTTRACE_HOOK_CHAIN &&
+	    (layout == IPTTRACE_LAYOUT_DIFFERS ||
+	     (layout == IPTTRACE_LAYOUT_UNKNOWN && !anyway)))
 		return refuse(why, attr, extack);
 	if (verified && !ipttrace_nft_compared() && !anyway) {
 		NL_SET_ERR_MSG_ATTR(
@@ -249,12 +273,14 @@ int ipttrace_verify_end(enum ipttrace_walk walk, bool anyway,
 			"no source of this kernel's series was compared with the walk");
 		return -EOPNOTSUPP;
 	}
-	if (!verified && ipttrace_links_count(IPTTRACE_HOOK_CHAIN)) {
-		NL_SET_ERR_MSG_ATTR(extack, attr, "there are chain links");
+	if (!verified && ipttrace_links_count(hook)) {
+		NL_SET_ERR_MSG_ATTR(extack, attr,
+				    "there are links by this walk");
 		return -EBUSY;
 	}
-	state = walk;
-	although_not_compared = anyway;
+	states[hook] = walk;
+	if (hook == IPTTRACE_HOOK_CHAIN)
+		although_not_compared = anyway;
 	return 0;
 }
 
@@ -276,12 +302,13 @@ void ipttrace_verify_release(u32 portid)
 }
 
 /**
- * ipttrace_verify_state - tell what is known of the walk on this kernel
+ * ipttrace_verify_state - tell what is known of a walk on this kernel
+ * @hook: kind of hook: chains or the spine
  *
  * Context: with ipttrace_lock held.
  */
-enum ipttrace_walk ipttrace_verify_state(void)
+enum ipttrace_walk ipttrace_verify_state(enum ipttrace_hook hook)
 {
 	lockdep_assert_held(&ipttrace_lock);
-	return state;
+	return states[hook];
 }

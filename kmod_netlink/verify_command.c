@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The command of verifiers: it names a network namespace to try the walk through chains in, or says
- * how that ended (verify.c).
+ * The command of verifiers: it names a network namespace to try our walks in, or says how that
+ * ended (verify.c).
  */
 #include <net/net_namespace.h>
 
@@ -13,7 +13,7 @@
 #include "verify.h"
 
 /**
- * ipttrace_put_walk - add to a message whether chain links are taken, and why not
+ * ipttrace_put_walk - add to a message whether links by our walks are taken, and why not
  * @msg: the message
  *
  * Context: process, without ipttrace_lock.
@@ -22,16 +22,18 @@
 int ipttrace_put_walk(struct sk_buff *msg)
 {
 	const char *refusal;
-	u32 walk, layout;
+	u32 walk, spine, layout;
 
 	mutex_lock(&ipttrace_lock);
-	walk = ipttrace_verify_state();
+	walk = ipttrace_verify_state(IPTTRACE_HOOK_CHAIN);
+	spine = ipttrace_verify_state(IPTTRACE_HOOK_SPINE);
 	layout = ipttrace_nft_layout(&refusal);
 	mutex_unlock(&ipttrace_lock);
 	if (nla_put_u32(msg, IPTTRACE_A_WALK, walk) ||
 	    nla_put_u32(msg, IPTTRACE_A_WALK_COMPARED,
 			ipttrace_nft_compared()) ||
-	    nla_put_u32(msg, IPTTRACE_A_WALK_LAYOUT, layout))
+	    nla_put_u32(msg, IPTTRACE_A_WALK_LAYOUT, layout) ||
+	    nla_put_u32(msg, IPTTRACE_A_SPINE_WALK, spine))
 		return -EMSGSIZE;
 	if (refusal && nla_put_string(msg, IPTTRACE_A_WALK_REFUSAL, refusal))
 		return -EMSGSIZE;
@@ -43,16 +45,22 @@ static int verify(struct genl_info *info, const struct net *net)
 {
 	const struct nlattr *netns = info->attrs[IPTTRACE_A_NETNS_FD];
 	const struct nlattr *walk = info->attrs[IPTTRACE_A_WALK];
+	const struct nlattr *spine = info->attrs[IPTTRACE_A_SPINE_WALK];
 	const struct nlattr *compared = info->attrs[IPTTRACE_A_WALK_COMPARED];
+	bool anyway = compared && !nla_get_u32(compared);
 	int err = 0;
 
 	if (net)
 		err = ipttrace_verify_try(net, info->snd_portid, netns,
 					  info->extack);
 	if (!err && walk)
-		err = ipttrace_verify_end(nla_get_u32(walk),
-					  compared && !nla_get_u32(compared),
-					  walk, info->extack);
+		err = ipttrace_verify_end(IPTTRACE_HOOK_CHAIN,
+					  nla_get_u32(walk), anyway, walk,
+					  info->extack);
+	if (!err && spine)
+		err = ipttrace_verify_end(IPTTRACE_HOOK_SPINE,
+					  nla_get_u32(spine), anyway, spine,
+					  info->extack);
 	return err;
 }
 
@@ -64,7 +72,8 @@ int ipttrace_nl_verify_doit(struct sk_buff *skb, struct genl_info *info)
 	void *header;
 	int err;
 
-	if (!netns && !info->attrs[IPTTRACE_A_WALK]) {
+	if (!netns && !info->attrs[IPTTRACE_A_WALK] &&
+	    !info->attrs[IPTTRACE_A_SPINE_WALK]) {
 		NL_SET_ERR_MSG(
 			info->extack,
 			"neither a network namespace nor a result is given");

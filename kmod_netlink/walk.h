@@ -8,6 +8,7 @@
 
 #include "compat/nft.h"
 #include "ipttrace_netlink.h"
+#include "nested.h"
 
 struct ipttrace_selection;
 
@@ -27,8 +28,7 @@ struct ipttrace_position {
 
 /**
  * struct ipttrace_chain_walk - a selected packet on its way through a base chain
- * @node: in the walks of this CPU
- * @task: the task that it is in, or that the softirq it is in has interrupted
+ * @nested: in the walks of this CPU
  * @pkt: the packet
  * @selection: the program sets that follow it
  * @slots: slots in which any of them has a program
@@ -45,8 +45,7 @@ struct ipttrace_position {
  * Lives on the stack of chain_follow() of follow.c, and stays on one CPU.
  */
 struct ipttrace_chain_walk {
-	struct hlist_node node;
-	const struct task_struct *task;
+	struct ipttrace_nested nested;
 	struct nft_pktinfo *pkt;
 	const struct ipttrace_selection *selection;
 	unsigned long slots;

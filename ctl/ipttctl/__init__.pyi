@@ -56,6 +56,8 @@ from ipttctl.hooks.hook import HookIdentity as HookIdentity
 from ipttctl.hooks.nf import Mode as Mode
 from ipttctl.hooks.nf import NfHook as NfHook
 from ipttctl.hooks.nf import NfOptions as NfOptions
+from ipttctl.hooks.spine import SpineHook as SpineHook
+from ipttctl.hooks.spine import SpineOptions as SpineOptions
 from ipttctl.hooks.table import IpVersion as IpVersion
 from ipttctl.hooks.table import TableHook as TableHook
 from ipttctl.hooks.table import TableOptions as TableOptions
@@ -154,6 +156,7 @@ from ipttproto import ArpHook as ArpHook
 from ipttproto import ArpOperation as ArpOperation
 from ipttproto import Command as Command
 from ipttproto import Comparison as Comparison
+from ipttproto import Conntrack as Conntrack
 from ipttproto import Counter as Counter
 from ipttproto import DetachReason as DetachReason
 from ipttproto import EventBatch as EventBatch

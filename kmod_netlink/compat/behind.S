@@ -45,3 +45,4 @@ BEHIND nft_do_chain
 BEHIND nft_trace_init
 BEHIND nft_trace_notify
 BEHIND nf_nat_inet_fn
+BEHIND nf_hook_slow

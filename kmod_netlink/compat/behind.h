@@ -38,6 +38,9 @@ IPTTRACE_BEHIND(struct xt_table_info *, xt_replace_table,
 		struct xt_table *table, unsigned int num_counters,
 		struct xt_table_info *newinfo, int *error);
 
+IPTTRACE_BEHIND(int, nf_hook_slow, struct sk_buff *skb,
+		struct nf_hook_state *state,
+		const struct nf_hook_entries *entries, unsigned int i);
 IPTTRACE_BEHIND(unsigned long, kallsyms_lookup_name, const char *name);
 
 #endif /* _IPTTRACE_COMPAT_BEHIND_H */

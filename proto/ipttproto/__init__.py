@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from ipttproto.batches import EventBatch, event_dtype, parse_batch
 from ipttproto.enumerations import (
+    SPINE_SLOTS,
     TABLE_SLOTS,
     Action,
     Comparison,
+    Conntrack,
     Counter,
     DetachReason,
     Emit,
@@ -60,6 +62,7 @@ __all__ = [
     "FAMILY",
     "FINGERPRINT",
     "MINOR",
+    "SPINE_SLOTS",
     "TABLE_SLOTS",
     "VERSION",
     "Acknowledgement",
@@ -68,6 +71,7 @@ __all__ = [
     "ArpOperation",
     "Command",
     "Comparison",
+    "Conntrack",
     "Counter",
     "DetachReason",
     "Done",

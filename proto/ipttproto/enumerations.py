@@ -62,6 +62,7 @@ class Feature(DocumentedFlag):
     UPGRADES = 8, "links are parked, and restored by the next module"
     ENDS = 16, "when a swap is answered (swap-ack), and the end of the sets that it replaces"
     LIMITS = 32, "program sets that leave out events of whole packets: sample, rate, budgets"
+    SPINE = 64, "links at the spine: every hook function that a packet meets"
 
 
 class Hook(Documented):
@@ -70,19 +71,28 @@ class Hook(Documented):
     TABLE = 1, "iptables' tables: ipt_do_table and ip6t_do_table"
     NF = 2, "a netfilter hook of a network namespace"
     CHAIN = 3, "nftables' chains: nft_do_chain"
+    SPINE = 4, "the functions that are registered at netfilter hooks: nf_hook_slow", Feature.SPINE
 
 
 class Slot(Documented):
     """A program's role at a hook."""
 
-    ENTRY = 1, "at entry of a table or base chain; its return value selects the packet"
+    ENTRY = 1, "at entry of a table, base chain or hook; its return value selects the packet"
     RULE = 2, "at each rule that a selected packet matches; non-zero emits an event"
-    EXIT = 3, "when a selected packet leaves the table or base chain; non-zero emits an event"
+    EXIT = 3, "when a selected packet leaves that again; non-zero emits an event"
     PACKET = 4, "nf: at each packet; observe: non-zero emits an event; filter: 0 drops the packet"
+    FUNCTION = (
+        5,
+        "spine: after each function of a hook that a selected packet met; non-zero emits an event",
+        Feature.SPINE,
+    )
 
 
 TABLE_SLOTS: Final = (Slot.ENTRY, Slot.RULE, Slot.EXIT)
 """The slots of tables and of chains."""
+
+SPINE_SLOTS: Final = (Slot.ENTRY, Slot.FUNCTION, Slot.EXIT)
+"""The slots of the spine."""
 
 
 class Select(DocumentedFlag):
@@ -113,6 +123,12 @@ class Kind(Documented):
     CHAIN_KNOWN = 11, "chain: a NAT chain was not consulted: NAT knows the packet's connection"
     DISAGREE = 12, "nf: the link's shadow decided otherwise than the link: see both verdicts"
     LEFT_OUT = 13, "of no packet: the link's limits leave packets out; their numbers so far"
+    SPINE_FUNCTION = (
+        14,
+        "spine: a function of the hook returned: see the verdict, and the packet as it left it",
+        Feature.SPINE,
+    )
+    SPINE_EXIT = 15, "spine: the packet left the hook with a verdict", Feature.SPINE
 
 
 class EventFlag(DocumentedFlag):
@@ -127,6 +143,18 @@ class EventFlag(DocumentedFlag):
     COUNTED = 64, "rules is valid: the matching rules of this passage are counted"
     QUEUE_BYPASS = 128, "rule, exit: the packet passes if nobody listens at the queue"
     UNCERTAIN = 256, "table, chain: the ruleset was changing; the rule may be of a later one"
+    PRIORITY = 512, "spine: priority is valid: the function was not being removed", Feature.SPINE
+
+
+class Conntrack(Documented):
+    """What conntrack says of a packet: enum ip_conntrack_info with the connection's state."""
+
+    UNTRACKED = 1, "it is not tracked, by order of a rule"
+    NEW = 2, "it opens a connection"
+    ESTABLISHED = 3, "it is of a connection that has seen both directions, in the original one"
+    RELATED = 4, "it opens a connection, or is an error, that belongs to a known one"
+    REPLY = 5, "it is of a connection, in the reply direction"
+    RELATED_REPLY = 6, "it is an error that belongs to a known one, in the reply direction"
 
 
 class Loss(Documented):
@@ -160,15 +188,15 @@ class NfMode(Documented):
 class Gone(Documented):
     """Why an nf link is at no hook any more."""
 
-    NETNS = 1, "its network namespace was deleted; also of a chain link"
+    NETNS = 1, "its network namespace was deleted; also of a link at chains or the spine"
     DEVICE = 2, "its device was removed, or went to another network namespace"
 
 
 class Walk(Documented):
-    """Whether our walk through nftables' chains may stand in for the running kernel's own loop."""
+    """Whether a walk of ours, through chains or along the spine, may stand in for the kernel's."""
 
-    UNVERIFIED = 1, "not verified: chain links are taken for the verifier's namespaces only"
-    VERIFIED = 2, "it did what the kernel's loop does: chain links are taken"
+    UNVERIFIED = 1, "not verified: such links are taken for the verifier's namespaces only"
+    VERIFIED = 2, "it did what the kernel's loop does: such links are taken"
     DIFFERS = 3, "it differed from the kernel's loop: for the verifier's namespaces only, as before"
 
 

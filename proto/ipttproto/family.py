@@ -26,6 +26,7 @@ from ipttproto.attributes import BINARY, S32, STRING, U32, U64, Attribute, Attri
 from ipttproto.enumerations import (
     Action,
     Comparison,
+    Conntrack,
     Counter,
     DetachReason,
     EventFlag,
@@ -54,7 +55,7 @@ MINOR: Final = 0
 # --- limits --------------------------------------------------------------------------------------
 
 LIMITS: Final[dict[str, tuple[int, str]]] = {
-    "SLOTS": (5, "slots are numbered from 1 to below this"),
+    "SLOTS": (6, "slots are numbered from 1 to below this"),
     "MAX_LINKS": (128, "links at one kind of hook"),
     "MAX_CHANGES": (32, "links that one transaction swaps"),
     "MAX_RETIRING": (
@@ -68,7 +69,7 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "MAX_CPU": (1_000_000, "thousandths of one CPU's time that a budget is"),
     "MAX_PAYLOAD": (256, "bytes that a program adds to an event"),
     "MAX_FILTER": (4096, "instructions of a classic-BPF filter (BPF_MAXINSNS)"),
-    "BATCH_EVENTS": (90, "events in one message, which then fill 32 KiB of the kernel's memory"),
+    "BATCH_EVENTS": (86, "events in one message, which then fill 32 KiB of the kernel's memory"),
     "RING_EVENTS": (4096, "events that wait on one CPU"),
     "TABLE_NAME": (32, "bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN)"),
     "CHAIN_NAME": (32, "bytes of a chain's name, with its NUL"),
@@ -123,39 +124,49 @@ Event: Final = Struct(
     "rule_handle"
     / Int64un
     * "chain: handle of the rule in its table; its replacement may have it too; 0 if there is "
-    "none. Disagree: number of the shadow. Left out: packets so far over a budget",
+    "none. Spine function: a number that tells it from others until the module is unloaded. "
+    "Disagree: number of the shadow. Left out: packets so far over a budget",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
     "traversal"
     / Int32un
-    * "number of this passage through a table or base chain; each CPU counts its own; 0 at "
-    "netfilter hooks",
+    * "number of this passage through a table, base chain or hook; each CPU counts its own; 0 at "
+    "links of netfilter hooks",
     "netns" / Int32un * "inode number of the network namespace, which the next one may get",
     "pid" / Int32un * "process (tgid) that sends the packet, if flags say so",
     "in_ifindex" / Int32un * "interface it came in by, or 0",
     "out_ifindex" / Int32un * "interface it goes out by, or 0",
     "physin_ifindex" / Int32un * "port of a bridge that it came in by, or 0 (br_netfilter)",
     "physout_ifindex" / Int32un * "port of a bridge that it goes out by, or 0 (br_netfilter)",
-    "mark" / Int32un * "skb->mark when the packet entered the table, or was at the hook",
+    "mark" / Int32un * "skb->mark when the packet entered the table or chain, or was at the hook",
     "length" / Int32un * "bytes of the packet from its network (IP, ARP) header on",
     "ruleset"
     / Int32un
     * "generation of the rules that the packet met. Chain: of the namespace's ruleset "
     "(NFTA_GEN_ID); table: of this table, as the command ruleset tells it, or 0 if not known",
-    "rulenum" / Int32un * "number of the rule in its chain, from 1; 0 in exit events",
+    "rulenum"
+    / Int32un
+    * "number of the rule in its chain, or of the function at its hook, from 1; 0 in exit events",
     "rules"
     / Int32un
     * "rules that matched in this passage so far, ends of chains and the policy included, if flags "
-    "say so",
+    "say so. Spine: functions that the packet met",
     "verdict"
     / Int32un
-    * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet, disagree: the link's; chain rule: "
+    * "exit: NF_DROP, NF_ACCEPT, NF_STOLEN, NF_QUEUE...; packet, disagree: the link's; spine "
+    "function: its own; chain rule: "
     "these, or "
     "NFT_CONTINUE, NFT_JUMP, NFT_GOTO, NFT_RETURN as 32 bits; chain policy: NF_DROP or NF_ACCEPT",
     "verdict_data"
     / Int32un
-    * "exit, rule: errno of a drop, or number of the queue; disagree: the shadow's verdict",
-    "priority" / Int32sn * "packet, disagree: priority of the link at its netfilter hook",
+    * "exit, rule, function: errno of a drop, or number of the queue; disagree: the shadow's "
+    "verdict",
+    "priority"
+    / Int32sn
+    * "packet, disagree: priority of the link at its netfilter hook. Spine function: the "
+    "function's, if flags say so",
+    "skb_priority" / Int32un * "spine: skb->priority",
+    "ct_mark" / Int32un * "spine: mark of the connection",
     "sport" / Int16un * "source port, host byte order",
     "dport" / Int16un * "destination port, host byte order",
     "icmp_id" / Int16un * "identifier of an ICMP echo, host byte order",
@@ -163,6 +174,12 @@ Event: Final = Struct(
     "arp_operation" / Int16un * "ARP: what is asked or answered (ARPOP_*), host byte order",
     "flags" / EnumField(Int16un, EventFlag) * "bits of enum event_flag",
     "depth" / Int16un * "chain: jumps that the packet has not returned from",
+    "ct_zone" / Int16un * "spine: zone of the connection in the packet's direction",
+    "ct_state"
+    / EnumField(Int16un, Conntrack)
+    * "spine: what conntrack says of the packet (enum conntrack); 0 if nothing",
+    "ttl" / Int16un * "spine: time to live, or IPv6 hop limit",
+    "tos" / Int16un * "spine: type of service, or IPv6 traffic class: DSCP and ECN",
     "kind" / EnumField(Int8un, Kind) * "what the event reports",
     "pf" / Int8un * "NFPROTO_* of the hook that the packet was at",
     "hook" / Int8un * "number of that hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...)",
@@ -178,8 +195,12 @@ Event: Final = Struct(
     "out_name" / Chars(16) * "name of the interface it goes out by",
     "physin_name" / Chars(16) * "name of the bridge's port that it came in by",
     "physout_name" / Chars(16) * "name of the bridge's port that it goes out by",
-    "table" / Chars(limit("TABLE_NAME")) * "name of the table",
-    "chain" / Chars(limit("CHAIN_NAME")) * "name of the chain; exit: of the hook's chain",
+    "table"
+    / Chars(limit("TABLE_NAME"))
+    * "name of the table. Spine function: module that has it; empty if it is built in",
+    "chain"
+    / Chars(limit("CHAIN_NAME"))
+    * "name of the chain; exit: of the hook's chain. Spine function: its name",
     "target"
     / Chars(limit("CHAIN_NAME"))
     * "chain rule: name of the chain that it jumps or goes to",
@@ -190,7 +211,7 @@ RECORDS: Final[dict[str, tuple[Struct, str]]] = {
     "event": (Event, "An event of a packet."),
 }
 
-FIRST_SIZES: Final = {"batch": 56, "event": 344}
+FIRST_SIZES: Final = {"batch": 56, "event": 360}
 """The bytes of each record in the first minor version; later ones are longer."""
 
 # --- attributes ----------------------------------------------------------------------------------
@@ -560,7 +581,7 @@ Top: Final = AttributeSet(
         U32,
         "protocol family (NFPROTO_*). Tables: 2 (IPv4), 10 (IPv6), or 0 for both. nf: these two, 1 "
         "(inet: both), 3 (ARP), 5 (netdev), 7 (bridge). Chain: the table's, one of these, or 0 for "
-        "all",
+        "all. Spine: the hook's, likewise; 1 has those of IPv4 and IPv6",
         maximum=10,
     ),
     Attribute("flags", 4, U32, "bits of enum link-flag", bits=LinkFlag, maximum=sum(LinkFlag)),
@@ -588,8 +609,9 @@ Top: Final = AttributeSet(
         12,
         U32,
         "bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is there; "
-        "8, nftables' chains are watched. The bit of tables or chains is missing while the module "
-        "that holds their code is not loaded, a hook's when the link is gone from it",
+        "8, nftables' chains are watched; 16, the spine is. The bit of tables or chains is missing "
+        "while the module that holds their code is not loaded, a hook's when the link is gone from "
+        "it",
     ),
     Attribute("stats", 13, LinkStats, "counters of the link"),
     Attribute("reason", 14, U32, "why the link went", enum=DetachReason),
@@ -599,7 +621,11 @@ Top: Final = AttributeSet(
     Attribute("fingerprint", 18, U32, "checksum of the protocol's definition (CRC-32)"),
     Attribute("module-version", 19, STRING, "version of the module", max_length=63),
     Attribute(
-        "hooknum", 20, U32, "nf: number of the hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...)"
+        "hooknum",
+        20,
+        U32,
+        "nf, spine: number of the hook in its family (NF_INET_*, NF_BR_*, NF_ARP_*...). Spine: "
+        "without it, all of the family",
     ),
     Attribute("priority", 21, S32, "nf: place among the others at the hook, lowest first"),
     Attribute(
@@ -607,7 +633,7 @@ Top: Final = AttributeSet(
         22,
         U32,
         "request: file descriptor of the network namespace. nf: without it, the initial one; "
-        "chain: without it, all",
+        "chain, spine: without it, all",
     ),
     Attribute("netns", 23, U32, "inode number of the network namespace"),
     Attribute("ifindex", 24, U32, "nf, ingress: the device", minimum=1),
@@ -865,6 +891,16 @@ Top: Final = AttributeSet(
         U32,
         "the last generation whose program set handles no packet any more: the one before the "
         "link's, but while sets end that were replaced",
+    ),
+    Attribute(
+        "spine-walk",
+        67,
+        U32,
+        "whether links at the spine are taken",
+        enum=Walk,
+        minimum=min(Walk),
+        maximum=max(Walk),
+        since=Feature.SPINE,
     ),
 )
 

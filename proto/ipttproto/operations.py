@@ -47,8 +47,9 @@ class Command(Documented):
     VERIFY = (
         16,
         (
-            "chain links: take them for a namespace of the sender, who verifies the walk, until "
-            "its socket is closed (netns-fd); or end the verification (walk)"
+            "chain and spine links: take them for a namespace of the sender, who verifies the "
+            "walks, until its socket is closed (netns-fd); or end the verification (walk, "
+            "spine-walk)"
         ),
     )
     RULESET = 17, "the generation of the rules of a legacy table in a network namespace"
@@ -131,7 +132,7 @@ _LINK: Final = (
 )
 
 #: what is known of the walk
-_WALK: Final = ("walk", "walk-compared", "walk-layout", "walk-refusal")
+_WALK: Final = ("walk", "walk-compared", "walk-layout", "walk-refusal", "spine-walk")
 
 OPERATIONS: Final = (
     Operation(
@@ -207,7 +208,7 @@ OPERATIONS: Final = (
     Operation(Command.CONFIRM, ("link", "expect-generation", "name", "transaction"), _LINK),
     Operation(Command.HISTORY, ("link", "name"), ("link", "generation", "history")),
     Operation(Command.ADOPT, ("link", "flags", "name", "force"), _LINK),
-    Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared"), _WALK),
+    Operation(Command.VERIFY, ("netns-fd", "walk", "walk-compared", "spine-walk"), _WALK),
     Operation(Command.RULESET, ("netns-fd", "family", "table"), ("ruleset", "replacing")),
     Operation(Command.RENAME, ("link", "name", "new-name"), _LINK, since=Feature.LINK_NAMES),
     Operation(Command.RELEASE, ("link", "name", "force"), _LINK, since=Feature.LINK_NAMES),

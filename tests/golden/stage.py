@@ -159,7 +159,7 @@ def _step(command: Command, *, errno: int = 0, dump: bool = False, **attributes:
     return Step(command, named, errno, dump)
 
 
-#: links get the ids 1 to 4; link 1 gets its shadow with change 4, and its programs with change 5
+#: links get the ids 1 to 5; link 1 gets its shadow with change 4, and its programs with change 5
 _LIMITS: Final = {
     "sample": 2,
     "rate": 1_000_000,
@@ -241,6 +241,14 @@ SCENARIO: Final = (
         netns_fd=NETNS,
         programs=_TABLE,
     ),
+    _step(
+        Command.ATTACH,
+        hook=Hook.SPINE,
+        family=2,
+        hooknum=3,
+        netns_fd=NETNS,
+        programs={"program": [{"slot": Slot.FUNCTION, "fd": TRACER}]},
+    ),
     _step(Command.GET, link=2),
     _step(Command.GET, name="first"),
     _step(Command.GET, dump=True),
@@ -300,7 +308,7 @@ SCENARIO: Final = (
     # --- what is known of the kernel
     _step(Command.RULESET, netns_fd=NETNS, family=2, table="filter"),
     _step(Command.VERIFY, netns_fd=NETNS),
-    _step(Command.VERIFY, walk=Walk.VERIFIED, walk_compared=0),
+    _step(Command.VERIFY, walk=Walk.VERIFIED, spine_walk=Walk.VERIFIED, walk_compared=0),
     # --- refusals
     _step(Command.DETACH, errno=errno.ENOENT, link=99),
     _step(Command.DETACH, errno=errno.ESTALE, link=3, expect_generation=9),
@@ -316,6 +324,7 @@ SCENARIO: Final = (
     _step(Command.DETACH, errno=errno.ESTALE, name="first", expect_program=_EMPTY_SLOT),
     _step(Command.DETACH, name="second"),
     _step(Command.DETACH, name="filter"),
+    _step(Command.DETACH, link=5),
     _step(Command.STATS),
     # the end of the set that this replaces is a change whose moment nobody knows: nothing follows
     _step(Command.SWAP, link=4, programs=_TABLE, swap_ack=SwapAck.PUBLISHED),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The verification of the walk through nftables' chains, at the first command that needs it."""
+"""The verification of the module's walks, at the first command that needs one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from ipttctl.cli.output import walk_progress
 from ipttctl.errors import ModuleError
 from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.host import walk
 from ipttctl.link.controller import Controller
 
@@ -15,15 +16,23 @@ from ipttctl.link.controller import Controller
 def verified_for(
     controller: Controller, hooks: Iterable[Hook], alive: Callable[[], None] = lambda: None
 ) -> None:
-    """Verify the walk as ``verified`` does if a link is to be made at chains."""
-    if any(hook.NEEDS_WALK for hook in hooks):
-        verified(controller, alive=alive)
+    """Verify the walks as ``verified`` does if a link is to be made that takes one."""
+    needing = [hook for hook in hooks if hook.NEEDS_WALK]
+    if needing:
+        spine = any(isinstance(hook, SpineHook) for hook in needing)
+        verified(controller, spine=spine, alive=alive)
 
 
 def verified(
-    controller: Controller, otherwise: str = "", *, alive: Callable[[], None] = lambda: None
+    controller: Controller,
+    otherwise: str = "",
+    *,
+    spine: bool = False,
+    alive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Verify the walk unless that was done before for these builds of kernel and module.
+    """Verify the walks unless that was done before for these builds of kernel and module.
+
+    That through chains has to be verified, with ``spine`` the one along the spine too.
 
     ``otherwise`` is what the command could do without it, for an error's remedy. ``alive`` is
     called now and then meanwhile, and may raise to stop.
@@ -31,7 +40,7 @@ def verified(
     Raises:
         IpttctlError: it cannot be verified, it differs, or nobody compared this kernel with it.
     """
-    if walk.known(controller):
+    if walk.known(controller, spine=spine):
         return
     if uncompared := walk.uncompared(controller.status()):
         raise ModuleError(
@@ -47,6 +56,12 @@ def verified(
         report = walk.verify(controller, progress=progress)
     if report:
         raise ModuleError(
-            "the module's walk through chains differs from the kernel's loop",
+            "the module's walks differ from the kernel's loops",
             "please report it, with the output of `ipttctl module verify`",
+        )
+    if spine and not walk.known(controller, spine=True):
+        raise ModuleError(
+            "the walk along the spine cannot be verified: something else redirects the kernel's "
+            "nf_hook_slow()",
+            "end the live patch of it",
         )

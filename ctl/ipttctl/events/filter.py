@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     Events = npt.NDArray[np.void]
     Choice = npt.NDArray[np.bool_]
 
-WITH_VERDICT: Final = (Kind.EXIT, Kind.PACKET, Kind.CHAIN_EXIT, Kind.DISAGREE)
+WITH_VERDICT: Final = (
+    Kind.EXIT,
+    Kind.PACKET,
+    Kind.CHAIN_EXIT,
+    Kind.DISAGREE,
+    Kind.SPINE_FUNCTION,
+    Kind.SPINE_EXIT,
+)
 _OF_RULES: Final = (
     Kind.RULE,
     Kind.RETURN,

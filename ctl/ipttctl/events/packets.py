@@ -9,11 +9,12 @@ from typing import Final, NamedTuple
 
 from ipttctl.events.filter import WITH_VERDICT
 from ipttctl.families import NfFamily
-from ipttproto import InetHook, JoinedBatches, Kind, NetdevHook, Verdict
+from ipttproto import EventFlag, InetHook, JoinedBatches, Kind, NetdevHook, Verdict
 
 _OUTWARD: Final = (InetHook.OUTPUT, InetHook.POSTROUTING)
 _KEPT: Final = 65536
 _OF_HOOKS: Final = frozenset({Kind.PACKET, Kind.DISAGREE})
+_OF_SPINE: Final = frozenset({Kind.SPINE_FUNCTION, Kind.SPINE_EXIT})
 #: of a device; of inet tables, ingress is a hook of IP
 _EGRESS: Final = (NfFamily.NETDEV, NetdevHook.EGRESS)
 
@@ -32,6 +33,7 @@ class _Step(NamedTuple):
     traversal: int
     verdict: int
     priority: int
+    flags: int
     kind: int
     pf: int
     hook: int
@@ -96,6 +98,10 @@ def _continues(last: _Step, step: _Step) -> bool:
     if not _of_hook(step) and _passage(last) == _passage(step):
         return True
     ended = last.kind in WITH_VERDICT and last.verdict != Verdict.ACCEPT
+    # nobody may have listened at the queue
+    ended &= not (last.kind == Kind.SPINE_FUNCTION and last.flags & EventFlag.QUEUE_BYPASS)
+    # the function that went through the rules returns what they have decided
+    ended &= not (_of_spine(step) and not _of_spine(last) and _place(last) == _place(step))
     begins = step.hook == InetHook.OUTPUT != last.hook
     again = _rules(last) == _rules(step)
     if ended or begins or again or not _reaches(last, step):
@@ -126,14 +132,20 @@ def _place(step: _Step) -> tuple[int, int, int]:
     return step.netns_cookie, step.pf, step.hook
 
 
-def _passage(step: _Step) -> tuple[int, int, bool]:
-    """A packet's passage through a table or base chain: each CPU counts those of either kind."""
-    return step.cpu, step.traversal, bool(step.family)
+def _of_spine(step: _Step) -> bool:
+    return step.kind in _OF_SPINE
+
+
+def _passage(step: _Step) -> tuple[int, int, bool, bool]:
+    """A packet's passage through a table, base chain or hook: each CPU counts those of a kind."""
+    return step.cpu, step.traversal, bool(step.family), _of_spine(step)
 
 
 def _rules(step: _Step) -> tuple[object, ...]:
-    """The rules that a packet meets only once: a table at a hook, or a chain."""
+    """Rules, or functions, that a packet meets only once: a table at a hook, a chain, a hook."""
     chain = step.family, step.table_handle, step.chain_handle
+    if _of_spine(step):
+        return *_place(step), True
     return *_place(step), _of_hook(step), step.table, *chain
 
 

@@ -12,6 +12,7 @@ from ipttctl.families import HOOK_NUMBERS
 from ipttctl.numbers import known_member
 from ipttproto import (
     ArpOperation,
+    Conntrack,
     EventBatch,
     EventFlag,
     HookNumber,
@@ -59,6 +60,8 @@ class EventRecord(NamedTuple):
     verdict: Verdict | int
     verdict_data: int
     priority: int
+    skb_priority: int
+    ct_mark: int
     sport: int
     dport: int
     icmp_id: int
@@ -66,6 +69,10 @@ class EventRecord(NamedTuple):
     arp_operation: ArpOperation | int
     flags: EventFlag
     depth: int
+    ct_zone: int
+    ct_state: Conntrack | int
+    ttl: int
+    tos: int
     kind: Kind | int
     pf: NfFamily | int
     hook: HookNumber | int
@@ -115,6 +122,7 @@ _NAMED: Final[tuple[tuple[int, Callable[[int], int]], ...]] = tuple(
         ("arp_operation", _members(ArpOperation)),
         ("pf", _members(NfFamily)),
         ("family", _members(NfFamily)),
+        ("ct_state", _members(Conntrack)),
         ("flags", lru_cache(maxsize=1024)(EventFlag)),
         ("tcp_flags", lru_cache(maxsize=256)(TcpFlag)),
     )

@@ -13,12 +13,13 @@ from ipttctl.families import HOOKS, NfFamily
 from ipttctl.hooks.chain import ChainHook, ChainOptions
 from ipttctl.hooks.hook import Hook, HookChoice, NamespaceOptions, UnknownHook
 from ipttctl.hooks.nf import NfHook, NfOptions
+from ipttctl.hooks.spine import SpineHook, SpineOptions
 from ipttctl.hooks.table import TableHook, TableOptions
 from ipttctl.options import Option, options_of
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 
-KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook, ChainHook)
+KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook, ChainHook, SpineHook)
 """All kinds, in the order in which texts list them."""
 
 
@@ -31,7 +32,7 @@ _WHERE: Final = Option(
 
 
 @dataclass(frozen=True, kw_only=True)
-class HookOptions(NfOptions, TableOptions, ChainOptions):
+class HookOptions(NfOptions, TableOptions, ChainOptions, SpineOptions):
     """The options that choose a hook of any kind."""
 
     hook: Annotated[str, _WHERE] = TableHook.SYNTAX

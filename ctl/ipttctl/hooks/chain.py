@@ -17,20 +17,12 @@ from ipttctl.events import describe
 from ipttctl.events.filter import HookPattern
 from ipttctl.events.records import EventRecord
 from ipttctl.families import FAMILY_NAMES, NfFamily, nft_family_name
-from ipttctl.hooks.hook import (
-    Hook,
-    HookChoice,
-    HookIdentity,
-    NamespaceOptions,
-    given_namespace,
-    namespace_text,
-    open_namespace,
-)
+from ipttctl.hooks.hook import HookChoice, HookIdentity, NamespaceOptions
 from ipttctl.hooks.passages import passage_values
+from ipttctl.hooks.walks import WalkHook
 from ipttctl.numbers import known_member
-from ipttctl.system.namespace_names import NamespaceNames
-from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
+from ipttctl.system.netns import Namespace, find
 from ipttproto import TABLE_SLOTS, EventFlag, Gone, Kind, Slot
 from ipttproto.family import limit
 
@@ -42,8 +34,6 @@ In names, which can hold any byte, ``\x2f`` is a slash, ``\x20`` a space and ``\
 """
 
 _HOOK: Final = re.compile(r"chain(:(?P<family>[^/]+)(/(?P<table>[^/]+)(/(?P<chain>[^/]+))?)?)?")
-_ARMED: Final = 8
-_GONE: Final[Mapping[int, str]] = {Gone.NETNS: "its network namespace is gone"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +42,7 @@ class ChainOptions(NamespaceOptions):
 
 
 @dataclass(frozen=True)
-class ChainHook(Hook):
+class ChainHook(WalkHook):
     """Base chains of nftables: all, those of a family or table, or a single one.
 
     ``family`` is the table's, ``NfFamily.INET`` for one of both IP versions. A base chain is one
@@ -72,7 +62,6 @@ class ChainHook(Hook):
 
     KIND: ClassVar[int] = ipttproto.Hook.CHAIN
     SLOTS: ClassVar[tuple[Slot, ...]] = TABLE_SLOTS
-    NEEDS_WALK: ClassVar[bool] = True
     EVENTS: ClassVar[frozenset[Kind]] = frozenset(
         {
             Kind.CHAIN_RULE,
@@ -82,6 +71,7 @@ class ChainHook(Hook):
             Kind.CHAIN_KNOWN,
         }
     )
+    ARMED: ClassVar[tuple[int, str]] = (8, "chains")
     TITLE: ClassVar[str] = "chains"
     SYNTAX: ClassVar[str] = CHAIN_SYNTAX
     PATTERNS: ClassVar[tuple[str, ...]] = (CHAIN_SYNTAX,)
@@ -129,9 +119,7 @@ class ChainHook(Hook):
 
     def given(self) -> dict[str, Any]:
         """The options for a file, in which the namespace is named unambiguously."""
-        # without one, it would be at all namespaces: our own has to be there
-        netns = None if self.netns is None else given_namespace(self.netns) or str(OWN)
-        return {"hook": str(self), "netns": netns}
+        return {"hook": str(self), "netns": self.given_netns()}
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
         """The hook's part of an attach request."""
@@ -142,84 +130,31 @@ class ChainHook(Hook):
             attributes["table"] = self.table
         if self.chain is not None:
             attributes["chain"] = self.chain
-        if self.netns is not None:
-            attributes["netns-fd"] = open_namespace(self.netns, opened)
-        return attributes
+        return attributes | self.request_netns(opened)
 
     def identity(self) -> HookIdentity:
         """The hook's numbers: the namespace's cookie, and the bytes of the names."""
-        cookie = 0
-        if isinstance(self.netns, NamespaceIdentity):
-            cookie = self.netns.cookie
-        elif self.netns is not None:
-            with ExitStack() as opened:
-                cookie = identity(open_namespace(self.netns, opened), str(self.netns)).cookie
         names = (name_bytes(name or "") for name in (self.table, self.chain))
-        return self.KIND, int(self.family or 0), cookie, *map(_number, names)
-
-    def release(self) -> None:
-        """Release the network namespace."""
-        if isinstance(self.netns, Namespace):
-            self.netns.close()
+        return self.KIND, int(self.family or 0), self.cookie(), *map(_number, names)
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
         """Make the hook that a message describes."""
         family = attributes.get("family", 0)
-        cookie = attributes.get("netns-cookie", 0)
-        gone = attributes.get("gone")
         return cls(
             known_member(NfFamily, family) if family else None,
             attributes.get("table"),
             attributes.get("chain"),
-            NamespaceIdentity(attributes.get("netns", 0), cookie) if cookie else None,
-            bool(attributes.get("armed", 0) & _ARMED),
-            None if gone is None else known_member(Gone, gone),
+            *cls.reported(attributes),
         )
 
-    def misses(self, link: int) -> Iterator[str]:
-        """The reason why no packet comes: nf_tables is not loaded, or the namespace is gone."""
-        if self.gone is not None:
-            why = _GONE.get(self.gone, f"reason {self.gone}")
-            yield f"link {link} sees no packets any more: {why}; it stays until it is detached"
-        elif not self.armed:
-            yield "no chains of nftables: nf_tables is not loaded; waiting for it"
+    def idle(self) -> str:
+        """The reason why no packet comes: nf_tables is not loaded."""
+        return "no chains of nftables: nf_tables is not loaded; waiting for it"
 
-    def fields(self, names: NamespaceNames | None) -> Iterator[str]:
-        """The namespace."""
-        yield f"netns={self._namespace(names)}"
-
-    def state_fields(self) -> Iterator[str]:
-        """Whether the chains are watched."""
-        yield f"armed={'chains' if self.armed else 'none'}"
-        if self.gone is not None:
-            yield f"gone={describe.member(self.gone)}"
-
-    def values(self, names: NamespaceNames | None) -> dict[str, Any]:
-        """The keys of JSON for chains."""
-        told = self.netns if isinstance(self.netns, NamespaceIdentity) else None
-        return {
-            "netns": told.inode if told else None,
-            "netns_cookie": told.cookie if told else None,
-            "netns_name": names.name(told.cookie) if names and told else None,
-            "gone": None if self.gone is None else describe.member(self.gone),
-            "armed": ["chains"] if self.armed else [],
-        }
-
-    def rows(self, names: NamespaceNames) -> Iterator[str]:
-        """The namespace, and whether nf_tables is missing."""
-        yield f"netns {self._namespace(names)}"
-        if self.gone is not None:
-            yield f"GONE: {describe.member(self.gone)}"
-        elif not self.armed:
-            yield "nf_tables is not loaded"
-
-    def _namespace(self, names: NamespaceNames | None) -> str:
-        if self.netns is None:
-            return "all"
-        if not isinstance(self.netns, NamespaceIdentity):
-            return str(self.netns)
-        return namespace_text(self.netns, names)
+    def short_idle(self) -> str:
+        """The same in a table."""
+        return "nf_tables is not loaded"
 
     @classmethod
     def pattern(cls, text: str) -> HookPattern | None:

@@ -58,8 +58,8 @@ class NamespaceOptions(HookChoice):
         str | None,
         Option(
             "--netns",
-            "nf, chain: inode number, name or path of the network namespace (default for nf: our "
-            "own, for chain: all)",
+            "nf, chain, spine: inode number, name or path of the network namespace (default for "
+            "nf: our own, otherwise: all)",
             metavar="NETNS",
         ),
     ] = None
@@ -127,7 +127,7 @@ class Hook(ABC):
     EVENTS: ClassVar[frozenset[Kind]]
     """The kinds of events that come from such a hook."""
     NEEDS_WALK: ClassVar[bool] = False
-    """Whether links at such a hook take the walk through nftables' chains, once verified."""
+    """Whether links at such a hook take the module's walks, once verified."""
     CAN_DROP: ClassVar[bool] = False
     """Whether links at such a hook can drop packets."""
     TITLE: ClassVar[str]

@@ -21,7 +21,7 @@ from ipttctl.families import IP, nft_family_name
 from ipttctl.host import unfinished
 from ipttctl.host.builds import unpacked
 from ipttctl.host.tree import Host
-from ipttctl.host.walk import MISFIT_REMEDY, uncompared
+from ipttctl.host.walk import MISFIT_REMEDY, Walks, uncompared
 from ipttctl.link.model import ModuleStatus
 from ipttctl.link.wire import require_privilege
 from ipttctl.paths import VERSION, object_file
@@ -371,7 +371,7 @@ def _examined_walk(host: Host) -> tuple[Finding, _Sight]:
     return _judged_walk(status, host.kept_walk)
 
 
-def _judged_walk(status: ModuleStatus, kept: Callable[[], Walk]) -> tuple[Finding, _Sight]:
+def _judged_walk(status: ModuleStatus, kept: Callable[[], Walks]) -> tuple[Finding, _Sight]:
     if status.walk_layout == Layout.DIFFERS:
         text = f"rules of nftables are not seen: {status.walk_refusal}"
         return _warning("walk", text, MISFIT_REMEDY), _Sight.NO
@@ -384,7 +384,7 @@ def _judged_walk(status: ModuleStatus, kept: Callable[[], Walk]) -> tuple[Findin
         )
         return found, _Sight.NO
     if walk == Walk.UNVERIFIED:
-        walk = kept()
+        walk = kept().chains
     if walk == Walk.DIFFERS:
         found = _warning(
             "walk",

@@ -20,7 +20,6 @@ from ipttctl.host.module import ModuleState
 from ipttctl.rules import backends
 from ipttctl.rules.backends import Backends
 from ipttctl.system import netns
-from ipttproto import Walk
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Host:
     module_state: Callable[[], ModuleState] = module.state
     backends: Callable[[Path], Backends] = _backends
     """The tables of the network namespace at a path; raises as ``rules.backends``."""
-    kept_walk: Callable[[], Walk] = walk.kept
+    kept_walk: Callable[[], walk.Walks] = walk.kept
 
     def read(self, name: str) -> str | None:
         """The content of a text file, or None if it cannot be read."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether the module may walk through nftables' chains in place of the running kernel.
+"""Whether the module may walk through nftables' chains, and along the spine, for the kernel.
 
-The module takes links at chains only once somebody has verified on the running kernel that its
-walk does what the kernel's own loop does. A fixed part of the differential test
+The module takes links there only once somebody has verified on the running kernel that its walks
+do what the kernel's own loops do. A fixed part of the differential test
 (``ipttctl.verify``) does that, in network namespaces of its own. Its result is kept for the same
 builds of kernel and module. Where the kernel has its structures elsewhere than the module would
 look for them, the module takes no links at all.
@@ -10,6 +10,7 @@ look for them, the module takes no links at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,16 +18,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipttctl.bpf.private_dirs import check_private, make_private
 from ipttctl.bpf.programs import Program
-from ipttctl.errors import IpttctlError, ModuleError
+from ipttctl.errors import IpttctlError, KernelError, ModuleError
 from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.host.module import BUILT, NAME
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ModuleStatus, ProgramSet
-from ipttproto import TABLE_SLOTS, Layout, Walk
+from ipttproto import Layout, Walk
 
 if TYPE_CHECKING:
     from ipttctl.verify.laboratory import Namespaces
@@ -50,6 +53,14 @@ _NOTES: Final = (
 #: r0 = 1; exit: selects each packet, and asks for each event
 _YES: Final = bytes.fromhex("b7000000010000009500000000000000")
 
+
+class Walks(NamedTuple):
+    """The results for the walk through chains, and for the one along the spine."""
+
+    chains: Walk = Walk.UNVERIFIED
+    spine: Walk = Walk.UNVERIFIED
+
+
 Progress = Callable[[int, int], None]
 """Is called with the number of cases that have passed, and of all."""
 
@@ -62,7 +73,9 @@ def verify(
     although_not_compared: bool = False,
     progress: Progress | None = None,
 ) -> str:
-    """Verify the walk, tell the module the result and keep it.
+    """Verify the walks, tell the module the result and keep it.
+
+    Where something else redirects the kernel's function, the walk along the spine stays unverified.
 
     On series of kernels whose sources nobody compared with the walk, and on kernels that do not
     describe their structures, a result is trusted only ``although_not_compared``. Returns a report
@@ -75,12 +88,13 @@ def verify(
     from ipttctl.verify.words import Vocabulary  # noqa: PLC0415  # 7 ms, once on a machine
 
     report = ""
+    left_out: set[type[Hook]] = set()
     with (
         Controller() as verifier,
         Runner(Vocabulary.BUILTIN) as runner,
         Program.load(_YES, name="verify") as program,
     ):
-        observed = partial(observing, verifier, program)
+        observed = partial(observing, verifier, program, left_out=left_out)
         for done, case in enumerate(cases(Vocabulary.BUILTIN, seed, count)):
             result = runner.run(case, observed)
             if result.differences:
@@ -89,44 +103,67 @@ def verify(
             if progress:
                 progress(done + 1, count)
     walk = Walk.DIFFERS if report else Walk.VERIFIED
-    controller.end_verification(walk, although_not_compared=although_not_compared)
-    _keep(walk, count, seed)
+    spine = Walk.UNVERIFIED if SpineHook in left_out else walk
+    controller.end_verification(walk, spine=spine, although_not_compared=although_not_compared)
+    _keep(Walks(walk, spine), count, seed)
     return report
 
 
 @contextmanager
-def observing(verifier: Controller, program: Program, namespaces: Namespaces) -> Iterator[None]:
-    """Have links at all chains of the router of a case, with a program in each slot."""
+def observing(
+    verifier: Controller,
+    program: Program,
+    namespaces: Namespaces,
+    *,
+    left_out: set[type[Hook]] | None = None,
+) -> Iterator[None]:
+    """Have links at all chains of the router of a case, and at its spine, with all programs.
+
+    With ``left_out``, which then has it, there is none at the spine where that is redirected by
+    something else.
+    """
     router = namespaces.router.fileno()
     verifier.try_walk(router)
-    programs = ProgramSet(dict.fromkeys(TABLE_SLOTS, program.fd))
-    link = verifier.attach(ChainHook(netns=router), programs)
+    links = []
     try:
+        for hook in (ChainHook(netns=router), SpineHook(netns=router)):
+            programs = ProgramSet(dict.fromkeys(hook.SLOTS, program.fd))
+            try:
+                links.append(verifier.attach(hook, programs))
+            except KernelError as error:
+                if error.errno != errno.EBUSY or left_out is None or isinstance(hook, ChainHook):
+                    raise
+                left_out.add(type(hook))
         yield
     finally:
-        verifier.detach(link.id)
+        for link in links:
+            verifier.detach(link.id)
 
 
-def known(controller: Controller) -> bool:
-    """Whether the walk is verified: in the module, or by a kept result, which the module is told.
+def known(controller: Controller, *, spine: bool = False) -> bool:
+    """Whether the walk through chains is verified, and with ``spine`` the one along the spine.
+
+    By the module, or by a kept result, which the module is told.
 
     Raises:
-        ModuleError: the walk differs from the kernel's loop, or does not fit its structures.
+        ModuleError: a walk differs from the kernel's loop, or does not fit its structures.
     """
     status = controller.status()
     if status.walk_layout == Layout.DIFFERS:
         raise ModuleError(status.walk_refusal, MISFIT_REMEDY)
-    walk = status.walk
-    if walk == Walk.UNVERIFIED and not uncompared(status):
-        walk = kept()
-        if walk == Walk.VERIFIED:
-            controller.end_verification(Walk.VERIFIED)
-    if walk == Walk.DIFFERS:
+    needed = {status.walk, status.spine_walk} if spine else {status.walk}
+    if Walk.UNVERIFIED in needed and not uncompared(status):
+        found = kept()
+        # results are kept together, and told together
+        if Walk.VERIFIED in found:
+            controller.end_verification(found.chains, spine=found.spine)
+        needed = {found.chains, found.spine} if spine else {found.chains}
+    if Walk.DIFFERS in needed:
         raise ModuleError(
-            "on this kernel the module's walk through chains does not do what the kernel does",
+            "on this kernel the module's walk does not do what the kernel does",
             "please report it, with the output of `ipttctl module verify`",
         )
-    return walk == Walk.VERIFIED
+    return needed == {Walk.VERIFIED}
 
 
 def uncompared(status: ModuleStatus) -> str:
@@ -147,27 +184,29 @@ def _place() -> Path | None:
     return KEPT / digest.hexdigest()[:32]
 
 
-def _keep(walk: Walk, count: int, seed: int) -> None:
+def _keep(walks: Walks, count: int, seed: int) -> None:
     """Keep a result; without a place for it, it is found again the next time."""
     place = _place()
     if place is None:
         return
     with suppress(OSError, IpttctlError):
         make_private(KEPT)
-        text = {"walk": walk.name.lower(), "cases": count, "seed": seed}
+        names = {"walk": walks.chains.name.lower(), "spine": walks.spine.name.lower()}
+        text = names | {"cases": count, "seed": seed}
         temporary = place.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(text) + "\n")
         temporary.replace(place)
 
 
-def kept() -> Walk:
-    """The result that is kept for these builds of kernel and module."""
+def kept() -> Walks:
+    """The results that are kept for these builds of kernel and module."""
     place = _place()
     if place is None:
-        return Walk.UNVERIFIED
+        return Walks()
     try:
         check_private(place)
-        name = json.loads(place.read_text())["walk"]
-        return Walk[str(name).upper()]
-    except (OSError, ValueError, KeyError, TypeError, IpttctlError):
-        return Walk.UNVERIFIED
+        found = json.loads(place.read_text())
+        names = (str(found.get(key, Walk.UNVERIFIED.name)) for key in ("walk", "spine"))
+        return Walks(*(Walk[name.upper()] for name in names))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IpttctlError):
+        return Walks()

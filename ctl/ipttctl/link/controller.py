@@ -444,7 +444,7 @@ class Controller(ShadowVerbs, Closing):
         return TableRuleset(replies[0].get("ruleset", 0), bool(replies[0].get("replacing", 1)))
 
     def try_walk(self, namespace: int) -> None:
-        """Have links at chains taken for a network namespace, to verify the walk through chains.
+        """Have links at chains and spine taken for a network namespace, to verify the walks.
 
         That ends when this controller is closed. ``namespace`` is a descriptor of a throw-away
         namespace, not of the initial one.
@@ -453,24 +453,29 @@ class Controller(ShadowVerbs, Closing):
             KernelError: it is of the initial one, or there are too many of these namespaces.
         """
         self._connection.request(
-            Command.VERIFY, {"netns-fd": namespace}, "verifying the walk through chains"
+            Command.VERIFY, {"netns-fd": namespace}, "verifying the module's walks"
         )
 
-    def end_verification(self, walk: Walk, *, although_not_compared: bool = False) -> None:
-        """Tell the module how verifying its walk through chains ended.
+    def end_verification(
+        self, walk: Walk, *, spine: Walk | None = None, although_not_compared: bool = False
+    ) -> None:
+        """Tell the module how verifying its walks through chains and along the spine ended.
 
-        That holds until the module is unloaded. On a series of kernels whose sources nobody
+        ``spine`` is the result for the latter, if that is another one than for chains. Both hold
+        until the module is unloaded. On a series of kernels whose sources nobody
         compared with the walk, and where the kernel does not tell how its structures are laid out,
         it is trusted only ``although_not_compared``.
 
         Raises:
             KernelError: something was not compared, the layouts of structures differ, or there are
-                links at chains, which ``walk`` forbids.
+                links that a result forbids.
         """
         attributes = {"walk": int(walk)}
+        if Feature.SPINE in self.features:
+            attributes["spine-walk"] = int(walk if spine is None else spine)
         if although_not_compared:
             attributes["walk-compared"] = 0
-        self._connection.request(Command.VERIFY, attributes, "ending the verification of the walk")
+        self._connection.request(Command.VERIFY, attributes, "ending the verification of the walks")
 
     def events(self, wanted: EventFilter | None = None) -> EventStream:
         """Subscribe to the events of all links that pass ``wanted``, on a socket of its own.

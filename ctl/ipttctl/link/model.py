@@ -455,7 +455,8 @@ class ModuleStatus:
     ``features`` is what it can do besides that which every module of the major version can.
     ``fingerprint`` is a checksum of its protocol's definition, which tells builds apart.
     ``walk`` says whether links at nftables' chains are taken, ``walk_compared`` whether the sources
-    of the kernel's series were compared with the module's walk through chains. ``walk_layout`` says
+    of the kernel's series were compared with the module's walks. ``spine_walk`` says whether links
+    at the spine are taken. ``walk_layout`` says
     whether the kernel has its structures where the walk finds them; where that is not so, or not
     known, ``walk_refusal`` is a sentence on it. ``links_sequence`` grows with
     every change of a link, and ``last_link`` is the highest id that one has had. While links of the
@@ -474,6 +475,7 @@ class ModuleStatus:
     last_link: int = 0
     protocol: tuple[int, int] | None = None
     features: Feature = _NO_FEATURES
+    spine_walk: Walk | int = 0
 
     @property
     def protocol_text(self) -> str:
@@ -513,6 +515,7 @@ class ModuleStatus:
             said.get("last-link", 0),
             None if major is None else (major, minor),
             Feature(said.get("features", 0)),
+            known_member(Walk, said.get("spine-walk", 0)),
         )
 
 

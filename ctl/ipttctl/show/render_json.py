@@ -133,6 +133,17 @@ def event_object(
         "queue": None,
         "queue_bypass": None,
         "cost_ns": None,
+        "function": None,
+        "module": None,
+        "function_id": None,
+        "function_number": None,
+        "functions": None,
+        "skb_priority": None,
+        "ct_state": None,
+        "ct_mark": None,
+        "ct_zone": None,
+        "ttl": None,
+        "tos": None,
         **rule_values(rule),
         **payload_values(record if flags & EventFlag.PAYLOAD else None, payload),
     }
@@ -279,6 +290,7 @@ def status_object(value: ModuleStatus) -> dict[str, Any]:
         "walk_compared": value.walk_compared,
         "walk_layout": describe.member(value.walk_layout) if value.walk_layout else None,
         "walk_refusal": value.walk_refusal or None,
+        "spine_walk": describe.member(value.spine_walk) if value.spine_walk else None,
         "restoring": value.restoring,
         "cpus": [
             {

@@ -120,7 +120,7 @@ def history_line(entry: HistoryEntry) -> str:
 
 
 def walk(status: ModuleStatus) -> str:
-    """``walk verified``: what is known of the module's walk through chains; empty if not even that.
+    """``walk verified``: what is known of the module's walks; empty if not even that.
 
     Kernels whose sources nobody compared with it are told, and those whose structures it does not
     fit.
@@ -130,7 +130,10 @@ def walk(status: ModuleStatus) -> str:
     if status.walk_layout == Layout.DIFFERS:
         return "walk refused"
     compared = "" if status.walk_compared else " (nobody compared it with this series of kernels)"
-    return f"walk {describe.member(status.walk)}{compared}"
+    spine = ""
+    if status.spine_walk not in {0, status.walk}:
+        spine = f", along the spine {describe.member(status.spine_walk)}"
+    return f"walk {describe.member(status.walk)}{compared}{spine}"
 
 
 def cpu_table(cpus: Iterable[CpuStatus]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from ipttctl.errors import IpttctlError, ModuleError
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.host import builds, module, walk
 from ipttctl.link.controller import Controller
 from ipttctl.link.restore import LinkRecord, Restorer
@@ -140,7 +141,7 @@ def _restore(journal: Journal, target: ModuleFile, told: Told) -> dict[int, floa
         missing = [record for record in journal.records if record.link.id not in there]
         for record in sorted(missing, key=lambda one: one.link.hook.NEEDS_WALK):
             if record.link.hook.NEEDS_WALK:
-                _verify(target, told)
+                _verify(target, told, spine=isinstance(record.link.hook, SpineHook))
             found = restorer.restore(record)
             if not record.same(found):
                 raise ModuleError(
@@ -150,19 +151,17 @@ def _restore(journal: Journal, target: ModuleFile, told: Told) -> dict[int, floa
     return gaps
 
 
-def _verify(target: ModuleFile, told: Told) -> None:
-    """Have the walk through chains verified, unless that is known of these builds."""
+def _verify(target: ModuleFile, told: Told, *, spine: bool) -> None:
+    """Have the walks verified that a link needs, unless that is known of these builds."""
     with Controller(check=False) as controller:
-        if walk.known(controller):
+        if walk.known(controller, spine=spine):
             return
-        told(
-            f"verifying the walk of module {target.version} through chains; links there wait for it"
-        )
-        # there are links at chains: somebody trusted the module before on this kernel
+        told(f"verifying the walks of module {target.version}; links by them wait for it")
+        # there are such links: somebody trusted the module before on this kernel
         uncompared = bool(walk.uncompared(controller.status()))
         report = walk.verify(controller, although_not_compared=uncompared)
     if report:
-        raise ModuleError("the module's walk through chains does not do what the kernel does")
+        raise ModuleError("the module's walks do not do what the kernel does")
 
 
 def _finish(journal: Journal, target: ModuleFile, gaps: dict[int, float]) -> UpgradeOutcome:

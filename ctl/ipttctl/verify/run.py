@@ -34,7 +34,7 @@ PACKETS: Final = 40
 ROUNDS: Final = 6
 """How often the packets are sent while the ruleset changes."""
 
-_REPEATS: Final = 4
+_REPEATS: Final = 12
 """Times that a case under commits is repeated if its outcomes differ.
 
 On Linux 6.1 packets that pass while the ruleset changes sometimes come in another order, without

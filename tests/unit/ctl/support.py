@@ -25,6 +25,7 @@ from ipttproto import (
     MINOR,
     VERSION,
     Command,
+    Conntrack,
     EventFlag,
     Feature,
     Flag,
@@ -159,7 +160,7 @@ class FakeModule:
 
     def _verify(self, _: Command, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         self.walk = Walk(asked.get("walk", self.walk))
-        return [{"walk": self.walk, "walk-compared": 1}]
+        return [{"walk": self.walk, "walk-compared": 1, "spine-walk": self.walk}]
 
     def _serve(self, end: socket.socket) -> None:
         # signals are for the thread that runs the command, which alone waits for some
@@ -266,6 +267,7 @@ def status(
         "features": sum(Feature) if features is None else features,
         "module-version": "0.1.0",
         "walk": walk,
+        "spine-walk": walk,
         "walk-compared": 1,
         "walk-layout": Layout.SAME,
         "cpu": [
@@ -393,6 +395,8 @@ def event(**changes: Any) -> dict[str, Any]:
         "verdict": 0,
         "verdict_data": 0,
         "priority": 0,
+        "skb_priority": 0,
+        "ct_mark": 0,
         "sport": 22,
         "dport": 53030,
         "icmp_id": 0,
@@ -400,6 +404,10 @@ def event(**changes: Any) -> dict[str, Any]:
         "arp_operation": 0,
         "flags": 0,
         "depth": 0,
+        "ct_zone": 0,
+        "ct_state": 0,
+        "ttl": 0,
+        "tos": 0,
         "kind": Kind.RULE,
         "pf": 2,
         "hook": 3,
@@ -443,6 +451,24 @@ def chain_event(**changes: Any) -> dict[str, Any]:
         "target": b"near",
     }
     return event(**jumped | changes)
+
+
+def spine_event(**changes: Any) -> dict[str, Any]:
+    """The members of an event: conntrack accepted a packet at the output hook."""
+    tracked = {
+        "kind": Kind.SPINE_FUNCTION,
+        "flags": EventFlag.COUNTED | EventFlag.PRIORITY,
+        "rule_handle": 0xFFFFFFFFC0801230,
+        "rulenum": 2,
+        "rules": 2,
+        "verdict": 1,
+        "priority": -200,
+        "ct_state": Conntrack.NEW,
+        "ttl": 64,
+        "table": b"nf_conntrack",
+        "chain": b"ipv4_conntrack_local",
+    }
+    return event(**tracked | changes)
 
 
 def batch_payload(

@@ -14,8 +14,13 @@ MODULE = Path(__file__).parents[3] / "kmod_netlink"
 KINDS = [hook.name for hook in Hook]
 REGISTRATION = {"hook.c", "hook.h"}
 DEFINITION = {"ipttrace_netlink.h"}
-#: what a kind has beside its own file: whether links at chains are taken, and what both want of NAT
-FURTHER = {"CHAIN": {"verify.c", "nat.c"}, "TABLE": {"nat.c"}}
+#: what kinds have beside their own files: whether links at chains and spine are taken, and what
+#: tables and chains want of NAT
+FURTHER = {
+    "CHAIN": {"verify.c", "verify_command.c", "nat.c"},
+    "SPINE": {"verify.c", "verify_command.c"},
+    "TABLE": {"nat.c"},
+}
 
 
 def naming(kind: str) -> set[str]:

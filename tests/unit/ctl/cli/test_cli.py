@@ -306,13 +306,18 @@ def test_events_stats(module: FakeModule, capsys: pytest.CaptureFixture[str]) ->
         ({"walk": 1}, " walk unverified (nobody compared it with this series of kernels)"),
         ({"walk": 3, "walk-compared": 1}, " walk differs"),
         ({"walk": 2, "walk-layout": 3, "walk-refusal": "no"}, " walk refused"),
+        (
+            {"walk": 2, "walk-compared": 1, "spine-walk": 1},
+            " walk verified, along the spine unverified",
+        ),
+        ({"walk": 2, "walk-compared": 1, "spine-walk": 2}, " walk verified"),
         ({}, ""),
     ],
 )
 def test_walk_in_the_status(
     walk: dict[str, int], shown: str, module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reply = {name: value for name, value in status().items() if not name.startswith("walk")}
+    reply = {name: value for name, value in status().items() if "walk" not in name}
     module.handlers[Command.STATS] = lambda *_: [reply | walk]
     assert run(["stats"]) == 0
     [heading, *_] = capsys.readouterr().out.splitlines()

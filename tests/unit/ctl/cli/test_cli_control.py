@@ -25,6 +25,7 @@ from ipttctl.cli.walk import verified_for
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.host import walk as host_walk
+from ipttctl.host.walk import Walks
 from ipttctl.link.controller import Controller
 from ipttctl.link.measurement import Measurement
 from ipttctl.link.model import Link
@@ -265,14 +266,12 @@ def test_links_at_chains_need_the_walk(
     file = tmp_path / "state.yaml"
     file.write_text("links: {a: {hook: chain, fd: {rule: 0}}}")
     module.walk = walk
-    monkeypatch.setattr(host_walk, "kept", lambda: kept)
+    monkeypatch.setattr(host_walk, "kept", lambda: Walks(kept or Walk.UNVERIFIED))
     ended = run(line.replace("FILE", str(file)).split())
     asked = [command for command, _ in module.requests]
     if kept is None:
         assert ended == 3
-        assert "on this kernel the module's walk through chains does not do" in (
-            capsys.readouterr().err
-        )
+        assert "on this kernel the module's walk does not do" in (capsys.readouterr().err)
         assert Command.ATTACH not in asked
     else:
         assert module.walk is Walk.VERIFIED
@@ -296,7 +295,7 @@ def test_a_verification_asks_whether_it_is_to_go_on(
         if len(cases) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(host_walk, "kept", lambda: None)
+    monkeypatch.setattr(host_walk, "kept", Walks)
     monkeypatch.setattr(host_walk, "verify", verify)
     with Controller() as controller:
         with pytest.raises(KeyboardInterrupt):
@@ -322,13 +321,26 @@ def test_links_at_chains_need_layouts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(host_walk, "kept", lambda: Walk.VERIFIED)
+    monkeypatch.setattr(host_walk, "kept", lambda: Walks(Walk.VERIFIED))
     module.handlers[Command.STATS] = lambda *_: [status(walk=Walk.UNVERIFIED) | found]
     assert run(["attach", "--fd", "rule=7", "--hook", "chain", "--persist"]) == 3
     told = capsys.readouterr().err
     assert said in told
     assert remedy in told
     assert {command for command, _ in module.requests} == {Command.STATS}
+
+
+def test_links_at_the_spine_need_a_walk_that_can_be_verified(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A live patch of the kernel's function keeps the walk along the spine from being verified."""
+    monkeypatch.setattr(host_walk, "kept", lambda: Walks(Walk.VERIFIED))
+    monkeypatch.setattr(host_walk, "verify", lambda *_, **__: "")
+    module.handlers[Command.STATS] = lambda *_: [status() | {"spine-walk": Walk.UNVERIFIED}]
+    assert run(["attach", "--fd", "exit=7", "--hook", "spine", "--persist"]) == 3
+    assert "something else redirects the kernel's nf_hook_slow()" in capsys.readouterr().err
+    assert Command.ATTACH not in {command for command, _ in module.requests}
+    assert run(["attach", "--fd", "exit=7", "--hook", "chain", "--persist"]) == 0
 
 
 def test_attach_tells_when_nf_tables_comes_and_goes(

@@ -175,7 +175,7 @@ def test_the_lines_of_compilers_make_programs(tmp_path: Path) -> None:
     assert (tmp_path / "count.o").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("name", ["count.c", "blocklist.c", "limit.c"])
+@pytest.mark.parametrize("name", ["count.c", "blocklist.c", "limit.c", "functions.c"])
 @pytest.mark.parametrize("types", ["", '#include "vmlinux.h"\n'])
 def test_the_examples_compile_with_the_kernels_types_and_without(
     name: str, types: str, tmp_path: Path

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ipttctl.events.packets import PacketCounter
-from ipttproto import Kind
+from ipttproto import EventFlag, Kind
 from tests.unit.ctl.show.test_event_text import record
 from tests.unit.ctl.support import joined
 
@@ -31,6 +31,13 @@ def chain(hook: int, handle: int = 1, netns: int = A, **changes: Any) -> dict[st
     """The verdict of a base chain of one table."""
     of = {"kind": Kind.CHAIN_EXIT, "family": 1, "table_handle": 3, "chain_handle": handle}
     return step(hook, netns, **of | changes)
+
+
+def spine(hook: int, number: int, **changes: Any) -> dict[str, Any]:
+    """A function of a hook, or with number 0 the verdict of the hook; of the first passage."""
+    kind = Kind.SPINE_FUNCTION if number else Kind.SPINE_EXIT
+    of: dict[str, Any] = {"kind": kind, "rulenum": number, "traversal": 50 + hook, "table": b""}
+    return step(hook, **of | changes)
 
 
 #: of devices
@@ -68,6 +75,15 @@ def count(steps: Iterable[dict[str, Any]]) -> int:
         (2, [step(OUTPUT), step(POSTROUTING, pf=10)]),
         (3, [step(INPUT, in_name=b"lo")] * 3),
         (2, [step(OUTPUT, skb=1), step(OUTPUT, skb=2)]),
+        # functions of a hook, with what goes on in them
+        (1, [spine(OUTPUT, 1), spine(OUTPUT, 2), spine(OUTPUT, 0), spine(POSTROUTING, 1)]),
+        (1, [spine(OUTPUT, 1), chain(OUTPUT), spine(OUTPUT, 2), step(OUTPUT), spine(OUTPUT, 3)]),
+        (1, [chain(OUTPUT, verdict=0), spine(OUTPUT, 1, verdict=0), spine(OUTPUT, 0, verdict=0)]),
+        (2, [spine(OUTPUT, 0), spine(OUTPUT, 1, traversal=60)]),
+        (2, [spine(OUTPUT, 0, verdict=0), spine(POSTROUTING, 1)]),
+        (1, [spine(OUTPUT, 1, verdict=3), spine(OUTPUT, 2), spine(OUTPUT, 0)]),
+        (1, [spine(OUTPUT, 1, verdict=3, flags=EventFlag.QUEUE_BYPASS), spine(POSTROUTING, 1)]),
+        (2, [spine(OUTPUT, 1, verdict=3), spine(POSTROUTING, 1)]),
         # a link sees a packet once; links at one hook see it in their order
         (3, [nf(OUTPUT)] * 3),
         (1, [nf(OUTPUT, 1), nf(OUTPUT, 2), nf(OUTPUT, 3, 5)]),

@@ -127,7 +127,9 @@ def test_it_is_chosen() -> None:
         chosen(HookOptions(hook="toy:blue", device="eth0"))
     with pytest.raises(UsageError, match="has no slot 'entry'; it has: exit"):
         check_slots(Toy("blue"), [Slot.ENTRY])
-    with pytest.raises(UsageError, match=r"write table or nf:\S+ or chain\S+ or toy:COLOUR"):
+    with pytest.raises(
+        UsageError, match=r"write table or nf:\S+ or chain\S+ or spine\S+ or toy:COLOUR"
+    ):
         chosen(HookOptions(hook="game"))
 
 

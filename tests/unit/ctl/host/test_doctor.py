@@ -22,6 +22,7 @@ from ipttctl.host import doctor, unfinished
 from ipttctl.host.doctor import Finding, Health
 from ipttctl.host.module import ModuleState
 from ipttctl.host.tree import Host
+from ipttctl.host.walk import Walks
 from ipttctl.link.model import ModuleStatus
 from ipttctl.paths import VERSION
 from ipttctl.rules.backends import Backends, LegacyTable, NftTable
@@ -140,7 +141,7 @@ class Tree:
             sys.path,
             self._module_state,
             self._backends,
-            lambda: self.kept,
+            lambda: Walks(self.kept),
         )
 
     def find(self, check: str) -> Finding:

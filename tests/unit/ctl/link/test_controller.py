@@ -431,13 +431,13 @@ def test_the_walk_is_tried_and_its_verification_ended(
     assert controller.status().walk is Walk.UNVERIFIED
     controller.end_verification(Walk.DIFFERS)
     assert controller.status().walk is Walk.DIFFERS
-    controller.end_verification(Walk.VERIFIED, although_not_compared=True)
+    controller.end_verification(Walk.VERIFIED, spine=Walk.UNVERIFIED, although_not_compared=True)
     status = controller.status()
     assert (status.walk, status.walk_compared) == (Walk.VERIFIED, True)
     assert module.requested(Command.VERIFY) == [
         {"netns-fd": 7},
-        {"walk": Walk.DIFFERS},
-        {"walk": Walk.VERIFIED, "walk-compared": 0},
+        {"walk": Walk.DIFFERS, "spine-walk": Walk.DIFFERS},
+        {"walk": Walk.VERIFIED, "spine-walk": Walk.UNVERIFIED, "walk-compared": 0},
     ]
 
 
@@ -445,12 +445,12 @@ def test_a_verification_that_the_module_does_not_take(
     module: FakeModule, controller: Controller
 ) -> None:
     def refuse(*_: Any) -> Any:
-        raise RefusalError(errno.EBUSY, {"message": "there are chain links"})
+        raise RefusalError(errno.EBUSY, {"message": "there are links by this walk"})
 
     module.handlers[Command.VERIFY] = refuse
-    with pytest.raises(KernelError, match="ending the verification of the walk: there are chain l"):
+    with pytest.raises(KernelError, match="ending the verification of the walks: there are lin"):
         controller.end_verification(Walk.DIFFERS)
-    with pytest.raises(KernelError, match="verifying the walk through chains: there are chain li"):
+    with pytest.raises(KernelError, match="verifying the module's walks: there are links by"):
         controller.try_walk(7)
 
 

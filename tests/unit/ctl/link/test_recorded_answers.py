@@ -40,7 +40,8 @@ def test_statuses(recorded: Recording) -> None:
 
 def test_links(recorded: Recording) -> None:
     links = [Link.from_attributes(Top.parse(a.data)) for a in replies(recorded, "get")]
-    assert {type(link.hook).__name__ for link in links} == {"NfHook", "TableHook", "ChainHook"}
+    kinds = {"NfHook", "TableHook", "ChainHook", "SpineHook"}
+    assert {type(link.hook).__name__ for link in links} == kinds
     assert {link.name for link in links} == {"", "filter", "first"}
     assert all(link.programs and link.generation for link in links)
     assert any(link.shadow for link in links)
@@ -48,7 +49,7 @@ def test_links(recorded: Recording) -> None:
     assert any(link.outcome is SwapOutcome.WAITING for link in links)
     for exchange in recorded.exchanges:
         for told in exchange.notifications:
-            assert Link.from_attributes(Top.parse(told.data)).id in {1, 2, 3, 4}
+            assert Link.from_attributes(Top.parse(told.data)).id in {1, 2, 3, 4, 5}
 
 
 def test_histories(recorded: Recording) -> None:
@@ -62,6 +63,6 @@ def test_histories(recorded: Recording) -> None:
 def test_events(recorded: Recording) -> None:
     events = [event for data in recorded.batches for event in decode_events(parse_batch(data))]
     assert {event.kind for event in events} >= {Kind.PACKET, Kind.CHAIN_RULE, Kind.EXIT}
-    assert {event.link for event in events} == {2, 3, 4}
+    assert {event.link for event in events} == {2, 3, 4, 5}
     # what the program of link 3 notes
     assert {event.payload for event in events if event.link == 3} == {b"\5".ljust(16, b"\0")}

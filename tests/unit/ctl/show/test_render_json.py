@@ -290,8 +290,9 @@ def test_status() -> None:
     assert re.fullmatch("[0-9a-f]{8}", found.pop("fingerprint"))
     assert found == {
         "version": "0.1.0", "protocol": f"{VERSION}.{MINOR}",
-        "features": ["link_names", "guards", "shadows", "upgrades", "ends", "limits"],
+        "features": ["link_names", "guards", "shadows", "upgrades", "ends", "limits", "spine"],
         "walk": "verified", "walk_compared": True, "walk_layout": "same", "walk_refusal": None,
+        "spine_walk": "verified",
         "restoring": False, "cpus": [
             {"cpu": 0, "events": 5, "lost_ring": 1, "lost_memory": 2, "lost_nested": 3},
         ],

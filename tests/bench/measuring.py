@@ -17,7 +17,6 @@ from ipttctl.hooks.hook import Hook
 from ipttctl.link.controller import Controller
 from ipttctl.link.limits import Limits
 from ipttctl.link.model import ProgramSet
-from ipttproto import Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import wait_for_no_redirection
 from tests.kernel.support.observing import observing
@@ -83,7 +82,7 @@ def linked(
 
 def with_all_programs(controller: Controller, hook: Hook, program: int) -> dict[str, Setting]:
     """The settings of a link with one program in all slots, by name."""
-    every = dict.fromkeys((Slot.ENTRY, Slot.RULE, Slot.EXIT), program)
+    every = dict.fromkeys(hook.SLOTS, program)
 
     def link(limits: Limits | None = None, *, watched: bool = True) -> Setting:
         return lambda: linked(controller, hook, ProgramSet(every, limits=limits), watched=watched)

@@ -8,7 +8,17 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from ipttctl.families import HOOKS, NfFamily
-from ipttproto import TABLE_SLOTS, Command, Comparison, Counter, Hook, LinkFlag, NfMode, Slot
+from ipttproto import (
+    SPINE_SLOTS,
+    TABLE_SLOTS,
+    Command,
+    Comparison,
+    Counter,
+    Hook,
+    LinkFlag,
+    NfMode,
+    Slot,
+)
 from ipttproto.attributes import BINARY, STRING, U64, Attribute, AttributeSet, ScalarType
 from ipttproto.family import (
     RECORDS,
@@ -27,7 +37,7 @@ from tests.fuzz.world import KnownLink, World
 
 REQUESTS: Final = tuple(operation for operation in OPERATIONS if operation.group is None)
 _TABLE_FAMILIES: Final = (0, 2, 10)
-_EMITTING: Final = (Slot.RULE, Slot.EXIT, Slot.PACKET)
+_EMITTING: Final = (Slot.RULE, Slot.FUNCTION, Slot.EXIT, Slot.PACKET)
 #: the loopback device of every namespace
 _LOOPBACK: Final = 1
 #: how often a swap has a rollback, a set a payload, and a request the flag of a dump
@@ -111,12 +121,14 @@ class Generator:
         flags = pick.choice((0, int(LinkFlag.PERSISTENT), int(LinkFlag.EXCLUSIVE)))
         names: dict[str, bytes] = {}
         place: dict[str, int]
-        kind = pick.choices(list(Hook), [4, 4, 2])[0]
+        kind = pick.choices(list(Hook), [4, 4, 2, 2])[0]
         if kind == Hook.TABLE:
             flags |= pick.choice((0, int(LinkFlag.COUNT_RULES)))
             place = {"hook": Hook.TABLE, "family": pick.choice(_TABLE_FAMILIES), "flags": flags}
         elif kind == Hook.CHAIN:
             place, names = self._chain_place(flags)
+        elif kind == Hook.SPINE:
+            place = self._spine_place(flags)
         else:
             place = self._nf_place(flags)
         link = KnownLink(0, 1, {}, place["hook"], place["family"])
@@ -155,6 +167,17 @@ class Generator:
         # each name needs those before it; an empty one is refused
         words = [pick.choice((b"filter\0", b"t\0", b"\0")) for _ in range(pick.randrange(3))]
         return place, dict(zip(("table", "chain"), words, strict=False))
+
+    def _spine_place(self, flags: int) -> dict[str, int]:
+        pick = self._pick
+        place = {"hook": int(Hook.SPINE), "flags": flags}
+        place["family"] = int(pick.choice((0, *NfFamily)))
+        if place["family"] and pick.random() < 0.5:
+            # every family has this one
+            place["hooknum"] = 1
+        if pick.random() < 0.5:
+            place["netns-fd"] = pick.choice(self._world.namespaces)
+        return place
 
     def _nf_place(self, flags: int) -> dict[str, int]:
         pick = self._pick
@@ -239,7 +262,8 @@ class Generator:
         """Programs for the hook of a link, with every other attribute that it takes."""
         pick = self._pick
         nf = link.hook == Hook.NF
-        slots = [Slot.PACKET] if nf else pick.sample(TABLE_SLOTS, pick.randrange(1, 4))
+        several = SPINE_SLOTS if link.hook == Hook.SPINE else TABLE_SLOTS
+        slots = [Slot.PACKET] if nf else pick.sample(several, pick.randrange(1, 4))
         programs = self._world.packet_programs if nf else self._world.programs
         chosen = {slot: pick.choice(programs) for slot in slots}
         nodes: list[Node] = []

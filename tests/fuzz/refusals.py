@@ -27,13 +27,13 @@ _POLICY: Final = re.compile(rf"\.reject_message = (?P<sentence>{_LITERAL})")
 
 NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
     "the module is being unloaded": "only while rmmod runs; the storm does that",
-    "a function of the table code cannot be found": "no kernel that we support lacks one",
-    "ftrace cannot hook a function of the table code": "needs a kernel without ftrace's calls",
-    "the table code is redirected by something else (a live patch?) or ftrace is off"
+    "a function of netfilter cannot be found": "no kernel that we support lacks one",
+    "ftrace cannot hook a function of netfilter": "needs a kernel without ftrace's calls",
+    "a function of netfilter is redirected by something else (a live patch?) or ftrace is off"
     " (sysctl kernel.ftrace_enabled)": "depends on ftrace: test_links.py, test_ftrace_that_is_off",
-    "ftrace cannot hook a function of the table code, or something else redirects it"
+    "ftrace cannot hook a function of netfilter, or something else redirects it"
     " (a live patch?)": "where a module comes while links are there, and nobody is told",
-    "somebody keeps changing the BPF programs at a function of the table code: try again": "a"
+    "somebody keeps changing the BPF programs at a function of netfilter: try again": "a"
     " trampoline that is updated for seconds",
     "the program has a private stack, and this kernel hides what keeps another program off it"
     " (bpf_prog_active)": "from 6.13 on, and kernels with all of kallsyms do not hide it",

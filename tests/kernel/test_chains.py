@@ -24,6 +24,7 @@ from ipttproto import Gone, Kind, Slot, Walk
 from ipttproto.family import limit
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
+from tests.kernel.support.dropped import dropped_in
 from tests.kernel.support.kernel import loaded_modules, run, wait_for
 from tests.kernel.support.network import Namespace, namespace
 
@@ -265,34 +266,9 @@ def test_nothing_changes_for_anybody(controller: Controller, attach: Attach) -> 
 def test_drops_are_found_where_the_kernel_drops(place: Namespace, attach: Attach) -> None:
     nft(place, "table ip t { chain c { type filter hook output priority 0; udp dport 5 drop; }; }")
     attach(place)
-    tracing = Path("/sys/kernel/tracing")
-    event = tracing / "events/skb/kfree_skb"
-    (tracing / "trace").write_text("")
-    (tracing / "options/hash-ptr").write_text("0")
-    (event / "filter").write_text("reason != 2 && protocol == 2048")
-    (event / "enable").write_text("1")
-    try:
+    with dropped_in() as functions:
         place.call(send, "127.0.0.1", 5)
-    finally:
-        (event / "enable").write_text("0")
-        (event / "filter").write_text("0")
-        lines = (tracing / "trace").read_text()
-        (tracing / "options/hash-ptr").write_text("1")
-        (tracing / "trace").write_text("")
-    places = re.findall(r"location=(\S+) ", lines)
-    assert [symbol_at(place) for place in places] == ["nft_do_chain"], lines
-
-
-def symbol_at(location: str) -> str:
-    """The function at an address, or of ``name+offset``."""
-    if not location.startswith("0x") and not re.fullmatch("[0-9a-f]{16}", location):
-        return location.partition("+")[0]
-    address = int(location, 16)
-    symbols = []
-    for line in Path("/proc/kallsyms").read_text().splitlines():
-        start, _, name, *_ = line.split()
-        symbols.append((int(start, 16), name))
-    return max(symbol for symbol in symbols if symbol[0] <= address)[1]
+    assert functions == ["nft_do_chain"]
 
 
 def test_links_are_only_where_the_walk_is_tried(

@@ -2,9 +2,9 @@
 """The same traffic causes the same events, whatever other tracer is at the same functions.
 
 The router of ``network`` has every relevant kind of rule in the tables of both IP versions, and
-chains of nftables beside them. Links at its tables, chains and netfilter hooks report the packets
-that left sends; these events, and the counters of the rules, must be the same with and without the
-tracer.
+chains of nftables beside them. Links at its tables, chains, spine and netfilter hooks report the
+packets that left sends; these events, and the counters of the rules, must be the same with and
+without the tracer.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import KernelError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, LinkStats, ProgramSet
-from ipttproto import TABLE_SLOTS, EventFlag, Kind, Slot
+from ipttproto import SPINE_SLOTS, TABLE_SLOTS, EventFlag, Kind, Slot
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.bpf_tracers import Counts
 from tests.kernel.support.kernel import (
@@ -207,7 +208,7 @@ class Scene:
 
     @contextmanager
     def links(self) -> Iterator[list[Link]]:
-        """Links at the tables of IPv4, of IPv6, at chains and at hooks; detached at the end."""
+        """Links at tables of IPv4, of IPv6, at chains, spine and hooks; detached at the end."""
         code = compile_filter(FILTER)
         at_tables = ProgramSet(dict.fromkeys(TABLE_SLOTS, self.table.fd), filter=code)
         at_hooks = ProgramSet({Slot.PACKET: self.packet.fd}, filter=code)
@@ -215,6 +216,8 @@ class Scene:
         router = os.open(self.net.router.path, os.O_RDONLY)
         try:
             made.append(self.controller.attach(ChainHook(netns=router), at_tables))
+            at_spine = ProgramSet(dict.fromkeys(SPINE_SLOTS, self.table.fd), filter=code)
+            made.append(self.controller.attach(SpineHook(netns=router), at_spine))
         finally:
             os.close(router)
         for name in NF_HOOKS:

@@ -17,6 +17,7 @@ from ipttctl.errors import IpttctlError, KernelError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
@@ -55,14 +56,17 @@ LABELS = {"team": "core", "tier": ""}
 
 
 @pytest.fixture
-def programs(make_program: MakeProgram) -> ProgramSet:
+def programs(make_program: MakeProgram, request: pytest.FixtureRequest) -> ProgramSet:
+    """A program in each slot of the test's hook, or of tables."""
+    asked = "hook" in request.fixturenames
+    slots = request.getfixturevalue("hook").SLOTS if asked else TABLE_SLOTS
     accept_all = b"\x06\x00\x00\x00\xff\xff\x00\x00"
-    return ProgramSet(dict.fromkeys(TABLE_SLOTS, make_program().fd), filter=accept_all, cookie=7)
+    return ProgramSet(dict.fromkeys(slots, make_program().fd), filter=accept_all, cookie=7)
 
 
-@pytest.fixture(params=[TableHook, ChainHook], ids=["table", "chain"])
+@pytest.fixture(params=[TableHook, ChainHook, SpineHook], ids=["table", "chain", "spine"])
 def hook(request: pytest.FixtureRequest) -> Hook:
-    """All tables, and all chains; the code of these is loaded."""
+    """All tables, all chains, and the spine; the code of chains is loaded."""
     run("modprobe", "nf_tables")
     made = request.param()
     assert isinstance(made, Hook)

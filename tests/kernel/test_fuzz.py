@@ -17,6 +17,7 @@ import pytest
 
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
@@ -52,7 +53,7 @@ ROUND = 500
 #: link that somebody owns exclusively
 ROUNDS = 10
 EMPTY, FULL, EXCLUSIVE = 1, 2, 3
-HOOKS = (TableHook(), ChainHook())
+HOOKS = (TableHook(), ChainHook(), SpineHook())
 REPORTS = 10
 #: a leak of one object in this many messages is found
 LEAK = 50
@@ -163,7 +164,7 @@ def _round(campaign: Campaign, target: Target, world: World, number: int, count:
     links = {EMPTY: 0, FULL: limit("MAX_LINKS")}.get(kind, 1)
     hook = HOOKS[number % len(HOOKS)]
     with Controller() as others:
-        if isinstance(hook, ChainHook):
+        if hook.NEEDS_WALK:
             # messages of an earlier round may have said that the walk differs
             others.end_verification(Walk.VERIFIED, although_not_compared=True)
         for _ in range(links):

@@ -22,11 +22,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from ipttctl.bpf.syscalls import lookup
 from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
-from ipttproto import TABLE_SLOTS, Kind
+from ipttproto import Kind
 from tests.kernel.support import assembler as asm
 from tests.kernel.support import perf
 from tests.kernel.support.kernel import run, settled
@@ -58,6 +61,8 @@ table ip nest {
     chain out { type filter hook output priority 0; udp dport 82 reject; }
 }
 """
+
+WalkKind = type[ChainHook] | type[SpineHook]
 
 TIMES = 20
 LINKS = 3
@@ -107,13 +112,19 @@ def counters(where: Namespace) -> dict[str, tuple[int, int]]:
 
 
 @contextmanager
-def links(controller: Controller, where: Namespace, *programs: int) -> Iterator[list[Link]]:
-    """A link for each program, which is in all of its slots."""
+def links(
+    controller: Controller,
+    where: Namespace,
+    *programs: int,
+    kinds: tuple[WalkKind, ...] = (ChainHook,),
+) -> Iterator[list[Link]]:
+    """A link of each kind for each program, which is in all of its slots."""
     descriptor = os.open(where.path, os.O_RDONLY)
     try:
-        hook = ChainHook(netns=descriptor)
         made = [
-            controller.attach(hook, ProgramSet(dict.fromkeys(TABLE_SLOTS, fd))) for fd in programs
+            controller.attach(kind(netns=descriptor), ProgramSet(dict.fromkeys(kind.SLOTS, fd)))
+            for kind in kinds
+            for fd in programs
         ]
     finally:
         os.close(descriptor)
@@ -213,7 +224,10 @@ def stack_size() -> int:
     return 16384
 
 
-def test_stack_of_nested_walks(controller: Controller) -> None:
+@pytest.mark.parametrize(
+    "kinds", [(ChainHook,), (ChainHook, SpineHook)], ids=["chains", "chains-and-spine"]
+)
+def test_stack_of_nested_walks(controller: Controller, kinds: tuple[WalkKind, ...]) -> None:
     """All walks that may nest on a stack take less than half of it beyond what the kernel takes.
 
     A datagram is rejected while it leaves, by an ICMP error that leaves on the same stack.
@@ -224,7 +238,7 @@ def test_stack_of_nested_walks(controller: Controller) -> None:
         kept = stack.enter_context(one_element_map(value_size=16))
         measuring = stack.enter_context(loaded(_program_depth(kept)))
         observer = stack.enter_context(observing(controller))
-        made = stack.enter_context(links(controller, place, *[measuring] * LINKS))
+        made = stack.enter_context(links(controller, place, *[measuring] * LINKS, kinds=kinds))
         walked = _between_two_entries(place)
         depth = _numbers(kept)[0]
         assert observer.complete()

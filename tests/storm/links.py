@@ -22,6 +22,7 @@ from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.condition import Condition
 from ipttctl.link.controller import Controller
@@ -37,7 +38,7 @@ FILTERS = ("udp", "ip6", "icmp or icmp6", "udp dst port 9 and ip", "len > 100", 
 
 _MOST_LINKS = 6
 #: program sets of table links by their slots: those with fewer events are more frequent
-_SHAPES = (
+_SHAPES: Final[tuple[tuple[Slot, ...], ...]] = (
     (Slot.ENTRY,),
     (Slot.ENTRY, Slot.EXIT),
     (Slot.RULE,),
@@ -51,9 +52,11 @@ _NF_HOOKS = (
     "nf:inet4/output@raw", "nf:inet/postrouting@last", "nf:netdev/ingress", "nf:inet/ingress",
     "nf:arp/in", "nf:bridge/prerouting",
 )  # fmt: skip  # families together
-#: how often a link is at a netfilter hook, and at chains
+#: how often a link is at a netfilter hook, at chains, and at the spine
 _NF: Final = 0.3
-_CHAIN: Final = 0.3
+_CHAIN: Final = 0.2
+_SPINE: Final = 0.2
+_SPINES = ("spine", "spine:inet4", "spine:inet/output", "spine:netdev", "spine:inet6/input")
 #: return values of programs: they select and emit, let pass or drop
 _RETURNS = (0, 0, 1)
 #: how often a swap expects a wrong generation
@@ -192,6 +195,8 @@ class Links:
         nf = isinstance(hook, NfHook)
         kind = ProgramType.SOCKET_FILTER if nf else ProgramType.KPROBE
         shape = (Slot.PACKET,) if nf else decide.choice(_SHAPES)
+        if isinstance(hook, SpineHook):
+            shape = tuple(Slot.FUNCTION if slot is Slot.RULE else slot for slot in shape)
         programs = {slot: self._programs[kind, decide.choice(_RETURNS)].fd for slot in shape}
         # ARP has no IP header for a filter to look at
         expression = (
@@ -222,6 +227,11 @@ class Links:
         place = decide.choice((None, *self._places))
         return ChainHook.parse(where, netns=place and place.path)
 
+    def _spine_hook(self) -> SpineHook:
+        decide = self._decide
+        place = decide.choice((None, *self._places))
+        return SpineHook.parse(decide.choice(_SPINES), netns=place and place.path)
+
     def _attach(self) -> None:
         try:
             self._attach_one()
@@ -239,12 +249,19 @@ class Links:
             "reason": "storm",
         }
         kind = decide.random()
-        if kind < _NF + _CHAIN:
-            hook = self._nf_hook() if kind < _NF else self._chain_hook()
+        made = (
+            ("attach-nf", _NF, self._nf_hook),
+            ("attach-chain", _NF + _CHAIN, self._chain_hook),
+            ("attach-spine", _NF + _CHAIN + _SPINE, self._spine_hook),
+        )
+        for what, below, make in made:
+            if kind >= below:
+                continue
+            hook = make()
             programs = self._program_set(hook)
             link = self._controller.attach(hook, programs, **notes)
-            what = "attach-nf" if kind < _NF else "attach-chain"
             self._journal.write(what, f"link {link.id} persistent={persistent} {hook}")
+            break
         else:
             programs, family = self._program_set(TableHook()), decide.choice(_FAMILIES)
             link = self._controller.attach(TableHook(family), programs, **notes)

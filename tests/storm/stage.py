@@ -27,8 +27,9 @@ from tests.storm.unloader import UnloaderActor
 
 #: actions that must have happened; the storm continues until then
 WANTED = frozenset({
-    "attach", "attach-nf", "attach-chain", "commit", "swap", "swap-refused", "transaction",
-    "transaction-refused", "confirm", "rolled-back", "detach", "disconnect", "kill", "adopt",
+    "attach", "attach-nf", "attach-chain", "attach-spine", "commit", "swap", "swap-refused",
+    "transaction", "transaction-refused", "confirm", "rolled-back", "detach", "disconnect", "kill",
+    "adopt",
     "observer-comes", "observer-goes", "observer-killed", "overrun", "namespace-made",
     "namespace-gone", "hook-gone", "restore-4", "restore-6", "tables-unloaded-4",
     "tables-unloaded-6", "target-unloaded", "unload-refused", "reload", "upgrade", "round",

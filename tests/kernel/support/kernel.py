@@ -139,13 +139,13 @@ def loaded_modules() -> dict[str, int]:
 
 
 def load_module() -> None:
-    """Load the module under test; the walk through chains counts as verified."""
+    """Load the module under test; its walks count as verified."""
     run("insmod", os.environ["IPTTRACE_KO"])
     trust_walk()
 
 
 def trust_walk() -> None:
-    """Have the walk through chains count as verified.
+    """Have the walks count as verified.
 
     That is shown by test_nft_differential.py, and is not to be waited for at each first trace.
     """

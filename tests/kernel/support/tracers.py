@@ -22,8 +22,9 @@ from tests.kernel.support.kernel import MODULE
 
 Functions = Mapping[str, str | None]
 
-#: functions that are redirected or watched for links at tables and chains, each with its module
+#: functions that are redirected or watched for links, each with its module
 FUNCTIONS: Functions = {
+    "nf_hook_slow": None,
     "nft_do_chain": "nf_tables",
     "ipt_do_table": "ip_tables",
     "ip6t_do_table": "ip6_tables",

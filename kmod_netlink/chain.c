@@ -4,8 +4,6 @@
  * while there are any, and while nf_tables is loaded.
  */
 #include <linux/netfilter.h>
-#include <linux/slab.h>
-#include <net/net_namespace.h>
 #include <net/netlink.h>
 
 #include "arming.h"
@@ -15,21 +13,6 @@
 #include "nat.h"
 #include "nft_layout.h"
 #include "nft_symbols.h"
-#include "verify.h"
-
-/**
- * struct chain_spec - place of a chain link in an attach request
- * @place: the place, until the link takes it
- * @net: a reference to its network namespace, which cannot go while the request is handled; or NULL
- * @blamed: attribute to blame where the walk is not verified
- *
- * Owned by the request, as everything in its struct ipttrace_link_spec.
- */
-struct chain_spec {
-	struct ipttrace_chain_place *place;
-	struct net *net;
-	const struct nlattr *blamed;
-};
 
 static struct ipttrace_arming arming = {
 	.lock = __MUTEX_INITIALIZER(arming.lock),
@@ -106,59 +89,30 @@ static int chain_get_name(char *name, const struct nlattr *attr,
 	return -EINVAL;
 }
 
-static int chain_fill(struct ipttrace_chain_place *place, struct nlattr **attrs,
-		      struct netlink_ext_ack *extack)
+static int chain_fill(struct ipttrace_netns_place *netns, u32 family,
+		      struct nlattr **attrs, struct netlink_ext_ack *extack)
 {
+	struct ipttrace_chain_place *place =
+		container_of(netns, struct ipttrace_chain_place, netns);
 	int err;
 
 	err = chain_get_name(place->table, attrs[IPTTRACE_A_TABLE], extack);
-	if (!err)
-		err = chain_get_name(place->chain, attrs[IPTTRACE_A_CHAIN],
-				     extack);
 	if (err)
 		return err;
-	return ipttrace_netns_place_get(&place->netns,
-					attrs[IPTTRACE_A_NETNS_FD], extack);
+	return chain_get_name(place->chain, attrs[IPTTRACE_A_CHAIN], extack);
 }
 
 static int chain_parse(struct ipttrace_link_spec *link_spec,
 		       struct nlattr **attrs, struct netlink_ext_ack *extack)
 {
-	struct chain_spec *spec;
 	int err;
 
 	err = chain_check(link_spec->family, link_spec->flags, attrs, extack);
 	if (err)
 		return err;
-	spec = kzalloc(sizeof(*spec), GFP_KERNEL);
-	if (!spec)
-		return -ENOMEM;
-	err = -ENOMEM;
-	spec->place = kzalloc(sizeof(*spec->place), GFP_KERNEL);
-	if (!spec->place)
-		goto err_free;
-	err = chain_fill(spec->place, attrs, extack);
-	if (err)
-		goto err_free;
-	spec->net = spec->place->netns.net;
-	spec->blamed = attrs[IPTTRACE_A_NETNS_FD] ?: attrs[IPTTRACE_A_HOOK];
-	link_spec->place = spec;
-	return 0;
-
-err_free:
-	kfree(spec->place);
-	kfree(spec);
-	return err;
-}
-
-static void chain_spec_release(struct ipttrace_link_spec *link_spec)
-{
-	struct chain_spec *spec = link_spec->place;
-
-	if (spec->net)
-		put_net(spec->net);
-	kfree(spec->place);
-	kfree(spec);
+	return ipttrace_netns_parse(link_spec,
+				    sizeof(struct ipttrace_chain_place),
+				    chain_fill, attrs, extack);
 }
 
 static int chain_takes(u32 family, const struct ipttrace_set *set,
@@ -217,31 +171,11 @@ static struct ipttrace_sets *chain_publish(struct ipttrace_sets *prepared,
 }
 
 static int chain_attach(struct ipttrace_link *link,
-			const struct ipttrace_link_spec *link_spec,
+			const struct ipttrace_link_spec *spec,
 			struct netlink_ext_ack *extack)
 {
-	struct chain_spec *spec = link_spec->place;
-	struct ipttrace_sets *sets;
-	int err;
-
-	lockdep_assert_held(&ipttrace_lock);
-	err = ipttrace_verify_permits(IPTTRACE_HOOK_CHAIN,
-				      spec->place->netns.cookie, spec->blamed,
-				      extack);
-	if (err)
-		return err;
-	sets = chain_prepare(GFP_KERNEL);
-	if (IS_ERR(sets))
-		return PTR_ERR(sets);
-	/* packets read it with the sets */
-	spin_lock(&ipttrace_links_index);
-	link->place = spec->place;
-	spin_unlock(&ipttrace_links_index);
-	spec->place = NULL;
-	sets = ipttrace_follow_publish(sets);
-	synchronize_rcu();
-	kfree(sets);
-	return 0;
+	return ipttrace_netns_attach(link, spec, ipttrace_follow_publish,
+				     extack);
 }
 
 static struct ipttrace_sets *chain_detach(const struct list_head *leaving)
@@ -320,7 +254,7 @@ const struct ipttrace_hook_ops ipttrace_chain_hook = {
 	.init = chain_init,
 	.exit = chain_exit,
 	.parse = chain_parse,
-	.spec_release = chain_spec_release,
+	.spec_release = ipttrace_netns_spec_release,
 	.takes = chain_takes,
 	.begin = chain_begin,
 	.end = chain_end,

@@ -3,6 +3,7 @@
  * Links that are in one network namespace or in all, without keeping any: which it is, and that it
  * goes.
  */
+#include <linux/slab.h>
 #include <net/net_namespace.h>
 #include <net/netlink.h>
 
@@ -10,6 +11,7 @@
 #include "link.h"
 #include "message.h"
 #include "netns_place.h"
+#include "verify.h"
 
 /* The namespace of a link of any kind: NULL unless its kind has such places, and it is attached. */
 static struct ipttrace_netns_place *place_of(const struct ipttrace_link *link)
@@ -17,18 +19,25 @@ static struct ipttrace_netns_place *place_of(const struct ipttrace_link *link)
 	return ipttrace_hooks[link->hook]->in_netns ? link->place : NULL;
 }
 
+/* --- requests ------------------------------------------------------------------------------ */
+
 /**
- * ipttrace_netns_place_get - take the network namespace of a request
- * @place: zeroed
- * @fd: attribute with its file descriptor; NULL for all namespaces
- * @extack: extended ACK, set on error
+ * struct netns_spec - place of such a link in an attach request
+ * @place: the place, until the link takes it
+ * @net: a reference to its network namespace, which cannot go while the request is handled; or NULL
+ * @blamed: attribute to blame where the walk of this kind of hook is not verified
  *
- * Return: 0, then the caller has a reference to the namespace in @place, if there is one; or the
- * errno of get_net_ns_by_fd().
+ * Owned by the request, as everything in its struct ipttrace_link_spec.
  */
-int ipttrace_netns_place_get(struct ipttrace_netns_place *place,
-			     const struct nlattr *fd,
-			     struct netlink_ext_ack *extack)
+struct netns_spec {
+	struct ipttrace_netns_place *place;
+	struct net *net;
+	const struct nlattr *blamed;
+};
+
+/* Takes the network namespace of a request; all of them if it gives none. */
+static int netns_get(struct netns_spec *spec, const struct nlattr *fd,
+		     struct netlink_ext_ack *extack)
 {
 	struct net *net;
 
@@ -41,11 +50,107 @@ int ipttrace_netns_place_get(struct ipttrace_netns_place *place,
 			"the file descriptor is not of a network namespace");
 		return PTR_ERR(net);
 	}
-	place->net = net;
-	place->netns = net->ns.inum;
-	place->cookie = net->net_cookie;
+	spec->net = net;
+	spec->place->net = net;
+	spec->place->netns = net->ns.inum;
+	spec->place->cookie = net->net_cookie;
 	return 0;
 }
+
+/**
+ * ipttrace_netns_parse - store the place in an attach request
+ * @link_spec: the request
+ * @size: bytes of the place
+ * @fill: stores the rest of it
+ * @attrs: attributes of the request
+ * @extack: extended ACK, set on error
+ *
+ * Return: 0, then ipttrace_netns_spec_release() must follow; -ENOMEM, or an errno of @fill or of
+ * get_net_ns_by_fd().
+ */
+int ipttrace_netns_parse(struct ipttrace_link_spec *link_spec, size_t size,
+			 ipttrace_netns_fill fill, struct nlattr **attrs,
+			 struct netlink_ext_ack *extack)
+{
+	const struct nlattr *fd = attrs[IPTTRACE_A_NETNS_FD];
+	struct netns_spec *spec;
+	int err;
+
+	spec = kzalloc(sizeof(*spec), GFP_KERNEL);
+	if (!spec)
+		return -ENOMEM;
+	err = -ENOMEM;
+	spec->place = kzalloc(size, GFP_KERNEL);
+	if (!spec->place)
+		goto err_free;
+	err = fill(spec->place, link_spec->family, attrs, extack);
+	if (!err)
+		err = netns_get(spec, fd, extack);
+	if (err)
+		goto err_free;
+	spec->blamed = fd ?: attrs[IPTTRACE_A_HOOK];
+	link_spec->place = spec;
+	return 0;
+
+err_free:
+	kfree(spec->place);
+	kfree(spec);
+	return err;
+}
+
+/**
+ * ipttrace_netns_spec_release - release the place in a request, unless a link has taken it
+ * @link_spec: the request
+ */
+void ipttrace_netns_spec_release(struct ipttrace_link_spec *link_spec)
+{
+	struct netns_spec *spec = link_spec->place;
+
+	if (spec->net)
+		put_net(spec->net);
+	kfree(spec->place);
+	kfree(spec);
+}
+
+/**
+ * ipttrace_netns_attach - attach a link whose packets we walk with, if that is permitted
+ * @link: the link, which takes the place of the request
+ * @link_spec: the request
+ * @publish: puts the sets of all links at this kind of hook in force, returns those before
+ * @extack: extended ACK, set on error
+ *
+ * Context: with ipttrace_lock held; waits for a grace period.
+ * Return: 0; -ENOMEM, or an errno of ipttrace_verify_permits().
+ */
+int ipttrace_netns_attach(
+	struct ipttrace_link *link, const struct ipttrace_link_spec *link_spec,
+	struct ipttrace_sets *(*publish)(struct ipttrace_sets *sets),
+	struct netlink_ext_ack *extack)
+{
+	struct netns_spec *spec = link_spec->place;
+	struct ipttrace_sets *sets;
+	int err;
+
+	lockdep_assert_held(&ipttrace_lock);
+	err = ipttrace_verify_permits(link->hook, spec->place->cookie,
+				      spec->blamed, extack);
+	if (err)
+		return err;
+	sets = ipttrace_links_sets(link->hook, GFP_KERNEL);
+	if (IS_ERR(sets))
+		return PTR_ERR(sets);
+	/* packets read it with the sets */
+	spin_lock(&ipttrace_links_index);
+	link->place = spec->place;
+	spin_unlock(&ipttrace_links_index);
+	spec->place = NULL;
+	sets = publish(sets);
+	synchronize_rcu();
+	kfree(sets);
+	return 0;
+}
+
+/* --- messages ------------------------------------------------------------------------------ */
 
 /**
  * ipttrace_netns_place_put_size - most bytes that ipttrace_netns_place_put() adds

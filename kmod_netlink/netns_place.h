@@ -6,6 +6,8 @@
 #include <linux/skbuff.h>
 
 struct ipttrace_link;
+struct ipttrace_link_spec;
+struct ipttrace_sets;
 struct net;
 
 /**
@@ -27,11 +29,24 @@ struct ipttrace_netns_place {
 	u32 gone;
 };
 
+/*
+ * Stores what else a request says of a place, which is zeroed. Returns 0, or an errno with the
+ * extended ACK set.
+ */
+typedef int (*ipttrace_netns_fill)(struct ipttrace_netns_place *place,
+				   u32 family, struct nlattr **attrs,
+				   struct netlink_ext_ack *extack);
+
 int ipttrace_netns_places_init(void);
 void ipttrace_netns_places_exit(void);
-int ipttrace_netns_place_get(struct ipttrace_netns_place *place,
-			     const struct nlattr *fd,
-			     struct netlink_ext_ack *extack);
+int ipttrace_netns_parse(struct ipttrace_link_spec *link_spec, size_t size,
+			 ipttrace_netns_fill fill, struct nlattr **attrs,
+			 struct netlink_ext_ack *extack);
+void ipttrace_netns_spec_release(struct ipttrace_link_spec *link_spec);
+int ipttrace_netns_attach(
+	struct ipttrace_link *link, const struct ipttrace_link_spec *link_spec,
+	struct ipttrace_sets *(*publish)(struct ipttrace_sets *sets),
+	struct netlink_ext_ack *extack);
 size_t ipttrace_netns_place_put_size(void);
 int ipttrace_netns_place_put(struct sk_buff *msg,
 			     const struct ipttrace_netns_place *place);

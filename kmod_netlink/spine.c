@@ -6,8 +6,6 @@
 #include <linux/minmax.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_bridge.h>
-#include <linux/slab.h>
-#include <net/net_namespace.h>
 #include <net/netlink.h>
 
 #include "arming.h"
@@ -15,21 +13,6 @@
 #include "link.h"
 #include "spine.h"
 #include "spine_walk.h"
-#include "verify.h"
-
-/**
- * struct spine_spec - place of a spine link in an attach request
- * @place: the place, until the link takes it
- * @net: a reference to its network namespace, which cannot go while the request is handled; or NULL
- * @blamed: attribute to blame where the walk is not verified
- *
- * Owned by the request, as everything in its struct ipttrace_link_spec.
- */
-struct spine_spec {
-	struct ipttrace_spine_place *place;
-	struct net *net;
-	const struct nlattr *blamed;
-};
 
 static struct ipttrace_arming arming = {
 	.lock = __MUTEX_INITIALIZER(arming.lock),
@@ -79,9 +62,11 @@ static bool spine_hooks(struct ipttrace_spine_place *place, u32 family)
 	return any;
 }
 
-static int spine_fill(struct ipttrace_spine_place *place, u32 family,
+static int spine_fill(struct ipttrace_netns_place *netns, u32 family,
 		      struct nlattr **attrs, struct netlink_ext_ack *extack)
 {
+	struct ipttrace_spine_place *place =
+		container_of(netns, struct ipttrace_spine_place, netns);
 	const struct nlattr *hooknum = attrs[IPTTRACE_A_HOOKNUM];
 
 	if (hooknum && family == NFPROTO_UNSPEC) {
@@ -105,8 +90,7 @@ static int spine_fill(struct ipttrace_spine_place *place, u32 family,
 			"at the spine the family has no hook of this number");
 		return -EINVAL;
 	}
-	return ipttrace_netns_place_get(&place->netns,
-					attrs[IPTTRACE_A_NETNS_FD], extack);
+	return 0;
 }
 
 static int spine_check(u32 flags, struct nlattr **attrs,
@@ -134,41 +118,14 @@ static int spine_check(u32 flags, struct nlattr **attrs,
 static int spine_parse(struct ipttrace_link_spec *link_spec,
 		       struct nlattr **attrs, struct netlink_ext_ack *extack)
 {
-	struct spine_spec *spec;
 	int err;
 
 	err = spine_check(link_spec->flags, attrs, extack);
 	if (err)
 		return err;
-	spec = kzalloc(sizeof(*spec), GFP_KERNEL);
-	if (!spec)
-		return -ENOMEM;
-	err = -ENOMEM;
-	spec->place = kzalloc(sizeof(*spec->place), GFP_KERNEL);
-	if (!spec->place)
-		goto err_free;
-	err = spine_fill(spec->place, link_spec->family, attrs, extack);
-	if (err)
-		goto err_free;
-	spec->net = spec->place->netns.net;
-	spec->blamed = attrs[IPTTRACE_A_NETNS_FD] ?: attrs[IPTTRACE_A_HOOK];
-	link_spec->place = spec;
-	return 0;
-
-err_free:
-	kfree(spec->place);
-	kfree(spec);
-	return err;
-}
-
-static void spine_spec_release(struct ipttrace_link_spec *link_spec)
-{
-	struct spine_spec *spec = link_spec->place;
-
-	if (spec->net)
-		put_net(spec->net);
-	kfree(spec->place);
-	kfree(spec);
+	return ipttrace_netns_parse(link_spec,
+				    sizeof(struct ipttrace_spine_place),
+				    spine_fill, attrs, extack);
 }
 
 static int spine_takes(u32 family, const struct ipttrace_set *set,
@@ -217,31 +174,11 @@ static struct ipttrace_sets *spine_publish(struct ipttrace_sets *prepared,
 }
 
 static int spine_attach(struct ipttrace_link *link,
-			const struct ipttrace_link_spec *link_spec,
+			const struct ipttrace_link_spec *spec,
 			struct netlink_ext_ack *extack)
 {
-	struct spine_spec *spec = link_spec->place;
-	struct ipttrace_sets *sets;
-	int err;
-
-	lockdep_assert_held(&ipttrace_lock);
-	err = ipttrace_verify_permits(IPTTRACE_HOOK_SPINE,
-				      spec->place->netns.cookie, spec->blamed,
-				      extack);
-	if (err)
-		return err;
-	sets = spine_prepare(GFP_KERNEL);
-	if (IS_ERR(sets))
-		return PTR_ERR(sets);
-	/* packets read it with the sets */
-	spin_lock(&ipttrace_links_index);
-	link->place = spec->place;
-	spin_unlock(&ipttrace_links_index);
-	spec->place = NULL;
-	sets = ipttrace_spine_publish(sets);
-	synchronize_rcu();
-	kfree(sets);
-	return 0;
+	return ipttrace_netns_attach(link, spec, ipttrace_spine_publish,
+				     extack);
 }
 
 static struct ipttrace_sets *spine_detach(const struct list_head *leaving)
@@ -311,7 +248,7 @@ const struct ipttrace_hook_ops ipttrace_spine_hook = {
 	.init = spine_init,
 	.exit = spine_exit,
 	.parse = spine_parse,
-	.spec_release = spine_spec_release,
+	.spec_release = ipttrace_netns_spec_release,
 	.takes = spine_takes,
 	.begin = spine_begin,
 	.end = spine_end,

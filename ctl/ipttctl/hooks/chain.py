@@ -22,7 +22,7 @@ from ipttctl.hooks.passages import passage_values
 from ipttctl.hooks.walks import WalkHook
 from ipttctl.numbers import known_member
 from ipttctl.system.netns import Identity as NamespaceIdentity
-from ipttctl.system.netns import Namespace, find
+from ipttctl.system.netns import Namespace
 from ipttproto import TABLE_SLOTS, EventFlag, Gone, Kind, Slot
 from ipttproto.family import limit
 
@@ -108,18 +108,6 @@ class ChainHook(WalkHook):
                     f"use one of {', '.join(map(nft_family_name, NfFamily))}",
                 )
         return cls(family, _named(match["table"]), _named(match["chain"]), **options)
-
-    @classmethod
-    def chosen(cls, options: ChainOptions) -> Self:
-        """Make the hook from options; its namespace is held open from here on."""
-        # a path through a process may lead elsewhere by the time we attach
-        return cls.parse(
-            options.hook, netns=None if options.namespace is None else find(options.namespace)
-        )
-
-    def given(self) -> dict[str, Any]:
-        """The options for a file, in which the namespace is named unambiguously."""
-        return {"hook": str(self), "netns": self.given_netns()}
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
         """The hook's part of an attach request."""

@@ -30,7 +30,7 @@ from ipttctl.hooks.hook import HookChoice, HookIdentity, NamespaceOptions
 from ipttctl.hooks.walks import WalkHook
 from ipttctl.numbers import known_member
 from ipttctl.system.netns import Identity as NamespaceIdentity
-from ipttctl.system.netns import Namespace, find
+from ipttctl.system.netns import Namespace
 from ipttproto import (
     SPINE_SLOTS,
     EventFlag,
@@ -120,18 +120,6 @@ class SpineHook(WalkHook):
                 f"use one of {', '.join(map(family_name, NfFamily))}",
             )
         return cls(family, _hook(family, match["hook"]), **options)
-
-    @classmethod
-    def chosen(cls, options: SpineOptions) -> Self:
-        """Make the hook from options; its namespace is held open from here on."""
-        # a path through a process may lead elsewhere by the time we attach
-        return cls.parse(
-            options.hook, netns=None if options.namespace is None else find(options.namespace)
-        )
-
-    def given(self) -> dict[str, Any]:
-        """The options for a file, in which the namespace is named unambiguously."""
-        return {"hook": str(self), "netns": self.given_netns()}
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
         """The hook's part of an attach request."""

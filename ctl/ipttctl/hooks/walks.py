@@ -7,13 +7,19 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from ipttctl.events import describe
-from ipttctl.hooks.hook import Hook, given_namespace, namespace_text, open_namespace
+from ipttctl.hooks.hook import (
+    Hook,
+    NamespaceOptions,
+    given_namespace,
+    namespace_text,
+    open_namespace,
+)
 from ipttctl.numbers import known_member
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttctl.system.netns import OWN, Namespace, identity
+from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone
 
@@ -40,14 +46,28 @@ class WalkHook(Hook):
 
     # --- as requested -----------------------------------------------------------------------------
 
-    def given_netns(self) -> str | None:
-        """The namespace for a file, named unambiguously; None for all.
+    @classmethod
+    @abstractmethod
+    def parse(cls, text: str, **options: Any) -> Self:
+        """Parse the hook's written form; ``options`` are further members.
 
         Raises:
-            UsageError: it cannot be found any more.
+            UsageError: the text has another form, or names something that cannot be there.
         """
+
+    @classmethod
+    def chosen(cls, options: NamespaceOptions) -> Self:
+        """Make the hook from options; its namespace is held open from here on."""
+        # a path through a process may lead elsewhere by the time we attach
+        return cls.parse(
+            options.hook, netns=None if options.namespace is None else find(options.namespace)
+        )
+
+    def given(self) -> dict[str, Any]:
+        """The options for a file, in which the namespace is named unambiguously."""
         # without one, it would be at all namespaces: our own has to be there
-        return None if self.netns is None else given_namespace(self.netns) or str(OWN)
+        netns = None if self.netns is None else given_namespace(self.netns) or str(OWN)
+        return {"hook": str(self), "netns": netns}
 
     def request_netns(self, opened: ExitStack) -> dict[str, Any]:
         """The namespace's part of an attach request."""

@@ -312,7 +312,7 @@ def test_a_result_holds_for_everybody(
     controller.detach(again.id)
     controller.end_verification(Walk.VERIFIED)
     link = controller.attach(ChainHook(NfFamily.INET, "t", "out"), programs)
-    assert "chain links" in str(refused(controller.end_verification, Walk.DIFFERS))
+    assert "links by this walk" in str(refused(controller.end_verification, Walk.DIFFERS))
     other = controller.attach(ChainHook(NfFamily.IPV6), programs)
     with watched(controller) as seen:
         place.call(send, "127.0.0.1", 5)

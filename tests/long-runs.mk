@@ -14,6 +14,9 @@ STORM ?= 120
 DEBUG_FUZZ ?= 5000
 NFT_CASES ?= 2000
 
+# The long cases of tests of which `make test` runs a part.
+WHOLE = --env IPTT_COEXISTENCE=whole --env IPTT_FUZZ=20000 --env IPTT_NFT_CASES=400
+
 RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) \
 	--env IPTT_RELOADS=$(RELOADS) -- $(PYTEST) -s tests/kernel/test_reload.py
 
@@ -24,7 +27,7 @@ RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout
 test-all: KERNEL = $(shell $(GUEST) kernels test-all)
 test-all: suites module ynl ## kernel tests on -rt and preempt=full too, 1, 2 and 4 CPUs, then reloads (KERNEL=6.12-rt)
 	@status=0; \
-	$(GUEST) run --target test-all $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) --env IPTT_COEXISTENCE=whole --env IPTT_FUZZ=20000 -- \
+	$(GUEST) run --target test-all $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) $(WHOLE) -- \
 		$(PYTEST) $(TESTS) || status=$$?; \
 	$(RUN_RELOADS) || status=$$?; \
 	exit $$status

@@ -22,7 +22,7 @@ from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import mark_log
 
-CASES = int(os.environ.get("IPTT_NFT_CASES", "200"))
+CASES = int(os.environ.get("IPTT_NFT_CASES", "100"))
 FIRST = int(os.environ.get("IPTT_NFT_FIRST", "0"))
 SEED = int(os.environ.get("IPTT_SEED", "1"))
 
@@ -35,7 +35,7 @@ ENOUGH = 100
 
 @pytest.fixture
 def chain_links(controller: Controller, make_program: MakeProgram) -> Observed:
-    """Links at all chains of the router of each case."""
+    """Links at all chains of the router of each case, and at its spine."""
     return partial(observing, controller, make_program(asm.returning(1)))
 
 

@@ -135,7 +135,7 @@ def test_the_lines_are_found() -> None:
     assert printed == len(of_ipttctl())
 
 
-@pytest.mark.parametrize("name", ["count", "blocklist", "limit"])
+@pytest.mark.parametrize("name", ["count", "blocklist", "limit", "functions"])
 def test_the_programs_that_lines_name_are_there(name: str, tmp_path: Path) -> None:
     made = tmp_path / f"{name}.o"
     source = REPOSITORY / "bpf" / f"{name}.c"

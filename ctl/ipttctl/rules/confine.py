@@ -99,8 +99,8 @@ def run(
     Raises:
         ListingError: it is not there or not trusted, fails, or exceeds its bounds.
     """
-    command = [*_until_we_end(), program(name), *arguments]
     bounds = bounds or Bounds()
+    command = [*_limited(bounds), *_until_we_end(), program(name), *arguments]
 
     def confined() -> bytes:
         _give_up_all_but(capabilities)
@@ -112,6 +112,19 @@ def run(
         raise ListingError(_STOPPED) from None
     except OSError as error:
         raise ListingError(f"{name} cannot be run: {os_reason(error)}") from None
+
+
+def _limited(bounds: Bounds) -> list[str]:
+    """The program that sets the limits of another one before that begins.
+
+    Without it they are set once the other one is there, which may have taken more by then.
+    """
+    try:
+        file = program("prlimit")
+    except ListingError:
+        return []
+    limits = (f"--cpu={bounds.cpu_seconds}", f"--as={bounds.memory}", "--core=0", "--fsize=0")
+    return [file, *limits, "--"]
 
 
 def _until_we_end() -> list[str]:

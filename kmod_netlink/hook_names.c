@@ -7,9 +7,7 @@
 #include <linux/hashtable.h>
 #include <linux/kallsyms.h>
 #include <linux/module.h>
-#include <linux/random.h>
 #include <linux/rcupdate.h>
-#include <linux/siphash.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 
@@ -23,7 +21,7 @@
  * struct hook_name - name of a function at netfilter hooks
  * @node: in the names
  * @function: its address
- * @id: number that tells it from other functions and says nothing of its address
+ * @id: number of the name, which no other gets; set when it is kept
  * @name: its name, cut; empty if the kernel knows none
  * @module: the module that it is in, cut; empty if it is built in
  * @rcu: for freeing it
@@ -39,13 +37,11 @@ struct hook_name {
 	struct rcu_head rcu;
 };
 
-/* Constant once the module is loaded. */
-static siphash_key_t id_key __read_mostly;
-
 static DEFINE_SPINLOCK(names_lock);
-/* Under names_lock, as is their number. */
+/* Under names_lock, as are their number and the last id. */
 static DEFINE_HASHTABLE(names, NAME_BITS);
 static unsigned int names_count;
+static u64 last_id;
 
 static const struct hook_name *find(const void *function)
 {
@@ -55,11 +51,6 @@ static const struct hook_name *find(const void *function)
 		if (known->function == function)
 			return known;
 	return NULL;
-}
-
-static u64 id_of(const void *function)
-{
-	return siphash_1u64((unsigned long)function, &id_key);
 }
 
 /* Looks a name up: "name", or "name [module]". */
@@ -90,6 +81,7 @@ static const struct hook_name *keep(struct hook_name *found)
 	spin_lock_bh(&names_lock);
 	kept = find(found->function);
 	if (!kept && names_count < MOST_NAMES) {
+		found->id = ++last_id;
 		hash_add_rcu(names, &found->node,
 			     (unsigned long)found->function);
 		names_count++;
@@ -114,25 +106,26 @@ static noinline void find_and_put_name(struct ipttrace_event *event,
 {
 	char *symbol = kmalloc(KSYM_SYMBOL_LEN, GFP_ATOMIC);
 	struct hook_name *found = kzalloc(sizeof(*found), GFP_ATOMIC);
+	const struct hook_name *kept = NULL;
 
-	event->rule_handle = id_of(function);
+	event->rule_handle = 0;
 	memset(event->chain, 0, sizeof(event->chain));
 	memset(event->table, 0, sizeof(event->table));
 	if (symbol && found) {
 		found->function = function;
-		found->id = event->rule_handle;
 		look_up(found, symbol);
-		put_name(event, found);
-		if (keep(found) == found)
-			found = NULL;
+		kept = keep(found);
+		put_name(event, kept ?: found);
 	}
-	kfree(found);
+	if (kept != found)
+		kfree(found);
 	kfree(symbol);
 }
 
 /**
- * ipttrace_hook_name - put the name of a function at a hook into an event, and that of its module
- * @event: the event; names are empty if there is no memory to look them up
+ * ipttrace_hook_name - put a function at a hook into an event: its name, module and number
+ * @event: the event; names are empty if there is no memory to look them up, and there is no number
+ *	if they are not kept
  * @function: the function, which returned in this RCU read section
  *
  * Context: softirqs may be on or off, the RCU read lock held.
@@ -185,7 +178,6 @@ static struct notifier_block modules = {
  */
 int ipttrace_hook_names_init(void)
 {
-	get_random_bytes(&id_key, sizeof(id_key));
 	return register_module_notifier(&modules);
 }
 

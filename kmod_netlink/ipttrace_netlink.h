@@ -188,7 +188,7 @@ enum ipttrace_event_flag {
 	IPTTRACE_EVENT_FLAG_PRIORITY = 512,
 };
 
-/* What conntrack says of a packet: enum ip_conntrack_info with the connection's state. */
+/* State of a packet in connection tracking (enum ip_conntrack_info). */
 enum ipttrace_conntrack {
 	/* it is not tracked, by order of a rule */
 	IPTTRACE_CONNTRACK_UNTRACKED = 1,
@@ -991,8 +991,9 @@ struct ipttrace_event {
 	__u64 chain_handle;
 	/*
 	 * chain: handle of the rule in its table; its replacement may have it too; 0 if there is
-	 * none. Spine function: a number that tells it from others until the module is unloaded.
-	 * Disagree: number of the shadow. Left out: packets so far over a budget
+	 * none. Spine function: a number that no other function gets, another one once a module
+	 * was loaded; 0 if there is none. Disagree: number of the shadow. Left out: packets so
+	 * far over a budget
 	 */
 	__u64 rule_handle;
 	/* id of the link */
@@ -1072,7 +1073,7 @@ struct ipttrace_event {
 	__u16 depth;
 	/* spine: zone of the connection in the packet's direction */
 	__u16 ct_zone;
-	/* spine: what conntrack says of the packet (enum conntrack); 0 if nothing */
+	/* spine: state of the packet in connection tracking (enum conntrack); 0 if it has none */
 	__u16 ct_state;
 	/* spine: time to live, or IPv6 hop limit */
 	__u16 ttl;

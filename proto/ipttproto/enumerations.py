@@ -147,7 +147,7 @@ class EventFlag(DocumentedFlag):
 
 
 class Conntrack(Documented):
-    """What conntrack says of a packet: enum ip_conntrack_info with the connection's state."""
+    """State of a packet in connection tracking (enum ip_conntrack_info)."""
 
     UNTRACKED = 1, "it is not tracked, by order of a rule"
     NEW = 2, "it opens a connection"

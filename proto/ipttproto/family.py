@@ -124,7 +124,8 @@ Event: Final = Struct(
     "rule_handle"
     / Int64un
     * "chain: handle of the rule in its table; its replacement may have it too; 0 if there is "
-    "none. Spine function: a number that tells it from others until the module is unloaded. "
+    "none. Spine function: a number that no other function gets, another one once a module was "
+    "loaded; 0 if there is none. "
     "Disagree: number of the shadow. Left out: packets so far over a budget",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
@@ -177,7 +178,7 @@ Event: Final = Struct(
     "ct_zone" / Int16un * "spine: zone of the connection in the packet's direction",
     "ct_state"
     / EnumField(Int16un, Conntrack)
-    * "spine: what conntrack says of the packet (enum conntrack); 0 if nothing",
+    * "spine: state of the packet in connection tracking (enum conntrack); 0 if it has none",
     "ttl" / Int16un * "spine: time to live, or IPv6 hop limit",
     "tos" / Int16un * "spine: type of service, or IPv6 traffic class: DSCP and ECN",
     "kind" / EnumField(Int8un, Kind) * "what the event reports",

@@ -151,6 +151,10 @@ def test_each_function_is_told_with_what_it_changed(
     assert all(event.flags & EventFlag.PRIORITY for event in told)
     assert [event.priority for event in told] == sorted(event.priority for event in told)
     assert [event.rulenum for event in told] == list(range(1, len(told) + 1))
+    # one number a function, and none twice for different ones
+    numbers = {(event.chain, event.rule_handle) for event in told}
+    assert len(numbers) == len({name for name, _ in numbers}) == len({n for _, n in numbers})
+    assert all(number for _, number in numbers)
     (left,) = (event for event in out if event.kind == Kind.SPINE_EXIT)
     assert (left.verdict, left.rules, left.ttl) == (Verdict.ACCEPT, len(told), 5)
     assert left.cost > 0

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from ipttctl.cli.output import walk_progress
 from ipttctl.errors import ModuleError
 from ipttctl.hooks.hook import Hook
-from ipttctl.hooks.spine import SpineHook
 from ipttctl.host import walk
 from ipttctl.link.controller import Controller
 
@@ -19,7 +18,7 @@ def verified_for(
     """Verify the walks as ``verified`` does if a link is to be made that takes one."""
     needing = [hook for hook in hooks if hook.NEEDS_WALK]
     if needing:
-        spine = any(isinstance(hook, SpineHook) for hook in needing)
+        spine = any(hook.NEEDS_SPINE_WALK for hook in needing)
         verified(controller, spine=spine, alive=alive)
 
 

@@ -127,7 +127,9 @@ class Hook(ABC):
     EVENTS: ClassVar[frozenset[Kind]]
     """The kinds of events that come from such a hook."""
     NEEDS_WALK: ClassVar[bool] = False
-    """Whether links at such a hook take the module's walks, once verified."""
+    """Whether links at such a hook take a walk of the module's, once verified."""
+    NEEDS_SPINE_WALK: ClassVar[bool] = False
+    """Whether that is the walk along the spine, which has a result of its own."""
     CAN_DROP: ClassVar[bool] = False
     """Whether links at such a hook can drop packets."""
     TITLE: ClassVar[str]

@@ -79,6 +79,7 @@ class SpineHook(WalkHook):
     KIND: ClassVar[int] = ipttproto.Hook.SPINE
     SLOTS: ClassVar[tuple[Slot, ...]] = SPINE_SLOTS
     EVENTS: ClassVar[frozenset[Kind]] = frozenset({Kind.SPINE_FUNCTION, Kind.SPINE_EXIT})
+    NEEDS_SPINE_WALK: ClassVar[bool] = True
     ARMED: ClassVar[tuple[int, str]] = (16, _NAME)
     TITLE: ClassVar[str] = "the spine"
     SYNTAX: ClassVar[str] = SPINE_SYNTAX
@@ -177,9 +178,9 @@ class SpineHook(WalkHook):
         queued = record.verdict == Verdict.QUEUE
         return {
             "traversal": record.traversal,
-            "function": _function(record) if of_function else None,
+            "function": describe.text(record.chain) or None if of_function else None,
             "module": describe.text(record.table) or None if of_function else None,
-            "function_id": f"{record.rule_handle:016x}" if of_function else None,
+            "function_id": record.rule_handle or None if of_function else None,
             "priority": record.priority if record.flags & EventFlag.PRIORITY else None,
             "function_number": record.rulenum if of_function else None,
             "functions": record.rules,
@@ -271,8 +272,8 @@ def _known_hook(family: NfFamily | int | None, number: int | None) -> HookNumber
 
 
 def _function(record: EventRecord) -> str:
-    """The name of the function; its number if it has none."""
-    return word(record.chain) if record.chain else f"{record.rule_handle:016x}"
+    """The name of the function; ``#`` and its number if it has none."""
+    return word(record.chain) if record.chain else f"#{record.rule_handle or '?'}"
 
 
 def _freed(record: EventRecord) -> bool:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Final
 
 from ipttctl.errors import IpttctlError, ModuleError
-from ipttctl.hooks.spine import SpineHook
 from ipttctl.host import builds, module, walk
 from ipttctl.link.controller import Controller
 from ipttctl.link.restore import LinkRecord, Restorer
@@ -141,7 +140,7 @@ def _restore(journal: Journal, target: ModuleFile, told: Told) -> dict[int, floa
         missing = [record for record in journal.records if record.link.id not in there]
         for record in sorted(missing, key=lambda one: one.link.hook.NEEDS_WALK):
             if record.link.hook.NEEDS_WALK:
-                _verify(target, told, spine=isinstance(record.link.hook, SpineHook))
+                _verify(target, told, spine=record.link.hook.NEEDS_SPINE_WALK)
             found = restorer.restore(record)
             if not record.same(found):
                 raise ModuleError(

@@ -458,7 +458,7 @@ def spine_event(**changes: Any) -> dict[str, Any]:
     tracked = {
         "kind": Kind.SPINE_FUNCTION,
         "flags": EventFlag.COUNTED | EventFlag.PRIORITY,
-        "rule_handle": 0xFFFFFFFFC0801230,
+        "rule_handle": 12,
         "rulenum": 2,
         "rules": 2,
         "verdict": 1,

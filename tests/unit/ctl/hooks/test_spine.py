@@ -131,8 +131,11 @@ def test_functions(changes: dict[str, Any], words: str) -> None:
 
 def test_a_function_without_name_is_a_number() -> None:
     event = record(**spine_event(chain=b"", table=b""))
-    assert "function=ffffffffc0801230 number=2" in decision(event)
-    assert event_object(event)["function"] == "ffffffffc0801230"
+    assert "function=#12 number=2" in decision(event)
+    assert event_object(event)["function"] is None
+    assert "function=#? number=2" in decision(
+        record(**spine_event(chain=b"", table=b"", rule_handle=0))
+    )
 
 
 def test_exits() -> None:
@@ -148,7 +151,7 @@ def test_json() -> None:
     assert {key: found[key] for key in ("function", "module", "function_id", "functions")} == {
         "function": "ipv4_conntrack_local",
         "module": "nf_conntrack",
-        "function_id": "ffffffffc0801230",
+        "function_id": 12,
         "functions": 2,
     }
     assert (found["priority"], found["function_number"], found["verdict"]) == (-200, 2, "ACCEPT")

@@ -381,3 +381,22 @@ def test_the_example_from_the_command_line(
     assert "hook=inet4/input in=lo out= function=ipt_do_table module=ip_tables" in line
     assert "priority=filter verdict=DROP" in line
     assert ipttctl("detach", str(link["link"])).returncode == 0
+
+
+def test_names_are_looked_up_again_once_a_module_was_loaded(
+    place: Namespace, controller: Controller, attach: Attach
+) -> None:
+    """Its functions may lie where those of another one lay."""
+    nft(place, RULES)
+    attach(place, "spine:inet4/output", (Slot.FUNCTION,))
+    found = []
+    for _ in range(2):
+        with watched(controller) as seen:
+            place.call(send, "127.0.0.1")
+        found.append({event.chain: event.rule_handle for event in seen})
+        run("modprobe", "-r", "dummy")
+        run("modprobe", "dummy", "numdummies=0")
+    run("modprobe", "-r", "dummy")
+    first, again = found
+    assert first.keys() == again.keys() > {b"nft_do_chain_ipv4"}
+    assert not set(first.values()) & set(again.values())

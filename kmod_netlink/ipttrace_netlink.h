@@ -11,7 +11,7 @@
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
 #define IPTTRACE_FEATURES 0x7fU
-#define IPTTRACE_FINGERPRINT 0xa7927e1bU
+#define IPTTRACE_FINGERPRINT 0xd1c5a083U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -190,6 +190,8 @@ enum ipttrace_event_flag {
 
 /* State of a packet in connection tracking (enum ip_conntrack_info). */
 enum ipttrace_conntrack {
+	/* it has none: it has not come to connection tracking, or there is none */
+	IPTTRACE_CONNTRACK_NONE = 0,
 	/* it is not tracked, by order of a rule */
 	IPTTRACE_CONNTRACK_UNTRACKED = 1,
 	/* it opens a connection */
@@ -1073,7 +1075,7 @@ struct ipttrace_event {
 	__u16 depth;
 	/* spine: zone of the connection in the packet's direction */
 	__u16 ct_zone;
-	/* spine: state of the packet in connection tracking (enum conntrack); 0 if it has none */
+	/* spine: state of the packet in connection tracking (enum conntrack) */
 	__u16 ct_state;
 	/* spine: time to live, or IPv6 hop limit */
 	__u16 ttl;

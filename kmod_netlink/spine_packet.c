@@ -58,7 +58,7 @@ static u16 conntrack_state(enum ip_conntrack_info info)
 	case IP_CT_RELATED_REPLY:
 		return IPTTRACE_CONNTRACK_RELATED_REPLY;
 	default:
-		return 0;
+		return IPTTRACE_CONNTRACK_NONE;
 	}
 }
 

@@ -149,6 +149,7 @@ class EventFlag(DocumentedFlag):
 class Conntrack(Documented):
     """State of a packet in connection tracking (enum ip_conntrack_info)."""
 
+    NONE = 0, "it has none: it has not come to connection tracking, or there is none"
     UNTRACKED = 1, "it is not tracked, by order of a rule"
     NEW = 2, "it opens a connection"
     ESTABLISHED = 3, "it is of a connection that has seen both directions, in the original one"

@@ -178,7 +178,7 @@ Event: Final = Struct(
     "ct_zone" / Int16un * "spine: zone of the connection in the packet's direction",
     "ct_state"
     / EnumField(Int16un, Conntrack)
-    * "spine: state of the packet in connection tracking (enum conntrack); 0 if it has none",
+    * "spine: state of the packet in connection tracking (enum conntrack)",
     "ttl" / Int16un * "spine: time to live, or IPv6 hop limit",
     "tos" / Int16un * "spine: type of service, or IPv6 traffic class: DSCP and ECN",
     "kind" / EnumField(Int8un, Kind) * "what the event reports",

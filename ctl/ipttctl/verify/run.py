@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ipttctl.bpf.descriptors import Closing
@@ -34,12 +34,14 @@ PACKETS: Final = 40
 ROUNDS: Final = 6
 """How often the packets are sent while the ruleset changes."""
 
-_REPEATS: Final = 12
-"""Times that a case under commits is repeated if its outcomes differ.
+_REPEATS: Final = 2
+"""Times that a case is repeated if its outcomes differ: a fault of the walk shows each time."""
+
+_REPEATS_UNDER_COMMITS: Final = 12
+"""Times that a case under commits is repeated.
 
 On Linux 6.1 packets that pass while the ruleset changes sometimes come in another order, without
-links too, and a set of limited size then has other elements. A fault of the walk shows
-each time.
+links too, and a set of limited size then has other elements.
 """
 
 _FRESH: Final = 500
@@ -91,10 +93,13 @@ class Result:
     without: Outcome
     with_links: Outcome
     differences: tuple[str, ...] = field(default=())
+    passing: tuple[str, ...] = field(default=())
+    """Differences that were gone when the case was repeated."""
 
     def report(self) -> str:
-        """The case, its differences and its ruleset, to be read by people."""
-        return "\n".join((f"{self.case}:", *self.differences, "", self.ruleset.text))
+        """The case with its first difference, the others and its ruleset, to be read by people."""
+        first, *others = self.differences or ("no difference",)
+        return "\n".join((f"{self.case}: {first}", *others, "", self.ruleset.text))
 
 
 def cases(
@@ -134,11 +139,13 @@ class Runner(Closing):
         """
         self._refresh()
         result = self._both(case, observed)
-        for _ in range(_REPEATS if case.commits else 0):
+        passing: list[str] = []
+        for _ in range(_REPEATS_UNDER_COMMITS if case.commits else _REPEATS):
             if not result.differences:
                 break
+            passing += result.differences
             result = self._both(case, observed)
-        return result
+        return replace(result, passing=tuple(passing))
 
     def _both(self, case: Case, observed: Observed) -> Result:
         with one_processor() as processor:

@@ -2,10 +2,10 @@
 /*
  * The contract that BPF programs of ipttrace are written against.
  *
- * A program of a slot at tables, chains or the spine has type BPF_PROG_TYPE_KPROBE, expected
- * attach type 0, and a struct pt_regs as its context, with the registers that a kprobe (entry,
- * rule) or a kretprobe (exit) on the kernel's own function would see, and a little more. Read it
- * with the accessors below. Pointers that they return point into the kernel: read through
+ * A program of a slot at tables, chains, the spine or a journey has type BPF_PROG_TYPE_KPROBE,
+ * expected attach type 0, and a struct pt_regs as its context, with the registers that a kprobe
+ * (entry, rule) or a kretprobe (exit) on the kernel's own function would see, and a little more.
+ * Read it with the accessors below. Pointers that they return point into the kernel: read through
  * IPTTRACE_FIELD() or bpf_probe_read_kernel().
  *
  * A program of a netfilter hook's slot has type BPF_PROG_TYPE_SOCKET_FILTER and the packet, a
@@ -41,6 +41,7 @@ struct net_device;
 struct nf_hook_state;
 struct nf_loginfo;
 struct sk_buff;
+struct sock;
 struct xt_table;
 
 #define IPTTRACE_INLINE static inline __attribute__((always_inline))
@@ -526,6 +527,81 @@ IPTTRACE_INLINE __u32 ipttrace_spine_exit_functions(struct pt_regs *ctx)
 }
 
 /*
+ * Journeys: step. Its arguments are ours, the same on every kernel.
+ *
+ * step: something happened to a followed packet between hooks, or after its last one: see enum
+ * ipttrace_kind from IPTTRACE_KIND_JOURNEY_COPY on. Links at other hooks that are on the journey
+ * choose the packets. It runs with interrupts off, in whatever context the packet was in.
+ *
+ * Returns 0 for no event, or bits of enum ipttrace_emit.
+ */
+
+/* IPTTRACE_KIND_JOURNEY_*: what happened. */
+IPTTRACE_INLINE __u32 ipttrace_step_kind(struct pt_regs *ctx)
+{
+	return (__u32)PT_REGS_PARM1(ctx);
+}
+
+/*
+ * The packet, or NULL where it was lost sight of: it may be gone. Between hooks skb->data is at any
+ * header. Of a packet that is freed, or dropped, the headers may be overwritten already.
+ */
+IPTTRACE_INLINE const struct sk_buff *ipttrace_step_skb(struct pt_regs *ctx)
+{
+	return (const struct sk_buff *)PT_REGS_PARM2(ctx);
+}
+
+/* Where it was sent or received: the device. */
+IPTTRACE_INLINE const struct net_device *
+ipttrace_step_device(struct pt_regs *ctx)
+{
+	return (const struct net_device *)PT_REGS_PARM3(ctx);
+}
+
+/* Where it came to a socket: the socket. */
+IPTTRACE_INLINE const struct sock *ipttrace_step_socket(struct pt_regs *ctx)
+{
+	return (const struct sock *)PT_REGS_PARM3(ctx);
+}
+
+/* Where it is a copy: the packet that it was copied from. */
+IPTTRACE_INLINE const struct sk_buff *
+ipttrace_step_original(struct pt_regs *ctx)
+{
+	return (const struct sk_buff *)PT_REGS_PARM3(ctx);
+}
+
+/* Where it was dropped: the address in the kernel's code. */
+IPTTRACE_INLINE const void *ipttrace_step_place(struct pt_regs *ctx)
+{
+	return (const void *)PT_REGS_PARM3(ctx);
+}
+
+/* Number of the packet, which no other gets until the next boot. */
+IPTTRACE_INLINE __u64 ipttrace_step_packet(struct pt_regs *ctx)
+{
+	return PT_REGS_PARM4(ctx);
+}
+
+/* Number of the packet that it was copied from, or 0. */
+IPTTRACE_INLINE __u64 ipttrace_step_origin(struct pt_regs *ctx)
+{
+	return PT_REGS_PARM5(ctx);
+}
+
+/* Where it was dropped: the reason, of this kernel's enum skb_drop_reason. */
+IPTTRACE_INLINE __u32 ipttrace_step_reason(struct pt_regs *ctx)
+{
+	return (__u32)ipttrace_sixth(ctx);
+}
+
+/* Where it came to a socket: uid of the socket's owner, in the initial user namespace. */
+IPTTRACE_INLINE __u32 ipttrace_step_uid(struct pt_regs *ctx)
+{
+	return (__u32)ipttrace_sixth(ctx);
+}
+
+/*
  * packet: a packet is at a netfilter hook. Loads at constant offsets (bpf_skb_load_bytes(),
  * load_byte() of bpfcc) count from the network header; of ARP packets on their way out (arp/out)
  * from the link layer's. __sk_buff has the rest: len, protocol, mark, ifindex, ingress_ifindex,
@@ -540,8 +616,8 @@ IPTTRACE_INLINE __u32 ipttrace_spine_exit_functions(struct pt_regs *ctx)
 /*
  * Payload: bytes that a program adds to its event. The set names a map of the program
  * (BPF_MAP_TYPE_PERCPU_ARRAY, values of 256 bytes at most). The value of element 0 when the
- * program asks for an event (rule, function, exit, packet) goes with that event. Elements keep
- * their value from run to run: write all of it each time.
+ * program asks for an event (rule, function, exit, step, packet) goes with that event. Elements
+ * keep their value from run to run: write all of it each time.
  */
 
 #endif /* _IPTTRACE_H */

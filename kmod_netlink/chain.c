@@ -244,6 +244,7 @@ static const int chain_attributes[] = {
 	IPTTRACE_A_NETNS_FD,
 	IPTTRACE_A_TABLE,
 	IPTTRACE_A_CHAIN,
+	IPTTRACE_A_JOURNEY,
 };
 
 /* the operations are described in hook.h */

@@ -245,12 +245,15 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 	/* the last link may have gone since the handler looked */
 	if (!sets)
 		return false;
+	ipttrace_selection_begin(selection, pkt->skb);
 	for (i = 0; i < sets->count; i++) {
 		const struct ipttrace_set *set = sets->set[i];
 
 		if (!link_concerns(set->link, pkt, chain))
 			continue;
 		this_cpu_inc(set->link->stats->packets);
+		if (ipttrace_selection_settled(selection, i, &follow))
+			continue;
 		if (!filter_wants(set, pkt))
 			continue;
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
@@ -259,6 +262,7 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 		follow |= ipttrace_selection_add(selection, i, pkt->skb,
 						 pkt->state, chain);
 	}
+	ipttrace_selection_end(selection, pkt->skb, nft_net(pkt));
 	return follow;
 }
 
@@ -302,7 +306,8 @@ bool ipttrace_follow_known_wanted(const struct nft_chain *chain,
 
 		if (set->slots & BIT(IPTTRACE_SLOT_RULE) &&
 		    link_concerns(set->link, &pkt, chain) &&
-		    (set->filter_draws || filter_wants(set, &pkt)))
+		    (set->filter_draws || ipttrace_followed_any(skb) ||
+		     filter_wants(set, &pkt)))
 			return true;
 	}
 	return false;
@@ -317,12 +322,16 @@ static bool known_select(struct ipttrace_selection *selection,
 	const struct ipttrace_sets *sets = rcu_dereference(published);
 	unsigned int i;
 
+	bool follow = false;
+
 	selection->sets = sets;
+	ipttrace_selection_begin(selection, pkt->skb);
 	for (i = 0; sets && i < sets->count; i++) {
 		const struct ipttrace_set *set = sets->set[i];
 
 		if (!(set->slots & BIT(IPTTRACE_SLOT_RULE)) ||
 		    !link_concerns(set->link, pkt, chain) ||
+		    ipttrace_selection_settled(selection, i, &follow) ||
 		    !filter_wants(set, pkt))
 			continue;
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
@@ -409,7 +418,8 @@ static void notrace chain_handler(unsigned long ip, unsigned long parent_ip,
 		return;
 	set = sets->set[i];
 	place = set->link->place;
-	if (!place->table[0] && !set->filter)
+	if ((!place->table[0] && !set->filter) ||
+	    ipttrace_followed_any(pkt->skb))
 		chain_redirect(fregs);
 	else if (!place->table[0] && i + 1 == sets->count)
 		redirect_if_filter_takes(fregs, set, pkt);

@@ -7,6 +7,7 @@
 
 #include "chain.h"
 #include "hook.h"
+#include "journey.h"
 #include "netns_place.h"
 #include "nf.h"
 #include "spine.h"
@@ -18,6 +19,7 @@ const struct ipttrace_hook_ops *const ipttrace_hooks[IPTTRACE_HOOKS] = {
 	[IPTTRACE_HOOK_NF] = &ipttrace_nf_hook,
 	[IPTTRACE_HOOK_CHAIN] = &ipttrace_chain_hook,
 	[IPTTRACE_HOOK_SPINE] = &ipttrace_spine_hook,
+	[IPTTRACE_HOOK_JOURNEY] = &ipttrace_journey_hook,
 };
 
 /**

@@ -16,7 +16,7 @@ struct ipttrace_set;
 struct ipttrace_sets;
 
 /* Upper bound of enum ipttrace_hook: every number is below it. */
-#define IPTTRACE_HOOKS (IPTTRACE_HOOK_SPINE + 1)
+#define IPTTRACE_HOOKS (IPTTRACE_HOOK_JOURNEY + 1)
 
 /* Slots of tables and of chains. */
 #define IPTTRACE_TABLE_SLOTS                                  \

@@ -10,16 +10,20 @@
 #define IPTTRACE_FAMILY_NAME "ipttrace"
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
-#define IPTTRACE_FEATURES 0x7fU
-#define IPTTRACE_FINGERPRINT 0xd1c5a083U
+#define IPTTRACE_FEATURES 0xffU
+#define IPTTRACE_FINGERPRINT 0x40ef67a8U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
 
 /* slots are numbered from 1 to below this */
-#define IPTTRACE_SLOTS 6
+#define IPTTRACE_SLOTS 7
 /* links at one kind of hook */
 #define IPTTRACE_MAX_LINKS 128
+/* links at the hook journey */
+#define IPTTRACE_MAX_JOURNEYS 32
+/* packets that are followed at a time */
+#define IPTTRACE_MAX_FOLLOWED 16384
 /* links that one transaction swaps */
 #define IPTTRACE_MAX_CHANGES 32
 /* swaps answered at once whose old sets have not ended; the next is answered at their end */
@@ -39,7 +43,7 @@
 /* instructions of a classic-BPF filter (BPF_MAXINSNS) */
 #define IPTTRACE_MAX_FILTER 4096
 /* events in one message, which then fill 32 KiB of the kernel's memory */
-#define IPTTRACE_BATCH_EVENTS 86
+#define IPTTRACE_BATCH_EVENTS 84
 /* events that wait on one CPU */
 #define IPTTRACE_RING_EVENTS 4096
 /* bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN) */
@@ -87,6 +91,8 @@ enum ipttrace_feature {
 	IPTTRACE_FEATURE_LIMITS = 32,
 	/* links at the spine: every hook function that a packet meets */
 	IPTTRACE_FEATURE_SPINE = 64,
+	/* journeys: packets are followed from hook to hook, with copies and ends */
+	IPTTRACE_FEATURE_JOURNEYS = 128,
 };
 
 /* A place where programs run. */
@@ -99,6 +105,8 @@ enum ipttrace_hook {
 	IPTTRACE_HOOK_CHAIN = 3,
 	/* the functions that are registered at netfilter hooks: nf_hook_slow */
 	IPTTRACE_HOOK_SPINE = 4,
+	/* the steps of followed packets between hooks: copies, devices, sockets, ends */
+	IPTTRACE_HOOK_JOURNEY = 5,
 };
 
 /* A program's role at a hook. */
@@ -116,6 +124,8 @@ enum ipttrace_slot {
 	 * event
 	 */
 	IPTTRACE_SLOT_FUNCTION = 5,
+	/* journey: at each step of a followed packet; non-zero emits an event */
+	IPTTRACE_SLOT_STEP = 6,
 };
 
 /* Bits that an entry program returns; any non-zero value selects the packet. */
@@ -162,6 +172,20 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_SPINE_FUNCTION = 14,
 	/* spine: the packet left the hook with a verdict */
 	IPTTRACE_KIND_SPINE_EXIT = 15,
+	/* journey: the packet is a new copy, or a part, of another one: see rule_handle */
+	IPTTRACE_KIND_JOURNEY_COPY = 16,
+	/* journey: the packet was handed to a device, which sends it */
+	IPTTRACE_KIND_JOURNEY_SENT = 17,
+	/* journey: the packet came in by a device */
+	IPTTRACE_KIND_JOURNEY_RECEIVED = 18,
+	/* journey: the packet came to a socket, which takes it unless it is dropped next */
+	IPTTRACE_KIND_JOURNEY_SOCKET = 19,
+	/* journey: the packet was dropped: see verdict_data */
+	IPTTRACE_KIND_JOURNEY_DROPPED = 20,
+	/* journey: the packet was used up: sent, read or answered */
+	IPTTRACE_KIND_JOURNEY_FREED = 21,
+	/* journey: the packet came by nowhere for a long time, and is not followed any more */
+	IPTTRACE_KIND_JOURNEY_LOST = 22,
 };
 
 /* Bits of an event's ``flags``. */
@@ -458,9 +482,9 @@ enum ipttrace_a {
 	IPTTRACE_A_OWNER_COMM = 11,
 	/*
 	 * u32: bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is
-	 * there; 8, nftables' chains are watched; 16, the spine is. The bit of tables or chains
-	 * is missing while the module that holds their code is not loaded, a hook's when the
-	 * link is gone from it
+	 * there; 8, nftables' chains are watched; 16, the spine is; 32, journeys are. The bit of
+	 * tables or chains is missing while the module that holds their code is not loaded, a
+	 * hook's when the link is gone from it
 	 */
 	IPTTRACE_A_ARMED = 12,
 	/* nest of link-stats: counters of the link */
@@ -619,7 +643,18 @@ enum ipttrace_a {
 	IPTTRACE_A_ENDED = 66,
 	/* u32: whether links at the spine are taken */
 	IPTTRACE_A_SPINE_WALK = 67,
-	IPTTRACE_A_MAX = 67
+	/*
+	 * u32: tables, chain, spine: id of the link at the hook journey that this one is on:
+	 * packets that either of them has are followed by both
+	 */
+	IPTTRACE_A_JOURNEY = 68,
+	/* u64: journey: packets that any has followed so far */
+	IPTTRACE_A_JOURNEY_FOLLOWED = 69,
+	/* u64: journey: packets that could not be followed so far, for lack of room */
+	IPTTRACE_A_JOURNEY_UNFOLLOWED = 70,
+	/* u64: journey: packets that were lost sight of so far, see enum kind */
+	IPTTRACE_A_JOURNEY_LOST = 71,
+	IPTTRACE_A_MAX = 71
 };
 
 /*
@@ -994,10 +1029,13 @@ struct ipttrace_event {
 	/*
 	 * chain: handle of the rule in its table; its replacement may have it too; 0 if there is
 	 * none. Spine function: a number that no other function gets, another one once a module
-	 * was loaded; 0 if there is none. Disagree: number of the shadow. Left out: packets so
-	 * far over a budget
+	 * was loaded; 0 if there is none. Journey copy: number of the packet that it was copied
+	 * from; socket: inode number of the socket, or 0. Disagree: number of the shadow. Left
+	 * out: packets so far over a budget
 	 */
 	__u64 rule_handle;
+	/* number of the packet, which no other has until the next boot; 0 if it is not followed */
+	__u64 packet;
 	/* id of the link */
 	__u32 link;
 	/* generation of the link's program set that handled the packet */
@@ -1047,7 +1085,7 @@ struct ipttrace_event {
 	__u32 verdict;
 	/*
 	 * exit, rule, function: errno of a drop, or number of the queue; disagree: the shadow's
-	 * verdict
+	 * verdict. Journey dropped: this kernel's enum skb_drop_reason; socket: uid of its owner
 	 */
 	__u32 verdict_data;
 	/*
@@ -1111,9 +1149,15 @@ struct ipttrace_event {
 	char physin_name[16];
 	/* name of the bridge's port that it goes out by */
 	char physout_name[16];
-	/* name of the table. Spine function: module that has it; empty if it is built in */
+	/*
+	 * name of the table. Spine function: module that has it; empty if it is built in.
+	 * Journey dropped: module of the function that did it
+	 */
 	char table[32];
-	/* name of the chain; exit: of the hook's chain. Spine function: its name */
+	/*
+	 * name of the chain; exit: of the hook's chain. Spine function: its name. Journey
+	 * dropped: function that did it
+	 */
 	char chain[32];
 	/* chain rule: name of the chain that it jumps or goes to */
 	char target[32];

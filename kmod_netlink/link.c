@@ -3,7 +3,8 @@
  * Links: attached and detached under one mutex, at every kind of hook (hook.h).
  *
  * Locks, outer to inner: rtnl_mutex (attaching to a device, and the notifier of devices),
- * pernet_ops_rwsem (a namespace goes), or an arming lock (table.c, chain.c, spine.c); that of
+ * pernet_ops_rwsem (a namespace goes), or an arming lock (table.c, chain.c, spine.c,
+ * journey.c); that of
  * nat.c; ipttrace_lock; ipttrace_links_index, netfilter's nf_hook_mutex, and the used_maps_mutex of
  * a BPF program. ipttrace_lock is held for no longer than an RCU grace period takes, and by a
  * notifier only if something of its own has a link.
@@ -14,6 +15,7 @@
 
 #include "compat/netlink.h"
 #include "hook.h"
+#include "journey.h"
 #include "label.h"
 #include "limits.h"
 #include "link.h"
@@ -310,6 +312,11 @@ ipttrace_link_attach(const struct ipttrace_link_spec *spec,
 	if (IS_ERR(link))
 		return link;
 
+	err = spec->journey ?
+		      ipttrace_journey_join(link, spec->journey, extack) :
+		      0;
+	if (err)
+		goto err_free;
 	list_link(link);
 	spin_lock(&ipttrace_links_index);
 	list_add_tail(&link->index, &links_index);
@@ -332,6 +339,7 @@ err_unlist:
 	spin_lock(&ipttrace_links_index);
 	list_del(&link->index);
 	spin_unlock(&ipttrace_links_index);
+err_free:
 	/* the set stays the caller's */
 	link->set = NULL;
 	ipttrace_link_free(link);

@@ -67,6 +67,8 @@ struct ipttrace_link_stats {
  * @stats: counters
  * @telling: tells observers of packets that were left out (limits.c); queued by packets
  * @count_rules: at tables: rules are counted even if no program asks for their events
+ * @journey: the journey that it is on, as a bit; 0 for none, or once that has left
+ * @journey_id: that link's id
  * @place: private data of the kind of hook about the link's place, owned, for kfree(); or NULL
  * @index: in the list that ipttrace_links_any() searches, from before it is at its hook until after
  * @change: in a list of links that are swapped together, or will be rolled back together
@@ -87,7 +89,8 @@ struct ipttrace_link_stats {
  * @shadow: its shadow, owned, or NULL; never while a roll-back waits
  *
  * Protected by ipttrace_lock, with two exceptions. Packets read @id, @family, @stats and
- * @count_rules, which are constant while the link is published, and queue @telling, whose work
+ * @count_rules, which are constant while the link is published, @journey, which may become 0, and
+ * queue @telling, whose work
  * takes no lock; it is flushed once no packet meets the link. Notifiers search under
  * ipttrace_links_index, see there. Only the kind of hook looks behind @place, and says there what
  * protects it. Freed a grace period after packets could find it, and @place with it. A link holds a
@@ -107,6 +110,8 @@ struct ipttrace_link {
 	struct ipttrace_link_stats __percpu *stats;
 	struct delayed_work telling;
 	bool count_rules;
+	u32 journey;
+	u32 journey_id;
 	void *place;
 	struct list_head index;
 	struct list_head change;
@@ -145,6 +150,7 @@ struct ipttrace_sets {
  * @programs: attribute to blame when the program set does not suit
  * @name: name of the link, or NULL
  * @reason: reason for making it, or NULL
+ * @journey: the journey that it will be on, or NULL
  * @restored: what it was in the module before, owned; NULL for a new link
  *
  * Only the request sees it: there is no lock.
@@ -158,6 +164,7 @@ struct ipttrace_link_spec {
 	const struct nlattr *programs;
 	const struct nlattr *name;
 	const struct nlattr *reason;
+	const struct nlattr *journey;
 	struct ipttrace_restored *restored;
 };
 

@@ -7,6 +7,7 @@
 
 #include "events.h"
 #include "hook.h"
+#include "journey.h"
 #include "label.h"
 #include "limits.h"
 #include "link.h"
@@ -235,7 +236,8 @@ size_t ipttrace_link_size(void)
 		ipttrace_limits_size() + 3 * nla_total_size(TASK_COMM_LEN) +
 		nla_total_size(IPTTRACE_LINK_NAME + 1) +
 		nla_total_size(IPTTRACE_REASON + 1) + ipttrace_labels_size() +
-		ipttrace_rollback_size() + ipttrace_hooks_put_size());
+		ipttrace_rollback_size() + ipttrace_journey_joined_size() +
+		ipttrace_hooks_put_size());
 }
 
 /* Adds the current process. */
@@ -308,7 +310,7 @@ int ipttrace_put_link(struct sk_buff *msg, const struct ipttrace_link *link,
 	    nla_put_u32(msg, IPTTRACE_A_ARMED, link_armed(link, command)) ||
 	    put_set(msg, IPTTRACE_A_PROGRAMS, link->set, filter) ||
 	    put_stats(msg, link) || put_shadow(msg, link->shadow) ||
-	    put_place(msg, link) ||
+	    put_place(msg, link) || ipttrace_journey_put_joined(msg, link) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_LINKS_SEQUENCE,
 			     ipttrace_links_sequence) ||
 	    (link->name[0] &&

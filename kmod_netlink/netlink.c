@@ -10,6 +10,7 @@
 #include "compat/genetlink.h"
 #include "events.h"
 #include "hook.h"
+#include "journey.h"
 #include "label.h"
 #include "link.h"
 #include "message.h"
@@ -322,6 +323,9 @@ static int release_link(struct ipttrace_link *link, struct genl_info *info)
 				   ipttrace_link_attr(info), info->extack);
 	if (!err)
 		err = ipttrace_restore_check_release(
+			link, ipttrace_link_attr(info), info->extack);
+	if (!err)
+		err = ipttrace_journey_check_release(
 			link, ipttrace_link_attr(info), info->extack);
 	if (err)
 		return err;

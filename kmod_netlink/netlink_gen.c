@@ -51,7 +51,7 @@ rollback_after_range = {
 
 const struct nla_policy
 ipttrace_program_policy[IPTTRACE_A_PROGRAM_NAME + 1] = {
-	[IPTTRACE_A_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 5),
+	[IPTTRACE_A_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 6),
 	[IPTTRACE_A_PROGRAM_FD] = { .type = NLA_U32 },
 	[IPTTRACE_A_PROGRAM_ID] = REPLY_ONLY,
 	[IPTTRACE_A_PROGRAM_TAG] = REPLY_ONLY,
@@ -91,7 +91,7 @@ ipttrace_labels_policy[IPTTRACE_A_LABELS_LABEL + 1] = {
 
 const struct nla_policy
 ipttrace_slot_stats_policy[IPTTRACE_A_SLOT_STATS_RUN_TIME + 1] = {
-	[IPTTRACE_A_SLOT_STATS_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 5),
+	[IPTTRACE_A_SLOT_STATS_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 6),
 	[IPTTRACE_A_SLOT_STATS_RUNS] = { .type = NLA_U64 },
 	[IPTTRACE_A_SLOT_STATS_RUN_TIME] = { .type = NLA_U64 },
 };
@@ -116,7 +116,7 @@ ipttrace_link_stats_policy[IPTTRACE_A_LINK_STATS_LEFT_OUT_GOVERNOR + 1] = {
 
 const struct nla_policy
 ipttrace_past_program_policy[IPTTRACE_A_PAST_PROGRAM_NAME + 1] = {
-	[IPTTRACE_A_PAST_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 5),
+	[IPTTRACE_A_PAST_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 6),
 	[IPTTRACE_A_PAST_PROGRAM_ID] = NLA_POLICY_MIN(NLA_U32, 1),
 	[IPTTRACE_A_PAST_PROGRAM_TAG] = { .type = NLA_BINARY, .len = 8 },
 	[IPTTRACE_A_PAST_PROGRAM_NAME] = { .type = NLA_NUL_STRING, .len = 15 },
@@ -171,7 +171,7 @@ ipttrace_restore_policy[IPTTRACE_A_RESTORE_VIOLATION + 1] = {
 
 const struct nla_policy
 ipttrace_expected_program_policy[IPTTRACE_A_EXPECTED_PROGRAM_ID + 1] = {
-	[IPTTRACE_A_EXPECTED_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 5),
+	[IPTTRACE_A_EXPECTED_PROGRAM_SLOT] = NLA_POLICY_RANGE(NLA_U32, 1, 6),
 	[IPTTRACE_A_EXPECTED_PROGRAM_ID] = { .type = NLA_U32 },
 };
 
@@ -202,6 +202,7 @@ ipttrace_attach_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_LABELS] = NLA_POLICY_NESTED(ipttrace_labels_policy),
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 	[IPTTRACE_A_RESTORE] = NLA_POLICY_NESTED(ipttrace_restore_policy),
+	[IPTTRACE_A_JOURNEY] = NLA_POLICY_MIN(NLA_U32, 1),
 };
 
 static const struct nla_policy

@@ -238,6 +238,7 @@ int ipttrace_parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
 	spec->programs = attrs[IPTTRACE_A_PROGRAMS];
 	spec->name = attrs[IPTTRACE_A_NAME];
 	spec->reason = attrs[IPTTRACE_A_REASON_TEXT];
+	spec->journey = attrs[IPTTRACE_A_JOURNEY];
 	if (spec->name) {
 		err = ipttrace_name_check(spec->name, info->extack);
 		if (err)
@@ -259,6 +260,12 @@ int ipttrace_parse_spec(struct genl_info *info, struct ipttrace_link_spec *spec)
 			info->extack, attrs[IPTTRACE_A_FLAGS],
 			"a persistent link has no owner that has it exclusively");
 		return -EINVAL;
+	}
+	if (spec->journey && spec->flags & IPTTRACE_LINK_FLAG_PERSISTENT) {
+		NL_SET_ERR_MSG_ATTR(
+			info->extack, attrs[IPTTRACE_A_FLAGS],
+			"a link on a journey is never persistent: the journey ends with its socket");
+		return -EOPNOTSUPP;
 	}
 	hook = ipttrace_hook_find(spec->hook);
 	if (!hook) {

@@ -11,6 +11,7 @@
 #include <linux/preempt.h>
 #include <linux/types.h>
 
+#include "followed.h"
 #include "ipttrace_netlink.h"
 #include "limits.h"
 #include "link.h"
@@ -21,12 +22,22 @@
  * @sets: the program sets that are in force for it, from entry to exit
  * @slots: the slots in which any set of @selected has a program, a bit each
  * @end: the highest number of a set in @selected, and one more; 0 if it is empty
+ * @packet: number of the packet, or 0 if it is not followed
+ * @on: journeys that follow the packet, a bit each, and not because of this selection
+ * @off: journeys that leave it out, likewise
+ * @joined: journeys that follow it because of this selection
+ * @left: journeys that leave it out because of this selection
  * @selected: those that selected it and have more programs to run, a bit each
  */
 struct ipttrace_selection {
 	const struct ipttrace_sets *sets;
 	unsigned long slots;
 	unsigned int end;
+	u64 packet;
+	u32 on;
+	u32 off;
+	u32 joined;
+	u32 left;
 	DECLARE_BITMAP(selected, IPTTRACE_MAX_LINKS);
 };
 
@@ -74,13 +85,66 @@ ipttrace_selection_add(struct ipttrace_selection *selection, unsigned int i,
 		       const struct nf_hook_state *state, const void *place)
 {
 	const struct ipttrace_set *set = selection->sets->set[i];
+	u32 journey = READ_ONCE(set->link->journey);
 
 	this_cpu_inc(set->link->stats->selected);
-	if (!(set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)) ||
-	    !ipttrace_set_admits(set, skb, state, place))
+	if (!(set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)))
 		return false;
+	if (!ipttrace_set_admits(set, skb, state, place)) {
+		selection->left |= journey;
+		return false;
+	}
+	selection->joined |= journey;
 	ipttrace_selection_put(selection, i);
 	return true;
+}
+
+/* Begins the selection of a packet: finds out which journeys follow it. */
+static __always_inline void
+ipttrace_selection_begin(struct ipttrace_selection *selection,
+			 const struct sk_buff *skb)
+{
+	struct ipttrace_followed known;
+
+	if (likely(!ipttrace_followed_any(skb)) ||
+	    !ipttrace_followed_find(skb, &known))
+		return;
+	selection->packet = known.on ? known.packet : 0;
+	selection->on = known.on;
+	selection->off = known.off;
+}
+
+/*
+ * Tells whether a journey has decided over the packet for a set: filter and entry program are not
+ * asked then. Sets @follow if the packet is followed with more programs.
+ */
+static __always_inline bool
+ipttrace_selection_settled(struct ipttrace_selection *selection, unsigned int i,
+			   bool *follow)
+{
+	const struct ipttrace_set *set = selection->sets->set[i];
+	u32 journey = READ_ONCE(set->link->journey);
+
+	if (likely(!(journey & (selection->on | selection->off))))
+		return false;
+	if (!(journey & selection->on))
+		return true;
+	this_cpu_inc(set->link->stats->selected);
+	if (set->slots & ~BIT(IPTTRACE_SLOT_ENTRY)) {
+		ipttrace_selection_put(selection, i);
+		*follow = true;
+	}
+	return true;
+}
+
+/* Ends the selection of a packet: journeys follow it from now on. */
+static __always_inline void
+ipttrace_selection_end(struct ipttrace_selection *selection,
+		       const struct sk_buff *skb, const struct net *net)
+{
+	if (unlikely(selection->joined | selection->left))
+		selection->packet = ipttrace_followed_add(
+			skb, net, selection->joined, selection->left);
 }
 
 /* Stores a verdict in an event of a rule or an exit. */

@@ -238,6 +238,7 @@ static void spine_exit(void)
 static const int spine_attributes[] = {
 	IPTTRACE_A_HOOKNUM,
 	IPTTRACE_A_NETNS_FD,
+	IPTTRACE_A_JOURNEY,
 };
 
 /* the operations are described in hook.h */

@@ -79,6 +79,7 @@ static void spine_describe(struct spine_walk *walk)
 	memset(event, 0, sizeof(*event));
 	event->traversal = traversal;
 	event->flags = IPTTRACE_EVENT_FLAG_COUNTED;
+	event->packet = walk->selection->packet;
 	ipttrace_packet_describe(event, walk->skb, walk->state);
 	ipttrace_packet_describe_more(event, walk->skb);
 }
@@ -430,11 +431,14 @@ static noinline bool packet_select(struct ipttrace_selection *selection,
 	/* the last link may have gone since the handler looked */
 	if (!sets)
 		return false;
+	ipttrace_selection_begin(selection, skb);
 	for (i = next_concerned(sets, 0, state); i < sets->count;
 	     i = next_concerned(sets, i + 1, state)) {
 		const struct ipttrace_set *set = sets->set[i];
 
 		this_cpu_inc(set->link->stats->packets);
+		if (ipttrace_selection_settled(selection, i, &follow))
+			continue;
 		if (set->filter && !ipttrace_set_takes(set, skb, state->pf))
 			continue;
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
@@ -444,6 +448,7 @@ static noinline bool packet_select(struct ipttrace_selection *selection,
 		follow |= ipttrace_selection_add(selection, i, skb, state,
 						 &entries->hooks[from]);
 	}
+	ipttrace_selection_end(selection, skb, state->net);
 	return follow;
 }
 
@@ -492,7 +497,8 @@ static void notrace spine_handler(unsigned long ip, unsigned long parent_ip,
 	i = next_concerned(sets, 0, state);
 	if (i == sets->count)
 		return;
-	if (!sets->set[i]->filter || packet_may_be_wanted(sets, i, skb, state))
+	if (!sets->set[i]->filter || ipttrace_followed_any(skb) ||
+	    packet_may_be_wanted(sets, i, skb, state))
 		ipttrace_redirect(fregs,
 				  ipttrace_spine_functions[0].replacement);
 }

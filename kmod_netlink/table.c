@@ -183,8 +183,14 @@ static void table_exit(void)
 	ipttrace_arming_exit(&arming);
 }
 
+static const int table_attributes[] = {
+	IPTTRACE_A_JOURNEY,
+};
+
 /* the operations are described in hook.h */
 const struct ipttrace_hook_ops ipttrace_table_hook = {
+	.attributes = table_attributes,
+	.attribute_count = ARRAY_SIZE(table_attributes),
 	.init = table_init,
 	.exit = table_exit,
 	.parse = table_parse,

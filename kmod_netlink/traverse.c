@@ -54,6 +54,7 @@ static void frame_fill(struct ipttrace_frame *frame, struct sk_buff *skb,
 	if (!frame->told)
 		return;
 	ipttrace_packet_describe(event, skb, state);
+	event->packet = selection->packet;
 	event->traversal = this_cpu_inc_return(traversals);
 	/* padded with zeros, as the kernel's modules have it in a constant */
 	static_assert(sizeof(event->table) >= sizeof(table->name));
@@ -216,6 +217,7 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 	/* the last link may have gone since the handler looked */
 	if (!sets)
 		return false;
+	ipttrace_selection_begin(selection, skb);
 	for (i = 0; i < sets->count; i++) {
 		const struct ipttrace_set *set = sets->set[i];
 		const struct ipttrace_link *link = set->link;
@@ -223,6 +225,8 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 		if (!link_concerns(link, fn))
 			continue;
 		this_cpu_inc(link->stats->packets);
+		if (ipttrace_selection_settled(selection, i, &follow))
+			continue;
 		if (!ipttrace_set_filter(set, skb))
 			continue;
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
@@ -231,6 +235,7 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 		follow |=
 			ipttrace_selection_add(selection, i, skb, state, table);
 	}
+	ipttrace_selection_end(selection, skb, state->net);
 	return follow;
 }
 
@@ -317,7 +322,8 @@ bool ipttrace_traverse_known_wanted(const struct ipttrace_function *fn,
 
 		if (set->slots & BIT(IPTTRACE_SLOT_RULE) &&
 		    link_concerns(set->link, fn) &&
-		    ipttrace_set_may_want(set, skb))
+		    (ipttrace_followed_any(skb) ||
+		     ipttrace_set_may_want(set, skb)))
 			return true;
 	}
 	return false;
@@ -333,12 +339,16 @@ static bool known_select(struct ipttrace_selection *selection,
 	const struct ipttrace_sets *sets = rcu_dereference(published);
 	unsigned int i;
 
+	bool follow = false;
+
 	selection->sets = sets;
+	ipttrace_selection_begin(selection, skb);
 	for (i = 0; sets && i < sets->count; i++) {
 		const struct ipttrace_set *set = sets->set[i];
 
 		if (!(set->slots & BIT(IPTTRACE_SLOT_RULE)) ||
 		    !link_concerns(set->link, fn) ||
+		    ipttrace_selection_settled(selection, i, &follow) ||
 		    !ipttrace_set_filter(set, skb))
 			continue;
 		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
@@ -406,7 +416,8 @@ static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
 
 	preempt_disable_notrace();
 	sets = rcu_dereference_sched(published);
-	if (sets && fn && packet_may_be_wanted(fn, sets, skb))
+	if (sets && fn &&
+	    (ipttrace_followed_any(skb) || packet_may_be_wanted(fn, sets, skb)))
 		ipttrace_redirect(fregs, fn->replacement);
 	preempt_enable_notrace();
 }

@@ -132,6 +132,7 @@ void ipttrace_walk_describe(struct ipttrace_chain_walk *walk,
 
 	ipttrace_packet_describe(event, walk->pkt->skb, walk->pkt->state);
 	event->flags |= IPTTRACE_EVENT_FLAG_COUNTED;
+	event->packet = walk->selection->packet;
 	event->traversal = this_cpu_inc_return(traversals);
 	event->ruleset = walk->base_seq - old;
 	event->family = table->family;

@@ -54,6 +54,7 @@ from ipttctl.hooks.hook import Hook as Hook
 from ipttctl.hooks.hook import HookChoice as HookChoice
 from ipttctl.hooks.hook import HookIdentity as HookIdentity
 from ipttctl.hooks.hook import NamespaceOptions as NamespaceOptions
+from ipttctl.hooks.journey import JourneyHook as JourneyHook
 from ipttctl.hooks.nf import Mode as Mode
 from ipttctl.hooks.nf import NfHook as NfHook
 from ipttctl.hooks.nf import NfOptions as NfOptions

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipttproto.batches import EventBatch, event_dtype, parse_batch
 from ipttproto.enumerations import (
+    JOURNEY_SLOTS,
     SPINE_SLOTS,
     TABLE_SLOTS,
     Action,
@@ -61,6 +62,7 @@ __all__ = [
     "EVENT_DTYPE",
     "FAMILY",
     "FINGERPRINT",
+    "JOURNEY_SLOTS",
     "MINOR",
     "SPINE_SLOTS",
     "TABLE_SLOTS",

@@ -63,6 +63,7 @@ class Feature(DocumentedFlag):
     ENDS = 16, "when a swap is answered (swap-ack), and the end of the sets that it replaces"
     LIMITS = 32, "program sets that leave out events of whole packets: sample, rate, budgets"
     SPINE = 64, "links at the spine: every hook function that a packet meets"
+    JOURNEYS = 128, "journeys: packets are followed from hook to hook, with copies and ends"
 
 
 class Hook(Documented):
@@ -72,6 +73,11 @@ class Hook(Documented):
     NF = 2, "a netfilter hook of a network namespace"
     CHAIN = 3, "nftables' chains: nft_do_chain"
     SPINE = 4, "the functions that are registered at netfilter hooks: nf_hook_slow", Feature.SPINE
+    JOURNEY = (
+        5,
+        "the steps of followed packets between hooks: copies, devices, sockets, ends",
+        Feature.JOURNEYS,
+    )
 
 
 class Slot(Documented):
@@ -86,6 +92,11 @@ class Slot(Documented):
         "spine: after each function of a hook that a selected packet met; non-zero emits an event",
         Feature.SPINE,
     )
+    STEP = (
+        6,
+        "journey: at each step of a followed packet; non-zero emits an event",
+        Feature.JOURNEYS,
+    )
 
 
 TABLE_SLOTS: Final = (Slot.ENTRY, Slot.RULE, Slot.EXIT)
@@ -93,6 +104,9 @@ TABLE_SLOTS: Final = (Slot.ENTRY, Slot.RULE, Slot.EXIT)
 
 SPINE_SLOTS: Final = (Slot.ENTRY, Slot.FUNCTION, Slot.EXIT)
 """The slots of the spine."""
+
+JOURNEY_SLOTS: Final = (Slot.STEP,)
+"""The slots of a journey."""
 
 
 class Select(DocumentedFlag):
@@ -129,6 +143,29 @@ class Kind(Documented):
         Feature.SPINE,
     )
     SPINE_EXIT = 15, "spine: the packet left the hook with a verdict", Feature.SPINE
+    JOURNEY_COPY = (
+        16,
+        "journey: the packet is a new copy, or a part, of another one: see rule_handle",
+        Feature.JOURNEYS,
+    )
+    JOURNEY_SENT = (
+        17,
+        "journey: the packet was handed to a device, which sends it",
+        Feature.JOURNEYS,
+    )
+    JOURNEY_RECEIVED = 18, "journey: the packet came in by a device", Feature.JOURNEYS
+    JOURNEY_SOCKET = (
+        19,
+        "journey: the packet came to a socket, which takes it unless it is dropped next",
+        Feature.JOURNEYS,
+    )
+    JOURNEY_DROPPED = 20, "journey: the packet was dropped: see verdict_data", Feature.JOURNEYS
+    JOURNEY_FREED = 21, "journey: the packet was used up: sent, read or answered", Feature.JOURNEYS
+    JOURNEY_LOST = (
+        22,
+        "journey: the packet came by nowhere for a long time, and is not followed any more",
+        Feature.JOURNEYS,
+    )
 
 
 class EventFlag(DocumentedFlag):

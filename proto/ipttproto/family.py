@@ -55,8 +55,10 @@ MINOR: Final = 0
 # --- limits --------------------------------------------------------------------------------------
 
 LIMITS: Final[dict[str, tuple[int, str]]] = {
-    "SLOTS": (6, "slots are numbered from 1 to below this"),
+    "SLOTS": (7, "slots are numbered from 1 to below this"),
     "MAX_LINKS": (128, "links at one kind of hook"),
+    "MAX_JOURNEYS": (32, "links at the hook journey"),
+    "MAX_FOLLOWED": (16384, "packets that are followed at a time"),
     "MAX_CHANGES": (32, "links that one transaction swaps"),
     "MAX_RETIRING": (
         64,
@@ -69,7 +71,7 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "MAX_CPU": (1_000_000, "thousandths of one CPU's time that a budget is"),
     "MAX_PAYLOAD": (256, "bytes that a program adds to an event"),
     "MAX_FILTER": (4096, "instructions of a classic-BPF filter (BPF_MAXINSNS)"),
-    "BATCH_EVENTS": (86, "events in one message, which then fill 32 KiB of the kernel's memory"),
+    "BATCH_EVENTS": (84, "events in one message, which then fill 32 KiB of the kernel's memory"),
     "RING_EVENTS": (4096, "events that wait on one CPU"),
     "TABLE_NAME": (32, "bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN)"),
     "CHAIN_NAME": (32, "bytes of a chain's name, with its NUL"),
@@ -126,7 +128,12 @@ Event: Final = Struct(
     * "chain: handle of the rule in its table; its replacement may have it too; 0 if there is "
     "none. Spine function: a number that no other function gets, another one once a module was "
     "loaded; 0 if there is none. "
+    "Journey copy: number of the packet that it was copied from; socket: inode number of the "
+    "socket, or 0. "
     "Disagree: number of the shadow. Left out: packets so far over a budget",
+    "packet"
+    / Int64un
+    * "number of the packet, which no other has until the next boot; 0 if it is not followed",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
     "traversal"
@@ -161,7 +168,7 @@ Event: Final = Struct(
     "verdict_data"
     / Int32un
     * "exit, rule, function: errno of a drop, or number of the queue; disagree: the shadow's "
-    "verdict",
+    "verdict. Journey dropped: this kernel's enum skb_drop_reason; socket: uid of its owner",
     "priority"
     / Int32sn
     * "packet, disagree: priority of the link at its netfilter hook. Spine function: the "
@@ -198,10 +205,12 @@ Event: Final = Struct(
     "physout_name" / Chars(16) * "name of the bridge's port that it goes out by",
     "table"
     / Chars(limit("TABLE_NAME"))
-    * "name of the table. Spine function: module that has it; empty if it is built in",
+    * "name of the table. Spine function: module that has it; empty if it is built in. Journey "
+    "dropped: module of the function that did it",
     "chain"
     / Chars(limit("CHAIN_NAME"))
-    * "name of the chain; exit: of the hook's chain. Spine function: its name",
+    * "name of the chain; exit: of the hook's chain. Spine function: its name. Journey dropped: "
+    "function that did it",
     "target"
     / Chars(limit("CHAIN_NAME"))
     * "chain rule: name of the chain that it jumps or goes to",
@@ -212,7 +221,7 @@ RECORDS: Final[dict[str, tuple[Struct, str]]] = {
     "event": (Event, "An event of a packet."),
 }
 
-FIRST_SIZES: Final = {"batch": 56, "event": 360}
+FIRST_SIZES: Final = {"batch": 56, "event": 368}
 """The bytes of each record in the first minor version; later ones are longer."""
 
 # --- attributes ----------------------------------------------------------------------------------
@@ -610,9 +619,9 @@ Top: Final = AttributeSet(
         12,
         U32,
         "bits: 1, IPv4 tables are watched; 2, IPv6 tables are; 4, the netfilter hook is there; "
-        "8, nftables' chains are watched; 16, the spine is. The bit of tables or chains is missing "
-        "while the module that holds their code is not loaded, a hook's when the link is gone from "
-        "it",
+        "8, nftables' chains are watched; 16, the spine is; 32, journeys are. The bit of tables or "
+        "chains is missing while the module that holds their code is not loaded, a hook's when the "
+        "link is gone from it",
     ),
     Attribute("stats", 13, LinkStats, "counters of the link"),
     Attribute("reason", 14, U32, "why the link went", enum=DetachReason),
@@ -902,6 +911,25 @@ Top: Final = AttributeSet(
         minimum=min(Walk),
         maximum=max(Walk),
         since=Feature.SPINE,
+    ),
+    Attribute(
+        "journey",
+        68,
+        U32,
+        "tables, chain, spine: id of the link at the hook journey that this one is on: packets "
+        "that either of them has are followed by both",
+        minimum=1,
+        since=Feature.JOURNEYS,
+    ),
+    Attribute("journey-followed", 69, U64, "journey: packets that any has followed so far"),
+    Attribute(
+        "journey-unfollowed",
+        70,
+        U64,
+        "journey: packets that could not be followed so far, for lack of room",
+    ),
+    Attribute(
+        "journey-lost", 71, U64, "journey: packets that were lost sight of so far, see enum kind"
     ),
 )
 

@@ -129,6 +129,10 @@ _LINK: Final = (
     "violation",
     "shadow",
     "ended",
+    "journey",
+    "journey-followed",
+    "journey-unfollowed",
+    "journey-lost",
 )
 
 #: what is known of the walk
@@ -153,6 +157,7 @@ OPERATIONS: Final = (
             "labels",
             "reason-text",
             "restore",
+            "journey",
         ),
         _LINK,
     ),

@@ -37,7 +37,7 @@ from tests.fuzz.world import KnownLink, World
 
 REQUESTS: Final = tuple(operation for operation in OPERATIONS if operation.group is None)
 _TABLE_FAMILIES: Final = (0, 2, 10)
-_EMITTING: Final = (Slot.RULE, Slot.FUNCTION, Slot.EXIT, Slot.PACKET)
+_EMITTING: Final = (Slot.RULE, Slot.FUNCTION, Slot.EXIT, Slot.PACKET, Slot.STEP)
 #: the loopback device of every namespace
 _LOOPBACK: Final = 1
 #: how often a swap has a rollback, a set a payload, and a request the flag of a dump
@@ -121,7 +121,7 @@ class Generator:
         flags = pick.choice((0, int(LinkFlag.PERSISTENT), int(LinkFlag.EXCLUSIVE)))
         names: dict[str, bytes] = {}
         place: dict[str, int]
-        kind = pick.choices(list(Hook), [4, 4, 2, 2])[0]
+        kind = pick.choices(list(Hook), [4, 4, 2, 2, 1])[0]
         if kind == Hook.TABLE:
             flags |= pick.choice((0, int(LinkFlag.COUNT_RULES)))
             place = {"hook": Hook.TABLE, "family": pick.choice(_TABLE_FAMILIES), "flags": flags}
@@ -129,9 +129,13 @@ class Generator:
             place, names = self._chain_place(flags)
         elif kind == Hook.SPINE:
             place = self._spine_place(flags)
+        elif kind == Hook.JOURNEY:
+            place = {"hook": int(Hook.JOURNEY), "flags": flags}
         else:
             place = self._nf_place(flags)
-        link = KnownLink(0, 1, {}, place["hook"], place["family"])
+        if kind not in {Hook.NF, Hook.JOURNEY} and pick.random() < _SOMETIMES:
+            place["journey"] = self._journey()
+        link = KnownLink(0, 1, {}, place["hook"], place.get("family", 0))
         nodes = []
         operation = next(o for o in REQUESTS if o.command == Command.ATTACH)
         for name in operation.request:
@@ -178,6 +182,12 @@ class Generator:
         if pick.random() < 0.5:
             place["netns-fd"] = pick.choice(self._world.namespaces)
         return place
+
+    def _journey(self) -> int:
+        """A journey; if there is none, any link, which may not be there."""
+        links = self._world.links.values()
+        journeys = [link.id for link in links if link.hook == Hook.JOURNEY]
+        return self._pick.choice(journeys or [self._world.some_link(self._pick).id])
 
     def _nf_place(self, flags: int) -> dict[str, int]:
         pick = self._pick
@@ -262,8 +272,11 @@ class Generator:
         """Programs for the hook of a link, with every other attribute that it takes."""
         pick = self._pick
         nf = link.hook == Hook.NF
+        journey = link.hook == Hook.JOURNEY
         several = SPINE_SLOTS if link.hook == Hook.SPINE else TABLE_SLOTS
         slots = [Slot.PACKET] if nf else pick.sample(several, pick.randrange(1, 4))
+        if journey:
+            slots = [Slot.STEP]
         programs = self._world.packet_programs if nf else self._world.programs
         chosen = {slot: pick.choice(programs) for slot in slots}
         nodes: list[Node] = []
@@ -275,10 +288,10 @@ class Generator:
             nodes.append(Node(attribute.number, _bytes(self._world.payloads[user], 4), attribute))
         for name in ("filter", "cookie"):
             attribute = ProgramSet.by_name[name]
-            # ARP has no IP header
-            if name != "filter" or link.family != NfFamily.ARP:
+            # ARP has no IP header; links that are on a journey have its filters
+            if name != "filter" or (link.family != NfFamily.ARP and not journey):
                 nodes.append(Node(attribute.number, self.value(attribute, link), attribute))
-        if pick.random() < _SOMETIMES:
+        if not journey and pick.random() < _SOMETIMES:
             nodes += self.nodes(ProgramSet.by_name["limits"], link)
         program = ProgramSet.by_name["program"]
         return [

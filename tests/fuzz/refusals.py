@@ -42,6 +42,8 @@ NOT_BY_A_MESSAGE: Final[Mapping[str, str]] = {
     "the kernel hides symbols of nf_tables that walking through its chains needs"
     " (CONFIG_KALLSYMS_ALL)": "Debian's kernels hide none",
     "the kernel hides xt_find_table() (CONFIG_KALLSYMS)": "Debian's kernels do not",
+    "this kernel copies or frees packets in functions that are not known": "our kernels' are",
+    "a tracepoint of the network cannot be watched": "no kernel that we support lacks one",
     "there are as many namespaces as verifiers get": "the 65th of a socket: test_chains.py",
     "the last swap was rolled back already: a guard did not hold": "needs packets: test_guards.py",
     "netfilter does not take another hook there": "a hook takes 1024, of which we have 128",
@@ -54,6 +56,10 @@ SELDOM: Final[Mapping[str, str]] = {
     "links of the module before are being restored: `ipttctl module upgrade` completes that":
         "test_parking.py",
     "there is a link with this id": "test_parking.py",
+    "there are as many journeys as can be": "test_journeys.py",
+    "a link on a journey is never persistent: the journey ends with its socket": "test_journeys.py",
+    "links at other hooks choose the packets of a journey: filter and limits are theirs":
+        "test_journeys.py",
     "no link of before had this id": "test_parking.py",
     "a link that is restored needs its id and its generation": "test_parking.py",
     "a violation needs its condition and its link": "test_parking.py",

@@ -52,6 +52,8 @@ _TABLE: Final = {"program": [{"slot": slot, "fd": TRACER} for slot in (1, 2, 3)]
 _EXIT: Final = {"program": _TABLE["program"][2:]}
 _PACKET: Final = {"program": [{"slot": Slot.PACKET, "fd": PACKET}]}
 _VERDICT: Final = {"program": [{"slot": Slot.PACKET, "fd": VERDICT}]}
+_FUNCTION: Final = {"program": [{"slot": Slot.FUNCTION, "fd": TRACER}]}
+_STEP: Final = {"program": [{"slot": Slot.STEP, "fd": TRACER}]}
 _EMPTY_SLOT: Final = [{"slot": Slot.RULE, "id": 0}]
 _LABELS: Final = {"label": [{"key": "team", "value": "core"}, {"key": "note", "value": ""}]}
 #: they hold as long as the recording lasts
@@ -159,7 +161,7 @@ def _step(command: Command, *, errno: int = 0, dump: bool = False, **attributes:
     return Step(command, named, errno, dump)
 
 
-#: links get the ids 1 to 5; link 1 gets its shadow with change 4, and its programs with change 5
+#: links get the ids 1 to 7; link 1 gets its shadow with change 4, and its programs with change 5
 _LIMITS: Final = {
     "sample": 2,
     "rate": 1_000_000,
@@ -247,8 +249,38 @@ SCENARIO: Final = (
         family=2,
         hooknum=3,
         netns_fd=NETNS,
-        programs={"program": [{"slot": Slot.FUNCTION, "fd": TRACER}]},
+        programs=_FUNCTION,
     ),
+    # --- a journey, and a link on it: neither is ever persistent
+    _step(Command.ATTACH, hook=Hook.JOURNEY, programs=_STEP),
+    _step(
+        Command.ATTACH,
+        hook=Hook.SPINE,
+        family=2,
+        hooknum=3,
+        netns_fd=NETNS,
+        journey=6,
+        programs=_FUNCTION,
+    ),
+    _step(
+        Command.ATTACH,
+        errno=errno.EOPNOTSUPP,
+        hook=Hook.JOURNEY,
+        flags=LinkFlag.PERSISTENT,
+        programs=_STEP,
+    ),
+    _step(
+        Command.ATTACH,
+        errno=errno.EOPNOTSUPP,
+        hook=Hook.SPINE,
+        flags=LinkFlag.PERSISTENT,
+        journey=6,
+        programs=_FUNCTION,
+    ),
+    _step(Command.ATTACH, errno=errno.EINVAL, hook=Hook.TABLE, journey=5, programs=_TABLE),
+    _step(Command.RELEASE, errno=errno.EOPNOTSUPP, link=7),
+    _step(Command.GET, link=6),
+    _step(Command.GET, link=7),
     _step(Command.GET, link=2),
     _step(Command.GET, name="first"),
     _step(Command.GET, dump=True),
@@ -325,6 +357,10 @@ SCENARIO: Final = (
     _step(Command.DETACH, name="second"),
     _step(Command.DETACH, name="filter"),
     _step(Command.DETACH, link=5),
+    _step(Command.DETACH, link=6),
+    # the journey is gone; the link that was on it stays
+    _step(Command.GET, link=7),
+    _step(Command.DETACH, link=7),
     _step(Command.STATS),
     # the end of the set that this replaces is a change whose moment nobody knows: nothing follows
     _step(Command.SWAP, link=4, programs=_TABLE, swap_ack=SwapAck.PUBLISHED),

@@ -50,17 +50,24 @@ _MEMBERS: Final = _Step._fields[:-1]
 class PacketCounter:
     """A counter of packets by the address of their skb, which the kernel reuses.
 
-    An address belongs to a new packet once the old one has ended, or if the old one could not have
-    reached the event's hook. Before that, another packet on the same path is taken for the old one.
+    Followed packets have numbers, and are counted by these. Of others, an address belongs to a new
+    packet once the old one has ended, or if the old one could not have reached the event's hook.
+    Before that, another packet on the same path is taken for the old one.
     """
 
     def __init__(self) -> None:
         self.count = 0
         """Number of packets so far."""
         self._last: OrderedDict[int, _Step] = OrderedDict()
+        self._followed: OrderedDict[int, None] = OrderedDict()
 
     def add(self, events: JoinedBatches) -> None:
         """Count the packets of events, unless they are counted already."""
+        numbers = events.values("packet")
+        if any(numbers):
+            for number in filter(None, numbers):
+                self._add_followed(number)
+            events = events.select([not number for number in numbers])
         # between the first and the last event of a passage it is one packet
         goes_on = [*_same_passages(events), False]
         first = 0
@@ -75,6 +82,14 @@ class PacketCounter:
             if len(self._last) > _KEPT:
                 self._last.popitem(last=False)
             first = place + 1
+
+    def _add_followed(self, number: int) -> None:
+        if number in self._followed:
+            return
+        self.count += 1
+        self._followed[number] = None
+        if len(self._followed) > _KEPT:
+            self._followed.popitem(last=False)
 
 
 def _step(events: JoinedBatches, place: int) -> _Step:

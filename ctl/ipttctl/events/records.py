@@ -43,6 +43,7 @@ class EventRecord(NamedTuple):
     table_handle: int
     chain_handle: int
     rule_handle: int
+    packet: int
     link: int
     generation: int
     traversal: int
@@ -97,7 +98,9 @@ class EventRecord(NamedTuple):
     payload: bytes = b""
 
 
-_OF_MOMENT: Final = {"time", "skb", "cost", "traversal", "cpu", "sequence", "clock_offset"}
+_OF_MOMENT: Final = {
+    *("time", "skb", "packet", "cost", "traversal", "cpu", "sequence", "clock_offset"),
+}
 _OF_PACKET: Final = {"pid", "length", "ethertype", "dmac", "payload", "arp_operation"} | {
     *("saddr", "daddr", "protocol", "sport", "dport", "tcp_flags"),
     *("icmp_type", "icmp_code", "icmp_id"),

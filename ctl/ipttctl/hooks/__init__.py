@@ -12,6 +12,7 @@ from ipttctl.events.filter import HookPattern, ip_hook_pattern
 from ipttctl.families import HOOKS, NfFamily
 from ipttctl.hooks.chain import ChainHook, ChainOptions
 from ipttctl.hooks.hook import Hook, HookChoice, NamespaceOptions, UnknownHook
+from ipttctl.hooks.journey import JourneyHook
 from ipttctl.hooks.nf import NfHook, NfOptions
 from ipttctl.hooks.spine import SpineHook, SpineOptions
 from ipttctl.hooks.table import TableHook, TableOptions
@@ -19,7 +20,7 @@ from ipttctl.options import Option, options_of
 from ipttctl.system.inherited import Inherited
 from ipttproto import Slot
 
-KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook, ChainHook, SpineHook)
+KINDS: Final[tuple[type[Hook], ...]] = (TableHook, NfHook, ChainHook, SpineHook, JourneyHook)
 """All kinds, in the order in which texts list them."""
 
 

@@ -37,6 +37,9 @@ LINK_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
         "report_drops": False,
         "count_rules": False,
         "gone": None,
+        "journey_followed": None,
+        "journey_unfollowed": None,
+        "journey_lost": None,
         "armed": [],
     }
 )

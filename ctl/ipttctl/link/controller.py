@@ -98,6 +98,7 @@ class Controller(ShadowVerbs, Closing):
         *,
         persistent: bool = False,
         exclusive: bool = False,
+        journey: int | None = None,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         reason: str | None = None,
@@ -106,7 +107,9 @@ class Controller(ShadowVerbs, Closing):
 
         If the hook's code is not loaded yet (``Hook.misses`` says so), the link works once it is.
         No two links have the same ``name``. An ``exclusive`` link is swapped, detached and released
-        by nobody but this controller, unless by force; it cannot be persistent.
+        by nobody but this controller, unless by force; it cannot be persistent. ``journey`` is the
+        id of a link at ``JourneyHook``, whose packets the new one then gets, wherever they come by,
+        while its own are followed from there on. Neither of them can be persistent.
 
         Raises:
             UsageError: there is no such namespace or device.
@@ -118,6 +121,8 @@ class Controller(ShadowVerbs, Closing):
                 attributes["flags"] = attributes.get("flags", 0) | LinkFlag.PERSISTENT
             if exclusive:
                 attributes["flags"] = attributes.get("flags", 0) | LinkFlag.EXCLUSIVE
+            if journey is not None:
+                attributes["journey"] = journey
             attributes["programs"] = programs.attributes()
             if name is not None:
                 attributes["name"] = name

@@ -196,6 +196,8 @@ class Link:
     shadow: Shadow | None = None
     # it changes by itself: a link is the same before and after
     ended: int | None = field(default=None, compare=False)
+    journey: int | None = None
+    """The link at the hook journey that this one is on; None once that is gone."""
 
     @property
     def waits(self) -> bool:
@@ -245,6 +247,7 @@ class Link:
             violation=Violation.from_attributes(attributes.get("violation")),
             shadow=None if shadow is None else Shadow.from_attributes(shadow),
             ended=attributes.get("ended"),
+            journey=attributes.get("journey"),
         )
 
 

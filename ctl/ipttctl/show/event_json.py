@@ -29,15 +29,18 @@ _DIFFERENT: Final = {
     "sequence": "%d",
     "traversal": "%d",
     "skb": '"0x%x"',
+    "packet": "%s",
     "netns_name": "%s",
     "cost_ns": "%d",
 }
 #: the same for null
 _NULL: Final = "null%.0s"
+#: keys whose values come as they are in JSON, null too
+_GIVEN: Final = {"packet", "netns_name"}
 _MEMBERS: Final = tuple(
     member
     for member in EventRecord._fields
-    if member not in {"time", "skb", "cost", "traversal", "cpu", "sequence"}
+    if member not in {"time", "skb", "packet", "cost", "traversal", "cpu", "sequence"}
 )
 _OF_RULE: Final = tuple(rule_values(None))
 _OF_PAYLOAD: Final = tuple(payload_values(None, None))
@@ -72,6 +75,7 @@ class EventJson:
             events.sequences,
             events.values("traversal"),
             events.values("skb"),
+            [number or "null" for number in events.values("packet")],
             [names[key] for key in namespaces.keys],
             events.values("cost"),
             self._of_rules(events),
@@ -124,7 +128,7 @@ def _template(values: dict[str, Any]) -> str:
     parts = []
     for key, value in values.items():
         if key in _DIFFERENT:
-            text = _NULL if value is None and key != "netns_name" else _DIFFERENT[key]
+            text = _NULL if value is None and key not in _GIVEN else _DIFFERENT[key]
             parts.append(f"{dumps(key)}:{text}")
         elif key in {_OF_RULE[0], _OF_PAYLOAD[0]}:
             parts.append("%s")

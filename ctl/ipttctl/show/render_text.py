@@ -58,6 +58,8 @@ def link_line(
     fields += [f"label.{word(key)}={quoted(value)}" for key, value in link.labels.items()]
     if link.reason:
         fields.append(f"reason-text={quoted(link.reason)}")
+    if link.journey is not None:
+        fields.append(f"journey={link.journey}")
     fields += link.hook.state_fields()
     if link.ended is not None and link.ended < link.generation - 1:
         fields.append(f"ended={link.ended}")

@@ -49,7 +49,8 @@ def test_right_requests_are_right(operation: object, seed: int) -> None:
         values = message.attributes()
         assert message.command == chosen.command
         assert tuple(values) == tuple(name for name in chosen.request if name in values)
-        assert {*chosen.request} - {*values} <= OPTIONAL
+        without_family = {"family"} if values.get("hook") == Hook.JOURNEY else set()
+        assert {*chosen.request} - {*values} <= OPTIONAL | without_family
         # a parsed request can be built: everything is within the protocol's bounds
         assert Top.parse(Top.build(values)) == values
         if "link" in chosen.request:
@@ -85,6 +86,7 @@ OPTIONAL = (
     | OF_CHAINS
     | {
         "rollback-after",
+        "journey",
         "name",
         "labels",
         "reason-text",
@@ -110,7 +112,10 @@ def check_programs(programs: dict[str, Any], place: dict[str, Any]) -> None:
     fds = {program["fd"] for program in programs["program"]}
     assert fds <= ({9, 10} if nf else {5, 6})
     assert set(slots) == {Slot.PACKET} if nf else Slot.PACKET not in slots
-    assert programs.get("filter") == (None if place.get("family") == NfFamily.ARP else FILTER)
+    journey = place.get("hook") == Hook.JOURNEY
+    assert set(slots) == {Slot.STEP} if journey else Slot.STEP not in slots
+    unfiltered = journey or place.get("family") == NfFamily.ARP
+    assert programs.get("filter") == (None if unfiltered else FILTER)
     if "payload-fd" in programs:
         assert programs["payload-fd"] == 11
         assert fds & {6, 10}

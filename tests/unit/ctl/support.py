@@ -382,6 +382,7 @@ def event(**changes: Any) -> dict[str, Any]:
         "table_handle": 0,
         "chain_handle": 0,
         "rule_handle": 0,
+        "packet": 0,
         "pid": 4321,
         "in_ifindex": 0,
         "out_ifindex": 2,

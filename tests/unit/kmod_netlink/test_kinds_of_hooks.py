@@ -14,10 +14,11 @@ MODULE = Path(__file__).parents[3] / "kmod_netlink"
 KINDS = [hook.name for hook in Hook]
 REGISTRATION = {"hook.c", "hook.h"}
 DEFINITION = {"ipttrace_netlink.h"}
-#: what kinds have beside their own files: whether links at chains and spine are taken, and what
-#: tables and chains want of NAT
+#: what kinds have beside their own files: whether links at chains and spine are taken, what tables
+#: and chains want of NAT, and links of other kinds that are on a journey
 FURTHER = {
     "CHAIN": {"verify.c", "verify_command.c", "nat.c"},
+    "JOURNEY": {"link.c", "message.c", "netlink.c"},
     "SPINE": {"verify.c", "verify_command.c"},
     "TABLE": {"nat.c"},
 }

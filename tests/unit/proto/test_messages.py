@@ -183,7 +183,7 @@ def test_bytes_that_are_no_attribute_are_an_error() -> None:
         ({"link": "three"}, "ipttrace.link"),
         ({"owner-comm": "x" * 16}, "16 bytes, at most 15"),
         ({"table": "a\0b"}, "ipttrace.table: there is a NUL in the text"),
-        ({"programs": {"program": [{"slot": 9}]}}, "program.slot: 9 is above 5"),
+        ({"programs": {"program": [{"slot": 9}]}}, "program.slot: 9 is above 6"),
         ({"programs": {"filter": bytes(32769)}}, "at most 32768"),
         ({"batch": bytes(70000)}, "do not fit into an attribute"),
         ({"owner-comm": 7}, "owner-comm: 7 is no text and no bytes"),

@@ -128,7 +128,8 @@ def test_patterns_are_values() -> None:
             "egress",
             (
                 "there is no hook 'egress'; use table, nf, nf:FAMILY/HOOK[@PRIORITY], "
-                "chain[:FAMILY[/TABLE[/CHAIN]]], spine[:FAMILY[/HOOK]] or one of prerouting,"
+                "chain[:FAMILY[/TABLE[/CHAIN]]], spine[:FAMILY[/HOOK]], journey or one of "
+                "prerouting,"
             ),
         ),
         (PARSE, "chain:", "'chain:' does not name chains; write chain[:FAMILY[/TABLE[/CHAIN]]]"),

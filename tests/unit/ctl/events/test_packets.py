@@ -119,6 +119,17 @@ def test_packets(packets: int, steps: list[dict[str, Any]]) -> None:
     assert count(steps) == packets
 
 
+def test_followed_packets_are_counted_by_their_numbers() -> None:
+    way = [spine(OUTPUT, 1), spine(OUTPUT, 0), spine(POSTROUTING, 1)]
+    freed: dict[str, Any] = {"kind": Kind.JOURNEY_FREED, "traversal": 0, "pf": 0}
+    packets = [{**one, "packet": number} for number in (7, 8) for one in [*way, freed]]
+    assert count(packets) == 2
+    # in any order, and among others
+    assert count([*packets[::2], *way, *packets[1::2]]) == 3
+    # the number says that it is the same, whatever it comes to
+    assert count([{**step(INPUT), "packet": 7}, {**step(OUTPUT), "packet": 7}]) == 1
+
+
 def test_rules_of_one_passage_are_one_packet() -> None:
     rule = step(OUTPUT, kind=Kind.RULE, traversal=5)
     assert count([rule, rule, step(OUTPUT, verdict=0, traversal=5)]) == 1

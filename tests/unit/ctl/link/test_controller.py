@@ -24,6 +24,7 @@ from ipttctl.errors import (
 from ipttctl.events.filter import EventFilter
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.journey import JourneyHook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.condition import Condition
@@ -104,6 +105,19 @@ def test_attach_leaves_out_what_is_not_asked_for(
     ]
 
 
+def test_attach_to_a_journey(module: FakeModule, controller: Controller) -> None:
+    module.handlers[Command.ATTACH] = lambda *_: [link(hook=Hook.JOURNEY, **{"journey-lost": 2})]
+    step = controller.attach(JourneyHook(), ProgramSet({Slot.STEP: 5}))
+    assert (step.hook, step.journey) == (JourneyHook(lost=2), None)
+    module.handlers[Command.ATTACH] = lambda *_: [link(link=4, journey=3)]
+    followed = controller.attach(TableHook(), ProgramSet({Slot.EXIT: 6}), journey=step.id)
+    assert followed.journey == step.id
+    assert module.requested(Command.ATTACH) == [
+        {"hook": Hook.JOURNEY, "programs": {"program": [{"slot": 6, "fd": 5}]}},
+        {"hook": Hook.TABLE, "journey": 3, "programs": {"program": [{"slot": 3, "fd": 6}]}},
+    ]
+
+
 def test_link_is_what_the_module_said(controller: Controller) -> None:
     found = controller.link(3)
     assert (found.id, found.hook, found.generation) == (3, TableHook(armed=frozenset({4})), 2)
@@ -116,6 +130,7 @@ def test_link_is_what_the_module_said(controller: Controller) -> None:
     assert found.hook.waiting == {6}
     assert (found.stats.packets, found.stats.nested) == (9, 1)
     assert not found.persistent
+    assert found.journey is None
 
 
 def test_swap_sends_what_it_expects(module: FakeModule, controller: Controller) -> None:
@@ -549,6 +564,11 @@ def test_the_feature_that_an_older_module_lacks_is_named(module: FakeModule) -> 
             (lambda: controller.shadow(3, programs), Feature.SHADOWS),
             (lambda: controller.promote(3), Feature.SHADOWS),
             (lambda: controller.drop_shadow(3), Feature.SHADOWS),
+            (
+                lambda: controller.attach(JourneyHook(), ProgramSet({Slot.STEP: 0})),
+                Feature.JOURNEYS,
+            ),
+            (lambda: controller.attach(TableHook(), programs, journey=3), Feature.JOURNEYS),
         ):
             with pytest.raises(ModuleError, match=f"older than this, and lacks: {feature.doc}"):
                 call()

@@ -40,16 +40,22 @@ def test_statuses(recorded: Recording) -> None:
 
 def test_links(recorded: Recording) -> None:
     links = [Link.from_attributes(Top.parse(a.data)) for a in replies(recorded, "get")]
-    kinds = {"NfHook", "TableHook", "ChainHook", "SpineHook"}
+    kinds = {"NfHook", "TableHook", "ChainHook", "SpineHook", "JourneyHook"}
     assert {type(link.hook).__name__ for link in links} == kinds
     assert {link.name for link in links} == {"", "filter", "first"}
     assert all(link.programs and link.generation for link in links)
     assert any(link.shadow for link in links)
     assert any(link.guards for link in links)
+    # the link that is on the journey, until that is gone
+    assert {(link.id, link.journey) for link in links if link.id >= 6} == {
+        (6, None),
+        (7, 6),
+        (7, None),
+    }
     assert any(link.outcome is SwapOutcome.WAITING for link in links)
     for exchange in recorded.exchanges:
         for told in exchange.notifications:
-            assert Link.from_attributes(Top.parse(told.data)).id in {1, 2, 3, 4, 5}
+            assert Link.from_attributes(Top.parse(told.data)).id in set(range(1, 8))
 
 
 def test_histories(recorded: Recording) -> None:
@@ -62,7 +68,12 @@ def test_histories(recorded: Recording) -> None:
 
 def test_events(recorded: Recording) -> None:
     events = [event for data in recorded.batches for event in decode_events(parse_batch(data))]
-    assert {event.kind for event in events} >= {Kind.PACKET, Kind.CHAIN_RULE, Kind.EXIT}
-    assert {event.link for event in events} == {2, 3, 4, 5}
+    assert {event.kind for event in events} >= {
+        *(Kind.PACKET, Kind.CHAIN_RULE, Kind.EXIT),
+        *(Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED),
+    }
+    assert {event.link for event in events} == set(range(2, 8))
+    # the links that are on the journey, and the journey itself, say which packet it is
+    assert {event.link for event in events if event.packet} >= {6, 7}
     # what the program of link 3 notes
     assert {event.payload for event in events if event.link == 3} == {b"\5".ljust(16, b"\0")}

@@ -290,7 +290,8 @@ def test_status() -> None:
     assert re.fullmatch("[0-9a-f]{8}", found.pop("fingerprint"))
     assert found == {
         "version": "0.1.0", "protocol": f"{VERSION}.{MINOR}",
-        "features": ["link_names", "guards", "shadows", "upgrades", "ends", "limits", "spine"],
+        "features": ["link_names", "guards", "shadows", "upgrades", "ends", "limits", "spine",
+                         "journeys"],
         "walk": "verified", "walk_compared": True, "walk_layout": "same", "walk_refusal": None,
         "spine_walk": "verified",
         "restoring": False, "cpus": [

@@ -1,0 +1,527 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Steps of followed packets between their hooks: they are copied, sent by devices, come in by
+ * devices, come to sockets, are dropped, and freed. Functions of the kernel are watched with ftrace
+ * for that, and tracepoints; nothing is redirected.
+ *
+ * Compared with net/core/skbuff.c of 6.1.192, 6.12.117 and 7.3.4: an sk_buff is freed by way of
+ * skb_release_head_state(), or kfree_skbmem() alone (skb_consume_udp()), or
+ * napi_skb_free_stolen_head() (GRO); it is copied by way of __copy_skb_header(), and made a
+ * fragment of IP by ip_copy_metadata() or ip6_copy_metadata().
+ */
+#include <linux/ip.h>
+#include <linux/netdevice.h>
+#include <linux/netfilter.h>
+#include <linux/skbuff.h>
+#include <net/sock.h>
+
+#include "compat/ftrace.h"
+#include "compat/regs.h"
+#include "compat/tracepoint.h"
+#include "events.h"
+#include "followed.h"
+#include "journey_steps.h"
+#include "link.h"
+#include "packet.h"
+#include "selection.h"
+
+/* A packet that came by nowhere for this time is not followed any more, in jiffies. */
+#define PATIENCE (60 * HZ)
+/* It is told of within this time. */
+#define TELLING (5 * HZ)
+
+/* The program sets of journeys; written under ipttrace_lock. */
+static struct ipttrace_sets __rcu *published;
+static atomic64_t lost;
+
+/**
+ * struct step - a step of a packet
+ * @kind: what happened
+ * @skb: the packet; NULL if its memory may be gone
+ * @state: where it is, as for a hook; NULL if nothing of it is shown
+ * @object: what has to do with it: device, socket, original, or place of the drop
+ * @value: drop reason, or uid
+ */
+struct step {
+	enum ipttrace_kind kind;
+	const struct sk_buff *skb;
+	const struct nf_hook_state *state;
+	const void *object;
+	u32 value;
+};
+
+/* --- events -------------------------------------------------------------------------------- */
+
+/* Whether the network header is in the linear part of the packet, so that it can be described. */
+static bool header_is_there(const struct sk_buff *skb)
+{
+	const unsigned char *header = skb->head + skb->network_header;
+
+	return skb->network_header != (typeof(skb->network_header))~0U &&
+	       header + sizeof(struct iphdr) <= skb_tail_pointer(skb);
+}
+
+static u8 packet_family(const struct sk_buff *skb)
+{
+	switch (skb->protocol) {
+	case htons(ETH_P_IP):
+		return NFPROTO_IPV4;
+	case htons(ETH_P_IPV6):
+		return NFPROTO_IPV6;
+	case htons(ETH_P_ARP):
+		return NFPROTO_ARP;
+	default:
+		return NFPROTO_UNSPEC;
+	}
+}
+
+/* Puts the function that holds an address into an event, with its module. */
+static noinline void tell_function(struct ipttrace_event *event,
+				   const void *address)
+{
+	char name[sizeof(event->chain) + sizeof(event->table)];
+	char *module;
+
+	snprintf(name, sizeof(name), "%ps", address);
+	module = strstr(name, " [");
+	if (module) {
+		*module = '\0';
+		module += 2;
+		*strchrnul(module, ']') = '\0';
+		strscpy(event->table, module, sizeof(event->table));
+	}
+	strscpy(event->chain, name, sizeof(event->chain));
+}
+
+static void step_describe(struct ipttrace_event *event, const struct step *step,
+			  const struct ipttrace_followed *known)
+{
+	memset(event, 0, sizeof(*event));
+	if (step->state)
+		ipttrace_packet_describe(event, step->skb, step->state);
+	event->skb = (unsigned long)step->skb;
+	event->kind = step->kind;
+	event->packet = known->packet;
+	if (!step->state) {
+		event->netns = known->netns;
+		event->netns_cookie = known->netns_cookie;
+	}
+	event->verdict_data = step->value;
+	if (step->kind == IPTTRACE_KIND_JOURNEY_COPY)
+		event->rule_handle = known->origin;
+	else if (step->kind == IPTTRACE_KIND_JOURNEY_DROPPED)
+		tell_function(event, step->object);
+}
+
+/* Puts a socket of IP into an event, by what no other living one has. */
+static void tell_socket(struct ipttrace_event *event, const struct sock *sk)
+{
+	/* freed after a grace period, with its inode */
+	const struct socket *socket = READ_ONCE(sk->sk_socket);
+
+	event->table_handle = atomic64_read(&sk->sk_cookie);
+	if (socket)
+		event->rule_handle = SOCK_INODE((struct socket *)socket)->i_ino;
+}
+
+/*
+ * Runs the step programs of the journeys that follow a packet. With interrupts off: a handler may
+ * be called in any of process, softirq and interrupt, and softirqs must not be let in at its end.
+ */
+static noinline void step_show(const struct step *step,
+			       const struct ipttrace_followed *known)
+{
+	const unsigned long sp = ipttrace_entry_sp();
+	const unsigned long args[6] = {
+		/* clang-format off */ /* it would put two on a line */
+		step->kind,
+		(unsigned long)step->skb,
+		(unsigned long)step->object,
+		known->packet,
+		known->origin,
+		step->value,
+		/* clang-format on */
+	};
+	const struct ipttrace_sets *sets =
+		rcu_dereference_check(published, rcu_read_lock_sched_held());
+	struct ipttrace_selection selection = { .sets = sets };
+	struct ipttrace_event event __uninitialized;
+	struct pt_regs regs __uninitialized;
+	bool told = ipttrace_events_wanted();
+	unsigned long flags;
+	unsigned int i;
+
+	for (i = 0; sets && i < sets->count; i++) {
+		const struct ipttrace_journey_place *place =
+			sets->set[i]->link->place;
+
+		if (known->on & BIT(place->bit))
+			ipttrace_selection_put(&selection, i);
+	}
+	if (!selection.end)
+		return;
+	if (told) {
+		step_describe(&event, step, known);
+		if (step->kind == IPTTRACE_KIND_JOURNEY_SOCKET)
+			tell_socket(&event, step->object);
+	}
+	ipttrace_regs(&regs, ipttrace_step_functions[0].site, sp,
+		      ipttrace_entry_bp(sp), args);
+	local_irq_save(flags);
+	rcu_read_lock();
+	ipttrace_selection_run(&selection, IPTTRACE_SLOT_STEP,
+			       told ? &event : NULL, &regs);
+	rcu_read_unlock();
+	local_irq_restore(flags);
+}
+
+/* --- handlers ------------------------------------------------------------------------------ */
+
+/* Tells whether handlers may look at what they are called for. Packets are not in NMIs. */
+static __always_inline bool watching(unsigned int function, unsigned long ip)
+{
+	return READ_ONCE(ipttrace_step_functions[function].site) == ip &&
+	       !in_nmi();
+}
+
+static noinline notrace void freed(const struct sk_buff *skb)
+{
+	struct step step = {
+		.kind = IPTTRACE_KIND_JOURNEY_FREED,
+		.skb = skb,
+	};
+	struct ipttrace_followed known;
+
+	if (ipttrace_followed_remove(skb, &known) && known.on && !known.dropped)
+		step_show(&step, &known);
+}
+
+static void notrace free_handler(unsigned long ip, unsigned long parent_ip,
+				 struct ftrace_ops *ops,
+				 struct ftrace_regs *fregs)
+{
+	const struct sk_buff *skb = (void *)ipttrace_argument(fregs, 0);
+
+	preempt_disable_notrace();
+	if (ipttrace_followed_any(skb) &&
+	    (watching(IPTTRACE_STEP_RELEASE_HEAD, ip) ||
+	     watching(IPTTRACE_STEP_FREE_MEMORY, ip) ||
+	     watching(IPTTRACE_STEP_STOLEN_HEAD, ip)))
+		freed(skb);
+	preempt_enable_notrace();
+}
+
+static noinline notrace void copied(const struct sk_buff *copy,
+				    const struct sk_buff *skb)
+{
+	struct step step = {
+		.kind = IPTTRACE_KIND_JOURNEY_COPY,
+		.skb = copy,
+		.object = skb,
+	};
+	struct ipttrace_followed known;
+
+	if (ipttrace_followed_copy(copy, skb, &known) && known.on)
+		step_show(&step, &known);
+}
+
+static void notrace copy_handler(unsigned long ip, unsigned long parent_ip,
+				 struct ftrace_ops *ops,
+				 struct ftrace_regs *fregs)
+{
+	const struct sk_buff *copy = (void *)ipttrace_argument(fregs, 0);
+	const struct sk_buff *skb = (void *)ipttrace_argument(fregs, 1);
+
+	preempt_disable_notrace();
+	if (ipttrace_followed_any(skb) &&
+	    (watching(IPTTRACE_STEP_COPY_HEADER, ip) ||
+	     watching(IPTTRACE_STEP_FRAGMENT, ip) ||
+	     watching(IPTTRACE_STEP_FRAGMENT6, ip)))
+		copied(copy, skb);
+	preempt_enable_notrace();
+}
+
+static noinline notrace void arrived(const struct sock *sk,
+				     const struct sk_buff *skb)
+{
+	struct nf_hook_state state = {
+		.pf = packet_family(skb),
+		.net = sock_net(sk),
+	};
+	struct step step = {
+		.kind = IPTTRACE_KIND_JOURNEY_SOCKET,
+		.skb = skb,
+		.state = header_is_there(skb) ? &state : NULL,
+		.object = sk,
+		.value = from_kuid(&init_user_ns, READ_ONCE(sk->sk_uid)),
+	};
+	struct ipttrace_followed known;
+
+	if (ipttrace_followed_arrive(skb, &known) && known.on)
+		step_show(&step, &known);
+}
+
+/* Others have filters too, which are in no inode of a socket: those of tun, for example. */
+static bool is_of_ip(const struct sock *sk)
+{
+	return sk->sk_family == AF_INET || sk->sk_family == AF_INET6;
+}
+
+static void notrace socket_handler(unsigned long ip, unsigned long parent_ip,
+				   struct ftrace_ops *ops,
+				   struct ftrace_regs *fregs)
+{
+	const struct sock *sk = (void *)ipttrace_argument(fregs, 0);
+	const struct sk_buff *skb = (void *)ipttrace_argument(fregs, 1);
+
+	preempt_disable_notrace();
+	if (ipttrace_followed_any(skb) && watching(IPTTRACE_STEP_SOCKET, ip) &&
+	    is_of_ip(sk))
+		arrived(sk, skb);
+	preempt_enable_notrace();
+}
+
+/* PERMANENT: sysctl kernel.ftrace_enabled must not hide that packets are freed. */
+#define WATCH(handler)                                                      \
+	{                                                                   \
+		.ops = {.func = handler, .flags = FTRACE_OPS_FL_PERMANENT } \
+	}
+
+static struct ipttrace_watch free_watch = WATCH(free_handler);
+static struct ipttrace_watch copy_watch = WATCH(copy_handler);
+static struct ipttrace_watch socket_watch = WATCH(socket_handler);
+
+struct ipttrace_function ipttrace_step_functions[IPTTRACE_STEP_FUNCTIONS] = {
+	[IPTTRACE_STEP_RELEASE_HEAD] = {
+		.symbol = "skb_release_head_state",
+		.watch = &free_watch,
+		.shown = true,
+	},
+	[IPTTRACE_STEP_FREE_MEMORY] = {
+		.symbol = "kfree_skbmem",
+		.watch = &free_watch,
+	},
+	[IPTTRACE_STEP_STOLEN_HEAD] = {
+		.symbol = "napi_skb_free_stolen_head",
+		.watch = &free_watch,
+	},
+	[IPTTRACE_STEP_COPY_HEADER] = {
+		.symbol = "__copy_skb_header",
+		.watch = &copy_watch,
+	},
+	[IPTTRACE_STEP_FRAGMENT] = {
+		.symbol = "ip_copy_metadata",
+		.watch = &copy_watch,
+	},
+	[IPTTRACE_STEP_FRAGMENT6] = {
+		.symbol = "ip6_copy_metadata",
+		.watch = &copy_watch,
+	},
+	[IPTTRACE_STEP_SOCKET] = {
+		.symbol = "sk_filter_trim_cap",
+		.watch = &socket_watch,
+	},
+};
+
+/* --- tracepoints --------------------------------------------------------------------------- */
+
+/* Probes run with preemption off, but for kernels that let it be on there. */
+
+static noinline void dropped(const struct sk_buff *skb, const void *location,
+			     u32 reason)
+{
+	struct step step = {
+		.kind = IPTTRACE_KIND_JOURNEY_DROPPED,
+		.skb = skb,
+		.object = location,
+		.value = reason,
+	};
+	struct ipttrace_followed known;
+
+	if (ipttrace_followed_drop(skb, &known) && known.on && !known.dropped)
+		step_show(&step, &known);
+}
+
+static void drop_probe(void *data, struct sk_buff *skb, void *location,
+		       IPTTRACE_KFREE_SKB_REASON)
+{
+	rcu_read_lock();
+	if (ipttrace_followed_any(skb) && !in_nmi())
+		dropped(skb, location, reason);
+	rcu_read_unlock();
+}
+
+static noinline void passed_device(const struct sk_buff *skb,
+				   const struct net_device *dev, bool sent)
+{
+	struct nf_hook_state state = {
+		.pf = packet_family(skb),
+		.net = dev_net(dev),
+	};
+	struct step step = {
+		.kind = sent ? IPTTRACE_KIND_JOURNEY_SENT :
+			       IPTTRACE_KIND_JOURNEY_RECEIVED,
+		.skb = skb,
+		.state = &state,
+		.object = dev,
+	};
+	struct ipttrace_followed known;
+
+	if (sent)
+		state.out = (struct net_device *)dev;
+	else
+		state.in = (struct net_device *)dev;
+	if (!header_is_there(skb))
+		step.state = NULL;
+	if (ipttrace_followed_move(skb, state.net, &known) && known.on)
+		step_show(&step, &known);
+}
+
+static void send_probe(void *data, const struct sk_buff *skb,
+		       const struct net_device *dev)
+{
+	rcu_read_lock();
+	if (ipttrace_followed_any(skb) && !in_nmi())
+		passed_device(skb, dev, true);
+	rcu_read_unlock();
+}
+
+static void receive_probe(void *data, struct sk_buff *skb)
+{
+	rcu_read_lock();
+	if (ipttrace_followed_any(skb) && !in_nmi())
+		passed_device(skb, skb->dev, false);
+	rcu_read_unlock();
+}
+
+/* Tracepoints that are not exported are found by their names. Under the arming lock. */
+static struct probe {
+	const char *name;
+	void *function;
+	struct tracepoint *tracepoint;
+	bool registered;
+} probes[] = {
+	{ .name = "kfree_skb", .function = (void *)drop_probe },
+	{ .name = "net_dev_start_xmit", .function = (void *)send_probe },
+	{ .name = "netif_receive_skb", .function = (void *)receive_probe },
+};
+
+static void note_tracepoint(struct tracepoint *tracepoint, void *data)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(probes); i++)
+		if (!strcmp(tracepoint->name, probes[i].name))
+			probes[i].tracepoint = tracepoint;
+}
+
+static void probes_unregister(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(probes); i++) {
+		if (!probes[i].registered)
+			continue;
+		WARN_ON_ONCE(tracepoint_probe_unregister(
+			probes[i].tracepoint, probes[i].function, NULL));
+		probes[i].registered = false;
+	}
+	tracepoint_synchronize_unregister();
+}
+
+static int probe_register(struct probe *probe)
+{
+	int err;
+
+	if (probe->registered)
+		return 0;
+	if (!probe->tracepoint)
+		return -ENOENT;
+	err = tracepoint_probe_register(probe->tracepoint, probe->function,
+					NULL);
+	probe->registered = !err;
+	return err;
+}
+
+/* --- packets that nobody sees any more ------------------------------------------------------ */
+
+static void expire(struct work_struct *work);
+static DECLARE_DELAYED_WORK(expiry, expire);
+
+static void expire(struct work_struct *work)
+{
+	struct step step = { .kind = IPTTRACE_KIND_JOURNEY_LOST };
+	struct ipttrace_followed known;
+	unsigned int place = 0;
+	bool any;
+
+	do {
+		rcu_read_lock();
+		any = ipttrace_followed_expire(&place, PATIENCE, &known);
+		/* one that came to a socket waits there to be read */
+		if (any && known.on && !known.dropped && !known.arrived) {
+			atomic64_inc(&lost);
+			step_show(&step, &known);
+		}
+		rcu_read_unlock();
+		cond_resched();
+	} while (any);
+	queue_delayed_work(system_unbound_wq, &expiry, TELLING);
+}
+
+/**
+ * ipttrace_steps_begin - watch tracepoints, and look for packets that nobody sees any more
+ * @extack: extended ACK, set on error
+ *
+ * Context: process, between begin and end of the arming of the functions.
+ * Return: 0, also if that is done already; -EOPNOTSUPP or -ENOMEM.
+ */
+int ipttrace_steps_begin(struct netlink_ext_ack *extack)
+{
+	unsigned int i;
+	int err = 0;
+
+	for_each_kernel_tracepoint(note_tracepoint, NULL);
+	for (i = 0; i < ARRAY_SIZE(probes) && !err; i++)
+		err = probe_register(&probes[i]);
+	if (err) {
+		probes_unregister();
+		NL_SET_ERR_MSG(extack,
+			       "a tracepoint of the network cannot be watched");
+		return err == -ENOENT ? -EOPNOTSUPP : err;
+	}
+	queue_delayed_work(system_unbound_wq, &expiry, TELLING);
+	return 0;
+}
+
+/**
+ * ipttrace_steps_end - undo ipttrace_steps_begin()
+ *
+ * Context: process, under the arming lock.
+ */
+void ipttrace_steps_end(void)
+{
+	probes_unregister();
+	cancel_delayed_work_sync(&expiry);
+}
+
+/**
+ * ipttrace_steps_lost - packets so far that journeys lost sight of
+ */
+u64 ipttrace_steps_lost(void)
+{
+	return atomic64_read(&lost);
+}
+
+/**
+ * ipttrace_steps_publish - put program sets in force
+ * @sets: the sets, ours from now on; NULL if there are none
+ *
+ * Return: the sets that were in force before, or NULL. A grace period later no packet is handled by
+ * them any more, and the caller frees them.
+ */
+struct ipttrace_sets *ipttrace_steps_publish(struct ipttrace_sets *sets)
+{
+	return rcu_replace_pointer(published, sets,
+				   lockdep_is_held(&ipttrace_lock));
+}

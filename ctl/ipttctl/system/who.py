@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Senders and receivers of packets: processes, with their units and containers.
+
+Whatever is told of a process is proven to be that process's (``processes``, ``sockets``). Its
+command and cgroup are those of the moment at which it is looked up. So look up soon: a process that
+ended before that is not found.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ipttctl.escape import word
+from ipttctl.system.cgroups import place
+from ipttctl.system.containers import Container, Containers
+from ipttctl.system.processes import Process, Processes
+from ipttctl.system.sockets import Sockets
+from ipttctl.system.users import Users
+
+_MOST_KNOWN: Final = 4096
+#: digits of a container's id in texts, as engines show it
+_ID_DIGITS: Final = 12
+_SERVICE: Final = ".service"
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """A process at one end of a packet's way; ``user`` is empty for root and in containers.
+
+    A uid means another user in a container, whose names are not known here.
+    """
+
+    process: Process
+    unit: str = ""
+    user_unit: str = ""
+    container: Container | None = None
+    user: str = ""
+
+    def __str__(self) -> str:
+        """Text as ``nginx (pid 31, container web)``, escaped."""
+        return f"{word(self.process.comm)} ({', '.join(self._facts())})"
+
+    def values(self) -> dict[str, Any]:
+        """The members of the JSON object; None for what is not known, names as they are."""
+        inside = self.container
+        return {
+            "pid": self.process.pid,
+            "comm": self.process.comm,
+            "uid": self.process.uid,
+            "cgroup": self.process.cgroup or None,
+            "unit": self.unit or None,
+            "user_unit": self.user_unit or None,
+            "engine": inside.engine if inside else None,
+            "container_id": (inside and inside.id) or None,
+            "container": (inside and inside.name) or None,
+            "pod": (inside and inside.pod) or None,
+            "pod_namespace": (inside and inside.pod_namespace) or None,
+            "pod_uid": (inside and inside.pod_uid) or None,
+        }
+
+    def _facts(self) -> list[str]:
+        facts = [f"pid {self.process.pid}"]
+        if self.user:
+            facts.append(f"user {word(self.user)}")
+        elif self.process.uid:
+            facts.append(f"uid {self.process.uid}")
+        if self.container is not None:
+            return facts + _container_facts(self.container)
+        # scopes are sessions and the like, and say no more than the user
+        if self.user_unit.endswith(_SERVICE):
+            # its name is of the user's choice
+            facts.append(f"{word(self.user_unit)} of {word(self.unit)}")
+        elif self.unit.endswith(_SERVICE):
+            facts.append(word(self.unit))
+        return facts
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A socket that took a packet, and the process that holds it, if that is proven.
+
+    ``others`` and ``complete`` are as in ``sockets.Holder``.
+    """
+
+    inode: int
+    uid: int | None
+    holder: Participant | None = None
+    others: int = 0
+    complete: bool = False
+
+    def __str__(self) -> str:
+        """Text as ``nginx (pid 31, container web) and 3 more``, escaped."""
+        if self.holder is None:
+            return f"socket {self.inode}" + (f" (uid {self.uid})" if self.uid else "")
+        if not self.others:
+            return str(self.holder)
+        return f"{self.holder} and {'' if self.complete else 'at least '}{self.others} more"
+
+    def values(self) -> dict[str, Any]:
+        """The members of the JSON object: the socket's, the process's, and ``others``.
+
+        ``others`` is None if it is not known how many other processes hold the socket.
+        """
+        held = self.holder is not None and self.complete
+        return {
+            "socket_inode": self.inode,
+            "socket_uid": self.uid,
+            "process": self.holder.values() if self.holder else None,
+            "others": self.others if held else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A process that was seen to live at a moment (CLOCK_MONOTONIC, ns)."""
+
+    participant: Participant
+    seen: int
+
+
+class Who:
+    """The processes at both ends of packets; not for several threads at once.
+
+    A process that was found is the one that had its number from its start until it was seen, and
+    answers for all events between the two. It is looked at again for later ones.
+    """
+
+    def __init__(
+        self,
+        processes: Processes | None = None,
+        sockets: Sockets | None = None,
+        containers: Containers | None = None,
+        users: Users | None = None,
+    ) -> None:
+        """Look up at this host; make it before the first event, to know the clocks then."""
+        self._processes = processes or Processes()
+        self._sockets = sockets or Sockets(self._processes)
+        self._containers = containers or Containers()
+        self._users = users or Users()
+        self._known: OrderedDict[int, _Known] = OrderedDict()
+
+    def sender(self, pid: int | None, moment: int) -> Participant | None:
+        """The process that sent a packet.
+
+        Args:
+            pid: the process's number in the initial pid namespace, if the event has one.
+            moment: the event's time (CLOCK_MONOTONIC, ns).
+
+        Returns:
+            None if it ended since, or if it is not proven to be the one.
+        """
+        if not pid:
+            return None
+        known = self._known.get(pid)
+        if known is None or moment > known.seen:
+            known = self._look(pid)
+        if known is None or moment > known.seen:
+            return None
+        self._known.move_to_end(pid)
+        before = self._processes.before(known.participant.process.start, moment)
+        return known.participant if before else None
+
+    def receiver(self, inode: int, moment: int, uid: int | None = None) -> Receiver | None:
+        """The socket that took a packet, and the process that holds it.
+
+        Args:
+            inode: the socket's inode number.
+            moment: the event's time (CLOCK_MONOTONIC, ns).
+            uid: the socket's uid, if the event has one.
+
+        Returns:
+            None for a socket without a number: one of the kernel, or that nobody has accepted yet.
+        """
+        if not inode:
+            return None
+        found = self._sockets.holder(inode, moment, uid)
+        if found is None:
+            return Receiver(inode, uid)
+        return Receiver(inode, uid, self._participant(found.process), found.others, found.complete)
+
+    def _look(self, pid: int) -> _Known | None:
+        """Read a process; the one found before is kept for earlier events if it is gone."""
+        seen = time.monotonic_ns()
+        process = self._processes.read(pid)
+        if process is None:
+            return None
+        known = self._known[pid] = _Known(self._participant(process), seen)
+        if len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+        return known
+
+    def _participant(self, process: Process) -> Participant:
+        where = place(process.cgroup)
+        container = self._containers.of(process.cgroup)
+        user = ""
+        if process.uid and container is None:
+            user = self._users.name(process.uid) or ""
+        return Participant(process, where.unit, where.user_unit, container, user)
+
+
+def _container_facts(container: Container) -> list[str]:
+    facts = []
+    if called := container.name or container.id[:_ID_DIGITS]:
+        facts.append(f"container {word(called)}")
+    if container.pod:
+        inside = f"{word(container.pod_namespace)}/" if container.pod_namespace else ""
+        facts.append(f"pod {inside}{word(container.pod)}")
+    elif container.pod_uid:
+        facts.append(f"pod {container.pod_uid}")
+    return facts

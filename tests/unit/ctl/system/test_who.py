@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Senders and receivers of packets, in words and as values."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ipttctl.system import processes, who
+from ipttctl.system.containers import Container
+from ipttctl.system.processes import Process, Processes
+from ipttctl.system.users import Users
+from ipttctl.system.who import Participant, Receiver, Who
+
+TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+ID = "0123456789ab" * 5 + "cdef"
+NGINX = Process(31, 0, "nginx", 0, f"/system.slice/docker-{ID}.scope")
+CURL = replace(NGINX, pid=812, comm="curl", cgroup="/user.slice/user-0.slice/session-3.scope")
+WEB = Container("docker", ID, "web")
+
+
+@pytest.fixture(autouse=True)
+def _initial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the namespaces of the tests count as the initial ones."""
+    ours = {name: (Path("/proc/self/ns") / name).stat().st_ino for name in ("pid", "time")}
+    monkeypatch.setattr(processes, "_INITIAL", ours)
+
+
+@pytest.mark.parametrize(
+    ("participant", "text"),
+    [
+        (Participant(CURL, "session-3.scope"), "curl (pid 812)"),
+        (Participant(CURL, "ssh.service"), "curl (pid 812, ssh.service)"),
+        (
+            Participant(replace(CURL, uid=1000), "session-3.scope", user="alice"),
+            "curl (pid 812, user alice)",
+        ),
+        (Participant(replace(CURL, uid=1000)), "curl (pid 812, uid 1000)"),
+        (
+            Participant(replace(CURL, uid=7), "user@7.service", "ssh.service", user="bob"),
+            "curl (pid 812, user bob, ssh.service of user@7.service)",
+        ),
+        (Participant(NGINX, container=WEB), "nginx (pid 31, container web)"),
+        (
+            Participant(replace(NGINX, uid=101), "docker.service", container=WEB),
+            "nginx (pid 31, uid 101, container web)",
+        ),
+        (
+            Participant(NGINX, container=replace(WEB, name="")),
+            "nginx (pid 31, container 0123456789ab)",
+        ),
+        (
+            Participant(NGINX, container=Container("cri-o", ID, "app", "web-0", "prod", "u")),
+            "nginx (pid 31, container app, pod prod/web-0)",
+        ),
+        (
+            Participant(NGINX, container=Container("kubelet", "", pod_uid="u")),
+            "nginx (pid 31, pod u)",
+        ),
+        (Participant(replace(CURL, comm="a (pid 1)\n\x1b")), r"a\x20(pid\x201)\n\x1b (pid 812)"),
+        (
+            Participant(NGINX, container=replace(WEB, name="a, pod b\u202e")),
+            r"nginx (pid 31, container a,\x20pod\x20b\u202e)",
+        ),
+    ],
+)
+def test_words(participant: Participant, text: str) -> None:
+    assert str(participant) == text
+
+
+def test_values() -> None:
+    assert Participant(CURL, "session-3.scope").values() == {
+        "pid": 812,
+        "comm": "curl",
+        "uid": 0,
+        "cgroup": CURL.cgroup,
+        "unit": "session-3.scope",
+        **dict.fromkeys(
+            [
+                *("user_unit", "engine", "container_id", "container"),
+                *("pod", "pod_namespace", "pod_uid"),
+            ]
+        ),
+    }
+    pod = Container("cri-o", ID, "app", "web-0", "prod", "u")
+    values = Participant(NGINX, container=pod).values()
+    assert (values["engine"], values["container_id"], values["container"]) == ("cri-o", ID, "app")
+    assert (values["pod"], values["pod_namespace"], values["pod_uid"]) == ("web-0", "prod", "u")
+
+
+def test_receivers_in_words() -> None:
+    nginx = Participant(NGINX, container=WEB)
+    assert str(Receiver(4711, 0)) == "socket 4711"
+    assert str(Receiver(4711, 33)) == "socket 4711 (uid 33)"
+    assert str(Receiver(4711, 33, nginx, 0, False)) == "nginx (pid 31, container web)"
+    assert str(Receiver(4711, 33, nginx, 3, True)) == "nginx (pid 31, container web) and 3 more"
+    assert str(Receiver(4711, 33, nginx, 3, False)).endswith("and at least 3 more")
+    assert Receiver(4711, 33, nginx, 3, False).values() == {
+        "socket_inode": 4711,
+        "socket_uid": 33,
+        "process": nginx.values(),
+        "others": None,
+    }
+    assert Receiver(4711, 33, nginx, 3, True).values()["others"] == 3
+    assert Receiver(4711, None).values()["process"] is None
+
+
+def test_a_sender_of_ours() -> None:
+    known = Who()
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
+        time.sleep(2.5 * TICK / 1e9)
+        moment = time.monotonic_ns()
+        found = known.sender(child.pid, moment)
+        child.kill()
+        child.wait()
+    assert found is not None
+    assert found.process.comm == "sleep"
+    # for events of before the look-up it is still the one, for later ones nobody is
+    assert known.sender(child.pid, moment) is found
+    assert known.sender(child.pid, time.monotonic_ns()) is None
+    assert known.sender(child.pid, moment) is found
+    # it cannot have sent what was sent before its start
+    assert known.sender(child.pid, moment - 60_000_000_000) is None
+
+
+def test_an_event_without_a_sender() -> None:
+    assert Who().sender(None, time.monotonic_ns()) is None
+    assert Who().sender(0, time.monotonic_ns()) is None
+
+
+def test_a_number_that_is_reused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process under a number that was known is the sender of what came after its own start."""
+    now, there = 100 * TICK, replace(CURL, start=10 * TICK)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: now)
+    listed = Processes()
+    monkeypatch.setattr(listed, "read", lambda _: there)
+    known = Who(listed)
+    first = known.sender(812, 90 * TICK)
+    assert first is not None
+    assert first.process.comm == "curl"
+    now, there = 200 * TICK, replace(CURL, start=150 * TICK, comm="wget")
+    assert known.sender(812, 120 * TICK) is None
+    second = known.sender(812, 180 * TICK)
+    assert second is not None
+    assert second.process.comm == "wget"
+    assert known.sender(812, 90 * TICK) is None
+
+
+def test_one_that_executes_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = CURL
+    listed = Processes()
+    monkeypatch.setattr(listed, "read", lambda _: there)
+    known = Who(listed)
+    assert str(known.sender(812, time.monotonic_ns())) == "curl (pid 812)"
+    there = replace(CURL, comm="sh")
+    assert str(known.sender(812, time.monotonic_ns())) == "sh (pid 812)"
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(who, "_MOST_KNOWN", 3)
+    listed = Processes()
+    monkeypatch.setattr(listed, "read", lambda pid: replace(CURL, pid=pid))
+    known = Who(listed)
+    for pid in range(1, 9):
+        assert known.sender(pid, time.monotonic_ns())
+    assert [*known._known] == [6, 7, 8]
+
+
+def test_a_receiver_of_ours() -> None:
+    known = Who()
+    with socket.socket() as sock:
+        inode = os.fstat(sock.fileno()).st_ino
+        found = known.receiver(inode, time.monotonic_ns(), os.geteuid())
+        assert found is not None
+        assert found.holder is not None
+        assert found.holder.process.pid == os.getpid()
+    gone = known.receiver(inode, time.monotonic_ns(), os.geteuid())
+    assert gone == Receiver(inode, os.geteuid())
+    assert known.receiver(0, time.monotonic_ns()) is None
+
+
+def test_users_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "passwd"
+    file.write_bytes(b"root:x:0:0::/:\nalice:x:812:\nmallory:x:812:\n+\n:x:5:\nbad:x:-1\n\xff:x:9:")
+    users = Users(file)
+    assert (users.name(812), users.name(0), users.name(5)) == ("alice", "root", None)
+    assert os.fsencode(users.name(9) or "") == b"\xff"
+    file.write_text("carol:x:812:\n")
+    os.utime(file, (1, 1))
+    assert users.name(812) == "carol"
+    assert Users(tmp_path / "none").name(0) is None
+
+    there = replace(CURL, uid=812)
+    listed = Processes()
+    monkeypatch.setattr(listed, "read", lambda _: there)
+    known = Who(listed, users=users)
+    assert str(known.sender(812, time.monotonic_ns())) == "curl (pid 812, user carol)"
+    # a number means another user in a container
+    there = replace(NGINX, uid=812)
+    assert str(known.sender(31, time.monotonic_ns())).startswith("nginx (pid 31, uid 812, ")

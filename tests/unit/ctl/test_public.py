@@ -29,6 +29,7 @@ RANKS = (
     {"hooks"},
     {"link"},
     {"host", "programs"},
+    {"stories"},
     {"show"},
     {"state"},
     {"upgrade"},

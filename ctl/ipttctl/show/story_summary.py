@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Equal stories told once, with their number: those of the same way, rules and end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from ipttctl.escape import Escaped
+from ipttctl.events.records import EventRecord
+from ipttctl.show.story_json import FORMAT, story_object
+from ipttctl.show.story_text import StoryText
+from ipttctl.show.story_words import StorySources
+from ipttctl.stories.model import Passage, Plot, Story
+from ipttctl.stories.steps import OF_RULES
+from ipttproto import Kind
+
+MOST_GROUPS: Final = 1 << 12
+"""Most groups of equal stories that are told; the others are counted together."""
+
+_Key: TypeAlias = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class StoryGroup:
+    """Equal stories: their number, the first of them as an example, and when the last ended."""
+
+    example: Story
+    count: int = 0
+    last: int = field(default=0)
+
+
+class StorySummary:
+    """Counts equal stories."""
+
+    def __init__(self, sources: StorySources | None = None, **text_options: Any) -> None:
+        """Count from now on; ``text_options`` are those of ``StoryText`` but for ``sources``."""
+        self._sources = sources or StorySources()
+        self._text = StoryText(sources=self._sources, **text_options)
+        self._groups: dict[_Key, StoryGroup] = {}
+        self._of_plots: dict[Plot, StoryGroup] = {}
+        self.count = 0
+        """Stories so far."""
+        self.left_out = 0
+        """Those of groups for which there was no room."""
+
+    def add(self, stories: Sequence[Story]) -> None:
+        """Count stories."""
+        for story in stories:
+            self.count += 1
+            group = self._of_plots.get(story.plot) or self._group(story)
+            if group is None:
+                self.left_out += 1
+                continue
+            group.count += 1
+            group.last = max(group.last, story.ended + story.clock_offset)
+
+    def groups(self) -> list[StoryGroup]:
+        """The groups, the largest first."""
+        return sorted(self._groups.values(), key=lambda group: -group.count)
+
+    def lines(self) -> list[Escaped]:
+        """Each group's number and example, and a line of totals."""
+        groups = self.groups()
+        found: list[Escaped] = []
+        for group in groups:
+            packets = "packet" if group.count == 1 else "packets, for example"
+            found.append(Escaped(f"{group.count} {packets}"))
+            found += [Escaped(f"  {line}") for line in self._text.lines([group.example])]
+        left_out = f", {self.left_out} of ways for which there was no room" if self.left_out else ""
+        ways = "way" if len(groups) == 1 else "ways"
+        found.append(Escaped(f"{self.count} packets, {len(groups)} {ways}{left_out}"))
+        return found
+
+    def objects(self) -> list[dict[str, Any]]:
+        """An object for each group."""
+        return [
+            {
+                "type": "story_group",
+                "format": FORMAT,
+                "count": group.count,
+                "first_ns": group.example.began + group.example.clock_offset,
+                "last_ns": group.last,
+                "example": story_object(group.example, self._sources),
+            }
+            for group in self.groups()
+        ]
+
+    def _group(self, story: Story) -> StoryGroup | None:
+        key = _key(story.plot)
+        group = self._groups.get(key)
+        if group is None:
+            if len(self._groups) >= MOST_GROUPS:
+                return None
+            group = self._groups[key] = StoryGroup(story)
+        if len(self._of_plots) > 4 * MOST_GROUPS:
+            self._of_plots.clear()
+        self._of_plots[story.plot] = group
+        return group
+
+
+def _key(plot: Plot) -> _Key:
+    """All that a group has in common: hooks, rules, functions, devices, and the end."""
+    steps: list[object] = []
+    for step in plot.steps:
+        if isinstance(step, Passage):
+            hook = plot.record(step.first)
+            steps.append((hook.netns_cookie, hook.pf, hook.hook))
+    events = [_part(one.record) for one in plot.occurrences]
+    shown = tuple(
+        _key(branch) for place, branch in enumerate(plot.branches) if place not in plot.folded
+    )
+    return tuple(steps), tuple(filter(None, events)), plot.end.kind, plot.end.blame, shown
+
+
+def _part(record: EventRecord) -> _Key | None:
+    """The part of an event that equal stories share; None if it does not matter."""
+    kind = record.kind
+    where = kind, record.netns_cookie
+    if kind in OF_RULES:
+        rule = record.chain_handle, record.chain, record.rule_handle, record.rulenum
+        return *where, record.family, record.table_handle, record.table, *rule, record.verdict
+    if kind in {Kind.SPINE_FUNCTION, Kind.SPINE_EXIT, Kind.EXIT, Kind.CHAIN_EXIT}:
+        names = record.table, record.chain
+        return *where, *names, record.verdict, record.verdict_data, record.mark
+    if kind in {Kind.KNOWN, Kind.CHAIN_KNOWN}:
+        return *where, record.table, record.chain
+    if kind in {Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED}:
+        return *where, record.in_name, record.out_name
+    if kind == Kind.JOURNEY_DROPPED:
+        return *where, record.verdict_data, record.chain
+    return None

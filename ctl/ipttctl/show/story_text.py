@@ -1,0 +1,492 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Stories as text: a heading, a line for each thing that decided or changed, and the answer.
+
+Packets of the same way have the same lines but for times, addresses and names. So a plot's lines
+are made once, with places for what differs from packet to packet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias
+
+from ipttctl.escape import Escaped, escape, word
+from ipttctl.events import describe
+from ipttctl.events.records import EventRecord
+from ipttctl.show.event_text import BOLD, PLAIN, Moments, TimeFormat
+from ipttctl.show.rule import Rule
+from ipttctl.show.story_words import (
+    StorySources,
+    came_in,
+    chain_label,
+    decided,
+    elapsed,
+    end_words,
+    ends_at,
+    field_words,
+    function_name,
+    handle_words,
+    hook_label,
+    in_words,
+    is_quiet,
+    merely_accepted,
+    namespace_name,
+    origin_words,
+    owner_words,
+    packet_at,
+    protocol_name,
+    rule_ats,
+    rule_label,
+    since_words,
+    table_label,
+    verdict_words,
+)
+from ipttctl.stories.model import (
+    BranchStep,
+    Consultation,
+    DeviceStep,
+    EndKind,
+    FunctionCall,
+    PacketChange,
+    PacketField,
+    Passage,
+    Plot,
+    RouteStep,
+    RuleStep,
+    SocketStep,
+    Story,
+    StoryStep,
+    TunnelStep,
+)
+from ipttctl.stories.occurrences import Headers, Occurrence
+from ipttproto import Kind, Verdict
+
+_RED: Final = "\033[31m"
+_GREEN: Final = "\033[32m"
+_YELLOW: Final = "\033[33m"
+_CYAN: Final = "\033[36m"
+
+_INDENT: Final = "  "
+_LABEL: Final = 22
+"""Columns of what stands before a rule: its place. Stories of longer ones have a wider column."""
+_WIDEST: Final = 36
+"""Most columns of it: labels that are longer are followed by their texts."""
+
+_MOST_PLOTS: Final = 1 << 13
+"""Most plots whose lines are kept."""
+
+_PORTS: Final = {PacketField.SOURCE: 0, PacketField.DESTINATION: 1}
+_COLOURS: Final = {EndKind.DELIVERED: _GREEN, EndKind.LEFT: _GREEN}
+
+Part: TypeAlias = str | Callable[[Story], str]
+Rules: TypeAlias = Mapping[int, Rule | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line, or the place of a branch: ``label`` is padded, ``parts`` follow it."""
+
+    label: str
+    parts: tuple[Part, ...] = ()
+    paint: str = ""
+    branch: int | None = None
+
+
+@dataclass(slots=True)
+class _Known:
+    """The lines of a plot, with the rules that they show."""
+
+    rules: Rules
+    column: int
+    lines: list[_Line | list[str]]
+    """A line of which nothing differs is broken and painted already."""
+
+
+class StoryText:
+    """Blocks of lines, one for each story."""
+
+    def __init__(
+        self,
+        width: int = 80,
+        *,
+        verbose: bool = False,
+        colour: bool = False,
+        time_format: TimeFormat = TimeFormat.CLOCK,
+        sources: StorySources | None = None,
+    ) -> None:
+        """Break lines longer than ``width``. ``verbose`` shows every function and every rule."""
+        self._width = width
+        self._verbose = verbose
+        self._colour = colour
+        self._moments = Moments(time_format)
+        self._sources = sources or StorySources()
+        self._known: dict[Plot, _Known] = {}
+
+    def lines(self, stories: Sequence[Story]) -> list[Escaped]:
+        """The lines for stories, in their order."""
+        if len(self._known) > _MOST_PLOTS:
+            self._known.clear()
+        self._learn(dict.fromkeys(plot for story in stories for plot in _plots(story.plot)))
+        moments = self._moments.texts(
+            [story.times[0] for story in stories], [story.clock_offset for story in stories]
+        )
+        found: list[str] = []
+        for story, moment in zip(stories, moments, strict=True):
+            self._add(found, story, moment, "")
+        return list(map(Escaped, found))
+
+    def _learn(self, plots: Iterable[Plot]) -> None:
+        """Make the lines of plots that are new, or whose rules are known otherwise by now."""
+        places: dict[Occurrence, EventRecord] = {}
+        named: dict[Occurrence, Rule | None] = {}
+        of_rules = {plot: list(rule_ats(plot)) for plot in plots}
+        if self._sources.rules:
+            for plot, ats in of_rules.items():
+                for at in ats:
+                    happened = plot.occurrences[at]
+                    places.setdefault(happened, happened.record)
+            if places:
+                rules = self._sources.rules(list(places.values()))
+                named = dict(zip(places, rules, strict=True))
+        for plot, ats in of_rules.items():
+            found = {at: named.get(plot.occurrences[at]) for at in ats}
+            known = self._known.get(plot)
+            if known is None or known.rules != found:
+                lines = _PlotText(plot, found, self._sources, verbose=self._verbose).lines()
+                column = _column(lines)
+                fixed = [self._fixed(line, column) for line in lines]
+                self._known[plot] = _Known(found, column, fixed)
+
+    def _fixed(self, line: _Line, column: int) -> _Line | list[str]:
+        """The text of a line that is the same for all packets."""
+        if line.branch is not None or any(not isinstance(part, str) for part in line.parts):
+            return line
+        return self._broken(line, "".join(map(str, line.parts)), column, "")
+
+    def _add(self, found: list[str], story: Story, moment: str, indent: str) -> None:
+        """Add the lines of a story, or of a branch."""
+        known = self._known[story.plot]
+        for line in known.lines:
+            if isinstance(line, list):
+                found += [f"{indent}{text}" for text in line] if indent else line
+            elif line.branch is not None:
+                self._add(found, story.branches[line.branch], "copy", indent + 2 * _INDENT)
+            else:
+                text = "".join(
+                    [part if isinstance(part, str) else part(story) for part in line.parts]
+                )
+                if line.label is _HEADING:
+                    text = f"{moment}  {text}"
+                found += self._broken(line, text, known.column, indent)
+
+    def _broken(self, line: _Line, text: str, column: int, indent: str) -> list[str]:
+        """A line in pieces that fit, if there are words that allow it."""
+        label, paint, behind = line.label, line.paint, len(indent)
+        if label is _HEADING:
+            first, rest = "", 2 * _INDENT
+        elif label:
+            first = f"{_INDENT}{label:<{column}}  "
+            rest = _INDENT * 2
+            if len(first) + len(text) + behind > self._width:
+                # below the label there is room for most rules
+                first, rest = f"{_INDENT}{label}  ", _INDENT * 3
+        else:
+            first, rest = _INDENT, 2 * _INDENT
+        whole = f"{first}{text}".rstrip()
+        if not (self._colour or indent) and len(whole) <= self._width:
+            return [escape(whole)]
+        lines: list[str] = [whole]
+        if len(whole) + behind > self._width:
+            lines = list(_wrapped(first, text, rest, self._width - behind))
+        painted = self._colour and paint
+        return [
+            f"{indent}{paint}{escape(piece)}{PLAIN}" if painted else f"{indent}{escape(piece)}"
+            for piece in lines
+        ]
+
+
+_HEADING: Final = "heading"
+
+#: where a line may end: not between a time and its unit
+_SPACE: Final = re.compile(r" (?! |[um]?s after )")
+
+
+def _column(lines: Iterable[_Line]) -> int:
+    """The width of a story's labels."""
+    labels = {len(line.label) for line in lines if line.label is not _HEADING}
+    return max([_LABEL, *(length for length in labels if length <= _WIDEST)])
+
+
+def _plots(plot: Plot) -> Iterator[Plot]:
+    yield plot
+    for branch in plot.branches:
+        yield from _plots(branch)
+
+
+def _wrapped(first: str, text: str, rest: str, width: int) -> Iterator[str]:
+    line, begun = first, False
+    for one in _SPACE.split(text):
+        if begun and len(line) + 1 + len(one) > width:
+            yield line
+            line = f"{rest}{one}"
+        else:
+            line = f"{line} {one}" if begun else f"{line}{one}"
+        begun = True
+    yield line
+
+
+class _PlotText:
+    """Makes the lines of a plot."""
+
+    def __init__(self, plot: Plot, rules: Rules, sources: StorySources, *, verbose: bool) -> None:
+        self._plot = plot
+        self._rules = rules
+        self._sources = sources
+        self._verbose = verbose
+        self._cookie = plot.record(0).netns_cookie
+        self._accepted: list[Consultation] = []
+
+    def lines(self) -> list[_Line]:
+        found = [_Line(_HEADING, tuple(self._heading()), BOLD)]
+        for place, step in enumerate(self._plot.steps):
+            found += self._step(place, step)
+        found.append(self._end())
+        return found
+
+    def _heading(self) -> Iterator[Part]:
+        yield lambda story: packet_at(story, 0)
+        yield "  "
+        sources = self._sources
+        if came_in(self._plot) and self._plot.record(0).kind != Kind.JOURNEY_COPY:
+            yield in_words(self._plot.record(0))
+        else:
+            yield partial(origin_words, sources=sources)
+        if sources.names or len(self._plot.cookies) > 1:
+            always = len(self._plot.cookies) > 1
+            yield lambda story: _named_namespace(sources, story, always=always)
+
+    def _step(self, place: int, step: StoryStep) -> Iterator[_Line]:
+        match step:
+            case Passage():
+                yield from self._crossing(step.first, place)
+                yield from self._passage(step)
+            case RouteStep():
+                yield from self._route(step)
+            case DeviceStep():
+                yield from self._device(step)
+            case SocketStep():
+                if self._verbose:
+                    yield _Line("socket", ("it came to the socket",))
+            case TunnelStep():
+                yield self._tunnel(step)
+            case BranchStep():
+                if self._verbose or step.index not in self._plot.folded:
+                    yield _Line("", branch=step.index)
+
+    def _crossing(self, at: int, place: int) -> Iterator[_Line]:
+        """A line if the packet is in another network namespace than before."""
+        cookie = self._plot.record(at).netns_cookie
+        if not cookie or cookie == self._cookie:
+            return
+        self._cookie = cookie
+        if place:
+            yield _Line("namespace", (partial(_namespace, self._sources, at),))
+
+    def _passage(self, passage: Passage) -> Iterator[_Line]:
+        plot = self._plot
+        hook = plot.record(passage.first)
+        for change in passage.arrived:
+            first = plot.record(change.after)
+            by = "on its way here: "
+            if first.kind == Kind.SPINE_FUNCTION:
+                by = f"on its way here, or by {function_name(first)}: "
+            yield _Line(hook_label(hook), (by, self._change(change)))
+        if self._verbose:
+            yield _Line(hook_label(hook), self._devices(hook))
+        for call in passage.calls:
+            yield from self._call(call)
+        yield from self._fold()
+
+    def _devices(self, record: EventRecord) -> tuple[Part, ...]:
+        words = [
+            f"{way} {word(name)}"
+            for way, name in (("in", record.in_name), ("out", record.out_name))
+            if name
+        ]
+        return (" ".join(words),)
+
+    def _call(self, call: FunctionCall) -> Iterator[_Line]:
+        plot = self._plot
+        for consulted in call.consulted:
+            yield from self._consultation(consulted)
+        quiet = is_quiet(call, plot)
+        if self._verbose and call.at is not None:
+            yield from self._fold()
+            record = plot.record(call.at)
+            yield _Line("", (f"{_INDENT}{function_name(record)}: {verdict_words(record)}",))
+        elif call.at is not None and not quiet and not self._told(call):
+            yield from self._fold()
+            record = plot.record(call.at)
+            verdict = "" if record.verdict == Verdict.ACCEPT else f": {verdict_words(record)}"
+            yield _Line(hook_label(record), (f"{function_name(record)}{verdict}",))
+        yield from self._changes(call.changes)
+
+    def _told(self, call: FunctionCall) -> bool:
+        """Whether a line tells already what the function did: of its rules, or the end."""
+        return bool(call.consulted) or call.at == self._plot.end.blame
+
+    def _consultation(self, consulted: Consultation) -> Iterator[_Line]:
+        plot = self._plot
+        if consulted.known:
+            yield from self._fold()
+            record = plot.record(consulted.at)
+            label = chain_label(record) if record.family else f"{table_label(record)}"
+            hook = hook_label(record)
+            label = label if record.family else f"{label} {hook}"
+            yield _Line(label, ("not consulted: connection known",))
+            return
+        if not self._verbose and merely_accepted(plot, consulted):
+            self._accepted.append(consulted)
+            return
+        yield from self._fold()
+        for step in consulted.rules:
+            if self._verbose or step.changes or decided(plot, step.at):
+                yield from self._rule(step)
+        if consulted.end is not None and (self._verbose or self._unsaid(consulted)):
+            record = plot.record(consulted.end)
+            yield _Line(chain_label(record), (verdict_words(record),))
+
+    def _unsaid(self, consulted: Consultation) -> bool:
+        """Whether only the verdict tells of a table: its rules were not seen."""
+        assert consulted.end is not None
+        accepted = self._plot.record(consulted.end).verdict == Verdict.ACCEPT
+        return not accepted and not consulted.rules and self._plot.end.blame != consulted.end
+
+    def _fold(self) -> Iterator[_Line]:
+        """The line of tables that merely accepted."""
+        if not self._accepted:
+            return
+        plot, accepted = self._plot, self._accepted
+        self._accepted = []
+        records = [plot.record(one.at) for one in accepted]
+        labels = ", ".join(
+            dict.fromkeys(
+                chain_label(record) if record.family else table_label(record) for record in records
+            )
+        )
+        hook = hook_label(records[0])
+        policy = all(
+            any(plot.record(rule.at).kind in {Kind.POLICY, Kind.CHAIN_POLICY} for rule in one.rules)
+            for one in accepted
+        )
+        # base chains of nft are named after what pleases their writers
+        where = labels if records[-1].family and labels.endswith(hook) else f"{labels} {hook}"
+        yield _Line(where, ("accepted by policy" if policy else "accepted",))
+
+    def _rule(self, step: RuleStep) -> Iterator[_Line]:
+        record = self._plot.record(step.at)
+        rule = self._rules.get(step.at)
+        text = _rule_text(record, rule)
+        depth = _INDENT * min(record.depth, 4)
+        yield _Line(f"{depth}{rule_label(record)}", (text,), _CYAN)
+        yield from self._changes(step.changes)
+
+    def _changes(self, changes: Sequence[PacketChange]) -> Iterator[_Line]:
+        shown = [change for change in changes if self._verbose or not change.initial]
+        if shown:
+            yield from self._fold()
+        for change in shown:
+            yield _Line(" ", (self._change(change),), _YELLOW)
+
+    def _change(self, change: PacketChange) -> Part:
+        if change.field not in _PORTS:
+            return field_words(self._plot, change)
+        side, at = _PORTS[change.field], change.after
+        before = "from " if not side else ""
+        return lambda story: f"> {before}{ends_at(story, at)[side]}"
+
+    def _route(self, step: RouteStep) -> Iterator[_Line]:
+        record = self._plot.record(step.at)
+        if step.forwarded or step.rerouted:
+            again = "now " if step.rerouted else ""
+            words = [f"{again}to {word(record.out_name) or 'no device'}"]
+            if self._verbose:
+                words += [field_words(self._plot, change) for change in step.changes]
+            yield _Line("route", (", ".join(words),))
+        elif self._verbose:
+            yield _Line("route", ("to this host",))
+
+    def _device(self, step: DeviceStep) -> Iterator[_Line]:
+        plot = self._plot
+        record = plot.record(step.at)
+        is_end = plot.end.kind in {EndKind.LEFT, EndKind.OPEN} and step.at == plot.end.device
+        if (step.at and not (step.sent and is_end)) or self._verbose:
+            if step.sent:
+                yield _Line("device", (f"sent by {word(record.out_name) or 'a device'}",))
+            elif step.at:
+                parts: list[Part] = [f"in by {word(record.in_name) or 'a device'}"]
+                if step.crossed:
+                    parts += [", namespace ", partial(_namespace, self._sources, step.at)]
+                yield _Line("device", tuple(parts))
+        if record.netns_cookie:
+            self._cookie = record.netns_cookie
+        for change in step.changes:
+            yield _Line("device", ("on its way here: ", self._change(change)))
+
+    def _tunnel(self, step: TunnelStep) -> _Line:
+        word_ = "decapsulated" if step.removed else "encapsulated"
+        return _Line("tunnel", (f"{word_}: ", lambda story: _outer(story, step.after)))
+
+    def _end(self) -> _Line:
+        plot, end = self._plot, self._plot.end
+        rule = self._rules.get(end.blame) if end.blame is not None else None
+        paint = _RED if end.kind.is_drop else _COLOURS.get(end.kind, _YELLOW)
+        since = since_words(plot)
+        sources = self._sources
+        parts: list[Part] = [partial(end_words, rule=rule, sources=sources)]
+        if len(plot.occurrences) > 1:
+            at = end.at
+            parts.append(lambda story: f", {elapsed(story.times[at] - story.times[0])} {since}")
+        return _Line("", tuple(parts), paint)
+
+
+def _rule_text(record: EventRecord, rule: Rule | None) -> str:
+    """A rule's text and owner; without it, what the rule decided."""
+    if record.kind not in {Kind.RULE, Kind.CHAIN_RULE} and (rule is None or rule.text is None):
+        return "returns" if record.kind in {Kind.RETURN, Kind.CHAIN_END} else _decision(record)
+    if rule is None:
+        return _decision(record)
+    if rule.text is None:
+        return f"rule uncertain ({rule.why}) {_decision(record)}".rstrip()
+    owner = owner_words(rule)
+    return f"{rule.text}  [{owner}]" if owner else rule.text
+
+
+def _decision(record: EventRecord) -> str:
+    if record.kind == Kind.POLICY:
+        return "reached"
+    if record.kind == Kind.CHAIN_RULE:
+        return f"{handle_words(record)}: {describe.chain_decision(record)}"
+    if record.kind == Kind.CHAIN_POLICY:
+        return describe.chain_decision(record)
+    return "matched"
+
+
+def _namespace(sources: StorySources, at: int, story: Story) -> str:
+    return namespace_name(sources.names, story, at)
+
+
+def _named_namespace(sources: StorySources, story: Story, *, always: bool) -> str:
+    """The namespace of the first event, if it has a name or the packet leaves it."""
+    record = story.plot.record(0)
+    name = sources.names.name(record.netns_cookie, story.times[0]) if sources.names else None
+    return f" in {word(name) if name else record.netns}" if name or always else ""
+
+
+def _outer(story: Story, at: int) -> str:
+    source, destination = ends_at(story, at)
+    headers: Headers = story.headers[at]
+    return f"{source} > {destination} proto {protocol_name(headers)}"

@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The words for what happens in a story, which all forms of output have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+from ipttctl.escape import escape, word
+from ipttctl.events import describe, protocols
+from ipttctl.events.records import EventRecord
+from ipttctl.families import NfFamily, family_name, ip_version, nft_family_name
+from ipttctl.show.rule import Rule, RulesOf
+from ipttctl.show.story_reasons import drop_words
+from ipttctl.stories.model import (
+    Consultation,
+    EndKind,
+    FunctionCall,
+    PacketChange,
+    PacketField,
+    Passage,
+    Plot,
+    Story,
+)
+from ipttctl.stories.occurrences import Headers, freed
+from ipttctl.stories.steps import OF_HOOKS, OF_NFT, OF_RULES
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import Conntrack, EventFlag, InetHook, Kind, Verdict
+
+TextOf: TypeAlias = Callable[[EventRecord], str | None]
+"""Gives a text for what an event names: the process that sends, or a socket; None: not known."""
+
+ReasonOf: TypeAlias = Callable[[int], str | None]
+"""Gives the name of a drop reason of the kernel, such as ``NO_SOCKET``; None: not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorySources:
+    """Sources of names: all are optional. What they cannot name is shown by its number.
+
+    ``rules`` gives the rules of events, ``names`` those of network namespaces, ``sender`` the
+    process of an event that has one, ``socket`` that of a socket's event, ``reason`` the name of a
+    drop reason.
+    """
+
+    rules: RulesOf | None = None
+    names: NamespaceNames | None = None
+    sender: TextOf | None = None
+    socket: TextOf | None = None
+    reason: ReasonOf | None = None
+
+
+_FIRST_SEEN: Final[Mapping[int, str]] = {
+    Kind.JOURNEY_SENT: "first seen when a device sent it",
+    Kind.JOURNEY_SOCKET: "first seen at a socket",
+}
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_REJECT: Final = re.compile(r"(?<!\S)(?:reject|REJECT)(?!\S)")
+_VERSIONS: Final = {0x0800: 4, describe.IPV6: 6}
+_FRAGMENT: Final = int(EventFlag.FRAGMENT)
+_DSCP_SHIFT: Final = 2
+
+
+@lru_cache(maxsize=1 << 14)
+def _ends_of(headers: Headers, version: int | None, cut: int) -> tuple[str, str]:
+    """Source and destination as text, with ports."""
+    if version is None and headers.ethertype != describe.ARP:
+        return "?", "?"
+    source = describe.address(headers.saddr, version)
+    destination = describe.address(headers.daddr, version)
+    if version and headers.protocol in protocols.WITH_PORTS and not cut:
+        if version == 6:
+            source, destination = f"[{source}]", f"[{destination}]"
+        return f"{source}:{headers.sport}", f"{destination}:{headers.dport}"
+    return source, destination
+
+
+@lru_cache(maxsize=1 << 14)
+def _packet(headers: Headers, version: int | None, cut: int) -> str:
+    """``tcp 192.0.2.7:51324 > 203.0.113.5:8080 SYN``."""
+    if version is None and headers.ethertype != describe.ARP:
+        return f"ethertype {describe.ethertype(headers.ethertype)}"
+    source, destination = _ends_of(headers, version, cut)
+    if headers.ethertype == describe.ARP:
+        return f"arp {describe.arp_operation(headers.arp_operation)} {source} > {destination}"
+    text = f"{protocol_name(headers)} {source} > {destination}"
+    details = ""
+    if cut:
+        details = "fragment" if cut & _FRAGMENT else "truncated"
+    elif headers.protocol == protocols.TCP:
+        details = _tcp_flags(headers.tcp_flags)
+    elif headers.protocol in {protocols.ICMP, protocols.ICMPV6}:
+        details = protocols.icmp(headers.protocol, headers.icmp_type, headers.icmp_code)
+    return f"{text} {details}".rstrip()
+
+
+_tcp_flags = lru_cache(describe.tcp_flags)
+
+
+@lru_cache(maxsize=256)
+def _transport(number: int) -> str:
+    return protocols.transport(number).lower()
+
+
+def protocol_name(headers: Headers) -> str:
+    """``tcp``; ``arp`` for what is not IP."""
+    if headers.ethertype == describe.ARP:
+        return "arp"
+    return _transport(headers.protocol)
+
+
+def version_at(plot: Plot, at: int, headers: Headers) -> int | None:
+    """The IP version of the packet at an event."""
+    return _VERSIONS.get(headers.ethertype) or ip_version(plot.record(at).pf)
+
+
+def ends_at(story: Story, at: int) -> tuple[str, str]:
+    """Source and destination of the packet at an event."""
+    headers = story.headers[at]
+    version = version_at(story.plot, at, headers)
+    return _ends_of(headers, version, story.plot.occurrences[at].cut)
+
+
+def packet_at(story: Story, at: int) -> str:
+    """The packet at an event in a few words."""
+    headers = story.headers[at]
+    version = version_at(story.plot, at, headers)
+    return _packet(headers, version, story.plot.occurrences[at].cut)
+
+
+def came_in(plot: Plot) -> bool:
+    """Whether the first event shows that the packet came in by a device."""
+    record = plot.record(0)
+    if record.kind not in OF_HOOKS:
+        return record.kind == Kind.JOURNEY_RECEIVED
+    outward = {"output", "postrouting", "out", "egress"}
+    return bool(record.in_name) and describe.hook(record).lower() not in outward
+
+
+def elapsed(nanoseconds: int) -> str:
+    """``81 us``, ``12.3 ms``, ``2.50 s``."""
+    if nanoseconds < 10_000_000:
+        return f"{nanoseconds // 1000} us"
+    if nanoseconds < 1_000_000_000:
+        return f"{nanoseconds / 1_000_000:.1f} ms"
+    return f"{nanoseconds / 1_000_000_000:.2f} s"
+
+
+def namespace_name(names: NamespaceNames | None, story: Story, at: int) -> str:
+    """The namespace of an event: its name then, or its number."""
+    record = story.plot.record(at)
+    name = names.name(record.netns_cookie, story.times[at]) if names else None
+    return word(name) if name else str(record.netns)
+
+
+def table_label(record: EventRecord) -> str:
+    """``nat``; ``nft inet fw`` for a table of nftables."""
+    if record.kind in OF_NFT:
+        return f"nft {nft_family_name(record.family)} {word(record.table)}"
+    return word(record.table)
+
+
+def chain_label(record: EventRecord) -> str:
+    """``nat PREROUTING``, ``nft inet fw input``."""
+    return f"{table_label(record)} {word(record.chain)}"
+
+
+def rule_label(record: EventRecord) -> str:
+    """The rule by its place: ``filter FORWARD 3``, ``nft inet fw input 2``."""
+    if record.kind in {Kind.CHAIN_POLICY, Kind.POLICY}:
+        return f"{chain_label(record)} policy"
+    if record.kind in {Kind.CHAIN_END, Kind.RETURN}:
+        return f"{chain_label(record)} end"
+    return f"{chain_label(record)} {record.rulenum}"
+
+
+def handle_words(record: EventRecord) -> str:
+    """``handle 12``, by which nftables knows a rule, where its text is not known."""
+    return f"handle {record.rule_handle}"
+
+
+def function_name(record: EventRecord) -> str:
+    """The name of a function with its module: ``nf_nat_inet_fn (nf_nat)``."""
+    name = word(record.chain) if record.chain else f"function #{record.rule_handle or '?'}"
+    return f"{name} ({word(record.table)})" if record.table else name
+
+
+def hook_label(record: EventRecord) -> str:
+    """``PREROUTING``; ``bridge FORWARD``, ``netdev INGRESS`` of other families than IP."""
+    name = describe.hook(record)
+    if record.pf in {NfFamily.IPV4, NfFamily.IPV6}:
+        return name
+    return f"{family_name(record.pf)} {name}"
+
+
+def verdict_words(record: EventRecord) -> str:
+    """The verdict of a function: ``accept``, ``drop (EPERM)``, ``queue 3``, ``stolen``."""
+    if freed(record) or (record.verdict == Verdict.DROP and record.verdict_data):
+        return f"drop ({describe.error_name(record.verdict_data)})"
+    if record.verdict == Verdict.QUEUE:
+        return f"queue {record.verdict_data}"
+    return describe.verdict_name(record.verdict).lower()
+
+
+def field_words(plot: Plot, change: PacketChange) -> str:
+    """A change of a field that is no address: ``mark 0x0 > 0x1``, ``TTL 64 > 63``."""
+    before, after = plot.record(change.before), plot.record(change.after)
+    match change.field:
+        case PacketField.TTL:
+            words = f"TTL {before.ttl} > {after.ttl}"
+        case PacketField.TOS:
+            words = _tos_words(before.tos, after.tos)
+        case PacketField.CT_STATE:
+            words = f"connection {_state(before.ct_state)} > {_state(after.ct_state)}"
+        case PacketField.CT_ZONE:
+            words = f"connection zone {before.ct_zone} > {after.ct_zone}"
+        case PacketField.CT_MARK:
+            words = f"connection mark 0x{before.ct_mark:x} > 0x{after.ct_mark:x}"
+        case PacketField.PRIORITY:
+            words = f"priority {before.skb_priority} > {after.skb_priority}"
+        case _:
+            words = f"mark 0x{before.mark:x} > 0x{after.mark:x}"
+    return words
+
+
+def _tos_words(before: int, after: int) -> str:
+    if before >> _DSCP_SHIFT != after >> _DSCP_SHIFT:
+        return f"DSCP {before >> _DSCP_SHIFT} > {after >> _DSCP_SHIFT}"
+    return f"ECN {before & 3} > {after & 3}"
+
+
+def _state(state: Conntrack | int) -> str:
+    return describe.member(state).replace("_", " ")
+
+
+def owner_words(rule: Rule | None) -> str:
+    """``firewalld: zone public``; empty if the owner is not known."""
+    if rule is None or not rule.owner:
+        return ""
+    return f"{rule.owner}: {rule.about}" if rule.about else rule.owner
+
+
+def is_reject(record: EventRecord, rule: Rule | None) -> bool:
+    """Whether the text of a rule that dropped says that the sender is told so."""
+    if record.kind not in {Kind.CHAIN_RULE, Kind.RULE} or rule is None or rule.text is None:
+        return False
+    return _REJECT.search(_QUOTED.sub('""', rule.text)) is not None
+
+
+def rule_ats(plot: Plot) -> Iterator[int]:
+    """The events of a plot that may name a rule."""
+    return (at for at, one in enumerate(plot.occurrences) if one.record.kind in OF_RULES)
+
+
+def merely_accepted(plot: Plot, consulted: Consultation) -> bool:
+    """Whether no rule decided or changed anything: the end of the chain accepted the packet."""
+    if consulted.known or consulted.end is None:
+        return False
+    if plot.record(consulted.end).verdict != Verdict.ACCEPT:
+        return False
+    return not any(decided(plot, step.at) or step.changes for step in consulted.rules)
+
+
+def decided(plot: Plot, at: int) -> bool:
+    """Whether a rule or policy had a say in what became of the packet.
+
+    The events of legacy rules do not tell, so all of them count. Rules of nftables that go on, ends
+    of chains and policies that accept do not.
+    """
+    record = plot.record(at)
+    if record.kind == Kind.CHAIN_RULE:
+        return record.verdict != Verdict.CONTINUE
+    if record.kind == Kind.CHAIN_POLICY:
+        return record.verdict == Verdict.DROP
+    return record.kind == Kind.RULE
+
+
+def is_quiet(call: FunctionCall, plot: Plot) -> bool:
+    """Whether a function accepted the packet and changed nothing that counts."""
+    told = any(not change.initial for change in call.changes)
+    return not told and (call.at is None or plot.record(call.at).verdict == Verdict.ACCEPT)
+
+
+def consulted_tables(passage: Passage) -> Iterator[Consultation]:
+    """The tables and chains of a passage."""
+    return (one for call in passage.calls for one in call.consulted)
+
+
+def blame_words(plot: Plot, at: int, rule: Rule | None) -> str:
+    """The rule to blame: ``nft inet filter INPUT 2 "tcp dport 23 drop"``."""
+    record = plot.record(at)
+    if record.kind in {Kind.SPINE_FUNCTION, Kind.SPINE_EXIT}:
+        where = f"at {hook_label(record)}"
+        if record.kind == Kind.SPINE_EXIT:
+            return f"a function {where}"
+        error = f", {describe.error_name(record.verdict_data)}" if record.verdict_data else ""
+        return f"{function_name(record)} {where}{error}"
+    if record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}:
+        return f"{chain_label(record)} (rule not seen)"
+    if record.kind in {Kind.CHAIN_POLICY, Kind.POLICY}:
+        return f"policy of {chain_label(record)}"
+    text = rule_label(record)
+    if record.kind == Kind.CHAIN_RULE and (rule is None or rule.text is None):
+        text += f" ({handle_words(record)})"
+    if rule is not None:
+        text += f' "{rule.text}"' if rule.text is not None else f" (rule uncertain: {rule.why})"
+    owner = owner_words(rule)
+    return f"{text} ({owner})" if owner else text
+
+
+def place_words(plot: Plot) -> str:
+    """The last place where the packet was seen: ``after POSTROUTING``, ``sent by eth0``."""
+    end = plot.end
+    steps = [at for at in (end.device, end.socket, end.place) if at is not None]
+    if not steps:
+        return ""
+    record = plot.record(max(steps))
+    if record.kind == Kind.JOURNEY_SENT:
+        return f"with {word(record.out_name) or 'a device'}, which sends it"
+    if record.kind == Kind.JOURNEY_RECEIVED:
+        return f"after it came in by {word(record.in_name) or 'a device'}"
+    if record.kind == Kind.JOURNEY_SOCKET:
+        return "at a socket"
+    return f"after {hook_label(record)}"
+
+
+def end_words(story: Story, rule: Rule | None, sources: StorySources) -> str:
+    """The answer of a story. ``rule`` is the one to blame, if one is."""
+    plot, end = story.plot, story.plot.end
+    if end.kind.is_drop:
+        return _drop_words(story, rule, sources)
+    if end.kind is EndKind.DELIVERED and end.socket is not None:
+        return f"delivered to {_socket(story, end.socket, sources)}"
+    if end.kind is EndKind.LEFT and end.device is not None:
+        return _left_words(story, plot.record(end.device))
+    if end.kind is EndKind.CONSUMED and not story.shown_branches():
+        return _consumed(plot, protocol_name(story.headers[end.at]))
+    return _other_words(plot)
+
+
+@lru_cache(maxsize=1 << 12)
+def _consumed(plot: Plot, protocol: str) -> str:
+    return f"used up by the kernel ({protocol}) {place_words(plot)}".rstrip()
+
+
+@lru_cache(maxsize=1 << 12)
+def _other_words(plot: Plot) -> str:
+    """The answer where it is the same for all packets of a way."""
+    end, where = plot.end, place_words(plot)
+    keeper = None if end.blame is None else plot.record(end.blame)
+    match end.kind:
+        case EndKind.CONSUMED:
+            words = f"used up {where}, its copies or parts went on"
+        case EndKind.QUEUED if keeper is not None:
+            words = f"waits in queue {keeper.verdict_data}"
+        case EndKind.KEPT if keeper is not None:
+            named = f"by {function_name(keeper)} " if keeper.kind == Kind.SPINE_FUNCTION else ""
+            words = f"kept {named}at {hook_label(keeper)}"
+        case EndKind.LOST:
+            words = f"lost sight of {where}"
+        case EndKind.UNFINISHED:
+            words = f"left unfinished{f' {where}' if where else ''}: {end.why}"
+        case _:
+            words = f"still open {where}"
+    return words.rstrip()
+
+
+def _drop_words(story: Story, rule: Rule | None, sources: StorySources) -> str:
+    plot, end = story.plot, story.plot.end
+    if end.blame is not None:
+        verb = "rejected" if is_reject(plot.record(end.blame), rule) else "dropped"
+        return f"{verb} by {blame_words(plot, end.blame, rule)}"
+    last = plot.record(end.at)
+    reason = sources.reason(last.verdict_data) if sources.reason else None
+    name = None if reason is None else word(reason)
+    words = drop_words(name, last.verdict_data, word(last.chain))
+    if end.socket is not None:
+        return f"dropped at {_socket(story, end.socket, sources)}: {words}"
+    behind = queue_of(plot)
+    return f"dropped{'' if behind is None else f' in queue {behind}'}: {words}"
+
+
+def _left_words(story: Story, device: EventRecord) -> str:
+    source, destination = ends_at(story, story.end.at)
+    as_whom = f" as {source}" if source != "?" else ""
+    to_whom = "" if destination == ends_at(story, 0)[1] else f" to {destination}"
+    return f"left by {word(device.out_name) or 'a device'}{as_whom}{to_whom}"
+
+
+def queue_of(plot: Plot) -> int | None:
+    """The queue that the packet was last in, if its last event at a hook says so."""
+    place = plot.end.place
+    if place is None or plot.record(place).verdict != Verdict.QUEUE:
+        return None
+    return plot.record(place).verdict_data
+
+
+def _socket(story: Story, at: int, sources: StorySources) -> str:
+    text = sources.socket(story.record(at)) if sources.socket else None
+    if text:
+        return escape(text)
+    named = story.named.get(at)
+    if named is None or not named.number:
+        return "a socket that has no inode number"
+    return f"socket {named.number} (uid {story.plot.record(at).verdict_data})"
+
+
+def in_words(record: EventRecord) -> str:
+    """``in by eth0``."""
+    return f"in by {word(record.in_name) or 'a device'}"
+
+
+def origin_words(story: Story, sources: StorySources) -> str:
+    """Where the packet comes from: ``in by eth0``, ``from curl (pid 12)``."""
+    plot = story.plot
+    record = plot.record(0)
+    if story.copy_of:
+        return f"copy or part of packet {story.copy_of}"
+    if came_in(plot):
+        return in_words(record)
+    if record.flags & EventFlag.PID:
+        text = sources.sender(story.record(0)) if sources.sender else None
+        return f"from {escape(text) if text else f'pid {record.pid}'}"
+    if record.kind not in OF_HOOKS:
+        return _FIRST_SEEN.get(record.kind, "first seen at its end")
+    is_output = record.hook == InetHook.OUTPUT and ip_version(record.pf) is not None
+    return "from this host" if is_output else f"first seen at {describe.hook(record)}"
+
+
+def since_words(plot: Plot) -> str:
+    """The moment that times are counted from."""
+    if came_in(plot):
+        return "after it came in"
+    return (
+        "after it was sent" if plot.record(0).flags & EventFlag.PID else "after it was first seen"
+    )

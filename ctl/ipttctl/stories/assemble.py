@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Assembly of events into stories, as they come from several CPUs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from typing import Final
+
+from ipttctl.events.records import EventRecord
+from ipttctl.stories.model import Story
+from ipttctl.stories.occurrences import Arrival, Occurrences, Weight
+from ipttctl.stories.plots import Entries, Plots, StoryClosing
+from ipttproto import JoinedBatches
+
+PATIENCE: Final = 1_000_000_000
+"""Time (ns) without an event after which a story is told although it has not ended."""
+
+SETTLE: Final = 50_000_000
+"""Time (ns) that a story which has ended waits for late events of other CPUs."""
+
+MOST_OPEN: Final = 1 << 16
+"""Most packets that are followed at a time."""
+
+_MOST_EVENTS: Final = 1 << 21
+"""Most events that open stories have together."""
+
+_MOST_CLOSED: Final = 1 << 17
+"""Most numbers of told stories that are remembered, so that late events begin no story."""
+
+
+class _Packet:
+    """A packet whose story is not told yet, with the packets that are copies or parts of it."""
+
+    __slots__ = (
+        "clock_offset",
+        "copies",
+        "copy_of",
+        "entries",
+        "final",
+        "number",
+        "parent",
+        "weighty",
+    )
+
+    def __init__(self, number: int, clock_offset: int) -> None:
+        self.number = number
+        self.clock_offset = clock_offset
+        self.entries = Entries()
+        self.parent: _Packet | None = None
+        self.copies: list[_Packet] = []
+        self.copy_of = 0
+        self.final = False
+        """Whether the last event has come."""
+        self.weighty = False
+        """Whether an event that may be the last one has come."""
+
+    def root(self) -> _Packet:
+        """The packet that all began with."""
+        packet = self
+        while packet.parent is not None:
+            packet = packet.parent
+        return packet
+
+    def tree(self) -> list[_Packet]:
+        """This packet and all copies."""
+        found = [self]
+        for packet in found:
+            found += packet.copies
+        return found
+
+    def has_ended(self) -> bool:
+        """Whether its last event ends it."""
+        if self.final:
+            return True
+        if not self.weighty:
+            # the original of a copy, of which nothing was seen
+            return not self.entries.times and bool(self.copies)
+        self.entries.sort()
+        return self.entries.happened[-1].weight is Weight.SOFT
+
+    def last(self) -> int:
+        """The time of the last event of all."""
+        if not self.copies:
+            return max(self.entries.times)
+        return max(time for packet in self.tree() for time in packet.entries.times)
+
+
+class StoryAssembler:
+    """Joins events of the same packet, and tells its story once it has ended.
+
+    Events of several CPUs come in batches that are not in order. A story that has ended waits for
+    late events a short time, on the clock of events.
+    """
+
+    def __init__(
+        self, patience: int = PATIENCE, settle: int = SETTLE, most_open: int = MOST_OPEN
+    ) -> None:
+        """Begin with no story; times are in ns, ``most_open`` is a number of packets."""
+        self._patience = patience
+        self._settle = settle
+        self._most_open = most_open
+        self._occurrences = Occurrences()
+        self._plots = Plots()
+        self._packets: dict[int, _Packet] = {}
+        self._roots: OrderedDict[int, _Packet] = OrderedDict()
+        self._closed: OrderedDict[int, None] = OrderedDict()
+        #: (time, packet) to look at, each packet at most once in either
+        self._settling: deque[tuple[int, _Packet]] = deque()
+        self._waiting: deque[tuple[int, _Packet]] = deque()
+        self._events = 0
+        self._clock = 0
+        self.unfinished = 0
+        """Stories that were closed before their end for lack of room."""
+        self.late = 0
+        """Events that came after the story of their packet was told."""
+
+    @property
+    def open_stories(self) -> int:
+        """Number of stories that are not told yet."""
+        return len(self._roots)
+
+    def add(self, records: Iterable[EventRecord]) -> list[Story]:
+        """Take in events, but for those of no number; returns the stories that are told now."""
+        return self._add(self._occurrences.of_records(records))
+
+    def add_events(self, events: JoinedBatches) -> list[Story]:
+        """Take in events as they were read together, which costs much less than records do."""
+        return self._add(self._occurrences.of_events(events))
+
+    def due(self, now: int) -> list[Story]:
+        """The stories that are to be told at a time (CLOCK_MONOTONIC, ns): settled, or quiet."""
+        self._clock = max(self._clock, now)
+        return self._told_now()
+
+    def flush(self) -> list[Story]:
+        """All stories that are left, in the order in which they began."""
+        stories: list[Story] = []
+        while self._roots:
+            root = next(iter(self._roots.values()))
+            ended = _whole(root)
+            stories += self._tell(root, StoryClosing.ENDED if ended else StoryClosing.FLUSHED)
+        self._settling.clear()
+        self._waiting.clear()
+        return stories
+
+    # --- taking in --------------------------------------------------------------------------------
+
+    def _add(self, arrivals: Iterable[Arrival]) -> list[Story]:
+        packets, clock = self._packets, self._clock
+        stories: list[Story] = []
+        none = Weight.NONE
+        for number, offset, time, happened, headers, named in arrivals:
+            packet = packets.get(number)
+            if packet is None:
+                if number in self._closed:
+                    self.late += 1
+                    continue
+                if len(packets) >= self._most_open:
+                    stories += self._make_room()
+                packet = self._begin(number, offset, time)
+            entries = packet.entries
+            if named is not None:
+                entries.name(named)
+            entries.times.append(time)
+            entries.happened.append(happened)
+            entries.headers.append(headers)
+            self._events += 1
+            clock = max(clock, time)
+            weight = happened.weight
+            if weight is none:
+                continue
+            if weight is Weight.COPY:
+                if named is not None:
+                    self._join(packet, named.number, time)
+                continue
+            packet.final |= weight is Weight.FINAL
+            if not packet.weighty:
+                packet.weighty = True
+                self._settling.append((time + self._settle, packet))
+        self._clock = clock
+        while self._events > _MOST_EVENTS:
+            stories += self._make_room()
+        return stories + self._told_now()
+
+    def _begin(self, number: int, clock_offset: int, time: int) -> _Packet:
+        packet = self._packets[number] = self._roots[number] = _Packet(number, clock_offset)
+        self._waiting.append((time + self._patience, packet))
+        return packet
+
+    def _join(self, copy: _Packet, number: int, time: int) -> None:
+        """Make a packet a branch of the story of its original, unless that is told."""
+        copy.copy_of = number
+        original = self._packets.get(number)
+        if original is None:
+            if number in self._closed or copy.parent is not None:
+                return
+            # its own events may still come
+            original = self._begin(number, copy.clock_offset, time)
+        if copy.parent is None and original.root() is not copy:
+            copy.parent = original
+            original.copies.append(copy)
+            self._roots.pop(copy.number, None)
+
+    def _make_room(self) -> list[Story]:
+        oldest = next(iter(self._roots.values()))
+        if _whole(oldest):
+            return self._tell(oldest, StoryClosing.ENDED)
+        self.unfinished += 1
+        return self._tell(oldest, StoryClosing.CROWDED)
+
+    # --- telling ----------------------------------------------------------------------------------
+
+    def _told_now(self) -> list[Story]:
+        stories: list[Story] = []
+        clock, settling, waiting = self._clock, self._settling, self._waiting
+        # not longer than they are now: what is not due is put back
+        for _ in range(len(settling)):
+            if settling[0][0] > clock:
+                break
+            _, packet = settling.popleft()
+            if self._packets.get(packet.number) is not packet:
+                continue
+            root = packet.root()
+            if not _whole(root):
+                packet.weighty = packet.has_ended()
+                continue
+            settled = root.last() + self._settle
+            if settled > clock:
+                settling.append((settled, packet))
+            else:
+                stories += self._tell(root, StoryClosing.ENDED)
+        for _ in range(len(waiting)):
+            if waiting[0][0] > clock:
+                break
+            _, packet = waiting.popleft()
+            if self._roots.get(packet.number) is not packet:
+                continue
+            quiet = packet.last() + self._patience
+            if quiet > clock:
+                waiting.append((quiet, packet))
+            else:
+                stories += self._tell(packet, StoryClosing.QUIET)
+        return stories
+
+    def _tell(self, root: _Packet, closing: StoryClosing) -> list[Story]:
+        """Tell a story, with its branches, and forget its packets."""
+        tree = root.tree()
+        for packet in tree:
+            del self._packets[packet.number]
+            self._events -= len(packet.entries.times)
+            self._closed[packet.number] = None
+        while len(self._closed) > _MOST_CLOSED:
+            self._closed.popitem(last=False)
+        self._roots.pop(root.number, None)
+        told: dict[int, Story] = {}
+        # copies before their originals
+        for packet in reversed(tree):
+            branches = [told[copy.number] for copy in packet.copies if copy.number in told]
+            if packet.entries.times:
+                told[packet.number] = self._plots.tell(
+                    packet.number,
+                    packet.clock_offset,
+                    packet.entries,
+                    closing=closing,
+                    branches=branches,
+                    copy_of=packet.copy_of,
+                )
+            packet.parent = None
+        if root.number in told:
+            return [told[root.number]]
+        # nothing was seen of the original but its copies
+        return [told[copy.number] for copy in root.copies if copy.number in told]
+
+
+def _whole(root: _Packet) -> bool:
+    """Whether a packet and all its copies have ended."""
+    if not root.copies:
+        return root.has_ended()
+    return all(packet.has_ended() for packet in root.tree())

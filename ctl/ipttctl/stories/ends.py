@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The end of a story, from the events of its packet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ipttctl.events.records import EventRecord
+from ipttctl.stories.model import EndKind, StoryEnd
+from ipttctl.stories.occurrences import Weight, freed
+from ipttctl.stories.steps import OF_HOOKS, OF_SPINE, hook_place
+from ipttproto import Kind, Verdict
+
+_DECIDING: Final = frozenset({Kind.CHAIN_RULE, Kind.CHAIN_POLICY})
+_OF_LEGACY: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY})
+_DEVICES: Final = frozenset({Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED})
+
+Weighed = Sequence[tuple[EventRecord, Weight]]
+
+
+def end_of(events: Weighed, unfinished: str = "") -> StoryEnd:
+    """The end of a packet, from all of its events in order.
+
+    ``unfinished`` is the reason why it is told early; it does not matter if it has ended.
+    """
+    records = [record for record, _ in events]
+    last = len(records) - 1
+    place = _last(records, OF_HOOKS)
+    socket = _last(records, {Kind.JOURNEY_SOCKET})
+    device = _last(records, _DEVICES)
+    dropped = _last(records, {Kind.JOURNEY_DROPPED})
+    step = max(-1 if one is None else one for one in (place, socket, device))
+    in_hook = step == place and place is not None
+
+    def end(kind: EndKind, at: int, blame: int | None = None, why: str = "") -> StoryEnd:
+        return StoryEnd(kind, at, blame, device, socket, place, why)
+
+    verdict = _drop(records, events) if in_hook else None
+    if verdict is not None:
+        kind, blame = _blame(records, verdict)
+        return end(kind, verdict if dropped is None else max(dropped, verdict), blame)
+    if dropped is not None:
+        return end(EndKind.KERNEL, dropped)
+    kept = _keeping(records, step) if in_hook else None
+    used = _last(records, {Kind.JOURNEY_FREED})
+    at = last if used is None else used
+    if socket is not None and step == socket:
+        return end(EndKind.DELIVERED, socket if used is None else used)
+    stolen = kept is not None and records[kept].verdict == Verdict.STOLEN
+    if used is not None:
+        if step >= 0 and records[step].kind == Kind.JOURNEY_SENT:
+            return end(EndKind.LEFT, used)
+        return end(EndKind.KEPT if stolen else EndKind.CONSUMED, used, kept if stolen else None)
+    kind, lost = EndKind.OPEN, _last(records, {Kind.JOURNEY_LOST})
+    if lost is not None:
+        kind, at, kept = EndKind.LOST, lost, None
+    elif unfinished:
+        kind, kept = EndKind.UNFINISHED, None
+    elif kept is not None:
+        kind = EndKind.KEPT if stolen else EndKind.QUEUED
+    return end(kind, at, kept, unfinished if kind is EndKind.UNFINISHED else "")
+
+
+def _last(records: Sequence[EventRecord], kinds: set[Kind] | frozenset[Kind]) -> int | None:
+    places = range(len(records) - 1, -1, -1)
+    return next((place for place in places if records[place].kind in kinds), None)
+
+
+def _drop(records: Sequence[EventRecord], events: Weighed) -> int | None:
+    """The last event at a hook, if netfilter dropped the packet there.
+
+    A bridge's function that hands the packet to IP has stolen it, whatever happens there.
+    """
+    for place in range(len(records) - 1, -1, -1):
+        record, weight = events[place]
+        if record.kind not in OF_HOOKS:
+            continue
+        if record.kind in OF_SPINE and record.verdict == Verdict.STOLEN and not freed(record):
+            continue
+        decided = record.kind in _DECIDING and record.verdict == Verdict.DROP
+        # a function that freed the packet itself
+        left = record.kind == Kind.SPINE_EXIT and freed(record)
+        return place if weight is Weight.SOFT or decided or left else None
+    return None
+
+
+def _blame(records: Sequence[EventRecord], verdict: int) -> tuple[EndKind, int]:
+    """The rule, policy or function that dropped the packet, at the hook of its last event there."""
+    hook = hook_place(records[verdict])
+    function: int | None = None
+    table: int | None = None
+    for place in range(verdict, -1, -1):
+        record = records[place]
+        if record.kind not in OF_HOOKS:
+            continue
+        if hook_place(record) != hook:
+            break
+        if record.kind == Kind.SPINE_FUNCTION:
+            if function is not None or table is not None:
+                break
+            function = place
+        elif record.kind in {Kind.EXIT, Kind.CHAIN_EXIT}:
+            if table is not None or record.verdict != Verdict.DROP:
+                break
+            table = place
+        elif _is_blamed(record, with_verdict=table is not None):
+            return EndKind.RULE, place
+    if table is not None:
+        return EndKind.RULE, table
+    return EndKind.FUNCTION, verdict if function is None else function
+
+
+def _is_blamed(record: EventRecord, *, with_verdict: bool) -> bool:
+    """Whether the event is of a rule that dropped; those of legacy rules do not tell themselves."""
+    if record.kind in _DECIDING:
+        return record.verdict == Verdict.DROP
+    return with_verdict and record.kind in _OF_LEGACY
+
+
+def _keeping(records: Sequence[EventRecord], last: int) -> int | None:
+    """The event of the function that kept or queued the packet, if one did."""
+    taken = {Verdict.STOLEN, Verdict.QUEUE}
+    hook = hook_place(records[last])
+    found = None
+    for place in range(last, -1, -1):
+        record = records[place]
+        if record.kind not in OF_HOOKS:
+            continue
+        if hook_place(record) != hook or record.verdict not in taken:
+            break
+        found = place
+        if record.kind == Kind.SPINE_FUNCTION:
+            break
+    return found

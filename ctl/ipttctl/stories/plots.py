@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Events of a packet told as a story; the plot is made once for all packets of the same way."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Final
+
+from ipttctl.events.records import EventRecord
+from ipttctl.stories.ends import end_of
+from ipttctl.stories.model import BranchStep, EndKind, Plot, Story, StoryEnd
+from ipttctl.stories.occurrences import Headers, Named, Occurrence
+from ipttctl.stories.steps import Difference, steps_of
+
+_MOST_PLOTS: Final = 1 << 14
+"""Most plots that are kept for the next packets."""
+
+
+_ICMP: Final = frozenset({b"icmp_rcv", b"icmpv6_rcv"})
+"""Functions that look for a socket for an ICMP message."""
+
+_NONE: Final[dict[int, Named]] = {}
+
+
+class StoryClosing(enum.Enum):
+    """The reason why a story is told."""
+
+    ENDED = ""
+    """Its packet has come to an end."""
+    QUIET = "nothing was heard of it"
+    """No event came for a time."""
+    CROWDED = "too many open stories"
+    """Another one needed its room."""
+    FLUSHED = "the stream ended"
+    """There are no further events."""
+
+
+class Entries:
+    """The events of a packet, as lists: so many tuples would cost more than all else."""
+
+    __slots__ = ("happened", "headers", "named", "times")
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        self.happened: list[Occurrence] = []
+        self.headers: list[Headers] = []
+        self.named: dict[int, Named] | None = None
+        """The numbers that events name, by their index, if any do."""
+
+    def name(self, named: Named) -> None:
+        """Keep the numbers that the next event names."""
+        if self.named is None:
+            self.named = {}
+        self.named[len(self.times)] = named
+
+    def sort(self) -> None:
+        """Sort the events by their times; those of the same time stay in order."""
+        times = self.times
+        if times == sorted(times):
+            return
+        order = sorted(range(len(times)), key=times.__getitem__)
+        self.times = [times[place] for place in order]
+        self.happened = [self.happened[place] for place in order]
+        self.headers = [self.headers[place] for place in order]
+        if self.named:
+            named = self.named
+            self.named = {new: named[old] for new, old in enumerate(order) if old in named}
+
+
+class Plots:
+    """Tells stories, and keeps their plots."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], Plot] = {}
+
+    def tell(
+        self,
+        number: int,
+        clock_offset: int,
+        entries: Entries,
+        *,
+        closing: StoryClosing,
+        branches: Sequence[Story] = (),
+        copy_of: int = 0,
+    ) -> Story:
+        """The story of a packet from its events, at least one, which are sorted."""
+        entries.sort()
+        times, happened = tuple(entries.times), tuple(entries.happened)
+        headers = tuple(entries.headers)
+        differences: tuple[Difference, ...] | None = None
+        if headers.count(headers[0]) != len(headers):
+            headers, differences = _followed(headers)
+        begins: tuple[int, ...] = ()
+        if branches:
+            branches = sorted(branches, key=_began)
+            begins = tuple(sum(time <= one.began for time in times) for one in branches)
+        plots = tuple(branch.plot for branch in branches)
+        key = happened, differences, begins, plots, closing
+        plot = self._known.get(key)
+        if plot is None:
+            if len(self._known) >= _MOST_PLOTS:
+                self._known.clear()
+            plot = self._known[key] = _plot(happened, differences, begins, plots, closing)
+        return Story(
+            number,
+            plot,
+            times,
+            headers,
+            clock_offset,
+            tuple(branches),
+            copy_of,
+            entries.named or _NONE,
+        )
+
+
+def _began(story: Story) -> int:
+    return story.times[0]
+
+
+def _plot(
+    happened: tuple[Occurrence, ...],
+    differences: tuple[Difference, ...] | None,
+    begins: tuple[int, ...],
+    branches: tuple[Plot, ...],
+    closing: StoryClosing,
+) -> Plot:
+    records = [one.record for one in happened]
+    nothing = (Difference(0),) * len(records)
+    steps = steps_of(records, differences or nothing, begins)
+    end = end_of(
+        [(one.record, one.weight) for one in happened],
+        unfinished=closing.value if closing in {StoryClosing.CROWDED, StoryClosing.FLUSHED} else "",
+    )
+    if _copies_were_wanted(end, records, branches):
+        end = replace(end, kind=EndKind.CONSUMED)
+    cookies = tuple(dict.fromkeys(one.netns_cookie for one in records if one.netns_cookie))
+    folded = frozenset(place for place, one in enumerate(branches) if _is_nothing(one))
+    return Plot(happened, steps, end, branches, cookies, folded)
+
+
+def _copies_were_wanted(
+    end: StoryEnd, records: Sequence[EventRecord], branches: Sequence[Plot]
+) -> bool:
+    """Whether sockets got copies of an ICMP message, which the kernel itself had no use for.
+
+    Raw sockets get copies (raw_local_deliver()) before ICMP looks for a socket of its own.
+    """
+    if end.kind is not EndKind.KERNEL or records[end.at].chain.rstrip(b"\0") not in _ICMP:
+        return False
+    return any(branch.end.kind is EndKind.DELIVERED for branch in branches)
+
+
+def _is_nothing(plot: Plot) -> bool:
+    """Whether a branch met no hook, socket or device, nor did its own branches."""
+    met = any(not isinstance(step, BranchStep) for step in plot.steps)
+    return not met and len(plot.folded) == len(plot.branches)
+
+
+def _followed(
+    told: tuple[Headers, ...],
+) -> tuple[tuple[Headers, ...], tuple[Difference, ...]]:
+    """The headers at each event, those of the one before where it tells none; and differences."""
+    known = next((one for one in told if not one.blank), told[0])
+    headers = []
+    for one in told:
+        if one is not known and not one.blank:
+            known = one
+        headers.append(known)
+    differences = [Difference(0), *(_difference(*two) for two in pairwise(headers))]
+    return tuple(headers), tuple(differences)
+
+
+def _difference(before: Headers, after: Headers) -> Difference:
+    found = Difference(0)
+    if before is after:
+        return found
+    if before.saddr != after.saddr or (
+        before.sport != after.sport and before.sport and after.sport
+    ):
+        found |= Difference.SOURCE
+    if before.daddr != after.daddr or (
+        before.dport != after.dport and before.dport and after.dport
+    ):
+        found |= Difference.DESTINATION
+    if (before.protocol, before.ethertype) != (after.protocol, after.ethertype):
+        found |= Difference.PROTOCOL
+    if found and after.length > before.length:
+        found |= Difference.LONGER
+    if found and after.length < before.length:
+        found |= Difference.SHORTER
+    return found

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The steps of a packet's way, from its events."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias
+
+from ipttctl.events.records import EventRecord
+from ipttctl.families import NfFamily, ip_version
+from ipttctl.stories.model import (
+    BranchStep,
+    Consultation,
+    DeviceStep,
+    FunctionCall,
+    PacketChange,
+    PacketField,
+    Passage,
+    RouteStep,
+    RuleStep,
+    SocketStep,
+    StoryStep,
+    TunnelStep,
+)
+from ipttproto import Conntrack, InetHook, Kind, NetdevHook, Verdict
+
+OF_SPINE: Final = frozenset({Kind.SPINE_FUNCTION, Kind.SPINE_EXIT})
+"""Kinds of events that show the whole packet, with its connection."""
+
+OF_RULES: Final = frozenset(
+    {
+        Kind.RULE,
+        Kind.RETURN,
+        Kind.POLICY,
+        Kind.CHAIN_RULE,
+        Kind.CHAIN_END,
+        Kind.CHAIN_POLICY,
+    }
+)
+"""Kinds of events of rules and ends of chains."""
+
+OF_NFT: Final = frozenset(
+    {Kind.CHAIN_RULE, Kind.CHAIN_END, Kind.CHAIN_POLICY, Kind.CHAIN_EXIT, Kind.CHAIN_KNOWN}
+)
+"""Kinds of events of nftables' chains."""
+
+_KNOWN: Final = frozenset({Kind.KNOWN, Kind.CHAIN_KNOWN})
+_LEFT: Final = frozenset({Kind.EXIT, Kind.CHAIN_EXIT})
+OF_HOOKS: Final = OF_SPINE | OF_RULES | _KNOWN | _LEFT
+"""Kinds of events at netfilter hooks."""
+
+#: fields whose change between hooks is told; the others change there for many reasons
+_TOLD_BETWEEN: Final = frozenset({PacketField.MARK, PacketField.TOS, PacketField.TTL})
+
+_OF_CONNECTION: Final = frozenset({PacketField.CT_STATE, PacketField.CT_MARK, PacketField.CT_ZONE})
+#: what the kernel takes from a packet that goes to another network namespace: skb_scrub_packet()
+_OF_NAMESPACE: Final = _OF_CONNECTION | {PacketField.MARK, PacketField.PRIORITY}
+#: what the header of a tunnel has for itself
+_OF_OUTER_HEADER: Final = _OF_CONNECTION | {PacketField.TTL, PacketField.TOS}
+
+#: the priority that forwarding gives a packet, by two bits of its TOS: rt_tos2priority()
+_PRIORITIES: Final = (0, 2, 6, 4)
+
+
+class Difference(enum.IntFlag):
+    """A difference between the headers in two events."""
+
+    SOURCE = 1
+    DESTINATION = 2
+    PROTOCOL = 4
+    LONGER = 8
+    SHORTER = 16
+
+    @property
+    def of_tunnel(self) -> bool:
+        """Whether there is another outer header: another protocol, or other addresses and length.
+
+        Between hooks nobody changes addresses and length at once in another way.
+        """
+        return bool(self & (Difference.PROTOCOL | Difference.LONGER | Difference.SHORTER))
+
+
+HookPlace: TypeAlias = tuple[int, int, int]
+
+
+def hook_place(record: EventRecord) -> HookPlace:
+    """The hook of an event: cookie of the namespace, family, number. Ingress is of the device."""
+    if record.hook == InetHook.INGRESS and record.pf in {NfFamily.IPV4, NfFamily.IPV6}:
+        return record.netns_cookie, int(NfFamily.NETDEV), int(NetdevHook.INGRESS)
+    return record.netns_cookie, int(record.pf), int(record.hook)
+
+
+def steps_of(
+    records: Sequence[EventRecord],
+    differences: Sequence[Difference],
+    branches: Sequence[int] = (),
+) -> tuple[StoryStep, ...]:
+    """The steps of the events of one packet, in their order.
+
+    ``differences`` are those of the headers to the event before. ``branches`` are the numbers of
+    events before each branch began.
+    """
+    teller = _Teller(records, differences)
+    due = list(enumerate(branches))
+    for at in range(len(records)):
+        while due and due[0][1] <= at:
+            teller.branch(due.pop(0)[0])
+        teller.tell(at)
+    for index, _ in due:
+        teller.branch(index)
+    return teller.steps()
+
+
+@dataclass
+class _OpenConsultation:
+    at: int
+    key: tuple[int, int, bytes]
+    rules: list[RuleStep] = field(default_factory=list)
+    end: int | None = None
+    known: bool = False
+
+    def done(self) -> Consultation:
+        return Consultation(self.at, tuple(self.rules), self.end, self.known)
+
+
+@dataclass
+class _OpenPassage:
+    first: int
+    place: HookPlace
+    arrived: tuple[PacketChange, ...] = ()
+    calls: list[FunctionCall] = field(default_factory=list)
+    pending: list[_OpenConsultation] = field(default_factory=list)
+    loose: list[PacketChange] = field(default_factory=list)
+    end: int | None = None
+    function: int = 0
+    repeats: bool = False
+    route: int | None = None
+    """The place of the step that routing chose this hook by, if the packet is forwarded."""
+    looked: bool = False
+    """Whether an event has shown the whole packet."""
+
+    def call(self, at: int | None) -> None:
+        """A function returned: what was consulted since the last one was its doing."""
+        consulted = tuple(one.done() for one in self.pending)
+        if at is not None or consulted or self.loose:
+            self.calls.append(FunctionCall(at, consulted, tuple(self.loose)))
+        self.pending, self.loose = [], []
+
+    def done(self) -> Passage:
+        self.call(None)
+        return Passage(self.first, tuple(self.calls), self.end, self.arrived)
+
+
+class _Teller:
+    """Follows a packet from event to event."""
+
+    def __init__(self, records: Sequence[EventRecord], differences: Sequence[Difference]) -> None:
+        self._records = records
+        self._differences = differences
+        self._steps: list[StoryStep | _OpenPassage] = []
+        self._open: list[_OpenPassage] = []
+        self._last: dict[PacketField, tuple[int, int]] = {}
+        self._cookie = 0
+        self._out = b""
+        self._hook: HookPlace | None = None
+
+    def steps(self) -> tuple[StoryStep, ...]:
+        return tuple(
+            step.done() if isinstance(step, _OpenPassage) else step for step in self._steps
+        )
+
+    def branch(self, index: int) -> None:
+        self._steps.append(BranchStep(index))
+
+    def tell(self, at: int) -> None:
+        record = self._records[at]
+        kind = record.kind
+        if self._crossed(record):
+            self._forget(_OF_NAMESPACE)
+        if kind in OF_HOOKS:
+            self._tell_hook(at, record)
+        elif kind in {Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED}:
+            changes = self._on_the_way(at)
+            sent = kind == Kind.JOURNEY_SENT
+            self._steps.append(DeviceStep(at, sent, self._crossed(record), changes))
+            self._hook = None
+        elif kind == Kind.JOURNEY_SOCKET:
+            self._on_the_way(at)
+            self._steps.append(SocketStep(at))
+        self._cookie = record.netns_cookie or self._cookie
+
+    def _crossed(self, record: EventRecord) -> bool:
+        """Whether the packet is in another network namespace than at the event before."""
+        return bool(record.netns_cookie and self._cookie) and record.netns_cookie != self._cookie
+
+    def _forget(self, fields: frozenset[PacketField]) -> None:
+        for name in fields:
+            self._last.pop(name, None)
+
+    def _on_the_way(self, at: int) -> tuple[PacketChange, ...]:
+        """Tell of another outer header; returns other changes of addresses since the last event."""
+        difference = self._differences[at]
+        if difference.of_tunnel:
+            removed = bool(difference & Difference.SHORTER)
+            self._steps.append(TunnelStep(at - 1, at, removed))
+            self._forget(_OF_OUTER_HEADER)
+            return ()
+        return self._of_addresses(at)
+
+    def _of_addresses(self, at: int) -> tuple[PacketChange, ...]:
+        difference = self._differences[at]
+        return tuple(
+            PacketChange(field, at - 1, at)
+            for bit, field in (
+                (Difference.SOURCE, PacketField.SOURCE),
+                (Difference.DESTINATION, PacketField.DESTINATION),
+            )
+            if difference & bit
+        )
+
+    def _tell_hook(self, at: int, record: EventRecord) -> None:
+        passage = self._passage(at, record)
+        changes: tuple[PacketChange, ...] = ()
+        if passage.first != at:
+            changes = (*self._of_addresses(at), *self._in_passage(at, record, passage))
+        kind = record.kind
+        if kind in OF_RULES:
+            self._consultation(at, record, passage).rules.append(RuleStep(at, changes))
+        elif kind in _KNOWN:
+            passage.pending.append(_OpenConsultation(at, _table(record), known=True))
+        elif kind in _LEFT:
+            self._consultation(at, record, passage).end = at
+            passage.loose += changes
+        elif kind == Kind.SPINE_FUNCTION:
+            passage.loose += changes
+            passage.call(at)
+            passage.function = record.rulenum
+            passage.repeats = record.verdict == Verdict.REPEAT
+        else:
+            passage.loose += changes
+            passage.call(None)
+            passage.end = at
+            self._open.remove(passage)
+
+    def _passage(self, at: int, record: EventRecord) -> _OpenPassage:
+        """The passage that an event belongs to: one that has not ended, or a new one."""
+        place = hook_place(record)
+        for passage in reversed(self._open):
+            if passage.place == place and self._goes_on(passage, record):
+                return passage
+        before = len(self._steps)
+        arrived = self._on_the_way(at) if at else ()
+        route = self._route(at, record, place)
+        passage = _OpenPassage(at, place, route=route)
+        found = self._in_passage(at, record, passage)
+        if before:
+            arrived += tuple(change for change in found if change.field in _TOLD_BETWEEN)
+        passage.arrived = arrived
+        self._steps.append(passage)
+        self._open.append(passage)
+        self._hook = place
+        return passage
+
+    def _in_passage(
+        self, at: int, record: EventRecord, passage: _OpenPassage
+    ) -> tuple[PacketChange, ...]:
+        """Changes of fields; those that forwarding made on the way here go to its step."""
+        found = self._of_fields(at, record, begins=passage.first == at)
+        first_look = record.kind in OF_SPINE and not passage.looked
+        passage.looked |= first_look
+        if not first_look or passage.route is None:
+            return found
+        route = self._steps[passage.route]
+        assert isinstance(route, RouteStep)
+        of_route = tuple(change for change in found if self._is_of_forwarding(change))
+        self._steps[passage.route] = replace(route, changes=of_route)
+        return tuple(change for change in found if change not in of_route)
+
+    def _is_of_forwarding(self, change: PacketChange) -> bool:
+        before, after = self._records[change.before], self._records[change.after]
+        match change.field:
+            case PacketField.TTL:
+                return after.ttl == before.ttl - 1
+            case PacketField.PRIORITY:
+                return after.skb_priority == _PRIORITIES[after.tos >> 3 & 3]
+            case _:
+                return False
+
+    def _goes_on(self, passage: _OpenPassage, record: EventRecord) -> bool:
+        if record.kind != Kind.SPINE_FUNCTION:
+            # without the spine nothing tells that a passage ended, but for what came after
+            return bool(passage.function) or passage is self._steps[-1]
+        number = record.rulenum
+        return number > passage.function or (passage.repeats and number == passage.function)
+
+    def _route(self, at: int, record: EventRecord, place: HookPlace) -> int | None:
+        """Tell the way that routing chose; returns the place of that step if it forwards."""
+        if ip_version(place[1]) is None:
+            return None
+        forwarded = None
+        last, hook = self._hook, place[2]
+        same = last is not None and last[:2] == place[:2]
+        if hook == InetHook.FORWARD:
+            forwarded = len(self._steps)
+            self._steps.append(RouteStep(at, forwarded=True))
+        elif hook == InetHook.INPUT and same and last and last[2] == InetHook.PREROUTING:
+            self._steps.append(RouteStep(at))
+        elif hook == InetHook.POSTROUTING and same and self._out not in {b"", record.out_name}:
+            self._steps.append(RouteStep(at, rerouted=True))
+        self._out = record.out_name
+        return forwarded
+
+    def _consultation(
+        self, at: int, record: EventRecord, passage: _OpenPassage
+    ) -> _OpenConsultation:
+        key = _table(record)
+        if passage.pending:
+            last = passage.pending[-1]
+            if last.key == key and last.end is None and not last.known:
+                return last
+        made = _OpenConsultation(at, key)
+        passage.pending.append(made)
+        return made
+
+    def _of_fields(self, at: int, record: EventRecord, *, begins: bool) -> tuple[PacketChange, ...]:
+        """Changes since the last event that shows the field.
+
+        A packet that no connection is known of any more has lost it on its way, as in a tunnel:
+        functions of hooks take none away.
+        """
+        found = []
+        untracked_before = self._last.get(PacketField.CT_STATE, (Conntrack.NONE, 0))[0]
+        has_mark = PacketField.MARK in self._last and not begins
+        for name, value in _values(record, has_mark=has_mark).items():
+            known = self._last.get(name)
+            self._last[name] = value, at
+            if known is None or known[0] == value:
+                continue
+            if name in _OF_CONNECTION and record.ct_state == Conntrack.NONE:
+                continue
+            found.append(
+                PacketChange(name, known[1], at, _is_initial(name, value, untracked_before))
+            )
+        return tuple(found)
+
+
+def _is_initial(name: PacketField, value: int, state_before: int) -> bool:
+    if name is PacketField.CT_STATE:
+        return state_before == Conntrack.NONE and value != Conntrack.UNTRACKED
+    of_connection = name in {PacketField.CT_MARK, PacketField.CT_ZONE}
+    return of_connection and state_before == Conntrack.NONE
+
+
+def _values(record: EventRecord, *, has_mark: bool) -> Mapping[PacketField, int]:
+    """The fields that an event shows. Tables and chains show the mark that came to them."""
+    if record.kind not in OF_SPINE:
+        return {} if has_mark else {PacketField.MARK: record.mark}
+    values = {
+        PacketField.MARK: record.mark,
+        PacketField.PRIORITY: record.skb_priority,
+        PacketField.CT_STATE: int(record.ct_state),
+        PacketField.CT_MARK: record.ct_mark,
+        PacketField.CT_ZONE: record.ct_zone,
+    }
+    if record.ttl:
+        values |= {PacketField.TTL: record.ttl, PacketField.TOS: record.tos}
+    return values
+
+
+def _table(record: EventRecord) -> tuple[int, int, bytes]:
+    return int(record.family), record.table_handle, record.table

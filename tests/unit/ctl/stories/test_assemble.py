@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Events of several CPUs become stories, each told once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ipttctl.stories import assemble
+from ipttctl.stories.assemble import PATIENCE, SETTLE, StoryAssembler
+from ipttctl.stories.model import EndKind, Story
+from tests.unit.ctl.stories.packets import (
+    FORWARD,
+    MS,
+    OUTPUT,
+    US,
+    Traveller,
+    flood,
+    ip4,
+    joined,
+    one_story,
+    records,
+    to_docker,
+    told,
+)
+
+
+def outline(story: Story) -> tuple[object, ...]:
+    """All that a story says."""
+    branches = tuple(map(outline, story.branches))
+    kinds = tuple(one.record.kind for one in story.plot.occurrences)
+    return (
+        *(story.number, story.times, story.headers, kinds, story.steps, story.end),
+        *(story.copy_of, branches),
+    )
+
+
+def test_the_order_of_batches_does_not_matter() -> None:
+    travellers = [to_docker(), *flood(3, first=2)]
+    events = [event for one in travellers for event in one.events]
+    expected = {s.number: outline(s) for s in told(*travellers)}
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(events, len(events))
+        assembler = StoryAssembler()
+        stories = assembler.add(records(shuffled))
+        stories += assembler.flush()
+        assert {s.number: outline(s) for s in stories} == expected
+
+
+def test_events_read_together_tell_the_same_as_records() -> None:
+    events = [event for one in [to_docker(), *flood(40, first=2)] for event in one.events]
+    fast, slow = StoryAssembler(), StoryAssembler()
+    by_events, by_records = fast.add_events(joined(events)), slow.add(records(events))
+    by_events += fast.flush()
+    by_records += slow.flush()
+    assert len(by_events) == 41
+    assert list(map(outline, by_events)) == list(map(outline, by_records))
+    assert [s.record(3) for s in by_events] == [s.record(3) for s in by_records]
+    socket = next(s for s in by_events if s.end.socket is not None)
+    assert socket.end.socket is not None
+    assert socket.record(socket.end.socket).rule_handle == 4711
+
+
+def test_a_record_of_a_story_is_the_event() -> None:
+    packet = to_docker()
+    story = one_story(packet)
+    for at, record in enumerate(records(packet.events)):
+        same = record._replace(skb=0, traversal=0, cpu=0, sequence=0, cost=0)
+        assert story.record(at) == same
+
+
+def test_packets_of_no_number_are_ignored() -> None:
+    packet = to_docker()
+    for event in packet.events:
+        event["packet"] = 0
+    assert told(packet) == []
+    assembler = StoryAssembler()
+    assert assembler.add_events(joined(packet.events)) == []
+    assert assembler.open_stories == 0
+
+
+def test_packets_of_the_same_way_share_a_plot() -> None:
+    first, second, third = told(*flood(3))
+    assert first.plot is second.plot is third.plot
+    assert first.headers != second.headers
+
+
+def test_an_ended_story_settles_on_the_clock_of_events() -> None:
+    packet = to_docker()
+    assembler = StoryAssembler()
+    assert assembler.add(records(packet.events[:-2])) == []
+    assert assembler.add(records(packet.events[-1:])) == []
+    # another CPU is late
+    assert assembler.add(records(packet.events[-2:-1])) == []
+    assert assembler.due(packet.time + SETTLE - 1) == []
+    [story] = assembler.due(packet.time + SETTLE)
+    assert len(story.times) == len(packet.events)
+    assert assembler.open_stories == 0
+
+
+def test_events_after_the_end_begin_no_story() -> None:
+    [packet] = flood(1)
+    assembler = StoryAssembler()
+    assembler.add(records(packet.events[:-1]))
+    [story] = assembler.due(packet.time + SETTLE)
+    assert story.end.kind is EndKind.DELIVERED
+    assert assembler.add(records(packet.events[-1:])) == []
+    assert (assembler.late, assembler.open_stories) == (1, 0)
+
+
+def test_patience_ends() -> None:
+    packet = to_docker()
+    assembler = StoryAssembler()
+    assembler.add(records(packet.events[:5]))
+    last = packet.events[4]["time"]
+    assert assembler.due(last + PATIENCE - 1) == []
+    [story] = assembler.due(last + PATIENCE)
+    assert story.end.kind is EndKind.OPEN
+    # each event renews it
+    assembler = StoryAssembler()
+    assembler.add(records(packet.events[:5]))
+    packet.events[5]["time"] = last + PATIENCE - 1
+    assembler.add(records(packet.events[5:6]))
+    assert assembler.due(last + PATIENCE) == []
+
+
+def test_a_passing_socket_is_no_end() -> None:
+    packet = Traveller()
+    packet.received("eth0")
+    packet.socket()
+    packet.now(pf=2, hook=FORWARD, out_name=b"eth1")
+    packet.function("f", 1)
+    assembler = StoryAssembler()
+    assembler.add(records(packet.events))
+    assert assembler.due(packet.time + SETTLE) == []
+    packet.leave()
+    packet.socket()
+    assembler.add(records(packet.events[-2:]))
+    [story] = assembler.due(packet.time + SETTLE)
+    assert story.end.kind is EndKind.DELIVERED
+
+
+def test_no_more_stories_are_open_than_allowed() -> None:
+    packets = list(flood(4))
+    assembler = StoryAssembler(most_open=2)
+    stories = [s for one in packets for s in assembler.add(records(one.events[:3]))]
+    assert [(s.number, s.end.kind, s.end.why) for s in stories] == [
+        (number, EndKind.UNFINISHED, "too many open stories") for number in (1, 2)
+    ]
+    assert (assembler.unfinished, assembler.open_stories) == (2, 2)
+    assert [s.end.why for s in assembler.flush()] == ["the stream ended"] * 2
+
+
+def test_a_packet_that_goes_in_circles_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assemble, "_MOST_EVENTS", 100)
+    packet = Traveller()
+    for _ in range(120):
+        packet.received("br0")
+    assembler = StoryAssembler()
+    [story] = assembler.add(records(packet.events))
+    assert (len(story.times), story.end.kind) == (120, EndKind.UNFINISHED)
+    packet.received("br0")
+    assert assembler.add(records(packet.events[-1:])) == []
+    assert (assembler.late, assembler.open_stories) == (1, 0)
+
+
+def test_an_ended_story_that_makes_room_is_not_unfinished() -> None:
+    packets = list(flood(2))
+    assembler = StoryAssembler(most_open=1)
+    assembler.add(records(packets[0].events))
+    [story] = assembler.add(records(packets[1].events[:1]))
+    assert story.end.kind is EndKind.DELIVERED
+    assert assembler.unfinished == 0
+
+
+def copies() -> tuple[Traveller, Traveller, Traveller]:
+    """A packet, a copy that leaves by another device, and a clone that nobody wanted."""
+    original = Traveller(1, out_name=b"eth0", pf=2, hook=OUTPUT)
+    original.function("f", 1)
+    original.leave()
+    copy = Traveller(2, original.time, daddr=ip4("10.0.0.9"))
+    copy.copied(1)
+    copy.sent("eth1")
+    copy.time += 30 * MS
+    copy.freed()
+    clone = Traveller(3, original.time + 2 * US)
+    clone.copied(1)
+    clone.freed()
+    original.time += 10 * US
+    original.sent("eth0")
+    original.freed()
+    return original, copy, clone
+
+
+def test_copies_are_branches() -> None:
+    story = one_story(*copies())
+    assert [branch.number for branch in story.branches] == [2, 3]
+    assert [branch.number for branch in story.shown_branches()] == [2]
+    assert [branch.copy_of for branch in story.branches] == [1, 1]
+    assert story.end.kind is story.branches[0].end.kind is EndKind.LEFT
+
+
+def test_a_story_waits_for_its_branches() -> None:
+    original, copy, clone = copies()
+    assembler = StoryAssembler()
+    assembler.add(records([*original.events, *copy.events[:-1], *clone.events]))
+    assert assembler.due(original.time + 2 * SETTLE) == []
+    [story] = assembler.add(records(copy.events[-1:]))
+    assert len(story.branches) == 2
+
+
+def test_a_copy_joins_whatever_comes_first() -> None:
+    original, copy, clone = copies()
+    expected = outline(one_story(original, copy, clone))
+    events = [*original.events, *copy.events, *clone.events]
+    for seed in range(10):
+        assembler = StoryAssembler()
+        stories = assembler.add(records(random.Random(seed).sample(events, len(events))))
+        [story] = [*stories, *assembler.flush()]
+        assert outline(story) == expected
+
+
+def test_a_copy_of_a_told_packet_has_its_own_story() -> None:
+    original, copy, _ = copies()
+    assembler = StoryAssembler()
+    assembler.add(records(original.events))
+    assert len(assembler.due(original.time + SETTLE)) == 1
+    assembler.add(records(copy.events))
+    [story] = assembler.flush()
+    assert (story.number, story.copy_of) == (2, 1)
+
+
+def test_a_copy_of_an_unseen_packet_has_its_own_story() -> None:
+    _, copy, _ = copies()
+    [story] = told(copy)
+    assert (story.number, story.copy_of, story.end.kind) == (2, 1, EndKind.LEFT)
+
+
+def test_packets_are_not_joined_by_anything_else() -> None:
+    first, second = to_docker(), to_docker()
+    for event in second.events:
+        event["packet"] = 77
+    stories = told(first, second)
+    assert sorted(s.number for s in stories) == [1, 77]
+    assert all(len(s.times) == len(first.events) for s in stories)

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The answer of a story, and the one to blame."""
+
+from __future__ import annotations
+
+from ipttctl.events.records import EventRecord
+from ipttctl.stories.assemble import PATIENCE, StoryAssembler
+from ipttctl.stories.model import EndKind, Story, is_drop
+from ipttproto import Kind, Verdict
+from tests.unit.ctl.stories.packets import (
+    INPUT,
+    POSTROUTING,
+    PREROUTING,
+    Traveller,
+    one_story,
+    records,
+    to_docker,
+)
+
+
+def at_input() -> Traveller:
+    """A packet that came to this host."""
+    packet = Traveller()
+    packet.received("eth0")
+    packet.now(pf=2, hook=INPUT)
+    return packet
+
+
+def blamed(story: Story) -> EventRecord:
+    """The event of the one to blame."""
+    assert story.end.blame is not None
+    return story.plot.record(story.end.blame)
+
+
+def quiet(packet: Traveller) -> Story:
+    """The story of a packet of which nothing more was heard."""
+    assembler = StoryAssembler()
+    assembler.add(records(packet.events))
+    [story] = assembler.due(packet.time + PATIENCE)
+    return story
+
+
+def test_a_legacy_rule() -> None:
+    story = one_story(to_docker())
+    assert story.end.kind is EndKind.RULE
+    assert (blamed(story).chain, blamed(story).rulenum) == (b"DOCKER-USER", 1)
+    assert is_drop(story)
+    assert story.times[story.end.at] == story.times[-1]
+
+
+def test_a_rule_of_nftables_in_each_way_that_kernels_tell_it() -> None:
+    for freed_inside in (False, True):
+        packet = at_input()
+        packet.nft(Kind.CHAIN_RULE, "input", 1, Verdict.CONTINUE)
+        packet.nft(Kind.CHAIN_RULE, "input", 2, Verdict.DROP)
+        if freed_inside:
+            packet.dropped(6, "nft_do_chain", "nf_tables")
+        packet.nft(Kind.CHAIN_EXIT, "input", verdict=Verdict.DROP)
+        verdict = Verdict.STOLEN if freed_inside else Verdict.DROP
+        data = 1 if freed_inside else 0
+        packet.function("nft_do_chain_inet", 1, verdict=verdict, verdict_data=data)
+        packet.leave(verdict, verdict_data=data)
+        if not freed_inside:
+            packet.dropped(6, "nf_hook_slow")
+        story = one_story(packet)
+        assert story.end.kind is EndKind.RULE
+        assert blamed(story).rule_handle == 12
+
+
+def test_the_policy_of_a_chain() -> None:
+    packet = at_input()
+    packet.nft(Kind.CHAIN_RULE, "input", 1, Verdict.CONTINUE)
+    packet.nft(Kind.CHAIN_POLICY, "input", verdict=Verdict.DROP)
+    packet.nft(Kind.CHAIN_EXIT, "input", verdict=Verdict.DROP)
+    packet.function("nft_do_chain_inet", 1, verdict=Verdict.DROP)
+    packet.leave(Verdict.DROP)
+    story = one_story(packet)
+    assert (story.end.kind, blamed(story).kind) == (EndKind.RULE, Kind.CHAIN_POLICY)
+
+
+def test_a_function_is_not_a_rule_that_came_before_it() -> None:
+    packet = at_input()
+    packet.nft(Kind.CHAIN_RULE, "input", 1)
+    packet.nft(Kind.CHAIN_EXIT, "input")
+    packet.function("nft_do_chain_inet", 1)
+    packet.function("bpf_program", 2, verdict=Verdict.DROP)
+    packet.leave(Verdict.DROP)
+    packet.dropped(6, "nf_hook_slow")
+    story = one_story(packet)
+    assert (story.end.kind, blamed(story).chain) == (EndKind.FUNCTION, b"bpf_program")
+
+
+def test_the_kernel() -> None:
+    packet = at_input()
+    packet.function("f", 1)
+    packet.leave()
+    packet.dropped(3, "udp_queue_rcv_one_skb")
+    story = one_story(packet)
+    assert (story.end.kind, story.end.blame) == (EndKind.KERNEL, None)
+
+
+def test_a_socket_that_has_no_room() -> None:
+    packet = at_input()
+    packet.socket()
+    packet.dropped(7, "sock_queue_rcv_skb")
+    story = one_story(packet)
+    assert story.end.kind is EndKind.KERNEL
+    assert story.end.socket == 1
+
+
+def test_a_bridge_that_hands_packets_to_ip() -> None:
+    """Its function has stolen the packet, which IP dropped meanwhile."""
+    packet = Traveller(pf=7, hook=PREROUTING, in_name=b"br0")
+    packet.function("ebt_in_hook", 1)
+    packet.legacy(Kind.RULE, "raw", "PREROUTING", 5, pf=2)
+    packet.legacy(Kind.EXIT, "raw", "PREROUTING", pf=2, verdict=0)
+    packet.function("iptable_raw_hook", 1, pf=2, verdict=Verdict.DROP)
+    packet.leave(Verdict.DROP, pf=2)
+    packet.dropped(6, "nf_hook_slow")
+    packet.function("br_nf_pre_routing", 2, verdict=Verdict.STOLEN)
+    packet.leave(Verdict.STOLEN)
+    story = one_story(packet)
+    assert (story.end.kind, blamed(story).rulenum) == (EndKind.RULE, 5)
+
+
+def test_left_by_a_device() -> None:
+    packet = Traveller(pf=2, hook=POSTROUTING, out_name=b"eth0")
+    packet.function("f", 1)
+    packet.leave()
+    packet.sent("eth0")
+    packet.freed()
+    story = one_story(packet)
+    assert story.end.kind is EndKind.LEFT
+    assert not is_drop(story)
+    assert story.end.device is not None
+    assert story.plot.record(story.end.device).out_name == b"eth0"
+
+
+def test_a_copy_that_is_dropped_counts() -> None:
+    packet = Traveller(1, pf=2, hook=POSTROUTING, out_name=b"eth0")
+    packet.function("f", 1)
+    packet.sent("eth0")
+    packet.freed()
+    clone = Traveller(2, packet.time - 5000)
+    clone.copied(1)
+    clone.dropped(3, "f")
+    assert not is_drop(one_story(packet, clone))
+    copy = Traveller(2, packet.time - 5000)
+    copy.copied(1)
+    copy.received("eth1")
+    copy.dropped(3, "f")
+    assert is_drop(one_story(packet, copy))
+
+
+def test_used_up_by_the_kernel() -> None:
+    packet = at_input()
+    packet.function("f", 1)
+    packet.leave()
+    packet.freed()
+    assert one_story(packet).end.kind is EndKind.CONSUMED
+
+
+def test_lost() -> None:
+    packet = at_input()
+    packet.add(Kind.JOURNEY_LOST)
+    assert one_story(packet).end.kind is EndKind.LOST
+
+
+def test_a_queue() -> None:
+    packet = at_input()
+    packet.function("nft_do_chain_inet", 1, verdict=Verdict.QUEUE, verdict_data=3)
+    packet.leave(Verdict.QUEUE, verdict_data=3)
+    story = quiet(packet)
+    assert (story.end.kind, blamed(story).verdict_data) == (EndKind.QUEUED, 3)
+
+
+def test_a_function_that_keeps_packets() -> None:
+    packet = at_input()
+    packet.function("f", 1)
+    packet.function("ipv4_synproxy_hook", 2, verdict=Verdict.STOLEN)
+    packet.leave(Verdict.STOLEN)
+    for story in (quiet(packet), _freed(packet)):
+        assert (story.end.kind, blamed(story).chain) == (EndKind.KEPT, b"ipv4_synproxy_hook")
+
+
+def _freed(packet: Traveller) -> Story:
+    packet.freed()
+    return one_story(packet)
+
+
+def test_a_queue_that_a_packet_came_back_from_is_no_end() -> None:
+    packet = at_input()
+    packet.function("nft_do_chain_inet", 1, verdict=Verdict.QUEUE, verdict_data=3)
+    packet.leave(Verdict.QUEUE, verdict_data=3)
+    packet.socket()
+    packet.freed()
+    assert one_story(packet).end.kind is EndKind.DELIVERED
+
+
+def test_an_icmp_message_of_which_sockets_got_copies() -> None:
+    for function, kind in (("icmp_rcv", EndKind.CONSUMED), ("udp_rcv", EndKind.KERNEL)):
+        packet = at_input()
+        packet.leave()
+        copy = Traveller(2, packet.time)
+        copy.copied(packet.number)
+        copy.socket()
+        copy.freed()
+        packet.time = copy.time
+        packet.dropped(3, function)
+        story = one_story(packet, copy)
+        assert story.branches[0].end.kind is EndKind.DELIVERED
+        assert story.end.kind is kind
+        assert is_drop(story) == (kind is EndKind.KERNEL)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * `ipttctl trace`: follow the packets that its options want through every table of iptables and
- * every base chain of nftables. These programs read only what has the same place at both.
+ * `ipttctl trace`: follow the packets that its options want through every table of iptables, every
+ * base chain of nftables and every hook of netfilter, and between these. The entry program reads
+ * only what has the same place at all of them.
  */
 #include "ipttrace.h"
 #include "packet.h"
@@ -125,6 +126,18 @@ int trace_rule(struct pt_regs *ctx)
 
 IPTTRACE_PROGRAM
 int trace_exit(struct pt_regs *ctx)
+{
+	return IPTTRACE_EMIT_EVENT;
+}
+
+IPTTRACE_PROGRAM
+int trace_function(struct pt_regs *ctx)
+{
+	return IPTTRACE_EMIT_EVENT;
+}
+
+IPTTRACE_PROGRAM
+int trace_step(struct pt_regs *ctx)
 {
 	return IPTTRACE_EMIT_EVENT;
 }

@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], bool]] = {
     "python, numpy": ((sys.executable, "-c", "import numpy"), False),
     "ipttctl --help": ((*IPTTCTL, "--help"), False),
     "ipttctl links": ((*IPTTCTL, "links"), False),
-    "ipttctl trace, first event": ((*IPTTCTL, "trace", "-o", "json"), True),
+    "ipttctl trace, first event": ((*IPTTCTL, "trace", "--lines", "-o", "json"), True),
 }
 
 
@@ -105,7 +105,8 @@ def main() -> int:
         with TemporaryDirectory() as directory:
             package = Path(directory, "objects")
             objects.build(Path.cwd(), package)
-            command = (sys.executable, "-c", PACKAGED, str(package), "trace", "-o", "json")
+            program = (sys.executable, "-c", PACKAGED, str(package))
+            command = (*program, "trace", "--lines", "-o", "json")
             taken = []
             for _ in range(RUNS):
                 remove_trace_pins()

@@ -188,7 +188,8 @@ def ways(
     for word, text in zip(("PACKET", "STATE"), place, strict=True):
         script = script.replace(word, text, 1)
     backend = "legacy" if legacy else "nft"
-    trace = [sys.executable, "-m", "ipttctl", "trace", "--backend", backend, "--governor", "off"]
+    options = ["--lines", "--backend", backend, "--governor", "off"]
+    trace = [sys.executable, "-m", "ipttctl", "trace", *options]
     passing = ProgramSet(every, filter=compile_filter("tcp port 9999"))
     found: dict[str, Setting] = {
         "no tracer": nullcontext,

@@ -22,7 +22,7 @@ from ipttctl.programs import maps as link_maps
 from ipttctl.programs import trace as trace_programs
 from ipttctl.show import link_table
 from ipttctl.state import file
-from ipttproto import TABLE_SLOTS, Command, Slot
+from ipttproto import Command, Slot
 from tests.kernel.support.cli_server import serve
 from tests.unit.ctl.support import FakeModule, interrupt_when_handled, link, nf_link, status
 
@@ -67,7 +67,7 @@ def _fake(number: int) -> FakeModule:
 
 
 def _load_trace_programs(*_: Any, **__: Any) -> dict[Slot, _Program]:
-    return {slot: _Program() for slot in TABLE_SLOTS}
+    return {slot: _Program() for slot in Slot if slot is not Slot.PACKET}
 
 
 def _allowed(*_: Any) -> None:

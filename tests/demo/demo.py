@@ -23,7 +23,7 @@ from ipttctl.errors import LinkDetachedError
 from ipttctl.link.controller import Controller
 from ipttctl.programs.trace import PIN_ROOT, TraceOptions, load_trace_programs, remove_trace_pins
 from ipttctl.system import netns
-from ipttproto import Slot
+from ipttproto import TABLE_SLOTS, Slot
 from tests.demo.stage import (
     NotShownError,
     Pair,
@@ -160,7 +160,7 @@ def show_trace(place: Pair) -> int:
         the CPU is emulated, seconds elsewhere.
     """)
     to_server = f"dst host {place.server_address} or dst host {place.server_address6}"
-    with live("trace", "-N", "server", "-c", "20", to_server) as trace:
+    with live("trace", "--lines", "-N", "server", "-c", "20", to_server) as trace:
         trace.wait_for_line("tracing: link")
         traffic(place)
         trace.finish()
@@ -184,7 +184,9 @@ def show_trace(place: Pair) -> int:
         The datagram to port 9 never arrived: rule 1 of chain guard, called from INPUT, ate it. The
         second trace of a boot has its programs ready. It asks for such packets only:
     """)
-    with live("trace", "-N", "server", "-c", "5", "--proto", "udp", "-P", "9", "-t") as trace:
+    with live(
+        "trace", "--lines", "-N", "server", "-c", "5", "--proto", "udp", "-P", "9", "-t"
+    ) as trace:
         trace.wait_for_line("tracing: link")
         place.client.call(send_udp, place.server_address, DROPPED_PORT, [b"hello?"])
         trace.finish()
@@ -251,7 +253,7 @@ def show_back_ends() -> None:
             "the verdict of its table": r"iptables=\[pf=PF_INET table=filter .*verdict=ACCEPT",
         }
         selection = ("--proto", "udp", "-P", str(_MIXED_PORT))
-        with live("trace", "-N", host.name, *selection) as trace:
+        with live("trace", "--lines", "-N", host.name, *selection) as trace:
             trace.wait_for_line("tracing: link")
 
             def missing() -> list[str]:
@@ -286,9 +288,10 @@ def show_swap(place: Pair) -> int:
     Returns:
         The number of those packets.
     """
-    programs = load_trace_programs(TraceOptions(netns=netns.resolve(place.server.name).cookie))
+    loaded = load_trace_programs(TraceOptions(netns=netns.resolve(place.server.name).cookie))
+    programs = {slot: loaded[slot] for slot in TABLE_SLOTS}
     with ExitStack() as stack:
-        for program in programs.values():
+        for program in loaded.values():
             stack.enter_context(program)
         say(f"""
             The programs of the trace are open here as file descriptors. `attach` takes them over

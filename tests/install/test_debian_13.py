@@ -33,7 +33,7 @@ def test_doctor_finds_no_failure(machine: InstalledMachine) -> None:
 @pytest.mark.usefixtures("traffic")
 def test_load_and_trace(machine: InstalledMachine) -> None:
     machine.run("ipttctl", "module", "load")
-    traced = machine.run("ipttctl", "trace", "-c", "5", "icmp").splitlines()
+    traced = machine.run("ipttctl", "trace", "--lines", "-c", "5", "icmp").splitlines()
     assert len(traced) == 6, "a header and five events"
     assert any("chain=OUTPUT" in line and "rulenum=1" in line for line in traced[1:])
     machine.run("ipttctl", "module", "unload")

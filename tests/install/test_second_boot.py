@@ -34,7 +34,7 @@ def test_doctor_sees_the_rules(machine: InstalledMachine) -> None:
 def test_load_and_trace(machine: InstalledMachine, releases: Releases) -> None:
     loaded = machine.run("ipttctl", "module", "load")
     assert loaded.startswith(f"loaded /lib/modules/{releases[1]}/updates/dkms/ipttrace.ko")
-    traced = machine.run("ipttctl", "trace", "-c", "5", "icmp").splitlines()
+    traced = machine.run("ipttctl", "trace", "--lines", "-c", "5", "icmp").splitlines()
     assert len(traced) == 6, "a header and five events"
     assert any("chain=OUTPUT" in line and "rulenum=1" in line for line in traced[1:])
     machine.run("ipttctl", "module", "unload")

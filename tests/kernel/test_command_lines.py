@@ -48,7 +48,7 @@ def test_they_end_in_one_sentence(server: Server) -> None:
 
 
 def test_a_trace_that_cannot_be_written_ends(place: Namespace, server: Server) -> None:
-    case = Case(("trace", "-N", place.name), stdout=Place.FULL)
+    case = Case(("trace", "--lines", "-N", place.name), stdout=Place.FULL)
     outcome = run(server, case, patience=4 * COMMAND_TIMEOUT)
     assert outcome.status == 1
     last = outcome.err.splitlines()[-1]

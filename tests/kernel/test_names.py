@@ -54,7 +54,7 @@ def check(text: str) -> None:
 
 
 def test_events_of_a_hostile_namespace(place: Namespace) -> None:
-    with running("trace", "-N", str(place.path)) as text, trace_command() as objects:
+    with running("trace", "--lines", "-N", str(place.path)) as text, trace_command() as objects:
         text.wait_for_text("tracing: link")
         place.ping("127.0.0.1")
         text.wait_for_text("table=filter hook=INPUT verdict=ACCEPT")

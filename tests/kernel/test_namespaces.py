@@ -135,7 +135,18 @@ def test_trace_follows_a_name_at_chains(place: Namespace) -> None:
     with namespace("elsewhere") as elsewhere, Controller() as controller:
         elsewhere.run("nft", NFT)
         with running(
-            *("trace", "--backend", "nft", "-N", place.name, "--proto", "udp", "-o", "json")
+            *(
+                "trace",
+                "--lines",
+                "--backend",
+                "nft",
+                "-N",
+                place.name,
+                "--proto",
+                "udp",
+                "-o",
+                "json",
+            )
         ) as trace:
             trace.wait_for_text("tracing: link")
             _send(elsewhere, 9000)
@@ -175,7 +186,7 @@ def test_a_name_that_another_gets_at_once(place: Namespace) -> None:
         trace.wait_for_text("network namespace web is another one now: followed from here on")
         assert " is gone" not in trace.err()
         old = f"/proc/{inside.pid}/ns/net"
-        with running("trace", "-N", old, "-o", "json") as other:
+        with running("trace", "--lines", "-N", old, "-o", "json") as other:
             other.wait_for_text("tracing: link")
             run("nsenter", f"--net={old}", sys.executable, "-c", SENDER)
             wait_for(lambda: '"exit"' in other.out(), what="an event")
@@ -209,7 +220,7 @@ def test_trace_ends_with_what_it_was_told(form: str, place: Namespace) -> None:
             "path": str(place.path),
             "process": f"/proc/{inside.pid}/ns/net",
         }[form]
-        with running("trace", "-N", text, "-o", "json") as trace:
+        with running("trace", "--lines", "-N", text, "-o", "json") as trace:
             trace.wait_for_text("tracing: link")
             _send(place, 9001)
             run("ip", "netns", "delete", place.name)
@@ -231,7 +242,7 @@ def test_trace_ends_with_what_it_was_told(form: str, place: Namespace) -> None:
     ],
 )
 def test_trace_refuses_what_does_not_exist(arguments: tuple[str, ...], says: str) -> None:
-    done = ipttctl("trace", *arguments)
+    done = ipttctl("trace", "--lines", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(f"ipttctl: {says}")
     assert done.stderr.count("\n") == 1
@@ -239,7 +250,7 @@ def test_trace_refuses_what_does_not_exist(arguments: tuple[str, ...], says: str
 
 def test_trace_ends_with_its_process(place: Namespace) -> None:
     with _process_in(place) as inside:
-        with running("trace", "-p", str(inside.pid), "-o", "json") as trace:
+        with running("trace", "--lines", "-p", str(inside.pid), "-o", "json") as trace:
             trace.wait_for_text("tracing: link")
             inside.kill()
             assert trace.process.wait(COMMAND_TIMEOUT) == 0

@@ -115,7 +115,7 @@ def count() -> CollectionSpec:
 def test_the_verifier_takes_every_option(name: str) -> None:
     programs = load_trace_programs(OPTIONS[name])
     try:
-        assert set(programs) == set(TABLE_SLOTS)
+        assert set(programs) == {*TABLE_SLOTS, Slot.FUNCTION, Slot.STEP}
         for program in programs.values():
             known = shown(program)
             assert known["type"] == program.type == "kprobe"
@@ -186,6 +186,8 @@ def test_the_verifier_takes_every_option_of_a_package(name: str) -> None:
         Slot.ENTRY: "trace_entry",
         Slot.RULE: "trace_rule",
         Slot.EXIT: "trace_exit",
+        Slot.FUNCTION: "trace_function",
+        Slot.STEP: "trace_step",
     }
     close(programs)
 
@@ -204,7 +206,7 @@ def test_programs_of_a_package_are_pinned_and_select(
     close(load_trace_programs(wanted))
     monkeypatch.setattr(Collection, "load", None)
     programs = load_trace_programs(wanted)
-    fds = {slot: program.fd for slot, program in programs.items()}
+    fds = {slot: programs[slot].fd for slot in TABLE_SLOTS}
     with observing(controller) as observer:
         link = controller.attach(TableHook(), ProgramSet(fds))
         for where, address, port in (
@@ -230,7 +232,9 @@ def test_broken_pins_are_replaced() -> None:
     assert sorted(path.name for path in place.iterdir()) == [
         "trace_entry",
         "trace_exit",
+        "trace_function",
         "trace_rule",
+        "trace_step",
     ]
     close(first)
     close(second)

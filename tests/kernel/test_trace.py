@@ -64,7 +64,7 @@ def _connect(address: str, port: int) -> None:
 
 
 def test_text_of_a_trace(place: Namespace) -> None:
-    with running("trace", "-N", place.name, "-c", "8", fresh=True) as trace:
+    with running("trace", "--lines", "-N", place.name, "-c", "8", fresh=True) as trace:
         trace.wait_for_text("tracing: link")
         place.call(_connect, "127.0.0.1", 7007)
         assert trace.process.wait(COMMAND_TIMEOUT) == 0
@@ -197,7 +197,7 @@ def test_second_trace_does_not_compile(place: Namespace) -> None:
 
 
 def test_trace_ends_with_its_link(place: Namespace) -> None:
-    with running("trace", "-N", place.name) as trace:
+    with running("trace", "--lines", "-N", place.name) as trace:
         # one for each back end
         wait_for(lambda: trace.err().count("tracing: link ") == 2 and trace.err().endswith("\n"))
         links = [line.split()[0] for line in trace.err().split("tracing: link ")[1:]]

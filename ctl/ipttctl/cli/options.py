@@ -34,8 +34,8 @@ RulesOption = Annotated[
     bool | None,
     typer.Option(
         "--rules/--no-rules",
-        help="the rules themselves, as their owners write them (default: in the table of wide "
-        "terminals and pipes)",
+        help="the rules themselves, as their owners write them (default: everywhere but in blocks "
+        "of events on narrow terminals)",
     ),
 ]
 ReasonOption = Annotated[

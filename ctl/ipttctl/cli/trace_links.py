@@ -3,30 +3,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from ipttctl.cli.output import tell_state
 from ipttctl.cli.printing import note
-from ipttctl.errors import LinkGoneError
+from ipttctl.errors import IpttctlError, LinkGoneError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.journey import JourneyHook
 from ipttctl.link.controller import Controller
-from ipttctl.link.limits import LeftOut
+from ipttctl.link.limits import LeftOut, Limits
 from ipttctl.link.model import Change, Link, LinkChange, ProgramSet
+from ipttctl.programs import trace as trace_programs
 from ipttctl.system.netns import Namespace
+from ipttproto import Slot
+
+
+@dataclass(frozen=True)
+class TracePrograms:
+    """Descriptors of the programs of all slots, and what goes with them.
+
+    ``bytecode`` is that of the filter. Filter and limits choose packets: a journey has neither.
+    """
+
+    fds: Mapping[Slot, int]
+    bytecode: bytes | None = None
+    limits: Limits | None = None
+
+    def of(self, hook: Hook) -> ProgramSet:
+        """The set for a hook: the programs of its slots."""
+        fds = {slot: fd for slot, fd in self.fds.items() if slot in hook.SLOTS}
+        if isinstance(hook, JourneyHook):
+            return ProgramSet(fds)
+        return ProgramSet(fds, self.bytecode, limits=self.limits)
+
+
+@contextmanager
+def loaded_programs(
+    wanted: trace_programs.TraceOptions, bytecode: bytes | None, limits: Limits | None
+) -> Iterator[TracePrograms]:
+    """The programs for these options, open until links hold them."""
+    programs = trace_programs.load_trace_programs(
+        wanted,
+        on_compile=lambda: note("compiling the BPF programs (once; takes some seconds)..."),
+    )
+    try:
+        yield TracePrograms({slot: one.fd for slot, one in programs.items()}, bytecode, limits)
+    finally:
+        for program in programs.values():
+            program.close()
 
 
 class TraceLinks:
-    """Links with the same programs.
+    """Links with the same programs; if the first is a journey, the others are on it.
 
-    Those at tables are swapped when another namespace is to be traced. Those at chains are in that
-    namespace, so that a new one takes the place of the old one.
+    Those that are everywhere are swapped when another namespace is to be traced. Those at chains of
+    that namespace cannot be, so that a new one takes the place of the old one.
     """
 
-    def __init__(self, controller: Controller, hooks: Iterable[Hook], programs: ProgramSet) -> None:
-        """Attach to the hooks."""
+    def __init__(
+        self, controller: Controller, hooks: Iterable[Hook], programs: TracePrograms
+    ) -> None:
+        """Attach to the hooks, to all or none."""
         self._controller = controller
         self.there: dict[int, Link] = {}
         """The links that are attached."""
@@ -36,15 +76,35 @@ class TraceLinks:
         """Those that somebody else detached."""
         self.left_out = LeftOut()
         """Packets that those left out which are detached."""
-        for hook in hooks:
-            self._attach(hook, programs)
+        self.unfollowed = 0
+        """Packets that the journey could not follow for lack of room; known at the end."""
+        self.lost_sight = 0
+        """Packets that it lost sight of; known at the end."""
+        self._journey: Link | None = None
+        try:
+            for hook in hooks:
+                link = self._attach(hook, programs)
+                if isinstance(hook, JourneyHook):
+                    self._journey = link
+        except BaseException:
+            with suppress(IpttctlError):
+                self.detach()
+            raise
 
-    def follow(self, namespace: Namespace, programs: ProgramSet) -> None:
+    @property
+    def seeing(self) -> bool:
+        """Whether packets can come: a link is there that chooses them, and the journey if any."""
+        journey = self._journey.id if self._journey else None
+        return bool(self.there.keys() - {journey}) and (journey is None or journey in self.there)
+
+    def follow(self, namespace: Namespace, programs: TracePrograms) -> None:
         """Go on with programs for another namespace."""
         for link in list(self.there.values()):
             with suppress(LinkGoneError):
-                if not isinstance(link.hook, ChainHook):
-                    self._controller.swap(link.id, programs)
+                if self._journey is not None and link.id == self._journey.id:
+                    continue
+                if not isinstance(link.hook, ChainHook) or self._journey is not None:
+                    self._controller.swap(link.id, programs.of(link.hook))
                     continue
                 # nothing of the new one is missed meanwhile
                 made = self._attach(replace(link.hook, netns=namespace), programs)
@@ -58,21 +118,33 @@ class TraceLinks:
             return
         if change.change is Change.DETACHED:
             del self.there[change.link.id]
-            self.left_out += change.link.stats.left_out
+            self._count(change.link)
             self.taken.append(change.link.id)
         elif change.change is Change.CHANGED and not _is_gone(change.link.hook):
             tell_state(change.link)
 
     def detach(self) -> None:
-        """Detach those that are left."""
-        for link_id in self.there:
+        """Detach those that are left, the journey last."""
+        for link_id in reversed(list(self.there)):
             self._detach(link_id)
 
     def _detach(self, link_id: int) -> None:
-        self.left_out += self._controller.detach(link_id).stats.left_out
+        self._count(self._controller.detach(link_id))
 
-    def _attach(self, hook: Hook, programs: ProgramSet) -> Link:
-        link = self._controller.attach(hook, programs)
+    def _count(self, last: Link) -> None:
+        """Take over the counts of a link that is gone."""
+        self.left_out += last.stats.left_out
+        began = self._journey
+        if began is None or last.id != began.id:
+            return
+        # the module counts for all journeys since it was loaded
+        if isinstance(last.hook, JourneyHook) and isinstance(began.hook, JourneyHook):
+            self.unfollowed = last.hook.unfollowed - began.hook.unfollowed
+            self.lost_sight = last.hook.lost - began.hook.lost
+
+    def _attach(self, hook: Hook, programs: TracePrograms) -> Link:
+        journey = self._journey.id if self._journey else None
+        link = self._controller.attach(hook, programs.of(hook), journey=journey)
         self.there[link.id] = link
         self.ids.add(link.id)
         return link

@@ -37,6 +37,8 @@ _SLOTS: Final = {
     Slot.ENTRY: "trace_entry",
     Slot.RULE: "trace_rule",
     Slot.EXIT: "trace_exit",
+    Slot.FUNCTION: "trace_function",
+    Slot.STEP: "trace_step",
 }
 _NAME: Final = "trace"
 _PREFIX: Final = "trace-"

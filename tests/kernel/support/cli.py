@@ -219,6 +219,6 @@ def running(
 @contextmanager
 def trace_command(*arguments: str) -> Iterator[Running]:
     """``ipttctl trace -o json``, from when it traces."""
-    with running("trace", "-o", "json", *arguments) as command:
+    with running("trace", "--lines", "-o", "json", *arguments) as command:
         command.wait_for_text("tracing: link")
         yield command

@@ -17,7 +17,7 @@ def test_every_part_has_its_page() -> None:
 
 def test_every_variable_is_explained() -> None:
     code = "\n".join(path.read_text() for path in (ROOT / "ctl").rglob("*.py"))
-    used = set(re.findall(r'"((?:IPTT\w+_|BCC_KERNEL_|NO_)[A-Z]+)"', code))
+    used = set(re.findall(r'"((?:IPTT\w+_|BCC_KERNEL_)[A-Z]+|NO_COLOR)"', code))
     assert used >= {"IPTTRACE_KO", "IPTTCTL_CACHE", "NO_COLOR"}
     page = manual.pages()["ipttctl.8"].split(".SH ENVIRONMENT")[1].split("\n.SH ")[0]
     assert set(re.findall(r"^\.B ([A-Z_]+)$", page, re.MULTILINE)) == used

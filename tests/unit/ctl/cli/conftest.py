@@ -13,7 +13,7 @@ from ipttctl.programs import trace as trace_programs
 from ipttctl.rules import backends
 from ipttctl.rules.backends import Holders
 from ipttctl.system import netns
-from ipttproto import TABLE_SLOTS, Command
+from ipttproto import Command, Slot
 from tests.unit.ctl.support import FakeModule, link
 
 
@@ -60,7 +60,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         asked.append(options)
         if on_compile:
             on_compile()
-        return {slot: FakeProgram(10 + slot) for slot in TABLE_SLOTS}
+        return {slot: FakeProgram(10 + slot) for slot in Slot if slot is not Slot.PACKET}
 
     monkeypatch.setattr(trace_programs, "load_trace_programs", load)
     return asked

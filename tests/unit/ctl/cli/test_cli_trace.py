@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ipttctl trace`` against a user-space implementation of the module."""
+"""``ipttctl trace --lines`` against a user-space implementation of the module."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from ipttctl.bpf.filters import compile_filter
-from ipttctl.cli import run
-from ipttctl.cli import trace as trace_command
+from ipttctl.cli import run, trace_places
 from ipttctl.errors import KernelError
 from ipttctl.programs import trace
 from ipttctl.programs import trace as trace_programs
@@ -58,7 +57,9 @@ def test_a_trace_is_governed(
     module.handlers[Command.STATS] = lambda *_: [status(features=Feature(features))]
     when_attached(module, events_message([event()]))
     known = isinstance(limits, str)
-    assert run(["trace", "--backend", "legacy", "-c", "1", *arguments]) == (3 if known else 0)
+    assert run(["trace", "--lines", "--backend", "legacy", "-c", "1", *arguments]) == (
+        3 if known else 0
+    )
     if known:
         assert limits in capsys.readouterr().err
     else:
@@ -73,7 +74,7 @@ def test_a_trace_is_governed(
 def test_limits_that_are_none_are_told_without_a_module(
     module: FakeModule, capsys: pytest.CaptureFixture[str], option: str, value: str, is_not: str
 ) -> None:
-    assert run(["trace", option, value]) == 2
+    assert run(["trace", "--lines", option, value]) == 2
     assert f"{option}: '{value}' is not {is_not}" in capsys.readouterr().err
     assert module.requests == []
 
@@ -91,7 +92,7 @@ def test_packets_that_are_left_out_are_told(
     when_attached(module, events_message([told[0], event(), told[1], event()]))
     counters = {"left-out-rate": 2, "left-out-governor": 6}
     module.handlers[Command.DETACH] = lambda *_: [link(stats=counters)]
-    assert run(["trace", "--backend", "legacy", "-c", "2", "-o", form]) == 0
+    assert run(["trace", "--lines", "--backend", "legacy", "-c", "2", "-o", form]) == 0
     captured = capsys.readouterr()
     said = captured.err.splitlines()
     left_out = "8 packets left out (2 over the rate, 6 by the governor)"
@@ -113,7 +114,7 @@ def test_trace_ends_after_a_count(
         events_message([event(link=4)], sequence=0),
         events_message([event(), exit_event, event()], sequence=1),
     )
-    assert run(["trace", "-c", "2"]) == 0
+    assert run(["trace", "--lines", "-c", "2"]) == 0
     captured = capsys.readouterr()
     header, *lines = captured.out.splitlines()
     assert header.split()[0] == "TIME"
@@ -160,8 +161,8 @@ def test_trace_says_that_there_are_no_rules(
 
     monkeypatch.setattr(backends, "holders", holders)
     number = str(netns.own())
-    trace_command._tell_no_rules(
-        number if chosen else None, trace_command.Backend(backend) if backend else None
+    trace_places.tell_no_rules(
+        number if chosen else None, trace_places.Backend(backend) if backend else None
     )
     where = f"network namespace {number}" if chosen else "this network namespace"
     assert capsys.readouterr().err == (f"{said.format(where)}\n" if said else "")
@@ -179,7 +180,7 @@ def test_trace_says_that_there_are_no_rules(
             ],
         ),
         (
-            trace_command.Backend.LEGACY,
+            trace_places.Backend.LEGACY,
             [
                 "iptables-legacy holds no rules in this network namespace",
                 "iptables-legacy holds no rules in network namespace n0",
@@ -192,7 +193,7 @@ def test_trace_says_that_there_are_no_rules(
     ],
 )
 def test_trace_says_so_of_every_namespace_that_it_follows(
-    backend: trace_command.Backend | None,
+    backend: trace_places.Backend | None,
     said: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -212,7 +213,7 @@ def test_trace_says_so_of_every_namespace_that_it_follows(
     monkeypatch.setattr(
         backends, "holders", lambda namespace: Holders(legacy=False, nft=namespace < 0)
     )
-    trace_command._tell_no_rules(None, backend)
+    trace_places.tell_no_rules(None, backend)
     assert capsys.readouterr().err.splitlines() == said
 
 
@@ -224,8 +225,8 @@ def test_trace_goes_on_where_nobody_can_tell_of_rules(
         raise error
 
     monkeypatch.setattr(backends, "holders", refuse)
-    trace_command._tell_no_rules(None, None)
-    trace_command._tell_no_rules("nowhere", None)
+    trace_places.tell_no_rules(None, None)
+    trace_places.tell_no_rules("nowhere", None)
     assert not capsys.readouterr().err
 
 
@@ -245,7 +246,7 @@ def test_trace_listens_once_its_programs_are_there(
 
     monkeypatch.setattr(trace_programs, "load_trace_programs", slowly)
     when_attached(module, events_message([event()], sequence=1))
-    assert run(["trace", "-c", "1", "-o", "json"]) == 0
+    assert run(["trace", "--lines", "-c", "1", "-o", "json"]) == 0
     _, found = map(json.loads, capsys.readouterr().out.splitlines())
     assert found["sequence"] == 1
 
@@ -253,7 +254,7 @@ def test_trace_listens_once_its_programs_are_there(
 def test_trace_options_reach_programs_and_link(module: FakeModule, programs: list[Any]) -> None:
     when_attached(module, events_message([event()]))
     pid = os.getpid()
-    line = f"trace -c 1 -H ::1 --proto icmp6 -P 80 --icmpid 7 -p {pid} -N {netns.own()} -6"
+    line = f"trace --lines -c 1 -H ::1 --proto icmp6 -P 80 --icmpid 7 -p {pid} -N {netns.own()} -6"
     assert run([*line.split(), "tcp"]) == 0
     [options] = programs
     assert str(options.address) == "::1/128"
@@ -277,7 +278,7 @@ def test_trace_of_one_backend(
 ) -> None:
     del programs
     when_attached(module, events_message([event()]))
-    assert run(["trace", "-c", "1", "--backend", backend]) == 0
+    assert run(["trace", "--lines", "-c", "1", "--backend", backend]) == 0
     assert [asked["hook"] for asked in module.requested(Command.ATTACH)] == [hook]
 
 
@@ -287,18 +288,18 @@ def test_trace_without_a_verified_walk(
     del programs
     module.walk = Walk.DIFFERS
     when_attached(module, events_message([event()]))
-    assert run(["trace", "-c", "1"]) == 0
+    assert run(["trace", "--lines", "-c", "1"]) == 0
     assert "rules of nftables are not seen: on this kernel" in capsys.readouterr().err
     assert [asked["hook"] for asked in module.requested(Command.ATTACH)] == [Hook.TABLE]
-    assert run(["trace", "-c", "1", "--backend", "nft"]) == 3
+    assert run(["trace", "--lines", "-c", "1", "--backend", "nft"]) == 3
 
 
 def test_trace_takes_a_filter_of_several_words(module: FakeModule, programs: list[Any]) -> None:
     del programs
     when_attached(module, events_message([event()] * 4))
     words = "udp port 53 and host 10.1.0.1"
-    assert run(["trace", "-c", "1", words]) == 0
-    assert run(["trace", *words.split()[:3], "-c", "1", *words.split()[3:]]) == 0
+    assert run(["trace", "--lines", "-c", "1", words]) == 0
+    assert run(["trace", "--lines", *words.split()[:3], "-c", "1", *words.split()[3:]]) == 0
     asked = module.requested(Command.ATTACH)
     assert [attach["programs"]["filter"] for attach in asked] == [compile_filter(words)] * 4
 
@@ -318,14 +319,14 @@ def test_trace_takes_networks_and_names(
     line: str, expected: tuple[Any, ...], module: FakeModule, programs: list[Any]
 ) -> None:
     when_attached(module, events_message([event()]))
-    assert run(["trace", "-c", "1", *line.split()]) == 0
+    assert run(["trace", "--lines", "-c", "1", *line.split()]) == 0
     [options] = programs
     network = options.address and str(options.address)
     assert (network, options.protocol, options.port) == expected
 
 
 def test_trace_filter_that_does_not_compile(module: FakeModule) -> None:
-    assert run(["trace", "no such filter"]) == 4
+    assert run(["trace", "--lines", "no such filter"]) == 4
     assert module.requested(Command.ATTACH) == []
 
 
@@ -342,7 +343,7 @@ def test_trace_interrupt_shows_what_waits_and_the_totals(
 
     module.handlers[Command.DETACH] = detach
     interrupt_when_handled()
-    assert run(["trace", "-o", "json", "--backend", "legacy"]) == 0
+    assert run(["trace", "--lines", "-o", "json", "--backend", "legacy"]) == 0
     captured = capsys.readouterr()
     _, *found = [json.loads(line) for line in captured.out.splitlines()]
     assert [value["sequence"] for value in found] == [0, 1, 2, 7, 8]
@@ -356,7 +357,7 @@ def test_trace_ends_when_somebody_else_detaches_the_link(
 ) -> None:
     del programs
     when_attached(module, notification(Command.LINK_DETACHED, link(reason=1)))
-    assert run(["trace"]) == 0
+    assert run(["trace", "--lines"]) == 0
     assert capsys.readouterr().err.splitlines()[-1] == ("link 3 was detached by somebody else")
     assert module.requested(Command.DETACH) == []
 
@@ -390,7 +391,7 @@ def test_trace_fits_the_terminal(
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "stdout", terminal := _Terminal())
     when_attached(module, events_message([event(), event(kind=Kind.EXIT, verdict=1)]))
-    assert run(["trace", "-c", "2", *arguments]) == 0
+    assert run(["trace", "--lines", "-c", "2", *arguments]) == 0
     lines = terminal.getvalue().splitlines()
     assert lines[0].startswith(first)
     assert len(lines) == count
@@ -401,7 +402,7 @@ def test_trace_columns_to_a_pipe(
     module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     when_attached(module, events_message([event()]))
-    assert run(["trace", "-c", "1", "--columns", "PKT_INFO,CPU"]) == 0
+    assert run(["trace", "--lines", "-c", "1", "--columns", "PKT_INFO,CPU"]) == 0
     heading, line = capsys.readouterr().out.splitlines()
     assert heading.split() == ["PKT_INFO", "CPU"]
     assert line.split() == ["T_ACK,PSH:192.168.1.138:22->192.168.1.12:53030", "0"]
@@ -411,9 +412,12 @@ def test_trace_columns_to_a_pipe(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("trace --columns when", "--columns: there is no column 'when'; they are time, skb"),
+        (
+            "trace --lines --columns when",
+            "--columns: there is no column 'when'; they are time, skb",
+        ),
         ("events --columns time,time", "--columns: 'time' is given twice"),
-        ("trace --columns time -o json", "--columns: -o json has no columns"),
+        ("trace --lines --columns time -o json", "--columns: -o json has no columns"),
         ("events --links --columns time", "--columns is of packets; leave out --links"),
     ],
 )

@@ -58,7 +58,7 @@ WHY = {
         ("swap 3 --fd entry=0", Place.FULL),
         ("attach --fd entry=0", Place.FULL),
         ("adopt 3", Place.CLOSED),
-        ("trace", Place.FULL),
+        ("trace --lines", Place.FULL),
         ("events", Place.CLOSED),
         ("save", Place.FULL),
         ("doctor", Place.FULL),

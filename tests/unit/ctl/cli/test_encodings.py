@@ -53,7 +53,7 @@ def _module(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_trace(encoding: str, cost: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
-    monkeypatch.setattr(sys, "argv", ["ipttctl", "trace", "-c", "1"])
+    monkeypatch.setattr(sys, "argv", ["ipttctl", "trace", "--lines", "-c", "1"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0

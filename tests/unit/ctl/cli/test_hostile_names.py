@@ -76,6 +76,7 @@ CHAIN_LINK = chain_link(
     programs={"program": [{"slot": 1, "id": 12, "tag": bytes(8), "name": HOSTILE}]},
 )
 EVENT = event(
+    packet=5,
     in_name=HOSTILE.encode(),
     out_name=HOSTILE.encode(),
     table=HOSTILE.encode(),
@@ -195,8 +196,11 @@ COMMANDS = {
     "swap 3 --fd rule=7": 1,
     "confirm 3": 0,
     "history 3": 0,
-    "trace -c 7": 0,
-    "trace -v -c 7": 0,
+    "trace --lines -c 7": 0,
+    "trace --lines -v -c 7": 0,
+    "trace": 0,
+    "trace -v": 0,
+    "trace --summary": 0,
     "events -c 6": 0,
     "events --links -c 2": 0,
     "stats": 0,
@@ -382,6 +386,8 @@ def test_nothing_goes_to_the_terminal_by_another_way() -> None:
         # the modules that print
         "cli/output.py",
         "cli/printing.py",
+        # one line of a terminal, escaped
+        "cli/progress.py",
         # rich: cells are escaped
         "show/link_table.py",
         # passes events on to the output module

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The places where ``trace`` attaches links, and namespaces in which there are no rules to see."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Literal
+
+from ipttctl.cli.printing import note
+from ipttctl.cli.story_options import StoryOptions
+from ipttctl.cli.walk import verified
+from ipttctl.errors import IpttctlError, ModuleError
+from ipttctl.escape import word
+from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.journey import JourneyHook
+from ipttctl.hooks.spine import SpineHook
+from ipttctl.hooks.table import TableHook
+from ipttctl.link.controller import Controller
+from ipttctl.rules import backends
+from ipttctl.system import netns
+from ipttproto import Feature
+
+_MOST_ASKED: Final = 64
+"""Most namespaces whose rules are looked for at the start."""
+
+_MOST_NAMED: Final = 8
+"""Most namespaces without rules that a line names."""
+
+
+class Backend(enum.StrEnum):
+    """Where rules are held."""
+
+    LEGACY = "legacy"
+    """The tables of iptables-legacy."""
+    NFT = "nft"
+    """The chains of nftables, which iptables-nft writes too."""
+
+
+Family = Literal[4, 6] | None
+
+
+@dataclass(frozen=True)
+class Places:
+    """The hooks of a trace, and whether its events make stories."""
+
+    hooks: list[Hook]
+    stories: bool
+
+    @property
+    def sees_chains(self) -> bool:
+        """Whether nftables' chains are among them."""
+        return any(isinstance(hook, ChainHook) for hook in self.hooks)
+
+
+@dataclass(frozen=True)
+class PlacesWanted:
+    """The options that decide where links are: of a back end, of an IP version, in a namespace."""
+
+    options: StoryOptions
+    backend: Backend | None
+    family: Family
+    namespace: netns.Namespace | None
+
+    def places(self, controller: Controller) -> Places:
+        """The places for stories; those for lines if these are wanted or nothing else is possible.
+
+        Raises:
+            ModuleError: an option needs stories, and there can be none.
+            IpttctlError: only chains are wanted as lines, and the module may not go there.
+        """
+        if self.options.lines:
+            return self._of_lines(controller)
+        if why := _why_no_stories(controller):
+            return self.instead(controller, why)
+        return Places(list(_story_places(self.backend, self.family)), stories=True)
+
+    def instead(self, controller: Controller, why: str) -> Places:
+        """The places for lines, where there can be no stories; says so.
+
+        Raises:
+            ModuleError: an option needs stories.
+        """
+        if self.options.of_stories_alone:
+            raise ModuleError(f"no stories can be told: {why}", "use --lines")
+        note(f"no stories can be told, so here are lines: {why}")
+        return self._of_lines(controller)
+
+    def _of_lines(self, controller: Controller) -> Places:
+        follow = bool(self.options.lines and self.options.follow)
+        hooks = _line_places(controller, self.backend, self.family, self.namespace, follow=follow)
+        return Places(list(hooks), stories=False)
+
+
+def _why_no_stories(controller: Controller) -> str:
+    """The reason why packets cannot be followed everywhere; empty if they can.
+
+    Where the module's walks are not verified yet, that is done first.
+    """
+    if Feature.JOURNEYS not in controller.features:
+        return "the module that is loaded cannot follow packets"
+    try:
+        verified(controller, spine=True)
+    except IpttctlError as error:
+        return str(error)
+    return ""
+
+
+def _story_places(backend: Backend | None, family: Family) -> Iterator[Hook]:
+    """The hooks for stories: the journey first, then those that are on it.
+
+    They are everywhere, whatever namespace is traced: the entry program chooses packets, which are
+    followed into other namespaces then.
+    """
+    yield JourneyHook()
+    yield SpineHook()
+    if backend is not Backend.LEGACY:
+        yield ChainHook()
+    if backend is not Backend.NFT:
+        yield TableHook(family)
+
+
+def _line_places(
+    controller: Controller,
+    backend: Backend | None,
+    family: Family,
+    namespace: netns.Namespace | None,
+    *,
+    follow: bool = False,
+) -> Iterator[Hook]:
+    """The hooks for lines; chains only where the module may walk through them.
+
+    Those are chains of a namespace, if one was chosen and packets are not followed into others:
+    packets elsewhere pay nothing. Tables have no such place; there the entry program chooses.
+
+    Raises:
+        IpttctlError: only chains are wanted, and the module may not.
+    """
+    if follow:
+        yield JourneyHook()
+    if backend is not Backend.NFT:
+        yield TableHook(family)
+    if backend is Backend.LEGACY:
+        return
+    try:
+        verified(controller, ", or --backend legacy")
+    except IpttctlError as error:
+        if backend is Backend.NFT:
+            raise
+        note(f"rules of nftables are not seen: {error}")
+    else:
+        yield ChainHook(netns=None if follow else namespace)
+
+
+def tell_no_rules(namespace: str | None, backend: Backend | None) -> None:
+    """Say where no back end that is watched holds a rule.
+
+    That is the namespace chosen. Without one it is ours, and those that have names.
+    """
+    if namespace is not None:
+        with suppress(IpttctlError), netns.find(namespace) as found:
+            _tell(_no_rules(found, backend), f"network namespace {namespace}")
+        return
+    with suppress(IpttctlError, OSError), netns.Namespace(netns.OWN) as found:
+        _tell(_no_rules(found, backend), "this network namespace")
+    without: dict[str, list[str]] = {}
+    for found in islice(netns.named(), _MOST_ASKED):
+        if found.inode != netns.own() and (sentence := _no_rules(found, backend)):
+            without.setdefault(sentence, []).append(word(found.path.name))
+    for sentence, where in without.items():
+        _tell(sentence, f"network namespace{'s' if len(where) > 1 else ''} {_listed(where)}")
+
+
+def _tell(sentence: str | None, where: str) -> None:
+    if sentence:
+        note(sentence.format(where=where))
+
+
+def _no_rules(namespace: netns.Namespace, backend: Backend | None) -> str | None:
+    """The sentence on a namespace, with ``{where}`` in its place; None if rules are seen there."""
+    try:
+        held = backends.holders(namespace.fileno())
+    except (IpttctlError, OSError):
+        # it went, or may not be asked
+        return None
+    if backend is None and not held.legacy and not held.nft:
+        return "no rules in {where}: neither iptables-legacy nor nftables holds any"
+    if backend is Backend.LEGACY and not held.legacy:
+        others = "; nftables holds some" if held.nft else ""
+        return f"iptables-legacy holds no rules in {{where}}{others}"
+    if backend is Backend.NFT and not held.nft:
+        others = "; iptables-legacy holds some" if held.legacy else ""
+        return f"nftables holds no rules in {{where}}{others}"
+    return None
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a sentence, the first few of them."""
+    if len(names) <= _MOST_NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The stories that ``trace`` tells of its links' events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from ipttctl.cli.output import totals
+from ipttctl.cli.printing import note
+from ipttctl.cli.story_forms import StoryForm
+from ipttctl.cli.story_options import StoryOptions
+from ipttctl.cli.story_sources import StoryNames
+from ipttctl.cli.view import LinkEvents
+from ipttctl.events.records import EventRecord
+from ipttctl.link.limits import LeftOut
+from ipttctl.link.losses import Losses
+from ipttctl.show.render_text import left_out_text
+from ipttctl.show.story_totals import StoryTotals, story_totals_line
+from ipttctl.stories.assemble import SETTLE, StoryAssembler
+from ipttctl.stories.model import Story, is_drop
+from ipttproto import JoinedBatches
+
+_TICK: Final = SETTLE / 1_000_000_000
+"""Seconds between two looks for stories that are due."""
+
+
+class StoryView(LinkEvents):
+    """Joins events into stories, and shows those that are wanted as they end."""
+
+    def __init__(
+        self,
+        form: StoryForm,
+        options: StoryOptions,
+        names: StoryNames,
+        links: Collection[int],
+        count: int | None,
+        *,
+        clear: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Show ``count`` stories at most, of the events of ``links``.
+
+        ``clear`` is called before anything is printed.
+        """
+        super().__init__(links)
+        self._form = form
+        self._drops = options.drops
+        self._names = names
+        self._count = count
+        self._clear = clear
+        self._assembler = StoryAssembler(patience=options.patience_ns)
+        self._open = 0
+        self.told = 0
+        """Stories that were shown."""
+        self.passed_over = 0
+        """Stories that were not wanted."""
+
+    @property
+    def full(self) -> bool:
+        """Whether ``count`` stories were shown."""
+        return self._count is not None and self.told >= self._count
+
+    @property
+    def waiting(self) -> int:
+        """Number of stories that have not ended."""
+        return self._assembler.open_stories
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds until stories may be due, or the form."""
+        times = [self._form.timeout, _TICK if self.waiting else None]
+        return min((one for one in times if one is not None), default=None)
+
+    @property
+    def progress(self) -> str | None:
+        """A sentence on what is followed; None once a story was shown."""
+        if self.told:
+            return None
+        if self.passed_over:
+            return f"watching, {_packets(self.passed_over)} ended without a drop"
+        if not self.waiting:
+            return "watching, no packet yet"
+        return f"watching, {_packets(self.waiting)} followed, nothing ended yet"
+
+    def idle(self) -> None:
+        """Tell stories that are due: nothing has come of their packets, and all was read."""
+        self._tell(self._assembler.due(time.monotonic_ns()))
+        self._form.idle()
+
+    def end(self) -> None:
+        """Tell all stories that are left."""
+        if not self.full:
+            # those that have ended; no event of theirs can come any more
+            self._tell(self._assembler.due(time.monotonic_ns() + SETTLE))
+        self._open = self.waiting
+        self._tell(self._assembler.flush())
+        self._clear()
+        self._form.end()
+
+    def totals(
+        self, losses: Losses, left_out: LeftOut, *, unfollowed: int = 0, lost_sight: int = 0
+    ) -> None:
+        """Print numbers of stories, then events, packets and losses."""
+        counts = StoryTotals(
+            told=self.told,
+            passed_over=self.passed_over,
+            open=self._open,
+            unfinished=self._assembler.unfinished,
+            late=self._assembler.late,
+            unfollowed=unfollowed,
+            lost_sight=lost_sight,
+        )
+        note(story_totals_line(counts))
+        totals(self.events, None, losses, left_out)
+
+    def _take(self, events: JoinedBatches) -> None:
+        if not events or self.full:
+            return
+        self.events += len(events)
+        self._names.learn(events)
+        self._tell(self._assembler.add_events(events))
+
+    def _tell(self, stories: list[Story]) -> None:
+        """Show the wanted ones of stories that were told."""
+        wanted = list(filter(is_drop, stories)) if self._drops else stories
+        self.passed_over += len(stories) - len(wanted)
+        if self._count is not None:
+            wanted = wanted[: self._count - self.told]
+        if wanted:
+            self.told += len(wanted)
+            self._clear()
+            self._form.show(wanted)
+
+    def _tell_left_out(self, record: EventRecord) -> None:
+        self._clear()
+        note(f"link {record.link}: {left_out_text(LeftOut.from_record(record))} so far")
+
+
+def _packets(number: int) -> str:
+    return "1 packet" if number == 1 else f"{number} packets"

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Journeys: packets under their numbers, from hook to hook and from namespace to namespace.
+
+left eth0 10.77.1.2 --- r1 10.77.1.1 router r2 10.77.2.1 --- eth0 10.77.2.2 right
+"""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ipttctl.bpf.drop_reasons import DropReasons
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.errors import KernelError
+from ipttctl.events.records import EventRecord, decode_events
+from ipttctl.families import hook_name
+from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.journey import JourneyHook
+from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.spine import SpineHook
+from ipttctl.hooks.table import TableHook
+from ipttctl.link.controller import Controller
+from ipttctl.link.limits import Limits
+from ipttctl.link.model import Link, ProgramSet
+from ipttctl.stories.assemble import StoryAssembler
+from ipttctl.stories.model import DeviceStep, EndKind, Passage, SocketStep, Story, TunnelStep
+from ipttproto import Kind, Slot
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support import assembler as asm
+from tests.kernel.support.cli import running
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
+from tests.kernel.support.network import Namespace, Network, event, ip_batch, network
+
+COUNTING = """
+table ip f {
+    chain in { type filter hook input priority 0; counter; }
+    chain out { type filter hook output priority 0; counter; }
+}
+"""
+ROUTER = """
+table ip t {
+    chain pre { type nat hook prerouting priority dstnat; udp dport 9 dnat to 10.77.2.2:10; }
+    chain forward { type filter hook forward priority filter; udp dport 11 drop; counter; }
+    chain post {
+        type nat hook postrouting priority srcnat;
+        oifname "r2" meta l4proto udp masquerade;
+    }
+}
+"""
+
+
+def nft(where: Namespace, text: str) -> None:
+    run("ip", "netns", "exec", where.name, "nft", "-f", "-", text=text)
+
+
+@pytest.fixture
+def three() -> Iterator[Network]:
+    with network("j") as made:
+        for where in (made.left, made.right):
+            nft(where, COUNTING)
+        nft(made.router, ROUTER)
+        # the neighbours are known from here on
+        made.left.ping("10.77.2.2", "-c", "1")
+        yield made
+
+
+class Journey:
+    """Links at all hooks, on one journey, and the stories of their packets."""
+
+    def __init__(self, controller: Controller, program: int) -> None:
+        self._controller = controller
+        self._program = program
+        self._links: list[int] = []
+        self.link = self._made(JourneyHook(), {})
+        self.events: list[EventRecord] = []
+        self.stories: list[Story] = []
+
+    def follow(self, expression: str | None, *hooks: Hook, **options: Any) -> Link:
+        """Follow packets from these hooks on, by default from all."""
+        bytecode = None if expression is None else compile_filter(expression)
+        for hook in hooks or (SpineHook(), ChainHook(), TableHook()):
+            made = self._made(hook, {"filter": bytecode, **options}, self.link.id)
+            assert made.journey == self.link.id
+        return made
+
+    def _made(self, hook: Hook, options: dict[str, Any], journey: int | None = None) -> Link:
+        slots: dict[Slot, int] = dict.fromkeys(hook.SLOTS, self._program)
+        slots.pop(Slot.ENTRY, None)
+        link = self._controller.attach(hook, ProgramSet(slots, **options), journey=journey)
+        self._links.append(link.id)
+        return link
+
+    def end(self) -> JourneyHook:
+        """Detach the links; the journey as it was before."""
+        hook = self._controller.link(self.link.id).hook
+        assert isinstance(hook, JourneyHook)
+        for link in reversed(self._links):
+            self._controller.detach(link)
+        return hook
+
+
+@contextmanager
+def following(
+    controller: Controller, make_program: MakeProgram, expression: str | None, *hooks: Hook
+) -> Iterator[Journey]:
+    """Follow packets meanwhile; their stories are there afterwards, in their order."""
+    assembler = StoryAssembler()
+    with controller.events() as events:
+        journey = Journey(controller, make_program(asm.returning(1)).fd)
+        journey.follow(expression, *hooks)
+        yield journey
+        hook = journey.end()
+        for batch in events.drain():
+            records = decode_events(batch)
+            journey.events += records
+            journey.stories += assembler.add(records)
+        assert not hook.unfollowed
+        assert not hook.lost
+    journey.stories += assembler.flush()
+    journey.stories.sort(key=lambda story: story.began)
+
+
+def send(address: str, port: int, size: int = 1) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        # without the flag that forbids fragments
+        sender.setsockopt(socket.IPPROTO_IP, 10, 0)
+        sender.sendto(b"x" * size, (address, port))
+
+
+def receive(port: int, ready: Any, done: Any) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("", port))
+        ready.set()
+        done.wait(60)
+
+
+def told(story: Story) -> list[str]:
+    """The steps and the end of a story, a word or two for each."""
+    words = []
+    for step in story.steps:
+        if isinstance(step, Passage):
+            record = story.record(step.first)
+            words.append(hook_name(record.pf, record.hook))
+        elif isinstance(step, DeviceStep):
+            record = story.record(step.at)
+            device = record.out_name if step.sent else record.in_name
+            words.append(f"{'to' if step.sent else 'from'} {device.rstrip(bytes(1)).decode()}")
+        elif isinstance(step, TunnelStep):
+            words.append("unpacked" if step.removed else "packed")
+        elif isinstance(step, SocketStep):
+            words.append("socket")
+    return [*words, str(story.end.kind)]
+
+
+#: the function is another one in 7.3
+NO_SOCKET = {("NO_SOCKET", "__udp4_lib_rcv"), ("NO_SOCKET", "udp_rcv")}
+
+FORWARDED = ["output", "postrouting", "to eth0", "from r1", "prerouting", "forward"]
+ARRIVED = [*FORWARDED, "postrouting", "to r2", "from eth0", "input"]
+
+
+def reason(story: Story) -> tuple[str | None, str]:
+    """The kernel's reason for a drop, and the function."""
+    names = DropReasons.of_kernel()
+    end = story.record(story.end.at)
+    return names.name(end.verdict_data) if names else None, end.chain.rstrip(b"\0").decode()
+
+
+def test_a_packet_is_followed_through_namespaces_and_nat(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    ready, done = event(), event()
+    process = three.right.start(receive, 10, ready, done)
+    assert ready.wait(60)
+    with following(controller, make_program, "udp port 9 or udp port 11 or udp port 12") as journey:
+        for address, port in (("10.77.1.1", 9), ("10.77.2.2", 11), ("10.77.2.2", 12)):
+            three.left.call(send, address, port)
+    done.set()
+    process.join()
+    delivered, dropped, unwanted = journey.stories
+    # the filter does not know it by its new addresses
+    assert told(delivered) == [*ARRIVED, "socket", "delivered"]
+    at_socket = delivered.record(delivered.end.at)
+    assert (at_socket.kind, at_socket.dport, at_socket.verdict_data) == (Kind.JOURNEY_SOCKET, 10, 0)
+    assert at_socket.rule_handle
+    assert told(dropped) == [*FORWARDED, "dropped_by_rule"]
+    assert dropped.end.blame is not None
+    assert dropped.record(dropped.end.blame).chain.rstrip(b"\0") == b"forward"
+    assert told(unwanted) == [*ARRIVED, "dropped_by_kernel"]
+    assert reason(unwanted) in NO_SOCKET
+
+
+def test_without_the_spine_it_is_followed_from_its_first_chain(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    with following(controller, make_program, "udp port 9", ChainHook()) as journey:
+        three.left.call(send, "10.77.1.1", 9)
+    [story] = journey.stories
+    assert len({one.packet for one in journey.events}) == 1
+    assert story.end.kind is EndKind.KERNEL
+    assert [one.dport for one in journey.events if one.chain == b"in"]
+
+
+def test_a_copy_is_a_branch(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    nft(
+        three.router,
+        "table ip c { chain pre { type filter hook prerouting priority 0; "
+        "udp dport 12 dup to 10.77.2.2; }; }",
+    )
+    with following(controller, make_program, "udp port 12") as journey:
+        three.left.call(send, "10.77.2.2", 12)
+    [story] = journey.stories
+    assert told(story) == [*ARRIVED, "dropped_by_kernel"]
+    [copy] = story.shown_branches()
+    assert copy.copy_of == story.number
+    assert told(copy)[-3:] == ["from eth0", "input", "dropped_by_kernel"]
+
+
+def test_a_tunnel(three: Network, controller: Controller, make_program: MakeProgram) -> None:
+    for where, near, far in ((three.left, "1", "2"), (three.right, "2", "1")):
+        ip_batch(
+            where.name,
+            f"tunnel add tun1 mode ipip local 10.77.{near}.2 remote 10.77.{far}.2",
+            f"address add 10.5.0.{near}/24 dev tun1",
+            "link set tun1 up",
+        )
+    with following(controller, make_program, "udp port 24") as journey:
+        three.left.call(send, "10.5.0.2", 24)
+    [story] = journey.stories
+    words = told(story)
+    assert words[:4] == ["output", "postrouting", "to tun1", "packed"]
+    assert "unpacked" in words, words
+    assert words[-3:] == ["from tun1", "input", "dropped_by_kernel"]
+
+
+def test_fragments_are_parts(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    with following(controller, make_program, "udp port 12 or (ip[6:2] & 0x1fff != 0)") as journey:
+        three.left.call(send, "10.77.2.2", 12, 3000)
+
+    def tree(story: Story) -> Iterator[Story]:
+        yield story
+        for branch in story.branches:
+            yield from tree(branch)
+
+    parts = [part for story in journey.stories for part in tree(story)]
+    assert len({part.number for part in parts}) == len(parts)
+    assert {part.copy_of for part in parts if part.copy_of} <= {part.number for part in parts}
+    # the whole is refused where it arrives
+    assert {reason(part) for part in parts} & NO_SOCKET
+
+
+@pytest.mark.parametrize(
+    ("address", "function"), [("10.98.2.2", "ip_error"), ("10.99.9.9", "ip_error")]
+)
+def test_no_route(
+    three: Network,
+    controller: Controller,
+    make_program: MakeProgram,
+    address: str,
+    function: str,
+) -> None:
+    ip_batch(three.router.name, "route add blackhole 10.98.0.0/16")
+    with following(controller, make_program, "udp port 12") as journey:
+        three.left.call(send, address, 12)
+    [story] = journey.stories
+    assert told(story)[-2:] == ["prerouting", "dropped_by_kernel"]
+    assert reason(story)[1] == function
+
+
+def test_links_leave_a_journey_that_ends(controller: Controller, make_program: MakeProgram) -> None:
+    journey = Journey(controller, make_program(asm.returning(1)).fd)
+    link = journey.follow("udp", TableHook())
+    controller.detach(journey.link.id)
+    assert controller.link(link.id).journey is None
+    controller.detach(link.id)
+
+
+def test_what_is_refused(controller: Controller, make_program: MakeProgram) -> None:
+    program = make_program(asm.returning(1)).fd
+    of_table = ProgramSet({Slot.EXIT: program})
+    of_step = ProgramSet({Slot.STEP: program})
+    table = controller.attach(TableHook(), of_table)
+    filtered = ProgramSet({Slot.STEP: program}, compile_filter("udp"))
+    limited = ProgramSet({Slot.STEP: program}, limits=Limits(sample=2))
+    choosing = "links at other hooks choose"
+    cases: tuple[tuple[Hook, ProgramSet, int | None, int, str], ...] = (
+        (TableHook(), of_table, 4000, errno.ENOENT, "there is no such link"),
+        (TableHook(), of_table, table.id, errno.EINVAL, "another hook than journey"),
+        (JourneyHook(), of_step, table.id, errno.EINVAL, "is on no other"),
+        (JourneyHook(), of_table, None, errno.EINVAL, "the slot step, and no other"),
+        (JourneyHook(), filtered, None, errno.EINVAL, choosing),
+        (JourneyHook(), limited, None, errno.EINVAL, choosing),
+    )
+    for hook, programs, journey, error, sentence in cases:
+        with pytest.raises(KernelError, match=sentence) as refused:
+            controller.attach(hook, programs, journey=journey)
+        assert refused.value.errno == error
+    kept = "persistent"
+    for hook, programs, at in ((JourneyHook(), of_step, None), (TableHook(), of_table, table.id)):
+        with pytest.raises(KernelError, match=kept):
+            controller.attach(hook, programs, journey=at, persistent=True)
+    packet = NfHook.parse("nf:inet4/local_in@raw")
+    made = controller.attach(JourneyHook(), of_step)
+    with pytest.raises(KernelError):
+        controller.attach(packet, ProgramSet({Slot.PACKET: program}), journey=made.id)
+    with pytest.raises(KernelError):
+        controller.release(made.id)
+    assert [link.id for link in controller.links()] == [table.id, made.id]
+
+
+def test_as_many_journeys_as_can_be(controller: Controller, make_program: MakeProgram) -> None:
+    programs = ProgramSet({Slot.STEP: make_program(asm.returning(1)).fd})
+    made = [controller.attach(JourneyHook(), programs) for _ in range(32)]
+    with pytest.raises(KernelError, match="as many journeys as can be") as refused:
+        controller.attach(JourneyHook(), programs)
+    assert refused.value.errno == errno.ENOSPC
+    controller.detach(made[7].id)
+    controller.attach(JourneyHook(), programs)
+
+
+def test_limits_choose_for_all_links(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    with controller.events() as events:
+        journey = Journey(controller, make_program(asm.returning(1)).fd)
+        journey.follow("udp port 12", limits=Limits(sample=3))
+        for _ in range(60):
+            three.left.call(send, "10.77.2.2", 12)
+        wait_for(lambda: controller.link(journey.link.id).stats.events, what="events")
+        journey.end()
+        records = [r for batch in events.drain() for r in decode_events(batch) if r.packet]
+    packets: dict[int, set[int]] = {}
+    for record in records:
+        packets.setdefault(record.packet, set()).add(record.kind)
+    assert 0 < len(packets) < 60
+    # each of them whole: nothing of the others
+    whole = {Kind.SPINE_EXIT, Kind.CHAIN_EXIT, Kind.JOURNEY_SENT, Kind.JOURNEY_DROPPED}
+    assert all(whole <= kinds for kinds in packets.values())
+
+
+def test_the_command_tells_stories(three: Network) -> None:
+    with running("trace", "-c", "2", "udp port 9 or udp port 11") as trace:
+        trace.wait_for_text("tracing: links")
+        three.left.call(send, "10.77.1.1", 9)
+        three.left.call(send, "10.77.2.2", 11)
+        assert trace.process.wait(COMMAND_TIMEOUT) == 0
+    told_now = " ".join(trace.out().split())
+    assert "nft ip t pre 1 udp dport 9 dnat to 10.77.2.2:10 > 10.77.2.2:10" in told_now
+    assert re.search(r"dropped: no socket \(NO_SOCKET in (__udp4_lib_rcv|udp_rcv)\)", told_now)
+    assert 'dropped by nft ip t forward 1 "udp dport 11 drop"' in told_now
+
+
+def test_nothing_is_left_of_a_killed_owner(
+    controller: Controller, make_program: MakeProgram
+) -> None:
+    programs = ProgramSet({Slot.STEP: make_program(asm.returning(1)).fd})
+
+    def hold(ready: Any) -> None:
+        with Controller() as owner:
+            journey = Journey(owner, make_program(asm.returning(1)).fd)
+            journey.follow("udp")
+            ready.set()
+            signal.pause()
+
+    ready = event()
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(ready,))
+    process.start()
+    assert ready.wait(60)
+    assert len(controller.links()) == 4
+    process.kill()
+    process.join()
+    wait_for(lambda: not controller.links(), what="the links are gone")
+    # as many are free as before
+    made = [controller.attach(JourneyHook(), programs) for _ in range(32)]
+    assert len(made) == 32
+
+
+def test_an_answered_ping_and_one_whose_time_ran_out(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    with following(controller, make_program, "icmp") as journey:
+        three.left.ping("10.77.2.2", "-c", "1")
+        three.left.ping("10.77.2.2", "-c", "1", "-t", "1", "-W", "1", check=False)
+    request, reply, lost, told_off = journey.stories
+    assert told(request)[-1] == "consumed"
+    # the socket has a copy
+    assert told(reply)[-1] == "consumed"
+    assert told(reply.shown_branches()[0])[-1] == "delivered"
+    assert told(lost)[-2:] == ["prerouting", "dropped_by_kernel"]
+    assert reason(lost) == ("IP_INHDR", "ip_forward")
+    assert told(told_off)[-1] == "consumed"

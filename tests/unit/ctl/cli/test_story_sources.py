@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The names in stories: processes are looked up when their events come, not when they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from ipttctl.cli.rule_texts import RuleTexts
+from ipttctl.cli.story_sources import StoryNames
+from ipttctl.events.records import EventRecord
+from ipttctl.show.rule import Rule
+from ipttctl.stories.assemble import StoryAssembler
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.who import Who
+from ipttproto import Kind
+from tests.unit.ctl.stories.packets import Traveller, joined
+
+
+class _Who:
+    """A look at processes, of which none is there for long."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.sockets: list[tuple[int, int | None]] = []
+
+    def sender(self, pid: int, moment: int) -> str | None:
+        self.asked.append((pid, moment))
+        return f"curl (pid {pid})" if pid == 7 else None
+
+    def receiver(self, inode: int, moment: int, uid: int | None) -> str | None:
+        del moment
+        self.sockets.append((inode, uid))
+        return "nginx (pid 31)" if inode == 4711 else None
+
+
+class _Rules:
+    """Texts of rules, which are those of the moment at which they are asked for first."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, int]] = []
+
+    def of(self, records: Sequence[EventRecord]) -> Sequence[Rule | None]:
+        self.asked += [(record.chain, record.rulenum) for record in records]
+        return [None] * len(records)
+
+
+def names(who: _Who) -> StoryNames:
+    return StoryNames(cast(Who, who), NamespaceNames([]), None)
+
+
+def test_senders_are_looked_up_once_for_events_that_come_together() -> None:
+    who = _Who()
+    packet = Traveller()
+    for pid in (7, 0, 8, 7):
+        packet.received("eth0", pid=pid)
+    names(who).learn(joined(packet.events))
+    times = [one["time"] for one in packet.events]
+    assert who.asked == [(7, times[3]), (8, times[2])]
+
+
+def test_nobody_is_looked_for_where_there_is_no_sender() -> None:
+    who = _Who()
+    packet = Traveller()
+    packet.received("eth0")
+    names(who).learn(joined(packet.events))
+    assert not who.asked
+
+
+def test_sockets_and_senders_have_texts() -> None:
+    who = _Who()
+    sources = names(who).sources
+    packet = Traveller(pid=7)
+    packet.received("eth0")
+    packet.socket(4711, uid=33)
+    packet.freed()
+    assembler = StoryAssembler()
+    [story] = [*assembler.add_events(joined(packet.events)), *assembler.flush()]
+    assert sources.sender
+    assert sources.socket
+    assert sources.sender(story.record(0)) == "curl (pid 7)"
+    at = story.end.socket
+    assert at is not None
+    assert sources.socket(story.record(at)) == "nginx (pid 31)"
+    assert who.sockets == [(4711, 33)]
+    others: Any = story.record(0)._replace(pid=8)
+    assert sources.sender(others) is None
+
+
+def test_reasons_of_drops_are_read_at_the_first_one() -> None:
+    reason = names(_Who()).sources.reason
+    assert reason
+    assert reason(0xFFFE) is None
+
+
+def test_rules_are_looked_up_when_their_first_event_comes() -> None:
+    rules = _Rules()
+    sources = StoryNames(cast(Who, _Who()), NamespaceNames([]), cast(RuleTexts, rules))
+    packet = Traveller()
+    packet.received("eth0")
+    packet.nft(Kind.CHAIN_RULE, "input", 2)
+    packet.legacy(Kind.RULE, "filter", "INPUT", 1)
+    packet.nft(Kind.CHAIN_RULE, "input", 2)
+    packet.legacy(Kind.EXIT, "filter", "INPUT", verdict=1)
+    sources.learn(joined(packet.events))
+    assert rules.asked == [(b"input", 2), (b"INPUT", 1)]
+    sources.learn(joined(packet.events))
+    assert len(rules.asked) == 2
+    # the same rule of another ruleset may be another one
+    packet.nft(Kind.CHAIN_RULE, "input", 2, ruleset=9)
+    sources.learn(joined(packet.events))
+    assert rules.asked[2:] == [(b"input", 2)]

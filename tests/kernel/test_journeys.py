@@ -397,7 +397,7 @@ def test_an_answered_ping_and_one_whose_time_ran_out(
     request, reply, lost, told_off = journey.stories
     assert told(request)[-1] == "consumed"
     # the socket has a copy
-    assert told(reply)[-1] == "consumed"
+    assert told(reply)[-1] == "consumed", reason(reply)
     assert told(reply.shown_branches()[0])[-1] == "delivered"
     assert told(lost)[-2:] == ["prerouting", "dropped_by_kernel"]
     assert reason(lost) == ("IP_INHDR", "ip_forward")

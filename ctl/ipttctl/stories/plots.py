@@ -19,7 +19,7 @@ _MOST_PLOTS: Final = 1 << 14
 """Most plots that are kept for the next packets."""
 
 
-_ICMP: Final = frozenset({b"icmp_rcv", b"icmpv6_rcv"})
+_ICMP: Final = frozenset({b"icmp_rcv", b"icmpv6_rcv", b"ping_rcv"})
 """Functions that look for a socket for an ICMP message."""
 
 _NONE: Final[dict[int, Named]] = {}

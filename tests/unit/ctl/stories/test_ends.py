@@ -198,7 +198,8 @@ def test_a_queue_that_a_packet_came_back_from_is_no_end() -> None:
 
 
 def test_an_icmp_message_of_which_sockets_got_copies() -> None:
-    for function, kind in (("icmp_rcv", EndKind.CONSUMED), ("udp_rcv", EndKind.KERNEL)):
+    ends = {"icmp_rcv": EndKind.CONSUMED, "ping_rcv": EndKind.CONSUMED, "udp_rcv": EndKind.KERNEL}
+    for function, kind in ends.items():
         packet = at_input()
         packet.leave()
         copy = Traveller(2, packet.time)

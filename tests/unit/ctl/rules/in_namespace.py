@@ -15,6 +15,10 @@ import sys
 
 from tests.kernel.support.kube_rulesets import TARGET, services
 
+# The kernel bounds the ICMP errors of a moment, so that a rejection may be kept back; the SYN is sent
+# again after 1, 2 and 4 s.
+_PATIENCE_S = 10
+
 _NETWORK = (
     ("link", "set", "lo", "up"),
     ("link", "add", "out", "type", "veth", "peer", "name", "far"),
@@ -45,7 +49,7 @@ def main() -> None:
 def _connect(address: str, port: int, listener: socket.socket) -> str:
     """Where a connection arrives; ``rejected``, or another error."""
     try:
-        with socket.create_connection((address, port), timeout=1):
+        with socket.create_connection((address, port), timeout=_PATIENCE_S):
             accepted, _ = listener.accept()
             with accepted:
                 host, at = accepted.getsockname()

@@ -8,7 +8,7 @@ from typing import Final
 
 from ipttctl.bpf.drop_reasons import DropReasons
 from ipttctl.cli.rule_texts import RuleTexts
-from ipttctl.events.records import EventRecord, decode_event
+from ipttctl.events.records import decode_event
 from ipttctl.show.story_words import ReasonOf, StorySources
 from ipttctl.stories.steps import OF_RULES
 from ipttctl.system.namespace_names import NamespaceNames
@@ -43,8 +43,8 @@ class StoryNames:
         self.sources = StorySources(
             rules=rules.of if rules else None,
             names=names,
-            sender=self._sender,
-            socket=self._socket,
+            sender=who.sender,
+            socket=who.receiver,
             reason=_reasons(),
         )
 
@@ -77,14 +77,6 @@ class StoryNames:
         records = [decode_event(events, at) for at in new.values() if kinds[at] in OF_RULES]
         if records:
             rules.of(records)
-
-    def _sender(self, record: EventRecord) -> str | None:
-        found = self._who.sender(record.pid, record.time)
-        return None if found is None else str(found)
-
-    def _socket(self, record: EventRecord) -> str | None:
-        found = self._who.receiver(record.rule_handle, record.time, record.verdict_data)
-        return None if found is None else str(found)
 
 
 def _reasons() -> ReasonOf:

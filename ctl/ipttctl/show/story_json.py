@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from ipttctl.escape import Escaped
@@ -12,37 +14,27 @@ from ipttctl.events.records import EventRecord
 from ipttctl.families import family_name, nft_family_name
 from ipttctl.show.render_json import dumps, rule_values
 from ipttctl.show.rule import Rule
+from ipttctl.show.story_plots import PlotForms, Rules, StepForm
 from ipttctl.show.story_words import (
+    Part,
     StorySources,
     came_in,
     end_words,
     is_reject,
     protocol_name,
-    rule_ats,
+    sender_of,
+    socket_of,
+    socket_words,
     version_at,
 )
-from ipttctl.stories.model import (
-    BranchStep,
-    Consultation,
-    DeviceStep,
-    EndKind,
-    FunctionCall,
-    PacketChange,
-    PacketField,
-    Passage,
-    Plot,
-    RouteStep,
-    RuleStep,
-    SocketStep,
-    Story,
-    StoryStep,
-    TunnelStep,
-)
-from ipttctl.stories.occurrences import freed
+from ipttctl.stories import model
+from ipttctl.stories.model import EndKind, PacketField, Plot, Story
+from ipttctl.stories.occurrences import Headers, freed
 from ipttctl.stories.steps import OF_NFT
+from ipttctl.system.who import Participant, Receiver
 from ipttproto import EventFlag, Kind, Verdict
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the objects. Keys may be added without another one."""
 
 _NUMBERS: Final[Mapping[PacketField, Callable[[EventRecord], int]]] = {
@@ -55,7 +47,7 @@ _NUMBERS: Final[Mapping[PacketField, Callable[[EventRecord], int]]] = {
 }
 
 Values = dict[str, Any]
-Rules = Mapping[int, Rule | None]
+"""An object. A value that is a function gives the JSON text of the value for one story."""
 
 
 class StoryJson:
@@ -64,153 +56,187 @@ class StoryJson:
     def __init__(self, sources: StorySources | None = None) -> None:
         """Take names and rules from ``sources``."""
         self._sources = sources or StorySources()
+        self._parts = PlotForms(self._made, self._sources)
 
     def lines(self, stories: Sequence[Story]) -> list[Escaped]:
         """The lines for stories."""
-        return [Escaped(dumps(story_object(story, self._sources))) for story in stories]
+        self._parts.learn(stories)
+        return [Escaped(self._line(story)) for story in stories]
+
+    def _made(self, plot: Plot, rules: Rules) -> list[Part]:
+        return list(_joined(_texts(_PlotJson(plot, rules, self._sources, self._line).values())))
+
+    def _line(self, story: Story) -> str:
+        """The line of a story, or of a branch, whose plot is known."""
+        parts = self._parts[story.plot]
+        return "".join([part if isinstance(part, str) else part(story) for part in parts])
 
 
-def story_object(story: Story, sources: StorySources | None = None) -> Values:
+def story_object(story: Story, sources: StorySources | None = None) -> dict[str, Any]:
     """A story as an object. Keys that do not apply are null."""
-    return _StoryObject(story, sources or StorySources()).values()
+    [line] = StoryJson(sources).lines([story])
+    found: dict[str, Any] = json.loads(line)
+    return found
 
 
-class _StoryObject:
-    def __init__(self, story: Story, sources: StorySources) -> None:
-        self._story = story
-        self._plot = story.plot
-        self._sources = sources
-        self._rules = _rules(story.plot, sources)
+def _texts(value: object) -> Iterator[Part]:
+    """The JSON text of a value, in pieces: functions in it stay as they are."""
+    match value:
+        case dict():
+            yield "{"
+            for place, (key, one) in enumerate(value.items()):
+                yield f"{',' if place else ''}{dumps(key)}:"
+                yield from _texts(one)
+            yield "}"
+        case list():
+            yield "["
+            for place, one in enumerate(value):
+                yield "," if place else ""
+                yield from _texts(one)
+            yield "]"
+        case _ if callable(value):
+            yield value
+        case _:
+            yield dumps(value)
+
+
+def _joined(parts: Iterator[Part]) -> Iterator[Part]:
+    """Parts with as few texts as possible."""
+    text: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            text.append(part)
+            continue
+        if text:
+            yield "".join(text)
+            text = []
+        yield part
+    yield "".join(text)
+
+
+class _PlotJson(StepForm[Values]):
+    """Makes the object of a plot."""
+
+    def __init__(
+        self, plot: Plot, rules: Rules, sources: StorySources, branch: Callable[[Story], str]
+    ) -> None:
+        """``branch`` gives the text of a branch."""
+        super().__init__(plot, rules, sources)
+        self._branch = branch
 
     def values(self) -> Values:
-        story, plot = self._story, self._plot
-        first = plot.record(0)
-        sender = None
-        if first.flags & EventFlag.PID and self._sources.sender:
-            sender = self._sources.sender(story.first)
+        plot = self.plot
+        first, end = plot.record(0), plot.end.at
+        has_pid = bool(first.flags & EventFlag.PID)
         return {
             "type": "story",
             "format": FORMAT,
-            "packet": story.number,
-            "copy_of": story.copy_of or None,
-            "time_ns": story.began + story.clock_offset,
-            "monotonic_ns": story.began,
-            "duration_ns": story.ended - story.began,
+            "packet": lambda story: str(story.number),
+            "copy_of": lambda story: str(story.copy_of or "null"),
+            "time_ns": lambda story: str(story.times[0] + story.clock_offset),
+            "monotonic_ns": lambda story: str(story.times[0]),
+            "duration_ns": lambda story: str(story.times[end] - story.times[0]),
             **self._place(0),
             "in_device": describe.text(first.in_name) or None if came_in(plot) else None,
-            "pid": first.pid if first.flags & EventFlag.PID else None,
-            "sender": sender,
+            "pid": first.pid if has_pid else None,
+            "sender": self._sender if has_pid and self.sources.sender else None,
             "headers": self._headers(0),
-            "steps": [self._step(step) for step in story.steps],
+            "steps": list(self.of_steps()),
             "folded_branches": len(plot.folded),
             "end": self._end(),
         }
 
+    def _sender(self, story: Story) -> str:
+        return _process(sender_of(story, self.sources))
+
     def _place(self, at: int) -> Values:
-        record, names = self._plot.record(at), self._sources.names
-        name = names.name(record.netns_cookie, self._story.times[at]) if names else None
+        record, names = self.plot.record(at), self.sources.names
+        cookie = record.netns_cookie
         return {
             "netns": record.netns or None,
-            "netns_cookie": record.netns_cookie or None,
-            "netns_name": name,
-        }
-
-    def _headers(self, at: int) -> Values:
-        story, headers = self._story, self._story.headers[at]
-        version = version_at(self._plot, at, headers)
-        is_arp = headers.ethertype == describe.ARP
-        flags = self._plot.record(at).flags
-        whole = not self._plot.occurrences[at].cut
-        ports = version is not None and headers.protocol in protocols.WITH_PORTS and whole
-        icmp = version is not None and headers.protocol in {protocols.ICMP, protocols.ICMPV6}
-        addresses = version is not None or is_arp
-        return {
-            "family": version,
-            "ethertype": headers.ethertype,
-            "protocol": protocol_name(headers) if addresses else None,
-            "source": describe.address(headers.saddr, version) if addresses else None,
-            "destination": describe.address(headers.daddr, version) if addresses else None,
-            "source_port": headers.sport if ports else None,
-            "destination_port": headers.dport if ports else None,
-            "tcp_flags": (
-                [name for name in describe.tcp_flags(headers.tcp_flags).split(",") if name]
-                if ports and headers.protocol == protocols.TCP
-                else None
+            "netns_cookie": cookie or None,
+            "netns_name": (
+                (lambda story: dumps(names.name(cookie, story.times[at]))) if names else None
             ),
-            "icmp_type": headers.icmp_type if icmp and whole else None,
-            "icmp_code": headers.icmp_code if icmp and whole else None,
-            "fragment": bool(flags & EventFlag.FRAGMENT),
-            "length": story.headers[at].length,
         }
 
-    def _after(self, at: int) -> int:
-        return self._story.times[at] - self._story.began
+    def _headers(self, at: int) -> Part:
+        plot = self.plot
+        cut, fragment = plot.occurrences[at].cut, bool(plot.record(at).flags & EventFlag.FRAGMENT)
 
-    def _step(self, step: StoryStep) -> Values:
-        match step:
-            case Passage():
-                return self._passage(step)
-            case RouteStep():
-                record = self._plot.record(step.at)
-                out = describe.text(record.out_name) or None
-                local = not (step.forwarded or step.rerouted)
-                return {
-                    "step": "route",
-                    "after_ns": self._after(step.at),
-                    "device": None if local else out,
-                    "rerouted": step.rerouted,
-                    "changes": self._changes(step.changes),
-                }
-            case DeviceStep():
-                record = self._plot.record(step.at)
-                name = record.out_name if step.sent else record.in_name
-                return {
-                    "step": "sent" if step.sent else "received",
-                    "after_ns": self._after(step.at),
-                    "device": describe.text(name) or None,
-                    "crossed": step.crossed,
-                    **self._place(step.at),
-                    "changes": self._changes(step.changes),
-                }
-            case SocketStep():
-                return {
-                    "step": "socket",
-                    "after_ns": self._after(step.at),
-                    **self._socket(step.at),
-                }
-            case TunnelStep():
-                return {
-                    "step": "decapsulated" if step.removed else "encapsulated",
-                    "after_ns": self._after(step.after),
-                    "headers": self._headers(step.after),
-                }
-            case BranchStep():
-                branch = self._story.branches[step.index]
-                return {
-                    "step": "branch",
-                    "after_ns": branch.began - self._story.began,
-                    "folded": step.index in self._plot.folded,
-                    "story": story_object(branch, self._sources),
-                }
+        def text(story: Story) -> str:
+            headers = story.headers[at]
+            return _headers_text(headers, version_at(plot, at, headers), cut, fragment)
 
-    def _passage(self, passage: Passage) -> Values:
-        record = self._plot.record(passage.first)
-        end = None if passage.end is None else self._plot.record(passage.end)
+        return text
+
+    @staticmethod
+    def _after(at: int) -> Part:
+        return lambda story: str(story.times[at] - story.times[0])
+
+    def route(self, step: model.RouteStep) -> Values:
+        out = describe.text(self.plot.record(step.at).out_name) or None
+        return {
+            "step": "route",
+            "after_ns": self._after(step.at),
+            "device": out if step.forwarded or step.rerouted else None,
+            "rerouted": step.rerouted,
+            "changes": self._changes(step.changes),
+        }
+
+    def device(self, step: model.DeviceStep) -> Values:
+        record = self.plot.record(step.at)
+        return {
+            "step": "sent" if step.sent else "received",
+            "after_ns": self._after(step.at),
+            "device": describe.text(record.out_name if step.sent else record.in_name) or None,
+            "crossed": step.crossed,
+            **self._place(step.at),
+            "changes": self._changes(step.changes),
+        }
+
+    def socket(self, step: model.SocketStep) -> Values:
+        return {
+            "step": "socket",
+            "after_ns": self._after(step.at),
+            "headers": self._headers(step.at),
+            "socket": self._socket(step.at),
+        }
+
+    def tunnel(self, step: model.TunnelStep) -> Values:
+        return {
+            "step": "decapsulated" if step.removed else "encapsulated",
+            "after_ns": self._after(step.after),
+            "headers": self._headers(step.after),
+        }
+
+    def branch(self, step: model.BranchStep) -> Values:
+        index = step.index
+        return {
+            "step": "branch",
+            "after_ns": lambda story: str(story.branches[index].times[0] - story.times[0]),
+            "folded": index in self.plot.folded,
+            "story": lambda story: self._branch(story.branches[index]),
+        }
+
+    def passage(self, step: model.Passage) -> Values:
+        record = self.plot.record(step.first)
+        end = None if step.end is None else self.plot.record(step.end)
         return {
             "step": "hook",
-            "after_ns": self._after(passage.first),
+            "after_ns": self._after(step.first),
             "hook": describe.hook(record),
             "hook_family": family_name(record.pf),
-            **self._place(passage.first),
+            **self._place(step.first),
             "in_device": describe.text(record.in_name) or None,
             "out_device": describe.text(record.out_name) or None,
-            "arrived": self._changes(passage.arrived),
-            "functions": [self._call(call) for call in passage.calls],
+            "arrived": self._changes(step.arrived),
+            "functions": [self._call(call) for call in step.calls],
             **_verdict(end),
         }
 
-    def _call(self, call: FunctionCall) -> Values:
-        record = None if call.at is None else self._plot.record(call.at)
+    def _call(self, call: model.FunctionCall) -> Values:
+        record = None if call.at is None else self.plot.record(call.at)
         priority = record is not None and record.flags & EventFlag.PRIORITY
         return {
             "function": describe.text(record.chain) or None if record else None,
@@ -221,9 +247,9 @@ class _StoryObject:
             **_verdict(record),
         }
 
-    def _consultation(self, consulted: Consultation) -> Values:
-        record = self._plot.record(consulted.at)
-        end = None if consulted.end is None else self._plot.record(consulted.end)
+    def _consultation(self, consulted: model.Consultation) -> Values:
+        record = self.plot.record(consulted.at)
+        end = None if consulted.end is None else self.plot.record(consulted.end)
         nft = record.kind in OF_NFT
         return {
             "backend": "nft" if nft else "legacy",
@@ -235,7 +261,7 @@ class _StoryObject:
             **_verdict(end),
         }
 
-    def _rule(self, step: RuleStep) -> Values:
+    def _rule(self, step: model.RuleStep) -> Values:
         return {
             "after_ns": self._after(step.at),
             **self._named_rule(step.at),
@@ -243,7 +269,7 @@ class _StoryObject:
         }
 
     def _named_rule(self, at: int) -> Values:
-        record = self._plot.record(at)
+        record = self.plot.record(at)
         nft = record.kind in OF_NFT
         return {
             "kind": describe.kind(record),
@@ -255,10 +281,10 @@ class _StoryObject:
             "decision": describe.decision_name(record.verdict) if nft else None,
             "target": describe.text(record.target) or None,
             "uncertain": bool(record.flags & EventFlag.UNCERTAIN),
-            **rule_values(self._rules.get(at)),
+            **rule_values(self.rules.get(at)),
         }
 
-    def _changes(self, changes: Sequence[PacketChange]) -> list[Values]:
+    def _changes(self, changes: Sequence[model.PacketChange]) -> list[Values]:
         return [
             {
                 "field": change.field.value,
@@ -269,40 +295,56 @@ class _StoryObject:
             for change in changes
         ]
 
-    def _value(self, field: PacketField, at: int) -> int | str | None:
-        record = self._plot.record(at)
+    def _value(self, field: PacketField, at: int) -> object:
+        plot = self.plot
+        record = plot.record(at)
         match field:
             case PacketField.SOURCE | PacketField.DESTINATION:
-                headers = self._headers(at)
-                address, port = headers[field.value], headers[f"{field.value}_port"]
-                if port is None:
-                    return str(address)
-                return f"[{address}]:{port}" if headers["family"] == 6 else f"{address}:{port}"
+                cut = plot.occurrences[at].cut
+
+                def end_of_way(story: Story) -> str:
+                    headers = story.headers[at]
+                    known = _header_values(headers, version_at(plot, at, headers), cut)
+                    address, port = known[field.value], known[f"{field.value}_port"]
+                    if port is None:
+                        return dumps(address)
+                    return dumps(
+                        f"[{address}]:{port}" if known["family"] == 6 else f"{address}:{port}"
+                    )
+
+                return end_of_way
             case PacketField.CT_STATE:
                 return describe.member(record.ct_state)
             case _:
                 return _NUMBERS[field](record)
 
-    def _socket(self, at: int) -> Values:
-        record = self._story.record(at)
-        text = self._sources.socket(record) if self._sources.socket else None
-        return {
-            "socket": text,
-            "inode": record.rule_handle or None,
-            "cookie": record.table_handle or None,
-            "uid": record.verdict_data,
-        }
+    def _socket(self, at: int) -> Part:
+        uid, sources = self.plot.record(at).verdict_data, self.sources
+
+        def text(story: Story) -> str:
+            named, found = story.named.get(at), socket_of(story, at, sources)
+            return _joined_objects(
+                {
+                    "text": socket_words(story, at, sources),
+                    "inode": named.number or None if named else None,
+                    "cookie": named.cookie or None if named else None,
+                    "uid": uid,
+                },
+                _holders(found),
+            )
+
+        return text
 
     def _end(self) -> Values:
-        story, plot, end = self._story, self._plot, self._plot.end
+        plot, end = self.plot, self.plot.end
         last = plot.record(end.at)
-        rule = self._rules.get(end.blame) if end.blame is not None else None
+        rule = self.rules.get(end.blame) if end.blame is not None else None
         blamed = None if end.blame is None else plot.record(end.blame)
         of_function = blamed is not None and blamed.kind == Kind.SPINE_FUNCTION
         by_kernel = last.kind == Kind.JOURNEY_DROPPED
         reason = None
-        if by_kernel and self._sources.reason:
-            reason = self._sources.reason(last.verdict_data)
+        if by_kernel and self.sources.reason:
+            reason = self.sources.reason(last.verdict_data)
         device = None
         if end.kind is EndKind.LEFT and end.device is not None:
             device = describe.text(plot.record(end.device).out_name) or None
@@ -310,7 +352,7 @@ class _StoryObject:
             "kind": end.kind.value,
             "dropped": end.kind.is_drop,
             "rejected": blamed is not None and is_reject(blamed, rule),
-            "text": end_words(story, rule, self._sources),
+            "text": self._end_text(rule),
             "hook": describe.hook(plot.record(end.place)) if end.place is not None else None,
             "rule": (
                 self._named_rule(end.blame)
@@ -332,6 +374,58 @@ class _StoryObject:
             "why": end.why or None,
         }
 
+    def _end_text(self, rule: Rule | None) -> Part:
+        """The answer; a text is one of the values, which become JSON with the others."""
+        words = end_words(self.plot, rule, self.sources)
+        if isinstance(words, str):
+            return words
+        return lambda story: dumps(words(story))
+
+
+def _header_values(headers: Headers, version: int | None, cut: int) -> Values:
+    is_arp = headers.ethertype == describe.ARP
+    ports = version is not None and headers.protocol in protocols.WITH_PORTS and not cut
+    icmp = version is not None and headers.protocol in {protocols.ICMP, protocols.ICMPV6}
+    addresses = version is not None or is_arp
+    return {
+        "family": version,
+        "ethertype": headers.ethertype,
+        "protocol": protocol_name(headers) if addresses else None,
+        "source": describe.address(headers.saddr, version) if addresses else None,
+        "destination": describe.address(headers.daddr, version) if addresses else None,
+        "source_port": headers.sport if ports else None,
+        "destination_port": headers.dport if ports else None,
+        "tcp_flags": (
+            [name for name in describe.tcp_flags(headers.tcp_flags).split(",") if name]
+            if ports and headers.protocol == protocols.TCP
+            else None
+        ),
+        "icmp_type": headers.icmp_type if icmp and not cut else None,
+        "icmp_code": headers.icmp_code if icmp and not cut else None,
+    }
+
+
+@lru_cache(maxsize=1 << 10)
+def _headers_text(headers: Headers, version: int | None, cut: int, fragment: bool) -> str:
+    values = _header_values(headers, version, cut)
+    return dumps({**values, "fragment": fragment, "length": headers.length})
+
+
+@lru_cache(maxsize=1 << 10)
+def _process(found: Participant | None) -> str:
+    return dumps(found.values() if found else None)
+
+
+@lru_cache(maxsize=1 << 10)
+def _holders(found: Receiver | None) -> str:
+    """The members of a socket's object that say who holds it."""
+    return dumps((found or Receiver(0, None)).values())
+
+
+def _joined_objects(values: Values, members: str) -> str:
+    """The text of an object of values and of the members of a text."""
+    return f"{dumps(values)[:-1]},{members[1:]}"
+
 
 def _verdict(record: EventRecord | None) -> Values:
     if record is None:
@@ -343,10 +437,3 @@ def _verdict(record: EventRecord | None) -> Values:
             describe.error_name(record.verdict_data) if dropped and record.verdict_data else None
         ),
     }
-
-
-def _rules(plot: Plot, sources: StorySources) -> Rules:
-    ats = list(rule_ats(plot))
-    if not sources.rules or not ats:
-        return {}
-    return dict(zip(ats, sources.rules([plot.record(at) for at in ats]), strict=True))

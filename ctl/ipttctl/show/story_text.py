@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Stories as text: a heading, a line for each thing that decided or changed, and the answer.
-
-Packets of the same way have the same lines but for times, addresses and names. So a plot's lines
-are made once, with places for what differs from packet to packet.
-"""
+"""Stories as text: a heading, a line for each thing that decided or changed, and the answer."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from ipttctl.escape import Escaped, escape, word
 from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
 from ipttctl.show.event_text import BOLD, PLAIN, Moments, TimeFormat
 from ipttctl.show.rule import Rule
+from ipttctl.show.story_plots import PlotForms, Rules, StepForm
 from ipttctl.show.story_words import (
+    Part,
     StorySources,
     came_in,
     chain_label,
@@ -38,30 +36,14 @@ from ipttctl.show.story_words import (
     owner_words,
     packet_at,
     protocol_name,
-    rule_ats,
     rule_label,
     since_words,
     table_label,
     verdict_words,
 )
-from ipttctl.stories.model import (
-    BranchStep,
-    Consultation,
-    DeviceStep,
-    EndKind,
-    FunctionCall,
-    PacketChange,
-    PacketField,
-    Passage,
-    Plot,
-    RouteStep,
-    RuleStep,
-    SocketStep,
-    Story,
-    StoryStep,
-    TunnelStep,
-)
-from ipttctl.stories.occurrences import Headers, Occurrence
+from ipttctl.stories import model
+from ipttctl.stories.model import EndKind, PacketField, Plot, Story
+from ipttctl.stories.occurrences import Headers
 from ipttproto import Kind, Verdict
 
 _RED: Final = "\033[31m"
@@ -75,14 +57,8 @@ _LABEL: Final = 22
 _WIDEST: Final = 36
 """Most columns of it: labels that are longer are followed by their texts."""
 
-_MOST_PLOTS: Final = 1 << 13
-"""Most plots whose lines are kept."""
-
 _PORTS: Final = {PacketField.SOURCE: 0, PacketField.DESTINATION: 1}
 _COLOURS: Final = {EndKind.DELIVERED: _GREEN, EndKind.LEFT: _GREEN}
-
-Part: TypeAlias = str | Callable[[Story], str]
-Rules: TypeAlias = Mapping[int, Rule | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +72,9 @@ class _Line:
 
 
 @dataclass(slots=True)
-class _Known:
-    """The lines of a plot, with the rules that they show."""
+class _Block:
+    """The lines of a plot, and the width of their labels."""
 
-    rules: Rules
     column: int
     lines: list[_Line | list[str]]
     """A line of which nothing differs is broken and painted already."""
@@ -123,13 +98,11 @@ class StoryText:
         self._colour = colour
         self._moments = Moments(time_format)
         self._sources = sources or StorySources()
-        self._known: dict[Plot, _Known] = {}
+        self._blocks = PlotForms(self._block, self._sources)
 
     def lines(self, stories: Sequence[Story]) -> list[Escaped]:
         """The lines for stories, in their order."""
-        if len(self._known) > _MOST_PLOTS:
-            self._known.clear()
-        self._learn(dict.fromkeys(plot for story in stories for plot in _plots(story.plot)))
+        self._blocks.learn(stories)
         moments = self._moments.texts(
             [story.times[0] for story in stories], [story.clock_offset for story in stories]
         )
@@ -138,27 +111,11 @@ class StoryText:
             self._add(found, story, moment, "")
         return list(map(Escaped, found))
 
-    def _learn(self, plots: Iterable[Plot]) -> None:
-        """Make the lines of plots that are new, or whose rules are known otherwise by now."""
-        places: dict[Occurrence, EventRecord] = {}
-        named: dict[Occurrence, Rule | None] = {}
-        of_rules = {plot: list(rule_ats(plot)) for plot in plots}
-        if self._sources.rules:
-            for plot, ats in of_rules.items():
-                for at in ats:
-                    happened = plot.occurrences[at]
-                    places.setdefault(happened, happened.record)
-            if places:
-                rules = self._sources.rules(list(places.values()))
-                named = dict(zip(places, rules, strict=True))
-        for plot, ats in of_rules.items():
-            found = {at: named.get(plot.occurrences[at]) for at in ats}
-            known = self._known.get(plot)
-            if known is None or known.rules != found:
-                lines = _PlotText(plot, found, self._sources, verbose=self._verbose).lines()
-                column = _column(lines)
-                fixed = [self._fixed(line, column) for line in lines]
-                self._known[plot] = _Known(found, column, fixed)
+    def _block(self, plot: Plot, rules: Rules) -> _Block:
+        """The lines of a plot that is new, or whose rules are known otherwise by now."""
+        lines = _PlotText(plot, rules, self._sources, verbose=self._verbose).lines()
+        column = _column(lines)
+        return _Block(column, [self._fixed(line, column) for line in lines])
 
     def _fixed(self, line: _Line, column: int) -> _Line | list[str]:
         """The text of a line that is the same for all packets."""
@@ -168,8 +125,8 @@ class StoryText:
 
     def _add(self, found: list[str], story: Story, moment: str, indent: str) -> None:
         """Add the lines of a story, or of a branch."""
-        known = self._known[story.plot]
-        for line in known.lines:
+        block = self._blocks[story.plot]
+        for line in block.lines:
             if isinstance(line, list):
                 found += [f"{indent}{text}" for text in line] if indent else line
             elif line.branch is not None:
@@ -180,7 +137,7 @@ class StoryText:
                 )
                 if line.label is _HEADING:
                     text = f"{moment}  {text}"
-                found += self._broken(line, text, known.column, indent)
+                found += self._broken(line, text, block.column, indent)
 
     def _broken(self, line: _Line, text: str, column: int, indent: str) -> list[str]:
         """A line in pieces that fit, if there are words that allow it."""
@@ -220,12 +177,6 @@ def _column(lines: Iterable[_Line]) -> int:
     return max([_LABEL, *(length for length in labels if length <= _WIDEST)])
 
 
-def _plots(plot: Plot) -> Iterator[Plot]:
-    yield plot
-    for branch in plot.branches:
-        yield from _plots(branch)
-
-
 def _wrapped(first: str, text: str, rest: str, width: int) -> Iterator[str]:
     line, begun = first, False
     for one in _SPACE.split(text):
@@ -238,67 +189,48 @@ def _wrapped(first: str, text: str, rest: str, width: int) -> Iterator[str]:
     yield line
 
 
-class _PlotText:
+class _PlotText(StepForm[Iterator[_Line]]):
     """Makes the lines of a plot."""
 
     def __init__(self, plot: Plot, rules: Rules, sources: StorySources, *, verbose: bool) -> None:
-        self._plot = plot
-        self._rules = rules
-        self._sources = sources
+        super().__init__(plot, rules, sources)
         self._verbose = verbose
         self._cookie = plot.record(0).netns_cookie
-        self._accepted: list[Consultation] = []
+        self._accepted: list[model.Consultation] = []
 
     def lines(self) -> list[_Line]:
         found = [_Line(_HEADING, tuple(self._heading()), BOLD)]
-        for place, step in enumerate(self._plot.steps):
-            found += self._step(place, step)
+        for lines in self.of_steps():
+            found += lines
         found.append(self._end())
         return found
 
     def _heading(self) -> Iterator[Part]:
         yield lambda story: packet_at(story, 0)
         yield "  "
-        sources = self._sources
-        if came_in(self._plot) and self._plot.record(0).kind != Kind.JOURNEY_COPY:
-            yield in_words(self._plot.record(0))
+        sources = self.sources
+        if came_in(self.plot) and self.plot.record(0).kind != Kind.JOURNEY_COPY:
+            yield in_words(self.plot.record(0))
         else:
             yield partial(origin_words, sources=sources)
-        if sources.names or len(self._plot.cookies) > 1:
-            always = len(self._plot.cookies) > 1
+        if sources.names or len(self.plot.cookies) > 1:
+            always = len(self.plot.cookies) > 1
             yield lambda story: _named_namespace(sources, story, always=always)
 
-    def _step(self, place: int, step: StoryStep) -> Iterator[_Line]:
-        match step:
-            case Passage():
-                yield from self._crossing(step.first, place)
-                yield from self._passage(step)
-            case RouteStep():
-                yield from self._route(step)
-            case DeviceStep():
-                yield from self._device(step)
-            case SocketStep():
-                if self._verbose:
-                    yield _Line("socket", ("it came to the socket",))
-            case TunnelStep():
-                yield self._tunnel(step)
-            case BranchStep():
-                if self._verbose or step.index not in self._plot.folded:
-                    yield _Line("", branch=step.index)
-
-    def _crossing(self, at: int, place: int) -> Iterator[_Line]:
+    def _crossing(self, at: int) -> Iterator[_Line]:
         """A line if the packet is in another network namespace than before."""
-        cookie = self._plot.record(at).netns_cookie
+        cookie = self.plot.record(at).netns_cookie
         if not cookie or cookie == self._cookie:
             return
         self._cookie = cookie
-        if place:
-            yield _Line("namespace", (partial(_namespace, self._sources, at),))
+        if at:
+            yield _Line("namespace", (partial(_namespace, self.sources, at),))
 
-    def _passage(self, passage: Passage) -> Iterator[_Line]:
-        plot = self._plot
-        hook = plot.record(passage.first)
-        for change in passage.arrived:
+    def passage(self, step: model.Passage) -> Iterator[_Line]:
+        yield from self._crossing(step.first)
+        plot = self.plot
+        hook = plot.record(step.first)
+        for change in step.arrived:
             first = plot.record(change.after)
             by = "on its way here: "
             if first.kind == Kind.SPINE_FUNCTION:
@@ -306,7 +238,7 @@ class _PlotText:
             yield _Line(hook_label(hook), (by, self._change(change)))
         if self._verbose:
             yield _Line(hook_label(hook), self._devices(hook))
-        for call in passage.calls:
+        for call in step.calls:
             yield from self._call(call)
         yield from self._fold()
 
@@ -318,8 +250,8 @@ class _PlotText:
         ]
         return (" ".join(words),)
 
-    def _call(self, call: FunctionCall) -> Iterator[_Line]:
-        plot = self._plot
+    def _call(self, call: model.FunctionCall) -> Iterator[_Line]:
+        plot = self.plot
         for consulted in call.consulted:
             yield from self._consultation(consulted)
         quiet = is_quiet(call, plot)
@@ -334,12 +266,12 @@ class _PlotText:
             yield _Line(hook_label(record), (f"{function_name(record)}{verdict}",))
         yield from self._changes(call.changes)
 
-    def _told(self, call: FunctionCall) -> bool:
+    def _told(self, call: model.FunctionCall) -> bool:
         """Whether a line tells already what the function did: of its rules, or the end."""
-        return bool(call.consulted) or call.at == self._plot.end.blame
+        return bool(call.consulted) or call.at == self.plot.end.blame
 
-    def _consultation(self, consulted: Consultation) -> Iterator[_Line]:
-        plot = self._plot
+    def _consultation(self, consulted: model.Consultation) -> Iterator[_Line]:
+        plot = self.plot
         if consulted.known:
             yield from self._fold()
             record = plot.record(consulted.at)
@@ -359,17 +291,17 @@ class _PlotText:
             record = plot.record(consulted.end)
             yield _Line(chain_label(record), (verdict_words(record),))
 
-    def _unsaid(self, consulted: Consultation) -> bool:
+    def _unsaid(self, consulted: model.Consultation) -> bool:
         """Whether only the verdict tells of a table: its rules were not seen."""
         assert consulted.end is not None
-        accepted = self._plot.record(consulted.end).verdict == Verdict.ACCEPT
-        return not accepted and not consulted.rules and self._plot.end.blame != consulted.end
+        accepted = self.plot.record(consulted.end).verdict == Verdict.ACCEPT
+        return not accepted and not consulted.rules and self.plot.end.blame != consulted.end
 
     def _fold(self) -> Iterator[_Line]:
         """The line of tables that merely accepted."""
         if not self._accepted:
             return
-        plot, accepted = self._plot, self._accepted
+        plot, accepted = self.plot, self._accepted
         self._accepted = []
         records = [plot.record(one.at) for one in accepted]
         labels = ", ".join(
@@ -386,41 +318,41 @@ class _PlotText:
         where = labels if records[-1].family and labels.endswith(hook) else f"{labels} {hook}"
         yield _Line(where, ("accepted by policy" if policy else "accepted",))
 
-    def _rule(self, step: RuleStep) -> Iterator[_Line]:
-        record = self._plot.record(step.at)
-        rule = self._rules.get(step.at)
+    def _rule(self, step: model.RuleStep) -> Iterator[_Line]:
+        record = self.plot.record(step.at)
+        rule = self.rules.get(step.at)
         text = _rule_text(record, rule)
         depth = _INDENT * min(record.depth, 4)
         yield _Line(f"{depth}{rule_label(record)}", (text,), _CYAN)
         yield from self._changes(step.changes)
 
-    def _changes(self, changes: Sequence[PacketChange]) -> Iterator[_Line]:
+    def _changes(self, changes: Sequence[model.PacketChange]) -> Iterator[_Line]:
         shown = [change for change in changes if self._verbose or not change.initial]
         if shown:
             yield from self._fold()
         for change in shown:
             yield _Line(" ", (self._change(change),), _YELLOW)
 
-    def _change(self, change: PacketChange) -> Part:
+    def _change(self, change: model.PacketChange) -> Part:
         if change.field not in _PORTS:
-            return field_words(self._plot, change)
+            return field_words(self.plot, change)
         side, at = _PORTS[change.field], change.after
         before = "from " if not side else ""
         return lambda story: f"> {before}{ends_at(story, at)[side]}"
 
-    def _route(self, step: RouteStep) -> Iterator[_Line]:
-        record = self._plot.record(step.at)
+    def route(self, step: model.RouteStep) -> Iterator[_Line]:
+        record = self.plot.record(step.at)
         if step.forwarded or step.rerouted:
             again = "now " if step.rerouted else ""
             words = [f"{again}to {word(record.out_name) or 'no device'}"]
             if self._verbose:
-                words += [field_words(self._plot, change) for change in step.changes]
+                words += [field_words(self.plot, change) for change in step.changes]
             yield _Line("route", (", ".join(words),))
         elif self._verbose:
             yield _Line("route", ("to this host",))
 
-    def _device(self, step: DeviceStep) -> Iterator[_Line]:
-        plot = self._plot
+    def device(self, step: model.DeviceStep) -> Iterator[_Line]:
+        plot = self.plot
         record = plot.record(step.at)
         is_end = plot.end.kind in {EndKind.LEFT, EndKind.OPEN} and step.at == plot.end.device
         if (step.at and not (step.sent and is_end)) or self._verbose:
@@ -429,24 +361,32 @@ class _PlotText:
             elif step.at:
                 parts: list[Part] = [f"in by {word(record.in_name) or 'a device'}"]
                 if step.crossed:
-                    parts += [", namespace ", partial(_namespace, self._sources, step.at)]
+                    parts += [", namespace ", partial(_namespace, self.sources, step.at)]
                 yield _Line("device", tuple(parts))
         if record.netns_cookie:
             self._cookie = record.netns_cookie
         for change in step.changes:
             yield _Line("device", ("on its way here: ", self._change(change)))
 
-    def _tunnel(self, step: TunnelStep) -> _Line:
+    def socket(self, step: model.SocketStep) -> Iterator[_Line]:
+        del step
+        if self._verbose:
+            yield _Line("socket", ("it came to the socket",))
+
+    def branch(self, step: model.BranchStep) -> Iterator[_Line]:
+        if self._verbose or step.index not in self.plot.folded:
+            yield _Line("", branch=step.index)
+
+    def tunnel(self, step: model.TunnelStep) -> Iterator[_Line]:
         word_ = "decapsulated" if step.removed else "encapsulated"
-        return _Line("tunnel", (f"{word_}: ", lambda story: _outer(story, step.after)))
+        yield _Line("tunnel", (f"{word_}: ", lambda story: _outer(story, step.after)))
 
     def _end(self) -> _Line:
-        plot, end = self._plot, self._plot.end
-        rule = self._rules.get(end.blame) if end.blame is not None else None
+        plot, end = self.plot, self.plot.end
+        rule = self.rules.get(end.blame) if end.blame is not None else None
         paint = _RED if end.kind.is_drop else _COLOURS.get(end.kind, _YELLOW)
         since = since_words(plot)
-        sources = self._sources
-        parts: list[Part] = [partial(end_words, rule=rule, sources=sources)]
+        parts: list[Part] = [end_words(plot, rule, self.sources)]
         if len(plot.occurrences) > 1:
             at = end.at
             parts.append(lambda story: f", {elapsed(story.times[at] - story.times[0])} {since}")

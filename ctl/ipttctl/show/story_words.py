@@ -28,10 +28,17 @@ from ipttctl.stories.model import (
 from ipttctl.stories.occurrences import Headers, freed
 from ipttctl.stories.steps import OF_HOOKS, OF_NFT, OF_RULES
 from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.who import Participant, Receiver
 from ipttproto import Conntrack, EventFlag, InetHook, Kind, Verdict
 
-TextOf: TypeAlias = Callable[[EventRecord], str | None]
-"""Gives a text for what an event names: the process that sends, or a socket; None: not known."""
+Part: TypeAlias = str | Callable[[Story], str]
+"""A piece of output: the same for all packets of a plot, or made for each."""
+
+SenderOf: TypeAlias = Callable[[int, int], Participant | None]
+"""Gives the process that had a number at a time (CLOCK_MONOTONIC, ns); None: not known."""
+
+SocketOf: TypeAlias = Callable[[int, int, int | None], Receiver | None]
+"""Gives the socket of an inode number at a time, with a uid, and who holds it; None: not known."""
 
 ReasonOf: TypeAlias = Callable[[int], str | None]
 """Gives the name of a drop reason of the kernel, such as ``NO_SOCKET``; None: not known."""
@@ -42,14 +49,14 @@ class StorySources:
     """Sources of names: all are optional. What they cannot name is shown by its number.
 
     ``rules`` gives the rules of events, ``names`` those of network namespaces, ``sender`` the
-    process of an event that has one, ``socket`` that of a socket's event, ``reason`` the name of a
-    drop reason.
+    process that sent a packet, ``socket`` those that hold a socket, ``reason`` the name of a drop
+    reason.
     """
 
     rules: RulesOf | None = None
     names: NamespaceNames | None = None
-    sender: TextOf | None = None
-    socket: TextOf | None = None
+    sender: SenderOf | None = None
+    socket: SocketOf | None = None
     reason: ReasonOf | None = None
 
 
@@ -327,29 +334,27 @@ def place_words(plot: Plot) -> str:
     return f"after {hook_label(record)}"
 
 
-def end_words(story: Story, rule: Rule | None, sources: StorySources) -> str:
-    """The answer of a story. ``rule`` is the one to blame, if one is."""
-    plot, end = story.plot, story.plot.end
+def end_words(plot: Plot, rule: Rule | None, sources: StorySources) -> Part:
+    """The answer of stories. ``rule`` is the one to blame, if one is."""
+    end = plot.end
     if end.kind.is_drop:
-        return _drop_words(story, rule, sources)
+        return _drop_words(plot, rule, sources)
     if end.kind is EndKind.DELIVERED and end.socket is not None:
-        return f"delivered to {_socket(story, end.socket, sources)}"
+        socket = end.socket
+        return lambda story: f"delivered to {socket_words(story, socket, sources)}"
     if end.kind is EndKind.LEFT and end.device is not None:
-        return _left_words(story, plot.record(end.device))
-    if end.kind is EndKind.CONSUMED and not story.shown_branches():
-        return _consumed(plot, protocol_name(story.headers[end.at]))
-    return _other_words(plot)
+        device = plot.record(end.device)
+        return lambda story: _left_words(story, device)
+    where = place_words(plot)
+    if end.kind is EndKind.CONSUMED and len(plot.branches) == len(plot.folded):
+        where, at = f" {where}" if where else "", end.at
+        return lambda story: f"used up by the kernel ({protocol_name(story.headers[at])}){where}"
+    return _other_words(plot, where)
 
 
-@lru_cache(maxsize=1 << 12)
-def _consumed(plot: Plot, protocol: str) -> str:
-    return f"used up by the kernel ({protocol}) {place_words(plot)}".rstrip()
-
-
-@lru_cache(maxsize=1 << 12)
-def _other_words(plot: Plot) -> str:
+def _other_words(plot: Plot, where: str) -> str:
     """The answer where it is the same for all packets of a way."""
-    end, where = plot.end, place_words(plot)
+    end = plot.end
     keeper = None if end.blame is None else plot.record(end.blame)
     match end.kind:
         case EndKind.CONSUMED:
@@ -368,8 +373,8 @@ def _other_words(plot: Plot) -> str:
     return words.rstrip()
 
 
-def _drop_words(story: Story, rule: Rule | None, sources: StorySources) -> str:
-    plot, end = story.plot, story.plot.end
+def _drop_words(plot: Plot, rule: Rule | None, sources: StorySources) -> Part:
+    end = plot.end
     if end.blame is not None:
         verb = "rejected" if is_reject(plot.record(end.blame), rule) else "dropped"
         return f"{verb} by {blame_words(plot, end.blame, rule)}"
@@ -378,7 +383,8 @@ def _drop_words(story: Story, rule: Rule | None, sources: StorySources) -> str:
     name = None if reason is None else word(reason)
     words = drop_words(name, last.verdict_data, word(last.chain))
     if end.socket is not None:
-        return f"dropped at {_socket(story, end.socket, sources)}: {words}"
+        socket = end.socket
+        return lambda story: f"dropped at {socket_words(story, socket, sources)}: {words}"
     behind = queue_of(plot)
     return f"dropped{'' if behind is None else f' in queue {behind}'}: {words}"
 
@@ -398,10 +404,25 @@ def queue_of(plot: Plot) -> int | None:
     return plot.record(place).verdict_data
 
 
-def _socket(story: Story, at: int, sources: StorySources) -> str:
-    text = sources.socket(story.record(at)) if sources.socket else None
-    if text:
-        return escape(text)
+def sender_of(story: Story, sources: StorySources) -> Participant | None:
+    """The process that sent a packet, if it is known."""
+    pid = story.plot.record(0).pid if story.plot.record(0).flags & EventFlag.PID else 0
+    return sources.sender(pid, story.times[0]) if pid and sources.sender else None
+
+
+def socket_of(story: Story, at: int, sources: StorySources) -> Receiver | None:
+    """The socket of an event, if it is known."""
+    named = story.named.get(at)
+    if named is None or not sources.socket:
+        return None
+    return sources.socket(named.number, story.times[at], story.plot.record(at).verdict_data)
+
+
+def socket_words(story: Story, at: int, sources: StorySources) -> str:
+    """The socket of an event, by those who hold it or its number."""
+    found = socket_of(story, at, sources)
+    if found is not None:
+        return escape(str(found))
     named = story.named.get(at)
     if named is None or not named.number:
         return "a socket that has no inode number"
@@ -422,8 +443,8 @@ def origin_words(story: Story, sources: StorySources) -> str:
     if came_in(plot):
         return in_words(record)
     if record.flags & EventFlag.PID:
-        text = sources.sender(story.record(0)) if sources.sender else None
-        return f"from {escape(text) if text else f'pid {record.pid}'}"
+        sender = sender_of(story, sources)
+        return f"from {escape(str(sender)) if sender else f'pid {record.pid}'}"
     if record.kind not in OF_HOOKS:
         return _FIRST_SEEN.get(record.kind, "first seen at its end")
     is_output = record.hook == InetHook.OUTPUT and ip_version(record.pf) is not None

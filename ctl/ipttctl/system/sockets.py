@@ -53,16 +53,16 @@ _LINK: Final = "socket:["
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """The process that holds a socket: the first of them by number.
+class SocketHolders:
+    """The processes that hold a socket, at least one, by their numbers.
 
-    ``others`` is how many more were seen to hold it that also started before the event. Not all
-    were seen if ``complete`` is false: a scan took too long, or some processes may not be looked at
-    (CAP_SYS_PTRACE).
+    ``left_out`` is how many more were seen to hold it that also started before the event, and were
+    not looked at. Not all were seen if ``complete`` is false: a scan took too long, or some
+    processes may not be looked at (CAP_SYS_PTRACE).
     """
 
-    process: Process
-    others: int
+    processes: tuple[Process, ...]
+    left_out: int
     complete: bool
 
 
@@ -77,9 +77,9 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A holder: it started before one moment, and held the socket after another."""
+    """SocketHolders: they started before one moment, and held the socket after another."""
 
-    holder: Holder
+    holders: SocketHolders
     asked: int
     seen: int
 
@@ -88,7 +88,7 @@ class Sockets:
     """The holders of sockets; not for several threads at once.
 
     An answer holds for all events between the one that it was for and the look at the descriptor.
-    Its ``others`` are those of the first.
+    Its ``left_out`` is that of the first.
     """
 
     def __init__(self, processes: Processes, proc: Path = PROC) -> None:
@@ -100,8 +100,8 @@ class Sockets:
         self._answers: OrderedDict[tuple[int, int | None], _Answer] = OrderedDict()
         self._scanned = self._next = float("-inf")
 
-    def holder(self, inode: int, moment: int, uid: int | None = None) -> Holder | None:
-        """The process that holds a socket which took a packet at a moment (CLOCK_MONOTONIC, ns).
+    def holders(self, inode: int, moment: int, uid: int | None = None) -> SocketHolders | None:
+        """The processes that hold a socket which took a packet at a moment (CLOCK_MONOTONIC, ns).
 
         Args:
             inode: the socket's inode number; 0 is none.
@@ -113,7 +113,7 @@ class Sockets:
             return None
         known = self._answers.get((inode, uid))
         if known is not None and known.asked <= moment <= known.seen:
-            return known.holder
+            return known.holders
         seen = time.monotonic_ns()
         found = self._find(inode, moment, uid)
         if found is not None:
@@ -123,25 +123,27 @@ class Sockets:
                 self._answers.popitem(last=False)
         return found
 
-    def _find(self, inode: int, moment: int, uid: int | None) -> Holder | None:
+    def _find(self, inode: int, moment: int, uid: int | None) -> SocketHolders | None:
         stale = time.monotonic() - self._scanned > _FRESH
         found = None if stale else self._look(inode, moment, uid)
         if found is None and (self._scan() or stale):
             found = self._look(inode, moment, uid)
         return found
 
-    def _look(self, inode: int, moment: int, uid: int | None) -> Holder | None:
-        """The holder by the last scan, if it still is one."""
+    def _look(self, inode: int, moment: int, uid: int | None) -> SocketHolders | None:
+        """The holders by the last scan that still are."""
         held = self._held.get(inode, [])
         old = [one for one in held if self._processes.before(one.start, moment)]
-        for place, one in enumerate(old[:_MOST_TRIED]):
+        found = []
+        for one in old[:_MOST_TRIED]:
             if not self._holds(one, inode, uid):
                 continue
             # the descriptor was this process's: it still has the number, and had it at the scan
             process = self._processes.read(one.pid)
             if process is not None and process.start == one.start:
-                return Holder(process, len(old) - place - 1, self._complete)
-        return None
+                found.append(process)
+        left_out = max(0, len(old) - _MOST_TRIED)
+        return SocketHolders(tuple(found), left_out, self._complete) if found else None
 
     def _holds(self, held: _Held, inode: int, uid: int | None) -> bool:
         path = self._proc / str(held.pid) / "fd" / held.descriptor

@@ -47,18 +47,16 @@ class Participant:
         """The members of the JSON object; None for what is not known, names as they are."""
         inside = self.container
         return {
+            "text": str(self),
             "pid": self.process.pid,
             "comm": self.process.comm,
             "uid": self.process.uid,
+            "user": self.user or None,
             "cgroup": self.process.cgroup or None,
             "unit": self.unit or None,
             "user_unit": self.user_unit or None,
-            "engine": inside.engine if inside else None,
-            "container_id": (inside and inside.id) or None,
-            "container": (inside and inside.name) or None,
-            "pod": (inside and inside.pod) or None,
-            "pod_namespace": (inside and inside.pod_namespace) or None,
-            "pod_uid": (inside and inside.pod_uid) or None,
+            "container": _container_values(inside) if inside else None,
+            "pod": _pod_values(inside) if inside else None,
         }
 
     def _facts(self) -> list[str]:
@@ -80,36 +78,35 @@ class Participant:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A socket that took a packet, and the process that holds it, if that is proven.
+    """A socket that took a packet, and the processes that are proven to hold it, if any are.
 
-    ``others`` and ``complete`` are as in ``sockets.Holder``.
+    ``left_out`` and ``complete`` are as in ``sockets.SocketHolders``.
     """
 
     inode: int
     uid: int | None
-    holder: Participant | None = None
-    others: int = 0
+    holders: tuple[Participant, ...] = ()
+    left_out: int = 0
     complete: bool = False
 
     def __str__(self) -> str:
         """Text as ``nginx (pid 31, container web) and 3 more``, escaped."""
-        if self.holder is None:
+        if not self.holders:
             return f"socket {self.inode}" + (f" (uid {self.uid})" if self.uid else "")
-        if not self.others:
-            return str(self.holder)
-        return f"{self.holder} and {'' if self.complete else 'at least '}{self.others} more"
+        others = len(self.holders) - 1 + self.left_out
+        if not others:
+            return str(self.holders[0])
+        return f"{self.holders[0]} and {'' if self.complete else 'at least '}{others} more"
 
     def values(self) -> dict[str, Any]:
-        """The members of the JSON object: the socket's, the process's, and ``others``.
+        """The members of the JSON object that say who holds the socket.
 
-        ``others`` is None if it is not known how many other processes hold the socket.
+        ``holders_complete`` is whether all processes were looked at; None without any holder.
         """
-        held = self.holder is not None and self.complete
         return {
-            "socket_inode": self.inode,
-            "socket_uid": self.uid,
-            "process": self.holder.values() if self.holder else None,
-            "others": self.others if held else None,
+            "holders": [one.values() for one in self.holders],
+            "holders_left_out": self.left_out,
+            "holders_complete": self.complete if self.holders else None,
         }
 
 
@@ -164,7 +161,7 @@ class Who:
         return known.participant if before else None
 
     def receiver(self, inode: int, moment: int, uid: int | None = None) -> Receiver | None:
-        """The socket that took a packet, and the process that holds it.
+        """The socket that took a packet, and the processes that hold it.
 
         Args:
             inode: the socket's inode number.
@@ -176,10 +173,11 @@ class Who:
         """
         if not inode:
             return None
-        found = self._sockets.holder(inode, moment, uid)
+        found = self._sockets.holders(inode, moment, uid)
         if found is None:
             return Receiver(inode, uid)
-        return Receiver(inode, uid, self._participant(found.process), found.others, found.complete)
+        holders = tuple(map(self._participant, found.processes))
+        return Receiver(inode, uid, holders, found.left_out, found.complete)
 
     def _look(self, pid: int) -> _Known | None:
         """Read a process; the one found before is kept for earlier events if it is gone."""
@@ -199,6 +197,24 @@ class Who:
         if process.uid and container is None:
             user = self._users.name(process.uid) or ""
         return Participant(process, where.unit, where.user_unit, container, user)
+
+
+def _container_values(container: Container) -> dict[str, Any] | None:
+    """The object of a container; None for a process in a pod that is in no container."""
+    if not container.id:
+        return None
+    return {"engine": container.engine, "id": container.id, "name": container.name or None}
+
+
+def _pod_values(container: Container) -> dict[str, Any] | None:
+    """The object of a Kubernetes pod, if the container is in one that is known."""
+    if not (container.pod or container.pod_uid):
+        return None
+    return {
+        "namespace": container.pod_namespace or None,
+        "name": container.pod or None,
+        "uid": container.pod_uid or None,
+    }
 
 
 def _container_facts(container: Container) -> list[str]:

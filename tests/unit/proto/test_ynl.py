@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import ValidationError  # type: ignore[import-untyped]  # Debian's is without
+from jsonschema import ValidationError  # Debian's is without
 
 from ipttproto import Command
 from ipttproto.operations import OPERATIONS

@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from ipttctl.cli.rule_texts import RuleTexts
 from ipttctl.cli.story_sources import StoryNames
 from ipttctl.events.records import EventRecord
 from ipttctl.show.rule import Rule
+from ipttctl.show.story_words import sender_of, socket_of
 from ipttctl.stories.assemble import StoryAssembler
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.who import Who
-from ipttproto import Kind
+from ipttproto import EventFlag, Kind
 from tests.unit.ctl.stories.packets import Traveller, joined
 
 
@@ -67,24 +68,21 @@ def test_nobody_is_looked_for_where_there_is_no_sender() -> None:
     assert not who.asked
 
 
-def test_sockets_and_senders_have_texts() -> None:
+def test_sockets_and_senders_are_looked_up_by_number_and_time() -> None:
     who = _Who()
     sources = names(who).sources
-    packet = Traveller(pid=7)
+    packet = Traveller(pid=7, flags=EventFlag.PID)
     packet.received("eth0")
     packet.socket(4711, uid=33)
     packet.freed()
     assembler = StoryAssembler()
     [story] = [*assembler.add_events(joined(packet.events)), *assembler.flush()]
-    assert sources.sender
-    assert sources.socket
-    assert sources.sender(story.record(0)) == "curl (pid 7)"
+    assert str(sender_of(story, sources)) == "curl (pid 7)"
+    assert who.asked == [(7, story.times[0])]
     at = story.end.socket
     assert at is not None
-    assert sources.socket(story.record(at)) == "nginx (pid 31)"
+    assert str(socket_of(story, at, sources)) == "nginx (pid 31)"
     assert who.sockets == [(4711, 33)]
-    others: Any = story.record(0)._replace(pid=8)
-    assert sources.sender(others) is None
 
 
 def test_reasons_of_drops_are_read_at_the_first_one() -> None:

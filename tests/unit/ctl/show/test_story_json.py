@@ -9,17 +9,24 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from ipttctl.show.rule import Rule
 from ipttctl.show.story_json import StoryJson, story_object
 from ipttctl.show.story_summary import StorySummary
 from ipttctl.show.story_words import StorySources
 from ipttctl.stories.model import EndKind, PacketField, Story
-from ipttproto import Kind, Verdict
+from ipttctl.system.containers import Container
+from ipttctl.system.processes import Process
+from ipttctl.system.who import Participant, Receiver
+from ipttproto import Conntrack, EventFlag, Kind, Verdict
 from tests.unit.ctl.stories.packets import (
     FORWARD,
     INPUT,
     OUTPUT,
+    START,
     Traveller,
     flood,
     ip4,
@@ -30,161 +37,7 @@ from tests.unit.ctl.stories.packets import (
 
 PAGE = Path(__file__).parents[4] / "docs" / "stories.md"
 
-#: a type of a value; a list has elements of one kind, an object has exactly these keys
-Schema = Any
-INT, TEXT, BOOL = (int,), (str,), (bool,)
-MAYBE_INT, MAYBE_TEXT = (int, type(None)), (str, type(None))
-
-NETNS: Final[dict[str, Schema]] = {
-    "netns": MAYBE_INT,
-    "netns_cookie": MAYBE_INT,
-    "netns_name": MAYBE_TEXT,
-}
-VERDICT: Final[dict[str, Schema]] = {"verdict": MAYBE_TEXT, "errno": MAYBE_TEXT}
-HEADERS: Final[dict[str, Schema]] = {
-    "family": MAYBE_INT,
-    "ethertype": INT,
-    "protocol": MAYBE_TEXT,
-    "source": MAYBE_TEXT,
-    "destination": MAYBE_TEXT,
-    "source_port": MAYBE_INT,
-    "destination_port": MAYBE_INT,
-    "tcp_flags": (list, type(None)),
-    "icmp_type": MAYBE_INT,
-    "icmp_code": MAYBE_INT,
-    "fragment": BOOL,
-    "length": INT,
-}
-CHANGES: Final[list[Schema]] = [
-    {"field": TEXT, "before": (int, str), "after": (int, str), "initial": BOOL}
-]
-NAMED_RULE: Final[dict[str, Schema]] = {
-    "kind": TEXT,
-    "table_family": MAYBE_TEXT,
-    "table": TEXT,
-    "chain": TEXT,
-    "rulenum": MAYBE_INT,
-    "rule_handle": MAYBE_INT,
-    "decision": MAYBE_TEXT,
-    "target": MAYBE_TEXT,
-    "uncertain": BOOL,
-    "rule": MAYBE_TEXT,
-    "rule_syntax": MAYBE_TEXT,
-    "rule_note": MAYBE_TEXT,
-    "owner": MAYBE_TEXT,
-    "owner_about": MAYBE_TEXT,
-}
-CONSULTED: Final[dict[str, Schema]] = {
-    "backend": TEXT,
-    "table_family": MAYBE_TEXT,
-    "table": TEXT,
-    "chain": TEXT,
-    "connection_known": BOOL,
-    "rules": [{"after_ns": INT, **NAMED_RULE, "changes": CHANGES}],
-    **VERDICT,
-}
-FUNCTION: Final[dict[str, Schema]] = {
-    "function": MAYBE_TEXT,
-    "module": MAYBE_TEXT,
-    "priority": MAYBE_INT,
-    "consulted": [CONSULTED],
-    "changes": CHANGES,
-    **VERDICT,
-}
-SOCKET: Final[dict[str, Schema]] = {
-    "socket": MAYBE_TEXT,
-    "inode": MAYBE_INT,
-    "cookie": MAYBE_INT,
-    "uid": INT,
-}
-DEVICE: Final[dict[str, Schema]] = {
-    "device": MAYBE_TEXT,
-    "crossed": BOOL,
-    **NETNS,
-    "changes": CHANGES,
-}
-STEPS: Final[dict[str, dict[str, Schema]]] = {
-    "hook": {
-        "hook": TEXT,
-        "hook_family": TEXT,
-        **NETNS,
-        "in_device": MAYBE_TEXT,
-        "out_device": MAYBE_TEXT,
-        "arrived": CHANGES,
-        "functions": [FUNCTION],
-        **VERDICT,
-    },
-    "route": {"device": MAYBE_TEXT, "rerouted": BOOL, "changes": CHANGES},
-    "sent": DEVICE,
-    "received": DEVICE,
-    "socket": SOCKET,
-    "encapsulated": {"headers": HEADERS},
-    "decapsulated": {"headers": HEADERS},
-    "branch": {"folded": BOOL, "story": "story"},
-}
-END: Final[dict[str, Schema]] = {
-    "kind": TEXT,
-    "dropped": BOOL,
-    "rejected": BOOL,
-    "text": TEXT,
-    "hook": MAYBE_TEXT,
-    "rule": (None, NAMED_RULE),
-    "function": MAYBE_TEXT,
-    "module": MAYBE_TEXT,
-    "drop_reason": MAYBE_TEXT,
-    "drop_reason_number": MAYBE_INT,
-    "drop_function": MAYBE_TEXT,
-    "drop_module": MAYBE_TEXT,
-    "device": MAYBE_TEXT,
-    "queue": MAYBE_INT,
-    "headers": HEADERS,
-    "socket": (None, SOCKET),
-    "why": MAYBE_TEXT,
-}
-STORY: Final[dict[str, Schema]] = {
-    "type": TEXT,
-    "format": INT,
-    "packet": INT,
-    "copy_of": MAYBE_INT,
-    "time_ns": INT,
-    "monotonic_ns": INT,
-    "duration_ns": INT,
-    **NETNS,
-    "in_device": MAYBE_TEXT,
-    "pid": MAYBE_INT,
-    "sender": MAYBE_TEXT,
-    "headers": HEADERS,
-    "steps": ["step"],
-    "folded_branches": INT,
-    "end": END,
-}
-
-
-def check(value: object, schema: Schema, at: str = "story") -> None:
-    """Compare a value with its schema."""
-    match schema:
-        case "story":
-            check(value, STORY, at)
-        case "step":
-            assert isinstance(value, dict), at
-            of_kind = STEPS[value["step"]]
-            check(value, {"step": TEXT, "after_ns": INT, **of_kind}, f"{at}({value['step']})")
-        case dict():
-            assert isinstance(value, dict), at
-            assert value.keys() == schema.keys(), at
-            for key, one in schema.items():
-                check(value[key], one, f"{at}.{key}")
-        case list():
-            [element] = schema
-            assert isinstance(value, list), at
-            for place, one in enumerate(value):
-                check(one, element, f"{at}[{place}]")
-        case (None, dict() as inner):
-            if value is not None:
-                check(value, inner, at)
-        case _:
-            assert isinstance(value, schema), (at, value)
-            assert bool in schema or not isinstance(value, bool), at
+SCHEMA: Final = PAGE.with_name("story.schema.json")
 
 
 def all_kinds() -> list[Story]:
@@ -213,25 +66,124 @@ def all_kinds() -> list[Story]:
     return [*told(packet, copy), one_story(to_docker()), *told(*flood(1))]
 
 
+CURL = Participant(Process(812, 0, "curl", 1000, "/a"), "a.service", user="alice")
+NGINX = Participant(
+    Process(31, 0, "nginx", 0, ""), container=Container("cri-o", "ab", "app", "web-0", "prod", "u")
+)
 SOURCES = StorySources(
     rules=lambda records: [Rule("tcp dport 1 reject", "", "nft", "me", "mine") for _ in records],
     reason=lambda _: "NO_SOCKET",
-    socket=lambda _: "sshd",
+    sender=lambda *_: CURL,
+    socket=lambda inode, _, uid: Receiver(inode, uid, (CURL, NGINX), 2, True),
 )
 
 
+@pytest.fixture(scope="module")
+def schema() -> Draft202012Validator:
+    """The published schema, but that no other keys are allowed."""
+    published = json.loads(SCHEMA.read_text())
+    Draft202012Validator.check_schema(published)
+    return Draft202012Validator(_closed(published))
+
+
+def _closed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_closed(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _closed(one) for key, one in value.items()}
+    return {**found, "additionalProperties": False} if "required" in found else found
+
+
 @pytest.mark.parametrize("sources", [None, SOURCES])
-def test_objects_have_the_schema(sources: StorySources | None) -> None:
+def test_objects_have_the_schema(
+    schema: Draft202012Validator, sources: StorySources | None
+) -> None:
     objects = [story_object(story, sources) for story in all_kinds()]
     for one in objects:
-        check(one, "story")
-    kinds = {step["step"] for one in objects for step in one["steps"]}
-    assert kinds == STEPS.keys()
+        schema.validate(one)
+    assert {step["step"] for one in objects for step in one["steps"]} == step_kinds()
+
+
+def step_kinds() -> set[str]:
+    """The kinds of steps that the schema has."""
+    kinds: set[str] = set()
+    for one in json.loads(SCHEMA.read_text())["$defs"]["step"]["oneOf"]:
+        kind = one["properties"]["step"]
+        kinds.update(kind.get("enum", [kind.get("const")]))
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("sender",), "curl (pid 812)"),
+        (("steps", 0, "step"), "hop"),
+        (("end", "kind"), "eaten"),
+        (("headers", "source_port"), "80"),
+        (("format",), 1),
+        (("new",), 0),
+    ],
+)
+def test_the_schema_refuses_what_it_does_not_say(
+    schema: Draft202012Validator, where: tuple[str | int, ...], value: object
+) -> None:
+    whole: Any = story_object(one_story(to_docker()), SOURCES)
+    inner = whole
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    assert not schema.is_valid(whole)
+
+
+NAMES = st.binary(max_size=15).map(lambda name: name.replace(b"\0", b"x"))
+EVENT = st.fixed_dictionaries(
+    {"kind": st.sampled_from([kind for kind in Kind if kind != Kind.LEFT_OUT])},
+    optional={
+        "pf": st.sampled_from([0, 2, 3, 5, 7, 10]),
+        "hook": st.integers(0, 5),
+        "family": st.sampled_from([0, 1, 2, 5, 10]),
+        "verdict": st.sampled_from(list(Verdict)),
+        "verdict_data": st.integers(0, 200),
+        "protocol": st.sampled_from([0, 1, 6, 17, 47, 58, 255]),
+        "ethertype": st.sampled_from([0, 0x0800, 0x86DD, 0x0806, 0x88CC]),
+        "flags": st.sampled_from(
+            [0, *EventFlag, EventFlag.FRAGMENT | EventFlag.PID, EventFlag.TRUNCATED]
+        ).map(EventFlag),
+        "pid": st.integers(0, 70_000),
+        "tcp_flags": st.integers(0, 255),
+        "saddr": st.binary(min_size=16, max_size=16),
+        "length": st.integers(0, 65_535),
+        "rulenum": st.integers(0, 9),
+        "rule_handle": st.integers(0, 9),
+        "netns_cookie": st.integers(0, 2),
+        "mark": st.integers(0, 2),
+        "ct_state": st.sampled_from(list(Conntrack)),
+        **dict.fromkeys(["table", "chain", "in_name", "out_name"], NAMES),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 3), EVENT), min_size=1, max_size=12))
+def test_any_story_has_the_schema(
+    schema: Draft202012Validator, made: list[tuple[int, dict[str, Any]]]
+) -> None:
+    """Of whatever events, in whatever order, with copies of packets and without."""
+    packets = {number: Traveller(number, START + number) for number, _ in made}
+    for number, members in made:
+        packets[number].add(members.pop("kind"), **members)
+    stories = told(*packets.values())
+    assert stories
+    for sources in (None, SOURCES):
+        for line in StoryJson(sources).lines(stories):
+            assert line.isascii()
+            schema.validate(json.loads(line))
 
 
 def test_values() -> None:
     [one] = [story_object(story, SOURCES) for story in [one_story(to_docker())]]
-    assert (one["packet"], one["in_device"], one["format"]) == (1, "eth0", 1)
+    assert (one["packet"], one["in_device"], one["format"]) == (1, "eth0", 2)
     received, prerouting, route, forward = one["steps"]
     assert received["step"] == "received"
     assert route == {
@@ -270,27 +222,62 @@ def test_a_line_is_an_object() -> None:
     assert line.isascii()
 
 
+def test_senders_and_sockets_are_objects() -> None:
+    packet = Traveller(50, pf=2, hook=OUTPUT, flags=EventFlag.PID, pid=812)
+    packet.function("f", 1, flags=EventFlag.PID)
+    packet.socket(4711, 9, uid=33)
+    packet.freed()
+    one = story_object(one_story(packet), SOURCES)
+    assert one["pid"] == 812
+    assert one["sender"] == CURL.values()
+    at_socket = one["steps"][-1]
+    assert at_socket["socket"] == one["end"]["socket"]
+    assert at_socket["socket"] == {
+        "text": "curl (pid 812, user alice, a.service) and 3 more",
+        "inode": 4711,
+        "cookie": 9,
+        "uid": 33,
+        "holders": [CURL.values(), NGINX.values()],
+        "holders_left_out": 2,
+        "holders_complete": True,
+    }
+    assert at_socket["headers"]["destination_port"] == 8080
+    # nothing is known of processes: the numbers are those of the events
+    one = story_object(one_story(packet))
+    assert (one["pid"], one["sender"]) == (812, None)
+    socket = one["end"]["socket"]
+    assert (socket["text"], socket["holders"]) == ("socket 4711 (uid 33)", [])
+
+
 def test_the_page_has_every_key() -> None:
     """And names no other in the tables of keys."""
     page = PAGE.read_text().partition("## JSON")[2]
     documented = set(re.findall(r"`([a-z_]+)`", page))
     keys: set[str] = set()
 
-    def collect(schema: Schema) -> None:
-        if isinstance(schema, dict):
-            keys.update(schema)
-            for one in schema.values():
+    def collect(value: Any) -> None:
+        if isinstance(value, dict):
+            keys.update(value.get("properties", {}))
+            for one in value.values():
                 collect(one)
-        elif isinstance(schema, list | tuple):
-            for one in schema:
+        elif isinstance(value, list):
+            for one in value:
                 collect(one)
 
-    for schema in (STORY, *STEPS.values()):
-        collect(schema)
+    collect(json.loads(SCHEMA.read_text())["$defs"])
     assert keys - documented == set()
-    values = {*STEPS, *(field.value for field in PacketField), *(kind.value for kind in EndKind)}
-    others = {"story", "legacy", "nft", "story_group", "count", "first_ns", "last_ns", "example"}
-    assert documented - keys - values - others == {"step"}
+    values = {
+        *step_kinds(),
+        *(field.value for field in PacketField),
+        *(kind.value for kind in EndKind),
+    }
+    assert documented - keys - values == {"legacy", "nft", "story_group"}
+
+
+def test_the_schema_has_every_end_and_field() -> None:
+    defs = json.loads(SCHEMA.read_text())["$defs"]
+    assert set(defs["end"]["properties"]["kind"]["enum"]) == set(EndKind)
+    assert set(defs["change"]["properties"]["field"]["enum"]) == set(PacketField)
 
 
 def test_the_page_has_every_end() -> None:
@@ -298,10 +285,8 @@ def test_the_page_has_every_end() -> None:
     assert set(re.findall(r"^\| `([a-z_]+)`", table, re.MULTILINE)) == set(EndKind)
 
 
-def test_groups_are_documented() -> None:
+def test_groups_have_the_schema(schema: Draft202012Validator) -> None:
     summary = StorySummary()
     summary.add(told(*flood(2)))
     [group] = summary.objects()
-    page = PAGE.read_text().partition("`--summary` prints")[2]
-    assert all(f"`{key}`" in page for key in group)
-    check(group["example"], "story")
+    schema.validate(group)

@@ -15,6 +15,8 @@ from ipttctl.show.story_reasons import drop_words
 from ipttctl.show.story_text import StoryText
 from ipttctl.show.story_words import StorySources
 from ipttctl.stories.model import Story
+from ipttctl.system.processes import Process
+from ipttctl.system.who import Participant, Receiver
 from ipttproto import EventFlag, Kind, Verdict
 from tests.unit.ctl.stories.packets import (
     FORWARD,
@@ -62,8 +64,13 @@ class Names:
         return {8: "we\nb"}.get(cookie)
 
 
+SSHD = Participant(Process(812, 0, "sshd", 0, ""))
+CURL = Participant(Process(12, 0, "curl\x1b", 0, ""))
 SOURCES = StorySources(
-    rules=rules, reason=REASONS.get, socket=lambda _: "sshd (pid 812)", sender=lambda _: "curl\x1b"
+    rules=rules,
+    reason=REASONS.get,
+    socket=lambda inode, _, uid: Receiver(inode, uid, (SSHD,)),
+    sender=lambda *_: CURL,
 )
 
 
@@ -263,7 +270,7 @@ def outgoing() -> Traveller:
 def test_a_packet_of_a_process_leaves() -> None:
     lines = show(one_story(outgoing()))
     assert lines == [
-        r"0.000000  tcp 192.0.2.7:51324 > 203.0.113.5:8080 SYN  from curl\x1b",
+        r"0.000000  tcp 192.0.2.7:51324 > 203.0.113.5:8080 SYN  from curl\x1b (pid 12)",
         "  POSTROUTING             nf_nat_ipv4_out (nf_nat)",
         "                          > from 198.51.100.1:40213",
         "                          mark 0x0 > 0x5",

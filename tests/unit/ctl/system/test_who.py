@@ -75,40 +75,54 @@ def test_words(participant: Participant, text: str) -> None:
 
 
 def test_values() -> None:
-    assert Participant(CURL, "session-3.scope").values() == {
+    alice = Participant(replace(CURL, uid=1000), "session-3.scope", user="alice")
+    assert alice.values() == {
+        "text": "curl (pid 812, user alice)",
         "pid": 812,
         "comm": "curl",
-        "uid": 0,
+        "uid": 1000,
+        "user": "alice",
         "cgroup": CURL.cgroup,
         "unit": "session-3.scope",
-        **dict.fromkeys(
-            [
-                *("user_unit", "engine", "container_id", "container"),
-                *("pod", "pod_namespace", "pod_uid"),
-            ]
-        ),
+        **dict.fromkeys(["user_unit", "container", "pod"]),
     }
+    values = Participant(NGINX, container=WEB).values()
+    assert values["container"] == {"engine": "docker", "id": ID, "name": "web"}
+    assert values["pod"] is None
     pod = Container("cri-o", ID, "app", "web-0", "prod", "u")
     values = Participant(NGINX, container=pod).values()
-    assert (values["engine"], values["container_id"], values["container"]) == ("cri-o", ID, "app")
-    assert (values["pod"], values["pod_namespace"], values["pod_uid"]) == ("web-0", "prod", "u")
+    assert values["container"] == {"engine": "cri-o", "id": ID, "name": "app"}
+    assert values["pod"] == {"namespace": "prod", "name": "web-0", "uid": "u"}
+    # a process in a pod, in none of its containers
+    values = Participant(NGINX, container=Container("kubelet", "", pod_uid="u")).values()
+    assert values["container"] is None
+    assert values["pod"] == {"namespace": None, "name": None, "uid": "u"}
 
 
 def test_receivers_in_words() -> None:
     nginx = Participant(NGINX, container=WEB)
+    worker = Participant(replace(NGINX, pid=32, uid=33), container=WEB)
     assert str(Receiver(4711, 0)) == "socket 4711"
     assert str(Receiver(4711, 33)) == "socket 4711 (uid 33)"
-    assert str(Receiver(4711, 33, nginx, 0, False)) == "nginx (pid 31, container web)"
-    assert str(Receiver(4711, 33, nginx, 3, True)) == "nginx (pid 31, container web) and 3 more"
-    assert str(Receiver(4711, 33, nginx, 3, False)).endswith("and at least 3 more")
-    assert Receiver(4711, 33, nginx, 3, False).values() == {
-        "socket_inode": 4711,
-        "socket_uid": 33,
-        "process": nginx.values(),
-        "others": None,
+    assert str(Receiver(4711, 33, (nginx,))) == "nginx (pid 31, container web)"
+    assert str(Receiver(4711, 33, (nginx, worker), 2, True)).endswith("web) and 3 more")
+    assert str(Receiver(4711, 33, (nginx, worker), 2, False)).endswith("and at least 3 more")
+
+
+def test_values_of_receivers() -> None:
+    nginx = Participant(NGINX, container=WEB)
+    worker = Participant(replace(NGINX, pid=32, uid=33), container=WEB)
+    assert Receiver(4711, 33, (nginx, worker), 2, False).values() == {
+        "holders": [nginx.values(), worker.values()],
+        "holders_left_out": 2,
+        "holders_complete": False,
     }
-    assert Receiver(4711, 33, nginx, 3, True).values()["others"] == 3
-    assert Receiver(4711, None).values()["process"] is None
+    # nobody was found: that says nothing of others
+    assert Receiver(4711, None).values() == {
+        "holders": [],
+        "holders_left_out": 0,
+        "holders_complete": None,
+    }
 
 
 def test_a_sender_of_ours() -> None:
@@ -179,8 +193,7 @@ def test_a_receiver_of_ours() -> None:
         inode = os.fstat(sock.fileno()).st_ino
         found = known.receiver(inode, time.monotonic_ns(), os.geteuid())
         assert found is not None
-        assert found.holder is not None
-        assert found.holder.process.pid == os.getpid()
+        assert [one.process.pid for one in found.holders] == [os.getpid()]
     gone = known.receiver(inode, time.monotonic_ns(), os.geteuid())
     assert gone == Receiver(inode, os.geteuid())
     assert known.receiver(0, time.monotonic_ns()) is None

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The parts that all forms of stories share: what a form makes of a plot is made once.
+
+Packets of the same way have the same text but for times, addresses and names. So a form makes
+``Part`` s of each plot: texts, and functions that give the text for one story.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from ipttctl.events.records import EventRecord
+from ipttctl.show.rule import Rule
+from ipttctl.show.story_words import StorySources, rule_ats
+from ipttctl.stories import model
+from ipttctl.stories.occurrences import Occurrence
+
+_MOST_PLOTS: Final = 1 << 13
+"""Most plots whose forms are kept."""
+
+Rules: TypeAlias = Mapping[int, Rule | None]
+"""The rules of a plot, by the index of their event."""
+
+T = TypeVar("T")
+
+
+class StepForm(ABC, Generic[T]):
+    """What a form makes of the steps of one plot: a method for each kind."""
+
+    def __init__(self, plot: model.Plot, rules: Rules, sources: StorySources) -> None:
+        """Begin with the plot's first step."""
+        self.plot = plot
+        self.rules = rules
+        self.sources = sources
+
+    def of_steps(self) -> Iterator[T]:
+        """What is made of all steps, in order."""
+        return map(self._of, self.plot.steps)
+
+    def _of(self, step: model.StoryStep) -> T:
+        match step:
+            case model.Passage():
+                return self.passage(step)
+            case model.RouteStep():
+                return self.route(step)
+            case model.DeviceStep():
+                return self.device(step)
+            case model.SocketStep():
+                return self.socket(step)
+            case model.TunnelStep():
+                return self.tunnel(step)
+            case model.BranchStep():
+                return self.branch(step)
+
+    @abstractmethod
+    def passage(self, step: model.Passage) -> T:
+        """Make it of a passage through a hook."""
+
+    @abstractmethod
+    def route(self, step: model.RouteStep) -> T:
+        """Make it of a way that routing chose."""
+
+    @abstractmethod
+    def device(self, step: model.DeviceStep) -> T:
+        """Make it of a device that sent the packet or had it come in."""
+
+    @abstractmethod
+    def socket(self, step: model.SocketStep) -> T:
+        """Make it of a socket that the packet came to."""
+
+    @abstractmethod
+    def tunnel(self, step: model.TunnelStep) -> T:
+        """Make it of another outer header."""
+
+    @abstractmethod
+    def branch(self, step: model.BranchStep) -> T:
+        """Make it of a copy or part that goes its own way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known(Generic[T]):
+    """What was made of a plot, and the rules that it shows."""
+
+    rules: Rules
+    form: T
+
+
+class PlotForms(Generic[T]):
+    """What a form makes of plots; it is made again if their rules are known otherwise by now."""
+
+    def __init__(self, make: Callable[[model.Plot, Rules], T], sources: StorySources) -> None:
+        """Make forms with ``make``, of plots and their rules by ``sources``."""
+        self._make = make
+        self._sources = sources
+        self._known: dict[model.Plot, _Known[T]] = {}
+
+    def __getitem__(self, plot: model.Plot) -> T:
+        return self._known[plot].form
+
+    def learn(self, stories: Sequence[model.Story]) -> None:
+        """Have the forms of these stories' plots, and of their branches' plots."""
+        if len(self._known) > _MOST_PLOTS:
+            self._known.clear()
+        roots = dict.fromkeys(story.plot for story in stories)
+        plots = dict.fromkeys(plot for root in roots for plot in _with_branches(root))
+        of_rules = {plot: list(rule_ats(plot)) for plot in plots}
+        named = self._rules_of(of_rules)
+        for plot, ats in of_rules.items():
+            found = {at: named.get(plot.occurrences[at]) for at in ats}
+            known = self._known.get(plot)
+            if known is None or known.rules != found:
+                self._known[plot] = _Known(found, self._make(plot, found))
+
+    def _rules_of(
+        self, of_rules: Mapping[model.Plot, Sequence[int]]
+    ) -> Mapping[Occurrence, Rule | None]:
+        """The rules of events, each asked for once."""
+        if not self._sources.rules:
+            return {}
+        records: dict[Occurrence, EventRecord] = {}
+        for plot, ats in of_rules.items():
+            for at in ats:
+                happened = plot.occurrences[at]
+                records[happened] = happened.record
+        if not records:
+            return {}
+        return dict(zip(records, self._sources.rules(list(records.values())), strict=True))
+
+
+def _with_branches(plot: model.Plot) -> Iterator[model.Plot]:
+    yield plot
+    for branch in plot.branches:
+        yield from _with_branches(branch)

@@ -24,6 +24,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.programs.trace import PIN_ROOT, TraceOptions, load_trace_programs, remove_trace_pins
 from ipttctl.system import netns
 from ipttproto import TABLE_SLOTS, Slot
+from tests.command_lines.printed import REPOSITORY
 from tests.demo.stage import (
     NotShownError,
     Pair,
@@ -91,7 +92,17 @@ table inet fw {
   }
 }
 """
-#: the port that they name, and seconds until a datagram's events are looked for
+#: the rules of the namespace web in README.md
+STORY_RULES: Final = """\
+table inet fw {
+  chain inp {
+    type filter hook input priority 0; policy accept;
+    udp dport 9 drop
+    counter accept
+  }
+}
+"""
+#: the port that NFT_RULES name, and seconds until a datagram's events are looked for
 _MIXED_PORT: Final = 5
 #: seconds until another datagram is sent
 _EVENTS_COME: Final = 2.0
@@ -102,10 +113,12 @@ def main() -> int:
     try:
         with kernel_log() as log, ExitStack() as stack:
             stack.callback(remove_trace_pins)
+            heading("What became of a packet?")
+            show_stories()
             heading("A client and a server, each in a network namespace")
             place = stack.enter_context(pair())
             lay_out(place)
-            heading("Which rules do packets to the server meet?")
+            heading("Each rule, each verdict: which rules do packets to the server meet?")
             events = show_trace(place)
             heading("A host where iptables-nft, nft and iptables-legacy have rules")
             show_back_ends()
@@ -119,12 +132,13 @@ def main() -> int:
         print(f"\ndemo: FAILED: {problem}", flush=True)
         return 1
     heading("Shown")
-    print(f"1. {events} events of `ipttctl trace`: each rule that matched, each verdict, its cost.")
+    print("1. Stories of two packets, as README.md has them: what they met, and their ends.")
+    print(f"2. {events} events of `trace --lines`: each rule that matched, each verdict, its cost.")
     print(
-        "2. Rules of iptables-nft, nft and iptables-legacy in one trace, with the rules' own text."
+        "3. Rules of iptables-nft, nft and iptables-legacy in one trace, with the rules' own text."
     )
-    print(f"3. Two swaps under traffic: {packets} packets, each seen by one generation, none lost.")
-    print("4. Links, programs and namespaces are gone; the kernel had nothing to complain of.")
+    print(f"4. Two swaps under traffic: {packets} packets, each seen by one generation, none lost.")
+    print("5. Links, programs and namespaces are gone; the kernel had nothing to complain of.")
     return 0
 
 
@@ -149,16 +163,70 @@ def lay_out(place: Pair) -> None:
     place.client.ping(place.server_address6)
 
 
-# --- trace ---------------------------------------------------------------------------------------
+# --- stories --------------------------------------------------------------------------------------
 
 
-def show_trace(place: Pair) -> int:
-    """Trace the packets that reach the server; return the number of events."""
+def show_stories() -> None:
+    """Tell the stories of two datagrams to another namespace, as README.md shows them.
+
+        this namespace                web
+    v0 10.9.0.1 --- veth --- v1 10.9.0.2
+    """
     say("""
         The first trace on a kernel compares the module's walk through nftables' chains with the
         kernel's own loop, and compiles its BPF programs: together about a minute and a half where
         the CPU is emulated, seconds elsewhere.
     """)
+    with ExitStack() as stack:
+        web = stack.enter_context(namespace("web"))
+        run("ip", "link", "add", "v0", "type", "veth", "peer", "v1", "netns", web.name)
+        stack.callback(run, "ip", "link", "delete", "v0")
+        run("ip", "address", "add", "10.9.0.1/24", "dev", "v0")
+        run("ip", "link", "set", "v0", "up")
+        web.run("ip", "address", "add", "10.9.0.2/24", "dev", "v1")
+        web.run("ip", "link", "set", "v1", "up")
+        run("ping", "-c", "1", "-W", "10", "10.9.0.2")
+        rule = ("OUTPUT", "-p", "udp", "--dport", "9", "-j", "ACCEPT")
+        announce("iptables-legacy", "-A", *rule)
+        run("iptables-legacy", "-A", *rule)
+        stack.callback(run, "iptables-legacy", "-D", *rule)
+        announce("ip", "netns", "exec", web.name, "nft", "-f", "-", rest=" <<EOF")
+        show(f"{STORY_RULES}EOF", indent="")
+        run("ip", "netns", "exec", web.name, "nft", "-f", "-", text=STORY_RULES)
+        with live("trace", "-c", "2", "udp") as trace:
+            trace.wait_for_line("tracing: link")
+            for port in (9, 11):
+                send_udp("10.9.0.2", port, [b"hello?"])
+            trace.finish()
+    shown, printed = _plain(trace.lines), _plain(_readme_story())
+    at = next((place for place, line in enumerate(shown) if line == printed[0]), None)
+    check(at is not None, f"no story begins as in README.md: {shown}")
+    told = shown[at : (at or 0) + len(printed)]
+    check(told == printed, f"the stories are not those of README.md: {told}, not {printed}")
+
+
+def _readme_story() -> list[str]:
+    """The stories of README.md: the lines behind those of the links."""
+    text = (REPOSITORY / "README.md").read_text()
+    block = text.partition("    $ ipttctl trace -c 2 udp\n")[2].partition("\n\n")[0]
+    lines = [line.removeprefix("    ") for line in block.splitlines()]
+    return [line for line in lines if not line.startswith("tracing: ")]
+
+
+def _plain(lines: list[str]) -> list[str]:
+    """Lines without what differs each time: moments, ports, numbers of processes and of events."""
+    return [
+        re.sub(r"\d\d:\d\d:\d\d\.\d+|(?<=:)\d{5}|(?<=pid )\d+|[\d.]+ [mu]s(?= after)", "#", line)
+        for line in lines
+        if "events, lost 0" not in line
+    ]
+
+
+# --- trace ---------------------------------------------------------------------------------------
+
+
+def show_trace(place: Pair) -> int:
+    """Trace the packets that reach the server; return the number of events."""
     to_server = f"dst host {place.server_address} or dst host {place.server_address6}"
     with live("trace", "--lines", "-N", "server", "-c", "20", to_server) as trace:
         trace.wait_for_line("tracing: link")
@@ -181,8 +249,8 @@ def show_trace(place: Pair) -> int:
     check(any(line.endswith(" lost 0") for line in trace.lines), "trace lost events")
     print()
     say("""
-        The datagram to port 9 never arrived: rule 1 of chain guard, called from INPUT, ate it. The
-        second trace of a boot has its programs ready. It asks for such packets only:
+        The datagram to port 9 never arrived: rule 1 of chain guard, called from INPUT, ate it. A
+        further trace has its programs ready. It asks for such packets only:
     """)
     with live(
         "trace", "--lines", "-N", "server", "-c", "5", "--proto", "udp", "-P", "9", "-t"

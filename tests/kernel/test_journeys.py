@@ -7,15 +7,18 @@ left eth0 10.77.1.2 --- r1 10.77.1.1 router r2 10.77.2.1 --- eth0 10.77.2.2 righ
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import re
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from ipttctl.bpf.drop_reasons import DropReasons
 from ipttctl.bpf.filters import compile_filter
@@ -39,6 +42,8 @@ from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import running
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
 from tests.kernel.support.network import Namespace, Network, event, ip_batch, network
+
+SCHEMA: Final = Path(__file__).parents[2] / "docs" / "story.schema.json"
 
 COUNTING = """
 table ip f {
@@ -361,6 +366,30 @@ def test_the_command_tells_stories(three: Network) -> None:
     assert "nft ip t pre 1 udp dport 9 dnat to 10.77.2.2:10 > 10.77.2.2:10" in told_now
     assert re.search(r"dropped: no socket \(NO_SOCKET in (__udp4_lib_rcv|udp_rcv)\)", told_now)
     assert 'dropped by nft ip t forward 1 "udp dport 11 drop"' in told_now
+
+
+def test_stories_in_json_have_the_schema(three: Network) -> None:
+    """Of a packet that is dropped, and of one that a socket takes whose holder is told."""
+    ready, done = event(), event()
+    receiver = three.right.start(receive, 10, ready, done)
+    assert ready.wait(60)
+    with running("trace", "-c", "2", "-o", "json", "udp port 9 or udp port 11") as trace:
+        trace.wait_for_text("tracing: links")
+        three.left.call(send, "10.77.2.2", 11)
+        three.left.call(send, "10.77.1.1", 9)
+        assert trace.process.wait(COMMAND_TIMEOUT) == 0
+    done.set()
+    receiver.join(60)
+    schema = Draft202012Validator(json.loads(SCHEMA.read_text()))
+    stories = [json.loads(line) for line in trace.out().splitlines()]
+    for one in stories:
+        schema.validate(one)
+    ends = {one["end"]["kind"]: one["end"] for one in stories}
+    assert ends.keys() == {"dropped_by_rule", "delivered"}
+    taken = ends["delivered"]["socket"]
+    assert (taken["inode"] > 0, taken["uid"], taken["holders_complete"]) == (True, 0, True)
+    assert [one["pid"] for one in taken["holders"]] == [receiver.pid]
+    assert ends["delivered"]["headers"]["destination"] == "10.77.2.2"
 
 
 def test_nothing_is_left_of_a_killed_owner(

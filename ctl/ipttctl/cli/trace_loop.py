@@ -33,8 +33,10 @@ class TraceLoop:
         """Show events until stopped or nothing can come."""
         events, view, line = self.events, self.view, self.line
         while self.links.seeing and not events.stopped:
-            line.show(view.progress)
-            ends = [*self.subjects.descriptors(), *end.descriptors()]
+            commands = end.descriptors()
+            # while a command runs, the terminal's last line is where it writes
+            line.show(None if commands else view.progress)
+            ends = [*self.subjects.descriptors(), *commands]
             if events.wait(self.changes.fileno(), *ends, timeout=_least(view.timeout, end.timeout)):
                 for change in self.changes.read(0):
                     line.clear()

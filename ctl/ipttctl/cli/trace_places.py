@@ -188,7 +188,7 @@ def _no_rules(namespace: netns.Namespace, backend: Backend | None) -> str | None
         # it went, or may not be asked
         return None
     if backend is None and not held.legacy and not held.nft:
-        return "no rules in {where}: neither iptables-legacy nor nftables holds any"
+        return "no rules in {where}, of iptables-legacy or nftables"
     if backend is Backend.LEGACY and not held.legacy:
         others = "; nftables holds some" if held.nft else ""
         return f"iptables-legacy holds no rules in {{where}}{others}"

@@ -70,7 +70,8 @@ class StorySummary:
             found += [Escaped(f"  {line}") for line in self._text.lines([group.example])]
         left_out = f", {self.left_out} of ways for which there was no room" if self.left_out else ""
         ways = "way" if len(groups) == 1 else "ways"
-        found.append(Escaped(f"{self.count} packets, {len(groups)} {ways}{left_out}"))
+        packets = "packet" if self.count == 1 else "packets"
+        found.append(Escaped(f"{self.count} {packets}, {len(groups)} {ways}{left_out}"))
         return found
 
     def objects(self) -> list[dict[str, Any]]:

@@ -132,7 +132,7 @@ def test_trace_ends_after_a_count(
 @pytest.mark.parametrize(
     ("backend", "legacy", "nft", "said"),
     [
-        ("", False, False, "no rules in {}: neither iptables-legacy nor nftables holds any"),
+        ("", False, False, "no rules in {}, of iptables-legacy or nftables"),
         ("", True, False, None),
         ("", False, True, None),
         ("legacy", True, False, None),
@@ -175,7 +175,7 @@ def test_trace_says_that_there_are_no_rules(
         (
             None,
             [
-                f"no rules in {where}: neither iptables-legacy nor nftables holds any"
+                f"no rules in {where}, of iptables-legacy or nftables"
                 for where in ("this network namespace", "network namespace n0")
             ],
         ),

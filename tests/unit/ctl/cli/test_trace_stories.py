@@ -538,6 +538,17 @@ def test_people_are_told_what_is_awaited(
     assert all(not line.startswith("watching") for line in shown.split("\r\033[K")[-1].splitlines())
 
 
+def test_nothing_stands_in_the_way_of_a_command_that_runs(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    when_traced(module)
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    assert run(["trace", "--cmd", "sleep 0.2", "--patience", "0.5"]) == 0
+    before, ended, _ = terminal.getvalue().partition("the command has ended: exit status 0")
+    assert ended
+    assert "watching" not in before
+
+
 def test_a_pipe_is_not(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> None:
     when_traced(module)
     assert run(["trace", "--stop-after", "0.1"]) == 0

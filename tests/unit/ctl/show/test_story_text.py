@@ -17,8 +17,9 @@ from ipttctl.show.story_words import StorySources
 from ipttctl.stories.model import Story
 from ipttctl.system.processes import Process
 from ipttctl.system.who import Participant, Receiver
-from ipttproto import EventFlag, Kind, Verdict
+from ipttproto import Conntrack, EventFlag, Kind, Verdict
 from tests.unit.ctl.stories.packets import (
+    CONTINUE,
     FORWARD,
     INPUT,
     OUTPUT,
@@ -276,6 +277,64 @@ def test_without_sources_numbers_are_shown() -> None:
     lines = show(one_story(outgoing()), *told(*flood(1)), sources=StorySources())
     assert lines[0].endswith("  from pid 12")
     assert "delivered to socket 4711 (uid 0)" in lines[-1]
+
+
+def nat_of(backend: str, *, state: Conntrack, known: bool, consulted: bool) -> Traveller:
+    """A datagram at PREROUTING, with the events that Linux 6.12 gives for a back end's NAT."""
+    packet = Traveller(protocol=17, dport=9)
+    packet.received("eth0")
+    packet.now(pf=2, hook=PREROUTING)
+    packet.function("ipv4_conntrack_defrag", 1, "nf_defrag_ipv4")
+    packet.function("ipv4_conntrack_in", 2, "nf_conntrack", ct_state=state)
+    if backend == "legacy":
+        if known:
+            packet.legacy(Kind.KNOWN, "nat", "PREROUTING")
+        elif consulted:
+            packet.legacy(Kind.RULE, "nat", "PREROUTING", 1)
+            packet.legacy(Kind.EXIT, "nat", "PREROUTING", verdict=1)
+    else:
+        # iptables-nft: family ip and a table of its name; nft: of any name
+        table: dict[str, Any] = {
+            "family": 2,
+            "table": b"nat" if backend == "iptables-nft" else b"n",
+        }
+        chain = "PREROUTING" if backend == "iptables-nft" else "pre"
+        if known:
+            packet.nft(Kind.CHAIN_KNOWN, chain, verdict=CONTINUE, **table)
+        elif consulted:
+            packet.nft(Kind.CHAIN_RULE, chain, 1, **table)
+            packet.nft(Kind.CHAIN_EXIT, chain, **table)
+    packet.function("nf_nat_ipv4_pre_routing", 3, "nf_nat", ct_state=state)
+    packet.leave(ct_state=state)
+    return packet
+
+
+@pytest.mark.parametrize(
+    ("backend", "label"),
+    [
+        ("legacy", "nat PREROUTING"),
+        ("iptables-nft", "nft ip nat PREROUTING"),
+        ("nft", "nft ip n pre"),
+    ],
+)
+def test_nat_is_not_consulted_for_a_connection_that_it_knows_and_only_then(
+    backend: str, label: str
+) -> None:
+    words = f"  {label:<22}  not consulted: connection known"
+    # the second packet of a connection that nobody has answered is still a new one's
+    for state in (Conntrack.ESTABLISHED, Conntrack.REPLY, Conntrack.NEW):
+        packet = nat_of(backend, state=state, known=True, consulted=False)
+        assert show(one_story(packet)).count(words) == 1
+    for packet in (
+        nat_of(backend, state=Conntrack.NEW, known=False, consulted=True),
+        # NAT has nothing to do with these: not tracked, and errors of ICMP
+        nat_of(backend, state=Conntrack.UNTRACKED, known=False, consulted=False),
+        nat_of(backend, state=Conntrack.RELATED, known=False, consulted=False),
+    ):
+        for verbose in (False, True):
+            assert not any(
+                "not consulted" in line for line in show(one_story(packet), verbose=verbose)
+            )
 
 
 def test_connections_that_are_known() -> None:

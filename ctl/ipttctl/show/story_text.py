@@ -108,7 +108,11 @@ class StoryText:
         )
         found: list[str] = []
         for story, moment in zip(stories, moments, strict=True):
-            self._add(found, story, moment, "")
+            begin = moment
+            if story.copy_of:
+                # its original was told before, or was not seen
+                begin = f"{moment}  copy or part of packet {story.copy_of}:"
+            self._add(found, story, begin, "")
         return list(map(Escaped, found))
 
     def _block(self, plot: Plot, rules: Rules) -> _Block:
@@ -207,12 +211,12 @@ class _PlotText(StepForm[Iterator[_Line]]):
 
     def _heading(self) -> Iterator[Part]:
         yield lambda story: packet_at(story, 0)
-        yield "  "
         sources = self.sources
         if came_in(self.plot) and self.plot.record(0).kind != Kind.JOURNEY_COPY:
-            yield in_words(self.plot.record(0))
+            yield f"  {in_words(self.plot.record(0))}"
         else:
-            yield partial(origin_words, sources=sources)
+            # where a copy comes from is said already: it stands in its original's story
+            yield lambda story: "" if story.copy_of else f"  {origin_words(story, sources)}"
         if sources.names or len(self.plot.cookies) > 1:
             always = len(self.plot.cookies) > 1
             yield lambda story: _named_namespace(sources, story, always=always)

@@ -438,8 +438,6 @@ def origin_words(story: Story, sources: StorySources) -> str:
     """Where the packet comes from: ``in by eth0``, ``from curl (pid 12)``."""
     plot = story.plot
     record = plot.record(0)
-    if story.copy_of:
-        return f"copy or part of packet {story.copy_of}"
     if came_in(plot):
         return in_words(record)
     if record.flags & EventFlag.PID:

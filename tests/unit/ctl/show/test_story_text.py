@@ -386,9 +386,15 @@ def test_copies_are_indented() -> None:
     story = one_story(original, copy, clone)
     lines = show(story)
     assert len(lines) == 4
-    assert lines[1].startswith("    copy  tcp 192.0.2.7:51324 > ")
+    # whose copy it is says the place where it stands
+    assert lines[1] == "    copy  tcp 192.0.2.7:51324 > 203.0.113.5:8080 SYN"
     assert lines[2].startswith("      left by eth1 as 192.0.2.7:51324")
     assert len(show(story, verbose=True)) > 6
+    # its original was told before
+    [alone] = told(copy)
+    assert show(alone)[0] == (
+        "0.000000  copy or part of packet 1:  tcp 192.0.2.7:51324 > 203.0.113.5:8080 SYN"
+    )
 
 
 @pytest.mark.parametrize(

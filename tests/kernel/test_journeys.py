@@ -381,7 +381,8 @@ def test_stories_in_json_have_the_schema(three: Network) -> None:
     done.set()
     receiver.join(60)
     schema = Draft202012Validator(json.loads(SCHEMA.read_text()))
-    stories = [json.loads(line) for line in trace.out().splitlines()]
+    head, *stories = [json.loads(line) for line in trace.out().splitlines()]
+    assert head["type"] == "stream"
     for one in stories:
         schema.validate(one)
     ends = {one["end"]["kind"]: one["end"] for one in stories}

@@ -15,8 +15,8 @@ import sys
 
 from tests.kernel.support.kube_rulesets import TARGET, services
 
-# The kernel bounds the ICMP errors of a moment, so that a rejection may be kept back; the SYN is sent
-# again after 1, 2 and 4 s.
+# The kernel bounds the ICMP errors of a moment, so that a rejection may be kept back; the SYN is
+# sent again after 1, 2 and 4 s.
 _PATIENCE_S = 10
 
 _NETWORK = (

@@ -70,6 +70,20 @@ struct spine_walk {
 
 /* --- events -------------------------------------------------------------------------------- */
 
+/*
+ * The number of the packet as it is now. A function that puts fragments together makes the whole of
+ * the last one's sk_buff: the number of before has ended.
+ */
+static u64 packet_now(const struct spine_walk *walk)
+{
+	struct ipttrace_followed known;
+
+	if (!walk->selection->packet ||
+	    !ipttrace_followed_find(walk->skb, &known))
+		return 0;
+	return known.on ? known.packet : 0;
+}
+
 /* Describes the packet as it is now. */
 static void spine_describe(struct spine_walk *walk)
 {
@@ -79,7 +93,7 @@ static void spine_describe(struct spine_walk *walk)
 	memset(event, 0, sizeof(*event));
 	event->traversal = traversal;
 	event->flags = IPTTRACE_EVENT_FLAG_COUNTED;
-	event->packet = walk->selection->packet;
+	event->packet = packet_now(walk);
 	ipttrace_packet_describe(event, walk->skb, walk->state);
 	ipttrace_packet_describe_more(event, walk->skb);
 }

@@ -40,7 +40,7 @@ from ipttproto import Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import running
-from tests.kernel.support.kernel import COMMAND_TIMEOUT, run, wait_for
+from tests.kernel.support.kernel import COMMAND_TIMEOUT, ftrace_switched_off, run, wait_for
 from tests.kernel.support.network import Namespace, Network, event, ip_batch, network
 
 SCHEMA: Final = Path(__file__).parents[2] / "docs" / "story.schema.json"
@@ -267,6 +267,22 @@ def test_fragments_are_parts(
     assert {reason(part) for part in parts} & NO_SOCKET
 
 
+def test_the_whole_of_fragments_is_another_packet(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    """The router's conntrack makes it of the last fragment's sk_buff, within a hook."""
+    with following(controller, make_program, "udp") as journey:
+        three.left.call(send, "10.77.2.2", 12, 3000)
+    by_time = sorted(journey.events, key=lambda event: event.time)
+    # the router's conntrack is the first that this has, and knows the whole only
+    knows = next(event for event in by_time if event.chain.startswith(b"ipv4_conntrack_in"))
+    made = [e for e in by_time if e.packet == knows.packet and e.kind == Kind.JOURNEY_COPY]
+    assert [event.skb for event in made] == [knows.skb]
+    fragment = [e for e in by_time if e.skb == knows.skb and e.time < made[0].time][-1]
+    assert fragment.kind == Kind.JOURNEY_FREED
+    assert not [e for e in by_time if e.packet == fragment.packet and e.time > fragment.time]
+
+
 @pytest.mark.parametrize(
     ("address", "function"), [("10.98.2.2", "ip_error"), ("10.99.9.9", "ip_error")]
 )
@@ -324,6 +340,24 @@ def test_what_is_refused(controller: Controller, make_program: MakeProgram) -> N
     with pytest.raises(KernelError):
         controller.release(made.id)
     assert [link.id for link in controller.links()] == [table.id, made.id]
+
+
+def test_steps_are_seen_or_the_journey_is_refused(
+    controller: Controller, make_program: MakeProgram
+) -> None:
+    """Where ftrace is off, packets would be freed unseen."""
+    programs = ProgramSet({Slot.STEP: make_program(asm.returning(1)).fd})
+    with (
+        ftrace_switched_off(),
+        pytest.raises(KernelError, match="ftrace_enabled") as refused,
+    ):
+        controller.attach(JourneyHook(), programs)
+    assert refused.value.errno == errno.EBUSY
+    assert controller.links() == []
+    link = controller.attach(JourneyHook(), programs)
+    with pytest.raises(OSError, match="busy"):
+        Path("/proc/sys/kernel/ftrace_enabled").write_text("0")
+    controller.detach(link.id)
 
 
 def test_as_many_journeys_as_can_be(controller: Controller, make_program: MakeProgram) -> None:

@@ -177,9 +177,17 @@ static int nf_check_flags(const struct nf_spec *spec, u32 flags,
 static int nf_parse(struct ipttrace_link_spec *link_spec, struct nlattr **attrs,
 		    struct netlink_ext_ack *extack)
 {
+	const struct nlattr *foreign =
+		ipttrace_hook_foreign(&ipttrace_nf_hook, attrs);
 	struct nf_spec *spec;
 	int err;
 
+	if (foreign) {
+		NL_SET_ERR_MSG_ATTR(
+			extack, foreign,
+			"a netfilter hook has no table or chain, and its links are on no journey");
+		return -EINVAL;
+	}
 	spec = kzalloc(sizeof(*spec), GFP_KERNEL);
 	if (!spec)
 		return -ENOMEM;

@@ -335,10 +335,12 @@ def test_what_is_refused(controller: Controller, make_program: MakeProgram) -> N
             controller.attach(hook, programs, journey=at, persistent=True)
     packet = NfHook.parse("nf:inet4/local_in@raw")
     made = controller.attach(JourneyHook(), of_step)
-    with pytest.raises(KernelError):
+    with pytest.raises(KernelError, match="its links are on no journey") as refused:
         controller.attach(packet, ProgramSet({Slot.PACKET: program}), journey=made.id)
-    with pytest.raises(KernelError):
+    assert refused.value.errno == errno.EINVAL
+    with pytest.raises(KernelError, match="a journey is never persistent") as refused:
         controller.release(made.id)
+    assert refused.value.errno == errno.EOPNOTSUPP
     assert [link.id for link in controller.links()] == [table.id, made.id]
 
 

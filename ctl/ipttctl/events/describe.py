@@ -137,15 +137,16 @@ def tcp_flags(bits: int) -> str:
 
 def has_ports(record: EventRecord) -> bool:
     """Whether the event has ports, read from the packet's transport header."""
-    return record.protocol in protocols.WITH_PORTS and _has_transport(record)
+    return record.protocol in protocols.WITH_PORTS and has_transport(record)
 
 
 def is_icmp(record: EventRecord) -> bool:
     """Whether the event has an ICMP or ICMPv6 packet's type and code."""
-    return record.protocol in {protocols.ICMP, protocols.ICMPV6} and _has_transport(record)
+    return record.protocol in {protocols.ICMP, protocols.ICMPV6} and has_transport(record)
 
 
-def _has_transport(record: EventRecord) -> bool:
+def has_transport(record: EventRecord) -> bool:
+    """Whether the event was read from a packet with its transport header."""
     return not record.flags & (EventFlag.FRAGMENT | EventFlag.TRUNCATED)
 
 

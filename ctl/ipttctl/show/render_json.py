@@ -29,6 +29,7 @@ from ipttctl.link.model import (
     Shadow,
 )
 from ipttctl.show.rule import PayloadOf, Rule
+from ipttctl.show.transport_json import transport_values
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import EventFlag, Kind, Slot
 
@@ -60,9 +61,7 @@ def event_object(
     flags = record.flags
     version = describe.version(record)
     is_arp = record.ethertype == describe.ARP
-    ports = version is not None and describe.has_ports(record)
     icmp = version is not None and describe.is_icmp(record)
-    addresses = version is not None or is_arp
     found = {
         "kind": describe.kind(record),
         "time_ns": record.time + record.clock_offset,
@@ -93,17 +92,7 @@ def event_object(
         "family": version,
         "protocol": None if version is None else record.protocol,
         "protocol_name": None if version is None else protocols.NAMES.get(record.protocol),
-        "source": describe.address(record.saddr, version) if addresses else None,
-        "destination": describe.address(record.daddr, version) if addresses else None,
-        "source_port": record.sport if ports else None,
-        "destination_port": record.dport if ports else None,
-        "tcp_flags": (
-            [name for name in describe.tcp_flags(record.tcp_flags).split(",") if name]
-            if ports and record.protocol == protocols.TCP
-            else None
-        ),
-        "icmp_type": record.icmp_type if icmp else None,
-        "icmp_code": record.icmp_code if icmp else None,
+        **transport_values(record, version, whole=describe.has_transport(record)),
         "icmp_id": (
             record.icmp_id if icmp and protocols.echo(record.protocol, record.icmp_type) else None
         ),

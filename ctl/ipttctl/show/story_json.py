@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ipttctl.escape import Escaped
-from ipttctl.events import describe, protocols
+from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
 from ipttctl.families import family_name, nft_family_name
 from ipttctl.show.render_json import dumps, rule_values
@@ -27,6 +27,7 @@ from ipttctl.show.story_words import (
     socket_words,
     version_at,
 )
+from ipttctl.show.transport_json import transport_values
 from ipttctl.stories import model
 from ipttctl.stories.model import EndKind, PacketField, Plot, Story
 from ipttctl.stories.occurrences import Headers, freed
@@ -304,13 +305,12 @@ class _PlotJson(StepForm[Values]):
 
                 def end_of_way(story: Story) -> str:
                     headers = story.headers[at]
-                    known = _header_values(headers, version_at(plot, at, headers), cut)
+                    version = version_at(plot, at, headers)
+                    known = transport_values(headers, version, whole=not cut)
                     address, port = known[field.value], known[f"{field.value}_port"]
                     if port is None:
                         return dumps(address)
-                    return dumps(
-                        f"[{address}]:{port}" if known["family"] == 6 else f"{address}:{port}"
-                    )
+                    return dumps(f"[{address}]:{port}" if version == 6 else f"{address}:{port}")
 
                 return end_of_way
             case PacketField.CT_STATE:
@@ -382,33 +382,19 @@ class _PlotJson(StepForm[Values]):
         return lambda story: dumps(words(story))
 
 
-def _header_values(headers: Headers, version: int | None, cut: int) -> Values:
-    is_arp = headers.ethertype == describe.ARP
-    ports = version is not None and headers.protocol in protocols.WITH_PORTS and not cut
-    icmp = version is not None and headers.protocol in {protocols.ICMP, protocols.ICMPV6}
-    addresses = version is not None or is_arp
-    return {
-        "family": version,
-        "ethertype": headers.ethertype,
-        "protocol": protocol_name(headers) if addresses else None,
-        "source": describe.address(headers.saddr, version) if addresses else None,
-        "destination": describe.address(headers.daddr, version) if addresses else None,
-        "source_port": headers.sport if ports else None,
-        "destination_port": headers.dport if ports else None,
-        "tcp_flags": (
-            [name for name in describe.tcp_flags(headers.tcp_flags).split(",") if name]
-            if ports and headers.protocol == protocols.TCP
-            else None
-        ),
-        "icmp_type": headers.icmp_type if icmp and not cut else None,
-        "icmp_code": headers.icmp_code if icmp and not cut else None,
-    }
-
-
 @lru_cache(maxsize=1 << 10)
 def _headers_text(headers: Headers, version: int | None, cut: int, fragment: bool) -> str:
-    values = _header_values(headers, version, cut)
-    return dumps({**values, "fragment": fragment, "length": headers.length})
+    named = version is not None or headers.ethertype == describe.ARP
+    return dumps(
+        {
+            "family": version,
+            "ethertype": headers.ethertype,
+            "protocol": protocol_name(headers) if named else None,
+            **transport_values(headers, version, whole=not cut),
+            "fragment": fragment,
+            "length": headers.length,
+        }
+    )
 
 
 @lru_cache(maxsize=1 << 10)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class StepForm(ABC, Generic[T]):
-    """What a form makes of the steps of one plot: a method for each kind."""
+    """The making of a form's parts from the steps of one plot: a method for each kind."""
 
     def __init__(self, plot: model.Plot, rules: Rules, sources: StorySources) -> None:
         """Begin with the plot's first step."""
@@ -37,7 +37,7 @@ class StepForm(ABC, Generic[T]):
         self.sources = sources
 
     def of_steps(self) -> Iterator[T]:
-        """What is made of all steps, in order."""
+        """Make the parts of all steps, in order."""
         return map(self._of, self.plot.steps)
 
     def _of(self, step: model.StoryStep) -> T:
@@ -82,14 +82,14 @@ class StepForm(ABC, Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Known(Generic[T]):
-    """What was made of a plot, and the rules that it shows."""
+    """A form that was made of a plot, and the rules that it shows."""
 
     rules: Rules
     form: T
 
 
 class PlotForms(Generic[T]):
-    """What a form makes of plots; it is made again if their rules are known otherwise by now."""
+    """The forms of plots; one is made again if the plot's rules are known otherwise by now."""
 
     def __init__(self, make: Callable[[model.Plot, Rules], T], sources: StorySources) -> None:
         """Make forms with ``make``, of plots and their rules by ``sources``."""

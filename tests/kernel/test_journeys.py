@@ -49,6 +49,7 @@ COUNTING = """
 table ip f {
     chain in { type filter hook input priority 0; counter; }
     chain out { type filter hook output priority 0; counter; }
+    chain post { type filter hook postrouting priority 0; counter; }
 }
 """
 ROUTER = """

@@ -235,7 +235,7 @@ def test_events_follows_every_link_with_its_columns(
     assert captured.err == "listening\n2 events, 1 packet, lost 0\n"
 
 
-@pytest.mark.parametrize("line", ["events -c 2", "events", "trace --lines -c 2", "trace"])
+@pytest.mark.parametrize("line", ["events -c 2", "events", "trace --lines -c 2", "trace --lines"])
 def test_events_and_trace_end_in_traffic_that_does_not(
     line: str, module: FakeModule, programs: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ from tests.unit.ctl.support import (
     RefusalError,
     event,
     events_message,
+    in_traffic,
     interrupt_when_handled,
     link,
     notification,
@@ -90,6 +91,17 @@ def test_a_story_is_printed_when_it_ends(
         "1 story told",
         f"{len(packet.events)} events, lost 0",
     ]
+
+
+def test_a_trace_ends_in_traffic_that_does_not(
+    module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    when_traced(module)
+    statuses = in_traffic(module)
+    interrupt_when_handled()
+    assert run(["trace"]) == 0
+    assert "lost 0" in capsys.readouterr().err
+    assert next(statuses) < 20
 
 
 def test_the_links_are_on_a_journey(module: FakeModule) -> None:

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
@@ -35,6 +35,13 @@ Setting = Callable[[], AbstractContextManager[object]]
 """A context in which datagrams are sent."""
 
 
+class Sender(Protocol):
+    """A socket, or another way to send a message."""
+
+    def send(self, data: bytes, /) -> object:
+        """Send a message."""
+
+
 def returning(value: int, keep: ExitStack, kind: ProgramType = ProgramType.KPROBE) -> int:
     """A program that returns a value, as a descriptor."""
     made = Program.load(asm.returning(value), name=f"return_{value}", type=kind)
@@ -50,7 +57,7 @@ def sender(keep: ExitStack) -> socket.socket:
     return made
 
 
-def send(to: socket.socket, packets: int) -> float:
+def send(to: Sender, packets: int) -> float:
     """The nanoseconds per datagram, which count instructions in such a guest."""
     begin = time.perf_counter_ns()
     for _ in range(packets):
@@ -96,7 +103,7 @@ def with_all_programs(controller: Controller, hook: Hook, program: int) -> dict[
 
 
 def measured(
-    settings: Mapping[str, Setting], to: socket.socket, packets: int, rounds: int = ROUNDS
+    settings: Mapping[str, Setting], to: Sender, packets: int, rounds: int = ROUNDS
 ) -> dict[str, list[float]]:
     """The cost of a datagram in each setting, one after the other in every round but the first."""
     results: dict[str, list[float]] = {name: [] for name in settings}

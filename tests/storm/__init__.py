@@ -10,6 +10,7 @@
     journal.py          the record of all actions
     accounting.py       leads the rounds, and compares events with a rule's own counter
     controllers.py      attach, swap, detach; and are killed
+    journeys.py         follows packets, and checks what is told of each
     observers.py        come, stall, overrun, vanish
     rules.py            replaces rulesets
     namespaces.py       makes namespaces and destroys them

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from ipttctl.bpf.filters import compile_filter
@@ -21,6 +21,7 @@ from ipttctl.errors import (
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.journey import JourneyHook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
@@ -52,10 +53,13 @@ _NF_HOOKS = (
     "nf:inet4/output@raw", "nf:inet/postrouting@last", "nf:netdev/ingress", "nf:inet/ingress",
     "nf:arp/in", "nf:bridge/prerouting",
 )  # fmt: skip  # families together
-#: how often a link is at a netfilter hook, at chains, and at the spine
+#: how often a link is at a netfilter hook, at chains, at the spine, and a journey
 _NF: Final = 0.3
 _CHAIN: Final = 0.2
 _SPINE: Final = 0.2
+_JOURNEY: Final = 0.1
+#: how often a link is put on a journey, if there is one that it can be on
+_ON_A_JOURNEY: Final = 0.4
 _SPINES = ("spine", "spine:inet4", "spine:inet/output", "spine:netdev", "spine:inet6/input")
 #: return values of programs: they select and emit, let pass or drop
 _RETURNS = (0, 0, 1)
@@ -197,6 +201,10 @@ class Links:
         shape = (Slot.PACKET,) if nf else decide.choice(_SHAPES)
         if isinstance(hook, SpineHook):
             shape = tuple(Slot.FUNCTION if slot is Slot.RULE else slot for slot in shape)
+        if isinstance(hook, JourneyHook):
+            # links at other hooks choose its packets
+            step = self._programs[kind, decide.choice(_RETURNS)].fd
+            return ProgramSet({Slot.STEP: step}, cookie=decide.choice((None, 1)))
         programs = {slot: self._programs[kind, decide.choice(_RETURNS)].fd for slot in shape}
         # ARP has no IP header for a filter to look at
         expression = (
@@ -237,10 +245,28 @@ class Links:
             self._attach_one()
         except NameTakenError as error:
             self._journal.write("attach-refused", str(error))
+        except KernelError as error:
+            # the journey of somebody else ended meanwhile
+            if error.errno != errno.ENOENT or "link" not in str(error):
+                raise
+            self._journal.write("journey-missed", str(error))
+
+    def _journey(self) -> int | None:
+        """A journey to be on: of this controller, or of anybody."""
+        if self._decide.random() >= _ON_A_JOURNEY:
+            return None
+        all_of_them = self._links if self._decide.random() < 0.7 else all_links(self._controller)
+        journeys = [link.id for link in all_of_them if isinstance(link.hook, JourneyHook)]
+        return self._decide.choice(journeys) if journeys else None
 
     def _attach_one(self) -> None:
         decide = self._decide
-        persistent = decide.random() < 0.2
+        kind = decide.random()
+        # a netfilter hook cannot be on a journey
+        journey = self._journey() if kind >= _NF else None
+        # neither a journey nor what is on one can be persistent
+        alone = journey is not None or kind >= 1 - _JOURNEY
+        persistent = not alone and decide.random() < 0.2
         notes: dict[str, Any] = {
             "persistent": persistent,
             "exclusive": not persistent and decide.random() < 0.5,
@@ -248,24 +274,23 @@ class Links:
             "labels": decide.choice(_LABELS),
             "reason": "storm",
         }
-        kind = decide.random()
-        made = (
+        made: tuple[tuple[str, float, Callable[[], Hook]], ...] = (
             ("attach-nf", _NF, self._nf_hook),
             ("attach-chain", _NF + _CHAIN, self._chain_hook),
             ("attach-spine", _NF + _CHAIN + _SPINE, self._spine_hook),
+            ("attach", 1 - _JOURNEY, lambda: TableHook(decide.choice(_FAMILIES))),
+            ("attach-journey", 1, JourneyHook),
         )
-        for what, below, make in made:
-            if kind >= below:
-                continue
-            hook = make()
-            programs = self._program_set(hook)
-            link = self._controller.attach(hook, programs, **notes)
-            self._journal.write(what, f"link {link.id} persistent={persistent} {hook}")
-            break
-        else:
-            programs, family = self._program_set(TableHook()), decide.choice(_FAMILIES)
-            link = self._controller.attach(TableHook(family), programs, **notes)
-            self._journal.write("attach", f"link {link.id} persistent={persistent} family={family}")
+        what, make = next((what, make) for what, below, make in made if kind < below)
+        hook = make()
+        if isinstance(hook, JourneyHook):
+            journey = None
+        link = self._controller.attach(hook, self._program_set(hook), journey=journey, **notes)
+        # the journey may have ended since
+        assert link.journey in {journey, None}
+        self._journal.write(what, f"link {link.id} persistent={persistent} {hook}")
+        if journey is not None:
+            self._journal.write("join", f"link {link.id} on {journey}")
         self._links.append(link)
 
     def _swap(self, index: int) -> None:
@@ -412,7 +437,10 @@ class Links:
 
     def _own(self, index: int) -> None:
         """Release a link, or adopt one that belongs to nobody."""
-        link = self._links[index]
+        link = self._controller.link(self._links[index].id)
+        if isinstance(link.hook, JourneyHook) or link.journey is not None:
+            self._keep_in_vain(link)
+            return
         if link.persistent:
             exclusive = self._decide.random() < 0.5
             now = self._controller.adopt(link.name or link.id, exclusive=exclusive)
@@ -423,6 +451,19 @@ class Links:
         self._check_generation(link, now)
         self._links[index] = now
         self._journal.write("release" if now.persistent else "adopt", f"link {link.id}")
+
+    def _keep_in_vain(self, link: Link) -> None:
+        """Release a journey, or a link on one: that is refused, unless the journey has ended."""
+        try:
+            now = self._controller.release(link.id)
+        except KernelError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self._journal.write("release-refused", f"link {link.id}")
+            return
+        assert link.journey is not None, f"journey {link.id} is persistent"
+        assert now.journey is None, f"link {link.id} is persistent, and on a journey"
+        self._links[[one.id for one in self._links].index(link.id)] = now
 
     def _look_again(self) -> None:
         """Read the links again: only those that waited for a rollback may have changed."""

@@ -16,6 +16,7 @@ from tests.storm.actor import Actor, Child, waiting_where
 from tests.storm.chains import ChainsActor
 from tests.storm.controllers import ControllerActor, KillerActor
 from tests.storm.journal import Record
+from tests.storm.journeys import FollowerActor
 from tests.storm.namespaces import NamespacesActor
 from tests.storm.observers import ObserverActor
 from tests.storm.processors import ProcessorsActor, all_on_line, switchable
@@ -33,7 +34,9 @@ WANTED = frozenset({
     "observer-comes", "observer-goes", "observer-killed", "overrun", "namespace-made",
     "namespace-gone", "hook-gone", "restore-4", "restore-6", "tables-unloaded-4",
     "tables-unloaded-6", "target-unloaded", "unload-refused", "reload", "upgrade", "round",
-    "traffic",
+    "traffic", "attach-journey", "join", "release-refused", "journey-end", "journey-outlives",
+    "follow-copied", "follow-dropped", "follow-used-up", "follow-at-socket", "follow-part",
+    "follow-crossing",
 })  # fmt: skip  # pairs together
 #: the number of rounds that a slow machine has for these actions, however long they take
 _ROUNDS = 12
@@ -80,6 +83,7 @@ def cast(plan: Plan, record: Record, shared: Shared, net: Network) -> list[Actor
         NamespacesActor("namespaces", *common, net.router),
         TableModulesActor("table-modules", *common, places),
         UnloaderActor("unloader", *common),
+        FollowerActor("follower", *common, places),
     ]
     if switchable():
         actors.append(ProcessorsActor("processors", *common))

@@ -19,6 +19,8 @@ from tests.storm.shared import Shared
 
 #: large and rare, so that events come in large batches: small ones are expensive to read
 _BURST = 40
+#: bytes of one datagram of each burst, which takes several fragments but on the loopback device
+_LARGE = 3000
 #: seconds between bursts
 _PAUSE = 0.5
 #: an emulated machine is slow: traffic has the lowest priority
@@ -34,7 +36,8 @@ def send_bursts(address: str, ports: tuple[int, ...], going: Callable[[], bool])
             for number in range(_BURST):
                 # datagrams that a rule drops or rejects, and full queues
                 with suppress(OSError):
-                    sender.sendto(bytes(20 + 5 * number), (address, ports[number % len(ports)]))
+                    size = 20 + 5 * number if number else _LARGE
+                    sender.sendto(bytes(size), (address, ports[number % len(ports)]))
             # the rate
             time.sleep(_PAUSE)
 

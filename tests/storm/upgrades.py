@@ -17,7 +17,9 @@ from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import ExpectationError, KernelError
 from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.journey import JourneyHook
 from ipttctl.hooks.nf import NfHook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.host import module
 from ipttctl.link.controller import Controller
@@ -26,6 +28,7 @@ from ipttctl.link.restore import LinkRecord, Numbers, Restorer
 from ipttproto import NfMode, Slot, Walk
 from tests.kernel.support import assembler as asm
 from tests.storm.actor import delete_module
+from tests.storm.links import all_links
 from tests.storm.shared import Shared
 
 WaitUntil = Callable[[Callable[[], bool], str], None]
@@ -48,6 +51,7 @@ def upgrade(shared: Shared, wait_until: WaitUntil) -> str:
     """
     with ExitStack() as end:
         links = _attach(end)
+        journey = _journey(end)
         parked: list[_Parked] = []
 
         def park() -> bool:
@@ -65,11 +69,14 @@ def upgrade(shared: Shared, wait_until: WaitUntil) -> str:
         shared.count_reload()
         restored = _restore(parked[0])
         with Controller() as controller:
+            # ids are not given again
+            assert journey not in {link.id for link in all_links(controller)}
             for before, link in zip(links, restored, strict=True):
                 last = controller.detach(link.id)
                 assert (last.id, last.generation) == (before.id, before.generation)
                 assert last.programs == before.programs
-    return ", ".join(f"link {link.id} met {link.stats.packets} packets" for link in restored)
+    words = [f"link {link.id} met {link.stats.packets} packets" for link in restored]
+    return ", ".join([*words, f"journey {journey} ended"])
 
 
 def _attach(end: ExitStack) -> list[Link]:
@@ -94,10 +101,22 @@ def _attach(end: ExitStack) -> list[Link]:
     return links
 
 
+def _journey(end: ExitStack) -> int:
+    """A journey with a link on it, of a controller that stays: neither can be taken over."""
+    program = end.enter_context(Program.load(asm.returning(1), name="not_upgraded")).fd
+    owner = end.enter_context(Controller())
+    journey = owner.attach(JourneyHook(), ProgramSet({Slot.STEP: program}))
+    on_it = ProgramSet({Slot.EXIT: program})
+    assert owner.attach(SpineHook(), on_it, journey=journey.id).journey == journey.id
+    return journey.id
+
+
 def _park(wanted: set[int]) -> _Parked:
     with Restorer() as restorer:
         records = [r for r in restorer.snapshot().records if r.link.id in wanted]
         restorer.park(None, force=True, reason=_REASON)
+        # links of processes have ended, and the journey with them
+        assert restorer.links() == []
         counters, status = restorer.parked(), restorer.status()
     assert {record.link.id for record in records} == wanted
     return _Parked(

@@ -7,15 +7,18 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import pytest
 
+from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import IpttctlError, KernelError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.journey import JourneyHook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
@@ -53,24 +56,41 @@ _NR_FINIT_MODULE = 313  # x86-64
 #: allocations that fail without a change; the kernel can do without what they were for
 MINIMUM = 5
 LABELS = {"team": "core", "tier": ""}
+PLACES: tuple[type[Hook], ...] = (TableHook, ChainHook, SpineHook)
 
 
 @pytest.fixture
 def programs(make_program: MakeProgram, request: pytest.FixtureRequest) -> ProgramSet:
     """A program in each slot of the test's hook, or of tables."""
-    asked = "hook" in request.fixturenames
-    slots = request.getfixturevalue("hook").SLOTS if asked else TABLE_SLOTS
+    fixture = next((name for name in ("hook", "place_hook") if name in request.fixturenames), None)
+    asked = request.getfixturevalue(fixture) if fixture else None
+    slots = asked.SLOTS if asked else TABLE_SLOTS
     accept_all = b"\x06\x00\x00\x00\xff\xff\x00\x00"
-    return ProgramSet(dict.fromkeys(slots, make_program().fd), filter=accept_all, cookie=7)
+    return ProgramSet(
+        dict.fromkeys(slots, make_program().fd),
+        # links at other hooks choose the packets of a journey
+        filter=None if isinstance(asked, JourneyHook) else accept_all,
+        cookie=7,
+    )
 
 
-@pytest.fixture(params=[TableHook, ChainHook, SpineHook], ids=["table", "chain", "spine"])
-def hook(request: pytest.FixtureRequest) -> Hook:
-    """All tables, all chains, and the spine; the code of chains is loaded."""
+def _made(kind: type[Hook]) -> Hook:
     run("modprobe", "nf_tables")
-    made = request.param()
-    assert isinstance(made, Hook)
-    return made
+    return kind()
+
+
+@pytest.fixture(params=PLACES, ids=lambda kind: kind.__name__.removesuffix("Hook").lower())
+def place_hook(request: pytest.FixtureRequest) -> Hook:
+    """All tables, all chains, and the spine; the code of chains is loaded."""
+    return _made(request.param)
+
+
+@pytest.fixture(
+    params=[*PLACES, JourneyHook], ids=lambda kind: kind.__name__.removesuffix("Hook").lower()
+)
+def hook(request: pytest.FixtureRequest) -> Hook:
+    """The same, and journeys."""
+    return _made(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +151,7 @@ def test_attach_beside_another(controller: Controller, programs: ProgramSet, hoo
 def test_swap(
     controller: Controller, programs: ProgramSet, hook: Hook, make_program: MakeProgram
 ) -> None:
-    sets = [programs, ProgramSet({Slot.EXIT: make_program(name="other").fd})]
+    sets = [programs, ProgramSet({hook.SLOTS[-1]: make_program(name="other").fd})]
     link = controller.attach(hook, programs)
     failed = 0
 
@@ -323,6 +343,123 @@ def test_detach(controller: Controller, programs: ProgramSet, hook: Hook) -> Non
     controller.detach(link.id)
 
 
+@pytest.fixture
+def journey(controller: Controller, make_program: MakeProgram) -> Iterator[Link]:
+    """A journey without links; the module without it unloads, and packets pass by its remains."""
+    made = controller.attach(JourneyHook(), ProgramSet({Slot.STEP: make_program().fd}))
+    yield made
+    controller.detach(made.id)
+    _nothing_watched()
+
+
+def _nothing_watched() -> None:
+    """Unload the module and send packets: a probe of a tracepoint that is left would run them."""
+    wait_for_no_redirection()
+    unload_module()
+    run("ping", "-q", "-c", "3", "-i", "0.01", "127.0.0.1")
+    load_module()
+
+
+def test_attach_a_journey(controller: Controller, make_program: MakeProgram) -> None:
+    """The first one makes the table of packets, and watches functions and tracepoints."""
+    programs = ProgramSet({Slot.STEP: make_program().fd})
+    failed = 0
+    for trial in each_allocation(lambda: controller.attach(JourneyHook(), programs), IpttctlError):
+        for link in controller.links():
+            assert trial.error is None or _unanswered(trial.error), trial
+            assert redirected_functions()
+            controller.detach(link.id)
+        # that of a journey that was refused is used up as well
+        wait_for_no_redirection()
+        failed += trial.error is not None
+    print(f"attach a journey: {trial.number - 1} allocations, {failed} requests refused")
+    # a table, seven functions, three tracepoints
+    assert failed > 2 * MINIMUM
+    _nothing_watched()
+
+
+def test_join_a_journey(
+    controller: Controller, programs: ProgramSet, place_hook: Hook, journey: Link
+) -> None:
+    """A link is on the journey, or is not there."""
+    watched = redirected_functions()
+    failed = 0
+
+    def join() -> Link:
+        return controller.attach(place_hook, programs, journey=journey.id)
+
+    for trial in each_allocation(join, IpttctlError):
+        links = [link for link in controller.links() if link.id != journey.id]
+        assert [link.journey for link in links] == [journey.id] * len(links)
+        if trial.error is None:
+            assert links == [trial.result]
+        elif not _unanswered(trial.error):
+            assert links == [], trial
+        failed += trial.error is not None
+        for link in links:
+            controller.detach(link.id)
+        wait_for(lambda: redirected_functions() == watched, what="only the journey's functions")
+    print(f"join: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > MINIMUM
+
+
+def test_end_a_journey_under_its_link(
+    controller: Controller, programs: ProgramSet, place_hook: Hook, make_program: MakeProgram
+) -> None:
+    """The link leaves the journey with its end, or nothing has changed."""
+    of_step = ProgramSet({Slot.STEP: make_program().fd})
+    failed = 0
+    made: list[Link] = []
+
+    def begin() -> None:
+        journey = controller.attach(JourneyHook(), of_step)
+        made[:] = [journey, controller.attach(place_hook, programs, journey=journey.id)]
+
+    begin()
+    for trial in each_allocation(lambda: controller.detach(made[0].id), IpttctlError):
+        journey, link = made
+        links = {one.id: one for one in controller.links()}
+        left = links.pop(link.id)
+        assert left.journey == (journey.id if links else None)
+        if trial.error is None:
+            assert not links
+        elif not _unanswered(trial.error):
+            assert links == {journey.id: journey}, trial
+        failed += trial.error is not None
+        if not links:
+            controller.detach(link.id)
+            wait_for_no_redirection()
+            begin()
+    print(f"end a journey: {trial.number - 1} allocations, {failed} requests refused")
+    assert failed > 0
+    for one in reversed(made):
+        controller.detach(one.id)
+    _nothing_watched()
+
+
+def test_an_owner_that_goes_with_its_journey(programs: ProgramSet, place_hook: Hook) -> None:
+    """Closing the socket ends journey and link, whatever has to be allocated."""
+    with Controller() as watching, ExitStack() as programs_of:
+        step = programs_of.enter_context(Program.load(asm.returning(1), name="step")).fd
+
+        def hold() -> Controller:
+            owner = Controller()
+            journey = owner.attach(JourneyHook(), ProgramSet({Slot.STEP: step}))
+            owner.attach(place_hook, programs, journey=journey.id)
+            return owner
+
+        owner = hold()
+
+        def close() -> None:
+            owner.close()
+
+        for _ in each_allocation(close, ()):
+            wait_for(lambda: watching.links() == [], what="the links are gone")
+            wait_for_no_redirection()
+            owner = hold()
+        owner.close()
+
+
 def _back_and_forth(
     controller: Controller, link: Link, request: Callable[[Link], Link], what: str
 ) -> None:
@@ -369,10 +506,12 @@ def test_release_and_adopt(controller: Controller, programs: ProgramSet) -> None
     _back_and_forth(controller, link, exchange, "release, adopt")
 
 
-def test_park_and_restore(programs: ProgramSet, hook: Hook) -> None:
+def test_park_and_restore(programs: ProgramSet, place_hook: Hook) -> None:
     """Links are parked or not, and a link is restored whole or not at all."""
     with Controller() as controller, Restorer() as restorer:
-        controller.attach(hook, programs, persistent=True, name="web", labels=LABELS, reason="why")
+        controller.attach(
+            place_hook, programs, persistent=True, name="web", labels=LABELS, reason="why"
+        )
         (record,) = restorer.snapshot().records
 
         def park() -> None:
@@ -508,15 +647,15 @@ def _matched(place: Namespace, hook: Hook) -> int:
 
 
 def test_events_that_find_no_memory_are_counted(
-    controller: Controller, programs: ProgramSet, place: Namespace, hook: Hook
+    controller: Controller, programs: ProgramSet, place: Namespace, place_hook: Hook
 ) -> None:
     """The received and the lost events together are all events of the link."""
-    if isinstance(hook, TableHook):
+    if isinstance(place_hook, TableHook):
         place.iptables("-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
     else:
         run("ip", "netns", "exec", place.name, "nft", "-f", "-", text=RULES)
     with observing(controller) as observer:
-        link = controller.attach(hook, programs)
+        link = controller.attach(place_hook, programs)
         with module_out_of_memory():
             # longer than the delay before a batch is sent
             place.ping("127.0.0.1", "-f", "-c", "50")
@@ -525,7 +664,7 @@ def test_events_that_find_no_memory_are_counted(
         losses = observer.stream.losses
         stats = controller.link(link.id).stats
         controller.detach(link.id)
-    matched = _matched(place, hook)
+    matched = _matched(place, place_hook)
     assert losses.memory > 0
     assert len(observer.events) + losses.events == stats.events
     # the spine has the function of the rule's chain

@@ -3,8 +3,8 @@
 
 The router of ``network`` has every relevant kind of rule in the tables of both IP versions, and
 chains of nftables beside them. Links at its tables, chains, spine and netfilter hooks report the
-packets that left sends; these events, and the counters of the rules, must be the same with and
-without the tracer.
+packets that left sends, and a journey follows the datagrams among them from left on; these events,
+and the counters of the rules, must be the same with and without the tracer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import errno
 import os
 import re
 import socket
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
 from ipttctl.errors import KernelError
 from ipttctl.hooks.chain import ChainHook
+from ipttctl.hooks.journey import JourneyHook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
@@ -105,6 +106,17 @@ table inet beside {
     }
 }
 """
+
+#: what journeys tell of the traffic: that nobody listens is a drop too
+STEPS: Final = frozenset(
+    {
+        Kind.JOURNEY_COPY,
+        Kind.JOURNEY_SENT,
+        Kind.JOURNEY_RECEIVED,
+        Kind.JOURNEY_DROPPED,
+        Kind.JOURNEY_FREED,
+    }
+)
 
 #: each rule: its text, and its counts of packets and bytes
 Counters = list[tuple[str, int, int]]
@@ -223,6 +235,11 @@ class Scene:
         for name in NF_HOOKS:
             hook = NfHook.parse(name, netns=self.net.router.path)
             made.append(self.controller.attach(hook, at_hooks))
+        step = ProgramSet({Slot.STEP: self.table.fd})
+        journey = self.controller.attach(JourneyHook(), step)
+        sent = ProgramSet({Slot.EXIT: self.table.fd}, compile_filter("udp"))
+        begin = SpineHook.parse("spine:inet/output", netns=self.net.left.path)
+        made += [journey, self.controller.attach(begin, sent, journey=journey.id)]
         try:
             yield made
         finally:
@@ -279,13 +296,35 @@ def passages(before: Sequence[LinkStats], after: Sequence[LinkStats]) -> dict[in
 
 
 def _sequences(observer: Observer, links: list[Link]) -> Events:
+    """Events by link and packet, in the order of their times."""
     numbers = {link.id: number for number, link in enumerate(links)}
+    followed = {link.id for link in links if link.journey or isinstance(link.hook, JourneyHook)}
     sequences: Events = defaultdict(list)
+    names = _Names()
     for event in sorted(observer.events, key=lambda event: int(event["time"])):
-        key = [int(event[name]) for name in ("pf", "protocol", "length")]
+        key = tuple(int(event[name]) for name in ("pf", "protocol", "length"))
+        if int(event["link"]) in followed:
+            # its steps do not all describe it
+            key = names.name(event, key)
         same = tuple(_plain(event[name]) for name in SAME)
         sequences[numbers[event["link"]], *key].append(same)
     return dict(sequences)
+
+
+class _Names:
+    """Names of followed packets: how each was when it was first seen, or whose copy it is."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, tuple[int, ...]] = {}
+        self._copies: Counter[int] = Counter()
+
+    def name(self, event: Any, described: tuple[int, ...]) -> tuple[int, ...]:
+        """The name of an event's packet."""
+        packet, original = int(event["packet"]), int(event["rule_handle"])
+        if event["kind"] == Kind.JOURNEY_COPY:
+            self._copies[original] += 1
+            self._names[packet] = (*self._names[original], self._copies[original])
+        return self._names.setdefault(packet, described)
 
 
 def _plain(value: Any) -> int | bytes:
@@ -360,6 +399,8 @@ def nothing_hooked() -> Iterator[None]:
 def test_the_traffic_meets_all_that_is_redirected(scene: Scene, alone: Measured) -> None:
     """The traffic calls every redirected function, and nothing differs if nothing has changed."""
     assert all(alone.calls().values()), alone.calls()
+    met = {event[SAME.index("kind")] for events in alone.events.values() for event in events}
+    assert met >= STEPS, met
     assert len(alone.events) > 60
     with scene.links() as links:
         assert_same(scene.measure(links), alone)

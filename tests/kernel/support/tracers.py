@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.kernel.support import bpf_tracers, loader, perf
+from tests.kernel.support import bpf_tracers, drop_monitor, loader, perf
 from tests.kernel.support.bpf_tracers import Counts
 from tests.kernel.support.kernel import MODULE
 
@@ -32,9 +32,17 @@ FUNCTIONS: Functions = {
     "trace_tg": "xt_TRACE",
     "nf_dup_ipv4": "nf_dup_ipv4",
     "nf_dup_ipv6": "nf_dup_ipv6",
+    # for journeys
+    "skb_release_head_state": None,
+    "kfree_skbmem": None,
+    "__copy_skb_header": None,
+    "sk_filter_trim_cap": None,
 }
 #: those that BPF trampolines can attach to: not those with a variable number of arguments
 _TYPED: Functions = {k: v for k, v in FUNCTIONS.items() if k != "nf_log_trace"}
+
+#: those that journeys have probes at, and that of packets which were not dropped
+_TRACEPOINTS = ("kfree_skb", "net_dev_start_xmit", "netif_receive_skb", "consume_skb")
 
 _TRACING = Path("/sys/kernel/tracing")
 _STACK_TRACER = Path("/proc/sys/kernel/stack_tracer_enabled")
@@ -203,5 +211,6 @@ TRACERS = (
     *_of_ftrace("function_graph"),
     Tracer("stack tracer", _stack_tracer, _no_stack_tracer),
     Tracer("perf tracepoints", partial(_tracepoints, "skb", "net")),
-    Tracer("BPF tracepoints", partial(bpf_tracers.raw_tracepoints, "kfree_skb", "consume_skb")),
+    Tracer("BPF tracepoints", partial(bpf_tracers.raw_tracepoints, *_TRACEPOINTS)),
+    Tracer("drop monitor", drop_monitor.drop_monitor, drop_monitor.missing),
 )

@@ -117,7 +117,7 @@ hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways
 
 .PHONY: bench
 bench: KERNEL = $(INSTALLED)
-bench: BENCHES ?= table chain spine scale nf tracers overload reader change start
+bench: BENCHES ?= table chain spine journey scale nf tracers overload reader stories change start
 bench: module ## what it costs, in instructions, and what others cost: writes docs/performance.md (KERNEL=6.1 BENCHES=table)
 	@mkdir -p $(BUILD)/bench
 	@for series in $(KERNEL); do \

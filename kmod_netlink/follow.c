@@ -97,6 +97,8 @@ chain_follow(const struct ipttrace_selection *selection,
 	ipttrace_nested_leave(&walk.nested);
 	if ((verdict & NF_VERDICT_MASK) == NF_DROP)
 		return ipttrace_walk_drop(pkt);
+	if (verdict == NF_ACCEPT)
+		ipttrace_selection_passes(selection, pkt->skb, pkt->state);
 	return verdict;
 }
 
@@ -228,6 +230,18 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 	return selects;
 }
 
+/* Asks a set about a packet: its filter, then its entry program. */
+static __always_inline bool set_wants(const struct ipttrace_set *set,
+				      const struct nft_pktinfo *pkt,
+				      const struct nft_chain *chain,
+				      unsigned long sp, unsigned long bp)
+{
+	if (!filter_wants(set, pkt))
+		return false;
+	return !(set->slots & BIT(IPTTRACE_SLOT_ENTRY)) ||
+	       entry_selects(set, pkt, chain, sp, bp);
+}
+
 /*
  * Makes the selection of a packet: runs filters and entry programs. True if any set needs the
  * packet to be followed.
@@ -245,7 +259,7 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 	/* the last link may have gone since the handler looked */
 	if (!sets)
 		return false;
-	ipttrace_selection_begin(selection, pkt->skb);
+	ipttrace_selection_begin(selection, pkt->skb, pkt->state);
 	for (i = 0; i < sets->count; i++) {
 		const struct ipttrace_set *set = sets->set[i];
 
@@ -254,15 +268,13 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 		this_cpu_inc(set->link->stats->packets);
 		if (ipttrace_selection_settled(selection, i, &follow))
 			continue;
-		if (!filter_wants(set, pkt))
-			continue;
-		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
-		    !entry_selects(set, pkt, chain, sp, bp))
+		if (!ipttrace_selection_is_answer(selection, i) &&
+		    !set_wants(set, pkt, chain, sp, bp))
 			continue;
 		follow |= ipttrace_selection_add(selection, i, pkt->skb,
 						 pkt->state, chain);
 	}
-	ipttrace_selection_end(selection, pkt->skb, nft_net(pkt));
+	ipttrace_selection_end(selection, pkt->skb, pkt->state);
 	return follow;
 }
 
@@ -325,17 +337,14 @@ static bool known_select(struct ipttrace_selection *selection,
 	bool follow = false;
 
 	selection->sets = sets;
-	ipttrace_selection_begin(selection, pkt->skb);
+	ipttrace_selection_know(selection, pkt->skb);
 	for (i = 0; sets && i < sets->count; i++) {
 		const struct ipttrace_set *set = sets->set[i];
 
 		if (!(set->slots & BIT(IPTTRACE_SLOT_RULE)) ||
 		    !link_concerns(set->link, pkt, chain) ||
 		    ipttrace_selection_settled(selection, i, &follow) ||
-		    !filter_wants(set, pkt))
-			continue;
-		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
-		    !entry_selects(set, pkt, chain, sp, bp))
+		    !set_wants(set, pkt, chain, sp, bp))
 			continue;
 		if (ipttrace_set_admits(set, pkt->skb, pkt->state, chain))
 			ipttrace_selection_put(selection, i);
@@ -419,7 +428,7 @@ static void notrace chain_handler(unsigned long ip, unsigned long parent_ip,
 	set = sets->set[i];
 	place = set->link->place;
 	if ((!place->table[0] && !set->filter) ||
-	    ipttrace_followed_any(pkt->skb))
+	    ipttrace_selection_journeys_may_want(pkt->skb))
 		chain_redirect(fregs);
 	else if (!place->table[0] && i + 1 == sets->count)
 		redirect_if_filter_takes(fregs, set, pkt);

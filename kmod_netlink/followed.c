@@ -11,8 +11,11 @@
 #include <linux/hash.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
+#include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
 #include <net/net_namespace.h>
 
 #include "followed.h"
@@ -301,8 +304,11 @@ u64 ipttrace_followed_add(const struct sk_buff *skb, const struct net *net,
 	if (!entry)
 		entry = entry_add(table, bucket, skb);
 	if (entry) {
-		if (!entry->known.packet)
+		if (!entry->known.packet) {
 			entry->known.packet = atomic64_inc_return(&last_packet);
+			entry->known.length =
+				skb->len - skb_network_offset(skb);
+		}
 		if (on && !entry->known.on)
 			atomic64_inc(&count);
 		entry_place(entry, net);
@@ -312,6 +318,33 @@ u64 ipttrace_followed_add(const struct sk_buff *skb, const struct net *net,
 	}
 	raw_spin_unlock_irqrestore(&bucket->lock, flags);
 	return packet;
+}
+
+/* The length of the segments that a packet is to be cut into. */
+static u32 segment_length(const struct sk_buff *skb)
+{
+	u32 length = skb_network_header_len(skb) + skb_shinfo(skb)->gso_size;
+	const struct tcphdr *tcp;
+	struct tcphdr buffer;
+
+	if (!skb_is_gso_tcp(skb))
+		return length + sizeof(struct udphdr);
+	tcp = skb_header_pointer(skb, skb_transport_offset(skb), sizeof(buffer),
+				 &buffer);
+	return length + (tcp ? tcp->doff * 4 : 0);
+}
+
+/*
+ * The length of a copy of a packet. The copy is being made, so that it does not show it: if the
+ * packet is to be cut into segments, it may be one of these.
+ */
+static u32 copy_length(const struct ipttrace_followed *known,
+		       const struct sk_buff *skb)
+{
+	if (!skb_is_gso(skb) || !skb_transport_header_was_set(skb) ||
+	    skb->encapsulation)
+		return known->length;
+	return min(known->length, segment_length(skb));
 }
 
 /**
@@ -343,6 +376,7 @@ bool ipttrace_followed_copy(const struct sk_buff *copy,
 		entry->known = known;
 		entry->known.packet = atomic64_inc_return(&last_packet);
 		entry->known.origin = known.packet;
+		entry->known.length = copy_length(&known, skb);
 		if (known.on)
 			atomic64_inc(&count);
 		entry->known.dropped = false;

@@ -16,6 +16,7 @@ struct sk_buff;
  * @origin: number of the packet that it was copied from, or 0
  * @netns_cookie: namespace in which it was seen last, by its cookie
  * @netns: the same by its inode number
+ * @length: bytes from its network header on, when it was followed first
  * @on: journeys that follow it, a bit each
  * @off: journeys that leave it out, a bit each: their limits decided so
  * @dropped: it was dropped, and that was told
@@ -26,6 +27,7 @@ struct ipttrace_followed {
 	u64 origin;
 	u64 netns_cookie;
 	u32 netns;
+	u32 length;
 	u32 on;
 	u32 off;
 	bool dropped;

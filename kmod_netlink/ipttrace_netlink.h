@@ -11,7 +11,7 @@
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
 #define IPTTRACE_FEATURES 0xffU
-#define IPTTRACE_FINGERPRINT 0x40ef67a8U
+#define IPTTRACE_FINGERPRINT 0xa1a60423U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -24,6 +24,8 @@
 #define IPTTRACE_MAX_JOURNEYS 32
 /* packets that are followed at a time */
 #define IPTTRACE_MAX_FOLLOWED 16384
+/* ways that answers are expected on at a time, some three a connection */
+#define IPTTRACE_MAX_ANSWERS 16384
 /* links that one transaction swaps */
 #define IPTTRACE_MAX_CHANGES 32
 /* swaps answered at once whose old sets have not ended; the next is answered at their end */
@@ -43,7 +45,7 @@
 /* instructions of a classic-BPF filter (BPF_MAXINSNS) */
 #define IPTTRACE_MAX_FILTER 4096
 /* events in one message, which then fill 32 KiB of the kernel's memory */
-#define IPTTRACE_BATCH_EVENTS 84
+#define IPTTRACE_BATCH_EVENTS 76
 /* events that wait on one CPU */
 #define IPTTRACE_RING_EVENTS 4096
 /* bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN) */
@@ -190,7 +192,7 @@ enum ipttrace_kind {
 
 /* Bits of an event's ``flags``. */
 enum ipttrace_event_flag {
-	/* pid is the sender's: the event happened in its process context */
+	/* pid, pid_start, cgroup, uid and comm are the sender's: it happened in its context */
 	IPTTRACE_EVENT_FLAG_PID = 1,
 	/* dmac is valid */
 	IPTTRACE_EVENT_FLAG_DMAC = 2,
@@ -654,7 +656,17 @@ enum ipttrace_a {
 	IPTTRACE_A_JOURNEY_UNFOLLOWED = 70,
 	/* u64: journey: packets that were lost sight of so far, see enum kind */
 	IPTTRACE_A_JOURNEY_LOST = 71,
-	IPTTRACE_A_MAX = 71
+	/*
+	 * u32: journey: 1 (also without it): packets that links on it select are followed; 2:
+	 * answers too, the packets of the other direction of their connections
+	 */
+	IPTTRACE_A_JOURNEY_WAYS = 72,
+	/*
+	 * u64: journey: ways of connections so far that answers were not expected on any more,
+	 * for lack of room
+	 */
+	IPTTRACE_A_JOURNEY_DISPLACED = 73,
+	IPTTRACE_A_MAX = 73
 };
 
 /*
@@ -1036,6 +1048,13 @@ struct ipttrace_event {
 	__u64 rule_handle;
 	/* number of the packet, which no other has until the next boot; 0 if it is not followed */
 	__u64 packet;
+	/* start of the process that sends it, CLOCK_BOOTTIME ns, if flags say so */
+	__u64 pid_start;
+	/*
+	 * id of that process's cgroup in the unified hierarchy, its inode number there; 0 if the
+	 * kernel has no cgroups
+	 */
+	__u64 cgroup;
 	/* id of the link */
 	__u32 link;
 	/* generation of the link's program set that handled the packet */
@@ -1049,6 +1068,8 @@ struct ipttrace_event {
 	__u32 netns;
 	/* process (tgid) that sends the packet, if flags say so */
 	__u32 pid;
+	/* effective uid of that process, as the initial user namespace has it */
+	__u32 uid;
 	/* interface it came in by, or 0 */
 	__u32 in_ifindex;
 	/* interface it goes out by, or 0 */
@@ -1097,6 +1118,11 @@ struct ipttrace_event {
 	__u32 skb_priority;
 	/* spine: mark of the connection */
 	__u32 ct_mark;
+	/*
+	 * spine: id of the connection, as conntrack -o id prints it; 0 if it has none. Another
+	 * connection may get it
+	 */
+	__u32 ct_id;
 	/* source port, host byte order */
 	__u16 sport;
 	/* destination port, host byte order */
@@ -1141,6 +1167,8 @@ struct ipttrace_event {
 	__u8 saddr[16];
 	/* destination IP address, IPv4 in the first four bytes; ARP: the target's */
 	__u8 daddr[16];
+	/* name of the process that sends it (/proc/PID/comm), if flags say so */
+	char comm[16];
 	/* name of the interface it came in by */
 	char in_name[16];
 	/* name of the interface it goes out by */

@@ -7,6 +7,7 @@
  */
 #include <net/netlink.h>
 
+#include "answers.h"
 #include "arming.h"
 #include "followed.h"
 #include "journey.h"
@@ -48,6 +49,7 @@ static int journey_parse(struct ipttrace_link_spec *spec, struct nlattr **attrs,
 {
 	const struct nlattr *foreign =
 		ipttrace_hook_foreign(&ipttrace_journey_hook, attrs);
+	struct ipttrace_journey_place *place;
 
 	if (!foreign && spec->family != NFPROTO_UNSPEC)
 		foreign = attrs[IPTTRACE_A_FAMILY];
@@ -70,7 +72,20 @@ static int journey_parse(struct ipttrace_link_spec *spec, struct nlattr **attrs,
 			"a journey is never persistent: it ends with its socket");
 		return -EOPNOTSUPP;
 	}
+	place = kzalloc(sizeof(*place), GFP_KERNEL);
+	if (!place)
+		return -ENOMEM;
+	if (attrs[IPTTRACE_A_JOURNEY_WAYS])
+		place->ways = nla_get_u32(attrs[IPTTRACE_A_JOURNEY_WAYS]);
+	else
+		place->ways = 1;
+	spec->place = place;
 	return 0;
+}
+
+static void journey_spec_release(struct ipttrace_link_spec *spec)
+{
+	kfree(spec->place);
 }
 
 static int journey_takes(u32 family, const struct ipttrace_set *set,
@@ -144,21 +159,30 @@ static int journey_attach(struct ipttrace_link *link,
 	err = ipttrace_followed_begin();
 	if (err)
 		return err;
-	place = kzalloc(sizeof(*place), GFP_KERNEL_ACCOUNT);
+	place = kmemdup(spec->place, sizeof(*place), GFP_KERNEL_ACCOUNT);
 	sets = place ? journey_prepare(GFP_KERNEL) : ERR_PTR(-ENOMEM);
 	if (IS_ERR(sets)) {
-		kfree(place);
-		if (!journeys)
-			ipttrace_followed_end();
-		return PTR_ERR(sets);
+		err = PTR_ERR(sets);
+		goto forget;
 	}
 	place->bit = ffz(journeys);
+	err = place->ways == 2 ? ipttrace_answers_begin(BIT(place->bit)) : 0;
+	if (err) {
+		kfree(sets);
+		goto forget;
+	}
 	journeys |= BIT(place->bit);
 	link->place = place;
 	sets = ipttrace_steps_publish(sets);
 	synchronize_rcu();
 	kfree(sets);
 	return 0;
+
+forget:
+	kfree(place);
+	if (!journeys)
+		ipttrace_followed_end();
+	return err;
 }
 
 /* Takes links off journeys that are leaving. */
@@ -177,6 +201,7 @@ static struct ipttrace_sets *journey_detach(const struct list_head *leaving)
 	list_for_each_entry(link, leaving, list)
 		if (link->hook == IPTTRACE_HOOK_JOURNEY)
 			leaving_journeys |= journey_bit(link);
+	ipttrace_answers_leave(leaving_journeys);
 	leave_journeys(leaving);
 	leave_journeys(&ipttrace_links);
 	return ipttrace_steps_publish(
@@ -186,6 +211,7 @@ static struct ipttrace_sets *journey_detach(const struct list_head *leaving)
 static void journey_release(void)
 {
 	ipttrace_followed_forget(leaving_journeys);
+	ipttrace_answers_forget(leaving_journeys);
 	journeys &= ~leaving_journeys;
 	leaving_journeys = 0;
 	if (!journeys)
@@ -202,17 +228,22 @@ static u32 journey_armed(const struct ipttrace_link *link)
 
 static size_t journey_put_size(void)
 {
-	return 3 * nla_total_size(sizeof(u64));
+	return nla_total_size(sizeof(u32)) + 4 * nla_total_size(sizeof(u64));
 }
 
 static int journey_put(struct sk_buff *msg, const struct ipttrace_link *link)
 {
-	if (ipttrace_put_u64(msg, IPTTRACE_A_JOURNEY_FOLLOWED,
+	const struct ipttrace_journey_place *place = link->place;
+
+	if (nla_put_u32(msg, IPTTRACE_A_JOURNEY_WAYS, place->ways) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_JOURNEY_FOLLOWED,
 			     ipttrace_followed_count()) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_JOURNEY_UNFOLLOWED,
 			     ipttrace_followed_unfollowed()) ||
 	    ipttrace_put_u64(msg, IPTTRACE_A_JOURNEY_LOST,
-			     ipttrace_steps_lost()))
+			     ipttrace_steps_lost()) ||
+	    ipttrace_put_u64(msg, IPTTRACE_A_JOURNEY_DISPLACED,
+			     ipttrace_answers_displaced()))
 		return -EMSGSIZE;
 	return 0;
 }
@@ -227,11 +258,18 @@ static void journey_exit(void)
 	ipttrace_arming_exit(&arming);
 }
 
+static const int journey_attributes[] = {
+	IPTTRACE_A_JOURNEY_WAYS,
+};
+
 /* the operations are described in hook.h */
 const struct ipttrace_hook_ops ipttrace_journey_hook = {
+	.attributes = journey_attributes,
+	.attribute_count = ARRAY_SIZE(journey_attributes),
 	.init = journey_init,
 	.exit = journey_exit,
 	.parse = journey_parse,
+	.spec_release = journey_spec_release,
 	.takes = journey_takes,
 	.begin = journey_begin,
 	.end = journey_end,

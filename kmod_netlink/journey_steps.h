@@ -15,11 +15,13 @@ struct ipttrace_sets;
 /**
  * struct ipttrace_journey_place - private data of a link at the hook journey
  * @bit: number of the journey, below IPTTRACE_MAX_JOURNEYS, while the link is there
+ * @ways: directions of a connection that are followed: 1, or 2 with answers
  *
  * Constant while packets can find the link.
  */
 struct ipttrace_journey_place {
 	unsigned int bit;
+	u32 ways;
 };
 
 /* Functions of one watch are adjacent. */

@@ -28,7 +28,7 @@ static_assert(offsetof(struct ipttrace_batch, event_size) == 48,
 	      "batch.event_size");
 static_assert(offsetof(struct ipttrace_batch, reserved) == 52,
 	      "batch.reserved");
-static_assert(sizeof(struct ipttrace_event) == 368, "struct ipttrace_event");
+static_assert(sizeof(struct ipttrace_event) == 408, "struct ipttrace_event");
 static_assert(offsetof(struct ipttrace_event, time) == 0,
 	      "event.time");
 static_assert(offsetof(struct ipttrace_event, skb) == 8,
@@ -45,101 +45,111 @@ static_assert(offsetof(struct ipttrace_event, rule_handle) == 48,
 	      "event.rule_handle");
 static_assert(offsetof(struct ipttrace_event, packet) == 56,
 	      "event.packet");
-static_assert(offsetof(struct ipttrace_event, link) == 64,
+static_assert(offsetof(struct ipttrace_event, pid_start) == 64,
+	      "event.pid_start");
+static_assert(offsetof(struct ipttrace_event, cgroup) == 72,
+	      "event.cgroup");
+static_assert(offsetof(struct ipttrace_event, link) == 80,
 	      "event.link");
-static_assert(offsetof(struct ipttrace_event, generation) == 68,
+static_assert(offsetof(struct ipttrace_event, generation) == 84,
 	      "event.generation");
-static_assert(offsetof(struct ipttrace_event, traversal) == 72,
+static_assert(offsetof(struct ipttrace_event, traversal) == 88,
 	      "event.traversal");
-static_assert(offsetof(struct ipttrace_event, netns) == 76,
+static_assert(offsetof(struct ipttrace_event, netns) == 92,
 	      "event.netns");
-static_assert(offsetof(struct ipttrace_event, pid) == 80,
+static_assert(offsetof(struct ipttrace_event, pid) == 96,
 	      "event.pid");
-static_assert(offsetof(struct ipttrace_event, in_ifindex) == 84,
+static_assert(offsetof(struct ipttrace_event, uid) == 100,
+	      "event.uid");
+static_assert(offsetof(struct ipttrace_event, in_ifindex) == 104,
 	      "event.in_ifindex");
-static_assert(offsetof(struct ipttrace_event, out_ifindex) == 88,
+static_assert(offsetof(struct ipttrace_event, out_ifindex) == 108,
 	      "event.out_ifindex");
-static_assert(offsetof(struct ipttrace_event, physin_ifindex) == 92,
+static_assert(offsetof(struct ipttrace_event, physin_ifindex) == 112,
 	      "event.physin_ifindex");
-static_assert(offsetof(struct ipttrace_event, physout_ifindex) == 96,
+static_assert(offsetof(struct ipttrace_event, physout_ifindex) == 116,
 	      "event.physout_ifindex");
-static_assert(offsetof(struct ipttrace_event, mark) == 100,
+static_assert(offsetof(struct ipttrace_event, mark) == 120,
 	      "event.mark");
-static_assert(offsetof(struct ipttrace_event, length) == 104,
+static_assert(offsetof(struct ipttrace_event, length) == 124,
 	      "event.length");
-static_assert(offsetof(struct ipttrace_event, ruleset) == 108,
+static_assert(offsetof(struct ipttrace_event, ruleset) == 128,
 	      "event.ruleset");
-static_assert(offsetof(struct ipttrace_event, rulenum) == 112,
+static_assert(offsetof(struct ipttrace_event, rulenum) == 132,
 	      "event.rulenum");
-static_assert(offsetof(struct ipttrace_event, rules) == 116,
+static_assert(offsetof(struct ipttrace_event, rules) == 136,
 	      "event.rules");
-static_assert(offsetof(struct ipttrace_event, verdict) == 120,
+static_assert(offsetof(struct ipttrace_event, verdict) == 140,
 	      "event.verdict");
-static_assert(offsetof(struct ipttrace_event, verdict_data) == 124,
+static_assert(offsetof(struct ipttrace_event, verdict_data) == 144,
 	      "event.verdict_data");
-static_assert(offsetof(struct ipttrace_event, priority) == 128,
+static_assert(offsetof(struct ipttrace_event, priority) == 148,
 	      "event.priority");
-static_assert(offsetof(struct ipttrace_event, skb_priority) == 132,
+static_assert(offsetof(struct ipttrace_event, skb_priority) == 152,
 	      "event.skb_priority");
-static_assert(offsetof(struct ipttrace_event, ct_mark) == 136,
+static_assert(offsetof(struct ipttrace_event, ct_mark) == 156,
 	      "event.ct_mark");
-static_assert(offsetof(struct ipttrace_event, sport) == 140,
+static_assert(offsetof(struct ipttrace_event, ct_id) == 160,
+	      "event.ct_id");
+static_assert(offsetof(struct ipttrace_event, sport) == 164,
 	      "event.sport");
-static_assert(offsetof(struct ipttrace_event, dport) == 142,
+static_assert(offsetof(struct ipttrace_event, dport) == 166,
 	      "event.dport");
-static_assert(offsetof(struct ipttrace_event, icmp_id) == 144,
+static_assert(offsetof(struct ipttrace_event, icmp_id) == 168,
 	      "event.icmp_id");
-static_assert(offsetof(struct ipttrace_event, ethertype) == 146,
+static_assert(offsetof(struct ipttrace_event, ethertype) == 170,
 	      "event.ethertype");
-static_assert(offsetof(struct ipttrace_event, arp_operation) == 148,
+static_assert(offsetof(struct ipttrace_event, arp_operation) == 172,
 	      "event.arp_operation");
-static_assert(offsetof(struct ipttrace_event, flags) == 150,
+static_assert(offsetof(struct ipttrace_event, flags) == 174,
 	      "event.flags");
-static_assert(offsetof(struct ipttrace_event, depth) == 152,
+static_assert(offsetof(struct ipttrace_event, depth) == 176,
 	      "event.depth");
-static_assert(offsetof(struct ipttrace_event, ct_zone) == 154,
+static_assert(offsetof(struct ipttrace_event, ct_zone) == 178,
 	      "event.ct_zone");
-static_assert(offsetof(struct ipttrace_event, ct_state) == 156,
+static_assert(offsetof(struct ipttrace_event, ct_state) == 180,
 	      "event.ct_state");
-static_assert(offsetof(struct ipttrace_event, ttl) == 158,
+static_assert(offsetof(struct ipttrace_event, ttl) == 182,
 	      "event.ttl");
-static_assert(offsetof(struct ipttrace_event, tos) == 160,
+static_assert(offsetof(struct ipttrace_event, tos) == 184,
 	      "event.tos");
-static_assert(offsetof(struct ipttrace_event, kind) == 162,
+static_assert(offsetof(struct ipttrace_event, kind) == 186,
 	      "event.kind");
-static_assert(offsetof(struct ipttrace_event, pf) == 163,
+static_assert(offsetof(struct ipttrace_event, pf) == 187,
 	      "event.pf");
-static_assert(offsetof(struct ipttrace_event, hook) == 164,
+static_assert(offsetof(struct ipttrace_event, hook) == 188,
 	      "event.hook");
-static_assert(offsetof(struct ipttrace_event, family) == 165,
+static_assert(offsetof(struct ipttrace_event, family) == 189,
 	      "event.family");
-static_assert(offsetof(struct ipttrace_event, protocol) == 166,
+static_assert(offsetof(struct ipttrace_event, protocol) == 190,
 	      "event.protocol");
-static_assert(offsetof(struct ipttrace_event, tcp_flags) == 167,
+static_assert(offsetof(struct ipttrace_event, tcp_flags) == 191,
 	      "event.tcp_flags");
-static_assert(offsetof(struct ipttrace_event, icmp_type) == 168,
+static_assert(offsetof(struct ipttrace_event, icmp_type) == 192,
 	      "event.icmp_type");
-static_assert(offsetof(struct ipttrace_event, icmp_code) == 169,
+static_assert(offsetof(struct ipttrace_event, icmp_code) == 193,
 	      "event.icmp_code");
-static_assert(offsetof(struct ipttrace_event, dmac) == 170,
+static_assert(offsetof(struct ipttrace_event, dmac) == 194,
 	      "event.dmac");
-static_assert(offsetof(struct ipttrace_event, saddr) == 176,
+static_assert(offsetof(struct ipttrace_event, saddr) == 200,
 	      "event.saddr");
-static_assert(offsetof(struct ipttrace_event, daddr) == 192,
+static_assert(offsetof(struct ipttrace_event, daddr) == 216,
 	      "event.daddr");
-static_assert(offsetof(struct ipttrace_event, in_name) == 208,
+static_assert(offsetof(struct ipttrace_event, comm) == 232,
+	      "event.comm");
+static_assert(offsetof(struct ipttrace_event, in_name) == 248,
 	      "event.in_name");
-static_assert(offsetof(struct ipttrace_event, out_name) == 224,
+static_assert(offsetof(struct ipttrace_event, out_name) == 264,
 	      "event.out_name");
-static_assert(offsetof(struct ipttrace_event, physin_name) == 240,
+static_assert(offsetof(struct ipttrace_event, physin_name) == 280,
 	      "event.physin_name");
-static_assert(offsetof(struct ipttrace_event, physout_name) == 256,
+static_assert(offsetof(struct ipttrace_event, physout_name) == 296,
 	      "event.physout_name");
-static_assert(offsetof(struct ipttrace_event, table) == 272,
+static_assert(offsetof(struct ipttrace_event, table) == 312,
 	      "event.table");
-static_assert(offsetof(struct ipttrace_event, chain) == 304,
+static_assert(offsetof(struct ipttrace_event, chain) == 344,
 	      "event.chain");
-static_assert(offsetof(struct ipttrace_event, target) == 336,
+static_assert(offsetof(struct ipttrace_event, target) == 376,
 	      "event.target");
 
 #endif /* _IPTTRACE_LAYOUT_CHECK_H */

@@ -203,6 +203,7 @@ ipttrace_attach_policy[IPTTRACE_A_MAX + 1] = {
 	[IPTTRACE_A_REASON_TEXT] = { .type = NLA_NUL_STRING, .len = 127 },
 	[IPTTRACE_A_RESTORE] = NLA_POLICY_NESTED(ipttrace_restore_policy),
 	[IPTTRACE_A_JOURNEY] = NLA_POLICY_MIN(NLA_U32, 1),
+	[IPTTRACE_A_JOURNEY_WAYS] = NLA_POLICY_RANGE(NLA_U32, 1, 2),
 };
 
 static const struct nla_policy

@@ -2,6 +2,8 @@
 /*
  * The description of a packet in its event.
  */
+#include <linux/cgroup.h>
+#include <linux/cred.h>
 #include <linux/icmp.h>
 #include <linux/icmpv6.h>
 #include <linux/if_arp.h>
@@ -44,6 +46,36 @@ u32 ipttrace_packet_sender(const struct sk_buff *skb,
 	if (!skb->sk || !object_is_on_stack(state))
 		return 0;
 	return task_tgid_nr(current);
+}
+
+#ifdef CONFIG_CGROUPS
+static u64 current_cgroup(void)
+{
+	return cgroup_id(task_dfl_cgroup(current));
+}
+#else
+static u64 current_cgroup(void)
+{
+	return 0;
+}
+#endif
+
+static void describe_sender(struct ipttrace_event *event,
+			    const struct sk_buff *skb,
+			    const struct nf_hook_state *state)
+{
+	/* nf_hook() holds rcu_read_lock() */
+	const struct task_struct *leader = READ_ONCE(current->group_leader);
+
+	event->pid = ipttrace_packet_sender(skb, state);
+	if (!event->pid)
+		return;
+	event->flags |= IPTTRACE_EVENT_FLAG_PID;
+	event->pid_start = leader->start_boottime;
+	event->cgroup = current_cgroup();
+	event->uid = from_kuid(&init_user_ns, current_euid());
+	/* it may be changing, but ends with a NUL at any time */
+	strscpy(event->comm, leader->comm, sizeof(event->comm));
 }
 
 static void describe_icmp(struct ipttrace_event *event,
@@ -325,9 +357,7 @@ void ipttrace_packet_describe(struct ipttrace_event *event,
 	event->length = skb->len - skb_network_offset(skb);
 	event->pf = state->pf;
 	event->hook = state->hook;
-	event->pid = ipttrace_packet_sender(skb, state);
-	if (event->pid)
-		event->flags |= IPTTRACE_EVENT_FLAG_PID;
+	describe_sender(event, skb, state);
 	if (state->in) {
 		event->in_ifindex = state->in->ifindex;
 		strscpy(event->in_name, state->in->name,

@@ -11,6 +11,7 @@
 #include <linux/preempt.h>
 #include <linux/types.h>
 
+#include "answers.h"
 #include "followed.h"
 #include "ipttrace_netlink.h"
 #include "limits.h"
@@ -23,8 +24,10 @@
  * @slots: the slots in which any set of @selected has a program, a bit each
  * @end: the highest number of a set in @selected, and one more; 0 if it is empty
  * @packet: number of the packet, or 0 if it is not followed
+ * @length: its length when it was followed first, see struct ipttrace_followed
  * @on: journeys that follow the packet, a bit each, and not because of this selection
  * @off: journeys that leave it out, likewise
+ * @answers: journeys that follow it if they do not know it yet: it is an answer, see answers.h
  * @joined: journeys that follow it because of this selection
  * @left: journeys that leave it out because of this selection
  * @selected: those that selected it and have more programs to run, a bit each
@@ -34,8 +37,10 @@ struct ipttrace_selection {
 	unsigned long slots;
 	unsigned int end;
 	u64 packet;
+	u32 length;
 	u32 on;
 	u32 off;
+	u32 answers;
 	u32 joined;
 	u32 left;
 	DECLARE_BITMAP(selected, IPTTRACE_MAX_LINKS);
@@ -99,10 +104,17 @@ ipttrace_selection_add(struct ipttrace_selection *selection, unsigned int i,
 	return true;
 }
 
-/* Begins the selection of a packet: finds out which journeys follow it. */
+/* Whether a journey may want a packet, whatever filters say. False is certain. */
+static __always_inline bool
+ipttrace_selection_journeys_may_want(const struct sk_buff *skb)
+{
+	return ipttrace_followed_any(skb) || ipttrace_answers_any();
+}
+
+/* Finds out which journeys follow a packet, or leave it out. */
 static __always_inline void
-ipttrace_selection_begin(struct ipttrace_selection *selection,
-			 const struct sk_buff *skb)
+ipttrace_selection_know(struct ipttrace_selection *selection,
+			const struct sk_buff *skb)
 {
 	struct ipttrace_followed known;
 
@@ -110,8 +122,21 @@ ipttrace_selection_begin(struct ipttrace_selection *selection,
 	    !ipttrace_followed_find(skb, &known))
 		return;
 	selection->packet = known.on ? known.packet : 0;
+	selection->length = known.length;
 	selection->on = known.on;
 	selection->off = known.off;
+}
+
+/* Begins the selection of a packet: finds out what journeys have to do with it. */
+static __always_inline void
+ipttrace_selection_begin(struct ipttrace_selection *selection,
+			 const struct sk_buff *skb,
+			 const struct nf_hook_state *state)
+{
+	ipttrace_selection_know(selection, skb);
+	if (ipttrace_answers_any())
+		selection->answers = ipttrace_answers_find(
+			skb, state, ~(selection->on | selection->off));
 }
 
 /*
@@ -137,14 +162,43 @@ ipttrace_selection_settled(struct ipttrace_selection *selection, unsigned int i,
 	return true;
 }
 
+/* Tells whether a set selects a packet as an answer: filter and entry program are not asked. */
+static __always_inline bool
+ipttrace_selection_is_answer(const struct ipttrace_selection *selection,
+			     unsigned int i)
+{
+	return selection->answers &
+	       READ_ONCE(selection->sets->set[i]->link->journey);
+}
+
+/*
+ * Notes where a packet is, as it is now: answers to it are followed too, if a journey wants that.
+ * Where it is selected, and again once functions have accepted it: they may have given it other
+ * addresses.
+ */
+static __always_inline void
+ipttrace_selection_passes(const struct ipttrace_selection *selection,
+			  const struct sk_buff *skb,
+			  const struct nf_hook_state *state)
+{
+	if (ipttrace_answers_any())
+		ipttrace_answers_expect(skb, state, selection->length,
+					selection->on | selection->joined);
+}
+
 /* Ends the selection of a packet: journeys follow it from now on. */
 static __always_inline void
 ipttrace_selection_end(struct ipttrace_selection *selection,
-		       const struct sk_buff *skb, const struct net *net)
+		       const struct sk_buff *skb,
+		       const struct nf_hook_state *state)
 {
-	if (unlikely(selection->joined | selection->left))
+	if (unlikely(selection->joined | selection->left)) {
 		selection->packet = ipttrace_followed_add(
-			skb, net, selection->joined, selection->left);
+			skb, state->net, selection->joined, selection->left);
+		if (!selection->length)
+			selection->length = skb->len - skb_network_offset(skb);
+	}
+	ipttrace_selection_passes(selection, skb, state);
 }
 
 /* Stores a verdict in an event of a rule or an exit. */

@@ -12,13 +12,21 @@
 #include "hook_names.h"
 #include "link.h"
 #include "spine.h"
+#include "spine_packet.h"
 #include "spine_walk.h"
+
+static void spine_watched(bool all)
+{
+	if (!all)
+		ipttrace_packet_describe_end();
+}
 
 static struct ipttrace_arming arming = {
 	.lock = __MUTEX_INITIALIZER(arming.lock),
 	.hooks = BIT(IPTTRACE_HOOK_SPINE),
 	.functions = ipttrace_spine_functions,
 	.count = IPTTRACE_SPINE_FUNCTIONS,
+	.watched = spine_watched,
 };
 
 /* --- requests ------------------------------------------------------------------------------ */

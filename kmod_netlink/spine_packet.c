@@ -6,6 +6,7 @@
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/module.h>
 #include <net/dsfield.h>
 #if IS_ENABLED(CONFIG_NF_CONNTRACK)
 #include <net/netfilter/nf_conntrack.h>
@@ -62,6 +63,46 @@ static u16 conntrack_state(enum ip_conntrack_info info)
 	}
 }
 
+/*
+ * nf_ct_get_id(). The module that has it is held from the first packet with a connection on, until
+ * the spine is not watched any more: we are not linked against it, for most hosts can do without.
+ */
+static typeof(&nf_ct_get_id) get_id;
+
+/* A packet that has a connection shows that the module is there. */
+static noinline typeof(get_id) hold_get_id(void)
+{
+	typeof(get_id) found = symbol_get(nf_ct_get_id);
+	typeof(get_id) before;
+
+	if (!found)
+		return NULL;
+	before = cmpxchg(&get_id, NULL, found);
+	if (!before)
+		return found;
+	symbol_put(nf_ct_get_id);
+	return before;
+}
+
+static u32 connection_id(const struct nf_conn *ct)
+{
+	typeof(get_id) get = READ_ONCE(get_id) ?: hold_get_id();
+
+	/* ctnetlink sends it as it is, and conntrack takes it for big-endian */
+	return get ? ntohl((__force __be32)get(ct)) : 0;
+}
+
+/**
+ * ipttrace_packet_describe_end - let go of what was held to describe packets
+ *
+ * Context: process; no packet is described any more.
+ */
+void ipttrace_packet_describe_end(void)
+{
+	if (xchg(&get_id, NULL))
+		symbol_put(nf_ct_get_id);
+}
+
 static void describe_connection(struct ipttrace_event *event,
 				const struct sk_buff *skb)
 {
@@ -77,6 +118,7 @@ static void describe_connection(struct ipttrace_event *event,
 	if (nf_ct_is_template(ct))
 		return;
 	event->ct_state = conntrack_state(info);
+	event->ct_id = connection_id(ct);
 #ifdef CONFIG_NF_CONNTRACK_MARK
 	event->ct_mark = READ_ONCE(ct->mark);
 #endif
@@ -85,6 +127,10 @@ static void describe_connection(struct ipttrace_event *event,
 #endif
 }
 #else
+void ipttrace_packet_describe_end(void)
+{
+}
+
 static void describe_connection(struct ipttrace_event *event,
 				const struct sk_buff *skb)
 {

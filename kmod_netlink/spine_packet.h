@@ -8,5 +8,6 @@
 
 void ipttrace_packet_describe_more(struct ipttrace_event *event,
 				   const struct sk_buff *skb);
+void ipttrace_packet_describe_end(void);
 
 #endif /* _IPTTRACE_SPINE_PACKET_H */

@@ -333,6 +333,8 @@ spine_follow(const struct ipttrace_selection *selection, struct sk_buff *skb,
 	ipttrace_nested_leave(&walk.nested);
 	if ((verdict & NF_VERDICT_MASK) == NF_DROP)
 		return spine_drop(skb, state, verdict);
+	if (verdict == NF_ACCEPT)
+		ipttrace_selection_passes(selection, skb, state);
 	return ret;
 }
 
@@ -425,6 +427,20 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 	return selects;
 }
 
+/* Asks a set about a packet: its filter, then its entry program. */
+static __always_inline bool set_wants(const struct ipttrace_set *set,
+				      struct sk_buff *skb,
+				      const struct nf_hook_state *state,
+				      const struct nf_hook_entries *entries,
+				      unsigned int i, unsigned long sp,
+				      unsigned long bp)
+{
+	if (set->filter && !ipttrace_set_takes(set, skb, state->pf))
+		return false;
+	return !(set->slots & BIT(IPTTRACE_SLOT_ENTRY)) ||
+	       entry_selects(set, skb, state, entries, i, sp, bp);
+}
+
 /*
  * Makes the selection of a packet: runs filters and entry programs. True if any set needs the
  * packet to be followed. noinline: the registers of entry programs are not on the stack of the
@@ -445,7 +461,7 @@ static noinline bool packet_select(struct ipttrace_selection *selection,
 	/* the last link may have gone since the handler looked */
 	if (!sets)
 		return false;
-	ipttrace_selection_begin(selection, skb);
+	ipttrace_selection_begin(selection, skb, state);
 	for (i = next_concerned(sets, 0, state); i < sets->count;
 	     i = next_concerned(sets, i + 1, state)) {
 		const struct ipttrace_set *set = sets->set[i];
@@ -453,16 +469,14 @@ static noinline bool packet_select(struct ipttrace_selection *selection,
 		this_cpu_inc(set->link->stats->packets);
 		if (ipttrace_selection_settled(selection, i, &follow))
 			continue;
-		if (set->filter && !ipttrace_set_takes(set, skb, state->pf))
-			continue;
-		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
-		    !entry_selects(set, skb, state, entries, from, sp, bp))
+		if (!ipttrace_selection_is_answer(selection, i) &&
+		    !set_wants(set, skb, state, entries, from, sp, bp))
 			continue;
 		/* a bridge hands packets back to the rest of a hook's functions */
 		follow |= ipttrace_selection_add(selection, i, skb, state,
 						 &entries->hooks[from]);
 	}
-	ipttrace_selection_end(selection, skb, state->net);
+	ipttrace_selection_end(selection, skb, state);
 	return follow;
 }
 
@@ -511,7 +525,8 @@ static void notrace spine_handler(unsigned long ip, unsigned long parent_ip,
 	i = next_concerned(sets, 0, state);
 	if (i == sets->count)
 		return;
-	if (!sets->set[i]->filter || ipttrace_followed_any(skb) ||
+	if (!sets->set[i]->filter ||
+	    ipttrace_selection_journeys_may_want(skb) ||
 	    packet_may_be_wanted(sets, i, skb, state))
 		ipttrace_redirect(fregs,
 				  ipttrace_spine_functions[0].replacement);

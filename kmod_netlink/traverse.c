@@ -197,6 +197,18 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 	return ipttrace_set_run(set, IPTTRACE_SLOT_ENTRY, &regs);
 }
 
+/* Asks a set about a packet: its filter, then its entry program. */
+static __always_inline bool
+set_wants(const struct ipttrace_set *set, const struct ipttrace_function *fn,
+	  const void *table, const struct sk_buff *skb,
+	  const struct nf_hook_state *state, unsigned long sp, unsigned long bp)
+{
+	if (!ipttrace_set_filter(set, skb))
+		return false;
+	return !(set->slots & BIT(IPTTRACE_SLOT_ENTRY)) ||
+	       entry_selects(set, fn, table, skb, state, sp, bp);
+}
+
 /*
  * Makes the selection of a packet: runs filters and entry programs. True if any set needs the
  * packet to be followed through the table. Inline, like its callees, since a packet that is passed
@@ -217,7 +229,7 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 	/* the last link may have gone since the handler looked */
 	if (!sets)
 		return false;
-	ipttrace_selection_begin(selection, skb);
+	ipttrace_selection_begin(selection, skb, state);
 	for (i = 0; i < sets->count; i++) {
 		const struct ipttrace_set *set = sets->set[i];
 		const struct ipttrace_link *link = set->link;
@@ -227,15 +239,13 @@ static __always_inline bool packet_select(struct ipttrace_selection *selection,
 		this_cpu_inc(link->stats->packets);
 		if (ipttrace_selection_settled(selection, i, &follow))
 			continue;
-		if (!ipttrace_set_filter(set, skb))
-			continue;
-		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
-		    !entry_selects(set, fn, table, skb, state, sp, bp))
+		if (!ipttrace_selection_is_answer(selection, i) &&
+		    !set_wants(set, fn, table, skb, state, sp, bp))
 			continue;
 		follow |=
 			ipttrace_selection_add(selection, i, skb, state, table);
 	}
-	ipttrace_selection_end(selection, skb, state->net);
+	ipttrace_selection_end(selection, skb, state);
 	return follow;
 }
 
@@ -266,6 +276,8 @@ table_follow(const struct ipttrace_function *fn,
 	start = ktime_get_ns();
 	verdict = table_original(fn, table, skb, state);
 	frame_close(&frame, fn, table, state, verdict, ktime_get_ns() - start);
+	if (verdict == NF_ACCEPT)
+		ipttrace_selection_passes(selection, skb, state);
 	return verdict;
 }
 
@@ -342,17 +354,14 @@ static bool known_select(struct ipttrace_selection *selection,
 	bool follow = false;
 
 	selection->sets = sets;
-	ipttrace_selection_begin(selection, skb);
+	ipttrace_selection_know(selection, skb);
 	for (i = 0; sets && i < sets->count; i++) {
 		const struct ipttrace_set *set = sets->set[i];
 
 		if (!(set->slots & BIT(IPTTRACE_SLOT_RULE)) ||
 		    !link_concerns(set->link, fn) ||
 		    ipttrace_selection_settled(selection, i, &follow) ||
-		    !ipttrace_set_filter(set, skb))
-			continue;
-		if (set->slots & BIT(IPTTRACE_SLOT_ENTRY) &&
-		    !entry_selects(set, fn, table, skb, state, sp, bp))
+		    !set_wants(set, fn, table, skb, state, sp, bp))
 			continue;
 		if (ipttrace_set_admits(set, skb, state, table))
 			ipttrace_selection_put(selection, i);
@@ -417,7 +426,8 @@ static void notrace table_handler(unsigned long ip, unsigned long parent_ip,
 	preempt_disable_notrace();
 	sets = rcu_dereference_sched(published);
 	if (sets && fn &&
-	    (ipttrace_followed_any(skb) || packet_may_be_wanted(fn, sets, skb)))
+	    (ipttrace_selection_journeys_may_want(skb) ||
+	     packet_may_be_wanted(fn, sets, skb)))
 		ipttrace_redirect(fregs, fn->replacement);
 	preempt_enable_notrace();
 }

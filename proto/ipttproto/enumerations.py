@@ -171,7 +171,7 @@ class Kind(Documented):
 class EventFlag(DocumentedFlag):
     """Bits of an event's ``flags``."""
 
-    PID = 1, "pid is the sender's: the event happened in its process context"
+    PID = 1, "pid, pid_start, cgroup, uid and comm are the sender's: it happened in its context"
     DMAC = 2, "dmac is valid"
     FOREIGN = 4, "somebody else's TRACE follows the packet too"
     FRAGMENT = 8, "not the first fragment: there are no ports"

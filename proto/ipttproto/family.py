@@ -59,6 +59,7 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "MAX_LINKS": (128, "links at one kind of hook"),
     "MAX_JOURNEYS": (32, "links at the hook journey"),
     "MAX_FOLLOWED": (16384, "packets that are followed at a time"),
+    "MAX_ANSWERS": (16384, "ways that answers are expected on at a time, some three a connection"),
     "MAX_CHANGES": (32, "links that one transaction swaps"),
     "MAX_RETIRING": (
         64,
@@ -71,7 +72,7 @@ LIMITS: Final[dict[str, tuple[int, str]]] = {
     "MAX_CPU": (1_000_000, "thousandths of one CPU's time that a budget is"),
     "MAX_PAYLOAD": (256, "bytes that a program adds to an event"),
     "MAX_FILTER": (4096, "instructions of a classic-BPF filter (BPF_MAXINSNS)"),
-    "BATCH_EVENTS": (84, "events in one message, which then fill 32 KiB of the kernel's memory"),
+    "BATCH_EVENTS": (76, "events in one message, which then fill 32 KiB of the kernel's memory"),
     "RING_EVENTS": (4096, "events that wait on one CPU"),
     "TABLE_NAME": (32, "bytes of a table's name, with its NUL (XT_TABLE_MAXNAMELEN)"),
     "CHAIN_NAME": (32, "bytes of a chain's name, with its NUL"),
@@ -134,6 +135,13 @@ Event: Final = Struct(
     "packet"
     / Int64un
     * "number of the packet, which no other has until the next boot; 0 if it is not followed",
+    "pid_start"
+    / Int64un
+    * "start of the process that sends it, CLOCK_BOOTTIME ns, if flags say so",
+    "cgroup"
+    / Int64un
+    * "id of that process's cgroup in the unified hierarchy, its inode number there; 0 if the "
+    "kernel has no cgroups",
     "link" / Int32un * "id of the link",
     "generation" / Int32un * "generation of the link's program set that handled the packet",
     "traversal"
@@ -142,6 +150,7 @@ Event: Final = Struct(
     "links of netfilter hooks",
     "netns" / Int32un * "inode number of the network namespace, which the next one may get",
     "pid" / Int32un * "process (tgid) that sends the packet, if flags say so",
+    "uid" / Int32un * "effective uid of that process, as the initial user namespace has it",
     "in_ifindex" / Int32un * "interface it came in by, or 0",
     "out_ifindex" / Int32un * "interface it goes out by, or 0",
     "physin_ifindex" / Int32un * "port of a bridge that it came in by, or 0 (br_netfilter)",
@@ -175,6 +184,10 @@ Event: Final = Struct(
     "function's, if flags say so",
     "skb_priority" / Int32un * "spine: skb->priority",
     "ct_mark" / Int32un * "spine: mark of the connection",
+    "ct_id"
+    / Int32un
+    * "spine: id of the connection, as conntrack -o id prints it; 0 if it has none. Another "
+    "connection may get it",
     "sport" / Int16un * "source port, host byte order",
     "dport" / Int16un * "destination port, host byte order",
     "icmp_id" / Int16un * "identifier of an ICMP echo, host byte order",
@@ -199,6 +212,7 @@ Event: Final = Struct(
     "dmac" / Bytes(6) * "destination MAC address, if flags say so",
     "saddr" / Bytes(16) * "source IP address, IPv4 in the first four bytes; ARP: the sender's",
     "daddr" / Bytes(16) * "destination IP address, IPv4 in the first four bytes; ARP: the target's",
+    "comm" / Chars(16) * "name of the process that sends it (/proc/PID/comm), if flags say so",
     "in_name" / Chars(16) * "name of the interface it came in by",
     "out_name" / Chars(16) * "name of the interface it goes out by",
     "physin_name" / Chars(16) * "name of the bridge's port that it came in by",
@@ -221,7 +235,7 @@ RECORDS: Final[dict[str, tuple[Struct, str]]] = {
     "event": (Event, "An event of a packet."),
 }
 
-FIRST_SIZES: Final = {"batch": 56, "event": 368}
+FIRST_SIZES: Final = {"batch": 56, "event": 408}
 """The bytes of each record in the first minor version; later ones are longer."""
 
 # --- attributes ----------------------------------------------------------------------------------
@@ -930,6 +944,23 @@ Top: Final = AttributeSet(
     ),
     Attribute(
         "journey-lost", 71, U64, "journey: packets that were lost sight of so far, see enum kind"
+    ),
+    Attribute(
+        "journey-ways",
+        72,
+        U32,
+        "journey: 1 (also without it): packets that links on it select are followed; 2: answers "
+        "too, the packets of the other direction of their connections",
+        minimum=1,
+        maximum=2,
+        since=Feature.JOURNEYS,
+    ),
+    Attribute(
+        "journey-displaced",
+        73,
+        U64,
+        "journey: ways of connections so far that answers were not expected on any more, for lack "
+        "of room",
     ),
 )
 

@@ -133,6 +133,8 @@ _LINK: Final = (
     "journey-followed",
     "journey-unfollowed",
     "journey-lost",
+    "journey-ways",
+    "journey-displaced",
 )
 
 #: what is known of the walk
@@ -158,6 +160,7 @@ OPERATIONS: Final = (
             "reason-text",
             "restore",
             "journey",
+            "journey-ways",
         ),
         _LINK,
     ),

@@ -130,7 +130,7 @@ class Generator:
         elif kind == Hook.SPINE:
             place = self._spine_place(flags)
         elif kind == Hook.JOURNEY:
-            place = {"hook": int(Hook.JOURNEY), "flags": flags}
+            place = {"hook": int(Hook.JOURNEY), "flags": flags, "journey-ways": pick.choice((1, 2))}
         else:
             place = self._nf_place(flags)
         if kind not in {Hook.NF, Hook.JOURNEY} and pick.random() < _SOMETIMES:

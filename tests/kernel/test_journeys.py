@@ -82,11 +82,11 @@ def three() -> Iterator[Network]:
 class Journey:
     """Links at all hooks, on one journey, and the stories of their packets."""
 
-    def __init__(self, controller: Controller, program: int) -> None:
+    def __init__(self, controller: Controller, program: int, *, both_ways: bool = False) -> None:
         self._controller = controller
         self._program = program
         self._links: list[int] = []
-        self.link = self._made(JourneyHook(), {})
+        self.link = self._made(JourneyHook(both_ways=both_ways), {})
         self.events: list[EventRecord] = []
         self.stories: list[Story] = []
 
@@ -116,12 +116,16 @@ class Journey:
 
 @contextmanager
 def following(
-    controller: Controller, make_program: MakeProgram, expression: str | None, *hooks: Hook
+    controller: Controller,
+    make_program: MakeProgram,
+    expression: str | None,
+    *hooks: Hook,
+    both_ways: bool = False,
 ) -> Iterator[Journey]:
     """Follow packets meanwhile; their stories are there afterwards, in their order."""
     assembler = StoryAssembler()
     with controller.events() as events:
-        journey = Journey(controller, make_program(asm.returning(1)).fd)
+        journey = Journey(controller, make_program(asm.returning(1)).fd, both_ways=both_ways)
         journey.follow(expression, *hooks)
         yield journey
         hook = journey.end()
@@ -131,6 +135,8 @@ def following(
             journey.stories += assembler.add(records)
         assert not hook.unfollowed
         assert not hook.lost
+        assert not hook.displaced
+        assert hook.both_ways == both_ways
     journey.stories += assembler.flush()
     journey.stories.sort(key=lambda story: story.began)
 
@@ -147,6 +153,24 @@ def receive(port: int, ready: Any, done: Any) -> None:
         receiver.bind(("", port))
         ready.set()
         done.wait(60)
+
+
+def answer(port: int, ready: Any) -> None:
+    """Answer one packet."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("", port))
+        sock.settimeout(60)
+        ready.set()
+        _, client = sock.recvfrom(100)
+        sock.sendto(b"yes", client)
+
+
+def ask(address: str, port: int) -> None:
+    """Send a packet, and wait for its answer."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(60)
+        sock.sendto(b"x", (address, port))
+        assert sock.recv(100) == b"yes"
 
 
 def told(story: Story) -> list[str]:
@@ -205,6 +229,52 @@ def test_a_packet_is_followed_through_namespaces_and_nat(
     assert reason(unwanted) in NO_SOCKET
 
 
+@pytest.mark.parametrize("both_ways", [True, False])
+def test_answers_are_followed_where_that_is_wanted(
+    three: Network, controller: Controller, make_program: MakeProgram, *, both_ways: bool
+) -> None:
+    """Through NAT of both ends, under addresses that the filter does not know."""
+    ready = event()
+    server = three.right.start(answer, 10, ready)
+    assert ready.wait(60)
+    wanted = "udp dst port 9"
+    with following(controller, make_program, wanted, both_ways=both_ways) as journey:
+        three.left.call(ask, "10.77.1.1", 9)
+        # of another connection between the same hosts
+        three.right.call(send, "10.77.2.1", 9999)
+    server.join()
+    asked, *answers = journey.stories
+    assert told(asked) == [*ARRIVED, "socket", "delivered"]
+    first = asked.record(0)
+    assert first.comm.rstrip(b"\0").startswith(b"python")
+    assert (first.uid, bool(first.pid_start), bool(first.cgroup)) == (0, True, True)
+    if not both_ways:
+        assert not answers
+        return
+    [back] = answers
+    ways = ["output", "postrouting", "to eth0", "from r2", "prerouting", "forward", "postrouting"]
+    assert told(back) == [*ways, "to r1", "from eth0", "input", "socket", "delivered"]
+    assert (back.record(0).sport, back.record(back.end.at).sport) == (10, 9)
+
+
+def test_connections_have_ids(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    """As conntrack shows them, the same for the packets of both directions."""
+    ready = event()
+    server = three.right.start(answer, 10, ready)
+    assert ready.wait(60)
+    with following(controller, make_program, "udp dst port 9", both_ways=True) as journey:
+        three.left.call(ask, "10.77.1.1", 9)
+        command = ("conntrack", "-L", "-o", "id", "-p", "udp", "--orig-port-dst", "9")
+        listed = run("ip", "netns", "exec", three.router.name, *command)
+    server.join()
+    router = {one.netns_cookie for one in journey.events if one.in_name.startswith(b"r1")}
+    of_router = [one for one in journey.events if one.netns_cookie in router and one.ct_state]
+    assert len({one.ct_state for one in of_router}) > 1
+    assert {str(one.ct_id) for one in of_router} == set(re.findall(r"id=(\d+)", listed))
+
+
 def test_without_the_spine_it_is_followed_from_its_first_chain(
     three: Network, controller: Controller, make_program: MakeProgram
 ) -> None:
@@ -233,14 +303,19 @@ def test_a_copy_is_a_branch(
     assert told(copy)[-3:] == ["from eth0", "input", "dropped_by_kernel"]
 
 
-def test_a_tunnel(three: Network, controller: Controller, make_program: MakeProgram) -> None:
-    for where, near, far in ((three.left, "1", "2"), (three.right, "2", "1")):
+def make_tunnel(ends: Network) -> None:
+    """Give left and right the addresses 10.5.0.1 and 10.5.0.2 at a tunnel between them."""
+    for where, near, far in ((ends.left, "1", "2"), (ends.right, "2", "1")):
         ip_batch(
             where.name,
             f"tunnel add tun1 mode ipip local 10.77.{near}.2 remote 10.77.{far}.2",
             f"address add 10.5.0.{near}/24 dev tun1",
             "link set tun1 up",
         )
+
+
+def test_a_tunnel(three: Network, controller: Controller, make_program: MakeProgram) -> None:
+    make_tunnel(three)
     with following(controller, make_program, "udp port 24") as journey:
         three.left.call(send, "10.5.0.2", 24)
     [story] = journey.stories
@@ -248,6 +323,58 @@ def test_a_tunnel(three: Network, controller: Controller, make_program: MakeProg
     assert words[:4] == ["output", "postrouting", "to tun1", "packed"]
     assert "unpacked" in words, words
     assert words[-3:] == ["from tun1", "input", "dropped_by_kernel"]
+
+
+def test_answers_to_a_packet_in_a_tunnel_are_not_all_that_is_in_it(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    make_tunnel(three)
+    ready = event()
+    server = three.right.start(answer, 24, ready)
+    assert ready.wait(60)
+    with following(controller, make_program, "udp dst port 24", both_ways=True) as journey:
+        three.left.call(ask, "10.5.0.2", 24)
+        # other connections in the tunnel
+        three.left.call(send, "10.5.0.2", 25)
+        three.right.call(send, "10.5.0.1", 25)
+    server.join()
+    asked, back = journey.stories
+    assert told(asked)[-4:] == ["from tun1", "input", "socket", "delivered"]
+    assert told(back)[-4:] == ["from tun1", "input", "socket", "delivered"]
+    assert (back.record(0).sport, back.record(0).dport) == (24, asked.record(0).sport)
+
+
+def test_an_error_about_a_packet_has_no_answers(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    """Its connection is that of the packet, which nobody asked for."""
+    with following(controller, make_program, "icmp", both_ways=True) as journey:
+        for _ in range(2):
+            three.left.call(send_again, "10.77.2.2", 12)
+    assert len(journey.stories) == 2
+    assert {story.record(0).protocol for story in journey.stories} == {socket.IPPROTO_ICMP}
+
+
+def send_again(address: str, port: int) -> None:
+    """Send packets of one connection; the next after something had time to come back."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("", 4000))
+        sender.connect((address, port))
+        sender.send(b"x")
+        with pytest.raises(ConnectionRefusedError):
+            sender.recv(1)
+
+
+def test_an_answered_echo(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    """Number 0 is one, and a ping the other way has it too."""
+    wanted = "src 10.77.1.2 and icmp[icmptype] == icmp-echo"
+    with following(controller, make_program, wanted, both_ways=True) as journey:
+        three.left.ping("10.77.2.2", "-c", "1", "-e", "0")
+        three.right.ping("10.77.1.2", "-c", "1", "-e", "0")
+    kinds = [story.record(0).icmp_type for story in journey.stories]
+    assert kinds == [8, 0]
 
 
 def test_fragments_are_parts(

@@ -51,6 +51,13 @@ class StoryOptions:
             "(default: follow for stories, which need it; not with --lines)",
         ),
     ] = None
+    both_ways: Annotated[
+        bool,
+        Option(
+            "--both-ways",
+            "follow the answers too: the other direction of the packets' connections",
+        ),
+    ] = False
     stop_after: Annotated[
         float | None, Option("--stop-after", "end after so much time", metavar="SECONDS")
     ] = None
@@ -71,6 +78,8 @@ class StoryOptions:
                 raise UsageError(f"{name} is of stories", "leave out --lines")
         if not self.lines and self.follow is False:
             raise UsageError("--no-follow: stories are of packets that are followed", "add --lines")
+        if self.both_ways and self.lines and not self.follow:
+            raise UsageError("--both-ways is of packets that are followed", "add --follow")
         for name, value in (("--patience", self.patience), ("--stop-after", self.stop_after)):
             # neither nan nor inf are
             if value is not None and not 0 < value <= _MOST_SECONDS:
@@ -81,7 +90,12 @@ class StoryOptions:
     @property
     def of_stories_alone(self) -> bool:
         """Whether an option is given that lines cannot heed."""
-        return self.drops or self.summary or self.patience is not None
+        return (
+            self.drops
+            or self.summary
+            or self.patience is not None
+            or (self.both_ways and not self.lines)
+        )
 
     @property
     def patience_ns(self) -> int:

@@ -12,7 +12,7 @@ from ipttctl.events.records import decode_event
 from ipttctl.show.story_words import ReasonOf, StorySources
 from ipttctl.stories.steps import OF_RULES
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttctl.system.who import Who
+from ipttctl.system.who import Sending, Who
 from ipttproto import JoinedBatches
 
 _RULE: Final = (
@@ -20,6 +20,9 @@ _RULE: Final = (
     *("table_handle", "rule_handle", "rulenum", "table", "chain", "target"),
 )
 """The members of an event that say which rule it is of."""
+
+_SENDING: Final = ("pid_start", "cgroup", "pid", "uid", "comm")
+"""The members of an event that say which process sent the packet, as ``Sending`` has them."""
 
 _MOST_KNOWN: Final = 1 << 15
 """Most rules that are known to be looked up already."""
@@ -58,12 +61,10 @@ class StoryNames:
         pids = events.values("pid")
         if not any(pids):
             return
-        latest: dict[int, int] = {}
-        for pid, time in zip(pids, events.values("time"), strict=True):
-            if pid:
-                latest[pid] = max(time, latest.get(pid, 0))
-        for pid, time in latest.items():
-            self._who.sender(pid, time)
+        keys = events.keys(_SENDING)
+        first = {key: place for place, key in enumerate(keys) if pids[place]}
+        for *numbers, comm in events.rows(_SENDING, first.values()):
+            self._who.sender(Sending(*numbers, comm.rstrip(b"\0")))
 
     def _learn_rules(self, events: JoinedBatches, rules: RuleTexts) -> None:
         """Have the texts of rules that are new, which are kept for those who ask again."""

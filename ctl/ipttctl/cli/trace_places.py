@@ -77,7 +77,8 @@ class PlacesWanted:
             return self._of_lines(controller)
         if why := _why_no_stories(controller):
             return self.instead(controller, why)
-        return Places(list(_story_places(self.backend, self.family)), stories=True)
+        hooks = _story_places(self.backend, self.family, both_ways=self.options.both_ways)
+        return Places(list(hooks), stories=True)
 
     def instead(self, controller: Controller, why: str) -> Places:
         """The places for lines, where there can be no stories; says so.
@@ -92,7 +93,8 @@ class PlacesWanted:
 
     def _of_lines(self, controller: Controller) -> Places:
         follow = bool(self.options.lines and self.options.follow)
-        hooks = _line_places(controller, self.backend, self.family, self.namespace, follow=follow)
+        journey = JourneyHook(both_ways=self.options.both_ways) if follow else None
+        hooks = _line_places(controller, self.backend, self.family, self.namespace, journey)
         return Places(list(hooks), stories=False)
 
 
@@ -110,13 +112,13 @@ def _why_no_stories(controller: Controller) -> str:
     return ""
 
 
-def _story_places(backend: Backend | None, family: Family) -> Iterator[Hook]:
+def _story_places(backend: Backend | None, family: Family, *, both_ways: bool) -> Iterator[Hook]:
     """The hooks for stories: the journey first, then those that are on it.
 
     They are everywhere, whatever namespace is traced: the entry program chooses packets, which are
     followed into other namespaces then.
     """
-    yield JourneyHook()
+    yield JourneyHook(both_ways=both_ways)
     yield SpineHook()
     if backend is not Backend.LEGACY:
         yield ChainHook()
@@ -129,8 +131,7 @@ def _line_places(
     backend: Backend | None,
     family: Family,
     namespace: netns.Namespace | None,
-    *,
-    follow: bool = False,
+    journey: JourneyHook | None,
 ) -> Iterator[Hook]:
     """The hooks for lines; chains only where the module may walk through them.
 
@@ -140,8 +141,8 @@ def _line_places(
     Raises:
         IpttctlError: only chains are wanted, and the module may not.
     """
-    if follow:
-        yield JourneyHook()
+    if journey is not None:
+        yield journey
     if backend is not Backend.NFT:
         yield TableHook(family)
     if backend is Backend.LEGACY:
@@ -153,7 +154,7 @@ def _line_places(
             raise
         note(f"rules of nftables are not seen: {error}")
     else:
-        yield ChainHook(netns=None if follow else namespace)
+        yield ChainHook(netns=namespace if journey is None else None)
 
 
 def tell_no_rules(namespace: str | None, backend: Backend | None) -> None:

@@ -44,11 +44,14 @@ class EventRecord(NamedTuple):
     chain_handle: int
     rule_handle: int
     packet: int
+    pid_start: int
+    cgroup: int
     link: int
     generation: int
     traversal: int
     netns: int
     pid: int
+    uid: int
     in_ifindex: int
     out_ifindex: int
     physin_ifindex: int
@@ -63,6 +66,7 @@ class EventRecord(NamedTuple):
     priority: int
     skb_priority: int
     ct_mark: int
+    ct_id: int
     sport: int
     dport: int
     icmp_id: int
@@ -85,6 +89,7 @@ class EventRecord(NamedTuple):
     dmac: bytes
     saddr: bytes
     daddr: bytes
+    comm: bytes
     in_name: bytes
     out_name: bytes
     physin_name: bytes
@@ -101,7 +106,8 @@ class EventRecord(NamedTuple):
 _OF_MOMENT: Final = {
     *("time", "skb", "packet", "cost", "traversal", "cpu", "sequence", "clock_offset"),
 }
-_OF_PACKET: Final = {"pid", "length", "ethertype", "dmac", "payload", "arp_operation"} | {
+_OF_PACKET: Final = {"length", "ethertype", "dmac", "payload", "arp_operation"} | {
+    *("pid", "pid_start", "cgroup", "uid", "comm", "ct_id"),
     *("saddr", "daddr", "protocol", "sport", "dport", "tcp_flags"),
     *("icmp_type", "icmp_code", "icmp_id"),
 }

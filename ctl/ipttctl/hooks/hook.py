@@ -40,6 +40,8 @@ LINK_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
         "journey_followed": None,
         "journey_unfollowed": None,
         "journey_lost": None,
+        "journey_both_ways": None,
+        "journey_displaced": None,
         "armed": [],
     }
 )

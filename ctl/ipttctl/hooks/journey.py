@@ -18,7 +18,10 @@ from ipttctl.system.namespace_names import NamespaceNames
 from ipttproto import JOURNEY_SLOTS, Kind, Slot
 
 _NAME: Final = "journey"
+_BOTH_WAYS: Final = f"{_NAME}:both-ways"
 _ARMED: Final = 32
+#: what the attribute journey-ways says
+_ONE, _BOTH = 1, 2
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,22 @@ class JourneyHook(Hook):
     Links at tables, chains and the spine can be on a journey (``Controller.attach``). A packet that
     one of them selects is followed from there on: all of them get it, wherever it comes by,
     whatever NAT makes of its addresses, and programs of the journey run at its steps in between.
+    With ``both_ways`` answers are followed too: the packets of the other direction of the
+    connections of followed packets.
 
     As reported by the module, ``armed`` says whether steps are watched. ``followed``,
     ``unfollowed`` and ``lost`` count packets of all journeys so far: those that were followed, with
     their copies, those for which there was no room, and those that came by nowhere for a long time.
+    ``displaced`` counts directions of connections in a namespace on which answers were not expected
+    any more, for lack of room.
     """
 
+    both_ways: bool = False
     armed: bool = False
     followed: int = 0
     unfollowed: int = 0
     lost: int = 0
+    displaced: int = 0
 
     KIND: ClassVar[int] = ipttproto.Hook.JOURNEY
     SLOTS: ClassVar[tuple[Slot, ...]] = JOURNEY_SLOTS
@@ -48,11 +57,11 @@ class JourneyHook(Hook):
         }
     )
     TITLE: ClassVar[str] = "journeys"
-    SYNTAX: ClassVar[str] = _NAME
+    SYNTAX: ClassVar[str] = f"{_NAME}[:both-ways]"
     PATTERNS: ClassVar[tuple[str, ...]] = (_NAME,)
 
     def __str__(self) -> str:
-        return _NAME
+        return _BOTH_WAYS if self.both_ways else _NAME
 
     @classmethod
     def means(cls, text: str) -> bool:
@@ -66,31 +75,34 @@ class JourneyHook(Hook):
         Raises:
             UsageError: a place is named.
         """
-        if options.hook != _NAME:
-            raise UsageError(f"'{options.hook}' is not a journey", f"write {_NAME}")
-        return cls()
+        if options.hook not in {_NAME, _BOTH_WAYS}:
+            raise UsageError(f"'{options.hook}' is not a journey", f"write {_NAME} or {_BOTH_WAYS}")
+        return cls(both_ways=options.hook == _BOTH_WAYS)
 
     def given(self) -> dict[str, Any]:
         """The options for a file."""
-        return {"hook": _NAME}
+        return {"hook": str(self)}
 
     def request(self, opened: ExitStack) -> dict[str, Any]:
         """The hook's part of an attach request."""
         del opened
-        return {"hook": self.KIND}
+        request = {"hook": self.KIND}
+        return request | {"journey-ways": _BOTH} if self.both_ways else request
 
     def identity(self) -> HookIdentity:
-        """The number of the kind."""
-        return (self.KIND,)
+        """The number of the kind, and the number of ways."""
+        return (self.KIND, _BOTH if self.both_ways else _ONE)
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
         """Make the hook that a message describes."""
         return cls(
-            bool(attributes.get("armed", 0) & _ARMED),
-            attributes.get("journey-followed", 0),
-            attributes.get("journey-unfollowed", 0),
-            attributes.get("journey-lost", 0),
+            both_ways=attributes.get("journey-ways") == _BOTH,
+            armed=bool(attributes.get("armed", 0) & _ARMED),
+            followed=attributes.get("journey-followed", 0),
+            unfollowed=attributes.get("journey-unfollowed", 0),
+            lost=attributes.get("journey-lost", 0),
+            displaced=attributes.get("journey-displaced", 0),
         )
 
     def misses(self, link: int) -> Iterator[str]:
@@ -109,6 +121,8 @@ class JourneyHook(Hook):
             yield f"journey.unfollowed={self.unfollowed}"
         if self.lost:
             yield f"journey.lost={self.lost}"
+        if self.displaced:
+            yield f"journey.displaced={self.displaced}"
 
     def values(self, names: NamespaceNames | None) -> dict[str, Any]:
         """The keys of a link's JSON."""
@@ -117,6 +131,8 @@ class JourneyHook(Hook):
             "journey_followed": self.followed,
             "journey_unfollowed": self.unfollowed,
             "journey_lost": self.lost,
+            "journey_both_ways": self.both_ways,
+            "journey_displaced": self.displaced,
             "armed": ["journeys"] if self.armed else [],
         }
 

@@ -197,6 +197,7 @@ class SpineHook(WalkHook):
             "ct_state": describe.member(record.ct_state) if record.ct_state else None,
             "ct_mark": record.ct_mark if record.ct_state else None,
             "ct_zone": record.ct_zone if record.ct_state else None,
+            "ct_id": record.ct_id or None,
             "ttl": record.ttl or None,
             "tos": record.tos if record.ttl else None,
         }

@@ -28,14 +28,14 @@ from ipttctl.stories.model import (
 from ipttctl.stories.occurrences import Headers, freed
 from ipttctl.stories.steps import OF_HOOKS, OF_NFT, OF_RULES
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttctl.system.who import Participant, Receiver
+from ipttctl.system.who import Participant, Receiver, Sending
 from ipttproto import Conntrack, EventFlag, InetHook, Kind, Verdict
 
 Part: TypeAlias = str | Callable[[Story], str]
 """A piece of output: the same for all packets of a plot, or made for each."""
 
-SenderOf: TypeAlias = Callable[[int, int], Participant | None]
-"""Gives the process that had a number at a time (CLOCK_MONOTONIC, ns); None: not known."""
+SenderOf: TypeAlias = Callable[[Sending], Participant | None]
+"""Gives the process that sent a packet; None: not known."""
 
 SocketOf: TypeAlias = Callable[[int, int, int | None], Receiver | None]
 """Gives the socket of an inode number at a time, with a uid, and who holds it; None: not known."""
@@ -406,8 +406,10 @@ def queue_of(plot: Plot) -> int | None:
 
 def sender_of(story: Story, sources: StorySources) -> Participant | None:
     """The process that sent a packet, if it is known."""
-    pid = story.plot.record(0).pid if story.plot.record(0).flags & EventFlag.PID else 0
-    return sources.sender(pid, story.times[0]) if pid and sources.sender else None
+    first = story.plot.record(0)
+    if not sources.sender or not first.flags & EventFlag.PID:
+        return None
+    return sources.sender(Sending(first.pid_start, first.cgroup, first.pid, first.uid, first.comm))
 
 
 def socket_of(story: Story, at: int, sources: StorySources) -> Receiver | None:

@@ -89,7 +89,7 @@ Arrival: TypeAlias = tuple[int, int, int, Occurrence, Headers, Named | None]
 
 
 _HEADERS: Final = Headers._fields
-_MOMENT: Final = ("time", "skb", "cost", "packet", "traversal", "cpu", "sequence")
+_MOMENT: Final = ("time", "skb", "cost", "packet", "ct_id", "traversal", "cpu", "sequence")
 _OF_HEADERS: Final = attrgetter(*_HEADERS)
 _KEPT: Final = tuple(
     member

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Processes by number, and the proof that one had its number at a moment.
 
-A number (pid) is given to another process after its owner ended. An event says which number its
-sender had, and when (CLOCK_MONOTONIC). A process found later under that number is the sender if it
-started before the event: then it had the number from before the event until after it.
+A number (pid) is given to another process after its owner ended. With the start it is of one
+process only. One that is found later under a number had it at an earlier moment (CLOCK_MONOTONIC)
+if it had started before that.
 
 /proc gives the start in CLOCK_BOOTTIME, rounded down to a tick (1/100 s), so that one within a tick
-of the event proves nothing. Between the two clocks lies the time that the host was suspended, which
-only grows. What it was at an earlier moment is known from readings before that moment.
+of the moment proves nothing. Between the two clocks lies the time that the host was suspended,
+which only grows. What it was at an earlier moment is known from readings before that moment.
 """
 
 from __future__ import annotations
@@ -109,6 +109,10 @@ class Processes:
         self._note_suspension()
         known = (least for since, least in reversed(self._suspended) if since <= moment)
         return start + self._tick <= moment + next(known, 0)
+
+    def same(self, listed: int, start: int) -> bool:
+        """Whether a start that /proc shows may be an exact one: nobody else has the number then."""
+        return start // self._tick * self._tick == listed
 
     def _stat(self, directory: int) -> tuple[str, int]:
         """The command and the start of a process; a command may have parentheses in it."""

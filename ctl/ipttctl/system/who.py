@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
 """Senders and receivers of packets: processes, with their units and containers.
 
-Whatever is told of a process is proven to be that process's (``processes``, ``sockets``). Its
-command and cgroup are those of the moment at which it is looked up. So look up soon: a process that
-ended before that is not found.
+An event has its sender's number, start, name, uid and cgroup, so that a process that has ended is
+told like one that is there. Whatever is told of a receiver is proven to be that process's
+(``processes``, ``sockets``). Its command and cgroup are those of the moment at which it is looked
+up: a process that ended before that is not found.
 """
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ipttctl.escape import word
+from ipttctl.system.cgroup_ids import CgroupIds
 from ipttctl.system.cgroups import place
 from ipttctl.system.containers import Container, Containers
 from ipttctl.system.processes import Process, Processes
@@ -110,20 +111,22 @@ class Receiver:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A process that was seen to live at a moment (CLOCK_MONOTONIC, ns)."""
+class Sending(NamedTuple):
+    """The members of an event that say which process sent the packet; ``pid`` is 0 if none did.
 
-    participant: Participant
-    seen: int
+    ``start`` is CLOCK_BOOTTIME in ns: with ``pid`` it is one process only. ``cgroup`` is an id.
+    They are in the order in which events have them.
+    """
+
+    start: int
+    cgroup: int
+    pid: int
+    uid: int
+    comm: bytes
 
 
 class Who:
-    """The processes at both ends of packets; not for several threads at once.
-
-    A process that was found is the one that had its number from its start until it was seen, and
-    answers for all events between the two. It is looked at again for later ones.
-    """
+    """The processes at both ends of packets; not for several threads at once."""
 
     def __init__(
         self,
@@ -131,34 +134,28 @@ class Who:
         sockets: Sockets | None = None,
         containers: Containers | None = None,
         users: Users | None = None,
+        cgroups: CgroupIds | None = None,
     ) -> None:
         """Look up at this host; make it before the first event, to know the clocks then."""
         self._processes = processes or Processes()
         self._sockets = sockets or Sockets(self._processes)
         self._containers = containers or Containers()
         self._users = users or Users()
-        self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._cgroups = cgroups or CgroupIds()
+        self._known: OrderedDict[Sending, Participant] = OrderedDict()
 
-    def sender(self, pid: int | None, moment: int) -> Participant | None:
-        """The process that sent a packet.
-
-        Args:
-            pid: the process's number in the initial pid namespace, if the event has one.
-            moment: the event's time (CLOCK_MONOTONIC, ns).
-
-        Returns:
-            None if it ended since, or if it is not proven to be the one.
-        """
-        if not pid:
+    def sender(self, sent: Sending) -> Participant | None:
+        """The process that sent a packet; None for a packet that no process sent."""
+        if not sent.pid:
             return None
-        known = self._known.get(pid)
-        if known is None or moment > known.seen:
-            known = self._look(pid)
-        if known is None or moment > known.seen:
-            return None
-        self._known.move_to_end(pid)
-        before = self._processes.before(known.participant.process.start, moment)
-        return known.participant if before else None
+        known = self._known.get(sent)
+        if known is not None:
+            self._known.move_to_end(sent)
+            return known
+        known = self._known[sent] = self._participant(self._process(sent))
+        if len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+        return known
 
     def receiver(self, inode: int, moment: int, uid: int | None = None) -> Receiver | None:
         """The socket that took a packet, and the processes that hold it.
@@ -179,16 +176,15 @@ class Who:
         holders = tuple(map(self._participant, found.processes))
         return Receiver(inode, uid, holders, found.left_out, found.complete)
 
-    def _look(self, pid: int) -> _Known | None:
-        """Read a process; the one found before is kept for earlier events if it is gone."""
-        seen = time.monotonic_ns()
-        process = self._processes.read(pid)
-        if process is None:
-            return None
-        known = self._known[pid] = _Known(self._participant(process), seen)
-        if len(self._known) > _MOST_KNOWN:
-            self._known.popitem(last=False)
-        return known
+    def _process(self, sent: Sending) -> Process:
+        """The process of an event, with its cgroup at the event, or else at present."""
+        comm = sent.comm.decode(errors="surrogateescape")
+        cgroup = self._cgroups.path(sent.cgroup)
+        if cgroup in {"", "/"}:
+            there = self._processes.read(sent.pid)
+            if there is not None and self._processes.same(there.start, sent.start):
+                cgroup = there.cgroup
+        return Process(sent.pid, sent.start, comm, sent.uid, cgroup)
 
     def _participant(self, process: Process) -> Participant:
         where = place(process.cgroup)

@@ -87,6 +87,7 @@ OPTIONAL = (
     | {
         "rollback-after",
         "journey",
+        "journey-ways",
         "name",
         "labels",
         "reason-text",

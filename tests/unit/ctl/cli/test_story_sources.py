@@ -13,7 +13,7 @@ from ipttctl.show.rule import Rule
 from ipttctl.show.story_words import sender_of, socket_of
 from ipttctl.stories.assemble import StoryAssembler
 from ipttctl.system.namespace_names import NamespaceNames
-from ipttctl.system.who import Who
+from ipttctl.system.who import Sending, Who
 from ipttproto import EventFlag, Kind
 from tests.unit.ctl.stories.packets import Traveller, joined
 
@@ -22,12 +22,12 @@ class _Who:
     """A look at processes, of which none is there for long."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[int, int]] = []
+        self.asked: list[Sending] = []
         self.sockets: list[tuple[int, int | None]] = []
 
-    def sender(self, pid: int, moment: int) -> str | None:
-        self.asked.append((pid, moment))
-        return f"curl (pid {pid})" if pid == 7 else None
+    def sender(self, sent: Sending) -> str | None:
+        self.asked.append(sent)
+        return f"curl (pid {sent.pid})" if sent.pid == 7 else None
 
     def receiver(self, inode: int, moment: int, uid: int | None) -> str | None:
         del moment
@@ -54,10 +54,9 @@ def test_senders_are_looked_up_once_for_events_that_come_together() -> None:
     who = _Who()
     packet = Traveller()
     for pid in (7, 0, 8, 7):
-        packet.received("eth0", pid=pid)
+        packet.received("eth0", pid=pid, pid_start=pid + 1, cgroup=5, uid=3, comm=b"curl")
     names(who).learn(joined(packet.events))
-    times = [one["time"] for one in packet.events]
-    assert who.asked == [(7, times[3]), (8, times[2])]
+    assert who.asked == [Sending(8, 5, 7, 3, b"curl"), Sending(9, 5, 8, 3, b"curl")]
 
 
 def test_nobody_is_looked_for_where_there_is_no_sender() -> None:
@@ -68,7 +67,7 @@ def test_nobody_is_looked_for_where_there_is_no_sender() -> None:
     assert not who.asked
 
 
-def test_sockets_and_senders_are_looked_up_by_number_and_time() -> None:
+def test_sockets_and_senders_are_looked_up() -> None:
     who = _Who()
     sources = names(who).sources
     packet = Traveller(pid=7, flags=EventFlag.PID)
@@ -78,7 +77,7 @@ def test_sockets_and_senders_are_looked_up_by_number_and_time() -> None:
     assembler = StoryAssembler()
     [story] = [*assembler.add_events(joined(packet.events)), *assembler.flush()]
     assert str(sender_of(story, sources)) == "curl (pid 7)"
-    assert who.asked == [(7, story.times[0])]
+    assert [one.pid for one in who.asked] == [7]
     at = story.end.socket
     assert at is not None
     assert str(socket_of(story, at, sources)) == "nginx (pid 31)"

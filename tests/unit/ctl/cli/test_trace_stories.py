@@ -374,6 +374,7 @@ def test_what_only_stories_have_is_an_error_then(
         ("--lines --drops", "--drops is of stories; leave out --lines"),
         ("--lines --summary", "--summary is of stories; leave out --lines"),
         ("--lines --patience 2", "--patience is of stories; leave out --lines"),
+        ("--lines --both-ways", "--both-ways is of packets that are followed; add --follow"),
         ("--columns time", "--columns is of lines; add --lines"),
         ("--no-follow", "--no-follow: stories are of packets that are followed; add --lines"),
         ("--patience 0", "--patience: 0 is not a number of seconds"),
@@ -415,6 +416,15 @@ def test_lines_of_packets_that_are_followed(
     assert not any("netns-fd" in one for one in others)
     _, rule, freed = capsys.readouterr().out.splitlines()
     assert ("ipttrace=" in rule, "journey=[freed" in freed) == (True, True)
+
+
+@pytest.mark.parametrize("lines", [[], ["--lines", "--follow"]])
+def test_answers_are_followed_if_wanted(lines: list[str], module: FakeModule) -> None:
+    for options, ways in ((["--both-ways"], 2), ([], None)):
+        when_traced(module, events_message([event(link=14, packet=1)] * 2), last=Hook.CHAIN)
+        assert run(["trace", *lines, *options, "--stop-after", "0.1"]) == 0
+        journey = [one for one in module.requested(Command.ATTACH) if one["hook"] == Hook.JOURNEY]
+        assert journey[-1].get("journey-ways") == ways
 
 
 # --- the end --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def test_every_member_keeps_its_value() -> None:
     sent = event(saddr=bytes(range(16)), dmac=bytes(6), target=b"x" * 31, **changes)
     [found] = decode_events(parse_batch(batch_payload([sent], cpu=2, sequence=9, clock_offset=-5)))
     for name, value in sent.items():
-        is_name = name.endswith("_name") or name in {"table", "chain", "target"}
+        is_name = name.endswith("_name") or name in {"table", "chain", "target", "comm"}
         assert getattr(found, name) == (value.rstrip(b"\0") if is_name else value), name
     assert (found.cpu, found.sequence, found.clock_offset) == (2, 9, -5)
 

@@ -128,7 +128,8 @@ def test_it_is_chosen() -> None:
     with pytest.raises(UsageError, match="has no slot 'entry'; it has: exit"):
         check_slots(Toy("blue"), [Slot.ENTRY])
     with pytest.raises(
-        UsageError, match=r"write table or nf:\S+ or chain\S+ or spine\S+ or journey or toy:COLOUR"
+        UsageError,
+        match=r"write table or nf:\S+ or chain\S+ or spine\S+ or journey\S+ or toy:COLOUR",
     ):
         chosen(HookOptions(hook="game"))
 

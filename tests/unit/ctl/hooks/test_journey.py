@@ -28,7 +28,13 @@ from ipttproto import EventFlag, Hook, Kind, Slot
 from tests.unit.ctl.show.test_event_text import record
 from tests.unit.ctl.support import event, link
 
-NUMBERS = {"journey-followed": 7, "journey-unfollowed": 2, "journey-lost": 1}
+NUMBERS = {
+    "journey-ways": 2,
+    "journey-followed": 7,
+    "journey-unfollowed": 2,
+    "journey-lost": 1,
+    "journey-displaced": 3,
+}
 KEYS = ("copy_of", "socket_inode", "socket_cookie", "socket_uid", "drop_reason")
 
 
@@ -45,15 +51,28 @@ def test_text_and_hook() -> None:
     assert str(hook) == "journey"
     assert hook.given() == {"hook": "journey"}
     assert hook.request(ExitStack()) == {"hook": Hook.JOURNEY}
-    assert hook.identity() == (Hook.JOURNEY,)
+    assert hook.identity() == (Hook.JOURNEY, 1)
     check_slots(hook, [Slot.STEP])
     with pytest.raises(UsageError, match="journey"):
         check_slots(hook, [Slot.STEP, Slot.ENTRY])
 
 
+def test_both_ways() -> None:
+    hook = chosen(HookOptions(hook="journey:both-ways"))
+    assert hook == JourneyHook(both_ways=True)
+    assert str(hook) == "journey:both-ways"
+    assert hook.given() == {"hook": "journey:both-ways"}
+    request = hook.request(ExitStack())
+    assert request == {"hook": Hook.JOURNEY, "journey-ways": 2}
+    assert from_attributes(request) == hook
+    assert hook.identity() != JourneyHook().identity()
+
+
 @pytest.mark.parametrize("text", ["journey:", "journey:inet4", "journey:1"])
 def test_a_journey_has_no_place(text: str) -> None:
-    with pytest.raises(UsageError, match=f"'{text}' is not a journey; write journey"):
+    with pytest.raises(
+        UsageError, match=f"'{text}' is not a journey; write journey or journey:both-ways"
+    ):
         chosen(HookOptions(hook=text))
 
 
@@ -65,7 +84,7 @@ def test_other_texts_mean_other_hooks() -> None:
 
 def test_links_as_reported() -> None:
     hook = from_attributes({"hook": Hook.JOURNEY, "armed": 32, **NUMBERS})
-    assert hook == JourneyHook(armed=True, followed=7, unfollowed=2, lost=1)
+    assert hook == JourneyHook(True, True, 7, 2, 1, 3)
     assert list(hook.misses(7)) == []
     # the bit of another kind
     idle = from_attributes({"hook": Hook.JOURNEY, "armed": 16})
@@ -81,9 +100,12 @@ def journey(**changes: Any) -> Link:
 
 def test_a_journey_in_text() -> None:
     line = link_line(journey(**NUMBERS))
-    assert line.startswith("link=3 gen=2 hook=journey step=5(step) step.tag=0000000000000000 ")
+    assert line.startswith(
+        "link=3 gen=2 hook=journey:both-ways step=5(step) step.tag=0000000000000000 "
+    )
     assert (
-        " armed=journeys journey.followed=7 journey.unfollowed=2 journey.lost=1 packets=0" in line
+        " armed=journeys journey.followed=7 journey.unfollowed=2 journey.lost=1 "
+        "journey.displaced=3 packets=0" in line
     )
     assert " armed=journeys journey.followed=0 packets=0" in link_line(journey())
     idle = link_line(Link.from_attributes(link(hook=Hook.JOURNEY, armed=0)))
@@ -92,10 +114,11 @@ def test_a_journey_in_text() -> None:
 
 def test_a_journey_in_json() -> None:
     found = link_object(journey(**NUMBERS))
-    assert found["hook"] == "journey"
+    assert found["hook"] == "journey:both-ways"
     assert found["armed"] == ["journeys"]
-    names = ("journey_followed", "journey_unfollowed", "journey_lost", "journey")
-    assert [found[name] for name in names] == [7, 2, 1, None]
+    names = ("journey_followed", "journey_unfollowed", "journey_lost", "journey_displaced")
+    assert [found[name] for name in names] == [7, 2, 1, 3]
+    assert (found["journey_both_ways"], found["journey"]) == (True, None)
     other = link_object(Link.from_attributes(link()))
     assert [other[name] for name in names] == [None] * 4
 

@@ -9,14 +9,16 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ipttctl.system import processes, who
+from ipttctl.system.cgroup_ids import CgroupIds
 from ipttctl.system.containers import Container
 from ipttctl.system.processes import Process, Processes
 from ipttctl.system.users import Users
-from ipttctl.system.who import Participant, Receiver, Who
+from ipttctl.system.who import Participant, Receiver, Sending, Who
 
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 ID = "0123456789ab" * 5 + "cdef"
@@ -125,66 +127,79 @@ def test_values_of_receivers() -> None:
     }
 
 
+def sending(process: Process, **changes: Any) -> Sending:
+    """What an event says of a process."""
+    made = Sending(process.start + 7, 0, process.pid, process.uid, process.comm.encode())
+    return made._replace(**changes)
+
+
 def test_a_sender_of_ours() -> None:
-    known = Who()
     with subprocess.Popen(["/bin/sleep", "60"]) as child:
-        time.sleep(2.5 * TICK / 1e9)
-        moment = time.monotonic_ns()
-        found = known.sender(child.pid, moment)
+        there = Processes().read(child.pid)
         child.kill()
         child.wait()
+    assert there is not None
+    known = Who()
+    # it has ended, and is told all the same
+    found = known.sender(sending(there, comm=b"curl"))
     assert found is not None
-    assert found.process.comm == "sleep"
-    # for events of before the look-up it is still the one, for later ones nobody is
-    assert known.sender(child.pid, moment) is found
-    assert known.sender(child.pid, time.monotonic_ns()) is None
-    assert known.sender(child.pid, moment) is found
-    # it cannot have sent what was sent before its start
-    assert known.sender(child.pid, moment - 60_000_000_000) is None
+    assert (found.process.comm, found.process.cgroup) == ("curl", "")
+    assert known.sender(sending(there, comm=b"curl")) is found
+
+
+def test_the_cgroup_of_one_that_is_there() -> None:
+    there = Processes().read(os.getpid())
+    assert there is not None
+    found = Who().sender(sending(there))
+    assert found is not None
+    assert found.process.cgroup == there.cgroup
+
+
+def test_the_cgroup_of_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    cgroups = CgroupIds(())
+    monkeypatch.setattr(cgroups, "path", {77: "/system.slice/cron.service"}.get)
+    found = Who(cgroups=cgroups).sender(sending(CURL, cgroup=77))
+    assert str(found) == "curl (pid 812, cron.service)"
 
 
 def test_an_event_without_a_sender() -> None:
-    assert Who().sender(None, time.monotonic_ns()) is None
-    assert Who().sender(0, time.monotonic_ns()) is None
+    assert Who().sender(sending(CURL, pid=0)) is None
 
 
 def test_a_number_that_is_reused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process under a number that was known is the sender of what came after its own start."""
-    now, there = 100 * TICK, replace(CURL, start=10 * TICK)
-    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
-    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: now)
     listed = Processes()
-    monkeypatch.setattr(listed, "read", lambda _: there)
-    known = Who(listed)
-    first = known.sender(812, 90 * TICK)
+    monkeypatch.setattr(listed, "read", lambda _: replace(NGINX, pid=812))
+    known = Who(listed, cgroups=CgroupIds(()))
+    # the process of the number is another one
+    first = known.sender(sending(CURL, start=NGINX.start - 1))
+    second = known.sender(sending(NGINX, pid=812))
     assert first is not None
-    assert first.process.comm == "curl"
-    now, there = 200 * TICK, replace(CURL, start=150 * TICK, comm="wget")
-    assert known.sender(812, 120 * TICK) is None
-    second = known.sender(812, 180 * TICK)
     assert second is not None
-    assert second.process.comm == "wget"
-    assert known.sender(812, 90 * TICK) is None
+    assert (first.process.cgroup, second.process.cgroup) == ("", NGINX.cgroup)
 
 
-def test_one_that_executes_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = CURL
-    listed = Processes()
-    monkeypatch.setattr(listed, "read", lambda _: there)
-    known = Who(listed)
-    assert str(known.sender(812, time.monotonic_ns())) == "curl (pid 812)"
-    there = replace(CURL, comm="sh")
-    assert str(known.sender(812, time.monotonic_ns())) == "sh (pid 812)"
+def test_one_that_executes_another_program() -> None:
+    known = Who()
+    assert str(known.sender(sending(CURL))) == "curl (pid 812)"
+    assert str(known.sender(sending(CURL, comm=b"sh"))) == "sh (pid 812)"
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(who, "_MOST_KNOWN", 3)
-    listed = Processes()
-    monkeypatch.setattr(listed, "read", lambda pid: replace(CURL, pid=pid))
-    known = Who(listed)
+    known = Who()
     for pid in range(1, 9):
-        assert known.sender(pid, time.monotonic_ns())
-    assert [*known._known] == [6, 7, 8]
+        assert known.sender(sending(CURL, pid=pid))
+    assert [one.pid for one in known._known] == [6, 7, 8]
+
+
+def test_cgroups_by_their_ids(tmp_path: Path) -> None:
+    assert CgroupIds((tmp_path,)).path(1) == ""
+    ids = CgroupIds()
+    assert ids.path(0) == ""
+    assert ids.path(1 << 60) == ""
+    mount = ids._mount
+    if mount is not None and os.geteuid() == 0:
+        assert ids.path(mount.stat().st_ino) in {"/", ""}
 
 
 def test_a_receiver_of_ours() -> None:
@@ -214,7 +229,7 @@ def test_users_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     listed = Processes()
     monkeypatch.setattr(listed, "read", lambda _: there)
     known = Who(listed, users=users)
-    assert str(known.sender(812, time.monotonic_ns())) == "curl (pid 812, user carol)"
+    assert str(known.sender(sending(there))) == "curl (pid 812, user carol)"
     # a number means another user in a container
     there = replace(NGINX, uid=812)
-    assert str(known.sender(31, time.monotonic_ns())).startswith("nginx (pid 31, uid 812, ")
+    assert str(known.sender(sending(there))).startswith("nginx (pid 31, uid 812, ")

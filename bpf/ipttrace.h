@@ -564,7 +564,7 @@ IPTTRACE_INLINE const struct sock *ipttrace_step_socket(struct pt_regs *ctx)
 	return (const struct sock *)PT_REGS_PARM3(ctx);
 }
 
-/* Where it is a copy: the packet that it was copied from. */
+/* Where it is a copy: the packet that it was copied from. Where it is joined: the one it goes into. */
 IPTTRACE_INLINE const struct sk_buff *
 ipttrace_step_original(struct pt_regs *ctx)
 {
@@ -583,7 +583,7 @@ IPTTRACE_INLINE __u64 ipttrace_step_packet(struct pt_regs *ctx)
 	return PT_REGS_PARM4(ctx);
 }
 
-/* Number of the packet that it was copied from, or 0. */
+/* Number of the packet that it was copied from, or is merged into; or 0. */
 IPTTRACE_INLINE __u64 ipttrace_step_origin(struct pt_regs *ctx)
 {
 	return PT_REGS_PARM5(ctx);

@@ -11,6 +11,7 @@
 #include <linux/hash.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
+#include <linux/netdevice.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
@@ -188,9 +189,9 @@ bool notrace ipttrace_followed_any(const struct sk_buff *skb)
 }
 
 /* What is done with a packet that was found. */
-enum sighting { SEEN, MOVED, DROPPED, ARRIVED, REMOVED };
+enum sighting { SEEN, SENT, RECEIVED, DROPPED, ARRIVED, REMOVED };
 
-static bool see(const struct sk_buff *skb, const struct net *net,
+static bool see(const struct sk_buff *skb, const struct net_device *dev,
 		enum sighting what, struct ipttrace_followed *found)
 {
 	struct table *table = table_of_packets();
@@ -210,8 +211,11 @@ static bool see(const struct sk_buff *skb, const struct net *net,
 	known = *place;
 	if (known) {
 		(*place)->seen = jiffies;
-		if (what == MOVED)
-			entry_place(*place, net);
+		if (what == SENT || what == RECEIVED) {
+			entry_place(*place, dev_net(dev));
+			(*place)->known.ifindex =
+				what == RECEIVED ? dev->ifindex : 0;
+		}
 		*found = (*place)->known;
 		(*place)->known.dropped |= what == DROPPED;
 		(*place)->known.arrived |= what == ARRIVED;
@@ -234,15 +238,17 @@ bool ipttrace_followed_find(const struct sk_buff *skb,
 }
 
 /**
- * ipttrace_followed_move - the same for a packet that comes to a namespace
+ * ipttrace_followed_move - the same for a packet that passes a device
  * @skb: the packet, which is the caller's
- * @net: the namespace
+ * @dev: the device
+ * @in: it comes in by the device, and is not sent
  * @found: filled in if it is followed, or left out
  */
-bool ipttrace_followed_move(const struct sk_buff *skb, const struct net *net,
+bool ipttrace_followed_move(const struct sk_buff *skb,
+			    const struct net_device *dev, bool in,
 			    struct ipttrace_followed *found)
 {
-	return see(skb, net, MOVED, found);
+	return see(skb, dev, in ? RECEIVED : SENT, found);
 }
 
 /**
@@ -308,6 +314,7 @@ u64 ipttrace_followed_add(const struct sk_buff *skb, const struct net *net,
 			entry->known.packet = atomic64_inc_return(&last_packet);
 			entry->known.length =
 				skb->len - skb_network_offset(skb);
+			entry->known.ifindex = skb->dev ? skb->dev->ifindex : 0;
 		}
 		if (on && !entry->known.on)
 			atomic64_inc(&count);

@@ -8,6 +8,7 @@
 #include <linux/types.h>
 
 struct net;
+struct net_device;
 struct sk_buff;
 
 /**
@@ -17,6 +18,7 @@ struct sk_buff;
  * @netns_cookie: namespace in which it was seen last, by its cookie
  * @netns: the same by its inode number
  * @length: bytes from its network header on, when it was followed first
+ * @ifindex: device in that namespace that it came in by last, or 0
  * @on: journeys that follow it, a bit each
  * @off: journeys that leave it out, a bit each: their limits decided so
  * @dropped: it was dropped, and that was told
@@ -28,6 +30,7 @@ struct ipttrace_followed {
 	u64 netns_cookie;
 	u32 netns;
 	u32 length;
+	int ifindex;
 	u32 on;
 	u32 off;
 	bool dropped;
@@ -42,7 +45,8 @@ bool ipttrace_followed_find(const struct sk_buff *skb,
 			    struct ipttrace_followed *found);
 u64 ipttrace_followed_add(const struct sk_buff *skb, const struct net *net,
 			  u32 on, u32 off);
-bool ipttrace_followed_move(const struct sk_buff *skb, const struct net *net,
+bool ipttrace_followed_move(const struct sk_buff *skb,
+			    const struct net_device *dev, bool in,
 			    struct ipttrace_followed *found);
 bool ipttrace_followed_drop(const struct sk_buff *skb,
 			    struct ipttrace_followed *found);

@@ -11,7 +11,7 @@
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
 #define IPTTRACE_FEATURES 0xffU
-#define IPTTRACE_FINGERPRINT 0xa1a60423U
+#define IPTTRACE_FINGERPRINT 0x4d05cf67U
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -188,6 +188,11 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_JOURNEY_FREED = 21,
 	/* journey: the packet came by nowhere for a long time, and is not followed any more */
 	IPTTRACE_KIND_JOURNEY_LOST = 22,
+	/*
+	 * journey: a device's GRO merges the packet into another one, unless it goes on: see
+	 * rule_handle
+	 */
+	IPTTRACE_KIND_JOURNEY_JOINED = 23,
 };
 
 /* Bits of an event's ``flags``. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Steps of followed packets between their hooks: they are copied, sent by devices, come in by
- * devices, come to sockets, are dropped, and freed. Functions of the kernel are watched with ftrace
+ * Steps of followed packets between their hooks: they are copied, sent by devices, merged by GRO,
+ * come in by devices, come to sockets, are dropped, and freed. Functions of the kernel are watched with ftrace
  * for that, and tracepoints; nothing is redirected.
  *
  * Compared with net/core/skbuff.c of 6.1.192, 6.12.117 and 7.3.4: an sk_buff is freed by way of
@@ -39,7 +39,7 @@ static atomic64_t lost;
  * @kind: what happened
  * @skb: the packet; NULL if its memory may be gone
  * @state: where it is, as for a hook; NULL if nothing of it is shown
- * @object: what has to do with it: device, socket, original, or place of the drop
+ * @object: what has to do with it: device, socket, the other packet, or place of the drop
  * @value: drop reason, or uid
  */
 struct step {
@@ -75,7 +75,26 @@ static u8 packet_family(const struct sk_buff *skb)
 	}
 }
 
-/* Puts the function that holds an address into an event, with its module. */
+/* Whether an address is where a tracer has a function return to, instead of its caller. */
+static bool is_trampoline(const char *name)
+{
+	static const char *const names[] = {
+		"arch_rethook_trampoline",
+		"__kretprobe_trampoline",
+		"return_to_handler",
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return strstarts(name, "bpf_trampoline_");
+}
+
+/*
+ * Puts the function that holds an address into an event, with its module. Nothing where a tracer has
+ * replaced the address.
+ */
 static noinline void tell_function(struct ipttrace_event *event,
 				   const void *address)
 {
@@ -83,6 +102,8 @@ static noinline void tell_function(struct ipttrace_event *event,
 	char *module;
 
 	snprintf(name, sizeof(name), "%ps", address);
+	if (is_trampoline(name))
+		return;
 	module = strstr(name, " [");
 	if (module) {
 		*module = '\0';
@@ -107,7 +128,8 @@ static void step_describe(struct ipttrace_event *event, const struct step *step,
 		event->netns_cookie = known->netns_cookie;
 	}
 	event->verdict_data = step->value;
-	if (step->kind == IPTTRACE_KIND_JOURNEY_COPY)
+	if (step->kind == IPTTRACE_KIND_JOURNEY_COPY ||
+	    step->kind == IPTTRACE_KIND_JOURNEY_JOINED)
 		event->rule_handle = known->origin;
 	else if (step->kind == IPTTRACE_KIND_JOURNEY_DROPPED)
 		tell_function(event, step->object);
@@ -182,6 +204,33 @@ static __always_inline bool watching(unsigned int function, unsigned long ip)
 {
 	return READ_ONCE(ipttrace_step_functions[function].site) == ip &&
 	       !in_nmi();
+}
+
+static noinline notrace void passed_device(const struct sk_buff *skb,
+					   const struct net_device *dev,
+					   bool sent)
+{
+	struct nf_hook_state state = {
+		.pf = packet_family(skb),
+		.net = dev_net(dev),
+	};
+	struct step step = {
+		.kind = sent ? IPTTRACE_KIND_JOURNEY_SENT :
+			       IPTTRACE_KIND_JOURNEY_RECEIVED,
+		.skb = skb,
+		.state = &state,
+		.object = dev,
+	};
+	struct ipttrace_followed known;
+
+	if (sent)
+		state.out = (struct net_device *)dev;
+	else
+		state.in = (struct net_device *)dev;
+	if (!header_is_there(skb))
+		step.state = NULL;
+	if (ipttrace_followed_move(skb, dev, !sent, &known) && known.on)
+		step_show(&step, &known);
 }
 
 static noinline notrace void freed(const struct sk_buff *skb)
@@ -281,6 +330,84 @@ static void notrace socket_handler(unsigned long ip, unsigned long parent_ip,
 	preempt_enable_notrace();
 }
 
+static noinline notrace void merges(const struct sk_buff *into,
+				    const struct sk_buff *skb)
+{
+	struct step step = {
+		.kind = IPTTRACE_KIND_JOURNEY_JOINED,
+		.skb = skb,
+		.object = into,
+	};
+	struct ipttrace_followed known, other;
+
+	if (!ipttrace_followed_find(skb, &known) || !known.on)
+		return;
+	known.origin = ipttrace_followed_find(into, &other) ? other.packet : 0;
+	step_show(&step, &known);
+}
+
+/* Whether it is merged shows when it is freed: GRO can still refuse that. */
+static void notrace merge_handler(unsigned long ip, unsigned long parent_ip,
+				  struct ftrace_ops *ops,
+				  struct ftrace_regs *fregs)
+{
+	const struct sk_buff *into = (void *)ipttrace_argument(fregs, 0);
+	const struct sk_buff *skb = (void *)ipttrace_argument(fregs, 1);
+
+	preempt_disable_notrace();
+	if (ipttrace_followed_any(skb) &&
+	    (watching(IPTTRACE_STEP_MERGE, ip) ||
+	     watching(IPTTRACE_STEP_MERGE_LIST, ip)))
+		merges(into, skb);
+	preempt_enable_notrace();
+}
+
+/*
+ * Notes by which device a packet has come to its protocol. The tracepoint sees the first one only,
+ * where a macvlan, VLAN or bond device takes it from there.
+ */
+static noinline notrace void came_in(const struct sk_buff *skb)
+{
+	const struct net_device *dev = skb->dev;
+	struct ipttrace_followed known;
+
+	if (ipttrace_followed_find(skb, &known) &&
+	    (known.ifindex != dev->ifindex ||
+	     known.netns_cookie != dev_net(dev)->net_cookie))
+		passed_device(skb, dev, false);
+}
+
+static void notrace input_handler(unsigned long ip, unsigned long parent_ip,
+				  struct ftrace_ops *ops,
+				  struct ftrace_regs *fregs)
+{
+	const struct sk_buff *skb = (void *)ipttrace_argument(fregs, 0);
+
+	preempt_disable_notrace();
+	if (ipttrace_followed_any(skb) && (watching(IPTTRACE_STEP_IP, ip) ||
+					   watching(IPTTRACE_STEP_IP6, ip) ||
+					   watching(IPTTRACE_STEP_ARP, ip)))
+		came_in(skb);
+	preempt_enable_notrace();
+}
+
+static void notrace input_list_handler(unsigned long ip,
+				       unsigned long parent_ip,
+				       struct ftrace_ops *ops,
+				       struct ftrace_regs *fregs)
+{
+	const struct list_head *packets = (void *)ipttrace_argument(fregs, 0);
+	const struct sk_buff *skb;
+
+	preempt_disable_notrace();
+	if (watching(IPTTRACE_STEP_IP_LIST, ip) ||
+	    watching(IPTTRACE_STEP_IP6_LIST, ip))
+		list_for_each_entry(skb, packets, list)
+			if (ipttrace_followed_any(skb))
+				came_in(skb);
+	preempt_enable_notrace();
+}
+
 /* PERMANENT: sysctl kernel.ftrace_enabled must not hide that packets are freed. */
 #define WATCH(handler)                                                      \
 	{                                                                   \
@@ -290,6 +417,9 @@ static void notrace socket_handler(unsigned long ip, unsigned long parent_ip,
 static struct ipttrace_watch free_watch = WATCH(free_handler);
 static struct ipttrace_watch copy_watch = WATCH(copy_handler);
 static struct ipttrace_watch socket_watch = WATCH(socket_handler);
+static struct ipttrace_watch merge_watch = WATCH(merge_handler);
+static struct ipttrace_watch input_watch = WATCH(input_handler);
+static struct ipttrace_watch input_list_watch = WATCH(input_list_handler);
 
 struct ipttrace_function ipttrace_step_functions[IPTTRACE_STEP_FUNCTIONS] = {
 	[IPTTRACE_STEP_RELEASE_HEAD] = {
@@ -321,6 +451,34 @@ struct ipttrace_function ipttrace_step_functions[IPTTRACE_STEP_FUNCTIONS] = {
 		.symbol = "sk_filter_trim_cap",
 		.watch = &socket_watch,
 	},
+	[IPTTRACE_STEP_MERGE] = {
+		.symbol = "skb_gro_receive",
+		.watch = &merge_watch,
+	},
+	[IPTTRACE_STEP_MERGE_LIST] = {
+		.symbol = "skb_gro_receive_list",
+		.watch = &merge_watch,
+	},
+	[IPTTRACE_STEP_IP] = {
+		.symbol = "ip_rcv",
+		.watch = &input_watch,
+	},
+	[IPTTRACE_STEP_IP6] = {
+		.symbol = "ipv6_rcv",
+		.watch = &input_watch,
+	},
+	[IPTTRACE_STEP_ARP] = {
+		.symbol = "arp_rcv",
+		.watch = &input_watch,
+	},
+	[IPTTRACE_STEP_IP_LIST] = {
+		.symbol = "ip_list_rcv",
+		.watch = &input_list_watch,
+	},
+	[IPTTRACE_STEP_IP6_LIST] = {
+		.symbol = "ipv6_list_rcv",
+		.watch = &input_list_watch,
+	},
 };
 
 /* --- tracepoints --------------------------------------------------------------------------- */
@@ -349,32 +507,6 @@ static void drop_probe(void *data, struct sk_buff *skb, void *location,
 	if (ipttrace_followed_any(skb) && !in_nmi())
 		dropped(skb, location, reason);
 	rcu_read_unlock();
-}
-
-static noinline void passed_device(const struct sk_buff *skb,
-				   const struct net_device *dev, bool sent)
-{
-	struct nf_hook_state state = {
-		.pf = packet_family(skb),
-		.net = dev_net(dev),
-	};
-	struct step step = {
-		.kind = sent ? IPTTRACE_KIND_JOURNEY_SENT :
-			       IPTTRACE_KIND_JOURNEY_RECEIVED,
-		.skb = skb,
-		.state = &state,
-		.object = dev,
-	};
-	struct ipttrace_followed known;
-
-	if (sent)
-		state.out = (struct net_device *)dev;
-	else
-		state.in = (struct net_device *)dev;
-	if (!header_is_there(skb))
-		step.state = NULL;
-	if (ipttrace_followed_move(skb, state.net, &known) && known.on)
-		step_show(&step, &known);
 }
 
 static void send_probe(void *data, const struct sk_buff *skb,

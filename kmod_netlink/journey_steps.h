@@ -35,6 +35,16 @@ enum {
 	IPTTRACE_STEP_FRAGMENT,
 	IPTTRACE_STEP_FRAGMENT6,
 	IPTTRACE_STEP_SOCKET,
+	/* GRO merges a packet into another one by one of these */
+	IPTTRACE_STEP_MERGE,
+	IPTTRACE_STEP_MERGE_LIST,
+	/* a packet that a device has passed to another one comes to its protocol by one of these */
+	IPTTRACE_STEP_IP,
+	IPTTRACE_STEP_IP6,
+	IPTTRACE_STEP_ARP,
+	/* or in a list of packets */
+	IPTTRACE_STEP_IP_LIST,
+	IPTTRACE_STEP_IP6_LIST,
 	IPTTRACE_STEP_FUNCTIONS
 };
 

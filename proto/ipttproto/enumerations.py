@@ -166,6 +166,12 @@ class Kind(Documented):
         "journey: the packet came by nowhere for a long time, and is not followed any more",
         Feature.JOURNEYS,
     )
+    JOURNEY_JOINED = (
+        23,
+        "journey: a device's GRO merges the packet into another one, unless it goes on: see "
+        "rule_handle",
+        Feature.JOURNEYS,
+    )
 
 
 class EventFlag(DocumentedFlag):

@@ -41,7 +41,14 @@ from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import running
 from tests.kernel.support.kernel import COMMAND_TIMEOUT, ftrace_switched_off, run, wait_for
-from tests.kernel.support.network import Namespace, Network, event, ip_batch, network
+from tests.kernel.support.network import (
+    Namespace,
+    Network,
+    event,
+    ip_batch,
+    namespace,
+    network,
+)
 
 SCHEMA: Final = Path(__file__).parents[2] / "docs" / "story.schema.json"
 
@@ -375,6 +382,60 @@ def test_an_answered_echo(
         three.right.ping("10.77.1.2", "-c", "1", "-e", "0")
     kinds = [story.record(0).icmp_type for story in journey.stories]
     assert kinds == [8, 0]
+
+
+def test_a_device_takes_a_packet_into_another_namespace(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    """Without hooks, so that only the devices show that; the drop is in that namespace."""
+    with namespace("j-deep") as deep:
+        ip_batch(
+            three.right.name,
+            "link add mv0 link eth0 type macvlan mode bridge",
+            f"link set mv0 netns {deep.name}",
+        )
+        ip_batch(deep.name, "address add 10.77.2.3/24 dev mv0", "link set mv0 up")
+        three.router.ping("10.77.2.3")
+        with following(controller, make_program, "udp port 12") as journey:
+            three.left.call(send, "10.77.2.3", 12)
+        [story] = journey.stories
+        words = ["postrouting", "to r2", "from eth0", "from mv0", "dropped_by_kernel"]
+        assert told(story)[-len(words) :] == words
+        assert story.record(story.end.at).netns == deep.inode
+
+
+def receive_all(port: int, size: int, ready: Any) -> None:
+    """Accept a connection, and read so many bytes of it."""
+    with socket.create_server(("", port)) as server:
+        server.settimeout(60)
+        ready.set()
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(60)
+            while size:
+                size -= len(connection.recv(size))
+
+
+def send_all(address: str, port: int, size: int) -> None:
+    with socket.create_connection((address, port), 60) as connection:
+        connection.sendall(bytes(size))
+
+
+def test_packets_that_gro_merges_do_not_leave(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    three.left.run("ethtool", "-K", "eth0", "tso", "off", "gso", "off")
+    three.router.run("ethtool", "-K", "r1", "gro", "on")
+    ready = event()
+    server = three.right.start(receive_all, 80, 100_000, ready)
+    assert ready.wait(60)
+    with following(controller, make_program, "tcp dst port 80") as journey:
+        three.left.call(send_all, "10.77.2.2", 80, 100_000)
+    server.join()
+    merged = {one.packet: one for one in journey.events if one.kind == Kind.JOURNEY_JOINED}
+    numbers = {one.packet for one in journey.events}
+    assert merged
+    assert {one.rule_handle for one in merged.values()} <= numbers - merged.keys()
 
 
 def test_fragments_are_parts(

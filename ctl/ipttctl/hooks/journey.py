@@ -53,7 +53,7 @@ class JourneyHook(Hook):
     EVENTS: ClassVar[frozenset[Kind]] = frozenset(
         {
             *(Kind.JOURNEY_COPY, Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED, Kind.JOURNEY_SOCKET),
-            *(Kind.JOURNEY_DROPPED, Kind.JOURNEY_FREED, Kind.JOURNEY_LOST),
+            *(Kind.JOURNEY_JOINED, Kind.JOURNEY_DROPPED, Kind.JOURNEY_FREED, Kind.JOURNEY_LOST),
         }
     )
     TITLE: ClassVar[str] = "journeys"
@@ -140,11 +140,12 @@ class JourneyHook(Hook):
 
     @classmethod
     def event_values(cls, record: EventRecord) -> dict[str, Any]:
-        """The packet that a copy was made of, the drop's reason and function, or the socket."""
+        """The other packet, the drop's reason and function, or the socket."""
         of_socket = record.kind == Kind.JOURNEY_SOCKET
         dropped = record.kind == Kind.JOURNEY_DROPPED
         return {
             "copy_of": record.rule_handle if record.kind == Kind.JOURNEY_COPY else None,
+            "joined": (record.rule_handle or None) if record.kind == Kind.JOURNEY_JOINED else None,
             "socket_inode": (record.rule_handle or None) if of_socket else None,
             "socket_cookie": (record.table_handle or None) if of_socket else None,
             "socket_uid": record.verdict_data if of_socket else None,
@@ -175,6 +176,8 @@ def _outcome(record: EventRecord) -> Iterator[str]:
     yield describe.kind(record).removeprefix(f"{_NAME}_")
     if record.kind == Kind.JOURNEY_COPY:
         yield f"of={record.rule_handle}"
+    elif record.kind == Kind.JOURNEY_JOINED:
+        yield f"into={record.rule_handle}"
     elif record.kind == Kind.JOURNEY_SOCKET:
         yield f"inode={record.rule_handle}"
         yield f"uid={record.verdict_data}"

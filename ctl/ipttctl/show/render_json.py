@@ -140,6 +140,7 @@ def event_object(
         "ttl": None,
         "tos": None,
         "copy_of": None,
+        "joined": None,
         "socket_inode": None,
         "socket_cookie": None,
         "socket_uid": None,

@@ -35,7 +35,7 @@ NUMBERS = {
     "journey-lost": 1,
     "journey-displaced": 3,
 }
-KEYS = ("copy_of", "socket_inode", "socket_cookie", "socket_uid", "drop_reason")
+KEYS = ("copy_of", "joined", "socket_inode", "socket_cookie", "socket_uid", "drop_reason")
 
 
 def step(kind: Kind, **changes: Any) -> dict[str, Any]:
@@ -155,6 +155,7 @@ def test_a_link_on_a_journey() -> None:
             {"verdict_data": 2, "chain": b"f", "table": b"mod"},
             "dropped reason=2 function=f module=mod in= out=enp0s8",
         ),
+        (Kind.JOURNEY_JOINED, {"rule_handle": 11}, "joined into=11 in= out=enp0s8"),
         (Kind.JOURNEY_FREED, {}, "freed in= out=enp0s8"),
         (Kind.JOURNEY_LOST, {}, "lost in= out=enp0s8"),
     ],
@@ -174,10 +175,11 @@ def test_every_kind_of_step_is_its_event() -> None:
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
-        (Kind.JOURNEY_COPY, [4711, None, None, None, None]),
-        (Kind.JOURNEY_SOCKET, [None, 4711, 9, 6, None]),
-        (Kind.JOURNEY_DROPPED, [None, None, None, None, 6]),
-        (Kind.JOURNEY_FREED, [None] * 5),
+        (Kind.JOURNEY_COPY, [4711, None, None, None, None, None]),
+        (Kind.JOURNEY_JOINED, [None, 4711, None, None, None, None]),
+        (Kind.JOURNEY_SOCKET, [None, None, 4711, 9, 6, None]),
+        (Kind.JOURNEY_DROPPED, [None, None, None, None, None, 6]),
+        (Kind.JOURNEY_FREED, [None] * 6),
     ],
 )
 def test_json(kind: Kind, values: list[int | None]) -> None:
@@ -197,7 +199,7 @@ def test_a_socket_without_numbers() -> None:
 def test_events_of_other_hooks_have_the_keys_and_the_number() -> None:
     found = event_object(record(packet=12))
     assert found["packet"] == 12
-    assert [found[key] for key in KEYS] == [None] * 5
+    assert [found[key] for key in KEYS] == [None] * len(KEYS)
     assert event_object(record())["packet"] is None
 
 

@@ -163,11 +163,11 @@ class _PlotJson(StepForm[Values]):
 
     def _headers(self, at: int) -> Part:
         plot = self.plot
-        cut, fragment = plot.occurrences[at].cut, bool(plot.record(at).flags & EventFlag.FRAGMENT)
+        cut = plot.cut(at)
 
         def text(story: Story) -> str:
             headers = story.headers[at]
-            return _headers_text(headers, version_at(plot, at, headers), cut, fragment)
+            return _headers_text(headers, version_at(plot, at, headers), cut)
 
         return text
 
@@ -301,7 +301,7 @@ class _PlotJson(StepForm[Values]):
         record = plot.record(at)
         match field:
             case PacketField.SOURCE | PacketField.DESTINATION:
-                cut = plot.occurrences[at].cut
+                cut = plot.cut(at)
 
                 def end_of_way(story: Story) -> str:
                     headers = story.headers[at]
@@ -383,7 +383,7 @@ class _PlotJson(StepForm[Values]):
 
 
 @lru_cache(maxsize=1 << 10)
-def _headers_text(headers: Headers, version: int | None, cut: int, fragment: bool) -> str:
+def _headers_text(headers: Headers, version: int | None, cut: int) -> str:
     named = version is not None or headers.ethertype == describe.ARP
     return dumps(
         {
@@ -391,7 +391,7 @@ def _headers_text(headers: Headers, version: int | None, cut: int, fragment: boo
             "ethertype": headers.ethertype,
             "protocol": protocol_name(headers) if named else None,
             **transport_values(headers, version, whole=not cut),
-            "fragment": fragment,
+            "fragment": bool(cut & EventFlag.FRAGMENT),
             "length": headers.length,
         }
     )

@@ -130,12 +130,20 @@ _REASONS: Final = {
     "IPV6_NDISC_NS_OTHERHOST": "neighbour solicitation for another host",
 }
 
+_UNREAD: Final = "nobody had read it when the socket was closed"
+_QUEUE: Final = (
+    "by the queue's program, a function behind it, or as the queue, a device or a route is gone"
+)
+
 #: functions where the kernel gives no reason: all for which they drop so
 _FUNCTIONS: Final = {
     # routing
     "ip_error": "a route or rule forbids it, or IP is off on the device",
     "ip_rcv_finish": "refused by routing (as a martian, say), or for its IP options",
     "ip_rcv_finish_core": "refused by routing (as a martian, say), or for its IP options",
+    "dst_discard_out": (
+        "blackhole route, its route is gone, IPsec has no key for it, or IPv6 without a payload"
+    ),
     "ip_mc_output": "multicast with a time to live of 0",
     "ip_fragment": "bigger than the MTU, and must not be fragmented",
     "ip_expire": "fragments missing",
@@ -173,6 +181,13 @@ _FUNCTIONS: Final = {
     "tcp_v4_do_rcv": "answered by a reset, or its SYN cookie made no connection",
     "tcp_v6_do_rcv": "answered by a reset, or its SYN cookie made no connection",
     "xfrm_input": "IPsec did not accept it",
+    # queues; a program's verdict, and that of a function behind the queue, look alike
+    "nf_queue": "nobody listens there, or it could not take it (full, say)",
+    "nf_reinject": _QUEUE,
+    "nfqnl_reinject": _QUEUE,
+    # sockets
+    "inet_sock_destruct": _UNREAD,
+    "udp_destruct_common": _UNREAD,
 }
 
 _TTL: Final = "time to live exceeded"
@@ -202,6 +217,7 @@ _IN_FUNCTIONS: Final = {
     ("INVALID_PROTO", "icmp_rcv"): "ICMP for many, of a kind that is not answered then",
     ("UNHANDLED_PROTO", "icmp_rcv"): "ICMP of a type that nobody handles",
     ("UNHANDLED_PROTO", "__netif_receive_skb_core"): "nobody handles the protocol",
+    ("QUEUE_PURGE", "inet_sock_destruct"): _UNREAD,
 }
 _UNSAID: Final = frozenset({"", "NOT_SPECIFIED", "NOT_DROPPED_YET"})
 

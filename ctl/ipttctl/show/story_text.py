@@ -18,6 +18,7 @@ from ipttctl.show.story_plots import PlotForms, Rules, StepForm
 from ipttctl.show.story_words import (
     Part,
     StorySources,
+    call_words,
     came_in,
     chain_label,
     decided,
@@ -27,6 +28,7 @@ from ipttctl.show.story_words import (
     field_words,
     function_name,
     handle_words,
+    has_changes,
     hook_label,
     in_words,
     is_quiet,
@@ -40,6 +42,7 @@ from ipttctl.show.story_words import (
     since_words,
     table_label,
     verdict_words,
+    way_words,
 )
 from ipttctl.stories import model
 from ipttctl.stories.model import EndKind, PacketField, Plot, Story
@@ -236,9 +239,10 @@ class _PlotText(StepForm[Iterator[_Line]]):
         hook = plot.record(step.first)
         for change in step.arrived:
             first = plot.record(change.after)
-            by = "on its way here: "
+            by = way_words(plot, change)
             if first.kind == Kind.SPINE_FUNCTION:
-                by = f"on its way here, or by {function_name(first)}: "
+                by += f", or by {function_name(first)}"
+            by += ": "
             yield _Line(hook_label(hook), (by, self._change(change)))
         if self._verbose:
             yield _Line(hook_label(hook), self._devices(hook))
@@ -256,17 +260,19 @@ class _PlotText(StepForm[Iterator[_Line]]):
 
     def _call(self, call: model.FunctionCall) -> Iterator[_Line]:
         plot = self.plot
+        # what went on may have changed it
+        whole = self._verbose or has_changes(call)
         for consulted in call.consulted:
-            yield from self._consultation(consulted)
+            yield from self._consultation(consulted, whole=whole)
         quiet = is_quiet(call, plot)
         if self._verbose and call.at is not None:
             yield from self._fold()
             record = plot.record(call.at)
-            yield _Line("", (f"{_INDENT}{function_name(record)}: {verdict_words(record)}",))
+            yield _Line("", (f"{_INDENT}{function_name(record)}: {call_words(plot, call.at)}",))
         elif call.at is not None and not quiet and not self._told(call):
             yield from self._fold()
             record = plot.record(call.at)
-            verdict = "" if record.verdict == Verdict.ACCEPT else f": {verdict_words(record)}"
+            verdict = "" if record.verdict == Verdict.ACCEPT else f": {call_words(plot, call.at)}"
             yield _Line(hook_label(record), (f"{function_name(record)}{verdict}",))
         yield from self._changes(call.changes)
 
@@ -274,7 +280,8 @@ class _PlotText(StepForm[Iterator[_Line]]):
         """Whether a line tells already what the function did: of its rules, or the end."""
         return bool(call.consulted) or call.at == self.plot.end.blame
 
-    def _consultation(self, consulted: model.Consultation) -> Iterator[_Line]:
+    def _consultation(self, consulted: model.Consultation, *, whole: bool) -> Iterator[_Line]:
+        """The lines of a table; ``whole``: with rules of it that only went on."""
         plot = self.plot
         if consulted.known:
             yield from self._fold()
@@ -284,12 +291,14 @@ class _PlotText(StepForm[Iterator[_Line]]):
             label = label if record.family else f"{label} {hook}"
             yield _Line(label, ("not consulted: connection known",))
             return
-        if not self._verbose and merely_accepted(plot, consulted):
+        met = whole and any(plot.record(one.at).kind == Kind.CHAIN_RULE for one in consulted.rules)
+        if not self._verbose and not met and merely_accepted(plot, consulted):
             self._accepted.append(consulted)
             return
         yield from self._fold()
         for step in consulted.rules:
-            if self._verbose or step.changes or decided(plot, step.at):
+            went_on = met and plot.record(step.at).kind == Kind.CHAIN_RULE
+            if self._verbose or went_on or step.changes or decided(plot, step.at):
                 yield from self._rule(step)
         if consulted.end is not None and (self._verbose or self._unsaid(consulted)):
             record = plot.record(consulted.end)
@@ -373,7 +382,7 @@ class _PlotText(StepForm[Iterator[_Line]]):
             yield _Line("device", ("on its way here: ", self._change(change)))
 
     def socket(self, step: model.SocketStep) -> Iterator[_Line]:
-        del step
+        yield from self._crossing(step.at)
         if self._verbose:
             yield _Line("socket", ("it came to the socket",))
 

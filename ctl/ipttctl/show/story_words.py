@@ -69,6 +69,7 @@ _REJECT: Final = re.compile(r"(?<!\S)(?:reject|REJECT)(?!\S)")
 _VERSIONS: Final = {0x0800: 4, describe.IPV6: 6}
 _FRAGMENT: Final = int(EventFlag.FRAGMENT)
 _DSCP_SHIFT: Final = 2
+_BRIDGE_NETFILTER: Final = "br_netfilter"
 
 
 @lru_cache(maxsize=1 << 14)
@@ -128,14 +129,14 @@ def ends_at(story: Story, at: int) -> tuple[str, str]:
     """Source and destination of the packet at an event."""
     headers = story.headers[at]
     version = version_at(story.plot, at, headers)
-    return _ends_of(headers, version, story.plot.occurrences[at].cut)
+    return _ends_of(headers, version, story.plot.cut(at))
 
 
 def packet_at(story: Story, at: int) -> str:
     """The packet at an event in a few words."""
     headers = story.headers[at]
     version = version_at(story.plot, at, headers)
-    return _packet(headers, version, story.plot.occurrences[at].cut)
+    return _packet(headers, version, story.plot.cut(at))
 
 
 def came_in(plot: Plot) -> bool:
@@ -233,6 +234,14 @@ def field_words(plot: Plot, change: PacketChange) -> str:
     return words
 
 
+def way_words(plot: Plot, change: PacketChange) -> str:
+    """Where a packet was when something changed between two hooks."""
+    before = plot.record(change.before)
+    if before.kind in OF_HOOKS and before.verdict == Verdict.QUEUE:
+        return f"in queue {before.verdict_data}"
+    return "on its way here"
+
+
 def _tos_words(before: int, after: int) -> str:
     if before >> _DSCP_SHIFT != after >> _DSCP_SHIFT:
         return f"DSCP {before >> _DSCP_SHIFT} > {after >> _DSCP_SHIFT}"
@@ -286,9 +295,27 @@ def decided(plot: Plot, at: int) -> bool:
 
 
 def is_quiet(call: FunctionCall, plot: Plot) -> bool:
-    """Whether a function accepted the packet and changed nothing that counts."""
-    told = any(not change.initial for change in call.changes)
-    return not told and (call.at is None or plot.record(call.at).verdict == Verdict.ACCEPT)
+    """Whether a function accepted the packet and changed nothing that counts.
+
+    Hooks of bridges at which br_netfilter hands a packet to those of IP count as little.
+    """
+    if has_changes(call):
+        return False
+    if call.at is None:
+        return True
+    record = plot.record(call.at)
+    to_ip = call.at in plot.handed_on and word(record.table) == _BRIDGE_NETFILTER
+    return record.verdict == Verdict.ACCEPT or to_ip
+
+
+def has_changes(call: FunctionCall) -> bool:
+    """Whether a function changed anything of the packet that somebody chose."""
+    return any(not change.initial for change in call.changes)
+
+
+def call_words(plot: Plot, at: int) -> str:
+    """A function's verdict, in other words if it handed the packet on."""
+    return "handed it on" if at in plot.handed_on else verdict_words(plot.record(at))
 
 
 def consulted_tables(passage: Passage) -> Iterator[Consultation]:
@@ -356,6 +383,7 @@ def _other_words(plot: Plot, where: str) -> str:
     """The answer where it is the same for all packets of a way."""
     end = plot.end
     keeper = None if end.blame is None else plot.record(end.blame)
+    gone = plot.record(end.at).kind == Kind.JOURNEY_FREED
     match end.kind:
         case EndKind.CONSUMED:
             words = f"used up {where}, its copies or parts went on"
@@ -363,7 +391,11 @@ def _other_words(plot: Plot, where: str) -> str:
             words = f"waits in queue {keeper.verdict_data}"
         case EndKind.KEPT if keeper is not None:
             named = f"by {function_name(keeper)} " if keeper.kind == Kind.SPINE_FUNCTION else ""
-            words = f"kept {named}at {hook_label(keeper)}"
+            words = f"{'taken' if gone else 'kept'} {named}at {hook_label(keeper)}"
+            if gone and len(plot.branches) > len(plot.folded):
+                words += ", its copies or parts went on"
+        case EndKind.JOINED:
+            words = f"put together with other {_parts(plot)} {where}"
         case EndKind.LOST:
             words = f"lost sight of {where}"
         case EndKind.UNFINISHED:
@@ -371,6 +403,14 @@ def _other_words(plot: Plot, where: str) -> str:
         case _:
             words = f"still open {where}"
     return words.rstrip()
+
+
+def _parts(plot: Plot) -> str:
+    """What a packet was that became a part of another one, in words for several."""
+    # what is not freed by itself hangs on another packet, for whatever reason
+    fragment = plot.record(plot.end.at).kind == Kind.JOURNEY_FREED
+    fragment |= any(one.cut & _FRAGMENT for one in plot.occurrences)
+    return "fragments" if fragment else "packets"
 
 
 def _drop_words(plot: Plot, rule: Rule | None, sources: StorySources) -> Part:

@@ -254,6 +254,9 @@ class StoryAssembler:
             self._closed.popitem(last=False)
         self._roots.pop(root.number, None)
         told: dict[int, Story] = {}
+        for packet in tree:
+            _pass_on_headers(packet)
+            _pass_on_copies(packet)
         # copies before their originals
         for packet in reversed(tree):
             branches = [told[copy.number] for copy in packet.copies if copy.number in told]
@@ -271,6 +274,48 @@ class StoryAssembler:
             return [told[root.number]]
         # nothing was seen of the original but its copies
         return [told[copy.number] for copy in root.copies if copy.number in told]
+
+
+def _pass_on_headers(packet: _Packet) -> None:
+    """Give a copy of which no event tells the headers those of its original, then."""
+    headers = packet.entries.headers
+    if packet.parent is None or not all(one.blank for one in headers):
+        return
+    original, began = packet.parent.entries, min(packet.entries.times, default=0)
+    original.sort()
+    known = next((one for one in original.headers if not one.blank), None)
+    for time, one in zip(original.times, original.headers, strict=True):
+        if time > began:
+            break
+        if not one.blank:
+            known = one
+    if known is not None:
+        packet.entries.headers = [known] * len(headers)
+
+
+def _pass_on_copies(packet: _Packet) -> None:
+    """Give the copies of a copy that had done nothing until then to the original of both.
+
+    Each fragment of a packet is made as a copy of the one before, for example. A packet that comes
+    before its copies in a tree is asked first, so these go as far up as can be.
+    """
+    original = packet.parent
+    if original is None or not packet.copies:
+        return
+    packet.entries.sort()
+    moved = next(
+        (
+            time
+            for time, one in zip(packet.entries.times, packet.entries.happened, strict=True)
+            if one.weight is not Weight.COPY
+        ),
+        None,
+    )
+    for copy in list(packet.copies):
+        if moved is None or (copy.entries.times and min(copy.entries.times) < moved):
+            packet.copies.remove(copy)
+            original.copies.append(copy)
+            copy.parent = original
 
 
 def _whole(root: _Packet) -> bool:

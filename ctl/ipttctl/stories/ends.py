@@ -7,29 +7,36 @@ from collections.abc import Sequence
 from typing import Final
 
 from ipttctl.events.records import EventRecord
+from ipttctl.families import ip_version
+from ipttctl.stories.handed import OF_SPINE, is_stolen
 from ipttctl.stories.model import EndKind, StoryEnd
 from ipttctl.stories.occurrences import Weight, freed
-from ipttctl.stories.steps import OF_HOOKS, OF_SPINE, hook_place
-from ipttproto import Kind, Verdict
+from ipttctl.stories.steps import OF_HOOKS, hook_place
+from ipttproto import EventFlag, InetHook, Kind, Verdict
 
 _DECIDING: Final = frozenset({Kind.CHAIN_RULE, Kind.CHAIN_POLICY})
 _OF_LEGACY: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY})
 _DEVICES: Final = frozenset({Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED})
+_DEFRAGMENTING: Final = frozenset({b"nf_defrag_ipv4", b"nf_defrag_ipv6"})
 
 Weighed = Sequence[tuple[EventRecord, Weight]]
 
 
-def end_of(events: Weighed, unfinished: str = "") -> StoryEnd:
+def end_of(
+    events: Weighed, handed_on: frozenset[int] = frozenset(), unfinished: str = ""
+) -> StoryEnd:
     """The end of a packet, from all of its events in order.
 
-    ``unfinished`` is the reason why it is told early; it does not matter if it has ended.
+    ``handed_on`` are events of functions that had handed it on. ``unfinished`` is the reason why it
+    is told early; it does not matter if it has ended.
     """
     records = [record for record, _ in events]
     last = len(records) - 1
-    place = _last(records, OF_HOOKS)
+    place = _last(records, OF_HOOKS, handed_on)
     socket = _last(records, {Kind.JOURNEY_SOCKET})
     device = _last(records, _DEVICES)
     dropped = _last(records, {Kind.JOURNEY_DROPPED})
+    within = dropped is not None and _goes_with_another(records[dropped])
     step = max(-1 if one is None else one for one in (place, socket, device))
     in_hook = step == place and place is not None
 
@@ -40,31 +47,63 @@ def end_of(events: Weighed, unfinished: str = "") -> StoryEnd:
     if verdict is not None:
         kind, blame = _blame(records, verdict)
         return end(kind, verdict if dropped is None else max(dropped, verdict), blame)
-    if dropped is not None:
+    if dropped is not None and not within:
         return end(EndKind.KERNEL, dropped)
-    kept = _keeping(records, step) if in_hook else None
-    used = _last(records, {Kind.JOURNEY_FREED})
+    kept = _keeping(records, step, handed_on) if in_hook else None
+    used = dropped if within else _last(records, {Kind.JOURNEY_FREED})
     at = last if used is None else used
     if socket is not None and step == socket:
         return end(EndKind.DELIVERED, socket if used is None else used)
     stolen = kept is not None and records[kept].verdict == Verdict.STOLEN
     if used is not None:
-        if step >= 0 and records[step].kind == Kind.JOURNEY_SENT:
-            return end(EndKind.LEFT, used)
-        return end(EndKind.KEPT if stolen else EndKind.CONSUMED, used, kept if stolen else None)
+        kind = EndKind.KEPT if stolen else EndKind.CONSUMED
+        if within or _is_put_together(records, step, kept):
+            kind = EndKind.JOINED
+        elif step >= 0 and records[step].kind == Kind.JOURNEY_SENT:
+            kind = EndKind.LEFT
+        return end(kind, used, kept if kind is EndKind.KEPT else None)
     kind, lost = EndKind.OPEN, _last(records, {Kind.JOURNEY_LOST})
     if lost is not None:
         kind, at, kept = EndKind.LOST, lost, None
-    elif unfinished:
-        kind, kept = EndKind.UNFINISHED, None
     elif kept is not None:
+        # that it is there does not depend on who looks
         kind = EndKind.KEPT if stolen else EndKind.QUEUED
+    elif unfinished:
+        kind = EndKind.UNFINISHED
     return end(kind, at, kept, unfinished if kind is EndKind.UNFINISHED else "")
 
 
-def _last(records: Sequence[EventRecord], kinds: set[Kind] | frozenset[Kind]) -> int | None:
+def _last(
+    records: Sequence[EventRecord],
+    kinds: set[Kind] | frozenset[Kind],
+    but: frozenset[int] = frozenset(),
+) -> int | None:
     places = range(len(records) - 1, -1, -1)
-    return next((place for place in places if records[place].kind in kinds), None)
+    return next((at for at in places if records[at].kind in kinds and at not in but), None)
+
+
+def _goes_with_another(dropped: EventRecord) -> bool:
+    """Whether a packet is freed as a part of another one, which the kernel reports as a drop.
+
+    Parts that were merged without copying hang on the whole, whatever becomes of it.
+    """
+    return dropped.chain.rstrip(b"\0").partition(b".")[0] == b"skb_release_data"
+
+
+def _is_put_together(records: Sequence[EventRecord], step: int, kept: int | None) -> bool:
+    """Whether a packet that is freed was a fragment, and was put together with others.
+
+    Fragments that wait for others in vain are dropped. They wait before INPUT, or in
+    connection tracking's defragmentation, which takes them.
+    """
+    if kept is not None and records[kept].table.rstrip(b"\0") in _DEFRAGMENTING:
+        return True
+    if step < 0 or kept is not None or not records[step].flags & EventFlag.FRAGMENT:
+        return False
+    record = records[step]
+    if record.kind in _DEVICES:
+        return record.kind == Kind.JOURNEY_RECEIVED
+    return ip_version(record.pf) is not None and record.hook == InetHook.PREROUTING
 
 
 def _drop(records: Sequence[EventRecord], events: Weighed) -> int | None:
@@ -76,7 +115,7 @@ def _drop(records: Sequence[EventRecord], events: Weighed) -> int | None:
         record, weight = events[place]
         if record.kind not in OF_HOOKS:
             continue
-        if record.kind in OF_SPINE and record.verdict == Verdict.STOLEN and not freed(record):
+        if record.kind in OF_SPINE and is_stolen(record):
             continue
         decided = record.kind in _DECIDING and record.verdict == Verdict.DROP
         # a function that freed the packet itself
@@ -118,14 +157,14 @@ def _is_blamed(record: EventRecord, *, with_verdict: bool) -> bool:
     return with_verdict and record.kind in _OF_LEGACY
 
 
-def _keeping(records: Sequence[EventRecord], last: int) -> int | None:
+def _keeping(records: Sequence[EventRecord], last: int, handed_on: frozenset[int]) -> int | None:
     """The event of the function that kept or queued the packet, if one did."""
     taken = {Verdict.STOLEN, Verdict.QUEUE}
     hook = hook_place(records[last])
     found = None
     for place in range(last, -1, -1):
         record = records[place]
-        if record.kind not in OF_HOOKS:
+        if record.kind not in OF_HOOKS or place in handed_on:
             continue
         if hook_place(record) != hook or record.verdict not in taken:
             break

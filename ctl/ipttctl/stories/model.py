@@ -159,6 +159,8 @@ class EndKind(enum.StrEnum):
     """A socket took it."""
     LEFT = "left"
     """It left by a device."""
+    JOINED = "joined"
+    """It became a part of another packet, as fragments do that are put together."""
     CONSUMED = "consumed"
     """The kernel used it up."""
     KEPT = "kept"
@@ -211,6 +213,20 @@ class Plot:
     cookies: tuple[int, ...] = ()
     folded: frozenset[int] = field(default_factory=frozenset)
     """Branches that met no hook, socket or device: clones for taps."""
+    handed_on: frozenset[int] = field(default_factory=frozenset)
+    """Events of functions that took the packet and handed it on, to another hook or a device.
+
+    They come after what happened to the packet meanwhile.
+    """
+
+    def cut(self, at: int) -> int:
+        """The flags of an event that say that there is no transport header, as a number.
+
+        One that does not show the packet has those of the event whose headers it has.
+        """
+        happened = self.occurrences
+        places = (*range(at, -1, -1), *range(at + 1, len(happened)))
+        return next((happened[one].cut for one in places if happened[one].shows_packet), 0)
 
     def record(self, at: int) -> EventRecord:
         """An event without its moment and headers."""

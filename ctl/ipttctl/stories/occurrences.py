@@ -62,13 +62,15 @@ class Occurrence:
     have the same object.
     """
 
-    __slots__ = ("cut", "record", "weight")
+    __slots__ = ("cut", "record", "shows_packet", "weight")
 
     def __init__(self, record: EventRecord) -> None:
         self.record = record
         self.weight = _weight(record)
         self.cut = int(record.flags & (EventFlag.FRAGMENT | EventFlag.TRUNCATED))
         """The flags that say that there is no transport header, as a number."""
+        self.shows_packet = record.kind not in _OF_JOURNEY or bool(record.pf)
+        """Whether it tells the headers, if the packet is one of IP or ARP."""
 
 
 class Named(NamedTuple):
@@ -105,6 +107,7 @@ _NOTHING: Final[dict[str, Any]] = {
 }
 _NAMING: Final = frozenset({Kind.JOURNEY_COPY, Kind.JOURNEY_SOCKET})
 _EXITS: Final = frozenset({Kind.EXIT, Kind.CHAIN_EXIT, Kind.SPINE_EXIT, Kind.SPINE_FUNCTION})
+_OF_JOURNEY: Final = frozenset(kind for kind in Kind if kind.name.startswith("JOURNEY_"))
 _FINAL: Final = frozenset({Kind.JOURNEY_DROPPED, Kind.JOURNEY_FREED, Kind.JOURNEY_LOST})
 
 

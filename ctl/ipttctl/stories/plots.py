@@ -11,6 +11,7 @@ from typing import Final
 
 from ipttctl.events.records import EventRecord
 from ipttctl.stories.ends import end_of
+from ipttctl.stories.handed import handed_on
 from ipttctl.stories.model import BranchStep, EndKind, Plot, Story, StoryEnd
 from ipttctl.stories.occurrences import Headers, Named, Occurrence
 from ipttctl.stories.steps import Difference, steps_of
@@ -92,7 +93,7 @@ class Plots:
         headers = tuple(entries.headers)
         differences: tuple[Difference, ...] | None = None
         if headers.count(headers[0]) != len(headers):
-            headers, differences = _followed(headers)
+            headers, differences = _followed(headers, handed_on(happened))
         begins: tuple[int, ...] = ()
         if branches:
             branches = sorted(branches, key=_began)
@@ -129,16 +130,18 @@ def _plot(
 ) -> Plot:
     records = [one.record for one in happened]
     nothing = (Difference(0),) * len(records)
-    steps = steps_of(records, differences or nothing, begins)
+    handed = handed_on(happened)
+    steps = steps_of(records, differences or nothing, begins, handed)
     end = end_of(
         [(one.record, one.weight) for one in happened],
+        handed,
         unfinished=closing.value if closing in {StoryClosing.CROWDED, StoryClosing.FLUSHED} else "",
     )
     if _copies_were_wanted(end, records, branches):
         end = replace(end, kind=EndKind.CONSUMED)
     cookies = tuple(dict.fromkeys(one.netns_cookie for one in records if one.netns_cookie))
     folded = frozenset(place for place, one in enumerate(branches) if _is_nothing(one))
-    return Plot(happened, steps, end, branches, cookies, folded)
+    return Plot(happened, steps, end, branches, cookies, folded, handed)
 
 
 def _copies_were_wanted(
@@ -160,13 +163,16 @@ def _is_nothing(plot: Plot) -> bool:
 
 
 def _followed(
-    told: tuple[Headers, ...],
+    told: tuple[Headers, ...], earlier: frozenset[int]
 ) -> tuple[tuple[Headers, ...], tuple[Difference, ...]]:
-    """The headers at each event, those of the one before where it tells none; and differences."""
+    """The headers at each event, those of the one before where it tells none; and differences.
+
+    The events ``earlier`` tell headers that the packet had earlier.
+    """
     known = next((one for one in told if not one.blank), told[0])
     headers = []
-    for one in told:
-        if one is not known and not one.blank:
+    for at, one in enumerate(told):
+        if one is not known and not one.blank and at not in earlier:
             known = one
         headers.append(known)
     differences = [Difference(0), *(_difference(*two) for two in pairwise(headers))]

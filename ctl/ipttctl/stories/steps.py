@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily, ip_version
+from ipttctl.stories.handed import OF_SPINE, comes_before
 from ipttctl.stories.model import (
     BranchStep,
     Consultation,
@@ -25,9 +26,6 @@ from ipttctl.stories.model import (
     TunnelStep,
 )
 from ipttproto import Conntrack, InetHook, Kind, NetdevHook, Verdict
-
-OF_SPINE: Final = frozenset({Kind.SPINE_FUNCTION, Kind.SPINE_EXIT})
-"""Kinds of events that show the whole packet, with its connection."""
 
 OF_RULES: Final = frozenset(
     {
@@ -53,6 +51,9 @@ OF_HOOKS: Final = OF_SPINE | OF_RULES | _KNOWN | _LEFT
 
 #: fields whose change between hooks is told; the others change there for many reasons
 _TOLD_BETWEEN: Final = frozenset({PacketField.MARK, PacketField.TOS, PacketField.TTL})
+
+#: fields that events of tables and chains do not show
+_UNSEEN_BY_TABLES: Final = frozenset({PacketField.TOS, PacketField.TTL})
 
 _OF_CONNECTION: Final = frozenset({PacketField.CT_STATE, PacketField.CT_MARK, PacketField.CT_ZONE})
 #: what the kernel takes from a packet that goes to another network namespace: skb_scrub_packet()
@@ -96,13 +97,14 @@ def steps_of(
     records: Sequence[EventRecord],
     differences: Sequence[Difference],
     branches: Sequence[int] = (),
+    handed_on: frozenset[int] = frozenset(),
 ) -> tuple[StoryStep, ...]:
     """The steps of the events of one packet, in their order.
 
     ``differences`` are those of the headers to the event before. ``branches`` are the numbers of
-    events before each branch began.
+    events before each branch began. ``handed_on`` are events of functions that handed it on.
     """
-    teller = _Teller(records, differences)
+    teller = _Teller(records, differences, handed_on)
     due = list(enumerate(branches))
     for at in range(len(records)):
         while due and due[0][1] <= at:
@@ -153,18 +155,33 @@ class _OpenPassage:
         return Passage(self.first, tuple(self.calls), self.end, self.arrived)
 
 
+def _first(step: Passage | _OpenPassage | RouteStep | DeviceStep | SocketStep) -> int:
+    """The first event of a step."""
+    return step.first if isinstance(step, (Passage, _OpenPassage)) else step.at
+
+
 class _Teller:
     """Follows a packet from event to event."""
 
-    def __init__(self, records: Sequence[EventRecord], differences: Sequence[Difference]) -> None:
+    def __init__(
+        self,
+        records: Sequence[EventRecord],
+        differences: Sequence[Difference],
+        handed_on: frozenset[int],
+    ) -> None:
         self._records = records
         self._differences = differences
+        self._handed_on = handed_on
         self._steps: list[StoryStep | _OpenPassage] = []
         self._open: list[_OpenPassage] = []
         self._last: dict[PacketField, tuple[int, int]] = {}
         self._cookie = 0
         self._out = b""
         self._hook: HookPlace | None = None
+        self._in: tuple[int, bytes] | None = None
+        """The device that the packet came in by last, with its namespace, if that is known."""
+        self._came_in = False
+        """Whether the packet came in by a device, and routing has not been told of since."""
 
     def steps(self) -> tuple[StoryStep, ...]:
         return tuple(
@@ -177,6 +194,9 @@ class _Teller:
     def tell(self, at: int) -> None:
         record = self._records[at]
         kind = record.kind
+        if at in self._handed_on:
+            self._tell_handed_on(at, record)
+            return
         if self._crossed(record):
             self._forget(_OF_NAMESPACE)
         if kind in OF_HOOKS:
@@ -186,9 +206,12 @@ class _Teller:
             sent = kind == Kind.JOURNEY_SENT
             self._steps.append(DeviceStep(at, sent, self._crossed(record), changes))
             self._hook = None
+            self._came_in = not sent
+            self._in = None if sent else (record.netns_cookie, record.in_name)
         elif kind == Kind.JOURNEY_SOCKET:
             self._on_the_way(at)
             self._steps.append(SocketStep(at))
+            self._came_in = False
         self._cookie = record.netns_cookie or self._cookie
 
     def _crossed(self, record: EventRecord) -> bool:
@@ -220,11 +243,57 @@ class _Teller:
             if difference & bit
         )
 
+    def _tell_handed_on(self, at: int, record: EventRecord) -> None:
+        """Tell of a function that has handed the packet on, where it took it.
+
+        Its event shows the packet as it was then: nothing in it is later than what was told.
+        """
+        place = hook_place(record)
+        passage = self._open_at(place, at, record)
+        if passage is None:
+            passage = _OpenPassage(at, place)
+            self._insert(self._place_before(record), passage)
+            self._open.append(passage)
+        self._add(at, record, passage, ())
+
+    def _place_before(self, record: EventRecord) -> int:
+        """The place among the steps before all that came within a function of a hook."""
+        place = len(self._steps)
+        for at in range(len(self._steps) - 1, -1, -1):
+            step = self._steps[at]
+            if isinstance(step, BranchStep):
+                continue
+            inner = self._records[step.after if isinstance(step, TunnelStep) else _first(step)]
+            if inner.netns_cookie != record.netns_cookie:
+                continue
+            if isinstance(step, _OpenPassage) and not comes_before(record, inner):
+                break
+            if isinstance(step, SocketStep) or (isinstance(step, DeviceStep) and not step.sent):
+                break
+            place = at
+        return place
+
+    def _insert(self, place: int, passage: _OpenPassage) -> None:
+        self._steps.insert(place, passage)
+        for one in self._open:
+            if one.route is not None and one.route >= place:
+                one.route += 1
+
     def _tell_hook(self, at: int, record: EventRecord) -> None:
         passage = self._passage(at, record)
         changes: tuple[PacketChange, ...] = ()
         if passage.first != at:
             changes = (*self._of_addresses(at), *self._in_passage(at, record, passage))
+        self._add(at, record, passage, changes)
+
+    def _add(
+        self,
+        at: int,
+        record: EventRecord,
+        passage: _OpenPassage,
+        changes: tuple[PacketChange, ...],
+    ) -> None:
+        """Add an event to its passage, with the changes that show in it."""
         kind = record.kind
         if kind in OF_RULES:
             self._consultation(at, record, passage).rules.append(RuleStep(at, changes))
@@ -247,11 +316,11 @@ class _Teller:
     def _passage(self, at: int, record: EventRecord) -> _OpenPassage:
         """The passage that an event belongs to: one that has not ended, or a new one."""
         place = hook_place(record)
-        for passage in reversed(self._open):
-            if passage.place == place and self._goes_on(passage, record):
-                return passage
+        if (begun := self._open_at(place, at, record)) is not None:
+            return begun
         before = len(self._steps)
         arrived = self._on_the_way(at) if at else ()
+        self._tell_device_in(at, record)
         route = self._route(at, record, place)
         passage = _OpenPassage(at, place, route=route)
         found = self._in_passage(at, record, passage)
@@ -263,6 +332,27 @@ class _Teller:
         self._hook = place
         return passage
 
+    def _open_at(self, place: HookPlace, at: int, record: EventRecord) -> _OpenPassage | None:
+        """The passage that has not ended and that an event belongs to, if there is one."""
+        for passage in reversed(self._open):
+            if passage.place == place and self._goes_on(passage, at, record):
+                return passage
+        return None
+
+    def _tell_device_in(self, at: int, record: EventRecord) -> None:
+        """Tell of a device that took the packet from the one below it, which nothing else shows.
+
+        A macvlan or VLAN device, say. Where br_netfilter pretends that a packet came in by the
+        bridge, the event names a port.
+        """
+        inward = record.hook in {InetHook.PREROUTING, InetHook.INPUT, InetHook.FORWARD}
+        if not inward or ip_version(record.pf) is None or record.physin_ifindex:
+            return
+        device = record.netns_cookie, record.in_name
+        if record.in_name and self._in not in {None, device}:
+            self._steps.append(DeviceStep(at, sent=False, crossed=self._crossed(record)))
+            self._in = device
+
     def _in_passage(
         self, at: int, record: EventRecord, passage: _OpenPassage
     ) -> tuple[PacketChange, ...]:
@@ -270,13 +360,25 @@ class _Teller:
         found = self._of_fields(at, record, begins=passage.first == at)
         first_look = record.kind in OF_SPINE and not passage.looked
         passage.looked |= first_look
-        if not first_look or passage.route is None:
+        if not first_look:
             return found
-        route = self._steps[passage.route]
-        assert isinstance(route, RouteStep)
-        of_route = tuple(change for change in found if self._is_of_forwarding(change))
-        self._steps[passage.route] = replace(route, changes=of_route)
-        return tuple(change for change in found if change not in of_route)
+        if passage.route is not None:
+            route = self._steps[passage.route]
+            assert isinstance(route, RouteStep)
+            of_route = tuple(change for change in found if self._is_of_forwarding(change))
+            self._steps[passage.route] = replace(route, changes=of_route)
+            found = tuple(change for change in found if change not in of_route)
+        if passage.first == at or self._has_rules(passage):
+            return found
+        # events of tables do not show these fields: the changes may be older than the passage
+        arrived = tuple(change for change in found if change.field in _UNSEEN_BY_TABLES)
+        passage.arrived += arrived
+        return tuple(change for change in found if change not in arrived)
+
+    def _has_rules(self, passage: _OpenPassage) -> bool:
+        """Whether a rule matched in what the function consulted that returns next."""
+        rules = (rule for one in passage.pending for rule in one.rules)
+        return any(self._records[rule.at].kind in {Kind.RULE, Kind.CHAIN_RULE} for rule in rules)
 
     def _is_of_forwarding(self, change: PacketChange) -> bool:
         before, after = self._records[change.before], self._records[change.after]
@@ -288,12 +390,25 @@ class _Teller:
             case _:
                 return False
 
-    def _goes_on(self, passage: _OpenPassage, record: EventRecord) -> bool:
-        if record.kind != Kind.SPINE_FUNCTION:
+    def _goes_on(self, passage: _OpenPassage, at: int, record: EventRecord) -> bool:
+        if record.kind in OF_SPINE:
+            function: EventRecord | None = record
+        else:
+            # the functions of a hook can send the packet past the same hook, as IPVS does
+            rest = range(at + 1, len(self._records))
+            function = next((self._records[one] for one in rest if self._ends(one, passage)), None)
+        if function is None:
             # without the spine nothing tells that a passage ended, but for what came after
             return bool(passage.function) or passage is self._steps[-1]
-        number = record.rulenum
+        if function.kind == Kind.SPINE_EXIT:
+            return True
+        number = function.rulenum
         return number > passage.function or (passage.repeats and number == passage.function)
+
+    def _ends(self, at: int, passage: _OpenPassage) -> bool:
+        """Whether a function returned, or the packet left the hook, in an event at this hook."""
+        record = self._records[at]
+        return record.kind in OF_SPINE and hook_place(record) == passage.place
 
     def _route(self, at: int, record: EventRecord, place: HookPlace) -> int | None:
         """Tell the way that routing chose; returns the place of that step if it forwards."""
@@ -302,7 +417,13 @@ class _Teller:
         forwarded = None
         last, hook = self._hook, place[2]
         same = last is not None and last[:2] == place[:2]
-        if hook == InetHook.FORWARD:
+        # where FORWARD has no functions, the next hook tells that the packet went that way
+        passed = hook == InetHook.POSTROUTING and self._came_in
+        self._came_in = hook == InetHook.PREROUTING
+        if record.physout_ifindex:
+            # a bridge sends it, and nobody has routed it
+            pass
+        elif passed or (hook == InetHook.FORWARD and last != place):
             forwarded = len(self._steps)
             self._steps.append(RouteStep(at, forwarded=True))
         elif hook == InetHook.INPUT and same and last and last[2] == InetHook.PREROUTING:

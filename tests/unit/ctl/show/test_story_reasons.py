@@ -13,7 +13,9 @@ MARTIAN = "refused by routing (as a martian, say), or for its IP options"
 NO_HEADER = "the device's header could not be made"
 NO_PORT = "bridge: no port to send it to"
 NOT_PORT = "bridge: its VLAN is not allowed at the port"
+QUEUE = "by the queue's program, a function behind it, or as the queue, a device or a route is gone"
 TCP_REFUSED = "answered by a reset, or its SYN cookie made no connection"
+UNREAD = "nobody had read it when the socket was closed"
 
 #: function that drops without a reason -> words, all of its lines that do (Linux 6.1.192)
 FUNCTIONS: Final = {
@@ -25,6 +27,10 @@ FUNCTIONS: Final = {
     "ip_rcv_finish_core": (
         MARTIAN,
         "net/ipv4/ip_input.c:365 ip_route_input_noref(), 387 ip_rcv_options()",
+    ),
+    "dst_discard_out": (
+        "blackhole route, its route is gone, IPsec has no key for it, or IPv6 without a payload",
+        "net/core/dst.c:32, set in 153, ipv6/route.c:1115 and 2715, ipv4/route.c:2909, exthdrs.c:884",
     ),
     "ip_mc_output": ("multicast with a time to live of 0", "net/ipv4/ip_output.c:401 ttl == 0"),
     "ip_fragment": (
@@ -91,6 +97,17 @@ FUNCTIONS: Final = {
     "tcp_v4_do_rcv": (TCP_REFUSED, "net/ipv4/tcp_ipv4.c:1701 cookie, 1720 tcp_v4_send_reset()"),
     "tcp_v6_do_rcv": (TCP_REFUSED, "net/ipv6/tcp_ipv6.c:1505, as with IPv4"),
     "xfrm_input": ("IPsec did not accept it", "net/xfrm/xfrm_input.c:746 all of its checks"),
+    "nf_queue": (
+        "nobody listens there, or it could not take it (full, say)",
+        "net/netfilter/nf_queue.c:261 -ESRCH, errors of __nf_queue() and of the queue's outfn()",
+    ),
+    "nf_reinject": (
+        QUEUE,
+        "net/netfilter/nf_queue.c:367 verdict, nf_iterate(), nf_reroute(); nfqnl_flush()",
+    ),
+    "nfqnl_reinject": (QUEUE, "net/netfilter/nfnetlink_queue.c, with nf_reinject() inlined"),
+    "inet_sock_destruct": (UNREAD, "net/ipv4/af_inet.c:136 sk_receive_queue, 137 sk_error_queue"),
+    "udp_destruct_common": (UNREAD, "net/ipv4/udp.c:1673 reader_queue, sk_receive_queue"),
 }
 
 FORBIDDEN = "no route, or one that forbids it"
@@ -142,6 +159,10 @@ IN_FUNCTIONS: Final = {
     ("UNHANDLED_PROTO", "__netif_receive_skb_core"): (
         "nobody handles the protocol",
         "net/core/dev.c:5612",
+    ),
+    ("QUEUE_PURGE", "inet_sock_destruct"): (
+        UNREAD,
+        "include/linux/skbuff.h:3385 __skb_queue_purge() of Linux 6.12",
     ),
 }
 

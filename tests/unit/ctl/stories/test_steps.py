@@ -132,6 +132,37 @@ def test_changes_between_hooks_are_nobodys() -> None:
     assert arrived.field is PacketField.MARK
 
 
+def forwarded_past(hook: int | None) -> Story:
+    """The story of a packet that came in, and met this hook before POSTROUTING."""
+    packet = Traveller(pf=2)
+    packet.received("eth0")
+    if hook is not None:
+        packet.now(pf=2, hook=hook)
+        packet.function("f", 1, ttl=64)
+        packet.leave(ttl=64)
+    packet.now(pf=2, hook=POSTROUTING, out_name=b"eth1")
+    packet.function("g", 1, ttl=63)
+    return one_story(packet)
+
+
+@pytest.mark.parametrize(("hook", "changed"), [(PREROUTING, ["ttl"]), (None, [])])
+def test_a_packet_is_forwarded_where_no_function_is_at_that_hook(
+    hook: int | None, changed: list[str]
+) -> None:
+    story = forwarded_past(hook)
+    [route] = [step for step in story.steps if isinstance(step, RouteStep)]
+    assert route.forwarded
+    assert story.plot.record(route.at).out_name.rstrip(b"\0") == b"eth1"
+    assert [change.field.value for change in route.changes] == changed
+    assert passages(story)[-1].arrived == ()
+
+
+@pytest.mark.parametrize("hook", [INPUT, OUTPUT])
+def test_what_this_host_sends_is_not_forwarded(hook: int) -> None:
+    """An answer in the same skb, or a packet of a load balancer that works at INPUT."""
+    assert not [step for step in forwarded_past(hook).steps if isinstance(step, RouteStep)]
+
+
 def test_the_mark_that_comes_to_a_hook_is_not_of_its_rules() -> None:
     packet = Traveller(pf=2, hook=PREROUTING, in_name=b"eth0")
     packet.function("f", 1, mark=1)

@@ -10,6 +10,7 @@ import pytest
 from ipttctl.stories import assemble
 from ipttctl.stories.assemble import PATIENCE, SETTLE, StoryAssembler
 from ipttctl.stories.model import EndKind, Story
+from ipttproto import EventFlag
 from tests.unit.ctl.stories.packets import (
     FORWARD,
     MS,
@@ -235,6 +236,55 @@ def test_a_copy_of_an_unseen_packet_has_its_own_story() -> None:
     _, copy, _ = copies()
     [story] = told(copy)
     assert (story.number, story.copy_of, story.end.kind) == (2, 1, EndKind.LEFT)
+
+
+def test_a_copy_of_an_idle_copy_is_one_of_the_original() -> None:
+    """Fragments are made so: each is copied from the one before, and then sent."""
+    original = Traveller(1)
+    original.received("eth0")
+    parts = []
+    for number in range(2, 6):
+        part = Traveller(number, original.time + number * 100 * US)
+        part.copied(number - 1)
+        # after the next one was made
+        part.time += 150 * US
+        part.sent("eth1")
+        part.freed()
+        parts.append(part)
+    original.time += 1000 * US
+    original.freed()
+    story = one_story(original, *parts)
+    assert [branch.number for branch in story.branches] == [2, 3, 4, 5]
+    assert [branch.copy_of for branch in story.branches] == [1, 2, 3, 4]
+    assert not any(branch.branches for branch in story.branches)
+
+
+def test_a_copy_that_shows_no_headers_has_those_of_its_original() -> None:
+    original = Traveller(1)
+    original.received("eth0", sport=4000)
+    original.now(sport=5000)
+    original.received("eth1")
+    copy = Traveller(2, original.time)
+    copy.copied(1, saddr=bytes(16), daddr=bytes(16), ethertype=0, sport=0, dport=0)
+    original.time = copy.time
+    original.now(sport=6000)
+    original.sent("eth2")
+    original.freed()
+    story = one_story(original, copy)
+    [branch] = story.branches
+    assert [headers.sport for headers in branch.headers] == [5000]
+
+
+def test_a_packet_that_shows_late_that_it_is_a_fragment() -> None:
+    original = Traveller(1)
+    original.received("eth0")
+    original.freed()
+    part = Traveller(2, original.time - 1500)
+    part.copied(1, saddr=bytes(16), daddr=bytes(16), ethertype=0, sport=0, dport=0)
+    part.sent("eth1", flags=EventFlag.FRAGMENT, pf=2)
+    part.freed(saddr=bytes(16), daddr=bytes(16), ethertype=0)
+    plot = one_story(original, part).branches[0].plot
+    assert [plot.cut(at) for at in range(3)] == [int(EventFlag.FRAGMENT)] * 3
 
 
 def test_packets_are_not_joined_by_anything_else() -> None:

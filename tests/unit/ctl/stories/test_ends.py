@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ipttctl.events.records import EventRecord
 from ipttctl.stories.assemble import PATIENCE, StoryAssembler
 from ipttctl.stories.model import EndKind, Story, is_drop
-from ipttproto import Kind, Verdict
+from ipttproto import EventFlag, Kind, Verdict
 from tests.unit.ctl.stories.packets import (
     INPUT,
     POSTROUTING,
@@ -172,6 +174,56 @@ def test_a_queue() -> None:
     packet.leave(Verdict.QUEUE, verdict_data=3)
     story = quiet(packet)
     assert (story.end.kind, blamed(story).verdict_data) == (EndKind.QUEUED, 3)
+
+
+def test_the_end_of_the_stream_is_not_that_of_a_queue() -> None:
+    packet = at_input()
+    packet.function("nft_do_chain_inet", 1, verdict=Verdict.QUEUE, verdict_data=3)
+    packet.leave(Verdict.QUEUE, verdict_data=3)
+    assert one_story(packet).end.kind is EndKind.QUEUED
+
+
+def fragment(module: str | None) -> Traveller:
+    """A fragment that came in, and the module that took it at PREROUTING, if any."""
+    packet = Traveller(flags=EventFlag.FRAGMENT)
+    packet.received("eth0")
+    packet.now(pf=2, hook=PREROUTING)
+    if module is not None:
+        packet.function("defrag", 1, module, verdict=Verdict.STOLEN)
+        packet.leave(Verdict.STOLEN)
+    return packet
+
+
+@pytest.mark.parametrize("module", [None, "nf_defrag_ipv4", "nf_defrag_ipv6"])
+@pytest.mark.parametrize("whole_is_freed", [False, True])
+def test_fragments_that_are_put_together(module: str | None, whole_is_freed: bool) -> None:
+    packet = fragment(module)
+    if whole_is_freed:
+        # the kernel reports that as a drop
+        packet.dropped(2, "skb_release_data")
+    else:
+        packet.freed()
+    story = one_story(packet)
+    assert story.end.kind is EndKind.JOINED
+    assert not is_drop(story)
+
+
+def test_fragments_that_are_not() -> None:
+    late = fragment("nf_defrag_ipv4")
+    late.dropped(77, "ip_expire")
+    assert one_story(late).end.kind is EndKind.KERNEL
+    taken = fragment("nf_synproxy_core")
+    taken.freed()
+    assert one_story(taken).end.kind is EndKind.KEPT
+    gone = fragment(None)
+    gone.sent("eth1")
+    gone.freed()
+    assert one_story(gone).end.kind is EndKind.LEFT
+    at_this_host = fragment(None)
+    at_this_host.now(pf=2, hook=INPUT)
+    at_this_host.function("f", 1)
+    at_this_host.freed()
+    assert one_story(at_this_host).end.kind is EndKind.CONSUMED
 
 
 def test_a_function_that_keeps_packets() -> None:

@@ -163,6 +163,62 @@ def test_what_this_host_sends_is_not_forwarded(hook: int) -> None:
     assert not [step for step in forwarded_past(hook).steps if isinstance(step, RouteStep)]
 
 
+def test_a_device_that_only_a_hook_names() -> None:
+    """A macvlan takes packets from the device below it, in another namespace."""
+    packet = Traveller()
+    packet.received("r1")
+    packet.now(pf=2, hook=PREROUTING, netns_cookie=2, in_name=b"v0")
+    packet.function("f", 1)
+    packet.leave()
+    packet.now(hook=INPUT)
+    packet.function("g", 1)
+    story = one_story(packet)
+    devices = [step for step in story.steps if isinstance(step, DeviceStep)]
+    assert [(story.plot.record(d.at).in_name, d.crossed) for d in devices] == [
+        (b"r1", False),
+        (b"v0", True),
+    ]
+
+
+def test_a_bridge_that_br_netfilter_names_took_nothing() -> None:
+    packet = Traveller()
+    packet.received("p1")
+    packet.now(pf=2, in_name=b"br0", physin_ifindex=3)
+    packet.function("f", 1, hook=PREROUTING)
+    packet.leave(hook=PREROUTING)
+    # no route led there either
+    packet.now(out_name=b"br0", physout_ifindex=4)
+    packet.function("g", 1, hook=FORWARD)
+    packet.leave(hook=FORWARD)
+    kinds = [type(step) for step in one_story(packet).steps]
+    assert kinds == [DeviceStep, Passage, Passage]
+
+
+@pytest.mark.parametrize("matched", [False, True])
+def test_a_table_whose_rules_did_not_match_changed_nothing(matched: bool) -> None:
+    """Only functions show the TTL: it may have been another one before the table was asked."""
+    packet = Traveller(pf=2, hook=PREROUTING, in_name=b"eth0")
+    packet.function("f", 1, ttl=64)
+    packet.leave(ttl=64)
+    packet.now(hook=INPUT)
+    packet.legacy(Kind.RULE if matched else Kind.POLICY, "mangle", "INPUT", 1)
+    packet.legacy(Kind.EXIT, "mangle", "INPUT", verdict=1)
+    packet.function("iptable_mangle_hook", 1, ttl=5)
+    story = one_story(packet)
+    found = changes(story) if matched else list(passages(story)[1].arrived)
+    assert [change.field.value for change in found] == ["ttl"]
+
+
+def test_a_hook_after_a_queue_is_no_other_route() -> None:
+    packet = Traveller(pf=2, hook=FORWARD, in_name=b"eth0", out_name=b"eth1")
+    packet.function("f", 1, verdict=Verdict.QUEUE)
+    packet.leave(Verdict.QUEUE)
+    packet.legacy(Kind.POLICY, "filter", "FORWARD", 1)
+    packet.legacy(Kind.EXIT, "filter", "FORWARD", verdict=1)
+    kinds = [type(step) for step in one_story(packet).steps]
+    assert kinds == [RouteStep, Passage, Passage]
+
+
 def test_the_mark_that_comes_to_a_hook_is_not_of_its_rules() -> None:
     packet = Traveller(pf=2, hook=PREROUTING, in_name=b"eth0")
     packet.function("f", 1, mark=1)

@@ -17,6 +17,8 @@ from ipttproto import EventFlag, InetHook, Kind, Verdict
 _DECIDING: Final = frozenset({Kind.CHAIN_RULE, Kind.CHAIN_POLICY})
 _OF_LEGACY: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY})
 _DEVICES: Final = frozenset({Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED})
+_UNSPECIFIED: Final = 1
+"""The number of the reason for a drop that says nothing, on Linux 6.1."""
 _DEFRAGMENTING: Final = frozenset({b"nf_defrag_ipv4", b"nf_defrag_ipv6"})
 
 Weighed = Sequence[tuple[EventRecord, Weight]]
@@ -36,7 +38,6 @@ def end_of(
     socket = _last(records, {Kind.JOURNEY_SOCKET})
     device = _last(records, _DEVICES)
     dropped = _last(records, {Kind.JOURNEY_DROPPED})
-    within = dropped is not None and _goes_with_another(records[dropped])
     step = max(-1 if one is None else one for one in (place, socket, device))
     in_hook = step == place and place is not None
 
@@ -47,9 +48,11 @@ def end_of(
     if verdict is not None:
         kind, blame = _blame(records, verdict)
         return end(kind, verdict if dropped is None else max(dropped, verdict), blame)
+    kept = _keeping(records, step, handed_on) if in_hook else None
+    joined = _is_put_together(records, step, kept)
+    within = dropped is not None and _goes_with_another(records[dropped], is_part=joined)
     if dropped is not None and not within:
         return end(EndKind.KERNEL, dropped)
-    kept = _keeping(records, step, handed_on) if in_hook else None
     used = dropped if within else _last(records, {Kind.JOURNEY_FREED})
     at = last if used is None else used
     if socket is not None and step == socket:
@@ -57,7 +60,7 @@ def end_of(
     stolen = kept is not None and records[kept].verdict == Verdict.STOLEN
     if used is not None:
         kind = EndKind.KEPT if stolen else EndKind.CONSUMED
-        if within or _is_put_together(records, step, kept):
+        if within or joined:
             kind = EndKind.JOINED
         elif step >= 0 and records[step].kind == Kind.JOURNEY_SENT:
             kind = EndKind.LEFT
@@ -82,12 +85,16 @@ def _last(
     return next((at for at in places if records[at].kind in kinds and at not in but), None)
 
 
-def _goes_with_another(dropped: EventRecord) -> bool:
+def _goes_with_another(dropped: EventRecord, *, is_part: bool) -> bool:
     """Whether a packet is freed as a part of another one, which the kernel reports as a drop.
 
-    Parts that were merged without copying hang on the whole, whatever becomes of it.
+    Parts that were merged without copying hang on the whole, whatever becomes of it. On Linux 6.1
+    the function is another one, which drops for other reasons too.
     """
-    return dropped.chain.rstrip(b"\0").partition(b".")[0] == b"skb_release_data"
+    function = dropped.chain.rstrip(b"\0").partition(b".")[0]
+    if function == b"kfree_skb_list_reason":
+        return is_part and dropped.verdict_data <= _UNSPECIFIED
+    return function == b"skb_release_data"
 
 
 def _is_put_together(records: Sequence[EventRecord], step: int, kept: int | None) -> bool:

@@ -195,12 +195,12 @@ def fragment(module: str | None) -> Traveller:
 
 
 @pytest.mark.parametrize("module", [None, "nf_defrag_ipv4", "nf_defrag_ipv6"])
-@pytest.mark.parametrize("whole_is_freed", [False, True])
-def test_fragments_that_are_put_together(module: str | None, whole_is_freed: bool) -> None:
+@pytest.mark.parametrize("freed_with_whole", [None, "skb_release_data", "kfree_skb_list_reason"])
+def test_fragments_that_are_put_together(module: str | None, freed_with_whole: str | None) -> None:
     packet = fragment(module)
-    if whole_is_freed:
+    if freed_with_whole:
         # the kernel reports that as a drop
-        packet.dropped(2, "skb_release_data")
+        packet.dropped(1, freed_with_whole)
     else:
         packet.freed()
     story = one_story(packet)
@@ -212,6 +212,9 @@ def test_fragments_that_are_not() -> None:
     late = fragment("nf_defrag_ipv4")
     late.dropped(77, "ip_expire")
     assert one_story(late).end.kind is EndKind.KERNEL
+    queued = fragment(None)
+    queued.dropped(4, "kfree_skb_list_reason")
+    assert one_story(queued).end.kind is EndKind.KERNEL
     taken = fragment("nf_synproxy_core")
     taken.freed()
     assert one_story(taken).end.kind is EndKind.KEPT

@@ -105,7 +105,9 @@ def _is_put_together(records: Sequence[EventRecord], step: int, kept: int | None
     """
     if kept is not None and records[kept].table.rstrip(b"\0") in _DEFRAGMENTING:
         return True
-    if step < 0 or kept is not None or not records[step].flags & EventFlag.FRAGMENT:
+    # the hook itself is left with the whole
+    is_fragment = any(record.flags & EventFlag.FRAGMENT for record in records)
+    if step < 0 or kept is not None or not is_fragment:
         return False
     record = records[step]
     if record.kind in _DEVICES:

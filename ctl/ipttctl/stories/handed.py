@@ -58,17 +58,35 @@ def handed_on(happened: Sequence[Occurrence]) -> frozenset[int]:
     """The indexes of the events of such functions, among all events of a packet."""
     if not any(is_stolen(one.record) for one in happened):
         return frozenset()
-    found = set()
+    found: set[int] = set()
     last: EventRecord | None = None
+    latest: EventRecord | None = None
     visited: set[int] = set()
     for at, one in enumerate(happened):
         record = one.record
-        if is_stolen(record) and last is not None and _was_on_its_way(record, last, visited):
+        if is_stolen(record) and (
+            _always_hands_on(record)
+            # the packet leaves the hook without a function's name
+            or (latest is not None and _is_same_hook(record, latest))
+            or (last is not None and _was_on_its_way(record, last, visited))
+        ):
             found.add(at)
+            latest = record
         elif record.kind in _STEPS:
-            last = record
+            last, latest = record, None
             visited.add(record.netns_cookie)
     return frozenset(found)
+
+
+def _always_hands_on(record: EventRecord) -> bool:
+    """Whether the function is of br_netfilter: it takes a packet for nothing else."""
+    of_function = record.kind == Kind.SPINE_FUNCTION
+    return of_function and record.table.rstrip(b"\0") == b"br_netfilter"
+
+
+def _is_same_hook(record: EventRecord, other: EventRecord) -> bool:
+    mine, others = ((one.netns_cookie, one.pf, one.hook) for one in (record, other))
+    return record.kind == Kind.SPINE_EXIT and mine == others
 
 
 def _was_on_its_way(record: EventRecord, last: EventRecord, visited: set[int]) -> bool:

@@ -172,6 +172,17 @@ def test_what_keeps_a_packet_has_not_handed_it_on(pf: int, hook: int) -> None:
     assert story.end.kind is EndKind.KEPT
 
 
+def test_br_netfilter_keeps_nothing() -> None:
+    """It lets a packet that the bridge was sent pass, and returns after its end."""
+    packet = Traveller()
+    packet.received("br0")
+    packet.dropped(3, "ip_error")
+    returned(packet, "ip_sabotage_in", "br_netfilter", 2, PREROUTING)
+    story = one_story(packet)
+    assert len(story.plot.handed_on) == 2
+    assert story.end.kind is EndKind.KERNEL
+
+
 def test_a_packet_in_a_queue_of_ip() -> None:
     """Not one that the bridge's function keeps."""
     packet = Traveller()

@@ -1,0 +1,679 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Stories of packets in topologies that hosts have, compared with what others say of them.
+
+    left                 router                  right
+10.77.1.2 --- veth --- 10.77.1.1
+                       10.77.2.1 --- veth --- 10.77.2.2
+
+Packet sockets on all devices say where a packet was, as tcpdump does; rules count; sockets have got
+it or not; connection tracking lists connections.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Final, TypeAlias
+
+import pytest
+
+from ipttctl.link.controller import Controller
+from ipttctl.stories.model import Story
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support.journeys import told
+from tests.kernel.support.kernel import kernel_version, run, wait_for
+from tests.kernel.support.network import Namespace, Network, ip_batch, namespace, network
+from tests.kernel.support.topologies import (
+    Watched,
+    end_text,
+    listener,
+    nft,
+    nft_counts,
+    send,
+    set_up,
+    text,
+    watching,
+)
+
+PORT: Final = 10
+#: at every hook of IP a chain that counts, so that each is seen
+COUNTING: Final = "".join(
+    f"chain {hook} {{ type filter hook {hook} priority 10; counter; }}\n"
+    for hook in ("prerouting", "input", "forward", "output", "postrouting")
+)
+SENT: Final = ["output", "postrouting", "to eth0", "from r1", "prerouting"]
+FORWARDED: Final = [*SENT, "forward", "postrouting", "to r2", "from eth0", "prerouting"]
+ARRIVED: Final = [*FORWARDED, "input"]
+
+Watch: TypeAlias = Callable[..., AbstractContextManager[Watched]]
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Network]:
+    with network("w") as made:
+        for where in (made.left, made.router, made.right):
+            nft(where, f"table ip all {{ {COUNTING} }}")
+        # the neighbours are known from here on
+        made.left.ping("10.77.2.2")
+        yield made
+
+
+@pytest.fixture
+def watch(controller: Controller, make_program: MakeProgram) -> Watch:
+    def made(
+        *namespaces: Namespace, expression: str = "ip and not igmp"
+    ) -> AbstractContextManager[Watched]:
+        return watching(controller, make_program, *namespaces, expression=expression)
+
+    return made
+
+
+@pytest.fixture
+def here(net: Network, watch: Watch) -> Callable[[], AbstractContextManager[Watched]]:
+    """Watches the three namespaces."""
+    return lambda: watch(net.left, net.router, net.right)
+
+
+Here: TypeAlias = Callable[[], AbstractContextManager[Watched]]
+
+
+@contextmanager
+def rules(where: Namespace, table: str, text: str, family: str = "ip") -> Iterator[None]:
+    """A table of nftables meanwhile."""
+    nft(where, f"table {family} {table} {{ {text} }}")
+    try:
+        yield
+    finally:
+        where.run("nft", "delete", "table", family, table)
+
+
+@contextmanager
+def devices(*made: tuple[Namespace, str, list[str]]) -> Iterator[None]:
+    """Devices of namespaces meanwhile, each by its name and the commands that make it."""
+    with ExitStack() as stack:
+        for where, name, commands in made:
+            ip_batch(where.name, *commands)
+            stack.callback(ip_batch, where.name, f"link delete {name}")
+        yield
+
+
+def addressed(story: Story) -> tuple[str, int]:
+    """The packet's destination at its end."""
+    headers = story.headers[story.end.at]
+    return socket.inet_ntoa(headers.daddr[:4]), headers.dport
+
+
+# --- one way through the three --------------------------------------------------------------------
+
+
+def test_the_way_is_that_of_tcpdump(net: Network, here: Here) -> None:
+    with listener(net.right, PORT) as receiver, here() as watched:
+        send(net.left, "10.77.2.2", PORT)
+        receiver.recv(1)
+    story = watched.one()
+    assert told(story) == [*ARRIVED, "socket", "delivered"]
+    watched.check_devices()
+    assert "route to r2" in text(story)
+
+
+def test_two_back_ends_in_two_namespaces(net: Network, here: Here) -> None:
+    """Rules of iptables-legacy in the router, and of nft behind it."""
+    net.router.restore(
+        "*mangle\n-A PREROUTING -p udp -j MARK --set-mark 7\nCOMMIT\n"
+        "*nat\n-A POSTROUTING -p udp -j SNAT --to 10.77.2.1\nCOMMIT\n"
+        "*filter\n-A FORWARD -p udp --dport 12 -j DROP\nCOMMIT\n"
+    )
+    accepted: list[Story] = []
+    dropped: list[Story] = []
+    with (
+        rules(
+            net.right,
+            "t",
+            "chain in { type filter hook input priority 0; udp dport 11 counter drop; }",
+        ),
+        listener(net.right, PORT) as receiver,
+        here() as watched,
+    ):
+        for port in (PORT, 11, 12):
+            send(net.left, "10.77.2.2", port)
+        _, sender = receiver.recvfrom(1)
+        counted = nft_counts(net.right, "in")
+        legacy = net.router.counted("FORWARD")
+    net.router.restore("*mangle\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n")
+    for story in watched.stories:
+        (dropped if story.end.kind.is_drop else accepted).append(story)
+    [story] = accepted
+    lines = text(story)
+    assert lines[lines.index("mangle PREROUTING 1 matched") + 1] == "mark 0x0 > 0x7"
+    assert f"> from 10.77.2.1:{sender[1]}" in lines
+    assert sender[0] == "10.77.2.1"
+    by_nft, by_legacy = dropped
+    assert (counted, legacy) == ([1], 1)
+    assert end_text(by_nft).startswith("dropped by nft ip t in 1 ")
+    assert end_text(by_legacy).startswith("dropped by filter FORWARD 1,")
+    watched.check_devices()
+
+
+def test_a_connection_of_conntrack(net: Network, here: Here) -> None:
+    with (
+        rules(
+            net.router,
+            "t",
+            "chain pre { type nat hook prerouting priority dstnat;"
+            "udp dport 20 dnat to 10.77.2.2:10; }",
+        ),
+        listener(net.right, PORT) as receiver,
+        here() as watched,
+    ):
+        send(net.left, "10.77.1.1", 20)
+        _, (address, port) = receiver.recvfrom(1)
+        listed = net.router.run("conntrack", "-L", "-p", "udp", "--orig-port-dst", "20")
+    story = watched.one()
+    assert f"dst=10.77.1.1 sport={port} dport=20" in listed
+    assert f"src=10.77.2.2 dst={address} sport=10 dport={port}" in listed
+    assert "> 10.77.2.2:10" in text(story)
+    assert addressed(story) == ("10.77.2.2", 10)
+    watched.check_devices()
+
+
+# --- bridges --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Iterator[tuple[Namespace, Namespace, Namespace]]:
+    """Two namespaces on a bridge in a third one, whose packets br_netfilter hands to IP."""
+    with namespace("w-a") as left, namespace("w-bridge") as middle, namespace("w-b") as right:
+        ip_batch(middle.name, "link add br0 type bridge", *set_up("br0", "10.78.0.1/24"))
+        for number, where in ((1, left), (2, right)):
+            ip_batch(
+                middle.name,
+                f"link add p{number} type veth peer name eth0 netns {where.name}",
+                f"link set p{number} master br0",
+                *set_up(f"p{number}"),
+            )
+            ip_batch(where.name, *set_up("eth0", f"10.78.0.1{number}/24"))
+        run("modprobe", "br_netfilter")
+        middle.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
+        wait_for(
+            lambda: (
+                "bytes from"
+                in left.run("ping", "-n", "-c", "1", "-W", "1", "10.78.0.12", check=False)
+            ),
+            what="the ports forward",
+        )
+        left.ping("10.78.0.1")
+        nft(middle, f"table ip all {{ {COUNTING} }}")
+        yield left, middle, right
+
+
+BRIDGED: Final = ["to eth0", "from p1", "prerouting"]
+
+
+def hooks(story: Story) -> list[str]:
+    """The words of a story without hooks of the sender, and of bridges."""
+    return [word for word in told(story) if not word.startswith("bridge")]
+
+
+def test_a_bridge_hands_packets_to_ip(
+    bridge: tuple[Namespace, Namespace, Namespace], watch: Watch
+) -> None:
+    left, middle, right = bridge
+    middle.iptables("-A", "FORWARD", "-p", "udp", "--dport", "11", "-j", "DROP")
+    with listener(right, PORT) as receiver, listener(middle, PORT) as own, watch(*bridge) as seen:
+        send(left, "10.78.0.12", PORT)
+        send(left, "10.78.0.12", 11)
+        send(left, "10.78.0.1", PORT)
+        receiver.recv(1)
+        own.recv(1)
+        counted = middle.counted("FORWARD")
+    middle.iptables("-F", "FORWARD")
+    through, dropped, to_bridge = seen.stories
+    way = [one for one in hooks(through) if one not in {"output", "postrouting", "input"}]
+    assert way == [*BRIDGED, "forward", "to p2", "from eth0", "socket", "delivered"]
+    # nobody routed it, and what hands it on is no end
+    assert not [line for line in text(through) if "route" in line or "stolen" in line]
+    assert end_text(dropped).startswith("dropped by filter FORWARD 1,")
+    assert counted == 1
+    assert told(to_bridge)[-4:] == ["from br0", "input", "socket", "delivered"]
+    seen.check_devices()
+
+
+def test_a_bridge_drops(bridge: tuple[Namespace, Namespace, Namespace], watch: Watch) -> None:
+    left, middle, _ = bridge
+    # behind br_netfilter, which goes on by itself, it would not be asked
+    chain = "chain f { type filter hook forward priority filter; ip protocol udp counter drop; }"
+    with rules(middle, "t", chain, "bridge"), watch(*bridge) as seen:
+        send(left, "10.78.0.12", PORT)
+        counted = nft_counts(middle, "f")
+    assert counted == [1]
+    assert end_text(seen.one()).startswith("dropped by nft bridge t f 1 ")
+    seen.check_devices()
+
+
+# --- devices on devices ---------------------------------------------------------------------------
+
+
+@contextmanager
+def on_r1(net: Network, kind: str, mode: str, where: Namespace, address: str) -> Iterator[None]:
+    """A device on r1 of the router, in another namespace."""
+    ip_batch(
+        net.router.name,
+        f"link add link r1 name v0 netns {where.name} type {kind} mode {mode}",
+    )
+    ip_batch(where.name, *set_up("v0", f"{address}/24"))
+    try:
+        yield
+    finally:
+        ip_batch(where.name, "link delete v0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("macvlan", "bridge"), ("ipvlan", "l2"), ("ipvlan", "l3")]
+)
+def test_a_device_on_another(net: Network, watch: Watch, kind: str, mode: str) -> None:
+    """The lower device's packets go to a namespace that only a hook there names."""
+    with namespace("w-on") as above, on_r1(net, kind, mode, above, "10.77.1.51"):
+        nft(above, f"table ip all {{ {COUNTING} }}")
+        above.run("ip", "neigh", "flush", "all")
+        net.left.ping("10.77.1.51", check=mode != "l3")
+        namespaces = (net.left, net.router, above)
+        with listener(above, PORT) as receiver, watch(*namespaces) as inward:
+            send(net.left, "10.77.1.51", PORT)
+            receiver.recv(1)
+        with listener(net.left, PORT) as receiver, watch(*namespaces) as outward:
+            send(above, "10.77.1.2", PORT)
+            receiver.recv(1)
+        net.left.run("ip", "neigh", "flush", "to", "10.77.1.51")
+    way = [word for word in told(inward.one()) if word.startswith(("to ", "from "))]
+    assert way == ["to eth0", "from r1", "from v0"]
+    assert told(inward.one())[-3:] == ["input", "socket", "delivered"]
+    assert any(
+        line == "device in by v0, namespace " + str(above.inode) for line in text(inward.one())
+    )
+    way = [word for word in told(outward.one()) if word.startswith(("to ", "from "))]
+    assert way == ["to v0", "to r1", "from eth0"]
+    for watched in (inward, outward):
+        watched.check_devices()
+
+
+def test_a_vrf(net: Network, here: Here) -> None:
+    with devices(
+        (
+            net.router,
+            "blue",
+            [
+                "link add blue type vrf table 100",
+                *set_up("blue"),
+                "link set r1 master blue",
+                "link set r2 master blue",
+            ],
+        )
+    ):
+        net.left.ping("10.77.2.2")
+        chain = "chain in { type filter hook input priority 0; udp dport 11 counter drop; }"
+        with (
+            rules(net.router, "t", chain),
+            listener(net.right, PORT) as receiver,
+            here() as watched,
+        ):
+            send(net.left, "10.77.2.2", PORT)
+            send(net.left, "10.77.1.1", 11)
+            send(net.router, "10.77.2.2", PORT, device="blue")
+            for _ in range(2):
+                receiver.recv(1)
+            counted = nft_counts(net.router, "in")
+    net.left.ping("10.77.2.2")
+    forwarded, dropped, sent = watched.stories
+    assert "device in by blue" in text(forwarded)
+    assert told(forwarded)[-3:] == told(sent)[-3:] == ["input", "socket", "delivered"]
+    assert counted == [1]
+    assert end_text(dropped).startswith("dropped by nft ip t in 1 ")
+    # tcpdump sees those of the VRF only on that very device
+    watched.check_devices("w-router from blue", "w-router from blue")
+
+
+# --- tunnels --------------------------------------------------------------------------------------
+
+TUNNELS: Final = {
+    "ipip": "link add tun1 type ipip local 10.77.{near}.2 remote 10.77.{far}.2",
+    "gre": "link add tun1 type gre local 10.77.{near}.2 remote 10.77.{far}.2 key 5",
+    "gretap": "link add tun1 type gretap local 10.77.{near}.2 remote 10.77.{far}.2",
+    "vxlan": "link add tun1 type vxlan id 7 local 10.77.{near}.2 remote 10.77.{far}.2 dstport 4789",
+}
+OUTER: Final = {"ipip": "ipip", "gre": "gre", "gretap": "gre", "vxlan": "udp"}
+
+
+@pytest.mark.parametrize("kind", TUNNELS)
+def test_a_tunnel(net: Network, here: Here, kind: str) -> None:
+    made = [
+        (
+            where,
+            "tun1",
+            [TUNNELS[kind].format(near=near, far=far), *set_up("tun1", f"10.5.0.{near}/24")],
+        )
+        for where, near, far in ((net.left, 1, 2), (net.right, 2, 1))
+    ]
+    drop = "chain f { type filter hook forward priority 0; meta mark 9 counter drop; }"
+    with devices(*made):
+        net.left.ping("10.5.0.2")
+        with listener(net.right, PORT) as receiver, here() as watched:
+            send(net.left, "10.5.0.2", PORT)
+            receiver.recv(1)
+        with rules(net.router, "t", drop.replace("meta mark 9 ", "")), here() as cut:
+            send(net.left, "10.5.0.2", PORT)
+            counted = nft_counts(net.router, "f")
+    story = watched.one()
+    assert told(story) == [
+        *("output", "postrouting", "to tun1", "packed"),
+        *ARRIVED,
+        *("unpacked", "from tun1", "prerouting", "input", "socket", "delivered"),
+    ]
+    [packed, unpacked] = [line for line in text(story) if line.startswith("tunnel")]
+    assert packed.startswith("tunnel encapsulated: 10.77.1.2")
+    assert packed.endswith(f"proto {OUTER[kind]}")
+    assert unpacked.startswith("tunnel decapsulated: 10.5.0.1:")
+    # the headers of tunnels have marks and TTLs of their own
+    assert not [line for line in text(story) if "on its way here" in line]
+    watched.check_devices()
+    assert counted == [1]
+    assert end_text(cut.one()).startswith("dropped by nft ip t f 1 ")
+    cut.check_devices()
+
+
+def test_wireguard(net: Network, here: Here) -> None:
+    ends = ((net.left, net.right, 1, 2), (net.right, net.left, 2, 1))
+    keys = {where.name: run("wg", "genkey").strip() for where, *_ in ends}
+    made = [
+        (where, "wg0", ["link add wg0 type wireguard", *set_up("wg0", f"10.6.0.{near}/24")])
+        for where, _, near, _ in ends
+    ]
+    with devices(*made):
+        for where, other, _, far in ends:
+            public = run("wg", "pubkey", text=keys[other.name]).strip()
+            commands = (
+                f"wg set wg0 private-key /dev/stdin listen-port 51820 peer {public} "
+                f"allowed-ips 10.6.0.0/24 endpoint 10.77.{far}.2:51820"
+            )
+            run("ip", "netns", "exec", where.name, *commands.split(), text=keys[where.name])
+        # the handshake
+        net.left.ping("10.6.0.2", "-W", "10")
+        with listener(net.right, PORT) as receiver, here() as watched:
+            send(net.left, "10.6.0.2", PORT)
+            receiver.recv(1)
+    [story] = [one for one in watched.stories if "10.6.0.2" in text(one)[0]]
+    assert told(story) == [
+        *("output", "postrouting", "to wg0", "packed"),
+        *ARRIVED,
+        *("unpacked", "from wg0", "prerouting", "input", "socket", "delivered"),
+    ]
+    watched.check_devices()
+
+
+@contextmanager
+def ipsec(net: Network, mode: str) -> Iterator[None]:
+    """ESP between left and right, for their networks behind the tunnel or for themselves."""
+    near, far, own = "10.77.1.2", "10.77.2.2", ("10.8.1.2", "10.8.2.2")
+    inner = own if mode == "tunnel" else (near, far)
+    for where in (net.left, net.right):
+        lines = []
+        for source, target, spi in ((near, far, "0x100"), (far, near, "0x200")):
+            out = (source == near) == (where is net.left)
+            first, second = inner if source == near else inner[::-1]
+            state = f"src {source} dst {target} proto esp spi {spi} mode {mode} reqid 1"
+            selector = f"src {first} dst {second} dir {'out' if out else 'in'}"
+            template = f"src {source} dst {target} proto esp reqid 1 mode {mode}"
+            lines += [
+                f"xfrm state add {state} aead rfc4106(gcm(aes)) 0x{'ab' * 20} 128",
+                f"xfrm policy add {selector} tmpl {template}",
+            ]
+        ip_batch(where.name, *lines)
+    for number, where in ((1, net.left), (2, net.right)) if mode == "tunnel" else ():
+        ip_batch(
+            where.name,
+            f"address add 10.8.{number}.2/32 dev lo",
+            f"route add 10.8.{3 - number}.2/32 via 10.77.{number}.1 src 10.8.{number}.2",
+        )
+    try:
+        yield
+    finally:
+        for number, where in ((1, net.left), (2, net.right)):
+            ip_batch(where.name, "xfrm state flush", "xfrm policy flush")
+            if mode == "tunnel":
+                ip_batch(where.name, f"address delete 10.8.{number}.2/32 dev lo")
+
+
+@pytest.mark.parametrize("mode", ["transport", "tunnel"])
+def test_ipsec(net: Network, here: Here, mode: str) -> None:
+    address = "10.8.2.2" if mode == "tunnel" else "10.77.2.2"
+    with ipsec(net, mode):
+        with listener(net.right, PORT) as receiver, here() as watched:
+            send(net.left, address, PORT)
+            receiver.recv(1)
+        ip_batch(net.right.name, "xfrm state flush")
+        with here() as unknown:
+            send(net.left, address, PORT)
+        ip_batch(net.left.name, "xfrm state flush", "xfrm policy flush")
+        if mode == "transport":
+            with listener(net.right, PORT), here() as plain:
+                send(net.left, address, PORT)
+            assert "IPsec policy" in end_text(plain.one())
+    # the packet of a tunnel comes in by the device once more
+    again = ["from eth0"] if mode == "tunnel" else []
+    assert told(watched.one()) == [
+        *("output", "postrouting", "packed"),
+        *ARRIVED,
+        *("unpacked", *again, "prerouting", "input", "socket", "delivered"),
+    ]
+    watched.check_devices()
+    assert "tunnel encapsulated: 10.77.1.2 > 10.77.2.2 proto esp" in text(watched.one())
+    assert end_text(unknown.one()).startswith("dropped: ")
+    assert "xfrm_input" in end_text(unknown.one())
+    unknown.check_devices()
+
+
+# --- ways past the hooks --------------------------------------------------------------------------
+
+
+def test_a_flow_table(net: Network, here: Here) -> None:
+    table = (
+        "flowtable ft { hook ingress priority 0; devices = { r1, r2 }; }"
+        "chain f { type filter hook forward priority 0; ct state established flow add @ft;"
+        "counter; }"
+    )
+    with (
+        rules(net.router, "t", table),
+        listener(net.right, PORT) as receiver,
+        listener(net.left, 4444) as client,
+        here() as watched,
+    ):
+        for _ in range(2):
+            client.sendto(b"x", ("10.77.2.2", PORT))
+            receiver.sendto(receiver.recv(1), ("10.77.1.2", 4444))
+            client.recv(1)
+        counted = nft_counts(net.router, "f")
+    assert counted == [2]
+    slow, _, fast, back = watched.stories
+    assert told(slow) == [*ARRIVED, "socket", "delivered"]
+    for story in (fast, back):
+        lines = text(story)
+        ingress = "netdev INGRESS nf_flow_offload_ip_hook (nf_flow_table): handed it on"
+        at = lines.index(ingress)
+        assert lines[at + 1].startswith("device sent by r")
+        assert told(story)[-2:] == ["socket", "delivered"]
+        # the flow table lowered the TTL
+        assert [line for line in lines if line.endswith("TTL 64 > 63")]
+    watched.check_devices()
+
+
+@pytest.mark.parametrize(("forwarding", "port"), [("-m", PORT), ("-g", 53)])
+def test_ipvs(net: Network, here: Here, forwarding: str, port: int) -> None:
+    run("modprobe", "ip_vs_rr")
+    service = ("-u", "10.9.9.9:53")
+    ends = (net.router, net.right)
+    for where in ends:
+        ip_batch(where.name, "address add 10.9.9.9/32 dev lo")
+    net.router.run("ipvsadm", "-A", *service, "-s", "rr")
+    net.router.run("ipvsadm", "-a", *service, "-r", f"10.77.2.2:{port}", forwarding)
+    try:
+        with listener(net.right, port) as receiver, here() as watched:
+            send(net.left, "10.9.9.9", 53)
+            receiver.recv(1)
+        connections = net.router.run("ipvsadm", "-Lcn")
+        net.router.run("ipvsadm", "-d", *service, "-r", f"10.77.2.2:{port}")
+        with here() as nobody:
+            send(net.left, "10.9.9.9", 53)
+    finally:
+        net.router.run("ipvsadm", "-C")
+        for where in ends:
+            ip_batch(where.name, "address delete 10.9.9.9/32 dev lo")
+    story, lines = watched.one(), text(watched.one())
+    assert f"10.77.2.2:{port}" in connections
+    assert told(story) == [
+        *(*SENT, "input", "output", "postrouting", "to r2", "from eth0", "prerouting", "input"),
+        *("socket", "delivered"),
+    ]
+    addresses = [line for line in lines if "> 10." in line and "from pid" not in line]
+    assert addresses == (["OUTPUT on its way here: > 10.77.2.2:10"] if forwarding == "-m" else [])
+    assert len([line for line in lines if "TTL" in line]) == 1
+    watched.check_devices()
+    assert "(ip_vs) at INPUT" in end_text(nobody.one())
+
+
+def test_multicast_to_several_sockets(net: Network, here: Here) -> None:
+    group = socket.inet_aton("239.1.1.1") + socket.inet_aton("10.77.1.1")
+
+    def join(one: socket.socket) -> None:
+        one.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+
+    ip_batch(net.left.name, "route add 239.1.1.1 dev eth0")
+    with ExitStack() as stack:
+        receivers = [
+            stack.enter_context(listener(net.router, PORT, prepare=join)) for _ in range(3)
+        ]
+        inodes = {one.fileno(): one for one in receivers}
+        with here() as watched:
+            send(net.left, "239.1.1.1", PORT)
+            for one in receivers:
+                one.recv(1)
+    ip_batch(net.left.name, "route delete 239.1.1.1 dev eth0")
+    story = watched.one()
+    ends = [story, *story.shown_branches()]
+    assert [str(one.end.kind) for one in ends] == ["delivered"] * 3
+    assert len({one.named[one.end.socket].number for one in ends if one.end.socket}) == len(inodes)
+    watched.check_devices()
+
+
+def test_synproxy(net: Network, watch: Watch) -> None:
+    proxy = (
+        "chain raw { type filter hook prerouting priority raw; tcp flags syn notrack; }"
+        "chain f { type filter hook forward priority 0;"
+        "ct state invalid,untracked counter synproxy mss 1460 wscale 7 timestamp sack-perm; }"
+    )
+    with (
+        rules(net.router, "t", proxy),
+        listener(net.right, 80, socket.SOCK_STREAM) as server,
+        watch(net.left, net.router, net.right, expression="tcp") as watched,
+    ):
+        net.left.call(connect, "10.77.2.2", 80)
+        server.accept()[0].close()
+        counted = nft_counts(net.router, "f")
+    # its SYN and its ACK, which the proxy answers and takes
+    taken = [story for story in watched.stories if "kept" in told(story)]
+    from_client = [story for story in taken if told(story)[:5] == SENT]
+    assert counted == [len(from_client)] == [2]
+    assert all(end_text(one).startswith("taken by nft_do_chain") for one in from_client)
+    # and the server's SYN and ACK
+    assert len(taken) == 3
+    watched.check_devices()
+
+
+def connect(address: str, port: int) -> None:
+    """Connect, and close the connection."""
+    with socket.create_connection((address, port), timeout=20):
+        pass
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def parts(story: Story) -> list[Story]:
+    """A story with all copies and parts."""
+    return [story, *(part for branch in story.shown_branches() for part in parts(branch))]
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_fragments(net: Network, here: Here, tracked: bool) -> None:
+    """They are put together where connections are tracked, and where they arrive."""
+    chain = "ct state new counter;" if tracked else "counter;"
+    with ExitStack() as stack:
+        stack.enter_context(
+            rules(net.router, "t", f"chain f {{ type filter hook forward priority 0; {chain} }}")
+        )
+        receiver = stack.enter_context(listener(net.right, PORT))
+        with here() as watched:
+            send(net.left, "10.77.2.2", PORT, 3000)
+            assert len(receiver.recv(4000)) == 3000
+        counted = nft_counts(net.router, "f")
+    assert counted == [1 if tracked else 3]
+    found = parts(watched.one())
+    ends = [str(one.end.kind) for one in found]
+    assert ends.count("delivered") == 1
+    assert set(ends) <= {"delivered", "joined", "consumed"}
+    assert not [one for one in found if one.end.kind.is_drop]
+    # no fragment stands below another one that was sent
+    assert {one.copy_of for one in found if one.copy_of} <= {one.number for one in found}
+    headings = [text(one)[0] for one in found]
+    assert len([line for line in headings if "fragment" in line]) == (4 if tracked else 2)
+    watched.check_devices()
+
+
+def test_a_fragment_that_is_missing(net: Network, here: Here) -> None:
+    net.right.run("sysctl", "-qw", "net.ipv4.ipfrag_time=1")
+    drop = (
+        "chain p { type filter hook postrouting priority 0; "
+        "ip frag-off & 0x1fff != 0 counter drop; }"
+    )
+    with rules(net.router, "t", drop), here() as watched:
+        send(net.left, "10.77.2.2", PORT, 3000)
+        counted = nft_counts(net.router, "p")
+        # the others are given up
+        wait_for(lambda: "1" in reassembly_failures(net.right), what="fragments are given up")
+    found = parts(watched.one())
+    assert counted == [2]
+    ends = [end_text(one) for one in found]
+    assert len([end for end in ends if end.startswith("dropped by nft ip t p 1 ")]) == 2
+    if kernel_version() > (6, 1):
+        assert [end for end in ends if end.startswith("dropped: fragments missing")]
+    watched.check_devices()
+
+
+def reassembly_failures(where: Namespace) -> str:
+    """The number of packets that could not be put together, as the kernel counts them."""
+    return where.run("nstat", "-asz", "IpReasmFails").splitlines()[1].split()[1]
+
+
+def test_segments(net: Network, watch: Watch) -> None:
+    """What is too big for a device is cut where it is sent: each segment is a part."""
+    net.left.run("ethtool", "-K", "eth0", "tso", "off", "gso", "off")
+    with ExitStack() as stack:
+        stack.callback(net.left.run, "ethtool", "-K", "eth0", "tso", "on", "gso", "on")
+        server = stack.enter_context(listener(net.right, 80, socket.SOCK_STREAM))
+        with watch(net.left, net.router, net.right, expression="tcp dst port 80") as watched:
+            net.left.call(upload, "10.77.2.2", 80, 20_000)
+            taken = stack.enter_context(server.accept()[0])
+            received = 0
+            while chunk := taken.recv(1 << 16):
+                received += len(chunk)
+    assert received == 20_000
+    found = [part for story in watched.stories for part in parts(story)]
+    segments = [part for part in found if part.end.kind.value == "delivered"]
+    assert not [part for part in found if part.end.kind.is_drop]
+    inward = [s for s in watched.sights if s.place == "w-right from eth0" and s.dport == 80]
+    assert len(segments) == len(inward) > 14
+
+
+def upload(address: str, port: int, size: int) -> None:
+    """Send bytes over a connection."""
+    with socket.create_connection((address, port), timeout=20) as connection:
+        connection.sendall(bytes(size))

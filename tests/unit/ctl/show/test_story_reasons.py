@@ -30,7 +30,7 @@ FUNCTIONS: Final = {
     ),
     "dst_discard_out": (
         "blackhole route, its route is gone, IPsec has no key for it, or IPv6 without a payload",
-        "net/core/dst.c:32, set in 153, ipv6/route.c:1115 and 2715, ipv4/route.c:2909, exthdrs.c:884",
+        "net/core/dst.c:32, set in 153; ipv6/route.c:1115, 2715, exthdrs.c:884; ipv4/route.c:2909",
     ),
     "ip_mc_output": ("multicast with a time to live of 0", "net/ipv4/ip_output.c:401 ttl == 0"),
     "ip_fragment": (

@@ -471,3 +471,44 @@ def test_colours() -> None:
     assert lines[0].startswith("\x1b[1m0.000000")
     assert lines[-1].startswith("\x1b[31m  dropped")
     assert all(line.count("\x1b") in {0, 2} for line in lines)
+
+
+def test_fragments_that_are_put_together() -> None:
+    packet = Traveller(flags=EventFlag.FRAGMENT)
+    packet.received("eth0")
+    packet.freed()
+    line = show(one_story(packet))[-1]
+    assert line.startswith("  put together with other fragments after it came in by eth0")
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_function_that_handed_the_packet_on(verbose: bool) -> None:
+    packet = Traveller()
+    packet.received("p1")
+    packet.now(physin_ifindex=3, physout_ifindex=4)
+    packet.function("f", 1, pf=2, hook=FORWARD)
+    packet.leave(pf=2, hook=FORWARD)
+    packet.sent("p2")
+    packet.function("br_nf_forward", 1, "br_netfilter", pf=7, hook=FORWARD, verdict=Verdict.STOLEN)
+    packet.leave(Verdict.STOLEN, pf=7, hook=FORWARD)
+    packet.freed()
+    lines = "\n".join(show(one_story(packet), verbose=verbose))
+    # where br_netfilter calls the hooks of IP, nothing happened to the packet
+    assert ("br_nf_forward (br_netfilter): handed it on" in lines) == verbose
+    assert "stolen" not in lines
+
+
+def test_a_socket_in_another_namespace() -> None:
+    packet = Traveller()
+    packet.received("eth0")
+    packet.socket(netns_cookie=2, netns=7)
+    assert any(line.split()[:1] == ["namespace"] for line in show(one_story(packet)))
+
+
+def test_a_change_in_a_queue() -> None:
+    packet = at_input()
+    packet.function("f", 1, ttl=64, verdict=Verdict.QUEUE, verdict_data=3)
+    packet.leave(Verdict.QUEUE, ttl=64, verdict_data=3)
+    packet.now(hook=POSTROUTING, mark=9)
+    packet.function("g", 1)
+    assert any("in queue 3" in line and "mark" in line for line in show(one_story(packet)))

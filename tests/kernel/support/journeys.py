@@ -11,7 +11,7 @@ from ipttctl.bpf.drop_reasons import DropReasons
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.bpf.programs import Program
 from ipttctl.events.records import EventRecord, decode_events
-from ipttctl.families import hook_name
+from ipttctl.families import NfFamily, hook_name
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.journey import JourneyHook
@@ -95,7 +95,8 @@ def told(story: Story) -> list[str]:
     for step in story.steps:
         if isinstance(step, Passage):
             record = story.record(step.first)
-            words.append(hook_name(record.pf, record.hook))
+            of_bridge = "bridge " if record.pf == NfFamily.BRIDGE else ""
+            words.append(f"{of_bridge}{hook_name(record.pf, record.hook)}")
         elif isinstance(step, DeviceStep):
             record = story.record(step.at)
             device = record.out_name if step.sent else record.in_name

@@ -20,7 +20,7 @@ from ipttctl.system.netns import socket_in
 from tests.kernel.support.journeys import MakeProgram, following
 from tests.kernel.support.kernel import run, settled
 from tests.kernel.support.network import Namespace
-from tests.kernel.support.taps import Sight, taps
+from tests.kernel.support.taps import Sight, Taps, taps
 
 _IP_MTU_DISCOVER: Final = 10
 _NOT_TRAFFIC: Final = frozenset({socket.IPPROTO_ICMP, socket.IPPROTO_IGMP})
@@ -31,12 +31,17 @@ _WIDE: Final = 1000
 class Watched:
     """Stories of packets, and what the devices of the namespaces have seen meanwhile."""
 
-    def __init__(self, namespaces: tuple[Namespace, ...]) -> None:
+    def __init__(self, namespaces: tuple[Namespace, ...], tapped: Taps) -> None:
+        self._tapped = tapped
         self._names = {where.inode: where.name for where in namespaces}
         self.stories: list[Story] = []
         self.sights: list[Sight] = []
         self.errors: list[Story] = []
         """Stories of ICMP errors, which answer what is dropped."""
+
+    def settle(self) -> None:
+        """Wait until no packet moves any more."""
+        settled(lambda: len(self._tapped.seen()))
 
     def one(self) -> Story:
         """The only story, but for those of errors."""
@@ -85,11 +90,11 @@ def watching(
     expression: str = "ip and not igmp",
 ) -> Iterator[Watched]:
     """Watch the packets that are sent meanwhile, until none moves any more."""
-    watched = Watched(namespaces)
     with taps(*namespaces) as tapped:
+        watched = Watched(namespaces, tapped)
         with following(controller, make_program, expression) as journey:
             yield watched
-            settled(lambda: len(tapped.seen()))
+            watched.settle()
         watched.sights = [one for one in tapped.seen() if one.protocol not in _NOT_TRAFFIC]
     for story in journey.stories:
         is_error = story.headers[0].protocol == socket.IPPROTO_ICMP

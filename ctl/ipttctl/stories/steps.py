@@ -268,7 +268,7 @@ class _Teller:
                 continue
             if isinstance(step, _OpenPassage) and not comes_before(record, inner):
                 break
-            if isinstance(step, SocketStep) or (isinstance(step, DeviceStep) and not step.sent):
+            if isinstance(step, DeviceStep) and not step.sent:
                 break
             place = at
         return place

@@ -88,15 +88,25 @@ def watching(
     make_program: MakeProgram,
     *namespaces: Namespace,
     expression: str = "ip and not igmp",
+    shortest: int = 0,
 ) -> Iterator[Watched]:
-    """Watch the packets that are sent meanwhile, until none moves any more."""
+    """Watch the packets that are sent meanwhile, until none moves any more.
+
+    Packets of less than ``shortest`` bytes do not count: tunnels carry questions for neighbours.
+    """
     with taps(*namespaces) as tapped:
         watched = Watched(namespaces, tapped)
         with following(controller, make_program, expression) as journey:
             yield watched
             watched.settle()
-        watched.sights = [one for one in tapped.seen() if one.protocol not in _NOT_TRAFFIC]
+        watched.sights = [
+            one
+            for one in tapped.seen()
+            if one.protocol not in _NOT_TRAFFIC and one.length >= shortest
+        ]
     for story in journey.stories:
+        if story.headers[0].length < shortest:
+            continue
         is_error = story.headers[0].protocol == socket.IPPROTO_ICMP
         (watched.errors if is_error else watched.stories).append(story)
 

@@ -37,7 +37,7 @@ from tests.kernel.support.topologies import Watched, listener, socket_of, watchi
 
 SEED: Final = int(os.environ.get("IPTT_SEED", "1"))
 FIRST: Final = int(os.environ.get("IPTT_FIRST_TOPOLOGY", "0"))
-TOPOLOGIES: Final = int(os.environ.get("IPTT_TOPOLOGIES", "4"))
+TOPOLOGIES: Final = int(os.environ.get("IPTT_TOPOLOGIES", "5"))
 #: packets are known by their lengths, which no address or tunnel brings near each other
 STEP: Final = 100
 HEADERS: Final = 28

@@ -112,15 +112,18 @@ def plan(seed: int, number: int) -> Plan:
     """The plan of a number."""
     made = random.Random(f"{seed}/{number}")
     routers = made.randint(1, 3)
-    links = tuple(made.choice(LINKS) for _ in range(routers + 1))
+    # a few topologies have a link of each kind
+    others = (made.choice(LINKS) for _ in range(routers))
+    links = (LINKS[number % len(LINKS)], *others)
     return Plan(links, tuple(_router(made, at) for at in range(routers)))
 
 
 def _router(made: random.Random, at: int) -> Router:
     rules = []
-    for _ in range(made.randint(2, 6)):
+    for _ in range(made.randint(3, 8)):
         action = made.choice(tuple(_AT))
-        port = made.choice((*PORTS, *OTHER_PORTS))
+        # most rules are met: packets have the others from rules alone
+        port = made.choice((*PORTS, *PORTS, *OTHER_PORTS))
         value = {
             "mark": str(made.randint(1, 250)),
             "dnat": str(made.choice(OTHER_PORTS)),

@@ -188,10 +188,7 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_JOURNEY_FREED = 21,
 	/* journey: the packet came by nowhere for a long time, and is not followed any more */
 	IPTTRACE_KIND_JOURNEY_LOST = 22,
-	/*
-	 * journey: a device's GRO merges the packet into another one, unless it goes on: see
-	 * rule_handle
-	 */
+	/* journey: GRO merges the packet into another one, unless it goes on: see rule_handle */
 	IPTTRACE_KIND_JOURNEY_JOINED = 23,
 };
 

@@ -168,8 +168,7 @@ class Kind(Documented):
     )
     JOURNEY_JOINED = (
         23,
-        "journey: a device's GRO merges the packet into another one, unless it goes on: see "
-        "rule_handle",
+        "journey: GRO merges the packet into another one, unless it goes on: see rule_handle",
         Feature.JOURNEYS,
     )
 

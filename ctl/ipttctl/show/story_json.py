@@ -335,6 +335,15 @@ class _PlotJson(StepForm[Values]):
 
         return text
 
+    def _joined(self, at: int) -> Part:
+        """The number of the packet that this one went into, if that is followed."""
+
+        def text(story: Story) -> str:
+            named = story.named.get(at)
+            return str((named and named.number) or "null")
+
+        return text
+
     def _end(self) -> Values:
         plot, end = self.plot, self.plot.end
         last = plot.record(end.at)
@@ -369,6 +378,7 @@ class _PlotJson(StepForm[Values]):
             "queue": (
                 blamed.verdict_data if end.kind is EndKind.QUEUED and blamed is not None else None
             ),
+            "joined": self._joined(end.at) if last.kind == Kind.JOURNEY_JOINED else None,
             "headers": self._headers(end.at),
             "socket": self._socket(end.socket) if end.socket is not None else None,
             "why": end.why or None,

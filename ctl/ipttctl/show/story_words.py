@@ -394,6 +394,8 @@ def _other_words(plot: Plot, where: str) -> str:
             words = f"{'taken' if gone else 'kept'} {named}at {hook_label(keeper)}"
             if gone and len(plot.branches) > len(plot.folded):
                 words += ", its copies or parts went on"
+        case EndKind.JOINED if plot.record(end.at).kind == Kind.JOURNEY_JOINED:
+            words = f"merged into another packet (GRO) {where}"
         case EndKind.JOINED:
             words = f"put together with other {_parts(plot)} {where}"
         case EndKind.LOST:

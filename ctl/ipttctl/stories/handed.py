@@ -21,6 +21,7 @@ OF_SPINE: Final = frozenset({Kind.SPINE_FUNCTION, Kind.SPINE_EXIT})
 _TAKING: Final = OF_SPINE | {Kind.CHAIN_RULE, Kind.CHAIN_EXIT, Kind.EXIT}
 _STEPS: Final = frozenset(Kind) - {
     Kind.JOURNEY_COPY,
+    Kind.JOURNEY_JOINED,
     Kind.JOURNEY_DROPPED,
     Kind.JOURNEY_FREED,
     Kind.JOURNEY_LOST,

@@ -74,9 +74,9 @@ class Occurrence:
 
 
 class Named(NamedTuple):
-    """The numbers that an event of a copy or a socket names, which few other packets share.
+    """The numbers that an event of two packets or of a socket names, which few others share.
 
-    ``number`` is the original of a copy, or the inode number of a socket, whose ``cookie`` it is.
+    ``number`` is that of the other packet, or the inode number of a socket, whose ``cookie`` it is.
     """
 
     number: int
@@ -105,7 +105,8 @@ _NOTHING: Final[dict[str, Any]] = {
     "dmac": bytes(6),
     "payload": b"",
 }
-_NAMING: Final = frozenset({Kind.JOURNEY_COPY, Kind.JOURNEY_SOCKET})
+_OF_TWO: Final = frozenset({Kind.JOURNEY_COPY, Kind.JOURNEY_JOINED})
+_NAMING: Final = _OF_TWO | {Kind.JOURNEY_SOCKET}
 _EXITS: Final = frozenset({Kind.EXIT, Kind.CHAIN_EXIT, Kind.SPINE_EXIT, Kind.SPINE_FUNCTION})
 _OF_JOURNEY: Final = frozenset(kind for kind in Kind if kind.name.startswith("JOURNEY_"))
 _FINAL: Final = frozenset({Kind.JOURNEY_DROPPED, Kind.JOURNEY_FREED, Kind.JOURNEY_LOST})
@@ -166,7 +167,7 @@ class Occurrences:
         return [known[key] for key in keys]
 
     def _learn(self, key: object, record: EventRecord) -> tuple[Occurrence, Named | None]:
-        """Keep what an event tells; copies and sockets are alike but for the numbers they name."""
+        """Keep what an event tells; some events are alike but for the numbers that they name."""
         same = record._replace(**_NOTHING)
         named = None
         if record.kind in _NAMING:
@@ -177,7 +178,7 @@ class Occurrences:
         else:
             occurrence = Occurrence(same)
         found = occurrence, named
-        if record.kind != Kind.JOURNEY_COPY:
+        if record.kind not in _OF_TWO:
             self._known[key] = found
         return found
 

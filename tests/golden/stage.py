@@ -252,7 +252,7 @@ SCENARIO: Final = (
         programs=_FUNCTION,
     ),
     # --- a journey, and a link on it: neither is ever persistent
-    _step(Command.ATTACH, hook=Hook.JOURNEY, programs=_STEP, **{"journey-ways": 2}),
+    _step(Command.ATTACH, hook=Hook.JOURNEY, programs=_STEP, journey_ways=2),
     _step(
         Command.ATTACH,
         hook=Hook.SPINE,

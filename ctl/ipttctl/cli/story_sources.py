@@ -63,8 +63,8 @@ class StoryNames:
             return
         keys = events.keys(_SENDING)
         first = {key: place for place, key in enumerate(keys) if pids[place]}
-        for *numbers, comm in events.rows(_SENDING, first.values()):
-            self._who.sender(Sending(*numbers, comm.rstrip(b"\0")))
+        for start, cgroup, pid, uid, comm in events.rows(_SENDING, first.values()):
+            self._who.sender(Sending(start, cgroup, pid, uid, comm.rstrip(b"\0")))
 
     def _learn_rules(self, events: JoinedBatches, rules: RuleTexts) -> None:
         """Have the texts of rules that are new, which are kept for those who ask again."""

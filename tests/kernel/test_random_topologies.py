@@ -33,11 +33,18 @@ from tests.kernel.support.random_topology import (
     plan,
     row,
 )
-from tests.kernel.support.topologies import Watched, listener, socket_of, watching
+from tests.kernel.support.topologies import (
+    CHOSEN,
+    WHOLE,
+    Watched,
+    listener,
+    socket_of,
+    watching,
+)
 
 SEED: Final = int(os.environ.get("IPTT_SEED", "1"))
 FIRST: Final = int(os.environ.get("IPTT_FIRST_TOPOLOGY", "0"))
-TOPOLOGIES: Final = int(os.environ.get("IPTT_TOPOLOGIES", "5"))
+TOPOLOGIES: Final = int(CHOSEN or (5 if WHOLE else 1))
 #: packets are known by their lengths, which no address or tunnel brings near each other
 STEP: Final = 100
 HEADERS: Final = 28

@@ -25,6 +25,7 @@ from tests.kernel.support.journeys import told
 from tests.kernel.support.kernel import kernel_version, run, wait_for
 from tests.kernel.support.network import Namespace, Network, ip_batch, namespace, network
 from tests.kernel.support.topologies import (
+    WHOLE,
     Watched,
     end_text,
     listener,
@@ -34,6 +35,10 @@ from tests.kernel.support.topologies import (
     set_up,
     text,
     watching,
+)
+
+pytestmark = pytest.mark.skipif(
+    not WHOLE, reason="on this kernel with IPTT_TOPOLOGIES: make test-all"
 )
 
 PORT: Final = 10

@@ -18,9 +18,14 @@ from ipttctl.show.story_words import StorySources
 from ipttctl.stories.model import DeviceStep, Story
 from ipttctl.system.netns import socket_in
 from tests.kernel.support.journeys import MakeProgram, following
-from tests.kernel.support.kernel import run, settled
+from tests.kernel.support.kernel import kernel_version, run, settled
 from tests.kernel.support.network import Namespace
 from tests.kernel.support.taps import Sight, Taps, taps
+
+CHOSEN: Final = os.environ.get("IPTT_TOPOLOGIES")
+"""The number of random topologies, if one was chosen."""
+WHOLE: Final = CHOSEN is not None or kernel_version() >= (6, 12)
+"""Whether every topology is tried on this kernel: they take minutes."""
 
 _IP_MTU_DISCOVER: Final = 10
 _NOT_TRAFFIC: Final = frozenset({socket.IPPROTO_ICMP, socket.IPPROTO_IGMP})

@@ -564,7 +564,7 @@ IPTTRACE_INLINE const struct sock *ipttrace_step_socket(struct pt_regs *ctx)
 	return (const struct sock *)PT_REGS_PARM3(ctx);
 }
 
-/* Where it is a copy: the packet that it was copied from. Where it is joined: the one it goes into. */
+/* Where it is a copy: the packet that it was copied from. Where it is joined: the whole. */
 IPTTRACE_INLINE const struct sk_buff *
 ipttrace_step_original(struct pt_regs *ctx)
 {

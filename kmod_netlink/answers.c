@@ -260,8 +260,8 @@ static void way_turn(struct way *way)
 
 #if IS_ENABLED(CONFIG_NF_CONNTRACK)
 /*
- * Corrects how answers to a packet come, @way, by its connection if it has one. Without a tracker of
- * its protocol that has no ports.
+ * Corrects how answers to a packet come, @way, by its connection if it has one. Without a tracker
+ * of its protocol that has no ports.
  */
 static void way_correct(struct way *way, const struct sk_buff *skb)
 {

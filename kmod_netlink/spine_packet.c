@@ -67,7 +67,7 @@ static u16 conntrack_state(enum ip_conntrack_info info)
  * nf_ct_get_id(). The module that has it is held from the first packet with a connection on, until
  * the spine is not watched any more: we are not linked against it, for most hosts can do without.
  */
-static typeof(&nf_ct_get_id) get_id;
+static typeof(nf_ct_get_id) *get_id;
 
 /* A packet that has a connection shows that the module is there. */
 static noinline typeof(get_id) hold_get_id(void)

@@ -93,7 +93,8 @@ def receive(port: int, ready: Any, done: Any) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("", port))
         ready.set()
-        done.wait(60)
+        # a trace begins and ends meanwhile
+        done.wait(4 * COMMAND_TIMEOUT)
 
 
 def answer(port: int, ready: Any) -> None:

@@ -346,6 +346,17 @@ def test_packets_that_gro_merges_do_not_leave(
     numbers = {one.packet for one in journey.events}
     assert merged
     assert {one.rule_handle for one in merged.values()} <= numbers - merged.keys()
+    ends = {one.number: one.end.kind for story in journey.stories for one in tree(story)}
+    # GRO may still refuse one
+    assert EndKind.JOINED in {ends[number] for number in merged}
+    assert EndKind.LEFT not in ends.values()
+
+
+def tree(story: Story) -> Iterator[Story]:
+    """A story, and those of its copies and parts."""
+    yield story
+    for branch in story.branches:
+        yield from tree(branch)
 
 
 def test_fragments_are_parts(
@@ -353,12 +364,6 @@ def test_fragments_are_parts(
 ) -> None:
     with following(controller, make_program, "udp port 12 or (ip[6:2] & 0x1fff != 0)") as journey:
         three.left.call(send, "10.77.2.2", 12, 3000)
-
-    def tree(story: Story) -> Iterator[Story]:
-        yield story
-        for branch in story.branches:
-            yield from tree(branch)
-
     parts = [part for story in journey.stories for part in tree(story)]
     assert len({part.number for part in parts}) == len(parts)
     assert {part.copy_of for part in parts if part.copy_of} <= {part.number for part in parts}

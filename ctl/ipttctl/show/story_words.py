@@ -395,6 +395,9 @@ def _other_words(plot: Plot, where: str) -> str:
             if gone and len(plot.branches) > len(plot.folded):
                 words += ", its copies or parts went on"
         case EndKind.JOINED if plot.record(end.at).kind == Kind.JOURNEY_JOINED:
+            sent = plot.record(end.device) if end.device is not None else None
+            if sent is not None and sent.kind == Kind.JOURNEY_SENT:
+                where = f"behind {word(sent.out_name)}"
             words = f"merged into another packet (GRO) {where}"
         case EndKind.JOINED:
             words = f"put together with other {_parts(plot)} {where}"

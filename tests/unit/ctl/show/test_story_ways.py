@@ -7,7 +7,7 @@ import pytest
 
 from ipttctl.show.story_json import story_object
 from ipttctl.show.story_text import StoryText
-from ipttctl.stories.model import Story
+from ipttctl.stories.model import EndKind, Story
 from ipttproto import EventFlag, Kind, Verdict
 from tests.unit.ctl.stories.packets import (
     FORWARD,
@@ -72,6 +72,33 @@ def test_what_a_function_took_is_gone(copied: bool) -> None:
     end = "taken by ip_vs_in_hook (ip_vs) at INPUT"
     end += ", its copies or parts went on" if copied else ""
     assert show(story)[-1].startswith(f"{end}, ")
+
+
+@pytest.mark.parametrize("function", [None, "skb_release_data"])
+def test_a_packet_that_is_merged(function: str | None) -> None:
+    packet = Traveller(pf=2)
+    packet.sent("eth0")
+    packet.merged(7)
+    if function is None:
+        packet.freed()
+    else:
+        packet.dropped(2, function)
+    story = one_story(packet)
+    assert story.end.kind is EndKind.JOINED
+    assert show(story)[-1].startswith("merged into another packet (GRO) behind eth0, ")
+    assert story_object(story)["end"]["joined"] == 7
+
+
+def test_a_packet_that_gro_does_not_take() -> None:
+    packet = Traveller(pf=2)
+    packet.sent("eth0")
+    packet.merged(0)
+    packet.received("eth1")
+    packet.socket()
+    packet.freed()
+    story = one_story(packet)
+    assert story.end.kind is EndKind.DELIVERED
+    assert story_object(story)["end"]["joined"] is None
 
 
 @pytest.mark.parametrize(

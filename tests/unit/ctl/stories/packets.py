@@ -136,6 +136,10 @@ class Traveller:
             table=module.encode(),
         )
 
+    def merged(self, into: int, **members: Any) -> None:
+        """GRO merges the packet into another one."""
+        self.add(Kind.JOURNEY_JOINED, **{"hook": 0, "pf": 0, "rule_handle": into, **members})
+
     def copied(self, original: int, **members: Any) -> None:
         """The packet is a copy."""
         self.add(Kind.JOURNEY_COPY, **{"hook": 0, "pf": 0, "rule_handle": original, **members})

@@ -12,6 +12,7 @@
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
 #include <linux/netdevice.h>
+#include <linux/netfilter.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
@@ -287,14 +288,14 @@ bool ipttrace_followed_remove(const struct sk_buff *skb,
 /**
  * ipttrace_followed_add - follow a packet
  * @skb: the packet, which is the caller's; it may be followed by other journeys already
- * @net: the namespace that it is in
+ * @state: state of the hook that it is at
  * @on: journeys that follow it from now on
  * @off: journeys that leave it out from now on
  *
  * Return: the packet's number; 0 if there is no room, which is counted, or nobody follows it.
  */
-u64 ipttrace_followed_add(const struct sk_buff *skb, const struct net *net,
-			  u32 on, u32 off)
+u64 ipttrace_followed_add(const struct sk_buff *skb,
+			  const struct nf_hook_state *state, u32 on, u32 off)
 {
 	struct table *table = table_of_packets();
 	struct bucket *bucket;
@@ -314,11 +315,12 @@ u64 ipttrace_followed_add(const struct sk_buff *skb, const struct net *net,
 			entry->known.packet = atomic64_inc_return(&last_packet);
 			entry->known.length =
 				skb->len - skb_network_offset(skb);
-			entry->known.ifindex = skb->dev ? skb->dev->ifindex : 0;
+			entry->known.ifindex = state->in ? state->in->ifindex :
+							   0;
 		}
 		if (on && !entry->known.on)
 			atomic64_inc(&count);
-		entry_place(entry, net);
+		entry_place(entry, state->net);
 		entry->known.on |= on;
 		entry->known.off |= off;
 		packet = entry->known.on ? entry->known.packet : 0;

@@ -7,8 +7,8 @@
 
 #include <linux/types.h>
 
-struct net;
 struct net_device;
+struct nf_hook_state;
 struct sk_buff;
 
 /**
@@ -43,8 +43,8 @@ void ipttrace_followed_forget(u32 journeys);
 bool ipttrace_followed_any(const struct sk_buff *skb);
 bool ipttrace_followed_find(const struct sk_buff *skb,
 			    struct ipttrace_followed *found);
-u64 ipttrace_followed_add(const struct sk_buff *skb, const struct net *net,
-			  u32 on, u32 off);
+u64 ipttrace_followed_add(const struct sk_buff *skb,
+			  const struct nf_hook_state *state, u32 on, u32 off);
 bool ipttrace_followed_move(const struct sk_buff *skb,
 			    const struct net_device *dev, bool in,
 			    struct ipttrace_followed *found);

@@ -194,7 +194,7 @@ ipttrace_selection_end(struct ipttrace_selection *selection,
 {
 	if (unlikely(selection->joined | selection->left)) {
 		selection->packet = ipttrace_followed_add(
-			skb, state->net, selection->joined, selection->left);
+			skb, state, selection->joined, selection->left);
 		if (!selection->length)
 			selection->length = skb->len - skb_network_offset(skb);
 	}

@@ -55,7 +55,7 @@ test-tools: module ## firewalld, ufw, Docker, Podman, libvirt, fail2ban as Debia
 .PHONY: test-debug
 test-debug: module-kasan ynl ## every kernel test on a kernel with KASAN, lockdep, kmemleak and fault injection
 	@$(GUEST) run --kernel 6.12-kasan --guests $(GUESTS) --timeout $(DEBUG_TIMEOUT) $(PATIENCE) \
-		--env IPTT_STORM_SECONDS=$(STORM) --env IPTT_STORM_ROUND=60 --env IPTT_FUZZ=$(DEBUG_FUZZ) --env IPTT_NFT_CASES=$(NFT_CASES) -- \
+		--env IPTT_STORM_SECONDS=$(STORM) --env IPTT_STORM_ROUND=60 --env IPTT_FUZZ=$(DEBUG_FUZZ) --env IPTT_NFT_CASES=$(NFT_CASES) --env IPTT_TOPOLOGIES=5 -- \
 		python -m tests.coverage.collect -- $(PYTEST) $(TESTS)
 
 .PHONY: test-race

@@ -60,6 +60,8 @@ _SPINE: Final = 0.2
 _JOURNEY: Final = 0.1
 #: how often a link is put on a journey, if there is one that it can be on
 _ON_A_JOURNEY: Final = 0.4
+#: how often somebody tries at once to make one of these persistent
+_KEPT_IN_VAIN: Final = 0.3
 _SPINES = ("spine", "spine:inet4", "spine:inet/output", "spine:netdev", "spine:inet6/input")
 #: return values of programs: they select and emit, let pass or drop
 _RETURNS = (0, 0, 1)
@@ -292,6 +294,8 @@ class Links:
         if journey is not None:
             self._journal.write("join", f"link {link.id} on {journey}")
         self._links.append(link)
+        if alone and decide.random() < _KEPT_IN_VAIN:
+            self._own(-1)
 
     def _swap(self, index: int) -> None:
         """Swap a link, or several in one step: all, or none if one expectation is wrong."""

@@ -3,8 +3,8 @@
 
 The router of ``network`` has every relevant kind of rule in the tables of both IP versions, and
 chains of nftables beside them. Links at its tables, chains, spine and netfilter hooks report the
-packets that left sends, and a journey follows the datagrams among them from left on; these events,
-and the counters of the rules, must be the same with and without the tracer.
+packets that left sends, and a journey follows its datagrams, and the errors that it gets for them;
+these events, and the counters of the rules, must be the same with and without the tracer.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ needs_live_patches = pytest.mark.skipif(
 
 PORTS = range(1000, 1007)
 SOURCE_PORT = 6000
-FILTER = "udp or tcp or icmp or (icmp6 and ip6[40] < 128)"
+FOLLOWED = "udp or icmp or (icmp6 and ip6[40] < 128)"
+FILTER = f"tcp or {FOLLOWED}"
 
 #: the parts of an event that do not depend on its time or on memory addresses
 SAME = (
@@ -81,6 +82,8 @@ SAME = (
 
 VERSIONS: Final[tuple[Literal[4, 6], ...]] = (4, 6)
 NF_HOOKS = ("nf:inet/prerouting", "nf:inet/forward")
+#: without a function there, packets of left's would not come to the spine
+BEGIN_HOOKS = ("nf:inet/output", "nf:inet/input")
 #: links whose packets are counted: at tables by IP version, and at chains
 CHAINS: Final = 0
 COUNTED: Final = (*VERSIONS, CHAINS)
@@ -232,13 +235,14 @@ class Scene:
             made.append(self.controller.attach(SpineHook(netns=router), at_spine))
         finally:
             os.close(router)
-        for name in NF_HOOKS:
-            hook = NfHook.parse(name, netns=self.net.router.path)
-            made.append(self.controller.attach(hook, at_hooks))
+        for place, names in ((self.net.router, NF_HOOKS), (self.net.left, BEGIN_HOOKS)):
+            for name in names:
+                hook = NfHook.parse(name, netns=place.path)
+                made.append(self.controller.attach(hook, at_hooks))
         step = ProgramSet({Slot.STEP: self.table.fd})
         journey = self.controller.attach(JourneyHook(), step)
-        sent = ProgramSet({Slot.EXIT: self.table.fd}, compile_filter("udp"))
-        begin = SpineHook.parse("spine:inet/output", netns=self.net.left.path)
+        sent = ProgramSet({Slot.EXIT: self.table.fd}, compile_filter(FOLLOWED))
+        begin = SpineHook.parse("spine:inet", netns=self.net.left.path)
         made += [journey, self.controller.attach(begin, sent, journey=journey.id)]
         try:
             yield made

@@ -44,7 +44,9 @@ def drop_monitor() -> Iterator[Counts]:
     run("modprobe", _MODULE)
     try:
         with open_socket() as commands, open_socket() as alerts:
-            commands.bind((0, 0))
+            # a socket without an address hears nothing
+            for sock in (commands, alerts):
+                sock.bind((0, 0))
             family = resolve_family(commands, _FAMILY)
             (group,) = family.groups.values()
             alerts.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)

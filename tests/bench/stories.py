@@ -34,9 +34,9 @@ from ipttproto.arrays import np as numpy
 from tests.unit.ctl.stories.packets import flood
 from tests.unit.ctl.support import batch_payload
 
-STORIES: Final = 2_000
+STORIES: Final = 1_000
 #: stories that are open, of which as many as there may be would take their share of them
-OPEN: Final = 4_096
+OPEN: Final = 2_048
 RUNS: Final = 3
 #: events of a message, and messages that are read at a time
 _MESSAGE: Final = 84

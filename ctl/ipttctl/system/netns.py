@@ -308,15 +308,26 @@ def _not_one(path: Path) -> PlaceMissingError:
     return PlaceMissingError(f"{path} is not a network namespace", _HOW)
 
 
-def _numbered(inode: int, directories: Iterable[Path]) -> Namespace:
+def everywhere(directories: Iterable[Path] = NAMED) -> Iterator[tuple[int, Path]]:
+    """Inode number and path of namespaces: ours, those with names, and those of processes.
+
+    One namespace can come several times.
+    """
     device = OWN.stat().st_dev
-    denied = None
     for path in (OWN, *_named_files(directories), *Path("/proc").glob("[0-9]*/ns/net")):
         # skip files that are not namespaces, and processes that end meanwhile
-        try:
+        with suppress(OSError):
             status = path.stat()
-            if (status.st_dev, status.st_ino) != (device, inode):
-                continue
+            if status.st_dev == device:
+                yield status.st_ino, path
+
+
+def _numbered(inode: int, directories: Iterable[Path]) -> Namespace:
+    denied = None
+    for number, path in everywhere(directories):
+        if number != inode:
+            continue
+        try:
             found = Namespace(path)
         except PrivilegeError as error:
             denied = error

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The other ends of veth devices, as the kernel of this machine tells them.
+
+near: here --- far: eth0, and blue --- twin, both of near.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ipttctl.errors import PrivilegeError
+from ipttctl.system import netns
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.netns import Namespace
+from ipttctl.system.peers import Device, Peer, Peers
+
+HERE, BLUE, TWIN, FAR = 11, 13, 14, 21
+S = 1_000_000_000
+
+
+class Place:
+    """Two namespaces that have names in a directory, as `ip netns` keeps them."""
+
+    def __init__(self, directory: Path, near: Namespace, far: Namespace) -> None:
+        self.directory = directory
+        self.near = near
+        self.far = far
+
+    def ip(self, where: Namespace, command: str) -> None:
+        with netns.entered(where.fileno()):
+            fds = [self.near.fileno(), self.far.fileno()]
+            subprocess.run(["ip", *command.split()], check=True, pass_fds=fds)
+
+    def device(self, index: int, name: str, where: Namespace | None = None) -> Device:
+        inside = (where or self.near).identity
+        return Device(inside.cookie, inside.inode, index, name.encode())
+
+    def peers(self) -> Peers:
+        return Peers(NamespaceNames([self.directory]), [self.directory])
+
+    def far_end(self, name: str = "eth0") -> Peer:
+        inside = self.far.identity
+        return Peer(name.encode(), FAR, inside.inode, inside.cookie, "far", elsewhere=True)
+
+
+def now() -> int:
+    return time.monotonic_ns()
+
+
+class Clock:
+    """The time by which looks are due."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.ahead = 0
+        real = time.monotonic_ns
+        patch.setattr("time.monotonic_ns", lambda: real() + self.ahead)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with ExitStack() as stack:
+        try:
+            near, far = (stack.enter_context(netns.create()) for _ in range(2))
+        except PrivilegeError:
+            pytest.skip("only root can make network namespaces")
+        made = Place(tmp_path, near, far)
+        for name, where in (("near", near), ("far", far)):
+            (tmp_path / name).symlink_to(f"/proc/{os.getpid()}/fd/{where.fileno()}")
+        veth = f"type veth peer name eth0 index {FAR} netns /proc/self/fd/{far.fileno()}"
+        made.ip(near, f"link add here index {HERE} {veth}")
+        made.ip(near, f"link add blue index {BLUE} type veth peer name twin index {TWIN}")
+        yield made
+
+
+def test_the_peer_in_another_namespace_and_back(place: Place) -> None:
+    peers = place.peers()
+    found = peers.of(place.device(HERE, "here"), now())
+    assert found == place.far_end()
+    assert str(found) == "peer of eth0, namespace far"
+    inside = place.near.identity
+    back = peers.of(place.device(FAR, "eth0", place.far), now())
+    assert back == Peer(b"here", HERE, inside.inode, inside.cookie, "near", elsewhere=True)
+    assert back.is_of(place.device(HERE, "here"))
+    assert not back.is_of(place.device(HERE, "here", place.far))
+
+
+def test_the_peer_in_the_same_namespace(place: Place) -> None:
+    peers = place.peers()
+    inside = place.near.identity
+    found = peers.of(place.device(BLUE, "blue"), now())
+    assert found == Peer(b"twin", TWIN, inside.inode, inside.cookie, "near", elsewhere=False)
+    assert str(found) == "peer of twin"
+
+
+def test_a_namespace_without_a_name_has_its_number(place: Place) -> None:
+    (place.directory / "far").unlink()
+    keeper = subprocess.Popen(
+        ["nsenter", f"--net=/proc/self/fd/{place.far.fileno()}", "sleep", "60"],
+        pass_fds=[place.far.fileno()],
+    )
+    try:
+        link = Path(f"/proc/{keeper.pid}/ns/net")
+        while link.stat().st_ino != place.far.inode:
+            assert keeper.poll() is None
+        found = place.peers().of(place.device(HERE, "here"), now())
+        assert str(found) == f"peer of eth0, namespace {place.far.inode}"
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
+def test_nothing_is_said_unless_all_that_the_event_tells_is_so(place: Place) -> None:
+    right = place.device(HERE, "here")
+    wrong = (
+        right._replace(name=b"there"),
+        right._replace(ifindex=HERE + 1),
+        right._replace(ifindex=BLUE),
+        right._replace(netns_cookie=right.netns_cookie + 1),
+        right._replace(netns=right.netns + 100_000),
+        right._replace(netns=place.far.inode),
+        place.device(1, "lo"),
+        right._replace(netns_cookie=0),
+        right._replace(ifindex=0, name=b""),
+    )
+    peers = place.peers()
+    assert [peers.of(one, now()) for one in wrong] == [None] * len(wrong)
+    assert peers.of(right, now()) == place.far_end()
+
+
+def test_a_peer_whose_namespace_cannot_be_found_is_not_told(place: Place) -> None:
+    (place.directory / "far").unlink()
+    assert place.peers().of(place.device(HERE, "here"), now()) is None
+
+
+def test_no_namespace_is_kept(place: Place) -> None:
+    """The far one goes with its last descriptor, and its device with it."""
+    peers = place.peers()
+    device, moment = place.device(HERE, "here"), now()
+    before = sorted(os.listdir("/proc/self/fd"))
+    assert peers.of(device, moment) == place.far_end()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    (place.directory / "far").unlink()
+    place.far.close()
+    with netns.entered(place.near.fileno()):
+        until = time.monotonic() + 60
+        while "here" in subprocess.run(["ip", "link"], capture_output=True, text=True).stdout:
+            assert time.monotonic() < until
+
+
+def test_a_peer_that_was_renamed(place: Place, clock: Clock) -> None:
+    peers, device = place.peers(), place.device(HERE, "here")
+    first = now()
+    assert peers.of(device, first) == place.far_end()
+    place.ip(place.far, "link set eth0 name web0")
+    # the answer holds for a second
+    assert peers.of(device, now()) == place.far_end()
+    clock.ahead += 2 * S
+    between = now()
+    # it may have been renamed after that event
+    assert peers.of(device, between) is None
+    assert peers.of(device, now()) == place.far_end("web0")
+    assert peers.of(device, first) == place.far_end()
+    assert peers.of(device, between) is None
+
+
+def test_a_device_that_is_gone_had_its_peer_before(place: Place, clock: Clock) -> None:
+    peers, device = place.peers(), place.device(HERE, "here")
+    first = now()
+    assert peers.of(device, first) == place.far_end()
+    place.ip(place.near, "link delete here")
+    clock.ahead += 2 * S
+    assert peers.of(device, now()) is None
+    assert peers.of(device, now()) is None
+    assert peers.of(device, first) == place.far_end()
+
+
+def test_old_events_are_not_looked_up(place: Place) -> None:
+    peers, device = place.peers(), place.device(HERE, "here")
+    assert peers.of(device, now() - 61 * S) is None
+    assert peers.of(device, now()) == place.far_end()
+    assert peers.of(device, now() - 61 * S) is None
+    assert peers.of(device, now() - 30 * S) == place.far_end()
+
+
+def test_looks_take_a_part_of_the_time(
+    place: Place, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    inside = netns.within
+
+    def slow(namespace: int, call: object) -> object:
+        looks.append(namespace)
+        clock.ahead += S
+        return inside(namespace, call)  # type: ignore[arg-type]
+
+    peers = place.peers()
+    here, blue = place.device(HERE, "here"), place.device(BLUE, "blue")
+    monkeypatch.setattr(netns, "within", slow)
+    assert peers.of(here, now()) == place.far_end()
+    before = len(looks)
+    assert peers.of(blue, now()) is None
+    assert len(looks) == before
+    # for some seconds the old answer has to do
+    clock.ahead += 2 * S
+    assert peers.of(here, now()) == place.far_end()
+    clock.ahead += 4 * S
+    assert peers.of(here, now()) is None
+    assert len(looks) == before
+    clock.ahead += 30 * S
+    assert peers.of(blue, now()) is not None
+    assert len(looks) > before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The names that stories show: rules, namespaces, processes, sockets, and reasons of drops."""
+"""The names that stories show: rules, namespaces, processes, sockets, peers, reasons of drops."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ipttctl.events.records import decode_event
 from ipttctl.show.story_words import ReasonOf, StorySources
 from ipttctl.stories.steps import OF_RULES
 from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.peers import Device, Peers
 from ipttctl.system.who import Sending, Who
 from ipttproto import JoinedBatches
 
@@ -24,36 +25,56 @@ _RULE: Final = (
 _SENDING: Final = ("pid_start", "cgroup", "pid", "uid", "comm")
 """The members of an event that say which process sent the packet, as ``Sending`` has them."""
 
+_DEVICES: Final = ("netns_cookie", "in_ifindex", "out_ifindex")
+"""The members of an event that tell its devices apart from others."""
+
+_DEVICE: Final = (
+    *("time", "netns_cookie", "netns"),
+    *("in_ifindex", "out_ifindex", "in_name", "out_name"),
+)
+"""The members that say which devices these are, and when, in the order of events."""
+
 _MOST_KNOWN: Final = 1 << 15
-"""Most rules that are known to be looked up already."""
+"""Most rules, and most devices, that are known to be looked up already."""
 
 
 class StoryNames:
     """The sources of a command's stories.
 
-    Processes and rules are looked up when their events come. Stories are told later: by then many
-    processes have ended, and rules are other ones.
+    Processes, rules and devices are looked up when their events come. Stories are told later: by
+    then many processes have ended with their namespaces, and rules are other ones.
     """
 
-    def __init__(self, who: Who, names: NamespaceNames, rules: RuleTexts | None) -> None:
-        """Take processes, names of namespaces, and rules unless none are to be shown.
+    def __init__(
+        self,
+        who: Who,
+        names: NamespaceNames,
+        rules: RuleTexts | None,
+        peers: Peers | None = None,
+    ) -> None:
+        """Take processes, names of namespaces, and rules and peers unless none are to be shown.
 
         ``who`` was made before the first event.
         """
         self._who = who
         self._rules = rules
+        self._peers = peers
         self._known: set[bytes] = set()
+        self._devices: set[bytes] = set()
         self.sources = StorySources(
             rules=rules.of if rules else None,
             names=names,
             sender=who.sender,
             socket=who.receiver,
             reason=_reasons(),
+            peer=peers.of if peers else None,
         )
 
     def learn(self, events: JoinedBatches) -> None:
-        """Look up the senders and rules of events that have just come."""
+        """Look up the senders, rules and devices of events that have just come."""
         self._learn_senders(events)
+        if self._peers is not None:
+            self._learn_devices(events, self._peers)
         if self._rules is not None:
             self._learn_rules(events, self._rules)
 
@@ -65,6 +86,20 @@ class StoryNames:
         first = {key: place for place, key in enumerate(keys) if pids[place]}
         for start, cgroup, pid, uid, comm in events.rows(_SENDING, first.values()):
             self._who.sender(Sending(start, cgroup, pid, uid, comm.rstrip(b"\0")))
+
+    def _learn_devices(self, events: JoinedBatches, peers: Peers) -> None:
+        """Have the other ends of devices that are new; they are asked for again when told."""
+        keys = events.keys(_DEVICES)
+        new = set(keys).difference(self._devices)
+        if not new:
+            return
+        if len(self._devices) > _MOST_KNOWN:
+            self._devices.clear()
+        self._devices.update(new)
+        places = [keys.index(key) for key in new]
+        for time, cookie, netns, into, out, in_name, out_name in events.rows(_DEVICE, places):
+            for index, name in ((into, in_name), (out, out_name)):
+                peers.of(Device(cookie, netns, index, name.rstrip(b"\0")), time)
 
     def _learn_rules(self, events: JoinedBatches, rules: RuleTexts) -> None:
         """Have the texts of rules that are new, which are kept for those who ask again."""

@@ -41,6 +41,7 @@ from ipttctl.programs.limit_options import LimitOptions
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.peers import Peers
 from ipttctl.system.who import Who
 from ipttproto import Feature
 
@@ -290,7 +291,7 @@ def _trace(asked: _Request) -> None:
                 texts = stack.enter_context(RuleTexts(controller, names))
             view: LinkEvents
             if places.stories:
-                view = _story_view(asked, StoryNames(who, names, texts), links, line)
+                view = _story_view(asked, StoryNames(who, names, texts, Peers(names)), links, line)
             else:
                 view = _event_view(asked, names, links, texts)
             subjects = Subjects(namespaces, process, go_on)

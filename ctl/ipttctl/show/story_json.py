@@ -17,6 +17,7 @@ from ipttctl.show.rule import Rule
 from ipttctl.show.story_plots import PlotForms, Rules, StepForm
 from ipttctl.show.story_words import (
     Part,
+    Peers,
     StorySources,
     came_in,
     end_words,
@@ -25,6 +26,7 @@ from ipttctl.show.story_words import (
     sender_of,
     socket_of,
     socket_words,
+    untold_peers,
     version_at,
 )
 from ipttctl.show.transport_json import transport_values
@@ -64,8 +66,9 @@ class StoryJson:
         self._parts.learn(stories)
         return [Escaped(self._line(story)) for story in stories]
 
-    def _made(self, plot: Plot, rules: Rules) -> list[Part]:
-        return list(_joined(_texts(_PlotJson(plot, rules, self._sources, self._line).values())))
+    def _made(self, plot: Plot, rules: Rules, peers: Peers) -> list[Part]:
+        made = _PlotJson(plot, rules, peers, self._sources, self._line)
+        return list(_joined(_texts(made.values())))
 
     def _line(self, story: Story) -> str:
         """The line of a story, or of a branch, whose plot is known."""
@@ -119,10 +122,15 @@ class _PlotJson(StepForm[Values]):
     """Makes the object of a plot."""
 
     def __init__(
-        self, plot: Plot, rules: Rules, sources: StorySources, branch: Callable[[Story], str]
+        self,
+        plot: Plot,
+        rules: Rules,
+        peers: Peers,
+        sources: StorySources,
+        branch: Callable[[Story], str],
     ) -> None:
         """``branch`` gives the text of a branch."""
-        super().__init__(plot, rules, sources)
+        super().__init__(plot, rules, peers, sources)
         self._branch = branch
 
     def values(self) -> Values:
@@ -139,6 +147,7 @@ class _PlotJson(StepForm[Values]):
             "duration_ns": lambda story: str(story.times[end] - story.times[0]),
             **self._place(0),
             "in_device": describe.text(first.in_name) or None if came_in(plot) else None,
+            "in_peer": self._peer(0) if came_in(plot) else None,
             "pid": first.pid if has_pid else None,
             "sender": self._sender if has_pid and self.sources.sender else None,
             "headers": self._headers(0),
@@ -146,6 +155,10 @@ class _PlotJson(StepForm[Values]):
             "folded_branches": len(plot.folded),
             "end": self._end(),
         }
+
+    def _peer(self, at: int) -> Values | None:
+        peer = self.peers.get(at)
+        return peer.values() if peer else None
 
     def _sender(self, story: Story) -> str:
         return _process(sender_of(story, self.sources))
@@ -191,6 +204,7 @@ class _PlotJson(StepForm[Values]):
             "step": "sent" if step.sent else "received",
             "after_ns": self._after(step.at),
             "device": describe.text(record.out_name if step.sent else record.in_name) or None,
+            "peer": self._peer(step.at),
             "crossed": step.crossed,
             **self._place(step.at),
             "changes": self._changes(step.changes),
@@ -354,9 +368,10 @@ class _PlotJson(StepForm[Values]):
         reason = None
         if by_kernel and self.sources.reason:
             reason = self.sources.reason(last.verdict_data)
-        device = None
+        device = peer = None
         if end.kind is EndKind.LEFT and end.device is not None:
             device = describe.text(plot.record(end.device).out_name) or None
+            peer = self._peer(end.device)
         return {
             "kind": end.kind.value,
             "dropped": end.kind.is_drop,
@@ -375,6 +390,7 @@ class _PlotJson(StepForm[Values]):
             "drop_function": describe.text(last.chain) or None if by_kernel else None,
             "drop_module": describe.text(last.table) or None if by_kernel else None,
             "device": device,
+            "peer": peer,
             "queue": (
                 blamed.verdict_data if end.kind is EndKind.QUEUED and blamed is not None else None
             ),
@@ -386,7 +402,7 @@ class _PlotJson(StepForm[Values]):
 
     def _end_text(self, rule: Rule | None) -> Part:
         """The answer; a text is one of the values, which become JSON with the others."""
-        words = end_words(self.plot, rule, self.sources)
+        words = end_words(self.plot, rule, self.sources, untold_peers(self.plot, self.peers))
         if isinstance(words, str):
             return words
         return lambda story: dumps(words(story))

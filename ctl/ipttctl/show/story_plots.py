@@ -14,12 +14,14 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from ipttctl.events.records import EventRecord
 from ipttctl.show.rule import Rule
-from ipttctl.show.story_words import StorySources, rule_ats
+from ipttctl.show.story_words import Peers, StorySources, device_ats, device_of, rule_ats
 from ipttctl.stories import model
 from ipttctl.stories.occurrences import Occurrence
 
 _MOST_PLOTS: Final = 1 << 13
 """Most plots whose forms are kept."""
+
+_NO_PEERS: Final[Peers] = {}
 
 Rules: TypeAlias = Mapping[int, Rule | None]
 """The rules of a plot, by the index of their event."""
@@ -30,10 +32,11 @@ T = TypeVar("T")
 class StepForm(ABC, Generic[T]):
     """The making of a form's parts from the steps of one plot: a method for each kind."""
 
-    def __init__(self, plot: model.Plot, rules: Rules, sources: StorySources) -> None:
+    def __init__(self, plot: model.Plot, rules: Rules, peers: Peers, sources: StorySources) -> None:
         """Begin with the plot's first step."""
         self.plot = plot
         self.rules = rules
+        self.peers = peers
         self.sources = sources
 
     def of_steps(self) -> Iterator[T]:
@@ -82,17 +85,23 @@ class StepForm(ABC, Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Known(Generic[T]):
-    """A form that was made of a plot, and the rules that it shows."""
+    """A form that was made of a plot, and the rules and other ends of devices that it shows."""
 
     rules: Rules
+    peers: Peers
     form: T
 
 
 class PlotForms(Generic[T]):
-    """The forms of plots; one is made again if the plot's rules are known otherwise by now."""
+    """The forms of plots; one is made again if the plot's rules are known otherwise by now.
 
-    def __init__(self, make: Callable[[model.Plot, Rules], T], sources: StorySources) -> None:
-        """Make forms with ``make``, of plots and their rules by ``sources``."""
+    The same holds for the other ends of its devices.
+    """
+
+    def __init__(
+        self, make: Callable[[model.Plot, Rules, Peers], T], sources: StorySources
+    ) -> None:
+        """Make forms with ``make``, of plots, and their rules and peers by ``sources``."""
         self._make = make
         self._sources = sources
         self._known: dict[model.Plot, _Known[T]] = {}
@@ -106,13 +115,31 @@ class PlotForms(Generic[T]):
             self._known.clear()
         roots = dict.fromkeys(story.plot for story in stories)
         plots = dict.fromkeys(plot for root in roots for plot in _with_branches(root))
+        peers = self._peers_of(stories) if self._sources.peer else {}
         of_rules = {plot: list(rule_ats(plot)) for plot in plots}
         named = self._rules_of(of_rules)
         for plot, ats in of_rules.items():
             found = {at: named.get(plot.occurrences[at]) for at in ats}
+            ends = peers.get(plot, _NO_PEERS)
             known = self._known.get(plot)
-            if known is None or known.rules != found:
-                self._known[plot] = _Known(found, self._make(plot, found))
+            if known is None or known.rules != found or known.peers != ends:
+                self._known[plot] = _Known(found, ends, self._make(plot, found, ends))
+
+    def _peers_of(self, stories: Sequence[model.Story]) -> Mapping[model.Plot, Peers]:
+        """The other ends of the devices of plots and their branches, at their first stories."""
+        peer = self._sources.peer
+        assert peer
+        # of stories of the same plot the first stays
+        begun = {story.plot: story.times[0] for story in reversed(stories)}
+        found: dict[model.Plot, Peers] = {}
+        for root, moment in begun.items():
+            for plot in _with_branches(root):
+                if plot not in found:
+                    asked = (
+                        (at, peer(device_of(plot.record(at)), moment)) for at in device_ats(plot)
+                    )
+                    found[plot] = {at: one for at, one in asked if one}
+        return found
 
     def _rules_of(
         self, of_rules: Mapping[model.Plot, Sequence[int]]

@@ -17,6 +17,7 @@ from ipttctl.show.rule import Rule
 from ipttctl.show.story_plots import PlotForms, Rules, StepForm
 from ipttctl.show.story_words import (
     Part,
+    Peers,
     StorySources,
     call_words,
     came_in,
@@ -39,8 +40,10 @@ from ipttctl.show.story_words import (
     packet_at,
     protocol_name,
     rule_label,
+    sent_words,
     since_words,
     table_label,
+    untold_peers,
     verdict_words,
     way_words,
 )
@@ -118,9 +121,9 @@ class StoryText:
             self._add(found, story, begin, "")
         return list(map(Escaped, found))
 
-    def _block(self, plot: Plot, rules: Rules) -> _Block:
-        """The lines of a plot that is new, or whose rules are known otherwise by now."""
-        lines = _PlotText(plot, rules, self._sources, verbose=self._verbose).lines()
+    def _block(self, plot: Plot, rules: Rules, peers: Peers) -> _Block:
+        """The lines of a plot that is new, or whose rules or peers are known otherwise by now."""
+        lines = _PlotText(plot, rules, peers, self._sources, verbose=self._verbose).lines()
         column = _column(lines)
         return _Block(column, [self._fixed(line, column) for line in lines])
 
@@ -199,8 +202,10 @@ def _wrapped(first: str, text: str, rest: str, width: int) -> Iterator[str]:
 class _PlotText(StepForm[Iterator[_Line]]):
     """Makes the lines of a plot."""
 
-    def __init__(self, plot: Plot, rules: Rules, sources: StorySources, *, verbose: bool) -> None:
-        super().__init__(plot, rules, sources)
+    def __init__(
+        self, plot: Plot, rules: Rules, peers: Peers, sources: StorySources, *, verbose: bool
+    ) -> None:
+        super().__init__(plot, rules, untold_peers(plot, peers), sources)
         self._verbose = verbose
         self._cookie = plot.record(0).netns_cookie
         self._accepted: list[model.Consultation] = []
@@ -216,7 +221,7 @@ class _PlotText(StepForm[Iterator[_Line]]):
         yield lambda story: packet_at(story, 0)
         sources = self.sources
         if came_in(self.plot) and self.plot.record(0).kind != Kind.JOURNEY_COPY:
-            yield f"  {in_words(self.plot.record(0))}"
+            yield f"  {in_words(self.plot.record(0), self.peers.get(0))}"
         else:
             # where a copy comes from is said already: it stands in its original's story
             yield lambda story: "" if story.copy_of else f"  {origin_words(story, sources)}"
@@ -367,12 +372,13 @@ class _PlotText(StepForm[Iterator[_Line]]):
     def device(self, step: model.DeviceStep) -> Iterator[_Line]:
         plot = self.plot
         record = plot.record(step.at)
+        peer = self.peers.get(step.at)
         is_end = plot.end.kind in {EndKind.LEFT, EndKind.OPEN} and step.at == plot.end.device
         if (step.at and not (step.sent and is_end)) or self._verbose:
             if step.sent:
-                yield _Line("device", (f"sent by {word(record.out_name) or 'a device'}",))
+                yield _Line("device", (f"sent by {sent_words(record, peer)}",))
             elif step.at:
-                parts: list[Part] = [f"in by {word(record.in_name) or 'a device'}"]
+                parts: list[Part] = [in_words(record, peer)]
                 if step.crossed:
                     parts += [", namespace ", partial(_namespace, self.sources, step.at)]
                 yield _Line("device", tuple(parts))
@@ -399,7 +405,7 @@ class _PlotText(StepForm[Iterator[_Line]]):
         rule = self.rules.get(end.blame) if end.blame is not None else None
         paint = _RED if end.kind.is_drop else _COLOURS.get(end.kind, _YELLOW)
         since = since_words(plot)
-        parts: list[Part] = [end_words(plot, rule, self.sources)]
+        parts: list[Part] = [end_words(plot, rule, self.sources, self.peers)]
         if len(plot.occurrences) > 1:
             at = end.at
             parts.append(lambda story: f", {elapsed(story.times[at] - story.times[0])} {since}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 from ipttctl.escape import escape, word
@@ -17,6 +18,7 @@ from ipttctl.show.rule import Rule, RulesOf
 from ipttctl.show.story_reasons import drop_words
 from ipttctl.stories.model import (
     Consultation,
+    DeviceStep,
     EndKind,
     FunctionCall,
     PacketChange,
@@ -28,6 +30,7 @@ from ipttctl.stories.model import (
 from ipttctl.stories.occurrences import Headers, freed
 from ipttctl.stories.steps import OF_HOOKS, OF_NFT, OF_RULES
 from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.peers import Device, Peer
 from ipttctl.system.who import Participant, Receiver, Sending
 from ipttproto import Conntrack, EventFlag, InetHook, Kind, Verdict
 
@@ -40,6 +43,12 @@ SenderOf: TypeAlias = Callable[[Sending], Participant | None]
 SocketOf: TypeAlias = Callable[[int, int, int | None], Receiver | None]
 """Gives the socket of an inode number at a time, with a uid, and who holds it; None: not known."""
 
+PeerOf: TypeAlias = Callable[[Device, int], Peer | None]
+"""Gives the other end of a veth device at a time; None: there is none, or it is not known."""
+
+Peers: TypeAlias = Mapping[int, Peer]
+"""The other ends of devices, by the index of the event that names the device."""
+
 ReasonOf: TypeAlias = Callable[[int], str | None]
 """Gives the name of a drop reason of the kernel, such as ``NO_SOCKET``; None: not known."""
 
@@ -50,7 +59,7 @@ class StorySources:
 
     ``rules`` gives the rules of events, ``names`` those of network namespaces, ``sender`` the
     process that sent a packet, ``socket`` those that hold a socket, ``reason`` the name of a drop
-    reason.
+    reason, ``peer`` the other end of a veth device.
     """
 
     rules: RulesOf | None = None
@@ -58,6 +67,7 @@ class StorySources:
     sender: SenderOf | None = None
     socket: SocketOf | None = None
     reason: ReasonOf | None = None
+    peer: PeerOf | None = None
 
 
 _FIRST_SEEN: Final[Mapping[int, str]] = {
@@ -146,6 +156,39 @@ def came_in(plot: Plot) -> bool:
         return record.kind == Kind.JOURNEY_RECEIVED
     outward = {"output", "postrouting", "out", "egress"}
     return bool(record.in_name) and describe.hook(record).lower() not in outward
+
+
+def device_of(record: EventRecord) -> Device:
+    """The device that an event is about: the one that sends the packet, or that it came in by."""
+    index, name = record.in_ifindex, record.in_name
+    if record.kind == Kind.JOURNEY_SENT:
+        index, name = record.out_ifindex, record.out_name
+    return Device(record.netns_cookie, record.netns, index, name.rstrip(b"\0"))
+
+
+def device_ats(plot: Plot) -> Iterator[int]:
+    """The events that name a device which sent the packet, or by which it came in."""
+    if came_in(plot):
+        yield 0
+    yield from (step.at for step in plot.steps if isinstance(step, DeviceStep) and step.at)
+
+
+def untold_peers(plot: Plot, peers: Peers) -> Peers:
+    """The other ends but for those that the device before or after names anyway."""
+    told = set()
+    for sent, received in pairwise(one for one in plot.steps if isinstance(one, DeviceStep)):
+        if not sent.sent or received.sent:
+            continue
+        for at, other in ((sent.at, received.at), (received.at, sent.at)):
+            # the first event's device has no line if it sent the packet
+            if at in peers and other and peers[at].is_of(device_of(plot.record(other))):
+                told.add(at)
+    return {at: peer for at, peer in peers.items() if at not in told}
+
+
+def _with_peer(name: bytes, peer: Peer | None) -> str:
+    """``veth3a1 (peer of eth0, namespace web)``."""
+    return f"{word(name) or 'a device'}{f' ({peer})' if peer else ''}"
 
 
 def elapsed(nanoseconds: int) -> str:
@@ -345,15 +388,15 @@ def blame_words(plot: Plot, at: int, rule: Rule | None) -> str:
     return f"{text} ({owner})" if owner else text
 
 
-def place_words(plot: Plot) -> str:
+def place_words(plot: Plot, peers: Peers) -> str:
     """The last place where the packet was seen: ``after POSTROUTING``, ``sent by eth0``."""
     end = plot.end
     steps = [at for at in (end.device, end.socket, end.place) if at is not None]
     if not steps:
         return ""
-    record = plot.record(max(steps))
+    record = plot.record(at := max(steps))
     if record.kind == Kind.JOURNEY_SENT:
-        return f"with {word(record.out_name) or 'a device'}, which sends it"
+        return f"with {sent_words(record, peers.get(at))}, which sends it"
     if record.kind == Kind.JOURNEY_RECEIVED:
         return f"after it came in by {word(record.in_name) or 'a device'}"
     if record.kind == Kind.JOURNEY_SOCKET:
@@ -361,8 +404,11 @@ def place_words(plot: Plot) -> str:
     return f"after {hook_label(record)}"
 
 
-def end_words(plot: Plot, rule: Rule | None, sources: StorySources) -> Part:
-    """The answer of stories. ``rule`` is the one to blame, if one is."""
+def end_words(plot: Plot, rule: Rule | None, sources: StorySources, peers: Peers) -> Part:
+    """The answer of stories. ``rule`` is the one to blame, if one is.
+
+    ``peers`` are the other ends that are told.
+    """
     end = plot.end
     if end.kind.is_drop:
         return _drop_words(plot, rule, sources)
@@ -370,9 +416,9 @@ def end_words(plot: Plot, rule: Rule | None, sources: StorySources) -> Part:
         socket = end.socket
         return lambda story: f"delivered to {socket_words(story, socket, sources)}"
     if end.kind is EndKind.LEFT and end.device is not None:
-        device = plot.record(end.device)
-        return lambda story: _left_words(story, device)
-    where = place_words(plot)
+        words = f"left by {sent_words(plot.record(end.device), peers.get(end.device))}"
+        return lambda story: f"{words}{_left_words(story)}"
+    where = place_words(plot, peers)
     if end.kind is EndKind.CONSUMED and len(plot.branches) == len(plot.folded):
         where, at = f" {where}" if where else "", end.at
         return lambda story: f"used up by the kernel ({protocol_name(story.headers[at])}){where}"
@@ -434,11 +480,12 @@ def _drop_words(plot: Plot, rule: Rule | None, sources: StorySources) -> Part:
     return f"dropped{'' if behind is None else f' in queue {behind}'}: {words}"
 
 
-def _left_words(story: Story, device: EventRecord) -> str:
+def _left_words(story: Story) -> str:
+    """The addresses with which a packet left, as far as they are worth telling."""
     source, destination = ends_at(story, story.end.at)
     as_whom = f" as {source}" if source != "?" else ""
     to_whom = "" if destination == ends_at(story, 0)[1] else f" to {destination}"
-    return f"left by {word(device.out_name) or 'a device'}{as_whom}{to_whom}"
+    return f"{as_whom}{to_whom}"
 
 
 def queue_of(plot: Plot) -> int | None:
@@ -476,9 +523,14 @@ def socket_words(story: Story, at: int, sources: StorySources) -> str:
     return f"socket {named.number} (uid {story.plot.record(at).verdict_data})"
 
 
-def in_words(record: EventRecord) -> str:
-    """``in by eth0``."""
-    return f"in by {word(record.in_name) or 'a device'}"
+def in_words(record: EventRecord, peer: Peer | None = None) -> str:
+    """``in by eth0``; ``in by veth3a1 (peer of eth0, namespace web)``."""
+    return f"in by {_with_peer(record.in_name, peer)}"
+
+
+def sent_words(record: EventRecord, peer: Peer | None = None) -> str:
+    """The device that sends a packet: ``eth0``, ``veth3a1 (peer of eth0, namespace web)``."""
+    return _with_peer(record.out_name, peer)
 
 
 def origin_words(story: Story, sources: StorySources) -> str:

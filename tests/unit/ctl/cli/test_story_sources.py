@@ -13,6 +13,7 @@ from ipttctl.show.rule import Rule
 from ipttctl.show.story_words import sender_of, socket_of
 from ipttctl.stories.assemble import StoryAssembler
 from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.peers import Device, Peers
 from ipttctl.system.who import Sending, Who
 from ipttproto import EventFlag, Kind
 from tests.unit.ctl.stories.packets import Traveller, joined
@@ -44,6 +45,16 @@ class _Rules:
     def of(self, records: Sequence[EventRecord]) -> Sequence[Rule | None]:
         self.asked += [(record.chain, record.rulenum) for record in records]
         return [None] * len(records)
+
+
+class _Peers:
+    """A look at devices, of which none is there for long."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Device, int]] = []
+
+    def of(self, device: Device, moment: int) -> None:
+        self.asked.append((device, moment))
 
 
 def names(who: _Who) -> StoryNames:
@@ -107,3 +118,22 @@ def test_rules_are_looked_up_when_their_first_event_comes() -> None:
     packet.nft(Kind.CHAIN_RULE, "input", 2, ruleset=9)
     sources.learn(joined(packet.events))
     assert rules.asked[2:] == [(b"input", 2)]
+
+
+def test_devices_are_looked_up_when_their_first_event_comes() -> None:
+    peers = _Peers()
+    sources = StoryNames(cast(Who, _Who()), NamespaceNames([]), None, cast(Peers, peers))
+    packet = Traveller(netns_cookie=5, netns=4026531841)
+    packet.received("veth0")
+    packet.received("veth0")
+    packet.sent("veth1", out_ifindex=3, in_ifindex=0, in_name=b"")
+    sources.learn(joined(packet.events))
+    first, _, third = (one["time"] for one in packet.events)
+    asked = {(device, moment) for device, moment in peers.asked if device.ifindex}
+    assert asked == {
+        (Device(5, 4026531841, 2, b"veth0"), first),
+        (Device(5, 4026531841, 3, b"veth1"), third),
+    }
+    peers.asked.clear()
+    sources.learn(joined(packet.events))
+    assert not peers.asked

@@ -19,6 +19,7 @@ from ipttctl.show.story_summary import StorySummary
 from ipttctl.show.story_words import StorySources
 from ipttctl.stories.model import EndKind, PacketField, Story
 from ipttctl.system.containers import Container
+from ipttctl.system.peers import Peer
 from ipttctl.system.processes import Process
 from ipttctl.system.who import Participant, Receiver
 from ipttproto import Conntrack, EventFlag, Kind, Verdict
@@ -70,10 +71,12 @@ CURL = Participant(Process(812, 0, "curl", 1000, "/a"), "a.service", user="alice
 NGINX = Participant(
     Process(31, 0, "nginx", 0, ""), container=Container("cri-o", "ab", "app", "web-0", "prod", "u")
 )
+PEER = Peer(b"eth\xff", 2, 4026532300, 8, None, elsewhere=True)
 SOURCES = StorySources(
     rules=lambda records: [Rule("tcp dport 1 reject", "", "nft", "me", "mine") for _ in records],
     reason=lambda _: "NO_SOCKET",
     sender=lambda *_: CURL,
+    peer=lambda device, _: PEER if device.name.startswith(b"gre") else None,
     socket=lambda inode, _, uid: Receiver(inode, uid, (CURL, NGINX), 2, True),
 )
 
@@ -179,6 +182,30 @@ def test_any_story_has_the_schema(
         for line in StoryJson(sources).lines(stories):
             assert line.isascii()
             schema.validate(json.loads(line))
+
+
+def test_peers_stand_beside_their_devices() -> None:
+    packet = Traveller(pf=2, hook=FORWARD, in_name=b"gre0", in_ifindex=3)
+    packet.function("f", 1)
+    packet.leave()
+    packet.sent("eth0")
+    packet.sent("gre1")
+    packet.freed()
+    one = story_object(one_story(packet), SOURCES)
+    peer = {
+        "device": r"eth\xff",
+        "ifindex": 2,
+        "netns": 4026532300,
+        "netns_cookie": 8,
+        "netns_name": None,
+    }
+    assert one["in_peer"] == peer
+    devices = [(s["device"], s["peer"]) for s in one["steps"] if s["step"] == "sent"]
+    assert devices == [("eth0", None), ("gre1", peer)]
+    assert (one["end"]["device"], one["end"]["peer"]) == ("gre1", peer)
+    assert one["end"]["text"].startswith(r"left by gre1 (peer of eth\xff, namespace 4026532300)")
+    without = story_object(one_story(packet))
+    assert (without["in_peer"], without["end"]["peer"]) == (None, None)
 
 
 def test_values() -> None:

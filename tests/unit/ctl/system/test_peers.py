@@ -34,18 +34,22 @@ class Place:
         self.far = far
 
     def ip(self, where: Namespace, command: str) -> None:
+        """Run `ip` in a namespace."""
         with netns.entered(where.fileno()):
             fds = [self.near.fileno(), self.far.fileno()]
             subprocess.run(["ip", *command.split()], check=True, pass_fds=fds)
 
     def device(self, index: int, name: str, where: Namespace | None = None) -> Device:
+        """A device, of near if not said otherwise."""
         inside = (where or self.near).identity
         return Device(inside.cookie, inside.inode, index, name.encode())
 
     def peers(self) -> Peers:
+        """Peers that know these names."""
         return Peers(NamespaceNames([self.directory]), [self.directory])
 
     def far_end(self, name: str = "eth0") -> Peer:
+        """The peer of here."""
         inside = self.far.identity
         return Peer(name.encode(), FAR, inside.inode, inside.cookie, "far", elsewhere=True)
 
@@ -148,14 +152,14 @@ def test_no_namespace_is_kept(place: Place) -> None:
     """The far one goes with its last descriptor, and its device with it."""
     peers = place.peers()
     device, moment = place.device(HERE, "here"), now()
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     assert peers.of(device, moment) == place.far_end()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     (place.directory / "far").unlink()
     place.far.close()
     with netns.entered(place.near.fileno()):
         until = time.monotonic() + 60
-        while "here" in subprocess.run(["ip", "link"], capture_output=True, text=True).stdout:
+        while b"here" in subprocess.run(["ip", "link"], check=True, capture_output=True).stdout:
             assert time.monotonic() < until
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -204,10 +204,10 @@ def test_looks_take_a_part_of_the_time(
     looks = []
     inside = netns.within
 
-    def slow(namespace: int, call: object) -> object:
+    def slow(namespace: int, call: Callable[[], object]) -> object:
         looks.append(namespace)
         clock.ahead += S
-        return inside(namespace, call)  # type: ignore[arg-type]
+        return inside(namespace, call)
 
     peers = place.peers()
     here, blue = place.device(HERE, "here"), place.device(BLUE, "blue")

@@ -223,7 +223,11 @@ def _known_function(step: tuple[Any, ...], expected: tuple[Any, ...]) -> tuple[A
     kind, function = SAME.index("kind"), SAME.index("chain")
     if step[kind] != Kind.JOURNEY_DROPPED or step[function]:
         return step
-    return (*step[:function], expected[function], *step[function + 1 :])
+    module = SAME.index("table")
+    return tuple(
+        expected[place] if place in {module, function} else value
+        for place, value in enumerate(step)
+    )
 
 
 @dataclass

@@ -31,6 +31,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.limits import Limits
 from ipttctl.link.model import ProgramSet
 from ipttctl.stories.model import EndKind, Story
+from ipttctl.system import netns
 from ipttproto import Kind, Slot
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
@@ -531,6 +532,28 @@ def test_stories_in_json_have_the_schema(three: Network) -> None:
     assert (taken["inode"] > 0, taken["uid"], taken["holders_complete"]) == (True, 0, True)
     assert [one["pid"] for one in taken["holders"]] == [receiver.pid]
     assert ends["delivered"]["headers"]["destination"] == "10.77.2.2"
+
+
+def test_a_veth_device_is_told_with_its_peer(three: Network) -> None:
+    """Of a packet that is first seen at the router, as if it came from elsewhere."""
+    schema = Draft202012Validator(json.loads(SCHEMA.read_text()))
+    expected = ("udp port 11", "--netns", three.router.name)
+    with running("trace", "-c", "1", *expected) as trace:
+        trace.wait_for_text("tracing: links")
+        three.left.call(send, "10.77.2.2", 11)
+        assert trace.process.wait(COMMAND_TIMEOUT) == 0
+    told_now = " ".join(trace.out().split())
+    assert f"in by r1 (peer of eth0, namespace {three.left.name})" in told_now
+    with running("trace", "-c", "1", "-o", "json", *expected) as trace:
+        trace.wait_for_text("tracing: links")
+        three.left.call(send, "10.77.2.2", 11)
+        assert trace.process.wait(COMMAND_TIMEOUT) == 0
+    _, one = [json.loads(line) for line in trace.out().splitlines()]
+    schema.validate(one)
+    left = netns.resolve(three.left.name)
+    assert one["in_device"] == "r1"
+    assert (one["in_peer"]["device"], one["in_peer"]["netns_name"]) == ("eth0", three.left.name)
+    assert (one["in_peer"]["netns"], one["in_peer"]["netns_cookie"]) == (left.inode, left.cookie)
 
 
 def test_nothing_is_left_of_a_killed_owner(

@@ -50,8 +50,10 @@ def end_of(
         return end(kind, verdict if dropped is None else max(dropped, verdict), blame)
     kept = _keeping(records, step, handed_on) if in_hook else None
     merging = _last(records, {Kind.JOURNEY_JOINED})
-    merged = merging is not None and merging > step
-    joined = merged or _is_put_together(records, step, kept)
+    if merging is not None and merging < step:
+        # GRO refused it, and it went on
+        merging = None
+    joined = merging is not None or _is_put_together(records, step, kept)
     within = dropped is not None and _goes_with_another(records[dropped], is_part=joined)
     if dropped is not None and not within:
         return end(EndKind.KERNEL, dropped)
@@ -66,7 +68,7 @@ def end_of(
             kind = EndKind.JOINED
         elif step >= 0 and records[step].kind == Kind.JOURNEY_SENT:
             kind = EndKind.LEFT
-        at = merging if merged and merging is not None else used
+        at = used if merging is None else merging
         return end(kind, at, kept if kind is EndKind.KEPT else None)
     kind, lost = EndKind.OPEN, _last(records, {Kind.JOURNEY_LOST})
     if lost is not None:

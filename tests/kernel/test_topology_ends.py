@@ -32,6 +32,7 @@ from tests.kernel.support.topologies import (
     nft,
     nft_counts,
     send,
+    statistic,
     text,
     watching,
 )
@@ -79,11 +80,6 @@ def send_raw(source: str, address: str) -> None:
         length = 20 + len(datagram)
         header = struct.pack("!BBHHHBBH", 0x45, 0, length, 7, 0, 64, socket.IPPROTO_UDP, 0)
         sender.sendto(header + addresses + datagram, (address, 0))
-
-
-def statistic(where: Namespace, name: str) -> int:
-    """A counter of the kernel's network in a namespace."""
-    return int(where.run("nstat", "-asz", name).splitlines()[1].split()[1])
 
 
 # --- routing --------------------------------------------------------------------------------------

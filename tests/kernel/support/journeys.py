@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ipttctl.bpf.drop_reasons import DropReasons
 from ipttctl.bpf.filters import compile_filter
-from ipttctl.bpf.programs import Program
 from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.families import NfFamily, hook_name
 from ipttctl.hooks.chain import ChainHook
@@ -22,9 +21,8 @@ from ipttctl.link.model import Link, ProgramSet
 from ipttctl.stories.assemble import StoryAssembler
 from ipttctl.stories.model import DeviceStep, Passage, SocketStep, Story, TunnelStep
 from ipttproto import Slot
+from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-
-MakeProgram = Callable[..., Program]
 
 
 class Journey:

@@ -17,7 +17,8 @@ from ipttctl.show.story_text import StoryText
 from ipttctl.show.story_words import StorySources
 from ipttctl.stories.model import DeviceStep, Story
 from ipttctl.system.netns import socket_in
-from tests.kernel.support.journeys import MakeProgram, following
+from tests.kernel.conftest import MakeProgram
+from tests.kernel.support.journeys import following
 from tests.kernel.support.kernel import kernel_version, run, settled
 from tests.kernel.support.network import Namespace
 from tests.kernel.support.taps import Sight, Taps, taps
@@ -193,6 +194,11 @@ def nft_counts(where: Namespace, chain: str) -> list[int]:
     rules = [one["rule"] for one in listing if "rule" in one and one["rule"]["chain"] == chain]
     counters = ([part for part in rule["expr"] if "counter" in part] for rule in rules)
     return [parts[0]["counter"]["packets"] for parts in counters if parts]
+
+
+def statistic(where: Namespace, name: str) -> int:
+    """A counter of the kernel's network in a namespace."""
+    return int(where.run("nstat", "-asz", name).splitlines()[1].split()[1])
 
 
 def set_up(device: str, *addresses: str) -> list[str]:

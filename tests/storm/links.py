@@ -59,7 +59,7 @@ _CHAIN: Final = 0.2
 _SPINE: Final = 0.2
 _JOURNEY: Final = 0.1
 #: how often a link is put on a journey, if there is one that it can be on
-_ON_A_JOURNEY: Final = 0.4
+_ON_A_JOURNEY: Final = 0.8
 #: how often somebody tries at once to make one of these persistent
 _KEPT_IN_VAIN: Final = 0.3
 _SPINES = ("spine", "spine:inet4", "spine:inet/output", "spine:netdev", "spine:inet6/input")
@@ -257,8 +257,9 @@ class Links:
         """A journey to be on: of this controller, or of anybody."""
         if self._decide.random() >= _ON_A_JOURNEY:
             return None
-        all_of_them = self._links if self._decide.random() < 0.7 else all_links(self._controller)
-        journeys = [link.id for link in all_of_them if isinstance(link.hook, JourneyHook)]
+        journeys: list[int] = []
+        for links in (self._links, all_links(self._controller)):
+            journeys = journeys or [one.id for one in links if isinstance(one.hook, JourneyHook)]
         return self._decide.choice(journeys) if journeys else None
 
     def _attach_one(self) -> None:

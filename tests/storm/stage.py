@@ -34,7 +34,7 @@ WANTED = frozenset({
     "observer-comes", "observer-goes", "observer-killed", "overrun", "namespace-made",
     "namespace-gone", "hook-gone", "restore-4", "restore-6", "tables-unloaded-4",
     "tables-unloaded-6", "target-unloaded", "unload-refused", "reload", "upgrade", "round",
-    "traffic", "attach-journey", "join", "release-refused", "journey-end", "journey-outlives",
+    "traffic", "attach-journey", "release-refused", "journey-end", "journey-outlives",
     "follow-copied", "follow-dropped", "follow-used-up", "follow-at-socket", "follow-part",
     "follow-crossing",
 })  # fmt: skip  # pairs together

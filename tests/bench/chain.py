@@ -21,7 +21,7 @@ from ipttctl.bpf.filters import compile_filter
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
-from ipttproto import Slot, Walk
+from ipttproto import Slot
 from tests.bench.measuring import (
     NO_LINK,
     ROUNDS,
@@ -31,10 +31,11 @@ from tests.bench.measuring import (
     report,
     returning,
     sender,
+    stage,
     with_all_programs,
 )
 from tests.kernel.support.kernel import run
-from tests.kernel.support.network import enter_namespace, namespace
+from tests.kernel.support.network import enter_namespace
 
 SIZES = (1, 21, 20_000)
 #: from which on fewer datagrams are sent
@@ -79,13 +80,7 @@ def ruleset(rules: int) -> str:
 
 def main() -> int:
     """Measure and print a table for each size of the chain."""
-    with (
-        namespace("bench") as place,
-        namespace("other") as other,
-        Controller() as controller,
-        ExitStack() as keep,
-    ):
-        controller.end_verification(Walk.VERIFIED)
+    with stage() as (place, other, controller, keep):
         wanted = settings(controller, keep, other.path)
         enter_namespace(place.path)
         to = sender(keep)
@@ -94,7 +89,6 @@ def main() -> int:
             packets, rounds = (6000, ROUNDS) if rules < MANY else (20, 4)
             results = measured(wanted, to, packets, rounds)
             report(f"{rules} rules, {packets} datagrams", "passage", results)
-    run("rmmod", "ipttrace")
     return 0
 
 

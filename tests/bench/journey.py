@@ -36,10 +36,10 @@ from ipttctl.hooks.journey import JourneyHook
 from ipttctl.hooks.spine import SpineHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
-from ipttproto import Slot, Walk
-from tests.bench.measuring import ROUNDS, Sender, Setting, returning, send
+from ipttproto import Slot
+from tests.bench.measuring import ROUNDS, Sender, Setting, returning, send, stage
 from tests.kernel.support.kernel import run, wait_for_no_redirection
-from tests.kernel.support.network import Namespace, enter_namespace, ip_batch, namespace
+from tests.kernel.support.network import Namespace, enter_namespace, ip_batch
 from tests.kernel.support.observing import observing
 from tests.storm.memory import Memory
 
@@ -130,7 +130,7 @@ def _stacked() -> list[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What packets meet meanwhile."""
+    """The links that packets meet meanwhile."""
 
     controller: Controller
     no: int
@@ -293,13 +293,7 @@ def memory(controller: Controller, program: int) -> None:
 
 def main() -> int:
     """Measure and print the tables."""
-    with (
-        namespace("bench") as place,
-        namespace("other") as other,
-        Controller() as controller,
-        ExitStack() as keep,
-    ):
-        controller.end_verification(Walk.VERIFIED)
+    with stage() as (place, other, controller, keep):
         settings = Settings(controller, returning(0, keep), returning(1, keep), other.path)
         enter_namespace(place.path)
         to = ways(keep, place)
@@ -307,7 +301,6 @@ def main() -> int:
         steps(settings, to)
         hooks(settings, to["device"])
         memory(controller, settings.no)
-    run("rmmod", "ipttrace")
     return 0
 
 

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ipttctl.bpf.programs import Program
 from ipttctl.bpf.syscalls import ProgramType
@@ -17,8 +17,10 @@ from ipttctl.hooks.hook import Hook
 from ipttctl.link.controller import Controller
 from ipttctl.link.limits import Limits
 from ipttctl.link.model import ProgramSet
+from ipttproto import Walk
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import wait_for_no_redirection
+from tests.kernel.support.kernel import run, wait_for_no_redirection
+from tests.kernel.support.network import Namespace, namespace
 from tests.kernel.support.observing import observing
 
 ROUNDS: Final = 6
@@ -40,6 +42,29 @@ class Sender(Protocol):
 
     def send(self, data: bytes, /) -> object:
         """Send a message."""
+
+
+class Stage(NamedTuple):
+    """Two namespaces, and a controller that trusts the walks; ``keep`` ends before it."""
+
+    place: Namespace
+    other: Namespace
+    controller: Controller
+    keep: ExitStack
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """The stage of a bench; afterwards the module is unloaded."""
+    with (
+        namespace("bench") as place,
+        namespace("other") as other,
+        Controller() as controller,
+        ExitStack() as keep,
+    ):
+        controller.end_verification(Walk.VERIFIED)
+        yield Stage(place, other, controller, keep)
+    run("rmmod", "ipttrace")
 
 
 def returning(value: int, keep: ExitStack, kind: ProgramType = ProgramType.KPROBE) -> int:

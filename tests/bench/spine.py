@@ -22,7 +22,7 @@ from ipttctl.bpf.filters import compile_filter
 from ipttctl.hooks.spine import SpineHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import ProgramSet
-from ipttproto import Slot, Walk
+from ipttproto import Slot
 from tests.bench.measuring import (
     NO_LINK,
     Setting,
@@ -31,10 +31,11 @@ from tests.bench.measuring import (
     report,
     returning,
     sender,
+    stage,
     with_all_programs,
 )
 from tests.kernel.support.kernel import run
-from tests.kernel.support.network import enter_namespace, namespace
+from tests.kernel.support.network import enter_namespace
 
 FUNCTIONS = (1, 2, 11)
 PACKETS = 6000
@@ -72,13 +73,7 @@ def ruleset(functions: int) -> str:
 
 def main() -> int:
     """Measure and print a table for each number of functions."""
-    with (
-        namespace("bench") as place,
-        namespace("other") as other,
-        Controller() as controller,
-        ExitStack() as keep,
-    ):
-        controller.end_verification(Walk.VERIFIED)
+    with stage() as (place, other, controller, keep):
         wanted = settings(controller, keep, other.path)
         enter_namespace(place.path)
         to = sender(keep)
@@ -86,7 +81,6 @@ def main() -> int:
             run("nft", "-f", "-", text=ruleset(functions))
             results = measured(wanted, to, PACKETS)
             report(f"{functions} functions, {PACKETS} datagrams", "datagram", results)
-    run("rmmod", "ipttrace")
     return 0
 
 

@@ -677,7 +677,7 @@ def test_a_fragment_that_is_missing(net: Network, here: Here) -> None:
 
 
 def test_segments(net: Network, watch: Watch) -> None:
-    """What is too big for a device is cut where it is sent: each segment is a part."""
+    """A packet too big for a device is cut where it is sent: each segment is a part."""
     net.left.run("ethtool", "-K", "eth0", "tso", "off", "gso", "off")
     with ExitStack() as stack:
         stack.callback(net.left.run, "ethtool", "-K", "eth0", "tso", "on", "gso", "on")

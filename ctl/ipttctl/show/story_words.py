@@ -457,7 +457,7 @@ def _other_words(plot: Plot, where: str) -> str:
 
 
 def _parts(plot: Plot) -> str:
-    """What a packet was that became a part of another one, in words for several."""
+    """The kind of packet that became a part of another one, as a plural."""
     # what is not freed by itself hangs on another packet, for whatever reason
     fragment = plot.record(plot.end.at).kind == Kind.JOURNEY_FREED
     fragment |= any(one.cut & _FRAGMENT for one in plot.occurrences)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What devices of network namespaces send and receive, as tcpdump sees it: by packet sockets."""
+"""Packets at the devices of network namespaces, seen by packet sockets as tcpdump does it."""
 
 from __future__ import annotations
 

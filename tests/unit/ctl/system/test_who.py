@@ -128,7 +128,7 @@ def test_values_of_receivers() -> None:
 
 
 def sending(process: Process, **changes: Any) -> Sending:
-    """What an event says of a process."""
+    """The members of an event that say which process sent the packet."""
     made = Sending(process.start + 7, 0, process.pid, process.uid, process.comm.encode())
     return made._replace(**changes)
 

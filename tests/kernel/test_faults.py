@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -109,14 +109,18 @@ def _unanswered(error: Exception | None) -> bool:
     return isinstance(error, KernelError) and error.errno == errno.ENOBUFS
 
 
-def test_attach(controller: Controller, programs: ProgramSet, hook: Hook) -> None:
+def _made_or_not(
+    controller: Controller, make: Callable[[], Link], undone: Callable[[], object]
+) -> Iterator[Sequence[Link]]:
+    """Make a link, each allocation failing once: it is there, or the request was refused.
+
+    Yields the links that this made. ``undone`` is called when they are gone again.
+    """
+    others = {link.id for link in controller.links()}
     failed = 0
-
-    def attach() -> Link:
-        return controller.attach(hook, programs, name="web", labels=LABELS, reason="why")
-
-    for trial in each_allocation(attach, IpttctlError):
-        links = controller.links()
+    for trial in each_allocation(make, IpttctlError):
+        links = [link for link in controller.links() if link.id not in others]
+        yield links
         if trial.error is None:
             assert links == [trial.result]
         elif not _unanswered(trial.error):
@@ -124,27 +128,28 @@ def test_attach(controller: Controller, programs: ProgramSet, hook: Hook) -> Non
         failed += trial.error is not None
         for link in links:
             controller.detach(link.id)
-        wait_for_no_redirection()
-    print(f"attach: {trial.number - 1} allocations, {failed} requests refused")
+        undone()
+    print(f"{trial.number - 1} allocations, {failed} requests refused")
     assert failed > MINIMUM
+
+
+def test_attach(controller: Controller, programs: ProgramSet, hook: Hook) -> None:
+    def attach() -> Link:
+        return controller.attach(hook, programs, name="web", labels=LABELS, reason="why")
+
+    for _ in _made_or_not(controller, attach, wait_for_no_redirection):
+        pass
 
 
 def test_attach_beside_another(controller: Controller, programs: ProgramSet, hook: Hook) -> None:
     other = controller.attach(hook, programs)
     watched = redirected_functions()
-    failed = 0
-    for trial in each_allocation(lambda: controller.attach(hook, programs), IpttctlError):
-        links = [link for link in controller.links() if link.id != other.id]
-        if trial.error is None:
-            assert links == [trial.result]
-        elif not _unanswered(trial.error):
-            assert links == [], trial
-        failed += trial.error is not None
-        for link in links:
-            controller.detach(link.id)
+
+    def unchanged() -> None:
         assert redirected_functions() == watched
-    print(f"second attach: {trial.number - 1} allocations, {failed} requests refused")
-    assert failed > MINIMUM
+
+    for _ in _made_or_not(controller, lambda: controller.attach(hook, programs), unchanged):
+        pass
     controller.detach(other.id)
 
 
@@ -373,7 +378,7 @@ def test_attach_a_journey(controller: Controller, make_program: MakeProgram) -> 
         wait_for_no_redirection()
         failed += trial.error is not None
     print(f"attach a journey: {trial.number - 1} allocations, {failed} requests refused")
-    # a table, seven functions, three tracepoints
+    # a table, the functions of journey_steps.h, three tracepoints
     assert failed > 2 * MINIMUM
     _nothing_watched()
 
@@ -383,24 +388,15 @@ def test_join_a_journey(
 ) -> None:
     """A link is on the journey, or is not there."""
     watched = redirected_functions()
-    failed = 0
 
     def join() -> Link:
         return controller.attach(place_hook, programs, journey=journey.id)
 
-    for trial in each_allocation(join, IpttctlError):
-        links = [link for link in controller.links() if link.id != journey.id]
-        assert [link.journey for link in links] == [journey.id] * len(links)
-        if trial.error is None:
-            assert links == [trial.result]
-        elif not _unanswered(trial.error):
-            assert links == [], trial
-        failed += trial.error is not None
-        for link in links:
-            controller.detach(link.id)
+    def unwatched() -> None:
         wait_for(lambda: redirected_functions() == watched, what="only the journey's functions")
-    print(f"join: {trial.number - 1} allocations, {failed} requests refused")
-    assert failed > MINIMUM
+
+    for links in _made_or_not(controller, join, unwatched):
+        assert [link.journey for link in links] == [journey.id] * len(links)
 
 
 def test_end_a_journey_under_its_link(

@@ -11,6 +11,7 @@
 #include "arming.h"
 #include "followed.h"
 #include "journey.h"
+#include "journey_run.h"
 #include "journey_steps.h"
 #include "link.h"
 #include "message.h"
@@ -141,7 +142,7 @@ static struct ipttrace_sets *journey_prepare(gfp_t gfp)
 static struct ipttrace_sets *journey_publish(struct ipttrace_sets *prepared,
 					     const struct list_head *changing)
 {
-	return ipttrace_steps_publish(prepared);
+	return ipttrace_journeys_publish(prepared);
 }
 
 static int journey_attach(struct ipttrace_link *link,
@@ -173,7 +174,7 @@ static int journey_attach(struct ipttrace_link *link,
 	}
 	journeys |= BIT(place->bit);
 	link->place = place;
-	sets = ipttrace_steps_publish(sets);
+	sets = ipttrace_journeys_publish(sets);
 	synchronize_rcu();
 	kfree(sets);
 	return 0;
@@ -204,7 +205,7 @@ static struct ipttrace_sets *journey_detach(const struct list_head *leaving)
 	ipttrace_answers_leave(leaving_journeys);
 	leave_journeys(leaving);
 	leave_journeys(&ipttrace_links);
-	return ipttrace_steps_publish(
+	return ipttrace_journeys_publish(
 		journey_prepare(GFP_KERNEL | __GFP_NOFAIL));
 }
 

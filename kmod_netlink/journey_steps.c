@@ -16,41 +16,20 @@
 #include <net/sock.h>
 
 #include "compat/ftrace.h"
-#include "compat/regs.h"
 #include "compat/tracepoint.h"
-#include "events.h"
 #include "followed.h"
+#include "journey_run.h"
 #include "journey_steps.h"
 #include "link.h"
-#include "packet.h"
-#include "selection.h"
 
 /* A packet that came by nowhere for this time is not followed any more, in jiffies. */
 #define PATIENCE (60 * HZ)
 /* It is told of within this time. */
 #define TELLING (5 * HZ)
 
-/* The program sets of journeys; written under ipttrace_lock. */
-static struct ipttrace_sets __rcu *published;
 static atomic64_t lost;
 
-/**
- * struct step - a step of a packet
- * @kind: what happened
- * @skb: the packet; NULL if its memory may be gone
- * @state: where it is, as for a hook; NULL if nothing of it is shown
- * @object: what has to do with it: device, socket, the other packet, or place of the drop
- * @value: drop reason, or uid
- */
-struct step {
-	enum ipttrace_kind kind;
-	const struct sk_buff *skb;
-	const struct nf_hook_state *state;
-	const void *object;
-	u32 value;
-};
-
-/* --- events -------------------------------------------------------------------------------- */
+/* --- packets ---------------------------------------------------------------------------------- */
 
 /* Whether the network header is in the linear part of the packet, so that it can be described. */
 static bool header_is_there(const struct sk_buff *skb)
@@ -75,128 +54,6 @@ static u8 packet_family(const struct sk_buff *skb)
 	}
 }
 
-/* Whether an address is where a tracer has a function return to, instead of its caller. */
-static bool is_trampoline(const char *name)
-{
-	static const char *const names[] = {
-		"arch_rethook_trampoline",
-		"__kretprobe_trampoline",
-		"return_to_handler",
-	};
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(names); i++)
-		if (!strcmp(name, names[i]))
-			return true;
-	return strstarts(name, "bpf_trampoline_");
-}
-
-/*
- * Puts the function that holds an address into an event, with its module. Nothing where a tracer
- * has replaced the address.
- */
-static noinline void tell_function(struct ipttrace_event *event,
-				   const void *address)
-{
-	char name[sizeof(event->chain) + sizeof(event->table)];
-	char *module;
-
-	snprintf(name, sizeof(name), "%ps", address);
-	if (is_trampoline(name))
-		return;
-	module = strstr(name, " [");
-	if (module) {
-		*module = '\0';
-		module += 2;
-		*strchrnul(module, ']') = '\0';
-		strscpy(event->table, module, sizeof(event->table));
-	}
-	strscpy(event->chain, name, sizeof(event->chain));
-}
-
-static void step_describe(struct ipttrace_event *event, const struct step *step,
-			  const struct ipttrace_followed *known)
-{
-	memset(event, 0, sizeof(*event));
-	if (step->state)
-		ipttrace_packet_describe(event, step->skb, step->state);
-	event->skb = (unsigned long)step->skb;
-	event->kind = step->kind;
-	event->packet = known->packet;
-	if (!step->state) {
-		event->netns = known->netns;
-		event->netns_cookie = known->netns_cookie;
-	}
-	event->verdict_data = step->value;
-	if (step->kind == IPTTRACE_KIND_JOURNEY_COPY ||
-	    step->kind == IPTTRACE_KIND_JOURNEY_JOINED)
-		event->rule_handle = known->origin;
-	else if (step->kind == IPTTRACE_KIND_JOURNEY_DROPPED)
-		tell_function(event, step->object);
-}
-
-/* Puts a socket of IP into an event, by what no other living one has. */
-static void tell_socket(struct ipttrace_event *event, const struct sock *sk)
-{
-	/* freed after a grace period, with its inode */
-	const struct socket *socket = READ_ONCE(sk->sk_socket);
-
-	event->table_handle = atomic64_read(&sk->sk_cookie);
-	if (socket)
-		event->rule_handle = SOCK_INODE((struct socket *)socket)->i_ino;
-}
-
-/*
- * Runs the step programs of the journeys that follow a packet. With interrupts off: a handler may
- * be called in any of process, softirq and interrupt, and softirqs must not be let in at its end.
- */
-static noinline void step_show(const struct step *step,
-			       const struct ipttrace_followed *known)
-{
-	const unsigned long sp = ipttrace_entry_sp();
-	const unsigned long args[6] = {
-		/* clang-format off */ /* it would put two on a line */
-		step->kind,
-		(unsigned long)step->skb,
-		(unsigned long)step->object,
-		known->packet,
-		known->origin,
-		step->value,
-		/* clang-format on */
-	};
-	const struct ipttrace_sets *sets =
-		rcu_dereference_check(published, rcu_read_lock_sched_held());
-	struct ipttrace_selection selection = { .sets = sets };
-	struct ipttrace_event event __uninitialized;
-	struct pt_regs regs __uninitialized;
-	bool told = ipttrace_events_wanted();
-	unsigned long flags;
-	unsigned int i;
-
-	for (i = 0; sets && i < sets->count; i++) {
-		const struct ipttrace_journey_place *place =
-			sets->set[i]->link->place;
-
-		if (known->on & BIT(place->bit))
-			ipttrace_selection_put(&selection, i);
-	}
-	if (!selection.end)
-		return;
-	if (told) {
-		step_describe(&event, step, known);
-		if (step->kind == IPTTRACE_KIND_JOURNEY_SOCKET)
-			tell_socket(&event, step->object);
-	}
-	ipttrace_regs(&regs, ipttrace_step_functions[0].site, sp,
-		      ipttrace_entry_bp(sp), args);
-	local_irq_save(flags);
-	rcu_read_lock();
-	ipttrace_selection_run(&selection, IPTTRACE_SLOT_STEP,
-			       told ? &event : NULL, &regs);
-	rcu_read_unlock();
-	local_irq_restore(flags);
-}
-
 /* --- handlers ------------------------------------------------------------------------------ */
 
 /* Tells whether handlers may look at what they are called for. Packets are not in NMIs. */
@@ -214,7 +71,7 @@ static noinline notrace void passed_device(const struct sk_buff *skb,
 		.pf = packet_family(skb),
 		.net = dev_net(dev),
 	};
-	struct step step = {
+	struct ipttrace_step step = {
 		.kind = sent ? IPTTRACE_KIND_JOURNEY_SENT :
 			       IPTTRACE_KIND_JOURNEY_RECEIVED,
 		.skb = skb,
@@ -230,19 +87,19 @@ static noinline notrace void passed_device(const struct sk_buff *skb,
 	if (!header_is_there(skb))
 		step.state = NULL;
 	if (ipttrace_followed_move(skb, dev, !sent, &known) && known.on)
-		step_show(&step, &known);
+		ipttrace_step_show(&step, &known);
 }
 
 static noinline notrace void freed(const struct sk_buff *skb)
 {
-	struct step step = {
+	struct ipttrace_step step = {
 		.kind = IPTTRACE_KIND_JOURNEY_FREED,
 		.skb = skb,
 	};
 	struct ipttrace_followed known;
 
 	if (ipttrace_followed_remove(skb, &known) && known.on && !known.dropped)
-		step_show(&step, &known);
+		ipttrace_step_show(&step, &known);
 }
 
 static void notrace free_handler(unsigned long ip, unsigned long parent_ip,
@@ -263,7 +120,7 @@ static void notrace free_handler(unsigned long ip, unsigned long parent_ip,
 static noinline notrace void copied(const struct sk_buff *copy,
 				    const struct sk_buff *skb)
 {
-	struct step step = {
+	struct ipttrace_step step = {
 		.kind = IPTTRACE_KIND_JOURNEY_COPY,
 		.skb = copy,
 		.object = skb,
@@ -271,7 +128,7 @@ static noinline notrace void copied(const struct sk_buff *copy,
 	struct ipttrace_followed known;
 
 	if (ipttrace_followed_copy(copy, skb, &known) && known.on)
-		step_show(&step, &known);
+		ipttrace_step_show(&step, &known);
 }
 
 static void notrace copy_handler(unsigned long ip, unsigned long parent_ip,
@@ -297,7 +154,7 @@ static noinline notrace void arrived(const struct sock *sk,
 		.pf = packet_family(skb),
 		.net = sock_net(sk),
 	};
-	struct step step = {
+	struct ipttrace_step step = {
 		.kind = IPTTRACE_KIND_JOURNEY_SOCKET,
 		.skb = skb,
 		.state = header_is_there(skb) ? &state : NULL,
@@ -307,7 +164,7 @@ static noinline notrace void arrived(const struct sock *sk,
 	struct ipttrace_followed known;
 
 	if (ipttrace_followed_arrive(skb, &known) && known.on)
-		step_show(&step, &known);
+		ipttrace_step_show(&step, &known);
 }
 
 /* Others have filters too, which are in no inode of a socket: those of tun, for example. */
@@ -333,7 +190,7 @@ static void notrace socket_handler(unsigned long ip, unsigned long parent_ip,
 static noinline notrace void merges(const struct sk_buff *into,
 				    const struct sk_buff *skb)
 {
-	struct step step = {
+	struct ipttrace_step step = {
 		.kind = IPTTRACE_KIND_JOURNEY_JOINED,
 		.skb = skb,
 		.object = into,
@@ -343,7 +200,7 @@ static noinline notrace void merges(const struct sk_buff *into,
 	if (!ipttrace_followed_find(skb, &known) || !known.on)
 		return;
 	known.origin = ipttrace_followed_find(into, &other) ? other.packet : 0;
-	step_show(&step, &known);
+	ipttrace_step_show(&step, &known);
 }
 
 /* Whether it is merged shows when it is freed: GRO can still refuse that. */
@@ -488,7 +345,7 @@ struct ipttrace_function ipttrace_step_functions[IPTTRACE_STEP_FUNCTIONS] = {
 static noinline void dropped(const struct sk_buff *skb, const void *location,
 			     u32 reason)
 {
-	struct step step = {
+	struct ipttrace_step step = {
 		.kind = IPTTRACE_KIND_JOURNEY_DROPPED,
 		.skb = skb,
 		.object = location,
@@ -497,7 +354,7 @@ static noinline void dropped(const struct sk_buff *skb, const void *location,
 	struct ipttrace_followed known;
 
 	if (ipttrace_followed_drop(skb, &known) && known.on && !known.dropped)
-		step_show(&step, &known);
+		ipttrace_step_show(&step, &known);
 }
 
 static void drop_probe(void *data, struct sk_buff *skb, void *location,
@@ -582,7 +439,7 @@ static DECLARE_DELAYED_WORK(expiry, expire);
 
 static void expire(struct work_struct *work)
 {
-	struct step step = { .kind = IPTTRACE_KIND_JOURNEY_LOST };
+	struct ipttrace_step step = { .kind = IPTTRACE_KIND_JOURNEY_LOST };
 	struct ipttrace_followed known;
 	unsigned int place = 0;
 	bool any;
@@ -593,7 +450,7 @@ static void expire(struct work_struct *work)
 		/* one that came to a socket waits there to be read */
 		if (any && known.on && !known.dropped && !known.arrived) {
 			atomic64_inc(&lost);
-			step_show(&step, &known);
+			ipttrace_step_show(&step, &known);
 		}
 		rcu_read_unlock();
 		cond_resched();
@@ -643,17 +500,4 @@ void ipttrace_steps_end(void)
 u64 ipttrace_steps_lost(void)
 {
 	return atomic64_read(&lost);
-}
-
-/**
- * ipttrace_steps_publish - put program sets in force
- * @sets: the sets, ours from now on; NULL if there are none
- *
- * Return: the sets that were in force before, or NULL. A grace period later no packet is handled by
- * them any more, and the caller frees them.
- */
-struct ipttrace_sets *ipttrace_steps_publish(struct ipttrace_sets *sets)
-{
-	return rcu_replace_pointer(published, sets,
-				   lockdep_is_held(&ipttrace_lock));
 }

@@ -10,8 +10,6 @@
 
 #include "function.h"
 
-struct ipttrace_sets;
-
 /**
  * struct ipttrace_journey_place - private data of a link at the hook journey
  * @bit: number of the journey, below IPTTRACE_MAX_JOURNEYS, while the link is there
@@ -50,7 +48,6 @@ enum {
 
 extern struct ipttrace_function ipttrace_step_functions[IPTTRACE_STEP_FUNCTIONS];
 
-struct ipttrace_sets *ipttrace_steps_publish(struct ipttrace_sets *sets);
 int ipttrace_steps_begin(struct netlink_ext_ack *extack);
 void ipttrace_steps_end(void);
 u64 ipttrace_steps_lost(void);

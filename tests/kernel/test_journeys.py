@@ -295,24 +295,65 @@ def test_an_answered_echo(
     assert kinds == [8, 0]
 
 
+#: devices on right's eth0, and what goes with each: commands for the router, its device's name
+UPPER: Final = {
+    "macvlan": ("link add up0 link eth0 type macvlan mode bridge", [], "r2"),
+    "VLAN": (
+        "link add up0 link eth0 type vlan id 9",
+        [
+            "link add r9 link r2 type vlan id 9",
+            "link set r9 up",
+            "route add 10.77.2.3/32 dev r9",
+        ],
+        "r9",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UPPER)
 def test_a_device_takes_a_packet_into_another_namespace(
-    three: Network, controller: Controller, make_program: MakeProgram
+    three: Network, controller: Controller, make_program: MakeProgram, kind: str
 ) -> None:
     """Without hooks, so that only the devices show that; the drop is in that namespace."""
+    upper, of_router, device = UPPER[kind]
+    ip_batch(three.router.name, *of_router)
     with namespace("j-deep") as deep:
+        ip_batch(three.right.name, upper, f"link set up0 netns {deep.name}")
         ip_batch(
-            three.right.name,
-            "link add mv0 link eth0 type macvlan mode bridge",
-            f"link set mv0 netns {deep.name}",
+            deep.name,
+            "address add 10.77.2.3/24 dev up0",
+            "link set up0 up",
+            "route add default dev up0",
         )
-        ip_batch(deep.name, "address add 10.77.2.3/24 dev mv0", "link set mv0 up")
-        three.router.ping("10.77.2.3")
+        # neighbours are known from here on
+        three.left.ping("10.77.2.3", check=False)
+        three.router.ping("10.77.2.3", "-I", device, check=False)
         with following(controller, make_program, "udp port 12") as journey:
             three.left.call(send, "10.77.2.3", 12)
         [story] = journey.stories
-        words = ["postrouting", "to r2", "from eth0", "from mv0", "dropped_by_kernel"]
+        words = ["to r2", "from eth0", "from up0", "dropped_by_kernel"]
         assert told(story)[-len(words) :] == words
         assert story.record(story.end.at).netns == deep.inode
+
+
+def test_a_device_takes_packets_of_others(
+    three: Network, controller: Controller, make_program: MakeProgram
+) -> None:
+    ip_batch(three.router.name, f"link add r3 type veth peer name p3 netns {three.right.name}")
+    ip_batch(
+        three.right.name,
+        "link add bond3 type bond mode active-backup",
+        "link set p3 master bond3",
+        "address add 10.77.3.2/24 dev bond3",
+        "link set bond3 up",
+    )
+    ip_batch(three.router.name, "address add 10.77.3.1/24 dev r3", "link set r3 up")
+    three.router.ping("10.77.3.2", "-c", "3")
+    with following(controller, make_program, "udp port 12") as journey:
+        three.left.call(send, "10.77.3.2", 12)
+    [story] = journey.stories
+    words = ["to r3", "from p3", "from bond3", "input", "dropped_by_kernel"]
+    assert told(story)[-len(words) :] == words
 
 
 def receive_all(port: int, size: int, ready: Any) -> None:

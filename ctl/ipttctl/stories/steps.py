@@ -342,8 +342,8 @@ class _Teller:
     def _tell_device_in(self, at: int, record: EventRecord) -> None:
         """Tell of a device that took the packet from the one below it, which nothing else shows.
 
-        A macvlan or VLAN device, say. Where br_netfilter pretends that a packet came in by the
-        bridge, the event names a port.
+        A VRF, say, which does so within IP. Where br_netfilter pretends that a packet came in by
+        the bridge, the event names a port.
         """
         inward = record.hook in {InetHook.PREROUTING, InetHook.INPUT, InetHook.FORWARD}
         if not inward or ip_version(record.pf) is None or record.physin_ifindex:

@@ -203,11 +203,11 @@ packet_may_be_wanted(const struct ipttrace_sets *sets, unsigned int i,
 	return false;
 }
 
-/* Runs the entry program of a set. */
-static __always_inline bool entry_selects(const struct ipttrace_set *set,
-					  const struct nft_pktinfo *pkt,
-					  const struct nft_chain *chain,
-					  unsigned long sp, unsigned long bp)
+/* Runs the entry program of a set. noinline: its registers are off the stack before the walk. */
+static noinline bool entry_selects(const struct ipttrace_set *set,
+				   const struct nft_pktinfo *pkt,
+				   const struct nft_chain *chain,
+				   unsigned long sp, unsigned long bp)
 {
 	const unsigned long args[6] = {
 		/* clang-format off */ /* it would put two on a line */

@@ -43,7 +43,8 @@ class ListedKernel:
     chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Files of kernel tests that a make target runs, by target, if not all."""
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Files of kernel tests that a make target leaves to another of its kernels, by target."""
+    """Files of kernel tests (``test_x.py``), and tests in files (``test_x.py::test_y``, all its
+    cases, or ``test_x.py::test_y[case]``), that a make target leaves to other runs, by target."""
 
     def __post_init__(self) -> None:
         if bool(self.package) == bool(self.built):
@@ -76,6 +77,11 @@ class ListedKernel:
         """Whether a make target runs a file of kernel tests on it."""
         chosen = file in self.chosen.get(target, (file,))
         return chosen and file not in self.left_out.get(target, ())
+
+    def runs_test(self, file: str, test: str, target: str) -> bool:
+        """Whether a make target runs a test of a file on it: its name, and a case in brackets."""
+        names = {f"{file}::{test}", f"{file}::{test.partition('[')[0]}"}
+        return self.runs(file, target) and names.isdisjoint(self.left_out.get(target, ()))
 
     def is_newer(self, kernel: Kernel) -> bool:
         """Whether a kernel of the suite is newer than the last one that passed."""
@@ -146,10 +152,19 @@ def support_table() -> str:
         what += f" of {kernel.suite}; {kernel.passed} passed" if kernel.suite else ""
         what += "".join(f", `{argument}`" for argument in kernel.arguments)
         runs = [
-            f"`make {target}` {', '.join(map(str, cpus))}"
-            + (f" ({len(kernel.chosen[target])} files)" if target in kernel.chosen else "")
-            + (f" (not {len(kernel.left_out[target])} files)" if target in kernel.left_out else "")
+            f"`make {target}` {', '.join(map(str, cpus))}{_part(kernel, target)}"
             for target, cpus in kernel.targets.items()
         ]
         lines.append(f"| {kernel.name} | {what} | {'; '.join(runs)} | {kernel.reason} |")
     return "\n".join(lines) + "\n"
+
+
+def _part(kernel: ListedKernel, target: str) -> str:
+    """The part of the tests that a target runs on a kernel, in brackets; nothing if it is all."""
+    if target in kernel.chosen:
+        return f" ({len(kernel.chosen[target])} files)"
+    entries = kernel.left_out.get(target, ())
+    tests = sum("::" in entry for entry in entries)
+    counts = [(len(entries) - tests, "files"), (tests, "tests")]
+    words = " and ".join(f"{count} {what}" for count, what in counts if count)
+    return f" (not {words})" if words else ""

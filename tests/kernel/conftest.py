@@ -54,6 +54,17 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return None if kernel.runs(collection_path.name, target) else True
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests that the make target does not run on this kernel, unless they are named."""
+    target = os.environ.get("IPTT_TARGET")
+    if not target or any("::" in argument for argument in config.args):
+        return
+    kernel = kernel_list.named(os.environ["IPTT_KERNEL"])
+    left_out = [item for item in items if not kernel.runs_test(item.path.name, item.name, target)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Run the files that no other guest has taken, if several share a run."""
     shared = os.environ.get("IPTT_SHARED")

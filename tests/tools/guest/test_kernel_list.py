@@ -55,24 +55,36 @@ def test_a_kernel_is_installed_or_built() -> None:
         kernel_list.ListedKernel("x", "why", {})
 
 
-THERE = frozenset(path.name for path in (REPOSITORY / "tests" / "kernel").rglob("test_*.py"))
+KERNEL_TESTS = list((REPOSITORY / "tests" / "kernel").rglob("test_*.py"))
+THERE = frozenset(path.name for path in KERNEL_TESTS)
 
 
-def test_chosen_files_exist_and_are_some_of_them() -> None:
+def names_in(file: str) -> set[str]:
+    """The names of the tests in files of kernel tests of that name."""
+    texts = [path.read_text() for path in KERNEL_TESTS if path.name == file]
+    return {name for text in texts for name in re.findall(r"^def (test_\w+)\(", text, re.MULTILINE)}
+
+
+def test_chosen_files_and_tests_exist_and_are_some_of_them() -> None:
     for kernel in kernel_list.load():
         for which in (kernel.chosen, kernel.left_out):
             assert set(which) <= set(kernel.targets)
-            for files in which.values():
-                assert set(files) < THERE
+            for entries in which.values():
+                assert {entry.partition("::")[0] for entry in entries} < THERE
+                for file, _, test in (entry.partition("::") for entry in entries):
+                    assert not test or test.partition("[")[0] in names_in(file)
 
 
 @pytest.mark.parametrize("target", ["test", "test-all"])
-def test_files_that_a_kernel_leaves_out_another_runs(target: str) -> None:
-    every_file = {kernel.name for kernel in kernel_list.of_target(target) if not kernel.chosen}
-    for kernel in kernel_list.of_target(target):
-        for file in kernel.left_out.get(target, ()):
-            others = every_file - {kernel.name}
-            assert any(kernel_list.named(other).runs(file, target) for other in others)
+def test_what_a_kernel_leaves_out_another_runs(target: str) -> None:
+    """Files in the same target; a long test, or one of several cases, perhaps in test-all only."""
+    every_file = [kernel for kernel in kernel_list.of_target(target) if not kernel.chosen]
+    in_all = kernel_list.of_target("test-all")
+    for kernel in every_file:
+        for file, _, test in (entry.partition("::") for entry in kernel.left_out.get(target, ())):
+            others = [other for other in every_file if other != kernel]
+            assert test or any(other.runs(file, target) for other in others)
+            assert any(other.runs_test(file, test, "test-all") for other in in_all)
 
 
 def test_what_a_target_runs_on_a_kernel() -> None:
@@ -85,3 +97,16 @@ def test_what_a_target_runs_on_a_kernel() -> None:
         "x", "why", {}, package="linux-image-x", left_out={"test": ("test_a.py",)}
     )
     assert [others.runs(file, "test") for file in ("test_a.py", "test_b.py")] == [False, True]
+    assert not others.runs_test("test_a.py", "test_x", "test")
+    some = kernel_list.ListedKernel(
+        "x",
+        "why",
+        {},
+        package="linux-image-x",
+        left_out={"test": ("test_a.py::test_x", "test_a.py::test_y[1]")},
+    )
+    assert some.runs("test_a.py", "test")
+    tests = ("test_x", "test_x[1]", "test_y", "test_y[1]", "test_y[2]", "test_xy")
+    run = [test for test in tests if some.runs_test("test_a.py", test, "test")]
+    assert run == ["test_y", "test_y[2]", "test_xy"]
+    assert all(some.runs_test("test_a.py", test, "test-all") for test in tests)

@@ -23,6 +23,7 @@ from tests.kernel.support.kernel import (
     MODULE,
     load_module,
     run,
+    trust_walk,
     unload_module,
     wait_for,
 )
@@ -344,7 +345,9 @@ def test_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert done.returncode == 0, done.stderr
         assert MODULE in run("lsmod")
     finally:
-        if MODULE not in run("lsmod"):
+        if MODULE in run("lsmod"):
+            trust_walk()
+        else:
             load_module()
 
 

@@ -12,6 +12,7 @@ it or not; connection tracking lists connections.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -183,12 +184,14 @@ def test_a_connection_of_conntrack(net: Network, here: Here) -> None:
     ):
         send(net.left, "10.77.1.1", 20)
         _, (address, port) = receiver.recvfrom(1)
-        listed = net.router.run("conntrack", "-L", "-p", "udp", "--orig-port-dst", "20")
+        listed = net.router.run("conntrack", "-L", "-o", "id", "-p", "udp", "--orig-port-dst", "20")
     story = watched.one()
     assert f"dst=10.77.1.1 sport={port} dport=20" in listed
     assert f"src=10.77.2.2 dst={address} sport=10 dport={port}" in listed
     assert "> 10.77.2.2:10" in text(story)
     assert addressed(story) == ("10.77.2.2", 10)
+    tracked = re.findall(r"\bid=(\d+)", listed)
+    assert {str(one) for one in story.connections if one} == set(tracked)
     watched.check_devices()
 
 

@@ -245,6 +245,7 @@ class _PlotJson(StepForm[Values]):
             **self._place(step.first),
             "in_device": describe.text(record.in_name) or None,
             "out_device": describe.text(record.out_name) or None,
+            "ct_id": lambda story: str(story.connection(step.last) or "null"),
             "arrived": self._changes(step.arrived),
             "functions": [self._call(call) for call in step.calls],
             **_verdict(end),

@@ -352,6 +352,9 @@ class _PlotText(StepForm[Iterator[_Line]]):
             yield _Line(" ", (self._change(change),), _YELLOW)
 
     def _change(self, change: model.PacketChange) -> Part:
+        if change.field is model.PacketField.CT_STATE and self._verbose:
+            words = field_words(self.plot, change)
+            return lambda story: f"{words}{_connection(story, change.after)}"
         if change.field not in _PORTS:
             return field_words(self.plot, change)
         side, at = _PORTS[change.field], change.after
@@ -432,6 +435,12 @@ def _decision(record: EventRecord) -> str:
     if record.kind == Kind.CHAIN_POLICY:
         return describe.chain_decision(record)
     return "matched"
+
+
+def _connection(story: Story, at: int) -> str:
+    """The id of the packet's connection, behind its state."""
+    known = story.connection(at)
+    return f" (id {known})" if known else ""
 
 
 def _namespace(sources: StorySources, at: int, story: Story) -> str:

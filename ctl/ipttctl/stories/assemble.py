@@ -150,7 +150,7 @@ class StoryAssembler:
         packets, clock = self._packets, self._clock
         stories: list[Story] = []
         none = Weight.NONE
-        for number, offset, time, happened, headers, named in arrivals:
+        for number, offset, time, happened, headers, connection, named in arrivals:
             packet = packets.get(number)
             if packet is None:
                 if number in self._closed:
@@ -165,6 +165,7 @@ class StoryAssembler:
             entries.times.append(time)
             entries.happened.append(happened)
             entries.headers.append(headers)
+            entries.connections.append(connection)
             self._events += 1
             clock = max(clock, time)
             weight = happened.weight

@@ -92,6 +92,12 @@ class Passage:
     end: int | None = None
     arrived: tuple[PacketChange, ...] = ()
 
+    @property
+    def last(self) -> int:
+        """The last event that tells of the passage itself: of its verdict, or of a function."""
+        called = [call.at for call in self.calls if call.at is not None]
+        return self.end if self.end is not None else called[-1] if called else self.first
+
 
 @dataclass(frozen=True, slots=True)
 class RouteStep:
@@ -252,6 +258,8 @@ class Story:
     copy_of: int = 0
     named: Mapping[int, Named] = field(default_factory=dict)
     """The numbers that events name, by the index of the event."""
+    connections: tuple[int, ...] = ()
+    """The id of its connection in each event, 0 where none is told; empty if it never is."""
 
     @property
     def steps(self) -> tuple[StoryStep, ...]:
@@ -282,7 +290,12 @@ class Story:
         """An event, but for its CPU, sequence, passage, cost and address of its skb."""
         happened = self.plot.occurrences[at]
         entry = self.times[at], happened, self.headers[at], self.named.get(at)
-        return whole_record(self.number, self.clock_offset, entry)
+        record = whole_record(self.number, self.clock_offset, entry)
+        return record._replace(ct_id=self.connection(at))
+
+    def connection(self, at: int) -> int:
+        """The id of the packet's connection in an event, as ``conntrack -o id`` prints it, or 0."""
+        return self.connections[at] if self.connections else 0
 
     def shown_branches(self) -> tuple[Story, ...]:
         """The branches that met a hook, a socket or a device."""

@@ -86,8 +86,9 @@ class Named(NamedTuple):
 Entry: TypeAlias = tuple[int, Occurrence, Headers, Named | None]
 """An event of a story: its time, what happened, the packet's headers, and numbers that it names."""
 
-Arrival: TypeAlias = tuple[int, int, int, Occurrence, Headers, Named | None]
-"""An event as it comes in: the number of its packet, the clock's offset, then its entry."""
+Arrival: TypeAlias = tuple[int, int, int, Occurrence, Headers, int, Named | None]
+"""An event as it comes in: the number of its packet, the clock's offset, then its entry, with the
+id of the packet's connection before the numbers that it names."""
 
 
 _HEADERS: Final = Headers._fields
@@ -128,7 +129,8 @@ class Occurrences:
                 happened, named = self._known.get(key) or self._learn(key, record)
                 headers = Headers._make(_OF_HEADERS(record))
                 headers = self._headers.setdefault(headers, headers)
-                yield record.packet, record.clock_offset, record.time, happened, headers, named
+                moment = record.packet, record.clock_offset, record.time
+                yield *moment, happened, headers, record.ct_id, named
 
     def of_events(self, events: JoinedBatches) -> Iterable[Arrival]:
         """The parts of events of followed packets, decoded where they are new only."""
@@ -147,6 +149,7 @@ class Occurrences:
             events.values("time"),
             [happened for happened, _ in found],
             self._headers_of(events),
+            events.values("ct_id"),
             [named for _, named in found],
             strict=True,
         )

@@ -42,12 +42,13 @@ class StoryClosing(enum.Enum):
 class Entries:
     """The events of a packet, as lists: so many tuples would cost more than all else."""
 
-    __slots__ = ("happened", "headers", "named", "times")
+    __slots__ = ("connections", "happened", "headers", "named", "times")
 
     def __init__(self) -> None:
         self.times: list[int] = []
         self.happened: list[Occurrence] = []
         self.headers: list[Headers] = []
+        self.connections: list[int] = []
         self.named: dict[int, Named] | None = None
         """The numbers that events name, by their index, if any do."""
 
@@ -66,6 +67,7 @@ class Entries:
         self.times = [times[place] for place in order]
         self.happened = [self.happened[place] for place in order]
         self.headers = [self.headers[place] for place in order]
+        self.connections = [self.connections[place] for place in order]
         if self.named:
             named = self.named
             self.named = {new: named[old] for new, old in enumerate(order) if old in named}
@@ -114,6 +116,7 @@ class Plots:
             tuple(branches),
             copy_of,
             entries.named or _NONE,
+            tuple(entries.connections) if any(entries.connections) else (),
         )
 
 

@@ -220,6 +220,7 @@ def test_values() -> None:
         "rerouted": False,
         "changes": [],
     }
+    assert (prerouting["ct_id"], forward["ct_id"]) == (4021, 4021)
     nat = prerouting["functions"][3]
     assert nat["changes"] == [
         {

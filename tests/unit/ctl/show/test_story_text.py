@@ -131,10 +131,21 @@ def test_verbose_unfolds() -> None:
     lines = show(one_story(to_docker()), verbose=True)
     text = "\n".join(lines)
     assert "    ipv4_conntrack_in (nf_conntrack): accept" in lines
-    assert "connection none > new" in text
+    assert "connection none > new (id 4021)" in text
     assert text.index("raw PREROUTING") < text.index("iptable_raw_hook")
     assert text.index("nf_nat_ipv4_pre_routing") < text.index("> 172.17.0.2:80")
     assert text.count("accepted by policy") == 0
+
+
+def test_stories_of_one_way_name_their_own_connections() -> None:
+    first, second = to_docker(), to_docker()
+    for event in second.events:
+        event["packet"] = 2
+        event["ct_id"] = 5 if event["ct_id"] else 0
+    one, other = told(first, second)
+    assert one.plot is other.plot
+    known = [line.strip() for line in show(one, other, verbose=True) if "connection" in line]
+    assert known == ["connection none > new (id 4021)", "connection none > new (id 5)"]
 
 
 def test_times_of_the_clock() -> None:

@@ -178,7 +178,7 @@ def to_docker() -> Traveller:
     packet.legacy(Kind.POLICY, "raw", "PREROUTING", 1)
     packet.legacy(Kind.EXIT, "raw", "PREROUTING", verdict=1)
     packet.function("iptable_raw_hook", 1, "iptable_raw")
-    tracked: dict[str, Any] = {"ct_state": Conntrack.NEW}
+    tracked: dict[str, Any] = {"ct_state": Conntrack.NEW, "ct_id": 4021}
     packet.function("ipv4_conntrack_in", 2, "nf_conntrack", **tracked)
     packet.legacy(Kind.POLICY, "mangle", "PREROUTING", 1)
     packet.legacy(Kind.EXIT, "mangle", "PREROUTING", verdict=1)
@@ -203,15 +203,16 @@ def flood(count: int, first: int = 1) -> Iterator[Traveller]:
     """Segments that a socket takes, from as many ports."""
     for number in range(first, first + count):
         packet = Traveller(number, START + number * 100 * US, sport=1024 + number % 60_000)
+        tracked: dict[str, Any] = {"ct_state": Conntrack.NEW, "ct_id": 1000 + number}
         packet.received("eth0")
         packet.now(pf=2, hook=PREROUTING)
-        packet.function("ipv4_conntrack_in", 1, "nf_conntrack", ct_state=Conntrack.NEW)
-        packet.leave(ct_state=Conntrack.NEW)
+        packet.function("ipv4_conntrack_in", 1, "nf_conntrack", **tracked)
+        packet.leave(**tracked)
         packet.now(hook=INPUT)
         packet.nft(Kind.CHAIN_RULE, "input", 2)
         packet.nft(Kind.CHAIN_EXIT, "input")
-        packet.function("nft_do_chain_inet", 1, "nf_tables", ct_state=Conntrack.NEW)
-        packet.leave(ct_state=Conntrack.NEW)
+        packet.function("nft_do_chain_inet", 1, "nf_tables", **tracked)
+        packet.leave(**tracked)
         packet.socket()
         packet.freed()
         yield packet

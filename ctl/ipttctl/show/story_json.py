@@ -32,7 +32,7 @@ from ipttctl.show.story_words import (
 from ipttctl.show.transport_json import transport_values
 from ipttctl.stories import model
 from ipttctl.stories.model import EndKind, PacketField, Plot, Story
-from ipttctl.stories.occurrences import Headers, freed
+from ipttctl.stories.occurrences import Headers, Named, freed
 from ipttctl.stories.steps import OF_NFT
 from ipttctl.system.who import Participant, Receiver
 from ipttproto import EventFlag, Kind, Verdict
@@ -337,16 +337,8 @@ class _PlotJson(StepForm[Values]):
         uid, sources = self.plot.record(at).verdict_data, self.sources
 
         def text(story: Story) -> str:
-            named, found = story.named.get(at), socket_of(story, at, sources)
-            return _joined_objects(
-                {
-                    "text": socket_words(story, at, sources),
-                    "inode": named.number or None if named else None,
-                    "cookie": named.cookie or None if named else None,
-                    "uid": uid,
-                },
-                _holders(found),
-            )
+            words = socket_words(story, at, sources)
+            return _socket_text(words, uid, story.named.get(at), socket_of(story, at, sources))
 
         return text
 
@@ -430,14 +422,16 @@ def _process(found: Participant | None) -> str:
 
 
 @lru_cache(maxsize=1 << 10)
-def _holders(found: Receiver | None) -> str:
-    """The members of a socket's object that say who holds it."""
-    return dumps((found or Receiver(0, None)).values())
-
-
-def _joined_objects(values: Values, members: str) -> str:
-    """The text of an object of values and of the members of a text."""
-    return f"{dumps(values)[:-1]},{members[1:]}"
+def _socket_text(words: str, uid: int, named: Named | None, holders: Receiver | None) -> str:
+    return dumps(
+        {
+            "text": words,
+            "inode": named.number or None if named else None,
+            "cookie": named.cookie or None if named else None,
+            "uid": uid,
+            **(holders or Receiver(0, None)).values(),
+        }
+    )
 
 
 def _verdict(record: EventRecord | None) -> Values:

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from ipttctl.events.filter import WITH_VERDICT
 from ipttctl.families import NfFamily
@@ -13,6 +13,7 @@ from ipttproto import EventFlag, InetHook, JoinedBatches, Kind, NetdevHook, Verd
 
 _OUTWARD: Final = (InetHook.OUTPUT, InetHook.POSTROUTING)
 _KEPT: Final = 65536
+_MOST_STEPS: Final = 1 << 13
 _OF_HOOKS: Final = frozenset({Kind.PACKET, Kind.DISAGREE})
 _OF_SPINE: Final = frozenset({Kind.SPINE_FUNCTION, Kind.SPINE_EXIT})
 #: of a device; of inet tables, ingress is a hook of IP
@@ -23,14 +24,15 @@ _NEXT: Final = {0: {0, 1, 2}, 1: {1}, 2: {2, 4}, 3: {3, 4}, 4: {4}}
 
 
 class _Step(NamedTuple):
-    """A step of a packet's way: the members of an event that tell one packet from another."""
+    """A step of a packet's way: the members of an event that tell where it is, and how it goes on.
 
-    skb: int
+    Many packets take the same steps.
+    """
+
     netns_cookie: int
     table_handle: int
     chain_handle: int
     link: int
-    traversal: int
     verdict: int
     priority: int
     flags: int
@@ -40,11 +42,13 @@ class _Step(NamedTuple):
     family: int
     in_name: bytes
     table: bytes
-    cpu: int
 
 
-_MEMBERS: Final = _Step._fields[:-1]
-"""Those that the protocol's record has, in its order."""
+_MEMBERS: Final = _Step._fields
+"""In the order of the protocol's record."""
+
+_Passage: TypeAlias = tuple[int, int]
+"""The CPU that counts passages, and the number of one."""
 
 
 class PacketCounter:
@@ -58,8 +62,11 @@ class PacketCounter:
     def __init__(self) -> None:
         self.count = 0
         """Number of packets so far."""
-        self._last: OrderedDict[int, _Step] = OrderedDict()
+        self._last: OrderedDict[int, tuple[bytes, _Step, _Passage]] = OrderedDict()
         self._followed: OrderedDict[int, None] = OrderedDict()
+        self._steps: dict[bytes, _Step] = {}
+        self._continue: dict[tuple[bytes, bytes, bool], bool] = {}
+        """Whether a packet can go on from one step to another, in the same passage or not."""
 
     def add(self, events: JoinedBatches) -> None:
         """Count the packets of events, unless they are counted already."""
@@ -68,20 +75,39 @@ class PacketCounter:
             for number in filter(None, numbers):
                 self._add_followed(number)
             events = events.select([not number for number in numbers])
+        if len(self._steps) > _MOST_STEPS:
+            self._steps.clear()
+            self._continue.clear()
+        keys, skbs = events.keys(_MEMBERS), events.values("skb")
+        passages = list(zip(events.cpus, events.values("traversal"), strict=True))
         # between the first and the last event of a passage it is one packet
-        goes_on = [*_same_passages(events), False]
+        ends = [*_passage_begins(events, skbs, passages), True]
         first = 0
-        for place in range(len(events)):
-            if goes_on[place + 1]:
+        for place, skb in enumerate(skbs):
+            if not ends[place + 1]:
                 continue
-            step = _step(events, first)
-            before = self._last.pop(step.skb, None)
-            if before is None or not _continues(before, step):
+            passage = passages[place]
+            before = self._last.pop(skb, None)
+            if before is None:
                 self.count += 1
-            self._last[step.skb] = step if place == first else _step(events, place)
+            else:
+                question = before[0], keys[first], before[2] == passage
+                answer = self._continue.get(question)
+                if answer is None:
+                    step = self._step(events, keys, first)
+                    answer = self._continue[question] = _continues(before[1], step, question[2])
+                self.count += not answer
+            self._last[skb] = keys[place], self._step(events, keys, place), passage
             if len(self._last) > _KEPT:
                 self._last.popitem(last=False)
             first = place + 1
+
+    def _step(self, events: JoinedBatches, keys: Sequence[bytes], place: int) -> _Step:
+        step = self._steps.get(keys[place])
+        if step is None:
+            [row] = events.rows(_MEMBERS, [place])
+            step = self._steps[keys[place]] = _Step._make(row)
+        return step
 
     def _add_followed(self, number: int) -> None:
         if number in self._followed:
@@ -92,25 +118,26 @@ class PacketCounter:
             self._followed.popitem(last=False)
 
 
-def _step(events: JoinedBatches, place: int) -> _Step:
-    [row] = events.rows(_MEMBERS, [place])
-    return _Step._make((*row, events.cpus[place]))
+def _passage_begins(
+    events: JoinedBatches, skbs: Sequence[int], passages: Sequence[_Passage]
+) -> list[bool]:
+    """Whether each event is of another packet or passage than the event before it."""
+    whole = list(zip(skbs, passages, events.values("family"), strict=True))
+    kinds = events.values("kind")
+    return [True] * bool(whole) + [
+        before != one or kind in _OF_HOOKS
+        for before, one, kind in zip(whole, whole[1:], kinds[1:], strict=False)
+    ]
 
 
-def _same_passages(events: JoinedBatches) -> Iterator[bool]:
-    """Whether each event is of the same packet in the same passage as the event before it."""
-    before = None
-    keys = events.keys(("skb", "traversal", "family"))
-    for *passage, kind in zip(keys, events.cpus, events.values("kind"), strict=True):
-        yield passage == before and kind not in _OF_HOOKS
-        before = passage
+def _continues(last: _Step, step: _Step, same_passage: bool) -> bool:
+    """Whether two consecutive events of one skb can belong to one packet.
 
-
-def _continues(last: _Step, step: _Step) -> bool:
-    """Whether two consecutive events of one skb can belong to one packet."""
+    ``same_passage``: the same CPU has counted the same passage, of whatever kind.
+    """
     if _of_hook(last) and _of_hook(step) and _place(last) == _place(step):
         return _goes_on(last, step)
-    if not _of_hook(step) and _passage(last) == _passage(step):
+    if not _of_hook(step) and same_passage and _counted(last) == _counted(step):
         return True
     ended = last.kind in WITH_VERDICT and last.verdict != Verdict.ACCEPT
     # nobody may have listened at the queue
@@ -151,9 +178,9 @@ def _of_spine(step: _Step) -> bool:
     return step.kind in _OF_SPINE
 
 
-def _passage(step: _Step) -> tuple[int, int, bool, bool]:
-    """A packet's passage through a table, base chain or hook: each CPU counts those of a kind."""
-    return step.cpu, step.traversal, bool(step.family), _of_spine(step)
+def _counted(step: _Step) -> tuple[bool, bool]:
+    """The kind of passages that it is counted among: of tables, base chains or hooks."""
+    return bool(step.family), _of_spine(step)
 
 
 def _rules(step: _Step) -> tuple[object, ...]:

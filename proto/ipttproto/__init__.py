@@ -39,6 +39,7 @@ from ipttproto.messages import (
     Flag,
     Message,
     build_request,
+    first_type,
     parse_datagram,
 )
 from ipttproto.netfilter import (
@@ -106,6 +107,7 @@ __all__ = [
     "Walk",
     "build_request",
     "features_needed",
+    "first_type",
     "parse_batch",
     "parse_datagram",
 ]

@@ -114,6 +114,11 @@ def build_request(
     return header + _GENERIC.pack(command, VERSION, 0) + payload
 
 
+def first_type(data: bytes) -> int:
+    """The type of a datagram's first message: its family, or a number of netlink's own; 0: none."""
+    return int(_MESSAGE.unpack_from(data)[1]) if len(data) >= _MESSAGE.size else 0
+
+
 def parse_datagram(
     family_id: int, data: bytes | memoryview
 ) -> Iterator[Message | Acknowledgement | Done]:

@@ -22,5 +22,7 @@ def lines(texts: Iterable[str], to: TextIO | None = None) -> None:
     to the terminal as a command.
     """
     file = to or sys.stdout
-    file.writelines(f"{escape(text)}\n" for text in texts)
+    # one text costs a third of what many cost
+    if whole := "\n".join(map(escape, texts)):
+        file.write(f"{whole}\n")
     file.flush()

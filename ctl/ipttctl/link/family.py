@@ -19,7 +19,7 @@ from typing import Final
 
 from ipttctl.errors import KernelError, ModuleError
 from ipttctl.system.netns import initial_namespace, socket_in
-from ipttproto import FAMILY, Acknowledgement, Flag, Message, parse_datagram
+from ipttproto import FAMILY, Acknowledgement, Flag, Message, first_type, parse_datagram
 from ipttproto.attributes import split
 
 NOTIFY_GROUP: Final = 16
@@ -81,8 +81,11 @@ def resolve_family(sock: socket.socket, name: str) -> Family:
 
 
 def is_gone(family: Family, data: bytes) -> bool:
-    """Whether a datagram says that the kernel has removed a family."""
-    return any(
+    """Whether a datagram says that the kernel has removed a family.
+
+    What the kernel tells a group is a datagram by itself, so nearly all are seen through at once.
+    """
+    return first_type(data) == _NLCTRL and any(
         message.command == _DELFAMILY and _of(message) == family.id
         for message in parse_datagram(_NLCTRL, data)
         if isinstance(message, Message)

@@ -80,6 +80,7 @@ _NETLINK_GET_STRICT_CHK: Final = 12
 _SO_RCVBUFFORCE: Final = 33
 _CAP_NET_ADMIN: Final = 12
 _DATAGRAM: Final = 1 << 18
+_TRUNCATED: Final = int(socket.MSG_TRUNC)
 _DUMP_ATTEMPTS: Final = 16
 _OWN_STATUS: Final = Path("/proc/self/status")
 
@@ -384,7 +385,7 @@ class Connection(Closing):
 
     def _read(self, flags: int) -> bytes:
         data, _, status, _ = self._socket.recvmsg(_DATAGRAM, 0, flags)
-        if status & socket.MSG_TRUNC:
+        if status & _TRUNCATED:
             raise ProtocolError(f"a datagram is longer than {_DATAGRAM} bytes")
         return data
 

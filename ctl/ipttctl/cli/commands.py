@@ -15,6 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 
 PLACES: Final = {
     "trace": "trace.trace",
+    "record": "record.record",
+    "show": "show.show",
     "attach": "attach.attach",
     "swap": "swap.swap",
     "confirm": "rollback.confirm",

@@ -31,6 +31,7 @@ RANKS = (
     {"host", "programs"},
     {"frames", "stories"},
     {"show"},
+    {"recordings"},
     {"state"},
     {"upgrade"},
     {"cli"},

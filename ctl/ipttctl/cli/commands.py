@@ -17,6 +17,8 @@ PLACES: Final = {
     "trace": "trace.trace",
     "record": "record.record",
     "show": "show.show",
+    "export": "export.export",
+    "query": "query.query",
     "attach": "attach.attach",
     "swap": "swap.swap",
     "confirm": "rollback.confirm",

@@ -79,10 +79,11 @@ class _Asked:
 
 def _show(asked: _Asked, recording: Recording) -> None:
     look, options, wanted, rules = asked.look, asked.options, asked.wanted, asked.rules
-    if recording.count is not None:
+    tells = recording.stories and not options.lines and wanted is None
+    # it is of stories where these were told
+    if recording.count is not None and tells == recording.stories:
         count = recording.count if look.count is None else min(look.count, recording.count)
         look = replace(look, count=count)
-    tells = recording.stories and not options.lines and wanted is None
     if not tells and options.of_stories_alone:
         raise UsageError(f"{recording.path} has no stories", "use --lines")
     if options.patience is None:

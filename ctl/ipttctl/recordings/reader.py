@@ -184,7 +184,8 @@ def opened(path: Path) -> BinaryIO:
         RecordingError: it cannot be read, or is not a file.
     """
     try:
-        file = path.open("rb")
+        # a FIFO would have us wait for a writer
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise RecordingError(f"{path} is not a file")

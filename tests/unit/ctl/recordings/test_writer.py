@@ -101,9 +101,11 @@ def test_a_file_is_for_its_owner_and_no_link_is_followed(tmp_path: Path) -> None
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    with RecordingWriter(path, "web", "boot", 1 << 30, replace=False) as writer:
-        with Path("/dev/full").open("wb", buffering=0) as full:
-            monkeypatch.setattr(writer, "_file", full)
-            writer.note(BEGIN)
-            with pytest.raises(RecordingError, match="file: No space left on device"):
-                writer.flush()
+    with (
+        RecordingWriter(path, "web", "boot", 1 << 30, replace=False) as writer,
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        monkeypatch.setattr(writer, "_file", full)
+        writer.note(BEGIN)
+        with pytest.raises(RecordingError, match="file: No space left on device"):
+            writer.flush()

@@ -101,7 +101,7 @@ def query(
         if since is not None:
             raise UsageError("--since is of ready queries", "write WHERE time >= ...")
     else:
-        statement, files = chosen.format(since=_since(since)), arguments
+        statement, files = chosen.format(since=since_condition(since)), arguments
     if not files:
         raise UsageError("no recording is given", "ipttctl query 'SELECT ...' FILE...")
     database = Database(map(Path, files), statement)
@@ -113,8 +113,8 @@ def query(
     lines(_FORMS[form](answer))
 
 
-def _since(text: str | None) -> str:
-    """The condition on a time."""
+def since_condition(text: str | None) -> str:
+    """The condition on the column of times."""
     if text is None:
         return "true"
     begin = time.time() - seconds("--since", text, _LONGEST)

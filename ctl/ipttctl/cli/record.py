@@ -33,6 +33,7 @@ from ipttctl.cli.trace_run import Traced, TraceRequest, run_trace
 from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
 from ipttctl.programs.limit_options import LimitOptions
+from ipttctl.programs.trace import MOST_SNAPLEN
 from ipttctl.recordings.writer import LEAST_SIZE, VERSION, RecordingWriter
 from ipttctl.show.render_json import link_object
 from ipttctl.show.stream_head import stream_head
@@ -74,6 +75,16 @@ def record(
     stop_after: StopAfterOption = None,
     command: CommandOption = None,
     limits: LimitOptions,
+    snaplen: Annotated[
+        int,
+        typer.Option(
+            "--snaplen",
+            min=0,
+            max=MOST_SNAPLEN,
+            metavar="BYTES",
+            help="keep so many bytes of each packet for `ipttctl export --pcapng`",
+        ),
+    ] = 0,
     max_size: Annotated[
         str,
         typer.Option(
@@ -91,6 +102,9 @@ def record(
     Packets are chosen as `ipttctl trace` chooses them. `ipttctl show` prints the recording as the
     trace would have, on any machine and without root; `ipttctl export` makes Parquet and pcapng of
     it, `ipttctl query` answers questions on it.
+
+    With --snaplen the first bytes of each packet are kept, from the IP header on, as they are
+    behind the first function of a hook of IPv4 or IPv6. They may hold what people send each other.
 
     The file is readable by its owner only. It holds the texts of the rules that packets met, as
     they were then, and the names of the processes and containers at both ends.
@@ -113,6 +127,8 @@ def record(
         only6=only6,
         backend=backend,
     )
+    if snaplen and lines:
+        raise UsageError("--snaplen is of stories", "leave out --lines")
     stories = StoryOptions(lines=lines, both_ways=both_ways, stop_after=stop_after)
     stories.check()
     # what makes no sense is told without a module too
@@ -121,9 +137,11 @@ def record(
     if most < LEAST_SIZE:
         raise UsageError(f"--max-size: {max_size} is too little", f"at least {LEAST_SIZE}")
     identity = HostIdentity.now()
-    use = _Use(stories, count, identity, packets.expression)
+    use = _Use(stories, count, identity, packets.expression, snaplen)
     with RecordingWriter(file, identity.host, identity.boot_id, most, replace=force) as writer:
-        run_trace(TraceRequest(packets, stories, command, limits), replace(use, writer=writer))
+        run_trace(
+            TraceRequest(packets, stories, command, limits, snaplen), replace(use, writer=writer)
+        )
         note(f"{file}: {writer.size} bytes")
 
 
@@ -135,6 +153,7 @@ class _Use:
     count: int | None
     identity: HostIdentity
     expression: str
+    snaplen: int
     writer: RecordingWriter | None = None
 
     def shows_rules(self, *, stories: bool) -> bool:
@@ -159,6 +178,7 @@ class _Use:
                 ],
                 "patience_ns": self.stories.patience_ns,
                 "count": self.count,
+                "snaplen": self.snaplen if traced.stories else 0,
                 "filter": self.expression or None,
             }
         )

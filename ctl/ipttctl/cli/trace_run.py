@@ -49,12 +49,16 @@ Something else redirects the function, the kernel has no such steps, or there ar
 
 @dataclass(frozen=True)
 class TraceRequest:
-    """A command line that makes sense: what is traced, and until when."""
+    """A command line that makes sense: what is traced, and until when.
+
+    ``snaplen`` is the number of bytes of packets that are kept.
+    """
 
     packets: PacketChoice
     stories: StoryOptions
     command: str | None
     limits: LimitOptions
+    snaplen: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def run_trace(asked: TraceRequest, use: TraceUse) -> None:
         places = where.places(controller)
         # it lets the namespace go
         watched = namespaces.watched(controller, names)
-        with loaded_programs(wanted, bytecode, governed) as programs:
+        with loaded_programs(wanted, bytecode, governed, asked.snaplen) as programs:
             # not earlier: the events of other links would pile up during the compilation
             changes = stack.enter_context(controller.link_changes())
             events = stack.enter_context(controller.events())
@@ -123,7 +127,9 @@ def run_trace(asked: TraceRequest, use: TraceUse) -> None:
             except UsageError:
                 # it went meanwhile, and that is told next
                 return
-            loaded = loaded_programs(replace(wanted, netns=cookie), bytecode, governed)
+            loaded = loaded_programs(
+                replace(wanted, netns=cookie), bytecode, governed, asked.snaplen
+            )
             with found, loaded as programs:
                 if found.identity.cookie == cookie:
                     links.follow(found, programs)

@@ -117,19 +117,29 @@ def json_body(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def json_of(head: FrameHead, body: bytes) -> list[dict[str, Any]]:
-    """The objects of a body of JSON.
+def json_lines(head: FrameHead, body: bytes) -> list[bytes]:
+    """The lines of a body of JSON, one for each object.
 
     Raises:
-        FrameError: it is not JSON, another number of objects, or of a version that is not known.
+        FrameError: there is another number of lines, or they are of a version that is not known.
     """
     if head.format.get("version") != JSON_FORMAT["version"]:
         raise FrameError(f"{head.kind} are of a version that is not known here")
     # an object takes much more room than its line
     if head.count > MOST_OBJECTS or body.count(b"\n") != head.count or not _ends_line(body):
         raise FrameError(f"a frame says {head.count} {head.kind}, others are there")
+    return body.split(b"\n")[:-1]
+
+
+def json_of(head: FrameHead, body: bytes) -> list[dict[str, Any]]:
+    """The objects of a body of JSON.
+
+    Raises:
+        FrameError: it is not JSON, another number of objects, or of a version that is not known.
+    """
+    lines = json_lines(head, body)
     try:
-        found = [json.loads(line, parse_constant=_refuse) for line in body.split(b"\n")[:-1]]
+        found = [json.loads(line, parse_constant=_refuse) for line in lines]
     except (ValueError, RecursionError) as error:
         raise FrameError(f"{head.kind} of a frame are not JSON") from error
     if not all(isinstance(one, dict) for one in found):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections import Counter
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from ipttctl.errors import os_reason
-from ipttctl.frames.bodies import events_of, json_of
+from ipttctl.frames.bodies import events_of, json_lines, json_of
 from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameError, FrameHead
 from ipttctl.frames.reader import FrameReader
 from ipttctl.recordings.answers import Answers
@@ -39,9 +40,14 @@ class Due:
 
 @dataclass(frozen=True)
 class Stories:
-    """Stories as objects of JSON."""
+    """Stories as lines of JSON."""
 
-    objects: list[dict[str, Any]]
+    lines: list[bytes]
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The stories as objects; those that are none are left out."""
+        return [one for line in self.lines if (one := story_of(line)) is not None]
 
 
 Item: TypeAlias = Events | Due | Stories
@@ -170,11 +176,24 @@ class Recording:
                         self.damage.frames += 1
                         self.damage.size += len(body)
                 elif head.kind == STORIES and stories:
-                    yield Stories(_objects(head, body, self.damage))
+                    try:
+                        yield Stories(json_lines(head, body))
+                    except FrameError:
+                        self.damage.frames += 1
+                        self.damage.size += len(body)
                 elif head.kind == NAMES and events and b'"due"' in body:
                     for value in _objects(head, body, damage):
                         if value.get("about") == "due":
                             yield from _due(value)
+
+
+def story_of(line: bytes) -> dict[str, Any] | None:
+    """A story of its line; None if it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def opened(path: Path) -> BinaryIO:

@@ -42,6 +42,11 @@ class StoryRows:
         self.stories += 1
         self._of(story, None)
 
+    def pass_over(self, count: int) -> None:
+        """Give numbers to a story and its branches, ``count`` together, of which no row is made."""
+        self.stories += 1
+        self._next += count
+
     def _of(self, story: Values, parent: int | None) -> None:
         number = self._next
         self._next += 1

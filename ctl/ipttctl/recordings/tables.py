@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -22,6 +23,10 @@ from ipttproto import JoinedBatches
 
 _AT_ONCE: Final = 1 << 15
 """Rows that are made a batch of."""
+
+_DROPPED: Final = b'"dropped":true'
+_STORY: Final = b'"type":"story"'
+"""Texts that a story has as it is written; in a string the quotation marks would be escaped."""
 
 _STORED: Final = ("stories", "steps", "drops")
 _MODE: Final = 0o600
@@ -126,6 +131,7 @@ class _Maker:
         self._where = head.host, head.boot, head.run
         self._rows: dict[str, list[Row]] = {name: [] for name in _STORED}
         self._stories = StoryRows(self._add, wanted)
+        self._drops_only = not wanted & {"stories", "steps"}
         self._events = 0
         self._last = head.time
 
@@ -137,8 +143,8 @@ class _Maker:
         of_stories = bool(wanted & {*_STORED, "hosts"})
         for item in self._recording.items(events=of_events, stories=of_stories):
             match item:
-                case Stories(objects):
-                    self._take(objects)
+                case Stories(lines):
+                    self._take(lines)
                 case Events(batches, _, head):
                     self._last = max(self._last, head.time)
                     events = JoinedBatches.of(batches)
@@ -150,11 +156,14 @@ class _Maker:
         self._put_rows("links", list(self._links()))
         self._put_rows("hosts", [self._host()])
 
-    def _take(self, objects: list[dict[str, Any]]) -> None:
-        for story in objects:
+    def _take(self, lines: list[bytes]) -> None:
+        for line in lines:
+            if self._drops_only and _DROPPED not in line:
+                self._stories.pass_over(line.count(_STORY))
+                continue
             try:
-                self._stories.take(story)
-            except (KeyError, TypeError, AttributeError, RecursionError):
+                self._stories.take(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 self._recording.damage.frames += 1
 
     def _add(self, table: str, row: Row) -> None:

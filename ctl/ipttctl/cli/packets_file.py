@@ -16,7 +16,7 @@ from ipttctl.errors import UsageError, os_reason
 from ipttctl.events import describe
 from ipttctl.events.records import decode_event
 from ipttctl.paths import VERSION
-from ipttctl.recordings.pcapng import Packet, PcapngWriter
+from ipttctl.recordings.pcapng import CapturedPacket, PcapngWriter
 from ipttctl.recordings.reader import Events, Recording
 from ipttctl.recordings.writer import RecordingError
 from ipttctl.show.story_text import StoryText
@@ -94,7 +94,7 @@ class _Comments:
         """Do nothing: the recording has looked up everything."""
 
 
-def _packets(recording: Recording, comments: dict[int, str]) -> Iterator[Packet]:
+def _packets(recording: Recording, comments: dict[int, str]) -> Iterator[CapturedPacket]:
     """The first bytes of each packet that is followed, and those of all others."""
     seen: set[int] = set()
     for item in recording.items():
@@ -113,4 +113,4 @@ def _packets(recording: Recording, comments: dict[int, str]) -> Iterator[Packet]
                 seen.add(record.packet)
             device = describe.text(record.in_name) or describe.text(record.out_name) or "?"
             comment = comments.get(record.packet, "")
-            yield Packet(record.time + record.clock_offset, device, length, data, comment)
+            yield CapturedPacket(record.time + record.clock_offset, device, length, data, comment)

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +37,7 @@ from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
 from ipttctl.programs.limit_options import LimitOptions
 from ipttctl.programs.trace import MOST_SNAPLEN
-from ipttctl.recordings.writer import LEAST_SIZE, VERSION, RecordingWriter
+from ipttctl.recordings.writer import LEAST_SIZE, VERSION, RecordingWriter, check_new
 from ipttctl.show.render_json import link_object
 from ipttctl.show.stream_head import stream_head
 from ipttctl.system.host_identity import HostIdentity
@@ -136,25 +139,34 @@ def record(
     most = parse_size("--max-size", max_size)
     if most < LEAST_SIZE:
         raise UsageError(f"--max-size: {max_size} is too little", f"at least {LEAST_SIZE}")
-    identity = HostIdentity.now()
-    use = _Use(stories, count, identity, packets.expression, snaplen)
-    with RecordingWriter(file, identity.host, identity.boot_id, most, replace=force) as writer:
-        run_trace(
-            TraceRequest(packets, stories, command, limits, snaplen), replace(use, writer=writer)
-        )
-        note(f"{file}: {writer.size} bytes")
+    check_new(file, replace=force)
+    with ExitStack() as stack:
+        identity = HostIdentity.now()
+
+        def make() -> RecordingWriter:
+            made = RecordingWriter(file, identity.host, identity.boot_id, most, replace=force)
+            return stack.enter_context(made)
+
+        use = _Use(stories, count, identity, packets.expression, snaplen, make)
+        run_trace(TraceRequest(packets, stories, command, limits, snaplen), use)
+        note(f"{file}: {use.writer.size} bytes")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Use:
-    """The use of a trace that records it."""
+    """The use of a trace that records it, in a file that is made once packets are watched."""
 
     stories: StoryOptions
     count: int | None
     identity: HostIdentity
     expression: str
     snaplen: int
-    writer: RecordingWriter | None = None
+    make: Callable[[], RecordingWriter]
+
+    @cached_property
+    def writer(self) -> RecordingWriter:
+        """The recording."""
+        return self.make()
 
     def shows_rules(self, *, stories: bool) -> bool:
         """Rules are recorded always."""
@@ -163,7 +175,6 @@ class _Use:
 
     def begin(self, traced: Traced) -> None:
         """Write the beginning."""
-        assert self.writer
         stream = "stories" if traced.stories else "trace"
         status = traced.controller.status()
         self.writer.note(
@@ -186,7 +197,6 @@ class _Use:
 
     def view(self, traced: Traced) -> LinkEvents:
         """A view that writes what it takes."""
-        assert self.writer
         losses = lambda: traced.events.losses  # noqa: E731 - it is asked again and again
         recorded = Recorded(self.writer, losses, traced.links)
         if not traced.stories:

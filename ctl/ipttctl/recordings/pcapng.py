@@ -22,7 +22,7 @@ _MOST_OPTION: Final = 0xFFFC
 """Most bytes of an option, so that the padded length fits too."""
 
 
-class Packet(NamedTuple):
+class CapturedPacket(NamedTuple):
     """A packet: the time of its bytes (CLOCK_REALTIME, ns), its device, and its whole length."""
 
     time: int
@@ -43,7 +43,7 @@ class PcapngWriter:
         section = struct.pack("<IHHq", _ORDER, 1, 0, -1)
         self._block(_SECTION, section + _options([(_PROGRAM, program.encode())]))
 
-    def write(self, packet: Packet) -> None:
+    def write(self, packet: CapturedPacket) -> None:
         """Write a packet."""
         interface = self._interfaces.get(packet.device)
         if interface is None:

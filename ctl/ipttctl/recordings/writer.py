@@ -177,6 +177,16 @@ class RecordingWriter:
             raise RecordingError(f"{self.path}: {os_reason(error)}") from error
 
 
+def check_new(path: Path, *, replace: bool) -> None:
+    """Check that there is no file yet, or that it is to be replaced.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if os.path.lexists(path) and not replace:
+        raise UsageError(f"{path} is there already", "choose another file, or --force")
+
+
 def _made(path: Path, *, replace: bool) -> Any:
     """A new file, written without a buffer: what was written is there if we are killed."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from pathlib import Path
@@ -15,10 +16,10 @@ from hypothesis import strategies as st
 from ipttctl.cli import run
 from ipttctl.errors import IpttctlError
 from ipttctl.recordings.reader import Recording
-from ipttproto import Kind
+from ipttproto import Command, Kind
 from tests.unit.ctl.cli.test_trace_stories import message, when_traced
 from tests.unit.ctl.stories.packets import Traveller, flood, to_docker
-from tests.unit.ctl.support import FakeModule, event, events_message, when_attached
+from tests.unit.ctl.support import FakeModule, RefusalError, event, events_message, when_attached
 
 pytestmark = pytest.mark.usefixtures("left_open", "answering", "programs")
 
@@ -118,6 +119,20 @@ def test_a_recording_is_for_its_owner_and_is_not_replaced(
     assert recording.read_bytes() == before
     assert run(["record", str(recording), "--stop-after", "20", "-c", "1", "--force"]) == 0
     assert recording.read_bytes() != before
+
+
+def test_a_trace_that_cannot_begin_leaves_no_file(
+    module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file"
+
+    def refuse(*_: object) -> list[Any]:
+        raise RefusalError(errno.EPERM)
+
+    module.handlers[Command.ATTACH] = refuse
+    assert run(["record", str(path)]) != 0
+    assert "ipttctl: " in capsys.readouterr().err
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(

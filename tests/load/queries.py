@@ -3,7 +3,7 @@
 
 Needs neither root nor the module:
 
-    python -m tests.bench.queries [STORIES]
+    python -m tests.load.queries [STORIES]
 """
 
 from __future__ import annotations

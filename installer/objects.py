@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-PREBUILT: Final = ("trace",)
+PREBUILT: Final = ("trace", "capture")
 """Programs of ``bpf/`` that commands run by themselves."""
 
 _TARGETS: Final = {"x86_64": "x86", "aarch64": "arm64"}

@@ -149,6 +149,7 @@ from ipttctl.state.watch import StateWatch as StateWatch
 from ipttctl.system.host_identity import HostIdentity as HostIdentity
 from ipttctl.system.inherited import Inherited as Inherited
 from ipttctl.system.namespace_names import FollowedName as FollowedName
+from ipttctl.system.namespace_names import NameAt as NameAt
 from ipttctl.system.namespace_names import NamespaceNames as NamespaceNames
 from ipttctl.system.netns import Identity as Identity
 from ipttctl.system.netns import Namespace as Namespace

@@ -161,6 +161,7 @@ _SENSIBLE: Final = {
     "KEY": "1",
     "VALUE": "1",
     "FILE": "-",
+    "[SELECT] FILE...": "x",
 }
 _PROGRAM: Final = ("--fd", "entry=0")
 _BEFORE: Final[dict[str, Sequence[str]]] = {

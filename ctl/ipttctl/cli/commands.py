@@ -15,6 +15,10 @@ from typer.core import TyperCommand, TyperGroup
 
 PLACES: Final = {
     "trace": "trace.trace",
+    "record": "record.record",
+    "show": "show.show",
+    "export": "export.export",
+    "query": "query.query",
     "attach": "attach.attach",
     "swap": "swap.swap",
     "confirm": "rollback.confirm",

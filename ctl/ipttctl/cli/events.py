@@ -110,7 +110,7 @@ def _follow_events(
                 columns=columns,
                 names=names,
                 payload=types.value,
-                rules=texts,
+                rules=texts.of if texts else None,
             )
             view = EventView(printer, None, count)
             with _told_at_the_end(view, stream, LeftOutSince(controller, begin, ids)):

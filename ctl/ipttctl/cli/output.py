@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
@@ -26,11 +26,9 @@ from ipttctl.show.event_blocks import EventBlocks
 from ipttctl.show.event_json import EventJson
 from ipttctl.show.event_table import WIDE, EventTable, parse_columns
 from ipttctl.show.event_text import TimeFormat
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.show.rule import RulesOf
+from ipttctl.system.namespace_names import NameAt, NamespaceNames
 from ipttproto import JoinedBatches
-
-if TYPE_CHECKING:
-    from ipttctl.cli.rule_texts import RuleTexts
 
 
 def tell_state(link: Link) -> None:
@@ -152,23 +150,22 @@ class EventPrinter:
         time_format: TimeFormat = TimeFormat.CLOCK,
         link_columns: bool = False,
         columns: Sequence[str] | None = None,
-        names: NamespaceNames | None = None,
+        names: NameAt | None = None,
         payload: Callable[[EventRecord], Any] | None = None,
         links: Collection[int] = (),
-        rules: RuleTexts | None = None,
+        rules: RulesOf | None = None,
     ) -> None:
         """Make a printer.
 
-        Events of ``links`` need not be told apart. ``rules`` has the texts of their rules.
+        Events of ``links`` need not be told apart. ``rules`` gives the texts of their rules.
 
         ``columns`` are the table's columns, shown whatever the terminal's width is. ``names``
         gives the names of namespaces. ``payload`` decodes the bytes that a program added to an
         event.
         """
         self._form: EventTable | EventBlocks | EventJson
-        shown = rules.of if rules else None
         if output is not Output.TEXT:
-            self._form = EventJson(names, payload, shown)
+            self._form = EventJson(names, payload, rules)
             return
         options: dict[str, Any] = {
             "time_format": time_format,
@@ -177,7 +174,7 @@ class EventPrinter:
             "names": names,
             "payload": payload,
             "links": links,
-            "rules": shown,
+            "rules": rules,
         }
         if self.has_room(output, columns):
             self._form = EventTable(columns, **options)

@@ -101,3 +101,40 @@ class StoryOptions:
     def patience_ns(self) -> int:
         """The patience in nanoseconds."""
         return PATIENCE if self.patience is None else math.ceil(self.patience * _NANO)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownStories:
+    """Those of the options that are about showing what is there (see ``ipttctl.options``)."""
+
+    lines: Annotated[
+        bool,
+        Option("--lines", "a line or block for each rule and verdict, instead of stories"),
+    ] = False
+    drops: Annotated[
+        bool, Option("--drops", "only stories of packets that are dropped, or a copy of which is")
+    ] = False
+    summary: Annotated[
+        bool, Option("--summary", "count equal stories and tell each once, at the end")
+    ] = False
+    patience: Annotated[
+        float | None,
+        Option(
+            "--patience",
+            "tell a story that has not ended once nothing was heard of its packet for so long "
+            "(default: as it was recorded)",
+            metavar="SECONDS",
+        ),
+    ] = None
+
+    def options(self) -> StoryOptions:
+        """The options on stories.
+
+        Raises:
+            UsageError: they do not go together.
+        """
+        found = StoryOptions(
+            lines=self.lines, drops=self.drops, summary=self.summary, patience=self.patience
+        )
+        found.check()
+        return found

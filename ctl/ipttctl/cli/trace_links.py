@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ipttctl.cli.output import tell_state
@@ -26,34 +26,49 @@ class TracePrograms:
     """Descriptors of the programs of all slots, and what goes with them.
 
     ``bytecode`` is that of the filter. Filter and limits choose packets: a journey has neither.
+    ``payload`` is the map with the bytes that the program of the slot of functions adds.
     """
 
     fds: Mapping[Slot, int]
     bytecode: bytes | None = None
     limits: Limits | None = None
+    payload: int | None = None
 
     def of(self, hook: Hook) -> ProgramSet:
         """The set for a hook: the programs of its slots."""
         fds = {slot: fd for slot, fd in self.fds.items() if slot in hook.SLOTS}
         if isinstance(hook, JourneyHook):
             return ProgramSet(fds)
-        return ProgramSet(fds, self.bytecode, limits=self.limits)
+        payload = self.payload if Slot.FUNCTION in fds else None
+        return ProgramSet(fds, self.bytecode, payload=payload, limits=self.limits)
 
 
 @contextmanager
 def loaded_programs(
-    wanted: trace_programs.TraceOptions, bytecode: bytes | None, limits: Limits | None
+    wanted: trace_programs.TraceOptions,
+    bytecode: bytes | None,
+    limits: Limits | None,
+    snaplen: int = 0,
 ) -> Iterator[TracePrograms]:
-    """The programs for these options, open until links hold them."""
-    programs = trace_programs.load_trace_programs(
-        wanted,
-        on_compile=lambda: note("compiling the BPF programs (once; takes some seconds)..."),
-    )
-    try:
-        yield TracePrograms({slot: one.fd for slot, one in programs.items()}, bytecode, limits)
-    finally:
+    """The programs for these options, open until links hold them.
+
+    With ``snaplen`` so many bytes of packets are kept, where hooks are watched.
+    """
+
+    def compiling() -> None:
+        note("compiling the BPF programs (once; takes some seconds)...")
+
+    with ExitStack() as stack:
+        programs = trace_programs.load_trace_programs(wanted, on_compile=compiling)
         for program in programs.values():
-            program.close()
+            stack.callback(program.close)
+        fds = {slot: one.fd for slot, one in programs.items()}
+        payload = None
+        if snaplen:
+            capture = trace_programs.load_capture(snaplen, on_compile=compiling)
+            stack.callback(capture.close)
+            fds[Slot.FUNCTION], payload = capture.program, capture.payload
+        yield TracePrograms(fds, bytecode, limits, payload)
 
 
 class TraceLinks:

@@ -5,25 +5,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, Protocol
 
 from ipttctl.cli.output import totals
 from ipttctl.cli.printing import note
 from ipttctl.cli.story_forms import StoryForm
 from ipttctl.cli.story_options import StoryOptions
-from ipttctl.cli.story_sources import StoryNames
 from ipttctl.cli.view import LinkEvents
 from ipttctl.events.records import EventRecord
 from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
 from ipttctl.show.render_text import left_out_text
 from ipttctl.show.story_totals import StoryTotals, story_totals_line
+from ipttctl.show.story_words import StorySources
 from ipttctl.stories.assemble import SETTLE, StoryAssembler
 from ipttctl.stories.model import Story, is_drop
 from ipttproto import JoinedBatches
 
 _TICK: Final = SETTLE / 1_000_000_000
 """Seconds between two looks for stories that are due."""
+
+
+class NamesOfStories(Protocol):
+    """The sources of names of stories, which look them up when events come."""
+
+    @property
+    def sources(self) -> StorySources:
+        """The sources."""
+
+    def learn(self, events: JoinedBatches) -> None:
+        """Look up what events that have just come name."""
 
 
 class StoryView(LinkEvents):
@@ -33,7 +44,7 @@ class StoryView(LinkEvents):
         self,
         form: StoryForm,
         options: StoryOptions,
-        names: StoryNames,
+        names: NamesOfStories,
         links: Collection[int],
         count: int | None,
         *,
@@ -85,14 +96,22 @@ class StoryView(LinkEvents):
 
     def idle(self) -> None:
         """Tell stories that are due: nothing has come of their packets, and all was read."""
-        self._tell(self._assembler.due(time.monotonic_ns()))
+        self.due(time.monotonic_ns())
         self._form.idle()
+
+    def due(self, now: int) -> None:
+        """Tell the stories that are due at a time (CLOCK_MONOTONIC, ns)."""
+        self._tell(self._assembler.due(now))
 
     def end(self) -> None:
         """Tell all stories that are left."""
         if not self.full:
             # those that have ended; no event of theirs can come any more
-            self._tell(self._assembler.due(time.monotonic_ns() + SETTLE))
+            self.due(time.monotonic_ns() + SETTLE)
+        self.end_without_clock()
+
+    def end_without_clock(self) -> None:
+        """Tell all stories that are left, without a look at the clock."""
         self._open = self.waiting
         self._tell(self._assembler.flush())
         self._clear()

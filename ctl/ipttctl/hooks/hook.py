@@ -17,7 +17,7 @@ from ipttctl.events import describe
 from ipttctl.events.filter import HookPattern
 from ipttctl.events.records import EventRecord
 from ipttctl.options import Option
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone, Kind, Slot
@@ -113,7 +113,7 @@ def open_namespace(
     return descriptor
 
 
-def namespace_text(namespace: NamespaceIdentity, names: NamespaceNames | None) -> str:
+def namespace_text(namespace: NamespaceIdentity, names: NameAt | None) -> str:
     """A namespace by its number and the name that it has now."""
     return describe.namespace(namespace.inode, names.name(namespace.cookie) if names else None)
 
@@ -218,7 +218,7 @@ class Hook(ABC):
 
     # --- in print ---------------------------------------------------------------------------------
 
-    def fields(self, names: NamespaceNames | None) -> Iterator[str]:
+    def fields(self, names: NameAt | None) -> Iterator[str]:
         """``key=value`` fields of a link's line: its exact place."""
         del names
         return iter(())
@@ -227,12 +227,12 @@ class Hook(ABC):
         """Fields of a link's line that come after those of its programs."""
         return iter(())
 
-    def values(self, names: NamespaceNames | None) -> dict[str, Any]:
+    def values(self, names: NameAt | None) -> dict[str, Any]:
         """The values for those keys of ``LINK_VALUES`` that the hook has."""
         del names
         return {}
 
-    def rows(self, names: NamespaceNames) -> Iterator[str]:
+    def rows(self, names: NameAt) -> Iterator[str]:
         """Lines in a table's cell, below the hook's name."""
         del names
         return iter(())

@@ -14,7 +14,7 @@ from ipttctl.escape import word
 from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
 from ipttctl.hooks.hook import Hook, HookChoice, HookIdentity
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttproto import JOURNEY_SLOTS, Kind, Slot
 
 _NAME: Final = "journey"
@@ -124,7 +124,7 @@ class JourneyHook(Hook):
         if self.displaced:
             yield f"journey.displaced={self.displaced}"
 
-    def values(self, names: NamespaceNames | None) -> dict[str, Any]:
+    def values(self, names: NameAt | None) -> dict[str, Any]:
         """The keys of a link's JSON."""
         del names
         return {

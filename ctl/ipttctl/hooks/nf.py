@@ -41,7 +41,7 @@ from ipttctl.hooks.hook import (
 from ipttctl.numbers import known_member
 from ipttctl.options import Option
 from ipttctl.system.devices import device_index
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttctl.system.netns import OWN, Namespace, find, identity, initial_namespace
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone, HookNumber, Kind, LinkFlag, NfMode, Slot
@@ -277,7 +277,7 @@ class NfHook(Hook):
             why = _GONE.get(self.gone, f"reason {self.gone}")
             yield f"link {link} is at no hook any more: {why}; it stays until it is detached"
 
-    def fields(self, names: NamespaceNames | None) -> Iterator[str]:
+    def fields(self, names: NameAt | None) -> Iterator[str]:
         """The namespace, the device and the mode."""
         yield f"netns={self._namespace(names)}"
         if self.ifindex:
@@ -288,7 +288,7 @@ class NfHook(Hook):
         if self.gone is not None:
             yield f"gone={describe.member(self.gone)}"
 
-    def values(self, names: NamespaceNames | None) -> dict[str, Any]:
+    def values(self, names: NameAt | None) -> dict[str, Any]:
         """The keys of JSON for netfilter hooks."""
         told = self.netns if isinstance(self.netns, NamespaceIdentity) else NamespaceIdentity(0, 0)
         return {
@@ -302,7 +302,7 @@ class NfHook(Hook):
             "gone": None if self.gone is None else describe.member(self.gone),
         }
 
-    def rows(self, names: NamespaceNames) -> Iterator[str]:
+    def rows(self, names: NameAt) -> Iterator[str]:
         """The namespace, the device, the mode, and whether the hook is gone."""
         yield f"netns {self._namespace(names)}"
         if self.device:
@@ -311,7 +311,7 @@ class NfHook(Hook):
         if self.gone is not None:
             yield f"GONE: {describe.member(self.gone)}"
 
-    def _namespace(self, names: NamespaceNames | None) -> str:
+    def _namespace(self, names: NameAt | None) -> str:
         if not isinstance(self.netns, NamespaceIdentity):
             return str(self.netns)
         return namespace_text(self.netns, names)

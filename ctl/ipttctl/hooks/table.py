@@ -17,7 +17,7 @@ from ipttctl.families import IP, ip_version
 from ipttctl.hooks.hook import Hook, HookChoice, HookIdentity
 from ipttctl.hooks.passages import passage_values
 from ipttctl.options import Option
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttproto import TABLE_SLOTS, EventFlag, Kind, LinkFlag, Slot
 
 _NAME: Final = "table"
@@ -123,7 +123,7 @@ class TableHook(Hook):
         for version in sorted(self.waiting):
             yield f"no IPv{version} tables: {_CODE[version]} is not loaded; waiting for it"
 
-    def fields(self, names: NamespaceNames | None) -> Iterator[str]:
+    def fields(self, names: NameAt | None) -> Iterator[str]:
         """The IP version."""
         del names  # a table hook covers all namespaces
         yield f"family={self.family or 'any'}"
@@ -134,7 +134,7 @@ class TableHook(Hook):
         if self.count_rules:
             yield "count-rules"
 
-    def values(self, names: NamespaceNames | None) -> dict[str, Any]:
+    def values(self, names: NameAt | None) -> dict[str, Any]:
         """The keys of JSON for tables."""
         del names
         return {
@@ -143,7 +143,7 @@ class TableHook(Hook):
             "armed": sorted(self.armed),
         }
 
-    def rows(self, names: NamespaceNames) -> Iterator[str]:
+    def rows(self, names: NameAt) -> Iterator[str]:
         """The IP version, and the tables that are missing."""
         del names
         if self.family:

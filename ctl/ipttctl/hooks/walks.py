@@ -18,7 +18,7 @@ from ipttctl.hooks.hook import (
     open_namespace,
 )
 from ipttctl.numbers import known_member
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttctl.system.netns import OWN, Namespace, find, identity
 from ipttctl.system.netns import Identity as NamespaceIdentity
 from ipttproto import Gone
@@ -113,7 +113,7 @@ class WalkHook(Hook):
 
     # --- in print ---------------------------------------------------------------------------------
 
-    def fields(self, names: NamespaceNames | None) -> Iterator[str]:
+    def fields(self, names: NameAt | None) -> Iterator[str]:
         """The namespace."""
         yield f"netns={self._namespace(names)}"
 
@@ -123,7 +123,7 @@ class WalkHook(Hook):
         if self.gone is not None:
             yield f"gone={describe.member(self.gone)}"
 
-    def values(self, names: NamespaceNames | None) -> dict[str, Any]:
+    def values(self, names: NameAt | None) -> dict[str, Any]:
         """The keys of JSON for the namespace."""
         told = self.netns if isinstance(self.netns, NamespaceIdentity) else None
         return {
@@ -134,7 +134,7 @@ class WalkHook(Hook):
             "armed": [self.ARMED[1]] if self.armed else [],
         }
 
-    def rows(self, names: NamespaceNames) -> Iterator[str]:
+    def rows(self, names: NameAt) -> Iterator[str]:
         """The namespace, and whether the hook is not watched."""
         yield f"netns {self._namespace(names)}"
         if self.gone is not None:
@@ -146,7 +146,7 @@ class WalkHook(Hook):
     def short_idle(self) -> str:
         """Some words that say why the hook is not watched."""
 
-    def _namespace(self, names: NamespaceNames | None) -> str:
+    def _namespace(self, names: NameAt | None) -> str:
         if self.netns is None:
             return "all"
         if not isinstance(self.netns, NamespaceIdentity):

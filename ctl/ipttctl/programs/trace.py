@@ -33,6 +33,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PINS_KEPT: Final = 8
 """Number of program sets kept there; the least recently used are removed first."""
 
+MOST_SNAPLEN: Final = 248
+"""Most bytes of a packet that an event has room for."""
+
 _SLOTS: Final = {
     Slot.ENTRY: "trace_entry",
     Slot.RULE: "trace_rule",
@@ -41,6 +44,9 @@ _SLOTS: Final = {
     Slot.STEP: "trace_step",
 }
 _NAME: Final = "trace"
+_CAPTURE: Final = "capture"
+_CAPTURE_PROGRAM: Final = "capture_function"
+_CAPTURE_MAP: Final = "captures"
 _PREFIX: Final = "trace-"
 _TEMPORARY: Final = "tmp-"
 
@@ -152,6 +158,41 @@ def load_trace_programs(
     return programs
 
 
+@dataclass(frozen=True)
+class Capture:
+    """The program that keeps the first bytes of packets, and the map with these."""
+
+    collection: Collection
+
+    @property
+    def program(self) -> int:
+        """The descriptor of the program, for the slot of functions."""
+        return self.collection.programs[_CAPTURE_PROGRAM].fd
+
+    @property
+    def payload(self) -> int:
+        """The descriptor of the map."""
+        return self.collection.maps[_CAPTURE_MAP].fd
+
+    def close(self) -> None:
+        """Close both; links that have them keep them."""
+        self.collection.close()
+
+
+def load_capture(snaplen: int, *, on_compile: Callable[[], None] | None = None) -> Capture:
+    """Load the program that keeps ``snaplen`` bytes of packets.
+
+    Raises:
+        UsageError: these are too many or too few.
+        ProgramError: the program cannot be found, compiled or loaded.
+        PrivilegeError: the caller may not load programs.
+    """
+    if not 1 <= snaplen <= MOST_SNAPLEN:
+        raise UsageError(f"snaplen {snaplen} is not between 1 and {MOST_SNAPLEN}")
+    spec = _spec({"snaplen": snaplen}, on_compile, _CAPTURE)
+    return Capture(Collection.load(spec, programs=[_CAPTURE_PROGRAM]))
+
+
 def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
     """Remove all pinned programs of ``trace``; returns the number of sets."""
     if not pin_root.is_dir():
@@ -163,17 +204,22 @@ def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
     return len(places)
 
 
-def _spec(constants: dict[str, int], on_compile: Callable[[], None] | None) -> CollectionSpec:
+def _spec(
+    constants: dict[str, int], on_compile: Callable[[], None] | None, name: str = _NAME
+) -> CollectionSpec:
     """The programs with their constants set: as they come with the package, or compiled here."""
-    prebuilt = object_file(f"{_NAME}.o")
-    spec = CollectionSpec.from_object(prebuilt) if prebuilt.is_file() else _compile(on_compile)
+    prebuilt = object_file(f"{name}.o")
+    if prebuilt.is_file():
+        spec = CollectionSpec.from_object(prebuilt)
+    else:
+        spec = _compile(on_compile, name)
     spec.set_constants(constants)
     return spec
 
 
-def _compile(on_compile: Callable[[], None] | None) -> CollectionSpec:
+def _compile(on_compile: Callable[[], None] | None, name: str) -> CollectionSpec:
     """The programs, compiled now or before."""
-    source = programs_directory() / f"{_NAME}.c"
+    source = programs_directory() / f"{name}.c"
     if not source.is_file():
         raise ProgramError(f"the BPF source {source} is missing", "install ipttctl again")
     include = [module_directory()]

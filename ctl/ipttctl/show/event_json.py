@@ -15,7 +15,7 @@ from ipttctl.events.records import DECISIVE, EventRecord, decode_event
 from ipttctl.show.momentary import namespaces_of
 from ipttctl.show.render_json import dumps, event_object, payload_values, rule_values
 from ipttctl.show.rule import PayloadOf, RulesOf
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttproto import EventFlag, JoinedBatches
 
 _MOST_TEMPLATES: Final = 1 << 13
@@ -51,7 +51,7 @@ class EventJson:
 
     def __init__(
         self,
-        names: NamespaceNames | None = None,
+        names: NameAt | None = None,
         payload: PayloadOf | None = None,
         rules: RulesOf | None = None,
     ) -> None:

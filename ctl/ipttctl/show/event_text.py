@@ -15,7 +15,7 @@ from ipttctl.escape import word
 from ipttctl.events import describe
 from ipttctl.events.records import EventRecord
 from ipttctl.show.rule import PayloadOf, RulesOf
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttproto import EventFlag
 
 _NANO: Final = 10**9
@@ -49,7 +49,7 @@ class TextOptions:
     time_format: TimeFormat = TimeFormat.CLOCK
     link_columns: bool = False
     colour: bool = False
-    names: NamespaceNames | None = None
+    names: NameAt | None = None
     payload: PayloadOf | None = None
     links: Collection[int] = ()
     rules: RulesOf | None = None

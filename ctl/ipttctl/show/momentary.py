@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttproto import JoinedBatches
 
 _KEY: Final = struct.Struct("=QL")
@@ -20,7 +20,7 @@ class NamedNamespaces(NamedTuple):
     names: Mapping[bytes, tuple[int, str | None]]
 
 
-def namespaces_of(events: JoinedBatches, names: NamespaceNames | None) -> NamedNamespaces | None:
+def namespaces_of(events: JoinedBatches, names: NameAt | None) -> NamedNamespaces | None:
     """The namespaces of events.
 
     None if one of them got another name while these events happened: ask for each by itself.

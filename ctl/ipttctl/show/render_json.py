@@ -30,7 +30,7 @@ from ipttctl.link.model import (
 )
 from ipttctl.show.rule import PayloadOf, Rule
 from ipttctl.show.transport_json import transport_values
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttproto import EventFlag, Kind, Slot
 
 _NOT_PLAIN: Final = re.compile("[^ -~]")
@@ -48,7 +48,7 @@ def dumps(value: Any) -> str:
 
 def event_object(
     record: EventRecord,
-    names: NamespaceNames | None = None,
+    names: NameAt | None = None,
     payload: Callable[[EventRecord], Any] | None = None,
     rule: Rule | None = None,
 ) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def payload_values(record: EventRecord | None, payload: PayloadOf | None) -> dic
 
 
 def link_object(
-    value: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
+    value: Link, names: NameAt | None = None, measured: Measurement | None = None
 ) -> dict[str, Any]:
     """A link, with the measurement of its programs, if any."""
     stats = value.stats
@@ -240,7 +240,7 @@ def link_object(
 
 
 def change_object(
-    value: LinkChange, names: NamespaceNames | None = None, made: HistoryEntry | None = None
+    value: LinkChange, names: NameAt | None = None, made: HistoryEntry | None = None
 ) -> dict[str, Any]:
     """A change of a link, with the link; ``made`` is the origin of its new generation."""
     return {
@@ -255,7 +255,7 @@ def change_object(
     }
 
 
-def link_list_object(value: LinkList, names: NamespaceNames | None = None) -> dict[str, Any]:
+def link_list_object(value: LinkList, names: NameAt | None = None) -> dict[str, Any]:
     """All links at the beginning of a stream of their changes, or after some were lost."""
     return {
         "change": "list",

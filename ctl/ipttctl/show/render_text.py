@@ -21,16 +21,14 @@ from ipttctl.link.model import (
     ModuleStatus,
     ProgramInfo,
 )
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttproto import Layout, Loss, Slot
 
 _NANO: Final = 10**9
 _MILLI: Final = 10**3
 
 
-def link_line(
-    link: Link, names: NamespaceNames | None = None, measured: Measurement | None = None
-) -> str:
+def link_line(link: Link, names: NameAt | None = None, measured: Measurement | None = None) -> str:
     """A link on one line of ``key=value`` fields, with the measurement of its programs, if any."""
     fields = [f"link={link.id}"]
     if link.name:
@@ -82,7 +80,7 @@ def owner(link: Link) -> str:
 
 
 def change_line(
-    change: LinkChange, names: NamespaceNames | None = None, made: HistoryEntry | None = None
+    change: LinkChange, names: NameAt | None = None, made: HistoryEntry | None = None
 ) -> str:
     """A change of a link on one line; ``made`` is the origin of its new generation."""
     fields = [change.change.value]
@@ -97,7 +95,7 @@ def change_line(
     return " ".join([*fields, link_line(change.link, names)])
 
 
-def listed_line(link: Link, names: NamespaceNames | None = None) -> str:
+def listed_line(link: Link, names: NameAt | None = None) -> str:
     """A link in the list that a stream of changes begins with."""
     return f"listed {link_line(link, names)}"
 

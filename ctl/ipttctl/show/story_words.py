@@ -29,7 +29,7 @@ from ipttctl.stories.model import (
 )
 from ipttctl.stories.occurrences import Headers, freed
 from ipttctl.stories.steps import OF_HOOKS, OF_NFT, OF_RULES
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttctl.system.peers import Device, Peer
 from ipttctl.system.who import Participant, Receiver, Sending
 from ipttproto import Conntrack, EventFlag, InetHook, Kind, Verdict
@@ -63,7 +63,7 @@ class StorySources:
     """
 
     rules: RulesOf | None = None
-    names: NamespaceNames | None = None
+    names: NameAt | None = None
     sender: SenderOf | None = None
     socket: SocketOf | None = None
     reason: ReasonOf | None = None
@@ -200,7 +200,7 @@ def elapsed(nanoseconds: int) -> str:
     return f"{nanoseconds / 1_000_000_000:.2f} s"
 
 
-def namespace_name(names: NamespaceNames | None, story: Story, at: int) -> str:
+def namespace_name(names: NameAt | None, story: Story, at: int) -> str:
     """The namespace of an event: its name then, or its number."""
     record = story.plot.record(at)
     name = names.name(record.netns_cookie, story.times[at]) if names else None

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from ipttctl.errors import PrivilegeError, UsageError
 from ipttctl.system import netns
@@ -33,6 +33,13 @@ from ipttctl.system.netns import NAMED, OWN
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _INTERVAL: Final = 1.0
 _KEPT: Final = 65536
+
+
+class NameAt(Protocol):
+    """Knows the names of network namespaces by cookie."""
+
+    def name(self, cookie: int, moment: int | None = None) -> str | None:
+        """The name of a namespace at a moment (CLOCK_MONOTONIC, ns), or None if it has none."""
 
 
 @dataclass

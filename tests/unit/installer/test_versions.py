@@ -44,7 +44,8 @@ def test_tools_that_compile_programs_are_there_to_build_the_package() -> None:
 
 
 def test_every_requirement_is_bundled_or_the_systems() -> None:
-    text = (ROOT / "pyproject.toml").read_text()
+    # one host does without the extra
+    text, _, _ = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")
     required = re.findall(r'^    "(\w+)>=', text, re.MULTILINE)
     systems = {name.lower() for name in command.NEEDED} | {"pyyaml"}
     assert required

@@ -20,6 +20,7 @@ import pytest
 
 from ipttctl.bpf.collection import CollectionSpec
 from ipttctl.programs.cflags import cflags
+from ipttctl.recordings.writer import LEAST_SIZE, VERSION, RecordingWriter
 from tests.command_lines import Outcome
 from tests.command_lines.printed import DOCUMENTS, REPOSITORY, Line, of_compilers, of_ipttctl
 from tests.kernel.support.cli import Forked, Server
@@ -34,7 +35,8 @@ NOT_HERE = {
     r"ipttctl module verify": "minutes of a real kernel; the differential tests run it",
     r"ipttctl module build": "headers of a kernel; the tests of installation run it",
     r"apply --watch": "it does not end; tests of guests run it",
-    r"ipttctl (trace|doctor)( |$)": "it looks at the kernel that runs; tests of guests run it",
+    r"ipttctl export ": "it writes where it is run; tests of tables run it",
+    r"ipttctl (trace|record|doctor)( |$)": "it looks at the running kernel; tests of guests do",
 }
 #: lines that lack something here -> exit status, what is missing, why
 LACKING = {
@@ -78,6 +80,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("printed")
     for name in ("router", "web", "dns"):
         (made / f"{name}.yaml").write_text("links: {}\n")
+    begin = {"version": VERSION, "stories": True, "links": [], "patience_ns": 1}
+    with RecordingWriter(made / "web.ipr", "web", "boot", LEAST_SIZE, replace=False) as recording:
+        recording.note({"about": "recording", **begin})
+        recording.end({"about": "end"})
     control = (REPOSITORY / "docs" / "control.md").read_text()
     found = re.search(r"```yaml\n(- link: 3\n.*?)```", control, re.DOTALL)
     assert found

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl export``: recordings as files of other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ipttctl.cli.groups import grouped
+from ipttctl.cli.packets_file import write_packets
+from ipttctl.cli.printing import note
+from ipttctl.errors import UsageError
+from ipttctl.recordings.reader import Recording
+from ipttctl.recordings.tables import write_parquet
+
+
+@grouped
+def export(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a recording of `ipttctl record`")],
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            "--parquet", metavar="DIR", help="a file of Parquet for each table, in this directory"
+        ),
+    ] = None,
+    pcapng: Annotated[
+        Path | None,
+        typer.Option(
+            "--pcapng",
+            metavar="FILE",
+            help="the packets, each with its story as a comment, for Wireshark and tshark",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace files that are there")] = False,
+) -> None:
+    """Make files for other programs of a recording: Parquet of its tables, pcapng of its packets.
+
+    The tables are those of `ipttctl query`, which reads such directories too: events, stories,
+    steps, drops, links and hosts, with the columns of docs/recordings.md. pyarrow writes them,
+    which must be installed with ipttctl[fleet].
+
+    Packets are those of which `ipttctl record --snaplen` kept the first bytes. Events do not have
+    all that headers have, and headers are not made up: without --snaplen there are no packets.
+
+    The files are readable by their owner only.
+    """
+    if parquet is None and pcapng is None:
+        raise UsageError("nothing is to be made", "use --parquet or --pcapng")
+    recording = Recording.open(file)
+    if pcapng is not None:
+        count = write_packets(recording, pcapng, replace=force)
+        note(f"{pcapng}: {count} packets")
+    if parquet is not None:
+        rows = write_parquet(recording, parquet, replace=force)
+        note(f"{parquet}: {', '.join(f'{count} {name}' for name, count in rows.items())}")
+    for sentence in recording.damage.sentences(file):
+        note(sentence)

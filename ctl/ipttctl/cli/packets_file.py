@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The packets of a recording, written with their stories."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from ipttctl.cli.recorded import play
+from ipttctl.cli.story_options import StoryOptions
+from ipttctl.cli.trace_stories import StoryView
+from ipttctl.errors import UsageError, os_reason
+from ipttctl.events import describe
+from ipttctl.events.records import decode_event
+from ipttctl.paths import VERSION
+from ipttctl.recordings.pcapng import CapturedPacket, PcapngWriter
+from ipttctl.recordings.reader import Events, Recording
+from ipttctl.recordings.writer import RecordingError
+from ipttctl.show.story_text import StoryText
+from ipttctl.stories.model import Story
+from ipttproto import JoinedBatches
+
+_CAPTURE: Final = struct.Struct("<II")
+"""Length of a packet, and the number of its bytes that follow, as bpf/capture.c has them."""
+
+_WIDTH: Final = 1 << 20
+_MODE: Final = 0o600
+
+
+def write_packets(recording: Recording, path: Path, *, replace: bool) -> int:
+    """Write the packets of a recording; returns their number.
+
+    Raises:
+        UsageError: the recording has no bytes of packets, or the file is there already.
+        RecordingError: the file cannot be written.
+    """
+    if not recording.snaplen:
+        raise UsageError(
+            f"{recording.path} has no bytes of packets, and headers are not made up",
+            "record with --snaplen",
+        )
+    comments = _Comments(recording)
+    if recording.stories:
+        comments.play()
+    count = 0
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        if replace:
+            path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, flags, _MODE), "wb") as file:
+            writer = PcapngWriter(file, f"ipttctl {VERSION}", recording.snaplen)
+            for packet in _packets(recording, comments.texts):
+                writer.write(packet)
+                count += 1
+    except FileExistsError as error:
+        raise UsageError(f"{path} is there already", "choose another file, or --force") from error
+    except OSError as error:
+        raise RecordingError(f"{path}: {os_reason(error)}") from error
+    return count
+
+
+class _Comments:
+    """The texts of the stories of a recording, by the numbers of their packets."""
+
+    timeout: float | None = None
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self.sources = recording.answers.sources(rules=True)
+        self._text = StoryText(_WIDTH, verbose=False, colour=False, sources=self.sources)
+        self.texts: dict[int, str] = {}
+
+    def play(self) -> None:
+        """Have all stories told."""
+        recording = self._recording
+        options = StoryOptions(patience=recording.patience / 1_000_000_000)
+        play(recording, StoryView(self, options, self, recording.links, None), None)
+
+    def show(self, stories: Sequence[Story]) -> None:
+        """Keep the texts of stories."""
+        for story in stories:
+            self.texts[story.number] = "\n".join(self._text.lines([story])).strip("\n")
+
+    def idle(self) -> None:
+        """Do nothing."""
+
+    def end(self) -> None:
+        """Do nothing."""
+
+    def learn(self, events: JoinedBatches) -> None:
+        """Do nothing: the recording has looked up everything."""
+
+
+def _packets(recording: Recording, comments: dict[int, str]) -> Iterator[CapturedPacket]:
+    """The first bytes of each packet that is followed, and those of all others."""
+    seen: set[int] = set()
+    for item in recording.items():
+        if not isinstance(item, Events):
+            continue
+        events = JoinedBatches.of(item.batches)
+        for place, payload in sorted(events.payloads.items()):
+            record = decode_event(events, place)
+            if record.packet in seen or len(payload) < _CAPTURE.size:
+                continue
+            length, captured = _CAPTURE.unpack_from(payload)
+            data = payload[_CAPTURE.size :][:captured]
+            if not data or record.link not in recording.links:
+                continue
+            if record.packet:
+                seen.add(record.packet)
+            device = describe.text(record.in_name) or describe.text(record.out_name) or "?"
+            comment = comments.get(record.packet, "")
+            yield CapturedPacket(record.time + record.clock_offset, device, length, data, comment)

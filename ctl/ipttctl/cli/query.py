@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl query``: questions on recordings, in SQL or ready."""
+
+from __future__ import annotations
+
+import csv
+import enum
+import io
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ipttctl.cli.durations import seconds
+from ipttctl.cli.groups import grouped
+from ipttctl.cli.printing import lines
+from ipttctl.errors import UsageError
+from ipttctl.escape import escape
+from ipttctl.options import Option
+from ipttctl.recordings.query import Answer, Database
+from ipttctl.recordings.ready import READY
+from ipttctl.show.render_json import dumps
+
+_LONGEST: Final = 10 * 365 * 86_400
+
+
+class Form(enum.StrEnum):
+    """Output formats of tables."""
+
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadyOptions:
+    """The options that choose a query that is ready (see ``ipttctl.options``)."""
+
+    drops_by_rule: Annotated[bool, Option(READY[0].option, READY[0].help)] = False
+    drops_by_flow: Annotated[bool, Option(READY[1].option, READY[1].help)] = False
+    top_talkers: Annotated[bool, Option(READY[2].option, READY[2].help)] = False
+    ends: Annotated[bool, Option(READY[3].option, READY[3].help)] = False
+    rules_by_matches: Annotated[bool, Option(READY[4].option, READY[4].help)] = False
+
+    def sql(self) -> str | None:
+        """The query that is chosen; None if none is.
+
+        Raises:
+            UsageError: several are.
+        """
+        chosen = [
+            ready for ready, one in zip(READY, fields(self), strict=True) if getattr(self, one.name)
+        ]
+        if len(chosen) > 1:
+            both = " and ".join(one.option for one in chosen[:2])
+            raise UsageError(f"{both} exclude each other")
+        return chosen[0].sql if chosen else None
+
+
+@grouped
+def query(
+    *,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[SELECT] FILE...",
+            help="a statement of SQL unless a query is chosen by an option, and recordings, or "
+            "directories of Parquet",
+        ),
+    ],
+    ready: ReadyOptions,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="of the last 30s, 10m, 1h...; with ready queries"
+        ),
+    ] = None,
+    form: Annotated[
+        Form, typer.Option("-o", "--output", help="text for people, json or csv for programs")
+    ] = Form.TEXT,
+) -> None:
+    """Ask recordings a question: in SQL, or one of those that are ready.
+
+    The views are events, stories, steps, drops, links and hosts; docs/recordings.md has their
+    columns. DuckDB answers, which must be installed with ipttctl[fleet]. It reaches neither other
+    files nor the network, and its settings cannot be changed. No root is needed.
+
+    Recordings are read anew each time. For those that are asked often, `ipttctl export --parquet`
+    makes a directory that is read much faster.
+
+    Times are UTC.
+    """
+    chosen = ready.sql()
+    if chosen is None:
+        statement, *files = arguments
+        if since is not None:
+            raise UsageError("--since is of ready queries", "write WHERE time >= ...")
+    else:
+        statement, files = chosen.format(since=since_condition(since)), arguments
+    if not files:
+        raise UsageError("no recording is given", "ipttctl query 'SELECT ...' FILE...")
+    database = Database(map(Path, files), statement)
+    try:
+        answer = database.ask(statement)
+    finally:
+        database.close()
+    # they are escaped here: a value may be in quotes over several lines
+    lines(_FORMS[form](answer))
+
+
+def since_condition(text: str | None) -> str:
+    """The condition on the column of times."""
+    if text is None:
+        return "true"
+    begin = time.time() - seconds("--since", text, _LONGEST)
+    moment = datetime.fromtimestamp(begin, UTC).replace(tzinfo=None)
+    return f"time >= TIMESTAMP '{moment.isoformat(sep=' ', timespec='microseconds')}'"
+
+
+def _json(answer: Answer) -> Iterator[str]:
+    for row in answer.rows:
+        yield dumps(dict(zip(answer.columns, map(_plain, row), strict=True)))
+
+
+def _csv(answer: Answer) -> Iterator[str]:
+    for row in [tuple(answer.columns), *answer.rows]:
+        text = io.StringIO()
+        values = [escape(_word(value)) for value in row]
+        csv.writer(text, lineterminator="").writerow(values)
+        yield text.getvalue()
+
+
+def _text(answer: Answer) -> Iterator[str]:
+    """Columns as wide as they need, numbers on the right."""
+    if not answer.columns:
+        return
+    cells = [[escape(_word(value)) for value in row] for row in answer.rows]
+    heads = [escape(name) for name in answer.columns]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    right = [
+        all(isinstance(row[place], int | float) for row in answer.rows if row[place] is not None)
+        for place in range(len(heads))
+    ]
+    for row in [heads, *cells]:
+        parts = [
+            text.rjust(width) if number and answer.rows else text.ljust(width)
+            for text, width, number in zip(row, widths, right, strict=True)
+        ]
+        yield "  ".join(parts).rstrip()
+
+
+_FORMS = {Form.TEXT: _text, Form.JSON: _json, Form.CSV: _csv}
+
+
+def _word(value: Any) -> str:
+    plain = _plain(value)
+    if plain is None:
+        return ""
+    if isinstance(plain, bool):
+        return "true" if plain else "false"
+    return plain if isinstance(plain, str) else dumps(plain)
+
+
+def _plain(value: Any) -> Any:
+    """A value of DuckDB as one of JSON."""
+    found: Any
+    match value:
+        case None | bool() | int() | str():
+            found = value
+        case float():
+            found = value if math.isfinite(value) else None
+        case datetime():
+            found = value.isoformat(sep=" ", timespec="microseconds")
+        case bytes():
+            found = value.hex()
+        case list() | tuple():
+            found = [_plain(one) for one in value]
+        case dict():
+            found = {str(key): _plain(one) for key, one in value.items()}
+        case _:
+            found = str(value)
+    return found

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Queries of recordings with DuckDB, which reaches neither files nor the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ipttctl.errors import UsageError
+from ipttctl.recordings.columns import TABLES
+from ipttctl.recordings.extra import duckdb
+from ipttctl.recordings.tables import tables_of
+
+_CONFIG: Final = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "memory_limit": "2GB",
+    "TimeZone": "UTC",
+}
+_WORD: Final = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The columns and the rows of a query's result."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
+class Database:
+    """The views of recordings, in memory."""
+
+    def __init__(self, paths: Iterable[Path], statement: str) -> None:
+        """Read those tables of recordings that a statement names.
+
+        Raises:
+            RecordingError: one is no recording.
+            MissingExtraError: DuckDB or pyarrow is not installed.
+        """
+        self._library = duckdb()
+        words = {word.lower() for word in _WORD.findall(statement)}
+        self._tables = tables_of(paths, words & TABLES.keys())
+        self._connection = self._library.connect(":memory:", config={})
+        for name, table in self._tables.items():
+            self._connection.register(name, table)
+        for name, value in _CONFIG.items():
+            self._connection.execute(f"SET {name} = '{value}'")
+        # from here on nothing of this can be changed
+        self._connection.execute("SET lock_configuration = true")
+
+    def close(self) -> None:
+        """Let the tables go."""
+        self._connection.close()
+
+    def ask(self, statement: str) -> Answer:
+        """The answer to a statement.
+
+        Raises:
+            UsageError: DuckDB refuses it.
+        """
+        try:
+            self._connection.execute(statement)
+            columns = [one[0] for one in self._connection.description or ()]
+            return Answer(columns, self._connection.fetchall() if columns else [])
+        except (self._library.Error, RuntimeError) as error:
+            first = str(error).strip().split("\n", maxsplit=1)[0]
+            raise UsageError(f"the query fails: {first}") from error

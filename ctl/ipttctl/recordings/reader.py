@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A recording that is there: its beginning, its end, its names, and what happened in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+from ipttctl.errors import os_reason
+from ipttctl.frames.bodies import events_of, json_lines, json_of
+from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameError, FrameHead
+from ipttctl.frames.reader import FrameReader
+from ipttctl.recordings.answers import Answers
+from ipttctl.recordings.values import member
+from ipttctl.recordings.writer import VERSION, RecordingError
+from ipttproto import EventBatch
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events that were read together; before them nothing was due until ``due``."""
+
+    batches: list[EventBatch]
+    due: int
+    head: FrameHead
+
+
+@dataclass(frozen=True)
+class Due:
+    """Stories were told because their time had come."""
+
+    moment: int
+
+
+@dataclass(frozen=True)
+class Stories:
+    """Stories as lines of JSON."""
+
+    lines: list[bytes]
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The stories as objects; those that are none are left out."""
+        return [one for line in self.lines if (one := story_of(line)) is not None]
+
+
+Item: TypeAlias = Events | Due | Stories
+
+
+@dataclass
+class Damage:
+    """The parts of a recording that could not be read."""
+
+    frames: int = 0
+    size: int = 0
+    torn: bool = False
+    finished: bool = True
+
+    def sentences(self, path: Path) -> Iterator[str]:
+        """A sentence on each kind of damage."""
+        if self.frames:
+            noun = "frame" if self.frames == 1 else "frames"
+            yield f"{path}: {self.frames} damaged {noun} ({self.size} bytes) passed over"
+        if self.torn or not self.finished:
+            yield f"{path}: the recording was not finished; the end is missing"
+
+
+@dataclass
+class Recording:
+    """A recording, opened: its first pass has read the names and the end.
+
+    ``begin`` and ``end`` are the objects that were written first and last; ``end`` is empty if the
+    writer was killed. ``lost`` are events lost, by cause.
+    """
+
+    path: Path
+    begin: dict[str, Any]
+    head: FrameHead
+    end: dict[str, Any]
+    answers: Answers
+    lost: Counter[str] = field(default_factory=Counter)
+    damage: Damage = field(default_factory=Damage)
+
+    @classmethod
+    def open(cls, path: Path) -> Recording:
+        """Read what is needed before the events.
+
+        Raises:
+            RecordingError: there is no recording at ``path``.
+        """
+        answers, lost = Answers(), Counter[str]()
+        begin: dict[str, Any] | None = None
+        first: FrameHead | None = None
+        end: dict[str, Any] = {}
+        damage = Damage()
+        with opened(path) as file:
+            for head, body in _frames(file, damage):
+                if head.kind == EVENTS:
+                    lost.update(head.lost)
+                if head.kind not in {NAMES, RULESETS}:
+                    continue
+                for value in _objects(head, body, damage):
+                    try:
+                        answers.take(value)
+                    except FrameError as error:
+                        raise RecordingError(f"{path}: {error}") from error
+                    if value.get("about") == "recording" and begin is None:
+                        begin, first = value, head
+                    elif value.get("about") == "end":
+                        end = value
+        if begin is None or first is None:
+            raise RecordingError(f"{path} is no recording, or its beginning is damaged")
+        damage.finished = bool(end)
+        found = cls(path, begin, first, end, answers, lost, damage)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Check the beginning.
+
+        Raises:
+            RecordingError: it is of another version, or makes no sense.
+        """
+        version = self.begin.get("version")
+        if version != VERSION:
+            raise RecordingError(
+                f"{self.path} is of version {version!r} of recordings", f"{VERSION} is known here"
+            )
+        try:
+            _ = self.stories, self.links, self.patience, self.count, self.snaplen
+        except FrameError as error:
+            raise RecordingError(f"{self.path}: {error}") from error
+
+    @property
+    def stories(self) -> bool:
+        """Whether the events make stories."""
+        return bool(member(bool, self.begin, "stories"))
+
+    @property
+    def links(self) -> set[int]:
+        """The ids of the links that the events are of."""
+        return set(member(tuple[int, ...], self.begin, "links"))
+
+    @property
+    def patience(self) -> int:
+        """The patience (ns) with which stories were told."""
+        return int(member(int, self.begin, "patience_ns"))
+
+    @property
+    def count(self) -> int | None:
+        """The number of stories, or of events, at which it was to end; None: none."""
+        return member(int | None, self.begin, "count") if "count" in self.begin else None
+
+    @property
+    def snaplen(self) -> int:
+        """Most bytes of packets that were kept; 0: none."""
+        return int(member(int, self.begin, "snaplen")) if "snaplen" in self.begin else 0
+
+    def items(self, *, events: bool = True, stories: bool = False) -> Iterator[Item]:
+        """All that happened, in order."""
+        damage = Damage()
+        with opened(self.path) as file:
+            for head, body in _frames(file, damage):
+                if head.run != self.head.run:
+                    continue
+                if head.kind == EVENTS and events and head.count:
+                    try:
+                        yield Events(events_of(head, body), head.format.get("due", 0), head)
+                    except FrameError:
+                        self.damage.frames += 1
+                        self.damage.size += len(body)
+                elif head.kind == STORIES and stories:
+                    try:
+                        yield Stories(json_lines(head, body))
+                    except FrameError:
+                        self.damage.frames += 1
+                        self.damage.size += len(body)
+                elif head.kind == NAMES and events and b'"due"' in body:
+                    for value in _objects(head, body, damage):
+                        if value.get("about") == "due":
+                            yield from _due(value)
+
+
+def story_of(line: bytes) -> dict[str, Any] | None:
+    """A story of its line; None if it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def opened(path: Path) -> BinaryIO:
+    """A file to read.
+
+    Raises:
+        RecordingError: it cannot be read, or is not a file.
+    """
+    try:
+        # a FIFO would have us wait for a writer
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise RecordingError(f"{path} is not a file")
+    except OSError as error:
+        raise RecordingError(f"{path}: {os_reason(error)}") from error
+    return file
+
+
+def _due(value: dict[str, Any]) -> Iterator[Due]:
+    try:
+        yield Due(member(int, value, "monotonic"))
+    except FrameError:
+        return
+
+
+def _frames(file: BinaryIO, damage: Damage) -> Iterator[tuple[FrameHead, bytes]]:
+    reader = FrameReader(file)
+    yield from reader
+    damage.frames += reader.damaged
+    damage.size += reader.skipped
+    damage.torn |= reader.torn
+
+
+def _objects(head: FrameHead, body: bytes, damage: Damage) -> list[dict[str, Any]]:
+    """The objects of a frame; none if they cannot be read."""
+    try:
+        return json_of(head, body)
+    except FrameError:
+        damage.frames += 1
+        damage.size += len(body)
+        return []

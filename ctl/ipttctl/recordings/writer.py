@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A recording that is being written.
+
+Events are written as they come, one frame for all that were read together. Stories, rules and names
+are collected and written behind them. Once the bound is reached nothing more is written but the
+end, which counts what was thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+from ipttctl.errors import IpttctlError, UsageError, os_reason
+from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
+from ipttctl.frames.codec import encode
+from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameHead
+from ipttctl.frames.writer import FrameNumbers
+from ipttctl.show.render_json import dumps
+from ipttproto import EventBatch
+
+VERSION: Final = 1
+"""Version of the objects in a recording."""
+
+_RESERVED: Final = 1 << 16
+"""Bytes of the bound that are left for the end."""
+
+LEAST_SIZE: Final = 2 * _RESERVED
+"""The least bound."""
+
+_MOST_AT_ONCE: Final = 8192
+_ENOUGH: Final = 1 << 20
+"""Bytes of stories from which on they are written."""
+
+_MODE: Final = 0o600
+
+
+class RecordingError(IpttctlError):
+    """A recording cannot be written or read."""
+
+
+class RecordingWriter:
+    """Writes a recording; ``full`` tells whether its bound is reached."""
+
+    def __init__(self, path: Path, host: str, boot: str, most: int, *, replace: bool) -> None:
+        """Make the file, for its owner only, of at most ``most`` bytes.
+
+        Raises:
+            UsageError: there is one, which is not to be replaced.
+            RecordingError: it cannot be made.
+        """
+        self.path = path
+        self._file = _made(path, replace=replace)
+        self._numbers = FrameNumbers(host, boot)
+        self._left = most - _RESERVED
+        self._stories: list[str] = []
+        self._waiting = 0
+        self._others: dict[str, list[str]] = {RULESETS: [], NAMES: []}
+        self._due = 0
+        self.full = False
+        self.thrown_away: dict[str, int] = {}
+        """Items that the bound threw away, by the kind of their frame."""
+        self.size = 0
+        """Bytes that were written."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def lose(self, causes: dict[str, int]) -> None:
+        """Count events that were lost since the last ones that were written."""
+        for cause, number in causes.items():
+            if number:
+                self._numbers.lose(EVENTS, cause, number)
+
+    def write_events(self, batches: Sequence[EventBatch]) -> None:
+        """Write events that were read together."""
+        batch: list[EventBatch] = []
+        count = 0
+        for one in batches:
+            if batch and count + len(one) > _MOST_AT_ONCE:
+                self._write_events(batch, count)
+                batch, count = [], 0
+            batch.append(one)
+            count += len(one)
+        if count:
+            self._write_events(batch, count)
+
+    def due(self, moment: int) -> None:
+        """Note that stories were told because their time had come."""
+        self.flush()
+        self._due = moment
+        self.note({"about": "due", "monotonic": moment})
+        self._write_others()
+
+    def seen_until(self, moment: int) -> None:
+        """Note the moment at which nothing was due."""
+        self._due = moment
+
+    def story(self, line: str) -> None:
+        """Write a story, a line of JSON, some time."""
+        self._stories.append(line)
+        self._waiting += len(line)
+        if self._waiting >= _ENOUGH:
+            self.flush()
+
+    def note(self, value: dict[str, Any]) -> None:
+        """Write a name or another object some time."""
+        self._others[NAMES].append(dumps(value))
+
+    def note_rule(self, value: dict[str, Any]) -> None:
+        """Write a rule some time."""
+        self._others[RULESETS].append(dumps(value))
+
+    def flush_names(self) -> None:
+        """Write the rules and names that wait."""
+        self._write_others()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self._write_others()
+        if self._stories:
+            self._write(STORIES, len(self._stories), dict(JSON_FORMAT), json_body(self._stories))
+            self._stories, self._waiting = [], 0
+
+    def end(self, value: dict[str, Any]) -> None:
+        """Write the end, with what was thrown away, for which room was left."""
+        self.flush()
+        self._left = _RESERVED + max(0, self._left)
+        self.full = False
+        self._write(EVENTS, 0, {}, b"")
+        self.note({**value, "thrown_away": dict(self.thrown_away)})
+        self._write_others()
+        self._sync()
+
+    def _write_events(self, batches: list[EventBatch], count: int) -> None:
+        form, body = events_body(batches)
+        self._write(EVENTS, count, {**form, "due": self._due}, body)
+
+    def _write_others(self) -> None:
+        for kind, found in self._others.items():
+            if found:
+                self._write(kind, len(found), dict(JSON_FORMAT), json_body(found))
+                found.clear()
+
+    def _write(self, kind: str, count: int, form: dict[str, int], body: bytes) -> None:
+        head = self._numbers.head(kind, count, form)
+        if not self.full:
+            data = encode(head, body)
+            if len(data) <= self._left:
+                self._put(data)
+                return
+            # what comes later, however small, would be without what it needs
+            self.full = True
+        self._throw_away(head)
+
+    def _throw_away(self, head: FrameHead) -> None:
+        self._numbers.throw_away(head, "size")
+        self.thrown_away[head.kind] = self.thrown_away.get(head.kind, 0) + head.count
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise RecordingError(f"{self.path}: {os_reason(error)}") from error
+        self._left -= len(data)
+        self.size += len(data)
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise RecordingError(f"{self.path}: {os_reason(error)}") from error
+
+
+def check_new(path: Path, *, replace: bool) -> None:
+    """Check that there is no file yet, or that it is to be replaced.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if os.path.lexists(path) and not replace:
+        raise UsageError(f"{path} is there already", "choose another file, or --force")
+
+
+def _made(path: Path, *, replace: bool) -> Any:
+    """A new file, written without a buffer: what was written is there if we are killed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        if replace:
+            # another name's file stays, and so does what others have open
+            path.unlink(missing_ok=True)
+        return os.fdopen(os.open(path, flags, _MODE), "wb", buffering=0)
+    except FileExistsError as error:
+        raise UsageError(f"{path} is there already", "choose another file, or --force") from error
+    except OSError as error:
+        raise RecordingError(f"{path}: {os_reason(error)}") from error

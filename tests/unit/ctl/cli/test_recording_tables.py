@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl export`` and ``ipttctl query``: tables of recordings, and packets with stories."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from ipttctl.cli import run
+from ipttctl.recordings import extra
+from ipttctl.recordings.columns import TABLES
+from ipttctl.recordings.reader import Events, Recording
+from ipttctl.recordings.ready import READY
+from ipttctl.recordings.tables import tables_of
+from ipttctl.recordings.writer import VERSION, RecordingWriter
+from ipttproto import EventBatch, parse_batch
+from tests.unit.ctl.cli.test_trace_stories import IDS, message, when_traced
+from tests.unit.ctl.stories.packets import Traveller, flood, to_docker
+from tests.unit.ctl.support import FakeModule, batch_payload
+
+pytestmark = pytest.mark.usefixtures("left_open", "answering", "programs")
+
+
+@pytest.fixture
+def recording(module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A recording of a packet that is dropped, and of three that are delivered."""
+    path = tmp_path / "file.ipr"
+    when_traced(module, message(to_docker(), *flood(3, 20)))
+    assert run(["record", str(path), "-c", "4", "--stop-after", "20"]) == 0
+    capsys.readouterr()
+    return path
+
+
+@pytest.fixture
+def ask(recording: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Asks the recording, or another; returns the rows."""
+
+    def rows(statement: str, *more: str, of: Path = recording) -> list[dict[str, Any]]:
+        assert run(["query", statement, str(of), "-o", "json", *more]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return rows
+
+
+def test_the_views_say_what_the_stories_say(
+    recording: Path, ask: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["show", str(recording), "-o", "json"]) == 0
+    stories = [json.loads(line) for line in capsys.readouterr().out.splitlines()][1:]
+    rows = ask('SELECT packet, "end", dropped, steps, epoch_ns(time) AS t FROM stories')
+    assert rows == [
+        {
+            "packet": one["packet"],
+            "end": one["end"]["kind"],
+            "dropped": one["end"]["dropped"],
+            "steps": len(one["steps"]),
+            "t": one["time_ns"],
+        }
+        for one in stories
+    ]
+    [drop] = ask("SELECT * FROM drops")
+    [dropped] = [one for one in stories if one["end"]["dropped"]]
+    assert (drop["table"], drop["chain"], drop["rulenum"]) == ("filter", "DOCKER-USER", 1)
+    assert (drop["backend"], drop["cause"], drop["hook"]) == ("legacy", "rule", "FORWARD")
+    assert drop["source"] == dropped["headers"]["source"]
+    rules = [
+        rule
+        for one in stories
+        for step in one["steps"]
+        for call in step.get("functions", ())
+        for consulted in call["consulted"]
+        for rule in consulted["rules"]
+    ]
+    assert ask("SELECT count(*) AS n FROM steps WHERE kind = 'rule'") == [{"n": len(rules)}]
+    assert ask("SELECT changes FROM steps WHERE changes LIKE 'dest%'") == [
+        {"changes": "destination 203.0.113.5:8080 > 172.17.0.2:80"}
+    ]
+
+
+def test_the_view_of_events_says_what_lines_say(
+    recording: Path, ask: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["show", str(recording), "--lines", "-o", "json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()][1:]
+    rows = ask("SELECT *, epoch_ns(time) AS time_ns FROM events")
+    assert len(rows) == len(events) > 20
+    same = {"kind", "hook", "verdict", "table", "chain", "rulenum", "packet", "source", "time_ns"}
+    same |= {"source_port", "length", "cpu", "sequence", "function", "module", "mark", "cost_ns"}
+    for row, made in zip(rows, events, strict=True):
+        assert {name: row[name] for name in same} == {name: made[name] for name in same}
+        assert row["in_device"] == made["in_name"]
+        assert row["protocol"] == made["protocol_name"]
+
+
+def test_links_and_hosts(recording: Path, ask: Any) -> None:
+    links = ask("SELECT link, hook FROM links ORDER BY link")
+    assert [one["link"] for one in links] == sorted(IDS.values())
+    [host] = ask("SELECT * FROM hosts")
+    found = Recording.open(recording)
+    assert (host["run"], host["stories"], host["finished"]) == (found.head.run, 4, True)
+    assert (host["lost"], host["thrown_away"], host["damaged"]) == (0, 0, 0)
+    assert host["began"] <= host["ended"]
+
+
+@pytest.mark.parametrize("ready", READY, ids=lambda one: one.option)
+def test_ready_queries(ready: Any, ask: Any) -> None:
+    rows = ask(ready.option)
+    assert rows
+    assert sum(next(iter(row.values())) for row in rows) >= 1
+    # these packets are of long ago
+    assert ask(ready.option, "--since", "1h") == []
+
+
+def test_forms_of_output(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "'a,\n\"b' AS odd, ['x', 'y'] AS list"
+    statement = (
+        f"SELECT dropped, count(*) AS n, NULL AS nothing, {odd} FROM stories "
+        "GROUP BY dropped ORDER BY n"
+    )
+    assert run(["query", statement, str(recording)]) == 0
+    heads, *rows = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["dropped", "n", "nothing", "odd", "list"]
+    assert [row.split()[:2] for row in rows] == [["true", "1"], ["false", "3"]]
+    assert run(["query", statement, str(recording), "-o", "csv"]) == 0
+    out = capsys.readouterr().out
+    table = list(csv.reader(io.StringIO(out)))
+    assert [row[:3] for row in table] == [
+        ["dropped", "n", "nothing"],
+        ["true", "1", ""],
+        ["false", "3", ""],
+    ]
+    # no value ends a line
+    assert len(out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "COPY stories TO '/tmp/stolen.csv'",
+        "ATTACH '/tmp/stolen.db'",
+        "SET enable_external_access = true",
+        "SET lock_configuration = false",
+        "SET memory_limit = '100GB'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SELECT * FROM sys_path",
+        "SELECT",
+        "SELECT * FROM nonsense",
+    ],
+)
+def test_queries_reach_nothing_else(
+    statement: str, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["query", f"{statement} -- stories", str(recording)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("ipttctl: the query fails: ")
+    assert len(captured.err.splitlines()) == 1
+    assert not Path("/tmp/stolen.csv").exists()
+
+
+def test_parquet_has_the_same_tables(
+    recording: Path, ask: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "tables"
+    assert run(["export", str(recording), "--parquet", str(made)]) == 0
+    assert "4 stories" in capsys.readouterr().err
+    for name, columns in TABLES.items():
+        path = made / f"{name}.parquet"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        schema = pq.read_schema(path)
+        assert schema.names == [column.name for column in columns]
+        assert schema.metadata[b"ipttctl.schema"] == b"1"
+        assert schema.field(0).metadata == {b"meaning": columns[0].meaning.encode()}
+        statement = f"SELECT * FROM {name}"
+        assert ask(statement, of=made) == ask(statement)
+    assert run(["export", str(recording), "--parquet", str(made)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert run(["export", str(recording), "--parquet", str(made), "--force"]) == 0
+
+
+def test_files_that_are_no_tables_are_one_sentence(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "tables"
+    assert run(["export", str(recording), "--parquet", str(made)]) == 0
+    whole = (made / "stories.parquet").read_bytes()
+    capsys.readouterr()
+    for content in (b"", b"PAR1", whole[:-9], whole[: len(whole) // 2] + whole[-50:]):
+        (made / "stories.parquet").write_bytes(content)
+        assert run(["query", "SELECT * FROM stories", str(made)]) == 1
+        assert "is no table of ipttctl" in capsys.readouterr().err
+    shutil.copy(made / "hosts.parquet", made / "stories.parquet")
+    assert run(["query", "SELECT * FROM stories", str(made)]) == 1
+    assert run(["query", "SELECT * FROM stories", str(tmp_path)]) == 1
+
+
+def test_several_recordings_are_asked_together(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copy(recording, other)
+    statement = "SELECT count(*) AS n FROM stories"
+    assert run(["query", statement, str(recording), str(other), "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"n": 8}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["query", "SELECT 1"], "no recording is given"),
+        (["query", "--ends", "--top-talkers", "x"], "exclude each other"),
+        (["query", "SELECT 1", "x", "--since", "1h"], "is of ready queries"),
+        (["query", "--ends", "x", "--since", "soon"], "is not a time"),
+        (["export", "x"], "nothing is to be made"),
+    ],
+)
+def test_command_lines_without_sense(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["pyarrow", "duckdb"])
+def test_without_the_extra_it_says_what_to_install(
+    missing: str,
+    recording: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert run(["query", "SELECT * FROM hosts", str(recording)]) == 1
+    assert (
+        f"this needs the Python package {missing}; run: pip install 'ipttctl[fleet]'"
+        in capsys.readouterr().err
+    )
+    with pytest.raises(extra.MissingExtraError):
+        extra.arrow() if missing == "pyarrow" else extra.duckdb()
+
+
+def _forged(path: Path, stories: list[str]) -> None:
+    """A recording of stories that nobody told."""
+    with RecordingWriter(path, "web", "boot", 1 << 30, replace=True) as writer:
+        begin = {"version": VERSION, "stories": True, "links": [], "patience_ns": 1}
+        writer.note({"about": "recording", **begin})
+        for story in stories:
+            writer.story(story)
+        writer.end({"about": "end"})
+
+
+def test_stories_that_are_none_are_passed_over(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "forged"
+    found = next(
+        one.objects
+        for one in Recording.open(recording).items(stories=True)
+        if hasattr(one, "objects")
+    )
+    good = found[0]
+    bad: list[Any] = [{}, {**good, "end": None}, {**good, "steps": [1]}, {**good, "headers": []}]
+    _forged(path, [json.dumps(one) for one in [good, *bad, good]])
+    tables = tables_of([path], ["stories", "steps", "drops", "hosts"])
+    assert tables["stories"].num_rows >= 2
+    assert tables["hosts"].column("damaged").to_pylist() == [len(bad)]
+    others: list[Any] = ["text", 2**70, [], {"a": 1}]
+    for wrong in others:
+        _forged(path, [json.dumps({**good, "packet": wrong})])
+        assert run(["query", "SELECT * FROM stories", str(path)]) == 1
+        assert "has a value that none can have" in capsys.readouterr().err
+
+
+# --- packets --------------------------------------------------------------------------------------
+
+#: an IPv4 packet of UDP, 192.0.2.1:7 > 192.0.2.2:9, of 4 bytes
+DATAGRAM = bytes.fromhex("4500002000000000401176c8c0000201c000020200070009000c000061626364")
+
+
+def _with_bytes(traveller: Traveller) -> EventBatch:
+    events = [{**one, "link": 12} for one in traveller.events]
+    batch = parse_batch(batch_payload(events))
+    capture = struct.pack("<II", 32, len(DATAGRAM)) + DATAGRAM
+    return replace(batch, payloads=dict.fromkeys(range(1, len(events)), capture))
+
+
+@pytest.fixture
+def captured(tmp_path: Path) -> Path:
+    """A recording with bytes of packets."""
+    path = tmp_path / "captured"
+    begin = {"version": VERSION, "stories": True, "links": [12], "patience_ns": 1, "snaplen": 64}
+    with RecordingWriter(path, "web", "boot", 1 << 30, replace=False) as writer:
+        writer.note({"about": "recording", **begin})
+        writer.write_events([_with_bytes(to_docker())])
+        writer.end({"about": "end"})
+    return path
+
+
+def test_packets_have_their_stories(
+    captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "file.pcapng"
+    assert run(["export", str(captured), "--pcapng", str(made)]) == 0
+    assert "1 packets" in capsys.readouterr().err
+    data = made.read_bytes()
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    kinds = []
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        assert struct.unpack_from("<I", data, at + size - 4) == (size,)
+        kinds.append(kind)
+        at += size
+    assert kinds == [0x0A0D0D0A, 1, 6]
+    assert DATAGRAM in data
+    assert b"dropped by filter DOCKER-USER 1" in data
+    assert run(["export", str(captured), "--pcapng", str(made)]) == 2
+    assert run(["export", str(captured), "--pcapng", str(made), "--force"]) == 0
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+def test_tshark_opens_packets(captured: Path, tmp_path: Path) -> None:
+    made = tmp_path / "file.pcapng"
+    assert run(["export", str(captured), "--pcapng", str(made)]) == 0
+    fields = ["ip.src", "udp.dstport", "frame.comment", "frame.time_epoch", "frame.interface_name"]
+    done = subprocess.run(
+        ["tshark", "-r", str(made), "-T", "fields", *(f"-e{name}" for name in fields)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    source, port, comment, time, interface = done.stdout.rstrip("\n").split("\t")
+    assert (source, port, interface) == ("192.0.2.1", "9", "eth0")
+    assert "dropped by filter DOCKER-USER 1" in comment
+    [item] = [one for one in Recording.open(captured).items() if isinstance(one, Events)]
+    batch = item.batches[0]
+    assert float(time) == pytest.approx((int(batch.events["time"][1]) + batch.clock_offset) / 1e9)
+
+
+def test_without_bytes_there_are_no_packets(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["export", str(recording), "--pcapng", str(tmp_path / "made")]) == 2
+    assert "headers are not made up; record with --snaplen" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_documentation_has_all_columns() -> None:
+    text = Path("docs/recordings.md").read_text()
+    for name, columns in TABLES.items():
+        [section] = re.findall(rf"^### {name}\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+        rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| (.+) \|$", section, re.MULTILINE)
+        assert rows == [tuple(column) for column in columns]
+    for ready in READY:
+        assert ready.option in text

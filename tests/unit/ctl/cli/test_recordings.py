@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``ipttctl record`` and ``ipttctl show``: what is shown is what the trace had printed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ipttctl.cli import run
+from ipttctl.errors import IpttctlError
+from ipttctl.recordings.reader import Recording
+from ipttproto import Command, Kind
+from tests.unit.ctl.cli.test_trace_stories import message, when_traced
+from tests.unit.ctl.stories.packets import Traveller, flood, to_docker
+from tests.unit.ctl.support import FakeModule, RefusalError, event, events_message, when_attached
+
+pytestmark = pytest.mark.usefixtures("left_open", "answering", "programs")
+
+STORIES = [["-v"], [], ["-o", "json"], ["--drops"], ["--summary"], ["-T"], ["-t"], ["-c", "1"]]
+LINES = [["--lines"], ["--lines", "-o", "json"], ["--lines", "-v"], ["--lines", "--no-rules"]]
+
+
+def packets() -> list[Traveller]:
+    """A packet that is dropped, and some that are delivered."""
+    return [to_docker(), *flood(3, 20)]
+
+
+@pytest.fixture
+def recording(module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A recording of packets."""
+    path = tmp_path / "file.ipr"
+    when_traced(module, message(*packets()))
+    assert run(["record", str(path), "-c", "4", "--stop-after", "20"]) == 0
+    capsys.readouterr()
+    return path
+
+
+def totals(text: str) -> list[str]:
+    """The lines behind the one that names the links."""
+    found = text.splitlines()
+    places = [place for place, line in enumerate(found) if line.startswith("tracing:")]
+    return found[places[-1] + 1 :] if places else found
+
+
+@pytest.mark.parametrize("options", STORIES, ids=" ".join)
+def test_stories_are_shown_as_the_trace_had(
+    options: list[str],
+    recording: Path,
+    module: FakeModule,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    when_traced(module, message(*packets()))
+    count = [] if "-c" in options or "--drops" in options else ["-c", "4"]
+    count = ["-c", "1"] if "--drops" in options else count
+    assert run(["trace", "--stop-after", "20", *count, *options]) == 0
+    live = capsys.readouterr()
+    assert run(["show", str(recording), *count, *options]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == live.out
+    assert len(shown.out.splitlines()) >= 1
+    if "-c" not in options:
+        assert totals(shown.err) == totals(live.err)
+
+
+@pytest.mark.parametrize("options", LINES, ids=" ".join)
+def test_lines_are_shown_as_the_trace_had(
+    options: list[str],
+    module: FakeModule,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "file.ipr"
+    events = [event(rulenum=n) for n in range(1, 4)]
+    events.insert(1, event(kind=Kind.LEFT_OUT, table_handle=0, chain_handle=2, rule_handle=3))
+    made = events_message(events), events_message([event(link=9)], sequence=9)
+    live: Any = None
+    for verb in (["trace"], ["record", str(path)]):
+        when_attached(module, *made)
+        asked = ["--lines", "--backend", "legacy", "-c", "3"]
+        assert run([*verb, *asked, *(options[1:] if verb == ["trace"] else [])]) == 0
+        live = live or capsys.readouterr()
+    capsys.readouterr()
+    assert run(["show", str(path), *options]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == live.out
+    told = totals(shown.err)
+    assert told == totals(live.err)[-len(told) :]
+    assert told[-1].startswith("3 events")
+
+
+def test_stories_can_be_shown_as_lines_and_chosen(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["show", str(recording), "--lines", "-o", "json"]) == 0
+    every = capsys.readouterr().out.splitlines()
+    assert run(["show", str(recording), "-o", "json", "--verdict", "drop"]) == 0
+    drops = capsys.readouterr().out.splitlines()
+    assert 1 < len(drops) < len(every)
+    assert {json.loads(line)["verdict"] for line in drops[1:]} == {"DROP"}
+    assert run(["show", str(recording), "-o", "json", "--link", "9999"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_recording_is_for_its_owner_and_is_not_replaced(
+    recording: Path, module: FakeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stat.S_IMODE(recording.stat().st_mode) == 0o600
+    before = recording.read_bytes()
+    when_traced(module, message(*packets()))
+    assert run(["record", str(recording), "--stop-after", "1"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert recording.read_bytes() == before
+    assert run(["record", str(recording), "--stop-after", "20", "-c", "1", "--force"]) == 0
+    assert recording.read_bytes() != before
+
+
+def test_a_trace_that_cannot_begin_leaves_no_file(
+    module: FakeModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file"
+
+    def refuse(*_: object) -> list[Any]:
+        raise RefusalError(errno.EPERM)
+
+    module.handlers[Command.ATTACH] = refuse
+    assert run(["record", str(path)]) != 0
+    assert "ipttctl: " in capsys.readouterr().err
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--max-size", "much"], "is no number of bytes"),
+        (["--max-size", "5"], "is too little"),
+        (["-4", "-6"], "exclude each other"),
+    ],
+)
+def test_command_lines_without_sense(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "file.ipr"
+    assert run(["record", str(path), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file"
+    for content in (b"", b"text\n" * 1000, bytes(10_000)):
+        path.write_bytes(content)
+        assert run(["show", str(path)]) == 1
+        assert "is no recording" in capsys.readouterr().err
+    assert run(["show", str(tmp_path)]) == 1
+    assert run(["show", str(tmp_path / "none")]) == 1
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_a_recording_without_its_end_is_shown(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = recording.read_bytes()
+    recording.write_bytes(data[:-40])
+    assert run(["show", str(recording)]) == 0
+    captured = capsys.readouterr()
+    assert "dropped by filter DOCKER-USER 1" in captured.out
+    assert "was not finished" in captured.err
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_damage_is_told_in_sentences(
+    recording: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject
+) -> None:
+    whole = recording.read_bytes()
+    hurt = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(hurt) - 1))
+        hurt[place] ^= data.draw(st.integers(1, 255))
+    del hurt[len(hurt) - data.draw(st.integers(0, len(hurt))) :]
+    path = recording.with_name("hurt")
+    path.write_bytes(hurt)
+    status = run(["show", str(path), *data.draw(st.sampled_from([*STORIES, *LINES]))])
+    said = capsys.readouterr().err
+    assert status in {0, 1}
+    assert "Traceback" not in said
+    if hurt != whole:
+        assert "damaged" in said or "no recording" in said or "not finished" in said
+
+
+def test_the_first_pass_ends_at_names_that_are_too_many(recording: Path) -> None:
+    found = Recording.open(recording)
+    found.begin["version"] = 99
+    with pytest.raises(IpttctlError, match="version 99"):
+        found.check()

@@ -212,6 +212,34 @@ def _event_header(size: int) -> bytes:
     return AttributeHeader.build(header)
 
 
+def bare_records(wire: bytes | memoryview) -> bytes:
+    """Events, each in its attribute, as records one after the other."""
+    from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms; only recordings need it
+
+    rows = np.frombuffer(wire, np.uint8).reshape(-1, STRIDE)
+    return rows[:, HEADER_SIZE : HEADER_SIZE + _EVENT_SIZE].tobytes()
+
+
+def parse_records(records: bytes | memoryview, size: int) -> bytes:
+    """Records of ``size`` bytes each, without attributes, as ``EventBatch.wire`` has them.
+
+    Records of another minor version are read as those in messages are.
+
+    Raises:
+        ProtocolError: there cannot be such records.
+    """
+    if not FIRST_SIZES["event"] <= size <= _MOST or len(records) % size:
+        raise ProtocolError("records of events are not of a layout that is known")
+    from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms; only recordings have such records
+
+    known = min(size, _EVENT_SIZE)
+    wire = np.zeros((len(records) // size, STRIDE), np.uint8)
+    wire[:, :HEADER_SIZE] = np.frombuffer(_event_header(_EVENT_SIZE), np.uint8)
+    found = np.frombuffer(records, np.uint8).reshape(-1, size)
+    wire[:, HEADER_SIZE : HEADER_SIZE + known] = found[:, :known]
+    return wire.tobytes()
+
+
 def _in_our_layout(wire: memoryview, stride: int) -> memoryview:
     """Events of another minor version's layout, each as long as ours."""
     events = (wire[at : at + stride] for at in range(0, len(wire), stride))

@@ -29,7 +29,7 @@ RANKS = (
     {"hooks"},
     {"link"},
     {"host", "programs"},
-    {"stories"},
+    {"frames", "stories"},
     {"show"},
     {"state"},
     {"upgrade"},

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A memory of the frames that a reader has had, so that none is taken twice."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from typing import Final
+
+from ipttctl.frames.head import FrameHead
+
+_MOST_STREAMS: Final = 4096
+_MOST_GAPS: Final = 1024
+
+
+class _Stream:
+    """The numbers of one run and kind that have come."""
+
+    __slots__ = ("ended", "gaps", "next")
+
+    def __init__(self) -> None:
+        self.next = 0
+        #: [first, end) of numbers before ``next`` that have not come, in order
+        self.gaps: list[tuple[int, int]] = []
+        #: number of the last frame without items
+        self.ended = -1
+
+    def take(self, begin: int, end: int) -> bool:
+        """Note that numbers have come; returns whether they are new."""
+        if begin >= self.next:
+            if begin > self.next:
+                self.gaps.append((self.next, begin))
+                # what comes late of the oldest gap then passes for known
+                del self.gaps[:-_MOST_GAPS]
+            self.next = end
+            return True
+        place = bisect_right(self.gaps, (begin, self.next)) - 1
+        if place < 0:
+            return False
+        first, last = self.gaps[place]
+        if begin >= last:
+            return False
+        left = [(first, begin), (min(end, last), last)]
+        self.gaps[place : place + 1] = [(one, other) for one, other in left if one < other]
+        del self.gaps[:-_MOST_GAPS]
+        return True
+
+
+class Seen:
+    """Tells frames that come for the first time from those that come again.
+
+    For each run and kind it keeps the number that is expected next and the ranges that are missing,
+    at most 1024 of these; and 4096 runs and kinds, those that were heard of last.
+    """
+
+    def __init__(self) -> None:
+        self._streams: OrderedDict[tuple[str, str, str, str], _Stream] = OrderedDict()
+        self.again = 0
+        """Frames that came again."""
+
+    def first(self, head: FrameHead) -> bool:
+        """Whether a frame comes for the first time; it is known from now on."""
+        key = head.host, head.boot, head.run, head.kind
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = _Stream()
+            if len(self._streams) > _MOST_STREAMS:
+                self._streams.popitem(last=False)
+        else:
+            self._streams.move_to_end(key)
+        if head.count:
+            new = stream.take(head.sequence, head.sequence + head.count)
+        else:
+            new = head.sequence > stream.ended
+            stream.ended = max(stream.ended, head.sequence)
+        self.again += not new
+        return new
+
+    def missing(self) -> int:
+        """Numbers of items, of all that is remembered, that have not come though later ones did."""
+        return sum(end - begin for stream in self._streams.values() for begin, end in stream.gaps)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Counters for Prometheus, on this host's loopback unless the configuration says another address."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from ipttctl.fleet.config import Metrics
+from ipttctl.fleet.host import Told
+
+OTHER: Final = "(others)"
+"""The rule of drops by rules that have no counter of their own."""
+
+_LONGEST: Final = 120
+
+Numbers = Callable[[], Iterator[Metric]]
+
+
+class AgentMetrics:
+    """Counts stories, and reads everything else from the agent when it is asked."""
+
+    def __init__(self, config: Metrics, host: str, numbers: Numbers) -> None:
+        """``numbers`` gives the metrics that the agent's parts count themselves."""
+        self._config = config
+        self._rules: set[tuple[str, str]] = set()
+        self.registry = CollectorRegistry()
+        self._stories = Counter(
+            "ipttctl_stories", "Stories by their end.", ["host", "end"], registry=self.registry
+        )
+        self._drops = Counter(
+            "ipttctl_drops",
+            "Dropped packets of stories, by the rule that dropped them.",
+            ["host", "chain", "rule"],
+            registry=self.registry,
+        )
+        self._host = host
+        self.registry.register(_Collector(numbers))
+        self._stop: Callable[[], None] = lambda: None
+
+    def start(self) -> int:
+        """Serve; returns the port."""
+        server, thread = start_http_server(
+            self._config.port, self._config.address, registry=self.registry
+        )
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join(5)
+
+        self._stop = stop
+        port: int = server.server_port
+        return port
+
+    def stop(self) -> None:
+        """Serve no more."""
+        self._stop()
+
+    def told(self, stories: Sequence[Told]) -> None:
+        """Count stories."""
+        for one in stories:
+            end = one.story.end.kind
+            self._stories.labels(self._host, end.value).inc()
+            if end.is_drop:
+                self._drops.labels(self._host, *self._rule(one.line)).inc()
+
+    def _rule(self, line: str) -> tuple[str, str]:
+        """The labels for the rule that a story ended at; there are only so many different ones."""
+        found = rule_of(line)
+        if found not in self._rules:
+            if len(self._rules) >= self._config.rules:
+                return OTHER, OTHER
+            self._rules.add(found)
+        return found
+
+
+class _Collector:
+    """Metrics that are read when they are asked for."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics now."""
+        yield from self._numbers()
+
+
+def counter(name: str, text: str, host: str, values: dict[tuple[str, ...], float], *labels: str) -> Metric:
+    """A counter for each tuple of labels."""
+    family = CounterMetricFamily(name, text, labels=["host", *labels])
+    for key, value in values.items():
+        family.add_metric([host, *key], value)
+    return family
+
+
+def gauge(name: str, text: str, host: str, value: float) -> Metric:
+    """A gauge."""
+    family = GaugeMetricFamily(name, text, labels=["host"])
+    family.add_metric([host], value)
+    return family
+
+
+def rule_of(line: str) -> tuple[str, str]:
+    """Chain and rule at which a story, a line of JSON, ended; the kernel's reason if there is no rule."""
+    end: dict[str, Any] = json.loads(line).get("end") or {}
+    blame = end.get("by") if isinstance(end.get("by"), dict) else end
+    return _chain(blame), _text(blame)
+
+
+def _chain(end: dict[str, Any]) -> str:
+    names = [end.get(name) for name in ("family", "table", "chain")]
+    return " ".join(str(name) for name in names if name)[:_LONGEST]
+
+
+def _text(end: dict[str, Any]) -> str:
+    for name in ("rule", "text", "function", "reason", "reason_name"):
+        value = end.get(name)
+        if isinstance(value, dict):
+            value = value.get("text")
+        if isinstance(value, str) and value:
+            return value[:_LONGEST]
+    return ""

@@ -106,22 +106,17 @@ def gauge(name: str, text: str, host: str, value: float) -> Metric:
 
 
 def rule_of(line: str) -> tuple[str, str]:
-    """Chain and rule at which a story, a line of JSON, ended; the kernel's reason if there is no rule."""
+    """Chain and rule at which a story, a line of JSON, was dropped.
+
+    Where it was no rule, these are the hook, and the function or the kernel's reason.
+    """
     end: dict[str, Any] = json.loads(line).get("end") or {}
-    blame = end.get("by") if isinstance(end.get("by"), dict) else end
-    return _chain(blame), _text(blame)
-
-
-def _chain(end: dict[str, Any]) -> str:
-    names = [end.get(name) for name in ("family", "table", "chain")]
-    return " ".join(str(name) for name in names if name)[:_LONGEST]
-
-
-def _text(end: dict[str, Any]) -> str:
-    for name in ("rule", "text", "function", "reason", "reason_name"):
-        value = end.get(name)
-        if isinstance(value, dict):
-            value = value.get("text")
-        if isinstance(value, str) and value:
-            return value[:_LONGEST]
-    return ""
+    rule = end.get("rule")
+    if isinstance(rule, dict):
+        names = [rule.get(name) for name in ("table_family", "table", "chain")]
+        where = " ".join(str(name) for name in names if name)
+        text = rule.get("rule") or rule.get("kind") or ""
+    else:
+        where = end.get("hook") or ""
+        text = end.get("function") or end.get("drop_reason") or end.get("drop_function") or ""
+    return str(where)[:_LONGEST], str(text)[:_LONGEST]

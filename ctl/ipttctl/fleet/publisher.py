@@ -11,7 +11,7 @@ from typing import Final
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.js.api import StreamConfig
+from nats.js.api import StreamConfig, StreamInfo
 
 from ipttctl.fleet import subjects
 from ipttctl.fleet.spool import Spool, Waiting
@@ -83,8 +83,9 @@ class Publisher:
 
     async def connected(self, client: Client) -> None:
         """Make sure that the stream is there, with its bounds."""
+        newest = self._ledger.newest
         info = await ensure(client.jetstream(timeout=_ANSWER), self._stream)
-        self._look(info.state.first_seq, info.state.last_seq)
+        self._look(info, newest)
 
     async def run(self) -> None:
         """Publish until cancelled; frames on their way may then have been stored or not."""
@@ -144,10 +145,12 @@ class Publisher:
         while True:
             await asyncio.sleep(_LOOK)
             client = await self._connection()
+            newest = self._ledger.newest
             with suppress(*_TROUBLE):
                 info = await client.jetstream(timeout=_ANSWER).stream_info(self._stream.name)
-                self._look(info.state.first_seq, info.state.last_seq)
+                self._look(info, newest)
 
-    def _look(self, first: int, last: int) -> None:
-        for kind, items in self._ledger.take(first, last).items():
+    def _look(self, info: StreamInfo, newest: int) -> None:
+        lost = self._ledger.take(info.state.first_seq, info.state.last_seq, newest)
+        for kind, items in lost.items():
             self._spool.lose(kind, {STREAM: items})

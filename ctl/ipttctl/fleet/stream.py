@@ -93,24 +93,29 @@ class StreamLedger:
         self._age = age
         #: a heap: several messages are on their way at once, and may be stored in another order
         self._kept: list[_Kept] = []
+        self.newest = 0
+        """The highest number of a message of ours."""
         self.lost: Counter[str] = Counter()
         """Items that were thrown away, by kind."""
 
     def stored(self, number: int, head: FrameHead) -> None:
         """Take note of a message that the stream has under a number."""
+        self.newest = max(self.newest, number)
         if head.count and len(self._kept) < _MOST_KNOWN:
             heappush(self._kept, _Kept(number, head.kind, head.count, monotonic() + self._age))
 
-    def take(self, first: int, last: int) -> Counter[str]:
+    def take(self, first: int, last: int, newest: int) -> Counter[str]:
         """Take note of the first and last number that the stream has; returns what is newly lost.
 
-        Numbers that we have and that it has not reached are of a stream that is no more.
+        ``newest`` is what it was before the stream was asked. Numbers up to it that the stream has
+        not reached are of a stream that is no more.
         """
         lost: Counter[str] = Counter()
-        anew = [one for one in self._kept if one.number > last]
+        anew = [one for one in self._kept if last < one.number <= newest]
         if anew:
-            self._kept = [one for one in self._kept if one.number <= last]
+            self._kept = [one for one in self._kept if not last < one.number <= newest]
             heapify(self._kept)
+            self.newest = max((one.number for one in self._kept), default=0)
         while self._kept and self._kept[0].number < first:
             one = heappop(self._kept)
             if one.expires > monotonic():

@@ -7,7 +7,9 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 from nats.aio.client import Client
@@ -18,19 +20,18 @@ from ipttctl.fleet import grants, objects, subjects
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import seconds
 from ipttctl.fleet.grants import RefusedError
-from ipttctl.fleet.host import Host, Running, TraceOrder
+from ipttctl.fleet.host import AgentHost, Running, TraceOrder
 from ipttctl.fleet.leases import Leases
 from ipttctl.fleet.requests import (
-    Apply,
-    Attach,
-    Detach,
-    Diff,
-    End,
-    Links,
-    Renew,
+    ApplyRequest,
+    AttachRequest,
+    DetachRequest,
+    EndRequest,
+    LinksRequest,
+    RenewRequest,
     Request,
-    Swap,
-    Trace,
+    SwapRequest,
+    TraceRequest,
     declared,
     parse,
     verb_of,
@@ -43,9 +44,10 @@ _MOST_WAITING: Final = 16
 _PER_SECOND: Final = 50
 _LONGEST_ERROR: Final = 500
 
-T = TypeVar("T")
+_WHY: Final = "asked for by the fleet"
+"""The reason of changes, which the histories of links keep."""
+
 Answer = dict[str, Any]
-OnHost = Callable[[Callable[[], T]], Awaitable[T]]
 
 
 class Commands:
@@ -57,7 +59,7 @@ class Commands:
     def __init__(
         self,
         config: AgentConfig,
-        host: Host,
+        host: AgentHost,
         on_host: Callable[[Callable[[], Any]], Awaitable[Any]],
         began: Callable[[str, Running], None],
         ended: Callable[[str], None],
@@ -105,12 +107,14 @@ class Commands:
             return
         try:
             request = parse(message.data)
+            if message.subject != subjects.control(self._config.token, verb_of(request)):
+                raise RefusedError(f"{verb_of(request)} is asked for on a subject of its own")
             self._check_allowed(request)
         except IpttctlError as error:
             self.done["?", "refused"] += 1
             await _answer(client, message, _failure(error))
             return
-        if isinstance(request, Renew):
+        if isinstance(request, RenewRequest):
             await self._answered(client, message, request)
             return
         try:
@@ -149,40 +153,44 @@ class Commands:
                 )
 
     async def _do(self, client: Client, request: Request) -> Answer:
-        host, why = self._host, "asked for by the fleet"
+        """Do what brings no programs, or have them first."""
         match request:
-            case Links():
-                return {"links": await self._on_host(host.links)}
-            case Trace():
-                return await self._trace(request)
-            case Renew():
-                return {"lease": self.leases.renew(request.trace, request.lease)}
-            case End():
+            case LinksRequest():
+                answer: Answer = {"links": await self._on_host(self._host.links)}
+            case TraceRequest():
+                answer = await self._trace(request)
+            case RenewRequest():
+                answer = {"lease": self.leases.renew(request.trace, request.lease)}
+            case EndRequest():
                 await self.leases.end(request.trace)
-                return {}
-            case Detach():
-                link = request.link
-                return {"link": await self._on_host(lambda: host.detach(link, why))}
-        links = dict(declared(request))
-        digests = {one.digest for link in links.values() for one in link.programs.values()}
-        place = await objects.fetch(client, self._config.objects, digests)
-        entries = {name: link.entry() for name, link in links.items()}
-        match request:
-            case Attach():
-                one = {"name": request.name, **entries[request.name]}
-                return {"link": await self._on_host(lambda: host.attach(one, place, why))}
-            case Swap():
-                one = {"name": request.name, **entries[request.name]}
-                back = request.rollback_after
-                return {"link": await self._on_host(lambda: host.swap(one, place, back, why))}
-            case Apply():
-                state, back = {"links": entries}, request.rollback_after
-                return {"steps": await self._on_host(lambda: host.apply(state, place, back, why))}
-            case Diff():
-                state = {"links": entries}
-                return {"steps": await self._on_host(lambda: host.diff(state, place))}
+                answer = {}
+            case DetachRequest():
+                detach = partial(self._host.detach, request.link, _WHY)
+                answer = {"link": await self._on_host(detach)}
+            case _:
+                links = [link for _, link in declared(request)]
+                digests = {one.digest for link in links for one in link.programs.values()}
+                place = await objects.fetch(client, self._config.objects, digests)
+                answer = await self._on_host(partial(self._run_programs, request, place))
+        return answer
 
-    async def _trace(self, request: Trace) -> Answer:
+    def _run_programs(self, request: Request, place: Path) -> Answer:
+        """Do what brings programs, which lie in ``place``; in the host's thread."""
+        host = self._host
+        entries = {name: link.entry() for name, link in declared(request)}
+        state = {"links": entries}
+        match request:
+            case AttachRequest():
+                one = {"name": request.name, **entries[request.name]}
+                return {"link": host.attach(one, place, _WHY)}
+            case SwapRequest():
+                one = {"name": request.name, **entries[request.name]}
+                return {"link": host.swap(one, place, request.rollback_after, _WHY)}
+            case ApplyRequest():
+                return {"steps": host.apply(state, place, request.rollback_after, _WHY)}
+        return {"steps": host.diff(state, place)}
+
+    async def _trace(self, request: TraceRequest) -> Answer:
         order = TraceOrder(
             request.filter, request.both_ways, request.drops, self._config.traces.governor
         )

@@ -31,7 +31,7 @@ class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An object of the file, in which no other key may be."""
 
 
-class Leaf(_Section):
+class LeafOptions(_Section, frozen=True):
     """The server on this host, and who the agent is there: one of credentials and nkey."""
 
     url: Annotated[str, Meta(pattern=r"^(nats|tls)://[^@/ ]+$", max_length=255)]
@@ -45,7 +45,7 @@ class Leaf(_Section):
     key: _Path | None = None
 
 
-class Publish(_Section):
+class PublishOptions(_Section, frozen=True):
     """What leaves the host."""
 
     events: Literal["traces", "all", "none"] = "traces"
@@ -57,13 +57,13 @@ class Publish(_Section):
     """How long a frame waits to be filled."""
 
 
-class Spool(_Section):
+class SpoolOptions(_Section, frozen=True):
     """Frames that wait in memory for the leaf."""
 
     bytes: Annotated[int, Meta(ge=_MEBI, le=4096 * _MEBI)] = 32 * _MEBI
 
 
-class Stream(_Section):
+class StreamOptions(_Section, frozen=True):
     """The stream on the leaf. What exceeds a bound is thrown away, the oldest first."""
 
     name: _Name | None = None
@@ -71,7 +71,7 @@ class Stream(_Section):
     age: _Time = "24h"
 
 
-class Traces(_Section):
+class TracesOptions(_Section, frozen=True):
     """Quotas of traces that others ask for."""
 
     most: Annotated[int, Meta(ge=1, le=16)] = 4
@@ -84,7 +84,7 @@ class Traces(_Section):
     """Budgets of each of its links, as for ``trace --governor``."""
 
 
-class Objects(_Section):
+class ObjectsOptions(_Section, frozen=True):
     """Compiled objects from others."""
 
     bucket: _Name = "ipttctl-objects"
@@ -94,7 +94,7 @@ class Objects(_Section):
     directory: _Path = "/var/lib/ipttctl/agent"
 
 
-class Trust(_Section):
+class TrustOptions(_Section, frozen=True):
     """Objects that others may have this host run, if ``allow`` has the verb."""
 
     keys: list[Annotated[str, Meta(pattern=PUBLIC_KEY)]] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Trust(_Section):
     """Objects that need no grant."""
 
 
-class Metrics(_Section):
+class MetricsOptions(_Section, frozen=True):
     """An HTTP server for Prometheus; without this object there is none."""
 
     address: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f:.]+$")] = "127.0.0.1"
@@ -112,20 +112,20 @@ class Metrics(_Section):
     """Most rules that have a counter of their own."""
 
 
-class AgentConfig(_Section):
+class AgentConfig(_Section, frozen=True):
     """The whole file."""
 
-    leaf: Leaf
+    leaf: LeafOptions
     host: _Host = field(default_factory=lambda: os.uname().nodename)
     labels: Annotated[dict[_Label, _Label], Meta(max_length=32)] = field(default_factory=dict)
     allow: list[Verb] = field(default_factory=lambda: ["trace", "links"])
-    publish: Publish = field(default_factory=Publish)
-    spool: Spool = field(default_factory=Spool)
-    stream: Stream = field(default_factory=Stream)
-    traces: Traces = field(default_factory=Traces)
-    objects: Objects = field(default_factory=Objects)
-    trust: Trust = field(default_factory=Trust)
-    metrics: Metrics | None = None
+    publish: PublishOptions = field(default_factory=PublishOptions)
+    spool: SpoolOptions = field(default_factory=SpoolOptions)
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    traces: TracesOptions = field(default_factory=TracesOptions)
+    objects: ObjectsOptions = field(default_factory=ObjectsOptions)
+    trust: TrustOptions = field(default_factory=TrustOptions)
+    metrics: MetricsOptions | None = None
     heartbeat: _Time = "5s"
     drain: _Time = "5s"
     """How long the end waits until what is known is published."""

@@ -14,7 +14,7 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 
-from ipttctl.fleet.config import Leaf
+from ipttctl.fleet.config import LeafOptions
 from ipttctl.fleet.subjects import LEAST_SERVER
 
 _FIRST_PAUSE: Final = 0.2
@@ -30,7 +30,7 @@ class TooOldError(Exception):
     """The server is older than those that this was tried with."""
 
 
-def options_of(leaf: Leaf) -> dict[str, Any]:
+def options_of(leaf: LeafOptions) -> dict[str, Any]:
     """How to connect as the configuration says. Files are read each time: they may be renewed."""
     options: dict[str, Any] = {
         "servers": leaf.url,
@@ -89,7 +89,7 @@ class LeafConnection:
                 await self._leave()
             self.failures += 1
             # agents of many hosts do not come back all at once
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(self._longest, pause * 2)
 
     async def wait(self) -> Client:

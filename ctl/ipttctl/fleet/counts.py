@@ -70,11 +70,13 @@ class AgentCounts:
             "ipttctl_commands",
             "Commands of others, by verb and outcome.",
             host,
-            dict(self._commands.done),
+            self._commands.done.copy(),
             "verb",
             "outcome",
         )
-        swaps = {(outcome,): n for (verb, outcome), n in self._commands.done.items() if verb == "swap"}
+        swaps = {
+            (outcome,): n for (verb, outcome), n in self._commands.done.items() if verb == "swap"
+        }
         yield counter("ipttctl_swaps", "Swaps that others asked for.", host, swaps, "outcome")
         up = self._connection.client is not None
         yield gauge("ipttctl_leaf_up", "Whether the leaf is connected.", host, up)

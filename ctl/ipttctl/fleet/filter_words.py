@@ -16,14 +16,70 @@ LONGEST: Final = 1024
 """Most characters of a filter."""
 
 _WORDS: Final = frozenset(
-    "and or not src dst host net mask port portrange proto protochain ip ip6 tcp udp icmp icmp6 "
-    "icmp6type icmp6code sctp igmp pim ah esp vrrp carp len less greater broadcast multicast "
-    "icmptype icmpcode icmp-echoreply icmp-unreach icmp-sourcequench icmp-redirect icmp-echo "
-    "icmp-routeradvert icmp-routersolicit icmp-timxceed icmp-paramprob icmp-tstamp "
-    "icmp-tstampreply icmp-ireq icmp-ireqreply icmp-maskreq icmp-maskreply tcpflags tcp-fin "
-    "tcp-syn tcp-rst tcp-push tcp-ack tcp-urg tcp-ece tcp-cwr".split()
+    [
+        "and",
+        "or",
+        "not",
+        "src",
+        "dst",
+        "host",
+        "net",
+        "mask",
+        "port",
+        "portrange",
+        "proto",
+        "protochain",
+        "ip",
+        "ip6",
+        "tcp",
+        "udp",
+        "icmp",
+        "icmp6",
+        "icmp6type",
+        "icmp6code",
+        "sctp",
+        "igmp",
+        "pim",
+        "ah",
+        "esp",
+        "vrrp",
+        "carp",
+        "len",
+        "less",
+        "greater",
+        "broadcast",
+        "multicast",
+        "icmptype",
+        "icmpcode",
+        "icmp-echoreply",
+        "icmp-unreach",
+        "icmp-sourcequench",
+        "icmp-redirect",
+        "icmp-echo",
+        "icmp-routeradvert",
+        "icmp-routersolicit",
+        "icmp-timxceed",
+        "icmp-paramprob",
+        "icmp-tstamp",
+        "icmp-tstampreply",
+        "icmp-ireq",
+        "icmp-ireqreply",
+        "icmp-maskreq",
+        "icmp-maskreply",
+        "tcpflags",
+        "tcp-fin",
+        "tcp-syn",
+        "tcp-rst",
+        "tcp-push",
+        "tcp-ack",
+        "tcp-urg",
+        "tcp-ece",
+        "tcp-cwr",
+    ]
 )
-_ADDRESS: Final = re.compile(r"[0-9]+(\.[0-9]+){0,3}|0x[0-9a-f]+|[0-9a-f]*:[0-9a-f:.]*", re.I)
+_ADDRESS: Final = re.compile(
+    r"[0-9]+(\.[0-9]+){0,3}|0x[0-9a-f]+|[0-9a-f]*:[0-9a-f:.]*", re.IGNORECASE
+)
 _TOKEN: Final = re.compile(r"\s+|[()\[\]=<>!&|+*/%^~-]|\\?[A-Za-z0-9_.:-]+")
 
 

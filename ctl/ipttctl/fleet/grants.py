@@ -82,32 +82,39 @@ def check(
         return
     reasons = []
     for grant in grants:
-        reason = _wrong(grant, digest, hook, host, keys, time.time() if now is None else now)
-        if not reason:
-            return
-        if reason != _OTHER:
+        try:
+            found = _statement(grant, keys)
+        except RefusedError as error:
+            reasons.append(str(error))
+            continue
+        if found.digest != digest:
+            continue
+        if reason := _wrong(found, hook, host, time.time() if now is None else now):
             reasons.append(reason)
+        else:
+            return
     why = "; ".join(dict.fromkeys(reasons)) or "it is not listed here, and no grant is for it"
     raise RefusedError(f"object {digest} at {hook}: {why}")
 
 
-_OTHER: Final = "another object"
+def _statement(grant: Grant, keys: Collection[str]) -> Statement:
+    """The statement of a grant, which somebody has signed who is trusted here.
 
-
-def _wrong(
-    grant: Grant, digest: str, hook: str, host: str, keys: Collection[str], now: float
-) -> str:
-    """The reason why a grant does not allow this; empty if it does."""
+    Raises:
+        RefusedError: it is not so.
+    """
     if grant.key not in keys:
-        return f"the key {grant.key} is not trusted here"
+        raise RefusedError(f"the key {grant.key} is not trusted here")
     if not _signed(grant):
-        return "the signature of a grant is wrong"
+        raise RefusedError("the signature of a grant is wrong")
     try:
-        statement = _DECODER.decode(grant.statement)
+        return _DECODER.decode(grant.statement)
     except (msgspec.DecodeError, RecursionError) as error:
-        return f"a grant cannot be read: {error}"
-    if statement.digest != digest:
-        return _OTHER
+        raise RefusedError(f"a grant cannot be read: {error}") from None
+
+
+def _wrong(statement: Statement, hook: str, host: str, now: float) -> str:
+    """The reason why a statement on an object does not allow this; empty if it does."""
     if statement.hook != hook:
         return f"the grant is for hook {statement.hook}"
     if host not in statement.hosts and ANY_HOST not in statement.hosts:

@@ -87,7 +87,7 @@ class TraceOrder:
     governor: str = ""
 
 
-class Host(Protocol):
+class AgentHost(Protocol):
     """What the agent can do on a host. All methods raise IpttctlError.
 
     One thread at a time calls them, another one than that which reads the source.

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Counters for Prometheus, on this host's loopback unless the configuration says another address."""
+"""Counters for Prometheus, on the host's loopback unless the configuration says otherwise."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ipttctl.fleet.config import Metrics
+from ipttctl.fleet.config import MetricsOptions
 from ipttctl.fleet.host import Told
 
 OTHER: Final = "(others)"
@@ -24,7 +24,7 @@ Numbers = Callable[[], Iterator[Metric]]
 class AgentMetrics:
     """Counts stories, and reads everything else from the agent when it is asked."""
 
-    def __init__(self, config: Metrics, host: str, numbers: Numbers) -> None:
+    def __init__(self, config: MetricsOptions, host: str, numbers: Numbers) -> None:
         """``numbers`` gives the metrics that the agent's parts count themselves."""
         self._config = config
         self._rules: set[tuple[str, str]] = set()
@@ -90,7 +90,7 @@ class _Collector:
         yield from self._numbers()
 
 
-def counter(name: str, text: str, host: str, values: dict[tuple[str, ...], float], *labels: str) -> Metric:
+def counter(name: str, text: str, host: str, values: Mapping[Any, float], *labels: str) -> Metric:
     """A counter for each tuple of labels."""
     family = CounterMetricFamily(name, text, labels=["host", *labels])
     for key, value in values.items():

@@ -16,7 +16,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from ipttctl.bpf.private_dirs import make_private
-from ipttctl.fleet.config import Objects
+from ipttctl.fleet.config import ObjectsOptions
 from ipttctl.fleet.grants import RefusedError
 from ipttctl.fleet.requests import file_name
 
@@ -42,7 +42,7 @@ class _Bounded(io.BytesIO):
         return super().write(data)
 
 
-async def fetch(client: Client, config: Objects, digests: Collection[str]) -> Path:
+async def fetch(client: Client, config: ObjectsOptions, digests: Collection[str]) -> Path:
     """Have objects in the directory, which is returned; each has the digest that names it.
 
     Raises:
@@ -60,7 +60,7 @@ async def fetch(client: Client, config: Objects, digests: Collection[str]) -> Pa
     return directory
 
 
-async def _get(client: Client, config: Objects, digest: str) -> bytes:
+async def _get(client: Client, config: ObjectsOptions, digest: str) -> bytes:
     domain = {"domain": config.domain} if config.domain else {}
     js = client.jetstream(timeout=_PATIENCE, **domain)
     into = _Bounded(config.largest)

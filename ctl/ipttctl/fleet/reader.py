@@ -9,7 +9,8 @@ from typing import Final
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet.feed import Feed
-from ipttctl.fleet.host import Host, Source
+from ipttctl.fleet.host import AgentHost, Source
+from ipttctl.link.losses import Losses
 from ipttproto import ProtocolError
 
 _TICK: Final = 0.1
@@ -27,7 +28,7 @@ class Reader:
     While the module is not loaded it looks for it.
     """
 
-    def __init__(self, host: Host, feed: Feed) -> None:
+    def __init__(self, host: AgentHost, feed: Feed) -> None:
         """Read from ``host``."""
         self._host = host
         self._feed = feed
@@ -85,6 +86,8 @@ class Reader:
             self.problem = str(error)
             self.reading = False
             self.alive_at = time.monotonic()
+            # traces end meanwhile
+            self._feed.take([], Losses())
             self._stop.wait(_AGAIN)
         finally:
             self.reading = False

@@ -66,17 +66,21 @@ class Declared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 _Links: TypeAlias = Annotated[dict[Name, Declared], Meta(max_length=256)]
 
 
+def _verb(name: str) -> str:
+    return name.removesuffix("Request").lower()
+
+
 class _Request(
-    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="verb", tag=str.lower
+    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="verb", tag=_verb
 ):
     """A command; the verb says which."""
 
 
-class Links(_Request):
+class LinksRequest(_Request, frozen=True):
     """List all links."""
 
 
-class Trace(_Request, kw_only=True):
+class TraceRequest(_Request, frozen=True, kw_only=True):
     """Begin a trace, which ends when the lease is over unless it is renewed."""
 
     filter: _Filter = ""
@@ -85,26 +89,26 @@ class Trace(_Request, kw_only=True):
     drops: bool = False
 
 
-class Renew(_Request, kw_only=True):
+class RenewRequest(_Request, frozen=True, kw_only=True):
     """Let a trace go on for another lease."""
 
     trace: _Trace
     lease: _Seconds
 
 
-class End(_Request, kw_only=True):
+class EndRequest(_Request, frozen=True, kw_only=True):
     """End a trace."""
 
     trace: _Trace
 
 
-class Detach(_Request, kw_only=True):
+class DetachRequest(_Request, frozen=True, kw_only=True):
     """Detach a link."""
 
     link: _Number | Name
 
 
-class Attach(_Request, kw_only=True):
+class AttachRequest(_Request, frozen=True, kw_only=True):
     """Attach a persistent link with a name."""
 
     name: Name
@@ -112,7 +116,7 @@ class Attach(_Request, kw_only=True):
     grants: _Grants = []
 
 
-class Swap(_Request, kw_only=True):
+class SwapRequest(_Request, frozen=True, kw_only=True):
     """Swap the programs of a link with a name, at the hook where it is."""
 
     name: Name
@@ -121,7 +125,7 @@ class Swap(_Request, kw_only=True):
     grants: _Grants = []
 
 
-class Apply(_Request, kw_only=True):
+class ApplyRequest(_Request, frozen=True, kw_only=True):
     """Make these the links that the fleet declares."""
 
     links: _Links
@@ -129,14 +133,24 @@ class Apply(_Request, kw_only=True):
     grants: _Grants = []
 
 
-class Diff(_Request, kw_only=True):
+class DiffRequest(_Request, frozen=True, kw_only=True):
     """List the steps that ``apply`` would take."""
 
     links: _Links
     grants: _Grants = []
 
 
-Request: TypeAlias = Links | Trace | Renew | End | Detach | Attach | Swap | Apply | Diff
+Request: TypeAlias = (
+    LinksRequest
+    | TraceRequest
+    | RenewRequest
+    | EndRequest
+    | DetachRequest
+    | AttachRequest
+    | SwapRequest
+    | ApplyRequest
+    | DiffRequest
+)
 _DECODER: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
 
 
@@ -153,7 +167,7 @@ def parse(data: bytes) -> Request:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         text = str(error)
         raise UsageError(f"the request cannot be read: {text[:1].lower()}{text[1:]}") from None
-    if isinstance(request, Trace):
+    if isinstance(request, TraceRequest):
         check_filter(request.filter)
     for _, link in declared(request):
         check_filter(link.filter)
@@ -163,18 +177,18 @@ def parse(data: bytes) -> Request:
 def declared(request: Request) -> Iterator[tuple[str, Declared]]:
     """The links of a request that brings programs, each with its name."""
     match request:
-        case Attach() | Swap():
+        case AttachRequest() | SwapRequest():
             yield request.name, request.link
-        case Apply() | Diff():
+        case ApplyRequest() | DiffRequest():
             yield from request.links.items()
 
 
 def verb_of(request: Request) -> str:
     """The verb that ``allow`` must have for a request."""
     match request:
-        case Renew() | End():
+        case RenewRequest() | EndRequest():
             return "trace"
-    return type(request).__name__.lower()
+    return _verb(type(request).__name__)
 
 
 def file_name(digest: str) -> str:

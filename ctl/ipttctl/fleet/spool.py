@@ -105,5 +105,3 @@ def _sum(*losses: Mapping[str, int]) -> dict[str, int]:
     for one in losses:
         total.update(one)
     return dict(total)
-
-

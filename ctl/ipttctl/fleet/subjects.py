@@ -49,9 +49,9 @@ def heartbeat(host: str) -> str:
     return f"{PREFIX}.hb.{host}"
 
 
-def control(host: str) -> str:
-    """The subject of commands to a host."""
-    return f"{PREFIX}.ctl.{host}"
+def control(host: str, verb: str = "*") -> str:
+    """The subject of commands to a host: each verb has its own, so that rights can differ."""
+    return f"{PREFIX}.ctl.{host}.{verb}"
 
 
 def stream(host: str) -> str:

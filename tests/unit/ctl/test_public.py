@@ -33,6 +33,7 @@ RANKS = (
     {"show"},
     {"state"},
     {"upgrade"},
+    {"fleet"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
+# ruff: noqa: D102 - methods of doubles are documented where they are declared
 """Real NATS servers, nkeys, and a host whose events are a test's."""
 
 from __future__ import annotations
@@ -317,10 +318,12 @@ async def kept(found: Client, name: str, count: int) -> list[tuple[FrameHead, by
         await asyncio.sleep(0.1)
 
 
-async def ask(found: Client, host: str = "web1", wait: float = 10, **request: Any) -> dict[str, Any]:
-    """Ask an agent."""
-    answer = await found.request(f"ipttctl.ctl.{host}", json.dumps(request).encode(), wait)
+async def ask(
+    found: Client, host: str = "web1", wait: float = 10, subject: str = "", **request: Any
+) -> dict[str, Any]:
+    """Ask an agent, on the subject of the verb."""
+    verb = {"renew": "trace", "end": "trace"}.get(request["verb"], request["verb"])
+    subject = subject or f"ipttctl.ctl.{host}.{verb}"
+    answer = await found.request(subject, json.dumps(request).encode(), wait)
     decoded: dict[str, Any] = json.loads(answer.data)
     return decoded
-
-

@@ -6,9 +6,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from functools import partial
 
+from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.heartbeat import Selector, find_hosts
 from ipttctl.frames.bodies import events_of, json_of
+from ipttctl.frames.codec import decode
 from ipttctl.frames.seen import Seen
 from tests.unit.ctl.fleet.support import (
     FakeHost,
@@ -21,6 +24,15 @@ from tests.unit.ctl.fleet.support import (
     running_agent,
     until,
 )
+
+
+def read(agent: Agent, events: int) -> bool:
+    return agent.feed.read == events
+
+
+def published(agent: Agent, items: int) -> bool:
+    return agent.publisher.items == items
+
 
 ALL = "publish: {events: all, linger: 10ms}\n"
 
@@ -100,7 +112,7 @@ def test_without_a_leaf_it_runs_and_keeps_what_fits(
         async with running_agent(config, host) as agent:
             for n in range(100):
                 host.feed.put(64)
-                await until(lambda n=n: agent.feed.read == 64 * (n + 1))
+                await until(partial(read, agent, 64 * (n + 1)))
                 await asyncio.sleep(0.012)
             await until(lambda: agent.spool.lost["events"])
             assert agent.spool.bytes <= 1 << 20
@@ -143,7 +155,7 @@ def test_a_leaf_that_is_killed_loses_nothing(
                     host.feed.put(10)
                     await asyncio.sleep(0.005)
                 leaf.start()
-                await until(lambda n=round_: agent.publisher.items == 400 * (n + 1), 30)
+                await until(partial(published, agent, 400 * (round_ + 1)), 30)
             async with client(leaf, reader_key) as reader:
                 frames = await kept(reader, "ipttctl-web1", 1200)
             assert agent.connection.failures >= 3
@@ -164,7 +176,7 @@ def test_an_agent_that_is_started_again_has_another_run(
         for count in (3, 4):
             host.feed.put(count)
             async with running_agent(config, host) as agent:
-                await until(lambda a=agent, c=count: a.publisher.items == c)
+                await until(partial(published, agent, count))
         async with client(leaf, reader_key) as reader:
             frames = await kept(reader, "ipttctl-web1", 7)
         assert [head.sequence for head, _ in frames] == [0, 0]
@@ -194,8 +206,6 @@ def test_what_the_bound_of_the_stream_throws_away_is_counted(
                 host.feed.put(5)
                 await until(lambda: agent.publisher.items == 55)
                 last = await js.get_last_msg("ipttctl-web1", "ipttctl.ev.web1")
-        from ipttctl.frames.codec import decode
-
         head, _ = decode(last.data or b"")
         assert head.lost == {"stream": 50}
 

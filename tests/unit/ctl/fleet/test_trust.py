@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -55,6 +56,10 @@ def certificates(directory: Path) -> None:
         subprocess.run(command, cwd=directory, check=True, capture_output=True)
 
 
+async def ignore(_: Exception) -> None:
+    """Take no note of refusals: tests look at what is refused themselves."""
+
+
 @dataclass
 class Fleet:
     """A leaf and a hub, and a key for each role."""
@@ -66,15 +71,13 @@ class Fleet:
 
     async def user(self, role: str) -> Client:
         """A connection to the hub."""
-        import ssl
-
         client = Client()
         await client.connect(
             self.hub.url.replace("nats://", "tls://"),
             nkeys_seed=str(self.keys[role].seed),
             tls=ssl.create_default_context(cafile=str(self.authority)),
             allow_reconnect=False,
-            error_cb=lambda error: asyncio.sleep(0, error),
+            error_cb=ignore,
         )
         return client
 
@@ -92,7 +95,6 @@ def example(name: str, keys: dict[str, Key], tmp_path: Path, leaf_port: int) -> 
     text = (EXAMPLES / name).read_text()
     for role, key in keys.items():
         text = re.sub(rf"\b{role}\b", key.public, text)
-    text = text.replace("/etc/nats/leaf-web1.nk", str(keys["LEAF_WEB1"].seed))
     text = text.replace("/etc/nats", str(tmp_path)).replace("/var/lib/nats/jetstream", "@STORE@")
     text = text.replace("hub.example.org:7422", f"127.0.0.1:{leaf_port}")
     text = text.replace("0.0.0.0:7422", f"127.0.0.1:{leaf_port}")
@@ -106,6 +108,9 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     keys = {role: Key.make(tmp_path, role.lower()) for role in ROLES}
     port = free_port()
     hub = Server(tmp_path / "hub", example("hub.conf", keys, tmp_path, port)).start()
+    (tmp_path / "leaf").mkdir()
+    seed = keys["LEAF_WEB1"].seed.read_text()
+    (tmp_path / "leaf/leaf-key.conf").write_text(f"nkey: {seed}\n")
     leaf = Server(tmp_path / "leaf", example("leaf.conf", keys, tmp_path, port)).start()
     yield Fleet(leaf, hub, keys, tmp_path / "ca.pem")
     leaf.kill()
@@ -124,7 +129,7 @@ async def refused(client: Client, subject: str) -> bool:
     await client.flush()
     with suppress(AssertionError):
         await until(lambda: errors, 1)
-    return any("Permissions Violation for Publish" in str(one) for one in errors)
+    return any("permissions violation for publish" in str(one).lower() for one in errors)
 
 
 async def deaf(client: Client, subject: str) -> bool:
@@ -140,7 +145,7 @@ async def deaf(client: Client, subject: str) -> bool:
         await client.flush()
     with suppress(AssertionError):
         await until(lambda: errors, 1)
-    return any("Permissions Violation for Subscription" in str(one) for one in errors)
+    return any("permissions violation for subscription" in str(one).lower() for one in errors)
 
 
 def test_who_has_no_key_is_nobody_on_loopback_too(fleet: Fleet) -> None:

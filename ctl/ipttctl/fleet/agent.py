@@ -21,7 +21,7 @@ from ipttctl.fleet.config_file import seconds
 from ipttctl.fleet.connection import LeafConnection, options_of
 from ipttctl.fleet.feed import Feed
 from ipttctl.fleet.heartbeat import Heartbeat
-from ipttctl.fleet.host import Facts, AgentHost, Told
+from ipttctl.fleet.host import AgentHost, Facts, Told
 from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import Spool

@@ -47,10 +47,10 @@ def certificates(directory: Path) -> None:
     """An authority, and a certificate of it for the hub."""
     ca = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
     name = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    signed = ["-CA", "ca.pem", "-CAkey", "ca-key.pem"]
     for arguments in (
         [*ca, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=authority"],
-        [*ca, "-keyout", "hub-key.pem", "-out", "hub.pem", "-subj", "/CN=hub", *name]
-        + ["-CA", "ca.pem", "-CAkey", "ca-key.pem"],
+        [*ca, "-keyout", "hub-key.pem", "-out", "hub.pem", "-subj", "/CN=hub", *name, *signed],
     ):
         command = ["openssl", "req", *arguments]
         subprocess.run(command, cwd=directory, check=True, capture_output=True)

@@ -90,7 +90,8 @@ class Agent:
         """
         self.reader.start()
         if self.metrics:
-            self._tell(f"metrics are on port {self.metrics.start()}")
+            self.metrics.start()
+            self._tell(f"metrics are on {self.metrics.address[0]}, port {self.metrics.address[1]}")
         parts = [
             asyncio.create_task(part)
             for part in (

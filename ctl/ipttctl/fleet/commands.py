@@ -105,13 +105,15 @@ class Commands:
         if not self._has_token():
             self.done["?", "too many"] += 1
             return
+        verb = "?"
         try:
             request = parse(message.data)
-            if message.subject != subjects.control(self._config.token, verb_of(request)):
-                raise RefusedError(f"{verb_of(request)} is asked for on a subject of its own")
+            verb = verb_of(request)
+            if message.subject != subjects.control(self._config.token, verb):
+                raise RefusedError(f"{verb} is asked for on a subject of its own")
             self._check_allowed(request)
         except IpttctlError as error:
-            self.done["?", "refused"] += 1
+            self.done[verb, "refused"] += 1
             await _answer(client, message, _failure(error))
             return
         if isinstance(request, RenewRequest):
@@ -120,7 +122,7 @@ class Commands:
         try:
             self._waiting.put_nowait((client, message, request))
         except asyncio.QueueFull:
-            self.done[verb_of(request), "busy"] += 1
+            self.done[verb, "busy"] += 1
             await _answer(client, message, _failure(RefusedError("the agent is busy")))
 
     async def _do_all(self) -> None:

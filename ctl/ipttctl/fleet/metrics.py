@@ -41,9 +41,11 @@ class AgentMetrics:
         self._host = host
         self.registry.register(_Collector(numbers))
         self._stop: Callable[[], None] = lambda: None
+        self.address: tuple[Any, ...] = ()
+        """Address and port, once it serves."""
 
-    def start(self) -> int:
-        """Serve; returns the port."""
+    def start(self) -> None:
+        """Serve."""
         server, thread = start_http_server(
             self._config.port, self._config.address, registry=self.registry
         )
@@ -54,8 +56,7 @@ class AgentMetrics:
             thread.join(5)
 
         self._stop = stop
-        port: int = server.server_port
-        return port
+        self.address = server.server_address[:2]
 
     def stop(self) -> None:
         """Serve no more."""
@@ -115,7 +116,7 @@ def rule_of(line: str) -> tuple[str, str]:
     if isinstance(rule, dict):
         names = [rule.get(name) for name in ("table_family", "table", "chain")]
         where = " ".join(str(name) for name in names if name)
-        text = rule.get("rule") or rule.get("kind") or ""
+        text = rule.get("rule") or rule.get("rulenum") or rule.get("kind") or ""
     else:
         where = end.get("hook") or ""
         text = end.get("function") or end.get("drop_reason") or end.get("drop_function") or ""

@@ -44,8 +44,8 @@ _ZSH_OF_DEBIAN: Final = PurePosixPath("share/zsh/vendor-completions/_ipttctl")
 _UNITS: Final = PurePosixPath("lib/systemd/system")
 """Directory of systemd's units; it looks there below /usr and /usr/local."""
 
-UNITS: Final = ("ipttctl-apply@.service", "ipttctl-upgrade.service")
-"""Units for ``apply --watch``, and for an upgrade of the module that a reboot has interrupted."""
+UNITS: Final = ("ipttctl-agent.service", "ipttctl-apply@.service", "ipttctl-upgrade.service")
+"""Units for the agent, for ``apply --watch``, and for an upgrade that a reboot has interrupted."""
 
 _ENTRY: Final = """\
 #!{python} -I

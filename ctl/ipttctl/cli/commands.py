@@ -42,6 +42,7 @@ PLACES: Final = {
     "cflags": "cflags.cflags",
     "map": "maps.one_map",
     "module": "module.default",
+    "agent": "agent.agent",
 }
 """Command -> its function, in a file of this package; the docstring is its help."""
 

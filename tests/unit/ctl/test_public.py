@@ -34,6 +34,7 @@ RANKS = (
     {"recordings"},
     {"state"},
     {"upgrade"},
+    {"fleet"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

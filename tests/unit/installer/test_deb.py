@@ -71,7 +71,7 @@ def scripted(tmp_path: Path, script: str, *arguments: str, fits: bool = True) ->
     return called.read_text().splitlines()
 
 
-INSTANCES = "ipttctl-apply@*.service"
+INSTANCES = "ipttctl-apply@*.service ipttctl-agent.service"
 
 
 def test_removal_stops_what_would_lose_its_program(tmp_path: Path) -> None:

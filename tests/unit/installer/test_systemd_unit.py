@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""systemd's unit for ``apply --watch``."""
+"""systemd's units."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from installer.tree import UNITS, unit
 from ipttctl.errors import OtherOwnerError, PrivilegeError, UsageError
 from tests.unit.installer.support import ROOT
 
-APPLY, UPGRADE = UNITS
+AGENT, APPLY, UPGRADE = UNITS
 
 
 def settings(name: str, of: str = APPLY) -> list[str]:
@@ -62,12 +62,21 @@ def test_it_runs_what_is_installed(name: str) -> None:
     assert name.removesuffix(".service") in (ROOT / "docs/install.md").read_text()
 
 
-def test_it_has_no_mounts_of_its_own() -> None:
+def test_the_agent_says_first_what_is_wrong_with_its_configuration() -> None:
+    check, run = settings("ExecStartPre", AGENT), settings("ExecStart", AGENT)
+    assert [word for word in check if word != "--check"] == run
+    assert settings("RestartPreventExitStatus", AGENT) == [
+        str(error.exit_code) for error in (UsageError, PrivilegeError)
+    ]
+
+
+@pytest.mark.parametrize("of", [AGENT, APPLY])
+def test_it_has_no_mounts_of_its_own(of: str) -> None:
     """Names of network namespaces are mounts: those that come later would depend on propagation."""
     own = ("Private(Tmp|Devices|Mounts)", "Protect(Home|System|Kernel.*|ControlGroups|Proc)")
     more = (".*Paths", "Bind.*", "Root(Directory|Image)", "MountFlags", "TemporaryFileSystem")
     for setting in (*own, *more, "DynamicUser", "PrivateNetwork", "RestrictNamespaces"):
-        assert settings(setting) == [], setting
+        assert settings(setting, of) == [], setting
 
 
 def test_the_upgrade_of_before_comes_first() -> None:

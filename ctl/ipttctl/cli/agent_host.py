@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0
+"""This host, as the agent needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ipttctl.cli.agent_trace import LocalTrace
+from ipttctl.cli.options import tell_compiling
+from ipttctl.cli.printing import note
+from ipttctl.cli.walk import verified_for
+from ipttctl.errors import IpttctlError, UsageError
+from ipttctl.fleet.host import Facts, TraceOrder
+from ipttctl.link.controller import Controller
+from ipttctl.link.losses import Losses
+from ipttctl.paths import VERSION
+from ipttctl.show.render_json import link_object
+from ipttctl.state import DeclaredLink, State, Step, Terms
+from ipttctl.state.apply import apply_state, diff_state
+from ipttctl.state.file import read_state
+from ipttctl.state.steps import step_object
+from ipttctl.system.host_identity import HostIdentity
+from ipttctl.system.inherited import Inherited
+from ipttproto import EventBatch
+
+OWNER: Final = "fleet"
+"""The owner of links that others declare: `apply` for others touches no link but these."""
+
+
+class LocalSource:
+    """The events of all links, on a connection of its own."""
+
+    def __init__(self) -> None:
+        """Subscribe."""
+        self._controller = Controller()
+        try:
+            self._events = self._controller.events()
+        except BaseException:
+            self._controller.close()
+            raise
+
+    @property
+    def losses(self) -> Losses:
+        """The losses so far, by cause."""
+        return self._events.losses
+
+    def read(self, timeout: float | None = None) -> Sequence[EventBatch]:
+        """Wait for events, at most ``timeout`` seconds."""
+        return self._events.read(timeout)
+
+    def drain(self, settle: float, limit: float) -> Iterator[EventBatch]:
+        """Read the events emitted until now."""
+        return self._events.drain(settle, limit)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._events.close()
+        self._controller.close()
+
+
+class LocalHost:
+    """Does each command on a connection of its own: the module may have been loaded again."""
+
+    def facts(self) -> Facts:
+        """The host as it is now."""
+        identity = HostIdentity.now()
+        module = ""
+        features: tuple[str, ...] = ()
+        try:
+            with Controller(check=False) as controller:
+                status = controller.status()
+                module = status.version
+                features = tuple(one.name.lower() for one in status.features if one.name)
+        except IpttctlError:
+            # the reader says why there are no events
+            pass
+        return Facts(os.uname().release, identity.boot_id, VERSION, module, features)
+
+    def source(self) -> LocalSource:
+        """Subscribe to events."""
+        return LocalSource()
+
+    def links(self) -> list[dict[str, Any]]:
+        """All links."""
+        with Controller() as controller:
+            return [link_object(link) for link in controller.links()]
+
+    def trace(self, order: TraceOrder) -> LocalTrace:
+        """Attach the links of a trace."""
+        return LocalTrace(order)
+
+    def detach(self, link: int | str, reason: str) -> dict[str, Any]:
+        """Detach a link."""
+        with Controller() as controller:
+            return link_object(controller.detach(link, reason=reason))
+
+    def attach(self, link: Mapping[str, Any], directory: Path, reason: str) -> dict[str, Any]:
+        """Attach a persistent link."""
+        wanted = _declared(link, directory)
+        with Controller() as controller:
+            verified_for(controller, [wanted.hook])
+            with wanted.programs.open(tell_compiling) as programs:
+                made = controller.attach(
+                    wanted.hook,
+                    programs,
+                    persistent=True,
+                    name=wanted.name,
+                    labels=wanted.labels,
+                    reason=reason,
+                )
+            return link_object(made)
+
+    def swap(
+        self, link: Mapping[str, Any], directory: Path, rollback: float | None, reason: str
+    ) -> dict[str, Any]:
+        """Swap the programs of a link, which has to be where the request says."""
+        wanted = _declared(link, directory)
+        with Controller() as controller:
+            found = controller.link(wanted.name)
+            if found.hook.gone is not None or found.hook.identity() != wanted.hook.identity():
+                raise UsageError(f"link {wanted.name} is not at {wanted.hook}, but {found.hook}")
+            with wanted.programs.open(tell_compiling) as programs:
+                made = controller.swap(
+                    found.id,
+                    programs,
+                    # nobody else's, which could be elsewhere
+                    expect_generation=found.generation,
+                    rollback_after=rollback,
+                    reason=reason,
+                )
+            return link_object(made)
+
+    def apply(
+        self, state: Mapping[str, Any], directory: Path, rollback: float | None, reason: str
+    ) -> list[dict[str, Any]]:
+        """Make the links that the fleet declares those of a state."""
+        wanted = _state(state, directory)
+        terms = Terms(owner=OWNER, rollback_after=rollback)
+        with Controller() as controller:
+            verified_for(controller, (link.hook for link in wanted.links))
+            steps = apply_state(
+                controller, wanted, terms=terms, on_compile=tell_compiling, warn=note, reason=reason
+            )
+        return _objects(steps)
+
+    def diff(self, state: Mapping[str, Any], directory: Path) -> list[dict[str, Any]]:
+        """The steps that ``apply`` would take."""
+        wanted = _state(state, directory)
+        with Controller() as controller:
+            return _objects(
+                diff_state(
+                    controller,
+                    wanted,
+                    terms=Terms(owner=OWNER),
+                    on_compile=tell_compiling,
+                    warn=note,
+                )
+            )
+
+
+def _state(state: Mapping[str, Any], directory: Path) -> State:
+    # no descriptor of this process can be meant
+    return read_state(text=json.dumps(state), directory=directory, inherited=Inherited(frozenset()))
+
+
+def _declared(link: Mapping[str, Any], directory: Path) -> DeclaredLink:
+    entry = {key: value for key, value in link.items() if key != "name"}
+    [found] = _state({"links": {str(link["name"]): entry}}, directory).links
+    return found
+
+
+def _objects(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    return [dict(step_object(step)) for step in steps]

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A trace that somebody else asks for: its links, and its stories."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.cli.rule_texts import RuleTexts
+from ipttctl.cli.story_options import StoryOptions
+from ipttctl.cli.story_sources import StoryNames
+from ipttctl.cli.trace_links import TraceLinks, loaded_programs
+from ipttctl.cli.trace_places import PlacesWanted
+from ipttctl.cli.view import LinkEvents
+from ipttctl.errors import IpttctlError
+from ipttctl.events.records import EventRecord
+from ipttctl.fleet.host import Told, TraceOrder
+from ipttctl.link.controller import Controller
+from ipttctl.link.limits import LeftOut, Limits
+from ipttctl.link.losses import Losses
+from ipttctl.programs.trace import TraceOptions
+from ipttctl.show.story_json import StoryJson
+from ipttctl.stories.assemble import SETTLE, StoryAssembler
+from ipttctl.stories.model import Story, is_drop
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.peers import Peers
+from ipttctl.system.who import Who
+from ipttproto import EventBatch, Feature, JoinedBatches
+
+
+class LocalTeller(LinkEvents):
+    """Joins the events of a trace into stories."""
+
+    def __init__(
+        self,
+        links: frozenset[int],
+        names: StoryNames,
+        *,
+        drops: bool,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Tell stories of the events of ``links``; with ``drops`` those of dropped packets.
+
+        ``close`` is called at the end, by the thread that tells.
+        """
+        super().__init__(links)
+        self._close = close
+        self._names = names
+        self._drops = drops
+        self._assembler = StoryAssembler()
+        self._form = StoryJson(names.sources)
+        self._found: list[Story] = []
+
+    @property
+    def full(self) -> bool:
+        """Never: the lease says when it ends."""
+        return False
+
+    def take(self, batches: Sequence[EventBatch]) -> list[Told]:
+        """The stories that end with some events."""
+        self.show(batches)
+        return self._told()
+
+    def idle(self) -> list[Told]:  # type: ignore[override]  # here it has results
+        """The stories that are due."""
+        self._found += self._assembler.due(time.monotonic_ns())
+        return self._told()
+
+    def end(self) -> list[Told]:  # type: ignore[override]  # see above
+        """All stories that are left."""
+        self._found += self._assembler.due(time.monotonic_ns() + SETTLE)
+        self._found += self._assembler.flush()
+        try:
+            return self._told()
+        finally:
+            self._close()
+
+    def totals(
+        self, losses: Losses, left_out: LeftOut, *, unfollowed: int, lost_sight: int
+    ) -> None:
+        """Say nothing: frames have the losses."""
+
+    def _told(self) -> list[Told]:
+        found, self._found = self._found, []
+        wanted = list(filter(is_drop, found)) if self._drops else found
+        if not wanted:
+            return []
+        return list(map(Told, wanted, self._form.lines(wanted)))
+
+    def _take(self, events: JoinedBatches) -> None:
+        if events:
+            self.events += len(events)
+            self._names.learn(events)
+            self._found += self._assembler.add_events(events)
+
+    def _tell_left_out(self, record: EventRecord) -> None:
+        """Say nothing: the event itself is published."""
+
+
+class LocalTrace:
+    """The links of a trace, on a connection of its own: they end with it."""
+
+    def __init__(self, order: TraceOrder) -> None:
+        """Attach.
+
+        Raises:
+            IpttctlError: it cannot be, or there can be no stories.
+        """
+        bytecode = compile_filter(order.filter) if order.filter.strip() else None
+        with ExitStack() as stack:
+            controller = stack.enter_context(Controller())
+            limits = None
+            if Feature.LIMITS in controller.features:
+                limits = Limits.parse(governor=order.governor)
+            # of stories alone: there are no lines to fall back to
+            options = StoryOptions(both_ways=order.both_ways, drops=True)
+            places = PlacesWanted(options, None, None, None).places(controller)
+            names = stack.enter_context(NamespaceNames().watching())
+            with loaded_programs(TraceOptions(), bytecode, limits) as programs:
+                who = Who()
+                links = TraceLinks(controller, places.hooks, programs)
+            self.links = frozenset(links.ids)
+            texts = stack.enter_context(RuleTexts(controller, names))
+            story_names = StoryNames(who, names, texts, Peers(names))
+            self._links = links
+            opened = stack.pop_all()
+        self.teller = LocalTeller(self.links, story_names, drops=order.drops, close=opened.close)
+
+    def detach(self) -> None:
+        """Detach the links; closing the connection would do as well, but not count them."""
+        with suppress(IpttctlError):
+            self._links.detach()

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Commands from others: read, checked against what this host allows, done, answered in bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from ipttctl.errors import IpttctlError
+from ipttctl.fleet import grants, objects, subjects
+from ipttctl.fleet.config import AgentConfig
+from ipttctl.fleet.config_file import seconds
+from ipttctl.fleet.grants import RefusedError
+from ipttctl.fleet.host import AgentHost, Running, TraceOrder
+from ipttctl.fleet.leases import Leases
+from ipttctl.fleet.requests import (
+    ApplyRequest,
+    AttachRequest,
+    DetachRequest,
+    EndRequest,
+    LinksRequest,
+    RenewRequest,
+    Request,
+    SwapRequest,
+    TraceRequest,
+    declared,
+    parse,
+    verb_of,
+)
+
+LONGEST_REPLY: Final = 256 * 1024
+"""Most bytes of an answer; of a list that is longer, as much as fits."""
+
+_MOST_WAITING: Final = 16
+_PER_SECOND: Final = 50
+_LONGEST_ERROR: Final = 500
+
+_WHY: Final = "asked for by the fleet"
+"""The reason of changes, which the histories of links keep."""
+
+Answer = dict[str, Any]
+
+
+class Commands:
+    """Does what is asked on the host's subject, one command after the other.
+
+    Leases are renewed meanwhile, since some commands take long.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        host: AgentHost,
+        on_host: Callable[[Callable[[], Any]], Awaitable[Any]],
+        began: Callable[[str, Running], None],
+        ended: Callable[[str], None],
+    ) -> None:
+        """Have ``on_host`` call the host; ``began`` and ``ended`` are told of traces."""
+        self._config = config
+        self._host = host
+        self._on_host = on_host
+        self._began = began
+        self._ended = ended
+        self._waiting: asyncio.Queue[tuple[Client, Msg, Request]] = asyncio.Queue(_MOST_WAITING)
+        self._tokens = float(_PER_SECOND)
+        self._since = time.monotonic()
+        traces = config.traces
+        self.leases = Leases(
+            traces.most, seconds(traces.lease), seconds(traces.longest), self._end_trace
+        )
+        """The traces that run."""
+        self.done: Counter[tuple[str, str]] = Counter()
+        """Numbers of commands, by verb and outcome."""
+
+    async def listen(self, client: Client) -> None:
+        """Take commands of a connection."""
+
+        async def take(message: Msg) -> None:
+            await self._take(client, message)
+
+        await client.subscribe(
+            subjects.control(self._config.token), cb=take, pending_msgs_limit=4 * _MOST_WAITING
+        )
+
+    async def run(self) -> None:
+        """Do commands and end traces until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.leases.run())
+            group.create_task(self._do_all())
+
+    async def _take(self, client: Client, message: Msg) -> None:
+        # an answer elsewhere would have us publish where only we may
+        if not message.reply.startswith(subjects.REPLIES):
+            self.done["?", "no reply"] += 1
+            return
+        if not self._has_token():
+            self.done["?", "too many"] += 1
+            return
+        verb = "?"
+        try:
+            request = parse(message.data)
+            verb = verb_of(request)
+            if message.subject != subjects.control(self._config.token, verb):
+                raise RefusedError(f"{verb} is asked for on a subject of its own")
+            self._check_allowed(request)
+        except IpttctlError as error:
+            self.done[verb, "refused"] += 1
+            await _answer(client, message, _failure(error))
+            return
+        if isinstance(request, RenewRequest):
+            await self._answered(client, message, request)
+            return
+        try:
+            self._waiting.put_nowait((client, message, request))
+        except asyncio.QueueFull:
+            self.done[verb, "busy"] += 1
+            await _answer(client, message, _failure(RefusedError("the agent is busy")))
+
+    async def _do_all(self) -> None:
+        while True:
+            await self._answered(*await self._waiting.get())
+
+    async def _answered(self, client: Client, message: Msg, request: Request) -> None:
+        verb = verb_of(request)
+        try:
+            answer: Answer = {"ok": True, **await self._do(client, request)}
+        except (IpttctlError, OSError) as error:
+            answer = _failure(error)
+        self.done[verb, "done" if answer["ok"] else "failed"] += 1
+        await _answer(client, message, answer)
+
+    def _check_allowed(self, request: Request) -> None:
+        verb = verb_of(request)
+        if verb not in self._config.allow:
+            raise RefusedError(f"{self._config.host} does not allow {verb}")
+        trust = self._config.trust
+        for _, link in declared(request):
+            for program in link.programs.values():
+                grants.check(
+                    program.digest,
+                    link.hook,
+                    self._config.host,
+                    getattr(request, "grants", ()),
+                    keys=trust.keys,
+                    digests=trust.digests,
+                )
+
+    async def _do(self, client: Client, request: Request) -> Answer:
+        """Do what brings no programs, or have them first."""
+        match request:
+            case LinksRequest():
+                answer: Answer = {"links": await self._on_host(self._host.links)}
+            case TraceRequest():
+                answer = await self._trace(request)
+            case RenewRequest():
+                answer = {"lease": self.leases.renew(request.trace, request.lease)}
+            case EndRequest():
+                await self.leases.end(request.trace)
+                answer = {}
+            case DetachRequest():
+                detach = partial(self._host.detach, request.link, _WHY)
+                answer = {"link": await self._on_host(detach)}
+            case _:
+                links = [link for _, link in declared(request)]
+                digests = {one.digest for link in links for one in link.programs.values()}
+                place = await objects.fetch(client, self._config.objects, digests)
+                answer = await self._on_host(partial(self._run_programs, request, place))
+        return answer
+
+    def _run_programs(self, request: Request, place: Path) -> Answer:
+        """Do what brings programs, which lie in ``place``; in the host's thread."""
+        host = self._host
+        entries = {name: link.entry() for name, link in declared(request)}
+        state = {"links": entries}
+        match request:
+            case AttachRequest():
+                one = {"name": request.name, **entries[request.name]}
+                return {"link": host.attach(one, place, _WHY)}
+            case SwapRequest():
+                one = {"name": request.name, **entries[request.name]}
+                return {"link": host.swap(one, place, request.rollback_after, _WHY)}
+            case ApplyRequest():
+                return {"steps": host.apply(state, place, request.rollback_after, _WHY)}
+        return {"steps": host.diff(state, place)}
+
+    async def _trace(self, request: TraceRequest) -> Answer:
+        order = TraceOrder(
+            request.filter, request.both_ways, request.drops, self._config.traces.governor
+        )
+
+        async def start(trace: str) -> Running:
+            running: Running = await self._on_host(lambda: self._host.trace(order))
+            self._began(trace, running)
+            return running
+
+        lease, left = await self.leases.begin(request.lease, start)
+        return {"trace": lease.trace, "links": sorted(lease.running.links), "lease": left}
+
+    async def _end_trace(self, trace: str, running: Running) -> None:
+        try:
+            await self._on_host(running.detach)
+        except (IpttctlError, OSError):
+            # the module went, and the links with it
+            self.done["trace", "end failed"] += 1
+        finally:
+            self._ended(trace)
+
+    def _has_token(self) -> bool:
+        """Whether one more command may come in this second."""
+        now = time.monotonic()
+        self._tokens = min(_PER_SECOND, self._tokens + (now - self._since) * _PER_SECOND)
+        self._since = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def _failure(error: Exception) -> Answer:
+    return {"ok": False, "error": " ".join(str(error).split())[:_LONGEST_ERROR]}
+
+
+async def _answer(client: Client, message: Msg, answer: Answer) -> None:
+    data = bounded(answer)
+    if not client.is_closed:
+        await client.publish(message.reply, data)
+
+
+def bounded(answer: Answer) -> bytes:
+    """An answer within the bound; where a list is too long, its end is left out and counted."""
+    data = msgspec.json.encode(answer)
+    while len(data) > LONGEST_REPLY:
+        name = max(answer, key=lambda key: len(msgspec.json.encode(answer[key])))
+        whole = answer[name]
+        if not isinstance(whole, list) or not whole:
+            return msgspec.json.encode({"ok": False, "error": "the answer is too long"})
+        left = len(whole) * LONGEST_REPLY // (len(data) + 1)
+        out = answer.get("left_out", 0) + len(whole) - left
+        answer = {**answer, name: whole[:left], "left_out": out}
+        data = msgspec.json.encode(answer)
+    return data

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The agent's configuration: what each key means, and its default."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta, Struct, field
+
+from ipttctl.fleet.subjects import host_token, stream
+
+Verb: TypeAlias = Literal["attach", "apply", "detach", "diff", "links", "swap", "trace"]
+
+DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
+"""The spelling of the digest of a compiled object."""
+
+PUBLIC_KEY: Final = r"^U[A-Z2-7]{55}$"
+"""The spelling of a public key that signs, as ``nk -gen user`` prints it."""
+
+_Time: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)$")]
+_Path: TypeAlias = Annotated[str, Meta(pattern="^/", max_length=4096)]
+_Label: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,63}$")]
+_Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
+_Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,63}$")]
+
+_MEBI: Final = 1 << 20
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An object of the file, in which no other key may be."""
+
+
+class LeafOptions(_Section, frozen=True):
+    """The server on this host, and who the agent is there: one of credentials and nkey."""
+
+    url: Annotated[str, Meta(pattern=r"^(nats|tls)://[^@/ ]+$", max_length=255)]
+    credentials: _Path | None = None
+    """File of a user's JWT and seed."""
+    nkey: _Path | None = None
+    """File of an nkey's seed."""
+    ca: _Path | None = None
+    """Certificates of the authorities that the server's is checked against."""
+    certificate: _Path | None = None
+    key: _Path | None = None
+
+
+class PublishOptions(_Section, frozen=True):
+    """What leaves the host."""
+
+    events: Literal["traces", "all", "none"] = "traces"
+    """Those of links that the fleet's traces made, those of every link, or none."""
+    stories: bool = True
+    frame: Annotated[int, Meta(ge=1024, le=512 * 1024)] = 128 * 1024
+    """Bytes of records from which on a frame is not filled further."""
+    linger: _Time = "100ms"
+    """How long a frame waits to be filled."""
+
+
+class SpoolOptions(_Section, frozen=True):
+    """Frames that wait in memory for the leaf."""
+
+    bytes: Annotated[int, Meta(ge=_MEBI, le=4096 * _MEBI)] = 32 * _MEBI
+
+
+class StreamOptions(_Section, frozen=True):
+    """The stream on the leaf. What exceeds a bound is thrown away, the oldest first."""
+
+    name: _Name | None = None
+    bytes: Annotated[int, Meta(ge=4 * _MEBI, le=1 << 40)] = 256 * _MEBI
+    age: _Time = "24h"
+
+
+class TracesOptions(_Section, frozen=True):
+    """Quotas of traces that others ask for."""
+
+    most: Annotated[int, Meta(ge=1, le=16)] = 4
+    """At a time."""
+    lease: _Time = "60s"
+    """The longest time for which a trace goes on without being renewed."""
+    longest: _Time = "1h"
+    """The longest time that a trace can be renewed to."""
+    governor: Annotated[str, Meta(max_length=64)] = "50000/s,20%"
+    """Budgets of each of its links, as for ``trace --governor``."""
+
+
+class ObjectsOptions(_Section, frozen=True):
+    """Compiled objects from others."""
+
+    bucket: _Name = "ipttctl-objects"
+    domain: _Name | None = None
+    """JetStream's domain that has the bucket; that of the leaf if it is left out."""
+    largest: Annotated[int, Meta(ge=1024, le=64 * _MEBI)] = 4 * _MEBI
+    directory: _Path = "/var/lib/ipttctl/agent"
+
+
+class TrustOptions(_Section, frozen=True):
+    """Objects that others may have this host run, if ``allow`` has the verb."""
+
+    keys: list[Annotated[str, Meta(pattern=PUBLIC_KEY)]] = field(default_factory=list)
+    """Keys whose grants are believed."""
+    digests: list[Annotated[str, Meta(pattern=DIGEST)]] = field(default_factory=list)
+    """Objects that need no grant."""
+
+
+class MetricsOptions(_Section, frozen=True):
+    """An HTTP server for Prometheus; without this object there is none."""
+
+    address: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f:.]+$")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9477
+    rules: Annotated[int, Meta(ge=0, le=10_000)] = 200
+    """Most rules that have a counter of their own."""
+
+
+class AgentConfig(_Section, frozen=True):
+    """The whole file."""
+
+    leaf: LeafOptions
+    host: _Host = field(default_factory=lambda: os.uname().nodename)
+    labels: Annotated[dict[_Label, _Label], Meta(max_length=32)] = field(default_factory=dict)
+    allow: list[Verb] = field(default_factory=lambda: ["trace", "links"])
+    publish: PublishOptions = field(default_factory=PublishOptions)
+    spool: SpoolOptions = field(default_factory=SpoolOptions)
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    traces: TracesOptions = field(default_factory=TracesOptions)
+    objects: ObjectsOptions = field(default_factory=ObjectsOptions)
+    trust: TrustOptions = field(default_factory=TrustOptions)
+    metrics: MetricsOptions | None = None
+    heartbeat: _Time = "5s"
+    drain: _Time = "5s"
+    """How long the end waits until what is known is published."""
+
+    @property
+    def token(self) -> str:
+        """The host's token in subjects."""
+        return host_token(self.host)
+
+    @property
+    def stream_name(self) -> str:
+        """The name of the leaf's stream."""
+        return self.stream.name or stream(self.token)

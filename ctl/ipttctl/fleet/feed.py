@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the host's events become: frames of events, and stories of the traces that run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Final, Literal
+
+from ipttctl.fleet.host import Running, Told
+from ipttctl.fleet.spool import Spool
+from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
+from ipttctl.frames.head import EVENTS, STORIES
+from ipttctl.link.losses import Losses
+from ipttproto import EventBatch
+from ipttproto.batches import as_array, joined_wire, select
+from ipttproto.family import Event
+
+Chosen = Literal["traces", "all", "none"]
+
+_SIZE: Final = Event.sizeof()
+_MOST_IN_FRAME: Final = 512
+_LATE: Final = 0.3
+"""Seconds for which events of links that were detached may still come."""
+
+
+class Feed:
+    """Puts what is read into the spool. Traces begin and end meanwhile, by another thread."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        events: Chosen,
+        stories: bool,
+        frame: int,
+        linger: float,
+        told: Callable[[Sequence[Told]], None] = lambda _: None,
+    ) -> None:
+        """Fill frames up to ``frame`` bytes, or for ``linger`` seconds.
+
+        ``told`` is called with all stories, by the thread that reads.
+        """
+        self._spool = spool
+        self._events = events
+        self._stories = stories
+        self._frame = frame
+        self._linger = linger
+        self._told = told
+        self._lock = threading.Lock()
+        self._traces: dict[str, Running] = {}
+        self._ending: dict[str, tuple[Running, float]] = {}
+        self._waiting: list[EventBatch] = []
+        self._bytes = 0
+        self._since = 0.0
+        self._before: dict[str, int] = {}
+        self.read = 0
+        """Events that were read."""
+        self.lost: dict[str, int] = {}
+        """Events that were lost before they were read, by cause."""
+
+    def begin(self, trace: str, running: Running) -> None:
+        """Tell the stories of a trace from now on."""
+        with self._lock:
+            self._traces[trace] = running
+
+    def end(self, trace: str) -> None:
+        """Tell the rest of a trace whose links were detached, and then no more of it."""
+        with self._lock:
+            if running := self._traces.pop(trace, None):
+                self._ending[trace] = running, time.monotonic() + _LATE
+
+    def new_source(self) -> None:
+        """Begin with another source, whose losses begin with 0."""
+        self._before = {}
+
+    def take(self, batches: Sequence[EventBatch], losses: Losses) -> None:
+        """Take what was read together, and the losses so far; nothing, if nothing came in time."""
+        self._count(losses)
+        if batches:
+            self.read += sum(map(len, batches))
+        now = time.monotonic()
+        with self._lock:
+            traces = {**self._traces, **{name: one for name, (one, _) in self._ending.items()}}
+            over = [name for name, (_, until) in self._ending.items() if now >= until]
+            for trace in over:
+                del self._ending[trace]
+        self._take_events(batches, frozenset().union(*(one.links for one in traces.values())))
+        for trace, running in traces.items():
+            found = running.teller.take(batches) if batches else running.teller.idle()
+            self._tell(trace, found)
+        for trace in over:
+            self._tell(trace, traces[trace].teller.end())
+
+    def flush(self) -> None:
+        """Put the frame that is not full."""
+        if not self._waiting:
+            return
+        form, body = events_body(self._waiting)
+        self._spool.put(EVENTS, sum(map(len, self._waiting)), form, body)
+        self._waiting, self._bytes = [], 0
+
+    def finish(self) -> None:
+        """Tell what is left of everything; no events come any more."""
+        with self._lock:
+            left = {**{name: one for name, (one, _) in self._ending.items()}, **self._traces}
+            self._ending, self._traces = {}, {}
+        for trace, running in left.items():
+            self._tell(trace, running.teller.end())
+        self.flush()
+
+    def _count(self, losses: Losses) -> None:
+        """Have the next frame say what was lost since the last time."""
+        new = {}
+        for cause, total in asdict(losses).items():
+            # what was missing may turn out to be another cause's
+            if (more := total - self._before.get(cause, 0)) > 0:
+                new[cause] = more
+                self._before[cause] = total
+                self.lost[cause] = self.lost.get(cause, 0) + more
+        if new:
+            # it is behind what waits, and before what comes now
+            self.flush()
+            self._spool.lose(EVENTS, new)
+
+    def _take_events(self, batches: Sequence[EventBatch], links: frozenset[int]) -> None:
+        if batches and self._events != "none":
+            for batch in self._chosen(batches, links):
+                if not self._waiting:
+                    self._since = time.monotonic()
+                self._waiting.append(batch)
+                self._bytes += len(batch) * _SIZE
+                if self._bytes >= self._frame or len(self._waiting) >= _MOST_IN_FRAME:
+                    self.flush()
+        if self._waiting and time.monotonic() - self._since >= self._linger:
+            self.flush()
+
+    def _chosen(self, batches: Sequence[EventBatch], links: frozenset[int]) -> list[EventBatch]:
+        if self._events == "all":
+            return list(batches)
+        if not links:
+            return []
+        from ipttproto.arrays import np  # noqa: PLC0415  # 60 ms; a trace runs
+
+        wire = joined_wire(batches)
+        wanted = np.isin(as_array(wire)["link"], list(links))
+        if wanted.all():
+            return list(batches)
+        return [batch for batch in select(batches, wanted, wire) if len(batch)]
+
+    def _tell(self, trace: str, found: list[Told]) -> None:
+        if not found:
+            return
+        self._told(found)
+        if self._stories:
+            lines = [one.line for one in found]
+            for part in _parts(lines, self._frame):
+                self._spool.put(STORIES, len(part), JSON_FORMAT, json_body(part), trace)
+
+
+def _parts(lines: list[str], most: int) -> list[list[str]]:
+    """Lines in parts of about so many bytes."""
+    parts: list[list[str]] = [[]]
+    size = 0
+    for line in lines:
+        if size and size + len(line) > most:
+            parts.append([])
+            size = 0
+        parts[-1].append(line)
+        size += len(line)
+    return parts

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Grants: statements, signed by somebody whom this host trusts, that it may run an object.
+
+A grant names the object by its digest, the hook, the hosts, and when it expires. The signature is
+over the statement's own bytes, so that nothing depends on how they are read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Collection
+from typing import Annotated, Final
+
+import msgspec
+import nacl.exceptions
+import nacl.signing
+import nkeys
+
+from ipttctl.errors import IpttctlError
+from ipttctl.fleet.config import DIGEST, PUBLIC_KEY
+
+_CONTEXT: Final = b"ipttctl grant 1\n"
+"""Put before the statement, so that no signature for anything else is one of a grant."""
+
+ANY_HOST: Final = "*"
+"""The host that stands for all."""
+
+LONGEST: Final = 8192
+"""Most characters of a statement."""
+
+
+class RefusedError(IpttctlError):
+    """The host does not do what it was asked for."""
+
+
+class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is granted. ``expires`` is in seconds since 1970."""
+
+    digest: Annotated[str, msgspec.Meta(pattern=DIGEST)]
+    hook: Annotated[str, msgspec.Meta(max_length=256)]
+    hosts: Annotated[list[Annotated[str, msgspec.Meta(max_length=63)]], msgspec.Meta(min_length=1)]
+    expires: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+
+
+class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A statement as JSON text, the key that signed it, and the signature in base64."""
+
+    statement: Annotated[str, msgspec.Meta(max_length=LONGEST)]
+    key: Annotated[str, msgspec.Meta(pattern=PUBLIC_KEY)]
+    signature: Annotated[str, msgspec.Meta(max_length=128)]
+
+
+_DECODER: Final = msgspec.json.Decoder(Statement)
+
+
+def sign(statement: Statement, seed: bytes) -> Grant:
+    """Sign a statement with the seed of an nkey of a user."""
+    pair = nkeys.from_seed(seed)
+    text = msgspec.json.encode(statement).decode()
+    signature = base64.b64encode(pair.sign(_CONTEXT + text.encode())).decode()
+    return Grant(statement=text, key=bytes(pair.public_key).decode(), signature=signature)
+
+
+def check(
+    digest: str,
+    hook: str,
+    host: str,
+    grants: Collection[Grant],
+    *,
+    keys: Collection[str],
+    digests: Collection[str],
+    now: float | None = None,
+) -> None:
+    """Check that a host may run an object at a hook: it lists the digest, or there is a grant.
+
+    Raises:
+        RefusedError: it may not; the sentence says what is wrong with each grant for the object.
+    """
+    if digest in digests:
+        return
+    reasons = []
+    for grant in grants:
+        try:
+            found = _statement(grant, keys)
+        except RefusedError as error:
+            reasons.append(str(error))
+            continue
+        if found.digest != digest:
+            continue
+        if reason := _wrong(found, hook, host, time.time() if now is None else now):
+            reasons.append(reason)
+        else:
+            return
+    why = "; ".join(dict.fromkeys(reasons)) or "it is not listed here, and no grant is for it"
+    raise RefusedError(f"object {digest} at {hook}: {why}")
+
+
+def _statement(grant: Grant, keys: Collection[str]) -> Statement:
+    """The statement of a grant, which somebody has signed who is trusted here.
+
+    Raises:
+        RefusedError: it is not so.
+    """
+    if grant.key not in keys:
+        raise RefusedError(f"the key {grant.key} is not trusted here")
+    if not _signed(grant):
+        raise RefusedError("the signature of a grant is wrong")
+    try:
+        return _DECODER.decode(grant.statement)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RefusedError(f"a grant cannot be read: {error}") from None
+
+
+def _wrong(statement: Statement, hook: str, host: str, now: float) -> str:
+    """The reason why a statement on an object does not allow this; empty if it does."""
+    if statement.hook != hook:
+        return f"the grant is for hook {statement.hook}"
+    if host not in statement.hosts and ANY_HOST not in statement.hosts:
+        return f"the grant is not for host {host}"
+    if statement.expires <= now:
+        return "the grant has expired"
+    return ""
+
+
+def _signed(grant: Grant) -> bool:
+    """Whether the key has signed the statement."""
+    try:
+        # a prefix byte, 32 bytes of key, a checksum of 2
+        raw = base64.b32decode(grant.key)[1:33]
+        signature = base64.b64decode(grant.signature, validate=True)
+        nacl.signing.VerifyKey(raw).verify(_CONTEXT + grant.statement.encode(), signature)
+    except (binascii.Error, ValueError, nacl.exceptions.CryptoError):
+        return False
+    return True

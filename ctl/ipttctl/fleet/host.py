@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The host, as the agent sees it: what tests, and hosts without the module, do in their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ipttctl.link.losses import Losses
+from ipttctl.stories.model import Story
+from ipttproto import EventBatch
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A host as its heartbeat tells it; ``module`` is empty while the module is not loaded."""
+
+    kernel: str
+    boot: str
+    version: str
+    module: str = ""
+    features: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Events in batches, as ``EventStream`` has them."""
+
+    @property
+    def losses(self) -> Losses:
+        """The losses so far, by cause."""
+
+    def read(self, timeout: float | None = None) -> Sequence[EventBatch]:
+        """Wait for events, at most ``timeout`` seconds."""
+
+    def drain(self, settle: float, limit: float) -> Iterator[EventBatch]:
+        """Read the events emitted until now; afterwards ``losses`` is exact."""
+
+    def close(self) -> None:
+        """Read no more."""
+
+
+class Teller(Protocol):
+    """Stories of a trace, made of its events; used by the thread that reads them."""
+
+    def take(self, batches: Sequence[EventBatch]) -> list[Told]:
+        """The stories that end with some events, which are of any links."""
+
+    def idle(self) -> list[Told]:
+        """The stories that are due when nothing has come."""
+
+    def end(self) -> list[Told]:
+        """All stories that are left."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A story, as itself and as a line of JSON."""
+
+    story: Story
+    line: str
+
+
+class Running(Protocol):
+    """A trace that runs: its links, and its stories. Links end with the process at the latest."""
+
+    @property
+    def links(self) -> frozenset[int]:
+        """The ids of its links."""
+
+    @property
+    def teller(self) -> Teller:
+        """Its stories."""
+
+    def detach(self) -> None:
+        """Detach its links; those that somebody else detached are no error."""
+
+
+@dataclass(frozen=True)
+class TraceOrder:
+    """A trace that somebody asks for. The filter was checked to look no names up."""
+
+    filter: str = ""
+    both_ways: bool = False
+    drops: bool = False
+    governor: str = ""
+
+
+class AgentHost(Protocol):
+    """What the agent can do on a host. All methods raise IpttctlError.
+
+    One thread at a time calls them, another one than that which reads the source.
+    """
+
+    def facts(self) -> Facts:
+        """The host as it is now."""
+
+    def source(self) -> Source:
+        """Subscribe to events."""
+
+    def links(self) -> list[dict[str, Any]]:
+        """All links, as ``ipttctl links -o json`` has them."""
+
+    def trace(self, order: TraceOrder) -> Running:
+        """Attach the links of a trace."""
+
+    def detach(self, link: int | str, reason: str) -> dict[str, Any]:
+        """Detach a link."""
+
+    def attach(self, link: Mapping[str, Any], directory: Path, reason: str) -> dict[str, Any]:
+        """Attach a persistent link: an entry of ``apply``'s file, and its name."""
+
+    def swap(
+        self, link: Mapping[str, Any], directory: Path, rollback: float | None, reason: str
+    ) -> dict[str, Any]:
+        """Swap the programs of a link, by its name."""
+
+    def apply(
+        self, state: Mapping[str, Any], directory: Path, rollback: float | None, reason: str
+    ) -> list[dict[str, Any]]:
+        """Make the links that the fleet declares those of a file's content; the steps taken."""
+
+    def diff(self, state: Mapping[str, Any], directory: Path) -> list[dict[str, Any]]:
+        """The steps that ``apply`` would take."""

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Traces that run as long as their askers renew them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ipttctl.fleet.grants import RefusedError
+from ipttctl.fleet.host import Running
+
+
+@dataclass
+class Lease:
+    """A trace, the time until which it runs unless it is renewed, and the time of its end."""
+
+    trace: str
+    running: Running
+    until: float
+    longest: float
+
+
+class Leases:
+    """The traces that run. Each has a name that nobody can guess, by which it is renewed."""
+
+    def __init__(
+        self,
+        most: int,
+        lease: float,
+        longest: float,
+        end: Callable[[str, Running], Awaitable[None]],
+    ) -> None:
+        """Run ``most`` traces; ``end`` ends one."""
+        self._most = most
+        self._lease = lease
+        self._longest = longest
+        self._end = end
+        self._leases: dict[str, Lease] = {}
+        self._starting = 0
+        self._changed = asyncio.Event()
+        self.expired = 0
+        """Traces that ended because nobody renewed them."""
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    async def begin(
+        self, seconds: float, start: Callable[[str], Awaitable[Running]]
+    ) -> tuple[Lease, float]:
+        """Begin a trace; returns its lease, and for how long it runs.
+
+        Raises:
+            RefusedError: as many run as may.
+        """
+        if len(self._leases) + self._starting >= self._most:
+            raise RefusedError(f"{self._most} traces of others run here, which is the most")
+        trace = secrets.token_hex(16)
+        self._starting += 1
+        try:
+            running = await start(trace)
+        finally:
+            self._starting -= 1
+        now = time.monotonic()
+        lease = self._leases[trace] = Lease(trace, running, now, now + self._longest)
+        return lease, self._renew(lease, seconds)
+
+    def renew(self, trace: str, seconds: float) -> float:
+        """Let a trace go on; returns for how long it runs.
+
+        Raises:
+            RefusedError: there is no such trace, or no more.
+        """
+        lease = self._leases.get(trace)
+        if lease is None:
+            raise RefusedError("there is no such trace, or it has ended")
+        return self._renew(lease, seconds)
+
+    async def end(self, trace: str) -> None:
+        """End a trace.
+
+        Raises:
+            RefusedError: there is no such trace, or no more.
+        """
+        lease = self._leases.pop(trace, None)
+        if lease is None:
+            raise RefusedError("there is no such trace, or it has ended")
+        await self._end(lease.trace, lease.running)
+
+    async def end_all(self) -> None:
+        """End all traces."""
+        while self._leases:
+            _, lease = self._leases.popitem()
+            await self._end(lease.trace, lease.running)
+
+    async def run(self) -> None:
+        """End traces whose time is over, until cancelled."""
+        while True:
+            due = min((lease.until for lease in self._leases.values()), default=None)
+            self._changed.clear()
+            timeout = None if due is None else max(0.0, due - time.monotonic())
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            now = time.monotonic()
+            for lease in [one for one in self._leases.values() if one.until <= now]:
+                del self._leases[lease.trace]
+                self.expired += 1
+                await self._end(lease.trace, lease.running)
+
+    def _renew(self, lease: Lease, seconds: float) -> float:
+        now = time.monotonic()
+        lease.until = min(now + min(seconds, self._lease), lease.longest)
+        self._changed.set()
+        return max(0.0, lease.until - now)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Counters for Prometheus, on the host's loopback unless the configuration says otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from ipttctl.fleet.config import MetricsOptions
+from ipttctl.fleet.host import Told
+
+OTHER: Final = "(others)"
+"""The rule of drops by rules that have no counter of their own."""
+
+_LONGEST: Final = 120
+
+Numbers = Callable[[], Iterator[Metric]]
+
+
+class AgentMetrics:
+    """Counts stories, and reads everything else from the agent when it is asked."""
+
+    def __init__(self, config: MetricsOptions, host: str, numbers: Numbers) -> None:
+        """``numbers`` gives the metrics that the agent's parts count themselves."""
+        self._config = config
+        self._rules: set[tuple[str, str]] = set()
+        self.registry = CollectorRegistry()
+        self._stories = Counter(
+            "ipttctl_stories", "Stories by their end.", ["host", "end"], registry=self.registry
+        )
+        self._drops = Counter(
+            "ipttctl_drops",
+            "Dropped packets of stories, by the rule that dropped them.",
+            ["host", "chain", "rule"],
+            registry=self.registry,
+        )
+        self._host = host
+        self.registry.register(_Collector(numbers))
+        self._stop: Callable[[], None] = lambda: None
+        self.address: tuple[Any, ...] = ()
+        """Address and port, once it serves."""
+
+    def start(self) -> None:
+        """Serve."""
+        server, thread = start_http_server(
+            self._config.port, self._config.address, registry=self.registry
+        )
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join(5)
+
+        self._stop = stop
+        self.address = server.server_address[:2]
+
+    def stop(self) -> None:
+        """Serve no more."""
+        self._stop()
+
+    def told(self, stories: Sequence[Told]) -> None:
+        """Count stories."""
+        for one in stories:
+            end = one.story.end.kind
+            self._stories.labels(self._host, end.value).inc()
+            if end.is_drop:
+                self._drops.labels(self._host, *self._rule(one.line)).inc()
+
+    def _rule(self, line: str) -> tuple[str, str]:
+        """The labels for the rule that a story ended at; there are only so many different ones."""
+        found = rule_of(line)
+        if found not in self._rules:
+            if len(self._rules) >= self._config.rules:
+                return OTHER, OTHER
+            self._rules.add(found)
+        return found
+
+
+class _Collector:
+    """Metrics that are read when they are asked for."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics now."""
+        yield from self._numbers()
+
+
+def counter(name: str, text: str, host: str, values: Mapping[Any, float], *labels: str) -> Metric:
+    """A counter for each tuple of labels."""
+    family = CounterMetricFamily(name, text, labels=["host", *labels])
+    for key, value in values.items():
+        family.add_metric([host, *key], value)
+    return family
+
+
+def gauge(name: str, text: str, host: str, value: float) -> Metric:
+    """A gauge."""
+    family = GaugeMetricFamily(name, text, labels=["host"])
+    family.add_metric([host], value)
+    return family
+
+
+def rule_of(line: str) -> tuple[str, str]:
+    """Chain and rule at which a story, a line of JSON, was dropped.
+
+    Where it was no rule, these are the hook, and the function or the kernel's reason.
+    """
+    end: dict[str, Any] = json.loads(line).get("end") or {}
+    rule = end.get("rule")
+    if isinstance(rule, dict):
+        names = [rule.get(name) for name in ("table_family", "table", "chain")]
+        where = " ".join(str(name) for name in names if name)
+        text = rule.get("rule") or rule.get("rulenum") or rule.get("kind") or ""
+    else:
+        where = end.get("hook") or ""
+        text = end.get("function") or end.get("drop_reason") or end.get("drop_function") or ""
+    return str(where)[:_LONGEST], str(text)[:_LONGEST]

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The way of frames from the spool to the stream: each is sent until the stream has it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js.api import StreamConfig, StreamInfo
+
+from ipttctl.fleet import subjects
+from ipttctl.fleet.spool import Spool, Waiting
+from ipttctl.fleet.stream import STREAM, StreamLedger, ensure
+from ipttctl.frames.codec import encode
+from ipttctl.frames.head import EVENTS, STORIES
+
+AT_ONCE: Final = 8
+"""Frames that are sent and not stored yet."""
+
+TRACE: Final = "Ipttctl-Trace"
+"""The header with the id of the trace that stories are of."""
+
+_ANSWER: Final = 5.0
+"""Seconds after which a frame that was not answered is sent again."""
+
+_PAUSE: Final = 0.5
+_LOOK: Final = 2.0
+"""Seconds between two looks at the bounds of the stream."""
+
+_TROUBLE: Final = (nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError, OSError)
+
+
+class Publisher:
+    """Publishes what comes into a spool, as long as it runs."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        host: str,
+        stream: StreamConfig,
+        ledger: StreamLedger,
+        connection: Callable[[], Awaitable[Client]],
+    ) -> None:
+        """Publish on the subjects of ``host``; ``connection`` waits for one."""
+        self._spool = spool
+        self._subjects = {EVENTS: subjects.events(host), STORIES: subjects.stories(host)}
+        self._stream = stream
+        self._ledger = ledger
+        self._connection = connection
+        self._there = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            # the loop may be over before the thread is
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._there.set)
+
+        spool.on_put(wake)
+        self.busy = 0
+        """Frames on their way."""
+        self.frames = 0
+        """Frames that were stored."""
+        self.items = 0
+        """Items in them."""
+        self.bytes = 0
+        """Bytes of them."""
+        self.again = 0
+        """How often a frame had to be sent again."""
+        self.known = 0
+        """Frames that the stream had already."""
+        self.problem = ""
+        """The last reason why a frame was not stored; empty once one is."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that came is stored."""
+        return not self.busy and not len(self._spool)
+
+    async def connected(self, client: Client) -> None:
+        """Make sure that the stream is there, with its bounds."""
+        newest = self._ledger.newest
+        info = await ensure(client.jetstream(timeout=_ANSWER), self._stream)
+        self._look(info, newest)
+
+    async def run(self) -> None:
+        """Publish until cancelled; frames on their way may then have been stored or not."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_bounds())
+            for _ in range(AT_ONCE):
+                group.create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        while True:
+            frame = self._spool.take()
+            if frame is None:
+                self._there.clear()
+                if not len(self._spool):
+                    await self._there.wait()
+                continue
+            self.busy += 1
+            try:
+                await self._send(frame)
+            finally:
+                self.busy -= 1
+
+    async def _send(self, frame: Waiting) -> None:
+        """Send a frame until the stream has it."""
+        head = frame.head
+        # compressing does not hold the interpreter's lock: the loop goes on meanwhile
+        data = await asyncio.to_thread(encode, head, frame.body)
+        headers = {"Nats-Msg-Id": head.message_id}
+        if frame.trace:
+            headers[TRACE] = frame.trace
+        while True:
+            client = await self._connection()
+            try:
+                stored = await client.jetstream().publish(
+                    self._subjects[head.kind],
+                    data,
+                    timeout=_ANSWER,
+                    stream=self._stream.name,
+                    headers=dict(headers),
+                )
+            except _TROUBLE as error:
+                self.problem = str(error) or type(error).__name__
+                self.again += 1
+                await asyncio.sleep(_PAUSE)
+                continue
+            self.problem = ""
+            self.known += bool(stored.duplicate)
+            self.frames += 1
+            self.items += head.count
+            self.bytes += len(data)
+            self._ledger.stored(stored.seq, head)
+            return
+
+    async def _watch_bounds(self) -> None:
+        """Count what the bounds of the stream throw away; the next frames say it."""
+        assert self._stream.name is not None
+        while True:
+            await asyncio.sleep(_LOOK)
+            client = await self._connection()
+            newest = self._ledger.newest
+            with suppress(*_TROUBLE):
+                info = await client.jetstream(timeout=_ANSWER).stream_info(self._stream.name)
+                self._look(info, newest)
+
+    def _look(self, info: StreamInfo, newest: int) -> None:
+        lost = self._ledger.take(info.state.first_seq, info.state.last_seq, newest)
+        for kind, items in lost.items():
+            self._spool.lose(kind, {STREAM: items})

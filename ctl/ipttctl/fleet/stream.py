@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The stream that the leaf keeps for its host, and what its bound throws away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from time import monotonic
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.api import (
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StoreCompression,
+    StreamConfig,
+    StreamInfo,
+)
+from nats.js.errors import NotFoundError
+
+from ipttctl.fleet import subjects
+from ipttctl.fleet.config import AgentConfig
+from ipttctl.fleet.config_file import seconds
+from ipttctl.frames.head import FrameHead
+
+STREAM: Final = "stream"
+"""The cause of losses by the bound of the stream."""
+
+WINDOW: Final = 120.0
+"""Seconds within which the server itself drops a message that comes twice."""
+
+_MOST_KNOWN: Final = 1 << 16
+"""Most messages whose number of items is remembered."""
+
+
+def wanted(config: AgentConfig) -> StreamConfig:
+    """The stream as the configuration wants it."""
+    host = config.token
+    return StreamConfig(
+        name=config.stream_name,
+        description=f"events and stories of {config.host}, by ipttctl agent",
+        subjects=[subjects.events(host), subjects.stories(host)],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.OLD,
+        max_bytes=config.stream.bytes,
+        max_age=seconds(config.stream.age),
+        max_msg_size=1 << 20,
+        duplicate_window=min(WINDOW, seconds(config.stream.age)),
+        compression=StoreCompression.NONE,  # frames are compressed already
+        num_replicas=1,
+    )
+
+
+async def ensure(js: JetStreamContext, config: StreamConfig) -> StreamInfo:
+    """Make the stream, or give the one that is there these bounds."""
+    assert config.name is not None
+    try:
+        found = await js.stream_info(config.name)
+    except NotFoundError:
+        return await js.add_stream(config)
+    if _differs(found.config, config):
+        return await js.update_stream(config)
+    return found
+
+
+def _differs(found: StreamConfig, config: StreamConfig) -> bool:
+    names = ("subjects", "discard", "max_bytes", "max_age", "max_msg_size", "duplicate_window")
+    return any(getattr(found, name) != getattr(config, name) for name in names)
+
+
+@dataclass(frozen=True, order=True)
+class _Kept:
+    """A message in the stream."""
+
+    number: int
+    kind: str
+    items: int
+    expires: float
+
+
+class StreamLedger:
+    """Knows how many items are in messages of this run, and so how many are thrown away.
+
+    A message that goes because of its age has been there as long as was asked for, and is not
+    counted. Nor are messages of the agent's earlier runs.
+    """
+
+    def __init__(self, age: float) -> None:
+        """Messages expire after ``age`` seconds."""
+        self._age = age
+        #: a heap: several messages are on their way at once, and may be stored in another order
+        self._kept: list[_Kept] = []
+        self.newest = 0
+        """The highest number of a message of ours."""
+        self.lost: Counter[str] = Counter()
+        """Items that were thrown away, by kind."""
+
+    def stored(self, number: int, head: FrameHead) -> None:
+        """Take note of a message that the stream has under a number."""
+        self.newest = max(self.newest, number)
+        if head.count and len(self._kept) < _MOST_KNOWN:
+            heappush(self._kept, _Kept(number, head.kind, head.count, monotonic() + self._age))
+
+    def take(self, first: int, last: int, newest: int) -> Counter[str]:
+        """Take note of the first and last number that the stream has; returns what is newly lost.
+
+        ``newest`` is what it was before the stream was asked. Numbers up to it that the stream has
+        not reached are of a stream that is no more.
+        """
+        lost: Counter[str] = Counter()
+        anew = [one for one in self._kept if last < one.number <= newest]
+        if anew:
+            self._kept = [one for one in self._kept if not last < one.number <= newest]
+            heapify(self._kept)
+            self.newest = max((one.number for one in self._kept), default=0)
+        while self._kept and self._kept[0].number < first:
+            one = heappop(self._kept)
+            if one.expires > monotonic():
+                lost[one.kind] += one.items
+        for one in anew:
+            lost[one.kind] += one.items
+        self.lost.update(lost)
+        return lost

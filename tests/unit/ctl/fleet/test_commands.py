@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Commands to an agent, with a real server: what it does, what it refuses, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import nkeys
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipttctl.errors import UsageError
+from ipttctl.fleet.commands import LONGEST_REPLY, bounded
+from ipttctl.fleet.filter_words import _ADDRESS, _WORDS, check_filter
+from ipttctl.fleet.grants import Grant, RefusedError, Statement, check, sign
+from ipttctl.fleet.requests import parse
+from tests.unit.ctl.fleet.support import (
+    FakeHost,
+    Key,
+    Server,
+    agent_config,
+    ask,
+    client,
+    running_agent,
+    until,
+)
+
+OBJECT = b"\x7fELF an object"
+DIGEST = f"sha256:{hashlib.sha256(OBJECT).hexdigest()}"
+HOOK = "nf:inet4/input"
+LINK = {"hook": HOOK, "programs": {"packet": {"digest": DIGEST, "function": "limit"}}}
+
+
+def seed() -> bytes:
+    return bytes(nkeys.encode_seed(hashlib.sha256(b"a signer").digest(), nkeys.PREFIX_BYTE_USER))
+
+
+def statement(**changes: Any) -> Statement:
+    values: dict[str, Any] = {
+        "digest": DIGEST,
+        "hook": HOOK,
+        "hosts": ["web1"],
+        "expires": int(time.time()) + 60,
+    }
+    return Statement(**values | changes)
+
+
+def granted(grant: Grant, **changes: str) -> dict[str, str]:
+    return {name: changes.get(name, getattr(grant, name)) for name in grant.__struct_fields__}
+
+
+KEY = sign(statement(), seed()).key
+
+
+def test_what_is_not_allowed_is_refused(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    """A hub that anybody has taken over can do no more than this."""
+
+    async def run() -> None:
+        config = agent_config(leaf, agent_key)
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as hub:
+            await until(lambda: agent.connection.client)
+            grants = [granted(sign(statement(), seed()))]
+            requests: list[dict[str, Any]] = [
+                {"verb": "detach", "link": 3},
+                {"verb": "attach", "name": "evil", "link": LINK, "grants": grants},
+                {"verb": "swap", "name": "evil", "link": LINK, "grants": grants},
+                {"verb": "apply", "links": {"evil": LINK}, "grants": grants},
+                {"verb": "diff", "links": {"evil": LINK}, "grants": grants},
+            ]
+            for request in requests:
+                answer = await ask(hub, **request)
+                assert answer == {"ok": False, "error": f"web1 does not allow {request['verb']}"}
+            answer = await ask(hub, verb="trace", lease=9, subject="ipttctl.ctl.web1.links")
+            assert answer["error"] == "trace is asked for on a subject of its own"
+            assert (await ask(hub, verb="links")) == {"ok": True, "links": [{"id": 3}]}
+        assert host.done == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        ({"verb": "reboot"}, "invalid value 'reboot'"),
+        ({"verb": "trace", "lease": 30, "pid": 1}, "unknown field `pid`"),
+        ({"verb": "trace", "lease": 30, "filter": "host example.org"}, "names are not looked up"),
+        ({"verb": "trace"}, "missing required field `lease`"),
+        ({"verb": "trace", "lease": 1e9}, "<= 86400.0"),
+        ({"verb": "attach", "name": "a", "link": {**LINK, "source": "x.c"}}, "unknown field"),
+        ({"verb": "attach", "name": "a", "link": {**LINK, "netns": "/proc/1/ns/net"}}, "regex"),
+        ({"verb": "attach", "name": "a", "link": {**LINK, "netns": "4711"}}, "regex"),
+        (
+            {"verb": "attach", "name": "a", "link": {"hook": HOOK, "programs": {"packet": "/x.o"}}},
+            "expected `object`",
+        ),
+    ],
+)
+def test_what_has_no_place_in_a_request_is_refused(request_: dict[str, Any], error: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(json.dumps(request_).encode())
+    assert error in str(caught.value)
+
+
+def test_an_object_with_a_grant_is_attached(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        more = (
+            f"allow: [attach, swap, apply]\ntrust: {{keys: [{KEY}]}}\n"
+            f"objects: {{directory: {tmp_path / 'objects'}, largest: 100000}}\n"
+        )
+        config = agent_config(leaf, agent_key, more)
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as hub:
+            await until(lambda: agent.connection.client)
+            grants = [granted(sign(statement(), seed()))]
+            request: dict[str, Any] = {
+                "verb": "attach",
+                "name": "lim",
+                "link": LINK,
+                "grants": grants,
+            }
+            answer = await ask(hub, **request)
+            assert "cannot be had from ipttctl-objects" in answer["error"]
+            store = await hub.jetstream().create_object_store("ipttctl-objects")
+            # what lies there under the name is not what the grant is for
+            await store.put(DIGEST, b"another")
+            answer = await ask(hub, **request)
+            assert "what the store has under this name is another one" in answer["error"]
+            await store.put(DIGEST, bytes(200_000))
+            answer = await ask(hub, **request)
+            assert "is longer than 100000 bytes" in answer["error"]
+            assert host.done == []
+            await store.put(DIGEST, OBJECT)
+            assert (await ask(hub, **request)) == {"ok": True, "link": {"id": 5}}
+            answer = await ask(hub, verb="apply", links={"lim": LINK}, rollback_after=30)
+            assert "no grant is for it" in answer["error"]
+            answer = await ask(
+                hub, verb="apply", links={"lim": LINK}, rollback_after=30, grants=grants
+            )
+            assert answer == {"ok": True, "steps": [{"step": "attach"}]}
+        file = f"{DIGEST.removeprefix('sha256:')}.o"
+        assert (tmp_path / "objects" / file).read_bytes() == OBJECT
+        entry = {"hook": HOOK, "object": {"packet": f"{file}:limit"}}
+        assert [verb for verb, _ in host.done] == ["attach", "apply"]
+        assert host.done[0][1][0] == {"name": "lim", **entry}
+        assert host.done[1][1][0] == {"links": {"lim": entry}}
+        assert host.done[1][1][2] == 30
+
+    asyncio.run(run())
+
+
+def test_a_grant_is_for_one_object_hook_and_time_and_for_named_hosts() -> None:
+    now = 1000.0
+
+    def refused(grant: Grant, keys: tuple[str, ...] = (KEY,), hook: str = HOOK) -> str:
+        with pytest.raises(RefusedError) as caught:
+            check(DIGEST, hook, "web1", [grant], keys=keys, digests=(), now=now)
+        return str(caught.value)
+
+    def made(**changes: Any) -> Grant:
+        return sign(statement(**{"expires": 1001, **changes}), seed())
+
+    check(DIGEST, HOOK, "web1", [made()], keys=[KEY], digests=(), now=now)
+    check(DIGEST, HOOK, "web1", [made(hosts=["*"])], keys=[KEY], digests=(), now=now)
+    check(DIGEST, HOOK, "web1", [], keys=(), digests=[DIGEST], now=now)
+    assert "is not trusted here" in refused(made(), keys=())
+    assert "the grant has expired" in refused(made(expires=1000))
+    assert "not for host web1" in refused(made(hosts=["web2"]))
+    assert f"the grant is for hook {HOOK}" in refused(made(), hook="nf:inet4/output")
+    assert "no grant is for it" in refused(made(digest=f"sha256:{0:064}"))
+    forged = Grant(**granted(made(), statement=made(hosts=["*"]).statement))
+    assert "the signature of a grant is wrong" in refused(forged)
+    # a signature of the statement alone, as another protocol might have asked for
+    pair = nkeys.from_seed(seed())
+    bare = base64.b64encode(pair.sign(made().statement.encode())).decode()
+    assert "signature" in refused(Grant(**granted(made(), signature=bare)))
+
+
+def test_a_trace_ends_when_nobody_renews_it(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    async def run() -> None:
+        config = agent_config(leaf, agent_key, "traces: {lease: 1500ms, longest: 4s}\n")
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as asker:
+            await until(lambda: agent.connection.client)
+            begun = await ask(asker, verb="trace", lease=60)
+            assert begun["lease"] <= 1.5
+            begin = time.monotonic()
+            while time.monotonic() - begin < 2.2:
+                renewed = await ask(asker, verb="renew", trace=begun["trace"], lease=60)
+                assert renewed["ok"]
+                await asyncio.sleep(0.3)
+            assert not host.traces[0].detached
+            await until(lambda: host.traces[0].detached, 5)
+            assert agent.commands.leases.expired == 1
+            answer = await ask(asker, verb="renew", trace=begun["trace"], lease=60)
+            assert answer["error"] == "there is no such trace, or it has ended"
+
+            # renewed for ever, it ends as well
+            begun = await ask(asker, verb="trace", lease=60)
+            begin = time.monotonic()
+            while (await ask(asker, verb="renew", trace=begun["trace"], lease=60))["ok"]:
+                await asyncio.sleep(0.2)
+                assert time.monotonic() - begin < 6
+            assert host.traces[1].detached
+
+    asyncio.run(run())
+
+
+def test_traces_are_only_so_many(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    async def run() -> None:
+        config = agent_config(leaf, agent_key, "traces: {most: 2}\n")
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as asker:
+            await until(lambda: agent.connection.client)
+            answers = [await ask(asker, verb="trace", lease=60) for _ in range(3)]
+            assert [one["ok"] for one in answers] == [True, True, False]
+            assert "2 traces of others run here" in answers[2]["error"]
+            await ask(asker, verb="end", trace=answers[0]["trace"])
+            assert host.traces[0].detached
+            assert (await ask(asker, verb="trace", lease=60))["ok"]
+            assert len({one["trace"] for one in answers[:2]}) == 2
+
+    asyncio.run(run())
+
+
+def test_a_flood_of_commands_does_not_stop_the_agent(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    async def run() -> None:
+        host.delay = 0.3
+        config = agent_config(leaf, agent_key)
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as asker:
+            await until(lambda: agent.connection.client)
+            request = json.dumps({"verb": "trace", "lease": 60}).encode()
+            for _ in range(2000):
+                await asker.publish("ipttctl.ctl.web1.trace", request, reply="_INBOX.nobody")
+            await asker.flush()
+            # an answer anywhere else is not given
+            await asker.publish("ipttctl.ctl.web1.trace", request, reply="ipttctl.ev.web1")
+            await asyncio.sleep(1.5)
+            await until(lambda: len(host.traces) == 4)
+            assert agent.reader.alive
+            answer = await ask(asker, verb="links", wait=20)
+            assert answer["ok"] or "busy" in answer["error"]
+            assert len(host.traces) == 4
+            info = await asker.jetstream().stream_info("ipttctl-web1")
+            assert info.state.messages == 0
+
+    asyncio.run(run())
+
+
+def test_answers_are_bounded() -> None:
+    links = [{"id": n, "text": "x" * 100} for n in range(10_000)]
+    data = bounded({"ok": True, "links": links})
+    assert len(data) <= LONGEST_REPLY
+    found = json.loads(data)
+    assert found["links"] == links[: len(found["links"])]
+    assert found["left_out"] == 10_000 - len(found["links"]) > 0
+    whole = json.loads(bounded({"ok": True, "text": "x" * LONGEST_REPLY}))
+    assert whole == {"ok": False, "error": "the answer is too long"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "tcp port 443",
+        "host 10.0.0.1 and not udp portrange 80-90",
+        "host 2001:db8::1",
+        "net 10.0.0.0/8",
+        "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0",
+        "icmp[icmptype] == icmp-echo",
+        "ip[8] < 0x40",
+    ],
+)
+def test_filters_of_words_and_numbers_pass(text: str) -> None:
+    assert check_filter(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["host web1", "port https", "tcp; ls", "host a.b.c", "x" * 2000, "é"]
+)
+def test_other_filters_do_not(text: str) -> None:
+    with pytest.raises(UsageError):
+        check_filter(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner),
+)
+VERBS = st.sampled_from(
+    ["links", "trace", "renew", "end", "detach", "attach", "swap", "apply", "diff"]
+)
+FIELDS = st.sampled_from(
+    ["filter", "lease", "trace", "link", "links", "name", "grants", "hook", "programs"]
+)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_request_or_a_sentence(data: bytes) -> None:
+    try:
+        parse(data)
+    except UsageError as error:
+        assert str(error)  # noqa: PT017  # most are no errors
+
+
+@given(VERBS, st.dictionaries(FIELDS, JSON, max_size=4))
+def test_any_object_is_a_request_or_a_sentence(verb: str, fields: dict[str, Any]) -> None:
+    try:
+        parse(json.dumps({"verb": verb, **fields}).encode())
+    except UsageError as error:
+        assert str(error)  # noqa: PT017  # most are no errors
+
+
+@given(st.text(alphabet="abcdefgh./0123456789:-_ ()[]&|", max_size=60))
+def test_a_filter_that_passes_has_no_words_of_others(text: str) -> None:
+    try:
+        check_filter(text)
+    except UsageError:
+        return
+    for word in text.replace("(", " ").replace(")", " ").split():
+        for part in word.split("-"):
+            if part.isalpha() and ":" not in part:
+                assert part in _WORDS or _ADDRESS.fullmatch(part)

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The example configurations of leaf and hub, with real servers, TLS and nkeys.
+
+agent --- leaf (domain web1) ---TLS--- hub (domain hub) --- viewer, tracer, operator
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import nats.errors
+import nats.js.errors
+import pytest
+from nats.aio.client import Client
+from nats.js.api import ExternalStream, StreamConfig, StreamSource
+
+from ipttctl.fleet.heartbeat import Selector, find_hosts
+from ipttctl.frames.codec import decode
+from ipttctl.frames.seen import Seen
+from tests.unit.ctl.fleet.support import (
+    FakeHost,
+    Key,
+    Server,
+    agent_config,
+    ask,
+    connect,
+    free_port,
+    kept,
+    running_agent,
+    until,
+)
+
+EXAMPLES = Path(__file__).parents[4] / "docs/examples/fleet"
+ALL = "publish: {events: all, linger: 10ms}\n"
+ROLES = ("AGENT_WEB1", "LEAF_WEB1", "VIEWER", "TRACER", "OPERATOR")
+
+
+def certificates(directory: Path) -> None:
+    """An authority, and a certificate of it for the hub."""
+    ca = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+    name = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    signed = ["-CA", "ca.pem", "-CAkey", "ca-key.pem"]
+    for arguments in (
+        [*ca, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=authority"],
+        [*ca, "-keyout", "hub-key.pem", "-out", "hub.pem", "-subj", "/CN=hub", *name, *signed],
+    ):
+        command = ["openssl", "req", *arguments]
+        subprocess.run(command, cwd=directory, check=True, capture_output=True)
+
+
+async def ignore(_: Exception) -> None:
+    """Take no note of refusals: tests look at what is refused themselves."""
+
+
+@dataclass
+class Fleet:
+    """A leaf and a hub, and a key for each role."""
+
+    leaf: Server
+    hub: Server
+    keys: dict[str, Key]
+    authority: Path
+
+    async def user(self, role: str) -> Client:
+        """A connection to the hub."""
+        client = Client()
+        await client.connect(
+            self.hub.url.replace("nats://", "tls://"),
+            nkeys_seed=str(self.keys[role].seed),
+            tls=ssl.create_default_context(cafile=str(self.authority)),
+            allow_reconnect=False,
+            error_cb=ignore,
+        )
+        return client
+
+    async def source(self) -> None:
+        """Have the hub keep what the leaf's stream has."""
+        operator = await self.user("OPERATOR")
+        external = ExternalStream(api="$JS.web1.API")
+        source = StreamSource(name="ipttctl-web1", external=external)
+        await operator.jetstream().add_stream(StreamConfig(name="ipttctl", sources=[source]))
+        await operator.close()
+
+
+def example(name: str, keys: dict[str, Key], tmp_path: Path, leaf_port: int) -> str:
+    """An example with this test's keys, files and ports."""
+    text = (EXAMPLES / name).read_text()
+    for role, key in keys.items():
+        text = re.sub(rf"\b{role}\b", key.public, text)
+    text = text.replace("/etc/nats", str(tmp_path)).replace("/var/lib/nats/jetstream", "@STORE@")
+    text = text.replace("hub.example.org:7422", f"127.0.0.1:{leaf_port}")
+    text = text.replace("0.0.0.0:7422", f"127.0.0.1:{leaf_port}")
+    text = text.replace("reconnect: 2s", "reconnect: 500ms")
+    return re.sub(r"listen: [0-9.]+:4222", "listen: 127.0.0.1:@PORT@", text)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    certificates(tmp_path)
+    keys = {role: Key.make(tmp_path, role.lower()) for role in ROLES}
+    port = free_port()
+    hub = Server(tmp_path / "hub", example("hub.conf", keys, tmp_path, port)).start()
+    (tmp_path / "leaf").mkdir()
+    seed = keys["LEAF_WEB1"].seed.read_text()
+    (tmp_path / "leaf/leaf-key.conf").write_text(f"nkey: {seed}\n")
+    leaf = Server(tmp_path / "leaf", example("leaf.conf", keys, tmp_path, port)).start()
+    yield Fleet(leaf, hub, keys, tmp_path / "ca.pem")
+    leaf.kill()
+    hub.kill()
+
+
+async def refused(client: Client, subject: str) -> bool:
+    """Whether the server refuses to have a user publish on a subject."""
+    errors: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        errors.append(error)
+
+    client._error_cb = note
+    await client.publish(subject, b"{}")
+    await client.flush()
+    with suppress(AssertionError):
+        await until(lambda: errors, 1)
+    return any("permissions violation for publish" in str(one).lower() for one in errors)
+
+
+async def deaf(client: Client, subject: str) -> bool:
+    """Whether the server refuses to have a user subscribe."""
+    errors: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        errors.append(error)
+
+    client._error_cb = note
+    with suppress(nats.errors.Error):
+        await client.subscribe(subject)
+        await client.flush()
+    with suppress(AssertionError):
+        await until(lambda: errors, 1)
+    return any("permissions violation for subscription" in str(one).lower() for one in errors)
+
+
+def test_who_has_no_key_is_nobody_on_loopback_too(fleet: Fleet) -> None:
+    async def run() -> None:
+        for options in ({}, {"user": "agent", "password": "agent"}):
+            client = Client()
+            with pytest.raises(nats.errors.Error):
+                await client.connect(
+                    fleet.leaf.url, allow_reconnect=False, max_reconnect_attempts=1, **options
+                )
+
+    asyncio.run(run())
+
+
+def test_the_agent_speaks_and_hears_as_its_host_alone(fleet: Fleet) -> None:
+    async def run() -> None:
+        client = await connect(fleet.leaf, fleet.keys["AGENT_WEB1"])
+        assert await refused(client, "ipttctl.ev.web2")
+        assert await refused(client, "ipttctl.ctl.web2.trace")
+        assert await refused(client, "$JS.API.STREAM.DELETE.ipttctl-web1")
+        assert await deaf(client, "ipttctl.ctl.web2.*")
+        assert await deaf(client, "ipttctl.ev.>")
+        assert not await refused(client, "ipttctl.hb.web1")
+        await client.close()
+
+    asyncio.run(run())
+
+
+def test_the_hub_sees_and_asks_by_rights(fleet: Fleet, host: FakeHost) -> None:
+    async def run() -> None:
+        config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)
+        async with running_agent(config, host) as agent:
+            await until(lambda: agent.connection.client)
+            tracer = await fleet.user("TRACER")
+            hosts = []
+            while not hosts:
+                hosts = await find_hosts(tracer, Selector.parse("role=node"), 0.5)
+            assert [one.host for one in hosts] == ["web1"]
+            begun = await ask(tracer, verb="trace", lease=30, filter="udp")
+            assert begun["ok"], begun
+            assert await refused(tracer, "ipttctl.ctl.web1.attach")
+            assert await refused(tracer, "ipttctl.ctl.web1.detach")
+            await tracer.close()
+
+            viewer = await fleet.user("VIEWER")
+            assert (await ask(viewer, verb="links"))["ok"]
+            assert await refused(viewer, "ipttctl.ctl.web1.trace")
+            assert await deaf(viewer, "ipttctl.ev.web1")
+            assert not await deaf(viewer, "ipttctl.story.web1")
+            await viewer.close()
+
+            # who may do all on the hub can make the agent do no more than it allows
+            operator = await fleet.user("OPERATOR")
+            for request in ({"verb": "detach", "link": 3}, {"verb": "apply", "links": {}}):
+                answer = await ask(operator, **request)
+                assert answer["error"] == f"web1 does not allow {request['verb']}"
+            assert [verb for verb, _ in host.done] == ["trace"]
+            await operator.close()
+
+    asyncio.run(run())
+
+
+def test_a_viewer_reads_from_the_stream_what_it_may_see(fleet: Fleet, host: FakeHost) -> None:
+    async def run() -> None:
+        config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)
+        async with running_agent(config, host) as agent:
+            await until(lambda: agent.connection.client)
+            await fleet.source()
+            tracer = await fleet.user("TRACER")
+            while not await find_hosts(tracer, Selector.parse(""), 0.5):
+                pass
+            await ask(tracer, verb="trace", lease=30)
+            host.feed.put(2, link=100)
+            await until(lambda: agent.publisher.items == 4)
+            viewer = await fleet.user("VIEWER")
+            js = viewer.jetstream(timeout=2)
+            mine = await js.pull_subscribe("ipttctl.story.web1", stream="ipttctl", durable=None)
+            [message] = await mine.fetch(1, timeout=20)
+            assert decode(message.data)[0].kind == "stories"
+            with pytest.raises((nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError)):
+                await js.pull_subscribe("ipttctl.ev.web1", stream="ipttctl", durable=None)
+            await viewer.close()
+            await tracer.close()
+
+    asyncio.run(run())
+
+
+def test_a_hub_that_is_killed_loses_nothing_and_has_nothing_twice(
+    fleet: Fleet, host: FakeHost
+) -> None:
+    async def run() -> None:
+        config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)
+        async with running_agent(config, host) as agent:
+            await until(lambda: agent.connection.client)
+            await fleet.source()
+            for _ in range(3):
+                for _ in range(30):
+                    host.feed.put(10)
+                    await asyncio.sleep(0.01)
+                fleet.hub.kill()
+                for _ in range(30):
+                    host.feed.put(10)
+                    await asyncio.sleep(0.01)
+                fleet.hub.start()
+            await until(lambda: agent.publisher.items == 1800)
+            # the host's own connection is not touched by it
+            assert agent.connection.failures == 0
+            assert agent.publisher.again == 0
+            operator = await fleet.user("OPERATOR")
+            frames = await asyncio.wait_for(kept(operator, "ipttctl", 1800), 120)
+            await operator.close()
+        seen = Seen()
+        new = [head for head, _ in frames if seen.first(head)]
+        assert sum(head.count for head in new) == 1800
+        assert seen.missing() == 0
+        assert not any(head.lost for head in new)
+
+    asyncio.run(run())
+
+
+def test_objects_come_from_the_store_of_the_hub(
+    fleet: Fleet, host: FakeHost, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        digest = f"sha256:{hashlib.sha256(b'an object').hexdigest()}"
+        more = (
+            f"allow: [attach]\ntrust: {{digests: ['{digest}']}}\n"
+            f"objects: {{directory: {tmp_path / 'objects'}, domain: hub}}\n"
+        )
+        config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], more)
+        async with running_agent(config, host) as agent:
+            await until(lambda: agent.connection.client)
+            operator = await fleet.user("OPERATOR")
+            while not await find_hosts(operator, Selector.parse(""), 0.5):
+                pass
+            store = await operator.jetstream().create_object_store("ipttctl-objects")
+            await store.put(digest, b"an object")
+            link = {
+                "hook": "nf:inet4/input",
+                "programs": {"packet": {"digest": digest, "function": "limit"}},
+            }
+            answer = await ask(operator, verb="attach", name="lim", link=link, wait=30)
+            assert answer["ok"], answer
+            await operator.close()
+
+    asyncio.run(run())

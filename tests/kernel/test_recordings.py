@@ -90,12 +90,14 @@ def test_no_module_and_no_root_is_needed(recording: Path, tmp_path: Path) -> Non
     assert nobody.stdout == root.stdout != ""
 
 
-def test_a_query_finds_the_drop(recording: Path) -> None:
+def test_a_query_finds_the_drop(recording: Path, net: Network) -> None:
     done = ipttctl("query", "--drops-by-rule", "--since", "1h", str(recording), "-o", "json")
     assert done.returncode == 0, done.stderr
     [row] = map(json.loads, done.stdout.splitlines())
     assert (row["drops"], row["table"], row["chain"]) == (1, "t", "forward")
     assert row["rule"] == "icmp type echo-request ip length > 300 drop"
+    done = ipttctl("query", "SELECT netns_name FROM drops", str(recording), "-o", "csv")
+    assert done.stdout.split() == ["netns_name", net.router.name]
 
 
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")

@@ -158,6 +158,11 @@ class RecordView(StoryView):
         else:
             self._recorded.writer.seen_until(now)
 
+    def end(self) -> None:
+        """Tell all stories that are left, and write them: there may be no totals."""
+        super().end()
+        self._recorded.writer.flush()
+
     def totals(
         self, losses: Losses, left_out: LeftOut, *, unfollowed: int = 0, lost_sight: int = 0
     ) -> None:

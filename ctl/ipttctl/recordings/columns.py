@@ -28,15 +28,19 @@ class Column(NamedTuple):
     meaning: str
 
 
+def _namespace(which: str) -> tuple[Column, ...]:
+    """The columns of a network namespace."""
+    return (
+        Column("netns", NUMBER, f"inode number of the network namespace {which}"),
+        Column("netns_cookie", UNSIGNED, "its cookie, which no other namespace gets"),
+        Column("netns_name", TEXT, "its name at that time, null for none"),
+    )
+
+
 _WHERE: Final = (
     Column("host", TEXT, "name of the host that recorded"),
     Column("boot_id", TEXT, "id of the boot of its kernel"),
     Column("run", TEXT, "id of the process that recorded"),
-)
-_NAMESPACE: Final = (
-    Column("netns", NUMBER, "inode number of the network namespace"),
-    Column("netns_cookie", UNSIGNED, "its cookie, which no other namespace gets"),
-    Column("netns_name", TEXT, "its name at that time, null for none"),
 )
 _ENDS: Final = (
     Column("family", NUMBER, "4 or 6, null for what is not IP"),
@@ -75,7 +79,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("link", NUMBER, "id of the link that reported it"),
         Column("kind", TEXT, "kind of the event, as in docs/json.md"),
         Column("packet", UNSIGNED, "number of the packet, null if it is not followed"),
-        *_NAMESPACE,
+        *_namespace("of the event"),
         Column("in_device", TEXT, "device by which the packet came in"),
         Column("out_device", TEXT, "device by which it will leave"),
         Column("hook", TEXT, "hook, such as PREROUTING"),
@@ -99,7 +103,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("packet", UNSIGNED, "number of the packet"),
         Column("time", TIME, "time of the first event"),
         Column("duration_ns", NUMBER, "time until the end, in ns"),
-        *_NAMESPACE,
+        *_namespace("in which the story began"),
         Column("in_device", TEXT, "device by which the packet came in"),
         *_ENDS,
         Column("length", NUMBER, "length of the packet in bytes, from the network header on"),
@@ -123,7 +127,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
             "decapsulated or branch",
         ),
         Column("after_ns", NUMBER, "time since the story began, in ns; null if it is not known"),
-        *_NAMESPACE,
+        *_namespace("of the step"),
         Column("device", TEXT, "device of the step"),
         Column("hook", TEXT, "hook, such as PREROUTING"),
         Column("function", TEXT, "function of the hook"),
@@ -136,7 +140,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         *_WHERE,
         Column("story", NUMBER, "story of the packet"),
         Column("time", TIME, "time of the drop"),
-        *_NAMESPACE,
+        *_namespace("in which it was dropped"),
         Column("in_device", TEXT, "device by which the packet came in"),
         *_ENDS,
         Column("length", NUMBER, "length of the packet in bytes, from the network header on"),

@@ -51,7 +51,7 @@ class StoryRows:
         number = self._next
         self._next += 1
         steps, end = story["steps"], story["end"]
-        place = story["netns"], story["netns_cookie"], story["netns_name"]
+        place = _place(story)
         needed = self._stories or (self._drops and end["dropped"])
         if needed:
             headers = _headers(story["headers"])
@@ -77,7 +77,7 @@ class StoryRows:
                 "drops",
                 (
                     *(number, story["time_ns"] + story["duration_ns"]),
-                    *place,
+                    *_last_place(steps, place),
                     story["in_device"],
                     *headers,
                     *sender,
@@ -94,6 +94,15 @@ class StoryRows:
         for step in steps:
             if step["step"] == "branch":
                 self._of(step["story"], number)
+
+
+def _place(values: Values) -> Row:
+    return values["netns"], values["netns_cookie"], values["netns_name"]
+
+
+def _last_place(steps: list[Values], begin: Row) -> Row:
+    """The last namespace that steps name."""
+    return next((_place(step) for step in reversed(steps) if "netns" in step), begin)
 
 
 def _headers(headers: Values) -> Row:
@@ -130,7 +139,7 @@ def _rows(steps: list[Values], begin: Row) -> Iterator[Row]:
     for step in steps:
         kind = step["step"]
         if "netns" in step:
-            place = step["netns"], step["netns_cookie"], step["netns_name"]
+            place = _place(step)
         if kind != "hook":
             changes = _changes(step.get("changes"))
             yield _row(kind, step["after_ns"], place, device=step.get("device"), changes=changes)

@@ -72,10 +72,16 @@ def test_the_views_say_what_the_stories_say(
         for one in stories
     ]
     [drop] = ask("SELECT * FROM drops")
+    assert ask("SELECT drops.story FROM drops, stories WHERE stories.story = drops.story") == [
+        {"story": drop["story"]}
+    ]
     [dropped] = [one for one in stories if one["end"]["dropped"]]
     assert (drop["table"], drop["chain"], drop["rulenum"]) == ("filter", "DOCKER-USER", 1)
     assert (drop["backend"], drop["cause"], drop["hook"]) == ("legacy", "rule", "FORWARD")
     assert drop["source"] == dropped["headers"]["source"]
+    # stories that are passed over have numbers too
+    [joined] = ask("SELECT packet FROM drops JOIN stories USING (host, run, story)")
+    assert joined["packet"] == dropped["packet"]
     rules = [
         rule
         for one in stories

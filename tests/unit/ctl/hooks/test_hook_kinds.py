@@ -26,7 +26,7 @@ from ipttctl.show.event_table import EventTable
 from ipttctl.show.link_table import print_links
 from ipttctl.state import save_state
 from ipttctl.state.file import read_state, state_object
-from ipttctl.system.namespace_names import NamespaceNames
+from ipttctl.system.namespace_names import NameAt
 from ipttproto import Command, LinkFlag, Slot, parse_batch
 from tests.unit.ctl.support import FakeModule, batch_payload, event, joined, link
 
@@ -84,7 +84,7 @@ class Toy(Hook):
         """The hook of the colour with this number."""
         return cls(COLOURS[attributes["family"]])
 
-    def fields(self, names: NamespaceNames | None) -> Iterator[str]:
+    def fields(self, names: NameAt | None) -> Iterator[str]:
         """The colour again."""
         del names
         yield f"colour={self.colour}"

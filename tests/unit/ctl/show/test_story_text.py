@@ -378,7 +378,7 @@ def test_another_namespace_is_named() -> None:
     packet.function("f", 1)
     packet.leave()
     packet.socket()
-    sources = StorySources(names=Names())  # type: ignore[arg-type]  # has what is used
+    sources = StorySources(names=Names())
     lines = show(one_story(packet), sources=sources)
     assert lines[0].endswith("  from this host in 4026531840")
     assert lines[1:3] == [

@@ -15,7 +15,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from ipttctl.errors import IpttctlError
+from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.fleet import grants, objects, subjects
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import seconds
@@ -133,8 +133,10 @@ class Commands:
         verb = verb_of(request)
         try:
             answer: Answer = {"ok": True, **await self._do(client, request)}
-        except (IpttctlError, OSError) as error:
+        except IpttctlError as error:
             answer = _failure(error)
+        except OSError as error:
+            answer = _failure(RefusedError(os_reason(error)))
         self.done[verb, "done" if answer["ok"] else "failed"] += 1
         await _answer(client, message, answer)
 
@@ -225,7 +227,7 @@ class Commands:
         return True
 
 
-def _failure(error: Exception) -> Answer:
+def _failure(error: IpttctlError) -> Answer:
     return {"ok": False, "error": " ".join(str(error).split())[:_LONGEST_ERROR]}
 
 

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.js.api import StreamConfig, StreamInfo
 
 from ipttctl.fleet import subjects
+from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.spool import Spool, Waiting
 from ipttctl.fleet.stream import STREAM, StreamLedger, ensure
 from ipttctl.frames.codec import encode
@@ -127,7 +128,7 @@ class Publisher:
                     headers=dict(headers),
                 )
             except _TROUBLE as error:
-                self.problem = str(error) or type(error).__name__
+                self.problem = sentence(error)
                 self.again += 1
                 await asyncio.sleep(_PAUSE)
                 continue

@@ -314,3 +314,26 @@ def test_a_fault_in_a_command_is_answered_and_ends_nothing(
                 assert answer["error"] == "the agent failed: ZeroDivisionError; please report it"
 
     asyncio.run(run())
+
+
+def test_what_a_leaf_forgot_is_counted(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    """Its disk was lost, say: the stream is made again, and the next frame tells of it."""
+
+    async def run() -> None:
+        config = agent_config(leaf, agent_key, ALL)
+        async with running_agent(config, host) as agent:
+            host.feed.put(30)
+            await until(partial(published, agent, 30))
+            leaf.kill()
+            leaf.forget()
+            leaf.start()
+            await until(lambda: agent.ledger.lost["events"])
+            host.feed.put(5)
+            await until(partial(published, agent, 35))
+            async with client(leaf, reader_key) as reader:
+                [(head, _)] = await kept(reader, "ipttctl-web1", 5)
+        assert (head.sequence, head.count, head.lost) == (30, 5, {"stream": 30})
+
+    asyncio.run(run())

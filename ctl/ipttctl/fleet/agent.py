@@ -27,6 +27,7 @@ from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import Spool
 from ipttctl.frames.writer import FrameNumbers
 from ipttctl.system.service_manager import ServiceManager
+from ipttproto import ProtocolError
 
 if TYPE_CHECKING:
     from ipttctl.fleet.metrics import AgentMetrics
@@ -73,7 +74,9 @@ class Agent:
         self.publisher = Publisher(
             self.spool, config.token, stream.wanted(config), self.ledger, self.connection.wait
         )
-        self.commands = Commands(config, host, self._on_host, self.feed.begin, self.feed.end)
+        self.commands = Commands(
+            config, host, self._on_host, self.feed.begin, self.feed.end, tell=tell
+        )
         self.metrics = self._metrics()
         self.drained = False
         """Whether all that was known at the end was published."""
@@ -170,7 +173,7 @@ class Agent:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, interval - _WHO_AT_MOST)):
                     await self._asked.wait()
-            with suppress(IpttctlError, OSError):
+            with suppress(IpttctlError, ProtocolError, OSError):
                 self._facts = await self._on_host(self._host.facts)
 
     def _heartbeat(self, interval: float) -> Heartbeat:

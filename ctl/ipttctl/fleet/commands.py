@@ -7,15 +7,17 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from ipttctl.errors import IpttctlError
+from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.fleet import grants, objects, subjects
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import seconds
@@ -63,8 +65,14 @@ class Commands:
         on_host: Callable[[Callable[[], Any]], Awaitable[Any]],
         began: Callable[[str, Running], None],
         ended: Callable[[str], None],
+        *,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Have ``on_host`` call the host; ``began`` and ``ended`` are told of traces."""
+        """Have ``on_host`` call the host; ``began`` and ``ended`` are told of traces.
+
+        ``tell`` is called with a sentence for the log.
+        """
+        self._tell = tell
         self._config = config
         self._host = host
         self._on_host = on_host
@@ -133,8 +141,15 @@ class Commands:
         verb = verb_of(request)
         try:
             answer: Answer = {"ok": True, **await self._do(client, request)}
-        except (IpttctlError, OSError) as error:
+        except IpttctlError as error:
             answer = _failure(error)
+        except OSError as error:
+            answer = _failure(RefusedError(os_reason(error)))
+        # whatever others ask for, the agent goes on
+        except Exception as error:
+            fault = type(error).__name__
+            answer = _failure(RefusedError(f"the agent failed: {fault}", "please report it"))
+            self._tell(f"{verb} failed by {fault}: {error}")
         self.done[verb, "done" if answer["ok"] else "failed"] += 1
         await _answer(client, message, answer)
 
@@ -208,9 +223,10 @@ class Commands:
     async def _end_trace(self, trace: str, running: Running) -> None:
         try:
             await self._on_host(running.detach)
-        except (IpttctlError, OSError):
-            # the module went, and the links with it
+        # the module went, and the links with it, or else it is a fault: other traces have to end
+        except Exception as error:
             self.done["trace", "end failed"] += 1
+            self._tell(f"a trace did not end as it should: {error}")
         finally:
             self._ended(trace)
 
@@ -225,13 +241,14 @@ class Commands:
         return True
 
 
-def _failure(error: Exception) -> Answer:
+def _failure(error: IpttctlError) -> Answer:
     return {"ok": False, "error": " ".join(str(error).split())[:_LONGEST_ERROR]}
 
 
 async def _answer(client: Client, message: Msg, answer: Answer) -> None:
     data = bounded(answer)
-    if not client.is_closed:
+    # the connection may be gone, and with it whoever asked
+    with suppress(nats.errors.Error, OSError):
         await client.publish(message.reply, data)
 
 

@@ -14,6 +14,7 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 
+from ipttctl.errors import os_reason
 from ipttctl.fleet.config import LeafOptions
 from ipttctl.fleet.subjects import LEAST_SERVER
 
@@ -84,7 +85,7 @@ class LeafConnection:
                 self.problem = "the server is gone"
             # a server can break off in many ways, and certificates or keys may be unreadable today
             except Exception as error:
-                self.problem = _sentence(error)
+                self.problem = sentence(error)
             finally:
                 await self._leave()
             self.failures += 1
@@ -106,7 +107,7 @@ class LeafConnection:
             closed.set()
 
         async def on_error(error: Exception) -> None:
-            self.problem = _sentence(error)
+            self.problem = sentence(error)
 
         client = Client()
         try:
@@ -153,6 +154,7 @@ async def _close(client: Client) -> None:
             await client.close()
 
 
-def _sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:300]
+def sentence(error: BaseException) -> str:
+    """The reason of a failure of a connection, which has many kinds, on one line."""
+    text = os_reason(error) if isinstance(error, OSError) else str(error)
+    return " ".join(text.split())[:300] or type(error).__name__

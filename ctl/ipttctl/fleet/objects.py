@@ -17,6 +17,7 @@ from nats.aio.client import Client
 
 from ipttctl.bpf.private_dirs import make_private
 from ipttctl.fleet.config import ObjectsOptions
+from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.grants import RefusedError
 from ipttctl.fleet.requests import file_name
 
@@ -74,8 +75,9 @@ async def _get(client: Client, config: ObjectsOptions, digest: str) -> bytes:
     except _TooLongError:
         raise RefusedError(f"object {digest} is longer than {config.largest} bytes") from None
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise RefusedError(f"object {digest} cannot be had from {config.bucket}: {why}") from None
+        raise RefusedError(
+            f"object {digest} cannot be had from {config.bucket}: {sentence(error)}"
+        ) from None
     data = into.getvalue()
     if _digest(data) != digest:
         raise RefusedError(f"object {digest}: what the store has under this name is another one")

@@ -14,16 +14,20 @@ from nats.aio.client import Client
 from nats.js.api import StreamConfig, StreamInfo
 
 from ipttctl.fleet import subjects
+from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.spool import Spool, Waiting
-from ipttctl.fleet.stream import STREAM, StreamLedger, ensure
+from ipttctl.fleet.stream import LONGEST, STREAM, StreamLedger, ensure
 from ipttctl.frames.codec import encode
-from ipttctl.frames.head import EVENTS, STORIES
+from ipttctl.frames.head import EVENTS, STORIES, FrameHead
 
 AT_ONCE: Final = 8
 """Frames that are sent and not stored yet."""
 
 TRACE: Final = "Ipttctl-Trace"
 """The header with the id of the trace that stories are of."""
+
+_HEADERS: Final = 1024
+"""Most bytes of headers."""
 
 _ANSWER: Final = 5.0
 """Seconds after which a frame that was not answered is sent again."""
@@ -118,6 +122,9 @@ class Publisher:
             headers[TRACE] = frame.trace
         while True:
             client = await self._connection()
+            if len(data) + _HEADERS > min(client.max_payload, LONGEST):
+                self._throw_away(head)
+                return
             try:
                 stored = await client.jetstream().publish(
                     self._subjects[head.kind],
@@ -127,7 +134,7 @@ class Publisher:
                     headers=dict(headers),
                 )
             except _TROUBLE as error:
-                self.problem = str(error) or type(error).__name__
+                self.problem = sentence(error)
                 self.again += 1
                 await asyncio.sleep(_PAUSE)
                 continue
@@ -138,6 +145,13 @@ class Publisher:
             self.bytes += len(data)
             self._ledger.stored(stored.seq, head)
             return
+
+    def _throw_away(self, head: FrameHead) -> None:
+        """Count the items of a frame that no message can hold: one story may be as long as that."""
+        self._ledger.lost[head.kind] += head.count
+        self._spool.lose(head.kind, {STREAM: head.count})
+        for cause, number in head.lost.items():
+            self._spool.lose(head.kind, {cause: number})
 
     async def _watch_bounds(self) -> None:
         """Count what the bounds of the stream throw away; the next frames say it."""

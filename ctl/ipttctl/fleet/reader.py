@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Final
 
-from ipttctl.errors import IpttctlError
+from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.fleet.feed import Feed
 from ipttctl.fleet.host import AgentHost, Source
 from ipttctl.link.losses import Losses
@@ -82,17 +82,22 @@ class Reader:
             for batch in source.drain(_SETTLE, self._limit):
                 self._feed.take([batch], source.losses)
             self._feed.take([], source.losses)
-        except (IpttctlError, ProtocolError, OSError) as error:
-            self.problem = str(error)
-            self.reading = False
-            self.alive_at = time.monotonic()
-            # traces end meanwhile
-            self._feed.take([], Losses())
-            self._stop.wait(_AGAIN)
+        except (IpttctlError, ProtocolError) as error:
+            self._wait_for_module(str(error))
+        except OSError as error:
+            self._wait_for_module(os_reason(error))
         finally:
             self.reading = False
             if source is not None:
                 source.close()
+
+    def _wait_for_module(self, problem: str) -> None:
+        self.problem = problem
+        self.reading = False
+        self.alive_at = time.monotonic()
+        # traces end meanwhile
+        self._feed.take([], Losses())
+        self._stop.wait(_AGAIN)
 
     def _read(self, source: Source) -> None:
         while not self._stop.is_set():

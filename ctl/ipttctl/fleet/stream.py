@@ -31,6 +31,9 @@ STREAM: Final = "stream"
 WINDOW: Final = 120.0
 """Seconds within which the server itself drops a message that comes twice."""
 
+LONGEST: Final = 1 << 20
+"""Most bytes of a message."""
+
 _MOST_KNOWN: Final = 1 << 16
 """Most messages whose number of items is remembered."""
 
@@ -47,7 +50,7 @@ def wanted(config: AgentConfig) -> StreamConfig:
         discard=DiscardPolicy.OLD,
         max_bytes=config.stream.bytes,
         max_age=seconds(config.stream.age),
-        max_msg_size=1 << 20,
+        max_msg_size=LONGEST,
         duplicate_window=min(WINDOW, seconds(config.stream.age)),
         compression=StoreCompression.NONE,  # frames are compressed already
         num_replicas=1,

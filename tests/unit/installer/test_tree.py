@@ -167,7 +167,7 @@ def test_a_package_has_completion_of_zsh_where_debian_has_it(built: Path) -> Non
 @pytest.mark.parametrize("debian", [False, True])
 def test_the_units_are_where_systemd_looks(built: Path, debian: bool) -> None:
     wanted = tree.items(built, PurePosixPath("/usr"), debian=debian)
-    assert len(tree.UNITS) == 2
+    assert len(tree.UNITS) == 3
     for name in tree.UNITS:
         text = wanted[PurePosixPath("lib/systemd/system", name)].content.decode()
         assert "ExecStart=/usr/sbin/ipttctl " in text

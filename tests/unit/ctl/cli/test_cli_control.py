@@ -123,7 +123,7 @@ def test_errors_refusals(
 
 
 #: commands that print nothing
-SILENT = ("map set", "map delete")
+SILENT = ("map set", "map delete", "agent")
 
 
 def commands() -> list[str]:

@@ -210,7 +210,8 @@ class FakeRunning:
 
 def told(number: int) -> Told:
     """A line without the story, for those who do not look at it."""
-    return Told(None, json.dumps({"type": "story", "packet": number}))  # type: ignore[arg-type]
+    line = json.dumps({"type": "story", "packet": number})
+    return Told(None, line)  # type: ignore[arg-type]  # the story is what they do not look at
 
 
 @dataclass

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
 from functools import partial
+from typing import Any
 
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.heartbeat import Selector, find_hosts
+from ipttctl.fleet.host import Told
 from ipttctl.frames.bodies import events_of, json_of
 from ipttctl.frames.codec import decode
 from ipttctl.frames.seen import Seen
@@ -22,6 +25,7 @@ from tests.unit.ctl.fleet.support import (
     client,
     kept,
     running_agent,
+    told,
     until,
 )
 
@@ -261,5 +265,75 @@ def test_the_end_is_bounded_although_the_leaf_is_gone(
             begin = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - begin < 5
         assert not agent.drained
+
+    asyncio.run(run())
+
+
+def test_a_story_that_no_message_can_hold_is_counted_and_holds_nothing_up(
+    leaf: Server, agent_key: Key, reader_key: Key
+) -> None:
+    def story(number: int) -> Told:
+        if number:
+            return told(number)
+        return Told(told(0).story, json.dumps({"packet": 0, "text": os.urandom(2_000_000).hex()}))
+
+    async def run() -> None:
+        host = FakeHost(story=story)
+        config = agent_config(leaf, agent_key, "publish: {events: none}\n")
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as reader:
+            await until(lambda: agent.connection.client)
+            await ask(reader, verb="trace", lease=30)
+            host.feed.put(1, link=100)
+            await until(lambda: agent.ledger.lost["stories"] == 1)
+            host.feed.put(3, link=100)
+            await until(lambda: agent.ledger.lost["stories"] == 2)
+            frames = await kept(reader, "ipttctl-web1", 2)
+        [(head, body)] = frames
+        assert [one["packet"] for one in json_of(head, body)] == [1, 2]
+        assert head.sequence == 2
+        assert agent.drained
+
+    asyncio.run(run())
+
+
+def test_a_fault_in_a_command_is_answered_and_ends_nothing(
+    leaf: Server, agent_key: Key, reader_key: Key
+) -> None:
+    class Faulty(FakeHost):
+        def links(self) -> list[dict[str, Any]]:
+            raise ZeroDivisionError("something of ours")
+
+    async def run() -> None:
+        async with (
+            running_agent(agent_config(leaf, agent_key), Faulty()) as agent,
+            client(leaf, reader_key) as asker,
+        ):
+            await until(lambda: agent.connection.client)
+            for _ in range(2):
+                answer = await ask(asker, verb="links")
+                assert answer["error"] == "the agent failed: ZeroDivisionError; please report it"
+
+    asyncio.run(run())
+
+
+def test_what_a_leaf_forgot_is_counted(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    """Its disk was lost, say: the stream is made again, and the next frame tells of it."""
+
+    async def run() -> None:
+        config = agent_config(leaf, agent_key, ALL)
+        async with running_agent(config, host) as agent:
+            host.feed.put(30)
+            await until(partial(published, agent, 30))
+            leaf.kill()
+            leaf.forget()
+            leaf.start()
+            await until(lambda: agent.ledger.lost["events"])
+            host.feed.put(5)
+            await until(partial(published, agent, 35))
+            async with client(leaf, reader_key) as reader:
+                [(head, _)] = await kept(reader, "ipttctl-web1", 5)
+        assert (head.sequence, head.count, head.lost) == (30, 5, {"stream": 30})
 
     asyncio.run(run())

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nats.errors
 import nats.js.errors
@@ -22,7 +23,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
-from ipttctl.fleet.heartbeat import Selector, find_hosts
+from ipttctl.fleet.heartbeat import Heartbeat, Selector, find_hosts
 from ipttctl.frames.codec import decode
 from ipttctl.frames.seen import Seen
 from tests.unit.ctl.fleet.support import (
@@ -150,7 +151,8 @@ async def deaf(client: Client, subject: str) -> bool:
 
 def test_who_has_no_key_is_nobody_on_loopback_too(fleet: Fleet) -> None:
     async def run() -> None:
-        for options in ({}, {"user": "agent", "password": "agent"}):
+        given: tuple[dict[str, Any], ...] = ({}, {"user": "agent", "password": "agent"})
+        for options in given:
             client = Client()
             with pytest.raises(nats.errors.Error):
                 await client.connect(
@@ -180,7 +182,7 @@ def test_the_hub_sees_and_asks_by_rights(fleet: Fleet, host: FakeHost) -> None:
         async with running_agent(config, host) as agent:
             await until(lambda: agent.connection.client)
             tracer = await fleet.user("TRACER")
-            hosts = []
+            hosts: list[Heartbeat] = []
             while not hosts:
                 hosts = await find_hosts(tracer, Selector.parse("role=node"), 0.5)
             assert [one.host for one in hosts] == ["web1"]

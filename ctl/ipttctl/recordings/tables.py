@@ -187,7 +187,7 @@ class _Maker:
         made = schema(table)
         arrays = [pa.repeat(one, count) for one in self._where]
         arrays += [
-            pa.array(columns[column.name], field.type)
+            _array(columns[column.name], field.type)
             for column, field in itertools.islice(
                 zip(TABLES[table], made, strict=True), len(self._where), None
             )
@@ -211,6 +211,23 @@ class _Maker:
             *(self._events, self._stories.stories, lost, recording.lost["size"]),
             recording.damage.frames,
         )
+
+
+def _array(values: Any, kind: Any) -> Any:
+    """The values of a column; names may hold bytes that are not UTF-8."""
+    pa = arrow()
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:
+        return pa.array([_text(one) if isinstance(one, str) else one for one in values], kind)
+
+
+def _text(value: str) -> str:
+    r"""A text as other forms of output have it: a byte that is not UTF-8 is ``\xff``."""
+    try:
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:
+        return value.encode(errors="backslashreplace").decode()
 
 
 def _read(path: Path, table: str) -> Any:

@@ -18,7 +18,7 @@ from ipttctl.recordings.event_rows import EventColumns
 from ipttctl.recordings.extra import arrow, parquet
 from ipttctl.recordings.reader import Events, Recording, Stories
 from ipttctl.recordings.rows import Row, StoryRows
-from ipttctl.recordings.writer import RecordingError
+from ipttctl.recordings.writer import RecordingError, check_new
 from ipttproto import JoinedBatches
 
 _AT_ONCE: Final = 1 << 15
@@ -252,5 +252,6 @@ def _read(path: Path, table: str) -> Any:
 def _made(path: Path, *, replace: bool) -> Any:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     if replace:
+        check_new(path, replace=True)
         path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, flags, _MODE), "wb")

@@ -94,5 +94,9 @@ if __name__ == "__main__":
             wire.Connection.open = fake.connect  # type: ignore[method-assign]  # as a test patches it
             if command[1:2] != ["apply"]:
                 interrupt_when_handled()
+            if command[1:2] == ["record"]:
+                # what it makes goes with the directory, which the command before has removed
+                Path(directory).mkdir(exist_ok=True)
+                os.chdir(directory)
             sys.argv[1:] = command[1:]
             main()

@@ -2,8 +2,8 @@
 """A server that forks commands as ``cli_server`` does, with the module in user space.
 
 The first argument of a command is the number of a signal that the module sends it before it
-answers, or 0. A command that would run until a signal stops it gets one; ``apply`` handles that
-signal too, but ends by itself.
+answers, or 0. A command that would run until a signal stops it gets one; ``apply`` and ``module``
+handle that signal too, but end by themselves, perhaps before it comes.
 """
 
 from __future__ import annotations
@@ -92,7 +92,11 @@ if __name__ == "__main__":
         if command is not None:
             fake = _fake(int(command[0]))
             wire.Connection.open = fake.connect  # type: ignore[method-assign]  # as a test patches it
-            if command[1:2] != ["apply"]:
+            if command[1:2] not in (["apply"], ["module"]):
                 interrupt_when_handled()
+            if command[1:2] == ["record"]:
+                # what it makes goes with the directory, which the command before has removed
+                Path(directory).mkdir(exist_ok=True)
+                os.chdir(directory)
             sys.argv[1:] = command[1:]
             main()

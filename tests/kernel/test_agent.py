@@ -74,7 +74,8 @@ def test_a_trace_for_others_tells_stories_and_goes_with_the_agent(
             assert begun["ok"], begun
             links = (await ask(asker, verb="links"))["links"]
             assert {one["link"] for one in links} == set(begun["links"])
-            await asyncio.to_thread(place.call, send_udp, "127.0.0.1", 9, [b"one", b"two"])
+            # by this thread: a child that another one forks would wait for itself at its end
+            place.call(send_udp, "127.0.0.1", 9, [b"one", b"two"])
             stories: list[dict[str, Any]] = []
             kinds = set()
             for _ in range(100):

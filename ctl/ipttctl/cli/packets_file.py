@@ -18,7 +18,7 @@ from ipttctl.events.records import decode_event
 from ipttctl.paths import VERSION
 from ipttctl.recordings.pcapng import CapturedPacket, PcapngWriter
 from ipttctl.recordings.reader import Events, Recording
-from ipttctl.recordings.writer import RecordingError
+from ipttctl.recordings.writer import RecordingError, check_new
 from ipttctl.show.story_text import StoryText
 from ipttctl.stories.model import Story
 from ipttproto import JoinedBatches
@@ -49,6 +49,7 @@ def write_packets(recording: Recording, path: Path, *, replace: bool) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         if replace:
+            check_new(path, replace=True)
             path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, flags, _MODE), "wb") as file:
             writer = PcapngWriter(file, f"ipttctl {VERSION}", recording.snaplen)

@@ -18,7 +18,7 @@ from ipttctl.recordings.event_rows import EventColumns
 from ipttctl.recordings.extra import arrow, parquet
 from ipttctl.recordings.reader import Events, Recording, Stories
 from ipttctl.recordings.rows import Row, StoryRows
-from ipttctl.recordings.writer import RecordingError
+from ipttctl.recordings.writer import RecordingError, check_new
 from ipttproto import JoinedBatches
 
 _AT_ONCE: Final = 1 << 15
@@ -187,7 +187,7 @@ class _Maker:
         made = schema(table)
         arrays = [pa.repeat(one, count) for one in self._where]
         arrays += [
-            pa.array(columns[column.name], field.type)
+            _array(columns[column.name], field.type)
             for column, field in itertools.islice(
                 zip(TABLES[table], made, strict=True), len(self._where), None
             )
@@ -213,6 +213,23 @@ class _Maker:
         )
 
 
+def _array(values: Any, kind: Any) -> Any:
+    """The values of a column; names may hold bytes that are not UTF-8."""
+    pa = arrow()
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:
+        return pa.array([_text(one) if isinstance(one, str) else one for one in values], kind)
+
+
+def _text(value: str) -> str:
+    r"""A text as other forms of output have it: a byte that is not UTF-8 is ``\xff``."""
+    try:
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:
+        return value.encode(errors="backslashreplace").decode()
+
+
 def _read(path: Path, table: str) -> Any:
     """A table of a file of Parquet."""
     pa, pq = arrow(), parquet()
@@ -235,5 +252,6 @@ def _read(path: Path, table: str) -> Any:
 def _made(path: Path, *, replace: bool) -> Any:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     if replace:
+        check_new(path, replace=True)
         path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, flags, _MODE), "wb")

@@ -181,10 +181,15 @@ def check_new(path: Path, *, replace: bool) -> None:
     """Check that there is no file yet, or that it is to be replaced.
 
     Raises:
-        UsageError: there is one.
+        UsageError: there is one, or something that is no file.
     """
-    if os.path.lexists(path) and not replace:
+    if not os.path.lexists(path):
+        return
+    if not replace:
         raise UsageError(f"{path} is there already", "choose another file, or --force")
+    # a device or a directory is never replaced; of a link, the link is
+    if not path.is_symlink() and not path.is_file():
+        raise UsageError(f"{path} is not a file", "choose another file")
 
 
 def _made(path: Path, *, replace: bool) -> Any:
@@ -192,6 +197,7 @@ def _made(path: Path, *, replace: bool) -> Any:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         if replace:
+            check_new(path, replace=replace)
             # another name's file stays, and so does what others have open
             path.unlink(missing_ok=True)
         return os.fdopen(os.open(path, flags, _MODE), "wb", buffering=0)

@@ -302,10 +302,12 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         await asyncio.sleep(0.02)
 
 
-async def kept(found: Client, name: str, count: int) -> list[tuple[FrameHead, bytes]]:
+async def kept(
+    found: Client, name: str, count: int, seconds: float = 30
+) -> list[tuple[FrameHead, bytes]]:
     """The frames that a stream keeps, at least as many as ``count`` items, in its order."""
     js = found.jetstream(timeout=5)
-    end = time.monotonic() + 30
+    end = time.monotonic() + seconds
     while True:
         with suppress(nats.js.errors.Error, nats.errors.Error, asyncio.TimeoutError):
             frames = []

@@ -95,6 +95,10 @@ def test_a_file_is_for_its_owner_and_no_link_is_followed(tmp_path: Path) -> None
     RecordingWriter(path, "web", "boot", LEAST_SIZE, replace=True).__exit__()
     assert other.read_text() == "kept"
     assert not path.is_symlink()
+    for place in (tmp_path, Path("/dev/full")):
+        with pytest.raises(UsageError, match="is not a file"):
+            RecordingWriter(place, "web", "boot", LEAST_SIZE, replace=True)
+        assert place.exists()
     with pytest.raises(RecordingError, match="No such file"):
         RecordingWriter(tmp_path / "no" / "file", "web", "boot", LEAST_SIZE, replace=False)
 

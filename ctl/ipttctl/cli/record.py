@@ -32,7 +32,7 @@ from ipttctl.cli.trace_options import (
     ProtocolOption,
     packet_choice,
 )
-from ipttctl.cli.trace_run import Traced, TraceRequest, run_trace
+from ipttctl.cli.trace_run import AskedTrace, Traced, run_trace
 from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
 from ipttctl.programs.limit_options import LimitOptions
@@ -148,7 +148,7 @@ def record(
             return stack.enter_context(made)
 
         use = _Use(stories, count, identity, packets.expression, snaplen, make)
-        run_trace(TraceRequest(packets, stories, command, limits, snaplen), use)
+        run_trace(AskedTrace(packets, stories, command, limits, snaplen), use)
         note(f"{file}: {use.writer.size} bytes")
 
 

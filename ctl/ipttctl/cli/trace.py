@@ -30,7 +30,7 @@ from ipttctl.cli.trace_options import (
     packet_choice,
     time_format,
 )
-from ipttctl.cli.trace_run import Traced, TraceRequest, run_trace
+from ipttctl.cli.trace_run import AskedTrace, Traced, run_trace
 from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
 from ipttctl.programs.limit_options import LimitOptions
@@ -116,7 +116,7 @@ def trace(
     # what makes no sense is told without a module too
     limits.limits()
     run_trace(
-        TraceRequest(packets, stories, command, limits),
+        AskedTrace(packets, stories, command, limits),
         _Printed(Look(output, times, verbose, count), stories, rules, shown),
     )
 

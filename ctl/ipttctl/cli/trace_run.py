@@ -48,7 +48,7 @@ Something else redirects the function, the kernel has no such steps, or there ar
 
 
 @dataclass(frozen=True)
-class TraceRequest:
+class AskedTrace:
     """A command line that makes sense: what is traced, and until when.
 
     ``snaplen`` is the number of bytes of packets that are kept.
@@ -95,7 +95,7 @@ class TraceUse(Protocol):
         """The taker of the events."""
 
 
-def run_trace(asked: TraceRequest, use: TraceUse) -> None:
+def run_trace(asked: AskedTrace, use: TraceUse) -> None:
     """Trace packets until the end that is asked for."""
     packets = asked.packets
     with ExitStack() as stack:
@@ -149,7 +149,7 @@ def run_trace(asked: TraceRequest, use: TraceUse) -> None:
             _run(TraceLoop(events, changes, links, view, subjects, traced.line), asked)
 
 
-def _run(loop: TraceLoop, asked: TraceRequest) -> None:
+def _run(loop: TraceLoop, asked: AskedTrace) -> None:
     """Run a trace to its end."""
     options = asked.stories
     try:

@@ -122,8 +122,8 @@ def test_errors_refusals(
     assert captured.out == ""
 
 
-#: commands that print nothing
-SILENT = ("map set", "map delete", "agent")
+#: commands that print nothing, or what is not text or JSON alone
+SILENT = ("map set", "map delete", "agent", "record", "export", "query")
 
 
 def commands() -> list[str]:

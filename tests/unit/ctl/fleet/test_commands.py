@@ -298,7 +298,10 @@ def test_other_filters_do_not(text: str) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=40),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3)
+    ),
+    max_leaves=8,
 )
 VERBS = st.sampled_from(
     ["links", "trace", "renew", "end", "detach", "attach", "swap", "apply", "diff"]

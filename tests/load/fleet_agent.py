@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What an agent takes that publishes so many events a second into a real leaf.
 
-    .build/venv/bin/python -m tests.bench.fleet_agent [EVENTS_A_SECOND [SECONDS]]
+    .build/venv/bin/python -m tests.load.fleet_agent [EVENTS_A_SECOND [SECONDS]]
 
 Events come in batches of 64, as the module sends them; making them is not measured, parsing them
 is. CPU time is that of the agent's process, of which one CPU is 100%.

@@ -694,9 +694,11 @@ def test_segments(net: Network, watch: Watch) -> None:
     assert received == 20_000
     found = [part for story in watched.stories for part in parts(story)]
     segments = [part for part in found if part.end.kind.value == "delivered"]
-    assert not [part for part in found if part.end.kind.is_drop]
+    # a busy machine may have the sender lose patience, and data come twice
+    dropped = [end_text(part) for part in found if part.end.kind.is_drop]
+    assert all("TCP data that is there already" in end for end in dropped), dropped
     inward = [s for s in watched.sights if s.place == "w-right from eth0" and s.dport == 80]
-    assert len(segments) == len(inward) > 14
+    assert len(segments) + len(dropped) == len(inward) > 14
 
 
 def upload(address: str, port: int, size: int) -> None:

@@ -15,7 +15,10 @@ from tests.kernel.support.kernel import COMMAND_TIMEOUT
 from tests.kernel.support.network import Namespace, namespace
 
 #: slow commands, or ones that do not end by themselves; apply and run change the machine
-_LEFT_OUT = {"trace", "events", "attach", "adopt", "run", "doctor", "apply", "module", "save"}
+_LEFT_OUT = {
+    *("trace", "record", "events", "agent", "attach", "adopt", "run", "doctor", "apply"),
+    *("module", "save"),
+}
 #: of the other command lines one in this many
 _EVERY = 7
 CASES = [case for case in cases() if case.arguments[0] not in _LEFT_OUT and not case.signal][

@@ -45,7 +45,8 @@ _LAST_SECONDS = 30
 
 #: those of them that a short storm may do without: on a slow machine they may take minutes to come
 RARE = frozenset({
-    "transaction-refused", "release-refused", "journey-outlives", "follow-part", "follow-crossing",
+    "confirm", "rolled-back", "transaction-refused", "release-refused", "journey-outlives",
+    "follow-part", "follow-crossing",
 })  # fmt: skip  # pairs together
 
 WANTED_OF_CPUS = frozenset({"cpu-off", "cpu-on"})

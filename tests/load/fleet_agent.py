@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What an agent takes that publishes so many events a second into a real leaf.
+"""Cost of an agent that publishes so many events a second into a real leaf.
 
     .build/venv/bin/python -m tests.load.fleet_agent [EVENTS_A_SECOND [SECONDS]]
 

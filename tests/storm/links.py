@@ -81,6 +81,8 @@ _LABELS: Final[tuple[dict[str, str] | None, ...]] = (
 _ROLLBACK = (None, 0.05, 3, 30)
 #: most of them for which somebody waits
 _AWAITED = 3
+#: how often a link whose swap waits is preferred, if there is one
+_CONCLUDED: Final = 0.5
 #: how often a link that decides gets a shadow instead of being swapped
 _SHADOW: Final = 0.6
 #: what sets leave out: nothing, a part, nearly all
@@ -166,15 +168,28 @@ class Links:
             self._detach(index)
         elif kind >= 0.74:
             self._own(index)
-        elif self._links[index].shadow is not None:
-            self._conclude_shadow(index)
-        elif not self._links[index].waits:
-            if self._decides(index) and self._decide.random() < _SHADOW:
-                self._give_shadow(index)
-            else:
-                self._swap(index)
         else:
+            self._change_programs(self._waiting(index))
+
+    def _waiting(self, index: int) -> int:
+        """A link whose swap waits, every now and then; otherwise that of the index.
+
+        Few swaps wait, and not for long: on a slow machine none would be confirmed.
+        """
+        waiting = [n for n, link in enumerate(self._links) if link.waits]
+        if waiting and self._decide.random() < _CONCLUDED:
+            return self._decide.choice(waiting)
+        return index
+
+    def _change_programs(self, index: int) -> None:
+        if self._links[index].shadow is not None:
+            self._conclude_shadow(index)
+        elif self._links[index].waits:
             self._conclude(index)
+        elif self._decides(index) and self._decide.random() < _SHADOW:
+            self._give_shadow(index)
+        else:
+            self._swap(index)
 
     def drop_all(self) -> None:
         """Remove all links."""

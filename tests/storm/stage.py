@@ -43,12 +43,6 @@ _ROUNDS = 12
 #: after a failure, the time for the others to end by themselves and stop their children
 _LAST_SECONDS = 30
 
-#: those of them that a short storm may do without: on a slow machine they may take minutes to come
-RARE = frozenset({
-    "confirm", "rolled-back", "transaction-refused", "release-refused", "journey-outlives",
-    "follow-part", "follow-crossing",
-})  # fmt: skip  # pairs together
-
 WANTED_OF_CPUS = frozenset({"cpu-off", "cpu-on"})
 
 

@@ -28,14 +28,12 @@ from tests.storm.journal import Record
 from tests.storm.memory import TOLERANCE_KIB, Memory, conceals_frees, settled
 from tests.storm.processors import switchable
 from tests.storm.shared import FAMILIES
-from tests.storm.stage import RARE, WANTED, WANTED_OF_CPUS, Plan, StormError, storm
+from tests.storm.stage import WANTED, WANTED_OF_CPUS, Plan, StormError, storm
 from tests.storm.table_modules import load_helpers, unload_tables
 
 _WARM_UP_SECONDS = 3.0
 #: how long background frees may take on a slow machine
 _PATIENCE = 600.0
-#: seconds from which on a storm has everything happen
-_LONG = 60.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,6 @@ def run(
         StormError: the reason for a failure.
     """
     wanted = WANTED | WANTED_OF_CPUS if switchable() else WANTED
-    if seconds < _LONG:
-        wanted -= RARE
     round_seconds = min(round_seconds, max(4.0, seconds / 4))
     plan = Plan(str(seed), seconds, round_seconds, max(_PATIENCE, 2 * seconds), wanted)
     warm_up = replace(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What all unit tests have in common."""
+"""Settings of all unit tests."""
 
 from __future__ import annotations
 

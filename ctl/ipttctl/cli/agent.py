@@ -49,7 +49,7 @@ def agent(
 
 
 async def _run(config: AgentConfig) -> None:
-    from ipttctl.cli.agent_host import LocalHost  # noqa: PLC0415  # see above
+    from ipttctl.cli.agent_host import LocalHost  # noqa: PLC0415  # nats: 110 ms, may be missing
     from ipttctl.fleet.agent import Agent  # noqa: PLC0415  # see above
 
     loop = asyncio.get_running_loop()

@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from ipttctl.errors import UsageError
 from ipttctl.options import Option
 from ipttctl.stories.assemble import PATIENCE
+
+_Lines: TypeAlias = Annotated[
+    bool, Option("--lines", "a line or block for each rule and verdict, instead of stories")
+]
+_Drops: TypeAlias = Annotated[
+    bool, Option("--drops", "only stories of packets that are dropped, or a copy of which is")
+]
 
 _NANO: Final = 1_000_000_000
 _MOST_SECONDS: Final = 86_400
@@ -19,13 +26,8 @@ _MOST_SECONDS: Final = 86_400
 class StoryOptions:
     """The options on stories (see ``ipttctl.options``)."""
 
-    lines: Annotated[
-        bool,
-        Option("--lines", "a line or block for each rule and verdict, instead of stories"),
-    ] = False
-    drops: Annotated[
-        bool, Option("--drops", "only stories of packets that are dropped, or a copy of which is")
-    ] = False
+    lines: _Lines = False
+    drops: _Drops = False
     summary: Annotated[
         bool,
         Option(
@@ -107,13 +109,8 @@ class StoryOptions:
 class ShownStories:
     """Those of the options that are about showing what is there (see ``ipttctl.options``)."""
 
-    lines: Annotated[
-        bool,
-        Option("--lines", "a line or block for each rule and verdict, instead of stories"),
-    ] = False
-    drops: Annotated[
-        bool, Option("--drops", "only stories of packets that are dropped, or a copy of which is")
-    ] = False
+    lines: _Lines = False
+    drops: _Drops = False
     summary: Annotated[
         bool, Option("--summary", "count equal stories and tell each once, at the end")
     ] = False

@@ -123,7 +123,7 @@ class Agent:
 
     @property
     def status(self) -> str:
-        """What the agent does, in a sentence."""
+        """The agent's work at the moment, in a sentence."""
         leaf = self.connection.problem or self.publisher.problem or "connected"
         module = "" if self.reader.reading else f"; no events: {self.reader.problem or 'not yet'}"
         lost = sum(self.spool.lost.values()) + sum(self.ledger.lost.values())
@@ -217,7 +217,7 @@ class Agent:
     def _metrics(self) -> AgentMetrics | None:
         if self.config.metrics is None:
             return None
-        from ipttctl.fleet.counts import AgentCounts  # noqa: PLC0415  # off by default
+        from ipttctl.fleet.counts import AgentCounts  # noqa: PLC0415  # 70 ms; off by default
         from ipttctl.fleet.metrics import AgentMetrics  # noqa: PLC0415  # see above
 
         counts = AgentCounts(

@@ -46,7 +46,7 @@ class LeafOptions(_Section, frozen=True):
 
 
 class PublishOptions(_Section, frozen=True):
-    """What leaves the host."""
+    """The choice of events and stories that leave the host, and the size of frames."""
 
     events: Literal["traces", "all", "none"] = "traces"
     """Those of links that the fleet's traces made, those of every link, or none."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the host's events become: frames of events, and stories of the traces that run."""
+"""The way of the host's events into frames, and into stories of the traces that run."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class RefusedError(IpttctlError):
 
 
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is granted. ``expires`` is in seconds since 1970."""
+    """A permission: object, hook and hosts; ``expires`` is in seconds since 1970."""
 
     digest: Annotated[str, msgspec.Meta(pattern=DIGEST)]
     hook: Annotated[str, msgspec.Meta(max_length=256)]

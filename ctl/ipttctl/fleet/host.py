@@ -88,7 +88,7 @@ class TraceOrder:
 
 
 class AgentHost(Protocol):
-    """What the agent can do on a host. All methods raise IpttctlError.
+    """A host, as the agent needs it. All methods raise IpttctlError.
 
     One thread at a time calls them, another one than that which reads the source.
     """

@@ -163,8 +163,11 @@ class RecordingWriter:
         self.thrown_away[head.kind] = self.thrown_away.get(head.kind, 0) + head.count
 
     def _put(self, data: bytes) -> None:
+        left = memoryview(data)
         try:
-            self._file.write(data)
+            # a full disk takes a part first, and refuses the next one
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise RecordingError(f"{self.path}: {os_reason(error)}") from error
         self._left -= len(data)

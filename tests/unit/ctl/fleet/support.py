@@ -106,7 +106,7 @@ class Server:
         shutil.rmtree(self.directory / "js", ignore_errors=True)
 
     def log(self) -> str:
-        """What it said."""
+        """Its log."""
         return (self.directory / "log").read_text(errors="replace")
 
 

@@ -108,7 +108,7 @@ def test_stories_say_which_trace_they_are_of(
 def test_without_a_leaf_it_runs_and_keeps_what_fits(
     leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
 ) -> None:
-    """What the bound throws away is counted by the next frame, and keeps its numbers."""
+    """Items that the bound throws away are counted by the next frame, and keep their numbers."""
 
     async def run() -> None:
         leaf.kill()

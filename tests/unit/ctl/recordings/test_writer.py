@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import stat
 from pathlib import Path
 
@@ -113,3 +114,20 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         writer.note(BEGIN)
         with pytest.raises(RecordingError, match="file: No space left on device"):
             writer.flush()
+
+
+def test_a_write_that_takes_a_part_only_is_not_taken_for_whole(tmp_path: Path) -> None:
+    """As on a disk that gets full within a frame; here within the size that files may have."""
+    path = tmp_path / "file"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RecordingWriter(path, "web", "boot", 1 << 30, replace=False) as writer:
+        writer.note(BEGIN)
+        writer.flush()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (writer.size + 100, before[1]))
+        try:
+            with pytest.raises(RecordingError, match="File too large"):
+                writer.write_events([noise(random.Random(3), 50, 0)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.stat().st_size == writer.size + 100
+    assert "not finished" in " ".join(Recording.open(path).damage.sentences(path))

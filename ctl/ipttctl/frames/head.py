@@ -111,7 +111,8 @@ def _refuse(text: str) -> NoReturn:
 
 def _check(head: FrameHead) -> None:
     """Check the types and bounds of a head's members."""
-    if head.kind not in KINDS:
+    # a list is in no set, and asking is an error
+    if not isinstance(head.kind, str) or head.kind not in KINDS:
         raise FrameError("the head of a frame has a kind that is not known")
     for name in ("host", "boot", "run"):
         text = getattr(head, name)

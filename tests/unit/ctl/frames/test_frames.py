@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import struct
 import tracemalloc
 import zlib
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,8 @@ def test_a_bomb_does_not_go_off() -> None:
     ("member", "value"),
     [
         ("kind", "packets"),
+        ("kind", ["events"]),
+        ("kind", {}),
         ("host", "a\nb"),
         ("host", "x" * 256),
         ("run", 5),
@@ -167,6 +170,8 @@ def test_a_head_out_of_bounds_is_neither_written_nor_read(member: str, value: ob
         head(**{member: value}).to_bytes()
     with pytest.raises(FrameError):
         encode(head(**{member: value}), b"")
+    with pytest.raises(FrameError):
+        FrameHead.from_bytes(json.dumps({**asdict(head()), member: value}).encode())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +15,10 @@ from ipttctl.errors import UsageError, os_reason
 from ipttctl.events import describe
 from ipttctl.events.records import decode_event
 from ipttctl.paths import VERSION
+from ipttctl.recordings.new_file import new_file
 from ipttctl.recordings.pcapng import CapturedPacket, PcapngWriter
 from ipttctl.recordings.reader import Events, Recording
-from ipttctl.recordings.writer import RecordingError, check_new
+from ipttctl.recordings.writer import RecordingError
 from ipttctl.show.story_text import StoryText
 from ipttctl.stories.model import Story
 from ipttproto import JoinedBatches
@@ -27,7 +27,8 @@ _CAPTURE: Final = struct.Struct("<II")
 """Length of a packet, and the number of its bytes that follow, as bpf/capture.c has them."""
 
 _WIDTH: Final = 1 << 20
-_MODE: Final = 0o600
+_LAST: Final = 2**64 - 1
+"""The last time that the form has (ns)."""
 
 
 def write_packets(recording: Recording, path: Path, *, replace: bool) -> int:
@@ -46,12 +47,8 @@ def write_packets(recording: Recording, path: Path, *, replace: bool) -> int:
     if recording.stories:
         comments.play()
     count = 0
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        if replace:
-            check_new(path, replace=True)
-            path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, flags, _MODE), "wb") as file:
+        with new_file(path, replace=replace) as file:
             writer = PcapngWriter(file, f"ipttctl {VERSION}", recording.snaplen)
             for packet in _packets(recording, comments.texts):
                 writer.write(packet)
@@ -114,4 +111,7 @@ def _packets(recording: Recording, comments: dict[int, str]) -> Iterator[Capture
                 seen.add(record.packet)
             device = describe.text(record.in_name) or describe.text(record.out_name) or "?"
             comment = comments.get(record.packet, "")
-            yield CapturedPacket(record.time + record.clock_offset, device, length, data, comment)
+            time = record.time + record.clock_offset
+            if not 0 <= time <= _LAST:
+                raise RecordingError(f"{recording.path}: an event has a time that none can have")
+            yield CapturedPacket(time, device, length, data, comment)

@@ -16,6 +16,7 @@ from ipttctl.errors import os_reason
 from ipttctl.frames.bodies import events_of, json_lines, json_of
 from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameError, FrameHead
 from ipttctl.frames.reader import FrameReader
+from ipttctl.numbers import U32_MAX
 from ipttctl.recordings.answers import Answers
 from ipttctl.recordings.values import member
 from ipttctl.recordings.writer import VERSION, RecordingError
@@ -160,7 +161,10 @@ class Recording:
     @property
     def snaplen(self) -> int:
         """Most bytes of packets that were kept; 0: none."""
-        return int(member(int, self.begin, "snaplen")) if "snaplen" in self.begin else 0
+        found = int(member(int, self.begin, "snaplen")) if "snaplen" in self.begin else 0
+        if not 0 <= found <= U32_MAX:
+            raise FrameError("a recorded snaplen is out of bounds")
+        return found
 
     def items(self, *, events: bool = True, stories: bool = False) -> Iterator[Item]:
         """All that happened, in order."""

@@ -16,9 +16,10 @@ from ipttctl.errors import UsageError, os_reason
 from ipttctl.recordings.columns import SCHEMA, TABLES
 from ipttctl.recordings.event_rows import EventColumns
 from ipttctl.recordings.extra import arrow, parquet
+from ipttctl.recordings.new_file import new_file
 from ipttctl.recordings.reader import Events, Recording, Stories
 from ipttctl.recordings.rows import Row, StoryRows
-from ipttctl.recordings.writer import RecordingError, check_new
+from ipttctl.recordings.writer import RecordingError
 from ipttproto import JoinedBatches
 
 _AT_ONCE: Final = 1 << 15
@@ -29,7 +30,6 @@ _STORY: Final = b'"type":"story"'
 """Texts that a story has as it is written; in a string the quotation marks would be escaped."""
 
 _STORED: Final = ("stories", "steps", "drops")
-_MODE: Final = 0o600
 
 Sink = Callable[[str, Any], None]
 """Takes the name of a table and a batch of its rows."""
@@ -77,18 +77,20 @@ def write_parquet(recording: Recording, directory: Path, *, replace: bool) -> di
     """Write a file of Parquet for each table; returns the numbers of their rows.
 
     Raises:
-        UsageError: there is a file already.
+        UsageError: there is a file already; none is made then.
         RecordingError: a file cannot be written.
     """
     pq = parquet()
     rows = dict.fromkeys(TABLES, 0)
     try:
+        if os.path.lexists(directory) and not directory.is_dir():
+            raise UsageError(f"{directory} is not a directory", "choose another")
         directory.mkdir(mode=0o700, exist_ok=True)
         with ExitStack() as stack:
             writers = {}
             for name in TABLES:
                 path = directory / f"{name}.parquet"
-                file = stack.enter_context(_made(path, replace=replace))
+                file = stack.enter_context(new_file(path, replace=replace))
                 # stories of the same way have the same texts
                 made = pq.ParquetWriter(file, schema(name), compression="zstd")
                 writers[name] = stack.enter_context(made)
@@ -247,11 +249,3 @@ def _read(path: Path, table: str) -> Any:
         raise RecordingError(f"{path}: {os_reason(error)}") from error
     except (pa.ArrowException, KeyError) as error:
         raise RecordingError(f"{path} is no table of ipttctl") from error
-
-
-def _made(path: Path, *, replace: bool) -> Any:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    if replace:
-        check_new(path, replace=True)
-        path.unlink(missing_ok=True)
-    return os.fdopen(os.open(path, flags, _MODE), "wb")

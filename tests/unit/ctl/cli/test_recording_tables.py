@@ -22,7 +22,7 @@ import pytest
 from ipttctl.cli import run
 from ipttctl.recordings import extra
 from ipttctl.recordings.columns import TABLES
-from ipttctl.recordings.reader import Events, Recording
+from ipttctl.recordings.reader import Events, Recording, Stories
 from ipttctl.recordings.ready import READY
 from ipttctl.recordings.tables import tables_of
 from ipttctl.recordings.writer import VERSION, RecordingWriter
@@ -217,6 +217,27 @@ def test_files_that_are_no_tables_are_one_sentence(
     assert run(["query", "SELECT * FROM stories", str(tmp_path)]) == 1
 
 
+def test_an_export_that_fails_leaves_no_files(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A part of the tables, or of one, would be taken for all."""
+    made = tmp_path / "tables"
+    made.mkdir()
+    (made / "hosts.parquet").write_text("of somebody else")
+    assert run(["export", str(recording), "--parquet", str(made)]) == 2
+    assert "hosts.parquet is there already" in capsys.readouterr().err
+    assert [one.name for one in made.iterdir()] == ["hosts.parquet"]
+    assert run(["export", str(recording), "--parquet", str(recording), "--force"]) == 2
+    assert "is not a directory; choose another" in capsys.readouterr().err
+    path = tmp_path / "forged"
+    item = next(one for one in Recording.open(recording).items(stories=True, events=False))
+    assert isinstance(item, Stories)
+    _forged(path, [json.dumps({**item.objects[0], "packet": "text"})])
+    assert run(["export", str(path), "--parquet", str(tmp_path / "others")]) == 1
+    assert "has a value that none can have" in capsys.readouterr().err
+    assert list((tmp_path / "others").iterdir()) == []
+
+
 def test_several_recordings_are_asked_together(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,23 +320,26 @@ def test_stories_that_are_none_are_passed_over(
 DATAGRAM = bytes.fromhex("4500002000000000401176c8c0000201c000020200070009000c000061626364")
 
 
-def _with_bytes(traveller: Traveller) -> EventBatch:
-    events = [{**one, "link": 12} for one in traveller.events]
+def _with_bytes(traveller: Traveller, **members: Any) -> EventBatch:
+    events = [{**one, "link": 12, **members} for one in traveller.events]
     batch = parse_batch(batch_payload(events))
     capture = struct.pack("<II", 32, len(DATAGRAM)) + DATAGRAM
     return replace(batch, payloads=dict.fromkeys(range(1, len(events)), capture))
 
 
+def _captured(path: Path, *batches: EventBatch, snaplen: int = 64) -> Path:
+    begin = {"version": VERSION, "stories": True, "links": [12], "patience_ns": 1}
+    with RecordingWriter(path, "web", "boot", 1 << 30, replace=True) as writer:
+        writer.note({"about": "recording", **begin, "snaplen": snaplen})
+        writer.write_events(batches)
+        writer.end({"about": "end"})
+    return path
+
+
 @pytest.fixture
 def captured(tmp_path: Path) -> Path:
     """A recording with bytes of packets."""
-    path = tmp_path / "captured"
-    begin = {"version": VERSION, "stories": True, "links": [12], "patience_ns": 1, "snaplen": 64}
-    with RecordingWriter(path, "web", "boot", 1 << 30, replace=False) as writer:
-        writer.note({"about": "recording", **begin})
-        writer.write_events([_with_bytes(to_docker())])
-        writer.end({"about": "end"})
-    return path
+    return _captured(tmp_path / "captured", _with_bytes(to_docker()))
 
 
 def test_packets_have_their_stories(
@@ -338,6 +362,30 @@ def test_packets_have_their_stories(
     assert b"dropped by filter DOCKER-USER 1" in data
     assert run(["export", str(captured), "--pcapng", str(made)]) == 2
     assert run(["export", str(captured), "--pcapng", str(made), "--force"]) == 0
+
+
+@pytest.mark.parametrize("offset", [-(2**63), 2**63 - 1])
+def test_times_that_no_packet_has_make_no_file(
+    offset: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = _with_bytes(to_docker())
+    time = 2**64 - 1 if offset > 0 else 5
+    [packet] = flood(1, 20)
+    bad = replace(_with_bytes(packet, time=time), clock_offset=offset)
+    made = tmp_path / "made"
+    path = _captured(tmp_path / "forged", good, bad)
+    assert run(["export", str(path), "--pcapng", str(made)]) == 1
+    assert "has a time that none can have" in capsys.readouterr().err
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("snaplen", [-1, 2**32])
+def test_a_snaplen_out_of_bounds_is_one_sentence(
+    snaplen: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _captured(tmp_path / "forged", _with_bytes(to_docker()), snaplen=snaplen)
+    assert run(["export", str(path), "--pcapng", str(tmp_path / "made")]) == 1
+    assert "snaplen is out of bounds" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")

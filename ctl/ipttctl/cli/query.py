@@ -8,7 +8,7 @@ import enum
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,8 +123,22 @@ def since_condition(text: str | None) -> str:
 
 
 def _json(answer: Answer) -> Iterator[str]:
+    names = _keys(answer.columns)
     for row in answer.rows:
-        yield dumps(dict(zip(answer.columns, map(_plain, row), strict=True)))
+        yield dumps(dict(zip(names, map(_plain, row), strict=True)))
+
+
+def _keys(columns: Sequence[str]) -> list[str]:
+    """A key for each column: of those with the same name all but the first get a number."""
+    taken = set(columns)
+    found: dict[str, None] = {}
+    for name in columns:
+        key, number = name, 0
+        while key in found or (number and key in taken):
+            number += 1
+            key = f"{name}_{number}"
+        found[key] = None
+    return list(found)
 
 
 def _csv(answer: Answer) -> Iterator[str]:

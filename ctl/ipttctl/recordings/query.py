@@ -68,6 +68,7 @@ class Database:
             self._connection.execute(statement)
             columns = [one[0] for one in self._connection.description or ()]
             return Answer(columns, self._connection.fetchall() if columns else [])
-        except (self._library.Error, RuntimeError) as error:
+        # Python has no interval of so many years, and text of Parquet need not be UTF-8
+        except (self._library.Error, RuntimeError, OverflowError, ValueError) as error:
             first = str(error).strip().split("\n", maxsplit=1)[0]
             raise UsageError(f"the query fails: {first}") from error

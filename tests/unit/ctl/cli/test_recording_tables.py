@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -150,6 +151,30 @@ def test_forms_of_output(recording: Path, capsys: pytest.CaptureFixture[str]) ->
     ]
     # no value ends a line
     assert len(out.splitlines()) == 3
+
+
+def test_columns_of_the_same_name_have_a_key_each(ask: Any) -> None:
+    statement = "SELECT 1 AS n, 2 AS n_1, 3 AS n, 4 AS n, 5 AS m"
+    assert ask(statement) == [{"n": 1, "n_1": 2, "n_2": 3, "n_3": 4, "m": 5}]
+    [row] = ask("SELECT * FROM drops d JOIN stories s ON d.story = s.story")
+    assert len(row) == len(TABLES["drops"]) + len(TABLES["stories"])
+
+
+def test_values_that_python_has_not_are_one_sentence(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    statement = "SELECT INTERVAL '100000000 years'"
+    assert run(["query", statement, str(recording)]) == 2
+    assert capsys.readouterr().err.startswith("ipttctl: the query fails: ")
+    made = tmp_path / "tables"
+    assert run(["export", str(recording), "--parquet", str(made)]) == 0
+    path = made / "hosts.parquet"
+    table = pq.read_table(path)
+    text = pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(0, table.schema.field(0), text), path)
+    capsys.readouterr()
+    assert run(["query", "SELECT host FROM hosts", str(made)]) == 2
+    assert capsys.readouterr().err.startswith("ipttctl: the query fails: ")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,6 @@ from ipttctl.errors import UsageError
 from ipttctl.programs.limit_options import LimitOptions
 from ipttctl.programs.trace import MOST_SNAPLEN
 from ipttctl.recordings.writer import LEAST_SIZE, VERSION, RecordingWriter, check_new
-from ipttctl.show.render_json import link_object
 from ipttctl.show.stream_head import stream_head
 from ipttctl.system.host_identity import HostIdentity
 
@@ -162,6 +161,7 @@ class _Use:
     expression: str
     snaplen: int
     make: Callable[[], RecordingWriter]
+    _recorded: Recorded | None = None
 
     @cached_property
     def writer(self) -> RecordingWriter:
@@ -177,28 +177,25 @@ class _Use:
         """Write the beginning."""
         stream = "stories" if traced.stories else "trace"
         status = traced.controller.status()
-        self.writer.note(
+        losses = lambda: traced.events.losses  # noqa: E731 - it is asked again and again
+        self._recorded = Recorded(self.writer, losses, traced.links, traced.names)
+        self._recorded.begin(
             {
                 "about": "recording",
                 "version": VERSION,
                 "stories": traced.stories,
                 "stream": stream_head(stream, self.identity, status),
-                "links": sorted(traced.links.ids),
-                "link_objects": [
-                    link_object(link, traced.names) for link in traced.links.there.values()
-                ],
                 "patience_ns": self.stories.patience_ns,
                 "count": self.count,
                 "snaplen": self.snaplen if traced.stories else 0,
                 "filter": self.expression or None,
             }
         )
-        self.writer.flush()
 
     def view(self, traced: Traced) -> LinkEvents:
         """A view that writes what it takes."""
-        losses = lambda: traced.events.losses  # noqa: E731 - it is asked again and again
-        recorded = Recorded(self.writer, losses, traced.links)
+        recorded = self._recorded
+        assert recorded
         if not traced.stories:
             return LinesRecordView(
                 recorded, traced.story_names(), traced.names, traced.links.ids, self.count

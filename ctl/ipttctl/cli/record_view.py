@@ -20,6 +20,7 @@ from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
 from ipttctl.recordings.answers import Recorder
 from ipttctl.recordings.writer import RecordingWriter
+from ipttctl.show.render_json import link_object
 from ipttctl.show.story_json import StoryJson
 from ipttctl.show.story_words import StorySources
 from ipttctl.stories.model import Story
@@ -37,12 +38,23 @@ class Recorded:
     writer: RecordingWriter
     losses: Callable[[], Losses]
     links: TraceLinks
+    names: NameAt
     _told: Losses = field(default_factory=Losses)
+    _noted: set[int] = field(default_factory=set)
+
+    def begin(self, value: dict[str, Any]) -> None:
+        """Write the beginning, with the links."""
+        self.writer.note({**value, **self._new_links()})
+        self.writer.flush()
 
     def write_events(self, batches: list[EventBatch], links: Collection[int]) -> None:
         """Write the events of links among some that were read together."""
         chosen = [one for batch in batches if len(one := _of_links(batch, links))]
         if chosen:
+            # one that follows its namespace takes the place of another
+            if self.links.ids > self._noted:
+                self.writer.note({"about": "links", **self._new_links()})
+                self.writer.flush_names()
             self._tell_losses()
             self.writer.write_events(chosen)
 
@@ -71,6 +83,16 @@ class Recorded:
         if self.writer.thrown_away:
             parts = [f"{count} {kind}" for kind, count in self.writer.thrown_away.items()]
             note(f"the file was full: {', '.join(parts)} left out")
+
+    def _new_links(self) -> dict[str, Any]:
+        """The links that were not written yet."""
+        new = self.links.ids - self._noted
+        self._noted |= new
+        there = [link for number, link in self.links.there.items() if number in new]
+        return {
+            "links": sorted(new),
+            "link_objects": [link_object(link, self.names) for link in there],
+        }
 
     def _tell_losses(self, now: Losses | None = None) -> None:
         now = now or self.losses()

@@ -77,7 +77,8 @@ class Recording:
     """A recording, opened: its first pass has read the names and the end.
 
     ``begin`` and ``end`` are the objects that were written first and last; ``end`` is empty if the
-    writer was killed. ``lost`` are events lost, by cause.
+    writer was killed. ``lost`` are events lost, by cause. ``later`` are the objects on links that
+    were attached after the beginning.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class Recording:
     answers: Answers
     lost: Counter[str] = field(default_factory=Counter)
     damage: Damage = field(default_factory=Damage)
+    later: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def open(cls, path: Path) -> Recording:
@@ -100,6 +102,7 @@ class Recording:
         first: FrameHead | None = None
         end: dict[str, Any] = {}
         damage = Damage()
+        later: list[dict[str, Any]] = []
         with opened(path) as file:
             for head, body in _frames(file, damage):
                 if head.kind == EVENTS:
@@ -115,10 +118,12 @@ class Recording:
                         begin, first = value, head
                     elif value.get("about") == "end":
                         end = value
+                    elif value.get("about") == "links":
+                        later.append(value)
         if begin is None or first is None:
             raise RecordingError(f"{path} is no recording, or its beginning is damaged")
         damage.finished = bool(end)
-        found = cls(path, begin, first, end, answers, lost, damage)
+        found = cls(path, begin, first, end, answers, lost, damage, later)
         found.check()
         return found
 
@@ -146,7 +151,15 @@ class Recording:
     @property
     def links(self) -> set[int]:
         """The ids of the links that the events are of."""
-        return set(member(tuple[int, ...], self.begin, "links"))
+        values = (self.begin, *self.later)
+        return {link for one in values for link in member(tuple[int, ...], one, "links")}
+
+    @property
+    def link_objects(self) -> list[dict[str, Any]]:
+        """The links as objects; those that are none are left out."""
+        found = [one.get("link_objects") for one in (self.begin, *self.later)]
+        every = [link for links in found if isinstance(links, list) for link in links]
+        return [link for link in every if isinstance(link, dict)]
 
     @property
     def patience(self) -> int:

@@ -197,10 +197,8 @@ class _Maker:
         self._sink(table, pa.record_batch(arrays, schema=made))
 
     def _links(self) -> Iterator[Row]:
-        found = self._recording.begin.get("link_objects")
-        for link in found if isinstance(found, list) else []:
-            if isinstance(link, dict):
-                yield tuple(link.get(name) for name in ("link", "name", "hook", "generation"))
+        for link in self._recording.link_objects:
+            yield tuple(link.get(name) for name in ("link", "name", "hook", "generation"))
 
     def _host(self) -> Row:
         recording = self._recording

@@ -7,6 +7,7 @@ import errno
 import json
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +15,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipttctl.cli import run
+from ipttctl.cli.record_view import Recorded
 from ipttctl.errors import IpttctlError
+from ipttctl.link.losses import Losses
+from ipttctl.link.model import Link
 from ipttctl.recordings.reader import Recording
-from ipttproto import Command, Kind
+from ipttctl.recordings.tables import tables_of
+from ipttctl.recordings.writer import VERSION, RecordingWriter
+from ipttctl.system.namespace_names import NamespaceNames
+from ipttproto import Command, Kind, parse_batch
 from tests.unit.ctl.cli.test_trace_stories import message, when_traced
 from tests.unit.ctl.stories.packets import Traveller, flood, to_docker
-from tests.unit.ctl.support import FakeModule, RefusalError, event, events_message, when_attached
+from tests.unit.ctl.support import (
+    FakeModule,
+    RefusalError,
+    batch_payload,
+    event,
+    events_message,
+    link,
+    when_attached,
+)
 
 pytestmark = pytest.mark.usefixtures("left_open", "answering", "programs")
 
@@ -93,6 +108,28 @@ def test_lines_are_shown_as_the_trace_had(
     told = totals(shown.err)
     assert told == totals(live.err)[-len(told) :]
     assert told[-1].startswith("3 events")
+
+
+def test_links_that_are_attached_later_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one is when the namespace of -N is made anew; whether or not the recording was killed."""
+    path = tmp_path / "file"
+    links: Any = SimpleNamespace(ids={3}, there={3: Link.from_attributes(link())}, taken=[])
+    begin = {"version": VERSION, "stories": False, "patience_ns": 5}
+    with RecordingWriter(path, "web", "boot", 1 << 30, replace=False) as writer:
+        recorded = Recorded(writer, Losses, links, NamespaceNames())
+        recorded.begin({"about": "recording", **begin})
+        recorded.write_events([parse_batch(batch_payload([event(link=3)]))], links.ids)
+        links.ids.add(9)
+        links.there = {9: Link.from_attributes(link(link=9))}
+        made = [parse_batch(batch_payload([event(link=9)], sequence=number)) for number in (8, 9)]
+        for batch in made:
+            recorded.write_events([batch], links.ids)
+    assert run(["show", str(path), "--lines", "-o", "json"]) == 0
+    shown = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [one["link"] for one in shown if "link" in one] == [3, 9, 9]
+    assert tables_of([path], ["links"])["links"].column("link").to_pylist() == [3, 9]
 
 
 def test_stories_can_be_shown_as_lines_and_chosen(

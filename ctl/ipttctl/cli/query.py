@@ -18,7 +18,7 @@ import typer
 
 from ipttctl.cli.durations import seconds
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.printing import lines
+from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
 from ipttctl.escape import escape
 from ipttctl.options import Option
@@ -91,7 +91,8 @@ def query(
     files nor the network, and its settings cannot be changed. No root is needed.
 
     Recordings are read anew each time. For those that are asked often, `ipttctl export --parquet`
-    makes a directory that is read much faster.
+    makes a directory that is read much faster. Parts that are damaged are passed over, which it
+    says.
 
     Times are UTC.
     """
@@ -104,7 +105,7 @@ def query(
         statement, files = chosen.format(since=since_condition(since)), arguments
     if not files:
         raise UsageError("no recording is given", "ipttctl query 'SELECT ...' FILE...")
-    database = Database(map(Path, files), statement)
+    database = Database(map(Path, files), statement, note)
     try:
         answer = database.ask(statement)
     finally:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,8 +36,15 @@ class Answer:
 class Database:
     """The views of recordings, in memory."""
 
-    def __init__(self, paths: Iterable[Path], statement: str) -> None:
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        statement: str,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Read those tables of recordings that a statement names.
+
+        ``tell`` takes sentences on what could not be read.
 
         Raises:
             RecordingError: one is no recording.
@@ -45,7 +52,7 @@ class Database:
         """
         self._library = duckdb()
         words = {word.lower() for word in _WORD.findall(statement)}
-        self._tables = tables_of(paths, words & TABLES.keys())
+        self._tables = tables_of(paths, words & TABLES.keys(), tell)
         self._connection = self._library.connect(":memory:", config={})
         for name, table in self._tables.items():
             self._connection.register(name, table)

@@ -56,18 +56,31 @@ Item: TypeAlias = Events | Due | Stories
 
 @dataclass
 class Damage:
-    """The parts of a recording that could not be read."""
+    """The parts of a recording that could not be read; ``others`` are frames of other ones."""
 
     frames: int = 0
     size: int = 0
     torn: bool = False
     finished: bool = True
+    others: int = 0
+    _known: set[tuple[str, int]] = field(default_factory=set)
+
+    def note(self, head: FrameHead, body: bytes) -> None:
+        """Count a frame that cannot be read, once however often it is tried."""
+        key = head.kind, head.sequence
+        if key not in self._known:
+            self._known.add(key)
+            self.frames += 1
+            self.size += len(body)
 
     def sentences(self, path: Path) -> Iterator[str]:
         """A sentence on each kind of damage."""
         if self.frames:
             noun = "frame" if self.frames == 1 else "frames"
             yield f"{path}: {self.frames} damaged {noun} ({self.size} bytes) passed over"
+        if self.others:
+            noun = "frame" if self.others == 1 else "frames"
+            yield f"{path}: {self.others} {noun} of another recording passed over"
         if self.torn or not self.finished:
             yield f"{path}: the recording was not finished; the end is missing"
 
@@ -105,6 +118,9 @@ class Recording:
         later: list[dict[str, Any]] = []
         with opened(path) as file:
             for head, body in _frames(file, damage):
+                if first is not None and head.run != first.run:
+                    damage.others += 1
+                    continue
                 if head.kind == EVENTS:
                     lost.update(head.lost)
                 if head.kind not in {NAMES, RULESETS}:
@@ -190,14 +206,12 @@ class Recording:
                     try:
                         yield Events(events_of(head, body), head.format.get("due", 0), head)
                     except FrameError:
-                        self.damage.frames += 1
-                        self.damage.size += len(body)
+                        self.damage.note(head, body)
                 elif head.kind == STORIES and stories:
                     try:
                         yield Stories(json_lines(head, body))
                     except FrameError:
-                        self.damage.frames += 1
-                        self.damage.size += len(body)
+                        self.damage.note(head, body)
                 elif head.kind == NAMES and events and b'"due"' in body:
                     for value in _objects(head, body, damage):
                         if value.get("about") == "due":
@@ -250,6 +264,5 @@ def _objects(head: FrameHead, body: bytes, damage: Damage) -> list[dict[str, Any
     try:
         return json_of(head, body)
     except FrameError:
-        damage.frames += 1
-        damage.size += len(body)
+        damage.note(head, body)
         return []

@@ -49,8 +49,12 @@ def schema(table: str) -> Any:
     return pa.schema(fields, metadata=metadata)
 
 
-def tables_of(paths: Iterable[Path], wanted: Iterable[str]) -> dict[str, Any]:
+def tables_of(
+    paths: Iterable[Path], wanted: Iterable[str], tell: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """The wanted tables of recordings, and of directories of Parquet, in memory.
+
+    ``tell`` takes sentences on what could not be read.
 
     Raises:
         RecordingError: one of them is neither.
@@ -64,9 +68,10 @@ def tables_of(paths: Iterable[Path], wanted: Iterable[str]) -> dict[str, Any]:
             for name in names:
                 whole[name].append(_read(path / f"{name}.parquet", name))
         else:
-            write_tables(
-                Recording.open(path), lambda name, batch: batches[name].append(batch), names
-            )
+            recording = Recording.open(path)
+            write_tables(recording, lambda name, batch: batches[name].append(batch), names)
+            for sentence in recording.damage.sentences(path):
+                tell(sentence)
     return {
         name: pa.concat_tables([*whole[name], pa.Table.from_batches(batches[name], schema(name))])
         for name in names
@@ -167,6 +172,7 @@ class _Maker:
                 self._stories.take(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 self._recording.damage.frames += 1
+                self._recording.damage.size += len(line)
 
     def _add(self, table: str, row: Row) -> None:
         rows = self._rows[table]

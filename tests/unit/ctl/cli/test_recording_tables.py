@@ -21,6 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ipttctl.cli import run
+from ipttctl.frames.codec import encode
+from ipttctl.frames.head import EVENTS
+from ipttctl.frames.reader import FrameReader
 from ipttctl.recordings import extra
 from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.reader import Events, Recording, Stories
@@ -337,6 +340,46 @@ def test_stories_that_are_none_are_passed_over(
         _forged(path, [json.dumps({**good, "packet": wrong})])
         assert run(["query", "SELECT * FROM stories", str(path)]) == 1
         assert "has a value that none can have" in capsys.readouterr().err
+
+
+def _with_bad_events(recording: Path, path: Path) -> Path:
+    """The recording with a frame of events that are of another version of the protocol."""
+    with recording.open("rb") as file:
+        frames = list(FrameReader(file))
+    place = next(n for n, (head, _) in enumerate(frames) if head.kind == EVENTS)
+    head, body = frames[place]
+    frames[place] = replace(head, format={**head.format, "version": 99}), body
+    path.write_bytes(b"".join(encode(*frame) for frame in frames))
+    return path
+
+
+def test_queries_and_exports_tell_of_damage_once(
+    recording: Path, captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _with_bad_events(recording, tmp_path / "hurt")
+    assert run(["query", "SELECT count(*) FROM events", str(path)]) == 0
+    assert "1 damaged frame (" in capsys.readouterr().err
+    assert run(["query", "SELECT count(*) FROM events", str(recording)]) == 0
+    assert capsys.readouterr().err == ""
+    path = _with_bad_events(captured, tmp_path / "both")
+    made = ["--parquet", str(tmp_path / "tables"), "--pcapng", str(tmp_path / "packets")]
+    assert run(["export", str(path), *made]) == 0
+    assert "1 damaged frame (" in capsys.readouterr().err
+
+
+def test_another_recording_behind_it_is_told(
+    recording: Path, captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["show", str(recording)]) == 0
+    alone = capsys.readouterr()
+    path = tmp_path / "both"
+    path.write_bytes(recording.read_bytes() + captured.read_bytes())
+    assert run(["show", str(path)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == alone.out
+    *same, last = shown.err.splitlines()
+    assert same == alone.err.splitlines()
+    assert re.search(r"/both: \d+ frames of another recording passed over$", last)
 
 
 # --- packets --------------------------------------------------------------------------------------

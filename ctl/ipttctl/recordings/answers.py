@@ -8,7 +8,7 @@ depends on the moment has an answer for each moment at which it was another than
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from operator import attrgetter, itemgetter
@@ -121,8 +121,9 @@ class Answers:
 
     def __init__(self) -> None:
         self._of: dict[Hashable, Any] = {}
-        #: (moment, number, answer), sorted by the first two
+        #: (moment, number, answer), sorted by the first two, but for those of ``_unsorted``
         self._at: defaultdict[Hashable, list[tuple[int, int, Any]]] = defaultdict(list)
+        self._unsorted: set[Hashable] = set()
         self._count = 0
 
     def take(self, value: dict[str, Any]) -> None:
@@ -182,12 +183,19 @@ class Answers:
         found = self._at.get(key)
         if not found:
             return None
+        if key in self._unsorted:
+            found.sort(key=itemgetter(0, 1))
+            self._unsorted.remove(key)
         place = bisect_right(found, moment, key=itemgetter(0))
         return found[max(0, place - 1)][2]
 
     def _add(self, key: Hashable, value: dict[str, Any], answer: Any) -> None:
         moment = member(int, value, "moment")
-        insort(self._at[key], (moment, self._count, answer), key=itemgetter(0, 1))
+        found = self._at[key]
+        # they come in order but for a few; a place for each costs too much if somebody turned them
+        if found and moment < found[-1][0]:
+            self._unsorted.add(key)
+        found.append((moment, self._count, answer))
 
     def _take_netns(self, value: dict[str, Any]) -> None:
         key = "netns", member(int, value, "cookie")

@@ -79,10 +79,8 @@ class Recorded:
         return f"recording, {size}{', full' if self.writer.full else ''}"
 
     def tell_thrown_away(self) -> None:
-        """Say what the bound threw away."""
-        if self.writer.thrown_away:
-            parts = [f"{count} {kind}" for kind, count in self.writer.thrown_away.items()]
-            note(f"the file was full: {', '.join(parts)} left out")
+        """Say what the bound threw away, and what was too long."""
+        tell_thrown_away(self.writer.thrown_away, self.writer.too_long)
 
     def _new_links(self) -> dict[str, Any]:
         """The links that were not written yet."""
@@ -100,6 +98,16 @@ class Recorded:
         self.writer.lose(
             {cause: max(0, getattr(now, cause) - getattr(before, cause)) for cause in _CAUSES}
         )
+
+
+def tell_thrown_away(thrown_away: object, too_long: object) -> None:
+    """Say what is not in a recording, of numbers by kind; what is none is passed over."""
+    for why, found in (("the file was full", thrown_away), ("too long for a file", too_long)):
+        if isinstance(found, dict) and found:
+            parts = [
+                f"{count if type(count) is int else 0} {kind}" for kind, count in found.items()
+            ]
+            note(f"{why}: {', '.join(parts)} left out")
 
 
 class _StoryFile:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.printing import note
+from ipttctl.cli.record_view import tell_thrown_away
 from ipttctl.cli.trace_stories import StoryView
 from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
@@ -52,10 +53,7 @@ def recorded_end(recording: Recording, view: LinkEvents) -> None:
         unfollowed=_number(end.get("unfollowed")),
         lost_sight=_number(end.get("lost_sight")),
     )
-    away = end.get("thrown_away")
-    if isinstance(away, dict) and away:
-        parts = [f"{_number(count)} {kind}" for kind, count in away.items()]
-        note(f"the file was full: {', '.join(parts)} left out")
+    tell_thrown_away(end.get("thrown_away"), end.get("too_long"))
     for link in _list(end.get("taken")):
         note(f"link {_number(link)} was detached by somebody else")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ipttctl.errors import IpttctlError, UsageError, os_reason
-from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
-from ipttctl.frames.codec import encode
+from ipttctl.frames.bodies import JSON_FORMAT, MOST_OBJECTS, events_body, json_body
+from ipttctl.frames.codec import MOST_BODY, encode
 from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameHead
 from ipttctl.frames.writer import FrameNumbers
 from ipttctl.show.render_json import dumps
@@ -62,6 +62,8 @@ class RecordingWriter:
         self.full = False
         self.thrown_away: dict[str, int] = {}
         """Items that the bound threw away, by the kind of their frame."""
+        self.too_long: dict[str, int] = {}
+        """Items that no frame has room for, by the kind."""
         self.size = 0
         """Bytes that were written."""
 
@@ -124,7 +126,7 @@ class RecordingWriter:
         """Write what waits."""
         self._write_others()
         if self._stories:
-            self._write(STORIES, len(self._stories), dict(JSON_FORMAT), json_body(self._stories))
+            self._write_lines(STORIES, self._stories)
             self._stories, self._waiting = [], 0
 
     def end(self, value: dict[str, Any]) -> None:
@@ -133,7 +135,8 @@ class RecordingWriter:
         self._left = _RESERVED + max(0, self._left)
         self.full = False
         self._write(EVENTS, 0, {}, b"")
-        self.note({**value, "thrown_away": dict(self.thrown_away)})
+        away = {"thrown_away": dict(self.thrown_away), "too_long": dict(self.too_long)}
+        self.note({**value, **away})
         self._write_others()
         self._sync()
 
@@ -144,11 +147,28 @@ class RecordingWriter:
     def _write_others(self) -> None:
         for kind, found in self._others.items():
             if found:
-                self._write(kind, len(found), dict(JSON_FORMAT), json_body(found))
+                self._write_lines(kind, found)
                 found.clear()
+
+    def _write_lines(self, kind: str, lines: Sequence[str]) -> None:
+        """Write lines of JSON, in as many frames as they need."""
+        part: list[str] = []
+        size = 0
+        for line in lines:
+            if part and (size + len(line) >= MOST_BODY or len(part) == MOST_OBJECTS):
+                self._write(kind, len(part), dict(JSON_FORMAT), json_body(part))
+                part, size = [], 0
+            part.append(line)
+            # they are ASCII
+            size += len(line) + 1
+        self._write(kind, len(part), dict(JSON_FORMAT), json_body(part))
 
     def _write(self, kind: str, count: int, form: dict[str, int], body: bytes) -> None:
         head = self._numbers.head(kind, count, form)
+        if len(body) > MOST_BODY:
+            self._numbers.throw_away(head, "size")
+            self.too_long[kind] = self.too_long.get(kind, 0) + count
+            return
         if not self.full:
             data = encode(head, body)
             if len(data) <= self._left:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from ipttctl.errors import UsageError
+from ipttctl.frames.bodies import MOST_OBJECTS
+from ipttctl.frames.codec import MOST_BODY
 from ipttctl.recordings.reader import Due, Events, Recording, Stories
 from ipttctl.recordings.writer import LEAST_SIZE, VERSION, RecordingError, RecordingWriter
 from ipttproto import EventBatch, parse_batch
@@ -78,6 +80,24 @@ def test_what_happened_comes_in_order(tmp_path: Path) -> None:
     ]
     # those that were too many for one frame are two
     assert shown == [(5000, 90), (5000, 90), 100, (1, 100)]
+
+
+def test_what_no_frame_has_room_for_does_not_end_the_recording(tmp_path: Path) -> None:
+    """As the story of a packet that a bridge floods to a thousand ports."""
+    path = tmp_path / "file"
+    with RecordingWriter(path, "web", "boot", 1 << 30, replace=False) as writer:
+        writer.note(BEGIN)
+        for length in (10, MOST_BODY, 20, MOST_BODY - 10, 30):
+            writer.story(f'"{"x" * (length - 2)}"')
+        for number in range(MOST_OBJECTS + 5):
+            writer.note({"about": "else", "number": number})
+        writer.end({"about": "end"})
+    assert not writer.full
+    found = Recording.open(path)
+    lines = [len(line) for one in found.items(stories=True) for line in getattr(one, "lines", ())]
+    assert lines == [10, 20, MOST_BODY - 10, 30]
+    assert (found.end["too_long"], found.end["thrown_away"]) == ({"stories": 1}, {})
+    assert not list(found.damage.sentences(path))
 
 
 def test_a_file_is_for_its_owner_and_no_link_is_followed(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def write_packets(recording: Recording, path: Path, *, replace: bool) -> int:
         comments.play()
     count = 0
     try:
-        with new_file(path, replace=replace) as file:
+        with new_file(path, replace=replace, read=recording.path) as file:
             writer = PcapngWriter(file, f"ipttctl {VERSION}", recording.snaplen)
             for packet in _packets(recording, comments.texts):
                 writer.write(packet)

@@ -9,22 +9,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from ipttctl.errors import UsageError
 from ipttctl.recordings.writer import check_new
 
 _MODE: Final = 0o600
 
 
 @contextmanager
-def new_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
+def new_file(path: Path, *, replace: bool, read: Path) -> Iterator[BinaryIO]:
     """A new file, for its owner only, which is removed again if the block fails.
 
     Raises:
-        UsageError: something is to be replaced that is not a file.
+        UsageError: something is to be replaced that is not a file, or is ``read`` for it.
         OSError: it cannot be made.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     if replace:
         check_new(path, replace=True)
+        if os.path.lexists(path) and os.path.samestat(path.lstat(), read.stat()):
+            raise UsageError(f"{path} is the recording itself", "choose another file")
         path.unlink(missing_ok=True)
     file = os.fdopen(os.open(path, flags, _MODE), "wb")
     try:

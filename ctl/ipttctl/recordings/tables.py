@@ -95,7 +95,7 @@ def write_parquet(recording: Recording, directory: Path, *, replace: bool) -> di
             writers = {}
             for name in TABLES:
                 path = directory / f"{name}.parquet"
-                file = stack.enter_context(new_file(path, replace=replace))
+                file = stack.enter_context(new_file(path, replace=replace, read=recording.path))
                 # stories of the same way have the same texts
                 made = pq.ParquetWriter(file, schema(name), compression="zstd")
                 writers[name] = stack.enter_context(made)

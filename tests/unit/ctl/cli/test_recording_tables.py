@@ -432,6 +432,21 @@ def test_packets_have_their_stories(
     assert run(["export", str(captured), "--pcapng", str(made), "--force"]) == 0
 
 
+def test_the_recording_itself_is_never_replaced(
+    captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = captured.read_bytes()
+    made = tmp_path / "tables"
+    assert run(["export", str(captured), "--pcapng", str(captured), "--force"]) == 2
+    assert "is the recording itself; choose another file" in capsys.readouterr().err
+    made.mkdir()
+    inside = captured.rename(made / "steps.parquet")
+    assert run(["export", str(inside), "--parquet", str(made), "--force"]) == 2
+    assert "is the recording itself; choose another file" in capsys.readouterr().err
+    assert inside.read_bytes() == before
+    assert list(made.iterdir()) == [inside]
+
+
 @pytest.mark.parametrize("offset", [-(2**63), 2**63 - 1])
 def test_times_that_no_packet_has_make_no_file(
     offset: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]

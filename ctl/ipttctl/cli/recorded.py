@@ -15,6 +15,7 @@ from ipttctl.errors import UsageError
 from ipttctl.events.filter import EventFilter
 from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
+from ipttctl.numbers import U32_MAX
 from ipttctl.recordings.reader import Due, Events, Recording
 from ipttproto import EventBatch
 
@@ -75,7 +76,8 @@ def _filter(recording: Recording, wanted: EventOptions) -> EventFilter:
 def _cookies(recording: Recording, text: str) -> Iterator[int]:
     """The cookies of the namespaces with a name or an inode number."""
     yield from recording.answers.named(text)
-    if text.isdecimal():
+    # Python reads no more than some thousand digits
+    if text.isdecimal() and len(text) <= len(str(U32_MAX)):
         for item in recording.items():
             if isinstance(item, Events):
                 yield from _with_inode(item.batches, int(text))

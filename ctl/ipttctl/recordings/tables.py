@@ -17,7 +17,7 @@ from ipttctl.recordings.columns import SCHEMA, TABLES
 from ipttctl.recordings.event_rows import EventColumns
 from ipttctl.recordings.extra import arrow, parquet
 from ipttctl.recordings.new_file import new_file
-from ipttctl.recordings.reader import Events, Recording, Stories
+from ipttctl.recordings.reader import Events, Recording, Stories, opened
 from ipttctl.recordings.rows import Row, StoryRows
 from ipttctl.recordings.writer import RecordingError
 from ipttproto import JoinedBatches
@@ -240,7 +240,9 @@ def _read(path: Path, table: str) -> Any:
     """A table of a file of Parquet."""
     pa, pq = arrow(), parquet()
     try:
-        found = pq.read_table(path, memory_map=True)
+        # by its descriptor: it is a file, and the name need not be UTF-8
+        with opened(path) as file:
+            found = pq.read_table(f"/proc/self/fd/{file.fileno()}", memory_map=True)
         version = (
             (found.schema.metadata or {}).get(b"ipttctl.schema", b"?").decode(errors="replace")
         )

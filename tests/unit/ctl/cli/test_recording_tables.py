@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import stat
@@ -243,6 +244,19 @@ def test_files_that_are_no_tables_are_one_sentence(
     shutil.copy(made / "hosts.parquet", made / "stories.parquet")
     assert run(["query", "SELECT * FROM stories", str(made)]) == 1
     assert run(["query", "SELECT * FROM stories", str(tmp_path)]) == 1
+
+
+def test_names_of_directories_need_not_be_utf8(
+    recording: Path, ask: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    assert run(["export", str(recording), "--parquet", str(made)]) == 0
+    assert ask("SELECT stories FROM hosts", of=made) == [{"stories": 4}]
+    (made / "hosts.parquet").unlink()
+    os.mkfifo(made / "hosts.parquet")
+    capsys.readouterr()
+    assert run(["query", "SELECT * FROM hosts", str(made)]) == 1
+    assert "hosts.parquet is not a file" in capsys.readouterr().err
 
 
 def test_an_export_that_fails_leaves_no_files(

@@ -145,6 +145,15 @@ def test_stories_can_be_shown_as_lines_and_chosen(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+@pytest.mark.parametrize("text", ["9" * 5000, "9" * 30, "\u00b2", "web"])
+def test_a_namespace_that_is_not_there_is_one_sentence(
+    text: str, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["show", str(recording), "--netns", text]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ipttctl: --netns: the recording has no namespace '")
+
+
 def test_a_recording_is_for_its_owner_and_is_not_replaced(
     recording: Path, module: FakeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:

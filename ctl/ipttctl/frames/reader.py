@@ -17,12 +17,15 @@ class FrameReader:
     """Iterates over the frames of a file.
 
     After a damaged frame it goes on with the next one. A file whose writer was ended in the middle
-    of a frame ends before it. Every byte is read once or twice, whatever the file says.
+    of a frame ends before it. Every byte is read once, whatever the file says.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         """Read a file from where it is."""
         self._file = file
+        #: bytes that were read, and how many of them are done with
+        self._read = b""
+        self._done = 0
         self.damaged = 0
         """Frames, or other stretches of bytes, that were passed over."""
         self.skipped = 0
@@ -31,46 +34,49 @@ class FrameReader:
         """Whether the file ends within a frame."""
 
     def __iter__(self) -> Iterator[tuple[FrameHead, bytes]]:
-        data = self._file.read(HEADER_SIZE)
-        while data:
+        while data := self._next(HEADER_SIZE):
             try:
                 lengths = read_lengths(data)
             except FrameError:
                 if MAGIC.startswith(data[: len(MAGIC)]) and len(data) < HEADER_SIZE:
                     self.torn = True
                     return
-                data = self._search(data)
+                self._search()
                 continue
-            rest = self._file.read(lengths.frame - HEADER_SIZE)
-            if len(rest) < lengths.frame - HEADER_SIZE:
+            frame = self._next(lengths.frame)
+            if len(frame) < lengths.frame:
                 self.torn = True
                 return
+            self._done += lengths.frame
             try:
-                yield decode(data + rest)
+                yield decode(frame)
             except FrameError:
                 self._pass_over(lengths.frame)
-            data = self._file.read(HEADER_SIZE)
 
     def _pass_over(self, size: int) -> None:
         self.damaged += 1
         self.skipped += size
 
-    def _search(self, data: bytes) -> bytes:
-        """The next header after the first byte of ``data``; nothing at the end of the file."""
+    def _next(self, size: int) -> bytes:
+        """The next bytes, which are not done with by that; less than ``size`` at the end."""
+        there = len(self._read) - self._done
+        if there < size:
+            self._read = self._read[self._done :] + self._file.read(size - there)
+            self._done = 0
+        return self._read[self._done : self._done + size]
+
+    def _search(self) -> None:
+        """Go on to the magic behind the next byte, or to the end of the file."""
         self._pass_over(0)
-        before = data
-        at = before.find(MAGIC, 1)
-        while at < 0:
-            more = self._file.read(_SEARCHED)
-            if not more:
-                self.skipped += len(before)
-                return b""
+        begin = self._done + 1
+        while (at := self._read.find(MAGIC, begin)) < 0:
             # the magic may lie across the two
-            kept = before[-(len(MAGIC) - 1) :] if len(before) >= len(MAGIC) else before[1:]
-            self.skipped += len(before) - len(kept)
-            before = kept + more
-            at = before.find(MAGIC)
-        self.skipped += at
-        found = before[at : at + HEADER_SIZE]
-        self._file.seek(at + len(found) - len(before), 1)
-        return found + self._file.read(HEADER_SIZE - len(found))
+            kept = max(begin, len(self._read) - len(MAGIC) + 1)
+            self.skipped += kept - self._done
+            more = self._file.read(_SEARCHED)
+            self._read, self._done, begin = self._read[kept:] + more, 0, 0
+            if not more:
+                at = len(self._read)
+                break
+        self.skipped += at - self._done
+        self._done = at

@@ -238,6 +238,48 @@ def test_a_file_of_false_frames_takes_no_time() -> None:
     assert reader.damaged == 20_000
 
 
+@pytest.mark.parametrize("gap", [4, 28, 40, 1000])
+def test_a_file_of_false_beginnings_is_read_once(gap: int) -> None:
+    class Counted(io.BytesIO):
+        given = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            found = super().read(size)
+            self.given += len(found)
+            return found
+
+    count = 3000
+    file = Counted((MAGIC + bytes(gap - len(MAGIC))) * count + encode(head(), b"z"))
+    size = len(file.getvalue())
+    reader = FrameReader(file)
+    assert [one.sequence for one, _ in reader] == [0]
+    assert (reader.damaged, reader.skipped) == (count, gap * count)
+    assert file.given == size
+
+
+@EXAMPLES
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.sampled_from(
+                [MAGIC, MAGIC[:2], MAGIC[:3], encode(head(), b"z" * 40), bytes(1 << 16)]
+            ),
+        ),
+        max_size=8,
+    )
+)
+def test_frames_are_found_wherever_they_are(parts: list[bytes]) -> None:
+    """What is passed over and what is read is all that there is."""
+    whole = b"".join(parts)
+    frame = encode(head(), b"z" * 40)
+    reader = FrameReader(io.BytesIO(whole))
+    found = len(list(reader))
+    assert found == whole.count(frame)
+    rest = len(whole) - found * len(frame) - reader.skipped
+    assert 0 < rest < len(frame) if reader.torn else rest == 0
+
+
 # --- bodies ---------------------------------------------------------------------------------------
 
 

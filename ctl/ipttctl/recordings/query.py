@@ -15,6 +15,9 @@ from ipttctl.recordings.extra import duckdb
 from ipttctl.recordings.tables import tables_of
 
 _CONFIG: Final = {
+    # what does not fit would be written to the current directory, for everybody to read; this one
+    # comes first, as the next refuses it
+    "temp_directory": "",
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",

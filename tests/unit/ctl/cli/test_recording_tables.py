@@ -25,7 +25,7 @@ from ipttctl.cli import run
 from ipttctl.frames.codec import encode
 from ipttctl.frames.head import EVENTS
 from ipttctl.frames.reader import FrameReader
-from ipttctl.recordings import extra
+from ipttctl.recordings import extra, query
 from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.reader import Events, Recording, Stories
 from ipttctl.recordings.ready import READY
@@ -208,6 +208,22 @@ def test_queries_reach_nothing_else(
     assert captured.err.startswith("ipttctl: the query fails: ")
     assert len(captured.err.splitlines()) == 1
     assert not Path("/tmp/stolen.csv").exists()
+
+
+def test_a_query_that_needs_more_memory_writes_nothing(
+    recording: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With files for what does not fit it would have an answer, and leave none of them."""
+    monkeypatch.setitem(query._CONFIG, "memory_limit", "60MB")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    statement = "SELECT count(*) FROM (SELECT DISTINCT md5(i::VARCHAR) FROM range(2000000) t(i))"
+    assert run(["query", statement, str(recording)]) == 2
+    assert "Out of Memory" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
 
 
 def test_parquet_has_the_same_tables(

@@ -187,27 +187,36 @@ def test_values_that_python_has_not_are_one_sentence(
         "SELECT * FROM read_csv('/etc/passwd')",
         "SELECT * FROM '/etc/passwd'",
         "SELECT * FROM read_text('/etc/passwd')",
-        "COPY stories TO '/tmp/stolen.csv'",
-        "ATTACH '/tmp/stolen.db'",
+        "COPY stories TO 'stolen.csv'",
+        "ATTACH 'stolen.db'",
         "SET enable_external_access = true",
         "SET lock_configuration = false",
         "SET memory_limit = '100GB'",
         "INSTALL httpfs",
         "LOAD httpfs",
+        "EXPORT DATABASE 'stolen'",
+        "PRAGMA log_query_path = 'stolen'",
+        "CALL enable_logging(storage = 'file', storage_config = {'path': 'stolen'})",
         "SELECT * FROM sys_path",
         "SELECT",
         "SELECT * FROM nonsense",
     ],
 )
 def test_queries_reach_nothing_else(
-    statement: str, recording: Path, capsys: pytest.CaptureFixture[str]
+    statement: str,
+    recording: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     assert run(["query", f"{statement} -- stories", str(recording)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("ipttctl: the query fails: ")
     assert len(captured.err.splitlines()) == 1
-    assert not Path("/tmp/stolen.csv").exists()
+    assert list(Path().iterdir()) == []
 
 
 def test_a_query_that_needs_more_memory_writes_nothing(

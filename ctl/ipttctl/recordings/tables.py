@@ -124,7 +124,9 @@ def write_tables(recording: Recording, sink: Sink, wanted: frozenset[str]) -> No
     try:
         _Maker(recording, sink, wanted).make()
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise RecordingError(f"{recording.path}: a story has a value that none can have") from error
+        raise RecordingError(
+            f"{recording.path}: an event or a story has a value that none can have"
+        ) from error
 
 
 class _Maker:

@@ -33,6 +33,7 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
     st.lists(st.integers(0, 3), max_size=2),
     st.dictionaries(st.sampled_from(["text", "kind"]), st.integers(0, 3), max_size=2),
 )
+NUMBERS = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
 VERBS = (
     ["show"],
     ["show", "-v", "-o", "json"],
@@ -41,6 +42,7 @@ VERBS = (
     ["show", "--netns", "web"],
     ["query", "SELECT * FROM stories LEFT JOIN drops USING (story)"],
     ["query", "SELECT count(*) FROM steps, links, hosts"],
+    ["query", "SELECT * FROM events"],
 )
 
 
@@ -89,6 +91,40 @@ def test_values_of_other_types_are_told_in_a_sentence(
             container[key] = data.draw(VALUES)
     forged = [*frames]
     forged[chosen] = head, json_body(json.dumps(one) for one in objects)
+    _is_told(forged, tmp_path, capsys, data)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_events_of_any_numbers_are_told_in_a_sentence(
+    frames: list[tuple[FrameHead, bytes]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    data: st.DataObject,
+) -> None:
+    forged = [*frames]
+    for place, (head, body) in enumerate(frames):
+        if head.kind != EVENTS or not body:
+            continue
+        hurt = bytearray(body)
+        for _ in range(data.draw(st.integers(1, 12))):
+            size = data.draw(st.sampled_from([1, 2, 4, 8]))
+            at = data.draw(st.integers(0, len(hurt) // size - 1)) * size
+            value = data.draw(st.one_of(st.sampled_from(NUMBERS), st.integers(0, 2**64 - 1)))
+            hurt[at : at + size] = (value % (1 << 8 * size)).to_bytes(size, "little")
+        forged[place] = head, bytes(hurt)
+    _is_told(forged, tmp_path, capsys, data)
+
+
+def _is_told(
+    forged: list[tuple[FrameHead, bytes]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    data: st.DataObject,
+) -> None:
+    """Show a recording, or ask it: that ends well, or with one sentence."""
     path = tmp_path / "forged"
     path.write_bytes(b"".join(encode(*frame) for frame in forged))
     verb, *options = data.draw(st.sampled_from(VERBS))

@@ -127,12 +127,15 @@ def test_links_and_hosts(recording: Path, ask: Any) -> None:
 
 
 @pytest.mark.parametrize("ready", READY, ids=lambda one: one.option)
-def test_ready_queries(ready: Any, ask: Any) -> None:
+def test_ready_queries(ready: Any, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = ask(ready.option)
     assert rows
     assert sum(next(iter(row.values())) for row in rows) >= 1
     # these packets are of long ago
     assert ask(ready.option, "--since", "1h") == []
+    [last] = ask("SELECT max(epoch_ns(time)) / 1e9 AS time FROM stories")
+    monkeypatch.setattr("ipttctl.cli.query.time.time", lambda: last["time"] + 1800)
+    assert ask(ready.option, "--since", "1h") == rows
 
 
 def test_forms_of_output(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,9 @@ def test_what_is_not_allowed_is_refused(
         ({"verb": "attach", "name": "a", "link": {**LINK, "source": "x.c"}}, "unknown field"),
         ({"verb": "attach", "name": "a", "link": {**LINK, "netns": "/proc/1/ns/net"}}, "regex"),
         ({"verb": "attach", "name": "a", "link": {**LINK, "netns": "4711"}}, "regex"),
+        ({"verb": "attach", "name": "a", "link": {**LINK, "netns": "a\n"}}, "regex"),
+        ({"verb": "attach", "name": "a\n", "link": LINK}, "regex"),
+        ({"verb": "attach", "name": "a", "link": {**LINK, "hook": f"{HOOK}\n"}}, "regex"),
         (
             {"verb": "attach", "name": "a", "link": {"hook": HOOK, "programs": {"packet": "/x.o"}}},
             "expected `object`",

@@ -10,6 +10,9 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
+import pytest
+from nats.aio.msg import Msg
+
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.heartbeat import Selector, find_hosts
 from ipttctl.fleet.host import Told
@@ -335,5 +338,36 @@ def test_what_a_leaf_forgot_is_counted(
             async with client(leaf, reader_key) as reader:
                 [(head, _)] = await kept(reader, "ipttctl-web1", 5)
         assert (head.sequence, head.count, head.lost) == (30, 5, {"stream": 30})
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "answer", [b"no JSON", b"[]", b"{}", b'{"error": 3}', b'{"stream": "other", "seq": 1}']
+)
+def test_an_answer_to_a_frame_that_is_not_of_the_stream_is_none(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost, answer: bytes
+) -> None:
+    """A hub that was taken over hears frames, and can answer them."""
+
+    async def run() -> None:
+        config = agent_config(leaf, agent_key, ALL)
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as hub:
+            await until(lambda: agent.connection.client)
+
+            async def respond(message: Msg) -> None:
+                await message.respond(answer)
+
+            await hub.jetstream().delete_stream("ipttctl-web1")
+            answers = await hub.subscribe("ipttctl.ev.web1", cb=respond)
+            await hub.flush()
+            host.feed.put(3)
+            await until(lambda: agent.publisher.again)
+            assert agent.publisher.frames == 0
+            await answers.unsubscribe()
+            # and the stream is made again, which somebody had removed
+            await until(partial(published, agent, 3))
+            [(head, _)] = await kept(hub, "ipttctl-web1", 3)
+        assert (head.count, head.lost) == (3, {})
 
     asyncio.run(run())

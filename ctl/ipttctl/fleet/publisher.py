@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Final
 
 from nats.aio.client import Client
@@ -116,8 +117,10 @@ class Publisher:
         headers = {"Nats-Msg-Id": head.message_id}
         if frame.trace:
             headers[TRACE] = frame.trace
+        sent = 0.0
         while True:
             client = await self._connection()
+            sent = sent or monotonic()
             if len(data) + _HEADERS > min(client.max_payload, LONGEST):
                 self._throw_away(head)
                 return
@@ -141,7 +144,7 @@ class Publisher:
             self.frames += 1
             self.items += head.count
             self.bytes += len(data)
-            self._ledger.stored(stored.seq, head)
+            self._ledger.stored(stored.seq, head, sent)
             return
 
     def _throw_away(self, head: FrameHead) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -369,5 +370,41 @@ def test_an_answer_to_a_frame_that_is_not_of_the_stream_is_none(
             await until(partial(published, agent, 3))
             [(head, _)] = await kept(hub, "ipttctl-web1", 3)
         assert (head.count, head.lost) == (3, {})
+
+    asyncio.run(run())
+
+
+def test_heartbeats_go_on_while_a_command_takes_long(
+    leaf: Server, agent_key: Key, reader_key: Key
+) -> None:
+    began, done = threading.Event(), threading.Event()
+
+    class Busy(FakeHost):
+        def links(self) -> list[dict[str, Any]]:
+            began.set()
+            assert done.wait(60)
+            return []
+
+    async def run() -> None:
+        heard: list[Msg] = []
+
+        async def hear(message: Msg) -> None:
+            heard.append(message)
+
+        async with (
+            running_agent(agent_config(leaf, agent_key), Busy()) as agent,
+            client(leaf, reader_key) as asker,
+        ):
+            try:
+                await until(lambda: agent.connection.client)
+                asked = asyncio.create_task(ask(asker, verb="links", wait=60))
+                await asyncio.to_thread(began.wait, 20)
+                await asker.subscribe("ipttctl.hb.web1", cb=hear)
+                await asker.flush()
+                await until(lambda: len(heard) >= 4)
+                assert not asked.done()
+            finally:
+                done.set()
+            assert (await asked)["ok"]
 
     asyncio.run(run())

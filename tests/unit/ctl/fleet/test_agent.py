@@ -220,6 +220,50 @@ def test_what_the_bound_of_the_stream_throws_away_is_counted(
     asyncio.run(run())
 
 
+def test_losses_are_told_with_stories_where_no_events_are_published(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    async def run() -> None:
+        config = agent_config(leaf, agent_key, "publish: {events: none}\n")
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as reader:
+            await until(lambda: agent.connection.client)
+            await ask(reader, verb="trace", lease=30)
+            host.feed.put(1, link=100)
+            await until(partial(published, agent, 1))
+            host.feed.put(2, link=100, lost=7)
+            frames = await kept(reader, "ipttctl-web1", 3)
+        assert [(head.kind, head.count, head.lost) for head, _ in frames] == [
+            ("stories", 1, {}),
+            ("stories", 2, {"ring": 7}),
+        ]
+
+    asyncio.run(run())
+
+
+def test_losses_behind_the_last_frame_are_told_at_the_end(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    async def run() -> None:
+        # of events that are not published, some are lost: no frame comes that could say it
+        config = agent_config(leaf, agent_key)
+        async with running_agent(config, host) as agent:
+            host.feed.put(1, link=3)
+            await until(partial(read, agent, 1))
+            host.feed.put(2, link=3, lost=7)
+            await until(partial(read, agent, 3))
+            await until(lambda: agent.connection.client)
+        assert agent.drained
+        async with client(leaf, reader_key) as reader:
+            info = await reader.jetstream().stream_info("ipttctl-web1")
+            assert info.state.messages == 1
+            message = await reader.jetstream().get_msg("ipttctl-web1", 1)
+        head, body = decode(message.data or b"")
+        assert (head.kind, head.count, head.lost) == ("events", 0, {"ring": 7})
+        assert events_of(head, body) == []
+
+    asyncio.run(run())
+
+
 def test_hosts_are_found_by_their_labels(
     leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
 ) -> None:

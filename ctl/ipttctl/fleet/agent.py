@@ -164,6 +164,7 @@ class Agent:
         """Send heartbeats, at their interval and when they are asked for."""
         interval = seconds(self.config.heartbeat)
         subject = subjects.heartbeat(self.config.token)
+        looking: asyncio.Task[None] | None = None
         while True:
             client = await self.connection.wait()
             with suppress(nats.errors.Error, OSError):
@@ -173,8 +174,15 @@ class Agent:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, interval - _WHO_AT_MOST)):
                     await self._asked.wait()
-            with suppress(IpttctlError, ProtocolError, OSError):
-                self._facts = await self._on_host(self._host.facts)
+            # what the host does for others may take minutes, and the agent lives meanwhile
+            if looking is None or looking.done():
+                looking = asyncio.create_task(self._look())
+            await asyncio.wait([looking], timeout=min(_WHO_AT_MOST, interval))
+
+    async def _look(self) -> None:
+        """Look at the host as it is now."""
+        with suppress(IpttctlError, ProtocolError, OSError):
+            self._facts = await self._on_host(self._host.facts)
 
     def _heartbeat(self, interval: float) -> Heartbeat:
         facts: Facts = self._facts

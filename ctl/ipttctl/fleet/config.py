@@ -12,17 +12,17 @@ from ipttctl.fleet.subjects import host_token, stream
 
 Verb: TypeAlias = Literal["attach", "apply", "detach", "diff", "links", "swap", "trace"]
 
-DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
+DIGEST: Final = r"^sha256:[0-9a-f]{64}\Z"
 """The spelling of the digest of a compiled object."""
 
-PUBLIC_KEY: Final = r"^U[A-Z2-7]{55}$"
+PUBLIC_KEY: Final = r"^U[A-Z2-7]{55}\Z"
 """The spelling of a public key that signs, as ``nk -gen user`` prints it."""
 
-_Time: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)$")]
+_Time: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)\Z")]
 _Path: TypeAlias = Annotated[str, Meta(pattern="^/", max_length=4096)]
-_Label: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,63}$")]
-_Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
-_Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,63}$")]
+_Label: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,63}\Z")]
+_Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}\Z")]
+_Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,63}\Z")]
 
 _MEBI: Final = 1 << 20
 
@@ -34,7 +34,7 @@ class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class LeafOptions(_Section, frozen=True):
     """The server on this host, and who the agent is there: one of credentials and nkey."""
 
-    url: Annotated[str, Meta(pattern=r"^(nats|tls)://[^@/ ]+$", max_length=255)]
+    url: Annotated[str, Meta(pattern=r"^(nats|tls)://[^@/ ]+\Z", max_length=255)]
     credentials: _Path | None = None
     """File of a user's JWT and seed."""
     nkey: _Path | None = None
@@ -106,7 +106,7 @@ class TrustOptions(_Section, frozen=True):
 class MetricsOptions(_Section, frozen=True):
     """An HTTP server for Prometheus; without this object there is none."""
 
-    address: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f:.]+$")] = "127.0.0.1"
+    address: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f:.]+\Z")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 9477
     rules: Annotated[int, Meta(ge=0, le=10_000)] = 200
     """Most rules that have a counter of their own."""

@@ -75,7 +75,9 @@ class AgentCounts:
             "outcome",
         )
         swaps = {
-            (outcome,): n for (verb, outcome), n in self._commands.done.items() if verb == "swap"
+            (outcome,): n
+            for (verb, outcome), n in self._commands.done.copy().items()
+            if verb == "swap"
         }
         yield counter("ipttctl_swaps", "Swaps that others asked for.", host, swaps, "outcome")
         up = self._connection.client is not None
@@ -88,10 +90,11 @@ class AgentCounts:
 
     def _losses(self) -> dict[tuple[str, ...], float]:
         found: Counter[tuple[str, ...]] = Counter()
-        for cause, number in self._feed.lost.items():
+        # copies: other threads count meanwhile
+        for cause, number in self._feed.lost.copy().items():
             found["events", cause] += number
-        for kind, number in self._spool.lost.items():
+        for kind, number in self._spool.lost.copy().items():
             found[kind, SPOOL] += number
-        for kind, number in self._ledger.lost.items():
+        for kind, number in self._ledger.lost.copy().items():
             found[kind, STREAM] += number
         return dict(found)

@@ -110,6 +110,11 @@ class Feed:
         for trace, running in left.items():
             self._tell(trace, running.teller.end())
         self.flush()
+        # no frame comes that could say it
+        if self._events != "none" and self._spool.unsaid(EVENTS):
+            self._spool.put(EVENTS, 0, *events_body([]))
+        if self._stories and self._spool.unsaid(STORIES):
+            self._spool.put(STORIES, 0, JSON_FORMAT, json_body([]))
 
     def _count(self, losses: Losses) -> None:
         """Have the next frame say what was lost since the last time."""
@@ -123,7 +128,8 @@ class Feed:
         if new:
             # it is behind what waits, and before what comes now
             self.flush()
-            self._spool.lose(EVENTS, new)
+            # where no events are published, stories lack something because of it
+            self._spool.lose(STORIES if self._events == "none" else EVENTS, new)
 
     def _take_events(self, batches: Sequence[EventBatch], links: frozenset[int]) -> None:
         if batches and self._events != "none":

@@ -8,6 +8,7 @@ for whatever somebody else wrote.
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import Final
 
 from ipttctl.errors import UsageError
@@ -77,9 +78,9 @@ _WORDS: Final = frozenset(
         "tcp-cwr",
     ]
 )
-_ADDRESS: Final = re.compile(
-    r"[0-9]+(\.[0-9]+){0,3}|0x[0-9a-f]+|[0-9a-f]*:[0-9a-f:.]*", re.IGNORECASE
-)
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+){0,3}|0x[0-9a-f]+", re.IGNORECASE | re.ASCII)
+_RANGE: Final = re.compile(r"[0-9]+-[0-9]+", re.ASCII)
+_SLICE: Final = re.compile(r"(0x[0-9a-f]+|[0-9]+):[124]", re.IGNORECASE | re.ASCII)
 _TOKEN: Final = re.compile(r"\s+|[()\[\]=<>!&|+*/%^~-]|\\?[A-Za-z0-9_.:-]+")
 
 
@@ -91,24 +92,42 @@ def check_filter(text: str) -> str:
     """
     if len(text) > LONGEST:
         raise UsageError(f"the filter is longer than {LONGEST} characters")
-    at = 0
+    at, before = 0, ""
     while at < len(text):
         token = _TOKEN.match(text, at)
         if token is None:
             raise UsageError(f"the filter has a character that is not allowed: {text[at]!r}")
-        word = token[0].removeprefix("\\")
         at = token.end()
-        if word[0].isalnum() or word[0] in "_.:":
-            _check_word(word)
-    return text
-
-
-def _check_word(word: str) -> None:
-    # a range of ports is one word
-    parts = [word] if word in _WORDS else word.split("-")
-    for part in parts:
-        if part not in _WORDS and not _ADDRESS.fullmatch(part):
+        word = token[0].strip()
+        if not word:
+            continue
+        if (word[0].isalnum() or word[0] in "\\_.:") and not _known(word, before):
             raise UsageError(
                 f"'{word}' in the filter is neither a word of filters nor a number or an address",
                 "names are not looked up for others",
             )
+        before = word
+    return text
+
+
+def _known(word: str, before: str) -> bool:
+    """Whether libpcap knows a word by itself, behind the one before.
+
+    It takes `tcp-80` for one name, and so it does `80-90` that is no range of ports; a backslash
+    makes a name of each word, and what has colons and is no address begins with one.
+    """
+    if word.startswith("\\"):
+        return before in ("proto", "protochain") and word[1:] in _WORDS
+    if word in _WORDS or _NUMBER.fullmatch(word):
+        return True
+    if _RANGE.fullmatch(word):
+        return before == "portrange"
+    return bool(_SLICE.fullmatch(word)) or _is_ipv6(word)
+
+
+def _is_ipv6(word: str) -> bool:
+    try:
+        IPv6Address(word)
+    except ValueError:
+        return False
+    return True

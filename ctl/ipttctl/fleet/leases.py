@@ -106,11 +106,17 @@ class Leases:
                     await self._changed.wait()
             except TimeoutError:
                 pass
-            now = time.monotonic()
-            for lease in [one for one in self._leases.values() if one.until <= now]:
-                del self._leases[lease.trace]
+            await self._end_due()
+
+    async def _end_due(self) -> None:
+        """End the traces whose time is over."""
+        for trace in list(self._leases):
+            # ending the one before took a while: it may have been ended, or renewed, meanwhile
+            lease = self._leases.get(trace)
+            if lease and lease.until <= time.monotonic():
+                del self._leases[trace]
                 self.expired += 1
-                await self._end(lease.trace, lease.running)
+                await self._end(trace, lease.running)
 
     def _renew(self, lease: Lease, seconds: float) -> float:
         now = time.monotonic()

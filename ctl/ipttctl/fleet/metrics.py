@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ipttctl.fleet.config import MetricsOptions
 from ipttctl.fleet.host import Told
+from ipttctl.fleet.metrics_server import MetricsServer
 
 OTHER: Final = "(others)"
 """The rule of drops by rules that have no counter of their own."""
@@ -46,9 +48,9 @@ class AgentMetrics:
 
     def start(self) -> None:
         """Serve."""
-        server, thread = start_http_server(
-            self._config.port, self._config.address, registry=self.registry
-        )
+        server = MetricsServer(self._config.address, self._config.port, self.registry)
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
 
         def stop() -> None:
             server.shutdown()

@@ -6,12 +6,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Final
 
-import nats.errors
-import nats.js.errors
 from nats.aio.client import Client
-from nats.js.api import StreamConfig, StreamInfo
+from nats.js.api import PubAck, StreamConfig, StreamInfo
 
 from ipttctl.fleet import subjects
 from ipttctl.fleet.connection import sentence
@@ -35,8 +34,6 @@ _ANSWER: Final = 5.0
 _PAUSE: Final = 0.5
 _LOOK: Final = 2.0
 """Seconds between two looks at the bounds of the stream."""
-
-_TROUBLE: Final = (nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError, OSError)
 
 
 class Publisher:
@@ -120,8 +117,10 @@ class Publisher:
         headers = {"Nats-Msg-Id": head.message_id}
         if frame.trace:
             headers[TRACE] = frame.trace
+        sent = 0.0
         while True:
             client = await self._connection()
+            sent = sent or monotonic()
             if len(data) + _HEADERS > min(client.max_payload, LONGEST):
                 self._throw_away(head)
                 return
@@ -133,7 +132,9 @@ class Publisher:
                     stream=self._stream.name,
                     headers=dict(headers),
                 )
-            except _TROUBLE as error:
+                _check(stored, self._stream)
+            # whoever hears a frame can answer it, with anything: the hub does
+            except Exception as error:
                 self.problem = sentence(error)
                 self.again += 1
                 await asyncio.sleep(_PAUSE)
@@ -143,7 +144,7 @@ class Publisher:
             self.frames += 1
             self.items += head.count
             self.bytes += len(data)
-            self._ledger.stored(stored.seq, head)
+            self._ledger.stored(stored.seq, head, sent)
             return
 
     def _throw_away(self, head: FrameHead) -> None:
@@ -155,16 +156,27 @@ class Publisher:
 
     async def _watch_bounds(self) -> None:
         """Count what the bounds of the stream throw away; the next frames say it."""
-        assert self._stream.name is not None
         while True:
             await asyncio.sleep(_LOOK)
             client = await self._connection()
             newest = self._ledger.newest
-            with suppress(*_TROUBLE):
-                info = await client.jetstream(timeout=_ANSWER).stream_info(self._stream.name)
+            # an answer may be anybody's, and so anything
+            with suppress(Exception):
+                # somebody may have removed it, or changed its bounds
+                info = await ensure(client.jetstream(timeout=_ANSWER), self._stream)
                 self._look(info, newest)
 
     def _look(self, info: StreamInfo, newest: int) -> None:
         lost = self._ledger.take(info.state.first_seq, info.state.last_seq, newest)
         for kind, items in lost.items():
             self._spool.lose(kind, {STREAM: items})
+
+
+def _check(stored: PubAck, stream: StreamConfig) -> None:
+    """Check that an answer is one of the stream.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if stored.stream != stream.name or type(stored.seq) is not int:
+        raise ValueError("something answers a frame that is not the stream")

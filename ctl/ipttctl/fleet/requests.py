@@ -21,24 +21,24 @@ from ipttctl.fleet.grants import Grant
 LONGEST: Final = 128 * 1024
 """Most bytes of a request."""
 
-Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,30}$")]
+Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,30}\Z")]
 _Number: TypeAlias = Annotated[int, Meta(ge=1, le=0xFFFFFFFF)]
 _Filter: TypeAlias = Annotated[str, Meta(max_length=LONGEST_FILTER)]
-_Hook: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_:/@.*+-]{1,255}$")]
+_Hook: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_:/@.*+-]{1,255}\Z")]
 _Slot: TypeAlias = Literal["entry", "rule", "exit", "packet", "function", "step"]
 _Text: TypeAlias = Annotated[str, Meta(max_length=127)]
 _Seconds: TypeAlias = Annotated[float, Meta(ge=1, le=86_400)]
-_Trace: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+_Trace: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Grants: TypeAlias = Annotated[list[Grant], Meta(max_length=64)]
 # neither a number, which is an inode or a process, nor a path
-_Namespace: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
+_Namespace: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}\Z")]
 
 
 class Object(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A program: a function in a compiled object, which is named by its digest."""
 
     digest: Annotated[str, Meta(pattern=DIGEST)]
-    function: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+    function: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\Z")]
 
 
 class Declared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -77,6 +77,11 @@ class Spool:
             for cause, number in causes.items():
                 self._numbers.lose(kind, cause, number)
 
+    def unsaid(self, kind: str) -> bool:
+        """Whether something was lost behind the last frame of a kind."""
+        with self._lock:
+            return self._numbers.unsaid(kind)
+
     def take(self) -> Waiting | None:
         """The oldest frame, which its taker then has; None if there is none."""
         with self._lock:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from time import monotonic
 from typing import Final
@@ -35,7 +35,7 @@ LONGEST: Final = 1 << 20
 """Most bytes of a message."""
 
 _MOST_KNOWN: Final = 1 << 16
-"""Most messages whose number of items is remembered."""
+"""Most entries of what messages hold; where there are more, an entry is for several messages."""
 
 
 def wanted(config: AgentConfig) -> StreamConfig:
@@ -76,7 +76,7 @@ def _differs(found: StreamConfig, config: StreamConfig) -> bool:
 
 @dataclass(frozen=True, order=True)
 class _Kept:
-    """A message in the stream."""
+    """A message in the stream, or several of a kind up to one with ``number``."""
 
     number: int
     kind: str
@@ -91,9 +91,10 @@ class StreamLedger:
     counted. Nor are messages of the agent's earlier runs.
     """
 
-    def __init__(self, age: float) -> None:
-        """Messages expire after ``age`` seconds."""
+    def __init__(self, age: float, most: int = _MOST_KNOWN) -> None:
+        """Messages expire after ``age`` seconds; ``most`` entries remember what they hold."""
         self._age = age
+        self._most = most
         #: a heap: several messages are on their way at once, and may be stored in another order
         self._kept: list[_Kept] = []
         self.newest = 0
@@ -101,11 +102,17 @@ class StreamLedger:
         self.lost: Counter[str] = Counter()
         """Items that were thrown away, by kind."""
 
-    def stored(self, number: int, head: FrameHead) -> None:
-        """Take note of a message that the stream has under a number."""
+    def stored(self, number: int, head: FrameHead, sent: float) -> None:
+        """Take note of a message that the stream has under a number.
+
+        It was sent first at ``sent``, on the monotonic clock: the stream has had it since then, or
+        for less.
+        """
         self.newest = max(self.newest, number)
-        if head.count and len(self._kept) < _MOST_KNOWN:
-            heappush(self._kept, _Kept(number, head.kind, head.count, monotonic() + self._age))
+        if head.count:
+            heappush(self._kept, _Kept(number, head.kind, head.count, sent + self._age))
+            if len(self._kept) > self._most:
+                self._merge()
 
     def take(self, first: int, last: int, newest: int) -> Counter[str]:
         """Take note of the first and last number that the stream has; returns what is newly lost.
@@ -127,3 +134,16 @@ class StreamLedger:
             lost[one.kind] += one.items
         self.lost.update(lost)
         return lost
+
+    def _merge(self) -> None:
+        """Have half as many entries: neighbours of a kind are counted when the later one goes."""
+        merged: list[_Kept] = []
+        open_: dict[str, _Kept] = {}
+        for one in sorted(self._kept):
+            before = open_.pop(one.kind, None)
+            if before is None:
+                open_[one.kind] = one
+            else:
+                merged.append(replace(one, items=before.items + one.items))
+        # in order, it is a heap
+        self._kept = sorted([*merged, *open_.values()])

@@ -47,6 +47,10 @@ class FrameNumbers:
         """Count items that were lost before they got numbers; the next head of the kind says so."""
         self._lost.setdefault(kind, Counter())[cause] += count
 
+    def unsaid(self, kind: str) -> bool:
+        """Whether something was lost that no head of the kind has said yet."""
+        return any(self._lost.get(kind, Counter()).values())
+
     def throw_away(self, head: FrameHead, cause: str) -> None:
         """Count the items of a frame that is not written; they keep their numbers.
 

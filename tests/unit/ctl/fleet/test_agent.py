@@ -6,9 +6,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections import Counter
 from functools import partial
 from typing import Any
+
+import pytest
+from nats.aio.msg import Msg
 
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.heartbeat import Selector, find_hosts
@@ -216,6 +220,50 @@ def test_what_the_bound_of_the_stream_throws_away_is_counted(
     asyncio.run(run())
 
 
+def test_losses_are_told_with_stories_where_no_events_are_published(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    async def run() -> None:
+        config = agent_config(leaf, agent_key, "publish: {events: none}\n")
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as reader:
+            await until(lambda: agent.connection.client)
+            await ask(reader, verb="trace", lease=30)
+            host.feed.put(1, link=100)
+            await until(partial(published, agent, 1))
+            host.feed.put(2, link=100, lost=7)
+            frames = await kept(reader, "ipttctl-web1", 3)
+        assert [(head.kind, head.count, head.lost) for head, _ in frames] == [
+            ("stories", 1, {}),
+            ("stories", 2, {"ring": 7}),
+        ]
+
+    asyncio.run(run())
+
+
+def test_losses_behind_the_last_frame_are_told_at_the_end(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    async def run() -> None:
+        # of events that are not published, some are lost: no frame comes that could say it
+        config = agent_config(leaf, agent_key)
+        async with running_agent(config, host) as agent:
+            host.feed.put(1, link=3)
+            await until(partial(read, agent, 1))
+            host.feed.put(2, link=3, lost=7)
+            await until(partial(read, agent, 3))
+            await until(lambda: agent.connection.client)
+        assert agent.drained
+        async with client(leaf, reader_key) as reader:
+            info = await reader.jetstream().stream_info("ipttctl-web1")
+            assert info.state.messages == 1
+            message = await reader.jetstream().get_msg("ipttctl-web1", 1)
+        head, body = decode(message.data or b"")
+        assert (head.kind, head.count, head.lost) == ("events", 0, {"ring": 7})
+        assert events_of(head, body) == []
+
+    asyncio.run(run())
+
+
 def test_hosts_are_found_by_their_labels(
     leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
 ) -> None:
@@ -335,5 +383,72 @@ def test_what_a_leaf_forgot_is_counted(
             async with client(leaf, reader_key) as reader:
                 [(head, _)] = await kept(reader, "ipttctl-web1", 5)
         assert (head.sequence, head.count, head.lost) == (30, 5, {"stream": 30})
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "answer", [b"no JSON", b"[]", b"{}", b'{"error": 3}', b'{"stream": "other", "seq": 1}']
+)
+def test_an_answer_to_a_frame_that_is_not_of_the_stream_is_none(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost, answer: bytes
+) -> None:
+    """A hub that was taken over hears frames, and can answer them."""
+
+    async def run() -> None:
+        config = agent_config(leaf, agent_key, ALL)
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as hub:
+            await until(lambda: agent.connection.client)
+
+            async def respond(message: Msg) -> None:
+                await message.respond(answer)
+
+            await hub.jetstream().delete_stream("ipttctl-web1")
+            answers = await hub.subscribe("ipttctl.ev.web1", cb=respond)
+            await hub.flush()
+            host.feed.put(3)
+            await until(lambda: agent.publisher.again)
+            assert agent.publisher.frames == 0
+            await answers.unsubscribe()
+            # and the stream is made again, which somebody had removed
+            await until(partial(published, agent, 3))
+            [(head, _)] = await kept(hub, "ipttctl-web1", 3)
+        assert (head.count, head.lost) == (3, {})
+
+    asyncio.run(run())
+
+
+def test_heartbeats_go_on_while_a_command_takes_long(
+    leaf: Server, agent_key: Key, reader_key: Key
+) -> None:
+    began, done = threading.Event(), threading.Event()
+
+    class Busy(FakeHost):
+        def links(self) -> list[dict[str, Any]]:
+            began.set()
+            assert done.wait(60)
+            return []
+
+    async def run() -> None:
+        heard: list[Msg] = []
+
+        async def hear(message: Msg) -> None:
+            heard.append(message)
+
+        async with (
+            running_agent(agent_config(leaf, agent_key), Busy()) as agent,
+            client(leaf, reader_key) as asker,
+        ):
+            try:
+                await until(lambda: agent.connection.client)
+                asked = asyncio.create_task(ask(asker, verb="links", wait=60))
+                await asyncio.to_thread(began.wait, 20)
+                await asker.subscribe("ipttctl.hb.web1", cb=hear)
+                await asker.flush()
+                await until(lambda: len(heard) >= 4)
+                assert not asked.done()
+            finally:
+                done.set()
+            assert (await asked)["ok"]
 
     asyncio.run(run())

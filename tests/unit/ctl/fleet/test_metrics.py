@@ -6,7 +6,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+import threading
+import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +139,29 @@ def test_an_agent_serves_them_on_loopback_alone(
     }
     assert commands[own, ("outcome", "done"), ("verb", "trace")] == 1
     assert commands[own, ("outcome", "refused"), ("verb", "swap")] == 1
+
+
+def test_connections_that_say_nothing_take_few_threads() -> None:
+    """Any local user can open as many as there are descriptors."""
+    metrics = AgentMetrics(MetricsOptions(port=0), "web1", lambda: iter(()))
+    metrics.start()
+    before = threading.active_count()
+    with ExitStack() as stack:
+        stack.callback(metrics.stop)
+        silent = [
+            stack.enter_context(socket.create_connection(metrics.address, 30)) for _ in range(60)
+        ]
+        # those behind the first ones are closed, so that there is an end to read
+        assert [one.recv(1) for one in silent[8:]] == [b""] * 52
+        assert threading.active_count() - before <= 8
+        for one in silent:
+            one.close()
+        # and when these are gone, it serves again
+        end = time.monotonic() + 30
+        while threading.active_count() > before:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert "ipttctl" in fetch(metrics.address[1])
 
 
 LINK = {

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,10 +107,25 @@ def example(name: str, keys: dict[str, Key], tmp_path: Path, leaf_port: int) -> 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    yield from started(tmp_path)
+
+
+@pytest.fixture
+def taken(tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet whose hub was taken over: there are no limits to what its users may do."""
+    yield from started(tmp_path, without_rights=True)
+
+
+def started(tmp_path: Path, *, without_rights: bool = False) -> Iterator[Fleet]:
     certificates(tmp_path)
     keys = {role: Key.make(tmp_path, role.lower()) for role in ROLES}
     port = free_port()
-    hub = Server(tmp_path / "hub", example("hub.conf", keys, tmp_path, port)).start()
+    text = example("hub.conf", keys, tmp_path, port)
+    if without_rights:
+        users = ", ".join(f"{{ nkey: {keys[role].public} }}" for role in ("LEAF_WEB1", "OPERATOR"))
+        accounts = f"accounts {{ FLEET {{ jetstream: enabled, users = [ {users} ] }} }}"
+        text = text[: text.index("accounts {")] + accounts
+    hub = Server(tmp_path / "hub", text).start()
     (tmp_path / "leaf").mkdir()
     seed = keys["LEAF_WEB1"].seed.read_text()
     (tmp_path / "leaf/leaf-key.conf").write_text(f"nkey: {seed}\n")
@@ -293,5 +310,65 @@ def test_objects_come_from_the_store_of_the_hub(
             answer = await ask(operator, verb="attach", name="lim", link=link, wait=30)
             assert answer["ok"], answer
             await operator.close()
+
+    asyncio.run(run())
+
+
+async def unheard(client: Client, subject: str, data: bytes = b"{}") -> bool:
+    """Whether nobody answers."""
+    try:
+        await client.request(subject, data, 1)
+    except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
+        return True
+    return False
+
+
+def test_a_hub_that_was_taken_over_reaches_no_more_of_a_leaf(taken: Fleet, host: FakeHost) -> None:
+    """The leaf's own configuration says what comes in, whatever the hub says."""
+
+    async def run() -> None:
+        config = agent_config(taken.leaf, taken.keys["AGENT_WEB1"], ALL)
+        async with running_agent(config, host) as agent:
+            host.feed.put(3)
+            await until(lambda: agent.publisher.items == 3)
+            hub = await taken.user("OPERATOR")
+            hosts: list[Heartbeat] = []
+            end = time.monotonic() + 30
+            while not hosts:
+                assert time.monotonic() < end
+                hosts = await find_hosts(hub, Selector.parse(""), 0.5)
+            small = json.dumps({"name": "ipttctl-web1", "subjects": ["x"], "max_bytes": 1}).encode()
+            more = json.dumps({"name": "more", "subjects": ["more"]}).encode()
+            reached = []
+            for what, data in (
+                ("STREAM.UPDATE.ipttctl-web1", small),
+                ("STREAM.CREATE.more", more),
+                ("STREAM.MSG.DELETE.ipttctl-web1", b'{"seq": 1}'),
+                ("STREAM.MSG.GET.ipttctl-web1", b'{"seq": 1}'),
+                ("STREAM.SNAPSHOT.ipttctl-web1", b'{"deliver_subject": "_INBOX.x"}'),
+                ("STREAM.RESTORE.again", b"{}"),
+                ("STREAM.PURGE.ipttctl-web1", b""),
+                ("STREAM.DELETE.ipttctl-web1", b""),
+                ("STREAM.NAMES", b""),
+                ("CONSUMER.DURABLE.CREATE.ipttctl-web1.d", b"{}"),
+                ("INFO", b""),
+            ):
+                if not await unheard(hub, f"$JS.web1.API.{what}", data):
+                    reached.append(what)
+            assert reached == []
+            # what the hub is for goes on: commands, and sourcing
+            assert (await ask(hub, verb="links"))["ok"]
+            external = ExternalStream(api="$JS.web1.API")
+            source = StreamSource(name="ipttctl-web1", external=external)
+            await hub.jetstream().add_stream(StreamConfig(name="ipttctl", sources=[source]))
+            frames = await kept(hub, "ipttctl", 3, 60)
+            assert [head.count for head, _ in frames] == [3]
+            await hub.close()
+
+            leaf = await connect(taken.leaf, taken.keys["AGENT_WEB1"])
+            info = await leaf.jetstream().stream_info("ipttctl-web1")
+            assert info.config.max_bytes == config.stream.bytes
+            assert (info.state.messages, info.state.last_seq) == (1, 1)
+            await leaf.close()
 
     asyncio.run(run())

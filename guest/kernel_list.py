@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ class ListedKernel:
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Files of kernel tests (``test_x.py``), and tests in files (``test_x.py::test_y``, all its
     cases, or ``test_x.py::test_y[case]``), that a make target leaves to other runs, by target."""
+    dealt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Files whose tests a make target deals out among the kernels that have them here."""
+    share: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+    """By target and file of ``dealt``: which of how many kernels it is, from 0 on."""
 
     def __post_init__(self) -> None:
         if bool(self.package) == bool(self.built):
@@ -81,7 +86,12 @@ class ListedKernel:
     def runs_test(self, file: str, test: str, target: str) -> bool:
         """Whether a make target runs a test of a file on it: its name, and a case in brackets."""
         names = {f"{file}::{test}", f"{file}::{test.partition('[')[0]}"}
-        return self.runs(file, target) and names.isdisjoint(self.left_out.get(target, ()))
+        place, of = self.share.get(target, {}).get(file, (0, 1))
+        # by its name, which is the same on each kernel, whatever else is collected there
+        is_ours = zlib.crc32(test.encode()) % of == place
+        return (
+            is_ours and self.runs(file, target) and names.isdisjoint(self.left_out.get(target, ()))
+        )
 
     def is_newer(self, kernel: Kernel) -> bool:
         """Whether a kernel of the suite is newer than the last one that passed."""
@@ -102,15 +112,38 @@ def _entry(fields: Mapping[str, Any]) -> ListedKernel:
             "targets": {name: tuple(cpus) for name, cpus in fields["targets"].items()},
             **{
                 which: {target: tuple(files) for target, files in fields.get(which, {}).items()}
-                for which in ("chosen", "left_out")
+                for which in ("chosen", "left_out", "dealt")
             },
         }
     )
 
 
+def deal(kernels: Sequence[ListedKernel]) -> list[ListedKernel]:
+    """Give kernels their shares of the files that are dealt out among them."""
+    hands: dict[tuple[str, str], list[str]] = {}
+    for kernel in kernels:
+        for target, files in kernel.dealt.items():
+            for file in files:
+                hands.setdefault((target, file), []).append(kernel.name)
+    return [
+        replace(
+            kernel,
+            share={
+                target: {
+                    file: (names.index(kernel.name), len(names))
+                    for file in files
+                    for names in [hands[target, file]]
+                }
+                for target, files in kernel.dealt.items()
+            },
+        )
+        for kernel in kernels
+    ]
+
+
 def load(path: Path = LIST) -> list[ListedKernel]:
     """Read all kernels on the list, in its order."""
-    return [_entry(fields) for fields in yaml.safe_load(path.read_text())]
+    return deal([_entry(fields) for fields in yaml.safe_load(path.read_text())])
 
 
 def named(name: str) -> ListedKernel:
@@ -161,10 +194,12 @@ def support_table() -> str:
 
 def _part(kernel: ListedKernel, target: str) -> str:
     """The part of the tests that a target runs on a kernel, in brackets; nothing if it is all."""
-    if target in kernel.chosen:
-        return f" ({len(kernel.chosen[target])} files)"
     entries = kernel.left_out.get(target, ())
     tests = sum("::" in entry for entry in entries)
     counts = [(len(entries) - tests, "files"), (tests, "tests")]
     words = " and ".join(f"{count} {what}" for count, what in counts if count)
-    return f" (not {words})" if words else ""
+    parts = [f"{len(kernel.chosen[target])} files"] if target in kernel.chosen else []
+    parts += [f"not {words}"] if words else []
+    if target in kernel.dealt:
+        parts.append(f"its share of {len(kernel.dealt[target])} files")
+    return f" ({'; '.join(parts)})" if parts else ""

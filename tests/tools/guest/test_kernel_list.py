@@ -67,7 +67,7 @@ def names_in(file: str) -> set[str]:
 
 def test_chosen_files_and_tests_exist_and_are_some_of_them() -> None:
     for kernel in kernel_list.load():
-        for which in (kernel.chosen, kernel.left_out):
+        for which in (kernel.chosen, kernel.left_out, kernel.dealt):
             assert set(which) <= set(kernel.targets)
             for entries in which.values():
                 assert {entry.partition("::")[0] for entry in entries} < THERE
@@ -110,3 +110,18 @@ def test_what_a_target_runs_on_a_kernel() -> None:
     run = [test for test in tests if some.runs_test("test_a.py", test, "test")]
     assert run == ["test_y", "test_y[2]", "test_xy"]
     assert all(some.runs_test("test_a.py", test, "test-all") for test in tests)
+
+
+def test_each_test_of_a_file_that_is_dealt_out_runs_on_one_kernel() -> None:
+    names = [f"test_{number}[{case}]" for number in range(40) for case in "xyz"]
+    listed = kernel_list.load()
+    dealt = {(target, file) for one in listed for target in one.dealt for file in one.dealt[target]}
+    assert dealt
+    for target, file in dealt:
+        holders = [one for one in listed if file in one.dealt.get(target, ())]
+        assert len(holders) > 1
+        assert all(target in one.targets and one.runs(file, target) for one in holders)
+        ran = [[one.name for one in holders if one.runs_test(file, name, target)] for name in names]
+        assert all(len(one) == 1 for one in ran)
+        assert {name for one in ran for name in one} == {one.name for one in holders}
+        assert all(one.runs_test(file, "test_1", "test-all") for one in holders)

@@ -11,7 +11,7 @@
 #define IPTTRACE_FAMILY_VERSION 1
 #define IPTTRACE_PROTOCOL_MINOR 0
 #define IPTTRACE_FEATURES 0xffU
-#define IPTTRACE_FINGERPRINT 0x4d05cf67U
+#define IPTTRACE_FINGERPRINT 0xe5c654deU
 #define IPTTRACE_GROUP_EVENTS "events"
 #define IPTTRACE_GROUP_LINKS "links"
 #define IPTTRACE_GROUP_NAMESPACES "namespaces"
@@ -190,6 +190,10 @@ enum ipttrace_kind {
 	IPTTRACE_KIND_JOURNEY_LOST = 22,
 	/* journey: GRO merges the packet into another one, unless it goes on: see rule_handle */
 	IPTTRACE_KIND_JOURNEY_JOINED = 23,
+	/* journey: a fragment waits for the others of the whole that rule_handle names */
+	IPTTRACE_KIND_JOURNEY_WAITS = 24,
+	/* journey: the packet is the whole that fragments have waited for: see rule_handle */
+	IPTTRACE_KIND_JOURNEY_WHOLE = 25,
 };
 
 /* Bits of an event's ``flags``. */

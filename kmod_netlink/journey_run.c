@@ -2,7 +2,10 @@
 /*
  * The programs of journeys, their running at a step of a packet, and the step's event.
  */
+#include <linux/hash.h>
+#include <linux/jhash.h>
 #include <linux/skbuff.h>
+#include <net/inet_frag.h>
 #include <net/sock.h>
 
 #include "compat/regs.h"
@@ -56,6 +59,17 @@ static noinline void tell_function(struct ipttrace_event *event,
 	strscpy(event->chain, name, sizeof(event->chain));
 }
 
+/*
+ * The whole that fragments wait for, by a number that no other one gets: the memory of the queue,
+ * its end and all that its fragments have in common. Under the lock of the queue.
+ */
+static u64 whole_of(const struct inet_frag_queue *queue)
+{
+	u32 key = jhash(&queue->key, sizeof(queue->key), queue->timer.expires);
+
+	return (u64)key << 32 | hash_ptr(queue, 32);
+}
+
 static void step_describe(struct ipttrace_event *event,
 			  const struct ipttrace_step *step,
 			  const struct ipttrace_followed *known)
@@ -74,6 +88,9 @@ static void step_describe(struct ipttrace_event *event,
 	if (step->kind == IPTTRACE_KIND_JOURNEY_COPY ||
 	    step->kind == IPTTRACE_KIND_JOURNEY_JOINED)
 		event->rule_handle = known->origin;
+	else if (step->kind == IPTTRACE_KIND_JOURNEY_WAITS ||
+		 step->kind == IPTTRACE_KIND_JOURNEY_WHOLE)
+		event->rule_handle = whole_of(step->object);
 	else if (step->kind == IPTTRACE_KIND_JOURNEY_DROPPED)
 		tell_function(event, step->object);
 }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Steps of followed packets between their hooks: they are copied, sent by devices, merged by GRO,
- * come in by devices, come to sockets, are dropped, and freed. Functions of the kernel are watched
+ * come in by devices, are put together of fragments, come to sockets, are dropped, and freed. Functions of the kernel are watched
  * with ftrace for that, and tracepoints; nothing is redirected.
  *
  * Compared with net/core/skbuff.c of 6.1.192, 6.12.117 and 7.3.4: an sk_buff is freed by way of
  * skb_release_head_state(), or kfree_skbmem() alone (skb_consume_udp()), or
  * napi_skb_free_stolen_head() (GRO); it is copied by way of __copy_skb_header(), and made a
- * fragment of IP by ip_copy_metadata() or ip6_copy_metadata().
+ * fragment of IP by ip_copy_metadata() or ip6_copy_metadata(). Fragments come to
+ * inet_frag_queue_insert(), whose caller drops those that are not put together, and their whole to
+ * inet_frag_reasm_finish() (net/ipv4/inet_fragment.c of the same).
  */
 #include <linux/ip.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/skbuff.h>
+#include <net/inet_frag.h>
 #include <net/sock.h>
 
 #include "compat/ftrace.h"
@@ -265,6 +268,40 @@ static void notrace input_list_handler(unsigned long ip,
 	preempt_enable_notrace();
 }
 
+static noinline notrace void put_together(const struct inet_frag_queue *queue,
+					  const struct sk_buff *skb,
+					  enum ipttrace_kind kind)
+{
+	struct ipttrace_step step = {
+		.kind = kind,
+		.skb = skb,
+		.object = queue,
+	};
+	struct ipttrace_followed known;
+
+	if (ipttrace_followed_find(skb, &known) && known.on)
+		ipttrace_step_show(&step, &known);
+}
+
+/* The whole is what was the last fragment: it is a copy of the first one by now. */
+static void notrace fragment_handler(unsigned long ip, unsigned long parent_ip,
+				     struct ftrace_ops *ops,
+				     struct ftrace_regs *fregs)
+{
+	const struct inet_frag_queue *queue =
+		(void *)ipttrace_argument(fregs, 0);
+	const struct sk_buff *skb = (void *)ipttrace_argument(fregs, 1);
+
+	preempt_disable_notrace();
+	if (ipttrace_followed_any(skb)) {
+		if (watching(IPTTRACE_STEP_WAITS, ip))
+			put_together(queue, skb, IPTTRACE_KIND_JOURNEY_WAITS);
+		else if (watching(IPTTRACE_STEP_WHOLE, ip))
+			put_together(queue, skb, IPTTRACE_KIND_JOURNEY_WHOLE);
+	}
+	preempt_enable_notrace();
+}
+
 /* PERMANENT: sysctl kernel.ftrace_enabled must not hide that packets are freed. */
 #define WATCH(handler)                                                      \
 	{                                                                   \
@@ -277,6 +314,7 @@ static struct ipttrace_watch socket_watch = WATCH(socket_handler);
 static struct ipttrace_watch merge_watch = WATCH(merge_handler);
 static struct ipttrace_watch input_watch = WATCH(input_handler);
 static struct ipttrace_watch input_list_watch = WATCH(input_list_handler);
+static struct ipttrace_watch fragment_watch = WATCH(fragment_handler);
 
 struct ipttrace_function ipttrace_step_functions[IPTTRACE_STEP_FUNCTIONS] = {
 	[IPTTRACE_STEP_RELEASE_HEAD] = {
@@ -335,6 +373,14 @@ struct ipttrace_function ipttrace_step_functions[IPTTRACE_STEP_FUNCTIONS] = {
 	[IPTTRACE_STEP_IP6_LIST] = {
 		.symbol = "ipv6_list_rcv",
 		.watch = &input_list_watch,
+	},
+	[IPTTRACE_STEP_WAITS] = {
+		.symbol = "inet_frag_queue_insert",
+		.watch = &fragment_watch,
+	},
+	[IPTTRACE_STEP_WHOLE] = {
+		.symbol = "inet_frag_reasm_finish",
+		.watch = &fragment_watch,
 	},
 };
 

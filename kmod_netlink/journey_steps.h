@@ -43,6 +43,10 @@ enum {
 	/* or in a list of packets */
 	IPTTRACE_STEP_IP_LIST,
 	IPTTRACE_STEP_IP6_LIST,
+	/* a fragment comes to this one before it is put together with others */
+	IPTTRACE_STEP_WAITS,
+	/* and the whole of them to this one */
+	IPTTRACE_STEP_WHOLE,
 	IPTTRACE_STEP_FUNCTIONS
 };
 

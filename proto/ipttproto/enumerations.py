@@ -171,6 +171,16 @@ class Kind(Documented):
         "journey: GRO merges the packet into another one, unless it goes on: see rule_handle",
         Feature.JOURNEYS,
     )
+    JOURNEY_WAITS = (
+        24,
+        "journey: a fragment waits for the others of the whole that rule_handle names",
+        Feature.JOURNEYS,
+    )
+    JOURNEY_WHOLE = (
+        25,
+        "journey: the packet is the whole that fragments have waited for: see rule_handle",
+        Feature.JOURNEYS,
+    )
 
 
 class EventFlag(DocumentedFlag):

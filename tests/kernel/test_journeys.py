@@ -427,6 +427,18 @@ def test_the_whole_of_fragments_is_another_packet(
     fragment = [e for e in by_time if e.skb == knows.skb and e.time < made[0].time][-1]
     assert fragment.kind == Kind.JOURNEY_FREED
     assert not [e for e in by_time if e.packet == fragment.packet and e.time > fragment.time]
+    # the fragments name it, by a number that nothing else has
+    [whole] = [e for e in by_time if e.packet == knows.packet and e.kind == Kind.JOURNEY_WHOLE]
+    waiting = [e for e in by_time if e.rule_handle == whole.rule_handle and e is not whole]
+    assert {e.kind for e in waiting} == {Kind.JOURNEY_WAITS}
+    assert len({e.packet for e in waiting}) == len(waiting) == 3
+    assert fragment.packet in {e.packet for e in waiting}
+    parts = [part for story in journey.stories for part in tree(story)]
+    ends = {part.number: part for part in parts if part.number in {e.packet for e in waiting}}
+    assert {str(part.end.kind) for part in ends.values()} == {"joined"}
+    named = [{one.number for one in part.named.values()} for part in ends.values()]
+    assert len(named) == 3
+    assert all(knows.packet in numbers for numbers in named)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ipttproto import JOURNEY_SLOTS, Kind, Slot
 _NAME: Final = "journey"
 _BOTH_WAYS: Final = f"{_NAME}:both-ways"
 _ARMED: Final = 32
+_OF_FRAGMENTS: Final = frozenset({Kind.JOURNEY_WAITS, Kind.JOURNEY_WHOLE})
 #: what the attribute journey-ways says
 _ONE, _BOTH = 1, 2
 
@@ -54,6 +55,7 @@ class JourneyHook(Hook):
         {
             *(Kind.JOURNEY_COPY, Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED, Kind.JOURNEY_SOCKET),
             *(Kind.JOURNEY_JOINED, Kind.JOURNEY_DROPPED, Kind.JOURNEY_FREED, Kind.JOURNEY_LOST),
+            *(Kind.JOURNEY_WAITS, Kind.JOURNEY_WHOLE),
         }
     )
     TITLE: ClassVar[str] = "journeys"
@@ -140,12 +142,13 @@ class JourneyHook(Hook):
 
     @classmethod
     def event_values(cls, record: EventRecord) -> dict[str, Any]:
-        """The other packet, the drop's reason and function, or the socket."""
+        """The other packet or the whole, the drop's reason and function, or the socket."""
         of_socket = record.kind == Kind.JOURNEY_SOCKET
         dropped = record.kind == Kind.JOURNEY_DROPPED
         return {
             "copy_of": record.rule_handle if record.kind == Kind.JOURNEY_COPY else None,
             "joined": (record.rule_handle or None) if record.kind == Kind.JOURNEY_JOINED else None,
+            "whole": record.rule_handle if record.kind in _OF_FRAGMENTS else None,
             "socket_inode": (record.rule_handle or None) if of_socket else None,
             "socket_cookie": (record.table_handle or None) if of_socket else None,
             "socket_uid": record.verdict_data if of_socket else None,
@@ -178,6 +181,8 @@ def _outcome(record: EventRecord) -> Iterator[str]:
         yield f"of={record.rule_handle}"
     elif record.kind == Kind.JOURNEY_JOINED:
         yield f"into={record.rule_handle}"
+    elif record.kind in _OF_FRAGMENTS:
+        yield f"whole={record.rule_handle}"
     elif record.kind == Kind.JOURNEY_SOCKET:
         yield f"inode={record.rule_handle}"
         yield f"uid={record.verdict_data}"

@@ -141,6 +141,7 @@ def event_object(
         "tos": None,
         "copy_of": None,
         "joined": None,
+        "whole": None,
         "socket_inode": None,
         "socket_cookie": None,
         "socket_uid": None,

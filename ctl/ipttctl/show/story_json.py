@@ -52,6 +52,9 @@ _NUMBERS: Final[Mapping[PacketField, Callable[[EventRecord], int]]] = {
 Values = dict[str, Any]
 """An object. A value that is a function gives the JSON text of the value for one story."""
 
+_JOINING: Final = frozenset({Kind.JOURNEY_JOINED, Kind.JOURNEY_WAITS})
+"""Kinds of events that name the packet that another one becomes a part of."""
+
 
 class StoryJson:
     """A line for each story."""
@@ -342,8 +345,10 @@ class _PlotJson(StepForm[Values]):
 
         return text
 
-    def _joined(self, at: int) -> Part:
+    def _joined(self) -> Part:
         """The number of the packet that this one went into, if that is followed."""
+        kinds = [one.record.kind for one in self.plot.occurrences]
+        at = max((at for at, kind in enumerate(kinds) if kind in _JOINING), default=-1)
 
         def text(story: Story) -> str:
             named = story.named.get(at)
@@ -387,7 +392,7 @@ class _PlotJson(StepForm[Values]):
             "queue": (
                 blamed.verdict_data if end.kind is EndKind.QUEUED and blamed is not None else None
             ),
-            "joined": self._joined(end.at) if last.kind == Kind.JOURNEY_JOINED else None,
+            "joined": self._joined() if end.kind is EndKind.JOINED else None,
             "headers": self._headers(end.at),
             "socket": self._socket(end.socket) if end.socket is not None else None,
             "why": end.why or None,

@@ -16,6 +16,7 @@ from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily, family_name, ip_version, nft_family_name
 from ipttctl.show.rule import Rule, RulesOf
 from ipttctl.show.story_reasons import drop_words
+from ipttctl.stories.ends import is_waiting
 from ipttctl.stories.model import (
     Consultation,
     DeviceStep,
@@ -449,6 +450,8 @@ def _other_words(plot: Plot, where: str) -> str:
             words = f"put together with other {_parts(plot)} {where}"
         case EndKind.LOST:
             words = f"lost sight of {where}"
+        case EndKind.OPEN if _waits(plot):
+            words = f"waits for other fragments {where}"
         case EndKind.UNFINISHED:
             words = f"left unfinished{f' {where}' if where else ''}: {end.why}"
         case _:
@@ -458,10 +461,13 @@ def _other_words(plot: Plot, where: str) -> str:
 
 def _parts(plot: Plot) -> str:
     """The kind of packet that became a part of another one, as a plural."""
-    # what is not freed by itself hangs on another packet, for whatever reason
-    fragment = plot.record(plot.end.at).kind == Kind.JOURNEY_FREED
-    fragment |= any(one.cut & _FRAGMENT for one in plot.occurrences)
-    return "fragments" if fragment else "packets"
+    # what has not waited hangs on another packet, for whatever reason
+    return "fragments" if _waits(plot) else "packets"
+
+
+def _waits(plot: Plot) -> bool:
+    """Whether the packet is a fragment that waits for others."""
+    return is_waiting([one.record.kind for one in plot.occurrences])
 
 
 def _drop_words(plot: Plot, rule: Rule | None, sources: StorySources) -> Part:

@@ -11,6 +11,7 @@ from ipttctl.events.records import EventRecord
 from ipttctl.stories.model import Story
 from ipttctl.stories.occurrences import Arrival, Occurrences, Weight
 from ipttctl.stories.plots import Entries, Plots, StoryClosing
+from ipttctl.stories.wholes import Wholes
 from ipttproto import JoinedBatches
 
 PATIENCE: Final = 1_000_000_000
@@ -38,6 +39,7 @@ class _Packet:
         "copy_of",
         "entries",
         "final",
+        "fragment",
         "number",
         "parent",
         "weighty",
@@ -54,6 +56,8 @@ class _Packet:
         """Whether the last event has come."""
         self.weighty = False
         """Whether an event that may be the last one has come."""
+        self.fragment = False
+        """Whether it has waited for other fragments, or is their whole."""
 
     def root(self) -> _Packet:
         """The packet that all began with."""
@@ -102,6 +106,7 @@ class StoryAssembler:
         self._most_open = most_open
         self._occurrences = Occurrences()
         self._plots = Plots()
+        self._wholes = Wholes()
         self._packets: dict[int, _Packet] = {}
         self._roots: OrderedDict[int, _Packet] = OrderedDict()
         self._closed: OrderedDict[int, None] = OrderedDict()
@@ -174,6 +179,11 @@ class StoryAssembler:
             if weight is Weight.COPY:
                 if named is not None:
                     self._join(packet, named.number, time)
+                continue
+            if weight is Weight.WAITS or weight is Weight.WHOLE:
+                packet.fragment = True
+                if named is not None and weight is Weight.WHOLE:
+                    self._wholes.learn(named.number, number)
                 continue
             packet.final |= weight is Weight.FINAL
             if not packet.weighty:
@@ -258,6 +268,8 @@ class StoryAssembler:
         for packet in tree:
             _pass_on_headers(packet)
             _pass_on_copies(packet)
+            if packet.fragment:
+                self._wholes.name_in(packet.entries)
         # copies before their originals
         for packet in reversed(tree):
             branches = [told[copy.number] for copy in packet.copies if copy.number in told]

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from ipttctl.events.records import EventRecord
-from ipttctl.families import ip_version
 from ipttctl.stories.handed import OF_SPINE, is_stolen
 from ipttctl.stories.model import EndKind, StoryEnd
 from ipttctl.stories.occurrences import Weight, freed
 from ipttctl.stories.steps import OF_HOOKS, hook_place
-from ipttproto import EventFlag, InetHook, Kind, Verdict
+from ipttproto import Kind, Verdict
 
 _DECIDING: Final = frozenset({Kind.CHAIN_RULE, Kind.CHAIN_POLICY})
 _OF_LEGACY: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY})
 _DEVICES: Final = frozenset({Kind.JOURNEY_SENT, Kind.JOURNEY_RECEIVED})
 _UNSPECIFIED: Final = 1
 """The number of the reason for a drop that says nothing, on Linux 6.1."""
-_DEFRAGMENTING: Final = frozenset({b"nf_defrag_ipv4", b"nf_defrag_ipv6"})
 
 Weighed = Sequence[tuple[EventRecord, Weight]]
 
@@ -53,7 +51,7 @@ def end_of(
     if merging is not None and merging < step:
         # GRO refused it, and it went on
         merging = None
-    joined = merging is not None or _is_put_together(records, step, kept)
+    joined = merging is not None or is_waiting([record.kind for record in records])
     within = dropped is not None and _goes_with_another(records[dropped], is_part=joined)
     if dropped is not None and not within:
         return end(EndKind.KERNEL, dropped)
@@ -102,22 +100,14 @@ def _goes_with_another(dropped: EventRecord, *, is_part: bool) -> bool:
     return function == b"skb_release_data"
 
 
-def _is_put_together(records: Sequence[EventRecord], step: int, kept: int | None) -> bool:
-    """Whether a packet that is freed was a fragment, and was put together with others.
+def is_waiting(kinds: Sequence[int]) -> bool:
+    """Whether a packet, by the kinds of its events, is a fragment that waits for others.
 
-    Fragments that wait for others in vain are dropped. They wait before INPUT, or in
-    connection tracking's defragmentation, which takes them.
+    One that is freed then was put together with them: fragments that wait in vain are dropped. One
+    that becomes the whole itself goes on.
     """
-    if kept is not None and records[kept].table.rstrip(b"\0") in _DEFRAGMENTING:
-        return True
-    # the hook itself is left with the whole
-    is_fragment = any(record.flags & EventFlag.FRAGMENT for record in records)
-    if step < 0 or kept is not None or not is_fragment:
-        return False
-    record = records[step]
-    if record.kind in _DEVICES:
-        return record.kind == Kind.JOURNEY_RECEIVED
-    return ip_version(record.pf) is not None and record.hook == InetHook.PREROUTING
+    of_fragments = [one for one in kinds if one in {Kind.JOURNEY_WAITS, Kind.JOURNEY_WHOLE}]
+    return bool(of_fragments) and of_fragments[-1] == Kind.JOURNEY_WAITS
 
 
 def _drop(records: Sequence[EventRecord], events: Weighed) -> int | None:

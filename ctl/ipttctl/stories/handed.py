@@ -22,6 +22,8 @@ _TAKING: Final = OF_SPINE | {Kind.CHAIN_RULE, Kind.CHAIN_EXIT, Kind.EXIT}
 _STEPS: Final = frozenset(Kind) - {
     Kind.JOURNEY_COPY,
     Kind.JOURNEY_JOINED,
+    Kind.JOURNEY_WAITS,
+    Kind.JOURNEY_WHOLE,
     Kind.JOURNEY_DROPPED,
     Kind.JOURNEY_FREED,
     Kind.JOURNEY_LOST,

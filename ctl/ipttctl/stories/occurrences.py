@@ -8,7 +8,7 @@ is decoded once for all of them, and known by its identity afterwards.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -53,6 +53,10 @@ class Weight(enum.Enum):
     """It is gone."""
     COPY = enum.auto()
     """It begins here, as a copy."""
+    WAITS = enum.auto()
+    """It is a fragment, and waits for the others."""
+    WHOLE = enum.auto()
+    """It is what fragments waited for."""
 
 
 class Occurrence:
@@ -76,7 +80,8 @@ class Occurrence:
 class Named(NamedTuple):
     """The numbers that an event of two packets or of a socket names, which few others share.
 
-    ``number`` is that of the other packet, or the inode number of a socket, whose ``cookie`` it is.
+    ``number`` is that of the other packet, or the inode number of a socket, whose ``cookie`` it is;
+    in events of fragments, until their story is told, the module's for the whole.
     """
 
     number: int
@@ -106,11 +111,21 @@ _NOTHING: Final[dict[str, Any]] = {
     "dmac": bytes(6),
     "payload": b"",
 }
-_OF_TWO: Final = frozenset({Kind.JOURNEY_COPY, Kind.JOURNEY_JOINED})
+_OF_TWO: Final = frozenset(
+    {Kind.JOURNEY_COPY, Kind.JOURNEY_JOINED, Kind.JOURNEY_WAITS, Kind.JOURNEY_WHOLE}
+)
 _NAMING: Final = _OF_TWO | {Kind.JOURNEY_SOCKET}
 _EXITS: Final = frozenset({Kind.EXIT, Kind.CHAIN_EXIT, Kind.SPINE_EXIT, Kind.SPINE_FUNCTION})
 _OF_JOURNEY: Final = frozenset(kind for kind in Kind if kind.name.startswith("JOURNEY_"))
-_FINAL: Final = frozenset({Kind.JOURNEY_DROPPED, Kind.JOURNEY_FREED, Kind.JOURNEY_LOST})
+_WEIGHTS: Final[Mapping[int, Weight]] = {
+    Kind.JOURNEY_DROPPED: Weight.FINAL,
+    Kind.JOURNEY_FREED: Weight.FINAL,
+    Kind.JOURNEY_LOST: Weight.FINAL,
+    Kind.JOURNEY_COPY: Weight.COPY,
+    Kind.JOURNEY_SOCKET: Weight.SOFT,
+    Kind.JOURNEY_WAITS: Weight.WAITS,
+    Kind.JOURNEY_WHOLE: Weight.WHOLE,
+}
 
 
 class Occurrences:
@@ -210,12 +225,8 @@ def freed(record: EventRecord) -> bool:
 
 
 def _weight(record: EventRecord) -> Weight:
-    if record.kind in _FINAL:
-        return Weight.FINAL
-    if record.kind == Kind.JOURNEY_COPY:
-        return Weight.COPY
-    if record.kind == Kind.JOURNEY_SOCKET:
-        return Weight.SOFT
+    if (weight := _WEIGHTS.get(record.kind)) is not None:
+        return weight
     dropped = record.verdict == Verdict.DROP or (
         record.kind == Kind.SPINE_FUNCTION and freed(record)
     )

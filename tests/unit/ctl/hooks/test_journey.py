@@ -35,7 +35,7 @@ NUMBERS = {
     "journey-lost": 1,
     "journey-displaced": 3,
 }
-KEYS = ("copy_of", "joined", "socket_inode", "socket_cookie", "socket_uid", "drop_reason")
+KEYS = ("copy_of", "joined", "whole", "socket_inode", "socket_cookie", "socket_uid", "drop_reason")
 
 
 def step(kind: Kind, **changes: Any) -> dict[str, Any]:
@@ -156,6 +156,8 @@ def test_a_link_on_a_journey() -> None:
             "dropped reason=2 function=f module=mod in= out=enp0s8",
         ),
         (Kind.JOURNEY_JOINED, {"rule_handle": 11}, "joined into=11 in= out=enp0s8"),
+        (Kind.JOURNEY_WAITS, {"rule_handle": 11}, "waits whole=11 in= out=enp0s8"),
+        (Kind.JOURNEY_WHOLE, {"rule_handle": 11}, "whole whole=11 in= out=enp0s8"),
         (Kind.JOURNEY_FREED, {}, "freed in= out=enp0s8"),
         (Kind.JOURNEY_LOST, {}, "lost in= out=enp0s8"),
     ],
@@ -175,11 +177,13 @@ def test_every_kind_of_step_is_its_event() -> None:
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
-        (Kind.JOURNEY_COPY, [4711, None, None, None, None, None]),
-        (Kind.JOURNEY_JOINED, [None, 4711, None, None, None, None]),
-        (Kind.JOURNEY_SOCKET, [None, None, 4711, 9, 6, None]),
-        (Kind.JOURNEY_DROPPED, [None, None, None, None, None, 6]),
-        (Kind.JOURNEY_FREED, [None] * 6),
+        (Kind.JOURNEY_COPY, [4711, *[None] * 6]),
+        (Kind.JOURNEY_JOINED, [None, 4711, *[None] * 5]),
+        (Kind.JOURNEY_WAITS, [None, None, 4711, *[None] * 4]),
+        (Kind.JOURNEY_WHOLE, [None, None, 4711, *[None] * 4]),
+        (Kind.JOURNEY_SOCKET, [None, None, None, 4711, 9, 6, None]),
+        (Kind.JOURNEY_DROPPED, [*[None] * 6, 6]),
+        (Kind.JOURNEY_FREED, [None] * 7),
     ],
 )
 def test_json(kind: Kind, values: list[int | None]) -> None:

@@ -590,6 +590,11 @@ def test_colours() -> None:
 def test_fragments_that_are_put_together() -> None:
     packet = Traveller(flags=EventFlag.FRAGMENT)
     packet.received("eth0")
+    packet.waits(99)
+    quiet = StoryAssembler()
+    quiet.add(records(packet.events))
+    line = show(quiet.due(packet.time + 10 * S)[0])[-1]
+    assert line.startswith("  waits for other fragments after it came in by eth0")
     packet.freed()
     line = show(one_story(packet))[-1]
     assert line.startswith("  put together with other fragments after it came in by eth0")

@@ -102,16 +102,18 @@ def test_a_packet_that_gro_does_not_take() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "function", "words"),
+    ("waits", "function", "words"),
     [
-        (EventFlag.FRAGMENT, None, "fragments"),
-        (EventFlag.FRAGMENT, "skb_release_data", "fragments"),
-        (EventFlag(0), "skb_release_data", "packets"),
+        (True, None, "fragments"),
+        (True, "skb_release_data", "fragments"),
+        (False, "skb_release_data", "packets"),
     ],
 )
-def test_parts_that_are_put_together(flags: EventFlag, function: str | None, words: str) -> None:
-    packet = Traveller(flags=flags, pf=2)
+def test_parts_that_are_put_together(waits: bool, function: str | None, words: str) -> None:
+    packet = Traveller(pf=2)
     packet.received("eth0", pf=2)
+    if waits:
+        packet.waits(99)
     if function is None:
         packet.freed()
     else:

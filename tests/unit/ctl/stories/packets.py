@@ -140,6 +140,14 @@ class Traveller:
         """GRO merges the packet into another one."""
         self.add(Kind.JOURNEY_JOINED, **{"hook": 0, "pf": 0, "rule_handle": into, **members})
 
+    def waits(self, whole: int, **members: Any) -> None:
+        """The packet is a fragment, and waits for the others."""
+        self.add(Kind.JOURNEY_WAITS, **{"hook": 0, "pf": 0, "rule_handle": whole, **members})
+
+    def whole(self, awaited: int, **members: Any) -> None:
+        """The packet is the whole that fragments have waited for."""
+        self.add(Kind.JOURNEY_WHOLE, **{"hook": 0, "pf": 0, "rule_handle": awaited, **members})
+
     def copied(self, original: int, **members: Any) -> None:
         """The packet is a copy."""
         self.add(Kind.JOURNEY_COPY, **{"hook": 0, "pf": 0, "rule_handle": original, **members})

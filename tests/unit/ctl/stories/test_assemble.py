@@ -222,6 +222,30 @@ def test_a_copy_joins_whatever_comes_first() -> None:
         assert outline(story) == expected
 
 
+def test_fragments_name_their_whole() -> None:
+    """Each is a story of its own; the whole is a copy of the first one."""
+    first, last, alone = (Traveller(number) for number in (1, 2, 4))
+    for packet in (first, last, alone):
+        packet.received("eth0")
+        packet.waits(99 if packet is not alone else 98)
+        packet.freed()
+    whole = Traveller(3, first.time)
+    whole.copied(1)
+    whole.whole(99)
+    whole.sent("eth1")
+    whole.freed()
+    events = [event for packet in (first, last, whole, alone) for event in packet.events]
+    for seed in range(10):
+        assembler = StoryAssembler()
+        assembler.add(records(random.Random(seed).sample(events, len(events))))
+        stories = {story.number: story for story in assembler.flush()}
+        assert set(stories) == {1, 2, 4}
+        assert stories[1].branches[0].number == 3
+        named = {number: story.named[1].number for number, story in stories.items()}
+        assert named == {1: 3, 2: 3, 4: 0}
+        assert [stories[number].end.kind for number in (1, 2, 4)] == [EndKind.JOINED] * 3
+
+
 def test_a_copy_of_a_told_packet_has_its_own_story() -> None:
     original, copy, _ = copies()
     assembler = StoryAssembler()

@@ -183,11 +183,13 @@ def test_the_end_of_the_stream_is_not_that_of_a_queue() -> None:
     assert one_story(packet).end.kind is EndKind.QUEUED
 
 
-def fragment(module: str | None) -> Traveller:
+def fragment(module: str | None, *, waits: bool = True) -> Traveller:
     """A fragment that came in, and the module that took it at PREROUTING, if any."""
     packet = Traveller(flags=EventFlag.FRAGMENT)
     packet.received("eth0")
     packet.now(pf=2, hook=PREROUTING)
+    if waits:
+        packet.waits(99)
     if module is not None:
         packet.function("defrag", 1, module, verdict=Verdict.STOLEN)
         packet.leave(Verdict.STOLEN)
@@ -215,18 +217,24 @@ def test_fragments_that_are_not() -> None:
     queued = fragment(None)
     queued.dropped(4, "kfree_skb_list_reason")
     assert one_story(queued).end.kind is EndKind.KERNEL
-    taken = fragment("nf_synproxy_core")
+    taken = fragment("nf_synproxy_core", waits=False)
     taken.freed()
     assert one_story(taken).end.kind is EndKind.KEPT
-    gone = fragment(None)
+    gone = fragment(None, waits=False)
     gone.sent("eth1")
     gone.freed()
     assert one_story(gone).end.kind is EndKind.LEFT
-    at_this_host = fragment(None)
+    at_this_host = fragment(None, waits=False)
     at_this_host.now(pf=2, hook=INPUT)
     at_this_host.function("f", 1)
     at_this_host.freed()
     assert one_story(at_this_host).end.kind is EndKind.CONSUMED
+    whole = fragment(None)
+    whole.whole(99)
+    whole.now(pf=2, hook=INPUT)
+    whole.function("f", 1)
+    whole.freed()
+    assert one_story(whole).end.kind is EndKind.CONSUMED
 
 
 def test_a_function_that_keeps_packets() -> None:

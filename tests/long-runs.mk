@@ -15,7 +15,8 @@ DEBUG_FUZZ ?= 5000
 NFT_CASES ?= 2000
 
 # The long cases of tests of which `make test` runs a part.
-WHOLE = --env IPTT_COEXISTENCE=whole --env IPTT_FUZZ=20000 --env IPTT_NFT_CASES=400 --env IPTT_TOPOLOGIES=20
+WHOLE = --env IPTT_COEXISTENCE=whole --env IPTT_FUZZ=20000 --env IPTT_NFT_CASES=400 --env IPTT_TOPOLOGIES=20 \
+	--env IPTT_SERVICES=1300
 
 RUN_RELOADS = $(GUEST) run --target test-reload $(KERNEL:%=--kernel %) --timeout $(TIMEOUT) \
 	--env IPTT_RELOADS=$(RELOADS) -- $(PYTEST) -s tests/kernel/test_reload.py

@@ -34,8 +34,6 @@ from tests.kernel.support.random_topology import (
     row,
 )
 from tests.kernel.support.topologies import (
-    CHOSEN,
-    OLDER,
     Watched,
     listener,
     socket_of,
@@ -44,7 +42,7 @@ from tests.kernel.support.topologies import (
 
 SEED: Final = int(os.environ.get("IPTT_SEED", "1"))
 FIRST: Final = int(os.environ.get("IPTT_FIRST_TOPOLOGY", "0"))
-TOPOLOGIES: Final = int(CHOSEN or (1 if OLDER else 5))
+TOPOLOGIES: Final = int(os.environ.get("IPTT_TOPOLOGIES", "5"))
 #: packets are known by their lengths, which no address or tunnel brings near each other
 STEP: Final = 100
 HEADERS: Final = 28

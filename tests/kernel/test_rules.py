@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,9 @@ from tests.kernel.support.kube_rulesets import (
     services,
 )
 from tests.kernel.support.network import Namespace, namespace
+
+SERVICES = int(os.environ.get("IPTT_SERVICES", "500"))
+"""Services of Kubernetes, of each of which there are some eight rules."""
 
 
 @pytest.fixture
@@ -118,7 +122,7 @@ def test_observers_are_shown_the_rule_too(place: Namespace) -> None:
 
 @pytest.mark.parametrize("mode", ["iptables", "nftables"])
 def test_the_rules_of_kube_proxy_are_named(place: Namespace, mode: str) -> None:
-    every = services()
+    every = services(SERVICES)
     routes = ("10.244.0.0/16", "10.96.0.0/12")
     for route in routes:
         place.run("ip", "route", "add", "local", route, "dev", "lo")

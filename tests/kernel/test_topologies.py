@@ -27,8 +27,6 @@ from tests.kernel.support.journeys import told
 from tests.kernel.support.kernel import kernel_version, run, wait_for
 from tests.kernel.support.network import Namespace, Network, ip_batch, namespace, network
 from tests.kernel.support.topologies import (
-    CHOSEN,
-    OLDER,
     Watched,
     end_text,
     listener,
@@ -39,10 +37,6 @@ from tests.kernel.support.topologies import (
     statistic,
     text,
     watching,
-)
-
-pytestmark = pytest.mark.skipif(
-    CHOSEN is None and not OLDER, reason="on Linux 6.1, or with IPTT_TOPOLOGIES: make test-all"
 )
 
 PORT: Final = 10

@@ -19,14 +19,9 @@ from ipttctl.stories.model import DeviceStep, Story
 from ipttctl.system.netns import socket_in
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.journeys import following
-from tests.kernel.support.kernel import kernel_version, run, settled
+from tests.kernel.support.kernel import run, settled
 from tests.kernel.support.network import Namespace
 from tests.kernel.support.taps import Sight, Taps, taps
-
-CHOSEN: Final = os.environ.get("IPTT_TOPOLOGIES")
-"""The number of random topologies, if one was chosen."""
-OLDER: Final = kernel_version() < (6, 12)
-"""Whether this is the older kernel: unless a number was chosen, the two share the work."""
 
 _IP_MTU_DISCOVER: Final = 10
 _NOT_TRAFFIC: Final = frozenset({socket.IPPROTO_ICMP, socket.IPPROTO_IGMP})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +23,7 @@ from ipttctl.fleet.asker import AnswerError, Asker, HubError, SilentHostError
 from ipttctl.fleet.bundle import Bundle, Signer
 from ipttctl.fleet.guard_check import violated
 from ipttctl.fleet.heartbeat import Heartbeat
+from ipttctl.fleet.host import Watched
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
@@ -42,6 +43,16 @@ class HaltedError(IpttctlError):
 
 class _HaltError(Exception):
     """A reason to halt."""
+
+
+class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a host to ``status``."""
+
+    rollout: str | None
+    state: str
+    why: str
+    boot: str
+    links: list[Watched]
 
 
 @dataclass(frozen=True)
@@ -226,30 +237,33 @@ class Rollout:
             for host in hosts:
                 self._check_guards(host, first[host], now[host], loop.time() - begin)
 
-    async def _looks(self, hosts: list[str]) -> dict[str, dict[str, Any]]:
+    async def _looks(self, hosts: list[str]) -> dict[str, StatusAnswer]:
         """The status of each host, which has the state on trial."""
-        found = await self._all(hosts, "status", lambda _: {})
-        for host, status in found.items():
-            if status.get("boot") != self.record.boots.get(host):
+        answers = await self._all(hosts, "status", lambda _: {})
+        found = {}
+        for host, answer in answers.items():
+            try:
+                status = msgspec.convert(answer, StatusAnswer)
+            except msgspec.ValidationError:
+                raise _HaltError(f"{host}: the answer to status is none") from None
+            if status.boot != self.record.boots.get(host):
                 raise _HaltError(f"{host}: it was started again")
-            if status.get("rollout") != self.record.rollout or status.get("state") not in (
-                "trial",
-                "kept",
-            ):
-                raise _HaltError(f"{host}: {status.get('why') or 'the roll-out is not there'}")
+            if status.rollout != self.record.rollout or status.state not in ("trial", "kept"):
+                raise _HaltError(f"{host}: {status.why or 'the roll-out is not there'}")
+            found[host] = status
         return found
 
     def _check_guards(
-        self, host: str, first: Mapping[str, Any], now: Mapping[str, Any], elapsed: float
+        self, host: str, first: StatusAnswer, now: StatusAnswer, elapsed: float
     ) -> None:
-        before = {one["link"]: one["counters"] for one in first.get("links", ())}
-        for link in now.get("links", ()):
-            if link["name"] not in self.record.links or link["link"] not in before:
+        before = {one.link: one.counters for one in first.links}
+        for link in now.links:
+            if link.name not in self.record.links or link.link not in before:
                 continue
             for text in self.record.guards:
                 guard = Condition.parse(text)
-                if why := violated(guard, before[link["link"]], link["counters"], elapsed):
-                    raise _HaltError(f"{host}: link {link['name']}: guard {why}")
+                if why := violated(guard, before[link.link], link.counters, elapsed):
+                    raise _HaltError(f"{host}: link {link.name}: guard {why}")
 
     async def _undo(self, *, leave: bool) -> None:
         """Have all hosts go back that may have the new state."""

@@ -63,7 +63,7 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-class Fixture:
+class AgentPlace:
     """A leaf, an agent that may do all, and the objects in the leaf's store."""
 
     def __init__(self, directory: Path, programs: dict[str, bytes], place: Namespace) -> None:
@@ -71,6 +71,7 @@ class Fixture:
         self.programs = programs
         self.place = place
         self.agent_key, self.asker_key = (Key.make(directory, one) for one in ("agent", "asker"))
+        self.signer = Key.make(directory, "signer")
         self.leaf = Server(
             directory / "leaf", LEAF % (self.agent_key.public, self.asker_key.public)
         )
@@ -81,7 +82,8 @@ class Fixture:
         listed = ", ".join(f"'{digest(data)}'" for data in self.programs.values())
         file.write_text(
             f"leaf: {{url: '{self.leaf.url}', nkey: {self.agent_key.seed}}}\nhost: web1\n"
-            f"allow: {VERBS}\ntrust: {{digests: [{listed}]}}\npublish: {{events: none}}\n"
+            f"allow: {VERBS}\npublish: {{events: none}}\n"
+            f"trust: {{digests: [{listed}], keys: [{self.signer.public}]}}\n"
             f"objects: {{directory: {self.directory / 'objects'}}}\n"
         )
         return running("agent", "--config", str(file), fresh=True)
@@ -102,8 +104,8 @@ class Fixture:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, programs: dict[str, bytes], place: Namespace) -> Iterator[Fixture]:
-    made = Fixture(tmp_path, programs, place)
+def fleet(tmp_path: Path, programs: dict[str, bytes], place: Namespace) -> Iterator[AgentPlace]:
+    made = AgentPlace(tmp_path, programs, place)
     made.leaf.start()
 
     async def put(asker: Client) -> None:
@@ -116,7 +118,7 @@ def fleet(tmp_path: Path, programs: dict[str, bytes], place: Namespace) -> Itera
     made.leaf.kill()
 
 
-def connected(agent: Running, fleet: Fixture) -> None:
+def connected(agent: Running, fleet: AgentPlace) -> None:
     """Wait until an agent hears commands."""
     wait_for(lambda: f"connected to {fleet.leaf.url}" in agent.err(), 60)
 
@@ -145,6 +147,13 @@ def listed() -> list[dict[str, Any]]:
     return [json.loads(line) for line in ipttctl("links", "-o", "json").stdout.splitlines()]
 
 
+def succeeded(*arguments: str) -> str:
+    """The output of a command that succeeds."""
+    ended = ipttctl(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
 def program_tags() -> dict[str, set[str]]:
     """The tags of the programs of each link."""
     with Controller() as controller:
@@ -154,7 +163,7 @@ def program_tags() -> dict[str, set[str]]:
 
 
 def test_single_links_are_attached_swapped_rolled_back_confirmed_and_detached(
-    fleet: Fixture,
+    fleet: AgentPlace,
 ) -> None:
     async def work(asker: Client) -> None:
         made = await done(asker, verb="attach", name="one", link=fleet.link("none"))
@@ -171,7 +180,7 @@ def test_single_links_are_attached_swapped_rolled_back_confirmed_and_detached(
             assert (await done(asker, verb=verb, name="one"))["link"]["name"] == "one"
             assert (program_tags() == before) is (verb == "rollback")
         two = await refused(asker, verb="swap", name="two", link=fleet.link("all"))
-        assert "no link" in two
+        assert "there is no such link" in two
         links = (await done(asker, verb="links"))["links"]
         assert [one["name"] for one in links] == ["one"]
         elsewhere = fleet.link("all") | {"hook": "nf:inet4/output"}
@@ -184,7 +193,7 @@ def test_single_links_are_attached_swapped_rolled_back_confirmed_and_detached(
         fleet.asked(work)
 
 
-def test_a_state_is_applied_and_others_links_are_left_alone(fleet: Fixture) -> None:
+def test_a_state_is_applied_and_others_links_are_left_alone(fleet: AgentPlace) -> None:
     async def work(asker: Client) -> None:
         await done(asker, verb="attach", name="other", link=fleet.link("none"))
         two = {"a": fleet.link("none"), "b": fleet.link("all")}
@@ -215,7 +224,7 @@ def test_a_state_is_applied_and_others_links_are_left_alone(fleet: Fixture) -> N
         fleet.asked(work)
 
 
-def test_a_roll_out_is_kept_or_undone_as_a_whole(fleet: Fixture) -> None:
+def test_a_roll_out_is_kept_or_undone_as_a_whole(fleet: AgentPlace) -> None:
     async def work(asker: Client) -> None:
         old = {"a": fleet.link("none"), "gone": fleet.link("none")}
         new = {"a": fleet.link("all"), "b": fleet.link("all")}
@@ -273,7 +282,7 @@ def test_a_roll_out_is_kept_or_undone_as_a_whole(fleet: Fixture) -> None:
         fleet.asked(work)
 
 
-def test_a_roll_out_outlives_its_agent(fleet: Fixture) -> None:
+def test_a_roll_out_outlives_its_agent(fleet: AgentPlace) -> None:
     new = {"a": fleet.link("all")}
 
     async def first(asker: Client) -> None:
@@ -296,7 +305,7 @@ def test_a_roll_out_outlives_its_agent(fleet: Fixture) -> None:
         fleet.asked(second)
 
 
-def test_a_roll_out_that_nobody_confirms_is_told_as_undone(fleet: Fixture) -> None:
+def test_a_roll_out_that_nobody_confirms_is_told_as_undone(fleet: AgentPlace) -> None:
     async def work(asker: Client) -> None:
         await done(asker, verb="apply", links={"a": fleet.link("none")})
         before = program_tags()
@@ -315,3 +324,49 @@ def test_a_roll_out_that_nobody_confirms_is_told_as_undone(fleet: Fixture) -> No
     with fleet.agent() as agent:
         connected(agent, fleet)
         fleet.asked(work)
+
+
+def test_a_file_is_rolled_out_by_the_command_line(fleet: AgentPlace) -> None:
+    """A source is compiled here, signed, tried on the host, and undone when a guard fails."""
+    directory = fleet.directory
+    hub = directory / "hub.yaml"
+    hub.write_text(f"url: {fleet.leaf.url}\nnkey: {fleet.asker_key.seed}\n")
+    state = directory / "state.yaml"
+    source = directory / "watch.c"
+    state.write_text(
+        f"links:\n  watch:\n    hook: {HOOK}\n    netns: {fleet.place.name}\n"
+        "    source: {packet: 'watch.c:all'}\n"
+    )
+    common = ("--hub", str(hub))
+    apply = (
+        *("fleet", "apply", str(state), "--hosts", "web1", "--sign", str(fleet.signer.seed)),
+        *("--patience", f"{PATIENCE}s", "--rollback-after", "300s", *common),
+    )
+    with fleet.agent() as agent:
+        connected(agent, fleet)
+        source.write_text(SOURCE % "0")
+        succeeded(*apply, "--pause", "1s")
+        before = program_tags()
+        assert set(before) == {"watch"}
+        rows = succeeded("fleet", "hosts", *common).splitlines()
+        assert rows[1].split()[0] == "web1"
+
+        source.write_text(SOURCE % "IPTTRACE_SELECT_PACKET")
+        with running(*apply, "--pause", "60s", "--guard", "packets < 1/10s", fresh=True) as rolling:
+            wait_for(lambda: program_tags() != before, PATIENCE)
+            fleet.place.call(send_udp, "127.0.0.1", 9, [b"one", b"two", b"three"])
+            assert rolling.process.wait(PATIENCE) == 1
+        assert "web1: link watch was swapped back: a guard did not hold" in rolling.err()
+        assert "undone on 1 of 1 hosts" in rolling.err()
+        assert program_tags() == before
+
+        succeeded(*apply, "--pause", "1s")
+        assert program_tags() != before
+        succeeded("fleet", "undo", "--patience", f"{PATIENCE}s", *common)
+        assert program_tags() == before
+        assert "undone" in succeeded("fleet", "status", *common)
+
+        async def end(asker: Client) -> None:
+            await done(asker, verb="apply", links={})
+
+        fleet.asked(end)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -199,6 +200,8 @@ class Agent:
             features=list(facts.features),
             allow=list(self.config.allow),
             interval_ms=int(interval * 1000),
+            traces=len(self.commands.leases),
+            time_ms=int(time.time() * 1000),
         )
 
     async def _report(self) -> None:

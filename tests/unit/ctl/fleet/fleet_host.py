@@ -70,7 +70,7 @@ class FleetHost(FakeHost):
     slow: float = 0.0
     error: str = ""
     drops_a_look: int = 0
-    on_apply: Callable[[], None] = lambda: None
+    on_apply: Callable[[], object] = lambda: None
 
     def programs(self) -> dict[str, Any]:
         """The programs that packets meet, by the names of links."""
@@ -131,6 +131,14 @@ class FleetHost(FakeHost):
                 self._back(one, "somebody had it rolled back")
         self.done.append(("undo", None))
         return self.apply(state, directory, TrialTerms(), reason)
+
+    def diff(self, state: Mapping[str, Any], directory: Path) -> list[dict[str, Any]]:
+        del directory
+        return [
+            {"action": "swap" if name in self.links_now else "attach", "name": name}
+            for name, entry in state["links"].items()
+            if name not in self.links_now or self.links_now[name].entry != entry
+        ]
 
     def watched(self) -> list[Watched]:
         self._go_back()

@@ -120,7 +120,7 @@ def fleet(tmp_path: Path, programs: dict[str, bytes], place: Namespace) -> Itera
 
 def connected(agent: Running, fleet: AgentPlace) -> None:
     """Wait until an agent hears commands."""
-    wait_for(lambda: f"connected to {fleet.leaf.url}" in agent.err(), 60)
+    wait_for(lambda: f"connected to {fleet.leaf.url}" in agent.err(), PATIENCE)
 
 
 async def done(asker: Client, **request: Any) -> dict[str, Any]:
@@ -309,13 +309,15 @@ def test_a_roll_out_that_nobody_confirms_is_told_as_undone(fleet: AgentPlace) ->
     async def work(asker: Client) -> None:
         await done(asker, verb="apply", links={"a": fleet.link("none")})
         before = program_tags()
-        links = {"a": fleet.link("all")}
+        # the module goes back with a, the agent with b
+        links = {"a": fleet.link("all"), "b": fleet.link("all")}
         await done(asker, verb="apply", links=links, rollout=ROLLOUT, rollback_after=1)
         for _ in range(100):
             status = await done(asker, verb="status")
-            if status["state"] != "trial":
+            if status["state"] == "undone":
                 break
             await asyncio.sleep(0.1)
+        assert status["rollout"] == ROLLOUT
         assert status["why"] == "link a was swapped back: it was not confirmed in time"
         assert program_tags() == before
         await done(asker, verb="rollback", rollout=ROLLOUT)

@@ -35,7 +35,7 @@ from ipttctl.state.option_files import Options
 from ipttctl.system.inherited import Inherited
 
 _KEYS: Final = ("hook", "netns", "filter", "label", "object", "source")
-_PATIENCE: Final = 30.0
+_PATIENCE: Final = 10.0
 _COMPILING: Final = 120
 _GROUP_AND_OTHERS: Final = 0o077
 

@@ -46,6 +46,8 @@ class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     base: dict[str, Declared] | None = None
     trial: Trial | None = None
     undone: list[str] = []
+    why: str = ""
+    """The reason why the last of them was undone."""
 
 
 _DECODER: Final = msgspec.json.Decoder(Journal)
@@ -78,7 +80,8 @@ class Trials:
         # after a reboot the clock began anew, and nothing of the trial is there
         if trial.boot == self._host.facts().boot and _now() <= trial.until:
             return ""
-        self.rollback(trial.rollout)
+        why = self._wrong(trial, self._host.watched())
+        self.rollback(trial.rollout, why or "it was not kept in time")
         return trial.rollout
 
     def apply(self, request: ApplyRequest) -> list[dict[str, Any]]:
@@ -96,7 +99,7 @@ class Trials:
             if trial and not trial.kept:
                 raise RefusedError(f"roll-out {trial.rollout} is on trial here")
             steps = self._apply(request.links, terms)
-            self._write(Journal(base=request.links, undone=journal.undone))
+            self._write(Journal(base=request.links, undone=journal.undone, why=journal.why))
             return steps
         if request.rollout in journal.undone:
             raise RefusedError(f"roll-out {request.rollout} was undone here")
@@ -112,7 +115,8 @@ class Trials:
                 boot=self._host.facts().boot,
                 until=None if terms.rollback is None else _now() + terms.rollback,
             )
-            journal = Journal(base=self._base(journal), trial=trial, undone=journal.undone)
+            base = self._base(journal)
+            journal = msgspec.structs.replace(journal, base=base, trial=trial)
             self._write(journal)
         if trial.kept:
             return []
@@ -147,15 +151,17 @@ class Trials:
         self._write(msgspec.structs.replace(journal, trial=kept))
         return {"steps": steps}
 
-    def rollback(self, rollout: str) -> dict[str, Any]:
+    def rollback(self, rollout: str, why: str = "it was undone here") -> dict[str, Any]:
         """Make all as it was before a roll-out, and refuse to apply it from now on."""
         journal = self._read()
         steps: list[dict[str, Any]] = []
         if journal.trial and journal.trial.rollout == rollout:
             steps = self._host.undo(_state(journal.base or {}), self._directory, self._reason)
             journal = msgspec.structs.replace(journal, trial=None)
-        undone = [*(one for one in journal.undone if one != rollout), rollout][-_MOST_UNDONE:]
-        self._write(msgspec.structs.replace(journal, undone=undone))
+        if rollout not in journal.undone:
+            undone = [*journal.undone, rollout][-_MOST_UNDONE:]
+            journal = msgspec.structs.replace(journal, undone=undone, why=why)
+        self._write(journal)
         return {"steps": steps}
 
     def status(self) -> dict[str, Any]:
@@ -166,7 +172,7 @@ class Trials:
         state, why = "none", ""
         rollout = trial.rollout if trial else None
         if trial is None and journal.undone:
-            rollout, state, why = journal.undone[-1], "undone", "it was undone here"
+            rollout, state, why = journal.undone[-1], "undone", journal.why
         if trial:
             state = "kept" if trial.kept else "trial"
             if not trial.kept and (why := self._wrong(trial, links)):

@@ -16,7 +16,7 @@ from ipttctl.cli.options import tell_compiling
 from ipttctl.cli.printing import note
 from ipttctl.cli.walk import verified_for
 from ipttctl.errors import IpttctlError, LinkGoneError, SwapRolledBackError, UsageError
-from ipttctl.fleet.host import Facts, TraceOrder, TrialTerms, Watched
+from ipttctl.fleet.host import Facts, FleetLink, TraceOrder, TrialTerms
 from ipttctl.link.controller import Controller
 from ipttctl.link.losses import Losses
 from ipttctl.link.model import Link
@@ -170,7 +170,7 @@ class LocalHost:
                     controller.rollback(transaction=transaction, reason=reason)
             return self._apply(controller, _state(state, directory), Terms(owner=OWNER), reason)
 
-    def watched(self) -> list[Watched]:
+    def watched(self) -> list[FleetLink]:
         """The links that the fleet declared."""
         with Controller() as controller:
             return [_watched(link) for link in _fleet(controller)]
@@ -215,13 +215,13 @@ def _fleet(controller: Controller) -> list[Link]:
     return [link for link in controller.links() if link.labels.get(OWNER_LABEL) == OWNER]
 
 
-def _watched(link: Link) -> Watched:
+def _watched(link: Link) -> FleetLink:
     counts = asdict(link.stats) | {
         "runs": sum(slot.runs for slot in link.stats.slots.values()),
         "agreements": link.stats.agreed,
         "disagreements": link.stats.disagreed,
     }
-    return Watched(
+    return FleetLink(
         name=link.name or str(link.id),
         link=link.id,
         generation=link.generation,

@@ -155,12 +155,12 @@ def apply(
     require("msgspec", "nats", "nkeys")
     from ipttctl.fleet.bundle import Signer, read_bundle, upload  # noqa: PLC0415  # see hosts
     from ipttctl.fleet.heartbeat import Selector  # noqa: PLC0415  # see hosts
-    from ipttctl.fleet.rollout import VERBS, Order  # noqa: PLC0415  # see hosts
+    from ipttctl.fleet.rollout import VERBS, RolloutOrder  # noqa: PLC0415  # see hosts
     from ipttctl.fleet.waves import Waves  # noqa: PLC0415  # see hosts
 
     chosen = Selector.parse(hosts)
     signer = Signer.read(sign, granted)
-    order = Order(
+    order = RolloutOrder(
         file=Path(file).name,
         who=_who(),
         bundle=read_bundle(file),

@@ -97,7 +97,7 @@ class TrialTerms:
 
 
 @dataclass(frozen=True)
-class Watched:
+class FleetLink:
     """A link that the fleet declared, as it is now.
 
     ``waits`` is whether its last swap waits, ``left`` for how many seconds yet, if it is rolled
@@ -159,7 +159,7 @@ class AgentHost(Protocol):
     def undo(self, state: Mapping[str, Any], directory: Path, reason: str) -> list[dict[str, Any]]:
         """Roll the fleet's swaps that wait back, and make its links those of a file's content."""
 
-    def watched(self) -> list[Watched]:
+    def watched(self) -> list[FleetLink]:
         """The links that the fleet declared."""
 
     def confirm_link(self, link: str) -> dict[str, Any]:

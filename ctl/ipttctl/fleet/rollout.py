@@ -23,7 +23,7 @@ from ipttctl.fleet.asker import AnswerError, Asker, HubError, SilentHostError
 from ipttctl.fleet.bundle import Bundle, Signer
 from ipttctl.fleet.guard_check import violated
 from ipttctl.fleet.heartbeat import Heartbeat
-from ipttctl.fleet.host import Watched
+from ipttctl.fleet.host import FleetLink
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
@@ -53,11 +53,11 @@ class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     why: str
     boot: str
-    links: list[Watched]
+    links: list[FleetLink]
 
 
 @dataclass(frozen=True)
-class Order:
+class RolloutOrder:
     """The state that is wanted, and how it is to be rolled out."""
 
     file: str
@@ -136,7 +136,7 @@ class Rollout:
         assert self._record is not None
         return self._record
 
-    async def begin(self, order: Order, hosts: Callable[[], Any]) -> bool:
+    async def begin(self, order: RolloutOrder, hosts: Callable[[], Any]) -> bool:
         """Begin a roll-out to the hosts that a call finds, or go on with the same one.
 
         Returns whether it is a new one.

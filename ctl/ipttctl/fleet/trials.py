@@ -19,14 +19,14 @@ import msgspec
 from ipttctl.bpf.private_dirs import make_private
 from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.fleet.grants import RefusedError
-from ipttctl.fleet.host import AgentHost, TrialTerms, Watched
+from ipttctl.fleet.host import AgentHost, FleetLink, TrialTerms
 from ipttctl.fleet.requests import ApplyRequest, Declared, guards_of
 
 _FILE: Final = "rollout.json"
 _MOST_UNDONE: Final = 64
 
 
-class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class HostTrial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The state of a roll-out. ``links`` it made are by name; ``swapped`` those it swapped."""
 
     rollout: str
@@ -40,17 +40,17 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """When it is undone unless it is kept, by the clock that counts from boot."""
 
 
-class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RolloutJournal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The content of the file. ``base`` is what the fleet declared before; None: nobody knows."""
 
     base: dict[str, Declared] | None = None
-    trial: Trial | None = None
+    trial: HostTrial | None = None
     undone: list[str] = []
     why: str = ""
     """The reason why the last of them was undone."""
 
 
-_DECODER: Final = msgspec.json.Decoder(Journal)
+_DECODER: Final = msgspec.json.Decoder(RolloutJournal)
 
 
 class Trials:
@@ -99,7 +99,7 @@ class Trials:
             if trial and not trial.kept:
                 raise RefusedError(f"roll-out {trial.rollout} is on trial here")
             steps = self._apply(request.links, terms)
-            self._write(Journal(base=request.links, undone=journal.undone, why=journal.why))
+            self._write(RolloutJournal(base=request.links, undone=journal.undone, why=journal.why))
             return steps
         if request.rollout in journal.undone:
             raise RefusedError(f"roll-out {request.rollout} was undone here")
@@ -109,7 +109,7 @@ class Trials:
             if not trial.kept:
                 self._check(trial)
         else:
-            trial = Trial(
+            trial = HostTrial(
                 rollout=request.rollout,
                 declared=request.links,
                 boot=self._host.facts().boot,
@@ -193,7 +193,7 @@ class Trials:
     def _apply(self, links: Mapping[str, Declared], terms: TrialTerms) -> list[dict[str, Any]]:
         return self._host.apply(_state(links), self._directory, terms, self._reason)
 
-    def _base(self, journal: Journal) -> dict[str, Declared]:
+    def _base(self, journal: RolloutJournal) -> dict[str, Declared]:
         """The state before a roll-out that begins."""
         if journal.trial:
             if not journal.trial.kept:
@@ -206,11 +206,11 @@ class Trials:
             )
         return journal.base or {}
 
-    def _check(self, trial: Trial) -> None:
+    def _check(self, trial: HostTrial) -> None:
         if why := self._wrong(trial, self._host.watched()):
             raise RefusedError(f"roll-out {trial.rollout} failed here: {why}")
 
-    def _wrong(self, trial: Trial, links: list[Watched]) -> str:
+    def _wrong(self, trial: HostTrial, links: list[FleetLink]) -> str:
         """The reason why a state on trial is not what was applied; empty if it is."""
         if trial.boot != self._host.facts().boot:
             return "the host was started again"
@@ -223,20 +223,20 @@ class Trials:
                 return f"link {there[number].name} was swapped back: {why}"
         return ""
 
-    def _read(self) -> Journal:
+    def _read(self) -> RolloutJournal:
         journal = self._stored()
         self._note(journal)
         return journal
 
-    def _note(self, journal: Journal) -> None:
+    def _note(self, journal: RolloutJournal) -> None:
         trial = journal.trial
         self._until = trial.until if trial and not trial.kept else None
 
-    def _stored(self) -> Journal:
+    def _stored(self) -> RolloutJournal:
         try:
             content = (self._directory / _FILE).read_bytes()
         except FileNotFoundError:
-            return Journal()
+            return RolloutJournal()
         except OSError as error:
             raise IpttctlError(
                 f"cannot read {self._directory / _FILE}: {os_reason(error)}"
@@ -249,7 +249,7 @@ class Trials:
                 "remove it once the links are as they should be",
             ) from None
 
-    def _write(self, journal: Journal) -> None:
+    def _write(self, journal: RolloutJournal) -> None:
         """Write the file, whole or not at all."""
         temporary = self._directory / f".{_FILE}.tmp"
         try:

@@ -21,9 +21,9 @@ from ipttctl.fleet.bundle import Bundle
 from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.heartbeat import Selector
-from ipttctl.fleet.host import TrialTerms, Watched
+from ipttctl.fleet.host import FleetLink, TrialTerms
 from ipttctl.fleet.requests import Declared
-from ipttctl.fleet.rollout import VERBS, Order
+from ipttctl.fleet.rollout import VERBS, RolloutOrder
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
 from tests.unit.ctl.fleet.support import FakeHost, Key, Server, free_port, running_agent
@@ -140,13 +140,13 @@ class FleetHost(FakeHost):
             if name not in self.links_now or self.links_now[name].entry != entry
         ]
 
-    def watched(self) -> list[Watched]:
+    def watched(self) -> list[FleetLink]:
         self._go_back()
         for one in self.links_now.values():
             one.packets += 100
             one.drops += self.drops_a_look
         return [
-            Watched(
+            FleetLink(
                 name,
                 one.link,
                 one.generation,
@@ -237,9 +237,9 @@ def order_of(
     *,
     pause: float = 0.4,
     rollback_after: float = 30,
-) -> Order:
+) -> RolloutOrder:
     """An order for all hosts, with a short pause."""
-    return Order(
+    return RolloutOrder(
         file="state.yaml",
         who="ann",
         bundle=bundle,

@@ -27,7 +27,7 @@ from ipttctl.errors import IpttctlError
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import parse_config
-from ipttctl.fleet.host import Facts, Running, Told, TraceOrder, TrialTerms, Watched
+from ipttctl.fleet.host import Facts, FleetLink, Running, Told, TraceOrder, TrialTerms
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import FrameHead
 from ipttctl.link.losses import LossCounter, Losses
@@ -273,7 +273,7 @@ class FakeHost:
         self.done.append(("undo", (state, directory, reason)))
         return []
 
-    def watched(self) -> list[Watched]:
+    def watched(self) -> list[FleetLink]:
         return []
 
     def confirm_link(self, link: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ipttctl.fleet.asker import Asker, connected
 from ipttctl.fleet.bundle import Bundle, Signer, upload
 from ipttctl.fleet.guard_check import violated
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
-from ipttctl.fleet.rollout import HaltedError, Order, Rollout
+from ipttctl.fleet.rollout import HaltedError, Rollout, RolloutOrder
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
@@ -57,7 +57,7 @@ async def asking(servers: TwoServers) -> AsyncIterator[Asker]:
 
 
 async def roll(
-    asker: Asker, order: Order, patience: float = 5, count: int = 3
+    asker: Asker, order: RolloutOrder, patience: float = 5, count: int = 3
 ) -> tuple[RolloutRecord, list[str]]:
     """Roll out, or go on; returns the record, and what was told."""
     told: list[str] = []

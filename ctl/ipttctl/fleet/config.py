@@ -10,7 +10,9 @@ from msgspec import Meta, Struct, field
 
 from ipttctl.fleet.subjects import host_token, stream
 
-Verb: TypeAlias = Literal["attach", "apply", "detach", "diff", "links", "swap", "trace"]
+Verb: TypeAlias = Literal[
+    "apply", "attach", "confirm", "detach", "diff", "links", "rollback", "status", "swap", "trace"
+]
 
 DIGEST: Final = r"^sha256:[0-9a-f]{64}\Z"
 """The spelling of the digest of a compiled object."""
@@ -112,8 +114,14 @@ class MetricsOptions(_Section, frozen=True):
     """Most rules that have a counter of their own."""
 
 
+class HubConfig(LeafOptions, frozen=True):
+    """The file of whoever asks hosts: the hub, who one is there, and where objects are put."""
+
+    bucket: _Name = "ipttctl-objects"
+
+
 class AgentConfig(_Section, frozen=True):
-    """The whole file."""
+    """The whole file of an agent."""
 
     leaf: LeafOptions
     host: _Host = field(default_factory=lambda: os.uname().nodename)

@@ -25,9 +25,21 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
+from ipttctl.fleet.asker import HubError, SilentHostError, connected
+from ipttctl.fleet.bundle import Signer, upload
+from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.heartbeat import Heartbeat, Selector, find_hosts
+from ipttctl.fleet.rollout import VERBS, Rollout
+from ipttctl.fleet.rollout_record import RolloutStore
 from ipttctl.frames.codec import decode
 from ipttctl.frames.seen import Seen
+from tests.unit.ctl.fleet.fleet_host import (
+    FleetHost,
+    bundle_of,
+    heard,
+    order_of,
+    programs_of,
+)
 from tests.unit.ctl.fleet.support import (
     FakeHost,
     Key,
@@ -310,6 +322,44 @@ def test_objects_come_from_the_store_of_the_hub(
             answer = await ask(operator, verb="attach", name="lim", link=link, wait=30)
             assert answer["ok"], answer
             await operator.close()
+
+    asyncio.run(run())
+
+
+def test_who_may_roll_out_and_who_may_not(fleet: Fleet, tmp_path: Path) -> None:
+    """By the rights of the example configurations."""
+    order = order_of(bundle_of(a="new"), waves="100%")
+
+    def settings(role: str) -> HubConfig:
+        url = fleet.hub.url.replace("nats://", "tls://")
+        return HubConfig(url=url, nkey=str(fleet.keys[role].seed), ca=str(fleet.authority))
+
+    async def run() -> None:
+        host = FleetHost()
+        digests = ", ".join(f"'{digest}'" for digest in order.bundle.objects)
+        more = (
+            f"allow: [{', '.join(VERBS)}]\ntrust: {{digests: [{digests}]}}\n"
+            f"objects: {{directory: {tmp_path / 'objects'}, domain: hub}}\n"
+        )
+        config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], more)
+        async with running_agent(config, host) as agent:
+            await until(lambda: agent.connection.client)
+            async with connected(settings("OPERATOR")) as operator:
+                await heard(operator, 1)
+                await upload(operator, order.bundle)
+                rollout = Rollout(operator, RolloutStore(operator), patience=10)
+                await rollout.begin(order, lambda: operator.find(Selector()))
+                await rollout.run(order.bundle, Signer(None, 60))
+                assert rollout.record.step == "done"
+                assert host.programs() == programs_of(order.bundle)
+            async with connected(settings("TRACER")) as tracer:
+                with pytest.raises(HubError, match="cannot put objects"):
+                    await upload(tracer, order.bundle)
+                with pytest.raises(HubError, match="no record of roll-outs"):
+                    await RolloutStore(tracer, patience=2).read()
+                with pytest.raises(SilentHostError):
+                    await tracer.ask("web1", "rollback", {"rollout": rollout.record.rollout}, 1)
+            assert host.programs() == programs_of(order.bundle)
 
     asyncio.run(run())
 

@@ -48,6 +48,8 @@ LACKING = {
     r"--plan plan": (2, "cannot read plan", "the line before it makes one"),
     r"--txn swaps": (4, r"new\.o: No such file", "the object file is an example"),
     r"agent --check": (2, "cannot read /etc/ipttctl/agent.yaml", "it is of the host"),
+    r"fleet (hosts|status|undo)": (2, "there is neither .*/hub.yaml", "there is no hub here"),
+    r"fleet (diff|apply) ": (2, "--sign: cannot read signer.nk", "a key is somebody's own"),
     r"module load": (3, "there is no module for kernel", "none is built for the kernel here"),
     r"module upgrade": (3, "the ipttrace module is not loaded", "none is in the kernel here"),
     r"module unload": (3, "the ipttrace module is not loaded", "none is in the kernel here"),

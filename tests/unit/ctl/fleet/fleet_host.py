@@ -295,5 +295,7 @@ def agent_text(servers: TwoServers, number: int, digests: list[str]) -> Any:
 async def heard(asker: Asker, count: int, seconds: float = 30) -> None:
     """Wait until the hub hears of as many hosts."""
     end = time.monotonic() + seconds
-    while len(await asker.find(Selector(), 0.5, some=False)) < count:
+    names: set[str] = set()
+    while len(names) < count:
         assert time.monotonic() < end, "the hub does not hear of the hosts"
+        names |= {one.host for one in await asker.find(Selector(), 0.5, some=False)}

@@ -41,6 +41,8 @@ def agent(
     found = read_config(config)
     if found.metrics is not None:
         require("prometheus_client")
+    if found.otlp is not None:
+        require("opentelemetry.exporter.otlp.proto.http")
     check_files(found)
     if check:
         lines([f"{config}: host {found.host}, allows {', '.join(found.allow) or 'nothing'}"])

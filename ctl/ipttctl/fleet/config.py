@@ -112,6 +112,17 @@ class MetricsOptions(_Section, frozen=True):
     """Most rules that have a counter of their own."""
 
 
+class OtlpOptions(_Section, frozen=True):
+    """A collector of OpenTelemetry, which is sent drops; without this object there is none."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^@ ?#]+\Z", max_length=255)]
+    """Its address; the path is ``/v1/logs`` unless another one is given."""
+    headers_file: _Path | None = field(default=None, name="headers-file")
+    """File of headers, one ``NAME: VALUE`` a line, such as a token."""
+    ca: _Path | None = None
+    """Certificates of the authorities that its own is checked against."""
+
+
 class AgentConfig(_Section, frozen=True):
     """The whole file."""
 
@@ -126,6 +137,7 @@ class AgentConfig(_Section, frozen=True):
     objects: ObjectsOptions = field(default_factory=ObjectsOptions)
     trust: TrustOptions = field(default_factory=TrustOptions)
     metrics: MetricsOptions | None = None
+    otlp: OtlpOptions | None = None
     heartbeat: _Time = "5s"
     drain: _Time = "5s"
     """How long the end waits until what is known is published."""

@@ -13,13 +13,14 @@ import yaml
 
 from ipttctl.durations import milliseconds
 from ipttctl.errors import IpttctlError, UsageError, os_reason
-from ipttctl.fleet.config import AgentConfig
+from ipttctl.fleet.config import AgentConfig, OtlpOptions
 from ipttctl.link.limits import Limits
 from ipttctl.state.option_files import parse_text, read_text
 
 _AT: Final = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
+_HEADER: Final = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\x21-\x7e][\x20-\x7e]*)")
 _GROUP_AND_OTHERS: Final = 0o077
 
 #: least and most milliseconds of times
@@ -75,19 +76,49 @@ def check_files(config: AgentConfig) -> None:
     """
     leaf = config.leaf
     for name in ("credentials", "nkey", "ca", "certificate", "key"):
-        file = getattr(leaf, name)
-        if file is None:
+        if file := getattr(leaf, name):
+            _check_file(f"leaf.{name}", file, secret=name in ("credentials", "nkey", "key"))
+    if config.otlp:
+        if config.otlp.headers_file:
+            _check_file("otlp.headers-file", config.otlp.headers_file, secret=True)
+            headers_of(config.otlp)
+        if config.otlp.ca:
+            _check_file("otlp.ca", config.otlp.ca, secret=False)
+
+
+def _check_file(key: str, file: str, *, secret: bool) -> None:
+    path = Path(file)
+    try:
+        mode = path.stat().st_mode
+        path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{key}: cannot read {file}: {os_reason(error)}") from None
+    if secret and mode & _GROUP_AND_OTHERS:
+        raise UsageError(f"{key}: others than its owner may read {file}", f"run: chmod 600 {file}")
+
+
+def headers_of(config: OtlpOptions) -> dict[str, str]:
+    """The headers that a collector wants to have.
+
+    Raises:
+        UsageError: the file cannot be read, or a line is none.
+    """
+    found: dict[str, str] = {}
+    if config.headers_file is None:
+        return found
+    for number, line in enumerate(read_text(config.headers_file).splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
             continue
-        path = Path(file)
-        try:
-            mode = path.stat().st_mode
-            path.read_bytes()
-        except OSError as error:
-            raise UsageError(f"leaf.{name}: cannot read {file}: {os_reason(error)}") from None
-        if name in ("credentials", "nkey", "key") and mode & _GROUP_AND_OTHERS:
+        # the value is a secret: no sentence shows it
+        header = _HEADER.fullmatch(text)
+        if header is None:
             raise UsageError(
-                f"leaf.{name}: others than its owner may read {file}", f"run: chmod 600 {file}"
+                f"otlp.headers-file: {config.headers_file}, line {number}: this is no header",
+                "write NAME: VALUE",
             )
+        found[header[1].lower()] = header[2]
+    return found
 
 
 def _mistakes(config: AgentConfig) -> Iterator[tuple[str, str]]:
@@ -99,6 +130,8 @@ def _mistakes(config: AgentConfig) -> Iterator[tuple[str, str]]:
         yield "leaf", "certificate and key go together"
     if not leaf.url.startswith("tls://") and (leaf.ca or leaf.certificate):
         yield "leaf.url", "ca, certificate and key are for TLS: write tls:// before the host"
+    if config.otlp and config.otlp.ca and not config.otlp.url.startswith("https://"):
+        yield "otlp.url", "ca is for TLS: write https:// before the host"
     if len(set(config.allow)) < len(config.allow):
         yield "allow", "a verb is there twice"
     try:

@@ -52,7 +52,7 @@ def export(
     recording = Recording.open(file)
     if pcapng is not None:
         count = write_packets(recording, pcapng, replace=force)
-        note(f"{pcapng}: {count} packets")
+        note(f"{pcapng}: {'1 packet' if count == 1 else f'{count} packets'}")
     if parquet is not None:
         rows = write_parquet(recording, parquet, replace=force)
         note(f"{parquet}: {', '.join(f'{count} {name}' for name, count in rows.items())}")

@@ -22,8 +22,9 @@ from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
 from ipttctl.escape import escape
 from ipttctl.options import Option
-from ipttctl.recordings.query import Answer, Database
+from ipttctl.recordings.query import Answer, Database, named_in
 from ipttctl.recordings.ready import READY
+from ipttctl.recordings.tables import tables_of
 from ipttctl.show.render_json import dumps
 
 _LONGEST: Final = 10 * 365 * 86_400
@@ -105,7 +106,7 @@ def query(
         statement, files = chosen.format(since=since_condition(since)), arguments
     if not files:
         raise UsageError("no recording is given", "ipttctl query 'SELECT ...' FILE...")
-    database = Database(map(Path, files), statement, note)
+    database = Database(tables_of(map(Path, files), named_in(statement), note))
     try:
         answer = database.ask(statement)
     finally:

@@ -123,8 +123,14 @@ class OtlpOptions(_Section, frozen=True):
     """Certificates of the authorities that its own is checked against."""
 
 
+class HubConfig(LeafOptions, frozen=True):
+    """The file of whoever asks hosts: the hub, who one is there, and where objects are put."""
+
+    bucket: _Name = "ipttctl-objects"
+
+
 class AgentConfig(_Section, frozen=True):
-    """The whole file."""
+    """The whole file of an agent."""
 
     leaf: LeafOptions
     host: _Host = field(default_factory=lambda: os.uname().nodename)

@@ -24,8 +24,8 @@ from opentelemetry.sdk._logs.export import LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from ipttctl.fleet.collector_files import headers_of
 from ipttctl.fleet.config import OtlpOptions
-from ipttctl.fleet.config_file import headers_of
 from ipttctl.fleet.host import Told
 from ipttctl.fleet.otlp_records import record_of
 from ipttctl.paths import VERSION

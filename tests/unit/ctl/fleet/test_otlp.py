@@ -24,8 +24,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from ipttctl.errors import UsageError
+from ipttctl.fleet.collector_files import check_collector
 from ipttctl.fleet.config import OtlpOptions
-from ipttctl.fleet.config_file import check_files, parse_config
+from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.host import Told
 from ipttctl.fleet.otlp import OtlpDrops, endpoint
 from tests.unit.ctl.fleet.support import (
@@ -332,12 +333,13 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     headers = tmp_path / "headers"
     headers.write_text("X-Token: s3cret\nno header s3cret\n")
     config = parse_config(f"{leaf}otlp: {{url: 'http://h', headers-file: {headers}}}\n", "f")
+    assert config.otlp
     headers.chmod(0o644)
     with pytest.raises(UsageError, match=r"otlp\.headers-file: others than its owner may read"):
-        check_files(config)
+        check_collector(config.otlp)
     headers.chmod(0o600)
     with pytest.raises(UsageError, match="line 2: this is no header") as caught:
-        check_files(config)
+        check_collector(config.otlp)
     assert "s3cret" not in str(caught.value)
 
 

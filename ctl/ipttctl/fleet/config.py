@@ -127,6 +127,8 @@ class HubConfig(LeafOptions, frozen=True):
     """The file of whoever asks hosts: the hub, who one is there, and where objects are put."""
 
     bucket: _Name = "ipttctl-objects"
+    stream: _Name = "ipttctl"
+    """The stream in which the hub keeps what the leaves have."""
 
 
 class AgentConfig(_Section, frozen=True):

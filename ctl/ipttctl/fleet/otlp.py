@@ -26,6 +26,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from ipttctl.fleet.collector_files import headers_of
 from ipttctl.fleet.config import OtlpOptions
+from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.host import Told
 from ipttctl.fleet.otlp_records import record_of
 from ipttctl.paths import VERSION
@@ -186,7 +187,7 @@ class _Session(requests.Session):
             response = super().request(*args, **more)
             self._look(response)
         except (OSError, DecodeError) as error:
-            self.problem = str(error)
+            self.problem = sentence(error)
             raise
         return response
 

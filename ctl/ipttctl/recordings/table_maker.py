@@ -103,6 +103,10 @@ class TableMaker:
         for name in OF_STORIES:
             self._flush(name)
 
+    def drop(self) -> None:
+        """Forget the rows that wait, which cannot be given on."""
+        self._rows = {name: [] for name in OF_STORIES}
+
     def put_rows(self, table: str, rows: Sequence[Row]) -> None:
         """Give on rows of a table, if it is wanted."""
         if not rows or table not in self._wanted:

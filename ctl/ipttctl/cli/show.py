@@ -16,6 +16,7 @@ from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.recorded import play, recorded_end
+from ipttctl.cli.show_rulesets import show_rulesets
 from ipttctl.cli.story_options import ShownStories, StoryOptions
 from ipttctl.cli.trace_options import (
     CountOption,
@@ -44,6 +45,10 @@ def show(
     rules: RulesOption = None,
     verbose: VerboseOption = False,
     columns: ColumnsOption = None,
+    rulesets: Annotated[
+        bool,
+        typer.Option("--rulesets", help="the whole rulesets as they were listed meanwhile"),
+    ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Print a recording as `ipttctl trace` would have printed it, on any machine, without root.
@@ -52,9 +57,14 @@ def show(
     those of `ipttctl events`; the latter make lines, as stories need all events of their packets.
     --link chooses by id only. --netns takes the names and numbers of the recording.
 
+    --rulesets prints the rules of the packets' namespaces instead, with those that no packet met.
+
     At the end it prints the totals of the trace. Parts of the file that are damaged are passed
     over, which it says.
     """
+    if rulesets:
+        show_rulesets(Recording.open(file), output)
+        return
     look = Look(output, time_format(precise=precise, relative=relative), verbose, count)
     options = stories.options()
     chosen = bool(wanted.link) or wanted.of_packets

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -71,7 +72,9 @@ class Agent:
         self._worker = ThreadPoolExecutor(1, "host")
         self._stopping = asyncio.Event()
         self._asked = asyncio.Event()
-        self.connection = LeafConnection(lambda: options_of(config.leaf), self._connected)
+        self.connection = LeafConnection(
+            lambda: options_of(config.leaf), self._connected, overrun=self._overrun
+        )
         self.publisher = Publisher(
             self.spool, config.token, stream.wanted(config), self.ledger, self.connection.wait
         )
@@ -203,6 +206,8 @@ class Agent:
             features=list(facts.features),
             allow=list(self.config.allow),
             interval_ms=int(interval * 1000),
+            traces=len(self.commands.leases),
+            time_ms=int(time.time() * 1000),
         )
 
     async def _report(self) -> None:
@@ -223,6 +228,11 @@ class Agent:
     async def _on_host(self, work: Callable[[], Any]) -> Any:
         """Have the host's own thread do something; it is not interrupted."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    def _overrun(self, subject: str) -> None:
+        # wishes to hear heartbeats are answered together anyway
+        if subject != subjects.WHO:
+            self.commands.overrun()
 
     def _told(self, found: Sequence[Told]) -> None:
         if self.metrics:

@@ -10,7 +10,9 @@ from msgspec import Meta, Struct, field
 
 from ipttctl.fleet.subjects import host_token, stream
 
-Verb: TypeAlias = Literal["attach", "apply", "detach", "diff", "links", "swap", "trace"]
+Verb: TypeAlias = Literal[
+    "apply", "attach", "confirm", "detach", "diff", "links", "rollback", "status", "swap", "trace"
+]
 
 DIGEST: Final = r"^sha256:[0-9a-f]{64}\Z"
 """The spelling of the digest of a compiled object."""

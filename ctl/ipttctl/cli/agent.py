@@ -41,7 +41,7 @@ def agent(
     found = read_config(config)
     if found.metrics is not None:
         require("prometheus_client")
-    check_files(found)
+    check_files(found.leaf, "leaf.")
     if check:
         lines([f"{config}: host {found.host}, allows {', '.join(found.allow) or 'nothing'}"])
         return

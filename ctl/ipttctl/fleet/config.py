@@ -115,8 +115,14 @@ class MetricsOptions(_Section, frozen=True):
     """Most rules that have a counter of their own."""
 
 
+class HubConfig(LeafOptions, frozen=True):
+    """The file of whoever asks hosts: the hub, who one is there, and where objects are put."""
+
+    bucket: _Name = "ipttctl-objects"
+
+
 class AgentConfig(_Section, frozen=True):
-    """The whole file."""
+    """The whole file of an agent."""
 
     leaf: LeafOptions
     host: _Host = field(default_factory=lambda: os.uname().nodename)

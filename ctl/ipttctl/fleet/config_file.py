@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The file of the agent's configuration, read strictly: a mistake is told with its key and line."""
+"""Files of configurations, read strictly: a mistake is told with its key and line.
+
+There is the agent's, and that of whoever asks hosts.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import yaml
 
 from ipttctl.durations import milliseconds
 from ipttctl.errors import IpttctlError, UsageError, os_reason
-from ipttctl.fleet.config import AgentConfig
+from ipttctl.fleet.config import AgentConfig, HubConfig, LeafOptions
 from ipttctl.link.limits import Limits
 from ipttctl.state.option_files import parse_text, read_text
 
@@ -33,6 +36,9 @@ _TIMES: Final = {
 }
 
 
+_C = TypeVar("_C", AgentConfig, HubConfig)
+
+
 def read_config(file: str) -> AgentConfig:
     """Read a configuration.
 
@@ -48,15 +54,31 @@ def parse_config(text: str, called: str) -> AgentConfig:
     Raises:
         UsageError: something in it is not valid.
     """
+    return _parse(text, called, AgentConfig, _mistakes)
+
+
+def parse_hub(text: str, called: str) -> HubConfig:
+    """The settings of whoever asks hosts, of a text; ``called`` names it in errors.
+
+    Raises:
+        UsageError: something in it is not valid.
+    """
+    return _parse(text, called, HubConfig, _mistakes_of_server)
+
+
+def _parse(
+    text: str, called: str, kind: type[_C], mistakes: Callable[[_C], Iterator[tuple[str, str]]]
+) -> _C:
     content = parse_text(text, called)
     lines = _lines(text)
     try:
-        config = msgspec.convert(content, AgentConfig)
+        config = msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         path, sentence = _explain(str(error))
         raise UsageError(f"{called}{_where(lines, path)}: {sentence}") from None
-    for path, sentence in _mistakes(config):
-        raise UsageError(f"{called}{_where(lines, path)}: {path}: {sentence}")
+    for path, sentence in mistakes(config):
+        key = f"{path}: " if path else ""
+        raise UsageError(f"{called}{_where(lines, path)}: {key}{sentence}")
     return config
 
 
@@ -67,15 +89,16 @@ def seconds(text: str) -> float:
     return found / 1000
 
 
-def check_files(config: AgentConfig) -> None:
+def check_files(server: LeafOptions, inside: str = "") -> None:
     """Check that the files of keys and certificates are there, and that nobody else reads seeds.
+
+    ``inside`` is the key of the object that names them, and a dot.
 
     Raises:
         UsageError: one is not.
     """
-    leaf = config.leaf
     for name in ("credentials", "nkey", "ca", "certificate", "key"):
-        file = getattr(leaf, name)
+        file = getattr(server, name)
         if file is None:
             continue
         path = Path(file)
@@ -83,22 +106,17 @@ def check_files(config: AgentConfig) -> None:
             mode = path.stat().st_mode
             path.read_bytes()
         except OSError as error:
-            raise UsageError(f"leaf.{name}: cannot read {file}: {os_reason(error)}") from None
+            raise UsageError(f"{inside}{name}: cannot read {file}: {os_reason(error)}") from None
         if name in ("credentials", "nkey", "key") and mode & _GROUP_AND_OTHERS:
             raise UsageError(
-                f"leaf.{name}: others than its owner may read {file}", f"run: chmod 600 {file}"
+                f"{inside}{name}: others than its owner may read {file}", f"run: chmod 600 {file}"
             )
 
 
 def _mistakes(config: AgentConfig) -> Iterator[tuple[str, str]]:
     """Mistakes that types do not tell, each with its key."""
-    leaf = config.leaf
-    if (leaf.credentials is None) == (leaf.nkey is None):
-        yield "leaf", "the agent has to say who it is: give credentials or nkey, and not both"
-    if (leaf.certificate is None) != (leaf.key is None):
-        yield "leaf", "certificate and key go together"
-    if not leaf.url.startswith("tls://") and (leaf.ca or leaf.certificate):
-        yield "leaf.url", "ca, certificate and key are for TLS: write tls:// before the host"
+    for path, sentence in _mistakes_of_server(config.leaf, "the agent has"):
+        yield f"leaf.{path}".removesuffix("."), sentence
     if len(set(config.allow)) < len(config.allow):
         yield "allow", "a verb is there twice"
     try:
@@ -116,6 +134,18 @@ def _mistakes(config: AgentConfig) -> Iterator[tuple[str, str]]:
         time = milliseconds(value)
         if time is None or not least <= time <= most:
             yield path, f"{value} is not between {least} ms and {most} ms"
+
+
+def _mistakes_of_server(
+    server: LeafOptions, who: str = "whoever asks has"
+) -> Iterator[tuple[str, str]]:
+    """Mistakes in how a server is reached; the key is empty if it is of several keys."""
+    if (server.credentials is None) == (server.nkey is None):
+        yield "", f"{who} to say who it is: give credentials or nkey, and not both"
+    if (server.certificate is None) != (server.key is None):
+        yield "", "certificate and key go together"
+    if not server.url.startswith("tls://") and (server.ca or server.certificate):
+        yield "url", "ca, certificate and key are for TLS: write tls:// before the host"
 
 
 def _explain(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -45,6 +46,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 _DECODER: Final = msgspec.json.Decoder(Heartbeat)
 _ENCODER: Final = msgspec.json.Encoder()
+_ALL: Final = "all"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _TERM: Final = re.compile(r"([A-Za-z0-9_./-]+)(!?=)([A-Za-z0-9_./-]*)")
 
 
@@ -67,27 +70,38 @@ def decode(subject: str, data: bytes) -> Heartbeat | None:
 
 @dataclass(frozen=True)
 class Selector:
-    """A choice of hosts by labels, and by ``host``: all terms have to hold."""
+    """A choice of hosts: by labels, of which all terms have to hold, and by names, if any."""
 
-    terms: tuple[tuple[str, bool, str], ...]
+    terms: tuple[tuple[str, bool, str], ...] = ()
+    names: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> Selector:
-        """Read ``role=node,zone!=a``; an empty text chooses every host.
+        """Read ``role=node,zone!=a``, ``web1,web2``, both at once, or ``all``.
+
+        An empty text chooses every host, as ``all`` does.
 
         Raises:
             UsageError: it is none.
         """
         terms = []
-        for part in filter(None, (one.strip() for one in text.split(","))):
-            found = _TERM.fullmatch(part)
-            if not found:
-                raise UsageError(f"'{part}' chooses no hosts", "write LABEL=VALUE or LABEL!=VALUE")
-            terms.append((found[1], found[2] == "=", found[3]))
-        return cls(tuple(terms))
+        names = set()
+        parts = [one for one in map(str.strip, text.split(",")) if one]
+        for part in () if parts == [_ALL] else parts:
+            if found := _TERM.fullmatch(part):
+                terms.append((found[1], found[2] == "=", found[3]))
+            elif _NAME.fullmatch(part) and part != _ALL:
+                names.add(part)
+            else:
+                raise UsageError(
+                    f"'{part}' chooses no hosts", "write a name, LABEL=VALUE, LABEL!=VALUE or all"
+                )
+        return cls(tuple(terms), frozenset(names))
 
     def chooses(self, host: str, labels: Mapping[str, str]) -> bool:
         """Whether a host is chosen. One without a label has no value that could be equal."""
+        if self.names and host not in self.names:
+            return False
         values = {**labels, "host": host}
         return all((values.get(name) == value) is same for name, same, value in self.terms)
 
@@ -97,14 +111,18 @@ async def find_hosts(
 ) -> list[Heartbeat]:
     """The hosts whose agents are heard of within ``wait`` seconds, by name.
 
-    With ``ask`` they are asked to speak at once, which takes the right to publish there.
+    If the selector has names, it is enough to hear of all of these. With ``ask`` hosts are asked
+    to speak at once, which takes the right to publish there.
     """
     found: dict[str, Heartbeat] = {}
+    enough = asyncio.Event()
 
     async def take(message: Msg) -> None:
         one = decode(message.subject, message.data)
         if one and selector.chooses(one.host, one.labels) and len(found) < _MOST_HOSTS:
             found[one.host] = one
+            if selector.names and selector.names <= found.keys():
+                enough.set()
 
     subscription = await client.subscribe(subjects.heartbeat("*"), cb=take)
     try:
@@ -112,7 +130,9 @@ async def find_hosts(
             # by the server before any answer can be
             await client.flush()
             await client.publish(subjects.WHO, b"")
-        await asyncio.sleep(wait)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await enough.wait()
     finally:
         await subscription.unsubscribe()
     return [found[host] for host in sorted(found)]

@@ -79,9 +79,9 @@ def test_a_seed_that_others_can_read_is_refused(tmp_path: Path) -> None:
     seed.chmod(0o644)
     config = parse_config(f"leaf:\n  url: nats://127.0.0.1:4222\n  nkey: {seed}\n", "agent.yaml")
     with pytest.raises(UsageError, match="others than its owner may read"):
-        check_files(config)
+        check_files(config.leaf, "leaf.")
     seed.chmod(0o600)
-    check_files(config)
+    check_files(config.leaf, "leaf.")
 
 
 def test_times_are_seconds() -> None:

@@ -57,7 +57,7 @@ async def _run(config: AgentConfig) -> None:
     from ipttctl.fleet.agent import Agent  # noqa: PLC0415  # see above
 
     loop = asyncio.get_running_loop()
-    running = Agent(config, LocalHost(), ServiceManager(), note)
+    running = Agent(config, LocalHost(config.netns), ServiceManager(), note)
 
     def stop() -> None:
         loop.call_soon_threadsafe(running.stop)

@@ -26,6 +26,9 @@ _Label: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,63}\Z")]
 _Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}\Z")]
 _Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,63}\Z")]
 
+# no number, which would be an inode
+_Namespace: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}\Z")]
+
 _MEBI: Final = 1 << 20
 
 
@@ -139,6 +142,8 @@ class AgentConfig(_Section, frozen=True):
     leaf: LeafOptions
     host: _Host = field(default_factory=lambda: os.uname().nodename)
     labels: Annotated[dict[_Label, _Label], Meta(max_length=32)] = field(default_factory=dict)
+    netns: _Namespace | None = None
+    """Name of the network namespace that traces are limited to, as if it were a host."""
     allow: list[Verb] = field(default_factory=lambda: ["trace", "links"])
     publish: PublishOptions = field(default_factory=PublishOptions)
     spool: SpoolOptions = field(default_factory=SpoolOptions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ class KeptFrames:
 
     async def read(
         self, kinds: Sequence[str], hosts: frozenset[str]
-    ) -> AsyncIterator[tuple[FrameHead, bytes]]:
+    ) -> AsyncGenerator[tuple[FrameHead, bytes], None]:
         """The frames of some kinds of some hosts, of all if none is named, in the hub's order.
 
         Raises:
@@ -110,7 +110,9 @@ class KeptFrames:
             found.append(f"{missing} items of these hosts never came, or were thrown away before")
         return found
 
-    async def _of(self, subject: str, stream: StreamInfo) -> AsyncIterator[tuple[FrameHead, bytes]]:
+    async def _of(
+        self, subject: str, stream: StreamInfo
+    ) -> AsyncGenerator[tuple[FrameHead, bytes], None]:
         """The frames of a subject, up to what is there now."""
         last = stream.state.last_seq
         name = f"ipttctl-{secrets.token_hex(8)}"

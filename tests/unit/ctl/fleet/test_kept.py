@@ -33,7 +33,7 @@ from tests.unit.ctl.fleet.support import (
     until,
 )
 from tests.unit.ctl.fleet.test_metrics import by_rule, told
-from tests.unit.ctl.stories.packets import one_story
+from tests.unit.ctl.stories.packets import one_story, to_docker
 from tests.unit.ctl.support import batch_payload, event
 
 Message = tuple[str, bytes]
@@ -240,6 +240,45 @@ def test_tables_go_to_parquet_for_the_owner_only(
     assert "the hub keeps no bytes of packets" in capsys.readouterr().err
 
 
+def test_stories_are_shown(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
+    delivered = told(one_story(to_docker())).line
+    evil = json.loads(dropped(3))
+    evil["end"]["text"] = "\x1b[31mred"
+    first = stories(one, [dropped(1), "{}", '{"time_ns": 1e300}', delivered])
+    keep(leaf, reader_key, [first, first, stories(two, [json.dumps(evil)])])
+    assert run(["show", "--hub", settings]) == 0
+    said = capsys.readouterr()
+    heads = [line for line in said.out.splitlines() if line and not line.startswith(" ")]
+    assert [line.split()[0] for line in heads] == ["web1", "web1", "web2"]
+    assert heads[0].split()[2:] == [
+        *("tcp", "192.0.2.7:51324", ">", "203.0.113.5:8080", "in", "4026531840")
+    ]
+    lines = said.out.splitlines()
+    assert lines[1:4] == [
+        "  device                  in by eth0",
+        "  nft inet fw input 2     drop",
+        "  dropped by nft inet fw input 2 (handle 12), 4 us after it began",
+    ]
+    changed = "  PREROUTING              nf_nat_ipv4_pre_routing; destination 203.0.113.5:8080 > "
+    assert f"{changed}172.17.0.2:80" in lines
+    assert "  filter DOCKER-USER 1    rule" in lines
+    assert "  \\x1b[31mred, 4 us after it began" in lines
+    assert "2 frames or stories that cannot be read passed over" in said.err
+    assert said.err.endswith("3 stories told\n")
+    assert run(["show", "--hub", "--drops", "-c", "1", "--hosts", "web2", settings]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("web2  ")
+    assert said.err == "1 story told\n"
+    assert run(["show", "--hub", "-o", "json", settings]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["host"], one["boot_id"]) for one in found if "end" in one] == [
+        *(("web1", "b1"), ("web1", "b1"), ("web2", "b2"))
+    ]
+
+
 def test_hosts_and_links_are_those_of_now(
     leaf: Server,
     agent_key: Key,
@@ -298,6 +337,9 @@ def test_a_query_of_the_hub_reaches_nothing_else(
         (["query", "--hub", "--most", "x", "SELECT 1"], "--most: 'x' is no number of bytes"),
         (["export", "--since", "1h", "file", "--parquet", "d"], "--since is of what a hub keeps"),
         (["query", "--hub", "SELECT 1", "/nowhere"], "/nowhere"),
+        (["show", "--hub", "--lines"], "--lines is of recordings"),
+        (["show", "--since", "1h", "file"], "--since is of what a hub keeps"),
+        (["show"], "no recording is given"),
     ],
 )
 def test_mistakes_are_one_sentence(

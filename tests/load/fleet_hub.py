@@ -28,6 +28,9 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
+from ipttctl.fleet.asker import connected
+from ipttctl.fleet.config import HubConfig
+from ipttctl.fleet.kept import KeptFrames, ReadBounds
 from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.spool import Spool
 from ipttctl.fleet.stream import StreamLedger, wanted
@@ -78,7 +81,7 @@ async def publish(server: Server, key: Key, first: int, count: int, rate: int, s
     bodies = [events_body([parse_batch(one)]) for one in templates(random, 16)]
     async with client(server, key) as connection:
 
-        async def connected() -> Client:
+        async def mine() -> Client:
             return connection
 
         agents = []
@@ -89,7 +92,7 @@ async def publish(server: Server, key: Key, first: int, count: int, rate: int, s
                 subjects=[f"ipttctl.ev.web{number}", f"ipttctl.story.web{number}"],
             )
             spool = Spool(FrameNumbers(f"web{number}", "boot"), 32 << 20)
-            made = Publisher(spool, f"web{number}", stream, StreamLedger(86_400), connected)
+            made = Publisher(spool, f"web{number}", stream, StreamLedger(86_400), mine)
             await made.connected(connection)
             agents.append((spool, made))
         print("ready", flush=True)
@@ -118,7 +121,9 @@ async def publish(server: Server, key: Key, first: int, count: int, rate: int, s
     )
 
 
-async def kept(hub: Server, key: Key, agents: int, workers: list[Any], secs: float) -> str:
+async def kept(
+    hub: Server, leaves: list[Server], key: Key, agents: int, workers: list[Any], secs: float
+) -> str:
     """Have the hub keep it all; returns a line of figures."""
     async with client(hub, key) as operator:
         js = operator.jetstream(timeout=60)
@@ -131,12 +136,14 @@ async def kept(hub: Server, key: Key, agents: int, workers: list[Any], secs: flo
         ]
         await js.add_stream(StreamConfig(name="ipttctl", sources=sources, max_bytes=15 << 30))
         before, begin = _cpu(hub), time.monotonic()
+        before_leaves = sum(map(_cpu, leaves))
         for worker in workers:
             worker.stdin.write("go\n")
             worker.stdin.flush()
         await asyncio.sleep(secs)
         behind = (await js.stream_info("ipttctl")).state
         cpu = (_cpu(hub) - before) / (time.monotonic() - begin)
+        of_leaves = (sum(map(_cpu, leaves)) - before_leaves) / (time.monotonic() - begin)
         found = await asyncio.to_thread(lambda: [json.loads(w.stdout.readline()) for w in workers])
         total = Done(**{name: sum(one[name] for one in found) for name in asdict(Done())})
         published = time.monotonic() - begin
@@ -145,14 +152,27 @@ async def kept(hub: Server, key: Key, agents: int, workers: list[Any], secs: flo
             assert time.monotonic() < limit, (state.messages, total.frames)
             await asyncio.sleep(0.1)
         took = time.monotonic() - begin
+    reading = time.monotonic()
+    again = await read(hub, key)
+    reading = time.monotonic() - reading
     return (
         f"{agents} agents: {total.events / took:.0f} events/s, {total.frames / took:.0f} frames/s; "
         f"{total.events} events published in {published:.1f} s, all at the hub after {took:.1f} s, "
         f"at {secs:.0f} s it had {behind.messages} of {total.frames} frames; "
         f"lost {total.lost}, resent {total.resent}, twice {state.messages - total.frames}; "
-        f"hub {cpu:.0%} of a CPU, {_rss(hub) / 1e6:.0f} MB; agents {total.cpu:.0%} of a CPU; "
-        f"{state.bytes / total.events:.0f} bytes an event"
+        f"hub {cpu:.0%} of a CPU, {_rss(hub) / 1e6:.0f} MB; leaves {of_leaves:.0%}; "
+        f"agents {total.cpu:.0%} of a CPU; "
+        f"{state.bytes / total.events:.0f} bytes an event; "
+        f"{again} events read again in {reading:.1f} s"
     )
+
+
+async def read(hub: Server, key: Key) -> int:
+    """The events that are read of the hub in the bounds of a query."""
+    settings = HubConfig(url=hub.url, nkey=str(key.seed))
+    async with connected(settings) as asker:
+        frames = KeptFrames(asker, ReadBounds(time.time() - 3600, 512 << 20, 120))
+        return sum([head.count async for head, _ in frames.read([EVENTS], frozenset())])
 
 
 def _leaf(number: int, agents: int) -> int:
@@ -166,13 +186,14 @@ def measure(agents: int, rate: int, secs: float, directory: Path) -> str:
     with ExitStack() as stack:
         hub = Server(directory / "hub", HUB % (port, link.public, operator.public)).start()
         stack.callback(hub.kill)
-        workers = []
+        workers, leaves = [], []
         for number in range(_LEAVES):
             place = directory / f"leaf{number}"
             place.mkdir()
             (place / "leaf-key.conf").write_text(f"nkey: {link.seed.read_text()}\n")
             leaf = Server(place, LEAF % (number, number, agent.public, port)).start()
             stack.callback(leaf.kill)
+            leaves.append(leaf)
             each = agents // _PROCESSES
             for part in range(_PROCESSES // _LEAVES):
                 first = (number * _PROCESSES // _LEAVES + part) * each
@@ -188,7 +209,7 @@ def measure(agents: int, rate: int, secs: float, directory: Path) -> str:
         for worker in workers:
             assert worker.stdout
             assert worker.stdout.readline() == "ready\n"
-        return asyncio.run(kept(hub, operator, each * _PROCESSES, workers, secs))
+        return asyncio.run(kept(hub, leaves, operator, each * _PROCESSES, workers, secs))
 
 
 def _cpu(server: Server) -> float:

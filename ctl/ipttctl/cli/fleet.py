@@ -166,6 +166,7 @@ def apply(
         bundle=read_bundle(file),
         waves=Waves.parse(waves),
         chosen=hosts,
+        names=chosen.names,
         guards=tuple(guards),
         pause=watched,
         rollback_after=after,

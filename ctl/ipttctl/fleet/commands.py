@@ -49,6 +49,8 @@ LONGEST_REPLY: Final = 256 * 1024
 _MOST_WAITING: Final = 16
 _PER_SECOND: Final = 50
 _LONGEST_ERROR: Final = 500
+_EXPIRY: Final = 0.5
+_EXPIRY_AGAIN: Final = 10.0
 
 _WHY: Final = "asked for by the fleet"
 """The reason of changes, which the histories of links keep."""
@@ -109,10 +111,29 @@ class Commands:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.leases.run())
             group.create_task(self._do_all())
+            group.create_task(self._expire())
 
     def overrun(self) -> None:
         """Count a command that nobody looked at, because more came than were taken."""
         self.done["?", "too many"] += 1
+
+    async def _expire(self) -> None:
+        """Undo roll-outs that nobody has kept in time."""
+        due, pause, told = True, _EXPIRY, ""
+        while True:
+            if due:
+                pause = _EXPIRY
+                try:
+                    if rollout := await self._on_host(self._trials.expire):
+                        self._tell(f"roll-out {rollout} was not kept in time, and is undone")
+                # the module is not loaded, perhaps: there is nothing then, or later
+                except Exception as error:
+                    pause = _EXPIRY_AGAIN
+                    if told != str(error):
+                        told = str(error)
+                        self._tell(f"a roll-out that was not kept in time is not undone: {told}")
+            await asyncio.sleep(pause)
+            due = self._trials.due
 
     async def _take(self, client: Client, message: Msg) -> None:
         # an answer elsewhere would have us publish where only we may

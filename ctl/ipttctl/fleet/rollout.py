@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ _BEAT: Final = 1.0
 _AT_A_TIME: Final = 64
 _LOOK: Final = 0.25
 _HUB_PATIENCE: Final = 120.0
+_RELEASE: Final = 5.0
 
 
 class HaltedError(IpttctlError):
@@ -65,6 +66,8 @@ class Order:
     waves: Waves
     chosen: str
     """The selector, as it was written."""
+    names: frozenset[str]
+    """The hosts that it names, if it does."""
     guards: tuple[Condition, ...]
     pause: float
     rollback_after: float
@@ -144,7 +147,10 @@ class Rollout:
         """
         found = await self._store.read()
         if found is None or found.ended:
-            await self._put(order.record(await hosts()))
+            record = order.record(await hosts())
+            await self._put(record)
+            count = len(record.boots)
+            self._tell(f"roll-out {record.rollout} of {record.file} to {count} hosts")
             return True
         if found.same != order.same:
             raise TakenError(
@@ -152,6 +158,9 @@ class Rollout:
                 f"({found.where()})",
                 "begin the same one again, or run `ipttctl fleet undo`",
             )
+        if order.names and not order.names >= set(found.boots):
+            # the hub is not to have us sign for others
+            raise TakenError(f"the record of roll-out {found.rollout} has hosts that are not meant")
         await self._take(found)
         return False
 
@@ -186,9 +195,11 @@ class Rollout:
                 await self._undo(leave=leave)
 
     async def release(self) -> None:
-        """Let somebody else go on at once."""
-        if self._record and self._record.holder:
-            await self._change(holder="")
+        """Let somebody else go on at once; if the hub is gone, they have to wait."""
+        if self._record and self._record.holder and not self._record.ended:
+            with suppress(IpttctlError, TimeoutError):
+                async with asyncio.timeout(_RELEASE):
+                    await self._change(holder="")
 
     async def _step(self, bundle: Bundle | None, signer: Signer) -> None:
         record = self.record
@@ -355,7 +366,7 @@ class Rollout:
 
     async def _take(self, found: RolloutRecord) -> None:
         """Take a roll-out over, unless whoever holds it is alive."""
-        if found.holder:
+        if found.holder and not found.ended:
             self._tell(f"roll-out {found.rollout} has a holder: waiting whether it is alive")
             before = await self._store.revision()
             await asyncio.sleep(self._lease)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """Roll-outs as one host knows them: the state on trial, that of before, and those undone.
 
-They are kept in a file, so that an agent that is started again goes on with them.
+They are kept in a file, so that an agent that is started again goes on with them. What nobody has
+kept in time is undone by the agent: the module does so with swaps, but not with links that are new.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +36,8 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     links: dict[str, int] | None = None
     """None until it was applied as a whole."""
     swapped: list[int] = []
+    until: float | None = None
+    """When it is undone unless it is kept, by the clock that counts from boot."""
 
 
 class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -55,6 +59,27 @@ class Trials:
         self._host = host
         self._directory = directory
         self._reason = reason
+        self._until: float | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether the state on trial should have been kept by now. For any thread."""
+        until = self._until
+        return until is not None and _now() > until
+
+    def expire(self) -> str:
+        """Undo what nobody has kept in time; returns the roll-out, empty if there is none.
+
+        Called at the start too: an agent that was killed may have missed the time.
+        """
+        trial = self._read().trial
+        if trial is None or trial.kept or trial.until is None:
+            return ""
+        # after a reboot the clock began anew, and nothing of the trial is there
+        if trial.boot == self._host.facts().boot and _now() <= trial.until:
+            return ""
+        self.rollback(trial.rollout)
+        return trial.rollout
 
     def apply(self, request: ApplyRequest) -> list[dict[str, Any]]:
         """Make a state that of the fleet here; returns the steps taken.
@@ -82,13 +107,19 @@ class Trials:
                 self._check(trial)
         else:
             trial = Trial(
-                rollout=request.rollout, declared=request.links, boot=self._host.facts().boot
+                rollout=request.rollout,
+                declared=request.links,
+                boot=self._host.facts().boot,
+                until=None if terms.rollback is None else _now() + terms.rollback,
             )
             journal = Journal(base=self._base(journal), trial=trial, undone=journal.undone)
             self._write(journal)
         if trial.kept:
             return []
         steps = self._apply(request.links, terms)
+        if terms.rollback is not None:
+            # the module's time began by now at the latest
+            trial = msgspec.structs.replace(trial, until=_now() + terms.rollback)
         now = self._host.watched()
         # those that wait were swapped by an agent that was killed before it could note it
         swapped = {one.link for one in now if one.waits} | {*trial.swapped}
@@ -133,12 +164,15 @@ class Trials:
         trial = journal.trial
         links = self._host.watched()
         state, why = "none", ""
+        rollout = trial.rollout if trial else None
+        if trial is None and journal.undone:
+            rollout, state, why = journal.undone[-1], "undone", "it was undone here"
         if trial:
             state = "kept" if trial.kept else "trial"
             if not trial.kept and (why := self._wrong(trial, links)):
                 state = "failed"
         return {
-            "rollout": trial.rollout if trial else None,
+            "rollout": rollout,
             "state": state,
             "why": why,
             "boot": self._host.facts().boot,
@@ -184,6 +218,15 @@ class Trials:
         return ""
 
     def _read(self) -> Journal:
+        journal = self._stored()
+        self._note(journal)
+        return journal
+
+    def _note(self, journal: Journal) -> None:
+        trial = journal.trial
+        self._until = trial.until if trial and not trial.kept else None
+
+    def _stored(self) -> Journal:
         try:
             content = (self._directory / _FILE).read_bytes()
         except FileNotFoundError:
@@ -212,10 +255,16 @@ class Trials:
                 opened.flush()
                 os.fsync(opened.fileno())
             temporary.replace(self._directory / _FILE)
+            self._note(journal)
         except OSError as error:
             raise IpttctlError(
                 f"cannot write {self._directory / _FILE}: {os_reason(error)}"
             ) from None
+
+
+def _now() -> float:
+    """The time since boot, in which the host may have slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _state(links: Mapping[str, Declared]) -> dict[str, Any]:

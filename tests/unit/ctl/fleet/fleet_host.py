@@ -230,7 +230,14 @@ def programs_of(bundle: Bundle) -> dict[str, Any]:
     return {name: link.entry()["object"] for name, link in sorted(bundle.links.items())}
 
 
-def order_of(bundle: Bundle, waves: str = "1,100%", guards: tuple[str, ...] = ()) -> Order:
+def order_of(
+    bundle: Bundle,
+    waves: str = "1,100%",
+    guards: tuple[str, ...] = (),
+    *,
+    pause: float = 0.4,
+    rollback_after: float = 30,
+) -> Order:
     """An order for all hosts, with a short pause."""
     return Order(
         file="state.yaml",
@@ -238,27 +245,36 @@ def order_of(bundle: Bundle, waves: str = "1,100%", guards: tuple[str, ...] = ()
         bundle=bundle,
         waves=Waves.parse(waves),
         chosen="all",
+        names=frozenset(),
         guards=tuple(map(Condition.parse, guards)),
-        pause=0.4,
-        rollback_after=30,
+        pause=pause,
+        rollback_after=rollback_after,
     )
 
 
 @asynccontextmanager
 async def agents(
-    servers: TwoServers, hosts: list[FleetHost], *bundles: Bundle
+    servers: TwoServers,
+    hosts: list[FleetHost],
+    *bundles: Bundle,
+    first: int = 1,
+    wait: bool = True,
 ) -> AsyncIterator[list[Agent]]:
-    """Agents web01, web02... of some hosts, which may run the objects of bundles."""
+    """Agents web001, web002... of some hosts, which may run the objects of bundles.
+
+    With ``wait`` the hub has heard of them by then.
+    """
     digests = sorted({digest for bundle in bundles for digest in bundle.objects})
     async with AsyncExitStack() as stack:
         found = []
-        for number, host in enumerate(hosts, 1):
+        for number, host in enumerate(hosts, first):
             config = agent_text(servers, number, digests)
             found.append(await stack.enter_async_context(running_agent(config, host)))
         for agent in found:
             await agent.connection.wait()
-        async with connected(servers.settings) as asker:
-            await heard(asker, len(hosts))
+        if wait:
+            async with connected(servers.settings) as asker:
+                await heard(asker, len(hosts))
         yield found
 
 

@@ -149,7 +149,9 @@ def test_a_file_is_rolled_out_with_grants_and_undone(
             assert "of state.yaml by " in first
             assert first.endswith(": done")
             assert second == "2 hosts"
-            assert err.splitlines() == [
+            first, *waves_told = err.splitlines()
+            assert first.endswith(" of state.yaml to 2 hosts")
+            assert waves_told == [
                 *("wave 1 of 2: web1", "wave 1 of 2: kept"),
                 *("wave 2 of 2: web2", "wave 2 of 2: kept"),
             ]

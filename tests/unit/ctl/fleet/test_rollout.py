@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ipttctl.errors import UsageError
@@ -148,9 +150,10 @@ def test_all_hosts_get_the_state_wave_by_wave(servers: TwoServers) -> None:
         async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
             await have(asker, hosts, OLD)
             record, told = await roll(asker, order_of(NEW, guards=("drops < 10/s",)))
-            assert (record.step, record.holder) == ("done", "")
+            assert record.step == "done"
             assert record.waves == [["web001"], ["web002", "web003"]]
             assert told == [
+                f"roll-out {record.rollout} of state.yaml to 3 hosts",
                 "wave 1 of 2: web001",
                 "wave 1 of 2: kept",
                 "wave 2 of 2: web002, web003",
@@ -226,6 +229,62 @@ def test_a_host_that_fails_in_the_second_wave_has_all_undone(
             late = {"links": NEW.request(), "rollout": record.rollout}
             with pytest.raises(Exception, match=f"{record.rollout} was undone here"):
                 await asker.ask("web001", "apply", late)
+
+    asyncio.run(run())
+
+
+def test_a_record_with_hosts_that_are_not_meant_is_refused(servers: TwoServers) -> None:
+    async def run() -> None:
+        async with asking(servers) as asker:
+            order = replace(order_of(NEW), chosen="web001", names=frozenset({"web001"}))
+            forged = msgspec.structs.replace(
+                order.record([]), waves=[["web001", "web002"]], boots={"web001": "", "web002": ""}
+            )
+            store = RolloutStore(asker)
+            await store.read()
+            await store.put(forged)
+            with pytest.raises(TakenError, match="has hosts that are not meant"):
+                await roll(asker, order)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_nobody_keeps_is_undone_by_the_agent(servers: TwoServers, restarted: bool) -> None:
+    """New links and those that went too, which the module's own time is not about."""
+    host = FleetHost()
+    rollout = "00000000000000aa"
+    trial = {"links": NEW.request(), "rollout": rollout, "rollback_after": 1}
+
+    async def run() -> None:
+        async with agents(servers, [host], OLD, NEW), asking(servers) as asker:
+            await have(asker, [host], OLD)
+            await asker.ask("web001", "apply", trial)
+            assert "b" in host.programs()
+            if not restarted:
+                await until(lambda: host.programs() == programs_of(OLD))
+                status = await asker.ask("web001", "status", {})
+                assert (status["rollout"], status["state"]) == (rollout, "undone")
+        if restarted:
+            await asyncio.sleep(1)
+            assert "b" in host.programs()
+            async with agents(servers, [host], OLD, NEW):
+                await until(lambda: host.programs() == programs_of(OLD))
+
+    asyncio.run(run())
+
+
+def test_what_is_kept_stays(servers: TwoServers) -> None:
+    host = FleetHost()
+    trial = {"links": NEW.request(), "rollout": "00000000000000aa", "rollback_after": 1}
+
+    async def run() -> None:
+        async with agents(servers, [host], OLD, NEW), asking(servers) as asker:
+            await asker.ask("web001", "apply", trial)
+            await asker.ask("web001", "confirm", {"rollout": trial["rollout"]})
+            await asyncio.sleep(2)
+            assert host.programs() == programs_of(NEW)
+            assert (await asker.ask("web001", "status", {}))["state"] == "kept"
 
     asyncio.run(run())
 

@@ -21,6 +21,10 @@ DRIFT: Final = 1e-3
 LONGEST: Final = 1_000_000_000
 """The longest time (ns) for which a packet is believed to be on its way between two hosts."""
 
+_ENOUGH: Final = 20
+_RATHER: Final = 4
+_SHORT: Final = 10_000_000.0
+
 
 @dataclass(slots=True)
 class _Bound:
@@ -44,6 +48,8 @@ class Clocks:
         self._over: dict[tuple[Life, Life], _Bound] = {}
         #: bounds on a host's clock less the asker's: from above, and of the negative value
         self._asked: dict[Life, tuple[_Bound, _Bound]] = {}
+        #: packets that went from one host to another, and the longest time that one took at least
+        self._usual: dict[tuple[Life, Life], tuple[int, float]] = {}
         self.jumps = 0
         """How often clocks were found not to be as they were, as after a host was suspended."""
 
@@ -54,6 +60,8 @@ class Clocks:
         if before is None or new <= before.at(left_at):
             self._over[left, came] = _Bound(new, left_at)
         low, high = self.difference(left, came, left_at)
+        count, most = self._usual.get((left, came), (0, 0.0))
+        self._usual[left, came] = count + 1, max(most, new - high)
         if low > high:
             self.jumps += 1
             self._over.pop((came, left), None)
@@ -95,6 +103,11 @@ class Clocks:
             high = min(high, its[0].at(now) + mine[1].at(now))
             low = max(low, -its[1].at(now) - mine[0].at(now))
         return low, high
+
+    def usual(self, left: Life, came: Life) -> float:
+        """A time that packets hardly take from one host to another, as far as is known by now."""
+        count, most = self._usual.get((left, came), (0, 0.0))
+        return max(_SHORT, _RATHER * most) if count >= _ENOUGH else float(self._longest)
 
     def wire(self, left: Life, came: Life, left_at: int, came_at: int) -> tuple[float, float]:
         """Bounds on the time that a packet was on its way; below 0 it was not."""

@@ -319,7 +319,18 @@ class _Matching:
         ]
         if rivals and len(rivals) >= min(one.copies for one in left):
             return False
-        return all(self._may_precede(one, came) for one in left)
+        return all(self._is_plausible(one, came) for one in left) and all(
+            self._may_precede(one, came) for one in left
+        )
+
+    def _is_plausible(self, left: Sighting, came: Sighting) -> bool:
+        """Whether it is hardly an unseen repetition that came, where that would look the same."""
+        if not left.mark.is_weak:
+            return True
+        if left.mark.fits_id(came.mark) is False:
+            return False
+        least, _ = self._wire(left, came)
+        return least <= self._clocks.usual(left.told.life, came.told.life)
 
     def _may_precede(self, left: Sighting, came: Sighting) -> bool:
         """Whether a departure is before an arrival for certain.

@@ -18,6 +18,7 @@ _TIMESTAMPS: Final = 2
 _FORM: Final = struct.Struct("=8B6I4HQ16s16s")
 _MOST: Final = 2**64 - 1
 _SYN: Final = 0x02
+_LEAST_SEGMENT: Final = 256
 
 
 class Way(enum.StrEnum):
@@ -95,6 +96,27 @@ class Mark(NamedTuple):
         if self.has_data:
             return self.sequence, self.sequence + self.payload
         return 0, 1
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether a packet that is sent again looks the same."""
+        if self.is_tcp:
+            return self.timestamp is None
+        return not self.id
+
+    def fits_id(self, other: Mark) -> bool | None:
+        """Whether IPv4's ids of segments of TCP can be of the same packet; None if unknown.
+
+        Segments that are cut from one packet have consecutive ids.
+        """
+        if not (self.is_tcp and self.id and other.id):
+            return None
+        ahead = (other.sequence - self.sequence + (1 << 31)) % (1 << 32) - (1 << 31)
+        between = (other.id - self.id + (1 << 15)) % (1 << 16) - (1 << 15)
+        if not ahead:
+            return not between
+        most = abs(ahead) // _LEAST_SEGMENT + 1
+        return 0 < between <= most if ahead > 0 else -most <= between < 0
 
     def values(self) -> dict[str, Any]:
         """The mark as an object."""

@@ -89,6 +89,7 @@ class Simulation:
         self._transit = 0
         self.transits: dict[tuple[str, int], tuple[set[int], set[int]]] = {}
         """Transits of arrivals and of departures, by host and packet."""
+        self._onward: dict[int, int] = {}
         self._before: dict[int, int] = {}
         """Transits and those before them, where the host between has told nothing."""
         lives = [("a", "1"), ("r", "1"), ("b", "1"), ("r", "2")]
@@ -209,12 +210,17 @@ class Simulation:
                     else replace_mark(came, source=public)
                 )
             leaves = there + self._random.randrange(20_000, 1_000_000)
-            fresh = self._units(changed)
+            before = sorted(arrived)
+            # what a wire has doubled is the same packet still
+            fresh = [
+                self._onward.setdefault(one, new)
+                for one, new in zip(before, self._units(changed), strict=True)
+            ]
             told = list(self._told("r", there, (came, arrived), (changed, fresh), left_at=leaves))
             yield from told
             if not told:
                 # then it is as if the wire went on
-                self._before.update(zip(fresh, sorted(arrived), strict=True))
+                self._before.update(zip(fresh, before, strict=True))
             for end, got, more in self._wire(changed, fresh):
                 yield from self._told(last, leaves + more, (end, got), None)
 

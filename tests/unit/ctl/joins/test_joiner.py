@@ -281,7 +281,8 @@ def test_clocks_are_bounded_from_both_sides_and_drift() -> None:
         flows=st.integers(1, 30),
         lost=st.floats(0, 0.3),
         doubled=st.floats(0, 0.1),
-        untold=st.floats(0, 0.05),
+        # a repetition that looks the same cannot be told apart where one of both was not told
+        untold=st.just(0.0),
         repeated=st.floats(0, 0.2),
         apart=st.integers(0, 10_000 * MILLI),
         drift=st.floats(-200e-6, 200e-6),

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,22 +15,31 @@ from ipttctl.cli.agent_trace import LocalTrace
 from ipttctl.cli.options import tell_compiling
 from ipttctl.cli.printing import note
 from ipttctl.cli.walk import verified_for
-from ipttctl.errors import IpttctlError, UsageError
-from ipttctl.fleet.host import Facts, TraceOrder
+from ipttctl.errors import IpttctlError, LinkGoneError, SwapRolledBackError, UsageError
+from ipttctl.fleet.host import Facts, TraceOrder, TrialTerms, Watched
 from ipttctl.link.controller import Controller
 from ipttctl.link.losses import Losses
+from ipttctl.link.model import Link
 from ipttctl.paths import VERSION
 from ipttctl.show.render_json import link_object
 from ipttctl.state import DeclaredLink, State, Step, Terms
 from ipttctl.state.apply import apply_state, diff_state
 from ipttctl.state.file import read_state
+from ipttctl.state.model import OWNER_LABEL
 from ipttctl.state.steps import step_object
 from ipttctl.system.host_identity import HostIdentity
 from ipttctl.system.inherited import Inherited
-from ipttproto import EventBatch
+from ipttproto import Counter, EventBatch, SwapOutcome
 
 OWNER: Final = "fleet"
 """The owner of links that others declare: `apply` for others touches no link but these."""
+
+
+_UNDONE: Final[Mapping[int | None, str]] = {
+    SwapOutcome.ROLLBACK: "it was not confirmed in time",
+    SwapOutcome.ROLLBACK_REQUEST: "somebody had it rolled back",
+    SwapOutcome.ROLLBACK_GUARD: "a guard did not hold",
+}
 
 
 class LocalSource:
@@ -139,16 +150,53 @@ class LocalHost:
             return link_object(made)
 
     def apply(
-        self, state: Mapping[str, Any], directory: Path, rollback: float | None, reason: str
+        self, state: Mapping[str, Any], directory: Path, trial: TrialTerms, reason: str
     ) -> list[dict[str, Any]]:
         """Make the links that the fleet declares those of a state."""
-        wanted = _state(state, directory)
-        terms = Terms(owner=OWNER, rollback_after=rollback)
+        terms = Terms(owner=OWNER, rollback_after=trial.rollback, guards=trial.guards)
         with Controller() as controller:
-            verified_for(controller, (link.hook for link in wanted.links))
-            steps = apply_state(
-                controller, wanted, terms=terms, on_compile=tell_compiling, warn=note, reason=reason
-            )
+            return self._apply(controller, _state(state, directory), terms, reason)
+
+    def confirm(
+        self, state: Mapping[str, Any], directory: Path, reason: str
+    ) -> list[dict[str, Any]]:
+        """Keep the swaps that wait of the fleet's links, which have to be as in a state."""
+        with Controller() as controller:
+            terms = Terms(owner=OWNER, confirm=True)
+            return self._apply(controller, _state(state, directory), terms, reason)
+
+    def undo(self, state: Mapping[str, Any], directory: Path, reason: str) -> list[dict[str, Any]]:
+        """Roll the fleet's swaps that wait back, and make its links those of a state."""
+        with Controller() as controller:
+            for transaction in {link.transaction for link in _fleet(controller) if link.waits}:
+                # the time may have passed, or a guard been violated, since they were listed
+                with suppress(LinkGoneError, SwapRolledBackError):
+                    controller.rollback(transaction=transaction, reason=reason)
+            return self._apply(controller, _state(state, directory), Terms(owner=OWNER), reason)
+
+    def watched(self) -> list[Watched]:
+        """The links that the fleet declared."""
+        with Controller() as controller:
+            return [_watched(link) for link in _fleet(controller)]
+
+    def confirm_link(self, link: str) -> dict[str, Any]:
+        """Keep the swap of a link that waits."""
+        with Controller() as controller:
+            return link_object(controller.confirm(link))
+
+    def rollback_link(self, link: str, reason: str) -> dict[str, Any]:
+        """Undo the swap of a link that waits."""
+        with Controller() as controller:
+            found = controller.rollback(link, reason=reason)
+            return link_object(next((one for one in found if one.name == link), found[0]))
+
+    def _apply(
+        self, controller: Controller, wanted: State, terms: Terms, reason: str
+    ) -> list[dict[str, Any]]:
+        verified_for(controller, (link.hook for link in wanted.links))
+        steps = apply_state(
+            controller, wanted, terms=terms, on_compile=tell_compiling, warn=note, reason=reason
+        )
         return _objects(steps)
 
     def diff(self, state: Mapping[str, Any], directory: Path) -> list[dict[str, Any]]:
@@ -164,6 +212,28 @@ class LocalHost:
                     warn=note,
                 )
             )
+
+
+def _fleet(controller: Controller) -> list[Link]:
+    """The links that the fleet declared."""
+    return [link for link in controller.links() if link.labels.get(OWNER_LABEL) == OWNER]
+
+
+def _watched(link: Link) -> Watched:
+    counts = asdict(link.stats) | {
+        "runs": sum(slot.runs for slot in link.stats.slots.values()),
+        "agreements": link.stats.agreed,
+        "disagreements": link.stats.disagreed,
+    }
+    return Watched(
+        name=link.name or str(link.id),
+        link=link.id,
+        generation=link.generation,
+        waits=link.waits,
+        left=link.rollback_in,
+        undone=_UNDONE.get(link.outcome, "") + (f": {link.violation}" if link.violation else ""),
+        counters={one.name.lower(): counts[one.name.lower()] for one in Counter},
+    )
 
 
 def _state(state: Mapping[str, Any], directory: Path) -> State:

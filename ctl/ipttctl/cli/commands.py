@@ -43,10 +43,11 @@ PLACES: Final = {
     "map": "maps.one_map",
     "module": "module.default",
     "agent": "agent.agent",
+    "fleet": "fleet.fleet",
 }
 """Command -> its function, in a file of this package; the docstring is its help."""
 
-APPS: Final = frozenset({"attach", "swap", "run", "map", "module"})
+APPS: Final = frozenset({"attach", "swap", "run", "map", "module", "fleet"})
 """Commands for which the file has typer's object, ``app``: settings, or commands of their own."""
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -31,6 +32,7 @@ from ipttproto import ProtocolError
 
 if TYPE_CHECKING:
     from ipttctl.fleet.metrics import AgentMetrics
+    from ipttctl.fleet.otlp import OtlpDrops
 
 _WHO_AT_MOST: Final = 1.0
 """Seconds between two heartbeats that others ask for."""
@@ -70,13 +72,16 @@ class Agent:
         self._worker = ThreadPoolExecutor(1, "host")
         self._stopping = asyncio.Event()
         self._asked = asyncio.Event()
-        self.connection = LeafConnection(lambda: options_of(config.leaf), self._connected)
+        self.connection = LeafConnection(
+            lambda: options_of(config.leaf), self._connected, overrun=self._overrun
+        )
         self.publisher = Publisher(
             self.spool, config.token, stream.wanted(config), self.ledger, self.connection.wait
         )
         self.commands = Commands(
             config, host, self._on_host, self.feed.begin, self.feed.end, tell=tell
         )
+        self.otlp = self._otlp()
         self.metrics = self._metrics()
         self.drained = False
         """Whether all that was known at the end was published."""
@@ -92,6 +97,8 @@ class Agent:
             Exception: a part failed that never does.
         """
         self.reader.start()
+        if self.otlp:
+            self.otlp.start()
         if self.metrics:
             self.metrics.start()
             self._tell(f"metrics are on {self.metrics.address[0]}, port {self.metrics.address[1]}")
@@ -118,6 +125,8 @@ class Agent:
                 task.cancel()
             await asyncio.gather(stopping, *parts, return_exceptions=True)
             self._worker.shutdown(wait=False, cancel_futures=True)
+            if self.otlp:
+                await asyncio.to_thread(self.otlp.stop, seconds(self.config.drain) / 2)
             if self.metrics:
                 await asyncio.to_thread(self.metrics.stop)
 
@@ -197,6 +206,8 @@ class Agent:
             features=list(facts.features),
             allow=list(self.config.allow),
             interval_ms=int(interval * 1000),
+            traces=len(self.commands.leases),
+            time_ms=int(time.time() * 1000),
         )
 
     async def _report(self) -> None:
@@ -218,9 +229,23 @@ class Agent:
         """Have the host's own thread do something; it is not interrupted."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
+    def _overrun(self, subject: str) -> None:
+        # wishes to hear heartbeats are answered together anyway
+        if subject != subjects.WHO:
+            self.commands.overrun()
+
     def _told(self, found: Sequence[Told]) -> None:
         if self.metrics:
             self.metrics.told(found)
+        if self.otlp:
+            self.otlp.told(found)
+
+    def _otlp(self) -> OtlpDrops | None:
+        if self.config.otlp is None:
+            return None
+        from ipttctl.fleet.otlp import OtlpDrops  # noqa: PLC0415  # 300 ms; off by default
+
+        return OtlpDrops(self.config.otlp, self.config.host, self.numbers.run, self._tell)
 
     def _metrics(self) -> AgentMetrics | None:
         if self.config.metrics is None:
@@ -237,5 +262,6 @@ class Agent:
             publisher=self.publisher,
             connection=self.connection,
             commands=self.commands,
+            otlp=self.otlp,
         )
         return AgentMetrics(self.config.metrics, self.config.host, counts)

@@ -27,17 +27,21 @@ from ipttctl.fleet.leases import Leases
 from ipttctl.fleet.requests import (
     ApplyRequest,
     AttachRequest,
+    ConfirmRequest,
     DetachRequest,
     EndRequest,
     LinksRequest,
     RenewRequest,
     Request,
+    RollbackRequest,
+    StatusRequest,
     SwapRequest,
     TraceRequest,
     declared,
     parse,
     verb_of,
 )
+from ipttctl.fleet.trials import Trials
 
 LONGEST_REPLY: Final = 256 * 1024
 """Most bytes of an answer; of a list that is longer, as much as fits."""
@@ -76,6 +80,7 @@ class Commands:
         self._config = config
         self._host = host
         self._on_host = on_host
+        self._trials = Trials(host, Path(config.objects.directory), _WHY)
         self._began = began
         self._ended = ended
         self._waiting: asyncio.Queue[tuple[Client, Msg, Request]] = asyncio.Queue(_MOST_WAITING)
@@ -104,6 +109,10 @@ class Commands:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.leases.run())
             group.create_task(self._do_all())
+
+    def overrun(self) -> None:
+        """Count a command that nobody looked at, because more came than were taken."""
+        self.done["?", "too many"] += 1
 
     async def _take(self, client: Client, message: Msg) -> None:
         # an answer elsewhere would have us publish where only we may
@@ -185,6 +194,19 @@ class Commands:
             case DetachRequest():
                 detach = partial(self._host.detach, request.link, _WHY)
                 answer = {"link": await self._on_host(detach)}
+            case StatusRequest():
+                answer = await self._on_host(self._trials.status)
+            case ConfirmRequest(name=str(name)):
+                answer = {"link": await self._on_host(partial(self._host.confirm_link, name))}
+            case RollbackRequest(name=str(name)):
+                rollback = partial(self._host.rollback_link, name, _WHY)
+                answer = {"link": await self._on_host(rollback)}
+            case ConfirmRequest(rollout=str(rollout)):
+                answer = await self._on_host(partial(self._trials.confirm, rollout))
+            case RollbackRequest(rollout=str(rollout)):
+                # by then the directory may have been emptied
+                await objects.fetch(client, self._config.objects, self._trials.needed())
+                answer = await self._on_host(partial(self._trials.rollback, rollout))
             case _:
                 links = [link for _, link in declared(request)]
                 digests = {one.digest for link in links for one in link.programs.values()}
@@ -205,7 +227,7 @@ class Commands:
                 one = {"name": request.name, **entries[request.name]}
                 return {"link": host.swap(one, place, request.rollback_after, _WHY)}
             case ApplyRequest():
-                return {"steps": host.apply(state, place, request.rollback_after, _WHY)}
+                return {"steps": self._trials.apply(request)}
         return {"steps": host.diff(state, place)}
 
     async def _trace(self, request: TraceRequest) -> Answer:

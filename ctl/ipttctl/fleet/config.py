@@ -10,7 +10,9 @@ from msgspec import Meta, Struct, field
 
 from ipttctl.fleet.subjects import host_token, stream
 
-Verb: TypeAlias = Literal["attach", "apply", "detach", "diff", "links", "swap", "trace"]
+Verb: TypeAlias = Literal[
+    "apply", "attach", "confirm", "detach", "diff", "links", "rollback", "status", "swap", "trace"
+]
 
 DIGEST: Final = r"^sha256:[0-9a-f]{64}\Z"
 """The spelling of the digest of a compiled object."""
@@ -115,10 +117,23 @@ class MetricsOptions(_Section, frozen=True):
     """Most rules that have a counter of their own."""
 
 
+class OtlpOptions(_Section, frozen=True):
+    """A collector of OpenTelemetry, which is sent drops; without this object there is none."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^@ ?#]+\Z", max_length=255)]
+    """Its address; the path is ``/v1/logs`` unless another one is given."""
+    headers_file: _Path | None = field(default=None, name="headers-file")
+    """File of headers, one ``NAME: VALUE`` a line, such as a token."""
+    ca: _Path | None = None
+    """Certificates of the authorities that its own is checked against."""
+
+
 class HubConfig(LeafOptions, frozen=True):
     """The file of whoever asks hosts: the hub, who one is there, and where objects are put."""
 
     bucket: _Name = "ipttctl-objects"
+    stream: _Name = "ipttctl"
+    """The stream in which the hub keeps what the leaves have."""
 
 
 class AgentConfig(_Section, frozen=True):
@@ -137,6 +152,7 @@ class AgentConfig(_Section, frozen=True):
     objects: ObjectsOptions = field(default_factory=ObjectsOptions)
     trust: TrustOptions = field(default_factory=TrustOptions)
     metrics: MetricsOptions | None = None
+    otlp: OtlpOptions | None = None
     heartbeat: _Time = "5s"
     drain: _Time = "5s"
     """How long the end waits until what is known is published."""

@@ -59,9 +59,15 @@ class LeafConnection:
         options: Callable[[], dict[str, Any]],
         connected: Callable[[Client], Awaitable[None]],
         *,
+        overrun: Callable[[str], None] = lambda _: None,
         longest_pause: float = _LONGEST_PAUSE,
     ) -> None:
-        """Call ``connected`` for each new connection; if it raises, the connection is left."""
+        """Call ``connected`` for each new connection; if it raises, the connection is left.
+
+        ``overrun`` is called with the subject of each message that was dropped because as many
+        as may were waiting.
+        """
+        self._overrun = overrun
         self._options = options
         self._connected = connected
         self._longest = longest_pause
@@ -107,6 +113,9 @@ class LeafConnection:
             closed.set()
 
         async def on_error(error: Exception) -> None:
+            if isinstance(error, nats.errors.SlowConsumerError):
+                self._overrun(error.subject)
+                return
             self.problem = sentence(error)
 
         client = Client()

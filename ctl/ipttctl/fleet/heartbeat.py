@@ -42,6 +42,10 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     features: Annotated[list[_Text], msgspec.Meta(max_length=256)] = []
     allow: Annotated[list[_Text], msgspec.Meta(max_length=64)] = []
     interval_ms: Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
+    traces: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Traces that run for others."""
+    time_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] | None = None
+    """When it was sent, by the host's clock: ms since 1970."""
 
 
 _DECODER: Final = msgspec.json.Decoder(Heartbeat)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ipttctl.link.condition import Condition
 from ipttctl.link.losses import Losses
 from ipttctl.stories.model import Story
 from ipttproto import EventBatch
@@ -89,6 +90,32 @@ class TraceOrder:
     """The key of the hash of payloads, if stories are to be joined with those of other hosts."""
 
 
+@dataclass(frozen=True)
+class TrialTerms:
+    """Terms on which swaps are made: until when they have to be confirmed, and their guards."""
+
+    rollback: float | None = None
+    guards: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A link that the fleet declared, as it is now.
+
+    ``waits`` is whether its last swap waits, ``left`` for how many seconds yet, if it is rolled
+    back by time. ``undone`` is why it was rolled back; empty if it was not. ``counters`` are those
+    that guards are about, by name, over all generations.
+    """
+
+    name: str
+    link: int
+    generation: int
+    waits: bool = False
+    left: float | None = None
+    undone: str = ""
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
 class AgentHost(Protocol):
     """A host, as the agent needs it. All methods raise IpttctlError.
 
@@ -119,9 +146,29 @@ class AgentHost(Protocol):
         """Swap the programs of a link, by its name."""
 
     def apply(
-        self, state: Mapping[str, Any], directory: Path, rollback: float | None, reason: str
+        self, state: Mapping[str, Any], directory: Path, trial: TrialTerms, reason: str
     ) -> list[dict[str, Any]]:
         """Make the links that the fleet declares those of a file's content; the steps taken."""
+
+    def confirm(
+        self, state: Mapping[str, Any], directory: Path, reason: str
+    ) -> list[dict[str, Any]]:
+        """Keep the swaps that wait of the fleet's links, which have to be as in a file's content.
+
+        What was to go goes now. Returns the steps taken.
+        """
+
+    def undo(self, state: Mapping[str, Any], directory: Path, reason: str) -> list[dict[str, Any]]:
+        """Roll the fleet's swaps that wait back, and make its links those of a file's content."""
+
+    def watched(self) -> list[Watched]:
+        """The links that the fleet declared."""
+
+    def confirm_link(self, link: str) -> dict[str, Any]:
+        """Keep the swap of a link that waits."""
+
+    def rollback_link(self, link: str, reason: str) -> dict[str, Any]:
+        """Undo the swap of a link that waits."""
 
     def diff(self, state: Mapping[str, Any], directory: Path) -> list[dict[str, Any]]:
         """The steps that ``apply`` would take."""

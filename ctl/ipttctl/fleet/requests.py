@@ -17,6 +17,7 @@ from ipttctl.fleet.config import DIGEST
 from ipttctl.fleet.filter_words import LONGEST as LONGEST_FILTER
 from ipttctl.fleet.filter_words import check_filter
 from ipttctl.fleet.grants import Grant
+from ipttctl.link.condition import Condition
 
 LONGEST: Final = 128 * 1024
 """Most bytes of a request."""
@@ -30,6 +31,8 @@ _Text: TypeAlias = Annotated[str, Meta(max_length=127)]
 _Seconds: TypeAlias = Annotated[float, Meta(ge=1, le=86_400)]
 _Key: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Trace: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+_Rollout: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+_Guards: TypeAlias = Annotated[list[Annotated[str, Meta(max_length=127)]], Meta(max_length=4)]
 _Grants: TypeAlias = Annotated[list[Grant], Meta(max_length=64)]
 # neither a number, which is an inode or a process, nor a path
 _Namespace: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}\Z")]
@@ -64,7 +67,7 @@ class Declared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return found | {name: value for name, value in optional.items() if value}
 
 
-_Links: TypeAlias = Annotated[dict[Name, Declared], Meta(max_length=256)]
+Links: TypeAlias = Annotated[dict[Name, Declared], Meta(max_length=256)]
 
 
 def _verb(name: str) -> str:
@@ -129,18 +132,39 @@ class SwapRequest(_Request, frozen=True, kw_only=True):
 
 
 class ApplyRequest(_Request, frozen=True, kw_only=True):
-    """Make these the links that the fleet declares."""
+    """Make these the links that the fleet declares, as a part of a roll-out if it names one."""
 
-    links: _Links
+    links: Links
+    rollout: _Rollout | None = None
     rollback_after: _Seconds | None = None
+    guards: _Guards = []
+    """Conditions as for ``apply --guard``."""
     grants: _Grants = []
 
 
 class DiffRequest(_Request, frozen=True, kw_only=True):
     """List the steps that ``apply`` would take."""
 
-    links: _Links
+    links: Links
     grants: _Grants = []
+
+
+class ConfirmRequest(_Request, frozen=True, kw_only=True):
+    """Keep what a roll-out applied here, or the swap of a link that waits."""
+
+    rollout: _Rollout | None = None
+    name: Name | None = None
+
+
+class RollbackRequest(_Request, frozen=True, kw_only=True):
+    """Undo what a roll-out applied here, kept or not, or the swap of a link that waits."""
+
+    rollout: _Rollout | None = None
+    name: Name | None = None
+
+
+class StatusRequest(_Request, frozen=True):
+    """Tell what became of the last roll-out here, and the counters of its links."""
 
 
 Request: TypeAlias = (
@@ -153,6 +177,9 @@ Request: TypeAlias = (
     | SwapRequest
     | ApplyRequest
     | DiffRequest
+    | ConfirmRequest
+    | RollbackRequest
+    | StatusRequest
 )
 _DECODER: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
 
@@ -174,7 +201,25 @@ def parse(data: bytes) -> Request:
         check_filter(request.filter)
     for _, link in declared(request):
         check_filter(link.filter)
+    if isinstance(request, ApplyRequest):
+        guards_of(request)
+    if isinstance(request, ConfirmRequest | RollbackRequest):
+        _check_one(request)
     return request
+
+
+def guards_of(request: ApplyRequest) -> list[Condition]:
+    """The guards of a request.
+
+    Raises:
+        UsageError: one is not spelled as a condition.
+    """
+    return [Condition.parse(text, "guards") for text in request.guards]
+
+
+def _check_one(request: ConfirmRequest | RollbackRequest) -> None:
+    if (request.rollout is None) == (request.name is None):
+        raise UsageError("the request cannot be read: one of rollout and name has to be there")
 
 
 def declared(request: Request) -> Iterator[tuple[str, Declared]]:

@@ -27,7 +27,7 @@ from ipttctl.errors import IpttctlError
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import parse_config
-from ipttctl.fleet.host import Facts, Running, Told, TraceOrder
+from ipttctl.fleet.host import Facts, Running, Told, TraceOrder, TrialTerms, Watched
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import FrameHead
 from ipttctl.link.losses import LossCounter, Losses
@@ -258,10 +258,31 @@ class FakeHost:
         return {"id": 5}
 
     def apply(
-        self, state: Mapping[str, Any], directory: Path, rollback: float | None, reason: str
+        self, state: Mapping[str, Any], directory: Path, trial: TrialTerms, reason: str
     ) -> list[dict[str, Any]]:
-        self.done.append(("apply", (state, directory, rollback, reason)))
+        self.done.append(("apply", (state, directory, trial, reason)))
         return [{"step": "attach"}]
+
+    def confirm(
+        self, state: Mapping[str, Any], directory: Path, reason: str
+    ) -> list[dict[str, Any]]:
+        self.done.append(("confirm", (state, directory, reason)))
+        return []
+
+    def undo(self, state: Mapping[str, Any], directory: Path, reason: str) -> list[dict[str, Any]]:
+        self.done.append(("undo", (state, directory, reason)))
+        return []
+
+    def watched(self) -> list[Watched]:
+        return []
+
+    def confirm_link(self, link: str) -> dict[str, Any]:
+        self.done.append(("confirm link", link))
+        return {"id": 5}
+
+    def rollback_link(self, link: str, reason: str) -> dict[str, Any]:
+        self.done.append(("rollback link", (link, reason)))
+        return {"id": 5}
 
     def diff(self, state: Mapping[str, Any], directory: Path) -> list[dict[str, Any]]:
         self.done.append(("diff", (state, directory)))

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,57 +30,20 @@ from ipttctl.fleet.asker import (
 from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.heartbeat import Selector
+from tests.unit.ctl.fleet.fleet_host import TwoServers, two_servers
 from tests.unit.ctl.fleet.support import (
     FakeHost,
     Key,
-    Server,
     client,
     free_port,
     running_agent,
 )
 
-HUB = """
-server_name: hub
-listen: 127.0.0.1:@PORT@
-jetstream { store_dir: "@STORE@", domain: hub, max_mem: 64MB, max_file: 1GB }
-leafnodes { listen: "127.0.0.1:%d" }
-accounts { FLEET { jetstream: enabled, users: [ { nkey: %s }, { nkey: %s } ] } }
-"""
-LEAF = """
-server_name: leaf
-listen: 127.0.0.1:@PORT@
-jetstream { store_dir: "@STORE@", domain: leaf, max_mem: 64MB, max_file: 1GB }
-accounts { FLEET { jetstream: enabled, users: [ { nkey: %s } ] } }
-leafnodes {
-  reconnect: 500ms
-  remotes: [ { url: "nats://127.0.0.1:%d", account: FLEET, include "leaf-key.conf" } ]
-}
-"""
-
-
-@dataclass
-class TwoServers:
-    """A hub and a leaf of it, and the settings of somebody who asks."""
-
-    hub: Server
-    leaf: Server
-    agent: Key
-    settings: HubConfig
-    asker: Key
-
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[TwoServers]:
-    agent, asker, leaf_key = (Key.make(tmp_path, name) for name in ("agent", "asker", "leaf"))
-    port = free_port()
-    hub = Server(tmp_path / "hub", HUB % (port, leaf_key.public, asker.public)).start()
-    (tmp_path / "leaf").mkdir()
-    (tmp_path / "leaf/leaf-key.conf").write_text(f"nkey: {leaf_key.seed.read_text()}\n")
-    leaf = Server(tmp_path / "leaf", LEAF % (agent.public, port)).start()
-    settings = HubConfig(url=hub.url, nkey=str(asker.seed))
-    yield TwoServers(hub, leaf, agent, settings, asker)
-    leaf.kill()
-    hub.kill()
+    with two_servers(tmp_path) as started:
+        yield started
 
 
 @asynccontextmanager

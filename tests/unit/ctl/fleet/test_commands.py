@@ -21,6 +21,7 @@ from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.fleet.commands import LONGEST_REPLY, bounded
 from ipttctl.fleet.filter_words import _WORDS, check_filter
 from ipttctl.fleet.grants import Grant, RefusedError, Statement, check, sign
+from ipttctl.fleet.host import TrialTerms
 from ipttctl.fleet.requests import parse
 from tests.unit.ctl.fleet.support import (
     FakeHost,
@@ -157,7 +158,7 @@ def test_an_object_with_a_grant_is_attached(
         assert [verb for verb, _ in host.done] == ["attach", "apply"]
         assert host.done[0][1][0] == {"name": "lim", **entry}
         assert host.done[1][1][0] == {"links": {"lim": entry}}
-        assert host.done[1][1][2] == 30
+        assert host.done[1][1][2] == TrialTerms(30)
 
     asyncio.run(run())
 
@@ -260,6 +261,11 @@ def test_a_flood_of_commands_does_not_stop_the_agent(
             assert len(host.traces) == 4
             info = await asker.jetstream().stream_info("ipttctl-web1")
             assert info.state.messages == 0
+            # each is counted once, whatever became of it, and the connection is no worse for it
+            await until(lambda: sum(agent.commands.done.values()) >= 2002)
+            assert sum(agent.commands.done.values()) == 2002
+            assert agent.commands.done["?", "too many"] > 1000
+            assert agent.connection.problem == ""
 
     asyncio.run(run())
 

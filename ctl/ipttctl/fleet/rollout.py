@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A roll-out: a state for hosts in waves, each tried, watched and kept, or all undone.
+
+The record says which step is being taken before it is taken, and each step can be taken again: an
+agent knows the roll-out by its name. So whoever begins the same roll-out again goes on from there,
+wherever the one before was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from ipttctl.errors import IpttctlError
+from ipttctl.fleet.asker import AnswerError, Asker, HubError, SilentHostError
+from ipttctl.fleet.bundle import Bundle, Signer
+from ipttctl.fleet.guard_check import violated
+from ipttctl.fleet.heartbeat import Heartbeat
+from ipttctl.fleet.host import Watched
+from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
+from ipttctl.fleet.waves import Waves
+from ipttctl.link.condition import Condition
+
+VERBS: Final = ("apply", "confirm", "rollback", "status")
+"""The verbs that hosts have to allow."""
+
+_BEAT: Final = 1.0
+_AT_A_TIME: Final = 64
+_LOOK: Final = 0.25
+_HUB_PATIENCE: Final = 120.0
+
+
+class HaltedError(IpttctlError):
+    """The roll-out was halted, and undone as far as hosts could be reached."""
+
+
+class _HaltError(Exception):
+    """A reason to halt."""
+
+
+class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a host to ``status``."""
+
+    rollout: str | None
+    state: str
+    why: str
+    boot: str
+    links: list[Watched]
+
+
+@dataclass(frozen=True)
+class Order:
+    """The state that is wanted, and how it is to be rolled out."""
+
+    file: str
+    who: str
+    bundle: Bundle
+    waves: Waves
+    chosen: str
+    """The selector, as it was written."""
+    guards: tuple[Condition, ...]
+    pause: float
+    rollback_after: float
+
+    @property
+    def same(self) -> str:
+        """A digest of all that tells it from another order, but not of who gives it."""
+        parts = (
+            self.bundle.request(),
+            self.waves.sizes,
+            self.chosen,
+            list(map(str, self.guards)),
+            self.pause,
+            self.rollback_after,
+        )
+        return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+    def record(self, hosts: Collection[Heartbeat]) -> RolloutRecord:
+        """The record of a new roll-out to some hosts."""
+        return RolloutRecord(
+            rollout=secrets.token_hex(8),
+            same=self.same,
+            file=self.file,
+            who=self.who,
+            links=dict(self.bundle.links),
+            guards=list(map(str, self.guards)),
+            pause=self.pause,
+            rollback_after=self.rollback_after,
+            waves=self.waves.of([one.host for one in hosts]),
+            boots={one.host: one.boot for one in hosts},
+        )
+
+
+class Rollout:
+    """Takes the steps of a roll-out, as its only holder."""
+
+    def __init__(
+        self,
+        asker: Asker,
+        store: RolloutStore,
+        tell: Callable[[str], None] = lambda _: None,
+        *,
+        patience: float = 60.0,
+        lease: float = 5.0,
+        look: float = 1.0,
+    ) -> None:
+        """Ask hosts by a connection; ``tell`` is called with a sentence for each step.
+
+        A host that does not answer for ``patience`` seconds is silent. A holder whose record does
+        not change for ``lease`` seconds is dead. Hosts are looked at every ``look`` seconds.
+        """
+        self._asker = asker
+        self._store = store
+        self._tell = tell
+        self._patience = patience
+        self._lease = lease
+        self._look = look
+        self._token = secrets.token_hex(8)
+        self._lock = asyncio.Lock()
+        self._few = asyncio.Semaphore(_AT_A_TIME)
+        self._record: RolloutRecord | None = None
+
+    @property
+    def record(self) -> RolloutRecord:
+        """The record as it was written last."""
+        assert self._record is not None
+        return self._record
+
+    async def begin(self, order: Order, hosts: Callable[[], Any]) -> bool:
+        """Begin a roll-out to the hosts that a call finds, or go on with the same one.
+
+        Returns whether it is a new one.
+
+        Raises:
+            TakenError: another one is not at its end.
+            HubError: the hub is gone.
+        """
+        found = await self._store.read()
+        if found is None or found.ended:
+            await self._put(order.record(await hosts()))
+            return True
+        if found.same != order.same:
+            raise TakenError(
+                f"roll-out {found.rollout} of {found.file} by {found.who} is not at its end "
+                f"({found.where()})",
+                "begin the same one again, or run `ipttctl fleet undo`",
+            )
+        await self._take(found)
+        return False
+
+    async def begin_undoing(self, why: str) -> None:
+        """Have the last roll-out undone, by ``run``.
+
+        Raises:
+            TakenError: there is none, it was undone already, or somebody rolls it out.
+        """
+        found = await self._store.read()
+        if found is None or found.step == "undone":
+            raise TakenError("there is no roll-out to undo")
+        await self._take(found)
+        if found.step != "undo":
+            await self._change(step="undo", why=why)
+
+    async def run(self, bundle: Bundle | None, signer: Signer, *, leave: bool = False) -> None:
+        """Take all steps that are left. With ``leave`` hosts that are silent are not undone.
+
+        Raises:
+            HaltedError: it was undone.
+            TakenError: somebody else has taken it over.
+            HubError: the hub is gone for long; begin the same one again later.
+        """
+        async with self._beating():
+            try:
+                while not self.record.ended and self.record.step != "undo":
+                    await self._step(bundle, signer)
+            except _HaltError as error:
+                await self._change(step="undo", why=str(error))
+            if self.record.step == "undo":
+                await self._undo(leave=leave)
+
+    async def release(self) -> None:
+        """Let somebody else go on at once."""
+        if self._record and self._record.holder:
+            await self._change(holder="")
+
+    async def _step(self, bundle: Bundle | None, signer: Signer) -> None:
+        record = self.record
+        hosts = record.waves[record.wave] if record.waves else []
+        called = f"wave {record.wave + 1} of {len(record.waves)}"
+        match record.step:
+            case "apply":
+                assert bundle is not None
+                self._tell(f"{called}: {_few(hosts)}")
+                await self._apply(hosts, bundle, signer)
+                await self._change(step="watch")
+            case "watch":
+                await self._watch(hosts)
+                await self._change(step="confirm")
+            case _:
+                await self._all(hosts, "confirm", lambda _: {"rollout": record.rollout})
+                self._tell(f"{called}: kept")
+                if record.wave + 1 < len(record.waves):
+                    await self._change(step="apply", wave=record.wave + 1)
+                else:
+                    await self._change(step="done")
+
+    async def _apply(self, hosts: list[str], bundle: Bundle, signer: Signer) -> None:
+        record = self.record
+        links = bundle.request()
+
+        def request(host: str) -> dict[str, Any]:
+            return {
+                "links": links,
+                "rollout": record.rollout,
+                "rollback_after": record.rollback_after,
+                "guards": record.guards,
+                "grants": msgspec.to_builtins(signer.grants(host, bundle)),
+            }
+
+        await self._all(hosts, "apply", request)
+
+    async def _watch(self, hosts: list[str]) -> None:
+        """Look at hosts until the pause is over."""
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        first = await self._looks(hosts)
+        while (left := begin + self.record.pause - loop.time()) > 0:
+            await asyncio.sleep(min(self._look, left))
+            now = await self._looks(hosts)
+            for host in hosts:
+                self._check_guards(host, first[host], now[host], loop.time() - begin)
+
+    async def _looks(self, hosts: list[str]) -> dict[str, StatusAnswer]:
+        """The status of each host, which has the state on trial."""
+        answers = await self._all(hosts, "status", lambda _: {})
+        found = {}
+        for host, answer in answers.items():
+            try:
+                status = msgspec.convert(answer, StatusAnswer)
+            except msgspec.ValidationError:
+                raise _HaltError(f"{host}: the answer to status is none") from None
+            if status.boot != self.record.boots.get(host):
+                raise _HaltError(f"{host}: it was started again")
+            if status.rollout != self.record.rollout or status.state not in ("trial", "kept"):
+                raise _HaltError(f"{host}: {status.why or 'the roll-out is not there'}")
+            found[host] = status
+        return found
+
+    def _check_guards(
+        self, host: str, first: StatusAnswer, now: StatusAnswer, elapsed: float
+    ) -> None:
+        before = {one.link: one.counters for one in first.links}
+        for link in now.links:
+            if link.name not in self.record.links or link.link not in before:
+                continue
+            for text in self.record.guards:
+                guard = Condition.parse(text)
+                if why := violated(guard, before[link.link], link.counters, elapsed):
+                    raise _HaltError(f"{host}: link {link.name}: guard {why}")
+
+    async def _undo(self, *, leave: bool) -> None:
+        """Have all hosts go back that may have the new state."""
+        record = self.record
+        self._tell(f"halted: {record.why}")
+        hosts = record.reached
+
+        async def undo(host: str) -> str | None:
+            try:
+                async with self._few:
+                    await self._answer(host, "rollback", {"rollout": record.rollout})
+            except (SilentHostError, AnswerError) as error:
+                self._tell(f"not undone: {error}")
+                return host
+            return None
+
+        results = await asyncio.gather(*map(undo, hosts))
+        unreached = [host for host in results if host is not None]
+        over = leave or not unreached
+        await self._change(step="undone" if over else "undo", unreached=unreached)
+        undone = f"undone on {len(hosts) - len(unreached)} of {len(hosts)} hosts"
+        if not unreached:
+            raise HaltedError(f"roll-out {record.rollout} {undone}: {record.why}")
+        raise HaltedError(
+            f"roll-out {record.rollout} {undone}: {record.why}; not on {_few(unreached)}",
+            ""
+            if leave
+            else "run it again to undo the rest, or `ipttctl fleet undo --leave-silent`",
+        )
+
+    async def _all(
+        self, hosts: Collection[str], verb: str, request: Callable[[str], dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """The answers of hosts, asked at once; the first failure is a reason to halt."""
+
+        async def one(host: str) -> dict[str, Any]:
+            async with self._few:
+                return await self._answer(host, verb, request(host))
+
+        results = await asyncio.gather(*map(one, hosts), return_exceptions=True)
+        for result in results:
+            if isinstance(result, SilentHostError | AnswerError):
+                raise _HaltError(str(result))
+            if isinstance(result, BaseException):
+                raise result
+        return dict(zip(hosts, results, strict=True))  # type: ignore[arg-type]  # see above
+
+    async def _answer(self, host: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer of a host, asked again as long as it may not have heard.
+
+        Time in which the hub is gone does not count.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._patience
+        client = self._asker.client
+        while True:
+            seen = client.stats["reconnects"]
+            left = max(_LOOK, end - loop.time())
+            asking = asyncio.create_task(self._asker.ask(host, verb, request, left))
+            try:
+                while not asking.done() and _same(client, seen):
+                    await asyncio.wait({asking}, timeout=_LOOK)
+            finally:
+                if not asking.done():
+                    asking.cancel()
+            if asking.done() and not asking.cancelled() and not asking.exception():
+                return asking.result()
+            if asking.done() and isinstance(asking.exception(), AnswerError):
+                return asking.result()
+            if not _same(client, seen):
+                await asyncio.gather(asking, return_exceptions=True)
+                await self._reconnected()
+                end = loop.time() + self._patience
+            elif loop.time() >= end:
+                return asking.result()
+            await asyncio.sleep(_LOOK)
+
+    async def _reconnected(self) -> None:
+        """Wait for the hub."""
+        client = self._asker.client
+        try:
+            async with asyncio.timeout(_HUB_PATIENCE):
+                while not client.is_connected:
+                    if client.is_closed:
+                        raise TimeoutError
+                    await asyncio.sleep(_LOOK)
+        except TimeoutError:
+            raise HubError("the hub is gone", "begin the same roll-out again later") from None
+
+    async def _take(self, found: RolloutRecord) -> None:
+        """Take a roll-out over, unless whoever holds it is alive."""
+        if found.holder:
+            self._tell(f"roll-out {found.rollout} has a holder: waiting whether it is alive")
+            before = await self._store.revision()
+            await asyncio.sleep(self._lease)
+            if await self._store.revision() != before:
+                raise TakenError(
+                    f"roll-out {found.rollout} of {found.file} is under way by {found.who} "
+                    f"({found.where()})"
+                )
+        await self._put(found)
+        self._tell(f"going on with roll-out {found.rollout}: {found.where()}")
+
+    async def _put(self, record: RolloutRecord) -> None:
+        record = msgspec.structs.replace(record, holder=self._token)
+        await self._store.put(record)
+        self._record = record
+
+    async def _change(self, **changes: Any) -> None:
+        async with self._lock:
+            record = msgspec.structs.replace(self.record, **changes)
+            await self._store.put(record)
+            self._record = record
+
+    @asynccontextmanager
+    async def _beating(self) -> AsyncIterator[None]:
+        """Show that we are alive. If somebody else has taken the roll-out over, stop at once."""
+        task = asyncio.current_task()
+        assert task is not None
+        taken: list[IpttctlError] = []
+
+        async def beat() -> None:
+            try:
+                while True:
+                    await asyncio.sleep(min(_BEAT, self._lease / 4))
+                    await self._change(beat=self.record.beat + 1)
+            except (TakenError, HubError) as error:
+                taken.append(error)
+                task.cancel()
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if taken and task.uncancel() == 0:
+                raise taken[0] from None
+            raise
+        finally:
+            # a change that is half way is brought to its end
+            async with self._lock:
+                beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+
+def _same(client: Any, reconnects: int) -> bool:
+    """Whether the connection is the one that it was."""
+    return bool(client.is_connected) and client.stats["reconnects"] == reconnects
+
+
+def _few(hosts: Collection[str]) -> str:
+    """Some hosts in words."""
+    names = sorted(hosts)
+    return (
+        ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:8])} and {len(names) - 8} more"
+    )

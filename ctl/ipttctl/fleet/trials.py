@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Roll-outs as one host knows them: the state on trial, that of before, and those undone.
+
+They are kept in a file, so that an agent that is started again goes on with them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ipttctl.bpf.private_dirs import make_private
+from ipttctl.errors import IpttctlError, os_reason
+from ipttctl.fleet.grants import RefusedError
+from ipttctl.fleet.host import AgentHost, TrialTerms, Watched
+from ipttctl.fleet.requests import ApplyRequest, Declared, guards_of
+
+_FILE: Final = "rollout.json"
+_MOST_UNDONE: Final = 64
+
+
+class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The state of a roll-out. ``links`` it made are by name; ``swapped`` those it swapped."""
+
+    rollout: str
+    declared: dict[str, Declared]
+    boot: str
+    kept: bool = False
+    links: dict[str, int] | None = None
+    """None until it was applied as a whole."""
+    swapped: list[int] = []
+
+
+class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The content of the file. ``base`` is what the fleet declared before; None: nobody knows."""
+
+    base: dict[str, Declared] | None = None
+    trial: Trial | None = None
+    undone: list[str] = []
+
+
+_DECODER: Final = msgspec.json.Decoder(Journal)
+
+
+class Trials:
+    """Roll-outs on this host. All methods are for the host's own thread."""
+
+    def __init__(self, host: AgentHost, directory: Path, reason: str) -> None:
+        """Keep the file in the directory of objects."""
+        self._host = host
+        self._directory = directory
+        self._reason = reason
+
+    def apply(self, request: ApplyRequest) -> list[dict[str, Any]]:
+        """Make a state that of the fleet here; returns the steps taken.
+
+        Of a roll-out it does so once: afterwards there is nothing to do.
+
+        Raises:
+            RefusedError: another roll-out is on trial, or this one was undone.
+        """
+        journal = self._read()
+        trial = journal.trial
+        terms = TrialTerms(request.rollback_after, tuple(guards_of(request)))
+        if request.rollout is None:
+            if trial and not trial.kept:
+                raise RefusedError(f"roll-out {trial.rollout} is on trial here")
+            steps = self._apply(request.links, terms)
+            self._write(Journal(base=request.links, undone=journal.undone))
+            return steps
+        if request.rollout in journal.undone:
+            raise RefusedError(f"roll-out {request.rollout} was undone here")
+        if trial and trial.rollout == request.rollout:
+            if trial.declared != request.links:
+                raise RefusedError(f"roll-out {trial.rollout} has another state here")
+            if not trial.kept:
+                self._check(trial)
+        else:
+            trial = Trial(
+                rollout=request.rollout, declared=request.links, boot=self._host.facts().boot
+            )
+            journal = Journal(base=self._base(journal), trial=trial, undone=journal.undone)
+            self._write(journal)
+        if trial.kept:
+            return []
+        steps = self._apply(request.links, terms)
+        now = self._host.watched()
+        # those that wait were swapped by an agent that was killed before it could note it
+        swapped = {one.link for one in now if one.waits} | {*trial.swapped}
+        trial = msgspec.structs.replace(
+            trial, links={one.name: one.link for one in now}, swapped=sorted(swapped)
+        )
+        self._write(msgspec.structs.replace(journal, trial=trial))
+        return steps
+
+    def confirm(self, rollout: str) -> dict[str, Any]:
+        """Keep what a roll-out applied here.
+
+        Raises:
+            RefusedError: it is not on trial here, or not any more.
+        """
+        journal = self._read()
+        trial = journal.trial
+        if trial is None or trial.rollout != rollout or trial.links is None:
+            raise RefusedError(f"roll-out {rollout} is not on trial here")
+        if trial.kept:
+            return {"steps": []}
+        self._check(trial)
+        steps = self._host.confirm(_state(trial.declared), self._directory, self._reason)
+        kept = msgspec.structs.replace(trial, kept=True)
+        self._write(msgspec.structs.replace(journal, trial=kept))
+        return {"steps": steps}
+
+    def rollback(self, rollout: str) -> dict[str, Any]:
+        """Make all as it was before a roll-out, and refuse to apply it from now on."""
+        journal = self._read()
+        steps: list[dict[str, Any]] = []
+        if journal.trial and journal.trial.rollout == rollout:
+            steps = self._host.undo(_state(journal.base or {}), self._directory, self._reason)
+            journal = msgspec.structs.replace(journal, trial=None)
+        undone = [*(one for one in journal.undone if one != rollout), rollout][-_MOST_UNDONE:]
+        self._write(msgspec.structs.replace(journal, undone=undone))
+        return {"steps": steps}
+
+    def status(self) -> dict[str, Any]:
+        """The last roll-out here, what became of it, and the links that the fleet declared."""
+        journal = self._read()
+        trial = journal.trial
+        links = self._host.watched()
+        state, why = "none", ""
+        if trial:
+            state = "kept" if trial.kept else "trial"
+            if not trial.kept and (why := self._wrong(trial, links)):
+                state = "failed"
+        return {
+            "rollout": trial.rollout if trial else None,
+            "state": state,
+            "why": why,
+            "boot": self._host.facts().boot,
+            "links": [asdict(one) for one in links],
+        }
+
+    def needed(self) -> set[str]:
+        """The digests of the objects of before."""
+        base = self._read().base or {}
+        return {one.digest for link in base.values() for one in link.programs.values()}
+
+    def _apply(self, links: Mapping[str, Declared], terms: TrialTerms) -> list[dict[str, Any]]:
+        return self._host.apply(_state(links), self._directory, terms, self._reason)
+
+    def _base(self, journal: Journal) -> dict[str, Declared]:
+        """The state before a roll-out that begins."""
+        if journal.trial:
+            if not journal.trial.kept:
+                raise RefusedError(f"roll-out {journal.trial.rollout} is on trial here")
+            return journal.trial.declared
+        if journal.base is None and (links := self._host.watched()):
+            raise RefusedError(
+                f"nobody knows what declared link {links[0].name} here, to go back to it",
+                "have the host apply a state without a roll-out first",
+            )
+        return journal.base or {}
+
+    def _check(self, trial: Trial) -> None:
+        if why := self._wrong(trial, self._host.watched()):
+            raise RefusedError(f"roll-out {trial.rollout} failed here: {why}")
+
+    def _wrong(self, trial: Trial, links: list[Watched]) -> str:
+        """The reason why a state on trial is not what was applied; empty if it is."""
+        if trial.boot != self._host.facts().boot:
+            return "the host was started again"
+        there = {one.link: one for one in links}
+        for name, number in (trial.links or {}).items():
+            if number not in there:
+                return f"link {name} is not there any more"
+        for number in trial.swapped:
+            if why := there[number].undone if number in there else "":
+                return f"link {there[number].name} was swapped back: {why}"
+        return ""
+
+    def _read(self) -> Journal:
+        try:
+            content = (self._directory / _FILE).read_bytes()
+        except FileNotFoundError:
+            return Journal()
+        except OSError as error:
+            raise IpttctlError(
+                f"cannot read {self._directory / _FILE}: {os_reason(error)}"
+            ) from None
+        try:
+            return _DECODER.decode(content)
+        except msgspec.DecodeError as error:
+            raise IpttctlError(
+                f"{self._directory / _FILE} is damaged: {error}",
+                "remove it once the links are as they should be",
+            ) from None
+
+    def _write(self, journal: Journal) -> None:
+        """Write the file, whole or not at all."""
+        temporary = self._directory / f".{_FILE}.tmp"
+        try:
+            make_private(self._directory)
+            temporary.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as opened:
+                opened.write(msgspec.json.encode(journal))
+                opened.flush()
+                os.fsync(opened.fileno())
+            temporary.replace(self._directory / _FILE)
+        except OSError as error:
+            raise IpttctlError(
+                f"cannot write {self._directory / _FILE}: {os_reason(error)}"
+            ) from None
+
+
+def _state(links: Mapping[str, Declared]) -> dict[str, Any]:
+    return {"links": {name: link.entry() for name, link in links.items()}}

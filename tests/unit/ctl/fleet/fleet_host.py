@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-2.0
+# ruff: noqa: D102 - methods of doubles are documented where they are declared
+"""Hosts whose links behave as the module's do, as far as a roll-out can tell, and servers."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ipttctl.errors import IpttctlError
+from ipttctl.fleet.agent import Agent
+from ipttctl.fleet.asker import Asker, connected
+from ipttctl.fleet.bundle import Bundle
+from ipttctl.fleet.config import HubConfig
+from ipttctl.fleet.config_file import parse_config
+from ipttctl.fleet.heartbeat import Selector
+from ipttctl.fleet.host import TrialTerms, Watched
+from ipttctl.fleet.requests import Declared
+from ipttctl.fleet.rollout import VERBS, Order
+from ipttctl.fleet.waves import Waves
+from ipttctl.link.condition import Condition
+from tests.unit.ctl.fleet.support import FakeHost, Key, Server, free_port, running_agent
+
+HUB = """
+server_name: hub
+listen: 127.0.0.1:@PORT@
+jetstream { store_dir: "@STORE@", domain: hub, max_mem: 64MB, max_file: 1GB }
+leafnodes { listen: "127.0.0.1:%d" }
+accounts { FLEET { jetstream: enabled, users: [ { nkey: %s }, { nkey: %s } ] } }
+"""
+LEAF = """
+server_name: leaf
+listen: 127.0.0.1:@PORT@
+jetstream { store_dir: "@STORE@", domain: leaf, max_mem: 64MB, max_file: 1GB }
+accounts { FLEET { jetstream: enabled, users: [ { nkey: %s } ] } }
+leafnodes {
+  reconnect: 500ms
+  remotes: [ { url: "nats://127.0.0.1:%d", account: FLEET, include "leaf-key.conf" } ]
+}
+"""
+
+
+@dataclass
+class FakeLink:
+    """A link: its programs, those of before while a swap waits, and its counters."""
+
+    link: int
+    entry: dict[str, Any]
+    generation: int = 1
+    before: dict[str, Any] | None = None
+    until: float | None = None
+    undone: str = ""
+    packets: int = 0
+    drops: int = 0
+
+
+@dataclass
+class FleetHost(FakeHost):
+    """A host with links of the fleet, which go back by time as the module's do."""
+
+    links_now: dict[str, FakeLink] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: iter(range(10, 10_000)))
+    slow: float = 0.0
+    error: str = ""
+    drops_a_look: int = 0
+    on_apply: Callable[[], object] = lambda: None
+
+    def programs(self) -> dict[str, Any]:
+        """The programs that packets meet, by the names of links."""
+        self._go_back()
+        return {name: one.entry["object"] for name, one in sorted(self.links_now.items())}
+
+    def reboot(self) -> None:
+        """Lose all links, and be another boot."""
+        self.boot = self.boot[:-1] + chr(ord(self.boot[-1]) + 1)
+        self.links_now = {}
+
+    def apply(
+        self, state: Mapping[str, Any], directory: Path, trial: TrialTerms, reason: str
+    ) -> list[dict[str, Any]]:
+        del directory, reason
+        time.sleep(self.slow)
+        self.on_apply()
+        if self.error:
+            raise IpttctlError(self.error)
+        self._go_back()
+        steps: list[dict[str, Any]] = []
+        for name, entry in state["links"].items():
+            found = self.links_now.get(name)
+            if found is None:
+                self.links_now[name] = FakeLink(next(self.numbers), dict(entry))
+                steps.append({"action": "attach", "name": name})
+            elif found.entry != entry:
+                if found.before is not None:
+                    raise IpttctlError(f"{name}: its last swap waits")
+                if trial.rollback is not None or trial.guards:
+                    found.before = found.entry
+                    found.until = time.monotonic() + (trial.rollback or 86400)
+                found.entry, found.undone = dict(entry), ""
+                found.generation += 1
+                steps.append({"action": "swap", "name": name})
+        if not any(one.before for one in self.links_now.values()):
+            for name in self.links_now.keys() - state["links"].keys():
+                del self.links_now[name]
+                steps.append({"action": "detach", "name": name})
+        self.done.append(("apply", steps))
+        return steps
+
+    def confirm(
+        self, state: Mapping[str, Any], directory: Path, reason: str
+    ) -> list[dict[str, Any]]:
+        self._go_back()
+        for name, entry in state["links"].items():
+            if name not in self.links_now or self.links_now[name].entry != entry:
+                raise IpttctlError(f"{name}: it is too late")
+        for one in self.links_now.values():
+            one.before = one.until = None
+        self.done.append(("confirm", None))
+        return self.apply(state, directory, TrialTerms(), reason)
+
+    def undo(self, state: Mapping[str, Any], directory: Path, reason: str) -> list[dict[str, Any]]:
+        for one in self.links_now.values():
+            if one.before is not None:
+                self._back(one, "somebody had it rolled back")
+        self.done.append(("undo", None))
+        return self.apply(state, directory, TrialTerms(), reason)
+
+    def diff(self, state: Mapping[str, Any], directory: Path) -> list[dict[str, Any]]:
+        del directory
+        return [
+            {"action": "swap" if name in self.links_now else "attach", "name": name}
+            for name, entry in state["links"].items()
+            if name not in self.links_now or self.links_now[name].entry != entry
+        ]
+
+    def watched(self) -> list[Watched]:
+        self._go_back()
+        for one in self.links_now.values():
+            one.packets += 100
+            one.drops += self.drops_a_look
+        return [
+            Watched(
+                name,
+                one.link,
+                one.generation,
+                waits=one.before is not None,
+                undone=one.undone,
+                counters={"packets": one.packets, "drops": one.drops},
+            )
+            for name, one in self.links_now.items()
+        ]
+
+    def _go_back(self) -> None:
+        for one in self.links_now.values():
+            if one.until is not None and time.monotonic() > one.until:
+                self._back(one, "it was not confirmed in time")
+
+    def _back(self, link: FakeLink, why: str) -> None:
+        assert link.before is not None
+        link.entry, link.before, link.until, link.undone = link.before, None, None, why
+        link.generation += 1
+
+
+@dataclass
+class TwoServers:
+    """A hub and a leaf of it, and the settings of somebody who asks."""
+
+    hub: Server
+    leaf: Server
+    agent: Key
+    settings: HubConfig
+    asker: Key
+    directory: Path
+
+
+@contextmanager
+def two_servers(directory: Path) -> Iterator[TwoServers]:
+    """Run a hub and a leaf within a block."""
+    agent, asker, leaf_key = (Key.make(directory, name) for name in ("agent", "asker", "leaf"))
+    port = free_port()
+    hub = Server(directory / "hub", HUB % (port, leaf_key.public, asker.public)).start()
+    try:
+        (directory / "leaf").mkdir()
+        (directory / "leaf/leaf-key.conf").write_text(f"nkey: {leaf_key.seed.read_text()}\n")
+        leaf = Server(directory / "leaf", LEAF % (agent.public, port)).start()
+        try:
+            settings = HubConfig(url=hub.url, nkey=str(asker.seed))
+            yield TwoServers(hub, leaf, agent, settings, asker, directory)
+        finally:
+            leaf.kill()
+    finally:
+        hub.kill()
+
+
+def object_of(text: str) -> bytes:
+    """Bytes that stand for an object: nobody loads them."""
+    return f"\x7fELF {text}".encode()
+
+
+def bundle_of(**programs: str) -> Bundle:
+    """Links by their names, each with a program that a text stands for."""
+    objects = {f"sha256:{digest_of(text)}": object_of(text) for text in programs.values()}
+    links = {
+        name: msgspec.convert(
+            {
+                "hook": "nf:inet4/input",
+                "programs": {"packet": {"digest": f"sha256:{digest_of(text)}", "function": "all"}},
+            },
+            Declared,
+        )
+        for name, text in programs.items()
+    }
+    return Bundle(links, objects)
+
+
+def digest_of(text: str) -> str:
+    """The digest of an object, in hex."""
+    return hashlib.sha256(object_of(text)).hexdigest()
+
+
+def programs_of(bundle: Bundle) -> dict[str, Any]:
+    """The programs that a host has which has applied a bundle."""
+    return {name: link.entry()["object"] for name, link in sorted(bundle.links.items())}
+
+
+def order_of(bundle: Bundle, waves: str = "1,100%", guards: tuple[str, ...] = ()) -> Order:
+    """An order for all hosts, with a short pause."""
+    return Order(
+        file="state.yaml",
+        who="ann",
+        bundle=bundle,
+        waves=Waves.parse(waves),
+        chosen="all",
+        guards=tuple(map(Condition.parse, guards)),
+        pause=0.4,
+        rollback_after=30,
+    )
+
+
+@asynccontextmanager
+async def agents(
+    servers: TwoServers, hosts: list[FleetHost], *bundles: Bundle
+) -> AsyncIterator[list[Agent]]:
+    """Agents web01, web02... of some hosts, which may run the objects of bundles."""
+    digests = sorted({digest for bundle in bundles for digest in bundle.objects})
+    async with AsyncExitStack() as stack:
+        found = []
+        for number, host in enumerate(hosts, 1):
+            config = agent_text(servers, number, digests)
+            found.append(await stack.enter_async_context(running_agent(config, host)))
+        for agent in found:
+            await agent.connection.wait()
+        async with connected(servers.settings) as asker:
+            await heard(asker, len(hosts))
+        yield found
+
+
+def agent_text(servers: TwoServers, number: int, digests: list[str]) -> Any:
+    """The configuration of an agent."""
+    name = f"web{number:03d}"
+    listed = ", ".join(f"'{one}'" for one in digests)
+    text = (
+        f"leaf: {{url: '{servers.leaf.url}', nkey: {servers.agent.seed}}}\nhost: {name}\n"
+        f"labels: {{role: node}}\nallow: [{', '.join(VERBS)}, diff]\n"
+        f"trust: {{digests: [{listed}]}}\npublish: {{events: none}}\nheartbeat: 1s\n"
+        f"objects: {{directory: {servers.directory / 'objects' / name}, domain: hub}}\n"
+        "drain: 500ms\nspool: {bytes: 1048576}\nstream: {bytes: 4194304}\n"
+    )
+    return parse_config(text, "agent.yaml")
+
+
+async def heard(asker: Asker, count: int, seconds: float = 30) -> None:
+    """Wait until the hub hears of as many hosts."""
+    end = time.monotonic() + seconds
+    while len(await asker.find(Selector(), 0.5, some=False)) < count:
+        assert time.monotonic() < end, "the hub does not hear of the hosts"

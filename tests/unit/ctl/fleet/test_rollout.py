@@ -1,0 +1,409 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Roll-outs in waves, through a real hub and a real leaf, and all that can go wrong meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipttctl.errors import UsageError
+from ipttctl.fleet.asker import Asker, connected
+from ipttctl.fleet.bundle import Bundle, Signer, upload
+from ipttctl.fleet.guard_check import violated
+from ipttctl.fleet.heartbeat import Heartbeat, Selector
+from ipttctl.fleet.rollout import HaltedError, Order, Rollout
+from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
+from ipttctl.fleet.waves import Waves
+from ipttctl.link.condition import Condition
+from tests.unit.ctl.fleet.fleet_host import (
+    FleetHost,
+    TwoServers,
+    agents,
+    bundle_of,
+    order_of,
+    programs_of,
+    two_servers,
+)
+from tests.unit.ctl.fleet.support import until
+
+OLD = bundle_of(a="old", gone="old")
+NEW = bundle_of(a="new", b="new")
+NO_GRANTS = Signer(None, 60)
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[TwoServers]:
+    with two_servers(tmp_path) as started:
+        yield started
+
+
+@asynccontextmanager
+async def asking(servers: TwoServers) -> AsyncIterator[Asker]:
+    async with connected(servers.settings) as asker:
+        for bundle in (OLD, NEW):
+            await upload(asker, bundle)
+        yield asker
+
+
+async def roll(
+    asker: Asker, order: Order, patience: float = 5, count: int = 3
+) -> tuple[RolloutRecord, list[str]]:
+    """Roll out, or go on; returns the record, and what was told."""
+    told: list[str] = []
+    rollout = Rollout(
+        asker, RolloutStore(asker), told.append, patience=patience, lease=1.0, look=0.1
+    )
+
+    async def hosts() -> list[Heartbeat]:
+        found: list[Heartbeat] = []
+        end = time.monotonic() + 20
+        while len(found) < count:
+            assert time.monotonic() < end
+            found = await asker.find(Selector(), 1.5)
+        return found
+
+    await rollout.begin(order, hosts)
+    try:
+        await rollout.run(order.bundle, NO_GRANTS)
+    finally:
+        await rollout.release()
+    return rollout.record, told
+
+
+async def record_of(asker: Asker) -> RolloutRecord:
+    found = await RolloutStore(asker).read()
+    assert found is not None
+    return found
+
+
+async def have(asker: Asker, hosts: list[FleetHost], bundle: Bundle) -> None:
+    """Have hosts declare a state, as before a roll-out."""
+    for number in range(1, len(hosts) + 1):
+        await asker.ask(f"web{number:03d}", "apply", {"links": bundle.request()})
+    assert all(host.programs() == programs_of(bundle) for host in hosts)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "sizes"),
+    [
+        ("1,10%,100%", 200, [1, 19, 180]),
+        ("1,10%,100%", 5, [1, 4]),
+        ("100%", 3, [3]),
+        ("1,2,50%,100%", 10, [1, 1, 3, 5]),
+        ("1,100%", 1, [1]),
+        ("10%,100%", 3, [1, 2]),
+        ("100%", 0, []),
+    ],
+)
+def test_waves_have_so_many_hosts(text: str, count: int, sizes: list[int]) -> None:
+    hosts = [f"h{number}" for number in range(count)]
+    found = Waves.parse(text).of(hosts)
+    assert [len(wave) for wave in found] == sizes
+    assert [host for wave in found for host in wave] == hosts
+
+
+@pytest.mark.parametrize("text", ["", "1", "50%", "0,100%", "1,,100%", "101%", "-1,100%", "x,100%"])
+def test_other_texts_are_no_waves(text: str) -> None:
+    with pytest.raises(UsageError, match="--waves"):
+        Waves.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("guard", "counts", "elapsed", "words"),
+    [
+        ("drops < 10/s", {"packets": 50, "drops": 50}, 5, "drops < 10/s: 50 in 50 packets, 5.0s"),
+        ("drops < 10/s", {"packets": 50, "drops": 49}, 5, ""),
+        ("drops < 1/100", {"packets": 1000, "drops": 10}, 1, "drops < 1/100: 10 in 1000"),
+        ("drops < 1/100", {"packets": 1000, "drops": 9}, 1, ""),
+        # too few packets to say
+        ("drops < 1/100", {"packets": 50, "drops": 50}, 1, ""),
+        ("drops < 3", {"packets": 9, "drops": 3}, 1, "drops < 3: 3 in 9"),
+        ("packets >= 1/s", {"packets": 0, "drops": 0}, 0.5, ""),
+        ("packets >= 1/s", {"packets": 0, "drops": 0}, 2, "packets >= 1/s: 0 in 0"),
+        ("packets >= 1/s", {"packets": 3, "drops": 0}, 2, ""),
+    ],
+)
+def test_a_guard_is_checked_between_two_looks(
+    guard: str, counts: dict[str, int], elapsed: float, words: str
+) -> None:
+    before = {"packets": 7, "drops": 7}
+    now = {name: 7 + count for name, count in counts.items()}
+    found = violated(Condition.parse(guard), before, now, elapsed)
+    assert found.startswith(words) if words else not found
+
+
+def test_all_hosts_get_the_state_wave_by_wave(servers: TwoServers) -> None:
+    hosts = [FleetHost() for _ in range(3)]
+
+    async def run() -> None:
+        async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
+            await have(asker, hosts, OLD)
+            record, told = await roll(asker, order_of(NEW, guards=("drops < 10/s",)))
+            assert (record.step, record.holder) == ("done", "")
+            assert record.waves == [["web001"], ["web002", "web003"]]
+            assert told == [
+                "wave 1 of 2: web001",
+                "wave 1 of 2: kept",
+                "wave 2 of 2: web002, web003",
+                "wave 2 of 2: kept",
+            ]
+            assert all(host.programs() == programs_of(NEW) for host in hosts)
+            for host in hosts:
+                host.done.clear()
+            # again: nothing is left to do
+            record, _ = await roll(asker, order_of(NEW))
+            assert record.step == "done"
+            assert all(
+                steps == [] for host in hosts for what, steps in host.done if what == "apply"
+            )
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("what", ["error", "guard", "silent", "reboot", "expired", "nonsense"])
+def test_a_host_that_fails_in_the_second_wave_has_all_undone(
+    servers: TwoServers, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = [FleetHost() for _ in range(3)]
+    order = order_of(NEW, guards=("drops < 10/s",))
+
+    async def run() -> None:
+        async with agents(servers, hosts, OLD, NEW) as running, asking(servers) as asker:
+            await have(asker, hosts, OLD)
+            loop = asyncio.get_running_loop()
+            match what:
+                case "error":
+                    # only while it is tried: going back works
+                    hosts[1].on_apply = _once(hosts[1])
+                case "guard":
+                    hosts[1].drops_a_look = 100
+                case "reboot":
+                    hosts[1].on_apply = lambda: loop.call_later(0.2, hosts[1].reboot)
+                case "expired":
+                    # as a guard of the module does
+                    def expire() -> None:
+                        for link in hosts[1].links_now.values():
+                            link.until = link.until and 0.0
+
+                    hosts[1].on_apply = lambda: loop.call_later(0.2, expire)
+                case "nonsense":
+                    monkeypatch.setattr(running[1].commands._trials, "status", lambda: {"x": 1})
+                case _:
+                    monkeypatch.setattr(running[1].commands, "_take", _nothing)
+            with pytest.raises(HaltedError) as caught:
+                await roll(asker, order, patience=2)
+            sentence = {
+                "error": "web002: no memory",
+                "guard": "web002: link a: guard drops < 10/s: ",
+                "silent": "web002: no answer to apply within",
+                "reboot": "web002: it was started again",
+                "expired": "web002: link a was swapped back: it was not confirmed in time",
+                "nonsense": "web002: the answer to status is none",
+            }[what]
+            assert sentence in str(caught.value)
+            record = await record_of(asker)
+            silent = ["web002"] if what == "silent" else []
+            assert record.unreached == silent
+            assert record.step == ("undo" if silent else "undone")
+            assert all(host.programs() == programs_of(OLD) for host in hosts)
+            if silent:
+                with pytest.raises(TakenError, match=f"{record.rollout} of state.yaml by ann"):
+                    await roll(asker, order_of(OLD))
+                monkeypatch.undo()
+                with pytest.raises(HaltedError, match="undone on 3 of 3 hosts"):
+                    await roll(asker, order)
+                assert (await record_of(asker)).step == "undone"
+            # what is late has no effect any more
+            late = {"links": NEW.request(), "rollout": record.rollout}
+            with pytest.raises(Exception, match=f"{record.rollout} was undone here"):
+                await asker.ask("web001", "apply", late)
+
+    asyncio.run(run())
+
+
+def _once(host: FleetHost) -> Any:
+    """Have the next change of a host fail."""
+
+    def fail() -> None:
+        host.error = "" if host.error else "no memory"
+
+    return fail
+
+
+async def _nothing(*_: Any) -> None:
+    """Take a command and do nothing."""
+
+
+def test_two_people_exclude_each_other(servers: TwoServers) -> None:
+    hosts = [FleetHost()]
+
+    async def run() -> None:
+        async with (
+            agents(servers, hosts, OLD, NEW),
+            asking(servers) as ann,
+            asking(servers) as bob,
+        ):
+            slow = order_of(NEW)
+            first = asyncio.create_task(roll(ann, slow, count=1))
+            await until(lambda: hosts[0].done)
+            with pytest.raises(TakenError, match="is not at its end"):
+                await roll(bob, order_of(OLD), count=1)
+            # the same one is taken over from the dead only
+            slow_again = Rollout(bob, RolloutStore(bob), lease=0.3)
+            with pytest.raises(TakenError, match="is under way by ann"):
+                await slow_again.begin(slow, lambda: None)
+            record, _ = await first
+            assert record.step == "done"
+
+    asyncio.run(run())
+
+
+def test_of_two_who_begin_at_once_one_is_refused(servers: TwoServers) -> None:
+    async def run() -> None:
+        async with asking(servers) as ann, asking(servers) as bob:
+            stores = [RolloutStore(one) for one in (ann, bob)]
+            for store in stores:
+                assert await store.read() is None
+            records = [order_of(NEW).record([]), order_of(OLD).record([])]
+            results = await asyncio.gather(
+                *(store.put(one) for store, one in zip(stores, records, strict=True)),
+                return_exceptions=True,
+            )
+            assert sorted(type(one).__name__ for one in results) == ["NoneType", "TakenError"]
+
+    asyncio.run(run())
+
+
+def test_a_hub_that_is_killed_during_a_wave_holds_it_up(servers: TwoServers) -> None:
+    hosts = [FleetHost() for _ in range(3)]
+
+    async def run() -> None:
+        async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
+            await have(asker, hosts, OLD)
+            for host in hosts:
+                host.done.clear()
+            rolling = asyncio.create_task(roll(asker, order_of(NEW), patience=20))
+            await until(lambda: hosts[1].done)
+            servers.hub.kill()
+            await asyncio.sleep(1)
+            servers.hub.start()
+            record, _ = await asyncio.wait_for(rolling, 60)
+            assert record.step == "done"
+            assert all(host.programs() == programs_of(NEW) for host in hosts)
+
+    asyncio.run(run())
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from ipttctl.fleet.asker import Asker, connected
+from ipttctl.fleet.config import HubConfig
+from ipttctl.fleet.rollout_record import RolloutStore
+from tests.unit.ctl.fleet.fleet_host import bundle_of, order_of
+from tests.unit.ctl.fleet.test_rollout import NEW, roll
+
+url, seed, left = sys.argv[1], sys.argv[2], [int(sys.argv[3])]
+
+def counted(method, before):
+    async def run(self, *arguments, **options):
+        if before and not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = await method(self, *arguments, **options)
+        left[0] -= 1
+        if not before and left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return run
+
+put = RolloutStore.put
+async def step(self, record):
+    # beats are no steps
+    if self.__dict__.get("_step") == (record.wave, record.step):
+        return await put(self, record)
+    self._step = record.wave, record.step
+    return await counted(put, True)(self, record)
+RolloutStore.put = step
+ask = Asker.ask
+async def asked(self, host, verb, request, timeout):
+    if verb == "status":
+        return await ask(self, host, verb, request, timeout)
+    return await counted(ask, False)(self, host, verb, request, timeout)
+Asker.ask = asked
+
+async def main():
+    async with connected(HubConfig(url=url, nkey=seed)) as asker:
+        await roll(asker, order_of(NEW), count=2)
+
+asyncio.run(main())
+"""
+
+STEPS = 11
+"""Steps of a roll-out to two hosts in two waves: 7 records, 2 times apply, 2 times confirm."""
+
+
+@pytest.mark.parametrize("left", range(STEPS))
+def test_a_roll_out_goes_on_wherever_it_was_killed(servers: TwoServers, left: int) -> None:
+    hosts = [FleetHost() for _ in range(2)]
+
+    async def run() -> None:
+        async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
+            await have(asker, hosts, OLD)
+            arguments = (servers.hub.url, str(servers.asker.seed), str(left))
+            killed = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", KILLED, *arguments, stderr=asyncio.subprocess.PIPE
+            )
+            _, err = await asyncio.wait_for(killed.communicate(), 60)
+            assert killed.returncode == -signal.SIGKILL, err.decode()
+            record = await RolloutStore(asker).read()
+            assert (record is None) == (left == 0)
+            assert record is None or not record.ended
+            before = record and record.rollout
+            again, _ = await roll(asker, order_of(NEW), count=2)
+            assert again.step == "done"
+            assert before is None or again.rollout == before
+            assert all(host.programs() == programs_of(NEW) for host in hosts)
+            assert not any(one.before for host in hosts for one in host.links_now.values())
+
+    asyncio.run(run())
+
+
+def test_a_roll_out_that_was_killed_can_be_undone(servers: TwoServers) -> None:
+    hosts = [FleetHost() for _ in range(2)]
+
+    async def run() -> None:
+        async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
+            await have(asker, hosts, OLD)
+            # between the second wave's apply and its confirmation
+            arguments = (servers.hub.url, str(servers.asker.seed), "7")
+            killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *arguments)
+            assert await asyncio.wait_for(killed.wait(), 60) == -signal.SIGKILL
+            assert hosts[0].programs() == programs_of(NEW)
+            rollout = Rollout(asker, RolloutStore(asker), patience=5, lease=1.0)
+            await rollout.begin_undoing("ann wants it so")
+            with pytest.raises(HaltedError, match="undone on 2 of 2 hosts: ann wants it so"):
+                await rollout.run(None, NO_GRANTS)
+            assert all(host.programs() == programs_of(OLD) for host in hosts)
+
+    asyncio.run(run())
+
+
+def test_a_record_can_be_read_by_anybody(servers: TwoServers) -> None:
+    async def run() -> None:
+        async with asking(servers) as asker:
+            store = RolloutStore(asker)
+            await store.read()
+            await store.put(order_of(NEW).record([]))
+            kv = await asker.client.jetstream().key_value("ipttctl-rollouts")
+            found = json.loads((await kv.get("current")).value or b"")
+            assert (found["file"], found["who"], found["step"]) == ("state.yaml", "ann", "apply")
+
+    asyncio.run(run())

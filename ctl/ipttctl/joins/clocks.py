@@ -82,6 +82,11 @@ class Clocks:
                 over, under = float(clock - sent), float(received - clock)
         self._asked[host] = _Bound(over, sent), _Bound(under, sent)
 
+    def on_asker(self, host: Life, clock: int) -> int | None:
+        """The latest time of the asker's clock at which a host's showed this; None if unknown."""
+        known = self._asked.get(host)
+        return None if known is None else clock + int(known[1].value)
+
     def difference(self, one: Life, other: Life, time: int) -> tuple[float, float]:
         """Bounds on the clock of ``other`` less that of ``one``, when that showed ``time``."""
         low, high = -math.inf, math.inf

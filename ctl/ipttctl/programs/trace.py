@@ -207,7 +207,7 @@ def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
 def own_spec(
     constants: dict[str, int], on_compile: Callable[[], None] | None, name: str = _NAME
 ) -> CollectionSpec:
-    """Programs of ours with their constants set: as they come with the package, or compiled here."""
+    """Our programs with constants set: as they come with the package, or compiled here."""
     prebuilt = object_file(f"{name}.o")
     if prebuilt.is_file():
         spec = CollectionSpec.from_object(prebuilt)

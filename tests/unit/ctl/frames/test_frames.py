@@ -6,8 +6,8 @@ from __future__ import annotations
 import io
 import json
 import random
-import time
 import struct
+import time
 import tracemalloc
 import zlib
 from contextlib import suppress

@@ -33,7 +33,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.programs.trace import remove_trace_pins
 from tests.demo.stage import NotShownError, check, command_line, heading, live, say, show
 from tests.kernel.support.cli import Running, running
-from tests.kernel.support.kernel import kernel_log, splats, wait_for
+from tests.kernel.support.kernel import kernel_log, splats
 from tests.kernel.support.network import Network, event, network, send_udp
 from tests.kernel.support.objects import compile_object
 from tests.unit.ctl.fleet.fleet_host import TwoServers, two_servers
@@ -100,7 +100,8 @@ class Stage:
         self.settings = self.directory / "hub.yaml"
         self.settings.write_text(f"url: {self.servers.hub.url}\nnkey: {self.servers.asker.seed}\n")
         agents = [stack.enter_context(self._agent(host)) for host in HOSTS]
-        wait_for(lambda: all("connected to" in one.err() for one in agents), 300)
+        for agent in agents:
+            agent.wait_for_text("connected to", 600)
         asyncio.run(self._keep())
         command_line("fleet", "hosts", "--hub", str(self.settings))
 
@@ -124,7 +125,7 @@ class Stage:
             f"trust: {{keys: [{self.servers.asker.public}]}}\n"
             f"objects: {{directory: {self.directory / host}, domain: hub}}\n"
         )
-        with running("agent", "--config", str(file), fresh=True) as agent:
+        with running("agent", "--config", str(file)) as agent:
             yield agent
 
     async def _keep(self) -> None:

@@ -181,6 +181,7 @@ def show_story(stage: Stage) -> None:
         module's walks and compiles programs, a few minutes where the CPU is emulated. What leaves
         a host and what comes to another are joined by what survives the wire.
     """)
+    heard(stage)
     asked = ("trace", "--hosts", "role=node", "--hub", str(stage.settings), "-c", "1")
     with live(*asked, "tcp port 8080 or tcp port 80") as trace:
         trace.wait_for_line("tracing on", _BEGINNING)
@@ -191,6 +192,18 @@ def show_story(stage: Stage) -> None:
         check(host in whole, f"the story does not name {host}")
     check("dnat to 10.77.2.2:80" in whole, "the story does not have the rule of the router")
     check("tcp dport 80 accept" in whole, "the story does not have the rule of the server")
+
+
+def heard(stage: Stage) -> None:
+    """Wait until all agents answer at once: a guest that is emulated may be busy with others."""
+
+    async def find() -> None:
+        end = time.monotonic() + 300
+        async with connected(stage.servers.settings) as asker:
+            while len(await asker.find(Selector(), 1, some=False)) < len(HOSTS):
+                check(time.monotonic() < end, "the hub does not hear of the hosts")
+
+    asyncio.run(find())
 
 
 def request(net: Network) -> None:
@@ -235,6 +248,7 @@ def show_waves(stage: Stage) -> int:
         text = f"links:\n  see:\n    hook: nf:inet4/input\n    object: {{packet: {name}.o:see}}\n"
         file.write_text(text)
         show(text)
+        heard(stage)
         command_line(
             *("fleet", "apply", str(file), "--hosts", "role=node", "--waves", "1,100%"),
             *("--pause", "2s", "--sign", str(stage.servers.asker.seed)),

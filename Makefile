@@ -49,6 +49,11 @@ demo: KERNEL = $(INSTALLED)
 demo: module ## trace packets through rules of every back end, swap programs under traffic
 	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python -m tests.demo.demo
 
+.PHONY: fleet-demo
+fleet-demo: KERNEL = $(INSTALLED)
+fleet-demo: module ## one story across hosts, a roll-out in waves, a hub that is killed: namespaces play the hosts
+	@$(GUEST) run --kernel $(NEWEST) --module --timeout $(TIMEOUT) -- python -m tests.demo.fleet_demo
+
 .PHONY: shell
 shell: KERNEL = $(INSTALLED)
 shell: module ## an interactive guest with the module loaded and ipttctl on the PATH (KERNEL=6.1)

@@ -31,7 +31,9 @@
 
 struct sk_buff {
 	unsigned int len, data_len;
-	unsigned char *data;
+	__be16 protocol;
+	__u16 network_header;
+	unsigned char *head, *data;
 } __attribute__((preserve_access_index));
 #endif
 

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-PREBUILT: Final = ("trace", "capture")
+PREBUILT: Final = ("trace", "capture", "join")
 """Programs of ``bpf/`` that commands run by themselves."""
 
 _TARGETS: Final = {"x86_64": "x86", "aarch64": "arm64"}

@@ -84,7 +84,7 @@ class LiveCommand:
             self.lines.append(line.rstrip("\n"))
             print(line, end="", flush=True)
 
-    def wait_for_line(self, start: str) -> None:
+    def wait_for_line(self, start: str, timeout: float = _COMPILE_SECONDS) -> None:
         """Wait until a line begins with ``start``."""
 
         def there() -> bool:
@@ -93,7 +93,7 @@ class LiveCommand:
             check(self._process.poll() is None, f"the command ended without '{start}'")
             return False
 
-        wait_for(there, timeout=_COMPILE_SECONDS, what=f"a line '{start}...'")
+        wait_for(there, timeout=timeout, what=f"a line '{start}...'")
 
     def finish(self, timeout: float = 60) -> None:
         """Wait for its end, which must be successful."""

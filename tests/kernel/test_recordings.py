@@ -23,6 +23,7 @@ table ip t {
     chain forward {
         type filter hook forward priority 0
         icmp type echo-request ip length > 300 drop
+        tcp dport 22 accept
     }
 }
 """
@@ -73,6 +74,18 @@ def test_stories_are_shown_with_their_rules(recording: Path) -> None:
     done = ipttctl("show", str(recording), "--drops")
     assert "icmp type echo-request ip length > 300 drop" in done.stdout
     assert "1 story told" in done.stderr
+
+
+def test_the_whole_ruleset_is_there_with_rules_that_no_packet_met(
+    recording: Path, net: Network
+) -> None:
+    done = ipttctl("show", str(recording), "--rulesets", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    [one] = [one for one in found if one["netns_name"] == net.router.name]
+    assert one["backend"] == "nft"
+    assert "icmp type echo-request ip length > 300 drop" in one["text"]
+    assert "tcp dport 22 accept" in one["text"]
 
 
 def test_no_module_and_no_root_is_needed(recording: Path, tmp_path: Path) -> None:

@@ -51,8 +51,7 @@ class PacedSource(FakeSource):
         self._totals = LossCounter()
         self._number = 0
         self._begin = 0.0
-        random = Random(1)
-        self._templates = [batch_payload(_events(random)) for _ in range(_TEMPLATES)]
+        self._templates = templates(Random(1), _TEMPLATES)
         self.go = False
 
     @property
@@ -83,6 +82,11 @@ class PacedSource(FakeSource):
         """Nothing is left."""
         del settle, limit
         return iter(())
+
+
+def templates(random: Random, count: int) -> list[bytes]:
+    """Batches of events as the module sends them, of 64 each."""
+    return [batch_payload(_events(random)) for _ in range(count)]
 
 
 def _events(random: Random) -> list[dict[str, Any]]:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipttctl.cli.query import since_condition
-from ipttctl.recordings.query import Database
+from ipttctl.recordings.query import Database, named_in
 from ipttctl.recordings.reader import Recording
 from ipttctl.recordings.ready import READY
-from ipttctl.recordings.tables import write_parquet
+from ipttctl.recordings.tables import tables_of, write_parquet
 from ipttctl.recordings.writer import VERSION, RecordingWriter
 from ipttctl.show.story_json import story_object
 from tests.unit.ctl.stories.packets import flood, one_story, to_docker
@@ -74,7 +74,7 @@ def main(count: int) -> None:
             _write(path, count)
         print(f"recording: {path.stat().st_size / 1e6:.0f} MB")
         with _timed("drops of the recording read"):
-            database = Database([path], ready)
+            database = Database(tables_of([path], named_in(ready)))
         with _timed("top drops asked"):
             answer = database.ask(ready)
         database.close()
@@ -86,7 +86,7 @@ def main(count: int) -> None:
         for one in READY:
             statement = one.sql.format(since=since_condition(None))
             with _timed(f"{one.option} of Parquet: tables read"):
-                database = Database([tables], statement)
+                database = Database(tables_of([tables], named_in(statement)))
             with _timed(f"{one.option} of Parquet: asked"):
                 again = database.ask(statement)
             database.close()

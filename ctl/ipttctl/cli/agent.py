@@ -36,11 +36,15 @@ def agent(
     Needs packages of Python that come with `pip install 'ipttctl[fleet]'`.
     """
     require("msgspec", "nats", "nkeys")
+    from ipttctl.fleet.collector_files import check_collector  # noqa: PLC0415  # may be missing
     from ipttctl.fleet.config_file import check_files, read_config  # noqa: PLC0415  # may be missing
 
     found = read_config(config)
     if found.metrics is not None:
         require("prometheus_client")
+    if found.otlp is not None:
+        require("opentelemetry.exporter.otlp.proto.http")
+        check_collector(found.otlp)
     check_files(found.leaf, "leaf.")
     if check:
         lines([f"{config}: host {found.host}, allows {', '.join(found.allow) or 'nothing'}"])
@@ -53,7 +57,7 @@ async def _run(config: AgentConfig) -> None:
     from ipttctl.fleet.agent import Agent  # noqa: PLC0415  # see above
 
     loop = asyncio.get_running_loop()
-    running = Agent(config, LocalHost(), ServiceManager(), note)
+    running = Agent(config, LocalHost(config.netns), ServiceManager(), note)
 
     def stop() -> None:
         loop.call_soon_threadsafe(running.stop)

@@ -76,6 +76,10 @@ class LocalSource:
 class LocalHost:
     """Does each command on a connection of its own: the module may have been loaded again."""
 
+    def __init__(self, namespace: str | None = None) -> None:
+        """Trace in a network namespace alone, if one is named."""
+        self._namespace = namespace
+
     def facts(self) -> Facts:
         """The host as it is now."""
         identity = HostIdentity.now()
@@ -102,7 +106,7 @@ class LocalHost:
 
     def trace(self, order: TraceOrder) -> LocalTrace:
         """Attach the links of a trace."""
-        return LocalTrace(order)
+        return LocalTrace(order, self._namespace)
 
     def detach(self, link: int | str, reason: str) -> dict[str, Any]:
         """Detach a link."""

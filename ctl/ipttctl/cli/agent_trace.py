@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from typing import Any
 
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli.rule_texts import RuleTexts
@@ -15,15 +16,19 @@ from ipttctl.cli.trace_links import TraceLinks, loaded_programs
 from ipttctl.cli.trace_places import PlacesWanted
 from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import IpttctlError
+from ipttctl.events import one_namespace
 from ipttctl.events.records import EventRecord
 from ipttctl.fleet.host import Told, TraceOrder
+from ipttctl.joins.notes import JoinNotes
 from ipttctl.link.controller import Controller
 from ipttctl.link.limits import LeftOut, Limits
 from ipttctl.link.losses import Losses
 from ipttctl.programs.trace import TraceOptions
+from ipttctl.show.render_json import dumps
 from ipttctl.show.story_json import StoryJson
 from ipttctl.stories.assemble import SETTLE, StoryAssembler
 from ipttctl.stories.model import Story, is_drop
+from ipttctl.system import netns
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.peers import Peers
 from ipttctl.system.who import Who
@@ -39,13 +44,19 @@ class LocalTeller(LinkEvents):
         names: StoryNames,
         *,
         drops: bool,
+        within: int | None = None,
+        join: bool = False,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         """Tell stories of the events of ``links``; with ``drops`` those of dropped packets.
 
-        ``close`` is called at the end, by the thread that tells.
+        ``within`` is the cookie of the only namespace that is looked at. With ``join`` they tell
+        what joins them with stories of other hosts. ``close`` is called at the end, by the thread
+        that tells.
         """
         super().__init__(links)
+        self._within = within
+        self._notes = JoinNotes() if join else None
         self._close = close
         self._names = names
         self._drops = drops
@@ -87,27 +98,41 @@ class LocalTeller(LinkEvents):
         wanted = list(filter(is_drop, found)) if self._drops else found
         if not wanted:
             return []
-        return list(map(Told, wanted, self._form.lines(wanted)))
+        lines: list[str] = list(self._form.lines(wanted))
+        if self._notes is not None:
+            marks = map(self._notes.told, wanted)
+            lines = [_with_join(line, one) for line, one in zip(lines, marks, strict=True)]
+        return list(map(Told, wanted, lines))
 
     def _take(self, events: JoinedBatches) -> None:
+        if self._within is not None:
+            events = one_namespace.within(events, self._within)
         if events:
             self.events += len(events)
             self._names.learn(events)
+            if self._notes is not None:
+                self._notes.take(events)
             self._found += self._assembler.add_events(events)
 
     def _tell_left_out(self, record: EventRecord) -> None:
         """Say nothing: the event itself is published."""
 
 
+def _with_join(line: str, marks: list[dict[str, Any]]) -> str:
+    """The line of a story with one more member."""
+    return f'{line[:-1]},"join":{dumps(marks)}}}'
+
+
 class LocalTrace:
     """The links of a trace, on a connection of its own: they end with it."""
 
-    def __init__(self, order: TraceOrder) -> None:
-        """Attach.
+    def __init__(self, order: TraceOrder, namespace: str | None = None) -> None:
+        """Attach; packets are chosen and followed in one namespace, if one is named.
 
         Raises:
             IpttctlError: it cannot be, or there can be no stories.
         """
+        cookie = netns.resolve(namespace).cookie if namespace is not None else None
         bytecode = compile_filter(order.filter) if order.filter.strip() else None
         with ExitStack() as stack:
             controller = stack.enter_context(Controller())
@@ -118,7 +143,9 @@ class LocalTrace:
             options = StoryOptions(both_ways=order.both_ways, drops=True)
             places = PlacesWanted(options, None, None, None).places(controller)
             names = stack.enter_context(NamespaceNames().watching())
-            with loaded_programs(TraceOptions(), bytecode, limits) as programs:
+            with loaded_programs(
+                TraceOptions(netns=cookie), bytecode, limits, join=order.join
+            ) as programs:
                 who = Who()
                 links = TraceLinks(controller, places.hooks, programs)
             self.links = frozenset(links.ids)
@@ -126,7 +153,14 @@ class LocalTrace:
             story_names = StoryNames(who, names, texts, Peers(names))
             self._links = links
             opened = stack.pop_all()
-        self.teller = LocalTeller(self.links, story_names, drops=order.drops, close=opened.close)
+        self.teller = LocalTeller(
+            self.links,
+            story_names,
+            drops=order.drops,
+            within=cookie,
+            join=order.join is not None,
+            close=opened.close,
+        )
 
     def detach(self) -> None:
         """Detach the links; closing the connection would do as well, but not count them."""

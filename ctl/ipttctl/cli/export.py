@@ -3,23 +3,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.kept_options import KeptOptions
 from ipttctl.cli.packets_file import write_packets
 from ipttctl.cli.printing import note
 from ipttctl.errors import UsageError
 from ipttctl.recordings.reader import Recording
-from ipttctl.recordings.tables import write_parquet
+from ipttctl.recordings.tables import parquet_of, write_parquet
 
 
 @grouped
 def export(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="a recording of `ipttctl record`")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="a recording of `ipttctl record`")
+    ] = None,
+    kept: KeptOptions,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="with --hub, of the last 30s, 10m, 1h..."),
+    ] = None,
     parquet: Annotated[
         Path | None,
         typer.Option(
@@ -45,16 +54,45 @@ def export(
     Packets are those of which `ipttctl record --snaplen` kept the first bytes. Events do not have
     all that headers have, and headers are not made up: without --snaplen there are no packets.
 
+    With --hub the tables are made of what the hub of a fleet keeps, from --since on (1h). It keeps
+    no packets.
+
     The files are readable by their owner only.
     """
     if parquet is None and pcapng is None:
         raise UsageError("nothing is to be made", "use --parquet or --pcapng")
+    kept.check()
+    if kept.hub:
+        _export_kept(kept, file, since, parquet, pcapng, force=force)
+        return
+    if file is None:
+        raise UsageError("no recording is given", "ipttctl export FILE ...")
+    if since is not None:
+        raise UsageError("--since is of what a hub keeps", "add --hub")
     recording = Recording.open(file)
     if pcapng is not None:
         count = write_packets(recording, pcapng, replace=force)
-        note(f"{pcapng}: {count} packets")
+        note(f"{pcapng}: {'1 packet' if count == 1 else f'{count} packets'}")
     if parquet is not None:
-        rows = write_parquet(recording, parquet, replace=force)
-        note(f"{parquet}: {', '.join(f'{count} {name}' for name, count in rows.items())}")
+        _tell_rows(parquet, write_parquet(recording, parquet, replace=force))
     for sentence in recording.damage.sentences(file):
         note(sentence)
+
+
+def _export_kept(
+    kept: KeptOptions,
+    file: Path | None,
+    since: str | None,
+    parquet: Path | None,
+    pcapng: Path | None,
+    *,
+    force: bool,
+) -> None:
+    if pcapng is not None or parquet is None:
+        raise UsageError("the hub keeps no bytes of packets", "leave out --pcapng")
+    write = kept.writer([str(file)] if file else [], since, note)
+    _tell_rows(parquet, parquet_of(write, parquet, replace=force))
+
+
+def _tell_rows(directory: Path, rows: Mapping[str, int]) -> None:
+    note(f"{directory}: {', '.join(f'{count} {name}' for name, count in rows.items())}")

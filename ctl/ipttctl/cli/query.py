@@ -12,21 +12,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from ipttctl.cli.durations import seconds
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.kept_options import LONGEST, SINCE, KeptOptions
 from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
 from ipttctl.escape import escape
 from ipttctl.options import Option
-from ipttctl.recordings.query import Answer, Database
+from ipttctl.recordings.query import Answer, Database, named_in
 from ipttctl.recordings.ready import READY
+from ipttctl.recordings.tables import in_memory, tables_of
 from ipttctl.show.render_json import dumps
-
-_LONGEST: Final = 10 * 365 * 86_400
 
 
 class Form(enum.StrEnum):
@@ -66,18 +66,21 @@ class ReadyOptions:
 def query(
     *,
     arguments: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="[SELECT] FILE...",
+            metavar="[SELECT] [FILE...]",
             help="a statement of SQL unless a query is chosen by an option, and recordings, or "
             "directories of Parquet",
         ),
-    ],
+    ] = None,
     ready: ReadyOptions,
+    kept: KeptOptions,
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="TIME", help="of the last 30s, 10m, 1h...; with ready queries"
+            "--since",
+            metavar="TIME",
+            help="of the last 30s, 10m, 1h...; with ready queries or --hub",
         ),
     ] = None,
     form: Annotated[
@@ -90,22 +93,35 @@ def query(
     columns. DuckDB answers, which must be installed with ipttctl[fleet]. It reaches neither other
     files nor the network, and its settings cannot be changed. No root is needed.
 
+    With --hub it is asked what the hub of a fleet keeps, from --since on (1h), instead of
+    recordings. What a bound leaves out, it says.
+
     Recordings are read anew each time. For those that are asked often, `ipttctl export --parquet`
     makes a directory that is read much faster. Parts that are damaged are passed over, which it
     says.
 
     Times are UTC.
     """
+    kept.check()
     chosen = ready.sql()
-    if chosen is None:
+    if kept.hub and since is None:
+        since = SINCE
+    if chosen is not None:
+        statement, files = chosen.format(since=since_condition(since)), arguments or []
+    elif arguments:
         statement, *files = arguments
-        if since is not None:
+        if since is not None and not kept.hub:
             raise UsageError("--since is of ready queries", "write WHERE time >= ...")
     else:
-        statement, files = chosen.format(since=since_condition(since)), arguments
-    if not files:
+        raise UsageError("nothing is asked", "ipttctl query 'SELECT ...' FILE...")
+    names = named_in(statement)
+    if kept.hub:
+        tables = in_memory(kept.writer(files, since, note), names)
+    elif files:
+        tables = tables_of(map(Path, files), names, note)
+    else:
         raise UsageError("no recording is given", "ipttctl query 'SELECT ...' FILE...")
-    database = Database(map(Path, files), statement, note)
+    database = Database(tables)
     try:
         answer = database.ask(statement)
     finally:
@@ -118,7 +134,7 @@ def since_condition(text: str | None) -> str:
     """The condition on the column of times."""
     if text is None:
         return "true"
-    begin = time.time() - seconds("--since", text, _LONGEST)
+    begin = time.time() - seconds("--since", text, LONGEST)
     moment = datetime.fromtimestamp(begin, UTC).replace(tzinfo=None)
     return f"time >= TIMESTAMP '{moment.isoformat(sep=' ', timespec='microseconds')}'"
 

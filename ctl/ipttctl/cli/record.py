@@ -14,6 +14,7 @@ import typer
 
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.printing import note
+from ipttctl.cli.record_rulesets import RecordedRulesets
 from ipttctl.cli.record_view import LinesRecordView, Recorded, RecordView
 from ipttctl.cli.sizes import parse_size
 from ipttctl.cli.story_options import StoryOptions
@@ -109,7 +110,8 @@ def record(
     behind the first function of a hook of IPv4 or IPv6. They may hold what people send each other.
 
     The file is readable by its owner only. It holds the texts of the rules that packets met, as
-    they were then, and the names of the processes and containers at both ends.
+    they were then, the whole rulesets of their network namespaces, and the names of the processes
+    and containers at both ends.
 
     Ends as a trace does: with Ctrl-C, after -c stories or events, after --stop-after, with the
     command of --cmd, or with the process of -p or the namespace of -N. Everything that was seen is
@@ -178,7 +180,9 @@ class _Use:
         stream = "stories" if traced.stories else "trace"
         status = traced.controller.status()
         losses = lambda: traced.events.losses  # noqa: E731 - it is asked again and again
-        self._recorded = Recorded(self.writer, losses, traced.links, traced.names)
+        self._recorded = Recorded(
+            self.writer, losses, traced.links, traced.names, RecordedRulesets()
+        )
         self._recorded.begin(
             {
                 "about": "recording",

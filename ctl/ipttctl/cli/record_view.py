@@ -9,6 +9,7 @@ from typing import Any
 
 from ipttctl.cli.output import totals
 from ipttctl.cli.printing import note
+from ipttctl.cli.record_rulesets import RecordedRulesets
 from ipttctl.cli.story_options import StoryOptions
 from ipttctl.cli.story_sources import StoryNames
 from ipttctl.cli.trace_links import TraceLinks
@@ -39,6 +40,7 @@ class Recorded:
     losses: Callable[[], Losses]
     links: TraceLinks
     names: NameAt
+    rulesets: RecordedRulesets | None = None
     _told: Losses = field(default_factory=Losses)
     _noted: set[int] = field(default_factory=set)
 
@@ -46,6 +48,8 @@ class Recorded:
         """Write the beginning, with the links."""
         self.writer.note({**value, **self._new_links()})
         self.writer.flush()
+        if self.rulesets:
+            self.rulesets.start()
 
     def write_events(self, batches: list[EventBatch], links: Collection[int]) -> None:
         """Write the events of links among some that were read together."""
@@ -57,9 +61,13 @@ class Recorded:
                 self.writer.flush_names()
             self._tell_losses()
             self.writer.write_events(chosen)
+            self._look_at_rules(chosen)
 
     def end(self, losses: Losses, left_out: LeftOut, **counts: int) -> None:
         """Write the end."""
+        if self.rulesets:
+            self.rulesets.end()
+            self._look_at_rules(())
         self._tell_losses(losses)
         self.writer.end(
             {
@@ -81,6 +89,18 @@ class Recorded:
     def tell_thrown_away(self) -> None:
         """Say what the bound threw away, and what was too long."""
         tell_thrown_away(self.writer.thrown_away, self.writer.too_long)
+
+    def _look_at_rules(self, batches: Iterable[EventBatch]) -> None:
+        """Have the rules listed that events tell of, and write what was listed."""
+        if self.rulesets is None:
+            return
+        for batch in batches:
+            found: Any = batch.events
+            names = ("netns_cookie", "netns", "ruleset")
+            for one in set(zip(*(found[name].tolist() for name in names), strict=True)):
+                self.rulesets.want(*one)
+        for value in self.rulesets.take():
+            self.writer.note_rule(value)
 
     def _new_links(self) -> dict[str, Any]:
         """The links that were not written yet."""

@@ -11,11 +11,14 @@ import typer
 
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.kept_options import KeptOptions
 from ipttctl.cli.looks import Look, event_view, story_view
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.recorded import play, recorded_end
+from ipttctl.cli.show_kept import check_shown, show_kept
+from ipttctl.cli.show_rulesets import show_rulesets
 from ipttctl.cli.story_options import ShownStories, StoryOptions
 from ipttctl.cli.trace_options import (
     CountOption,
@@ -35,7 +38,14 @@ from ipttproto import JoinedBatches
 @grouped
 def show(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="a recording of `ipttctl record`")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="a recording of `ipttctl record`")
+    ] = None,
+    kept: KeptOptions,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="with --hub, of the last 30s, 10m, 1h..."),
+    ] = None,
     wanted: EventOptions,
     count: CountOption = None,
     precise: PreciseOption = False,
@@ -44,6 +54,10 @@ def show(
     rules: RulesOption = None,
     verbose: VerboseOption = False,
     columns: ColumnsOption = None,
+    rulesets: Annotated[
+        bool,
+        typer.Option("--rulesets", help="the whole rulesets as they were listed meanwhile"),
+    ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Print a recording as `ipttctl trace` would have printed it, on any machine, without root.
@@ -52,9 +66,37 @@ def show(
     those of `ipttctl events`; the latter make lines, as stories need all events of their packets.
     --link chooses by id only. --netns takes the names and numbers of the recording.
 
+    With --hub it prints the stories that the hub of a fleet keeps, from --since on (1h).
+
+    --rulesets prints the rules of the packets' namespaces instead, with those that no packet met.
+
     At the end it prints the totals of the trace. Parts of the file that are damaged are passed
     over, which it says.
     """
+    kept.check()
+    if kept.hub:
+        check_shown(
+            rulesets=rulesets,
+            lines=stories.lines,
+            summary=stories.summary,
+            patience=stories.patience,
+            link=wanted.link,
+            columns=columns,
+            hook=wanted.of_packets,
+            precise=precise,
+            relative=relative,
+            verbose=verbose,
+            rules=rules,
+        )
+        show_kept(kept, file, since, drops=stories.drops, count=count, output=output)
+        return
+    if file is None:
+        raise UsageError("no recording is given", "ipttctl show FILE")
+    if since is not None:
+        raise UsageError("--since is of what a hub keeps", "add --hub")
+    if rulesets:
+        show_rulesets(Recording.open(file), output)
+        return
     look = Look(output, time_format(precise=precise, relative=relative), verbose, count)
     options = stories.options()
     chosen = bool(wanted.link) or wanted.of_packets

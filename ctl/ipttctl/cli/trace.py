@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+import typer
 
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.hub_options import HubOption
 from ipttctl.cli.looks import Look, event_view, story_view
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns
 from ipttctl.cli.story_options import StoryOptions
 from ipttctl.cli.stream_head import begin_stream
+from ipttctl.cli.trace_hosts import HostsAsked, trace_hosts
 from ipttctl.cli.trace_options import (
     AddressOption,
     BackendOption,
@@ -35,6 +40,15 @@ from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
 from ipttctl.programs.limit_options import LimitOptions
 
+HostsTracedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--hosts",
+        metavar="SELECTOR",
+        help="trace on other hosts, one story a packet: names, labels as 'role=node,zone!=b', all",
+    ),
+]
+
 
 @grouped
 def trace(
@@ -58,6 +72,8 @@ def trace(
     rules: RulesOption = None,
     verbose: VerboseOption = False,
     columns: ColumnsOption = None,
+    hosts: HostsTracedOption = None,
+    hub: HubOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Trace packets through iptables and nftables: what became of each, and which rule decided it.
@@ -95,7 +111,52 @@ def trace(
     many stories it told, how many events there were and how many were lost. The line "tracing:
     link" on standard error, with the numbers of the links, says that packets are watched from then
     on.
+
+    With --hosts the hosts of a fleet trace: those that the selector chooses, as they are reached by
+    the hub (see docs/fleet.md). The stories of a packet on several hosts are shown together, in the
+    order of its way. Only FILTER, --both-ways, --drops, -c, --stop-after and -o go with it.
     """
+    if hosts is not None:
+        _refuse_local(
+            ("-H", address),
+            ("--proto", protocol != "any"),
+            ("-P", port),
+            ("--icmpid", icmp_id),
+            ("-p", pid),
+            ("-N", namespace),
+            ("-T", precise),
+            ("-t", relative),
+            ("-4", only4),
+            ("-6", only6),
+            ("--backend", backend),
+            ("--lines", stories.lines),
+            ("--summary", stories.summary),
+            ("--patience", stories.patience),
+            ("--no-follow", stories.follow is False),
+            ("--cmd", command),
+            ("--sample", limits.sample),
+            ("--limit-rate", limits.limit_rate),
+            ("--governor", limits.governor),
+            ("--rules", rules is not None),
+            ("-v", verbose),
+            ("--columns", columns),
+        )
+        stories.check()
+        trace_hosts(
+            HostsAsked(
+                selector=hosts,
+                hub=hub,
+                expression=" ".join(expression or []),
+                both_ways=stories.both_ways,
+                drops=stories.drops,
+                count=count,
+                stop_after=stories.stop_after,
+                output=output,
+            )
+        )
+        return
+    if hub is not None:
+        raise UsageError("--hub is for other hosts", "add --hosts")
     times = time_format(precise=precise, relative=relative)
     packets = packet_choice(
         expression=expression,
@@ -119,6 +180,13 @@ def trace(
         AskedTrace(packets, stories, command, limits),
         _Printed(Look(output, times, verbose, count), stories, rules, shown),
     )
+
+
+def _refuse_local(*options: tuple[str, object]) -> None:
+    """Refuse options that other hosts are not asked for."""
+    for name, given in options:
+        if given is not None and given is not False:
+            raise UsageError(f"{name} does not go with --hosts", "say it in FILTER, if it can be")
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from ipttctl.errors import IpttctlError, LinkGoneError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.journey import JourneyHook
+from ipttctl.hooks.spine import SpineHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.limits import LeftOut, Limits
 from ipttctl.link.model import Change, Link, LinkChange, ProgramSet
 from ipttctl.programs import trace as trace_programs
+from ipttctl.programs.join import JoinPrograms, load_join_programs
 from ipttctl.system.netns import Namespace
 from ipttproto import Slot
 
@@ -26,19 +28,27 @@ class TracePrograms:
     """Descriptors of the programs of all slots, and what goes with them.
 
     ``bytecode`` is that of the filter. Filter and limits choose packets: a journey has neither.
-    ``payload`` is the map with the bytes that the program of the slot of functions adds.
+    ``payload`` is the map with the bytes that the program of the slot of functions adds. ``join``
+    has programs in place of those at the spine and of the journey.
     """
 
     fds: Mapping[Slot, int]
     bytecode: bytes | None = None
     limits: Limits | None = None
     payload: int | None = None
+    join: JoinPrograms | None = None
 
     def of(self, hook: Hook) -> ProgramSet:
         """The set for a hook: the programs of its slots."""
         fds = {slot: fd for slot, fd in self.fds.items() if slot in hook.SLOTS}
+        join = self.join
         if isinstance(hook, JourneyHook):
+            if join is not None:
+                return ProgramSet({Slot.STEP: join.step}, payload=join.departures)
             return ProgramSet(fds)
+        if isinstance(hook, SpineHook) and join is not None:
+            fds |= {Slot.ENTRY: join.entry, Slot.FUNCTION: join.function}
+            return ProgramSet(fds, self.bytecode, payload=join.arrivals, limits=self.limits)
         payload = self.payload if Slot.FUNCTION in fds else None
         return ProgramSet(fds, self.bytecode, payload=payload, limits=self.limits)
 
@@ -49,10 +59,12 @@ def loaded_programs(
     bytecode: bytes | None,
     limits: Limits | None,
     snaplen: int = 0,
+    join: bytes | None = None,
 ) -> Iterator[TracePrograms]:
     """The programs for these options, open until links hold them.
 
-    With ``snaplen`` so many bytes of packets are kept, where hooks are watched.
+    With ``snaplen`` so many bytes of packets are kept, where hooks are watched. With ``join``, a
+    key, events tell what joins stories with those of other hosts.
     """
 
     def compiling() -> None:
@@ -68,7 +80,11 @@ def loaded_programs(
             capture = trace_programs.load_capture(snaplen, on_compile=compiling)
             stack.callback(capture.close)
             fds[Slot.FUNCTION], payload = capture.program, capture.payload
-        yield TracePrograms(fds, bytecode, limits, payload)
+        joining = None
+        if join is not None:
+            joining = load_join_programs(join, wanted.netns, on_compile=compiling)
+            stack.callback(joining.close)
+        yield TracePrograms(fds, bytecode, limits, payload, joining)
 
 
 class TraceLinks:

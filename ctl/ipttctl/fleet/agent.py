@@ -32,6 +32,7 @@ from ipttproto import ProtocolError
 
 if TYPE_CHECKING:
     from ipttctl.fleet.metrics import AgentMetrics
+    from ipttctl.fleet.otlp import OtlpDrops
 
 _WHO_AT_MOST: Final = 1.0
 """Seconds between two heartbeats that others ask for."""
@@ -80,6 +81,7 @@ class Agent:
         self.commands = Commands(
             config, host, self._on_host, self.feed.begin, self.feed.end, tell=tell
         )
+        self.otlp = self._otlp()
         self.metrics = self._metrics()
         self.drained = False
         """Whether all that was known at the end was published."""
@@ -95,6 +97,8 @@ class Agent:
             Exception: a part failed that never does.
         """
         self.reader.start()
+        if self.otlp:
+            self.otlp.start()
         if self.metrics:
             self.metrics.start()
             self._tell(f"metrics are on {self.metrics.address[0]}, port {self.metrics.address[1]}")
@@ -121,6 +125,8 @@ class Agent:
                 task.cancel()
             await asyncio.gather(stopping, *parts, return_exceptions=True)
             self._worker.shutdown(wait=False, cancel_futures=True)
+            if self.otlp:
+                await asyncio.to_thread(self.otlp.stop, seconds(self.config.drain) / 2)
             if self.metrics:
                 await asyncio.to_thread(self.metrics.stop)
 
@@ -231,6 +237,15 @@ class Agent:
     def _told(self, found: Sequence[Told]) -> None:
         if self.metrics:
             self.metrics.told(found)
+        if self.otlp:
+            self.otlp.told(found)
+
+    def _otlp(self) -> OtlpDrops | None:
+        if self.config.otlp is None:
+            return None
+        from ipttctl.fleet.otlp import OtlpDrops  # noqa: PLC0415  # 300 ms; off by default
+
+        return OtlpDrops(self.config.otlp, self.config.host, self.numbers.run, self._tell)
 
     def _metrics(self) -> AgentMetrics | None:
         if self.config.metrics is None:
@@ -247,5 +262,6 @@ class Agent:
             publisher=self.publisher,
             connection=self.connection,
             commands=self.commands,
+            otlp=self.otlp,
         )
         return AgentMetrics(self.config.metrics, self.config.host, counts)

@@ -207,7 +207,8 @@ class Commands:
             case TraceRequest():
                 answer = await self._trace(request)
             case RenewRequest():
-                answer = {"lease": self.leases.renew(request.trace, request.lease)}
+                lease = self.leases.renew(request.trace, request.lease)
+                answer = {"lease": lease, "clock": time.monotonic_ns()}
             case EndRequest():
                 await self.leases.end(request.trace)
                 answer = {}
@@ -252,7 +253,11 @@ class Commands:
 
     async def _trace(self, request: TraceRequest) -> Answer:
         order = TraceOrder(
-            request.filter, request.both_ways, request.drops, self._config.traces.governor
+            request.filter,
+            request.both_ways,
+            request.drops,
+            self._config.traces.governor,
+            bytes.fromhex(request.join) if request.join is not None else None,
         )
 
         async def start(trace: str) -> Running:

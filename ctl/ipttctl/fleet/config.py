@@ -26,6 +26,9 @@ _Label: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,63}\Z")]
 _Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}\Z")]
 _Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,63}\Z")]
 
+# no number, which would be an inode
+_Namespace: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}\Z")]
+
 _MEBI: Final = 1 << 20
 
 
@@ -114,10 +117,23 @@ class MetricsOptions(_Section, frozen=True):
     """Most rules that have a counter of their own."""
 
 
+class OtlpOptions(_Section, frozen=True):
+    """A collector of OpenTelemetry, which is sent drops; without this object there is none."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^@ ?#]+\Z", max_length=255)]
+    """Its address; the path is ``/v1/logs`` unless another one is given."""
+    headers_file: _Path | None = field(default=None, name="headers-file")
+    """File of headers, one ``NAME: VALUE`` a line, such as a token."""
+    ca: _Path | None = None
+    """Certificates of the authorities that its own is checked against."""
+
+
 class HubConfig(LeafOptions, frozen=True):
     """The file of whoever asks hosts: the hub, who one is there, and where objects are put."""
 
     bucket: _Name = "ipttctl-objects"
+    stream: _Name = "ipttctl"
+    """The stream in which the hub keeps what the leaves have."""
 
 
 class AgentConfig(_Section, frozen=True):
@@ -126,6 +142,8 @@ class AgentConfig(_Section, frozen=True):
     leaf: LeafOptions
     host: _Host = field(default_factory=lambda: os.uname().nodename)
     labels: Annotated[dict[_Label, _Label], Meta(max_length=32)] = field(default_factory=dict)
+    netns: _Namespace | None = None
+    """Name of the network namespace that traces are limited to, as if it were a host."""
     allow: list[Verb] = field(default_factory=lambda: ["trace", "links"])
     publish: PublishOptions = field(default_factory=PublishOptions)
     spool: SpoolOptions = field(default_factory=SpoolOptions)
@@ -134,6 +152,7 @@ class AgentConfig(_Section, frozen=True):
     objects: ObjectsOptions = field(default_factory=ObjectsOptions)
     trust: TrustOptions = field(default_factory=TrustOptions)
     metrics: MetricsOptions | None = None
+    otlp: OtlpOptions | None = None
     heartbeat: _Time = "5s"
     drain: _Time = "5s"
     """How long the end waits until what is known is published."""

@@ -117,6 +117,8 @@ def _mistakes(config: AgentConfig) -> Iterator[tuple[str, str]]:
     """Mistakes that types do not tell, each with its key."""
     for path, sentence in _mistakes_of_server(config.leaf, "the agent has"):
         yield f"leaf.{path}".removesuffix("."), sentence
+    if config.otlp and config.otlp.ca and not config.otlp.url.startswith("https://"):
+        yield "otlp.url", "ca is for TLS: write https:// before the host"
     if len(set(config.allow)) < len(config.allow):
         yield "allow", "a verb is there twice"
     try:

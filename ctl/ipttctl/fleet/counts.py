@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import Metric
 
@@ -17,6 +17,9 @@ from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import SPOOL, Spool
 from ipttctl.fleet.stream import STREAM, StreamLedger
+
+if TYPE_CHECKING:
+    from ipttctl.fleet.otlp import OtlpDrops
 
 _NANO: Final = 1_000_000_000
 
@@ -35,6 +38,7 @@ class AgentCounts:
         publisher: Publisher,
         connection: LeafConnection,
         commands: Commands,
+        otlp: OtlpDrops | None,
     ) -> None:
         self._host = host
         self._feed = feed
@@ -44,6 +48,7 @@ class AgentCounts:
         self._publisher = publisher
         self._connection = connection
         self._commands = commands
+        self._otlp = otlp
 
     def __call__(self) -> Iterator[Metric]:
         """The metrics now."""
@@ -80,6 +85,8 @@ class AgentCounts:
             if verb == "swap"
         }
         yield counter("ipttctl_swaps", "Swaps that others asked for.", host, swaps, "outcome")
+        drops = {("sent",): self._otlp.sent, ("lost",): self._otlp.lost} if self._otlp else {}
+        yield counter("ipttctl_otlp_drops", "Drops for OpenTelemetry.", host, drops, "outcome")
         up = self._connection.client is not None
         yield gauge("ipttctl_leaf_up", "Whether the leaf is connected.", host, up)
         yield gauge("ipttctl_module_up", "Whether events are read.", host, self._reader.reading)

@@ -86,6 +86,8 @@ class TraceOrder:
     both_ways: bool = False
     drops: bool = False
     governor: str = ""
+    join: bytes | None = None
+    """The key of the hash of payloads, if stories are to be joined with those of other hosts."""
 
 
 @dataclass(frozen=True)

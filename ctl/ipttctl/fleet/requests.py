@@ -29,6 +29,7 @@ _Hook: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_:/@.*+-]{1,255}\Z")
 _Slot: TypeAlias = Literal["entry", "rule", "exit", "packet", "function", "step"]
 _Text: TypeAlias = Annotated[str, Meta(max_length=127)]
 _Seconds: TypeAlias = Annotated[float, Meta(ge=1, le=86_400)]
+_Key: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Trace: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Rollout: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 _Guards: TypeAlias = Annotated[list[Annotated[str, Meta(max_length=127)]], Meta(max_length=4)]
@@ -90,6 +91,8 @@ class TraceRequest(_Request, frozen=True, kw_only=True):
     lease: _Seconds
     both_ways: bool = False
     drops: bool = False
+    join: _Key | None = None
+    """The key of the hash of payloads: stories tell what joins them with those of other hosts."""
 
 
 class RenewRequest(_Request, frozen=True, kw_only=True):

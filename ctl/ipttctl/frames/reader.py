@@ -16,8 +16,10 @@ _SEARCHED: Final = 1 << 16
 class FrameReader:
     """Iterates over the frames of a file.
 
-    After a damaged frame it goes on with the next one. A file whose writer was ended in the middle
-    of a frame ends before it. Every byte is read once, whatever the file says.
+    After a damaged frame it goes on with the next one. So it does where a frame says that it is
+    longer than the file, if another one is behind its beginning that ends within the file: bytes
+    are missing in the middle then. A file whose writer was ended in the middle of a frame ends
+    before it. Every byte is read once, whatever the file says.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -26,6 +28,7 @@ class FrameReader:
         #: bytes that were read, and how many of them are done with
         self._read = b""
         self._done = 0
+        self._ended = False
         self.damaged = 0
         """Frames, or other stretches of bytes, that were passed over."""
         self.skipped = 0
@@ -43,15 +46,33 @@ class FrameReader:
                     return
                 self._search()
                 continue
-            frame = self._next(lengths.frame)
-            if len(frame) < lengths.frame:
+            if not self._has(lengths.frame):
+                if self._resume():
+                    continue
                 self.torn = True
                 return
+            frame = self._next(lengths.frame)
             self._done += lengths.frame
             try:
                 yield decode(frame)
             except FrameError:
                 self._pass_over(lengths.frame)
+
+    def _resume(self) -> bool:
+        """Go on to a later frame that the rest of the file, which is read, has whole."""
+        rest = memoryview(self._read)
+        at = self._done
+        while (at := self._read.find(MAGIC, at + 1)) >= 0:
+            try:
+                # that of a damaged body too: it is passed over as a whole, and not searched again
+                size = read_lengths(rest[at : at + HEADER_SIZE]).frame
+            except FrameError:
+                continue
+            if at + size <= len(self._read):
+                self._pass_over(at - self._done)
+                self._done = at
+                return True
+        return False
 
     def _pass_over(self, size: int) -> None:
         self.damaged += 1
@@ -59,11 +80,19 @@ class FrameReader:
 
     def _next(self, size: int) -> bytes:
         """The next bytes, which are not done with by that; less than ``size`` at the end."""
-        there = len(self._read) - self._done
-        if there < size:
-            self._read = self._read[self._done :] + self._file.read(size - there)
-            self._done = 0
+        self._has(size)
         return self._read[self._done : self._done + size]
+
+    def _has(self, size: int) -> bool:
+        """Whether so many bytes are left, which are read then."""
+        there = len(self._read) - self._done
+        # at the end nothing is copied: a file may have many frames that say they are longer
+        if there < size and not self._ended:
+            more = self._file.read(size - there)
+            self._ended = len(more) < size - there
+            self._read, self._done = self._read[self._done :] + more, 0
+            there += len(more)
+        return there >= size
 
     def _search(self) -> None:
         """Go on to the magic behind the next byte, or to the end of the file."""

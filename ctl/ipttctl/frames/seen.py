@@ -76,6 +76,14 @@ class Seen:
         self.again += not new
         return new
 
-    def missing(self) -> int:
-        """Numbers of items, of all that is remembered, that have not come though later ones did."""
-        return sum(end - begin for stream in self._streams.values() for begin, end in stream.gaps)
+    def missing(self, *, beginnings: bool = True) -> int:
+        """Numbers of items, of all that is remembered, that have not come though later ones did.
+
+        Without ``beginnings`` those before the first one that came do not count.
+        """
+        return sum(
+            end - begin
+            for stream in self._streams.values()
+            for begin, end in stream.gaps
+            if beginnings or begin
+        )

@@ -146,9 +146,9 @@ def load_trace_programs(
     if reason := _cannot_pin(pin_root):
         if on_warning:
             on_warning(f"the programs are not kept for the next trace: {reason}")
-        return _load(_spec(constants, on_compile), None)
+        return _load(own_spec(constants, on_compile), None)
     with _turn(pin_root):
-        spec = _spec(constants, on_compile)
+        spec = own_spec(constants, on_compile)
         identity = spec.content() + repr(sorted(constants.items())).encode()
         place = pin_root / (_PREFIX + hashlib.sha256(identity).hexdigest()[:16])
         programs = _open_pins(place)
@@ -189,7 +189,7 @@ def load_capture(snaplen: int, *, on_compile: Callable[[], None] | None = None) 
     """
     if not 1 <= snaplen <= MOST_SNAPLEN:
         raise UsageError(f"snaplen {snaplen} is not between 1 and {MOST_SNAPLEN}")
-    spec = _spec({"snaplen": snaplen}, on_compile, _CAPTURE)
+    spec = own_spec({"snaplen": snaplen}, on_compile, _CAPTURE)
     return Capture(Collection.load(spec, programs=[_CAPTURE_PROGRAM]))
 
 
@@ -204,10 +204,10 @@ def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:
     return len(places)
 
 
-def _spec(
+def own_spec(
     constants: dict[str, int], on_compile: Callable[[], None] | None, name: str = _NAME
 ) -> CollectionSpec:
-    """The programs with their constants set: as they come with the package, or compiled here."""
+    """Our programs with constants set: as they come with the package, or compiled here."""
     prebuilt = object_file(f"{name}.o")
     if prebuilt.is_file():
         spec = CollectionSpec.from_object(prebuilt)

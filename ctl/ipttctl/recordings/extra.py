@@ -24,6 +24,12 @@ def parquet() -> Any:
     return _library("pyarrow.parquet")
 
 
+def dataset() -> Any:
+    """Pyarrow's tables that are read when they are asked."""
+    arrow()
+    return _library("pyarrow.dataset")
+
+
 def duckdb() -> Any:
     """DuckDB."""
     return _library("duckdb")

@@ -16,7 +16,7 @@ _MODE: Final = 0o600
 
 
 @contextmanager
-def new_file(path: Path, *, replace: bool, read: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path, *, replace: bool, read: Path | None) -> Iterator[BinaryIO]:
     """A new file, for its owner only, which is removed again if the block fails.
 
     Raises:
@@ -26,7 +26,7 @@ def new_file(path: Path, *, replace: bool, read: Path) -> Iterator[BinaryIO]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     if replace:
         check_new(path, replace=True)
-        if os.path.lexists(path) and os.path.samestat(path.lstat(), read.stat()):
+        if read and os.path.lexists(path) and os.path.samestat(path.lstat(), read.stat()):
             raise UsageError(f"{path} is the recording itself", "choose another file")
         path.unlink(missing_ok=True)
     file = os.fdopen(os.open(path, flags, _MODE), "wb")

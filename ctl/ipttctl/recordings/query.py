@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from ipttctl.errors import UsageError
 from ipttctl.recordings.columns import TABLES
 from ipttctl.recordings.extra import duckdb
-from ipttctl.recordings.tables import tables_of
 
 _CONFIG: Final = {
     # what does not fit would be written to the current directory, for everybody to read; this one
@@ -36,26 +34,22 @@ class Answer:
     rows: list[tuple[Any, ...]]
 
 
+def named_in(statement: str) -> frozenset[str]:
+    """The tables that a statement may name, and others that it only seems to."""
+    return frozenset({word.lower() for word in _WORD.findall(statement)} & TABLES.keys())
+
+
 class Database:
-    """The views of recordings, in memory."""
+    """Tables as views, in memory."""
 
-    def __init__(
-        self,
-        paths: Iterable[Path],
-        statement: str,
-        tell: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        """Read those tables of recordings that a statement names.
-
-        ``tell`` takes sentences on what could not be read.
+    def __init__(self, tables: Mapping[str, Any]) -> None:
+        """Take Arrow's tables by name.
 
         Raises:
-            RecordingError: one is no recording.
-            MissingExtraError: DuckDB or pyarrow is not installed.
+            MissingExtraError: DuckDB is not installed.
         """
         self._library = duckdb()
-        words = {word.lower() for word in _WORD.findall(statement)}
-        self._tables = tables_of(paths, words & TABLES.keys(), tell)
+        self._tables = dict(tables)
         self._connection = self._library.connect(":memory:", config={})
         for name, table in self._tables.items():
             self._connection.register(name, table)

@@ -18,7 +18,7 @@ from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameError, Fr
 from ipttctl.frames.reader import FrameReader
 from ipttctl.numbers import U32_MAX
 from ipttctl.recordings.answers import Answers
-from ipttctl.recordings.values import member
+from ipttctl.recordings.values import from_object, member
 from ipttctl.recordings.writer import VERSION, RecordingError
 from ipttproto import EventBatch
 
@@ -49,6 +49,26 @@ class Stories:
     def objects(self) -> list[dict[str, Any]]:
         """The stories as objects; those that are none are left out."""
         return [one for line in self.lines if (one := story_of(line)) is not None]
+
+
+@dataclass(frozen=True)
+class RecordedRuleset:
+    """The rules of a back end in a network namespace, as its program listed them.
+
+    ``table`` is the program and the table of legacy rules. It was listed between ``began`` and
+    ``ended`` (CLOCK_MONOTONIC, ns); ``time`` is the end on CLOCK_REALTIME. Without a text ``why``
+    says why.
+    """
+
+    netns_cookie: int
+    netns: int
+    backend: str
+    table: str
+    time: int
+    began: int
+    ended: int
+    text: str
+    why: str
 
 
 Item: TypeAlias = Events | Due | Stories
@@ -216,6 +236,19 @@ class Recording:
                     for value in _objects(head, body, damage):
                         if value.get("about") == "due":
                             yield from _due(value)
+
+    def rulesets(self) -> Iterator[RecordedRuleset]:
+        """The whole rulesets, in the order in which they were listed."""
+        with opened(self.path) as file:
+            for head, body in _frames(file, Damage()):
+                if head.run != self.head.run or head.kind != RULESETS or b'"ruleset"' not in body:
+                    continue
+                for value in _objects(head, body, self.damage):
+                    if value.get("about") == "ruleset":
+                        try:
+                            yield from_object(RecordedRuleset, value)
+                        except FrameError:
+                            self.damage.note(head, body)
 
 
 def story_of(line: bytes) -> dict[str, Any] | None:

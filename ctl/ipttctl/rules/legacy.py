@@ -53,10 +53,12 @@ MOST_BYTES: Final = 32 << 20
 
 _MOST_SNAPSHOTS: Final = 4096
 _PER_RULE: Final = 64
-_PROGRAMS: Final = {
+SAVE: Final = {
     NfFamily.IPV4: "iptables-legacy-save",
     NfFamily.IPV6: "ip6tables-legacy-save",
 }
+"""The programs that list legacy tables, by family."""
+
 _ATTEMPTS: Final = 3
 
 
@@ -113,7 +115,7 @@ class LegacyRules:
         """
         tables = [t for t in legacy_tables(namespace) if only in {None, (t.family, t.name)}]
         for table in tables:
-            if table.family in _PROGRAMS:
+            if table.family in SAVE:
                 self._read(namespace, run, table)
         if only is not None and not tables:
             self.failures[only] = Failure("there is no such table any more")
@@ -192,6 +194,6 @@ class LegacyRules:
 
 
 def _saved(run: Run, table: LegacyTable) -> Rules:
-    output = run(_PROGRAMS[NfFamily(table.family)], ["-t", table.name])
+    output = run(SAVE[NfFamily(table.family)], ["-t", table.name])
     chains = by_save(output, table.name, table.entries, table.hooks)
     return {chain: tuple(texts) for chain, texts in chains.items()}

@@ -47,6 +47,7 @@ LACKING = {
     r"--netns web": (2, "there is no network namespace 'web'", "namespaces are made in guests"),
     r"--plan plan": (2, "cannot read plan", "the line before it makes one"),
     r"--txn swaps": (4, r"new\.o: No such file", "the object file is an example"),
+    r"(query|show) --hub": (2, "there is neither|cannot read hub.yaml", "there is no hub here"),
     r"agent --check": (2, "cannot read /etc/ipttctl/agent.yaml", "it is of the host"),
     r"fleet (hosts|status|undo)": (2, "there is neither .*/hub.yaml", "there is no hub here"),
     r"fleet (diff|apply) ": (2, "--sign: cannot read signer.nk", "a key is somebody's own"),

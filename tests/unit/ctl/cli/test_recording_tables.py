@@ -457,7 +457,7 @@ def test_packets_have_their_stories(
 ) -> None:
     made = tmp_path / "file.pcapng"
     assert run(["export", str(captured), "--pcapng", str(made)]) == 0
-    assert "1 packets" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"{made}: 1 packet\n"
     data = made.read_bytes()
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
     kinds = []

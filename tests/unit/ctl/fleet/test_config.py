@@ -95,3 +95,10 @@ def test_any_text_is_a_configuration_or_a_sentence(text: str) -> None:
             parse_config(whole, "agent.yaml")
         except UsageError as error:
             assert str(error)  # noqa: PT017  # some are no errors
+
+
+def test_a_namespace_is_a_name_and_no_path() -> None:
+    assert parse_config(f"{LEAF}netns: web\n", "agent.yaml").netns == "web"
+    assert parse_config(LEAF, "agent.yaml").netns is None
+    with pytest.raises(UsageError, match="line 4: netns: expected `str` matching"):
+        parse_config(f"{LEAF}netns: /proc/1/ns/net\n", "agent.yaml")

@@ -129,7 +129,7 @@ def test_without_its_libraries_it_says_what_to_install(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("word", ["msgspec", "nats", "nkeys", "prometheus_client"])
+@pytest.mark.parametrize("word", ["msgspec", "nats", "nkeys", "opentelemetry", "prometheus_client"])
 def test_other_commands_do_without(word: str) -> None:
     script = (
         f"import sys\nfrom ipttctl.cli import run\nrun(['--help'])\nprint({word!r} in sys.modules)"

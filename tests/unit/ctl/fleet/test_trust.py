@@ -25,6 +25,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
+from ipttctl.cli import run as command_line
 from ipttctl.fleet.asker import HubError, SilentHostError, connected
 from ipttctl.fleet.bundle import Signer, upload
 from ipttctl.fleet.config import HubConfig
@@ -52,6 +53,8 @@ from tests.unit.ctl.fleet.support import (
     running_agent,
     until,
 )
+from tests.unit.ctl.fleet.test_metrics import by_rule, told
+from tests.unit.ctl.stories.packets import one_story
 
 EXAMPLES = Path(__file__).parents[4] / "docs/examples/fleet"
 ALL = "publish: {events: all, linger: 10ms}\n"
@@ -262,6 +265,58 @@ def test_a_viewer_reads_from_the_stream_what_it_may_see(fleet: Fleet, host: Fake
             await tracer.close()
 
     asyncio.run(run())
+
+
+def settings_of(fleet: Fleet, role: str) -> str:
+    """The file of settings of somebody who asks the hub."""
+    file = fleet.authority.parent / f"{role}.yaml"
+    url = fleet.hub.url.replace("nats://", "tls://")
+    file.write_text(f"url: {url}\nnkey: {fleet.keys[role].seed}\nca: {fleet.authority}\n")
+    return str(file)
+
+
+def test_who_may_read_stories_of_a_host_can_query_them_and_no_more(
+    fleet: Fleet,
+    host: FakeHost,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ipttctl.fleet.kept._ANSWER", 2.0)
+    host.story = lambda number: told(one_story(by_rule(number + 1)))
+
+    async def run() -> None:
+        config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)
+        async with running_agent(config, host) as agent:
+            await until(lambda: agent.connection.client)
+            await fleet.source()
+            tracer = await fleet.user("TRACER")
+            while not await find_hosts(tracer, Selector.parse(""), 0.5):
+                pass
+            await ask(tracer, verb="trace", lease=30)
+            await tracer.close()
+            host.feed.put(3, link=100)
+            await until(lambda: agent.publisher.items == 6)
+            operator = await fleet.user("OPERATOR")
+            await kept(operator, "ipttctl", 6)
+            await operator.close()
+
+    asyncio.run(run())
+    query = ["query", "--hub", "-o", "csv", "SELECT count(*) AS n FROM"]
+    viewer, tracer = settings_of(fleet, "VIEWER"), settings_of(fleet, "TRACER")
+    for arguments, answer in (
+        ([*query[:-1], f"{query[-1]} drops", "--hosts", "web1", viewer], "3"),
+        ([*query[:-1], f"{query[-1]} stories", tracer], "3"),
+        ([*query[:-1], f"{query[-1]} events", "--hosts", "web1", tracer], "3"),
+    ):
+        assert command_line(arguments) == 0, capsys.readouterr().err
+        assert capsys.readouterr().out.split() == ["n", answer]
+    # all hosts' stories, or events, are not for a viewer of web1's
+    for arguments in (
+        [*query[:-1], f"{query[-1]} drops", viewer],
+        [*query[:-1], f"{query[-1]} events", "--hosts", "web1", viewer],
+    ):
+        assert command_line(arguments) == 1
+        assert "the hub does not answer" in capsys.readouterr().err
 
 
 def test_a_hub_that_is_killed_loses_nothing_and_has_nothing_twice(

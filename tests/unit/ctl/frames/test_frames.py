@@ -7,6 +7,7 @@ import io
 import json
 import random
 import struct
+import time
 import tracemalloc
 import zlib
 from contextlib import suppress
@@ -221,6 +222,32 @@ def test_a_torn_end_is_the_end(cut: int) -> None:
     assert found == list(range(end // len(frames[0])))
     assert reader.torn == (end % len(frames[0]) != 0)
     assert not reader.damaged
+
+
+def test_a_reader_goes_on_where_bytes_are_missing_in_the_middle() -> None:
+    """A frame of which a part is gone says that it is longer than the file."""
+    chance = random.Random(1)
+    frames = [encode(head(sequence=n), chance.randbytes(5000)) for n in range(6)]
+    frames[1] = encode(head(sequence=1), chance.randbytes(60_000))
+    whole = b"".join([frames[0], frames[1][:100], *frames[2:]])
+    reader = FrameReader(io.BytesIO(whole))
+    assert [one.sequence for one, _ in reader] == [0, 2, 3, 4, 5]
+    assert (reader.damaged, reader.skipped, reader.torn) == (1, 100, False)
+    # and the end is one although what is before it was damaged
+    reader = FrameReader(io.BytesIO(whole[:-1]))
+    assert [one.sequence for one, _ in reader] == [0, 2, 3, 4]
+    assert (reader.damaged, reader.skipped, reader.torn) == (1, 100, True)
+
+
+def test_a_file_of_frames_that_say_they_are_longer_takes_no_time() -> None:
+    long = _forged(0, 10, 1 << 23, 1 << 23, b"")
+    good = encode(head(), b"z")
+    file = io.BytesIO((long + good) * 20_000)
+    reader = FrameReader(file)
+    begin = time.monotonic()
+    assert len(list(reader)) == 20_000
+    assert reader.damaged == 20_000
+    assert time.monotonic() - begin < 20
 
 
 def test_bytes_between_frames_are_passed_over_across_reads() -> None:

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The whole rulesets of a recording, printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from ipttctl.cli.options import Output
+from ipttctl.cli.printing import lines, note
+from ipttctl.recordings.reader import RecordedRuleset, Recording
+from ipttctl.show.render_json import dumps
+
+_NANO = 1_000_000_000
+
+
+def show_rulesets(recording: Recording, output: Output) -> None:
+    """Print each ruleset that was listed, with its namespace and the time of its end."""
+    form = _json if output is Output.JSON else _text
+    none = True
+    for one in recording.rulesets():
+        none = False
+        lines(form(recording, one))
+    if none:
+        note(f"{recording.path} has no rulesets")
+    for sentence in recording.damage.sentences(recording.path):
+        note(sentence)
+
+
+def _text(recording: Recording, one: RecordedRuleset) -> Iterator[str]:
+    name = recording.answers.names.name(one.netns_cookie, one.ended)
+    where = f"{one.netns} ({name})" if name else str(one.netns)
+    seconds, rest = divmod(one.time, _NANO)
+    moment = datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
+    yield f"# {one.table or one.backend}, namespace {where}, {moment}.{rest // 1000:06d}"
+    if one.why:
+        yield f"# not listed: {one.why}"
+    # what others chose is escaped line by line; the tabs are the program's
+    yield from (line.expandtabs(4) for line in one.text.rstrip("\n").split("\n") if one.text)
+    yield ""
+
+
+def _json(recording: Recording, one: RecordedRuleset) -> Iterator[str]:
+    yield dumps(
+        {
+            "type": "ruleset",
+            "netns": one.netns,
+            "netns_cookie": one.netns_cookie,
+            "netns_name": recording.answers.names.name(one.netns_cookie, one.ended),
+            "backend": one.backend,
+            "table": one.table or None,
+            "time_ns": one.time,
+            "began_ns": one.began,
+            "ended_ns": one.ended,
+            "text": one.text,
+            "why": one.why or None,
+        }
+    )

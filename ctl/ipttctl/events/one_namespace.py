@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Events of one network namespace, as if it were a host of its own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ipttproto import JoinedBatches, Kind
+from ipttproto.attributes import HEADER_SIZE
+from ipttproto.batches import STRIDE
+from ipttproto.family import Event
+from ipttproto.layout import fields
+
+_OF_END: Final = frozenset({"time", "skb", "packet", "link", "generation"})
+"""Members of a packet's arrival elsewhere that are those of its end here."""
+
+_SPANS: Final = {
+    member.name: (HEADER_SIZE + member.offset, HEADER_SIZE + member.offset + member.size)
+    for member in fields(Event)
+}
+
+
+def within(events: JoinedBatches, cookie: int) -> JoinedBatches:
+    """The events in the namespace with a cookie.
+
+    A packet that comes into another one has left this one, as if by a wire: the event says that it
+    was used up.
+    """
+    cookies = events.values("netns_cookie")
+    if cookies.count(cookie) == len(cookies):
+        return events
+    kinds = events.values("kind")
+    here = [one == cookie for one in cookies]
+    wanted = [one or kind == Kind.JOURNEY_RECEIVED for one, kind in zip(here, kinds, strict=True)]
+    chosen = events.select(wanted)
+    kept = [one for one, is_wanted in zip(here, wanted, strict=True) if is_wanted]
+    ends = {place for place, one in enumerate(kept) if not one}
+    if not ends:
+        return chosen
+    wire = bytearray(chosen.wire)
+    for place in ends:
+        _end(memoryview(wire)[place * STRIDE : (place + 1) * STRIDE], cookie)
+    payloads = {place: data for place, data in chosen.payloads.items() if place not in ends}
+    return JoinedBatches(bytes(wire), chosen.cpus, chosen.sequences, chosen.clock_offsets, payloads)
+
+
+def _end(event: memoryview, cookie: int) -> None:
+    """Make an arrival elsewhere the end here."""
+    for name, (begin, end) in _SPANS.items():
+        size = end - begin
+        if name == "kind":
+            event[begin:end] = int(Kind.JOURNEY_FREED).to_bytes(size, "little")
+        elif name == "netns_cookie":
+            event[begin:end] = cookie.to_bytes(size, "little")
+        elif name not in _OF_END:
+            event[begin:end] = bytes(size)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The frames that the hub's stream keeps, read from some time on, within bounds, each once."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import nats.errors
+import nats.js.errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
+
+from ipttctl.fleet import subjects
+from ipttctl.fleet.asker import FAILURES, Asker, HubError
+from ipttctl.fleet.connection import sentence
+from ipttctl.frames.codec import decode
+from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
+from ipttctl.frames.seen import Seen
+
+SLACK: Final = 60.0
+"""Seconds by which reading begins earlier than asked for: clocks of hosts differ from the hub's."""
+
+_AT_ONCE: Final = 32
+"""Frames that are on their way."""
+
+_ANSWER: Final = 10.0
+"""Seconds without anything after which the hub is thought to be gone."""
+
+_MOST_CONSUMERS: Final = 16
+"""Hosts of which each has a consumer of its own; for more, those of all are read."""
+
+_SUBJECTS: Final = {EVENTS: subjects.events, STORIES: subjects.stories}
+
+
+@dataclass(frozen=True)
+class ReadBounds:
+    """From when on frames are read (seconds on CLOCK_REALTIME), and how much at most."""
+
+    since: float
+    size: int
+    """Bytes of frames, once they are no longer compressed."""
+    seconds: float
+
+
+class KeptFrames:
+    """Reads frames; afterwards ``sentences`` tells what is missing in them."""
+
+    def __init__(self, asker: Asker, bounds: ReadBounds) -> None:
+        """Read by a connection to the hub."""
+        self._asker = asker
+        self._bounds = bounds
+        self._js = asker.client.jetstream(timeout=_ANSWER)
+        self._end = time.monotonic() + bounds.seconds
+        self._seen = Seen()
+        self._left = bounds.size
+        self._full = ""
+        self._unread = 0
+        self._reached = 0.0
+        self._oldest = 0.0
+        self.damaged = 0
+        """Messages that are no frames of their host, or damaged ones."""
+
+    async def read(
+        self, kinds: Sequence[str], hosts: frozenset[str]
+    ) -> AsyncGenerator[tuple[FrameHead, bytes], None]:
+        """The frames of some kinds of some hosts, of all if none is named, in the hub's order.
+
+        Raises:
+            HubError: the hub has no such stream, does not let one read it, or is gone.
+        """
+        try:
+            stream = await self._js.stream_info(self._asker.hub.stream)
+            for kind in kinds:
+                for host in sorted(hosts) if 0 < len(hosts) <= _MOST_CONSUMERS else ["*"]:
+                    async for one in self._of(_SUBJECTS[kind](host), stream):
+                        if not hosts or subjects.host_token(one[0].host) in hosts:
+                            yield one
+        except nats.js.errors.NotFoundError:
+            raise HubError(
+                f"the hub has no stream {self._asker.hub.stream}", "see docs/fleet.md"
+            ) from None
+        except (nats.errors.TimeoutError, TimeoutError):
+            # a server does not answer what one has no right to ask
+            raise HubError(
+                "the hub does not answer",
+                "have the right to read this stream and these hosts, or name others with --hosts",
+            ) from None
+        except FAILURES as error:
+            raise HubError(f"cannot read what the hub keeps: {sentence(error)}") from None
+
+    def sentences(self) -> list[str]:
+        """A sentence on each thing that is missing, or was left out."""
+        found = []
+        if self._oldest:
+            found.append(f"the hub keeps nothing from before {_time(self._oldest)}")
+        if self._full:
+            found.append(
+                f"left out: {self._unread} frames behind {_time(self._reached)} ({self._full})"
+            )
+        if self.damaged:
+            found.append(f"{self.damaged} damaged frames passed over")
+        if missing := self._seen.missing(beginnings=False):
+            found.append(f"{missing} items of these hosts never came, or were thrown away before")
+        return found
+
+    async def _of(
+        self, subject: str, stream: StreamInfo
+    ) -> AsyncGenerator[tuple[FrameHead, bytes], None]:
+        """The frames of a subject, up to what is there now."""
+        last = stream.state.last_seq
+        name = f"ipttctl-{secrets.token_hex(8)}"
+        assert stream.config.name
+        made = await self._js.add_consumer(stream.config.name, self._consumer(name, subject))
+        waiting = made.num_pending or 0
+        pulled = await self._js.pull_subscribe_bind(name, stream.config.name)
+        try:
+            while waiting and not self._over(waiting):
+                for message in await self._next(pulled, waiting):
+                    where = message.metadata
+                    waiting = where.num_pending if where.sequence.stream < last else 0
+                    self._look(where.timestamp, where.sequence.stream, stream)
+                    if self._left > 0 and (one := self._frame(message)):
+                        yield one
+                    elif self._left <= 0:
+                        self._unread += 1
+        finally:
+            with suppress(*FAILURES, TimeoutError):
+                await pulled.unsubscribe()
+                await self._js.delete_consumer(stream.config.name, name)
+
+    def _consumer(self, name: str, subject: str) -> ConsumerConfig:
+        return ConsumerConfig(
+            name=name,
+            filter_subject=subject,
+            deliver_policy=DeliverPolicy.BY_START_TIME,
+            opt_start_time=datetime.fromtimestamp(max(0.0, self._bounds.since - SLACK), UTC),
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=60,
+            mem_storage=True,
+        )
+
+    async def _next(self, pulled: JetStreamContext.PullSubscription, waiting: int) -> list[Msg]:
+        """The next messages, one at least."""
+        limit = min(_ANSWER, max(0.1, self._end - time.monotonic()))
+        try:
+            return await pulled.fetch(min(_AT_ONCE, waiting), timeout=limit)
+        except (TimeoutError, nats.errors.TimeoutError):
+            if self._over(waiting):
+                return []
+            raise HubError(f"the hub has sent nothing for {limit:.0f} s") from None
+
+    def _over(self, waiting: int) -> bool:
+        """Whether a bound is reached, behind which so many frames wait."""
+        if self._left <= 0:
+            self._full = "the bound of --most"
+        elif time.monotonic() >= self._end:
+            self._full = "the bound of --within"
+        else:
+            return False
+        self._unread += waiting
+        return True
+
+    def _frame(self, message: Msg) -> tuple[FrameHead, bytes] | None:
+        """The frame of a message, if it is one, of the host that may send it, and comes first."""
+        try:
+            head, body = decode(message.data)
+            own = message.subject == _SUBJECTS[head.kind](subjects.host_token(head.host))
+        except (FrameError, KeyError, ValueError):
+            own = False
+        if not own:
+            self.damaged += 1
+            return None
+        if not self._seen.first(head):
+            return None
+        self._left -= len(body)
+        return head, body
+
+    def _look(self, moment: datetime, number: int, stream: StreamInfo) -> None:
+        """Note how far reading has come, and whether something is gone that was asked for."""
+        at = moment.timestamp()
+        if self._left > 0:
+            self._reached = max(self._reached, at)
+        if number == stream.state.first_seq > 1 and at > self._bounds.since:
+            self._oldest = at
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tables of what the hub keeps, with the columns of those of recordings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ipttctl.fleet import subjects
+from ipttctl.fleet.asker import AnswerError, Asker, SilentHostError
+from ipttctl.fleet.heartbeat import Heartbeat, Selector
+from ipttctl.fleet.kept import KeptFrames, ReadBounds
+from ipttctl.fleet.spool import SPOOL
+from ipttctl.fleet.stream import STREAM
+from ipttctl.frames.bodies import events_of, json_lines
+from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
+from ipttctl.recordings.extra import arrow
+from ipttctl.recordings.rows import Row
+from ipttctl.recordings.table_maker import OF_STORIES, Sink, TableMaker
+
+_MOST_RUNS: Final = 4096
+_MOST_WAITING: Final = 1 << 15
+"""Rows of all runs that wait to be made a batch of."""
+
+_MOST_NUMBER: Final = 2**63 - 1
+_THROWN_AWAY: Final = frozenset({SPOOL, STREAM})
+
+Where = tuple[str, str, str]
+"""Host, boot and run."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class _Run:
+    """The tables of a run so far, and what its frames say of it."""
+
+    maker: TableMaker
+    began: int
+    ended: int
+    lost: Counter[str] = field(default_factory=Counter)
+    damaged: int = 0
+
+
+class _NoNames:
+    """The names of namespaces, which frames do not have; stories have theirs."""
+
+    def name(self, cookie: int, moment: int | None = None) -> str | None:
+        """None."""
+        del cookie, moment
+        return None  # a name is what others return
+
+
+class KeptTables:
+    """Makes the rows of tables; ``finish`` makes those of links and hosts."""
+
+    def __init__(self, sink: Sink, wanted: frozenset[str]) -> None:
+        """Give rows of the ``wanted`` tables to a sink."""
+        self._sink = sink
+        self._wanted = wanted
+        self._runs: dict[Where, _Run] = {}
+        self._other_runs = 0
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of frames that are needed."""
+        kinds = {EVENTS: {"events", "hosts"}, STORIES: {*OF_STORIES, "hosts"}}
+        return [kind for kind, tables in kinds.items() if self._wanted & tables]
+
+    def take(self, head: FrameHead, body: bytes) -> None:
+        """Make the rows of a frame."""
+        run = self._run(head)
+        if run is None:
+            return
+        run.began, run.ended = min(run.began, head.time), max(run.ended, head.time)
+        run.lost.update(head.lost)
+        try:
+            if head.kind == EVENTS and head.count:
+                run.maker.take_events(events_of(head, body))
+            elif head.kind == STORIES:
+                run.maker.take_stories(json_lines(head, body))
+        # the values of an event may be such as no column holds
+        except (FrameError, arrow().ArrowException, OverflowError):
+            run.damaged += 1
+        if sum(one.maker.waiting for one in self._runs.values()) >= _MOST_WAITING:
+            self._flush()
+
+    def finish(self, hosts: Sequence[Heartbeat], links: Mapping[str, Sequence[Any]]) -> list[str]:
+        """Give on the rest, with hosts that were heard of, and links by the names of hosts.
+
+        Returns:
+            Sentences on what was left out.
+        """
+        self._flush()
+        heard = {(one.host, one.boot, one.run): one for one in hosts}
+        for where in heard.keys() - self._runs.keys():
+            self._runs[where] = _Run(self._maker(where), 0, 0)
+        for where, run in sorted(self._runs.items()):
+            alive = heard.get(where)
+            run.maker.put_rows("hosts", [_host_row(run, alive)])
+            if alive:
+                run.maker.put_rows("links", [*map(_link_row, links.get(where[0], ()))])
+        found = []
+        if damaged := sum(run.damaged for run in self._runs.values()):
+            found.append(f"{damaged} frames or stories that cannot be read passed over")
+        if self._other_runs:
+            found.append(f"left out: {self._other_runs} frames of more than {_MOST_RUNS} runs")
+        return found
+
+    def _run(self, head: FrameHead) -> _Run | None:
+        where = head.host, head.boot, head.run
+        run = self._runs.get(where)
+        if run is None:
+            if len(self._runs) >= _MOST_RUNS:
+                self._other_runs += 1
+                return None
+            run = self._runs[where] = _Run(self._maker(where), head.time, head.time)
+        return run
+
+    def _maker(self, where: Where) -> TableMaker:
+        def unread(_: int) -> None:
+            self._runs[where].damaged += 1
+
+        return TableMaker(where, _NoNames(), self._sink, self._wanted, unread)
+
+    def _flush(self) -> None:
+        for where, run in self._runs.items():
+            try:
+                run.maker.flush()
+            except (arrow().ArrowException, OverflowError):
+                self._runs[where].damaged += 1
+                run.maker.drop()
+
+
+async def write_kept(
+    asker: Asker,
+    chosen: Selector,
+    bounds: ReadBounds,
+    *,
+    sink: Sink,
+    wanted: frozenset[str],
+    tell: Tell,
+) -> None:
+    """Give the rows of what the hub keeps to a sink; ``tell`` takes sentences on what is missing.
+
+    Raises:
+        HubError: it cannot be read.
+    """
+    hosts: list[Heartbeat] = []
+    if chosen.terms or wanted & {"hosts", "links"}:
+        hosts = await asker.find(chosen, some=bool(chosen.terms))
+    names = chosen.names or (frozenset(one.host for one in hosts) if chosen.terms else frozenset())
+    tables = KeptTables(sink, wanted)
+    frames = KeptFrames(asker, bounds)
+    if tables.kinds:
+        tokens = frozenset(map(subjects.host_token, names))
+        async for head, body in frames.read(tables.kinds, tokens):
+            # the connection is heard meanwhile
+            await asyncio.to_thread(tables.take, head, body)
+    links = await _links(asker, hosts, tell) if "links" in wanted else {}
+    for sentence in [*frames.sentences(), *tables.finish(hosts, links)]:
+        tell(sentence)
+
+
+async def _links(asker: Asker, hosts: Sequence[Heartbeat], tell: Tell) -> dict[str, Sequence[Any]]:
+    """The links that hosts have now; what a host answers may be anything."""
+    found: dict[str, Sequence[Any]] = {}
+    for one in hosts:
+        try:
+            answer = await asker.ask(one.host, "links", {})
+        except (AnswerError, SilentHostError) as error:
+            tell(str(error))
+            continue
+        links = answer.get("links")
+        found[one.host] = links if isinstance(links, list) else []
+    return found
+
+
+def _link_row(link: Any) -> Row:
+    known = link if isinstance(link, dict) else {}
+    return (
+        _number(known.get("link")),
+        _word(known.get("name")),
+        _word(known.get("hook")),
+        _number(known.get("generation")),
+    )
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and -_MOST_NUMBER <= value <= _MOST_NUMBER else None
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _host_row(run: _Run, alive: Heartbeat | None) -> Row:
+    lost = sum(count for cause, count in run.lost.items() if cause not in _THROWN_AWAY)
+    away = sum(count for cause, count in run.lost.items() if cause in _THROWN_AWAY)
+    return (
+        *((alive.module or None) if alive else None, None),  # no fingerprint is told
+        *(run.began or None, run.ended or None, False if alive else None),
+        *(run.maker.events, run.maker.stories, lost, away, run.damaged),
+    )

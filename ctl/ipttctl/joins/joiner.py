@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The joining of stories of several hosts, where each tells what it saw of a packet.
+
+What left one host and what came to another are of one packet if all that survives the wire is the
+same, if the times do not contradict that, and if nothing else could be meant. Nothing is guessed:
+where two could be, neither is taken.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ipttctl.joins.chains import Chain, Sighting, State, StoryObject, Told, Wire, overlap, told_of
+from ipttctl.joins.clocks import LONGEST, Clocks, Life
+
+HOLD: Final = 3_000_000_000
+"""Time (ns) for which a story waits for those of other hosts that its packet could be in."""
+
+_LONGEST_HOLD: Final = 3
+"""Times of that which are waited at most, where others have to be waited for meanwhile."""
+
+MOST_STORIES: Final = 1 << 16
+"""Most stories that wait."""
+
+_MOST_ALIKE: Final = 256
+"""Most sightings that are compared with each other; more are ambiguous."""
+
+_BUCKET: Final = 16
+
+
+@dataclass
+class JoinCounts:
+    """What became of packets at wires."""
+
+    joined: int = 0
+    """Arrivals of which the departure is known."""
+    unseen: int = 0
+    """Departures that no traced host saw arrive."""
+    came: int = 0
+    """Arrivals that no traced host saw depart."""
+    ambiguous: int = 0
+    """Departures and arrivals for which more than one other end could be."""
+    given_up: int = 0
+    """Stories that did not wait as long as they should have, for lack of room."""
+
+
+class Joiner:
+    """Takes stories as they come, and gives chains once nothing more is to be waited for."""
+
+    def __init__(
+        self, hold: int = HOLD, longest: int = LONGEST, most_stories: int = MOST_STORIES
+    ) -> None:
+        """Wait for ``hold`` ns; a packet is on the wire for ``longest`` ns at most."""
+        self._hold = hold
+        self._longest = longest
+        self._most = most_stories
+        self.clocks = Clocks(longest)
+        self.counts = JoinCounts()
+        #: sightings that are open, by key and bucket of bytes
+        self._index: dict[tuple[object, ...], list[Sighting]] = {}
+        self._waiting: deque[tuple[int, Sighting]] = deque()
+        self._again: deque[tuple[int, Sighting]] = deque()
+        self._stories: OrderedDict[int, Told] = OrderedDict()
+        self._settled: list[Told] = []
+        self._count = 0
+        self._now = 0
+
+    def __len__(self) -> int:
+        """Number of stories that wait."""
+        return len(self._stories)
+
+    def add(self, life: Life, story: StoryObject, now: int) -> None:
+        """Take a story of a host, which came at a time (ns) of the asker's own clock."""
+        self._now = max(self._now, now)
+        told = told_of(life, story, self._now)
+        told.number = self._count
+        self._count += 1
+        self._stories[id(told)] = told
+        if not told.sightings:
+            self._settled.append(told)
+        for sighting in told.sightings:
+            for place in _places(sighting):
+                self._index.setdefault(place, []).append(sighting)
+            self._waiting.append((self._now + self._hold, sighting))
+        while len(self._stories) > self._most:
+            self._give_up(next(iter(self._stories.values())))
+
+    def due(self, now: int) -> list[Chain]:
+        """The chains of which nothing more is to be found out."""
+        self._now = max(self._now, now)
+        for queue in (self._again, self._waiting):
+            while queue and queue[0][0] <= self._now:
+                _, sighting = queue.popleft()
+                if sighting.state is not State.OPEN:
+                    continue
+                self._resolve(self._cluster(sighting))
+                if sighting.state is State.OPEN:
+                    self._again.append((self._now + self._hold // 4, sighting))
+        return self._chains()
+
+    def flush(self) -> list[Chain]:
+        """All chains: nothing comes any more."""
+        self._now += self._hold * _LONGEST_HOLD
+        found = self.due(self._now)
+        # those that wait for another look
+        self._now += self._hold
+        return found + self.due(self._now)
+
+    # --- which are alike ----------------------------------------------------------------------
+
+    def _cluster(self, first: Sighting) -> list[Sighting]:
+        """The sightings that are of the same bytes as one, or as another of them."""
+        found = {id(first): first}
+        queue = [first]
+        for one in queue:
+            for place in _places(one):
+                for other in self._index.get(place, ()):
+                    if id(other) not in found and overlap(one.mark, other.mark):
+                        found[id(other)] = other
+                        queue.append(other)
+            if len(found) > _MOST_ALIKE:
+                break
+        return list(found.values())
+
+    def _resolve(self, cluster: list[Sighting]) -> None:
+        """Find the other ends of sightings, and settle what has waited long enough."""
+        if len(cluster) > _MOST_ALIKE:
+            for one in cluster:
+                one.rivals = max(one.rivals, len(cluster))
+                self._settle(one, State.AMBIGUOUS)
+            return
+        matching = _Matching(cluster, self.clocks, self._longest)
+        matching.run()
+        for came, left in matching.found.items():
+            if self._may_settle(came, left):
+                self._join(came, left)
+        for came, left in matching.possible.items():
+            is_known = came.state is not State.OPEN or came in matching.found
+            if not is_known and self._may_settle(came, left):
+                self._leave(came, left)
+        self._settle_departures(cluster, matching)
+
+    def _settle_departures(self, cluster: list[Sighting], matching: _Matching) -> None:
+        for one in cluster:
+            if not one.leaves or one.state is not State.OPEN:
+                continue
+            awaited = [
+                came
+                for came, left in matching.possible.items()
+                if one in left and came.state is State.OPEN
+            ]
+            if not self._may_settle(one, awaited):
+                continue
+            if one.partners:
+                self._settle(one, State.JOINED)
+            elif one.rivals or awaited:
+                one.rivals = max(one.rivals, len(awaited))
+                self._settle(one, State.AMBIGUOUS)
+            else:
+                self._settle(one, State.UNSEEN)
+
+    def _may_settle(self, one: Sighting, others: Iterable[Sighting]) -> bool:
+        """Whether nothing more is to be waited for."""
+        age = self._now - one.told.received
+        if age >= self._hold * _LONGEST_HOLD:
+            return True
+        latest = max((other.told.received for other in others), default=0)
+        return age >= self._hold and self._now - latest >= self._hold
+
+    def _join(self, came: Sighting, left: list[Sighting]) -> None:
+        for one in left:
+            one.partners.append(came)
+            came.partners.append(one)
+            self.clocks.matched(one.told.life, came.told.life, one.time, came.time)
+        self._settle(came, State.JOINED)
+
+    def _leave(self, came: Sighting, left: list[Sighting]) -> None:
+        """Settle an arrival that has no other end, or too many."""
+        came.rivals = len(left)
+        for one in left:
+            one.rivals += 1
+        self._settle(came, State.AMBIGUOUS if left else State.UNSEEN)
+
+    # --- what is done with ----------------------------------------------------------------------
+
+    def _settle(self, one: Sighting, state: State) -> None:
+        if one.state is not State.OPEN:
+            return
+        one.state = state
+        for place in _places(one):
+            there = self._index[place]
+            there.remove(one)
+            if not there:
+                del self._index[place]
+        counts = self.counts
+        if state is State.AMBIGUOUS:
+            counts.ambiguous += 1
+        elif state is State.UNSEEN and one.leaves:
+            counts.unseen += 1
+        elif state is State.UNSEEN:
+            counts.came += 1
+        elif state is State.JOINED and not one.leaves:
+            counts.joined += 1
+        if one.told.is_settled:
+            self._settled.append(one.told)
+
+    def _give_up(self, told: Told) -> None:
+        """Settle a story at once, and those that it is joined with."""
+        self.counts.given_up += 1
+        for one in told.sightings:
+            self._settle(one, State.JOINED if one.partners else State.GIVEN_UP)
+        self._stories.pop(id(told), None)
+
+    def _chains(self) -> list[Chain]:
+        """The chains all of whose stories are settled."""
+        settled, self._settled = self._settled, []
+        found: list[Chain] = []
+        done: set[int] = set()
+        for told in settled:
+            if id(told) in done:
+                continue
+            together = _together(told)
+            if all(one.is_settled for one in together):
+                done.update(map(id, together))
+                for one in together:
+                    self._stories.pop(id(one), None)
+                found.append(self._chain(together))
+        return sorted(found, key=lambda chain: min(one.number for one in chain.stories))
+
+    def _chain(self, together: list[Told]) -> Chain:
+        stories = _in_order(together)
+        places = {id(one): place for place, one in enumerate(stories)}
+        wires = [
+            self._wire(places, left, came)
+            for told in stories
+            for left in told.sightings
+            if left.leaves
+            for came in left.partners
+        ]
+        return Chain(stories, wires)
+
+    def _wire(self, places: dict[int, int], left: Sighting, came: Sighting) -> Wire:
+        ends = places[id(left.told)], places[id(came.told)]
+        least, most = self.clocks.wire(left.told.life, came.told.life, left.time, came.time)
+        # bounds that are not from both directions say no more than what is believed of wires
+        if not least > -self._longest / 2 or not most < self._longest / 2:
+            return Wire(*ends, left, came)
+        return Wire(*ends, left, came, max(0, int(least)), max(0, int(most)))
+
+
+class _Matching:
+    """The departures that the arrivals of a cluster come from."""
+
+    def __init__(self, cluster: list[Sighting], clocks: Clocks, longest: int) -> None:
+        self._clocks = clocks
+        self._longest = longest
+        self._left = [one for one in cluster if one.leaves]
+        self._came = [one for one in cluster if not one.leaves]
+        #: sightings are compared by identity
+        self.found: dict[Sighting, list[Sighting]] = {}
+        """The departures of arrivals that are known."""
+        self.possible: dict[Sighting, list[Sighting]] = {}
+        """Those that are possible, and not known to be another's."""
+        self._taken: dict[Sighting, list[Sighting]] = {
+            one: list(one.partners) for one in self._left
+        }
+
+    def run(self) -> None:
+        """Find all that there is to be found."""
+        for came in self._came:
+            fitting = [left for left in self._left if self._fits(left, came)]
+            self.possible[came] = _of_same_id(came, fitting)
+        again = True
+        while again:
+            again = False
+            for came in self._came:
+                if came in self.found:
+                    continue
+                left = self.possible[came] = [
+                    one for one in self.possible[came] if self._has_left(one, came)
+                ]
+                if left and self._is_certain(came, left):
+                    self.found[came] = left
+                    for one in left:
+                        self._taken[one].append(came)
+                    again = True
+
+    def _fits(self, left: Sighting, came: Sighting) -> bool:
+        if left.told.life[0] == came.told.life[0] or not overlap(left.mark, came.mark):
+            return False
+        least, most = self._wire(left, came)
+        return most >= 0 and least <= self._longest
+
+    def _wire(self, left: Sighting, came: Sighting) -> tuple[float, float]:
+        return self._clocks.wire(left.told.life, came.told.life, left.time, came.time)
+
+    def _has_left(self, left: Sighting, came: Sighting) -> bool:
+        """Whether a departure, or a part of it, is not known to be another arrival's."""
+        others = sum(overlap(other.mark, came.mark) for other in self._taken[left])
+        return others < left.copies
+
+    def _is_certain(self, came: Sighting, left: list[Sighting]) -> bool:
+        """Whether an arrival is of some departures, which are all that it can be of."""
+        if any(one.rivals for one in left):
+            return False
+        if len({one.told.life for one in left}) > 1 or not _disjoint(left):
+            return False
+        rivals = [
+            other
+            for other in self._came
+            if other is not came
+            and other not in self.found
+            and overlap(other.mark, came.mark)
+            and any(one in left for one in self.possible[other] if self._has_left(one, other))
+            and all(one in left for one in self.possible[other] if self._has_left(one, other))
+        ]
+        if rivals and len(rivals) >= min(one.copies for one in left):
+            return False
+        return all(self._is_plausible(one, came) for one in left) and all(
+            self._may_precede(one, came) for one in left
+        )
+
+    def _is_plausible(self, left: Sighting, came: Sighting) -> bool:
+        """Whether it is hardly an unseen repetition that came, where that would look the same."""
+        if not left.mark.is_weak:
+            return True
+        if left.mark.fits_id(came.mark) is False:
+            return False
+        least, _ = self._wire(left, came)
+        return least <= self._clocks.usual(left.told.life, came.told.life)
+
+    def _may_precede(self, left: Sighting, came: Sighting) -> bool:
+        """Whether a departure is before an arrival for certain.
+
+        A host that passes a packet on as it came may be behind the other one as well as before it.
+        """
+        if self._is_rooted(left, 0):
+            return True
+        least, _ = self._wire(left, came)
+        return least >= 0
+
+    def _is_rooted(self, left: Sighting, depth: int) -> bool:
+        """Whether a packet has got what the mark tells on this host, or one that is before it."""
+        told = left.told
+        if told.began_here:
+            return True
+        came = [one for one in told.sightings if not one.leaves]
+        if not came or depth > len(self._left):
+            return False
+        same = [one for one in came if one.key == left.key]
+        same = [one for one in same if overlap(one.mark, left.mark)]
+        return all(self._is_from_before(one, depth) for one in same)
+
+    def _is_from_before(self, came: Sighting, depth: int) -> bool:
+        before = came.partners or self.found.get(came)
+        return bool(before) and all(self._is_rooted(one, depth + 1) for one in before or ())
+
+
+def _of_same_id(came: Sighting, fitting: list[Sighting]) -> list[Sighting]:
+    """Departures without those that differ in IPv4's id from one that does not.
+
+    It tells repetitions of TCP apart, where timestamps do not. Of several that were merged, the
+    first one's is seen.
+    """
+    number, mark = came.mark.id, came.mark
+    if not number or not mark.is_tcp:
+        return fitting
+    same = [one for one in fitting if one.mark.id == number and one.mark.sequence == mark.sequence]
+    return [
+        one
+        for one in fitting
+        if one in same or not any(overlap(one.mark, other.mark) for other in same)
+    ]
+
+
+def _disjoint(sightings: list[Sighting]) -> bool:
+    ordered = sorted(sightings, key=lambda one: one.mark.sequence)
+    if len(ordered) > 1 and not ordered[0].mark.has_data:
+        return False
+    pairs = zip(ordered, [*ordered[1:], ordered[0]], strict=True)
+    return not any(one is not other and overlap(one.mark, other.mark) for one, other in pairs)
+
+
+def _places(sighting: Sighting) -> list[tuple[object, ...]]:
+    """The places of the index where a sighting is."""
+    if not sighting.mark.has_data:
+        return [(sighting.key, 0)]
+    begin, end = sighting.mark.span
+    buckets = range(begin >> _BUCKET, (max(begin, end - 1) >> _BUCKET) + 1)
+    return [(sighting.key, bucket & 0xFFFF) for bucket in buckets]
+
+
+def _together(told: Told) -> list[Told]:
+    """A story and all that it is joined with."""
+    found = {id(told): told}
+    queue = [told]
+    for one in queue:
+        for other in one.neighbours():
+            if id(other) not in found:
+                found[id(other)] = other
+                queue.append(other)
+    return list(found.values())
+
+
+def _in_order(together: list[Told]) -> list[Told]:
+    """Stories in the order of the packet's way."""
+    before = {id(one): 0 for one in together}
+    for told in together:
+        for left in told.sightings:
+            if left.leaves:
+                for came in left.partners:
+                    before[id(came.told)] += 1
+    ready = [one for one in together if not before[id(one)]]
+    found: list[Told] = []
+    while ready:
+        told = ready.pop(0)
+        found.append(told)
+        for left in told.sightings:
+            for came in left.partners if left.leaves else ():
+                before[id(came.told)] -= 1
+                if not before[id(came.told)]:
+                    ready.append(came.told)
+    # a circle, which no packet has gone
+    return found + [one for one in together if one not in found]

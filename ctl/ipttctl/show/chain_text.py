@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Chains of stories as text and as JSON: each host's part of a packet's way, and the wires."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ipttctl.joins.chains import Chain, Sighting, State, Told, Wire
+from ipttctl.show.told_story import told_lines
+
+FORMAT: Final = 1
+"""Version of the objects. Keys may be added without another one."""
+
+_NO_STORY: Final = (KeyError, TypeError, AttributeError, ValueError, OverflowError)
+_BEHIND: Final = 6
+
+
+def chain_lines(chain: Chain, width: int = 80) -> list[str]:
+    """The lines of a chain, and an empty one; to be escaped."""
+    found: list[str] = []
+    for place, told in enumerate(chain.stories):
+        wires = [wire for wire in chain.wires if wire.end == place]
+        found += [f"  {_wire_words(chain, wire)}" for wire in wires]
+        found += _story_lines(told)
+        found += [f"  {words}" for words in _open_words(told)]
+    return [part for line in found for part in _broken(line, width)] + [""]
+
+
+def chain_object(chain: Chain) -> dict[str, Any]:
+    """A chain as an object."""
+    return {
+        "type": "chain",
+        "format": FORMAT,
+        "stories": [
+            {"host": told.life[0], "boot": told.life[1], "story": told.story}
+            for told in chain.stories
+        ],
+        "wires": [
+            {
+                "from": wire.begin,
+                "to": wire.end,
+                "out_device": wire.left.device,
+                "in_device": wire.came.device,
+                "least_ns": wire.least,
+                "most_ns": wire.most,
+            }
+            for wire in chain.wires
+        ],
+        "open": [
+            {
+                "story": place,
+                "way": one.mark.way.value,
+                "device": one.device,
+                "state": one.state.value,
+                "rivals": one.rivals,
+            }
+            for place, told in enumerate(chain.stories)
+            for one in told.sightings
+            if one.state is not State.JOINED
+        ],
+        "answers": [answer for told in _lasts(chain) if (answer := _answer(told))],
+    }
+
+
+def chain_json(chain: Chain) -> str:
+    """A chain as a line of JSON."""
+    return json.dumps(chain_object(chain), separators=(",", ":"))
+
+
+def is_dropped(chain: Chain) -> bool:
+    """Whether the packet, or a part or copy of it, is dropped on one of its hosts."""
+    return any(_drops(told.story) for told in chain.stories)
+
+
+def _drops(story: Any) -> bool:
+    try:
+        below = [one["story"] for one in story["steps"] if one["step"] == "branch"]
+        return bool(story["end"]["dropped"]) or any(map(_drops, below))
+    except _NO_STORY:
+        return False
+
+
+def _lasts(chain: Chain) -> Iterator[Told]:
+    """The stories behind which there is none."""
+    begun = {wire.begin for wire in chain.wires}
+    return (told for place, told in enumerate(chain.stories) if place not in begun)
+
+
+def _answer(told: Told) -> str:
+    try:
+        text = str(told.story["end"]["text"])
+    except _NO_STORY:
+        return ""
+    return "; ".join([f"{told.life[0]}: {text}", *_open_words(told)])
+
+
+def _story_lines(told: Told) -> list[str]:
+    host = told.life[0]
+    try:
+        return told_lines(told.story, host)[:-1]
+    except _NO_STORY:
+        return [f"{host}  a story that makes no sense"]
+
+
+def _wire_words(chain: Chain, wire: Wire) -> str:
+    ends = f"{chain.stories[wire.begin].life[0]} {wire.left.device or '?'}"
+    ends += f" > {chain.stories[wire.end].life[0]} {wire.came.device or '?'}"
+    if wire.least is None or wire.most is None:
+        return f"wire: {ends}"
+    if wire.least == wire.most:
+        return f"wire: {ends}, {_time(wire.least)}"
+    return f"wire: {ends}, {_time(wire.least)} to {_time(wire.most)}"
+
+
+def _time(nanoseconds: int) -> str:
+    microseconds = nanoseconds // 1000
+    return f"{microseconds} us" if microseconds < 10_000 else f"{microseconds / 1000:.1f} ms"
+
+
+def _open_words(told: Told) -> Iterator[str]:
+    """What is not known of the packet's way from here."""
+    left = told.story.get("end", {})
+    has_left = isinstance(left, dict) and left.get("kind") == "left"
+    for one in told.sightings:
+        wanted = has_left if one.leaves else one.state is State.AMBIGUOUS
+        if wanted and (words := _state_words(one)):
+            yield words
+
+
+def _state_words(one: Sighting) -> str:
+    match one.state:
+        case State.UNSEEN if one.leaves:
+            return "not seen on any traced host"
+        case State.AMBIGUOUS if one.leaves:
+            return f"ambiguous: {_packets(one.rivals, 'arrival')} could be this packet"
+        case State.AMBIGUOUS:
+            return f"ambiguous: {_packets(one.rivals, 'departure')} could be this packet"
+        case State.GIVEN_UP if one.leaves:
+            return "not waited for: too many stories"
+    return ""
+
+
+def _packets(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """A line in parts that are not wider, the later ones further to the right."""
+    if len(line) <= width:
+        return [line]
+    indent = len(line) - len(line.lstrip())
+    return textwrap.wrap(
+        line,
+        width,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + _BEHIND),
+        drop_whitespace=True,
+        break_on_hyphens=False,
+    )

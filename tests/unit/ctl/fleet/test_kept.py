@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Questions about what the hub keeps: a server whose stream has frames, and the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from nats.js.api import StreamConfig
+
+from ipttctl.cli import run
+from ipttctl.fleet import kept as kept_module
+from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
+from ipttctl.frames.codec import encode
+from ipttctl.frames.head import EVENTS, STORIES
+from ipttctl.frames.writer import FrameNumbers
+from ipttproto import parse_batch
+from tests.unit.ctl.fleet.support import (
+    FakeHost,
+    Key,
+    Server,
+    agent_config,
+    ask,
+    client,
+    running_agent,
+    until,
+)
+from tests.unit.ctl.fleet.test_metrics import by_rule, told
+from tests.unit.ctl.stories.packets import one_story, to_docker
+from tests.unit.ctl.support import batch_payload, event
+
+Message = tuple[str, bytes]
+
+
+def dropped(number: int) -> str:
+    return told(one_story(by_rule(number))).line
+
+
+def stories(numbers: FrameNumbers, lines: Sequence[str]) -> Message:
+    """A message with stories."""
+    head = numbers.head(STORIES, len(lines), JSON_FORMAT)
+    return f"ipttctl.story.{numbers.host}", encode(head, json_body(lines))
+
+
+def events(numbers: FrameNumbers, count: int) -> Message:
+    """A message with events."""
+    batch = parse_batch(batch_payload([event(rulenum=n) for n in range(count)]))
+    form, body = events_body([batch])
+    return f"ipttctl.ev.{numbers.host}", encode(numbers.head(EVENTS, count, form), body)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, leaf: Server, reader_key: Key) -> str:
+    """The settings of somebody who asks; the server of the tests of agents is the hub here."""
+    file = tmp_path / "hub.yaml"
+    file.write_text(f"url: {leaf.url}\nnkey: {reader_key.seed}\n")
+    return str(file)
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but the test sends heartbeats."""
+    monkeypatch.setattr("ipttctl.fleet.asker.WAIT", 0.5)
+
+
+def keep(server: Server, key: Key, messages: Sequence[Message], **config: Any) -> None:
+    """Have the hub's stream keep messages."""
+
+    async def put() -> None:
+        async with client(server, key) as user:
+            js = user.jetstream()
+            names = ["ipttctl.ev.*", "ipttctl.story.*"]
+            await js.add_stream(StreamConfig(name="ipttctl", subjects=names, **config))
+            for subject, data in messages:
+                await js.publish(subject, data)
+
+    asyncio.run(put())
+
+
+def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    """The rows that a query prints."""
+    assert run(["query", "--hub", "-o", "json", *arguments]) == 0, capsys.readouterr().err
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_each_frame_is_there_once_whatever_came_twice(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
+    first = stories(one, [dropped(1), dropped(2)])
+    kept = [first, events(one, 5), stories(two, [dropped(3)]), first, events(one, 2)]
+    keep(leaf, reader_key, kept)
+    found = rows(capsys, "SELECT host, count(*) AS n FROM drops GROUP BY ALL ORDER BY 1", settings)
+    assert found == [{"host": "web1", "n": 2}, {"host": "web2", "n": 1}]
+    assert rows(capsys, "SELECT count(*) AS n FROM events", settings) == [{"n": 7}]
+    asked = "SELECT * FROM (SELECT host, events, stories, finished FROM hosts) ORDER BY host"
+    assert [tuple(one.values()) for one in rows(capsys, asked, settings)] == [
+        ("web1", 7, 2, None),
+        ("web2", 0, 1, None),
+    ]
+    found = rows(capsys, "SELECT chain, rulenum FROM steps WHERE kind = 'rule'", settings)
+    assert found == [{"chain": "input", "rulenum": 2}] * 3
+
+
+def test_ready_queries_work_and_hosts_are_chosen(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = time.time_ns()
+    lines = []
+    for number in (1, 2, 3):
+        story = json.loads(dropped(number))
+        # an hour and a half ago, a minute ago, now
+        story["time_ns"] = begin - (5400, 60, 0)[number - 1] * 10**9
+        lines.append(json.dumps(story, separators=(",", ":")))
+    kept = [stories(FrameNumbers(f"web{n}", "b"), [line]) for n, line in enumerate(lines, 1)]
+    keep(leaf, reader_key, kept)
+    assert [one["drops"] for one in rows(capsys, "--drops-by-rule", settings)] == [2]
+    [found] = rows(capsys, "--drops-by-rule", "--since", "2h", settings)
+    assert (found["drops"], found["chain"], found["rulenum"]) == (3, "input", 2)
+    [found] = rows(capsys, "--drops-by-rule", "--since", "2h", "--hosts", "web1,web3", settings)
+    assert found["drops"] == 2
+    assert run(["query", "--hub", "--ends", "--hosts", "role=node", settings]) == 1
+    assert "no host that is meant is heard of" in capsys.readouterr().err
+
+
+def test_what_came_before_since_is_not_read(
+    leaf: Server,
+    reader_key: Key,
+    settings: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kept_module, "SLACK", 0.0)
+    numbers = FrameNumbers("web1", "b1")
+    keep(leaf, reader_key, [stories(numbers, [dropped(1)])])
+    time.sleep(3)
+
+    async def more() -> None:
+        async with client(leaf, reader_key) as user:
+            await user.jetstream().publish(*stories(numbers, [dropped(2)]))
+
+    asyncio.run(more())
+    assert rows(capsys, "--since", "2s", "SELECT packet FROM stories", settings) == [{"packet": 2}]
+    # what was before the beginning is not missing
+    assert run(["query", "--hub", "--since", "2s", "SELECT 1 FROM stories", settings]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_bounds_leave_out_the_rest_and_tell_it(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = FrameNumbers("web1", "b1")
+    kept = [stories(numbers, [dropped(n)]) for n in range(1, 101)]
+    size = len(dropped(50))
+    keep(leaf, reader_key, kept)
+    assert (
+        run(
+            [
+                "query",
+                "--hub",
+                "--most",
+                str(10 * size),
+                "SELECT count(*) AS n FROM drops",
+                settings,
+            ]
+        )
+        == 0
+    )
+    said = capsys.readouterr()
+    count = int(said.out.split()[-1])
+    assert 8 <= count <= 11
+    assert f"left out: {100 - count} frames behind 2" in said.err
+    assert "(the bound of --most)" in said.err
+
+
+def test_frames_of_others_are_not_taken(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A leaf says whose frames it passes on by the subject alone."""
+    _, forged = stories(FrameNumbers("web1", "b1"), [dropped(1)])
+    numbers = FrameNumbers("web2", "b2")
+    subject, good = stories(numbers, [dropped(2)])
+    lines = stories(numbers, ["[]", "no story", dropped(3)])
+    keep(
+        leaf,
+        reader_key,
+        [("ipttctl.story.web2", forged), (subject, b"IPF"), (subject, good), lines],
+    )
+    assert run(["query", "--hub", "-o", "json", "SELECT host, packet FROM stories", settings]) == 0
+    said = capsys.readouterr()
+    found = [tuple(json.loads(line).values()) for line in said.out.splitlines()]
+    assert found == [("web2", 2), ("web2", 3)]
+    assert "2 damaged frames passed over" in said.err
+
+
+def test_missing_items_are_told(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = FrameNumbers("web1", "b1")
+    first = stories(numbers, [dropped(1)])
+    stories(numbers, [dropped(2), dropped(3)])
+    keep(leaf, reader_key, [first, stories(numbers, [dropped(4)])])
+    assert run(["query", "--hub", "SELECT packet FROM stories", settings]) == 0
+    assert "2 items of these hosts never came" in capsys.readouterr().err
+
+
+def test_what_the_hubs_own_bound_threw_away_is_told(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = FrameNumbers("web1", "b1")
+    keep(leaf, reader_key, [stories(numbers, [dropped(n)]) for n in (1, 2, 3)], max_msgs=2)
+    assert run(["query", "--hub", "SELECT packet FROM stories", settings]) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == ["packet", "2", "3"]
+    assert "the hub keeps nothing from before 20" in said.err
+
+
+def test_tables_go_to_parquet_for_the_owner_only(
+    leaf: Server,
+    reader_key: Key,
+    settings: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keep(leaf, reader_key, [stories(FrameNumbers("web1", "b1"), [dropped(1)])])
+    made = tmp_path / "tables"
+    assert run(["export", "--hub", settings, "--parquet", str(made)]) == 0
+    assert "1 stories" in capsys.readouterr().err
+    assert pq.read_table(made / "drops.parquet").column("host").to_pylist() == ["web1"]
+    assert {stat.S_IMODE(one.stat().st_mode) for one in made.iterdir()} == {0o600}
+    assert run(["query", "--drops-by-rule", str(made)]) == 0
+    assert run(["export", "--hub", settings, "--pcapng", str(tmp_path / "x")]) == 2
+    assert "the hub keeps no bytes of packets" in capsys.readouterr().err
+
+
+def test_stories_are_shown(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
+    delivered = told(one_story(to_docker())).line
+    evil = json.loads(dropped(3))
+    evil["end"]["text"] = "\x1b[31mred"
+    first = stories(one, [dropped(1), "{}", '{"time_ns": 1e300}', delivered])
+    keep(leaf, reader_key, [first, first, stories(two, [json.dumps(evil)])])
+    assert run(["show", "--hub", settings]) == 0
+    said = capsys.readouterr()
+    heads = [line for line in said.out.splitlines() if line and not line.startswith(" ")]
+    assert [line.split()[0] for line in heads] == ["web1", "web1", "web2"]
+    assert heads[0].split()[2:] == [
+        *("tcp", "192.0.2.7:51324", ">", "203.0.113.5:8080", "in", "4026531840")
+    ]
+    lines = said.out.splitlines()
+    assert lines[1:4] == [
+        "  device                  in by eth0",
+        "  nft inet fw input 2     drop",
+        "  dropped by nft inet fw input 2 (handle 12), 4 us after it began",
+    ]
+    changed = "  PREROUTING              nf_nat_ipv4_pre_routing; destination 203.0.113.5:8080 > "
+    assert f"{changed}172.17.0.2:80" in lines
+    assert "  filter DOCKER-USER 1    rule" in lines
+    assert "  \\x1b[31mred, 4 us after it began" in lines
+    assert "2 frames or stories that cannot be read passed over" in said.err
+    assert said.err.endswith("3 stories told\n")
+    assert run(["show", "--hub", "--drops", "-c", "1", "--hosts", "web2", settings]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("web2  ")
+    assert said.err == "1 story told\n"
+    assert run(["show", "--hub", "-o", "json", settings]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["host"], one["boot_id"]) for one in found if "end" in one] == [
+        *(("web1", "b1"), ("web1", "b1"), ("web2", "b2"))
+    ]
+
+
+def test_hosts_and_links_are_those_of_now(
+    leaf: Server,
+    agent_key: Key,
+    reader_key: Key,
+    settings: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    links = [{"link": 3, "name": "lim", "hook": "nf", "generation": 2}, {"link": "x"}, 5]
+    host = FakeHost(answer=links)  # type: ignore[arg-type]  # a host may answer anything
+    config = agent_config(leaf, agent_key, "publish: {events: none}\n")
+
+    async def asked() -> None:
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as reader:
+            await until(lambda: agent.connection.client)
+            await reader.jetstream().add_stream(
+                StreamConfig(name="ipttctl", subjects=["ipttctl.none"])
+            )
+            assert (await ask(reader, verb="links"))["ok"]
+            found = await asyncio.to_thread(
+                rows, capsys, "SELECT host, link, name, generation FROM links", settings
+            )
+            assert [tuple(one.values()) for one in found] == [
+                ("web1", 3, "lim", 2),
+                ("web1", None, None, None),
+                ("web1", None, None, None),
+            ]
+            query = "SELECT host, boot_id, run, module_version, events, finished FROM hosts"
+            [found_host] = await asyncio.to_thread(rows, capsys, query, settings)
+            assert tuple(found_host.values()) == (
+                *("web1", host.boot, agent.numbers.run, "0.1.0", 0, False),
+            )
+
+    asyncio.run(asked())
+
+
+def test_a_query_of_the_hub_reaches_nothing_else(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(leaf, reader_key, [])
+    for statement in (
+        "SELECT * FROM read_text('/etc/passwd')",
+        "COPY (SELECT 1) TO '/tmp/x.csv'",
+        "SET enable_external_access = true",
+    ):
+        assert run(["query", "--hub", statement, settings]) == 2
+        assert "the query fails" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["query", "--hosts", "web1", "SELECT 1", "file"], "--hosts is of what a hub keeps"),
+        (["query", "--most", "5M", "--ends", "file"], "--most is of what a hub keeps"),
+        (["query", "--hub", "SELECT 1", "a", "b"], "--hub takes one FILE"),
+        (["query", "--hub"], "nothing is asked"),
+        (["query", "--hub", "--most", "x", "SELECT 1"], "--most: 'x' is no number of bytes"),
+        (["export", "--since", "1h", "file", "--parquet", "d"], "--since is of what a hub keeps"),
+        (["query", "--hub", "SELECT 1", "/nowhere"], "/nowhere"),
+        (["show", "--hub", "--lines"], "--lines is of recordings"),
+        (["show", "--since", "1h", "file"], "--since is of what a hub keeps"),
+        (["show"], "no recording is given"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_hub_without_a_stream_or_that_is_gone_is_told(
+    leaf: Server, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["query", "--hub", "--ends", settings]) == 1
+    assert "the hub has no stream ipttctl" in capsys.readouterr().err
+    leaf.kill()
+    assert run(["query", "--hub", "--ends", settings]) == 1
+    assert "no connection to nats://127.0.0.1" in capsys.readouterr().err

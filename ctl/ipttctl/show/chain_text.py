@@ -153,7 +153,7 @@ def _broken(line: str, width: int) -> list[str]:
         return [line]
     indent = len(line) - len(line.lstrip())
     return textwrap.wrap(
-        line,
+        line.lstrip(),
         width,
         initial_indent=" " * indent,
         subsequent_indent=" " * (indent + _BEHIND),

@@ -25,7 +25,8 @@ from ipttctl.joins.chains import Chain
 from ipttctl.joins.marks import Mark, Way
 from tests.unit.ctl.fleet.fleet_host import TwoServers, heard, two_servers
 from tests.unit.ctl.fleet.support import FakeHost, running_agent, until
-from tests.unit.ctl.joins.test_joiner import MARK, replace_mark
+from tests.unit.ctl.joins.simulation import replace_mark
+from tests.unit.ctl.joins.test_joiner import MARK
 
 HOSTS = ("web1", "web2")
 
@@ -166,7 +167,7 @@ def test_none_that_traces_is_an_error(servers: TwoServers) -> None:
     async def run() -> None:
         async with fleet(servers) as (_, asker):
             found = await asker.find(Selector())
-            with pytest.raises(IpttctlError, match=r"web1: the request .* regex"):
-                await HostsTrace(asker).begin(found, {"filter": "tcp", "lease": "soon"})
+            with pytest.raises(IpttctlError, match=r"web1: 'example\.org' in the filter"):
+                await HostsTrace(asker).begin(found, {"filter": "host example.org"})
 
     asyncio.run(run())

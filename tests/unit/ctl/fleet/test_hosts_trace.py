@@ -21,7 +21,7 @@ from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.heartbeat import Selector
 from ipttctl.fleet.host import Told
 from ipttctl.fleet.hosts_trace import HostsTrace
-from ipttctl.joins.chains import Chain
+from ipttctl.joins.chains import StoryChain
 from ipttctl.joins.marks import Mark, Way
 from tests.unit.ctl.fleet.fleet_host import TwoServers, heard, two_servers
 from tests.unit.ctl.fleet.support import FakeHost, running_agent, until
@@ -99,9 +99,9 @@ async def traced(asker: Asker) -> AsyncIterator[HostsTrace]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def chains(trace: HostsTrace, count: int) -> list[Chain]:
+async def chains(trace: HostsTrace, count: int) -> list[StoryChain]:
     """As many chains as are waited for."""
-    found: list[Chain] = []
+    found: list[StoryChain] = []
     end = time.monotonic() + 30
     while len(found) < count and time.monotonic() < end:
         found += trace.chains()

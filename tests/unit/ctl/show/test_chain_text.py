@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ipttctl.joins.chains import Chain
+from ipttctl.joins.chains import StoryChain
 from ipttctl.joins.joiner import HOLD, Joiner
 from ipttctl.joins.marks import Mark, Way
 from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
@@ -44,7 +44,7 @@ def story(
     }
 
 
-def chains(mark: Mark, *, twice: bool = False, arrives: bool = True) -> list[Chain]:
+def chains(mark: Mark, *, twice: bool = False, arrives: bool = True) -> list[StoryChain]:
     joiner = Joiner()
     for life in (A, B):
         joiner.clocks.asked(life, 0, 50_000, 100_000)

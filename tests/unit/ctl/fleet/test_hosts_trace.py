@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -169,5 +171,42 @@ def test_none_that_traces_is_an_error(servers: TwoServers) -> None:
             found = await asker.find(Selector())
             with pytest.raises(IpttctlError, match=r"web1: 'example\.org' in the filter"):
                 await HostsTrace(asker).begin(found, {"filter": "host example.org"})
+
+    asyncio.run(run())
+
+
+def test_the_command_prints_chains_until_it_is_told_to_stop(
+    servers: TwoServers, tmp_path: Path
+) -> None:
+    settings = tmp_path / "hub.yaml"
+    settings.write_text(f"url: {servers.hub.url}\nnkey: {servers.asker.seed}\n")
+    words = ["trace", "--hosts", "web1,web2", "--hub", str(settings), "-o", "json", "tcp"]
+
+    async def run() -> None:
+        async with fleet(servers) as (hosts, _):
+            command = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "ipttctl", *words),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            assert command.stderr
+            assert await command.stderr.readline() == b"tracing on web1, web2\n"
+            hosts[0].feed.put(2, link=100)
+            hosts[1].feed.put(1, link=100)
+            assert command.stdout
+            chains = [json.loads(await command.stdout.readline()) for _ in range(2)]
+            assert [[one["host"] for one in chain["stories"]] for chain in chains] == [
+                ["web1", "web2"],
+                ["web1"],
+            ]
+            assert chains[1]["open"][0]["state"] == "unseen"
+            command.send_signal(signal.SIGINT)
+            _, err = await command.communicate()
+            assert command.returncode == 0
+            assert err.decode().splitlines() == [
+                "2 packets told, by 3 stories",
+                "1 wires joined, 1 departures not seen elsewhere, 0 ends ambiguous",
+            ]
+            assert all(one.detached for host in hosts for one in host.traces)
 
     asyncio.run(run())

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -44,6 +43,8 @@ def asking(hub: str | None, work: Callable[[Asker], Awaitable[_T]]) -> _T:
         HubError: the hub cannot be reached.
     """
     require("msgspec", "nats", "nkeys")
+    import asyncio  # noqa: PLC0415  # other commands do without
+
     from ipttctl.fleet.asker import connected, read_hub  # noqa: PLC0415  # nats may be missing
 
     settings = read_hub(hub)

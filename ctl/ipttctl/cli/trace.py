@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from ipttctl.cli.groups import grouped
+from ipttctl.cli.hosts_asked import HostsAsked
 from ipttctl.cli.hub_options import HubOption
 from ipttctl.cli.looks import Look, event_view, story_view
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns
 from ipttctl.cli.story_options import StoryOptions
 from ipttctl.cli.stream_head import begin_stream
-from ipttctl.cli.trace_hosts import HostsAsked, trace_hosts
+from ipttctl.cli.trace_hosts import trace_hosts
 from ipttctl.cli.trace_options import (
     AddressOption,
     BackendOption,

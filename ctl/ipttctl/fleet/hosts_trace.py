@@ -27,7 +27,7 @@ from ipttctl.frames.bodies import json_of
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import STORIES, FrameError, FrameHead
 from ipttctl.frames.seen import Seen
-from ipttctl.joins.chains import Chain
+from ipttctl.joins.chains import StoryChain
 from ipttctl.joins.clocks import Life
 from ipttctl.joins.joiner import HOLD, Joiner
 
@@ -169,11 +169,11 @@ class HostsTrace:
         if reading.done():
             reading.result()
 
-    def chains(self) -> list[Chain]:
+    def chains(self) -> list[StoryChain]:
         """What was joined by now."""
         return self.joiner.due(time.monotonic_ns())
 
-    def rest(self) -> list[Chain]:
+    def rest(self) -> list[StoryChain]:
         """All that is left."""
         return self.joiner.flush()
 

@@ -18,7 +18,7 @@ _MOST_MARKS: Final = 256
 _MOST_TIME: Final = 2**62
 
 
-class State(enum.StrEnum):
+class WireState(enum.StrEnum):
     """Whether it is known where a packet went, or came from."""
 
     OPEN = "open"
@@ -36,14 +36,14 @@ class State(enum.StrEnum):
 class Sighting:
     """A mark of a story, and what is known of its other end. Compared by identity."""
 
-    told: Told
+    told: HostStory
     mark: Mark
     time: int
     """On the clock of the host."""
     device: str
     packet: int
     """The number of the packet, or of its copy."""
-    state: State = State.OPEN
+    state: WireState = WireState.OPEN
     partners: list[Sighting] = field(default_factory=list)
     """The other ends, if they are known."""
     rivals: int = 0
@@ -62,7 +62,7 @@ class Sighting:
 
 
 @dataclass(eq=False, slots=True)
-class Told:
+class HostStory:
     """A story that a host told. Compared by identity."""
 
     life: Life
@@ -80,9 +80,9 @@ class Told:
     @property
     def is_settled(self) -> bool:
         """Whether nothing more is to be found out."""
-        return all(one.state is not State.OPEN for one in self.sightings)
+        return all(one.state is not WireState.OPEN for one in self.sightings)
 
-    def neighbours(self) -> list[Told]:
+    def neighbours(self) -> list[HostStory]:
         """The stories that this one is joined with."""
         return [other.told for one in self.sightings for other in one.partners]
 
@@ -104,20 +104,20 @@ class Wire:
 
 
 @dataclass(frozen=True)
-class Chain:
+class StoryChain:
     """The stories of one packet."""
 
-    stories: Sequence[Told]
+    stories: Sequence[HostStory]
     wires: Sequence[Wire]
 
 
-def told_of(life: Life, story: StoryObject, received: int) -> Told:
+def told_of(life: Life, story: StoryObject, received: int) -> HostStory:
     """A story with its marks, as far as these tell of wires.
 
     A packet that is handed from one network namespace of a host to another leaves a device and
     comes in, too. That is inside the story: neither tells of a wire.
     """
-    told = Told(life, story, received)
+    told = HostStory(life, story, received)
     began = story.get("monotonic_ns")
     if not isinstance(began, int):
         return told
@@ -145,7 +145,7 @@ def told_of(life: Life, story: StoryObject, received: int) -> Told:
     return told
 
 
-def _sighting(told: Told, value: object, began: int) -> Sighting | None:
+def _sighting(told: HostStory, value: object, began: int) -> Sighting | None:
     if not isinstance(value, Mapping):
         return None
     mark = mark_of(value)

@@ -13,7 +13,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ipttctl.joins.chains import Chain, Sighting, State, StoryObject, Told, Wire, overlap, told_of
+from ipttctl.joins.chains import (
+    HostStory,
+    Sighting,
+    StoryChain,
+    StoryObject,
+    Wire,
+    WireState,
+    overlap,
+    told_of,
+)
 from ipttctl.joins.clocks import LONGEST, Clocks, Life
 
 HOLD: Final = 3_000_000_000
@@ -63,8 +72,8 @@ class Joiner:
         self._index: dict[tuple[object, ...], list[Sighting]] = {}
         self._waiting: deque[tuple[int, Sighting]] = deque()
         self._again: deque[tuple[int, Sighting]] = deque()
-        self._stories: OrderedDict[int, Told] = OrderedDict()
-        self._settled: list[Told] = []
+        self._stories: OrderedDict[int, HostStory] = OrderedDict()
+        self._settled: list[HostStory] = []
         self._count = 0
         self._now = 0
 
@@ -88,20 +97,20 @@ class Joiner:
         while len(self._stories) > self._most:
             self._give_up(next(iter(self._stories.values())))
 
-    def due(self, now: int) -> list[Chain]:
+    def due(self, now: int) -> list[StoryChain]:
         """The chains of which nothing more is to be found out."""
         self._now = max(self._now, now)
         for queue in (self._again, self._waiting):
             while queue and queue[0][0] <= self._now:
                 _, sighting = queue.popleft()
-                if sighting.state is not State.OPEN:
+                if sighting.state is not WireState.OPEN:
                     continue
                 self._resolve(self._cluster(sighting))
-                if sighting.state is State.OPEN:
+                if sighting.state is WireState.OPEN:
                     self._again.append((self._now + self._hold // 4, sighting))
         return self._chains()
 
-    def flush(self) -> list[Chain]:
+    def flush(self) -> list[StoryChain]:
         """All chains: nothing comes any more."""
         self._now += self._hold * _LONGEST_HOLD
         found = self.due(self._now)
@@ -130,7 +139,7 @@ class Joiner:
         if len(cluster) > _MOST_ALIKE:
             for one in cluster:
                 one.rivals = max(one.rivals, len(cluster))
-                self._settle(one, State.AMBIGUOUS)
+                self._settle(one, WireState.AMBIGUOUS)
             return
         matching = _Matching(cluster, self.clocks, self._longest)
         matching.run()
@@ -138,29 +147,29 @@ class Joiner:
             if self._may_settle(came, left):
                 self._join(came, left)
         for came, left in matching.possible.items():
-            is_known = came.state is not State.OPEN or came in matching.found
+            is_known = came.state is not WireState.OPEN or came in matching.found
             if not is_known and self._may_settle(came, left):
                 self._leave(came, left)
         self._settle_departures(cluster, matching)
 
     def _settle_departures(self, cluster: list[Sighting], matching: _Matching) -> None:
         for one in cluster:
-            if not one.leaves or one.state is not State.OPEN:
+            if not one.leaves or one.state is not WireState.OPEN:
                 continue
             awaited = [
                 came
                 for came, left in matching.possible.items()
-                if one in left and came.state is State.OPEN
+                if one in left and came.state is WireState.OPEN
             ]
             if not self._may_settle(one, awaited):
                 continue
             if one.partners:
-                self._settle(one, State.JOINED)
+                self._settle(one, WireState.JOINED)
             elif one.rivals or awaited:
                 one.rivals = max(one.rivals, len(awaited))
-                self._settle(one, State.AMBIGUOUS)
+                self._settle(one, WireState.AMBIGUOUS)
             else:
-                self._settle(one, State.UNSEEN)
+                self._settle(one, WireState.UNSEEN)
 
     def _may_settle(self, one: Sighting, others: Iterable[Sighting]) -> bool:
         """Whether nothing more is to be waited for."""
@@ -175,19 +184,19 @@ class Joiner:
             one.partners.append(came)
             came.partners.append(one)
             self.clocks.matched(one.told.life, came.told.life, one.time, came.time)
-        self._settle(came, State.JOINED)
+        self._settle(came, WireState.JOINED)
 
     def _leave(self, came: Sighting, left: list[Sighting]) -> None:
         """Settle an arrival that has no other end, or too many."""
         came.rivals = len(left)
         for one in left:
             one.rivals += 1
-        self._settle(came, State.AMBIGUOUS if left else State.UNSEEN)
+        self._settle(came, WireState.AMBIGUOUS if left else WireState.UNSEEN)
 
     # --- what is done with ----------------------------------------------------------------------
 
-    def _settle(self, one: Sighting, state: State) -> None:
-        if one.state is not State.OPEN:
+    def _settle(self, one: Sighting, state: WireState) -> None:
+        if one.state is not WireState.OPEN:
             return
         one.state = state
         for place in _places(one):
@@ -196,28 +205,28 @@ class Joiner:
             if not there:
                 del self._index[place]
         counts = self.counts
-        if state is State.AMBIGUOUS:
+        if state is WireState.AMBIGUOUS:
             counts.ambiguous += 1
-        elif state is State.UNSEEN and one.leaves:
+        elif state is WireState.UNSEEN and one.leaves:
             counts.unseen += 1
-        elif state is State.UNSEEN:
+        elif state is WireState.UNSEEN:
             counts.came += 1
-        elif state is State.JOINED and not one.leaves:
+        elif state is WireState.JOINED and not one.leaves:
             counts.joined += 1
         if one.told.is_settled:
             self._settled.append(one.told)
 
-    def _give_up(self, told: Told) -> None:
+    def _give_up(self, told: HostStory) -> None:
         """Settle a story at once, and those that it is joined with."""
         self.counts.given_up += 1
         for one in told.sightings:
-            self._settle(one, State.JOINED if one.partners else State.GIVEN_UP)
+            self._settle(one, WireState.JOINED if one.partners else WireState.GIVEN_UP)
         self._stories.pop(id(told), None)
 
-    def _chains(self) -> list[Chain]:
+    def _chains(self) -> list[StoryChain]:
         """The chains all of whose stories are settled."""
         settled, self._settled = self._settled, []
-        found: list[Chain] = []
+        found: list[StoryChain] = []
         done: set[int] = set()
         for told in settled:
             if id(told) in done:
@@ -230,7 +239,7 @@ class Joiner:
                 found.append(self._chain(together))
         return sorted(found, key=lambda chain: min(one.number for one in chain.stories))
 
-    def _chain(self, together: list[Told]) -> Chain:
+    def _chain(self, together: list[HostStory]) -> StoryChain:
         stories = _in_order(together)
         places = {id(one): place for place, one in enumerate(stories)}
         wires = [
@@ -240,7 +249,7 @@ class Joiner:
             if left.leaves
             for came in left.partners
         ]
-        return Chain(stories, wires)
+        return StoryChain(stories, wires)
 
     def _wire(self, places: dict[int, int], left: Sighting, came: Sighting) -> Wire:
         ends = places[id(left.told)], places[id(came.told)]
@@ -393,7 +402,7 @@ def _places(sighting: Sighting) -> list[tuple[object, ...]]:
     return [(sighting.key, bucket & 0xFFFF) for bucket in buckets]
 
 
-def _together(told: Told) -> list[Told]:
+def _together(told: HostStory) -> list[HostStory]:
     """A story and all that it is joined with."""
     found = {id(told): told}
     queue = [told]
@@ -405,7 +414,7 @@ def _together(told: Told) -> list[Told]:
     return list(found.values())
 
 
-def _in_order(together: list[Told]) -> list[Told]:
+def _in_order(together: list[HostStory]) -> list[HostStory]:
     """Stories in the order of the packet's way."""
     before = {id(one): 0 for one in together}
     for told in together:
@@ -414,7 +423,7 @@ def _in_order(together: list[Told]) -> list[Told]:
                 for came in left.partners:
                     before[id(came.told)] += 1
     ready = [one for one in together if not before[id(one)]]
-    found: list[Told] = []
+    found: list[HostStory] = []
     while ready:
         told = ready.pop(0)
         found.append(told)

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ipttctl.joins.chains import Chain, Sighting, State, Told, Wire
+from ipttctl.joins.chains import HostStory, Sighting, StoryChain, Wire, WireState
 from ipttctl.show.told_story import told_lines
 
 FORMAT: Final = 1
@@ -18,7 +18,7 @@ _NO_STORY: Final = (KeyError, TypeError, AttributeError, ValueError, OverflowErr
 _BEHIND: Final = 6
 
 
-def chain_lines(chain: Chain, width: int = 80) -> list[str]:
+def chain_lines(chain: StoryChain, width: int = 80) -> list[str]:
     """The lines of a chain, and an empty one; to be escaped."""
     found: list[str] = []
     for place, told in enumerate(chain.stories):
@@ -29,7 +29,7 @@ def chain_lines(chain: Chain, width: int = 80) -> list[str]:
     return [part for line in found for part in _broken(line, width)] + [""]
 
 
-def chain_object(chain: Chain) -> dict[str, Any]:
+def chain_object(chain: StoryChain) -> dict[str, Any]:
     """A chain as an object."""
     return {
         "type": "chain",
@@ -59,18 +59,18 @@ def chain_object(chain: Chain) -> dict[str, Any]:
             }
             for place, told in enumerate(chain.stories)
             for one in told.sightings
-            if one.state is not State.JOINED
+            if one.state is not WireState.JOINED
         ],
         "answers": [answer for told in _lasts(chain) if (answer := _answer(told))],
     }
 
 
-def chain_json(chain: Chain) -> str:
+def chain_json(chain: StoryChain) -> str:
     """A chain as a line of JSON."""
     return json.dumps(chain_object(chain), separators=(",", ":"))
 
 
-def is_dropped(chain: Chain) -> bool:
+def is_dropped(chain: StoryChain) -> bool:
     """Whether the packet, or a part or copy of it, is dropped on one of its hosts."""
     return any(_drops(told.story) for told in chain.stories)
 
@@ -83,13 +83,13 @@ def _drops(story: Any) -> bool:
         return False
 
 
-def _lasts(chain: Chain) -> Iterator[Told]:
+def _lasts(chain: StoryChain) -> Iterator[HostStory]:
     """The stories behind which there is none."""
     begun = {wire.begin for wire in chain.wires}
     return (told for place, told in enumerate(chain.stories) if place not in begun)
 
 
-def _answer(told: Told) -> str:
+def _answer(told: HostStory) -> str:
     try:
         text = str(told.story["end"]["text"])
     except _NO_STORY:
@@ -97,7 +97,7 @@ def _answer(told: Told) -> str:
     return "; ".join([f"{told.life[0]}: {text}", *_open_words(told)])
 
 
-def _story_lines(told: Told) -> list[str]:
+def _story_lines(told: HostStory) -> list[str]:
     host = told.life[0]
     try:
         return told_lines(told.story, host)[:-1]
@@ -105,7 +105,7 @@ def _story_lines(told: Told) -> list[str]:
         return [f"{host}  a story that makes no sense"]
 
 
-def _wire_words(chain: Chain, wire: Wire) -> str:
+def _wire_words(chain: StoryChain, wire: Wire) -> str:
     ends = f"{chain.stories[wire.begin].life[0]} {wire.left.device or '?'}"
     ends += f" > {chain.stories[wire.end].life[0]} {wire.came.device or '?'}"
     if wire.least is None or wire.most is None:
@@ -120,25 +120,25 @@ def _time(nanoseconds: int) -> str:
     return f"{microseconds} us" if microseconds < 10_000 else f"{microseconds / 1000:.1f} ms"
 
 
-def _open_words(told: Told) -> Iterator[str]:
+def _open_words(told: HostStory) -> Iterator[str]:
     """What is not known of the packet's way from here."""
     left = told.story.get("end", {})
     has_left = isinstance(left, dict) and left.get("kind") == "left"
     for one in told.sightings:
-        wanted = has_left if one.leaves else one.state is State.AMBIGUOUS
+        wanted = has_left if one.leaves else one.state is WireState.AMBIGUOUS
         if wanted and (words := _state_words(one)):
             yield words
 
 
 def _state_words(one: Sighting) -> str:
     match one.state:
-        case State.UNSEEN if one.leaves:
+        case WireState.UNSEEN if one.leaves:
             return "not seen on any traced host"
-        case State.AMBIGUOUS if one.leaves:
+        case WireState.AMBIGUOUS if one.leaves:
             return f"ambiguous: {_packets(one.rivals, 'arrival')} could be this packet"
-        case State.AMBIGUOUS:
+        case WireState.AMBIGUOUS:
             return f"ambiguous: {_packets(one.rivals, 'departure')} could be this packet"
-        case State.GIVEN_UP if one.leaves:
+        case WireState.GIVEN_UP if one.leaves:
             return "not waited for: too many stories"
     return ""
 
@@ -153,7 +153,7 @@ def _broken(line: str, width: int) -> list[str]:
         return [line]
     indent = len(line) - len(line.lstrip())
     return textwrap.wrap(
-        line,
+        line.lstrip(),
         width,
         initial_indent=" " * indent,
         subsequent_indent=" " * (indent + _BEHIND),

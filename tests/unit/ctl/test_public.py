@@ -30,6 +30,7 @@ RANKS = (
     {"link"},
     {"host", "programs"},
     {"frames", "stories"},
+    {"joins"},
     {"show"},
     {"recordings"},
     {"state"},

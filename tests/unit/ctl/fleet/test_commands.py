@@ -97,6 +97,8 @@ def test_what_is_not_allowed_is_refused(
         ({"verb": "trace", "lease": 30, "filter": "host example.org"}, "names are not looked up"),
         ({"verb": "trace"}, "missing required field `lease`"),
         ({"verb": "trace", "lease": 1e9}, "<= 86400.0"),
+        ({"verb": "trace", "lease": 30, "join": "aa"}, "regex"),
+        ({"verb": "trace", "lease": 30, "join": f"{31 * 'a'}g"}, "regex"),
         ({"verb": "attach", "name": "a", "link": {**LINK, "source": "x.c"}}, "unknown field"),
         ({"verb": "attach", "name": "a", "link": {**LINK, "netns": "/proc/1/ns/net"}}, "regex"),
         ({"verb": "attach", "name": "a", "link": {**LINK, "netns": "4711"}}, "regex"),

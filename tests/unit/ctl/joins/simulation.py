@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ipttctl.joins.chains import Chain, Sighting, State
+from ipttctl.joins.chains import Sighting, StoryChain, WireState
 from ipttctl.joins.clocks import Life
 from ipttctl.joins.joiner import Joiner
 from ipttctl.joins.marks import Mark, Way
@@ -330,7 +330,7 @@ class Outcome:
     """Stories that there were."""
     chains: int = 0
     longest: int = 0
-    states: dict[State, int] = field(default_factory=dict)
+    states: dict[WireState, int] = field(default_factory=dict)
     told: int = 0
     """Arrivals whose departure was told by its host."""
 
@@ -341,7 +341,7 @@ def simulated(terms: Terms, seed: int, joiner: Joiner | None = None) -> tuple[Ou
     joiner = joiner or Joiner()
     outcome = Outcome()
 
-    def take(chains: list[Chain]) -> None:
+    def take(chains: list[StoryChain]) -> None:
         for chain in chains:
             outcome.chains += 1
             outcome.stories += len(chain.stories)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipttctl.joins.chains import Chain, State
+from ipttctl.joins.chains import StoryChain, WireState
 from ipttctl.joins.clocks import Clocks, Life
 from ipttctl.joins.joiner import HOLD, Joiner
 from ipttctl.joins.marks import Mark, Way
@@ -63,7 +63,7 @@ def story(
     }
 
 
-def joined(*told: tuple[Life, dict[str, Any]]) -> list[Chain]:
+def joined(*told: tuple[Life, dict[str, Any]]) -> list[StoryChain]:
     """The chains of stories that come at once."""
     joiner = Joiner()
     for life, one in told:
@@ -74,7 +74,7 @@ def joined(*told: tuple[Life, dict[str, Any]]) -> list[Chain]:
     return found
 
 
-def ways(chains: list[Chain]) -> list[list[tuple[str, int]]]:
+def ways(chains: list[StoryChain]) -> list[list[tuple[str, int]]]:
     """The hosts and packets of chains."""
     return [[(one.life[0], one.story["packet"]) for one in chain.stories] for chain in chains]
 
@@ -109,8 +109,8 @@ def test_two_routers_without_nat_may_be_in_either_order_unless_clocks_tell() -> 
     chains = joined((A, first), (B, second))
     assert ways(chains) == [[("a", 1)], [("b", 2)]]
     states = {one.state for chain in chains for told in chain.stories for one in told.sightings}
-    assert State.AMBIGUOUS in states
-    assert State.JOINED not in states
+    assert WireState.AMBIGUOUS in states
+    assert WireState.JOINED not in states
     joiner = Joiner()
     # the clocks are the same within 1 us, by what they answered
     for life in (A, B):
@@ -151,9 +151,9 @@ def test_two_that_could_be_it_are_ambiguous(mark: Mark) -> None:
     assert ways(chains) == [[("a", 1)], [("a", 2)], [("b", 3)]]
     sightings = [one for chain in chains for told in chain.stories for one in told.sightings]
     assert [(one.state, one.rivals) for one in sightings] == [
-        (State.AMBIGUOUS, 1),
-        (State.AMBIGUOUS, 1),
-        (State.AMBIGUOUS, 2),
+        (WireState.AMBIGUOUS, 1),
+        (WireState.AMBIGUOUS, 1),
+        (WireState.AMBIGUOUS, 2),
     ]
 
 
@@ -165,7 +165,7 @@ def test_a_repetition_with_another_id_is_told_apart() -> None:
         (B, story(3, 201 * MILLI, again, end="delivered")),
     )
     assert ways(chains) == [[("a", 1)], [("a", 2), ("b", 3)]]
-    assert chains[0].stories[0].sightings[0].state is State.UNSEEN
+    assert chains[0].stories[0].sightings[0].state is WireState.UNSEEN
 
 
 def test_a_packet_that_came_twice_is_not_joined() -> None:
@@ -294,7 +294,7 @@ def test_nothing_is_joined_wrongly(seed: int, terms: Terms) -> None:
     outcome, joiner = simulated(terms, seed)
     assert outcome.wrong == []
     assert len(joiner) == 0
-    assert State.OPEN not in outcome.states
+    assert WireState.OPEN not in outcome.states
     assert outcome.stories == outcome.made
 
 
@@ -306,9 +306,9 @@ def test_of_100000_packets_none_is_joined_wrongly_and_nearly_all_are_joined() ->
     assert outcome.right == joiner.counts.joined
     assert outcome.right > 0.97 * outcome.told
     sightings = sum(outcome.states.values())
-    assert outcome.states[State.AMBIGUOUS] < 0.03 * sightings
+    assert outcome.states[WireState.AMBIGUOUS] < 0.03 * sightings
     # what is lost, and what comes from or goes to the host that is not traced
-    assert 0.02 * sightings < outcome.states[State.UNSEEN] < 0.12 * sightings
+    assert 0.02 * sightings < outcome.states[WireState.UNSEEN] < 0.12 * sightings
     assert outcome.stories == outcome.made
     assert joiner.counts.given_up == 0
     assert joiner.clocks.jumps == 0

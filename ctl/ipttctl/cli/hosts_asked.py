@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The order for a trace on many hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ipttctl.cli.options import Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostsAsked:
+    """What is traced on which hosts, and how it is shown."""
+
+    selector: str
+    hub: str | None
+    expression: str
+    both_ways: bool
+    drops: bool
+    count: int | None
+    stop_after: float | None
+    output: Output

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Chains as text of 80 columns, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ipttctl.joins.chains import StoryChain
+from ipttctl.joins.joiner import HOLD, Joiner
+from ipttctl.joins.marks import Mark, Way
+from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
+from tests.unit.ctl.joins.test_joiner import DATAGRAM, MARK, A, B
+
+HEADERS = {
+    "family": 4,
+    "protocol": "tcp",
+    "source": "10.1.0.1",
+    "destination": "10.2.0.1",
+    "source_port": 4000,
+    "destination_port": 443,
+}
+
+
+def story(
+    number: int, at: int, way: Way, mark: Mark, kind: str, text: str, **more: Any
+) -> dict[str, Any]:
+    """A story as agents publish it, of the members that are shown."""
+    values = mark._replace(way=way).values()
+    return {
+        "packet": number,
+        "in_device": None if way is Way.DEPARTURE else "eth0",
+        "time_ns": 1_700_000_000_000_000_000,
+        "monotonic_ns": at,
+        "duration_ns": 85_000,
+        "netns": 4026531840,
+        "netns_name": None,
+        "sender": {"comm": "curl", "pid": 12} if way is Way.DEPARTURE else None,
+        "headers": HEADERS,
+        "steps": [],
+        "end": {"kind": kind, "text": text, "dropped": kind.startswith("dropped")},
+        "join": [{**values, "packet": number, "after_ns": 0, "device": "eth0"}],
+        **more,
+    }
+
+
+def chains(mark: Mark, *, twice: bool = False, arrives: bool = True) -> list[StoryChain]:
+    joiner = Joiner()
+    for life in (A, B):
+        joiner.clocks.asked(life, 0, 50_000, 100_000)
+    left = "left by eth0 as 10.1.0.1:4000"
+    why = 'dropped by filter INPUT 1 "-A INPUT -p tcp -m tcp --dport 443 -j DROP"'
+    joiner.add(A, story(1, 0, Way.DEPARTURE, mark, "left", left), 0)
+    if twice:
+        joiner.add(A, story(2, 1000, Way.DEPARTURE, mark, "left", left), 0)
+    if arrives:
+        came = story(3, 400_000, Way.ARRIVAL, mark, "dropped_by_rule", why)
+        joiner.add(B, came, 0)
+    return joiner.due(HOLD)
+
+
+def test_each_host_has_its_part_and_wires_are_between() -> None:
+    [chain] = chains(MARK)
+    lines = chain_lines(chain)
+    assert lines[0].startswith("a  ")
+    assert lines[0].endswith("tcp 10.1.0.1:4000 > 10.2.0.1:443  from curl (pid 12) in")
+    assert lines[1:4] == [
+        "      4026531840",
+        "  left by eth0 as 10.1.0.1:4000, 85 us after it began",
+        # 400 us, by clocks that are known within 50 us each, which have drifted a little since
+        "  wire: a eth0 > b eth0, 299 us to 500 us",
+    ]
+    assert lines[4].startswith("b  ")
+    assert lines[5:] == [
+        '  dropped by filter INPUT 1 "-A INPUT -p tcp -m tcp --dport 443 -j DROP", 85 us',
+        "        after it began",
+        "",
+    ]
+    assert max(map(len, lines)) <= 80
+    assert is_dropped(chain)
+    found = json.loads(chain_json(chain))
+    assert [one["host"] for one in found["stories"]] == ["a", "b"]
+    [wire] = found["wires"]
+    assert 299_000 < wire.pop("least_ns") <= 300_000
+    assert 500_000 <= wire.pop("most_ns") < 501_000
+    assert wire == {"from": 0, "to": 1, "out_device": "eth0", "in_device": "eth0"}
+    assert found["open"] == []
+    assert found["answers"] == [
+        'b: dropped by filter INPUT 1 "-A INPUT -p tcp -m tcp --dport 443 -j DROP"'
+    ]
+
+
+def test_what_is_not_seen_elsewhere_is_said() -> None:
+    [chain] = chains(MARK, arrives=False)
+    assert chain_lines(chain)[-2] == "  not seen on any traced host"
+    assert not is_dropped(chain)
+    answers = json.loads(chain_json(chain))["answers"]
+    assert answers == ["a: left by eth0 as 10.1.0.1:4000; not seen on any traced host"]
+
+
+def test_what_is_ambiguous_is_said() -> None:
+    found = chains(DATAGRAM, twice=True)
+    texts = [chain_lines(chain)[-2] for chain in found]
+    assert texts == [
+        "  ambiguous: 1 arrival could be this packet",
+        "  ambiguous: 1 arrival could be this packet",
+        "  ambiguous: 2 departures could be this packet",
+    ]
+
+
+def test_a_story_that_makes_no_sense_is_said_to_be_that() -> None:
+    joiner = Joiner()
+    joiner.add(A, {"packet": 5}, 0)
+    [chain] = joiner.due(HOLD)
+    assert chain_lines(chain) == ["a  a story that makes no sense", ""]
+    assert json.loads(chain_json(chain))["answers"] == []

@@ -167,7 +167,10 @@ struct join_icmp {
 
 /* --- the hash: SipHash-2-4 ------------------------------------------------------------------- */
 
-#define join_rotated(value, bits) ((value) << (bits) | (value) >> (64 - (bits)))
+IPTTRACE_INLINE __u64 join_rotated(__u64 value, __u32 bits)
+{
+	return value << bits | value >> (64 - bits);
+}
 
 IPTTRACE_INLINE void join_round(__u64 v[4])
 {

@@ -19,7 +19,8 @@ struct sk_buff;
  * @kind: what happened
  * @skb: the packet; NULL if its memory may be gone
  * @state: where it is, as for a hook; NULL if nothing of it is shown
- * @object: what has to do with it: device, socket, the other packet, queue of fragments, or place of the drop
+ * @object: what has to do with it: device, socket, the other packet, queue of fragments, or place
+ *          of the drop
  * @value: drop reason, or uid
  */
 struct ipttrace_step {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Steps of followed packets between their hooks: they are copied, sent by devices, merged by GRO,
- * come in by devices, are put together of fragments, come to sockets, are dropped, and freed. Functions of the kernel are watched
- * with ftrace for that, and tracepoints; nothing is redirected.
+ * come in by devices, are put together of fragments, come to sockets, are dropped, and freed.
+ * Functions of the kernel are watched with ftrace for that, and tracepoints; nothing is redirected.
  *
  * Compared with net/core/skbuff.c of 6.1.192, 6.12.117 and 7.3.4: an sk_buff is freed by way of
  * skb_release_head_state(), or kfree_skbmem() alone (skb_consume_udp()), or

@@ -10,13 +10,17 @@ import asyncio
 import hashlib
 import json
 import signal
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 from nats.aio.client import Client
 
+from ipttctl.fleet.config import LinkMode
+from ipttctl.fleet.grants import Statement, sign
 from ipttctl.link.controller import Controller
 from tests.kernel.support.cli import Running, ipttctl, running
 from tests.kernel.support.kernel import wait_for
@@ -101,6 +105,21 @@ class AgentPlace:
         """The link as a request has it."""
         one = {"digest": digest(self.programs[program]), "function": "all"}
         return {"hook": HOOK, "netns": self.place.name, "programs": {"packet": one}}
+
+    def grants(self, mode: LinkMode) -> list[dict[str, str]]:
+        """Grants for all programs in a mode, which are valid for ten minutes."""
+        until = int(time.time()) + 600
+        return [
+            asdict(
+                sign(
+                    Statement(
+                        digest=digest(data), hook=HOOK, hosts=["web1"], expires=until, mode=mode
+                    ),
+                    self.signer.seed.read_bytes(),
+                )
+            )
+            for data in self.programs.values()
+        ]
 
 
 @pytest.fixture
@@ -282,6 +301,37 @@ def test_a_roll_out_is_kept_or_undone_as_a_whole(fleet: AgentPlace) -> None:
         fleet.asked(work)
 
 
+def test_a_filter_drops_packets_only_with_leave_to_filter(fleet: AgentPlace) -> None:
+    async def work(asker: Client) -> None:
+        link = fleet.link("none") | {"mode": "filter"}
+        attach: dict[str, Any] = {"verb": "attach", "name": "lim", "link": link}
+        why = await refused(asker, **attach, grants=fleet.grants("observe"))
+        assert "mode filter: it is listed in trust.digests, to observe only" in why
+        assert "the grant is for mode observe" in why
+        assert listed() == []
+        grants = fleet.grants("filter")
+        made = await done(asker, **attach, grants=grants)
+        assert (made["link"]["mode"], made["link"]["drops"]) == ("filter", 0)
+        fleet.place.call(send_udp, "127.0.0.1", 9, [b"one", b"two"])
+        assert listed()[0]["drops"] >= 2
+        # who may have it observe has no say about the one that filters
+        observing = {"verb": "swap", "name": "lim", "link": fleet.link("all")}
+        why = await refused(asker, **observing)
+        assert f"not at {HOOK}@filter in mode observe, but {HOOK}@filter in mode filter" in why
+        await done(
+            asker,
+            verb="swap",
+            name="lim",
+            link=fleet.link("all") | {"mode": "filter"},
+            grants=grants,
+        )
+        await done(asker, verb="detach", link="lim")
+
+    with fleet.agent() as agent:
+        connected(agent, fleet)
+        fleet.asked(work)
+
+
 def test_a_roll_out_outlives_its_agent(fleet: AgentPlace) -> None:
     new = {"a": fleet.link("all")}
 
@@ -329,15 +379,15 @@ def test_a_roll_out_that_nobody_confirms_is_told_as_undone(fleet: AgentPlace) ->
 
 
 def test_a_file_is_rolled_out_by_the_command_line(fleet: AgentPlace) -> None:
-    """A source is compiled here, signed, tried on the host, and undone when a guard fails."""
+    """A filter is compiled here, signed, tried on the host, and undone as it drops too much."""
     directory = fleet.directory
     hub = directory / "hub.yaml"
     hub.write_text(f"url: {fleet.leaf.url}\nnkey: {fleet.asker_key.seed}\n")
     state = directory / "state.yaml"
-    source = directory / "watch.c"
+    source = directory / "lim.c"
     state.write_text(
-        f"links:\n  watch:\n    hook: {HOOK}\n    netns: {fleet.place.name}\n"
-        "    source: {packet: 'watch.c:all'}\n"
+        f"links:\n  lim:\n    hook: {HOOK}\n    netns: {fleet.place.name}\n    mode: filter\n"
+        "    source: {packet: 'lim.c:all'}\n"
     )
     common = ("--hub", str(hub))
     apply = (
@@ -346,19 +396,25 @@ def test_a_file_is_rolled_out_by_the_command_line(fleet: AgentPlace) -> None:
     )
     with fleet.agent() as agent:
         connected(agent, fleet)
-        source.write_text(SOURCE % "0")
+        source.write_text(SOURCE % "IPTTRACE_ACCEPT")
         succeeded(*apply, "--pause", "1s")
         before = program_tags()
-        assert set(before) == {"watch"}
+        assert set(before) == {"lim"}
         rows = succeeded("fleet", "hosts", *common).splitlines()
         assert rows[1].split()[0] == "web1"
 
-        source.write_text(SOURCE % "IPTTRACE_SELECT_PACKET")
-        with running(*apply, "--pause", "60s", "--guard", "packets < 1/10s", fresh=True) as rolling:
+        source.write_text(SOURCE % "IPTTRACE_DROP")
+        with running(*apply, "--pause", "60s", "--guard", "drops < 10/s", fresh=True) as rolling:
             wait_for(lambda: program_tags() != before, PATIENCE)
-            fleet.place.call(send_udp, "127.0.0.1", 9, [b"one", b"two", b"three"])
+            fleet.place.call(send_udp, "127.0.0.1", 9, [b"one"] * 50)
             assert rolling.process.wait(PATIENCE) == 1
-        assert "web1: link watch was swapped back: a guard did not hold" in rolling.err()
+        why = "web1: link lim was swapped back: a guard did not hold: drops < 10/s: "
+        assert why in rolling.err()
+        dropped = listed()[0]["drops"]
+        assert dropped >= 10
+        # they pass again
+        fleet.place.call(send_udp, "127.0.0.1", 9, [b"one"] * 50)
+        assert listed()[0]["drops"] == dropped
         assert "undone on 1 of 1 hosts" in rolling.err()
         assert program_tags() == before
 

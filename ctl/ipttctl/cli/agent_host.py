@@ -16,7 +16,10 @@ from ipttctl.cli.options import tell_compiling
 from ipttctl.cli.printing import note
 from ipttctl.cli.walk import verified_for
 from ipttctl.errors import IpttctlError, LinkGoneError, SwapRolledBackError, UsageError
+from ipttctl.events.describe import member
 from ipttctl.fleet.host import Facts, FleetLink, TraceOrder, TrialTerms
+from ipttctl.hooks.hook import Hook
+from ipttctl.hooks.nf import NfHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.losses import Losses
 from ipttctl.link.model import Link
@@ -137,7 +140,10 @@ class LocalHost:
         with Controller() as controller:
             found = controller.link(wanted.name)
             if found.hook.gone is not None or found.hook.identity() != wanted.hook.identity():
-                raise UsageError(f"link {wanted.name} is not at {wanted.hook}, but {found.hook}")
+                raise UsageError(
+                    f"link {wanted.name} is not at {_place(wanted.hook)}, but {_place(found.hook)}",
+                    "a swap takes the hook, namespace and mode that the link has",
+                )
             with wanted.programs.open(tell_compiling) as programs:
                 made = controller.swap(
                     found.id,
@@ -212,6 +218,11 @@ class LocalHost:
                     warn=note,
                 )
             )
+
+
+def _place(hook: Hook) -> str:
+    """A hook in words, with its mode, if it has one."""
+    return f"{hook} in mode {member(hook.mode)}" if isinstance(hook, NfHook) else str(hook)
 
 
 def _fleet(controller: Controller) -> list[Link]:

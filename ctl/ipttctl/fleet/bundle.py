@@ -21,10 +21,11 @@ import nats.js.errors
 
 from ipttctl.errors import ProgramError, UsageError, os_reason
 from ipttctl.fleet.asker import FAILURES, Asker, HubError
+from ipttctl.fleet.config import LinkMode
 from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.filter_words import check_filter
 from ipttctl.fleet.grants import Grant, Statement, sign
-from ipttctl.fleet.requests import Declared
+from ipttctl.fleet.requests import Declared, check_mode
 from ipttctl.hooks import HookOptions
 from ipttctl.link.names import LabelOptions
 from ipttctl.programs.cflags import cflags
@@ -34,7 +35,7 @@ from ipttctl.state.file import DeclaredFile
 from ipttctl.state.option_files import Options
 from ipttctl.system.inherited import Inherited
 
-_KEYS: Final = ("hook", "netns", "filter", "label", "object", "source")
+_KEYS: Final = ("hook", "mode", "netns", "filter", "label", "object", "source")
 _PATIENCE: Final = 10.0
 _COMPILING: Final = 120
 _GROUP_AND_OTHERS: Final = 0o077
@@ -103,17 +104,18 @@ class Signer:
         return signer
 
     def grants(self, host: str, bundle: Bundle) -> list[Grant]:
-        """Grants for a host, for each object at each of its hooks."""
+        """Grants for a host, for each object at each of its hooks, in the mode of the link."""
         if self.seed is None:
             return []
-        pairs = {
-            (program.digest, link.hook)
+        wanted = {
+            (program.digest, link.hook, link.mode)
             for link in bundle.links.values()
             for program in link.programs.values()
         }
         until = int(time.time() + self.seconds)
         return [
-            sign(_statement(digest, hook, host, until), self.seed) for digest, hook in sorted(pairs)
+            sign(_statement(digest, hook, host, until, mode), self.seed)
+            for digest, hook, mode in sorted(wanted)
         ]
 
 
@@ -142,8 +144,10 @@ async def upload(asker: Asker, bundle: Bundle) -> None:
         raise HubError(f"cannot put objects into {bucket}: {sentence(error)}") from None
 
 
-def _statement(digest: str, hook: str, host: str, expires: int) -> Statement:
-    return Statement(digest=digest, hook=hook, hosts=[host], expires=expires)
+def _statement(
+    digest: str, hook: str, host: str, expires: int, mode: LinkMode = "observe"
+) -> Statement:
+    return Statement(digest=digest, hook=hook, hosts=[host], expires=expires, mode=mode)
 
 
 def _link(name: str, entry: Any, directory: Path, files: dict[Path, tuple[str, bytes]]) -> Declared:
@@ -155,7 +159,9 @@ def _link(name: str, entry: Any, directory: Path, files: dict[Path, tuple[str, b
                 f"{called}: {key} cannot be declared for other hosts",
                 f"there is: {', '.join(_KEYS)}",
             )
-    given.group(HookOptions)
+    where = given.group(HookOptions)
+    if where.mode is not None:
+        check_mode(name, where.hook)
     options = given.group(ProgramOptions)
     labels = given.group(LabelOptions).labels()
     given.finish()
@@ -167,7 +173,8 @@ def _link(name: str, entry: Any, directory: Path, files: dict[Path, tuple[str, b
     try:
         check_filter(choice.filter or "")
         found = {"hook": entry.get("hook"), "netns": entry.get("netns"), "programs": programs}
-        optional = {"filter": choice.filter, "label": labels}
+        mode = where.mode and where.mode.value
+        optional = {"mode": mode, "filter": choice.filter, "label": labels}
         return msgspec.convert(
             found | {key: value for key, value in optional.items() if value}, Declared
         )

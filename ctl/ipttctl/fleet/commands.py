@@ -195,8 +195,8 @@ class Commands:
                     link.hook,
                     self._config.host,
                     getattr(request, "grants", ()),
-                    keys=trust.keys,
-                    digests=trust.digests,
+                    trust,
+                    mode=link.mode,
                 )
 
     async def _do(self, client: Client, request: Request) -> Answer:

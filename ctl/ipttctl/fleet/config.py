@@ -14,6 +14,9 @@ Verb: TypeAlias = Literal[
     "apply", "attach", "confirm", "detach", "diff", "links", "rollback", "status", "swap", "trace"
 ]
 
+LinkMode: TypeAlias = Literal["observe", "filter"]
+"""What a link's programs may do with packets, as declared files have it: see or drop them."""
+
 DIGEST: Final = r"^sha256:[0-9a-f]{64}\Z"
 """The spelling of the digest of a compiled object."""
 
@@ -105,7 +108,9 @@ class TrustOptions(_Section, frozen=True):
     keys: list[Annotated[str, Meta(pattern=PUBLIC_KEY)]] = field(default_factory=list)
     """Keys whose grants are believed."""
     digests: list[Annotated[str, Meta(pattern=DIGEST)]] = field(default_factory=list)
-    """Objects that need no grant."""
+    """Objects that need no grant to observe."""
+    filters: list[Annotated[str, Meta(pattern=DIGEST)]] = field(default_factory=list)
+    """Objects that need no grant to filter, which is to drop packets, or to observe."""
 
 
 class MetricsOptions(_Section, frozen=True):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Grants: statements, signed by somebody whom this host trusts, that it may run an object.
 
-A grant names the object by its digest, the hook, the hosts, and when it expires. The signature is
-over the statement's own bytes, so that nothing depends on how they are read.
+A grant names the object by its digest, the hook, the mode, the hosts, and when it expires. The
+signature is over the statement's own bytes, so that nothing depends on how they are read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -19,7 +19,7 @@ import nacl.signing
 import nkeys
 
 from ipttctl.errors import IpttctlError
-from ipttctl.fleet.config import DIGEST, PUBLIC_KEY
+from ipttctl.fleet.config import DIGEST, PUBLIC_KEY, LinkMode, TrustOptions
 
 _CONTEXT: Final = b"ipttctl grant 1\n"
 """Put before the statement, so that no signature for anything else is one of a grant."""
@@ -30,18 +30,30 @@ ANY_HOST: Final = "*"
 LONGEST: Final = 8192
 """Most characters of a statement."""
 
+_REMEDIES: Final[Mapping[LinkMode, str]] = {
+    "observe": "have it signed by a key of trust.keys (--sign), or listed in trust.digests",
+    "filter": "have it signed for filter by a key of trust.keys (--sign does, where the file "
+    "declares that mode), or listed in trust.filters",
+}
+
 
 class RefusedError(IpttctlError):
     """The host does not do what it was asked for."""
 
 
-class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A permission: object, hook and hosts; ``expires`` is in seconds since 1970."""
+class Statement(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
+    """A permission: object, hook, mode and hosts; ``expires`` is in seconds since 1970.
+
+    One for filter allows observe as well.
+    """
 
     digest: Annotated[str, msgspec.Meta(pattern=DIGEST)]
     hook: Annotated[str, msgspec.Meta(max_length=256)]
     hosts: Annotated[list[Annotated[str, msgspec.Meta(max_length=63)]], msgspec.Meta(min_length=1)]
     expires: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+    mode: LinkMode = "observe"
 
 
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,9 +80,9 @@ def check(
     hook: str,
     host: str,
     grants: Collection[Grant],
+    trust: TrustOptions,
     *,
-    keys: Collection[str],
-    digests: Collection[str],
+    mode: LinkMode = "observe",
     now: float | None = None,
 ) -> None:
     """Check that a host may run an object at a hook: it lists the digest, or there is a grant.
@@ -78,23 +90,25 @@ def check(
     Raises:
         RefusedError: it may not; the sentence says what is wrong with each grant for the object.
     """
-    if digest in digests:
+    if digest in trust.filters or (mode == "observe" and digest in trust.digests):
         return
     reasons = []
+    if digest in trust.digests:
+        reasons.append("it is listed in trust.digests, to observe only")
     for grant in grants:
         try:
-            found = _statement(grant, keys)
+            found = _statement(grant, trust.keys)
         except RefusedError as error:
             reasons.append(str(error))
             continue
         if found.digest != digest:
             continue
-        if reason := _wrong(found, hook, host, time.time() if now is None else now):
+        if reason := _wrong(found, hook, host, mode, time.time() if now is None else now):
             reasons.append(reason)
         else:
             return
     why = "; ".join(dict.fromkeys(reasons)) or "it is not listed here, and no grant is for it"
-    raise RefusedError(f"object {digest} at {hook}: {why}")
+    raise RefusedError(f"object {digest} at {hook}, mode {mode}: {why}", _REMEDIES[mode])
 
 
 def _statement(grant: Grant, keys: Collection[str]) -> Statement:
@@ -113,10 +127,12 @@ def _statement(grant: Grant, keys: Collection[str]) -> Statement:
         raise RefusedError(f"a grant cannot be read: {error}") from None
 
 
-def _wrong(statement: Statement, hook: str, host: str, now: float) -> str:
+def _wrong(statement: Statement, hook: str, host: str, mode: LinkMode, now: float) -> str:
     """The reason why a statement on an object does not allow this; empty if it does."""
     if statement.hook != hook:
         return f"the grant is for hook {statement.hook}"
+    if mode == "filter" and statement.mode != "filter":
+        return f"the grant is for mode {statement.mode}"
     if host not in statement.hosts and ANY_HOST not in statement.hosts:
         return f"the grant is not for host {host}"
     if statement.expires <= now:

@@ -13,10 +13,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ipttctl.errors import UsageError
-from ipttctl.fleet.config import DIGEST
+from ipttctl.fleet.config import DIGEST, LinkMode
 from ipttctl.fleet.filter_words import LONGEST as LONGEST_FILTER
 from ipttctl.fleet.filter_words import check_filter
 from ipttctl.fleet.grants import Grant
+from ipttctl.hooks.nf import HOOK_SYNTAX, NfHook
 from ipttctl.link.condition import Condition
 
 LONGEST: Final = 128 * 1024
@@ -45,10 +46,15 @@ class Object(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     function: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\Z")]
 
 
-class Declared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A link: where it is, and its programs."""
+class Declared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A link: where it is, and its programs.
+
+    In mode ``filter`` they drop packets. Defaults are not written, so that hosts that do not know
+    modes yet take links that observe.
+    """
 
     hook: _Hook
+    mode: LinkMode = "observe"
     programs: Annotated[dict[_Slot, Object], Meta(min_length=1)]
     netns: _Namespace | None = None
     filter: _Filter = ""
@@ -63,7 +69,12 @@ class Declared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 for slot, one in self.programs.items()
             },
         }
-        optional = {"netns": self.netns, "filter": self.filter, "label": dict(self.label)}
+        optional = {
+            "mode": self.mode if self.mode != "observe" else None,
+            "netns": self.netns,
+            "filter": self.filter,
+            "label": dict(self.label),
+        }
         return found | {name: value for name, value in optional.items() if value}
 
 
@@ -199,8 +210,10 @@ def parse(data: bytes) -> Request:
         raise UsageError(f"the request cannot be read: {text[:1].lower()}{text[1:]}") from None
     if isinstance(request, TraceRequest):
         check_filter(request.filter)
-    for _, link in declared(request):
+    for name, link in declared(request):
         check_filter(link.filter)
+        if link.mode != "observe":
+            check_mode(name, link.hook)
     if isinstance(request, ApplyRequest):
         guards_of(request)
     if isinstance(request, ConfirmRequest | RollbackRequest):
@@ -237,6 +250,19 @@ def verb_of(request: Request) -> str:
         case RenewRequest() | EndRequest():
             return "trace"
     return _verb(type(request).__name__)
+
+
+def check_mode(name: str, hook: str) -> None:
+    """Check that a link may have a mode, for which its hook has to be one of netfilter.
+
+    Raises:
+        UsageError: it is of another kind.
+    """
+    if not NfHook.means(hook):
+        raise UsageError(
+            f"link {name}: links at {hook} have no mode, and drop nothing",
+            f"leave mode out, or declare a hook as {HOOK_SYNTAX}",
+        )
 
 
 def file_name(digest: str) -> str:

@@ -269,7 +269,9 @@ class Rollout:
     ) -> None:
         before = {one.link: one.counters for one in first.links}
         for link in now.links:
-            if link.name not in self.record.links or link.link not in before:
+            # one that waits for its name, which the link has that it takes the place of, is new
+            nameless = link.name == str(link.link)
+            if link.link not in before or not (nameless or link.name in self.record.links):
                 continue
             for text in self.record.guards:
                 guard = Condition.parse(text)

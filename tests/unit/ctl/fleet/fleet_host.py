@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,11 @@ class FakeLink:
     packets: int = 0
     drops: int = 0
 
+    @property
+    def mode(self) -> str:
+        """Whether it can drop packets."""
+        return str(self.entry.get("mode", "observe"))
+
 
 @dataclass
 class FleetHost(FakeHost):
@@ -94,6 +99,11 @@ class FleetHost(FakeHost):
         steps: list[dict[str, Any]] = []
         for name, entry in state["links"].items():
             found = self.links_now.get(name)
+            if found is not None and found.mode != entry.get("mode", "observe"):
+                # a link cannot change its mode
+                del self.links_now[name]
+                steps.append({"action": "detach", "name": name})
+                found = None
             if found is None:
                 self.links_now[name] = FakeLink(next(self.numbers), dict(entry))
                 steps.append({"action": "attach", "name": name})
@@ -144,7 +154,7 @@ class FleetHost(FakeHost):
         self._go_back()
         for one in self.links_now.values():
             one.packets += 100
-            one.drops += self.drops_a_look
+            one.drops += self.drops_a_look if one.mode == "filter" else 0
         return [
             FleetLink(
                 name,
@@ -220,6 +230,14 @@ def bundle_of(**programs: str) -> Bundle:
     return Bundle(links, objects)
 
 
+def filters(bundle: Bundle) -> Bundle:
+    """The same links in mode filter."""
+    links = {
+        name: msgspec.structs.replace(link, mode="filter") for name, link in bundle.links.items()
+    }
+    return Bundle(links, bundle.objects)
+
+
 def digest_of(text: str) -> str:
     """The digest of an object, in hex."""
     return hashlib.sha256(object_of(text)).hexdigest()
@@ -262,13 +280,24 @@ async def agents(
 ) -> AsyncIterator[list[Agent]]:
     """Agents web001, web002... of some hosts, which may run the objects of bundles.
 
-    With ``wait`` the hub has heard of them by then.
+    They may in the modes of their links. With ``wait`` the hub has heard of them by then.
     """
-    digests = sorted({digest for bundle in bundles for digest in bundle.objects})
+    listed = {
+        mode: sorted(
+            {
+                program.digest
+                for bundle in bundles
+                for link in bundle.links.values()
+                for program in link.programs.values()
+                if link.mode == mode
+            }
+        )
+        for mode in ("observe", "filter")
+    }
     async with AsyncExitStack() as stack:
         found = []
         for number, host in enumerate(hosts, first):
-            config = agent_text(servers, number, digests)
+            config = agent_text(servers, number, listed["observe"], listed["filter"])
             found.append(await stack.enter_async_context(running_agent(config, host)))
         for agent in found:
             await agent.connection.wait()
@@ -278,14 +307,17 @@ async def agents(
         yield found
 
 
-def agent_text(servers: TwoServers, number: int, digests: list[str]) -> Any:
-    """The configuration of an agent."""
+def agent_text(
+    servers: TwoServers, number: int, digests: list[str], filtering: Sequence[str] = ()
+) -> Any:
+    """The configuration of an agent; ``filtering`` are objects that may filter."""
     name = f"web{number:03d}"
-    listed = ", ".join(f"'{one}'" for one in digests)
+    listed, dropping = (", ".join(f"'{one}'" for one in some) for some in (digests, filtering))
     text = (
         f"leaf: {{url: '{servers.leaf.url}', nkey: {servers.agent.seed}}}\nhost: {name}\n"
         f"labels: {{role: node}}\nallow: [{', '.join(VERBS)}, diff]\n"
-        f"trust: {{digests: [{listed}]}}\npublish: {{events: none}}\nheartbeat: 1s\n"
+        f"trust: {{digests: [{listed}], filters: [{dropping}]}}\n"
+        "publish: {events: none}\nheartbeat: 1s\n"
         f"objects: {{directory: {servers.directory / 'objects' / name}, domain: hub}}\n"
         "drain: 500ms\nspool: {bytes: 1048576}\nstream: {bytes: 4194304}\n"
     )

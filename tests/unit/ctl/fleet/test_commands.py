@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.fleet.commands import LONGEST_REPLY, bounded
+from ipttctl.fleet.config import TrustOptions
 from ipttctl.fleet.filter_words import _WORDS, check_filter
 from ipttctl.fleet.grants import Grant, RefusedError, Statement, check, sign
 from ipttctl.fleet.host import TrialTerms
@@ -104,6 +105,13 @@ def test_what_is_not_allowed_is_refused(
         ({"verb": "attach", "name": "a", "link": {**LINK, "netns": "4711"}}, "regex"),
         ({"verb": "attach", "name": "a", "link": {**LINK, "netns": "a\n"}}, "regex"),
         ({"verb": "attach", "name": "a\n", "link": LINK}, "regex"),
+        ({"verb": "attach", "name": "a", "link": {**LINK, "mode": "drop"}}, "enum value 'drop'"),
+        ({"verb": "attach", "name": "a", "link": {**LINK, "set": {"most": 2}}}, "unknown field"),
+        ({"verb": "attach", "name": "a", "link": {**LINK, "keep-maps": True}}, "unknown field"),
+        (
+            {"verb": "apply", "links": {"a": {**LINK, "mode": "filter", "hook": "chain:ip/nat"}}},
+            "link a: links at chain:ip/nat have no mode, and drop nothing",
+        ),
         ({"verb": "attach", "name": "a", "link": {**LINK, "hook": f"{HOOK}\n"}}, "regex"),
         (
             {"verb": "attach", "name": "a", "link": {"hook": HOOK, "programs": {"packet": "/x.o"}}},
@@ -170,15 +178,16 @@ def test_a_grant_is_for_one_object_hook_and_time_and_for_named_hosts() -> None:
 
     def refused(grant: Grant, keys: tuple[str, ...] = (KEY,), hook: str = HOOK) -> str:
         with pytest.raises(RefusedError) as caught:
-            check(DIGEST, hook, "web1", [grant], keys=keys, digests=(), now=now)
+            check(DIGEST, hook, "web1", [grant], TrustOptions(keys=[*keys]), now=now)
         return str(caught.value)
 
     def made(**changes: Any) -> Grant:
         return sign(statement(**{"expires": 1001, **changes}), seed())
 
-    check(DIGEST, HOOK, "web1", [made()], keys=[KEY], digests=(), now=now)
-    check(DIGEST, HOOK, "web1", [made(hosts=["*"])], keys=[KEY], digests=(), now=now)
-    check(DIGEST, HOOK, "web1", [], keys=(), digests=[DIGEST], now=now)
+    believed = TrustOptions(keys=[KEY])
+    check(DIGEST, HOOK, "web1", [made()], believed, now=now)
+    check(DIGEST, HOOK, "web1", [made(hosts=["*"])], believed, now=now)
+    check(DIGEST, HOOK, "web1", [], TrustOptions(digests=[DIGEST]), now=now)
     assert "is not trusted here" in refused(made(), keys=())
     assert "the grant has expired" in refused(made(expires=1000))
     assert "not for host web1" in refused(made(hosts=["web2"]))
@@ -190,6 +199,91 @@ def test_a_grant_is_for_one_object_hook_and_time_and_for_named_hosts() -> None:
     pair = nkeys.from_seed(seed())
     bare = base64.b64encode(pair.sign(made().statement.encode())).decode()
     assert "signature" in refused(Grant(**granted(made(), signature=bare)))
+
+
+def test_a_filter_needs_a_grant_or_a_list_for_it() -> None:
+    observe, filtering = (sign(statement(mode=mode), seed()) for mode in ("observe", "filter"))
+
+    def refused(*grants: Grant, **trust: list[str]) -> str:
+        with pytest.raises(RefusedError) as caught:
+            check(DIGEST, HOOK, "web1", grants, TrustOptions(**trust), mode="filter")
+        assert str(caught.value).startswith(f"object {DIGEST} at {HOOK}, mode filter: ")
+        assert str(caught.value).endswith("or listed in trust.filters")
+        return str(caught.value)
+
+    assert "the grant is for mode observe" in refused(observe, keys=[KEY])
+    assert "listed in trust.digests, to observe only" in refused(digests=[DIGEST])
+    assert "it is not listed here, and no grant" in refused()
+    both = refused(observe, keys=[KEY], digests=[DIGEST])
+    assert "observe only; the grant is for mode observe" in both
+    assert "is not trusted here" in refused(filtering)
+    for mode in ("observe", "filter"):
+        for grants, trust in (
+            ([filtering], TrustOptions(keys=[KEY])),
+            ([observe, filtering], TrustOptions(keys=[KEY])),
+            ([], TrustOptions(filters=[DIGEST])),
+            ([], TrustOptions(digests=[DIGEST], filters=[DIGEST])),
+        ):
+            check(DIGEST, HOOK, "web1", grants, trust, mode=mode)
+
+
+def test_a_statement_without_a_mode_is_one_to_observe() -> None:
+    until_then = int(time.time()) + 60
+    text = f'{{"digest":"{DIGEST}","hook":"{HOOK}","hosts":["web1"],"expires":{until_then}}}'
+    # as a new one is written, so that older agents read it
+    assert sign(statement(expires=until_then), seed()).statement == text
+    pair = nkeys.from_seed(seed())
+    signature = base64.b64encode(pair.sign(f"ipttctl grant 1\n{text}".encode())).decode()
+    old = Grant(statement=text, key=KEY, signature=signature)
+    trust = TrustOptions(keys=[KEY])
+    check(DIGEST, HOOK, "web1", [old], trust)
+    with pytest.raises(RefusedError, match="the grant is for mode observe"):
+        check(DIGEST, HOOK, "web1", [old], trust, mode="filter")
+    # nobody makes more of it than was signed
+    more = f'{text[:-1]},"mode":"filter"}}'
+    forged = Grant(statement=more, key=KEY, signature=signature)
+    with pytest.raises(RefusedError, match="the signature of a grant is wrong"):
+        check(DIGEST, HOOK, "web1", [forged], trust, mode="filter")
+
+
+def test_a_filter_runs_with_a_grant_for_it_alone(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        more = (
+            f"allow: [attach, swap, apply, diff]\n"
+            f"trust: {{keys: [{KEY}], digests: ['{DIGEST}']}}\n"
+            f"objects: {{directory: {tmp_path / 'objects'}}}\n"
+        )
+        config = agent_config(leaf, agent_key, more)
+        async with running_agent(config, host) as agent, client(leaf, reader_key) as hub:
+            await until(lambda: agent.connection.client)
+            store = await hub.jetstream().create_object_store("ipttctl-objects")
+            await store.put(DIGEST, OBJECT)
+            link = {**LINK, "mode": "filter"}
+            requests: list[dict[str, Any]] = [
+                {"verb": "attach", "name": "lim", "link": link},
+                {"verb": "swap", "name": "lim", "link": link},
+                {"verb": "apply", "links": {"lim": link}},
+                {"verb": "diff", "links": {"lim": link}},
+            ]
+            for mode, ok in (("observe", False), ("filter", True)):
+                grants = [granted(sign(statement(mode=mode), seed()))]
+                for request in requests:
+                    answer = await ask(hub, **request, grants=grants)
+                    assert answer["ok"] is ok, answer
+                    if not ok:
+                        assert "to observe only; the grant is for mode observe" in answer["error"]
+                assert [verb for verb, _ in host.done] == (
+                    ["attach", "swap", "apply", "diff"] if ok else []
+                )
+            # without a mode it observes, which the host's list is enough for
+            assert (await ask(hub, verb="attach", name="lim", link=LINK))["ok"]
+        assert host.done[0][1][0]["mode"] == "filter"
+        assert host.done[2][1][0]["links"]["lim"]["mode"] == "filter"
+        assert "mode" not in host.done[4][1][0]
+
+    asyncio.run(run())
 
 
 def test_a_trace_ends_when_nobody_renews_it(

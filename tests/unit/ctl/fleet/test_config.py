@@ -19,7 +19,7 @@ def test_only_traces_and_links_are_allowed_unless_said() -> None:
     config = parse_config(LEAF, "agent.yaml")
     assert config.allow == ["trace", "links"]
     assert config.publish.events == "traces"
-    assert config.trust.keys == config.trust.digests == []
+    assert config.trust.keys == config.trust.digests == config.trust.filters == []
     assert config.metrics is None
 
 
@@ -48,6 +48,7 @@ def test_a_host_with_dots_is_one_token() -> None:
         ("heartbeat: 1h\n", "line 4: heartbeat: 1h is not between 100 ms and 300000 ms"),
         ("heartbeat: 5\n", "line 4: heartbeat: expected `str`, got `int`"),
         ("traces:\n  governor: 3 apples\n", "line 5: traces.governor: '3 apples' is not N/s"),
+        ("trust:\n  filters: [x]\n", "line 5: trust.filters[0]: expected `str` matching regex"),
         ("trust:\n  keys: [SUA]\n", "line 5: trust.keys[0]: expected `str` matching regex"),
         ("host: ''\n", "line 4: host: expected `str` matching regex"),
     ],

@@ -18,6 +18,7 @@ import pytest
 from ipttctl.errors import IpttctlError, ProgramError, UsageError
 from ipttctl.fleet.asker import connected
 from ipttctl.fleet.bundle import Bundle, Signer, read_bundle, upload
+from ipttctl.fleet.config import TrustOptions
 from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.grants import RefusedError, check
 from ipttctl.fleet.rollout import VERBS
@@ -173,6 +174,36 @@ def test_a_file_is_rolled_out_with_grants_and_undone(
     asyncio.run(run())
 
 
+def test_a_filter_is_signed_as_the_file_declares_it(
+    servers: TwoServers, signer: Key, state: Path
+) -> None:
+    host = FleetHost(drops_a_look=100)
+
+    async def run() -> None:
+        async with trusting(servers, signer, [host], f"{', '.join(VERBS)}, diff"):
+            chosen = (str(state), "--hosts", "web1", "--sign", str(signer.seed))
+            quick = ("--pause", "1500ms", "--guard", "drops < 10/s")
+            status, _, err = await ipttctl(servers, "apply", *chosen, *quick)
+            assert status == 0, err
+            assert host.links_now["lim"].mode == "observe"
+            state.write_text(f"{STATE}    mode: filter\n")
+            status, _, err = await ipttctl(servers, "apply", *chosen[:3], *quick)
+            assert status == 1
+            assert "at nf:inet4/input, mode filter: it is not listed here" in err
+            assert "have it signed for filter by a key of trust.keys" in err
+            status, out, _ = await ipttctl(servers, "diff", *chosen)
+            assert (status, out) == (9, "web1 swap lim\n")
+            status, _, err = await ipttctl(servers, "apply", *chosen, *quick)
+            assert status == 1
+            assert "halted: web1: link lim: guard drops < 10/s: " in err
+            assert host.links_now["lim"].mode == "observe"
+            status, _, err = await ipttctl(servers, "apply", *chosen, "--pause", "500ms")
+            assert status == 0, err
+            assert host.links_now["lim"].mode == "filter"
+
+    asyncio.run(run())
+
+
 def test_a_halted_roll_out_says_why(servers: TwoServers, signer: Key, state: Path) -> None:
     host = FleetHost()
 
@@ -229,7 +260,11 @@ def test_mistakes_are_told_before_anybody_is_asked(
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ("mode: filter", "link lim: mode cannot be declared for other hosts"),
+        ("mode: drop", "link lim: mode is one of observe, filter, not drop"),
+        ("hook: chain:ip/nat\n    mode: observe", "link lim: links at chain:ip/nat have no mode"),
+        ("report-drops: true", "link lim: report-drops cannot be declared for other hosts"),
+        ("set: {most: 2}", "link lim: set cannot be declared for other hosts"),
+        ("keep-maps: true", "link lim: keep-maps cannot be declared for other hosts"),
         ("maps: {counts: {1: 2}}", "link lim: maps cannot be declared for other hosts"),
         ("filter: host example.org", "names are not looked up"),
         ("netns: /proc/1/ns/net", "link lim: expected `str` matching regex"),
@@ -276,15 +311,17 @@ def test_a_grant_is_for_one_host_and_one_hook(state: Path, signer: Key) -> None:
     [digest] = bundle.objects
     made = Signer.read(str(signer.seed), 60)
     grants = made.grants("web1", bundle)
-    keys = [signer.public]
-    check(digest, "nf:inet4/input", "web1", grants, keys=keys, digests=())
+    trust = TrustOptions(keys=[signer.public])
+    check(digest, "nf:inet4/input", "web1", grants, trust)
+    with pytest.raises(RefusedError, match="the grant is for mode observe"):
+        check(digest, "nf:inet4/input", "web1", grants, trust, mode="filter")
     for hook, host, later in (
         ("nf:inet4/output", "web1", 0),
         ("nf:inet4/input", "web2", 0),
         ("nf:inet4/input", "web1", 61),
     ):
         with pytest.raises(RefusedError):
-            check(digest, hook, host, grants, keys=keys, digests=(), now=time.time() + later)
+            check(digest, hook, host, grants, trust, now=time.time() + later)
     assert Signer.read(None, 60).grants("web1", bundle) == []
     signer.seed.chmod(0o644)
     with pytest.raises(UsageError, match="others than its owner may read"):

@@ -31,6 +31,7 @@ from tests.unit.ctl.fleet.fleet_host import (
     TwoServers,
     agents,
     bundle_of,
+    filters,
     order_of,
     programs_of,
     two_servers,
@@ -39,6 +40,7 @@ from tests.unit.ctl.fleet.support import until
 
 OLD = bundle_of(a="old", gone="old")
 NEW = bundle_of(a="new", b="new")
+DROPPING = filters(NEW)
 NO_GRANTS = Signer(None, 60)
 
 
@@ -177,10 +179,12 @@ def test_a_host_that_fails_in_the_second_wave_has_all_undone(
     servers: TwoServers, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts = [FleetHost() for _ in range(3)]
-    order = order_of(NEW, guards=("drops < 10/s",))
+    # what observes drops nothing
+    new = DROPPING if what == "guard" else NEW
+    order = order_of(new, guards=("drops < 10/s",))
 
     async def run() -> None:
-        async with agents(servers, hosts, OLD, NEW) as running, asking(servers) as asker:
+        async with agents(servers, hosts, OLD, new) as running, asking(servers) as asker:
             await have(asker, hosts, OLD)
             loop = asyncio.get_running_loop()
             match what:
@@ -226,9 +230,69 @@ def test_a_host_that_fails_in_the_second_wave_has_all_undone(
                     await roll(asker, order)
                 assert (await record_of(asker)).step == "undone"
             # what is late has no effect any more
-            late = {"links": NEW.request(), "rollout": record.rollout}
+            late = {"links": new.request(), "rollout": record.rollout}
             with pytest.raises(Exception, match=f"{record.rollout} was undone here"):
                 await asker.ask("web001", "apply", late)
+
+    asyncio.run(run())
+
+
+def test_a_filter_is_rolled_out_and_what_observes_is_never_guarded_by_drops(
+    servers: TwoServers,
+) -> None:
+    hosts = [FleetHost(drops_a_look=100) for _ in range(2)]
+    guards = ("drops < 10/s",)
+
+    def modes() -> list[set[str]]:
+        return [{link.mode for link in host.links_now.values()} for host in hosts]
+
+    async def run() -> None:
+        async with agents(servers, hosts, OLD, DROPPING), asking(servers) as asker:
+            # objects that may filter may observe too
+            record, _ = await roll(asker, order_of(NEW, guards=guards), count=2)
+            assert record.step == "done"
+            assert modes() == [{"observe"}, {"observe"}]
+            with pytest.raises(HaltedError, match=r"web001: link [ab]: guard drops < 10/s"):
+                await roll(asker, order_of(DROPPING, guards=guards), count=2)
+            assert modes() == [{"observe"}, {"observe"}]
+            for host in hosts:
+                host.drops_a_look = 0
+            record, _ = await roll(asker, order_of(DROPPING, guards=guards), count=2)
+            assert record.step == "done"
+            assert record.links["a"].mode == "filter"
+            assert modes() == [{"filter"}, {"filter"}]
+            # what is listed to observe does not filter
+            with pytest.raises(HaltedError) as caught:
+                await roll(asker, order_of(filters(OLD)), count=2)
+            assert "mode filter: it is listed in trust.digests, to observe only" in str(
+                caught.value
+            )
+            assert modes() == [{"filter"}, {"filter"}]
+
+    asyncio.run(run())
+
+
+def test_a_link_that_waits_for_its_name_is_guarded_too(servers: TwoServers) -> None:
+    """A link in another mode has no name as long as the one that it replaces is there."""
+    host = FleetHost(drops_a_look=100)
+
+    def nameless() -> None:
+        for name in [name for name, link in host.links_now.items() if link.mode == "filter"]:
+            link = host.links_now.pop(name)
+            host.links_now[str(link.link)] = link
+
+    async def run() -> None:
+        async with agents(servers, [host], DROPPING), asking(servers) as asker:
+            record = order_of(DROPPING, guards=("drops < 10/s",), pause=2)
+            watched = host.watched
+
+            def unnamed() -> Any:
+                nameless()
+                return watched()
+
+            host.watched = unnamed  # type: ignore[method-assign]  # as the module does
+            with pytest.raises(HaltedError, match=r"web001: link \d+: guard drops < 10/s"):
+                await roll(asker, record, count=1)
 
     asyncio.run(run())
 

@@ -149,8 +149,8 @@ class Rollout:
         if found is None or found.ended:
             record = order.record(await hosts())
             await self._put(record)
-            count = len(record.boots)
-            self._tell(f"roll-out {record.rollout} of {record.file} to {count} hosts")
+            count = "1 host" if len(record.boots) == 1 else f"{len(record.boots)} hosts"
+            self._tell(f"roll-out {record.rollout} of {record.file} to {count}")
             return True
         if found.same != order.same:
             raise TakenError(

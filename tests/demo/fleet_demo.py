@@ -33,7 +33,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.programs.trace import remove_trace_pins
 from tests.demo.stage import NotShownError, check, command_line, heading, live, say, show
 from tests.kernel.support.cli import Running, running
-from tests.kernel.support.kernel import kernel_log, splats
+from tests.kernel.support.kernel import kernel_log, splats, trust_walk
 from tests.kernel.support.network import Network, event, network, send_udp
 from tests.kernel.support.objects import compile_object
 from tests.unit.ctl.fleet.fleet_host import TwoServers, two_servers
@@ -93,6 +93,8 @@ class Stage:
 
     def __init__(self, stack: ExitStack) -> None:
         self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/run")))
+        # three agents on one kernel would each verify the walks, which `make demo` has done once
+        trust_walk()
         self.net = stack.enter_context(network("demo"))
         lay_out(self.net)
         self.servers: TwoServers = stack.enter_context(two_servers(self.directory))
@@ -144,6 +146,14 @@ class Stage:
 
 def lay_out(net: Network) -> None:
     """Give the hosts rules, and their neighbours."""
+    own = """\
+table ip own {
+  chain output {
+    type filter hook output priority 0;
+    tcp dport 8080 accept
+  }
+}
+"""
     rules = """\
 table ip nat {
   chain pre {
@@ -161,7 +171,8 @@ table ip guard {{
   }}
 }}
 """
-    for place, host, text in ((net.router, "router", rules), (net.right, "server", drop)):
+    places = (net.left, net.router, net.right)
+    for place, host, text in zip(places, HOSTS, (own, rules, drop), strict=True):
         print(f"the rules of {host}:")
         show(text)
         path = Path("/run/ipttctl-fleet-demo.nft")
@@ -177,19 +188,21 @@ table ip guard {{
 def show_story(stage: Stage) -> None:
     """Trace a connection across the hosts."""
     say("""
-        Each agent attaches the links of the trace in its own namespace; the first one verifies the
-        module's walks and compiles programs, a few minutes where the CPU is emulated. What leaves
-        a host and what comes to another are joined by what survives the wire.
+        Each agent attaches the links of the trace in its own namespace, and compiles programs if
+        none did before, a minute where the CPU is emulated. What leaves a host and what comes to
+        another are joined by what survives the wire.
     """)
     heard(stage)
-    asked = ("trace", "--hosts", "role=node", "--hub", str(stage.settings), "-c", "1")
-    with live(*asked, "tcp port 8080 or tcp port 80") as trace:
+    asked = ("trace", "--hosts", "role=node", "--wait", "5", "-c", "1", "--hub")
+    with live(*asked, str(stage.settings), "tcp port 8080 or tcp port 80") as trace:
         trace.wait_for_line("tracing on", _BEGINNING)
         request(stage.net)
         trace.finish(180)
     whole = "\n".join(trace.lines)
     for host in HOSTS:
         check(host in whole, f"the story does not name {host}")
+    check("found 3 hosts" in whole, "the trace did not find the hosts")
+    check("tcp dport 8080 accept" in whole, "the story does not have the rule of the client")
     check("dnat to 10.77.2.2:80" in whole, "the story does not have the rule of the router")
     check("tcp dport 80 accept" in whole, "the story does not have the rule of the server")
 
@@ -250,8 +263,8 @@ def show_waves(stage: Stage) -> int:
         show(text)
         heard(stage)
         command_line(
-            *("fleet", "apply", str(file), "--hosts", "role=node", "--waves", "1,100%"),
-            *("--pause", "2s", "--sign", str(stage.servers.asker.seed)),
+            *("fleet", "apply", str(file), "--hosts", "role=node", "--wait", "5"),
+            *("--waves", "1,100%", "--pause", "2s", "--sign", str(stage.servers.asker.seed)),
             *("--hub", str(stage.settings)),
         )
     command_line("fleet", "status", "--hub", str(stage.settings))

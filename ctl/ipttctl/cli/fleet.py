@@ -15,7 +15,7 @@ import typer
 from ipttctl.cli.durations import seconds
 from ipttctl.cli.exit_codes import DIFFERS
 from ipttctl.cli.guards import parse_guards, parse_rollback_after
-from ipttctl.cli.hub_options import HostsOption, HubOption, asking
+from ipttctl.cli.hub_options import HostsOption, HubOption, WaitOption, asking
 from ipttctl.cli.options import Output, OutputOption
 from ipttctl.cli.printing import lines, note
 from ipttctl.errors import IpttctlError, UsageError
@@ -65,6 +65,7 @@ def hosts(
         typer.Argument(metavar="SELECTOR", help="names, labels as 'role=node,zone!=b', or all"),
     ] = "all",
     hub: HubOption = None,
+    wait: WaitOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """List the hosts whose agents are there, as their heartbeats tell them.
@@ -75,7 +76,7 @@ def hosts(
     from ipttctl.fleet.heartbeat import Selector  # noqa: PLC0415  # msgspec may be missing
 
     chosen = Selector.parse(selector)
-    found = asking(hub, lambda asker: asker.find(chosen, some=bool(chosen.names)))
+    found = asking(hub, lambda asker: asker.find(chosen, some=bool(chosen.names)), wait=wait)
     if output_form is Output.JSON:
         lines(dumps(_host_object(one)) for one in found)
     else:
@@ -132,6 +133,7 @@ def apply(
     grant_for: GrantForOption = "10m",
     patience: PatienceOption = "60s",
     hub: HubOption = None,
+    wait: WaitOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """Roll the links that FILE declares out to hosts, in waves.
@@ -184,7 +186,7 @@ def apply(
         await rollout.begin(order, found)
         return await _run(rollout, order.bundle, signer)
 
-    record = asking(hub, work)
+    record = asking(hub, work, wait=wait)
     _tell_record(record, output_form)
 
 
@@ -243,6 +245,7 @@ def diff(
     grant_for: GrantForOption = "10m",
     patience: PatienceOption = "60s",
     hub: HubOption = None,
+    wait: WaitOption = None,
     output_form: OutputOption = Output.TEXT,
 ) -> None:
     """List what applying FILE would change on hosts, one step a line.
@@ -274,7 +277,7 @@ def diff(
 
         return list(await asyncio.gather(*(one(found.host) for found in there)))
 
-    answers = asking(hub, work)
+    answers = asking(hub, work, wait=wait)
     differs = failed = False
     for host, answer in answers:
         if isinstance(answer, IpttctlError):

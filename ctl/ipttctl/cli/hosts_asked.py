@@ -14,6 +14,7 @@ class HostsAsked:
 
     selector: str
     hub: str | None
+    wait: float | None
     expression: str
     both_ways: bool
     drops: bool

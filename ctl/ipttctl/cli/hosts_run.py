@@ -31,7 +31,11 @@ async def run_on_hosts(asker: Asker, asked: HostsAsked) -> None:
     from ipttctl.fleet.heartbeat import Selector  # noqa: PLC0415  # nats may be missing
     from ipttctl.fleet.hosts_trace import HostsTrace  # noqa: PLC0415  # see above
 
-    found = await asker.find(Selector.parse(asked.selector))
+    chosen = Selector.parse(asked.selector)
+    found = await asker.find(chosen)
+    if not chosen.names:
+        # whoever counts on one that is late can see that it is missing
+        note("found 1 host" if len(found) == 1 else f"found {len(found)} hosts")
     trace = HostsTrace(asker)
     request: dict[str, Any] = {"filter": asked.expression, "both_ways": asked.both_ways}
     stopping = asyncio.Event()

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
+from ipttctl.errors import UsageError
 from ipttctl.fleet.needs import require
 
 if TYPE_CHECKING:
@@ -34,14 +35,36 @@ HostsOption = Annotated[
     ),
 ]
 
+WAIT_HELP: Final = "how long hosts may take to be heard of (default: 2.5)"
+"""Help for ``--wait``."""
 
-def asking(hub: str | None, work: Callable[[Asker], Awaitable[_T]]) -> _T:
-    """Connect to the hub that ``--hub`` means, and do some work with the connection.
+WaitOption = Annotated[float | None, typer.Option("--wait", metavar="SECONDS", help=WAIT_HELP)]
+
+_LONGEST_WAIT: Final = 3600
+
+
+def check_wait(wait: float | None) -> None:
+    """Check the time of ``--wait``.
 
     Raises:
-        UsageError: a library is missing, or the settings are not valid.
+        UsageError: it is none.
+    """
+    if wait is not None and not 0 < wait <= _LONGEST_WAIT:
+        raise UsageError(f"--wait: {wait:g} is not a time above 0 and up to {_LONGEST_WAIT} s")
+
+
+def asking(
+    hub: str | None, work: Callable[[Asker], Awaitable[_T]], *, wait: float | None = None
+) -> _T:
+    """Connect to the hub that ``--hub`` means, and do some work with the connection.
+
+    ``wait`` is the time of ``--wait``.
+
+    Raises:
+        UsageError: a library is missing, or the settings or the time are not valid.
         HubError: the hub cannot be reached.
     """
+    check_wait(wait)
     require("msgspec", "nats", "nkeys")
     import asyncio  # noqa: PLC0415  # other commands do without
 
@@ -50,7 +73,7 @@ def asking(hub: str | None, work: Callable[[Asker], Awaitable[_T]]) -> _T:
     settings = read_hub(hub)
 
     async def run() -> _T:
-        async with connected(settings) as asker:
+        async with connected(settings, wait) as asker:
             return await work(asker)
 
     return asyncio.run(run())

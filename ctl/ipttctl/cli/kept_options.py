@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from ipttctl.cli.durations import seconds
-from ipttctl.cli.hub_options import asking
+from ipttctl.cli.hub_options import WAIT_HELP, asking, check_wait
 from ipttctl.cli.sizes import parse_size
 from ipttctl.errors import UsageError
 from ipttctl.options import Option
@@ -51,6 +51,10 @@ class KeptOptions:
         str | None,
         Option("--within", "with --hub, longest time for which it is read (2m)", metavar="TIME"),
     ] = None
+    wait: Annotated[
+        float | None,
+        Option("--wait", f"with --hub, {WAIT_HELP}", metavar="SECONDS"),
+    ] = None
 
     def check(self) -> None:
         """Check that nothing is said of a hub that is not asked.
@@ -62,6 +66,7 @@ class KeptOptions:
             for one in fields(self)[1:]:
                 if getattr(self, one.name) is not None:
                     raise UsageError(f"--{one.name} is of what a hub keeps", "add --hub")
+        check_wait(self.wait)
 
     def settings(self, files: list[str]) -> str | None:
         """The file that says how the hub is reached; None: the usual one.
@@ -108,6 +113,6 @@ class KeptOptions:
             async def read(asker: Asker) -> None:
                 await write_kept(asker, chosen, bounds, sink=sink, wanted=wanted, tell=tell)
 
-            asking(settings, read)
+            asking(settings, read, wait=self.wait)
 
         return write

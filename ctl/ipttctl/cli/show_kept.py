@@ -52,7 +52,7 @@ def show_kept(
     async def read(asker: Asker) -> None:
         await read_stories(asker, chosen, bounds, take, note)
 
-    asking(settings, read)
+    asking(settings, read, wait=kept.wait)
     note("1 story told" if told == 1 else f"{told} stories told")
 
 

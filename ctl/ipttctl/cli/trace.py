@@ -10,7 +10,7 @@ import typer
 
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.hosts_asked import HostsAsked
-from ipttctl.cli.hub_options import HubOption
+from ipttctl.cli.hub_options import HubOption, WaitOption
 from ipttctl.cli.looks import Look, event_view, story_view
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns
@@ -75,6 +75,7 @@ def trace(
     columns: ColumnsOption = None,
     hosts: HostsTracedOption = None,
     hub: HubOption = None,
+    wait: WaitOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Trace packets through iptables and nftables: what became of each, and which rule decided it.
@@ -147,6 +148,7 @@ def trace(
             HostsAsked(
                 selector=hosts,
                 hub=hub,
+                wait=wait,
                 expression=" ".join(expression or []),
                 both_ways=stories.both_ways,
                 drops=stories.drops,
@@ -158,6 +160,8 @@ def trace(
         return
     if hub is not None:
         raise UsageError("--hub is for other hosts", "add --hosts")
+    if wait is not None:
+        raise UsageError("--wait is for other hosts", "add --hosts")
     times = time_format(precise=precise, relative=relative)
     packets = packet_choice(
         expression=expression,

@@ -11,4 +11,4 @@ def trace_hosts(asked: HostsAsked) -> None:
     """Trace on many hosts until the end that was asked for."""
     from ipttctl.cli.hosts_run import run_on_hosts  # noqa: PLC0415  # asyncio: 40 ms
 
-    asking(asked.hub, lambda asker: run_on_hosts(asker, asked))
+    asking(asked.hub, lambda asker: run_on_hosts(asker, asked), wait=asked.wait)

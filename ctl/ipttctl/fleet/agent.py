@@ -39,6 +39,9 @@ _WHO_AT_MOST: Final = 1.0
 
 _STEP: Final = 0.05
 
+_FLUSH: Final = 10
+"""Seconds that a server has to take what a new connection listens to."""
+
 
 class Agent:
     """An agent of a host, for one ``run``."""
@@ -166,6 +169,8 @@ class Agent:
 
         with suppress(nats.errors.Error):
             await client.subscribe(subjects.WHO, cb=who, pending_msgs_limit=16)
+        # whoever hears a heartbeat may ask at once, and there has to be someone who listens
+        await client.flush(_FLUSH)
         self._asked.set()
         self._tell(f"connected to {self.config.leaf.url}")
 

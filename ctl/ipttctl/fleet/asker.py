@@ -94,20 +94,28 @@ def read_hub(file: str | None = None) -> HubConfig:
 class Asker:
     """A connection to the hub, by which hosts are found and asked."""
 
-    def __init__(self, client: Client, hub: HubConfig) -> None:
-        """Take a connection; ``connected`` makes one."""
+    def __init__(self, client: Client, hub: HubConfig, wait: float | None = None) -> None:
+        """Take a connection; ``connected`` makes one.
+
+        ``wait`` is the time for which hosts are listened to, ``WAIT`` if it is not said.
+        """
         self.client = client
         self.hub = hub
+        self.wait = WAIT if wait is None else wait
 
     async def find(
-        self, selector: Selector, wait: float = WAIT, *, some: bool = True
+        self, selector: Selector, wait: float | None = None, *, some: bool = True
     ) -> list[Heartbeat]:
         """The hosts that are there, of those that a selector chooses, by name.
+
+        They are listened to for ``wait`` seconds, or for as long as this asker waits; not for
+        longer than until each that is named was heard.
 
         Raises:
             HubError: the hub is gone.
             SilentHostError: with ``some`` there has to be one at least, and each that is named.
         """
+        wait = self.wait if wait is None else wait
         try:
             found = await find_hosts(self.client, selector, wait)
         except FAILURES as error:
@@ -145,10 +153,14 @@ def _require(selector: Selector, found: list[Heartbeat], wait: float) -> None:
     """Check that somebody is there, and everybody who is named."""
     silent = sorted(selector.names - {one.host for one in found})
     if silent:
-        raise SilentHostError(f"{', '.join(silent)}: nothing is heard of it within {wait:g} s")
+        raise SilentHostError(
+            f"{', '.join(silent)}: nothing is heard of it within {wait:g} s",
+            "where hosts or the hub are busy, give --wait SECONDS",
+        )
     if not found:
         raise SilentHostError(
-            f"no host that is meant is heard of within {wait:g} s", "see `ipttctl fleet hosts`"
+            f"no host that is meant is heard of within {wait:g} s",
+            "see `ipttctl fleet hosts`, or give --wait SECONDS",
         )
 
 
@@ -169,8 +181,10 @@ def _read(host: str, verb: str, data: bytes) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(hub: HubConfig) -> AsyncIterator[Asker]:
+async def connected(hub: HubConfig, wait: float | None = None) -> AsyncIterator[Asker]:
     """A connection to the hub. If it breaks, it is made again; what is asked meanwhile fails.
+
+    ``wait`` is the time for which hosts are listened to.
 
     Raises:
         HubError: there is no connection.
@@ -195,7 +209,7 @@ async def connected(hub: HubConfig) -> AsyncIterator[Asker]:
     client.options["max_reconnect_attempts"] = _TRIES
     client.options["reconnect_time_wait"] = _PAUSE
     try:
-        yield Asker(client, hub)
+        yield Asker(client, hub, wait)
     finally:
         await _close(client)
 

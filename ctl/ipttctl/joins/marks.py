@@ -134,7 +134,7 @@ def decode_mark(payload: bytes) -> Mark | None:
         length, size, sequence, acknowledged, timestamp, echoed,
         number, fragment, source_port, destination_port,
         digest, source, destination,
-    ) = _FORM.unpack_from(payload)  # fmt: skip
+    ) = _FORM.unpack_from(payload)  # fmt: skip  # a line for each size in _FORM
     if version != VERSION or way not in (1, 2) or family not in (4, 6):
         return None
     timed = bool(what & _TIMESTAMPS)

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from ipttctl.cli.hub_options import asking
@@ -123,6 +124,49 @@ def test_hosts_are_found_and_asked_through_the_hub(servers: TwoServers) -> None:
             with pytest.raises(SilentHostError, match="no host that is meant"):
                 await asker.find(Selector.parse("role=gateway"), 0.3)
             assert await asker.find(Selector.parse("role=gateway"), 0.3, some=False) == []
+
+    asyncio.run(run())
+
+
+def test_an_asker_waits_as_long_as_it_is_told_and_no_longer_than_it_has_to(
+    servers: TwoServers,
+) -> None:
+    async def run() -> None:
+        async with two_hosts(servers):
+            async with connected(servers.settings, 0.3) as asker:
+                with pytest.raises(SilentHostError, match=r"nothing is heard of it within 0\.3 s"):
+                    await asker.find(Selector.parse("web1.example,web3"))
+            async with connected(servers.settings, 600) as asker, asyncio.timeout(60):
+                found = await asker.find(Selector.parse("web1.example,web2.example"))
+                assert [one.host for one in found] == ["web1.example", "web2.example"]
+
+    asyncio.run(run())
+
+
+def test_an_agent_is_connected_once_its_server_knows_what_it_listens_to(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else whoever hears its first heartbeat may find that nobody is there to be asked."""
+
+    async def run() -> None:
+        text = (
+            f"leaf: {{url: '{servers.leaf.url}', nkey: {servers.agent.seed}}}\n"
+            "host: web1.example\npublish: {events: none}\n"
+        )
+        async with running_agent(parse_config(text, "agent.yaml"), FakeHost()) as agent:
+            listen, listened = agent.commands.listen, asyncio.Event()
+
+            async def frozen(client: Client) -> None:
+                servers.leaf.freeze()
+                await listen(client)
+                listened.set()
+
+            monkeypatch.setattr(agent.commands, "listen", frozen)
+            await asyncio.wait_for(listened.wait(), 20)
+            await asyncio.sleep(0.5)
+            assert agent.connection.client is None
+            servers.leaf.thaw()
+            await asyncio.wait_for(agent.connection.wait(), 20)
 
     asyncio.run(run())
 

@@ -243,6 +243,7 @@ def test_hosts_that_do_not_allow_it_are_not_asked(
         (["--sign", "/nowhere"], "--sign: cannot read /nowhere"),
         (["--hosts", "a b"], "'a b' chooses no hosts"),
         (["--patience", "soon"], "'soon' is not a time"),
+        (["--wait", "3601"], "--wait: 3601 is not a time above 0 and up to 3600 s"),
     ],
 )
 def test_mistakes_are_told_before_anybody_is_asked(

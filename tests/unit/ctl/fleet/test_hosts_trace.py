@@ -175,22 +175,24 @@ def test_none_that_traces_is_an_error(servers: TwoServers) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("selector", "found"), [("web1,web2", []), ("all", [b"found 2 hosts\n"])])
 def test_the_command_prints_chains_until_it_is_told_to_stop(
-    servers: TwoServers, tmp_path: Path
+    servers: TwoServers, tmp_path: Path, selector: str, found: list[bytes]
 ) -> None:
     settings = tmp_path / "hub.yaml"
     settings.write_text(f"url: {servers.hub.url}\nnkey: {servers.asker.seed}\n")
-    words = ["trace", "--hosts", "web1,web2", "--hub", str(settings), "-o", "json", "tcp"]
+    words = ["trace", "--hosts", selector, "--wait", "5", "--hub", str(settings), "-o", "json"]
 
     async def run() -> None:
         async with fleet(servers) as (hosts, _):
             command = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "ipttctl", *words),
+                *(sys.executable, "-m", "ipttctl", *words, "tcp"),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
             assert command.stderr
-            assert await command.stderr.readline() == b"tracing on web1, web2\n"
+            for line in [*found, b"tracing on web1, web2\n"]:
+                assert await command.stderr.readline() == line
             hosts[0].feed.put(2, link=100)
             hosts[1].feed.put(1, link=100)
             assert command.stdout

@@ -332,6 +332,10 @@ def test_a_query_of_the_hub_reaches_nothing_else(
     [
         (["query", "--hosts", "web1", "SELECT 1", "file"], "--hosts is of what a hub keeps"),
         (["query", "--most", "5M", "--ends", "file"], "--most is of what a hub keeps"),
+        (["query", "--wait", "5", "--ends", "file"], "--wait is of what a hub keeps"),
+        (["query", "--hub", "--wait", "0", "--ends"], "--wait: 0 is not a time above 0"),
+        (["show", "--hub", "--wait", "nan"], "--wait: nan is not a time above 0"),
+        (["trace", "--wait", "5"], "--wait is for other hosts"),
         (["query", "--hub", "SELECT 1", "a", "b"], "--hub takes one FILE"),
         (["query", "--hub"], "nothing is asked"),
         (["query", "--hub", "--most", "x", "SELECT 1"], "--most: 'x' is no number of bytes"),

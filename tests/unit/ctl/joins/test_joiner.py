@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -20,6 +21,9 @@ R: Life = ("r", "1")
 B: Life = ("b", "1")
 
 MILLI = 1_000_000
+
+#: packets of the long simulation
+PACKETS = int(os.environ.get("IPTT_JOINS", "20000"))
 
 #: a segment of 1000 bytes
 MARK = Mark(
@@ -298,9 +302,9 @@ def test_nothing_is_joined_wrongly(seed: int, terms: Terms) -> None:
     assert outcome.stories == outcome.made
 
 
-def test_of_100000_packets_none_is_joined_wrongly_and_nearly_all_are_joined() -> None:
+def test_of_many_packets_none_is_joined_wrongly_and_nearly_all_are_joined() -> None:
     """Losses of packets on each wire (2%) and of stories (0.5%), repetitions, duplicates, NAT."""
-    terms = Terms(packets=100_000, flows=1000, rebooted=True)
+    terms = Terms(packets=PACKETS, flows=1000, rebooted=True)
     outcome, joiner = simulated(terms, 1)
     assert outcome.wrong == []
     assert outcome.right == joiner.counts.joined

@@ -13,6 +13,7 @@ import msgspec
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.fleet import subjects
@@ -36,6 +37,8 @@ _LONGEST_ERROR: Final = 500
 _CONNECT: Final = 5.0
 _PAUSE: Final = 0.5
 _TRIES: Final = 240
+_LISTENING: Final = 1.0
+_LISTENING_PAUSE: Final = 0.1
 
 #: verbs that are asked for on the subject of another one
 _SUBJECTS: Final = {"renew": "trace", "end": "trace"}
@@ -124,6 +127,22 @@ class Asker:
             _require(selector, found, wait)
         return found
 
+    async def _heard(self, subject: str, data: bytes, timeout: float) -> Msg:
+        """The answer to a request.
+
+        Servers tell each other who listens: one that has just begun to may not be known here yet.
+        Where nobody was there nobody has heard the request, so it can be made again.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(timeout, _LISTENING)
+        while True:
+            try:
+                return await self.client.request(subject, data, timeout)
+            except nats.errors.NoRespondersError:
+                if loop.time() >= end:
+                    raise
+            await asyncio.sleep(_LISTENING_PAUSE)
+
     async def ask(
         self, host: str, verb: str, request: Mapping[str, Any], timeout: float = PATIENCE
     ) -> dict[str, Any]:
@@ -139,7 +158,7 @@ class Asker:
         subject = subjects.control(subjects.host_token(host), _SUBJECTS.get(verb, verb))
         data = msgspec.json.encode({"verb": verb, **request})
         try:
-            message = await self.client.request(subject, data, timeout)
+            message = await self._heard(subject, data, timeout)
         except nats.errors.NoRespondersError:
             raise SilentHostError(f"{host}: there is no agent that hears {verb}") from None
         except (nats.errors.TimeoutError, TimeoutError):

@@ -24,7 +24,9 @@ READY: Final = (
         FROM drops WHERE {since}
         GROUP BY cause, backend, table_family, "table", chain, rulenum, rule_handle, function,
             drop_reason
-        ORDER BY drops DESC, last DESC LIMIT 50
+        ORDER BY drops DESC, last DESC, cause, backend, table_family, "table", chain, rulenum,
+            rule_handle, function, drop_reason
+        LIMIT 50
         """,
     ),
     Ready(
@@ -35,7 +37,7 @@ READY: Final = (
             any_value(text) AS text, max(time) AS last
         FROM drops WHERE {since}
         GROUP BY protocol, source, destination, destination_port
-        ORDER BY drops DESC, last DESC LIMIT 50
+        ORDER BY drops DESC, last DESC, protocol, source, destination, destination_port LIMIT 50
         """,
     ),
     Ready(
@@ -46,7 +48,8 @@ READY: Final = (
             count(*) FILTER (WHERE dropped) AS dropped, source, destination,
             any_value(comm) AS comm, any_value(container) AS container
         FROM stories WHERE {since} AND branch_of IS NULL
-        GROUP BY source, destination ORDER BY bytes DESC, packets DESC LIMIT 50
+        GROUP BY source, destination
+        ORDER BY bytes DESC, packets DESC, source, destination LIMIT 50
         """,
     ),
     Ready(
@@ -56,7 +59,8 @@ READY: Final = (
         SELECT count(*) AS packets, "end", netns_name, in_device, out_device,
             (median(duration_ns) / 1000)::BIGINT AS median_us
         FROM stories WHERE {since} AND branch_of IS NULL
-        GROUP BY "end", netns_name, in_device, out_device ORDER BY packets DESC LIMIT 50
+        GROUP BY "end", netns_name, in_device, out_device
+        ORDER BY packets DESC, "end", netns_name, in_device, out_device LIMIT 50
         """,
     ),
     Ready(
@@ -68,7 +72,7 @@ READY: Final = (
         FROM steps JOIN stories USING (host, run, story)
         WHERE kind = 'rule' AND {since}
         GROUP BY backend, table_family, "table", chain, rulenum, rule_handle
-        ORDER BY matches DESC LIMIT 50
+        ORDER BY matches DESC, backend, table_family, "table", chain, rulenum, rule_handle LIMIT 50
         """,
     ),
 )

@@ -56,6 +56,14 @@ class Key:
         return cls(bytes(nkeys.from_seed(seed).public_key).decode(), place)
 
 
+def _is_stopped(thread: Path) -> bool:
+    """Whether a signal has stopped a thread, by its state behind its name in brackets."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except FileNotFoundError:
+        return True
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -106,6 +114,10 @@ class Server:
         """Have it do nothing until ``thaw``; its connections stay."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
+        # its threads may still run for a moment
+        threads = Path(f"/proc/{self._process.pid}/task")
+        while any(not _is_stopped(thread) for thread in threads.iterdir()):
+            time.sleep(0.01)
 
     def thaw(self) -> None:
         """Have it go on."""

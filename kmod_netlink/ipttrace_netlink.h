@@ -377,7 +377,7 @@ enum ipttrace_swap_ack {
 	IPTTRACE_SWAP_ACK_EXPEDITED = 2,
 };
 
-/* What became of the last swap of a link, if it was not for good from the beginning. */
+/* Outcome of the last swap of a link, if it was not for good from the beginning. */
 enum ipttrace_swap_outcome {
 	/* it waits to be confirmed or rolled back */
 	IPTTRACE_SWAP_OUTCOME_WAITING = 1,

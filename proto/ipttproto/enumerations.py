@@ -320,7 +320,7 @@ class SwapAck(Documented):
 
 
 class SwapOutcome(Documented):
-    """What became of the last swap of a link, if it was not for good from the beginning."""
+    """Outcome of the last swap of a link, if it was not for good from the beginning."""
 
     WAITING = 1, "it waits to be confirmed or rolled back"
     CONFIRMED = 2, "it was confirmed"

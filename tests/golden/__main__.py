@@ -73,13 +73,13 @@ def _events_of_a_packet(events: Connection) -> list[bytes]:
 
 
 def recording(said: list[Exchange], batches: list[bytes]) -> Recording:
-    """What is recorded of a run."""
+    """Records of a run."""
     rows = [[plain(row) for row in parse_batch(batch).rows()] for batch in batches]
     return Recording(current_version(), definition(), said, batches, rows)
 
 
 def differences(before: Recording, now: Recording) -> Iterator[str]:
-    """What the module does otherwise than the one that was recorded."""
+    """Differences of the module from the one that was recorded."""
     for number, (then, said) in enumerate(zip(before.exchanges, now.exchanges, strict=True)):
         what = f"{number}: {then.command}"
         if said.errno != then.errno:

@@ -98,7 +98,7 @@ def files() -> list[Path]:
 
 
 def definition() -> dict[str, dict[str, Any]]:
-    """What this tree defines: all numbers, types and layouts.
+    """Definitions of this tree: all numbers, types and layouts.
 
     Mappings may get further keys in later versions, and lists further elements at their end.
     """
@@ -143,7 +143,7 @@ def plain(value: Any) -> Any:
 
 
 def changed(before: Any, now: Any, where: str = "") -> Iterator[str]:
-    """What was defined and is not any more, or otherwise, by its path."""
+    """Definitions that are gone or others by now, by their paths."""
     if isinstance(before, Mapping):
         for name, value in before.items():
             if name in now:

@@ -171,7 +171,7 @@ def test_no_packet_is_unseen_when_swaps_are_undone(
 def test_what_is_told_of_a_roll_back(
     controller: Controller, place: Namespace, good: Program, bad: Program
 ) -> None:
-    """Who asked for it and why: in history, notification and link; a timer's tells nobody."""
+    """History, notification and link tell who asked for it and why; a timer's tells nobody."""
     links = [filtering(controller, good, place) for _ in range(2)]
     swaps = [Swap(link.id, programs(bad), labels={"version": "2"}) for link in links]
     made = controller.transact(swaps, rollback_after=LATER, reason="canary")
@@ -398,7 +398,7 @@ def test_a_guard_of_several_links(
 def test_a_window_moves(
     controller: Controller, place: Namespace, good: Program, bad: Program
 ) -> None:
-    """What is longer ago than the window counts no more; what is too much fires before its end."""
+    """Counts older than the window count no more; too many fire before its end."""
     link = filtering(controller, good, place)
     controller.swap(link.id, programs(bad), guards=[guard(f"drops < 30 for {WINDOW}s")])
     for _ in range(3):

@@ -355,7 +355,7 @@ def test_a_module_that_does_not_load(
 def test_a_module_that_does_not_take_a_link(
     place: Namespace, links: dict[str, Link], old: Path, new: Path
 ) -> None:
-    """What the new module counted until then is not lost."""
+    """Counts of the new module until then are not lost."""
     before = lasting(snapshot())
     keep_walk(new, Walk.DIFFERS)
     outcome = upgrade()

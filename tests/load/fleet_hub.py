@@ -66,7 +66,7 @@ leafnodes {
 
 @dataclass
 class Done:
-    """What the agents of a process did."""
+    """Counts of the agents of a process."""
 
     frames: int = 0
     events: int = 0

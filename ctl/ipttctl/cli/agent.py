@@ -36,8 +36,8 @@ def agent(
     Needs packages of Python that come with `pip install 'ipttctl[fleet]'`.
     """
     require("msgspec", "nats", "nkeys")
-    from ipttctl.fleet.collector_files import check_collector  # noqa: PLC0415  # may be missing
-    from ipttctl.fleet.config_file import check_files, read_config  # noqa: PLC0415  # may be missing
+    from ipttctl.fleet.collector_files import check_collector  # noqa: PLC0415  # see below
+    from ipttctl.fleet.config_file import check_files, read_config  # noqa: PLC0415  # 60 ms, may be missing
 
     found = read_config(config)
     if found.metrics is not None:

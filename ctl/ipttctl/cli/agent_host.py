@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from ipttctl.cli.agent_scope import AgentScope
 from ipttctl.cli.agent_trace import LocalTrace
 from ipttctl.cli.options import tell_compiling
 from ipttctl.cli.printing import note
@@ -28,15 +29,10 @@ from ipttctl.show.render_json import link_object
 from ipttctl.state import DeclaredLink, State, Step, Terms
 from ipttctl.state.apply import apply_state, diff_state
 from ipttctl.state.file import read_state
-from ipttctl.state.model import OWNER_LABEL
 from ipttctl.state.steps import step_object
 from ipttctl.system.host_identity import HostIdentity
 from ipttctl.system.inherited import Inherited
 from ipttproto import Counter, EventBatch, SwapOutcome
-
-OWNER: Final = "fleet"
-"""The owner of links that others declare: `apply` for others touches no link but these."""
-
 
 _UNDONE: Final[Mapping[int | None, str]] = {
     SwapOutcome.ROLLBACK: "it was not confirmed in time",
@@ -80,8 +76,8 @@ class LocalHost:
     """Does each command on a connection of its own: the module may have been loaded again."""
 
     def __init__(self, namespace: str | None = None) -> None:
-        """Trace in a network namespace alone, if one is named."""
-        self._namespace = namespace
+        """Be for a network namespace alone, if one is named."""
+        self._scope = AgentScope(namespace)
 
     def facts(self) -> Facts:
         """The host as it is now."""
@@ -109,16 +105,17 @@ class LocalHost:
 
     def trace(self, order: TraceOrder) -> LocalTrace:
         """Attach the links of a trace."""
-        return LocalTrace(order, self._namespace)
+        return LocalTrace(order, self._scope.namespace)
 
     def detach(self, link: int | str, reason: str) -> dict[str, Any]:
         """Detach a link."""
         with Controller() as controller:
-            return link_object(controller.detach(link, reason=reason))
+            named = self._scope.inside(link) if isinstance(link, str) else link
+            return link_object(controller.detach(named, reason=reason))
 
     def attach(self, link: Mapping[str, Any], directory: Path, reason: str) -> dict[str, Any]:
         """Attach a persistent link."""
-        wanted = _declared(link, directory)
+        wanted = self._declared(link, directory)
         with Controller() as controller:
             verified_for(controller, [wanted.hook])
             with wanted.programs.open(tell_compiling) as programs:
@@ -136,7 +133,7 @@ class LocalHost:
         self, link: Mapping[str, Any], directory: Path, rollback: float | None, reason: str
     ) -> dict[str, Any]:
         """Swap the programs of a link, which has to be where the request says."""
-        wanted = _declared(link, directory)
+        wanted = self._declared(link, directory)
         with Controller() as controller:
             found = controller.link(wanted.name)
             if found.hook.gone is not None or found.hook.identity() != wanted.hook.identity():
@@ -159,42 +156,45 @@ class LocalHost:
         self, state: Mapping[str, Any], directory: Path, trial: TrialTerms, reason: str
     ) -> list[dict[str, Any]]:
         """Make the links that the fleet declares those of a state."""
-        terms = Terms(owner=OWNER, rollback_after=trial.rollback, guards=trial.guards)
+        terms = Terms(owner=self._scope.owner, rollback_after=trial.rollback, guards=trial.guards)
         with Controller() as controller:
-            return self._apply(controller, _state(state, directory), terms, reason)
+            return self._apply(controller, self._state(state, directory), terms, reason)
 
     def confirm(
         self, state: Mapping[str, Any], directory: Path, reason: str
     ) -> list[dict[str, Any]]:
         """Keep the swaps that wait of the fleet's links, which have to be as in a state."""
         with Controller() as controller:
-            terms = Terms(owner=OWNER, confirm=True)
-            return self._apply(controller, _state(state, directory), terms, reason)
+            terms = Terms(owner=self._scope.owner, confirm=True)
+            return self._apply(controller, self._state(state, directory), terms, reason)
 
     def undo(self, state: Mapping[str, Any], directory: Path, reason: str) -> list[dict[str, Any]]:
         """Roll the fleet's swaps that wait back, and make its links those of a state."""
         with Controller() as controller:
-            for transaction in {link.transaction for link in _fleet(controller) if link.waits}:
+            for transaction in {link.transaction for link in self._fleet(controller) if link.waits}:
                 # the time may have passed, or a guard been violated, since they were listed
                 with suppress(LinkGoneError, SwapRolledBackError):
                     controller.rollback(transaction=transaction, reason=reason)
-            return self._apply(controller, _state(state, directory), Terms(owner=OWNER), reason)
+            return self._apply(
+                controller, self._state(state, directory), Terms(owner=self._scope.owner), reason
+            )
 
     def watched(self) -> list[FleetLink]:
         """The links that the fleet declared."""
         with Controller() as controller:
-            return [_watched(link) for link in _fleet(controller)]
+            return [self._watched(link) for link in self._fleet(controller)]
 
     def confirm_link(self, link: str) -> dict[str, Any]:
         """Keep the swap of a link that waits."""
         with Controller() as controller:
-            return link_object(controller.confirm(link))
+            return link_object(controller.confirm(self._scope.inside(link)))
 
     def rollback_link(self, link: str, reason: str) -> dict[str, Any]:
         """Undo the swap of a link that waits."""
         with Controller() as controller:
-            found = controller.rollback(link, reason=reason)
-            return link_object(next((one for one in found if one.name == link), found[0]))
+            named = self._scope.inside(link)
+            found = controller.rollback(named, reason=reason)
+            return link_object(next((one for one in found if one.name == named), found[0]))
 
     def _apply(
         self, controller: Controller, wanted: State, terms: Terms, reason: str
@@ -203,60 +203,58 @@ class LocalHost:
         steps = apply_state(
             controller, wanted, terms=terms, on_compile=tell_compiling, warn=note, reason=reason
         )
-        return _objects(steps)
+        return self._objects(steps)
 
     def diff(self, state: Mapping[str, Any], directory: Path) -> list[dict[str, Any]]:
         """The steps that ``apply`` would take."""
-        wanted = _state(state, directory)
+        wanted = self._state(state, directory)
         with Controller() as controller:
-            return _objects(
+            return self._objects(
                 diff_state(
                     controller,
                     wanted,
-                    terms=Terms(owner=OWNER),
+                    terms=Terms(owner=self._scope.owner),
                     on_compile=tell_compiling,
                     warn=note,
                 )
             )
 
+    def _fleet(self, controller: Controller) -> list[Link]:
+        """The links that the fleet declared."""
+        return [link for link in controller.links() if self._scope.declares(link)]
+
+    def _watched(self, link: Link) -> FleetLink:
+        counts = asdict(link.stats) | {
+            "runs": sum(slot.runs for slot in link.stats.slots.values()),
+            "agreements": link.stats.agreed,
+            "disagreements": link.stats.disagreed,
+        }
+        violation = f": {link.violation}" if link.violation else ""
+        return FleetLink(
+            name=self._scope.outside(link.name or str(link.id)),
+            link=link.id,
+            generation=link.generation,
+            waits=link.waits,
+            left=link.rollback_in,
+            undone=_UNDONE.get(link.outcome, "") + violation,
+            counters={one.name.lower(): counts[one.name.lower()] for one in Counter},
+        )
+
+    def _declared(self, link: Mapping[str, Any], directory: Path) -> DeclaredLink:
+        entry = {key: value for key, value in link.items() if key != "name"}
+        [found] = self._state({"links": {str(link["name"]): entry}}, directory).links
+        return found
+
+    def _state(self, state: Mapping[str, Any], directory: Path) -> State:
+        text = json.dumps(self._scope.state(state["links"]))
+        # no descriptor of this process can be meant
+        return read_state(text=text, directory=directory, inherited=Inherited(frozenset()))
+
+    def _objects(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
+        objects = (dict(step_object(step)) for step in steps)
+        return [{**one, "name": self._scope.outside(one["name"] or "") or None} for one in objects]
+
 
 def _place(hook: Hook) -> str:
     """A hook in words, with its mode, if it has one."""
     return f"{hook} in mode {member(hook.mode)}" if isinstance(hook, NfHook) else str(hook)
-
-
-def _fleet(controller: Controller) -> list[Link]:
-    """The links that the fleet declared."""
-    return [link for link in controller.links() if link.labels.get(OWNER_LABEL) == OWNER]
-
-
-def _watched(link: Link) -> FleetLink:
-    counts = asdict(link.stats) | {
-        "runs": sum(slot.runs for slot in link.stats.slots.values()),
-        "agreements": link.stats.agreed,
-        "disagreements": link.stats.disagreed,
-    }
-    return FleetLink(
-        name=link.name or str(link.id),
-        link=link.id,
-        generation=link.generation,
-        waits=link.waits,
-        left=link.rollback_in,
-        undone=_UNDONE.get(link.outcome, "") + (f": {link.violation}" if link.violation else ""),
-        counters={one.name.lower(): counts[one.name.lower()] for one in Counter},
-    )
-
-
-def _state(state: Mapping[str, Any], directory: Path) -> State:
-    # no descriptor of this process can be meant
-    return read_state(text=json.dumps(state), directory=directory, inherited=Inherited(frozenset()))
-
-
-def _declared(link: Mapping[str, Any], directory: Path) -> DeclaredLink:
-    entry = {key: value for key, value in link.items() if key != "name"}
-    [found] = _state({"links": {str(link["name"]): entry}}, directory).links
-    return found
-
-
-def _objects(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    return [dict(step_object(step)) for step in steps]

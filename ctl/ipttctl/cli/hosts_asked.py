@@ -10,7 +10,7 @@ from ipttctl.cli.options import Output
 
 @dataclass(frozen=True, kw_only=True)
 class HostsAsked:
-    """What is traced on which hosts, and how it is shown."""
+    """Order to trace on some hosts, and to show it in some way."""
 
     selector: str
     hub: str | None

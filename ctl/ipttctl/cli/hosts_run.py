@@ -7,17 +7,17 @@ import asyncio
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from ipttctl.cli.hosts_asked import HostsAsked
 from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.signals import on_ending
-
-if TYPE_CHECKING:
-    from ipttctl.cli.hosts_asked import HostsAsked
-    from ipttctl.fleet.asker import Asker
-    from ipttctl.fleet.hosts_trace import HostsTrace
-    from ipttctl.joins.chains import StoryChain
+from ipttctl.fleet.asker import Asker
+from ipttctl.fleet.heartbeat import Selector
+from ipttctl.fleet.hosts_trace import HostsTrace
+from ipttctl.joins.chains import StoryChain
+from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
 
 _NARROWEST: Final = 80
 _SHOWN_HOSTS: Final = 8
@@ -28,9 +28,6 @@ _SETTLE: Final = 2.0
 
 async def run_on_hosts(asker: Asker, asked: HostsAsked) -> None:
     """Trace on many hosts by a connection to the hub, and print what is told."""
-    from ipttctl.fleet.heartbeat import Selector  # noqa: PLC0415  # nats may be missing
-    from ipttctl.fleet.hosts_trace import HostsTrace  # noqa: PLC0415  # see above
-
     chosen = Selector.parse(asked.selector)
     found = await asker.find(chosen)
     if not chosen.names:
@@ -115,12 +112,6 @@ class _Printer:
 
     def show(self, chains: list[StoryChain]) -> None:
         """Print some."""
-        from ipttctl.show.chain_text import (  # noqa: PLC0415  # with the rest of the fleet's
-            chain_json,
-            chain_lines,
-            is_dropped,
-        )
-
         for chain in chains:
             if self.full:
                 return
@@ -135,7 +126,8 @@ class _Printer:
     def totals(self, trace: HostsTrace) -> None:
         """Print the totals, and the hosts that are late, lossy or silent."""
         counts = trace.joiner.counts
-        note(f"{self._shown} packets told, by {sum(host.stories for host in trace.hosts)} stories")
+        packets = "1 packet" if self._shown == 1 else f"{self._shown} packets"
+        note(f"{packets} told, by {sum(host.stories for host in trace.hosts)} stories")
         note(
             f"{counts.joined} wires joined, {counts.unseen} departures not seen elsewhere, "
             f"{counts.ambiguous} ends ambiguous"

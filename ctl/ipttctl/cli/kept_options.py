@@ -12,6 +12,7 @@ from ipttctl.cli.durations import seconds
 from ipttctl.cli.hub_options import WAIT_HELP, asking, check_wait
 from ipttctl.cli.sizes import parse_size
 from ipttctl.errors import UsageError
+from ipttctl.fleet.needs import require
 from ipttctl.options import Option
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class KeptOptions:
 
     def bounds(self, since: str | None) -> ReadBounds:
         """The bounds of reading."""
-        from ipttctl.fleet.kept import ReadBounds  # noqa: PLC0415  # nats may be missing
+        from ipttctl.fleet.kept import ReadBounds  # noqa: PLC0415  # 80 ms; nats may be missing
 
         return ReadBounds(
             since=time.time() - seconds("--since", since or SINCE, LONGEST),
@@ -90,7 +91,7 @@ class KeptOptions:
 
     def chosen(self) -> Selector:
         """The hosts that are meant."""
-        from ipttctl.fleet.heartbeat import Selector  # noqa: PLC0415  # nats may be missing
+        from ipttctl.fleet.heartbeat import Selector  # noqa: PLC0415  # 45 ms; msgspec may be missing
 
         return Selector.parse(self.hosts or "")
 
@@ -102,10 +103,8 @@ class KeptOptions:
         Raises:
             UsageError: an option makes no sense, or a library is missing.
         """
-        from ipttctl.fleet.needs import require  # noqa: PLC0415  # where it is needed only
-
         require("msgspec", "nats", "nkeys")
-        from ipttctl.fleet.kept_tables import write_kept  # noqa: PLC0415  # nats may be missing
+        from ipttctl.fleet.kept_tables import write_kept  # noqa: PLC0415  # see bounds()
 
         settings, bounds, chosen = self.settings(files), self.bounds(since), self.chosen()
 

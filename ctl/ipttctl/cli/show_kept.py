@@ -31,7 +31,7 @@ def show_kept(
 ) -> None:
     """Print the stories that the hub keeps, of all hosts or of some."""
     require("msgspec", "nats", "nkeys")
-    from ipttctl.fleet.kept_stories import read_stories  # noqa: PLC0415  # nats may be missing
+    from ipttctl.fleet.kept_stories import read_stories  # noqa: PLC0415  # 90 ms; nats may be missing
 
     settings = kept.settings([str(file)] if file else [])
     chosen, bounds = kept.chosen(), kept.bounds(since)

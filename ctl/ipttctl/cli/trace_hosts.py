@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from ipttctl.cli.hosts_asked import HostsAsked
 from ipttctl.cli.hub_options import asking
+from ipttctl.fleet.needs import require
 
 
 def trace_hosts(asked: HostsAsked) -> None:
     """Trace on many hosts until the end that was asked for."""
-    from ipttctl.cli.hosts_run import run_on_hosts  # noqa: PLC0415  # asyncio: 40 ms
+    require("msgspec", "nats", "nkeys")
+    from ipttctl.cli.hosts_run import run_on_hosts  # noqa: PLC0415  # 140 ms; nats may be missing
 
     asking(asked.hub, lambda asker: run_on_hosts(asker, asked), wait=asked.wait)

@@ -15,7 +15,7 @@ Verb: TypeAlias = Literal[
 ]
 
 LinkMode: TypeAlias = Literal["observe", "filter"]
-"""What a link's programs may do with packets, as declared files have it: see or drop them."""
+"""Rights of a link's programs over packets, as declared files have them: to see or drop them."""
 
 DIGEST: Final = r"^sha256:[0-9a-f]{64}\Z"
 """The spelling of the digest of a compiled object."""

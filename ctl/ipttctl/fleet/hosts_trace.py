@@ -170,7 +170,7 @@ class HostsTrace:
             reading.result()
 
     def chains(self) -> list[StoryChain]:
-        """What was joined by now."""
+        """Chains that were joined by now."""
         return self.joiner.due(time.monotonic_ns())
 
     def rest(self) -> list[StoryChain]:

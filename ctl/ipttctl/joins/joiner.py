@@ -42,7 +42,7 @@ _BUCKET: Final = 16
 
 @dataclass
 class JoinCounts:
-    """What became of packets at wires."""
+    """Numbers of packets at wires, by what became of them."""
 
     joined: int = 0
     """Arrivals of which the departure is known."""

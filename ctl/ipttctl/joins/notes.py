@@ -26,7 +26,7 @@ class _Note(NamedTuple):
 
 
 class JoinNotes:
-    """What the programs of a trace told of packets at wires."""
+    """Marks of packets at wires, as the programs of a trace told them."""
 
     def __init__(self) -> None:
         self._notes: OrderedDict[int, list[_Note]] = OrderedDict()

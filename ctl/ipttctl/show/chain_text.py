@@ -121,7 +121,7 @@ def _time(nanoseconds: int) -> str:
 
 
 def _open_words(told: HostStory) -> Iterator[str]:
-    """What is not known of the packet's way from here."""
+    """Words for the part of the packet's way from here that is not known."""
     left = told.story.get("end", {})
     has_left = isinstance(left, dict) and left.get("kind") == "left"
     for one in told.sightings:

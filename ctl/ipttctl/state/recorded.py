@@ -17,7 +17,7 @@ from ipttproto import Slot, SwapOutcome
 ROLLED_BACK: Final = frozenset(
     {SwapOutcome.ROLLBACK, SwapOutcome.ROLLBACK_REQUEST, SwapOutcome.ROLLBACK_GUARD}
 )
-"""What became of a swap that was rolled back."""
+"""Outcomes of a swap that was rolled back."""
 
 
 def recorded(

@@ -263,7 +263,7 @@ class Story:
 
     @property
     def steps(self) -> tuple[StoryStep, ...]:
-        """What happened, in order."""
+        """Steps of the packet's way, in order."""
         return self.plot.steps
 
     @property

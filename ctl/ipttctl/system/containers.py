@@ -187,7 +187,7 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def _content(path: Path) -> Any:
-    """What a file holds, in JSON.
+    """Content of a file, which is JSON.
 
     Raises:
         ProgramError: others than root can have written it.

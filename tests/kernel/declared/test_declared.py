@@ -268,7 +268,7 @@ def test_digests_of_programs(
 def test_killed_at_every_step(
     canary: bool, place: Namespace, file: File, blocklist: Path, tmp_path: Path
 ) -> None:
-    """What is left is one of two states, or one that the same command completes.
+    """Killed there, it leaves one of two states, or one that the same command completes.
 
     Two links change in one transaction, one is new, one goes, one moves; a map is filled. A process
     is killed before its first change, its second and so on, until it makes no more.

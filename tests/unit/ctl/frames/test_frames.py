@@ -297,7 +297,7 @@ def test_a_file_of_false_beginnings_is_read_once(gap: int) -> None:
     )
 )
 def test_frames_are_found_wherever_they_are(parts: list[bytes]) -> None:
-    """What is passed over and what is read is all that there is."""
+    """Bytes that are passed over and those that are read are all that there are."""
     whole = b"".join(parts)
     frame = encode(head(), b"z" * 40)
     reader = FrameReader(io.BytesIO(whole))

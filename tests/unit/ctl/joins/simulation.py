@@ -57,7 +57,7 @@ class Clock:
     drift: float
 
     def at(self, time: int) -> int:
-        """What it shows at a time."""
+        """Its reading at a time."""
         return self.ahead + time + int(time * self.drift)
 
 
@@ -231,7 +231,7 @@ class Simulation:
         return list(range(self._transit - count, self._transit))
 
     def _wire(self, mark: Mark, units: list[int]) -> list[tuple[Mark, set[int], int]]:
-        """What comes of a packet: marks, transits, delays."""
+        """Sightings of a packet: marks, transits, delays."""
         chance, terms = self._random, self.terms
         there = [unit for unit in units if chance.random() >= terms.lost]
         found: list[tuple[Mark, set[int], int]] = []

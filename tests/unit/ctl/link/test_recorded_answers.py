@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What modules of each version of the protocol answered: links, histories and statuses."""
+"""Answers of modules of each version of the protocol: links, histories and statuses."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_a_quiet_host_is_mended_at_once() -> None:
 
 
 def test_a_fight_becomes_slow_and_peace_ends_that() -> None:
-    """Who undoes it at once each time: a bounded number of attempts."""
+    """Undone at once each time: a bounded number of attempts."""
     clock = Clock()
     pace = Pace(clock)
     attempts, end = 0, clock.now + 3600

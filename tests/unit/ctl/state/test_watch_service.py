@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a watch tells a service manager, and how it ends."""
+"""Messages of a watch to a service manager, and its end."""
 
 from __future__ import annotations
 

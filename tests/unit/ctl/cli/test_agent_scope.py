@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Names and owners of links of agents that share a module."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ipttctl.cli.agent_scope import AgentScope
+from ipttctl.errors import UsageError
+from ipttctl.link.model import Link
+from ipttctl.state.model import OWNER_LABEL
+from ipttproto.family import limit
+from tests.unit.ctl.support import link
+
+LINK = {"hook": "nf:inet4/input", "object": {"packet": "see.o:see"}}
+
+
+def owned(owner: str) -> Link:
+    """A link with this owner."""
+    return replace(Link.from_attributes(link()), labels={OWNER_LABEL: owner})
+
+
+def test_an_agent_of_a_host_takes_links_as_they_are() -> None:
+    scope = AgentScope()
+    assert scope.state({"see": {**LINK, "netns": "web"}}) == {
+        "links": {"see": {**LINK, "netns": "web"}}
+    }
+    assert (scope.inside("see"), scope.outside("web.see")) == ("see", "web.see")
+    assert scope.declares(owned("fleet"))
+    assert not scope.declares(owned("fleet.web"))
+
+
+def test_links_of_a_namespace_are_there_under_its_name() -> None:
+    scope = AgentScope("web")
+    expected = {"links": {"web.see": {**LINK, "netns": "web"}}}
+    assert scope.state({"see": LINK}) == scope.state({"see": {**LINK, "netns": "web"}}) == expected
+    assert scope.outside(scope.inside("see")) == "see"
+    assert scope.declares(owned("fleet.web"))
+    # neither the host's own nor those of another namespace
+    for other in ("fleet", "fleet.db", "web"):
+        assert not scope.declares(owned(other))
+
+
+def test_a_link_of_another_namespace_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^this agent is for namespace web, not for db"):
+        AgentScope("web").state({"see": {**LINK, "netns": "db"}})
+
+
+def test_a_name_that_gets_too_long_is_refused() -> None:
+    long = "n" * (limit("LINK_NAME") - len("web.") + 1)
+    assert AgentScope("web").state({long[1:]: LINK})
+    with pytest.raises(
+        UsageError, match=rf"^link {long} would be called web\.{long} in the module"
+    ):
+        AgentScope("web").state({long: LINK})

@@ -11,7 +11,6 @@ The exit status is 0 if everything that it shows happened, and 1 otherwise.
 from __future__ import annotations
 
 import re
-import socket
 import sys
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -31,6 +30,7 @@ from tests.demo.stage import (
     announce,
     check,
     command_line,
+    converse,
     heading,
     live,
     pair,
@@ -268,29 +268,7 @@ def traffic(place: Pair) -> None:
     place.client.ping(place.server_address)
     place.client.ping(place.server_address6)
     place.client.call(send_udp, place.server_address, DROPPED_PORT, [b"hello?"])
-    ready = event()
-    server = place.server.start(serve, ready)
-    check(ready.wait(30), "the server does not listen")
-    place.client.call(connect, place.server_address)
-    server.join(30)
-    check(server.exitcode == 0, "the server failed")
-
-
-def serve(ready: Any) -> None:
-    """Accept a connection and answer in capitals."""
-    with socket.create_server(("", 8080)) as listener:
-        ready.set()
-        peer, _ = listener.accept()
-        with peer:
-            peer.sendall(peer.recv(100).upper())
-
-
-def connect(address: str) -> None:
-    """Connect, and receive the answer."""
-    with socket.create_connection((address, 80), timeout=30) as connection:
-        connection.sendall(b"hello")
-        if connection.recv(100) != b"HELLO":
-            sys.exit(1)
+    converse(place.client, place.server, place.server_address, 80, 8080)
 
 
 # --- back ends ------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ The exit status is 0 if everything that it shows happened, and 1 otherwise.
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import tempfile
 import threading
@@ -23,20 +22,27 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
-
-from nats.js.api import ExternalStream, StreamConfig, StreamSource
+from typing import Final
 
 from ipttctl.fleet.asker import Asker, connected
 from ipttctl.fleet.heartbeat import Selector
 from ipttctl.link.controller import Controller
 from ipttctl.programs.trace import remove_trace_pins
-from tests.demo.stage import NotShownError, check, command_line, heading, live, say, show
+from tests.demo.stage import (
+    NotShownError,
+    check,
+    command_line,
+    converse,
+    heading,
+    live,
+    say,
+    show,
+)
 from tests.kernel.support.cli import Running, running
 from tests.kernel.support.kernel import kernel_log, splats, trust_walk
-from tests.kernel.support.network import Network, event, network, send_udp
+from tests.kernel.support.network import Network, network, send_udp
 from tests.kernel.support.objects import compile_object
-from tests.unit.ctl.fleet.fleet_host import TwoServers, two_servers
+from tests.unit.ctl.fleet.fleet_host import TwoServers, keep_leaf, two_servers
 from tests.unit.ctl.fleet.support import client, kept
 
 HOSTS: Final = ("client", "router", "server")
@@ -104,7 +110,7 @@ class Stage:
         agents = [stack.enter_context(self._agent(host)) for host in HOSTS]
         for agent in agents:
             agent.wait_for_text("connected to", 600)
-        asyncio.run(self._keep())
+        asyncio.run(keep_leaf(self.servers, HOSTS))
         command_line("fleet", "hosts", "--hub", str(self.settings))
 
     def _programs(self) -> dict[str, Path]:
@@ -129,19 +135,6 @@ class Stage:
         )
         with running("agent", "--config", str(file)) as agent:
             yield agent
-
-    async def _keep(self) -> None:
-        """Have the hub keep what the leaf has of each host."""
-        async with connected(self.servers.settings) as asker:
-            for _ in range(60):
-                if len(await asker.find(Selector(), 1, some=False)) == len(HOSTS):
-                    break
-            sources = [
-                StreamSource(name=f"ipttctl-{host}", external=ExternalStream(api="$JS.leaf.API"))
-                for host in HOSTS
-            ]
-            js = asker.client.jetstream(timeout=20)
-            await js.add_stream(StreamConfig(name="ipttctl", sources=sources, max_bytes=64 << 20))
 
 
 def lay_out(net: Network) -> None:
@@ -196,7 +189,7 @@ def show_story(stage: Stage) -> None:
     asked = ("trace", "--hosts", "role=node", "--wait", "5", "-c", "1", "--hub")
     with live(*asked, str(stage.settings), "tcp port 8080 or tcp port 80") as trace:
         trace.wait_for_line("tracing on", _BEGINNING)
-        request(stage.net)
+        converse(stage.net.left, stage.net.right, stage.net.router_address, 8080, 80)
         trace.finish(180)
     whole = "\n".join(trace.lines)
     for host in HOSTS:
@@ -217,33 +210,6 @@ def heard(stage: Stage) -> None:
                 check(time.monotonic() < end, "the hub does not hear of the hosts")
 
     asyncio.run(find())
-
-
-def request(net: Network) -> None:
-    """Have the client ask the server for something."""
-    ready = event()
-    server = net.right.start(serve, ready)
-    check(ready.wait(60), "the server does not listen")
-    net.left.call(connect, net.router_address)
-    server.join(60)
-    check(server.exitcode == 0, "the server failed")
-
-
-def serve(ready: Any) -> None:
-    """Accept a connection and answer in capitals."""
-    with socket.create_server(("", 80)) as listener:
-        ready.set()
-        peer, _ = listener.accept()
-        with peer:
-            peer.sendall(peer.recv(100).upper())
-
-
-def connect(address: str) -> None:
-    """Connect, and receive the answer."""
-    with socket.create_connection((address, 8080), timeout=60) as connection:
-        connection.sendall(b"hello")
-        if connection.recv(100) != b"HELLO":
-            sys.exit(1)
 
 
 # --- waves ----------------------------------------------------------------------------------------

@@ -6,16 +6,19 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
+import sys
 import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tests.kernel.support.cli import IPTTCTL, ipttctl
 from tests.kernel.support.kernel import run, wait_for
-from tests.kernel.support.network import Namespace, namespace
+from tests.kernel.support.network import Namespace, event, namespace
 
 _WIDTH = 78
 _COMPILE_SECONDS = 240
@@ -156,3 +159,30 @@ def pair() -> Iterator[Pair]:
 def stay_on_one_cpu() -> None:
     """Keep this process, and the packets that it sends, on one CPU."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def converse(client: Namespace, server: Namespace, address: str, port: int, listened: int) -> None:
+    """Have a client send a word to a server, which listens on another port, and get its answer."""
+    ready = event()
+    serving = server.start(_serve, listened, ready)
+    check(ready.wait(60), "the server does not listen")
+    client.call(_connect, address, port)
+    serving.join(60)
+    check(serving.exitcode == 0, "the server failed")
+
+
+def _serve(port: int, ready: Any) -> None:
+    """Accept a connection and answer in capitals."""
+    with socket.create_server(("", port)) as listener:
+        ready.set()
+        peer, _ = listener.accept()
+        with peer:
+            peer.sendall(peer.recv(100).upper())
+
+
+def _connect(address: str, port: int) -> None:
+    """Connect, and receive the answer."""
+    with socket.create_connection((address, port), timeout=60) as connection:
+        connection.sendall(b"hello")
+        if connection.recv(100) != b"HELLO":
+            sys.exit(1)

@@ -19,14 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
-from ipttctl.fleet.asker import connected
-from ipttctl.fleet.heartbeat import Selector
 from tests.kernel.support.cli import Running, running
 from tests.kernel.support.kernel import wait_for
 from tests.kernel.support.network import Network, network, send_udp
-from tests.unit.ctl.fleet.fleet_host import TwoServers, two_servers
+from tests.unit.ctl.fleet.fleet_host import TwoServers, keep_leaf, two_servers
 
 BEGINNING = 900
 """Seconds for a verification of the walks and compilations, which the first trace needs."""
@@ -72,7 +69,7 @@ def agents(tmp_path: Path, servers: TwoServers, place: Network) -> Iterator[None
             started.append(stack.enter_context(running("agent", "--config", str(file))))
         for agent in started:
             wait_for(partial(says, agent, "connected to"), 120)
-        asyncio.run(_keep(servers))
+        asyncio.run(keep_leaf(servers, HOSTS))
         yield
 
 
@@ -80,20 +77,6 @@ def says(command: Running, text: str) -> bool:
     """Whether a command that runs has printed something on standard error."""
     assert command.process.poll() is None, command.err()
     return text in command.err()
-
-
-async def _keep(servers: TwoServers) -> None:
-    """Have the hub keep what the leaf has of each host."""
-    async with connected(servers.settings) as asker:
-        for _ in range(60):
-            if len(await asker.find(Selector(), 1, some=False)) == len(HOSTS):
-                break
-        sources = [
-            StreamSource(name=f"ipttctl-{host}", external=ExternalStream(api="$JS.leaf.API"))
-            for host in HOSTS
-        ]
-        js = asker.client.jetstream(timeout=10)
-        await js.add_stream(StreamConfig(name="ipttctl", sources=sources, max_bytes=64 << 20))
 
 
 @pytest.mark.usefixtures("agents")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.kept_options import KeptOptions
+from ipttctl.cli.kept_options import KeptFile, KeptOptions, KeptSinceOption
 from ipttctl.cli.packets_file import write_packets
 from ipttctl.cli.printing import note
 from ipttctl.errors import UsageError
@@ -21,14 +21,9 @@ from ipttctl.recordings.tables import parquet_of, write_parquet
 @grouped
 def export(
     *,
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="a recording of `ipttctl record`")
-    ] = None,
+    file: KeptFile = None,
     kept: KeptOptions,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="TIME", help="with --hub, of the last 30s, 10m, 1h..."),
-    ] = None,
+    since: KeptSinceOption = None,
     parquet: Annotated[
         Path | None,
         typer.Option(

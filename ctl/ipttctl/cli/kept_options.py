@@ -6,7 +6,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
 
 from ipttctl.cli.durations import seconds
 from ipttctl.cli.hub_options import WAIT_HELP, asking, check_wait
@@ -26,6 +29,14 @@ LONGEST: Final = 10 * 365 * 86_400
 
 SINCE: Final = "1h"
 """The time from which on the hub is read, unless it is said."""
+
+KeptFile = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", help="a recording of `ipttctl record`")
+]
+KeptSinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="with --hub, of the last 30s, 10m, 1h..."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
-from ipttctl.cli.kept_options import KeptOptions
+from ipttctl.cli.kept_options import KeptFile, KeptOptions, KeptSinceOption
 from ipttctl.cli.looks import Look, event_view, story_view
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns
@@ -38,14 +37,9 @@ from ipttproto import JoinedBatches
 @grouped
 def show(
     *,
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="a recording of `ipttctl record`")
-    ] = None,
+    file: KeptFile = None,
     kept: KeptOptions,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="TIME", help="with --hub, of the last 30s, 10m, 1h..."),
-    ] = None,
+    since: KeptSinceOption = None,
     wanted: EventOptions,
     count: CountOption = None,
     precise: PreciseOption = False,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet.agent import Agent
@@ -32,7 +33,7 @@ HUB = """
 server_name: hub
 listen: 127.0.0.1:@PORT@
 jetstream { store_dir: "@STORE@", domain: hub, max_mem: 64MB, max_file: 1GB }
-leafnodes { listen: "127.0.0.1:%d" }
+leafnodes { listen: "%s" }
 accounts { FLEET { jetstream: enabled, users: [ { nkey: %s }, { nkey: %s } ] } }
 """
 LEAF = """
@@ -42,7 +43,7 @@ jetstream { store_dir: "@STORE@", domain: leaf, max_mem: 64MB, max_file: 1GB }
 accounts { FLEET { jetstream: enabled, users: [ { nkey: %s } ] } }
 leafnodes {
   reconnect: 500ms
-  remotes: [ { url: "nats://127.0.0.1:%d", account: FLEET, include "leaf-key.conf" } ]
+  remotes: [ { url: "nats://%s", account: FLEET, include "leaf-key.conf" } ]
 }
 """
 
@@ -190,16 +191,40 @@ class TwoServers:
     directory: Path
 
 
+def hub_server(directory: Path, place: str, leaf_key: Key, asker: Key) -> Server:
+    """A hub that leaves find at an address and port; it is not started yet."""
+    return Server(directory / "hub", HUB % (place, leaf_key.public, asker.public))
+
+
+def leaf_server(directory: Path, hub: str, leaf_key: Key, agent: Key) -> Server:
+    """A leaf of a hub at an address and port; it is not started yet."""
+    (directory / "leaf").mkdir()
+    (directory / "leaf/leaf-key.conf").write_text(f"nkey: {leaf_key.seed.read_text()}\n")
+    return Server(directory / "leaf", LEAF % (agent.public, hub))
+
+
+async def keep_leaf(servers: TwoServers, hosts: Sequence[str]) -> None:
+    """Have the hub keep what the leaf has of hosts, once all of them are heard."""
+    async with connected(servers.settings) as asker:
+        for _ in range(60):
+            if len(await asker.find(Selector(), 1, some=False)) == len(hosts):
+                break
+        sources = [
+            StreamSource(name=f"ipttctl-{host}", external=ExternalStream(api="$JS.leaf.API"))
+            for host in hosts
+        ]
+        js = asker.client.jetstream(timeout=20)
+        await js.add_stream(StreamConfig(name="ipttctl", sources=sources, max_bytes=64 << 20))
+
+
 @contextmanager
 def two_servers(directory: Path) -> Iterator[TwoServers]:
     """Run a hub and a leaf within a block."""
     agent, asker, leaf_key = (Key.make(directory, name) for name in ("agent", "asker", "leaf"))
-    port = free_port()
-    hub = Server(directory / "hub", HUB % (port, leaf_key.public, asker.public)).start()
+    place = f"127.0.0.1:{free_port()}"
+    hub = hub_server(directory, place, leaf_key, asker).start()
     try:
-        (directory / "leaf").mkdir()
-        (directory / "leaf/leaf-key.conf").write_text(f"nkey: {leaf_key.seed.read_text()}\n")
-        leaf = Server(directory / "leaf", LEAF % (agent.public, port)).start()
+        leaf = leaf_server(directory, place, leaf_key, agent).start()
         try:
             settings = HubConfig(url=hub.url, nkey=str(asker.seed))
             yield TwoServers(hub, leaf, agent, settings, asker, directory)

@@ -28,6 +28,7 @@ from ipttctl.frames.bodies import events_of
 from ipttctl.frames.head import FrameHead
 from ipttctl.frames.seen import Seen
 from ipttctl.system.netns import within
+from tests.unit.ctl.fleet.fleet_host import hub_server, leaf_server
 from tests.unit.ctl.fleet.support import (
     FakeHost,
     Key,
@@ -43,23 +44,8 @@ from tests.unit.ctl.rules.support import Net
 
 ALL = "publish: {events: all, linger: 10ms}\n"
 
-HUB = """
-server_name: hub
-listen: 127.0.0.1:@PORT@
-jetstream { store_dir: "@STORE@", domain: hub, max_mem: 64MB, max_file: 1GB }
-leafnodes { listen: "10.99.0.1:7422" }
-accounts { FLEET { jetstream: enabled, users: [ { nkey: %s }, { nkey: %s } ] } }
-"""
-LEAF = """
-server_name: leaf
-listen: 127.0.0.1:@PORT@
-jetstream { store_dir: "@STORE@", domain: leaf, max_mem: 64MB, max_file: 1GB }
-accounts { FLEET { jetstream: enabled, users: [ { nkey: %s } ] } }
-leafnodes {
-  reconnect: 500ms
-  remotes: [ { url: "nats://10.99.0.1:7422", account: FLEET, include "leaf-key.conf" } ]
-}
-"""
+#: where the hub is found from the other end of the cable
+HUB_PLACE = "10.99.0.1:7422"
 
 
 @dataclass
@@ -106,10 +92,8 @@ def apart(tmp_path: Path) -> Iterator[Apart]:
         end.run("ip", "link", "set", "up0", "up")
         end.run("ip", "link", "set", "lo", "up")
     agent, operator, link = (Key.make(tmp_path, name) for name in ("agent", "operator", "link"))
-    hub = Server(tmp_path / "hub", HUB % (link.public, operator.public))
-    (tmp_path / "leaf").mkdir()
-    (tmp_path / "leaf/leaf-key.conf").write_text(f"nkey: {link.seed.read_text()}\n")
-    leaf = Server(tmp_path / "leaf", LEAF % agent.public)
+    hub = hub_server(tmp_path, HUB_PLACE, link, operator)
+    leaf = leaf_server(tmp_path, HUB_PLACE, link, agent)
     try:
         within(far.fd, hub.start)
         within(host.fd, leaf.start)
@@ -333,8 +317,7 @@ def test_a_leaf_that_does_not_answer_is_left_and_nothing_is_lost(
         async with running_agent(agent_config(leaf, agent_key, ALL), host) as agent:
             host.feed.put(10)
             await until(partial(published, agent, 10))
-            assert leaf._process
-            os.kill(leaf._process.pid, 19)
+            leaf.freeze()
             begin = time.monotonic()
             try:
                 while time.monotonic() - begin < 7:
@@ -343,7 +326,7 @@ def test_a_leaf_that_does_not_answer_is_left_and_nothing_is_lost(
                 # a frame that is not answered is sent again after 5 s
                 assert agent.publisher.again
             finally:
-                os.kill(leaf._process.pid, 18)
+                leaf.thaw()
             put = agent.feed.read
             with suppress(AssertionError):
                 await until(partial(read, agent, put + 1), 0.5)

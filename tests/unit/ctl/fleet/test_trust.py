@@ -13,8 +13,8 @@ import re
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,18 +242,28 @@ def test_the_hub_sees_and_asks_by_rights(fleet: Fleet, host: FakeHost) -> None:
     asyncio.run(run())
 
 
-def test_a_viewer_reads_from_the_stream_what_it_may_see(fleet: Fleet, host: FakeHost) -> None:
-    async def run() -> None:
-        config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)
-        async with running_agent(config, host) as agent:
-            await until(lambda: agent.connection.client)
-            await fleet.source()
-            tracer = await fleet.user("TRACER")
+@asynccontextmanager
+async def traced(fleet: Fleet, host: FakeHost, packets: int) -> AsyncIterator[None]:
+    """An agent that has published an event and a story of each packet, for whoever traces."""
+    config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)
+    async with running_agent(config, host) as agent:
+        await until(lambda: agent.connection.client)
+        await fleet.source()
+        tracer = await fleet.user("TRACER")
+        try:
             while not await find_hosts(tracer, Selector.parse(""), 0.5):
                 pass
             await ask(tracer, verb="trace", lease=30)
-            host.feed.put(2, link=100)
-            await until(lambda: agent.publisher.items == 4)
+            host.feed.put(packets, link=100)
+            await until(lambda: agent.publisher.items == 2 * packets)
+            yield
+        finally:
+            await tracer.close()
+
+
+def test_a_viewer_reads_from_the_stream_what_it_may_see(fleet: Fleet, host: FakeHost) -> None:
+    async def run() -> None:
+        async with traced(fleet, host, 2):
             viewer = await fleet.user("VIEWER")
             js = viewer.jetstream(timeout=2)
             mine = await js.pull_subscribe("ipttctl.story.web1", stream="ipttctl", durable=None)
@@ -262,7 +272,6 @@ def test_a_viewer_reads_from_the_stream_what_it_may_see(fleet: Fleet, host: Fake
             with pytest.raises((nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError)):
                 await js.pull_subscribe("ipttctl.ev.web1", stream="ipttctl", durable=None)
             await viewer.close()
-            await tracer.close()
 
     asyncio.run(run())
 
@@ -285,17 +294,7 @@ def test_who_may_read_stories_of_a_host_can_query_them_and_no_more(
     host.story = lambda number: told(one_story(by_rule(number + 1)))
 
     async def run() -> None:
-        config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)
-        async with running_agent(config, host) as agent:
-            await until(lambda: agent.connection.client)
-            await fleet.source()
-            tracer = await fleet.user("TRACER")
-            while not await find_hosts(tracer, Selector.parse(""), 0.5):
-                pass
-            await ask(tracer, verb="trace", lease=30)
-            await tracer.close()
-            host.feed.put(3, link=100)
-            await until(lambda: agent.publisher.items == 6)
+        async with traced(fleet, host, 3):
             operator = await fleet.user("OPERATOR")
             await kept(operator, "ipttctl", 6)
             await operator.close()

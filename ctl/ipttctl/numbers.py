@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Parsers of numbers."""
+"""Numbers: parsed, and in words."""
 
 from __future__ import annotations
 
@@ -44,3 +44,8 @@ def known_member(names: type[_E], value: int) -> _E | int:
         return names(value)
     except ValueError:
         return value
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number of things in words; ``several`` is their plural, where that is not ``one`` and s."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"

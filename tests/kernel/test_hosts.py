@@ -102,7 +102,7 @@ def test_a_packet_across_three_hosts_is_one_story(
     assert lost["answers"][0].startswith("router: left by r2")
     assert lost["answers"][0].endswith("not seen on any traced host")
     assert "2 packets told, by 5 stories" in trace.err()
-    assert "3 wires joined, 1 departures not seen elsewhere, 0 ends ambiguous" in trace.err()
+    assert "3 wires joined, 1 departure not seen elsewhere, 0 ends ambiguous" in trace.err()
 
 
 def check_told(chain: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from ipttctl.cli.kept_options import KeptFile, KeptOptions, KeptSinceOption
 from ipttctl.cli.packets_file import write_packets
 from ipttctl.cli.printing import note
 from ipttctl.errors import UsageError
+from ipttctl.numbers import counted
 from ipttctl.recordings.reader import Recording
 from ipttctl.recordings.tables import parquet_of, write_parquet
 
@@ -67,7 +68,7 @@ def export(
     recording = Recording.open(file)
     if pcapng is not None:
         count = write_packets(recording, pcapng, replace=force)
-        note(f"{pcapng}: {'1 packet' if count == 1 else f'{count} packets'}")
+        note(f"{pcapng}: {counted(count, 'packet')}")
     if parquet is not None:
         _tell_rows(parquet, write_parquet(recording, parquet, replace=force))
     for sentence in recording.damage.sentences(file):

@@ -27,6 +27,7 @@ from ipttctl.fleet.rollout import VERBS, HaltedError, Rollout, RolloutOrder
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
+from ipttctl.numbers import counted
 from ipttctl.show.render_json import dumps
 
 _AT_A_TIME: Final = 64
@@ -218,7 +219,6 @@ def tell_record(record: RolloutRecord, form: Output, *, whole: bool = False) -> 
     if form is Output.JSON:
         lines([dumps(msgspec.to_builtins(record))])
         return
-    count = sum(map(len, record.waves))
     lines([f"roll-out {record.rollout} of {record.file} by {record.who}: {record.where()}"])
     if record.why:
         lines([f"halted: {record.why}"])
@@ -227,7 +227,7 @@ def tell_record(record: RolloutRecord, form: Output, *, whole: bool = False) -> 
     if whole:
         lines(f"wave {number}: {', '.join(wave)}" for number, wave in enumerate(record.waves, 1))
     else:
-        lines([f"{count} host{'' if count == 1 else 's'}"])
+        lines([counted(sum(map(len, record.waves)), "host")])
 
 
 # --- differences ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ipttctl.fleet.asker import Asker
 from ipttctl.fleet.heartbeat import Selector
 from ipttctl.fleet.hosts_trace import HostsTrace
 from ipttctl.joins.chains import StoryChain
+from ipttctl.numbers import counted
 from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
 
 _NARROWEST: Final = 80
@@ -32,7 +33,7 @@ async def run_on_hosts(asker: Asker, asked: HostsAsked) -> None:
     found = await asker.find(chosen)
     if not chosen.names:
         # whoever counts on one that is late can see that it is missing
-        note("found 1 host" if len(found) == 1 else f"found {len(found)} hosts")
+        note(f"found {counted(len(found), 'host')}")
     trace = HostsTrace(asker)
     request: dict[str, Any] = {"filter": asked.expression, "both_ways": asked.both_ways}
     stopping = asyncio.Event()
@@ -126,11 +127,11 @@ class _Printer:
     def totals(self, trace: HostsTrace) -> None:
         """Print the totals, and the hosts that are late, lossy or silent."""
         counts = trace.joiner.counts
-        packets = "1 packet" if self._shown == 1 else f"{self._shown} packets"
-        note(f"{packets} told, by {sum(host.stories for host in trace.hosts)} stories")
+        stories = counted(sum(host.stories for host in trace.hosts), "story", "stories")
+        note(f"{counted(self._shown, 'packet')} told, by {stories}")
         note(
-            f"{counts.joined} wires joined, {counts.unseen} departures not seen elsewhere, "
-            f"{counts.ambiguous} ends ambiguous"
+            f"{counted(counts.joined, 'wire')} joined, {counted(counts.unseen, 'departure')} not "
+            f"seen elsewhere, {counted(counts.ambiguous, 'end')} ambiguous"
         )
         for sentence in trace.sentences():
             note(sentence)

@@ -14,6 +14,7 @@ from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
 from ipttctl.host import module, walk
 from ipttctl.link.controller import Controller
+from ipttctl.numbers import counted
 from ipttctl.show import render_json, render_text
 
 app = typer.Typer(
@@ -181,7 +182,7 @@ def _state(state: module.ModuleState, form: Output) -> None:
         lines(["module: not loaded; run `ipttctl module load`"])
         return
     number = state.references
-    texts = [f"module: loaded, {number} reference{'' if number == 1 else 's'}"]
+    texts = [f"module: loaded, {counted(number, 'reference')}"]
     if state.status:
         texts[0] += f", version {state.status.version}, {state.status.protocol_text}"
         if walked := render_text.walk(state.status):

@@ -19,6 +19,7 @@ from ipttctl.events.packets import PacketCounter
 from ipttctl.events.records import EventRecord, decode_event
 from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
+from ipttctl.numbers import counted
 from ipttctl.recordings.answers import Recorder
 from ipttctl.recordings.writer import RecordingWriter
 from ipttctl.show.render_json import link_object
@@ -188,8 +189,7 @@ class RecordView(StoryView):
     @property
     def progress(self) -> str | None:
         """A sentence on what was recorded so far."""
-        found = "1 story" if self.told == 1 else f"{self.told} stories"
-        return f"{self._recorded.progress}, {found}"
+        return f"{self._recorded.progress}, {counted(self.told, 'story', 'stories')}"
 
     def show(self, batches: Iterable[EventBatch]) -> None:
         """Write events before they are taken."""

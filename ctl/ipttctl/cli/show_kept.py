@@ -12,6 +12,7 @@ from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
 from ipttctl.fleet.needs import require
+from ipttctl.numbers import counted
 from ipttctl.show.render_json import dumps
 from ipttctl.show.told_story import told_lines
 
@@ -53,7 +54,7 @@ def show_kept(
         await read_stories(asker, chosen, bounds, take, note)
 
     asking(settings, read, wait=kept.wait)
-    note("1 story told" if told == 1 else f"{told} stories told")
+    note(f"{counted(told, 'story', 'stories')} told")
 
 
 def check_shown(**options: object) -> None:

@@ -15,6 +15,7 @@ from ipttctl.cli.view import LinkEvents
 from ipttctl.events.records import EventRecord
 from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
+from ipttctl.numbers import counted
 from ipttctl.show.render_text import left_out_text
 from ipttctl.show.story_totals import StoryTotals, story_totals_line
 from ipttctl.show.story_words import StorySources
@@ -89,10 +90,10 @@ class StoryView(LinkEvents):
         if self.told:
             return None
         if self.passed_over:
-            return f"watching, {_packets(self.passed_over)} ended without a drop"
+            return f"watching, {counted(self.passed_over, 'packet')} ended without a drop"
         if not self.waiting:
             return "watching, no packet yet"
-        return f"watching, {_packets(self.waiting)} followed, nothing ended yet"
+        return f"watching, {counted(self.waiting, 'packet')} followed, nothing ended yet"
 
     def idle(self) -> None:
         """Tell stories that are due: nothing has come of their packets, and all was read."""
@@ -154,7 +155,3 @@ class StoryView(LinkEvents):
     def _tell_left_out(self, record: EventRecord) -> None:
         self._clear()
         note(f"link {record.link}: {left_out_text(LeftOut.from_record(record))} so far")
-
-
-def _packets(number: int) -> str:
-    return "1 packet" if number == 1 else f"{number} packets"

@@ -27,6 +27,7 @@ from ipttctl.fleet.host import FleetLink
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
+from ipttctl.numbers import counted
 
 VERBS: Final = ("apply", "confirm", "rollback", "status")
 """The verbs that hosts have to allow."""
@@ -149,7 +150,7 @@ class Rollout:
         if found is None or found.ended:
             record = order.record(await hosts())
             await self._put(record)
-            count = "1 host" if len(record.boots) == 1 else f"{len(record.boots)} hosts"
+            count = counted(len(record.boots), "host")
             self._tell(f"roll-out {record.rollout} of {record.file} to {count}")
             return True
         if found.same != order.same:

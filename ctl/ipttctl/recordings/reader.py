@@ -16,7 +16,7 @@ from ipttctl.errors import os_reason
 from ipttctl.frames.bodies import events_of, json_lines, json_of
 from ipttctl.frames.head import EVENTS, NAMES, RULESETS, STORIES, FrameError, FrameHead
 from ipttctl.frames.reader import FrameReader
-from ipttctl.numbers import U32_MAX
+from ipttctl.numbers import U32_MAX, counted
 from ipttctl.recordings.answers import Answers
 from ipttctl.recordings.values import from_object, member
 from ipttctl.recordings.writer import VERSION, RecordingError
@@ -96,11 +96,9 @@ class Damage:
     def sentences(self, path: Path) -> Iterator[str]:
         """A sentence on each kind of damage."""
         if self.frames:
-            noun = "frame" if self.frames == 1 else "frames"
-            yield f"{path}: {self.frames} damaged {noun} ({self.size} bytes) passed over"
+            yield f"{path}: {counted(self.frames, 'damaged frame')} ({self.size} bytes) passed over"
         if self.others:
-            noun = "frame" if self.others == 1 else "frames"
-            yield f"{path}: {self.others} {noun} of another recording passed over"
+            yield f"{path}: {counted(self.others, 'frame')} of another recording passed over"
         if self.torn or not self.finished:
             yield f"{path}: the recording was not finished; the end is missing"
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ipttctl.joins.chains import HostStory, Sighting, StoryChain, Wire, WireState
+from ipttctl.numbers import counted
 from ipttctl.show.told_story import told_lines
 
 FORMAT: Final = 1
@@ -135,16 +136,12 @@ def _state_words(one: Sighting) -> str:
         case WireState.UNSEEN if one.leaves:
             return "not seen on any traced host"
         case WireState.AMBIGUOUS if one.leaves:
-            return f"ambiguous: {_packets(one.rivals, 'arrival')} could be this packet"
+            return f"ambiguous: {counted(one.rivals, 'arrival')} could be this packet"
         case WireState.AMBIGUOUS:
-            return f"ambiguous: {_packets(one.rivals, 'departure')} could be this packet"
+            return f"ambiguous: {counted(one.rivals, 'departure')} could be this packet"
         case WireState.GIVEN_UP if one.leaves:
             return "not waited for: too many stories"
     return ""
-
-
-def _packets(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _broken(line: str, width: int) -> list[str]:

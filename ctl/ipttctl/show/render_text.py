@@ -21,6 +21,7 @@ from ipttctl.link.model import (
     ModuleStatus,
     ProgramInfo,
 )
+from ipttctl.numbers import counted
 from ipttctl.system.namespace_names import NameAt
 from ipttproto import Layout, Loss, Slot
 
@@ -148,9 +149,9 @@ def totals_line(
     events: int, packets: int | None, losses: Losses, left_out: LeftOut | None = None
 ) -> str:
     """``12 events, 3 packets, lost 0``, with the causes if anything was lost or left out."""
-    seen = [_count(events, "event")]
+    seen = [counted(events, "event")]
     if packets is not None:
-        seen.append(_count(packets, "packet"))
+        seen.append(counted(packets, "packet"))
     causes = {
         "by this observer": losses.observer,
         "ring full": losses.ring,
@@ -158,7 +159,7 @@ def totals_line(
     }
     line = f"{', '.join(seen)}, lost {losses.events}{_causes(causes)}"
     if losses.nested:
-        line += f", {_count(losses.nested, 'nested program run')} left out"
+        line += f", {counted(losses.nested, 'nested program run')} left out"
     if left_out and left_out.packets:
         line += f", {left_out_text(left_out)}"
     return line
@@ -171,17 +172,13 @@ def left_out_text(left_out: LeftOut) -> str:
         "over the rate": left_out.rate,
         "by the governor": left_out.governor,
     }
-    return f"{_count(left_out.packets, 'packet')} left out{_causes(causes)}"
+    return f"{counted(left_out.packets, 'packet')} left out{_causes(causes)}"
 
 
 def _causes(counts: Mapping[str, int]) -> str:
     """The numbers by cause in brackets, but for those that are 0; empty if all are."""
     words = [f"{count} {cause}" for cause, count in counts.items() if count]
     return f" ({', '.join(words)})" if words else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _last_swap(link: Link) -> Iterator[str]:

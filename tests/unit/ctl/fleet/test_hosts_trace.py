@@ -207,7 +207,7 @@ def test_the_command_prints_chains_until_it_is_told_to_stop(
             assert command.returncode == 0
             assert err.decode().splitlines() == [
                 "2 packets told, by 3 stories",
-                "1 wires joined, 1 departures not seen elsewhere, 0 ends ambiguous",
+                "1 wire joined, 1 departure not seen elsewhere, 0 ends ambiguous",
             ]
             assert all(one.detached for host in hosts for one in host.traces)
 

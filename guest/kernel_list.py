@@ -48,6 +48,8 @@ class ListedKernel:
     cases, or ``test_x.py::test_y[case]``), that a make target leaves to other runs, by target."""
     dealt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Files whose tests a make target deals out among the kernels that have them here."""
+    spread: tuple[str, ...] = ()
+    """Make targets that run each test with one of their numbers of CPUs only."""
     share: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
     """By target and file of ``dealt``: which of how many kernels it is, from 0 on."""
 
@@ -83,12 +85,19 @@ class ListedKernel:
         chosen = file in self.chosen.get(target, (file,))
         return chosen and file not in self.left_out.get(target, ())
 
-    def runs_test(self, file: str, test: str, target: str) -> bool:
-        """Whether a make target runs a test of a file on it: its name, and a case in brackets."""
+    def runs_test(self, file: str, test: str, target: str, cpus: int) -> bool:
+        """Whether a make target runs a test of a file on it, in a guest with so many CPUs.
+
+        ``test`` is its name, with a case in brackets.
+        """
         names = {f"{file}::{test}", f"{file}::{test.partition('[')[0]}"}
         place, of = self.share.get(target, {}).get(file, (0, 1))
         # by its name, which is the same on each kernel, whatever else is collected there
-        is_ours = zlib.crc32(test.encode()) % of == place
+        card = zlib.crc32(test.encode())
+        is_ours = card % of == place
+        if target in self.spread:
+            counts = self.targets[target]
+            is_ours = is_ours and counts[card % len(counts)] == cpus
         return (
             is_ours and self.runs(file, target) and names.isdisjoint(self.left_out.get(target, ()))
         )
@@ -108,7 +117,7 @@ def _entry(fields: Mapping[str, Any]) -> ListedKernel:
     return ListedKernel(
         **{
             **fields,
-            "arguments": tuple(fields.get("arguments", ())),
+            **{which: tuple(fields.get(which, ())) for which in ("arguments", "spread")},
             "targets": {name: tuple(cpus) for name, cpus in fields["targets"].items()},
             **{
                 which: {target: tuple(files) for target, files in fields.get(which, {}).items()}
@@ -200,6 +209,8 @@ def _part(kernel: ListedKernel, target: str) -> str:
     words = " and ".join(f"{count} {what}" for count, what in counts if count)
     parts = [f"{len(kernel.chosen[target])} files"] if target in kernel.chosen else []
     parts += [f"not {words}"] if words else []
+    if target in kernel.spread:
+        parts.append("each test with one of these")
     if target in kernel.dealt:
         parts.append(f"its share of {len(kernel.dealt[target])} files")
     return f" ({'; '.join(parts)})" if parts else ""

@@ -60,7 +60,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not target or any("::" in argument for argument in config.args):
         return
     kernel = kernel_list.named(os.environ["IPTT_KERNEL"])
-    left_out = [item for item in items if not kernel.runs_test(item.path.name, item.name, target)]
+    cpus = os.cpu_count() or 1
+    left_out = [
+        item for item in items if not kernel.runs_test(item.path.name, item.name, target, cpus)
+    ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 

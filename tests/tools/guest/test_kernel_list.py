@@ -84,7 +84,7 @@ def test_what_a_kernel_leaves_out_another_runs(target: str) -> None:
         for file, _, test in (entry.partition("::") for entry in kernel.left_out.get(target, ())):
             others = [other for other in every_file if other != kernel]
             assert test or any(other.runs(file, target) for other in others)
-            assert any(other.runs_test(file, test, "test-all") for other in in_all)
+            assert any(other.runs_test(file, test, "test-all", 2) for other in in_all)
 
 
 def test_what_a_target_runs_on_a_kernel() -> None:
@@ -97,7 +97,7 @@ def test_what_a_target_runs_on_a_kernel() -> None:
         "x", "why", {}, package="linux-image-x", left_out={"test": ("test_a.py",)}
     )
     assert [others.runs(file, "test") for file in ("test_a.py", "test_b.py")] == [False, True]
-    assert not others.runs_test("test_a.py", "test_x", "test")
+    assert not others.runs_test("test_a.py", "test_x", "test", 2)
     some = kernel_list.ListedKernel(
         "x",
         "why",
@@ -107,9 +107,9 @@ def test_what_a_target_runs_on_a_kernel() -> None:
     )
     assert some.runs("test_a.py", "test")
     tests = ("test_x", "test_x[1]", "test_y", "test_y[1]", "test_y[2]", "test_xy")
-    run = [test for test in tests if some.runs_test("test_a.py", test, "test")]
+    run = [test for test in tests if some.runs_test("test_a.py", test, "test", 2)]
     assert run == ["test_y", "test_y[2]", "test_xy"]
-    assert all(some.runs_test("test_a.py", test, "test-all") for test in tests)
+    assert all(some.runs_test("test_a.py", test, "test-all", 2) for test in tests)
 
 
 def test_each_test_of_a_file_that_is_dealt_out_runs_on_one_kernel() -> None:
@@ -121,7 +121,24 @@ def test_each_test_of_a_file_that_is_dealt_out_runs_on_one_kernel() -> None:
         holders = [one for one in listed if file in one.dealt.get(target, ())]
         assert len(holders) > 1
         assert all(target in one.targets and one.runs(file, target) for one in holders)
-        ran = [[one.name for one in holders if one.runs_test(file, name, target)] for name in names]
+        ran = [
+            [one.name for one in holders if one.runs_test(file, name, target, 2)] for name in names
+        ]
         assert all(len(one) == 1 for one in ran)
         assert {name for one in ran for name in one} == {one.name for one in holders}
-        assert all(one.runs_test(file, "test_1", "test-all") for one in holders)
+        assert all(one.runs_test(file, "test_1", "test-all", 2) for one in holders)
+
+
+def test_each_test_of_a_kernel_with_several_numbers_of_cpus_runs_with_one() -> None:
+    spread = [(one, target) for one in kernel_list.load() for target in one.spread]
+    assert spread
+    for kernel, target in spread:
+        counts = kernel.targets[target]
+        assert len(counts) > 1
+        names = [f"test_{number}" for number in range(60)]
+        ran = [
+            [cpus for cpus in counts if kernel.runs_test("test_links.py", name, target, cpus)]
+            for name in names
+        ]
+        assert all(len(one) == 1 for one in ran)
+        assert {cpus for one in ran for cpus in one} == set(counts)

@@ -46,13 +46,8 @@ def verified(
             uncompared,
             f"`ipttctl module verify --although-not-compared` at your own risk{otherwise}",
         )
-    with walk_progress() as show:
-
-        def progress(done: int, count: int) -> None:
-            alive()
-            show(done, count)
-
-        report = walk.verify(controller, progress=progress)
+    with walk.turn(alive):
+        report = "" if walk.known(controller, spine=spine) else _verify(controller, alive)
     if report:
         raise ModuleError(
             "the module's walks differ from the kernel's loops",
@@ -64,3 +59,14 @@ def verified(
             "nf_hook_slow()",
             "end the live patch of it",
         )
+
+
+def _verify(controller: Controller, alive: Callable[[], None]) -> str:
+    """Verify the walks, with a line of progress; returns a report of what differs."""
+    with walk_progress() as show:
+
+        def progress(done: int, count: int) -> None:
+            alive()
+            show(done, count)
+
+        return walk.verify(controller, progress=progress)

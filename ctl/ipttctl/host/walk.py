@@ -11,9 +11,11 @@ look for them, the module takes no links at all.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -50,6 +52,8 @@ _NOTES: Final = (
     Path("/sys/kernel/notes"),
     Path(f"/sys/module/{NAME}/notes/.note.gnu.build-id"),
 )
+_INTERVAL: Final = 0.1
+"""Seconds between two attempts to have the turn."""
 #: r0 = 1; exit: selects each packet, and asks for each event
 _YES: Final = bytes.fromhex("b7000000010000009500000000000000")
 
@@ -138,6 +142,33 @@ def observing(
     finally:
         for link in links:
             verifier.detach(link.id)
+
+
+@contextmanager
+def turn(alive: Callable[[], None]) -> Iterator[None]:
+    """Wait until no other process has a turn, so that commands which begin together verify once.
+
+    ``alive`` is called while it waits, and may raise to stop. A process that dies ends its turn.
+    Where no result can be kept there are no turns.
+    """
+    try:
+        make_private(KEPT)
+        directory = os.open(KEPT, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (OSError, IpttctlError):
+        yield
+        return
+    try:
+        while True:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # flock() knows no time-out
+                time.sleep(_INTERVAL)
+                alive()
+        yield
+    finally:
+        os.close(directory)
 
 
 def known(controller: Controller, *, spine: bool = False) -> bool:

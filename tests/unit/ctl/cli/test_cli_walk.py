@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -20,6 +22,11 @@ from ipttproto import Command, Walk
 from tests.unit.ctl.support import FakeModule, status
 
 pytestmark = pytest.mark.usefixtures("left_open", "answering")
+
+
+@pytest.fixture(autouse=True)
+def _kept_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(host_walk, "KEPT", tmp_path / "private" / "verified")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +88,42 @@ def test_a_verification_asks_whether_it_is_to_go_on(
         assert cases == [1, 2, 3]
         verified_for(controller, [TableHook()], alive)
     assert cases == [1, 2, 3]
+
+
+def test_commands_that_begin_together_verify_once(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module.walk = Walk.UNVERIFIED
+    runs: list[Controller] = []
+    other_waits = Event()
+
+    def verify(controller: Controller, **_: object) -> str:
+        runs.append(controller)
+        assert other_waits.wait(10)
+        module.walk = Walk.VERIFIED
+        return ""
+
+    monkeypatch.setattr(host_walk, "kept", Walks)
+    monkeypatch.setattr(host_walk, "verify", verify)
+
+    def begin() -> None:
+        with Controller() as controller:
+            verified_for(controller, [ChainHook()], other_waits.set)
+
+    with ThreadPoolExecutor(2) as both:
+        for ended in [both.submit(begin) for _ in range(2)]:
+            ended.result(timeout=10)
+    assert len(runs) == 1
+
+
+def test_who_waits_for_a_verification_can_be_stopped() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with host_walk.turn(stop), pytest.raises(KeyboardInterrupt), host_walk.turn(stop):
+        raise AssertionError
+    with host_walk.turn(stop):
+        """The turn has ended."""
 
 
 @pytest.mark.parametrize(

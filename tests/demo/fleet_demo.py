@@ -97,7 +97,8 @@ def main() -> int:
 class Stage:
     """Namespaces, servers and agents, until a stack is closed."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, packets: int = PACKETS) -> None:
+        self.packets = packets
         self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/run")))
         # three agents on one kernel would each verify the walks, which `make demo` has done once
         trust_walk()
@@ -259,12 +260,13 @@ async def show_hub(stage: Stage) -> None:
             answer = await asker.ask(host, "trace", request, _BEGINNING)
             print(f"{host}: trace {answer['trace']}, links {answer['links']}", flush=True)
         before = await stories(asker)
-    sender = threading.Thread(target=send, args=(stage.net,))
+    seconds = stage.packets * _PACE
+    sender = threading.Thread(target=send, args=(stage.net, stage.packets))
     sender.start()
-    await asyncio.sleep(PACKETS * _PACE / 4)
+    await asyncio.sleep(seconds / 4)
     print("the hub is killed", flush=True)
     stage.servers.hub.kill()
-    await asyncio.sleep(PACKETS * _PACE / 2)
+    await asyncio.sleep(seconds / 2)
     stage.servers.hub.start()
     print("the hub is back", flush=True)
     await asyncio.to_thread(sender.join)
@@ -272,15 +274,15 @@ async def show_hub(stage: Stage) -> None:
         for host in HOSTS:
             end = time.monotonic() + 120
             while True:
-                frames = await kept(agent, f"ipttctl-{host}", PACKETS, 120)
+                frames = await kept(agent, f"ipttctl-{host}", stage.packets, 120)
                 count = sum(head.count for head, _ in frames if head.kind == "stories")
-                if count >= PACKETS:
+                if count >= stage.packets:
                     break
                 check(time.monotonic() < end, f"{host} told {count} stories")
             print(f"the leaf has {count} stories of {host}", flush=True)
     async with connected(stage.servers.settings) as asker:
         end = time.monotonic() + 180
-        while (found := await stories(asker)) < before + PACKETS * len(HOSTS):
+        while (found := await stories(asker)) < before + stage.packets * len(HOSTS):
             check(time.monotonic() < end, f"the hub has {found - before} stories")
             await asyncio.sleep(1)
 
@@ -291,13 +293,13 @@ async def stories(asker: Asker) -> int:
     return sum(head.count for head, _ in frames if head.kind == "stories")
 
 
-def send(net: Network) -> None:
+def send(net: Network, packets: int) -> None:
     """Send datagrams from the client to the server, which drops them."""
-    net.left.call(_send, net.right_address, timeout=PACKETS * _PACE + 120)
+    net.left.call(_send, net.right_address, packets, timeout=packets * _PACE + 120)
 
 
-def _send(address: str) -> None:
-    for number in range(PACKETS):
+def _send(address: str, packets: int) -> None:
+    for number in range(packets):
         send_udp(address, PORT, [b"%d" % number])
         time.sleep(_PACE)
 
@@ -316,7 +318,8 @@ def show_questions(stage: Stage) -> None:
     )
     out = command_line(*query, "-o", "csv", statement, str(stage.settings))
     rows = [line.split(",") for line in out.splitlines()[1:]]
-    wanted = [[host, *[str(PACKETS)] * 2, str(PACKETS * (host == "server"))] for host in HOSTS]
+    count = stage.packets
+    wanted = [[host, *[str(count)] * 2, str(count * (host == "server"))] for host in HOSTS]
     check(rows == wanted, f"the hub has {rows}, not {wanted}")
     command_line("show", "--hub", "--drops", "--hosts", "server", "-c", "1", str(stage.settings))
 

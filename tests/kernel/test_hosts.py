@@ -22,14 +22,17 @@ import pytest
 
 from tests.kernel.support.cli import Running, running
 from tests.kernel.support.kernel import wait_for
-from tests.kernel.support.network import Network, network, send_udp
+from tests.kernel.support.network import Namespace, Network, network, send_udp
 from tests.unit.ctl.fleet.fleet_host import TwoServers, keep_leaf, two_servers
 
 BEGINNING = 900
 """Seconds for a verification of the walks and compilations, which the first trace needs."""
 
 HOSTS = ("left", "router", "right")
-FILTER = "udp port 8080 or udp port 80 or udp port 99"
+FILTER = "udp port 8080 or udp port 80 or udp port 99 or udp port 7777"
+
+LEFT_INSIDE, RIGHT_INSIDE = "10.79.0.1", "10.79.0.2"
+"""Addresses of the ends of a tunnel from left to right: port 7777 is there."""
 
 
 @pytest.fixture
@@ -44,7 +47,17 @@ def place() -> Iterator[Network]:
         made.right.run("tc", "qdisc", "add", "dev", "eth0", "ingress")
         lost = "protocol ip parent ffff: u32 match ip dport 99 0xffff action drop"
         made.right.run("tc", "filter", "add", "dev", "eth0", *lost.split())
+        tunnel(made.left, LEFT_INSIDE, made.right_address)
+        tunnel(made.right, RIGHT_INSIDE, made.left_address)
         yield made
+
+
+def tunnel(end: Namespace, inside: str, far: str) -> None:
+    """Make an end of a VXLAN to another address."""
+    link = f"link add vx type vxlan id 7 remote {far} dstport 4789 nolearning dev eth0"
+    end.run("ip", *link.split())
+    end.run("ip", "address", "add", f"{inside}/24", "dev", "vx")
+    end.run("ip", "link", "set", "vx", "up")
 
 
 @pytest.fixture
@@ -90,19 +103,23 @@ def test_a_packet_across_three_hosts_is_one_story(
         wait_for(partial(says, trace, "tracing on left, right, router"), BEGINNING)
         place.left.call(send_udp, place.router_address, 8080, [b"one"])
         place.left.call(send_udp, place.right_address, 99, [b"lost"])
-        wait_for(lambda: len(trace.out().splitlines()) >= 2, 120)
+        place.left.call(send_udp, RIGHT_INSIDE, 7777, [b"inside"])
+        wait_for(lambda: len(trace.out().splitlines()) >= 3, 120)
         trace.stop(signal.SIGINT)
     chains = [json.loads(line) for line in trace.out().splitlines()]
-    told, lost = sorted(chains, key=lambda chain: -len(chain["stories"]))
+    ports = [chain["stories"][0]["story"]["headers"]["destination_port"] for chain in chains]
+    assert sorted(ports) == [99, 7777, 8080]
+    told, lost, inside = (chains[ports.index(port)] for port in (8080, 99, 7777))
     check_told(told)
+    check_inside(inside)
     assert [one["host"] for one in lost["stories"]] == ["left", "router"]
     assert [(one["story"], one["state"], one["device"]) for one in lost["open"]] == [
         (1, "unseen", "r2")
     ]
     assert lost["answers"][0].startswith("router: left by r2")
     assert lost["answers"][0].endswith("not seen on any traced host")
-    assert "2 packets told, by 5 stories" in trace.err()
-    assert "3 wires joined, 1 departure not seen elsewhere, 0 ends ambiguous" in trace.err()
+    assert "3 packets told, by 7 stories" in trace.err()
+    assert "4 wires joined, 1 departure not seen elsewhere, 0 ends ambiguous" in trace.err()
 
 
 def check_told(chain: dict[str, Any]) -> None:
@@ -119,3 +136,14 @@ def check_told(chain: dict[str, Any]) -> None:
     assert chain["open"] == []
     assert len(chain["answers"]) == 1
     assert chain["answers"][0].startswith("right: dropped by filter INPUT 1")
+
+
+def check_inside(chain: dict[str, Any]) -> None:
+    """Check the chain of the packet in the tunnel, of which the router sees the outside only."""
+    assert [one["host"] for one in chain["stories"]] == ["left", "right"]
+    left, right = (one["story"] for one in chain["stories"])
+    assert "encapsulated" in [step["step"] for step in left["steps"]]
+    assert left["end"]["headers"]["destination_port"] == 4789
+    assert right["headers"]["destination"] == RIGHT_INSIDE
+    assert [(one["in_device"]) for one in chain["wires"]] == ["vx"]
+    assert chain["open"] == []

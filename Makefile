@@ -115,15 +115,17 @@ lint: setup ## ruff and mypy --strict
 	@$(PYTHON) -m ruff format --check $(LINTED)
 	@$(PYTHON) -m mypy --strict $(LINTED)
 
-# Warnings of sparse, W=1 and gcc's analyzer are errors: see build-module.sh. Where kCFI is on, a function that is
+# Warnings of sparse, W=1 and gcc's analyzer are errors: see build-module.sh. The analyzer, which takes most of the
+# time, finds nothing on PREEMPT_RT that it does not find without. Where kCFI is on, a function that is
 # called by another type than its own ends the kernel.
 .PHONY: check
 check: lint ## everything static: lint, checkpatch, clang-format, shellcheck, sparse, W=1, gcc -fanalyzer
 	@$(PYTHON) -m tests.check
 	@shellcheck --shell=bash $(SCRIPTS)
 	@$(GUEST) releases $$($(GUEST) kernels test-all) | while read -r release; do \
+		analyzer=-fanalyzer; [[ $$release != *-rt-* ]] || analyzer=; \
 		guest/build-module.sh kmod_netlink "$(BUILD)/check/$$release" "$$release" \
-			W=1 C=2 KCFLAGS="-fanalyzer -Wcast-function-type" </dev/null; \
+			W=1 C=2 KCFLAGS="$$analyzer -Wcast-function-type" </dev/null; \
 	done
 
 ##@ Tidy up

@@ -122,14 +122,19 @@ hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways
 
 .PHONY: bench
 bench: KERNEL = $(INSTALLED)
-bench: BENCHES ?= table chain spine journey scale nf tracers overload reader stories change start
+bench: BENCHES ?= table chain spine journey scale processors nf tracers overload reader stories change start
 bench: module ## what it costs, in instructions, and what others cost: writes docs/performance.md (KERNEL=6.1 BENCHES=table)
 	@mkdir -p $(BUILD)/bench
 	@for series in $(KERNEL); do \
 		for bench in $(BENCHES); do \
-			clocks=--icount; [[ $$bench != change ]] || clocks="--icount --cpus=2"; \
+			case $$bench.$$series in \
+			change.*) clocks="--icount --cpus=2" ;; \
+			processors.6.1) continue ;; \
+			processors.*) clocks=--icount,--cpus=4 ;; \
+			*) clocks=--icount ;; \
+			esac; \
 			for clock in $$clocks; do \
-				$(GUEST) run --kernel $$series $$clock --module --timeout $(TIMEOUT) \
+				$(GUEST) run --kernel $$series $${clock//,/ } --module --timeout $(TIMEOUT) \
 					--env IPTT_COMMAND_TIMEOUT=1e6 -- python -m tests.bench.$$bench; \
 			done | tee $(BUILD)/bench/$$bench.$$series; \
 		done; \

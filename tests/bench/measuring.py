@@ -73,10 +73,10 @@ def returning(value: int, keep: ExitStack, kind: ProgramType = ProgramType.KPROB
     return keep.enter_context(made).fd
 
 
-def sender(keep: ExitStack) -> socket.socket:
-    """A socket of this namespace whose datagrams another one receives."""
+def sender(keep: ExitStack, port: int = _PORT) -> socket.socket:
+    """A socket of this namespace whose datagrams another one receives, at a port."""
     receiver = keep.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    receiver.bind(("127.0.0.1", _PORT))
+    receiver.bind(("127.0.0.1", port))
     made = keep.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     made.connect(receiver.getsockname())
     return made

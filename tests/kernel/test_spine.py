@@ -34,7 +34,7 @@ from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.cli import ipttctl, running
 from tests.kernel.support.dropped import dropped_in
-from tests.kernel.support.kernel import run, wait_for
+from tests.kernel.support.kernel import load_test_module, remove_module, run, wait_for
 from tests.kernel.support.network import Namespace, namespace
 from tests.kernel.support.objects import BPF, compile_object
 
@@ -394,9 +394,8 @@ def test_names_are_looked_up_again_once_a_module_was_loaded(
         with watched(controller) as seen:
             place.call(send, "127.0.0.1")
         found.append({event.chain: event.rule_handle for event in seen})
-        run("modprobe", "-r", "dummy")
-        run("modprobe", "dummy", "numdummies=0")
-    run("modprobe", "-r", "dummy")
+        load_test_module("rcu_reader")
+        remove_module("rcu_reader")
     first, again = found
     assert first.keys() == again.keys() > {b"nft_do_chain_ipv4"}
     assert not set(first.values()) & set(again.values())

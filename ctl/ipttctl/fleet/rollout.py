@@ -101,6 +101,18 @@ class RolloutOrder:
             boots={one.host: one.boot for one in hosts},
         )
 
+    def meant(self, record: RolloutRecord) -> bool:
+        """Whether a record is of this order, and its hosts may be meant by it."""
+        hosts = record.hosts
+        return (
+            record.same == self.same
+            and (not self.names or self.names >= set(hosts))
+            and record.waves == self.waves.of(hosts)
+            and (record.links, record.guards)
+            == (dict(self.bundle.links), list(map(str, self.guards)))
+            and (record.pause, record.rollback_after) == (self.pause, self.rollback_after)
+        )
+
 
 class Rollout:
     """Takes the steps of a roll-out, as its only holder."""
@@ -159,9 +171,11 @@ class Rollout:
                 f"({found.where()})",
                 "begin the same one again, or run `ipttctl fleet undo`",
             )
-        if order.names and not order.names >= set(found.boots):
-            # the hub is not to have us sign for others
-            raise TakenError(f"the record of roll-out {found.rollout} has hosts that are not meant")
+        if not order.meant(found):
+            # the hub is not to have us sign for others, or watch less
+            raise TakenError(
+                f"the record of roll-out {found.rollout} has hosts, or terms, that are not meant"
+            )
         await self._take(found)
         return False
 

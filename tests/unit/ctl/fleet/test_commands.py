@@ -161,7 +161,7 @@ def test_an_object_with_a_grant_is_attached(
             answer = await ask(
                 hub, verb="apply", links={"lim": LINK}, rollback_after=30, grants=grants
             )
-            assert answer == {"ok": True, "steps": [{"step": "attach"}]}
+            assert answer == {"ok": True, "steps": [{"action": "attach", "name": "lim", "link": 5}]}
         file = f"{DIGEST.removeprefix('sha256:')}.o"
         assert (tmp_path / "objects" / file).read_bytes() == OBJECT
         entry = {"hook": HOOK, "object": {"packet": f"{file}:limit"}}

@@ -19,7 +19,13 @@ from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.fleet import subjects
 from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.config_file import check_files, parse_hub
-from ipttctl.fleet.connection import TooOldError, options_of, require_version, sentence
+from ipttctl.fleet.connection import (
+    ServerClient,
+    TooOldError,
+    options_of,
+    require_version,
+    sentence,
+)
 from ipttctl.fleet.heartbeat import Heartbeat, Selector, find_hosts
 from ipttctl.state.option_files import read_text
 
@@ -213,7 +219,7 @@ async def connected(hub: HubConfig, wait: float | None = None) -> AsyncIterator[
     async def on_error(error: Exception) -> None:
         refused.append(error)
 
-    client = Client()
+    client = ServerClient()
     try:
         # a server that accepts and is silent has no limit of nats-py's own in each phase
         async with asyncio.timeout(2 * _CONNECT):

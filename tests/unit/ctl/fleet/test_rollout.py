@@ -272,6 +272,45 @@ def test_a_filter_is_rolled_out_and_what_observes_is_never_guarded_by_drops(
     asyncio.run(run())
 
 
+def test_guards_are_looked_at_however_short_the_pause_is(servers: TwoServers) -> None:
+    host = FleetHost(drops_a_look=100)
+
+    async def run() -> None:
+        async with agents(servers, [host], DROPPING), asking(servers) as asker:
+            order = order_of(DROPPING, guards=("drops < 10/s",), pause=0.001)
+            with pytest.raises(HaltedError, match=r"web001: link [ab]: guard drops < 10/s"):
+                await roll(asker, order, count=1)
+
+    asyncio.run(run())
+
+
+def test_a_guard_halts_while_another_host_is_silent(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = [FleetHost(), FleetHost()]
+
+    async def run() -> None:
+        async with agents(servers, hosts, DROPPING) as running, asking(servers) as asker:
+
+            def silence() -> None:
+                monkeypatch.setattr(running[0].commands, "_take", _nothing)
+                hosts[1].drops_a_look = 100
+
+            order = order_of(DROPPING, "100%", guards=("drops < 10/s",), pause=20)
+            hosts[1].on_apply = lambda: loop.call_later(1, silence)
+            loop = asyncio.get_running_loop()
+            rolling = asyncio.create_task(roll(asker, order, patience=15, count=2))
+            await until(lambda: hosts[1].drops_a_look)
+            begin = loop.time()
+            await until(lambda: ("undo", None) in hosts[1].done)
+            assert loop.time() - begin < 10
+            monkeypatch.undo()
+            with pytest.raises(HaltedError, match=r"web002: link [ab]: guard drops < 10/s"):
+                await rolling
+
+    asyncio.run(run())
+
+
 def test_a_link_that_waits_for_its_name_is_guarded_too(servers: TwoServers) -> None:
     """A link in another mode has no name as long as the one that it replaces is there."""
     host = FleetHost(drops_a_look=100)

@@ -190,6 +190,7 @@ class Commands:
         if verb not in self._config.allow:
             raise RefusedError(f"{self._config.host} does not allow {verb}")
         trust = self._config.trust
+        known: dict[grants.Grant, grants.Statement | str] = {}
         for _, link in declared(request):
             for program in link.programs.values():
                 grants.check(
@@ -199,6 +200,7 @@ class Commands:
                     getattr(request, "grants", ()),
                     trust,
                     mode=link.mode,
+                    known=known,
                 )
 
     async def _do(self, client: Client, request: Request) -> Answer:

@@ -230,7 +230,7 @@ class Commands:
                 answer = await self._on_host(partial(self._trials.confirm, rollout))
             case RollbackRequest(rollout=str(rollout)):
                 # by then the directory may have been emptied
-                needed = await self._on_host(self._trials.needed)
+                needed = await self._on_host(partial(self._trials.needed, rollout))
                 await objects.fetch(client, self._config.objects, needed)
                 answer = await self._on_host(partial(self._trials.rollback, rollout))
             case _:

@@ -188,9 +188,11 @@ class Trials:
             "links": [asdict(one) for one in links],
         }
 
-    def needed(self) -> set[str]:
-        """The digests of the objects of before."""
-        return _digests(self._read().base or {})
+    def needed(self, rollout: str) -> set[str]:
+        """The digests of the objects to which undoing a roll-out goes back."""
+        journal = self._read()
+        here = journal.trial is not None and journal.trial.rollout == rollout
+        return _digests(journal.base or {}) if here else set()
 
     def used(self) -> set[str]:
         """The digests of the objects of before, and of those of now."""

@@ -184,4 +184,6 @@ def test_objects_that_are_not_needed_go_but_the_last_ones(directory: Path) -> No
 def test_objects_of_before_and_of_now_are_needed(trials: Trials) -> None:
     trials.apply(tried())
     assert trials.used() == {*OLD.objects, *NEW.objects}
-    assert trials.needed() == {*OLD.objects}
+    assert trials.needed(ROLLOUT) == {*OLD.objects}
+    # one that never came here is undone without any
+    assert trials.needed("00000000000000bb") == set()

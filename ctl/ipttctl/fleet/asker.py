@@ -72,6 +72,10 @@ class AnswerError(IpttctlError):
     """A host answers that it does not do what it was asked for, or that it failed."""
 
 
+class BusyError(AnswerError):
+    """A host answers that as many commands wait there as may: it has not looked at this one."""
+
+
 def user_file() -> Path:
     """The settings of this user."""
     return Path("~/.config/ipttctl/hub.yaml").expanduser()
@@ -201,7 +205,7 @@ def _read(host: str, verb: str, data: bytes) -> dict[str, Any]:
         raise AnswerError(f"{host}: the answer to {verb} is none") from None
     if not answer.pop("ok"):
         reason = " ".join(str(answer.get("error")).split())[:_LONGEST_ERROR]
-        raise AnswerError(f"{host}: {reason}")
+        raise (BusyError if answer.get("busy") is True else AnswerError)(f"{host}: {reason}")
     return answer
 
 

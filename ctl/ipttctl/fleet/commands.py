@@ -163,7 +163,8 @@ class Commands:
             self._waiting.put_nowait((client, message, request))
         except asyncio.QueueFull:
             self.done[verb, "busy"] += 1
-            await _answer(client, message, _failure(RefusedError("the agent is busy")))
+            busy = _failure(RefusedError("the agent is busy"))
+            await _answer(client, message, busy | {"busy": True})
 
     async def _do_all(self) -> None:
         while True:

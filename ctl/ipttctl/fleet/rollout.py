@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ipttctl.errors import IpttctlError
-from ipttctl.fleet.asker import AnswerError, Asker, HubError, SilentHostError
+from ipttctl.fleet.asker import AnswerError, Asker, BusyError, HubError, SilentHostError
 from ipttctl.fleet.bundle import Bundle, Signer
 from ipttctl.fleet.guard_check import violated
 from ipttctl.fleet.heartbeat import Heartbeat
@@ -380,7 +380,7 @@ class Rollout:
                     asking.cancel()
             if asking.done() and not asking.cancelled() and not asking.exception():
                 return asking.result()
-            if asking.done() and isinstance(asking.exception(), AnswerError):
+            if asking.done() and _refuses(asking.exception()):
                 return asking.result()
             if not _same(client, seen):
                 await asyncio.gather(asking, return_exceptions=True)
@@ -455,6 +455,11 @@ class Rollout:
             async with self._lock:
                 beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
+
+
+def _refuses(error: BaseException | None) -> bool:
+    """Whether a host has looked at a request, and says no."""
+    return isinstance(error, AnswerError) and not isinstance(error, BusyError)
 
 
 def _same(client: Any, reconnects: int) -> bool:

@@ -272,6 +272,40 @@ def test_a_filter_is_rolled_out_and_what_observes_is_never_guarded_by_drops(
     asyncio.run(run())
 
 
+def test_a_host_that_is_busy_is_asked_again(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may ask for traces can have as many wait as may."""
+    host = FleetHost()
+
+    async def run() -> None:
+        async with agents(servers, [host], NEW) as running, asking(servers) as asker:
+            queue = running[0].commands._waiting
+            put, count = queue.put_nowait, 0
+
+            def full(item: Any) -> None:
+                nonlocal count
+                count += 1
+                if count % 3:
+                    raise asyncio.QueueFull
+                put(item)
+
+            monkeypatch.setattr(queue, "put_nowait", full)
+            record, _ = await roll(asker, order_of(NEW), count=1)
+            assert record.step == "done"
+            assert count > 5
+            # for so long as others may not answer
+            monkeypatch.setattr(queue, "put_nowait", _always_full)
+            with pytest.raises(HaltedError, match="web001: the agent is busy"):
+                await roll(asker, order_of(NEW), patience=1, count=1)
+
+    asyncio.run(run())
+
+
+def _always_full(_: Any) -> None:
+    raise asyncio.QueueFull
+
+
 def test_guards_are_looked_at_however_short_the_pause_is(servers: TwoServers) -> None:
     host = FleetHost(drops_a_look=100)
 

@@ -332,6 +332,48 @@ def test_a_filter_drops_packets_only_with_leave_to_filter(fleet: AgentPlace) -> 
         fleet.asked(work)
 
 
+def test_the_module_itself_ends_a_first_filter_that_drops_too_much(fleet: AgentPlace) -> None:
+    async def work(asker: Client) -> None:
+        await done(asker, verb="apply", links={"lim": fleet.link("none")})
+        before = program_tags()
+        links = {"lim": fleet.link("none") | {"mode": "filter"}}
+        await done(
+            asker,
+            verb="apply",
+            links=links,
+            rollout=ROLLOUT,
+            rollback_after=600,
+            guards=["drops < 10/s"],
+            grants=fleet.grants("filter"),
+        )
+        # the one that observes is there until the other one is kept
+        modes = {one["mode"]: one["outcome"] == "waiting" for one in listed()}
+        assert modes == {"observe": False, "filter": True}
+        fleet.place.call(send_udp, "127.0.0.1", 9, [b"one"] * 50)
+
+        def filtering() -> dict[str, Any]:
+            [found] = [one for one in listed() if one["mode"] == "filter"]
+            return found
+
+        # nobody asks the agent meanwhile
+        wait_for(lambda: filtering()["outcome"] != "waiting", PATIENCE)
+        dropped = filtering()["drops"]
+        assert dropped >= 10
+        fleet.place.call(send_udp, "127.0.0.1", 9, [b"one"] * 50)
+        assert filtering()["drops"] == dropped
+        status = await done(asker, verb="status")
+        assert status["state"] == "failed"
+        assert "was swapped back: a guard did not hold: drops < 10/s" in status["why"]
+        await done(asker, verb="rollback", rollout=ROLLOUT)
+        assert program_tags() == before
+        assert [one["mode"] for one in listed()] == ["observe"]
+        await done(asker, verb="apply", links={})
+
+    with fleet.agent() as agent:
+        connected(agent, fleet)
+        fleet.asked(work)
+
+
 def test_a_roll_out_outlives_its_agent(fleet: AgentPlace) -> None:
     new = {"a": fleet.link("all")}
 

@@ -19,7 +19,7 @@ from ipttctl.cli.exit_codes import DIFFERS
 from ipttctl.cli.hub_options import asking
 from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
-from ipttctl.errors import IpttctlError
+from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.fleet.asker import Asker
 from ipttctl.fleet.bundle import Bundle, Signer, read_bundle, upload
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
@@ -122,7 +122,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def roll_out(wanted: RolloutAsked, signing: SigningAsked, asked: HubAsked) -> RolloutRecord:
     """Roll a state out, or go on with that; returns the record at its end."""
-    chosen = Selector.parse(wanted.hosts)
+    chosen = _chosen(wanted.hosts)
     signer = signing.signer()
     order = RolloutOrder(
         file=Path(wanted.file).name,
@@ -165,6 +165,18 @@ def undo_last(asked: HubAsked, *, leave_silent: bool) -> RolloutRecord:
         return rollout.record
 
     return asking(asked.hub, work)
+
+
+def _chosen(hosts: str) -> Selector:
+    """The hosts that are meant, which somebody has to have said.
+
+    Raises:
+        UsageError: it is not said, as by a variable of a shell that is empty, or no selector.
+    """
+    chosen = Selector.parse(hosts)
+    if chosen == Selector() and hosts.strip() != "all":
+        raise UsageError("--hosts: nobody is chosen", "write all for all hosts")
+    return chosen
 
 
 def _rollout(asker: Asker, asked: HubAsked) -> Rollout:
@@ -241,7 +253,7 @@ def list_differences(
     Raises:
         typer.Exit: a host does not say, or there are some.
     """
-    chosen = Selector.parse(hosts)
+    chosen = _chosen(hosts)
     signer = signing.signer()
     bundle = read_bundle(file)
 

@@ -14,7 +14,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from ipttctl.errors import IpttctlError
+from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.fleet import heartbeat, stream, subjects
 from ipttctl.fleet.commands import Commands
 from ipttctl.fleet.config import AgentConfig
@@ -38,6 +38,9 @@ _WHO_AT_MOST: Final = 1.0
 """Seconds between two heartbeats that others ask for."""
 
 _STEP: Final = 0.05
+
+_METRICS_AGAIN: Final = 30.0
+"""Seconds until somebody who has the port of metrics is looked for again."""
 
 _FLUSH: Final = 10
 """Seconds that a server has to take what a new connection listens to."""
@@ -102,9 +105,6 @@ class Agent:
         self.reader.start()
         if self.otlp:
             self.otlp.start()
-        if self.metrics:
-            self.metrics.start()
-            self._tell(f"metrics are on {self.metrics.address[0]}, port {self.metrics.address[1]}")
         parts = [
             asyncio.create_task(part)
             for part in (
@@ -113,6 +113,7 @@ class Agent:
                 self.commands.run(),
                 self._beat(),
                 self._report(),
+                self._serve(),
             )
         ]
         stopping = asyncio.create_task(self._stopping.wait())
@@ -229,6 +230,29 @@ class Agent:
                 self._tell(f"leaf: {now}")
             before = now
             await asyncio.sleep(pause)
+
+    async def _serve(self) -> None:
+        """Serve metrics, as soon as nobody else has the port."""
+        if self.metrics and (options := self.config.metrics):
+            told = ""
+            # the library looks the address's name up
+            while error := await asyncio.to_thread(self._metrics_problem):
+                if error != told:
+                    self._tell(f"no metrics on {options.address}, port {options.port}: {error}")
+                told = error
+                await asyncio.sleep(_METRICS_AGAIN)
+            address, port = self.metrics.address
+            self._tell(f"metrics are on {address}, port {port}")
+        await asyncio.Event().wait()
+
+    def _metrics_problem(self) -> str:
+        """Begin to serve metrics; the reason if that is not possible."""
+        assert self.metrics is not None
+        try:
+            self.metrics.start()
+        except OSError as error:
+            return os_reason(error)
+        return ""
 
     async def _on_host(self, work: Callable[[], Any]) -> Any:
         """Have the host's own thread do something; it is not interrupted."""

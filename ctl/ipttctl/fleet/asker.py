@@ -19,7 +19,13 @@ from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.fleet import subjects
 from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.config_file import check_files, parse_hub
-from ipttctl.fleet.connection import TooOldError, options_of, require_version, sentence
+from ipttctl.fleet.connection import (
+    ServerClient,
+    TooOldError,
+    options_of,
+    require_version,
+    sentence,
+)
 from ipttctl.fleet.heartbeat import Heartbeat, Selector, find_hosts
 from ipttctl.state.option_files import read_text
 
@@ -64,6 +70,10 @@ class SilentHostError(IpttctlError):
 
 class AnswerError(IpttctlError):
     """A host answers that it does not do what it was asked for, or that it failed."""
+
+
+class BusyError(AnswerError):
+    """A host answers that as many commands wait there as may: it has not looked at this one."""
 
 
 def user_file() -> Path:
@@ -195,7 +205,7 @@ def _read(host: str, verb: str, data: bytes) -> dict[str, Any]:
         raise AnswerError(f"{host}: the answer to {verb} is none") from None
     if not answer.pop("ok"):
         reason = " ".join(str(answer.get("error")).split())[:_LONGEST_ERROR]
-        raise AnswerError(f"{host}: {reason}")
+        raise (BusyError if answer.get("busy") is True else AnswerError)(f"{host}: {reason}")
     return answer
 
 
@@ -213,7 +223,7 @@ async def connected(hub: HubConfig, wait: float | None = None) -> AsyncIterator[
     async def on_error(error: Exception) -> None:
         refused.append(error)
 
-    client = Client()
+    client = ServerClient()
     try:
         # a server that accepts and is silent has no limit of nats-py's own in each phase
         async with asyncio.timeout(2 * _CONNECT):

@@ -121,6 +121,7 @@ class Commands:
         """Undo roll-outs that nobody has kept in time."""
         due, pause, told = True, _EXPIRY, ""
         while True:
+            failed = False
             if due:
                 pause = _EXPIRY
                 try:
@@ -128,12 +129,13 @@ class Commands:
                         self._tell(f"roll-out {rollout} was not kept in time, and is undone")
                 # the module is not loaded, perhaps: there is nothing then, or later
                 except Exception as error:
-                    pause = _EXPIRY_AGAIN
+                    failed, pause = True, _EXPIRY_AGAIN
                     if told != str(error):
                         told = str(error)
                         self._tell(f"a roll-out that was not kept in time is not undone: {told}")
             await asyncio.sleep(pause)
-            due = self._trials.due
+            # after a reboot its time is on another clock
+            due = failed or self._trials.due
 
     async def _take(self, client: Client, message: Msg) -> None:
         # an answer elsewhere would have us publish where only we may
@@ -161,7 +163,8 @@ class Commands:
             self._waiting.put_nowait((client, message, request))
         except asyncio.QueueFull:
             self.done[verb, "busy"] += 1
-            await _answer(client, message, _failure(RefusedError("the agent is busy")))
+            busy = _failure(RefusedError("the agent is busy"))
+            await _answer(client, message, busy | {"busy": True})
 
     async def _do_all(self) -> None:
         while True:
@@ -188,6 +191,7 @@ class Commands:
         if verb not in self._config.allow:
             raise RefusedError(f"{self._config.host} does not allow {verb}")
         trust = self._config.trust
+        known: dict[grants.Grant, grants.Statement | str] = {}
         for _, link in declared(request):
             for program in link.programs.values():
                 grants.check(
@@ -197,6 +201,7 @@ class Commands:
                     getattr(request, "grants", ()),
                     trust,
                     mode=link.mode,
+                    known=known,
                 )
 
     async def _do(self, client: Client, request: Request) -> Answer:
@@ -226,12 +231,15 @@ class Commands:
                 answer = await self._on_host(partial(self._trials.confirm, rollout))
             case RollbackRequest(rollout=str(rollout)):
                 # by then the directory may have been emptied
-                await objects.fetch(client, self._config.objects, self._trials.needed())
+                needed = await self._on_host(partial(self._trials.needed, rollout))
+                await objects.fetch(client, self._config.objects, needed)
                 answer = await self._on_host(partial(self._trials.rollback, rollout))
             case _:
                 links = [link for _, link in declared(request)]
                 digests = {one.digest for link in links for one in link.programs.values()}
                 place = await objects.fetch(client, self._config.objects, digests)
+                used = await self._on_host(self._trials.used)
+                await asyncio.to_thread(objects.prune, self._config.objects, digests | used)
                 answer = await self._on_host(partial(self._run_programs, request, place))
         return answer
 

@@ -31,6 +31,26 @@ class TooOldError(Exception):
     """The server is older than those that this was tried with."""
 
 
+class PlainServerError(nats.errors.Error):
+    """The server does not ask for TLS, which it is to be spoken to by."""
+
+    def __str__(self) -> str:
+        return "the server does not speak TLS, and its address begins with tls://"
+
+
+class ServerClient(Client):
+    """A client that says nothing to a server in the clear, if its address begins with tls://.
+
+    The library leaves it to the server whether there is TLS. Anybody in between could do without,
+    and pass the signature for a server's nonce on as their own.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and "tls" in self.options and not info.get("tls_required"):
+            raise PlainServerError
+        await super()._process_info(info, initial_connection=initial_connection)
+
+
 def options_of(leaf: LeafOptions) -> dict[str, Any]:
     """How to connect as the configuration says. Files are read each time: they may be renewed."""
     options: dict[str, Any] = {
@@ -118,7 +138,7 @@ class LeafConnection:
                 return
             self.problem = sentence(error)
 
-        client = Client()
+        client = ServerClient()
         try:
             await client.connect(**self._options(), closed_cb=on_closed, error_cb=on_error)
             require_version(client)

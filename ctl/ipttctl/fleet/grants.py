@@ -84,8 +84,11 @@ def check(
     *,
     mode: LinkMode = "observe",
     now: float | None = None,
+    known: dict[Grant, Statement | str] | None = None,
 ) -> None:
     """Check that a host may run an object at a hook: it lists the digest, or there is a grant.
+
+    Grants that were read are ``known`` to the next call: signatures take long.
 
     Raises:
         RefusedError: it may not; the sentence says what is wrong with each grant for the object.
@@ -93,13 +96,15 @@ def check(
     if digest in trust.filters or (mode == "observe" and digest in trust.digests):
         return
     reasons = []
+    known = {} if known is None else known
     if digest in trust.digests:
         reasons.append("it is listed in trust.digests, to observe only")
     for grant in grants:
-        try:
-            found = _statement(grant, trust.keys)
-        except RefusedError as error:
-            reasons.append(str(error))
+        if grant not in known:
+            known[grant] = _statement(grant, trust.keys)
+        found = known[grant]
+        if isinstance(found, str):
+            reasons.append(found)
             continue
         if found.digest != digest:
             continue
@@ -111,20 +116,16 @@ def check(
     raise RefusedError(f"object {digest} at {hook}, mode {mode}: {why}", _REMEDIES[mode])
 
 
-def _statement(grant: Grant, keys: Collection[str]) -> Statement:
-    """The statement of a grant, which somebody has signed who is trusted here.
-
-    Raises:
-        RefusedError: it is not so.
-    """
+def _statement(grant: Grant, keys: Collection[str]) -> Statement | str:
+    """The statement of a grant, if somebody has signed it who is trusted here; or why not."""
     if grant.key not in keys:
-        raise RefusedError(f"the key {grant.key} is not trusted here")
+        return f"the key {grant.key} is not trusted here"
     if not _signed(grant):
-        raise RefusedError("the signature of a grant is wrong")
+        return "the signature of a grant is wrong"
     try:
         return _DECODER.decode(grant.statement)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RefusedError(f"a grant cannot be read: {error}") from None
+        return f"a grant cannot be read: {error}"
 
 
 def _wrong(statement: Statement, hook: str, host: str, mode: LinkMode, now: float) -> str:

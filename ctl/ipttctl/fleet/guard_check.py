@@ -35,7 +35,7 @@ def violated(
     counter = Counter(guard.counter).name.lower()
     count = _difference(counter, before, now)
     packets = _difference(_PACKETS, before, now)
-    time = int(elapsed * 1000)
+    time = max(1, int(elapsed * 1000))
     if packets < guard.minimum and counter != _PACKETS:
         return ""
     if guard.comparison not in _UPPER and time < (guard.window or guard.per_time):

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ipttctl.fleet import subjects
@@ -41,7 +40,8 @@ class _Run:
     maker: TableMaker
     began: int
     ended: int
-    lost: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    thrown_away: int = 0
     damaged: int = 0
 
 
@@ -76,7 +76,11 @@ class KeptTables:
         if run is None:
             return
         run.began, run.ended = min(run.began, head.time), max(run.ended, head.time)
-        run.lost.update(head.lost)
+        for cause, count in head.lost.items():
+            if cause in _THROWN_AWAY:
+                run.thrown_away += count
+            else:
+                run.lost += count
         try:
             if head.kind == EVENTS and head.count:
                 run.maker.take_events(events_of(head, body))
@@ -190,7 +194,9 @@ def _link_row(link: Any) -> Row:
 
 
 def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and -_MOST_NUMBER <= value <= _MOST_NUMBER else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if -_MOST_NUMBER <= value <= _MOST_NUMBER else None
 
 
 def _word(value: object) -> str | None:
@@ -198,8 +204,8 @@ def _word(value: object) -> str | None:
 
 
 def _host_row(run: _Run, alive: Heartbeat | None) -> Row:
-    lost = sum(count for cause, count in run.lost.items() if cause not in _THROWN_AWAY)
-    away = sum(count for cause, count in run.lost.items() if cause in _THROWN_AWAY)
+    # whoever speaks as a host may say any numbers
+    lost, away = (min(count, _MOST_NUMBER) for count in (run.lost, run.thrown_away))
     return (
         *((alive.module or None) if alive else None, None),  # no fingerprint is told
         *(run.began or None, run.ended or None, False if alive else None),

@@ -122,4 +122,9 @@ def rule_of(line: str) -> tuple[str, str]:
     else:
         where = end.get("hook") or ""
         text = end.get("function") or end.get("drop_reason") or end.get("drop_function") or ""
-    return str(where)[:_LONGEST], str(text)[:_LONGEST]
+    return _label(where), _label(text)
+
+
+def _label(value: object) -> str:
+    """A value as a label, which has to be UTF-8: names of chains and rules may be any bytes."""
+    return str(value)[:_LONGEST].encode(errors="backslashreplace").decode()

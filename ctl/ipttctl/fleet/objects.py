@@ -7,7 +7,9 @@ import asyncio
 import hashlib
 import io
 import os
+import re
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,11 @@ from ipttctl.fleet.requests import file_name
 _PATIENCE: Final = 10.0
 MOST: Final = 64
 """Most objects of a request."""
+
+_KEPT: Final = 16
+"""Objects of the largest size that stay beside those that are needed."""
+
+_FILE: Final = re.compile(r"[0-9a-f]{64}\.(o|tmp)")
 
 
 class _TooLongError(Exception):
@@ -55,7 +62,7 @@ async def fetch(client: Client, config: ObjectsOptions, digests: Collection[str]
     await asyncio.to_thread(make_private, directory)
     for digest in digests:
         place = directory / file_name(digest)
-        if not await asyncio.to_thread(_has, place, digest):
+        if not await asyncio.to_thread(_use, place, digest):
             data = await _get(client, config, digest)
             await asyncio.to_thread(_write, place, data)
     return directory
@@ -88,11 +95,37 @@ def _digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _has(place: Path, digest: str) -> bool:
+def prune(config: ObjectsOptions, needed: Collection[str]) -> None:
+    """Remove objects that are not needed, but those that were used last, up to a bound.
+
+    They can be had again; so can those that could not be removed now.
+    """
+    directory = Path(config.directory)
+    names = set(map(file_name, needed))
+    found = []
+    for place in directory.iterdir():
+        if _FILE.fullmatch(place.name) and place.name not in names:
+            with suppress(OSError):
+                status = place.lstat()
+                found.append((status.st_mtime_ns, status.st_size, place))
+    left = _KEPT * config.largest
+    for _, size, place in sorted(found, reverse=True):
+        left -= size
+        # what is half written was left by a process that was killed
+        if left < 0 or place.suffix == ".tmp":
+            with suppress(OSError):
+                place.unlink()
+
+
+def _use(place: Path, digest: str) -> bool:
+    """Whether a file has an object; if so, it is used now."""
     try:
-        return _digest(place.read_bytes()) == digest
+        if _digest(place.read_bytes()) != digest:
+            return False
+        os.utime(place)
     except OSError:
         return False
+    return True
 
 
 def _write(place: Path, data: bytes) -> None:

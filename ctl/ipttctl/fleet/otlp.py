@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -42,6 +43,8 @@ _LINGER: Final = 0.5
 
 _PATIENCE: Final = 10.0
 """Seconds that a request may take, with what is tried again."""
+
+_LONGEST_ANSWER: Final = 1 << 16
 
 _LIBRARY: Final = "opentelemetry"
 
@@ -180,12 +183,14 @@ class _Session(requests.Session):
         """Send a request.
 
         Raises:
-            requests.RequestException: it was not answered, or with a redirect.
+            requests.RequestException: it was not answered, with a redirect, or at length.
         """
         self.problem, self.refused = "", 0
         try:
-            response = super().request(*args, **more)
-            self._look(response)
+            # whoever listens there may send without an end, or one byte after the other
+            response = super().request(*args, **more | {"stream": True})
+            with response:
+                self._look(response)
         except (OSError, DecodeError) as error:
             self.problem = sentence(error)
             raise
@@ -193,13 +198,26 @@ class _Session(requests.Session):
 
     def _look(self, response: requests.Response) -> None:
         if response.status_code == HTTPStatus.OK:
-            answer = ExportLogsServiceResponse.FromString(response.content)
+            answer = ExportLogsServiceResponse.FromString(_content(response))
             self.refused = max(0, answer.partial_success.rejected_log_records)
             self.problem = answer.partial_success.error_message or "it refuses some"
             return
         self.problem = f"it answers {response.status_code} {response.reason}"
-        if response.is_redirect:
-            raise requests.RequestException(f"{self.problem}, {response.headers['Location']}")
+        if response.status_code in range(300, 400):
+            where = response.headers.get("Location", "nowhere")
+            raise requests.RequestException(f"{self.problem}, {where}")
+
+
+def _content(response: requests.Response) -> bytes:
+    """The body of an answer, within bounds of size and time."""
+    end = time.monotonic() + _PATIENCE
+    data = bytearray()
+    # a longer part would be waited for until it is whole
+    for part in response.iter_content(1):
+        data += part
+        if len(data) > _LONGEST_ANSWER or time.monotonic() > end:
+            raise requests.RequestException("its answer has no end")
+    return bytes(data)
 
 
 def endpoint(url: str) -> str:

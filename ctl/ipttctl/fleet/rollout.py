@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ipttctl.errors import IpttctlError
-from ipttctl.fleet.asker import AnswerError, Asker, HubError, SilentHostError
+from ipttctl.fleet.asker import AnswerError, Asker, BusyError, HubError, SilentHostError
 from ipttctl.fleet.bundle import Bundle, Signer
 from ipttctl.fleet.guard_check import violated
 from ipttctl.fleet.heartbeat import Heartbeat
@@ -101,6 +101,18 @@ class RolloutOrder:
             boots={one.host: one.boot for one in hosts},
         )
 
+    def meant(self, record: RolloutRecord) -> bool:
+        """Whether a record is of this order, and its hosts may be meant by it."""
+        hosts = record.hosts
+        return (
+            record.same == self.same
+            and (not self.names or self.names >= set(hosts))
+            and record.waves == self.waves.of(hosts)
+            and (record.links, record.guards)
+            == (dict(self.bundle.links), list(map(str, self.guards)))
+            and (record.pause, record.rollback_after) == (self.pause, self.rollback_after)
+        )
+
 
 class Rollout:
     """Takes the steps of a roll-out, as its only holder."""
@@ -159,9 +171,11 @@ class Rollout:
                 f"({found.where()})",
                 "begin the same one again, or run `ipttctl fleet undo`",
             )
-        if order.names and not order.names >= set(found.boots):
-            # the hub is not to have us sign for others
-            raise TakenError(f"the record of roll-out {found.rollout} has hosts that are not meant")
+        if not order.meant(found):
+            # the hub is not to have us sign for others, or watch less
+            raise TakenError(
+                f"the record of roll-out {found.rollout} has hosts, or terms, that are not meant"
+            )
         await self._take(found)
         return False
 
@@ -239,31 +253,36 @@ class Rollout:
         await self._all(hosts, "apply", request)
 
     async def _watch(self, hosts: list[str]) -> None:
-        """Look at hosts until the pause is over."""
+        """Look at hosts until the pause is over, twice at least: guards are about differences."""
         loop = asyncio.get_running_loop()
-        begin = loop.time()
-        first = await self._looks(hosts)
-        while (left := begin + self.record.pause - loop.time()) > 0:
-            await asyncio.sleep(min(self._look, left))
-            now = await self._looks(hosts)
-            for host in hosts:
-                self._check_guards(host, first[host], now[host], loop.time() - begin)
+        end = loop.time() + self.record.pause
+        first: dict[str, tuple[StatusAnswer, float]] = {}
 
-    async def _looks(self, hosts: list[str]) -> dict[str, StatusAnswer]:
-        """The status of each host, which has the state on trial."""
-        answers = await self._all(hosts, "status", lambda _: {})
-        found = {}
-        for host, answer in answers.items():
-            try:
-                status = msgspec.convert(answer, StatusAnswer)
-            except msgspec.ValidationError:
-                raise _HaltError(f"{host}: the answer to status is none") from None
-            if status.boot != self.record.boots.get(host):
-                raise _HaltError(f"{host}: it was started again")
-            if status.rollout != self.record.rollout or status.state not in ("trial", "kept"):
-                raise _HaltError(f"{host}: {status.why or 'the roll-out is not there'}")
-            found[host] = status
-        return found
+        def heard(host: str, answer: dict[str, Any]) -> None:
+            # others may be silent, or slow, meanwhile
+            now = self._status(host, answer)
+            before, since = first.setdefault(host, (now, loop.time()))
+            if before is not now:
+                self._check_guards(host, before, now, loop.time() - since)
+
+        await self._all(hosts, "status", lambda _: {}, heard)
+        over = False
+        while not over:
+            await asyncio.sleep(max(0.0, min(self._look, end - loop.time())))
+            await self._all(hosts, "status", lambda _: {}, heard)
+            over = loop.time() >= end
+
+    def _status(self, host: str, answer: dict[str, Any]) -> StatusAnswer:
+        """The status of a host, which has the state on trial."""
+        try:
+            status = msgspec.convert(answer, StatusAnswer)
+        except msgspec.ValidationError:
+            raise _HaltError(f"{host}: the answer to status is none") from None
+        if status.boot != self.record.boots.get(host):
+            raise _HaltError(f"{host}: it was started again")
+        if status.rollout != self.record.rollout or status.state not in ("trial", "kept"):
+            raise _HaltError(f"{host}: {status.why or 'the roll-out is not there'}")
+        return status
 
     def _check_guards(
         self, host: str, first: StatusAnswer, now: StatusAnswer, elapsed: float
@@ -309,21 +328,37 @@ class Rollout:
         )
 
     async def _all(
-        self, hosts: Collection[str], verb: str, request: Callable[[str], dict[str, Any]]
-    ) -> dict[str, dict[str, Any]]:
-        """The answers of hosts, asked at once; the first failure is a reason to halt."""
+        self,
+        hosts: Collection[str],
+        verb: str,
+        request: Callable[[str], dict[str, Any]],
+        heard: Callable[[str, dict[str, Any]], None] = lambda *_: None,
+    ) -> None:
+        """Ask hosts at once, until each has answered; the first failure is a reason to halt.
 
-        async def one(host: str) -> dict[str, Any]:
+        ``heard`` is called with each answer as it comes, and may halt too.
+        """
+
+        async def one(host: str) -> None:
             async with self._few:
-                return await self._answer(host, verb, request(host))
+                heard(host, await self._answer(host, verb, request(host)))
 
-        results = await asyncio.gather(*map(one, hosts), return_exceptions=True)
-        for result in results:
-            if isinstance(result, SilentHostError | AnswerError):
-                raise _HaltError(str(result))
-            if isinstance(result, BaseException):
-                raise result
-        return dict(zip(hosts, results, strict=True))  # type: ignore[arg-type]  # see above
+        tasks = [asyncio.create_task(one(host)) for host in hosts]
+        try:
+            if tasks:
+                # who is asked yet is told to go back anyway
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        failures = [one for one in results if isinstance(one, BaseException)]
+        # those that are cancelled are so because of another one
+        failures.sort(key=lambda one: isinstance(one, asyncio.CancelledError))
+        for failure in failures[:1]:
+            if isinstance(failure, SilentHostError | AnswerError):
+                raise _HaltError(str(failure))
+            raise failure
 
     async def _answer(self, host: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         """The answer of a host, asked again as long as it may not have heard.
@@ -345,7 +380,7 @@ class Rollout:
                     asking.cancel()
             if asking.done() and not asking.cancelled() and not asking.exception():
                 return asking.result()
-            if asking.done() and isinstance(asking.exception(), AnswerError):
+            if asking.done() and _refuses(asking.exception()):
                 return asking.result()
             if not _same(client, seen):
                 await asyncio.gather(asking, return_exceptions=True)
@@ -420,6 +455,11 @@ class Rollout:
             async with self._lock:
                 beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
+
+
+def _refuses(error: BaseException | None) -> bool:
+    """Whether a host has looked at a request, and says no."""
+    return isinstance(error, AnswerError) and not isinstance(error, BusyError)
 
 
 def _same(client: Any, reconnects: int) -> bool:

@@ -18,6 +18,7 @@ from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 
 from ipttctl.errors import IpttctlError
+from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import FAILURES, Asker, HubError
 from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.requests import Declared
@@ -39,6 +40,9 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
     ``same`` is a digest of all that was asked for: it goes on for whoever asks for the same.
     ``holder`` is whose process takes the steps, empty if none does; ``beat`` grows as long as it
     lives. ``waves`` are the hosts, and ``boots`` are of these as they were found.
+
+    Raises:
+        ValueError: these do not fit each other, or a host has no name.
     """
 
     format: int = 1
@@ -58,6 +62,20 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
     step: Step = "apply"
     why: str = ""
     unreached: list[str] = []
+
+    def __post_init__(self) -> None:
+        # others write there too
+        if set(self.hosts) != self.boots.keys() or len(self.hosts) != len(self.boots):
+            raise ValueError("the hosts of its waves are not those that were found")
+        for host in self.hosts:
+            subjects.host_token(host)
+        if self.wave >= max(1, len(self.waves)):
+            raise ValueError(f"it has no wave {self.wave + 1}")
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts, wave by wave."""
+        return [host for wave in self.waves for host in wave]
 
     @property
     def ended(self) -> bool:
@@ -108,7 +126,7 @@ class RolloutStore:
             return None
         try:
             return _DECODER.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise HubError(
                 f"the record of roll-outs is of another version, or damaged: {error}",
                 f"remove the key {_KEY} of the bucket {BUCKET} once nothing is rolled out",
@@ -144,8 +162,9 @@ class RolloutStore:
         kv = await self._kv()
         try:
             entry = await kv.get(_KEY)
-        except nats.js.errors.KeyNotFoundError:
-            return None, 0
+        except nats.js.errors.KeyNotFoundError as error:
+            # one that was removed has a number yet, which the next one has to follow
+            return None, (error.entry.revision or 0) if error.entry else 0
         return entry.value, entry.revision or 0
 
     async def _kv(self) -> KeyValue:

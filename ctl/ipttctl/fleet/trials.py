@@ -125,11 +125,14 @@ class Trials:
             # the module's time began by now at the latest
             trial = msgspec.structs.replace(trial, until=_now() + terms.rollback)
         now = self._host.watched()
-        # those that wait were swapped by an agent that was killed before it could note it
-        swapped = {one.link for one in now if one.waits} | {*trial.swapped}
-        trial = msgspec.structs.replace(
-            trial, links={one.name: one.link for one in now}, swapped=sorted(swapped)
-        )
+        # those that wait were swapped by an agent that was killed before it could note it; of
+        # those that were swapped now, a guard may have been violated already
+        made = _made(steps)
+        swapped = {one.link for one in now if one.waits} | {*trial.swapped, *made.values()}
+        # not those that are to go, and may be gone before it is noted that all is kept
+        there = {one.name: one.link for one in now} | (trial.links or {}) | made
+        links = {name: there[name] for name in request.links if name in there}
+        trial = msgspec.structs.replace(trial, links=links, swapped=sorted(swapped))
         self._write(msgspec.structs.replace(journal, trial=trial))
         return steps
 
@@ -185,10 +188,17 @@ class Trials:
             "links": [asdict(one) for one in links],
         }
 
-    def needed(self) -> set[str]:
-        """The digests of the objects of before."""
-        base = self._read().base or {}
-        return {one.digest for link in base.values() for one in link.programs.values()}
+    def needed(self, rollout: str) -> set[str]:
+        """The digests of the objects to which undoing a roll-out goes back."""
+        journal = self._read()
+        here = journal.trial is not None and journal.trial.rollout == rollout
+        return _digests(journal.base or {}) if here else set()
+
+    def used(self) -> set[str]:
+        """The digests of the objects of before, and of those of now."""
+        journal = self._read()
+        now = journal.trial.declared if journal.trial else {}
+        return _digests(journal.base or {}) | _digests(now)
 
     def _apply(self, links: Mapping[str, Declared], terms: TrialTerms) -> list[dict[str, Any]]:
         return self._host.apply(_state(links), self._directory, terms, self._reason)
@@ -268,9 +278,18 @@ class Trials:
             ) from None
 
 
+def _made(steps: list[dict[str, Any]]) -> dict[str, int]:
+    """The links that steps have made or swapped, by name: new ones may have been swapped too."""
+    return {one["name"]: one["link"] for one in steps if one["action"] in ("attach", "swap")}
+
+
 def _now() -> float:
     """The time since boot, in which the host may have slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _digests(links: Mapping[str, Declared]) -> set[str]:
+    return {one.digest for link in links.values() for one in link.programs.values()}
 
 
 def _state(links: Mapping[str, Declared]) -> dict[str, Any]:

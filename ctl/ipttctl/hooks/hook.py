@@ -154,6 +154,11 @@ class Hook(ABC):
         """The IP versions that it waits for, because their code is not loaded."""
         return frozenset()
 
+    @property
+    def drops(self) -> bool:
+        """Whether a link there drops the packets that its programs do not want."""
+        return False
+
     @abstractmethod
     def __str__(self) -> str:
         """The hook in its written form."""

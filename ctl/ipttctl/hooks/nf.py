@@ -131,6 +131,11 @@ class NfHook(Hook):
         """Whether the hook belongs to a single device."""
         return hook_name(self.family, self.hook) == _INGRESS
 
+    @property
+    def drops(self) -> bool:
+        """Whether the link is in filter mode."""
+        return self.mode == NfMode.FILTER
+
     def __str__(self) -> str:
         return _text(self.family, self.hook, self.priority)
 

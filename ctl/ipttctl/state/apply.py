@@ -17,6 +17,7 @@ from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet, Swap
 from ipttctl.programs.choice import check_types
 from ipttctl.programs.keep import keep_maps
+from ipttctl.programs.passing import load_passing
 from ipttctl.programs.sources import ById, is_file
 from ipttctl.state.journal import RECORD, Record, RecordedLink, locked, program_ids
 from ipttctl.state.maps import MapChange, MapDifference
@@ -119,7 +120,9 @@ def apply_state(
 
     Everything is loaded first. Then maps are changed, new links attached, all changed links swapped
     in one transaction, swaps confirmed, surplus links detached, and links given their names. If
-    anything fails up to and including the transaction, everything is undone. ``terms`` say whose
+    anything fails up to and including the transaction, everything is undone. On trial, new links
+    that filter pass every packet at first, and get their programs in that transaction; those that
+    are too many for it do so before, in others. ``terms`` say whose
     the state is, what is surplus, and what becomes of swaps that wait. ``warn`` is as for
     ``diff_state``, and called for maps that are not kept, and before another apply is waited for.
     All changes of links have the ``reason``. ``check`` is called with the plan before anything is
@@ -196,26 +199,14 @@ class _Application:
         self._record = record
         self._now: dict[str, Link] = {}
         """The links that are as declared, by declared name."""
+        self._passing: dict[str, ProgramSet] = {}
+        """The programs that new links have until they are swapped, by declared name."""
 
     def run(self, on_compile: Callable[[], None] | None) -> list[Step]:
         """Take all steps; see ``apply_state``."""
         plan = self._plan
         with ExitStack() as opened:
-            sets: dict[str, ProgramSet] = {}
-            differences: list[tuple[Match, str, MapDifference]] = []
-            for match in plan.matches:
-                name = match.declared.name
-                if match.left:
-                    continue
-                with about(name):
-                    if not match.kept:
-                        sets[name] = self._open(match, opened, on_compile)
-                        check_types(sets[name].programs)
-                    if match.runs:
-                        found = list(live_maps(match, opened))
-                    else:
-                        found = list(new_maps(match, sets[name], opened))
-                    differences += [(match, map_name, entry) for map_name, entry in found]
+            sets, differences = self._load(opened, on_compile)
             check_maps(plan, differences)
             steps = [*map_steps(differences), *link_steps(plan)]
             with held_back() as signals:
@@ -223,6 +214,9 @@ class _Application:
                 try:
                     self._change(sets, differences, undo, signals.check)
                     signals.check()
+                    if self._passing:
+                        # their numbers are known now, and which programs they will have
+                        self._announced(sets).write(self._record)
                     self._swap(sets)
                 except BaseException as error:
                     undo.run(error)
@@ -252,6 +246,30 @@ class _Application:
             for step in steps
         ]
         return [*made, *confirm_steps(plan), *detach_steps(plan), *rename_steps(plan)]
+
+    def _load(
+        self, opened: ExitStack, on_compile: Callable[[], None] | None
+    ) -> tuple[dict[str, ProgramSet], list[tuple[Match, str, MapDifference]]]:
+        """Load all programs that links are to get; returns them, and the maps that differ."""
+        plan = self._plan
+        sets: dict[str, ProgramSet] = {}
+        differences: list[tuple[Match, str, MapDifference]] = []
+        for match in plan.matches:
+            name = match.declared.name
+            if match.left:
+                continue
+            with about(name):
+                if not match.kept:
+                    sets[name] = self._open(match, opened, on_compile)
+                    check_types(sets[name].programs)
+                if match.runs:
+                    found = list(live_maps(match, opened))
+                else:
+                    found = list(new_maps(match, sets[name], opened))
+                differences += [(match, map_name, entry) for map_name, entry in found]
+                if plan.tries(match):
+                    self._passing[name] = _passing(sets[name], opened)
+        return sets, differences
 
     def _open(
         self, match: Match, opened: ExitStack, on_compile: Callable[[], None] | None
@@ -292,7 +310,7 @@ class _Application:
             with about(declared.name):
                 link = self._controller.attach(
                     declared.hook,
-                    sets[declared.name],
+                    self._passing.get(declared.name, sets[declared.name]),
                     persistent=True,
                     name=None if match.name_taken else declared.link_name,
                     labels=match.labels or None,
@@ -314,18 +332,24 @@ class _Application:
         return f"link {link.id}"
 
     def _swap(self, sets: Mapping[str, ProgramSet]) -> None:
-        changed = [(m, m.link) for m in self._plan.matches if m.link and m.changes]
-        if changed:
+        matches = self._plan.matches
+        changed = [(m, m.link) for m in matches if m.link and m.changes]
+        tried = [(m, self._now[m.declared.name]) for m in matches if self._plan.tries(m)]
+        room = _MOST - len(changed)
+        # what cannot be undone comes last: a link that is new is just detached
+        more = [tried[at : at + _MOST] for at in range(room, len(tried), _MOST)]
+        parts = [*more, [*changed, *tried[:room]]]
+        for part in filter(None, parts):
             swapped = self._controller.transact(
                 [
                     Swap(link.id, sets[to.declared.name], link.generation, labels=to.labels)
-                    for to, link in changed
+                    for to, link in part
                 ],
                 rollback_after=self._plan.terms.rollback_after,
                 guards=self._plan.terms.guards,
                 reason=self._reason,
             )
-            pairs = zip(changed, swapped, strict=True)
+            pairs = zip(part, swapped, strict=True)
             self._now |= {to.declared.name: link for (to, _), link in pairs}
 
     def _confirm(self) -> None:
@@ -375,19 +399,34 @@ class _Application:
     def _announce(
         self, match: Match, programs: ProgramSet, known: Mapping[int, RecordedLink]
     ) -> RecordedLink:
-        fds = programs.programs.items()
+        name = match.declared.name
         entry = recorded(match.declared, match.identity, match.digests, self._plan.terms.owner)
-        entry = replace(entry, ids={s.name.lower(): syscalls.program_info(fd).id for s, fd in fds})
-        if match.link is None:
-            highest = max(self._plan.links, default=0)
-            return replace(entry, after=highest, pid=os.getpid())
-        earlier = known.get(match.link.id)
+        entry = replace(entry, ids=_ids(programs))
+        link = match.link or (self._now.get(name) if name in self._passing else None)
+        if link is None:
+            if name in self._passing:
+                # as long as it has these, it has no program of a file
+                entry = replace(entry, ids=_ids(self._passing[name]), digests={})
+            return replace(entry, after=max(self._plan.links, default=0), pid=os.getpid())
+        earlier = known.get(link.id)
         return replace(
             entry,
-            link=match.link.id,
-            generation=match.link.generation + 1,
+            link=link.id,
+            generation=link.generation + 1,
             before=replace(earlier, before=None) if earlier else None,
         )
+
+
+def _ids(programs: ProgramSet) -> dict[str, int]:
+    """The ids of the programs of a set, by slot."""
+    fds = programs.programs.items()
+    return {slot.name.lower(): syscalls.program_info(fd).id for slot, fd in fds}
+
+
+def _passing(programs: ProgramSet, opened: ExitStack) -> ProgramSet:
+    """Programs that pass every packet, in the slots of others."""
+    slots = programs.programs
+    return ProgramSet({slot: opened.enter_context(load_passing(slot)).fd for slot in slots})
 
 
 def _recorded_as(

@@ -134,6 +134,13 @@ class Plan:
     taken: Mapping[int, str] = field(default_factory=dict)
     """The previous owner of each link that is taken over from another file, by the link's id."""
 
+    def tries(self, match: Match) -> bool:
+        """Whether a link is new and gets its programs by a swap, which may be rolled back.
+
+        It passes every packet before, so that the module itself can keep it from dropping them.
+        """
+        return self.terms.on_trial and match.link is None and match.declared.hook.drops
+
     @property
     def deferred(self) -> bool:
         """Whether links stay that are to go: a swap waits, or will, and may be rolled back."""
@@ -143,7 +150,7 @@ class Plan:
     @property
     def swaps(self) -> bool:
         """Whether links are swapped."""
-        return any(match.link and match.changes for match in self.matches)
+        return any((one.link and one.changes) or self.tries(one) for one in self.matches)
 
     def notes(self) -> Iterator[str]:
         """Sentences on what is left as it is, or is done beside the steps."""
@@ -163,8 +170,10 @@ class Plan:
                 yield "the swap that waits keeps the terms on which it was made"
             elif not self.swaps:
                 yield "nothing is swapped, so that nothing can be rolled back"
-            elif any(match.link is None for match in self.matches):
+            elif any(match.link is None and not self.tries(match) for match in self.matches):
                 yield "new links stay if the swaps are rolled back"
+            if any(map(self.tries, self.matches)):
+                yield "new links that filter pass every packet if the swaps are rolled back"
         if self.deferred and self.surplus:
             going = ", ".join(str(link.id) for _, link in self.surplus)
             yield f"to be detached once no swap waits any more, by the next apply: link {going}"

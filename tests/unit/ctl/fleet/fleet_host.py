@@ -106,8 +106,8 @@ class FleetHost(FakeHost):
                 steps.append({"action": "detach", "name": name})
                 found = None
             if found is None:
-                self.links_now[name] = FakeLink(next(self.numbers), dict(entry))
-                steps.append({"action": "attach", "name": name})
+                found = self.links_now[name] = FakeLink(next(self.numbers), dict(entry))
+                steps.append({"action": "attach", "name": name, "link": found.link})
             elif found.entry != entry:
                 if found.before is not None:
                     raise IpttctlError(f"{name}: its last swap waits")
@@ -116,7 +116,7 @@ class FleetHost(FakeHost):
                     found.until = time.monotonic() + (trial.rollback or 86400)
                 found.entry, found.undone = dict(entry), ""
                 found.generation += 1
-                steps.append({"action": "swap", "name": name})
+                steps.append({"action": "swap", "name": name, "link": found.link})
         if not any(one.before for one in self.links_now.values()):
             for name in self.links_now.keys() - state["links"].keys():
                 del self.links_now[name]

@@ -284,7 +284,7 @@ class FakeHost:
         self, state: Mapping[str, Any], directory: Path, trial: TrialTerms, reason: str
     ) -> list[dict[str, Any]]:
         self.done.append(("apply", (state, directory, trial, reason)))
-        return [{"step": "attach"}]
+        return [{"action": "attach", "name": "lim", "link": 5}]
 
     def confirm(
         self, state: Mapping[str, Any], directory: Path, reason: str

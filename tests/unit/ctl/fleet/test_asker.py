@@ -38,6 +38,7 @@ from tests.unit.ctl.fleet.support import (
     client,
     free_port,
     running_agent,
+    until,
 )
 
 
@@ -68,6 +69,50 @@ async def two_hosts(servers: TwoServers) -> AsyncIterator[tuple[FakeHost, FakeHo
             while len(await asker.find(Selector(), 0.3, some=False)) < 2:
                 assert time.monotonic() < end, "the hub does not hear of the hosts"
         yield hosts
+
+
+@asynccontextmanager
+async def plain_server(said: list[bytes]) -> AsyncIterator[int]:
+    """A server without TLS that takes everybody, as somebody in between can be; its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576,"nonce":"abc",'
+            b'"auth_required":true}\r\n'
+        )
+        while line := await reader.readline():
+            said.append(line)
+            writer.write(b"PONG\r\n" if line.startswith(b"PING") else b"")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def test_nothing_is_said_in_the_clear_where_tls_is_meant(tmp_path: Path) -> None:
+    said: list[bytes] = []
+    key = Key.make(tmp_path, "ann")
+
+    async def run() -> None:
+        async with plain_server(said) as port:
+            hub = HubConfig(url=f"tls://127.0.0.1:{port}", nkey=str(key.seed))
+            with pytest.raises(HubError, match="the server does not speak TLS"):
+                async with connected(hub):
+                    pass
+            leaf = parse_config(
+                f"leaf: {{url: 'tls://127.0.0.1:{port}', nkey: {key.seed}}}\nhost: web1\n",
+                "agent.yaml",
+            )
+            async with running_agent(leaf, FakeHost()) as agent:
+                await until(lambda: agent.connection.failures)
+                assert "does not speak TLS" in agent.connection.problem
+                assert agent.connection.client is None
+
+    asyncio.run(run())
+    assert said == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import nkeys
 import pytest
 from hypothesis import given
@@ -161,7 +162,7 @@ def test_an_object_with_a_grant_is_attached(
             answer = await ask(
                 hub, verb="apply", links={"lim": LINK}, rollback_after=30, grants=grants
             )
-            assert answer == {"ok": True, "steps": [{"step": "attach"}]}
+            assert answer == {"ok": True, "steps": [{"action": "attach", "name": "lim", "link": 5}]}
         file = f"{DIGEST.removeprefix('sha256:')}.o"
         assert (tmp_path / "objects" / file).read_bytes() == OBJECT
         entry = {"hook": HOOK, "object": {"packet": f"{file}:limit"}}
@@ -199,6 +200,26 @@ def test_a_grant_is_for_one_object_hook_and_time_and_for_named_hosts() -> None:
     pair = nkeys.from_seed(seed())
     bare = base64.b64encode(pair.sign(made().statement.encode())).decode()
     assert "signature" in refused(Grant(**granted(made(), signature=bare)))
+
+
+def test_each_signature_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request may have 64 grants and a thousand programs, and the agent goes on meanwhile."""
+    keys = [nkeys.encode_seed(bytes([n]) * 32, nkeys.PREFIX_BYTE_USER) for n in (1, 2)]
+    statement = Statement(digest=DIGEST, hook=HOOK, hosts=["web1"], expires=1 << 40)
+    good, other = (sign(statement, bytes(key)) for key in keys)
+    wrong = [msgspec.structs.replace(other, signature=f"{n:086}==", key=good.key) for n in range(9)]
+    looked: list[Grant] = []
+
+    def signed(grant: Grant) -> bool:
+        looked.append(grant)
+        return grant is good
+
+    monkeypatch.setattr("ipttctl.fleet.grants._signed", signed)
+    known: dict[Grant, Statement | str] = {}
+    trust = TrustOptions(keys=[good.key])
+    for _ in range(50):
+        check(DIGEST, HOOK, "web1", [*wrong, good], trust, known=known)
+    assert looked == [*wrong, good]
 
 
 def test_a_filter_needs_a_grant_or_a_list_for_it() -> None:

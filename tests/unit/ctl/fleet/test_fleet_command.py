@@ -242,6 +242,9 @@ def test_hosts_that_do_not_allow_it_are_not_asked(
         (["--guard", "drops"], "is not a condition"),
         (["--sign", "/nowhere"], "--sign: cannot read /nowhere"),
         (["--hosts", "a b"], "'a b' chooses no hosts"),
+        # as an empty variable of a shell has it
+        (["--hosts", ""], "--hosts: nobody is chosen; write all for all hosts"),
+        (["--hosts", " , "], "--hosts: nobody is chosen"),
         (["--patience", "soon"], "'soon' is not a time"),
         (["--wait", "3601"], "--wait: 3601 is not a time above 0 and up to 3600 s"),
     ],

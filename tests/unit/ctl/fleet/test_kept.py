@@ -8,6 +8,7 @@ import json
 import stat
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from nats.js.api import StreamConfig
 
 from ipttctl.cli import run
 from ipttctl.fleet import kept as kept_module
+from ipttctl.fleet.heartbeat import Heartbeat
+from ipttctl.fleet.kept_tables import KeptTables
 from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
 from ipttctl.frames.codec import encode
 from ipttctl.frames.head import EVENTS, STORIES
@@ -128,6 +131,36 @@ def test_ready_queries_work_and_hosts_are_chosen(
     assert found["drops"] == 2
     assert run(["query", "--hub", "--ends", "--hosts", "role=node", settings]) == 1
     assert "no host that is meant is heard of" in capsys.readouterr().err
+
+
+def test_whatever_hosts_say_of_themselves_are_rows() -> None:
+    """Whoever speaks as a host says which numbers it lost, and answers which links it has."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+
+    def sink(table: str, batch: Any) -> None:
+        names = {"link", "lost", "thrown_away"} & {*batch.schema.names}
+        rows.setdefault(table, []).extend(batch.select(sorted(names)).to_pylist())
+
+    tables = KeptTables(sink, frozenset({"hosts", "links"}))
+    numbers = FrameNumbers("web1", "boot1")
+    for _ in range(3):
+        head = replace(numbers.head(STORIES, 0, JSON_FORMAT), lost={"ring": 2**63 - 1, "spool": 7})
+        tables.take(head, json_body([]))
+    heard = Heartbeat(
+        host="web1",
+        labels={},
+        kernel="",
+        boot="boot1",
+        run=numbers.run,
+        version="",
+        interval_ms=1000,
+    )
+    odd: list[Any] = [True, 1.5, "3", None, [], 2**64, -(2**64), 4]
+    links = [{"link": one, "generation": one, "name": one, "hook": one} for one in odd]
+    assert tables.finish([heard], {"web1": [*links, *odd]}) == []
+    [host] = rows["hosts"]
+    assert (host["lost"], host["thrown_away"]) == (2**63 - 1, 21)
+    assert [row["link"] for row in rows["links"]] == [*[None] * 7, 4, *[None] * 8]
 
 
 def test_what_came_before_since_is_not_read(

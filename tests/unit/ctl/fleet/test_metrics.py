@@ -14,13 +14,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.config import MetricsOptions
 from ipttctl.fleet.host import Told
 from ipttctl.fleet.metrics import OTHER, AgentMetrics, rule_of
 from ipttctl.show.story_json import StoryJson
 from ipttctl.stories.model import Story
+from ipttctl.system.service_manager import ServiceManager
 from ipttproto import Kind, Verdict
 from tests.unit.ctl.fleet.support import (
     FakeHost,
@@ -106,6 +109,54 @@ def test_only_so_many_rules_have_a_counter() -> None:
     assert found[ends] == 11
 
 
+def test_names_that_are_no_text_or_look_like_metrics_stay_labels() -> None:
+    odd = 'x"} 1\nipttctl_evil{a="\\'
+    metrics = AgentMetrics(MetricsOptions(port=0), "web1", lambda: iter(()))
+    story = one_story(by_rule(1))
+    rules = ({"table": "fw", "chain": chain, "rulenum": 1} for chain in ("\udcff", odd))
+    metrics.told([Told(story, json.dumps({"end": {"rule": rule}})) for rule in rules])
+    metrics.start()
+    try:
+        text = fetch(metrics.address[1])
+    finally:
+        metrics.stop()
+    drops = {
+        dict(labels)["chain"]: value
+        for (name, labels), value in samples(text).items()
+        if name == "ipttctl_drops_total"
+    }
+    assert drops == {"fw \\udcff": 1, f"fw {odd}": 1}
+
+
+def test_an_agent_whose_port_is_taken_runs_and_serves_once_it_is_free(
+    leaf: Server, agent_key: Key, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any local user can take it while the agent does not run."""
+    monkeypatch.setattr("ipttctl.fleet.agent._METRICS_AGAIN", 0.1)
+    said: list[str] = []
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            config = agent_config(leaf, agent_key, f"metrics: {{port: {port}}}")
+            agent = Agent(config, host, ServiceManager({}), said.append)
+            running = asyncio.create_task(agent.run())
+            await until(lambda: agent.connection.client or running.done())
+            await asyncio.sleep(0.3)
+        try:
+            await until(lambda: any("metrics are on" in one for one in said) or running.done())
+            assert "ipttctl_leaf_up" in await asyncio.to_thread(fetch, port)
+        finally:
+            agent.stop()
+            await running
+        assert [one for one in said if "metrics" in one] == [
+            f"no metrics on 127.0.0.1, port {port}: Address already in use",
+            f"metrics are on 127.0.0.1, port {port}",
+        ]
+
+    asyncio.run(run())
+
+
 def test_an_agent_serves_them_on_loopback_alone(
     leaf: Server, agent_key: Key, reader_key: Key
 ) -> None:
@@ -121,6 +172,7 @@ def test_an_agent_serves_them_on_loopback_alone(
             host.feed.put(2, lost=4)
             await until(lambda: agent.publisher.items == 8)
             assert agent.metrics is not None
+            await until(lambda: agent.metrics and agent.metrics.address)
             assert agent.metrics.address[0] == "127.0.0.1"
             return await asyncio.to_thread(fetch, agent.metrics.address[1])
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -248,7 +249,12 @@ def test_a_collector_that_does_not_answer_holds_nothing_up_and_what_is_lost_is_c
 
 
 @pytest.mark.parametrize(
-    ("status", "sentence"), [(400, "400"), (302, "302 Found, http://elsewhere.example/")]
+    ("status", "sentence"),
+    [
+        (400, "400"),
+        (302, "302 Found, http://elsewhere.example/"),
+        (304, "304 Not Modified, http://elsewhere.example/"),
+    ],
 )
 def test_what_a_collector_refuses_is_lost_and_told_once(status: int, sentence: str) -> None:
     said: list[str] = []
@@ -265,6 +271,48 @@ def test_what_a_collector_refuses_is_lost_and_told_once(status: int, sentence: s
     [line] = said
     assert line.startswith("otlp: ")
     assert sentence in line
+
+
+def _endless(connection: socket.socket) -> None:
+    """Answer a request by a body that does not end."""
+    connection.recv(1 << 16)
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        connection.sendall(b"x" * 100_000)
+
+
+def _dripping(connection: socket.socket) -> None:
+    """Answer a request by a body that comes byte by byte."""
+    connection.recv(1 << 16)
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("answer", [_endless, _dripping])
+def test_an_answer_without_an_end_is_none(
+    answer: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any local user can listen at the port of a collector that does not run."""
+    monkeypatch.setattr("ipttctl.fleet.otlp._PATIENCE", 1.0)
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                answer(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with drops(OtlpOptions(url=url), said) as running:
+            running.told([dropped(1)])
+            wait(lambda: running.lost == 1)
+        thread.join(10)
+        assert not thread.is_alive()
+    assert said == ["otlp: its answer has no end"]
 
 
 def test_a_part_that_is_refused_is_counted() -> None:
@@ -308,6 +356,7 @@ def test_an_agent_sends_the_drops_of_its_traces(
             host.feed.put(3, link=100)
             await until(lambda: agent.otlp and agent.otlp.sent == 3)
             assert agent.metrics is not None
+            await until(lambda: agent.metrics and agent.metrics.address)
             text = await asyncio.to_thread(fetch, agent.metrics.address[1])
             # what comes last is sent too
             host.feed.put(2, link=100)

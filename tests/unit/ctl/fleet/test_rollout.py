@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from ipttctl.errors import UsageError
-from ipttctl.fleet.asker import Asker, connected
+from ipttctl.fleet.asker import Asker, HubError, connected
 from ipttctl.fleet.bundle import Bundle, Signer, upload
 from ipttctl.fleet.guard_check import violated
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
@@ -272,6 +272,79 @@ def test_a_filter_is_rolled_out_and_what_observes_is_never_guarded_by_drops(
     asyncio.run(run())
 
 
+def test_a_host_that_is_busy_is_asked_again(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may ask for traces can have as many wait as may."""
+    host = FleetHost()
+
+    async def run() -> None:
+        async with agents(servers, [host], NEW) as running, asking(servers) as asker:
+            queue = running[0].commands._waiting
+            put, count = queue.put_nowait, 0
+
+            def full(item: Any) -> None:
+                nonlocal count
+                count += 1
+                if count % 3:
+                    raise asyncio.QueueFull
+                put(item)
+
+            monkeypatch.setattr(queue, "put_nowait", full)
+            record, _ = await roll(asker, order_of(NEW), count=1)
+            assert record.step == "done"
+            assert count > 5
+            # for so long as others may not answer
+            monkeypatch.setattr(queue, "put_nowait", _always_full)
+            with pytest.raises(HaltedError, match="web001: the agent is busy"):
+                await roll(asker, order_of(NEW), patience=1, count=1)
+
+    asyncio.run(run())
+
+
+def _always_full(_: Any) -> None:
+    raise asyncio.QueueFull
+
+
+def test_guards_are_looked_at_however_short_the_pause_is(servers: TwoServers) -> None:
+    host = FleetHost(drops_a_look=100)
+
+    async def run() -> None:
+        async with agents(servers, [host], DROPPING), asking(servers) as asker:
+            order = order_of(DROPPING, guards=("drops < 10/s",), pause=0.001)
+            with pytest.raises(HaltedError, match=r"web001: link [ab]: guard drops < 10/s"):
+                await roll(asker, order, count=1)
+
+    asyncio.run(run())
+
+
+def test_a_guard_halts_while_another_host_is_silent(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = [FleetHost(), FleetHost()]
+
+    async def run() -> None:
+        async with agents(servers, hosts, DROPPING) as running, asking(servers) as asker:
+
+            def silence() -> None:
+                monkeypatch.setattr(running[0].commands, "_take", _nothing)
+                hosts[1].drops_a_look = 100
+
+            order = order_of(DROPPING, "100%", guards=("drops < 10/s",), pause=20)
+            hosts[1].on_apply = lambda: loop.call_later(1, silence)
+            loop = asyncio.get_running_loop()
+            rolling = asyncio.create_task(roll(asker, order, patience=15, count=2))
+            await until(lambda: hosts[1].drops_a_look)
+            begin = loop.time()
+            await until(lambda: ("undo", None) in hosts[1].done)
+            assert loop.time() - begin < 10
+            monkeypatch.undo()
+            with pytest.raises(HaltedError, match=r"web002: link [ab]: guard drops < 10/s"):
+                await rolling
+
+    asyncio.run(run())
+
+
 def test_a_link_that_waits_for_its_name_is_guarded_too(servers: TwoServers) -> None:
     """A link in another mode has no name as long as the one that it replaces is there."""
     host = FleetHost(drops_a_look=100)
@@ -297,18 +370,78 @@ def test_a_link_that_waits_for_its_name_is_guarded_too(servers: TwoServers) -> N
     asyncio.run(run())
 
 
-def test_a_record_with_hosts_that_are_not_meant_is_refused(servers: TwoServers) -> None:
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"waves": [["web001", "web002"]], "boots": {"web001": "", "web002": ""}},
+        {"guards": []},
+        {"pause": 0.0},
+        {"rollback_after": 86400.0},
+        {"links": {}},
+        # all at once
+        {"waves": [["web001", "web003"]], "boots": {"web001": "", "web003": ""}},
+    ],
+)
+def test_a_record_that_says_what_is_not_meant_is_refused(
+    servers: TwoServers, forged: dict[str, Any]
+) -> None:
     async def run() -> None:
         async with asking(servers) as asker:
-            order = replace(order_of(NEW), chosen="web001", names=frozenset({"web001"}))
-            forged = msgspec.structs.replace(
-                order.record([]), waves=[["web001", "web002"]], boots={"web001": "", "web002": ""}
+            order = replace(
+                order_of(NEW, guards=("drops < 10/s",)),
+                chosen="web001,web003",
+                names=frozenset({"web001", "web003"}),
             )
             store = RolloutStore(asker)
             await store.read()
-            await store.put(forged)
-            with pytest.raises(TakenError, match="has hosts that are not meant"):
+            await store.put(msgspec.structs.replace(order.record([]), **forged))
+            with pytest.raises(TakenError, match="has hosts, or terms, that are not meant"):
                 await roll(asker, order)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("forged", "why"),
+    [
+        # those that grants would be signed for are not those that were checked
+        ({"waves": [["web001", "web002"]], "boots": {"web001": ""}}, "not those that were found"),
+        ({"waves": [["web001"], ["web001"]], "boots": {"web001": ""}}, "that were found"),
+        ({"waves": [["a b"]], "boots": {"a b": ""}}, "is no name of a host"),
+        ({"waves": [["web001"]], "boots": {"web001": ""}, "wave": 7}, "it has no wave 8"),
+        ({"more": None}, "damaged"),
+    ],
+)
+def test_a_record_that_makes_no_sense_is_told_in_a_sentence(
+    servers: TwoServers, forged: dict[str, Any], why: str
+) -> None:
+    async def run() -> None:
+        async with asking(servers) as asker:
+            store = RolloutStore(asker)
+            await store.read()
+            await store.put(order_of(NEW).record([]))
+            kv = await asker.client.jetstream().key_value("ipttctl-rollouts")
+            record = json.loads((await kv.get("current")).value or b"") | forged
+            deep = b"[" * 5000 + b"]" * 5000
+            await kv.put("current", json.dumps(record).encode().replace(b"null", deep))
+            with pytest.raises(HubError, match=why):
+                await RolloutStore(asker).read()
+
+    asyncio.run(run())
+
+
+def test_a_record_that_was_removed_is_none(servers: TwoServers) -> None:
+    """As is advised where it is damaged; the next one follows what is left of it."""
+    host = FleetHost()
+
+    async def run() -> None:
+        async with agents(servers, [host], NEW), asking(servers) as asker:
+            await roll(asker, order_of(NEW), count=1)
+            kv = await asker.client.jetstream().key_value("ipttctl-rollouts")
+            await kv.delete("current")
+            assert await RolloutStore(asker).read() is None
+            record, _ = await roll(asker, order_of(NEW), count=1)
+            assert record.step == "done"
 
     asyncio.run(run())
 
@@ -428,7 +561,7 @@ def test_a_hub_that_is_killed_during_a_wave_holds_it_up(servers: TwoServers) -> 
 
 KILLED = """
 import asyncio, os, signal, sys
-from ipttctl.fleet.asker import Asker, connected
+from ipttctl.fleet.asker import Asker, HubError, connected
 from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.rollout_record import RolloutStore
 from tests.unit.ctl.fleet.fleet_host import bundle_of, order_of

@@ -143,6 +143,7 @@ class Machine:
         generation = self.links[asked["link"]]["generation"]
         if asked.get("expect-generation", generation) != generation:
             raise RefusalError(errno.ESTALE)
+        self._before.pop(asked["link"], None)
         return [self.links.pop(asked["link"])]
 
 

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Roll-outs as one host knows them, without anybody who asks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipttctl.errors import IpttctlError
+from ipttctl.fleet import commands, objects
+from ipttctl.fleet.commands import Commands
+from ipttctl.fleet.config import ObjectsOptions
+from ipttctl.fleet.config_file import parse_config
+from ipttctl.fleet.requests import ApplyRequest, file_name
+from ipttctl.fleet.trials import Trials
+from tests.unit.ctl.fleet.fleet_host import FleetHost, bundle_of, digest_of, programs_of
+
+OLD = bundle_of(a="old", gone="old")
+NEW = bundle_of(a="new", b="new")
+ROLLOUT = "00000000000000aa"
+
+
+def tried(seconds: float = 3600) -> ApplyRequest:
+    """A roll-out of the new state."""
+    return ApplyRequest(links=dict(NEW.links), rollout=ROLLOUT, rollback_after=seconds)
+
+
+@pytest.fixture
+def host() -> FleetHost:
+    return FleetHost()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "objects"
+
+
+@pytest.fixture
+def trials(host: FleetHost, directory: Path) -> Trials:
+    found = Trials(host, directory, "a test")
+    found.apply(ApplyRequest(links=dict(OLD.links)))
+    return found
+
+
+def test_a_swap_that_goes_back_before_it_is_noted_is_known(trials: Trials) -> None:
+    """The module needs no second for a guard that does not hold."""
+    trials.apply(tried(1e-9))
+    status = trials.status()
+    assert (status["state"], status["rollout"]) == ("failed", ROLLOUT)
+    assert status["why"] == "link a was swapped back: it was not confirmed in time"
+
+
+def commands_of(host: FleetHost, directory: Path, said: list[str]) -> Commands:
+    async def on_host(work: Callable[[], Any]) -> Any:
+        return work()
+
+    config = parse_config(
+        "leaf: {url: 'nats://127.0.0.1:1', nkey: /none}\nhost: web1\n"
+        f"objects: {{directory: {directory}}}\n",
+        "agent.yaml",
+    )
+    return Commands(config, host, on_host, lambda *_: None, lambda _: None, tell=said.append)
+
+
+def test_what_cannot_be_undone_after_a_reboot_is_tried_again(
+    host: FleetHost, trials: Trials, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module is loaded later than the agent is started, and time counts anew."""
+    trials.apply(tried())
+    host.reboot()
+    host.error = "the module is not loaded"
+    monkeypatch.setattr(commands, "_EXPIRY", 0.01)
+    monkeypatch.setattr(commands, "_EXPIRY_AGAIN", 0.01)
+    said: list[str] = []
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(commands_of(host, directory, said)._expire())
+            await asyncio.sleep(0.2)
+            assert host.programs() == {}
+            host.error = ""
+            for _ in range(500):
+                if host.programs():
+                    break
+                await asyncio.sleep(0.01)
+            task.cancel()
+
+    asyncio.run(run())
+    assert host.programs() == programs_of(OLD)
+    assert said == [
+        "a roll-out that was not kept in time is not undone: the module is not loaded",
+        f"roll-out {ROLLOUT} was not kept in time, and is undone",
+    ]
+
+
+class _KilledError(BaseException):
+    """What a killed process does not come past."""
+
+
+class _Killer:
+    """Kills a process before or after one of its changes."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self.count = 0
+
+    def wrap(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        """A change that the process may not come past."""
+
+        def killed(*args: Any) -> Any:
+            self._pass()
+            found = work(*args)
+            self._pass()
+            return found
+
+        return killed
+
+    def _pass(self) -> None:
+        self.count += 1
+        if self.count == self._step:
+            raise _KilledError
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_agent_that_is_killed_anywhere_goes_on_or_back(
+    directory: Path, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps = 0, 1
+    while step < steps:
+        step += 1
+        host, killer = FleetHost(), _Killer(step)
+        place = directory / str(step)
+        Trials(host, place, "").apply(ApplyRequest(links=dict(OLD.links)))
+        with monkeypatch.context() as patched, suppress(_KilledError):
+            patched.setattr(Trials, "_write", killer.wrap(Trials._write))
+            for verb in ("apply", "confirm", "undo"):
+                patched.setattr(host, verb, killer.wrap(getattr(host, verb)))
+            first = Trials(host, place, "")
+            first.apply(tried())
+            first.confirm(ROLLOUT) if kept else first.rollback(ROLLOUT)
+        steps = killer.count + 1
+        second = Trials(host, place, "")
+        second.expire()
+        if kept:
+            second.apply(tried())
+            second.confirm(ROLLOUT)
+            assert host.programs() == programs_of(NEW), step
+            assert second.status()["state"] == "kept"
+        # also of what was kept
+        second.rollback(ROLLOUT)
+        assert host.programs() == programs_of(OLD), step
+        assert not any(one.before for one in host.links_now.values())
+        with pytest.raises(IpttctlError, match="was undone here"):
+            second.apply(tried())
+    assert step > 8
+
+
+def test_objects_that_are_not_needed_go_but_the_last_ones(directory: Path) -> None:
+    directory.mkdir()
+    config = ObjectsOptions(directory=str(directory), largest=1024)
+    names = [digest_of(str(number)) for number in range(40)]
+    for age, name in enumerate(names):
+        place = directory / f"{name}.o"
+        place.write_bytes(bytes(1000))
+        os.utime(place, (1000 - age, 1000 - age))
+    half = directory / f"{digest_of('half')}.tmp"
+    half.write_bytes(b"half")
+    other = directory / "rollout.json"
+    other.write_bytes(b"{}")
+    needed = {f"sha256:{names[number]}" for number in (0, 39)}
+    objects.prune(config, needed)
+    left = {place.name for place in directory.iterdir()}
+    # 16 of the largest are 16384 bytes
+    expected = {f"{name}.o" for name in names[1:17]} | {file_name(one) for one in needed}
+    assert left == expected | {"rollout.json"}
+
+
+def test_objects_of_before_and_of_now_are_needed(trials: Trials) -> None:
+    trials.apply(tried())
+    assert trials.used() == {*OLD.objects, *NEW.objects}
+    assert trials.needed(ROLLOUT) == {*OLD.objects}
+    # one that never came here is undone without any
+    assert trials.needed("00000000000000bb") == set()

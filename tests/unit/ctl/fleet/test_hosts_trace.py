@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +18,9 @@ import pytest
 from nats.aio.msg import Msg
 from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
+from ipttctl.cli import hosts_run
+from ipttctl.cli.hosts_asked import HostsAsked
+from ipttctl.cli.options import Output
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet import hosts_trace
 from ipttctl.fleet.asker import Asker, connected
@@ -428,6 +432,49 @@ def test_a_second_signal_does_not_wait_for_hosts_that_are_silent(
             assert b"0 packets told" in err
 
     asyncio.run(run())
+
+
+def test_hosts_trace_on_while_nobody_reads_the_output(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts_trace, "LEASE", 2.0)
+    read, paused = threading.Event(), threading.Event()
+
+    def lines(_: object) -> None:
+        paused.set()
+        assert read.wait(30)
+
+    monkeypatch.setattr(hosts_run, "lines", lines)
+    asked = HostsAsked(
+        selector="web1,web2",
+        hub=None,
+        wait=None,
+        expression="",
+        both_ways=False,
+        drops=False,
+        summary=False,
+        count=1,
+        stop_after=None,
+        output=Output.TEXT,
+    )
+
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker):
+            command = asyncio.create_task(hosts_run.run_on_hosts(asker, asked))
+            await until(lambda: all(host.traces for host in hosts))
+            while not paused.is_set():
+                hosts[0].feed.put(1, link=100)
+                await asyncio.sleep(0.2)
+            await asyncio.sleep(4)
+            assert not any(one.detached for host in hosts for one in host.traces)
+            read.set()
+            await command
+            assert all(one.detached for host in hosts for one in host.traces)
+
+    try:
+        asyncio.run(run())
+    finally:
+        read.set()
 
 
 def test_output_that_nobody_reads_any_more_ends_it_everywhere(

@@ -117,7 +117,7 @@ def test_a_packet_across_three_hosts_is_one_story(
         (1, "unseen", "r2")
     ]
     assert lost["answers"][0].startswith("router: left by r2")
-    assert lost["answers"][0].endswith("not seen on any traced host")
+    assert lost["answers"][0].endswith("not seen on any other traced host")
     assert "3 packets told, by 7 stories" in trace.err()
     assert "4 wires joined, 1 departure not seen elsewhere, 0 ends ambiguous" in trace.err()
 

@@ -18,6 +18,7 @@ class HostsAsked:
     expression: str
     both_ways: bool
     drops: bool
+    summary: bool
     count: int | None
     stop_after: float | None
     output: Output

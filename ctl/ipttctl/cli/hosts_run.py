@@ -18,6 +18,7 @@ from ipttctl.fleet.heartbeat import Selector
 from ipttctl.fleet.hosts_trace import HostsTrace
 from ipttctl.joins.chains import StoryChain
 from ipttctl.numbers import counted
+from ipttctl.show.chain_summary import ChainSummary
 from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
 
 _NARROWEST: Final = 80
@@ -36,21 +37,36 @@ async def run_on_hosts(asker: Asker, asked: HostsAsked) -> None:
         note(f"found {counted(len(found), 'host')}")
     trace = HostsTrace(asker)
     request: dict[str, Any] = {"filter": asked.expression, "both_ways": asked.both_ways}
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    with on_ending(lambda: _set(loop, stopping)):
+    ending = _Ending()
+    with on_ending(ending.tell):
         try:
             beginning = asyncio.create_task(trace.begin(found, request))
-            await _first(beginning, stopping)
+            await _first(beginning, ending.asked)
             if beginning.done() and not beginning.cancelled():
                 beginning.result()
-                await _run(trace, asked, stopping)
+                await _run(trace, asked, ending)
         finally:
-            await trace.end()
+            # hosts that do not hear it end when their lease is over
+            await _first(asyncio.create_task(trace.end()), ending.at_once)
 
 
-def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    loop.call_soon_threadsafe(event.set)
+class _Ending:
+    """Whether the end was asked for, and whether that was done twice: then nothing is awaited."""
+
+    def __init__(self) -> None:
+        """Begin in the loop of this thread."""
+        self._loop = asyncio.get_running_loop()
+        self.asked = asyncio.Event()
+        self.at_once = asyncio.Event()
+
+    def tell(self) -> None:
+        """Ask for the end; called by another thread."""
+        self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        if self.asked.is_set():
+            self.at_once.set()
+        self.asked.set()
 
 
 async def _first(task: asyncio.Task[None], stopping: asyncio.Event) -> None:
@@ -63,10 +79,15 @@ async def _first(task: asyncio.Task[None], stopping: asyncio.Event) -> None:
         await asyncio.wait([task])
 
 
-async def _run(trace: HostsTrace, asked: HostsAsked, stopping: asyncio.Event) -> None:
+async def _run(trace: HostsTrace, asked: HostsAsked, ending: _Ending) -> None:
     printer = _Printer(asked)
     reading = asyncio.create_task(trace.read())
-    renewing = asyncio.create_task(trace.renew())
+
+    async def show(chains: list[StoryChain]) -> None:
+        # whoever reads may pause, and hosts trace on meanwhile
+        if chains:
+            await asyncio.to_thread(printer.show, chains)
+
     try:
         for sentence in trace.refused:
             note(sentence)
@@ -75,33 +96,33 @@ async def _run(trace: HostsTrace, asked: HostsAsked, stopping: asyncio.Event) ->
         more = f" and {len(names) - _SHOWN_HOSTS} more" if len(names) > _SHOWN_HOSTS else ""
         note(f"tracing on {', '.join(names[:_SHOWN_HOSTS])}{more}")
         end = None if asked.stop_after is None else time.monotonic() + asked.stop_after
-        while not stopping.is_set() and not printer.full:
+        while not ending.asked.is_set() and not printer.full:
             if end is not None and time.monotonic() >= end:
                 break
-            printer.show(trace.chains())
+            await show(trace.chains())
             if reading.done():
                 reading.result()
             await asyncio.sleep(_STEP)
-        renewing.cancel()
         if not printer.full:
-            await trace.end()
+            await _first(asyncio.create_task(trace.end()), ending.at_once)
             until = time.monotonic() + _SETTLE
-            while time.monotonic() < until and not printer.full:
-                printer.show(trace.chains())
+            while time.monotonic() < until and not printer.full and not ending.at_once.is_set():
+                await show(trace.chains())
                 await asyncio.sleep(_STEP)
-            printer.show(trace.rest())
+            await show(trace.rest())
+        await asyncio.to_thread(printer.end)
     finally:
-        for task in (reading, renewing):
-            task.cancel()
-        await asyncio.gather(reading, renewing, return_exceptions=True)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
     printer.totals(trace)
 
 
 class _Printer:
-    """Prints chains, as many as are wanted."""
+    """Prints chains, as many as are wanted; or equal ones once, at the end."""
 
     def __init__(self, asked: HostsAsked) -> None:
         self._asked = asked
+        self._summary = ChainSummary() if asked.summary else None
         self._shown = 0
         columns = shutil.get_terminal_size((_NARROWEST, 24)).columns
         self._width = max(40, columns) if sys.stdout.isatty() else _NARROWEST
@@ -119,10 +140,19 @@ class _Printer:
             if self._asked.drops and not is_dropped(chain):
                 continue
             self._shown += 1
-            if self._asked.output is Output.JSON:
+            if self._summary:
+                self._summary.add(chain)
+            elif self._asked.output is Output.JSON:
                 lines([chain_json(chain)])
             else:
                 lines(chain_lines(chain, self._width))
+
+    def end(self) -> None:
+        """Print the summary, if there is one."""
+        if self._summary and self._asked.output is Output.JSON:
+            lines(self._summary.json_lines())
+        elif self._summary:
+            lines(self._summary.lines(self._width))
 
     def totals(self, trace: HostsTrace) -> None:
         """Print the totals, and the hosts that are late, lossy or silent."""

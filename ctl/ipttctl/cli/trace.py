@@ -116,7 +116,8 @@ def trace(
 
     With --hosts the hosts of a fleet trace: those that the selector chooses, as they are reached by
     the hub (see docs/fleet.md). The stories of a packet on several hosts are shown together, in the
-    order of its way. Only FILTER, --both-ways, --drops, -c, --stop-after and -o go with it.
+    order of its way. Only FILTER, --both-ways, --drops, --summary, -c, --stop-after and
+    -o go with it.
     """
     if hosts is not None:
         _refuse_local(
@@ -132,7 +133,6 @@ def trace(
             ("-6", only6),
             ("--backend", backend),
             ("--lines", stories.lines),
-            ("--summary", stories.summary),
             ("--patience", stories.patience),
             ("--no-follow", stories.follow is False),
             ("--cmd", command),
@@ -152,6 +152,7 @@ def trace(
                 expression=" ".join(expression or []),
                 both_ways=stories.both_ways,
                 drops=stories.drops,
+                summary=stories.summary,
                 count=count,
                 stop_after=stories.stop_after,
                 output=output,

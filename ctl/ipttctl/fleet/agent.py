@@ -26,6 +26,7 @@ from ipttctl.fleet.host import AgentHost, Facts, Told
 from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import Spool
+from ipttctl.frames.head import STORIES
 from ipttctl.frames.writer import FrameNumbers
 from ipttctl.system.service_manager import ServiceManager
 from ipttproto import ProtocolError
@@ -85,7 +86,9 @@ class Agent:
             self.spool, config.token, stream.wanted(config), self.ledger, self.connection.wait
         )
         self.commands = Commands(
-            config, host, self._on_host, self.feed.begin, self.feed.end, tell=tell
+            *(config, host, self._on_host, self.feed.begin, self.feed.end),
+            tell=tell,
+            lost=self._lost,
         )
         self.otlp = self._otlp()
         self.metrics = self._metrics()
@@ -144,6 +147,11 @@ class Agent:
             f"leaf: {leaf}; {len(self.spool)} frames wait, {self.publisher.frames} published, "
             f"{lost} items thrown away; {len(self.commands.leases)} traces{module}"
         )
+
+    def _lost(self) -> int:
+        """Events that were lost before they were read, and stories that bounds threw away."""
+        away = self.spool.lost[STORIES] + self.ledger.lost[STORIES]
+        return sum(self.feed.lost.copy().values()) + away
 
     async def _drain(self) -> None:
         """Detach the traces' links, read and publish the rest; for no longer than is configured."""

@@ -73,12 +73,15 @@ class Commands:
         ended: Callable[[str], None],
         *,
         tell: Callable[[str], None] = lambda _: None,
+        lost: Callable[[], int] = lambda: 0,
     ) -> None:
         """Have ``on_host`` call the host; ``began`` and ``ended`` are told of traces.
 
-        ``tell`` is called with a sentence for the log.
+        ``tell`` is called with a sentence for the log. ``lost`` is the number of events and stories
+        that the agent has lost so far.
         """
         self._tell = tell
+        self._lost = lost
         self._config = config
         self._host = host
         self._on_host = on_host
@@ -213,10 +216,10 @@ class Commands:
                 answer = await self._trace(request)
             case RenewRequest():
                 lease = self.leases.renew(request.trace, request.lease)
-                answer = {"lease": lease, "clock": time.monotonic_ns()}
+                answer = {"lease": lease, "clock": time.monotonic_ns(), "lost": self._lost()}
             case EndRequest():
                 await self.leases.end(request.trace)
-                answer = {}
+                answer = {"lost": self._lost()}
             case DetachRequest():
                 detach = partial(self._host.detach, request.link, _WHY)
                 answer = {"link": await self._on_host(detach)}
@@ -274,7 +277,8 @@ class Commands:
             return running
 
         lease, left = await self.leases.begin(request.lease, start)
-        return {"trace": lease.trace, "links": sorted(lease.running.links), "lease": left}
+        links = sorted(lease.running.links)
+        return {"trace": lease.trace, "links": links, "lease": left, "lost": self._lost()}
 
     async def _end_trace(self, trace: str, running: Running) -> None:
         try:

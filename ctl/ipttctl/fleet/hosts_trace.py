@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,17 +19,18 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet import subjects
-from ipttctl.fleet.asker import FAILURES, Asker, HubError
+from ipttctl.fleet.asker import FAILURES, AnswerError, Asker, HubError
 from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.publisher import TRACE
 from ipttctl.frames.bodies import json_of
-from ipttctl.frames.codec import decode
+from ipttctl.frames.codec import decode, decode_head
 from ipttctl.frames.head import STORIES, FrameError, FrameHead
 from ipttctl.frames.seen import Seen
 from ipttctl.joins.chains import StoryChain
 from ipttctl.joins.clocks import Life
 from ipttctl.joins.joiner import HOLD, Joiner
+from ipttctl.numbers import counted
 
 START: Final = 600.0
 """Seconds for which a host may take to begin: it may have to verify walks and compile."""
@@ -41,25 +42,58 @@ _KEY_SIZE: Final = 16
 _STEP: Final = 0.2
 _AT_ONCE: Final = 64
 _PAUSE: Final = 1.0
-_NANO: Final = 1_000_000_000
+_STORIES_AT_ONCE: Final = 64
+_MOST_CLOCK: Final = 2**62
 
 
-@dataclass
+@dataclass(eq=False)
 class TracedHost:
     """A host that traces, and what is known of it."""
 
     name: str
     life: Life
     trace: str
+    run: str = ""
+    """The run of its agent; empty until a frame has told it."""
     stories: int = 0
     lost: int = 0
-    """Items of which the host says that it lost them."""
+    """Items of which the heads of its frames say that they were lost."""
     late: int = 0
     """Stories that came later than others wait for them."""
+    damaged: int = 0
+    """Messages that are no frames of this host, or damaged ones."""
     problem: str = ""
     """Why it does not trace any more."""
     answered: bool = False
     """Whether it has answered since it began."""
+    seen: Seen = field(default_factory=Seen)
+    first_loss: int | None = None
+    last_loss: int = 0
+    """Items that its agent has lost so far, by its first answer and its last."""
+
+    def take_answer(self, answer: Mapping[str, Any]) -> None:
+        """Take note of what an answer tells of losses."""
+        lost = answer.get("lost")
+        if isinstance(lost, int) and 0 <= lost < _MOST_CLOCK:
+            self.last_loss = lost
+            if self.first_loss is None:
+                self.first_loss = lost
+
+    def sentences(self) -> Iterator[str]:
+        """A sentence on each way in which it is late, lossy or silent."""
+        if self.problem:
+            yield self.problem
+        elif not self.stories and not self.answered:
+            yield f"{self.name}: silent"
+        # heads tell it in another way, and only where no events are published
+        if lost := max(self.lost, self.last_loss - (self.first_loss or 0)):
+            yield f"{self.name}: lost {counted(lost, 'item')}"
+        if self.late:
+            yield f"{self.name}: {counted(self.late, 'story', 'stories')} came late"
+        if missing := self.seen.missing(beginnings=False):
+            yield f"{self.name}: {counted(missing, 'story', 'stories')} never came"
+        if self.damaged:
+            yield f"{self.name}: {counted(self.damaged, 'damaged frame')} passed over"
 
 
 @dataclass
@@ -72,14 +106,15 @@ class HostsTrace:
     """A sentence on each host that does not trace."""
     joiner: Joiner = field(default_factory=Joiner)
     damaged: int = 0
-    """Messages that are no frames of their host, or damaged ones."""
-    _seen: Seen = field(default_factory=Seen)
+    """Messages that the hub made no sense of."""
+    problem: str = ""
+    """Why the hub's stream cannot be read at the moment."""
     _last: int = 0
-    _running: list[TracedHost] = field(default_factory=list)
+    _renewing: list[asyncio.Task[None]] = field(default_factory=list)
     _reading: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def begin(self, found: Sequence[Heartbeat], request: dict[str, Any]) -> None:
-        """Have hosts trace, at the same time.
+        """Have hosts trace, at the same time, and go on with it until ``end``.
 
         Raises:
             IpttctlError: none does.
@@ -87,14 +122,17 @@ class HostsTrace:
         key = secrets.token_hex(_KEY_SIZE)
         asked = {**request, "lease": LEASE, "join": key}
 
-        async def one(host: Heartbeat) -> TracedHost:
+        async def one(host: Heartbeat) -> None:
             answer = await self.asker.ask(host.host, "trace", asked, START)
-            return TracedHost(host.host, (host.host, host.boot), str(answer.get("trace")))
+            traced = TracedHost(host.host, (host.host, host.boot), str(answer.get("trace")))
+            traced.take_answer(answer)
+            self.hosts.append(traced)
+            # others may take longer than the lease to begin
+            self._renewing.append(asyncio.create_task(self._renew(traced)))
 
         results = await asyncio.gather(*map(one, found), return_exceptions=True)
         failures = [result for result in results if isinstance(result, IpttctlError)]
-        self.hosts = [result for result in results if isinstance(result, TracedHost)]
-        self._running = list(self.hosts)
+        self.hosts.sort(key=lambda host: host.name)
         self.refused = [str(one) for one in failures]
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, IpttctlError):
@@ -107,30 +145,35 @@ class HostsTrace:
 
         async def one(host: TracedHost) -> None:
             with suppress(IpttctlError):
-                await self.asker.ask(host.name, "end", {"trace": host.trace})
+                host.take_answer(await self.asker.ask(host.name, "end", {"trace": host.trace}))
 
-        ending, self._running = self._running, []
-        await asyncio.gather(*map(one, ending))
+        renewing, self._renewing = self._renewing, []
+        for task in renewing:
+            task.cancel()
+        await asyncio.gather(*renewing, return_exceptions=True)
+        if renewing:
+            await asyncio.gather(*map(one, self.hosts))
 
-    async def renew(self) -> None:
-        """Let it go on, on all hosts, until cancelled. Answers tell how clocks differ."""
-
-        async def one(host: TracedHost) -> None:
-            request = {"trace": host.trace, "lease": LEASE}
+    async def _renew(self, host: TracedHost) -> None:
+        """Let it go on, on a host, until cancelled. Answers tell how clocks differ."""
+        request = {"trace": host.trace, "lease": LEASE}
+        pause = LEASE / 3
+        while True:
             sent = time.monotonic_ns()
             try:
-                answer = await self.asker.ask(host.name, "renew", request, LEASE / 3)
+                answer = await self.asker.ask(host.name, "renew", request, LEASE / 6)
+            except AnswerError as error:
+                host.problem, pause = str(error), LEASE / 3
+            # the hub is started again, perhaps, and there may be time left
             except IpttctlError as error:
-                host.problem = str(error)
-                return
-            host.problem, host.answered = "", True
-            clock = answer.get("clock")
-            if isinstance(clock, int):
-                self.joiner.clocks.asked(host.life, sent, clock, time.monotonic_ns())
-
-        while True:
-            await asyncio.gather(*map(one, self.hosts))
-            await asyncio.sleep(LEASE / 3)
+                host.problem, pause = str(error), LEASE / 30
+            else:
+                host.problem, host.answered, pause = "", True, LEASE / 3
+                host.take_answer(answer)
+                clock = answer.get("clock")
+                if isinstance(clock, int) and 0 <= clock < _MOST_CLOCK:
+                    self.joiner.clocks.asked(host.life, sent, clock, time.monotonic_ns())
+            await asyncio.sleep(pause)
 
     async def read(self) -> None:
         """Take stories from now on, until cancelled.
@@ -143,6 +186,7 @@ class HostsTrace:
             try:
                 async with self._consumer() as pulled:
                     first = False
+                    self.problem = ""
                     self._reading.set()
                     while True:
                         await self._fetch(pulled)
@@ -151,9 +195,11 @@ class HostsTrace:
                     raise HubError(
                         f"the hub has no stream {self.asker.hub.stream}", "see docs/fleet.md"
                     ) from None
+                self.problem = f"the hub has no stream {self.asker.hub.stream} any more"
             except FAILURES as error:
+                self.problem = f"cannot read the hub's stream: {sentence(error)}"
                 if first:
-                    raise HubError(f"cannot read the hub's stream: {sentence(error)}") from None
+                    raise HubError(self.problem) from None
             # the hub was started again: its stream goes on where it was
             await asyncio.sleep(_PAUSE)
 
@@ -180,22 +226,14 @@ class HostsTrace:
     def sentences(self) -> Iterator[str]:
         """A sentence on each host that is late, lossy or silent, and on what was left out."""
         yield from self.refused
-        missing = self._seen.missing(beginnings=False)
         for host in self.hosts:
-            if host.problem:
-                yield host.problem
-            elif not host.stories and not host.answered:
-                yield f"{host.name}: silent"
-            if host.lost:
-                yield f"{host.name}: lost {host.lost} items"
-            if host.late:
-                yield f"{host.name}: {host.late} stories came late"
-        if missing:
-            yield f"{missing} stories never came"
+            yield from host.sentences()
+        if self.problem:
+            yield self.problem
         if self.damaged:
-            yield f"{self.damaged} damaged frames passed over"
+            yield f"{counted(self.damaged, 'damaged message')} passed over"
         if given_up := self.joiner.counts.given_up:
-            yield f"{given_up} stories were told early, for lack of room"
+            yield f"{counted(given_up, 'story was', 'stories were')} told early, for lack of room"
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -230,34 +268,57 @@ class HostsTrace:
         except (TimeoutError, nats.errors.TimeoutError):
             return
         for message in messages:
-            self._last = max(self._last, message.metadata.sequence.stream)
-            self._take(message)
+            try:
+                number = message.metadata.sequence.stream
+            # a hub that was taken over sends anything
+            except (*FAILURES, IndexError, OverflowError):
+                self.damaged += 1
+                continue
+            self._last = max(self._last, number)
+            await self._take(message)
 
-    def _take(self, message: Msg) -> None:
-        traces = {host.trace: host for host in self.hosts}
-        host = traces.get((message.headers or {}).get(TRACE, ""))
+    async def _take(self, message: Msg) -> None:
+        traces = {subjects.stories(subjects.host_token(host.name)): host for host in self.hosts}
+        host = traces.get(message.subject)
         if host is None:
             return
+        trace = (message.headers or {}).get(TRACE, "")
         try:
-            head, body = decode(message.data)
-            own = message.subject == subjects.stories(subjects.host_token(host.name))
-            if not own or (head.host, head.kind) != (host.name, STORIES):
-                raise FrameError("the frame is of another host")
-            if not self._seen.first(head):
+            if trace != host.trace:
+                self._take_other(host, decode_head(message.data))
                 return
+            head, body = decode(message.data)
+            host.run = host.run or head.run
+            if (head.host, head.kind, head.run) != (host.name, STORIES, host.run):
+                raise FrameError("the frame is of another host")
+            # the agent may have been started again between its heartbeat and the beginning
+            host.life = head.host, head.boot
+            if not host.seen.first(head):
+                return
+            host.lost += sum(head.lost.values())
             stories = json_of(head, body)
         except FrameError:
-            self.damaged += 1
+            host.damaged += 1
             return
-        self._add(host, head, stories)
+        await self._add(host, head, stories, len(body))
 
-    def _add(self, host: TracedHost, head: FrameHead, stories: list[dict[str, Any]]) -> None:
+    def _take_other(self, host: TracedHost, head: FrameHead) -> None:
+        """Take note of a frame of somebody else's trace: their stories are numbered with ours."""
+        if host.run and (head.host, head.kind, head.run) == (host.name, STORIES, host.run):
+            host.seen.first(head)
+
+    async def _add(
+        self, host: TracedHost, head: FrameHead, stories: list[dict[str, Any]], size: int
+    ) -> None:
         now = time.monotonic_ns()
-        life = head.host, head.boot
-        host.lost += sum(head.lost.values())
         host.stories += len(stories)
-        made = self.joiner.clocks.on_asker(life, head.monotonic)
+        made = self.joiner.clocks.on_asker(host.life, head.monotonic)
         if made is not None and now - made > HOLD:
             host.late += len(stories)
-        for story in stories:
-            self.joiner.add(life, story, now)
+        for place, story in enumerate(stories):
+            if not place % _STORIES_AT_ONCE:
+                # leases are renewed and signals heard meanwhile
+                await asyncio.sleep(0)
+            while self.joiner.full:
+                await asyncio.sleep(_STEP)
+            self.joiner.add(host.life, story, now, size // len(stories))

@@ -15,7 +15,7 @@ from nats.js.api import PubAck, StreamConfig, StreamInfo
 from ipttctl.fleet import subjects
 from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.spool import Spool, Waiting
-from ipttctl.fleet.stream import LONGEST, STREAM, StreamLedger, ensure
+from ipttctl.fleet.stream import LONGEST, STREAM, NoRoomError, StreamLedger, ensure, no_room
 from ipttctl.frames.codec import encode
 from ipttctl.frames.head import EVENTS, STORIES, FrameHead
 
@@ -54,6 +54,8 @@ class Publisher:
         self._ledger = ledger
         self._connection = connection
         self._there = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
@@ -83,10 +85,12 @@ class Publisher:
         return not self.busy and not len(self._spool)
 
     async def connected(self, client: Client) -> None:
-        """Make sure that the stream is there, with its bounds."""
-        newest = self._ledger.newest
-        info = await ensure(client.jetstream(timeout=_ANSWER), self._stream)
-        self._look(info, newest)
+        """Make sure that the stream is there, with its bounds.
+
+        Where there is no room for it commands are heard all the same; frames wait.
+        """
+        with suppress(NoRoomError):
+            await self._ensure(client)
 
     async def run(self) -> None:
         """Publish until cancelled; frames on their way may then have been stored or not."""
@@ -94,6 +98,19 @@ class Publisher:
             group.create_task(self._watch_bounds())
             for _ in range(AT_ONCE):
                 group.create_task(self._send_all())
+
+    async def _ensure(self, client: Client) -> None:
+        newest = self._ledger.newest
+        try:
+            info = await ensure(client.jetstream(timeout=_ANSWER), self._stream)
+        except NoRoomError as error:
+            self.problem = str(error)
+            self._room.clear()
+            raise
+        if not self._room.is_set():
+            self.problem = ""
+            self._room.set()
+        self._look(info, newest)
 
     async def _send_all(self) -> None:
         while True:
@@ -120,6 +137,9 @@ class Publisher:
         sent = 0.0
         while True:
             client = await self._connection()
+            if not self._room.is_set():
+                await self._room.wait()
+                continue
             sent = sent or monotonic()
             if len(data) + _HEADERS > min(client.max_payload, LONGEST):
                 self._throw_away(head)
@@ -135,7 +155,7 @@ class Publisher:
                 _check(stored, self._stream)
             # whoever hears a frame can answer it, with anything: the hub does
             except Exception as error:
-                self.problem = sentence(error)
+                self.problem = sentence(no_room(error, self._stream) or error)
                 self.again += 1
                 await asyncio.sleep(_PAUSE)
                 continue
@@ -159,12 +179,10 @@ class Publisher:
         while True:
             await asyncio.sleep(_LOOK)
             client = await self._connection()
-            newest = self._ledger.newest
             # an answer may be anybody's, and so anything
             with suppress(Exception):
                 # somebody may have removed it, or changed its bounds
-                info = await ensure(client.jetstream(timeout=_ANSWER), self._stream)
-                self._look(info, newest)
+                await self._ensure(client)
 
     def _look(self, info: StreamInfo, newest: int) -> None:
         lost = self._ledger.take(info.state.first_seq, info.state.last_seq, newest)

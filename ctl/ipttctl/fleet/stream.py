@@ -18,8 +18,9 @@ from nats.js.api import (
     StreamConfig,
     StreamInfo,
 )
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
+from ipttctl.errors import IpttctlError
 from ipttctl.fleet import subjects
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import seconds
@@ -34,8 +35,15 @@ WINDOW: Final = 120.0
 LONGEST: Final = 1 << 20
 """Most bytes of a message."""
 
+_NO_ROOM: Final = frozenset({10002, 10023, 10047})
+"""Numbers of the server's errors: limits of the account, of all resources, of storage."""
+
 _MOST_KNOWN: Final = 1 << 16
 """Most entries of what messages hold; where there are more, an entry is for several messages."""
+
+
+class NoRoomError(IpttctlError):
+    """The server has no room for the stream, or for more of it."""
 
 
 def wanted(config: AgentConfig) -> StreamConfig:
@@ -58,15 +66,32 @@ def wanted(config: AgentConfig) -> StreamConfig:
 
 
 async def ensure(js: JetStreamContext, config: StreamConfig) -> StreamInfo:
-    """Make the stream, or give the one that is there these bounds."""
+    """Make the stream, or give the one that is there these bounds.
+
+    Raises:
+        NoRoomError: the server has no room for it.
+    """
     assert config.name is not None
     try:
-        found = await js.stream_info(config.name)
-    except NotFoundError:
-        return await js.add_stream(config)
-    if _differs(found.config, config):
-        return await js.update_stream(config)
+        try:
+            found = await js.stream_info(config.name)
+        except NotFoundError:
+            return await js.add_stream(config)
+        if _differs(found.config, config):
+            return await js.update_stream(config)
+    except APIError as error:
+        raise (no_room(error, config) or error) from None
     return found
+
+
+def no_room(error: BaseException, config: StreamConfig) -> NoRoomError | None:
+    """The failure that an answer tells, if it is that the server has no room for a stream."""
+    if not isinstance(error, APIError) or error.err_code not in _NO_ROOM:
+        return None
+    return NoRoomError(
+        f"the leaf has no room for the stream {config.name} of {config.max_bytes} bytes",
+        "raise max_file of its JetStream, or lower stream.bytes",
+    )
 
 
 def _differs(found: StreamConfig, config: StreamConfig) -> bool:

@@ -9,6 +9,7 @@ then the bytes that programs added to events.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NoReturn
@@ -139,7 +140,7 @@ def json_of(head: FrameHead, body: bytes) -> list[dict[str, Any]]:
     """
     lines = json_lines(head, body)
     try:
-        found = [json.loads(line, parse_constant=_refuse) for line in lines]
+        found = [json.loads(line, parse_constant=_refuse, parse_float=_finite) for line in lines]
     except (ValueError, RecursionError) as error:
         raise FrameError(f"{head.kind} of a frame are not JSON") from error
     if not all(isinstance(one, dict) for one in found):
@@ -149,6 +150,14 @@ def json_of(head: FrameHead, body: bytes) -> list[dict[str, Any]]:
 
 def _ends_line(body: bytes) -> bool:
     return not body or body.endswith(b"\n")
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can be made of again: 1e999 is none."""
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError(text)
+    return found
 
 
 def _refuse(text: str) -> NoReturn:

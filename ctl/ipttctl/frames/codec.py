@@ -75,17 +75,30 @@ def decode(data: bytes | memoryview) -> tuple[FrameHead, bytes]:
     Raises:
         FrameError: the data are no frame, or a damaged one.
     """
+    lengths, head, stored = _parts(data)
+    if not lengths.flags & _COMPRESSED:
+        return head, bytes(stored)
+    return head, _expanded(stored, lengths.body)
+
+
+def decode_head(data: bytes | memoryview) -> FrameHead:
+    """The head of a frame, which is all of ``data``; its body is not looked at.
+
+    Raises:
+        FrameError: the data are no frame, or a damaged one.
+    """
+    return _parts(data)[1]
+
+
+def _parts(data: bytes | memoryview) -> tuple[Lengths, FrameHead, memoryview]:
+    """The header, the head, and the body as it is stored."""
     lengths = read_lengths(data)
     if len(data) != lengths.frame:
         raise FrameError(f"a frame says {lengths.frame} bytes, {len(data)} are there")
     view = memoryview(data)[HEADER_SIZE:]
     if zlib.crc32(view) != lengths.check:
         raise FrameError("a frame is damaged: its checksum is another one")
-    head = FrameHead.from_bytes(bytes(view[: lengths.head]))
-    stored = view[lengths.head :]
-    if not lengths.flags & _COMPRESSED:
-        return head, bytes(stored)
-    return head, _expanded(stored, lengths.body)
+    return lengths, FrameHead.from_bytes(bytes(view[: lengths.head])), view[lengths.head :]
 
 
 def read_lengths(data: bytes | memoryview) -> Lengths:

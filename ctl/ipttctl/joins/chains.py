@@ -62,6 +62,22 @@ class Sighting:
 
 
 @dataclass(eq=False, slots=True)
+class Together:
+    """Stories that are joined, and the number of their sightings that are open."""
+
+    stories: list[HostStory]
+    open: int
+
+    def take(self, other: Together) -> None:
+        """Take the stories of another one, which has none then."""
+        for told in other.stories:
+            told.together = self
+        self.stories += other.stories
+        self.open += other.open
+        other.stories, other.open = [], 0
+
+
+@dataclass(eq=False, slots=True)
 class HostStory:
     """A story that a host told. Compared by identity."""
 
@@ -71,20 +87,19 @@ class HostStory:
     sightings: list[Sighting] = field(default_factory=list)
     number: int = 0
     """Stories that came before it."""
+    cost: int = 0
+    """Bytes that it takes, about."""
+    together: Together = field(init=False)
+    """This story and those that it is joined with."""
+
+    def __post_init__(self) -> None:
+        """Begin alone."""
+        self.together = Together([self], 0)
 
     @property
     def began_here(self) -> bool:
         """Whether the packet is one of this host, and did not come in."""
         return self.story.get("in_device") is None
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing more is to be found out."""
-        return all(one.state is not WireState.OPEN for one in self.sightings)
-
-    def neighbours(self) -> list[HostStory]:
-        """The stories that this one is joined with."""
-        return [other.told for one in self.sightings for other in one.partners]
 
 
 @dataclass(frozen=True)
@@ -119,29 +134,27 @@ def told_of(life: Life, story: StoryObject, received: int) -> HostStory:
     """
     told = HostStory(life, story, received)
     began = story.get("monotonic_ns")
-    if not isinstance(began, int):
+    if not isinstance(began, int) or not 0 <= began < _MOST_TIME:
         return told
-    found: list[Sighting] = []
+    #: of each key, in order
+    found: dict[tuple[object, ...], list[Sighting]] = {}
     marks = story.get("join")
-    for value in list(marks)[:_MOST_MARKS] if isinstance(marks, list) else ():
+    for value in marks[:_MOST_MARKS] if isinstance(marks, list) else ():
         one = _sighting(told, value, began)
         if one is None:
             continue
-        alike = [other for other in found if _alike(one, other)]
-        if one.leaves:
+        there = found.setdefault(one.key, [])
+        alike = [other for other in there if overlap(one.mark, other.mark)]
+        for other in alike:
             # the last device is the one on the wire
-            for other in alike:
-                if other.leaves:
-                    one.copies += other.packet != one.packet
-                    found.remove(other)
-            found.append(one)
-        elif not alike:
-            found.append(one)
-        else:
-            for other in alike:
-                if other.leaves:
-                    found.remove(other)
-    told.sightings = found
+            if other.leaves:
+                one.copies += one.leaves and other.packet != one.packet
+                there.remove(other)
+        if one.leaves or not alike:
+            there.append(one)
+    kept = (one for there in found.values() for one in there)
+    told.sightings = sorted(kept, key=lambda one: one.time)
+    told.together = Together([told], len(told.sightings))
     return told
 
 
@@ -150,16 +163,13 @@ def _sighting(told: HostStory, value: object, began: int) -> Sighting | None:
         return None
     mark = mark_of(value)
     after, packet, device = value.get("after_ns"), value.get("packet"), value.get("device")
-    good = isinstance(after, int) and isinstance(packet, int) and abs(after) < _MOST_TIME
-    if mark is None or not good:
+    if mark is None or not isinstance(after, int) or not isinstance(packet, int):
+        return None
+    if abs(after) >= _MOST_TIME:
         return None
     name = device if isinstance(device, str) else ""
-    sighting = Sighting(told, mark, began + int(str(after)), name, int(str(packet)))
+    sighting = Sighting(told, mark, began + after, name, packet)
     return sighting if sighting.key else None
-
-
-def _alike(one: Sighting, other: Sighting) -> bool:
-    return one.key == other.key and overlap(one.mark, other.mark)
 
 
 def overlap(one: Mark, other: Mark) -> bool:

@@ -80,6 +80,9 @@ class Clocks:
             if over + under < 0:
                 self.jumps += 1
                 over, under = float(clock - sent), float(received - clock)
+                # packets of before tell nothing of the clock as it is now
+                for pair in [pair for pair in self._over if host in pair]:
+                    del self._over[pair]
         self._asked[host] = _Bound(over, sent), _Bound(under, sent)
 
     def on_asker(self, host: Life, clock: int) -> int | None:

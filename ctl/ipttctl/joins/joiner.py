@@ -8,9 +8,9 @@ where two could be, neither is taken.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ipttctl.joins.chains import (
@@ -18,6 +18,7 @@ from ipttctl.joins.chains import (
     Sighting,
     StoryChain,
     StoryObject,
+    Together,
     Wire,
     WireState,
     overlap,
@@ -28,16 +29,27 @@ from ipttctl.joins.clocks import LONGEST, Clocks, Life
 HOLD: Final = 3_000_000_000
 """Time (ns) for which a story waits for those of other hosts that its packet could be in."""
 
-_LONGEST_HOLD: Final = 3
-"""Times of that which are waited at most, where others have to be waited for meanwhile."""
-
 MOST_STORIES: Final = 1 << 16
 """Most stories that wait."""
+
+MOST_BYTES: Final = 1 << 28
+"""Most bytes of them, about: of their JSON, and of what is known of their marks."""
+
+MOST_IN_CHAIN: Final = 512
+"""Most stories of a chain. Where segments are cut and merged all the time, one has no end."""
+
+_LONGEST_HOLD: Final = 3
+"""Times of that which are waited at most, where others have to be waited for meanwhile."""
 
 _MOST_ALIKE: Final = 256
 """Most sightings that are compared with each other; more are ambiguous."""
 
-_BUCKET: Final = 16
+_MANY: Final = 32
+"""Sightings that are alike from which on they are not looked at again at once."""
+
+_BUCKET: Final = 12
+_STORY: Final = 1 << 10
+_PLACE: Final = 1 << 8
 
 
 @dataclass
@@ -56,59 +68,106 @@ class JoinCounts:
     """Stories that did not wait as long as they should have, for lack of room."""
 
 
+@dataclass
+class _Waiting:
+    """The stories of a host that wait, by their numbers, and their bytes."""
+
+    stories: OrderedDict[int, HostStory] = field(default_factory=OrderedDict)
+    bytes: int = 0
+
+
 class Joiner:
     """Takes stories as they come, and gives chains once nothing more is to be waited for."""
 
     def __init__(
-        self, hold: int = HOLD, longest: int = LONGEST, most_stories: int = MOST_STORIES
+        self,
+        hold: int = HOLD,
+        longest: int = LONGEST,
+        most_stories: int = MOST_STORIES,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
-        """Wait for ``hold`` ns; a packet is on the wire for ``longest`` ns at most."""
+        """Wait for ``hold`` ns; a packet is on the wire for ``longest`` ns at most.
+
+        Where stories that wait are more than ``most_stories`` or ``most_bytes``, the oldest ones
+        of the host that has most of them are told early.
+        """
         self._hold = hold
         self._longest = longest
         self._most = most_stories
+        self._most_bytes = most_bytes
         self.clocks = Clocks(longest)
         self.counts = JoinCounts()
         #: sightings that are open, by key and bucket of bytes
-        self._index: dict[tuple[object, ...], list[Sighting]] = {}
-        self._waiting: deque[tuple[int, Sighting]] = deque()
-        self._again: deque[tuple[int, Sighting]] = deque()
-        self._stories: OrderedDict[int, HostStory] = OrderedDict()
-        self._settled: list[HostStory] = []
+        self._index: dict[tuple[object, ...], dict[Sighting, None]] = {}
+        #: those to look at for the first time, and again, and when
+        self._waiting: OrderedDict[Sighting, int] = OrderedDict()
+        self._again: OrderedDict[Sighting, int] = OrderedDict()
+        #: when those that are alike with many were looked at last
+        self._looked: dict[Sighting, int] = {}
+        self._hosts: dict[str, _Waiting] = {}
+        self._stories = 0
+        self._bytes = 0
+        self._done: list[Together] = []
+        self._done_bytes = 0
         self._count = 0
         self._now = 0
 
     def __len__(self) -> int:
         """Number of stories that wait."""
-        return len(self._stories)
+        return self._stories
 
-    def add(self, life: Life, story: StoryObject, now: int) -> None:
-        """Take a story of a host, which came at a time (ns) of the asker's own clock."""
+    @property
+    def full(self) -> bool:
+        """Whether ``due`` has to be called before there is room for more."""
+        return len(self._done) >= self._most or self._done_bytes >= self._most_bytes
+
+    def add(self, life: Life, story: StoryObject, now: int, size: int = 0) -> None:
+        """Take a story of a host, which came at a time (ns) of the asker's own clock.
+
+        ``size`` are the bytes of its JSON.
+        """
         self._now = max(self._now, now)
         told = told_of(life, story, self._now)
         told.number = self._count
+        told.cost = _STORY + size
         self._count += 1
-        self._stories[id(told)] = told
-        if not told.sightings:
-            self._settled.append(told)
         for sighting in told.sightings:
             for place in _places(sighting):
-                self._index.setdefault(place, []).append(sighting)
-            self._waiting.append((self._now + self._hold, sighting))
-        while len(self._stories) > self._most:
-            self._give_up(next(iter(self._stories.values())))
+                self._index.setdefault(place, {})[sighting] = None
+                told.cost += _PLACE
+            self._waiting[sighting] = self._now + self._hold
+        waiting = self._hosts.setdefault(life[0], _Waiting())
+        waiting.stories[told.number] = told
+        waiting.bytes += told.cost
+        self._stories += 1
+        self._bytes += told.cost
+        if not told.sightings:
+            self._end(told.together)
+        while self._stories > self._most or self._bytes > self._most_bytes:
+            largest = max(self._hosts.values(), key=lambda one: one.bytes)
+            self._give_up(next(iter(largest.stories.values())))
 
     def due(self, now: int) -> list[StoryChain]:
         """The chains of which nothing more is to be found out."""
         self._now = max(self._now, now)
+        #: nothing is found out by looking twice at the same time
+        looked: set[Sighting] = set()
         for queue in (self._again, self._waiting):
-            while queue and queue[0][0] <= self._now:
-                _, sighting = queue.popleft()
-                if sighting.state is not WireState.OPEN:
-                    continue
-                self._resolve(self._cluster(sighting))
+            while queue and next(iter(queue.values())) <= self._now:
+                sighting, _ = queue.popitem(last=False)
+                if sighting not in looked and not self._is_early(sighting):
+                    cluster = self._cluster(sighting)
+                    looked.update(cluster)
+                    if len(cluster) > _MANY:
+                        self._looked.update(dict.fromkeys(cluster, self._now))
+                    self._resolve(cluster)
                 if sighting.state is WireState.OPEN:
-                    self._again.append((self._now + self._hold // 4, sighting))
-        return self._chains()
+                    self._again[sighting] = self._now + self._hold // 4
+                else:
+                    self._looked.pop(sighting, None)
+        done, self._done, self._done_bytes = self._done, [], 0
+        found = [self._chain(one.stories) for one in done]
+        return sorted(found, key=lambda chain: min(one.number for one in chain.stories))
 
     def flush(self) -> list[StoryChain]:
         """All chains: nothing comes any more."""
@@ -120,26 +179,48 @@ class Joiner:
 
     # --- which are alike ----------------------------------------------------------------------
 
+    def _is_early(self, sighting: Sighting) -> bool:
+        """Whether what it is alike with was looked at a moment ago, and that takes long."""
+        looked = self._looked.get(sighting)
+        return looked is not None and self._now - looked < self._hold // 8
+
     def _cluster(self, first: Sighting) -> list[Sighting]:
-        """The sightings that are of the same bytes as one, or as another of them."""
-        found = {id(first): first}
+        """The sightings that are of the same bytes as one, or as another of them.
+
+        Where these are too many to be compared, all that is near them is among them.
+        """
+        found = {first: None}
         queue = [first]
         for one in queue:
             for place in _places(one):
                 for other in self._index.get(place, ()):
-                    if id(other) not in found and overlap(one.mark, other.mark):
-                        found[id(other)] = other
+                    if other not in found and overlap(one.mark, other.mark):
+                        found[other] = None
                         queue.append(other)
             if len(found) > _MOST_ALIKE:
-                break
-        return list(found.values())
+                return self._near(first)
+        return queue
+
+    def _near(self, first: Sighting) -> list[Sighting]:
+        """The sightings in the same places of the index as one, or as another of them."""
+        found = {first: None}
+        queue = [first]
+        seen: set[tuple[object, ...]] = set()
+        for one in queue:
+            for place in _places(one):
+                if place not in seen:
+                    seen.add(place)
+                    more = [other for other in self._index.get(place, ()) if other not in found]
+                    found.update(dict.fromkeys(more))
+                    queue += more
+        return queue
 
     def _resolve(self, cluster: list[Sighting]) -> None:
         """Find the other ends of sightings, and settle what has waited long enough."""
         if len(cluster) > _MOST_ALIKE:
             for one in cluster:
                 one.rivals = max(one.rivals, len(cluster))
-                self._settle(one, WireState.AMBIGUOUS)
+                self._settle(one, WireState.JOINED if one.partners else WireState.AMBIGUOUS)
             return
         matching = _Matching(cluster, self.clocks, self._longest)
         matching.run()
@@ -153,20 +234,21 @@ class Joiner:
         self._settle_departures(cluster, matching)
 
     def _settle_departures(self, cluster: list[Sighting], matching: _Matching) -> None:
+        awaited: dict[Sighting, list[Sighting]] = {}
+        for came, left in matching.possible.items():
+            if came.state is WireState.OPEN:
+                for one in left:
+                    awaited.setdefault(one, []).append(came)
         for one in cluster:
             if not one.leaves or one.state is not WireState.OPEN:
                 continue
-            awaited = [
-                came
-                for came, left in matching.possible.items()
-                if one in left and came.state is WireState.OPEN
-            ]
-            if not self._may_settle(one, awaited):
+            others = awaited.get(one, [])
+            if not self._may_settle(one, others):
                 continue
             if one.partners:
                 self._settle(one, WireState.JOINED)
-            elif one.rivals or awaited:
-                one.rivals = max(one.rivals, len(awaited))
+            elif one.rivals or others:
+                one.rivals = max(one.rivals, len(others))
                 self._settle(one, WireState.AMBIGUOUS)
             else:
                 self._settle(one, WireState.UNSEEN)
@@ -180,6 +262,16 @@ class Joiner:
         return age >= self._hold and self._now - latest >= self._hold
 
     def _join(self, came: Sighting, left: list[Sighting]) -> None:
+        groups = {id(one.told.together): one.told.together for one in (came, *left)}
+        if sum(len(one.stories) for one in groups.values()) > MOST_IN_CHAIN:
+            self.counts.given_up += 1
+            for sighting in (came, *left):
+                if not sighting.partners:
+                    self._settle(sighting, WireState.GIVEN_UP)
+            return
+        first, *others = sorted(groups.values(), key=lambda one: -len(one.stories))
+        for other in others:
+            first.take(other)
         for one in left:
             one.partners.append(came)
             came.partners.append(one)
@@ -201,9 +293,11 @@ class Joiner:
         one.state = state
         for place in _places(one):
             there = self._index[place]
-            there.remove(one)
+            del there[one]
             if not there:
                 del self._index[place]
+        for known in (self._waiting, self._again, self._looked):
+            known.pop(one, None)
         counts = self.counts
         if state is WireState.AMBIGUOUS:
             counts.ambiguous += 1
@@ -213,31 +307,30 @@ class Joiner:
             counts.came += 1
         elif state is WireState.JOINED and not one.leaves:
             counts.joined += 1
-        if one.told.is_settled:
-            self._settled.append(one.told)
+        together = one.told.together
+        together.open -= 1
+        if not together.open:
+            self._end(together)
 
     def _give_up(self, told: HostStory) -> None:
         """Settle a story at once, and those that it is joined with."""
-        self.counts.given_up += 1
-        for one in told.sightings:
+        together = told.together
+        self.counts.given_up += len(together.stories)
+        for one in [one for other in together.stories for one in other.sightings]:
             self._settle(one, WireState.JOINED if one.partners else WireState.GIVEN_UP)
-        self._stories.pop(id(told), None)
 
-    def _chains(self) -> list[StoryChain]:
-        """The chains all of whose stories are settled."""
-        settled, self._settled = self._settled, []
-        found: list[StoryChain] = []
-        done: set[int] = set()
-        for told in settled:
-            if id(told) in done:
-                continue
-            together = _together(told)
-            if all(one.is_settled for one in together):
-                done.update(map(id, together))
-                for one in together:
-                    self._stories.pop(id(one), None)
-                found.append(self._chain(together))
-        return sorted(found, key=lambda chain: min(one.number for one in chain.stories))
+    def _end(self, together: Together) -> None:
+        """Have stories told that wait for nothing any more."""
+        self._done.append(together)
+        for told in together.stories:
+            waiting = self._hosts[told.life[0]]
+            del waiting.stories[told.number]
+            waiting.bytes -= told.cost
+            if not waiting.stories:
+                del self._hosts[told.life[0]]
+            self._stories -= 1
+            self._bytes -= told.cost
+            self._done_bytes += told.cost
 
     def _chain(self, together: list[HostStory]) -> StoryChain:
         stories = _in_order(together)
@@ -254,10 +347,11 @@ class Joiner:
     def _wire(self, places: dict[int, int], left: Sighting, came: Sighting) -> Wire:
         ends = places[id(left.told)], places[id(came.told)]
         least, most = self.clocks.wire(left.told.life, came.told.life, left.time, came.time)
-        # bounds that are not from both directions say no more than what is believed of wires
-        if not least > -self._longest / 2 or not most < self._longest / 2:
+        # bounds that are not from both directions say no more than what is believed of wires; a
+        # clock that was found to be another since then says nothing of this packet
+        if not least > -self._longest / 2 or not 0 <= most < self._longest / 2:
             return Wire(*ends, left, came)
-        return Wire(*ends, left, came, max(0, int(least)), max(0, int(most)))
+        return Wire(*ends, left, came, max(0, int(least)), int(most))
 
 
 class _Matching:
@@ -276,6 +370,7 @@ class _Matching:
         self._taken: dict[Sighting, list[Sighting]] = {
             one: list(one.partners) for one in self._left
         }
+        self._rooted: set[Sighting] = set()
 
     def run(self) -> None:
         """Find all that there is to be found."""
@@ -308,8 +403,15 @@ class _Matching:
 
     def _has_left(self, left: Sighting, came: Sighting) -> bool:
         """Whether a departure, or a part of it, is not known to be another arrival's."""
-        others = sum(overlap(other.mark, came.mark) for other in self._taken[left])
+        others = sum(self._excludes(other, came) for other in self._taken[left])
         return others < left.copies
+
+    @staticmethod
+    def _excludes(other: Sighting, came: Sighting) -> bool:
+        """Whether of two arrivals one departure is of one alone."""
+        if came.mark.is_multicast and other.told.life[0] != came.told.life[0]:
+            return False
+        return overlap(other.mark, came.mark)
 
     def _is_certain(self, came: Sighting, left: list[Sighting]) -> bool:
         """Whether an arrival is of some departures, which are all that it can be of."""
@@ -322,7 +424,7 @@ class _Matching:
             for other in self._came
             if other is not came
             and other not in self.found
-            and overlap(other.mark, came.mark)
+            and self._excludes(other, came)
             and any(one in left for one in self.possible[other] if self._has_left(one, other))
             and all(one in left for one in self.possible[other] if self._has_left(one, other))
         ]
@@ -346,26 +448,44 @@ class _Matching:
 
         A host that passes a packet on as it came may be behind the other one as well as before it.
         """
-        if self._is_rooted(left, 0):
+        if self._is_rooted(left):
             return True
         least, _ = self._wire(left, came)
         return least >= 0
 
-    def _is_rooted(self, left: Sighting, depth: int) -> bool:
+    def _is_rooted(self, first: Sighting) -> bool:
         """Whether a packet has got what the mark tells on this host, or one that is before it."""
+        before: dict[Sighting, list[Sighting]] = {}
+        queue = [first]
+        for left in queue:
+            if left in before or left in self._rooted:
+                continue
+            known = self._before(left)
+            if known is None:
+                return False
+            before[left] = known
+            queue += known
+        # a circle, which no packet has gone, has no beginning
+        again = True
+        while again:
+            rooted = [one for one, known in before.items() if self._rooted.issuperset(known)]
+            again = bool(rooted)
+            self._rooted.update(rooted)
+            for one in rooted:
+                del before[one]
+        return first in self._rooted
+
+    def _before(self, left: Sighting) -> list[Sighting] | None:
+        """The departures that a departure is from, if that is so for certain; none begin here."""
         told = left.told
         if told.began_here:
-            return True
+            return []
         came = [one for one in told.sightings if not one.leaves]
-        if not came or depth > len(self._left):
-            return False
-        same = [one for one in came if one.key == left.key]
-        same = [one for one in same if overlap(one.mark, left.mark)]
-        return all(self._is_from_before(one, depth) for one in same)
-
-    def _is_from_before(self, came: Sighting, depth: int) -> bool:
-        before = came.partners or self.found.get(came)
-        return bool(before) and all(self._is_rooted(one, depth + 1) for one in before or ())
+        if not came:
+            return None
+        same = [one for one in came if one.key == left.key and overlap(one.mark, left.mark)]
+        known = [one.partners or self.found.get(one, []) for one in same]
+        return [one for some in known for one in some] if all(known) else None
 
 
 def _of_same_id(came: Sighting, fitting: list[Sighting]) -> list[Sighting]:
@@ -402,18 +522,6 @@ def _places(sighting: Sighting) -> list[tuple[object, ...]]:
     return [(sighting.key, bucket & 0xFFFF) for bucket in buckets]
 
 
-def _together(told: HostStory) -> list[HostStory]:
-    """A story and all that it is joined with."""
-    found = {id(told): told}
-    queue = [told]
-    for one in queue:
-        for other in one.neighbours():
-            if id(other) not in found:
-                found[id(other)] = other
-                queue.append(other)
-    return list(found.values())
-
-
 def _in_order(together: list[HostStory]) -> list[HostStory]:
     """Stories in the order of the packet's way."""
     before = {id(one): 0 for one in together}
@@ -423,14 +531,11 @@ def _in_order(together: list[HostStory]) -> list[HostStory]:
                 for came in left.partners:
                     before[id(came.told)] += 1
     ready = [one for one in together if not before[id(one)]]
-    found: list[HostStory] = []
-    while ready:
-        told = ready.pop(0)
-        found.append(told)
+    for told in ready:
         for left in told.sightings:
             for came in left.partners if left.leaves else ():
                 before[id(came.told)] -= 1
                 if not before[id(came.told)]:
                     ready.append(came.told)
     # a circle, which no packet has gone
-    return found + [one for one in together if one not in found]
+    return ready + [one for one in together if before[id(one)]]

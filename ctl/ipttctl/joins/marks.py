@@ -16,9 +16,22 @@ VERSION: Final = 1
 _TRANSPORT: Final = 1
 _TIMESTAMPS: Final = 2
 _FORM: Final = struct.Struct("=8B6I4HQ16s16s")
-_MOST: Final = 2**64 - 1
+_MOST: Final = {
+    "family": 6,
+    "protocol": 2**8 - 1,
+    "tcp_flags": 2**8 - 1,
+    "hashed": 64,
+    # no packet has more, also where the kernel has not cut it into segments yet
+    "payload": 2**19,
+    **dict.fromkeys(("length", "sequence", "acknowledged", "timestamp", "echoed"), 2**32 - 1),
+    **dict.fromkeys(("id", "fragment", "source_port", "destination_port"), 2**16 - 1),
+    "hash": 2**64 - 1,
+}
+"""The greatest value of each number."""
+
 _SYN: Final = 0x02
 _LEAST_SEGMENT: Final = 256
+_BROADCAST: Final = "255.255.255.255"
 
 
 class Way(enum.StrEnum):
@@ -96,6 +109,14 @@ class Mark(NamedTuple):
         if self.has_data:
             return self.sequence, self.sequence + self.payload
         return 0, 1
+
+    @property
+    def is_multicast(self) -> bool:
+        """Whether it is for many hosts, so that one that left may come to several."""
+        if self.family == 4:
+            first = self.destination.partition(".")[0]
+            return (first.isdecimal() and 224 <= int(first) < 240) or self.destination == _BROADCAST
+        return self.destination.startswith("ff")
 
     @property
     def is_weak(self) -> bool:
@@ -179,7 +200,7 @@ def mark_of(value: Mapping[str, Any]) -> Mark | None:
         elif name == "way" or (name in nullable and one is None):
             good = True
         else:
-            good = isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= _MOST
+            good = isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= _MOST[name]
         if not good:
             return None
     return Mark(**found)

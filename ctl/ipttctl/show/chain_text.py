@@ -3,20 +3,28 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
 from ipttctl.joins.chains import HostStory, Sighting, StoryChain, Wire, WireState
 from ipttctl.numbers import counted
+from ipttctl.show.render_json import dumps
 from ipttctl.show.told_story import told_lines
 
 FORMAT: Final = 1
 """Version of the objects. Keys may be added without another one."""
 
-_NO_STORY: Final = (KeyError, TypeError, AttributeError, ValueError, OverflowError)
+NO_STORY: Final = (
+    *(KeyError, TypeError, AttributeError, ValueError, OverflowError, OSError),
+    RecursionError,
+)
+"""The ways in which looking at a story fails that somebody made up."""
+
 _BEHIND: Final = 6
+_MOST_LINES: Final = 1000
+_LONGEST: Final = 4096
+"""Most lines of a story, and characters of one; no host has more to tell that is true."""
 
 
 def chain_lines(chain: StoryChain, width: int = 80) -> list[str]:
@@ -67,8 +75,23 @@ def chain_object(chain: StoryChain) -> dict[str, Any]:
 
 
 def chain_json(chain: StoryChain) -> str:
-    """A chain as a line of JSON."""
-    return json.dumps(chain_object(chain), separators=(",", ":"))
+    """A chain as a line of JSON. A story that is nested too deeply to be written is null."""
+    found = chain_object(chain)
+    return written(found, found)
+
+
+def written(value: dict[str, Any], chain: dict[str, Any]) -> str:
+    """The line of JSON of a chain's object, or of one that has it; of the former see above."""
+    try:
+        return dumps(value)
+    except RecursionError:
+        for one in chain["stories"]:
+            try:
+                # as deep as it is in the line, and some more
+                dumps([[[[[[[[one]]]]]]]])
+            except RecursionError:
+                one["story"] = None
+        return dumps(value)
 
 
 def is_dropped(chain: StoryChain) -> bool:
@@ -80,7 +103,7 @@ def _drops(story: Any) -> bool:
     try:
         below = [one["story"] for one in story["steps"] if one["step"] == "branch"]
         return bool(story["end"]["dropped"]) or any(map(_drops, below))
-    except _NO_STORY:
+    except NO_STORY:
         return False
 
 
@@ -92,8 +115,8 @@ def _lasts(chain: StoryChain) -> Iterator[HostStory]:
 
 def _answer(told: HostStory) -> str:
     try:
-        text = str(told.story["end"]["text"])
-    except _NO_STORY:
+        text = str(told.story["end"]["text"])[:_LONGEST]
+    except NO_STORY:
         return ""
     return "; ".join([f"{told.life[0]}: {text}", *_open_words(told)])
 
@@ -101,19 +124,24 @@ def _answer(told: HostStory) -> str:
 def _story_lines(told: HostStory) -> list[str]:
     host = told.life[0]
     try:
-        return told_lines(told.story, host)[:-1]
-    except _NO_STORY:
+        found = told_lines(told.story, host, _MOST_LINES)
+        return [line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in found[:-1]]
+    except NO_STORY:
         return [f"{host}  a story that makes no sense"]
 
 
 def _wire_words(chain: StoryChain, wire: Wire) -> str:
-    ends = f"{chain.stories[wire.begin].life[0]} {wire.left.device or '?'}"
-    ends += f" > {chain.stories[wire.end].life[0]} {wire.came.device or '?'}"
+    ends = f"{chain.stories[wire.begin].life[0]} {_device(wire.left)}"
+    ends += f" > {chain.stories[wire.end].life[0]} {_device(wire.came)}"
     if wire.least is None or wire.most is None:
         return f"wire: {ends}"
     if wire.least == wire.most:
         return f"wire: {ends}, {_time(wire.least)}"
     return f"wire: {ends}, {_time(wire.least)} to {_time(wire.most)}"
+
+
+def _device(one: Sighting) -> str:
+    return one.device[:_LONGEST] or "?"
 
 
 def _time(nanoseconds: int) -> str:
@@ -134,7 +162,7 @@ def _open_words(told: HostStory) -> Iterator[str]:
 def _state_words(one: Sighting) -> str:
     match one.state:
         case WireState.UNSEEN if one.leaves:
-            return "not seen on any traced host"
+            return "not seen on any other traced host"
         case WireState.AMBIGUOUS if one.leaves:
             return f"ambiguous: {counted(one.rivals, 'arrival')} could be this packet"
         case WireState.AMBIGUOUS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 Values = Mapping[str, Any]
@@ -17,13 +18,20 @@ _LABEL: Final = 24
 _NANO: Final = 1_000_000_000
 
 
-def told_lines(story: Values, host: str) -> list[str]:
+def told_lines(story: Values, host: str, most: int | None = None) -> list[str]:
     """The lines of a story of a host, and an empty one; to be escaped.
 
+    Of more than ``most`` lines the rest is left out, and said to be.
+
     Raises:
-        KeyError, TypeError, AttributeError, ValueError, OverflowError: it is none.
+        KeyError, TypeError, AttributeError, ValueError, OverflowError, OSError, RecursionError:
+            it is none.
     """
-    return [*_story(story, f"{host}  ", ""), ""]
+    whole = _story(story, f"{host}  ", "")
+    found = list(islice(whole, most))
+    if most is not None and len(found) == most and next(whole, None) is not None:
+        found.append("  ... the rest is left out")
+    return [*found, ""]
 
 
 def _story(story: Values, before: str, indent: str) -> Iterator[str]:

@@ -34,6 +34,7 @@ from tests.unit.ctl.fleet.support import (
     Key,
     Server,
     agent_config,
+    ask,
     client,
     kept,
     running_agent,
@@ -148,6 +149,54 @@ def test_a_network_that_is_slow_and_cut_loses_nothing(apart: Apart, how: str) ->
 
     within(apart.host.fd, lambda: asyncio.run(run()))
     complete(apart.at_hub(2000), 2000)
+
+
+def test_a_leaf_without_room_for_the_stream_is_said_to_be_that_once(
+    tmp_path: Path, agent_key: Key, reader_key: Key
+) -> None:
+    """Commands are heard meanwhile, and what exceeds the spool is counted."""
+    users = f"{{ nkey: {agent_key.public} }}, {{ nkey: {reader_key.public} }}"
+    text = (
+        f'listen: 127.0.0.1:@PORT@\njetstream {{ store_dir: "@STORE@", max_mem: 16MB, '
+        f"max_file: 2MB }}\nauthorization {{ users: [ {users} ] }}\n"
+    )
+    leaf = Server(tmp_path / "leaf", text).start()
+    host = FakeHost()
+    said: list[str] = []
+    why = (
+        "the leaf has no room for the stream ipttctl-web1 of 4194304 bytes; "
+        "raise max_file of its JetStream, or lower stream.bytes"
+    )
+
+    async def run() -> None:
+        more = f"{ALL}spool: {{bytes: 1048576}}\nstream: {{bytes: 4194304}}\n"
+        async with running_agent(agent_config(leaf, agent_key, more), host) as agent:
+            agent._tell = said.append
+            await until(lambda: any(why in one for one in said))
+            assert agent.status.startswith(f"leaf: {why}; ")
+            async with client(leaf, reader_key) as reader:
+                assert (await ask(reader, verb="links"))["ok"]
+            put = 0
+            while not agent.spool.lost["events"]:
+                host.feed.put(256)
+                put += 256
+                await until(partial(read, agent, put))
+                await asyncio.sleep(0.011)
+            # frames are not sent in vain
+            assert agent.publisher.again == 0
+            assert agent.connection.failures == 0
+            leaf.kill()
+            leaf.file.write_text(leaf.file.read_text().replace("2MB", "64MB"))
+            leaf.start()
+            await until(lambda: agent.publisher.idle, 60)
+            assert agent.publisher.items + agent.spool.lost["events"] == put
+            assert not agent.publisher.problem
+        assert len([one for one in said if "no room" in one]) == 1
+
+    try:
+        asyncio.run(run())
+    finally:
+        leaf.kill()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,15 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
+from ipttctl.cli import hosts_run
+from ipttctl.cli.hosts_asked import HostsAsked
+from ipttctl.cli.options import Output
 from ipttctl.errors import IpttctlError
+from ipttctl.fleet import hosts_trace
 from ipttctl.fleet.asker import Asker, connected
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.heartbeat import Selector
 from ipttctl.fleet.host import Told
-from ipttctl.fleet.hosts_trace import HostsTrace
+from ipttctl.fleet.hosts_trace import HostsTrace, TracedHost
+from ipttctl.fleet.publisher import TRACE
+from ipttctl.frames.bodies import JSON_FORMAT, json_body
+from ipttctl.frames.codec import encode
+from ipttctl.frames.head import STORIES, FrameHead
 from ipttctl.joins.chains import StoryChain
 from ipttctl.joins.marks import Mark, Way
 from tests.unit.ctl.fleet.fleet_host import TwoServers, heard, two_servers
@@ -57,24 +67,26 @@ def teller(way: Way) -> Any:
     return told
 
 
-def config(servers: TwoServers, host: str) -> AgentConfig:
+def config(servers: TwoServers, host: str, events: str = "none") -> AgentConfig:
     return parse_config(
         f"leaf: {{url: '{servers.leaf.url}', nkey: {servers.agent.seed}}}\nhost: {host}\n"
-        "publish: {events: none}\nheartbeat: 300ms\nstream: {bytes: 4194304}\n",
+        f"publish: {{events: {events}}}\nheartbeat: 300ms\nstream: {{bytes: 4194304}}\n",
         "agent.yaml",
     )
 
 
 @asynccontextmanager
-async def fleet(servers: TwoServers) -> AsyncIterator[tuple[list[FakeHost], Asker]]:
-    """Two hosts, whose stories the hub keeps."""
+async def fleet(
+    servers: TwoServers, events: str = "none"
+) -> AsyncIterator[tuple[list[FakeHost], Asker]]:
+    """Two hosts, whose stories the hub keeps; ``events`` are those that agents publish."""
     hosts = [
         FakeHost(boot="b-1", story=teller(Way.DEPARTURE)),
         FakeHost(boot="b-2", story=teller(Way.ARRIVAL)),
     ]
     async with AsyncExitStack() as stack:
         for name, host in zip(HOSTS, hosts, strict=True):
-            await stack.enter_async_context(running_agent(config(servers, name), host))
+            await stack.enter_async_context(running_agent(config(servers, name, events), host))
         asker = await stack.enter_async_context(connected(servers.settings))
         await heard(asker, len(hosts))
         sources = [
@@ -91,14 +103,14 @@ async def traced(asker: Asker) -> AsyncIterator[HostsTrace]:
     """A trace on all hosts, which is read and renewed."""
     trace = HostsTrace(asker)
     await trace.begin(await asker.find(Selector()), {"filter": "tcp port 443"})
-    tasks = [asyncio.create_task(trace.read()), asyncio.create_task(trace.renew())]
+    reading = asyncio.create_task(trace.read())
     try:
-        await trace.reading_begun(tasks[0])
+        await trace.reading_begun(reading)
         yield trace
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await trace.end()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def chains(trace: HostsTrace, count: int) -> list[StoryChain]:
@@ -161,6 +173,320 @@ def test_hosts_that_do_not_trace_and_those_that_lose_are_named(servers: TwoServe
                     "web2: 4 traces of others run here, which is the most",
                     "web1: lost 7 items",
                 ]
+
+    asyncio.run(run())
+
+
+def test_what_a_host_loses_is_named_where_it_publishes_events_too(servers: TwoServers) -> None:
+    """The heads of frames of events say it then, which whoever traces does not read."""
+
+    async def run() -> None:
+        async with fleet(servers, "traces") as (hosts, asker):
+            hosts[0].feed.put(1, link=3, lost=5)
+            await asyncio.sleep(0.5)
+            async with traced(asker) as trace:
+                hosts[0].feed.put(1, link=100, lost=7)
+                assert len(await chains(trace, 1)) == 1
+                await trace.end()
+                assert list(trace.sentences()) == ["web1: lost 7 items"]
+
+    asyncio.run(run())
+
+
+def test_stories_of_a_trace_of_somebody_else_are_not_missed(servers: TwoServers) -> None:
+    """All that an agent tells is numbered together."""
+
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker), traced(asker) as trace:
+            await asker.ask("web1", "trace", {"lease": 60})
+            for link in (100, 101, 100):
+                hosts[0].feed.put(1, link=link)
+                await asyncio.sleep(0.5)
+            assert len(await chains(trace, 2)) == 2
+            assert [host.stories for host in trace.hosts] == [2, 0]
+            assert list(trace.sentences()) == []
+
+    asyncio.run(run())
+
+
+def test_hosts_that_began_go_on_until_the_last_one_has(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts_trace, "LEASE", 2.0)
+
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker):
+            hosts[1].delay = 5
+            async with traced(asker) as trace:
+                hosts[0].feed.put(1, link=100)
+                hosts[1].feed.put(1, link=100)
+                [chain] = await chains(trace, 1)
+                assert [one.life[0] for one in chain.stories] == ["web1", "web2"]
+                assert not hosts[0].traces[0].detached
+                assert list(trace.sentences()) == []
+
+    asyncio.run(run())
+
+
+def test_an_end_while_hosts_begin_ends_it_on_those_that_have(servers: TwoServers) -> None:
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker):
+            hosts[1].delay = 3
+            trace = HostsTrace(asker)
+            begun = asyncio.create_task(trace.begin(await asker.find(Selector()), {"filter": ""}))
+            await until(lambda: trace.hosts)
+            begun.cancel()
+            await asyncio.wait([begun])
+            await trace.end()
+            await until(lambda: hosts[0].traces[0].detached, 5)
+
+    asyncio.run(run())
+
+
+def test_a_hub_that_is_started_again_costs_no_story(servers: TwoServers) -> None:
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker), traced(asker) as trace:
+            hosts[0].feed.put(1, link=100)
+            assert len(await chains(trace, 1)) == 1
+            servers.hub.kill()
+            hosts[0].feed.put(2, link=100)
+            hosts[1].feed.put(2, link=100)
+            await asyncio.sleep(2)
+            servers.hub.start()
+            # the hub takes its time until it asks the leaf again
+            await until(lambda: [host.stories for host in trace.hosts] == [3, 2], 120)
+            await until(lambda: not any(host.problem for host in trace.hosts), 40)
+            assert not trace.problem
+            assert not any("never" in one for one in trace.sentences())
+
+    asyncio.run(run())
+
+
+# --- frames of hosts that were taken over -----------------------------------------------------
+
+
+def message(subject: str, trace: str, data: bytes) -> Msg:
+    """A message of the hub's stream."""
+    reply = "$JS.ACK.ipttctl.c.1.5.5.1700000000000000000.0"
+    return Msg(None, subject, reply, data, {TRACE: trace})  # type: ignore[arg-type]  # not asked
+
+
+def frame(number: int, lines: list[str], **more: Any) -> bytes:
+    head = FrameHead(
+        **{
+            "kind": STORIES,
+            "host": "web1",
+            "boot": "b-1",
+            "run": "r",
+            "sequence": number,
+            "count": len(lines),
+            "time": 0,
+            "monotonic": 0,
+            "format": JSON_FORMAT,
+            **more,
+        }
+    )
+    return encode(head, json_body(lines))
+
+
+async def taken(*messages: Msg) -> HostsTrace:
+    """A trace of two hosts that gets some messages."""
+    trace = HostsTrace(None)  # type: ignore[arg-type]  # nobody is asked
+    trace.hosts = [TracedHost(name, (name, "b-1"), f"t-{name}") for name in HOSTS]
+    for one in messages:
+        await trace._take(one)
+    return trace
+
+
+def test_frames_of_another_host_or_another_run_are_passed_over() -> None:
+    async def run() -> None:
+        trace = await taken(
+            message("ipttctl.story.web1", "t-web1", frame(0, ['{"packet":1}'])),
+            # by another host, in the name of this one, of another run, of no known trace
+            message("ipttctl.story.web2", "t-web2", frame(1, ['{"packet":2}'])),
+            message("ipttctl.story.web2", "t-web1", frame(1, ['{"packet":2}'])),
+            message("ipttctl.story.web1", "t-web1", frame(2**40, ['{"packet":3}'], run="other")),
+            message("ipttctl.story.web1", "other", frame(2**40, ['{"packet":4}'], run="other")),
+            message("ipttctl.story.web3", "t-web1", frame(2, ['{"packet":5}'])),
+            message("ipttctl.story.web1", "t-web1", b"none"),
+            message("ipttctl.story.web1", "t-web1", frame(1, ["[1]"])),
+            message("ipttctl.story.web1", "t-web1", frame(2, ['{"a":1e999}'])),
+            message("ipttctl.story.web1", "t-web1", frame(3, ['{"packet":6}'])),
+            message("ipttctl.story.web1", "t-web1", frame(3, ['{"packet":6}'])),
+        )
+        found = [one.story["packet"] for chain in trace.rest() for one in chain.stories]
+        assert found == [1, 6]
+        assert list(trace.sentences()) == [
+            "web1: 4 damaged frames passed over",
+            "web2: silent",
+            "web2: 1 damaged frame passed over",
+        ]
+
+    asyncio.run(run())
+
+
+def test_a_hub_that_sends_what_is_none_is_not_followed() -> None:
+    class Pulled:
+        async def fetch(self, *_: Any, **__: Any) -> list[Msg]:
+            good = message("ipttctl.story.web1", "t-web1", frame(0, ['{"packet":1}']))
+            replies = ["", "$JS.ACK.x", "$JS.ACK.s.c.1.x.y.z.0", "$JS.ACK.s.c.1.5.5.9" + "9" * 400]
+            bad = [Msg(None, good.subject, one, good.data, good.headers) for one in replies]  # type: ignore[arg-type]
+            return [*bad, good]
+
+    async def run() -> None:
+        trace = await taken()
+        await trace._fetch(Pulled())  # type: ignore[arg-type]  # of the same face
+        assert trace.damaged == 4
+        assert [host.stories for host in trace.hosts] == [1, 0]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("value", [10**400, -1, True, 1.5, "soon", None, [1]])
+def test_answers_that_make_no_sense_end_no_renewal(value: object) -> None:
+    class Answering:
+        asked = 0
+
+        async def ask(self, *_: Any) -> dict[str, Any]:
+            self.asked += 1
+            return {"clock": value, "lost": value}
+
+    async def run() -> None:
+        asker = Answering()
+        trace = HostsTrace(asker)  # type: ignore[arg-type]  # of the same face
+        host = TracedHost("web1", ("web1", "b-1"), "t")
+        task = asyncio.create_task(trace._renew(host))
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        assert asker.asked == 1
+        task.cancel()
+
+    asyncio.run(run())
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def tracing(
+    servers: TwoServers, directory: Path, *words: str, hosts: str = "web1,web2"
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command, once it traces."""
+    settings = directory / "hub.yaml"
+    settings.write_text(f"url: {servers.hub.url}\nnkey: {servers.asker.seed}\n")
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ipttctl", "trace", "--hosts", hosts, "--wait", "5"),
+        *("--hub", str(settings), *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert command.stderr
+        assert await command.stderr.readline() == b"tracing on web1, web2\n"
+        yield command
+    finally:
+        if command.returncode is None:
+            command.kill()
+        await command.wait()
+
+
+def test_equal_chains_are_printed_once_with_their_number(
+    servers: TwoServers, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        async with (
+            fleet(servers) as (hosts, _),
+            tracing(servers, tmp_path, "--summary", "-o", "json") as command,
+        ):
+            hosts[0].feed.put(3, link=100)
+            hosts[1].feed.put(2, link=100)
+            await asyncio.sleep(1)
+            command.send_signal(signal.SIGINT)
+            out, err = await command.communicate()
+            assert command.returncode == 0
+            found = [json.loads(line) for line in out.splitlines()]
+            assert [one["count"] for one in found] == [2, 1]
+            assert [len(one["example"]["stories"]) for one in found] == [2, 1]
+            assert err.decode().splitlines()[0] == "3 packets told, by 5 stories"
+
+    asyncio.run(run())
+
+
+def test_a_second_signal_does_not_wait_for_hosts_that_are_silent(
+    servers: TwoServers, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        async with fleet(servers), tracing(servers, tmp_path) as command:
+            servers.leaf.freeze()
+            try:
+                begun = time.monotonic()
+                command.send_signal(signal.SIGINT)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(command.wait(), 0.5)
+                command.send_signal(signal.SIGINT)
+                _, err = await command.communicate()
+                assert time.monotonic() - begun < 8
+            finally:
+                servers.leaf.thaw()
+            assert command.returncode == 0
+            assert b"0 packets told" in err
+
+    asyncio.run(run())
+
+
+def test_hosts_trace_on_while_nobody_reads_the_output(
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts_trace, "LEASE", 2.0)
+    read, paused = threading.Event(), threading.Event()
+
+    def lines(_: object) -> None:
+        paused.set()
+        assert read.wait(30)
+
+    monkeypatch.setattr(hosts_run, "lines", lines)
+    asked = HostsAsked(
+        selector="web1,web2",
+        hub=None,
+        wait=None,
+        expression="",
+        both_ways=False,
+        drops=False,
+        summary=False,
+        count=1,
+        stop_after=None,
+        output=Output.TEXT,
+    )
+
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker):
+            command = asyncio.create_task(hosts_run.run_on_hosts(asker, asked))
+            await until(lambda: all(host.traces for host in hosts))
+            while not paused.is_set():
+                hosts[0].feed.put(1, link=100)
+                await asyncio.sleep(0.2)
+            await asyncio.sleep(4)
+            assert not any(one.detached for host in hosts for one in host.traces)
+            read.set()
+            await command
+            assert all(one.detached for host in hosts for one in host.traces)
+
+    try:
+        asyncio.run(run())
+    finally:
+        read.set()
+
+
+def test_output_that_nobody_reads_any_more_ends_it_everywhere(
+    servers: TwoServers, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        async with fleet(servers) as (hosts, _), tracing(servers, tmp_path) as command:
+            assert command.stdout
+            command.stdout._transport.close()  # type: ignore[attr-defined]  # the pipe's own end
+            hosts[0].feed.put(1, link=100)
+            assert await asyncio.wait_for(command.wait(), 30) == 0
+            await until(lambda: all(one.detached for host in hosts for one in host.traces))
 
     asyncio.run(run())
 

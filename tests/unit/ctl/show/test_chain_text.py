@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
+import pytest
+
+from ipttctl.escape import escape
 from ipttctl.joins.chains import StoryChain
 from ipttctl.joins.joiner import HOLD, Joiner
 from ipttctl.joins.marks import Mark, Way
+from ipttctl.show.chain_summary import MOST_CHAIN_GROUPS, ChainSummary
 from ipttctl.show.chain_text import chain_json, chain_lines, is_dropped
 from tests.unit.ctl.joins.test_joiner import DATAGRAM, MARK, A, B
 
@@ -92,10 +97,10 @@ def test_each_host_has_its_part_and_wires_are_between() -> None:
 
 def test_what_is_not_seen_elsewhere_is_said() -> None:
     [chain] = chains(MARK, arrives=False)
-    assert chain_lines(chain)[-2] == "  not seen on any traced host"
+    assert chain_lines(chain)[-2] == "  not seen on any other traced host"
     assert not is_dropped(chain)
     answers = json.loads(chain_json(chain))["answers"]
-    assert answers == ["a: left by eth0 as 10.1.0.1:4000; not seen on any traced host"]
+    assert answers == ["a: left by eth0 as 10.1.0.1:4000; not seen on any other traced host"]
 
 
 def test_what_is_ambiguous_is_said() -> None:
@@ -114,3 +119,112 @@ def test_a_story_that_makes_no_sense_is_said_to_be_that() -> None:
     [chain] = joiner.due(HOLD)
     assert chain_lines(chain) == ["a  a story that makes no sense", ""]
     assert json.loads(chain_json(chain))["answers"] == []
+
+
+# --- what hosts that were taken over tell ---------------------------------------------------------
+
+
+def nested(depth: int, inner: object) -> object:
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+def made_up(**more: Any) -> StoryChain:
+    """A chain of a story of one's own invention."""
+    joiner = Joiner()
+    text = "left by eth0 as 10.1.0.1:4000"
+    joiner.add(A, {**story(1, 0, Way.DEPARTURE, MARK, "left", text), **more}, 0)
+    [chain] = joiner.due(HOLD)
+    return chain
+
+
+@pytest.mark.parametrize("time", [2**56, 2**60, 10**30, -(10**30), 1e300, "now", None, [], True])
+def test_a_time_that_is_none_is_said_to_make_no_sense(time: object) -> None:
+    assert chain_lines(made_up(time_ns=time))[0].startswith("a  ")
+
+
+def test_stories_that_are_nested_deeply_end_nothing() -> None:
+    branch: Any = made_up().stories[0].story
+    for _ in range(400):
+        step = {"step": "branch", "folded": False, "story": branch}
+        branch = {**branch, "steps": [step]}
+    chain = made_up(steps=branch["steps"])
+    assert chain_lines(chain)
+    assert is_dropped(chain) in {True, False}
+    assert json.loads(chain_json(chain))["type"] == "chain"
+    deep = made_up(more=nested(sys.getrecursionlimit() - 20, 1))
+    found = json.loads(chain_json(deep))
+    assert found["stories"] == [{"host": "a", "boot": "1", "story": None}]
+    summary = ChainSummary()
+    for one in (chain, deep, deep):
+        summary.add(one)
+    assert [json.loads(line)["count"] for line in summary.json_lines()] == [2, 1]
+
+
+def test_long_texts_and_many_steps_are_cut() -> None:
+    long = made_up(netns_name="x" * 5_000_000, end={"kind": "left", "text": "y" * 5_000_000})
+    assert sum(map(len, chain_lines(long))) < 20_000
+    step = {"step": "route", "device": "eth0", "changes": []}
+    many = chain_lines(made_up(steps=[step] * 100_000))
+    assert len(many) < 1100
+    assert "  ... the rest is left out" in many
+
+
+def test_a_line_of_json_is_one_of_printable_ascii() -> None:
+    line = chain_json(made_up(in_device="\x7f\x1b[2J\u202e\ud800\udcff"))
+    assert line.isascii()
+    assert line.isprintable()
+    json.loads(line)
+    assert escape(line) == line
+
+
+# --- the summary ----------------------------------------------------------------------------------
+
+
+def test_equal_chains_are_counted_and_told_once() -> None:
+    summary = ChainSummary()
+    for number in range(5):
+        port = MARK._replace(source_port=4000 + number)
+        for chain in chains(port):
+            summary.add(chain)
+    for chain in chains(MARK, arrives=False):
+        summary.add(chain)
+    lines = summary.lines()
+    assert [line for line in lines if not line.startswith(" ") and line] == [
+        "5 packets, for example",
+        "1 packet",
+        "6 packets, 2 ways",
+    ]
+    assert max(map(len, lines)) <= 80
+    [first, second] = map(json.loads, summary.json_lines())
+    assert (first["type"], first["format"], first["count"]) == ("chain_group", 1, 5)
+    assert [one["host"] for one in first["example"]["stories"]] == ["a", "b"]
+    assert second["count"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"end": {"kind": "dropped_by_rule", "text": "", "dropped": True}},
+        {"end": {"kind": "left", "text": "", "rule": {"rulenum": 2}}},
+        {"steps": [{"step": "sent", "device": "eth1", "netns": 1}]},
+        {"in_device": "eth1"},
+        {"steps": 5},
+    ],
+)
+def test_chains_that_differ_are_told_apart(changes: dict[str, Any]) -> None:
+    summary = ChainSummary()
+    for one in ({}, {"duration_ns": 5, "packet": 9}, changes):
+        summary.add(made_up(**one))
+    assert [group.count for group in summary.groups()] == [2, 1]
+
+
+def test_groups_have_bounds() -> None:
+    summary = ChainSummary()
+    for number in range(MOST_CHAIN_GROUPS + 5):
+        summary.add(made_up(in_device=f"eth{number}"))
+    assert len(summary.groups()) == MOST_CHAIN_GROUPS
+    assert summary.left_out == 5
+    last = f"{summary.count} packets, 1024 ways, 5 of ways for which there was no room"
+    assert summary.lines()[-1] == last

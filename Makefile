@@ -64,10 +64,11 @@ shell: module ## an interactive guest with the module loaded and ipttctl on the 
 .PHONY: test
 test: check test-unit test-kernel ## every test: static checks, unit tests here, kernel tests in guests of three kernels
 
-# Without a path pytest takes the testpaths of pyproject.toml.
+# Without a path pytest takes the testpaths of pyproject.toml. Many tests wait for servers: more run than there are
+# processors.
 .PHONY: test-unit
 test-unit: setup ## tests that need no kernel module
-	@$(PYTHON) -m pytest -n auto --maxprocesses 8 -o cache_dir=$(BUILD)/cache/pytest
+	@$(PYTHON) -m pytest -n "$$(($$(nproc) < 4 ? 2 * $$(nproc) : 8))" -o cache_dir=$(BUILD)/cache/pytest
 
 .PHONY: test-kernel
 test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")

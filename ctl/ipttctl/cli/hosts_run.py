@@ -16,6 +16,7 @@ from ipttctl.cli.signals import on_ending
 from ipttctl.fleet.asker import Asker
 from ipttctl.fleet.heartbeat import Selector
 from ipttctl.fleet.hosts_trace import HostsTrace
+from ipttctl.fleet.tasks import end_tasks
 from ipttctl.joins.chains import StoryChain
 from ipttctl.numbers import counted
 from ipttctl.show.chain_summary import ChainSummary
@@ -73,10 +74,7 @@ async def _first(task: asyncio.Task[None], stopping: asyncio.Event) -> None:
     """Wait for a task, or to be told to stop; then the task is cancelled."""
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if not task.done():
-        task.cancel()
-        await asyncio.wait([task])
+    await end_tasks([stop, task])
 
 
 async def _run(trace: HostsTrace, asked: HostsAsked, ending: _Ending) -> None:
@@ -112,8 +110,7 @@ async def _run(trace: HostsTrace, asked: HostsAsked, ending: _Ending) -> None:
             await show(trace.rest())
         await asyncio.to_thread(printer.end)
     finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        await end_tasks([reading])
     printer.totals(trace)
 
 

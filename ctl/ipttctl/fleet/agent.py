@@ -26,6 +26,7 @@ from ipttctl.fleet.host import AgentHost, Facts, Told
 from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import Spool
+from ipttctl.fleet.tasks import end_tasks
 from ipttctl.frames.head import STORIES
 from ipttctl.frames.writer import FrameNumbers
 from ipttctl.system.service_manager import ServiceManager
@@ -128,9 +129,7 @@ class Agent:
             for part in done - {stopping}:
                 part.result()
         finally:
-            for task in (stopping, *parts):
-                task.cancel()
-            await asyncio.gather(stopping, *parts, return_exceptions=True)
+            await end_tasks([stopping, *parts])
             self._worker.shutdown(wait=False, cancel_futures=True)
             if self.otlp:
                 await asyncio.to_thread(self.otlp.stop, seconds(self.config.drain) / 2)

@@ -41,6 +41,7 @@ from ipttctl.fleet.requests import (
     parse,
     verb_of,
 )
+from ipttctl.fleet.tasks import run_together
 from ipttctl.fleet.trials import Trials
 
 LONGEST_REPLY: Final = 256 * 1024
@@ -111,10 +112,7 @@ class Commands:
 
     async def run(self) -> None:
         """Do commands and end traces until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.leases.run())
-            group.create_task(self._do_all())
-            group.create_task(self._expire())
+        await run_together(self.leases.run(), self._do_all(), self._expire())
 
     def overrun(self) -> None:
         """Count a command that nobody looked at, because more came than were taken."""

@@ -23,6 +23,7 @@ from ipttctl.fleet.asker import FAILURES, AnswerError, Asker, HubError
 from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.publisher import TRACE
+from ipttctl.fleet.tasks import end_tasks
 from ipttctl.frames.bodies import json_of
 from ipttctl.frames.codec import decode, decode_head
 from ipttctl.frames.head import STORIES, FrameError, FrameHead
@@ -148,9 +149,7 @@ class HostsTrace:
                 host.take_answer(await self.asker.ask(host.name, "end", {"trace": host.trace}))
 
         renewing, self._renewing = self._renewing, []
-        for task in renewing:
-            task.cancel()
-        await asyncio.gather(*renewing, return_exceptions=True)
+        await end_tasks(renewing)
         if renewing:
             await asyncio.gather(*map(one, self.hosts))
 

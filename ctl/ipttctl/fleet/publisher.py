@@ -16,6 +16,7 @@ from ipttctl.fleet import subjects
 from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.spool import Spool, Waiting
 from ipttctl.fleet.stream import LONGEST, STREAM, NoRoomError, StreamLedger, ensure, no_room
+from ipttctl.fleet.tasks import run_together
 from ipttctl.frames.codec import encode
 from ipttctl.frames.head import EVENTS, STORIES, FrameHead
 
@@ -94,10 +95,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until cancelled; frames on their way may then have been stored or not."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch_bounds())
-            for _ in range(AT_ONCE):
-                group.create_task(self._send_all())
+        await run_together(self._watch_bounds(), *(self._send_all() for _ in range(AT_ONCE)))
 
     async def _ensure(self, client: Client) -> None:
         newest = self._ledger.newest

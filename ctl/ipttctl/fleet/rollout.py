@@ -25,6 +25,7 @@ from ipttctl.fleet.guard_check import violated
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.host import FleetLink
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
+from ipttctl.fleet.tasks import end_tasks
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
 from ipttctl.numbers import counted
@@ -349,9 +350,8 @@ class Rollout:
                 # who is asked yet is told to go back anyway
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in tasks:
-                task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
         failures = [one for one in results if isinstance(one, BaseException)]
         # those that are cancelled are so because of another one
         failures.sort(key=lambda one: isinstance(one, asyncio.CancelledError))
@@ -376,14 +376,11 @@ class Rollout:
                 while not asking.done() and _same(client, seen):
                     await asyncio.wait({asking}, timeout=_LOOK)
             finally:
-                if not asking.done():
-                    asking.cancel()
-            if asking.done() and not asking.cancelled() and not asking.exception():
+                await end_tasks([asking])
+            gone = asking.cancelled() or not _same(client, seen)
+            if not asking.cancelled() and _decides(asking.exception()):
                 return asking.result()
-            if asking.done() and _refuses(asking.exception()):
-                return asking.result()
-            if not _same(client, seen):
-                await asyncio.gather(asking, return_exceptions=True)
+            if gone:
                 await self._reconnected()
                 end = loop.time() + self._patience
             elif loop.time() >= end:
@@ -454,12 +451,12 @@ class Rollout:
             # a change that is half way is brought to its end
             async with self._lock:
                 beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+            await end_tasks([beating])
 
 
-def _refuses(error: BaseException | None) -> bool:
-    """Whether a host has looked at a request, and says no."""
-    return isinstance(error, AnswerError) and not isinstance(error, BusyError)
+def _decides(error: BaseException | None) -> bool:
+    """Whether a host has looked at a request, and did it, or says no."""
+    return error is None or (isinstance(error, AnswerError) and not isinstance(error, BusyError))
 
 
 def _same(client: Any, reconnects: int) -> bool:

@@ -30,6 +30,8 @@ class WireState(enum.StrEnum):
     """More than one packet could be the one."""
     GIVEN_UP = "given_up"
     """There was no room to wait for the other end."""
+    WRAPPED = "wrapped"
+    """The packet went through a tunnel; another mark tells of it, as it was inside, or around."""
 
 
 @dataclass(eq=False, slots=True)
@@ -54,6 +56,11 @@ class Sighting:
     """That of the mark."""
     leaves: bool = False
     """Whether the packet leaves here."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known where the packet went, or came from; or another mark tells that."""
+        return self.state in {WireState.JOINED, WireState.WRAPPED}
 
     def __post_init__(self) -> None:
         """Keep what is asked for often."""

@@ -323,6 +323,12 @@ class Joiner:
         """Have stories told that wait for nothing any more."""
         self._done.append(together)
         for told in together.stories:
+            for one in _wrapped(told):
+                one.state = WireState.WRAPPED
+                if one.leaves:
+                    self.counts.unseen -= 1
+                else:
+                    self.counts.came -= 1
             waiting = self._hosts[told.life[0]]
             del waiting.stories[told.number]
             waiting.bytes -= told.cost
@@ -520,6 +526,23 @@ def _places(sighting: Sighting) -> list[tuple[object, ...]]:
     begin, end = sighting.mark.span
     buckets = range(begin >> _BUCKET, (max(begin, end - 1) >> _BUCKET) + 1)
     return [(sighting.key, bucket & 0xFFFF) for bucket in buckets]
+
+
+def _wrapped(told: HostStory) -> list[Sighting]:
+    """The sightings without another end of packets in tunnels for which another sighting stands.
+
+    That is one that is joined; otherwise the last departure, or the first arrival.
+    """
+    found: list[Sighting] = []
+    of_packets: dict[tuple[int, bool], list[Sighting]] = {}
+    for one in told.sightings:
+        of_packets.setdefault((one.packet, one.leaves), []).append(one)
+    for (_, leaves), alike in of_packets.items():
+        unseen = [one for one in alike if one.state is WireState.UNSEEN]
+        if unseen and all(one.state is not WireState.JOINED for one in alike):
+            unseen.pop(-1 if leaves else 0)
+        found += unseen
+    return found
 
 
 def _in_order(together: list[HostStory]) -> list[HostStory]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from ipttctl.joins.chains import StoryChain, WireState
+from ipttctl.joins.chains import StoryChain
 from ipttctl.numbers import counted
 from ipttctl.show.chain_text import FORMAT, NO_STORY, chain_lines, chain_object, written
 
@@ -116,7 +116,7 @@ def _key_of_chain(chain: StoryChain) -> _Key:
         states = sorted(
             (one.mark.way.value, one.device, one.state.value)
             for one in told.sightings
-            if one.state is not WireState.JOINED
+            if not one.is_known
         )
         stories.append((told.life[0], way, tuple(states)))
     wires = sorted(

@@ -68,7 +68,7 @@ def chain_object(chain: StoryChain) -> dict[str, Any]:
             }
             for place, told in enumerate(chain.stories)
             for one in told.sightings
-            if one.state is not WireState.JOINED
+            if not one.is_known
         ],
         "answers": [answer for told in _lasts(chain) if (answer := _answer(told))],
     }

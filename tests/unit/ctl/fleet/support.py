@@ -356,7 +356,9 @@ async def kept(
         with suppress(nats.js.errors.Error, nats.errors.Error, asyncio.TimeoutError):
             frames = []
             info = await js.stream_info(name)
-            for number in range(info.state.first_seq, info.state.last_seq + 1):
+            # the numbers of an empty stream may be 0 and 0
+            numbers = range(info.state.first_seq, info.state.last_seq + 1)
+            for number in numbers if info.state.messages else ():
                 message = await js.get_msg(name, number)
                 frames.append(decode(message.data or b""))
             if sum(head.count for head, _ in frames) >= count:

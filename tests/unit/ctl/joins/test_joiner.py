@@ -98,6 +98,41 @@ def test_what_left_one_host_and_came_to_the_next_is_one_chain_behind_nat_too() -
     assert chain.wires[0].least is None
 
 
+def in_tunnel(one: dict[str, Any], mark: Mark, after: int) -> dict[str, Any]:
+    """A story with a mark of the packet around its own."""
+    values = {**mark.values(), "after_ns": after, "packet": one["packet"], "device": "eth0"}
+    return {**one, "join": sorted([*one["join"], values], key=lambda mark: mark["after_ns"])}
+
+
+OUTSIDE = DATAGRAM._replace(destination_port=4789)
+
+
+@pytest.mark.parametrize("seen_outside", [False, True])
+def test_a_tunnel_is_crossed_by_the_packet_inside(*, seen_outside: bool) -> None:
+    """The host at the far end may see the outside too, which NAT has changed on the way."""
+    left = in_tunnel(story(1, 0, left=MARK), OUTSIDE, 2000)
+    came = story(2, 50_000, MARK, end="delivered")
+    if seen_outside:
+        other = replace_mark(OUTSIDE, source="192.0.2.1")._replace(way=Way.ARRIVAL)
+        came = in_tunnel(came, other, -1000)
+    joiner = Joiner()
+    joiner.add(A, left, 0)
+    joiner.add(B, came, 0)
+    [chain] = joiner.flush()
+    assert ways([chain]) == [[("a", 1), ("b", 2)]]
+    assert all(one.is_known for told in chain.stories for one in told.sightings)
+    assert (joiner.counts.joined, joiner.counts.unseen, joiner.counts.came) == (1, 0, 0)
+
+
+def test_a_packet_that_is_lost_in_a_tunnel_is_lost_once() -> None:
+    joiner = Joiner()
+    joiner.add(A, in_tunnel(story(1, 0, left=MARK), OUTSIDE, 2000), 0)
+    [chain] = joiner.due(4 * HOLD)
+    states = [(one.mark.destination_port, one.state) for one in chain.stories[0].sightings]
+    assert states == [(443, WireState.WRAPPED), (4789, WireState.UNSEEN)]
+    assert joiner.counts.unseen == 1
+
+
 def test_a_router_without_nat_is_between_those_that_it_is_between() -> None:
     """All five marks are alike; the packet began on a."""
     chains = joined(

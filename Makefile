@@ -68,7 +68,7 @@ test: check test-unit test-kernel ## every test: static checks, unit tests here,
 # processors.
 .PHONY: test-unit
 test-unit: setup ## tests that need no kernel module
-	@$(PYTHON) -m pytest -n "$$(($$(nproc) < 4 ? 2 * $$(nproc) : 8))" -o cache_dir=$(BUILD)/cache/pytest
+	@$(PYTHON) -m pytest --dist worksteal -n "$$(($$(nproc) < 4 ? 2 * $$(nproc) : 8))" -o cache_dir=$(BUILD)/cache/pytest
 
 .PHONY: test-kernel
 test-kernel: suites module ynl ## tests inside guests, side by side (KERNEL=6.12 TESTS="tests/kernel/test_x.py -k y")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
@@ -64,11 +65,23 @@ def _is_stopped(thread: Path) -> bool:
         return True
 
 
+def _ports() -> Iterator[int]:
+    """Ports of this process: below those that the kernel gives away, others in each worker."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 10_000 + worker % 20 * 1_000
+    return itertools.cycle(range(first, first + 1_000))
+
+
+#: none is given again soon: whoever asked may not listen on it yet
+_OURS = _ports()
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that nobody else gets."""
+    for port in _OURS:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("there are always more")
 
 
 class Server:

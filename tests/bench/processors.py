@@ -96,7 +96,7 @@ def followed(controller: Controller, program: int) -> Iterator[None]:
 
 
 def settings(controller: Controller, keep: ExitStack) -> dict[str, Setting]:
-    """What datagrams meet, by name."""
+    """The settings in which datagrams are sent, by name."""
     leaving = ProgramSet({Slot.EXIT: returning(0, keep)})
     passed_over = ProgramSet(leaving.programs, compile_filter("tcp port 9999"))
     return {

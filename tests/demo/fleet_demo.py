@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -52,8 +51,6 @@ PACKETS: Final = 60
 PORT: Final = 99
 _BEGINNING: Final = 900
 _LEASE: Final = 300
-#: seconds between two datagrams while the hub is away
-_PACE: Final = 0.2
 SOURCE: Final = """
 #include "ipttrace.h"
 IPTTRACE_LICENSE("GPL");
@@ -251,7 +248,7 @@ def show_waves(stage: Stage) -> int:
 async def show_hub(stage: Stage) -> None:
     """Kill the hub while packets are traced; check what it has in the end."""
     say(f"""
-        The hosts trace datagrams to port {PORT}. The hub is killed with SIGKILL while they come;
+        The hosts trace datagrams to port {PORT}. The hub is killed with SIGKILL between them;
         the agents and their leaf go on. When it is back, it takes from the leaf what it has missed.
     """)
     async with connected(stage.servers.settings) as asker:
@@ -260,16 +257,14 @@ async def show_hub(stage: Stage) -> None:
             answer = await asker.ask(host, "trace", request, _BEGINNING)
             print(f"{host}: trace {answer['trace']}, links {answer['links']}", flush=True)
         before = await stories(asker)
-    seconds = stage.packets * _PACE
-    sender = threading.Thread(target=send, args=(stage.net, stage.packets))
-    sender.start()
-    await asyncio.sleep(seconds / 4)
+    part = stage.packets // 3
+    await asyncio.to_thread(send, stage.net, part)
     print("the hub is killed", flush=True)
     stage.servers.hub.kill()
-    await asyncio.sleep(seconds / 2)
+    await asyncio.to_thread(send, stage.net, part)
     stage.servers.hub.start()
     print("the hub is back", flush=True)
-    await asyncio.to_thread(sender.join)
+    await asyncio.to_thread(send, stage.net, stage.packets - 2 * part)
     async with client(stage.servers.leaf, stage.servers.agent) as agent:
         for host in HOSTS:
             end = time.monotonic() + 120
@@ -295,13 +290,7 @@ async def stories(asker: Asker) -> int:
 
 def send(net: Network, packets: int) -> None:
     """Send datagrams from the client to the server, which drops them."""
-    net.left.call(_send, net.right_address, packets, timeout=packets * _PACE + 120)
-
-
-def _send(address: str, packets: int) -> None:
-    for number in range(packets):
-        send_udp(address, PORT, [b"%d" % number])
-        time.sleep(_PACE)
+    net.left.call(send_udp, net.right_address, PORT, [b"%d" % one for one in range(packets)])
 
 
 # --- questions ------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ process. A write, a poll or a second close of the old number would hit that file
 
 from __future__ import annotations
 
+import math
 import os
+import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -115,6 +117,14 @@ class Wakeup:
     def descriptor(self) -> Owned[int]:
         """The descriptor that becomes readable when the event happens."""
         return self._descriptor
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the event, no longer than that; returns whether it has happened."""
+        with suppress(ClosedError), self._descriptor as fd:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(math.ceil(seconds * 1000))
+        return self._happened
 
     def set(self) -> None:
         """Make the event happen."""

@@ -85,7 +85,8 @@ class RecordedRulesets:
         while (one := self._wanted.get()) is not None and self._left > 0:
             cookie, inode = one
             # what comes meanwhile is in this listing
-            time.sleep(max(0.0, self._when.get(cookie, 0.0) - time.monotonic()))
+            if self._stop.wait(max(0.0, self._when.get(cookie, 0.0) - time.monotonic())):
+                return
             self._when[cookie] = time.monotonic() + _PAUSE
             # the namespace may be gone, and its inode number another one's
             with suppress(IpttctlError, OSError), netns.find(f"{inode}@{cookie}") as found:

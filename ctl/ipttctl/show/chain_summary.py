@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ipttctl.joins.chains import StoryChain
-from ipttctl.numbers import counted
 from ipttctl.show.chain_text import FORMAT, NO_STORY, chain_lines, chain_object, written
+from ipttctl.show.group_lines import group_lines
 
 MOST_CHAIN_GROUPS: Final = 1 << 10
 """Most groups of equal chains that are told; the others are counted together."""
@@ -67,14 +67,8 @@ class ChainSummary:
 
     def lines(self, width: int = 80) -> list[str]:
         """Each group's number and example, and a line of totals; to be escaped."""
-        groups = self.groups()
-        found: list[str] = []
-        for group in groups:
-            found.append("1 packet" if group.count == 1 else f"{group.count} packets, for example")
-            found += [f"  {line}".rstrip() for line in chain_lines(group.example, width - 2)]
-        left_out = f", {self.left_out} of ways for which there was no room" if self.left_out else ""
-        found.append(f"{counted(self.count, 'packet')}, {counted(len(groups), 'way')}{left_out}")
-        return found
+        groups = ((one.count, chain_lines(one.example, width - 2)) for one in self.groups())
+        return list(group_lines(groups, self.left_out))
 
     def objects(self) -> list[dict[str, Any]]:
         """An object for each group."""

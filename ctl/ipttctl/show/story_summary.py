@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from ipttctl.escape import Escaped
 from ipttctl.events.records import EventRecord
+from ipttctl.show.group_lines import group_lines
 from ipttctl.show.story_json import FORMAT, story_object
 from ipttctl.show.story_text import StoryText
 from ipttctl.show.story_words import StorySources
@@ -62,17 +63,8 @@ class StorySummary:
 
     def lines(self) -> list[Escaped]:
         """Each group's number and example, and a line of totals."""
-        groups = self.groups()
-        found: list[Escaped] = []
-        for group in groups:
-            packets = "packet" if group.count == 1 else "packets, for example"
-            found.append(Escaped(f"{group.count} {packets}"))
-            found += [Escaped(f"  {line}") for line in self._text.lines([group.example])]
-        left_out = f", {self.left_out} of ways for which there was no room" if self.left_out else ""
-        ways = "way" if len(groups) == 1 else "ways"
-        packets = "packet" if self.count == 1 else "packets"
-        found.append(Escaped(f"{self.count} {packets}, {len(groups)} {ways}{left_out}"))
-        return found
+        groups = ((one.count, self._text.lines([one.example])) for one in self.groups())
+        return [Escaped(line) for line in group_lines(groups, self.left_out)]
 
     def objects(self) -> list[dict[str, Any]]:
         """An object for each group."""

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -129,3 +130,14 @@ def test_a_wakeup_after_its_end_writes_nowhere() -> None:
     finally:
         for fd in (read, write, number):
             os.close(fd)
+
+
+def test_a_wakeup_is_waited_for_no_longer_than_until_it_happens() -> None:
+    event = Wakeup()
+    assert not event.wait(0.01)
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(event.wait, 60)
+        event.set()
+        assert waiting.result(timeout=10)
+    event.close()
+    assert event.wait(60)

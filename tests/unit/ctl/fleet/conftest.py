@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A leaf as an agent's host has it: real, on loopback, with nkeys."""
+"""A leaf as an agent's host has it, and a hub: real, on loopback, with nkeys."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.ctl.fleet.fleet_host import TwoServers, two_servers
 from tests.unit.ctl.fleet.support import FakeHost, Key, Server
 
 LEAF = """
@@ -33,6 +34,12 @@ def leaf(tmp_path: Path, agent_key: Key, reader_key: Key) -> Iterator[Server]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[TwoServers]:
+    with two_servers(tmp_path) as started:
+        yield started
 
 
 @pytest.fixture

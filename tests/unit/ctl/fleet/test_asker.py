@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from ipttctl.fleet.asker import (
 from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.heartbeat import Selector
-from tests.unit.ctl.fleet.fleet_host import TwoServers, two_servers
+from tests.unit.ctl.fleet.fleet_host import TwoServers
 from tests.unit.ctl.fleet.support import (
     FakeHost,
     Key,
@@ -40,12 +40,6 @@ from tests.unit.ctl.fleet.support import (
     running_agent,
     until,
 )
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[TwoServers]:
-    with two_servers(tmp_path) as started:
-        yield started
 
 
 @asynccontextmanager

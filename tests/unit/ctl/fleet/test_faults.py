@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -151,16 +151,21 @@ def test_a_network_that_is_slow_and_cut_loses_nothing(apart: Apart, how: str) ->
     complete(apart.at_hub(2000), 2000)
 
 
+def leaf_with(directory: Path, keys: Sequence[Key], store: str, most: str) -> Server:
+    """A leaf of its own with a place for its files, and the most that they may take."""
+    users = ", ".join(f"{{ nkey: {key.public} }}" for key in keys)
+    text = (
+        f'listen: 127.0.0.1:@PORT@\njetstream {{ store_dir: "{store}", max_mem: 16MB, '
+        f"max_file: {most} }}\nauthorization {{ users: [ {users} ] }}\n"
+    )
+    return Server(directory / "leaf", text).start()
+
+
 def test_a_leaf_without_room_for_the_stream_is_said_to_be_that_once(
     tmp_path: Path, agent_key: Key, reader_key: Key
 ) -> None:
     """Commands are heard meanwhile, and what exceeds the spool is counted."""
-    users = f"{{ nkey: {agent_key.public} }}, {{ nkey: {reader_key.public} }}"
-    text = (
-        f'listen: 127.0.0.1:@PORT@\njetstream {{ store_dir: "@STORE@", max_mem: 16MB, '
-        f"max_file: 2MB }}\nauthorization {{ users: [ {users} ] }}\n"
-    )
-    leaf = Server(tmp_path / "leaf", text).start()
+    leaf = leaf_with(tmp_path, (agent_key, reader_key), "@STORE@", "2MB")
     host = FakeHost()
     said: list[str] = []
     why = (
@@ -214,12 +219,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_leaf_whose_disk_is_full_loses_nothing_that_is_not_counted(
     tmp_path: Path, small_disk: Path, agent_key: Key, reader_key: Key
 ) -> None:
-    users = f"{{ nkey: {agent_key.public} }}, {{ nkey: {reader_key.public} }}"
-    text = (
-        f'listen: 127.0.0.1:@PORT@\njetstream {{ store_dir: "{small_disk}", max_mem: 16MB, '
-        f"max_file: 1GB }}\nauthorization {{ users: [ {users} ] }}\n"
-    )
-    leaf = Server(tmp_path / "leaf", text).start()
+    leaf = leaf_with(tmp_path, (agent_key, reader_key), str(small_disk), "1GB")
     host = FakeHost()
 
     async def run() -> None:

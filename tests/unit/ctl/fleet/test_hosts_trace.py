@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,18 +35,12 @@ from ipttctl.frames.codec import encode
 from ipttctl.frames.head import STORIES, FrameHead
 from ipttctl.joins.chains import StoryChain
 from ipttctl.joins.marks import Mark, Way
-from tests.unit.ctl.fleet.fleet_host import TwoServers, heard, two_servers
+from tests.unit.ctl.fleet.fleet_host import TwoServers, heard
 from tests.unit.ctl.fleet.support import FakeHost, running_agent, until
 from tests.unit.ctl.joins.simulation import replace_mark
 from tests.unit.ctl.joins.test_joiner import MARK
 
 HOSTS = ("web1", "web2")
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[TwoServers]:
-    with two_servers(tmp_path) as started:
-        yield started
 
 
 def teller(way: Way) -> Any:

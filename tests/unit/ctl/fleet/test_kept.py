@@ -134,7 +134,7 @@ def test_ready_queries_work_and_hosts_are_chosen(
 
 
 def test_whatever_hosts_say_of_themselves_are_rows() -> None:
-    """Whoever speaks as a host says which numbers it lost, and answers which links it has."""
+    """Numbers of losses and of links come from anybody who can speak as a host."""
     rows: dict[str, list[dict[str, Any]]] = {}
 
     def sink(table: str, batch: Any) -> None:

@@ -1,99 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Roll-outs in waves, through a real hub and a real leaf, and all that can go wrong meanwhile."""
+"""Roll-outs in waves, through a real hub and a real leaf: steps, guards, and what halts them."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from ipttctl.errors import UsageError
-from ipttctl.fleet.asker import Asker, HubError, connected
-from ipttctl.fleet.bundle import Bundle, Signer, upload
 from ipttctl.fleet.guard_check import violated
-from ipttctl.fleet.heartbeat import Heartbeat, Selector
-from ipttctl.fleet.rollout import HaltedError, Rollout, RolloutOrder
-from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
+from ipttctl.fleet.rollout import HaltedError
+from ipttctl.fleet.rollout_record import TakenError
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
 from tests.unit.ctl.fleet.fleet_host import (
     FleetHost,
     TwoServers,
     agents,
-    bundle_of,
     filters,
     order_of,
     programs_of,
-    two_servers,
 )
+from tests.unit.ctl.fleet.rolling import NEW, OLD, asking, have, record_of, roll
 from tests.unit.ctl.fleet.support import until
 
-OLD = bundle_of(a="old", gone="old")
-NEW = bundle_of(a="new", b="new")
 DROPPING = filters(NEW)
-NO_GRANTS = Signer(None, 60)
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[TwoServers]:
-    with two_servers(tmp_path) as started:
-        yield started
-
-
-@asynccontextmanager
-async def asking(servers: TwoServers) -> AsyncIterator[Asker]:
-    async with connected(servers.settings) as asker:
-        for bundle in (OLD, NEW):
-            await upload(asker, bundle)
-        yield asker
-
-
-async def roll(
-    asker: Asker, order: RolloutOrder, patience: float = 5, count: int = 3
-) -> tuple[RolloutRecord, list[str]]:
-    """Roll out, or go on; returns the record, and what was told."""
-    told: list[str] = []
-    rollout = Rollout(
-        asker, RolloutStore(asker), told.append, patience=patience, lease=1.0, look=0.1
-    )
-
-    async def hosts() -> list[Heartbeat]:
-        found: list[Heartbeat] = []
-        end = time.monotonic() + 20
-        while len(found) < count:
-            assert time.monotonic() < end
-            found = await asker.find(Selector(), 1.5)
-        return found
-
-    await rollout.begin(order, hosts)
-    try:
-        await rollout.run(order.bundle, NO_GRANTS)
-    finally:
-        await rollout.release()
-    return rollout.record, told
-
-
-async def record_of(asker: Asker) -> RolloutRecord:
-    found = await RolloutStore(asker).read()
-    assert found is not None
-    return found
-
-
-async def have(asker: Asker, hosts: list[FleetHost], bundle: Bundle) -> None:
-    """Have hosts declare a state, as before a roll-out."""
-    for number in range(1, len(hosts) + 1):
-        await asker.ask(f"web{number:03d}", "apply", {"links": bundle.request()})
-    assert all(host.programs() == programs_of(bundle) for host in hosts)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +207,7 @@ def test_a_filter_is_rolled_out_and_what_observes_is_never_guarded_by_drops(
 def test_a_host_that_is_busy_is_asked_again(
     servers: TwoServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever may ask for traces can have as many wait as may."""
+    """Requests for traces, of anybody who may ask, can fill the places in which commands wait."""
     host = FleetHost()
 
     async def run() -> None:
@@ -370,82 +302,6 @@ def test_a_link_that_waits_for_its_name_is_guarded_too(servers: TwoServers) -> N
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    "forged",
-    [
-        {"waves": [["web001", "web002"]], "boots": {"web001": "", "web002": ""}},
-        {"guards": []},
-        {"pause": 0.0},
-        {"rollback_after": 86400.0},
-        {"links": {}},
-        # all at once
-        {"waves": [["web001", "web003"]], "boots": {"web001": "", "web003": ""}},
-    ],
-)
-def test_a_record_that_says_what_is_not_meant_is_refused(
-    servers: TwoServers, forged: dict[str, Any]
-) -> None:
-    async def run() -> None:
-        async with asking(servers) as asker:
-            order = replace(
-                order_of(NEW, guards=("drops < 10/s",)),
-                chosen="web001,web003",
-                names=frozenset({"web001", "web003"}),
-            )
-            store = RolloutStore(asker)
-            await store.read()
-            await store.put(msgspec.structs.replace(order.record([]), **forged))
-            with pytest.raises(TakenError, match="has hosts, or terms, that are not meant"):
-                await roll(asker, order)
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize(
-    ("forged", "why"),
-    [
-        # those that grants would be signed for are not those that were checked
-        ({"waves": [["web001", "web002"]], "boots": {"web001": ""}}, "not those that were found"),
-        ({"waves": [["web001"], ["web001"]], "boots": {"web001": ""}}, "that were found"),
-        ({"waves": [["a b"]], "boots": {"a b": ""}}, "is no name of a host"),
-        ({"waves": [["web001"]], "boots": {"web001": ""}, "wave": 7}, "it has no wave 8"),
-        ({"more": None}, "damaged"),
-    ],
-)
-def test_a_record_that_makes_no_sense_is_told_in_a_sentence(
-    servers: TwoServers, forged: dict[str, Any], why: str
-) -> None:
-    async def run() -> None:
-        async with asking(servers) as asker:
-            store = RolloutStore(asker)
-            await store.read()
-            await store.put(order_of(NEW).record([]))
-            kv = await asker.client.jetstream().key_value("ipttctl-rollouts")
-            record = json.loads((await kv.get("current")).value or b"") | forged
-            deep = b"[" * 5000 + b"]" * 5000
-            await kv.put("current", json.dumps(record).encode().replace(b"null", deep))
-            with pytest.raises(HubError, match=why):
-                await RolloutStore(asker).read()
-
-    asyncio.run(run())
-
-
-def test_a_record_that_was_removed_is_none(servers: TwoServers) -> None:
-    """As is advised where it is damaged; the next one follows what is left of it."""
-    host = FleetHost()
-
-    async def run() -> None:
-        async with agents(servers, [host], NEW), asking(servers) as asker:
-            await roll(asker, order_of(NEW), count=1)
-            kv = await asker.client.jetstream().key_value("ipttctl-rollouts")
-            await kv.delete("current")
-            assert await RolloutStore(asker).read() is None
-            record, _ = await roll(asker, order_of(NEW), count=1)
-            assert record.step == "done"
-
-    asyncio.run(run())
-
-
 @pytest.mark.parametrize("restarted", [False, True])
 def test_what_nobody_keeps_is_undone_by_the_agent(servers: TwoServers, restarted: bool) -> None:
     """New links and those that went too, which the module's own time is not about."""
@@ -497,169 +353,3 @@ def _once(host: FleetHost) -> Any:
 
 async def _nothing(*_: Any) -> None:
     """Take a command and do nothing."""
-
-
-def test_two_people_exclude_each_other(servers: TwoServers) -> None:
-    hosts = [FleetHost()]
-
-    async def run() -> None:
-        async with (
-            agents(servers, hosts, OLD, NEW),
-            asking(servers) as ann,
-            asking(servers) as bob,
-        ):
-            slow = order_of(NEW)
-            first = asyncio.create_task(roll(ann, slow, count=1))
-            await until(lambda: hosts[0].done)
-            with pytest.raises(TakenError, match="is not at its end"):
-                await roll(bob, order_of(OLD), count=1)
-            # the same one is taken over from the dead only
-            slow_again = Rollout(bob, RolloutStore(bob), lease=0.3)
-            with pytest.raises(TakenError, match="is under way by ann"):
-                await slow_again.begin(slow, lambda: None)
-            record, _ = await first
-            assert record.step == "done"
-
-    asyncio.run(run())
-
-
-def test_of_two_who_begin_at_once_one_is_refused(servers: TwoServers) -> None:
-    async def run() -> None:
-        async with asking(servers) as ann, asking(servers) as bob:
-            stores = [RolloutStore(one) for one in (ann, bob)]
-            for store in stores:
-                assert await store.read() is None
-            records = [order_of(NEW).record([]), order_of(OLD).record([])]
-            results = await asyncio.gather(
-                *(store.put(one) for store, one in zip(stores, records, strict=True)),
-                return_exceptions=True,
-            )
-            assert sorted(type(one).__name__ for one in results) == ["NoneType", "TakenError"]
-
-    asyncio.run(run())
-
-
-def test_a_hub_that_is_killed_during_a_wave_holds_it_up(servers: TwoServers) -> None:
-    hosts = [FleetHost() for _ in range(3)]
-
-    async def run() -> None:
-        async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
-            await have(asker, hosts, OLD)
-            for host in hosts:
-                host.done.clear()
-            rolling = asyncio.create_task(roll(asker, order_of(NEW), patience=20))
-            await until(lambda: hosts[1].done)
-            servers.hub.kill()
-            await asyncio.sleep(1)
-            servers.hub.start()
-            record, _ = await asyncio.wait_for(rolling, 60)
-            assert record.step == "done"
-            assert all(host.programs() == programs_of(NEW) for host in hosts)
-
-    asyncio.run(run())
-
-
-KILLED = """
-import asyncio, os, signal, sys
-from ipttctl.fleet.asker import Asker, HubError, connected
-from ipttctl.fleet.config import HubConfig
-from ipttctl.fleet.rollout_record import RolloutStore
-from tests.unit.ctl.fleet.fleet_host import bundle_of, order_of
-from tests.unit.ctl.fleet.test_rollout import NEW, roll
-
-url, seed, left = sys.argv[1], sys.argv[2], [int(sys.argv[3])]
-
-def counted(method, before):
-    async def run(self, *arguments, **options):
-        if before and not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = await method(self, *arguments, **options)
-        left[0] -= 1
-        if not before and left[0] < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return run
-
-put = RolloutStore.put
-async def step(self, record):
-    # beats are no steps
-    if self.__dict__.get("_step") == (record.wave, record.step):
-        return await put(self, record)
-    self._step = record.wave, record.step
-    return await counted(put, True)(self, record)
-RolloutStore.put = step
-ask = Asker.ask
-async def asked(self, host, verb, request, timeout):
-    if verb == "status":
-        return await ask(self, host, verb, request, timeout)
-    return await counted(ask, False)(self, host, verb, request, timeout)
-Asker.ask = asked
-
-async def main():
-    async with connected(HubConfig(url=url, nkey=seed)) as asker:
-        await roll(asker, order_of(NEW), count=2)
-
-asyncio.run(main())
-"""
-
-STEPS = 11
-"""Steps of a roll-out to two hosts in two waves: 7 records, 2 times apply, 2 times confirm."""
-
-
-@pytest.mark.parametrize("left", range(STEPS))
-def test_a_roll_out_goes_on_wherever_it_was_killed(servers: TwoServers, left: int) -> None:
-    hosts = [FleetHost() for _ in range(2)]
-
-    async def run() -> None:
-        async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
-            await have(asker, hosts, OLD)
-            arguments = (servers.hub.url, str(servers.asker.seed), str(left))
-            killed = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", KILLED, *arguments, stderr=asyncio.subprocess.PIPE
-            )
-            _, err = await asyncio.wait_for(killed.communicate(), 60)
-            assert killed.returncode == -signal.SIGKILL, err.decode()
-            record = await RolloutStore(asker).read()
-            assert (record is None) == (left == 0)
-            assert record is None or not record.ended
-            before = record and record.rollout
-            again, _ = await roll(asker, order_of(NEW), count=2)
-            assert again.step == "done"
-            assert before is None or again.rollout == before
-            assert all(host.programs() == programs_of(NEW) for host in hosts)
-            assert not any(one.before for host in hosts for one in host.links_now.values())
-
-    asyncio.run(run())
-
-
-def test_a_roll_out_that_was_killed_can_be_undone(servers: TwoServers) -> None:
-    hosts = [FleetHost() for _ in range(2)]
-
-    async def run() -> None:
-        async with agents(servers, hosts, OLD, NEW), asking(servers) as asker:
-            await have(asker, hosts, OLD)
-            # between the second wave's apply and its confirmation
-            arguments = (servers.hub.url, str(servers.asker.seed), "7")
-            killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *arguments)
-            assert await asyncio.wait_for(killed.wait(), 60) == -signal.SIGKILL
-            assert hosts[0].programs() == programs_of(NEW)
-            rollout = Rollout(asker, RolloutStore(asker), patience=5, lease=1.0)
-            await rollout.begin_undoing("ann wants it so")
-            with pytest.raises(HaltedError, match="undone on 2 of 2 hosts: ann wants it so"):
-                await rollout.run(None, NO_GRANTS)
-            assert all(host.programs() == programs_of(OLD) for host in hosts)
-
-    asyncio.run(run())
-
-
-def test_a_record_can_be_read_by_anybody(servers: TwoServers) -> None:
-    async def run() -> None:
-        async with asking(servers) as asker:
-            store = RolloutStore(asker)
-            await store.read()
-            await store.put(order_of(NEW).record([]))
-            kv = await asker.client.jetstream().key_value("ipttctl-rollouts")
-            found = json.loads((await kv.get("current")).value or b"")
-            assert (found["file"], found["who"], found["step"]) == ("state.yaml", "ann", "apply")
-
-    asyncio.run(run())

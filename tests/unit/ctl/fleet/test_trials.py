@@ -20,6 +20,7 @@ from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.requests import ApplyRequest, file_name
 from ipttctl.fleet.trials import Trials
 from tests.unit.ctl.fleet.fleet_host import FleetHost, bundle_of, digest_of, programs_of
+from tests.unit.ctl.killing import KilledError, Killer
 
 OLD = bundle_of(a="old", gone="old")
 NEW = bundle_of(a="new", b="new")
@@ -99,34 +100,6 @@ def test_what_cannot_be_undone_after_a_reboot_is_tried_again(
     ]
 
 
-class _KilledError(BaseException):
-    """What a killed process does not come past."""
-
-
-class _Killer:
-    """Kills a process before or after one of its changes."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-        self.count = 0
-
-    def wrap(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        """A change that the process may not come past."""
-
-        def killed(*args: Any) -> Any:
-            self._pass()
-            found = work(*args)
-            self._pass()
-            return found
-
-        return killed
-
-    def _pass(self) -> None:
-        self.count += 1
-        if self.count == self._step:
-            raise _KilledError
-
-
 @pytest.mark.parametrize("kept", [True, False])
 def test_an_agent_that_is_killed_anywhere_goes_on_or_back(
     directory: Path, kept: bool, monkeypatch: pytest.MonkeyPatch
@@ -134,10 +107,10 @@ def test_an_agent_that_is_killed_anywhere_goes_on_or_back(
     step, steps = 0, 1
     while step < steps:
         step += 1
-        host, killer = FleetHost(), _Killer(step)
+        host, killer = FleetHost(), Killer(step)
         place = directory / str(step)
         Trials(host, place, "").apply(ApplyRequest(links=dict(OLD.links)))
-        with monkeypatch.context() as patched, suppress(_KilledError):
+        with monkeypatch.context() as patched, suppress(KilledError):
             patched.setattr(Trials, "_write", killer.wrap(Trials._write))
             for verb in ("apply", "confirm", "undo"):
                 patched.setattr(host, verb, killer.wrap(getattr(host, verb)))

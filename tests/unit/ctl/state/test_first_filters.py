@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +16,7 @@ from ipttctl.state.journal import Record
 from ipttctl.state.undo import Undo
 from ipttproto import Command, NfMode, SwapOutcome
 from ipttproto.family import limit
+from tests.unit.ctl.killing import KilledError, Killer
 from tests.unit.ctl.state.support import Machine, given, lines
 from tests.unit.ctl.support import FakeModule, RefusalError
 
@@ -160,40 +161,19 @@ def test_more_filters_than_a_transaction_takes_are_swapped_in_several(
     assert not any(one.get("outcome") == SwapOutcome.WAITING for one in machine.links.values())
 
 
-class _KilledError(BaseException):
-    """What a killed process does not come past."""
-
-
-def _kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Have a process be killed before or after a change; returns the number of changes."""
-    count = 0
-
-    def passed() -> None:
-        nonlocal count
-        count += 1
-        if count == step:
-            raise _KilledError
-
-    def wrap(work: Callable[..., Any], changes: Callable[..., bool]) -> Callable[..., Any]:
-        def killed(*args: Any, **more: Any) -> Any:
-            if not changes(*args):
-                return work(*args, **more)
-            passed()
-            found = work(*args, **more)
-            passed()
-            return found
-
-        return killed
+def _kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Killer:
+    """Have a process be killed before or after a change."""
+    killer = Killer(step)
 
     def nothing(self: Undo, error: BaseException) -> NoReturn:
         del self
         raise error
 
     monkeypatch.setattr(Undo, "run", nothing)
-    monkeypatch.setattr(Record, "write", wrap(Record.write, lambda *_: True))
-    request = wrap(Connection.request, lambda _, command, *__: command in CHANGES)
+    monkeypatch.setattr(Record, "write", killer.wrap(Record.write))
+    request = killer.wrap(Connection.request, lambda _, command, *__: command in CHANGES)
     monkeypatch.setattr(Connection, "request", request)
-    return lambda: count
+    return killer
 
 
 @pytest.mark.parametrize(
@@ -216,10 +196,10 @@ def test_whoever_is_killed_anywhere_leaves_what_the_next_apply_ends_or_undoes(
         assert apply(file, before) == 0
         old = programs(machine)
         with pytest.MonkeyPatch.context() as monkeypatch:
-            count = _kill_at(step, monkeypatch)
-            with suppress(_KilledError):
+            killer = _kill_at(step, monkeypatch)
+            with suppress(KilledError):
                 apply(file, FILTER, *TRIED)
-            steps = count() + 1
+            steps = killer.count + 1
         # it drops nothing that the module would not end by itself
         assert filtering(machine) <= machine._before.keys()
         if rolled_back:

@@ -14,98 +14,36 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
 import pytest
 
-from ipttctl.link.controller import Controller
 from ipttctl.stories.model import Story
-from tests.kernel.conftest import MakeProgram
 from tests.kernel.support.journeys import told
-from tests.kernel.support.kernel import kernel_version, run, wait_for
-from tests.kernel.support.network import Namespace, Network, ip_batch, namespace, network
+from tests.kernel.support.kernel import run
+from tests.kernel.support.network import Namespace, Network, ip_batch, namespace
+from tests.kernel.support.three_hosts import (
+    ARRIVED,
+    COUNTING,
+    PORT,
+    SENT,
+    Here,
+    Watch,
+    answered,
+    devices,
+    rules,
+)
 from tests.kernel.support.topologies import (
-    Watched,
     end_text,
     listener,
     nft,
     nft_counts,
     send,
     set_up,
-    statistic,
     text,
-    watching,
 )
-
-PORT: Final = 10
-#: at every hook of IP a chain that counts, so that each is seen
-COUNTING: Final = "".join(
-    f"chain {hook} {{ type filter hook {hook} priority 10; counter; }}\n"
-    for hook in ("prerouting", "input", "forward", "output", "postrouting")
-)
-SENT: Final = ["output", "postrouting", "to eth0", "from r1", "prerouting"]
-FORWARDED: Final = [*SENT, "forward", "postrouting", "to r2", "from eth0", "prerouting"]
-ARRIVED: Final = [*FORWARDED, "input"]
-
-Watch: TypeAlias = Callable[..., AbstractContextManager[Watched]]
-
-
-@pytest.fixture(scope="module")
-def net() -> Iterator[Network]:
-    with network("w") as made:
-        for where in (made.left, made.router, made.right):
-            nft(where, f"table ip seen {{ {COUNTING} }}")
-        # the neighbours are known from here on
-        made.left.ping("10.77.2.2")
-        yield made
-
-
-@pytest.fixture
-def watch(controller: Controller, make_program: MakeProgram) -> Watch:
-    def made(*namespaces: Namespace, **options: Any) -> AbstractContextManager[Watched]:
-        return watching(controller, make_program, *namespaces, **options)
-
-    return made
-
-
-@pytest.fixture
-def here(net: Network, watch: Watch) -> Callable[[], AbstractContextManager[Watched]]:
-    """Watches the three namespaces."""
-    return lambda: watch(net.left, net.router, net.right)
-
-
-Here: TypeAlias = Callable[[], AbstractContextManager[Watched]]
-
-
-@contextmanager
-def rules(where: Namespace, table: str, text: str, family: str = "ip") -> Iterator[None]:
-    """A table of nftables meanwhile."""
-    nft(where, f"table {family} {table} {{ {text}\n}}")
-    try:
-        yield
-    finally:
-        where.run("nft", "delete", "table", family, table)
-
-
-@contextmanager
-def devices(*made: tuple[Namespace, str, list[str]]) -> Iterator[None]:
-    """Devices of namespaces meanwhile, each by its name and the commands that make it."""
-    with ExitStack() as stack:
-        for where, name, commands in made:
-            ip_batch(where.name, *commands)
-            stack.callback(ip_batch, where.name, f"link delete {name}")
-        yield
-
-
-def answered(where: Namespace, address: str) -> None:
-    """Ping until there is an answer: the ways there are known from then on."""
-    wait_for(
-        lambda: "1 received" in where.ping(address, check=False),
-        timeout=60,
-        what=f"an answer from {address}",
-    )
 
 
 def addressed(story: Story) -> tuple[str, int]:
@@ -342,151 +280,6 @@ def test_a_vrf(net: Network, here: Here) -> None:
     watched.check_devices("w-router from blue", "w-router from blue")
 
 
-# --- tunnels --------------------------------------------------------------------------------------
-
-TUNNELS: Final = {
-    "ipip": "link add tun1 type ipip local 10.77.{near}.2 remote 10.77.{far}.2",
-    "gre": "link add tun1 type gre local 10.77.{near}.2 remote 10.77.{far}.2 key 5",
-    "gretap": "link add tun1 type gretap local 10.77.{near}.2 remote 10.77.{far}.2",
-    "vxlan": "link add tun1 type vxlan id 7 local 10.77.{near}.2 remote 10.77.{far}.2 dstport 4789",
-}
-OUTER: Final = {"ipip": "ipip", "gre": "gre", "gretap": "gre", "vxlan": "udp"}
-
-
-@pytest.mark.parametrize("kind", TUNNELS)
-def test_a_tunnel(net: Network, watch: Watch, kind: str) -> None:
-    made = [
-        (
-            where,
-            "tun1",
-            [TUNNELS[kind].format(near=near, far=far), *set_up("tun1", f"10.5.0.{near}/24")],
-        )
-        for where, near, far in ((net.left, 1, 2), (net.right, 2, 1))
-    ]
-    drop = "chain f { type filter hook forward priority 0; meta length > 300 counter drop; }"
-    namespaces = (net.left, net.router, net.right)
-    with devices(*made):
-        answered(net.left, "10.5.0.2")
-        with (
-            listener(net.right, PORT) as receiver,
-            watch(*namespaces, shortest=300) as watched,
-        ):
-            send(net.left, "10.5.0.2", PORT, 300)
-            receiver.recv(300)
-        with rules(net.router, "t", drop), watch(*namespaces, shortest=300) as cut:
-            send(net.left, "10.5.0.2", PORT, 300)
-            counted = nft_counts(net.router, "f")
-    story = watched.one()
-    assert told(story) == [
-        *("output", "postrouting", "to tun1", "packed"),
-        *ARRIVED,
-        *("unpacked", "from tun1", "prerouting", "input", "socket", "delivered"),
-    ]
-    [packed, unpacked] = [line for line in text(story) if line.startswith("tunnel")]
-    assert packed.startswith("tunnel encapsulated: 10.77.1.2")
-    assert packed.endswith(f"proto {OUTER[kind]}")
-    assert unpacked.startswith("tunnel decapsulated: 10.5.0.1:")
-    # the headers of tunnels have marks and TTLs of their own
-    assert not [line for line in text(story) if "on its way here" in line]
-    watched.check_devices()
-    assert counted == [1]
-    assert end_text(cut.one()).startswith("dropped by nft ip t f 1 ")
-    cut.check_devices()
-
-
-def test_wireguard(net: Network, here: Here) -> None:
-    ends = ((net.left, net.right, 1, 2), (net.right, net.left, 2, 1))
-    keys = {where.name: run("wg", "genkey").strip() for where, *_ in ends}
-    made = [
-        (where, "wg0", ["link add wg0 type wireguard", *set_up("wg0", f"10.6.0.{near}/24")])
-        for where, _, near, _ in ends
-    ]
-    with devices(*made):
-        for where, other, _, far in ends:
-            public = run("wg", "pubkey", text=keys[other.name]).strip()
-            commands = (
-                f"wg set wg0 private-key /dev/stdin listen-port 51820 peer {public} "
-                f"allowed-ips 10.6.0.0/24 endpoint 10.77.{far}.2:51820"
-            )
-            run("ip", "netns", "exec", where.name, *commands.split(), text=keys[where.name])
-        # the handshake
-        net.left.ping("10.6.0.2", "-W", "10")
-        with listener(net.right, PORT) as receiver, here() as watched:
-            send(net.left, "10.6.0.2", PORT)
-            receiver.recv(1)
-    [story] = [one for one in watched.stories if "10.6.0.2" in text(one)[0]]
-    assert told(story) == [
-        *("output", "postrouting", "to wg0", "packed"),
-        *ARRIVED,
-        *("unpacked", "from wg0", "prerouting", "input", "socket", "delivered"),
-    ]
-    watched.check_devices()
-
-
-@contextmanager
-def ipsec(net: Network, mode: str) -> Iterator[None]:
-    """ESP between left and right, for their networks behind the tunnel or for themselves."""
-    near, far, own = "10.77.1.2", "10.77.2.2", ("10.8.1.2", "10.8.2.2")
-    inner = own if mode == "tunnel" else (near, far)
-    for where in (net.left, net.right):
-        lines = []
-        for source, target, spi in ((near, far, "0x100"), (far, near, "0x200")):
-            out = (source == near) == (where is net.left)
-            first, second = inner if source == near else inner[::-1]
-            state = f"src {source} dst {target} proto esp spi {spi} mode {mode} reqid 1"
-            selector = f"src {first} dst {second} dir {'out' if out else 'in'}"
-            template = f"src {source} dst {target} proto esp reqid 1 mode {mode}"
-            lines += [
-                f"xfrm state add {state} aead rfc4106(gcm(aes)) 0x{'ab' * 20} 128",
-                f"xfrm policy add {selector} tmpl {template}",
-            ]
-        ip_batch(where.name, *lines)
-    for number, where in ((1, net.left), (2, net.right)) if mode == "tunnel" else ():
-        ip_batch(
-            where.name,
-            f"address add 10.8.{number}.2/32 dev lo",
-            f"route add 10.8.{3 - number}.2/32 via 10.77.{number}.1 src 10.8.{number}.2",
-        )
-    try:
-        yield
-    finally:
-        for number, where in ((1, net.left), (2, net.right)):
-            ip_batch(where.name, "xfrm state flush", "xfrm policy flush")
-            if mode == "tunnel":
-                ip_batch(where.name, f"address delete 10.8.{number}.2/32 dev lo")
-
-
-@pytest.mark.parametrize("mode", ["transport", "tunnel"])
-def test_ipsec(net: Network, here: Here, mode: str) -> None:
-    address = "10.8.2.2" if mode == "tunnel" else "10.77.2.2"
-    with ipsec(net, mode):
-        with listener(net.right, PORT) as receiver, here() as watched:
-            send(net.left, address, PORT)
-            receiver.recv(1)
-        ip_batch(net.right.name, "xfrm state flush")
-        with here() as unknown:
-            send(net.left, address, PORT)
-        ip_batch(net.left.name, "xfrm state flush", "xfrm policy flush")
-        if mode == "transport":
-            with listener(net.right, PORT), here() as plain:
-                send(net.left, address, PORT)
-                statistics = net.right.run("cat", "/proc/net/xfrm_stat").split()
-            assert statistics[statistics.index("XfrmInTmplMismatch") + 1] == "1"
-            assert "IPsec policy" in end_text(plain.one())
-    # the packet of a tunnel comes in by the device once more
-    again = ["from eth0"] if mode == "tunnel" else []
-    assert told(watched.one()) == [
-        *("output", "postrouting", "packed"),
-        *ARRIVED,
-        *("unpacked", *again, "prerouting", "input", "socket", "delivered"),
-    ]
-    watched.check_devices()
-    assert "tunnel encapsulated: 10.77.1.2 > 10.77.2.2 proto esp" in text(watched.one())
-    assert end_text(unknown.one()).startswith("dropped: ")
-    assert "xfrm_input" in end_text(unknown.one())
-    unknown.check_devices()
-
-
 # --- ways past the hooks --------------------------------------------------------------------------
 
 
@@ -614,90 +407,3 @@ def connect(address: str, port: int) -> None:
     """Connect, and close the connection."""
     with socket.create_connection((address, port), timeout=20):
         pass
-
-
-# --- parts ----------------------------------------------------------------------------------------
-
-
-def parts(story: Story) -> list[Story]:
-    """A story with all copies and parts."""
-    return [story, *(part for branch in story.shown_branches() for part in parts(branch))]
-
-
-@pytest.mark.parametrize("tracked", [False, True])
-def test_fragments(net: Network, here: Here, tracked: bool) -> None:
-    """They are put together where connections are tracked, and where they arrive."""
-    chain = "ct state new counter;" if tracked else "counter;"
-    with ExitStack() as stack:
-        stack.enter_context(
-            rules(net.router, "t", f"chain f {{ type filter hook forward priority 0; {chain} }}")
-        )
-        receiver = stack.enter_context(listener(net.right, PORT))
-        with here() as watched:
-            send(net.left, "10.77.2.2", PORT, 3000)
-            assert len(receiver.recv(4000)) == 3000
-        counted = nft_counts(net.router, "f")
-    assert counted == [1 if tracked else 3]
-    found = parts(watched.one())
-    ends = [str(one.end.kind) for one in found]
-    assert ends.count("delivered") == 1
-    assert set(ends) <= {"delivered", "joined", "consumed"}
-    assert not [one for one in found if one.end.kind.is_drop]
-    # no fragment stands below another one that was sent
-    assert {one.copy_of for one in found if one.copy_of} <= {one.number for one in found}
-    headings = [text(one)[0] for one in found]
-    assert len([line for line in headings if "fragment" in line]) >= 2
-    watched.check_devices()
-
-
-def test_a_fragment_that_is_missing(net: Network, here: Here) -> None:
-    net.right.run("sysctl", "-qw", "net.ipv4.ipfrag_time=1")
-    drop = (
-        "chain p { type filter hook postrouting priority 0; "
-        "ip frag-off & 0x1fff != 0 counter drop; }"
-    )
-    before = statistic(net.right, "IpReasmFails")
-    with rules(net.router, "t", drop), here() as watched:
-        send(net.left, "10.77.2.2", PORT, 3000)
-        counted = nft_counts(net.router, "p")
-        # the first one waits for them in vain
-        wait_for(
-            lambda: statistic(net.right, "IpReasmFails") > before, what="the fragment is given up"
-        )
-    found = parts(watched.one())
-    assert counted == [2]
-    ends = [end_text(one) for one in found]
-    assert len([end for end in ends if end.startswith("dropped by nft ip t p 1 ")]) == 2
-    if kernel_version() > (6, 1):
-        assert [end for end in ends if end.startswith("dropped: fragments missing")]
-    watched.check_devices()
-
-
-def test_segments(net: Network, watch: Watch) -> None:
-    """A packet too big for a device is cut where it is sent: each segment is a part."""
-    net.left.run("ethtool", "-K", "eth0", "tso", "off", "gso", "off")
-    again = statistic(net.left, "TcpRetransSegs")
-    with ExitStack() as stack:
-        stack.callback(net.left.run, "ethtool", "-K", "eth0", "tso", "on", "gso", "on")
-        server = stack.enter_context(listener(net.right, 80, socket.SOCK_STREAM))
-        with watch(net.left, net.router, net.right, expression="tcp dst port 80") as watched:
-            net.left.call(upload, "10.77.2.2", 80, 20_000)
-            taken = stack.enter_context(server.accept()[0])
-            received = 0
-            while chunk := taken.recv(1 << 16):
-                received += len(chunk)
-    assert received == 20_000
-    found = [part for story in watched.stories for part in parts(story)]
-    segments = [part for part in found if part.end.kind.value == "delivered"]
-    # on a busy machine the sender may lose patience, and send again what has arrived
-    dropped = [end_text(part) for part in found if part.end.kind.is_drop]
-    assert all("TCP data that is there already" in end for end in dropped), dropped
-    assert len(dropped) <= statistic(net.left, "TcpRetransSegs") - again
-    inward = [s for s in watched.sights if s.place == "w-right from eth0" and s.dport == 80]
-    assert len(segments) + len(dropped) == len(inward) > 14
-
-
-def upload(address: str, port: int, size: int) -> None:
-    """Send bytes over a connection."""
-    with socket.create_connection((address, port), timeout=20) as connection:
-        connection.sendall(bytes(size))

@@ -258,13 +258,13 @@ async def show_hub(stage: Stage) -> None:
             print(f"{host}: trace {answer['trace']}, links {answer['links']}", flush=True)
         before = await stories(asker)
     part = stage.packets // 3
-    await asyncio.to_thread(send, stage.net, part)
+    send(stage.net, part)
     print("the hub is killed", flush=True)
     stage.servers.hub.kill()
-    await asyncio.to_thread(send, stage.net, part)
+    send(stage.net, part)
     stage.servers.hub.start()
     print("the hub is back", flush=True)
-    await asyncio.to_thread(send, stage.net, stage.packets - 2 * part)
+    send(stage.net, stage.packets - 2 * part)
     async with client(stage.servers.leaf, stage.servers.agent) as agent:
         for host in HOSTS:
             end = time.monotonic() + 120

@@ -113,6 +113,18 @@ void ipttrace_netns_spec_release(struct ipttrace_link_spec *link_spec)
 }
 
 /**
+ * ipttrace_netns_spec_place - the place in a request that no link has taken yet
+ * @link_spec: the request
+ */
+const struct ipttrace_netns_place *
+ipttrace_netns_spec_place(const struct ipttrace_link_spec *link_spec)
+{
+	const struct netns_spec *spec = link_spec->place;
+
+	return spec->place;
+}
+
+/**
  * ipttrace_netns_attach - attach a link whose packets we walk with, if that is permitted
  * @link: the link, which takes the place of the request
  * @link_spec: the request

@@ -43,6 +43,8 @@ int ipttrace_netns_parse(struct ipttrace_link_spec *link_spec, size_t size,
 			 ipttrace_netns_fill fill, struct nlattr **attrs,
 			 struct netlink_ext_ack *extack);
 void ipttrace_netns_spec_release(struct ipttrace_link_spec *link_spec);
+const struct ipttrace_netns_place *
+ipttrace_netns_spec_place(const struct ipttrace_link_spec *link_spec);
 int ipttrace_netns_attach(
 	struct ipttrace_link *link, const struct ipttrace_link_spec *link_spec,
 	struct ipttrace_sets *(*publish)(struct ipttrace_sets *sets),

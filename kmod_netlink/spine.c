@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The spine hook: links at the functions that are registered at netfilter hooks. nf_hook_slow(),
- * which calls them, is redirected to our walk (spine_walk.c) while there are any.
+ * which calls them, is redirected to our walk (spine_walk.c) while there are any. Hooks without
+ * functions have placeholders meanwhile, so that it is called there too (placeholders.c).
  */
 #include <linux/minmax.h>
 #include <linux/netfilter.h>
@@ -11,6 +12,7 @@
 #include "arming.h"
 #include "hook_names.h"
 #include "link.h"
+#include "placeholders.h"
 #include "spine.h"
 #include "spine_packet.h"
 #include "spine_walk.h"
@@ -159,11 +161,18 @@ static int spine_takes(u32 family, const struct ipttrace_set *set,
 static int spine_begin(const struct ipttrace_link_spec *spec,
 		       struct netlink_ext_ack *extack)
 {
-	return ipttrace_arming_begin(&arming, extack);
+	int err = ipttrace_arming_begin(&arming, extack);
+
+	if (!err)
+		ipttrace_placeholders_begin(
+			container_of(ipttrace_netns_spec_place(spec),
+				     struct ipttrace_spine_place, netns));
+	return err;
 }
 
 static void spine_end(const struct ipttrace_link_spec *spec)
 {
+	ipttrace_placeholders_end();
 	ipttrace_arming_end(&arming);
 }
 
@@ -196,6 +205,7 @@ static struct ipttrace_sets *spine_detach(const struct list_head *leaving)
 
 static void spine_release(void)
 {
+	ipttrace_placeholders_release();
 	ipttrace_arming_release(&arming);
 }
 
@@ -231,15 +241,25 @@ static int spine_init(void)
 	err = ipttrace_hook_names_init();
 	if (err)
 		return err;
+	err = ipttrace_placeholders_init();
+	if (err)
+		goto forget_names;
 	err = ipttrace_arming_init(&arming);
 	if (err)
-		ipttrace_hook_names_exit();
+		goto no_placeholders;
+	return 0;
+
+no_placeholders:
+	ipttrace_placeholders_exit();
+forget_names:
+	ipttrace_hook_names_exit();
 	return err;
 }
 
 static void spine_exit(void)
 {
 	ipttrace_arming_exit(&arming);
+	ipttrace_placeholders_exit();
 	ipttrace_hook_names_exit();
 }
 

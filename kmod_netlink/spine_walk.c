@@ -11,7 +11,6 @@
  */
 #include <linux/netfilter.h>
 #include <linux/sched/clock.h>
-#include <linux/uaccess.h>
 #include <net/netfilter/nf_queue.h>
 
 #include "compat/behind.h"
@@ -20,9 +19,11 @@
 #include "events.h"
 #include "filter.h"
 #include "hook_names.h"
+#include "hook_ops.h"
 #include "link.h"
 #include "nested.h"
 #include "packet.h"
+#include "placeholders.h"
 #include "selection.h"
 #include "spine_packet.h"
 #include "spine_walk.h"
@@ -49,7 +50,8 @@ static struct ipttrace_sets __rcu *published;
  * @selection: the program sets that follow it
  * @sp: stack pointer where nf_hook_slow() was entered
  * @bp: frame pointer there
- * @functions: functions that it met so far
+ * @before: functions of the hook that it does not meet here: a bridge has called them
+ * @functions: functions that it met so far; placeholders do not count
  * @told: somebody listened at its entry: @event is filled in, and sent
  * @event: fields that all its events have in common
  *
@@ -63,6 +65,7 @@ struct spine_walk {
 	const struct ipttrace_selection *selection;
 	unsigned long sp;
 	unsigned long bp;
+	u32 before;
 	u32 functions;
 	bool told;
 	struct ipttrace_event event;
@@ -118,28 +121,16 @@ static __always_inline void spine_regs(struct pt_regs *regs,
 		      walk->bp, args);
 }
 
-/*
- * Tells the priority that a function is registered with. Its operations may be freed without a
- * grace period once it is removed. In the newest array of the hook they have been replaced before
- * that, by some of no family; in an older one they may still be named: they have to be of this very
- * function.
- */
+/* Tells the priority that a function is registered with. */
 static void spine_tell_priority(struct ipttrace_event *event,
 				const struct nf_hook_entries *entries,
 				unsigned int i, nf_hookfn *function)
 {
-	struct nf_hook_ops *const *all = nf_hook_entries_get_hook_ops(entries);
-	const struct nf_hook_ops *ops = READ_ONCE(all[i]);
-	struct nf_hook_ops read;
+	struct nf_hook_ops ops;
 
-	if (copy_from_kernel_nofault(&read, ops, sizeof(read)))
+	if (!ipttrace_hook_ops_read(&ops, entries, i, function))
 		return;
-	/* what was read is of these operations if they are still there */
-	smp_rmb();
-	if (READ_ONCE(all[i]) != ops || !read.pf || read.hook != function ||
-	    read.priv != entries->hooks[i].priv)
-		return;
-	event->priority = read.priority;
+	event->priority = ops.priority;
 	event->flags |= IPTTRACE_EVENT_FLAG_PRIORITY;
 }
 
@@ -153,7 +144,7 @@ static noinline void spine_show_function(struct spine_walk *walk,
 		(unsigned long)function,
 		(unsigned long)walk->skb,
 		(unsigned long)walk->state,
-		i + 1,
+		walk->before + walk->functions,
 		walk->functions,
 		verdict,
 		/* clang-format on */
@@ -170,7 +161,7 @@ static noinline void spine_show_function(struct spine_walk *walk,
 		event->flags &= ~(IPTTRACE_EVENT_FLAG_QUEUE_BYPASS |
 				  IPTTRACE_EVENT_FLAG_PRIORITY);
 		event->priority = 0;
-		event->rulenum = i + 1;
+		event->rulenum = walk->before + walk->functions;
 		event->rules = walk->functions;
 		ipttrace_event_verdict(event, verdict);
 		ipttrace_hook_name(event, function);
@@ -245,6 +236,18 @@ static int spine_drop(struct sk_buff *skb, struct nf_hook_state *state,
 	return ipttrace_behind_nf_hook_slow(skb, state, entries, 0);
 }
 
+/* The number of functions of a hook from @from up to @to, placeholders apart. */
+static unsigned int count_functions(const struct nf_hook_entries *entries,
+				    unsigned int from, unsigned int to)
+{
+	unsigned int count = 0;
+
+	for (; from < to; from++)
+		count += READ_ONCE(entries->hooks[from].hook) !=
+			 ipttrace_placeholder;
+	return count;
+}
+
 /*
  * Calls the functions of the hook from number @i on until one keeps the packet. Returns the verdict
  * over the packet; *@ret is what nf_hook_slow() returns for it, unless it has to be dropped.
@@ -260,8 +263,11 @@ static unsigned int spine_run(struct spine_walk *walk, unsigned int i, int *ret)
 		const struct nf_hook_entry *entry = &entries->hooks[i];
 		/* a function that is removed is replaced under packets */
 		nf_hookfn *function = READ_ONCE(entry->hook);
-		unsigned int verdict = function(entry->priv, skb, state);
+		unsigned int verdict;
 
+		if (function == ipttrace_placeholder)
+			continue;
+		verdict = function(entry->priv, skb, state);
 		walk->functions++;
 		if ((verdict & NF_VERDICT_MASK) == NF_STOLEN)
 			walk->skb = NULL;
@@ -318,6 +324,7 @@ spine_follow(const struct ipttrace_selection *selection, struct sk_buff *skb,
 	walk.selection = selection;
 	walk.sp = sp;
 	walk.bp = bp;
+	walk.before = count_functions(entries, 0, i);
 	walk.functions = 0;
 	walk.told = ipttrace_events_wanted();
 	if (walk.told) {
@@ -402,9 +409,8 @@ packet_may_be_wanted(const struct ipttrace_sets *sets, unsigned int i,
 static __always_inline bool entry_selects(const struct ipttrace_set *set,
 					  struct sk_buff *skb,
 					  const struct nf_hook_state *state,
-					  const struct nf_hook_entries *entries,
-					  unsigned int i, unsigned long sp,
-					  unsigned long bp)
+					  unsigned int functions,
+					  unsigned long sp, unsigned long bp)
 {
 	const unsigned long args[6] = {
 		/* clang-format off */ /* it would put two on a line */
@@ -413,7 +419,7 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 		(unsigned long)state,
 		ipttrace_packet_sender(skb, state),
 		state->hook,
-		entries->num_hook_entries - i,
+		functions,
 		/* clang-format on */
 	};
 	struct pt_regs regs __uninitialized;
@@ -431,14 +437,13 @@ static __always_inline bool entry_selects(const struct ipttrace_set *set,
 static __always_inline bool set_wants(const struct ipttrace_set *set,
 				      struct sk_buff *skb,
 				      const struct nf_hook_state *state,
-				      const struct nf_hook_entries *entries,
-				      unsigned int i, unsigned long sp,
+				      unsigned int functions, unsigned long sp,
 				      unsigned long bp)
 {
 	if (set->filter && !ipttrace_set_takes(set, skb, state->pf))
 		return false;
 	return !(set->slots & BIT(IPTTRACE_SLOT_ENTRY)) ||
-	       entry_selects(set, skb, state, entries, i, sp, bp);
+	       entry_selects(set, skb, state, functions, sp, bp);
 }
 
 /*
@@ -449,8 +454,8 @@ static __always_inline bool set_wants(const struct ipttrace_set *set,
 static noinline bool packet_select(struct ipttrace_selection *selection,
 				   struct sk_buff *skb,
 				   const struct nf_hook_state *state,
-				   const struct nf_hook_entries *entries,
-				   unsigned int from, unsigned long sp,
+				   const struct nf_hook_entry *first,
+				   unsigned int functions, unsigned long sp,
 				   unsigned long bp)
 {
 	const struct ipttrace_sets *sets = rcu_dereference(published);
@@ -470,11 +475,11 @@ static noinline bool packet_select(struct ipttrace_selection *selection,
 		if (ipttrace_selection_settled(selection, i, &follow))
 			continue;
 		if (!ipttrace_selection_is_answer(selection, i) &&
-		    !set_wants(set, skb, state, entries, from, sp, bp))
+		    !set_wants(set, skb, state, functions, sp, bp))
 			continue;
 		/* a bridge hands packets back to the rest of a hook's functions */
-		follow |= ipttrace_selection_add(selection, i, skb, state,
-						 &entries->hooks[from]);
+		follow |=
+			ipttrace_selection_add(selection, i, skb, state, first);
 	}
 	ipttrace_selection_end(selection, skb, state);
 	return follow;
@@ -487,13 +492,16 @@ static int spine_replacement(struct sk_buff *skb, struct nf_hook_state *state,
 {
 	const unsigned long sp = ipttrace_entry_sp();
 	const unsigned long bp = ipttrace_entry_bp(sp);
+	const unsigned int functions =
+		count_functions(entries, i, entries->num_hook_entries);
 	struct ipttrace_selection selection = {};
 	bool movable;
 	int ret;
 
 	/* br_netfilter hands on what has no function behind its own */
-	if (i >= entries->num_hook_entries ||
-	    !packet_select(&selection, skb, state, entries, i, sp, bp))
+	if ((i && !functions) ||
+	    !packet_select(&selection, skb, state, &entries->hooks[i],
+			   functions, sp, bp))
 		return ipttrace_behind_nf_hook_slow(skb, state, entries, i);
 	/* the events of a walk are numbered by one CPU, in their order */
 	movable = !in_softirq();

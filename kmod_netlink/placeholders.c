@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Functions of ours that do nothing, at netfilter hooks. The kernel passes a hook over where no
+ * function is registered, so that a link at the spine would not see packets there. As long as there
+ * is a link, each of its hooks has a placeholder, in its namespace or in all of them, but for the
+ * hooks of devices.
+ *
+ * When a function is unregistered, netfilter drops all packets of the namespace that wait in
+ * queues (nf_queue_nf_hook_drop()). So nothing is changed in a namespace that may have queues: it
+ * gets no placeholders, and keeps those it has.
+ */
+#include <linux/kernel.h>
+#include <linux/limits.h>
+#include <linux/mutex.h>
+#include <linux/netfilter_arp.h>
+#include <linux/netfilter_ipv4.h>
+#include <linux/workqueue.h>
+#include <net/net_namespace.h>
+#include <net/netns/generic.h>
+
+#include "hook_ops.h"
+#include "link.h"
+#include "placeholders.h"
+#include "spine_walk.h"
+#include "symbol.h"
+
+/* A namespace that keeps placeholders is looked at again after so many seconds. */
+#define KEPT_SECONDS 10
+
+/* Behind all others, so that no packet that is dropped pays for it. */
+#define PLACEHOLDER(family, number)                           \
+	{                                                     \
+		.hook = ipttrace_placeholder, .pf = (family), \
+		.hooknum = (number), .priority = INT_MAX,     \
+	}
+
+/* A placeholder for each hook, the same in all namespaces. A mask has a bit for each. */
+static const struct nf_hook_ops placeholder_ops[] = {
+	PLACEHOLDER(NFPROTO_IPV4, NF_INET_PRE_ROUTING),
+	PLACEHOLDER(NFPROTO_IPV4, NF_INET_LOCAL_IN),
+	PLACEHOLDER(NFPROTO_IPV4, NF_INET_FORWARD),
+	PLACEHOLDER(NFPROTO_IPV4, NF_INET_LOCAL_OUT),
+	PLACEHOLDER(NFPROTO_IPV4, NF_INET_POST_ROUTING),
+	PLACEHOLDER(NFPROTO_IPV6, NF_INET_PRE_ROUTING),
+	PLACEHOLDER(NFPROTO_IPV6, NF_INET_LOCAL_IN),
+	PLACEHOLDER(NFPROTO_IPV6, NF_INET_FORWARD),
+	PLACEHOLDER(NFPROTO_IPV6, NF_INET_LOCAL_OUT),
+	PLACEHOLDER(NFPROTO_IPV6, NF_INET_POST_ROUTING),
+#ifdef CONFIG_NETFILTER_FAMILY_ARP
+	PLACEHOLDER(NFPROTO_ARP, NF_ARP_IN),
+	PLACEHOLDER(NFPROTO_ARP, NF_ARP_OUT),
+	PLACEHOLDER(NFPROTO_ARP, NF_ARP_FORWARD),
+#endif
+#ifdef CONFIG_NETFILTER_FAMILY_BRIDGE
+	PLACEHOLDER(NFPROTO_BRIDGE, NF_INET_LOCAL_IN),
+	PLACEHOLDER(NFPROTO_BRIDGE, NF_INET_FORWARD),
+	PLACEHOLDER(NFPROTO_BRIDGE, NF_INET_LOCAL_OUT),
+	PLACEHOLDER(NFPROTO_BRIDGE, NF_INET_POST_ROUTING),
+#endif
+};
+
+/**
+ * struct placeholders - the placeholders of a network namespace
+ * @list: in namespaces
+ * @net: the namespace, which cannot go while it is listed
+ * @here: those that links in this namespace alone want, a bit each
+ * @registered: those that are registered, a bit each
+ *
+ * Its memory is the namespace's. Protected by placeholders_lock; @here is written under
+ * ipttrace_lock as well.
+ */
+struct placeholders {
+	struct list_head list;
+	struct net *net;
+	u32 here;
+	u32 registered;
+};
+
+/*
+ * Outside ipttrace_lock: nobody who waits for that lock waits for a registration. Inside the lock
+ * of the spine's arming.
+ */
+static DEFINE_MUTEX(placeholders_lock);
+/* Namespaces that have come and do not go yet; under placeholders_lock. */
+static LIST_HEAD(namespaces);
+/* Placeholders that links in all namespaces want; under placeholders_lock. */
+static u32 everywhere;
+/* Place of a link that is about to be attached, if there is one; under placeholders_lock. */
+static struct ipttrace_spine_place pending;
+static bool is_pending;
+/* The kernel's: NULL as long as nobody can queue. NULL itself if the kernel hides it. Constant. */
+static void *const *queue_handler;
+static unsigned int placeholders_id;
+
+static void settle_later(struct work_struct *work);
+static DECLARE_DELAYED_WORK(settle_work, settle_later);
+
+unsigned int ipttrace_placeholder(void *priv, struct sk_buff *skb,
+				  const struct nf_hook_state *state)
+{
+	return NF_ACCEPT;
+}
+
+/* --- namespaces that may queue ------------------------------------------------------------- */
+
+/* Security modules queue nothing. Distributions have one at a hook of every namespace. */
+static bool is_of_security_module(const struct nf_hook_ops *ops)
+{
+	return (ops->priority == NF_IP_PRI_SELINUX_FIRST ||
+		ops->priority == NF_IP_PRI_SELINUX_LAST) &&
+	       ops->hook_ops_type == NF_HOOK_OP_UNDEFINED;
+}
+
+static bool any_may_queue(const struct nf_hook_entries *entries)
+{
+	struct nf_hook_ops ops;
+	unsigned int i;
+
+	for (i = 0; entries && i < entries->num_hook_entries; i++) {
+		nf_hookfn *function = READ_ONCE(entries->hooks[i].hook);
+
+		if (function != ipttrace_placeholder &&
+		    (!ipttrace_hook_ops_read(&ops, entries, i, function) ||
+		     !is_of_security_module(&ops)))
+			return true;
+	}
+	return false;
+}
+
+/* Whether packets of a namespace may be in queues: a function put them there. */
+static bool may_queue(const struct net *net)
+{
+	const struct netns_nf *nf = &net->nf;
+	bool may = false;
+	unsigned int i;
+
+	if (queue_handler && !READ_ONCE(*queue_handler))
+		return false;
+	rcu_read_lock();
+	for (i = 0; i < NF_INET_NUMHOOKS; i++) {
+		may |= any_may_queue(rcu_dereference(nf->hooks_ipv4[i]));
+		may |= any_may_queue(rcu_dereference(nf->hooks_ipv6[i]));
+#ifdef CONFIG_NETFILTER_FAMILY_BRIDGE
+		may |= any_may_queue(rcu_dereference(nf->hooks_bridge[i]));
+#endif
+	}
+	rcu_read_unlock();
+	return may;
+}
+
+/* --- registering --------------------------------------------------------------------------- */
+
+/* The placeholders that a link at this place wants. */
+static u32 wanted_by(const struct ipttrace_spine_place *place)
+{
+	u32 wanted = 0;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(placeholder_ops); i++)
+		if (place->hooks[placeholder_ops[i].pf] &
+		    BIT(placeholder_ops[i].hooknum))
+			wanted |= BIT(i);
+	return wanted;
+}
+
+static void want(const struct ipttrace_spine_place *place)
+{
+	const struct net *net = place->netns.net;
+	struct placeholders *in;
+
+	if (!place->netns.cookie) {
+		everywhere |= wanted_by(place);
+	} else if (net) {
+		in = net_generic(net, placeholders_id);
+		in->here |= wanted_by(place);
+	}
+}
+
+/* Finds what links want, the coming one included. */
+static void find_wanted(void)
+{
+	const struct ipttrace_link *link;
+	struct placeholders *in;
+
+	mutex_lock(&ipttrace_lock);
+	everywhere = 0;
+	list_for_each_entry(in, &namespaces, list)
+		in->here = 0;
+	list_for_each_entry(link, &ipttrace_links, list)
+		if (link->hook == IPTTRACE_HOOK_SPINE && link->place)
+			want(link->place);
+	if (is_pending)
+		want(&pending);
+	mutex_unlock(&ipttrace_lock);
+}
+
+static void register_in(struct placeholders *in, u32 missing)
+{
+	unsigned long mask = missing;
+	unsigned int i;
+	int err;
+
+	for_each_set_bit(i, &mask, ARRAY_SIZE(placeholder_ops)) {
+		err = nf_register_net_hook(in->net, &placeholder_ops[i]);
+		if (!err)
+			in->registered |= BIT(i);
+		else if (err != -E2BIG) /* then the hook has functions */
+			pr_warn_ratelimited(
+				"ipttrace: a hook of network namespace %u is seen only where it has functions: error %d\n",
+				in->net->ns.inum, err);
+	}
+}
+
+static void unregister_in(struct placeholders *in, u32 excess)
+{
+	unsigned long mask = excess;
+	unsigned int i;
+
+	for_each_set_bit(i, &mask, ARRAY_SIZE(placeholder_ops))
+		nf_unregister_net_hook(in->net, &placeholder_ops[i]);
+	in->registered &= ~excess;
+}
+
+/* Gives a namespace the placeholders that are wanted. False if it keeps some that are not. */
+static bool settle_in(struct placeholders *in)
+{
+	u32 wanted = everywhere | in->here;
+	u32 missing = wanted & ~in->registered;
+	u32 excess = in->registered & ~wanted;
+
+	if (!missing && !excess)
+		return true;
+	if (may_queue(in->net))
+		return !excess;
+	register_in(in, missing);
+	unregister_in(in, excess);
+	return true;
+}
+
+static void settle(void)
+{
+	struct placeholders *in;
+	bool settled = true;
+
+	lockdep_assert_held(&placeholders_lock);
+	find_wanted();
+	list_for_each_entry(in, &namespaces, list)
+		settled &= settle_in(in);
+	if (!settled)
+		queue_delayed_work(system_unbound_wq, &settle_work,
+				   KEPT_SECONDS * HZ);
+}
+
+static void settle_later(struct work_struct *work)
+{
+	mutex_lock(&placeholders_lock);
+	settle();
+	mutex_unlock(&placeholders_lock);
+}
+
+/**
+ * ipttrace_placeholders_begin - have functions at the hooks of a link that is about to be attached
+ * @coming: its place
+ *
+ * ipttrace_placeholders_end() must follow; until then a reference to its namespace is held.
+ *
+ * Context: process, may sleep, without ipttrace_lock.
+ */
+void ipttrace_placeholders_begin(const struct ipttrace_spine_place *coming)
+{
+	mutex_lock(&placeholders_lock);
+	/* the link's own may go before ipttrace_placeholders_end() */
+	pending = *coming;
+	is_pending = true;
+	settle();
+	mutex_unlock(&placeholders_lock);
+}
+
+/**
+ * ipttrace_placeholders_end - end ipttrace_placeholders_begin(), whether the link was made or not
+ */
+void ipttrace_placeholders_end(void)
+{
+	mutex_lock(&placeholders_lock);
+	is_pending = false;
+	settle();
+	mutex_unlock(&placeholders_lock);
+}
+
+/**
+ * ipttrace_placeholders_release - have those unregistered that no link wants; does not wait
+ */
+void ipttrace_placeholders_release(void)
+{
+	mod_delayed_work(system_unbound_wq, &settle_work, 0);
+}
+
+/* --- namespaces ---------------------------------------------------------------------------- */
+
+static int __net_init namespace_comes(struct net *net)
+{
+	struct placeholders *in = net_generic(net, placeholders_id);
+
+	in->net = net;
+	mutex_lock(&placeholders_lock);
+	list_add_tail(&in->list, &namespaces);
+	settle_in(in);
+	mutex_unlock(&placeholders_lock);
+	return 0;
+}
+
+/* Nothing is sent from a namespace that goes: what waits in its queues is dropped in any case. */
+static void __net_exit namespace_leaves(struct net *net)
+{
+	struct placeholders *in = net_generic(net, placeholders_id);
+
+	mutex_lock(&placeholders_lock);
+	list_del(&in->list);
+	unregister_in(in, in->registered);
+	mutex_unlock(&placeholders_lock);
+}
+
+static struct pernet_operations namespace_operations = {
+	.init = namespace_comes,
+	.pre_exit = namespace_leaves,
+	.id = &placeholders_id,
+	.size = sizeof(struct placeholders),
+};
+
+/**
+ * ipttrace_placeholders_init - know the namespaces that there are, and those to come
+ *
+ * Return: 0 or an errno.
+ */
+int ipttrace_placeholders_init(void)
+{
+	BUILD_BUG_ON(ARRAY_SIZE(placeholder_ops) > BITS_PER_TYPE(u32));
+	queue_handler = (void *)ipttrace_symbol_find("nf_queue_handler");
+	return register_pernet_subsys(&namespace_operations);
+}
+
+/**
+ * ipttrace_placeholders_exit - undo ipttrace_placeholders_init(); no link may be left
+ *
+ * Unregisters those that were kept, too. No packet is in a placeholder when it returns.
+ */
+void ipttrace_placeholders_exit(void)
+{
+	cancel_delayed_work_sync(&settle_work);
+	/* waits for a grace period between its parts */
+	unregister_pernet_subsys(&namespace_operations);
+}

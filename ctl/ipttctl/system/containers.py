@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from ipttctl.bpf.private_dirs import check_private
 from ipttctl.errors import ProgramError
+from ipttctl.escape import word
 from ipttctl.system.cgroups import KUBELET, Meaning, place
 
 #: most bytes of a file, characters of a name, and files and namespaces of containerd remembered
@@ -30,6 +31,8 @@ _LONGEST: Final = 1 << 22
 _LONGEST_NAME: Final = 256
 _MOST_FILES: Final = 1024
 _MOST_NAMESPACES: Final = 64
+#: digits of a container's id in texts, as engines show it
+_ID_DIGITS: Final = 12
 #: where the hierarchy is mounted in which a process's path is: unified, or systemd's beside others
 _HIERARCHIES: Final = ("sys/fs/cgroup", "sys/fs/cgroup/unified", "sys/fs/cgroup/systemd")
 
@@ -73,6 +76,36 @@ class Container:
     pod: str = ""
     pod_namespace: str = ""
     pod_uid: str = ""
+
+    def facts(self) -> list[str]:
+        """Texts as ``container web`` and ``pod shop/cart-1``, escaped."""
+        facts = []
+        if called := self.name or self.id[:_ID_DIGITS]:
+            facts.append(f"container {word(called)}")
+        if self.pod:
+            inside = f"{word(self.pod_namespace)}/" if self.pod_namespace else ""
+            facts.append(f"pod {inside}{word(self.pod)}")
+        elif self.pod_uid:
+            facts.append(f"pod {self.pod_uid}")
+        return facts
+
+
+def container_values(container: Container | None) -> dict[str, Any]:
+    """The members ``container`` and ``pod`` of JSON objects; None for what there is not."""
+    inside = pod = None
+    if container and container.id:
+        inside = {
+            "engine": container.engine,
+            "id": container.id,
+            "name": container.name or None,
+        }
+    if container and (container.pod or container.pod_uid):
+        pod = {
+            "namespace": container.pod_namespace or None,
+            "name": container.pod or None,
+            "uid": container.pod_uid or None,
+        }
+    return {"container": inside, "pod": pod}
 
 
 @dataclass(frozen=True, slots=True)

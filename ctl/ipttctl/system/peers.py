@@ -4,23 +4,28 @@
 The kernel is asked in the namespace of a device, and then in the one of its peer: each has to name
 the other, under the index and name that events have. The answer holds for events between two looks
 that agree, and for a second after the last. No namespace is held open longer than a look takes.
+
+Namespaces of containers have no names that say much. So the container is told whose processes are
+in the namespace of the peer.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ipttctl.errors import IpttctlError
 from ipttctl.escape import word
 from ipttctl.system import netns
+from ipttctl.system.containers import Container, Containers, container_values
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import NAMED, Namespace
+from ipttctl.system.processes import PROC, Processes
 from ipttctl.system.veths import RouteSocket, VethEnd, prepare
 from ipttproto import ProtocolError
 
@@ -40,6 +45,8 @@ _SAVED: Final = _S // 2
 _LEAST_REST: Final = _S // 10
 """Least time between two looks for namespaces."""
 _MOST_KNOWN: Final = 4096
+_MOST_INHABITANTS: Final = 64
+_INIT: Final = 1
 _GONE: Final = (OSError, IpttctlError, ProtocolError)
 
 
@@ -62,6 +69,8 @@ class Peer:
     netns_cookie: int
     netns_name: str | None
     elsewhere: bool
+    container: Container | None = None
+    """The only container, or without an id the pod, that has processes in the namespace."""
 
     def is_of(self, device: Device) -> bool:
         """Whether this is a device that an event names."""
@@ -72,10 +81,12 @@ class Peer:
         )
 
     def __str__(self) -> str:
-        """Text as ``peer of eth0, namespace web``, escaped."""
+        """Text as ``peer of eth0, namespace web`` or ``peer of eth0, container db``, escaped."""
         text = f"peer of {word(self.device)}"
         if not self.elsewhere:
             return text
+        if self.container is not None:
+            return ", ".join([text, *self.container.facts()])
         return f"{text}, namespace {word(self.netns_name) if self.netns_name else self.netns}"
 
     def values(self) -> dict[str, Any]:
@@ -86,6 +97,7 @@ class Peer:
             "netns": self.netns,
             "netns_cookie": self.netns_cookie,
             "netns_name": self.netns_name,
+            **container_values(self.container),
         }
 
 
@@ -105,10 +117,14 @@ class Peers:
     """The other ends of veth devices; not for several threads at once."""
 
     def __init__(
-        self, names: NamespaceNames | None = None, directories: Iterable[Path] = NAMED
+        self,
+        names: NamespaceNames | None = None,
+        directories: Iterable[Path] = NAMED,
+        containers: Containers | None = None,
     ) -> None:
         """Find namespaces by processes and by names in ``directories``; ``names`` shows names."""
         self._names = names
+        self._inhabitants = _Inhabitants(containers or Containers())
         self._namespaces = _Namespaces(directories)
         self._spans: OrderedDict[Device, list[_Span]] = OrderedDict()
         self._saved = _SAVED
@@ -197,7 +213,50 @@ class Peers:
         if other.peer != device.ifindex:
             return None
         name = self._names.name(cookie) if self._names else None
-        return Peer(other.name, end.peer, inode, cookie, name, end.nsid is not None)
+        elsewhere = end.nsid is not None
+        inside = self._container(inode) if elsewhere else None
+        return Peer(other.name, end.peer, inode, cookie, name, elsewhere, inside)
+
+    def _container(self, inode: int) -> Container | None:
+        """The container that a namespace is of; the last scan may have been before its start."""
+        processes = self._namespaces.processes(inode)
+        if not processes and self._namespaces.scan():
+            processes = self._namespaces.processes(inode)
+        return self._inhabitants.container(inode, processes)
+
+
+class _Inhabitants:
+    """The containers whose processes are in namespaces."""
+
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+        self._processes = Processes()
+        #: containers in the host's own namespace do not stand for it
+        self._initial = _inode(_INIT)
+
+    def container(self, inode: int, processes: Sequence[int]) -> Container | None:
+        """The only container, or the only pod, that some of these processes in a namespace are of.
+
+        Others may be there too: whoever looks into a container enters its namespace.
+        """
+        if inode == self._initial:
+            return None
+        found = {self._of(inode, pid) for pid in processes[:_MOST_INHABITANTS]} - {None}
+        if len(found) <= 1:
+            return next(iter(found), None)
+        pods = {one.pod_uid for one in found if one is not None}
+        if len(pods) != 1 or pods == {""}:
+            return None
+        # the names are in the files of some containers only
+        named = max((one for one in found if one is not None), key=lambda one: one.pod)
+        return replace(named, id="", name="")
+
+    def _of(self, inode: int, pid: int) -> Container | None:
+        """The container of a process, if that is in the namespace."""
+        process = self._processes.read(pid)
+        if process is None or _inode(pid) != inode or self._processes.read(pid) != process:
+            return None
+        return self._containers.of(process.cgroup)
 
 
 class _Namespaces:
@@ -206,13 +265,18 @@ class _Namespaces:
     def __init__(self, directories: Iterable[Path]) -> None:
         self._directories = tuple(directories)
         self._paths: dict[int, Path] = {}
+        self._inside: dict[int, list[int]] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self._next = 0
 
     def open(self, inode: int) -> Namespace | None:
         """The namespace that has an inode number now."""
         found = self._opened(inode)
-        return self._opened(inode) if found is None and self._scan() else found
+        return self._opened(inode) if found is None and self.scan() else found
+
+    def processes(self, inode: int) -> Sequence[int]:
+        """The numbers of the processes that the last scan saw in a namespace."""
+        return self._inside.get(inode, ())
 
     def numbered(self, sock: RouteSocket, cookie: int, nsid: int) -> Namespace | None:
         """The namespace that has the number ``nsid`` in the one of ``sock``, which has ``cookie``.
@@ -222,7 +286,7 @@ class _Namespaces:
         known = self._numbers.get((cookie, nsid))
         hint = () if known is None else (known,)
         found = self._searched(sock, cookie, nsid, (*hint, *self._paths))
-        if found is None and self._scan():
+        if found is None and self.scan():
             found = self._searched(sock, cookie, nsid, self._paths)
         return found
 
@@ -254,15 +318,24 @@ class _Namespaces:
                 found.close()
         return None
 
-    def _scan(self) -> bool:
+    def scan(self) -> bool:
         """Look at names and processes, if that is due; returns whether it was."""
         begin = time.monotonic_ns()
         if begin < self._next:
             return False
-        self._paths = {}
+        self._paths, self._inside = {}, {}
         with suppress(OSError):
             for inode, path in netns.everywhere(self._directories):
                 self._paths.setdefault(inode, path)
+                if path.parts[1] == PROC.name and path.parts[2].isdecimal():
+                    self._inside.setdefault(inode, []).append(int(path.parts[2]))
         end = time.monotonic_ns()
         self._next = end + max(_LEAST_REST, _SHARE * (end - begin))
         return True
+
+
+def _inode(pid: int) -> int | None:
+    """The inode number of a process's network namespace; None if it cannot be seen."""
+    with suppress(OSError):
+        return (PROC / str(pid) / "ns" / "net").stat().st_ino
+    return None

@@ -16,14 +16,12 @@ from typing import Any, Final, NamedTuple
 from ipttctl.escape import word
 from ipttctl.system.cgroup_ids import CgroupIds
 from ipttctl.system.cgroups import place
-from ipttctl.system.containers import Container, Containers
+from ipttctl.system.containers import Container, Containers, container_values
 from ipttctl.system.processes import Process, Processes
 from ipttctl.system.sockets import Sockets
 from ipttctl.system.users import Users
 
 _MOST_KNOWN: Final = 4096
-#: digits of a container's id in texts, as engines show it
-_ID_DIGITS: Final = 12
 _SERVICE: Final = ".service"
 
 
@@ -46,7 +44,6 @@ class Participant:
 
     def values(self) -> dict[str, Any]:
         """The members of the JSON object; None for what is not known, names as they are."""
-        inside = self.container
         return {
             "text": str(self),
             "pid": self.process.pid,
@@ -56,8 +53,7 @@ class Participant:
             "cgroup": self.process.cgroup or None,
             "unit": self.unit or None,
             "user_unit": self.user_unit or None,
-            "container": _container_values(inside) if inside else None,
-            "pod": _pod_values(inside) if inside else None,
+            **container_values(self.container),
         }
 
     def _facts(self) -> list[str]:
@@ -67,7 +63,7 @@ class Participant:
         elif self.process.uid:
             facts.append(f"uid {self.process.uid}")
         if self.container is not None:
-            return facts + _container_facts(self.container)
+            return facts + self.container.facts()
         # scopes are sessions and the like, and say no more than the user
         if self.user_unit.endswith(_SERVICE):
             # its name is of the user's choice
@@ -193,33 +189,3 @@ class Who:
         if process.uid and container is None:
             user = self._users.name(process.uid) or ""
         return Participant(process, where.unit, where.user_unit, container, user)
-
-
-def _container_values(container: Container) -> dict[str, Any] | None:
-    """The object of a container; None for a process in a pod that is in no container."""
-    if not container.id:
-        return None
-    return {"engine": container.engine, "id": container.id, "name": container.name or None}
-
-
-def _pod_values(container: Container) -> dict[str, Any] | None:
-    """The object of a Kubernetes pod, if the container is in one that is known."""
-    if not (container.pod or container.pod_uid):
-        return None
-    return {
-        "namespace": container.pod_namespace or None,
-        "name": container.pod or None,
-        "uid": container.pod_uid or None,
-    }
-
-
-def _container_facts(container: Container) -> list[str]:
-    facts = []
-    if called := container.name or container.id[:_ID_DIGITS]:
-        facts.append(f"container {word(called)}")
-    if container.pod:
-        inside = f"{word(container.pod_namespace)}/" if container.pod_namespace else ""
-        facts.append(f"pod {inside}{word(container.pod)}")
-    elif container.pod_uid:
-        facts.append(f"pod {container.pod_uid}")
-    return facts

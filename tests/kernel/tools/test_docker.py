@@ -66,6 +66,9 @@ def test_a_connection_is_told_from_outside_to_the_container_and_back(
     assert (taken["destination"], taken["destination_port"]) == (CONTAINER, 80)
     assert [one["comm"] for one in there["end"]["socket"]["holders"]] == ["busybox"]
     assert namespaces(there) == [net.left.inode, net.router.inode, inside.inode]
+    # the device that sent it there names the container at its other end
+    [peer] = [one["peer"] for one in there["steps"] if one["step"] == "sent"][-1:]
+    assert (peer["netns"], peer["container"]["engine"]) == (inside.inode, "docker")
     # the answer is the container's at first, and the published port's at its end
     assert (back["headers"]["source"], back["headers"]["source_port"]) == (CONTAINER, 80)
     assert back["end"]["kind"] == "delivered"

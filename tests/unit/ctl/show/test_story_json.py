@@ -72,11 +72,12 @@ NGINX = Participant(
     Process(31, 0, "nginx", 0, ""), container=Container("cri-o", "ab", "app", "web-0", "prod", "u")
 )
 PEER = Peer(b"eth\xff", 2, 4026532300, 8, None, elsewhere=True)
+WEB = Peer(b"eth0", 3, 4026532301, 9, None, elsewhere=True, container=NGINX.container)
 SOURCES = StorySources(
     rules=lambda records: [Rule("tcp dport 1 reject", "", "nft", "me", "mine") for _ in records],
     reason=lambda _: "NO_SOCKET",
     sender=lambda *_: CURL,
-    peer=lambda device, _: PEER if device.name.startswith(b"gre") else None,
+    peer=lambda device, _: {b"gre0": WEB, b"gre1": PEER}.get(device.name),
     socket=lambda inode, _, uid: Receiver(inode, uid, (CURL, NGINX), 2, True),
 )
 
@@ -198,8 +199,11 @@ def test_peers_stand_beside_their_devices() -> None:
         "netns": 4026532300,
         "netns_cookie": 8,
         "netns_name": None,
+        "container": None,
+        "pod": None,
     }
-    assert one["in_peer"] == peer
+    assert one["in_peer"]["container"] == {"engine": "cri-o", "id": "ab", "name": "app"}
+    assert one["in_peer"]["pod"] == {"namespace": "prod", "name": "web-0", "uid": "u"}
     devices = [(s["device"], s["peer"]) for s in one["steps"] if s["step"] == "sent"]
     assert devices == [("eth0", None), ("gre1", peer)]
     assert (one["end"]["device"], one["end"]["peer"]) == ("gre1", peer)

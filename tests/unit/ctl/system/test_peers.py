@@ -10,13 +10,15 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ipttctl.errors import PrivilegeError
 from ipttctl.system import netns
+from ipttctl.system.containers import Container, Containers
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import Namespace
 from ipttctl.system.peers import Device, Peer, Peers
@@ -44,9 +46,9 @@ class Place:
         inside = (where or self.near).identity
         return Device(inside.cookie, inside.inode, index, name.encode())
 
-    def peers(self) -> Peers:
+    def peers(self, containers: Containers | None = None) -> Peers:
         """Peers that know these names."""
-        return Peers(NamespaceNames([self.directory]), [self.directory])
+        return Peers(NamespaceNames([self.directory]), [self.directory], containers)
 
     def far_end(self, name: str = "eth0") -> Peer:
         """The peer of here."""
@@ -88,6 +90,27 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield made
 
 
+@contextmanager
+def inside(where: Namespace, count: int) -> Iterator[list[int]]:
+    """Processes in a namespace."""
+    started = [
+        subprocess.Popen(
+            ["nsenter", f"--net=/proc/self/fd/{where.fileno()}", "sleep", "60"],
+            pass_fds=[where.fileno()],
+        )
+        for _ in range(count)
+    ]
+    try:
+        for one in started:
+            while Path(f"/proc/{one.pid}/ns/net").stat().st_ino != where.inode:
+                assert one.poll() is None
+        yield [one.pid for one in started]
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+
+
 def test_the_peer_in_another_namespace_and_back(place: Place) -> None:
     peers = place.peers()
     found = peers.of(place.device(HERE, "here"), now())
@@ -110,19 +133,60 @@ def test_the_peer_in_the_same_namespace(place: Place) -> None:
 
 def test_a_namespace_without_a_name_has_its_number(place: Place) -> None:
     (place.directory / "far").unlink()
-    keeper = subprocess.Popen(
-        ["nsenter", f"--net=/proc/self/fd/{place.far.fileno()}", "sleep", "60"],
-        pass_fds=[place.far.fileno()],
-    )
-    try:
-        link = Path(f"/proc/{keeper.pid}/ns/net")
-        while link.stat().st_ino != place.far.inode:
-            assert keeper.poll() is None
+    with inside(place.far, 1):
         found = place.peers().of(place.device(HERE, "here"), now())
-        assert str(found) == f"peer of eth0, namespace {place.far.inode}"
-    finally:
-        keeper.kill()
-        keeper.wait()
+    assert str(found) == f"peer of eth0, namespace {place.far.inode}"
+
+
+class Engine(Containers):
+    """Gives the processes of a namespace containers, in the order in which they are looked at."""
+
+    def __init__(self, *found: Container | None) -> None:
+        super().__init__()
+        self._found = list(found)
+
+    def of(self, cgroup: str) -> Container | None:
+        """The next one, for any process that has a cgroup."""
+        return self._found.pop(0) if cgroup and self._found else None
+
+
+WEB = Container("docker", "ab" * 32, "web\n")
+POD = Container("containerd", "cd" * 32, "app", "cart-1", "shop", "u1")
+PAUSE = Container("containerd", "ef" * 32, pod_uid="u1")
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ((WEB,), r"container web\n"),
+        ((WEB, WEB), r"container web\n"),
+        # somebody from outside looks into it
+        ((None, WEB), r"container web\n"),
+        ((POD,), "container app, pod shop/cart-1"),
+        ((POD, PAUSE), "pod shop/cart-1"),
+        ((PAUSE,), f"container {'ef' * 6}, pod u1"),
+        # two of one namespace: neither
+        ((WEB, POD), "namespace far"),
+        ((WEB, replace(WEB, id="12" * 32)), "namespace far"),
+        ((None,), "namespace far"),
+    ],
+)
+def test_the_container_that_is_in_the_namespace(
+    place: Place, found: tuple[Container | None, ...], text: str
+) -> None:
+    with inside(place.far, len(found)):
+        peers = place.peers(Engine(*found))
+        peer = peers.of(place.device(HERE, "here"), now())
+    assert str(peer) == f"peer of eth0, {text}"
+
+
+def test_a_container_says_nothing_of_the_namespace_of_the_host(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with inside(place.far, 1) as [pid]:
+        monkeypatch.setattr("ipttctl.system.peers._INIT", pid)
+        peer = place.peers(Engine(WEB)).of(place.device(HERE, "here"), now())
+    assert peer == place.far_end()
 
 
 def test_nothing_is_said_unless_all_that_the_event_tells_is_so(place: Place) -> None:

@@ -18,7 +18,7 @@ from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import IpttctlError
 from ipttctl.events import one_namespace
 from ipttctl.events.records import EventRecord
-from ipttctl.fleet.host import Told, TraceOrder
+from ipttctl.fleet.host import Told, TraceOrder, Untold
 from ipttctl.joins.notes import JoinNotes
 from ipttctl.link.controller import Controller
 from ipttctl.link.limits import LeftOut, Limits
@@ -162,7 +162,8 @@ class LocalTrace:
             close=opened.close,
         )
 
-    def detach(self) -> None:
+    def detach(self) -> Untold:
         """Detach the links; closing the connection would do as well, but not count them."""
         with suppress(IpttctlError):
             self._links.detach()
+        return Untold(self._links.left_out.packets, self._links.unfollowed)

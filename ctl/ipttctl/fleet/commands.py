@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from ipttctl.fleet import grants, objects, subjects
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import seconds
 from ipttctl.fleet.grants import RefusedError
-from ipttctl.fleet.host import AgentHost, Running, TraceOrder
+from ipttctl.fleet.host import AgentHost, Running, TraceOrder, Untold
 from ipttctl.fleet.leases import Leases
 from ipttctl.fleet.requests import (
     ApplyRequest,
@@ -216,8 +217,8 @@ class Commands:
                 lease = self.leases.renew(request.trace, request.lease)
                 answer = {"lease": lease, "clock": time.monotonic_ns(), "lost": self._lost()}
             case EndRequest():
-                await self.leases.end(request.trace)
-                answer = {"lost": self._lost()}
+                untold = await self.leases.end(request.trace)
+                answer = {"lost": self._lost(), "untold": asdict(untold)}
             case DetachRequest():
                 detach = partial(self._host.detach, request.link, _WHY)
                 answer = {"link": await self._on_host(detach)}
@@ -278,13 +279,16 @@ class Commands:
         links = sorted(lease.running.links)
         return {"trace": lease.trace, "links": links, "lease": left, "lost": self._lost()}
 
-    async def _end_trace(self, trace: str, running: Running) -> None:
+    async def _end_trace(self, trace: str, running: Running) -> Untold:
         try:
-            await self._on_host(running.detach)
+            untold: Untold = await self._on_host(running.detach)
         # the module went, and the links with it, or else it is a fault: other traces have to end
         except Exception as error:
             self.done["trace", "end failed"] += 1
             self._tell(f"a trace did not end as it should: {error}")
+            return Untold()
+        else:
+            return untold
         finally:
             self._ended(trace)
 

@@ -63,6 +63,14 @@ class Told:
     line: str
 
 
+@dataclass(frozen=True)
+class Untold:
+    """Packets of which a trace tells nothing: its governor left them out, or there was no room."""
+
+    left_out: int = 0
+    unfollowed: int = 0
+
+
 class Running(Protocol):
     """A trace that runs: its links, and its stories. Links end with the process at the latest."""
 
@@ -74,7 +82,7 @@ class Running(Protocol):
     def teller(self) -> Teller:
         """Its stories."""
 
-    def detach(self) -> None:
+    def detach(self) -> Untold:
         """Detach its links; those that somebody else detached are no error."""
 
 

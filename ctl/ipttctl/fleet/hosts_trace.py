@@ -22,6 +22,7 @@ from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import FAILURES, AnswerError, Asker, HubError
 from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.heartbeat import Heartbeat
+from ipttctl.fleet.host import Untold
 from ipttctl.fleet.publisher import TRACE
 from ipttctl.fleet.tasks import end_tasks
 from ipttctl.frames.bodies import json_of
@@ -44,7 +45,13 @@ _STEP: Final = 0.2
 _AT_ONCE: Final = 64
 _PAUSE: Final = 1.0
 _STORIES_AT_ONCE: Final = 64
-_MOST_CLOCK: Final = 2**62
+_MOST_COUNT: Final = 2**62
+
+
+def _count(answer: Mapping[str, Any], name: str) -> int | None:
+    """A number of an answer, if it is one that counts something."""
+    value = answer.get(name)
+    return value if isinstance(value, int) and 0 <= value < _MOST_COUNT else None
 
 
 @dataclass(eq=False)
@@ -71,14 +78,18 @@ class TracedHost:
     first_loss: int | None = None
     last_loss: int = 0
     """Items that its agent has lost so far, by its first answer and its last."""
+    untold: Untold = field(default_factory=Untold)
+    """Packets of which it told nothing; known at the end."""
 
     def take_answer(self, answer: Mapping[str, Any]) -> None:
         """Take note of what an answer tells of losses."""
-        lost = answer.get("lost")
-        if isinstance(lost, int) and 0 <= lost < _MOST_CLOCK:
+        if (lost := _count(answer, "lost")) is not None:
             self.last_loss = lost
             if self.first_loss is None:
                 self.first_loss = lost
+        untold = answer.get("untold")
+        if isinstance(untold, Mapping):
+            self.untold = Untold(_count(untold, "left_out") or 0, _count(untold, "unfollowed") or 0)
 
     def sentences(self) -> Iterator[str]:
         """A sentence on each way in which it is late, lossy or silent."""
@@ -89,6 +100,10 @@ class TracedHost:
         # heads tell it in another way, and only where no events are published
         if lost := max(self.lost, self.last_loss - (self.first_loss or 0)):
             yield f"{self.name}: lost {counted(lost, 'item')}"
+        if left_out := self.untold.left_out:
+            yield f"{self.name}: {counted(left_out, 'packet')} left out by its governor"
+        if unfollowed := self.untold.unfollowed:
+            yield f"{self.name}: no room to follow {counted(unfollowed, 'packet')}"
         if self.late:
             yield f"{self.name}: {counted(self.late, 'story', 'stories')} came late"
         if missing := self.seen.missing(beginnings=False):
@@ -169,8 +184,7 @@ class HostsTrace:
             else:
                 host.problem, host.answered, pause = "", True, LEASE / 3
                 host.take_answer(answer)
-                clock = answer.get("clock")
-                if isinstance(clock, int) and 0 <= clock < _MOST_CLOCK:
+                if (clock := _count(answer, "clock")) is not None:
                     self.joiner.clocks.asked(host.life, sent, clock, time.monotonic_ns())
             await asyncio.sleep(pause)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ipttctl.fleet.grants import RefusedError
-from ipttctl.fleet.host import Running
+from ipttctl.fleet.host import Running, Untold
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Leases:
         most: int,
         lease: float,
         longest: float,
-        end: Callable[[str, Running], Awaitable[None]],
+        end: Callable[[str, Running], Awaitable[Untold]],
     ) -> None:
         """Run ``most`` traces; ``end`` ends one."""
         self._most = most
@@ -78,8 +78,8 @@ class Leases:
             raise RefusedError("there is no such trace, or it has ended")
         return self._renew(lease, seconds)
 
-    async def end(self, trace: str) -> None:
-        """End a trace.
+    async def end(self, trace: str) -> Untold:
+        """End a trace; returns the packets of which it told nothing.
 
         Raises:
             RefusedError: there is no such trace, or no more.
@@ -87,7 +87,7 @@ class Leases:
         lease = self._leases.pop(trace, None)
         if lease is None:
             raise RefusedError("there is no such trace, or it has ended")
-        await self._end(lease.trace, lease.running)
+        return await self._end(lease.trace, lease.running)
 
     async def end_all(self) -> None:
         """End all traces."""

@@ -29,7 +29,7 @@ from ipttctl.errors import IpttctlError
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import parse_config
-from ipttctl.fleet.host import Facts, FleetLink, Running, Told, TraceOrder, TrialTerms
+from ipttctl.fleet.host import Facts, FleetLink, Running, Told, TraceOrder, TrialTerms, Untold
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import FrameHead
 from ipttctl.link.losses import LossCounter, Losses
@@ -239,9 +239,11 @@ class FakeRunning:
     links: frozenset[int]
     teller: FakeTeller
     detached: bool = False
+    untold: Untold = field(default_factory=Untold)
 
-    def detach(self) -> None:
+    def detach(self) -> Untold:
         self.detached = True
+        return self.untold
 
 
 def told(number: int) -> Told:

@@ -27,7 +27,7 @@ from ipttctl.fleet.asker import Asker, connected
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.heartbeat import Selector
-from ipttctl.fleet.host import Told
+from ipttctl.fleet.host import Told, Untold
 from ipttctl.fleet.hosts_trace import HostsTrace, TracedHost
 from ipttctl.fleet.publisher import TRACE
 from ipttctl.frames.bodies import JSON_FORMAT, json_body
@@ -145,7 +145,12 @@ def test_stories_of_two_hosts_come_as_one_and_the_trace_ends_everywhere(
             assert high - low < 2_000_000_000
             assert list(trace.sentences()) == []
             assert [host.stories for host in trace.hosts] == [3, 2]
+            hosts[0].traces[0].untold = Untold(left_out=7, unfollowed=1)
             await trace.end()
+            assert list(trace.sentences()) == [
+                "web1: 7 packets left out by its governor",
+                "web1: no room to follow 1 packet",
+            ]
             await until(lambda: all(one.detached for host in hosts for one in host.traces))
 
     asyncio.run(run())

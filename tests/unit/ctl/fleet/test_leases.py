@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from ipttctl.fleet.grants import RefusedError
-from ipttctl.fleet.host import Running
+from ipttctl.fleet.host import Running, Untold
 from ipttctl.fleet.leases import Leases
 from tests.unit.ctl.fleet.support import FakeRunning, FakeTeller, told
 
@@ -25,10 +25,11 @@ def test_a_trace_is_ended_or_renewed_while_another_one_ends(what: str) -> None:
         go_on = asyncio.Event()
         ended = []
 
-        async def end(trace: str, _: Running) -> None:
+        async def end(trace: str, _: Running) -> Untold:
             ended.append(trace)
             ending.set()
             await go_on.wait()
+            return Untold()
 
         async def start(_: str) -> Running:
             return running()

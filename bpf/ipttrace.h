@@ -446,8 +446,8 @@ IPTTRACE_INLINE const char *ipttrace_chain_exit_chain(struct pt_regs *ctx)
 /*
  * The spine: entry, function, exit. Its arguments are ours, the same on every kernel.
  *
- * entry: a packet comes to a hook that has functions. ipttrace_entry_skb(), _state() and _tgid() as
- * above. The packet's data begins as at chains.
+ * entry: a packet comes to a hook, which may have no functions. ipttrace_entry_skb(), _state() and
+ * _tgid() as above. The packet's data begins as at chains.
  */
 
 /* NFPROTO_* of the hook. */

@@ -3,10 +3,10 @@
  * Links: attached and detached under one mutex, at every kind of hook (hook.h).
  *
  * Locks, outer to inner: rtnl_mutex (attaching to a device, and the notifier of devices),
- * pernet_ops_rwsem (a namespace goes), or an arming lock (table.c, chain.c, spine.c,
- * journey.c); that of
- * nat.c; ipttrace_lock; ipttrace_links_index, netfilter's nf_hook_mutex, and the used_maps_mutex of
- * a BPF program. ipttrace_lock is held for no longer than an RCU grace period takes, and by a
+ * pernet_ops_rwsem (a namespace comes or goes), or an arming lock (table.c, chain.c, spine.c,
+ * journey.c); that of nat.c, or of placeholders.c, under which ipttrace_lock is never taken;
+ * ipttrace_lock; ipttrace_links_index, netfilter's nf_hook_mutex, and the used_maps_mutex of a BPF
+ * program. ipttrace_lock is held for no longer than an RCU grace period takes, and by a
  * notifier only if something of its own has a link.
  */
 #include <linux/module.h>

@@ -7,7 +7,7 @@
  *
  * When a function is unregistered, netfilter drops all packets of the namespace that wait in
  * queues (nf_queue_nf_hook_drop()). So nothing is changed in a namespace that may have queues: it
- * gets no placeholders, and keeps those it has.
+ * gets no placeholders, and keeps those it has, until it or the module goes.
  */
 #include <linux/kernel.h>
 #include <linux/limits.h>
@@ -24,10 +24,10 @@
 #include "spine_walk.h"
 #include "symbol.h"
 
-/* A namespace that keeps placeholders is looked at again after so many seconds. */
-#define KEPT_SECONDS 10
+/* A namespace that has not what is wanted is looked at again after so many seconds. */
+#define PATIENCE (10 * HZ)
 
-/* Behind all others, so that no packet that is dropped pays for it. */
+/* Behind others, so that no packet that is dropped pays for it. */
 #define PLACEHOLDER(family, number)                           \
 	{                                                     \
 		.hook = ipttrace_placeholder, .pf = (family), \
@@ -66,8 +66,7 @@ static const struct nf_hook_ops placeholder_ops[] = {
  * @here: those that links in this namespace alone want, a bit each
  * @registered: those that are registered, a bit each
  *
- * Its memory is the namespace's. Protected by placeholders_lock; @here is written under
- * ipttrace_lock as well.
+ * Its memory is the namespace's. Protected by placeholders_lock.
  */
 struct placeholders {
 	struct list_head list;
@@ -77,8 +76,8 @@ struct placeholders {
 };
 
 /*
- * Outside ipttrace_lock: nobody who waits for that lock waits for a registration. Inside the lock
- * of the spine's arming.
+ * Inside the lock of the spine's arming, outside ipttrace_links_index. Never with ipttrace_lock:
+ * namespaces that come and go wait for this one, and must not wait for grace periods.
  */
 static DEFINE_MUTEX(placeholders_lock);
 /* Namespaces that have come and do not go yet; under placeholders_lock. */
@@ -163,6 +162,7 @@ static u32 wanted_by(const struct ipttrace_spine_place *place)
 	return wanted;
 }
 
+/* Under ipttrace_links_index, if it is a link's: its namespace does not go meanwhile. */
 static void want(const struct ipttrace_spine_place *place)
 {
 	const struct net *net = place->netns.net;
@@ -176,27 +176,32 @@ static void want(const struct ipttrace_spine_place *place)
 	}
 }
 
+/* Goes through all links: none is the one that is looked for. */
+static bool link_wants(const struct ipttrace_link *link, const void *what)
+{
+	if (link->hook == IPTTRACE_HOOK_SPINE && link->place)
+		want(link->place);
+	return false;
+}
+
 /* Finds what links want, the coming one included. */
 static void find_wanted(void)
 {
-	const struct ipttrace_link *link;
 	struct placeholders *in;
 
-	mutex_lock(&ipttrace_lock);
 	everywhere = 0;
 	list_for_each_entry(in, &namespaces, list)
 		in->here = 0;
-	list_for_each_entry(link, &ipttrace_links, list)
-		if (link->hook == IPTTRACE_HOOK_SPINE && link->place)
-			want(link->place);
+	ipttrace_links_any(link_wants, NULL);
 	if (is_pending)
 		want(&pending);
-	mutex_unlock(&ipttrace_lock);
 }
 
-static void register_in(struct placeholders *in, u32 missing)
+/* Registers what is wanted. False if any could not be, for lack of memory. */
+static bool register_in(struct placeholders *in, u32 missing)
 {
 	unsigned long mask = missing;
+	bool all = true;
 	unsigned int i;
 	int err;
 
@@ -204,37 +209,41 @@ static void register_in(struct placeholders *in, u32 missing)
 		err = nf_register_net_hook(in->net, &placeholder_ops[i]);
 		if (!err)
 			in->registered |= BIT(i);
-		else if (err != -E2BIG) /* then the hook has functions */
-			pr_warn_ratelimited(
-				"ipttrace: a hook of network namespace %u is seen only where it has functions: error %d\n",
-				in->net->ns.inum, err);
+		/* with too many functions there is no need for one more */
+		else if (err != -E2BIG)
+			all = false;
 	}
+	return all;
 }
 
-static void unregister_in(struct placeholders *in, u32 excess)
+static void unregister_one(struct placeholders *in, unsigned int i)
 {
-	unsigned long mask = excess;
-	unsigned int i;
-
-	for_each_set_bit(i, &mask, ARRAY_SIZE(placeholder_ops))
-		nf_unregister_net_hook(in->net, &placeholder_ops[i]);
-	in->registered &= ~excess;
+	nf_unregister_net_hook(in->net, &placeholder_ops[i]);
+	in->registered &= ~BIT(i);
 }
 
-/* Gives a namespace the placeholders that are wanted. False if it keeps some that are not. */
+/* Gives a namespace the placeholders that are wanted. False if that has to wait. */
 static bool settle_in(struct placeholders *in)
 {
 	u32 wanted = everywhere | in->here;
+	unsigned long excess = in->registered & ~wanted;
 	u32 missing = wanted & ~in->registered;
-	u32 excess = in->registered & ~wanted;
+	unsigned int i;
 
-	if (!missing && !excess)
+	/* the first queue may come at any time */
+	for_each_set_bit(i, &excess, ARRAY_SIZE(placeholder_ops)) {
+		if (may_queue(in->net))
+			return false;
+		unregister_one(in, i);
+	}
+	if (!missing)
 		return true;
-	if (may_queue(in->net))
-		return !excess;
-	register_in(in, missing);
-	unregister_in(in, excess);
-	return true;
+	return !may_queue(in->net) && register_in(in, missing);
+}
+
+static void settle_again(void)
+{
+	queue_delayed_work(system_unbound_wq, &settle_work, PATIENCE);
 }
 
 static void settle(void)
@@ -247,8 +256,7 @@ static void settle(void)
 	list_for_each_entry(in, &namespaces, list)
 		settled &= settle_in(in);
 	if (!settled)
-		queue_delayed_work(system_unbound_wq, &settle_work,
-				   KEPT_SECONDS * HZ);
+		settle_again();
 }
 
 static void settle_later(struct work_struct *work)
@@ -304,19 +312,27 @@ static int __net_init namespace_comes(struct net *net)
 	in->net = net;
 	mutex_lock(&placeholders_lock);
 	list_add_tail(&in->list, &namespaces);
-	settle_in(in);
+	if (!settle_in(in))
+		settle_again();
 	mutex_unlock(&placeholders_lock);
 	return 0;
 }
 
-/* Nothing is sent from a namespace that goes: what waits in its queues is dropped in any case. */
+/*
+ * Called when a namespace goes, and for all that there are when the module does. What waits in
+ * queues is dropped, now or by whoever goes next.
+ */
 static void __net_exit namespace_leaves(struct net *net)
 {
 	struct placeholders *in = net_generic(net, placeholders_id);
+	unsigned long all;
+	unsigned int i;
 
 	mutex_lock(&placeholders_lock);
 	list_del(&in->list);
-	unregister_in(in, in->registered);
+	all = in->registered;
+	for_each_set_bit(i, &all, ARRAY_SIZE(placeholder_ops))
+		unregister_one(in, i);
 	mutex_unlock(&placeholders_lock);
 }
 

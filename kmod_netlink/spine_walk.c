@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Packets that come to netfilter hooks with functions. ftrace calls us when nf_hook_slow() is
- * entered. A packet that no link can want goes on; that check is all that it pays for. Any other
- * gets to spine_replacement(), which runs the entry programs, and if one selects the packet, calls
- * the functions of the hook in place of the kernel: a loop of our own that means what the loop of
- * the kernel means. verify.c says who may use it where.
+ * Packets that come to netfilter hooks with functions, or with placeholders alone. ftrace calls us
+ * when nf_hook_slow() is entered. A packet that no link can want goes on; that check is all that it
+ * pays for. Any other gets to spine_replacement(), which runs the entry programs, and if one
+ * selects the packet, calls the functions of the hook in place of the kernel: a loop of our own
+ * that means what the loop of the kernel means. verify.c says who may use it where.
  *
  * The loop was compared with nf_hook_slow() of net/netfilter/core.c and with nf_queue(), of
  * 6.1.192, 6.12.117 and 7.3.4.

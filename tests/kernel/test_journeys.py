@@ -120,7 +120,7 @@ def ask(address: str, port: int) -> None:
 NO_SOCKET = {("NO_SOCKET", "__udp4_lib_rcv"), ("NO_SOCKET", "udp_rcv")}
 
 FORWARDED = ["output", "postrouting", "to eth0", "from r1", "prerouting", "forward"]
-ARRIVED = [*FORWARDED, "postrouting", "to r2", "from eth0", "input"]
+ARRIVED = [*FORWARDED, "postrouting", "to r2", "from eth0", "prerouting", "input"]
 
 
 def test_a_packet_is_followed_through_namespaces_and_nat(
@@ -171,7 +171,7 @@ def test_answers_are_followed_where_that_is_wanted(
         return
     [back] = answers
     ways = ["output", "postrouting", "to eth0", "from r2", "prerouting", "forward", "postrouting"]
-    assert told(back) == [*ways, "to r1", "from eth0", "input", "socket", "delivered"]
+    assert told(back) == [*ways, "to r1", "from eth0", "prerouting", "input", "socket", "delivered"]
     assert (back.record(0).sport, back.record(back.end.at).sport) == (10, 9)
 
 
@@ -218,7 +218,7 @@ def test_a_copy_is_a_branch(
     assert told(story) == [*ARRIVED, "dropped_by_kernel"]
     [copy] = story.shown_branches()
     assert copy.copy_of == story.number
-    assert told(copy)[-3:] == ["from eth0", "input", "dropped_by_kernel"]
+    assert told(copy)[-4:] == ["from eth0", "prerouting", "input", "dropped_by_kernel"]
 
 
 def make_tunnel(ends: Network) -> None:
@@ -240,7 +240,7 @@ def test_a_tunnel(three: Network, controller: Controller, make_program: MakeProg
     words = told(story)
     assert words[:4] == ["output", "postrouting", "to tun1", "packed"]
     assert "unpacked" in words, words
-    assert words[-3:] == ["from tun1", "input", "dropped_by_kernel"]
+    assert words[-4:] == ["from tun1", "prerouting", "input", "dropped_by_kernel"]
 
 
 def test_answers_to_a_packet_in_a_tunnel_are_not_all_that_is_in_it(
@@ -257,8 +257,8 @@ def test_answers_to_a_packet_in_a_tunnel_are_not_all_that_is_in_it(
         three.right.call(send, "10.5.0.1", 25)
     server.join()
     asked, back = journey.stories
-    assert told(asked)[-4:] == ["from tun1", "input", "socket", "delivered"]
-    assert told(back)[-4:] == ["from tun1", "input", "socket", "delivered"]
+    assert told(asked)[-5:] == ["from tun1", "prerouting", "input", "socket", "delivered"]
+    assert told(back)[-5:] == ["from tun1", "prerouting", "input", "socket", "delivered"]
     assert (back.record(0).sport, back.record(0).dport) == (24, asked.record(0).sport)
 
 
@@ -314,7 +314,7 @@ UPPER: Final = {
 def test_a_device_takes_a_packet_into_another_namespace(
     three: Network, controller: Controller, make_program: MakeProgram, kind: str
 ) -> None:
-    """Without hooks, so that only the devices show that; the drop is in that namespace."""
+    """At chains alone, so that only the devices show that; the drop is in that namespace."""
     upper, of_router, device = UPPER[kind]
     ip_batch(three.router.name, *of_router)
     with namespace("j-deep") as deep:
@@ -328,7 +328,7 @@ def test_a_device_takes_a_packet_into_another_namespace(
         # neighbours are known from here on
         three.left.ping("10.77.2.3", check=False)
         three.router.ping("10.77.2.3", "-I", device, check=False)
-        with following(controller, make_program, "udp port 12") as journey:
+        with following(controller, make_program, "udp port 12", ChainHook()) as journey:
             three.left.call(send, "10.77.2.3", 12)
         [story] = journey.stories
         words = ["to r2", "from eth0", "from up0", "dropped_by_kernel"]
@@ -352,7 +352,7 @@ def test_a_device_takes_packets_of_others(
     with following(controller, make_program, "udp port 12") as journey:
         three.left.call(send, "10.77.3.2", 12)
     [story] = journey.stories
-    words = ["to r3", "from p3", "from bond3", "input", "dropped_by_kernel"]
+    words = ["to r3", "from p3", "from bond3", "prerouting", "input", "dropped_by_kernel"]
     assert told(story)[-len(words) :] == words
 
 

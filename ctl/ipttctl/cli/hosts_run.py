@@ -101,8 +101,9 @@ async def _run(trace: HostsTrace, asked: HostsAsked, ending: _Ending) -> None:
             if reading.done():
                 reading.result()
             await asyncio.sleep(_STEP)
+        # answers tell what there are no stories of
+        await _first(asyncio.create_task(trace.end()), ending.at_once)
         if not printer.full:
-            await _first(asyncio.create_task(trace.end()), ending.at_once)
             until = time.monotonic() + _SETTLE
             while time.monotonic() < until and not printer.full and not ending.at_once.is_set():
                 await show(trace.chains())

@@ -156,8 +156,15 @@ class TraceLinks:
 
     def detach(self) -> None:
         """Detach those that are left, the journey last."""
+        gone: LinkGoneError | None = None
         for link_id in reversed(list(self.there)):
-            self._detach(link_id)
+            try:
+                self._detach(link_id)
+            except LinkGoneError as error:
+                # the counts of the others are wanted
+                gone = error
+        if gone is not None:
+            raise gone
 
     def _detach(self, link_id: int) -> None:
         self._count(self._controller.detach(link_id))

@@ -218,7 +218,7 @@ class Commands:
                 answer = {"lease": lease, "clock": time.monotonic_ns(), "lost": self._lost()}
             case EndRequest():
                 untold = await self.leases.end(request.trace)
-                answer = {"lost": self._lost(), "untold": asdict(untold)}
+                answer = {"lost": self._lost(), "untold": untold and asdict(untold)}
             case DetachRequest():
                 detach = partial(self._host.detach, request.link, _WHY)
                 answer = {"link": await self._on_host(detach)}
@@ -279,14 +279,14 @@ class Commands:
         links = sorted(lease.running.links)
         return {"trace": lease.trace, "links": links, "lease": left, "lost": self._lost()}
 
-    async def _end_trace(self, trace: str, running: Running) -> Untold:
+    async def _end_trace(self, trace: str, running: Running) -> Untold | None:
         try:
             untold: Untold = await self._on_host(running.detach)
         # the module went, and the links with it, or else it is a fault: other traces have to end
         except Exception as error:
             self.done["trace", "end failed"] += 1
             self._tell(f"a trace did not end as it should: {error}")
-            return Untold()
+            return None
         else:
             return untold
         finally:

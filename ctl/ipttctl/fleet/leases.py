@@ -31,7 +31,7 @@ class Leases:
         most: int,
         lease: float,
         longest: float,
-        end: Callable[[str, Running], Awaitable[Untold]],
+        end: Callable[[str, Running], Awaitable[Untold | None]],
     ) -> None:
         """Run ``most`` traces; ``end`` ends one."""
         self._most = most
@@ -78,8 +78,8 @@ class Leases:
             raise RefusedError("there is no such trace, or it has ended")
         return self._renew(lease, seconds)
 
-    async def end(self, trace: str) -> Untold:
-        """End a trace; returns the packets of which it told nothing.
+    async def end(self, trace: str) -> Untold | None:
+        """End a trace; returns the packets of which it told nothing, if that is known.
 
         Raises:
             RefusedError: there is no such trace, or no more.

@@ -31,7 +31,7 @@ def to_object(value: Any) -> Any:
 
 
 def from_object(kind: type[T], value: object) -> T:
-    """A dataclass of an object.
+    """A dataclass of an object; what older recordings do not have is its default.
 
     Raises:
         FrameError: the object has not the fields of the dataclass, or values of other types.
@@ -40,7 +40,13 @@ def from_object(kind: type[T], value: object) -> T:
         raise FrameError(f"a recorded {kind.__name__} is no object")
     hints = _hints(kind)  # type: ignore[arg-type]  # types can be hashed
     try:
-        return kind(**{name: _checked(hints[name], value[name]) for name in hints})
+        return kind(
+            **{
+                name: _checked(hint, value[name])
+                for name, hint in hints.items()
+                if name in value or name not in _later(kind)  # type: ignore[arg-type]  # see above
+            }
+        )
     except KeyError as error:
         raise FrameError(f"a recorded {kind.__name__} lacks {error}") from error
 
@@ -60,6 +66,12 @@ def member(kind: Any, value: Mapping[str, Any], name: str) -> Any:
 def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {one.name: hints[one.name] for one in fields(kind)}
+
+
+@cache
+def _later(kind: Any) -> frozenset[str]:
+    """The fields that were added later: those with None for a default."""
+    return frozenset(one.name for one in fields(kind) if one.default is None)
 
 
 def _checked(kind: Any, value: Any) -> Any:

@@ -23,9 +23,10 @@ from ipttctl.errors import IpttctlError
 from ipttctl.escape import word
 from ipttctl.system import netns
 from ipttctl.system.containers import Container, Containers, container_values
+from ipttctl.system.inhabitants import Inhabitants
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import NAMED, Namespace
-from ipttctl.system.processes import PROC, Processes
+from ipttctl.system.processes import PROC
 from ipttctl.system.veths import RouteSocket, VethEnd, prepare
 from ipttproto import ProtocolError
 
@@ -44,9 +45,10 @@ _SAVED: Final = _S // 2
 
 _LEAST_REST: Final = _S // 10
 """Least time between two looks for namespaces."""
+_SOON_STALE: Final = 5 * _S
+_STALE: Final = 50
+"""Processes are looked for anew after this time, or after so many times what a scan takes."""
 _MOST_KNOWN: Final = 4096
-_MOST_INHABITANTS: Final = 64
-_INIT: Final = 1
 _GONE: Final = (OSError, IpttctlError, ProtocolError)
 
 
@@ -124,7 +126,7 @@ class Peers:
     ) -> None:
         """Find namespaces by processes and by names in ``directories``; ``names`` shows names."""
         self._names = names
-        self._inhabitants = _Inhabitants(containers or Containers())
+        self._inhabitants = Inhabitants(containers)
         self._namespaces = _Namespaces(directories)
         self._spans: OrderedDict[Device, list[_Span]] = OrderedDict()
         self._saved = _SAVED
@@ -135,15 +137,14 @@ class Peers:
         if not (device.netns_cookie and device.netns and device.ifindex and device.name):
             return None
         spans = self._spans.get(device, [])
-        # the latest first
-        for span in reversed(spans):
-            if span.holds(moment, _FRESH):
-                return span.peer
+        held = _held(spans, moment)
+        if held is not None:
+            return held.peer
         now = time.monotonic_ns()
         newer = not spans or moment > spans[-1].until
         if newer and 0 <= now - moment <= _OLDEST and self._has_time(now):
-            spans = self._look(device)
-            return spans[-1].peer if spans[-1].holds(moment, _FRESH) else None
+            held = _held(self._look(device, moment), moment)
+            return held.peer if held else None
         if newer and spans and spans[-1].holds(moment, _LATE):
             return spans[-1].peer
         return None
@@ -153,34 +154,43 @@ class Peers:
         self._counted = now
         return self._saved > 0
 
-    def _look(self, device: Device) -> list[_Span]:
-        """Ask the kernel; returns the device's spans, of which the last has the answer."""
+    def _look(self, device: Device, moment: int) -> list[_Span]:
+        """Ask the kernel about an event of a moment; returns the device's spans."""
         prepare()
         begin = time.monotonic_ns()
-        peer = self._find(device)
+        peer = self._find(device, moment)
         end = time.monotonic_ns()
         self._saved -= end - begin
         spans = self._spans.setdefault(device, [])
-        if spans and spans[-1].peer == peer:
+        bare = replace(peer, container=None) if peer else None
+        if not spans:
+            # nothing tells when the container came into the namespace, but that it was before
+            if peer != bare:
+                spans.append(_Span(bare, begin - _OLDEST, moment - 1))
+            spans.append(_Span(peer, begin - _OLDEST if peer == bare else moment, begin))
+        elif spans[-1].peer == peer:
             spans[-1].until = begin
         else:
             # what changed since the last look may have done so after the event
-            spans.append(_Span(peer, begin if spans else begin - _OLDEST, begin))
-            del spans[:-2]
+            last = spans[-1].peer
+            if last and bare == replace(last, container=None):
+                spans.append(_Span(bare, spans[-1].until + 1, begin - 1))
+            spans.append(_Span(peer, begin, begin))
+        del spans[:-3]
         self._spans.move_to_end(device)
         if len(self._spans) > _MOST_KNOWN:
             self._spans.popitem(last=False)
         return spans
 
-    def _find(self, device: Device) -> Peer | None:
+    def _find(self, device: Device, moment: int) -> Peer | None:
         with suppress(*_GONE):
             near = self._namespaces.open(device.netns)
             if near is not None:
                 with near:
-                    return netns.within(near.fileno(), lambda: self._from(near, device))
+                    return netns.within(near.fileno(), lambda: self._from(near, device, moment))
         return None
 
-    def _from(self, near: Namespace, device: Device) -> Peer | None:
+    def _from(self, near: Namespace, device: Device, moment: int) -> Peer | None:
         """The other end of a device, in whose namespace this thread is."""
         with RouteSocket() as sock:
             if sock.cookie != device.netns_cookie:
@@ -197,7 +207,13 @@ class Peers:
         if far is None:
             return None
         with far:
-            return netns.within(far.fileno(), lambda: self._back(near, far, device, end))
+            peer = netns.within(far.fileno(), lambda: self._back(near, far, device, end))
+            return self._with_container(peer, moment) if peer else None
+
+    def _with_container(self, peer: Peer, moment: int) -> Peer:
+        """A peer with the container that its namespace is of, which is held open."""
+        inside = self._namespaces.processes(peer.netns)
+        return replace(peer, container=self._inhabitants.container(peer.netns, inside, moment))
 
     def _back(self, near: Namespace, far: Namespace, device: Device, end: VethEnd) -> Peer | None:
         """The other end, in whose namespace this thread is, if it names the device as its peer."""
@@ -213,50 +229,12 @@ class Peers:
         if other.peer != device.ifindex:
             return None
         name = self._names.name(cookie) if self._names else None
-        elsewhere = end.nsid is not None
-        inside = self._container(inode) if elsewhere else None
-        return Peer(other.name, end.peer, inode, cookie, name, elsewhere, inside)
-
-    def _container(self, inode: int) -> Container | None:
-        """The container that a namespace is of; the last scan may have been before its start."""
-        processes = self._namespaces.processes(inode)
-        if not processes and self._namespaces.scan():
-            processes = self._namespaces.processes(inode)
-        return self._inhabitants.container(inode, processes)
+        return Peer(other.name, end.peer, inode, cookie, name, end.nsid is not None)
 
 
-class _Inhabitants:
-    """The containers whose processes are in namespaces."""
-
-    def __init__(self, containers: Containers) -> None:
-        self._containers = containers
-        self._processes = Processes()
-        #: containers in the host's own namespace do not stand for it
-        self._initial = _inode(_INIT)
-
-    def container(self, inode: int, processes: Sequence[int]) -> Container | None:
-        """The only container, or the only pod, that some of these processes in a namespace are of.
-
-        Others may be there too: whoever looks into a container enters its namespace.
-        """
-        if inode == self._initial:
-            return None
-        found = {self._of(inode, pid) for pid in processes[:_MOST_INHABITANTS]} - {None}
-        if len(found) <= 1:
-            return next(iter(found), None)
-        pods = {one.pod_uid for one in found if one is not None}
-        if len(pods) != 1 or pods == {""}:
-            return None
-        # the names are in the files of some containers only
-        named = max((one for one in found if one is not None), key=lambda one: one.pod)
-        return replace(named, id="", name="")
-
-    def _of(self, inode: int, pid: int) -> Container | None:
-        """The container of a process, if that is in the namespace."""
-        process = self._processes.read(pid)
-        if process is None or _inode(pid) != inode or self._processes.read(pid) != process:
-            return None
-        return self._containers.of(process.cgroup)
+def _held(spans: Sequence[_Span], moment: int) -> _Span | None:
+    """The latest span whose answer holds at a moment."""
+    return next((span for span in reversed(spans) if span.holds(moment, _FRESH)), None)
 
 
 class _Namespaces:
@@ -268,14 +246,17 @@ class _Namespaces:
         self._inside: dict[int, list[int]] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self._next = 0
+        self._stale = 0
 
     def open(self, inode: int) -> Namespace | None:
         """The namespace that has an inode number now."""
         found = self._opened(inode)
-        return self._opened(inode) if found is None and self.scan() else found
+        return self._opened(inode) if found is None and self._scan() else found
 
     def processes(self, inode: int) -> Sequence[int]:
-        """The numbers of the processes that the last scan saw in a namespace."""
+        """The numbers of the processes that were in a namespace some seconds ago, or are now."""
+        if time.monotonic_ns() >= self._stale:
+            self._scan()
         return self._inside.get(inode, ())
 
     def numbered(self, sock: RouteSocket, cookie: int, nsid: int) -> Namespace | None:
@@ -286,7 +267,7 @@ class _Namespaces:
         known = self._numbers.get((cookie, nsid))
         hint = () if known is None else (known,)
         found = self._searched(sock, cookie, nsid, (*hint, *self._paths))
-        if found is None and self.scan():
+        if found is None and self._scan():
             found = self._searched(sock, cookie, nsid, self._paths)
         return found
 
@@ -318,7 +299,7 @@ class _Namespaces:
                 found.close()
         return None
 
-    def scan(self) -> bool:
+    def _scan(self) -> bool:
         """Look at names and processes, if that is due; returns whether it was."""
         begin = time.monotonic_ns()
         if begin < self._next:
@@ -331,11 +312,5 @@ class _Namespaces:
                     self._inside.setdefault(inode, []).append(int(path.parts[2]))
         end = time.monotonic_ns()
         self._next = end + max(_LEAST_REST, _SHARE * (end - begin))
+        self._stale = end + max(_SOON_STALE, _STALE * (end - begin))
         return True
-
-
-def _inode(pid: int) -> int | None:
-    """The inode number of a process's network namespace; None if it cannot be seen."""
-    with suppress(OSError):
-        return (PROC / str(pid) / "ns" / "net").stat().st_ino
-    return None

@@ -98,6 +98,23 @@ class Processes:
             os.close(directory)
         return Process(pid, start, comm, uid, cgroup)
 
+    def network(self, pid: int) -> int | None:
+        """The inode number of a process's network namespace; None if it cannot be seen."""
+        with suppress(OSError):
+            return (self._proc / str(pid) / "ns" / "net").stat().st_ino
+        return None
+
+    def is_first(self, pid: int) -> bool:
+        """Whether a process is process 1 of a pid namespace that was made in ours."""
+        with suppress(OSError, ValueError):
+            directory = os.open(self._proc / str(pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                lines = _lines(_read(directory, "status", _LONGEST))
+            finally:
+                os.close(directory)
+            return lines.get("NSpid", "").split("\t") == [str(pid), "1"]
+        return False
+
     def start(self, directory: int) -> int | None:
         """The start of the process whose directory in /proc is open; None if it is gone."""
         with suppress(OSError, ValueError):
@@ -154,14 +171,18 @@ def _read(directory: int, name: str, most: int) -> str:
     return content.decode(errors="surrogateescape")
 
 
+def _lines(status: str) -> dict[str, str]:
+    """The lines of `status`, split at line feeds only: a command may hold other ends of lines."""
+    return dict(line.split(":\t", 1) for line in status.split("\n") if ":\t" in line)
+
+
 def _uid(status: str, pid: int) -> int:
     """The effective uid of a process.
 
     Raises:
         ValueError: the number is a thread's, or there is no uid.
     """
-    # split at line feeds only: a command may hold other ends of lines
-    lines = dict(line.split(":\t", 1) for line in status.split("\n") if ":\t" in line)
+    lines = _lines(status)
     if lines.get("Tgid") != str(pid):
         raise ValueError(f"{pid} is no process")
     _, uid, *_ = lines.get("Uid", "").split("\t")

@@ -435,7 +435,7 @@ def test_a_second_signal_does_not_wait_for_hosts_that_are_silent(
 
 
 def test_hosts_trace_on_while_nobody_reads_the_output(
-    servers: TwoServers, monkeypatch: pytest.MonkeyPatch
+    servers: TwoServers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(hosts_trace, "LEASE", 2.0)
     read, paused = threading.Event(), threading.Event()
@@ -467,8 +467,10 @@ def test_hosts_trace_on_while_nobody_reads_the_output(
                 await asyncio.sleep(0.2)
             await asyncio.sleep(4)
             assert not any(one.detached for host in hosts for one in host.traces)
+            hosts[0].traces[0].untold = Untold(left_out=3)
             read.set()
             await command
+            assert "web1: 3 packets left out by its governor" in capsys.readouterr().err
             assert all(one.detached for host in hosts for one in host.traces)
 
     try:

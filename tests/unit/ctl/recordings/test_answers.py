@@ -4,9 +4,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from ipttctl.frames.head import FrameError
 from ipttctl.recordings.answers import Answers
+from ipttctl.recordings.values import from_object, to_object
+from ipttctl.system.containers import Container
+from ipttctl.system.peers import Peer
 
 
 def netns(moment: int, name: str | None) -> dict[str, Any]:
@@ -36,3 +43,15 @@ def test_names_that_come_from_the_last_to_the_first_take_no_time() -> None:
     for moment in range(count, 0, -1):
         answers.take(netns(moment, str(moment)))
     assert [answers.name(1, one) for one in (0, 7, count + 1)] == ["1", "7", str(count)]
+
+
+def test_a_peer_of_an_older_recording_has_no_container() -> None:
+    container = Container("docker", "ab" * 32, "web")
+    peer = Peer(b"eth\xff", 2, 5, 6, None, elsewhere=True, container=container)
+    recorded = to_object(peer)
+    assert from_object(Peer, recorded) == peer
+    del recorded["container"]
+    assert from_object(Peer, recorded) == replace(peer, container=None)
+    del recorded["device"]
+    with pytest.raises(FrameError, match="device"):
+        from_object(Peer, recorded)

@@ -10,7 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from ipttctl.system.containers import Container, Containers
 from ipttctl.system.namespace_names import NamespaceNames
 from ipttctl.system.netns import Namespace
 from ipttctl.system.peers import Device, Peer, Peers
+from ipttctl.system.processes import Processes
 
 HERE, BLUE, TWIN, FAR = 11, 13, 14, 21
 S = 1_000_000_000
@@ -74,6 +75,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
+@pytest.fixture(autouse=True)
+def initial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take our own namespace for the host's: that of process 1 may be hidden here."""
+    monkeypatch.setattr("ipttctl.system.inhabitants._INIT", os.getpid())
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     with ExitStack() as stack:
@@ -91,24 +98,33 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def inside(where: Namespace, count: int) -> Iterator[list[int]]:
-    """Processes in a namespace."""
-    started = [
-        subprocess.Popen(
-            ["nsenter", f"--net=/proc/self/fd/{where.fileno()}", "sleep", "60"],
-            pass_fds=[where.fileno()],
-        )
-        for _ in range(count)
-    ]
+def inside(where: Namespace, count: int, *wrapped: str) -> Iterator[list[int]]:
+    """Processes in a namespace, ours or, ``wrapped`` in another command, children of ours."""
+    command = ["nsenter", f"--net=/proc/self/fd/{where.fileno()}", *wrapped, "sleep", "60"]
+    started = [subprocess.Popen(command, pass_fds=[where.fileno()]) for _ in range(count)]
     try:
-        for one in started:
-            while Path(f"/proc/{one.pid}/ns/net").stat().st_ino != where.inode:
-                assert one.poll() is None
-        yield [one.pid for one in started]
+        yield [_begun(where, one.pid, is_child=bool(wrapped)) for one in started]
     finally:
         for one in started:
             one.kill()
             one.wait()
+
+
+def _begun(where: Namespace, pid: int, *, is_child: bool) -> int:
+    """Wait until a process, or its child, is known to have begun in a namespace."""
+    processes = Processes()
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text() if is_child else str(pid)
+        for one in map(int, found.split()):
+            if processes.network(one) == where.inode and processes.at(one, now()):
+                return one
+    raise AssertionError("it does not begin")
+
+
+def containers(where: Namespace, count: int = 1) -> AbstractContextManager[list[int]]:
+    """First processes of pid namespaces."""
+    return inside(where, count, "unshare", "--pid", "--fork", "--kill-child")
 
 
 def test_the_peer_in_another_namespace_and_back(place: Place) -> None:
@@ -160,7 +176,6 @@ PAUSE = Container("containerd", "ef" * 32, pod_uid="u1")
     [
         ((WEB,), r"container web\n"),
         ((WEB, WEB), r"container web\n"),
-        # somebody from outside looks into it
         ((None, WEB), r"container web\n"),
         ((POD,), "container app, pod shop/cart-1"),
         ((POD, PAUSE), "pod shop/cart-1"),
@@ -174,19 +189,57 @@ PAUSE = Container("containerd", "ef" * 32, pod_uid="u1")
 def test_the_container_that_is_in_the_namespace(
     place: Place, found: tuple[Container | None, ...], text: str
 ) -> None:
-    with inside(place.far, len(found)):
+    with containers(place.far, len(found)):
         peers = place.peers(Engine(*found))
         peer = peers.of(place.device(HERE, "here"), now())
     assert str(peer) == f"peer of eth0, {text}"
 
 
+def test_whoever_enters_a_namespace_is_not_the_container_that_it_is_of(place: Place) -> None:
+    with inside(place.far, 2):
+        assert named(place.peers(Engine(WEB, WEB)), place) is None
+        with containers(place.far):
+            assert named(place.peers(Engine(POD, WEB, WEB)), place) == POD
+
+
 def test_a_container_says_nothing_of_the_namespace_of_the_host(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with inside(place.far, 1) as [pid]:
-        monkeypatch.setattr("ipttctl.system.peers._INIT", pid)
-        peer = place.peers(Engine(WEB)).of(place.device(HERE, "here"), now())
-    assert peer == place.far_end()
+    with containers(place.far) as [pid]:
+        for initial in (pid, 2**22):
+            monkeypatch.setattr("ipttctl.system.inhabitants._INIT", initial)
+            assert named(place.peers(Engine(WEB)), place) is None
+
+
+def named(peers: Peers, place: Place, moment: int | None = None) -> Container | None:
+    """The container at the other end of here."""
+    peer = peers.of(place.device(HERE, "here"), moment or now())
+    assert peer is not None
+    assert replace(peer, container=None) == place.far_end()
+    return peer.container
+
+
+def test_a_container_is_not_told_of_packets_before_it(place: Place) -> None:
+    before = now()
+    with containers(place.far):
+        peers = place.peers(Engine(WEB, WEB))
+        assert named(peers, place, before) is None
+    # nor by a first look for a later one
+    with containers(place.far):
+        peers, at = place.peers(Engine(WEB)), now()
+        assert named(peers, place, at) == WEB
+        assert named(peers, place, before) is None
+
+
+def test_another_container_does_not_cost_the_peer(place: Place, clock: Clock) -> None:
+    with containers(place.far):
+        peers, first = place.peers(Engine(PAUSE, POD)), now()
+        assert named(peers, place, first) == PAUSE
+        clock.ahead += 30 * S
+        between = now() - 10 * S
+        assert named(peers, place, between) is None
+        assert named(peers, place) == POD
+        assert named(peers, place, first) == PAUSE
 
 
 def test_nothing_is_said_unless_all_that_the_event_tells_is_so(place: Place) -> None:

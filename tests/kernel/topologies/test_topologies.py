@@ -175,7 +175,7 @@ def test_a_bridge_hands_packets_to_ip(
     middle.iptables("-F", "FORWARD")
     through, dropped, to_bridge = seen.stories
     way = [one for one in hooks(through) if one not in {"output", "postrouting", "input"}]
-    assert way == [*BRIDGED, "forward", "to p2", "from eth0", "socket", "delivered"]
+    assert way == [*BRIDGED, "forward", "to p2", "from eth0", "prerouting", "socket", "delivered"]
     # nobody routed it, and what hands it on is no end
     assert not [line for line in text(through) if "route" in line or "stolen" in line]
     assert end_text(dropped).startswith("dropped by filter FORWARD 1,")

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * `ipttctl record --snaplen`: the first bytes of a packet go with the event of the first function
- * that it meets at a hook. They begin with the IP header; only the linear part is read.
+ * that it meets at a hook, or of the hook if there is none. They begin with the IP header; only the
+ * linear part is read.
  */
 #include "ipttrace.h"
 #include "packet.h"
@@ -48,11 +49,15 @@ static inline struct capture *first_capture(void)
 #endif
 }
 
-static inline void take(struct capture *capture, const struct sk_buff *skb)
+static inline void take(struct capture *capture, const struct sk_buff *skb,
+			const struct nf_hook_state *state)
 {
+	__u8 pf = state_pf(state);
 	__u32 length = packet_skb_len(skb);
 	__u64 size = length - packet_skb_data_len(skb);
 
+	if (pf != NFPROTO_IPV4 && pf != NFPROTO_IPV6)
+		return;
 	if (size > IPTTRACE_GET(snaplen))
 		size = IPTTRACE_GET(snaplen);
 	/* The verifier has to see the bound of the very value that is used. */
@@ -70,14 +75,25 @@ int capture_function(struct pt_regs *ctx)
 {
 	const struct sk_buff *skb = ipttrace_function_skb(ctx);
 	struct capture *capture = first_capture();
-	__u8 pf;
 
 	if (!capture)
 		return IPTTRACE_EMIT_EVENT;
 	__builtin_memset(capture, 0, sizeof(*capture));
-	pf = state_pf(ipttrace_function_state(ctx));
-	if (skb && ipttrace_function_count(ctx) == 1 &&
-	    (pf == NFPROTO_IPV4 || pf == NFPROTO_IPV6))
-		take(capture, skb);
+	if (skb && ipttrace_function_count(ctx) == 1)
+		take(capture, skb, ipttrace_function_state(ctx));
+	return IPTTRACE_EMIT_EVENT;
+}
+
+IPTTRACE_PROGRAM
+int capture_exit(struct pt_regs *ctx)
+{
+	const struct sk_buff *skb = ipttrace_spine_exit_skb(ctx);
+	struct capture *capture = first_capture();
+
+	if (!capture)
+		return IPTTRACE_EMIT_EVENT;
+	__builtin_memset(capture, 0, sizeof(*capture));
+	if (skb && !ipttrace_spine_exit_functions(ctx))
+		take(capture, skb, ipttrace_exit_state(ctx));
 	return IPTTRACE_EMIT_EVENT;
 }

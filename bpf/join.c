@@ -4,9 +4,10 @@
  * of its arrival and of its departures, so that the story that ends here and the one that begins
  * there can be joined. Nothing in the packet is changed.
  *
- * A packet that comes in is looked at before the first function of its hook: that one may take it,
- * as defragmentation does, or change it. One that leaves is looked at where its device gets it. The
- * payload is hashed with a key of the trace, and only as far as it is in the linear part.
+ * A packet that comes in is looked at before the first function of its hook, if that has any: it
+ * may take the packet, as defragmentation does, or change it. One that leaves is looked at where its
+ * device gets it. The payload is hashed with a key of the trace, and only as far as it is in the
+ * linear part.
  */
 #include "ipttrace.h"
 #include "packet.h"
@@ -484,6 +485,23 @@ int join_function(struct pt_regs *ctx)
 	else if (skb)
 		join_tell(join, skb, JOIN_ARRIVAL);
 	entry->state = 0;
+	return IPTTRACE_EMIT_EVENT;
+}
+
+/* Where a hook has no functions, nothing has changed the packet, and only this is told of it. */
+IPTTRACE_PROGRAM
+int join_exit(struct pt_regs *ctx)
+{
+	const struct nf_hook_state *state = ipttrace_exit_state(ctx);
+	const struct sk_buff *skb = ipttrace_spine_exit_skb(ctx);
+	struct join *join;
+
+	join = join_arrival();
+	if (!join)
+		return IPTTRACE_EMIT_EVENT;
+	__builtin_memset(join, 0, sizeof(*join));
+	if (skb && !ipttrace_spine_exit_functions(ctx) && join_comes_in(state))
+		join_tell(join, skb, JOIN_ARRIVAL);
 	return IPTTRACE_EMIT_EVENT;
 }
 

@@ -6,23 +6,22 @@
  * hooks of devices.
  *
  * When a function is unregistered, netfilter drops all packets of the namespace that wait in
- * queues (nf_queue_nf_hook_drop()). So nothing is changed in a namespace that may have queues: it
- * gets no placeholders, and keeps those it has, until it or the module goes.
+ * queues (nf_queue_nf_hook_drop()). So nothing is changed in a namespace that has queues
+ * (queues.c): it gets no placeholders, and keeps those it has, until the queues have gone, or the
+ * namespace, or this module.
  */
 #include <linux/kernel.h>
 #include <linux/limits.h>
 #include <linux/mutex.h>
 #include <linux/netfilter_arp.h>
-#include <linux/netfilter_ipv4.h>
 #include <linux/workqueue.h>
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
 
-#include "hook_ops.h"
 #include "link.h"
 #include "placeholders.h"
+#include "queues.h"
 #include "spine_walk.h"
-#include "symbol.h"
 
 /* A namespace that has not what is wanted is looked at again after so many seconds. */
 #define PATIENCE (10 * HZ)
@@ -87,8 +86,6 @@ static u32 everywhere;
 /* Place of a link that is about to be attached, if there is one; under placeholders_lock. */
 static struct ipttrace_spine_place pending;
 static bool is_pending;
-/* The kernel's: NULL as long as nobody can queue. NULL itself if the kernel hides it. Constant. */
-static void *const *queue_handler;
 static unsigned int placeholders_id;
 
 static void settle_later(struct work_struct *work);
@@ -98,53 +95,6 @@ unsigned int ipttrace_placeholder(void *priv, struct sk_buff *skb,
 				  const struct nf_hook_state *state)
 {
 	return NF_ACCEPT;
-}
-
-/* --- namespaces that may queue ------------------------------------------------------------- */
-
-/* Security modules queue nothing. Distributions have one at a hook of every namespace. */
-static bool is_of_security_module(const struct nf_hook_ops *ops)
-{
-	return (ops->priority == NF_IP_PRI_SELINUX_FIRST ||
-		ops->priority == NF_IP_PRI_SELINUX_LAST) &&
-	       ops->hook_ops_type == NF_HOOK_OP_UNDEFINED;
-}
-
-static bool any_may_queue(const struct nf_hook_entries *entries)
-{
-	struct nf_hook_ops ops;
-	unsigned int i;
-
-	for (i = 0; entries && i < entries->num_hook_entries; i++) {
-		nf_hookfn *function = READ_ONCE(entries->hooks[i].hook);
-
-		if (function != ipttrace_placeholder &&
-		    (!ipttrace_hook_ops_read(&ops, entries, i, function) ||
-		     !is_of_security_module(&ops)))
-			return true;
-	}
-	return false;
-}
-
-/* Whether packets of a namespace may be in queues: a function put them there. */
-static bool may_queue(const struct net *net)
-{
-	const struct netns_nf *nf = &net->nf;
-	bool may = false;
-	unsigned int i;
-
-	if (queue_handler && !READ_ONCE(*queue_handler))
-		return false;
-	rcu_read_lock();
-	for (i = 0; i < NF_INET_NUMHOOKS; i++) {
-		may |= any_may_queue(rcu_dereference(nf->hooks_ipv4[i]));
-		may |= any_may_queue(rcu_dereference(nf->hooks_ipv6[i]));
-#ifdef CONFIG_NETFILTER_FAMILY_BRIDGE
-		may |= any_may_queue(rcu_dereference(nf->hooks_bridge[i]));
-#endif
-	}
-	rcu_read_unlock();
-	return may;
 }
 
 /* --- registering --------------------------------------------------------------------------- */
@@ -232,13 +182,13 @@ static bool settle_in(struct placeholders *in)
 
 	/* the first queue may come at any time */
 	for_each_set_bit(i, &excess, ARRAY_SIZE(placeholder_ops)) {
-		if (may_queue(in->net))
+		if (ipttrace_queues_may_hold(in->net))
 			return false;
 		unregister_one(in, i);
 	}
 	if (!missing)
 		return true;
-	return !may_queue(in->net) && register_in(in, missing);
+	return !ipttrace_queues_may_hold(in->net) && register_in(in, missing);
 }
 
 static void settle_again(void)
@@ -253,6 +203,7 @@ static void settle(void)
 
 	lockdep_assert_held(&placeholders_lock);
 	find_wanted();
+	ipttrace_queues_learn();
 	list_for_each_entry(in, &namespaces, list)
 		settled &= settle_in(in);
 	if (!settled)
@@ -351,7 +302,7 @@ static struct pernet_operations namespace_operations = {
 int ipttrace_placeholders_init(void)
 {
 	BUILD_BUG_ON(ARRAY_SIZE(placeholder_ops) > BITS_PER_TYPE(u32));
-	queue_handler = (void *)ipttrace_symbol_find("nf_queue_handler");
+	ipttrace_queues_init();
 	return register_pernet_subsys(&namespace_operations);
 }
 

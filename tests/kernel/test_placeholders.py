@@ -16,7 +16,7 @@ from ipttctl.link.model import Link, ProgramSet
 from ipttproto import Kind, Slot, Verdict
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import wait_for
+from tests.kernel.support.kernel import run, wait_for
 from tests.kernel.support.network import Namespace, namespace, send_udp
 from tests.kernel.support.nfqueue import ACCEPT, queue
 from tests.kernel.support.topologies import listener, nft
@@ -27,7 +27,7 @@ WAY = ["inet4/output", "inet4/postrouting", "inet4/prerouting", "inet4/input"]
 QUEUEING = (
     "table ip t { chain out { type filter hook output priority 0; udp dport 9 queue to 5; }; }"
 )
-#: seconds; a namespace that keeps placeholders is looked at again after ten
+#: seconds; a namespace with queues is looked at again after ten
 KEPT = 30
 
 Attach = Callable[[str, Namespace | None], Link]
@@ -41,7 +41,8 @@ def place() -> Iterator[Namespace]:
 
 @pytest.fixture
 def attach(controller: Controller, make_program: MakeProgram) -> Attach:
-    """Attach at the spine of one namespace, or of all."""
+    """Attach at the spine of one namespace, or of all, where somebody could queue packets."""
+    run("modprobe", "nfnetlink_queue")
 
     def at(text: str, where: Namespace | None) -> Link:
         fd = make_program(asm.returning(1)).fd
@@ -183,7 +184,7 @@ def _queued(where: Namespace) -> int:
 def test_what_waits_in_a_queue_stays_there_when_the_link_comes_and_goes(
     place: Namespace, controller: Controller, attach: Attach
 ) -> None:
-    """A namespace that may queue gets no placeholders: netfilter would drop the packet."""
+    """A namespace with queues gets no placeholders: netfilter would drop the packet."""
     nft(place, QUEUEING)
     with queue(place, 5) as program, listener(place, PORT) as receiver:
         send(place)
@@ -222,16 +223,18 @@ def test_a_namespace_that_begins_to_queue_keeps_its_placeholders(
         assert receiver.recv(16) == b"x"
 
 
-def test_placeholders_that_were_kept_go_when_nobody_queues_any_more(
+def test_what_had_to_wait_for_a_queue_is_done_when_that_has_ended(
     place: Namespace,
     controller: Controller,
     attach: Attach,
     placeholders: Callable[[Namespace], int],
 ) -> None:
+    nft(place, QUEUEING)
     with queue(place, 5):
         link = attach("spine:inet4", place)
-        nft(place, QUEUEING)
+        assert placeholders(place) == 0
+    wait_for(lambda: placeholders(place) == 5, what="placeholders", timeout=KEPT)
+    with queue(place, 5):
         controller.detach(link.id)
         assert placeholders(place) == 5
-    nft(place, "flush ruleset")
-    wait_for(lambda: placeholders(place) == 0, what="the placeholders to go", timeout=KEPT)
+    wait_for(lambda: placeholders(place) == 0, what="them to go", timeout=KEPT)

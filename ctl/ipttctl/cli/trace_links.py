@@ -28,14 +28,14 @@ class TracePrograms:
     """Descriptors of the programs of all slots, and what goes with them.
 
     ``bytecode`` is that of the filter. Filter and limits choose packets: a journey has neither.
-    ``payload`` is the map with the bytes that the program of the slot of functions adds. ``join``
-    has programs in place of those at the spine and of the journey.
+    ``capture`` and ``join`` have programs in place of those at the spine, the latter of the journey
+    too.
     """
 
     fds: Mapping[Slot, int]
     bytecode: bytes | None = None
     limits: Limits | None = None
-    payload: int | None = None
+    capture: trace_programs.Capture | None = None
     join: JoinPrograms | None = None
 
     def of(self, hook: Hook) -> ProgramSet:
@@ -46,10 +46,13 @@ class TracePrograms:
             if join is not None:
                 return ProgramSet({Slot.STEP: join.step}, payload=join.departures)
             return ProgramSet(fds)
+        payload = None
         if isinstance(hook, SpineHook) and join is not None:
-            fds |= {Slot.ENTRY: join.entry, Slot.FUNCTION: join.function}
-            return ProgramSet(fds, self.bytecode, payload=join.arrivals, limits=self.limits)
-        payload = self.payload if Slot.FUNCTION in fds else None
+            fds |= {Slot.ENTRY: join.entry, Slot.FUNCTION: join.function, Slot.EXIT: join.exit}
+            payload = join.arrivals
+        elif isinstance(hook, SpineHook) and self.capture is not None:
+            fds |= {Slot.FUNCTION: self.capture.function, Slot.EXIT: self.capture.exit}
+            payload = self.capture.payload
         return ProgramSet(fds, self.bytecode, payload=payload, limits=self.limits)
 
 
@@ -75,16 +78,15 @@ def loaded_programs(
         for program in programs.values():
             stack.callback(program.close)
         fds = {slot: one.fd for slot, one in programs.items()}
-        payload = None
+        capture = None
         if snaplen:
             capture = trace_programs.load_capture(snaplen, on_compile=compiling)
             stack.callback(capture.close)
-            fds[Slot.FUNCTION], payload = capture.program, capture.payload
         joining = None
         if join is not None:
             joining = load_join_programs(join, wanted.netns, on_compile=compiling)
             stack.callback(joining.close)
-        yield TracePrograms(fds, bytecode, limits, payload, joining)
+        yield TracePrograms(fds, bytecode, limits, capture, joining)
 
 
 class TraceLinks:

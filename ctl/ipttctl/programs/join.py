@@ -16,6 +16,7 @@ KEY_SIZE: Final = 16
 _NAME: Final = "join"
 _ENTRY: Final = "join_entry"
 _FUNCTION: Final = "join_function"
+_EXIT: Final = "join_exit"
 _STEP: Final = "join_step"
 
 
@@ -23,8 +24,8 @@ _STEP: Final = "join_step"
 class JoinPrograms:
     """The programs that tell what survives the wire, and their maps.
 
-    ``entry`` and ``function`` are for the spine, ``step`` is for the journey; ``arrivals`` and
-    ``departures`` are the maps with the bytes that they add to events.
+    ``entry``, ``function`` and ``exit`` are for the spine, ``step`` is for the journey;
+    ``arrivals`` and ``departures`` are the maps with the bytes that they add to events.
     """
 
     collection: Collection
@@ -40,13 +41,18 @@ class JoinPrograms:
         return self.collection.programs[_FUNCTION].fd
 
     @property
+    def exit(self) -> int:
+        """Descriptor of the program that tells of one that came to a hook without functions."""
+        return self.collection.programs[_EXIT].fd
+
+    @property
     def step(self) -> int:
         """Descriptor of the program that tells of a packet that leaves."""
         return self.collection.programs[_STEP].fd
 
     @property
     def arrivals(self) -> int:
-        """Descriptor of the map of the program of functions."""
+        """Descriptor of the map of the programs of functions and exits."""
         return self.collection.maps["arrivals"].fd
 
     @property
@@ -75,4 +81,4 @@ def load_join_programs(
         "key_high": int.from_bytes(key[8:], "little"),
     }
     spec = own_spec(constants, on_compile, _NAME)
-    return JoinPrograms(Collection.load(spec, programs=[_ENTRY, _FUNCTION, _STEP]))
+    return JoinPrograms(Collection.load(spec, programs=[_ENTRY, _FUNCTION, _EXIT, _STEP]))

@@ -45,7 +45,8 @@ _SLOTS: Final = {
 }
 _NAME: Final = "trace"
 _CAPTURE: Final = "capture"
-_CAPTURE_PROGRAM: Final = "capture_function"
+_CAPTURE_FUNCTION: Final = "capture_function"
+_CAPTURE_EXIT: Final = "capture_exit"
 _CAPTURE_MAP: Final = "captures"
 _PREFIX: Final = "trace-"
 _TEMPORARY: Final = "tmp-"
@@ -160,14 +161,19 @@ def load_trace_programs(
 
 @dataclass(frozen=True)
 class Capture:
-    """The program that keeps the first bytes of packets, and the map with these."""
+    """The programs at the spine that keep the first bytes of packets, and the map with these."""
 
     collection: Collection
 
     @property
-    def program(self) -> int:
-        """The descriptor of the program, for the slot of functions."""
-        return self.collection.programs[_CAPTURE_PROGRAM].fd
+    def function(self) -> int:
+        """The descriptor of the program for the slot of functions."""
+        return self.collection.programs[_CAPTURE_FUNCTION].fd
+
+    @property
+    def exit(self) -> int:
+        """The descriptor of the program for the slot of exits."""
+        return self.collection.programs[_CAPTURE_EXIT].fd
 
     @property
     def payload(self) -> int:
@@ -175,22 +181,22 @@ class Capture:
         return self.collection.maps[_CAPTURE_MAP].fd
 
     def close(self) -> None:
-        """Close both; links that have them keep them."""
+        """Close all; links that have them keep them."""
         self.collection.close()
 
 
 def load_capture(snaplen: int, *, on_compile: Callable[[], None] | None = None) -> Capture:
-    """Load the program that keeps ``snaplen`` bytes of packets.
+    """Load the programs that keep ``snaplen`` bytes of packets.
 
     Raises:
         UsageError: these are too many or too few.
-        ProgramError: the program cannot be found, compiled or loaded.
+        ProgramError: they cannot be found, compiled or loaded.
         PrivilegeError: the caller may not load programs.
     """
     if not 1 <= snaplen <= MOST_SNAPLEN:
         raise UsageError(f"snaplen {snaplen} is not between 1 and {MOST_SNAPLEN}")
     spec = own_spec({"snaplen": snaplen}, on_compile, _CAPTURE)
-    return Capture(Collection.load(spec, programs=[_CAPTURE_PROGRAM]))
+    return Capture(Collection.load(spec, programs=[_CAPTURE_FUNCTION, _CAPTURE_EXIT]))
 
 
 def remove_trace_pins(pin_root: Path = PIN_ROOT) -> int:

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Whether packets of a network namespace may wait in queues (NFQUEUE). The kernel exports nothing
+ * that tells. Its module nfnetlink_queue has the queues of a namespace in a table; where that lies
+ * is in the kernel's own description of its types (btf.c). Where it cannot be known, a namespace
+ * may have queues once any function at its hooks could have put packets there.
+ */
+#include <linux/netfilter.h>
+#include <linux/netfilter_ipv4.h>
+#include <net/netns/generic.h>
+
+#include "btf.h"
+#include "hook_ops.h"
+#include "queues.h"
+#include "symbol.h"
+
+#define MODULE_NAME "nfnetlink_queue"
+
+/* The kernel's pointer to what queues packets, NULL while nothing does. NULL itself if hidden. */
+static void *const *queue_handler;
+
+/**
+ * struct queue_table - the queues of namespaces, as the loaded module keeps them
+ * @handler: what the kernel's pointer was then: another one is of another load of the module
+ * @id: number of the module's data in each namespace; NULL if the rest is not known
+ * @at: offset of the table in that data
+ * @buckets: its number of lists
+ *
+ * Under the lock of the callers. @id is in the memory of the module, which is there in an RCU read
+ * section in which @handler is the kernel's.
+ */
+static struct queue_table {
+	const void *handler;
+	const unsigned int *id;
+	u32 at;
+	u32 buckets;
+} known;
+
+static bool find_table(const struct ipttrace_btf *btf,
+		       struct ipttrace_btf_place *place)
+{
+	u32 number = ipttrace_btf_next_struct(btf, &btf->module,
+					      "nfnl_queue_net", 0);
+
+	return number &&
+	       ipttrace_btf_member(btf, number, "instance_table", place) &&
+	       place->bits && !(place->at % BITS_PER_BYTE) &&
+	       !(place->bits % BITS_PER_TYPE(struct hlist_head));
+}
+
+/**
+ * ipttrace_queues_learn - find out where the module that is loaded now has its queues
+ *
+ * Context: process, may sleep; under the lock of the callers.
+ */
+void ipttrace_queues_learn(void)
+{
+	const void *handler = queue_handler ? READ_ONCE(*queue_handler) : NULL;
+	struct ipttrace_btf_place place;
+	struct ipttrace_btf btf;
+
+	if (!handler || handler == known.handler)
+		return;
+	known = (struct queue_table){ .handler = handler };
+	if (ipttrace_btf_read(&btf, MODULE_NAME))
+		return;
+	if (find_table(&btf, &place)) {
+		known.at = place.at / BITS_PER_BYTE;
+		known.buckets = place.bits / BITS_PER_TYPE(struct hlist_head);
+		known.id = (void *)ipttrace_module_symbol_find(
+			MODULE_NAME, "nfnl_queue_net_id");
+	}
+	ipttrace_btf_free(&btf);
+}
+
+/* Whether a namespace has any queue. */
+static bool any_queue(const struct net *net)
+{
+	const void *queues = net_generic(net, *known.id);
+	const struct hlist_head *table = queues + known.at;
+	u32 i;
+
+	/* the namespace is so new that the module does not have it yet */
+	if (!queues)
+		return false;
+	for (i = 0; i < known.buckets; i++)
+		if (!hlist_empty(&table[i]))
+			return true;
+	return false;
+}
+
+/* Security modules queue nothing. Distributions have one at a hook of every namespace. */
+static bool is_of_security_module(const struct nf_hook_ops *ops)
+{
+	return (ops->priority == NF_IP_PRI_SELINUX_FIRST ||
+		ops->priority == NF_IP_PRI_SELINUX_LAST) &&
+	       ops->hook_ops_type == NF_HOOK_OP_UNDEFINED;
+}
+
+static bool any_may_queue(const struct nf_hook_entries *entries)
+{
+	struct nf_hook_ops ops;
+	unsigned int i;
+
+	for (i = 0; entries && i < entries->num_hook_entries; i++) {
+		nf_hookfn *function = READ_ONCE(entries->hooks[i].hook);
+
+		if (within_module((unsigned long)function, THIS_MODULE))
+			continue;
+		if (!ipttrace_hook_ops_read(&ops, entries, i, function) ||
+		    !is_of_security_module(&ops))
+			return true;
+	}
+	return false;
+}
+
+/* Whether any function of a namespace may put packets into queues. */
+static bool any_function(const struct net *net)
+{
+	const struct netns_nf *nf = &net->nf;
+	bool may = false;
+	unsigned int i;
+
+	for (i = 0; i < NF_INET_NUMHOOKS; i++) {
+		may |= any_may_queue(rcu_dereference(nf->hooks_ipv4[i]));
+		may |= any_may_queue(rcu_dereference(nf->hooks_ipv6[i]));
+#ifdef CONFIG_NETFILTER_FAMILY_BRIDGE
+		may |= any_may_queue(rcu_dereference(nf->hooks_bridge[i]));
+#endif
+	}
+	return may;
+}
+
+/**
+ * ipttrace_queues_may_hold - tell whether packets of a namespace may be waiting in queues
+ * @net: the namespace, which cannot go meanwhile
+ *
+ * Context: under the lock of the callers.
+ */
+bool ipttrace_queues_may_hold(const struct net *net)
+{
+	const void *handler;
+	bool may;
+
+	rcu_read_lock();
+	handler = queue_handler ? READ_ONCE(*queue_handler) : NULL;
+	if (queue_handler && !handler)
+		may = false;
+	else if (known.id && known.handler == handler)
+		may = any_queue(net);
+	else
+		may = any_function(net);
+	rcu_read_unlock();
+	return may;
+}
+
+/**
+ * ipttrace_queues_init - find the kernel's pointer to what queues packets
+ *
+ * Context: process, may sleep; before the other functions.
+ */
+void ipttrace_queues_init(void)
+{
+	queue_handler = (void *)ipttrace_symbol_find("nf_queue_handler");
+}

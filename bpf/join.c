@@ -5,9 +5,9 @@
  * there can be joined. Nothing in the packet is changed.
  *
  * A packet that comes in is looked at before the first function of its hook, if that has any: it
- * may take the packet, as defragmentation does, or change it. One that leaves is looked at where its
- * device gets it. The payload is hashed with a key of the trace, and only as far as it is in the
- * linear part.
+ * may take the packet, as defragmentation does, or change it. One that leaves is looked at where
+ * its device gets it. The payload is hashed with a key of the trace, and only as far as it is in
+ * the linear part.
  */
 #include "ipttrace.h"
 #include "packet.h"

@@ -38,6 +38,11 @@ WANTED = frozenset({
     "follow-copied", "follow-dropped", "follow-used-up", "follow-at-socket", "follow-part",
     "follow-crossing",
 })  # fmt: skip  # pairs together
+#: those that a short storm waits for; the others may take ten minutes of an emulated guest to come
+WANTED_SOON = frozenset({
+    "attach", "attach-chain", "attach-journey", "attach-spine", "commit", "detach",
+    "observer-comes", "round", "swap", "traffic",
+})  # fmt: skip  # pairs together
 #: the number of rounds that a slow machine has for these actions, however long they take
 _ROUNDS = 12
 #: after a failure, the time for the others to end by themselves and stop their children

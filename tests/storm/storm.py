@@ -28,10 +28,12 @@ from tests.storm.journal import Record
 from tests.storm.memory import TOLERANCE_KIB, Memory, conceals_frees, settled
 from tests.storm.processors import switchable
 from tests.storm.shared import FAMILIES
-from tests.storm.stage import WANTED, WANTED_OF_CPUS, Plan, StormError, storm
+from tests.storm.stage import WANTED, WANTED_OF_CPUS, WANTED_SOON, Plan, StormError, storm
 from tests.storm.table_modules import load_helpers, unload_tables
 
 _WARM_UP_SECONDS = 3.0
+#: seconds of a storm in which everything has to happen, however long that takes
+_LONG = 60.0
 #: how long background frees may take on a slow machine
 _PATIENCE = 600.0
 
@@ -56,7 +58,9 @@ def run(
     Raises:
         StormError: the reason for a failure.
     """
-    wanted = WANTED | WANTED_OF_CPUS if switchable() else WANTED
+    wanted = WANTED_SOON
+    if seconds >= _LONG:
+        wanted = WANTED | WANTED_OF_CPUS if switchable() else WANTED
     round_seconds = min(round_seconds, max(4.0, seconds / 4))
     plan = Plan(str(seed), seconds, round_seconds, max(_PATIENCE, 2 * seconds), wanted)
     warm_up = replace(

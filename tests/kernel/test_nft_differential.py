@@ -22,7 +22,7 @@ from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import mark_log
 
-CASES = int(os.environ.get("IPTT_NFT_CASES", "60"))
+CASES = int(os.environ.get("IPTT_NFT_CASES", "20"))
 FIRST = int(os.environ.get("IPTT_NFT_FIRST", "0"))
 SEED = int(os.environ.get("IPTT_SEED", "1"))
 

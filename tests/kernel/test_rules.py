@@ -22,7 +22,7 @@ from tests.kernel.support.kube_rulesets import (
 )
 from tests.kernel.support.network import Namespace, namespace
 
-SERVICES = int(os.environ.get("IPTT_SERVICES", "500"))
+SERVICES = int(os.environ.get("IPTT_SERVICES", "200"))
 """Services of Kubernetes, of each of which there are some eight rules."""
 
 

@@ -15,11 +15,12 @@ KINDS = [hook.name for hook in Hook]
 REGISTRATION = {"hook.c", "hook.h"}
 DEFINITION = {"ipttrace_netlink.h"}
 #: what kinds have beside their own files: whether links at chains and spine are taken, what tables
-#: and chains want of NAT, and links of other kinds that are on a journey
+#: and chains want of NAT, links of other kinds that are on a journey, and the functions that links
+#: at the spine want at hooks without any
 FURTHER = {
     "CHAIN": {"verify.c", "verify_command.c", "nat.c"},
     "JOURNEY": {"link.c", "message.c", "netlink.c"},
-    "SPINE": {"verify.c", "verify_command.c"},
+    "SPINE": {"placeholders.c", "verify.c", "verify_command.c"},
     "TABLE": {"nat.c"},
 }
 

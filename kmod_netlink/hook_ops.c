@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a function of a netfilter hook is registered with.
+ * Operations: those that a function of a netfilter hook is registered with.
  */
 #include <linux/uaccess.h>
 

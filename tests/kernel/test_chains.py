@@ -8,14 +8,14 @@ import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from ipttctl.errors import KernelError
 from ipttctl.events.describe import chain_decision, verdict
-from ipttctl.events.records import EventRecord, decode_events
+from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.link.controller import Controller
@@ -27,6 +27,7 @@ from tests.kernel.support import assembler as asm
 from tests.kernel.support.dropped import dropped_in
 from tests.kernel.support.kernel import loaded_modules, run, wait_for
 from tests.kernel.support.network import Namespace, namespace
+from tests.kernel.support.observing import records_of
 
 UDP = socket.IPPROTO_UDP
 ALL = (Slot.ENTRY, Slot.RULE, Slot.EXIT)
@@ -76,16 +77,6 @@ def attach(controller: Controller, make_program: MakeProgram) -> Attach:
     return at
 
 
-@contextmanager
-def watched(controller: Controller) -> Iterator[list[EventRecord]]:
-    """Collect the events of what happens meanwhile."""
-    seen: list[EventRecord] = []
-    with controller.events() as events:
-        yield seen
-        for batch in events.drain():
-            seen += decode_events(batch)
-
-
 def story(seen: list[EventRecord]) -> list[str]:
     """The events, a line for each."""
     lines = []
@@ -131,7 +122,7 @@ def test_each_rule_is_told(place: Namespace, controller: Controller, attach: Att
     nft(place, RULES)
     link = attach(place)
     assert armed(link)
-    with watched(controller) as seen:
+    with records_of(controller) as seen:
         for port in (9, 7, 5):
             place.call(send, "127.0.0.1", port)
     assert story(seen) == [
@@ -314,7 +305,7 @@ def test_a_result_holds_for_everybody(
     link = controller.attach(ChainHook(NfFamily.INET, "t", "out"), programs)
     assert "links by this walk" in str(refused(controller.end_verification, Walk.DIFFERS))
     other = controller.attach(ChainHook(NfFamily.IPV6), programs)
-    with watched(controller) as seen:
+    with records_of(controller) as seen:
         place.call(send, "127.0.0.1", 5)
     assert [line for line in story(seen) if "drop" in line] == ["out 3 drop depth=0"]
     assert {event.link for event in seen} == {link.id}
@@ -332,7 +323,7 @@ def test_a_rule_that_rejects_sends_through_chains(
         }""",
     )
     attach(place)
-    with watched(controller) as seen:
+    with records_of(controller) as seen:
         place.call(send, "127.0.0.1", 5)
     # the ICMP error is sent while the datagram is at its rule
     assert [event.protocol for event in seen] == [1, 1, UDP, UDP]
@@ -346,7 +337,7 @@ def test_nf_tables_comes_and_goes(controller: Controller, attach: Attach) -> Non
         assert not armed(controller.link(link.id))
         nft(place, RULES)
         assert armed(controller.link(link.id))
-        with watched(controller) as seen:
+        with records_of(controller) as seen:
             place.call(send, "127.0.0.1", 5)
         assert "out 3 drop depth=0" in story(seen)
     gone = wait_for(lambda: controller.link(link.id).hook.gone, what="the namespace is gone")

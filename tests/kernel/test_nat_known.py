@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ipttctl.bpf.filters import compile_filter
-from ipttctl.events.records import EventRecord, decode_events
+from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
@@ -30,6 +30,7 @@ from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
 from tests.kernel.support.kernel import loaded_modules, redirected_functions, run, wait_for
 from tests.kernel.support.network import Namespace, Network, namespace
+from tests.kernel.support.observing import records_of
 
 KNOWN = (Kind.KNOWN, Kind.CHAIN_KNOWN)
 ENDS = (Kind.EXIT, Kind.CHAIN_EXIT)
@@ -64,17 +65,9 @@ def attach(controller: Controller, make_program: MakeProgram) -> Attach:
     return at
 
 
-@contextmanager
-def watched(controller: Controller, where: Namespace) -> Iterator[list[EventRecord]]:
-    """Collect the events of a namespace that happen meanwhile, in the order of their times."""
-    seen: list[EventRecord] = []
-    with controller.events() as events:
-        yield seen
-        for batch in events.drain():
-            seen += (event for event in decode_events(batch) if event.netns == where.inode)
-        assert not events.losses.events
-    # two CPUs send theirs in any order
-    seen.sort(key=lambda event: event.time)
+def watched(controller: Controller, where: Namespace) -> AbstractContextManager[list[EventRecord]]:
+    """Collect the events of a namespace that happen meanwhile."""
+    return records_of(controller, lambda event: event.netns == where.inode)
 
 
 def nft(where: Namespace, text: str) -> None:

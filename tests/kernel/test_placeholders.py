@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-import time
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from ipttctl.events.records import EventRecord, decode_events
+from ipttctl.events.records import EventRecord
 from ipttctl.hooks.spine import SpineHook
 from ipttctl.link.controller import Controller
 from ipttctl.link.model import Link, ProgramSet
 from ipttproto import Kind, Slot, Verdict
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
-from tests.kernel.support.kernel import run, wait_for
+from tests.kernel.support.kernel import run, wait_for, wait_for_no_redirection
 from tests.kernel.support.network import Namespace, namespace, send_udp
-from tests.kernel.support.nfqueue import ACCEPT, queue
+from tests.kernel.support.nfqueue import ACCEPT, Queue, queue
+from tests.kernel.support.observing import records_of
 from tests.kernel.support.topologies import listener, nft
 
 PORT = 9
@@ -56,14 +57,9 @@ def attach(controller: Controller, make_program: MakeProgram) -> Attach:
     return at
 
 
-@contextmanager
-def watched(controller: Controller) -> Iterator[list[EventRecord]]:
+def watched(controller: Controller) -> AbstractContextManager[list[EventRecord]]:
     """Collect the events of datagrams to the port that are sent meanwhile."""
-    seen: list[EventRecord] = []
-    with controller.events() as events:
-        yield seen
-        for batch in events.drain():
-            seen += [event for event in decode_events(batch) if event.dport == PORT]
+    return records_of(controller, lambda event: event.dport == PORT)
 
 
 def left(seen: list[EventRecord]) -> list[tuple[str, int]]:
@@ -175,52 +171,67 @@ def test_they_are_where_links_are_and_no_longer(
         )
 
 
-def _queued(where: Namespace) -> int:
-    """The number of packets in the only queue of a namespace."""
-    [line] = where.run("cat", "/proc/net/netfilter/nfnetlink_queue").splitlines()
-    return int(line.split()[2])
+class Queueing:
+    """A namespace with a queue that datagrams to the port go to, and a receiver behind it."""
+
+    def __init__(self, place: Namespace, program: Queue, receiver: socket.socket) -> None:
+        self._place = place
+        self._program = program
+        self._receiver = receiver
+
+    def send(self) -> None:
+        """Send a datagram, and wait until it is in the queue."""
+        send(self._place)
+        wait_for(self._holds, what="the packet in the queue")
+
+    def pass_on(self) -> None:
+        """Check that it is still there, and let it go on to the receiver."""
+        assert self._holds(), "the packet is gone from the queue"
+        self._program.decide(ACCEPT)
+        assert self._receiver.recv(16) == b"x"
+
+    def _holds(self) -> bool:
+        [line] = self._place.run("cat", "/proc/net/netfilter/nfnetlink_queue").splitlines()
+        return line.split()[2] == "1"
+
+
+@contextmanager
+def queueing(place: Namespace) -> Iterator[Queueing]:
+    nft(place, QUEUEING)
+    with queue(place, 5) as program, listener(place, PORT) as receiver:
+        yield Queueing(place, program, receiver)
+
+
+def detach(controller: Controller, link: Link) -> None:
+    """Detach the last link, and wait until all that it leaves behind was looked at."""
+    controller.detach(link.id)
+    # placeholders are looked at before functions are let go, and that takes grace periods
+    wait_for_no_redirection()
 
 
 def test_what_waits_in_a_queue_stays_there_when_the_link_comes_and_goes(
     place: Namespace, controller: Controller, attach: Attach
 ) -> None:
     """A namespace with queues gets no placeholders: netfilter would drop the packet."""
-    nft(place, QUEUEING)
-    with queue(place, 5) as program, listener(place, PORT) as receiver:
-        send(place)
-        wait_for(lambda: _queued(place) == 1, what="the packet")
+    with queueing(place) as queued:
+        queued.send()
         link = attach("spine:inet4", place)
         with watched(controller) as seen:
-            program.decide(ACCEPT)
-            assert receiver.recv(16) == b"x"
+            queued.pass_on()
         assert "inet4/prerouting" not in dict(left(seen))
-        send(place)
-        wait_for(lambda: _queued(place) == 1, what="the packet")
-        controller.detach(link.id)
-        _stays_queued(place)
-        program.decide(ACCEPT)
-        assert receiver.recv(16) == b"x"
-
-
-def _stays_queued(place: Namespace) -> None:
-    """Check that a packet is in the queue for some seconds: a link goes in the background."""
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
-        assert _queued(place) == 1
+        queued.send()
+        detach(controller, link)
+        queued.pass_on()
 
 
 def test_a_namespace_that_begins_to_queue_keeps_its_placeholders(
     place: Namespace, controller: Controller, attach: Attach
 ) -> None:
     link = attach("spine:inet4", place)
-    nft(place, QUEUEING)
-    with queue(place, 5) as program, listener(place, PORT) as receiver:
-        send(place)
-        wait_for(lambda: _queued(place) == 1, what="the packet")
-        controller.detach(link.id)
-        _stays_queued(place)
-        program.decide(ACCEPT)
-        assert receiver.recv(16) == b"x"
+    with queueing(place) as queued:
+        queued.send()
+        detach(controller, link)
+        queued.pass_on()
 
 
 def test_what_had_to_wait_for_a_queue_is_done_when_that_has_ended(
@@ -235,6 +246,6 @@ def test_what_had_to_wait_for_a_queue_is_done_when_that_has_ended(
         assert placeholders(place) == 0
     wait_for(lambda: placeholders(place) == 5, what="placeholders", timeout=KEPT)
     with queue(place, 5):
-        controller.detach(link.id)
+        detach(controller, link)
         assert placeholders(place) == 5
     wait_for(lambda: placeholders(place) == 0, what="them to go", timeout=KEPT)

@@ -7,13 +7,13 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
 
 from ipttctl.errors import KernelError
-from ipttctl.events.records import EventRecord, decode_events
+from ipttctl.events.records import EventRecord
 from ipttctl.families import NfFamily
 from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
@@ -37,6 +37,7 @@ from tests.kernel.support.dropped import dropped_in
 from tests.kernel.support.kernel import load_test_module, remove_module, run, wait_for
 from tests.kernel.support.network import Namespace, namespace
 from tests.kernel.support.objects import BPF, compile_object
+from tests.kernel.support.observing import records_of
 
 UDP = socket.IPPROTO_UDP
 PORT = 9
@@ -84,14 +85,9 @@ def attach(controller: Controller, make_program: MakeProgram) -> Attach:
     return at
 
 
-@contextmanager
-def watched(controller: Controller) -> Iterator[list[EventRecord]]:
+def watched(controller: Controller) -> AbstractContextManager[list[EventRecord]]:
     """Collect the events of datagrams that are sent meanwhile."""
-    seen: list[EventRecord] = []
-    with controller.events() as events:
-        yield seen
-        for batch in events.drain():
-            seen += [event for event in decode_events(batch) if event.protocol == UDP]
+    return records_of(controller, lambda event: event.protocol == UDP)
 
 
 def place_of(event: EventRecord) -> str:

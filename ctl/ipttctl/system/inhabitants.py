@@ -8,6 +8,7 @@ inside containers stand for none: their ids are those of the outer one's cgroup.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -18,6 +19,7 @@ from ipttctl.system.processes import Processes
 _INIT: Final = 1
 _MOST: Final = 1024
 """Most processes of a namespace that are looked at."""
+_MOST_KNOWN: Final = 4096
 
 
 class Inhabitants:
@@ -31,13 +33,14 @@ class Inhabitants:
         self._processes = processes or Processes()
         #: containers in the host's own namespace do not stand for it
         self._initial = self._processes.network(_INIT)
+        self._first: OrderedDict[int, tuple[Sequence[int], list[int]]] = OrderedDict()
 
     def container(self, inode: int, pids: Sequence[int], moment: int) -> Container | None:
         """The only container, or the only pod, that began in a namespace before a moment.
 
         Args:
             inode: the namespace's inode number.
-            pids: processes that were seen in it.
+            pids: processes that were seen in it; the same object if these are the same.
             moment: CLOCK_MONOTONIC, ns.
 
         Returns:
@@ -45,7 +48,7 @@ class Inhabitants:
         """
         if self._initial in {None, inode} or len(pids) > _MOST:
             return None
-        found = {self._of(inode, pid, moment) for pid in pids} - {None}
+        found = {self._of(inode, pid, moment) for pid in self._first_of(inode, pids)} - {None}
         known = [one for one in found if one is not None]
         if len(known) <= 1:
             return next(iter(known), None)
@@ -54,6 +57,17 @@ class Inhabitants:
             return None
         # the names are in the files of some containers only
         return replace(max(known, key=lambda one: one.pod), id="", name="")
+
+    def _first_of(self, inode: int, pids: Sequence[int]) -> list[int]:
+        """Those of some processes that are first in a container; looked for once."""
+        known, first = self._first.get(inode, ((), []))
+        if known is not pids:
+            first = list(filter(self._processes.is_first, pids))
+            self._first[inode] = pids, first
+            self._first.move_to_end(inode)
+            if len(self._first) > _MOST_KNOWN:
+                self._first.popitem(last=False)
+        return first
 
     def _of(self, inode: int, pid: int, moment: int) -> Container | None:
         """The container of a process, if that is the first of it, and is in the namespace."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ipttctl.events.records import EventRecord, decode_events
 from ipttctl.link.controller import Controller
 from ipttctl.link.streams import EventStream
 from ipttproto import EventBatch, Kind
@@ -72,6 +73,21 @@ def observing(controller: Controller) -> Iterator[Observer]:
     """An observer of all events from now on."""
     with controller.events() as stream:
         yield Observer(stream)
+
+
+@contextmanager
+def records_of(
+    controller: Controller, wanted: Callable[[EventRecord], bool] = lambda _: True
+) -> Iterator[list[EventRecord]]:
+    """Collect the wanted events of what happens meanwhile, in the order of their times."""
+    seen: list[EventRecord] = []
+    with controller.events() as events:
+        yield seen
+        for batch in events.drain():
+            seen += filter(wanted, decode_events(batch))
+        assert not events.losses.events, events.losses
+    # two CPUs send theirs in any order
+    seen.sort(key=lambda event: event.time)
 
 
 def text(value: Any) -> str:

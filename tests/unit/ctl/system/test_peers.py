@@ -202,6 +202,24 @@ def test_whoever_enters_a_namespace_is_not_the_container_that_it_is_of(place: Pl
             assert named(place.peers(Engine(POD, WEB, WEB)), place) == POD
 
 
+def test_processes_are_looked_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    is_first = Processes.is_first
+
+    def looking(processes: Processes, pid: int) -> bool:
+        looked.append(pid)
+        return is_first(processes, pid)
+
+    monkeypatch.setattr(Processes, "is_first", looking)
+    with inside(place.far, 1) as [other], containers(place.far) as [first]:
+        peers = place.peers(Engine(WEB, WEB, WEB))
+        for _ in range(3):
+            assert named(peers, place) == WEB
+            peers._spans.clear()
+    # the first of a container is looked at again each time: its number may be another's by then
+    assert (looked.count(other), looked.count(first)) == (1, 4)
+
+
 def test_a_container_says_nothing_of_the_namespace_of_the_host(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

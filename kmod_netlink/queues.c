@@ -2,15 +2,12 @@
 /*
  * Whether packets of a network namespace may wait in queues (NFQUEUE). The kernel exports nothing
  * that tells. Its module nfnetlink_queue has the queues of a namespace in a table; where that lies
- * is in the kernel's own description of its types (btf.c). Where it cannot be known, a namespace
- * may have queues once any function at its hooks could have put packets there.
+ * is in the kernel's own description of its types (btf.c). Where it cannot be known, every
+ * namespace may have queues, once that module is loaded.
  */
-#include <linux/netfilter.h>
-#include <linux/netfilter_ipv4.h>
 #include <net/netns/generic.h>
 
 #include "btf.h"
-#include "hook_ops.h"
 #include "queues.h"
 #include "symbol.h"
 
@@ -89,48 +86,6 @@ static bool any_queue(const struct net *net)
 	return false;
 }
 
-/* Security modules queue nothing. Distributions have one at a hook of every namespace. */
-static bool is_of_security_module(const struct nf_hook_ops *ops)
-{
-	return (ops->priority == NF_IP_PRI_SELINUX_FIRST ||
-		ops->priority == NF_IP_PRI_SELINUX_LAST) &&
-	       ops->hook_ops_type == NF_HOOK_OP_UNDEFINED;
-}
-
-static bool any_may_queue(const struct nf_hook_entries *entries)
-{
-	struct nf_hook_ops ops;
-	unsigned int i;
-
-	for (i = 0; entries && i < entries->num_hook_entries; i++) {
-		nf_hookfn *function = READ_ONCE(entries->hooks[i].hook);
-
-		if (within_module((unsigned long)function, THIS_MODULE))
-			continue;
-		if (!ipttrace_hook_ops_read(&ops, entries, i, function) ||
-		    !is_of_security_module(&ops))
-			return true;
-	}
-	return false;
-}
-
-/* Whether any function of a namespace may put packets into queues. */
-static bool any_function(const struct net *net)
-{
-	const struct netns_nf *nf = &net->nf;
-	bool may = false;
-	unsigned int i;
-
-	for (i = 0; i < NF_INET_NUMHOOKS; i++) {
-		may |= any_may_queue(rcu_dereference(nf->hooks_ipv4[i]));
-		may |= any_may_queue(rcu_dereference(nf->hooks_ipv6[i]));
-#ifdef CONFIG_NETFILTER_FAMILY_BRIDGE
-		may |= any_may_queue(rcu_dereference(nf->hooks_bridge[i]));
-#endif
-	}
-	return may;
-}
-
 /**
  * ipttrace_queues_may_hold - tell whether packets of a namespace may be waiting in queues
  * @net: the namespace, which cannot go meanwhile
@@ -140,16 +95,16 @@ static bool any_function(const struct net *net)
 bool ipttrace_queues_may_hold(const struct net *net)
 {
 	const void *handler;
-	bool may;
+	bool may = true;
 
+	if (!queue_handler)
+		return true;
 	rcu_read_lock();
-	handler = queue_handler ? READ_ONCE(*queue_handler) : NULL;
-	if (queue_handler && !handler)
+	handler = READ_ONCE(*queue_handler);
+	if (!handler)
 		may = false;
 	else if (known.id && known.handler == handler)
 		may = any_queue(net);
-	else
-		may = any_function(net);
 	rcu_read_unlock();
 	return may;
 }

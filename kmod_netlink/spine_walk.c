@@ -11,6 +11,7 @@
  */
 #include <linux/netfilter.h>
 #include <linux/sched/clock.h>
+#include <linux/uaccess.h>
 #include <net/netfilter/nf_queue.h>
 
 #include "compat/behind.h"
@@ -19,7 +20,6 @@
 #include "events.h"
 #include "filter.h"
 #include "hook_names.h"
-#include "hook_ops.h"
 #include "link.h"
 #include "nested.h"
 #include "packet.h"
@@ -121,16 +121,28 @@ static __always_inline void spine_regs(struct pt_regs *regs,
 		      walk->bp, args);
 }
 
-/* Tells the priority that a function is registered with. */
+/*
+ * Tells the priority that a function is registered with. Its operations may be freed without a
+ * grace period once it is removed. In the newest array of the hook they have been replaced before
+ * that, by some of no family; in an older one they may still be named: they have to be of this very
+ * function.
+ */
 static void spine_tell_priority(struct ipttrace_event *event,
 				const struct nf_hook_entries *entries,
 				unsigned int i, nf_hookfn *function)
 {
-	struct nf_hook_ops ops;
+	struct nf_hook_ops *const *all = nf_hook_entries_get_hook_ops(entries);
+	const struct nf_hook_ops *ops = READ_ONCE(all[i]);
+	struct nf_hook_ops read;
 
-	if (!ipttrace_hook_ops_read(&ops, entries, i, function))
+	if (copy_from_kernel_nofault(&read, ops, sizeof(read)))
 		return;
-	event->priority = ops.priority;
+	/* what was read is of these operations if they are still there */
+	smp_rmb();
+	if (READ_ONCE(all[i]) != ops || !read.pf || read.hook != function ||
+	    read.priv != entries->hooks[i].priv)
+		return;
+	event->priority = read.priority;
 	event->flags |= IPTTRACE_EVENT_FLAG_PRIORITY;
 }
 

@@ -74,12 +74,13 @@ void ipttrace_queues_learn(void)
 static bool any_queue(const struct net *net)
 {
 	const void *queues = net_generic(net, *known.id);
-	const struct hlist_head *table = queues + known.at;
+	const struct hlist_head *table;
 	u32 i;
 
 	/* the namespace is so new that the module does not have it yet */
 	if (!queues)
 		return false;
+	table = queues + known.at;
 	for (i = 0; i < known.buckets; i++)
 		if (!hlist_empty(&table[i]))
 			return true;

@@ -16,6 +16,7 @@ from ipttctl.link.model import Link, ProgramSet
 from ipttproto import Kind, Slot, Verdict
 from tests.kernel.conftest import MakeProgram
 from tests.kernel.support import assembler as asm
+from tests.kernel.support.cli import running
 from tests.kernel.support.kernel import run, wait_for, wait_for_no_redirection
 from tests.kernel.support.network import Namespace, namespace, send_udp
 from tests.kernel.support.nfqueue import ACCEPT, Queue, queue
@@ -249,3 +250,9 @@ def test_what_had_to_wait_for_a_queue_is_done_when_that_has_ended(
         detach(controller, link)
         assert placeholders(place) == 5
     wait_for(lambda: placeholders(place) == 0, what="them to go", timeout=KEPT)
+
+
+def test_a_trace_says_that_hooks_are_unseen(place: Namespace) -> None:
+    where = "a program listens to a queue in network namespace place"
+    with queue(place, 5), running("trace", "-N", place.name) as trace:
+        trace.wait_for_text(f"{where}: packets are seen there only at hooks that have functions")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The places where ``trace`` attaches links, and namespaces in which there are no rules to see."""
+"""The places where ``trace`` attaches links, and namespaces in which something is not seen."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +22,7 @@ from ipttctl.hooks.spine import SpineHook
 from ipttctl.hooks.table import TableHook
 from ipttctl.link.controller import Controller
 from ipttctl.rules import backends
-from ipttctl.system import netns
+from ipttctl.system import netns, nf_queues
 from ipttproto import Feature
 
 _MOST_ASKED: Final = 64
@@ -157,28 +157,42 @@ def _line_places(
         yield ChainHook(netns=namespace if journey is None else None)
 
 
-def tell_no_rules(namespace: str | None, backend: Backend | None) -> None:
-    """Say where no back end that is watched holds a rule.
+def tell_unseen(namespace: str | None, backend: Backend | None, *, stories: bool) -> None:
+    """Say where no back end that is watched holds a rule, and where stories lack hooks.
 
     That is the namespace chosen. Without one it is ours, and those that have names.
     """
     if namespace is not None:
         with suppress(IpttctlError), netns.find(namespace) as found:
-            _tell(_no_rules(found, backend), f"network namespace {namespace}")
+            _tell(_unseen(found, backend, stories=stories), f"network namespace {namespace}")
         return
     with suppress(IpttctlError, OSError), netns.Namespace(netns.OWN) as found:
-        _tell(_no_rules(found, backend), "this network namespace")
-    without: dict[str, list[str]] = {}
+        _tell(_unseen(found, backend, stories=stories), "this network namespace")
+    told: dict[str, list[str]] = {}
     for found in islice(netns.named(), _MOST_ASKED):
-        if found.inode != netns.own() and (sentence := _no_rules(found, backend)):
-            without.setdefault(sentence, []).append(word(found.path.name))
-    for sentence, where in without.items():
-        _tell(sentence, f"network namespace{'s' if len(where) > 1 else ''} {_listed(where)}")
+        if found.inode != netns.own():
+            for sentence in _unseen(found, backend, stories=stories):
+                told.setdefault(sentence, []).append(word(found.path.name))
+    for sentence, where in told.items():
+        _tell([sentence], f"network namespace{'s' if len(where) > 1 else ''} {_listed(where)}")
 
 
-def _tell(sentence: str | None, where: str) -> None:
-    if sentence:
+def _tell(sentences: Iterable[str], where: str) -> None:
+    for sentence in sentences:
         note(sentence.format(where=where))
+
+
+def _unseen(namespace: netns.Namespace, backend: Backend | None, *, stories: bool) -> Iterator[str]:
+    """The sentences on a namespace, with ``{where}`` in its place."""
+    if sentence := _no_rules(namespace, backend):
+        yield sentence
+    # it went, or may not be entered
+    with suppress(OSError):
+        if stories and nf_queues.any_listener(namespace.fileno()):
+            yield (
+                "a program listens to a queue in {where}: packets are seen there only at hooks "
+                "that have functions"
+            )
 
 
 def _no_rules(namespace: netns.Namespace, backend: Backend | None) -> str | None:

@@ -20,7 +20,7 @@ from ipttctl.cli.subjects import ChosenNamespaces, ChosenProcess, Subjects
 from ipttctl.cli.trace_links import TraceLinks, TracePrograms, loaded_programs
 from ipttctl.cli.trace_loop import TraceLoop
 from ipttctl.cli.trace_options import PacketChoice
-from ipttctl.cli.trace_places import Backend, Places, PlacesWanted, tell_no_rules
+from ipttctl.cli.trace_places import Backend, Places, PlacesWanted, tell_unseen
 from ipttctl.cli.traced_command import trace_end
 from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import KernelError, ModuleError, UsageError
@@ -140,7 +140,7 @@ def run_trace(asked: AskedTrace, use: TraceUse) -> None:
             _tell_links(links, places, packets.backend)
             # where nftables' chains cannot be watched, only legacy rules are seen
             seen = packets.backend if places.sees_chains else Backend.LEGACY
-            tell_no_rules(packets.namespace, seen)
+            tell_unseen(packets.namespace, seen, stories=places.stories)
             if use.shows_rules(stories=places.stories):
                 texts = stack.enter_context(RuleTexts(controller, names))
                 traced = replace(traced, texts=texts)

@@ -20,7 +20,7 @@ from ipttctl.programs import trace
 from ipttctl.programs import trace as trace_programs
 from ipttctl.rules import backends
 from ipttctl.rules.backends import Holders
-from ipttctl.system import netns
+from ipttctl.system import netns, nf_queues
 from ipttproto import Command, Feature, Hook, Kind, Walk
 from tests.unit.ctl.support import (
     FakeModule,
@@ -161,8 +161,10 @@ def test_trace_says_that_there_are_no_rules(
 
     monkeypatch.setattr(backends, "holders", holders)
     number = str(netns.own())
-    trace_places.tell_no_rules(
-        number if chosen else None, trace_places.Backend(backend) if backend else None
+    trace_places.tell_unseen(
+        number if chosen else None,
+        trace_places.Backend(backend) if backend else None,
+        stories=True,
     )
     where = f"network namespace {number}" if chosen else "this network namespace"
     assert capsys.readouterr().err == (f"{said.format(where)}\n" if said else "")
@@ -213,7 +215,7 @@ def test_trace_says_so_of_every_namespace_that_it_follows(
     monkeypatch.setattr(
         backends, "holders", lambda namespace: Holders(legacy=False, nft=namespace < 0)
     )
-    trace_places.tell_no_rules(None, backend)
+    trace_places.tell_unseen(None, backend, stories=True)
     assert capsys.readouterr().err.splitlines() == said
 
 
@@ -225,9 +227,22 @@ def test_trace_goes_on_where_nobody_can_tell_of_rules(
         raise error
 
     monkeypatch.setattr(backends, "holders", refuse)
-    trace_places.tell_no_rules(None, None)
-    trace_places.tell_no_rules("nowhere", None)
+    for namespace in (None, "nowhere"):
+        trace_places.tell_unseen(namespace, None, stories=True)
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stories", [True, False])
+def test_trace_says_where_queues_keep_hooks_from_being_seen(
+    stories: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(backends, "holders", lambda _: Holders(legacy=True, nft=True))
+    monkeypatch.setattr(netns, "named", lambda: iter(()))
+    monkeypatch.setattr(nf_queues, "any_listener", lambda _: True)
+    trace_places.tell_unseen(None, None, stories=stories)
+    assert (
+        "a program listens to a queue in this network namespace: " in capsys.readouterr().err
+    ) == stories
 
 
 def test_trace_listens_once_its_programs_are_there(

@@ -20,7 +20,7 @@ IPTTRACE_CONST(__u64, want_netns);
 IPTTRACE_CONST(__u64, key_low);
 IPTTRACE_CONST(__u64, key_high);
 
-#define JOIN_VERSION 1
+#define JOIN_VERSION 2
 
 #define JOIN_ARRIVAL 1
 #define JOIN_DEPARTURE 2
@@ -34,6 +34,9 @@ IPTTRACE_CONST(__u64, key_high);
 
 /* Most options of TCP that are looked at. */
 #define JOIN_OPTIONS 10
+
+/* SKB_GSO_UDP_L4: the kernel cuts a packet into datagrams, or has merged it from such. */
+#define JOIN_GSO_DATAGRAMS 0x20000
 
 /* An entry that is older belongs to another packet, ns. */
 #define JOIN_STALE 1000000000ULL
@@ -54,10 +57,12 @@ struct join {
 	__u32 acknowledged;
 	__u32 timestamp;
 	__u32 echoed; /* timestamp */
-	__u16 id; /* of IPv4 */
-	__u16 fragment; /* IPv4: offset in 8 bytes, 0x2000 if more fragments follow */
+	__u32 id; /* of IPv4, or of a fragment of IPv6 */
+	__u16 fragment; /* offset in 8 bytes, 0x2000 if more fragments follow */
+	__u16 segment; /* payload of each datagram but the last, if the packet is many */
 	__u16 source_port; /* of ICMP: type and code */
 	__u16 destination_port; /* of ICMP: identifier of an echo */
+	__u32 unused;
 	__u64 hash;
 	__u64 source[2];
 	__u64 destination[2];
@@ -99,6 +104,11 @@ struct nf_hook_state {
 	__u8 pf;
 	struct net *net;
 } __attribute__((preserve_access_index));
+
+struct skb_shared_info {
+	unsigned short gso_size;
+	unsigned int gso_type;
+} __attribute__((preserve_access_index));
 #endif
 
 IPTTRACE_FIELD(__u64, net_cookie, net, net_cookie);
@@ -108,6 +118,9 @@ IPTTRACE_FIELD(const struct net *, state_net, nf_hook_state, net);
 IPTTRACE_FIELD(const unsigned char *, join_head, sk_buff, head);
 IPTTRACE_FIELD(__u16, join_network, sk_buff, network_header);
 IPTTRACE_FIELD(__be16, join_protocol, sk_buff, protocol);
+IPTTRACE_FIELD(__u32, join_end, sk_buff, end);
+IPTTRACE_FIELD(__u16, join_gso_size, skb_shared_info, gso_size);
+IPTTRACE_FIELD(__u32, join_gso_type, skb_shared_info, gso_type);
 
 /* bpfcc knows no map by an argument, of a macro or of a function. */
 IPTTRACE_INLINE struct join *join_arrival(void)
@@ -156,6 +169,13 @@ struct join_tcp {
 	__be32 acknowledged;
 	__u8 offset; /* in words, in the upper half */
 	__u8 flags;
+};
+
+struct join_fragment {
+	__u8 next;
+	__u8 reserved;
+	__be16 offset; /* in 8 bytes, in the upper 13 bits; the lowest: more follow */
+	__be32 id;
 };
 
 struct join_icmp {
@@ -257,6 +277,20 @@ IPTTRACE_INLINE bool join_open(struct packet *packet, const struct sk_buff *skb,
 	return true;
 }
 
+IPTTRACE_INLINE void join_ipv6_fragment(struct join *join,
+					const struct packet *packet)
+{
+	struct join_fragment fragment;
+	__u16 offset;
+
+	if (!packet->fragment ||
+	    !packet_read(packet, &fragment, sizeof(fragment), packet->fragment))
+		return;
+	offset = bpf_ntohs(fragment.offset);
+	join->id = bpf_ntohl(fragment.id);
+	join->fragment = offset >> 3 | (offset & 1 ? 0x2000 : 0);
+}
+
 /* The length that the IP header says, without padding; 0 of a packet that is too long for that. */
 IPTTRACE_INLINE void join_network_fields(struct join *join,
 					 const struct packet *packet)
@@ -279,6 +313,7 @@ IPTTRACE_INLINE void join_network_fields(struct join *join,
 		said = bpf_ntohs(ip6.payload_len);
 		if (said)
 			said += sizeof(ip6);
+		join_ipv6_fragment(join, packet);
 	}
 	if (said && said < join->length)
 		join->length = said;
@@ -372,6 +407,20 @@ IPTTRACE_INLINE __u32 join_other_fields(struct join *join,
 	return behind;
 }
 
+/* The payload of each of the datagrams that a packet is, or 0 if it is one. */
+IPTTRACE_INLINE __u16 join_segment(const struct join *join,
+				   const struct sk_buff *skb)
+{
+	const struct skb_shared_info *shared;
+	__u16 size;
+
+	shared = (const void *)(join_head(skb) + join_end(skb));
+	if (!(join_gso_type(shared) & JOIN_GSO_DATAGRAMS))
+		return 0;
+	size = join_gso_size(shared);
+	return size < join->payload ? size : 0;
+}
+
 IPTTRACE_INLINE void join_hash_payload(struct join *join,
 				       const struct packet *packet, __u32 at)
 {
@@ -419,7 +468,9 @@ IPTTRACE_INLINE void join_tell(struct join *join, const struct sk_buff *skb,
 		if (behind && behind <= join->length) {
 			join->what |= JOIN_TRANSPORT;
 			join->payload = join->length - behind;
-			if (packet.protocol != IPPROTO_TCP)
+			if (packet.protocol == IPPROTO_UDP)
+				join->segment = join_segment(join, skb);
+			if (packet.protocol != IPPROTO_TCP && !join->segment)
 				join_hash_payload(join, &packet, behind);
 		}
 	}

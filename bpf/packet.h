@@ -33,6 +33,7 @@ struct sk_buff {
 	unsigned int len, data_len;
 	__be16 protocol;
 	__u16 network_header;
+	unsigned int end;
 	unsigned char *head, *data;
 } __attribute__((preserve_access_index));
 #endif
@@ -55,6 +56,7 @@ IPTTRACE_FIELD(const unsigned char *, packet_skb_data, sk_buff, data);
  * @data: the IP header
  * @linear: bytes that can be read there
  * @transport: offset of the transport header, or 0 where there is none
+ * @fragment: offset of IPv6's fragment header, or 0 where there is none
  * @pf: NFPROTO_IPV4 or NFPROTO_IPV6
  * @protocol: transport protocol
  * @saddr: source address; IPv4 is in the first four bytes, as on the wire
@@ -64,6 +66,7 @@ struct packet {
 	const unsigned char *data;
 	__u32 linear;
 	__u32 transport;
+	__u32 fragment;
 	__u8 pf;
 	__u8 protocol;
 	__u64 saddr[2];
@@ -114,6 +117,7 @@ IPTTRACE_INLINE bool packet_parse_ipv6(struct packet *packet)
 	__builtin_memcpy(packet->saddr, &ip.saddr, sizeof(packet->saddr));
 	__builtin_memcpy(packet->daddr, &ip.daddr, sizeof(packet->daddr));
 	packet->transport = 0;
+	packet->fragment = 0;
 	next = ip.nexthdr;
 	/* Unrolled, the loop would be most of the program. */
 #pragma clang loop unroll(disable)
@@ -136,6 +140,7 @@ IPTTRACE_INLINE bool packet_parse_ipv6(struct packet *packet)
 		if (!packet_read(packet, &extension, sizeof(extension), offset))
 			return true;
 		if (next == IPPROTO_FRAGMENT) {
+			packet->fragment = offset;
 			offset += 8;
 			if (extension.fragment & bpf_htons(0xfff8)) {
 				packet->protocol = extension.next;

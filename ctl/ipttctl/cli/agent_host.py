@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -93,6 +94,10 @@ class LocalHost:
             # the reader says why there are no events
             pass
         return Facts(os.uname().release, identity.boot_id, VERSION, module, features)
+
+    def clock(self) -> int:
+        """The clock (ns) that events have their times from."""
+        return time.monotonic_ns()
 
     def source(self) -> LocalSource:
         """Subscribe to events."""

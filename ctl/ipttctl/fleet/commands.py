@@ -215,7 +215,7 @@ class Commands:
                 answer = await self._trace(request)
             case RenewRequest():
                 lease = self.leases.renew(request.trace, request.lease)
-                answer = {"lease": lease, "clock": time.monotonic_ns(), "lost": self._lost()}
+                answer = {"lease": lease, "clock": self._host.clock(), "lost": self._lost()}
             case EndRequest():
                 untold = await self.leases.end(request.trace)
                 answer = {"lost": self._lost(), "untold": untold and asdict(untold)}

@@ -133,6 +133,9 @@ class AgentHost(Protocol):
     def facts(self) -> Facts:
         """The host as it is now."""
 
+    def clock(self) -> int:
+        """The clock (ns) that events have their times from."""
+
     def source(self) -> Source:
         """Subscribe to events."""
 

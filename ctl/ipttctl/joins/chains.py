@@ -151,7 +151,7 @@ def told_of(life: Life, story: StoryObject, received: int) -> HostStory:
         if one is None:
             continue
         there = found.setdefault(one.key, [])
-        alike = [other for other in there if overlap(one.mark, other.mark)]
+        alike = [other for other in there if overlap(one, other)]
         for other in alike:
             # the last device is the one on the wire
             if other.leaves:
@@ -179,9 +179,11 @@ def _sighting(told: HostStory, value: object, began: int) -> Sighting | None:
     return sighting if sighting.key else None
 
 
-def overlap(one: Mark, other: Mark) -> bool:
-    """Whether two marks of the same key are of some of the same bytes, if they are of bytes."""
-    if not one.has_data:
+def overlap(one: Sighting, other: Sighting) -> bool:
+    """Whether two sightings can be of the same packet, of some of its bytes or of its datagrams."""
+    if one.key != other.key:
+        return one.mark.shares_datagram(other.mark)
+    if not one.mark.has_data:
         return True
-    ahead = (other.sequence - one.sequence + (1 << 31)) % (1 << 32) - (1 << 31)
-    return -other.payload < ahead < one.payload
+    ahead = (other.mark.sequence - one.mark.sequence + (1 << 31)) % (1 << 32) - (1 << 31)
+    return -other.mark.payload < ahead < one.mark.payload

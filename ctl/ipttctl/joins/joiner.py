@@ -194,7 +194,7 @@ class Joiner:
         for one in queue:
             for place in _places(one):
                 for other in self._index.get(place, ()):
-                    if other not in found and overlap(one.mark, other.mark):
+                    if other not in found and overlap(one, other):
                         found[other] = None
                         queue.append(other)
             if len(found) > _MOST_ALIKE:
@@ -399,7 +399,7 @@ class _Matching:
                     again = True
 
     def _fits(self, left: Sighting, came: Sighting) -> bool:
-        if left.told.life[0] == came.told.life[0] or not overlap(left.mark, came.mark):
+        if left.told.life[0] == came.told.life[0] or not overlap(left, came):
             return False
         least, most = self._wire(left, came)
         return most >= 0 and least <= self._longest
@@ -417,7 +417,7 @@ class _Matching:
         """Whether of two arrivals one departure is of one alone."""
         if came.mark.is_multicast and other.told.life[0] != came.told.life[0]:
             return False
-        return overlap(other.mark, came.mark)
+        return overlap(other, came)
 
     def _is_certain(self, came: Sighting, left: list[Sighting]) -> bool:
         """Whether an arrival is of some departures, which are all that it can be of."""
@@ -489,7 +489,7 @@ class _Matching:
         came = [one for one in told.sightings if not one.leaves]
         if not came:
             return None
-        same = [one for one in came if one.key == left.key and overlap(one.mark, left.mark)]
+        same = [one for one in came if one.key == left.key and overlap(one, left)]
         known = [one.partners or self.found.get(one, []) for one in same]
         return [one for some in known for one in some] if all(known) else None
 
@@ -504,25 +504,20 @@ def _of_same_id(came: Sighting, fitting: list[Sighting]) -> list[Sighting]:
     if not number or not mark.is_tcp:
         return fitting
     same = [one for one in fitting if one.mark.id == number and one.mark.sequence == mark.sequence]
-    return [
-        one
-        for one in fitting
-        if one in same or not any(overlap(one.mark, other.mark) for other in same)
-    ]
+    return [one for one in fitting if one in same or not any(overlap(one, other) for other in same)]
 
 
 def _disjoint(sightings: list[Sighting]) -> bool:
-    ordered = sorted(sightings, key=lambda one: one.mark.sequence)
-    if len(ordered) > 1 and not ordered[0].mark.has_data:
-        return False
+    ordered = sorted(sightings, key=lambda one: (one.mark.sequence, one.mark.id))
     pairs = zip(ordered, [*ordered[1:], ordered[0]], strict=True)
-    return not any(one is not other and overlap(one.mark, other.mark) for one, other in pairs)
+    return not any(one is not other and overlap(one, other) for one, other in pairs)
 
 
 def _places(sighting: Sighting) -> list[tuple[object, ...]]:
     """The places of the index where a sighting is."""
     if not sighting.mark.has_data:
-        return [(sighting.key, 0)]
+        ids = sighting.mark.datagrams
+        return [(sighting.key, 0), *((sighting.mark.ends, number) for number in ids)]
     begin, end = sighting.mark.span
     buckets = range(begin >> _BUCKET, (max(begin, end - 1) >> _BUCKET) + 1)
     return [(sighting.key, bucket & 0xFFFF) for bucket in buckets]

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from ipttctl.events.describe import address
-from ipttctl.events.protocols import TCP
+from ipttctl.events.protocols import TCP, UDP
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _TRANSPORT: Final = 1
 _TIMESTAMPS: Final = 2
-_FORM: Final = struct.Struct("=8B6I4HQ16s16s")
+_FORM: Final = struct.Struct("=8B7I4H4xQ16s16s")
 _MOST: Final = {
     "family": 6,
     "protocol": 2**8 - 1,
@@ -23,14 +23,16 @@ _MOST: Final = {
     "hashed": 64,
     # no packet has more, also where the kernel has not cut it into segments yet
     "payload": 2**19,
-    **dict.fromkeys(("length", "sequence", "acknowledged", "timestamp", "echoed"), 2**32 - 1),
-    **dict.fromkeys(("id", "fragment", "source_port", "destination_port"), 2**16 - 1),
+    **dict.fromkeys(("length", "sequence", "acknowledged", "timestamp", "echoed", "id"), 2**32 - 1),
+    **dict.fromkeys(("fragment", "segment", "source_port", "destination_port"), 2**16 - 1),
     "hash": 2**64 - 1,
 }
 """The greatest value of each number."""
 
 _SYN: Final = 0x02
 _LEAST_SEGMENT: Final = 256
+_MOST_DATAGRAMS: Final = 128
+"""Most datagrams that a packet is cut into (UDP_MAX_SEGMENTS) or merged from."""
 _BROADCAST: Final = "255.255.255.255"
 
 
@@ -48,6 +50,7 @@ class Mark(NamedTuple):
 
     Addresses are text. ``timestamp`` and ``echoed`` are None where TCP has none; ``hash`` is None
     where nothing was hashed. Without ``transport`` there was no transport header to be read.
+    ``segment`` is 0 of what is not many datagrams of UDP.
     """
 
     way: Way
@@ -64,11 +67,17 @@ class Mark(NamedTuple):
     echoed: int | None
     id: int
     fragment: int
+    segment: int
     source_port: int
     destination_port: int
     hash: int | None
     source: str
     destination: str
+
+    @property
+    def ends(self) -> tuple[str, str, int, int]:
+        """The addresses and ports."""
+        return self.source, self.destination, self.source_port, self.destination_port
 
     @property
     def is_tcp(self) -> bool:
@@ -83,20 +92,47 @@ class Mark(NamedTuple):
         which parts.
         """
         if self.is_tcp:
-            ends = self.source, self.destination, self.source_port, self.destination_port
-            common = *ends, self.acknowledged, self.timestamp, self.echoed
+            common = *self.ends, self.acknowledged, self.timestamp, self.echoed
             if self.has_data:
                 return (*common, "data")
             return (*common, self.sequence, self.payload, self.tcp_flags)
-        if not self.id and not self.transport:
-            return None
-        if self.family == 4 and self.fragment and not self.id:
+        if not self.id and (self.fragment or self.segment or not self.transport):
             return None
         return (
-            *(self.source, self.destination, self.source_port, self.destination_port),
-            *(self.protocol, self.sequence, self.id, self.fragment, self.length),
+            *self.ends,
+            *(self.protocol, self.sequence, self.id, self.fragment, self.length, self.segment),
             *(self.hashed, self.hash),
         )
+
+    @property
+    def datagrams(self) -> dict[int, int]:
+        """The payloads' lengths of UDP's datagrams that it is, by their ids; none without ids.
+
+        It is many until UDP GSO cuts it, or since GRO has merged them: these have consecutive ids.
+        """
+        if self.protocol != UDP or not self.transport or self.fragment or not self.id:
+            return {}
+        if not self.segment:
+            return {self.id: self.payload}
+        lengths = [self.segment] * (self.payload // self.segment)
+        if self.payload % self.segment:
+            lengths.append(self.payload % self.segment)
+        return {(self.id + i) % (1 << 16): size for i, size in enumerate(lengths[:_MOST_DATAGRAMS])}
+
+    def shares_datagram(self, other: Mark) -> bool:
+        """Whether it can be of a datagram of another mark, where ids have to tell.
+
+        They have to where a host has looked at too few bytes of either: many datagrams are not
+        hashed, and some drivers leave their bytes where no program reads them.
+        """
+        if not (self._lacks_bytes or other._lacks_bytes) or self.ends != other.ends:
+            return False
+        lengths = other.datagrams
+        return any(lengths.get(one) == size for one, size in self.datagrams.items())
+
+    @property
+    def _lacks_bytes(self) -> bool:
+        return self.hashed < min(self.payload, _MOST["hashed"])
 
     @property
     def has_data(self) -> bool:
@@ -153,7 +189,7 @@ def decode_mark(payload: bytes) -> Mark | None:
     (
         version, way, family, protocol, what, tcp_flags, hashed, _,
         length, size, sequence, acknowledged, timestamp, echoed,
-        number, fragment, source_port, destination_port,
+        number, fragment, segment, source_port, destination_port,
         digest, source, destination,
     ) = _FORM.unpack_from(payload)  # fmt: skip  # a line for each size in _FORM
     if version != VERSION or way not in (1, 2) or family not in (4, 6):
@@ -174,6 +210,7 @@ def decode_mark(payload: bytes) -> Mark | None:
         echoed if timed else None,
         number,
         fragment,
+        segment,
         source_port,
         destination_port,
         digest if hashed else None,
@@ -185,7 +222,9 @@ def decode_mark(payload: bytes) -> Mark | None:
 def mark_of(value: Mapping[str, Any]) -> Mark | None:
     """A mark from its object, which somebody else made; None if it is none."""
     try:
-        found = {name: value[name] for name in Mark._fields}
+        # hosts with an older version tell nothing of many datagrams
+        found = {name: value[name] for name in Mark._fields if name != "segment"}
+        found["segment"] = value.get("segment", 0)
         found["way"] = Way(found["way"])
         if found["hash"] is not None:
             found["hash"] = int(found["hash"], 16)

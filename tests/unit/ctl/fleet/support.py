@@ -263,6 +263,7 @@ class FakeHost:
     feed: FakeSource = field(default_factory=FakeSource)
     delay: float = 0.0
     answer: list[dict[str, Any]] = field(default_factory=lambda: [{"id": 3}])
+    clock: Callable[[], int] = time.monotonic_ns
 
     def facts(self) -> Facts:
         return Facts("6.12.0", self.boot, "0.1.0", "0.1.0", ("limits",))

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from tests.unit.ctl.joins.test_joiner import MARK
 HOSTS = ("web1", "web2")
 
 
-def teller(way: Way) -> Any:
+def teller(way: Way, clock: Callable[[], int] = time.monotonic_ns) -> Any:
     """Stories of packets of which the number is their TCP's sequence."""
 
     def told(number: int) -> Told:
@@ -52,7 +52,7 @@ def teller(way: Way) -> Any:
         story = {
             "packet": number,
             "in_device": None if way is Way.DEPARTURE else "eth0",
-            "monotonic_ns": time.monotonic_ns(),
+            "monotonic_ns": clock(),
             "end": {"kind": "left"},
             "join": [marks],
         }
@@ -152,6 +152,38 @@ def test_stories_of_two_hosts_come_as_one_and_the_trace_ends_everywhere(
                 "web1: no room to follow 1 packet",
             ]
             await until(lambda: all(one.detached for host in hosts for one in host.traces))
+
+    asyncio.run(run())
+
+
+def late(behind: int, drift: float) -> Callable[[], int]:
+    """A clock that is behind, and falls back further."""
+    began = time.monotonic_ns()
+    return lambda: int(began - behind + (time.monotonic_ns() - began) * (1 - drift))
+
+
+def test_clocks_may_be_apart_and_drift(servers: TwoServers) -> None:
+    """What came to a host did so seconds before it was sent, by its own clock."""
+
+    async def run() -> None:
+        async with fleet(servers) as (hosts, asker):
+            clock = hosts[1].clock = late(5_000_000_000, 500e-6)
+            hosts[1].story = teller(Way.ARRIVAL, clock)
+            async with traced(asker) as trace:
+                for host in hosts:
+                    host.feed.put(20, link=100)
+                found = await chains(trace, 20)
+                web1, web2 = ("web1", "b-1"), ("web2", "b-2")
+                lives = [[one.life for one in chain.stories] for chain in found]
+                assert lives == [[web1, web2]] * 20
+                low, high = trace.joiner.clocks.difference(web1, web2, time.monotonic_ns())
+                assert low <= clock() - time.monotonic_ns() <= high
+                assert high - low < 2_000_000_000
+                [wire] = found[0].wires
+                assert wire.least is not None
+                assert wire.most is not None
+                assert 0 <= wire.least <= wire.most < 2_000_000_000
+                assert trace.joiner.counts.joined == 20
 
     asyncio.run(run())
 

@@ -28,7 +28,7 @@ PACKETS = int(os.environ.get("IPTT_JOINS", "20000"))
 
 #: a segment of 1000 bytes
 MARK = Mark(
-    *(Way.DEPARTURE, 4, 6, True, 0x10, 0, 1052, 1000, 5000, 77, 11, 12, 9, 0, 4000, 443, None),
+    *(Way.DEPARTURE, 4, 6, True, 0x10, 0, 1052, 1000, 5000, 77, 11, 12, 9, 0, 0, 4000, 443, None),
     *("10.1.0.1", "10.2.0.1"),
 )
 DATAGRAM = MARK._replace(
@@ -366,7 +366,8 @@ def test_what_is_for_many_hosts_may_come_to_each_once(destination: str) -> None:
         {"sequence": 2**32},
         {"acknowledged": 2**32},
         {"timestamp": 2**32},
-        {"id": 2**16},
+        {"id": 2**32},
+        {"segment": 2**16},
         {"source_port": 2**16},
         {"tcp_flags": 256},
         {"family": 7},
@@ -582,3 +583,54 @@ def test_of_many_packets_none_is_joined_wrongly_and_nearly_all_are_joined() -> N
     assert outcome.stories == outcome.made
     assert joiner.counts.given_up == 0
     assert joiner.clocks.jumps == 0
+
+
+def datagrams(first: int, count: int, last: int = 400) -> Mark:
+    """A packet that is as many datagrams of 400 bytes, the last of which may be shorter."""
+    payload = (count - 1) * 400 + last
+    if count == 1:
+        return DATAGRAM._replace(id=first, payload=payload, length=payload + 28, hash=first)
+    many = DATAGRAM._replace(segment=400, hashed=0, hash=None)
+    return many._replace(id=first, payload=payload, length=payload + 28)
+
+
+def test_datagrams_that_are_cut_on_their_way_are_of_one_packet() -> None:
+    chains = joined(
+        (A, story(1, 70_000, left=datagrams(7, 3, last=100))),
+        (B, story(2, 9000, datagrams(7, 1), end="delivered")),
+        (B, story(3, 9100, datagrams(8, 1), end="delivered")),
+        (B, story(4, 9200, datagrams(9, 1, last=100), end="delivered")),
+        # of another packet
+        (B, story(5, 9300, datagrams(9, 1), end="delivered")),
+    )
+    assert ways(chains) == [[("a", 1), ("b", 2), ("b", 3), ("b", 4)], [("b", 5)]]
+    assert [wire.begin for wire in chains[0].wires] == [0, 0, 0]
+
+
+def test_datagrams_that_are_merged_on_their_way_are_one_packet() -> None:
+    chains = joined(
+        *((A, story(number, 100 * number, left=datagrams(number, 1))) for number in (7, 8, 9)),
+        (A, story(1, 5000, left=datagrams(10, 2))),
+        (B, story(2, 9000, datagrams(7, 4), end="delivered")),
+        (B, story(3, 9100, datagrams(11, 1), end="delivered")),
+    )
+    assert ways(chains) == [
+        [("a", 7), ("a", 8), ("a", 9), ("a", 1), ("b", 2), ("b", 3)],
+    ]
+    assert len(chains[0].wires) == 5
+
+
+def test_nothing_is_said_of_many_datagrams_without_an_id() -> None:
+    joiner = Joiner()
+    joiner.add(A, story(1, 70_000, left=datagrams(0, 3)), 0)
+    [chain] = joiner.due(0)
+    assert chain.stories[0].sightings == []
+
+
+def test_ids_tell_where_a_host_has_read_too_few_bytes() -> None:
+    one = datagrams(7, 1)
+    chains = joined(
+        (A, story(1, 70_000, left=one._replace(hashed=0, hash=None))),
+        (B, story(2, 9000, one, end="delivered")),
+    )
+    assert ways(chains) == [[("a", 1), ("b", 2)]]

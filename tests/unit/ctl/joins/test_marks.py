@@ -11,10 +11,10 @@ import pytest
 from ipttctl.joins.marks import Mark, Way, decode_mark, mark_of
 
 BYTES = struct.pack(
-    "=8B6I4HQ16s16s",
-    *(1, 2, 4, 6, 3, 0x18, 0, 0),
-    *(1052, 1000, 4_294_967_000, 77, 11, 12),
-    *(9, 0x2000, 4000, 443),
+    "=8B7I4H4xQ16s16s",
+    *(2, 2, 4, 6, 3, 0x18, 0, 0),
+    *(1052, 1000, 4_294_967_000, 77, 11, 12, 9),
+    *(0x2000, 0, 4000, 443),
     0,
     bytes([10, 1, 0, 1]).ljust(16, b"\0"),
     bytes([10, 2, 0, 1]).ljust(16, b"\0"),
@@ -38,6 +38,7 @@ def test_a_mark_of_tcp() -> None:
         echoed=12,
         id=9,
         fragment=0x2000,
+        segment=0,
         source_port=4000,
         destination_port=443,
         hash=None,
@@ -51,7 +52,7 @@ def test_a_mark_of_a_datagram_of_ipv6() -> None:
     address = bytes(range(0x20, 0x30))
     data = bytearray(BYTES)
     data[1:8] = bytes([1, 6, 17, 1, 0, 64, 0])
-    data[40:] = struct.pack("=Q", 0xDEADBEEF) + address + address
+    data[48:] = struct.pack("=Q", 0xDEADBEEF) + address + address
     mark = decode_mark(bytes(data))
     assert mark
     assert (mark.way, mark.timestamp, mark.hash) == (Way.ARRIVAL, None, 0xDEADBEEF)
@@ -74,6 +75,22 @@ def test_later_fragments_are_known_by_their_id_alone() -> None:
     later = mark._replace(transport=False, fragment=100, source_port=0, destination_port=0)
     assert later.key is not None
     assert later._replace(id=0).key is None
+
+
+def test_many_datagrams_have_consecutive_ids() -> None:
+    mark = decode_mark(BYTES)
+    assert mark
+    many = mark._replace(protocol=17, fragment=0, segment=400, id=65_535)
+    assert many.datagrams == {65_535: 400, 0: 400, 1: 200}
+    assert many._replace(id=0).key is None
+    # the wrong length, or the last one, or one of another flow
+    one = many._replace(segment=0, id=1, payload=400, hashed=64, hash=1)
+    assert not many.shares_datagram(one)
+    assert many.shares_datagram(one._replace(payload=200))
+    assert not many.shares_datagram(one._replace(payload=200, source_port=1))
+    # hashes tell, where there are any
+    assert not one.shares_datagram(one._replace(hash=2))
+    assert one.shares_datagram(one._replace(hashed=0, hash=None))
 
 
 def test_ids_of_the_segments_of_a_packet_are_consecutive() -> None:

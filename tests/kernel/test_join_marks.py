@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What survives the wire, as bpf/join.c tells it of packets that are cut or merged on their way."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.hooks.journey import JourneyHook
+from ipttctl.hooks.spine import SpineHook
+from ipttctl.joins.marks import Mark, Way, decode_mark
+from ipttctl.link.controller import Controller
+from ipttctl.link.model import ProgramSet
+from ipttctl.programs.join import KEY_SIZE, JoinPrograms, load_join_programs
+from ipttproto import Slot
+from tests.kernel.support.network import Network, network, send_udp
+from tests.kernel.support.observing import records_of
+
+UDP_SEGMENT = 103
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[JoinPrograms]:
+    with closing(load_join_programs(bytes(range(KEY_SIZE)))) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def place() -> Iterator[Network]:
+    with network("j") as made:
+        yield made
+
+
+def marks(
+    controller: Controller, programs: JoinPrograms, expression: str, send: Callable[[], None]
+) -> list[Mark]:
+    """The marks of the packets that are sent meanwhile, in their order."""
+    departures = ProgramSet({Slot.STEP: programs.step}, payload=programs.departures)
+    slots = {Slot.ENTRY: programs.entry, Slot.FUNCTION: programs.function, Slot.EXIT: programs.exit}
+    arrivals = ProgramSet(slots, compile_filter(expression), payload=programs.arrivals)
+    with records_of(controller) as seen:
+        journey = controller.attach(JourneyHook(), departures)
+        link = controller.attach(SpineHook(), arrivals, journey=journey.id)
+        send()
+        controller.detach(link.id)
+        controller.detach(journey.id)
+    found = (decode_mark(event.payload) for event in seen)
+    return [mark for mark in found if mark is not None]
+
+
+def keys(found: list[Mark], way: Way) -> list[tuple[object, ...] | None]:
+    return [mark.key for mark in found if mark.way is way]
+
+
+def send_many(address: str, port: int, size: int, segment: int) -> None:
+    """Have UDP GSO make datagrams of these bytes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
+        # one that is connected numbers its datagrams
+        sender.connect((address, port))
+        sender.send(bytes(size))
+        sender.send(bytes(size))
+
+
+def test_datagrams_that_gso_cuts(
+    controller: Controller, programs: JoinPrograms, place: Network
+) -> None:
+    """The router gets them as one packet, and cuts it for its other device."""
+    place.router.run("ethtool", "-K", "r2", "tx-udp-segmentation", "off")
+    found = marks(
+        controller,
+        programs,
+        "udp port 12",
+        lambda: place.left.call(send_many, place.right_address, 12, 1000, 400),
+    )
+    many = [mark for mark in found if mark.segment]
+    cut = [mark for mark in found if not mark.segment]
+    assert keys(many, Way.DEPARTURE) == keys(many, Way.ARRIVAL)
+    assert keys(cut, Way.DEPARTURE) == keys(cut, Way.ARRIVAL)
+    whole = [mark for mark in many if mark.way is Way.DEPARTURE]
+    there = [mark for mark in cut if mark.way is Way.ARRIVAL]
+    assert [list(one.datagrams.values()) for one in whole] == [[400, 400, 200]] * 2
+    assert [number for one in whole for number in one.datagrams] == [one.id for one in there]
+    shared = [[one.shares_datagram(other) for other in there] for one in whole]
+    assert shared == [[True] * 3 + [False] * 3, [False] * 3 + [True] * 3]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_fragments(
+    controller: Controller, programs: JoinPrograms, place: Network, version: int
+) -> None:
+    """Nothing puts them together before they have arrived."""
+    address = place.right_address if version == 4 else place.right_address6
+    later = "ip[6:2] & 0x1fff != 0" if version == 4 else "ip6 proto 44"
+    found = marks(
+        controller,
+        programs,
+        f"udp port 12 or ({later})",
+        lambda: place.left.call(send_udp, address, 12, [bytes([one]) * 4000 for one in (1, 2)]),
+    )
+    left, came = keys(found, Way.DEPARTURE), keys(found, Way.ARRIVAL)
+    # of two datagrams three fragments each, on two wires
+    assert len(left) == 2 * 2 * 3
+    assert len(set(left)) == 2 * 3
+    assert None not in left
+    assert sorted(map(str, left)) == sorted(map(str, came))
+    assert len({mark.fragment for mark in found}) == 3

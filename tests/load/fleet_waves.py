@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Final
 
 from ipttctl.fleet.asker import Asker, connected
-from ipttctl.fleet.bundle import Signer, upload
+from ipttctl.fleet.bundle import Signer
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
 from ipttctl.fleet.rollout import HaltedError, Rollout
 from ipttctl.fleet.rollout_record import RolloutStore
+from ipttctl.fleet.uploads import upload
 from tests.unit.ctl.fleet.fleet_host import (
     LEAF,
     FleetHost,

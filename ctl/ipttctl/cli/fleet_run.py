@@ -21,10 +21,11 @@ from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
 from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.fleet.asker import Asker
-from ipttctl.fleet.bundle import Bundle, Signer, read_bundle, upload
+from ipttctl.fleet.bundle import Bundle, Signer, read_bundle
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
 from ipttctl.fleet.rollout import VERBS, HaltedError, Rollout, RolloutOrder
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore, TakenError
+from ipttctl.fleet.uploads import upload
 from ipttctl.fleet.waves import Waves
 from ipttctl.link.condition import Condition
 from ipttctl.numbers import counted

@@ -17,12 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import nats.js.errors
 
 from ipttctl.errors import ProgramError, UsageError, os_reason
-from ipttctl.fleet.asker import FAILURES, Asker, HubError
 from ipttctl.fleet.config import LinkMode
-from ipttctl.fleet.connection import sentence
 from ipttctl.fleet.filter_words import check_filter
 from ipttctl.fleet.grants import Grant, Statement, sign
 from ipttctl.fleet.requests import Declared, check_mode
@@ -36,7 +33,6 @@ from ipttctl.state.option_files import Options
 from ipttctl.system.inherited import Inherited
 
 _KEYS: Final = ("hook", "mode", "netns", "filter", "label", "object", "source")
-_PATIENCE: Final = 10.0
 _COMPILING: Final = 120
 _GROUP_AND_OTHERS: Final = 0o077
 
@@ -117,31 +113,6 @@ class Signer:
             sign(_statement(digest, hook, host, until, mode), self.seed)
             for digest, hook, mode in sorted(wanted)
         ]
-
-
-async def upload(asker: Asker, bundle: Bundle) -> None:
-    """Put objects into the hub's store, under their digests, unless they are there.
-
-    Raises:
-        HubError: the hub does not take them.
-    """
-    bucket = asker.hub.bucket
-    js = asker.client.jetstream(timeout=_PATIENCE)
-    try:
-        try:
-            store = await js.object_store(bucket)
-        except nats.js.errors.NotFoundError:
-            store = await js.create_object_store(bucket)
-        for digest, data in bundle.objects.items():
-            try:
-                info = await store.get_info(digest)
-                if info.size == len(data):
-                    continue
-            except nats.js.errors.NotFoundError:
-                pass
-            await store.put(digest, data)
-    except FAILURES as error:
-        raise HubError(f"cannot put objects into {bucket}: {sentence(error)}") from None
 
 
 def _statement(

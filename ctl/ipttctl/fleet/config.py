@@ -137,6 +137,8 @@ class HubConfig(LeafOptions, frozen=True):
     """The file of whoever asks hosts: the hub, who one is there, and where objects are put."""
 
     bucket: _Name = "ipttctl-objects"
+    bucket_bytes: Annotated[int, Meta(ge=_MEBI)] = field(default=256 * _MEBI, name="bucket-bytes")
+    """Most bytes there, but for objects of the last day."""
     stream: _Name = "ipttctl"
     """The stream in which the hub keeps what the leaves have."""
 

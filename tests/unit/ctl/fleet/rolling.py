@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ipttctl.fleet.asker import Asker, connected
-from ipttctl.fleet.bundle import Bundle, Signer, upload
+from ipttctl.fleet.bundle import Bundle, Signer
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
 from ipttctl.fleet.rollout import Rollout, RolloutOrder
 from ipttctl.fleet.rollout_record import RolloutRecord, RolloutStore
+from ipttctl.fleet.uploads import upload
 from tests.unit.ctl.fleet.fleet_host import FleetHost, TwoServers, bundle_of, programs_of
 
 OLD = bundle_of(a="old", gone="old")

@@ -10,18 +10,22 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import nkeys
 import pytest
 
 from ipttctl.errors import IpttctlError, ProgramError, UsageError
+from ipttctl.fleet import uploads
 from ipttctl.fleet.asker import connected
-from ipttctl.fleet.bundle import Bundle, Signer, read_bundle, upload
+from ipttctl.fleet.bundle import Bundle, Signer, read_bundle
 from ipttctl.fleet.config import TrustOptions
 from ipttctl.fleet.config_file import parse_config
 from ipttctl.fleet.grants import RefusedError, check
 from ipttctl.fleet.rollout import VERBS
+from ipttctl.fleet.uploads import upload
 from tests.unit.ctl.fleet.fleet_host import (
     FleetHost,
     TwoServers,
@@ -351,3 +355,31 @@ def test_objects_are_put_once(servers: TwoServers, state: Path) -> None:
             assert info.state.messages == 2
 
     asyncio.run(run())
+
+
+def test_old_objects_make_room(
+    servers: TwoServers, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest ones go, and no more than has to; what is needed stays."""
+    bundle = read_bundle(str(state))
+    settings = msgspec.structs.replace(servers.settings, bucket_bytes=1 << 20)
+
+    async def left() -> list[str]:
+        async with connected(settings) as asker:
+            await upload(asker, bundle)
+            store = await asker.client.jetstream().object_store("ipttctl-objects")
+            return sorted(one.name for one in await store.list() if not one.deleted)
+
+    async def put(name: str) -> None:
+        async with connected(settings) as asker:
+            store = await asker.client.jetstream().object_store("ipttctl-objects")
+            await store.put(name, bytes(500_000))
+
+    [needed] = bundle.objects
+    assert asyncio.run(left()) == [needed]
+    for name in ("c", "a", "b"):
+        asyncio.run(put(name))
+    # somebody may be about to get them
+    assert asyncio.run(left()) == ["a", "b", "c", needed]
+    monkeypatch.setattr(uploads, "_IN_USE", timedelta(0))
+    assert asyncio.run(left()) == ["a", "b", needed]

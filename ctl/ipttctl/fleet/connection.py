@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import nats
 import nats.errors
-from nats.aio.client import Client
+import nkeys
+from nats.aio.client import DEFAULT_INBOX_PREFIX, Client
 
 from ipttctl.errors import os_reason
 from ipttctl.fleet.config import LeafOptions
@@ -25,6 +28,10 @@ _CONNECT: Final = 5
 
 _PING: Final = 10
 """Seconds between two signs of life; a server that misses two of them is left."""
+
+
+_SEED: Final = re.compile(rb"SU[A-Z2-7]{56}")
+"""A user's seed; a file of credentials has other lines, too."""
 
 
 class TooOldError(Exception):
@@ -62,6 +69,7 @@ def options_of(leaf: LeafOptions) -> dict[str, Any]:
         "max_reconnect_attempts": 1,
         "user_credentials": leaf.credentials,
         "nkeys_seed": leaf.nkey,
+        "inbox_prefix": own_inbox(leaf.nkey or leaf.credentials),
     }
     if leaf.url.startswith("tls://"):
         context = ssl.create_default_context(cafile=leaf.ca)
@@ -69,6 +77,18 @@ def options_of(leaf: LeafOptions) -> dict[str, Any]:
             context.load_cert_chain(leaf.certificate, leaf.key)
         options["tls"] = context
     return options
+
+
+def own_inbox(file: str | None) -> bytes:
+    """The subject below which answers to a user come, which nobody else has the right to hear.
+
+    It has the public key of the seed in a file, if there is any.
+    """
+    seed = _SEED.search(Path(file).read_bytes()) if file else None
+    if seed is None:
+        return DEFAULT_INBOX_PREFIX
+    key: bytes = nkeys.from_seed(seed[0]).public_key
+    return DEFAULT_INBOX_PREFIX + b"." + key
 
 
 class LeafConnection:

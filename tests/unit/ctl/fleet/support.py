@@ -29,6 +29,7 @@ from ipttctl.errors import IpttctlError
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.config import AgentConfig
 from ipttctl.fleet.config_file import parse_config
+from ipttctl.fleet.connection import own_inbox
 from ipttctl.fleet.host import Facts, FleetLink, Running, Told, TraceOrder, TrialTerms, Untold
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import FrameHead
@@ -149,7 +150,10 @@ class Server:
 async def connect(server: Server, key: Key) -> Client:
     """Connect as a user."""
     client = Client()
-    await client.connect(server.url, nkeys_seed=str(key.seed), connect_timeout=5)
+    seed = str(key.seed)
+    await client.connect(
+        server.url, nkeys_seed=seed, inbox_prefix=own_inbox(seed), connect_timeout=5
+    )
     return client
 
 

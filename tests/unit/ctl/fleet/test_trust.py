@@ -23,12 +23,14 @@ import nats.errors
 import nats.js.errors
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
 from ipttctl.cli import run as command_line
 from ipttctl.fleet.asker import HubError, SilentHostError, connected
 from ipttctl.fleet.bundle import Signer
 from ipttctl.fleet.config import HubConfig
+from ipttctl.fleet.connection import own_inbox
 from ipttctl.fleet.heartbeat import Heartbeat, Selector, find_hosts
 from ipttctl.fleet.rollout import VERBS, Rollout
 from ipttctl.fleet.rollout_record import RolloutStore
@@ -94,6 +96,7 @@ class Fleet:
         await client.connect(
             self.hub.url.replace("nats://", "tls://"),
             nkeys_seed=str(self.keys[role].seed),
+            inbox_prefix=own_inbox(str(self.keys[role].seed)),
             tls=ssl.create_default_context(cafile=str(self.authority)),
             allow_reconnect=False,
             error_cb=ignore,
@@ -283,6 +286,42 @@ def settings_of(fleet: Fleet, role: str) -> str:
     url = fleet.hub.url.replace("nats://", "tls://")
     file.write_text(f"url: {url}\nnkey: {fleet.keys[role].seed}\nca: {fleet.authority}\n")
     return str(file)
+
+
+def test_answers_are_heard_by_their_asker_alone(fleet: Fleet, host: FakeHost) -> None:
+    """Also what comes by replies of the servers themselves."""
+
+    async def run() -> None:
+        config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)
+        async with running_agent(config, host) as agent:
+            await until(lambda: agent.connection.client)
+            tracer = await fleet.user("TRACER")
+            stolen = await fleet.user("LEAF_WEB1")
+            heard_of: list[bytes] = []
+
+            async def note(message: Msg) -> None:
+                heard_of.append(message.data)
+
+            for subject in ("_R_.>", "$JS.ACK.>", "$JS.FC.>"):
+                await stolen.subscribe(subject, cb=note)
+            await stolen.flush()
+            others = f"{own_inbox(str(fleet.keys['TRACER'].seed)).decode()}.>"
+            for client in (stolen, await fleet.user("VIEWER")):
+                for subject in ("_INBOX.>", others):
+                    assert await deaf(client, subject)
+            while not await find_hosts(tracer, Selector.parse(""), 0.5):
+                pass
+            await fleet.source()
+            begun = await ask(tracer, verb="trace", lease=30, filter="udp")
+            assert begun["ok"], begun
+            host.feed.put(10)
+            reader = await tracer.jetstream().pull_subscribe("ipttctl.ev.*", stream="ipttctl")
+            [frame] = await reader.fetch(1, 30)
+            assert decode(frame.data)[0].count == 10
+            assert heard_of == []
+            await tracer.close()
+
+    asyncio.run(run())
 
 
 def test_who_may_read_stories_of_a_host_can_query_them_and_no_more(

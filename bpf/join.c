@@ -35,9 +35,6 @@ IPTTRACE_CONST(__u64, key_high);
 /* Most options of TCP that are looked at. */
 #define JOIN_OPTIONS 10
 
-/* SKB_GSO_UDP_L4: the kernel cuts a packet into datagrams, or has merged it from such. */
-#define JOIN_GSO_DATAGRAMS 0x20000
-
 /* An entry that is older belongs to another packet, ns. */
 #define JOIN_STALE 1000000000ULL
 
@@ -59,7 +56,7 @@ struct join {
 	__u32 echoed; /* timestamp */
 	__u32 id; /* of IPv4, or of a fragment of IPv6 */
 	__u16 fragment; /* offset in 8 bytes, 0x2000 if more fragments follow */
-	__u16 segment; /* payload of each datagram but the last, if the packet is many */
+	__u16 segment; /* if the packet is many, and not of TCP: payload of each */
 	__u16 source_port; /* of ICMP: type and code */
 	__u16 destination_port; /* of ICMP: identifier of an echo */
 	__u32 unused;
@@ -107,7 +104,6 @@ struct nf_hook_state {
 
 struct skb_shared_info {
 	unsigned short gso_size;
-	unsigned int gso_type;
 } __attribute__((preserve_access_index));
 #endif
 
@@ -120,7 +116,6 @@ IPTTRACE_FIELD(__u16, join_network, sk_buff, network_header);
 IPTTRACE_FIELD(__be16, join_protocol, sk_buff, protocol);
 IPTTRACE_FIELD(__u32, join_end, sk_buff, end);
 IPTTRACE_FIELD(__u16, join_gso_size, skb_shared_info, gso_size);
-IPTTRACE_FIELD(__u32, join_gso_type, skb_shared_info, gso_type);
 
 /* bpfcc knows no map by an argument, of a macro or of a function. */
 IPTTRACE_INLINE struct join *join_arrival(void)
@@ -407,18 +402,12 @@ IPTTRACE_INLINE __u32 join_other_fields(struct join *join,
 	return behind;
 }
 
-/* The payload of each of the datagrams that a packet is, or 0 if it is one. */
-IPTTRACE_INLINE __u16 join_segment(const struct join *join,
-				   const struct sk_buff *skb)
+/* The payload of the packets that GSO is to cut this one into, or that GRO has merged, or 0. */
+IPTTRACE_INLINE __u16 join_segment(const struct sk_buff *skb)
 {
-	const struct skb_shared_info *shared;
-	__u16 size;
+	const unsigned char *end = join_head(skb) + join_end(skb);
 
-	shared = (const void *)(join_head(skb) + join_end(skb));
-	if (!(join_gso_type(shared) & JOIN_GSO_DATAGRAMS))
-		return 0;
-	size = join_gso_size(shared);
-	return size < join->payload ? size : 0;
+	return join_gso_size((const struct skb_shared_info *)end);
 }
 
 IPTTRACE_INLINE void join_hash_payload(struct join *join,
@@ -460,6 +449,8 @@ IPTTRACE_INLINE void join_tell(struct join *join, const struct sk_buff *skb,
 	__builtin_memcpy(join->source, packet.saddr, sizeof(join->source));
 	__builtin_memcpy(join->destination, packet.daddr,
 			 sizeof(join->destination));
+	if (packet.protocol != IPPROTO_TCP)
+		join->segment = join_segment(skb);
 	if (packet.transport) {
 		if (packet.protocol == IPPROTO_TCP)
 			behind = join_tcp_fields(join, &packet);
@@ -468,8 +459,6 @@ IPTTRACE_INLINE void join_tell(struct join *join, const struct sk_buff *skb,
 		if (behind && behind <= join->length) {
 			join->what |= JOIN_TRANSPORT;
 			join->payload = join->length - behind;
-			if (packet.protocol == IPPROTO_UDP)
-				join->segment = join_segment(join, skb);
 			if (packet.protocol != IPPROTO_TCP && !join->segment)
 				join_hash_payload(join, &packet, behind);
 		}

@@ -161,5 +161,9 @@ class _Printer:
             f"{counted(counts.joined, 'wire')} joined, {counted(counts.unseen, 'departure')} not "
             f"seen elsewhere, {counted(counts.ambiguous, 'end')} ambiguous"
         )
+        if counts.cut:
+            note(
+                f"{counted(counts.cut, 'end')} of packets that GSO cuts or GRO merges on their way"
+            )
         for sentence in trace.sentences():
             note(sentence)

@@ -28,6 +28,9 @@ class WireState(enum.StrEnum):
     """No traced host has the other end."""
     AMBIGUOUS = "ambiguous"
     """More than one packet could be the one."""
+    CUT = "cut"
+    """GSO may have cut the packet into others on its way, or GRO have merged such; what these are
+    of is not known, but for TCP."""
     GIVEN_UP = "given_up"
     """There was no room to wait for the other end."""
     WRAPPED = "wrapped"
@@ -50,6 +53,8 @@ class Sighting:
     """The other ends, if they are known."""
     rivals: int = 0
     """The number of those that could be one."""
+    gone: int = 0
+    """Departures that could be its other end, and do not wait any more."""
     copies: int = 1
     """Packets of the story that are alike and left."""
     key: tuple[object, ...] = ()
@@ -92,6 +97,8 @@ class HostStory:
     story: StoryObject
     received: int
     sightings: list[Sighting] = field(default_factory=list)
+    cut: set[tuple[object, ...]] = field(default_factory=set)
+    """Flows of packets here that are to be cut, or are merged."""
     number: int = 0
     """Stories that came before it."""
     cost: int = 0
@@ -150,8 +157,12 @@ def told_of(life: Life, story: StoryObject, received: int) -> HostStory:
         one = _sighting(told, value, began)
         if one is None:
             continue
+        if one.mark.segment:
+            told.cut.add(one.mark.flow)
+        if not one.key:
+            continue
         there = found.setdefault(one.key, [])
-        alike = [other for other in there if overlap(one, other)]
+        alike = [other for other in there if overlap(one.mark, other.mark)]
         for other in alike:
             # the last device is the one on the wire
             if other.leaves:
@@ -175,15 +186,12 @@ def _sighting(told: HostStory, value: object, began: int) -> Sighting | None:
     if abs(after) >= _MOST_TIME:
         return None
     name = device if isinstance(device, str) else ""
-    sighting = Sighting(told, mark, began + after, name, packet)
-    return sighting if sighting.key else None
+    return Sighting(told, mark, began + after, name, packet)
 
 
-def overlap(one: Sighting, other: Sighting) -> bool:
-    """Whether two sightings can be of the same packet, of some of its bytes or of its datagrams."""
-    if one.key != other.key:
-        return one.mark.shares_datagram(other.mark)
-    if not one.mark.has_data:
+def overlap(one: Mark, other: Mark) -> bool:
+    """Whether two marks of the same key are of some of the same bytes, if they are of bytes."""
+    if not one.has_data:
         return True
-    ahead = (other.mark.sequence - one.mark.sequence + (1 << 31)) % (1 << 32) - (1 << 31)
-    return -other.mark.payload < ahead < one.mark.payload
+    ahead = (other.sequence - one.sequence + (1 << 31)) % (1 << 32) - (1 << 31)
+    return -other.payload < ahead < one.payload

@@ -47,6 +47,9 @@ _MOST_ALIKE: Final = 256
 _MANY: Final = 32
 """Sightings that are alike from which on they are not looked at again at once."""
 
+_MOST_FLOWS: Final = 1 << 14
+"""Most flows of which it is known that hosts have packets that are to be cut, or are merged."""
+
 _BUCKET: Final = 12
 _STORY: Final = 1 << 10
 _PLACE: Final = 1 << 8
@@ -64,6 +67,8 @@ class JoinCounts:
     """Arrivals that no traced host saw depart."""
     ambiguous: int = 0
     """Departures and arrivals for which more than one other end could be."""
+    cut: int = 0
+    """Departures and arrivals of packets that GSO may have cut, or GRO merged."""
     given_up: int = 0
     """Stories that did not wait as long as they should have, for lack of room."""
 
@@ -105,6 +110,8 @@ class Joiner:
         #: when those that are alike with many were looked at last
         self._looked: dict[Sighting, int] = {}
         self._hosts: dict[str, _Waiting] = {}
+        #: hosts that have packets of a flow that are to be cut, or are merged, and when last
+        self._cut: OrderedDict[tuple[object, ...], dict[str, int]] = OrderedDict()
         self._stories = 0
         self._bytes = 0
         self._done: list[Together] = []
@@ -136,6 +143,11 @@ class Joiner:
                 self._index.setdefault(place, {})[sighting] = None
                 told.cost += _PLACE
             self._waiting[sighting] = self._now + self._hold
+        for flow in told.cut:
+            self._cut.setdefault(flow, {})[life[0]] = self._now
+            self._cut.move_to_end(flow)
+        while len(self._cut) > _MOST_FLOWS:
+            self._cut.popitem(last=False)
         waiting = self._hosts.setdefault(life[0], _Waiting())
         waiting.stories[told.number] = told
         waiting.bytes += told.cost
@@ -194,7 +206,7 @@ class Joiner:
         for one in queue:
             for place in _places(one):
                 for other in self._index.get(place, ()):
-                    if other not in found and overlap(one, other):
+                    if other not in found and overlap(one.mark, other.mark):
                         found[other] = None
                         queue.append(other)
             if len(found) > _MOST_ALIKE:
@@ -243,8 +255,11 @@ class Joiner:
             if not one.leaves or one.state is not WireState.OPEN:
                 continue
             others = awaited.get(one, [])
-            if not self._may_settle(one, others):
+            # the arrivals know of this one as long as they are not settled
+            if not self._may_settle(one, others) or (others and not self._is_old(one)):
                 continue
+            for came in others:
+                came.gone += 1
             if one.partners:
                 self._settle(one, WireState.JOINED)
             elif one.rivals or others:
@@ -255,19 +270,21 @@ class Joiner:
 
     def _may_settle(self, one: Sighting, others: Iterable[Sighting]) -> bool:
         """Whether nothing more is to be waited for."""
-        age = self._now - one.told.received
-        if age >= self._hold * _LONGEST_HOLD:
+        if self._is_old(one):
             return True
         latest = max((other.told.received for other in others), default=0)
-        return age >= self._hold and self._now - latest >= self._hold
+        return self._now - max(one.told.received, latest) >= self._hold
+
+    def _is_old(self, one: Sighting) -> bool:
+        """Whether it has waited as long as it may."""
+        return self._now - one.told.received >= self._hold * _LONGEST_HOLD
 
     def _join(self, came: Sighting, left: list[Sighting]) -> None:
         groups = {id(one.told.together): one.told.together for one in (came, *left)}
         if sum(len(one.stories) for one in groups.values()) > MOST_IN_CHAIN:
             self.counts.given_up += 1
             for sighting in (came, *left):
-                if not sighting.partners:
-                    self._settle(sighting, WireState.GIVEN_UP)
+                self._let_go(sighting)
             return
         first, *others = sorted(groups.values(), key=lambda one: -len(one.stories))
         for other in others:
@@ -280,16 +297,18 @@ class Joiner:
 
     def _leave(self, came: Sighting, left: list[Sighting]) -> None:
         """Settle an arrival that has no other end, or too many."""
-        came.rivals = len(left)
+        came.rivals = len(left) + came.gone
         for one in left:
             one.rivals += 1
-        self._settle(came, WireState.AMBIGUOUS if left else WireState.UNSEEN)
+        self._settle(came, WireState.AMBIGUOUS if came.rivals else WireState.UNSEEN)
 
     # --- what is done with ----------------------------------------------------------------------
 
     def _settle(self, one: Sighting, state: WireState) -> None:
         if one.state is not WireState.OPEN:
             return
+        if state is WireState.UNSEEN and self._may_be_cut(one):
+            state = WireState.CUT
         one.state = state
         for place in _places(one):
             there = self._index[place]
@@ -301,6 +320,8 @@ class Joiner:
         counts = self.counts
         if state is WireState.AMBIGUOUS:
             counts.ambiguous += 1
+        elif state is WireState.CUT:
+            counts.cut += 1
         elif state is WireState.UNSEEN and one.leaves:
             counts.unseen += 1
         elif state is WireState.UNSEEN:
@@ -312,23 +333,40 @@ class Joiner:
         if not together.open:
             self._end(together)
 
+    def _may_be_cut(self, one: Sighting) -> bool:
+        """Whether GSO may have cut the packet on its way, or GRO merged it with others."""
+        if one.mark.segment:
+            return True
+        since = self._now - 2 * _LONGEST_HOLD * self._hold
+        hosts = self._cut.get(one.mark.flow, {})
+        return any(time >= since for host, time in hosts.items() if host != one.told.life[0])
+
     def _give_up(self, told: HostStory) -> None:
         """Settle a story at once, and those that it is joined with."""
         together = told.together
         self.counts.given_up += len(together.stories)
         for one in [one for other in together.stories for one in other.sightings]:
-            self._settle(one, WireState.JOINED if one.partners else WireState.GIVEN_UP)
+            self._let_go(one)
+
+    def _let_go(self, one: Sighting) -> None:
+        """Settle a sighting that cannot wait; arrivals that could be its other end know of that."""
+        if one.leaves and one.state is WireState.OPEN:
+            for other in self._cluster(one):
+                other.gone += not other.leaves
+        self._settle(one, WireState.JOINED if one.partners else WireState.GIVEN_UP)
 
     def _end(self, together: Together) -> None:
         """Have stories told that wait for nothing any more."""
         self._done.append(together)
         for told in together.stories:
             for one in _wrapped(told):
-                one.state = WireState.WRAPPED
-                if one.leaves:
+                if one.state is WireState.CUT:
+                    self.counts.cut -= 1
+                elif one.leaves:
                     self.counts.unseen -= 1
                 else:
                     self.counts.came -= 1
+                one.state = WireState.WRAPPED
             waiting = self._hosts[told.life[0]]
             del waiting.stories[told.number]
             waiting.bytes -= told.cost
@@ -399,7 +437,7 @@ class _Matching:
                     again = True
 
     def _fits(self, left: Sighting, came: Sighting) -> bool:
-        if left.told.life[0] == came.told.life[0] or not overlap(left, came):
+        if left.told.life[0] == came.told.life[0] or not overlap(left.mark, came.mark):
             return False
         least, most = self._wire(left, came)
         return most >= 0 and least <= self._longest
@@ -417,11 +455,11 @@ class _Matching:
         """Whether of two arrivals one departure is of one alone."""
         if came.mark.is_multicast and other.told.life[0] != came.told.life[0]:
             return False
-        return overlap(other, came)
+        return overlap(other.mark, came.mark)
 
     def _is_certain(self, came: Sighting, left: list[Sighting]) -> bool:
         """Whether an arrival is of some departures, which are all that it can be of."""
-        if any(one.rivals for one in left):
+        if came.gone or any(one.rivals for one in left):
             return False
         if len({one.told.life for one in left}) > 1 or not _disjoint(left):
             return False
@@ -489,7 +527,7 @@ class _Matching:
         came = [one for one in told.sightings if not one.leaves]
         if not came:
             return None
-        same = [one for one in came if one.key == left.key and overlap(one, left)]
+        same = [one for one in came if one.key == left.key and overlap(one.mark, left.mark)]
         known = [one.partners or self.found.get(one, []) for one in same]
         return [one for some in known for one in some] if all(known) else None
 
@@ -501,23 +539,28 @@ def _of_same_id(came: Sighting, fitting: list[Sighting]) -> list[Sighting]:
     first one's is seen.
     """
     number, mark = came.mark.id, came.mark
-    if not number or not mark.is_tcp:
+    if not number or not mark.is_tcp or mark.family != 4:
         return fitting
     same = [one for one in fitting if one.mark.id == number and one.mark.sequence == mark.sequence]
-    return [one for one in fitting if one in same or not any(overlap(one, other) for other in same)]
+    return [
+        one
+        for one in fitting
+        if one in same or not any(overlap(one.mark, other.mark) for other in same)
+    ]
 
 
 def _disjoint(sightings: list[Sighting]) -> bool:
-    ordered = sorted(sightings, key=lambda one: (one.mark.sequence, one.mark.id))
+    ordered = sorted(sightings, key=lambda one: one.mark.sequence)
+    if len(ordered) > 1 and not ordered[0].mark.has_data:
+        return False
     pairs = zip(ordered, [*ordered[1:], ordered[0]], strict=True)
-    return not any(one is not other and overlap(one, other) for one, other in pairs)
+    return not any(one is not other and overlap(one.mark, other.mark) for one, other in pairs)
 
 
 def _places(sighting: Sighting) -> list[tuple[object, ...]]:
     """The places of the index where a sighting is."""
     if not sighting.mark.has_data:
-        ids = sighting.mark.datagrams
-        return [(sighting.key, 0), *((sighting.mark.ends, number) for number in ids)]
+        return [(sighting.key, 0)]
     begin, end = sighting.mark.span
     buckets = range(begin >> _BUCKET, (max(begin, end - 1) >> _BUCKET) + 1)
     return [(sighting.key, bucket & 0xFFFF) for bucket in buckets]
@@ -533,7 +576,7 @@ def _wrapped(told: HostStory) -> list[Sighting]:
     for one in told.sightings:
         of_packets.setdefault((one.packet, one.leaves), []).append(one)
     for (_, leaves), alike in of_packets.items():
-        unseen = [one for one in alike if one.state is WireState.UNSEEN]
+        unseen = [one for one in alike if one.state in {WireState.UNSEEN, WireState.CUT}]
         if unseen and all(one.state is not WireState.JOINED for one in alike):
             unseen.pop(-1 if leaves else 0)
         found += unseen

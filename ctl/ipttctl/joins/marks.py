@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from ipttctl.events.describe import address
-from ipttctl.events.protocols import TCP, UDP
+from ipttctl.events.protocols import TCP
 
 VERSION: Final = 2
 
@@ -31,8 +31,6 @@ _MOST: Final = {
 
 _SYN: Final = 0x02
 _LEAST_SEGMENT: Final = 256
-_MOST_DATAGRAMS: Final = 128
-"""Most datagrams that a packet is cut into (UDP_MAX_SEGMENTS) or merged from."""
 _BROADCAST: Final = "255.255.255.255"
 
 
@@ -50,7 +48,7 @@ class Mark(NamedTuple):
 
     Addresses are text. ``timestamp`` and ``echoed`` are None where TCP has none; ``hash`` is None
     where nothing was hashed. Without ``transport`` there was no transport header to be read.
-    ``segment`` is 0 of what is not many datagrams of UDP.
+    ``segment`` is 0 of what is not many packets, to be cut by GSO or merged by GRO, and of TCP.
     """
 
     way: Way
@@ -75,9 +73,10 @@ class Mark(NamedTuple):
     destination: str
 
     @property
-    def ends(self) -> tuple[str, str, int, int]:
-        """The addresses and ports."""
-        return self.source, self.destination, self.source_port, self.destination_port
+    def flow(self) -> tuple[object, ...]:
+        """The protocol, the addresses and the ports."""
+        ends = self.source, self.destination, self.source_port, self.destination_port
+        return (self.protocol, *ends)
 
     @property
     def is_tcp(self) -> bool:
@@ -92,47 +91,25 @@ class Mark(NamedTuple):
         which parts.
         """
         if self.is_tcp:
-            common = *self.ends, self.acknowledged, self.timestamp, self.echoed
+            common = *self.flow, self.acknowledged, self.timestamp, self.echoed
             if self.has_data:
                 return (*common, "data")
             return (*common, self.sequence, self.payload, self.tcp_flags)
-        if not self.id and (self.fragment or self.segment or not self.transport):
+        if self.segment:
+            # what left and what came may not be of the same of those that it is made of
+            return (*self.flow, self.id, self.length, self.way)
+        if not self.id and (self.fragment or not self.transport or self._is_unread):
             return None
         return (
-            *self.ends,
-            *(self.protocol, self.sequence, self.id, self.fragment, self.length, self.segment),
+            *self.flow,
+            *(self.sequence, self.id, self.fragment, self.length),
             *(self.hashed, self.hash),
         )
 
     @property
-    def datagrams(self) -> dict[int, int]:
-        """The payloads' lengths of UDP's datagrams that it is, by their ids; none without ids.
-
-        It is many until UDP GSO cuts it, or since GRO has merged them: these have consecutive ids.
-        """
-        if self.protocol != UDP or not self.transport or self.fragment or not self.id:
-            return {}
-        if not self.segment:
-            return {self.id: self.payload}
-        lengths = [self.segment] * (self.payload // self.segment)
-        if self.payload % self.segment:
-            lengths.append(self.payload % self.segment)
-        return {(self.id + i) % (1 << 16): size for i, size in enumerate(lengths[:_MOST_DATAGRAMS])}
-
-    def shares_datagram(self, other: Mark) -> bool:
-        """Whether it can be of a datagram of another mark, where ids have to tell.
-
-        They have to where a host has looked at too few bytes of either: many datagrams are not
-        hashed, and some drivers leave their bytes where no program reads them.
-        """
-        if not (self._lacks_bytes or other._lacks_bytes) or self.ends != other.ends:
-            return False
-        lengths = other.datagrams
-        return any(lengths.get(one) == size for one, size in self.datagrams.items())
-
-    @property
-    def _lacks_bytes(self) -> bool:
-        return self.hashed < min(self.payload, _MOST["hashed"])
+    def _is_unread(self) -> bool:
+        """Whether there is a payload, and no byte of it was looked at."""
+        return self.payload > 0 and not self.hashed
 
     @property
     def has_data(self) -> bool:
@@ -166,7 +143,7 @@ class Mark(NamedTuple):
 
         Segments that are cut from one packet have consecutive ids.
         """
-        if not (self.is_tcp and self.id and other.id):
+        if not (self.is_tcp and self.family == 4 and self.id and other.id):
             return None
         ahead = (other.sequence - self.sequence + (1 << 31)) % (1 << 32) - (1 << 31)
         between = (other.id - self.id + (1 << 15)) % (1 << 16) - (1 << 15)

@@ -167,6 +167,8 @@ def _state_words(one: Sighting) -> str:
             return f"ambiguous: {counted(one.rivals, 'arrival')} could be this packet"
         case WireState.AMBIGUOUS:
             return f"ambiguous: {counted(one.rivals, 'departure')} could be this packet"
+        case WireState.CUT if one.leaves:
+            return "cut or merged on its way (GSO, GRO): not known whether another host saw it"
         case WireState.GIVEN_UP if one.leaves:
             return "not waited for: too many stories"
     return ""

@@ -76,7 +76,7 @@ class Flow:
     """Whether packets have ids."""
     sent: list[int] = field(default_factory=lambda: [0, 0])
     """The next byte of each direction."""
-    id: int = 1
+    id: int = 0
 
 
 class Simulation:
@@ -131,11 +131,7 @@ class Simulation:
     def _packet(self, flow: Flow, now: int) -> Iterator[tuple[int, int, Life, dict[str, Any]]]:
         chance = self._random
         back = chance.random() < 0.4
-        size = 1
-        if flow.protocol == 6:
-            size = chance.choice([0, 1, 1, 2, 5])
-        elif flow.protocol == 17 and flow.numbered:
-            size = chance.choice([1, 1, 1, 2, 5])
+        size = chance.choice([0, 1, 1, 2, 5]) if flow.protocol == 6 else 1
         mark = self._mark(flow, back=back, segments=size, now=now)
         times = [now]
         if chance.random() < self.terms.repeated:
@@ -146,29 +142,25 @@ class Simulation:
                 stamp = time // 1_000_000 % (1 << 32) if flow.timed else None
                 again = replace_mark(mark, timestamp=stamp, id=self._next_id(flow, size))
             elif place and flow.numbered:
-                again = replace_mark(mark, id=self._next_id(flow, size))
+                again = replace_mark(mark, id=self._next_id(flow, 1))
             yield from self._travel(flow, again, back=back, now=time)
 
     def _mark(self, flow: Flow, *, back: bool, segments: int, now: int) -> Mark:
         chance = self._random
         source, destination = (flow.server, flow.client) if back else (flow.client, flow.server)
         sequence = flow.sent[back]
-        payload = segments * _SEGMENT
-        if flow.protocol != 6:
-            payload = chance.randrange(1, 400) + (segments - 1) * _SEGMENT
+        payload = segments * _SEGMENT if flow.protocol == 6 else chance.randrange(1, 400)
         if flow.protocol == 6:
             flow.sent[back] = (sequence + payload) % (1 << 32)
         is_tcp, is_ping = flow.protocol == 6, flow.protocol == 1
         timed = is_tcp and flow.timed
-        # of many datagrams, which GSO cuts, the first bytes are not at hand
-        segment = _SEGMENT if segments > 1 and not is_tcp else 0
         return Mark(
             Way.DEPARTURE,
             4,
             flow.protocol,
             True,
             _ACK if is_tcp else 0,
-            0 if is_tcp or segment else min(64, payload),
+            0 if is_tcp else min(64, payload),
             payload + 40,
             payload,
             sequence if is_tcp else chance.randrange(1 << 16) if is_ping else 0,
@@ -177,11 +169,11 @@ class Simulation:
             7 if timed else None,
             self._next_id(flow, max(1, segments)) if is_tcp or flow.numbered else 0,
             0,
-            segment,
+            0,
             8 << 8 if is_ping else source[1],
             77 if is_ping else destination[1],
             # what is asked again often
-            None if is_tcp or segment else chance.choice([5, chance.randrange(1 << 64)]),
+            None if is_tcp else chance.choice([5, chance.randrange(1 << 64)]),
             source[0],
             destination[0],
         )
@@ -235,7 +227,7 @@ class Simulation:
 
     def _units(self, mark: Mark) -> list[int]:
         """The numbers of the transits of a packet's segments."""
-        count = max(1, -(-mark.payload // _SEGMENT)) if mark.protocol == 6 or mark.segment else 1
+        count = max(1, mark.payload // _SEGMENT) if mark.protocol == 6 else 1
         self._transit += count
         return list(range(self._transit - count, self._transit))
 
@@ -312,21 +304,15 @@ def replace_mark(mark: Mark, **changes: Any) -> Mark:
 
 
 def _part(mark: Mark, first: int, count: int, whole: int) -> Mark:
-    """Some of the segments of a packet of TCP, or of the datagrams that one of UDP is."""
-    is_tcp = mark.protocol == 6
-    if not (is_tcp or mark.segment) or not mark.payload or count == whole:
+    """Some of the segments of a packet."""
+    if mark.protocol != 6 or not mark.payload or count == whole:
         return mark
-    payload = min(count * _SEGMENT, mark.payload - first * _SEGMENT)
-    part = mark._replace(
-        payload=payload,
-        length=payload + 40,
+    return mark._replace(
+        sequence=(mark.sequence + first * _SEGMENT) % (1 << 32),
+        payload=count * _SEGMENT,
+        length=count * _SEGMENT + 40,
         id=(mark.id + first) % (1 << 16),
     )
-    if is_tcp:
-        return part._replace(sequence=(mark.sequence + first * _SEGMENT) % (1 << 32))
-    if count > 1:
-        return part
-    return part._replace(segment=0, hashed=min(64, payload), hash=part.id)
 
 
 def _value(mark: Mark, way: Way, after: int, packet: int) -> dict[str, Any]:

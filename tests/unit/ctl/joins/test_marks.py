@@ -77,22 +77,6 @@ def test_later_fragments_are_known_by_their_id_alone() -> None:
     assert later._replace(id=0).key is None
 
 
-def test_many_datagrams_have_consecutive_ids() -> None:
-    mark = decode_mark(BYTES)
-    assert mark
-    many = mark._replace(protocol=17, fragment=0, segment=400, id=65_535)
-    assert many.datagrams == {65_535: 400, 0: 400, 1: 200}
-    assert many._replace(id=0).key is None
-    # the wrong length, or the last one, or one of another flow
-    one = many._replace(segment=0, id=1, payload=400, hashed=64, hash=1)
-    assert not many.shares_datagram(one)
-    assert many.shares_datagram(one._replace(payload=200))
-    assert not many.shares_datagram(one._replace(payload=200, source_port=1))
-    # hashes tell, where there are any
-    assert not one.shares_datagram(one._replace(hash=2))
-    assert one.shares_datagram(one._replace(hashed=0, hash=None))
-
-
 def test_ids_of_the_segments_of_a_packet_are_consecutive() -> None:
     mark = decode_mark(BYTES)
     assert mark

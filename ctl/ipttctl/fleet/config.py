@@ -138,7 +138,7 @@ class HubConfig(LeafOptions, frozen=True):
 
     bucket: _Name = "ipttctl-objects"
     bucket_bytes: Annotated[int, Meta(ge=_MEBI)] = field(default=256 * _MEBI, name="bucket-bytes")
-    """Most bytes there, but for objects of the last day."""
+    """Most bytes there, but for objects that were put there lately."""
     stream: _Name = "ipttctl"
     """The stream in which the hub keeps what the leaves have."""
 

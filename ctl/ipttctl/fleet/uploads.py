@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+import re
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,18 +16,21 @@ from nats.js.object_store import ObjectStore
 
 from ipttctl.fleet.asker import FAILURES, Asker, HubError
 from ipttctl.fleet.bundle import Bundle
+from ipttctl.fleet.config import DIGEST
 from ipttctl.fleet.connection import sentence
 
 _PATIENCE: Final = 10.0
-_IN_USE: Final = timedelta(days=1)
-"""For so long after it was put somebody may be about to get an object."""
+_FRESH: Final = timedelta(days=1)
+"""For so long an object is not put again."""
+_IN_USE: Final = timedelta(days=8)
+"""For so long after it was put somebody may be about to get an object: a roll-out takes days."""
 
 
 async def upload(asker: Asker, bundle: Bundle) -> None:
     """Put objects into the hub's store, unless they have been put there lately.
 
-    Then others are removed, the oldest first, until the store has no more than its bound. Hosts
-    have what they run, and what they would go back to, in directories of their own.
+    Before that others are removed, the oldest first, if the store would have more than its bound.
+    Hosts have what they run, and what they would go back to, in directories of their own.
 
     Raises:
         HubError: the hub does not take them.
@@ -36,39 +42,46 @@ async def upload(asker: Asker, bundle: Bundle) -> None:
             store = await js.object_store(bucket)
         except nats.js.errors.NotFoundError:
             store = await js.create_object_store(bucket)
+        await _make_room(store, asker.hub.bucket_bytes, bundle.objects)
         for digest, data in bundle.objects.items():
             try:
                 info = await store.get_info(digest)
-                if info.size == len(data) and not _is_old(info):
+                if info.size == len(data) and _age(info) < _FRESH:
                     continue
             except nats.js.errors.NotFoundError:
                 pass
             await store.put(digest, data)
-        excess = (await store.status()).size - asker.hub.bucket_bytes
-        if excess > 0:
-            await _remove_old(store, excess, bundle.objects)
     except FAILURES as error:
         raise HubError(f"cannot put objects into {bucket}: {sentence(error)}") from None
 
 
-async def _remove_old(store: ObjectStore, excess: int, needed: Collection[str]) -> None:
-    """Remove so many bytes of what is old and not needed, if there are that many."""
-    found = [one for one in await store.list() if not one.deleted and one.name not in needed]
-    for info in sorted(filter(_is_old, found), key=_put_at):
-        await store.delete(info.name)
-        excess -= info.size or 0
-        if excess <= 0:
-            return
+async def _make_room(store: ObjectStore, most: int, needed: Mapping[str, bytes]) -> None:
+    """Remove what is old and not needed, as far as that has to be and can be done.
+
+    Somebody else may be about to do the same, and others may keep objects here.
+    """
+    with suppress(*FAILURES):
+        async with asyncio.timeout(_PATIENCE):
+            excess = (await store.status()).size + sum(map(len, needed.values())) - most
+            if excess <= 0:
+                return
+            found = [one for one in await store.list() if not one.deleted and _is_ours(one.name)]
+            for info in sorted(found, key=_age, reverse=True):
+                if excess <= 0 or _age(info) < _IN_USE:
+                    return
+                if info.name not in needed:
+                    excess -= info.size or 0
+                    await store.delete(info.name)
 
 
-def _is_old(info: ObjectInfo) -> bool:
-    return datetime.now(UTC) - _put_at(info) > _IN_USE
+def _is_ours(name: str) -> bool:
+    return re.fullmatch(DIGEST, name) is not None
 
 
-def _put_at(info: ObjectInfo) -> datetime:
-    """When an object was put; long ago if whoever did it has not said when."""
+def _age(info: ObjectInfo) -> timedelta:
+    """The time since an object was put; none if whoever did it has not said when."""
     try:
-        found = datetime.fromisoformat(info.mtime or "")
-    except ValueError:
-        return datetime.fromtimestamp(0, UTC)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        put = datetime.fromisoformat(info.mtime or "")
+    except (ValueError, TypeError):
+        return timedelta(0)
+    return datetime.now(UTC) - (put if put.tzinfo else put.replace(tzinfo=UTC))

@@ -377,9 +377,10 @@ def test_old_objects_make_room(
 
     [needed] = bundle.objects
     assert asyncio.run(left()) == [needed]
-    for name in ("c", "a", "b"):
+    others = [f"sha256:{letter * 64}" for letter in "cab"]
+    for name in ("somebody's", *others):
         asyncio.run(put(name))
     # somebody may be about to get them
-    assert asyncio.run(left()) == ["a", "b", "c", needed]
+    assert asyncio.run(left()) == sorted([needed, "somebody's", *others])
     monkeypatch.setattr(uploads, "_IN_USE", timedelta(0))
-    assert asyncio.run(left()) == ["a", "b", needed]
+    assert asyncio.run(left()) == sorted([needed, "somebody's", others[-1]])

@@ -6,25 +6,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import nats.errors
-import nats.js.errors
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet import subjects
-from ipttctl.fleet.asker import FAILURES, AnswerError, Asker, HubError
-from ipttctl.fleet.connection import sentence
+from ipttctl.fleet.asker import AnswerError, Asker
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.host import Untold
 from ipttctl.fleet.publisher import TRACE
-from ipttctl.fleet.tasks import end_tasks
+from ipttctl.fleet.story_reader import StoryReader
+from ipttctl.fleet.tasks import end_tasks, run_together
 from ipttctl.frames.bodies import json_of
 from ipttctl.frames.codec import decode, decode_head
 from ipttctl.frames.head import STORIES, FrameError, FrameHead
@@ -42,8 +38,7 @@ LEASE: Final = 30.0
 
 _KEY_SIZE: Final = 16
 _STEP: Final = 0.2
-_AT_ONCE: Final = 64
-_PAUSE: Final = 1.0
+_MOST_READERS: Final = 16
 _STORIES_AT_ONCE: Final = 64
 _MOST_COUNT: Final = 2**62
 
@@ -121,11 +116,7 @@ class HostsTrace:
     refused: list[str] = field(default_factory=list)
     """A sentence on each host that does not trace."""
     joiner: Joiner = field(default_factory=Joiner)
-    damaged: int = 0
-    """Messages that the hub made no sense of."""
-    problem: str = ""
-    """Why the hub's stream cannot be read at the moment."""
-    _last: int = 0
+    _readers: list[StoryReader] = field(default_factory=list)
     _renewing: list[asyncio.Task[None]] = field(default_factory=list)
     _reading: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -191,30 +182,19 @@ class HostsTrace:
     async def read(self) -> None:
         """Take stories from now on, until cancelled.
 
+        Those of a few hosts are read one by one: not everybody may read all.
+
         Raises:
             HubError: the hub has no stream, or does not let one read it.
         """
-        first = True
-        while True:
-            try:
-                async with self._consumer() as pulled:
-                    first = False
-                    self.problem = ""
-                    self._reading.set()
-                    while True:
-                        await self._fetch(pulled)
-            except nats.js.errors.NotFoundError:
-                if first:
-                    raise HubError(
-                        f"the hub has no stream {self.asker.hub.stream}", "see docs/fleet.md"
-                    ) from None
-                self.problem = f"the hub has no stream {self.asker.hub.stream} any more"
-            except FAILURES as error:
-                self.problem = f"cannot read the hub's stream: {sentence(error)}"
-                if first:
-                    raise HubError(self.problem) from None
-            # the hub was started again: its stream goes on where it was
-            await asyncio.sleep(_PAUSE)
+        tokens = [subjects.host_token(host.name) for host in self.hosts]
+        if len(tokens) > _MOST_READERS:
+            tokens = ["*"]
+        self._readers = [
+            StoryReader(self.asker, subjects.stories(token), self.take) for token in tokens
+        ]
+        self._reading.set()
+        await run_together(*(reader.run() for reader in self._readers))
 
     async def reading_begun(self, reading: asyncio.Task[None]) -> None:
         """Wait until a task of ``read`` does not miss what comes.
@@ -222,11 +202,22 @@ class HostsTrace:
         Raises:
             HubError: it cannot read.
         """
-        begun = asyncio.create_task(self._reading.wait())
+
+        async def all_begun() -> None:
+            await self._reading.wait()
+            for reader in self._readers:
+                await reader.begun.wait()
+
+        begun = asyncio.create_task(all_begun())
         await asyncio.wait([reading, begun], return_when=asyncio.FIRST_COMPLETED)
-        begun.cancel()
+        await end_tasks([begun])
         if reading.done():
             reading.result()
+
+    @property
+    def problem(self) -> str:
+        """Why the hub's stream cannot be read at the moment."""
+        return next((reader.problem for reader in self._readers if reader.problem), "")
 
     def chains(self) -> list[StoryChain]:
         """Chains that were joined by now."""
@@ -243,54 +234,15 @@ class HostsTrace:
             yield from host.sentences()
         if self.problem:
             yield self.problem
-        if self.damaged:
-            yield f"{counted(self.damaged, 'damaged message')} passed over"
+        if damaged := sum(reader.damaged for reader in self._readers):
+            yield f"{counted(damaged, 'damaged message')} passed over"
         if given_up := self.joiner.counts.given_up:
             yield f"{counted(given_up, 'story was', 'stories were')} told early, for lack of room"
 
     # --- reading ------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _consumer(self) -> AsyncIterator[JetStreamContext.PullSubscription]:
-        js = self.asker.client.jetstream(timeout=5)
-        name, stream = f"ipttctl-{secrets.token_hex(8)}", self.asker.hub.stream
-        hosts = {host.name for host in self.hosts}
-        token = subjects.host_token(hosts.pop()) if len(hosts) == 1 else "*"
-        config = ConsumerConfig(
-            name=name,
-            filter_subject=subjects.stories(token),
-            deliver_policy=(DeliverPolicy.BY_START_SEQUENCE if self._last else DeliverPolicy.NEW),
-            opt_start_seq=self._last + 1 if self._last else None,
-            ack_policy=AckPolicy.NONE,
-            inactive_threshold=60,
-            mem_storage=True,
-        )
-        await js.add_consumer(stream, config)
-        pulled = await js.pull_subscribe_bind(name, stream)
-        try:
-            yield pulled
-        finally:
-            with suppress(*FAILURES):
-                async with asyncio.timeout(1):
-                    await pulled.unsubscribe()
-                    await js.delete_consumer(stream, name)
-
-    async def _fetch(self, pulled: JetStreamContext.PullSubscription) -> None:
-        try:
-            messages = await pulled.fetch(_AT_ONCE, timeout=_STEP)
-        except (TimeoutError, nats.errors.TimeoutError):
-            return
-        for message in messages:
-            try:
-                number = message.metadata.sequence.stream
-            # a hub that was taken over sends anything
-            except (*FAILURES, IndexError, OverflowError):
-                self.damaged += 1
-                continue
-            self._last = max(self._last, number)
-            await self._take(message)
-
-    async def _take(self, message: Msg) -> None:
+    async def take(self, message: Msg) -> None:
+        """Take a message of the stream, whoever it is of."""
         traces = {subjects.stories(subjects.host_token(host.name)): host for host in self.hosts}
         host = traces.get(message.subject)
         if host is None:

@@ -10,7 +10,6 @@ from typing import Final
 import pytest
 
 from tests.kernel.support.journeys import told
-from tests.kernel.support.kernel import run
 from tests.kernel.support.network import Network, ip_batch
 from tests.kernel.support.three_hosts import (
     ARRIVED,
@@ -29,6 +28,7 @@ from tests.kernel.support.topologies import (
     set_up,
     text,
 )
+from tests.kernel.support.tunnels import wireguard
 
 TUNNELS: Final = {
     "ipip": "link add tun1 type ipip local 10.77.{near}.2 remote 10.77.{far}.2",
@@ -81,25 +81,9 @@ def test_a_tunnel(net: Network, watch: Watch, kind: str) -> None:
 
 
 def test_wireguard(net: Network, here: Here) -> None:
-    ends = ((net.left, net.right, 1, 2), (net.right, net.left, 2, 1))
-    keys = {where.name: run("wg", "genkey").strip() for where, *_ in ends}
-    made = [
-        (where, "wg0", ["link add wg0 type wireguard", *set_up("wg0", f"10.6.0.{near}/24")])
-        for where, _, near, _ in ends
-    ]
-    with devices(*made):
-        for where, other, _, far in ends:
-            public = run("wg", "pubkey", text=keys[other.name]).strip()
-            commands = (
-                f"wg set wg0 private-key /dev/stdin listen-port 51820 peer {public} "
-                f"allowed-ips 10.6.0.0/24 endpoint 10.77.{far}.2:51820"
-            )
-            run("ip", "netns", "exec", where.name, *commands.split(), text=keys[where.name])
-        # the handshake
-        net.left.ping("10.6.0.2", "-W", "10")
-        with listener(net.right, PORT) as receiver, here() as watched:
-            send(net.left, "10.6.0.2", PORT)
-            receiver.recv(1)
+    with wireguard(net), listener(net.right, PORT) as receiver, here() as watched:
+        send(net.left, "10.6.0.2", PORT)
+        receiver.recv(1)
     [story] = [one for one in watched.stories if "10.6.0.2" in text(one)[0]]
     assert told(story) == [
         *("output", "postrouting", "to wg0", "packed"),

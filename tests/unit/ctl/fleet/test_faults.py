@@ -124,6 +124,11 @@ SLOW = {
 
 @pytest.mark.parametrize("how", SLOW)
 def test_a_network_that_is_slow_and_cut_loses_nothing(apart: Apart, how: str) -> None:
+    check_slow_and_cut(apart, how)
+
+
+def check_slow_and_cut(apart: Apart, how: str) -> None:
+    """Have all events come over a cable that is slow, and cut twice."""
     cable = ("tc", "qdisc", "replace", "dev", "up0", "root")
     try:
         apart.host.run(*cable, *SLOW[how])

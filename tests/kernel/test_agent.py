@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""`ipttctl agent` with a real module and a real leaf: a trace that somebody else asks for.
+"""`ipttctl agent` with a real module and a real leaf: a trace that somebody else asks for, a watch.
 
 asker --- leaf (loopback) --- agent --- module --- udp from a namespace to itself
 """
@@ -108,3 +108,41 @@ def test_a_trace_for_others_tells_stories_and_goes_with_the_agent(
     assert {one["link"] for one in listed()} == links
     agent.stop(signal.SIGKILL)
     wait_for(lambda: not listed(), 30)
+
+
+def test_a_watch_tells_of_drops_though_nobody_asks_and_goes_with_the_agent(
+    tmp_path: Path, leaf: Server, keys: tuple[Key, Key], place: Namespace
+) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text(
+        f"leaf: {{url: '{leaf.url}', nkey: {keys[0].seed}}}\nhost: web1\n"
+        "watch: [{name: drops, filter: udp port 9, drops: true}]\n"
+    )
+
+    async def told(count: int) -> list[dict[str, Any]]:
+        """The stories that the leaf keeps, once there are so many."""
+        async with client(leaf, keys[1]) as asker:
+            frames = await kept(asker, "ipttctl-web1", count)
+        # the events of a watch are not published
+        assert {head.kind for head, _ in frames} == {STORIES}
+        return [story for head, body in frames for story in json_of(head, body)]
+
+    with running("agent", "--config", str(file), fresh=True) as watching:
+
+        def send(times: int) -> None:
+            began = "watch drops: tracing by links"
+            wait_for(lambda: watching.err().count(began) == times, COMPILING, what=began)
+            place.call(send_udp, "127.0.0.1", 9, [b"one", b"two"])
+
+        send(1)
+        stories = asyncio.run(told(2))
+        assert {story["end"]["kind"] for story in stories} == {"dropped_by_rule"}
+        assert stories[0]["end"]["rule"]["chain"] == "INPUT"
+        # somebody detaches a link of it: it is begun again, and tells on
+        before = {one["link"] for one in listed()}
+        assert ipttctl("detach", str(min(before))).returncode == 0
+        send(2)
+        assert len(asyncio.run(told(4))) == 4
+        assert not before & {one["link"] for one in listed()}
+        assert watching.stop(signal.SIGTERM) == 0
+        assert not listed()

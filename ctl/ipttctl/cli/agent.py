@@ -30,8 +30,9 @@ def agent(
     Runs until SIGTERM or Ctrl-C, also without the server or the module, and begins when they are
     there. Events and stories go to a bounded stream of JetStream; what a bound throws away is
     counted. Others may ask for links and traces unless the configuration says otherwise; a trace
-    ends when nobody renews it. At the end its links are detached, and what is known is published,
-    for as long as the configuration's "drain" says.
+    ends when nobody renews it. The configuration's watches run whether anybody asks or not. At the
+    end all their links are detached, and what is known is published, for as long as the
+    configuration's "drain" says.
 
     Needs packages of Python that come with `pip install 'ipttctl[fleet]'`.
     """
@@ -47,7 +48,9 @@ def agent(
         check_collector(found.otlp)
     check_files(found.leaf, "leaf.")
     if check:
-        lines([f"{config}: host {found.host}, allows {', '.join(found.allow) or 'nothing'}"])
+        watches = f", watches {', '.join(one.name for one in found.watch)}" if found.watch else ""
+        allowed = ", ".join(found.allow) or "nothing"
+        lines([f"{config}: host {found.host}, allows {allowed}{watches}"])
         return
     asyncio.run(_run(found))
 

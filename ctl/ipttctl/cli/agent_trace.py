@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A trace that somebody else asks for: its links, and its stories."""
+"""A trace of the agent, for somebody else or a watch: its links, and its stories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipttctl.cli.story_sources import StoryNames
 from ipttctl.cli.trace_links import TraceLinks, loaded_programs
 from ipttctl.cli.trace_places import PlacesWanted
 from ipttctl.cli.view import LinkEvents
-from ipttctl.errors import IpttctlError
+from ipttctl.errors import IpttctlError, UsageError
 from ipttctl.events import one_namespace
 from ipttctl.events.records import EventRecord
 from ipttctl.fleet.host import Told, TraceOrder, Untold
@@ -132,13 +132,13 @@ class LocalTrace:
         Raises:
             IpttctlError: it cannot be, or there can be no stories.
         """
-        cookie = netns.resolve(namespace).cookie if namespace is not None else None
+        cookie = _cookie(namespace)
         bytecode = compile_filter(order.filter) if order.filter.strip() else None
         with ExitStack() as stack:
             controller = stack.enter_context(Controller())
-            limits = None
-            if Feature.LIMITS in controller.features:
-                limits = Limits.parse(governor=order.governor)
+            # nobody said that an older module has to have the default
+            governor = order.governor if Feature.LIMITS in controller.features else None
+            limits = Limits.parse(order.sample, order.rate, governor)
             # of stories alone: there are no lines to fall back to
             options = StoryOptions(both_ways=order.both_ways, drops=True)
             places = PlacesWanted(options, None, None, None).places(controller)
@@ -152,6 +152,7 @@ class LocalTrace:
             texts = stack.enter_context(RuleTexts(controller, names))
             story_names = StoryNames(who, names, texts, Peers(names))
             self._links = links
+            self._namespace, self._cookie = namespace, cookie
             opened = stack.pop_all()
         self.teller = LocalTeller(
             self.links,
@@ -162,8 +163,24 @@ class LocalTrace:
             close=opened.close,
         )
 
+    def look(self) -> Untold:
+        """Look whether the links, and the namespace that they are for, are there.
+
+        Raises:
+            IpttctlError: they are not.
+        """
+        if _cookie(self._namespace) != self._cookie:
+            raise UsageError(f"network namespace {self._namespace} is another one now")
+        left_out, unfollowed = self._links.look()
+        return Untold(left_out.packets, unfollowed)
+
     def detach(self) -> Untold:
         """Detach the links; closing the connection would do as well, but not count them."""
         with suppress(IpttctlError):
             self._links.detach()
         return Untold(self._links.left_out.packets, self._links.unfollowed)
+
+
+def _cookie(namespace: str | None) -> int | None:
+    """The cookie of a namespace, which no other one has; None if none is named."""
+    return netns.resolve(namespace).cookie if namespace is not None else None

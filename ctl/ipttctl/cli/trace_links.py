@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ipttctl.cli.output import tell_state
 from ipttctl.cli.printing import note
-from ipttctl.errors import IpttctlError, LinkGoneError
+from ipttctl.errors import IpttctlError, LinkDetachedError, LinkGoneError
 from ipttctl.hooks.chain import ChainHook
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.journey import JourneyHook
@@ -156,6 +156,22 @@ class TraceLinks:
         elif change.change is Change.CHANGED and not _is_gone(change.link.hook):
             tell_state(change.link)
 
+    def look(self) -> tuple[LeftOut, int]:
+        """Look at the links; returns packets that they left out, and could not follow, so far.
+
+        Raises:
+            LinkDetachedError: one is not there any more.
+        """
+        left_out, unfollowed = self.left_out, 0
+        for link_id in list(self.there):
+            try:
+                now = self._controller.link(link_id)
+            except LinkGoneError:
+                raise LinkDetachedError(link_id) from None
+            left_out += now.stats.left_out
+            unfollowed += self._since_it_began(now)[0]
+        return left_out, unfollowed
+
     def detach(self) -> None:
         """Detach those that are left, the journey last."""
         gone: LinkGoneError | None = None
@@ -174,13 +190,18 @@ class TraceLinks:
     def _count(self, last: Link) -> None:
         """Take over the counts of a link that is gone."""
         self.left_out += last.stats.left_out
+        if self._journey is not None and last.id == self._journey.id:
+            self.unfollowed, self.lost_sight = self._since_it_began(last)
+
+    def _since_it_began(self, now: Link) -> tuple[int, int]:
+        """Packets that the journey could not follow, and lost sight of; of other links none."""
         began = self._journey
-        if began is None or last.id != began.id:
-            return
+        if began is None or now.id != began.id:
+            return 0, 0
         # the module counts for all journeys since it was loaded
-        if isinstance(last.hook, JourneyHook) and isinstance(began.hook, JourneyHook):
-            self.unfollowed = last.hook.unfollowed - began.hook.unfollowed
-            self.lost_sight = last.hook.lost - began.hook.lost
+        if isinstance(now.hook, JourneyHook) and isinstance(began.hook, JourneyHook):
+            return now.hook.unfollowed - began.hook.unfollowed, now.hook.lost - began.hook.lost
+        return 0, 0
 
     def _attach(self, hook: Hook, programs: TracePrograms) -> Link:
         journey = self._journey.id if self._journey else None

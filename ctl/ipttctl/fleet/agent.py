@@ -27,6 +27,7 @@ from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import Spool
 from ipttctl.fleet.tasks import end_tasks
+from ipttctl.fleet.watches import Watches
 from ipttctl.frames.head import STORIES
 from ipttctl.frames.writer import FrameNumbers
 from ipttctl.system.service_manager import ServiceManager
@@ -91,6 +92,7 @@ class Agent:
             tell=tell,
             lost=self._lost,
         )
+        self.watches = Watches(config, host, self._on_host, self.feed, tell)
         self.otlp = self._otlp()
         self.metrics = self._metrics()
         self.drained = False
@@ -115,6 +117,7 @@ class Agent:
                 self.connection.run(),
                 self.publisher.run(),
                 self.commands.run(),
+                self.watches.run(),
                 self._beat(),
                 self._report(),
                 self._serve(),
@@ -141,10 +144,11 @@ class Agent:
         """The agent's work at the moment, in a sentence."""
         leaf = self.connection.problem or self.publisher.problem or "connected"
         module = "" if self.reader.reading else f"; no events: {self.reader.problem or 'not yet'}"
+        watches = f"; {self.watches.status}".removesuffix("; ")
         lost = sum(self.spool.lost.values()) + sum(self.ledger.lost.values())
         return (
             f"leaf: {leaf}; {len(self.spool)} frames wait, {self.publisher.frames} published, "
-            f"{lost} items thrown away; {len(self.commands.leases)} traces{module}"
+            f"{lost} items thrown away; {len(self.commands.leases)} traces{watches}{module}"
         )
 
     def _lost(self) -> int:
@@ -158,6 +162,7 @@ class Agent:
         with suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await self.commands.leases.end_all()
+                await self.watches.end_all()
                 await asyncio.to_thread(self.reader.stop, limit / 2)
                 while not self.publisher.idle:
                     await asyncio.sleep(_STEP)
@@ -220,6 +225,7 @@ class Agent:
             allow=list(self.config.allow),
             interval_ms=int(interval * 1000),
             traces=len(self.commands.leases),
+            watches=self.watches.names,
             time_ms=int(time.time() * 1000),
         )
 
@@ -270,11 +276,11 @@ class Agent:
         if subject != subjects.WHO:
             self.commands.overrun()
 
-    def _told(self, found: Sequence[Told]) -> None:
+    def _told(self, found: Sequence[Told], watch: str) -> None:
         if self.metrics:
-            self.metrics.told(found)
+            self.metrics.told(found, watch)
         if self.otlp:
-            self.otlp.told(found)
+            self.otlp.told(found, watch)
 
     def _otlp(self) -> OtlpDrops | None:
         if self.config.otlp is None:
@@ -298,6 +304,7 @@ class Agent:
             publisher=self.publisher,
             connection=self.connection,
             commands=self.commands,
+            watches=self.watches,
             otlp=self.otlp,
         )
         return AgentMetrics(self.config.metrics, self.config.host, counts)

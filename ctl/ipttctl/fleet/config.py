@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
+from ipttctl.fleet.filter_words import LONGEST as LONGEST_FILTER
 from ipttctl.fleet.subjects import host_token, stream
 
 Verb: TypeAlias = Literal[
@@ -31,6 +32,12 @@ _Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,63}\Z")]
 
 # no number, which would be an inode
 _Namespace: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}\Z")]
+
+# a header of frames and a label of metrics have it
+_Watch: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}\Z")]
+
+# the longest text of limits that makes sense has room in it
+_Limit: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 _MEBI: Final = 1 << 20
 
@@ -88,8 +95,25 @@ class TracesOptions(_Section, frozen=True):
     """The longest time for which a trace goes on without being renewed."""
     longest: _Time = "1h"
     """The longest time that a trace can be renewed to."""
-    governor: Annotated[str, Meta(max_length=64)] = "50000/s,20%"
+    governor: _Limit = "50000/s,20%"
     """Budgets of each of its links, as for ``trace --governor``."""
+
+
+class WatchOptions(_Section, frozen=True):
+    """A watch: a trace that the agent begins itself, and that ends with it."""
+
+    name: _Watch
+    filter: Annotated[str, Meta(max_length=LONGEST_FILTER)] = ""
+    """The choice of packets; all of them if it is empty."""
+    drops: bool = False
+    """Tell stories of packets that were dropped, and of no others."""
+    both_ways: bool = field(default=False, name="both-ways")
+    governor: _Limit | None = None
+    """Budgets of each of its links; those of ``traces`` if they are left out."""
+    sample: _Limit | None = None
+    """The part of the packets that is followed, as for ``trace --sample``."""
+    limit_rate: _Limit | None = field(default=None, name="limit-rate")
+    """Packets a second at most, as for ``trace --limit-rate``."""
 
 
 class ObjectsOptions(_Section, frozen=True):
@@ -156,6 +180,8 @@ class AgentConfig(_Section, frozen=True):
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     traces: TracesOptions = field(default_factory=TracesOptions)
+    watch: Annotated[list[WatchOptions], Meta(max_length=16)] = field(default_factory=list)
+    """Traces that run whether anybody asks or not."""
     objects: ObjectsOptions = field(default_factory=ObjectsOptions)
     trust: TrustOptions = field(default_factory=TrustOptions)
     metrics: MetricsOptions | None = None

@@ -14,9 +14,11 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
+from ipttctl.bpf.filters import compile_filter
 from ipttctl.durations import milliseconds
 from ipttctl.errors import IpttctlError, UsageError, os_reason
-from ipttctl.fleet.config import AgentConfig, HubConfig, LeafOptions
+from ipttctl.fleet.config import AgentConfig, HubConfig, LeafOptions, WatchOptions
+from ipttctl.fleet.filter_words import check_filter
 from ipttctl.link.limits import Limits
 from ipttctl.state.option_files import parse_text, read_text
 
@@ -129,6 +131,13 @@ def _mistakes(config: AgentConfig) -> Iterator[tuple[str, str]]:
         Limits.parse(governor=config.traces.governor)
     except IpttctlError as error:
         yield "traces.governor", str(error).removeprefix("--governor: ")
+    names: set[str] = set()
+    for place, watch in enumerate(config.watch):
+        if watch.name in names:
+            yield f"watch[{place}].name", f"there is another watch {watch.name}"
+        names.add(watch.name)
+        for key, sentence in _mistakes_of_watch(watch):
+            yield f"watch[{place}].{key}", sentence
     for path, (least, most) in _TIMES.items():
         value: Any = config
         for name in path.split("."):
@@ -136,6 +145,23 @@ def _mistakes(config: AgentConfig) -> Iterator[tuple[str, str]]:
         time = milliseconds(value)
         if time is None or not least <= time <= most:
             yield path, f"{value} is not between {least} ms and {most} ms"
+
+
+def _mistakes_of_watch(watch: WatchOptions) -> Iterator[tuple[str, str]]:
+    """Mistakes in a watch, each with its key."""
+    try:
+        # an agent that is started before there are name servers has to find the same packets
+        check_filter(watch.filter)
+        if watch.filter.strip():
+            compile_filter(watch.filter)
+    except IpttctlError as error:
+        yield "filter", str(error)
+    limits = {"governor": watch.governor, "sample": watch.sample, "limit-rate": watch.limit_rate}
+    for key, value in limits.items():
+        try:
+            Limits.parse(**{key.removeprefix("limit-"): value})
+        except IpttctlError as error:
+            yield key, str(error).removeprefix(f"--{key}: ")
 
 
 def _mistakes_of_server(

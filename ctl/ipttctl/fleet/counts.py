@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import Metric
@@ -12,11 +13,12 @@ from prometheus_client.core import Metric
 from ipttctl.fleet.commands import Commands
 from ipttctl.fleet.connection import LeafConnection
 from ipttctl.fleet.feed import Feed
-from ipttctl.fleet.metrics import counter, gauge
+from ipttctl.fleet.metrics import counter, gauge, gauges
 from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import SPOOL, Spool
 from ipttctl.fleet.stream import STREAM, StreamLedger
+from ipttctl.fleet.watches import Watches
 
 if TYPE_CHECKING:
     from ipttctl.fleet.otlp import OtlpDrops
@@ -38,6 +40,7 @@ class AgentCounts:
         publisher: Publisher,
         connection: LeafConnection,
         commands: Commands,
+        watches: Watches,
         otlp: OtlpDrops | None,
     ) -> None:
         self._host = host
@@ -48,6 +51,7 @@ class AgentCounts:
         self._publisher = publisher
         self._connection = connection
         self._commands = commands
+        self._watches = watches
         self._otlp = otlp
 
     def __call__(self) -> Iterator[Metric]:
@@ -91,6 +95,17 @@ class AgentCounts:
         yield gauge("ipttctl_leaf_up", "Whether the leaf is connected.", host, up)
         yield gauge("ipttctl_module_up", "Whether events are read.", host, self._reader.reading)
         yield gauge("ipttctl_traces", "Traces for others.", host, len(self._commands.leases))
+        running = {(one.name,): float(one.running is not None) for one in self._watches}
+        yield gauges("ipttctl_watch_up", "Whether a watch runs.", host, running, "watch")
+        untold = {
+            (one.name, cause): number
+            for one in self._watches
+            for cause, number in asdict(one.untold).items()
+        }
+        yield counter(
+            *("ipttctl_untold", "Packets of which watches tell nothing.", host, untold),
+            *("watch", "cause"),
+        )
         yield gauge("ipttctl_spool_bytes", "Bytes that wait.", host, self._spool.bytes)
         lag = self._reader.lag_ns / _NANO
         yield gauge("ipttctl_lag_seconds", "From an event to its reading, the last one.", host, lag)

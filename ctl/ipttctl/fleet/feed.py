@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The way of the host's events into frames, and into stories of the traces that run."""
+"""The way of the host's events into frames, and into stories of the traces that run.
+
+Traces are those of others, whose events may be wanted too, and watches, of which stories are.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 
 from ipttctl.fleet.host import Running, Told
@@ -26,6 +29,17 @@ _LATE: Final = 0.3
 """Seconds for which events of links that were detached may still come."""
 
 
+@dataclass(frozen=True)
+class _Trace:
+    """A trace, by the name that its frames have; ``watch`` is empty if it is for others."""
+
+    name: str
+    running: Running
+    watch: str = ""
+    until: float = 0.0
+    """When no more of its events can come, once it has ended."""
+
+
 class Feed:
     """Puts what is read into the spool. Traces begin and end meanwhile, by another thread."""
 
@@ -37,11 +51,12 @@ class Feed:
         stories: bool,
         frame: int,
         linger: float,
-        told: Callable[[Sequence[Told]], None] = lambda _: None,
+        told: Callable[[Sequence[Told], str], None] = lambda *_: None,
     ) -> None:
         """Fill frames up to ``frame`` bytes, or for ``linger`` seconds.
 
-        ``told`` is called with all stories, by the thread that reads.
+        ``told`` is called with all stories, by the thread that reads, and with the name of the
+        watch that they are of; it is empty if they are for others.
         """
         self._spool = spool
         self._events = events
@@ -50,8 +65,10 @@ class Feed:
         self._linger = linger
         self._told = told
         self._lock = threading.Lock()
-        self._traces: dict[str, Running] = {}
-        self._ending: dict[str, tuple[Running, float]] = {}
+        self._traces: dict[str, _Trace] = {}
+        self._ending: list[_Trace] = []
+        self._joined = False
+        """Whether a trace for others has begun since the last time."""
         self._waiting: list[EventBatch] = []
         self._bytes = 0
         self._since = 0.0
@@ -61,16 +78,21 @@ class Feed:
         self.lost: dict[str, int] = {}
         """Events that were lost before they were read, by cause."""
 
-    def begin(self, trace: str, running: Running) -> None:
-        """Tell the stories of a trace from now on."""
+    def begin(self, trace: str, running: Running, watch: str = "") -> None:
+        """Tell the stories of a trace from now on; ``watch`` is the name of one that is for nobody.
+
+        The events of a watch are published only where those of all links are: nobody asked for
+        them, and they are of many more packets than are told of.
+        """
         with self._lock:
-            self._traces[trace] = running
+            self._traces[trace] = _Trace(trace, running, watch)
+            self._joined |= not watch
 
     def end(self, trace: str) -> None:
         """Tell the rest of a trace whose links were detached, and then no more of it."""
         with self._lock:
-            if running := self._traces.pop(trace, None):
-                self._ending[trace] = running, time.monotonic() + _LATE
+            if found := self._traces.pop(trace, None):
+                self._ending.append(replace(found, until=time.monotonic() + _LATE))
 
     def new_source(self) -> None:
         """Begin with another source, whose losses begin with 0."""
@@ -78,21 +100,25 @@ class Feed:
 
     def take(self, batches: Sequence[EventBatch], losses: Losses) -> None:
         """Take what was read together, and the losses so far; nothing, if nothing came in time."""
-        self._count(losses)
-        if batches:
-            self.read += sum(map(len, batches))
         now = time.monotonic()
         with self._lock:
-            traces = {**self._traces, **{name: one for name, (one, _) in self._ending.items()}}
-            over = [name for name, (_, until) in self._ending.items() if now >= until]
-            for trace in over:
-                del self._ending[trace]
-        self._take_events(batches, frozenset().union(*(one.links for one in traces.values())))
-        for trace, running in traces.items():
-            found = running.teller.take(batches) if batches else running.teller.idle()
-            self._tell(trace, found)
+            traces = [*self._ending, *self._traces.values()]
+            over = [one for one in self._ending if now >= one.until]
+            self._ending = [one for one in self._ending if now < one.until]
+            joined, self._joined = self._joined, False
+        if joined:
+            # the first stories of somebody are not to say what was lost before
+            self._say_losses_of_stories()
+        self._count(losses, self._lossy(traces))
+        if batches:
+            self.read += sum(map(len, batches))
+        links = (one.running.links for one in traces if not one.watch)
+        self._take_events(batches, frozenset().union(*links))
+        for trace in traces:
+            teller = trace.running.teller
+            self._tell(trace, teller.take(batches) if batches else teller.idle())
         for trace in over:
-            self._tell(trace, traces[trace].teller.end())
+            self._tell(trace, trace.running.teller.end())
 
     def flush(self) -> None:
         """Put the frame that is not full."""
@@ -105,19 +131,31 @@ class Feed:
     def finish(self) -> None:
         """Tell what is left of everything; no events come any more."""
         with self._lock:
-            left = {**{name: one for name, (one, _) in self._ending.items()}, **self._traces}
-            self._ending, self._traces = {}, {}
-        for trace, running in left.items():
-            self._tell(trace, running.teller.end())
+            left = [*self._ending, *self._traces.values()]
+            self._ending, self._traces = [], {}
+        for trace in left:
+            self._tell(trace, trace.running.teller.end())
         self.flush()
         # no frame comes that could say it
         if self._events != "none" and self._spool.unsaid(EVENTS):
             self._spool.put(EVENTS, 0, *events_body([]))
+        self._say_losses_of_stories()
+
+    def _say_losses_of_stories(self) -> None:
+        """Have a frame without stories say what was lost, unless one has."""
         if self._stories and self._spool.unsaid(STORIES):
             self._spool.put(STORIES, 0, JSON_FORMAT, json_body([]))
 
-    def _count(self, losses: Losses) -> None:
-        """Have the next frame say what was lost since the last time."""
+    def _lossy(self, traces: Sequence[_Trace]) -> str:
+        """The kind of frames that say which events were lost: one of which some come."""
+        watched = bool(traces) and all(one.watch for one in traces)
+        if self._events == "none" or (self._events == "traces" and watched and self._stories):
+            # stories lack something because of it
+            return STORIES
+        return EVENTS
+
+    def _count(self, losses: Losses, kind: str) -> None:
+        """Have the next frame of a kind say what was lost since the last time."""
         new = {}
         for cause, total in asdict(losses).items():
             # what was missing may turn out to be another cause's
@@ -128,8 +166,7 @@ class Feed:
         if new:
             # it is behind what waits, and before what comes now
             self.flush()
-            # where no events are published, stories lack something because of it
-            self._spool.lose(STORIES if self._events == "none" else EVENTS, new)
+            self._spool.lose(kind, new)
 
     def _take_events(self, batches: Sequence[EventBatch], links: frozenset[int]) -> None:
         if batches and self._events != "none":
@@ -156,14 +193,14 @@ class Feed:
             return list(batches)
         return [batch for batch in select(batches, wanted, wire) if len(batch)]
 
-    def _tell(self, trace: str, found: list[Told]) -> None:
+    def _tell(self, trace: _Trace, found: list[Told]) -> None:
         if not found:
             return
-        self._told(found)
+        self._told(found, trace.watch)
         if self._stories:
             lines = [one.line for one in found]
             for part in _parts(lines, self._frame):
-                self._spool.put(STORIES, len(part), JSON_FORMAT, json_body(part), trace)
+                self._spool.put(STORIES, len(part), JSON_FORMAT, json_body(part), trace.name)
 
 
 def _parts(lines: list[str], most: int) -> list[list[str]]:

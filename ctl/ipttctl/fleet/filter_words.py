@@ -104,7 +104,7 @@ def check_filter(text: str) -> str:
         if (word[0].isalnum() or word[0] in "\\_.:") and not _known(word, before):
             raise UsageError(
                 f"'{word}' in the filter is neither a word of filters nor a number or an address",
-                "names are not looked up for others",
+                "names are not looked up here",
             )
         before = word
     return text

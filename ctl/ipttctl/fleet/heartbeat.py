@@ -44,6 +44,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     interval_ms: Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
     traces: Annotated[int, msgspec.Meta(ge=0)] | None = None
     """Traces that run for others."""
+    watches: Annotated[list[_Text], msgspec.Meta(max_length=256)] = []
+    """The names of its watches that run."""
     time_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] | None = None
     """When it was sent, by the host's clock: ms since 1970."""
 

@@ -70,6 +70,14 @@ class Untold:
     left_out: int = 0
     unfollowed: int = 0
 
+    def __add__(self, other: Untold) -> Untold:
+        """Those of two traces."""
+        return Untold(self.left_out + other.left_out, self.unfollowed + other.unfollowed)
+
+    def at_least(self, other: Untold) -> Untold:
+        """As many as are known of by one of two looks at the same trace."""
+        return Untold(max(self.left_out, other.left_out), max(self.unfollowed, other.unfollowed))
+
 
 class Running(Protocol):
     """A trace that runs: its links, and its stories. Links end with the process at the latest."""
@@ -82,13 +90,23 @@ class Running(Protocol):
     def teller(self) -> Teller:
         """Its stories."""
 
+    def look(self) -> Untold:
+        """Look whether it still sees all that it should; returns the packets left out so far.
+
+        Raises:
+            IpttctlError: a link of it is gone, the module, or the namespace that it is for.
+        """
+
     def detach(self) -> Untold:
         """Detach its links; those that somebody else detached are no error."""
 
 
 @dataclass(frozen=True)
 class TraceOrder:
-    """A trace that somebody asks for. The filter was checked to look no names up."""
+    """A trace as it is wanted. The filter was checked to look no names up.
+
+    Limits are as the options of ``trace`` spell them.
+    """
 
     filter: str = ""
     both_ways: bool = False
@@ -96,6 +114,8 @@ class TraceOrder:
     governor: str = ""
     join: bytes | None = None
     """The key of the hash of payloads, if stories are to be joined with those of other hosts."""
+    sample: str | None = None
+    rate: str | None = None
 
 
 @dataclass(frozen=True)

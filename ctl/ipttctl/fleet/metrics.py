@@ -32,12 +32,15 @@ class AgentMetrics:
         self._rules: set[tuple[str, str]] = set()
         self.registry = CollectorRegistry()
         self._stories = Counter(
-            "ipttctl_stories", "Stories by their end.", ["host", "end"], registry=self.registry
+            "ipttctl_stories",
+            "Stories by their end, and the watch that they are of.",
+            ["host", "end", "watch"],
+            registry=self.registry,
         )
         self._drops = Counter(
             "ipttctl_drops",
-            "Dropped packets of stories, by the rule that dropped them.",
-            ["host", "chain", "rule"],
+            "Dropped packets of stories, by the rule that dropped them, and the watch.",
+            ["host", "chain", "rule", "watch"],
             registry=self.registry,
         )
         self._host = host
@@ -64,13 +67,13 @@ class AgentMetrics:
         """Serve no more."""
         self._stop()
 
-    def told(self, stories: Sequence[Told]) -> None:
-        """Count stories."""
+    def told(self, stories: Sequence[Told], watch: str = "") -> None:
+        """Count stories of a watch, or of traces for others."""
         for one in stories:
             end = one.story.end.kind
-            self._stories.labels(self._host, end.value).inc()
+            self._stories.labels(self._host, end.value, watch).inc()
             if end.is_drop:
-                self._drops.labels(self._host, *self._rule(one.line)).inc()
+                self._drops.labels(self._host, *self._rule(one.line), watch).inc()
 
     def _rule(self, line: str) -> tuple[str, str]:
         """The labels for the rule that a story ended at; there are only so many different ones."""
@@ -103,8 +106,14 @@ def counter(name: str, text: str, host: str, values: Mapping[Any, float], *label
 
 def gauge(name: str, text: str, host: str, value: float) -> Metric:
     """A gauge."""
-    family = GaugeMetricFamily(name, text, labels=["host"])
-    family.add_metric([host], value)
+    return gauges(name, text, host, {(): value})
+
+
+def gauges(name: str, text: str, host: str, values: Mapping[Any, float], *labels: str) -> Metric:
+    """A gauge for each tuple of labels."""
+    family = GaugeMetricFamily(name, text, labels=["host", *labels])
+    for key, value in values.items():
+        family.add_metric([host, *key], value)
     return family
 
 

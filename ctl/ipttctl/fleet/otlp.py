@@ -68,7 +68,7 @@ class OtlpDrops:
         """
         self._tell = tell
         self._most = most
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[tuple[str, str]] = deque()
         self._bytes = 0
         self._lock = threading.Condition()
         self._stopping = False
@@ -107,17 +107,17 @@ class OtlpDrops:
             self.lost += len(self._waiting)
             self._waiting.clear()
 
-    def told(self, stories: Sequence[Told]) -> None:
-        """Take stories; those that are of no drop are passed over."""
+    def told(self, stories: Sequence[Told], watch: str = "") -> None:
+        """Take stories of a watch, or of traces for others; those of no drop are passed over."""
         lines = [one.line for one in stories if one.story.end.kind.is_drop]
         if not lines:
             return
         with self._lock:
             for line in lines:
-                self._waiting.append(line)
+                self._waiting.append((line, watch))
                 self._bytes += len(line)
             while self._bytes > self._most:
-                self._bytes -= len(self._waiting.popleft())
+                self._bytes -= len(self._waiting.popleft()[0])
                 self.lost += 1
             self._lock.notify()
 
@@ -135,30 +135,30 @@ class OtlpDrops:
         )
 
     def _run(self) -> None:
-        while lines := self._next():
-            found = [one for line in lines if (one := self._readable(line)) is not None]
+        while drops := self._next():
+            found = [one for drop in drops if (one := self._readable(*drop)) is not None]
             done = found and self._exporter.export(found) is LogRecordExportResult.SUCCESS
             taken = max(0, len(found) - self._session.refused) if done else 0
             with self._lock:
                 self.sent += taken
-                self.lost += len(lines) - taken
-            self._say(self._session.problem if taken < len(lines) else "")
+                self.lost += len(drops) - taken
+            self._say(self._session.problem if taken < len(drops) else "")
 
-    def _next(self) -> list[str]:
-        """The next drops, at least one; none at the end."""
+    def _next(self) -> list[tuple[str, str]]:
+        """The next drops with their watches, at least one; none at the end."""
         with self._lock:
             self._lock.wait_for(lambda: self._waiting or self._stopping)
             if not self._stopping:
                 self._lock.wait_for(
                     lambda: len(self._waiting) >= _AT_ONCE or self._stopping, _LINGER
                 )
-            lines = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
-            self._bytes -= sum(map(len, lines))
-            return lines
+            drops = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+            self._bytes -= sum(len(line) for line, _ in drops)
+            return drops
 
-    def _readable(self, line: str) -> ReadableLogRecord | None:
+    def _readable(self, line: str, watch: str) -> ReadableLogRecord | None:
         try:
-            return ReadableLogRecord(record_of(line), self._resource, self._scope)
+            return ReadableLogRecord(record_of(line, watch), self._resource, self._scope)
         except (KeyError, TypeError, ValueError):
             return None
 

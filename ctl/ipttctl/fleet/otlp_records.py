@@ -24,14 +24,15 @@ _LONGEST: Final = 4096
 Values = Mapping[str, Any]
 
 
-def record_of(line: str) -> LogRecord:
-    """The record of a story that ended in a drop, a line of JSON.
+def record_of(line: str, watch: str = "") -> LogRecord:
+    """The record of a story that ended in a drop, a line of JSON; ``watch`` is whose story it is.
 
     Raises:
         KeyError, TypeError, ValueError: it is none.
     """
     story: Values = json.loads(line)
     end: Values = story["end"]
+    values = {**_packet(story), **_sender(story), **_end(end), "ipttctl.watch": watch or None}
     return LogRecord(
         timestamp=story["time_ns"] + story["duration_ns"],
         observed_timestamp=time.time_ns(),
@@ -39,11 +40,7 @@ def record_of(line: str) -> LogRecord:
         severity_text="INFO",
         event_name=EVENT,
         body=_plain(end["text"] or end["kind"]),
-        attributes={
-            name: _plain(value)
-            for name, value in {**_packet(story), **_sender(story), **_end(end)}.items()
-            if value is not None
-        },
+        attributes={name: _plain(value) for name, value in values.items() if value is not None},
     )
 
 

@@ -244,6 +244,14 @@ class FakeRunning:
     teller: FakeTeller
     detached: bool = False
     untold: Untold = field(default_factory=Untold)
+    gone: IpttctlError | None = None
+    looks: int = 0
+
+    def look(self) -> Untold:
+        self.looks += 1
+        if self.gone:
+            raise self.gone
+        return self.untold
 
     def detach(self) -> Untold:
         self.detached = True
@@ -268,6 +276,7 @@ class FakeHost:
     delay: float = 0.0
     answer: list[dict[str, Any]] = field(default_factory=lambda: [{"id": 3}])
     clock: Callable[[], int] = time.monotonic_ns
+    no_traces: IpttctlError | None = None
 
     def facts(self) -> Facts:
         return Facts("6.12.0", self.boot, "0.1.0", "0.1.0", ("limits",))
@@ -281,6 +290,8 @@ class FakeHost:
     def trace(self, order: TraceOrder) -> Running:
         time.sleep(self.delay)
         self.done.append(("trace", order))
+        if self.no_traces:
+            raise self.no_traces
         links = frozenset({100 + len(self.traces)})
         running = FakeRunning(links, FakeTeller(links, self.story))
         self.traces.append(running)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipttctl.errors import UsageError
-from ipttctl.fleet.config_file import check_files, parse_config, seconds
+from ipttctl.fleet.config_file import check_files, parse_config, read_config, seconds
 
 LEAF = "leaf:\n  url: nats://127.0.0.1:4222\n  nkey: /etc/ipttctl/agent.nk\n"
 
@@ -51,6 +51,31 @@ def test_a_host_with_dots_is_one_token() -> None:
         ("trust:\n  filters: [x]\n", "line 5: trust.filters[0]: expected `str` matching regex"),
         ("trust:\n  keys: [SUA]\n", "line 5: trust.keys[0]: expected `str` matching regex"),
         ("host: ''\n", "line 4: host: expected `str` matching regex"),
+        ("watch: {name: a}\n", "line 4: watch: expected `array`, got `object`"),
+        ("watch:\n- filter: ip\n", "line 5: watch[0].name: the key is missing"),
+        ("watch:\n- name: a b\n", "line 5: watch[0].name: expected `str` matching regex"),
+        (
+            "watch:\n- name: a\n- name: b\n- name: a\n",
+            "line 7: watch[2].name: there is another watch a",
+        ),
+        (
+            "watch:\n- name: a\n- name: b\n  filter: tcp port port\n",
+            "agent.yaml, line 7: watch[1].filter: filter 'tcp port port': can't parse",
+        ),
+        (
+            "watch:\n- name: a\n  filter: host web2\n",
+            "line 6: watch[0].filter: 'web2' in the filter is neither a word of filters",
+        ),
+        ("watch:\n- name: a\n  governer: off\n", "line 6: watch[0].governer: there is no such key"),
+        (
+            "watch:\n- name: a\n  governor: 3 apples\n",
+            "line 6: watch[0].governor: '3 apples' is not N/s",
+        ),
+        ("watch:\n- name: a\n  sample: 2/3\n", "line 6: watch[0].sample: '2/3' is not 1/N"),
+        (
+            "watch:\n- name: a\n  limit-rate: 5%\n",
+            "line 6: watch[0].limit-rate: '5%' is not N/s",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_key_and_line(more: str, message: str) -> None:
@@ -96,6 +121,11 @@ def test_any_text_is_a_configuration_or_a_sentence(text: str) -> None:
             parse_config(whole, "agent.yaml")
         except UsageError as error:
             assert str(error)  # noqa: PT017  # some are no errors
+
+
+def test_the_example_is_a_configuration() -> None:
+    file = Path(__file__).parents[4] / "docs/examples/fleet/agent.yaml"
+    assert [one.name for one in read_config(str(file)).watch] == ["drops", "dns"]
 
 
 def test_a_namespace_is_a_name_and_no_path() -> None:

@@ -62,26 +62,30 @@ def teller(way: Way, clock: Callable[[], int] = time.monotonic_ns) -> Any:
     return told
 
 
-def config(servers: TwoServers, host: str, events: str = "none") -> AgentConfig:
+def config(servers: TwoServers, host: str, events: str = "none", more: str = "") -> AgentConfig:
     return parse_config(
         f"leaf: {{url: '{servers.leaf.url}', nkey: {servers.agent.seed}}}\nhost: {host}\n"
-        f"publish: {{events: {events}}}\nheartbeat: 300ms\nstream: {{bytes: 4194304}}\n",
+        f"publish: {{events: {events}}}\nheartbeat: 300ms\nstream: {{bytes: 4194304}}\n{more}",
         "agent.yaml",
     )
 
 
 @asynccontextmanager
 async def fleet(
-    servers: TwoServers, events: str = "none"
+    servers: TwoServers, events: str = "none", more: str = ""
 ) -> AsyncIterator[tuple[list[FakeHost], Asker]]:
-    """Two hosts, whose stories the hub keeps; ``events`` are those that agents publish."""
+    """Two hosts, whose stories the hub keeps; ``events`` are those that agents publish.
+
+    There may be ``more`` in their configurations.
+    """
     hosts = [
         FakeHost(boot="b-1", story=teller(Way.DEPARTURE)),
         FakeHost(boot="b-2", story=teller(Way.ARRIVAL)),
     ]
     async with AsyncExitStack() as stack:
         for name, host in zip(HOSTS, hosts, strict=True):
-            await stack.enter_async_context(running_agent(config(servers, name, events), host))
+            own = config(servers, name, events, more)
+            await stack.enter_async_context(running_agent(own, host))
         asker = await stack.enter_async_context(connected(servers.settings))
         await heard(asker, len(hosts))
         sources = [
@@ -241,6 +245,31 @@ def test_stories_of_a_trace_of_somebody_else_are_not_missed(servers: TwoServers)
             assert len(await chains(trace, 2)) == 2
             assert [host.stories for host in trace.hosts] == [2, 0]
             assert list(trace.sentences()) == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("events", ["none", "traces"])
+def test_watches_of_hosts_are_nothing_to_who_traces(servers: TwoServers, events: str) -> None:
+    """Neither their stories, nor what was lost before the trace began."""
+
+    async def run() -> None:
+        async with fleet(servers, events, "watch: [{name: all}]\n") as (hosts, asker):
+            await until(lambda: all(host.traces for host in hosts))
+            for lost in (0, 7):
+                hosts[0].feed.put(1, link=3, lost=lost)
+                await asyncio.sleep(0.3)
+            async with traced(asker) as trace:
+                for link in (101, 100, 101):
+                    for host in hosts:
+                        host.feed.put(1, link=link)
+                    await asyncio.sleep(0.3)
+                found = await chains(trace, 2)
+                assert [len(chain.stories) for chain in found] == [2, 2]
+                assert [host.stories for host in trace.hosts] == [2, 2]
+                await trace.end()
+                assert list(trace.sentences()) == []
+            assert not any(host.traces[0].detached for host in hosts)
 
     asyncio.run(run())
 

@@ -105,7 +105,10 @@ def test_only_so_many_rules_have_a_counter() -> None:
         "inet fw chain3": 1,
         OTHER: 7,
     }
-    ends = ("ipttctl_stories_total", (("end", "dropped_by_rule"), ("host", "web1")))
+    ends = (
+        "ipttctl_stories_total",
+        (("end", "dropped_by_rule"), ("host", "web1"), ("watch", "")),
+    )
     assert found[ends] == 11
 
 
@@ -185,7 +188,8 @@ def test_an_agent_serves_them_on_loopback_alone(
     assert found["ipttctl_leaf_up", (own,)] == 1
     assert found["ipttctl_traces", (own,)] == 1
     assert 0 <= found["ipttctl_lag_seconds", (own,)] < 60
-    assert found["ipttctl_stories_total", (("end", "dropped_by_rule"), own)] == 3
+    for_others = ("watch", "")
+    assert found["ipttctl_stories_total", (("end", "dropped_by_rule"), own, for_others)] == 3
     commands = {
         labels: n for (name, labels), n in found.items() if name == "ipttctl_commands_total"
     }

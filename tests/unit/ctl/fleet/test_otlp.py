@@ -194,7 +194,7 @@ def test_the_documentation_has_every_attribute() -> None:
     story["end"] |= {"function": "f", "module": "m", "drop_reason": "d"}
     line = json.dumps(story)
     with collector() as server, drops(OtlpOptions(url=server.url), []) as running:
-        running.told([Told(dropped(1).story, line)])
+        running.told([Told(dropped(1).story, line)], "w")
         wait(lambda: running.sent == 1)
         known = values(server.records[0])
     # the protocol's numbers have a sign

@@ -103,6 +103,16 @@ def test_the_configuration_is_checked(leaf: Server, agent_key: Key, tmp_path: Pa
         )
 
     assert run().stdout == f"{file}: host web1, allows trace, links\n"
+    whole = file.read_text()
+    file.write_text(
+        f"{whole}watch:\n- name: drops\n  drops: true\n- {{name: dns, filter: port 53}}\n"
+    )
+    assert run().stdout == f"{file}: host web1, allows trace, links, watches drops, dns\n"
+    file.write_text(f"{whole}watch:\n- name: dns\n  filter: port port\n")
+    done = run()
+    assert done.returncode == 2
+    assert f"{file}, line 7: watch[0].filter: filter 'port port': " in done.stderr
+    file.write_text(whole)
     file.write_text(f"{file.read_text()}stream:\n  size: 5\n")
     done = run()
     assert done.returncode == 2

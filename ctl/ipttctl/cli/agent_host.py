@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from ipttctl.cli.printing import note
 from ipttctl.cli.walk import verified_for
 from ipttctl.errors import IpttctlError, LinkGoneError, SwapRolledBackError, UsageError
 from ipttctl.events.describe import member
-from ipttctl.fleet.host import Facts, FleetLink, TraceOrder, TrialTerms
+from ipttctl.fleet.host import KEPT, Facts, FleetLink, TraceOrder, TrialTerms
 from ipttctl.hooks.hook import Hook
 from ipttctl.hooks.nf import NfHook
 from ipttctl.link.controller import Controller
@@ -39,6 +39,13 @@ _UNDONE: Final[Mapping[int | None, str]] = {
     SwapOutcome.ROLLBACK: "it was not confirmed in time",
     SwapOutcome.ROLLBACK_REQUEST: "somebody had it rolled back",
     SwapOutcome.ROLLBACK_GUARD: "a guard did not hold",
+}
+_ENDS: Final[Mapping[int | None, str]] = {
+    None: KEPT,
+    SwapOutcome.CONFIRMED: KEPT,
+    SwapOutcome.ROLLBACK: "expired",
+    SwapOutcome.ROLLBACK_REQUEST: "rolled back",
+    SwapOutcome.ROLLBACK_GUARD: "guard",
 }
 
 
@@ -189,6 +196,11 @@ class LocalHost:
         with Controller() as controller:
             return [self._watched(link) for link in self._fleet(controller)]
 
+    def swapped(self, links: Collection[int]) -> list[FleetLink]:
+        """The links with these numbers that are there."""
+        with Controller() as controller:
+            return [self._watched(link) for link in controller.links() if link.id in links]
+
     def confirm_link(self, link: str) -> dict[str, Any]:
         """Keep the swap of a link that waits."""
         with Controller() as controller:
@@ -243,6 +255,7 @@ class LocalHost:
             left=link.rollback_in,
             undone=_UNDONE.get(link.outcome, "") + violation,
             counters={one.name.lower(): counts[one.name.lower()] for one in Counter},
+            end=_ENDS.get(link.outcome, ""),
         )
 
     def _declared(self, link: Mapping[str, Any], directory: Path) -> DeclaredLink:

@@ -42,6 +42,7 @@ from ipttctl.fleet.requests import (
     parse,
     verb_of,
 )
+from ipttctl.fleet.swap_counts import FAILURES, SwapCounts
 from ipttctl.fleet.tasks import run_together
 from ipttctl.fleet.trials import Trials
 
@@ -53,6 +54,7 @@ _PER_SECOND: Final = 50
 _LONGEST_ERROR: Final = 500
 _EXPIRY: Final = 0.5
 _EXPIRY_AGAIN: Final = 10.0
+_SWAPS: Final = 1.0
 
 _WHY: Final = "asked for by the fleet"
 """The reason of changes, which the histories of links keep."""
@@ -87,7 +89,9 @@ class Commands:
         self._config = config
         self._host = host
         self._on_host = on_host
-        self._trials = Trials(host, Path(config.objects.directory), _WHY)
+        self.swaps = SwapCounts(host)
+        """Numbers of swaps, by what became of them."""
+        self._trials = Trials(host, Path(config.objects.directory), _WHY, self.swaps.took)
         self._began = began
         self._ended = ended
         self._waiting: asyncio.Queue[tuple[Client, Msg, Request]] = asyncio.Queue(_MOST_WAITING)
@@ -113,7 +117,7 @@ class Commands:
 
     async def run(self) -> None:
         """Do commands and end traces until cancelled."""
-        await run_together(self.leases.run(), self._do_all(), self._expire())
+        await run_together(self.leases.run(), self._do_all(), self._expire(), self._look_at_swaps())
 
     def overrun(self) -> None:
         """Count a command that nobody looked at, because more came than were taken."""
@@ -138,6 +142,14 @@ class Commands:
             await asyncio.sleep(pause)
             # after a reboot its time is on another clock
             due = failed or self._trials.due
+
+    async def _look_at_swaps(self) -> None:
+        """Count swaps that were confirmed or rolled back, by whomever."""
+        while True:
+            await asyncio.sleep(_SWAPS)
+            if self.swaps.waiting:
+                with suppress(*FAILURES):
+                    await self._on_host(self.swaps.look)
 
     async def _take(self, client: Client, message: Msg) -> None:
         # an answer elsewhere would have us publish where only we may
@@ -256,7 +268,9 @@ class Commands:
                 return {"link": host.attach(one, place, _WHY)}
             case SwapRequest():
                 one = {"name": request.name, **entries[request.name]}
-                return {"link": host.swap(one, place, request.rollback_after, _WHY)}
+                made = host.swap(one, place, request.rollback_after, _WHY)
+                self.swaps.took([{"action": "swap", "link": made["link"]}])
+                return {"link": made}
             case ApplyRequest():
                 return {"steps": self._trials.apply(request)}
         return {"steps": host.diff(state, place)}

@@ -83,12 +83,11 @@ class AgentCounts:
             "verb",
             "outcome",
         )
-        swaps = {
-            (outcome,): n
-            for (verb, outcome), n in self._commands.done.copy().items()
-            if verb == "swap"
-        }
-        yield counter("ipttctl_swaps", "Swaps that others asked for.", host, swaps, "outcome")
+        swaps = {(outcome,): n for outcome, n in self._commands.swaps.done.copy().items()}
+        yield counter(
+            *("ipttctl_swaps", "Swaps for others, by what became of them.", host, swaps),
+            "outcome",
+        )
         drops = {("sent",): self._otlp.sent, ("lost",): self._otlp.lost} if self._otlp else {}
         yield counter("ipttctl_otlp_drops", "Drops for OpenTelemetry.", host, drops, "outcome")
         up = self._connection.client is not None

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ipttctl.link.condition import Condition
 from ipttctl.link.losses import Losses
@@ -126,13 +126,22 @@ class TrialTerms:
     guards: tuple[Condition, ...] = ()
 
 
+KEPT: Final = "kept"
+"""The end of a swap that was for good, or confirmed."""
+
+ROLLED_BACK: Final = frozenset({"expired", "guard", "rolled back"})
+"""Ends of swaps that nobody confirmed in time, of which a guard did not hold, or was asked for."""
+
+
 @dataclass(frozen=True)
 class FleetLink:
-    """A link that the fleet declared, as it is now.
+    """A link that others declared or swapped, as it is now.
 
     ``waits`` is whether its last swap waits, ``left`` for how many seconds yet, if it is rolled
     back by time. ``undone`` is why it was rolled back; empty if it was not. ``counters`` are those
-    that guards are about, by name, over all generations.
+    that guards are about, by name, over all generations. ``end`` is what became of its last swap in
+    a word: ``KEPT``, which it is without any too, or one of ``ROLLED_BACK``; empty while it waits,
+    or if nobody knows.
     """
 
     name: str
@@ -142,6 +151,7 @@ class FleetLink:
     left: float | None = None
     undone: str = ""
     counters: Mapping[str, int] = field(default_factory=dict)
+    end: str = ""
 
 
 class AgentHost(Protocol):
@@ -194,6 +204,9 @@ class AgentHost(Protocol):
 
     def watched(self) -> list[FleetLink]:
         """The links that the fleet declared."""
+
+    def swapped(self, links: Collection[int]) -> list[FleetLink]:
+        """The links with these numbers that are there, whoever declared them."""
 
     def confirm_link(self, link: str) -> dict[str, Any]:
         """Keep the swap of a link that waits."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -21,6 +21,9 @@ from ipttctl.errors import IpttctlError, os_reason
 from ipttctl.fleet.grants import RefusedError
 from ipttctl.fleet.host import AgentHost, FleetLink, TrialTerms
 from ipttctl.fleet.requests import ApplyRequest, Declared, guards_of
+
+Steps: TypeAlias = list[dict[str, Any]]
+"""Steps that were taken, as ``apply`` prints them."""
 
 _FILE: Final = "rollout.json"
 _MOST_UNDONE: Final = 64
@@ -56,9 +59,16 @@ _DECODER: Final = msgspec.json.Decoder(RolloutJournal)
 class Trials:
     """Roll-outs on this host. All methods are for the host's own thread."""
 
-    def __init__(self, host: AgentHost, directory: Path, reason: str) -> None:
-        """Keep the file in the directory of objects."""
+    def __init__(
+        self,
+        host: AgentHost,
+        directory: Path,
+        reason: str,
+        took: Callable[[Steps], None] = lambda _: None,
+    ) -> None:
+        """Keep the file in the directory of objects; ``took`` is told of steps on the host."""
         self._host = host
+        self._took = took
         self._directory = directory
         self._reason = reason
         self._until: float | None = None
@@ -84,7 +94,7 @@ class Trials:
         self.rollback(trial.rollout, why or "it was not kept in time")
         return trial.rollout
 
-    def apply(self, request: ApplyRequest) -> list[dict[str, Any]]:
+    def apply(self, request: ApplyRequest) -> Steps:
         """Make a state that of the fleet here; returns the steps taken.
 
         Of a roll-out it does so once: afterwards there is nothing to do.
@@ -150,6 +160,7 @@ class Trials:
             return {"steps": []}
         self._check(trial)
         steps = self._host.confirm(_state(trial.declared), self._directory, self._reason)
+        self._took(steps)
         kept = msgspec.structs.replace(trial, kept=True)
         self._write(msgspec.structs.replace(journal, trial=kept))
         return {"steps": steps}
@@ -157,9 +168,10 @@ class Trials:
     def rollback(self, rollout: str, why: str = "it was undone here") -> dict[str, Any]:
         """Make all as it was before a roll-out, and refuse to apply it from now on."""
         journal = self._read()
-        steps: list[dict[str, Any]] = []
+        steps: Steps = []
         if journal.trial and journal.trial.rollout == rollout:
             steps = self._host.undo(_state(journal.base or {}), self._directory, self._reason)
+            self._took(steps)
             journal = msgspec.structs.replace(journal, trial=None)
         if rollout not in journal.undone:
             undone = [*journal.undone, rollout][-_MOST_UNDONE:]
@@ -200,8 +212,10 @@ class Trials:
         now = journal.trial.declared if journal.trial else {}
         return _digests(journal.base or {}) | _digests(now)
 
-    def _apply(self, links: Mapping[str, Declared], terms: TrialTerms) -> list[dict[str, Any]]:
-        return self._host.apply(_state(links), self._directory, terms, self._reason)
+    def _apply(self, links: Mapping[str, Declared], terms: TrialTerms) -> Steps:
+        steps = self._host.apply(_state(links), self._directory, terms, self._reason)
+        self._took(steps)
+        return steps
 
     def _base(self, journal: RolloutJournal) -> dict[str, Declared]:
         """The state before a roll-out that begins."""
@@ -278,7 +292,7 @@ class Trials:
             ) from None
 
 
-def _made(steps: list[dict[str, Any]]) -> dict[str, int]:
+def _made(steps: Steps) -> dict[str, int]:
     """The links that steps have made or swapped, by name: new ones may have been swapped too."""
     return {one["name"]: one["link"] for one in steps if one["action"] in ("attach", "swap")}
 

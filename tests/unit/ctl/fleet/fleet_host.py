@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +48,10 @@ leafnodes {
 """
 
 
+GUARD = "a guard did not hold"
+_EXPIRED = "it was not confirmed in time"
+
+
 @dataclass
 class FakeLink:
     """A link: its programs, those of before while a swap waits, and its counters."""
@@ -82,6 +86,10 @@ class FleetHost(FakeHost):
         """The programs that packets meet, by the names of links."""
         self._go_back()
         return {name: one.entry["object"] for name, one in sorted(self.links_now.items())}
+
+    def violate(self, name: str) -> None:
+        """Have a swap that waits rolled back for a guard, as the module does it."""
+        self._back(self.links_now[name], GUARD)
 
     def reboot(self) -> None:
         """Lose all links, and be another boot."""
@@ -156,27 +164,34 @@ class FleetHost(FakeHost):
         for one in self.links_now.values():
             one.packets += 100
             one.drops += self.drops_a_look if one.mode == "filter" else 0
-        return [
-            FleetLink(
-                name,
-                one.link,
-                one.generation,
-                waits=one.before is not None,
-                undone=one.undone,
-                counters={"packets": one.packets, "drops": one.drops},
-            )
-            for name, one in self.links_now.items()
-        ]
+        return [_shown(name, one) for name, one in self.links_now.items()]
+
+    def swapped(self, links: Collection[int]) -> list[FleetLink]:
+        self._go_back()
+        return [_shown(name, one) for name, one in self.links_now.items() if one.link in links]
 
     def _go_back(self) -> None:
         for one in self.links_now.values():
             if one.until is not None and time.monotonic() > one.until:
-                self._back(one, "it was not confirmed in time")
+                self._back(one, _EXPIRED)
 
     def _back(self, link: FakeLink, why: str) -> None:
         assert link.before is not None
         link.entry, link.before, link.until, link.undone = link.before, None, None, why
         link.generation += 1
+
+
+def _shown(name: str, link: FakeLink) -> FleetLink:
+    ends = {"": "kept", _EXPIRED: "expired", GUARD: "guard"}
+    return FleetLink(
+        name,
+        link.link,
+        link.generation,
+        waits=link.before is not None,
+        undone=link.undone,
+        counters={"packets": link.packets, "drops": link.drops},
+        end="" if link.before is not None else ends.get(link.undone, "rolled back"),
+    )
 
 
 @dataclass
@@ -302,10 +317,12 @@ async def agents(
     *bundles: Bundle,
     first: int = 1,
     wait: bool = True,
+    more: str = "",
 ) -> AsyncIterator[list[Agent]]:
     """Agents web001, web002... of some hosts, which may run the objects of bundles.
 
-    They may in the modes of their links. With ``wait`` the hub has heard of them by then.
+    They may in the modes of their links. With ``wait`` the hub has heard of them by then. There may
+    be ``more`` in their configurations.
     """
     listed = {
         mode: sorted(
@@ -322,7 +339,7 @@ async def agents(
     async with AsyncExitStack() as stack:
         found = []
         for number, host in enumerate(hosts, first):
-            config = agent_text(servers, number, listed["observe"], listed["filter"])
+            config = agent_text(servers, number, listed["observe"], listed["filter"], more)
             found.append(await stack.enter_async_context(running_agent(config, host)))
         for agent in found:
             await agent.connection.wait()
@@ -333,7 +350,11 @@ async def agents(
 
 
 def agent_text(
-    servers: TwoServers, number: int, digests: list[str], filtering: Sequence[str] = ()
+    servers: TwoServers,
+    number: int,
+    digests: list[str],
+    filtering: Sequence[str] = (),
+    more: str = "",
 ) -> Any:
     """The configuration of an agent; ``filtering`` are objects that may filter."""
     name = f"web{number:03d}"
@@ -344,7 +365,7 @@ def agent_text(
         f"trust: {{digests: [{listed}], filters: [{dropping}]}}\n"
         "publish: {events: none}\nheartbeat: 1s\n"
         f"objects: {{directory: {servers.directory / 'objects' / name}, domain: hub}}\n"
-        "drain: 500ms\nspool: {bytes: 1048576}\nstream: {bytes: 4194304}\n"
+        f"drain: 500ms\nspool: {{bytes: 1048576}}\nstream: {{bytes: 4194304}}\n{more}"
     )
     return parse_config(text, "agent.yaml")
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -309,7 +309,7 @@ class FakeHost:
         self, link: Mapping[str, Any], directory: Path, rollback: float | None, reason: str
     ) -> dict[str, Any]:
         self.done.append(("swap", (link, directory, rollback, reason)))
-        return {"id": 5}
+        return {"id": 5, "link": 5}
 
     def apply(
         self, state: Mapping[str, Any], directory: Path, trial: TrialTerms, reason: str
@@ -328,6 +328,10 @@ class FakeHost:
         return []
 
     def watched(self) -> list[FleetLink]:
+        return []
+
+    def swapped(self, links: Collection[int]) -> list[FleetLink]:
+        del links
         return []
 
     def confirm_link(self, link: str) -> dict[str, Any]:

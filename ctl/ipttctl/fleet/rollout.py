@@ -228,7 +228,8 @@ class Rollout:
                 await self._apply(hosts, bundle, signer)
                 await self._change(step="watch")
             case "watch":
-                await self._watch(hosts)
+                # those that were kept may fail of what others do now, or later than their pause
+                await self._watch(record.reached)
                 await self._change(step="confirm")
             case _:
                 await self._all(hosts, "confirm", lambda _: {"rollout": record.rollout})
@@ -274,7 +275,7 @@ class Rollout:
             over = loop.time() >= end
 
     def _status(self, host: str, answer: dict[str, Any]) -> StatusAnswer:
-        """The status of a host, which has the state on trial."""
+        """The status of a host, which has the state on trial, or has kept it."""
         try:
             status = msgspec.convert(answer, StatusAnswer)
         except msgspec.ValidationError:
@@ -283,6 +284,9 @@ class Rollout:
             raise _HaltError(f"{host}: it was started again")
         if status.rollout != self.record.rollout or status.state not in ("trial", "kept"):
             raise _HaltError(f"{host}: {status.why or 'the roll-out is not there'}")
+        if status.why:
+            # what was kept is not as it was any more
+            raise _HaltError(f"{host}: {status.why}")
         return status
 
     def _check_guards(

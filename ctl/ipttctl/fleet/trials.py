@@ -41,6 +41,8 @@ class HostTrial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     swapped: list[int] = []
     until: float | None = None
     """When it is undone unless it is kept, by the clock that counts from boot."""
+    generations: dict[int, int] = {}
+    """The generations of its links when it was kept, by their numbers."""
 
 
 class RolloutJournal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -161,7 +163,9 @@ class Trials:
         self._check(trial)
         steps = self._host.confirm(_state(trial.declared), self._directory, self._reason)
         self._took(steps)
-        kept = msgspec.structs.replace(trial, kept=True)
+        ours = set(trial.links.values())
+        now = {one.link: one.generation for one in self._host.watched() if one.link in ours}
+        kept = msgspec.structs.replace(trial, kept=True, generations=now)
         self._write(msgspec.structs.replace(journal, trial=kept))
         return {"steps": steps}
 
@@ -190,7 +194,8 @@ class Trials:
             rollout, state, why = journal.undone[-1], "undone", journal.why
         if trial:
             state = "kept" if trial.kept else "trial"
-            if not trial.kept and (why := self._wrong(trial, links)):
+            why = self._wrong(trial, links)
+            if why and not trial.kept:
                 state = "failed"
         return {
             "rollout": rollout,
@@ -235,7 +240,7 @@ class Trials:
             raise RefusedError(f"roll-out {trial.rollout} failed here: {why}")
 
     def _wrong(self, trial: HostTrial, links: list[FleetLink]) -> str:
-        """The reason why a state on trial is not what was applied; empty if it is."""
+        """The reason why the state is not what was applied, or kept; empty if it is."""
         if trial.boot != self._host.facts().boot:
             return "the host was started again"
         there = {one.link: one for one in links}
@@ -245,6 +250,9 @@ class Trials:
         for number in trial.swapped:
             if why := there[number].undone if number in there else "":
                 return f"link {there[number].name} was swapped back: {why}"
+        for number, generation in trial.generations.items():
+            if number in there and there[number].generation != generation:
+                return f"link {there[number].name} was swapped after it was kept"
         return ""
 
     def _read(self) -> RolloutJournal:

@@ -169,6 +169,60 @@ def test_a_host_that_fails_in_the_second_wave_has_all_undone(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("what", ["silent", "swapped", "detached", "reboot", "guard"])
+def test_a_host_of_a_wave_that_was_kept_halts_those_after_it(
+    servers: TwoServers, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = [FleetHost() for _ in range(3)]
+    # what observes drops nothing
+    new = DROPPING if what == "guard" else NEW
+
+    async def run() -> None:
+        async with agents(servers, hosts, OLD, new) as running, asking(servers) as asker:
+            await have(asker, hosts, OLD)
+            canary = hosts[0]
+
+            def fail() -> None:
+                hosts[1].on_apply = lambda: None
+                assert canary.programs() == programs_of(new)
+                match what:
+                    case "silent":
+                        monkeypatch.setattr(running[0].commands, "_take", _nothing)
+                    case "swapped":
+                        link = canary.links_now["a"]
+                        link.entry = OLD.links["a"].entry()
+                        link.generation += 1
+                    case "detached":
+                        del canary.links_now["b"]
+                    case "reboot":
+                        canary.reboot()
+                    case _:
+                        canary.drops_a_look = 100
+
+            hosts[1].on_apply = fail
+            with pytest.raises(HaltedError) as caught:
+                await roll(asker, order_of(new, guards=("drops < 10/s",)), patience=2)
+            sentence = {
+                "silent": "web001: no answer to status within",
+                "swapped": "web001: link a was swapped after it was kept",
+                "detached": "web001: link b is not there any more",
+                "reboot": "web001: it was started again",
+                "guard": "web001: link ",
+            }[what]
+            assert sentence in str(caught.value)
+            record = await record_of(asker)
+            assert record.wave == 1
+            monkeypatch.undo()
+            if what == "silent":
+                assert record.unreached == ["web001"]
+                with pytest.raises(HaltedError, match="undone on 3 of 3 hosts"):
+                    await roll(asker, order_of(new, guards=("drops < 10/s",)))
+            assert (await record_of(asker)).step == "undone"
+            assert all(host.programs() == programs_of(OLD) for host in hosts)
+
+    asyncio.run(run())
+
+
 def test_a_filter_is_rolled_out_and_what_observes_is_never_guarded_by_drops(
     servers: TwoServers,
 ) -> None:

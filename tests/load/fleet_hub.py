@@ -31,9 +31,11 @@ from nats.js.api import ExternalStream, StreamConfig, StreamSource
 from ipttctl.fleet.asker import connected
 from ipttctl.fleet.config import HubConfig
 from ipttctl.fleet.kept import KeptFrames, ReadBounds
+from ipttctl.fleet.ledger import StreamLedger
+from ipttctl.fleet.ledger_keeper import LedgerKeeper
 from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.spool import Spool
-from ipttctl.fleet.stream import StreamLedger, wanted
+from ipttctl.fleet.stream import wanted
 from ipttctl.frames.bodies import events_body
 from ipttctl.frames.head import EVENTS
 from ipttctl.frames.writer import FrameNumbers
@@ -75,6 +77,11 @@ class Done:
     cpu: float = 0.0
 
 
+def warn(text: str) -> None:
+    """Tell something that is not a figure."""
+    print(text, file=sys.stderr)
+
+
 async def publish(server: Server, key: Key, first: int, count: int, rate: int, secs: float) -> Done:
     """Publish as agents ``first``... do, each ``rate`` events a second."""
     random = Random(first)
@@ -91,8 +98,12 @@ async def publish(server: Server, key: Key, first: int, count: int, rate: int, s
                 name=f"ipttctl-web{number}",
                 subjects=[f"ipttctl.ev.web{number}", f"ipttctl.story.web{number}"],
             )
-            spool = Spool(FrameNumbers(f"web{number}", "boot"), 32 << 20)
-            made = Publisher(spool, f"web{number}", stream, StreamLedger(86_400), mine)
+            numbers = FrameNumbers(f"web{number}", "boot")
+            spool = Spool(numbers, 32 << 20)
+            place = server.directory / f"agent/web{number}.json"
+            ledger = StreamLedger(86_400)
+            keeper = LedgerKeeper(ledger, place, f"web{number}", numbers.run, warn)
+            made = Publisher(spool, f"web{number}", stream, keeper, mine)
             await made.connected(connection)
             agents.append((spool, made))
         print("ready", flush=True)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
@@ -23,6 +24,8 @@ from ipttctl.fleet.connection import LeafConnection, options_of
 from ipttctl.fleet.feed import Feed
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.host import AgentHost, Facts, Told
+from ipttctl.fleet.ledger import StreamLedger
+from ipttctl.fleet.ledger_keeper import LedgerKeeper
 from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import Spool
@@ -77,15 +80,22 @@ class Agent:
             told=self._told,
         )
         self.reader = Reader(host, self.feed)
-        self.ledger = stream.StreamLedger(seconds(config.stream.age))
+        self.ledger = StreamLedger(seconds(config.stream.age))
         self._worker = ThreadPoolExecutor(1, "host")
         self._stopping = asyncio.Event()
         self._asked = asyncio.Event()
         self.connection = LeafConnection(
             lambda: options_of(config.leaf), self._connected, overrun=self._overrun
         )
+        keeper = LedgerKeeper(
+            self.ledger,
+            Path(config.objects.directory) / f"stream-{config.stream_name}.json",
+            config.host,
+            self.numbers.run,
+            tell,
+        )
         self.publisher = Publisher(
-            self.spool, config.token, stream.wanted(config), self.ledger, self.connection.wait
+            self.spool, config.token, stream.wanted(config), keeper, self.connection.wait
         )
         self.commands = Commands(
             *(config, host, self._on_host, self.feed.begin, self.feed.end),
@@ -133,6 +143,7 @@ class Agent:
                 part.result()
         finally:
             await end_tasks([stopping, *parts])
+            await self.publisher.close()
             self._worker.shutdown(wait=False, cancel_futures=True)
             if self.otlp:
                 await asyncio.to_thread(self.otlp.stop, seconds(self.config.drain) / 2)

@@ -13,11 +13,11 @@ from prometheus_client.core import Metric
 from ipttctl.fleet.commands import Commands
 from ipttctl.fleet.connection import LeafConnection
 from ipttctl.fleet.feed import Feed
+from ipttctl.fleet.ledger import STREAM, UNKNOWN, StreamLedger
 from ipttctl.fleet.metrics import counter, gauge, gauges
 from ipttctl.fleet.publisher import Publisher
 from ipttctl.fleet.reader import Reader
 from ipttctl.fleet.spool import SPOOL, Spool
-from ipttctl.fleet.stream import STREAM, StreamLedger
 from ipttctl.fleet.watches import Watches
 
 if TYPE_CHECKING:
@@ -118,4 +118,5 @@ class AgentCounts:
             found[kind, SPOOL] += number
         for kind, number in self._ledger.lost.copy().items():
             found[kind, STREAM] += number
+        found["messages", UNKNOWN] += self._ledger.unknown
         return dict(found)

@@ -12,8 +12,8 @@ from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import AnswerError, Asker, SilentHostError
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
 from ipttctl.fleet.kept import KeptFrames, ReadBounds
+from ipttctl.fleet.ledger import STREAM
 from ipttctl.fleet.spool import SPOOL
-from ipttctl.fleet.stream import STREAM
 from ipttctl.frames.bodies import events_of, json_lines
 from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
 from ipttctl.recordings.extra import arrow

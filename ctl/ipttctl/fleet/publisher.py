@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
@@ -14,8 +15,10 @@ from nats.js.api import PubAck, StreamConfig, StreamInfo
 
 from ipttctl.fleet import subjects
 from ipttctl.fleet.connection import sentence
+from ipttctl.fleet.ledger import STREAM, UNKNOWN
+from ipttctl.fleet.ledger_keeper import LedgerKeeper
 from ipttctl.fleet.spool import Spool, Waiting
-from ipttctl.fleet.stream import LONGEST, STREAM, NoRoomError, StreamLedger, ensure, no_room
+from ipttctl.fleet.stream import LONGEST, NoRoomError, ensure, no_room
 from ipttctl.fleet.tasks import run_together
 from ipttctl.frames.codec import encode
 from ipttctl.frames.head import EVENTS, STORIES, FrameHead
@@ -45,15 +48,19 @@ class Publisher:
         spool: Spool,
         host: str,
         stream: StreamConfig,
-        ledger: StreamLedger,
+        keeper: LedgerKeeper,
         connection: Callable[[], Awaitable[Client]],
     ) -> None:
         """Publish on the subjects of ``host``; ``connection`` waits for one."""
         self._spool = spool
         self._subjects = {EVENTS: subjects.events(host), STORIES: subjects.stories(host)}
         self._stream = stream
-        self._ledger = ledger
+        self._keeper = keeper
+        self._ledger = keeper.ledger
         self._connection = connection
+        self._ensuring = asyncio.Lock()
+        #: what is lost and not said yet, by kind
+        self._lost: Counter[str] = Counter()
         self._there = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -97,10 +104,25 @@ class Publisher:
         """Publish until cancelled; frames on their way may then have been stored or not."""
         await run_together(self._watch_bounds(), *(self._send_all() for _ in range(AT_ONCE)))
 
+    async def close(self) -> None:
+        """Note what is stored, for the agent that comes next."""
+        await self._keeper.note(at_once=True)
+
     async def _ensure(self, client: Client) -> None:
+        # a new connection may be made while an answer on the one of before is awaited
+        async with self._ensuring:
+            await self._ensure_alone(client)
+
+    async def _ensure_alone(self, client: Client) -> None:
+        js = client.jetstream(timeout=_ANSWER)
+
+        async def begin(there: StreamInfo | None) -> None:
+            assert self._stream.name
+            self._lost += await self._keeper.begin(js, self._stream.name, there)
+
         newest = self._ledger.newest
         try:
-            info = await ensure(client.jetstream(timeout=_ANSWER), self._stream)
+            info = await ensure(js, self._stream, begin)
         except NoRoomError as error:
             self.problem = str(error)
             self._room.clear()
@@ -108,7 +130,7 @@ class Publisher:
         if not self._room.is_set():
             self.problem = ""
             self._room.set()
-        self._look(info, newest)
+        await self._look(info, newest)
 
     async def _send_all(self) -> None:
         while True:
@@ -167,7 +189,7 @@ class Publisher:
 
     def _throw_away(self, head: FrameHead) -> None:
         """Count the items of a frame that no message can hold: one story may be as long as that."""
-        self._ledger.lost[head.kind] += head.count
+        self._ledger.count(Counter({head.kind: head.count}))
         self._spool.lose(head.kind, {STREAM: head.count})
         for cause, number in head.lost.items():
             self._spool.lose(head.kind, {cause: number})
@@ -182,10 +204,21 @@ class Publisher:
                 # somebody may have removed it, or changed its bounds
                 await self._ensure(client)
 
-    def _look(self, info: StreamInfo, newest: int) -> None:
-        lost = self._ledger.take(info.state.first_seq, info.state.last_seq, newest)
-        for kind, items in lost.items():
-            self._spool.lose(kind, {STREAM: items})
+    async def _look(self, info: StreamInfo, newest: int) -> None:
+        """Count what the stream has no more: it is noted first, and then said by the next frames.
+
+        An agent that is killed in between leaves it to the next one.
+        """
+        self._lost += self._ledger.take(info.state.first_seq, info.state.last_seq, newest)
+        await self._keeper.note(info, at_once=bool(self._lost))
+        lost, self._lost = self._lost, Counter()
+        for kind, number in lost.items():
+            if kind == UNKNOWN:
+                # whoever reads one kind of frames may have missed them
+                for either in self._subjects:
+                    self._spool.lose(either, {UNKNOWN: number})
+            else:
+                self._spool.lose(kind, {STREAM: number})
 
 
 def _check(stored: PubAck, stream: StreamConfig) -> None:

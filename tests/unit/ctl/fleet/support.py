@@ -348,7 +348,9 @@ class FakeHost:
 
 
 def agent_config(server: Server, key: Key, more: str = "") -> AgentConfig:
-    """A configuration that is fast."""
+    """A configuration that is fast, with a directory beside the server's files."""
+    if "objects:" not in more:
+        more += f"\nobjects: {{directory: {server.directory / 'agent'}}}\n"
     text = f"""
 leaf:
   url: {server.url}
@@ -361,9 +363,11 @@ heartbeat: 300ms
 
 
 @asynccontextmanager
-async def running_agent(config: AgentConfig, host: FakeHost) -> AsyncIterator[Agent]:
+async def running_agent(
+    config: AgentConfig, host: FakeHost, tell: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Agent]:
     """An agent that runs within the block, and drains at its end."""
-    agent = Agent(config, host, ServiceManager({}))
+    agent = Agent(config, host, ServiceManager({}), tell)
     agent.connection._longest = 0.5
     task = asyncio.create_task(agent.run())
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ipttctl.fleet.stream import StreamLedger
+from ipttctl.fleet.ledger import StreamLedger
 from ipttctl.frames.head import EVENTS, STORIES, FrameHead
 
 

@@ -212,6 +212,25 @@ def test_the_agent_speaks_and_hears_as_its_host_alone(fleet: Fleet) -> None:
     asyncio.run(run())
 
 
+def test_an_agent_may_read_what_the_one_before_has_left_in_the_stream(
+    fleet: Fleet, host: FakeHost
+) -> None:
+    config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)
+    said: list[str] = []
+
+    async def run() -> None:
+        async with running_agent(config, host) as agent:
+            host.feed.put(3)
+            await until(lambda: agent.publisher.items == 3)
+        next(Path(config.objects.directory).glob("stream-*.json")).unlink()
+        async with running_agent(config, host, said.append) as agent:
+            await until(lambda: agent.connection.client)
+            assert [one.items for one in agent.ledger.entries(8)] == [3]
+
+    asyncio.run(run())
+    assert not any("cannot be read" in one for one in said)
+
+
 def test_the_hub_sees_and_asks_by_rights(fleet: Fleet, host: FakeHost) -> None:
     async def run() -> None:
         config = agent_config(fleet.leaf, fleet.keys["AGENT_WEB1"], ALL)

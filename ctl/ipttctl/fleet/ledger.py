@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The messages that the stream holds, and what is lost with those that its bound throws away."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
+from time import monotonic
+from typing import Final
+
+from ipttctl.frames.head import FrameHead
+
+STREAM: Final = "stream"
+"""The cause of losses by the bound of the stream."""
+
+UNKNOWN: Final = "unknown"
+"""The cause, and the kind, of messages that were thrown away and of which nobody knows what they
+held: here messages are counted, not items."""
+
+RECENT: Final = 64
+"""Numbers that are remembered one by one: messages are not stored in the order of their numbers."""
+
+_MOST_KNOWN: Final = 1 << 16
+"""Most entries of what messages hold; where there are more, an entry is for several messages."""
+
+
+@dataclass(frozen=True, order=True)
+class Kept:
+    """A message in the stream, or several of a kind up to one with ``number``.
+
+    The first of them ``expires`` at that time, on the monotonic clock.
+    """
+
+    number: int
+    kind: str
+    items: int
+    expires: float
+
+
+class StreamLedger:
+    """Knows how many items are in messages of the stream, and so how many are thrown away.
+
+    A message that goes because of its age has been there as long as was asked for, and is not
+    counted.
+    """
+
+    def __init__(self, age: float, most: int = _MOST_KNOWN) -> None:
+        """Messages expire after ``age`` seconds; ``most`` entries remember what they hold."""
+        self.age = age
+        self._most = most
+        #: a heap: several messages are on their way at once, and may be stored in another order
+        self._kept: list[Kept] = []
+        self.recent: deque[int] = deque(maxlen=RECENT)
+        """The last numbers of messages that were taken note of."""
+        self.newest = 0
+        """The highest number of a message of ours."""
+        self.lost: Counter[str] = Counter()
+        """Items that were thrown away, by kind."""
+        self.unknown = 0
+        """Messages that were thrown away and of which it is not known what they held."""
+        self.unsaid: Counter[str] = Counter()
+        """Items that were thrown away and of which no frame that is stored says so, by kind."""
+
+    def stored(self, number: int, head: FrameHead, sent: float) -> None:
+        """Take note of a message that the stream has under a number.
+
+        It was sent first at ``sent``, on the monotonic clock: the stream has had it since then, or
+        for less.
+        """
+        self.recent.append(number)
+        self.newest = max(self.newest, number)
+        self.unsaid[head.kind] -= head.lost.get(STREAM, 0)
+        if head.count:
+            self.add(Kept(number, head.kind, head.count, sent + self.age))
+
+    def add(self, entry: Kept) -> None:
+        """Take note of messages that may be somebody else's."""
+        self.newest = max(self.newest, entry.number)
+        heappush(self._kept, entry)
+        if len(self._kept) > self._most:
+            self._kept = merged(self._kept)
+
+    def take(self, first: int, last: int, newest: int) -> Counter[str]:
+        """Take note of the first and last number that the stream has; returns what is newly lost.
+
+        ``newest`` is what it was before the stream was asked. Numbers up to it that the stream has
+        not reached are of a stream that is no more, or were not written when the power failed.
+        """
+        lost: Counter[str] = Counter()
+        anew = [one for one in self._kept if last < one.number <= newest]
+        if anew:
+            self._kept = [one for one in self._kept if not last < one.number <= newest]
+            heapify(self._kept)
+            self.newest = max((one.number for one in self._kept), default=0)
+            there = [number for number in self.recent if not last < number <= newest]
+            self.recent = deque(there or [0], RECENT)
+        while self._kept and self._kept[0].number < first:
+            anew.append(heappop(self._kept))
+        now = monotonic()
+        for one in anew:
+            if one.expires > now:
+                lost[one.kind] += one.items
+        self.count(lost)
+        return lost
+
+    def count(self, lost: Counter[str]) -> None:
+        """Count what is lost, by kind."""
+        for kind, number in lost.items():
+            if kind == UNKNOWN:
+                self.unknown += number
+            else:
+                self.lost[kind] += number
+                self.unsaid[kind] += number
+
+    def entries(self, most: int) -> list[Kept]:
+        """The messages that the stream has, in order, in so many entries at most."""
+        found = sorted(self._kept)
+        while len(found) > most:
+            found = merged(found)
+        return found
+
+
+def merged(kept: Iterable[Kept]) -> list[Kept]:
+    """Half as many entries, in order: neighbours of a kind, counted when the later one goes.
+
+    By then the earlier one must not have expired: what is counted is never too much.
+    """
+    found: list[Kept] = []
+    open_: dict[str, Kept] = {}
+    for one in sorted(kept):
+        before = open_.pop(one.kind, None)
+        if before is None:
+            open_[one.kind] = one
+        else:
+            expires = min(before.expires, one.expires)
+            found.append(replace(one, items=before.items + one.items, expires=expires))
+    # in order, it is a heap
+    return sorted([*found, *open_.values()])

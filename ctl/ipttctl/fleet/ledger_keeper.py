@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The ledger of the stream over restarts of the agent: an agent goes on with that of before."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
+
+from ipttctl.errors import IpttctlError
+from ipttctl.fleet.earlier import Earlier, read_earlier
+from ipttctl.fleet.ledger import STREAM, UNKNOWN, Kept, StreamLedger
+from ipttctl.fleet.ledger_file import MOST_ENTRIES, LedgerNote, read_note, write_note
+from ipttctl.frames.seen import Seen
+
+_PAUSE: Final = 30.0
+"""Seconds between two notes, unless something is lost: what is stored meanwhile can be read."""
+
+_NANO: Final = 1_000_000_000
+
+
+class LedgerKeeper:
+    """Notes a ledger in a file, and begins it with what the agent before has noted there.
+
+    Messages that were stored after the note are read from the stream, and so is what they say of
+    losses. Losses are noted before they are said: they are said once, whenever an agent is killed.
+    """
+
+    def __init__(
+        self, ledger: StreamLedger, place: Path, host: str, run: str, tell: Callable[[str], None]
+    ) -> None:
+        """Keep the file at ``place``; ``tell`` takes sentences for the log."""
+        self.ledger = ledger
+        self._place = place
+        self._host = host
+        self._run = run
+        self._tell = tell
+        self._begun = False
+        self._created = 0.0
+        #: when the file was written, and what it was written of
+        self._written = float("-inf")
+        self._noted: object = None
+        self._problem = ""
+        #: threads write, and a task that is cancelled does not wait for its own
+        self._writing = threading.Lock()
+
+    async def begin(
+        self, js: JetStreamContext, stream: str, info: StreamInfo | None
+    ) -> Counter[str]:
+        """Begin the ledger, unless it is begun; returns what was lost and is not said, by kind.
+
+        ``info`` is of the stream as it was left, None if there is none.
+
+        Raises:
+            nats.errors.Error: the connection is gone; nothing is begun.
+        """
+        if self._begun:
+            return Counter()
+        first, last = (info.state.first_seq, info.state.last_seq) if info else (1, 0)
+        note = await asyncio.to_thread(self._read, first > 1)
+        same = note if note and info and abs(_moment(info) - note.created) < 1 else None
+        known = frozenset(same.known if same else ())
+        base = min(known, default=0)
+        later = range(max(first, base + 1), last + 1)
+        earlier = await read_earlier(js, stream, self._host, later, known)
+        self._begun = True
+        if not earlier.allowed:
+            self._tell(
+                f"what {stream} throws away of what it had before is not counted: its messages "
+                f"cannot be read; have the right to publish $JS.API.STREAM.MSG.GET.{stream}"
+            )
+        lost = self._go_on(note, first, last) if same else self._go_on(note, 1, 0)
+        gone = range(base + 1, first)
+        if same and (count := len(gone) - sum(number in gone for number in known)) > 0:
+            earlier.complete = False
+            # they came after the note
+            if same.written + self.ledger.age > time.time():
+                lost[UNKNOWN] += count
+                self.ledger.count(Counter({UNKNOWN: count}))
+        if same and earlier.complete:
+            unsaid = Counter[str](same.unsaid) - _said(same.run, earlier)
+            self.ledger.unsaid += unsaid
+            lost += unsaid
+        self._add(earlier)
+        self.ledger.recent.append(last)
+        return lost
+
+    async def note(self, info: StreamInfo | None = None, *, at_once: bool = False) -> None:
+        """Write the file if there is something new, ``at_once`` or after a while.
+
+        ``info`` is of the stream if that was asked.
+        """
+        if info is not None:
+            self._created = _moment(info)
+        now, ledger = time.monotonic(), self.ledger
+        if not (self._begun and self._created and (at_once or now >= self._written + _PAUSE)):
+            return
+        state = self._created, list(ledger.recent), ledger.lost.copy(), ledger.unsaid.copy()
+        if state != self._noted:
+            self._written, self._noted = now, state
+            await asyncio.to_thread(self._write, self._content())
+
+    def _go_on(self, note: LedgerNote | None, first: int, last: int) -> Counter[str]:
+        """Take over what was noted; returns what the stream has no more, by kind."""
+        for number, kind, items, sent in note.messages if note else ():
+            self.ledger.add(Kept(number, kind, items, self._expires(sent)))
+        return self.ledger.take(first, last, self.ledger.newest)
+
+    def _add(self, earlier: Earlier) -> None:
+        """Take note of messages that were stored after the last note."""
+        seen = Seen()
+        for number, head in earlier.heads.items():
+            if head.count and seen.first(head):
+                expires = self._expires(head.time / _NANO)
+                self.ledger.add(Kept(number, head.kind, head.count, expires))
+        for part, made in earlier.unread:
+            expires = self._expires(made / _NANO)
+            self.ledger.add(Kept(part[-1], UNKNOWN, len(part), expires))
+
+    def _expires(self, sent: float) -> float:
+        """The end of a message by its age, on the monotonic clock; it was not sent in the future.
+
+        Where somebody has said that it was, or clocks are wrong, it is from now on.
+        """
+        return time.monotonic() + self.ledger.age + min(0.0, sent - time.time())
+
+    def _content(self) -> LedgerNote:
+        ledger = self.ledger
+        ahead = time.time() - time.monotonic() - ledger.age
+        return LedgerNote(
+            created=self._created,
+            written=time.time(),
+            run=self._run,
+            known=list(ledger.recent),
+            unsaid={kind: number for kind, number in ledger.unsaid.items() if number > 0},  # type: ignore[misc]  # kinds are what they are
+            messages=[
+                (one.number, one.kind, one.items, one.expires + ahead)  # type: ignore[misc]
+                for one in ledger.entries(MOST_ENTRIES)
+            ],
+        )
+
+    def _read(self, lacks: bool) -> LedgerNote | None:
+        """The note of before; ``lacks`` says whether the stream has lost messages."""
+        try:
+            note = read_note(self._place)
+        except IpttctlError as error:
+            self._tell(f"{error}; what the stream threw away before is not known")
+            return None
+        if note is None and lacks:
+            self._tell(f"there is no {self._place}: what the stream threw away before is not known")
+        return note
+
+    def _write(self, note: LedgerNote) -> None:
+        with self._writing:
+            try:
+                write_note(self._place, note)
+            except IpttctlError as error:
+                if str(error) != self._problem:
+                    self._problem = str(error)
+                    self._tell(f"{error}; after a restart less is counted of what is lost")
+            else:
+                self._problem = ""
+
+
+def _said(run: str, earlier: Earlier) -> Counter[str]:
+    """The items of which frames of a run said that the stream threw them away, by kind."""
+    said: Counter[str] = Counter()
+    seen = Seen()
+    for head in earlier.heads.values():
+        if head.run == run and seen.first(head):
+            said[head.kind] += head.lost.get(STREAM, 0)
+    return said
+
+
+def _moment(info: StreamInfo) -> float:
+    """The time at which a stream was made."""
+    made: object = info.created
+    # older versions of nats-py give the server's text
+    if isinstance(made, str):
+        made = datetime.fromisoformat(made)
+    return made.timestamp() if isinstance(made, datetime) else 0.0

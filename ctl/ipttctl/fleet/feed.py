@@ -61,14 +61,13 @@ class Feed:
         self._spool = spool
         self._events = events
         self._stories = stories
+        self._kinds = [*([EVENTS] if events != "none" else []), *([STORIES] if stories else [])]
         self._frame = frame
         self._linger = linger
         self._told = told
         self._lock = threading.Lock()
         self._traces: dict[str, _Trace] = {}
         self._ending: list[_Trace] = []
-        self._joined = False
-        """Whether a trace for others has begun since the last time."""
         self._waiting: list[EventBatch] = []
         self._bytes = 0
         self._since = 0.0
@@ -86,7 +85,6 @@ class Feed:
         """
         with self._lock:
             self._traces[trace] = _Trace(trace, running, watch)
-            self._joined |= not watch
 
     def end(self, trace: str) -> None:
         """Tell the rest of a trace whose links were detached, and then no more of it."""
@@ -105,11 +103,7 @@ class Feed:
             traces = [*self._ending, *self._traces.values()]
             over = [one for one in self._ending if now >= one.until]
             self._ending = [one for one in self._ending if now < one.until]
-            joined, self._joined = self._joined, False
-        if joined:
-            # the first stories of somebody are not to say what was lost before
-            self._say_losses_of_stories()
-        self._count(losses, self._lossy(traces))
+        self._count(losses)
         if batches:
             self.read += sum(map(len, batches))
         links = (one.running.links for one in traces if not one.watch)
@@ -136,26 +130,18 @@ class Feed:
         for trace in left:
             self._tell(trace, trace.running.teller.end())
         self.flush()
-        # no frame comes that could say it
-        if self._events != "none" and self._spool.unsaid(EVENTS):
+        # no frame comes that could say it; of a kind that is not published any more, some items of
+        # earlier runs may have been lost
+        if self._spool.unsaid(EVENTS):
             self._spool.put(EVENTS, 0, *events_body([]))
-        self._say_losses_of_stories()
-
-    def _say_losses_of_stories(self) -> None:
-        """Have a frame without stories say what was lost, unless one has."""
-        if self._stories and self._spool.unsaid(STORIES):
+        if self._spool.unsaid(STORIES):
             self._spool.put(STORIES, 0, JSON_FORMAT, json_body([]))
 
-    def _lossy(self, traces: Sequence[_Trace]) -> str:
-        """The kind of frames that say which events were lost: one of which some come."""
-        watched = bool(traces) and all(one.watch for one in traces)
-        if self._events == "none" or (self._events == "traces" and watched and self._stories):
-            # stories lack something because of it
-            return STORIES
-        return EVENTS
+    def _count(self, losses: Losses) -> None:
+        """Have the next frame of each kind say what was lost since the last time.
 
-    def _count(self, losses: Losses, kind: str) -> None:
-        """Have the next frame of a kind say what was lost since the last time."""
+        Stories lack something because of it too, and are all that some may read.
+        """
         new = {}
         for cause, total in asdict(losses).items():
             # what was missing may turn out to be another cause's
@@ -166,7 +152,8 @@ class Feed:
         if new:
             # it is behind what waits, and before what comes now
             self.flush()
-            self._spool.lose(kind, new)
+            for kind in self._kinds:
+                self._spool.lose(kind, new)
 
     def _take_events(self, batches: Sequence[EventBatch], links: frozenset[int]) -> None:
         if batches and self._events != "none":

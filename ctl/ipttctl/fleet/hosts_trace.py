@@ -92,7 +92,7 @@ class TracedHost:
             yield self.problem
         elif not self.stories and not self.answered:
             yield f"{self.name}: silent"
-        # heads tell it in another way, and only where no events are published
+        # heads tell it in another way, as far as frames have come
         if lost := max(self.lost, self.last_loss - (self.first_loss or 0)):
             yield f"{self.name}: lost {counted(lost, 'item')}"
         if left_out := self.untold.left_out:
@@ -253,14 +253,16 @@ class HostsTrace:
                 self._take_other(host, decode_head(message.data))
                 return
             head, body = decode(message.data)
-            host.run = host.run or head.run
+            begun, host.run = bool(host.run), host.run or head.run
             if (head.host, head.kind, head.run) != (host.name, STORIES, host.run):
                 raise FrameError("the frame is of another host")
             # the agent may have been started again between its heartbeat and the beginning
             host.life = head.host, head.boot
             if not host.seen.first(head):
                 return
-            host.lost += sum(head.lost.values())
+            # the first one tells of what was before the trace, too; answers tell the rest
+            if begun:
+                host.lost += sum(head.lost.values())
             stories = json_of(head, body)
         except FrameError:
             host.damaged += 1

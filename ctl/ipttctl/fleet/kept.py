@@ -20,6 +20,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import FAILURES, Asker, HubError
 from ipttctl.fleet.connection import sentence
+from ipttctl.fleet.kept_losses import KeptLosses
 from ipttctl.frames.codec import decode
 from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
 from ipttctl.frames.seen import Seen
@@ -59,6 +60,7 @@ class KeptFrames:
         self._js = asker.client.jetstream(timeout=_ANSWER)
         self._end = time.monotonic() + bounds.seconds
         self._seen = Seen()
+        self._losses = KeptLosses()
         self._left = bounds.size
         self._full = ""
         self._unread = 0
@@ -108,7 +110,7 @@ class KeptFrames:
             found.append(f"{self.damaged} damaged frames passed over")
         if missing := self._seen.missing(beginnings=False):
             found.append(f"{missing} items of these hosts never came, or were thrown away before")
-        return found
+        return [*found, *self._losses.sentences()]
 
     async def _of(
         self, subject: str, stream: StreamInfo
@@ -179,6 +181,7 @@ class KeptFrames:
             return None
         if not self._seen.first(head):
             return None
+        self._losses.take(head)
         self._left -= len(body)
         return head, body
 

@@ -52,7 +52,9 @@ async def read_stories(
                 except _NONE:
                     none += 1
                 if not wanted:
-                    return
+                    break
+            if not wanted:
+                break
     for sentence in frames.sentences():
         tell(sentence)
     if none:

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ipttctl.fleet import subjects
 from ipttctl.fleet.asker import AnswerError, Asker, SilentHostError
 from ipttctl.fleet.heartbeat import Heartbeat, Selector
 from ipttctl.fleet.kept import KeptFrames, ReadBounds
-from ipttctl.fleet.ledger import STREAM
-from ipttctl.fleet.spool import SPOOL
+from ipttctl.fleet.kept_losses import RunLosses
+from ipttctl.fleet.ledger import UNKNOWN
 from ipttctl.frames.bodies import events_of, json_lines
 from ipttctl.frames.head import EVENTS, STORIES, FrameError, FrameHead
 from ipttctl.recordings.extra import arrow
@@ -25,7 +25,6 @@ _MOST_WAITING: Final = 1 << 15
 """Rows of all runs that wait to be made a batch of."""
 
 _MOST_NUMBER: Final = 2**63 - 1
-_THROWN_AWAY: Final = frozenset({SPOOL, STREAM})
 
 Where = tuple[str, str, str]
 """Host, boot and run."""
@@ -40,8 +39,7 @@ class _Run:
     maker: TableMaker
     began: int
     ended: int
-    lost: int = 0
-    thrown_away: int = 0
+    losses: RunLosses = field(default_factory=RunLosses)
     damaged: int = 0
 
 
@@ -76,11 +74,7 @@ class KeptTables:
         if run is None:
             return
         run.began, run.ended = min(run.began, head.time), max(run.ended, head.time)
-        for cause, count in head.lost.items():
-            if cause in _THROWN_AWAY:
-                run.thrown_away += count
-            else:
-                run.lost += count
+        run.losses.take(head)
         try:
             if head.kind == EVENTS and head.count:
                 run.maker.take_events(events_of(head, body))
@@ -204,8 +198,12 @@ def _word(value: object) -> str | None:
 
 
 def _host_row(run: _Run, alive: Heartbeat | None) -> Row:
+    losses = run.losses
+    # those of which nobody knows what they held are messages
+    unread = losses.unread.total() - losses.unread[UNKNOWN]
+    away = losses.away(EVENTS).total() + losses.away(STORIES).total()
     # whoever speaks as a host may say any numbers
-    lost, away = (min(count, _MOST_NUMBER) for count in (run.lost, run.thrown_away))
+    lost, away = (min(count, _MOST_NUMBER) for count in (unread, away))
     return (
         *((alive.module or None) if alive else None, None),  # no fingerprint is told
         *(run.began or None, run.ended or None, False if alive else None),

@@ -240,6 +240,31 @@ def test_losses_are_told_with_stories_where_no_events_are_published(
     asyncio.run(run())
 
 
+def test_losses_are_told_with_events_and_with_stories(
+    leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
+) -> None:
+    """Whoever may read one kind alone learns of them."""
+
+    async def run() -> None:
+        async with (
+            running_agent(agent_config(leaf, agent_key), host) as agent,
+            client(leaf, reader_key) as reader,
+        ):
+            await until(lambda: agent.connection.client)
+            await ask(reader, verb="trace", lease=30)
+            host.feed.put(1, link=100)
+            await until(partial(published, agent, 2))
+            host.feed.put(2, link=100, lost=7)
+            await until(partial(published, agent, 6))
+            host.feed.put(1, link=100)
+            frames = await kept(reader, "ipttctl-web1", 8)
+        for kind in ("events", "stories"):
+            told = [(head.count, head.lost) for head, _ in frames if head.kind == kind]
+            assert told == [(1, {}), (2, {"ring": 7}), (1, {})]
+
+    asyncio.run(run())
+
+
 def test_losses_behind_the_last_frame_are_told_at_the_end(
     leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost
 ) -> None:
@@ -254,12 +279,14 @@ def test_losses_behind_the_last_frame_are_told_at_the_end(
             await until(lambda: agent.connection.client)
         assert agent.drained
         async with client(leaf, reader_key) as reader:
-            info = await reader.jetstream().stream_info("ipttctl-web1")
-            assert info.state.messages == 1
-            message = await reader.jetstream().get_msg("ipttctl-web1", 1)
-        head, body = decode(message.data or b"")
-        assert (head.kind, head.count, head.lost) == ("events", 0, {"ring": 7})
-        assert events_of(head, body) == []
+            frames = await kept(reader, "ipttctl-web1", 0)
+        assert sorted((head.kind, head.count, head.lost) for head, _ in frames) == [
+            ("events", 0, {"ring": 7}),
+            ("stories", 0, {"ring": 7}),
+        ]
+        bodies = {head.kind: (head, body) for head, body in frames}
+        assert events_of(*bodies["events"]) == []
+        assert json_of(*bodies["stories"]) == []
 
     asyncio.run(run())
 

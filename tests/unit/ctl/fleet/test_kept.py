@@ -19,6 +19,7 @@ from nats.js.api import StreamConfig
 from ipttctl.cli import run
 from ipttctl.fleet import kept as kept_module
 from ipttctl.fleet.heartbeat import Heartbeat
+from ipttctl.fleet.kept_losses import KeptLosses
 from ipttctl.fleet.kept_tables import KeptTables
 from ipttctl.frames.bodies import JSON_FORMAT, events_body, json_body
 from ipttctl.frames.codec import encode
@@ -231,6 +232,87 @@ def test_frames_of_others_are_not_taken(
     found = [tuple(json.loads(line).values()) for line in said.out.splitlines()]
     assert found == [("web2", 2), ("web2", 3)]
     assert "2 damaged frames passed over" in said.err
+
+
+def lossy(numbers: FrameNumbers, kind: str, causes: dict[str, int]) -> FrameNumbers:
+    """Numbers whose next frame of a kind says that something was lost."""
+    for cause, number in causes.items():
+        numbers.lose(kind, cause, number)
+    return numbers
+
+
+KERNELS = {"ring": 5, "memory": 2, "nested": 3}
+
+
+def test_what_was_lost_is_told_by_host_and_cause_and_once(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Frames of each kind tell the kernel's losses: a reader of stories alone learns of them."""
+    one, two, three = (FrameNumbers(f"web{n}", "b") for n in (1, 2, 3))
+    messages = [
+        events(lossy(one, EVENTS, {**KERNELS, "stream": 50}), 2),
+        stories(lossy(one, STORIES, {**KERNELS, "spool": 1}), [dropped(1)]),
+        events(lossy(two, EVENTS, {"observer": 1}), 1),
+        stories(lossy(two, STORIES, {"observer": 1, "unknown": 4}), [dropped(2)]),
+        # the frame of events that said it was lost itself, and comes again
+        stories(lossy(three, STORIES, {"ring": 9}), [dropped(3)]),
+        stories(three, [dropped(4)]),
+    ]
+    keep(leaf, reader_key, [*messages, messages[0], messages[1]])
+    nested = "3 runs of programs (nested)"
+    unknown = "what 4 messages held (unknown)"
+    of_stories = [
+        f"web1 lost 7 events (2 memory, 5 ring), 1 story (1 spool) and {nested}",
+        f"web2 lost 1 event (1 observer) and {unknown}",
+        "web3 lost 9 events (9 ring)",
+    ]
+    of_both = [
+        f"web1 lost 57 events (2 memory, 5 ring, 50 stream), 1 story (1 spool) and {nested}",
+        *of_stories[1:],
+    ]
+    for arguments, expected in (
+        (["query", "--hub", "--drops-by-rule", settings], of_stories),
+        (["query", "--hub", "SELECT count(*) FROM hosts", settings], of_both),
+        (["show", "--hub", settings], [*of_stories, "4 stories told"]),
+        (["show", "--hub", "-c", "1", settings], [of_stories[0], "1 story told"]),
+    ):
+        assert run(arguments) == 0
+        assert capsys.readouterr().err.splitlines() == expected
+    assert run(["export", "--hub", settings, "--parquet", str(tmp_path / "tables")]) == 0
+    assert capsys.readouterr().err.splitlines()[:-1] == of_both
+    found = rows(capsys, "SELECT host, lost, thrown_away FROM hosts ORDER BY host", settings)
+    assert [tuple(one.values()) for one in found] == [
+        *(("web1", 10, 51), ("web2", 1, 0), ("web3", 9, 0)),
+    ]
+
+
+def test_nothing_lost_is_not_told_and_many_hosts_are_told_together(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages = [
+        stories(lossy(FrameNumbers(f"web{n:02}", "b"), STORIES, {"ring": n}), [dropped(1)])
+        for n in range(20)
+    ]
+    keep(leaf, reader_key, messages)
+    assert run(["query", "--hub", "SELECT 1 FROM stories LIMIT 1", settings]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" ", 1)[0] for line in said[:-1]] == [f"web{n:02}" for n in range(1, 17)]
+    assert said[-1] == "3 other hosts lost 54 events (54 ring)"
+
+
+def test_causes_and_runs_that_hosts_make_up_do_not_take_room_without_end() -> None:
+    losses = KeptLosses()
+    for number in range(5000):
+        numbers = FrameNumbers("web1", "b", f"r{number}")
+        numbers.lose(STORIES, "ring", 1)
+        losses.take(numbers.head(STORIES, 0, JSON_FORMAT))
+    for number in range(100):
+        numbers = FrameNumbers("web2", "b")
+        numbers.lose(STORIES, f"x{number}", 1)
+        losses.take(replace(numbers.head(STORIES, 0, JSON_FORMAT), run="r"))
+    assert [*losses.sentences()][-1] == "web1 lost 4096 events (4096 ring)"
+    assert len(losses._runs) <= 4097
+    assert all(len(told) <= 33 for run in losses._runs.values() for told in run._told.values())
 
 
 def test_missing_items_are_told(

@@ -111,6 +111,14 @@ fuzz: setup ## messages that are nearly right (N=100000 SEED=1 KERNEL=6.12-kasan
 	@$(GUEST) run $(KERNEL:%=--kernel %) --timeout $$(($(N) / 5 + 900)) \
 		--env IPTT_FUZZ=$(N) --env IPTT_SEED=$(SEED) -- $(PYTEST) -s tests/kernel/test_fuzz.py
 
+# Needs no guest. Prints how many arrivals were joined, and how many ends were left over.
+.PHONY: test-joins
+test-joins: PACKETS ?= 100000
+test-joins: SEED ?= 1
+test-joins: setup ## stories of many packets over three simulated hosts, none joined wrongly (PACKETS=100000 SEED=1)
+	@IPTT_JOINS=$(PACKETS) IPTT_SEED=$(SEED) $(PYTHON) -m pytest -q -s -o cache_dir=$(BUILD)/cache/pytest \
+		tests/unit/ctl/joins
+
 ##@ Long runs: measurements
 
 .PHONY: hot-swap
@@ -119,6 +127,14 @@ hot-swap: CHANGES ?= 30
 hot-swap: module ## packets unseen, doubled and torn by a swap and by other ways to change programs (KERNEL=6.1)
 	@$(GUEST) run $(KERNEL:%=--kernel %) --module --timeout $(TIMEOUT) -- \
 		python -m tests.hot_swap --changes $(CHANGES)
+
+# On this machine, with NATS servers and no guest; docs/fleet.md and docs/recordings.md have the figures.
+.PHONY: load
+load: setup ## an agent, a hub of 200, a roll-out to 200, queries of many stories: what they take, and whether all came
+	@for rate in 1000 50000 200000; do $(PYTHON) -m tests.load.fleet_agent $$rate 8; done
+	@for load in "20 500" "200 500" "200 1000"; do $(PYTHON) -m tests.load.fleet_hub $$load 15; done
+	@$(PYTHON) -m tests.load.fleet_waves 200
+	@$(PYTHON) -m tests.load.queries
 
 .PHONY: bench
 bench: KERNEL = $(INSTALLED)

@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import re
 import ssl
+import stat
 import subprocess
+import textwrap
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ from typing import Any
 
 import nats.errors
 import nats.js.errors
+import nkeys
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -29,7 +34,7 @@ from nats.js.api import ExternalStream, StreamConfig, StreamSource
 from ipttctl.cli import run as command_line
 from ipttctl.fleet.asker import HubError, SilentHostError, connected
 from ipttctl.fleet.bundle import Signer
-from ipttctl.fleet.config import HubConfig
+from ipttctl.fleet.config import PUBLIC_KEY, HubConfig
 from ipttctl.fleet.connection import own_inbox
 from ipttctl.fleet.heartbeat import Heartbeat, Selector, find_hosts
 from ipttctl.fleet.rollout import VERBS, Rollout
@@ -37,6 +42,7 @@ from ipttctl.fleet.rollout_record import RolloutStore
 from ipttctl.fleet.uploads import upload
 from ipttctl.frames.codec import decode
 from ipttctl.frames.seen import Seen
+from tests.unit.ctl.fleet.conftest import LEAF
 from tests.unit.ctl.fleet.fleet_host import (
     FleetHost,
     bundle_of,
@@ -210,6 +216,56 @@ def test_the_agent_speaks_and_hears_as_its_host_alone(fleet: Fleet) -> None:
         await client.close()
 
     asyncio.run(run())
+
+
+def test_the_code_of_the_document_makes_keys(tmp_path: Path) -> None:
+    text = (EXAMPLES.parents[1] / "fleet.md").read_text()
+    [code] = [
+        one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "encode_seed" in one
+    ]
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(code), names)
+    file = tmp_path / "x.nk"
+    public = names["make"](str(file))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert re.fullmatch(PUBLIC_KEY, public)
+    assert bytes(nkeys.from_seed(file.read_bytes()).public_key).decode() == public
+
+
+def test_a_leafs_memory_is_bounded_as_the_drop_in_says_and_its_store_is_private(
+    tmp_path: Path, agent_key: Key, reader_key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (EXAMPLES / "nats-server.conf").read_text()
+    [soft] = re.findall(r"^Environment=GOMEMLIMIT=(\d+)MiB$", text, re.MULTILINE)
+    [hard] = re.findall(r"^MemoryMax=(\d+)M$", text, re.MULTILINE)
+    assert int(soft) < int(hard)
+    monkeypatch.setenv("GOMEMLIMIT", f"{soft}MiB")
+    port = free_port()
+    config = f"http: 127.0.0.1:{port}\n{LEAF % (agent_key.public, reader_key.public)}"
+    before = os.umask(0)
+    try:
+        leaf = Server(tmp_path / "leaf", config).start()
+    finally:
+        os.umask(before)
+
+    async def run() -> None:
+        host = FakeHost()
+        async with running_agent(agent_config(leaf, agent_key, ALL), host) as agent:
+            host.feed.put(3)
+            await until(lambda: agent.publisher.items == 3)
+
+    try:
+        asyncio.run(run())
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/varz", timeout=10) as answer:
+            # 2.10 does not tell
+            assert json.load(answer).get("gomemlimit", int(soft) << 20) == int(soft) << 20
+        modes = {
+            (one.is_dir(), stat.S_IMODE(one.stat().st_mode))
+            for one in (leaf.directory / "js", *(leaf.directory / "js").rglob("*"))
+        }
+        assert modes == {(True, 0o700), (False, 0o600)}
+    finally:
+        leaf.kill()
 
 
 def test_an_agent_may_read_what_the_one_before_has_left_in_the_stream(

@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import struct
+from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
@@ -57,26 +58,29 @@ def _libpcap() -> ctypes.CDLL:
     return library
 
 
+def instructions(code: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """The code, jt, jf and k of each of an array of ``struct sock_filter``."""
+    yield from _SOCK_FILTER.iter_unpack(code)
+
+
 def filter_text(code: bytes) -> str:
     """Write an array of ``struct sock_filter`` as text that ``compile_filter`` takes.
 
     The form is that of ``tcpdump -ddd``, with commas for line ends, as in
     ``iptables -m bpf --bytecode``.
     """
-    instructions = [f"{code} {jt} {jf} {k}" for code, jt, jf, k in _SOCK_FILTER.iter_unpack(code)]
-    return ",".join([str(len(instructions)), *instructions])
+    found = [" ".join(map(str, one)) for one in instructions(code)]
+    return ",".join([str(len(found)), *found])
 
 
 def _assemble(text: str) -> bytes:
     """Assemble instructions given as text. The kernel checks their meaning."""
-    count, *instructions = text.split(",")
-    if count.lstrip("0") != str(len(instructions)):
-        raise ProgramError(
-            f"the filter says that it has {count} instructions and has {len(instructions)}"
-        )
-    _check_length(len(instructions))
+    count, *found = text.split(",")
+    if count.lstrip("0") != str(len(found)):
+        raise ProgramError(f"the filter says that it has {count} instructions and has {len(found)}")
+    _check_length(len(found))
     code = bytearray()
-    for instruction in instructions:
+    for instruction in found:
         try:
             code += _SOCK_FILTER.pack(*map(int, instruction.split(" ")))
         except (struct.error, ValueError):

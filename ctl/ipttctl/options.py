@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 class Option:
     """The way a value is given: ``name`` is the command line's, with its dashes.
 
-    ``metavar`` stands for the value in the help, ``minimum`` and ``maximum`` bound a number.
+    ``short`` is a second one, with one dash. ``metavar`` stands for the value in the help,
+    ``minimum`` and ``maximum`` bound a number. One that is ``hidden`` is in no help.
     """
 
     name: str
@@ -24,6 +25,8 @@ class Option:
     metavar: str | None = None
     minimum: int | None = None
     maximum: int | None = None
+    short: str | None = None
+    hidden: bool = False
 
     @property
     def key(self) -> str:

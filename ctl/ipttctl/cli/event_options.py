@@ -48,6 +48,7 @@ class EventOptions:
             "--netns",
             "in this network namespace: inode number, name or path; repeatable",
             metavar="NETNS",
+            short="-N",
         ),
     ] = field(default_factory=list)
 

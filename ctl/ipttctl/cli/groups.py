@@ -54,12 +54,14 @@ def _options(kind: type) -> Iterator[inspect.Parameter]:
     defaults = {field.name: _default(field) for field in fields(kind)}
     for given in options_of(kind):
         option = given.option
+        names = [option.name] if option.short is None else [option.short, option.name]
         typers = typer.Option(
-            option.name,
+            *names,
             metavar=option.metavar,
             help=option.help,
             min=option.minimum,
             max=option.maximum,
+            hidden=option.hidden,
         )
         yield inspect.Parameter(
             given.field,

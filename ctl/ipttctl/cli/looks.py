@@ -14,6 +14,7 @@ from ipttctl.cli.trace_stories import NamesOfStories, StoryView
 from ipttctl.cli.view import EventView
 from ipttctl.show.event_text import TimeFormat
 from ipttctl.show.rule import RulesOf
+from ipttctl.stories.model import Story
 from ipttctl.system.namespace_names import NameAt
 
 
@@ -33,8 +34,10 @@ def story_view(
     names: NamesOfStories,
     links: Collection[int],
     clear: Callable[[], None],
+    *,
+    wants: Callable[[Story], bool] | None = None,
 ) -> StoryView:
-    """A view that prints stories of the events of ``links``."""
+    """A view that prints stories of the events of ``links``; with ``wants``, only some."""
     form = story_form(
         look.output,
         names.sources,
@@ -42,7 +45,7 @@ def story_view(
         verbose=look.verbose,
         time_format=look.time_format,
     )
-    return StoryView(form, options, names, links, look.count, clear=clear)
+    return StoryView(form, options, names, links, look.count, clear=clear, wants=wants)
 
 
 def event_view(

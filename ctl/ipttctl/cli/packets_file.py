@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,8 @@ from ipttctl.errors import UsageError, os_reason
 from ipttctl.events import describe
 from ipttctl.events.records import decode_event
 from ipttctl.paths import VERSION
+from ipttctl.recordings.excerpt import Excerpt
+from ipttctl.recordings.known_packet import kept_bytes
 from ipttctl.recordings.new_file import new_file
 from ipttctl.recordings.pcapng import CapturedPacket, PcapngWriter
 from ipttctl.recordings.reader import Events, Recording
@@ -22,9 +23,6 @@ from ipttctl.recordings.writer import RecordingError
 from ipttctl.show.story_text import StoryText
 from ipttctl.stories.model import Story
 from ipttproto import JoinedBatches
-
-_CAPTURE: Final = struct.Struct("<II")
-"""Length of a packet, and the number of its bytes that follow, as bpf/capture.c has them."""
 
 _WIDTH: Final = 1 << 20
 _LAST: Final = 2**64 - 1
@@ -75,7 +73,7 @@ class _Comments:
         """Have all stories told."""
         recording = self._recording
         options = StoryOptions(patience=recording.patience / 1_000_000_000)
-        play(recording, StoryView(self, options, self, recording.links, None), None)
+        play(Excerpt(recording), StoryView(self, options, self, recording.links, None))
 
     def show(self, stories: Sequence[Story]) -> None:
         """Keep the texts of stories."""
@@ -101,11 +99,8 @@ def _packets(recording: Recording, comments: dict[int, str]) -> Iterator[Capture
         events = JoinedBatches.of(item.batches)
         for place, payload in sorted(events.payloads.items()):
             record = decode_event(events, place)
-            if record.packet in seen or len(payload) < _CAPTURE.size:
-                continue
-            length, captured = _CAPTURE.unpack_from(payload)
-            data = payload[_CAPTURE.size :][:captured]
-            if not data or record.link not in recording.links:
+            kept = kept_bytes(payload)
+            if record.packet in seen or kept is None or record.link not in recording.links:
                 continue
             if record.packet:
                 seen.add(record.packet)
@@ -114,4 +109,4 @@ def _packets(recording: Recording, comments: dict[int, str]) -> Iterator[Capture
             time = record.time + record.clock_offset
             if not 0 <= time <= _LAST:
                 raise RecordingError(f"{recording.path}: an event has a time that none can have")
-            yield CapturedPacket(time, device, length, data, comment)
+            yield CapturedPacket(time, device, kept.length, kept.bits, comment)

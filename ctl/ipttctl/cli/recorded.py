@@ -3,34 +3,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
-from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.printing import note
 from ipttctl.cli.record_view import tell_thrown_away
 from ipttctl.cli.trace_stories import StoryView
 from ipttctl.cli.view import LinkEvents
-from ipttctl.errors import UsageError
-from ipttctl.events.filter import EventFilter
 from ipttctl.link.limits import LeftOut
 from ipttctl.link.losses import Losses
-from ipttctl.numbers import U32_MAX
+from ipttctl.recordings.excerpt import Excerpt
 from ipttctl.recordings.reader import Due, Events, Recording
+from ipttctl.stories.assemble import SETTLE
 from ipttproto import EventBatch
 
 
-def play(recording: Recording, view: LinkEvents, wanted: EventOptions | None) -> None:
-    """Give a view all that happened, in the order and at the times at which it did."""
-    chosen = _filter(recording, wanted) if wanted else None
-    for item in recording.items():
+def play(
+    excerpt: Excerpt,
+    view: LinkEvents,
+    choose: Callable[[list[EventBatch]], list[EventBatch]] = lambda batches: batches,
+) -> None:
+    """Give a view all that happened, in the order and at the times at which it did.
+
+    ``choose`` leaves out some of the events that were read together.
+    """
+    until = excerpt.until
+    for item in excerpt.items():
         if view.full:
             break
         match item:
-            case Events(batches, due, _):
+            case Events(batches, due, head):
                 if isinstance(view, StoryView) and due:
-                    view.due(due)
-                view.show(chosen.choose(batches) if chosen else batches)
+                    view.due(due if until is None else min(due, until))
+                view.show(choose(batches))
+                if isinstance(view, StoryView) and until is not None and head.monotonic > until:
+                    # as a trace does that ends then
+                    view.due(until + SETTLE)
             case Due(moment) if isinstance(view, StoryView):
                 view.due(moment)
     if isinstance(view, StoryView):
@@ -57,36 +65,6 @@ def recorded_end(recording: Recording, view: LinkEvents) -> None:
     tell_thrown_away(end.get("thrown_away"), end.get("too_long"))
     for link in _list(end.get("taken")):
         note(f"link {_number(link)} was detached by somebody else")
-
-
-def _filter(recording: Recording, wanted: EventOptions) -> EventFilter:
-    """The filter for options, with the namespaces that the recording knows."""
-    ids = [one for one in wanted.links if isinstance(one, int)]
-    if len(ids) < len(wanted.links):
-        raise UsageError("--link: a recording knows links by their ids", "see its -o json")
-    cookies: set[int] = set()
-    for text in wanted.namespace:
-        found = set(_cookies(recording, text))
-        if not found:
-            raise UsageError(f"--netns: the recording has no namespace '{text}'")
-        cookies |= found
-    return wanted.filter(ids, cookies)
-
-
-def _cookies(recording: Recording, text: str) -> Iterator[int]:
-    """The cookies of the namespaces with a name or an inode number."""
-    yield from recording.answers.named(text)
-    # Python reads no more than some thousand digits
-    if text.isdecimal() and len(text) <= len(str(U32_MAX)):
-        for item in recording.items():
-            if isinstance(item, Events):
-                yield from _with_inode(item.batches, int(text))
-
-
-def _with_inode(batches: list[EventBatch], inode: int) -> Iterator[int]:
-    for batch in batches:
-        here = batch.events["netns"] == inode
-        yield from set(batch.events["netns_cookie"][here].tolist())
 
 
 def _numbers(end: dict[str, Any], name: str, kind: type) -> dict[str, int]:

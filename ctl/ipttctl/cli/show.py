@@ -4,42 +4,73 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ipttctl.cli.event_options import EventOptions
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.kept_options import KeptFile, KeptOptions, KeptSinceOption
+from ipttctl.cli.live_options import LiveOptions
 from ipttctl.cli.looks import Look, event_view, story_view
 from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.recorded import play, recorded_end
+from ipttctl.cli.recorded_choice import RecordedChoice
 from ipttctl.cli.show_kept import check_shown, show_kept
 from ipttctl.cli.show_rulesets import show_rulesets
 from ipttctl.cli.story_options import ShownStories, StoryOptions
 from ipttctl.cli.trace_options import (
+    AddressOption,
+    BackendOption,
     CountOption,
+    FilterArgument,
+    IcmpIdOption,
+    Only4Option,
+    Only6Option,
+    PidOption,
+    PortOption,
     PreciseOption,
+    ProtocolOption,
     RelativeOption,
     VerboseOption,
+    packet_choice,
     time_format,
 )
+from ipttctl.cli.trace_places import Backend
 from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
+from ipttctl.numbers import counted
+from ipttctl.recordings.excerpt import Excerpt
 from ipttctl.recordings.reader import Recording
 from ipttctl.show.render_json import dumps
 from ipttctl.show.story_words import StorySources
-from ipttproto import JoinedBatches
+from ipttctl.stories.steps import OF_NFT
+from ipttproto import JoinedBatches, Kind
+
+_OF_LEGACY: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT, Kind.KNOWN})
+_OTHERS: Final = {None: frozenset(), Backend.LEGACY: OF_NFT, Backend.NFT: _OF_LEGACY}
+"""Kinds of events that a trace of a back end would not have had."""
+
+_NANO: Final = 1_000_000_000
 
 
 @grouped
 def show(
     *,
     file: KeptFile = None,
+    expression: FilterArgument = None,
     kept: KeptOptions,
     since: KeptSinceOption = None,
+    address: AddressOption = None,
+    protocol: ProtocolOption = "any",
+    port: PortOption = None,
+    icmp_id: IcmpIdOption = None,
+    pid: PidOption = None,
+    only4: Only4Option = False,
+    only6: Only6Option = False,
+    backend: BackendOption = None,
     wanted: EventOptions,
     count: CountOption = None,
     precise: PreciseOption = False,
@@ -52,13 +83,17 @@ def show(
         bool,
         typer.Option("--rulesets", help="the whole rulesets as they were listed meanwhile"),
     ] = False,
+    live: LiveOptions,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Print a recording as `ipttctl trace` would have printed it, on any machine, without root.
 
-    The options on how things look are those of `ipttctl trace`, and those that choose events are
-    those of `ipttctl events`; the latter make lines, as stories need all events of their packets.
-    --link chooses by id only. --netns takes the names and numbers of the recording.
+    The options are those of `ipttctl trace`. A story is told if its packet, or a copy or part of
+    it, fitted FILTER, -H, --proto, -P, --icmpid, -p, -4 and -6 as an event at one of its hooks
+    shows it, in a namespace of -N, and if one of its events fits --link, --hook, --verdict, --rule
+    and -N. With --lines each event has to fit by itself. Where the recording does not tell whether
+    FILTER fits, as it looks at bytes that were not kept, what is left out for that is counted at
+    the end. --link chooses by id only. -N takes the names and numbers of the recording.
 
     With --hub it prints the stories that the hub of a fleet keeps, from --since on (1h).
 
@@ -68,6 +103,20 @@ def show(
     over, which it says.
     """
     kept.check()
+    live.check()
+    packets = packet_choice(
+        expression=expression,
+        address=address,
+        protocol=protocol,
+        port=port,
+        icmp_id=icmp_id,
+        pid=pid,
+        namespace=None,
+        only4=only4,
+        only6=only6,
+        backend=backend,
+    )
+    choice = RecordedChoice(wanted, packets, both_ways=stories.both_ways)
     if kept.hub:
         check_shown(
             rulesets=rulesets,
@@ -93,29 +142,33 @@ def show(
         return
     look = Look(output, time_format(precise=precise, relative=relative), verbose, count)
     options = stories.options()
-    chosen = bool(wanted.link) or wanted.of_packets
-    if chosen and (options.drops or options.summary):
-        raise UsageError("options that choose events are of lines", "leave out --drops, --summary")
-    if columns is not None and not (options.lines or chosen):
+    if columns is not None and not options.lines:
         raise UsageError("--columns is of lines", "add --lines")
     shown = event_columns(columns, output)
-    _show(_Asked(look, options, wanted if chosen else None, rules, shown), Recording.open(file))
+    _show(_Asked(look, options, choice, rules, shown), Recording.open(file))
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A command line that makes sense; ``wanted`` is None unless events are chosen."""
+    """A command line that makes sense."""
 
     look: Look
     options: StoryOptions
-    wanted: EventOptions | None
+    choice: RecordedChoice
     rules: bool | None
     columns: tuple[str, ...] | None
 
+    def excerpt(self, recording: Recording) -> Excerpt:
+        """The part of a recording that a trace with these options would have been about."""
+        until = None
+        if self.options.stop_after is not None:
+            until = recording.head.monotonic + int(self.options.stop_after * _NANO)
+        return Excerpt(recording, _OTHERS[self.choice.packets.backend], until)
+
 
 def _show(asked: _Asked, recording: Recording) -> None:
-    look, options, wanted, rules = asked.look, asked.options, asked.wanted, asked.rules
-    tells = recording.stories and not options.lines and wanted is None
+    look, options = asked.look, asked.options
+    tells = recording.stories and not options.lines
     # it is of stories where these were told
     if recording.count is not None and tells == recording.stories:
         count = recording.count if look.count is None else min(look.count, recording.count)
@@ -123,25 +176,42 @@ def _show(asked: _Asked, recording: Recording) -> None:
     if not tells and options.of_stories_alone:
         raise UsageError(f"{recording.path} has no stories", "use --lines")
     if options.patience is None:
-        options = replace(options, patience=recording.patience / 1_000_000_000)
+        options = replace(options, patience=recording.patience / _NANO)
     if look.output is Output.JSON:
         stream = recording.begin.get("stream")
         head = stream if isinstance(stream, dict) else {}
         lines([dumps({**head, "stream": "stories" if tells else "trace"} if head else {})])
-    view: LinkEvents
-    if tells:
-        names = _Names(recording.answers.sources(rules=rules is not False))
-        view = story_view(look, options, names, recording.links, lambda: None)
-    else:
-        shows = EventPrinter.shows_rules(rules, look.output, asked.columns)
-        answers = recording.answers
-        view = event_view(
-            look, asked.columns, answers.names, recording.links, answers.rules if shows else None
-        )
-    play(recording, view, wanted)
+    asked = replace(asked, look=look, options=options)
+    view, untold = (_tell if tells else _list)(asked, recording)
     recorded_end(recording, view)
+    if untold:
+        what = counted(untold, "story", "stories") if tells else counted(untold, "event")
+        note(f"{what} left out: the recording does not tell whether FILTER fits")
     for sentence in recording.damage.sentences(recording.path):
         note(sentence)
+
+
+def _tell(asked: _Asked, recording: Recording) -> tuple[LinkEvents, int]:
+    """Print stories; returns the view, and the number of those that may have been meant."""
+    excerpt = asked.excerpt(recording)
+    chosen = None if asked.choice.is_all else asked.choice.stories(excerpt)
+    names = _Names(recording.answers.sources(rules=asked.rules is not False))
+    wants = None if chosen is None else chosen.wants
+    links = recording.links
+    view = story_view(asked.look, asked.options, names, links, lambda: None, wants=wants)
+    play(excerpt, view)
+    return view, chosen.untold if chosen else 0
+
+
+def _list(asked: _Asked, recording: Recording) -> tuple[LinkEvents, int]:
+    """Print events, and return the same of these."""
+    shows = EventPrinter.shows_rules(asked.rules, asked.look.output, asked.columns)
+    answers = recording.answers
+    chosen = asked.choice.lines(recording)
+    rules = answers.rules if shows else None
+    view = event_view(asked.look, asked.columns, answers.names, recording.links, rules)
+    play(asked.excerpt(recording), view, chosen.choose)
+    return view, chosen.untold
 
 
 class _Names:

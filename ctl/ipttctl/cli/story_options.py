@@ -123,6 +123,21 @@ class ShownStories:
             metavar="SECONDS",
         ),
     ] = None
+    both_ways: Annotated[
+        bool,
+        Option(
+            "--both-ways",
+            "the recorded packets of their connections too, in both directions",
+        ),
+    ] = False
+    stop_after: Annotated[
+        float | None,
+        Option(
+            "--stop-after",
+            "end so much time after the recording began",
+            metavar="SECONDS",
+        ),
+    ] = None
 
     def options(self) -> StoryOptions:
         """The options on stories.
@@ -130,8 +145,15 @@ class ShownStories:
         Raises:
             UsageError: they do not go together.
         """
+        if self.lines and self.both_ways:
+            raise UsageError("--both-ways is of stories", "leave out --lines")
         found = StoryOptions(
-            lines=self.lines, drops=self.drops, summary=self.summary, patience=self.patience
+            lines=self.lines,
+            drops=self.drops,
+            summary=self.summary,
+            patience=self.patience,
+            both_ways=self.both_ways,
+            stop_after=self.stop_after,
         )
         found.check()
         return found

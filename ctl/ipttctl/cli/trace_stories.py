@@ -50,10 +50,12 @@ class StoryView(LinkEvents):
         count: int | None,
         *,
         clear: Callable[[], None] = lambda: None,
+        wants: Callable[[Story], bool] | None = None,
     ) -> None:
         """Show ``count`` stories at most, of the events of ``links``.
 
-        ``clear`` is called before anything is printed.
+        ``clear`` is called before anything is printed. Only stories that ``wants`` takes are told,
+        as if there were no others.
         """
         super().__init__(links)
         self._form = form
@@ -61,6 +63,7 @@ class StoryView(LinkEvents):
         self._names = names
         self._count = count
         self._clear = clear
+        self._wants = wants
         self._assembler = StoryAssembler(patience=options.patience_ns)
         self._open = 0
         self.told = 0
@@ -143,6 +146,7 @@ class StoryView(LinkEvents):
 
     def _tell(self, stories: list[Story]) -> None:
         """Show the wanted ones of stories that were told."""
+        stories = stories if self._wants is None else list(filter(self._wants, stories))
         wanted = list(filter(is_drop, stories)) if self._drops else stories
         self.passed_over += len(stories) - len(wanted)
         if self._count is not None:

@@ -137,11 +137,11 @@ def test_stories_can_be_shown_as_lines_and_chosen(
 ) -> None:
     assert run(["show", str(recording), "--lines", "-o", "json"]) == 0
     every = capsys.readouterr().out.splitlines()
-    assert run(["show", str(recording), "-o", "json", "--verdict", "drop"]) == 0
+    assert run(["show", str(recording), "--lines", "-o", "json", "--verdict", "drop"]) == 0
     drops = capsys.readouterr().out.splitlines()
     assert 1 < len(drops) < len(every)
     assert {json.loads(line)["verdict"] for line in drops[1:]} == {"DROP"}
-    assert run(["show", str(recording), "-o", "json", "--link", "9999"]) == 0
+    assert run(["show", str(recording), "--lines", "-o", "json", "--link", "9999"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 

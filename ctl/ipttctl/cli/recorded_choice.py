@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The events and stories of a recording that a command line chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ipttctl.bpf.filter_run import FilterRun
+from ipttctl.bpf.filters import compile_filter
+from ipttctl.cli.event_options import EventOptions
+from ipttctl.cli.trace_options import PacketChoice
+from ipttctl.errors import UsageError
+from ipttctl.events.filter import EventFilter
+from ipttctl.numbers import U32_MAX
+from ipttctl.programs.trace import TraceOptions
+from ipttctl.recordings.chosen import ChosenPackets
+from ipttctl.recordings.excerpt import Excerpt
+from ipttctl.recordings.packet_pattern import PacketPattern
+from ipttctl.recordings.reader import Events, Recording
+from ipttproto import EventBatch, JoinedBatches, Kind
+from ipttproto.batches import joined_wire, select
+
+
+@dataclass(frozen=True)
+class RecordedChoice:
+    """The options that choose: by events, by packets, and both ways of connections."""
+
+    events: EventOptions
+    packets: PacketChoice
+    both_ways: bool = False
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self.events.link or self.events.of_packets or self._of_packets)
+
+    @property
+    def _of_packets(self) -> bool:
+        return self.packets.wanted != TraceOptions() or bool(self.packets.expression.strip())
+
+    def stories(self, excerpt: Excerpt) -> ChosenPackets:
+        """The packets whose stories are chosen."""
+        events, pattern = self._made(excerpt.recording)
+        chosen = ChosenPackets(pattern, events, both_ways=self.both_ways)
+        for item in excerpt.items():
+            if isinstance(item, Events):
+                chosen.learn(item.batches)
+        chosen.finish()
+        return chosen
+
+    def lines(self, recording: Recording) -> ChosenLines:
+        """The lines that are chosen."""
+        return ChosenLines(*self._made(recording))
+
+    def _made(self, recording: Recording) -> tuple[EventFilter | None, PacketPattern | None]:
+        wanted = self.events
+        cookies = set(_cookies(recording, wanted.namespace))
+        events = None
+        if wanted.link or wanted.of_packets:
+            ids = [one for one in wanted.links if isinstance(one, int)]
+            if len(ids) < len(wanted.links):
+                raise UsageError("--link: a recording knows links by their ids", "see its -o json")
+            events = wanted.filter(ids, cookies)
+        if not self._of_packets:
+            return events, None
+        expression = self.packets.expression
+        run = FilterRun(compile_filter(expression)) if expression.strip() else None
+        namespaces = cookies if wanted.namespace else None
+        kept = bool(recording.snaplen)
+        return events, PacketPattern(self.packets.wanted, run, namespaces, snaplen=kept)
+
+
+class ChosenLines:
+    """The events that pass a filter and whose packets fit a pattern there, each by itself."""
+
+    def __init__(self, events: EventFilter | None, pattern: PacketPattern | None) -> None:
+        """Choose by either or both."""
+        self._filter = events
+        self._pattern = pattern
+        self.untold = 0
+        """Events that were asked for of whose packets the recording does not tell if they fit."""
+
+    def choose(self, batches: list[EventBatch]) -> list[EventBatch]:
+        """Those of some events."""
+        if self._filter is not None:
+            batches = self._filter.choose(batches)
+        if self._pattern is None or not batches:
+            return batches
+        events = JoinedBatches.of(batches)
+        from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
+
+        answers = self._pattern.answers(events)
+        self.untold += answers.count(None)
+        # those of no packet are about the link
+        wanted = np.array(
+            [
+                bool(answer) or kind == Kind.LEFT_OUT
+                for answer, kind in zip(answers, events.values("kind"), strict=True)
+            ]
+        )
+        return [one for one in select(batches, wanted, joined_wire(batches)) if len(one)]
+
+
+def _cookies(recording: Recording, texts: list[str]) -> Iterator[int]:
+    """The cookies of the namespaces that options name.
+
+    Raises:
+        UsageError: the recording has none of a name or number.
+    """
+    for text in texts:
+        found = {*recording.answers.named(text), *_of_inode(recording, text)}
+        if not found:
+            raise UsageError(f"--netns: the recording has no namespace '{text}'")
+        yield from found
+
+
+def _of_inode(recording: Recording, text: str) -> Iterator[int]:
+    """The cookies of the namespaces with an inode number."""
+    # Python reads no more than some thousand digits
+    if not text.isdecimal() or len(text) > len(str(U32_MAX)):
+        return
+    for item in recording.items():
+        if isinstance(item, Events):
+            for batch in item.batches:
+                here = batch.events["netns"] == int(text)
+                yield from set(batch.events["netns_cookie"][here].tolist())

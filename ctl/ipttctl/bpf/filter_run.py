@@ -8,7 +8,7 @@ guessed: where a test depends on one that is not known, the run goes on both way
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -70,7 +70,7 @@ class PartlyKnown:
     behind: tuple[bytes, bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _State:
     """The place of the next instruction, the registers, and the cells of memory."""
 
@@ -78,6 +78,13 @@ class _State:
     a: PartialValue = _ZERO
     x: PartialValue = _ZERO
     cells: tuple[PartialValue, ...] = (_ZERO,) * _CELLS
+
+    def put(self, value: PartialValue, *, x: bool) -> None:
+        """Load a register."""
+        if x:
+            self.x = value
+        else:
+            self.a = value
 
 
 class _Instruction(NamedTuple):
@@ -107,13 +114,13 @@ class FilterRun:
         """Whether the filter takes a packet; None: what is known of it does not tell."""
         run = _Run(packet)
         states = [_State()]
-        for _ in range(_MOST_STEPS):
-            if not states or len(run.outcomes) > 1:
-                break
+        left = _MOST_STEPS
+        while states and len(run.outcomes) < 2:
             state = states.pop()
-            states += run.step(self._code[state.at], state)
-        else:
-            return None
+            while left and run.step(self._code[state.at], state, states):
+                left -= 1
+            if not left:
+                return None
         return run.outcomes.pop() if len(run.outcomes) == 1 else None
 
 
@@ -143,30 +150,34 @@ class _Run:
         self._packet = packet
         self.outcomes: set[bool] = set()
 
-    def step(self, one: _Instruction, state: _State) -> Iterator[_State]:
-        """The states after an instruction, none after the last."""
-        following = replace(state, at=state.at + 1)
+    def step(self, one: _Instruction, state: _State, others: list[_State]) -> bool:
+        """Go on by an instruction, unless it is the last.
+
+        If nobody knows which way a jump goes, the other one is added to ``others``.
+        """
+        state.at += 1
         match one.code & 7:
-            case _Class.LD if (loaded := self._loaded(one, state)) is not None:
-                yield replace(following, a=loaded)
-            case _Class.LDX if (loaded := self._loaded(one, state)) is not None:
-                yield replace(following, x=loaded)
-            case _Class.LD | _Class.LDX:
-                self.outcomes.add(False)
+            case _Class.LD | _Class.LDX as kind:
+                loaded = self._loaded(one, state)
+                if loaded is None:
+                    self.outcomes.add(False)
+                    return False
+                state.put(loaded, x=kind == _Class.LDX)
             case _Class.ST | _Class.STX as kind:
                 value = state.a if kind == _Class.ST else state.x
-                cells = (*state.cells[: one.k], value, *state.cells[one.k + 1 :])
-                yield replace(following, cells=cells)
+                state.cells = (*state.cells[: one.k], value, *state.cells[one.k + 1 :])
             case _Class.ALU:
-                yield from self._computed(one, following)
+                return self._compute(one, state)
             case _Class.JMP:
-                yield from _jumped(one, following)
+                _jump(one, state, others)
             case _Class.RET:
                 self._return(state.a if one.code & 0x18 == _RET_A else whole(one.k))
+                return False
             case _ if one.code & 0xF8 == _TXA:
-                yield replace(following, a=state.x)
+                state.a = state.x
             case _:
-                yield replace(following, x=state.a)
+                state.x = state.a
+        return True
 
     def _return(self, value: PartialValue) -> None:
         if value.most:
@@ -174,14 +185,15 @@ class _Run:
         if not value.bits:
             self.outcomes.add(False)
 
-    def _computed(self, one: _Instruction, state: _State) -> Iterator[_State]:
+    def _compute(self, one: _Instruction, state: _State) -> bool:
         operation, operand = one.code & 0xF0, _operand(one, state)
         if operation in {Alu.DIV, Alu.MOD} and not operand.bits:
             # what divides by zero takes no packet
             self.outcomes.add(False)
             if operand.whole:
-                return
-        yield replace(state, a=computed(operation, state.a, operand))
+                return False
+        state.a = computed(operation, state.a, operand)
+        return True
 
     def _loaded(self, one: _Instruction, state: _State) -> PartialValue | None:
         """The value that is loaded; None if it is not in the packet, which ends the run."""
@@ -247,14 +259,12 @@ def _operand(one: _Instruction, state: _State) -> PartialValue:
     return state.x if one.code & _X else whole(one.k)
 
 
-def _jumped(one: _Instruction, state: _State) -> Iterator[_State]:
-    """The states after a jump: two if nobody knows which way it goes."""
+def _jump(one: _Instruction, state: _State, others: list[_State]) -> None:
     test = one.code & 0xF0
     if test == Test.JA:
-        yield replace(state, at=state.at + one.k)
+        state.at += one.k
         return
     answer = tested(test, state.a, _operand(one, state))
-    if answer is not False:
-        yield replace(state, at=state.at + one.yes)
-    if answer is not True:
-        yield replace(state, at=state.at + one.no)
+    if answer is None:
+        others.append(replace(state, at=state.at + one.no))
+    state.at += one.no if answer is False else one.yes

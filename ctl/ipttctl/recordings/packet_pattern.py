@@ -39,11 +39,8 @@ class PacketPattern:
     namespaces: Collection[int] | None = None
     snaplen: bool = False
     _known: dict[bytes, bool | None] = field(default_factory=dict, init=False)
-
-    @property
-    def is_any(self) -> bool:
-        """Whether any packet fits."""
-        return self.filter is None and self.wanted == TraceOptions()
+    #: of events that are alike but for what a filter does not see
+    _taken: dict[tuple[PartlyKnown, ...], bool | None] = field(default_factory=dict, init=False)
 
     def answers(self, events: JoinedBatches) -> list[bool | None]:
         """Whether the packet of each event fits there; None: the recording does not tell.
@@ -52,6 +49,7 @@ class PacketPattern:
         """
         if len(self._known) > _MOST_KEPT:
             self._known.clear()
+            self._taken.clear()
         known, keys = self._known, events.keys(Shown._fields)
         new = {key: place for place, key in enumerate(keys) if key not in known}
         rows = events.rows(Shown._fields, new.values())
@@ -74,9 +72,13 @@ class PacketPattern:
             return True
         if not shown.is_ip:
             return False
-        packets = [kept] if kept is not None else shown_packets(shown)
-        answers = {self.filter.takes(packet) for packet in packets}
-        return answers.pop() if len(answers) == 1 else None
+        if kept is not None:
+            return self.filter.takes(kept)
+        packets = tuple(shown_packets(shown))
+        if packets not in self._taken:
+            answers = {self.filter.takes(packet) for packet in packets}
+            self._taken[packets] = answers.pop() if len(answers) == 1 else None
+        return self._taken[packets]
 
     def _fits(self, shown: Shown) -> bool:
         """Whether the options but for the expression fit."""

@@ -33,7 +33,11 @@ class RecordedChoice:
     @property
     def is_all(self) -> bool:
         """Whether nothing is left out."""
-        return not (self.events.link or self.events.of_packets or self._of_packets)
+        return not (self._of_events or self._of_packets)
+
+    @property
+    def _of_events(self) -> bool:
+        return bool(self.events.link or self.events.of_packets)
 
     @property
     def _of_packets(self) -> bool:
@@ -57,7 +61,7 @@ class RecordedChoice:
         wanted = self.events
         cookies = set(_cookies(recording, wanted.namespace))
         events = None
-        if wanted.link or wanted.of_packets:
+        if self._of_events:
             ids = [one for one in wanted.links if isinstance(one, int)]
             if len(ids) < len(wanted.links):
                 raise UsageError("--link: a recording knows links by their ids", "see its -o json")

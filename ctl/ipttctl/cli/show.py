@@ -18,7 +18,7 @@ from ipttctl.cli.output import EventPrinter, event_columns
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.recorded import play, recorded_end
 from ipttctl.cli.recorded_choice import RecordedChoice
-from ipttctl.cli.show_kept import check_shown, show_kept
+from ipttctl.cli.show_kept import KeptLook, check_shown, show_kept
 from ipttctl.cli.show_rulesets import show_rulesets
 from ipttctl.cli.story_options import ShownStories, StoryOptions
 from ipttctl.cli.trace_options import (
@@ -117,21 +117,44 @@ def show(
         backend=backend,
     )
     choice = RecordedChoice(wanted, packets, both_ways=stories.both_ways)
+    look = Look(output, time_format(precise=precise, relative=relative), verbose, count)
+    options = stories.options()
+    if columns is not None and not options.lines:
+        raise UsageError("--columns is of lines", "add --lines")
+    shown = event_columns(columns, output)
     if kept.hub:
+        check_shown({"--rulesets": rulesets}, "the hub keeps no rulesets", "record on the host")
         check_shown(
-            rulesets=rulesets,
-            lines=stories.lines,
-            summary=stories.summary,
-            patience=stories.patience,
-            link=wanted.link,
-            columns=columns,
-            hook=wanted.of_packets,
-            precise=precise,
-            relative=relative,
-            verbose=verbose,
-            rules=rules,
+            {
+                "--patience": stories.patience,
+                "--both-ways": stories.both_ways,
+                "--stop-after": stories.stop_after,
+                "--backend": backend,
+            },
+            "the hosts have told the stories already",
+            "leave it out",
         )
-        show_kept(kept, file, since, drops=stories.drops, count=count, output=output)
+        check_shown(
+            {
+                "FILTER": expression,
+                "-H": address,
+                "--proto": protocol != "any",
+                "-P": port,
+                "--icmpid": icmp_id is not None,
+                "-p": pid,
+                "-4": only4,
+                "-6": only6,
+                "--link": wanted.link,
+                "--hook": wanted.hook,
+                "--verdict": wanted.verdict,
+                "--rule": wanted.rule,
+                "-N": wanted.namespace,
+            },
+            "stories are chosen by --hosts, --since and --drops",
+            "ask `ipttctl query --hub`",
+        )
+        kept_look = KeptLook(look, options.lines, options.drops, options.summary, rules, shown)
+        show_kept(kept, file, since, kept_look)
         return
     if file is None:
         raise UsageError("no recording is given", "ipttctl show FILE")
@@ -140,11 +163,6 @@ def show(
     if rulesets:
         show_rulesets(Recording.open(file), output)
         return
-    look = Look(output, time_format(precise=precise, relative=relative), verbose, count)
-    options = stories.options()
-    if columns is not None and not options.lines:
-        raise UsageError("--columns is of lines", "add --lines")
-    shown = event_columns(columns, output)
     _show(_Asked(look, options, choice, rules, shown), Recording.open(file))
 
 

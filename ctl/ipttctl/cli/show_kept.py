@@ -1,71 +1,162 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Stories that the hub of a fleet keeps, printed."""
+"""Stories and events that the hub of a fleet keeps, printed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipttctl.cli.hub_options import asking
 from ipttctl.cli.kept_options import KeptOptions
+from ipttctl.cli.looks import Look
 from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
 from ipttctl.errors import UsageError
+from ipttctl.escape import Escaped, escape
 from ipttctl.fleet.needs import require
 from ipttctl.numbers import counted
+from ipttctl.show.event_json import EventJson
+from ipttctl.show.event_table import EventTable
+from ipttctl.show.event_text import Moments
 from ipttctl.show.render_json import dumps
-from ipttctl.show.told_story import told_lines
+from ipttctl.show.told_story import ToldForm, told_lines, without_rules
+from ipttctl.show.told_summary import ToldSummary
+from ipttproto import EventBatch, JoinedBatches, Kind
 
 if TYPE_CHECKING:
     from ipttctl.fleet.asker import Asker
     from ipttctl.frames.head import FrameHead
 
+_NO_RULES = "the hub keeps events without the rules that they name"
 
-def show_kept(
-    kept: KeptOptions,
-    file: Path | None,
-    since: str | None,
-    *,
-    drops: bool,
-    count: int | None,
-    output: Output,
-) -> None:
-    """Print the stories that the hub keeps, of all hosts or of some."""
+
+@dataclass(frozen=True)
+class KeptLook:
+    """The options on how things look that the hub has what they take for.
+
+    ``lines``: events instead of stories, with ``columns``.
+    """
+
+    look: Look
+    lines: bool
+    drops: bool
+    summary: bool
+    rules: bool | None
+    columns: tuple[str, ...] | None
+
+    def check(self) -> None:
+        """Check that they go together.
+
+        Raises:
+            UsageError: they do not.
+        """
+        if self.lines and self.rules:
+            raise UsageError(f"--rules: {_NO_RULES}", "leave out --lines")
+
+
+def show_kept(kept: KeptOptions, file: Path | None, since: str | None, shown: KeptLook) -> None:
+    """Print the stories that the hub keeps, of all hosts or of some; or the events."""
+    shown.check()
     require("msgspec", "nats", "nkeys")
-    from ipttctl.fleet.kept_stories import read_stories  # noqa: PLC0415  # 90 ms; nats may be missing
+    from ipttctl.fleet.kept_items import KeptItems  # noqa: PLC0415  # 90 ms; nats may be missing
 
     settings = kept.settings([str(file)] if file else [])
     chosen, bounds = kept.chosen(), kept.bounds(since)
-    told = 0
-
-    def take(head: FrameHead, story: dict[str, Any]) -> bool:
-        nonlocal told
-        if drops and not story["end"]["dropped"]:
-            return True
-        if output is Output.JSON:
-            where = {"host": head.host, "boot_id": head.boot, "run": head.run}
-            lines([dumps({**where, **story})])
-        else:
-            lines(told_lines(story, head.host))
-        told += 1
-        return told != count
+    stories, events = _Stories(shown), _Events(shown)
 
     async def read(asker: Asker) -> None:
-        await read_stories(asker, chosen, bounds, take, note)
+        items = KeptItems(asker, chosen, bounds, note)
+        await (items.events(events.take) if shown.lines else items.stories(stories.take))
 
     asking(settings, read, wait=kept.wait)
-    note(f"{counted(told, 'story', 'stories')} told")
+    if shown.lines:
+        note(counted(events.told, "event"))
+        return
+    stories.end()
+    note(f"{counted(stories.told, 'story', 'stories')} told")
 
 
-def check_shown(**options: object) -> None:
-    """Check that nothing is asked for that the hub does not keep.
+def check_shown(options: Mapping[str, object], why: str, instead: str) -> None:
+    """Check that nothing is asked for that the hub does not have what it takes for.
 
     Raises:
         UsageError: something is.
     """
     for name, value in options.items():
         if value:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is of recordings",
-                "leave it out, or use `ipttctl query --hub`",
-            )
+            raise UsageError(f"{name} does not go with --hub: {why}", instead)
+
+
+class _Stories:
+    """Prints stories: each as it is read, or equal ones together at the end."""
+
+    def __init__(self, shown: KeptLook) -> None:
+        self._shown = shown
+        look = shown.look
+        self._form = ToldForm(verbose=look.verbose, moments=Moments(look.time_format))
+        self._summary = ToldSummary(self._form) if shown.summary else None
+        self._json = look.output is Output.JSON
+        self.told = 0
+
+    def take(self, head: FrameHead, story: dict[str, Any]) -> bool:
+        """Take a story; whether another one is wanted."""
+        if self._shown.drops and not story["end"]["dropped"]:
+            return True
+        if self._shown.rules is False:
+            story = without_rules(story)
+        where = {"host": head.host, "boot_id": head.boot, "run": head.run}
+        if self._summary is not None:
+            self._summary.add(story, where)
+        elif self._json:
+            lines([dumps({**where, **story})])
+        else:
+            lines(told_lines(story, head.host, form=self._form))
+        self.told += 1
+        return self.told != self._shown.look.count
+
+    def end(self) -> None:
+        """Print the summary, if that was asked for."""
+        if self._summary is not None:
+            lines(map(dumps, self._summary.objects()) if self._json else self._summary.lines())
+
+
+class _Events:
+    """Prints events, each behind the name of its host."""
+
+    def __init__(self, shown: KeptLook) -> None:
+        self._shown = shown
+        #: each host has clocks and links of its own
+        self._forms: dict[str, EventTable | EventJson] = {}
+        self.told = 0
+
+    def take(self, head: FrameHead, batches: list[EventBatch]) -> bool:
+        """Take events; whether more are wanted."""
+        count = self._shown.look.count
+        events = JoinedBatches.of(batches)
+        # those of no packet are about links
+        events = events.select([kind != Kind.LEFT_OUT for kind in events.values("kind")])
+        if count is not None:
+            events = events.first(count - self.told)
+        if events:
+            lines(self._lines(head, events))
+        self.told += len(events)
+        return self.told != count
+
+    def _lines(self, head: FrameHead, events: JoinedBatches) -> list[Escaped]:
+        form = self._forms.get(head.run)
+        if form is None:
+            form = self._forms[head.run] = self._made()
+        found = form.lines(events)
+        if isinstance(form, EventJson):
+            where = dumps({"host": head.host, "boot_id": head.boot, "run": head.run})
+            return [Escaped(f"{where[:-1]},{line[1:]}") for line in found]
+        return [Escaped(f"{escape(head.host)}  {line}") for line in found]
+
+    def _made(self) -> EventTable | EventJson:
+        look = self._shown.look
+        if look.output is Output.JSON:
+            return EventJson()
+        options = {"time_format": look.time_format, "link_columns": look.verbose}
+        return EventTable(self._shown.columns, **options)

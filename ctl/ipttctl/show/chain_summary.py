@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ipttctl.joins.chains import StoryChain
 from ipttctl.show.chain_text import FORMAT, NO_STORY, chain_lines, chain_object, written
 from ipttctl.show.group_lines import group_lines
+from ipttctl.show.told_way import told_way
 
 MOST_CHAIN_GROUPS: Final = 1 << 10
 """Most groups of equal chains that are told; the others are counted together."""
@@ -19,17 +19,6 @@ _MOST_BYTES: Final = 1 << 26
 """Most bytes of the examples."""
 
 _Key: TypeAlias = tuple[object, ...]
-
-#: what equal steps have in common, by their kind; the others only have to be there
-_OF_STEPS: Final[Mapping[str, Sequence[str]]] = {
-    "hook": ("hook_family", "hook", "netns", "verdict", "errno"),
-    "route": ("device", "rerouted"),
-    "sent": ("device", "netns"),
-    "received": ("device", "netns"),
-}
-_OF_CONSULTED: Final = ("backend", "table_family", "table", "chain", "connection_known", "verdict")
-_OF_RULES: Final = ("kind", "chain", "rulenum", "rule_handle", "decision", "target", "rule")
-_OF_ENDS: Final = ("kind", "hook", "function", "module", "drop_reason_number", "device", "queue")
 
 
 @dataclass(slots=True)
@@ -104,7 +93,7 @@ def _key_of_chain(chain: StoryChain) -> _Key:
     stories = []
     for told in chain.stories:
         try:
-            way = repr(tuple(_parts(told.story)))
+            way = repr(tuple(told_way(told.story)))
         except NO_STORY:
             way = ""
         states = sorted(
@@ -117,24 +106,3 @@ def _key_of_chain(chain: StoryChain) -> _Key:
         (wire.begin, wire.end, wire.left.device, wire.came.device) for wire in chain.wires
     )
     return tuple(stories), tuple(wires)
-
-
-def _parts(story: Mapping[str, Any]) -> Iterator[object]:
-    """The parts of a story that equal ones share."""
-    yield story["netns"], story["in_device"]
-    for step in story["steps"]:
-        kind = step["step"]
-        if kind == "branch":
-            if not step["folded"]:
-                yield tuple(_parts(step["story"]))
-            continue
-        yield kind, *(step[name] for name in _OF_STEPS.get(kind, ()))
-        for call in step["functions"] if kind == "hook" else ():
-            yield call["function"], call["verdict"]
-            for consulted in call["consulted"]:
-                yield tuple(consulted[name] for name in _OF_CONSULTED)
-                for rule in consulted["rules"]:
-                    yield tuple(rule[name] for name in _OF_RULES)
-    end = story["end"]
-    yield tuple(end.get(name) for name in _OF_ENDS)
-    yield tuple((end.get("rule") or {}).get(name) for name in _OF_RULES)

@@ -394,6 +394,86 @@ def test_stories_are_shown(
     ]
 
 
+def test_stories_are_shown_as_asked(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = json.loads(told(one_story(to_docker())).line)
+    for step in whole["steps"]:
+        for call in step.get("functions", ()):
+            for consulted in call["consulted"]:
+                for rule in consulted["rules"]:
+                    rule.update(rule=f"-A {rule['chain']}", rule_syntax="iptables", owner="docker")
+    ended = json.loads(dropped(2))
+    ended["time_ns"] = whole["time_ns"] + 1_500_000_123
+    lines = ['{"time_ns": 1e300}', json.dumps(whole), json.dumps(ended)]
+    keep(leaf, reader_key, [stories(FrameNumbers("web1", "b1"), lines)])
+
+    def shown(*options: str) -> list[str]:
+        assert run(["show", "--hub", *options, settings]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    first, second = (line.split()[1] for line in shown("-t") if line.startswith("web1"))
+    assert (first, second) == ("0.000000", "1.500000")
+    first, second = (line.split()[1] for line in shown("-T") if line.startswith("web1"))
+    assert second.endswith(f".{ended['time_ns'] % 10**9:09d}")
+    short, verbose = shown(), shown("-v")
+    assert set(short) < set(verbose)
+    assert "  PREROUTING              iptable_raw_hook" in set(verbose) - set(short)
+    assert "  filter FORWARD          drop" in verbose
+    assert any("-A DOCKER-USER  [docker: " in line for line in short)
+    assert not any("-A " in line or "docker:" in line for line in shown("--no-rules"))
+    plain = [json.loads(line) for line in shown("--no-rules", "-o", "json")]
+    assert '"-A ' not in json.dumps(plain)
+    assert plain[1]["end"]["text"] == whole["end"]["text"]
+
+
+def test_equal_stories_are_told_once(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
+    delivered = told(one_story(to_docker())).line
+    kept = [
+        stories(one, [dropped(1), delivered, "{}", dropped(2), dropped(3)]),
+        stories(two, [dropped(4)]),
+    ]
+    keep(leaf, reader_key, kept)
+    assert run(["show", "--hub", "--summary", settings]) == 0
+    said = capsys.readouterr()
+    heads = [line for line in said.out.splitlines() if line and not line.startswith(" ")]
+    assert heads == ["3 packets, for example", "1 packet", "1 packet", "5 packets, 3 ways"]
+    assert said.err.splitlines() == [
+        "1 frames or stories that cannot be read passed over",
+        "5 stories told",
+    ]
+    assert run(["show", "--hub", "--summary", "-o", "json", "--hosts", "web1", settings]) == 0
+    groups = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(group["host"], group["count"]) for group in groups] == [("web1", 3), ("web1", 1)]
+    assert groups[0]["example"]["packet"] == 1
+    assert groups[0]["last_ns"] > groups[0]["first_ns"]
+
+
+def test_events_are_shown(
+    leaf: Server, reader_key: Key, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = FrameNumbers("web1", "b1"), FrameNumbers("web2", "b2")
+    keep(leaf, reader_key, [events(one, 2), events(two, 3)])
+    assert run(["show", "--hub", "--lines", settings]) == 0
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()] == ["web1"] * 2 + ["web2"] * 3
+    assert "rulenum=1" in said.out.splitlines()[1]
+    assert said.err == "5 events\n"
+    asked = ["show", "--hub", "--lines", "-c", "4", "-o", "json", settings]
+    assert run(asked) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    names = ("host", "boot_id", "rulenum")
+    assert [tuple(one[name] for name in names) for one in found] == [
+        *(("web1", "b1", 0), ("web1", "b1", 1)),
+        *(("web2", "b2", 0), ("web2", "b2", 1)),
+    ]
+    assert run(["show", "--hub", "--lines", "--columns", "time", "-t", settings]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "web1  0.000000"
+
+
 def test_hosts_and_links_are_those_of_now(
     leaf: Server,
     agent_key: Key,
@@ -456,7 +536,19 @@ def test_a_query_of_the_hub_reaches_nothing_else(
         (["query", "--hub", "--most", "x", "SELECT 1"], "--most: 'x' is no number of bytes"),
         (["export", "--since", "1h", "file", "--parquet", "d"], "--since is of what a hub keeps"),
         (["query", "--hub", "SELECT 1", "/nowhere"], "/nowhere"),
-        (["show", "--hub", "--lines"], "--lines is of recordings"),
+        (["show", "--hub", "--lines", "--drops"], "--drops is of stories; leave out --lines"),
+        (["show", "--hub", "--lines", "--rules"], "--rules: the hub keeps events without"),
+        (["show", "--hub", "--rulesets"], "--rulesets does not go with --hub: the hub keeps no"),
+        (["show", "--hub", "--patience", "3"], "--patience does not go with --hub: the hosts have"),
+        (["show", "--hub", "--both-ways"], "--both-ways does not go with --hub"),
+        (["show", "--hub", "--stop-after", "3"], "--stop-after does not go with --hub"),
+        (["show", "--hub", "--backend", "nft"], "--backend does not go with --hub"),
+        (["show", "--hub", "hub.yaml", "tcp"], "FILTER does not go with --hub: stories are chosen"),
+        (["show", "--hub", "--icmpid", "0"], "--icmpid does not go with --hub"),
+        (["show", "--hub", "-N", "web"], "-N does not go with --hub"),
+        (["show", "--hub", "--rule", "filter"], "--rule does not go with --hub"),
+        (["show", "--hub", "--columns", "time"], "--columns is of lines"),
+        (["show", "--hub", "-T", "-t"], "-T and -t exclude each other"),
         (["show", "--since", "1h", "file"], "--since is of what a hub keeps"),
         (["show"], "no recording is given"),
     ],

@@ -42,4 +42,4 @@ class LiveOptions:
             if (value := getattr(self, given.field)) is not None:
                 yes, _, no = given.option.name.partition("/")
                 name = no if value is False else yes
-                raise UsageError(f"{name}: {given.option.help}", "give it to `ipttctl record`")
+                raise UsageError(f"{name}: {given.option.help}", "leave it out")

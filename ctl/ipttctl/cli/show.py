@@ -95,7 +95,9 @@ def show(
     FILTER fits, as it looks at bytes that were not kept, what is left out for that is counted at
     the end. --link chooses by id only. -N takes the names and numbers of the recording.
 
-    With --hub it prints the stories that the hub of a fleet keeps, from --since on (1h).
+    With --hub it prints the stories that the hub of a fleet keeps, from --since on (1h): --hosts,
+    --drops and -c choose among them, and -v, -T, -t, --no-rules, --summary and --lines are about
+    their looks. The hosts have decided the rest.
 
     --rulesets prints the rules of the packets' namespaces instead, with those that no packet met.
 

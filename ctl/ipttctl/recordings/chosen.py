@@ -88,12 +88,12 @@ class ChosenPackets:
 
     def _ask(self, pattern: PacketPattern, events: JoinedBatches, packets: list[int]) -> None:
         kinds, passages = events.values("kind"), events.keys(_OF_PASSAGE)
-        ends = events.keys(_ENDS)
+        ends, may_doubt = events.keys(_ENDS), pattern.filter is not None
         for place, answer in enumerate(pattern.answers(events)):
             packet = packets[place]
             if answer:
                 self._fitting.add(packet)
-            if kinds[place] not in OF_HOOKS or packet in self._fitting:
+            if not may_doubt or kinds[place] not in OF_HOOKS or packet in self._fitting:
                 continue
             entry = self._entries.get(passages[place])
             if entry is None:
@@ -106,6 +106,9 @@ class ChosenPackets:
 
 def _numbers(story: Story) -> Iterator[int]:
     """The numbers of the packets of a story."""
-    yield story.number
-    for branch in story.branches:
-        yield from _numbers(branch)
+    # copies of copies may be many
+    left = [story]
+    while left:
+        one = left.pop()
+        yield one.number
+        left += one.branches

@@ -40,6 +40,8 @@ VERBS = (
     ["show", "--lines"],
     ["show", "--summary"],
     ["show", "--netns", "web"],
+    ["show", "--both-ways", "--stop-after", "9", "tcp[4:4] = 5 or net 10.0.0.0/8"],
+    ["show", "--lines", "-H", "192.0.2.7", "--backend", "nft", "udp[4:2] > 7"],
     ["query", "SELECT * FROM stories LEFT JOIN drops USING (story)"],
     ["query", "SELECT count(*) FROM steps, links, hosts"],
     ["query", "SELECT * FROM events"],

@@ -31,8 +31,7 @@ class RecordedChoice:
     both_ways: bool = False
 
     @property
-    def is_all(self) -> bool:
-        """Whether nothing is left out."""
+    def _takes_all(self) -> bool:
         return not (self._of_events or self._of_packets)
 
     @property
@@ -43,8 +42,10 @@ class RecordedChoice:
     def _of_packets(self) -> bool:
         return self.packets.wanted != TraceOptions() or bool(self.packets.expression.strip())
 
-    def stories(self, excerpt: Excerpt) -> ChosenPackets:
-        """The packets whose stories are chosen."""
+    def stories(self, excerpt: Excerpt) -> ChosenPackets | None:
+        """The packets whose stories are chosen; None: all are."""
+        if self._takes_all:
+            return None
         events, pattern = self._made(excerpt.recording)
         chosen = ChosenPackets(pattern, events, both_ways=self.both_ways)
         for item in excerpt.items():

@@ -17,7 +17,7 @@ from ipttctl.cli.options import ColumnsOption, Output, OutputOption, RulesOption
 from ipttctl.cli.output import EventPrinter, event_columns
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.recorded import play, recorded_end
-from ipttctl.cli.recorded_choice import RecordedChoice
+from ipttctl.cli.recorded_choice import ChosenLines, RecordedChoice
 from ipttctl.cli.show_kept import KeptLook, check_shown, show_kept
 from ipttctl.cli.show_rulesets import show_rulesets
 from ipttctl.cli.story_options import ShownStories, StoryOptions
@@ -42,6 +42,7 @@ from ipttctl.cli.trace_places import Backend
 from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
 from ipttctl.numbers import counted
+from ipttctl.recordings.chosen import ChosenPackets
 from ipttctl.recordings.excerpt import Excerpt
 from ipttctl.recordings.reader import Recording
 from ipttctl.show.render_json import dumps
@@ -197,41 +198,44 @@ def _show(asked: _Asked, recording: Recording) -> None:
         raise UsageError(f"{recording.path} has no stories", "use --lines")
     if options.patience is None:
         options = replace(options, patience=recording.patience / _NANO)
+    asked = replace(asked, look=look, options=options)
+    excerpt = asked.excerpt(recording)
+    # what makes no sense is told before anything is printed
+    chosen = asked.choice.stories(excerpt) if tells else asked.choice.lines(recording)
     if look.output is Output.JSON:
         stream = recording.begin.get("stream")
         head = stream if isinstance(stream, dict) else {}
         lines([dumps({**head, "stream": "stories" if tells else "trace"} if head else {})])
-    asked = replace(asked, look=look, options=options)
-    view, untold = (_tell if tells else _list)(asked, recording)
+    view: LinkEvents
+    if isinstance(chosen, ChosenLines):
+        view = _lines_view(asked, recording)
+        play(excerpt, view, chosen.choose)
+    else:
+        view = _stories_view(asked, recording, chosen)
+        play(excerpt, view)
     recorded_end(recording, view)
-    if untold:
-        what = counted(untold, "story", "stories") if tells else counted(untold, "event")
+    if chosen and chosen.untold:
+        one, several = ("story", "stories") if tells else ("event", "events")
+        what = counted(chosen.untold, one, several)
         note(f"{what} left out: the recording does not tell whether FILTER fits")
     for sentence in recording.damage.sentences(recording.path):
         note(sentence)
 
 
-def _tell(asked: _Asked, recording: Recording) -> tuple[LinkEvents, int]:
-    """Print stories; returns the view, and the number of those that may have been meant."""
-    excerpt = asked.excerpt(recording)
-    chosen = None if asked.choice.is_all else asked.choice.stories(excerpt)
+def _stories_view(asked: _Asked, recording: Recording, chosen: ChosenPackets | None) -> LinkEvents:
+    """A view that prints stories, those of chosen packets only."""
     names = _Names(recording.answers.sources(rules=asked.rules is not False))
     wants = None if chosen is None else chosen.wants
     links = recording.links
-    view = story_view(asked.look, asked.options, names, links, lambda: None, wants=wants)
-    play(excerpt, view)
-    return view, chosen.untold if chosen else 0
+    return story_view(asked.look, asked.options, names, links, lambda: None, wants=wants)
 
 
-def _list(asked: _Asked, recording: Recording) -> tuple[LinkEvents, int]:
-    """Print events, and return the same of these."""
+def _lines_view(asked: _Asked, recording: Recording) -> LinkEvents:
+    """A view that prints events."""
     shows = EventPrinter.shows_rules(asked.rules, asked.look.output, asked.columns)
     answers = recording.answers
-    chosen = asked.choice.lines(recording)
     rules = answers.rules if shows else None
-    view = event_view(asked.look, asked.columns, answers.names, recording.links, rules)
-    play(asked.excerpt(recording), view, chosen.choose)
-    return view, chosen.untold
+    return event_view(asked.look, asked.columns, answers.names, recording.links, rules)
 
 
 class _Names:

@@ -379,7 +379,8 @@ def test_options_without_sense_are_refused_with_a_reason(
 def test_a_filter_that_is_none_is_one_sentence(
     expression: str, recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["show", str(recording), expression]) == 4
+    assert run(["show", str(recording), "-o", "json", expression]) == 4
     captured = capsys.readouterr()
+    assert captured.out == ""
     assert captured.err.startswith("ipttctl: ")
     assert captured.err.count("\n") == 1

@@ -87,6 +87,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     begin = {"version": VERSION, "stories": True, "links": [], "patience_ns": 1}
     with RecordingWriter(made / "web.ipr", "web", "boot", LEAST_SIZE, replace=False) as recording:
         recording.note({"about": "recording", **begin})
+        recording.note({"about": "netns", "cookie": 7, "moment": 0, "name": "web"})
         recording.end({"about": "end"})
     control = (REPOSITORY / "docs" / "control.md").read_text()
     found = re.search(r"```yaml\n(- link: 3\n.*?)```", control, re.DOTALL)

@@ -27,7 +27,7 @@ _MOST_KNOWN: Final = 1 << 16
 
 
 @dataclass(frozen=True, order=True)
-class Kept:
+class KeptMessage:
     """A message in the stream, or several of a kind up to one with ``number``.
 
     The first of them ``expires`` at that time, on the monotonic clock.
@@ -51,7 +51,7 @@ class StreamLedger:
         self.age = age
         self._most = most
         #: a heap: several messages are on their way at once, and may be stored in another order
-        self._kept: list[Kept] = []
+        self._kept: list[KeptMessage] = []
         self.recent: deque[int] = deque(maxlen=RECENT)
         """The last numbers of messages that were taken note of."""
         self.newest = 0
@@ -73,9 +73,9 @@ class StreamLedger:
         self.newest = max(self.newest, number)
         self.unsaid[head.kind] -= head.lost.get(STREAM, 0)
         if head.count:
-            self.add(Kept(number, head.kind, head.count, sent + self.age))
+            self.add(KeptMessage(number, head.kind, head.count, sent + self.age))
 
-    def add(self, entry: Kept) -> None:
+    def add(self, entry: KeptMessage) -> None:
         """Take note of messages that may be somebody else's."""
         self.newest = max(self.newest, entry.number)
         heappush(self._kept, entry)
@@ -114,7 +114,7 @@ class StreamLedger:
                 self.lost[kind] += number
                 self.unsaid[kind] += number
 
-    def entries(self, most: int) -> list[Kept]:
+    def entries(self, most: int) -> list[KeptMessage]:
         """The messages that the stream has, in order, in so many entries at most."""
         found = sorted(self._kept)
         while len(found) > most:
@@ -122,13 +122,13 @@ class StreamLedger:
         return found
 
 
-def merged(kept: Iterable[Kept]) -> list[Kept]:
+def merged(kept: Iterable[KeptMessage]) -> list[KeptMessage]:
     """Half as many entries, in order: neighbours of a kind, counted when the later one goes.
 
     By then the earlier one must not have expired: what is counted is never too much.
     """
-    found: list[Kept] = []
-    open_: dict[str, Kept] = {}
+    found: list[KeptMessage] = []
+    open_: dict[str, KeptMessage] = {}
     for one in sorted(kept):
         before = open_.pop(one.kind, None)
         if before is None:

@@ -17,7 +17,7 @@ from nats.js.api import StreamInfo
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet.earlier import Earlier, read_earlier
-from ipttctl.fleet.ledger import STREAM, UNKNOWN, Kept, StreamLedger
+from ipttctl.fleet.ledger import STREAM, UNKNOWN, KeptMessage, StreamLedger
 from ipttctl.fleet.ledger_file import MOST_ENTRIES, LedgerNote, read_note, write_note
 from ipttctl.frames.seen import Seen
 
@@ -111,7 +111,7 @@ class LedgerKeeper:
     def _go_on(self, note: LedgerNote | None, first: int, last: int) -> Counter[str]:
         """Take over what was noted; returns what the stream has no more, by kind."""
         for number, kind, items, sent in note.messages if note else ():
-            self.ledger.add(Kept(number, kind, items, self._expires(sent)))
+            self.ledger.add(KeptMessage(number, kind, items, self._expires(sent)))
         return self.ledger.take(first, last, self.ledger.newest)
 
     def _add(self, earlier: Earlier) -> None:
@@ -120,10 +120,10 @@ class LedgerKeeper:
         for number, head in earlier.heads.items():
             if head.count and seen.first(head):
                 expires = self._expires(head.time / _NANO)
-                self.ledger.add(Kept(number, head.kind, head.count, expires))
+                self.ledger.add(KeptMessage(number, head.kind, head.count, expires))
         for part, made in earlier.unread:
             expires = self._expires(made / _NANO)
-            self.ledger.add(Kept(part[-1], UNKNOWN, len(part), expires))
+            self.ledger.add(KeptMessage(part[-1], UNKNOWN, len(part), expires))
 
     def _expires(self, sent: float) -> float:
         """The end of a message by its age, on the monotonic clock; it was not sent in the future.
@@ -142,7 +142,7 @@ class LedgerKeeper:
             known=list(ledger.recent),
             unsaid={kind: number for kind, number in ledger.unsaid.items() if number > 0},  # type: ignore[misc]  # kinds are what they are
             messages=[
-                (one.number, one.kind, one.items, one.expires + ahead)  # type: ignore[misc]
+                (one.number, one.kind, one.items, one.expires + ahead)  # type: ignore[misc]  # as above
                 for one in ledger.entries(MOST_ENTRIES)
             ],
         )

@@ -53,8 +53,6 @@ class Sighting:
     """The other ends, if they are known."""
     rivals: int = 0
     """The number of those that could be one."""
-    gone: int = 0
-    """Departures that could be its other end, and do not wait any more."""
     copies: int = 1
     """Packets of the story that are alike and left."""
     key: tuple[object, ...] = ()

@@ -25,6 +25,8 @@ from ipttctl.joins.chains import (
     told_of,
 )
 from ipttctl.joins.clocks import LONGEST, Clocks, Life
+from ipttctl.joins.gone import GoneDepartures
+from ipttctl.joins.places import places_of
 
 HOLD: Final = 3_000_000_000
 """Time (ns) for which a story waits for those of other hosts that its packet could be in."""
@@ -50,7 +52,6 @@ _MANY: Final = 32
 _MOST_FLOWS: Final = 1 << 14
 """Most flows of which it is known that hosts have packets that are to be cut, or are merged."""
 
-_BUCKET: Final = 12
 _STORY: Final = 1 << 10
 _PLACE: Final = 1 << 8
 
@@ -112,6 +113,7 @@ class Joiner:
         self._hosts: dict[str, _Waiting] = {}
         #: hosts that have packets of a flow that are to be cut, or are merged, and when last
         self._cut: OrderedDict[tuple[object, ...], dict[str, int]] = OrderedDict()
+        self._gone = GoneDepartures(_LONGEST_HOLD * hold, longest)
         self._stories = 0
         self._bytes = 0
         self._done: list[Together] = []
@@ -139,7 +141,7 @@ class Joiner:
         told.cost = _STORY + size
         self._count += 1
         for sighting in told.sightings:
-            for place in _places(sighting):
+            for place in places_of(sighting):
                 self._index.setdefault(place, {})[sighting] = None
                 told.cost += _PLACE
             self._waiting[sighting] = self._now + self._hold
@@ -204,7 +206,7 @@ class Joiner:
         found = {first: None}
         queue = [first]
         for one in queue:
-            for place in _places(one):
+            for place in places_of(one):
                 for other in self._index.get(place, ()):
                     if other not in found and overlap(one.mark, other.mark):
                         found[other] = None
@@ -219,7 +221,7 @@ class Joiner:
         queue = [first]
         seen: set[tuple[object, ...]] = set()
         for one in queue:
-            for place in _places(one):
+            for place in places_of(one):
                 if place not in seen:
                     seen.add(place)
                     more = [other for other in self._index.get(place, ()) if other not in found]
@@ -234,10 +236,20 @@ class Joiner:
                 one.rivals = max(one.rivals, len(cluster))
                 self._settle(one, WireState.JOINED if one.partners else WireState.AMBIGUOUS)
             return
-        matching = _Matching(cluster, self.clocks, self._longest)
+        doubtful = {
+            one
+            for one in cluster
+            if not one.leaves and self._gone.count(one, self._now, self.clocks)
+        }
+        matching = _Matching(cluster, self.clocks, self._longest, doubtful)
         matching.run()
         for came, left in matching.found.items():
-            if self._may_settle(came, left):
+            if not self._may_settle(came, left):
+                continue
+            if any(one.state is not WireState.OPEN for one in left):
+                # it was let go for another one, a moment ago
+                self._settle(came, WireState.GIVEN_UP)
+            else:
                 self._join(came, left)
         for came, left in matching.possible.items():
             is_known = came.state is not WireState.OPEN or came in matching.found
@@ -258,8 +270,8 @@ class Joiner:
             # the arrivals know of this one as long as they are not settled
             if not self._may_settle(one, others) or (others and not self._is_old(one)):
                 continue
-            for came in others:
-                came.gone += 1
+            if others:
+                self._gone.note(one, self._now)
             if one.partners:
                 self._settle(one, WireState.JOINED)
             elif one.rivals or others:
@@ -284,7 +296,8 @@ class Joiner:
         if sum(len(one.stories) for one in groups.values()) > MOST_IN_CHAIN:
             self.counts.given_up += 1
             for sighting in (came, *left):
-                self._let_go(sighting)
+                if not sighting.partners:
+                    self._let_go(sighting)
             return
         first, *others = sorted(groups.values(), key=lambda one: -len(one.stories))
         for other in others:
@@ -297,7 +310,7 @@ class Joiner:
 
     def _leave(self, came: Sighting, left: list[Sighting]) -> None:
         """Settle an arrival that has no other end, or too many."""
-        came.rivals = len(left) + came.gone
+        came.rivals = len(left) + self._gone.count(came, self._now, self.clocks)
         for one in left:
             one.rivals += 1
         self._settle(came, WireState.AMBIGUOUS if came.rivals else WireState.UNSEEN)
@@ -310,7 +323,7 @@ class Joiner:
         if state is WireState.UNSEEN and self._may_be_cut(one):
             state = WireState.CUT
         one.state = state
-        for place in _places(one):
+        for place in places_of(one):
             there = self._index[place]
             del there[one]
             if not there:
@@ -349,10 +362,9 @@ class Joiner:
             self._let_go(one)
 
     def _let_go(self, one: Sighting) -> None:
-        """Settle a sighting that cannot wait; arrivals that could be its other end know of that."""
+        """Settle a sighting that cannot wait; arrivals that it could be of are not joined then."""
         if one.leaves and one.state is WireState.OPEN:
-            for other in self._cluster(one):
-                other.gone += not other.leaves
+            self._gone.note(one, self._now)
         self._settle(one, WireState.JOINED if one.partners else WireState.GIVEN_UP)
 
     def _end(self, together: Together) -> None:
@@ -401,9 +413,13 @@ class Joiner:
 class _Matching:
     """The departures that the arrivals of a cluster come from."""
 
-    def __init__(self, cluster: list[Sighting], clocks: Clocks, longest: int) -> None:
+    def __init__(
+        self, cluster: list[Sighting], clocks: Clocks, longest: int, doubtful: set[Sighting]
+    ) -> None:
         self._clocks = clocks
         self._longest = longest
+        #: arrivals that may be of departures which do not wait any more
+        self._doubtful = doubtful
         self._left = [one for one in cluster if one.leaves]
         self._came = [one for one in cluster if not one.leaves]
         #: sightings are compared by identity
@@ -459,7 +475,7 @@ class _Matching:
 
     def _is_certain(self, came: Sighting, left: list[Sighting]) -> bool:
         """Whether an arrival is of some departures, which are all that it can be of."""
-        if came.gone or any(one.rivals for one in left):
+        if came in self._doubtful or any(one.rivals for one in left):
             return False
         if len({one.told.life for one in left}) > 1 or not _disjoint(left):
             return False
@@ -555,15 +571,6 @@ def _disjoint(sightings: list[Sighting]) -> bool:
         return False
     pairs = zip(ordered, [*ordered[1:], ordered[0]], strict=True)
     return not any(one is not other and overlap(one.mark, other.mark) for one, other in pairs)
-
-
-def _places(sighting: Sighting) -> list[tuple[object, ...]]:
-    """The places of the index where a sighting is."""
-    if not sighting.mark.has_data:
-        return [(sighting.key, 0)]
-    begin, end = sighting.mark.span
-    buckets = range(begin >> _BUCKET, (max(begin, end - 1) >> _BUCKET) + 1)
-    return [(sighting.key, bucket & 0xFFFF) for bucket in buckets]
 
 
 def _wrapped(told: HostStory) -> list[Sighting]:

@@ -163,9 +163,8 @@ class Agent:
         )
 
     def _lost(self) -> int:
-        """Events that were lost before they were read, and stories that bounds threw away."""
-        away = self.spool.lost[STORIES] + self.ledger.lost[STORIES]
-        return sum(self.feed.lost.copy().values()) + away
+        """Events that were lost before they were read, and stories that found no room here."""
+        return sum(self.feed.lost.copy().values()) + self.spool.lost[STORIES]
 
     async def _drain(self) -> None:
         """Detach the traces' links, read and publish the rest; for no longer than is configured."""

@@ -19,6 +19,7 @@ from ipttctl.fleet.asker import AnswerError, Asker
 from ipttctl.fleet.heartbeat import Heartbeat
 from ipttctl.fleet.host import Untold
 from ipttctl.fleet.publisher import TRACE
+from ipttctl.fleet.spool import SPOOL
 from ipttctl.fleet.story_reader import StoryReader
 from ipttctl.fleet.tasks import end_tasks, run_together
 from ipttctl.frames.bodies import json_of
@@ -41,6 +42,9 @@ _STEP: Final = 0.2
 _MOST_READERS: Final = 16
 _STORIES_AT_ONCE: Final = 64
 _MOST_COUNT: Final = 2**62
+_LOSSES: Final = ("ring", "memory", "observer", SPOOL)
+"""The causes by which this trace lacks something. Others are of frames of before, which the
+leaf's stream threw away; of those of this trace the numbers are missing."""
 
 
 def _count(answer: Mapping[str, Any], name: str) -> int | None:
@@ -57,7 +61,9 @@ class TracedHost:
     life: Life
     trace: str
     run: str = ""
-    """The run of its agent; empty until a frame has told it."""
+    """The run of its agent, by its heartbeat and then by the first frame of the trace."""
+    begun: bool = False
+    """Whether a frame of the trace has come."""
     stories: int = 0
     lost: int = 0
     """Items of which the heads of its frames say that they were lost."""
@@ -75,6 +81,15 @@ class TracedHost:
     """Items that its agent has lost so far, by its first answer and its last."""
     untold: Untold = field(default_factory=Untold)
     """Packets of which it told nothing; known at the end."""
+
+    def begin(self, head: FrameHead) -> None:
+        """Take the first frame of the trace.
+
+        The agent may have been started again between its heartbeat and the beginning.
+        """
+        if self.run != head.run:
+            self.run, self.seen = head.run, Seen()
+        self.begun = True
 
     def take_answer(self, answer: Mapping[str, Any]) -> None:
         """Take note of what an answer tells of losses."""
@@ -131,7 +146,8 @@ class HostsTrace:
 
         async def one(host: Heartbeat) -> None:
             answer = await self.asker.ask(host.host, "trace", asked, START)
-            traced = TracedHost(host.host, (host.host, host.boot), str(answer.get("trace")))
+            life = host.host, host.boot
+            traced = TracedHost(host.host, life, str(answer.get("trace")), host.run)
             traced.take_answer(answer)
             self.hosts.append(traced)
             # others may take longer than the lease to begin
@@ -253,16 +269,17 @@ class HostsTrace:
                 self._take_other(host, decode_head(message.data))
                 return
             head, body = decode(message.data)
-            begun, host.run = bool(host.run), host.run or head.run
+            begun = host.begun
+            if not begun:
+                host.begin(head)
             if (head.host, head.kind, head.run) != (host.name, STORIES, host.run):
                 raise FrameError("the frame is of another host")
-            # the agent may have been started again between its heartbeat and the beginning
             host.life = head.host, head.boot
             if not host.seen.first(head):
                 return
             # the first one tells of what was before the trace, too; answers tell the rest
             if begun:
-                host.lost += sum(head.lost.values())
+                host.lost += sum(head.lost.get(cause, 0) for cause in _LOSSES)
             stories = json_of(head, body)
         except FrameError:
             host.damaged += 1
@@ -271,7 +288,7 @@ class HostsTrace:
 
     def _take_other(self, host: TracedHost, head: FrameHead) -> None:
         """Take note of a frame of somebody else's trace: their stories are numbered with ours."""
-        if host.run and (head.host, head.kind, head.run) == (host.name, STORIES, host.run):
+        if (head.host, head.kind, head.run) == (host.name, STORIES, host.run):
             host.seen.first(head)
 
     async def _add(

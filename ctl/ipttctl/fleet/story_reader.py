@@ -31,7 +31,7 @@ class StoryReader:
         self._asker = asker
         self._subject = subject
         self._take = take
-        self._last = 0
+        self._last: int | None = None
         self.begun = asyncio.Event()
         """Nothing is missed from now on."""
         self.problem = ""
@@ -71,13 +71,18 @@ class StoryReader:
         config = ConsumerConfig(
             name=name,
             filter_subject=self._subject,
-            deliver_policy=(DeliverPolicy.BY_START_SEQUENCE if self._last else DeliverPolicy.NEW),
-            opt_start_seq=self._last + 1 if self._last else None,
+            deliver_policy=(
+                DeliverPolicy.NEW if self._last is None else DeliverPolicy.BY_START_SEQUENCE
+            ),
+            opt_start_seq=None if self._last is None else self._last + 1,
             ack_policy=AckPolicy.NONE,
             inactive_threshold=60,
             mem_storage=True,
         )
-        await js.add_consumer(stream, config)
+        made = await js.add_consumer(stream, config)
+        if self._last is None:
+            # what comes while the hub is away counts, also if nothing has come before
+            self._last = made.delivered.stream_seq if made.delivered else 0
         pulled = await js.pull_subscribe_bind(name, stream)
         try:
             yield pulled
@@ -100,5 +105,5 @@ class StoryReader:
             except (*FAILURES, IndexError, OverflowError):
                 self.damaged += 1
                 continue
-            self._last = max(self._last, number)
+            self._last = max(self._last or 0, number)
             await self._take(message)

@@ -31,6 +31,7 @@ from ipttctl.fleet.host import Told, Untold
 from ipttctl.fleet.hosts_trace import HostsTrace, TracedHost
 from ipttctl.fleet.publisher import TRACE
 from ipttctl.fleet.story_reader import StoryReader
+from ipttctl.fleet.tasks import end_tasks
 from ipttctl.frames.bodies import JSON_FORMAT, json_body
 from ipttctl.frames.codec import encode
 from ipttctl.frames.head import STORIES, FrameHead
@@ -218,7 +219,7 @@ def test_hosts_that_do_not_trace_and_those_that_lose_are_named(servers: TwoServe
 
 
 def test_what_a_host_loses_is_named_where_it_publishes_events_too(servers: TwoServers) -> None:
-    """The heads of frames of events say it then, which whoever traces does not read."""
+    """What was lost before the trace is not of it."""
 
     async def run() -> None:
         async with fleet(servers, "traces") as (hosts, asker):
@@ -327,6 +328,46 @@ def test_a_hub_that_is_started_again_costs_no_story(servers: TwoServers) -> None
     asyncio.run(run())
 
 
+def test_what_comes_while_nobody_reads_is_read_though_nothing_came_before(
+    servers: TwoServers,
+) -> None:
+    read: list[bytes] = []
+
+    async def take(one: Msg) -> None:
+        read.append(one.data)
+
+    async def run() -> None:
+        async with connected(servers.settings) as asker:
+            js = asker.client.jetstream(timeout=10)
+            await js.add_stream(StreamConfig(name="ipttctl", subjects=["told"]))
+            await js.publish("told", b"before")
+            reader = StoryReader(asker, "told", take)
+            reading = asyncio.create_task(reader.run())
+            await reader.begun.wait()
+            await end_tasks([reading])
+            await js.publish("told", b"meanwhile")
+            reading = asyncio.create_task(reader.run())
+            await until(lambda: read == [b"meanwhile"])
+            await end_tasks([reading])
+
+    asyncio.run(run())
+
+
+def test_frames_of_others_that_come_late_are_not_missed() -> None:
+    """Several are on their way to the stream at a time, which has them in any order."""
+
+    async def run() -> None:
+        trace = await taken(
+            message("ipttctl.story.web1", "watch/all", frame(9, ['{"packet":1}'])),
+            message("ipttctl.story.web1", "t-web1", frame(10, ['{"packet":2}'])),
+            message("ipttctl.story.web1", "watch/all", frame(8, ['{"packet":3}'])),
+        )
+        trace.hosts[1].answered = True
+        assert list(trace.sentences()) == []
+
+    asyncio.run(run())
+
+
 # --- frames of hosts that were taken over -----------------------------------------------------
 
 
@@ -357,7 +398,7 @@ def frame(number: int, lines: list[str], **more: Any) -> bytes:
 async def taken(*messages: Msg) -> HostsTrace:
     """A trace of two hosts that gets some messages."""
     trace = HostsTrace(None)  # type: ignore[arg-type]  # nobody is asked
-    trace.hosts = [TracedHost(name, (name, "b-1"), f"t-{name}") for name in HOSTS]
+    trace.hosts = [TracedHost(name, (name, "b-1"), f"t-{name}", "r") for name in HOSTS]
     for one in messages:
         await trace.take(one)
     return trace

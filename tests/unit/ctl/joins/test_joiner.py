@@ -675,8 +675,8 @@ def test_what_is_joined_already_stays_so_where_a_chain_is_full(
     onward = [MARK._replace(source_port=number) for number in range(2)]
     for number, mark in enumerate(onward):
         joiner.add(B, story(20 + number, 9000, mark, end="delivered"), 0)
-    for number, mark in enumerate([*onward, None]):
-        joiner.add(R, story(10 + number, 5000 + number, segment(number), mark), 0)
+    for number, left in enumerate([*onward, None]):
+        joiner.add(R, story(10 + number, 5000 + number, segment(number), left), 0)
     joiner.add(A, story(1, 1000, left=segment(0, 3)), 0)
     chains = joiner.flush()
     assert sorted(one for way in ways(chains) for one in way) == [

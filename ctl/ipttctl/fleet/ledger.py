@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from bisect import insort
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
@@ -21,6 +22,9 @@ held: here messages are counted, not items."""
 
 RECENT: Final = 64
 """Numbers that are remembered one by one: messages are not stored in the order of their numbers."""
+
+MOST_NUMBER: Final = 2**53
+"""The highest number that is believed, and that all readers of JSON can read."""
 
 _MOST_KNOWN: Final = 1 << 16
 """Most entries of what messages hold; where there are more, an entry is for several messages."""
@@ -52,8 +56,9 @@ class StreamLedger:
         self._most = most
         #: a heap: several messages are on their way at once, and may be stored in another order
         self._kept: list[KeptMessage] = []
-        self.recent: deque[int] = deque(maxlen=RECENT)
-        """The last numbers of messages that were taken note of."""
+        self.recent: list[int] = []
+        """The highest numbers that were taken note of, in order; smaller ones all were, or never
+        will be."""
         self.newest = 0
         """The highest number of a message of ours."""
         self.lost: Counter[str] = Counter()
@@ -69,11 +74,21 @@ class StreamLedger:
         It was sent first at ``sent``, on the monotonic clock: the stream has had it since then, or
         for less.
         """
-        self.recent.append(number)
-        self.newest = max(self.newest, number)
+        self.remember(number)
         self.unsaid[head.kind] -= head.lost.get(STREAM, 0)
         if head.count:
             self.add(KeptMessage(number, head.kind, head.count, sent + self.age))
+
+    def remember(self, number: int) -> None:
+        """Take note of a number.
+
+        A smaller one than all that are remembered comes late, of a frame that was sent again; or
+        somebody has made it up. By it, those in between would be taken for new ones.
+        """
+        self.newest = max(self.newest, number)
+        if not self.recent or (number > self.recent[0] and number not in self.recent):
+            insort(self.recent, number)
+            del self.recent[:-RECENT]
 
     def add(self, entry: KeptMessage) -> None:
         """Take note of messages that may be somebody else's."""
@@ -89,13 +104,15 @@ class StreamLedger:
         not reached are of a stream that is no more, or were not written when the power failed.
         """
         lost: Counter[str] = Counter()
-        anew = [one for one in self._kept if last < one.number <= newest]
-        if anew:
+        anew = []
+        if newest > last:
+            anew = [one for one in self._kept if last < one.number <= newest]
             self._kept = [one for one in self._kept if not last < one.number <= newest]
             heapify(self._kept)
-            self.newest = max((one.number for one in self._kept), default=0)
+            # frames without items have numbers, too
             there = [number for number in self.recent if not last < number <= newest]
-            self.recent = deque(there or [0], RECENT)
+            self.recent = there or [last]
+            self.newest = max(self.recent[-1], *(one.number for one in self._kept), 0)
         while self._kept and self._kept[0].number < first:
             anew.append(heappop(self._kept))
         now = monotonic()

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from ipttctl.bpf.private_dirs import make_private
 from ipttctl.errors import IpttctlError, os_reason
-from ipttctl.fleet.ledger import RECENT
+from ipttctl.fleet.ledger import MOST_NUMBER, RECENT
 
 MOST_ENTRIES: Final = 512
 """Most entries of a note."""
@@ -20,7 +20,7 @@ MOST_ENTRIES: Final = 512
 _MOST_BYTES: Final = 1 << 17
 """Most bytes of the file: more than the longest note takes."""
 
-_Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+_Number: TypeAlias = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
 
 # their sum has to fit into the head of a frame
 _Items: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
@@ -38,7 +38,7 @@ class LedgerNote(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     run: str
     """The agent's."""
     known: Annotated[list[_Number], Meta(min_length=1, max_length=RECENT)]
-    """The last numbers that were taken note of; smaller ones all were."""
+    """The highest numbers that were taken note of; smaller ones all were."""
     unsaid: dict[Literal["events", "stories"], _Items]
     """Items that were thrown away and of which no frame that is stored says so, by kind."""
     messages: Annotated[

@@ -67,8 +67,11 @@ class LedgerKeeper:
         first, last = (info.state.first_seq, info.state.last_seq) if info else (1, 0)
         note = await asyncio.to_thread(self._read, first > 1)
         same = note if note and info and abs(_moment(info) - note.created) < 1 else None
-        known = frozenset(same.known if same else ())
-        base = min(known, default=0)
+        # higher ones were not written when the power failed, or something else gave them
+        known = (
+            frozenset(number for number in same.known if number <= last) if same else frozenset()
+        )
+        base = min(known, default=last if same else 0)
         later = range(max(first, base + 1), last + 1)
         earlier = await read_earlier(js, stream, self._host, later, known)
         self._begun = True
@@ -90,7 +93,7 @@ class LedgerKeeper:
             self.ledger.unsaid += unsaid
             lost += unsaid
         self._add(earlier)
-        self.ledger.recent.append(last)
+        self.ledger.remember(last)
         return lost
 
     async def note(self, info: StreamInfo | None = None, *, at_once: bool = False) -> None:

@@ -15,7 +15,7 @@ from nats.js.api import PubAck, StreamConfig, StreamInfo
 
 from ipttctl.fleet import subjects
 from ipttctl.fleet.connection import sentence
-from ipttctl.fleet.ledger import STREAM, UNKNOWN
+from ipttctl.fleet.ledger import MOST_NUMBER, STREAM, UNKNOWN
 from ipttctl.fleet.ledger_keeper import LedgerKeeper
 from ipttctl.fleet.spool import Spool, Waiting
 from ipttctl.fleet.stream import LONGEST, NoRoomError, ensure, no_room
@@ -227,5 +227,6 @@ def _check(stored: PubAck, stream: StreamConfig) -> None:
     Raises:
         ValueError: it is not.
     """
-    if stored.stream != stream.name or type(stored.seq) is not int:
+    number: object = stored.seq
+    if stored.stream != stream.name or type(number) is not int or not 0 < number <= MOST_NUMBER:
         raise ValueError("something answers a frame that is not the stream")

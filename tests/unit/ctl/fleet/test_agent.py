@@ -414,8 +414,16 @@ def test_what_a_leaf_forgot_is_counted(
     asyncio.run(run())
 
 
+OURS = '{"stream": "ipttctl-web1", "seq": %d}'
+
+
 @pytest.mark.parametrize(
-    "answer", [b"no JSON", b"[]", b"{}", b'{"error": 3}', b'{"stream": "other", "seq": 1}']
+    "answer",
+    [
+        *(b"no JSON", b"[]", b"{}", b'{"error": 3}', b'{"stream": "other", "seq": 1}'),
+        *((OURS % number).encode() for number in (0, -5, 2**53 + 1, 2**60)),
+        (OURS.replace("%d", "true")).encode(),
+    ],
 )
 def test_an_answer_to_a_frame_that_is_not_of_the_stream_is_none(
     leaf: Server, agent_key: Key, reader_key: Key, host: FakeHost, answer: bytes

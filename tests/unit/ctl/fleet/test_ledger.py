@@ -21,6 +21,7 @@ from ipttctl.errors import IpttctlError
 from ipttctl.fleet import earlier as earlier_module
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.ledger_file import read_note
+from ipttctl.fleet.publisher import _LOOK
 from ipttctl.frames.codec import decode_head, encode
 from ipttctl.frames.head import EVENTS, FrameError, FrameHead
 from ipttctl.frames.writer import FrameNumbers
@@ -170,6 +171,27 @@ def test_numbers_that_came_late_are_not_passed_over(place: Place) -> None:
         assert dict(last.ledger.lost) == {"events": 30}
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("number", [1, 2**53])
+def test_numbers_that_somebody_has_made_up_have_nothing_counted_twice(
+    place: Place, number: int
+) -> None:
+    """A hub hears frames, and may answer before the leaf does."""
+
+    async def run() -> None:
+        async def answered(agent: Agent) -> None:
+            for _ in range(70):
+                agent.ledger.stored(number, FrameNumbers("web1", "b").head(EVENTS, 0, {}), 0.0)
+            await asyncio.sleep(_LOOK + 0.5)
+
+        await place.run(100, then=answered)
+        last = await place.overflow(100)
+        assert dict(last.ledger.lost) == {"events": 100}
+        assert await place.said() == {"stream": 100}
+
+    asyncio.run(run())
+    assert not any("damaged" in one for one in place.told)
 
 
 async def overflow_by_itself(agent: Agent) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ipttctl.fleet.ledger import StreamLedger
+from ipttctl.fleet.ledger import MOST_NUMBER, RECENT, StreamLedger
 from ipttctl.frames.head import EVENTS, STORIES, FrameHead
 
 
@@ -39,3 +39,37 @@ def test_what_expired_is_not_counted_although_it_was_acknowledged_late() -> None
     ledger.stored(2, head(7), monotonic())
     assert not ledger.take(2, 2, 2)
     assert dict(ledger.take(3, 2, 2)) == {EVENTS: 7}
+
+
+def test_a_number_that_comes_late_has_those_in_between_known_all_the_same() -> None:
+    """A frame whose acknowledgement was lost is sent again, and 200 were stored meanwhile."""
+    ledger = StreamLedger(3600)
+    for number in [*range(1, 40), *range(41, 241), 40]:
+        ledger.stored(number, head(1), monotonic())
+    assert ledger.recent == list(range(241 - RECENT, 241))
+    assert len(ledger.entries(1000)) == 240
+
+
+def test_neighbours_that_came_in_another_order_are_known() -> None:
+    ledger = StreamLedger(3600)
+    for number in range(8, 8 * 101, 8):
+        # the last one of eight comes first
+        for one in (number, *range(number - 7, number)):
+            ledger.stored(one, head(1), monotonic())
+    assert ledger.recent == list(range(801 - RECENT, 801))
+
+
+def test_numbers_that_the_stream_has_not_reached_are_not_remembered() -> None:
+    """Neither those of frames without items."""
+    ledger = StreamLedger(3600)
+    for number in range(1, 11):
+        ledger.stored(number, head(1), monotonic())
+    for number in range(MOST_NUMBER - RECENT, MOST_NUMBER):
+        ledger.stored(number, head(0), monotonic())
+    assert not ledger.take(1, 10, ledger.newest)
+    assert ledger.recent == [10]
+    assert ledger.newest == 10
+    ledger.stored(11, head(1), monotonic())
+    assert not ledger.take(1, 11, 10)
+    assert not ledger.take(1, 11, ledger.newest)
+    assert ledger.recent == [10, 11]

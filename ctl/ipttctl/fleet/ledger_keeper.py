@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,18 @@ _PAUSE: Final = 30.0
 _NANO: Final = 1_000_000_000
 
 
+@dataclass
+class _Beginning:
+    """What there is to begin with: a note, and what was read so far of a stream."""
+
+    created: float
+    """When the stream was made."""
+    note: LedgerNote | None
+    same: LedgerNote | None
+    """The note, if it is of this stream."""
+    earlier: Earlier
+
+
 class LedgerKeeper:
     """Notes a ledger in a file, and begins it with what the agent before has noted there.
 
@@ -44,6 +57,7 @@ class LedgerKeeper:
         self._run = run
         self._tell = tell
         self._begun = False
+        self._beginning: _Beginning | None = None
         self._created = 0.0
         #: when the file was written, and what it was written of
         self._written = float("-inf")
@@ -60,34 +74,30 @@ class LedgerKeeper:
         ``info`` is of the stream as it was left, None if there is none.
 
         Raises:
-            nats.errors.Error: the connection is gone; nothing is begun.
+            nats.errors.Error: the connection is gone, or slow; nothing is begun, and what was read
+                is kept until this is called again.
         """
         if self._begun:
             return Counter()
         first, last = (info.state.first_seq, info.state.last_seq) if info else (1, 0)
-        note = await asyncio.to_thread(self._read, first > 1)
-        same = note if note and info and abs(_moment(info) - note.created) < 1 else None
-        # higher ones were not written when the power failed, or something else gave them
-        known = (
-            frozenset(number for number in same.known if number <= last) if same else frozenset()
-        )
-        base = min(known, default=last if same else 0)
-        later = range(max(first, base + 1), last + 1)
-        earlier = await read_earlier(js, stream, self._host, later, known)
-        self._begun = True
+        created = _moment(info) if info else 0.0
+        if not self._beginning or self._beginning.created != created:
+            note = await asyncio.to_thread(self._read, first > 1)
+            self._beginning = _beginning(note, created, last)
+        begun = self._beginning
+        same, earlier = begun.same, begun.earlier
+        await read_earlier(js, stream, self._host, range(first, last + 1), earlier)
+        self._begun, self._beginning = True, None
         if not earlier.allowed:
             self._tell(
                 f"what {stream} throws away of what it had before is not counted: its messages "
                 f"cannot be read; have the right to publish $JS.API.STREAM.MSG.GET.{stream}"
             )
-        lost = self._go_on(note, first, last) if same else self._go_on(note, 1, 0)
-        gone = range(base + 1, first)
-        if same and (count := len(gone) - sum(number in gone for number in known)) > 0:
-            earlier.complete = False
-            # they came after the note
-            if same.written + self.ledger.age > time.time():
-                lost[UNKNOWN] += count
-                self.ledger.count(Counter({UNKNOWN: count}))
+        lost = self._go_on(same, first, last) if same else self._go_on(begun.note, 1, 0)
+        # they came after the note
+        if same and earlier.gone and same.written + self.ledger.age > time.time():
+            lost[UNKNOWN] += earlier.gone
+            self.ledger.count(Counter({UNKNOWN: earlier.gone}))
         if same and earlier.complete:
             unsaid = Counter[str](same.unsaid) - _said(same.run, earlier)
             self.ledger.unsaid += unsaid
@@ -171,6 +181,15 @@ class LedgerKeeper:
                     self._tell(f"{error}; after a restart less is counted of what is lost")
             else:
                 self._problem = ""
+
+
+def _beginning(note: LedgerNote | None, created: float, last: int) -> _Beginning:
+    """Begin with a note, which may be of another stream than the one made at ``created``."""
+    if note is None or not created or abs(created - note.created) >= 1:
+        return _Beginning(created, note, None, Earlier())
+    # higher ones were not written when the power failed, or something else gave them
+    known = frozenset(number for number in note.known if number <= last)
+    return _Beginning(created, note, note, Earlier(known, min(known, default=last)))
 
 
 def _said(run: str, earlier: Earlier) -> Counter[str]:

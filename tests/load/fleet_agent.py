@@ -117,7 +117,7 @@ async def measure(rate: int, seconds: float, directory: Path) -> str:
     config = agent_config(leaf, agent_key, "publish: {events: all}\nstream: {bytes: 900000000}\n")
     try:
         async with running_agent(config, FakeHost(feed=source)) as agent:
-            await until(lambda: agent.connection.client)
+            await until(lambda: agent.publisher.ready)
             await asyncio.sleep(0.3)
             source.go = True
             before, begin = _cpu(), time.monotonic()

@@ -104,11 +104,12 @@ async def publish(server: Server, key: Key, first: int, count: int, rate: int, s
             ledger = StreamLedger(86_400)
             keeper = LedgerKeeper(ledger, place, f"web{number}", numbers.run, warn)
             made = Publisher(spool, f"web{number}", stream, keeper, mine)
-            await made.connected(connection)
             agents.append((spool, made))
+        tasks = [asyncio.create_task(one.run()) for _, one in agents]
+        while not all(one.ready for _, one in agents):
+            await asyncio.sleep(0.05)
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        tasks = [asyncio.create_task(one.run()) for _, one in agents]
         before, begin = sum(os.times()[:2]), time.monotonic()
         put = 0
         while (now := time.monotonic() - begin) < secs:

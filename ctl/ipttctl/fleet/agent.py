@@ -184,7 +184,6 @@ class Agent:
 
     async def _connected(self, client: Client) -> None:
         """Set a new connection up."""
-        await self.publisher.connected(client)
         await self.commands.listen(client)
 
         async def who(_: Msg) -> None:
@@ -195,6 +194,7 @@ class Agent:
         # whoever hears a heartbeat may ask at once, and there has to be someone who listens
         await client.flush(_FLUSH)
         self._asked.set()
+        self.publisher.connected()
         self._tell(f"connected to {self.config.leaf.url}")
 
     async def _beat(self) -> None:

@@ -58,12 +58,12 @@ class Publisher:
         self._keeper = keeper
         self._ledger = keeper.ledger
         self._connection = connection
-        self._ensuring = asyncio.Lock()
         #: what is lost and not said yet, by kind
         self._lost: Counter[str] = Counter()
         self._there = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        #: whether there is a new connection, by which the stream was not looked at
+        self._anew = asyncio.Event()
+        self._ready = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
@@ -92,13 +92,19 @@ class Publisher:
         """Whether all that came is stored."""
         return not self.busy and not len(self._spool)
 
-    async def connected(self, client: Client) -> None:
-        """Make sure that the stream is there, with its bounds.
+    @property
+    def ready(self) -> bool:
+        """Whether the stream is there, with its bounds, and it is known what it has."""
+        return self._ready.is_set()
 
-        Where there is no room for it commands are heard all the same; frames wait.
+    def connected(self) -> None:
+        """Look at the stream anew: there is another connection. Frames wait until it is there.
+
+        By then it may have to be read for a while, or there is no room for it; commands are heard
+        all the same.
         """
-        with suppress(NoRoomError):
-            await self._ensure(client)
+        self._ready.clear()
+        self._anew.set()
 
     async def run(self) -> None:
         """Publish until cancelled; frames on their way may then have been stored or not."""
@@ -109,11 +115,7 @@ class Publisher:
         await self._keeper.note(at_once=True)
 
     async def _ensure(self, client: Client) -> None:
-        # a new connection may be made while an answer on the one of before is awaited
-        async with self._ensuring:
-            await self._ensure_alone(client)
-
-    async def _ensure_alone(self, client: Client) -> None:
+        """Make sure that the stream is there, with its bounds, and count what it has lost."""
         js = client.jetstream(timeout=_ANSWER)
 
         async def begin(there: StreamInfo | None) -> None:
@@ -121,16 +123,7 @@ class Publisher:
             self._lost += await self._keeper.begin(js, self._stream.name, there)
 
         newest = self._ledger.newest
-        try:
-            info = await ensure(js, self._stream, begin)
-        except NoRoomError as error:
-            self.problem = str(error)
-            self._room.clear()
-            raise
-        if not self._room.is_set():
-            self.problem = ""
-            self._room.set()
-        await self._look(info, newest)
+        await self._look(await ensure(js, self._stream, begin), newest)
 
     async def _send_all(self) -> None:
         while True:
@@ -157,8 +150,8 @@ class Publisher:
         sent = 0.0
         while True:
             client = await self._connection()
-            if not self._room.is_set():
-                await self._room.wait()
+            if not self._ready.is_set():
+                await self._ready.wait()
                 continue
             sent = sent or monotonic()
             if len(data) + _HEADERS > min(client.max_payload, LONGEST):
@@ -197,12 +190,26 @@ class Publisher:
     async def _watch_bounds(self) -> None:
         """Count what the bounds of the stream throw away; the next frames say it."""
         while True:
-            await asyncio.sleep(_LOOK)
+            self._anew.clear()
             client = await self._connection()
-            # an answer may be anybody's, and so anything
-            with suppress(Exception):
+            try:
                 # somebody may have removed it, or changed its bounds
                 await self._ensure(client)
+            except NoRoomError as error:
+                self._ready.clear()
+                self.problem = str(error)
+            # an answer may be anybody's, and so anything
+            except Exception as error:
+                if not self.ready:
+                    self.problem = sentence(error)
+            else:
+                # it was looked at by a connection that is gone, otherwise
+                if not self.ready and not self._anew.is_set():
+                    self.problem = ""
+                    self._ready.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK):
+                    await self._anew.wait()
 
     async def _look(self, info: StreamInfo, newest: int) -> None:
         """Count what the stream has no more: it is noted first, and then said by the next frames.

@@ -203,7 +203,7 @@ def test_what_the_bound_of_the_stream_throws_away_is_counted(
         async with running_agent(config, host) as agent:
             js = None
             async with client(leaf, reader_key) as reader:
-                await until(lambda: agent.connection.client)
+                await until(lambda: agent.publisher.ready)
                 js = reader.jetstream()
                 # records are compressed, and these are alike: fill the stream with something else
                 host.feed.put(50)
@@ -433,7 +433,7 @@ def test_an_answer_to_a_frame_that_is_not_of_the_stream_is_none(
     async def run() -> None:
         config = agent_config(leaf, agent_key, ALL)
         async with running_agent(config, host) as agent, client(leaf, reader_key) as hub:
-            await until(lambda: agent.connection.client)
+            await until(lambda: agent.publisher.ready)
 
             async def respond(message: Msg) -> None:
                 await message.respond(answer)

@@ -140,7 +140,7 @@ def check_slow_and_cut(apart: Apart, how: str) -> None:
 
     async def run() -> None:
         async with running_agent(agent_config(apart.leaf, apart.agent, ALL), host) as agent:
-            await until(lambda: agent.connection.client)
+            await until(lambda: agent.publisher.ready)
             await asyncio.to_thread(apart.source)
             for state in ("up", "down", "up", "down", "up"):
                 await asyncio.to_thread(apart.host.run, "ip", "link", "set", "up0", state)

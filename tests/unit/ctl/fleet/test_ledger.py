@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js import JetStreamContext
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet import earlier as earlier_module
 from ipttctl.fleet.agent import Agent
+from ipttctl.fleet.earlier import Earlier
+from ipttctl.fleet.heartbeat import Selector, find_hosts
 from ipttctl.fleet.ledger_file import read_note
 from ipttctl.fleet.publisher import _LOOK
 from ipttctl.frames.codec import decode_head, encode
@@ -31,6 +34,7 @@ from tests.unit.ctl.fleet.support import (
     Key,
     Server,
     agent_config,
+    ask,
     client,
     running_agent,
     until,
@@ -64,7 +68,7 @@ class Place:
         host = FakeHost()
         config = agent_config(self.leaf, self.agent_key, more)
         async with running_agent(config, host, self.told.append) as agent:
-            await until(lambda: agent.connection.client)
+            await until(lambda: agent.publisher.ready)
             for number in range(count):
                 host.feed.put(1)
                 await until(partial(published, agent, number + 1))
@@ -425,6 +429,46 @@ def test_without_the_right_to_read_messages_it_is_told_that_they_are_not_counted
         place.leaf.kill()
     [said] = [one for one in place.told if "cannot be read" in one]
     assert said.endswith(f"have the right to publish $JS.API.STREAM.MSG.GET.{STREAM}")
+
+
+def test_while_messages_are_read_the_agent_is_heard_and_a_break_does_not_begin_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = asyncio.Event()
+    asked: list[Sequence[int]] = []
+    read = earlier_module._read
+
+    async def slow(
+        js: JetStreamContext, stream: str, host: str, numbers: Sequence[int], found: Earlier
+    ) -> None:
+        asked.append(numbers)
+        if len(asked) == 2:
+            await broken.wait()
+        await read(js, stream, host, numbers, found)
+
+    async def run() -> None:
+        await place.run(40)
+        place.file.unlink()
+        monkeypatch.setattr(earlier_module, "_read", slow)
+        host = FakeHost()
+        config = agent_config(place.leaf, place.agent_key, SMALL)
+        async with running_agent(config, host) as agent:
+            async with client(place.leaf, place.reader_key) as user:
+                await until(lambda: len(asked) == 2)
+                [found] = await find_hosts(user, Selector(), 1)
+                assert found.host == "web1"
+                assert (await ask(user, verb="links"))["ok"]
+            host.feed.put(1)
+            await until(lambda: agent.publisher.busy)
+            # it could not be told from what is to be read
+            assert not agent.publisher.frames
+            place.leaf.kill()
+            place.leaf.start()
+            broken.set()
+            await until(partial(published, agent, 1))
+        assert [(one[0], one[-1]) for one in asked] == [(1, 16), (17, 32), (17, 32), (33, 40)]
+
+    asyncio.run(run())
 
 
 def test_a_message_of_another_host_is_not_counted(place: Place) -> None:

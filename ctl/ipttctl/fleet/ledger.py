@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from time import monotonic
-from typing import Final
+from typing import Final, TypeAlias
 
-from ipttctl.frames.head import FrameHead
+from ipttctl.frames.head import EVENTS, STORIES, FrameHead
 
 STREAM: Final = "stream"
 """The cause of losses by the bound of the stream."""
@@ -19,6 +19,9 @@ STREAM: Final = "stream"
 UNKNOWN: Final = "unknown"
 """The cause, and the kind, of messages that were thrown away and of which nobody knows what they
 held: here messages are counted, not items."""
+
+Losses: TypeAlias = Counter[tuple[str, str]]
+"""What frames have to say: numbers by the kind of the frames and the cause."""
 
 RECENT: Final = 64
 """Numbers that are remembered one by one: messages are not stored in the order of their numbers."""
@@ -65,8 +68,8 @@ class StreamLedger:
         """Items that were thrown away, by kind."""
         self.unknown = 0
         """Messages that were thrown away and of which it is not known what they held."""
-        self.unsaid: Counter[str] = Counter()
-        """Items that were thrown away and of which no frame that is stored says so, by kind."""
+        self.unsaid: Losses = Counter()
+        """What was thrown away and no frame that is stored says."""
 
     def stored(self, number: int, head: FrameHead, sent: float) -> None:
         """Take note of a message that the stream has under a number.
@@ -75,7 +78,7 @@ class StreamLedger:
         for less.
         """
         self.remember(number)
-        self.unsaid[head.kind] -= head.lost.get(STREAM, 0)
+        self.unsaid -= said(head)
         if head.count:
             self.add(KeptMessage(number, head.kind, head.count, sent + self.age))
 
@@ -129,7 +132,7 @@ class StreamLedger:
                 self.unknown += number
             else:
                 self.lost[kind] += number
-                self.unsaid[kind] += number
+        self.unsaid += to_say(lost)
 
     def entries(self, most: int) -> list[KeptMessage]:
         """The messages that the stream has, in order, in so many entries at most."""
@@ -137,6 +140,24 @@ class StreamLedger:
         while len(found) > most:
             found = merged(found)
         return found
+
+
+def to_say(lost: Counter[str]) -> Losses:
+    """What frames have to say of losses by kind."""
+    found: Losses = Counter()
+    for kind, number in lost.items():
+        if kind == UNKNOWN:
+            # whoever reads one kind of frames may have missed them
+            for either in (EVENTS, STORIES):
+                found[either, UNKNOWN] += number
+        else:
+            found[kind, STREAM] += number
+    return found
+
+
+def said(head: FrameHead) -> Losses:
+    """What a frame says of losses by the bound of the stream."""
+    return Counter({(head.kind, cause): head.lost.get(cause, 0) for cause in (STREAM, UNKNOWN)})
 
 
 def merged(kept: Iterable[KeptMessage]) -> list[KeptMessage]:

@@ -41,6 +41,8 @@ class LedgerNote(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The highest numbers that were taken note of; smaller ones all were."""
     unsaid: dict[Literal["events", "stories"], _Items]
     """Items that were thrown away and of which no frame that is stored says so, by kind."""
+    unknown: dict[Literal["events", "stories"], _Items] = {}
+    """Messages of which nobody knows what they held, and no frame of the kind says so."""
     messages: Annotated[
         list[tuple[_Number, Literal["events", "stories", "unknown"], _Items, float]],
         Meta(max_length=MOST_ENTRIES),

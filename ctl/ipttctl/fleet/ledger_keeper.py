@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet.earlier import Earlier, read_earlier
-from ipttctl.fleet.ledger import STREAM, UNKNOWN, KeptMessage, StreamLedger
+from ipttctl.fleet.ledger import STREAM, UNKNOWN, KeptMessage, Losses, StreamLedger, said, to_say
 from ipttctl.fleet.ledger_file import MOST_ENTRIES, LedgerNote, read_note, write_note
 from ipttctl.frames.seen import Seen
 
@@ -66,10 +66,8 @@ class LedgerKeeper:
         #: threads write, and a task that is cancelled does not wait for its own
         self._writing = threading.Lock()
 
-    async def begin(
-        self, js: JetStreamContext, stream: str, info: StreamInfo | None
-    ) -> Counter[str]:
-        """Begin the ledger, unless it is begun; returns what was lost and is not said, by kind.
+    async def begin(self, js: JetStreamContext, stream: str, info: StreamInfo | None) -> Losses:
+        """Begin the ledger, unless it is begun; returns what was lost and is not said.
 
         ``info`` is of the stream as it was left, None if there is none.
 
@@ -93,13 +91,14 @@ class LedgerKeeper:
                 f"what {stream} throws away of what it had before is not counted: its messages "
                 f"cannot be read; have the right to publish $JS.API.STREAM.MSG.GET.{stream}"
             )
-        lost = self._go_on(same, first, last) if same else self._go_on(begun.note, 1, 0)
+        lost = to_say(self._go_on(same, first, last) if same else self._go_on(begun.note, 1, 0))
         # they came after the note
         if same and earlier.gone and same.written + self.ledger.age > time.time():
-            lost[UNKNOWN] += earlier.gone
-            self.ledger.count(Counter({UNKNOWN: earlier.gone}))
+            gone = Counter({UNKNOWN: earlier.gone})
+            lost += to_say(gone)
+            self.ledger.count(gone)
         if same and earlier.complete:
-            unsaid = Counter[str](same.unsaid) - _said(same.run, earlier)
+            unsaid = _unsaid(same) - _said(same.run, earlier)
             self.ledger.unsaid += unsaid
             lost += unsaid
         self._add(earlier)
@@ -153,7 +152,8 @@ class LedgerKeeper:
             written=time.time(),
             run=self._run,
             known=list(ledger.recent),
-            unsaid={kind: number for kind, number in ledger.unsaid.items() if number > 0},  # type: ignore[misc]  # kinds are what they are
+            unsaid=_by_kind(ledger.unsaid, STREAM),
+            unknown=_by_kind(ledger.unsaid, UNKNOWN),
             messages=[
                 (one.number, one.kind, one.items, one.expires + ahead)  # type: ignore[misc]  # as above
                 for one in ledger.entries(MOST_ENTRIES)
@@ -192,14 +192,28 @@ def _beginning(note: LedgerNote | None, created: float, last: int) -> _Beginning
     return _Beginning(created, note, note, Earlier(known, min(known, default=last)))
 
 
-def _said(run: str, earlier: Earlier) -> Counter[str]:
-    """The items of which frames of a run said that the stream threw them away, by kind."""
-    said: Counter[str] = Counter()
+def _by_kind(unsaid: Losses, cause: str) -> dict[Literal["events", "stories"], int]:
+    """The losses by one cause that no frame says, as a note has them."""
+    kinds: tuple[Literal["events"], Literal["stories"]] = ("events", "stories")
+    return {kind: unsaid[kind, cause] for kind in kinds if unsaid[kind, cause]}
+
+
+def _unsaid(note: LedgerNote) -> Losses:
+    """The losses that no frame had said by the time of a note."""
+    by_cause = {STREAM: note.unsaid, UNKNOWN: note.unknown}
+    return Counter(
+        {(kind, cause): n for cause, kinds in by_cause.items() for kind, n in kinds.items()}
+    )
+
+
+def _said(run: str, earlier: Earlier) -> Losses:
+    """The losses that frames of a run have said."""
+    found: Losses = Counter()
     seen = Seen()
     for head in earlier.heads.values():
         if head.run == run and seen.first(head):
-            said[head.kind] += head.lost.get(STREAM, 0)
-    return said
+            found += said(head)
+    return found
 
 
 def _moment(info: StreamInfo) -> float:

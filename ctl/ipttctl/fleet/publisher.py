@@ -15,7 +15,7 @@ from nats.js.api import PubAck, StreamConfig, StreamInfo
 
 from ipttctl.fleet import subjects
 from ipttctl.fleet.connection import sentence
-from ipttctl.fleet.ledger import MOST_NUMBER, STREAM, UNKNOWN
+from ipttctl.fleet.ledger import MOST_NUMBER, STREAM, Losses, to_say
 from ipttctl.fleet.ledger_keeper import LedgerKeeper
 from ipttctl.fleet.spool import Spool, Waiting
 from ipttctl.fleet.stream import LONGEST, NoRoomError, ensure, no_room
@@ -58,8 +58,8 @@ class Publisher:
         self._keeper = keeper
         self._ledger = keeper.ledger
         self._connection = connection
-        #: what is lost and not said yet, by kind
-        self._lost: Counter[str] = Counter()
+        #: what is lost, and the next frames do not say yet
+        self._lost: Losses = Counter()
         self._there = asyncio.Event()
         #: whether there is a new connection, by which the stream was not looked at
         self._anew = asyncio.Event()
@@ -216,16 +216,12 @@ class Publisher:
 
         An agent that is killed in between leaves it to the next one.
         """
-        self._lost += self._ledger.take(info.state.first_seq, info.state.last_seq, newest)
+        state = info.state
+        self._lost += to_say(self._ledger.take(state.first_seq, state.last_seq, newest))
         await self._keeper.note(info, at_once=bool(self._lost))
         lost, self._lost = self._lost, Counter()
-        for kind, number in lost.items():
-            if kind == UNKNOWN:
-                # whoever reads one kind of frames may have missed them
-                for either in self._subjects:
-                    self._spool.lose(either, {UNKNOWN: number})
-            else:
-                self._spool.lose(kind, {STREAM: number})
+        for (kind, cause), number in lost.items():
+            self._spool.lose(kind, {cause: number})
 
 
 def _check(stored: PubAck, stream: StreamConfig) -> None:

@@ -289,6 +289,37 @@ def test_messages_that_no_note_knows_and_that_are_gone_are_unknown(place: Place)
     asyncio.run(run())
 
 
+def test_what_is_unknown_is_said_once_though_an_agent_is_killed_before_it_says_so(
+    place: Place,
+) -> None:
+    async def run() -> None:
+        await place.run(10)
+        early = place.file.read_bytes()
+        await place.run(7)
+        place.file.write_bytes(early)
+        await place.purge()
+        note = b""
+
+        async def begun(_: Agent) -> None:
+            nonlocal note
+            note = place.file.read_bytes()
+            # its last frames do not come into the stream
+            place.leaf.kill()
+
+        await place.run(0, f"{SMALL}drain: 200ms\n", begun)
+        place.leaf.start()
+        assert await place.said() == {}
+        for _ in range(2):
+            place.file.write_bytes(note)
+            await place.run(1)
+            lost = {head.kind: dict(head.lost) for head in await place.heads() if head.lost}
+            assert lost == {"events": {"stream": 10, "unknown": 7}, "stories": {"unknown": 7}}
+            # what it noted itself
+            note = place.file.read_bytes()
+
+    asyncio.run(run())
+
+
 def test_messages_whose_time_was_over_are_not_lost(place: Place) -> None:
     async def run() -> None:
         await place.run(10)

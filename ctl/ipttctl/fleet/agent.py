@@ -173,6 +173,7 @@ class Agent:
             async with asyncio.timeout(limit):
                 await self.commands.leases.end_all()
                 await self.watches.end_all()
+                await self.publisher.say_losses()
                 await asyncio.to_thread(self.reader.stop, limit / 2)
                 while not self.publisher.idle:
                     await asyncio.sleep(_STEP)

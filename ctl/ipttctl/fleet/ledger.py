@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
+from operator import attrgetter
 from time import monotonic
 from typing import Final, TypeAlias
 
@@ -31,6 +32,10 @@ MOST_NUMBER: Final = 2**53
 
 _MOST_KNOWN: Final = 1 << 16
 """Most entries of what messages hold; where there are more, an entry is for several messages."""
+
+
+#: a tenth of the time that comparing whole entries takes
+_NUMBER: Final = attrgetter("number")
 
 
 @dataclass(frozen=True, order=True)
@@ -134,12 +139,9 @@ class StreamLedger:
                 self.lost[kind] += number
         self.unsaid += to_say(lost)
 
-    def entries(self, most: int) -> list[KeptMessage]:
-        """The messages that the stream has, in order, in so many entries at most."""
-        found = sorted(self._kept)
-        while len(found) > most:
-            found = merged(found)
-        return found
+    def kept(self) -> list[KeptMessage]:
+        """The messages that the stream has, in no order."""
+        return self._kept.copy()
 
 
 def to_say(lost: Counter[str]) -> Losses:
@@ -160,6 +162,14 @@ def said(head: FrameHead) -> Losses:
     return Counter({(head.kind, cause): head.lost.get(cause, 0) for cause in (STREAM, UNKNOWN)})
 
 
+def condensed(kept: Iterable[KeptMessage], most: int) -> list[KeptMessage]:
+    """The messages in order, in so many entries at most."""
+    found = sorted(kept, key=_NUMBER)
+    while len(found) > most:
+        found = merged(found)
+    return found
+
+
 def merged(kept: Iterable[KeptMessage]) -> list[KeptMessage]:
     """Half as many entries, in order: neighbours of a kind, counted when the later one goes.
 
@@ -167,7 +177,7 @@ def merged(kept: Iterable[KeptMessage]) -> list[KeptMessage]:
     """
     found: list[KeptMessage] = []
     open_: dict[str, KeptMessage] = {}
-    for one in sorted(kept):
+    for one in sorted(kept, key=_NUMBER):
         before = open_.pop(one.kind, None)
         if before is None:
             open_[one.kind] = one
@@ -175,4 +185,4 @@ def merged(kept: Iterable[KeptMessage]) -> list[KeptMessage]:
             expires = min(before.expires, one.expires)
             found.append(replace(one, items=before.items + one.items, expires=expires))
     # in order, it is a heap
-    return sorted([*found, *open_.values()])
+    return sorted([*found, *open_.values()], key=_NUMBER)

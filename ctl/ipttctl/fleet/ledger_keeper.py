@@ -13,17 +13,30 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from msgspec.structs import replace
 from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet.earlier import Earlier, read_earlier
-from ipttctl.fleet.ledger import STREAM, UNKNOWN, KeptMessage, Losses, StreamLedger, said, to_say
+from ipttctl.fleet.ledger import (
+    STREAM,
+    UNKNOWN,
+    KeptMessage,
+    Losses,
+    StreamLedger,
+    condensed,
+    said,
+    to_say,
+)
 from ipttctl.fleet.ledger_file import MOST_ENTRIES, LedgerNote, read_note, write_note
 from ipttctl.frames.seen import Seen
 
 _PAUSE: Final = 30.0
 """Seconds between two notes, unless something is lost: what is stored meanwhile can be read."""
+
+_PAUSE_LOST: Final = 10.0
+"""Seconds between two notes because something is lost: a stream at its bound loses steadily."""
 
 _NANO: Final = 1_000_000_000
 
@@ -61,6 +74,8 @@ class LedgerKeeper:
         self._created = 0.0
         #: when the file was written, and what it was written of
         self._written = float("-inf")
+        #: when it was written because something was lost
+        self._lost = float("-inf")
         self._noted: object = None
         self._problem = ""
         #: threads write, and a task that is cancelled does not wait for its own
@@ -105,20 +120,27 @@ class LedgerKeeper:
         self.ledger.remember(last)
         return lost
 
-    async def note(self, info: StreamInfo | None = None, *, at_once: bool = False) -> None:
+    async def note(
+        self, info: StreamInfo | None = None, *, at_once: bool = False, lost: bool = False
+    ) -> bool:
         """Write the file if there is something new, ``at_once`` or after a while.
 
-        ``info`` is of the stream if that was asked.
+        That is shorter where something is ``lost``, but for the first time. ``info`` is of the
+        stream if that was asked. Returns whether losses may be said, which are in the file then.
         """
         if info is not None:
             self._created = _moment(info)
         now, ledger = time.monotonic(), self.ledger
-        if not (self._begun and self._created and (at_once or now >= self._written + _PAUSE)):
-            return
-        state = self._created, list(ledger.recent), ledger.lost.copy(), ledger.unsaid.copy()
+        due = self._lost + _PAUSE_LOST if lost else self._written + _PAUSE
+        if not (self._begun and self._created and (at_once or now >= due)):
+            return False
+        if lost:
+            self._lost = now
+        state = self._created, ledger.recent.copy(), ledger.lost.copy(), ledger.unsaid.copy()
         if state != self._noted:
             self._written, self._noted = now, state
-            await asyncio.to_thread(self._write, self._content())
+            await asyncio.to_thread(self._write, self._content(), ledger.kept())
+        return True
 
     def _go_on(self, note: LedgerNote | None, first: int, last: int) -> Counter[str]:
         """Take over what was noted; returns what the stream has no more, by kind."""
@@ -145,19 +167,16 @@ class LedgerKeeper:
         return time.monotonic() + self.ledger.age + min(0.0, sent - time.time())
 
     def _content(self) -> LedgerNote:
+        """The note, but for the messages."""
         ledger = self.ledger
-        ahead = time.time() - time.monotonic() - ledger.age
         return LedgerNote(
             created=self._created,
             written=time.time(),
             run=self._run,
-            known=list(ledger.recent),
+            known=ledger.recent.copy(),
             unsaid=_by_kind(ledger.unsaid, STREAM),
             unknown=_by_kind(ledger.unsaid, UNKNOWN),
-            messages=[
-                (one.number, one.kind, one.items, one.expires + ahead)  # type: ignore[misc]  # as above
-                for one in ledger.entries(MOST_ENTRIES)
-            ],
+            messages=[],
         )
 
     def _read(self, lacks: bool) -> LedgerNote | None:
@@ -171,10 +190,16 @@ class LedgerKeeper:
             self._tell(f"there is no {self._place}: what the stream threw away before is not known")
         return note
 
-    def _write(self, note: LedgerNote) -> None:
+    def _write(self, note: LedgerNote, kept: list[KeptMessage]) -> None:
+        """Write a note with the messages; in a thread, since there may be many of them."""
+        ahead = time.time() - time.monotonic() - self.ledger.age
+        messages = [
+            (one.number, one.kind, one.items, one.expires + ahead)
+            for one in condensed(kept, MOST_ENTRIES)
+        ]
         with self._writing:
             try:
-                write_note(self._place, note)
+                write_note(self._place, replace(note, messages=messages))
             except IpttctlError as error:
                 if str(error) != self._problem:
                     self._problem = str(error)

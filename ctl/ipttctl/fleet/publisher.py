@@ -110,6 +110,11 @@ class Publisher:
         """Publish until cancelled; frames on their way may then have been stored or not."""
         await run_together(self._watch_bounds(), *(self._send_all() for _ in range(AT_ONCE)))
 
+    async def say_losses(self) -> None:
+        """Have the next frames say all that is lost: they are the last ones."""
+        if self._lost:
+            await self._say(at_once=True)
+
     async def close(self) -> None:
         """Note what is stored, for the agent that comes next."""
         await self._keeper.note(at_once=True)
@@ -214,12 +219,21 @@ class Publisher:
     async def _look(self, info: StreamInfo, newest: int) -> None:
         """Count what the stream has no more: it is noted first, and then said by the next frames.
 
-        An agent that is killed in between leaves it to the next one.
+        An agent that is killed in between leaves it to the next one. Where something is lost all
+        the time, what comes soon after a note waits for the next.
         """
         state = info.state
         self._lost += to_say(self._ledger.take(state.first_seq, state.last_seq, newest))
-        await self._keeper.note(info, at_once=bool(self._lost))
+        if self._lost:
+            await self._say(info)
+        else:
+            await self._keeper.note(info)
+
+    async def _say(self, info: StreamInfo | None = None, *, at_once: bool = False) -> None:
         lost, self._lost = self._lost, Counter()
+        if not await self._keeper.note(info, at_once=at_once, lost=True):
+            self._lost += lost
+            return
         for (kind, cause), number in lost.items():
             self._spool.lose(kind, {cause: number})
 

@@ -7,6 +7,8 @@ import asyncio
 import json
 import os
 import stat
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -20,9 +22,11 @@ from nats.js import JetStreamContext
 
 from ipttctl.errors import IpttctlError
 from ipttctl.fleet import earlier as earlier_module
+from ipttctl.fleet import ledger_keeper
 from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.earlier import Earlier
 from ipttctl.fleet.heartbeat import Selector, find_hosts
+from ipttctl.fleet.ledger import KeptMessage
 from ipttctl.fleet.ledger_file import read_note
 from ipttctl.fleet.publisher import _LOOK
 from ipttctl.frames.codec import decode_head, encode
@@ -500,6 +504,43 @@ def test_while_messages_are_read_the_agent_is_heard_and_a_break_does_not_begin_a
         assert [(one[0], one[-1]) for one in asked] == [(1, 16), (17, 32), (17, 32), (33, 40)]
 
     asyncio.run(run())
+
+
+def test_a_stream_that_loses_all_the_time_is_noted_now_and_then_and_by_a_thread(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipttctl.fleet.publisher._LOOK", 0.1)
+    monkeypatch.setattr(ledger_keeper, "_PAUSE_LOST", 1.5)
+    threads = []
+    condensed = ledger_keeper.condensed
+
+    def noted(kept: list[KeptMessage], most: int) -> list[KeptMessage]:
+        threads.append(threading.current_thread())
+        return condensed(kept, most)
+
+    monkeypatch.setattr(ledger_keeper, "condensed", noted)
+
+    async def steadily(agent: Agent) -> None:
+        begin = time.monotonic()
+        for number in range(20):
+            agent.spool.put(EVENTS, 1, {}, os.urandom(900_000))
+            await until(partial(published, agent, number + 1))
+            await asyncio.sleep(0.2)
+        seconds = time.monotonic() - begin
+        lost = agent.ledger.lost["events"]
+        assert lost > 10
+        # one at the beginning
+        assert 2 <= len(threads) <= 3 + seconds / 1.5
+
+    async def run() -> None:
+        agent = await place.run(0, then=steadily)
+        assert not +agent.ledger.unsaid
+
+    asyncio.run(run())
+    assert threading.main_thread() not in threads
+    note = read_note(place.file)
+    assert note
+    assert not note.unsaid
 
 
 def test_a_message_of_another_host_is_not_counted(place: Place) -> None:

@@ -44,18 +44,14 @@ class Watch:
     again: float = 0.0
     """When it is to be begun."""
     before: Untold = field(default_factory=Untold)
-    now: Untold = field(default_factory=Untold)
-    """Packets that are in no story: until it was begun for the last time, and since then."""
+    """Packets that are in no story, until it was begun for the last time."""
+    untold: Untold = field(default_factory=Untold)
+    """Packets that are in no story, since the agent began; the thread of metrics reads it."""
 
     @property
     def trace(self) -> str:
         """The name in frames, which no trace for others can have."""
         return f"watch/{self.name}"
-
-    @property
-    def untold(self) -> Untold:
-        """Packets that are in no story since the agent began."""
-        return self.before + self.now
 
 
 class Watches:
@@ -132,6 +128,10 @@ class Watches:
         if running is None:
             return
         one.running, one.problem, one.began = running, "", time.monotonic()
+        if self._over:
+            # all were ended after the thread had looked, and it was not among them yet
+            await self._end(one)
+            return
         self._feed.begin(one.trace, running, one.name)
         links = ", ".join(map(str, sorted(running.links)))
         self._tell(f"watch {one.name}: tracing by links {links}")
@@ -157,7 +157,7 @@ class Watches:
                 self._later(one, _reason(error))
         else:
             if one.running is running:
-                one.now = found.at_least(one.now)
+                one.untold = (one.before + found).at_least(one.untold)
 
     def _later(self, one: Watch, problem: str) -> None:
         """Have a watch begun after a pause, and tell why unless that was told."""
@@ -179,7 +179,8 @@ class Watches:
             self._tell(f"watch {one.name} did not end as it should: {_reason(error)}")
         finally:
             self._feed.end(one.trace)
-            one.before, one.now = one.before + last.at_least(one.now), Untold()
+            one.untold = (one.before + last).at_least(one.untold)
+            one.before = one.untold
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from ipttctl.fleet.heartbeat import Selector, find_hosts
 from ipttctl.fleet.host import TraceOrder, Untold
 from ipttctl.fleet.publisher import TRACE
 from ipttctl.fleet.spool import Spool
+from ipttctl.fleet.watches import Watches
 from ipttctl.frames.bodies import json_of
 from ipttctl.frames.writer import FrameNumbers
 from ipttctl.link.losses import Losses
@@ -157,7 +159,7 @@ def test_a_watch_whose_links_went_is_begun_again_after_a_pause(
         running = asyncio.create_task(agent.run())
         await until(begun(host))
         host.traces[0].untold = Untold(5, 1)
-        await until(lambda: next(iter(agent.watches)).now.left_out)
+        await until(lambda: next(iter(agent.watches)).untold.left_out)
         host.traces[0].gone = LinkDetachedError(100)
         since = time.monotonic()
         await until(lambda: host.traces[0].detached)
@@ -263,6 +265,29 @@ def test_a_watch_that_begins_while_the_agent_ends_is_ended(
         async with running_agent(agent_config(leaf, agent_key, DROPS), host):
             await asyncio.sleep(0.1)
         await until(lambda: host.traces and host.traces[0].detached)
+
+    asyncio.run(run())
+
+
+def test_a_watch_that_was_begun_just_before_all_are_ended_is_ended(
+    leaf: Server, agent_key: Key, host: FakeHost
+) -> None:
+    """The host's thread has looked whether it is the end, and its answer is on its way."""
+
+    async def run() -> None:
+        async def on_host(work: Callable[[], Any]) -> Any:
+            found = work()
+            if isinstance(found, FakeRunning):
+                await begun.end_all()
+            return found
+
+        spool = Spool(FrameNumbers("web1", "b"), 1 << 20)
+        feed = Feed(spool, events="none", stories=True, frame=1, linger=1, told=lambda *_: None)
+        begun = Watches(agent_config(leaf, agent_key, DROPS), host, on_host, feed)
+        task = asyncio.create_task(begun.run())
+        await until(lambda: host.traces and host.traces[0].detached)
+        assert not begun.names
+        task.cancel()
 
     asyncio.run(run())
 

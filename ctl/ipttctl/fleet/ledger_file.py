@@ -85,6 +85,9 @@ def write_note(place: Path, note: LedgerNote) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with os.fdopen(os.open(temporary, flags, 0o600), "wb") as opened:
             opened.write(msgspec.json.encode(note))
+            opened.flush()
+            # else it may be empty after a loss of power
+            os.fsync(opened.fileno())
         temporary.replace(place)
     except OSError as error:
         _remove(temporary, place)

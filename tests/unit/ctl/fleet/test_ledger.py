@@ -27,7 +27,7 @@ from ipttctl.fleet.agent import Agent
 from ipttctl.fleet.earlier import Earlier
 from ipttctl.fleet.heartbeat import Selector, find_hosts
 from ipttctl.fleet.ledger import KeptMessage
-from ipttctl.fleet.ledger_file import read_note
+from ipttctl.fleet.ledger_file import LedgerNote, read_note, write_note
 from ipttctl.fleet.publisher import _LOOK
 from ipttctl.frames.codec import decode_head, encode
 from ipttctl.frames.head import EVENTS, FrameError, FrameHead
@@ -399,6 +399,23 @@ def test_after_a_damaged_note_messages_are_counted_that_are_there(place: Place) 
     [said] = [one for one in place.told if "damaged" in one]
     assert said.endswith("; what the stream threw away before is not known")
     assert read_note(place.file)
+
+
+def test_a_note_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a loss of power it is the one of before, or this one."""
+    place = tmp_path / "agent" / "note.json"
+    synced = []
+
+    def fsync(number: int) -> None:
+        assert not place.exists()
+        synced.append(os.fstat(number).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    note = LedgerNote(created=1, written=1, run="x", known=[1], unsaid={}, messages=[])
+    write_note(place, note)
+    assert synced == [place.stat().st_size]
 
 
 def test_a_forged_note_ends_nothing(place: Place) -> None:

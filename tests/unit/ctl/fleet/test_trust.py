@@ -280,8 +280,8 @@ def test_an_agent_may_read_what_the_one_before_has_left_in_the_stream(
             await until(lambda: agent.publisher.items == 3)
         next(Path(config.objects.directory).glob("stream-*.json")).unlink()
         async with running_agent(config, host, said.append) as agent:
-            await until(lambda: agent.connection.client)
-            assert [one.items for one in agent.ledger.entries(8)] == [3]
+            await until(lambda: agent.publisher.ready)
+            assert [one.items for one in agent.ledger.kept()] == [3]
 
     asyncio.run(run())
     assert not any("cannot be read" in one for one in said)

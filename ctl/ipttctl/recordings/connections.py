@@ -62,10 +62,12 @@ class Connections:
 
     def others(self, packets: set[int]) -> set[int]:
         """The packets of the connections of some."""
-        tracked = set().union(*self._tracked.values())
-        found = _together(self._tracked.values(), packets)
-        # before connection tracking has seen a packet, it is as if there were none
-        return found | _together((one - tracked for one in self._untracked.values()), packets)
+        tracked: defaultdict[object, set[int]] = defaultdict(set)
+        for (namespace, _), group in self._tracked.items():
+            tracked[namespace] |= group
+        # before connection tracking of a namespace has seen a packet, it is as if there were none
+        untracked = (group - tracked[key[0]] for key, group in self._untracked.items())
+        return _together(self._tracked.values(), packets) | _together(untracked, packets)
 
 
 def _together(groups: Iterable[set[int]], packets: set[int]) -> set[int]:

@@ -35,9 +35,9 @@ def story_view(
     links: Collection[int],
     clear: Callable[[], None],
     *,
-    wants: Callable[[Story], bool] | None = None,
+    fits: Callable[[Story], bool | None] | None = None,
 ) -> StoryView:
-    """A view that prints stories of the events of ``links``; with ``wants``, only some."""
+    """A view that prints stories of the events of ``links``; only those that fit."""
     form = story_form(
         look.output,
         names.sources,
@@ -45,7 +45,7 @@ def story_view(
         verbose=look.verbose,
         time_format=look.time_format,
     )
-    return StoryView(form, options, names, links, look.count, clear=clear, wants=wants)
+    return StoryView(form, options, names, links, look.count, clear=clear, fits=fits)
 
 
 def event_view(

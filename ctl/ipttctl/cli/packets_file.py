@@ -15,7 +15,7 @@ from ipttctl.events import describe
 from ipttctl.events.records import decode_event
 from ipttctl.paths import VERSION
 from ipttctl.recordings.excerpt import Excerpt
-from ipttctl.recordings.known_packet import kept_bytes
+from ipttctl.recordings.kept_packet import kept_bytes
 from ipttctl.recordings.new_file import new_file
 from ipttctl.recordings.pcapng import CapturedPacket, PcapngWriter
 from ipttctl.recordings.reader import Events, Recording

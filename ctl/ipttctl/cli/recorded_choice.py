@@ -54,9 +54,9 @@ class RecordedChoice:
         chosen.finish()
         return chosen
 
-    def lines(self, recording: Recording) -> ChosenLines:
-        """The lines that are chosen."""
-        return ChosenLines(*self._made(recording))
+    def lines(self, recording: Recording, count: int | None) -> ChosenLines:
+        """The lines that are chosen, of which ``count`` are asked for."""
+        return ChosenLines(*self._made(recording), count)
 
     def _made(self, recording: Recording) -> tuple[EventFilter | None, PacketPattern | None]:
         wanted = self.events
@@ -79,10 +79,13 @@ class RecordedChoice:
 class ChosenLines:
     """The events that pass a filter and whose packets fit a pattern there, each by itself."""
 
-    def __init__(self, events: EventFilter | None, pattern: PacketPattern | None) -> None:
-        """Choose by either or both."""
+    def __init__(
+        self, events: EventFilter | None, pattern: PacketPattern | None, count: int | None
+    ) -> None:
+        """Choose by either or both; ``count`` events are asked for."""
         self._filter = events
         self._pattern = pattern
+        self._left = count
         self.untold = 0
         """Events that were asked for of whose packets the recording does not tell if they fit."""
 
@@ -96,7 +99,7 @@ class ChosenLines:
         from ipttproto.arrays import np  # noqa: PLC0415  # numpy: 60 ms
 
         answers = self._pattern.answers(events)
-        self.untold += answers.count(None)
+        self._count(answers)
         # those of no packet are about the link
         wanted = np.array(
             [
@@ -105,6 +108,15 @@ class ChosenLines:
             ]
         )
         return [one for one in select(batches, wanted, joined_wire(batches)) if len(one)]
+
+    def _count(self, answers: list[bool | None]) -> None:
+        """Count what is not told, up to the last event that is asked for."""
+        for answer in answers:
+            if self._left == 0:
+                break
+            self.untold += answer is None
+            if answer and self._left is not None:
+                self._left -= 1
 
 
 def _cookies(recording: Recording, texts: list[str]) -> Iterator[int]:

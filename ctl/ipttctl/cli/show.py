@@ -39,6 +39,7 @@ from ipttctl.cli.trace_options import (
     time_format,
 )
 from ipttctl.cli.trace_places import Backend
+from ipttctl.cli.trace_stories import StoryView
 from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
 from ipttctl.numbers import counted
@@ -201,33 +202,34 @@ def _show(asked: _Asked, recording: Recording) -> None:
     asked = replace(asked, look=look, options=options)
     excerpt = asked.excerpt(recording)
     # what makes no sense is told before anything is printed
-    chosen = asked.choice.stories(excerpt) if tells else asked.choice.lines(recording)
+    chosen = asked.choice.stories(excerpt) if tells else asked.choice.lines(recording, look.count)
     if look.output is Output.JSON:
         stream = recording.begin.get("stream")
         head = stream if isinstance(stream, dict) else {}
         lines([dumps({**head, "stream": "stories" if tells else "trace"} if head else {})])
-    view: LinkEvents
     if isinstance(chosen, ChosenLines):
-        view = _lines_view(asked, recording)
-        play(excerpt, view, chosen.choose)
+        lines_view = _lines_view(asked, recording)
+        play(excerpt, lines_view, chosen.choose)
+        recorded_end(recording, lines_view)
+        untold, words = chosen.untold, ("event", "events")
     else:
         view = _stories_view(asked, recording, chosen)
         play(excerpt, view)
-    recorded_end(recording, view)
-    if chosen and chosen.untold:
-        one, several = ("story", "stories") if tells else ("event", "events")
-        what = counted(chosen.untold, one, several)
+        recorded_end(recording, view)
+        untold, words = view.untold, ("story", "stories")
+    if untold:
+        what = counted(untold, *words)
         note(f"{what} left out: the recording does not tell whether FILTER fits")
     for sentence in recording.damage.sentences(recording.path):
         note(sentence)
 
 
-def _stories_view(asked: _Asked, recording: Recording, chosen: ChosenPackets | None) -> LinkEvents:
+def _stories_view(asked: _Asked, recording: Recording, chosen: ChosenPackets | None) -> StoryView:
     """A view that prints stories, those of chosen packets only."""
     names = _Names(recording.answers.sources(rules=asked.rules is not False))
-    wants = None if chosen is None else chosen.wants
+    fits = None if chosen is None else chosen.fits
     links = recording.links
-    return story_view(asked.look, asked.options, names, links, lambda: None, wants=wants)
+    return story_view(asked.look, asked.options, names, links, lambda: None, fits=fits)
 
 
 def _lines_view(asked: _Asked, recording: Recording) -> LinkEvents:

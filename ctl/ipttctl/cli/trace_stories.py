@@ -50,12 +50,12 @@ class StoryView(LinkEvents):
         count: int | None,
         *,
         clear: Callable[[], None] = lambda: None,
-        wants: Callable[[Story], bool] | None = None,
+        fits: Callable[[Story], bool | None] | None = None,
     ) -> None:
         """Show ``count`` stories at most, of the events of ``links``.
 
-        ``clear`` is called before anything is printed. Only stories that ``wants`` takes are told,
-        as if there were no others.
+        ``clear`` is called before anything is printed. Only stories that fit are told, as if there
+        were no others; of those for which it is None nobody knows.
         """
         super().__init__(links)
         self._form = form
@@ -63,13 +63,15 @@ class StoryView(LinkEvents):
         self._names = names
         self._count = count
         self._clear = clear
-        self._wants = wants
+        self._fits = fits
         self._assembler = StoryAssembler(patience=options.patience_ns)
         self._open = 0
         self.told = 0
         """Stories that were shown."""
         self.passed_over = 0
         """Stories that were not wanted."""
+        self.untold = 0
+        """Stories of which nobody knows whether they fit, and that were wanted otherwise."""
 
     @property
     def full(self) -> bool:
@@ -146,11 +148,15 @@ class StoryView(LinkEvents):
 
     def _tell(self, stories: list[Story]) -> None:
         """Show the wanted ones of stories that were told."""
-        stories = stories if self._wants is None else list(filter(self._wants, stories))
-        wanted = list(filter(is_drop, stories)) if self._drops else stories
-        self.passed_over += len(stories) - len(wanted)
-        if self._count is not None:
-            wanted = wanted[: self._count - self.told]
+        wanted: list[Story] = []
+        for story in stories:
+            fits = True if self._fits is None else self._fits(story)
+            if self._drops and not is_drop(story):
+                self.passed_over += bool(fits)
+            elif self._count is None or self.told + len(wanted) < self._count:
+                self.untold += fits is None
+                if fits:
+                    wanted.append(story)
         if wanted:
             self.told += len(wanted)
             self._clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Packets as far as a recording knows them: the bytes that it kept, or those that events show.
+"""Packets as far as the events of a recording show them.
 
 An IPv6 packet is taken to have no extension headers, but for the fragment header of a later
 fragment: events tell the protocol behind them alone.
@@ -7,7 +7,6 @@ fragment: events tell the protocol behind them alone.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -15,9 +14,6 @@ from ipttctl.bpf.filter_run import PartlyKnown
 from ipttctl.events import protocols
 from ipttctl.families import IP
 from ipttproto import EventFlag, Kind
-
-CAPTURE: Final = struct.Struct("<II")
-"""Length of a packet, and the number of its bytes that follow, as bpf/capture.c has them."""
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _FAMILIES: Final = frozenset(map(int, IP.values()))
@@ -62,15 +58,6 @@ class Shown(NamedTuple):
     def cut(self) -> bool:
         """Whether there is no transport header."""
         return bool(self.flags & (EventFlag.FRAGMENT | EventFlag.TRUNCATED))
-
-
-def kept_bytes(payload: bytes) -> PartlyKnown | None:
-    """The packet of the bytes that ``record --snaplen`` kept; None if there are none."""
-    if len(payload) < CAPTURE.size:
-        return None
-    length, captured = CAPTURE.unpack_from(payload)
-    data = payload[CAPTURE.size :][:captured]
-    return PartlyKnown(length, data, b"\xff" * len(data)) if data else None
 
 
 def shown_packets(shown: Shown) -> Iterator[PartlyKnown]:

@@ -16,9 +16,10 @@ from ipttctl.bpf.filter_run import FilterRun, PartlyKnown
 from ipttctl.events import protocols
 from ipttctl.families import IP
 from ipttctl.programs.trace import TraceOptions
-from ipttctl.recordings.known_packet import Shown, kept_bytes, shown_packets
+from ipttctl.recordings.kept_packet import kept_bytes, without_ends, without_fields
+from ipttctl.recordings.known_packet import Shown, shown_packets
 from ipttctl.stories.steps import OF_HOOKS
-from ipttproto import EventFlag, JoinedBatches
+from ipttproto import EventFlag, JoinedBatches, Kind
 
 _MOST_KEPT: Final = 1 << 16
 """Most answers that are kept for the next events."""
@@ -65,6 +66,27 @@ class PacketPattern:
                     found[place] = self._answer(Shown._make(row), kept)
         return found
 
+    def never_fits(self, events: JoinedBatches, place: int) -> bool:
+        """Whether the packet of an event does not fit, whatever its TOS and TTL are."""
+        kept = self._kept(events, place)
+        [row] = events.rows(Shown._fields, [place])
+        # events of rules do not show them
+        shown = Shown._make(row)._replace(kind=int(Kind.RULE))
+        return self._answer(shown, kept and without_fields(kept)) is False
+
+    def never_fits_behind_nat(self, events: JoinedBatches, place: int) -> bool:
+        """Whether bytes that were kept tell that the packet does not fit, whatever its ends are."""
+        kept = self._kept(events, place)
+        return (
+            kept is not None
+            and self.filter is not None
+            and self.filter.takes(without_ends(without_fields(kept))) is False
+        )
+
+    def _kept(self, events: JoinedBatches, place: int) -> PartlyKnown | None:
+        payload = events.payloads.get(place) if self.snaplen else None
+        return kept_bytes(payload) if payload else None
+
     def _answer(self, shown: Shown, kept: PartlyKnown | None) -> bool | None:
         if shown.kind not in OF_HOOKS or not self._fits(shown):
             return False
@@ -72,8 +94,9 @@ class PacketPattern:
             return True
         if not shown.is_ip:
             return False
-        if kept is not None:
-            return self.filter.takes(kept)
+        # what was cut off may be in the event
+        if kept is not None and (answer := self.filter.takes(kept)) is not None:
+            return answer
         packets = tuple(shown_packets(shown))
         if packets not in self._taken:
             answers = {self.filter.takes(packet) for packet in packets}

@@ -18,7 +18,9 @@ from ipttctl.cli import run
 from ipttctl.recordings.writer import VERSION, RecordingWriter
 from ipttproto import Conntrack, EventFlag, Kind, parse_batch
 from tests.unit.ctl.stories.packets import (
+    FORWARD,
     OUTPUT,
+    POSTROUTING,
     PREROUTING,
     START,
     US,
@@ -106,6 +108,32 @@ def travellers() -> list[Traveller]:
         fragment(),
         answer(),
     ]
+
+
+def behind_snat() -> Traveller:
+    """A segment whose source the last hook of its way changes."""
+    packet = Traveller(1, START, pf=2, hook=POSTROUTING)
+    packet.function("ipv4_confirm", 1, "nf_conntrack")
+    packet.legacy(Kind.RULE, "nat", "POSTROUTING", 1)
+    packet.now(saddr=ip4("198.51.100.9"))
+    packet.function("nf_nat_ipv4_out", 2, "nf_nat")
+    packet.leave()
+    packet.freed()
+    return packet
+
+
+def marked(kind: Kind = Kind.RULE) -> Traveller:
+    """A segment whose TOS the first function sets, and that is forwarded."""
+    packet = Traveller(1, START, pf=2, hook=PREROUTING)
+    packet.legacy(kind, "mangle", "PREROUTING", 1)
+    packet.function("iptable_mangle_hook", 1, "iptable_mangle", tos=0x10)
+    packet.leave(tos=0x10)
+    packet.now(hook=FORWARD)
+    packet.legacy(Kind.RULE, "filter", "FORWARD", 1)
+    packet.function("iptable_filter_hook", 1, "iptable_filter", tos=0x10, ttl=63)
+    packet.leave(tos=0x10, ttl=63)
+    packet.freed()
+    return packet
 
 
 Make = Callable[..., Path]
@@ -234,6 +262,22 @@ def test_a_copy_chooses_the_story_that_it_is_in(make: Make, shown: Any) -> None:
     assert found["packet"] == 1
 
 
+def test_a_copy_may_fit_the_one_and_its_original_the_other(make: Make, shown: Any) -> None:
+    packet, copy = sent(1, 812), received(2, daddr=ip4("10.9.9.9"))
+    copy.events.insert(0, {**copy.events[0], "kind": Kind.JOURNEY_COPY, "rule_handle": 1})
+    back = received(3, saddr=ip4("10.9.9.9"), daddr=ip4("192.0.2.7"), sport=8080, dport=51324)
+    path = make(packet, copy, back)
+    for options, told in (
+        (["-p", "812", "--hook", "prerouting"], {1}),
+        (["-p", "812", "--hook", "input"], set()),
+        (["dst host 10.9.9.9", "--hook", "output", "--both-ways"], {1, 3}),
+        (["ip6[44:2] = 9", "--hook", "prerouting"], set()),
+    ):
+        found, said = shown(path, *options)
+        assert {one["packet"] for one in found} == told
+        assert ("1 story left out" in said) is ("ip6[44:2] = 9" in options)
+
+
 @pytest.mark.parametrize(
     ("expression", "told", "untold"),
     [
@@ -257,6 +301,43 @@ def test_what_the_recording_does_not_tell_is_counted(
     assert ("left out" in said) is bool(untold)
 
 
+@pytest.mark.parametrize(
+    ("packet", "expression", "untold"),
+    [
+        (behind_snat(), "src host 198.51.100.9 and tcp[4:4] = 5", 1),
+        (behind_snat(), "src host 198.51.100.8 and tcp[4:4] = 5", 0),
+        (behind_snat(), "src host 198.51.100.9 and ip[8] = 5", 0),
+        # the function shows the packet as it left it
+        (marked(), "ip[1] = 0", 1),
+        (marked(), "ip[1] = 0 and udp", 0),
+        (marked(Kind.POLICY), "ip[1] = 0", 0),
+        (marked(), "ip[8] = 5", 1),
+        # at the second hook it is as it left the first one
+        (marked(Kind.POLICY), "ip[8] = 5", 0),
+        (marked(Kind.POLICY), "ip[8] = 63 and tcp[4:4] = 5", 1),
+    ],
+)
+def test_no_change_of_a_packet_hides_what_is_not_told(
+    packet: Traveller, expression: str, untold: int, make: Make, shown: Any
+) -> None:
+    found, said = shown(make(packet), expression)
+    assert found == []
+    assert ("1 story left out: the recording does not tell" in said) is bool(untold)
+
+
+def test_only_stories_that_are_asked_for_are_in_doubt(recording: Path, shown: Any) -> None:
+    for options, more, told, untold in (
+        (["--drops"], "", set(), "1 story left out"),
+        (["--drops"], "or host 172.17.0.2", {1}, ""),
+        (["-c", "1"], "or dst port 80", {1}, ""),
+        (["-c", "1"], "or src port 1044", {20}, "1 story left out"),
+        (["--lines", "-c", "1"], "or dst port 80", {1}, "10 events left out"),
+    ):
+        found, said = shown(recording, *options, f"tcp[4:4] = 5 {more}")
+        assert {one["packet"] for one in found} == told
+        assert untold in said if untold else "left out" not in said
+
+
 SEGMENT = (
     "45000028 abcd 4000 40 06 0000 c0000207 cb007105"  # 192.0.2.7 > 203.0.113.5
     "c87c 1f90 00000005 00000000 5002 ffff 0000 0000"
@@ -274,6 +355,23 @@ def test_bytes_that_were_kept_are_asked(make: Make, shown: Any) -> None:
     assert "1 story left out: the recording does not tell" in said
     _, said = shown(path, "ip[4:2] = 6")
     assert "left out" not in said
+
+
+def test_bytes_that_were_cut_off_may_be_in_the_event(make: Make, shown: Any) -> None:
+    path = make(*flood(1, 20), payloads={20: bytes.fromhex(SEGMENT)[:20]})
+    for expression, told in (("dst port 8080", {20}), ("dst port 9", set())):
+        found, said = shown(path, "--lines", expression)
+        assert {one["packet"] for one in found} == told
+        assert "left out" not in said
+
+
+def test_bytes_tell_of_the_packet_behind_nat(make: Make, shown: Any) -> None:
+    """NAT leaves the rest as it is."""
+    path = make(behind_snat(), payloads={1: bytes.fromhex(SEGMENT)})
+    for number, untold in ((5, True), (6, False)):
+        found, said = shown(path, f"src host 198.51.100.9 and tcp[4:4] = {number}")
+        assert found == []
+        assert ("1 story left out" in said) is untold
 
 
 def test_lines_are_chosen_each_by_itself(recording: Path, shown: Any) -> None:
@@ -326,6 +424,15 @@ def test_both_ways_of_a_connection_are_told(recording: Path, shown: Any) -> None
     ):
         found, _ = shown(recording, "--both-ways", *options)
         assert {one["packet"] for one in found} == packets
+
+
+def test_tracking_of_another_namespace_hides_no_answer(make: Make, shown: Any) -> None:
+    """The ping was seen by connection tracking elsewhere before it came to namespace web."""
+    first, back = ping(30, 8, "10.0.0.1", "10.0.0.2"), ping(31, 0, "10.0.0.2", "10.0.0.1")
+    tracked = {"netns": 4026531840, "netns_cookie": 1, "ct_state": Conntrack.NEW, "ct_id": 5}
+    first.events.insert(0, {**first.events[0], **tracked, "time": first.events[0]["time"] - 9})
+    found, _ = shown(make(first, back), "--both-ways", "icmp[0] = 8")
+    assert {one["packet"] for one in found} == {30, 31}
 
 
 def test_an_excerpt_ends_as_the_trace_had(

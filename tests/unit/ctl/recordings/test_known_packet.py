@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ipttctl.bpf.filter_run import FilterRun
 from ipttctl.bpf.filters import compile_filter
-from ipttctl.recordings.known_packet import Shown, kept_bytes, shown_packets
+from ipttctl.recordings.kept_packet import kept_bytes
+from ipttctl.recordings.known_packet import Shown, shown_packets
 from ipttproto import EventFlag, Kind
 from tests.unit.ctl.bpf.test_filter_run import EXPRESSIONS, taken
 

@@ -44,9 +44,13 @@ _MODES: Final[Mapping[int, set[_Mode]]] = {
     _Class.LDX: {_Mode.IMM, _Mode.MEM, _Mode.LEN, _Mode.MSH},
 }
 _CELLS: Final = 16
+_WORD: Final = 32
 _LEAST_HEADER: Final = 20
 _ELSEWHERE: Final = 0xFFE00000
 """Offsets from here on are no places behind the IP header (SKF_LL_OFF and the like)."""
+
+_NEGATIVE: Final = 1 << 31
+"""Numbers from here on are meant to be less than 0: offsets and jumps that lead back."""
 
 _MOST_STEPS: Final = 1 << 14
 """Most instructions of a run; of one that would take more, the outcome is not told."""
@@ -97,18 +101,29 @@ class _Instruction(NamedTuple):
 class FilterRun:
     """A classic filter, to be run on any number of packets."""
 
-    def __init__(self, code: bytes) -> None:
-        """Take an array of ``struct sock_filter``.
+    def __init__(self, code: bytes, text: str) -> None:
+        """Take an array of ``struct sock_filter`` that was made of a text.
 
         Raises:
             ProgramError: the kernel would not take it.
         """
         self._code = [_Instruction(*one) for one in instructions(code)]
         for at, one in enumerate(self._code):
-            if not _makes_sense(one, len(self._code) - at - 1):
-                raise ProgramError(f"instruction {at} of the filter makes no sense")
+            left = len(self._code) - at - 1
+            if _goes_back(one):
+                raise ProgramError(
+                    f"filter '{text}' has a loop, which no kernel takes",
+                    "name the headers without 'protochain'",
+                )
+            if not _makes_sense(one, left):
+                raise ProgramError(
+                    f"filter '{text}': the kernel does not take instruction {at} ({_words(one)})",
+                    "see: man 7 pcap-filter",
+                )
         if not self._code or self._code[-1].code & 7 != _Class.RET:
-            raise ProgramError("the filter does not end with a return")
+            raise ProgramError(
+                f"filter '{text}' does not end with a return", "end it with one, such as 6 0 0 1"
+            )
 
     def takes(self, packet: PartlyKnown) -> bool | None:
         """Whether the filter takes a packet; None: what is known of it does not tell."""
@@ -124,6 +139,14 @@ class FilterRun:
         return run.outcomes.pop() if len(run.outcomes) == 1 else None
 
 
+def _goes_back(one: _Instruction) -> bool:
+    return one.code == _Class.JMP | Test.JA and one.k >= _NEGATIVE
+
+
+def _words(one: _Instruction) -> str:
+    return " ".join(map(str, one))
+
+
 def _makes_sense(one: _Instruction, left: int) -> bool:
     """Whether an instruction is one, with ``left`` others behind it."""
     kind, operation = one.code & 7, one.code & 0xF0
@@ -136,7 +159,8 @@ def _makes_sense(one: _Instruction, left: int) -> bool:
             return one.k < _CELLS
         case _Class.ALU:
             by_zero = operation in {Alu.DIV, Alu.MOD} and not one.code & _X and not one.k
-            return operation <= Alu.XOR and not by_zero
+            shift = operation in {Alu.LSH, Alu.RSH} and not one.code & _X and one.k >= _WORD
+            return operation <= Alu.XOR and not by_zero and not shift
         case _Class.JMP:
             far = one.k if operation == Test.JA else max(one.yes, one.no)
             return operation <= Test.JSET and far < left
@@ -148,6 +172,7 @@ class _Run:
 
     def __init__(self, packet: PartlyKnown) -> None:
         self._packet = packet
+        self._parted: set[tuple[object, ...]] = set()
         self.outcomes: set[bool] = set()
 
     def step(self, one: _Instruction, state: _State, others: list[_State]) -> bool:
@@ -169,7 +194,7 @@ class _Run:
             case _Class.ALU:
                 return self._compute(one, state)
             case _Class.JMP:
-                _jump(one, state, others)
+                return self._jump(one, state, others)
             case _Class.RET:
                 self._return(state.a if one.code & 0x18 == _RET_A else whole(one.k))
                 return False
@@ -193,6 +218,22 @@ class _Run:
             if operand.whole:
                 return False
         state.a = computed(operation, state.a, operand)
+        return True
+
+    def _jump(self, one: _Instruction, state: _State, others: list[_State]) -> bool:
+        test = one.code & 0xF0
+        if test == Test.JA:
+            state.at += one.k
+            return True
+        answer = tested(test, state.a, _operand(one, state))
+        if answer is None:
+            # ways that meet again go on alike
+            here = (state.at, state.a, state.x, state.cells)
+            if here in self._parted:
+                return False
+            self._parted.add(here)
+            others.append(replace(state, at=state.at + one.no))
+        state.at += one.no if answer is False else one.yes
         return True
 
     def _loaded(self, one: _Instruction, state: _State) -> PartialValue | None:
@@ -235,6 +276,9 @@ class _Run:
 
     def _behind(self, header: tuple[bytes, bytes], at: int, size: int) -> PartialValue | None:
         """Bytes of the transport header, which may begin anywhere behind the least IP header."""
+        if at >= _NEGATIVE:
+            # it may lie before that header: sums have 32 bits
+            return self._perhaps()
         if at + size > self._packet.length - _LEAST_HEADER:
             return None
         if at + size > len(header[0]):
@@ -257,14 +301,3 @@ def _value(bits: bytes, known: bytes, at: int, size: int) -> PartialValue:
 
 def _operand(one: _Instruction, state: _State) -> PartialValue:
     return state.x if one.code & _X else whole(one.k)
-
-
-def _jump(one: _Instruction, state: _State, others: list[_State]) -> None:
-    test = one.code & 0xF0
-    if test == Test.JA:
-        state.at += one.k
-        return
-    answer = tested(test, state.a, _operand(one, state))
-    if answer is None:
-        others.append(replace(state, at=state.at + one.no))
-    state.at += one.no if answer is False else one.yes

@@ -70,7 +70,8 @@ class RecordedChoice:
         if not self._of_packets:
             return events, None
         expression = self.packets.expression
-        run = FilterRun(compile_filter(expression)) if expression.strip() else None
+        given = bool(expression.strip())
+        run = FilterRun(compile_filter(expression), expression) if given else None
         namespaces = cookies if wanted.namespace else None
         kept = bool(recording.snaplen)
         return events, PacketPattern(self.packets.wanted, run, namespaces, snaplen=kept)

@@ -17,7 +17,7 @@ from tests.unit.ctl.stories.packets import flood, joined
     ("expression", "doubtful"), [("tcp[4:4] = 5", True), ("udp port 53", False)]
 )
 def test_of_packets_that_ended_a_bit_is_kept(expression: str, doubtful: bool) -> None:
-    pattern = PacketPattern(TraceOptions(), FilterRun(compile_filter(expression)))
+    pattern = PacketPattern(TraceOptions(), FilterRun(compile_filter(expression), expression))
     doubts = Doubts(pattern)
     *ended, last = flood(50)
     for packet in ended:

@@ -31,7 +31,7 @@ MORE = (
     "ip6[40:2] = 80",
     "host 2001:db8::1 or src host 192.0.2.7",
 )
-RUNS = {text: FilterRun(compile_filter(text)) for text in MORE}
+RUNS = {text: FilterRun(compile_filter(text), text) for text in MORE}
 
 
 @st.composite

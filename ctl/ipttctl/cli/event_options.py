@@ -84,6 +84,25 @@ class EventOptions:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordedEventOptions(EventOptions):
+    """The same options, which choose among the events of a recording."""
+
+    link: Annotated[
+        list[str],
+        Option("--link", "of this link, by id; repeatable", metavar="LINK"),
+    ] = field(default_factory=list)
+    namespace: Annotated[
+        list[str],
+        Option(
+            "--netns",
+            "in this network namespace: a name or inode number that the recording has; repeatable",
+            metavar="NETNS",
+            short="-N",
+        ),
+    ] = field(default_factory=list)
+
+
 def _verdict(name: str) -> Verdict:
     if name.upper() not in VERDICTS:
         known = ", ".join(VERDICTS).lower()

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ipttctl.bpf.filter_run import FilterRun
 from ipttctl.bpf.filters import compile_filter
 from ipttctl.cli.event_options import EventOptions
+from ipttctl.cli.recorded_namespaces import cookies
 from ipttctl.cli.trace_options import PacketChoice
 from ipttctl.errors import UsageError
 from ipttctl.events.filter import EventFilter
-from ipttctl.numbers import U32_MAX
 from ipttctl.programs.trace import TraceOptions
 from ipttctl.recordings.chosen import ChosenPackets
 from ipttctl.recordings.excerpt import Excerpt
@@ -60,21 +59,21 @@ class RecordedChoice:
 
     def _made(self, recording: Recording) -> tuple[EventFilter | None, PacketPattern | None]:
         wanted = self.events
-        cookies = set(_cookies(recording, wanted.namespace))
+        namespaces = cookies(recording, wanted.namespace)
         events = None
         if self._of_events:
             ids = [one for one in wanted.links if isinstance(one, int)]
             if len(ids) < len(wanted.links):
                 raise UsageError("--link: a recording knows links by their ids", "see its -o json")
-            events = wanted.filter(ids, cookies)
+            events = wanted.filter(ids, namespaces)
         if not self._of_packets:
             return events, None
         expression = self.packets.expression
         given = bool(expression.strip())
         run = FilterRun(compile_filter(expression), expression) if given else None
-        namespaces = cookies if wanted.namespace else None
+        of_packets = namespaces if wanted.namespace else None
         kept = bool(recording.snaplen)
-        return events, PacketPattern(self.packets.wanted, run, namespaces, snaplen=kept)
+        return events, PacketPattern(self.packets.wanted, run, of_packets, snaplen=kept)
 
 
 class ChosenLines:
@@ -118,28 +117,3 @@ class ChosenLines:
             self.untold += answer is None
             if answer and self._left is not None:
                 self._left -= 1
-
-
-def _cookies(recording: Recording, texts: list[str]) -> Iterator[int]:
-    """The cookies of the namespaces that options name.
-
-    Raises:
-        UsageError: the recording has none of a name or number.
-    """
-    for text in texts:
-        found = {*recording.answers.named(text), *_of_inode(recording, text)}
-        if not found:
-            raise UsageError(f"--netns: the recording has no namespace '{text}'")
-        yield from found
-
-
-def _of_inode(recording: Recording, text: str) -> Iterator[int]:
-    """The cookies of the namespaces with an inode number."""
-    # Python reads no more than some thousand digits
-    if not text.isdecimal() or len(text) > len(str(U32_MAX)):
-        return
-    for item in recording.items():
-        if isinstance(item, Events):
-            for batch in item.batches:
-                here = batch.events["netns"] == int(text)
-                yield from set(batch.events["netns_cookie"][here].tolist())

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 import typer
 
-from ipttctl.cli.event_options import EventOptions
+from ipttctl.cli.event_options import RecordedEventOptions
 from ipttctl.cli.groups import grouped
 from ipttctl.cli.kept_options import KeptFile, KeptOptions, KeptSinceOption
 from ipttctl.cli.live_options import LiveOptions
@@ -18,7 +19,7 @@ from ipttctl.cli.output import EventPrinter, event_columns
 from ipttctl.cli.printing import lines, note
 from ipttctl.cli.recorded import play, recorded_end
 from ipttctl.cli.recorded_choice import ChosenLines, RecordedChoice
-from ipttctl.cli.show_kept import KeptLook, check_shown, show_kept
+from ipttctl.cli.show_kept import KeptLook, show_kept
 from ipttctl.cli.show_rulesets import show_rulesets
 from ipttctl.cli.story_options import ShownStories, StoryOptions
 from ipttctl.cli.trace_options import (
@@ -44,7 +45,7 @@ from ipttctl.cli.view import LinkEvents
 from ipttctl.errors import UsageError
 from ipttctl.numbers import counted
 from ipttctl.recordings.chosen import ChosenPackets
-from ipttctl.recordings.excerpt import Excerpt
+from ipttctl.recordings.excerpt import Excerpt, has_events
 from ipttctl.recordings.reader import Recording
 from ipttctl.show.render_json import dumps
 from ipttctl.show.story_words import StorySources
@@ -52,6 +53,7 @@ from ipttctl.stories.steps import OF_NFT
 from ipttproto import JoinedBatches, Kind
 
 _OF_LEGACY: Final = frozenset({Kind.RULE, Kind.RETURN, Kind.POLICY, Kind.EXIT, Kind.KNOWN})
+_OF: Final = {Backend.LEGACY: _OF_LEGACY, Backend.NFT: OF_NFT}
 _OTHERS: Final = {None: frozenset(), Backend.LEGACY: OF_NFT, Backend.NFT: _OF_LEGACY}
 """Kinds of events that a trace of a back end would not have had."""
 
@@ -73,7 +75,7 @@ def show(
     only4: Only4Option = False,
     only6: Only6Option = False,
     backend: BackendOption = None,
-    wanted: EventOptions,
+    wanted: RecordedEventOptions,
     count: CountOption = None,
     precise: PreciseOption = False,
     relative: RelativeOption = False,
@@ -101,7 +103,8 @@ def show(
     --drops and -c choose among them, and -v, -T, -t, --no-rules, --summary and --lines are about
     their looks. The hosts have decided the rest.
 
-    --rulesets prints the rules of the packets' namespaces instead, with those that no packet met.
+    --rulesets prints the rules of the packets' namespaces instead, with those that no packet met:
+    of all, or of those of -N, and of --backend.
 
     At the end it prints the totals of the trace. Parts of the file that are damaged are passed
     over, which it says.
@@ -126,34 +129,34 @@ def show(
     if columns is not None and not options.lines:
         raise UsageError("--columns is of lines", "add --lines")
     shown = event_columns(columns, output)
+    of_packets = {
+        "FILTER": expression,
+        "-H": address,
+        "--proto": protocol != "any",
+        "-P": port,
+        "--icmpid": icmp_id is not None,
+        "-p": pid,
+        "-4": only4,
+        "-6": only6,
+    }
+    of_events = {
+        "--link": wanted.link,
+        "--hook": wanted.hook,
+        "--verdict": wanted.verdict,
+        "--rule": wanted.rule,
+    }
+    of_stories = {
+        "--patience": stories.patience,
+        "--both-ways": stories.both_ways,
+        "--stop-after": stories.stop_after,
+    }
     if kept.hub:
-        check_shown({"--rulesets": rulesets}, "the hub keeps no rulesets", "record on the host")
-        check_shown(
-            {
-                "--patience": stories.patience,
-                "--both-ways": stories.both_ways,
-                "--stop-after": stories.stop_after,
-                "--backend": backend,
-            },
-            "the hosts have told the stories already",
-            "leave it out",
-        )
-        check_shown(
-            {
-                "FILTER": expression,
-                "-H": address,
-                "--proto": protocol != "any",
-                "-P": port,
-                "--icmpid": icmp_id is not None,
-                "-p": pid,
-                "-4": only4,
-                "-6": only6,
-                "--link": wanted.link,
-                "--hook": wanted.hook,
-                "--verdict": wanted.verdict,
-                "--rule": wanted.rule,
-                "-N": wanted.namespace,
-            },
+        _check("--hub", {"--rulesets": rulesets}, "the hub keeps no rulesets", "record on the host")
+        told = "the hosts have told the stories already"
+        _check("--hub", {**of_stories, "--backend": backend}, told, "leave it out")
+        _check(
+            "--hub",
+            {**of_packets, **of_events, "-N": wanted.namespace},
             "stories are chosen by --hosts, --since and --drops",
             "ask `ipttctl query --hub`",
         )
@@ -165,9 +168,27 @@ def show(
     if since is not None:
         raise UsageError("--since is of what a hub keeps", "add --hub")
     if rulesets:
-        show_rulesets(Recording.open(file), output)
+        looks = {"--lines": options.lines, "--drops": options.drops, "--summary": options.summary}
+        _check(
+            "--rulesets",
+            {**of_packets, **of_events, **of_stories, **looks, "-c": count is not None},
+            "rulesets are printed whole",
+            "choose by -N and --backend",
+        )
+        show_rulesets(Recording.open(file), output, wanted.namespace, backend)
         return
     _show(_Asked(look, options, choice, rules, shown), Recording.open(file))
+
+
+def _check(mode: str, options: Mapping[str, object], why: str, instead: str) -> None:
+    """Check that nothing is asked for that another option leaves no room for.
+
+    Raises:
+        UsageError: something is.
+    """
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"{name} does not go with {mode}: {why}", instead)
 
 
 @dataclass(frozen=True)
@@ -220,6 +241,9 @@ def _show(asked: _Asked, recording: Recording) -> None:
     if untold:
         what = counted(untold, *words)
         note(f"{what} left out: the recording does not tell whether FILTER fits")
+    backend = asked.choice.packets.backend
+    if backend is not None and not has_events(recording, _OF[backend]):
+        note(f"{recording.path} has no events of rules of --backend {backend}")
     for sentence in recording.damage.sentences(recording.path):
         note(sentence)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,17 +75,6 @@ def show_kept(kept: KeptOptions, file: Path | None, since: str | None, shown: Ke
         return
     stories.end()
     note(f"{counted(stories.told, 'story', 'stories')} told")
-
-
-def check_shown(options: Mapping[str, object], why: str, instead: str) -> None:
-    """Check that nothing is asked for that the hub does not have what it takes for.
-
-    Raises:
-        UsageError: something is.
-    """
-    for name, value in options.items():
-        if value:
-            raise UsageError(f"{name} does not go with --hub: {why}", instead)
 
 
 class _Stories:

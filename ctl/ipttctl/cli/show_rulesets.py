@@ -3,26 +3,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from ipttctl.cli.options import Output
 from ipttctl.cli.printing import lines, note
+from ipttctl.cli.recorded_namespaces import cookies
+from ipttctl.cli.trace_places import Backend
 from ipttctl.recordings.reader import RecordedRuleset, Recording
 from ipttctl.show.render_json import dumps
 
 _NANO = 1_000_000_000
 
 
-def show_rulesets(recording: Recording, output: Output) -> None:
-    """Print each ruleset that was listed, with its namespace and the time of its end."""
+def show_rulesets(
+    recording: Recording, output: Output, namespaces: Sequence[str], backend: Backend | None
+) -> None:
+    """Print each ruleset that was listed, with its namespace and the time of its end.
+
+    Only those of some namespaces are, if any are named, and of a back end.
+
+    Raises:
+        UsageError: the recording has no such namespace.
+    """
     form = _json if output is Output.JSON else _text
+    chosen = cookies(recording, namespaces)
     none = True
     for one in recording.rulesets():
-        none = False
-        lines(form(recording, one))
+        if (not namespaces or one.netns_cookie in chosen) and backend in {None, one.backend}:
+            none = False
+            lines(form(recording, one))
     if none:
-        note(f"{recording.path} has no rulesets")
+        of_those = " of these" if namespaces or backend else ""
+        note(f"{recording.path} has no rulesets{of_those}")
     for sentence in recording.damage.sentences(recording.path):
         note(sentence)
 

@@ -42,3 +42,15 @@ class Excerpt:
         if self.until is not None:
             wanted &= events["time"] <= self.until
         return [one for one in select(batches, wanted, wire) if len(one)]
+
+
+def has_events(recording: Recording, kinds: Collection[Kind]) -> bool:
+    """Whether a recording has an event of one of some kinds."""
+    wanted = [bytes([kind]) for kind in kinds]
+    return any(
+        one in batch.events["kind"].tobytes()
+        for item in recording.items()
+        if isinstance(item, Events)
+        for batch in item.batches
+        for one in wanted
+    )

@@ -147,3 +147,47 @@ def test_what_is_none_is_passed_over_and_told(
     path = made(tmp_path / "other")
     assert run(["show", str(path), "--rulesets"]) == 0
     assert capsys.readouterr().err == f"{path} has no rulesets\n"
+
+
+def test_namespaces_and_back_ends_are_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    legacy = {"backend": "legacy", "table": "iptables-legacy-save filter"}
+    db = {"netns_cookie": 8, "netns": 4026532001}
+    path = made(tmp_path / "file", ruleset(), ruleset(**legacy), ruleset(**db))
+
+    def shown(*options: str) -> list[tuple[str, int]]:
+        assert run(["show", str(path), "--rulesets", "-o", "json", *options]) == 0
+        found = map(json.loads, capsys.readouterr().out.splitlines())
+        return [(one["backend"], one["netns_cookie"]) for one in found]
+
+    assert shown() == [("nft", 7), ("legacy", 7), ("nft", 8)]
+    assert shown("-N", "web") == [("nft", 7), ("legacy", 7)]
+    assert shown("-N", "4026532001") == [("nft", 8)]
+    assert shown("-N", "/run/netns/web", "--backend", "legacy") == [("legacy", 7)]
+    assert run(["show", str(path), "--rulesets", "-N", "4026532001", "--backend", "legacy"]) == 0
+    assert capsys.readouterr().err == f"{path} has no rulesets of these\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["tcp"], ["-H", "192.0.2.7"], ["--proto", "udp"], ["-P", "53"], ["--icmpid", "0"]),
+        *(["-p", "5"], ["-4"], ["-6"], ["--link", "3"], ["--hook", "input"], ["--rule", "t"]),
+        *(["--verdict", "drop"], ["-c", "1"], ["--drops"], ["--summary"], ["--lines"]),
+        *(["--both-ways"], ["--patience", "3"], ["--stop-after", "3"]),
+    ],
+    ids=" ".join,
+)
+def test_what_chooses_otherwise_is_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made(tmp_path / "file", ruleset())
+    assert run(["show", str(path), "--rulesets", *options]) == 2
+    said = capsys.readouterr()
+    name = "FILTER" if options == ["tcp"] else options[0]
+    assert said.out == ""
+    assert said.err == (
+        f"ipttctl: {name} does not go with --rulesets: rulesets are printed whole; "
+        "choose by -N and --backend\n"
+    )

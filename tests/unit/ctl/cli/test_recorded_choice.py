@@ -220,6 +220,8 @@ def shown(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[list[Any], 
         ("-N web", {30, 31}),
         ("-N 4026532999 icmp[0]=0", {31}),
         ("-N web tcp", set()),
+        ("-N /run/netns/web", {30, 31}),
+        ("-N /var/run/netns/web tcp", set()),
         ("--netns web --hook prerouting", {30, 31}),
         ("--rule filter/DOCKER-USER/1", {1}),
         ("--rule */input", {20, 21, 22}),
@@ -415,6 +417,14 @@ def test_rules_of_one_back_end(backend: str, rule: str | None, recording: Path, 
     assert shown(recording, "--backend", backend, "--rule", other)[0] == []
 
 
+def test_a_back_end_that_the_recording_has_nothing_of_is_told(make: Make, shown: Any) -> None:
+    path = make(*flood(2, 20))
+    _, said = shown(path, "--backend", "legacy")
+    assert said.endswith(f"{path} has no events of rules of --backend legacy\n")
+    _, said = shown(path, "--backend", "nft")
+    assert "has no events of rules" not in said
+
+
 def test_both_ways_of_a_connection_are_told(recording: Path, shown: Any) -> None:
     for options, packets in (
         (["dst", "port", "8080", "and", "src", "port", "51324"], {1, 60}),
@@ -470,7 +480,8 @@ def test_an_excerpt_ends_as_the_trace_had(
         (["--lines", "--both-ways", "tcp"], "--both-ways is of stories"),
         (["--stop-after", "0"], "--stop-after: 0 is not a number of seconds"),
         (["--link", "web"], "--link: a recording knows links by their ids"),
-        (["-N", "nowhere"], "--netns: the recording has no namespace 'nowhere'"),
+        (["-N", "nowhere"], "--netns: the recording has no namespace 'nowhere'; give a name or"),
+        (["-N", "/proc/1/ns/net"], "no namespace '/proc/1/ns/net'; give a name or an inode number"),
     ],
 )
 def test_options_without_sense_are_refused_with_a_reason(
